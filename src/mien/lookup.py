@@ -1,0 +1,54 @@
+"""Find an entry of a registry by name: the whole plug-in system.
+
+A registry is a literal dict of name → object, or name → `"package.module:attribute"` where importing the object is expensive.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from .errors import UnknownName
+
+
+def lookup(name: str, table: Mapping[str, Any], kind: str, *, plugins: bool = True) -> Any:
+    """Return the object that `name` stands for.
+
+    Args:
+        name: a key of `table`, or `"module:attribute"` for an object of the caller's own.
+        table: the registry. Values that are `"module:attribute"` strings are imported.
+        kind: what the table holds, in the singular, for the message: `"detector"`.
+        plugins: whether `"module:attribute"` names are accepted. Pass False for names that come from a card, a
+            checkpoint or a request: those must never import code of their choosing.
+
+    Raises:
+        UnknownName: no entry has that name, or the module or attribute does not exist.
+
+    Example:
+        >>> lookup("sqrt", {"sqrt": "math:sqrt"}, "function")(9.0)
+        3.0
+    """
+    if name in table:
+        entry = table[name]
+        return _load(entry, kind) if isinstance(entry, str) else entry
+    if plugins and ":" in name:
+        return _load(name, kind)
+    near = difflib.get_close_matches(name, table, n=1, cutoff=0.4)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    raise UnknownName(f"unknown {kind} {name!r}{hint} Known: {', '.join(sorted(table))}")
+
+
+def _load(path: str, kind: str) -> Any:
+    module_name, _, attribute = path.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name and not module_name.startswith(error.name):
+            raise  # the module exists, one of its own imports does not
+        raise UnknownName(f"{kind} {path!r}: there is no module {module_name!r}") from error
+    try:
+        return getattr(module, attribute)
+    except AttributeError as error:
+        raise UnknownName(f"{kind} {path!r}: module {module_name!r} has no {attribute!r}") from error
