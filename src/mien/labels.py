@@ -1,0 +1,99 @@
+"""Label sets in the order in which published weights and files use them, and mapping of scores between sets.
+
+Names travel with the weights: two label sets are only ever compared by name, never by index. All sets spell a class the
+same way (`anger`, not `angry`), so a map between sets is a matter of order and of classes that one set lacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from .lookup import lookup
+
+FER2013 = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
+FERPLUS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
+AFFECTNET8 = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")
+AFFECTNET7 = AFFECTNET8[:7]
+RAFDB = ("surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral")
+AFFWILD2 = ("neutral", "anger", "disgust", "fear", "happiness", "sadness", "surprise", "other")
+POOLED6 = ("anger", "disgust", "fear", "happiness", "sadness", "surprise")
+ALPHABETICAL7 = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
+ALPHABETICAL8 = ("anger", "contempt", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
+
+LABEL_SETS: dict[str, tuple[str, ...]] = {
+    "fer2013": FER2013,
+    "ferplus": FERPLUS,
+    "affectnet7": AFFECTNET7,
+    "affectnet8": AFFECTNET8,
+    "rafdb": RAFDB,
+    "affwild2": AFFWILD2,
+    "pooled6": POOLED6,
+    "alphabetical7": ALPHABETICAL7,
+    "alphabetical8": ALPHABETICAL8,
+}
+
+FERPLUS_VOTES = (*FERPLUS, "unknown", "NF")
+"""Column order of the ten votes in `fer2013new.csv`; NF is "no face"."""
+
+ALIASES: dict[str, str] = {
+    "angry": "anger",
+    "disgusted": "disgust",
+    "fearful": "fear",
+    "afraid": "fear",
+    "happy": "happiness",
+    "sad": "sadness",
+    "surprised": "surprise",
+    "natural": "neutral",
+    "neutrality": "neutral",
+    "contemptuous": "contempt",
+}
+
+
+def canonical(name: str) -> str:
+    """Return the one spelling of a class name: `canonical("Happy")` is `"happiness"`."""
+    key = name.strip().lower()
+    return ALIASES.get(key, key)
+
+
+def label_set(name: str) -> tuple[str, ...]:
+    """Return the classes of a published label set in its order.
+
+    Raises:
+        UnknownName: no set has that name.
+    """
+    return lookup(name, LABEL_SETS, "label set", plugins=False)
+
+
+def map_scores(scores: np.ndarray, source: Sequence[str], target: Sequence[str]) -> np.ndarray:
+    """Carry probabilities from one label set to another by name.
+
+    Classes that `target` lacks are dropped and the rest is scaled to sum to one; classes that `source` lacks get zero.
+    A row that has no mass on the shared classes becomes uniform over them.
+
+    Args:
+        scores: (N, len(source)) probabilities.
+        source: class names of the columns.
+        target: class names wanted.
+
+    Returns:
+        (N, len(target)) probabilities, each row summing to one.
+
+    Raises:
+        ValueError: the sets share no class, or the width of `scores` is not `len(source)`.
+    """
+    scores = np.asarray(scores)
+    if scores.ndim != 2 or scores.shape[1] != len(source):
+        raise ValueError(f"scores of shape {scores.shape} do not have the {len(source)} columns of {tuple(source)}")
+    columns: Mapping[str, int] = {canonical(name): index for index, name in enumerate(source)}
+    shared = [(index, columns[canonical(name)]) for index, name in enumerate(target) if canonical(name) in columns]
+    if not shared:
+        raise ValueError(f"label sets {tuple(source)} and {tuple(target)} share no class")
+    mapped = np.zeros((len(scores), len(target)), scores.dtype)
+    into, out_of = zip(*shared, strict=True)
+    mapped[:, into] = scores[:, out_of]
+    total = mapped.sum(1, keepdims=True)
+    uniform = np.zeros(len(target), scores.dtype)
+    uniform[list(into)] = 1 / len(into)
+    return np.where(total > 0, mapped / np.where(total > 0, total, 1), uniform)

@@ -1,0 +1,55 @@
+"""Run a network file: (N, C, H, W) in, named arrays out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from .errors import WeightsError
+
+
+def open_session(model: str | Path | bytes, threads: int = 1) -> onnxruntime.InferenceSession:
+    """Open an ONNX file (or its bytes) on the CPU.
+
+    Worker threads do not spin while idle, so several sessions share cores kindly, and the number of threads is what
+    was asked for instead of the number of cores.
+
+    Args:
+        model: path of the file, or its content.
+        threads: threads used inside one call; 0 lets the runtime choose.
+
+    Raises:
+        WeightsError: the file is missing or no valid ONNX model.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    name = "the given bytes" if isinstance(model, bytes) else str(model)
+    if not isinstance(model, bytes) and not Path(model).is_file():
+        raise WeightsError(f"weight file {name} does not exist")
+    try:
+        return onnxruntime.InferenceSession(
+            model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # onnxruntime raises classes of its own that share no public base
+        reason = str(error).splitlines()[0][:200]
+        raise WeightsError(f"{name} is not an ONNX model that onnxruntime {onnxruntime.__version__} can run: {reason}") from error
+
+
+class OnnxRuntime:
+    """A classifier file as a function from a batch to its named outputs."""
+
+    def __init__(self, model: str | Path | bytes, threads: int = 1) -> None:
+        self.session = open_session(model, threads)
+        self.inputs = [value.name for value in self.session.get_inputs()]
+        self.outputs = [value.name for value in self.session.get_outputs()]
+        self.metadata: Mapping[str, str] = self.session.get_modelmeta().custom_metadata_map
+
+    def __call__(self, batch_NCHW: np.ndarray) -> dict[str, np.ndarray]:
+        """Return every output by name for a float32 batch."""
+        return dict(zip(self.outputs, self.session.run(self.outputs, {self.inputs[0]: batch_NCHW}), strict=True))

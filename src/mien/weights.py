@@ -1,0 +1,44 @@
+"""Where weight files lie, and the check that they are what they claim to be. Bundled weights need no network."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from .errors import WeightsError
+
+ASSETS = Path(__file__).parent / "assets"
+WEIGHTS = ASSETS / "weights"
+CARDS = ASSETS / "cards"
+
+
+def bundled(name: str) -> Path:
+    """Return the path of a weight file that ships with the package: `bundled("blazeface.onnx")`.
+
+    Raises:
+        WeightsError: the installation lacks the file.
+    """
+    path = WEIGHTS / name
+    if not path.is_file():
+        raise WeightsError(f"the bundled weight {name} is missing from {WEIGHTS}; reinstall the package")
+    return path
+
+
+def sha256(path: str | Path) -> str:
+    """Return the hexadecimal sha256 of a file."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def verify(path: str | Path, digest: str) -> Path:
+    """Return `path` if the file has this sha256.
+
+    Raises:
+        WeightsError: the file is missing or has another digest.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"weight file {path} does not exist")
+    if (found := sha256(path)) != digest:
+        raise WeightsError(f"weight file {path} has sha256 {found[:12]}…, its card says {digest[:12]}…; get the file anew")
+    return path
