@@ -1,0 +1,48 @@
+"""Write an ONNX graph node by node, with the same names, hence the same bytes, on every run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+OPSET, IR_VERSION = 16, 8
+
+
+class Graph:
+    """Nodes and constants in the order they are added."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+        self._count = 0
+
+    def _fresh(self, prefix: str) -> str:
+        self._count += 1
+        return f"{prefix}{self._count}"
+
+    def node(self, kind: str, inputs: list[str], output: str | None = None, **attributes: Any) -> str:
+        """Append an operator and return the name of its output."""
+        output = output or self._fresh("x")
+        self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
+        return output
+
+    def constant(self, values: np.ndarray | np.generic) -> str:
+        """Store an array in the file and return its name."""
+        name = self._fresh("c")
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
+        return name
+
+    def model(self, inputs: dict[str, list[int | str]], outputs: dict[str, list[int | str]]) -> onnx.ModelProto:
+        """Return the checked model; `inputs` and `outputs` give the shape of every float32 value by name."""
+        values = [
+            [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name, shape in table.items()]
+            for table in (inputs, outputs)
+        ]
+        graph = helper.make_graph(self.nodes, "g", *values, self.constants)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])
+        model.ir_version = IR_VERSION
+        onnx.checker.check_model(model)
+        return model
