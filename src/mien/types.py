@@ -1,0 +1,196 @@
+"""What a reading gives back: `Box`, `Face` and `Result`.
+
+They hold no pixels, so they compare, pickle and serialise cheaply. `to_dict` gives plain JSON values;
+`schemas/result.json`, generated from these classes by `json_schema`, describes them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from .topology import POINTS_5, POINTS_68
+
+SCHEMA_VERSION = "1"
+
+Points = Literal["none", "5", "68", "all"]
+Status = Literal["ok", "no face", "unreadable"]
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle in picture pixels; it may reach beyond the picture's edges."""
+
+    left: float
+    """x of the left edge."""
+    top: float
+    """y of the upper edge."""
+    right: float
+    """x of the right edge."""
+    bottom: float
+    """y of the lower edge."""
+
+    @property
+    def width(self) -> float:
+        """Width in pixels."""
+        return self.right - self.left
+
+    @property
+    def height(self) -> float:
+        """Height in pixels."""
+        return self.bottom - self.top
+
+    def __str__(self) -> str:
+        return f"{self.left:.0f},{self.top:.0f} {self.width:.0f}×{self.height:.0f}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Face:
+    """One face and what is read in it."""
+
+    box: Box
+    """Where the face is, brow to chin for the default detector."""
+    detection: float
+    """Score of the detector, 0 … 1."""
+    scores: Mapping[str, float]
+    """Calibrated probability of each expression, summing to one, in the order of the model's card."""
+    label: str
+    """The most probable expression."""
+    confidence: float
+    """Its probability."""
+    certain: bool
+    """False where the model abstains: the confidence is below the threshold of its card."""
+    points: np.ndarray | None = field(default=None, repr=False)
+    """(P, 3) float32 mesh points: x and y in picture pixels, z in the same unit, smaller is nearer. None if not computed."""
+    actions: Mapping[str, float] | None = field(default=None, repr=False)
+    """52 facial actions (blendshapes), 0 … 1; left and right are the person's. None if not computed."""
+    valence: float | None = None
+    """−1 … 1, where the model has that output."""
+    arousal: float | None = None
+    """−1 … 1, where the model has that output."""
+    action_units: Mapping[str, float] | None = None
+    """Probability of each facial action unit, where the model has that output."""
+    track: int | None = None
+    """Number that a face keeps through a video."""
+
+    @property
+    def points68(self) -> np.ndarray | None:
+        """(68, 2) the mesh in the usual 68-point order, or None."""
+        return None if self.points is None else POINTS_68(self.points)
+
+    @property
+    def points5(self) -> np.ndarray | None:
+        """(5, 2) eye centres (image left first), nose tip, mouth corners (image left first), or None."""
+        return None if self.points is None else POINTS_5(self.points)
+
+    def to_dict(self, points: Points = "5") -> dict[str, Any]:
+        """Return plain JSON values; `points` chooses how many of the mesh points are listed."""
+        chosen = {"none": None, "5": self.points5, "68": self.points68, "all": self.points}[points]
+        return {
+            "box": dataclasses.asdict(self.box),
+            "detection": self.detection,
+            "scores": dict(self.scores),
+            "label": self.label,
+            "confidence": self.confidence,
+            "certain": self.certain,
+            "points": None if chosen is None else np.round(chosen.astype(float), 2).tolist(),
+            "actions": None if self.actions is None else dict(self.actions),
+            "valence": self.valence,
+            "arousal": self.arousal,
+            "action_units": None if self.action_units is None else dict(self.action_units),
+            "track": self.track,
+        }
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Face) and self.to_dict("all") == other.to_dict("all")
+
+    __hash__ = None  # pyrefly: ignore
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one picture, or one frame of a video, gave."""
+
+    source: str
+    """Path, URL or a name for what was given in memory."""
+    width: int
+    """Width of the picture in pixels, after its EXIF rotation; 0 if it could not be read."""
+    height: int
+    """Height likewise."""
+    faces: tuple[Face, ...]
+    """The faces, best detection first."""
+    status: Status
+    """`"ok"`, `"no face"`, or `"unreadable"` (then `message` says why)."""
+    model: str
+    """Name and version of the model card that gave the scores."""
+    time: float | None = None
+    """Seconds from the start of a video; None for a picture."""
+    message: str | None = None
+    """Why the picture could not be read."""
+    notes: tuple[str, ...] = ()
+    """What a careful reader should know: `"first of 12 frames"`."""
+    schema_version: str = SCHEMA_VERSION
+    """Version of this layout."""
+
+    def to_dict(self, points: Points = "5") -> dict[str, Any]:
+        """Return plain JSON values; `points` chooses how many mesh points each face lists."""
+        return {
+            "schema_version": self.schema_version,
+            "source": self.source,
+            "width": self.width,
+            "height": self.height,
+            "time": self.time,
+            "status": self.status,
+            "message": self.message,
+            "notes": list(self.notes),
+            "model": self.model,
+            "faces": [face.to_dict(points) for face in self.faces],
+        }
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema (2020-12) of `Result.to_dict`, derived from the classes of this module."""
+    definitions = {kind.__name__: _object(kind) for kind in (Box, Face)}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Result",
+        "description": Result.__doc__,
+        **_object(Result),
+        "$defs": definitions,
+    }
+
+
+def _object(kind: type) -> dict[str, Any]:
+    hints = get_type_hints(kind)
+    properties = {f.name: _schema(hints[f.name]) for f in dataclasses.fields(kind)}
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _schema(hint: Any) -> dict[str, Any]:
+    plain = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}
+    if hint in plain:
+        return {"type": plain[hint]}
+    if hint is np.ndarray:
+        return {"type": "array", "items": {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 3}}
+    if dataclasses.is_dataclass(hint):
+        return {"$ref": f"#/$defs/{hint.__name__}"}
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return {"enum": list(args)}
+    if origin is tuple:
+        return {"type": "array", "items": _schema(args[0])}
+    if origin in (Union, types.UnionType):
+        return {"anyOf": [_schema(arg) for arg in args]}
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return {"type": "object", "additionalProperties": _schema(args[1])}
+    raise TypeError(f"no JSON Schema for {hint!r}")
