@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 
+from . import cards
+from .cards import Card
 from .errors import WeightsError
+from .weights import sha256
 
 
 def open_session(model: str | Path | bytes, threads: int = 1) -> onnxruntime.InferenceSession:
@@ -53,3 +57,35 @@ class OnnxRuntime:
     def __call__(self, batch_NCHW: np.ndarray) -> dict[str, np.ndarray]:
         """Return every output by name for a float32 batch."""
         return dict(zip(self.outputs, self.session.run(self.outputs, {self.inputs[0]: batch_NCHW}), strict=True))
+
+
+def open_model(model: str | Path, threads: int = 1) -> tuple[Card, OnnxRuntime]:
+    """Open a classifier with its card.
+
+    Args:
+        model: name of a bundled model, a card file (`.toml`), or an `.onnx` file with its card inside or beside it.
+        threads: threads used inside one call.
+
+    Raises:
+        UnknownName: no bundled model has that name.
+        WeightsError: there is no card, the card is of another file, or the network lacks an output that the card names.
+    """
+    path = Path(model)
+    if path.suffix == ".onnx":
+        runtime = OnnxRuntime(path, threads)
+        if path.with_suffix(".toml").is_file():
+            card = cards.read(path.with_suffix(".toml"))
+            card.weights  # noqa: B018 - refuses a file that is not the card's
+        elif text := runtime.metadata.get(cards.METADATA_KEY):
+            card = cards.parse(text, f"inside {path}")
+            card = dataclasses.replace(card, file=path.name, sha256=sha256(path), path=path.with_suffix(".toml"))
+        else:
+            raise WeightsError(f"{path} has no card inside (metadata {cards.METADATA_KEY!r}) and none beside it; labels are never guessed")
+    else:
+        card = cards.load(model)
+        runtime = OnnxRuntime(card.weights, threads)
+    if card.kind != "classifier":
+        raise WeightsError(f"{card.name} is a network of kind {card.kind!r}, not a classifier")
+    if missing := sorted(set(card.outputs.values()) - set(runtime.outputs)):
+        raise WeightsError(f"the card of {card.name} names the output {missing[0]!r}; the network gives {', '.join(runtime.outputs)}")
+    return card, runtime

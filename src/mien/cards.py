@@ -1,0 +1,249 @@
+"""The card of a weight file: the unit of truth about labels, crop, colour, licence, data and measured numbers.
+
+A card is a TOML file beside the weights, and the same text inside every ONNX file that the package exports (metadata key
+`mien.card`). A file without a card, or one whose card does not fit the file, is refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from .errors import WeightsError
+from .lookup import lookup
+from .weights import CARDS, WEIGHTS, verify
+
+METADATA_KEY = "mien.card"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Input:
+    """What the network wants to be fed."""
+
+    size: tuple[int, ...]
+    """Height and width of the picture."""
+    colour: Literal["grey", "rgb", "bgr"] = "rgb"
+    """Channels and their order."""
+    layout: Literal["NCHW", "NHWC"] = "NCHW"
+    """Order of the axes."""
+    scale: float = 1 / 127.5
+    """Values are pixel × scale + offset, channel by channel …"""
+    offset: tuple[float, ...] = (-1.0,)
+    """… with pixels 0 … 255; one offset for all channels or one for each."""
+    resize: Literal["pil-bilinear", "cv2-bilinear"] = "pil-bilinear"
+    """How a whole picture is brought to `size`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crop:
+    """How the face is cut from the picture."""
+
+    template: str
+    """Name in `mien.alignment.TEMPLATES`."""
+    fit: Literal["five", "eyes-mouth"] = "five"
+    """Points that are laid on the template."""
+    margin: float = 1.0
+    """The crop shows this many times the template's side."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """What turns raw outputs into probabilities that can be trusted."""
+
+    temperature: float = 1.0
+    """The logits were divided by this inside the network."""
+    threshold: float = 0.0
+    """Below this confidence the model abstains: `certain` is False."""
+    fitted_on: str = ""
+    """Data and split that both were fitted on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One number and what it takes to repeat it."""
+
+    dataset: str
+    """Data set and, where papers differ, the rule that made the labels."""
+    split: str
+    """Split by our names: train, validation, test."""
+    metric: str
+    """Accuracy, UAR, macro-F1, ECE …"""
+    value: float
+    """The number."""
+    n: int
+    """Pictures in the denominator."""
+    low: float | None = None
+    """Lower end of the 95 % interval."""
+    high: float | None = None
+    """Upper end."""
+    note: str = ""
+    """Protocol: which head, which rows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """The contract of one weight file."""
+
+    name: str
+    """Name by which the weights are asked for."""
+    kind: Literal["classifier", "detector", "landmarks", "actions"]
+    """What the network does."""
+    summary: str
+    """One sentence."""
+    file: str
+    """File name of the weights, beside the card or among the bundled weights."""
+    sha256: str
+    """Digest of that file. Empty in a card that lies inside it."""
+    licence: str
+    """SPDX expression of the weights' licence."""
+    licence_note: str = ""
+    """Terms of the training data, and what else a user must know."""
+    origin: str = ""
+    """Package and file the weights were taken from, or the recipe that made them."""
+    origin_sha256: str = ""
+    """Digest of that package file."""
+    data: str = ""
+    """What the network was trained on."""
+    version: str = "1"
+    """Version of the weights."""
+    labels: tuple[str, ...] = ()
+    """Classes in the order of the output `scores`."""
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    """Role → output of the network: `scores` gives probabilities in the order of `labels`."""
+    input: Input | None = None
+    """What the network is fed (classifiers; others say it in `reading`)."""
+    crop: Crop | None = None
+    """How the face is cut out. None: the whole picture."""
+    calibration: Calibration = field(default_factory=Calibration)
+    """Temperature and abstention."""
+    training: Mapping[str, Any] = field(default_factory=dict)
+    """Recipe, seed, commit, data digests."""
+    limits: str = ""
+    """What the model must not be used for."""
+    measured: tuple[Measured, ...] = ()
+    """Numbers written by the evaluation."""
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    """Other figures, name → number (conversion error, recall …)."""
+    reading: Mapping[str, Any] = field(default_factory=dict)
+    """Input of networks that are not classifiers: layout, colour, range, size."""
+    schema: int = 1
+    """Version of this layout."""
+    path: Path | None = field(default=None, compare=False)
+    """Where the card was read; not part of the file."""
+
+    @property
+    def weights(self) -> Path:
+        """Return the checked path of the weight file.
+
+        Raises:
+            WeightsError: the file is missing or is not the one the card describes.
+        """
+        folder = WEIGHTS if self.path is None or self.path.parent == CARDS else self.path.parent
+        return verify(folder / self.file, self.sha256)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the card as plain tables without empty fields."""
+        return _plain({f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "path"})
+
+
+def parse(text: str, where: str) -> Card:
+    """Read a card from TOML text.
+
+    Raises:
+        WeightsError: the text is no card: broken TOML, a missing or unknown field, a wrong type or a contradiction.
+    """
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise WeightsError(f"card {where} is not valid TOML: {error}") from error
+    if table.get("schema", 1) != 1:
+        raise WeightsError(f"card {where} has schema {table['schema']!r}; this version of mien reads schema 1")
+    card = _build(Card, table, where)
+    if card.kind == "classifier":
+        if not card.labels or card.input is None or "scores" not in card.outputs:
+            raise WeightsError(f"card {where} of a classifier must say labels, [input] and outputs.scores")
+        if len(set(card.labels)) != len(card.labels):
+            raise WeightsError(f"card {where} names a class twice: {', '.join(card.labels)}")
+    return card
+
+
+def read(path: str | Path) -> Card:
+    """Read a card file.
+
+    Raises:
+        WeightsError: the file is missing or no card.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise WeightsError(f"card {path} cannot be read: {error}") from error
+    return dataclasses.replace(parse(text, str(path)), path=path)
+
+
+def bundled() -> dict[str, Card]:
+    """Return the cards of all weights that ship with the package, by name."""
+    cards = [read(path) for path in sorted(CARDS.glob("*.toml"))]
+    return {card.name: card for card in cards}
+
+
+def load(model: str | Path) -> Card:
+    """Return the card of a bundled model's name or of a card file.
+
+    Raises:
+        UnknownName: no bundled model has that name.
+        WeightsError: the file is missing or no card.
+    """
+    return read(model) if Path(model).suffix == ".toml" else lookup(str(model), bundled(), "model", plugins=False)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _plain({f.name: getattr(value, f.name) for f in dataclasses.fields(value)})
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items() if item is not None and item != () and item != {} and item != ""}
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _build(kind: type, table: Any, where: str) -> Any:
+    if not isinstance(table, dict):
+        raise WeightsError(f"card {where}: {kind.__name__.lower()} must be a table, not {table!r}")
+    hints = get_type_hints(kind)
+    fields = {f.name: f for f in dataclasses.fields(kind) if f.name != "path"}
+    if unknown := sorted(table.keys() - fields):
+        raise WeightsError(f"card {where}: unknown field {unknown[0]!r} in {kind.__name__}")
+    missing = [
+        name
+        for name, f in fields.items()
+        if name not in table and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise WeightsError(f"card {where}: {kind.__name__} lacks {', '.join(missing)}")
+    return kind(**{name: _value(hints[name], value, f"{where}: {name}") for name, value in table.items()})
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is types.UnionType:
+        return _value(next(arg for arg in args if arg is not type(None)), value, where)
+    if dataclasses.is_dataclass(hint):
+        return _build(hint, value, where)  # pyrefly: ignore
+    if origin is tuple and isinstance(value, list):
+        return tuple(_value(args[0], item, where) for item in value)
+    if origin is Literal and value in args:
+        return value
+    if origin is not None and origin not in (tuple, Literal) and isinstance(value, dict):
+        return value
+    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    if origin is None and hint in (str, int) and type(value) is hint:
+        return value
+    wanted = " or ".join(map(repr, args)) if origin is Literal else getattr(hint, "__name__", str(hint))
+    raise WeightsError(f"card {where} must be {wanted}, not {value!r}")
