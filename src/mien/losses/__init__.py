@@ -1,0 +1,45 @@
+"""The losses of the published systems, and the field's usual ones, as plain functions of tensors.
+
+| file | what it holds |
+|---|---|
+| `attention.py` | what keeps attention heads apart: DAN's affinity and partition losses, DDAMFN's attention loss |
+| `centers.py` | what pulls features together: centre loss, its FAER variant, a reconstruction of MFER's DSF loss |
+| `gaussian.py` | the large-margin Gaussian mixture loss |
+| `classification.py` | one label per face: label smoothing, class-balanced weights, focal loss |
+| `votes.py` | many annotators per face (FERPlus): five ways to learn from their votes |
+| `affect.py` | valence/arousal (CCC) and action units, with rows or units that were never annotated |
+
+Every function returns a scalar (0-dimensional) tensor unless its docstring says otherwise, works in float32 and float64, and is
+differentiable with respect to every floating-point argument that describes a prediction. Losses that learn something of their
+own (centres, covariances) are modules: give `loss.parameters()` to the optimizer.
+Under mixed precision, compute them outside autocast, on float32 outputs.
+"""
+
+from .affect import action_unit_loss, ccc, ccc_loss
+from .attention import AffinityLoss, dan_affinity, dan_partition, ddamfn_attention
+from .centers import CenterLoss, ReconstructedDSF, center_loss, dsf_reconstruction, faer_center_loss
+from .classification import class_balanced_weights, cross_entropy, focal_loss
+from .gaussian import GaussianMixtureLoss
+from .votes import VOTE_MODES, VoteMode, vote_loss
+
+__all__ = [
+    "VOTE_MODES",
+    "AffinityLoss",
+    "CenterLoss",
+    "GaussianMixtureLoss",
+    "ReconstructedDSF",
+    "VoteMode",
+    "action_unit_loss",
+    "ccc",
+    "ccc_loss",
+    "center_loss",
+    "class_balanced_weights",
+    "cross_entropy",
+    "dan_affinity",
+    "dan_partition",
+    "ddamfn_attention",
+    "dsf_reconstruction",
+    "faer_center_loss",
+    "focal_loss",
+    "vote_loss",
+]

@@ -1,0 +1,75 @@
+"""Losses for one label per face: cross-entropy with label smoothing, class-balanced weights, focal loss.
+
+Label smoothing: Szegedy et al., "Rethinking the Inception Architecture" (CVPR 2016). Class-balanced weights: Cui et al.,
+"Class-Balanced Loss Based on Effective Number of Samples" (CVPR 2019). Focal loss: Lin et al., "Focal Loss for Dense Object
+Detection" (ICCV 2017).
+
+Differences from the papers: the focal loss is the softmax form for exclusive classes (the paper's is one sigmoid per class),
+and its weighted mean divides by the sum of the weights as torch's cross-entropy does, so that gamma 0 *is* cross-entropy.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def cross_entropy(
+    logits: Tensor, labels: Tensor, *, smoothing: float = 0.0, weight: Tensor | None = None, ignore: int = -1
+) -> Tensor:
+    """Return the mean cross-entropy of logits (N, K) against class indices (N,).
+
+    Args:
+        logits: (N, K). The published multi-task net hands over its *softmax* instead: give that to reproduce it (the loss then
+            cannot fall below log(1 + 8/e) = 1.371 with its 9 classes).
+        labels: (N,) class indices; rows equal to `ignore` do not count. If none counts the loss is 0.
+        smoothing: s gives (1 - s)·NLL + s·mean over classes of -log p. Global-ROI Net and MFER use 0.1.
+        weight: (K,) weights of the classes; the mean is the weighted one.
+        ignore: the label of faces without annotation (Aff-Wild2 writes -1).
+    """
+    if not (labels != ignore).any():
+        return logits.sum() * 0
+    return functional.cross_entropy(logits, labels, weight=weight, ignore_index=ignore, label_smoothing=smoothing)
+
+
+def class_balanced_weights(counts: Tensor, *, beta: float = 0.999) -> Tensor:
+    """Return one weight per class, (1 - β) / (1 - β^n), scaled to sum to the number of classes that occur.
+
+    Args:
+        counts: (K,) training pictures per class. A class without pictures gets weight 0.
+        beta: in [0, 1): 0 weighs all classes alike; towards 1 the weights approach 1/n.
+
+    Example:
+        >>> [round(w, 3) for w in class_balanced_weights(torch.tensor([1000, 10, 0])).tolist()]
+        [0.031, 1.969, 0.0]
+    """
+    if not 0 <= beta < 1:
+        raise ValueError(f"beta is {beta}; it must be at least 0 and less than 1")
+    counts = counts.to(torch.float64)
+    present = counts > 0
+    weights = torch.where(present, (1 - beta) / (1 - beta ** counts.clamp(min=1)), 0.0)
+    return (weights * present.sum() / weights.sum()).to(torch.get_default_dtype())
+
+
+def focal_loss(logits: Tensor, labels: Tensor, *, gamma: float = 2.0, weight: Tensor | None = None) -> Tensor:
+    """Return the mean of -(1 - p)^γ·log p, p being the softmax probability of the label: easy faces count less.
+
+    Args:
+        logits: (N, K).
+        labels: (N,) class indices.
+        gamma: at least 0; 0 is cross-entropy.
+        weight: (K,) weights of the classes, `class_balanced_weights` for the class-balanced focal loss.
+
+    Example:
+        >>> logits, labels = torch.tensor([[0.0, 0.0]]), torch.tensor([1])
+        >>> round(focal_loss(logits, labels).item(), 4)  # 0.25 · log 2
+        0.1733
+    """
+    log_p = functional.log_softmax(logits, 1).gather(1, labels[:, None])[:, 0]
+    # expm1 keeps 1 - p exact for confident faces; the clamp keeps the power's slope finite at p = 1.
+    loss = -((-torch.expm1(log_p)).clamp(min=torch.finfo(log_p.dtype).tiny) ** gamma) * log_p
+    if weight is None:
+        return loss.mean()
+    weights = weight.to(loss.dtype)[labels]
+    return (loss * weights).sum() / weights.sum()
