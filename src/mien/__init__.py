@@ -1,3 +1,53 @@
-"""Facial expression recognition: read faces offline, train and compare the published networks."""
+"""Facial expression recognition: read faces offline, train and compare the published networks.
+
+    >>> import mien
+    >>> read = mien.load()
+    >>> result = read(mien.sample())
+    >>> [face.label for face in result.faces]
+    ['happiness']
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0.dev0"
+
+if TYPE_CHECKING:
+    from .cards import Card as Card
+    from .drawing import draw as draw
+    from .errors import MienError as MienError
+    from .images import sample as sample
+    from .recognizer import Recognizer as Recognizer
+    from .recognizer import load as load
+    from .types import Box as Box
+    from .types import Face as Face
+    from .types import Result as Result
+
+_WHERE = {
+    "Box": "types",
+    "Card": "cards",
+    "Face": "types",
+    "MienError": "errors",
+    "Recognizer": "recognizer",
+    "Result": "types",
+    "draw": "drawing",
+    "load": "recognizer",
+    "sample": "images",
+}
+
+__all__ = ["Box", "Card", "Face", "MienError", "Recognizer", "Result", "draw", "load", "sample"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import public names on first use (PEP 562), so that `import mien` costs next to nothing."""
+    if name not in _WHERE:
+        raise AttributeError(f"module 'mien' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_WHERE[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

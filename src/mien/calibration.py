@@ -1,0 +1,78 @@
+"""Probabilities that can be trusted: temperature and abstention threshold, fitted on validation data and kept in the card."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Return probabilities along the last axis, computed without overflow."""
+    shifted = np.exp(logits - logits.max(-1, keepdims=True))
+    return shifted / shifted.sum(-1, keepdims=True)
+
+
+def log_loss(probabilities: np.ndarray, label: np.ndarray) -> float:
+    """Return the mean negative log probability of the true class; (N, K) probabilities, (N,) indices."""
+    return float(-np.log(np.maximum(probabilities[np.arange(len(label)), label], 1e-12)).mean())
+
+
+def fit_temperature(logits: np.ndarray, label: np.ndarray) -> float:
+    """Return the temperature that minimises the log loss of `softmax(logits / temperature)` (Guo et al. 2017).
+
+    Golden-section search over log temperature in [1/8, 8]; the loss has a single minimum there.
+
+    Args:
+        logits: (N, K).
+        label: (N,) true classes.
+    """
+    low, high = -np.log(8), np.log(8)
+    ratio = (5**0.5 - 1) / 2
+
+    def loss(position: float) -> float:
+        return log_loss(softmax(logits / np.exp(position)), label)
+
+    left, right = high - ratio * (high - low), low + ratio * (high - low)
+    at_left, at_right = loss(left), loss(right)
+    while high - low > 1e-5:
+        if at_left < at_right:
+            high, right, at_right = right, left, at_left
+            left = high - ratio * (high - low)
+            at_left = loss(left)
+        else:
+            low, left, at_left = left, right, at_right
+            right = low + ratio * (high - low)
+            at_right = loss(right)
+    return float(np.exp((low + high) / 2))
+
+
+def expected_calibration_error(probabilities: np.ndarray, label: np.ndarray, bins: int = 15) -> float:
+    """Return the mean gap between confidence and accuracy over equal-width confidence bins, weighted by their size.
+
+    Args:
+        probabilities: (N, K).
+        label: (N,) true classes.
+        bins: number of bins over (0, 1].
+    """
+    confidence, right = probabilities.max(1), probabilities.argmax(1) == label
+    index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    size = np.bincount(index, minlength=bins)
+    gap = np.bincount(index, right, bins) - np.bincount(index, confidence, bins)
+    return float(np.abs(gap[size > 0]).sum() / len(label))
+
+
+def abstention_threshold(probabilities: np.ndarray, label: np.ndarray, accuracy: float) -> float:
+    """Return the lowest confidence from which on the answers given reach an accuracy.
+
+    Args:
+        probabilities: (N, K), calibrated.
+        label: (N,) true classes.
+        accuracy: wanted share of right answers among those with at least the returned confidence.
+
+    Returns:
+        A confidence in [0, 1]; 1.0 if no threshold reaches it.
+    """
+    confidence = probabilities.max(1)
+    order = np.argsort(-confidence, kind="stable")
+    right = (probabilities.argmax(1) == label)[order]
+    reached = np.flatnonzero(np.cumsum(right) / np.arange(1, len(right) + 1) >= accuracy)
+    return float(confidence[order][reached[-1]]) if len(reached) else 1.0

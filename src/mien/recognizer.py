@@ -1,0 +1,278 @@
+"""The function that everything else makes, measures or serves: a picture goes in, a `Result` comes out.
+
+    detect → landmarks → align → preprocess → run → Result
+
+Faces of several pictures share one call of the mesh, of the facial actions and of the classifier.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import sources
+from .cards import Card
+from .detection import Detections, open_detector
+from .errors import SourceError, WeightsError
+from .images import Picture, read_image
+from .landmarks import ACTIONS, Actions, Landmarker
+from .preprocessing import Preprocess
+from .runtime import open_model
+from .topology import points5
+from .types import Box, Face, Result
+
+PRESENCE = 0.5
+"""Mesh presence below which a detection is not a face."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """One detection on its way to a `Face`."""
+
+    picture: int
+    box: np.ndarray
+    score: float
+    roll: float
+
+
+class Recognizer:
+    """Read faces in pictures. Made by `mien.load`; safe to call from several threads.
+
+    Example:
+        >>> import mien
+        >>> read = mien.load()
+        >>> result = read(mien.sample())
+        >>> result.faces[0].label
+        'happiness'
+    """
+
+    def __init__(
+        self,
+        card: Card,
+        runtime: Callable[[np.ndarray], dict[str, np.ndarray]],
+        detector: Callable[[np.ndarray], Detections] | None,
+        landmarker: Landmarker | None,
+        actions: Actions | None = None,
+        *,
+        points: bool = True,
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            card: contract of the classifier.
+            runtime: the classifier: (N, C, H, W) → outputs by name.
+            detector: picture → `Detections`; None if every picture is one face crop already.
+            landmarker: the mesh; None leaves points out, which only works without a detector.
+            actions: the facial actions; None leaves them out.
+            points: whether faces carry their mesh points.
+        """
+        self.card, self.runtime, self.detector = card, runtime, detector
+        self.landmarker, self.actions, self.points = landmarker, actions, points
+        self.preprocess = Preprocess.of(card)
+        self.name = f"{card.name} {card.version}"
+        if detector is not None and (landmarker is None or card.crop is None):
+            raise WeightsError(f"{card.name} cannot cut faces out of pictures: its card has no crop contract")
+
+    def __call__(self, source: Any, **options: Any) -> Result:
+        """Read one picture.
+
+        Args:
+            source: path, URL, bytes, RGB array or PIL image.
+            options: as for `mien.images.read_image`.
+
+        Raises:
+            SourceError: the picture cannot be read.
+        """
+        return self._read([read_image(source, **options)])[0]
+
+    def timed(self, source: Any, **options: Any) -> tuple[Result, dict[str, float]]:
+        """Read one picture and return the seconds that each stage took beside the result."""
+        seconds: dict[str, float] = {}
+        clock = _Clock(seconds)
+        picture = read_image(source, **options)
+        clock("decode")
+        return self._read([picture], clock)[0], seconds
+
+    def many(self, pictures: Any, batch: int = 16, **options: Any) -> Iterator[Result]:
+        """Read many pictures, `batch` at a time; a broken one becomes a result of status "unreadable".
+
+        Args:
+            pictures: a folder, or an iterable of whatever `read` takes.
+            batch: pictures whose faces share the network calls.
+            options: as for `mien.sources.pictures`.
+
+        Yields:
+            One result for each picture, in order.
+        """
+        frames = iter(sources.pictures(pictures, **options))
+        while group := list(itertools.islice(frames, batch)):
+            readable = [frame.picture for frame in group if frame.picture is not None]
+            results = iter(self._read(readable))
+            for frame in group:
+                yield next(results) if frame.picture is not None else self.unreadable(frame.source, frame.error)
+
+    def unreadable(self, source: str, error: SourceError | None) -> Result:
+        """Return the result that stands for a picture that could not be read."""
+        return Result(source, 0, 0, (), "unreadable", self.name, message=str(error))
+
+    def _read(self, pictures: Sequence[Picture], clock: Callable[[str], None] = lambda stage: None) -> list[Result]:
+        if self.detector is None:
+            faces = self._whole(pictures, clock)
+        else:
+            faces = self._faces(pictures, self.detector, clock)
+        return [
+            Result(
+                source=picture.source,
+                width=picture.pixels.shape[1],
+                height=picture.pixels.shape[0],
+                faces=tuple(found),
+                status="ok" if found else "no face",
+                model=self.name,
+                notes=picture.notes,
+            )
+            for picture, found in zip(pictures, faces, strict=True)
+        ]
+
+    def _faces(self, pictures: Sequence[Picture], detector: Any, clock: Callable[[str], None]) -> list[list[Face]]:
+        candidates = []
+        for index, picture in enumerate(pictures):
+            found = detector(picture.pixels)
+            candidates += [
+                _Candidate(index, box, float(score), float(roll))
+                for box, score, roll in zip(found.boxes, found.scores, found.roll, strict=True)
+            ]
+        clock("detect")
+        faces: list[list[Face]] = [[] for _ in pictures]
+        if not candidates or self.landmarker is None:
+            return faces
+        mesh = self.landmarker([(pictures[c.picture].pixels, c.box, c.roll) for c in candidates])
+        present = np.flatnonzero(mesh.presence >= PRESENCE)
+        candidates, points = [candidates[i] for i in present], mesh.points[present]
+        clock("mesh")
+        crops = [
+            self.preprocess.face(pictures[c.picture].pixels, points5(p)) for c, p in zip(candidates, points, strict=True)
+        ]
+        clock("align")
+        for c, face in zip(candidates, self._describe(crops, candidates, points, clock), strict=True):
+            faces[c.picture].append(face)
+        return faces
+
+    def _whole(self, pictures: Sequence[Picture], clock: Callable[[str], None]) -> list[list[Face]]:
+        candidates = [
+            _Candidate(i, np.array([0, 0, p.pixels.shape[1], p.pixels.shape[0]], np.float32), 1.0, 0.0)
+            for i, p in enumerate(pictures)
+        ]
+        points = None
+        if self.landmarker is not None and (self.points or self.actions):
+            points = self.landmarker.crops([p.pixels for p in pictures]).points
+        clock("mesh")
+        crops = [self.preprocess.whole(p.pixels) for p in pictures]
+        clock("align")
+        return [[face] for face in self._describe(crops, candidates, points, clock)]
+
+    def _describe(
+        self,
+        crops: list[np.ndarray],
+        candidates: list[_Candidate],
+        points: np.ndarray | None,
+        clock: Callable[[str], None],
+    ) -> list[Face]:
+        if not crops:
+            return []
+        scores = self.runtime(self.preprocess.tensor(np.stack(crops)))[self.card.outputs["scores"]]
+        clock("classify")
+        actions = None if self.actions is None or points is None else self.actions(points[..., :2])
+        clock("actions")
+        return [
+            self._face(c, scores[i], points[i] if points is not None and self.points else None, None if actions is None else actions[i])
+            for i, c in enumerate(candidates)
+        ]
+
+    def _face(self, candidate: _Candidate, scores: np.ndarray, points: np.ndarray | None, actions: np.ndarray | None) -> Face:
+        best = int(scores.argmax())
+        values = scores.tolist()
+        return Face(
+            box=Box(*candidate.box.tolist()),
+            detection=candidate.score,
+            scores=dict(zip(self.card.labels, values, strict=True)),
+            label=self.card.labels[best],
+            confidence=values[best],
+            certain=values[best] >= self.card.calibration.threshold,
+            points=points,
+            actions=None if actions is None else dict(zip(ACTIONS, actions.tolist(), strict=True)),
+        )
+
+
+class _Clock:
+    """Adds the time since its last call to the named stage."""
+
+    def __init__(self, seconds: dict[str, float]) -> None:
+        self.seconds, self.last = seconds, time.perf_counter()
+
+    def __call__(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self.last
+        self.last = now
+
+
+def load(
+    model: str | Path = "mien-base",
+    *,
+    detector: str = "blazeface",
+    max_faces: int | None = None,
+    min_size: float = 0,
+    threshold: float | None = None,
+    max_roll: float = 45,
+    small_faces: bool = False,
+    points: bool = True,
+    actions: bool = True,
+    threads: int = 1,
+) -> Recognizer:
+    """Open a model with the face pipeline that its card asks for. No network is used.
+
+    Args:
+        model: name of a bundled model, path of a card (`.toml`) or of an `.onnx` file with its card.
+        detector: name in `mien.detection.DETECTORS`, or `"module:attribute"`; `"whole"` if every picture is one face crop.
+        max_faces: keep only this many faces of a picture, the largest and surest first.
+        min_size: smallest longer side of a face box in pixels.
+        threshold: detector score below which nothing is a face; None is the detector's own default.
+        max_roll: largest in-plane rotation in degrees at which faces must be found.
+        small_faces: look closer, slower, for faces that are small in the picture.
+        points: whether faces carry their mesh points.
+        actions: whether the 52 facial actions are computed.
+        threads: threads used inside one network call.
+
+    Raises:
+        UnknownName: no such model or detector.
+        WeightsError: the weights lack a card or do not fit it.
+    """
+    card, runtime = open_model(model, threads)
+    found = None
+    if detector != "whole":
+        found = open_detector(
+            detector,
+            threshold=threshold,
+            min_size=min_size,
+            max_faces=max_faces,
+            small_faces=small_faces,
+            max_roll=max_roll,
+            threads=threads,
+        )
+    needed = found is not None or points or actions
+    mesh = "mesh478" if points or actions else "mesh468"
+    return Recognizer(
+        card,
+        runtime,
+        found,
+        Landmarker(mesh, threads=threads) if needed else None,
+        Actions(threads=threads) if actions else None,
+        points=points,
+    )
+
+
