@@ -1,0 +1,129 @@
+"""The table of architectures: build one by name, ask what it is and what it costs.
+
+Importing this module is cheap; torch and timm are imported by the first `build`, `info` or `count`.
+
+    >>> from mien import models
+    >>> network = models.build("dan", num_classes=8)        # doctest: +SKIP
+    >>> models.count("ddamfn").parameters                   # doctest: +SKIP
+    4187421
+
+Every network takes float32 pictures (N, 3, H, W) and answers with a NamedTuple whose fields `logits` (N, classes) and `feature`
+(N, D: the vector that the last layer reads) are always there; the other fields are the model's own, such as attention maps.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConfigError, MissingExtra
+from ..lookup import lookup
+from .info import Figure, Input, ModelInfo
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from .counting import Count
+
+__all__ = ["MODELS", "Figure", "Input", "ModelInfo", "author_mapping", "build", "count", "dead_parameters", "info"]
+
+MODELS: dict[str, str] = {
+    "resnet34": "mien.models.stock:resnet34",
+    "resnet50": "mien.models.stock:resnet50",
+    "dda-resnet34": "mien.models.dda:dda_resnet34",
+    "dda-resnet50": "mien.models.dda:dda_resnet50",
+    "global-roi": "mien.models.global_roi:global_roi",
+    "global-cbam": "mien.models.global_roi:global_cbam",
+    "ddamfn": "mien.models.ddamfn:ddamfn",
+    "ddamfn-mtl": "mien.models.ddamfn_mtl:ddamfn_mtl",
+    "dan": "mien.models.dan:dan",
+    "efficientnet-b3": "mien.models.efficientnet:efficientnet_b3",
+    "mfer": "mien.models.mfer:mfer",
+    "mien-base": "mien.models.mien_base:mien_base",
+}
+
+_TORCH_SIDE = {"torch", "torchvision", "timm", "safetensors"}
+
+
+def build(name: str, *, plugins: bool = True, **options: Any) -> nn.Module:
+    """Return a new network with random weights, in training mode.
+
+    Args:
+        name: a key of `MODELS`, `"timm:NAME"` for any timm backbone under a linear head, or `"module:function"` of your own.
+        plugins: whether `"module:function"` is accepted; pass False for names out of a card, a checkpoint or a request.
+        options: the network's own, such as `num_classes`; its function's docstring lists them.
+
+    Raises:
+        UnknownName: no architecture has that name.
+        ConfigError: the architecture takes no such option.
+        MissingExtra: torch or timm is not installed.
+    """
+    factory = _factory(name, plugins)
+    try:
+        inspect.signature(factory).bind(**options)
+    except TypeError as error:
+        known = ", ".join(inspect.signature(factory).parameters)
+        raise ConfigError(f"model {name!r}: {error}. Its options are {known}.") from error
+    return factory(**options)
+
+
+def info(name: str) -> ModelInfo:
+    """Return what is known about an architecture: its paper, inputs, outputs, published figures and licence.
+
+    Raises:
+        UnknownName: no architecture has that name, or it is a `"module:function"` and the module's `INFO` has no `function`.
+    """
+    if name.startswith("timm:"):
+        return _torch_side("mien.models.stock").timm_info(name.removeprefix("timm:"))
+    module = _torch_side(_factory(name, plugins=True).__module__)
+    table: Mapping[str, ModelInfo] = getattr(module, "INFO", {})
+    return lookup(name if name in MODELS else name.partition(":")[2], table, "model description", plugins=False)
+
+
+def count(name: str, **options: Any) -> Count:
+    """Return parameters, multiply-accumulates and shapes of a network, found without computing or holding one weight."""
+    return _torch_side("mien.models.counting").count(name, **options)
+
+
+def dead_parameters(network: nn.Module) -> list[str]:
+    """Return the names of parameters that no output depends on.
+
+    The authors' networks register some; ours keep them, frozen, so that a checkpoint loads and saves in full. Build with
+    `slim=True` to leave them out.
+    """
+    prefixes = tuple(f"{prefix}." for prefix in getattr(network, "dead", ()))
+    return [key for key, _ in network.named_parameters() if key.startswith(prefixes)] if prefixes else []
+
+
+def author_mapping(name: str) -> Callable[[Mapping[str, Tensor]], dict[str, Tensor]]:
+    """Return the function that turns a state dict under the authors' names into one under ours.
+
+    It renames and never drops: entries the network has no place for stay, for the caller to report. Models without a published
+    layout get the identity.
+    """
+    if name.startswith("timm:"):
+        name = "resnet34"  # plain backbones: the same one rule
+    module = _torch_side(_factory(name, plugins=True).__module__)
+    return getattr(module, "from_author", dict)
+
+
+def _factory(name: str, plugins: bool) -> Callable[..., nn.Module]:
+    if name.startswith("timm:"):
+        return _torch_side("mien.models.stock").timm_factory(name.removeprefix("timm:"))
+    try:
+        return lookup(name, MODELS, "model", plugins=plugins)
+    except ModuleNotFoundError as error:
+        raise _missing(error) from error
+
+
+def _torch_side(module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise _missing(error) from error
+
+
+def _missing(error: ModuleNotFoundError) -> Exception:
+    return MissingExtra(error.name, "train") if error.name in _TORCH_SIDE else error

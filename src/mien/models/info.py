@@ -1,0 +1,85 @@
+"""What a model file says about its architecture, in a form that tables, pages and checks can read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One picture a network reads.
+
+    Attributes:
+        name: the argument of `forward`: `"image"`, `"eye"` …
+        size: side in pixels that the published network was trained at.
+        sizes: in words, which sizes work; it ends the sentence "height and width must be …".
+        fits: whether a side of that many pixels works.
+        channels: 3 for RGB, 1 for grey.
+    """
+
+    name: str
+    size: int
+    sizes: str
+    fits: Callable[[int], bool]
+    channels: int = 3
+
+    def check(self, picture: Tensor) -> None:
+        """Raise `ValueError` unless `picture` is (N, channels, H, W) with sides that work."""
+        shape = tuple(picture.shape)
+        if len(shape) != 4 or shape[1] != self.channels:
+            raise ValueError(f"{self.name}: expected pictures of shape (N, {self.channels}, height, width), got {shape}")
+        if not (self.fits(shape[2]) and self.fits(shape[3])):
+            raise ValueError(
+                f"{self.name}: height and width must be {self.sizes}, got {shape[2]} and {shape[3]}; resize to {self.size}"
+            )
+
+
+def at_least(pixels: int, name: str = "image", size: int = 224) -> Input:
+    """Return an input that takes any height and width from `pixels` on."""
+    return Input(name, size, f"{pixels} or more", lambda side: side >= pixels)
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One published result: data set, value, what the value is, and what to know before comparing with it."""
+
+    dataset: str
+    value: float
+    metric: str = "accuracy %"
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """Everything about an architecture that is not code.
+
+    Attributes:
+        name: its key in `MODELS`.
+        summary: one sentence.
+        paper: the publication, or "" where there is none.
+        repository: the authors' code, with the commit that was read.
+        licence: of the authors' code and weights; ours is Apache-2.0.
+        inputs: the pictures that `forward` takes, in order.
+        outputs: field of the answer → its meaning.
+        published: the authors' results.
+        source: where `published` was read.
+        cam_layers: modules whose (N, C, H, W) output Grad-CAM looks at.
+        diagram: Mermaid source; `${module.path}` stands for the shape that module gives, `${image}` for an input's.
+    """
+
+    name: str
+    summary: str
+    paper: str
+    repository: str
+    licence: str
+    inputs: tuple[Input, ...]
+    outputs: Mapping[str, str]
+    published: tuple[Figure, ...] = ()
+    source: str = ""
+    cam_layers: tuple[str, ...] = ()
+    diagram: str = field(default="", repr=False)

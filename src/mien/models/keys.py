@@ -1,0 +1,43 @@
+"""Rename the entries of a state dict: from the authors' module names to ours."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+from ..errors import WeightsError
+
+Value = TypeVar("Value")
+Rule = tuple[str, str | Callable[[re.Match[str]], str]]
+
+
+def rename(state: Mapping[str, Value], rules: Sequence[Rule]) -> dict[str, Value]:
+    r"""Return `state` with every rule applied, in order, to every name.
+
+    Args:
+        state: name → value; values are passed through.
+        rules: (pattern, replacement) as `re.sub` takes them.
+
+    Raises:
+        WeightsError: two entries would get the same name.
+
+    Example:
+        >>> rename({"cat_head1.fc.weight": 0}, [(r"^cat_head(\d+)", r"heads.\1")])
+        {'heads.1.fc.weight': 0}
+    """
+    renamed: dict[str, Value] = {}
+    for name, value in state.items():
+        ours = name
+        for pattern, replacement in rules:
+            ours = re.sub(pattern, replacement, ours)
+        if ours in renamed:
+            raise WeightsError(
+                f"two entries of the checkpoint would both be {ours!r}, one of them {name!r}: not this model's layout"
+            )
+        renamed[ours] = value
+    return renamed
+
+
+RESNET_CHILDREN: tuple[str, ...] = ("conv1", "bn1", "act1", "maxpool", "layer1", "layer2", "layer3", "layer4")
+"""Names of a ResNet's children in order: `nn.Sequential(*resnet.children())[i]` is the authors' `features.i`."""

@@ -1,0 +1,161 @@
+"""ResNet-34 and ResNet-50, the baselines of the DDA paper, and any other timm backbone, each under a linear head.
+
+Papers: He et al., "Deep residual learning for image recognition", CVPR 2016; the baselines' figures are of Harly-1506.
+Repository: Harly-1506/Dual-Domain-Attention, models/resnet.py; the networks themselves come from timm (Apache-2.0).
+
+The 50-layer network has its stride on the 3×3 convolution (torchvision's, "v1.5"). Parameters at 7 classes: 21,288,263 and
+23,522,375. Differences from the paper: none.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import timm
+from torch import Tensor, nn
+
+from ..errors import ConfigError, UnknownName, WeightsError
+from .info import Figure, ModelInfo, at_least
+from .keys import rename
+
+IMAGE = at_least(32)
+
+
+class Classified(NamedTuple):
+    """Answer of a plain classifier."""
+
+    logits: Tensor
+    feature: Tensor
+
+
+class Classifier(nn.Module):
+    """A timm network, with the vector before its last layer given out too."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model: Any = model
+
+    def forward(self, image: Tensor) -> Classified:
+        """Return logits (N, classes) and the feature (N, D) for pictures (N, 3, H, W)."""
+        IMAGE.check(image)
+        feature = self.model.forward_head(self.model.forward_features(image), pre_logits=True)
+        return Classified(self.model.get_classifier()(feature), feature)
+
+
+def timm_model(name: str, pretrained: bool | str = False, **options: Any) -> Any:
+    """Return a timm network.
+
+    Args:
+        name: timm's name, with or without a weights tag: `"resnet18"`, `"convnext_tiny.in12k"`.
+        pretrained: False: random weights; True: timm downloads those of the tag; a path: read from that `.safetensors` file,
+            whose names must be timm's (for ResNets also torchvision's). A last layer of other size is left random.
+        options: passed on to `timm.create_model`.
+
+    Raises:
+        UnknownName: timm has no such network.
+        WeightsError: the file is not a `.safetensors` file that exists.
+    """
+    _require_timm(name)
+    if isinstance(pretrained, str):
+        if not (pretrained.endswith(".safetensors") and Path(pretrained).is_file()):
+            raise WeightsError(
+                f"pretrained={pretrained!r}: not a .safetensors file; convert checkpoints with `mien import` first"
+            )
+        options["pretrained_cfg_overlay"] = {"file": pretrained}
+    return timm.create_model(name, pretrained=bool(pretrained), **options)
+
+
+def resnet34(num_classes: int = 7, *, pretrained: bool | str = False) -> Classifier:
+    """Return a ResNet-34; `pretrained` as in `timm_model` (True: ImageNet, torchvision's weights)."""
+    return Classifier(resnet("resnet34", pretrained, num_classes=num_classes))
+
+
+def resnet50(num_classes: int = 7, *, pretrained: bool | str = False) -> Classifier:
+    """Return a ResNet-50; `pretrained` as in `timm_model` (True: ImageNet, torchvision's weights)."""
+    return Classifier(resnet("resnet50", pretrained, num_classes=num_classes))
+
+
+def resnet(name: str, pretrained: bool | str = False, **options: Any) -> Any:
+    """Return timm's `name` as torchvision makes it: its ImageNet weights, no zeros in the last BatchNorm of each block."""
+    return timm_model(f"{name}.tv_in1k", pretrained, zero_init_last=False, **options)
+
+
+def timm_factory(name: str) -> Callable[..., Classifier]:
+    """Return the function that builds timm's network `name` under a linear head; `options` go to `timm.create_model`."""
+
+    def build(num_classes: int = 7, *, pretrained: bool | str = False, **options: Any) -> Classifier:
+        model = timm_model(name, pretrained, num_classes=num_classes, **options)
+        if not isinstance(model.get_classifier(), nn.Linear):
+            raise ConfigError(f"timm's {name!r} does not end in one linear layer; pick a network that does")
+        return Classifier(model)
+
+    return build
+
+
+def timm_info(name: str) -> ModelInfo:
+    """Return what timm's own table says about its network `name`."""
+    _require_timm(name)
+    tag = timm.get_pretrained_cfg(name)
+    return ModelInfo(
+        name=f"timm:{name}",
+        summary=f"timm's {name} under a linear head",
+        paper="",
+        repository="huggingface/pytorch-image-models",
+        licence=f"code: Apache-2.0; weights: {(tag and tag.license) or 'not stated'}",
+        inputs=(at_least(32, size=tag.input_size[-1] if tag else 224),),
+        outputs={"logits": "class scores before softmax", "feature": "the vector that the linear layer reads"},
+    )
+
+
+def _require_timm(name: str) -> None:
+    if not timm.is_model(name.partition(".")[0]):
+        near = difflib.get_close_matches(name, timm.list_models(), n=1, cutoff=0.4)
+        raise UnknownName(f"timm has no model {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+
+
+def from_author(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a torchvision-style ResNet state dict under our names."""
+    return rename(state, [(r"^(?!model\.)", "model.")])
+
+
+def _resnet_info(layers: int, published: tuple[Figure, ...], channels: int) -> ModelInfo:
+    return ModelInfo(
+        name=f"resnet{layers}",
+        summary=f"ResNet-{layers} under a linear head, the baseline that DDA is compared with",
+        paper="He et al., Deep residual learning for image recognition, CVPR 2016",
+        repository="Harly-1506/Dual-Domain-Attention f5a10f8",
+        licence="code: Apache-2.0 (timm and the authors'); weights: none published",
+        inputs=(IMAGE,),
+        outputs={
+            "logits": "class scores before softmax",
+            "feature": f"the {channels} pooled channels that the linear layer reads",
+        },
+        published=published,
+        source="the authors' README (probably with test-time augmentation: their script prints both)",
+        cam_layers=("model.layer4",),
+        diagram="""flowchart LR
+    A["face<br/>${image}"] --> B["7×7 convolution, max-pool<br/>${model.maxpool}"]
+    B --> C["stage 1<br/>${model.layer1}"] --> D["stage 2<br/>${model.layer2}"] --> E["stage 3<br/>${model.layer3}"]
+    E --> F["stage 4<br/>${model.layer4}"] --> G["mean over the picture<br/>${model.global_pool}"]
+    G --> H["linear<br/>${model.fc}"]""",
+    )
+
+
+INFO: dict[str, ModelInfo] = {
+    "resnet34": _resnet_info(
+        34, (Figure("FER2013", 72.80, note="ImageNet start"), Figure("RAF-DB", 86.70, note="ImageNet start")), 512
+    ),
+    "resnet50": _resnet_info(
+        50,
+        (
+            Figure("FER2013", 73.40, note="ImageNet start"),
+            Figure("RAF-DB", 86.99, note="ImageNet start"),
+            Figure("FER2013", 74.30, note="VGGFace2 start"),
+            Figure("RAF-DB", 88.90, note="VGGFace2 start; best epoch chosen on the test set"),
+        ),
+        2048,
+    ),
+}
