@@ -1,0 +1,299 @@
+"""DDA: Dual-Domain Attention after each stage of a ResNet-34 or ResNet-50.
+
+Paper: none by these authors (the README says that others published the ideas at ICIP 2023); the ancestor is Pham et al.,
+"Facial expression recognition using residual masking network", ICPR 2020.
+Repository: Harly-1506/Dual-Domain-Attention f5a10f8 (Apache-2.0).
+
+After stage k with output x, block k answers a map m of x's shape, and the stage's output becomes x · (1 + m). A block looks at
+x in two domains: a spatial path of strided convolutions, and a context path through a ResNet-18 of its own. m is a softmax over
+channels, so its values are near 1/C and x changes little: the maps, not the logits, show whether a block is right.
+
+Parameters at 7 classes: 103,280,871 (ResNet-34) and 202,107,647 (ResNet-50), of which 5,684,896 are dead: every inner ResNet-18
+is complete, with stem, early stages and a 1000-way last layer that nothing reads. `slim=True` leaves those out.
+
+Differences from the paper: none known; `gate="sigmoid"` is an experiment of ours whose maps can reach all of (0, 1).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple
+
+import torch
+from timm.models.resnet import ResNet
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .info import Figure, Input, ModelInfo
+from .keys import Rule, rename
+from .stock import resnet
+
+Gate = Literal["softmax", "sigmoid"]
+
+IMAGE = Input(
+    "image", 224, "32 times an odd number (96, 160, 224, 288 …), else the two paths do not meet", lambda side: side % 64 == 32
+)
+DEEP, SHALLOW = 512, 256  # channels of a ResNet-18's last stage and of the one before
+
+
+class DDAOutput(NamedTuple):
+    """Answer of a DDA network; `maps[k]` is what block k gave, with the shape of stage k's output."""
+
+    logits: Tensor
+    feature: Tensor
+    maps: tuple[Tensor, ...]
+
+
+class DDANet(nn.Module):
+    """A ResNet whose stages are each followed by a `DualDomainAttention`."""
+
+    def __init__(
+        self, backbone: ResNet, width: int, num_classes: int, dropout: float, gate: Gate, context: bool | str, slim: bool
+    ) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(backbone.conv1, backbone.bn1, backbone.act1, backbone.maxpool)
+        self.stages = nn.ModuleList([backbone.layer1, backbone.layer2, backbone.layer3, backbone.layer4])
+        channels = [entry["num_chs"] for entry in backbone.feature_info[1:]]
+        self.attention = nn.ModuleList(
+            DualDomainAttention(level, each, width, gate, context, slim) for level, each in enumerate(channels, start=1)
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(channels[-1], num_classes)
+        self.dead = tuple(
+            f"attention.{level - 1}.context.resnet.{part}" for level in (1, 2, 3, 4) for part in unused_parts(level)
+        )
+
+    def forward(self, image: Tensor) -> DDAOutput:
+        """Return logits (N, classes), the pooled feature and the four maps for pictures (N, 3, H, W)."""
+        IMAGE.check(image)
+        x, maps = self.stem(image), []
+        for stage, attend in zip(self.stages, self.attention, strict=True):
+            x = stage(x)
+            maps.append(attend(x))
+            x = x * (1 + maps[-1])
+        feature = x.mean((2, 3))
+        return DDAOutput(self.fc(self.dropout(feature)), feature, tuple(maps))
+
+
+class DualDomainAttention(nn.Module):
+    """Block k = `level` of 1 … 4: (N, C, H, W) → a map of the same shape."""
+
+    def __init__(self, level: int, channels: int, width: int, gate: Gate, context: bool | str, slim: bool) -> None:
+        super().__init__()
+        self.level, self.gate = level, gate
+        strided = [conv_block(channels if i == 0 else DEEP, DEEP, stride=2) for i in range(4 - level)]
+        self.spatial = nn.Sequential(*strided)
+        self.context = ContextPath(channels, level, context, slim)
+        self.arm1 = ChannelSoftmax(SHALLOW) if level < 4 else None
+        self.arm2 = ChannelSoftmax(DEEP)
+        self.raise_deep = None if level == 1 else up_block(DEEP, DEEP, kernel=3, padding=1)  # side 4 → 7
+        spatial_channels = DEEP if level < 4 else channels
+        self.fuse = DualDomainFusion(spatial_channels + DEEP + (SHALLOW if level < 4 else 0), channels)
+        ups = [up_block(channels if i == 0 else width, width) for i in range(3 - level)]
+        ups += [up_block(width if ups else channels, channels)] if level < 4 else []
+        self.up = nn.Sequential(*ups)
+        self.out = nn.Sequential(nn.Conv2d(channels, channels, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        spatial = self.spatial(x)
+        shallow, deep = self.context(x)
+        deep = self.arm2(deep) * deep.mean((2, 3), keepdim=True)
+        if self.raise_deep is not None:
+            deep = self.raise_deep(deep)
+        context = deep
+        if self.arm1 is not None:
+            shallow = self.arm1(shallow)
+            context = torch.cat([F.max_pool2d(shallow, 2) if self.level == 1 else shallow, deep], 1)
+        scores = self.out(self.up(self.fuse(torch.cat([spatial, context], 1))))
+        return scores.softmax(1) if self.gate == "softmax" else scores.sigmoid()
+
+
+class ContextPath(nn.Module):
+    """The last stages of a ResNet-18 behind two 3×3 convolutions that bring x to the channels of the first stage used."""
+
+    def __init__(self, channels: int, level: int, pretrained: bool | str, slim: bool) -> None:
+        super().__init__()
+        middle = 32 << level  # 64, 128, 256, 512: the width of stage `level`
+        entry = 64 if level == 1 else middle // 2
+        self.entry = nn.Sequential(conv_block(channels, middle), conv_block(middle, entry))
+        self.resnet = resnet("resnet18", pretrained)
+        self.stages = [f"layer{i}" for i in range(level, 5)]
+        for part in unused_parts(level):
+            if slim:
+                setattr(self.resnet, part, nn.Identity())
+            else:
+                getattr(self.resnet, part).requires_grad_(False)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = shallow = self.entry(x)
+        for stage in self.stages:
+            shallow, x = x, getattr(self.resnet, stage)(x)
+        return shallow, x
+
+
+def unused_parts(level: int) -> list[str]:
+    """Return the children of block `level`'s ResNet-18 that its context path never runs."""
+    return ["conv1", "bn1", *(f"layer{i}" for i in range(1, level)), "fc"]
+
+
+class ChannelSoftmax(nn.Module):
+    """Weigh channels by a softmax of a linear view of their means ("multi-level attention")."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 1, bias=False)
+        self.bn = nn.BatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.bn(self.conv(x.mean((2, 3), keepdim=True))).softmax(1)
+
+
+class DualDomainFusion(nn.Module):
+    """Mix the concatenated domains down to `channels`, then add a channel-weighed copy."""
+
+    def __init__(self, channels_in: int, channels: int) -> None:
+        super().__init__()
+        self.mix = conv_block(channels_in, channels)
+        self.weigh = nn.Sequential(
+            nn.Conv2d(channels, channels, 1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels, channels, 1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.Softmax(1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        mixed = self.mix(x)
+        return mixed + mixed * self.weigh(mixed.mean((2, 3), keepdim=True))
+
+
+def conv_block(channels_in: int, channels: int, stride: int = 1) -> nn.Sequential:
+    """Return 3×3 convolution, BatchNorm, ReLU."""
+    conv = nn.Conv2d(channels_in, channels, 3, stride, 1, bias=False)
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    return nn.Sequential(conv, nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
+
+
+def up_block(channels_in: int, channels: int, kernel: int = 2, padding: int = 0) -> nn.Sequential:
+    """Return a transposed convolution of stride 2, BatchNorm, ReLU."""
+    conv = nn.ConvTranspose2d(channels_in, channels, kernel, 2, padding, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
+
+
+def dda_resnet34(
+    num_classes: int = 7,
+    *,
+    dropout: float = 0.4,
+    gate: Gate = "softmax",
+    pretrained: bool | str = False,
+    context_pretrained: bool | str = False,
+    slim: bool = False,
+) -> DDANet:
+    """Return a ResNet-34 with DDA.
+
+    Args:
+        num_classes: size of the answer.
+        dropout: before the last layer.
+        gate: how a map is made from its scores; "softmax" over channels is the published one.
+        pretrained: start of the backbone, as in `mien.models.stock.timm_model`.
+        context_pretrained: start of the four inner ResNet-18s, the same.
+        slim: leave dead parameters out.
+    """
+    return DDANet(resnet("resnet34", pretrained, num_classes=0), 512, num_classes, dropout, gate, context_pretrained, slim)
+
+
+def dda_resnet50(
+    num_classes: int = 7,
+    *,
+    dropout: float = 0.4,
+    gate: Gate = "softmax",
+    pretrained: bool | str = False,
+    context_pretrained: bool | str = False,
+    slim: bool = False,
+) -> DDANet:
+    """Return a ResNet-50 with DDA; options as in `dda_resnet34`. The authors' VGGFace2 variant has the same shapes."""
+    return DDANet(resnet("resnet50", pretrained, num_classes=0), 612, num_classes, dropout, gate, context_pretrained, slim)
+
+
+def from_author(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the authors' state dict, or a plain ResNet's (ImageNet, VGGFace2: a start for the backbone), under our names."""
+    return rename(state, AUTHOR_RULES)
+
+
+def _one_less(template: str) -> Callable[[re.Match[str]], str]:
+    """Count from 0 where the authors count from 1."""
+    return lambda match: template.format(int(match[1]) - 1)
+
+
+AUTHOR_RULES: tuple[Rule, ...] = (
+    (r"^fc\.(weight|bias)$", r"pretraining.fc.\1"),  # of a plain ResNet: no place for it here
+    (r"^fc\.1\.", "fc."),
+    (r"^conv1\.", "stem.0."),
+    (r"^bn1\.", "stem.1."),
+    (r"^layer(\d)\.", _one_less("stages.{}.")),
+    (r"^DDA(\d)\.", _one_less("attention.{}.")),
+    (r"(?<=^attention\.\d\.)conv(\d)\.", _one_less("spatial.{}.")),
+    (r"(spatial\.\d|ffm\.conv_block)\.conv1\.", r"\1.0."),
+    (r"(spatial\.\d|ffm\.conv_block)\.batch_norm\.", r"\1.1."),
+    (r"\.ffm\.conv_block\.", ".fuse.mix."),
+    (r"\.ffm\.conv1\.", ".fuse.weigh.0."),
+    (r"\.ffm\.bn1\.", ".fuse.weigh.1."),
+    (r"\.ffm\.conv2\.", ".fuse.weigh.3."),
+    (r"\.ffm\.bn2\.", ".fuse.weigh.4."),
+    (r"\.layers\.conv\.", ".context.entry.0.0."),
+    (r"\.layers\.bn\.", ".context.entry.0.1."),
+    (r"\.layers\.conv2\.", ".context.entry.1.0."),
+    (r"\.layers\.bn2\.", ".context.entry.1.1."),
+    (r"\.layers\.", ".context.resnet."),
+    (r"^attention\.3\.arm1\.", "attention.3.arm2."),
+    (r"\.(?:up_arm2|up1)\.upout\.", ".raise_deep."),
+    (r"\.up2\.uplayers\.", ".up."),
+    (r"^attention\.(\d)\.up2\.upout\.", lambda match: f"attention.{match[1]}.up.{2 - int(match[1])}."),
+    (r"\.outconv\.", ".out.0."),
+    (r"^(attention\.\d)\.bn\.", r"\1.out.1."),
+)
+
+_STARTS = {34: (("ImageNet", 74.75, 87.50),), 50: (("ImageNet", 73.72, 87.61), ("VGGFace2", 74.67, 89.96))}
+
+
+def _info(layers: int) -> ModelInfo:
+    return ModelInfo(
+        name=f"dda-resnet{layers}",
+        summary=f"ResNet-{layers} whose four stages are each modulated by a block that looks at space and at context",
+        paper="none by the authors; ancestor: Pham et al., Residual masking network, ICPR 2020",
+        repository="Harly-1506/Dual-Domain-Attention f5a10f8",
+        licence="authors' code: Apache-2.0; weights: none published",
+        inputs=(IMAGE,),
+        outputs={
+            "logits": "class scores before softmax",
+            "feature": "the pooled channels that the last layer reads",
+            "maps": "what each block multiplies into its stage, as x · (1 + map); sums to 1 over channels",
+        },
+        published=tuple(
+            Figure(dataset, value, note=f"{start} start; best epoch chosen on {chosen}")
+            for start, *values in _STARTS[layers]
+            for (dataset, chosen), value in zip((("FER2013", "PublicTest"), ("RAF-DB", "the test set")), values, strict=True)
+        ),
+        source="the authors' README (probably with test-time augmentation: their script prints both)",
+        cam_layers=("stages.2", "stages.3"),
+        diagram="""flowchart LR
+    A["face<br/>${image}"] --> S["stem<br/>${stem}"] --> S1["stage 1<br/>${stages.0}"] --> M1(("×(1+m)"))
+    M1 --> S2["stage 2<br/>${stages.1}"] --> M2(("×(1+m)")) --> S3["stage 3<br/>${stages.2}"] --> M3(("×(1+m)"))
+    M3 --> S4["stage 4<br/>${stages.3}"] --> M4(("×(1+m)")) --> G["mean over the picture"] --> D["dropout, linear<br/>${fc}"]
+    S1 -.-> P1 -.-> M1
+    S2 -.-> P2["block 2"] -.-> M2
+    S3 -.-> P3["block 3"] -.-> M3
+    S4 -.-> P4["block 4"] -.-> M4
+    subgraph P1["block 1"]
+        direction TB
+        X["x"] --> SP["spatial path:<br/>3 strided convolutions<br/>${attention.0.spatial}"] --> F
+        X --> C["context path:<br/>an inner ResNet-18<br/>${attention.0.context[0]} and ${attention.0.context[1]}"]
+        C --> W["weigh channels"] --> F["fuse<br/>${attention.0.fuse}"]
+        F --> U["enlarge<br/>${attention.0.up}"] --> O["softmax over channels:<br/>the map m"]
+    end""",
+    )
+
+
+INFO: dict[str, ModelInfo] = {f"dda-resnet{layers}": _info(layers) for layers in _STARTS}
