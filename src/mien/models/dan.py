@@ -1,0 +1,186 @@
+"""DAN: several attention heads look at one feature map, and two losses keep classes together and heads apart.
+
+Paper: Wen et al., "Distract your attention: multi-head cross attention network for facial expression recognition", Biomimetics
+2023. Repositories: yaoing/DAN 3872eef (MIT); hyunyongPark/Emotion-Recognition fbc1b52 (six classes; no licence).
+
+A ResNet-18 (or any timm network) gives a map of features. Each head first weighs its places, then its channels, and answers one
+vector. A log-softmax across heads makes them compete for every channel; their sum goes through a linear layer and a BatchNorm.
+
+The spatial weight is a sum of 512 ReLU maps, without a sigmoid: vectors of order 10³ are normal before training, so compare
+numbers relatively. Parameters at 7 classes: 19,723,733. Affinity and partition losses are in `mien.losses`.
+
+Differences from the paper: none known in the authors' form; other backbones are ours, with head widths that scale along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .info import Figure, ModelInfo, at_least
+from .keys import RESNET_CHILDREN, Rule, rename
+from .stock import resnet, timm_model
+
+IMAGE = at_least(32)
+
+
+class DANOutput(NamedTuple):
+    """Answer of DAN; `heads` (N, K, C) are the vectors after the log-softmax across heads, `feature` (N, C) their sum."""
+
+    logits: Tensor
+    feature: Tensor
+    feature_map: Tensor
+    heads: Tensor
+
+
+class DAN(nn.Module):
+    """A feature extractor under `num_heads` cross-attention heads."""
+
+    def __init__(self, features: nn.Module, channels: int, num_classes: int, num_heads: int) -> None:
+        super().__init__()
+        self.features = features
+        self.heads = nn.ModuleList(CrossAttentionHead(channels) for _ in range(num_heads))
+        self.fc = nn.Linear(channels, num_classes)
+        self.bn = nn.BatchNorm1d(num_classes)
+        self.fc.apply(_initialise)
+
+    def forward(self, image: Tensor) -> DANOutput:
+        """Return logits (N, classes), feature (N, C), feature map (N, C, h, w) and heads (N, K, C) for pictures (N, 3, H, W)."""
+        IMAGE.check(image)
+        (feature_map,) = self.features(image)
+        heads = torch.stack([head(feature_map) for head in self.heads], 1)
+        if len(self.heads) > 1:
+            heads = heads.log_softmax(1)
+        feature = heads.sum(1)
+        return DANOutput(self.bn(self.fc(feature)), feature, feature_map, heads)
+
+
+class CrossAttentionHead(nn.Module):
+    """Spatial, then channel attention: (N, C, h, w) → (N, C)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.spatial = SpatialAttention(channels)
+        self.channel = nn.Sequential(
+            nn.Linear(channels, channels // 16),
+            nn.BatchNorm1d(channels // 16),
+            nn.ReLU(inplace=True),
+            nn.Linear(channels // 16, channels),
+            nn.Sigmoid(),
+        )
+        self.apply(_initialise)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = self.spatial(x).mean((2, 3))
+        return pooled * self.channel(pooled)
+
+
+class SpatialAttention(nn.Module):
+    """Multiply x by one weight a place, the channel sum of three convolutions that see squares, rows and columns."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.reduce = conv_bn(channels, channels // 2, (1, 1))
+        self.square = conv_bn(channels // 2, channels, (3, 3))
+        self.row = conv_bn(channels // 2, channels, (1, 3))
+        self.column = conv_bn(channels // 2, channels, (3, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.reduce(x)
+        weight = (self.square(y) + self.row(y) + self.column(y)).relu().sum(1, keepdim=True)
+        return x * weight
+
+
+def conv_bn(channels_in: int, channels: int, kernel: tuple[int, int]) -> nn.Sequential:
+    """Return a size-keeping convolution with bias, and BatchNorm."""
+    padding = (kernel[0] // 2, kernel[1] // 2)
+    return nn.Sequential(nn.Conv2d(channels_in, channels, kernel, padding=padding), nn.BatchNorm2d(channels))
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out")
+    elif isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=0.001)
+    if isinstance(module, (nn.Conv2d, nn.Linear)) and module.bias is not None:
+        nn.init.zeros_(module.bias)
+
+
+def dan(num_classes: int = 7, *, num_heads: int = 4, backbone: str = "resnet18", pretrained: bool | str = False) -> DAN:
+    """Return a DAN.
+
+    Args:
+        num_classes: 7 for RAF-DB and AffectNet-7, 8 for AffectNet-8, 6 for the pooled sets of hyunyongPark.
+        num_heads: how many heads; the authors use 4.
+        backbone: any timm network that can give feature maps; the authors use ResNet-18.
+        pretrained: start of the backbone, as in `mien.models.stock.timm_model`; the authors' MS-Celeb start comes through
+            `mien.importing`.
+    """
+    create = resnet if backbone in ("resnet18", "resnet34", "resnet50") else timm_model
+    features = create(backbone, pretrained, features_only=True, out_indices=(-1,))
+    return DAN(features, features.feature_info.channels()[-1], num_classes, num_heads)
+
+
+def from_author(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the authors' state dict, or a plain ResNet-18's (their MS-Celeb start), under our names."""
+    return rename(state, AUTHOR_RULES if any(key.startswith("features.") for key in state) else RESNET_RULES)
+
+
+AUTHOR_RULES: tuple[Rule, ...] = (
+    (r"^features\.(\d)\.", lambda match: f"features.{RESNET_CHILDREN[int(match[1])]}."),
+    (r"^cat_head(\d+)\.", r"heads.\1."),
+    (r"\.sa\.conv1x1\.", ".spatial.reduce."),
+    (r"\.sa\.conv_3x3\.", ".spatial.square."),
+    (r"\.sa\.conv_1x3\.", ".spatial.row."),
+    (r"\.sa\.conv_3x1\.", ".spatial.column."),
+    (r"\.ca\.attention\.", ".channel."),
+)
+RESNET_RULES: tuple[Rule, ...] = ((r"^(?!fc\.)", "features."), (r"^fc\.", "pretraining.fc."))
+
+INFO: dict[str, ModelInfo] = {
+    "dan": ModelInfo(
+        name="dan",
+        summary="ResNet-18 under four heads that weigh places and channels and compete with each other",
+        paper="Wen et al., Distract your attention, Biomimetics 8(2):199, 2023",
+        repository="yaoing/DAN 3872eef; hyunyongPark/Emotion-Recognition fbc1b52",
+        licence="yaoing: MIT, checkpoints on Google Drive; hyunyongPark: none stated",
+        inputs=(IMAGE,),
+        outputs={
+            "logits": "class scores before softmax (BatchNorm is their last step)",
+            "feature": "sum over heads, which the last layer reads",
+            "feature_map": "what the backbone gives; the affinity loss reads it",
+            "heads": "one vector a head, log-softmax across heads; the partition loss reads them",
+        },
+        published=(
+            Figure("AffectNet-8", 62.09, note="epoch 5, chosen on the test set"),
+            Figure("AffectNet-7", 65.69, note="epoch 6, chosen on the test set"),
+            Figure("RAF-DB", 89.70, note="epoch 21, chosen on the test set"),
+            Figure("RAF-DB", 85.32, "balanced accuracy %", "epoch 21, chosen on the test set"),
+            Figure("CK+", 98.9, note="hyunyongPark, 6 classes; frames of the same people are in the training set"),
+            Figure(
+                "RAF-DB", 91.6, note="hyunyongPark, 6 classes, own split; the README may have swapped this row with the next"
+            ),
+            Figure("AffectNet", 92.1, note="hyunyongPark, 6 classes, own split"),
+        ),
+        source="the repositories' READMEs",
+        cam_layers=("heads.0.spatial", "heads.1.spatial", "heads.2.spatial", "heads.3.spatial"),
+        diagram="""flowchart LR
+    A["face<br/>${image}"] --> B["ResNet-18<br/>${features[0]}"]
+    B --> S1 --> C1
+    B --> S2["head 2"]
+    B --> S3["head 3"]
+    B --> S4["head 4"]
+    subgraph H["head 1"]
+        S1["where to look:<br/>one weight a place<br/>${heads.0.spatial}"]
+        C1["what to look for:<br/>one weight a channel<br/>${heads.0.channel}"]
+    end
+    C1 --> L["heads compete:<br/>log-softmax across heads"]
+    S2 --> L
+    S3 --> L
+    S4 --> L
+    L --> P["sum of the heads"] --> F["linear, BatchNorm<br/>${bn}"]""",
+    )
+}
