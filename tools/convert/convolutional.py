@@ -137,11 +137,14 @@ def _logistic(conversion: _Conversion, operator: Operator) -> str:
 
 
 def _prelu(conversion: _Conversion, operator: Operator) -> str:
-    # relu(x)·(1 − a) + a·x: onnxruntime has no fast kernel for PRelu, and these networks spend a third of their time there.
+    # relu(x)·(1 − a) + a·x, for onnxruntime has no fast kernel for PRelu. The products are 1 × 1 depthwise convolutions because those
+    # stay in its blocked layout and take in the sum: 4.4 ms for the 478-point mesh against 4.7 with Mul and 15 with PRelu, and
+    # a batch of four costs 28 % less than with Mul.
     graph, value = conversion.graph, conversion.get(operator.inputs[0])
-    slope = conversion.network.constants[operator.inputs[1]].astype(np.float32).reshape(-1, 1, 1)
-    positive = graph.node("Mul", [graph.node("Relu", [value]), graph.constant(1 - slope)])
-    return graph.node("Add", [positive, graph.node("Mul", [value, graph.constant(slope)])], _name(operator))
+    slope = conversion.network.constants[operator.inputs[1]].astype(np.float32).reshape(-1, 1, 1, 1)
+    per_channel = {"kernel_shape": [1, 1], "group": len(slope)}
+    positive = graph.node("Conv", [graph.node("Relu", [value]), graph.constant(1 - slope)], **per_channel)
+    return graph.node("Add", [positive, graph.node("Conv", [value, graph.constant(slope)], **per_channel)], _name(operator))
 
 
 def _pad(conversion: _Conversion, operator: Operator) -> str:

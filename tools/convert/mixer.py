@@ -1,4 +1,8 @@
-"""TFLite → ONNX for networks over vectors (MediaPipe's blendshapes, an MLP-mixer): every tensor keeps its layout, batch 1."""
+"""TFLite → ONNX for networks over vectors (MediaPipe's blendshapes, an MLP-mixer): every tensor keeps its layout.
+
+The source works on one face. Its first axis, always 1 and never mixed with others, becomes the batch: what selects or drops it
+passes everything on instead, so the output gains that axis if the source had dropped it.
+"""
 
 from __future__ import annotations
 
@@ -28,13 +32,13 @@ def convert(network: Network, source: str = "points", target: str = "blendshapes
             raise NotImplementedError(f"fused activation {activation} of {operator.kind}")
         conversion.values[operator.output] = conversion.graph.node("Identity", [value], f"t{operator.output}")
     conversion.graph.node("Identity", [conversion.values[network.outputs[0]]], target)
-    shapes = [[*network.shape(tensor)] for tensor in (network.inputs[0], network.outputs[0])]
-    return conversion.graph.model({source: shapes[0]}, {target: shapes[1]})
+    outputs = [size for size in network.shape(network.outputs[0]) if size != 1]
+    return conversion.graph.model({source: ["N", *network.shape(network.inputs[0])[1:]]}, {target: ["N", *outputs]})
 
 
 class _Conversion:
     def __init__(self, network: Network, source: str) -> None:
-        self.network, self.graph = network, Graph()
+        self.network, self.graph, self.source = network, Graph(), source
         self.values: dict[int, str] = {network.inputs[0]: source}
 
     def get(self, tensor: int) -> str:
@@ -42,6 +46,15 @@ class _Conversion:
         if tensor not in self.values:
             self.values[tensor] = self.graph.constant(self.network.constants[tensor].astype(np.float32))
         return self.values[tensor]
+
+    def batch(self, tensor: int) -> str:
+        """Return the name of an activation, or of a constant repeated for every face."""
+        name = self.get(tensor)
+        if tensor not in self.network.constants:
+            return name
+        faces = self.graph.node("Shape", [self.source], start=0, end=1)
+        rest = self.graph.constant(np.array(self.network.shape(tensor)[1:], np.int64))
+        return self.graph.node("Expand", [name, self.graph.node("Concat", [faces, rest], axis=0)])
 
     def integers(self, tensor: int) -> np.ndarray:
         """Return a constant that holds axes or positions."""
@@ -88,13 +101,13 @@ def _transpose(conversion: _Conversion, operator: Operator) -> tuple[str, int]:
 
 def _reshape(conversion: _Conversion, operator: Operator) -> tuple[str, int]:
     value = conversion.get(operator.inputs[0])
-    shape = conversion.graph.constant(np.array(conversion.network.shape(operator.output), np.int64))
-    return conversion.graph.node("Reshape", [value, shape]), 0
+    shape = np.array([-1, *conversion.network.shape(operator.output)[1:]], np.int64)
+    return conversion.graph.node("Reshape", [value, conversion.graph.constant(shape)]), 0
 
 
 def _concatenation(conversion: _Conversion, operator: Operator) -> tuple[str, int]:
     axis = operator.options(tflite.ConcatenationOptions).Axis()
-    return conversion.graph.node("Concat", [conversion.get(tensor) for tensor in operator.inputs], axis=axis), 0
+    return conversion.graph.node("Concat", [conversion.batch(tensor) for tensor in operator.inputs], axis=axis), 0
 
 
 def _strided_slice(conversion: _Conversion, operator: Operator) -> tuple[str, int]:
@@ -109,8 +122,9 @@ def _strided_slice(conversion: _Conversion, operator: Operator) -> tuple[str, in
     for axis in dropped:
         end[axis] = begin[axis] + 1 if begin[axis] != -1 else conversion.network.shape(operator.inputs[0])[axis]
     graph = conversion.graph
-    bounds = [graph.constant(values) for values in (begin, end, axes, step)]
+    bounds = [graph.constant(values[1:]) for values in (begin, end, axes, step)]
     value = graph.node("Slice", [conversion.get(operator.inputs[0]), *bounds])
+    dropped = [axis for axis in dropped if axis]
     return (graph.node("Squeeze", [value, graph.constant(np.array(dropped, np.int64))]) if dropped else value), 0
 
 

@@ -3,9 +3,9 @@
     from tools.convert.tflite import convert
     onnx.save(convert(data), "out.onnx")        # data: the bytes of a .tflite file
 
-Float weights only (float32 or float16). Networks over images run channels first inside and keep channels-last inputs with any
-batch size; networks over vectors keep every layout and batch 1. The graph is written in one order with one scheme of names, so
-the same source gives the same bytes.
+Float weights only (float32 or float16). Networks over images run channels first inside and keep channels-last inputs; networks
+over vectors keep every layout. Both take any batch size. The graph is written in one order with one scheme of names, so the same
+source gives the same bytes.
 """
 
 from __future__ import annotations
