@@ -48,7 +48,7 @@ class DAN(nn.Module):
         self.fc.apply(_initialise)
 
     def forward(self, image: Tensor) -> DANOutput:
-        """Return logits (N, classes), feature (N, C), feature map (N, C, h, w) and heads (N, K, C) for pictures (N, 3, H, W)."""
+        """Return logits (N, classes), feature (N, C), its map (N, C, h, w) and heads (N, K, C) for pictures (N, 3, H, W)."""
         IMAGE.check(image)
         (feature_map,) = self.features(image)
         heads = torch.stack([head(feature_map) for head in self.heads], 1)

@@ -18,10 +18,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
-from timm.models.resnet import ResNet
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -49,7 +48,7 @@ class DDANet(nn.Module):
     """A ResNet whose stages are each followed by a `DualDomainAttention`."""
 
     def __init__(
-        self, backbone: ResNet, width: int, num_classes: int, dropout: float, gate: Gate, context: bool | str, slim: bool
+        self, backbone: Any, width: int, num_classes: int, dropout: float, gate: Gate, context: bool | str, slim: bool
     ) -> None:
         super().__init__()
         self.stem = nn.Sequential(backbone.conv1, backbone.bn1, backbone.act1, backbone.maxpool)

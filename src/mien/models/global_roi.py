@@ -1,0 +1,283 @@
+"""Global-ROI Net (a face and its eyes, nose and mouth) and Global Net (the face alone), and the fusion of both.
+
+Paper: none named by the repository. Repository: tzu-tsen/code 40440b5 (no licence: only formulas and constants were used).
+
+The Global-ROI Net runs a ResNet-18 with CBAM (Woo et al., "CBAM: convolutional block attention module", ECCV 2018) in every
+block over the face, and one shared trunk with two transformer blocks over the three 90-pixel crops. All three of its answers
+(face alone, crops alone, both) go through the same linear layer and the same BatchNorm. The Global Net is a ResNet-18 with one
+CBAM at its end. `fuse` mixes both nets' logits; a face without crops keeps the Global Net's.
+
+Parameters at 7 classes: 24,222,509 and 11,213,529. Neither has dead ones.
+
+Differences from the paper: none known. In training the BatchNorm statistics move three times a step, in the order face, crops,
+both, as in the authors' code. `cbam=False` gives the authors' unused variant without CBAM.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .info import Figure, ModelInfo, at_least
+from .keys import RESNET_CHILDREN, Rule, rename
+from .stock import Classified, resnet
+
+IMAGE = at_least(32)
+CROPS = tuple(at_least(16, name, 90) for name in ("eye", "nose", "mouth"))
+
+
+class GlobalROIOutput(NamedTuple):
+    """Answer of the Global-ROI Net: `logits` of face and crops together, then of each alone."""
+
+    logits: Tensor
+    whole_logits: Tensor
+    roi_logits: Tensor
+    feature: Tensor
+
+
+class GlobalROINet(nn.Module):
+    """Four pictures of one face → three answers that share their last two layers."""
+
+    def __init__(self, num_classes: int, num_heads: int, cbam: bool) -> None:
+        super().__init__()
+        options: dict[str, Any] = {"block_args": {"attn_layer": lambda channels, **_: CBAM(channels)}} if cbam else {}
+        self.features_whole = resnet("resnet18", features_only=True, out_indices=(4,), **options)
+        trunk = resnet("resnet18", num_classes=0)
+        parts: dict[str, nn.Module] = {
+            "conv1": trunk.conv1,
+            "bn1": trunk.bn1,
+            "act1": trunk.act1,  # no max-pool: 90 pixels are few enough
+            "layer1": trunk.layer1,
+            "layer2": trunk.layer2,
+            "transformer2": TransformerBlock(128, num_heads),
+            "layer3": trunk.layer3,
+            "transformer3": TransformerBlock(256, num_heads),
+            "layer4": trunk.layer4,
+        }
+        self.features = nn.Sequential(OrderedDict(parts))
+        self.fc_roi = nn.Linear(3 * 512, 512)
+        self.bn_roi = nn.BatchNorm1d(512)
+        self.fc = nn.Linear(512, num_classes)
+        self.bn = nn.BatchNorm1d(num_classes)
+
+    def forward(self, image: Tensor, eye: Tensor, nose: Tensor, mouth: Tensor) -> GlobalROIOutput:
+        """Return three logits (N, classes) and the feature (N, 512) for four batches of pictures."""
+        IMAGE.check(image)
+        for rule, crop in zip(CROPS, (eye, nose, mouth), strict=True):
+            rule.check(crop)
+        whole = self.features_whole(image)[0].mean((2, 3))
+        crops = torch.cat([self.features(crop).amax((2, 3)) for crop in (eye, nose, mouth)], 1)
+        roi = self.bn_roi(self.fc_roi(crops.relu()))
+        feature = (whole + roi).relu()
+        # one after the other, not as one batch: in training each takes its own statistics
+        whole_logits, roi_logits, logits = (self.bn(self.fc(each)) for each in (whole, roi, feature))
+        return GlobalROIOutput(logits, whole_logits, roi_logits, feature)
+
+
+class GlobalNet(nn.Module):
+    """ResNet-18, one CBAM, pooling, linear, BatchNorm."""
+
+    def __init__(self, num_classes: int, pretrained: bool | str) -> None:
+        super().__init__()
+        self.features = resnet("resnet18", pretrained, features_only=True, out_indices=(4,))
+        self.cbam = CBAM(512)
+        self.fc = nn.Linear(512, num_classes)
+        self.bn = nn.BatchNorm1d(num_classes)
+
+    def forward(self, image: Tensor) -> Classified:
+        """Return logits (N, classes) and the feature (N, 512) for pictures (N, 3, H, W)."""
+        IMAGE.check(image)
+        feature = self.cbam(self.features(image)[0]).mean((2, 3))
+        return Classified(self.bn(self.fc(feature)), feature)
+
+
+class CBAM(nn.Module):
+    """Gate channels, then places, each by what the mean and the maximum say."""
+
+    def __init__(self, channels: int, reduction: int = 16) -> None:
+        super().__init__()
+        hidden = channels // reduction
+        self.channel = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, channels))
+        self.spatial = nn.Sequential(nn.Conv2d(2, 1, 7, padding=3, bias=False), nn.BatchNorm2d(1, momentum=0.01), nn.Sigmoid())
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = (self.channel(x.mean((2, 3))) + self.channel(x.amax((2, 3)))).sigmoid()
+        x = x * gate[:, :, None, None]
+        return x * self.spatial(torch.cat([x.amax(1, keepdim=True), x.mean(1, keepdim=True)], 1))
+
+
+class TransformerBlock(nn.Module):
+    """Self-attention between all places of a map, then an MLP, each added to its input; no position code."""
+
+    def __init__(self, channels: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.ln1, self.ln2 = nn.LayerNorm(channels), nn.LayerNorm(channels)
+        self.query, self.key, self.value = (nn.Linear(channels, channels) for _ in range(3))
+        self.project = nn.Linear(channels, channels)
+        self.mlp = nn.Sequential(nn.Linear(channels, 4 * channels), QuickGELU(), nn.Linear(4 * channels, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = x.flatten(2).transpose(1, 2)
+        tokens = tokens + self.attend(self.ln1(tokens))
+        tokens = tokens + self.mlp(self.ln2(tokens))
+        return tokens.transpose(1, 2).reshape(x.shape)
+
+    def attend(self, tokens: Tensor) -> Tensor:
+        query, key, value = (
+            layer(tokens).unflatten(2, (self.num_heads, -1)).transpose(1, 2) for layer in (self.query, self.key, self.value)
+        )
+        return self.project(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
+
+
+class QuickGELU(nn.Module):
+    """x · sigmoid(1.702 x)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (1.702 * x).sigmoid()
+
+
+def fuse(roi_logits: Tensor, global_logits: Tensor, has_crops: Tensor | None = None, weight: float = 0.55) -> Tensor:
+    """Return `weight` · Global-ROI Net + (1 − `weight`) · Global Net, and the Global Net alone where a face has no crops.
+
+    Args:
+        roi_logits: `logits` of the Global-ROI Net, (N, classes); rows of faces without crops may hold anything.
+        global_logits: `logits` of the Global Net, (N, classes).
+        has_crops: (N,) bool; None when every face has them.
+        weight: the authors' 0.55, or what `fit_fusion` finds on validation pictures.
+
+    Example:
+        >>> fuse(torch.tensor([[2.0], [2.0]]), torch.tensor([[0.0], [0.0]]), torch.tensor([True, False])).flatten().tolist()
+        [1.100000023841858, 0.0]
+    """
+    fused = weight * roi_logits + (1 - weight) * global_logits
+    return fused if has_crops is None else torch.where(has_crops[:, None], fused, global_logits)
+
+
+def fit_fusion(roi_logits: Tensor, global_logits: Tensor, labels: Tensor, has_crops: Tensor | None = None) -> float:
+    """Return the weight 0.00, 0.01 … 1.00 for `fuse` that answers most of these validation pictures rightly.
+
+    Among equals the one nearest to the authors' 0.55 wins.
+    """
+
+    def quality(percent: int) -> tuple[int, int]:
+        answers = fuse(roi_logits, global_logits, has_crops, percent / 100).argmax(1)
+        return int((answers == labels).sum()), -abs(percent - 55)
+
+    return max(range(101), key=quality) / 100
+
+
+def global_roi(num_classes: int = 7, *, num_heads: int = 8, cbam: bool = True) -> GlobalROINet:
+    """Return a Global-ROI Net.
+
+    Args:
+        num_classes: size of each answer.
+        num_heads: attention heads of the two transformer blocks.
+        cbam: whether the face's ResNet-18 has CBAM in its blocks.
+    """
+    return GlobalROINet(num_classes, num_heads, cbam)
+
+
+def global_cbam(num_classes: int = 7, *, pretrained: bool | str = False) -> GlobalNet:
+    """Return a Global Net; `pretrained` as in `mien.models.stock.timm_model` (the authors start from ImageNet)."""
+    return GlobalNet(num_classes, pretrained)
+
+
+def from_author(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the state dict of either of the authors' nets, or a plain ResNet-18's (a start for the Global Net), renamed."""
+    if not any(key.startswith("features.") for key in state):
+        return rename(state, [(r"^(?!fc\.)", "features."), (r"^fc\.", "pretraining.fc.")])
+    children = RESNET_CHILDREN if "cbam.ChannelGate.mlp.1.weight" in state else TRUNK_CHILDREN
+    return rename(state, ((r"^features\.(\d)\.", lambda match: f"features.{children[int(match[1])]}."), *AUTHOR_RULES))
+
+
+TRUNK_CHILDREN = ("conv1", "bn1", "act1", "layer1", "layer2", "transformer2", "layer3", "transformer3", "layer4")
+AUTHOR_RULES: tuple[Rule, ...] = (
+    (r"^features_whole\.(\d)\.", lambda match: f"features_whole.{RESNET_CHILDREN[int(match[1])]}."),
+    (r"^(features_whole\..*)\.cbam\.", r"\1.se."),
+    (r"\.ChannelGate\.mlp\.1\.", ".channel.0."),
+    (r"\.ChannelGate\.mlp\.3\.", ".channel.2."),
+    (r"\.SpatialGate\.spatial\.conv\.", ".spatial.0."),
+    (r"\.SpatialGate\.spatial\.bn\.", ".spatial.1."),
+    (r"\.attn\.proj\.", ".project."),
+    (r"\.attn\.", "."),
+)
+
+_FIGURES = (  # data set, Global-ROI Net, Global Net, fused
+    ("AffectNet-7", 65.71, 64.95, 65.49),
+    ("AffectNet-8", 61.85, 61.25, 62.12),
+    ("RAF-DB", 88.81, 87.22, 87.65),
+    ("FERPlus", 86.25, 85.50, 85.19),
+    ("CK+ (10 folds by picture)", 99.68, 99.81, 99.55),
+    ("AffectNet → CK+", 87.72, 89.76, 90.02),
+    ("AffectNet → JAFFE", 51.64, 50.70, 52.58),
+    ("AffectNet → SFEW", 38.39, 37.80, 37.73),
+    ("RAF-DB → CK+", 78.06, 77.80, 79.26),
+    ("RAF-DB → JAFFE", 45.54, 47.42, 46.95),
+    ("RAF-DB → SFEW", 49.01, 46.28, 46.84),
+)
+_REPOSITORY = "tzu-tsen/code 40440b5"
+_LICENCE = "none stated: nothing copied; weights on Google Drive"
+_SOURCE = (
+    "the repository's README; the epoch was chosen on the test set, except for FERPlus; the three columns have different "
+    "denominators (faces with crops, all faces, all faces)"
+)
+
+INFO: dict[str, ModelInfo] = {
+    "global-roi": ModelInfo(
+        name="global-roi",
+        summary="a face and the crops of its eyes, nose and mouth, read by two networks that share their last layers",
+        paper="none named",
+        repository=_REPOSITORY,
+        licence=_LICENCE,
+        inputs=(IMAGE, *CROPS),
+        outputs={
+            "logits": "class scores of face and crops together (BatchNorm is their last step)",
+            "whole_logits": "class scores of the face alone",
+            "roi_logits": "class scores of the crops alone",
+            "feature": "the vector behind `logits`",
+        },
+        published=(
+            *(Figure(dataset, value, note="Global-ROI Net alone") for dataset, value, _, _ in _FIGURES),
+            *(Figure(dataset, value, note="fused with the Global Net") for dataset, _, _, value in _FIGURES),
+        ),
+        source=_SOURCE,
+        cam_layers=("features_whole.layer4",),
+        diagram="""flowchart LR
+    A["face<br/>${image}"] --> B["ResNet-18, CBAM in every block<br/>${features_whole[0]}"] --> W["mean over the picture"]
+    E["eyes<br/>${eye}"] --> T["shared ResNet-18 trunk<br/>with two transformer blocks<br/>${features}"]
+    N["nose<br/>${nose}"] --> T
+    M["mouth<br/>${mouth}"] --> T
+    T --> X["maximum over each crop,<br/>side by side"] --> R["linear, BatchNorm<br/>${bn_roi}"]
+    W --> P(("+")) --> L
+    R --> P
+    W --> L
+    R --> L["one shared linear layer<br/>and BatchNorm"]
+    L --> O1["both<br/>${bn}"]
+    L --> O2["face alone"]
+    L --> O3["crops alone"]""",
+    ),
+    "global-cbam": ModelInfo(
+        name="global-cbam",
+        summary="ResNet-18 with one attention module at its end, the partner of global-roi for faces without crops",
+        paper="Woo et al., CBAM: convolutional block attention module, ECCV 2018 (the attention)",
+        repository=_REPOSITORY,
+        licence=_LICENCE,
+        inputs=(IMAGE,),
+        outputs={
+            "logits": "class scores before softmax (BatchNorm is their last step)",
+            "feature": "the 512 pooled channels that the linear layer reads",
+        },
+        published=tuple(Figure(dataset, value) for dataset, _, value, _ in _FIGURES),
+        source=_SOURCE,
+        cam_layers=("cbam",),
+        diagram="""flowchart LR
+    A["face<br/>${image}"] --> B["ResNet-18<br/>${features[0]}"] --> C["gate channels<br/>${cbam.channel}"]
+    C --> D["gate places<br/>${cbam.spatial}"] --> G["mean over the picture"] --> F["linear, BatchNorm<br/>${bn}"]""",
+    ),
+}
