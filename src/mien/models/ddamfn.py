@@ -1,0 +1,264 @@
+"""DDAMFN: a mobile network of mixed depthwise kernels under attention heads that look along rows and along columns.
+
+Paper: Zhang et al., "A dual-direction attention mixed feature network for facial expression recognition", Electronics 12(17):3595,
+2023. Repository: SainingZhang/DDAMFN cebfe5c (no licence: only formulas and constants were used); DDAMFN++ is the same network.
+
+Parameters at 7 classes and 2 heads: 4,187,421, of which 81,422 are dead: BatchNorm and PReLU of every mixed convolution, a 7×7
+convolution in every head, and a BatchNorm over the classes. `slim=True` leaves them out. The attention loss is in `mien.losses`.
+
+Differences from the paper: none known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .info import Figure, Input, ModelInfo
+from .keys import Rule, rename
+
+IMAGE = Input("image", 112, "112", lambda side: side == 112)
+SIDE, CHANNELS = 7, 512  # of the last feature map
+
+
+class DDAMFNOutput(NamedTuple):
+    """Answer of DDAMFN; `heads[k]` (N, 512, 7, 7) is the attention map of head k."""
+
+    logits: Tensor
+    feature: Tensor
+    feature_map: Tensor
+    heads: tuple[Tensor, ...]
+
+
+class DDAMFNTrunk(nn.Module):
+    """Everything before the last layers: picture → feature (N, 512), feature map and attention maps (N, 512, 7, 7)."""
+
+    def __init__(self, num_heads: int, slim: bool) -> None:
+        super().__init__()
+        self.features = mixed_feature_network(slim)
+        self.heads = nn.ModuleList(DirectionAttention(slim) for _ in range(num_heads))
+        self.pool = depthwise(CHANNELS, (SIDE, SIDE))
+        mixed = (name for name, module in self.named_modules() if isinstance(module, MixedDepthwise))
+        self.dead = tuple(f"{name}.{part}" for name in mixed for part in ("bn", "prelu"))
+        self.dead += tuple(f"heads.{index}.unused" for index in range(num_heads)) + ("bn",)
+
+    def read(self, image: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        IMAGE.check(image)
+        feature_map = self.features(image)
+        heads = tuple(head(feature_map) for head in self.heads)
+        strongest = torch.stack(heads).amax(0)
+        return self.pool(feature_map * strongest).flatten(1), feature_map, heads
+
+
+class DDAMFN(DDAMFNTrunk):
+    """The classifier."""
+
+    def __init__(self, num_classes: int, num_heads: int, slim: bool) -> None:
+        super().__init__(num_heads, slim)
+        self.fc = nn.Linear(CHANNELS, num_classes)
+        if not slim:
+            self.bn = nn.BatchNorm1d(num_classes).requires_grad_(False)
+
+    def forward(self, image: Tensor) -> DDAMFNOutput:
+        """Return logits (N, classes), feature, feature map and attention maps for pictures (N, 3, 112, 112)."""
+        feature, feature_map, heads = self.read(image)
+        return DDAMFNOutput(self.fc(feature), feature, feature_map, heads)
+
+
+def mixed_feature_network(slim: bool) -> nn.Sequential:
+    """Return the backbone: (N, 3, 112, 112) → (N, 512, 7, 7). A table of kernel size → channels tells its mixed convolutions."""
+
+    def stage(count: int, channels: int, kernels: Mapping[int, int]) -> nn.Sequential:
+        return nn.Sequential(*(MixBlock(channels, channels, kernels, slim, residual=True) for _ in range(count)))
+
+    return nn.Sequential(
+        ConvBlock(3, 64, 3, stride=2),
+        ConvBlock(64, 64, 3, groups=64),
+        MixBlock(64, 64, {3: 64, 5: 32, 7: 32}, slim, stride=2),
+        stage(9, 64, {3: 96, 5: 32}),
+        MixBlock(64, 128, {3: 128, 5: 64, 7: 64}, slim, stride=2),
+        stage(16, 128, {3: 192, 5: 64}),
+        MixBlock(128, 256, {3: 256, 5: 256, 7: 256, 9: 256}, slim, stride=2),
+        stage(6, 256, {3: 172, 5: 170, 7: 170}),
+        ConvBlock(256, CHANNELS, 1),
+    )
+
+
+class ConvBlock(nn.Module):
+    """Convolution, BatchNorm, PReLU with one slope a channel."""
+
+    def __init__(self, channels_in: int, channels: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels_in, channels, kernel, stride, kernel // 2, groups=groups, bias=False)
+        self.bn = nn.BatchNorm2d(channels)
+        self.prelu = nn.PReLU(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.prelu(self.bn(self.conv(x)))
+
+
+class MixBlock(nn.Module):
+    """Widen, convolve with mixed kernels, attend, project; `residual` adds the input."""
+
+    def __init__(
+        self,
+        channels_in: int,
+        channels: int,
+        kernels: Mapping[int, int],
+        slim: bool,
+        *,
+        stride: int = 1,
+        residual: bool = False,
+    ) -> None:
+        super().__init__()
+        self.residual = residual
+        wide = sum(kernels.values())
+        self.widen = ConvBlock(channels_in, wide, 1)
+        self.mixed = MixedDepthwise(kernels, stride, slim)
+        self.attention = CoordinateMap(wide, max(8, wide // 32))
+        self.project = nn.Sequential(nn.Conv2d(wide, channels, 1, bias=False), nn.BatchNorm2d(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.mixed(self.widen(x))
+        y = self.project(y * self.attention(y.mean(3, keepdim=True), y.mean(2, keepdim=True)))
+        return x + y if self.residual else y
+
+
+class MixedDepthwise(nn.Module):
+    """Depthwise convolutions of several kernel sizes, each on its share of the channels."""
+
+    def __init__(self, kernels: Mapping[int, int], stride: int, slim: bool) -> None:
+        super().__init__()
+        self.shares: Sequence[int] = list(kernels.values())
+        self.convs = nn.ModuleList(
+            nn.Conv2d(share, share, kernel, stride, kernel // 2, groups=share, bias=False) for kernel, share in kernels.items()
+        )
+        if not slim:  # the authors register both and apply neither
+            self.bn = nn.BatchNorm2d(sum(self.shares)).requires_grad_(False)
+            self.prelu = nn.PReLU(sum(self.shares)).requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([conv(part) for conv, part in zip(self.convs, x.split(self.shares, 1), strict=True)], 1)
+
+
+class CoordinateMap(nn.Module):
+    """Coordinate attention (Hou et al., CVPR 2021): summaries of rows and of columns → a map of gates in (0, 1)."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, hidden, 1)
+        self.bn1 = nn.BatchNorm2d(hidden)
+        self.conv2 = nn.Conv2d(hidden, channels, 1)
+        self.conv3 = nn.Conv2d(hidden, channels, 1)
+
+    def forward(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """(N, C, H, 1) and (N, C, 1, W) → (N, C, H, W)."""
+        y = F.hardswish(self.bn1(self.conv1(torch.cat([rows, columns.transpose(2, 3)], 2))))
+        row, column = y.split([rows.shape[2], columns.shape[3]], 2)
+        return self.conv3(column.transpose(2, 3)).sigmoid() * self.conv2(row).sigmoid()
+
+
+class DirectionAttention(nn.Module):
+    """A head: coordinate attention whose summaries of rows and columns are learned."""
+
+    def __init__(self, slim: bool) -> None:
+        super().__init__()
+        self.rows = depthwise(CHANNELS, (1, SIDE))
+        self.columns = depthwise(CHANNELS, (SIDE, 1))
+        self.attention = CoordinateMap(CHANNELS, 16)
+        if not slim:
+            self.unused = depthwise(CHANNELS, (SIDE, SIDE)).requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.attention(self.rows(x), self.columns(x))
+
+
+def depthwise(channels: int, kernel: tuple[int, int]) -> nn.Sequential:
+    """Return an unpadded depthwise convolution and BatchNorm: a learned mean over `kernel`."""
+    return nn.Sequential(nn.Conv2d(channels, channels, kernel, groups=channels, bias=False), nn.BatchNorm2d(channels))
+
+
+def ddamfn(num_classes: int = 7, *, num_heads: int = 2, slim: bool = False) -> DDAMFN:
+    """Return a DDAMFN.
+
+    Args:
+        num_classes: 7 for RAF-DB and AffectNet-7, 8 for AffectNet-8 and FERPlus.
+        num_heads: attention heads; the authors' checkpoints have 2.
+        slim: leave dead parameters out.
+    """
+    return DDAMFN(num_classes, num_heads, slim)
+
+
+def from_author(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the authors' state dict, or that of their MS-Celeb network MFN (a start for the backbone), under our names."""
+    return rename(state, (*MFN_RULES, *AUTHOR_RULES) if "conv2_dw.conv.weight" in state else AUTHOR_RULES)
+
+
+_MFN_CHILDREN = ("conv1", "conv2_dw", "conv_23", "conv_3", "conv_34", "conv_4", "conv_45", "conv_5", "conv_6_sep")
+MFN_RULES: tuple[Rule, ...] = (
+    *((rf"^{name}\.", f"features.{index}.") for index, name in enumerate(_MFN_CHILDREN)),
+    (r"^(?!features\.)", "pretraining."),  # its last layers have no place here
+)
+AUTHOR_RULES: tuple[Rule, ...] = (
+    (r"^features\.(\d)\.model\.", r"features.\1."),
+    (r"^(features\.(?:2|3\.\d+|4|5\.\d+|6|7\.\d+))\.conv\.", r"\1.widen."),
+    (r"\.conv_dw\.mixed_depthwise_conv\.", ".mixed.convs."),
+    (r"\.conv_dw\.", ".mixed."),
+    (r"\.CA\.", ".attention."),
+    (r"\.project\.conv\.", ".project.0."),
+    (r"\.project\.bn\.", ".project.1."),
+    (r"^cat_head(\d+)\.CoordAtt\.(conv|bn)(\d)\.", r"heads.\1.attention.\2\3."),
+    (r"^cat_head(\d+)\.CoordAtt\.Linear_h\.", r"heads.\1.rows."),
+    (r"^cat_head(\d+)\.CoordAtt\.Linear_w\.", r"heads.\1.columns."),
+    (r"^cat_head(\d+)\.CoordAtt\.Linear\.", r"heads.\1.unused."),
+    (r"^Linear\.", "pool."),
+    (r"^(heads\.\d+\.(?:rows|columns|unused)|pool)\.conv\.", r"\1.0."),
+    (r"^(heads\.\d+\.(?:rows|columns|unused)|pool)\.bn\.", r"\1.1."),
+)
+
+INFO: dict[str, ModelInfo] = {
+    "ddamfn": ModelInfo(
+        name="ddamfn",
+        summary="a four-million-parameter network with mixed kernels and two heads that attend along rows and columns",
+        paper="Zhang et al., A dual-direction attention mixed feature network, Electronics 12(17):3595, 2023",
+        repository="SainingZhang/DDAMFN cebfe5c",
+        licence="none stated: nothing copied; three checkpoints in the repository",
+        inputs=(IMAGE,),
+        outputs={
+            "logits": "class scores before softmax",
+            "feature": "the 512 numbers that the last layer reads",
+            "feature_map": "what the backbone gives",
+            "heads": "attention map of each head, in (0, 1); the attention loss reads them",
+        },
+        published=(
+            Figure("AffectNet-7", 67.03, note="paper"),
+            Figure("AffectNet-8", 64.25, note="paper"),
+            Figure("RAF-DB", 91.35, note="paper"),
+            Figure("FERPlus", 90.74, note="paper"),
+            Figure("AffectNet-7", 67.36, note="paper, DDAMFN++"),
+            Figure("AffectNet-8", 65.04, note="paper, DDAMFN++"),
+            Figure("RAF-DB", 92.34, note="paper, DDAMFN++"),
+            Figure("AffectNet-7", 67.10, note="released checkpoint, epoch 19"),
+            Figure("AffectNet-8", 64.69, note="released checkpoint, epoch 25"),
+            Figure("RAF-DB", 92.04, note="released checkpoint, epoch 20; on 3,016 of the 3,068 test pictures"),
+        ),
+        source="the paper, and the confusion matrices beside the checkpoints; epochs chosen on the test sets",
+        cam_layers=("features.8",),
+        diagram="""flowchart LR
+    A["face<br/>${image}"] --> B["stem<br/>${features.1}"] --> C["10 mixed blocks<br/>${features.3}"]
+    C --> D["17 mixed blocks<br/>${features.5}"] --> E["7 mixed blocks<br/>${features.7}"] --> F["1×1 convolution<br/>${features.8}"]
+    F --> H1 --> X["larger of the two maps,<br/>times the features"]
+    F --> H2["head 2<br/>${heads.1}"] --> X
+    F --> X
+    subgraph H1["head 1"]
+        direction TB
+        R["learned summary of each row<br/>${heads.0.rows}"] --> G["gates<br/>${heads.0}"]
+        K["learned summary of each column<br/>${heads.0.columns}"] --> G
+    end
+    X --> P["learned pooling<br/>${pool}"] --> L["linear<br/>${fc}"]""",
+    )
+}
