@@ -1,5 +1,7 @@
 """Which points of the face mesh are what: the usual 5 and 68 points, the irises, the inputs of the facial actions.
 
+    points5(mesh)  points68(mesh)  irises(mesh)             mesh: (…, P, 2 or 3), one face or many
+
 The mesh has 468 points, or 478 with the irises; both share their first 468. Left and right are the picture's in the names
 of points (a person's right eye is the left one here), as everywhere in this package but in the names of facial actions.
 A 68-point scheme laid on the mesh is an approximation: of its points, those of the jaw agree least with hand-set ones.
@@ -36,11 +38,11 @@ class View:
 EYE_CORNERS = (33, 263)
 """Outer corners of the left and the right eye: the line that says how far a face is turned in the picture."""
 
-POINTS_5 = View((33, 133, 159, 145), (263, 362, 386, 374), 4, 61, 291)
+points5 = View((33, 133, 159, 145), (263, 362, 386, 374), 4, 61, 291)
 """Left eye, right eye (each the mean of two corners and two lids), nose tip, left and right corner of the mouth."""
 
 # fmt: off
-POINTS_68 = View(
+points68 = View(
     162, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 323, 454, 389,  # jaw
     71, 63, 105, 66, 107, 336, 296, 334, 293, 301,  # brows
     168, 197, 5, 4, 75, 97, 2, 326, 305,  # nose
@@ -50,7 +52,7 @@ POINTS_68 = View(
 )
 """The 68 points of the iBUG scheme in dlib's order."""
 
-ACTION_POINTS = View(
+action_points = View(
     0, 1, 4, 5, 6, 7, 8, 10, 13, 14, 17, 21, 33, 37, 39, 40, 46, 52, 53, 54, 55, 58, 61, 63, 65, 66, 67, 70, 78, 80, 81, 82, 84,
     87, 88, 91, 93, 95, 103, 105, 107, 109, 127, 132, 133, 136, 144, 145, 146, 148, 149, 150, 152, 153, 154, 155, 157, 158, 159,
     160, 161, 162, 163, 168, 172, 173, 176, 178, 181, 185, 191, 195, 197, 234, 246, 249, 251, 263, 267, 269, 270, 276, 282, 283,
@@ -60,3 +62,6 @@ ACTION_POINTS = View(
 )
 """The 146 points that the facial actions are computed from, in their network's order."""
 # fmt: on
+
+irises = View(468, 469, 470, 471, 472, 473, 474, 475, 476, 477)
+"""Centre of the left iris and four points on its rim, then the right one's; only the 478-point mesh has them."""

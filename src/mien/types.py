@@ -14,7 +14,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from .topology import POINTS_5, POINTS_68
+from .topology import points5, points68
 
 SCHEMA_VERSION = "1"
 
@@ -81,12 +81,12 @@ class Face:
     @property
     def points68(self) -> np.ndarray | None:
         """(68, 2) the mesh in the usual 68-point order, or None."""
-        return None if self.points is None else POINTS_68(self.points)
+        return None if self.points is None else points68(self.points)
 
     @property
     def points5(self) -> np.ndarray | None:
         """(5, 2) eye centres (image left first), nose tip, mouth corners (image left first), or None."""
-        return None if self.points is None else POINTS_5(self.points)
+        return None if self.points is None else points5(self.points)
 
     def to_dict(self, points: Points = "5") -> dict[str, Any]:
         """Return plain JSON values; `points` chooses how many of the mesh points are listed."""
