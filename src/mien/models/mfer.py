@@ -1,0 +1,179 @@
+"""MFER: a ConvNeXt with attention after its last two stages, read by three heads that see nested shares of its features.
+
+Paper: IEEE Transactions on Affective Computing 16(2):683-696, 2025, doi 10.1109/TAFFC.2024.3458464 (its abstract and figures
+were read). Repository: XuJ1E/MFER 6d041d5 (MIT).
+
+The prediction is the sum of the three heads' logits. Parameters at 7 classes: 155,357,013 on ConvNeXt-Base, 64.2 million of
+them in the two dense 7×7 convolutions of the attention. None are dead.
+
+Differences from the paper: figure and code disagree, and the default is the code. `form="figure"` gives the figure's attention
+(normalised before GELU, no residual) and its heads, of which head i sees the first and the (i+2)th quarter of the features
+instead of the first i+2 quarters. The loss that the paper adds was never published; `mien.losses` has a reconstruction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import ConfigError
+from .info import Figure, ModelInfo, at_least
+from .keys import Rule, rename
+from .stock import timm_model
+
+Form = Literal["code", "figure"]
+
+IMAGE = at_least(32)
+
+
+class MFEROutput(NamedTuple):
+    """Answer of MFER; `logits` is the sum of `heads`, each (N, classes)."""
+
+    logits: Tensor
+    feature: Tensor
+    heads: tuple[Tensor, ...]
+
+
+class MFER(nn.Module):
+    """ConvNeXt, attention at the end of stages 3 and 4, three heads."""
+
+    def __init__(self, backbone: str, form: Form, num_classes: int, drop_path: float, pretrained: bool | str) -> None:
+        super().__init__()
+        self.form = form
+        self.backbone = timm_model(backbone, pretrained, num_classes=0, drop_path_rate=drop_path)
+        for stage, description in list(zip(self.backbone.stages, self.backbone.feature_info, strict=True))[2:]:
+            stage.blocks.append(DSAttention(description["num_chs"], form))
+        quarter = self.backbone.num_features // 4
+        self.heads = nn.ModuleList(Head(quarter * (i + 2 if form == "code" else 2), num_classes) for i in range(3))
+
+    def forward(self, image: Tensor) -> MFEROutput:
+        """Return logits (N, classes), the feature (N, channels) and the heads' logits for pictures (N, 3, H, W)."""
+        IMAGE.check(image)
+        feature = self.backbone(image)
+        quarters = feature.chunk(4, 1)
+        shares = [quarters[: i + 2] if self.form == "code" else (quarters[0], quarters[i + 1]) for i in range(3)]
+        heads = tuple(head(torch.cat(share, 1)) for head, share in zip(self.heads, shares, strict=True))
+        return MFEROutput(heads[0] + heads[1] + heads[2], feature, heads)
+
+
+class DSAttention(nn.Module):
+    """Weigh all places against each other, channel by channel: (N, C, h, w) → the same shape."""
+
+    def __init__(self, channels: int, form: Form) -> None:
+        super().__init__()
+        self.form = form
+        self.query = nn.Conv2d(channels, channels, 7, padding=3)
+        self.norm = nn.LayerNorm(channels, eps=1e-6)
+        self.key = nn.Sequential(nn.Linear(channels, channels // 8), nn.GELU(), nn.Linear(channels // 8, channels))
+        self.value = nn.Linear(channels, channels)
+        self.apply(_initialise)
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, x = self.query(x).permute(0, 2, 3, 1), x.permute(0, 2, 3, 1)
+        query = self.norm(F.gelu(query)) if self.form == "code" else F.gelu(self.norm(query))
+        scores = query + self.key(x) * x
+        weights = scores.flatten(1, 2).softmax(1).view_as(scores)
+        answer = weights * self.value(x)
+        return (answer + x if self.form == "code" else answer).permute(0, 3, 1, 2)
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, (nn.Conv2d, nn.Linear)) and module.bias is not None:
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)
+
+
+class Head(nn.Module):
+    """Linear, GELU, linear."""
+
+    def __init__(self, channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(channels, channels)
+        self.fc2 = nn.Linear(channels, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+def mfer(
+    num_classes: int = 7,
+    *,
+    backbone: str = "convnext_base",
+    form: Form = "code",
+    drop_path: float = 0.25,
+    pretrained: bool | str = False,
+) -> MFER:
+    """Return an MFER.
+
+    Args:
+        num_classes: 7 for RAF-DB and AffectNet-7, 8 for AffectNet-8 and FERPlus.
+        backbone: any of timm's ConvNeXts; "convnext_tiny" is a small one, "convnext_base.fb_in22k" names a start.
+        form: "code" or "figure"; the module's docstring tells them apart.
+        drop_path: how often the last block is skipped in training; earlier ones less, linearly.
+        pretrained: start of the backbone, as in `mien.models.stock.timm_model`.
+
+    Raises:
+        ConfigError: the backbone is no ConvNeXt, or there is no such form.
+    """
+    if not backbone.startswith("convnext"):
+        raise ConfigError(f"backbone={backbone!r}: MFER stands on a ConvNeXt, such as convnext_tiny or convnext_base")
+    if form not in get_args(Form):
+        raise ConfigError(f"form={form!r}: MFER has the forms {', '.join(get_args(Form))}")
+    return MFER(backbone, form, num_classes, drop_path, pretrained)
+
+
+def from_author(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the authors' state dict, or that of a ConvNeXt as its authors name it (a start), under our names.
+
+    The backbone may stand under `backbone.` or at the top, the heads under `msc.` or `Msc.msc.`; both are in use.
+    """
+    return rename(state, AUTHOR_RULES)
+
+
+AUTHOR_RULES: tuple[Rule, ...] = (
+    (r"^(?:Msc\.)?msc\.", "heads."),
+    (r"^head\.", "pretraining.head."),
+    (r"^(?=downsample_layers\.|stages\.|norm\.)", "backbone."),
+    (r"^backbone\.norm\.", "backbone.head.norm."),
+    (r"^backbone\.downsample_layers\.0\.", "backbone.stem."),
+    (r"^backbone\.downsample_layers\.(\d)\.", r"backbone.stages.\1.downsample."),
+    (r"^backbone\.stages\.(\d)\.(\d+)\.", r"backbone.stages.\1.blocks.\2."),
+    (r"\.dwconv\.", ".conv_dw."),
+    (r"\.pwconv(\d)\.", r".mlp.fc\1."),
+    (r"\.attn\.", ".query."),
+)
+
+INFO: dict[str, ModelInfo] = {
+    "mfer": ModelInfo(
+        name="mfer",
+        summary="ConvNeXt with attention after its last two stages and three heads on nested shares of its features",
+        paper="IEEE Transactions on Affective Computing 16(2):683-696, 2025, doi 10.1109/TAFFC.2024.3458464",
+        repository="XuJ1E/MFER 6d041d5",
+        licence="authors' code: MIT; weights and the DSF loss: never published",
+        inputs=(IMAGE,),
+        outputs={
+            "logits": "class scores before softmax: the sum of the heads",
+            "feature": "the normalised, pooled channels of the backbone",
+            "heads": "class scores of each head; each takes a loss of its own",
+        },
+        published=(
+            Figure("RAF-DB", 92.08, note="undetected test faces were left out"),
+            Figure("AffectNet-7", 67.06),
+            Figure("AffectNet-8", 63.15),
+            Figure("FERPlus", 91.09),
+        ),
+        source="the repository's README; with a loss and a start that were not published",
+        cam_layers=("backbone.stages.3",),
+        diagram="""flowchart LR
+    A["face<br/>${image}"] --> S["patches of 4×4<br/>${backbone.stem}"] --> B["stages 1 and 2<br/>${backbone.stages.1}"]
+    B --> C["stage 3, ending in attention<br/>${backbone.stages.2}"]
+    C --> D["stage 4, ending in attention<br/>${backbone.stages.3}"] --> G["mean over the picture,<br/>LayerNorm<br/>${backbone}"]
+    G --> H0["head 0: first half<br/>${heads.0}"] --> P["sum of logits"]
+    G --> H1["head 1: first three quarters<br/>${heads.1}"] --> P
+    G --> H2["head 2: everything<br/>${heads.2}"] --> P""",
+    )
+}
