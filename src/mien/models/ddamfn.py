@@ -1,10 +1,12 @@
 """DDAMFN: a mobile network of mixed depthwise kernels under attention heads that look along rows and along columns.
 
-Paper: Zhang et al., "A dual-direction attention mixed feature network for facial expression recognition", Electronics 12(17):3595,
-2023. Repository: SainingZhang/DDAMFN cebfe5c (no licence: only formulas and constants were used); DDAMFN++ is the same network.
+Paper: Zhang et al., "A dual-direction attention mixed feature network for facial expression recognition", Electronics
+12(17):3595, 2023. Repository: SainingZhang/DDAMFN cebfe5c (no licence: only formulas and constants were used); DDAMFN++ is the
+same network, trained otherwise.
 
 Parameters at 7 classes and 2 heads: 4,187,421, of which 81,422 are dead: BatchNorm and PReLU of every mixed convolution, a 7×7
-convolution in every head, and a BatchNorm over the classes. `slim=True` leaves them out. The attention loss is in `mien.losses`.
+convolution in every head, and a BatchNorm over the classes. `slim=True` leaves them out. The loss that pushes heads apart is in
+`mien.losses`.
 
 Differences from the paper: none known.
 """
@@ -42,9 +44,12 @@ class DDAMFNTrunk(nn.Module):
         self.features = mixed_feature_network(slim)
         self.heads = nn.ModuleList(DirectionAttention(slim) for _ in range(num_heads))
         self.pool = depthwise(CHANNELS, (SIDE, SIDE))
-        mixed = (name for name, module in self.named_modules() if isinstance(module, MixedDepthwise))
-        self.dead = tuple(f"{name}.{part}" for name in mixed for part in ("bn", "prelu"))
-        self.dead += tuple(f"heads.{index}.unused" for index in range(num_heads)) + ("bn",)
+        mixed = [name for name, module in self.named_modules() if isinstance(module, MixedDepthwise)]
+        self.dead = (
+            "bn",
+            *(f"{name}.{part}" for name in mixed for part in ("bn", "prelu")),
+            *(f"heads.{index}.unused" for index in range(num_heads)),
+        )
 
     def read(self, image: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         IMAGE.check(image)
@@ -70,7 +75,7 @@ class DDAMFN(DDAMFNTrunk):
 
 
 def mixed_feature_network(slim: bool) -> nn.Sequential:
-    """Return the backbone: (N, 3, 112, 112) → (N, 512, 7, 7). A table of kernel size → channels tells its mixed convolutions."""
+    """Return the backbone: (N, 3, 112, 112) → (N, 512, 7, 7). Each mixed convolution is given as kernel size → channels."""
 
     def stage(count: int, channels: int, kernels: Mapping[int, int]) -> nn.Sequential:
         return nn.Sequential(*(MixBlock(channels, channels, kernels, slim, residual=True) for _ in range(count)))
@@ -250,7 +255,8 @@ INFO: dict[str, ModelInfo] = {
         cam_layers=("features.8",),
         diagram="""flowchart LR
     A["face<br/>${image}"] --> B["stem<br/>${features.1}"] --> C["10 mixed blocks<br/>${features.3}"]
-    C --> D["17 mixed blocks<br/>${features.5}"] --> E["7 mixed blocks<br/>${features.7}"] --> F["1×1 convolution<br/>${features.8}"]
+    C --> D["17 mixed blocks<br/>${features.5}"] --> E["7 mixed blocks<br/>${features.7}"]
+    E --> F["1×1 convolution<br/>${features.8}"]
     F --> H1 --> X["larger of the two maps,<br/>times the features"]
     F --> H2["head 2<br/>${heads.1}"] --> X
     F --> X

@@ -1,0 +1,177 @@
+"""The multi-task DDAMFN of the 7th ABAW challenge: valence and arousal, expression, and 12 action units from one face.
+
+Paper: Cabacas-Maso et al., "Enhancing facial expression recognition through dual-direction attention mixed feature networks:
+application to 7th ABAW challenge", arXiv 2407.12390. Repository: josep-cm, kept in the history of rostos/TFM at ade24b7 (no
+licence: only formulas and constants were used).
+
+DDAMFN up to its 512 numbers, then one linear layer a task. Three forms:
+
+* `"code"`: a shared 512-unit layer first, and 9 expression columns of which the last is never labelled. This is what produced
+  the published numbers. The authors' network answers softmax values, and their cross-entropy takes the softmax of these again;
+  they are `MultiTaskOutput.expression`.
+* `"paper"`: as the text and figure have it, 8 expressions and no shared layer.
+* `"default"`, ours: 8 expressions with the shared layer.
+
+Parameters: 4,458,271, 4,195,118 and 4,457,758; dead as in `mien.models.ddamfn`. Losses are in `mien.losses`.
+
+Differences from the paper: the network gives scores; sigmoid and softmax are one property away, so that a loss can take either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple, get_args
+
+from torch import Tensor, nn
+
+from ..errors import ConfigError
+from . import ddamfn
+from .ddamfn import CHANNELS, IMAGE, DDAMFNTrunk
+from .info import Figure, ModelInfo
+from .keys import Rule, rename
+
+Form = Literal["default", "code", "paper"]
+Task = Literal["valence_arousal", "expression", "action_units"]
+
+
+class MultiTaskOutput(NamedTuple):
+    """Answer of the multi-task net; what belongs to a task that is switched off is None.
+
+    `logits` (N, expressions); `valence_arousal` (N, 2) in (-1, 1), valence first; `action_logits` (N, 12) in the order AU1, 2,
+    4, 6, 7, 10, 12, 15, 23, 24, 25, 26; `feature` (N, 512); `feature_map` and each of `heads` (N, 512, 7, 7).
+    """
+
+    logits: Tensor | None
+    valence_arousal: Tensor | None
+    action_logits: Tensor | None
+    feature: Tensor
+    feature_map: Tensor
+    heads: tuple[Tensor, ...]
+
+    @property
+    def expression(self) -> Tensor | None:
+        """Probabilities of the expressions."""
+        return None if self.logits is None else self.logits.softmax(1)
+
+    @property
+    def action_units(self) -> Tensor | None:
+        """Probability of each action unit, independent of the others."""
+        return None if self.action_logits is None else self.action_logits.sigmoid()
+
+
+class MultiTaskDDAMFN(DDAMFNTrunk):
+    """DDAMFN with a linear layer a task."""
+
+    def __init__(self, form: Form, num_classes: int, tasks: tuple[Task, ...], num_heads: int, slim: bool) -> None:
+        super().__init__(num_heads, slim)
+        self.classifier = TaskLayers(num_classes, tasks, dense=form != "paper")
+        if form == "paper" and not slim:
+            self.bn = nn.BatchNorm1d(num_classes).requires_grad_(False)
+
+    def forward(self, image: Tensor) -> MultiTaskOutput:
+        """Return the tasks' scores, feature, feature map and attention maps for pictures (N, 3, 112, 112)."""
+        feature, feature_map, heads = self.read(image)
+        return MultiTaskOutput(*self.classifier(feature), feature, feature_map, heads)
+
+
+class TaskLayers(nn.Module):
+    """(N, 512) → expression scores, valence and arousal, action-unit scores; None for a task that is off."""
+
+    def __init__(self, num_classes: int, tasks: tuple[Task, ...], *, dense: bool) -> None:
+        super().__init__()
+        self.dense = nn.Sequential(nn.Linear(CHANNELS, CHANNELS), nn.ReLU()) if dense else None
+        self.expression = nn.Linear(CHANNELS, num_classes) if "expression" in tasks else None
+        self.valence_arousal = nn.Linear(CHANNELS, 2) if "valence_arousal" in tasks else None
+        self.action_units = nn.Linear(CHANNELS, 12) if "action_units" in tasks else None
+
+    def forward(self, feature: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        x = feature if self.dense is None else self.dense(feature)
+        return (
+            None if self.expression is None else self.expression(x),
+            None if self.valence_arousal is None else self.valence_arousal(x).tanh(),
+            None if self.action_units is None else self.action_units(x),
+        )
+
+
+def ddamfn_mtl(
+    num_classes: int | None = None,
+    *,
+    form: Form = "default",
+    tasks: tuple[Task, ...] = get_args(Task),
+    num_heads: int = 2,
+    slim: bool = False,
+) -> MultiTaskDDAMFN:
+    """Return a multi-task DDAMFN.
+
+    Args:
+        num_classes: expressions; None means the form's own number, 9 for "code" and 8 for the others.
+        form: "default", "code" or "paper"; the module's docstring tells them apart.
+        tasks: which answers to give.
+        num_heads: attention heads; the authors' checkpoints have 2.
+        slim: leave dead parameters out.
+
+    Raises:
+        ConfigError: no such form or task, or no task at all.
+    """
+    if form not in get_args(Form):
+        raise ConfigError(f"form={form!r}: a multi-task DDAMFN has the forms {', '.join(get_args(Form))}")
+    if not tasks or not set(tasks) <= set(get_args(Task)):
+        raise ConfigError(f"tasks={tasks!r}: name at least one of {', '.join(get_args(Task))}")
+    return MultiTaskDDAMFN(form, num_classes or (9 if form == "code" else 8), tuple(tasks), num_heads, slim)
+
+
+def from_author(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the authors' state dict, or that of a DDAMFN (their AffectNet-8 start) or MFN, under our names."""
+    if "fc.weight" in state:  # a DDAMFN: its last layer and BatchNorm have no place here
+        state = {f"pretraining.{key}" if key.startswith(("fc.", "bn.")) else key: value for key, value in state.items()}
+    return rename(ddamfn.from_author(state), AUTHOR_RULES)
+
+
+AUTHOR_RULES: tuple[Rule, ...] = (
+    (r"^custom_classifier\.dense\.", "classifier.dense.0."),
+    (r"^custom_classifier\.val_arousal\.", "classifier.valence_arousal."),
+    (r"^custom_classifier\.emotions\.", "classifier.expression."),
+    (r"^custom_classifier\.actions\.", "classifier.action_units."),
+)
+
+_FIGURES = (  # training, CCC of valence, CCC of arousal, F1 of expressions, F1 of action units, P
+    ("all tasks at once", 0.549, 0.524, 0.277, 0.470, 1.287),
+    ("shared layer, all tasks", 0.548, 0.518, 0.262, 0.473, 1.283),
+    ("one network a task", 0.604, 0.550, 0.287, 0.490, 1.354),
+    ("last layers only", 0.530, 0.537, 0.243, 0.487, 1.263),
+)
+_METRICS = ("CCC valence", "CCC arousal", "macro-F1 expressions", "mean F1 action units", "P")
+
+INFO: dict[str, ModelInfo] = {
+    "ddamfn-mtl": ModelInfo(
+        name="ddamfn-mtl",
+        summary="DDAMFN that answers valence and arousal, expression and 12 action units at once",
+        paper="Cabacas-Maso et al., Enhancing facial expression recognition through DDAMFN, arXiv 2407.12390",
+        repository="josep-cm, in the history of rostos/TFM at ade24b7",
+        licence="none stated: nothing copied; starts from a DDAMFN checkpoint",
+        inputs=(IMAGE,),
+        outputs={
+            "logits": "expression scores before softmax, in the order of Aff-Wild2",
+            "valence_arousal": "valence and arousal in (-1, 1)",
+            "action_logits": "scores of 12 action units before sigmoid",
+            "feature": "the 512 numbers that the last layers read",
+            "feature_map": "what the backbone gives",
+            "heads": "attention map of each head, in (0, 1); the attention loss reads them",
+        },
+        published=(
+            *(
+                Figure("s-Aff-Wild2 validation", value, metric, note)
+                for note, *values in _FIGURES
+                for metric, value in zip(_METRICS, values, strict=True)
+            ),
+            Figure("s-Aff-Wild2 test", 1.114, "P", "shared layer, thresholds tuned on the validation set; 5th place"),
+        ),
+        source="the paper; P = mean CCC + expression F1 + action-unit F1",
+        cam_layers=("features.8",),
+        diagram="""flowchart LR
+    A["face<br/>${image}"] --> B["DDAMFN up to its pooling<br/>${pool}"] --> D["shared layer<br/>${classifier.dense}"]
+    D --> V["valence and arousal, tanh<br/>${classifier.valence_arousal}"]
+    D --> E["expression<br/>${classifier.expression}"]
+    D --> U["action units<br/>${classifier.action_units}"]""",
+    )
+}
