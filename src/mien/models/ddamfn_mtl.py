@@ -71,7 +71,8 @@ class MultiTaskDDAMFN(DDAMFNTrunk):
     def forward(self, image: Tensor) -> MultiTaskOutput:
         """Return the tasks' scores, feature, feature map and attention maps for pictures (N, 3, 112, 112)."""
         feature, feature_map, heads = self.read(image)
-        return MultiTaskOutput(*self.classifier(feature), feature, feature_map, heads)
+        logits, valence_arousal, action_logits = self.classifier(feature)
+        return MultiTaskOutput(logits, valence_arousal, action_logits, feature, feature_map, heads)
 
 
 class TaskLayers(nn.Module):

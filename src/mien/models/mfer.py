@@ -171,7 +171,8 @@ INFO: dict[str, ModelInfo] = {
         diagram="""flowchart LR
     A["face<br/>${image}"] --> S["patches of 4×4<br/>${backbone.stem}"] --> B["stages 1 and 2<br/>${backbone.stages.1}"]
     B --> C["stage 3, ending in attention<br/>${backbone.stages.2}"]
-    C --> D["stage 4, ending in attention<br/>${backbone.stages.3}"] --> G["mean over the picture,<br/>LayerNorm<br/>${backbone}"]
+    C --> D["stage 4, ending in attention<br/>${backbone.stages.3}"]
+    D --> G["mean over the picture,<br/>LayerNorm<br/>${backbone}"]
     G --> H0["head 0: first half<br/>${heads.0}"] --> P["sum of logits"]
     G --> H1["head 1: first three quarters<br/>${heads.1}"] --> P
     G --> H2["head 2: everything<br/>${heads.2}"] --> P""",
