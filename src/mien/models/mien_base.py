@@ -84,11 +84,6 @@ class MienBase(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.fer2013 = nn.Linear(channels, 7)
         self.ferplus = nn.Linear(channels, 8)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        for block in blocks:
-            nn.init.zeros_(block.norm2.weight)  # every block starts as its shortcut (Goyal et al. 2017)
 
     def forward(self, image_NCHW: Tensor) -> MienBaseOutput:
         feature = self.blocks(self.stem(image_NCHW)).mean((2, 3))
