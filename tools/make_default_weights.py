@@ -1,0 +1,311 @@
+"""Turn a training run into the bundled classifier: calibrate, export, quantise, measure, write the card.
+
+    python tools/make_default_weights.py runs/fer2013-mien-base/1 --root ../shared/data/fer2013
+
+Temperatures and the abstention threshold are fitted on PublicTest; PrivateTest is only measured. The network that is
+written has three outputs, all probabilities: `scores` (7, the mean of both heads), `fer2013` (7) and `ferplus` (8).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+import tomli_w
+import torch
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from mien import cards, models
+from mien.calibration import abstention_threshold, expected_calibration_error, fit_temperature, softmax
+from mien.datasets import ferplus
+from mien.datasets.fer2013 import Fer2013, open_arrays
+from mien.labels import FER2013, FERPLUS, map_scores
+from mien.preprocessing import Preprocess
+from mien.runtime import OnnxRuntime
+from mien.weights import CARDS, WEIGHTS, sha256
+
+INPUT = cards.Input(size=(48, 48), colour="grey", scale=1 / 127.5, offset=(-1.0,))
+CROP = cards.Crop(template="fer2013", fit="five")
+ACCURACY_WHEN_CERTAIN = 0.8
+OPSET = 17
+
+
+class Calibrated(nn.Module):
+    """The network with its temperatures: (N, 1, 48, 48) → probabilities `scores`, `fer2013`, `ferplus`."""
+
+    def __init__(self, model: nn.Module, temperatures: tuple[float, float, float]) -> None:
+        super().__init__()
+        self.model, self.temperatures = model, temperatures
+        self.register_buffer("order", torch.tensor([FERPLUS.index(name) for name in FER2013]))
+
+    def forward(self, image_NCHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        output = self.model(image_NCHW)
+        seven = (output.fer2013 / self.temperatures[0]).softmax(1)
+        eight = (output.ferplus / self.temperatures[1]).softmax(1)
+        shared = eight[:, self.order]
+        mean = (seven + shared / shared.sum(1, keepdim=True)) / 2
+        return (mean.clamp(min=1e-9).log() / self.temperatures[2]).softmax(1), seven, eight
+
+
+class Pictures(CalibrationDataReader):
+    """Training pictures, one batch at a time, for the ranges of the quantised activations."""
+
+    def __init__(self, images: np.ndarray, batch: int = 32) -> None:
+        self._batches = iter([{"image": images[i : i + batch]} for i in range(0, len(images), batch)])
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return next(self._batches, None)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="folder of the run, with best.safetensors and config.json")
+    parser.add_argument("--root", default="../shared/data/fer2013", help="folder of fer2013.npz")
+    parser.add_argument("--name", default="mien-base")
+    parser.add_argument("--fp32", action="store_true", help="keep float weights instead of int8")
+    parser.add_argument("--out", type=Path, help="folder for the file and its card instead of the package's assets")
+    args = parser.parse_args()
+    torch.set_num_threads(2)
+
+    run = json.loads((args.run / "config.json").read_text())
+    model = models.build(run["config"]["model"])
+    model.load_state_dict(load_file(args.run / "best.safetensors"))
+    model.eval()
+    preprocess = Preprocess(INPUT)
+    validation, test = open_arrays(args.root, "validation"), open_arrays(args.root, "test")
+
+    temperatures = fit(model, preprocess, validation)
+    print("temperatures", temperatures)
+    with tempfile.TemporaryDirectory() as folder:
+        whole, final = Path(folder) / "fp32.onnx", Path(folder) / "final.onnx"
+        export(Calibrated(model, temperatures).eval(), whole)
+        if args.fp32:
+            whole.rename(final)
+        else:
+            training = open_arrays(args.root, "train")
+            rows = np.random.default_rng(0).permutation(np.flatnonzero(training.unique))[:512]
+            quantise(whole, final, tensor(preprocess, training.images[rows]))
+            for name, split in (("PublicTest", validation), ("PrivateTest", test)):
+                print("fp32", name, measure(OnnxRuntime(whole, 2), preprocess, split)[1])
+        runtime = OnnxRuntime(final, 2)
+        scores, figures = measure(runtime, preprocess, validation)
+        print("file", "PublicTest", figures)
+        threshold = abstention_threshold(scores, validation.label, ACCURACY_WHEN_CERTAIN)
+        card = describe(args.name, run, temperatures, threshold, measured(runtime, preprocess, validation, test, threshold))
+        write(card, final, args.out)
+
+
+def tensor(preprocess: Preprocess, images: np.ndarray) -> np.ndarray:
+    """Return (N, 1, 48, 48) float32 for (N, 48, 48) uint8 pictures, through the package's own preprocessing."""
+    return preprocess.tensor(np.stack([preprocess.whole(image) for image in images]))
+
+
+@torch.no_grad()
+def fit(model: nn.Module, preprocess: Preprocess, split: Fer2013) -> tuple[float, float, float]:
+    """Return the temperatures of the FER2013 head, of the FERPlus head and of their mean."""
+    outputs = [model(torch.from_numpy(part)) for part in np.array_split(tensor(preprocess, split.images), 16)]
+    seven, eight = (torch.cat([getattr(output, head) for output in outputs]).double().numpy() for head in ("fer2013", "ferplus"))
+    distribution, kept = ferplus.targets(split.votes, "majority")
+    first = fit_temperature(seven, split.label)
+    second = fit_temperature(eight[kept], distribution[kept].argmax(1))
+    mean = (softmax(seven / first) + map_scores(softmax(eight / second), FERPLUS, FER2013)) / 2
+    return first, second, fit_temperature(np.log(np.maximum(mean, 1e-9)), split.label)
+
+
+def export(model: nn.Module, path: Path) -> None:
+    """Write the network as ONNX with a dynamic batch and check it against torch."""
+    example = torch.rand(2, 1, 48, 48) * 2 - 1
+    torch.onnx.export(
+        model,
+        (example,),
+        path,
+        input_names=["image"],
+        output_names=["scores", "fer2013", "ferplus"],
+        dynamic_axes={name: {0: "batch"} for name in ("image", "scores", "fer2013", "ferplus")},
+        opset_version=OPSET,
+        dynamo=False,
+    )
+    for batch in (1, 2, 7):
+        image = torch.rand(batch, 1, 48, 48) * 2 - 1
+        with torch.no_grad():
+            wanted = model(image)
+        for name, value in zip(("scores", "fer2013", "ferplus"), wanted, strict=True):
+            error = np.abs(OnnxRuntime(path)(image.numpy())[name] - value.numpy()).max()
+            if error > 1e-4:
+                raise SystemExit(f"{name} differs by {error:.1e} between torch and ONNX at batch {batch}")
+
+
+def quantise(source: Path, target: Path, images: np.ndarray) -> None:
+    """Write the int8 form: per-channel weights, activations from calibration pictures, convolutions only."""
+    prepared = source.with_name("prepared.onnx")
+    quant_pre_process(source, prepared, skip_symbolic_shape=True)
+    quantize_static(
+        prepared,
+        target,
+        Pictures(images),
+        quant_format=QuantFormat.QDQ,
+        op_types_to_quantize=["Conv", "Add", "Relu"],
+        per_channel=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        nodes_to_exclude=[node.name for node in onnx.load(prepared).graph.node if "gate" in node.name],
+    )
+
+
+def measure(runtime: OnnxRuntime, preprocess: Preprocess, split: Fer2013) -> tuple[np.ndarray, dict[str, float]]:
+    """Return (N, 7) `scores` and the accuracy of every output on a split."""
+    parts = [runtime(part) for part in np.array_split(tensor(preprocess, split.images), 16)]
+    outputs = {name: np.concatenate([part[name] for part in parts]) for name in runtime.outputs}
+    distribution, kept = ferplus.targets(split.votes, "majority")
+    majority = distribution.argmax(1)
+    seven = kept & (majority < 7)
+    mapped = np.array([FER2013.index(name) if name in FER2013 else -1 for name in FERPLUS])[majority]
+    return outputs["scores"], {
+        "scores": float((outputs["scores"].argmax(1) == split.label).mean()),
+        "fer2013": float((outputs["fer2013"].argmax(1) == split.label).mean()),
+        "ferplus": float((outputs["ferplus"].argmax(1) == majority)[kept].mean()),
+        "scores on FERPlus": float((outputs["scores"].argmax(1) == mapped)[seven].mean()),
+        "ece scores": expected_calibration_error(outputs["scores"], split.label),
+        "ece fer2013": expected_calibration_error(outputs["fer2013"], split.label),
+        "ece ferplus": expected_calibration_error(outputs["ferplus"][kept], majority[kept]),
+    }
+
+
+def interval(right: np.ndarray, seed: int = 0) -> tuple[float, float]:
+    """Return the 95 % bootstrap interval of a mean of (N,) values."""
+    draws = np.random.default_rng(seed).integers(0, len(right), (2000, len(right)), dtype=np.int32)
+    low, high = np.percentile(right[draws].mean(1), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def measured(
+    runtime: OnnxRuntime, preprocess: Preprocess, validation: Fer2013, test: Fer2013, threshold: float
+) -> tuple[cards.Measured, ...]:
+    """Measure the file that ships, on both splits, official and without leaked pictures."""
+    rows: list[cards.Measured] = []
+
+    def add(dataset: str, split: str, metric: str, values: np.ndarray, note: str) -> None:
+        low, high = interval(values.astype(np.float64))
+        value = cards.Measured(
+            dataset=dataset,
+            split=split,
+            metric=metric,
+            value=round(float(values.mean()), 4),
+            n=len(values),
+            low=round(low, 4),
+            high=round(high, 4),
+            note=note,
+        )
+        rows.append(value)
+        print(value)
+
+    for name, split in (("validation", validation), ("test", test)):
+        parts = [runtime(part) for part in np.array_split(tensor(preprocess, split.images), 16)]
+        outputs = {key: np.concatenate([part[key] for part in parts]) for key in runtime.outputs}
+        scores = outputs["scores"]
+        distribution, kept = ferplus.targets(split.votes, "majority")
+        majority = distribution.argmax(1)
+        add("fer2013", name, "accuracy", scores.argmax(1) == split.label, "output scores, official split, single view")
+        add("fer2013", name, "accuracy", outputs["fer2013"].argmax(1) == split.label, "output fer2013, official split, single view")
+        add(
+            "fer2013",
+            name,
+            "accuracy",
+            (scores.argmax(1) == split.label)[split.unique],
+            "output scores, pictures that occur in no other split",
+        )
+        add(
+            "ferplus",
+            name,
+            "accuracy",
+            (outputs["ferplus"].argmax(1) == majority)[kept],
+            "output ferplus, majority rule, 8 classes, single view",
+        )
+        certain = scores.max(1) >= threshold
+        add("fer2013", name, "coverage", certain, "share of pictures on which the model does not abstain")
+        add("fer2013", name, "accuracy when certain", (scores.argmax(1) == split.label)[certain], "output scores")
+        recall = [(scores.argmax(1) == split.label)[split.label == k].mean() for k in range(7)]
+        for metric, value, number, note in (
+            ("UAR", np.mean(recall), len(split.label), "output scores"),
+            ("ECE", expected_calibration_error(scores, split.label), len(split.label), "output scores, 15 bins"),
+            (
+                "ECE",
+                expected_calibration_error(outputs["ferplus"][kept], majority[kept]),
+                int(kept.sum()),
+                "output ferplus, majority rule, 15 bins",
+            ),
+        ):
+            dataset = "ferplus" if "ferplus" in note else "fer2013"
+            rows.append(
+                cards.Measured(dataset=dataset, split=name, metric=metric, value=round(float(value), 4), n=number, note=note)
+            )
+            print(rows[-1])
+    return tuple(rows)
+
+
+def describe(
+    name: str, run: dict, temperatures: tuple[float, float, float], threshold: float, figures: tuple[cards.Measured, ...]
+) -> cards.Card:
+    """Return the card, all but its file's digest."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    return cards.Card(
+        name=name,
+        kind="classifier",
+        summary="Seven expressions from a 48 × 48 grey face; compact residual network, two heads, trained here from scratch.",
+        file=f"{name}.onnx",
+        sha256="",
+        licence="Apache-2.0",
+        licence_note="Trained on FER2013, web pictures gathered for research (Goodfellow et al. 2013) whose copyright stays with "
+        "their photographers, and on the votes of FERPlus (MIT, Microsoft). No picture of either is in the weights.",
+        origin="recipes/fer2013-mien-base.toml",
+        data="FER2013 Training split without the 703 pictures that also occur in a test split; FERPlus votes as soft labels.",
+        labels=FER2013,
+        outputs={"scores": "scores", "fer2013": "fer2013", "ferplus": "ferplus"},
+        input=INPUT,
+        crop=CROP,
+        calibration=cards.Calibration(
+            temperature=round(temperatures[2], 4), threshold=round(threshold, 4), fitted_on="fer2013 validation (PublicTest)"
+        ),
+        training={
+            "recipe": "fer2013-mien-base",
+            "seed": run["config"]["seed"],
+            "epochs": run["config"]["epochs"],
+            "commit": commit,
+            "data_digests": run["data"],
+            "head_temperatures": [round(value, 4) for value in temperatures[:2]],
+            "scores": "mean of both heads, the FERPlus head mapped to seven classes by name (contempt dropped)",
+        },
+        limits="An expression is not an emotion: the model names how a face looks to raters, not what a person feels. Posed and web "
+        "pictures; no age, sex or ethnicity labels, so gaps between groups are unknown beyond the sets measured here. Not for "
+        "decisions about people; emotion inference at work and in education is banned in the EU (AI Act, article 5).",
+        measured=figures,
+    )
+
+
+def write(card: cards.Card, network: Path, out: Path | None) -> None:
+    """Write the network with its card inside, and the card beside it."""
+    weights, folder = (out, out) if out else (WEIGHTS, CARDS)
+    weights.mkdir(parents=True, exist_ok=True)
+    model = onnx.load(network)
+    table = card.to_dict()
+    inside = {**table, "sha256": ""}
+    onnx.helper.set_model_props(model, {cards.METADATA_KEY: tomli_w.dumps(inside)})
+    path = weights / card.file
+    onnx.save(model, path)
+    table["sha256"] = sha256(path)
+    text = tomli_w.dumps(table)
+    cards.parse(text, card.name)
+    (folder / f"{card.name}.toml").write_text(text, encoding="utf-8")
+    print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
+
+
+if __name__ == "__main__":
+    main()
