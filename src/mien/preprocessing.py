@@ -99,21 +99,21 @@ def resize_cv2(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """
     rows, row_weights = _cv2_axis(image.shape[0], height)
     columns, column_weights = _cv2_axis(image.shape[1], width)
-    wide = image.astype(np.int32)
+    last_row, last_column = image.shape[0] - 1, image.shape[1] - 1
+    # OpenCV drops the fraction of columns beyond the edge but only repeats the edge row: the rounding differs by one level.
+    column_weights[(columns < 0) | (columns >= last_column)] = 0
     extra = (1,) * (image.ndim - 2)
-    across = wide[:, columns] * (2048 - column_weights).reshape(1, -1, *extra)
-    across += wide[:, np.minimum(columns + 1, image.shape[1] - 1)] * column_weights.reshape(1, -1, *extra)
-    upper, lower = across[rows], across[np.minimum(rows + 1, image.shape[0] - 1)]
+    weight = column_weights.reshape(1, -1, *extra)
+    wide = image.astype(np.int32)
+    across = wide[:, columns.clip(0, last_column)] * (2048 - weight) + wide[:, (columns + 1).clip(0, last_column)] * weight
+    upper, lower = across[rows.clip(0, last_row)], across[(rows + 1).clip(0, last_row)]
     weight = row_weights.reshape(-1, 1, *extra)
     total = (((2048 - weight) * (upper >> 4)) >> 16) + ((weight * (lower >> 4)) >> 16)
     return ((total + 2) >> 2).clip(0, 255).astype(np.uint8)
 
 
 def _cv2_axis(old: int, new: int) -> tuple[np.ndarray, np.ndarray]:
-    """Lower source index and 11-bit weight of the upper one, for each target index."""
+    """Lower source index, not clipped, and 11-bit weight of the one above it, for each target index."""
     position = ((np.arange(new) + 0.5) * (old / new) - 0.5).astype(np.float32)
-    lower = np.floor(position).astype(int)
-    weight = position - lower
-    weight[lower < 0], lower[lower < 0] = 0, 0
-    weight[lower >= old - 1], lower[lower >= old - 1] = 0, old - 1
-    return lower, np.rint(weight * 2048).astype(np.int32)
+    lower = np.floor(position)
+    return lower.astype(int), np.rint((position - lower) * 2048).astype(np.int32)

@@ -71,19 +71,16 @@ def open_model(model: str | Path, threads: int = 1) -> tuple[Card, OnnxRuntime]:
         WeightsError: there is no card, the card is of another file, or the network lacks an output that the card names.
     """
     path = Path(model)
-    if path.suffix == ".onnx":
-        runtime = OnnxRuntime(path, threads)
-        if path.with_suffix(".toml").is_file():
-            card = cards.read(path.with_suffix(".toml"))
-            card.weights  # noqa: B018 - refuses a file that is not the card's
-        elif text := runtime.metadata.get(cards.METADATA_KEY):
-            card = cards.parse(text, f"inside {path}")
-            card = dataclasses.replace(card, file=path.name, sha256=sha256(path), path=path.with_suffix(".toml"))
-        else:
-            raise WeightsError(f"{path} has no card inside (metadata {cards.METADATA_KEY!r}) and none beside it; labels are never guessed")
-    else:
-        card = cards.load(model)
+    if path.suffix != ".onnx" or path.with_suffix(".toml").is_file():
+        card = cards.read(path.with_suffix(".toml")) if path.suffix == ".onnx" else cards.load(model)
         runtime = OnnxRuntime(card.weights, threads)
+    else:
+        runtime = OnnxRuntime(path, threads)
+        text = runtime.metadata.get(cards.METADATA_KEY)
+        if text is None:
+            raise WeightsError(f"{path} has no card inside (metadata {cards.METADATA_KEY}) and none beside it; labels are never guessed")
+        card = cards.parse(text, f"inside {path}")
+        card = dataclasses.replace(card, file=path.name, sha256=sha256(path), path=path.with_suffix(".toml"))
     if card.kind != "classifier":
         raise WeightsError(f"{card.name} is a network of kind {card.kind!r}, not a classifier")
     if missing := sorted(set(card.outputs.values()) - set(runtime.outputs)):

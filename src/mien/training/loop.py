@@ -58,7 +58,7 @@ def train(config: TrainConfig, out: str | Path, report: Callable[[dict[str, Any]
     sgd = optimizer(model, config.optim)
     per_epoch = len(faces) // config.batch
     identity = {"config": dataclasses.asdict(config), "data": [faces.digest, validation.digest]}
-    state: dict[str, Any] = {"epoch": 0, "best": -1.0}
+    state: dict[str, Any] = {"epoch": 0, "best": -1.0, "rows": []}
 
     last, best = out / "last.pt", out / "best.safetensors"
     if last.exists():
@@ -102,12 +102,12 @@ def train(config: TrainConfig, out: str | Path, report: Callable[[dict[str, Any]
             state["best"] = metric
             save_file({key: value.contiguous() for key, value in kept.state_dict().items()}, best.with_suffix(".part"))
             best.with_suffix(".part").replace(best)
-        with (out / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(row) + "\n")
-        report(row)
+        state["rows"].append(row)
         whole = {"model": model.state_dict(), "kept": kept.state_dict(), "sgd": sgd.state_dict(), "state": state}
         whole |= {"generator": generator.get_state(), "rng": torch.get_rng_state(), "identity": identity}
         checkpoint.save(last, whole)
+        (out / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in state["rows"]))
+        report(row)
     return best
 
 

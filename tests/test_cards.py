@@ -1,0 +1,110 @@
+"""Cards: what is accepted, what is refused, and that every bundled weight is the one its card describes."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from mien import cards
+from mien.errors import UnknownName, WeightsError
+from mien.weights import WEIGHTS
+
+GOOD = """
+name = "tiny"
+kind = "classifier"
+summary = "two classes"
+file = "tiny.onnx"
+sha256 = "00"
+licence = "Apache-2.0"
+labels = ["happiness", "neutral"]
+[outputs]
+scores = "p"
+[input]
+size = [48, 48]
+colour = "grey"
+[calibration]
+threshold = 0.5
+[[measured]]
+dataset = "fer2013"
+split = "test"
+metric = "accuracy"
+value = 1
+n = 10
+"""
+
+
+def test_a_card_is_read_with_its_types() -> None:
+    card = cards.parse(GOOD, "here")
+    assert card.labels == ("happiness", "neutral")
+    assert card.input == cards.Input(size=(48, 48), colour="grey")
+    assert card.calibration.threshold == 0.5
+    assert isinstance(card.measured[0].value, float)
+
+
+def test_a_card_survives_the_way_through_plain_tables() -> None:
+    tomli_w = pytest.importorskip("tomli_w", reason="the writer of cards comes with the training extra")
+    card = cards.parse(GOOD, "here")
+    assert cards.parse(tomli_w.dumps(card.to_dict()), "again") == card
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('name = "tiny"', "", "lacks name"),
+        ('kind = "classifier"', 'kind = "oracle"', "kind must be 'classifier' or"),
+        ('licence = "Apache-2.0"', "licence = 3", "licence must be str, not 3"),
+        ('licence = "Apache-2.0"', 'license = "MIT"', "unknown field 'license'"),
+        ('["happiness", "neutral"]', '["happiness", "happiness"]', "names a class twice"),
+        ('["happiness", "neutral"]', "[]", "must say labels"),
+        ('colour = "grey"', 'colour = "gray"', "colour must be"),
+        ("threshold = 0.5", 'threshold = "high"', "threshold must be float"),
+        ("threshold = 0.5", "threshold = true", "threshold must be float"),
+        ('[outputs]\nscores = "p"', '[outputs]\nlogits = "p"', "outputs.scores"),
+        ("[input]", "[input", "not valid TOML"),
+        ('name = "tiny"', 'name = "tiny"\nschema = 2', "schema 2"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(old: str, new: str, message: str) -> None:
+    assert old in GOOD
+    with pytest.raises(WeightsError, match=message.replace("[", r"\[")):
+        cards.parse(GOOD.replace(old, new), "here")
+
+
+def test_every_bundled_weight_is_what_its_card_says() -> None:
+    found = cards.bundled()
+    assert "mien-base" in found and "blazeface" in found
+    for card in found.values():
+        assert card.weights.parent == WEIGHTS
+        assert card.licence and card.origin and card.data, card.name
+    described = {card.file for card in found.values()}
+    assert described == {path.name for path in WEIGHTS.glob("*.onnx")}
+
+
+def test_a_swapped_weight_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.toml"
+    path.write_text(GOOD)
+    card = cards.read(path)
+    with pytest.raises(WeightsError, match="does not exist"):
+        card.weights  # noqa: B018
+    (tmp_path / "tiny.onnx").write_bytes(b"something else")
+    with pytest.raises(WeightsError, match="its card says 00"):
+        card.weights  # noqa: B018
+
+
+def test_names_that_do_not_exist_get_a_suggestion(tmp_path: Path) -> None:
+    with pytest.raises(UnknownName, match="did you mean 'mien-base'"):
+        cards.load("mien-bass")
+    with pytest.raises(WeightsError, match="cannot be read"):
+        cards.load(tmp_path / "none.toml")
+
+
+def test_the_card_inside_the_bundled_network_is_the_one_beside_it() -> None:
+    from mien.runtime import OnnxRuntime
+
+    card = cards.load("mien-base")
+    inside = OnnxRuntime(card.weights).metadata[cards.METADATA_KEY]
+    assert dataclasses.replace(cards.parse(inside, "inside"), sha256=card.sha256) == card
+    assert tomllib.loads(inside)["labels"] == list(card.labels)

@@ -1,0 +1,64 @@
+"""Opening models: a file without a fitting card never runs."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mien import cards
+from mien.errors import UnknownName, WeightsError
+from mien.runtime import OnnxRuntime, open_model
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """The bundled classifier as a lone file: its card is inside."""
+    return Path(shutil.copy(cards.load("mien-base").weights, tmp_path / "mine.onnx"))
+
+
+def test_a_lone_file_carries_its_card(copied: Path) -> None:
+    card, runtime = open_model(copied)
+    assert card.labels == cards.load("mien-base").labels
+    assert card.weights == copied
+    scores = runtime(np.zeros((3, 1, 48, 48), np.float32))[card.outputs["scores"]]
+    assert scores.shape == (3, 7) and np.allclose(scores.sum(1), 1, atol=1e-5)
+
+
+def test_a_file_without_a_card_is_refused() -> None:
+    detector = cards.bundled()["blazeface"].weights
+    with pytest.raises(WeightsError, match="labels are never guessed"):
+        open_model(detector)
+    with pytest.raises(WeightsError, match="kind 'detector', not a classifier"):
+        open_model("blazeface")
+
+
+def test_a_card_of_another_file_is_refused(copied: Path) -> None:
+    card = Path(cards.load("mien-base").path or "").read_text()
+    copied.with_suffix(".toml").write_text(card.replace('file = "mien-base.onnx"', 'file = "mine.onnx"'))
+    open_model(copied)
+    with copied.open("ab") as file:
+        file.write(b"\0")
+    with pytest.raises(WeightsError, match="get the file anew"):
+        open_model(copied)
+
+
+def test_damaged_and_missing_files_are_refused(copied: Path) -> None:
+    copied.write_bytes(copied.read_bytes()[:5000])
+    with pytest.raises(WeightsError, match="not an ONNX model"):
+        OnnxRuntime(copied)
+    with pytest.raises(WeightsError, match="does not exist"):
+        open_model(copied.with_name("none.onnx"))
+    with pytest.raises(UnknownName, match="did you mean 'mien-base'"):
+        open_model("mein-base")
+
+
+def test_an_output_that_the_network_lacks_is_refused(copied: Path) -> None:
+    text = Path(cards.load("mien-base").path or "").read_text()
+    copied.with_suffix(".toml").write_text(
+        text.replace('file = "mien-base.onnx"', 'file = "mine.onnx"').replace('scores = "scores"', 'scores = "logits"')
+    )
+    with pytest.raises(WeightsError, match="names the output 'logits'"):
+        open_model(copied)
