@@ -1,0 +1,200 @@
+"""The files that weights come in: what they hold is described first, and numbers are read only where somebody asks for them.
+
+| container | file begins with | written by |
+|---|---|---|
+| torch zip | `PK` and an entry `*/data.pkl` | `torch.save` since 1.6 |
+| torch legacy | a pickle of torch's magic number | `torch.save` before 1.6 |
+| npz | `PK` and entries `*.npy` | `numpy.savez`, `numpy.savez_compressed` |
+| safetensors | the length of its header, then `{` | `safetensors` |
+
+Sizes are believed only as far as the file has the bytes for them.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import struct
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+import safetensors
+import torch
+from torch import Tensor
+
+from .pickled import ITEM_BYTES, Storage, TensorRef, refuse
+from .unpickling import unpickle
+
+MAGIC = 0x1950A86A20F9469CFC6C
+MAX_PICKLE_BYTES = 2**28
+MAX_GROWTH, FREE_BYTES = 20, 2**26
+"""Unpacked, a file may be this many times its size, or this many bytes."""
+
+
+@dataclass(slots=True)
+class Container:
+    """An open file of weights.
+
+    Attributes:
+        kind: "torch zip", "torch legacy", "npz" or "safetensors".
+        content: what it holds; tensors are `TensorRef` (torch) or `Tensor` (npz, safetensors).
+        block: reads the bytes of one torch storage.
+    """
+
+    kind: str
+    content: Any
+    block: Callable[[Storage], bytearray] = field(default=lambda storage: refuse(f"it has no block {storage.key!r}"))
+    _blocks: dict[tuple[str, str], Tensor] = field(default_factory=dict)
+
+    def tensor(self, ref: TensorRef | Tensor) -> Tensor:
+        """Return the tensor; those that share a storage in the file share their memory."""
+        if isinstance(ref, Tensor):
+            return ref
+        dtype = getattr(torch, ref.storage.dtype)
+        if ref.bytes == 0:
+            return torch.empty(ref.size, dtype=dtype)
+        which = (ref.storage.key, ref.storage.dtype)
+        if which not in self._blocks:
+            self._blocks[which] = torch.frombuffer(self.block(ref.storage), dtype=dtype)
+        return self._blocks[which].as_strided(ref.size, ref.stride, ref.storage.offset + ref.offset).contiguous()
+
+
+@contextmanager
+def open_container(path: Path) -> Iterator[Container]:
+    """Open a file of weights and describe what it holds.
+
+    Raises:
+        WeightsError: the file is none of the containers, or it asks for what no checkpoint needs.
+        OSError, ValueError and others: the file is damaged.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(512)
+        file.seek(0)
+        if start.startswith(b"PK\x03\x04"):
+            with zipfile.ZipFile(file) as archive:
+                yield _zip(archive, size)
+        elif start.startswith(b"\x80"):
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as pages:
+                yield _legacy(cast(BinaryIO, pages), size)
+        elif start[8:9] == b"{":
+            yield _safetensors(path)
+        else:
+            refuse(_unknown(start))
+
+
+def growth_is_plausible(unpacked: int, packed: int) -> bool:
+    """Return whether a file of `packed` bytes may hold `unpacked` bytes of numbers."""
+    return unpacked <= max(MAX_GROWTH * packed, FREE_BYTES)
+
+
+def _unknown(start: bytes) -> str:
+    if not start:
+        return "it is empty"
+    if start.startswith(b"\x89HDF"):
+        return "it is an HDF5 file (Keras); only PyTorch, safetensors and npz weights are read"
+    if start[257:262] == b"ustar":
+        return "it is in the tar format that PyTorch wrote before 0.1.10; load and save it with a newer version"
+    if start.lstrip()[:1] in (b"<", b"{"):
+        return "it is text, perhaps the web page of a download that failed; fetch the file again"
+    return f"it begins with {start[:8]!r}, which is no PyTorch, safetensors or npz file"
+
+
+def _zip(archive: zipfile.ZipFile, size: int) -> Container:
+    entries = {entry.filename: entry for entry in archive.infolist()}
+    pickles = [name for name in entries if name.count("/") == 1 and name.endswith("/data.pkl")]
+    if any(entry.flag_bits & 1 for entry in entries.values()):
+        refuse("it is encrypted")
+    if not growth_is_plausible(sum(entry.file_size for entry in entries.values()), size):
+        refuse(f"unpacked it would be more than {MAX_GROWTH} times its {size:,} bytes")
+    if not pickles:
+        if entries and all(name.endswith(".npy") for name in entries):
+            return Container("npz", {name.removesuffix(".npy"): _npy(archive, entry) for name, entry in entries.items()})
+        refuse("it is a zip file without a checkpoint (no data.pkl) and without arrays (no .npy)")
+    folder = pickles[0].removesuffix("data.pkl")
+    if len(pickles) > 1 or f"{folder}constants.pkl" in entries:
+        refuse("it is a TorchScript program, not a checkpoint; save the state dict of the module instead")
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries.values()):
+        refuse("its blocks are compressed, which PyTorch never does")
+    if f"{folder}byteorder" in entries and archive.read(f"{folder}byteorder") != b"little":
+        refuse("it was written on a big-endian machine, which is not supported")
+    if entries[pickles[0]].file_size > MAX_PICKLE_BYTES:
+        refuse(f"its pickle has {entries[pickles[0]].file_size:,} bytes")
+    root, _ = unpickle(BytesIO(archive.read(pickles[0])))
+
+    def block(storage: Storage) -> bytearray:
+        entry = entries.get(f"{folder}data/{storage.key}")
+        if entry is None or entry.file_size != storage.count * ITEM_BYTES[storage.dtype] or storage.offset:
+            held = "is missing" if entry is None else f"has {entry.file_size:,} bytes"
+            refuse(f"its block {storage.key!r} {held}, not the {storage.count:,} numbers of {storage.dtype} it should hold")
+        with archive.open(entry) as stream:
+            return _read(cast(BinaryIO, stream), entry.file_size)
+
+    return Container("torch zip", root, block)
+
+
+def _legacy(stream: BinaryIO, size: int) -> Container:
+    magic, _ = unpickle(stream)
+    if magic != MAGIC:
+        refuse("it is a pickle, but not one that torch.save wrote; save the state dict with torch.save")
+    version, _ = unpickle(stream)
+    system, _ = unpickle(stream)
+    if version != 1001 or not isinstance(system, dict) or system.get("little_endian") is not True:
+        refuse(f"it is in version {version!r} of PyTorch's old format or from a big-endian machine; version 1001 is read")
+    root, storages = unpickle(stream)
+    keys, _ = unpickle(stream)
+    dtypes = {storage.key: storage.dtype for storage in storages}
+    starts: dict[str, int] = {}
+    ends: dict[str, int] = {}
+    for key in keys:
+        (count,) = struct.unpack("<q", stream.read(8))
+        starts[key] = stream.tell()
+        ends[key] = starts[key] + count * ITEM_BYTES[dtypes[key]]
+        if count < 0 or ends[key] > size:
+            refuse(f"its block {key!r} should hold {count:,} numbers, for which the file is too short")
+        stream.seek(ends[key])
+
+    def block(storage: Storage) -> bytearray:
+        start = starts[storage.key]
+        if start + storage.end > ends[storage.key] or dtypes[storage.key] != storage.dtype:
+            refuse(f"its block {storage.key!r} does not hold the {storage.count:,} numbers of {storage.dtype} it should")
+        stream.seek(start)
+        return _read(stream, ends[storage.key] - start)
+
+    return Container("torch legacy", root, block)
+
+
+def _read(stream: BinaryIO, count: int) -> bytearray:
+    data = bytearray(stream.read(count))
+    return data if len(data) == count else refuse("it ends in the middle of a block")
+
+
+def _npy(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Tensor:
+    with archive.open(entry) as stream:
+        version = np.lib.format.read_magic(stream)
+        header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        if version not in header:
+            refuse(f"its array {entry.filename!r} is in version {version} of the npy format")
+        shape, fortran, dtype = header[version](stream)
+        if dtype.kind not in "biuf" or dtype.hasobject:
+            refuse(f"its array {entry.filename!r} holds {dtype}, not numbers")
+        count = math.prod(shape) * dtype.itemsize
+        if count != entry.file_size - stream.tell():
+            refuse(f"its array {entry.filename!r} has no room for the shape {shape}")
+        array = np.frombuffer(_read(cast(BinaryIO, stream), count), dtype).reshape(shape, order="F" if fortran else "C")
+    return torch.from_numpy(np.ascontiguousarray(array, dtype.newbyteorder("=")).reshape(shape))
+
+
+def _safetensors(path: Path) -> Container:
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return Container("safetensors", (file.metadata() or {}) | tensors)
+    except safetensors.SafetensorError as error:
+        refuse(f"it is no valid safetensors file: {error}")

@@ -1,0 +1,148 @@
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from checkpoint_samples import SAMPLES, author_classes, optimizer_state, saved, state, whole_module, zipped
+
+from mien.errors import WeightsError
+from mien.importing import read_checkpoint
+
+
+def assert_same(read: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:
+    assert sorted(read) == sorted(wanted)
+    for name, tensor in wanted.items():
+        assert read[name].dtype == tensor.dtype, name
+        assert torch.equal(read[name], tensor), name
+        assert not read[name].requires_grad
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_every_container_gives_the_same_names_and_values(name: str, tmp_path: Path) -> None:
+    make, container = SAMPLES[name]
+    suffix = ".npz" if name.startswith("npz") else ".pth"  # numpy appends .npz by itself
+    path = make(tmp_path / f"weights{suffix}")
+    assert not {"package", "package.model1", "networks"} & set(sys.modules)
+    checkpoint = read_checkpoint(path)
+    assert not {"package", "package.model1", "networks"} & set(sys.modules)
+    assert_same(checkpoint.state, state())
+    assert checkpoint.container == container
+
+
+def test_names_keep_the_order_of_the_module(tmp_path: Path) -> None:
+    with author_classes("package.model1") as kind:
+        order = list(kind().state_dict())
+    assert list(read_checkpoint(whole_module(tmp_path / "a.path")).state) == order
+    assert "gate.grid" in order
+    assert "gate.scratch" not in order  # not persistent
+    assert "absent" not in order
+
+
+def test_plain_values_beside_the_state_are_metadata(tmp_path: Path) -> None:
+    content = {
+        "lr": 1e-4,
+        "net": state(),
+        "val_acc": [1.5, 2],
+        "name": "DDA",
+        "optimizer": optimizer_state(),
+        "path": None,
+    }
+    assert read_checkpoint(saved(content, tmp_path / "a")).metadata == {"lr": 1e-4, "val_acc": [1.5, 2], "name": "DDA"}
+    assert read_checkpoint(SAMPLES["safetensors"][0](tmp_path / "b")).metadata == {"epoch": "7"}
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_every_number_type_and_layout(legacy: bool, tmp_path: Path) -> None:
+    whole = torch.arange(24.0).reshape(4, 6)
+    tensors = {f"{kind}": torch.tensor([[0, 1], [1, 0]]).to(kind) for kind in (torch.float16, torch.bfloat16, torch.float64)}
+    tensors |= {
+        f"{kind}": torch.tensor([0, 1, 1]).to(kind) for kind in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+    }
+    tensors |= {
+        "bool": torch.tensor([True, False]),
+        "scalar": torch.tensor(3),
+        "empty": torch.empty(0, 4),
+        "transposed": whole.T,
+        "window": whole[1:3, 2:5],
+        "nothing more": whole,
+    }
+    read = read_checkpoint(saved(tensors, tmp_path / "a", legacy=legacy)).state
+    assert_same(read, tensors)
+    assert all(tensor.is_contiguous() for tensor in read.values())
+
+
+def test_tied_weights_stay_tied(tmp_path: Path) -> None:
+    tied = torch.ones(3)
+    read = read_checkpoint(saved({"a": tied, "b": tied}, tmp_path / "a")).state
+    read["a"][0] = 5
+    assert read["b"][0] == 5
+
+
+def test_only_the_numbers_that_are_asked_for_are_read(tmp_path: Path) -> None:
+    path = saved(
+        {"model_state_dict": {"w": torch.ones(2)}, "optimizer_state_dict": {"state": {0: torch.zeros(9)}}}, tmp_path / "a"
+    )
+    data = path.read_bytes()
+    assert data.count(bytes(36)) == 1
+    path.write_bytes(data.replace(bytes(36), b"\x01" * 36))  # wrong checksum, in the optimizer's block
+    assert read_checkpoint(path).state["w"].tolist() == [1, 1]
+
+
+def test_fortran_and_big_endian_arrays(tmp_path: Path) -> None:
+    grid = np.arange(6, dtype=np.float32).reshape(2, 3)
+    np.savez(tmp_path / "a.npz", fortran=np.asfortranarray(grid), big=grid.astype(">f4"), scalar=np.int64(4))
+    read = read_checkpoint(tmp_path / "a.npz").state
+    assert_same(read, {"fortran": torch.from_numpy(grid), "big": torch.from_numpy(grid), "scalar": torch.tensor(4)})
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "it is empty"),
+        (
+            b"<!DOCTYPE html><html>Google Drive - Virus scan warning",
+            "it is text, perhaps the web page of a download that failed",
+        ),
+        (b"\x89HDF\r\n\x1a\n" + bytes(64), "HDF5 file"),
+        (b"\x00" * 257 + b"ustar" + b"\x00" * 250, "the tar format that PyTorch wrote before 0.1.10"),
+        (b"\x93NUMPY\x01\x00", "begins with b'.*NUMPY"),
+        (b"\x80\x02}q\x00.", "not one that torch.save wrote"),
+    ],
+)
+def test_other_files_are_named(content: bytes, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match=reason) as caught:
+        read_checkpoint(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.pth", tmp_path):
+        with pytest.raises(WeightsError, match=f"there is no checkpoint {path}"):
+            read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ({"epoch": 3, "loss": [0.5]}, "it holds no state dict, only 'epoch', 'loss'"),
+        ({}, "only an empty dict"),
+        ([torch.ones(2)], "it holds a list, not a state dict"),
+        (torch.ones(2), "it holds a TensorRef, not a state dict"),
+        (torch.nn.ReLU(), "its torch.nn.modules.activation.ReLU is no module with weights"),
+    ],
+)
+def test_files_without_weights_say_what_they_hold(content: object, reason: str, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=reason):
+        read_checkpoint(saved(content, tmp_path / "a"))
+
+
+def test_a_torchscript_program_is_named(tmp_path: Path) -> None:
+    path = zipped(b"\x80\x02}.", tmp_path / "a", {})
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("archive/constants.pkl", b"\x80\x02).")
+    with pytest.raises(WeightsError, match="TorchScript program"):
+        read_checkpoint(path)
