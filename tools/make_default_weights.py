@@ -112,7 +112,9 @@ def tensor(preprocess: Preprocess, images: np.ndarray) -> np.ndarray:
 def fit(model: nn.Module, preprocess: Preprocess, split: Fer2013) -> tuple[float, float, float]:
     """Return the temperatures of the FER2013 head, of the FERPlus head and of their mean."""
     outputs = [model(torch.from_numpy(part)) for part in np.array_split(tensor(preprocess, split.images), 16)]
-    seven, eight = (torch.cat([getattr(output, head) for output in outputs]).double().numpy() for head in ("fer2013", "ferplus"))
+    seven, eight = (
+        torch.cat([getattr(output, head) for output in outputs]).double().numpy() for head in ("fer2013", "ferplus")
+    )
     distribution, kept = ferplus.targets(split.votes, "majority")
     first = fit_temperature(seven, split.label)
     second = fit_temperature(eight[kept], distribution[kept].argmax(1))
@@ -214,7 +216,13 @@ def measured(
         distribution, kept = ferplus.targets(split.votes, "majority")
         majority = distribution.argmax(1)
         add("fer2013", name, "accuracy", scores.argmax(1) == split.label, "output scores, official split, single view")
-        add("fer2013", name, "accuracy", outputs["fer2013"].argmax(1) == split.label, "output fer2013, official split, single view")
+        add(
+            "fer2013",
+            name,
+            "accuracy",
+            outputs["fer2013"].argmax(1) == split.label,
+            "output fer2013, official split, single view",
+        )
         add(
             "fer2013",
             name,
@@ -263,8 +271,8 @@ def describe(
         file=f"{name}.onnx",
         sha256="",
         licence="Apache-2.0",
-        licence_note="Trained on FER2013, web pictures gathered for research (Goodfellow et al. 2013) whose copyright stays with "
-        "their photographers, and on the votes of FERPlus (MIT, Microsoft). No picture of either is in the weights.",
+        licence_note="Trained on FER2013, web pictures gathered for research (Goodfellow et al. 2013) whose copyright stays "
+        "with their photographers, and on the votes of FERPlus (MIT, Microsoft). No picture of either is in the weights.",
         origin="recipes/fer2013-mien-base.toml",
         data="FER2013 Training split without the 703 pictures that also occur in a test split; FERPlus votes as soft labels.",
         labels=FER2013,
@@ -283,8 +291,8 @@ def describe(
             "head_temperatures": [round(value, 4) for value in temperatures[:2]],
             "scores": "mean of both heads, the FERPlus head mapped to seven classes by name (contempt dropped)",
         },
-        limits="An expression is not an emotion: the model names how a face looks to raters, not what a person feels. Posed and web "
-        "pictures; no age, sex or ethnicity labels, so gaps between groups are unknown beyond the sets measured here. Not for "
+        limits="An expression is not an emotion: the model names how a face looks to raters, not what a person feels. Posed "
+        "and web pictures; no age, sex or ethnicity labels, so gaps between groups are unknown beyond the sets measured here. Not for "
         "decisions about people; emotion inference at work and in education is banned in the EU (AI Act, article 5).",
         measured=figures,
     )

@@ -1,10 +1,10 @@
 """Facial expression recognition: read faces offline, train and compare the published networks.
 
-    >>> import mien
-    >>> read = mien.load()
-    >>> result = read(mien.sample())
-    >>> [face.label for face in result.faces]
-    ['happiness']
+>>> import mien
+>>> read = mien.load()
+>>> result = read(mien.sample())
+>>> [face.label for face in result.faces]
+['happiness']
 """
 
 from __future__ import annotations

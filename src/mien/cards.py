@@ -206,7 +206,9 @@ def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return _plain({f.name: getattr(value, f.name) for f in dataclasses.fields(value)})
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items() if item is not None and item != () and item != {} and item != ""}
+        return {
+            key: _plain(item) for key, item in value.items() if item is not None and item != () and item != {} and item != ""
+        }
     if isinstance(value, (tuple, list)):
         return [_plain(item) for item in value]
     return value

@@ -84,7 +84,7 @@ class Preprocess:
 
 
 def grey(image: np.ndarray) -> np.ndarray:
-    """Return ITU-R 601 luma of an (H, W, 3) uint8 RGB picture, rounded as Pillow rounds; (H, W) pictures come back as they are."""
+    """Return ITU-R 601 luma of an (H, W, 3) uint8 RGB picture, rounded as Pillow rounds; (H, W) pictures as they are."""
     if image.ndim == 2:
         return image
     wide = image.astype(np.uint32)

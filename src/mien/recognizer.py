@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,9 +155,7 @@ class Recognizer:
         present = np.flatnonzero(mesh.presence >= PRESENCE)
         candidates, points = [candidates[i] for i in present], mesh.points[present]
         clock("mesh")
-        crops = [
-            self.preprocess.face(pictures[c.picture].pixels, points5(p)) for c, p in zip(candidates, points, strict=True)
-        ]
+        crops = [self.preprocess.face(pictures[c.picture].pixels, points5(p)) for c, p in zip(candidates, points, strict=True)]
         clock("align")
         for c, face in zip(candidates, self._describe(crops, candidates, points, clock), strict=True):
             faces[c.picture].append(face)
@@ -190,7 +188,9 @@ class Recognizer:
         actions = None if self.actions is None or points is None else self.actions(points[..., :2])
         clock("actions")
         return [
-            self._face(c, scores[i], points[i] if points is not None and self.points else None, None if actions is None else actions[i])
+            self._face(
+                c, scores[i], points[i] if points is not None and self.points else None, None if actions is None else actions[i]
+            )
             for i, c in enumerate(candidates)
         ]
 
@@ -274,5 +274,3 @@ def load(
         Actions(threads=threads) if actions else None,
         points=points,
     )
-
-

@@ -42,7 +42,9 @@ def open_session(model: str | Path | bytes, threads: int = 1) -> onnxruntime.Inf
         )
     except Exception as error:  # onnxruntime raises classes of its own that share no public base
         reason = str(error).splitlines()[0][:200]
-        raise WeightsError(f"{name} is not an ONNX model that onnxruntime {onnxruntime.__version__} can run: {reason}") from error
+        raise WeightsError(
+            f"{name} is not an ONNX model that onnxruntime {onnxruntime.__version__} can run: {reason}"
+        ) from error
 
 
 class OnnxRuntime:
@@ -78,11 +80,15 @@ def open_model(model: str | Path, threads: int = 1) -> tuple[Card, OnnxRuntime]:
         runtime = OnnxRuntime(path, threads)
         text = runtime.metadata.get(cards.METADATA_KEY)
         if text is None:
-            raise WeightsError(f"{path} has no card inside (metadata {cards.METADATA_KEY}) and none beside it; labels are never guessed")
+            raise WeightsError(
+                f"{path} has no card inside (metadata {cards.METADATA_KEY}) and none beside it; labels are never guessed"
+            )
         card = cards.parse(text, f"inside {path}")
         card = dataclasses.replace(card, file=path.name, sha256=sha256(path), path=path.with_suffix(".toml"))
     if card.kind != "classifier":
         raise WeightsError(f"{card.name} is a network of kind {card.kind!r}, not a classifier")
     if missing := sorted(set(card.outputs.values()) - set(runtime.outputs)):
-        raise WeightsError(f"the card of {card.name} names the output {missing[0]!r}; the network gives {', '.join(runtime.outputs)}")
+        raise WeightsError(
+            f"the card of {card.name} names the output {missing[0]!r}; the network gives {', '.join(runtime.outputs)}"
+        )
     return card, runtime

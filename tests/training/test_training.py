@@ -24,7 +24,7 @@ RECIPE = Path(__file__).parents[2] / "recipes" / "fer2013-mien-base.toml"
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """96 training, 24 validation and 24 test pictures whose class is written in their brightness; picture 0 leaks into the test."""
+    """96 training, 24 validation, 24 test pictures, their class written in their brightness; picture 0 leaks into the test."""
     random = np.random.default_rng(0)
     usage = np.repeat([0, 1, 2], [96, 24, 24]).astype(np.uint8)
     label = (np.arange(144) % 7).astype(np.uint8)

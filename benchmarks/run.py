@@ -1,0 +1,188 @@
+"""Measure the reading of faces and write `docs/benchmarks/<date>-<commit>.md`: every figure from one run, read as ratios.
+
+    python -m benchmarks.run
+    python -m benchmarks.run --fer-python v-fer/bin/python --node-dir node-peers      # beside two other packages
+
+The runners of the other packages are in `../shared/peers`, whose README says how they are installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import mien
+from mien.landmarks import Landmarker
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared"
+PHOTO = mien.sample()
+
+
+def median_ms(call: Callable[[], object], seconds: float = 3.0) -> float:
+    """Return the median time of a call in milliseconds over at least 15 calls and `seconds`."""
+    call()
+    times, start = [], time.perf_counter()
+    while len(times) < 15 or time.perf_counter() - start < seconds:
+        before = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - before)
+    return float(np.median(times)) * 1000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--fer-python", help="Python of the environment in which the package fer is installed")
+    parser.add_argument("--node-dir", help="folder whose node_modules hold @vladmandic/human")
+    parser.add_argument("--out", type=Path, help="file to write instead of docs/benchmarks/<date>-<commit>.md")
+    args = parser.parse_args()
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    today = datetime.date.today().isoformat()
+    parts = [f"# {today}, {commit}\n\n{machine()}\n", startup(), stages(), meshes(), batching(), memory()]
+    if args.fer_python or args.node_dir:
+        parts.append(peers(args.fer_python, args.node_dir))
+    path = args.out or ROOT / "docs" / "benchmarks" / f"{today}-{commit}.md"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(parts), encoding="utf-8")
+    print(path)
+
+
+def machine() -> str:
+    import onnxruntime
+
+    model = next(
+        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), ""
+    )
+    return (
+        f"{model or platform.processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start; Python "
+        f"{platform.python_version()}, onnxruntime {onnxruntime.__version__}, numpy {np.__version__}. One thread unless said."
+    )
+
+
+def table(title: str, header: list[str], rows: list[list[str]], note: str = "") -> str:
+    lines = [f"## {title}\n", "| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    print("\n".join(lines))
+    return "\n".join(lines) + (f"\n\n{note}\n" if note else "\n")
+
+
+def startup() -> str:
+    def run(*command: str) -> str:
+        return f"{median_ms(lambda: subprocess.run([sys.executable, *command], capture_output=True, check=True), 1):.0f} ms"
+
+    bare = run("-c", "pass")
+    rows = [
+        ["python, nothing imported", bare],
+        ["`import mien`", run("-c", "import mien")],
+        ["`mien --help`", run("-m", "mien", "--help")],
+        ["`mien predict` on one photo, cold", run("-m", "mien", "predict", str(PHOTO), "--json")],
+    ]
+    return table("Start", ["command", "median"], rows)
+
+
+def stages() -> str:
+    read = mien.load()
+    runs: dict[str, list[float]] = {}
+    read(PHOTO)
+    for _ in range(60):
+        for stage, seconds in read.timed(PHOTO)[1].items():
+            runs.setdefault(stage, []).append(seconds * 1000)
+    medians = {stage: float(np.median(values)) for stage, values in runs.items()}
+    total = sum(medians.values())
+    rows = [[stage, f"{value:.2f}", f"{value / total:.0%}"] for stage, value in medians.items()]
+    rows.append(["all", f"{total:.2f}", f"{1000 / total:.0f} pictures/s"])
+    return table(f"Stages, one {mien.load()(PHOTO).width} px photo with one face", ["stage", "ms (median)", "share"], rows)
+
+
+def meshes() -> str:
+    image = np.asarray(Image.open(PHOTO).convert("RGB"))
+    face = mien.load()(PHOTO).faces[0].box
+    box = (face.left, face.top, face.right, face.bottom)
+    times = {}
+    for mesh in ("mesh478", "mesh468"):
+        landmarker = Landmarker(mesh)
+        times[mesh] = median_ms(lambda landmarker=landmarker: landmarker([(image, box, 0.0)]))
+    rows = [[name, f"{value:.2f}", f"{times['mesh478'] / value:.1f} ×"] for name, value in times.items()]
+    return table("Mesh with one refinement", ["mesh", "ms a face", "against the larger one"], rows)
+
+
+def batching() -> str:
+    photos = [np.asarray(Image.open(PHOTO).convert("RGB"))] * 64
+    rows, first = [], 0.0
+    for threads in (1, 2):
+        read = mien.load(threads=threads)
+        for batch in (1, 4, 16, 64):
+            value = median_ms(lambda batch=batch, read=read: list(read.many(photos, batch=batch)), 2) / len(photos)
+            first = first or value
+            rows.append([str(threads), str(batch), f"{value:.2f}", f"{1000 / value:.0f}", f"{first / value:.2f} ×"])
+    return table(
+        "Batches across pictures (decoded photos)",
+        ["threads", "batch", "ms a picture", "pictures/s", "against one by one"],
+        rows,
+    )
+
+
+def memory() -> str:
+    code = (
+        "import mien, resource\n"
+        "read = mien.load()\n"
+        f"names = ({str(PHOTO)!r} for _ in range(1000))\n"
+        "for i, _ in enumerate(read.many(names)):\n"
+        "    if i + 1 in (50, 250, 500, 1000):\n"
+        "        print(i + 1, int(open('/proc/self/statm').read().split()[1]) * resource.getpagesize() / 2**20)\n"
+        "print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)\n"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    rows = [[when, f"{float(value):.0f}"] for when, value in (line.split() for line in out.splitlines())]
+    return table("Memory while 1,000 photos are read", ["after pictures", "resident MB"], rows)
+
+
+def peers(fer_python: str | None, node_dir: str | None) -> str:
+    """Run the other packages' runners and ours on the same photo, one after the other."""
+    read = mien.load()
+    image = np.asarray(Image.open(PHOTO).convert("RGB"))
+    rates = {"mien (points, 52 actions, 7 expressions)": 1000 / median_ms(lambda: read(image))}
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    data = str(SHARED / "data" / "fer2013" / "fer2013.npz")
+    commands = {}
+    if fer_python:
+        commands["fer (tflite, Haar)"] = [fer_python, str(SHARED / "peers/fer/run.py"), data, "--variant", "tflite"]
+    if node_dir:
+        env["NODE_DIR"] = str(Path(node_dir).resolve())
+        commands["@vladmandic/human (wasm)"] = [fer_python or sys.executable, str(SHARED / "peers/human/run.py"), data]
+    for name, command in commands.items():
+        with tempfile.TemporaryDirectory() as folder:
+            out = f"{folder}/peer"
+            subprocess.run(
+                [*command, "--limit", "64", "--photo", str(PHOTO), "--out", out], env=env, check=True, capture_output=True
+            )
+            rates[name] = json.loads(Path(f"{out}.json").read_text())["img_s_photo"]
+    rates["mien again"] = 1000 / median_ms(lambda: read(image))
+    best = max(rate for name, rate in rates.items() if not name.startswith("mien"))
+    rows = [[name, f"{rate:.1f}", f"{rate / best:.1f} ×"] for name, rate in rates.items()]
+    note = (
+        "Decoded picture in, faces out. The others give boxes and seven scores (human also its mesh); "
+        "theirs is the best of repeated passes, ours the median."
+    )
+    return table(
+        "Beside other packages: one 512 × 512 photo, one thread",
+        ["package", "photos/s", "against the fastest peer"],
+        rows,
+        note,
+    )
+
+
+if __name__ == "__main__":
+    main()
