@@ -292,8 +292,8 @@ def describe(
             "scores": "mean of both heads, the FERPlus head mapped to seven classes by name (contempt dropped)",
         },
         limits="An expression is not an emotion: the model names how a face looks to raters, not what a person feels. Posed "
-        "and web pictures; no age, sex or ethnicity labels, so gaps between groups are unknown beyond the sets measured here. Not for "
-        "decisions about people; emotion inference at work and in education is banned in the EU (AI Act, article 5).",
+        "and web pictures; no age, sex or ethnicity labels, so gaps between groups are unknown beyond the sets measured here. Not "
+        "for decisions about people; emotion inference at work and in education is banned in the EU (AI Act, article 5).",
         measured=figures,
     )
 
