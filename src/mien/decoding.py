@@ -12,7 +12,7 @@ What each kind of picture becomes:
     damaged, cut short refused: a half grey picture would be read with a straight face
 
 Nothing global is touched: neither `PIL.Image.MAX_IMAGE_PIXELS`, which goes on holding as a second limit, nor
-`PIL.ImageFile.LOAD_TRUNCATED_IMAGES`.
+`PIL.ImageFile.LOAD_TRUNCATED_IMAGES`, nor the process's stderr, on which libtiff may complain of a damaged TIFF by itself.
 """
 
 from __future__ import annotations

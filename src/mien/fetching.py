@@ -80,7 +80,7 @@ def fetch(url: str, *, max_bytes: int, timeout: float, allow_private: bool = Fal
                 target = response.getheader("Location")
                 if response.status not in (301, 302, 303, 307, 308) or not target:
                     return _body(response, name, max_bytes)
-                url = urljoin(url, quote(target, _SAFE + "#", encoding="latin-1"))
+                url = _follow(url, target)
             finally:
                 connection.close()
     except TimeoutError:
@@ -119,6 +119,13 @@ def _parse(url: str, name: str) -> SplitResult:
     if not host:
         raise SourceError(f"{name} names no host")
     return parts
+
+
+def _follow(url: str, target: str) -> str:
+    try:
+        return urljoin(url, quote(target, _SAFE + "#", encoding="latin-1"))
+    except ValueError:
+        raise SourceError(f"{without_secrets(url)} is redirected to a URL that cannot be understood") from None
 
 
 def _connect(parts: SplitResult, name: str, deadline: float, allow_private: bool) -> http.client.HTTPConnection:

@@ -1,0 +1,80 @@
+"""How often the check for swapped colours speaks up, rightly and wrongly."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mien.colour_order import face_looks_bgr, looks_bgr
+
+
+def load(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+@pytest.mark.shared
+def test_portraits(shared: Path) -> None:
+    paths = sorted((shared / "data/london/images").glob("*.jpg"))
+    pictures = [load(path) for path in paths]
+    assert len(pictures) == 204
+    assert sum(looks_bgr(pixels) for pixels in pictures) == 0
+    assert sum(looks_bgr(pixels[..., ::-1]) for pixels in pictures) >= 200
+
+
+@pytest.mark.shared
+def test_no_alarm_on_other_photographs(shared: Path) -> None:
+    for path in sorted((shared / "data/photos").glob("*.*g")):
+        assert not looks_bgr(load(path)), path.name
+
+
+@pytest.mark.shared
+def test_faces(shared: Path) -> None:
+    """Boxes around the eyes that the data set gives: brow to chin, about twice as wide as the eyes are apart."""
+    right = wrong = 0
+    with (shared / "data/london/labels.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["eye_x1"]]
+    for row in rows:
+        x1, y1, x2, y2 = (float(row[f"eye_{axis}"]) for axis in ("x1", "y1", "x2", "y2"))
+        apart = np.hypot(x2 - x1, y2 - y1)
+        left, top = (x1 + x2) / 2 - apart, (y1 + y2) / 2 - 0.6 * apart
+        pixels = load(shared / "data/london" / row["image"])
+        crop = pixels[int(top) : int(top + 2.2 * apart), int(left) : int(left + 2 * apart)]
+        wrong += face_looks_bgr(crop)
+        right += face_looks_bgr(crop[..., ::-1])
+    assert len(rows) == 102
+    assert wrong == 0
+    assert right >= 100
+
+
+def test_sample(sample: Path) -> None:
+    pixels = load(sample)
+    face = pixels[60:200, 160:280]
+    assert [looks_bgr(pixels), looks_bgr(pixels[..., ::-1])] == [False, True]
+    assert [face_looks_bgr(face), face_looks_bgr(face[..., ::-1])] == [False, True]
+
+
+def test_blue_sky_is_no_alarm() -> None:
+    """Deep blue, which has the colour of skin when its order is swapped."""
+    sky = np.empty((200, 300, 3), np.uint8)
+    sky[:140], sky[140:] = (70, 120, 190), (60, 120, 50)
+    assert not looks_bgr(sky)
+    assert not looks_bgr(np.full((50, 50, 3), (70, 120, 190), np.uint8))
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 400, 3), (400, 1, 3), (3, 2, 3)])
+@pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), (90, 130, 200), (200, 130, 90)])
+def test_tiny_and_flat_pictures_are_no_alarm(shape: tuple[int, int, int], colour: tuple[int, int, int]) -> None:
+    pixels = np.full(shape, colour, np.uint8)
+    assert not looks_bgr(pixels)
+    assert face_looks_bgr(pixels) in (False, True)
+
+
+def test_grey_face_is_no_alarm(sample: Path) -> None:
+    grey = load(sample).mean(axis=2, keepdims=True).astype(np.uint8).repeat(3, axis=2)
+    assert not looks_bgr(grey)
+    assert not face_looks_bgr(grey[60:200, 160:280])

@@ -1,0 +1,430 @@
+"""Every kind of picture file: the right pixels, or one SourceError."""
+
+from __future__ import annotations
+
+import io
+import struct
+import threading
+import warnings
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageCms, features
+
+from mien.decoding import FORMATS, decode
+from mien.errors import SourceError
+
+MEGA = 100_000_000
+
+
+@pytest.fixture(scope="module")
+def photo(sample: Path) -> Image.Image:
+    """A small part of the sample photo, face and flag, of unequal sides."""
+    with Image.open(sample) as image:
+        return image.convert("RGB").crop((120, 0, 360, 160)).resize((60, 40))
+
+
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def pixels(data: bytes) -> np.ndarray:
+    result, _ = decode(data, "x", MEGA)
+    assert result.dtype == np.uint8
+    assert result.ndim == 3
+    assert result.shape[2] == 3
+    assert result.flags.c_contiguous
+    return result
+
+
+def error(a: np.ndarray, b: Any) -> float:
+    """Mean absolute difference, which also fails on different shapes."""
+    b = np.asarray(b)
+    assert a.shape == b.shape
+    return float(np.abs(a.astype(float) - b.astype(float)).mean())
+
+
+def grey(photo: Image.Image) -> np.ndarray:
+    return np.asarray(photo.convert("L"))
+
+
+def as_rgb(values: np.ndarray) -> np.ndarray:
+    return np.repeat(values[..., None], 3, axis=2)
+
+
+LOSSLESS = {
+    "png": {"format": "PNG"},
+    "bmp": {"format": "BMP"},
+    "ppm": {"format": "PPM"},
+    "tiff": {"format": "TIFF"},
+    "tiff lzw": {"format": "TIFF", "compression": "tiff_lzw"},
+    "webp": {"format": "WEBP", "lossless": True},
+    "jpeg2000": {"format": "JPEG2000"},
+}
+
+
+@pytest.mark.parametrize("options", LOSSLESS.values(), ids=LOSSLESS)
+def test_lossless_colour(photo: Image.Image, options: dict[str, Any]) -> None:
+    options = dict(options)
+    assert error(pixels(encoded(photo, options.pop("format"), **options)), photo) == 0
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "AVIF"])
+def test_lossy_colour(photo: Image.Image, kind: str) -> None:
+    if kind == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    assert error(pixels(encoded(photo, kind, quality=95)), photo) < 4
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+@pytest.mark.parametrize("mode", ["CMYK", "YCbCr"])
+def test_other_colour_spaces(photo: Image.Image, kind: str, mode: str) -> None:
+    """Pillow writes CMYK JPEG as Adobe does, inverted: read as it stands it would be a negative."""
+    options = {"quality": 95} if kind == "JPEG" else {}
+    assert error(pixels(encoded(photo.convert(mode), kind, **options)), photo) < 4
+
+
+def test_lab(photo: Image.Image) -> None:
+    lab = ImageCms.profileToProfile(photo, ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), outputMode="LAB")
+    assert lab is not None
+    assert error(pixels(encoded(lab, "TIFF")), photo) < 2
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "PPM", "BMP"])
+def test_grey(photo: Image.Image, kind: str) -> None:
+    assert error(pixels(encoded(photo.convert("L"), kind)), as_rgb(grey(photo))) < 4
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP", "PPM", "GIF"])
+def test_one_bit(photo: Image.Image, kind: str) -> None:
+    bits = photo.convert("1")
+    assert error(pixels(encoded(bits, kind)), bits.convert("RGB")) == 0
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP", "TIFF"])
+def test_palette(photo: Image.Image, kind: str) -> None:
+    palette = photo.quantize(64)
+    assert error(pixels(encoded(palette, kind)), palette.convert("RGB")) == 0
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_alpha_lies_over_white(photo: Image.Image, mode: str) -> None:
+    alpha = np.tile(np.linspace(0, 255, 60).astype(np.uint8), (40, 1))
+    image = photo.convert(mode)
+    image.putalpha(Image.fromarray(alpha))
+    share = alpha[..., None] / 255
+    colour = np.asarray(photo) if mode == "RGBA" else as_rgb(grey(photo))
+    got = pixels(encoded(image, "PNG"))
+    assert error(got, colour * share + 255 * (1 - share)) < 1
+    assert (got[:, 0] == 255).all()
+
+
+@pytest.mark.parametrize("transparency", [0, bytes([0, 128])], ids=["one colour", "share of each colour"])
+def test_palette_with_transparency_lies_over_white(transparency: int | bytes) -> None:
+    image = Image.fromarray(np.array([[0, 1, 2]], np.uint8))
+    image.putpalette([0, 0, 0, 200, 0, 0, 0, 100, 0])
+    got = pixels(encoded(image, "PNG", transparency=transparency))
+    half = [227, 127, 127] if isinstance(transparency, bytes) else [200, 0, 0]
+    assert error(got, [[[255, 255, 255], half, [0, 100, 0]]]) < 1
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_transparent_colour_lies_over_white(mode: str) -> None:
+    image = Image.new(mode, (2, 1), "black")
+    image.putpixel((1, 0), (9, 9, 9) if mode == "RGB" else 9)
+    got = pixels(encoded(image, "PNG", transparency=(0, 0, 0) if mode == "RGB" else 0))
+    assert got.tolist() == [[[255] * 3, [9] * 3]]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM", "JPEG2000"])
+def test_16_bit_grey(photo: Image.Image, kind: str) -> None:
+    """v · 257 in 16 bits is exactly v in 8."""
+    image = Image.fromarray(grey(photo).astype(np.uint16) * 257)
+    if kind == "PPM":
+        image = image.convert("I")
+    assert error(pixels(encoded(image, kind)), as_rgb(grey(photo))) == 0
+
+
+def test_16_bit_grey_of_the_other_byte_order(photo: Image.Image) -> None:
+    image = Image.frombytes("I;16B", photo.size, (grey(photo).astype(">u2") * 257).tobytes())
+    assert error(pixels(encoded(image, "TIFF")), as_rgb(grey(photo))) == 0
+
+
+def test_dark_16_bit_grey_is_not_stretched() -> None:
+    image = Image.fromarray(np.full((4, 4), 300, np.uint16))
+    assert (pixels(encoded(image, "PNG")) == 1).all()
+    assert (pixels(encoded(image.convert("I"), "PPM")) == 1).all()
+
+
+def png(width: int, height: int, depth: int, colour: int, raw: bytes) -> bytes:
+    """A PNG written by hand, for what Pillow cannot write."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b"")
+
+
+def test_16_bit_colour_png() -> None:
+    raw = b"\0" + struct.pack(">6H", 257 * 10, 257 * 20, 257 * 30, 65535, 0, 257)
+    assert pixels(png(2, 1, 16, 2, raw)).tolist() == [[[10, 20, 30], [255, 0, 1]]]
+
+
+def test_12_bit_tiff_uses_its_own_range() -> None:
+    values = [0, 2048, 4095, 1024]
+    packed = bytes([0x00, 0x08, 0x00, 0xFF, 0xF4, 0x00])
+    entries = [
+        (256, 4, 4),
+        (257, 4, 1),
+        (258, 3, 12),
+        (259, 3, 1),
+        (262, 3, 1),
+        (273, 4, 8),
+        (277, 3, 1),
+        (278, 4, 1),
+        (279, 4, 6),
+    ]
+    directory = struct.pack("<H", len(entries))
+    for tag, kind, value in entries:
+        directory += struct.pack("<HHI", tag, kind, 1) + (
+            struct.pack("<HH", value, 0) if kind == 3 else struct.pack("<I", value)
+        )
+    data = b"II*\0" + struct.pack("<I", 14) + packed + directory + b"\0" * 4
+    assert pixels(data)[0, :, 0].tolist() == [round(value * 255 / 4095) for value in values]
+
+
+@pytest.mark.parametrize("top", [1, 255, 65535])
+def test_float_tiff_of_the_usual_ranges(photo: Image.Image, top: int) -> None:
+    values = grey(photo).astype(np.float32)
+    values *= top / values.max()
+    expected = as_rgb(np.round(values * 255.0 / top))
+    assert error(pixels(encoded(Image.fromarray(values), "TIFF")), expected) < 0.01
+
+
+@pytest.mark.parametrize("top", [255, 65535])
+def test_32_bit_integer_tiff_of_the_usual_ranges(photo: Image.Image, top: int) -> None:
+    values = (grey(photo).astype(np.int64) * top // grey(photo).max()).astype(np.int32)
+    assert error(pixels(encoded(Image.fromarray(values), "TIFF")), as_rgb(values * 255.0 / top)) < 0.5
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1.0, 1e6])
+def test_float_tiff_of_no_usual_range_is_refused(value: float) -> None:
+    with pytest.raises(SourceError, match="no usual range"):
+        pixels(encoded(Image.fromarray(np.array([[0.5, value]], np.float32)), "TIFF"))
+
+
+TURNED = {
+    1: lambda upright: upright,
+    2: lambda upright: upright[:, ::-1],
+    3: lambda upright: upright[::-1, ::-1],
+    4: lambda upright: upright[::-1],
+    5: lambda upright: upright.swapaxes(0, 1),
+    6: lambda upright: np.rot90(upright),
+    7: lambda upright: upright.swapaxes(0, 1)[::-1, ::-1],
+    8: lambda upright: np.rot90(upright, -1),
+}
+"""How a camera that writes this orientation stores an upright picture (EXIF 2.3, table 6)."""
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", TURNED)
+def test_every_exif_orientation_gives_the_upright_picture(photo: Image.Image, orientation: int, kind: str) -> None:
+    upright = np.asarray(photo)
+    stored = Image.fromarray(np.ascontiguousarray(TURNED[orientation](upright)))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"lossless": True} if kind == "WEBP" else {}
+    assert error(pixels(encoded(stored, kind, exif=exif, **options)), upright) == 0
+
+
+@pytest.mark.parametrize("orientation", TURNED)
+def test_every_exif_orientation_of_a_jpeg(photo: Image.Image, orientation: int) -> None:
+    stored = Image.fromarray(np.ascontiguousarray(TURNED[orientation](np.asarray(photo))))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    as_stored = pixels(encoded(stored, "JPEG"))
+    upright = pixels(encoded(stored, "JPEG", exif=exif))
+    assert error(TURNED[orientation](upright), as_stored) == 0
+    assert error(upright, photo) < 6
+
+
+@pytest.mark.parametrize(
+    "exif", [b"Exif\0\0garbage", b"Exif\0\0II*\0\x08\0\0\0\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\0\1\x01\x12\0\3"]
+)
+def test_damaged_exif_costs_nothing(photo: Image.Image, exif: bytes) -> None:
+    assert error(pixels(encoded(photo, "JPEG", exif=exif)), pixels(encoded(photo, "JPEG"))) == 0
+
+
+def frames(photo: Image.Image) -> list[Image.Image]:
+    return [photo.rotate(90 * turn) for turn in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "note"),
+    [
+        ("GIF", "first of several frames"),
+        ("WEBP", "first of 3 frames"),
+        ("PNG", "first of 3 frames"),
+        ("TIFF", "first of several pages"),
+    ],
+)
+def test_first_frame_is_read_and_said(photo: Image.Image, kind: str, note: str) -> None:
+    first, *rest = frames(photo)
+    options = {"lossless": True} if kind == "WEBP" else {}
+    data = encoded(first, kind, save_all=True, append_images=rest, **options)
+    result, notes = decode(data, "x", MEGA)
+    assert error(result, photo) < (12 if kind == "GIF" else 0.001)
+    assert notes == (note,)
+    assert decode(encoded(first, kind, **options), "x", MEGA)[1] == ()
+
+
+def test_the_second_picture_of_a_phone_is_no_frame(photo: Image.Image) -> None:
+    data = encoded(photo, "MPO", save_all=True, append_images=frames(photo)[1:])
+    result, notes = decode(data, "x", MEGA)
+    assert error(result, photo) < 6
+    assert notes == ()
+
+
+def test_damage_after_the_first_frame_costs_nothing(photo: Image.Image) -> None:
+    first, *rest = frames(photo)
+    data = encoded(first, "GIF", save_all=True, append_images=rest)
+    cut = len(data) - len(data) // 6
+    assert error(pixels(data[:cut]), pixels(data)) == 0
+
+
+def test_one_pixel() -> None:
+    assert pixels(encoded(Image.new("RGB", (1, 1), (1, 2, 3)), "PNG")).tolist() == [[[1, 2, 3]]]
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (b"", "is empty"),
+        (b"\0" * 5000, "nothing but zero bytes"),
+        (b"Dear diary,\n", "it is text"),
+        (b"\n<!DOCTYPE html><title>404</title>", "a web page"),
+        (b"<?xml version='1.0'?>\n<svg xmlns='x'></svg>", "SVG"),
+        (b"%PDF-1.7", "PDF"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
+        (b"\0\0\0\x18ftypisom\0\0\2\0isomiso2", "a video"),
+        (b"PK\3\4....", "an archive"),
+        (b"\xff\xd8\xff\xe0\0\x10JF", "damaged or cut short"),
+        (b"\x89PNG\r\n\x1a\n\0\0", "header is damaged"),
+        (b"\x07\xff\x01\x90", "no format known"),
+    ],
+)
+def test_what_is_no_picture_is_named(data: bytes, what: str) -> None:
+    with pytest.raises(SourceError, match=what):
+        decode(data, "x", MEGA)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM"])
+def test_cut_short(photo: Image.Image, kind: str) -> None:
+    data = encoded(photo, kind)
+    with pytest.raises(SourceError, match=r"cut short|damaged"):
+        decode(data[: len(data) // 2], "x", MEGA)
+
+
+def bomb(width: int, height: int) -> bytes:
+    """The header of a PNG of this size with next to no data: whoever decodes it finds it damaged."""
+    return png(width, height, 1, 0, b"\0" * 10)
+
+
+@pytest.mark.parametrize("side", [10_001, 13_000, 20_000, 2**31 - 1])
+def test_bomb_is_refused_by_its_header(side: int) -> None:
+    """Below and above the sizes where Pillow warns (89 megapixels) and raises (178) by itself."""
+    with pytest.raises(SourceError, match=r"more than the limit|too large"):
+        decode(bomb(side, side), "x", MEGA)
+
+
+def test_limit_is_exact() -> None:
+    data = png(4, 3, 8, 0, (b"\0" + b"\7" * 4) * 3)
+    assert decode(data, "x", 12)[0].shape == (3, 4, 3)
+    with pytest.raises(SourceError, match=r"4 × 3 = 12 pixels, more than the limit of 11"):
+        decode(data, "x", 11)
+
+
+def test_nothing_global_changes_whatever_threads_do(photo: Image.Image) -> None:
+    data = encoded(photo, "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff")
+    before = list(warnings.filters), Image.MAX_IMAGE_PIXELS
+    results: list[np.ndarray] = []
+
+    def work() -> None:
+        for _ in range(20):
+            results.append(decode(data, "x", MEGA)[0])
+            with pytest.raises(SourceError):
+                decode(data[:100], "x", MEGA)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 160
+    assert all((result == results[0]).all() for result in results)
+    assert (list(warnings.filters), Image.MAX_IMAGE_PIXELS) == before
+
+
+FUZZED = ["PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "JPEG2000", "MPO"]
+
+
+@pytest.fixture(scope="module")
+def originals(photo: Image.Image) -> dict[str, bytes]:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    small = photo.resize((24, 16))
+    many = {"save_all": True, "append_images": [small.rotate(180)]}
+    options: dict[str, dict[str, Any]] = {
+        "GIF": many,
+        "MPO": many,
+        "TIFF": {"compression": "tiff_lzw"},
+        "PNG": {**many, "exif": exif},
+    }
+    return {
+        kind: encoded(small, kind, **options.get(kind, {"exif": exif} if kind in ("JPEG", "WEBP") else {})) for kind in FUZZED
+    }
+
+
+@given(kind=st.sampled_from(FUZZED), draw=st.data())
+def test_mutilated_bytes_give_a_picture_or_a_source_error(originals: dict[str, bytes], kind: str, draw: st.DataObject) -> None:
+    """Nothing else is raised and nothing is warned about (warnings are errors here)."""
+    data = bytearray(originals[kind])
+    if draw.draw(st.booleans(), "cut"):
+        del data[draw.draw(st.integers(0, len(data) - 1), "length") :]
+    for _ in range(draw.draw(st.integers(0, 4), "changes") if data else 0):
+        data[draw.draw(st.integers(0, len(data) - 1), "place")] = draw.draw(st.integers(0, 255), "byte")
+    try:
+        result, notes = decode(bytes(data), "x", 1_000_000)
+    except SourceError as refusal:
+        assert "\n" not in str(refusal)
+    else:
+        assert result.dtype == np.uint8
+        assert result.ndim == 3
+        assert result.shape[2] == 3
+        assert all(isinstance(note, str) for note in notes)
+
+
+@settings(max_examples=40)
+@given(st.binary(max_size=200))
+def test_any_bytes(data: bytes) -> None:
+    for start in (b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF89a", b"II*\0", b"RIFF\0\0\0\0WEBPVP8 ", b"BM", b"P5 "):
+        try:
+            decode(start + data, "x", 1_000_000)
+        except SourceError as refusal:
+            assert str(refusal).startswith("x ")
+
+
+def test_formats_are_known_to_pillow() -> None:
+    Image.init()
+    known = Image.registered_extensions()
+    for name, extensions in FORMATS.items():
+        for extension in extensions:
+            assert known.get(extension, name) in (name, "MPO"), extension

@@ -1,0 +1,240 @@
+"""Many pictures: which, in which order, and what happens to those that cannot be read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from mien.errors import SourceError
+from mien.images import read_image
+from mien.sources import EXTENSIONS, Frame, _natural, pictures
+
+
+@pytest.fixture
+def plant(tmp_path: Path) -> Callable[..., Path]:
+    """Write small PNG pictures (whatever their extension) at relative paths below a new folder."""
+
+    def write(*names: str) -> Path:
+        for name in names:
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (4, 3), (1, 2, 3)).save(path, "PNG")
+        return tmp_path
+
+    return write
+
+
+def names(source: Path, **options: bool) -> list[str]:
+    frames = list(pictures(source, **options))
+    assert [frame.index for frame in frames] == list(range(len(frames)))
+    return [os.path.relpath(frame.source, source) for frame in frames]
+
+
+def test_folder_in_natural_order_files_before_folders(plant: Callable[..., Path]) -> None:
+    folder = plant("b/2.png", "b/10.png", "img10.png", "IMG9.JPG", "img9.jpg", "img09.png", "a/c/1.webp", "a/x.TIF", "z.jpeg")
+    expected = ["IMG9.JPG", "img09.png", "img9.jpg", "img10.png", "z.jpeg", "a/x.TIF", "a/c/1.webp", "b/2.png", "b/10.png"]
+    assert sorted(names(folder)) == sorted(expected)
+    assert names(folder) == names(folder)
+    assert names(folder)[3:] == expected[3:]
+    assert names(folder, recursive=False) == names(folder)[:5]
+
+
+def test_hidden_and_other_files_are_left_out(plant: Callable[..., Path]) -> None:
+    folder = plant("a.png", ".b.png", "._a.png", ".cache/c.png", "notes.txt", "noextension", "movie.mp4")
+    assert names(folder) == ["a.png"]
+
+
+def test_folder_goes_on_and_lists_what_failed(plant: Callable[..., Path], sample: Path) -> None:
+    folder = plant("1.png", "5.png", "7.jpg/inside.png")
+    (folder / "2.jpg").write_bytes(b"")
+    (folder / "3.jpg").write_text("not a picture")
+    (folder / "4.png").write_bytes(sample.read_bytes()[:5000])
+    (folder / "5.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    (folder / "6.png").symlink_to("gone.png")
+    os.mkfifo(folder / "8.png")
+    found = pictures(folder)
+    frames = list(found)
+    assert len(found) == len(frames) == 9
+    status = {Path(frame.source).name: str(frame.error) if frame.error else "ok" for frame in frames}
+    assert [name for name, said in status.items() if said == "ok"] == ["1.png", "5.png", "inside.png"]
+    for name, why in [("2.jpg", "empty"), ("3.jpg", "text"), ("4.png", "damaged"), ("5.heic", "HEIC"), ("6.png", "not exist")]:
+        assert why in status[name]
+    assert "pipe" in status["8.png"]
+    for frame in frames:
+        assert (frame.picture is None) is (frame.error is not None)
+        assert frame.time is None
+    assert [frame.source for frame in found] == [frame.source for frame in frames]
+
+
+def test_reading_is_lazy(plant: Callable[..., Path]) -> None:
+    folder = plant("1.png", "2.png")
+    frames = iter(pictures(folder))
+    assert next(frames).picture is not None
+    (folder / "2.png").unlink()
+    assert "does not exist" in str(next(frames).error)
+
+
+def test_circles_of_links_end_and_no_folder_is_read_twice(plant: Callable[..., Path]) -> None:
+    folder = plant("a/1.png", "b/2.png")
+    (folder / "a" / "up").symlink_to(folder)
+    (folder / "c").symlink_to(folder / "b")
+    (folder / "d").symlink_to("d")
+    (folder / "e.png").symlink_to("e.png")
+    assert names(folder) == ["e.png", "a/1.png", "b/2.png"]
+    assert "cannot be opened" in str(next(iter(pictures(folder))).error)
+
+
+def test_links_to_folders_are_followed(plant: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = plant("a/1.png")
+    other = tmp_path_factory.mktemp("other")
+    (other / "link").symlink_to(folder / "a")
+    assert names(other) == ["link/1.png"]
+
+
+def test_unreadable_folder_is_listed(plant: Callable[..., Path]) -> None:
+    folder = plant("a.png", "closed/b.png")
+    for parent in [folder, *folder.parents][:3]:
+        parent.chmod(0o755)
+    (folder / "closed").chmod(0)
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        frames = list(pictures(folder))
+        with pytest.raises(SourceError, match=r"closed cannot be read: Permission denied"):
+            pictures(folder / "closed")
+    finally:
+        if root:
+            os.seteuid(0)
+        (folder / "closed").chmod(0o755)
+    assert [Path(frame.source).name for frame in frames] == ["a.png", "closed"]
+    assert "Permission denied" in str(frames[1].error)
+
+
+def test_folder_without_pictures_says_what_was_found(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="holds no pictures; found: nothing"):
+        pictures(tmp_path)
+    for name in ("a.txt", "b.TXT", "c.mp4", ".hidden.png", "README"):
+        (tmp_path / name).touch()
+    (tmp_path / "sub").mkdir()
+    with pytest.raises(SourceError, match=r"found: 2 \.txt, ") as refusal:
+        pictures(tmp_path)
+    for what in ("1 hidden", "1 .mp4", "1 without extension"):
+        assert what in str(refusal.value)
+    with pytest.raises(SourceError, match="1 sub-folder"):
+        pictures(tmp_path, recursive=False)
+
+
+def test_pattern(plant: Callable[..., Path]) -> None:
+    folder = plant("a10.png", "a9.png", "b.png", "sub/c.png", "x[1].png")
+    assert [Path(frame.source).name for frame in pictures(f"{folder}/a*.png")] == ["a9.png", "a10.png"]
+    assert [Path(frame.source).name for frame in pictures(f"{folder}/s*")] == ["c.png"]
+    assert [Path(frame.source).name for frame in pictures(f"{folder}/x[1].png")] == ["x[1].png"]
+    with pytest.raises(SourceError, match=r"no file fits the pattern .*q\*\.png"):
+        pictures(f"{folder}/q*.png")
+
+
+def test_list_of_everything(plant: Callable[..., Path], sample: Path) -> None:
+    folder = plant("f/1.png", "f/2.png", "empty/x.txt")
+    array = np.zeros((2, 2, 3), np.uint8)
+    with Image.open(sample) as image:
+        sources = [
+            folder / "f",
+            sample,
+            sample.read_bytes(),
+            array,
+            image,
+            read_image(sample),
+            folder / "missing.png",
+            folder / "empty",
+            np.full((2, 2), np.nan),
+            "http://user:secret@127.0.0.1/x.png",
+        ]
+        found = pictures(sources)
+        frames = list(found)
+    assert len(found) == 11
+    assert [frame.error is None for frame in frames] == [True] * 7 + [False] * 4
+    assert [frame.source for frame in frames[2:7]] == [str(sample), "<bytes>", "<array>", str(sample), str(sample)]
+    assert frames[8].source == str(folder / "empty")
+    assert frames[10].source == "http://127.0.0.1/x.png"
+    assert not any("secret" in str(frame.error) for frame in frames)
+
+
+def test_single_sources(sample: Path) -> None:
+    for source in (sample, str(sample), sample.read_bytes(), np.zeros((2, 2, 3), np.uint8), read_image(sample)):
+        found = pictures(source)
+        assert len(found) == 1
+        assert next(iter(found)).picture is not None
+    assert "does not exist" in str(next(iter(pictures("/nowhere/a.png"))).error)
+
+
+def test_generator_is_read_as_it_comes(sample: Path) -> None:
+    asked = []
+
+    def camera():
+        for value in range(3):
+            asked.append(value)
+            yield np.full((2, 2, 3), value, np.uint8)
+
+    found = pictures(camera())
+    with pytest.raises(TypeError, match="not known"):
+        len(found)
+    frames = iter(found)
+    assert next(frames).picture is not None
+    assert asked == [0]
+    assert [frame.index for frame in frames] == [1, 2]
+
+
+def test_frames_pass_through(sample: Path) -> None:
+    """What videos will give: ready frames with a time."""
+    frame = Frame(7, "clip.mp4", read_image(sample), time=0.28)
+    (same,) = pictures(iter([frame]))
+    assert (same.index, same.source, same.time, same.picture) == (0, "clip.mp4", 0.28, frame.picture)
+
+
+def test_nothing_at_all() -> None:
+    with pytest.raises(SourceError, match="empty list"):
+        pictures([])
+    with pytest.raises(SourceError, match="no file fits"):
+        pictures(["/nowhere/*.png", "/nowhere/*.jpg"])
+
+
+def test_wrong_types_are_a_mistake_of_the_programmer() -> None:
+    with pytest.raises(TypeError, match="float"):
+        list(pictures([2.5]))
+
+
+def test_options_reach_the_reading(sample: Path) -> None:
+    (frame,) = pictures(sample, max_pixels=100)
+    assert "limit of 100" in str(frame.error)
+
+
+@settings(max_examples=50)
+@given(st.lists(st.text("aB09²é _", max_size=6), max_size=12, unique=True))
+def test_natural_order_does_not_depend_on_the_order_found(words: list[str]) -> None:
+    assert sorted(words, key=_natural) == sorted(words[::-1], key=_natural)
+
+
+@settings(max_examples=50)
+@given(st.lists(st.integers(0, 10**12), max_size=20))
+def test_numbers_sort_by_value(numbers: list[int]) -> None:
+    assert sorted((f"img{n}.png" for n in numbers), key=_natural) == [f"img{n}.png" for n in sorted(numbers)]
+
+
+def test_what_is_searched_for_can_be_read() -> None:
+    Image.init()
+    assert EXTENSIONS - {".heic", ".heif"} <= set(Image.registered_extensions()) | {".pfm"}
+
+
+@pytest.mark.shared
+def test_a_real_folder(shared: Path) -> None:
+    found = pictures(shared / "data/london")
+    assert len(found) == 204
+    assert next(iter(found)).source.endswith("001_03.jpg")
