@@ -34,7 +34,9 @@ class Input:
     scale: float = 1 / 127.5
     """Values are pixel × scale + offset, channel by channel …"""
     offset: tuple[float, ...] = (-1.0,)
-    """… with pixels 0 … 255; one offset for all channels or one for each."""
+    """… with pixels 0 … 255; one offset for all channels or one for each …"""
+    std: tuple[float, ...] = ()
+    """… and then divided by these, one for all channels or one for each; nothing: not divided."""
     resize: Literal["pil-bilinear", "cv2-bilinear"] = "pil-bilinear"
     """How a whole picture is brought to `size`."""
 
@@ -121,6 +123,8 @@ class Card:
     """How the face is cut out. None: the whole picture."""
     calibration: Calibration = field(default_factory=Calibration)
     """Temperature and abstention."""
+    network: Mapping[str, Any] = field(default_factory=dict)
+    """Architecture of `mien.models` and the options it was built with, for weights that come without their graph."""
     training: Mapping[str, Any] = field(default_factory=dict)
     """Recipe, seed, commit, data digests."""
     limits: str = ""

@@ -23,9 +23,10 @@ class Preprocess:
         self.input, self.crop = input, crop
         self.size = (input.size[0], input.size[1])
         self.channels = 1 if input.colour == "grey" else 3
-        if len(input.offset) not in (1, self.channels):
-            raise WeightsError(f"the card gives {len(input.offset)} offsets for {self.channels} channels")
-        self._offset = np.asarray(input.offset, np.float32)
+        for name, values in (("offsets", input.offset), ("deviations", input.std or (1.0,))):
+            if len(values) not in (1, self.channels):
+                raise WeightsError(f"the card gives {len(values)} {name} for {self.channels} channels")
+        self._offset, self._std = np.asarray(input.offset, np.float32), np.asarray(input.std, np.float32)
         self._template = lookup(crop.template, TEMPLATES, "alignment template", plugins=False) if crop else None
 
     @classmethod
@@ -67,6 +68,8 @@ class Preprocess:
         values = crops.astype(np.float32)
         values *= np.float32(self.input.scale)
         values += self._offset
+        if self._std.size:
+            values /= self._std
         return np.ascontiguousarray(values.transpose(0, 3, 1, 2)) if self.input.layout == "NCHW" else values
 
     def _resize(self, image: np.ndarray) -> np.ndarray:

@@ -18,8 +18,14 @@
 """
 
 from .checkpoints import Checkpoint, read_checkpoint
+from .converting import ImportReport, import_checkpoint
+from .loading import LoadReport, load_author_state
 
 __all__ = [
     "Checkpoint",
+    "ImportReport",
+    "LoadReport",
+    "import_checkpoint",
+    "load_author_state",
     "read_checkpoint",
 ]
