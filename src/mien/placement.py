@@ -12,8 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-ON_PLATE, ON_FACE, ON_OWN = 1000.0, 300.0, 60.0
-"""Costs of covering another plate, another face and the own face, each times the share that is covered."""
+TOUCH = 30.0
+"""Cost of covering anything of another plate or face; the share that is covered counts on top."""
+
+ON_PLATE, ON_FACE, ON_OWN, ON_FEATURES = 1000.0, 300.0, 60.0, 300.0
+"""Costs of covering all of another plate, another face, the own face, and the brows, eyes, nose and mouth of the own face."""
 
 AWAY, CROSSING, AMBIGUOUS = 1.0, 6.0, 2.0
 """Costs of each plate height of distance, of each crossing of a leader line with a plate or face, and of lying about as near to
@@ -94,17 +97,21 @@ class _Spots:
         away = _gaps(self.rectangles, self.own)[:, 0]
         self.lines[away <= size[1] / 2] = np.nan  # too short to be drawn or to cross anything
         self.cost = np.linspace(0, 0.9, len(away)) + AWAY * (away - self.aside).clip(0) / size[1]
-        self.cost += ON_OWN * overlaps(self.rectangles, self.own)[:, 0] / max(_area(self.own)[0], 1)
-        self.cost += ON_FACE * (overlaps(self.rectangles, others) / np.minimum(_area(others), self.area).clip(1)).sum(1)
+        across, along = self.own[0, 2] - self.own[0, 0], self.own[0, 3] - self.own[0, 1]
+        features = self.own + np.array([0.2 * across, 0.15 * along, -0.2 * across, -0.1 * along])
+        for weight, part in ((ON_OWN, self.own), (ON_FEATURES, features)):
+            self.cost += weight * overlaps(self.rectangles, part)[:, 0] / max(_area(self.own)[0], 1)
+        covered = overlaps(self.rectangles, others)
+        self.cost += TOUCH * (covered > 0).sum(1) + ON_FACE * (covered / np.minimum(_area(others), self.area).clip(1)).sum(1)
         self.cost += CROSSING * _crossings(self.lines, others).sum(1)
         if len(others):
             self.cost += AMBIGUOUS * (_gaps(self.rectangles, others).min(1) < away + size[1] / 2)
 
     def costs(self, plates: np.ndarray, lines: np.ndarray) -> np.ndarray:
         """Return what each place costs among these plates and their leader lines."""
-        covered = overlaps(self.rectangles, plates).sum(1) / self.area
+        covered = overlaps(self.rectangles, plates)
         crossed = _crossings(self.lines, plates).sum(1) + _crossings(lines, self.rectangles).sum(0)
-        return self.cost + ON_PLATE * covered + CROSSING * crossed
+        return self.cost + TOUCH * (covered > 0).sum(1) + ON_PLATE * covered.sum(1) / self.area + CROSSING * crossed
 
     def clean(self, plates: np.ndarray, canvas: tuple[float, float], gap: float) -> bool:
         plate, others = plates[self.index : self.index + 1], np.arange(len(plates)) != self.index

@@ -1,0 +1,153 @@
+"""`mien models`: what weights are here, and what can be trained."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from .. import cards
+from ..cards import Card
+from ..errors import UnknownName
+from ..models import MODELS, ModelInfo, count, info
+from ..weights import WEIGHTS
+from .terminal import for_programs, table_console, write_json
+
+
+def models(*names: str, json: bool = False, architectures: bool = False) -> None:
+    """List the bundled weights and the architectures that can be trained.
+
+    For example:
+
+        mien models
+        mien models mien-base
+        mien models dan
+        mien models --architectures
+        mien models --json | jq .licence
+
+    Args:
+        names: Weights or architectures to tell everything about.
+        json: Write JSON Lines, also on a terminal.
+        architectures: Describe the architectures: parameters, multiply-accumulates, published figures (needs mien[train]).
+    """
+    bundled = cards.bundled()
+    unknown = [name for name in names if name not in bundled and name not in MODELS]
+    if unknown:
+        known = ", ".join(sorted({*bundled, *MODELS}))
+        raise UnknownName(f"there are neither weights nor an architecture called {unknown[0]!r}. Known: {known}")
+    console = table_console()
+    if for_programs(json):
+        for name in names or dict.fromkeys([*(() if architectures else bundled), *MODELS]):
+            for table in _tables(name, bundled, deep=bool(names) or architectures):
+                write_json(table)
+    elif names:
+        for name in names:
+            for table in _tables(name, bundled, deep=True):
+                _print_all(table, console)
+    elif architectures:
+        _print_architectures(console)
+    else:
+        _print_weights(bundled, console)
+        if MODELS:
+            console.print(f"\nArchitectures: {', '.join(MODELS)}.", style="dim")
+            console.print("About one: mien models NAME. About all: mien models --architectures.", style="dim")
+
+
+def _tables(name: str, bundled: Mapping[str, Card], *, deep: bool) -> Iterator[dict[str, Any]]:
+    """Yield all there is about the weights and about the architecture of that name; `deep` costs the import of torch."""
+    if name in bundled:
+        yield {"what": "weights", **bundled[name].to_dict(), "bytes": _bytes(bundled[name])}
+    if name in MODELS:
+        yield {"what": "architecture", "name": name, **(_architecture(name) if deep and _has_torch() else {})}
+
+
+def _architecture(name: str) -> dict[str, Any]:
+    about, cost = info(name), count(name)
+    inputs = [{"name": each.name, "channels": each.channels, "size": each.size, "sizes": each.sizes} for each in about.inputs]
+    told = {
+        f.name: getattr(about, f.name) for f in dataclasses.fields(ModelInfo) if f.name not in ("name", "inputs", "diagram")
+    }
+    told["outputs"], told["published"] = dict(about.outputs), [dataclasses.asdict(figure) for figure in about.published]
+    return {**told, "inputs": inputs, "parameters": cost.parameters, "dead_parameters": cost.dead, "macs": cost.macs}
+
+
+def _print_weights(bundled: Mapping[str, Card], console: Console) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("name", "kind", "size", "licence", "input", "labels and figures"):
+        table.add_column(name, justify="right" if name == "size" else "left", no_wrap=name in ("name", "size"))
+    for card in sorted(bundled.values(), key=lambda card: (card.kind, card.name)):
+        size = _bytes(card)
+        megabytes = Text("missing", "red") if size is None else f"{size / 1e6:.1f} MB"
+        told = "; ".join(part for part in (", ".join(card.labels), _headline(card)) if part)
+        table.add_row(card.name, card.kind, megabytes, card.licence, _input(card), told)
+    console.print(table)
+
+
+def _print_architectures(console: Console) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("name", "parameters", "GMAC", "input", "published", "what it is"):
+        table.add_column(name, justify="right" if name in ("parameters", "GMAC") else "left", no_wrap=name == "name")
+    for name in MODELS:
+        about, cost = info(name), count(name)
+        inputs = ", ".join(f"{each.name} {each.channels}×{each.size}²" for each in about.inputs)
+        published = ", ".join(f"{figure.dataset} {figure.value:g}" for figure in about.published)
+        table.add_row(name, f"{cost.parameters / 1e6:.2f} M", f"{cost.macs / 1e9:.2f}", inputs, published, about.summary)
+    console.print(table)
+
+
+def _print_all(table: Mapping[str, Any], console: Console) -> None:
+    grid = Table.grid(padding=(0, 2))
+    for name, value in table.items():
+        grid.add_row(Text(name, "bold"), Text("\n".join(_lines(value))))
+    console.print(grid)
+    console.print()
+
+
+def _lines(value: Any) -> Iterator[str]:
+    """Lay a nested value out for reading: one line for each entry of a list or table."""
+    if isinstance(value, Mapping) and {"dataset", "value", "metric"} <= value.keys():
+        yield _measurement(value)
+    elif isinstance(value, Mapping):
+        yield from (f"{key}: {', '.join(_lines(item))}" for key, item in value.items())
+    elif isinstance(value, (list, tuple)):
+        each = [", ".join(_lines(item)) for item in value]
+        yield from each if any(isinstance(item, Mapping) for item in value) else [", ".join(each)]
+    else:
+        yield f"{value:,}" if type(value) is int else str(value)
+
+
+def _measurement(one: Mapping[str, Any]) -> str:
+    interval = f" ({one['low']:g} … {one['high']:g})" if one.get("low") is not None and one.get("high") is not None else ""
+    rows = f", n = {one['n']:,}" if "n" in one else ""
+    note = f", {one['note']}" if one.get("note") else ""
+    return " ".join(filter(None, (one["dataset"], one.get("split"), one["metric"]))) + f" {one['value']:g}{interval}{rows}{note}"
+
+
+def _headline(card: Card) -> str:
+    """Return the accuracies on test splits, the first of each data set, or the other figures of a card."""
+    accuracies: dict[str, float] = {}
+    for each in card.measured:
+        if each.split == "test" and each.metric == "accuracy":
+            accuracies.setdefault(each.dataset, each.value)
+    told = [f"{dataset} test {value:.1%}" for dataset, value in accuracies.items()]
+    return ", ".join(told or [f"{name} {value}" for name, value in card.figures.items()])
+
+
+def _input(card: Card) -> str:
+    if card.input is None:
+        return ", ".join(_lines(list(card.reading.values())))
+    return f"{'×'.join(map(str, card.input.size))} {card.input.colour}"
+
+
+def _bytes(card: Card) -> int | None:
+    path = WEIGHTS / card.file
+    return path.stat().st_size if path.is_file() else None
+
+
+def _has_torch() -> bool:
+    return importlib.util.find_spec("torch") is not None

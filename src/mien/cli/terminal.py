@@ -1,0 +1,44 @@
+"""The two streams: data on stdout, a table for eyes and JSON Lines for programs; everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+
+
+def for_programs(asked: bool) -> bool:
+    """Return whether stdout gets JSON Lines: asked for, or not read by a person."""
+    return asked or not sys.stdout.isatty()
+
+
+def write_json(value: Mapping[str, Any]) -> None:
+    """Write one JSON Line to stdout, in UTF-8 whatever the locale, so that it can be read while the rest is being made."""
+    write_line(json.dumps(value, ensure_ascii=False) + "\n")
+
+
+def write_line(line: str) -> None:
+    """Write one line with its newline to stdout."""
+    sys.stdout.buffer.write(line.encode("utf-8", "backslashreplace"))
+    sys.stdout.buffer.flush()
+
+
+def table_console() -> Console:
+    """Return where tables go. Colours follow the terminal and `NO_COLOR`."""
+    return Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+
+
+def side_console() -> Console:
+    """Return where everything that is no data goes: progress, summaries, notes."""
+    return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def block_bar(share: float, width: int, *, plain: bool) -> str:
+    """Return a bar that is `width` characters long at 1, in eighths of a character, or in `#` where there are no blocks."""
+    if plain:
+        return "#" * round(share * width)
+    eighths = round(share * width * 8)
+    return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
