@@ -5,15 +5,26 @@ a rule (`fill.generator`) and need no file.
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from fill import generator
+from author_outputs import NETWORKS, author_network
+from fill import generator, images
 
-from mien.losses import ccc_loss, dan_affinity, dan_partition, ddamfn_attention, faer_center_loss
+from mien import models
+from mien.losses import (
+    action_unit_loss,
+    ccc_loss,
+    cross_entropy,
+    dan_affinity,
+    dan_partition,
+    ddamfn_attention,
+    faer_center_loss,
+)
 
 VALUE, GRADIENT = 1e-5, 1e-4
 LABELS = torch.tensor([0, 3, 6, 2, 2, 5])
@@ -99,3 +110,53 @@ def test_losses_equal_the_golden_file(name: str, shared: Path) -> None:
     golden = json.loads((shared / "golden/losses.json").read_text())[name]
     assert {key for key in golden if isinstance(golden[key], float)} == set(AUTHORS[name])
     assert_agrees(OURS[name](), golden)
+
+
+def dan_step(answer: Any, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+    return {
+        "cross_entropy": cross_entropy(answer.logits, labels),
+        "affinity": dan_affinity(answer.feature_map, labels, loss_input("dan/centers", 7, 512)),
+        "partition": dan_partition(answer.heads),
+    }
+
+
+def ddamfn_step(answer: Any, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+    return {"cross_entropy": cross_entropy(answer.logits, labels), "attention": ddamfn_attention(answer.heads)}
+
+
+def multi_task_step(answer: Any, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+    active = (loss_input("mtl/train_au", 4, 12) > 0.2).long()
+    return {
+        "va": ccc_loss(answer.valence_arousal, loss_input("mtl/train_va", 4, 2), moments="mixed"),
+        "expression": cross_entropy(answer.expression, labels),  # of a softmax, as published
+        "action_units": action_unit_loss(answer.action_units, active),
+        "attention": ddamfn_attention(answer.heads),
+    }
+
+
+STEPS: dict[str, Callable[[Any, torch.Tensor], dict[str, torch.Tensor]]] = {
+    "dan7": dan_step,
+    "ddamfn7": ddamfn_step,
+    "ddamfn_mtl": multi_task_step,
+}
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("name", STEPS)
+def test_training_steps_equal_the_authors(name: str, shared: Path) -> None:
+    golden = json.loads((shared / "golden/losses.json").read_text())[f"train/{name}"]
+    network = author_network(name, "a").train()
+    pictures = torch.from_numpy(images("a", f"train/{name}", tuple(golden["image"])))
+    parts = STEPS[name](network(pictures), torch.tensor(golden["labels"]))
+    weights = {"attention": 0.1}
+    total = torch.stack([weights.get(part, 1.0) * value for part, value in parts.items()]).sum()
+    total.backward()
+
+    for part, value in {**parts, "total": total}.items():
+        assert value.item() == pytest.approx(golden[part], rel=GRADIENT), part
+    ours = models.author_mapping(NETWORKS[name].name)({theirs: theirs for theirs in golden["gradient_norms"]})
+    assert len(ours) == 4
+    for parameter, theirs in ours.items():
+        gradient = network.get_parameter(parameter).grad
+        assert gradient is not None, parameter
+        assert gradient.norm().item() == pytest.approx(golden["gradient_norms"][theirs], rel=GRADIENT), parameter
