@@ -21,6 +21,22 @@ AFFWILD2 = ("neutral", "anger", "disgust", "fear", "happiness", "sadness", "surp
 POOLED6 = ("anger", "disgust", "fear", "happiness", "sadness", "surprise")
 ALPHABETICAL7 = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
 ALPHABETICAL8 = ("anger", "contempt", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
+CKPLUS = ("neutral", "anger", "contempt", "disgust", "fear", "happiness", "sadness", "surprise")
+JAFFE6 = ("happiness", "sadness", "surprise", "fear", "disgust", "anger")
+AFFECTNET11 = (*AFFECTNET8, "none", "uncertain", "no face")
+RAFDB_COMPOUND = (
+    "happily surprised",
+    "happily disgusted",
+    "sadly fearful",
+    "sadly angry",
+    "sadly surprised",
+    "sadly disgusted",
+    "fearfully angry",
+    "fearfully surprised",
+    "angrily surprised",
+    "angrily disgusted",
+    "disgustedly surprised",
+)
 
 LABEL_SETS: dict[str, tuple[str, ...]] = {
     "fer2013": FER2013,
@@ -32,7 +48,13 @@ LABEL_SETS: dict[str, tuple[str, ...]] = {
     "pooled6": POOLED6,
     "alphabetical7": ALPHABETICAL7,
     "alphabetical8": ALPHABETICAL8,
+    "ckplus": CKPLUS,
+    "jaffe6": JAFFE6,
+    "affectnet11": AFFECTNET11,
+    "rafdb-compound": RAFDB_COMPOUND,
 }
+"""Every published order. Numbers in files count from 0 in these orders; RAF-DB's own files count from 1, and CK+'s
+`Emotion` files use 0 for neutral, as here."""
 
 FERPLUS_VOTES = (*FERPLUS, "unknown", "NF")
 """Column order of the ten votes in `fer2013new.csv`; NF is "no face"."""
@@ -48,6 +70,9 @@ ALIASES: dict[str, str] = {
     "natural": "neutral",
     "neutrality": "neutral",
     "contemptuous": "contempt",
+    "fearfull": "fear",
+    "suprise": "surprise",
+    "joy": "happiness",
 }
 
 
@@ -64,6 +89,36 @@ def label_set(name: str) -> tuple[str, ...]:
         UnknownName: no set has that name.
     """
     return lookup(name, LABEL_SETS, "label set", plugins=False)
+
+
+def shared_classes(source: Sequence[str], target: Sequence[str]) -> tuple[str, ...]:
+    """Return the classes that both sets have, in the order of `target`.
+
+    This is how a model trained on one data set is judged on another: its scores of other classes are left out, and so
+    are the pictures of classes that it does not know. The rules of published cross-dataset figures follow from it: an
+    AffectNet-8 model loses contempt on SFEW, a RAF-DB model skips the contempt pictures of CK+, and both keep the six
+    of JAFFE.
+
+    Example:
+        >>> shared_classes(AFFECTNET8, JAFFE6)
+        ('happiness', 'sadness', 'surprise', 'fear', 'disgust', 'anger')
+    """
+    known = {canonical(name) for name in source}
+    return tuple(name for name in map(canonical, target) if name in known)
+
+
+def index_map(source: Sequence[str], target: Sequence[str]) -> np.ndarray:
+    """Return, for each index into `source`, the index of the same class in `target`, or −1 where it has none.
+
+    Returns:
+        (len(source),) int64.
+
+    Example:
+        >>> index_map(RAFDB, AFFECTNET7).tolist()
+        [3, 4, 5, 1, 2, 6, 0]
+    """
+    places = {canonical(name): index for index, name in enumerate(target)}
+    return np.array([places.get(canonical(name), -1) for name in source], np.int64)
 
 
 def map_scores(scores: np.ndarray, source: Sequence[str], target: Sequence[str]) -> np.ndarray:
