@@ -1,0 +1,72 @@
+"""Arrays parsed once and mapped from disk ever after, found again by the digest of the files they came from."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+VERSION = "1"
+"""Changes whenever a parser gives other arrays for the same file."""
+
+
+def folder() -> Path:
+    """Return where parsed arrays are kept: `$MIEN_CACHE/datasets`, else `mien/datasets` in the user's cache folder."""
+    if cache := os.environ.get("MIEN_CACHE"):
+        return Path(cache) / "datasets"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mien" / "datasets"
+
+
+def file_digest(*paths: Path) -> str:
+    """Return the sha256 over the content of these files."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def mapped(kind: str, digest: str, parse: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Return the arrays of `parse()`, mapped read-only from the cache; parsed only if these files were never seen.
+
+    Args:
+        kind: name of the parser, which is part of the key.
+        digest: digest of everything that `parse` reads, so that a changed file is parsed anew.
+        parse: gives the arrays; raises what it likes, then nothing is kept.
+
+    A cache that cannot be written is no error: the arrays are then held in memory.
+    """
+    place = folder() / f"{kind}-v{VERSION}-{digest[:32]}"
+    if not place.is_dir():
+        arrays = dict(parse())
+        try:
+            _write(place, arrays)
+        except OSError:
+            return arrays
+    return {path.stem: _load(path) for path in sorted(place.glob("*.npy"))}
+
+
+def _load(path: Path) -> np.ndarray:
+    large = path.stat().st_size > 1 << 20  # labels and names are wanted in memory, and an empty file cannot be mapped
+    return np.load(path, mmap_mode="r" if large else None, allow_pickle=False)
+
+
+def _write(place: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write beside the place and move there at once, so that two processes never see half of it."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=".part-", dir=place.parent))
+    try:
+        for name, array in arrays.items():
+            np.save(part / f"{name}.npy", array, allow_pickle=False)
+        try:
+            part.rename(place)
+        except OSError:
+            if not place.is_dir():  # not merely that another process was first
+                raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)

@@ -1,0 +1,108 @@
+"""Names of pictures: below folders, in csv columns, and written on somebody else's machine."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import DatasetError
+
+SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".pgm", ".ppm"))
+"""What counts as a picture in a folder."""
+
+
+def texts(values: Iterable[str]) -> np.ndarray:
+    """Return a (N,) str array; the names of an empty one still have a character each."""
+    values = list(values)
+    return np.array(values, dtype=str) if values else np.empty(0, "U1")
+
+
+def pictures_below(folder: Path) -> list[str]:
+    """Return the picture files in `folder` and its folders as `/`-separated paths below it, sorted.
+
+    Hidden files and folders (`.`, `__MACOSX`) are passed over. File names need not be valid UTF-8.
+    """
+    found: list[str] = []
+    pending = [""]
+    while pending:
+        inner = pending.pop()
+        with os.scandir(folder / inner) as entries:
+            for entry in entries:
+                if entry.name.startswith((".", "__MACOSX")):
+                    continue
+                path = f"{inner}/{entry.name}" if inner else entry.name
+                if entry.is_dir():
+                    pending.append(path)
+                elif entry.name[entry.name.rfind(".") :].lower() in SUFFIXES:
+                    found.append(path)
+    return sorted(found)
+
+
+def subfolders(folder: Path) -> list[str]:
+    """Return the names of the folders directly inside `folder`, sorted, hidden ones passed over."""
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith((".", "__MACOSX")))
+
+
+def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield `(line number, {column: text})` of a csv, names and texts stripped of blanks.
+
+    A byte-order mark is dropped, and bytes that are not UTF-8 become what the file system would call them, so that
+    paths in a csv still open. `columns` names the columns of a file that has no header line.
+
+    Raises:
+        DatasetError: the file is empty.
+    """
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        file.read(1) == "\ufeff" or file.seek(0)
+        reader = csv.reader(file)
+        header = list(columns) if columns else [name.strip() for name in next(reader, [])]
+        if not header:
+            raise DatasetError(f"{path} is empty")
+        for row in reader:
+            if row:
+                yield reader.line_num, dict(zip(header, (text.strip() for text in row), strict=False))
+
+
+def header_of(path: Path) -> list[str]:
+    """Return the stripped fields of the first line of a csv."""
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        return [name.strip() for name in next(csv.reader(file), [])]
+
+
+class Locator:
+    r"""Finds the file that a path in a csv means, wherever the csv was written.
+
+    Such paths come with `\\`, drive letters and folders of another machine. The longest tail of the path that exists
+    below the root is the file; the number of leading parts to drop, once found, is tried first for the next path.
+    Folders are listed once, so that a hundred thousand paths cost no hundred thousand look-ups.
+
+    Example:
+        >>> Locator(Path("/data"))("C:\\\\Users\\\\kim\\\\Data\\\\aff\\\\anger\\\\1.jpg") is None   # no such file
+        True
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.drop = 0
+        self.folders: dict[str, frozenset[str]] = {}
+
+    def __call__(self, text: str) -> str | None:
+        """Return the path below the root with `/`, or None if no tail of `text` exists there."""
+        parts = [part for part in text.replace("\\", "/").split("/") if part not in ("", ".")]
+        for drop in (self.drop, *range(len(parts))):
+            tail = parts[drop:]
+            if tail and ".." not in tail and tail[-1] in self._names("/".join(tail[:-1])):
+                self.drop = drop
+                return "/".join(tail)
+        return None
+
+    def _names(self, folder: str) -> frozenset[str]:
+        if folder not in self.folders:
+            path = self.root / folder
+            self.folders[folder] = frozenset(entry.name for entry in path.iterdir()) if path.is_dir() else frozenset()
+        return self.folders[folder]

@@ -1,0 +1,219 @@
+"""What people's copies suffer from: broken rows, lost files, foreign paths, names in no known encoding."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from miniatures import MINIATURES, face, fer2013_csv, ferplus_csv, pixels_text, write, write_csv
+
+from mien.datasets import open_dataset
+from mien.datasets.layout import Damage
+from mien.datasets.listing import Locator, pictures_below
+from mien.errors import DatasetError
+
+
+def lines_of(path: Path) -> list[str]:
+    return path.read_text().splitlines(keepends=True)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda line: line.replace(" ", "", 1), "2303 pixels instead of 2304"),
+        (lambda line: line.replace(" ", " 300 ", 1), "2305 pixels"),
+        (lambda line: line[0] + ",256" + line[line.index(" ") :], "not within 0 … 255"),
+        (lambda line: line.replace(" ", " x ", 1), "not all numbers"),
+        (lambda line: "7" + line[1:], "emotion '7' is not 0 … 6"),
+        (lambda line: line.replace("Training", "Trainnig"), "Usage 'Trainnig'"),
+        (lambda line: line.partition(",")[0] + "\n", "line 3"),
+    ],
+)
+def test_a_broken_row_is_named_or_left_out(spoil: Callable[[str], str], says: str, tmp_path: Path) -> None:
+    fer2013_csv(tmp_path)
+    path = tmp_path / "fer2013.csv"
+    lines = lines_of(path)
+    lines[2] = spoil(lines[2])
+    path.write_text("".join(lines))
+    with pytest.raises(DatasetError, match=r"1 damaged row: fer2013\.csv line 3:") as caught:
+        open_dataset("fer2013", tmp_path)
+    assert says in str(caught.value) and "--skip-damaged" in str(caught.value)
+    for _ in range(2):  # the second time from the cache, which must remember what was left out
+        data = open_dataset("fer2013", tmp_path, "all", damaged="skip")
+        assert "00001" not in data.names and data.names[1] == "00002"
+        assert any("1 damaged row left out" in note for note in data.notes)
+
+
+def test_a_csv_without_pixels(tmp_path: Path) -> None:
+    write_csv(tmp_path / "fer2013.csv", ["emotion", "Usage"], [(0, "Training")])
+    with pytest.raises(DatasetError, match="has no column 'pixels'; it has: emotion, usage"):
+        open_dataset("fer2013", tmp_path)
+
+
+def test_a_changed_csv_is_parsed_anew(tmp_path: Path, cache: Path) -> None:
+    fer2013_csv(tmp_path)
+    before = open_dataset("fer2013", tmp_path, "all")
+    assert isinstance(before.label, np.ndarray) and len(list(cache.rglob("images.npy"))) == 1
+    path = tmp_path / "fer2013.csv"
+    path.write_text(path.read_text() + f"3,{pixels_text(face())},PrivateTest\n")
+    assert len(open_dataset("fer2013", tmp_path, "all")) == len(before) + 1
+    assert len(list(cache.rglob("images.npy"))) == 2
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fer2013_csv(tmp_path)
+    (tmp_path / "file").write_text("where a folder should be")
+    monkeypatch.setenv("MIEN_CACHE", str(tmp_path / "file"))
+    assert open_dataset("fer2013", tmp_path, "all")[0].read().shape == (48, 48, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "victim"),
+    [
+        ("rafdb: list_patition_label.txt and Image", "basic/Image/aligned/train_00002_aligned.jpg"),
+        ("affectnet8: training.csv, validation.csv", "Manually_Annotated_Images/2/train001.jpg"),
+        ("affectnet8: train_set, val_set with annotations", "train_set/images/1.jpg"),
+        ("affectnet8: train_set, val_set with annotations", "train_set/annotations/1_val.npy"),
+        ("affwild2: cropped_aligned and annotations filter=none", "cropped_aligned/train-1/00001.jpg"),
+        ("csv: csv files", "images/001.png"),
+    ],
+)
+def test_a_missing_file_is_named_or_left_out(name: str, victim: str, tmp_path: Path) -> None:
+    miniature = MINIATURES[name]
+    miniature.build(tmp_path)
+    whole = len(open_dataset(miniature.dataset, tmp_path, "all", **miniature.options))
+    (tmp_path / victim).unlink()
+    with pytest.raises(DatasetError, match="1 damaged row") as caught:
+        open_dataset(miniature.dataset, tmp_path, "all", **miniature.options)
+    assert victim.rpartition("/")[2].partition(".")[0].partition("_val")[0] in str(caught.value)
+    assert len(open_dataset(miniature.dataset, tmp_path, "all", damaged="skip", **miniature.options)) == whole - 1
+
+
+def test_counts_that_differ_from_the_published_ones_are_noted(tmp_path: Path) -> None:
+    MINIATURES["rafdb: list_patition_label.txt and Image"].build(tmp_path)
+    notes = open_dataset("rafdb", tmp_path).notes
+    assert notes == ("train has 15 pictures, the published set 12,271", "test has 8 pictures, the published set 3,068")
+    assert open_dataset("rafdb", tmp_path, pictures="original").notes == ()
+
+
+def test_votes_that_do_not_belong_to_the_rows(tmp_path: Path) -> None:
+    ferplus_csv(tmp_path)
+    path = tmp_path / "fer2013new.csv"
+    lines = lines_of(path)
+    path.write_text("".join([lines[0], *reversed(lines[1:])]))
+    with pytest.raises(DatasetError, match="not aligned with the pictures: row 0 is 'PrivateTest' there and train in the csv"):
+        open_dataset("ferplus", tmp_path)
+    path.write_text("".join(lines[:-1]))
+    with pytest.raises(DatasetError, match="30 rows of votes for 31 pictures"):
+        open_dataset("ferplus", tmp_path)
+    path.write_text("".join([*lines[:-1], "PrivateTest,fer.png,1,2\n"]))
+    with pytest.raises(DatasetError, match="line 32: no ten votes there"):
+        open_dataset("ferplus", tmp_path)
+
+
+def test_votes_stay_with_their_rows_when_a_picture_is_left_out(tmp_path: Path) -> None:
+    ferplus_csv(tmp_path)
+    whole = {sample.name: sample.votes for sample in open_dataset("ferplus", tmp_path, "all")}
+    path = tmp_path / "fer2013.csv"
+    lines = lines_of(path)
+    lines[6] = "broken\n"
+    path.write_text("".join(lines))
+    kept = {sample.name: sample.votes for sample in open_dataset("ferplus", tmp_path, "all", damaged="skip")}
+    assert kept == {name: votes for name, votes in whole.items() if name != "00005"}
+
+
+@pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="file names must be Unicode there")
+def test_names_that_are_not_utf8(tmp_path: Path) -> None:
+    folder = tmp_path / "happy"
+    write(folder / "plain.png")
+    odd = os.fsdecode("caf\u00e9.png".encode("latin-1"))
+    (folder / "plain.png").rename(folder / odd)
+    sample = open_dataset("folder", tmp_path, "all")[0]
+    assert sample.name == f"happy/{odd}" and sample.read().shape == (48, 48, 3)
+    with (tmp_path / "list.csv").open("wb") as file:
+        file.write(b"image,label\nhappy/caf\xe9.png,happy\n")
+    listed = open_dataset("csv", tmp_path, "all")[0]
+    assert np.array_equal(listed.read(), sample.read())
+
+
+def test_paths_of_another_machine_find_their_files(tmp_path: Path) -> None:
+    write(tmp_path / "aff" / "anger" / "1.png")
+    write(tmp_path / "aff" / "fear" / "2.png")
+    locate = Locator(tmp_path)
+    assert locate(r"C:\Users\kim\Data\aff\anger\1.png") == "aff/anger/1.png"
+    assert locate(r"C:\Users\kim\Data\aff\fear\2.png") == "aff/fear/2.png"
+    assert locate("aff/fear/2.png") == "aff/fear/2.png"
+    assert locate("./aff//fear/2.png") == "aff/fear/2.png"
+    assert locate(r"C:\Users\kim\Data\aff\fear\1.png") is None
+    assert locate("/etc/passwd") is None and locate("") is None and locate("../fear/2.png") is None
+
+
+def test_clutter_in_folders_is_passed_over(tmp_path: Path) -> None:
+    write(tmp_path / "happy" / "1.PNG")
+    write(tmp_path / "__MACOSX" / "2.png")
+    write(tmp_path / "happy" / ".hidden.png")
+    (tmp_path / "happy" / "Thumbs.db").write_bytes(b"")
+    assert pictures_below(tmp_path) == ["happy/1.PNG"]
+    assert open_dataset("folder", tmp_path, "all").labels == ("happiness",)
+
+
+def test_a_class_folder_that_is_none_of_the_classes(tmp_path: Path) -> None:
+    MINIATURES["affectnet8: part folders of class folders"].build(tmp_path)
+    write(tmp_path / "train" / "confused" / "1.jpg")
+    with pytest.raises(DatasetError, match="class folder train/confused is none of neutral, happiness"):
+        open_dataset("affectnet8", tmp_path)
+
+
+def test_a_picture_listed_twice_is_kept_twice(tmp_path: Path) -> None:
+    write(tmp_path / "1.png")
+    write_csv(tmp_path / "list.csv", ["image", "label"], [("1.png", "happy"), ("1.png", "sad")])
+    assert [(s.name, s.label) for s in open_dataset("csv", tmp_path, "all")] == [("1.png", "happiness"), ("1.png", "sadness")]
+
+
+def test_csv_files_that_cannot_be_understood(tmp_path: Path) -> None:
+    write_csv(tmp_path / "a.csv", ["x", "y"], [])
+    with pytest.raises(DatasetError, match=r"no column of picture paths .* it has: x, y"):
+        open_dataset("csv", tmp_path)
+    write_csv(tmp_path / "b.csv", ["image", "label"], [])
+    with pytest.raises(DatasetError, match="several csv files"):
+        open_dataset("csv", tmp_path)
+    with pytest.raises(DatasetError, match="holds no picture"):
+        open_dataset("csv", tmp_path, file="b.csv")
+    write(tmp_path / "1.png")
+    write_csv(tmp_path / "b.csv", ["image", "label"], [("1.png", "3")])
+    with pytest.raises(DatasetError, match="labels=NAME says which order"):
+        open_dataset("csv", tmp_path, file="b.csv")
+    write_csv(tmp_path / "b.csv", ["image", "label"], [("1.png", "9")])
+    with pytest.raises(DatasetError, match=r"labels that are none of neutral, .*: 9"):
+        open_dataset("csv", tmp_path, "all", file="b.csv", labels="ferplus")
+
+
+def test_damage_says_how_much_there_is_and_shows_three() -> None:
+    damage = Damage("skip")
+    assert damage.settle("a set") == ()
+    for number in range(5):
+        damage(f"line {number}")
+    assert damage.settle("a set") == ("5 damaged rows left out: line 0; line 1; line 2 …",)
+    damage.policy = "raise"
+    with pytest.raises(DatasetError, match="a set: 5 damaged rows: line 0; line 1; line 2 …"):
+        damage.settle("a set")
+
+
+def test_jaffe_without_its_ratings(tmp_path: Path) -> None:
+    MINIATURES["jaffe: pictures named KA.AN1.39.tiff"].build(tmp_path)
+    with pytest.raises(DatasetError, match="use labels=posed"):
+        open_dataset("jaffe", tmp_path, "all", labels="rated")
+    with pytest.raises(DatasetError, match="protocol 'author:global-roi' of jaffe means labels=rated"):
+        open_dataset("jaffe", tmp_path, "test", "author:global-roi", labels="posed")
+
+
+def test_annotations_of_affwild2_that_are_no_rows(tmp_path: Path) -> None:
+    MINIATURES["affwild2: cropped_aligned and annotations filter=none"].build(tmp_path)
+    path = tmp_path / "training_set_annotations.txt"
+    path.write_text(path.read_text() + "train-1/00000.jpg,0.1,0.2\ntrain-1/00000.jpg,x" + ",0" * 14 + "\n")
+    with pytest.raises(DatasetError, match=r"2 damaged rows: training_set_annotations.txt line 22: 3 fields instead of 16"):
+        open_dataset("affwild2", tmp_path)

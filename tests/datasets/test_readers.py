@@ -1,0 +1,193 @@
+"""Every layout of every data set, built in miniature and read back."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from miniatures import MINIATURES, Miniature
+
+from mien.datasets import DATASETS, Draw, open_dataset, reader
+from mien.errors import DatasetError, UnknownName
+
+every_miniature = pytest.mark.parametrize("miniature", MINIATURES.values(), ids=MINIATURES)
+
+
+def parts_of(miniature: Miniature, root: Path) -> dict[str, dict[str, int]]:
+    data = open_dataset(miniature.dataset, root, "all", **miniature.options)
+    found: dict[str, dict[str, int]] = {}
+    for sample, part in zip(data, data.part, strict=True):
+        kinds = found.setdefault(str(part), {})
+        kinds[sample.label or "none"] = kinds.get(sample.label or "none", 0) + 1
+    return found
+
+
+@every_miniature
+def test_every_picture_is_found_with_its_label_and_part(miniature: Miniature, tmp_path: Path) -> None:
+    expected = miniature.build(tmp_path)
+    assert parts_of(miniature, tmp_path) == expected
+
+
+@every_miniature
+def test_samples_decode_pickle_and_come_in_the_same_order_again(miniature: Miniature, tmp_path: Path) -> None:
+    miniature.build(tmp_path)
+    data = open_dataset(miniature.dataset, tmp_path, "all", **miniature.options)
+    assert data.layout == miniature.layout
+    assert data[len(data) - 1].read().dtype == np.uint8
+    copy = pickle.loads(pickle.dumps(data))
+    again = open_dataset(miniature.dataset, tmp_path, "all", **miniature.options)
+    assert list(copy) == list(data) == list(again)
+    assert copy.digest == data.digest == again.digest
+    assert all(np.array_equal(a.read(), b.read()) for a, b in zip(copy[:3], data[:3], strict=True))
+
+
+@every_miniature
+def test_every_protocol_gives_the_splits_it_names(miniature: Miniature, tmp_path: Path) -> None:
+    miniature.build(tmp_path)
+    known = reader(miniature.dataset)
+    for name, protocol in known.protocols.items():
+        if any(miniature.options.get(key, value) != value for key, value in protocol.options.items()):
+            continue
+        options = dict(miniature.options) | dict(protocol.options)
+        if options.get("labels") == "rated" and "labels" not in miniature.options:
+            continue  # this copy lies there without the table of ratings
+        whole = open_dataset(miniature.dataset, tmp_path, "all", name, **options)
+        if name == "subject-folds" and (whole.subject is None or len(set(whole.subject)) < 10):
+            continue
+        if "held-out" in name and "train" not in whole.part:
+            continue
+        splits = protocol.splits(whole, Draw())
+        for split, rows in splits.items():
+            if len(rows):
+                data = open_dataset(miniature.dataset, tmp_path, split, name, **options)
+                assert [sample.name for sample in data] == [str(whole.names[row]) for row in rows]
+                assert (data.split, data.protocol, data.flaws) == (split, name, protocol.flaws)
+
+
+def test_every_data_set_of_the_registry_has_a_miniature_or_needs_none() -> None:
+    assert {miniature.dataset for miniature in MINIATURES.values()} == set(DATASETS) - {"synthetic"}
+    for name in DATASETS:
+        known = reader(name)
+        assert known.name == name
+        layouts = {layout.name for layout in known.layouts}
+        built = {miniature.layout for miniature in MINIATURES.values() if miniature.dataset == name}
+        assert built == (layouts if name != "synthetic" else set())
+
+
+@pytest.mark.parametrize("name", sorted(set(DATASETS) - {"synthetic"}))
+def test_an_empty_folder_is_refused_with_what_was_looked_for_and_where_to_get_it(name: str, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("nothing here")
+    with pytest.raises(DatasetError) as caught:
+        open_dataset(name, tmp_path)
+    message = str(caught.value)
+    known = reader(name)
+    assert known.obtain in message and "notes.txt" in message
+    assert all(layout.name in message for layout in known.layouts)
+
+
+def test_a_missing_root_an_unknown_name_protocol_and_option(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="does not exist"):
+        open_dataset("fer2013", tmp_path / "nowhere")
+    with pytest.raises(UnknownName, match="did you mean 'fer2013'"):
+        open_dataset("fer-2013", tmp_path)
+    with pytest.raises(UnknownName, match="unknown protocol of synthetic 'oficial'; did you mean 'official'"):
+        open_dataset("synthetic", protocol="oficial")
+    with pytest.raises(UnknownName, match="unknown option of synthetic 'numbre'; did you mean 'number'"):
+        open_dataset("synthetic", numbre="3")
+    with pytest.raises(DatasetError, match=r"ferplus takes mode=majority\|probability\|multi-target\|dda, not 'mean'"):
+        open_dataset("ferplus", tmp_path, mode="mean")
+
+
+def test_a_split_that_is_not_there_names_those_that_are(tmp_path: Path) -> None:
+    MINIATURES["rafdb: list_patition_label.txt and Image"].build(tmp_path)
+    with pytest.raises(
+        DatasetError, match=r"no split 'validation' under protocol 'official'. It has: train \(15\), test \(8\), all \(23\)"
+    ):
+        open_dataset("rafdb", tmp_path, "validation")
+
+
+def test_the_root_may_lie_above_or_be_the_file_itself(tmp_path: Path) -> None:
+    MINIATURES["fer2013: one csv"].build(tmp_path / "archive" / "data")
+    above = open_dataset("fer2013", tmp_path, "test")
+    file = open_dataset("fer2013", tmp_path / "archive" / "data" / "fer2013.csv", "test")
+    assert list(above) == list(file)
+    with pytest.raises(DatasetError, match=r"no layout is a single file of that name.*the file other\.bin"):
+        (tmp_path / "other.bin").write_bytes(b"")
+        open_dataset("fer2013", tmp_path / "other.bin")
+
+
+def test_slices_and_takes_are_data_sets_with_all_their_columns(tmp_path: Path) -> None:
+    MINIATURES["rafdb: list_patition_label.txt and Image pictures=original"].build(tmp_path)
+    data = open_dataset("rafdb", tmp_path, "all", pictures="original")
+    assert list(data[2:6:2]) == [data[2], data[4]]
+    assert list(data.take(np.array([5, 0]))) == [data[5], data[0]]
+    assert data[-1] == data[len(data) - 1]
+    with pytest.raises(IndexError):
+        data[len(data)]
+
+
+def test_what_each_data_set_says_beyond_the_label(tmp_path: Path) -> None:
+    def first(name: str, split: str = "train", **options: str):
+        root = tmp_path / name.replace("/", "-")
+        MINIATURES[name].build(root)
+        return open_dataset(MINIATURES[name].dataset, root, split, **{**MINIATURES[name].options, **options})
+
+    raf = first("rafdb: list_patition_label.txt and Image pictures=original")[0]
+    assert raf.groups == {"gender": "female", "race": "Asian", "age": "40-69"} and raf.box == (3.0, 4.5, 60.0, 62.0)
+    affect = first("affectnet8: training.csv, validation.csv")
+    assert (affect[0].valence, affect[0].arousal) == (None, None)  # −2 in the file
+    assert (affect[1].valence, affect[1].arousal, affect[1].box) == (0.25, -0.5, (4, 5, 44, 46))
+    arrays = first("affectnet7: train_set, val_set with annotations")
+    assert (arrays[0].valence, arrays[1].valence, arrays[1].arousal) == (None, 0.25, -0.5)
+    plus = first("ferplus: fer2013.csv and fer2013new.csv")[0]
+    assert (
+        plus.votes is not None
+        and plus.votes["anger"] == 8
+        and plus.distribution is not None
+        and plus.distribution["anger"] == 1.0
+    )
+    tree = first("ckplus: cohn-kanade-images and Emotion", "all")
+    peak = next(sample for sample in tree if sample.name.endswith("S010_002_00000005.png"))
+    before = next(sample for sample in tree if sample.name.endswith("S010_002_00000004.png"))
+    assert (peak.subject, peak.sequence) == ("S010", "S010_002")
+    assert peak.action_units == {"AU1": True, "AU2": True, "AU4": False, "AU5": True, "AU6": False, "AU9": False, "AU12": False}
+    assert before.action_units is None
+    film = first("sfew: Train_Aligned_Faces, Val_Aligned_Faces")[0]
+    assert film.groups == {"film": "AlexEmma"} and film.sequence == "AlexEmma_000000000"
+    wild = first("affwild2: cropped_aligned and annotations filter=none")
+    assert (wild[0].valence, wild[0].arousal, wild[0].label, wild[0].sequence) == (0.25, -0.5, "neutral", "train-1")
+    assert wild[4].valence is None and wild[6].action_units is not None and "AU1" not in wild[6].action_units
+    pool = first("pooled: train.csv, valid.csv, test.csv with image_path")
+    assert {sample.groups["source"] for sample in pool} == {"affectnet", "rafdb", "ckplus"}
+    own = first("csv: csv files")
+    assert own[3].groups == {"glasses": "b"} and own[3].subject == "p1" and own[3].valence == 0.25
+
+
+def test_ferplus_modes_differ_in_what_they_keep(tmp_path: Path) -> None:
+    MINIATURES["ferplus: fer2013.csv and fer2013new.csv"].build(tmp_path)
+    kept = {
+        mode: [s.name for s in open_dataset("ferplus", tmp_path, "all", mode=mode)]
+        for mode in ("majority", "probability", "multi-target", "dda")
+    }
+    assert not {"00001", "00002", "00003"} & set(kept["majority"])
+    assert "00001" in kept["dda"] and "00002" not in kept["dda"]  # unknown counts as neutral, no face is dropped
+    torn = open_dataset("ferplus", tmp_path, "all", mode="dda")[kept["dda"].index("00003")]
+    assert torn.label == "neutral"  # the first of equals
+
+
+def test_numbered_class_folders_without_an_order_are_refused(tmp_path: Path) -> None:
+    MINIATURES["rafdb: part folders of class folders order=rafdb"].build(tmp_path)
+    with pytest.raises(DatasetError, match="order=rafdb"):
+        open_dataset("rafdb", tmp_path)
+    with pytest.raises(DatasetError, match="labels=NAME"):
+        open_dataset("folder", tmp_path)
+
+
+def test_kaggle_class_folders_cannot_carry_votes(tmp_path: Path) -> None:
+    MINIATURES["fer2013: folders train, test"].build(tmp_path)
+    MINIATURES["ferplus: class folders and fer2013new.csv"].build(tmp_path / "other")
+    (tmp_path / "other" / "fer2013new.csv").rename(tmp_path / "fer2013new.csv")
+    with pytest.raises(DatasetError, match=r"do not tell the row: use fer2013\.csv"):
+        open_dataset("ferplus", tmp_path / "train" / "..")

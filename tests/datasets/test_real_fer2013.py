@@ -1,0 +1,73 @@
+"""FER2013 and FERPlus as they are: published fingerprints, counts and rules."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mien.datasets import ferplus, open_dataset
+from mien.datasets.fer2013 import FINGERPRINTS, open_arrays
+
+COUNTS = {
+    "train": [3995, 436, 4097, 7215, 4830, 3171, 4965],
+    "validation": [467, 56, 496, 895, 653, 415, 607],
+    "test": [491, 55, 528, 879, 594, 416, 626],
+}
+KEPT = {"majority": [25060, 3199, 3153], "probability": [27956, 3505, 3505]}
+SPLITS = ("train", "validation", "test")
+
+
+@pytest.fixture(scope="module")
+def root(shared: Path) -> Path:
+    return shared / "data" / "fer2013"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """One cache for this file, so that 79 MB are unpacked once."""
+    folder = tmp_path_factory.getbasetemp() / "fer2013-cache"
+    monkeypatch.setenv("MIEN_CACHE", str(folder))
+    return folder
+
+
+def test_counts_and_fingerprints_are_the_published_ones(root: Path) -> None:
+    for split in SPLITS:
+        data = open_dataset("fer2013", root, split)
+        assert list(data.counts.values()) == COUNTS[split]
+        assert data.digest == FINGERPRINTS[split] and data.notes == ()
+
+
+def test_pictures_are_mapped_and_pickle_as_a_path(root: Path) -> None:
+    data = open_dataset("fer2013", root, "train")
+    assert isinstance(data.images, np.memmap) and data.images.base is not None
+    pickled = pickle.dumps(data)
+    assert len(pickled) < 3_000_000 < data.images.nbytes
+    assert np.array_equal(pickle.loads(pickled).images, data.images)
+
+
+@pytest.mark.parametrize("mode", KEPT)
+def test_ferplus_keeps_the_rows_that_microsofts_rules_keep(mode: str, root: Path) -> None:
+    data = open_dataset("ferplus", root, "all", mode=mode)
+    assert [int((data.part == split).sum()) for split in SPLITS] == KEPT[mode]
+    assert data.distribution is not None and np.allclose(data.distribution.sum(1), 1)
+
+
+def test_multi_target_agrees_with_its_definition_row_by_row(root: Path) -> None:
+    votes = open_arrays(root, "test").votes
+    distribution, kept = ferplus.targets(votes, "multi-target")
+    for row, got, keep in zip(votes[:500].astype(float), distribution, kept, strict=False):
+        row = np.where(row > 1, row, 0)
+        chosen = np.where(row >= 0.3 * row.sum(), row, 0)
+        expected = chosen.sum() > 0.5 * row.sum() and chosen.argmax() < 8
+        assert keep == expected
+        if keep:
+            assert np.allclose(got, chosen[:8] / chosen[:8].sum())
+
+
+def test_arrays_of_the_training_loop_are_the_same_pictures(root: Path) -> None:
+    for split in SPLITS:
+        old, new = open_arrays(root, split), open_dataset("fer2013", root, split)
+        assert np.array_equal(old.images, new.images) and np.array_equal(old.label, new.label) and old.digest == new.digest
