@@ -35,8 +35,10 @@ class View:
         return np.add.reduceat(mesh[..., self.indices, :2], self._starts, -2) / self.counts.astype(mesh.dtype)
 
 
-EYE_CORNERS = (33, 263)
-"""Outer corners of the left and the right eye: the line that says how far a face is turned in the picture."""
+EYES = ((33, 133), (263, 362))
+"""Outer and inner corner of the left and the right eye. The outer ones say how far a face is turned in the picture."""
+SIDES = (234, 454, 10, 152)
+"""Left and right edge of the face, top of the forehead, chin: the lines between them give the head's turn in depth."""
 
 points5 = View((33, 133, 159, 145), (263, 362, 386, 374), 4, 61, 291)
 """Left eye, right eye (each the mean of two corners and two lids), nose tip, left and right corner of the mouth."""

@@ -137,9 +137,9 @@ def _logistic(conversion: _Conversion, operator: Operator) -> str:
 
 
 def _prelu(conversion: _Conversion, operator: Operator) -> str:
-    # relu(x)·(1 − a) + a·x, for onnxruntime has no fast kernel for PRelu. The products are 1 × 1 depthwise convolutions because those
-    # stay in its blocked layout and take in the sum: 4.4 ms for the 478-point mesh against 4.7 with Mul and 15 with PRelu, and
-    # a batch of four costs 28 % less than with Mul.
+    # relu(x)·(1 − a) + a·x, for onnxruntime has no fast kernel for PRelu. The products are 1 × 1 depthwise convolutions, which
+    # stay in its blocked layout and take in the sum: 4.4 ms for the 478-point mesh, 4.7 with Mul, 15 with PRelu; and a batch of
+    # four costs 28 % less than with Mul.
     graph, value = conversion.graph, conversion.get(operator.inputs[0])
     slope = conversion.network.constants[operator.inputs[1]].astype(np.float32).reshape(-1, 1, 1, 1)
     per_channel = {"kernel_shape": [1, 1], "group": len(slope)}

@@ -1,7 +1,7 @@
 """Store the float32 weights of an ONNX model as float16: half the file, arithmetic still in float32.
 
-Every large constant becomes float16 followed by a Cast, which onnxruntime folds away while loading. Weights that the source kept
-as float16 itself (MediaPipe's newer files) lose nothing; others are rounded to 11 bits, unless only exact storage is allowed.
+Every large constant becomes float16 followed by a Cast, which onnxruntime folds away while loading. Weights that the source
+kept as float16 itself (MediaPipe's newer files) lose nothing; others are rounded to 11 bits, or left alone on request.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
     onnx.save(convert(data), "out.onnx")        # data: the bytes of a .tflite file
 
 Float weights only (float32 or float16). Networks over images run channels first inside and keep channels-last inputs; networks
-over vectors keep every layout. Both take any batch size. The graph is written in one order with one scheme of names, so the same
-source gives the same bytes.
+over vectors keep every layout. Both take any batch size. The graph is written in one order with one scheme of names, so the
+same source gives the same bytes.
 """
 
 from __future__ import annotations
