@@ -24,6 +24,7 @@ import socket
 import ssl
 import threading
 import time
+from contextlib import closing
 from typing import Any
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
@@ -74,15 +75,11 @@ def fetch(url: str, *, max_bytes: int, timeout: float, allow_private: bool = Fal
     try:
         for _ in range(REDIRECTS + 1):
             parts = _parse(url, name)
-            connection = _connect(parts, name, deadline, allow_private)
-            try:
-                response = _ask(connection, parts)
+            with closing(_connect(parts, name, deadline, allow_private)) as connection, _ask(connection, parts) as response:
                 target = response.getheader("Location")
                 if response.status not in (301, 302, 303, 307, 308) or not target:
                     return _body(response, name, max_bytes)
                 url = _follow(url, target)
-            finally:
-                connection.close()
     except TimeoutError:
         raise SourceError(f"{name} did not arrive within {timeout:g} seconds; try again, or raise timeout") from None
     except ssl.SSLCertVerificationError as error:
