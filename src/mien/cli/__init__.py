@@ -1,15 +1,19 @@
 """The command `mien`: its verbs, and what happens when one fails.
 
-A verb is one line in `VERBS` and a function in a file of its own, imported when the verb is used. It returns its exit status,
-or None for 0; its docstring is its help. Data goes to stdout, everything else to stderr. Exit status: 0 done, 1 an error that
-`mien` explains in one line (or some pictures of many that could not be read), 2 wrong usage, 130 interrupted, 141 the reader
-of stdout went away.
+A verb is one line in `VERBS` and a function in a file of its own, imported when the verb is used. Its docstring is its help,
+the section "Examples:" included. It returns its exit status, or None for 0. Data goes to stdout, everything else to stderr.
+
+Exit status: 0 done, 1 an error that `mien` explains in one line (or some pictures of many that could not be read), 2 wrong
+usage, 130 interrupted, 141 whoever read stdout went away.
 """
 
 from __future__ import annotations
 
 import difflib
+import importlib
+import inspect
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -31,40 +35,21 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
 }
 """Group → verb → where its function lies, and the line that `mien --help` shows without importing it."""
 
-HELP = """Read facial expressions, and train, measure and compare the networks that do it.
+SUMMARY = "Read facial expressions, and train, measure and compare the networks that do it."
 
-For example:
+EPILOGUE = """Examples:
 
     mien predict photo.jpg
     mien predict holiday --csv faces.csv --save annotated
     mien doctor
+
+Every command says more: mien predict --help
+What is a table on a terminal is JSON Lines in a pipe, or with --json.
+With --debug an error shows its traceback.
 """
 
-EPILOGUE = "Any verb takes --debug, which shows the traceback of an error. A table on a terminal is JSON Lines in a pipe."
-
-GIVEN_UP = 128 + 13
+ABANDONED = 128 + 13
 """Exit status when whoever reads stdout has gone, as the shell reports SIGPIPE."""
-
-
-def build() -> App:
-    """Return the command-line application, with no verb imported yet."""
-    app = App(
-        "mien",
-        HELP,
-        version=__version__,
-        help_format="plaintext",
-        help_epilogue=EPILOGUE,
-        default_parameter=Parameter(negative=(), show_default=_worth_showing),
-        exit_on_error=False,
-        print_error=False,
-        suppress_keyboard_interrupt=False,
-        result_action="return_value",
-    )
-    for order, (title, verbs) in enumerate(VERBS.items()):
-        group = Group(title, sort_key=order)
-        for place, (name, (function, summary)) in enumerate(verbs.items()):
-            app.command(function, name=name, help=summary, group=group, sort_key=place, help_epilogue="")
-    return app
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -78,14 +63,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if debug:
         tokens.remove("--debug")
     try:
-        _check_verb(tokens)
-        status = build()(tokens)
+        status = build(_verb(tokens))(tokens)
         sys.stdout.flush()
         return int(status or 0)
     except BrokenPipeError:
         # Python flushes stdout once more at its end; that must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return GIVEN_UP
+        return ABANDONED
     except KeyboardInterrupt:
         return _fail("interrupted", 130, debug)
     except (CycloptsError, _UnknownVerb) as error:
@@ -94,17 +78,53 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error), 1, debug)
 
 
+def build(verb: str | None = None) -> App:
+    """Return the command-line application, with one verb imported and the others known by name."""
+    app = App(
+        "mien",
+        SUMMARY,
+        version=__version__,
+        help_format="plaintext",
+        help_epilogue=EPILOGUE,
+        group_commands=Group("Options", sort_key=len(VERBS)),
+        default_parameter=Parameter(negative=(), show_default=_worth_showing),
+        exit_on_error=False,
+        print_error=False,
+        suppress_keyboard_interrupt=False,
+        result_action="return_value",
+    )
+    for order, (title, verbs) in enumerate(VERBS.items()):
+        group = Group(title, sort_key=order)
+        for place, (name, (target, summary)) in enumerate(verbs.items()):
+            if name == verb:
+                module, _, attribute = target.partition(":")
+                function = getattr(importlib.import_module(module), attribute)
+                app.command(function, name=name, group=group, sort_key=place, help_epilogue=_examples(function))
+            else:
+                app.command(target, name=name, help=summary, group=group, sort_key=place)
+    return app
+
+
 class _UnknownVerb(Exception):
     pass
 
 
-def _check_verb(tokens: Sequence[str]) -> None:
-    """Refuse an unknown verb. Cyclopts would do so too, but import every verb to say which there are."""
+def _verb(tokens: Sequence[str]) -> str | None:
+    """Return the verb, or refuse an unknown one: cyclopts would do so too, but import all verbs to say which there are."""
     verbs = [verb for group in VERBS.values() for verb in group]
-    if tokens and not tokens[0].startswith("-") and tokens[0] not in verbs:
-        near = difflib.get_close_matches(tokens[0], verbs, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
-        raise _UnknownVerb(f"there is no command {tokens[0]!r}{hint} Known: {', '.join(verbs)}")
+    if not tokens or tokens[0].startswith("-"):
+        return None
+    if tokens[0] in verbs:
+        return tokens[0]
+    near = difflib.get_close_matches(tokens[0], verbs, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    raise _UnknownVerb(f"there is no command {tokens[0]!r}{hint} Known: {', '.join(verbs)}")
+
+
+def _examples(function: Any) -> str:
+    """Return the section "Examples:" of a docstring, which cyclopts leaves out."""
+    found = re.search(r"^Examples:\n(?:(?:[ \t].*)?\n)+", f"{inspect.getdoc(function)}\n", re.MULTILINE)
+    return found[0].rstrip() + "\n" if found else ""
 
 
 def _fail(message: str, status: int, debug: bool) -> int:

@@ -48,8 +48,7 @@ def doctor(*, json: bool = False) -> int:
     Looks at versions, onnxruntime, every bundled weight file against the digest in its card, the optional extras, and reads
     the bundled photograph. The exit status is 1 if anything is broken.
 
-    For example:
-
+    Examples:
         mien doctor
         mien doctor --json | jq 'select(.state == "broken")'
 

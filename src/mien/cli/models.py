@@ -22,8 +22,7 @@ from .terminal import for_programs, table_console, write_json
 def models(*names: str, json: bool = False, architectures: bool = False) -> None:
     """List the bundled weights and the architectures that can be trained.
 
-    For example:
-
+    Examples:
         mien models
         mien models mien-base
         mien models dan
@@ -125,7 +124,9 @@ def _measurement(one: Mapping[str, Any]) -> str:
     interval = f" ({one['low']:g} … {one['high']:g})" if one.get("low") is not None and one.get("high") is not None else ""
     rows = f", n = {one['n']:,}" if "n" in one else ""
     note = f", {one['note']}" if one.get("note") else ""
-    return " ".join(filter(None, (one["dataset"], one.get("split"), one["metric"]))) + f" {one['value']:g}{interval}{rows}{note}"
+    return (
+        " ".join(filter(None, (one["dataset"], one.get("split"), one["metric"]))) + f" {one['value']:g}{interval}{rows}{note}"
+    )
 
 
 def _headline(card: Card) -> str:

@@ -49,8 +49,7 @@ def predict(
     schemas/result.json in the package says. Pictures that cannot be read are named at the end with the reason. The others
     are read all the same, and the exit status is then 1.
 
-    For example:
-
+    Examples:
         mien predict photo.jpg
         mien predict holiday --csv faces.csv --save annotated
         mien predict https://example.org/team.jpg --detector retinaface
@@ -64,7 +63,7 @@ def predict(
         jsonl: Also write JSON Lines to this file.
         save: Also write annotated pictures into this folder.
         model: A bundled model (see: mien models), a card (.toml), or an .onnx file that has its card inside.
-        detector: What finds the faces: blazeface, retinaface, mtcnn, dlib, or whole where each picture is one face crop.
+        detector: What finds the faces: blazeface, retinaface, mtcnn, mtcnn-evolve, dlib; whole if each picture is a face crop.
         max_faces: At most this many faces of each picture.
         min_size: Leave out faces whose longer side has fewer pixels.
         threshold: Score from which something is a face; each detector has its own default.
@@ -97,9 +96,9 @@ def predict(
         rows = [stack.enter_context(Csv(csv, read.card.labels))] if csv else []
         rows += [stack.enter_context(JsonLines(jsonl, points=points))] if jsonl else []
         annotated = stack.enter_context(Pictures(save, roots=roots, points=points == "all")) if save else None
-        watched = stack.enter_context(_progress(side)).track(frames, total=len(frames))
-        frames_to_read, kept = itertools.tee(_not_below(watched, save, roots))
-        for result, frame in zip(read.many(frames_to_read, batch=BATCH), kept, strict=True):
+        progress = stack.enter_context(_progress(side, len(frames)))
+        to_read, kept = itertools.tee(_not_below(frames, save, roots))
+        for result, frame in zip(read.many(to_read, batch=BATCH), kept, strict=True):
             for sink in rows:
                 sink.write(result)
             if annotated and frame.picture:
@@ -111,6 +110,7 @@ def predict(
             elif not programs:
                 readable.append(result)
             faces, faceless = faces + len(result.faces), faceless + (result.status == "no face")
+            progress.advance(progress.task_ids[0])
     show(readable, table_console())
     for result in failed:
         side.print(f"not read: {result.message}", style="red")
@@ -121,9 +121,11 @@ def predict(
     return 1 if failed else 0
 
 
-def _progress(side: Console) -> Progress:
+def _progress(side: Console, total: int) -> Progress:
     columns = (TextColumn("reading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=side, transient=True, disable=not side.is_terminal)
+    progress = Progress(*columns, console=side, transient=True, disable=not side.is_terminal or total < 2)
+    progress.add_task("", total=total)
+    return progress
 
 
 def _not_below(frames: Iterable[Frame], folder: Path | None, roots: list[str]) -> Iterator[Frame]:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..drawing import COLOURS, UNKNOWN, colour
+from ..drawing import COLOURS, UNKNOWN
 from ..types import Face, Result
 from .terminal import block_bar
 
@@ -41,7 +41,7 @@ def _cells(face: Face) -> list[Text]:
     certain = Text("yes") if face.certain else Text("no", "yellow")
     return [
         Text(str(face.box)),
-        Text(face.label, _style(colour(face))),
+        Text.assemble(("■ ", _style(face.label) if face.certain else "dim"), face.label),
         Text(f"{face.confidence:.1%}"),
         Text("".join(f"{name} {share:.1%}" for name, share in second), "dim"),
         certain,
@@ -52,10 +52,12 @@ def _bars(face: Face, *, plain: bool) -> Table:
     table = Table.grid(padding=(0, 1))
     for name, share in face.scores.items():
         best = "bold" if name == face.label else ""
-        bar = Text(block_bar(share, 32, plain=plain), _style(COLOURS.get(name, UNKNOWN)))
+        bar = Text(block_bar(share, 32, plain=plain), _style(name))
         table.add_row(Text(name, best), bar, Text(f"{share:6.1%}", best))
     return table
 
 
-def _style(ink: tuple[int, int, int]) -> str:
-    return f"rgb({ink[0]},{ink[1]},{ink[2]})"
+def _style(name: str) -> str:
+    """Colour of a class; the nearly white of neutral would not show on a light terminal, so it is the colour of the text."""
+    red, green, blue = COLOURS.get(name, UNKNOWN)
+    return "" if name == "neutral" else f"rgb({red},{green},{blue})"

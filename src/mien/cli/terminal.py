@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Mapping
@@ -27,7 +28,9 @@ def write_line(line: str) -> None:
 
 
 def table_console() -> Console:
-    """Return where tables go. Colours follow the terminal and `NO_COLOR`."""
+    """Return where tables go. Colours follow the terminal and `NO_COLOR`; what its encoding lacks becomes a question mark."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     return Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
 
 

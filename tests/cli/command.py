@@ -1,0 +1,59 @@
+"""Running the command in a process of its own: with pipes, as a script sees it, or on a terminal, as a person does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Done = subprocess.CompletedProcess[str]
+
+SETTINGS = {"NO_COLOR", "FORCE_COLOR", "COLUMNS", "PYTHONIOENCODING", "LC_ALL", "LANG", "TTY_COMPATIBLE", "TTY_INTERACTIVE"}
+"""Variables that change the output; tests start without them."""
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """The variables of a test process: this one's packages, none of `SETTINGS`."""
+    path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path if entry)
+    plain = {name: value for name, value in os.environ.items() if name not in SETTINGS}
+    return {**plain, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **extra}
+
+
+def line(*arguments: object) -> list[str]:
+    """The command line that runs `mien` with these arguments."""
+    return [sys.executable, "-m", "mien", *map(str, arguments)]
+
+
+def mien(*arguments: object, env: Mapping[str, str] | None = None, **options: Any) -> Done:
+    """Run with pipes."""
+    return subprocess.run(line(*arguments), capture_output=True, encoding="utf-8", env=environment(**(env or {})), **options)
+
+
+def on_terminal(*arguments: object, env: Mapping[str, str] | None = None) -> Done:
+    """Run with stdout on a terminal of 120 columns; stderr apart."""
+    pty = pytest.importorskip("pty", reason="terminals are tested where Python can make one")
+    import fcntl
+    import struct
+    import termios
+
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 120, 0, 0))
+    settings = environment(TERM="xterm-256color", **(env or {}))
+    process = subprocess.Popen(line(*arguments), stdout=theirs, stderr=subprocess.PIPE, env=settings)
+    os.close(theirs)
+    output = b""
+    try:
+        while chunk := os.read(ours, 65536):
+            output += chunk
+    except OSError:  # how Linux says that the other side has closed
+        pass
+    os.close(ours)
+    assert process.stderr is not None
+    with process.stderr:
+        errors = process.stderr.read().decode()
+    return Done(process.args, process.wait(), output.decode().replace("\r\n", "\n"), errors)

@@ -1,0 +1,164 @@
+"""The command as a whole: what it imports, what it says when something fails, and with which exit status."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from command import environment, line, mien
+
+from mien import __version__
+from mien.cli import ABANDONED, VERBS, main
+from mien.errors import SourceError
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+
+
+def verbs() -> list[str]:
+    return [verb for group in VERBS.values() for verb in group]
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """`mien --help` must answer at once: no numpy, no Pillow, no onnxruntime, no torch, no verb."""
+    code = """
+import sys
+from mien.cli import main
+assert main(["--help"]) == 0
+print("imported:", *sorted(sys.modules))
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment())
+    assert run.returncode == 0, run.stderr
+    shown, _, names = run.stdout.partition("imported: ")
+    assert all(verb in shown for verb in verbs())
+    modules = set(names.split())
+    heavy = {"torch", "torchvision", "timm", "onnxruntime", "numpy", "PIL", "matplotlib", "sklearn", "cv2", "scipy"}
+    assert "mien.cli" in modules and not heavy & modules
+    assert not {name for name in modules if name.startswith("mien.cli.")}
+
+
+def test_the_module_runs_as_the_command() -> None:
+    run = mien("--version")
+    assert (run.returncode, run.stdout, run.stderr) == (0, f"{__version__}\n", "")
+    script = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]["mien"]
+    module, _, function = script.partition(":")
+    assert getattr(importlib.import_module(module), function) is main
+
+
+@pytest.mark.parametrize("verb", verbs())
+def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([verb, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert f"Usage: mien {verb}" in shown
+    assert re.search(rf"Examples:\n\n? +mien {verb}\b", shown)
+    (target, _) = next(group[verb] for group in VERBS.values() if verb in group)
+    module, _, name = target.partition(":")
+    function = getattr(importlib.import_module(module), name)
+    for parameter in inspect.signature(function).parameters:  # each with a line of its own
+        assert re.search(rf"^ +{parameter}: \S", inspect.getdoc(function) or "", re.MULTILINE), parameter
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["prdict"], "mien: there is no command 'prdict'; did you mean 'predict'?"),
+        (["xyzzy"], "mien: there is no command 'xyzzy'. Known: predict"),
+        (["predict"], "PATHS"),
+        (["predict", "a.jpg", "--thread", "2"], "--thread. Did you mean --threads"),
+        (["predict", "a.jpg", "--max-faces", "many"], "many"),
+        (["predict", "a.jpg", "--points", "7"], "7"),
+        (["--sideways"], "--sideways"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_2(arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("mien: ") and told in err and err.count("\n") == 1
+
+
+# Verbs of this test, registered as any other verb is: one line in VERBS.
+
+
+def explain(*, level: int = 1) -> None:
+    raise SourceError("the picture\nis upside down; turn it")
+
+
+def stop() -> None:
+    raise KeyboardInterrupt
+
+
+def fill() -> None:
+    raise OSError(28, "No space left on device", "faces.csv")
+
+
+def stumble() -> None:
+    raise ZeroDivisionError("a mistake of ours")
+
+
+def count() -> int:
+    return 7
+
+
+@pytest.fixture
+def own(monkeypatch: pytest.MonkeyPatch) -> None:
+    for function in (explain, stop, fill, stumble, count):
+        monkeypatch.setitem(VERBS["To look"], function.__name__, (f"{__name__}:{function.__name__}", "A verb of this test."))
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize(
+    ("verb", "status", "told"),
+    [
+        ("explain", 1, "mien: the picture is upside down; turn it\n"),
+        ("stop", 130, "mien: interrupted\n"),
+        ("fill", 1, "mien: [Errno 28] No space left on device: 'faces.csv'\n"),
+        ("count", 7, ""),
+    ],
+)
+def test_failures_have_a_status_and_one_line(verb: str, status: int, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([verb]) == status
+    assert capsys.readouterr() == ("", told)
+
+
+@pytest.mark.usefixtures("own")
+def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["explain", "--debug"], ["--debug", "explain"], ["explain", "--debug", "--level", "2"]):
+        assert main(arguments) == 1
+        err = capsys.readouterr().err
+        assert "Traceback (most recent call last)" in err and "raise SourceError" in err
+        assert err.endswith("mien: the picture is upside down; turn it\n")
+    assert main(["explain", "--", "--debug"]) == 2  # after -- it is no option any more
+
+
+@pytest.mark.usefixtures("own")
+def test_mistakes_of_ours_are_not_hidden() -> None:
+    with pytest.raises(ZeroDivisionError):
+        main(["stumble"])
+
+
+@pytest.mark.usefixtures("own")
+def test_one_line_registers_a_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    assert "A verb of this test." in capsys.readouterr().out
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    """As in `mien models --json | head -0`."""
+    process = subprocess.Popen(line("models", "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    with process.stderr:
+        errors = process.stderr.read()
+    assert (process.wait(), errors) == (ABANDONED, b"")
+
+
+def test_json_lines_are_utf_8_in_any_locale() -> None:
+    run = mien("models", "--json", env={"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"})
+    assert "48 × 48" in json.loads(run.stdout.splitlines()[0])["summary"]
