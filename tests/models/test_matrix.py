@@ -1,0 +1,160 @@
+"""Every architecture × what one does with it: read, learn, save and load, export, refuse pictures that do not fit."""
+
+import re
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from mien import models
+
+SLOW_TO_BUILD, SLOW_TO_EXPORT = {"dda-resnet50"}, {"dda-resnet34", "dda-resnet50", "ddamfn", "ddamfn-mtl", "efficientnet-b3"}
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A network, as small as it can be while every kind of layer in it is used."""
+
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=lambda: {"image": 64})
+
+    def build(self) -> nn.Module:
+        torch.manual_seed(0)
+        return models.build(self.name, **self.options)
+
+    def pictures(self, batch: int) -> dict[str, Tensor]:
+        draw = torch.Generator().manual_seed(batch)
+        return {name: torch.randn(batch, 3, side, side, generator=draw) for name, side in self.sizes.items()}
+
+
+CROPS = dict.fromkeys(("eye", "nose", "mouth"), 48)
+CASES = {
+    case.name: case
+    for case in (
+        Case("resnet34"),
+        Case("resnet50"),
+        Case("dda-resnet34", sizes={"image": 96}),
+        Case("dda-resnet50", sizes={"image": 96}),
+        Case("global-roi", sizes={"image": 64, **CROPS}),
+        Case("global-cbam"),
+        Case("ddamfn", sizes={"image": 112}),
+        Case("ddamfn-mtl", sizes={"image": 112}),
+        Case("dan"),
+        Case("efficientnet-b3"),
+        Case("mfer", {"backbone": "convnext_atto", "drop_path": 0.0}),
+        Case("timm:test_resnet"),
+        Case("timm:test_vit", sizes={"image": 160}),
+    )
+}
+
+
+def every_case(slow: set[str]) -> pytest.MarkDecorator:
+    marked = [pytest.param(case, marks=[pytest.mark.slow] if name in slow else [], id=name) for name, case in CASES.items()]
+    return pytest.mark.parametrize("case", marked)
+
+
+def answer(network: nn.Module, pictures: dict[str, Tensor]) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(network(**pictures)) if leaf is not None]
+
+
+def loss(network: nn.Module, pictures: dict[str, Tensor]) -> Tensor:
+    torch.manual_seed(1)  # dropout draws the same every time
+    output = network(**pictures)
+    labels = torch.arange(len(output.logits)) % output.logits.shape[1]
+    return nn.functional.cross_entropy(output.logits, labels) + sum(leaf.square().mean() for leaf in tree_leaves(output)[1:])
+
+
+def test_the_matrix_has_every_architecture() -> None:
+    assert set(models.MODELS) - {"mien-base"} <= set(CASES)
+
+
+@every_case(SLOW_TO_BUILD)
+def test_learns(case: Case, tmp_path: Path) -> None:
+    network, pictures = case.build(), case.pictures(4)
+    dead = set(models.dead_parameters(network))
+    before = loss(network, pictures)
+    before.backward()
+    for name, parameter in network.named_parameters():
+        if name in dead:
+            assert parameter.grad is None, name
+            assert not parameter.requires_grad, name
+        else:
+            assert parameter.grad is not None, name
+            assert parameter.grad.isfinite().all(), name
+    learning = [each for each in network.parameters() if each.requires_grad]
+    nn.utils.clip_grad_norm_(learning, 1.0)
+    torch.optim.SGD(learning, lr=1e-3).step()
+    assert loss(network, pictures) < before
+
+    expected = answer(network.eval(), case.pictures(2))
+    assert all(leaf.isfinite().all() for leaf in expected)
+    save_file(network.state_dict(), tmp_path / "weights.safetensors")
+    for tensor in network.state_dict().values():
+        tensor.zero_()
+    network.load_state_dict(load_file(tmp_path / "weights.safetensors"))
+    parameters = dict(network.named_parameters())
+    for name in dead:
+        nn.init.constant_(parameters[name], torch.nan)  # whatever a dead parameter holds, nobody notices
+    for again, once in zip(answer(network, case.pictures(2)), expected, strict=True):
+        torch.testing.assert_close(again, once, rtol=0, atol=0)
+
+
+@every_case(SLOW_TO_EXPORT)
+def test_exports_to_onnx_for_any_batch(case: Case, tmp_path: Path) -> None:
+    network, path = case.build().eval(), tmp_path / "network.onnx"
+    pictures = case.pictures(2)
+    dynamic = {name: {0: torch.export.Dim.DYNAMIC} for name in pictures}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter, about itself
+        torch.onnx.export(
+            network, (), path, kwargs=pictures, dynamic_shapes=dynamic, dynamo=True, external_data=False, verbose=False
+        )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    assert [each.name for each in session.get_inputs()] == list(pictures)
+    for batch in (1, 2, 7):
+        pictures = case.pictures(batch)
+        with torch.inference_mode():
+            ours = answer(network, pictures)
+        theirs = session.run(None, {name: picture.numpy() for name, picture in pictures.items()})
+        for torch_output, onnx_output in zip(ours, theirs, strict=True):
+            scale = max(1.0, torch_output.abs().max().item())  # DAN's vectors are of order 10³ before training
+            np.testing.assert_allclose(onnx_output, torch_output.numpy(), rtol=0, atol=1e-4 * scale)
+
+
+@every_case(set())
+def test_says_which_pictures_work(case: Case) -> None:
+    with torch.device("meta"):
+        network = case.build()
+    pictures = {name: picture.to("meta") for name, picture in case.pictures(2).items()}
+    for each in models.info(case.name).inputs:
+        with pytest.raises(ValueError, match=rf"{each.name}: expected .*\(N, 3, height, width\).*\(2, 1, 64, 64\)"):
+            network(**pictures | {each.name: torch.empty(2, 1, 64, 64, device="meta")})
+        wrong = next(side for side in range(130, 0, -1) if not each.fits(side))
+        for height, width in ((wrong, each.size), (each.size, wrong)):
+            message = f"{each.name}: height and width must be {each.sizes}, got {height} and {width}"
+            with pytest.raises(ValueError, match=re.escape(message)):
+                network(**pictures | {each.name: torch.empty(2, 3, height, width, device="meta")})
+
+
+@pytest.mark.parametrize("name", ["dda-resnet34", "ddamfn", "ddamfn-mtl"])
+def test_slim_leaves_out_what_is_dead_and_nothing_else(name: str) -> None:
+    case = CASES[name]
+    full, slim = case.build().eval(), models.build(name, slim=True, **case.options).eval()
+    kept, left = slim.load_state_dict(full.state_dict(), strict=False)
+    assert kept == []
+    assert set(models.dead_parameters(full)) <= set(left)
+    assert {key.rpartition(".")[0] for key in left} == {key.rpartition(".")[0] for key in models.dead_parameters(full)}
+    assert models.dead_parameters(slim) == []
+    for ours, theirs in zip(answer(slim, case.pictures(1)), answer(full, case.pictures(1)), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)

@@ -1,0 +1,62 @@
+"""Every architecture against what its authors' network answers, kept in ../shared/golden."""
+
+import gc
+import importlib.util
+import json
+from types import ModuleType
+
+import fill
+import numpy as np
+import pytest
+from author_outputs import GOLDEN, NETWORKS, author_outputs
+
+TOLERANCE = 1e-5
+
+pytestmark = pytest.mark.shared
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_outputs_equal_the_authors(name: str) -> None:
+    ours = author_outputs(name, seed="a")
+    gc.collect()
+    with np.load(GOLDEN / f"{name}.npz") as golden:
+        assert set(ours) == set(golden.files)
+        for key, theirs in ((key, golden[key]) for key in golden.files):
+            assert ours[key].shape == theirs.shape
+            error = np.abs(ours[key] - theirs).max() / np.abs(theirs).max()
+            assert error <= TOLERANCE, f"{name} {key}: {error:.1e}"
+
+
+def test_every_golden_model_is_compared() -> None:
+    assert (
+        set(NETWORKS) == set(json.loads((GOLDEN / "summary.json").read_text())) == {each.stem for each in GOLDEN.glob("*.npz")}
+    )
+
+
+@pytest.fixture(scope="module")
+def golden_rule() -> ModuleType:
+    specification = importlib.util.spec_from_file_location("golden_fill", GOLDEN / "fill.py")
+    assert specification
+    assert specification.loader
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("seed", ["a", "something else"])
+@pytest.mark.parametrize(
+    "name", ["ddamfn7", "global7", "mfer7"]
+)  # BatchNorm, one-channel norms, layer scales and linear layers
+def test_our_filling_rule_is_the_golden_one(name: str, seed: str, golden_rule: ModuleType) -> None:
+    keys = fill.read_keys(GOLDEN / "keys" / f"{name}.tsv")
+    assert keys == golden_rule.read_keys(GOLDEN / "keys" / f"{name}.tsv")
+    small = [row for row in keys if np.prod(row[1]) < 50_000]
+    ours, theirs = fill.state_dict(seed, small), golden_rule.state_dict(seed, small)
+    for key in theirs:
+        np.testing.assert_array_equal(ours[key], theirs[key], err_msg=key)
+        assert ours[key].dtype == theirs[key].dtype
+
+
+def test_our_pictures_are_the_golden_ones(golden_rule: ModuleType) -> None:
+    shape = (2, 3, 90, 90)
+    np.testing.assert_array_equal(fill.images("b", "eye", shape), golden_rule.images("b", "eye", shape))
