@@ -28,6 +28,9 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
     "To use": {
         "predict": ("mien.cli.predict:predict", "Read the expressions of the faces in pictures."),
     },
+    "To make": {
+        "import": ("mien.cli.import_:import_", "Turn a checkpoint of a network's authors into weights with a card."),
+    },
     "To look": {
         "models": ("mien.cli.models:models", "List the bundled weights and the architectures that can be trained."),
         "doctor": ("mien.cli.doctor:doctor", "Check this installation, down to one real reading."),

@@ -72,32 +72,32 @@ def load_author_state(
     renamed = models.author_mapping(name)(state)
     origin = {id(tensor): theirs for theirs, tensor in state.items()}
     fitting = {key: tensor for key, tensor in renamed.items() if key in ours and tensor.shape == ours[key].shape}
+    dead = tuple(f"{part}." for part in getattr(model, "dead", ()))
+    # Entries that are missed without regret come last, so that a message begins with those that matter.
+    expected = (*dead, PRETRAINING) if partial else dead
+    unplaced = sorted((key for key in renamed if key not in ours), key=lambda key: key.startswith(expected))
     report = LoadReport(
         loaded=tuple(fitting),
-        unused=tuple(origin.get(id(tensor), key) for key, tensor in renamed.items() if key not in ours),
+        unused=tuple(origin.get(id(renamed[key]), key) for key in unplaced),
         missing=tuple(key for key in ours if key not in renamed),
         shape_mismatch=tuple(
-            (key, tuple(tensor.shape), tuple(ours[key].shape))
-            for key, tensor in renamed.items()
-            if key in ours and tensor.shape != ours[key].shape
+            (key, tuple(renamed[key].shape), tuple(ours[key].shape)) for key in renamed if key in ours and key not in fitting
         ),
     )
     if not fitting:
         raise WeightsError(f"nothing in the file fits the model {name!r}: its entries are {_first(tuple(state))}")
-    dead = tuple(f"{part}." for part in getattr(model, "dead", ()))
-    misplaced = [key for key in renamed if key not in ours and not key.startswith(dead)]
-    if partial:
-        wrong = any(not key.startswith(PRETRAINING) for key in misplaced)
-    else:
-        wrong = misplaced or report.shape_mismatch or any(not key.endswith(".num_batches_tracked") for key in report.missing)
+    wrong = any(not key.startswith(expected) for key in unplaced)
+    if not partial:
+        wrong |= bool(report.shape_mismatch) or any(not key.endswith(".num_batches_tracked") for key in report.missing)
     if strict and wrong:
         raise WeightsError(f"the file does not fit the model {name!r}: {report.summary()}")
     with torch.no_grad():
-        model.load_state_dict(fitting, strict=False)
+        for key, tensor in fitting.items():
+            ours[key].copy_(tensor)
     return report
 
 
-def _first(names: Sequence[str], count: int = 6) -> str:
+def _first(names: Sequence[str], count: int = 4) -> str:
     more = f" and {len(names) - count} more" if len(names) > count else ""
     return ", ".join(names[:count]) + more
 

@@ -1,0 +1,78 @@
+"""`mien import`: the authors' checkpoints as weights of our networks."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from ..errors import ConfigError, MissingExtra
+from .terminal import for_programs, side_console, write_json
+
+
+def import_(
+    model: str,
+    file: Path,
+    *,
+    out: Annotated[Path, Parameter(alias="-o")],
+    labels: str | None = None,
+    partial: bool = False,
+    loose: bool = False,
+    option: tuple[str, ...] = (),
+    json: bool = False,
+) -> None:
+    """Turn a checkpoint of a network's authors into a .safetensors file with its card beside it.
+
+    State dicts, plain or wrapped, and whole pickled modules of PyTorch, old or new; safetensors; npz. Nothing in the file is
+    executed, and the authors' code is not needed.
+
+    Examples:
+        mien import dan rafdb_epoch21_acc0.897_bacc0.8532.pth -o dan-rafdb.safetensors --labels rafdb
+
+        mien import ddamfn affecnet8_epoch25_acc0.6469.pth -o ddamfn-affectnet8.safetensors
+
+        mien import ddamfn MFN_msceleb.pth -o start.safetensors --partial
+
+        mien import as-is resnet18_msceleb.pth -o resnet18-msceleb.safetensors
+
+    Args:
+        model: An architecture (see: mien models), timm:NAME, or as-is to change nothing but the container.
+        file: The checkpoint.
+        out: Where to write; ends in .safetensors. The card gets the same name with .toml.
+        labels: Label set in whose order the classes are; needed where authors used several.
+        partial: The file is of another network that this one starts from; writes what fits, without a card.
+        loose: Write what fits even if entries are unused, missing or of another shape.
+        option: An option of the architecture that the file does not tell, as NAME=VALUE; may be given several times.
+        json: Write the report to stdout as JSON, also on a terminal.
+    """
+    try:
+        from ..importing import import_checkpoint
+    except ModuleNotFoundError as error:
+        raise MissingExtra(error.name or "torch", "train") from error
+
+    options = dict(map(_pair, option))
+    report = import_checkpoint(model, file, out, labels=labels, strict=not loose, partial=partial, options=options)
+    if for_programs(json):
+        told = {} if report.load is None else {**dataclasses.asdict(report.load), "loaded": len(report.load.loaded)}
+        card = str(report.card) if report.card else None
+        write_json({"weights": str(report.weights), "card": card, "container": report.checkpoint.container, **told})
+    side = side_console()
+    side.print(f"read {file}: {report.checkpoint.container}, {len(report.checkpoint.state)} tensors", style="dim")
+    if report.load:
+        side.print(report.load.summary())
+    side.print(f"wrote {report.weights}" + (f" and {report.card.name}" if report.card else ""))
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    """Read NAME=VALUE; a value is a whole number, a number, true, false or text."""
+    name, equals, value = text.partition("=")
+    if not (name.isidentifier() and equals):
+        raise ConfigError(f"option {text!r} is not of the form NAME=VALUE, for example num_heads=4")
+    for kind in (int, float):
+        try:
+            return name, kind(value)
+        except ValueError:
+            continue
+    return name, {"true": True, "false": False}.get(value, value)
