@@ -26,7 +26,7 @@ CORE = ("numpy", "pillow", "onnxruntime", "cyclopts")
 
 EXTRAS: dict[str, tuple[str, ...]] = {
     "eval": ("sklearn", "matplotlib", "jinja2"),
-    "train": ("torch", "torchvision", "timm", "accelerate", "safetensors", "captum", "onnx", "onnxscript"),
+    "train": ("torch", "torchvision", "timm", "accelerate", "safetensors", "captum", "onnx", "onnxscript", "tomli_w"),
     "dlib": ("dlib", "face_recognition_models"),
 }
 """Optional dependency group → the modules that it brings."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -39,30 +39,33 @@ def models(*names: str, json: bool = False, architectures: bool = False) -> None
     if unknown:
         known = ", ".join(sorted({*bundled, *MODELS}))
         raise UnknownName(f"there are neither weights nor an architecture called {unknown[0]!r}. Known: {known}")
+    wanted = names or dict.fromkeys([*(() if architectures else bundled), *MODELS])
+    tables = [table for name in wanted for table in _tables(name, bundled, architectures, overview=not names)]
     console = table_console()
     if for_programs(json):
-        for name in names or dict.fromkeys([*(() if architectures else bundled), *MODELS]):
-            for table in _tables(name, bundled, deep=bool(names) or architectures):
-                write_json(table)
+        for table in tables:
+            write_json(table)
     elif names:
-        for name in names:
-            for table in _tables(name, bundled, deep=True):
-                _print_all(table, console)
+        for table in tables:
+            _print_all(table, console)
     elif architectures:
-        _print_architectures(console)
+        _print_architectures(tables, console)
     else:
         _print_weights(bundled, console)
-        if MODELS:
-            console.print(f"\nArchitectures: {', '.join(MODELS)}.", style="dim")
-            console.print("About one: mien models NAME. About all: mien models --architectures.", style="dim")
+        console.print(f"\nArchitectures: {', '.join(MODELS)}.", style="dim")
+        console.print("About one: mien models NAME. About all: mien models --architectures.", style="dim")
 
 
-def _tables(name: str, bundled: Mapping[str, Card], *, deep: bool) -> Iterator[dict[str, Any]]:
-    """Yield all there is about the weights and about the architecture of that name; `deep` costs the import of torch."""
-    if name in bundled:
+def _tables(name: str, bundled: Mapping[str, Card], architectures: bool, *, overview: bool) -> Iterator[dict[str, Any]]:
+    """Yield all there is about the weights of a name, else, or also, about its architecture.
+
+    What an architecture costs takes the import of torch, so an overview names architectures only.
+    """
+    if name in bundled and not architectures:
         yield {"what": "weights", **bundled[name].to_dict(), "bytes": _bytes(bundled[name])}
-    if name in MODELS:
-        yield {"what": "architecture", "name": name, **(_architecture(name) if deep and _has_torch() else {})}
+    if name in MODELS and (overview or architectures or name not in bundled):
+        deep = _has_torch() and (architectures or not overview)
+        yield {"what": "architecture", "name": name, **(_architecture(name) if deep else {})}
 
 
 def _architecture(name: str) -> dict[str, Any]:
@@ -87,16 +90,21 @@ def _print_weights(bundled: Mapping[str, Card], console: Console) -> None:
     console.print(table)
 
 
-def _print_architectures(console: Console) -> None:
+def _print_architectures(tables: Sequence[Mapping[str, Any]], console: Console) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("name", "parameters", "GMAC", "input", "published", "what it is"):
         table.add_column(name, justify="right" if name in ("parameters", "GMAC") else "left", no_wrap=name == "name")
-    for name in MODELS:
-        about, cost = info(name), count(name)
-        inputs = ", ".join(f"{each.name} {each.channels}×{each.size}²" for each in about.inputs)
-        published = ", ".join(f"{figure.dataset} {figure.value:g}" for figure in about.published)
-        table.add_row(name, f"{cost.parameters / 1e6:.2f} M", f"{cost.macs / 1e9:.2f}", inputs, published, about.summary)
+    for each in tables:
+        if "summary" not in each:
+            table.add_row(each["name"])
+            continue
+        inputs = ", ".join(f"{one['name']} {one['channels']}×{one['size']}²" for one in each["inputs"])
+        published = ", ".join(f"{figure['dataset']} {figure['value']:g}" for figure in each["published"])
+        cost = (f"{each['parameters'] / 1e6:.2f} M", f"{each['macs'] / 1e9:.2f}")
+        table.add_row(each["name"], *cost, inputs, published, each["summary"])
     console.print(table)
+    if not _has_torch():
+        console.print("\nWith pip install 'mien[train]' this tells parameters, inputs and published figures.", style="dim")
 
 
 def _print_all(table: Mapping[str, Any], console: Console) -> None:

@@ -1,0 +1,254 @@
+"""`mien predict` on real pictures: what goes to which stream and file, and what happens when something is wrong."""
+
+from __future__ import annotations
+
+import csv
+import http.server
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command import environment, line, on_terminal
+from command import mien as run_mien
+from PIL import Image, ImageOps
+
+import mien
+from mien.cli import ABANDONED, main
+from mien.detection import DETECTORS
+
+EIGHTHS = "█▏▎▍▌▋▊▉"
+
+
+@pytest.fixture(scope="session")
+def album(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two faces in two pictures, one picture without, and one file that is no picture."""
+    folder = tmp_path_factory.mktemp("album")
+    (folder / "deep").mkdir()
+    shutil.copy(sample, folder / "a face.png")
+    Image.new("RGB", (200, 150), (90, 120, 90)).save(folder / "lawn.png")
+    (folder / "note.jpg").write_text("buy milk")
+    with Image.open(sample) as image:
+        ImageOps.mirror(image.convert("RGB")).save(folder / "deep" / "mirrored.jpg", quality=95)
+    return folder
+
+
+def lines_of(text: str) -> list[dict[str, Any]]:
+    return [json.loads(one) for one in text.splitlines()]
+
+
+def test_a_folder_in_a_pipe(album: Path, tmp_path: Path) -> None:
+    """All outputs of one run agree with one another and with the same reading from Python."""
+    table, rows, drawn = tmp_path / "faces.csv", tmp_path / "faces.jsonl", tmp_path / "drawn"
+    run = run_mien("predict", album, "--csv", table, "--jsonl", rows, "--save", drawn)
+    assert run.returncode == 1  # for the file that is no picture
+    results = lines_of(run.stdout)
+    names = ["a face.png", "lawn.png", "note.jpg", "deep/mirrored.jpg"]
+    assert [Path(each["source"]).relative_to(album).as_posix() for each in results] == names
+    assert [each["status"] for each in results] == ["ok", "no face", "unreadable", "ok"]
+    for shown, wanted in zip(results, mien.load().many(album), strict=True):
+        again = wanted.to_dict()
+        for one, other in zip(shown.pop("faces"), again.pop("faces"), strict=True):
+            assert one["scores"] == pytest.approx(other["scores"], abs=1e-5) and one["label"] == other["label"]
+        assert shown == again
+
+    assert rows.read_text(encoding="utf-8") == run.stdout
+    with table.open(newline="", encoding="utf-8") as file:
+        assert [Path(row["source"]).name for row in csv.DictReader(file)] == [Path(name).name for name in names]
+    saved = {path.relative_to(drawn).as_posix() for path in drawn.rglob("*") if path.is_file()}
+    assert saved == {"a face.png", "lawn.png", "deep/mirrored.jpg"}
+
+    told = run.stderr.splitlines()
+    assert told[0].startswith("not read: ") and "note.jpg" in told[0]
+    assert re.fullmatch(r"4 pictures, 2 faces, 1 without a face, 1 not read in \d+\.\d s", told[1]) and len(told) == 2
+
+
+def test_one_face_on_a_terminal(sample: Path) -> None:
+    run = on_terminal("predict", sample)
+    assert run.returncode == 0
+    shown = re.sub(r"\x1b\[[\d;]*m", "", run.stdout).rstrip().splitlines()
+    assert shown[0].split() == ["picture", "face", "box", "expression", "confidence", "runner-up", "certain"]
+    face = mien.load()(sample).faces[0]
+    second = sorted(face.scores, key=lambda name: -face.scores[name])[1]
+    row = " ".join(shown[1:3])  # the name may be folded
+    for cell in (
+        str(face.box),
+        f"■ {face.label}",
+        f"{face.confidence:.1%}",
+        f"{second} {face.scores[second]:.1%}",
+        "yes" if face.certain else "no",
+    ):
+        assert cell in row
+    bars = [one.split() for one in shown[-len(face.scores) :]]
+    assert [(bar[0], bar[-1]) for bar in bars] == [(name, f"{share:.1%}") for name, share in face.scores.items()]
+    lengths = {bar[0]: len(bar[1]) if len(bar) == 3 else 0 for bar in bars}
+    assert max(lengths, key=lambda name: lengths[name]) == face.label and lengths[face.label] > 2 * lengths[second]
+    assert set("".join(bar[1] for bar in bars if len(bar) == 3)) <= set(EIGHTHS)
+    assert re.search(r"\x1b\[38;", run.stdout)  # in colour
+    assert re.fullmatch(r"1 picture, 1 face in \d+\.\d s\n", run.stderr)
+
+
+def test_many_pictures_on_a_terminal_without_colour(album: Path) -> None:
+    run = on_terminal("predict", album, env={"NO_COLOR": "1"})
+    assert run.returncode == 1
+    assert not re.search(r"\x1b\[[\d;]*3\d", run.stdout)  # bold and dim may stay, colours may not
+    shown = re.sub(r"\x1b\[[\d;]*m", "", run.stdout)
+    assert shown.count("happiness") >= 2 and "no face found" in shown and "note.jpg" not in shown
+    assert not set(EIGHTHS) & set(shown)
+    assert "not read: " in run.stderr
+
+
+def test_json_on_a_terminal(sample: Path) -> None:
+    run = on_terminal("predict", sample, "--json")
+    assert run.returncode == 0 and lines_of(run.stdout)[0]["faces"][0]["label"] == "happiness"
+
+
+def read(capsys: pytest.CaptureFixture[str], *arguments: object) -> list[dict[str, Any]]:
+    """Run in this process and return what stands on stdout."""
+    assert main(["predict", *map(str, arguments)]) == 0
+    return lines_of(capsys.readouterr().out)
+
+
+def test_points_and_actions_are_as_asked_for(sample: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for points, count in (("5", 5), ("68", 68), ("all", 478)):
+        (face,) = read(capsys, sample, "--points", points)[0]["faces"]
+        assert len(face["points"]) == count and len(face["actions"]) == 52
+    (face,) = read(capsys, sample, "--points", "none", "--no-actions")[0]["faces"]
+    assert face["points"] is None and face["actions"] is None and face["label"] == "happiness"
+
+
+def test_options_reach_the_detector(sample: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (whole,) = read(capsys, sample, "--detector", "whole")[0]["faces"]
+    assert whole["box"] == {"left": 0, "top": 0, "right": 512, "bottom": 512}
+    assert read(capsys, sample, "--min-size", "400")[0]["status"] == "no face"
+    assert read(capsys, sample, "--threshold", "0.9999")[0]["status"] == "no face"
+
+
+def test_options_reach_the_crowd(shared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    crowd = shared / "data" / "photos" / "solvay_conference_1927.jpg"
+    assert len(read(capsys, crowd, "--max-faces", 3)[0]["faces"]) == 3
+    assert len(read(capsys, crowd, "--detector", "retinaface", "--small-faces", "--threads", 2)[0]["faces"]) >= 27
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["SAMPLE", "--model", "mien-bas"], "did you mean 'mien-base'"),
+        (["SAMPLE", "--detector", "blazefaces"], "did you mean 'blazeface'"),
+        (["SAMPLE", "--max-roll", "500"], "500"),
+        (["SAMPLE", "--csv", "FOLDER"], "is a folder; name a file in it"),
+        (["SAMPLE", "--save", "SAMPLE"], "sample.png: "),
+        (["FOLDER"], "holds no pictures"),
+    ],
+)
+def test_an_error_is_one_line(
+    arguments: list[str], told: str, sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = {"SAMPLE": str(sample), "FOLDER": str(tmp_path)}
+    assert main(["predict", *(places.get(each, each) for each in arguments)]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("mien: ") and told in err and err.count("\n") == 1
+
+
+def test_pictures_that_cannot_be_read_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "missing.jpg", "https://[nowhere"]) == 1
+    out, err = capsys.readouterr()
+    first, second = lines_of(out)
+    assert first["status"] == second["status"] == "unreadable" and "missing.jpg does not exist" in first["message"]
+    assert err.splitlines()[:2] == [f"not read: {first['message']}", f"not read: {second['message']}"]
+
+
+def test_what_was_annotated_is_not_read_again(album: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "album"
+    shutil.copytree(album, folder, ignore=shutil.ignore_patterns("note.jpg"))
+    for _ in range(2):
+        results = read(capsys, folder, "--save", folder / "deep" / "drawn")
+        assert [Path(each["source"]).name for each in results] == ["a face.png", "lawn.png", "mirrored.jpg"]
+    assert sorted(path.name for path in (folder / "deep" / "drawn").rglob("*.*")) == ["a face.png", "lawn.png", "mirrored.jpg"]
+
+
+@pytest.fixture
+def site(album: Path) -> Iterator[str]:
+    """The album on a web server of this machine."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(album)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_urls_of_this_machine_need_permission(site: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    url = f"{site}/a%20face.png?size=1"
+    assert main(["predict", url]) == 1
+    assert "not read: " in capsys.readouterr().err
+    (result,) = read(capsys, url, "--allow-private", "--save", tmp_path)
+    assert result["source"] == url and result["faces"][0]["label"] == "happiness"
+    assert [path.name for path in tmp_path.iterdir()] == ["a_face.png"]
+
+
+def _endless(sample: Path, folder: Path) -> Path:
+    """More pictures than a test could read, by links to one."""
+    for number in range(3000):
+        (folder / f"{number}.png").hardlink_to(sample)
+    return folder
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a POSIX signal")
+def test_an_interrupted_run_keeps_its_rows(sample: Path, tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    copy = Path(shutil.copy(sample, tmp_path / "copy.png"))
+    folder, rows = _endless(copy, tmp_path / "pictures"), tmp_path / "faces.jsonl"
+    process = subprocess.Popen(
+        line("predict", folder, "--jsonl", rows, "--no-actions"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+    )
+    assert process.stdout is not None and process.stderr is not None
+    first = process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    with process.stdout, process.stderr:
+        out, errors = process.stdout.read(), process.stderr.read()
+    assert (process.wait(), errors) == (130, b"mien: interrupted\n")
+    kept = (tmp_path / "faces.jsonl.part").read_bytes().splitlines()
+    assert not rows.exists() and 1 <= len(kept) < 3000
+    assert json.loads(kept[0]) == json.loads(first)
+    assert abs(len(kept) - 1 - len(out.splitlines())) <= 1 and all(json.loads(each) for each in kept)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="closes a POSIX pipe")
+def test_a_reader_may_leave_early(sample: Path, tmp_path: Path) -> None:
+    """As in `mien predict folder | head -1`."""
+    (tmp_path / "pictures").mkdir()
+    folder = _endless(Path(shutil.copy(sample, tmp_path / "copy.png")), tmp_path / "pictures")
+    process = subprocess.Popen(
+        line("predict", folder, "--no-actions"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+    )
+    assert process.stdout is not None and process.stderr is not None
+    assert json.loads(process.stdout.readline())["status"] == "ok"
+    process.stdout.close()
+    with process.stderr:
+        errors = process.stderr.read()
+    assert (process.wait(), errors) == (ABANDONED, b"")
+
+
+def test_help_names_every_detector(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    named = re.search(r"What finds the faces: (.*?) if each", shown)
+    assert named and set(re.findall(r"[a-z-]+", named[1])) == set(DETECTORS)
