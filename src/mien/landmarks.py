@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -26,8 +27,9 @@ MESHES: Mapping[str, float] = {"mesh478": 0.5, "mesh468": 0.0}
 """Name of a mesh → what its network calls the centre of the first pixel. The authors do not say; with these, the mesh of a
 mirrored picture is the mirrored mesh (measured on 68 portraits: 0.498 ± 0.016 and −0.06 ± 0.03)."""
 SCOUT = "mesh468"
-"""The mesh that finds the region for either. The 478 points then lie about as near to where further passes settle as after a
-first pass of their own (0.7 against 0.4 % of the distance between the eyes, with an error of 3 %), for a third less time."""
+"""The mesh that finds the region for either, in roughly cut crops. The 478 points then lie about as near to where more passes
+settle as after a first pass of their own (0.7 against 0.4 % of the distance between the eyes, with an error of 3 %), and the
+pass takes 0.9 ms instead of 5."""
 BATCH = 4
 """Faces in one call of a network. More of them leave the processor's cache, and each costs more."""
 
@@ -122,9 +124,8 @@ class Landmarker:
             regions: (N, 4), see `region_of_box` and `Landmarks.regions`.
             refine: instead of the landmarker's own.
         """
-        refine = self.refine if refine is None else refine
-        for _ in range(refine):
-            regions = self._scout(images, regions).regions
+        for _ in range(self.refine if refine is None else refine):
+            regions = self._scout(images, regions, "nearest").regions
         return self._mesh(images, regions)
 
 
@@ -137,31 +138,32 @@ class _Mesh:
         self.size: int = self.network.session.get_inputs()[0].shape[1]
         self.count: int = self.network.session.get_outputs()[0].shape[1] // 3
 
-    def __call__(self, images: Sequence[np.ndarray], regions: np.ndarray) -> Landmarks:
+    def __call__(
+        self, images: Sequence[np.ndarray], regions: np.ndarray, interpolation: Literal["bilinear", "nearest"] = "bilinear"
+    ) -> Landmarks:
         points = np.empty((len(images), self.count, 3), np.float32)
         presence = np.empty(len(images), np.float32)
         for start in range(0, len(images), BATCH):
             part = slice(start, start + BATCH)
-            points[part], presence[part] = self._run(images[part], regions[part])
+            batch, back = region_crops(images[part], regions[part], self.size, interpolation)
+            found, logits, *_ = self.network(batch).values()
+            mesh = found.reshape(len(batch), -1, 3)
+            points[part, :, :2] = apply(back, mesh[..., :2].astype(np.float64) - self.origin)
+            points[part, :, 2] = mesh[..., 2] * (regions[part, 2, None] / self.size)
+            presence[part] = 1 / (1 + np.exp(-np.clip(logits[:, 0], -50, 50)))
         return Landmarks(points, presence)
 
-    def _run(self, images: Sequence[np.ndarray], regions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        batch, back = region_crops(images, regions, self.size)
-        found, logits, *_ = self.network(batch).values()
-        points = found.reshape(len(images), -1, 3).astype(np.float64)
-        points[..., :2] = apply(back, points[..., :2] - self.origin)
-        points[..., 2] *= regions[:, 2, None] / self.size
-        return points, 1 / (1 + np.exp(-np.clip(logits[:, 0], -50, 50)))
 
-
-def region_crops(images: Sequence[np.ndarray], regions: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+def region_crops(
+    images: Sequence[np.ndarray], regions: np.ndarray, size: int, interpolation: Literal["bilinear", "nearest"] = "bilinear"
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the regions as (N, size, size, 3) float32, 0 … 1, and the (N, 2, 3) matrices from there to the pictures."""
     centre, side, roll = regions[:, :2], np.maximum(regions[:, 2], 1), regions[:, 3]
     linear = _rotation(-roll) * (size / side)[:, None, None]
     matrices = np.concatenate([linear, size / 2 - linear @ centre[..., None]], -1)
     batch = np.empty((len(images), size, size, 3), np.float32)
     for pixels, image, matrix in zip(batch, images, matrices, strict=True):
-        crop = warp(image, matrix, size)
+        crop = warp(image, matrix, size, interpolation=interpolation)
         np.multiply(crop if crop.ndim == 3 else crop[..., None], np.float32(1 / 255), out=pixels)
     return batch, invert(matrices)
 
@@ -226,7 +228,8 @@ ACTIONS = (
 class Actions:
     """Facial actions from 478-point meshes. Safe to call from several threads.
 
-    The network takes no account of a head that leans, so meshes are set upright first.
+    The network takes no account of a head that leans, so meshes are set upright first; and of float32's limits, so they are
+    moved to the origin.
     """
 
     def __init__(self, threads: int = 1) -> None:
@@ -240,5 +243,7 @@ class Actions:
         """
         if points.shape[-2] != 478:
             raise ValueError(f"facial actions need the 478-point mesh, not {points.shape[-2]} points")
-        upright = action_points(points) @ np.swapaxes(_rotation(-head_pose(points)[..., 0]), -1, -2)
+        chosen = action_points(points).astype(np.float64)
+        chosen -= chosen.mean(-2, keepdims=True)
+        upright = chosen @ np.swapaxes(_rotation(-head_pose(points)[..., 0]), -1, -2)
         return self._network(upright.astype(np.float32))["blendshapes"]
