@@ -131,10 +131,20 @@ def test_as_is_changes_the_container_only(tmp_path: Path) -> None:
 
 def test_options_that_the_file_does_not_tell_can_be_given(tmp_path: Path) -> None:
     file = saved(filled("dan", backbone="test_resnet", num_classes=8), tmp_path / "a")
-    report = import_checkpoint("dan", file, tmp_path / "a.safetensors", options={"backbone": "test_resnet"})
+    for told in ({"backbone": "test_resnet"}, {"backbone": "test_resnet", "num_classes": 8}):
+        report = import_checkpoint("dan", file, tmp_path / "a.safetensors", options=told)
+        assert report.card is not None
+        options = cards.read(report.card).network["options"]
+        assert options == {"num_heads": 4, "backbone": "test_resnet", "num_classes": 8}
+
+
+def test_a_loose_import_says_so_on_the_card(tmp_path: Path) -> None:
+    state = filled("timm:test_resnet", num_classes=7)
+    del state["model.fc.bias"]
+    file = saved(state, tmp_path / "a")
+    report = import_checkpoint("timm:test_resnet", file, tmp_path / "a.safetensors", labels="rafdb", strict=False)
     assert report.card is not None
-    options = cards.read(report.card).network["options"]
-    assert options == {"num_heads": 4, "backbone": "test_resnet", "num_classes": 8}
+    assert cards.read(report.card).training["import"].endswith("tensors loaded, 1 missing (model.fc.bias)")
 
 
 def test_mistakes_are_told_before_anything_is_written(tmp_path: Path) -> None:

@@ -107,14 +107,16 @@ def import_checkpoint(
     if partial:
         network = models.build(model, **told)
         report = load_author_state(network, model, checkpoint.state, strict=strict, partial=True)
-        _write({name: tensor for name, tensor in network.state_dict().items() if name in set(report.loaded)}, out)
+        ours = network.state_dict()
+        _write({name: ours[name] for name in report.loaded}, out)
         return ImportReport(out, None, checkpoint, report)
-    told.setdefault("num_classes", _classes(model, renamed, told))
+    if "num_classes" not in told:
+        told["num_classes"] = _classes(model, renamed, told)
     classes, origin = _labels(model, labels, told["num_classes"])
     network = models.build(model, **told)
     report = load_author_state(network, model, checkpoint.state, strict=strict)
     _write(network.state_dict(), out)
-    card = _card(model, told, classes, origin, file, checkpoint, out)
+    card = _card(model, told, classes, origin, file, checkpoint, report, out)
     path = out.with_suffix(".toml")
     path.write_text(tomli_w.dumps(card.to_dict()), encoding="utf-8")
     cards.read(path)
@@ -162,7 +164,14 @@ def _labels(model: str, name: str | None, count: int) -> tuple[tuple[str, ...], 
 
 
 def _card(
-    model: str, options: dict[str, Any], classes: tuple[str, ...], origin: str, file: Path, checkpoint: Checkpoint, out: Path
+    model: str,
+    options: dict[str, Any],
+    classes: tuple[str, ...],
+    origin: str,
+    file: Path,
+    checkpoint: Checkpoint,
+    load: LoadReport,
+    out: Path,
 ) -> cards.Card:
     about = models.info(model)
     sides = {each.name: each.size for each in about.inputs}
@@ -186,7 +195,7 @@ def _card(
         input=dataclasses.replace(feed, size=(side, side), resize=resize),
         crop=CROPS.get(model),
         network={"architecture": model, "options": options},
-        training={"paper": about.paper, "repository": about.repository, "file_says": figures},
+        training={"paper": about.paper, "repository": about.repository, "file_says": figures, "import": load.summary()},
         reading={"inputs": sides} if len(sides) > 1 else {},
     )
 
