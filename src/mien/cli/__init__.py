@@ -29,6 +29,7 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "predict": ("mien.cli.predict:predict", "Read the expressions of the faces in pictures."),
     },
     "To make": {
+        "train": ("mien.cli.train:train", "Train a network by a recipe."),
         "import": ("mien.cli.import_:import_", "Turn a checkpoint of a network's authors into weights with a card."),
     },
     "To look": {

@@ -80,13 +80,12 @@ def _architecture(name: str) -> dict[str, Any]:
 
 def _print_weights(bundled: Mapping[str, Card], console: Console) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("name", "kind", "size", "licence", "input", "labels and figures"):
+    for name in ("name", "kind", "size", "licence", "input", "what it tells"):
         table.add_column(name, justify="right" if name == "size" else "left", no_wrap=name in ("name", "size"))
     for card in sorted(bundled.values(), key=lambda card: (card.kind, card.name)):
-        size = _bytes(card)
-        megabytes = Text("missing", "red") if size is None else f"{size / 1e6:.1f} MB"
-        told = "; ".join(part for part in (", ".join(card.labels), _headline(card)) if part)
-        table.add_row(card.name, card.kind, megabytes, card.licence, _input(card), told)
+        size = Text("missing", "red") if (number := _bytes(card)) is None else _size(number)
+        told = "; ".join(filter(None, (", ".join(card.labels), _accuracies(card)))) or card.summary
+        table.add_row(card.name, card.kind, size, card.licence, _input(card), told)
     console.print(table)
 
 
@@ -137,20 +136,25 @@ def _measurement(one: Mapping[str, Any]) -> str:
     )
 
 
-def _headline(card: Card) -> str:
-    """Return the accuracies on test splits, the first of each data set, or the other figures of a card."""
-    accuracies: dict[str, float] = {}
+def _accuracies(card: Card) -> str:
+    """Return the accuracy on each test split, the first that the card gives."""
+    found: dict[str, float] = {}
     for each in card.measured:
         if each.split == "test" and each.metric == "accuracy":
-            accuracies.setdefault(each.dataset, each.value)
-    told = [f"{dataset} test {value:.1%}" for dataset, value in accuracies.items()]
-    return ", ".join(told or [f"{name} {value}" for name, value in card.figures.items()])
+            found.setdefault(each.dataset, each.value)
+    return ", ".join(f"{dataset} test {value:.1%}" for dataset, value in found.items())
 
 
 def _input(card: Card) -> str:
-    if card.input is None:
-        return ", ".join(_lines(list(card.reading.values())))
-    return f"{'×'.join(map(str, card.input.size))} {card.input.colour}"
+    size, colour = (
+        (card.input.size, card.input.colour) if card.input else (card.reading.get("size"), card.reading.get("colour"))
+    )
+    sides = "×".join(map(str, size)) if isinstance(size, (list, tuple)) else str(size or "any")
+    return f"{sides} {colour or ''}".strip()
+
+
+def _size(number: int) -> str:
+    return f"{number / 1e6:.1f} MB" if number >= 1e6 else f"{number / 1e3:.0f} kB"
 
 
 def _bytes(card: Card) -> int | None:
