@@ -43,7 +43,15 @@ def test_the_core_reads_a_photo_anywhere(core: Path, tmp_path: Path) -> None:
 
     installed = {item["name"].lower() for item in json.loads(run("python", "-m", "pip", "list", "--format", "json"))}
     assert {"mien", "numpy", "pillow", "onnxruntime", "cyclopts"} <= installed
-    assert not installed & {"torch", "torchvision", "opencv-python", "opencv-python-headless", "scipy", "matplotlib", "scikit-learn"}
+    assert not installed & {
+        "torch",
+        "torchvision",
+        "opencv-python",
+        "opencv-python-headless",
+        "scipy",
+        "matplotlib",
+        "scikit-learn",
+    }
     size = sum(path.stat().st_size for path in core.rglob("*") if path.is_file() and not path.is_symlink())
     assert size / 2**20 <= 250
 

@@ -2,16 +2,22 @@
 
     python tools/make_default_weights.py runs/fer2013-mien-base/1 --root ../shared/data/fer2013
 
-Temperatures and the abstention threshold are fitted on PublicTest; PrivateTest is only measured. The network that is
-written has three outputs, all probabilities: `scores` (7, the mean of both heads), `fer2013` (7) and `ferplus` (8).
+Everything is fitted on PublicTest; PrivateTest is only measured. The network that is written has three outputs, all
+probabilities: `fer2013` (7), `ferplus` (8), and `scores` (7), the weighted mean of both.
+
+The even mean carries over best to other photographs, but against the labels of FER2013, which differ from the crowd's in a
+third of the pictures, it is too sure of itself in a way that no temperature mends. So the weight of the FER2013 head is the
+smallest one, from one half up, at which a temperature brings the calibration error on PublicTest to 0.025.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import subprocess
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -35,24 +41,39 @@ from mien.weights import CARDS, WEIGHTS, sha256
 INPUT = cards.Input(size=(48, 48), colour="grey", scale=1 / 127.5, offset=(-1.0,))
 CROP = cards.Crop(template="fer2013", fit="five")
 ACCURACY_WHEN_CERTAIN = 0.8
+CALIBRATION_ERROR = 0.025
 OPSET = 17
 
 
-class Calibrated(nn.Module):
-    """The network with its temperatures: (N, 1, 48, 48) → probabilities `scores`, `fer2013`, `ferplus`."""
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """How the logits of both heads become probabilities."""
 
-    def __init__(self, model: nn.Module, temperatures: tuple[float, float, float]) -> None:
+    fer2013: float
+    """Temperature of the FER2013 head."""
+    ferplus: float
+    """Temperature of the FERPlus head."""
+    weight: float
+    """Share of the FER2013 head in `scores`."""
+    scores: float
+    """Temperature of the weighted mean."""
+
+
+class Calibrated(nn.Module):
+    """The network with its pool: (N, 1, 48, 48) → probabilities `scores`, `fer2013`, `ferplus`."""
+
+    def __init__(self, model: nn.Module, pool: Pool) -> None:
         super().__init__()
-        self.model, self.temperatures = model, temperatures
+        self.model, self.pool = model, pool
         self.register_buffer("order", torch.tensor([FERPLUS.index(name) for name in FER2013]))
 
     def forward(self, image_NCHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         output = self.model(image_NCHW)
-        seven = (output.fer2013 / self.temperatures[0]).softmax(1)
-        eight = (output.ferplus / self.temperatures[1]).softmax(1)
+        seven = (output.fer2013 / self.pool.fer2013).softmax(1)
+        eight = (output.ferplus / self.pool.ferplus).softmax(1)
         shared = eight[:, self.order]
-        mean = (seven + shared / shared.sum(1, keepdim=True)) / 2
-        return (mean.clamp(min=1e-9).log() / self.temperatures[2]).softmax(1), seven, eight
+        mean = self.pool.weight * seven + (1 - self.pool.weight) * shared / shared.sum(1, keepdim=True)
+        return (mean.clamp(min=1e-9).log() / self.pool.scores).softmax(1), seven, eight
 
 
 class Pictures(CalibrationDataReader):
@@ -82,11 +103,11 @@ def main() -> None:
     preprocess = Preprocess(INPUT)
     validation, test = open_arrays(args.root, "validation"), open_arrays(args.root, "test")
 
-    temperatures = fit(model, preprocess, validation)
-    print("temperatures", temperatures)
+    pool = fit(model, preprocess, validation)
+    print(pool)
     with tempfile.TemporaryDirectory() as folder:
         whole, final = Path(folder) / "fp32.onnx", Path(folder) / "final.onnx"
-        export(Calibrated(model, temperatures).eval(), whole)
+        export(Calibrated(model, pool).eval(), whole)
         if args.fp32:
             whole.rename(final)
         else:
@@ -99,7 +120,7 @@ def main() -> None:
         scores, figures = measure(runtime, preprocess, validation)
         print("file", "PublicTest", figures)
         threshold = abstention_threshold(scores, validation.label, ACCURACY_WHEN_CERTAIN)
-        card = describe(args.name, run, temperatures, threshold, measured(runtime, preprocess, validation, test, threshold))
+        card = describe(args.name, run, pool, threshold, measured(runtime, preprocess, validation, test, threshold))
         write(card, final, args.out)
 
 
@@ -109,8 +130,8 @@ def tensor(preprocess: Preprocess, images: np.ndarray) -> np.ndarray:
 
 
 @torch.no_grad()
-def fit(model: nn.Module, preprocess: Preprocess, split: Fer2013) -> tuple[float, float, float]:
-    """Return the temperatures of the FER2013 head, of the FERPlus head and of their mean."""
+def fit(model: nn.Module, preprocess: Preprocess, split: Fer2013) -> Pool:
+    """Fit the temperatures of both heads, and the weight and temperature of their mean."""
     outputs = [model(torch.from_numpy(part)) for part in np.array_split(tensor(preprocess, split.images), 16)]
     seven, eight = (
         torch.cat([getattr(output, head) for output in outputs]).double().numpy() for head in ("fer2013", "ferplus")
@@ -118,8 +139,15 @@ def fit(model: nn.Module, preprocess: Preprocess, split: Fer2013) -> tuple[float
     distribution, kept = ferplus.targets(split.votes, "majority")
     first = fit_temperature(seven, split.label)
     second = fit_temperature(eight[kept], distribution[kept].argmax(1))
-    mean = (softmax(seven / first) + map_scores(softmax(eight / second), FERPLUS, FER2013)) / 2
-    return first, second, fit_temperature(np.log(np.maximum(mean, 1e-9)), split.label)
+    seven, shared = softmax(seven / first), map_scores(softmax(eight / second), FERPLUS, FER2013)
+    for weight in np.arange(0.5, 1.0, 0.05):
+        mean = np.log(np.maximum(weight * seven + (1 - weight) * shared, 1e-9))
+        last = fit_temperature(mean, split.label)
+        error = expected_calibration_error(softmax(mean / last), split.label)
+        print(f"weight {weight:.2f}: temperature {last:.3f}, calibration error {error:.4f}")
+        if error <= CALIBRATION_ERROR:
+            return Pool(first, second, round(float(weight), 2), last)
+    return Pool(first, second, 1.0, 1.0)
 
 
 def export(model: nn.Module, path: Path) -> None:
@@ -158,7 +186,10 @@ def quantise(source: Path, target: Path, images: np.ndarray) -> None:
         per_channel=True,
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
-        nodes_to_exclude=[node.name for node in onnx.load(prepared).graph.node if "gate" in node.name],
+        # The gates and all that follows the trunk are cheap and would lose most: they stay in float.
+        nodes_to_exclude=[
+            n.name for n in onnx.load(prepared).graph.node if "gate" in n.name or not n.name.startswith("/model/")
+        ],
     )
 
 
@@ -259,9 +290,7 @@ def measured(
     return tuple(rows)
 
 
-def describe(
-    name: str, run: dict, temperatures: tuple[float, float, float], threshold: float, figures: tuple[cards.Measured, ...]
-) -> cards.Card:
+def describe(name: str, run: dict, pool: Pool, threshold: float, figures: tuple[cards.Measured, ...]) -> cards.Card:
     """Return the card, all but its file's digest."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     return cards.Card(
@@ -280,7 +309,7 @@ def describe(
         input=INPUT,
         crop=CROP,
         calibration=cards.Calibration(
-            temperature=round(temperatures[2], 4), threshold=round(threshold, 4), fitted_on="fer2013 validation (PublicTest)"
+            temperature=round(pool.scores, 4), threshold=round(threshold, 4), fitted_on="fer2013 validation (PublicTest)"
         ),
         training={
             "recipe": "fer2013-mien-base",
@@ -288,12 +317,13 @@ def describe(
             "epochs": run["config"]["epochs"],
             "commit": commit,
             "data_digests": run["data"],
-            "head_temperatures": [round(value, 4) for value in temperatures[:2]],
-            "scores": "mean of both heads, the FERPlus head mapped to seven classes by name (contempt dropped)",
+            "pool": {name: round(value, 4) for name, value in dataclasses.asdict(pool).items()},
+            "scores": "weighted mean of both heads, the FERPlus head mapped to seven classes by name (contempt dropped)",
         },
-        limits="An expression is not an emotion: the model names how a face looks to raters, not what a person feels. Posed "
-        "and web pictures; no age, sex or ethnicity labels, so gaps between groups are unknown beyond the sets measured here. Not "
-        "for decisions about people; emotion inference at work and in education is banned in the EU (AI Act, article 5).",
+        limits="An expression is not an emotion: the model names how a face looks to raters, not what a person feels. It learned "
+        "from posed and web pictures without age, sex or ethnicity labels, so gaps between groups are unknown beyond the sets "
+        "measured here. Not for decisions about people; emotion inference at work and in education is banned in the EU (AI "
+        "Act, article 5).",
         measured=figures,
     )
 

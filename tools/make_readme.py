@@ -1,7 +1,4 @@
-"""Write the figures of the bundled model into README.md, from its card; `--check` fails if they differ.
-
-    python tools/make_readme.py [--check]
-"""
+"""Write the figures of the bundled model into README.md, from its card; with `--check`, fail if they differ."""
 
 from __future__ import annotations
 

@@ -58,7 +58,8 @@ class OnnxRuntime:
 
     def __call__(self, batch_NCHW: np.ndarray) -> dict[str, np.ndarray]:
         """Return every output by name for a float32 batch."""
-        return dict(zip(self.outputs, self.session.run(self.outputs, {self.inputs[0]: batch_NCHW}), strict=True))
+        values = self.session.run(self.outputs, {self.inputs[0]: batch_NCHW})
+        return {name: np.asarray(value) for name, value in zip(self.outputs, values, strict=True)}
 
 
 def open_model(model: str | Path, threads: int = 1) -> tuple[Card, OnnxRuntime]:

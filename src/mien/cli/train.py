@@ -46,10 +46,12 @@ def train(
         raise MissingExtra(error.name or "torch", "train") from error
 
     config = TrainConfig.load(recipe)
-    changes = {name: value for name, value in (("seed", seed), ("threads", threads)) if value is not None}
     if root is not None:
-        changes["data"] = dataclasses.replace(config.data, root=str(root))
-    config = dataclasses.replace(config, **changes)
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, root=str(root)))
+    if seed is not None:
+        config = dataclasses.replace(config, seed=seed)
+    if threads is not None:
+        config = dataclasses.replace(config, threads=threads)
     console = Console(stderr=True)
 
     def show(row: dict[str, Any]) -> None:
