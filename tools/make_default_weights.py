@@ -320,10 +320,10 @@ def describe(name: str, run: dict, pool: Pool, threshold: float, figures: tuple[
             "pool": {name: round(value, 4) for name, value in dataclasses.asdict(pool).items()},
             "scores": "weighted mean of both heads, the FERPlus head mapped to seven classes by name (contempt dropped)",
         },
-        limits="An expression is not an emotion: the model names how a face looks to raters, not what a person feels. It learned "
-        "from posed and web pictures without age, sex or ethnicity labels, so gaps between groups are unknown beyond the sets "
-        "measured here. Not for decisions about people; emotion inference at work and in education is banned in the EU (AI "
-        "Act, article 5).",
+        limits="An expression is not an emotion: the model names how a face looks to raters, not what a person feels. "
+        "It learned from posed and web pictures without age, sex or ethnicity labels, so gaps between groups are unknown "
+        "beyond the sets measured here. Not for decisions about people; emotion inference at work and in education is banned "
+        "in the EU (AI Act, article 5).",
         measured=figures,
     )
 
