@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from checkpoint_samples import SAMPLES, author_classes, optimizer_state, saved, state, whole_module, zipped
+from checkpoint_samples import SAMPLES, author_classes, author_net, optimizer_state, saved, state, whole_module, zipped
 
 from mien.errors import WeightsError
 from mien.importing import read_checkpoint
@@ -51,6 +51,32 @@ def test_plain_values_beside_the_state_are_metadata(tmp_path: Path) -> None:
     }
     assert read_checkpoint(saved(content, tmp_path / "a")).metadata == {"lr": 1e-4, "val_acc": [1.5, 2], "name": "DDA"}
     assert read_checkpoint(SAMPLES["safetensors"][0](tmp_path / "b")).metadata == {"epoch": "7"}
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_numbers_of_numpy_are_numbers(protocol: int, tmp_path: Path) -> None:
+    beside = {"acc": np.float64(0.8996), "loss": np.float32(0.5), "epoch": np.int64(-300), "best": np.bool_(True)}
+    read = read_checkpoint(saved({"net": state(), **beside, "all": [np.float64(0.25)]}, tmp_path / "a", protocol=protocol))
+    assert read.metadata == {"acc": 0.8996, "loss": 0.5, "epoch": -300, "best": True, "all": [0.25]}
+    assert {type(value) for value in read.metadata.values()} == {float, int, bool, list}
+
+
+def test_parameters_of_old_modules_are_read(tmp_path: Path) -> None:
+    with author_classes("package.model1") as kind:
+        net = author_net(kind)
+        net.fc.__dict__["_parameters"] = {name: OldParameter(tensor.detach()) for name, tensor in net.fc.named_parameters()}
+        path = saved(net, tmp_path / "a")
+    assert_same(read_checkpoint(path).state, state())
+
+
+class OldParameter:
+    """Pickles as parameters did before PyTorch 1.0."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.tensor = tensor
+
+    def __reduce__(self) -> object:
+        return torch.nn.parameter.Parameter, (self.tensor, True)
 
 
 @pytest.mark.parametrize("legacy", [False, True])

@@ -171,6 +171,20 @@ CALLS = {
     "state set twice": (b"cpackage\nNet\n)\x81}b}b.", "sets the state of a package.Net"),
     "items of a record": (b"cpackage\nNet\n)\x81K\x01K\x02s.", "adds items to a package.Net"),
     "appending to a dict": (b"}K\x01a.", "adds items to a dict"),
+    "number of an unknown kind": (
+        b"cnumpy.core.multiarray\nscalar\ncnumpy\ndtype\nX\x02\x00\x00\x00O8\x85RN\x86R.",
+        "unknown kind of number",
+    ),
+    "number of a record": (b"cnumpy.core.multiarray\nscalar\ncpackage\nNet\n)\x81N\x86R.", "unknown kind of number"),
+    "number of too few bytes": (
+        b"cnumpy._core.multiarray\nscalar\ncnumpy\ndtype\nX\x02\x00\x00\x00f8\x85RC\x01a\x86R.",
+        "damaged",
+    ),
+    "bytes in an odd encoding": (
+        b"c_codecs\nencode\nX\x01\x00\x00\x00aX\x05\x00\x00\x00rot13\x86R.",
+        "bytes in an unknown encoding",
+    ),
+    "state of numpy's arrays": (b"cnumpy.core.multiarray\n_reconstruct\n.", "names 'numpy.core.multiarray._reconstruct'"),
     "parameter of nothing": (b"ctorch._utils\n_rebuild_parameter\nN\x85R.", "makes a parameter of a NoneType"),
     "tensor of nothing": (b"ctorch._utils\n_rebuild_tensor_v2\n(NK\x00))tR.", "describes a tensor in an unknown way"),
 }

@@ -7,6 +7,7 @@ a pickled module needs its classes as well, which are kept as names. Every other
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -128,11 +129,11 @@ def call(function: Any, arguments: Any) -> Any:
     """Return what stands for `function(*arguments)`; only the constructors below are ever called."""
     if type(function) is not Name or type(arguments) is not tuple:
         refuse(f"its pickle calls a {describe(function)}")
-    if function.inert:
-        return record(function, arguments)
-    if str(function) not in _CONSTRUCTORS:
+    if str(function) in _CONSTRUCTORS:
+        return _CONSTRUCTORS[str(function)](*arguments)
+    if not function.inert:
         refuse(f"its pickle calls {function}, which is no function of a checkpoint")
-    return _CONSTRUCTORS[str(function)](*arguments)
+    return record(function, arguments)
 
 
 def record(kind: Any, arguments: Any) -> Record:
@@ -197,6 +198,26 @@ def _size(numbers: Any = ()) -> tuple[int, ...]:
     return tuple(map(natural, numbers))
 
 
+def _bytes(text: Any, encoding: Any) -> bytes:
+    if type(text) is not str or encoding != "latin1":
+        refuse("its pickle holds bytes in an unknown encoding")
+    return text.encode("latin-1")
+
+
+def _numpy_type(code: Any, *_: Any) -> Record:
+    return Record(Name("numpy", "dtype"), (code,))
+
+
+def _numpy_number(kind: Any, data: Any) -> float | int | bool:
+    code = _NUMPY_CODES.get(kind.arguments[0]) if type(kind) is Record and kind.kind == Name("numpy", "dtype") else None
+    return (
+        struct.unpack(code, data)[0] if code and type(data) is bytes else refuse("its pickle holds an unknown kind of number")
+    )
+
+
+_NUMPY_CODES = {"f8": "<d", "f4": "<f", "f2": "<e", "i8": "<q", "i4": "<i", "b1": "?"}
+
+
 def _device(*where: Any) -> str:
     return ":".join(map(describe, where))
 
@@ -209,7 +230,13 @@ _CONSTRUCTORS: dict[str, Callable[..., Any]] = {
     "torch.device": _device,
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
+    "torch.nn.parameter.Parameter": _parameter,
     "torch._utils._rebuild_parameter": _parameter,
     "torch._utils._rebuild_parameter_with_state": _parameter,
+    # An accuracy that stands beside the weights is often a number of numpy's.
+    "numpy.dtype": _numpy_type,
+    "numpy.core.multiarray.scalar": _numpy_number,
+    "numpy._core.multiarray.scalar": _numpy_number,
+    "_codecs.encode": _bytes,
 }
 _VALUES = {f"torch.{dtype}" for dtype in ITEM_BYTES}
