@@ -45,6 +45,8 @@ class Reader:
     """What can be asked for beyond the protocol."""
     published: Mapping[str, int] = field(default_factory=dict)
     """Part → number of pictures in the published set, for the default options."""
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
+    """Split of the default protocol → `Dataset.digest` in the original, where it is known."""
 
     def open(
         self,
@@ -63,17 +65,22 @@ class Reader:
             return clean.apply(self.open(root, split, clean.protocol, draw=draw, damaged=damaged, options=options), path)
         name = protocol or next(iter(self.protocols))
         chosen: Protocol = lookup(name, self.protocols, f"protocol of {self.name}", plugins=False)
-        data = self.read(root, damaged, self._settings(name, chosen, options or {}))
-        data = dataclasses.replace(data, protocol=name, flaws=chosen.flaws)
+        whole = self.read(root, damaged, self._settings(name, chosen, options or {}))
+        whole = dataclasses.replace(whole, protocol=name, flaws=chosen.flaws)
         if split == "all":
-            return data
-        splits = chosen.splits(data, draw)
-        if not len(splits.get(split, ())):
-            has = ", ".join(f"{s} ({len(rows)})" for s, rows in splits.items() if len(rows)) or "none"
+            return whole
+        splits = self.deal(whole, draw)
+        if split not in splits:
+            has = ", ".join(f"{name} ({len(data)})" for name, data in splits.items()) or "none"
             raise DatasetError(
-                f"{self.title} under {root} has no split {split!r} under protocol {name!r}. It has: {has}, all ({len(data)})"
+                f"{self.title} under {root} has no split {split!r} under protocol {name!r}. It has: {has}, all ({len(whole)})"
             )
-        return data.take(splits[split], split=split)
+        return splits[split]
+
+    def deal(self, whole: Dataset, draw: Draw = DEFAULT_DRAW) -> dict[str, Dataset]:
+        """Return the splits, of those that are not empty, that its protocol makes of a data set opened as `"all"`."""
+        rows = self.protocols[whole.protocol].splits(whole, draw)
+        return {split: whole.take(taken, split=split) for split, taken in rows.items() if len(taken)}
 
     def read(self, root: str | Path, damaged: Damaged, options: Mapping[str, str]) -> Dataset:
         """Read all parts of whatever layout lies under `root`."""
