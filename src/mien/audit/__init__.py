@@ -1,0 +1,57 @@
+"""Can the figures of a data set be trusted? Copies across splits, torn labels, shared people, treated and broken pictures.
+
+    splits = open_splits("fer2013", "data/fer2013")
+    report = audit(splits)
+    report.exact.leaks[0]       # Leak(split='validation', other='train', pictures=280)
+    clean_protocol(splits).write("fer2013.clean.json")
+
+`mien audit` does the same from the command line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..datasets import Dataset, reader
+from ..datasets.layout import Damaged
+from ..datasets.protocols import official
+from .checks import audit
+from .cleaning import clean_protocol
+from .report import Audit, Duplicates, Finding, Leak, Overlap, Quality, SplitSummary
+
+__all__ = [
+    "Audit",
+    "Duplicates",
+    "Finding",
+    "Leak",
+    "Overlap",
+    "Quality",
+    "SplitSummary",
+    "audit",
+    "clean_protocol",
+    "open_splits",
+]
+
+
+def open_splits(
+    name: str,
+    root: str | Path,
+    protocol: str = "",
+    *,
+    damaged: Damaged = "skip",
+    options: Mapping[str, str] | None = None,
+) -> dict[str, Dataset]:
+    """Return the splits to audit: those of `protocol`, by default the parts that the files themselves name.
+
+    A data set whose files name no parts is one split, `"all"`.
+
+    Raises:
+        DatasetError: the data is not there.
+        UnknownName: there is no such data set or protocol.
+    """
+    known = reader(name)
+    as_filed = (name for name, entry in known.protocols.items() if entry.splits is official and not entry.options)
+    chosen = protocol or next(as_filed, "")
+    whole = known.open(root, "all", chosen, damaged=damaged, options=options)
+    return known.deal(whole) if protocol or (whole.part != "").any() else {"all": whole}

@@ -1,0 +1,122 @@
+"""An audit in sentences."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+from ..datasets import reader
+from ..errors import UnknownName
+from .report import Audit, Duplicates, Finding, Leak, Level, Overlap, Quality
+
+LEVELS: tuple[Level, ...] = ("error", "warning", "note")
+
+IMBALANCE = 10
+"""Ratio of the largest to the smallest class from which accuracy says little."""
+
+EQUALISED_COST = "on FER2013, models trained on the original lose 8 to 10 points on such a copy"
+
+
+def findings(report: Audit) -> Audit:
+    """Return the report with its findings, worst first."""
+    found = [*_copies(report), *_overlaps(report), *_pictures(report), *_balance(report), *_origin(report)]
+    found += [Finding("warning", f"the protocol {report.protocol}: {flaw}") for flaw in report.flaws]
+    found += [Finding("note", note) for note in report.notes]
+    return dataclasses.replace(report, findings=tuple(sorted(found, key=lambda finding: LEVELS.index(finding.level))))
+
+
+def _copies(report: Audit) -> Iterator[Finding]:
+    for leak in report.exact.leaks:
+        share = leak.pictures / report.splits[leak.split].pictures
+        text = f"{leak.pictures:,} of the {leak.split} pictures ({share:.1%}) also stand in {leak.other}, pixel for pixel"
+        yield Finding(_level(leak), text)
+    exact = {(leak.split, leak.other): leak.pictures for leak in report.exact.leaks}
+    for leak in report.near.leaks if report.near else ():
+        if more := leak.pictures - exact.get((leak.split, leak.other), 0):
+            text = f"{more:,} more of the {leak.split} pictures look like one in {leak.other} (crop, brightness, mirror)"
+            yield Finding(_level(leak), text)
+    yield from _groups(report.exact, sum(split.pictures for split in report.splits.values()))
+    if not exact and not report.overlaps and not (report.near and report.near.leaks):
+        yield Finding("note", "no picture and nobody stands in two splits")
+
+
+def _groups(copies: Duplicates, total: int) -> Iterator[Finding]:
+    if copies.groups:
+        several = f"{copies.groups:,} groups of together {copies.pictures:,} pictures have the same pixels"
+        yield Finding("note", f"{copies.distinct:,} distinct pictures of {total:,}; {several}")
+    if copies.conflicting:
+        yield Finding("warning", f"{copies.conflicting:,} groups of pictures with the same pixels bear different labels")
+
+
+def _overlaps(report: Audit) -> Iterator[Finding]:
+    for overlap in report.overlaps:
+        subject = f"{overlap.pictures:,} of the {overlap.split} pictures"
+        if overlap.what == "official part":
+            yield Finding("error", f"{subject} belong to the official part {overlap.other}")
+        elif overlap.split != "train":
+            yield Finding("error", f"{subject} show one of {overlap.shared:,} {overlap.what}s that {overlap.other} has too")
+
+
+def _level(seen: Leak | Overlap) -> Level:
+    """What training shares with a test split is told from the side of the test split, whose figure it spoils."""
+    return "warning" if seen.split == "train" else "error"
+
+
+def _pictures(report: Audit) -> Iterator[Finding]:
+    quality = report.quality
+    usual = next(iter(quality.sizes), "")
+    kinds: tuple[tuple[tuple[str, ...], Level, str], ...] = (
+        (quality.unreadable, "error", "cannot be read"),
+        (quality.blank, "warning", "are blank"),
+        (quality.odd_sizes, "warning", f"are not {usual} as the others"),
+    )
+    for names, level, what in kinds:
+        if names:
+            shown = ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
+            yield Finding(level, f"{len(names):,} pictures {what}: {shown}")
+    if quality.without_face:
+        number, searched = len(quality.without_face), quality.searched
+        yield Finding("warning", f"no face was found in {number:,} of {searched:,} pictures ({number / searched:.1%}) searched")
+    yield from _treatment(quality, sum(split.pictures for split in report.splits.values()))
+
+
+def _treatment(quality: Quality, total: int) -> Iterator[Finding]:
+    if quality.equalised > total / 2:
+        share = f"{quality.equalised:,} pictures, median deviation {quality.deviation:.0f} grey levels"
+        yield Finding("error", f"this is a histogram-equalised copy ({share}): {EQUALISED_COST}")
+    elif quality.equalised > total / 50:
+        yield Finding("warning", f"{quality.equalised:,} pictures are histogram-equalised, the others are not")
+    if quality.recompressed > total / 2:
+        yield Finding("note", f"the pictures went through JPEG at this size ({quality.recompressed:,} of {total:,})")
+
+
+def _balance(report: Audit) -> Iterator[Finding]:
+    for name, split in report.splits.items():
+        counts = {kind: number for kind, number in split.classes.items() if number}
+        if missing := [kind for kind, number in split.classes.items() if not number]:
+            yield Finding("warning", f"{name} has no picture of {', '.join(missing)}")
+        large, small = (pick(counts, key=counts.__getitem__, default="") for pick in (max, min))
+        if counts and (ratio := counts[large] / counts[small]) >= IMBALANCE:
+            text = f"{name} has {ratio:.0f} times as many pictures of {large} as of {small}: report the recall of each class"
+            yield Finding("note", text)
+        if split.unlabelled:
+            yield Finding("note", f"{split.unlabelled:,} of the {name} pictures have no label")
+
+
+def _origin(report: Audit) -> Iterator[Finding]:
+    known = [split.original for split in report.splits.values() if split.original is not None]
+    if known and all(known):
+        yield Finding("note", "pixels and labels are those of the published original, by their digest")
+    elif known:
+        yield Finding("warning", "pixels or labels are not those of the published original: print the digest beside a figure")
+    else:
+        yield from _size(report)
+
+
+def _size(report: Audit) -> Iterator[Finding]:
+    try:
+        published = reader(report.dataset).published
+    except UnknownName:  # a data set made in memory
+        return
+    if published and all(part in report.splits and report.splits[part].pictures == published[part] for part in published):
+        yield Finding("note", "the splits have as many pictures as the published set")

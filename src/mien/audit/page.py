@@ -1,0 +1,131 @@
+"""An audit as one self-contained page."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from PIL import Image
+
+from ..datasets import Dataset, Sample
+from .report import Audit, Duplicates, Member
+
+GROUPS = 12
+"""Groups of copies of each kind that are shown."""
+SIDE = 72
+"""Side of a thumbnail in pixels."""
+
+STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
+h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem}table{border-collapse:collapse}
+td,th{padding:.2rem .8rem .2rem 0;text-align:left;border-bottom:1px solid #ddd;vertical-align:top}
+td.n{text-align:right;font-variant-numeric:tabular-nums}code{font-size:.85em;overflow-wrap:anywhere}
+li.error{color:#a11}li.warning{color:#850}figure{display:inline-block;margin:0 .5rem .5rem 0;font-size:.75rem}
+figure img{display:block;height:72px}.group{border-left:3px solid #ccc;padding-left:.6rem;margin-bottom:.6rem}
+@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}td,th{border-color:#444}li.error{color:#f77}li.warning{color:#fc6}}
+"""
+
+
+def page(report: Audit, pictures: Mapping[str, Dataset] | None = None) -> str:
+    """Return the report as an HTML document that needs nothing else.
+
+    Args:
+        report: what `audit` gave.
+        pictures: the splits, to show some copies as thumbnails; the page then holds pictures of the data set, and may go
+            only where those may.
+    """
+    title = f"Audit of {report.dataset}, protocol {report.protocol}"
+    parts = [
+        f"<h1>{_text(title)}</h1>",
+        f"<p>Layout: {_text(report.layout)}.</p>",
+        "<h2>Findings</h2>",
+        "<ul>" + "".join(f'<li class="{f.level}">{f.level}: {_text(f.text)}</li>' for f in report.findings) + "</ul>",
+        "<h2>Splits</h2>",
+        _splits(report),
+        "<h2>Copies, pixel for pixel</h2>",
+        _copies(report.exact, pictures),
+    ]
+    if report.near:
+        parts += ["<h2>Copies to the eye</h2>", _copies(report.near, pictures)]
+    if report.overlaps:
+        rows = ((o.what, o.split, o.other, o.shared, o.pictures) for o in report.overlaps)
+        parts += ["<h2>On both sides</h2>", _table(("what", "split", "also in", "shared", "pictures"), rows)]
+    parts += ["<h2>Pictures</h2>", _quality(report)]
+    body = "\n".join(parts)
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{_text(title)}</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>\n<body>\n{body}\n</body></html>\n'
+    )
+
+
+def _splits(report: Audit) -> str:
+    classes = list(dict.fromkeys(kind for split in report.splits.values() for kind in split.classes))
+    rows = (
+        (name, split.pictures, *(split.classes.get(kind, 0) for kind in classes), split.digest[:16])
+        for name, split in report.splits.items()
+    )
+    return _table(("split", "pictures", *classes, "digest"), rows)
+
+
+def _copies(copies: Duplicates, pictures: Mapping[str, Dataset] | None) -> str:
+    told = (
+        f"<p>{copies.distinct:,} distinct pictures; {copies.groups:,} groups of together {copies.pictures:,} pictures, "
+        f"{copies.conflicting:,} of them with different labels.</p>"
+    )
+    leaks = _table(("split", "also in", "pictures"), ((leak.split, leak.other, leak.pictures) for leak in copies.leaks))
+    groups = (
+        '<div class="group">' + "".join(_figure(member, pictures) for member in group[:8]) + "</div>"
+        for group in copies.examples[:GROUPS]
+    )
+    return told + (leaks if copies.leaks else "") + "".join(groups)
+
+
+def _figure(member: Member, pictures: Mapping[str, Dataset] | None) -> str:
+    data = (pictures or {}).get(member.split)
+    rows = [] if data is None else np.flatnonzero(data.names == member.name).tolist()
+    thumbnail = _thumbnail(data[rows[0]]) if data is not None and rows else ""
+    caption = _text(f"{member.split}/{member.name} {member.label or ''}")
+    return f"<figure>{thumbnail}<figcaption>{caption}</figcaption></figure>"
+
+
+def _thumbnail(sample: Sample) -> str:
+    picture = Image.fromarray(sample.read())
+    picture.thumbnail((4 * SIDE, SIDE))
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return f'<img alt="" src="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}">'
+
+
+def _quality(report: Audit) -> str:
+    quality = report.quality
+    faces = f"{len(quality.without_face):,} of {quality.searched:,}" if quality.without_face is not None else "not looked for"
+    return _table(
+        ("", ""),
+        (
+            ("sizes", ", ".join(f"{size}: {number:,}" for size, number in quality.sizes.items())),
+            ("unreadable", len(quality.unreadable)),
+            ("blank", len(quality.blank)),
+            ("of another size", len(quality.odd_sizes)),
+            ("histogram equalised", quality.equalised),
+            ("through JPEG", quality.recompressed),
+            ("median deviation of grey levels", f"{quality.deviation:.1f}"),
+            ("without a face", faces),
+        ),
+    )
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    head = "".join(f"<th>{_text(name)}</th>" for name in header)
+    body = "".join("<tr>" + "".join(_cell(value) for value in row) + "</tr>" for row in rows)
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _cell(value: object) -> str:
+    return f'<td class="n">{value:,}</td>' if isinstance(value, int) else f"<td>{_text(str(value))}</td>"
+
+
+def _text(text: str) -> str:
+    return html.escape(text)

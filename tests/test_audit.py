@@ -1,0 +1,308 @@
+"""The audit finds what was planted, and the published figures of the real FER2013."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from collections.abc import Mapping
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from miniatures import MINIATURES, fer2013_csv, write
+from PIL import Image, ImageOps
+
+from mien.audit import audit, clean_protocol, open_splits
+from mien.audit.checks import UNEVEN, ZEROED
+from mien.audit.duplicates import copies
+from mien.audit.page import page
+from mien.audit.report import Audit
+from mien.audit.signatures import signatures
+from mien.datasets import Dataset, open_dataset
+from mien.datasets.pictures import Pixels
+from mien.datasets.synthetic import draw_face
+from mien.errors import DatasetError
+
+LABELS = ("anger", "happiness")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path_factory.getbasetemp() / "audit-cache"
+    monkeypatch.setenv("MIEN_CACHE", str(folder))
+    return folder
+
+
+def faces(number: int, first: int = 0, side: int = 48) -> np.ndarray:
+    """Pictures that do not look alike, as drawn faces do: blotches of light and shade."""
+    return np.stack([_blotches(np.random.default_rng(first + seed), side) for seed in range(number)])
+
+
+def _blotches(random: np.random.Generator, side: int) -> np.ndarray:
+    coarse = Image.fromarray(random.integers(40, 200, (7, 7), np.uint8)).resize((side, side), Image.Resampling.BICUBIC)
+    return np.clip(np.asarray(coarse) + random.normal(0, 3, (side, side)), 0, 255).astype(np.uint8)
+
+
+def dataset(images: np.ndarray, split: str, label: list[int] | None = None, **columns: object) -> Dataset:
+    number = len(images)
+    return Dataset(
+        name="drawn",
+        labels=LABELS,
+        pictures=Pixels(images, np.arange(number)),
+        names=np.array([f"{split}{row:03d}" for row in range(number)]),
+        label=np.array(label if label is not None else [row % 2 for row in range(number)]),
+        part=np.full(number, split),
+        split=split,
+        **columns,  # pyrefly: ignore
+    )
+
+
+def texts(report: Audit, level: str) -> str:
+    return "\n".join(finding.text for finding in report.findings if finding.level == level)
+
+
+def leaks(report: Audit, near: bool = False) -> Mapping[tuple[str, str], int]:
+    found = report.near if near else report.exact
+    assert found is not None
+    return {(leak.split, leak.other): leak.pictures for leak in found.leaks}
+
+
+def test_splits_without_fault_are_said_to_be_so() -> None:
+    report = audit({"train": dataset(faces(20), "train"), "test": dataset(faces(10, 100), "test")})
+    assert leaks(report) == {} and leaks(report, near=True) == {}
+    assert texts(report, "error") == texts(report, "warning") == ""
+    assert "no picture and nobody stands in two splits" in texts(report, "note")
+    assert (report.exact.distinct, report.exact.groups) == (30, 0)
+
+
+def test_planted_copies_are_counted_from_both_sides() -> None:
+    train, test = faces(20), faces(10, 100)
+    test[:3], train[19] = train[:3], train[0]
+    report = audit({"train": dataset(train, "train"), "test": dataset(test, "test")})
+    assert leaks(report) == {("train", "test"): 4, ("test", "train"): 3}
+    assert (report.exact.distinct, report.exact.groups, report.exact.pictures) == (26, 3, 7)
+    assert report.exact.conflicting == 1  # row 19 is a happy copy of an angry row 0
+    assert "3 of the test pictures (30.0%) also stand in train, pixel for pixel" in texts(report, "error")
+    first = report.exact.examples[0]
+    assert [(member.split, member.name, member.label) for member in first] == [
+        ("train", "train000", "anger"),
+        ("train", "train019", "happiness"),
+        ("test", "test000", "anger"),
+    ]
+
+
+def brighter(image: np.ndarray) -> np.ndarray:
+    return np.clip(image * 0.8 + 30, 0, 255).astype(np.uint8)
+
+
+def smaller_crop(image: np.ndarray) -> np.ndarray:
+    return np.asarray(Image.fromarray(image).resize((48, 48), Image.Resampling.BILINEAR, (1, 0, 48, 47)))
+
+
+def through_jpeg(image: np.ndarray, quality: int = 90) -> np.ndarray:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=quality)
+    return np.asarray(Image.open(file))
+
+
+@pytest.mark.parametrize("change", [brighter, smaller_crop, through_jpeg, np.fliplr], ids=lambda change: change.__name__)
+def test_altered_copies_are_found_and_told_from_exact_ones(change) -> None:
+    train, test = faces(20), faces(10, 100)
+    test[4] = change(train[7])
+    splits = {"train": dataset(train, "train"), "test": dataset(test, "test")}
+    report = audit(splits)
+    assert leaks(report) == {} and leaks(report, near=True) == {("train", "test"): 1, ("test", "train"): 1}
+    assert "1 more of the test pictures look like one in train" in texts(report, "error")
+    assert audit(splits, near=False).near is None
+
+
+def test_blank_pictures_are_not_each_others_copies_to_the_eye() -> None:
+    blank = np.stack([np.full((48, 48), level, np.uint8) for level in (0, 90, 200)])
+    report = audit({"train": dataset(np.concatenate([faces(4), blank]), "train", [0, 1, 0, 1, 0, 1, 0])})
+    assert report.near is not None and report.near.groups == 0
+    assert report.quality.blank == ("train/train004", "train/train005", "train/train006")
+
+
+def test_a_picture_is_the_same_as_csv_row_png_or_equal_channels(tmp_path: Path) -> None:
+    images = faces(3)
+    for row, image in enumerate(images):
+        write(tmp_path / "angry" / f"{row}.png", np.stack([image] * 3, 2) if row else image)
+    files = open_dataset("folder", tmp_path, "all")
+    assert np.array_equal(signatures(files).identity, signatures(dataset(images, "all")).identity)
+    assert np.array_equal(signatures(files, workers=4).hash, signatures(dataset(images, "all")).hash)
+
+
+def test_other_data_sets_are_searched_for_the_pictures() -> None:
+    mine, theirs = faces(10), faces(8, 50)
+    theirs[2:5] = mine[:3]
+    report = audit({"test": dataset(mine, "test")}, {"rafdb train": dataset(theirs, "rafdb")})
+    assert leaks(report) == {("test", "rafdb train"): 3}
+    assert report.exact.distinct == 10 and list(report.splits) == ["test"]
+
+
+def test_people_and_recordings_on_both_sides() -> None:
+    train = dataset(faces(4), "train", subject=np.array(["a", "b", "", "c"]), groups={"film": np.array(["x", "x", "y", "z"])})
+    test = dataset(faces(3, 50), "test", subject=np.array(["c", "c", ""]), groups={"film": np.array(["w", "w", "w"])})
+    report = audit({"train": train, "test": test})
+    assert [(o.what, o.split, o.other, o.shared, o.pictures) for o in report.overlaps] == [
+        ("subject", "train", "test", 1, 1),
+        ("subject", "test", "train", 1, 2),
+    ]
+    assert "2 of the test pictures show one of 1 subjects that train has too" in texts(report, "error")
+
+
+def test_equalised_and_recompressed_pictures_are_recognised() -> None:
+    plain = faces(60)
+    equal = np.stack([np.asarray(ImageOps.equalize(Image.fromarray(image))) for image in plain])
+    jpeg = np.stack([through_jpeg(image, 75) for image in plain])
+    assert (signatures(dataset(plain, "train")).unevenness > UNEVEN).all()
+    assert (signatures(dataset(plain, "train")).zeroed < ZEROED).all()
+    report = audit({"train": dataset(equal, "train")}, near=False)
+    assert "histogram-equalised copy (60 pictures" in texts(report, "error")
+    report = audit({"train": dataset(jpeg, "train")}, near=False)
+    assert "went through JPEG at this size (60 of 60)" in texts(report, "note") and not texts(report, "error")
+    mixed = audit({"train": dataset(np.concatenate([plain, equal[:6]]), "train")}, near=False)
+    assert "6 pictures are histogram-equalised, the others are not" in texts(mixed, "warning")
+
+
+def test_broken_odd_and_faceless_pictures(tmp_path: Path) -> None:
+    for row in range(20):
+        write(tmp_path / "angry" / f"{row:02d}.png", draw_face("anger", row))
+    write(tmp_path / "happy" / "large.png", draw_face("happiness", 50, 64))
+    (tmp_path / "happy" / "torn.png").write_bytes((tmp_path / "happy" / "large.png").read_bytes()[:200])
+    report = audit(open_splits("folder", tmp_path), find_faces=lambda pixels: int(pixels.shape[0] == 48), search=0)
+    quality = report.quality
+    assert quality.odd_sizes == ("all/happy/large.png",) == quality.without_face and quality.searched == 21
+    assert len(quality.unreadable) == 1 and quality.unreadable[0].startswith("happy/torn.png: ")
+    assert "1 pictures cannot be read: happy/torn.png" in texts(report, "error")
+    assert "no face was found in 1 of 21 pictures" in texts(report, "warning")
+    assert "10 times as many pictures of anger as of happiness" in texts(report, "note")
+    few = audit(open_splits("folder", tmp_path), find_faces=lambda pixels: 1, search=5)
+    assert few.quality.searched == 5 and few.quality.without_face == ()
+    assert audit(open_splits("folder", tmp_path)).quality.without_face is None
+
+
+def test_the_leak_of_the_pooled_set_is_found(tmp_path: Path) -> None:
+    MINIATURES["pooled: train.csv, valid.csv, test.csv with image_path"].build(tmp_path)
+    report = audit(open_splits("pooled", tmp_path), near=False)
+    assert report.protocol == "author:dan-efficientnet"
+    assert leaks(report)["validation", "train"] == 38 and ("test", "train") not in leaks(report)
+    assert "38 of the validation pictures (76.0%) also stand in train" in texts(report, "error")
+    assert "6 of the test pictures belong to the official part train" in texts(report, "error")
+    ours = audit(open_splits("pooled", tmp_path, "leak-free"), near=False)
+    assert leaks(ours) == {} and not ours.overlaps
+
+
+def test_a_data_set_without_parts_is_one_split(tmp_path: Path) -> None:
+    MINIATURES["jaffe: pictures named KA.AN1.39.tiff"].build(tmp_path)
+    assert list(open_splits("jaffe", tmp_path)) == ["all"]
+    with pytest.raises(DatasetError, match="a clean protocol is about several splits"):
+        clean_protocol(open_splits("jaffe", tmp_path))
+
+
+def test_damaged_rows_are_reported_instead_of_raised(tmp_path: Path) -> None:
+    fer2013_csv(tmp_path)
+    with (tmp_path / "fer2013.csv").open("a") as file:
+        file.write("broken\n")
+    report = audit(open_splits("fer2013", tmp_path))
+    assert "1 damaged row left out: fer2013.csv line 33" in texts(report, "note")
+    assert "not those of the published original" in texts(report, "warning")
+
+
+def test_clean_protocol_drops_what_leaks_repeats_or_contradicts() -> None:
+    train, test = faces(8), faces(6, 100)
+    test[0], test[5] = train[0], test[4]  # leaked; repeated within the test split, which stays
+    train[3], train[5], train[7] = train[1], train[4], train[6]
+    label = [0, 1, 0, 1, 0, 1, 1, 1]  # 4 and 5 contradict, 1 and 3, 6 and 7 agree
+    splits = {"train": dataset(train, "train", label), "test": dataset(test, "test")}
+    clean = clean_protocol(splits)
+    assert clean.drop == {"train": ["train000", "train003", "train004", "train005", "train007"], "test": ["test000"]}
+    after = {name: clean.apply(data, "f.json") for name, data in splits.items()}
+    assert leaks(audit(after)) == {}
+    assert audit({"train": after["train"]}).exact.groups == 0
+
+
+def test_clean_protocol_can_count_similar_pictures_too() -> None:
+    train, test = faces(8), faces(6, 100)
+    test[2] = brighter(train[5])
+    splits = {"train": dataset(train, "train"), "test": dataset(test, "test")}
+    assert clean_protocol(splits).drop == {"train": [], "test": []}
+    assert clean_protocol(splits, near=True).drop == {"train": ["train005"], "test": ["test002"]}
+
+
+class Balanced(HTMLParser):
+    """Fails where a tag is closed that was not opened last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.text = ""
+        self.images = 0
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        self.images += tag == "img"
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_page_is_whole_and_shows_pictures_only_on_request() -> None:
+    train, test = faces(6), faces(4, 100)
+    test[0] = train[0]
+    splits = {"train": dataset(train, "train"), "test": dataset(test, "test")}
+    report = audit(splits)
+    report = dataclasses.replace(report, notes=("<script>",), layout="<b>")
+    for pictures, images in ((None, 0), (splits, 4)):
+        parser = Balanced()
+        text = page(report, pictures)
+        parser.feed(text)
+        assert parser.open == [] and parser.images == images and "<b>" in parser.text
+        assert all(finding.text in parser.text for finding in report.findings)
+        assert "http" not in text
+
+
+def test_the_report_is_plain_json(tmp_path: Path) -> None:
+    report = audit({"test": dataset(faces(4), "test")})
+    table = json.loads(json.dumps(report.to_dict()))
+    assert table["exact"]["distinct"] == 4 and table["splits"]["test"]["classes"] == {"anger": 2, "happiness": 2}
+
+
+def test_nothing_to_audit() -> None:
+    with pytest.raises(ValueError, match="there is no split"):
+        audit({})
+
+
+@pytest.mark.shared
+def test_the_published_figures_of_fer2013(shared: Path, tmp_path: Path) -> None:
+    splits = open_splits("fer2013", shared / "data" / "fer2013")
+    report = audit(splits, near=False)
+    assert report.exact.distinct == 34034
+    assert (report.exact.groups, report.exact.pictures, report.exact.conflicting) == (1516, 3369, 57)
+    found = leaks(report)
+    assert (found["validation", "train"], found["test", "train"], found["test", "validation"]) == (280, 288, 44)
+    assert all(split.original for split in report.splits.values())
+    assert "by their digest" in texts(report, "note") and len(report.quality.blank) == 13
+    clean_protocol(splits).write(tmp_path / "clean.json")
+    clean = open_dataset("fer2013", shared / "data" / "fer2013", "test", f"clean:{tmp_path / 'clean.json'}")
+    assert len(clean) == 3275
+    train = open_dataset("fer2013", shared / "data" / "fer2013", "train", f"clean:{tmp_path / 'clean.json'}")
+    again = copies(signatures(train), near=False)
+    assert len(again) == len(train) == 26912
+
+
+@pytest.mark.shared
+def test_similar_pictures_of_fer2013_are_one_photograph(shared: Path) -> None:
+    """A part of the real set, small enough for every run; the whole has 504 and 538 such pictures."""
+    splits = open_splits("fer2013", shared / "data" / "fer2013")
+    part = {"train": splits["train"][:6000], "test": splits["test"]}
+    report = audit(part)
+    assert report.near is not None
+    exact, near = leaks(report)["test", "train"], leaks(report, near=True)["test", "train"]
+    assert (exact, near) == (71, 168)
