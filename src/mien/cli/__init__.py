@@ -29,11 +29,13 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "predict": ("mien.cli.predict:predict", "Read the expressions of the faces in pictures."),
     },
     "To make": {
+        "audit": ("mien.cli.audit:audit", "Look for copies across splits, torn labels and treated pictures in a data set."),
         "train": ("mien.cli.train:train", "Train a network by a recipe."),
         "import": ("mien.cli.import_:import_", "Turn a checkpoint of a network's authors into weights with a card."),
     },
     "To look": {
         "models": ("mien.cli.models:models", "List the bundled weights and the architectures that can be trained."),
+        "datasets": ("mien.cli.datasets:datasets", "List the data sets that can be read, or count what lies in a folder."),
         "doctor": ("mien.cli.doctor:doctor", "Check this installation, down to one real reading."),
     },
 }

@@ -1,0 +1,127 @@
+"""`mien audit`: can the figures of a data set be trusted?"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from cyclopts import Parameter
+from PIL import Image
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from ..audit import Audit, clean_protocol, open_splits
+from ..audit import audit as run
+from ..audit.checks import FaceFinder
+from ..audit.page import page
+from ..datasets import open_dataset
+from ..detection import open_detector
+from .splits import pairs, split_table
+from .terminal import for_programs, side_console, table_console, write_json
+
+STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
+SMALL = 160
+"""Pictures with a shorter side than this are enlarged before faces are looked for."""
+
+
+def audit(
+    *,
+    dataset: Annotated[str, Parameter(required=True)],
+    root: Annotated[Path, Parameter(required=True)],
+    protocol: str = "",
+    option: tuple[str, ...] = (),
+    against: tuple[str, ...] = (),
+    near: Annotated[bool, Parameter(negative="--no-near")] = True,
+    faces: int | None = None,
+    json: bool = False,
+    html: Path | None = None,
+    pictures: bool = False,
+    write_clean: Path | None = None,
+    workers: int = 0,
+) -> int:
+    """Look for copies across splits, torn labels, shared people, and treated or broken pictures.
+
+    The exit status is 1 if anything was found that spoils a figure.
+
+    Examples:
+        mien audit --dataset fer2013 --root data/fer2013
+        mien audit --dataset rafdb --root data/rafdb --against affectnet7=data/affectnet --html report.html
+        mien audit --dataset fer2013 --root data/fer2013 --write-clean fer2013.clean.json
+
+    Args:
+        dataset: Name of the data set (see: mien datasets).
+        root: Folder that holds it.
+        protocol: Whose splits to audit; by default the parts that the files themselves name.
+        option: NAME=VALUE, one of the options of the data set.
+        against: NAME=DIR, another data set to look for the same pictures in.
+        near: Look for similar pictures too, which takes time with the square of their number.
+        faces: Look for faces in this many pictures, evenly spread; 0 for all.
+        json: Write the report as JSON, also on a terminal.
+        html: Also write a page to this file.
+        pictures: Show some of the copies on that page; it then holds pictures of the data set.
+        write_clean: Also write a protocol without the copies to this file, for --protocol clean:FILE.
+        workers: Threads that decode pictures; 0 for one per core.
+    """
+    splits = open_splits(dataset, root, protocol, options=pairs(option, "--option"))
+    others = {name: open_dataset(name, place, "all", damaged="skip") for name, place in pairs(against, "--against").items()}
+    threads = workers or os.cpu_count() or 1
+    side = side_console()
+    total = sum(len(data) for data in (*splits.values(), *others.values()))
+    with _progress(side) as progress:
+        task = progress.add_task("reading pictures", total=total)
+        report = run(
+            splits,
+            others,
+            near=near,
+            find_faces=_face_finder() if faces is not None else None,
+            search=faces or 0,
+            workers=threads,
+            progress=lambda number: progress.advance(task, number),
+        )
+    if for_programs(json):
+        write_json(report.to_dict())
+    else:
+        _tell(report, table_console())
+    if html:
+        html.write_text(page(report, splits if pictures else None), encoding="utf-8", errors="backslashreplace")
+        side.print(f"wrote {html}")
+    if write_clean:
+        clean = clean_protocol(splits, workers=threads)
+        clean.write(write_clean)
+        left = ", ".join(f"{name} {len(data) - len(clean.drop[name]):,}" for name, data in splits.items())
+        side.print(f"wrote {write_clean}; pictures left: {left}; use it as protocol clean:{write_clean}")
+    return int(any(finding.level == "error" for finding in report.findings))
+
+
+def _progress(console: Console) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def _tell(report: Audit, console: Console) -> None:
+    console.print(f"{report.dataset}, {report.layout}, protocol {report.protocol}\n")
+    for finding in report.findings:
+        console.print(Text.assemble((f"{finding.level:<8}", STYLES[finding.level]), finding.text))
+    console.print()
+    splits = report.splits.items()
+    classes = {name: split.classes for name, split in splits}
+    console.print(split_table(classes, {n: s.pictures for n, s in splits}, {n: s.digest for n, s in splits}))
+
+
+def _face_finder() -> FaceFinder:
+    """Faces of tight crops are found only with some room around them, and enlarged."""
+    detect = open_detector("retinaface")
+
+    def find(pixels: np.ndarray) -> int:
+        height, width = pixels.shape[:2]
+        room = round(0.3 * max(height, width))
+        pixels = np.pad(pixels, ((room, room), (room, room), (0, 0)), mode="edge")
+        if (scale := -(-SMALL // min(height, width))) > 1:
+            larger = (pixels.shape[1] * scale, pixels.shape[0] * scale)
+            pixels = np.asarray(Image.fromarray(pixels).resize(larger, Image.Resampling.BICUBIC))
+        return len(detect(pixels))
+
+    return find

@@ -1,0 +1,110 @@
+"""`mien datasets`: which data sets can be read, and what lies in a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from ..datasets import DATASETS, Dataset, Reader, reader
+from .splits import pairs, split_table
+from .terminal import for_programs, side_console, table_console, write_json
+
+
+def datasets(
+    *names: str,
+    root: Path | None = None,
+    protocol: str = "",
+    option: tuple[str, ...] = (),
+    skip_damaged: bool = False,
+    json: bool = False,
+) -> None:
+    """List the data sets that can be read; with --root, read one and count what is there.
+
+    Examples:
+        mien datasets
+        mien datasets rafdb
+        mien datasets fer2013 --root data/fer2013
+        mien datasets ferplus --root data/fer2013 --option mode=probability
+
+    Args:
+        names: Data sets to tell everything about.
+        root: Folder that holds the data set named; which of its layouts lies there is found out.
+        protocol: How to split it.
+        option: NAME=VALUE, one of the options of the data set.
+        skip_damaged: Leave out damaged rows and missing pictures instead of refusing to read.
+        json: Write JSON Lines, also on a terminal.
+    """
+    readers = [reader(name) for name in names or DATASETS]
+    if root is not None:
+        for known in readers:
+            damaged = "skip" if skip_damaged else "raise"
+            whole = known.open(root, "all", protocol, damaged=damaged, options=pairs(option, "--option"))
+            _tell_contents(known, whole, json=json)
+    elif for_programs(json):
+        for known in readers:
+            write_json(_to_dict(known))
+    elif names:
+        for known in readers:
+            _tell_all(known)
+    else:
+        _list(readers)
+
+
+def _list(readers: list[Reader]) -> None:
+    console = table_console()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("name", "classes", "data set", "protocols"):
+        table.add_column(column, justify="right" if column == "classes" else "left", no_wrap=column == "name")
+    for known in readers:
+        table.add_row(known.name, str(len(known.labels) or "–"), known.title, ", ".join(known.protocols))
+    console.print(table)
+    console.print("\nAbout one: mien datasets NAME. What lies in a folder: mien datasets NAME --root DIR.", style="dim")
+
+
+def _tell_all(known: Reader) -> None:
+    console = table_console()
+    grid = Table.grid(padding=(0, 2))
+    grid.add_row(Text("name", "bold"), f"{known.name}: {known.title}")
+    grid.add_row(Text("labels", "bold"), ", ".join(known.labels) or "as the files say")
+    grid.add_row(Text("layouts", "bold"), "\n".join(f"{e.name}: {' and '.join(e.marks)}" for e in known.layouts))
+    for name, entry in known.protocols.items():
+        flaws = "".join(f"\n! {flaw}" for flaw in entry.flaws)
+        grid.add_row(Text(f"protocol {name}", "bold"), entry.says + flaws)
+    for name, option in known.options.items():
+        grid.add_row(Text(f"option {name}", "bold"), f"{option.says}: {'|'.join(option.choices) or 'any text'}")
+    grid.add_row(Text("where from", "bold"), known.obtain)
+    console.print(grid)
+    console.print()
+
+
+def _to_dict(known: Reader) -> dict[str, Any]:
+    return {
+        "name": known.name,
+        "title": known.title,
+        "labels": known.labels,
+        "layouts": {entry.name: entry.marks for entry in known.layouts},
+        "protocols": {name: {"says": entry.says, "flaws": entry.flaws} for name, entry in known.protocols.items()},
+        "options": {name: {"says": option.says, "choices": option.choices} for name, option in known.options.items()},
+        "published": dict(known.published),
+        "obtain": known.obtain,
+    }
+
+
+def _tell_contents(known: Reader, whole: Dataset, *, json: bool) -> None:
+    splits = known.deal(whole)
+    if for_programs(json):
+        for name, data in splits.items():
+            facts = {"split": name, "pictures": len(data), "classes": data.counts, "digest": data.digest}
+            about = {"dataset": data.name, "layout": data.layout, "protocol": data.protocol}
+            write_json({**about, **facts, "flaws": data.flaws, "notes": data.notes})
+        return
+    console, side = table_console(), side_console()
+    classes = {name: data.counts for name, data in splits.items()}
+    sizes, digests = {n: len(d) for n, d in splits.items()}, {n: d.digest for n, d in splits.items()}
+    console.print(split_table(classes, sizes, digests))
+    side.print(f"{known.title}: {whole.layout}, protocol {whole.protocol}", style="dim")
+    for text in (*whole.flaws, *whole.notes):
+        side.print(f"! {text}", style="yellow")
