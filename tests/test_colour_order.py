@@ -59,10 +59,11 @@ def test_sample(sample: Path) -> None:
 
 
 def test_blue_sky_is_no_alarm() -> None:
-    """Deep blue, which has the colour of skin when its order is swapped."""
+    """Hazy and deep blue: both have the colour of skin when their order is swapped."""
     sky = np.empty((200, 300, 3), np.uint8)
-    sky[:140], sky[140:] = (70, 120, 190), (60, 120, 50)
-    assert not looks_bgr(sky)
+    for blue in [(140, 165, 200), (70, 120, 190)]:
+        sky[:140], sky[140:] = blue, (60, 120, 50)
+        assert not looks_bgr(sky)
     assert not looks_bgr(np.full((50, 50, 3), (70, 120, 190), np.uint8))
 
 

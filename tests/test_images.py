@@ -95,10 +95,11 @@ def test_contiguous_uint8_shares_memory_and_stays_writeable(pixels: np.ndarray) 
     picture = read_image(array)
     assert np.shares_memory(picture.pixels, array)
     assert array.flags.writeable
+    assert not picture.pixels.flags.writeable
 
 
-def test_float_may_overshoot_by_rounding() -> None:
-    assert read_image(np.array([[-1e-7, 1 + 1e-7]])).pixels[0, :, 0].tolist() == [0, 255]
+def test_floats_are_rounded_and_may_overshoot_by_rounding() -> None:
+    assert read_image(np.array([[-1e-7, 0.5, 0.999, 1 + 1e-7]])).pixels[0, :, 0].tolist() == [0, 128, 255, 255]
 
 
 @pytest.mark.parametrize(
