@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 from .pickled import Name, Record, Storage, allowed, build, call, describe, key, natural, put, record, refuse
 
 MAX_INSTRUCTIONS = 2_000_000
-"""The largest published checkpoint, optimizer state included, needs about a tenth of this."""
+"""The largest published checkpoint, optimizer state included, needs about a twentieth of this."""
 MAX_NESTING = 100
 MAX_INTEGER = 2**80
 """torch's magic number has 77 bits."""
