@@ -13,16 +13,16 @@ from readings import SOLVAY
 CANVAS = (1600, 806)
 
 
-def test_a_crowd_is_labelled_without_touching_a_face_or_a_label() -> None:
+@pytest.mark.parametrize("widths", [(80,), (80, 110, 170), (170,)])  # "fear 57%" … "uncertain: happiness 38%"
+def test_a_crowd_is_labelled_without_touching_a_face_or_a_label(widths: tuple[int, ...]) -> None:
     faces = np.array(SOLVAY, float)
-    widths = np.tile([80, 110, 170], 10)[: len(faces)]  # short labels and "uncertain: …"
-    sizes = np.stack([widths, np.full(len(faces), 22)], 1).astype(float)
+    sizes = np.array([(widths[i % len(widths)], 22) for i in range(len(faces))], float)
     plates = place(faces, sizes, CANVAS, 4).plates
     assert np.triu(overlaps(plates, plates), 1).sum() == 0
     assert overlaps(plates, faces).sum() == 0
     ends = leader(faces, plates)
     lengths = np.hypot(*(ends[:, 1] - ends[:, 0]).T)
-    assert lengths.max() < 3 * 22 and np.median(lengths) < 22  # and each stays with its face
+    assert lengths.mean() < 16 and lengths.max() < 80  # and each stays with its face
 
 
 def test_a_lone_label_goes_above_left_and_bars_beside() -> None:

@@ -18,7 +18,7 @@ TOUCH = 30.0
 ON_PLATE, ON_FACE, ON_OWN, ON_FEATURES = 1000.0, 300.0, 60.0, 300.0
 """Costs of covering all of another plate, another face, the own face, and the brows, eyes, nose and mouth of the own face."""
 
-AWAY, CROSSING, AMBIGUOUS = 1.0, 6.0, 2.0
+AWAY, CROSSING, AMBIGUOUS = 6.0, 6.0, 2.0
 """Costs of each plate height of distance, of each crossing of a leader line with a plate or face, and of lying about as near to
 another face as to the own one."""
 

@@ -69,7 +69,10 @@ def _tables(name: str, bundled: Mapping[str, Card], architectures: bool, *, over
 
 
 def _architecture(name: str) -> dict[str, Any]:
-    about, cost = info(name), count(name)
+    try:
+        about, cost = info(name), count(name)
+    except UnknownName:  # an architecture whose file describes nothing is only named
+        return {}
     inputs = [{"name": each.name, "channels": each.channels, "size": each.size, "sizes": each.sizes} for each in about.inputs]
     told = {
         f.name: getattr(about, f.name) for f in dataclasses.fields(ModelInfo) if f.name not in ("name", "inputs", "diagram")
@@ -91,14 +94,18 @@ def _print_weights(bundled: Mapping[str, Card], console: Console) -> None:
 
 def _print_architectures(tables: Sequence[Mapping[str, Any]], console: Console) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("name", "parameters", "GMAC", "input", "published", "what it is"):
+    for name in ("name", "parameters", "GMAC", "input", "published %", "what it is"):
         table.add_column(name, justify="right" if name in ("parameters", "GMAC") else "left", no_wrap=name == "name")
     for each in tables:
         if "summary" not in each:
             table.add_row(each["name"])
             continue
         inputs = ", ".join(f"{one['name']} {one['channels']}×{one['size']}²" for one in each["inputs"])
-        published = ", ".join(f"{figure['dataset']} {figure['value']:g}" for figure in each["published"])
+        first: dict[str, float] = {}
+        for figure in each["published"]:
+            if figure["metric"] == "accuracy %":
+                first.setdefault(figure["dataset"], figure["value"])
+        published = ", ".join(f"{dataset} {value:g}" for dataset, value in first.items())
         cost = (f"{each['parameters'] / 1e6:.2f} M", f"{each['macs'] / 1e9:.2f}")
         table.add_row(each["name"], *cost, inputs, published, each["summary"])
     console.print(table)
