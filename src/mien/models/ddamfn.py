@@ -228,7 +228,7 @@ AUTHOR_RULES: tuple[Rule, ...] = (
 INFO: dict[str, ModelInfo] = {
     "ddamfn": ModelInfo(
         name="ddamfn",
-        summary="a four-million-parameter network with mixed kernels and two heads that attend along rows and columns",
+        summary="A four-million-parameter network with mixed kernels and two heads that attend along rows and columns",
         paper="Zhang et al., A dual-direction attention mixed feature network, Electronics 12(17):3595, 2023",
         repository="SainingZhang/DDAMFN cebfe5c",
         licence="none stated: nothing copied; three checkpoints in the repository",

@@ -231,7 +231,7 @@ _SOURCE = (
 INFO: dict[str, ModelInfo] = {
     "global-roi": ModelInfo(
         name="global-roi",
-        summary="a face and the crops of its eyes, nose and mouth, read by two networks that share their last layers",
+        summary="A face and the crops of its eyes, nose and mouth, read by two networks that share their last layers",
         paper="none named",
         repository=_REPOSITORY,
         licence=_LICENCE,

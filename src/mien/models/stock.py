@@ -134,7 +134,7 @@ def _resnet_info(layers: int, published: tuple[Figure, ...], channels: int) -> M
             "feature": f"the {channels} pooled channels that the linear layer reads",
         },
         published=published,
-        source="the authors' README (probably with test-time augmentation: their script prints both)",
+        source="the DDA authors' README, probably with test-time augmentation; RAF-DB's best epoch was chosen on the test set",
         cam_layers=("model.layer4",),
         diagram="""flowchart LR
     A["face<br/>${image}"] --> B["7×7 convolution, max-pool<br/>${model.maxpool}"]
@@ -154,7 +154,7 @@ INFO: dict[str, ModelInfo] = {
             Figure("FER2013", 73.40, note="ImageNet start"),
             Figure("RAF-DB", 86.99, note="ImageNet start"),
             Figure("FER2013", 74.30, note="VGGFace2 start"),
-            Figure("RAF-DB", 88.90, note="VGGFace2 start; best epoch chosen on the test set"),
+            Figure("RAF-DB", 88.90, note="VGGFace2 start"),
         ),
         2048,
     ),
