@@ -1,7 +1,7 @@
 """What our networks answer when they are given the weights of the authors' networks.
 
-`author_outputs("ddamfn7", seed="a")` fills the authors' state dict (its entries are listed in ../shared/golden/keys) by the rule
-of `fill.py`, loads it into our network as `mien import` would, and shows it the pictures of that seed.
+`author_outputs("ddamfn7", seed="a")` fills the authors' state dict (its entries are listed in ../shared/golden/keys) by the
+rule of `fill.py`, loads it into our network as `mien import` would, and shows it the pictures of that seed.
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ NETWORKS: dict[str, Network] = {
 def author_outputs(name: str, seed: str) -> dict[str, np.ndarray]:
     """Return the outputs of golden model `name` for weights and pictures drawn under `seed`, under the golden names.
 
-    An output of more than 20,000 numbers is thinned to every k-th of its flattened values and named `NAME_every<k>`, k being its
-    size // 4096; DDA's maps are always thinned to every 97th.
+    An output of more than 20,000 numbers is thinned to every k-th of its flattened values and named `NAME_every<k>`, k being
+    its size // 4096; DDA's maps are always thinned to every 97th.
 
     Raises:
         AssertionError: an entry of the authors' state dict has no place in our network, or one of ours got none.

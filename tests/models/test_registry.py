@@ -1,0 +1,148 @@
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from mien import models
+from mien.errors import ConfigError, UnknownName, WeightsError
+
+DESCRIBED = sorted(set(models.MODELS) - {"mien-base"})  # the bundled model is described by its card
+
+
+def test_the_table_names_functions_that_exist() -> None:
+    for name in models.MODELS:
+        with torch.device("meta"):
+            assert isinstance(models.build(name), nn.Module)
+
+
+def test_importing_the_table_imports_no_torch() -> None:
+    code = "import sys, mien.models; sys.exit(any(name in sys.modules for name in ('torch', 'timm', 'numpy')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("ask", [models.build, models.info, models.count, models.author_mapping])
+def test_a_wrong_name_is_answered_with_the_nearest(ask: Callable[[str], object]) -> None:
+    with pytest.raises(UnknownName, match="did you mean 'ddamfn'"):
+        ask("ddamfm")
+
+
+@pytest.mark.parametrize("ask", [models.build, models.info, models.count])
+def test_a_wrong_timm_name_is_answered_with_the_nearest(ask: Callable[[str], object]) -> None:
+    with pytest.raises(UnknownName, match="did you mean 'resnet18"):
+        ask("timm:resnet1800")
+
+
+def test_a_wrong_option_is_answered_with_the_right_ones() -> None:
+    with pytest.raises(ConfigError, match=r"'dan'.*depth.*num_classes, num_heads, backbone, pretrained"):
+        models.build("dan", depth=3)
+
+
+def test_networks_of_ones_own_are_built_but_not_for_a_card() -> None:
+    own = f"{__name__}:own_network"
+    assert models.build(own, num_classes=3).out_features == 3
+    with pytest.raises(UnknownName):
+        models.build(own, plugins=False)
+    with pytest.raises(UnknownName):
+        models.info(own)
+    assert models.author_mapping(own)({"a": torch.ones(1)}) == {"a": torch.ones(1)}
+
+
+def own_network(num_classes: int = 7) -> nn.Linear:
+    return nn.Linear(2, num_classes)
+
+
+@pytest.mark.parametrize("name", DESCRIBED)
+def test_every_architecture_is_described_in_full(name: str) -> None:
+    info, count = models.info(name), models.count(name)
+    assert info.name == name
+    assert info.summary
+    assert info.paper
+    assert info.repository
+    assert info.licence
+    assert info.published
+    assert info.source
+    assert [each.size for each in info.inputs if not each.fits(each.size)] == []
+    assert list(info.outputs) == list(dict.fromkeys(field.partition("[")[0] for field in count.outputs))
+    assert {"logits", "feature"} <= set(info.outputs)
+    for layer in info.cam_layers:
+        assert len(count.shapes[layer]) == 3, f"{layer} gives no map"
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "parameters", "giga_macs"),
+    [  # as counted on the authors' networks
+        ("dda-resnet34", {}, 103_280_871, 8.962),
+        ("dda-resnet50", {}, 202_107_647, 16.544),
+        ("resnet34", {}, 21_288_263, 3.663),
+        ("resnet50", {}, 23_522_375, 4.087),
+        ("global-roi", {"num_classes": 7}, 24_222_509, 6.311),
+        ("global-roi", {"num_classes": 8}, 24_223_024, 6.311),
+        ("global-cbam", {"num_classes": 7}, 11_213_529, 1.814),
+        ("global-cbam", {"num_classes": 8}, 11_214_044, 1.814),
+        ("ddamfn", {"num_classes": 7}, 4_187_421, 0.5396),
+        ("ddamfn", {"num_classes": 8}, 4_187_936, 0.5396),
+        ("ddamfn", {"num_classes": 8, "num_heads": 4}, 4_309_888, 0.540),
+        ("ddamfn-mtl", {"form": "code"}, 4_458_271, 0.5399),
+        ("ddamfn-mtl", {"form": "paper"}, 4_195_118, None),
+        ("dan", {"num_classes": 6}, 19_723_218, 2.225),
+        ("dan", {"num_classes": 7}, 19_723_733, 2.225),
+        ("dan", {"num_classes": 8}, 19_724_248, 2.225),
+        ("efficientnet-b3", {}, 10_705_454, 0.961),
+        ("mfer", {}, 155_357_013, 20.519),
+    ],
+)
+def test_counts_are_those_of_the_authors_networks(name: str, options: dict, parameters: int, giga_macs: float | None) -> None:
+    count = models.count(name, **options)
+    assert count.parameters == parameters
+    if giga_macs:
+        assert count.macs / 1e9 == pytest.approx(giga_macs, abs=5.1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "tensors", "numbers"), [("dda-resnet34", 101, 5_684_896), ("ddamfn", 110, 81_422), ("dan", 0, 0)]
+)
+def test_dead_parameters_are_counted(name: str, tensors: int, numbers: int) -> None:
+    with torch.device("meta"):
+        assert len(models.dead_parameters(models.build(name))) == tensors
+    assert models.count(name).dead == numbers
+
+
+def test_a_timm_network_says_what_timm_knows() -> None:
+    info = models.info("timm:test_vit")
+    assert info.inputs[0].size == 160
+    assert "Apache-2.0" in info.licence
+    assert models.count("timm:test_vit").outputs == {"logits": (7,), "feature": (64,)}
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_convnext", "test_vit", "test_efficientnet", "mobilenetv3_small_050"])
+def test_a_timm_network_answers_as_timm_does(name: str) -> None:
+    network = models.build(f"timm:{name}", num_classes=5).eval()
+    picture = torch.randn(2, 3, 160, 160)
+    with torch.inference_mode():
+        torch.testing.assert_close(network(picture).logits, network.model(picture), rtol=0, atol=0)
+
+
+def test_a_timm_network_without_one_linear_layer_at_its_end_is_refused() -> None:
+    with torch.device("meta"), pytest.raises(ConfigError, match="one linear layer"):
+        models.build("timm:deit_tiny_distilled_patch16_224")
+
+
+def test_a_backbone_starts_from_a_file(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    start = models.build("timm:resnet18", num_classes=11).model
+    path = tmp_path / "start.safetensors"
+    save_file(start.state_dict(), path)
+    network = models.build("dan", pretrained=str(path))
+    for name, tensor in network.features.state_dict().items():
+        torch.testing.assert_close(tensor, start.state_dict()[name], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("path", ["absent.safetensors", "weights.pth"])
+def test_a_start_that_is_no_safetensors_file_is_refused(path: str) -> None:
+    with pytest.raises(WeightsError, match=path):
+        models.build("dan", pretrained=path)
