@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageCms, features
+from PIL import Image, ImageCms
 
 from mien.decoding import FORMATS, decode
 from mien.errors import SourceError
@@ -78,7 +78,7 @@ def test_lossless_colour(photo: Image.Image, options: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP", "AVIF"])
 def test_lossy_colour(photo: Image.Image, kind: str) -> None:
-    if kind == "AVIF" and not features.check("avif"):
+    if kind == "AVIF" and ".avif" not in Image.registered_extensions():
         pytest.skip("this Pillow has no AVIF")
     assert error(pixels(encoded(photo, kind, quality=95)), photo) < 4
 
@@ -332,7 +332,7 @@ def test_one_pixel() -> None:
         (b"\0\0\0\x18ftypisom\0\0\2\0isomiso2", "a video"),
         (b"PK\3\4....", "an archive"),
         (b"\xff\xd8\xff\xe0\0\x10JF", "damaged or cut short"),
-        (b"\x89PNG\r\n\x1a\n\0\0", "header is damaged"),
+        (b"\x89PNG\r\n\x1a\n\0\0", "header is damaged, or"),
         (b"\x07\xff\x01\x90", "no format known"),
     ],
 )

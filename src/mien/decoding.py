@@ -58,7 +58,7 @@ _TURNS = {
 _SIGNATURES = [
     (
         rb"\xff\xd8\xff|\x89PNG|GIF8|RIFF....WEBP|....ftypavi[fs]|II\*\0|MM\0\*|BM",
-        "a picture whose header is damaged or cut short",
+        "a picture whose header is damaged, or of a kind that this Pillow was built without",
     ),
     (rb"....ftyp(?:hei|hev|mif1|msf1)", "HEIC, which is not supported; convert it to JPEG or PNG"),
     (rb"....ftyp|RIFF....AVI|\x1aE\xdf\xa3", "a video"),
