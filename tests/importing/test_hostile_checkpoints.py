@@ -419,6 +419,19 @@ def test_arrays_that_lie_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
+def test_messages_stay_short_whatever_a_file_is_called_inside(tmp_path: Path) -> None:
+    long = "\n".join(["x" * 1000] * 50)
+    with refused("block 'x{60}' is missing"):
+        read_checkpoint(zipped(tensor((2,), (1,), storage=reference(b"x" * 50_000)), tmp_path / "a", {"0": bytes(16)}))
+    with refused("holds no state dict, only"):
+        read_checkpoint(saved({long + str(i): 1 for i in range(20)}, tmp_path / "b"))
+    with refused("is no module with weights"):
+        read_checkpoint(zipped(b"cpackage\n" + b"N" * 50_000 + b"\n)\x81.", tmp_path / "c"))
+    np.savez(tmp_path / "d.npz", **{"y" * 5_000: np.array(["text"])})
+    with refused("its array 'y{60}' holds <U4, not numbers"):
+        read_checkpoint(tmp_path / "d.npz")
+
+
 @pytest.mark.parametrize("name", ["plain", "plain legacy", "module legacy", "safetensors", "npz compressed"])
 def test_cut_files_are_refused(name: str, tmp_path: Path) -> None:
     path = SAMPLES[name][0](tmp_path / "weights.npz")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import WeightsError
 from .containers import growth_is_plausible, open_container
-from .pickled import Record, TensorRef, refuse
+from .pickled import Record, TensorRef, describe, refuse
 
 WRAPPERS = ("state_dict", "model_state_dict", "net", "model", "network", "weights", "params", "model_state", "module")
 """Keys under which training scripts keep the network's state dict, or the whole network."""
@@ -64,7 +64,9 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     except WeightsError as error:
         raise WeightsError(f"{path} was not read: {error}") from error
     except Exception as error:  # a dozen readers, each with errors of its own; the original stays attached
-        raise WeightsError(f"{path} is damaged: {str(error)[:200] or type(error).__name__}; fetch it again") from error
+        raise WeightsError(
+            f"{path} is damaged: {' '.join(str(error).split())[:200] or type(error).__name__}; fetch it again"
+        ) from error
 
 
 _Found = tuple[dict[str, Any], str, dict[str, Any]]
@@ -74,7 +76,11 @@ def _find(content: Any, depth: int = 0) -> _Found:
     """Return the tensors by name, where they were, and the plain values beside them."""
     if isinstance(content, Record):
         tensors = _module_state(content)
-        return (tensors, f"module {content.kind}", {}) if tensors else refuse(f"its {content.kind} is no module with weights")
+        return (
+            (tensors, f"module {describe(content)}", {})
+            if tensors
+            else refuse(f"its {describe(content)} is no module with weights")
+        )
     if not isinstance(content, dict):
         refuse(f"it holds a {type(content).__name__}, not a state dict")
     inside = [key for key in WRAPPERS if isinstance(content.get(key), (dict, Record))]
@@ -89,9 +95,9 @@ def _find(content: Any, depth: int = 0) -> _Found:
         except WeightsError:
             continue
         kind = "" if where == "state dict" else f", {where}"
-        return tensors, f"entry {key!r}{kind}", _plain(content) | beside
+        return tensors, f"entry {describe(key)}{kind}", _plain(content) | beside
     if not tensors:
-        names = ", ".join(repr(key)[:40] for key in list(content)[:8])
+        names = ", ".join(describe(key) for key in list(content)[:8])
         refuse(f"it holds no state dict, only {names or 'an empty dict'}")
     return tensors, "state dict", _plain(content)
 

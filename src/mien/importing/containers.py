@@ -28,7 +28,7 @@ import safetensors
 import torch
 from torch import Tensor
 
-from .pickled import ITEM_BYTES, Storage, TensorRef, refuse
+from .pickled import ITEM_BYTES, Storage, TensorRef, describe, refuse
 from .unpickling import unpickle
 
 MAGIC = 0x1950A86A20F9469CFC6C
@@ -49,7 +49,7 @@ class Container:
 
     kind: str
     content: Any
-    block: Callable[[Storage], bytearray] = field(default=lambda storage: refuse(f"it has no block {storage.key!r}"))
+    block: Callable[[Storage], bytearray] = field(default=lambda storage: refuse(f"it has no block {describe(storage.key)}"))
     _blocks: dict[tuple[str, str], Tensor] = field(default_factory=dict)
 
     def tensor(self, ref: TensorRef | Tensor) -> Tensor:
@@ -132,7 +132,9 @@ def _zip(archive: zipfile.ZipFile, size: int) -> Container:
         entry = entries.get(f"{folder}data/{storage.key}")
         if entry is None or entry.file_size != storage.count * ITEM_BYTES[storage.dtype] or storage.offset:
             held = "is missing" if entry is None else f"has {entry.file_size:,} bytes"
-            refuse(f"its block {storage.key!r} {held}, not the {storage.count:,} numbers of {storage.dtype} it should hold")
+            refuse(
+                f"its block {describe(storage.key)} {held}, not the {storage.count:,} numbers of {storage.dtype} it should hold"
+            )
         with archive.open(entry) as stream:
             return _read(cast(BinaryIO, stream), entry.file_size)
 
@@ -146,7 +148,9 @@ def _legacy(stream: BinaryIO, size: int) -> Container:
     version, _ = unpickle(stream)
     system, _ = unpickle(stream)
     if version != 1001 or not isinstance(system, dict) or system.get("little_endian") is not True:
-        refuse(f"it is in version {version!r} of PyTorch's old format or from a big-endian machine; version 1001 is read")
+        refuse(
+            f"it is in version {describe(version)} of PyTorch's old format or from a big-endian machine; version 1001 is read"
+        )
     root, storages = unpickle(stream)
     keys, _ = unpickle(stream)
     dtypes = {storage.key: storage.dtype for storage in storages}
@@ -157,13 +161,15 @@ def _legacy(stream: BinaryIO, size: int) -> Container:
         starts[key] = stream.tell()
         ends[key] = starts[key] + count * ITEM_BYTES[dtypes[key]]
         if count < 0 or ends[key] > size:
-            refuse(f"its block {key!r} should hold {count:,} numbers, for which the file is too short")
+            refuse(f"its block {describe(key)} should hold {count:,} numbers, for which the file is too short")
         stream.seek(ends[key])
 
     def block(storage: Storage) -> bytearray:
         start = starts[storage.key]
         if start + storage.end > ends[storage.key] or dtypes[storage.key] != storage.dtype:
-            refuse(f"its block {storage.key!r} does not hold the {storage.count:,} numbers of {storage.dtype} it should")
+            refuse(
+                f"its block {describe(storage.key)} does not hold the {storage.count:,} numbers of {storage.dtype} it should"
+            )
         stream.seek(start)
         return _read(stream, ends[storage.key] - start)
 
@@ -180,13 +186,13 @@ def _npy(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Tensor:
         version = np.lib.format.read_magic(stream)
         header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         if version not in header:
-            refuse(f"its array {entry.filename!r} is in version {version} of the npy format")
+            refuse(f"its array {describe(entry.filename)} is in version {version} of the npy format")
         shape, fortran, dtype = header[version](stream)
         if dtype.kind not in "biuf" or dtype.hasobject:
-            refuse(f"its array {entry.filename!r} holds {dtype}, not numbers")
+            refuse(f"its array {describe(entry.filename)} holds {str(dtype)[:60]}, not numbers")
         count = math.prod(shape) * dtype.itemsize
         if count != entry.file_size - stream.tell():
-            refuse(f"its array {entry.filename!r} has no room for the shape {shape}")
+            refuse(f"its array {describe(entry.filename)} has no room for the shape {shape[:8]}")
         array = np.frombuffer(_read(cast(BinaryIO, stream), count), dtype).reshape(shape, order="F" if fortran else "C")
     return torch.from_numpy(np.ascontiguousarray(array, dtype.newbyteorder("=")).reshape(shape))
 
