@@ -13,7 +13,9 @@ import pytest
 from PIL import Image
 
 import mien
+from mien.colour_order import LIKELY_BGR
 from mien.errors import SourceError, UnknownName, WeightsError
+from mien.images import ColourOrderWarning
 from mien.recognizer import Recognizer
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "sample_scores.json").read_text())
@@ -89,6 +91,13 @@ def test_a_turned_head_is_read_the_same(read: Recognizer, astronaut: np.ndarray,
 
 def test_colour_or_grey_gives_the_same_label(read: Recognizer, astronaut: np.ndarray) -> None:
     assert read(Image.fromarray(astronaut).convert("L")).faces[0].label == "happiness"
+
+
+def test_swapped_colours_are_noticed_on_the_face(read: Recognizer, astronaut: np.ndarray) -> None:
+    """The sample's flag and suit hide the swap from a look at the whole picture; her face shows it."""
+    with pytest.warns(ColourOrderWarning, match="looks like BGR"):
+        assert LIKELY_BGR in read(astronaut[..., ::-1]).notes
+    assert read(astronaut).notes == ()
 
 
 def test_a_crop_is_read_without_a_detector(astronaut: np.ndarray) -> None:

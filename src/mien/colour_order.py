@@ -24,6 +24,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+LIKELY_BGR = "this array looks like BGR, as cv2.imread gives it; mien reads RGB: pass array[..., ::-1]"
+"""The note and the warning."""
+
 SAMPLES = 16_384
 """Pixels looked at; more change nothing and cost time."""
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .colour_order import looks_bgr
+from .colour_order import LIKELY_BGR, looks_bgr
 from .decoding import check_size, decode, from_pillow, to_8_bit
 from .errors import SourceError
 from .fetching import fetch, is_url, without_secrets
@@ -222,9 +222,8 @@ def _from_array(array: NDArray[Any], name: str, max_pixels: int) -> tuple[NDArra
     values = np.ascontiguousarray(values)
     if not looks_bgr(values):
         return values, ()
-    text = "this array looks like BGR, as cv2.imread gives it; mien reads RGB: pass array[..., ::-1]"
-    warnings.warn(text, ColourOrderWarning, stacklevel=3)
-    return values, (text,)
+    warnings.warn(LIKELY_BGR, ColourOrderWarning, stacklevel=3)
+    return values, (LIKELY_BGR,)
 
 
 def _as_uint8(array: NDArray[Any]) -> NDArray[np.uint8]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,10 @@ import numpy as np
 
 from . import sources
 from .cards import Card
+from .colour_order import LIKELY_BGR, face_looks_bgr
 from .detection import Detections, open_detector
 from .errors import SourceError, WeightsError
-from .images import Picture, read_image
+from .images import ColourOrderWarning, Picture, read_image
 from .landmarks import ACTIONS, Actions, Landmarker
 from .preprocessing import Preprocess
 from .runtime import open_model
@@ -134,7 +136,7 @@ class Recognizer:
                 faces=tuple(found),
                 status="ok" if found else "no face",
                 model=self.name,
-                notes=picture.notes,
+                notes=_notes(picture, found),
             )
             for picture, found in zip(pictures, faces, strict=True)
         ]
@@ -207,6 +209,18 @@ class Recognizer:
             points=points,
             actions=None if actions is None else dict(zip(ACTIONS, actions.tolist(), strict=True)),
         )
+
+
+def _notes(picture: Picture, faces: Sequence[Face]) -> tuple[str, ...]:
+    """Return the picture's notes, with one more if most faces of an array show that red and blue are swapped."""
+    if picture.source != "<array>" or LIKELY_BGR in picture.notes or not faces:
+        return picture.notes
+    boxes = [np.maximum([f.box.left, f.box.top, f.box.right, f.box.bottom], 0).astype(int) for f in faces]
+    swapped = [face_looks_bgr(picture.pixels[top:bottom, left:right]) for left, top, right, bottom in boxes]
+    if sum(swapped) * 2 <= len(faces):
+        return picture.notes
+    warnings.warn(LIKELY_BGR, ColourOrderWarning, stacklevel=4)
+    return (*picture.notes, LIKELY_BGR)
 
 
 class _Clock:
