@@ -6,6 +6,7 @@ rule of `fill.py`, loads it into our network as `mien import` would, and shows i
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,11 +15,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from fill import images, read_keys, state_dict
 from torch import Tensor, nn
 
 from mien import models
 from mien.importing import load_author_state
+
+sys.path.insert(0, str(Path(__file__).parent))  # so that this file works however it is imported
+from fill import images, read_keys, state_dict
 
 GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden"
 
