@@ -29,6 +29,7 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "predict": ("mien.cli.predict:predict", "Read the expressions of the faces in pictures."),
     },
     "To make": {
+        "prepare": ("mien.cli.prepare:app", "Align faces, cut regions of faces, curate annotations."),
         "audit": ("mien.cli.audit:audit", "Look for copies across splits, torn labels and treated pictures in a data set."),
         "train": ("mien.cli.train:train", "Train a network by a recipe."),
         "import": ("mien.cli.import_:import_", "Turn a checkpoint of a network's authors into weights with a card."),
@@ -105,7 +106,11 @@ def build(verb: str | None = None) -> App:
             if name == verb:
                 module, _, attribute = target.partition(":")
                 function = getattr(importlib.import_module(module), attribute)
-                app.command(function, name=name, group=group, sort_key=place, help_epilogue=_examples(function))
+                if isinstance(function, App):  # a verb with verbs of its own
+                    function.group, function.sort_key = group, place
+                    app.command(function, name=name)
+                else:
+                    app.command(function, name=name, group=group, sort_key=place, help_epilogue=_examples(function))
             else:
                 app.command(target, name=name, help=summary, group=group, sort_key=place)
     return app

@@ -1,0 +1,189 @@
+"""`mien prepare`: aligned faces, regions of faces, curated annotations."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from cyclopts import App, Parameter
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from ..audit import open_splits
+from ..datasets.listing import pictures_below
+from ..images import read_image
+from ..preparation import Align, Curated, Regions, Summary, Work, contact_sheet, curate
+from ..preparation import prepare as run
+from ..preparation.faces import Points
+from .splits import pairs
+from .terminal import for_programs, side_console, table_console, write_json
+
+EXAMPLES = """Examples:
+    mien prepare align --dataset folder --root photos --out aligned --crop arcface112
+    mien prepare regions --dataset rafdb --root data/rafdb --option pictures=original --out data/rafdb-roi
+    mien prepare annotations --root data/affwild2 --out data/affwild2
+"""
+
+app = App("prepare", help="Align faces, cut regions of faces, curate annotations.", help_epilogue=EXAMPLES)
+
+SHEET = 60
+"""Pictures on a contact sheet."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What the verbs that write pictures share."""
+
+    dataset: str
+    """Name of the data set (see: mien datasets)."""
+    root: Path
+    """Folder that holds it."""
+    out: Path
+    """Folder to write to; a preparation that was stopped goes on there."""
+    protocol: str = ""
+    """Whose splits to prepare; by default the parts that the files themselves name."""
+    option: tuple[str, ...] = ()
+    """NAME=VALUE, one of the options of the data set."""
+    skip_damaged: bool = False
+    """Leave out damaged rows and missing pictures instead of refusing to start."""
+    limit: int | None = None
+    """At most this many pictures of each split, evenly spread."""
+    sheet: Path | None = None
+    """Also write a contact sheet of some of the results to this file."""
+    workers: int | None = None
+    """Processes; one per core if not given."""
+    json: bool = False
+    """Write the result as JSON, also on a terminal."""
+
+
+@app.command
+def align(
+    job: Job,
+    *,
+    crop: Literal["arcface112", "ddamfn5", "dlib-chip", "fer2013-like"] = "arcface112",
+    author: bool = False,
+    detector: str | None = None,
+    points: Points | None = None,
+    size: int | None = None,
+    faceless: Literal["keep", "error", "discard"] | None = None,
+    format: Literal["png", "jpg"] = "png",  # noqa: A002 - the name of the flag
+) -> None:
+    """Cut aligned faces out of the pictures of a data set.
+
+    Args:
+        job: What to prepare.
+        crop: Geometry: ArcFace's five points, DDAMFN++'s five poses, dlib's face chip, or FER2013's.
+        author: Reproduce the published routine with its oddities.
+        detector: What finds the faces, instead of the crop's own; whole if each picture is a tight crop of one face.
+        points: Where the points come from, instead of the crop's own.
+        size: Side of the crop in pixels, instead of the crop's own.
+        faceless: What becomes of a picture without a face: resized and kept, resized and put into error, or left out.
+        format: Format of the pictures that are written.
+    """
+    _prepare(job, Align(crop, author, detector, points, size, faceless), format)
+
+
+@app.command
+def regions(
+    job: Job,
+    *,
+    aligned: bool = False,
+    author: bool = False,
+    detector: str = "blazeface",
+    format: Literal["png", "jpg"] = "jpg",  # noqa: A002 - the name of the flag
+) -> None:
+    """Cut eyes, nose and mouth out of the pictures of a data set, with the formulas of Global-ROI Net.
+
+    Args:
+        job: What to prepare.
+        aligned: The pictures are aligned faces already.
+        author: Reproduce the published routine with its oddities.
+        detector: What finds the faces; whole if each picture is a tight crop of one face.
+        format: Format of the pictures that are written.
+    """
+    _prepare(job, Regions(aligned, author, detector), format)
+
+
+@app.command
+def annotations(
+    *,
+    root: Path,
+    out: Path,
+    filter: Literal["strict", "valence-arousal", "expression", "action-units", "none"] = "strict",  # noqa: A002 - as above
+    json: bool = False,
+) -> None:
+    """Filter the annotation files of s-Aff-Wild2, and say why rows were dropped.
+
+    Args:
+        root: Folder that holds the annotation files.
+        out: Folder to write the filtered files to.
+        filter: Rows to keep: those annotated for every task, for one task, or all.
+        json: Write the tables as JSON Lines, also on a terminal.
+    """
+    tables = curate(root, out, filter)
+    if for_programs(json):
+        for table in tables:
+            write_json(dataclasses.asdict(table))
+    else:
+        _tell_tables(tables)
+
+
+def _prepare(job: Job, work: Work, suffix: Literal["png", "jpg"]) -> None:
+    damaged = "skip" if job.skip_damaged else "raise"
+    splits = open_splits(job.dataset, job.root, job.protocol, damaged=damaged, options=pairs(job.option, "--option"))
+    if job.limit is not None:
+        splits = {name: data.take(_spread(len(data), job.limit)) for name, data in splits.items()}
+    side, workers = side_console(), job.workers or os.cpu_count() or 1
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=side, transient=True, disable=not side.is_terminal) as bar:
+        task = bar.add_task("preparing", total=sum(map(len, splits.values())))
+        summary = run(splits, work, job.out, format=suffix, workers=workers, progress=lambda number: bar.advance(task, number))
+    if job.sheet:
+        _write_sheet(job.out, job.sheet)
+        side.print(f"wrote {job.sheet}")
+    if for_programs(job.json):
+        write_json(dataclasses.asdict(summary))
+    else:
+        _tell(summary)
+
+
+def _tell(summary: Summary) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    kinds = list(dict.fromkeys(kind for counts in summary.status.values() for kind in counts))
+    for column in ("split", *kinds):
+        table.add_column(column, justify="left" if column == "split" else "right")
+    for name, counts in summary.status.items():
+        table.add_row(name, *(f"{counts.get(kind, 0):,}" for kind in kinds))
+    table_console().print(table)
+    side_console().print(f"{summary.new:,} prepared by this run; digest of all files {summary.digest[:16]}", style="dim")
+
+
+def _tell_tables(tables: tuple[Curated, ...]) -> None:
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("part", "rows", "of them"):
+        shown.add_column(column, justify="right" if column == "rows" else "left")
+    for table in tables:
+        shown.add_row(table.part, f"{table.rows:,}", "read")
+        for lacking, number in table.dropped.items():
+            shown.add_row("", f"{number:,}", f"without {lacking}")
+        remark = ", the published number" if table.published else ""
+        shown.add_row("", f"{table.kept:,}", f"kept in {table.file}{remark}", style="bold")
+        if table.unreadable:
+            shown.add_row("", f"{table.unreadable:,}", "lines that are no rows")
+    table_console().print(shown)
+
+
+def _write_sheet(out: Path, sheet: Path) -> None:
+    files = pictures_below(out)
+    chosen = [files[row] for row in _spread(len(files), SHEET).tolist()]
+    contact_sheet((name, read_image(out / name).pixels) for name in chosen).save(sheet)
+
+
+def _spread(number: int, wanted: int) -> np.ndarray:
+    """Return at most `wanted` of `number` rows, evenly spread."""
+    return np.unique(np.linspace(0, number - 1, min(wanted, number)).astype(int))
