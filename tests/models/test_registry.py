@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from mien import models
-from mien.errors import ConfigError, UnknownName, WeightsError
+from mien.errors import ConfigError, MienError, UnknownName, WeightsError
 
 DESCRIBED = sorted(set(models.MODELS) - {"mien-base"})  # the bundled model is described by its card
 
@@ -146,3 +146,17 @@ def test_a_backbone_starts_from_a_file(tmp_path: Path) -> None:
 def test_a_start_that_is_no_safetensors_file_is_refused(path: str) -> None:
     with pytest.raises(WeightsError, match=path):
         models.build("dan", pretrained=path)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("dda-resnet34", {"gate": "tanh"}),
+        ("mfer", {"form": "sketch"}),
+        ("mfer", {"backbone": "resnet18"}),
+        ("dan", {"backbone": "resnet-18"}),
+    ],
+)
+def test_an_option_of_a_value_that_does_not_exist_is_refused(name: str, options: dict[str, str]) -> None:
+    with torch.device("meta"), pytest.raises(MienError, match=next(iter(options.values()))):
+        models.build(name, **options)

@@ -2,10 +2,11 @@
 
 Importing this module is cheap; torch and timm are imported by the first `build`, `info` or `count`.
 
+    >>> import torch
     >>> from mien import models
-    >>> network = models.build("dan", num_classes=8)        # doctest: +SKIP
-    >>> models.count("ddamfn").parameters                   # doctest: +SKIP
-    4187421
+    >>> network = models.build("ddamfn", num_classes=8).eval()
+    >>> network(torch.zeros(1, 3, 112, 112)).logits.shape
+    torch.Size([1, 8])
 
 Every network takes float32 pictures (N, 3, H, W) and answers with a NamedTuple whose fields `logits` (N, classes) and `feature`
 (N, D: the vector that the last layer reads) are always there; the other fields are the model's own, such as attention maps.
@@ -74,6 +75,10 @@ def info(name: str) -> ModelInfo:
 
     Raises:
         UnknownName: no architecture has that name, or it is a `"module:function"` and the module's `INFO` has no `function`.
+
+    Example:
+        >>> [(figure.dataset, figure.value) for figure in info("mfer").published][0]
+        ('RAF-DB', 92.08)
     """
     if name.startswith("timm:"):
         return _torch_side("mien.models.stock").timm_info(name.removeprefix("timm:"))
@@ -83,7 +88,12 @@ def info(name: str) -> ModelInfo:
 
 
 def count(name: str, **options: Any) -> Count:
-    """Return parameters, multiply-accumulates and shapes of a network, found without computing or holding one weight."""
+    """Return parameters, multiply-accumulates and shapes of a network, found without computing or holding one weight.
+
+    Example:
+        >>> count("dan", num_classes=8).parameters
+        19724248
+    """
     return _torch_side("mien.models.counting").count(name, **options)
 
 
@@ -92,6 +102,10 @@ def dead_parameters(network: nn.Module) -> list[str]:
 
     The authors' networks register some; ours keep them, frozen, so that a checkpoint loads and saves in full. Build with
     `slim=True` to leave them out.
+
+    Example:
+        >>> dead_parameters(build("ddamfn"))[:2]
+        ['features.2.mixed.bn.weight', 'features.2.mixed.bn.bias']
     """
     prefixes = tuple(f"{prefix}." for prefix in getattr(network, "dead", ()))
     return [key for key, _ in network.named_parameters() if key.startswith(prefixes)] if prefixes else []
@@ -102,6 +116,10 @@ def author_mapping(name: str) -> Callable[[Mapping[str, Tensor]], dict[str, Tens
 
     It renames and never drops: entries the network has no place for stay, for the caller to report. Models without a published
     layout get the identity.
+
+    Example:
+        >>> author_mapping("dan")({"cat_head3.sa.conv_1x3.0.bias": "any value"})
+        {'heads.3.spatial.row.0.bias': 'any value'}
     """
     if name.startswith("timm:"):
         name = "resnet34"  # plain backbones: the same one rule

@@ -126,7 +126,7 @@ def dan(num_classes: int = 7, *, num_heads: int = 4, backbone: str = "resnet18",
 
 def from_author(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the authors' state dict, or a plain ResNet-18's (their MS-Celeb start), under our names."""
-    return rename(state, AUTHOR_RULES if any(key.startswith("features.") for key in state) else RESNET_RULES)
+    return rename(state, RESNET_RULES if "conv1.weight" in state else AUTHOR_RULES)
 
 
 AUTHOR_RULES: tuple[Rule, ...] = (

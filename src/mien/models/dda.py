@@ -18,12 +18,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..errors import ConfigError
 from .info import Figure, Input, ModelInfo
 from .keys import Rule, rename
 from .stock import resnet
@@ -50,6 +51,8 @@ class DDANet(nn.Module):
     def __init__(
         self, backbone: Any, width: int, num_classes: int, dropout: float, gate: Gate, context: bool | str, slim: bool
     ) -> None:
+        if gate not in get_args(Gate):
+            raise ConfigError(f"gate={gate!r}: DDA's maps are made by one of {', '.join(get_args(Gate))}")
         super().__init__()
         self.stem = nn.Sequential(backbone.conv1, backbone.bn1, backbone.act1, backbone.maxpool)
         self.stages = nn.ModuleList([backbone.layer1, backbone.layer2, backbone.layer3, backbone.layer4])
@@ -199,6 +202,9 @@ def dda_resnet34(
         pretrained: start of the backbone, as in `mien.models.stock.timm_model`.
         context_pretrained: start of the four inner ResNet-18s, the same.
         slim: leave dead parameters out.
+
+    Raises:
+        ConfigError: there is no such gate.
     """
     return DDANet(resnet("resnet34", pretrained, num_classes=0), 512, num_classes, dropout, gate, context_pretrained, slim)
 

@@ -190,7 +190,7 @@ def global_cbam(num_classes: int = 7, *, pretrained: bool | str = False) -> Glob
 
 def from_author(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the state dict of either of the authors' nets, or a plain ResNet-18's (a start for the Global Net), renamed."""
-    if not any(key.startswith("features.") for key in state):
+    if "conv1.weight" in state:
         return rename(state, [(r"^(?!fc\.)", "features."), (r"^fc\.", "pretraining.fc.")])
     children = RESNET_CHILDREN if "cbam.ChannelGate.mlp.1.weight" in state else TRUNK_CHILDREN
     return rename(state, ((r"^features\.(\d)\.", lambda match: f"features.{children[int(match[1])]}."), *AUTHOR_RULES))
