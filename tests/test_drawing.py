@@ -45,6 +45,11 @@ def test_small_pictures_are_enlarged_by_a_whole_number(size: tuple[int, int], wa
     assert draw(blank(*size), reading(size)).size == wanted
 
 
+def test_a_picture_too_small_for_words_gets_none() -> None:
+    assert (np.asarray(draw(blank(1, 1), reading((1, 1)))) == GREY).all()
+    assert (np.asarray(draw(blank(48, 48), reading((48, 48)))) != GREY).any()
+
+
 def test_the_picture_given_stays_as_it_was() -> None:
     for width in (200, 900):
         picture = np.full((200, width, 3), 90, np.uint8)
@@ -103,6 +108,9 @@ def test_longer_bars_mean_more() -> None:
 def test_few_faces_get_bars_a_crowd_gets_labels() -> None:
     one, _ = arrange([face(BOX)], boxes((400, 300, 600, 560)), (1600, 1200))
     assert isinstance(one[0], Bars)
+    apart = [(x, y, x + 200, y + 240) for x in (500, 2000, 3500) for y in (400, 1400, 2400)]
+    nine, _ = arrange([face(box) for box in apart], boxes(*apart), (4000, 3000))
+    assert all(isinstance(plate, Label) for plate in nine)
     crowd, found = arrange([face(box) for box in SOLVAY], boxes(*SOLVAY), (1600, 806))
     assert all(isinstance(plate, Label) for plate in crowd)
     assert np.triu(overlaps(found.plates, found.plates), 1).sum() == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import json
 import re
 import subprocess
@@ -15,7 +14,7 @@ import pytest
 from command import environment, line, mien
 
 from mien import __version__
-from mien.cli import ABANDONED, VERBS, main
+from mien.cli import ABANDONED, VERBS, build, main
 from mien.errors import SourceError
 
 HERE = Path(__file__).parent
@@ -58,11 +57,17 @@ def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str
     shown = capsys.readouterr().out
     assert f"Usage: mien {verb}" in shown
     assert re.search(rf"Examples:\n\n? +mien {verb}\b", shown)
-    (target, _) = next(group[verb] for group in VERBS.values() if verb in group)
-    module, _, name = target.partition(":")
-    function = getattr(importlib.import_module(module), name)
-    for parameter in inspect.signature(function).parameters:  # each with a line of its own
-        assert re.search(rf"^ +{parameter}: \S", inspect.getdoc(function) or "", re.MULTILINE), parameter
+    waiting = [build(verb)[verb]]
+    while waiting:  # verbs may have verbs of their own
+        app = waiting.pop()
+        waiting += [app[name] for name in app if not name.startswith("-")]
+        assert app.help
+        if app.default_command:
+            assert [
+                str(argument.name)
+                for argument in app.assemble_argument_collection(parse_docstring=True)
+                if not argument.parameter.help
+            ] == []
 
 
 @pytest.mark.parametrize(

@@ -159,18 +159,23 @@ def test_an_error_is_one_line(
 
 
 def test_pictures_that_cannot_be_read_are_named(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["predict", "missing.jpg", "https://[nowhere"]) == 1
+    assert main(["predict", "missing.jpg", "https://[nowhere", "x" * 5000]) == 1
     out, err = capsys.readouterr()
-    first, second = lines_of(out)
-    assert first["status"] == second["status"] == "unreadable" and "missing.jpg does not exist" in first["message"]
-    assert err.splitlines()[:2] == [f"not read: {first['message']}", f"not read: {second['message']}"]
+    results = lines_of(out)
+    assert [each["status"] for each in results] == ["unreadable"] * 3 and "missing.jpg does not exist" in results[0]["message"]
+    *told, summary = err.splitlines()
+    assert told == [f"not read: {each['message']}" for each in results]
+    assert summary.startswith("3 pictures, 0 faces, 3 not read in ")
 
 
 def test_what_was_annotated_is_not_read_again(album: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "album"
     shutil.copytree(album, folder, ignore=shutil.ignore_patterns("note.jpg"))
     for _ in range(2):
-        results = read(capsys, folder, "--save", folder / "deep" / "drawn")
+        assert main(["predict", str(folder), "--save", str(folder / "deep" / "drawn")]) == 0
+        out, err = capsys.readouterr()
+        results = lines_of(out)
+        assert err.startswith("3 pictures, 2 faces, 1 without a face in ")
         assert [Path(each["source"]).name for each in results] == ["a face.png", "lawn.png", "mirrored.jpg"]
     assert sorted(path.name for path in (folder / "deep" / "drawn").rglob("*.*")) == ["a face.png", "lawn.png", "mirrored.jpg"]
 

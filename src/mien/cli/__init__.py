@@ -107,7 +107,7 @@ def build(verb: str | None = None) -> App:
                 module, _, attribute = target.partition(":")
                 function = getattr(importlib.import_module(module), attribute)
                 if isinstance(function, App):  # a verb with verbs of its own
-                    function.group, function.sort_key = group, place
+                    function.group, function.sort_key, function.group_commands = group, place, Group("Commands")
                     app.command(function, name=name)
                 else:
                     app.command(function, name=name, group=group, sort_key=place, help_epilogue=_examples(function))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -88,15 +89,16 @@ def predict(
         threads=threads,
     )
     programs, side, start = for_programs(json), side_console(), time.perf_counter()
-    roots = [path for path in paths if Path(path).is_dir()]
+    roots = [path for path in paths if os.path.isdir(path)]  # noqa: PTH112 - Path.is_dir raises on a name too long
     readable: list[Result] = []  # kept for the table only
     failed: list[Result] = []
-    faces = faceless = 0
+    count = faces = faceless = 0
     with contextlib.ExitStack() as stack:
         rows = [stack.enter_context(Csv(csv, read.card.labels))] if csv else []
         rows += [stack.enter_context(JsonLines(jsonl, points=points))] if jsonl else []
         annotated = stack.enter_context(Pictures(save, roots=roots, points=points == "all")) if save else None
-        progress = stack.enter_context(_progress(side, len(frames)))
+        mixed = json and sys.stdout.isatty()  # a bar would stand among the lines
+        progress = stack.enter_context(_progress(side, len(frames), disable=mixed))
         to_read, kept = itertools.tee(_not_below(frames, save, roots))
         for result, frame in zip(read.many(to_read, batch=BATCH), kept, strict=True):
             for sink in rows:
@@ -109,21 +111,21 @@ def predict(
                 failed.append(result)
             elif not programs:
                 readable.append(result)
-            faces, faceless = faces + len(result.faces), faceless + (result.status == "no face")
+            faces, faceless, count = faces + len(result.faces), faceless + (result.status == "no face"), count + 1
             progress.advance(progress.task_ids[0])
     show(readable, table_console())
     for result in failed:
         side.print(f"not read: {result.message}", style="red")
-    told = [_count(len(frames), "picture"), _count(faces, "face")]
+    told = [_number(count, "picture"), _number(faces, "face")]
     told += [f"{faceless} without a face"] if faceless else []
     told += [f"{len(failed)} not read"] if failed else []
     side.print(f"{', '.join(told)} in {time.perf_counter() - start:.1f} s", style="dim")
     return 1 if failed else 0
 
 
-def _progress(side: Console, total: int) -> Progress:
+def _progress(side: Console, total: int, *, disable: bool) -> Progress:
     columns = (TextColumn("reading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    progress = Progress(*columns, console=side, transient=True, disable=not side.is_terminal or total < 2)
+    progress = Progress(*columns, console=side, transient=True, disable=disable or not side.is_terminal or total < 2)
     progress.add_task("", total=total)
     return progress
 
@@ -141,5 +143,5 @@ def _inside(path: str | Path, folder: str | Path) -> bool:
     return Path(there) in Path(here).parents
 
 
-def _count(number: int, name: str) -> str:
+def _number(number: int, name: str) -> str:
     return f"{number} {name}" if number == 1 else f"{number} {name}s"
