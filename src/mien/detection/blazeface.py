@@ -2,6 +2,23 @@
 
 Bazarevsky et al., "BlazeFace: Sub-millisecond Neural Face Detection on Mobile GPUs", 2019 (arXiv:1907.05047). Boxes run from
 the brow to the chin; the six points are the eyes, the tip of the nose, the centre of the mouth and the tragions of the ears.
+
+When one look is enough. The network sees a square of 192 pixels: in one look it finds faces of a tenth of the picture's longer
+side and more, and few below a fifteenth. But it notices them: a face too small to pass the threshold still scores above `SIGN`
+nine times in ten down to a twentieth. So the whole picture is looked at once, and then
+
+* small answers between `SIGN` and the threshold, apart from the faces found, are looked at closer: each region is divided into
+  two to four overlapping squares, and those around such signs are looked at, in up to `ROUNDS` rounds;
+* where nothing at all was found, every square is looked at, and the picture once more from farther, with a border around it,
+  for a face that fills it;
+* never closer than the picture's own pixels, nor for faces smaller than the caller wants. `small_faces` looks at every square,
+  and one round further.
+
+Measured (docs/log.md, "Detector: when to tile"): 204 of 204 portraits have exactly one face, in 1.02 looks; the Solvay photo of
+29 faces takes 9 looks and gives 28; no face in 64 pictures without one, in 6.9 looks.
+
+Differences from MediaPipe: the closer and farther looks (MediaPipe has one); neighbours that refine a box need half its score
+instead of the threshold.
 """
 
 from __future__ import annotations
@@ -19,7 +36,7 @@ SIDE, CELLS = 192, 48  # the network sees a square of SIDE pixels and answers on
 SAME_FACE = 0.3  # intersection over union from which two answers of one look are one face
 SAME_IN_LOOKS = 0.5  # share of the smaller box from which two boxes of different looks are one face
 
-THRESHOLD, THRESHOLD_CLOSER = 0.5, 0.6  # of the first look, and of the closer ones, where there is more to mistake
+THRESHOLD, THRESHOLD_CLOSER = 0.5, 0.65  # of the first look, and of the closer ones, where there is more to mistake
 SIGN = 0.1  # score from which an answer below the threshold is the sign of a small face, …
 SMALL = 0.15  # … if it is no larger than this share of the region's longer side …
 ON_FACE = 0.3  # … and no more than this share of it lies on a face that was found
@@ -39,12 +56,12 @@ class BlazeFace:
 
     def __call__(self, image: np.ndarray) -> Detections:
         """Return the faces of a uint8 RGB picture."""
-        regions = [Region(0, 0, image.shape[1], image.shape[0])]
-        looks = []
+        whole = Region(0, 0, image.shape[1], image.shape[0])
+        regions, looks = [whole], []
         for closeness in range(1 + (ROUNDS_SMALL_FACES if self.small_faces else ROUNDS)):
             following: list[Region] = []
             for region, seen in zip(regions, self._see(regions, image), strict=True):
-                faces, signs = self._sort(seen, region, image, self.thresholds[closeness > 0])
+                faces, signs = self._sort(seen, region, image, self.thresholds[region.long < whole.long])
                 looks.append(faces.shifted(region.left, region.top))
                 following += self._next(region, faces, signs.shifted(region.left, region.top), closeness)
             regions = list(dict.fromkeys(following))
@@ -66,12 +83,13 @@ class BlazeFace:
 
     def _next(self, region: Region, faces: Detections, signs: Detections, closeness: int) -> list[Region]:
         """Return where to look after this look at `region`; see the module's docstring."""
-        at_all = closeness == 0 and not len(faces)
-        look_farther = [farther(region)] if at_all else []
-        if region.long <= SIDE or self.min_size > SMALL * region.long:  # nothing smaller to be seen, or wanted
-            return look_farther
-        if at_all or (closeness == 0 and self.small_faces):
-            return look_farther + closer(region)
+        first = closeness == 0
+        following = [farther(region)] if first and not len(faces) else []
+        inside = region.left >= 0 and region.top >= 0
+        if not inside or region.long <= SIDE or self.min_size > SMALL * region.long:
+            return following  # there is nothing smaller to be seen, or none is wanted
+        if first and (self.small_faces or not len(faces)):
+            return following + closer(region)
         return nearest((signs.boxes[:, :2] + signs.boxes[:, 2:]) / 2, closer(region)) if len(signs) else []
 
 

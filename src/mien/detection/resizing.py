@@ -47,14 +47,25 @@ def area(image: np.ndarray, width: int, height: int) -> np.ndarray:
 
     Slower than `resize`; for networks whose published answers depend on it.
     """
-    rows = _shares(image.shape[0], height) @ image.reshape(image.shape[0], -1).astype(np.float32)
-    return _shares(image.shape[1], width) @ rows.reshape(height, *image.shape[1:])
+    rows = _averages(image.reshape(len(image), -1), height).reshape(height, image.shape[1], -1)
+    columns = np.ascontiguousarray(rows.transpose(1, 0, 2)).reshape(image.shape[1], -1)
+    return _averages(columns, width).reshape(width, height, -1).transpose(1, 0, 2)
+
+
+def _averages(lines: np.ndarray, count: int) -> np.ndarray:
+    """Return float32 (count, …): the lines (old, …) averaged over equal stretches that may begin and end within a line."""
+    first, shares = _shares(len(lines), count)
+    means = np.zeros((count, lines.shape[1]), np.float32)
+    for step, share in enumerate(shares.T):
+        means += lines[np.minimum(first + step, len(lines) - 1)] * share[:, None]
+    return means
 
 
 @lru_cache(maxsize=256)
-def _shares(old: int, new: int) -> np.ndarray:
-    """Return (new, old) float32: the share that every old pixel has in each new one; rows sum to 1."""
+def _shares(old: int, new: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first old pixel (new,) in each new one, and the shares (new, K) of it and those after; rows sum to 1."""
     edges = np.arange(new + 1) * (old / new)
-    pixels = np.arange(old)
+    first = np.floor(edges[:-1]).astype(int)
+    pixels = first[:, None] + np.arange(-(-old // new) + 1)
     overlaps = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
-    return (overlaps.clip(0) * (new / old)).astype(np.float32)
+    return first, (overlaps.clip(0) * (new / old)).astype(np.float32)

@@ -52,9 +52,13 @@ def average(boxes: np.ndarray, scores: np.ndarray, values: np.ndarray, limit: fl
     """Return one row of `values` (N, D) for every group, averaged by score, and the best score of the group.
 
     MediaPipe's weighted suppression: the neighbours of the best box refine it instead of being thrown away.
+
+    Differences from MediaPipe: neighbours that score less than half of the best do not count. It never sees those below its
+    threshold; here the answers below the threshold are kept, and would blur the others.
     """
-    rows = [(np.average(values[group], 0, scores[group]), scores[group[0]]) for group in groups(boxes, scores, limit)]
-    if not rows:
-        return values[:0], scores[:0]
-    means, best = zip(*rows, strict=True)
-    return np.stack(means), np.array(best)
+    rows, best = [], []
+    for group in groups(boxes, scores, limit):
+        near = group[scores[group] >= scores[group[0]] / 2]
+        rows.append(np.average(values[near], 0, scores[near]))
+        best.append(scores[group[0]])
+    return np.array(rows, values.dtype).reshape(-1, values.shape[1]), np.array(best, scores.dtype)

@@ -1,0 +1,54 @@
+"""Closer looks cover what they must, and know which boxes they cut."""
+
+from itertools import pairwise
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mien.detection.tiling import OVERLAP, Region, closer, farther, nearest
+
+regions = st.builds(Region, st.integers(0, 50), st.integers(0, 50), st.integers(1, 4000), st.integers(1, 4000))
+
+
+@given(regions)
+def test_closer_squares_cover_the_region_and_overlap(region: Region) -> None:
+    parts = closer(region)
+    assert 1 <= len(parts) <= 4
+    for axis, size in ((0, 2), (1, 3)):
+        spans = sorted({(part[axis], part[axis] + part[size]) for part in parts})
+        assert spans[0][0] == region[axis] and spans[-1][1] == region[axis] + region[size]
+        for (_, end), (start, _) in pairwise(spans):
+            assert end - start >= OVERLAP * max(parts[0].width, parts[0].height) - 2
+    assert max(part.long for part in parts) <= region.long / (2 - OVERLAP) + 1
+
+
+def test_a_wide_picture_takes_two_squares_and_a_square_one_four() -> None:
+    assert len(closer(Region(0, 0, 1600, 806))) == 2
+    assert len(closer(Region(0, 0, 512, 512))) == 4
+
+
+def test_nearest_names_the_square_around_each_place_once() -> None:
+    parts = closer(Region(0, 0, 700, 700))
+    assert nearest(np.array([[100, 100], [90, 120], [600, 650.0]]), parts) == [parts[0], parts[3]]
+
+
+def test_a_region_shows_its_part_of_the_picture_and_goes_on_beyond_it() -> None:
+    image = np.arange(6 * 8 * 3, dtype=np.uint8).reshape(6, 8, 3)
+    np.testing.assert_array_equal(Region(2, 1, 4, 3).of(image), image[1:4, 2:6])
+    around = Region(-2, -1, 12, 8).of(image)
+    assert around.shape == (8, 12, 3)
+    np.testing.assert_array_equal(around[1:7, 2:10], image)
+    np.testing.assert_array_equal(around[0, 0], image[0, 0])
+
+
+def test_looking_from_farther_leaves_the_picture_in_the_middle() -> None:
+    region = farther(Region(0, 0, 100, 50))
+    assert region == Region(-30, -30, 160, 110)
+    assert not region.cuts(np.array([[5.0, 5, 155, 105]]), np.zeros((50, 100, 3), np.uint8)).any()
+
+
+def test_only_borders_inside_the_picture_cut() -> None:
+    image, boxes = np.zeros((100, 100, 3), np.uint8), np.array([[0, 10, 20, 30], [10, 10, 60, 30], [10, 20, 30, 60.0]])
+    assert Region(0, 0, 60, 60).cuts(boxes, image).tolist() == [False, True, True]
+    assert Region(40, 0, 60, 100).cuts(boxes, image).tolist() == [True, False, False]
