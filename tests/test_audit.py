@@ -209,6 +209,10 @@ def test_damaged_rows_are_reported_instead_of_raised(tmp_path: Path) -> None:
     report = audit(open_splits("fer2013", tmp_path))
     assert "1 damaged row left out: fer2013.csv line 33" in texts(report, "note")
     assert "not those of the published original" in texts(report, "warning")
+    assert "changed copy" not in texts(report, "warning")
+    MINIATURES["rafdb: list_patition_label.txt and Image"].build(tmp_path / "rafdb")
+    report = audit(open_splits("rafdb", tmp_path / "rafdb"), near=False)
+    assert "most pictures are 48×48, the published ones 100×100" in texts(report, "warning")
 
 
 def test_clean_protocol_drops_what_leaks_repeats_or_contradicts() -> None:

@@ -496,9 +496,10 @@ def own_csv(root: Path) -> Counts:
                 ("train", "test")[number // 8],
                 number / 12,
                 "ab"[number % 2],
+                ("1", "0", "-1")[number % 3],
             ]
         )
-    write_csv(root / "labels.csv", ["image", "expression", "subject", "split", "valence", "glasses"], rows)
+    write_csv(root / "labels.csv", ["image", "expression", "subject", "split", "valence", "glasses", "AU12"], rows)
     return {"train": {"happiness": 4, "neutral": 4}, "test": {"happiness": 2, "neutral": 2}}
 
 

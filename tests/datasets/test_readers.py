@@ -162,6 +162,7 @@ def test_what_each_data_set_says_beyond_the_label(tmp_path: Path) -> None:
     assert {sample.groups["source"] for sample in pool} == {"affectnet", "rafdb", "ckplus"}
     own = first("csv: csv files")
     assert own[3].groups == {"glasses": "b"} and own[3].subject == "p1" and own[3].valence == 0.25
+    assert own[3].action_units == {"AU12": True} and own[4].action_units == {"AU12": False} and own[5].action_units is None
 
 
 def test_ferplus_modes_differ_in_what_they_keep(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
-from ..datasets import reader
+from ..datasets import Reader, reader
 from ..errors import UnknownName
 from .report import Audit, Duplicates, Finding, Leak, Level, Overlap, Quality
 
@@ -19,7 +19,14 @@ EQUALISED_COST = "on FER2013, models trained on the original lose 8 to 10 points
 
 def findings(report: Audit) -> Audit:
     """Return the report with its findings, worst first."""
-    found = [*_copies(report), *_overlaps(report), *_pictures(report), *_balance(report), *_origin(report)]
+    found = [
+        *_copies(report),
+        *_overlaps(report),
+        *_pictures(report),
+        *_balance(report),
+        *_published_size(report),
+        *_origin(report),
+    ]
     found += [Finding("warning", f"the protocol {report.protocol}: {flaw}") for flaw in report.flaws]
     found += [Finding("note", note) for note in report.notes]
     return dataclasses.replace(report, findings=tuple(sorted(found, key=lambda finding: LEVELS.index(finding.level))))
@@ -103,6 +110,20 @@ def _balance(report: Audit) -> Iterator[Finding]:
             yield Finding("note", f"{split.unlabelled:,} of the {name} pictures have no label")
 
 
+def _published_size(report: Audit) -> Iterator[Finding]:
+    known = _reader(report)
+    usual = next(iter(report.quality.sizes), "")
+    if known and known.size and usual and usual != (published := f"{known.size[0]}×{known.size[1]}"):
+        yield Finding("warning", f"most pictures are {usual}, the published ones {published}: this is a changed copy")
+
+
+def _reader(report: Audit) -> Reader | None:
+    try:
+        return reader(report.dataset)
+    except UnknownName:  # a data set made in memory
+        return None
+
+
 def _origin(report: Audit) -> Iterator[Finding]:
     known = [split.original for split in report.splits.values() if split.original is not None]
     if known and all(known):
@@ -114,9 +135,7 @@ def _origin(report: Audit) -> Iterator[Finding]:
 
 
 def _size(report: Audit) -> Iterator[Finding]:
-    try:
-        published = reader(report.dataset).published
-    except UnknownName:  # a data set made in memory
-        return
+    known = _reader(report)
+    published = known.published if known else {}
     if published and all(part in report.splits and report.splits[part].pictures == published[part] for part in published):
         yield Finding("note", "the splits have as many pictures as the published set")

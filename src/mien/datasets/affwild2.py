@@ -147,4 +147,5 @@ READER = Reader(
     },
     options={"filter": Option("frames to keep: those annotated for every task, or for one", FILTERS)},
     published={part: number for part, (number, _) in PUBLISHED.items()},
+    size=(112, 112),
 )

@@ -7,6 +7,8 @@ compare results by. Several files in one folder are parts if they are called `tr
 from __future__ import annotations
 
 import dataclasses
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +33,9 @@ SYNONYMS = {
 }
 """What we look for, and the column names that mean it, best first; upper and lower case are the same."""
 
+UNIT = re.compile(r"AU\d+", re.IGNORECASE)
+"""Name of a column that holds an action unit."""
+
 GROUP_VALUES = range(2, 21)
 """How many different values make a column a group."""
 
@@ -44,6 +49,7 @@ def _read(place: Place) -> Dataset:
     columns: dict[str, str] = {}
     for path in files:
         columns |= _columns(path)
+    units = {name: name.upper() for path in files for name in header_of(path) if UNIT.fullmatch(name)}
     locate, paths, rows = Locator(place.base), [], []
     for path in files:
         for line, row in read_rows(path):
@@ -58,7 +64,9 @@ def _read(place: Place) -> Dataset:
         sequence=texts(row["sequence"] for row in rows) if "sequence" in columns else None,
         valence=_numbers(rows, "valence") if "valence" in columns else None,
         arousal=_numbers(rows, "arousal") if "arousal" in columns else None,
-        groups=_groups([row["row"] for row in rows], set(columns.values())),
+        action_units=_units([row["row"] for row in rows], units) if units else None,
+        unit_names=tuple(units.values()),
+        groups=_groups([row["row"] for row in rows], {*columns.values(), *units}),
     )
 
 
@@ -98,6 +106,12 @@ def _labels(place: Place, words: list[str]) -> tuple[tuple[str, ...], list[int]]
 def _numbers(rows: list[dict], name: str) -> np.ndarray:
     values = np.array([float(row[name]) if row[name] else np.nan for row in rows], np.float32)
     return np.where(np.abs(values) <= 1, values, np.float32(np.nan))
+
+
+def _units(rows: list[dict[str, str]], names: Iterable[str]) -> np.ndarray:
+    """Columns AU1, AU2 …: 1 present, 0 absent, anything else not annotated."""
+    known = {"0": 0, "1": 1}
+    return np.array([[known.get(row.get(name, ""), -1) for name in names] for row in rows], np.int8)
 
 
 def _groups(rows: list[dict[str, str]], used: set[str]) -> dict[str, np.ndarray]:

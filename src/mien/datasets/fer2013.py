@@ -206,6 +206,7 @@ READER = Reader(
         "author:dda": Protocol("the official splits, as Dual-Domain Attention and RMN use them", official),
     },
     published={"train": 28709, "validation": 3589, "test": 3589},
+    size=(SIDE, SIDE),
     fingerprints=FINGERPRINTS,
 )
 

@@ -229,4 +229,5 @@ READER = Reader(
     },
     options={"mode": Option("rule that turns votes into labels; see mien.datasets.ferplus.targets", get_args(Mode))},
     published={"train": 25060, "validation": 3199, "test": 3153},
+    size=(fer2013.SIDE, fer2013.SIDE),
 )

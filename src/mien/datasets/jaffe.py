@@ -95,4 +95,5 @@ READER = Reader(
         ),
     },
     options={"labels": Option("the expression asked for, or the one rated highest", ("posed", "rated"))},
+    size=(256, 256),
 )

@@ -142,4 +142,5 @@ READER = Reader(
         "order": Option("what class folders 0 … 6 mean", ("unknown", "rafdb", "affectnet")),
     },
     published={"train": 12271, "test": 3068},
+    size=(100, 100),
 )

@@ -45,6 +45,8 @@ class Reader:
     """What can be asked for beyond the protocol."""
     published: Mapping[str, int] = field(default_factory=dict)
     """Part → number of pictures in the published set, for the default options."""
+    size: tuple[int, int] | None = None
+    """Width and height of the published pictures, for the default options, where all have one size."""
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     """Split of the default protocol → `Dataset.digest` in the original, where it is known."""
 
