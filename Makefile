@@ -18,6 +18,7 @@ check: .venv/dev  ## style, types, imports, generated files
 	$(BIN)/lint-imports
 	$(BIN)/python tools/make_schema.py --check
 	$(BIN)/python tools/make_models_page.py --check
+	$(BIN)/python tools/make_datasets_page.py --check
 	$(BIN)/python tools/make_readme.py --check
 
 parity: .venv/dev  ## the authors' networks; fails where ../shared is missing
