@@ -42,7 +42,9 @@ def test_published_boxes_are_not_clamped():
 @pytest.mark.parametrize("size", [0.5, 1.0, 3.0])
 def test_scaled_boxes_grow_with_the_face(size):
     box = region_boxes(face(size=size), 1000, 1000)["eye"]
-    assert np.allclose(np.array(box) / size, [66.5 - 46.5 * 1.3, 37.5 - 7.5 * 1.3, 66.5 + 46.5 * 1.3, 37.5 + 7.5 * 1.3], atol=1 / size)
+    assert np.allclose(
+        np.array(box) / size, [66.5 - 46.5 * 1.3, 37.5 - 7.5 * 1.3, 66.5 + 46.5 * 1.3, 37.5 + 7.5 * 1.3], atol=1 / size
+    )
 
 
 @given(st.tuples(*[st.integers(-300, 300)] * 4), st.integers(1, 200), st.integers(1, 200))
