@@ -53,6 +53,13 @@ def test_plain_values_beside_the_state_are_metadata(tmp_path: Path) -> None:
     assert read_checkpoint(SAMPLES["safetensors"][0](tmp_path / "b")).metadata == {"epoch": "7"}
 
 
+@pytest.mark.parametrize("name", ["optimizer", "optimizer_state_dict", "Optim"])
+def test_an_optimizer_is_never_taken_for_the_network(name: str, tmp_path: Path) -> None:
+    assert_same(read_checkpoint(saved({name: optimizer_state(), "encoder": state()}, tmp_path / "a")).state, state())
+    with pytest.raises(WeightsError, match=f"it holds no state dict, only 'epoch', '{name}'"):
+        read_checkpoint(saved({"epoch": 3, name: optimizer_state()}, tmp_path / "b"))
+
+
 @pytest.mark.parametrize("protocol", [2, 4])
 def test_numbers_of_numpy_are_numbers(protocol: int, tmp_path: Path) -> None:
     beside = {"acc": np.float64(0.8996), "loss": np.float32(0.5), "epoch": np.int64(-300), "best": np.bool_(True)}

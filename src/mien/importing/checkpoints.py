@@ -88,7 +88,9 @@ def _find(content: Any, depth: int = 0) -> _Found:
         name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, (TensorRef, Tensor))
     }
     if not inside and not tensors:
-        inside = [key for key, value in content.items() if isinstance(value, (dict, Record)) and key != "optimizer"]
+        inside = [
+            key for key, value in content.items() if isinstance(value, (dict, Record)) and "optim" not in str(key).lower()
+        ]
     for key in inside if depth < 3 else ():
         try:
             tensors, where, beside = _find(content[key], depth + 1)
@@ -110,7 +112,7 @@ def _module_state(module: Record) -> dict[str, TensorRef]:
     while waiting:
         prefix, record = waiting.pop()
         visited += 1
-        if visited > MAX_MODULES or prefix.count(".") > 100:
+        if visited > MAX_MODULES:
             refuse("its modules contain themselves or are more than any network has")
         own = record.state if isinstance(record, Record) else None
         if not isinstance(own, dict):

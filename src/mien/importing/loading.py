@@ -74,7 +74,7 @@ def load_author_state(
     fitting = {key: tensor for key, tensor in renamed.items() if key in ours and tensor.shape == ours[key].shape}
     dead = tuple(f"{part}." for part in getattr(model, "dead", ()))
     # Entries that are missed without regret come last, so that a message begins with those that matter.
-    expected = (*dead, PRETRAINING) if partial else dead
+    expected = (*dead, PRETRAINING)
     unplaced = sorted((key for key in renamed if key not in ours), key=lambda key: key.startswith(expected))
     report = LoadReport(
         loaded=tuple(fitting),
