@@ -174,6 +174,20 @@ def test_the_authors_matrices_are_reproduced(shared: Path) -> None:
 
 
 @pytest.mark.shared
+def test_the_eyes_of_real_people_lie_on_the_template(shared: Path, tmp_path: Path) -> None:
+    """The matrices of a whole run on some portraits take their hand-set pupils to the template's eyes."""
+    people = open_dataset("csv", shared / "data" / "london", "all")
+    chosen = people.take(np.flatnonzero(people.label == people.labels.index("neutral"))[::12])
+    prepare({"all": chosen}, Align("arcface112"), tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "prepared.jsonl").read_text().splitlines()]
+    assert len(lines) == 9 and all(line["status"] == "ok" and line["faces"] == 1 for line in lines)
+    for line in lines:
+        pupils = np.load(shared / "data" / "london" / "landmarks" / f"{line['stem']}.npy")[:2]
+        placed = apply(np.array(line["matrix"]), pupils)
+        assert np.abs(placed - TEMPLATES["arcface112"].poses[0, :2]).max() < 5
+
+
+@pytest.mark.shared
 def test_the_authors_region_boxes_are_reproduced(shared: Path) -> None:
     from mien.regions import global_roi_boxes
 

@@ -47,10 +47,12 @@ def test_the_cut_takes_the_same_share_of_every_class(seed: int, number: int, fra
 def test_the_cut_never_parts_a_person(seed: int, people: int) -> None:
     random = np.random.default_rng(seed)
     subject = np.array([f"s{n}" for n in random.integers(0, people, 200)])
-    data = columns_only(random.integers(0, 7, 200), subject)
-    chosen = cut(data, np.arange(200), Draw(seed=seed))
+    label = random.integers(0, 7, 200)
+    chosen = cut(columns_only(label, subject), np.arange(200), Draw(seed=seed))
     rest = np.setdiff1d(np.arange(200), chosen)
-    assert len(chosen) and not set(subject[chosen]) & set(subject[rest])
+    assert not set(subject[chosen]) & set(subject[rest])
+    for kind in np.unique(label):  # whole people, so perhaps more than asked for, but never less
+        assert (label[chosen] == kind).sum() >= round(0.1 * (label == kind).sum())
 
 
 def test_a_new_picture_moves_no_other() -> None:

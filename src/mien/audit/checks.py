@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
@@ -116,13 +116,13 @@ class _View:
 
 
 def _summary(data: Dataset) -> SplitSummary:
-    digest = data.digest
     try:
-        known = reader(data.name).fingerprints.get(data.split)
+        # The digest of files is over the files, not over their pixels: it says nothing about the original.
+        known = reader(data.name).fingerprints.get(data.split) if data.images is not None else None
     except UnknownName:  # a data set made in memory
         known = None
-    unlabelled = int((data.label < 0).sum())
-    return SplitSummary(len(data), data.counts, unlabelled, digest, None if known is None else known == digest)
+    original = None if known is None else known == data.digest
+    return SplitSummary(len(data), data.counts, int((data.label < 0).sum()), data.digest, original)
 
 
 def _duplicates(group: np.ndarray, view: _View) -> Duplicates:
@@ -133,20 +133,29 @@ def _duplicates(group: np.ndarray, view: _View) -> Duplicates:
     label = np.concatenate([data.label for data in view.sides])
     labels = np.unique(np.stack([group, label])[:, own & (label >= 0)], axis=1)
     torn = np.bincount(labels[0], minlength=len(size)) > 1
-    leaks = []
-    for one, other in itertools.permutations(range(len(view.names)), 2):
-        if one < view.splits and (number := int(np.isin(group[view.side == one], group[view.side == other]).sum())):
-            leaks.append(Leak(view.names[one], view.names[other], number))
-    across = np.array([len(np.unique(view.side[group == g])) > 1 for g in np.unique(group[members])[: 50 * EXAMPLES]], bool)
-    listed = np.unique(group[members])[: 50 * EXAMPLES][np.argsort(~across, kind="stable")][:EXAMPLES]
     return Duplicates(
         distinct=len(np.unique(group[own])),
         groups=int((size > 1).sum()),
         pictures=int(members.sum()),
         conflicting=int((torn & (size > 1)).sum()),
-        leaks=tuple(leaks),
-        examples=tuple(tuple(view.member(row) for row in np.flatnonzero(group == g).tolist()) for g in listed),
+        leaks=tuple(_leaks(group, view)),
+        examples=tuple(_examples(group, members, view)),
     )
+
+
+def _leaks(group: np.ndarray, view: _View) -> Iterator[Leak]:
+    for one, other in itertools.product(range(view.splits), range(len(view.names))):
+        number = int(np.isin(group[view.side == one], group[view.side == other]).sum()) if one != other else 0
+        if number:
+            yield Leak(view.names[one], view.names[other], number)
+
+
+def _examples(group: np.ndarray, members: np.ndarray, view: _View) -> Iterator[tuple[Member, ...]]:
+    """Some groups of several members, those that stand in two splits first."""
+    kinds = np.unique(np.stack([group, view.side])[:, members], axis=1)[0]
+    listed, sides = np.unique(kinds, return_counts=True)
+    for chosen in listed[np.argsort(sides == 1, kind="stable")][:EXAMPLES]:
+        yield tuple(view.member(row) for row in np.flatnonzero(group == chosen).tolist())
 
 
 def _overlaps(splits: Mapping[str, Dataset]) -> list[Overlap]:
