@@ -123,6 +123,9 @@ def test_blank_pictures_are_not_each_others_copies_to_the_eye() -> None:
     report = audit({"train": dataset(np.concatenate([faces(4), blank]), "train", [0, 1, 0, 1, 0, 1, 0])})
     assert report.near is not None and report.near.groups == 0
     assert report.quality.blank == ("train/train004", "train/train005", "train/train006")
+    faint = np.stack([np.full((48, 48), level, np.uint8) + np.arange(48, dtype=np.uint8) // 8 for level in (0, 90, 200)])
+    report = audit({"train": dataset(faint, "train")})
+    assert report.near is not None and report.near.groups == 0
 
 
 def test_a_picture_is_the_same_as_csv_row_png_or_equal_channels(tmp_path: Path) -> None:
@@ -159,6 +162,8 @@ def test_equalised_and_recompressed_pictures_are_recognised() -> None:
     jpeg = np.stack([through_jpeg(image, 75) for image in plain])
     assert (signatures(dataset(plain, "train")).unevenness > UNEVEN).all()
     assert (signatures(dataset(plain, "train")).zeroed < ZEROED).all()
+    fine = np.stack([through_jpeg(image, 95) for image in plain])
+    assert (signatures(dataset(fine, "train")).zeroed > ZEROED).all()
     report = audit({"train": dataset(equal, "train")}, near=False)
     assert "histogram-equalised copy (60 pictures" in texts(report, "error")
     report = audit({"train": dataset(jpeg, "train")}, near=False)

@@ -128,6 +128,7 @@ def test_the_authors_pooled_split_leaks_and_ours_does_not(tmp_path: Path) -> Non
         assert not set(ours[first].names) & set(ours[second].names)
         assert not set(ours[first].subject) & set(ours[second].subject) - {""}
     assert set(ours["test"].groups["official part"][ours["test"].groups["source"] == "rafdb"]) == {"test"}
+    assert set(ours["test"].groups["source"]) == {"affectnet", "rafdb", "ckplus"}
     assert sum(map(len, ours.values())) == len(set(open_dataset("pooled", tmp_path, "all").names))
 
 
