@@ -35,11 +35,21 @@ def test_nearest_names_the_square_around_each_place_once() -> None:
 
 def test_a_region_shows_its_part_of_the_picture_and_goes_on_beyond_it() -> None:
     image = np.arange(6 * 8 * 3, dtype=np.uint8).reshape(6, 8, 3)
-    np.testing.assert_array_equal(Region(2, 1, 4, 3).of(image), image[1:4, 2:6])
-    around = Region(-2, -1, 12, 8).of(image)
+    np.testing.assert_array_equal(Region(2, 1, 4, 3).of(image, 4), image[1:4, 2:6])
+    assert Region(2, 1, 4, 3).of(image, 100).shape == (75, 100, 3)
+    around = Region(-2, -1, 12, 8).of(image, 12)
     assert around.shape == (8, 12, 3)
     np.testing.assert_array_equal(around[1:7, 2:10], image)
     np.testing.assert_array_equal(around[0, 0], image[0, 0])
+
+
+@given(st.integers(1, 300), st.integers(1, 300))
+def test_every_region_fits_the_square_of_the_network(height: int, width: int) -> None:
+    image = np.zeros((height, width, 3), np.uint8)
+    whole = Region(0, 0, width, height)
+    for region in (whole, farther(whole), *closer(whole)):
+        shape = region.of(image, 192).shape
+        assert 190 <= max(shape) <= 192 and min(shape) >= 1
 
 
 def test_looking_from_farther_leaves_the_picture_in_the_middle() -> None:

@@ -28,7 +28,6 @@ import numpy as np
 from ..runtime import OnnxRuntime
 from ..weights import bundled
 from .detections import Detections
-from .resizing import fit
 from .suppression import average, containment, suppress
 from .tiling import Region, closer, farther, nearest
 
@@ -71,7 +70,7 @@ class BlazeFace:
     def _see(self, regions: list[Region], image: np.ndarray) -> list[Detections]:
         floor = min(SIGN, *self.thresholds)
         batches = (regions[i : i + BATCH] for i in range(0, len(regions), BATCH))
-        return [seen for batch in batches for seen in self.network([region.of(image) for region in batch], floor)]
+        return [seen for batch in batches for seen in self.network(image, batch, floor)]
 
     def _sort(self, seen: Detections, region: Region, image: np.ndarray, threshold: float) -> tuple[Detections, Detections]:
         """Return the faces, and the signs of small faces apart from them, that one look showed."""
@@ -94,22 +93,24 @@ class BlazeFace:
 
 
 class Network:
-    """One look at one or several regions, each squeezed into a square of 192 pixels."""
+    """One look at one or several regions of a picture, each fitted into a square of 192 pixels."""
 
     def __init__(self, threads: int = 1) -> None:
         self.network = OnnxRuntime(bundled("blazeface.onnx"), threads)
         centres = (np.arange(CELLS, dtype=np.float32) + 0.5) / CELLS
         self.cells = np.stack(np.meshgrid(centres, centres), -1).reshape(-1, 2)
 
-    def __call__(self, regions: list[np.ndarray], threshold: float) -> list[Detections]:
-        """Return the faces of each region (uint8 RGB), in its own pixels, that score above `threshold` (0 to 1)."""
-        squares, places = zip(*map(_square, regions), strict=True)
+    def __call__(self, image: np.ndarray, regions: list[Region], threshold: float) -> list[Detections]:
+        """Return the answers above `threshold` (0 to 1) for each region of a uint8 RGB picture, in the region's pixels."""
+        squares, corners = zip(*(_square(region.of(image, SIDE)) for region in regions), strict=True)
         offsets, logits = self.network(np.stack(squares)).values()
-        answers = zip(offsets, logits[..., 0], places, strict=True)
-        return [self._decode(offset, logit, threshold, *place) for offset, logit, place in answers]
+        return [
+            self._decode(offset, logit, corner, SIDE / region.long, threshold)
+            for offset, logit, corner, region in zip(offsets, logits[..., 0], corners, regions, strict=True)
+        ]
 
     def _decode(
-        self, offsets: np.ndarray, logits: np.ndarray, threshold: float, corner: np.ndarray, scale: float
+        self, offsets: np.ndarray, logits: np.ndarray, corner: np.ndarray, scale: float, threshold: float
     ) -> Detections:
         scores = 1 / (1 + np.exp(-logits.clip(-80, 80)))
         found = np.flatnonzero(scores > threshold)
@@ -125,11 +126,10 @@ class Network:
         return Detections.from_points(pixels[:, :2].reshape(-1, 4), scores, pixels[:, 2:])
 
 
-def _square(region: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray, float]]:
-    """Return the network's input for a region, the place of the region's corner in it, and the scale."""
-    small, scale = fit(region, SIDE)
+def _square(small: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the picture in the middle of a black square, as the network's input, and the place of its corner there."""
     height, width = small.shape[:2]
     top, left = (SIDE - height) // 2, (SIDE - width) // 2
     square = np.full((SIDE, SIDE, 3), -1, np.float32)
     square[top : top + height, left : left + width] = small / np.float32(127.5) - 1
-    return square, (np.array([left, top], np.float32), scale)
+    return square, np.array([left, top], np.float32)

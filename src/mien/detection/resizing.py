@@ -25,7 +25,7 @@ def resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
     if image.shape[:2] == (height, width):
         return image
     step = max(int(shrink / SAMPLES), 1)
-    picture = Image.fromarray(np.ascontiguousarray(image[step // 2 :: step, step // 2 :: step]))
+    picture = Image.fromarray(image[step // 2 :: step, step // 2 :: step])
     if picture.width % width == picture.height % height == 0:  # whole blocks of pixels: exact, and the fastest of all
         return np.asarray(picture.reduce((picture.width // width, picture.height // height)))
     if shrink < 1:

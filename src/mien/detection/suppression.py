@@ -14,12 +14,14 @@ Overlap = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 def area(boxes: np.ndarray) -> np.ndarray:
     """Return the area of every box (..., 4); 0 where it is turned inside out."""
-    return (boxes[..., 2] - boxes[..., 0]).clip(0) * (boxes[..., 3] - boxes[..., 1]).clip(0)
+    return np.maximum(boxes[..., 2] - boxes[..., 0], 0) * np.maximum(boxes[..., 3] - boxes[..., 1], 0)
 
 
 def intersection(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """Return the area (N,) that one box (4,) shares with every box (N, 4)."""
-    return area(np.concatenate([np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:])], 1))
+    width = np.minimum(box[2], boxes[:, 2]) - np.maximum(box[0], boxes[:, 0])
+    height = np.minimum(box[3], boxes[:, 3]) - np.maximum(box[1], boxes[:, 1])
+    return np.maximum(width, 0) * np.maximum(height, 0)
 
 
 def iou(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
@@ -59,6 +61,6 @@ def average(boxes: np.ndarray, scores: np.ndarray, values: np.ndarray, limit: fl
     rows, best = [], []
     for group in groups(boxes, scores, limit):
         near = group[scores[group] >= scores[group[0]] / 2]
-        rows.append(np.average(values[near], 0, scores[near]))
+        rows.append(scores[near] @ values[near] / scores[near].sum())
         best.append(scores[group[0]])
     return np.array(rows, values.dtype).reshape(-1, values.shape[1]), np.array(best, scores.dtype)

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .resizing import resize
+
 OVERLAP = 0.25  # of a tile's side: more than the largest face that asks for a closer look
 MARGIN = 0.3  # of the longer side, added all around for a look from farther
 BORDER = 2  # pixels: a box this near to the edge of a region goes on beyond it
@@ -24,13 +26,17 @@ class Region(NamedTuple):
         """The longer side."""
         return max(self.width, self.height)
 
-    def of(self, image: np.ndarray) -> np.ndarray:
-        """Return what the region shows; beyond the picture its border pixels go on."""
+    def of(self, image: np.ndarray, longest: int) -> np.ndarray:
+        """Return what the region shows, its longer side `longest` pixels; beyond the picture the border pixels go on."""
         height, width = image.shape[:2]
         right, bottom = self.left + self.width, self.top + self.height
-        inside = image[max(self.top, 0) : bottom, max(self.left, 0) : right]
+        inside, scale = image[max(self.top, 0) : bottom, max(self.left, 0) : right], longest / self.long
+        small = resize(inside, max(round(inside.shape[1] * scale), 1), max(round(inside.shape[0] * scale), 1))
         beyond = [(max(-self.top, 0), max(bottom - height, 0)), (max(-self.left, 0), max(right - width, 0)), (0, 0)]
-        return np.pad(inside, beyond, "edge") if np.any(beyond) else inside
+        if not np.any(beyond):
+            return small
+        pads = [(round(before * scale), round(after * scale)) for before, after in beyond]
+        return np.pad(small, pads, "edge")[:longest, :longest]  # three roundings may add up to a pixel too many
 
     def cuts(self, boxes: np.ndarray, image: np.ndarray) -> np.ndarray:
         """Return which boxes (N, 4), in the region's pixels, reach a side of it that is not the picture's own."""
