@@ -42,6 +42,18 @@ def median_ms(call: Callable[[], object], seconds: float = 3.0) -> float:
     return float(np.median(times)) * 1000
 
 
+def best_rate(call: Callable[[], object], repeats: int = 5, seconds: float = 3.0) -> float:
+    """Return calls a second in the best of many passes of `repeats` calls: how the other packages' runners count."""
+    call()
+    best, start = np.inf, time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        before = time.perf_counter()
+        for _ in range(repeats):
+            call()
+        best = min(best, time.perf_counter() - before)
+    return float(repeats / best)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fer-python", help="Python of the environment in which the package fer is installed")
@@ -153,7 +165,7 @@ def peers(fer_python: str | None, node_dir: str | None) -> str:
     """Run the other packages' runners and ours on the same photo, one after the other."""
     read = mien.load()
     image = np.asarray(Image.open(PHOTO).convert("RGB"))
-    rates = {"mien (points, 52 actions, 7 expressions)": 1000 / median_ms(lambda: read(image))}
+    rates = {"mien (points, 52 actions, 7 expressions)": best_rate(lambda: read(image))}
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     data = str(SHARED / "data" / "fer2013" / "fer2013.npz")
     commands = {}
@@ -169,12 +181,12 @@ def peers(fer_python: str | None, node_dir: str | None) -> str:
                 [*command, "--limit", "64", "--photo", str(PHOTO), "--out", out], env=env, check=True, capture_output=True
             )
             rates[name] = json.loads(Path(f"{out}.json").read_text())["img_s_photo"]
-    rates["mien again"] = 1000 / median_ms(lambda: read(image))
+    rates["mien again"] = best_rate(lambda: read(image))
     best = max(rate for name, rate in rates.items() if not name.startswith("mien"))
     rows = [[name, f"{rate:.1f}", f"{rate / best:.1f} ×"] for name, rate in rates.items()]
     note = (
         "Decoded picture in, faces out. The others give boxes and seven scores (human also its mesh); "
-        "theirs is the best of repeated passes, ours the median."
+        "the best of repeated passes of five, theirs and ours."
     )
     return table(
         "Beside other packages: one 512 × 512 photo, one thread",
