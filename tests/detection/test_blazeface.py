@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mien.detection import open_detector
+from mien.detection import Detections, open_detector
 from mien.detection.blazeface import SIDE, BlazeFace, Network
+from mien.detection.tiling import Region
 
 
 class Counting(Network):
@@ -69,6 +70,16 @@ def test_a_face_that_fills_its_picture_is_found_from_farther(photo: np.ndarray) 
     crop = np.asarray(Image.fromarray(photo[66:172, 172:278]).resize((48, 48), Image.Resampling.BOX))
     faces, looks = search(crop)
     assert (faces, looks) == (1, 2)
+
+
+def test_half_a_face_at_the_border_of_a_square_is_left_to_other_looks() -> None:
+    image = np.zeros((400, 700, 3), np.uint8)
+    eyes = [[[10, 100], [30, 100]], [[110, 100], [130, 100]]]
+    seen = Detections.from_points([[0, 80, 40, 140], [100, 80, 140, 140]], [0.95, 0.9], eyes)
+    right, left = Region(300, 0, 400, 400), Region(0, 0, 400, 400)
+    detector = BlazeFace()
+    assert detector._sort(seen, right, image, 0.65)[0].scores.tolist() == pytest.approx([0.9])
+    assert len(detector._sort(seen, left, image, 0.65)[0]) == 2
 
 
 def test_the_same_from_a_view_of_a_larger_array(photo: np.ndarray) -> None:

@@ -77,6 +77,13 @@ def test_boxes_and_points_agree_with_the_reference_implementations(photo: np.nda
         np.testing.assert_allclose(faces.points[0, :3], points, atol=tolerance, err_msg=name)
 
 
+@pytest.mark.parametrize("name", ["blazeface", "retinaface"])
+def test_a_face_crop_of_few_pixels(name: str, photo: np.ndarray) -> None:
+    crop = Image.fromarray(photo[57:177, 178:273]).resize((40, 48), Image.Resampling.BOX)
+    faces = open_detector(name)(np.asarray(crop.reduce(1 if name == "blazeface" else 2)))
+    assert len(faces) == 1
+
+
 @pytest.mark.parametrize("name", [*SEARCHING, "whole"])
 def test_pictures_without_a_face(name: str) -> None:
     detect = opened(name)
