@@ -49,7 +49,6 @@ def train(config: TrainConfig, out: str | Path, report: Callable[[dict[str, Any]
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(config.threads)
-    torch.set_flush_denormal(True)
     torch.manual_seed(config.seed)
     generator = torch.Generator().manual_seed(config.seed)
     faces, validation = open_faces(config.data, "train"), open_faces(config.data, "validation")
