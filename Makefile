@@ -17,6 +17,7 @@ check: .venv/dev  ## style, types, imports, generated files
 	$(BIN)/pyrefly check
 	$(BIN)/lint-imports
 	$(BIN)/python tools/make_schema.py --check
+	$(BIN)/python tools/make_architectures.py --check
 	$(BIN)/python tools/make_models_page.py --check
 	$(BIN)/python tools/make_datasets_page.py --check
 	$(BIN)/python tools/make_readme.py --check

@@ -10,6 +10,7 @@ from .errors import WeightsError
 ASSETS = Path(__file__).parent / "assets"
 WEIGHTS = ASSETS / "weights"
 CARDS = ASSETS / "cards"
+ARCHITECTURES = ASSETS / "architectures.json"
 
 
 def bundled(name: str) -> Path:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 
 import pytest
 from command import on_terminal
@@ -66,6 +68,17 @@ def test_an_architecture_is_described(capsys: pytest.CaptureFixture[str]) -> Non
     (told,) = lines(capsys, "resnet34")
     assert told["what"] == "architecture" and told["parameters"] == 21_288_263 and told["macs"] > 3e9
     assert told["inputs"] == [{"name": "image", "channels": 3, "size": 224, "sizes": told["inputs"][0]["sizes"]}]
+
+
+def test_the_list_tells_what_each_architecture_costs_without_torch(capsys: pytest.CaptureFixture[str]) -> None:
+    told = {each["name"]: each for each in lines(capsys) if each["what"] == "architecture" and each["name"] != "mien-base"}
+    for each in told.values():
+        assert each["parameters"] > 1e6 and each["macs"] > 1e8
+        assert each["inputs"] and each["outputs"] and each["licence"] and each["source"] and each["published"]
+    run = on_terminal("models", env={"NO_COLOR": "1"})
+    assert "103.28 M" in run.stdout and "8.96" in run.stdout
+    code = "import sys; from mien.cli import main; main(['models', '--json']); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
 def test_an_unknown_name_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
+from json import loads as load
 from typing import Any
 
 from rich.console import Console
@@ -14,71 +13,54 @@ from rich.text import Text
 from .. import cards
 from ..cards import Card
 from ..errors import UnknownName
-from ..models import MODELS, ModelInfo, count, info
-from ..weights import WEIGHTS
+from ..models import MODELS
+from ..weights import ARCHITECTURES, WEIGHTS
 from .terminal import for_programs, table_console, write_json
 
 
-def models(*names: str, json: bool = False, architectures: bool = False) -> None:
+def models(*names: str, json: bool = False) -> None:
     """List the bundled weights and the architectures that can be trained.
 
     Examples:
         mien models
         mien models mien-base
         mien models dan
-        mien models --architectures
         mien models --json | jq .licence
 
     Args:
         names: Weights or architectures to tell everything about.
         json: Write JSON Lines, also on a terminal.
-        architectures: Describe the architectures: parameters, multiply-accumulates, published figures (needs mien[train]).
     """
     bundled = cards.bundled()
     unknown = [name for name in names if name not in bundled and name not in MODELS]
     if unknown:
         known = ", ".join(sorted({*bundled, *MODELS}))
         raise UnknownName(f"there are neither weights nor an architecture called {unknown[0]!r}. Known: {known}")
-    wanted = names or dict.fromkeys([*(() if architectures else bundled), *MODELS])
-    tables = [table for name in wanted for table in _tables(name, bundled, architectures, overview=not names)]
+    weights = [_weights(bundled[name]) for name in names or bundled if name in bundled]
+    described = _architectures()
+    architectures = [described[name] for name in names or MODELS if name in MODELS and not (names and name in bundled)]
     console = table_console()
     if for_programs(json):
-        for table in tables:
+        for table in (*weights, *architectures):
             write_json(table)
     elif names:
-        for table in tables:
+        for table in (*weights, *architectures):
             _print_all(table, console)
-    elif architectures:
-        _print_architectures(tables, console)
     else:
         _print_weights(bundled, console)
-        console.print(f"\nArchitectures: {', '.join(MODELS)}.", style="dim")
-        console.print("About one: mien models NAME. About all: mien models --architectures.", style="dim")
+        console.print()
+        _print_architectures(architectures, console)
+        console.print("\nEverything about one: mien models NAME.", style="dim")
 
 
-def _tables(name: str, bundled: Mapping[str, Card], architectures: bool, *, overview: bool) -> Iterator[dict[str, Any]]:
-    """Yield all there is about the weights of a name, else, or also, about its architecture.
-
-    What an architecture costs takes the import of torch, so an overview names architectures only.
-    """
-    if name in bundled and not architectures:
-        yield {"what": "weights", **bundled[name].to_dict(), "bytes": _bytes(bundled[name])}
-    if name in MODELS and (overview or architectures or name not in bundled):
-        deep = _has_torch() and (architectures or not overview)
-        yield {"what": "architecture", "name": name, **(_architecture(name) if deep else {})}
+def _weights(card: Card) -> dict[str, Any]:
+    return {"what": "weights", **card.to_dict(), "bytes": _bytes(card)}
 
 
-def _architecture(name: str) -> dict[str, Any]:
-    try:
-        about, cost = info(name), count(name)
-    except UnknownName:  # an architecture whose file describes nothing is only named
-        return {}
-    inputs = [{"name": each.name, "channels": each.channels, "size": each.size, "sizes": each.sizes} for each in about.inputs]
-    told = {
-        f.name: getattr(about, f.name) for f in dataclasses.fields(ModelInfo) if f.name not in ("name", "inputs", "diagram")
-    }
-    told["outputs"], told["published"] = dict(about.outputs), [dataclasses.asdict(figure) for figure in about.published]
-    return {**told, "inputs": inputs, "parameters": cost.parameters, "dead_parameters": cost.dead, "macs": cost.macs}
+def _architectures() -> dict[str, dict[str, Any]]:
+    """Return what each architecture's file says and what it costs, from the file of tools/make_architectures.py: no torch."""
+    described = load(ARCHITECTURES.read_text(encoding="utf-8"))
+    return {name: {"what": "architecture", "name": name, **described.get(name, {})} for name in MODELS}
 
 
 def _print_weights(bundled: Mapping[str, Card], console: Console) -> None:
@@ -94,11 +76,11 @@ def _print_weights(bundled: Mapping[str, Card], console: Console) -> None:
 
 def _print_architectures(tables: Sequence[Mapping[str, Any]], console: Console) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("name", "parameters", "GMAC", "input", "published %", "what it is"):
-        table.add_column(name, justify="right" if name in ("parameters", "GMAC") else "left", no_wrap=name == "name")
+    for name in ("architecture", "parameters", "GMAC", "input", "outputs", "published %, by whom", "licence"):
+        table.add_column(name, justify="right" if name in ("parameters", "GMAC") else "left", no_wrap=name == "architecture")
     for each in tables:
         if "summary" not in each:
-            table.add_row(each["name"])
+            table.add_row(each["name"], *[""] * 5, "see its weights")
             continue
         inputs = ", ".join(f"{one['name']} {one['channels']}×{one['size']}²" for one in each["inputs"])
         first: dict[str, float] = {}
@@ -106,11 +88,10 @@ def _print_architectures(tables: Sequence[Mapping[str, Any]], console: Console) 
             if figure["metric"] == "accuracy %":
                 first.setdefault(figure["dataset"], figure["value"])
         published = ", ".join(f"{dataset} {value:g}" for dataset, value in first.items())
+        source = f"{published}: {each['source']}" if published else each["source"]
         cost = (f"{each['parameters'] / 1e6:.2f} M", f"{each['macs'] / 1e9:.2f}")
-        table.add_row(each["name"], *cost, inputs, published, each["summary"])
+        table.add_row(each["name"], *cost, inputs, ", ".join(each["outputs"]), source, each["licence"])
     console.print(table)
-    if not _has_torch():
-        console.print("\nWith pip install 'mien[train]' this tells parameters, inputs and published figures.", style="dim")
 
 
 def _print_all(table: Mapping[str, Any], console: Console) -> None:
@@ -167,7 +148,3 @@ def _size(number: int) -> str:
 def _bytes(card: Card) -> int | None:
     path = WEIGHTS / card.file
     return path.stat().st_size if path.is_file() else None
-
-
-def _has_torch() -> bool:
-    return importlib.util.find_spec("torch") is not None
