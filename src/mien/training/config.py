@@ -1,100 +1,291 @@
-"""`TrainConfig`: the complete, frozen description of one training run. A knob is a field here or it does not exist."""
+"""`TrainConfig`: the complete, frozen description of one training run. A knob is a field here or it does not exist.
+
+The same declaration gives the TOML form (a recipe), the flags of `mien train` (`--optim.lr=5e-4`) and the reference page.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
 import tomllib
+import types
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ..errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Which network, and what it starts from."""
+
+    name: str = "mien-base"
+    """Name in `mien.models.MODELS`, `timm:NAME`, or `module:function`."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Options of the network. `num_classes` is set from the data where the network has it and it is not given."""
+    init: str = ""
+    """File that the weights start from: `.safetensors`, `.npz` or an authors' checkpoint; nothing: random weights."""
+    scores: str = "logits"
+    """Field of the network's answer that holds the class scores."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """What is learned from."""
 
+    dataset: str = "fer2013"
+    """Name in `mien.datasets.DATASETS`, or `module:attribute`."""
     root: str = "../shared/data/fer2013"
-    """Folder that holds fer2013.npz."""
+    """Folder that holds the data."""
+    protocol: str = ""
+    """How the pictures are dealt to the splits; nothing: the data set's first protocol."""
+    options: dict[str, str] = field(default_factory=dict)
+    """Options of the data set's reader."""
+    fraction: float = 0.1
+    """Share of the training pictures that `held-out` protocols give to validation."""
+    fold: int = 0
+    """Fold of protocols that have folds."""
+    folds: int = 10
+    """Number of folds."""
+    draw: int = 0
+    """Seed of protocols that draw lots. It is not the seed of the run: runs of several seeds share their splits."""
+    labels: str = ""
+    """Label set whose order the network's classes have; nothing: the data set's own order."""
     leak_free: bool = True
-    """Drop training pictures whose pixels also occur in the validation or test split."""
+    """Leave out training pictures that also occur, byte for byte, in the validation or test split."""
     limit: int = 0
-    """Use only the first pictures of each split; 0 means all. For trying things out."""
+    """Use only so many training pictures, the same share of every class; 0 means all."""
+    validation_limit: int = 0
+    """Likewise for validation."""
+    strict: bool = False
+    """Stop at a picture that cannot be read, instead of leaving it out and listing it in `skipped.txt`."""
+    cache: str = ""
+    """Folder for decoded and resized pictures; nothing: in memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class AugmentConfig:
-    """How a training picture is varied; every range is symmetric and drawn uniformly for each picture."""
+class InputConfig:
+    """What the network is fed; the weights' card says the same."""
 
-    rotate: float = 15.0
-    """Largest rotation in degrees."""
-    scale: float = 0.15
-    """Largest relative change of size."""
-    shift: float = 0.08
-    """Largest shift as a fraction of the side."""
-    light: float = 0.3
-    """Largest relative change of contrast, and of brightness in units of the full range."""
-    blur: float = 0.1
-    """Probability that a picture is halved and enlarged again."""
-    erase: float = 0.25
-    """Probability that a rectangle is replaced by noise."""
+    size: int = 48
+    """Side of the picture in pixels."""
+    colour: Literal["grey", "rgb"] = "rgb"
+    """Channels."""
+    normalise: Literal["imagenet", "unit", "half"] = "imagenet"
+    """Value range: ImageNet's mean and deviation, 0 … 1 (`unit`), or −1 … 1 (`half`)."""
+    resize: Literal["pil-bilinear", "cv2-bilinear"] = "pil-bilinear"
+    """How pictures are brought to `size`."""
+    native: bool = False
+    """Augment pictures at the size they have and resize afterwards; all must then be of one size."""
+    regions: dict[str, int] = field(default_factory=dict)
+    """Further pictures of the same face, name → side: `{eye = 90, nose = 90, mouth = 90}`."""
+    crop: str = ""
+    """Template in `mien.alignment.TEMPLATES` by which faces are cut out of photographs; nothing: whole pictures only."""
+    sizes: dict[str, int] = field(default_factory=dict)
+    """Side of the training pictures from each epoch on: `{0 = 40, 14 = 48}` trains small first. Nothing: always `size`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Term:
+    """One summand of the loss."""
+
+    kind: str = "cross-entropy"
+    """Name in `mien.training.objective.TERMS`."""
+    output: str = "logits"
+    """Field of the network's answer; `heads.0` is the first of several."""
+    weight: float = 1.0
+    """Factor."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Options of the loss: `{smoothing = 0.1}`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixConfig:
+    """Pictures mixed in pairs, with their losses mixed alike."""
+
+    mixup: float = 0.0
+    """Alpha of mixup's Beta distribution (Zhang et al. 2018); 0 is off."""
+    cutmix: float = 0.0
+    """Alpha of CutMix's (Yun et al. 2019); 0 is off. With both, each batch draws one of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplerConfig:
+    """Which training pictures an epoch shows, in which order."""
+
+    kind: Literal["shuffle", "once", "balanced"] = "shuffle"
+    """`shuffle`: all, in a new order each epoch; `once`: all, in one order for the whole run; `balanced`: drawn with
+    replacement, every class alike (soft labels: the mean over a picture's classes)."""
+    samples: int = 0
+    """Pictures an epoch of `balanced`; 0: as many as there are."""
+    drop_last: bool = True
+    """Leave out a last batch that is not full."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Parameters with a rate of their own."""
+
+    match: str
+    """Shell pattern of parameter names: `features.*`."""
+    lr: float = 1.0
+    """Factor of the learning rate."""
+    weight_decay: float | None = None
+    """Weight decay instead of the common one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """Stochastic gradient descent with Nesterov momentum and a one-cycle learning rate."""
+    """The optimizer."""
 
+    name: Literal["sgd", "adam", "adamw", "radam"] = "sgd"
+    """Algorithm."""
     lr: float = 0.1
     """Highest learning rate."""
-    warmup: float = 0.1
-    """Fraction of all steps in which the rate rises to its highest value; a cosine takes it to zero after that."""
     momentum: float = 0.9
-    """Nesterov momentum."""
+    """Momentum of SGD."""
+    nesterov: bool = True
+    """Nesterov's form of it."""
+    betas: tuple[float, ...] = (0.9, 0.999)
+    """Decay rates of the other algorithms."""
     weight_decay: float = 5e-4
-    """Decay of matrices and kernels; biases and normalisation are left alone."""
-    clip: float = 5.0
-    """Largest norm of the gradient."""
-    ema: float = 0.998
-    """Decay of the moving average of the weights, which is what is evaluated and kept."""
+    """Weight decay."""
+    decay_all: bool = False
+    """Decay biases and normalisation too, as published recipes do; otherwise only matrices and kernels decay."""
+    clip: float = 0.0
+    """Largest norm of the gradient; 0: not clipped."""
+    ema: float = 0.0
+    """Decay of the moving average of the weights, which is then what is validated and kept; 0: none."""
+    sam: float = 0.0
+    """Radius rho of sharpness-aware minimisation (Foret et al. 2021); 0 is off. Every step then costs two passes."""
+    sam_batch_norm: Literal["once", "twice"] = "once"
+    """Whether the second pass of SAM moves the statistics of BatchNorm again, as published code does."""
+    groups: tuple[Group, ...] = ()
+    """Parameters with rates of their own; the first that matches counts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    """How the learning rate changes."""
+
+    kind: Literal["constant", "step", "multi-step", "exponential", "plateau", "cosine", "one-cycle"] = "one-cycle"
+    """`step`, `multi-step`, `exponential` and `plateau` change after epochs, the others with every step."""
+    warmup: float = 0.0
+    """Linear rise from zero: a fraction of all steps below 1, a number of epochs from 1 on."""
+    gamma: float = 0.1
+    """Factor of `step`, `multi-step`, `exponential` and `plateau`."""
+    every: int = 10
+    """Epochs between the steps of `step`."""
+    milestones: tuple[int, ...] = ()
+    """Epochs after which `multi-step` multiplies."""
+    patience: int = 5
+    """`plateau`: epochs without a better validation metric before it multiplies (torch's counting)."""
+    threshold: float = 1e-4
+    """`plateau`: relative improvement that counts."""
+    floor: float = 0.0
+    """Lowest rate, as a fraction of the highest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """From some epoch on, which parameters learn."""
+
+    epoch: int = 0
+    """First epoch of the stage, counted from 0."""
+    train: tuple[str, ...] = ("*",)
+    """Shell patterns of the parameters that learn; all others are frozen."""
+    batch_norm: Literal["live", "frozen"] = "live"
+    """Whether BatchNorm inside frozen parts still takes the batch's statistics, or those it has."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationConfig:
+    """How the best epoch is chosen. The test split is never opened by training."""
+
+    metric: str = "accuracy"
+    """What is best: `accuracy`, `uar`, `macro_f1`, `nll`, `p` (multi-task); of another head `HEAD.accuracy`; `A + B` adds.
+    `last`: the last epoch is kept, whatever it gives."""
+    views: int = 1
+    """Pictures shown for each face: 1 as it is, 2 with its mirror image."""
+    patience: int = 0
+    """Stop after so many epochs without a better metric; 0: never."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """One run: a recipe file holds exactly these fields."""
 
-    model: str = "mien-base"
-    """Name in `mien.models.MODELS`."""
+    about: str = ""
+    """What the recipe is: published constants, what is corrected, what is reduced."""
+    flaws: tuple[str, ...] = ()
+    """What makes its figures incomparable, such as selection on the test set; printed with every figure."""
     epochs: int = 40
     """Passes over the training split."""
     batch: int = 128
-    """Pictures a step."""
-    sizes: dict[str, int] = field(default_factory=lambda: {"0": 48})
-    """Side of the pictures from each epoch on: `{"0" = 40, "14" = 48}` trains small first."""
-    smoothing: float = 0.1
-    """Label smoothing of the FER2013 head."""
-    ferplus_weight: float = 1.0
-    """Weight of the FERPlus head's loss beside the FER2013 head's."""
+    """Pictures a step, over all processes."""
+    accumulate: int = 1
+    """Parts that a batch is computed in, one after the other; BatchNorm sees each part alone."""
     seed: int = 1
     """Seed of weights, order and augmentation."""
-    threads: int = 2
-    """Threads of the run."""
-    bf16: bool = True
-    """Compute in bfloat16 where autocast allows it."""
+    precision: Literal["fp32", "bf16", "fp16"] = "bf16"
+    """Number format of the network's computation; losses and weights are float32."""
+    channels_last: bool = True
+    """Memory layout that suits convolutions."""
+    sync_batch_norm: bool = False
+    """With several processes, take BatchNorm's statistics over all of them."""
+    threads: int = 0
+    """Threads of each process; 0: torch's own choice."""
+    workers: int = 1
+    """Threads that prepare the coming batches."""
+    checkpoint_steps: int = 0
+    """Write the state every so many steps; 0: after each epoch."""
+    tracker: str = ""
+    """A tracker of accelerate (`tensorboard`, `wandb` …) that gets every epoch's figures too."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """The network."""
     data: DataConfig = field(default_factory=DataConfig)
     """What is learned from."""
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-    """How pictures are varied."""
+    input: InputConfig = field(default_factory=InputConfig)
+    """What the network is fed."""
+    augment: tuple[dict[str, Any], ...] = ()
+    """How training pictures are varied: steps of `mien.training.augmentation.STEPS`, in order."""
+    augment_together: bool = True
+    """Whether regions of a face are varied as the face is, or each by draws of its own."""
+    mix: MixConfig = field(default_factory=MixConfig)
+    """Mixed pictures."""
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    """Which pictures, in which order."""
+    loss: tuple[Term, ...] = (Term(),)
+    """Summands of the loss."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     """The optimizer."""
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    """The learning rate."""
+    stages: tuple[Stage, ...] = ()
+    """Freezing; nothing: all parameters learn."""
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
+    """Selection."""
 
     @staticmethod
-    def load(path: str | Path) -> TrainConfig:
+    def load(path: str | Path, overrides: Sequence[str] | Mapping[str, Any] = ()) -> TrainConfig:
         """Read a recipe.
+
+        Args:
+            path: the TOML file.
+            overrides: fields to change: `["optim.lr=5e-4"]` (with or without leading dashes), or `{"optim.lr": 5e-4}`.
 
         Raises:
             ConfigError: the file is missing, no TOML, or has a key or a type that no field has.
+
+        Example:
+            >>> import pathlib, tempfile
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     recipe = pathlib.Path(folder, "mine.toml")
+            ...     _ = recipe.write_text("epochs = 3")
+            ...     TrainConfig.load(recipe, ["--optim.lr=5e-4"]).optim.lr
+            0.0005
         """
         path = Path(path)
         try:
@@ -103,27 +294,98 @@ class TrainConfig:
             raise ConfigError(f"recipe {path} cannot be read: {error.strerror}") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"recipe {path} is not valid TOML: {error}") from error
-        return _build(TrainConfig, table, str(path))
+        given = overrides if isinstance(overrides, Mapping) else dict(map(_assignment, overrides))
+        for key, value in given.items():
+            _assign(table, key, value)
+        return TrainConfig.of(table, str(path))
+
+    @staticmethod
+    def of(table: Mapping[str, Any], where: str = "config") -> TrainConfig:
+        """Build a config from plain tables, as `to_dict` gives them; errors as of `load`."""
+        return _value(TrainConfig, dict(table), where)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return every field as plain tables and lists, `None` left out: what `tomli_w` writes and `of` reads."""
+        return _plain(self)
 
     def size_at(self, epoch: int) -> int:
         """Return the side of the training pictures in an epoch."""
-        return max((int(start), side) for start, side in self.sizes.items() if int(start) <= epoch)[1]
+        return max(
+            ((int(start), side) for start, side in self.input.sizes.items() if int(start) <= epoch),
+            default=(0, self.input.size),
+        )[1]
 
 
-def _build(kind: type, table: dict[str, Any], where: str) -> Any:
-    types = get_type_hints(kind)
-    for key, value in table.items():
-        if key not in types:
-            near = difflib.get_close_matches(key, types, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(types)}"
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items() if item is not None}
+    return [_plain(item) for item in value] if isinstance(value, (tuple, list)) else value
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    """Read `a.b=value`: the value is TOML where it can be read as TOML, else text."""
+    key, equals, value = text.removeprefix("--").partition("=")
+    if not equals:
+        raise ConfigError(f"{text!r} sets nothing; write FIELD=VALUE, for example optim.lr=5e-4")
+    try:
+        return key, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key, value
+
+
+def _assign(table: dict[str, Any], key: str, value: Any) -> None:
+    *path, last = key.replace("-", "_").split(".")
+    for name in path:
+        inner = table.setdefault(name, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{key} cannot be set: {name} is not a table")
+        table = inner
+    table[last] = value
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    """Return `value` as the type of a field, or say where it is wrong."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is types.UnionType:
+        return None if value is None else _value(args[0], value, where)
+    if dataclasses.is_dataclass(hint):
+        return _table(hint, value, where)  # pyrefly: ignore
+    if origin is tuple and isinstance(value, (list, tuple)):
+        return tuple(_value(args[0], item, f"{where} [{index}]") for index, item in enumerate(value))
+    if origin is dict and isinstance(value, dict):
+        return {str(key): _value(args[1], item, f"{where}.{key}") for key, item in value.items()}
+    if origin is Literal:
+        if value in args:
+            return value
+        near = difflib.get_close_matches(str(value), args, n=1)
+        hint_text = f"; did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(f"{where} must be one of {', '.join(args)}, not {value!r}{hint_text}")
+    if hint is Any:
+        return value
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is hint:
+        return value
+    names = {tuple: "list", dict: "table"}
+    raise ConfigError(f"{where} must be a {names.get(origin) or hint.__name__}, not {value!r}")
+
+
+def _table(kind: type, table: Any, where: str) -> Any:
+    if not isinstance(table, dict):
+        raise ConfigError(f"{where} must be a table, not {table!r}")
+    hints = get_type_hints(kind)
+    for key in table:
+        if key not in hints:
+            near = difflib.get_close_matches(key, hints, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(hints)}"
             raise ConfigError(f"{where}: unknown key {key!r}{hint}")
-        wanted = types[key]
-        if dataclasses.is_dataclass(wanted):
-            if not isinstance(value, dict):
-                raise ConfigError(f"{where}: {key} must be a table, not {value!r}")
-            table = {**table, key: _build(wanted, value, f"{where} [{key}]")}
-        elif wanted is float and isinstance(value, int) and not isinstance(value, bool):
-            table = {**table, key: float(value)}
-        elif wanted in (int, float, str, bool) and type(value) is not wanted:
-            raise ConfigError(f"{where}: {key} must be a {wanted.__name__}, not {value!r}")
-    return kind(**table)
+    missing = [
+        f.name
+        for f in dataclasses.fields(kind)
+        if f.default is f.default_factory is dataclasses.MISSING and f.name not in table
+    ]
+    if missing:
+        raise ConfigError(f"{where} lacks {', '.join(missing)}")
+    return kind(**{key: _value(hints[key], value, f"{where}: {key}") for key, value in table.items()})
