@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
+from torch.autograd import Function
 from torch.nn import functional
+
+
+class _Sum(Function):
+    """The sum over all processes; its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        value = value.clone()
+        torch.distributed.all_reduce(value)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, *gradient: Tensor) -> Tensor:
+        value = gradient[0].contiguous().clone()
+        torch.distributed.all_reduce(value)
+        return value
 
 
 class _Shared:
@@ -20,7 +38,7 @@ class _Shared:
         axes = [axis for axis in range(x.ndim) if axis != 1]
         wide = x.float()
         count = torch.full((1,), x.numel() / x.shape[1], device=x.device)
-        total = all_reduce(torch.cat([wide.sum(axes), wide.square().sum(axes), count]))
+        total = _Sum.apply(torch.cat([wide.sum(axes), wide.square().sum(axes), count]))  # pyrefly: ignore
         channels, number = x.shape[1], total[-1]
         mean = total[:channels] / number
         variance = total[channels:-1] / number - mean.square()

@@ -136,6 +136,8 @@ class _Run:
         self.options = _options(config, self.train)
         model = models.build(config.model.name, **self.options)
         if config.model.init:
+            from .starts import load_start
+
             load_start(model, config.model.name, config.model.init)
         answer = _answer(model, config)
         objective = Objective(config.loss, answer, len(self.train.labels), self.train.counts, config.loss_weighting)
@@ -376,7 +378,8 @@ def _accelerator(config: TrainConfig, out: Path) -> Accelerator:
         mixed_precision="fp16" if config.precision == "fp16" else "no",
         log_with=config.tracker or None,
         project_dir=str(out) if config.tracker else None,
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=bool(config.stages))],
+        # Heads without a loss and frozen stages have no gradients.
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
     if config.tracker:
         accelerator.init_trackers("mien", {"epochs": config.epochs, "batch": config.batch, "seed": config.seed})

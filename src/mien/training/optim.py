@@ -47,7 +47,8 @@ def optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
     listed = [{"params": parameters, "weight_decay": decay, "factor": factor} for (factor, decay), parameters in groups.items()]
     if config.name == "sgd":
         nesterov = config.nesterov and config.momentum > 0
-        return torch.optim.SGD(listed, lr=config.lr, momentum=config.momentum, nesterov=nesterov, fused=True)
+        # Not torch's fused form: it fails where a later stage lets further parameters learn.
+        return torch.optim.SGD(listed, lr=config.lr, momentum=config.momentum, nesterov=nesterov, foreach=True)
     if len(config.betas) != 2:
         raise ConfigError(f"optim.betas must be two decay rates, not {config.betas}")
     betas = (config.betas[0], config.betas[1])
