@@ -49,8 +49,8 @@ def main() -> None:
     today = datetime.date.today().isoformat()
     lines = [
         f"# Loader against steps, {today}, {commit}\n\n{machine()}\n",
-        "Pictures a second of processor time, one thread; a step is forward, loss, backward and update in the precision that is quickest here, "
-        f"{fastest_precision()}, channels last.\n",
+        "Pictures a second of processor time, one thread. A step is forward, loss, backward and update, channels last, in "
+        f"{fastest_precision()}, which is the quickest precision here.\n",
         "| recipe | pixels | batch | loader | step | loader / step |\n|---|---|---|---|---|---|",
     ]
     for name, side, colour in RECIPES:
