@@ -125,6 +125,14 @@ def test_bilinear_affine_is_imgaugs(angle: float, scale: float) -> None:
     assert np.abs(found[0].permute(1, 2, 0).numpy() * 255 - warp_affine(picture, angle, scale)).max() < 0.5
 
 
+def test_a_mirrored_border_continues_the_picture_as_numpys_reflect_does() -> None:
+    picture = photos(1, 32)[0]
+    shift = torch.tensor([[5 / 32, -7 / 32]])
+    found = steps.warp(tensor(picture[None]), torch.zeros(1), torch.ones(1), shift, border="mirror")
+    wanted = np.pad(picture, ((0, 7), (5, 0), (0, 0)), mode="reflect")[7:, :32]
+    assert (found[0].mul(255).round().permute(1, 2, 0).numpy() == wanted).all()
+
+
 def test_crop_is_a_window_of_the_padded_picture() -> None:
     pixels = photos(200, 28)
     dice = whole(7, 200)

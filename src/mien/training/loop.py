@@ -269,7 +269,9 @@ class _Run:
             value = validation.quality(row, config.validation.metric)
             better = value > self.best
             self.best = max(self.best, value)
-            self.schedule.epoch_ended(1 - self.best if config.validation.metric != "nll" else -value)
+            watched = config.schedule.metric or config.validation.metric
+            figure = validation.quality(row, watched)
+            self.schedule.epoch_ended(-figure if watched in validation.SMALLER_IS_BETTER else 1 - figure)
         row["best"] = better
         bad = next((name for name, p in self.learner.named_parameters() if not p.isfinite().all()), None)
         if bad:
