@@ -9,8 +9,8 @@
 | MobileNetV1 of VGGFace2 (`faceres.npz`) | `timm:mobilenetv1_100` | `options = {pad_type = "same"}` |
 
 The three `.npz` files were learned on pictures of a value range of their own. The first layer is changed so that it does the
-same on the values that the recipe feeds. One thing cannot be carried over: the zeros around a picture stand for another shade in
-another value range. Best are `normalise = "half"` for Lite0 (logits change by 0.001 in 7; with `"imagenet"` by 0.25, with
+same on the values that the recipe feeds. One thing cannot be carried over: the zeros around a picture stand for another shade
+in another value range. Best are `normalise = "half"` for Lite0 (logits change by 0.001 in 7; with `"imagenet"` by 0.25, with
 `"unit"` by 0.7) and `"imagenet"` for the other two (no change, and features by 0.0005 in 2.6).
 
 `faceres.npz` comes with its BatchNorm folded away: no mean or variance of any layer is known. A network in training would then
@@ -76,9 +76,9 @@ def load_start(
     """Set the weights of a network from a file that was learned on something else.
 
     These readings are tried, and the one that places most entries is taken: the network's own names, the names of a timm or
-    torchvision network inside it, its authors' names, and the order of the entries if every kind and shape agrees (an order that
-    `.safetensors` files do not keep). Layers of other classes keep their random weights. A network of one input channel gets the
-    sum of the first layer over red, green and blue.
+    torchvision network inside it, its authors' names, and the order of the entries if every kind and shape agrees (an order
+    that `.safetensors` files do not keep). Layers of other classes keep their random weights. A network of one input channel gets
+    the sum of the first layer over red, green and blue.
 
     Args:
         model: the network, from `mien.models.build`.
@@ -152,7 +152,7 @@ def settle(model: nn.Module, pictures: Tensor) -> None:
         assert norm.running_mean is not None and norm.running_var is not None
         mean, variance = seen[norm].mean((0, 2, 3)), seen[norm].var((0, 2, 3))
         scale = norm.weight / (norm.running_var + norm.eps).sqrt()
-        norm.bias += scale * (mean - norm.running_mean)
+        norm.bias.add_(scale * (mean - norm.running_mean))
         norm.weight.copy_(scale * (variance + norm.eps).sqrt())
         norm.running_mean.copy_(mean)
         norm.running_var.copy_(variance)
