@@ -77,8 +77,8 @@ def load_start(
 
     These readings are tried, and the one that places most entries is taken: the network's own names, the names of a timm or
     torchvision network inside it, its authors' names, and the order of the entries if every kind and shape agrees (an order
-    that `.safetensors` files do not keep). Layers of other classes keep their random weights. A network of one input channel gets
-    the sum of the first layer over red, green and blue.
+    that `.safetensors` files do not keep). Layers of other classes keep their random weights. A network of one input channel
+    gets the sum of the first layer over red, green and blue.
 
     Args:
         model: the network, from `mien.models.build`.
