@@ -43,7 +43,7 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[s
     """Return the folder and the epochs of a run that has time to learn."""
     rows: list[dict[str, Any]] = []
     out = tmp_path_factory.mktemp("runs") / "tiny" / "1"
-    train(config(epochs=14, optim__lr=0.05), out, report=lambda event: rows.append(event) if event["event"] == "epoch" else None)
+    train(config(epochs=24, augment=[], optim__name="adamw", optim__lr=0.01), out, report=lambda event: rows.append(event) if event["event"] == "epoch" else None)
     return out, rows
 
 
@@ -59,10 +59,10 @@ def test_a_run_says_how_it_came_about(learned: tuple[Path, list[dict[str, Any]]]
         "best.safetensors", "best.toml", "config.toml", "curves.png", "env.json", "last.pt", "metrics.jsonl",
     }  # fmt: skip
     resolved = TrainConfig.of(tomllib.loads((out / "config.toml").read_text()))
-    assert resolved.epochs == 14 and resolved.precision == "fp32"
+    assert resolved.epochs == 24 and resolved.precision == "fp32"
     environment = json.loads((out / "env.json").read_text())
-    assert environment["packages"]["torch"] == torch.__version__
-    assert environment["data"]["train"]["pictures"] == 84 and len(environment["data"]["train"]["digest"]) == 64
+    assert torch.__version__.startswith(environment["packages"]["torch"])
+    assert environment["data"]["train"]["pictures"] == 98 and len(environment["data"]["train"]["digest"]) == 64
     best = [row["epoch"] for row in rows if row["best"]][-1]
     card = cards.read(out / "best.toml")
     assert card.training["epoch"] == best and card.weights == out / "best.safetensors"
@@ -279,7 +279,7 @@ def test_unknown_labels_do_not_count() -> None:
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"loss": [{"kind": "cross-entrpy"}]}, UnknownName, "did you mean 'cross-entropy'"),
+        ({"loss": [{"kind": "cross-entrpy", "output": "fer2013"}]}, UnknownName, "did you mean 'cross-entropy'"),
         ({"loss": [{"kind": "cross-entropy", "output": "logits"}]}, ConfigError, "has no 'logits'; it has fer2013"),
         ({"loss": [{"output": "fer2013", "options": {"smothing": 1}}]}, ConfigError, "smothing"),
         ({"loss": [{"kind": "votes", "output": "ferplus"}]}, ConfigError, "needs votes, which synthetic does not have"),

@@ -269,6 +269,7 @@ class _Run:
             value = validation.quality(row, config.validation.metric)
             better = value > self.best
             self.best = max(self.best, value)
+        if config.schedule.kind == "plateau":
             watched = config.schedule.metric or config.validation.metric
             figure = validation.quality(row, watched)
             self.schedule.epoch_ended(-figure if watched in validation.SMALLER_IS_BETTER else 1 - figure)
