@@ -59,6 +59,10 @@ LAYOUTS = {
 """The miniature that stands for each data set."""
 
 
+LARGE = ("dda-resnet34", "dda-resnet50", "global-roi", "mfer", "resnet50")
+"""Networks that see two pictures a step here, the others four."""
+
+
 def load(name: str) -> TrainConfig:
     return TrainConfig.load(FOLDER / f"{name}.toml")
 
@@ -158,7 +162,7 @@ def small(name: str, roots: dict[str, Path]) -> TrainConfig:
     """Return a recipe cut down to two steps."""
     config = load(name)
     options = {key: value for key, value in config.model.options.items() if "pretrained" not in key}
-    batch = 2 if config.model.name in ("mfer", "dda-resnet50") else 4
+    batch = 2 if config.model.name in LARGE else 4
     return dataclasses.replace(
         config,
         batch=batch,
@@ -196,6 +200,7 @@ def test_a_recipe_takes_two_steps(name: str, roots: dict[str, Path], tmp_path: P
     two_steps(config, tmp_path)
 
 
+@pytest.mark.slow
 def test_mfer_takes_two_steps_at_its_own_size(roots: dict[str, Path], tmp_path: Path) -> None:
     two_steps(small("rafdb-mfer-mien", roots), tmp_path)
 
