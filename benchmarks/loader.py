@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from mien import models
+from mien.datasets.pictures import Pixels
 from mien.training.config import TrainConfig
 from mien.training.data import Loader, open_splits, split_of
 from mien.training.loop import fastest_precision
@@ -61,7 +62,7 @@ def main() -> None:
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def measure(name: str, side: int, colour: str, batch: int = 32, turns: int = 4) -> tuple[float, float, int]:
+def measure(name: str, side: int, colour: str, batch: int = 32, turns: int = 3) -> tuple[float, float, int]:
     """Return pictures a second of the loader and of the step, and the batch."""
     recipe = TrainConfig.load(ROOT / "recipes" / f"{name}.toml")
     config = dataclasses.replace(
@@ -73,7 +74,8 @@ def measure(name: str, side: int, colour: str, batch: int = 32, turns: int = 4) 
     )
     split, _ = open_splits(config)
     if colour == "rgb" and split.data.images is not None:
-        split = split_of(dataclasses.replace(split.data, images=np.repeat(split.data.images[..., None], 3, 3)), config)
+        colours = Pixels(np.repeat(split.data.images[..., None], 3, 3), np.arange(len(split)))
+        split = split_of(dataclasses.replace(split.data, pictures=colours), config)
     loader, order = Loader(split, config), np.arange(len(split))
     for step in range(loader.steps):
         loader.prepare(order, 0, step)
