@@ -141,7 +141,7 @@ class Stream:
         if self.read.detector is None:  # each frame is one face
             result = self.read.read_all([picture])[0]
             return dataclasses.replace(result, faces=tuple(dataclasses.replace(face, track=1) for face in result.faces))
-        small = _shrink(picture.pixels)
+        small = shrink(picture.pixels)
         cut = self._small is None or is_cut(self._small, small)
         seen = self._find(picture.pixels, time, cut)
         boxes = np.array([face.box for face in seen]).reshape(-1, 4)
@@ -254,17 +254,17 @@ def looks(pixels: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def is_cut(before: np.ndarray, after: np.ndarray) -> bool:
-    """Return whether two small grey pictures show different scenes.
+    """Return whether two small grey pictures show different scenes: much of them has changed, and nowhere near in proportion.
 
-    Neighbouring frames of filmed scenes differ by up to 2 % of the range and correlate by 0.98 and more; at a cut from one
-    portrait to another, much alike, it was 10 % and 0.65.
+    Measured: at cuts between portraits that are framed alike, 39 % of the fields changed or more, and they correlate by 0.78 or
+    less; four large faces that cross the picture within a second change 22 % from every fifth frame to the next.
     """
     if before.shape != after.shape:
         return True
-    if float(np.abs(before - after).mean()) < 10:  # of 255
+    if float((np.abs(before - after) > 10).mean()) < 0.3:
         return False
     a, b = before - before.mean(), after - after.mean()
-    return float((a * b).sum()) < 0.8 * float(np.sqrt((a * a).sum() * (b * b).sum()))
+    return float((a * b).sum()) < 0.85 * float(np.sqrt((a * a).sum() * (b * b).sum()))
 
 
 def relation(points: np.ndarray, box: np.ndarray) -> np.ndarray:
@@ -273,11 +273,13 @@ def relation(points: np.ndarray, box: np.ndarray) -> np.ndarray:
     return (np.asarray(box, np.float64) - [x, y, x, y]) / max(side, 1e-6)
 
 
-def _shrink(pixels: np.ndarray) -> np.ndarray:
-    """About 24 × 32 pixels of the picture, green only."""
-    height, width = pixels.shape[:2]
-    rows, columns = (np.arange(24) * height + height // 2) // 24, (np.arange(32) * width + width // 2) // 32
-    return pixels[..., 1][np.ix_(rows, columns)].astype(np.float32)
+def shrink(pixels: np.ndarray, rows: int = 18, columns: int = 24) -> np.ndarray:
+    """Return the mean of green in (rows, columns) fields of a picture, from every fourth pixel or so; see `is_cut`."""
+    step = max(min(pixels.shape[0] // rows, pixels.shape[1] // columns) // 4, 1)
+    thin = pixels[::step, ::step, 1].astype(np.float32)
+    rows, columns = min(rows, thin.shape[0]), min(columns, thin.shape[1])
+    height, width = thin.shape[0] // rows, thin.shape[1] // columns
+    return thin[: height * rows, : width * columns].reshape(rows, height, columns, width).mean((1, 3))
 
 
 def _inside(points: np.ndarray, pixels: np.ndarray) -> bool:

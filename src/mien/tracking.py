@@ -17,6 +17,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+DOUBT, LIKELY = 4.0, 0.85
+"""What likeness counts beside a place: `DOUBT` for each unit above or below `LIKELY`, −0.8 … 0.4."""
+LEAST = 0.0
+"""Merit below which a face is nobody known."""
+SPREAD = 3.0
+"""Face widths a second by which the place of an unseen face becomes less sure."""
+
 
 @dataclass(slots=True)
 class Track:
@@ -45,7 +52,6 @@ class Tracker:
         memory: seconds after which an unseen face can only be known again by its looks.
         alike: cosine of looks above which a face that was out of view is the same again. Of 80 Londoners photographed twice,
             neutral and smiling, 95 % are above it and 1 % of the pairs of strangers.
-        unlike: cosine below which it is somebody else, even in the same place.
         gallery: numbers that are remembered at most, the last seen.
 
     Example:
@@ -56,8 +62,8 @@ class Tracker:
         [1]
     """
 
-    def __init__(self, memory: float = 1.0, alike: float = 0.945, unlike: float = 0.6, gallery: int = 100) -> None:
-        self.memory, self.alike, self.unlike, self.gallery = memory, alike, unlike, gallery
+    def __init__(self, memory: float = 1.0, alike: float = 0.945, gallery: int = 100) -> None:
+        self.memory, self.alike, self.gallery = memory, alike, gallery
         self.tracks: list[Track] = []
         self._next, self._time = 1, -np.inf
 
@@ -70,17 +76,18 @@ class Tracker:
             time: of the frame, in seconds; never less than the time before.
             cut: whether the scene is another than in the frame before: then places mean nothing.
         """
-        boxes, step = np.asarray(boxes, np.float64).reshape(-1, 4), time - self._time
+        boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
         numbers = [0] * len(boxes)
-        if len(boxes):
-            place, likeness = self._places(boxes, time, step, cut), self._likeness(looks)
-            merit = np.where(likeness < self.unlike, -np.inf, place + 4 * (likeness - 0.9))
-            merit[place <= 0] = -np.inf
+        if self.tracks and len(boxes):
+            place = self._places(boxes, time) * (not cut)
+            likeness = np.stack([track.look for track in self.tracks]) @ looks.T
+            merit = np.where(place > 0, place + np.clip(DOUBT * (likeness - LIKELY), -0.8, 0.4), -np.inf)
             again = likeness >= self.alike
             merit[again] = np.maximum(merit[again], likeness[again])
-            for track, face in _best_pairs(merit, 0.2):
-                numbers[face] = self.tracks[track].number
-                self._continue(self.tracks[track], boxes[face], looks[face], time, jumped=bool(place[track, face] <= 0))
+            for row, face in _best_pairs(merit, LEAST):
+                track = self.tracks[row]
+                numbers[face] = track.number
+                self._continue(track, boxes[face], looks[face], time, float(likeness[row, face]), jumped=place[row, face] <= 0)
         for face, number in enumerate(numbers):
             if not number:
                 numbers[face] = self._start(boxes[face], looks[face], time)
@@ -88,27 +95,23 @@ class Tracker:
         self._time = time
         return numbers
 
-    def _places(self, boxes: np.ndarray, time: float, step: float, cut: bool) -> np.ndarray:
-        """(T, N) overlap plus nearness of where each track should be by now, 0 … 2; 0 where its place means nothing."""
-        if not self.tracks:
-            return np.zeros((0, len(boxes)))
-        place = overlap_and_nearness(np.stack([track.expected(time) for track in self.tracks]), boxes)
-        known = np.array([time - track.seen <= max(self.memory, 3 * step) for track in self.tracks])
-        return place * (known & (not cut))[:, None]
+    def _places(self, boxes: np.ndarray, time: float) -> np.ndarray:
+        """(T, N) how well each face lies where each track should be by now, 0 … 2; 0 where its place means nothing."""
+        unseen = np.array([time - track.seen for track in self.tracks])
+        known = unseen <= max(self.memory, 3 * (time - self._time))
+        expected = np.stack([track.expected(time) for track in self.tracks])
+        return overlap_and_nearness(expected, boxes, 1 + SPREAD * unseen) * known[:, None]
 
-    def _likeness(self, looks: np.ndarray) -> np.ndarray:
-        return np.array([track.look for track in self.tracks]).reshape(len(self.tracks), looks.shape[1]) @ looks.T
-
-    def _continue(self, track: Track, box: np.ndarray, look: np.ndarray, time: float, *, jumped: bool) -> None:
+    def _continue(self, track: Track, box: np.ndarray, look: np.ndarray, time: float, likeness: float, *, jumped: bool) -> None:
         passed = time - track.seen
         if jumped or passed <= 0:
             track.velocity = np.zeros(2)
         else:
             moved = (box[:2] + box[2:] - track.box[:2] - track.box[2:]) / 2
             track.velocity += (1 - np.exp(-passed / 0.1)) * (moved / passed - track.velocity)
-        # Slowly enough that a face which passes in front does not become the look of the one behind.
-        mean = track.look + (1 - np.exp(-min(passed, 0.2) / 1.0)) * (look - track.look)
-        track.look = mean / max(float(np.linalg.norm(mean)), 1e-9)
+        if jumped or likeness > LIKELY:  # what half hides a face must not become its look
+            mean = track.look + (1 - np.exp(-min(passed, 0.2) / 0.5)) * (look - track.look)
+            track.look = mean / max(float(np.linalg.norm(mean)), 1e-9)
         track.box, track.seen = box, time
 
     def _start(self, box: np.ndarray, look: np.ndarray, time: float) -> int:
@@ -117,8 +120,8 @@ class Tracker:
         return number
 
 
-def overlap_and_nearness(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return (N, M): IoU of boxes (N, 4) and (M, 4), plus 1 − distance of their centres in face widths; 0 … 2.
+def overlap_and_nearness(a: np.ndarray, b: np.ndarray, reach: np.ndarray) -> np.ndarray:
+    """Return (N, M): IoU of boxes (N, 4) and (M, 4), plus 1 − distance of their centres in `reach` (N,) face widths; 0 … 2.
 
     Nearness lets small, fast faces be found that do not overlap. It counts for boxes of about one size only: within e^0.5.
     """
@@ -127,7 +130,7 @@ def overlap_and_nearness(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     iou = both / (size_a.prod(-1) + size_b.prod(-1) - both).clip(1e-9)
     size_a, size_b = size_a.clip(1), size_b.clip(1)
     apart = np.linalg.norm(a[:, None, :2] + a[:, None, 2:] - b[None, :, :2] - b[None, :, 2:], axis=-1) / 2
-    near = (1 - apart / np.sqrt(size_a[..., 0] * size_b[..., 0])).clip(0)
+    near = (1 - apart / (reach[:, None] * np.sqrt(size_a[..., 0] * size_b[..., 0]))).clip(0)
     return iou + near * (np.abs(np.log(size_a[..., 1] / size_b[..., 1])) < 0.5)
 
 
