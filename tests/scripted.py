@@ -1,7 +1,8 @@
 """Scenes whose truth is known: cut-out faces of the London set move over a backdrop, cross, and pass behind a pillar.
 
-The tracker's specification measured such a scene of 500 frames; its script was not kept, so this one is written anew: four faces on
-curves that cross some thirty times, the nearer hiding the farther, and a pillar in front of all. Used by tests and benchmarks.
+The specification of trackers measured such a scene of 500 frames; its script was not kept, so this one is written anew: four
+faces on curves that cross some thirty times, the nearer hiding the farther, and a pillar in front of all. For tests and
+benchmarks.
 """
 
 from __future__ import annotations
