@@ -1,18 +1,8 @@
-"""Where results go: JSON Lines, CSV, annotated pictures and videos.
-
-A sink is a context manager with one method, `write`. Nothing half-written ever stands under the final name:
-
-* Rows go to `NAME.part` beside the target, one write call for each, and the file gets its name when the block ends. If the
-  block ends with an error, or the process is killed, the rows so far stay in `NAME.part` and an older `NAME` as it was.
-* A picture or a video is written to a temporary name and renamed.
-"""
+"""Annotated copies of pictures and videos, in folders."""
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
-import json
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -24,119 +14,14 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 from PIL import Image
 
-from .drawing import draw
-from .errors import ConfigError, MienError
-from .recording import Recorder, suffix
-from .types import Face, Points, Result
-from .video import Video, is_video
-
-CSV_COLUMNS = (
-    "source", "status", "width", "height", "time", "face", "left", "top", "right", "bottom", "detection",
-    "label", "confidence", "certain", "valence", "arousal", "track", "model", "message",
-)  # fmt: skip
-"""Columns of every CSV file, in order; after them stands `score_LABEL` for each label of the model, in its card's order.
-
-`face` counts from 1 in each picture. Pixels have two decimals, scores six. What does not apply is empty.
-"""
+from ..drawing import draw
+from ..errors import ConfigError, MienError
+from ..recording import Recorder, suffix
+from ..types import Result
+from ..video import Video, is_video
 
 MARK = "mien: annotated picture"
 """Written into annotated pictures (EXIF `Software`), so that a later run knows which files it may replace."""
-
-
-class _Rows:
-    """A text file that grows by whole rows and gets its name at the end."""
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
-        if self.path.is_dir():
-            raise ConfigError(f"{self.path} is a folder; name a file in it")
-        self._part = self.path.with_name(f"{self.path.name}.part")
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._part.open("wb", buffering=0)
-        except OSError as error:
-            raise ConfigError(f"{self.path} cannot be written: {error.strerror}; choose another place") from error
-
-    def append(self, row: str) -> None:
-        """Write one row whole; what UTF-8 has no bytes for is written as an escape."""
-        rest = memoryview(row.encode("utf-8", "backslashreplace"))
-        while rest:
-            rest = rest[self._file.write(rest) :]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._file.close()
-        if kind is None:
-            self._part.replace(self.path)
-
-
-class JsonLines(_Rows):
-    """One JSON object a line for each result, as `assets/schemas/result.json` describes it.
-
-    Example:
-        >>> import tempfile, mien
-        >>> result = mien.load()(mien.sample())
-        >>> with tempfile.TemporaryDirectory() as folder, JsonLines(f"{folder}/faces.jsonl") as sink:
-        ...     sink.write(result)
-    """
-
-    def __init__(self, path: str | os.PathLike[str], *, points: Points = "5") -> None:
-        """Open `path`; `points` chooses how many mesh points each face lists.
-
-        Raises:
-            ConfigError: the file cannot be written there.
-        """
-        super().__init__(path)
-        self.points: Points = points
-
-    def write(self, result: Result) -> None:
-        """Append one result."""
-        self.append(json_line(result, self.points))
-
-
-class Csv(_Rows):
-    """A table with one row for each face, and one for each picture without a face: `CSV_COLUMNS`, then the scores.
-
-    RFC 4180, UTF-8, with a header. Text that a spreadsheet would run as a formula (it begins with `=`, `+`, `-`, `@`, a tab
-    or a return) is written after an apostrophe; JSON Lines have it as it is.
-
-    Example:
-        >>> import tempfile, mien
-        >>> read = mien.load()
-        >>> with tempfile.TemporaryDirectory() as folder, Csv(f"{folder}/faces.csv", read.card.labels) as sink:
-        ...     sink.write(read(mien.sample()))
-    """
-
-    def __init__(self, path: str | os.PathLike[str], labels: Sequence[str]) -> None:
-        """Open `path` for results whose scores have these labels.
-
-        Raises:
-            ConfigError: the file cannot be written there.
-        """
-        super().__init__(path)
-        self.labels = tuple(labels)
-        self._row([*CSV_COLUMNS, *(f"score_{label}" for label in self.labels)])
-
-    def write(self, result: Result) -> None:
-        """Append the rows of one result."""
-        for number, face in enumerate(result.faces or [None], 1):
-            self._row([_cell(value) for value in self._values(result, number, face)])
-
-    def _values(self, result: Result, number: int, face: Face | None) -> list[Any]:
-        head = [_text(result.source), result.status, result.width, result.height, result.time]
-        tail = [_text(result.model), _text(result.message)]
-        if face is None:
-            return [*head, *[None] * (len(CSV_COLUMNS) - len(head) - len(tail)), *tail, *[None] * len(self.labels)]
-        box = [f"{side:.2f}" for side in (face.box.left, face.box.top, face.box.right, face.box.bottom)]
-        read = [face.detection, _text(face.label), face.confidence, face.certain, face.valence, face.arousal, face.track]
-        return [*head, number, *box, *read, *tail, *(face.scores[label] for label in self.labels)]
-
-    def _row(self, cells: Iterable[Any]) -> None:
-        text = io.StringIO()
-        csv.writer(text).writerow(cells)
-        self.append(text.getvalue())
 
 
 class _Folder:
@@ -304,11 +189,6 @@ class Videos(_Folder):
         )
 
 
-def json_line(result: Result, points: Points = "5") -> str:
-    """Return one line of JSON, with its newline."""
-    return json.dumps(result.to_dict(points), ensure_ascii=False, allow_nan=False) + "\n"
-
-
 def _absolute(path: str | os.PathLike[str]) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100 - links stay what they are: their place, not their target's, is kept
 
@@ -328,13 +208,3 @@ def _ours(path: Path) -> bool:
             return image.getexif().get(0x0131) == MARK
     except (OSError, ValueError, SyntaxError, MienError):
         return False
-
-
-def _text(value: str | None) -> str | None:
-    return f"'{value}" if value and value[0] in "=+-@\t\r" else value
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:.6f}" if isinstance(value, float) else value
