@@ -38,6 +38,8 @@ SAME = 0.4
 """Overlap (IoU) above which two boxes are one face."""
 LOOK = 16
 """Side in pixels of the small picture that faces are known again by."""
+AGAIN = 50
+"""Known frames before the first new one that are read once more, so that faces keep their numbers and smoothing goes on."""
 BATCH = 8
 """Pictures between videos whose faces share the network calls."""
 
@@ -120,8 +122,12 @@ class Stream:
         self._lost_at = self._time = -np.inf
         self._small: np.ndarray | None = None
 
-    def push(self, frame: Frame) -> list[tuple[Frame, Result]]:
+    def push(self, frame: Frame, known: Result | None = None) -> list[tuple[Frame, Result]]:
         """Read one more frame.
+
+        Args:
+            frame: the next of the video.
+            known: what an earlier run found in it; its faces keep those numbers.
 
         Returns:
             What is finished: this frame, or earlier ones where smoothing looks ahead.
@@ -130,14 +136,14 @@ class Stream:
             result = dataclasses.replace(self.read.unreadable(frame.source, frame.error), time=frame.time)
         else:
             time = self._time + 0.04 if frame.time is None else frame.time
-            result = dataclasses.replace(self._read(frame.picture, time), time=frame.time)
+            result = dataclasses.replace(self._read(frame.picture, time, known), time=frame.time)
         return [(frame, result)] if self._smoother is None else self._smoother.push(frame, result)
 
     def close(self) -> list[tuple[Frame, Result]]:
         """Return what was waiting for later frames."""
         return [] if self._smoother is None else self._smoother.close()
 
-    def _read(self, picture: Picture, time: float) -> Result:
+    def _read(self, picture: Picture, time: float, known: Result | None) -> Result:
         if self.read.detector is None:  # each frame is one face
             result = self.read.read_all([picture])[0]
             return dataclasses.replace(result, faces=tuple(dataclasses.replace(face, track=1) for face in result.faces))
@@ -147,6 +153,10 @@ class Stream:
         boxes = np.array([face.box for face in seen]).reshape(-1, 4)
         points = np.array([face.points for face in seen])
         numbers = self.tracker.update(boxes, looks(picture.pixels, points), time, cut=cut)
+        if known is not None:
+            places = [[face.box.left, face.box.top, face.box.right, face.box.bottom] for face in known.faces]
+            changed = self.tracker.recall(np.array(places).reshape(-1, 4), [face.track or 0 for face in known.faces])
+            numbers = [changed.get(number, number) for number in numbers]
         self._seen, self._time, self._small = seen, time, small
         if not seen:
             return self.read.result(picture, [])
@@ -206,29 +216,72 @@ class Stream:
         return _distinct([*kept, *new]) if kept else new
 
 
-def stream(read: Parts, frames: Iterable[Frame], **options: Any) -> Iterator[tuple[Frame, Result]]:
+def stream(
+    read: Parts, frames: Iterable[Frame], *, known: Known | None = None, **options: Any
+) -> Iterator[tuple[Frame, Result]]:
     """Read pictures, and the frames of videos; each run of frames from one source with a time is a video.
 
     Args:
         read: a `Recognizer`.
         frames: as `mien.sources.pictures` gives them.
+        known: results of the first frames, from an earlier run.
         options: as for `Stream`.
 
     Yields:
         Each frame with its result, in order.
     """
+    known = known or Known(0, ())
     for video, group in itertools.groupby(frames, lambda frame: None if frame.time is None else frame.source):
         if video is None:
-            yield from _pictures(read, group)
-            continue
-        one = Stream(read, **options)
-        for frame in group:
-            yield from one.push(frame)
-        yield from one.close()
+            yield from _pictures(read, group, known)
+        else:
+            yield from _video(Stream(read, **options), group, known)
 
 
-def _pictures(read: Parts, frames: Iterable[Frame]) -> Iterator[tuple[Frame, Result]]:
+class Known:
+    """Results that an earlier run found in the first frames: they are given again instead of read again.
+
+    Args:
+        number: how many.
+        results: they themselves.
+    """
+
+    def __init__(self, number: int, results: Iterable[Result]) -> None:
+        self.left, self._results = number, iter(results)
+
+    def next(self) -> Result | None:
+        """Return the result of the next frame, None after the last."""
+        if not self.left:
+            return None
+        self.left -= 1
+        return next(self._results)
+
+
+def _video(one: Stream, frames: Iterable[Frame], known: Known) -> Iterator[tuple[Frame, Result]]:
+    given = numbers = 0  # frames read once more whose results are not to be given again; the highest number of a face
+    for frame in frames:
+        again = known.next()
+        if again is None:
+            done = one.push(frame)
+        else:
+            yield frame, again
+            numbers = max([numbers, *(face.track or 0 for face in again.faces)])
+            if known.left >= AGAIN:
+                continue
+            given += 1
+            one.tracker.reserve(numbers)
+            done = one.push(frame, again)
+        yield from done[given:]
+        given -= min(len(done), given)
+    yield from one.close()[given:]
+
+
+def _pictures(read: Parts, frames: Iterable[Frame], known: Known) -> Iterator[tuple[Frame, Result]]:
     frames = iter(frames)
+    while known.left and (frame := next(frames, None)) is not None:
+        again = known.next()
+        assert again is not None
+        yield frame, again
     while group := list(itertools.islice(frames, BATCH)):
         results = iter(read.read_all([frame.picture for frame in group if frame.picture is not None]))
         for frame in group:
