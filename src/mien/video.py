@@ -140,8 +140,9 @@ class Video:
         self.container = _open_camera(source) if isinstance(source, int) else _open(source, self.name)
         streams = [stream for stream in self.container.streams.video if not _is_cover(stream)]
         if not streams or not streams[0].codec_context.width:
+            only = ", only sound" if self.container.streams.audio else ""
             self.close()
-            raise SourceError(f"{self.name} holds no video" + (", only sound" if self.container.streams.audio else ""))
+            raise SourceError(f"{self.name} holds no video{only}")
         self._stream = streams[0]
         self._stream.codec_context.thread_count = threads
         if threads != 1:
