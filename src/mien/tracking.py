@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 DOUBT, LIKELY = 4.0, 0.85
-"""What likeness counts beside a place: `DOUBT` for each unit above or below `LIKELY`, −1.2 … 0.4."""
+"""What likeness counts beside a place: `DOUBT` for each unit above or below `LIKELY`, −0.8 … 0.4."""
 LEAST = 0.0
 """Merit below which a face is nobody known."""
 SPREAD = 3.0
@@ -81,7 +81,7 @@ class Tracker:
         if self.tracks and len(boxes):
             place = self._places(boxes, time) * (not cut)
             likeness = np.stack([track.look for track in self.tracks]) @ looks.T
-            merit = np.where(place > 0, place + np.clip(DOUBT * (likeness - LIKELY), -1.2, 0.4), -np.inf)
+            merit = np.where(place > 0, place + np.clip(DOUBT * (likeness - LIKELY), -0.8, 0.4), -np.inf)
             again = likeness >= self.alike
             merit[again] = np.maximum(merit[again], likeness[again])
             for row, face in _best_pairs(merit, LEAST):

@@ -162,7 +162,7 @@ class Video:
         Raises:
             SourceError: after the last frame that could be read, if the file ends before its time.
         """
-        due, index, last = -math.inf, -1, None
+        due, given, last = -math.inf, False, None
         start, end = sampling.start or 0.0, sampling.end
         if start:
             self.seek(start)
@@ -172,16 +172,19 @@ class Video:
                 self.origin += time
                 time = 0.0
             if end is not None and time >= end - TOLERANCE:
-                return
+                break
             last = time
             if index % sampling.every or time < due - TOLERANCE:
                 continue
             if sampling.fps is not None:
                 due = (math.floor((time + TOLERANCE) * sampling.fps) + 1) / sampling.fps
+            given = True
             yield VideoFrame(index, time, frame, self._size(frame))
-        if index < 0 and not start:
-            raise SourceError(f"{self.name} has no frames")
-        self._check_end(last)
+        else:
+            self._check_end(last)
+        if not given:
+            where = f" from {start:g} s" * bool(start) + f" to {end:g} s" * (end is not None)
+            raise SourceError(f"{self.name} has no frames{where}")
 
     def close(self) -> None:
         """Close the file or camera."""

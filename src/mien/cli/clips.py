@@ -27,7 +27,7 @@ def seconds(text: str | None) -> float | None:
     """
     if text is None:
         return None
-    if not re.fullmatch(r"((\d+:)?[0-5]?\d:)?\d+(\.\d*)?", text):
+    if not re.fullmatch(r"((\d+:[0-5]?\d|\d+):[0-5]?\d|\d+)(\.\d*)?", text):
         raise ConfigError(f"{text!r} is no time; write seconds (83.5) or 1:23.5 or 0:01:23.5")
     total = 0.0
     for part in text.split(":"):
