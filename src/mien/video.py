@@ -183,7 +183,7 @@ class Video:
         else:
             self._check_end(last)
         if not given:
-            where = f" from {start:g} s" * bool(start) + f" to {end:g} s" * (end is not None)
+            where = (f" from {start:g} s" if start else "") + ("" if end is None else f" to {end:g} s")
             raise SourceError(f"{self.name} has no frames{where}")
 
     def close(self) -> None:
