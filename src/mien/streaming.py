@@ -20,7 +20,7 @@ from .alignment import warp
 from .detection import Detections
 from .errors import ConfigError, SourceError
 from .images import Picture
-from .landmarks import PRESENCE, Landmarker, regions_of_points
+from .landmarks import PRESENCE, Landmarker
 from .smoothing import open_smoother
 from .sources import Frame
 from .tracking import Tracker
@@ -73,6 +73,8 @@ class _Seen:
 
     points: np.ndarray
     """(P, 3)."""
+    region: np.ndarray
+    """(4,) around them, see `mien.landmarks`: where the face is looked for next."""
     score: float
     """Presence of its mesh, or score of the detector in the frame where it was searched for."""
     relation: np.ndarray
@@ -83,7 +85,7 @@ class _Seen:
     @property
     def box(self) -> np.ndarray:
         """(4,) where the detector's box should be."""
-        x, y, side, _ = regions_of_points(self.points[None])[0]
+        x, y, side, _ = self.region
         return np.array([x, y, x, y]) + self.relation * side
 
 
@@ -152,7 +154,8 @@ class Stream:
         seen = self._find(picture.pixels, time, cut)
         boxes = np.array([face.box for face in seen]).reshape(-1, 4)
         points = np.array([face.points for face in seen])
-        numbers = self.tracker.update(boxes, looks(picture.pixels, points), time, cut=cut)
+        regions = np.array([face.region for face in seen]).reshape(-1, 4)
+        numbers = self.tracker.update(boxes, looks(picture.pixels, regions), time, cut=cut)
         if known is not None:
             places = [[face.box.left, face.box.top, face.box.right, face.box.bottom] for face in known.faces]
             changed = self.tracker.recall(np.array(places).reshape(-1, 4), [face.track or 0 for face in known.faces])
@@ -182,12 +185,12 @@ class Stream:
         """Find the faces of the last frame where they were; two that have become one are one, the clearer."""
         if not self._seen or self.read.landmarker is None:
             return []
-        regions = regions_of_points(np.array([face.points for face in self._seen]))
-        mesh = self.read.landmarker.locate([pixels] * len(regions), regions, refine=0)
+        before = np.array([face.region for face in self._seen])
+        mesh = self.read.landmarker.locate([pixels] * len(before), before, refine=0)
         found = [
-            dataclasses.replace(face, points=points, score=float(presence))
-            for face, points, presence in zip(self._seen, mesh.points, mesh.presence, strict=True)
-            if presence >= PRESENCE and _inside(points, pixels)
+            dataclasses.replace(face, points=points, region=region, score=float(presence))
+            for face, points, region, presence in zip(self._seen, mesh.points, mesh.regions, mesh.presence, strict=True)
+            if presence >= PRESENCE and _inside(region, pixels)
         ]
         return _distinct(found)
 
@@ -199,7 +202,7 @@ class Stream:
         for place, box in enumerate(detections.boxes):
             if len(followed) and overlap[:, place].max() > SAME:
                 face = followed[int(overlap[:, place].argmax())]
-                face.relation, face.score, face.unconfirmed = relation(face.points, box), float(detections.scores[place]), -1
+                face.relation, face.score, face.unconfirmed = relation(face.region, box), float(detections.scores[place]), -1
             else:
                 fresh.append(place)
         for face in followed:
@@ -209,8 +212,8 @@ class Stream:
             return kept
         mesh = self.read.landmarker([(pixels, detections.boxes[i], float(detections.roll[i])) for i in fresh])
         new = [
-            _Seen(points, float(detections.scores[i]), relation(points, detections.boxes[i]))
-            for i, points, presence in zip(fresh, mesh.points, mesh.presence, strict=True)
+            _Seen(points, region, float(detections.scores[i]), relation(region, detections.boxes[i]))
+            for i, points, region, presence in zip(fresh, mesh.points, mesh.regions, mesh.presence, strict=True)
             if presence >= PRESENCE
         ]
         return _distinct([*kept, *new]) if kept else new
@@ -288,15 +291,15 @@ def _pictures(read: Parts, frames: Iterable[Frame], known: Known) -> Iterator[tu
             yield frame, next(results) if frame.picture is not None else read.unreadable(frame.source, frame.error)
 
 
-def looks(pixels: np.ndarray, points: np.ndarray) -> np.ndarray:
+def looks(pixels: np.ndarray, regions: np.ndarray) -> np.ndarray:
     """Return (N, D) what faces look like, each of length one: a small upright picture without its mean brightness.
 
     Args:
         pixels: (H, W, 3) uint8.
-        points: (N, P, 3) their meshes.
+        regions: (N, 4) around their meshes, see `mien.landmarks`.
     """
-    found = np.empty((len(points), LOOK * LOOK * 3))
-    for row, (x, y, side, roll) in zip(found, regions_of_points(points) if len(points) else [], strict=True):
+    found = np.empty((len(regions), LOOK * LOOK * 3))
+    for row, (x, y, side, roll) in zip(found, regions, strict=True):
         scale = LOOK / max(0.87 * side, 1)  # the face from edge to edge and a third more
         cosine, sine = scale * np.cos(roll), scale * np.sin(roll)
         matrix = np.array([[cosine, sine, LOOK / 2 - cosine * x - sine * y], [-sine, cosine, LOOK / 2 + sine * x - cosine * y]])
@@ -320,9 +323,9 @@ def is_cut(before: np.ndarray, after: np.ndarray) -> bool:
     return float((a * b).sum()) < 0.85 * float(np.sqrt((a * a).sum() * (b * b).sum()))
 
 
-def relation(points: np.ndarray, box: np.ndarray) -> np.ndarray:
+def relation(region: np.ndarray, box: np.ndarray) -> np.ndarray:
     """Return where a box lies about a mesh; see `_Seen.relation`."""
-    x, y, side, _ = regions_of_points(points[None])[0]
+    x, y, side, _ = region
     return (np.asarray(box, np.float64) - [x, y, x, y]) / max(side, 1e-6)
 
 
@@ -335,9 +338,9 @@ def shrink(pixels: np.ndarray, rows: int = 18, columns: int = 24) -> np.ndarray:
     return thin[: height * rows, : width * columns].reshape(rows, height, columns, width).mean((1, 3))
 
 
-def _inside(points: np.ndarray, pixels: np.ndarray) -> bool:
-    """Whether the middle of a mesh is still in the picture."""
-    x, y = points[:, :2].mean(0)
+def _inside(region: np.ndarray, pixels: np.ndarray) -> bool:
+    """Whether the middle of a region is still in the picture."""
+    x, y = region[:2]
     return 0 <= x < pixels.shape[1] and 0 <= y < pixels.shape[0]
 
 
@@ -345,7 +348,7 @@ def _distinct(seen: list[_Seen]) -> list[_Seen]:
     """Leave out faces that lie on another with a better score, in the order they came."""
     if len(seen) < 2:
         return seen
-    regions = regions_of_points(np.array([face.points for face in seen]))
+    regions = np.array([face.region for face in seen])
     half = regions[:, 2:3] / 3
     boxes = np.concatenate([regions[:, :2] - half, regions[:, :2] + half], 1)
     overlap, kept = _overlaps(boxes, boxes), []
