@@ -319,7 +319,7 @@ def test_nonsense_is_said(changes: dict[str, Any], error: type, message: str, tm
          "input__sizes": {"0": 32, "1": 40}},
         {"stages": [{"epoch": 0, "train": ["fer2013.*"], "batch_norm": "frozen"}, {"epoch": 1}]},
         {"precision": "bf16", "data__limit": 32},
-        {"loss": [{"output": "fer2013"}, {"kind": "focal", "output": "fer2013"}, 
+        {"loss": [{"output": "fer2013"}, {"kind": "focal", "output": "fer2013"},
                   {"kind": "center", "output": "feature", "weight": 0.01},
                   {"kind": "dsf", "output": "feature", "weight": 0.01}, {"kind": "lgm", "output": "feature", "weight": 0.1}]},
     ],
