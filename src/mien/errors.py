@@ -6,6 +6,7 @@
     ├─ WeightsError    a weight file or its card that is missing, damaged or does not fit
     ├─ ConfigError     a recipe or an option that makes no sense
     ├─ DatasetError    a data set that is not where, or not what, it was said to be
+    ├─ TrainingError   a run that cannot go on
     ├─ ExportError     a model that cannot be written in the form asked for
     └─ MissingExtra    an optional dependency that is not installed (says which extra to install)
 
@@ -35,6 +36,10 @@ class ConfigError(MienError):
 
 class DatasetError(MienError):
     """A data set that is not where, or not what, it was said to be."""
+
+
+class TrainingError(MienError):
+    """A training run that cannot go on: its loss is no number, its state cannot be written."""
 
 
 class ExportError(MienError):

@@ -3,63 +3,109 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
+
+from ..errors import MissingExtra
+from .terminal import side_console
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
 
 
 def train(
     recipe: Path,
     /,
-    *,
+    *fields: Annotated[str, Parameter(allow_leading_hyphen=True)],
     out: Annotated[Path | None, Parameter(alias="-o")] = None,
+    resume: bool = False,
     root: Path | None = None,
     seed: int | None = None,
-    threads: int | None = None,
 ) -> None:
-    """Train a model by a recipe; a run that was stopped goes on from its last epoch.
+    """Train a network by a recipe.
 
-    Prints one line for each epoch; the best weights on the validation split lie in `OUT/best.safetensors`.
+    The best epoch on the validation split lies in OUT/best.safetensors, with its card beside it; curves.png, metrics.jsonl,
+    config.toml and env.json say how it came about. A run that was stopped, even by kill -9, goes on with --resume as if nothing had
+    happened. Several processes: torchrun --nproc-per-node 2 -m mien train …, or accelerate launch.
 
     Examples:
         mien train recipes/fer2013-mien-base.toml --root data/fer2013
 
-        mien train recipes/fer2013-mien-base.toml --seed 2 -o runs/second
+        mien train recipes/rafdb-dan-mien.toml --root data/rafdb --optim.lr=5e-4 --epochs=20
+
+        mien train recipes/fer2013-mien-base.toml --seed 2 -o runs/second --resume
 
     Args:
-        recipe: TOML file with the fields of `TrainConfig`.
-        out: folder of the run; `runs/RECIPE/SEED` if not given.
+        recipe: TOML file with the fields of TrainConfig.
+        fields: fields to change, as --FIELD=VALUE; docs/training-config.md lists them all.
+        out: folder of the run; runs/RECIPE/SEED if not given.
+        resume: go on with the run that lies there.
         root: folder of the data, instead of the recipe's.
         seed: seed, instead of the recipe's.
-        threads: threads, instead of the recipe's.
     """
-    import dataclasses
-
-    from rich.console import Console
-
-    from ..errors import MissingExtra
-
     try:
         from ..training.config import TrainConfig
         from ..training.loop import train as run
     except ModuleNotFoundError as error:
         raise MissingExtra(error.name or "torch", "train") from error
 
-    config = TrainConfig.load(recipe)
-    if root is not None:
-        config = dataclasses.replace(config, data=dataclasses.replace(config.data, root=str(root)))
-    if seed is not None:
-        config = dataclasses.replace(config, seed=seed)
-    if threads is not None:
-        config = dataclasses.replace(config, threads=threads)
-    console = Console(stderr=True)
+    given = [*fields]
+    given += [] if root is None else [f'data.root="{root}"']
+    given += [] if seed is None else [f"seed={seed}"]
+    config = TrainConfig.load(recipe, given)
+    out = out or Path("runs") / recipe.stem / str(config.seed)
+    with Progress(config.validation.metric) as progress:
+        best = run(config, out, resume=resume, report=progress)
+    print(best)
 
-    def show(row: dict[str, Any]) -> None:
-        left = (config.epochs - row["epoch"]) * row["seconds"]
-        console.print(
-            f"epoch {row['epoch']:>3}/{config.epochs}  loss {row['loss']:.3f}  FER2013 {row['fer2013']:.2%}  "
-            f"FERPlus {row['ferplus']:.2%}  {row['per_second']:.0f} pictures/s  {left / 60:.0f} min left",
-            highlight=False,
+
+class Progress:
+    """A bar for the epoch that runs, and a line for each that is over, on stderr."""
+
+    def __init__(self, metric: str) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self.console = side_console()
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(),
         )
+        self.bar = Progress(*columns, console=self.console, transient=True)
+        self.metric, self.loss, self.epochs = metric, 0.0, 0
+        self.task: TaskID | None = None
 
-    print(run(config, out or Path("runs") / recipe.stem / str(config.seed), show))
+    def __enter__(self) -> Progress:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        """Take an event of `mien.training.loop.train`."""
+        if event["event"] == "start":
+            self.epochs, steps = event["epochs"], event["steps"]
+            done = event["epoch"] * steps + event["step"]
+            self.task = self.bar.add_task("training", total=self.epochs * steps, completed=done, figures="")
+        elif event["event"] == "step" and self.task is not None:
+            self.loss = event["loss"] if not self.loss else 0.95 * self.loss + 0.05 * event["loss"]
+            figures = f"loss {self.loss:.3f}  lr {event['lr']:.2g}"
+            self.bar.update(self.task, advance=1, description=f"epoch {event['epoch'] + 1}/{self.epochs}", figures=figures)
+        elif event["event"] == "epoch":
+            self.loss = 0.0
+            self.console.print(self.line(event))
+
+    def line(self, row: dict[str, Any]) -> str:
+        """Return the line of an epoch: loss, what is selected by, what else was measured, rate."""
+        wanted = [key.strip() for key in self.metric.split("+") if key.strip() in row]
+        shown = [*wanted, *(key for key in row if key.rpartition(".")[2] in SHOWN and key not in wanted)]
+        figures = "  ".join(f"{key} {row[key]:.4f}" for key in shown)
+        star = " *" if row["best"] else ""
+        return f"epoch {row['epoch']:>3}/{self.epochs}  loss {row['loss']:.3f}  {figures}  {row['per_second']:.0f} pictures/s{star}"
+
+
+SHOWN = ("accuracy", "macro_f1", "ccc_valence", "ccc_arousal", "au_f1", "p")

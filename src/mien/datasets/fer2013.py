@@ -18,6 +18,7 @@ import numpy as np
 
 from ..errors import DatasetError
 from ..labels import FER2013 as LABELS
+from ..labels import FERPLUS_VOTES
 from .cache import file_digest, mapped
 from .dataset import Dataset
 from .folders import part_of, read_class_folders
@@ -150,6 +151,8 @@ def of_arrays(place: Place, arrays: Mapping[str, np.ndarray]) -> Dataset:
         names=np.char.zfill(arrays["row"].astype(str), 5) if len(arrays["row"]) else np.empty(0, "U5"),
         label=np.asarray(arrays["label"]),
         part=np.asarray(arrays["part"]),
+        votes=np.asarray(arrays["votes"]) if "votes" in arrays else None,
+        vote_names=FERPLUS_VOTES if "votes" in arrays else (),
     )
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from .counting import Count
 
-__all__ = ["MODELS", "Figure", "Input", "ModelInfo", "author_mapping", "build", "count", "dead_parameters", "info"]
+__all__ = ["MODELS", "Figure", "Input", "ModelInfo", "author_mapping", "build", "count", "dead_parameters", "factory", "info"]
 
 MODELS: dict[str, str] = {
     "resnet34": "mien.models.stock:resnet34",
@@ -61,13 +61,13 @@ def build(name: str, *, plugins: bool = True, **options: Any) -> nn.Module:
         ConfigError: the architecture takes no such option.
         MissingExtra: torch or timm is not installed.
     """
-    factory = _factory(name, plugins)
+    make = factory(name, plugins)
     try:
-        inspect.signature(factory).bind(**options)
+        inspect.signature(make).bind(**options)
     except TypeError as error:
-        known = ", ".join(inspect.signature(factory).parameters)
+        known = ", ".join(inspect.signature(make).parameters)
         raise ConfigError(f"model {name!r}: {error}. Its options are {known}.") from error
-    return factory(**options)
+    return make(**options)
 
 
 def info(name: str) -> ModelInfo:
@@ -82,7 +82,7 @@ def info(name: str) -> ModelInfo:
     """
     if name.startswith("timm:"):
         return _torch_side("mien.models.stock").timm_info(name.removeprefix("timm:"))
-    module = _torch_side(_factory(name, plugins=True).__module__)
+    module = _torch_side(factory(name, plugins=True).__module__)
     table: Mapping[str, ModelInfo] = getattr(module, "INFO", {})
     return lookup(name if name in MODELS else name.partition(":")[2], table, "model description", plugins=False)
 
@@ -123,11 +123,12 @@ def author_mapping(name: str) -> Callable[[Mapping[str, Tensor]], dict[str, Tens
     """
     if name.startswith("timm:"):
         name = "resnet34"  # plain backbones: the same one rule
-    module = _torch_side(_factory(name, plugins=True).__module__)
+    module = _torch_side(factory(name, plugins=True).__module__)
     return getattr(module, "from_author", dict)
 
 
-def _factory(name: str, plugins: bool) -> Callable[..., nn.Module]:
+def factory(name: str, plugins: bool = True) -> Callable[..., nn.Module]:
+    """Return the function that builds a network; its signature says which options it takes. Errors as of `build`."""
     if name.startswith("timm:"):
         return _torch_side("mien.models.stock").timm_factory(name.removeprefix("timm:"))
     try:

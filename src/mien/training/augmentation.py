@@ -1,62 +1,229 @@
-"""Variation of training pictures, on whole batches at once."""
+"""Variation of training pictures, on whole batches at once.
+
+A recipe lists steps in order, each a table that names its `op`:
+
+    augment = [
+        { op = "flip" },
+        { op = "maybe", p = 0.2, steps = [{ op = "rotate", degrees = 5 }, { op = "crop", padding = 0.0714 }] },
+        { op = "normalise" },
+        { op = "erase", scale = [0.02, 0.25] },
+    ]
+"""
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from .config import AugmentConfig
+from ..errors import ConfigError
+from . import steps
+from .dice import Dice
+from .steps import Amount, Chance, Interval
+
+__all__ = ["STEPS", "Dice", "augment", "check", "parameters"]
+
+Steps = Annotated[Sequence[Mapping[str, Any]], "a list of steps"]
 
 
-def augment(image_NCHW: Tensor, size: int, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """Vary grey pictures: mirror, rotate, scale, shift, blur, light, erase.
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What a run says about the pictures, beside their steps."""
+
+    normalise: Callable[[Tensor], Tensor]
+    side: int
+
+
+def augment(
+    pictures: Mapping[str, Tensor],
+    steps: Sequence[Mapping[str, Any]],
+    dice: Dice,
+    *,
+    normalise: Callable[[Tensor], Tensor],
+    size: Mapping[str, int],
+    together: bool,
+) -> dict[str, Tensor]:
+    """Vary the pictures of a batch.
 
     Args:
-        image_NCHW: (N, 1, H, W) float32 in [0, 1].
-        size: side of the pictures that come back.
-        config: how much of what.
-        generator: source of all randomness.
+        pictures: name → (N, C, H, W) float32 in 0 … 1, C 1 or 3; they are left as they are.
+        steps: what is done, in order; see `check`.
+        dice: the draws.
+        normalise: what the step `normalise` does; without that step it is done at the end.
+        size: name → side of the pictures that come back. They are resized at the step `resize`, else just before `normalise`.
+        together: whether all pictures of a face get the same draws, or each its own.
 
     Returns:
-        (N, 1, size, size) float32, roughly in [0, 1].
+        Name → (N, C', side, side) float32, normalised.
     """
-    n = len(image_NCHW)
+    ops = [step["op"] for step in steps]
+    full = list(steps)
+    if "normalise" not in ops:
+        full.append({"op": "normalise"})
+    if "resize" not in ops:
+        full.insert([step["op"] for step in full].index("normalise"), {"op": "resize"})
+    varied = {}
+    for name, image in pictures.items():
+        own = image.contiguous()
+        own = own.clone() if own.data_ptr() == image.data_ptr() else own
+        varied[name] = _vary(own, full, dice.of("all") if together else dice.of("one", name), Scene(normalise, size[name]))
+    return varied
 
-    def uniform(low: float, high: float, *shape: int) -> Tensor:
-        return torch.rand(n, *shape, generator=generator) * (high - low) + low
 
-    angle = uniform(-config.rotate, config.rotate) * (math.pi / 180)
-    scale = 1 + uniform(-config.scale, config.scale)
-    mirror = (uniform(0, 1) < 0.5).float() * 2 - 1
-    theta = torch.stack(
-        [
-            torch.stack([mirror * scale * angle.cos(), -scale * angle.sin()], 1),
-            torch.stack([mirror * scale * angle.sin(), scale * angle.cos()], 1),
-        ],
-        1,
-    )
-    shift = uniform(-2 * config.shift, 2 * config.shift, 2, 1)
-    grid = F.affine_grid(torch.cat([theta, shift], 2), [n, 1, size, size], align_corners=False)
-    image = F.grid_sample(image_NCHW, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+def check(steps: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse steps that cannot be done.
 
-    blurred = uniform(0, 1) < config.blur
-    if blurred.any():
-        small = F.interpolate(image[blurred], scale_factor=0.5, mode="area")
-        image[blurred] = F.interpolate(small, size=(size, size), mode="bilinear", align_corners=False)
+    Args:
+        steps: tables with `op`, a name in `STEPS`, and the parameters of that function.
 
-    contrast = 1 + uniform(-config.light, config.light, 1, 1, 1)
-    brightness = uniform(-config.light / 2, config.light / 2, 1, 1, 1)
-    mean = image.mean((2, 3), keepdim=True)
-    image = (image - mean) * contrast + mean + brightness
+    Raises:
+        ConfigError: an unknown step (the nearest name is said), a parameter that is unknown, missing or of the wrong kind,
+            a second `normalise` or `resize`, or one of them inside another step, or in the wrong order.
 
-    rows = torch.arange(size).view(1, size, 1)
-    columns = torch.arange(size).view(1, 1, size)
-    height, width = (uniform(0.15, 0.45, 1, 1) * size for _ in range(2))
-    top, left = uniform(0, 1, 1, 1) * (size - height), uniform(0, 1, 1, 1) * (size - width)
-    inside = (rows >= top) & (rows < top + height) & (columns >= left) & (columns < left + width)
-    inside &= uniform(0, 1, 1, 1) < config.erase
-    noise = torch.rand(image.shape, generator=generator)
-    return torch.where(inside[:, None], noise, image)
+    Example:
+        >>> check([{"op": "flip"}, {"op": "affine", "p": 0.7, "rotate": 20, "scale": [0.8, 1.0]}])
+        >>> check([{"op": "flipp"}])
+        Traceback (most recent call last):
+        mien.errors.ConfigError: augment [0]: unknown step 'flipp'; did you mean 'flip'?
+    """
+    _check(steps, "augment")
+    ops = [step["op"] for step in steps]
+    for once in ("resize", "normalise"):
+        if ops.count(once) > 1:
+            raise ConfigError(f"augment: {once!r} occurs {ops.count(once)} times; pictures are brought there once")
+    if {"resize", "normalise"} <= {*ops} and ops.index("resize") > ops.index("normalise"):
+        raise ConfigError("augment: 'resize' stands after 'normalise'; resize first")
+
+
+def parameters(op: str) -> dict[str, inspect.Parameter]:
+    """Return the parameters of a step by name, their annotations resolved."""
+    return dict(_signature(op))
+
+
+def maybe(image_NCHW: Tensor, dice: Dice, scene: Scene, *, p: Chance, steps: Steps) -> Tensor:
+    """Do several steps, or none of them: torchvision's `RandomApply`."""
+    return _branch(image_NCHW, dice.chance(p), steps, dice, "then", scene)
+
+
+def either(image_NCHW: Tensor, dice: Dice, scene: Scene, *, p: Chance, then: Steps, otherwise: Steps = ()) -> Tensor:
+    """Do some steps with probability p, others if not: imgaug's `Sometimes`."""
+    chosen = dice.chance(p)
+    image_NCHW = _branch(image_NCHW, chosen, then, dice, "then", scene)
+    return _branch(image_NCHW, ~chosen, otherwise, dice, "otherwise", scene)
+
+
+def resize(
+    image_NCHW: Tensor, dice: Dice, scene: Scene, *, method: Literal["pil-bilinear", "cv2-bilinear"] = "pil-bilinear"
+) -> Tensor:
+    """Bring pictures to the size that is asked for; without this step that happens just before `normalise`."""
+    return steps.resized(image_NCHW, scene.side, method)
+
+
+def normalise(image_NCHW: Tensor, dice: Dice, scene: Scene) -> Tensor:
+    """Bring pictures to the network's value range; without this step that happens at the end."""
+    return scene.normalise(image_NCHW)
+
+
+FRAME: dict[str, Callable[..., Tensor]] = {"maybe": maybe, "either": either, "resize": resize, "normalise": normalise}
+"""Steps that hold others or need to know what the run asks for."""
+
+STEPS: dict[str, Callable[..., Tensor]] = {
+    "flip": steps.flip,
+    "vertical-flip": steps.vertical_flip,
+    "affine": steps.affine,
+    "rotate": steps.rotate,
+    "crop": steps.crop,
+    "erase": steps.erase,
+    "colour-jitter": steps.colour_jitter,
+    "light": steps.light,
+    "blur": steps.blur,
+    "coarse": steps.coarse,
+    "noise": steps.noise,
+    "grey": steps.grey,
+    "value-grey": steps.value_grey,
+    **FRAME,
+}
+"""Name → function of (pictures, dice, parameters by keyword)."""
+
+
+def _vary(image: Tensor, steps: Sequence[Mapping[str, Any]], dice: Dice, scene: Scene) -> Tensor:
+    for index, step in enumerate(steps):
+        op, values = step["op"], {key: value for key, value in step.items() if key != "op"}
+        extra = (scene,) if op in FRAME else ()
+        image = STEPS[op](image, dice.of(index, op), *extra, **values)
+    return image
+
+
+def _branch(image: Tensor, chosen: Tensor, steps: Steps, dice: Dice, key: str, scene: Scene) -> Tensor:
+    rows = chosen.nonzero().flatten()
+    if len(rows) and steps:
+        image[rows] = _vary(image[rows], steps, dice.only(rows, key), scene)
+    return image
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+VALID: dict[Any, Callable[[Any], bool]] = {
+    Chance: lambda value: _number(value) and 0 <= value <= 1,
+    Amount: lambda value: _number(value) and value >= 0,
+    Interval: lambda value: (
+        isinstance(value, (list, tuple)) and len(value) == 2 and all(map(_number, value)) and value[0] <= value[1]
+    ),
+    Annotated[int, "a whole number above 1"]: lambda value: type(value) is int and value > 1,
+    bool: lambda value: isinstance(value, bool),
+    Steps: lambda value: isinstance(value, (list, tuple)),
+}
+
+
+@cache
+def _signature(op: str) -> tuple[tuple[str, inspect.Parameter], ...]:
+    hints = get_type_hints(STEPS[op], include_extras=True)
+    found = inspect.signature(STEPS[op]).parameters.items()
+    return tuple((name, p.replace(annotation=hints[name])) for name, p in found if p.kind is p.KEYWORD_ONLY)
+
+
+def _check(steps: Any, where: str, inside: bool = False) -> None:
+    if not isinstance(steps, (list, tuple)):
+        raise ConfigError(f"{where} must be a list of steps, not {steps!r}")
+    for index, step in enumerate(steps):
+        place = f"{where} [{index}]"
+        if not isinstance(step, Mapping) or not isinstance(step.get("op"), str):
+            raise ConfigError(f"{place} must be a table with op, a step's name: {{ op = 'flip' }}; it is {step!r}")
+        op = step["op"]
+        if op not in STEPS:
+            raise ConfigError(f"{place}: unknown step {op!r}{_nearest(op, STEPS)}")
+        if inside and op in ("resize", "normalise"):
+            raise ConfigError(f"{place}: {op!r} is done to all pictures, so it cannot stand inside another step")
+        _check_values(step, op, f"{place} ({op})")
+
+
+def _check_values(step: Mapping[str, Any], op: str, place: str) -> None:
+    known = parameters(op)
+    for name, value in step.items():
+        if name == "op":
+            continue
+        if name not in known:
+            raise ConfigError(f"{place}: unknown parameter {name!r}{_nearest(name, known)}")
+        hint = known[name].annotation
+        choices = get_args(hint) if hint not in VALID else ()
+        if (value not in choices) if choices else not VALID[hint](value):
+            wanted = f"one of {', '.join(choices)}" if choices else getattr(hint, "__metadata__", ("true or false",))[0]
+            raise ConfigError(f"{place}: {name} must be {wanted}, not {value!r}")
+        if hint == Steps:
+            _check(value, f"{place} {name}", inside=True)
+    for name, parameter in known.items():
+        if parameter.default is parameter.empty and name not in step:
+            raise ConfigError(f"{place} lacks {name}")
+
+
+def _nearest(name: str, known: Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known) or 'none'}"

@@ -8,17 +8,29 @@ from typing import Any
 
 import torch
 
-from ..errors import WeightsError
+from ..errors import TrainingError, WeightsError
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write tensors and plain values; the file is either the old or the new one, never half of it."""
+    """Write tensors and plain values; the file is either the old or the new one, never half of it.
+
+    Raises:
+        TrainingError: the disk is full or the folder cannot be written; the old file, if there is one, is as it was.
+    """
     part = path.with_suffix(".part")
-    with part.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    try:
+        with part.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except (OSError, RuntimeError) as error:  # torch wraps what its file says
+        part.unlink(missing_ok=True)
+        kept = "the last one is untouched" if path.exists() else "there is none yet"
+        reason = str(error).splitlines()[0][:200]
+        raise TrainingError(
+            f"checkpoint {path} cannot be written ({reason}); {kept}. Free some space or the folder, then resume"
+        ) from error
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -30,4 +42,5 @@ def load(path: Path) -> dict[str, Any]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise WeightsError(f"checkpoint {path} cannot be read ({error}); start the run anew or give another one") from error
+        reason = str(error).splitlines()[0][:200]
+        raise WeightsError(f"checkpoint {path} cannot be read ({reason}); start the run anew or give another one") from error

@@ -182,6 +182,8 @@ class ScheduleConfig:
     """Epochs after which `multi-step` multiplies."""
     patience: int = 5
     """`plateau`: epochs without a better validation metric before it multiplies (torch's counting)."""
+    metric: str = ""
+    """`plateau`: the validation figure that it watches; nothing: that of `validation.metric`."""
     threshold: float = 1e-4
     """`plateau`: relative improvement that counts."""
     floor: float = 0.0
@@ -229,8 +231,9 @@ class TrainConfig:
     """Parts that a batch is computed in, one after the other; BatchNorm sees each part alone."""
     seed: int = 1
     """Seed of weights, order and augmentation."""
-    precision: Literal["fp32", "bf16", "fp16"] = "bf16"
-    """Number format of the network's computation; losses and weights are float32."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Number format of the network's computation; losses and weights are float32. `auto`: bf16 where the processor has
+    instructions for it, else fp32 (emulated bf16 is many times slower)."""
     channels_last: bool = True
     """Memory layout that suits convolutions."""
     sync_batch_norm: bool = False
@@ -259,6 +262,8 @@ class TrainConfig:
     """Which pictures, in which order."""
     loss: tuple[Term, ...] = (Term(),)
     """Summands of the loss."""
+    loss_weighting: Literal["fixed", "uncertainty"] = "fixed"
+    """`uncertainty` learns a factor for each term beside its weight (Kendall et al. 2018), for tasks of different scale."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     """The optimizer."""
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)

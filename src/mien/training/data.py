@@ -1,60 +1,400 @@
-"""What the loop learns from: whole splits as arrays, cut into shuffled batches."""
+"""What the loop learns from: splits as decoded pictures and target tensors, and batches that follow from a seed alone.
+
+Pictures are decoded and brought to the network's size once, by the same `Preprocess` that reads them in use, and kept in
+memory (or in files that are mapped, with `data.cache`). Batches are prepared by threads ahead of the step that needs them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..datasets import ferplus
-from ..datasets.fer2013 import open_arrays
-from .config import DataConfig
+from ..cards import Crop, Input
+from ..datasets import Dataset, Draw, open_dataset
+from ..errors import ConfigError, DatasetError, SourceError
+from ..images import read_image
+from ..labels import index_map, label_set
+from ..preprocessing import Preprocess, grey
+from .augmentation import Dice, augment
+from .config import DataConfig, InputConfig, TrainConfig
+from .regions import Regions
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+MEMORY_SHARE = 0.4
+"""Share of the machine's memory that decoded pictures of a split may take."""
+
+
+def card_input(config: InputConfig) -> Input:
+    """Return the input contract of a network trained with this config."""
+    values: dict[str, Any] = {"scale": 1 / 255, "offset": (0.0,)}
+    if config.normalise == "half":
+        values = {"scale": 1 / 127.5, "offset": (-1.0,)}
+    elif config.normalise == "imagenet":
+        if config.colour == "grey":
+            raise ConfigError("input: ImageNet's mean and deviation are of RGB pictures; use 'half' or 'unit' for grey ones")
+        values |= {"offset": tuple(-mean for mean in IMAGENET_MEAN), "std": IMAGENET_STD}
+    return Input(size=(config.size, config.size), colour=config.colour, resize=config.resize, **values)
+
+
+def card_crop(config: InputConfig) -> Crop | None:
+    """Return the crop contract, or None."""
+    return Crop(template=config.crop) if config.crop else None
 
 
 @dataclass(frozen=True, slots=True)
-class Faces:
-    """Pictures with the targets of both heads."""
+class Shown:
+    """Some pictures as the store has them."""
 
-    images: Tensor
-    """(N, 1, 48, 48) uint8."""
-    label: Tensor
-    """(N,) int64 index into `mien.labels.FER2013`."""
-    soft: Tensor
-    """(N, 8) float32: the votes without single ones, over the classes of `mien.labels.FERPLUS`."""
-    weight: Tensor
-    """(N,) float32: share of the votes that fell on one of the eight classes; 0 leaves the FERPlus head alone."""
-    majority: Tensor
-    """(N,) int64: the FERPlus majority class, or −1 where Microsoft's rule drops the picture."""
-    digest: str
-    """Fingerprint of the split that was read."""
+    pictures: dict[str, np.ndarray]
+    """Name → (n, h, w, 1 or 3) uint8."""
+    readable: np.ndarray
+    """(n,) bool."""
+
+
+class Pictures:
+    """The pictures of a split, each decoded at most once.
+
+    Args:
+        data: the split.
+        config: size, colour, regions.
+        native: keep the size that the pictures have, for augmentation before the resize.
+        cache: folder of mapped files; nothing: memory.
+        strict: whether a picture that cannot be read is an error.
+    """
+
+    def __init__(
+        self, data: Dataset, config: InputConfig, *, native: bool = False, cache: str = "", strict: bool = False
+    ) -> None:
+        self.data, self.strict = data, strict
+        self.skipped: dict[str, str] = {}
+        contract = card_input(config)
+        if config.colour == "grey" or (data.images is not None and data.images.ndim == 3):
+            # Pictures that are grey in the data stay one channel until they are fed.
+            contract = dataclasses.replace(contract, colour="grey", offset=(0.0,), std=())
+        self.native = _native_side(data) if native else None
+        side = self.native or contract.size[:2]
+        self.preprocess = Preprocess(dataclasses.replace(contract, size=side))
+        self.regions = Regions(config.regions) if config.regions else None
+        channels = self.preprocess.channels
+        shapes = {"image": (*side, channels), **{name: (s, s, channels) for name, s in config.regions.items()}}
+        self._store = {name: _room(len(data), shape, cache, self._key(name, shape)) for name, shape in shapes.items()}
+        self._done = np.zeros(len(data), np.int8)  # 1 decoded, −1 unreadable
+
+    def __call__(self, rows: np.ndarray) -> Shown:
+        """Return pictures by row number.
+
+        Raises:
+            SourceError: one cannot be read, and the run is strict.
+        """
+        for row in rows[self._done[rows] == 0]:
+            self._decode(int(row))
+        return Shown({name: store[rows] for name, store in self._store.items()}, self._done[rows] > 0)
+
+    def _decode(self, row: int) -> None:
+        try:
+            pixels = read_image(self.data.pictures[row]).pixels
+            if self.native and pixels.shape[:2] != self.native:
+                raise SourceError(f"is {pixels.shape[1]} × {pixels.shape[0]} pixels, the others are not (input.native)")
+        except SourceError as error:
+            if self.strict:
+                raise
+            self.skipped[str(self.data.names[row])] = str(error)
+            self._done[row] = -1
+            return
+        self._store["image"][row] = self.preprocess.whole(pixels)
+        if self.regions:
+            for name, crop in self.regions(pixels).items():
+                self._store[name][row] = grey(crop)[..., None] if self.preprocess.channels == 1 else crop
+        self._done[row] = 1
+
+    def _key(self, name: str, shape: tuple[int, ...]) -> str:
+        facts = f"{self.data.digest}/{name}/{shape}/{self.preprocess.input.resize}/{bool(self.native)}"
+        return hashlib.sha256(facts.encode()).hexdigest()[:24]
+
+
+def _native_side(data: Dataset) -> tuple[int, int]:
+    for row in range(min(len(data), 20)):
+        try:
+            height, width = read_image(data.pictures[row]).pixels.shape[:2]
+            return height, width
+        except SourceError:
+            continue
+    raise DatasetError(f"none of the first pictures of {data.name} can be read")
+
+
+def _room(rows: int, shape: tuple[int, ...], cache: str, key: str) -> np.ndarray:
+    """Return (rows, *shape) uint8: memory that is taken only as it is filled, or a mapped file."""
+    if cache:
+        folder = Path(cache)
+        folder.mkdir(parents=True, exist_ok=True)
+        return np.lib.format.open_memmap(folder / f"{key}-{os.getpid()}.npy", "w+", np.uint8, (rows, *shape))
+    size = rows * int(np.prod(shape))
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if size > MEMORY_SHARE * memory:
+        raise ConfigError(
+            f"{rows} decoded pictures take {size / 2**30:.0f} GB, more than memory should hold; "
+            "set data.cache to a folder on a fast disk with that much room"
+        )
+    return np.empty((rows, *shape), np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A split ready to be learned from or measured on."""
+
+    data: Dataset
+    """Names and annotations."""
+    labels: tuple[str, ...]
+    """Classes in the network's order."""
+    targets: dict[str, Tensor]
+    """See `mien.training.objective`."""
+    pictures: Pictures
+    """The pictures."""
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.data)
+
+    @property
+    def counts(self) -> Tensor:
+        """(classes,) pictures of each class; soft labels count by their shares."""
+        label = self.targets["label"]
+        if "soft" in self.targets and not (label >= 0).any():
+            return self.targets["soft"].sum(0)
+        return torch.bincount(label[label >= 0], minlength=len(self.labels)).float()
 
 
-def open_faces(config: DataConfig, split: str) -> Faces:
-    """Read a split of FER2013 with its votes; the training split without leaked pictures if the config says so."""
-    arrays = open_arrays(config.root, split)
-    kept = arrays.unique if split == "train" and config.leak_free else np.ones(len(arrays.label), bool)
-    kept = np.flatnonzero(kept)[: config.limit or None]
-    votes = arrays.votes[kept].astype(np.float32)
-    votes[votes <= 1] = 0
-    classes = votes[:, :8].sum(1)
-    distribution, valid = ferplus.targets(arrays.votes[kept], "majority")
-    return Faces(
-        images=torch.from_numpy(arrays.images[kept][:, None]),
-        label=torch.from_numpy(arrays.label[kept]),
-        soft=torch.from_numpy(votes[:, :8] / np.maximum(classes, 1)[:, None]),
-        weight=torch.from_numpy(classes / np.maximum(votes.sum(1), 1)),
-        majority=torch.from_numpy(np.where(valid, distribution.argmax(1), -1)),
-        digest=arrays.digest,
+def open_splits(config: TrainConfig) -> tuple[Split, Split]:
+    """Open the training and the validation split of a run.
+
+    Raises:
+        DatasetError: the data is not there, has no validation split, or nothing is left of it.
+    """
+    data = config.data
+    train, validation = (_open(data, name) for name in ("train", "validation"))
+    if data.leak_free:
+        train = without_leaks(train, [validation, *_test(data)])
+    train, validation = _limited(train, data.limit), _limited(validation, data.validation_limit)
+    for split in (train, validation):
+        if not len(split):
+            raise DatasetError(
+                f"{split.name}: the split {split.split!r} is empty, so there is nothing to train on or select by"
+            )
+    return (
+        split_of(train, config, native=config.input.native),
+        split_of(validation, config),
     )
 
 
-def batches(number: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Yield index tensors that visit `number` rows in random order; a last batch smaller than `size` is left out."""
-    order = torch.randperm(number, generator=generator)
-    return iter(order[: number // size * size].split(size))
+def split_of(data: Dataset, config: TrainConfig, *, native: bool = False) -> Split:
+    """Return a data set as tensors of the network's label order."""
+    labels = label_set(config.data.labels) if config.data.labels else data.labels
+    places = index_map(data.labels, labels)
+    label = np.where(data.label >= 0, places[data.label], -1)
+    targets: dict[str, Tensor] = {"label": torch.from_numpy(label)}
+    if data.distribution is not None:
+        soft = np.zeros((len(data), len(labels)), np.float32)
+        soft[:, places[places >= 0]] = data.distribution[:, places >= 0]
+        targets["soft"] = torch.from_numpy(soft)
+    if data.votes is not None:
+        targets["votes"] = torch.from_numpy(data.votes.astype(np.float32))
+    if data.valence is not None and data.arousal is not None:
+        targets["valence_arousal"] = torch.from_numpy(np.stack([data.valence, data.arousal], 1).astype(np.float32))
+    if data.action_units is not None:
+        targets["action_units"] = torch.from_numpy(data.action_units.astype(np.float32))
+    pictures = Pictures(data, config.input, native=native, cache=config.data.cache, strict=config.data.strict)
+    return Split(data, tuple(labels), targets, pictures)
+
+
+def _open(config: DataConfig, split: str) -> Dataset:
+    draw = Draw(seed=config.draw, fraction=config.fraction, folds=config.folds, fold=config.fold)
+    return open_dataset(config.dataset, config.root, split, config.protocol, draw=draw, damaged="skip", **config.options)
+
+
+def _test(config: DataConfig) -> list[Dataset]:
+    try:
+        return [_open(config, "test")]
+    except DatasetError:  # published on validation alone, or labels kept by the organisers
+        return []
+
+
+def without_leaks(train: Dataset, others: Sequence[Dataset]) -> Dataset:
+    """Return the training pictures whose content occurs, byte for byte, in none of the other splits."""
+    known = {digest for other in others for digest in _contents(other)}
+    kept = np.array([digest not in known for digest in _contents(train)], bool)
+    return train.take(np.flatnonzero(kept))
+
+
+def _contents(data: Dataset) -> Iterator[bytes]:
+    for picture in data.pictures:
+        content = picture.tobytes() if isinstance(picture, np.ndarray) else picture.read_bytes() if picture.exists() else b""
+        yield hashlib.blake2b(content, digest_size=16).digest() if content else os.urandom(16)
+
+
+def _limited(data: Dataset, limit: int) -> Dataset:
+    """Return about `limit` pictures: of every class the same share, spread evenly over the data."""
+    if not limit or limit >= len(data):
+        return data
+    order = np.argsort(data.label, kind="stable")
+    return data.take(np.sort(order[np.linspace(0, len(data) - 1, limit).round().astype(int)]))
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one process learns from in one step."""
+
+    rows: np.ndarray
+    """(n,) row numbers in the split."""
+    pictures: dict[str, Tensor]
+    """Name → (n, C, h, w) float32, as the network is fed."""
+    targets: dict[str, Tensor]
+    """Name → (n, …)."""
+    share: float
+    """This process's part of the global batch, times the number of processes: 1 where all parts are equal."""
+
+
+class Loader:
+    """The batches of every epoch; each is a function of (seed, epoch, step) alone.
+
+    Args:
+        split: the training split.
+        config: the run.
+        process: number of this process.
+        processes: how many share each batch.
+    """
+
+    def __init__(self, split: Split, config: TrainConfig, process: int = 0, processes: int = 1) -> None:
+        self.split, self.config, self.process, self.processes = split, config, process, processes
+        size = config.sampler.samples if config.sampler.kind == "balanced" and config.sampler.samples else len(split)
+        whole, rest = divmod(size, config.batch)
+        self.steps = whole + (rest >= processes and rest > 0 and not config.sampler.drop_last)
+        if not self.steps:
+            raise ConfigError(
+                f"{size} pictures do not fill one batch of {config.batch}; lower batch, or set sampler.drop_last=false"
+            )
+        if config.batch % processes:
+            raise ConfigError(f"a batch of {config.batch} cannot be shared equally by {processes} processes")
+        self.preprocess = Preprocess(card_input(config.input))
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch from step `start` on, prepared ahead by `workers` threads."""
+        order = self.order(epoch)
+        steps = iter(range(start, self.steps))
+        with ThreadPoolExecutor(max(self.config.workers, 1), "mien-loader") as pool:
+            queue: list[Future[Batch]] = []
+            try:
+                for step in islice(steps, self.config.workers + 1):
+                    queue.append(pool.submit(self.prepare, order, epoch, step))
+                while queue:
+                    batch = queue.pop(0).result()
+                    queue += [pool.submit(self.prepare, order, epoch, step) for step in islice(steps, 1)]
+                    yield batch
+            finally:
+                for waiting in queue:
+                    waiting.cancel()
+
+    def order(self, epoch: int) -> np.ndarray:
+        """Return the row numbers of an epoch, in order, for all processes together."""
+        sampler = self.config.sampler
+        random = np.random.default_rng([self.config.seed, 0 if sampler.kind == "once" else epoch])
+        if sampler.kind != "balanced":
+            return random.permutation(len(self.split))
+        weights = sample_weights(self.split)
+        return random.choice(len(weights), sampler.samples or len(weights), replace=True, p=weights)
+
+    def prepare(self, order: np.ndarray, epoch: int, step: int) -> Batch:
+        """Return this process's part of one batch."""
+        config = self.config
+        rows = order[step * config.batch : (step + 1) * config.batch]
+        total = len(rows)
+        per = -(-total // self.processes)
+        part = slice(self.process * per, min((self.process + 1) * per, total))
+        mine = rows[part]
+        shown = self.split.pictures(mine)
+        size = {name: store.shape[1] for name, store in shown.pictures.items()}
+        size["image"] = config.size_at(epoch)
+        dice = Dice(hash_of(config.seed, epoch, step), total, part)
+        pictures = augment(
+            {name: to_unit(store) for name, store in shown.pictures.items()},
+            config.augment,
+            dice,
+            normalise=self.normalise,
+            size=size,
+            together=config.augment_together,
+        )
+        kept = torch.from_numpy(shown.readable)
+        if not shown.readable.all():
+            mine, pictures = mine[shown.readable], {name: value[kept] for name, value in pictures.items()}
+        targets = {name: value[mine] for name, value in self.split.targets.items()}
+        return Batch(mine, pictures, targets, len(mine) * self.processes / max(total, 1))
+
+    def normalise(self, image_NCHW: Tensor) -> Tensor:
+        """Bring pictures in 0 … 1 to the card's channels and value range."""
+        return normalise(image_NCHW, self.preprocess)
+
+
+def normalise(image_NCHW: Tensor, preprocess: Preprocess) -> Tensor:
+    """Bring pictures in 0 … 1 to the channels and the value range of a card, as `Preprocess.tensor` does for uint8."""
+    value = preprocess.input
+    if image_NCHW.shape[1] != preprocess.channels:
+        image_NCHW = image_NCHW.expand(-1, preprocess.channels, -1, -1)
+    shape = (1, -1, 1, 1)
+    image_NCHW = image_NCHW * (255 * value.scale) + torch.tensor(value.offset).view(shape)
+    return image_NCHW / torch.tensor(value.std).view(shape) if value.std else image_NCHW
+
+
+def to_unit(store_NHWC: np.ndarray) -> Tensor:
+    """Return (N, H, W, C) uint8 as (N, C, H, W) float32 in 0 … 1."""
+    return torch.from_numpy(store_NHWC).permute(0, 3, 1, 2).float().div_(255)
+
+
+def evaluation_batches(
+    split: Split, preprocess: Preprocess, batch: int, rows: np.ndarray
+) -> Iterator[tuple[np.ndarray, dict[str, Tensor], np.ndarray]]:
+    """Yield (row numbers, pictures, readable) as the network is fed in use: through `Preprocess.tensor`, nothing varied."""
+    for start in range(0, len(rows), batch):
+        part = rows[start : start + batch]
+        shown = split.pictures(part)
+        yield part, {name: evaluation_tensor(store, preprocess) for name, store in shown.pictures.items()}, shown.readable
+
+
+def evaluation_tensor(store_NHWC: np.ndarray, preprocess: Preprocess) -> Tensor:
+    """Return stored pictures as `Preprocess.tensor` gives them."""
+    if store_NHWC.shape[3] != preprocess.channels:
+        store_NHWC = np.repeat(store_NHWC, preprocess.channels, 3)
+    return torch.from_numpy(preprocess.tensor(store_NHWC))
+
+
+def sample_weights(split: Split) -> np.ndarray:
+    """Return (N,) probabilities that make classes equally frequent: 1 / class size, or its mean over a soft label's classes.
+
+    Raises:
+        ConfigError: no picture has a label.
+    """
+    per_class = torch.where(split.counts > 0, 1 / split.counts.clamp(min=1e-9), 0.0).double()
+    label = split.targets["label"]
+    weight = torch.where(label >= 0, per_class[label.clamp(min=0)], 0.0)
+    if "soft" in split.targets:
+        present = (split.targets["soft"] > 0).double()
+        mean = (present @ per_class) / present.sum(1).clamp(min=1)
+        weight = torch.where(label >= 0, weight, mean) if (label >= 0).all() else mean
+    total = float(weight.sum())
+    if total <= 0:
+        raise ConfigError("sampler.kind = 'balanced' needs labels, and no training picture has one")
+    return (weight / total).numpy()
+
+
+def hash_of(*numbers: int) -> int:
+    """Return a 63-bit seed that follows from some numbers."""
+    return int.from_bytes(hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest(), "big") >> 1

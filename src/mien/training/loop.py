@@ -1,133 +1,448 @@
-"""One straight training loop."""
+"""One straight training loop, on one process or many.
+
+Everything random in a step follows from (seed, epoch, step), so the state of a run is its weights, its optimizer and where it
+stands: a run that was killed and resumed ends in the same weights, bit for bit, as one that was not.
+
+Several processes (`accelerate launch`, `torchrun`) share each batch: together they take the same pictures, varied in the same way,
+as one process would.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
-import json
+import inspect
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
-from safetensors.torch import save_file
+import torch.distributed
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, broadcast, gather_object
 from torch import Tensor, nn
 
 from .. import models
-from ..errors import ConfigError
-from . import checkpoint
-from .augmentation import augment
+from ..errors import ConfigError, TrainingError
+from . import augmentation, checkpoint, records, validation
+from .batch_norm import synchronise
 from .config import TrainConfig
-from .data import Faces, batches, open_faces
-from .optim import average, learning_rate, optimizer
+from .data import Batch, Loader, Split, hash_of, open_splits
+from .mixing import Mix, mix_pairs
+from .objective import Objective, ask, float32, target_of
+from .optim import Average, climb, descend, freeze, optimizer, still_statistics
+from .schedule import Schedule
+from .starts import load_start
+
+Report = Callable[[dict[str, Any]], None]
+
+MAY_CHANGE = ("threads", "workers", "checkpoint_steps", "tracker", "about", "flaws")
+"""Fields of a config that a resumed run may have otherwise than the run that it goes on with."""
 
 
-def normalise(image: Tensor) -> Tensor:
-    """Map [0, 1] to [−1, 1]: the value range of the card."""
-    return image * 2 - 1
+class Learner(nn.Module):
+    """The network with its loss, as one module, so that everything that learns is shared between processes alike."""
+
+    def __init__(self, model: nn.Module, objective: Objective) -> None:
+        super().__init__()
+        self.model, self.objective = model, objective
+        self.precision: torch.dtype | None = None
+
+    def forward(
+        self, pictures: dict[str, Tensor], targets: dict[str, Tensor], mix: Mix | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss and its terms of a batch, mixed in pairs or not."""
+        kind = next(iter(pictures.values())).device.type
+        with torch.autocast(kind, self.precision, enabled=self.precision is not None):
+            answer = ask(self.model, pictures)
+        if mix is None:
+            return self.objective(answer, targets)
+        loss, terms = self.objective(answer, targets)
+        other, _ = self.objective(answer, {name: value[mix.other] for name, value in targets.items()})
+        return mix.share * loss + (1 - mix.share) * other, terms
 
 
-def train(config: TrainConfig, out: str | Path, report: Callable[[dict[str, Any]], None] = lambda row: None) -> Path:
-    """Train, or go on training, one model; the best epoch on the validation split is kept.
+class Interrupted(TrainingError):
+    """The run was asked to stop (SIGTERM); its state is written."""
 
-    The validation metric is the mean of the FER2013 and the FERPlus (majority) accuracy of the averaged weights on
-    pictures as they are. The test split is never opened here.
+
+def train(
+    config: TrainConfig,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    report: Report = lambda event: None,
+) -> Path:
+    """Train one network; the best epoch on the validation split is kept. The test split chooses nothing.
 
     Args:
         config: the run.
-        out: folder of the run. If it holds a checkpoint of the same config and data, the run goes on from there.
-        report: called with each row of `metrics.jsonl`.
+        out: folder of the run.
+        resume: go on with the run that `out` holds. Otherwise a folder that holds one is refused.
+        report: called with `{"event": "start" | "step" | "epoch", …}`; the rows of epochs are those of `metrics.jsonl`.
 
     Returns:
-        Path of `best.safetensors`: the averaged weights of the best epoch.
+        Path of `best.safetensors`; its card is `best.toml` beside it.
 
     Raises:
-        ConfigError: `out` holds a run of another config or other data.
+        ConfigError: a field makes no sense, or `out` holds a run already, of another config, or of other data.
+        DatasetError: the data is not there.
+        TrainingError: the loss is no number, the state cannot be written, or the run was told to stop.
     """
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(config.threads)
-    torch.manual_seed(config.seed)
-    generator = torch.Generator().manual_seed(config.seed)
-    faces, validation = open_faces(config.data, "train"), open_faces(config.data, "validation")
-    model = models.build(config.model)
-    kept = copy.deepcopy(model).eval()
-    sgd = optimizer(model, config.optim)
-    per_epoch = len(faces) // config.batch
-    identity = {"config": dataclasses.asdict(config), "data": [faces.digest, validation.digest]}
-    state: dict[str, Any] = {"epoch": 0, "best": -1.0, "rows": []}
-
-    last, best = out / "last.pt", out / "best.safetensors"
-    if last.exists():
-        saved = checkpoint.load(last)
-        if saved["identity"] != identity:
-            raise ConfigError(f"{out} holds a run of another config or other data; give another folder")
-        model.load_state_dict(saved["model"])
-        kept.load_state_dict(saved["kept"])
-        sgd.load_state_dict(saved["sgd"])
-        generator.set_state(saved["generator"])
-        torch.set_rng_state(saved["rng"])
-        state = saved["state"]
-    (out / "config.json").write_text(json.dumps(identity, indent=1))
-
-    for epoch in range(state["epoch"], config.epochs):
-        started, total, seen = time.perf_counter(), 0.0, 0
-        model.train()
-        for index, rows in enumerate(batches(len(faces), config.batch, generator)):
-            step = epoch * per_epoch + index
-            for group in sgd.param_groups:
-                group["lr"] = learning_rate(config.optim, step, config.epochs * per_epoch)
-            image = faces.images[rows].float() / 255
-            image = normalise(augment(image, config.size_at(epoch), config.augment, generator))
-            with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
-                output = model(image.contiguous(memory_format=torch.channels_last))
-            loss = _loss(output, faces, rows, config)
-            if not loss.isfinite():
-                raise ConfigError(f"the loss became {loss.item()} at epoch {epoch}, step {index}; lower optim.lr")
-            sgd.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), config.optim.clip)
-            sgd.step()
-            average(kept, model, config.optim.ema, step)
-            total, seen = total + loss.item() * len(rows), seen + len(rows)
-        seconds = time.perf_counter() - started
-        row = {"epoch": epoch + 1, "loss": total / seen, **measure(kept, validation), "per_second": seen / seconds}
-        row["seconds"] = seconds
-        state["epoch"] = epoch + 1
-        metric = (row["fer2013"] + row["ferplus"]) / 2
-        if metric > state["best"]:
-            state["best"] = metric
-            save_file({key: value.contiguous() for key, value in kept.state_dict().items()}, best.with_suffix(".part"))
-            best.with_suffix(".part").replace(best)
-        state["rows"].append(row)
-        whole = {"model": model.state_dict(), "kept": kept.state_dict(), "sgd": sgd.state_dict(), "state": state}
-        whole |= {"generator": generator.get_state(), "rng": torch.get_rng_state(), "identity": identity}
-        checkpoint.save(last, whole)
-        (out / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in state["rows"]))
-        report(row)
-    return best
+    if config.precision == "auto":
+        config = dataclasses.replace(config, precision=fastest_precision())
+    return _Run(config, Path(out), resume, report).go()
 
 
-def _loss(output: Any, faces: Faces, rows: Tensor, config: TrainConfig) -> Tensor:
-    """Cross-entropy of the FER2013 head with smoothed labels, and of the FERPlus head with the votes."""
-    hard = F.cross_entropy(output.fer2013.float(), faces.label[rows], label_smoothing=config.smoothing)
-    soft = F.cross_entropy(output.ferplus.float(), faces.soft[rows], reduction="none")
-    weight = faces.weight[rows]
-    return hard + config.ferplus_weight * (soft * weight).sum() / weight.sum().clamp(min=1)
+def fastest_precision() -> Literal["bf16", "fp32"]:
+    """Return bf16 where the device computes it natively, else fp32."""
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "fp32"
+
+
+class _Run:
+    def __init__(self, config: TrainConfig, out: Path, resume: bool, report: Report) -> None:
+        self.config, self.out, self.report = config, out, report
+        self.last = out / "last.pt"
+        if self.last.exists() and not resume:
+            raise ConfigError(f"{out} holds a run already; go on with it by --resume, or give another folder with --out")
+        augmentation.check(config.augment)
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        self.accelerator = _accelerator(config, out)
+        self.process, self.processes = self.accelerator.process_index, self.accelerator.num_processes
+        self.main, self.device = self.accelerator.is_main_process, self.accelerator.device
+        self.train, self.validation = open_splits(config)
+        self.digests = [self.train.data.digest, self.validation.data.digest]
+        self.loader = Loader(self.train, config, self.process, self.processes)
+        self.schedule = Schedule(config.schedule, config.epochs, self.loader.steps)
+        self.identity = {"config": _identity(config), "data": self.digests}
+        self._build()
+        self.epoch, self.step, self.rows, self.best = 0, 0, [], -float("inf")
+        self.sums: dict[str, float] = {}
+        self.seen, self.seconds = 0, 0.0
+        self.skipped: dict[str, str] = {}
+        if resume and self.last.exists():
+            self._restore()
+
+    def _build(self) -> None:
+        config = self.config
+        torch.manual_seed(hash_of(config.seed))
+        self.options = _options(config, self.train)
+        model = models.build(config.model.name, **self.options)
+        if config.model.init:
+            from .starts import load_start
+
+            load_start(model, config.model.name, config.model.init)
+        answer = _answer(model, config)
+        objective = Objective(config.loss, answer, len(self.train.labels), self.train.counts, config.loss_weighting)
+        for term in config.loss:
+            if (target := target_of(term)) and target not in self.train.targets:
+                raise ConfigError(f"loss term {term.kind!r} needs {target}, which {self.train.data.name} does not have")
+        if config.sync_batch_norm and self.processes > 1:
+            model = synchronise(model)
+        if config.channels_last:
+            model = model.to(memory_format=torch.channels_last)  # pyrefly: ignore
+        self.learner = Learner(model, objective).to(self.device)
+        self.learner.precision = torch.bfloat16 if config.precision == "bf16" else None
+        if config.precision == "fp16":
+            self.learner.precision = torch.float16
+        self.able = [name for name, parameter in self.learner.named_parameters() if parameter.requires_grad]
+        self.optimizer = optimizer(self.learner, config.optim)
+        self.wrapped, self.stepper = self.accelerator.prepare(self.learner, self.optimizer)
+        self.kept = copy.deepcopy(model).eval() if config.optim.ema else model
+        self.average = Average(self.kept, model, config.optim.ema) if config.optim.ema else None
+
+    def go(self) -> Path:
+        config = self.config
+        if self.main:
+            records.open_run(self.out, config, (self.train, self.validation))
+        self.report(
+            {"event": "start", "epoch": self.epoch, "epochs": config.epochs, "steps": self.loader.steps, "step": self.step}
+        )
+        with _told_to_stop() as told:
+            for epoch in range(self.epoch, config.epochs):
+                if self._given_up():
+                    break
+                self.epoch = epoch
+                self._enter(epoch)
+                for batch in self.loader.epoch(epoch, self.step):
+                    started = time.perf_counter()
+                    self._learn(batch)
+                    self.step += 1
+                    self.seconds += time.perf_counter() - started
+                    if told.is_set() or (config.checkpoint_steps and self.step % config.checkpoint_steps == 0):
+                        self._save()
+                    if told.is_set():
+                        raise Interrupted(f"stopped by a signal at epoch {epoch + 1}, step {self.step}; go on with --resume")
+                self._end_epoch()
+        best = self.out / "best.safetensors"
+        if not best.exists():
+            raise TrainingError(f"no epoch of {self.out} gave a {config.validation.metric}; look at metrics.jsonl")
+        return best
+
+    def _enter(self, epoch: int) -> None:
+        self.wrapped.train()
+        stages = sorted(self.config.stages, key=lambda stage: stage.epoch)
+        current = [stage for stage in stages if stage.epoch <= epoch]
+        freeze(self.learner, current[-1] if current else None, self.able)
+        self.learning = [p for p in self.learner.parameters() if p.requires_grad]
+
+    def _learn(self, batch: Batch) -> None:
+        """One step: forward, backward, clip, update, average."""
+        config, optim = self.config, self.config.optim
+        at = self.epoch * self.loader.steps + self.step
+        rate = optim.lr * self.schedule.factor(at)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["factor"]
+        torch.manual_seed(hash_of(config.seed, self.epoch, self.step, self.process))
+        self.optimizer.zero_grad(set_to_none=True)
+        terms = self._gradients(batch)
+        if optim.sam:
+            moves = climb(self.learning, optim.sam)
+            self.optimizer.zero_grad(set_to_none=True)
+            with still_statistics(self.learner) if optim.sam_batch_norm == "once" else contextlib.nullcontext():
+                self._gradients(batch)
+            descend(self.learning, moves)
+        if optim.clip:
+            self.accelerator.clip_grad_norm_(self.learning, optim.clip)
+        self.stepper.step()
+        if self.average:
+            self.average.update(at)
+        n = len(batch.rows)
+        for name, value in terms.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value * n
+        self.seen += n
+        self.report({"event": "step", "epoch": self.epoch, "step": self.step, "loss": terms["loss"], "lr": rate, "pictures": n})
+
+    def _gradients(self, batch: Batch) -> dict[str, float]:
+        """Leave the gradients of a batch in the parameters; return the loss and its terms."""
+        config, total = self.config, len(batch.rows)
+        if not total:
+            raise TrainingError(
+                f"no picture of a whole batch can be read (epoch {self.epoch + 1}, step {self.step}); see {self.out}/skipped.txt"
+            )
+        sums: dict[str, float] = {}
+        parts = torch.arange(total).chunk(config.accumulate)
+        for index, part in enumerate(parts):
+            share = len(part) / total
+            pictures = {name: self._fed(value[part]) for name, value in batch.pictures.items()}
+            targets = {name: value[part].to(self.device) for name, value in batch.targets.items()}
+            more = index + 1 < len(parts) and self.processes > 1
+            with self.accelerator.no_sync(self.wrapped) if more else contextlib.nullcontext():
+                pictures, mix = mix_pairs(pictures, config.mix, hash_of(config.seed, self.epoch, self.step))
+                loss, terms = self.wrapped(pictures, targets, mix)
+                if not loss.isfinite():
+                    raise self._no_number(batch, terms)
+                self.accelerator.backward(loss * share * batch.share)
+            for name, value in {"loss": loss, **terms}.items():
+                sums[name] = sums.get(name, 0.0) + float(value.detach()) * share
+        return sums
+
+    def _fed(self, picture: Tensor) -> Tensor:
+        picture = picture.to(self.device, non_blocking=True)
+        return picture.contiguous(memory_format=torch.channels_last) if self.config.channels_last else picture
+
+    def _no_number(self, batch: Batch, terms: dict[str, Tensor]) -> TrainingError:
+        bad = [name for name, p in self.learner.named_parameters() if not p.isfinite().all()]
+        which = ", ".join(name for name, value in terms.items() if not value.isfinite())
+        names = ", ".join(str(name) for name in self.train.data.names[batch.rows[:4]])
+        where = f"the first parameter that is none is {bad[0]}" if bad else "all parameters are still numbers"
+        return TrainingError(
+            f"the loss is no number (term {which or 'sum'}) at epoch {self.epoch + 1}, step {self.step}, pictures {names} …; {where}. "
+            f"Lower optim.lr (now {self.config.optim.lr:g}) or set optim.clip; the last good state is in {self.last}"
+        )
+
+    def _end_epoch(self) -> None:
+        """Validate, keep the best, write everything down."""
+        config = self.config
+        self.skipped |= self.train.pictures.skipped
+        row = self._summary() | self._validate()
+        if config.validation.metric == "last":
+            better = True
+        else:
+            value = validation.quality(row, config.validation.metric)
+            better = value > self.best
+            self.best = max(self.best, value)
+        if config.schedule.kind == "plateau":
+            watched = config.schedule.metric or config.validation.metric
+            figure = validation.quality(row, watched)
+            self.schedule.epoch_ended(-figure if watched in validation.SMALLER_IS_BETTER else 1 - figure)
+        row["best"] = better
+        bad = next((name for name, p in self.learner.named_parameters() if not p.isfinite().all()), None)
+        if bad:
+            raise TrainingError(
+                f"{bad} is no number at the end of epoch {self.epoch + 1}; the last good state is in {self.last}"
+            )
+        self.rows.append(row)
+        self.epoch, self.step, self.sums, self.seen, self.seconds = self.epoch + 1, 0, {}, 0, 0.0
+        if self.main:
+            if better:
+                records.keep_best(self.out, self.kept, config, self.options, self.validation, self.digests, row)
+            self._save()
+            records.write_rows(self.out, self.rows)
+            records.draw_curves(self.out, self.rows, config.validation.metric)
+            self._list_skipped()
+        if config.tracker:
+            self.accelerator.log({k: v for k, v in row.items() if isinstance(v, (int, float))}, step=row["epoch"])
+        self.accelerator.wait_for_everyone()
+        self.report({"event": "epoch", **row})
+
+    def _summary(self) -> dict[str, Any]:
+        parts = [(self.sums, self.seen)]
+        if self.processes > 1:
+            parts = gather_object(parts)
+        seen = sum(number for _, number in parts)
+        means = {name: sum(sums[name] for sums, _ in parts) / max(seen, 1) for name in self.sums}
+        step = (self.epoch + 1) * self.loader.steps - 1
+        row: dict[str, Any] = {
+            "epoch": self.epoch + 1,
+            "loss": means.pop("loss"),
+            "lr": self.config.optim.lr * self.schedule.factor(step),
+        }
+        row |= {f"loss {name}": value for name, value in means.items() if len(means) > 1}
+        return row | {"seconds": round(self.seconds, 3), "per_second": round(seen / max(self.seconds, 1e-9), 2)}
+
+    def _validate(self) -> dict[str, float]:
+        if self.processes > 1:  # BatchNorm's statistics are each process's own; those of the first count
+            for buffer in self.kept.buffers():
+                buffer.copy_(broadcast(buffer))
+        found = validation.predict(self.kept, self.validation, self.config, self.process, self.processes)
+        shares = gather_object([found]) if self.processes > 1 else [found]
+        self.skipped |= self.validation.pictures.skipped
+        return validation.measure(validation.interleave(shares), self.validation, self.config)
+
+    def _given_up(self) -> bool:
+        patience = self.config.validation.patience
+        if not patience or not self.rows:
+            return False
+        best = max(index for index, row in enumerate(self.rows) if row["best"])
+        return len(self.rows) - 1 - best >= patience
+
+    def _list_skipped(self) -> None:
+        if self.skipped:
+            text = "".join(f"{name}\t{' '.join(reason.split())}\n" for name, reason in sorted(self.skipped.items()))
+            records.write(self.out / "skipped.txt", text)
+
+    def _save(self) -> None:
+        if not self.main:
+            return
+        state = {
+            "identity": self.identity,
+            "learner": self.learner.state_dict(),
+            "kept": self.kept.state_dict() if self.average else {},
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state(),
+            "at": {"epoch": self.epoch, "step": self.step, "seen": self.seen, "seconds": self.seconds, "best": self.best},
+            "sums": self.sums,
+            "rows": self.rows,
+            "skipped": self.skipped,
+        }
+        if self.accelerator.scaler is not None:
+            state["scaler"] = self.accelerator.scaler.state_dict()
+        checkpoint.save(self.last, state)
+
+    def _restore(self) -> None:
+        saved = checkpoint.load(self.last)
+        theirs = saved["identity"]
+        if theirs["data"] != self.digests:
+            raise ConfigError(f"the data has changed since {self.last} was written (digest); start a new run with --out")
+        if theirs["config"] != self.identity["config"]:
+            changed = _differences(theirs["config"], self.identity["config"])
+            raise ConfigError(
+                f"{self.out} holds a run of another config ({', '.join(changed[:4])}); give another folder with --out"
+            )
+        self.learner.load_state_dict(saved["learner"])
+        if self.average:
+            self.kept.load_state_dict(saved["kept"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        if self.accelerator.scaler is not None and "scaler" in saved:
+            self.accelerator.scaler.load_state_dict(saved["scaler"])
+        self.schedule.restore(saved["schedule"])
+        at = saved["at"]
+        self.epoch, self.step, self.seen = int(at["epoch"]), int(at["step"]), int(at["seen"])
+        self.seconds, self.best = float(at["seconds"]), float(at["best"])
+        self.sums, self.rows, self.skipped = saved["sums"], saved["rows"], saved["skipped"]
+
+
+def _accelerator(config: TrainConfig, out: Path) -> Accelerator:
+    if config.precision == "fp16" and not torch.cuda.is_available():
+        raise ConfigError("precision = 'fp16' needs a GPU; on a CPU use 'bf16' or 'fp32'")
+    if config.precision == "fp16" and config.optim.sam:
+        raise ConfigError("optim.sam takes two passes, which fp16's loss scaling does not know; use 'bf16' or 'fp32'")
+    accelerator = Accelerator(
+        mixed_precision="fp16" if config.precision == "fp16" else "no",
+        log_with=config.tracker or None,
+        project_dir=str(out) if config.tracker else None,
+        # Heads without a loss and frozen stages have no gradients.
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+    )
+    if config.tracker:
+        accelerator.init_trackers("mien", {"epochs": config.epochs, "batch": config.batch, "seed": config.seed})
+    return accelerator
+
+
+def _options(config: TrainConfig, split: Split) -> dict[str, Any]:
+    """Return the network's options, with the number of classes if the network takes it."""
+    options = dict(config.model.options)
+    takes = inspect.signature(models.factory(config.model.name)).parameters
+    if "num_classes" in takes:
+        given = options.setdefault("num_classes", len(split.labels))
+        if given < len(split.labels):
+            raise ConfigError(
+                f"model.options: num_classes = {given}, but the data has {len(split.labels)} classes: {', '.join(split.labels)}"
+            )
+    return options
 
 
 @torch.no_grad()
-def measure(model: nn.Module, faces: Faces, batch: int = 256) -> dict[str, float]:
-    """Return the accuracy of both heads: FER2013 over all pictures, FERPlus over those with a majority."""
+def _answer(model: nn.Module, config: TrainConfig) -> Any:
+    """Return an answer of the network on blank pictures, for its fields and their widths."""
+    channels = 1 if config.input.colour == "grey" else 3
+    sides = {"image": config.input.size, **config.input.regions}
+    state = {name: buffer.clone() for name, buffer in model.named_buffers()}
     model.eval()
-    right, right_plus, number_plus = 0, 0, 0
-    for rows in torch.arange(len(faces)).split(batch):
-        image = normalise(faces.images[rows].float() / 255).contiguous(memory_format=torch.channels_last)
-        output = model(image)
-        right += int((output.fer2013.argmax(1) == faces.label[rows]).sum())
-        valid = faces.majority[rows] >= 0
-        right_plus += int((output.ferplus.argmax(1) == faces.majority[rows])[valid].sum())
-        number_plus += int(valid.sum())
-    return {"fer2013": right / len(faces), "ferplus": right_plus / max(number_plus, 1)}
+    answer = ask(model, {name: torch.zeros(2, channels, side, side) for name, side in sides.items()})
+    model.train()
+    for name, buffer in model.named_buffers():
+        buffer.copy_(state[name])
+    if not hasattr(answer, "_fields"):
+        raise ConfigError(
+            f"the answer of {config.model.name} must be a NamedTuple with named fields, not {type(answer).__name__}"
+        )
+    return type(answer)(*(value if value is None else float32(value) for value in answer))
+
+
+def _identity(config: TrainConfig) -> dict[str, Any]:
+    table = config.to_dict()
+    for name in MAY_CHANGE:
+        table.pop(name)
+    for name in ("root", "cache"):
+        table["data"].pop(name)
+    return table
+
+
+def _differences(theirs: Any, ours: Any, path: str = "") -> list[str]:
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        keys = sorted({*theirs, *ours})
+        return [found for key in keys for found in _differences(theirs.get(key), ours.get(key), f"{path}.{key}".strip("."))]
+    return [] if theirs == ours else [f"{path} was {theirs!r}, is {ours!r}"]
+
+
+@contextlib.contextmanager
+def _told_to_stop() -> Iterator[threading.Event]:
+    """Give an event that SIGTERM sets; the step that runs is finished first."""
+    told = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield told
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, frame: told.set())
+    try:
+        yield told
+    finally:
+        signal.signal(signal.SIGTERM, before)

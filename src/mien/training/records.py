@@ -1,0 +1,189 @@
+"""What a run leaves behind: its resolved config, where it ran, a row for every epoch, a picture of its curves, a card."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from .. import __version__, cards, models
+from ..errors import ConfigError
+from ..weights import sha256
+from .config import TrainConfig
+from .data import Split, card_crop, card_input
+
+PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow")
+
+
+def write(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    part = path.with_suffix(path.suffix + ".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+
+
+def open_run(out: Path, config: TrainConfig, splits: Sequence[Split]) -> None:
+    """Write `config.toml` and `env.json`.
+
+    Raises:
+        ConfigError: the folder cannot be made or written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write(out / "config.toml", tomli_w.dumps(config.to_dict()))
+        write(out / "env.json", json.dumps(environment(splits), indent=1))
+    except OSError as error:
+        raise ConfigError(
+            f"the folder {out} of the run cannot be written: {error.strerror}; give another with --out"
+        ) from error
+
+
+def environment(splits: Sequence[Split]) -> dict[str, Any]:
+    """Return versions, commit, hardware, and what the splits are."""
+    return {
+        "mien": __version__,
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "commit": commit(),
+        "machine": {
+            "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else "",
+        },
+        "data": {
+            split.data.split: {
+                "dataset": split.data.name,
+                "protocol": split.data.protocol,
+                "flaws": list(split.data.flaws),
+                "pictures": len(split),
+                "digest": split.data.digest,
+                "classes": dict(zip(split.labels, split.counts.tolist(), strict=True)),
+            }
+            for split in splits
+        },
+    }
+
+
+def commit() -> str:
+    """Return the commit of the source tree that runs, with `+` for uncommitted changes; "" outside one."""
+    here = Path(__file__).parent
+    try:
+        name = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
+        dirty = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=here, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return name.stdout.strip() + ("+" if dirty.stdout.strip() else "")
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def write_rows(out: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write `metrics.jsonl`, a row an epoch."""
+    write(out / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def draw_curves(out: Path, rows: Sequence[Mapping[str, Any]], metric: str) -> None:
+    """Write `curves.png`: losses, validation figures and learning rate over the epochs."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    epochs = [row["epoch"] for row in rows]
+    figure = Figure(figsize=(10, 3.2), layout="constrained")
+    panels = figure.subplots(1, 3)
+    validation = [key for key in rows[0] if key.rpartition(".")[2] in ("accuracy", "uar", "macro_f1") or key in CURVES]
+    for key in ["loss", *(key for key in rows[0] if key.startswith("loss "))]:
+        panels[0].plot(epochs, [row[key] for row in rows], marker=".", label=key.removeprefix("loss ") or key)
+    for key in validation:
+        panels[1].plot(epochs, [row[key] for row in rows], marker=".", label=key)
+    panels[2].plot(epochs, [row["lr"] for row in rows], marker=".", color="0.3")
+    for panel, title in zip(panels, ("training loss", f"validation (chosen by {metric})", "learning rate"), strict=True):
+        panel.set(title=title, xlabel="epoch")
+        panel.grid(alpha=0.3)
+        if panel.get_legend_handles_labels()[0]:
+            panel.legend(fontsize="small", frameon=False)
+    part = out / "curves.part"
+    FigureCanvasAgg(figure).print_png(part)
+    part.replace(out / "curves.png")
+
+
+CURVES = ("ccc_valence", "ccc_arousal", "au_f1", "p")
+
+
+def keep_best(
+    out: Path,
+    model: nn.Module,
+    config: TrainConfig,
+    options: Mapping[str, Any],
+    split: Split,
+    digests: Sequence[str],
+    row: Mapping[str, Any],
+) -> Path:
+    """Write `best.safetensors` and its card `best.toml`; return the path of the weights."""
+    path = out / "best.safetensors"
+    part = out / "best.part"
+    save_file({key: value.detach().cpu().clone().contiguous() for key, value in model.state_dict().items()}, part)
+    part.replace(path)
+    sides = {"image": config.input.size, **config.input.regions}
+    outputs = {"scores": config.model.scores}
+    for term in config.loss:
+        name = {"valence-arousal": "valence_arousal", "action-units": "action_units"}.get(term.kind)
+        if name:
+            outputs[name] = term.output
+    known = config.model.name in models.MODELS or config.model.name.startswith("timm:")
+    card = cards.Card(
+        name=out.parent.name or "run",
+        kind="classifier",
+        summary=f"{config.model.name} trained on {split.data.name} by the recipe {out.parent.name or out.name}.",
+        file=path.name,
+        sha256=sha256(path),
+        licence="NOASSERTION",
+        licence_note="The terms of the data that it was trained on apply.",
+        origin=f"recipe {out.parent.name or out.name}",
+        data=f"{split.data.name}, {split.data.protocol}",
+        labels=split.labels,
+        outputs=outputs,
+        input=card_input(config.input),
+        crop=card_crop(config.input),
+        network={"architecture": config.model.name, "options": dict(options)} if known else {},
+        training={
+            "recipe": out.parent.name or out.name,
+            "about": config.about,
+            "flaws": list(dict.fromkeys([*config.flaws, *split.data.flaws])),
+            "seed": config.seed,
+            "epoch": row["epoch"],
+            "epochs": config.epochs,
+            "commit": commit(),
+            "data_digests": list(digests),
+        },
+        reading={"inputs": sides} if config.input.regions else {},
+        measured=tuple(
+            cards.Measured(
+                dataset=split.data.name,
+                split="validation",
+                metric=key,
+                value=round(float(row[key]), 6),
+                n=len(split),
+                note=f"epoch {row['epoch']}, chosen by {config.validation.metric}",
+            )
+            for key in row
+            if key in ("accuracy", "uar", "macro_f1", "nll", *CURVES) and row[key] == row[key]
+        ),
+    )
+    write(out / "best.toml", tomli_w.dumps(card.to_dict()))
+    return path

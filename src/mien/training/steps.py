@@ -1,0 +1,303 @@
+"""The single steps that vary training pictures, each on a whole batch at once.
+
+A step takes (N, C, H, W) float32 pictures in 0 … 1 (C is 1 or 3), which it may change in place, and dice for them; it
+returns the varied pictures. Lengths are fractions of the picture's side, angles are degrees. A step with `p` touches each
+picture with that probability and works on those only.
+
+The published recipes work on 8-bit pictures and round after every step; here values stay float32, so that single pixels
+differ by up to one grey level a step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Annotated, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from .dice import Dice
+
+Chance = Annotated[float, "a number from 0 to 1"]
+Amount = Annotated[float, "a number, 0 or more"]
+Interval = Annotated[Sequence[float], "two numbers, the lower one first"]
+Interpolation = Literal["nearest", "bilinear"]
+Border = Literal["black", "mirror"]
+
+LUMA = (0.299, 0.587, 0.114)
+"""ITU-R 601 weights of red, green and blue."""
+
+
+def flip(image_NCHW: Tensor, dice: Dice, *, p: Chance = 0.5) -> Tensor:
+    """Exchange left and right."""
+    return _some(image_NCHW, dice.chance(p), lambda image, rows: image.flip(3))
+
+
+def vertical_flip(image_NCHW: Tensor, dice: Dice, *, p: Chance = 0.5) -> Tensor:
+    """Exchange top and bottom."""
+    return _some(image_NCHW, dice.chance(p), lambda image, rows: image.flip(2))
+
+
+def affine(
+    image_NCHW: Tensor,
+    dice: Dice,
+    *,
+    p: Chance = 1.0,
+    rotate: Amount = 0.0,
+    scale: Interval = (1.0, 1.0),
+    translate: Amount = 0.0,
+    whole_pixels: bool = True,
+    interpolation: Interpolation = "nearest",
+    border: Border = "black",
+) -> Tensor:
+    """Turn, scale and shift about the centre in one resampling.
+
+    The defaults are torchvision's `RandomAffine`; imgaug's `Affine` is `interpolation="bilinear"`. Both turn about
+    ((W − 1) / 2, (H − 1) / 2) in pixel indices.
+
+    Args:
+        image_NCHW: the pictures.
+        dice: their draws.
+        p: share of pictures that are touched.
+        rotate: the angle is uniform in ± this; positive is clockwise.
+        scale: the factor is uniform in this, one for both axes; above 1 the face grows.
+        translate: shifts are uniform in ± this fraction of the side, along each axis.
+        whole_pixels: round shifts to whole pixels, as torchvision does.
+        interpolation: how pixels between pixels are found.
+        border: what comes in from outside: black, or the picture mirrored about its outermost pixels (albumentations).
+    """
+    chosen, angle, factor = dice.chance(p), dice.uniform(-rotate, rotate), dice.uniform(scale[0], scale[1])
+    shift = dice.uniform(-translate, translate, 2)
+
+    def change(image: Tensor, rows: Tensor) -> Tensor:
+        return warp(image, angle[rows], factor[rows], shift[rows], whole_pixels, interpolation, border)
+
+    return _some(image_NCHW, chosen, change)
+
+
+def rotate(
+    image_NCHW: Tensor,
+    dice: Dice,
+    *,
+    degrees: Amount,
+    p: Chance = 1.0,
+    interpolation: Interpolation = "nearest",
+    border: Border = "black",
+) -> Tensor:
+    """Turn about the centre, uniformly in ± `degrees`; positive is anticlockwise, as in torchvision's `RandomRotation`."""
+    return affine(image_NCHW, dice, p=p, rotate=-degrees, interpolation=interpolation, border=border)
+
+
+def warp(
+    image_NCHW: Tensor,
+    angle: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    whole_pixels: bool = True,
+    interpolation: Interpolation = "nearest",
+    border: Border = "black",
+) -> Tensor:
+    """Turn, scale and shift pictures.
+
+    Args:
+        image_NCHW: N pictures.
+        angle: (N,) degrees, clockwise.
+        scale: (N,) factors.
+        shift: (N, 2) fractions of width and height, to the right and down.
+        whole_pixels: round shifts to whole pixels.
+        interpolation: as for `affine`.
+        border: as for `affine`.
+    """
+    height, width = image_NCHW.shape[2:]
+    pixels = shift * torch.tensor([width, height])
+    x, y = (pixels.round() if whole_pixels else pixels).unbind(1)
+    cos, sin = (angle * (math.pi / 180)).cos() / scale, (angle * (math.pi / 180)).sin() / scale
+    # From the place in the new picture to that in the old one, in units of half the way between the outermost pixels.
+    half_x, half_y = max(width - 1, 1) / 2, max(height - 1, 1) / 2
+    theta = torch.stack(
+        [
+            torch.stack([cos, sin * (half_y / half_x), -(cos * x + sin * y) / half_x], 1),
+            torch.stack([-sin * (half_x / half_y), cos, (sin * x - cos * y) / half_y], 1),
+        ],
+        1,
+    )
+    grid = functional.affine_grid(theta, [len(angle), 1, height, width], align_corners=True)
+    padding = "zeros" if border == "black" else "reflection"
+    return functional.grid_sample(image_NCHW, grid, mode=interpolation, padding_mode=padding, align_corners=True)
+
+
+def crop(image_NCHW: Tensor, dice: Dice, *, padding: Amount, p: Chance = 1.0) -> Tensor:
+    """Add a black border of `padding` sides all round and cut a random part of the old size out: torchvision's `RandomCrop`."""
+    chosen, place = dice.chance(p), dice.uniform(0, 1, 2)
+    sides = torch.tensor(image_NCHW.shape[2:])
+    border = (sides * padding).round()
+    shift = ((place * (2 * border + 1)).floor() - border).int()
+
+    def change(image: Tensor, rows: Tensor) -> Tensor:
+        height, width = image.shape[2:]
+        moved = torch.zeros_like(image)
+        for new, old, (down, right) in zip(moved, image, shift[rows].tolist(), strict=True):
+            new[:, max(-down, 0) : height - down, max(-right, 0) : width - right] = old[
+                :, max(down, 0) : height + down, max(right, 0) : width + right
+            ]
+        return moved
+
+    return _some(image_NCHW, chosen, change)
+
+
+def erase(
+    image_NCHW: Tensor,
+    dice: Dice,
+    *,
+    p: Chance = 0.5,
+    scale: Interval = (0.02, 0.33),
+    ratio: Interval = (0.3, 3.3),
+    fill: Literal["zero", "noise"] = "zero",
+) -> Tensor:
+    """Cover a rectangle: torchvision's `RandomErasing` (Zhong et al. 2020).
+
+    Args:
+        image_NCHW: the pictures.
+        dice: their draws.
+        p: share of pictures that are touched.
+        scale: the area is uniform in this share of the picture.
+        ratio: the logarithm of height / width is uniform between those of these. A rectangle that does not fit is drawn again,
+            ten times at most.
+        fill: zero, which is the mean colour after normalisation, or uniform noise in 0 … 1.
+    """
+    chosen, draws = dice.chance(p), dice.uniform(0, 1, 10, 4)
+    height, width = image_NCHW.shape[2:]
+    area = (draws[..., 0] * (scale[1] - scale[0]) + scale[0]) * (height * width)
+    low, high = math.log(ratio[0]), math.log(ratio[1])
+    aspect = (draws[..., 1] * (high - low) + low).exp()
+    tall, wide = (area * aspect).sqrt().round(), (area / aspect).sqrt().round()
+    fits = (tall < height) & (wide < width)
+    top, left = (draws[..., 2] * (height - tall + 1)).floor(), (draws[..., 3] * (width - wide + 1)).floor()
+    first = fits.int().argmax(1, keepdim=True)
+    boxes = torch.stack([top, left, tall, wide], 2).gather(1, first[..., None].expand(-1, 1, 4))[:, 0].int()
+    rows = (chosen & fits.any(1)).nonzero().flatten()
+    noise = dice.only(rows, "noise").noise(*image_NCHW.shape[1:]) if fill == "noise" else None
+    for index, (row, (y, x, h, w)) in enumerate(zip(rows.tolist(), boxes[rows].tolist(), strict=True)):
+        image_NCHW[row, :, y : y + h, x : x + w] = 0.0 if noise is None else noise[index, :, y : y + h, x : x + w]
+    return image_NCHW
+
+
+def colour_jitter(
+    image_NCHW: Tensor,
+    dice: Dice,
+    *,
+    p: Chance = 1.0,
+    brightness: Amount = 0.0,
+    contrast: Amount = 0.0,
+    saturation: Amount = 0.0,
+) -> Tensor:
+    """Change brightness, contrast and saturation, in an order drawn for each picture: torchvision's `ColorJitter`.
+
+    Each factor is uniform in 1 ± its amount, not below 0. Brightness multiplies; contrast mixes with the mean luma of the
+    picture; saturation mixes with its grey. Values are cut to 0 … 1 after each.
+    """
+    amounts = (brightness, contrast, saturation)
+    chosen, order = dice.chance(p), dice.permutation(3)
+    factors = torch.stack([dice.uniform(max(0.0, 1 - amount), 1 + amount) for amount in amounts], 1)
+
+    def change(image: Tensor, rows: Tensor) -> Tensor:
+        for turn in order[rows].unbind(1):
+            if not any(amounts[kind] for kind in turn.unique().tolist()):
+                continue
+            factor = factors[rows].gather(1, turn[:, None])[:, :, None, None]
+            mean = luma(image).mean((2, 3), keepdim=True) if contrast else 0.0
+            other = mean * (turn == 1)[:, None, None, None]
+            if saturation:
+                other = other + luma(image) * (turn == 2)[:, None, None, None]
+            image = (image.mul_(factor).add_(other * (1 - factor))).clamp_(0, 1)
+        return image
+
+    return _some(image_NCHW, chosen, change)
+
+
+def light(image_NCHW: Tensor, dice: Dice, *, p: Chance = 1.0, contrast: Amount = 0.0, brightness: Amount = 0.0) -> Tensor:
+    """Scale the contrast about the picture's mean by 1 ± `contrast` and add ± `brightness`; values may leave 0 … 1 a little."""
+    chosen, factor, offset = dice.chance(p), dice.uniform(1 - contrast, 1 + contrast), dice.uniform(-brightness, brightness)
+
+    def change(image: Tensor, rows: Tensor) -> Tensor:
+        mean, scale = image.mean((1, 2, 3)), factor[rows]
+        return image.mul_(scale[:, None, None, None]).add_((mean * (1 - scale) + offset[rows])[:, None, None, None])
+
+    return _some(image_NCHW, chosen, change)
+
+
+def blur(image_NCHW: Tensor, dice: Dice, *, p: Chance = 1.0, sigma: Interval = (0.1, 2.0)) -> Tensor:
+    """Blur by a Gaussian whose deviation, in pixels, is uniform in `sigma`; edges are mirrored, as torchvision does."""
+    chosen, deviation = dice.chance(p), dice.uniform(sigma[0], sigma[1])
+    radius = min(max(1, math.ceil(3 * sigma[1])), min(image_NCHW.shape[2:]) - 1)
+
+    def change(image: Tensor, rows: Tensor) -> Tensor:
+        n, channels, height, width = image.shape
+        kernel = (-0.5 * (torch.arange(-radius, radius + 1) / deviation[rows, None]) ** 2).exp()
+        kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(channels, 0)
+        flat = functional.pad(image.reshape(1, n * channels, height, width), [radius] * 4, mode="reflect")
+        flat = functional.conv2d(flat, kernel[:, None, :, None], groups=n * channels)
+        return functional.conv2d(flat, kernel[:, None, None, :], groups=n * channels).reshape(image.shape)
+
+    return _some(image_NCHW, chosen, change)
+
+
+def coarse(image_NCHW: Tensor, dice: Dice, *, p: Chance = 1.0, factor: Annotated[int, "a whole number above 1"] = 2) -> Tensor:
+    """Shrink by averaging and enlarge again, as if the face had been `factor` times smaller."""
+
+    def change(image: Tensor, rows: Tensor) -> Tensor:
+        small = functional.interpolate(image, scale_factor=1 / factor, mode="area")
+        return functional.interpolate(small, size=image.shape[2:], mode="bilinear", align_corners=False)
+
+    return _some(image_NCHW, dice.chance(p), change)
+
+
+def noise(image_NCHW: Tensor, dice: Dice, *, p: Chance = 1.0, deviation: Amount = 0.05) -> Tensor:
+    """Add normal noise whose deviation is uniform in 0 … `deviation`, and cut to 0 … 1."""
+    chosen, amount = dice.chance(p), dice.uniform(0, deviation)
+
+    def change(image: Tensor, rows: Tensor) -> Tensor:
+        grain = dice.only(rows, "noise").noise(*image.shape[1:], normal=True)
+        return image.addcmul_(grain, amount[rows, None, None, None]).clamp_(0, 1)
+
+    return _some(image_NCHW, chosen, change)
+
+
+def grey(image_NCHW: Tensor, dice: Dice, *, p: Chance = 1.0) -> Tensor:
+    """Replace colours by luma."""
+    return _some(image_NCHW, dice.chance(p), lambda image, rows: image.copy_(luma(image)))
+
+
+def value_grey(image_NCHW: Tensor, dice: Dice, *, p: Chance = 1.0) -> Tensor:
+    """Replace colours by the largest channel: imgaug's `RemoveSaturation(1)`."""
+    return _some(image_NCHW, dice.chance(p), lambda image, rows: image.copy_(image.amax(1, keepdim=True)))
+
+
+def luma(image_NCHW: Tensor) -> Tensor:
+    """Return (N, 1, H, W)."""
+    if image_NCHW.shape[1] == 1:
+        return image_NCHW
+    red, green, blue = image_NCHW.split(1, 1)
+    return (red * LUMA[0]).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2])
+
+
+def resized(image_NCHW: Tensor, side: int, method: str = "pil-bilinear") -> Tensor:
+    """Return pictures of `side` × `side` pixels; Pillow's bilinear is antialiased, OpenCV's is not."""
+    if image_NCHW.shape[2:] == (side, side):
+        return image_NCHW
+    return functional.interpolate(
+        image_NCHW, size=(side, side), mode="bilinear", align_corners=False, antialias=method == "pil-bilinear"
+    )
+
+
+def _some(image_NCHW: Tensor, chosen: Tensor, change: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Change the chosen (n,) pictures, given with their row numbers, which may be done in place."""
+    rows = chosen.nonzero().flatten()
+    if len(rows) == 0:
+        return image_NCHW
+    if len(rows) == len(chosen):
+        return change(image_NCHW, rows)
+    image_NCHW[rows] = change(image_NCHW[rows], rows)
+    return image_NCHW

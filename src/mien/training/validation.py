@@ -1,0 +1,169 @@
+"""How good the network of an epoch is on the validation split: the figures by which the best epoch is chosen.
+
+Every picture counts exactly once, whatever the number of processes, and a picture that cannot be read counts as wrong.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..datasets import ferplus
+from ..errors import ConfigError
+from ..preprocessing import Preprocess
+from .config import TrainConfig
+from .data import Split, card_input, evaluation_batches
+from .objective import ask, field_of, target_of
+
+SMALLER_IS_BETTER = ("nll",)
+CLASSIFYING = ("cross-entropy", "focal", "votes", "binary")
+"""Kinds of loss terms whose output is scores of classes."""
+
+
+def heads(config: TrainConfig) -> dict[str, str]:
+    """Return the outputs that are measured and the target of each: the scores, other classifying heads, both regressions."""
+    found = {config.model.scores: "label"}
+    for term in config.loss:
+        if term.kind in CLASSIFYING and "." not in term.output and term.output != "expression":
+            found[term.output] = "votes" if target_of(term) == "votes" else "label"
+        if term.kind in ("valence-arousal", "action-units"):
+            found[term.output] = target_of(term)
+    return found
+
+
+@torch.no_grad()
+def predict(
+    model: nn.Module, split: Split, config: TrainConfig, process: int = 0, processes: int = 1, batch: int = 128
+) -> dict[str, np.ndarray]:
+    """Return the answers of a network, in evaluation mode, on this process's share of a split: rows `process::processes`.
+
+    Returns:
+        Output name → (n, …) float32: scores before softmax, the mean over the views. Rows that cannot be read are NaN.
+    """
+    model.eval()
+    preprocess = Preprocess(card_input(config.input))
+    device = next(model.parameters()).device
+    rows = np.arange(process, len(split), processes)
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in heads(config)}
+    for _, pictures, readable in evaluation_batches(split, preprocess, batch, rows):
+        views = [pictures]
+        if config.validation.views > 1:
+            views.append({name: value.flip(3) for name, value in pictures.items()})
+        found: dict[str, list[np.ndarray]] = {name: [] for name in parts}
+        for view in views:
+            fed = {name: value.to(device) for name, value in view.items()}
+            if config.channels_last:
+                fed = {name: value.contiguous(memory_format=torch.channels_last) for name, value in fed.items()}
+            answer = ask(model, fed)
+            for name in parts:
+                found[name].append(field_of(answer, name).float().cpu().numpy())
+        for name in parts:
+            mean = np.mean(found[name], 0)
+            mean[~readable] = np.nan
+            parts[name].append(mean)
+    return {name: np.concatenate(values) if values else np.empty((0,)) for name, values in parts.items()}
+
+
+def interleave(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Put the shares of all processes back into the order of the split."""
+    whole = {}
+    for name, first in parts[0].items():
+        total = sum(len(part[name]) for part in parts)
+        values = np.empty((total, *first.shape[1:]), first.dtype)
+        for process, part in enumerate(parts):
+            values[process :: len(parts)] = part[name]
+        whole[name] = values
+    return whole
+
+
+def measure(outputs: dict[str, np.ndarray], split: Split, config: TrainConfig) -> dict[str, float]:
+    """Return the figures of predictions on a split.
+
+    `accuracy`, `uar`, `macro_f1` and `nll` of the scores; the same of another head as `HEAD.accuracy` …; `ccc_valence`,
+    `ccc_arousal`, `au_f1` (mean over units at one half) and, where all three tasks are there, ABAW's `p`.
+    """
+    figures: dict[str, float] = {}
+    for name, target in heads(config).items():
+        prefix = "" if name == config.model.scores else f"{name}."
+        if target == "valence_arousal":
+            figures |= concordance(outputs[name], split.targets["valence_arousal"].numpy())
+        elif target == "action_units":
+            figures["au_f1"] = unit_f1(outputs[name] > 0, split.targets["action_units"].numpy())
+        else:
+            figures |= {prefix + key: value for key, value in classified(outputs[name], truth(split, target)).items()}
+    if {"ccc_valence", "au_f1", "macro_f1"} <= figures.keys():
+        figures["p"] = (figures["ccc_valence"] + figures["ccc_arousal"]) / 2 + figures["macro_f1"] + figures["au_f1"]
+    return figures
+
+
+def truth(split: Split, target: str) -> np.ndarray:
+    """Return (N,) class indices, −1 where unknown; votes give their majority by Microsoft's rule, soft labels their largest."""
+    if target == "votes":
+        distribution, kept = ferplus.targets(split.targets["votes"].numpy(), "majority")
+        return np.where(kept, distribution.argmax(1), -1)
+    label = split.targets["label"].numpy()
+    if (label >= 0).any() or "soft" not in split.targets:
+        return label
+    soft = split.targets["soft"].numpy()
+    return np.where(soft.sum(1) > 0, soft.argmax(1), -1)
+
+
+def classified(scores: np.ndarray, label: np.ndarray) -> dict[str, float]:
+    """Return accuracy, UAR, macro-F1 over the classes that occur, and mean negative log-likelihood of (N, K) scores."""
+    scores, label = scores[label >= 0].astype(np.float64), label[label >= 0]
+    if not len(label):
+        return {"accuracy": float("nan"), "uar": float("nan"), "macro_f1": float("nan"), "nll": float("nan")}
+    readable = np.asarray(np.isfinite(scores).all(1))
+    guess = np.where(readable, np.nan_to_num(scores).argmax(1), -1)
+    recall, f1 = [], []
+    for k in np.unique(label):
+        hits, named, real = ((guess == k) & (label == k)).sum(), (guess == k).sum(), (label == k).sum()
+        recall.append(hits / real)
+        f1.append(2 * hits / (named + real))
+    # What cannot be read is answered by equal scores.
+    scores = np.where(readable[:, None], scores, 0.0)
+    top = scores.max(1, keepdims=True)
+    log_p = scores - top - np.log(np.exp(scores - top).sum(1, keepdims=True))
+    return {
+        "accuracy": float((guess == label).mean()),
+        "uar": float(np.mean(recall)),
+        "macro_f1": float(np.mean(f1)),
+        "nll": float(-log_p[np.arange(len(label)), label].mean()),
+    }
+
+
+def concordance(prediction: np.ndarray, target: np.ndarray) -> dict[str, float]:
+    """Return Lin's CCC of valence and arousal over the rows that have them."""
+    known = np.isfinite(target).all(1) & np.isfinite(prediction).all(1)
+    p, t = prediction[known].astype(np.float64), target[known].astype(np.float64)
+    if len(p) < 2:
+        return {"ccc_valence": float("nan"), "ccc_arousal": float("nan")}
+    covariance = ((p - p.mean(0)) * (t - t.mean(0))).mean(0)
+    value = 2 * covariance / (p.var(0) + t.var(0) + (p.mean(0) - t.mean(0)) ** 2 + 1e-8)
+    return {"ccc_valence": float(value[0]), "ccc_arousal": float(value[1])}
+
+
+def unit_f1(active: np.ndarray, target: np.ndarray) -> float:
+    """Return the mean over action units of the F1 of "present", over the faces where the unit is annotated."""
+    known = target >= 0
+    hits = (active & (target == 1)).sum(0)
+    named, real = (active & known).sum(0), (target == 1).sum(0)
+    return float(np.mean(2 * hits / np.maximum(named + real, 1)))
+
+
+def quality(figures: dict[str, Any], metric: str) -> float:
+    """Return the number that selection maximises: a metric, or `A + B`.
+
+    Raises:
+        ConfigError: there is no such metric.
+    """
+    total = 0.0
+    for name in metric.split("+"):
+        key = name.strip()
+        if key not in figures:
+            raise ConfigError(f"validation.metric: there is no {key!r}; this run measures {', '.join(figures)}")
+        total += -figures[key] if key.rpartition(".")[2] in SMALLER_IS_BETTER else figures[key]
+    return total

@@ -1,0 +1,164 @@
+"""Runs that are killed, told to stop, starved of disk or fed nonsense: real processes, nothing lost."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from runs import command, config, environment, recipe, run, same_weights
+
+from mien.datasets.synthetic import draw_face
+from mien.errors import ConfigError, SourceError, TrainingError
+from mien.labels import FER2013
+from mien.training import checkpoint
+from mien.training.loop import train
+
+LONG = {"epochs": 6, "checkpoint_steps": 1}
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+    """Return the weights of a run that nothing disturbed, and how long its steps took."""
+    folder = tmp_path_factory.mktemp("straight")
+    started = time.monotonic()
+    done = run(recipe(folder, **LONG), folder / "run")
+    assert done.returncode == 0, done.stderr
+    return folder / "run" / "last.pt", time.monotonic() - started
+
+
+@pytest.mark.slow
+def test_ten_kills_change_no_bit(straight: tuple[Path, float], tmp_path: Path) -> None:
+    """kill -9 at ten moments, in steps and inside the writing of checkpoints (there is one a step), then --resume to the end."""
+    path, out = recipe(tmp_path, **LONG), tmp_path / "run"
+    moments, killed, more = random.Random(5), 0, ()
+    while killed < 10:
+        process = subprocess.Popen(command(path, out, *more), env=environment(), stderr=subprocess.PIPE, text=True)
+        steps = 0 if not out.exists() else _written(out)
+        deadline = time.monotonic() + 120
+        while _written(out) == steps and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.002)
+        time.sleep(moments.uniform(0, 0.12))
+        process.kill()
+        _, said = process.communicate()
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, said
+        killed, more = killed + 1, ("--resume",)
+    done = run(path, out, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert killed >= 8  # a run may end before the last blows fall
+    whole, broken = checkpoint.load(straight[0]), checkpoint.load(out / "last.pt")
+    for part in ("learner", "kept"):
+        assert all(torch.equal(whole[part][key], broken[part][key]) for key in whole[part])
+    assert same_weights(straight[0].with_name("best.safetensors"), out / "best.safetensors")
+    rows = [[json.loads(line) for line in (place / "metrics.jsonl").read_text().splitlines()] for place in (straight[0].parent, out)]
+    assert [[row[key] for key in ("epoch", "loss", "accuracy", "nll", "lr")] for row in rows[0]] == [
+        [row[key] for key in ("epoch", "loss", "accuracy", "nll", "lr")] for row in rows[1]
+    ]
+
+
+def _written(out: Path) -> int:
+    """Return when the state was written last, 0 for never."""
+    try:
+        return (out / "last.pt").stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+def test_sigterm_writes_the_state_and_ends(straight: tuple[Path, float], tmp_path: Path) -> None:
+    path, out = recipe(tmp_path, **{**LONG, "checkpoint_steps": 0}), tmp_path / "run"
+    process = subprocess.Popen(command(path, out), env=environment(), stderr=subprocess.PIPE, text=True)
+    while not (out / "metrics.jsonl").exists() and process.poll() is None:
+        time.sleep(0.002)
+    process.terminate()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "go on with --resume" in said
+    assert run(path, out).returncode == 1  # without --resume a run is never overwritten
+    assert run(path, out, "--resume").returncode == 0
+    assert same_weights(straight[0].with_name("best.safetensors"), out / "best.safetensors")
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    checkpoint.save(path, {"step": 1})
+    limit = 200_000
+    code = (
+        "import resource, torch, pathlib\n"
+        "from mien.errors import TrainingError\n"
+        "from mien.training import checkpoint\n"
+        "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"  # as a full disk: writing beyond it fails
+        "try:\n"
+        f"    checkpoint.save(pathlib.Path({str(path)!r}), {{'weights': torch.zeros(1_000_000)}})\n"
+        "except TrainingError as error:\n"
+        "    print(error)\n"
+    )
+    import sys
+
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=False)
+    assert "cannot be written" in done.stdout and "the last one is untouched" in done.stdout, done.stderr
+    assert checkpoint.load(path) == {"step": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_cannot_be_made_is_said_before_anything_is_trained(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="cannot be written"):
+        train(config(), tmp_path / "file" / "run")
+
+
+def test_a_loss_that_is_no_number_names_the_batch_and_keeps_the_last_good_state(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"epoch \d, step \d+, pictures 0\d+.*optim\.lr") as caught:
+        train(config(optim__lr=1e30, optim__clip=0.0, schedule__kind="constant", schedule__warmup=0.0), tmp_path / "run")
+    assert "model." in str(caught.value) or "all parameters" in str(caught.value)
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    """Class folders with 6 training and 2 validation faces a class."""
+    for part, number in (("train", 6), ("val", 2)):
+        for place, label in enumerate(FER2013):
+            folder = tmp_path / "data" / part / label
+            folder.mkdir(parents=True)
+            for index in range(number):
+                seed = place * 100 + index + (50 if part == "val" else 0)
+                Image.fromarray(draw_face(label, seed)).save(folder / f"{index}.png")
+    return tmp_path / "data"
+
+
+def on_folders(root: Path, **changes: object) -> object:
+    return config(data={"dataset": "folder", "root": str(root), "leak_free": False, **changes}, epochs=1, batch=8)
+
+
+def test_a_broken_picture_is_listed_and_the_run_goes_on(folders: Path, tmp_path: Path) -> None:
+    broken = folders / "train" / "fear" / "3.png"
+    broken.write_bytes(broken.read_bytes()[:60])
+    train(on_folders(folders), tmp_path / "run")  # pyrefly: ignore
+    assert (tmp_path / "run" / "skipped.txt").read_text().startswith("train/fear/3.png\t")
+    with pytest.raises(SourceError):
+        train(on_folders(folders, strict=True), tmp_path / "strict")  # pyrefly: ignore
+
+
+def test_changed_data_ends_a_resume(folders: Path, tmp_path: Path) -> None:
+    train(on_folders(folders), tmp_path / "run")  # pyrefly: ignore
+    Image.fromarray(np.zeros((48, 48), np.uint8)).save(folders / "train" / "fear" / "0.png")
+    with pytest.raises(ConfigError, match="the data has changed"):
+        train(on_folders(folders), tmp_path / "run", resume=True)  # pyrefly: ignore
+
+
+def test_another_config_does_not_continue_a_run(tmp_path: Path) -> None:
+    train(config(epochs=1), tmp_path)
+    with pytest.raises(ConfigError, match=r"holds a run already"):
+        train(config(epochs=1), tmp_path)
+    with pytest.raises(ConfigError, match=r"optim\.lr was 0\.02, is 0\.03"):
+        train(config(epochs=1, optim__lr=0.03), tmp_path, resume=True)
+    train(config(epochs=1, threads=0, workers=2), tmp_path, resume=True)  # these change nothing
