@@ -33,6 +33,7 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "prepare": ("mien.cli.prepare:app", "Align faces, cut regions of faces, curate annotations."),
         "audit": ("mien.cli.audit:audit", "Look for copies across splits, torn labels and treated pictures in a data set."),
         "train": ("mien.cli.train:train", "Train a network by a recipe."),
+        "evaluate": ("mien.cli.evaluate:evaluate", "Measure a model on a data set, with intervals and a report."),
         "import": ("mien.cli.import_:import_", "Turn a checkpoint of a network's authors into weights with a card."),
     },
     "To look": {

@@ -1,0 +1,101 @@
+"""Figures of a confusion matrix.
+
+Every function takes counts (…, K, K) or (…, K, K + 1): rows are true classes, columns what was answered, and a column more than
+there are rows stands for "no answer", which is wrong for every class. Leading axes are kept, so the counts of a thousand
+resamplings give a thousand values at once. Classes without pictures take no part in means over classes, as in scikit-learn's
+`balanced_accuracy_score`; where no class has a picture the value is NaN.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def confusion(label: np.ndarray, answer: np.ndarray, classes: int) -> np.ndarray:
+    """Count answers by true class.
+
+    Args:
+        label: (N,) true classes, 0 … classes − 1.
+        answer: (N,) answered classes, −1 where there is no answer.
+        classes: number of classes K.
+
+    Returns:
+        (K, K + 1) int64; the last column counts pictures without an answer.
+
+    Raises:
+        ValueError: a label or an answer is none of the classes, or the lengths differ.
+
+    Example:
+        >>> confusion(np.array([0, 0, 1]), np.array([0, 1, -1]), 2).tolist()
+        [[1, 1, 0], [0, 0, 1]]
+    """
+    label, answer = np.asarray(label), np.asarray(answer)
+    if label.shape != answer.shape or label.ndim != 1:
+        raise ValueError(f"labels of shape {label.shape} and answers of shape {answer.shape} are not one answer a picture")
+    if len(label) and (label.min() < 0 or label.max() >= classes):
+        raise ValueError(f"labels from {label.min()} to {label.max()} are not within 0 … {classes - 1}")
+    if len(answer) and (answer.min() < -1 or answer.max() >= classes):
+        raise ValueError(f"answers from {answer.min()} to {answer.max()} are not within −1 … {classes - 1}")
+    column = np.where(answer < 0, classes, answer)
+    cells = np.bincount(label * (classes + 1) + column, minlength=classes * (classes + 1))
+    return cells.reshape(classes, classes + 1)
+
+
+def accuracy(counts: np.ndarray) -> np.ndarray:
+    """Return the share of right answers."""
+    return _divide(_hits(counts).sum(-1), counts.sum((-2, -1)))
+
+
+def recalls(counts: np.ndarray) -> np.ndarray:
+    """Return (…, K) the share of each class that was answered rightly; NaN for a class without pictures."""
+    return _divide(_hits(counts), counts.sum(-1))
+
+
+def precisions(counts: np.ndarray) -> np.ndarray:
+    """Return (…, K) the share of right ones among the answers that name each class; 0 for a class that is never named."""
+    classes = counts.shape[-2]
+    named = counts[..., :classes].sum(-2)
+    return np.where(named > 0, _divide(_hits(counts), named), 0.0)
+
+
+def f1_scores(counts: np.ndarray) -> np.ndarray:
+    """Return (…, K) the harmonic mean of precision and recall; NaN for a class without pictures."""
+    classes = counts.shape[-2]
+    real, named = counts.sum(-1), counts[..., :classes].sum(-2)
+    return np.where(real > 0, _divide(2 * _hits(counts), real + named), np.nan)
+
+
+def uar(counts: np.ndarray) -> np.ndarray:
+    """Return the unweighted average recall, also called balanced accuracy, over the classes that occur."""
+    return _mean(recalls(counts))
+
+
+def macro_f1(counts: np.ndarray) -> np.ndarray:
+    """Return the unweighted mean F1 over the classes that occur."""
+    return _mean(f1_scores(counts))
+
+
+def kappa(counts: np.ndarray) -> np.ndarray:
+    """Return Cohen's kappa: agreement beyond what the frequencies of labels and answers would give by chance.
+
+    "No answer" counts as an answer that is no label. NaN where chance alone gives full agreement.
+    """
+    classes = counts.shape[-2]
+    total = counts.sum((-2, -1)).astype(np.float64)
+    real, named = counts.sum(-1), counts[..., :classes].sum(-2)
+    chance = _divide((real * named).sum(-1), total * total)
+    return _divide(accuracy(counts) - chance, 1 - chance)
+
+
+def _hits(counts: np.ndarray) -> np.ndarray:
+    return np.diagonal(counts, axis1=-2, axis2=-1)
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    known = ~np.isnan(values)
+    return _divide(np.where(known, values, 0).sum(-1), known.sum(-1))
+
+
+def _divide(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
+    return np.divide(part, whole, out=np.full(np.broadcast(part, whole).shape, np.nan), where=whole != 0)

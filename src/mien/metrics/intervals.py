@@ -1,0 +1,138 @@
+"""How sure a figure is, and whether two models differ."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+DRAWS = 2000
+"""Resamplings of an interval."""
+
+
+def bootstrap(terms: np.ndarray, cluster: np.ndarray | None = None, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
+    """Resample pictures with replacement (Efron 1979) and return the sums of their terms.
+
+    A figure that is a function of sums over pictures gets its interval by `interval(figure(bootstrap(terms)))`.
+
+    Args:
+        terms: (N, S) what each picture adds to each sum.
+        cluster: (N,) who is shown: whole people are drawn, since pictures of one person are alike. None or empty strings:
+            every picture by itself.
+        draws: number of resamplings D.
+        seed: the same seed gives the same draws.
+
+    Returns:
+        (D, S) float64.
+
+    Example:
+        >>> right = np.array([[1.0, 1], [0, 1], [1, 1], [1, 1]])
+        >>> sums = bootstrap(right, draws=100)
+        >>> interval(sums[:, 0] / sums[:, 1])
+        (0.25, 1.0)
+    """
+    terms = np.asarray(terms, np.float64)
+    if cluster is not None and len(cluster):
+        terms = _sums_by(terms, np.asarray(cluster))
+    number = len(terms)
+    if not number:
+        return np.zeros((draws, terms.shape[1]))
+    random = np.random.default_rng(seed)
+    sums = np.empty((draws, terms.shape[1]))
+    chunk = max(1, min(draws, 4_000_000 // number))
+    for start in range(0, draws, chunk):
+        part = random.integers(0, number, (min(chunk, draws - start), number), dtype=np.int32)
+        times = np.stack([np.bincount(row, minlength=number) for row in part]).astype(np.float64)
+        sums[start : start + len(part)] = times @ terms
+    return sums
+
+
+def _sums_by(terms: np.ndarray, cluster: np.ndarray) -> np.ndarray:
+    names = np.where(cluster == "", np.char.add("\0", np.arange(len(cluster)).astype(str)), cluster.astype(str))
+    unit = np.unique(names, return_inverse=True)[1]
+    sums = np.zeros((unit.max(initial=-1) + 1, terms.shape[1]))
+    np.add.at(sums, unit, terms)
+    return sums
+
+
+def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """Return the percentile interval of (D,) resampled values; NaN values, of draws without a class, take no part."""
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return float("nan"), float("nan")
+    low, high = np.percentile(known, [50 * (1 - level), 50 * (1 + level)])
+    return float(low), float(high)
+
+
+def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
+    """Return the two-sided p value of McNemar's exact test: do two models err equally often on the same pictures?
+
+    Args:
+        first: (N,) bool, right answers of one model.
+        second: (N,) bool, right answers of the other, in the same order.
+    """
+    first, second = np.asarray(first, bool), np.asarray(second, bool)
+    if first.shape != second.shape:
+        raise ValueError(f"{first.shape} and {second.shape} answers are not about the same pictures")
+    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    number, fewer = only_first + only_second, min(only_first, only_second)
+    if not number:
+        return 1.0
+    # log binomial terms: 2 ** −number alone would underflow
+    logs = [math.lgamma(number + 1) - math.lgamma(k + 1) - math.lgamma(number - k + 1) for k in range(fewer + 1)]
+    tail = math.fsum(math.exp(log - number * math.log(2)) for log in logs)
+    return min(1.0, 2 * tail)
+
+
+def paired_bootstrap(
+    terms: np.ndarray,
+    difference: Callable[[np.ndarray], np.ndarray],
+    cluster: np.ndarray | None = None,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> tuple[float, tuple[float, float], float]:
+    """Compare two models on the same pictures, of any figure that is a function of sums.
+
+    Args:
+        terms: (N, S) what each picture adds to the sums of both models.
+        difference: sums (…, S) → (…,) the difference of their figures.
+        cluster: as for `bootstrap`.
+        draws: as for `bootstrap`.
+        seed: as for `bootstrap`.
+
+    Returns:
+        The difference, its 95 % interval, and a two-sided p value: twice the smaller share of draws on one side of zero, with
+        one added to both counts so that it is never zero.
+    """
+    value = float(difference(np.asarray(terms, np.float64).sum(0)))
+    drawn = difference(bootstrap(terms, cluster, draws, seed))
+    drawn = drawn[np.isfinite(drawn)]
+    if not len(drawn):
+        return value, (float("nan"), float("nan")), float("nan")
+    below, above = int((drawn <= 0).sum()), int((drawn >= 0).sum())
+    return value, interval(drawn), min(1.0, 2 * (min(below, above) + 1) / (len(drawn) + 1))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p values corrected for their number (Holm 1979): compared with a level, they keep the chance of any false alarm.
+
+    NaN stays NaN and does not count.
+    """
+    values = np.asarray(p_values, np.float64)
+    known = np.flatnonzero(~np.isnan(values))
+    order = known[np.argsort(values[known], kind="stable")]
+    corrected = values.copy()
+    largest = 0.0
+    for place, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - place) * values[index]))
+        corrected[index] = largest
+    return corrected.tolist()
+
+
+def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
+    """Return mean and standard deviation (over n − 1) of the same figure over seeds; the deviation of one seed is NaN."""
+    array = np.asarray(values, np.float64)
+    if not len(array):
+        return float("nan"), float("nan")
+    return float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else float("nan")
