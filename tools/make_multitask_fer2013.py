@@ -211,7 +211,9 @@ def _print(facts: dict) -> None:
     print("| split |", " | ".join(kinds), "|\n|---|", "|".join("---" for _ in kinds), "|", sep="")
     for split, found in facts["splits"].items():
         print(f"| {split} |", " | ".join(f"{found[kind]:,}" for kind in kinds), "|")
-    print("\n| unit | from | absent up to | present above | present: train | validation | test |\n|---|---|---|---|---|---|---|")
+    print(
+        "\n| unit | from | absent up to | present above | present: train | validation | test |\n|---|---|---|---|---|---|---|"
+    )
     for unit, (names, _) in UNITS.items():
         shares = " | ".join(f"{found['present'][unit]:.1%}" for found in facts["splits"].values())
         low, high = facts["limits"][unit]
