@@ -20,6 +20,8 @@ check: .venv/dev  ## style, types, imports, generated files
 	$(BIN)/python tools/make_architectures.py --check
 	$(BIN)/python tools/make_models_page.py --check
 	$(BIN)/python tools/make_datasets_page.py --check
+	$(BIN)/python tools/make_recipes_page.py --check
+	$(BIN)/python tools/make_config_page.py --check
 	$(BIN)/python tools/make_readme.py --check
 
 parity: .venv/dev  ## the authors' networks; fails where ../shared is missing

@@ -16,11 +16,14 @@ __version__ = "0.1.0.dev0"
 
 if TYPE_CHECKING:
     from .cards import Card as Card
+    from .datasets import open_dataset as open_dataset
     from .drawing import draw as draw
     from .errors import MienError as MienError
+    from .evaluation import evaluate as evaluate
     from .images import sample as sample
     from .recognizer import Recognizer as Recognizer
     from .recognizer import load as load
+    from .report import Report as Report
     from .types import Box as Box
     from .types import Face as Face
     from .types import Result as Result
@@ -31,13 +34,29 @@ _WHERE = {
     "Face": "types",
     "MienError": "errors",
     "Recognizer": "recognizer",
+    "Report": "report",
     "Result": "types",
     "draw": "drawing",
+    "evaluate": "evaluation",
     "load": "recognizer",
+    "open_dataset": "datasets",
     "sample": "images",
 }
 
-__all__ = ["Box", "Card", "Face", "MienError", "Recognizer", "Result", "draw", "load", "sample"]
+__all__ = [
+    "Box",
+    "Card",
+    "Face",
+    "MienError",
+    "Recognizer",
+    "Report",
+    "Result",
+    "draw",
+    "evaluate",
+    "load",
+    "open_dataset",
+    "sample",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+BINS = 15
+"""Bins of the calibration error, as most papers have it."""
+
 
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Return probabilities along the last axis, computed without overflow."""
@@ -45,7 +48,12 @@ def fit_temperature(logits: np.ndarray, label: np.ndarray) -> float:
     return float(np.exp((low + high) / 2))
 
 
-def expected_calibration_error(probabilities: np.ndarray, label: np.ndarray, bins: int = 15) -> float:
+def bin_of(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:
+    """Return which of `bins` equal-width bins over (0, 1] each confidence falls into."""
+    return np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+
+
+def expected_calibration_error(probabilities: np.ndarray, label: np.ndarray, bins: int = BINS) -> float:
     """Return the mean gap between confidence and accuracy over equal-width confidence bins, weighted by their size.
 
     Args:
@@ -53,11 +61,12 @@ def expected_calibration_error(probabilities: np.ndarray, label: np.ndarray, bin
         label: (N,) true classes.
         bins: number of bins over (0, 1].
     """
+    if not len(label):
+        return float("nan")
     confidence, right = probabilities.max(1), probabilities.argmax(1) == label
-    index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    size = np.bincount(index, minlength=bins)
+    index = bin_of(confidence, bins)
     gap = np.bincount(index, right, bins) - np.bincount(index, confidence, bins)
-    return float(np.abs(gap[size > 0]).sum() / len(label))
+    return float(np.abs(gap).sum() / len(label))
 
 
 def abstention_threshold(probabilities: np.ndarray, label: np.ndarray, accuracy: float) -> float:

@@ -125,12 +125,20 @@ def test_bilinear_affine_is_imgaugs(angle: float, scale: float) -> None:
     assert np.abs(found[0].permute(1, 2, 0).numpy() * 255 - warp_affine(picture, angle, scale)).max() < 0.5
 
 
+def test_a_mirrored_border_continues_the_picture_as_numpys_reflect_does() -> None:
+    picture = photos(1, 32)[0]
+    shift = torch.tensor([[5 / 32, -7 / 32]])
+    found = steps.warp(tensor(picture[None]), torch.zeros(1), torch.ones(1), shift, border="mirror")
+    wanted = np.pad(picture, ((0, 7), (5, 0), (0, 0)), mode="reflect")[7:, :32]
+    assert (found[0].mul(255).round().permute(1, 2, 0).numpy() == wanted).all()
+
+
 def test_crop_is_a_window_of_the_padded_picture() -> None:
     pixels = photos(200, 28)
     dice = whole(7, 200)
     dice.chance(1)
     place = dice.uniform(0, 1, 2)
-    varied = steps.crop(tensor(pixels), whole(7, 200), padding=0.143)
+    varied = steps.crop(tensor(pixels), whole(7, 200), padding=0.142)
     offsets = (place * 9).floor().int()  # 4 pixels of 28 on both sides
     for row, picture in enumerate(pixels):
         bordered = reference.pad(pil(picture), [4])

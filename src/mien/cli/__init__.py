@@ -26,12 +26,14 @@ from ..errors import MienError
 
 VERBS: dict[str, dict[str, tuple[str, str]]] = {
     "To use": {
-        "predict": ("mien.cli.predict:predict", "Read the expressions of the faces in pictures."),
+        "predict": ("mien.cli.predict:predict", "Read the expressions of the faces in pictures and videos."),
+        "watch": ("mien.cli.watch:watch", "Read a camera and show what is read, as it comes."),
     },
     "To make": {
         "prepare": ("mien.cli.prepare:app", "Align faces, cut regions of faces, curate annotations."),
         "audit": ("mien.cli.audit:audit", "Look for copies across splits, torn labels and treated pictures in a data set."),
         "train": ("mien.cli.train:train", "Train a network by a recipe."),
+        "evaluate": ("mien.cli.evaluate:evaluate", "Measure a model on a data set, with intervals and a report."),
         "import": ("mien.cli.import_:import_", "Turn a checkpoint of a network's authors into weights with a card."),
     },
     "To look": {
@@ -48,6 +50,8 @@ EPILOGUE = """Examples:
 
     mien predict photo.jpg
     mien predict holiday --csv faces.csv --save annotated
+    mien predict clip.mp4 --jsonl rows.jsonl --timeline clip.html
+    mien watch
     mien doctor
 
 Every command says more: mien predict --help

@@ -28,6 +28,7 @@ DATASETS: dict[str, str] = {
     "jaffe": "mien.datasets.jaffe:READER",
     "sfew": "mien.datasets.sfew:READER",
     "affwild2": "mien.datasets.affwild2:READER",
+    "london": "mien.datasets.london:READER",
     "pooled": "mien.datasets.pooled:READER",
     "folder": "mien.datasets.folder:READER",
     "csv": "mien.datasets.csv:READER",

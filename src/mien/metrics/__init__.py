@@ -1,49 +1,55 @@
-"""Figures of merit, each from its definition, with numpy only.
+"""Figures that say how good predictions are: formulas on arrays, nothing about models or files.
 
->>> import numpy as np
->>> from mien.metrics import accuracy, confusion
->>> counts = confusion(np.array([0, 0, 1]), np.array([0, 1, -1]), classes=2)
->>> round(accuracy(counts), 3)
-0.333
+Most figures are functions of sums over pictures: numbers of hits, sums of squares. The classes here keep those sums apart from
+the formula, so that one resampling gives the interval of every figure (`mien.metrics.intervals`).
+
+Everything is numpy; the tests hold scikit-learn and scipy against it.
 """
 
-from ._checks import UNANSWERED
-from .affect import abaw_p, ccc, pearson, rmse, sign_agreement, unit_f1
-from .classification import ClassFigures, accuracy, confusion, f1_scores, kappa, macro_f1, per_class, uar
-from .comparison import McNemar, holm, mcnemar, paired_bootstrap, stars
-from .intervals import Interval, bootstrap, classification_intervals, mean_and_deviation
-from .probabilities import Reliability, aurc, brier, ece, nll, reliability, risk_coverage
+from __future__ import annotations
+
+from .abstention import RiskCoverage, risk_coverage
+from .affect import abaw_p, concordance, pearson, root_mean_square_error, sign_agreement, unit_f1
+from .classification import accuracy, confusion, f1_scores, kappa, macro_f1, precisions, recalls, uar
+from .intervals import bootstrap, holm, interval, mcnemar, mean_and_deviation, paired_bootstrap
+from .probabilities import (
+    ReliabilityBin,
+    brier,
+    checked_probabilities,
+    expected_calibration_error,
+    log_losses,
+    negative_log_likelihood,
+    reliability,
+)
 
 __all__ = [
-    "UNANSWERED",
-    "ClassFigures",
-    "Interval",
-    "McNemar",
-    "Reliability",
+    "ReliabilityBin",
+    "RiskCoverage",
     "abaw_p",
     "accuracy",
-    "aurc",
     "bootstrap",
     "brier",
-    "ccc",
-    "classification_intervals",
+    "checked_probabilities",
+    "concordance",
     "confusion",
-    "ece",
+    "expected_calibration_error",
     "f1_scores",
     "holm",
+    "interval",
     "kappa",
+    "log_losses",
     "macro_f1",
     "mcnemar",
     "mean_and_deviation",
-    "nll",
+    "negative_log_likelihood",
     "paired_bootstrap",
     "pearson",
-    "per_class",
+    "precisions",
+    "recalls",
     "reliability",
     "risk_coverage",
-    "rmse",
+    "root_mean_square_error",
     "sign_agreement",
-    "stars",
     "uar",
     "unit_f1",
 ]

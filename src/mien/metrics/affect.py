@@ -1,81 +1,128 @@
-"""Valence and arousal, action units, and ABAW's sum of them."""
+"""Figures of valence and arousal, of action units, and the ABAW challenge's sum of all three tasks.
+
+`nan` in a float column and −1 in a column of action units mean "not annotated"; such rows take no part.
+"""
 
 from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 
-def _pairs(prediction: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    prediction, truth = np.asarray(prediction, np.float64), np.asarray(truth, np.float64)
-    if prediction.ndim != 1 or prediction.shape != truth.shape:
-        raise ValueError(f"prediction and truth must both be (N,), not {prediction.shape} and {truth.shape}")
-    if not len(truth):
-        raise ValueError("nothing is annotated: there is nothing to measure")
-    for what, values in (("prediction", prediction), ("truth", truth)):
-        if not np.isfinite(values).all():
-            raise ValueError(f"{what} holds NaN or infinite values; leave out the rows that are not annotated")
-    return prediction, truth
+def concordance(prediction: np.ndarray, target: np.ndarray) -> float:
+    """Return Lin's concordance correlation coefficient, −1 … 1: correlation that also asks for the same mean and spread.
+
+    With variances over N, as the ABAW challenges compute it. NaN for fewer than two rows or where nothing varies.
+    """
+    p, t = _known(prediction, target)
+    return float(concordance_of(moments(p, t).sum(0)))
 
 
-def ccc(prediction: np.ndarray, truth: np.ndarray) -> float:
-    """Return Lin's concordance correlation coefficient with population variances; NaN if both are the same constant."""
-    p, t = _pairs(prediction, truth)
-    below = p.var() + t.var() + (p.mean() - t.mean()) ** 2
-    return float(2 * ((p - p.mean()) * (t - t.mean())).mean() / below) if below else float("nan")
+def pearson(prediction: np.ndarray, target: np.ndarray) -> float:
+    """Return Pearson's correlation, −1 … 1; NaN for fewer than two rows or where one side is constant."""
+    p, t = _known(prediction, target)
+    return float(pearson_of(moments(p, t).sum(0)))
 
 
-def pearson(prediction: np.ndarray, truth: np.ndarray) -> float:
-    """Return Pearson's correlation; NaN if either is constant."""
-    p, t = _pairs(prediction, truth)
-    spread = p.std() * t.std()
-    return float(((p - p.mean()) * (t - t.mean())).mean() / spread) if spread else float("nan")
+def root_mean_square_error(prediction: np.ndarray, target: np.ndarray) -> float:
+    """Return the root of the mean squared difference; NaN without rows."""
+    p, t = _known(prediction, target)
+    return float(rmse_of(moments(p, t).sum(0)))
 
 
-def rmse(prediction: np.ndarray, truth: np.ndarray) -> float:
-    """Return the root of the mean squared error."""
-    p, t = _pairs(prediction, truth)
-    return float(np.sqrt(((p - t) ** 2).mean()))
+def sign_agreement(prediction: np.ndarray, target: np.ndarray) -> float:
+    """Return the share of rows on which both have the same sign (SAGR, Nicolaou et al. 2011), zero being a sign of its own."""
+    p, t = _known(prediction, target)
+    return float((np.sign(p) == np.sign(t)).mean()) if len(p) else float("nan")
 
 
-def sign_agreement(prediction: np.ndarray, truth: np.ndarray) -> float:
-    """Return the share of pictures on whose side of zero both agree (SAGR, Nicolaou et al. 2011); zero is its own side."""
-    p, t = _pairs(prediction, truth)
-    return float((np.sign(p) == np.sign(t)).mean())
+def moments(prediction: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Return (N, 7) the terms whose sums give `concordance_of`, `pearson_of` and `rmse_of`; rows not annotated are zero."""
+    p, t = np.asarray(prediction, np.float64), np.asarray(target, np.float64)
+    known = np.isfinite(p) & np.isfinite(t)
+    p, t = np.where(known, p, 0), np.where(known, t, 0)
+    same = known & (np.sign(p) == np.sign(t))
+    return np.stack([known, p, t, p * p, t * t, p * t, same], -1).astype(np.float64)
 
 
-def unit_f1(
-    probability: np.ndarray, truth: np.ndarray, names: Sequence[str], thresholds: Sequence[float] | float = 0.5
-) -> Mapping[str, float]:
-    """Return the F1 of "present" for every action unit, over the pictures where it is annotated.
+def concordance_of(sums: np.ndarray) -> np.ndarray:
+    """Return the concordance of sums (…, 7) of `moments`."""
+    mean_p, mean_t, var_p, var_t, covariance = _spread(sums)
+    return _divide(2 * covariance, var_p + var_t + (mean_p - mean_t) ** 2)
+
+
+def pearson_of(sums: np.ndarray) -> np.ndarray:
+    """Return the correlation of sums (…, 7) of `moments`."""
+    _, _, var_p, var_t, covariance = _spread(sums)
+    return _divide(covariance, np.sqrt(var_p * var_t))
+
+
+def rmse_of(sums: np.ndarray) -> np.ndarray:
+    """Return the root mean square error of sums (…, 7) of `moments`."""
+    n, _, _, pp, tt, pt, _ = np.moveaxis(sums, -1, 0)
+    return np.sqrt(np.maximum(_divide(pp + tt - 2 * pt, n), 0))
+
+
+def sign_agreement_of(sums: np.ndarray) -> np.ndarray:
+    """Return the share of equal signs of sums (…, 7) of `moments`."""
+    return _divide(sums[..., 6], sums[..., 0])
+
+
+def unit_f1(probability: np.ndarray, present: np.ndarray, threshold: float | np.ndarray = 0.5) -> np.ndarray:
+    """Return the F1 of "present" of each action unit.
 
     Args:
-        probability: (N, U) probability of presence.
-        truth: (N, U): 1 present, 0 absent, −1 not annotated.
-        names: the units.
-        thresholds: probability from which on a unit counts as present, one for all or one for each.
+        probability: (N, U), 0 … 1.
+        present: (N, U): 1 present, 0 absent, −1 not annotated.
+        threshold: one value, or (U,): a unit is taken as present above it.
 
     Returns:
-        Unit → F1; NaN where the unit is neither present nor named in any annotated picture.
-
-    Raises:
-        ValueError: shapes that do not fit, NaN probabilities, or a truth beyond −1, 0, 1.
+        (U,); 0 where a unit is annotated but neither present nor named, NaN where it is annotated nowhere.
     """
-    probability, truth = np.asarray(probability, np.float64), np.asarray(truth)
-    if probability.ndim != 2 or probability.shape != truth.shape or probability.shape[1] != len(names):
-        raise ValueError(f"{len(names)} units need (N, {len(names)}) arrays, not {probability.shape} and {truth.shape}")
-    limits = np.broadcast_to(np.asarray(thresholds, np.float64), (len(names),))
-    if not np.isin(truth, (-1, 0, 1)).all():
-        raise ValueError("action units are 1 (present), 0 (absent) or -1 (not annotated)")
-    known = truth >= 0
-    if np.isnan(probability[known]).any():
-        raise ValueError("probabilities of action units hold NaN")
-    named = (probability >= limits) & known
-    hits, total = (named & (truth == 1)).sum(0), named.sum(0) + (truth == 1).sum(0)
-    return {name: float(2 * hits[u] / total[u]) if total[u] else float("nan") for u, name in enumerate(names)}
+    return unit_f1_of(unit_counts(probability, present, threshold).sum(0))
 
 
-def abaw_p(ccc_valence: float, ccc_arousal: float, expression_f1: float, units_f1: float) -> float:
-    """Return P of the ABAW multi-task challenges: mean CCC plus macro-F1 of expressions plus mean F1 of units, −1 … 3."""
-    return (ccc_valence + ccc_arousal) / 2 + expression_f1 + units_f1
+def unit_counts(probability: np.ndarray, present: np.ndarray, threshold: float | np.ndarray = 0.5) -> np.ndarray:
+    """Return (N, U, 4) hits, named, present and annotated, whose sums give `unit_f1_of`."""
+    present = np.asarray(present)
+    known = (present >= 0) & np.isfinite(probability)
+    named = (np.where(known, probability, 0) > threshold) & known
+    real = (present == 1) & known
+    return np.stack([named & real, named, real, known], -1).astype(np.float64)
+
+
+def unit_f1_of(sums: np.ndarray) -> np.ndarray:
+    """Return (…, U) the F1 of sums (…, U, 4) of `unit_counts`."""
+    hits, named, real, known = np.moveaxis(sums, -1, 0)
+    f1 = np.divide(2 * hits, named + real, out=np.zeros_like(hits, np.float64), where=named + real > 0)
+    return np.where(known > 0, f1, np.nan)
+
+
+def abaw_p(ccc_valence: float, ccc_arousal: float, expression_f1: float, mean_unit_f1: float) -> float:
+    """Return the ABAW multi-task score: mean concordance + macro-F1 of expressions + mean F1 of action units, at most 3."""
+    return (ccc_valence + ccc_arousal) / 2 + expression_f1 + mean_unit_f1
+
+
+def _known(prediction: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    p, t = np.asarray(prediction, np.float64), np.asarray(target, np.float64)
+    if p.shape != t.shape or p.ndim != 1:
+        raise ValueError(f"predictions of shape {p.shape} and targets of shape {t.shape} are not one value a row each")
+    known = np.isfinite(p) & np.isfinite(t)
+    return p[known], t[known]
+
+
+def _spread(sums: np.ndarray) -> tuple[np.ndarray, ...]:
+    n, p, t, pp, tt, pt, _ = np.moveaxis(np.asarray(sums, np.float64), -1, 0)
+    mean_p, mean_t = _divide(p, n), _divide(t, n)
+    # Differences of large sums: what rounding leaves of a constant must not count as spread.
+    var_p, var_t = (_above(_divide(q, n) - m * m, m * m) for q, m in ((pp, mean_p), (tt, mean_t)))
+    return mean_p, mean_t, var_p, var_t, _divide(pt, n) - mean_p * mean_t
+
+
+def _above(variance: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    return np.where(variance > 1e-13 * (1 + scale), variance, np.where(np.isnan(variance), np.nan, 0.0))
+
+
+def _divide(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
+    shape = np.broadcast(part, whole).shape
+    return np.divide(part, whole, out=np.full(shape, np.nan), where=np.isfinite(whole) & (whole != 0))

@@ -1,120 +1,101 @@
-"""Single-label classification, with pictures that got no answer kept in the denominator.
+"""Figures of a confusion matrix.
 
-Everything here follows from one count: `confusion(label, guess)` has a row for each true class and a column for each
-guess, the last column holding the pictures without an answer. UAR, macro-F1 and kappa are over the classes that occur.
+Every function takes counts (…, K, K) or (…, K, K + 1): rows are true classes, columns what was answered, and a column more than
+there are rows stands for "no answer", which is wrong for every class. Leading axes are kept, so the counts of a thousand
+resamplings give a thousand values at once. Classes without pictures take no part in means over classes, as in scikit-learn's
+`balanced_accuracy_score`; where no class has a picture the value is NaN.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import numpy as np
 
-from ._checks import indices, same_length
 
-
-def confusion(label: np.ndarray, guess: np.ndarray, classes: int) -> np.ndarray:
-    """Count guesses.
+def confusion(label: np.ndarray, answer: np.ndarray, classes: int) -> np.ndarray:
+    """Count answers by true class.
 
     Args:
-        label: (N,) true classes.
-        guess: (N,) classes, −1 where there is no answer.
-        classes: number of classes.
+        label: (N,) true classes, 0 … classes − 1.
+        answer: (N,) answered classes, −1 where there is no answer.
+        classes: number of classes K.
 
     Returns:
-        (classes, classes + 1) int64: rows true, columns guessed; the last column counts pictures without an answer.
+        (K, K + 1) int64; the last column counts pictures without an answer.
 
     Raises:
-        ValueError: empty, of different lengths, or with classes out of range.
+        ValueError: a label or an answer is none of the classes, or the lengths differ.
 
     Example:
         >>> confusion(np.array([0, 0, 1]), np.array([0, 1, -1]), 2).tolist()
         [[1, 1, 0], [0, 0, 1]]
     """
-    label, guess = indices(label, classes, "label"), indices(guess, classes, "guess", unanswered=True)
-    same_length(label, guess, "label and guess")
-    column = np.where(guess < 0, classes, guess)
-    return np.bincount(label * (classes + 1) + column, minlength=classes * (classes + 1)).reshape(classes, classes + 1)
+    label, answer = np.asarray(label), np.asarray(answer)
+    if label.shape != answer.shape or label.ndim != 1:
+        raise ValueError(f"labels of shape {label.shape} and answers of shape {answer.shape} are not one answer a picture")
+    if len(label) and (label.min() < 0 or label.max() >= classes):
+        raise ValueError(f"labels from {label.min()} to {label.max()} are not within 0 … {classes - 1}")
+    if len(answer) and (answer.min() < -1 or answer.max() >= classes):
+        raise ValueError(f"answers from {answer.min()} to {answer.max()} are not within −1 … {classes - 1}")
+    column = np.where(answer < 0, classes, answer)
+    cells = np.bincount(label * (classes + 1) + column, minlength=classes * (classes + 1))
+    return cells.reshape(classes, classes + 1)
 
 
-def accuracy(counts: np.ndarray) -> float:
-    """Return the share of right answers among all pictures of a `confusion`, those without an answer included."""
-    return float(np.trace(counts) / _total(counts))
+def accuracy(counts: np.ndarray) -> np.ndarray:
+    """Return the share of right answers."""
+    return _divide(_hits(counts).sum(-1), counts.sum((-2, -1)))
 
 
-def uar(counts: np.ndarray) -> float:
-    """Return unweighted average recall, also called balanced accuracy: the mean recall of the classes that occur."""
-    occurring = counts.sum(1) > 0
-    return float(np.mean((np.diag(counts) / np.maximum(counts.sum(1), 1))[occurring]))
+def recalls(counts: np.ndarray) -> np.ndarray:
+    """Return (…, K) the share of each class that was answered rightly; NaN for a class without pictures."""
+    return _divide(_hits(counts), counts.sum(-1))
+
+
+def precisions(counts: np.ndarray) -> np.ndarray:
+    """Return (…, K) the share of right ones among the answers that name each class; 0 for a class that is never named."""
+    classes = counts.shape[-2]
+    named = counts[..., :classes].sum(-2)
+    return np.where(named > 0, _divide(_hits(counts), named), 0.0)
 
 
 def f1_scores(counts: np.ndarray) -> np.ndarray:
-    """Return (K,) F1; NaN for a class that neither occurs nor is guessed."""
-    square = counts[:, : len(counts)]
-    named = square.sum(0) + counts.sum(1)
-    return np.where(named > 0, 2 * np.diag(square) / np.maximum(named, 1), np.nan)
+    """Return (…, K) the harmonic mean of precision and recall; NaN for a class without pictures."""
+    classes = counts.shape[-2]
+    real, named = counts.sum(-1), counts[..., :classes].sum(-2)
+    return np.where(real > 0, _divide(2 * _hits(counts), real + named), np.nan)
 
 
-def macro_f1(counts: np.ndarray) -> float:
-    """Return the mean F1 of the classes that occur.
+def uar(counts: np.ndarray) -> np.ndarray:
+    """Return the unweighted average recall, also called balanced accuracy, over the classes that occur."""
+    return _mean(recalls(counts))
 
-    A class without pictures has no recall and is left out, as in published FER figures; scikit-learn agrees when given
-    these classes as `labels`.
+
+def macro_f1(counts: np.ndarray) -> np.ndarray:
+    """Return the unweighted mean F1 over the classes that occur."""
+    return _mean(f1_scores(counts))
+
+
+def kappa(counts: np.ndarray) -> np.ndarray:
+    """Return Cohen's kappa: agreement beyond what the frequencies of labels and answers would give by chance.
+
+    "No answer" counts as an answer that is no label. NaN where chance alone gives full agreement.
     """
-    return float(np.mean(f1_scores(counts)[counts.sum(1) > 0]))
+    classes = counts.shape[-2]
+    total = counts.sum((-2, -1)).astype(np.float64)
+    real, named = counts.sum(-1), counts[..., :classes].sum(-2)
+    chance = _divide((real * named).sum(-1), total * total)
+    return _divide(accuracy(counts) - chance, 1 - chance)
 
 
-def kappa(counts: np.ndarray) -> float:
-    """Return Cohen's kappa; "no answer" counts as one more category. NaN if chance alone agrees fully."""
-    total = _total(counts)
-    square = np.vstack([counts, np.zeros(counts.shape[1], counts.dtype)])
-    chance = float((square.sum(0) / total) @ (square.sum(1) / total))
-    return float("nan") if chance == 1 else (float(np.trace(square)) / total - chance) / (1 - chance)
+def _hits(counts: np.ndarray) -> np.ndarray:
+    return np.diagonal(counts, axis1=-2, axis2=-1)
 
 
-@dataclass(frozen=True, slots=True)
-class ClassFigures:
-    """One class."""
-
-    label: str
-    """Name."""
-    pictures: int
-    """How many show it."""
-    guessed: int
-    """How often it was named."""
-    precision: float
-    """Share of right answers among those that name it; NaN if never named."""
-    recall: float
-    """Share of its pictures that are named right; NaN if it does not occur."""
-    f1: float
-    """Harmonic mean of both; NaN if it neither occurs nor is named."""
+def _mean(values: np.ndarray) -> np.ndarray:
+    known = ~np.isnan(values)
+    return _divide(np.where(known, values, 0).sum(-1), known.sum(-1))
 
 
-def per_class(counts: np.ndarray, labels: Sequence[str]) -> tuple[ClassFigures, ...]:
-    """Return the figures of every class.
-
-    Raises:
-        ValueError: as many names as classes are needed.
-    """
-    if len(labels) != len(counts):
-        raise ValueError(f"{len(labels)} class names for {len(counts)} classes")
-    hits, real, named = np.diag(counts), counts.sum(1), counts[:, : len(counts)].sum(0)
-    f1 = f1_scores(counts)
-    return tuple(
-        ClassFigures(
-            label=name,
-            pictures=int(real[k]),
-            guessed=int(named[k]),
-            precision=float(hits[k] / named[k]) if named[k] else float("nan"),
-            recall=float(hits[k] / real[k]) if real[k] else float("nan"),
-            f1=float(f1[k]),
-        )
-        for k, name in enumerate(labels)
-    )
-
-
-def _total(counts: np.ndarray) -> int:
-    if not (total := int(counts.sum())):
-        raise ValueError("the confusion matrix is empty: there is nothing to measure")
-    return total
+def _divide(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
+    return np.divide(part, whole, out=np.full(np.broadcast(part, whole).shape, np.nan), where=whole != 0)

@@ -1,139 +1,138 @@
-"""How sure a figure is: bootstrap intervals, and mean and deviation over seeds."""
+"""How sure a figure is, and whether two models differ."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from .classification import confusion
-
 DRAWS = 2000
-"""Bootstrap samples of an interval."""
-LEVEL = 0.95
-"""Share of the bootstrap distribution inside an interval."""
+"""Resamplings of an interval."""
 
 
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A figure with its 95 % interval."""
+def bootstrap(terms: np.ndarray, cluster: np.ndarray | None = None, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
+    """Resample pictures with replacement (Efron 1979) and return the sums of their terms.
 
-    value: float
-    """The figure itself, on all pictures."""
-    low: float
-    """Lower end."""
-    high: float
-    """Upper end."""
+    A figure that is a function of sums over pictures gets its interval by `interval(figure(bootstrap(terms)))`.
+
+    Args:
+        terms: (N, S) what each picture adds to each sum.
+        cluster: (N,) who is shown: whole people are drawn, since pictures of one person are alike. None or empty strings:
+            every picture by itself.
+        draws: number of resamplings D.
+        seed: the same seed gives the same draws.
+
+    Returns:
+        (D, S) float64.
+
+    Example:
+        >>> right = np.array([[1.0, 1], [0, 1], [1, 1], [1, 1]])
+        >>> sums = bootstrap(right, draws=100)
+        >>> interval(sums[:, 0] / sums[:, 1])
+        (0.25, 1.0)
+    """
+    terms = np.asarray(terms, np.float64)
+    if cluster is not None and len(cluster):
+        terms = _sums_by(terms, np.asarray(cluster))
+    number = len(terms)
+    if not number:
+        return np.zeros((draws, terms.shape[1]))
+    random = np.random.default_rng(seed)
+    sums = np.empty((draws, terms.shape[1]))
+    chunk = max(1, min(draws, 4_000_000 // number))
+    for start in range(0, draws, chunk):
+        part = random.integers(0, number, (min(chunk, draws - start), number), dtype=np.int32)
+        times = np.stack([np.bincount(row, minlength=number) for row in part]).astype(np.float64)
+        sums[start : start + len(part)] = times @ terms
+    return sums
 
 
-def bootstrap(
-    statistic: Callable[[np.ndarray], float],
-    rows: int,
+def _sums_by(terms: np.ndarray, cluster: np.ndarray) -> np.ndarray:
+    names = np.where(cluster == "", np.char.add("\0", np.arange(len(cluster)).astype(str)), cluster.astype(str))
+    unit = np.unique(names, return_inverse=True)[1]
+    sums = np.zeros((unit.max(initial=-1) + 1, terms.shape[1]))
+    np.add.at(sums, unit, terms)
+    return sums
+
+
+def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """Return the percentile interval of (D,) resampled values; NaN values, of draws without a class, take no part."""
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return float("nan"), float("nan")
+    low, high = np.percentile(known, [50 * (1 - level), 50 * (1 + level)])
+    return float(low), float(high)
+
+
+def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
+    """Return the two-sided p value of McNemar's exact test: do two models err equally often on the same pictures?
+
+    Args:
+        first: (N,) bool, right answers of one model.
+        second: (N,) bool, right answers of the other, in the same order.
+    """
+    first, second = np.asarray(first, bool), np.asarray(second, bool)
+    if first.shape != second.shape:
+        raise ValueError(f"{first.shape} and {second.shape} answers are not about the same pictures")
+    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    number, fewer = only_first + only_second, min(only_first, only_second)
+    if not number:
+        return 1.0
+    # log binomial terms: 2 ** −number alone would underflow
+    logs = [math.lgamma(number + 1) - math.lgamma(k + 1) - math.lgamma(number - k + 1) for k in range(fewer + 1)]
+    tail = math.fsum(math.exp(log - number * math.log(2)) for log in logs)
+    return min(1.0, 2 * tail)
+
+
+def paired_bootstrap(
+    terms: np.ndarray,
+    difference: Callable[[np.ndarray], np.ndarray],
     cluster: np.ndarray | None = None,
     draws: int = DRAWS,
     seed: int = 0,
-) -> Interval:
-    """Return a percentile bootstrap interval of any statistic.
+) -> tuple[float, tuple[float, float], float]:
+    """Compare two models on the same pictures, of any figure that is a function of sums.
 
     Args:
-        statistic: row numbers (with repeats) → figure.
-        rows: number of pictures.
-        cluster: (rows,) what a picture belongs to, its subject for instance: whole clusters are drawn. None: single rows.
-        draws: number of samples.
-        seed: makes the interval repeatable.
-
-    Raises:
-        ValueError: there are no rows.
-    """
-    if rows < 1:
-        raise ValueError("no rows: there is nothing to measure")
-    random = np.random.default_rng(seed)
-    if cluster is None:
-        samples = (random.integers(rows, size=rows) for _ in range(draws))
-    else:
-        _, member = np.unique(cluster, return_inverse=True)
-        homes = np.split(np.argsort(member, kind="stable"), np.cumsum(np.bincount(member))[:-1])
-        samples = (np.concatenate([homes[g] for g in random.integers(len(homes), size=len(homes))]) for _ in range(draws))
-    return percentile(statistic(np.arange(rows)), np.array([statistic(sample) for sample in samples]))
-
-
-def classification_intervals(
-    label: np.ndarray, guess: np.ndarray, classes: int, cluster: np.ndarray | None = None, draws: int = DRAWS, seed: int = 0
-) -> dict[str, Interval]:
-    """Return accuracy, UAR and macro-F1 with intervals, all from the same bootstrap samples.
-
-    Drawing rows is drawing cells of the confusion matrix: without clusters one multinomial over its cells replaces N draws,
-    and with clusters the matrix of each cluster is added up. Thirty thousand pictures take no longer than three hundred.
-
-    Args:
-        label: (N,) true classes.
-        guess: (N,) answers, −1 for none.
-        classes: number of classes.
-        cluster: (N,) subject of each picture, where known.
-        draws: number of samples.
-        seed: makes the intervals repeatable.
+        terms: (N, S) what each picture adds to the sums of both models.
+        difference: sums (…, S) → (…,) the difference of their figures.
+        cluster: as for `bootstrap`.
+        draws: as for `bootstrap`.
+        seed: as for `bootstrap`.
 
     Returns:
-        `"accuracy"`, `"uar"`, `"macro_f1"` → interval.
+        The difference, its 95 % interval, and a two-sided p value: twice the smaller share of draws on one side of zero, with
+        one added to both counts so that it is never zero.
     """
-    counts = confusion(label, guess, classes)
-    cells = draw_confusions(np.asarray(label), np.asarray(guess), classes, cluster, draws, seed)
-    values, sampled = figures_of(counts[None]), figures_of(cells)
-    return {name: percentile(float(values[name][0]), sampled[name]) for name in values}
+    value = float(difference(np.asarray(terms, np.float64).sum(0)))
+    drawn = difference(bootstrap(terms, cluster, draws, seed))
+    drawn = drawn[np.isfinite(drawn)]
+    if not len(drawn):
+        return value, (float("nan"), float("nan")), float("nan")
+    below, above = int((drawn <= 0).sum()), int((drawn >= 0).sum())
+    return value, interval(drawn), min(1.0, 2 * (min(below, above) + 1) / (len(drawn) + 1))
 
 
-def draw_confusions(
-    label: np.ndarray, guess: np.ndarray, classes: int, cluster: np.ndarray | None, draws: int = DRAWS, seed: int = 0
-) -> np.ndarray:
-    """Return (draws, classes, classes + 1) confusion matrices of bootstrap samples."""
-    random = np.random.default_rng(seed)
-    column = np.where(guess < 0, classes, guess)
-    cell, width = label * (classes + 1) + column, classes * (classes + 1)
-    if cluster is None:
-        share = np.bincount(cell, minlength=width) / len(cell)
-        drawn = random.multinomial(len(cell), share, draws)
-    else:
-        _, member = np.unique(cluster, return_inverse=True)
-        groups = int(member.max()) + 1
-        table = np.bincount(member * width + cell, minlength=groups * width).reshape(groups, width)
-        drawn = random.multinomial(groups, np.full(groups, 1 / groups), draws) @ table
-    return drawn.reshape(draws, classes, classes + 1)
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p values corrected for their number (Holm 1979): compared with a level, they keep the chance of any false alarm.
 
-
-def figures_of(counts: np.ndarray) -> dict[str, np.ndarray]:
-    """Return (D,) accuracy, UAR and macro-F1 of (D, K, K + 1) confusion matrices."""
-    classes = counts.shape[1]
-    hits = np.diagonal(counts[:, :, :classes], axis1=1, axis2=2)
-    real, named = counts.sum(2), counts[:, :, :classes].sum(1)
-    occurs = real > 0
-    recall = np.where(occurs, hits / np.maximum(real, 1), 0)
-    f1 = np.where(occurs, 2 * hits / np.maximum(real + named, 1), 0)
-    number = np.maximum(occurs.sum(1), 1)
-    return {
-        "accuracy": hits.sum(1) / np.maximum(real.sum(1), 1),
-        "uar": recall.sum(1) / number,
-        "macro_f1": f1.sum(1) / number,
-    }
-
-
-def percentile(value: float, sampled: np.ndarray) -> Interval:
-    """Return a figure with the middle 95 % of its (draws,) bootstrap values, NaN values left out."""
-    known = sampled[~np.isnan(sampled)]
-    if not len(known):
-        return Interval(value, float("nan"), float("nan"))
-    tail = (1 - LEVEL) / 2
-    low, high = np.quantile(known, [tail, 1 - tail])
-    return Interval(value, float(low), float(high))
+    NaN stays NaN and does not count.
+    """
+    values = np.asarray(p_values, np.float64)
+    known = np.flatnonzero(~np.isnan(values))
+    order = known[np.argsort(values[known], kind="stable")]
+    corrected = values.copy()
+    largest = 0.0
+    for place, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - place) * values[index]))
+        corrected[index] = largest
+    return corrected.tolist()
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
-    """Return mean and sample standard deviation over seeds; the deviation of one seed is NaN.
-
-    Raises:
-        ValueError: there is no value, or one is NaN: a failed run must be dealt with, not averaged away.
-    """
+    """Return mean and standard deviation (over n − 1) of the same figure over seeds; the deviation of one seed is NaN."""
     array = np.asarray(values, np.float64)
-    if not array.size or np.isnan(array).any():
-        raise ValueError(f"mean over seeds needs numbers, not {list(values)}")
-    return float(array.mean()), float(array.std(ddof=1)) if array.size > 1 else float("nan")
+    if not len(array):
+        return float("nan"), float("nan")
+    return float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else float("nan")

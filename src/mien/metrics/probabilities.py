@@ -1,109 +1,104 @@
-"""How good probabilities are: their loss, their calibration, and what abstaining on the unsure ones buys."""
+"""Figures of probabilities: can they be trusted?"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ._checks import indices, probabilities
+from ..calibration import BINS, bin_of, expected_calibration_error
 
-FLOOR = 1e-12
-"""Smallest probability inside a logarithm."""
+__all__ = [
+    "ReliabilityBin",
+    "brier",
+    "checked_probabilities",
+    "expected_calibration_error",
+    "log_losses",
+    "negative_log_likelihood",
+    "reliability",
+]
+
+SMALLEST = 1e-12
+"""What a probability of zero counts as in the log likelihood, as in `mien.calibration`."""
+
+TOLERANCE = 1e-3
+"""How far a row may be from summing to one: half precision and tables with four decimals stay within."""
 
 
-def _checked(scores: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    scores = probabilities(scores)
-    label = indices(label, scores.shape[1], "label")
-    return probabilities(scores, len(label)), label
+def checked_probabilities(values: np.ndarray, labels: Sequence[str], what: str = "the model") -> np.ndarray:
+    """Return probabilities as (N, K) float64, or say what is wrong with them.
+
+    Raises:
+        ValueError: the shape is not (N, len(labels)), a value is NaN, infinite or outside 0 … 1, or a row does not sum to one.
+    """
+    values = np.asarray(values, np.float64)
+    if values.ndim != 2 or values.shape[1] != len(labels):
+        raise ValueError(
+            f"{what} gave probabilities of shape {values.shape} for {len(labels)} classes ({', '.join(labels)}); "
+            f"one row a picture and one column a class are needed"
+        )
+    if len(bad := np.flatnonzero(~np.isfinite(values).all(1))):
+        raise ValueError(f"{what} gave NaN or infinite probabilities for {len(bad):,} pictures, first in row {bad[0]}")
+    if len(values) and (values.min() < -TOLERANCE or values.max() > 1 + TOLERANCE):
+        raise ValueError(
+            f"{what} gave values from {values.min():.3g} to {values.max():.3g}; probabilities are within 0 … 1 (logits?)"
+        )
+    if len(bad := np.flatnonzero(np.abs(values.sum(1) - 1) > TOLERANCE)):
+        raise ValueError(f"{what} gave probabilities that do not sum to one, first in row {bad[0]}: {values[bad[0]].sum():.4f}")
+    return values
 
 
-def nll(scores: np.ndarray, label: np.ndarray) -> float:
-    """Return the mean negative log probability (natural) of the true class; (N, K) probabilities, (N,) indices."""
-    scores, label = _checked(scores, label)
-    return float(-np.log(np.maximum(scores[np.arange(len(label)), label], FLOOR)).mean())
+def log_losses(probabilities: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """Return (N,) the negative log probability of the true class; (N, K) probabilities, (N,) indices."""
+    return -np.log(np.maximum(probabilities[np.arange(len(label)), label], SMALLEST))
 
 
-def brier(scores: np.ndarray, label: np.ndarray) -> float:
-    """Return the Brier score of several classes: the mean squared distance to the one-hot truth, 0 … 2."""
-    scores, label = _checked(scores, label)
-    wanted = np.eye(scores.shape[1])[label]
-    return float(((scores - wanted) ** 2).sum(1).mean())
+def negative_log_likelihood(probabilities: np.ndarray, label: np.ndarray) -> float:
+    """Return the mean of `log_losses`; NaN without pictures."""
+    return float(log_losses(probabilities, label).mean()) if len(label) else float("nan")
+
+
+def squared_errors(probabilities: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """Return (N,) the squared distance between the probabilities and the true class, summed over classes, 0 … 2."""
+    wanted = np.zeros_like(probabilities, dtype=np.float64)
+    wanted[np.arange(len(label)), label] = 1
+    return ((probabilities - wanted) ** 2).sum(1)
+
+
+def brier(probabilities: np.ndarray, label: np.ndarray) -> float:
+    """Return the Brier score of several classes (Brier 1950): the mean of `squared_errors`, 0 … 2; NaN without pictures."""
+    return float(squared_errors(probabilities, label).mean()) if len(label) else float("nan")
 
 
 @dataclass(frozen=True, slots=True)
-class Reliability:
-    """Confidence against accuracy in equal-width bins; bins without pictures have NaN means."""
+class ReliabilityBin:
+    """One bar of a reliability diagram."""
 
-    edges: np.ndarray
-    """(bins + 1,) from 0 to 1; a bin holds low < confidence ≤ high."""
-    size: np.ndarray
-    """(bins,) int64 pictures."""
-    confidence: np.ndarray
-    """(bins,) mean confidence."""
-    accuracy: np.ndarray
-    """(bins,) share of right answers."""
-
-    @property
-    def ece(self) -> float:
-        """Expected calibration error: the mean gap, weighted by size (Naeini et al. 2015, Guo et al. 2017)."""
-        filled = self.size > 0
-        gap = np.abs(self.accuracy[filled] - self.confidence[filled])
-        return float((gap * self.size[filled]).sum() / self.size.sum())
-
-    @property
-    def mce(self) -> float:
-        """Maximum calibration error: the largest gap of any bin."""
-        filled = self.size > 0
-        return float(np.abs(self.accuracy[filled] - self.confidence[filled]).max())
+    low: float
+    """Confidences above this …"""
+    high: float
+    """… and up to this."""
+    n: int
+    """Pictures."""
+    confidence: float
+    """Their mean confidence; NaN if there are none."""
+    accuracy: float
+    """Share of right answers; NaN if there are none."""
 
 
-def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> Reliability:
-    """Return the reliability diagram of (N,) confidences and (N,) booleans."""
-    confidence, right = _answers(confidence, right)
-    index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> tuple[ReliabilityBin, ...]:
+    """Compare confidence with accuracy in bins of equal width over (0, 1]: the bins of `expected_calibration_error`.
+
+    Args:
+        confidence: (N,) probability of the answered class.
+        right: (N,) bool.
+        bins: their number.
+    """
+    index = bin_of(confidence, bins)
     size = np.bincount(index, minlength=bins)
-    with np.errstate(invalid="ignore"):
-        means = [np.bincount(index, values, bins) / size for values in (confidence, right)]
-    return Reliability(np.linspace(0, 1, bins + 1), size, *means)
-
-
-def ece(scores: np.ndarray, label: np.ndarray, bins: int = 15) -> float:
-    """Return the expected calibration error of (N, K) probabilities."""
-    scores, label = _checked(scores, label)
-    return reliability(scores.max(1), scores.argmax(1) == label, bins).ece
-
-
-def risk_coverage(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return what share is wrong if only the surest are answered (El-Yaniv and Wiener 2010).
-
-    Pictures of equal confidence are answered together or not at all, so the order of rows plays no part.
-
-    Returns:
-        (M,) coverage, rising to 1, and (M,) risk at it, for each different confidence.
-    """
-    confidence, right = _answers(confidence, right)
-    order = np.argsort(-confidence, kind="stable")
-    last = np.flatnonzero(np.append(np.diff(confidence[order]) != 0, True))
-    wrong = np.cumsum(~right[order])[last]
-    return (last + 1) / len(order), wrong / (last + 1)
-
-
-def aurc(confidence: np.ndarray, right: np.ndarray) -> float:
-    """Return the area under the risk-coverage curve: the mean of the risk over the number answered (Geifman et al. 2019).
-
-    Within pictures of equal confidence the risk is that of the whole group.
-    """
-    coverage, risk = risk_coverage(confidence, right)
-    return float((np.diff(coverage, prepend=0) * risk).sum())
-
-
-def _answers(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    confidence, right = np.asarray(confidence, np.float64), np.asarray(right, bool)
-    if confidence.ndim != 1 or confidence.shape != right.shape:
-        raise ValueError(f"confidence and right must both be (N,), not {confidence.shape} and {right.shape}")
-    if not len(confidence):
-        raise ValueError("no confidences: there is nothing to measure")
-    if not np.isfinite(confidence).all():
-        raise ValueError("confidences hold NaN or infinite values")
-    return confidence, right
+    sums = np.bincount(index, confidence, bins), np.bincount(index, right, bins)
+    means = [np.divide(total, size, out=np.full(bins, np.nan), where=size > 0) for total in sums]
+    return tuple(
+        ReliabilityBin(k / bins, (k + 1) / bins, int(size[k]), float(means[0][k]), float(means[1][k])) for k in range(bins)
+    )

@@ -9,6 +9,7 @@ The 50-layer network has its stride on the 3×3 convolution (torchvision's, "v1.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -37,10 +38,11 @@ class Classifier(nn.Module):
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model: Any = model
+        self.channels = next((kernel.shape[1] for kernel in model.parameters() if kernel.ndim == 4), IMAGE.channels)
 
     def forward(self, image: Tensor) -> Classified:
-        """Return logits (N, classes) and the feature (N, D) for pictures (N, 3, H, W)."""
-        IMAGE.check(image)
+        """Return logits (N, classes) and the feature (N, D) for pictures (N, 3, H, W); (N, 1, H, W) if `in_chans=1`."""
+        dataclasses.replace(IMAGE, channels=self.channels).check(image)
         feature = self.model.forward_head(self.model.forward_features(image), pre_logits=True)
         return Classified(self.model.get_classifier()(feature), feature)
 

@@ -182,6 +182,8 @@ class ScheduleConfig:
     """Epochs after which `multi-step` multiplies."""
     patience: int = 5
     """`plateau`: epochs without a better validation metric before it multiplies (torch's counting)."""
+    metric: str = ""
+    """`plateau`: the validation figure that it watches; nothing: that of `validation.metric`."""
     threshold: float = 1e-4
     """`plateau`: relative improvement that counts."""
     floor: float = 0.0

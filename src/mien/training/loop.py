@@ -3,8 +3,8 @@
 Everything random in a step follows from (seed, epoch, step), so the state of a run is its weights, its optimizer and where it
 stands: a run that was killed and resumed ends in the same weights, bit for bit, as one that was not.
 
-Several processes (`accelerate launch`, `torchrun`) share each batch: together they take the same pictures, varied in the same way,
-as one process would.
+Several processes (`accelerate launch`, `torchrun`) share each batch: together they take the same pictures, varied in the same
+way, as one process would.
 """
 
 from __future__ import annotations
@@ -36,7 +36,6 @@ from .mixing import Mix, mix_pairs
 from .objective import Objective, ask, float32, target_of
 from .optim import Average, climb, descend, freeze, optimizer, still_statistics
 from .schedule import Schedule
-from .starts import load_start
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -225,7 +224,7 @@ class _Run:
         config, total = self.config, len(batch.rows)
         if not total:
             raise TrainingError(
-                f"no picture of a whole batch can be read (epoch {self.epoch + 1}, step {self.step}); see {self.out}/skipped.txt"
+                f"no picture of a batch can be read (epoch {self.epoch + 1}, step {self.step}); see {self.out}/skipped.txt"
             )
         sums: dict[str, float] = {}
         parts = torch.arange(total).chunk(config.accumulate)
@@ -254,7 +253,8 @@ class _Run:
         names = ", ".join(str(name) for name in self.train.data.names[batch.rows[:4]])
         where = f"the first parameter that is none is {bad[0]}" if bad else "all parameters are still numbers"
         return TrainingError(
-            f"the loss is no number (term {which or 'sum'}) at epoch {self.epoch + 1}, step {self.step}, pictures {names} …; {where}. "
+            f"the loss is no number (term {which or 'sum'}) at epoch {self.epoch + 1}, step {self.step}, "
+            f"pictures {names} …; {where}. "
             f"Lower optim.lr (now {self.config.optim.lr:g}) or set optim.clip; the last good state is in {self.last}"
         )
 
@@ -269,7 +269,10 @@ class _Run:
             value = validation.quality(row, config.validation.metric)
             better = value > self.best
             self.best = max(self.best, value)
-            self.schedule.epoch_ended(1 - self.best if config.validation.metric != "nll" else -value)
+        if config.schedule.kind == "plateau":
+            watched = config.schedule.metric or config.validation.metric
+            figure = validation.quality(row, watched)
+            self.schedule.epoch_ended(-figure if watched in validation.SMALLER_IS_BETTER else 1 - figure)
         row["best"] = better
         bad = next((name for name, p in self.learner.named_parameters() if not p.isfinite().all()), None)
         if bad:

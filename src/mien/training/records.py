@@ -164,7 +164,7 @@ def keep_best(
         training={
             "recipe": out.parent.name or out.name,
             "about": config.about,
-            "flaws": [*config.flaws, *split.data.flaws],
+            "flaws": list(dict.fromkeys([*config.flaws, *split.data.flaws])),
             "seed": config.seed,
             "epoch": row["epoch"],
             "epochs": config.epochs,

@@ -23,6 +23,8 @@ from .dice import Dice
 Chance = Annotated[float, "a number from 0 to 1"]
 Amount = Annotated[float, "a number, 0 or more"]
 Interval = Annotated[Sequence[float], "two numbers, the lower one first"]
+Interpolation = Literal["nearest", "bilinear"]
+Border = Literal["black", "mirror"]
 
 LUMA = (0.299, 0.587, 0.114)
 """ITU-R 601 weights of red, green and blue."""
@@ -47,9 +49,10 @@ def affine(
     scale: Interval = (1.0, 1.0),
     translate: Amount = 0.0,
     whole_pixels: bool = True,
-    interpolation: Literal["nearest", "bilinear"] = "nearest",
+    interpolation: Interpolation = "nearest",
+    border: Border = "black",
 ) -> Tensor:
-    """Turn, scale and shift about the centre in one resampling; black comes in from outside.
+    """Turn, scale and shift about the centre in one resampling.
 
     The defaults are torchvision's `RandomAffine`; imgaug's `Affine` is `interpolation="bilinear"`. Both turn about
     ((W − 1) / 2, (H − 1) / 2) in pixel indices.
@@ -63,12 +66,13 @@ def affine(
         translate: shifts are uniform in ± this fraction of the side, along each axis.
         whole_pixels: round shifts to whole pixels, as torchvision does.
         interpolation: how pixels between pixels are found.
+        border: what comes in from outside: black, or the picture mirrored about its outermost pixels (albumentations).
     """
-    chosen, angle, factor = dice.chance(p), dice.uniform(-rotate, rotate), dice.uniform(*scale)
+    chosen, angle, factor = dice.chance(p), dice.uniform(-rotate, rotate), dice.uniform(scale[0], scale[1])
     shift = dice.uniform(-translate, translate, 2)
 
     def change(image: Tensor, rows: Tensor) -> Tensor:
-        return warp(image, angle[rows], factor[rows], shift[rows], whole_pixels, interpolation)
+        return warp(image, angle[rows], factor[rows], shift[rows], whole_pixels, interpolation, border)
 
     return _some(image_NCHW, chosen, change)
 
@@ -79,14 +83,21 @@ def rotate(
     *,
     degrees: Amount,
     p: Chance = 1.0,
-    interpolation: Literal["nearest", "bilinear"] = "nearest",
+    interpolation: Interpolation = "nearest",
+    border: Border = "black",
 ) -> Tensor:
     """Turn about the centre, uniformly in ± `degrees`; positive is anticlockwise, as in torchvision's `RandomRotation`."""
-    return affine(image_NCHW, dice, p=p, rotate=-degrees, interpolation=interpolation)
+    return affine(image_NCHW, dice, p=p, rotate=-degrees, interpolation=interpolation, border=border)
 
 
 def warp(
-    image_NCHW: Tensor, angle: Tensor, scale: Tensor, shift: Tensor, whole_pixels: bool = True, interpolation: str = "nearest"
+    image_NCHW: Tensor,
+    angle: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    whole_pixels: bool = True,
+    interpolation: Interpolation = "nearest",
+    border: Border = "black",
 ) -> Tensor:
     """Turn, scale and shift pictures.
 
@@ -96,23 +107,25 @@ def warp(
         scale: (N,) factors.
         shift: (N, 2) fractions of width and height, to the right and down.
         whole_pixels: round shifts to whole pixels.
-        interpolation: `"nearest"` or `"bilinear"`.
+        interpolation: as for `affine`.
+        border: as for `affine`.
     """
     height, width = image_NCHW.shape[2:]
-    side = torch.tensor([width, height])
-    pixels = shift * side
+    pixels = shift * torch.tensor([width, height])
     x, y = (pixels.round() if whole_pixels else pixels).unbind(1)
     cos, sin = (angle * (math.pi / 180)).cos() / scale, (angle * (math.pi / 180)).sin() / scale
-    # From the place in the new picture to that in the old one, in units of half a side about the centre.
+    # From the place in the new picture to that in the old one, in units of half the way between the outermost pixels.
+    half_x, half_y = max(width - 1, 1) / 2, max(height - 1, 1) / 2
     theta = torch.stack(
         [
-            torch.stack([cos, sin * (height / width), -(cos * x + sin * y) * (2 / width)], 1),
-            torch.stack([-sin * (width / height), cos, (sin * x - cos * y) * (2 / height)], 1),
+            torch.stack([cos, sin * (half_y / half_x), -(cos * x + sin * y) / half_x], 1),
+            torch.stack([-sin * (half_x / half_y), cos, (sin * x - cos * y) / half_y], 1),
         ],
         1,
     )
-    grid = functional.affine_grid(theta, [len(angle), 1, height, width], align_corners=False)
-    return functional.grid_sample(image_NCHW, grid, mode=interpolation, padding_mode="zeros", align_corners=False)
+    grid = functional.affine_grid(theta, [len(angle), 1, height, width], align_corners=True)
+    padding = "zeros" if border == "black" else "reflection"
+    return functional.grid_sample(image_NCHW, grid, mode=interpolation, padding_mode=padding, align_corners=True)
 
 
 def crop(image_NCHW: Tensor, dice: Dice, *, padding: Amount, p: Chance = 1.0) -> Tensor:
@@ -217,7 +230,7 @@ def light(image_NCHW: Tensor, dice: Dice, *, p: Chance = 1.0, contrast: Amount =
 
 def blur(image_NCHW: Tensor, dice: Dice, *, p: Chance = 1.0, sigma: Interval = (0.1, 2.0)) -> Tensor:
     """Blur by a Gaussian whose deviation, in pixels, is uniform in `sigma`; edges are mirrored, as torchvision does."""
-    chosen, deviation = dice.chance(p), dice.uniform(*sigma)
+    chosen, deviation = dice.chance(p), dice.uniform(sigma[0], sigma[1])
     radius = min(max(1, math.ceil(3 * sigma[1])), min(image_NCHW.shape[2:]) - 1)
 
     def change(image: Tensor, rows: Tensor) -> Tensor:

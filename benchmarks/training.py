@@ -1,0 +1,182 @@
+"""Measure training and write `docs/benchmarks/<date>-<commit>-training.md`: what the loop, the formats and more processes cost.
+
+    python -m benchmarks.training
+
+Times are processor time of this process where one thread is compared with one thread, so that other work on the machine counts
+little; the comparison of processes is by the clock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from mien import models
+from mien.training import records
+from mien.training.config import TrainConfig
+from mien.training.loop import _Run, fastest_precision
+
+ROOT = Path(__file__).parents[1]
+TABLE: dict[str, Any] = {
+    "batch": 32,
+    "threads": 1,
+    "precision": "fp32",
+    "augment": [
+        {"op": "flip"},
+        {"op": "affine", "rotate": 10, "scale": [0.9, 1.1], "translate": 0.06, "interpolation": "bilinear"},
+    ],
+    "model": {"name": "mien-base", "scores": "fer2013"},
+    "data": {"dataset": "synthetic", "root": ".", "options": {"number": "560"}},
+    "input": {"size": 48, "colour": "grey", "normalise": "half"},
+    "loss": [{"output": "fer2013"}],
+    "optim": {"lr": 0.01},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="page to write instead of docs/benchmarks/<date>-<commit>-training.md")
+    parser.add_argument("--steps", type=int, default=10, help="steps of each measurement")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    parts = [overhead(args.steps), formats(args.steps), processes()]
+    name = f"{datetime.date.today()}-{records.commit().rstrip('+') or 'unknown'}-training.md"
+    page = args.out or ROOT / "docs" / "benchmarks" / name
+    machine = platform.processor() or platform.machine()
+    head = f"# Training, measured {datetime.date.today()}\n\n{machine}, {os.cpu_count()} cores, "
+    head += (
+        f"{torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}, fastest format here: {fastest_precision()}.\n"
+    )
+    page.write_text("\n".join([head, *parts]), encoding="utf-8")
+    print(page.read_text())
+
+
+def processor_ms(call: Callable[[], object], repeats: int) -> float:
+    """Return the median processor time of a call in milliseconds."""
+    call()
+    times = []
+    for _ in range(repeats):
+        before = time.process_time()
+        call()
+        times.append(time.process_time() - before)
+    return float(np.median(times)) * 1000
+
+
+def overhead(steps: int) -> str:
+    """Compare a step of the loop with forward, backward and step written out, taking turns."""
+    config = TrainConfig.of(TABLE)
+    with tempfile.TemporaryDirectory() as folder:
+        run = _Run(config, Path(folder), False, lambda event: None)
+        run._enter(0)
+        batches = list(islice(run.loader.epoch(0), 4))
+        order = run.loader.order(0)
+        bare_model = models.build("mien-base").train()
+        optimizer = torch.optim.SGD(
+            bare_model.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=5e-4, foreach=True
+        )
+
+        def bare(batch: Any) -> None:
+            image = batch.pictures["image"].contiguous(memory_format=torch.channels_last)
+            optimizer.zero_grad(set_to_none=True)
+            functional.cross_entropy(bare_model(image).fer2013, batch.targets["label"]).backward()
+            optimizer.step()
+
+        def ours(batch: Any) -> None:
+            run._learn(batch)
+
+        times: dict[str, list[float]] = {"bare": [], "loop": []}
+        for index in range(steps + 1):
+            batch = batches[index % len(batches)]
+            for name, call in (("bare", bare), ("loop", ours)):
+                before = time.process_time()
+                call(batch)
+                if index:
+                    times[name].append(time.process_time() - before)
+        loader = processor_ms(lambda: run.loader.prepare(order, 0, 0), steps)
+    bare_ms, loop_ms = (float(np.median(times[name])) * 1000 for name in ("bare", "loop"))
+    ratios = np.array(times["loop"]) / np.array(times["bare"])
+    rows = [
+        ["forward, backward, step written out", f"{bare_ms:.0f}", ""],
+        ["a step of the loop", f"{loop_ms:.0f}", f"+{np.median(ratios) - 1:.1%} (median of pairs)"],
+        ["preparing its batch (in a thread beside it)", f"{loader:.1f}", f"{bare_ms / loader:.0f} × the rate of steps"],
+    ]
+    return table("A step of `mien-base`, 32 pictures of 48 pixels, one thread", ["what", "ms", "ratio"], rows)
+
+
+def formats(steps: int) -> str:
+    """Compare number formats and memory layouts on the same network."""
+    image = torch.randn(32, 1, 48, 48)
+    rows, first = [], 0.0
+    native = fastest_precision() == "bf16"
+    for dtype in (None, torch.bfloat16):
+        for layout in (torch.contiguous_format, torch.channels_last):
+            network = models.build("mien-base").train().to(memory_format=layout)
+            fed = image.contiguous(memory_format=layout)
+            optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, foreach=True)
+            emulated = dtype is not None and not native
+            value = processor_ms(lambda: _step(network, optimizer, fed, dtype), 1 if emulated else steps)  # noqa: B023
+            first = first or value
+            order = "last" if layout is torch.channels_last else "first"
+            name = f"{'fp32' if dtype is None else 'bf16'}, channels {order}"
+            rows.append([name + (" (emulated)" if emulated else ""), f"{value:.0f}", f"{first / value:.2f} ×"])
+    note = "" if native else 'This processor has no bf16 instructions: emulated bf16 is what `precision = "auto"` avoids.'
+    return table("Formats", ["format", "ms a step", "against the first"], rows, note)
+
+
+def _step(network: nn.Module, optimizer: torch.optim.Optimizer, image: torch.Tensor, dtype: torch.dtype | None) -> None:
+    optimizer.zero_grad(set_to_none=True)
+    with torch.autocast("cpu", dtype, enabled=dtype is not None):
+        answer = network(image)
+    answer.fer2013.float().logsumexp(1).mean().backward()
+    optimizer.step()
+
+
+def processes() -> str:
+    """Compare one process with two, each of one thread, by the rows that they write."""
+    import tomli_w
+
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        recipe = Path(folder) / "run.toml"
+        recipe.write_text(tomli_w.dumps(TrainConfig.of({**TABLE, "epochs": 2}).to_dict()))
+        env = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+        first = 0.0
+        for number in (1, 2):
+            launch = ["-m", "torch.distributed.run", f"--nproc-per-node={number}", "--master-port=29533", "-m", "mien"]
+            out = Path(folder) / str(number)
+            subprocess.run(
+                [sys.executable, *launch, "train", str(recipe), "-o", str(out)], env=env, check=True, capture_output=True
+            )
+            epochs = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+            rate = epochs[-1]["per_second"]
+            first = first or rate
+            rows.append([str(number), f"{rate:.0f}", f"{rate / number:.0f}", f"{rate / first:.2f} ×"])
+    return table(
+        "Processes on this machine, one thread each", ["processes", "pictures/s", "for each process", "against one"], rows
+    )
+
+
+def table(title: str, header: list[str], rows: list[list[str]], note: str = "") -> str:
+    lines = [f"## {title}", "", "| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([*lines, "", *([note, ""] if note else [])])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""Which face of a picture is judged, and what is known about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from ..datasets import Dataset, Sample
+from ..detection import open_detector
+from ..errors import ConfigError, SourceError
+from ..landmarks import Landmarker, head_pose
+from ..recognizer import PRESENCE
+
+Mode = Literal["auto", "whole", "detect"]
+
+CROP_SIDE = 240
+"""Median shorter side in pixels up to which `auto` takes the pictures of a data set for crops of one face each: FER2013 has 48,
+RAF-DB's aligned faces 100, Aff-Wild2's 112, AffectNet's 224; photographs have more."""
+LOOKED_AT = 64
+"""Pictures that `auto` looks at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """A face that a model is asked about."""
+
+    row: int
+    """Row of the data set."""
+    sample: str
+    """Name of the picture."""
+    pixels: np.ndarray
+    """(H, W, 3) uint8 RGB, the whole picture."""
+    mesh: np.ndarray | None = None
+    """(P, 3) points of the face mesh in its pixels, where it was looked for."""
+    box: np.ndarray | None = None
+    """(4,) left, top, right, bottom of the detected face; None where the picture is the face."""
+
+    @property
+    def size(self) -> float:
+        """Shorter side of the face in pixels of the picture."""
+        if self.box is None:
+            return float(min(self.pixels.shape[:2]))
+        return float(min(self.box[2] - self.box[0], self.box[3] - self.box[1]))
+
+    @property
+    def pose(self) -> tuple[float, float]:
+        """Yaw and roll in degrees; NaN without a mesh."""
+        if self.mesh is None:
+            return float("nan"), float("nan")
+        roll, yaw, _ = np.degrees(head_pose(self.mesh)).tolist()
+        return yaw, roll
+
+
+def mode_for(data: Dataset, mode: Mode, *, cuts_faces: bool) -> Literal["whole", "detect"]:
+    """Return whether the pictures are faces already, or faces must be found in them.
+
+    Raises:
+        ConfigError: there is no such mode.
+    """
+    if mode not in get_args(Mode):
+        raise ConfigError(f"faces are taken {', '.join(get_args(Mode))}, not {mode!r}")
+    if mode != "auto":
+        return mode
+    if not cuts_faces:
+        return "whole"
+    rows = np.unique(np.linspace(0, len(data) - 1, min(len(data), LOOKED_AT)).astype(int))
+    sides = []
+    for row in rows.tolist():
+        try:
+            sides.append(min(data[row].read().shape[:2]))
+        except SourceError:
+            continue
+    return "whole" if sides and np.median(sides) <= CROP_SIDE else "detect"
+
+
+class FaceFinder:
+    """Finds the face to judge in each picture.
+
+    Args:
+        mode: `"whole"`: the picture is the face. `"detect"`: as `mien.load` finds faces; of several the one that overlaps most
+            with the data set's own box, or else the largest.
+        detector: name in `mien.detection.DETECTORS`.
+        mesh: whether to find the mesh of whole pictures too, for pose and regions.
+        threads: threads inside one call of a network.
+    """
+
+    def __init__(self, mode: Literal["whole", "detect"], detector: str, *, mesh: bool = False, threads: int = 1) -> None:
+        self.mode = mode
+        self.detector = open_detector(detector, threads=threads) if mode == "detect" else None
+        self.landmarker = Landmarker(threads=threads) if mode == "detect" or mesh else None
+
+    def __call__(self, rows: Sequence[int], samples: Sequence[Sample], pictures: Sequence[np.ndarray]) -> list[Face | None]:
+        """Return the face of each picture, or None where there is none."""
+        given = zip(rows, samples, pictures, strict=True)
+        if self.detector is None:
+            faces: list[Face | None] = [Face(row, sample.name, pixels) for row, sample, pixels in given]
+            if self.landmarker is None or not pictures:
+                return faces
+            mesh = self.landmarker.crops(list(pictures))
+            return [
+                Face(row, sample.name, pixels, points if sure >= PRESENCE else None)
+                for row, sample, pixels, points, sure in zip(rows, samples, pictures, mesh.points, mesh.presence, strict=True)
+            ]
+        return [self._detected(row, sample, pixels) for row, sample, pixels in given]
+
+    def _detected(self, row: int, sample: Sample, pixels: np.ndarray) -> Face | None:
+        assert self.detector is not None and self.landmarker is not None
+        found = self.detector(pixels)
+        if not len(found.boxes):
+            return None
+        mesh = self.landmarker([(pixels, box, float(roll)) for box, roll in zip(found.boxes, found.roll, strict=True)])
+        present = np.flatnonzero(mesh.presence >= PRESENCE)
+        if not len(present):
+            return None
+        boxes = np.asarray(found.boxes)[present]
+        merit = _areas(boxes) if sample.box is None else _overlaps(boxes, np.array(sample.box))
+        best = int(present[merit.argmax()])
+        return Face(row, sample.name, pixels, mesh.points[best], np.asarray(found.boxes[best]))
+
+
+def _areas(boxes: np.ndarray) -> np.ndarray:
+    return np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), 1)
+
+
+def _overlaps(boxes: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    common = np.minimum(boxes[:, 2:], wanted[2:]) - np.maximum(boxes[:, :2], wanted[:2])
+    inside = np.prod(np.maximum(common, 0), 1)
+    return inside / np.maximum(_areas(boxes) + _areas(wanted[None])[0] - inside, 1e-9)

@@ -1,0 +1,143 @@
+"""`evaluation.json`: what was evaluated on what, and with what; and how a stopped evaluation goes on."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..datasets import Dataset, reader
+from ..errors import ConfigError, UnknownName
+from ..report import EVALUATION, PREDICTIONS
+
+PART = ".part"
+PACKAGES = ("numpy", "pillow", "onnxruntime", "torch")
+
+
+def about_dataset(data: Dataset) -> dict[str, Any]:
+    """Return what a report says about the data, its digest included, which reads every picture once."""
+    try:
+        known = reader(data.name)
+    except UnknownName:  # made in memory
+        known = None
+    original = known.fingerprints.get(data.split) if known and data.protocol == next(iter(known.protocols)) else None
+    return {
+        "name": data.name,
+        "title": known.title if known else data.name,
+        "split": data.split,
+        "protocol": data.protocol,
+        "digest": data.digest,
+        "original": None if original is None else data.digest == original,
+        "pictures": len(data),
+        "classes": data.counts,
+        "layout": data.layout,
+        "flaws": list(data.flaws),
+        "notes": list(data.notes),
+    }
+
+
+def environment() -> dict[str, Any]:
+    """Return versions, machine, commit and date."""
+    return {
+        "mien": __version__,
+        "python": platform.python_version(),
+        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "commit": commit(),
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
+    }
+
+
+def commit() -> str:
+    """Return the commit of the source tree that runs, with `+` for uncommitted changes; empty outside one."""
+    here = Path(__file__).parent
+    try:
+        name = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
+        dirty = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=here, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return name.stdout.strip() + ("+" if dirty.stdout.strip() else "")
+
+
+def memory_mb() -> float | None:
+    """Return the largest memory that this process has held, in MB; None where the system does not tell."""
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1024 if platform.system() != "Darwin" else 1024**2), 1)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON file whole or not at all."""
+    part = path.with_name(path.name + ".new")  # PART is the name of a begun evaluation
+    part.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", errors="surrogateescape")
+    part.replace(path)
+
+
+def state_of(out: Path, identity: Mapping[str, Any], *, overwrite: bool) -> str:
+    """Return whether an evaluation is `"done"`, `"begun"` or `"new"`; the folder is then there.
+
+    Raises:
+        ConfigError: the folder holds another evaluation, or cannot be written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"the folder {out} cannot be made: {error.strerror}; give another with --out") from error
+    for path, state in ((out / EVALUATION, "done"), (out / (EVALUATION + PART), "begun")):
+        if not path.is_file():
+            continue
+        try:
+            there = json.loads(path.read_text(encoding="utf-8"))["identity"]
+        except (ValueError, KeyError) as error:
+            if state == "begun" or overwrite:  # stopped while its first line was written
+                continue
+            raise ConfigError(f"{path} is damaged; give --overwrite to evaluate anew") from error
+        if there == json.loads(json.dumps(identity)):
+            if state == "begun" or (out / PREDICTIONS).is_file():
+                return state
+        elif not overwrite:
+            other = next(key for key in {**there, **identity} if there.get(key) != identity.get(key))
+            raise ConfigError(
+                f"{out} holds another evaluation ({other}: {there.get(other)!r}, now {identity.get(other)!r}); "
+                "give another --out, or --overwrite"
+            )
+    for name in (EVALUATION, PREDICTIONS, EVALUATION + PART, PREDICTIONS + PART):
+        (out / name).unlink(missing_ok=True)
+    return "new"
+
+
+def whole_rows(path: Path, names: Sequence[str]) -> int:
+    """Return how many rows of a begun table are whole, and cut off the rest.
+
+    Raises:
+        ConfigError: the rows are about other pictures.
+    """
+    if not path.is_file():
+        return 0
+    import csv
+
+    content = path.read_bytes()
+    content = content[: content.rfind(b"\n") + 1]
+    with path.open("r+b") as file:
+        file.truncate(len(content))
+    rows = list(csv.reader(content.decode("utf-8", "surrogateescape").splitlines()))[1:]
+    if [row[0] for row in rows] != list(names[: len(rows)]):
+        raise ConfigError(f"{path} has rows about other pictures; give --overwrite to evaluate anew")
+    return len(rows)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""

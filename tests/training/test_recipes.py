@@ -1,0 +1,212 @@
+"""Every recipe: what it says holds together, its network can be built, and it takes two steps on a miniature of its data.
+
+Changed for the test: the folder of the data, the number of pictures, no file of weights to start from (random weights instead
+of ImageNet's or the authors'), and two steps of two or four pictures instead of a run. Everything else is the recipe's own:
+network, picture size, augmentation, losses, optimizer, schedule, stages, protocol. MFER's nine recipes take the steps on
+ConvNeXt-Atto, because 155 million parameters a recipe are more than the suite has time for; one more test takes them on
+the recipe's own ConvNeXt-Base.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from miniatures import MINIATURES
+
+from mien.datasets import reader
+from mien.labels import label_set
+from mien.lookup import lookup
+from mien.training import augmentation, loop
+from mien.training.config import TrainConfig
+from mien.training.objective import TERMS
+
+FOLDER = Path(__file__).parents[2] / "recipes"
+RECIPES = sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+SYSTEMS: dict[str, tuple[str, ...]] = {
+    "dda-resnet34": ("fer2013", "rafdb"),
+    "dda-resnet50": ("fer2013", "rafdb"),
+    "resnet34": ("fer2013", "rafdb"),
+    "resnet50": ("fer2013", "rafdb"),
+    "global-roi": ("affectnet7", "affectnet8", "rafdb", "ferplus", "ckplus"),
+    "global-cbam": ("affectnet7", "affectnet8", "rafdb", "ferplus", "ckplus"),
+    "ddamfn": ("affectnet7", "affectnet8", "rafdb", "ferplus"),
+    "ddamfn-mtl": ("affwild2",),
+    "dan": ("rafdb", "affectnet7", "affectnet8", "pooled"),
+    "efficientnet-b3": ("pooled",),
+    "mfer": ("rafdb", "affectnet7", "affectnet8", "ferplus"),
+}
+"""Each published system and the data sets that it was published on."""
+
+PUBLISHED = [name for name in RECIPES if name.endswith(("-author", "-mien", "-paper"))]
+
+LAYOUTS = {
+    "fer2013": "fer2013: fer2013.npz",
+    "ferplus": "ferplus: fer2013.npz with votes",
+    "rafdb": "rafdb: list_patition_label.txt and Image",
+    "affectnet7": "affectnet7: part folders of class folders",
+    "affectnet8": "affectnet8: part folders of class folders",
+    "ckplus": "ckplus: cohn-kanade-images and Emotion",
+    "affwild2": "affwild2: cropped_aligned and annotations filter=none",
+    "pooled": "pooled: train.csv, valid.csv, test.csv with image_path",
+}
+"""The miniature that stands for each data set."""
+
+
+LARGE = ("dda-resnet34", "dda-resnet50", "global-roi", "mfer", "resnet50")
+"""Networks that see two pictures a step here, the others four."""
+
+
+def load(name: str) -> TrainConfig:
+    return TrainConfig.load(FOLDER / f"{name}.toml")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_holds_together(name: str) -> None:
+    config = load(name)
+    augmentation.check(config.augment)
+    assert config == TrainConfig.of(config.to_dict())
+    known = reader(config.data.dataset)
+    protocol = config.data.protocol or next(iter(known.protocols))
+    assert protocol in known.protocols
+    assert name not in PUBLISHED or name.startswith(f"{config.data.dataset}-{config.model.name}-")
+    assert len(config.about.split()) > 15
+    for term in config.loss:
+        lookup(term.kind, TERMS, "loss term")
+    if config.data.labels:
+        assert set(known.labels) <= set(label_set(config.data.labels))
+    assert set(config.data.options) <= set(known.options)
+    starts = [stage.epoch for stage in config.stages]
+    assert starts == sorted(starts) and all(start < config.epochs for start in starts)
+    if config.schedule.kind == "multi-step":
+        assert max(config.schedule.milestones) < config.epochs
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_recipe_owns_up_and_a_corrected_one_selects_honestly(name: str) -> None:
+    config = load(name)
+    protocol = reader(config.data.dataset).protocols[config.data.protocol]
+    if name.endswith("-mien"):
+        assert not config.data.protocol.startswith("author:")
+        assert not protocol.flaws and not config.flaws
+        assert config.data.leak_free
+    else:
+        assert config.data.protocol.startswith("author:")
+        assert set(protocol.flaws) <= set(config.flaws)
+        assert config.precision == "fp32" and not config.data.leak_free
+
+
+def test_every_system_has_recipes_for_every_data_set_it_was_published_on() -> None:
+    wanted = {f"{data}-{model}-{kind}" for model, sets in SYSTEMS.items() for data in sets for kind in ("author", "mien")}
+    wanted |= {f"{data}-ddamfn-plusplus-author" for data in ("rafdb", "affectnet7", "affectnet8")}
+    wanted |= {"affwild2-ddamfn-mtl-paper", "rafdb-mfer-paper", "fer2013-mien-base"}
+    assert wanted <= set(RECIPES)
+    assert set(PUBLISHED) <= wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "facts"),
+    [
+        ("fer2013-dda-resnet34-author", {"optim.name": "radam", "optim.lr": 1e-4, "optim.weight_decay": 1e-3, "epochs": 51}),
+        ("rafdb-dda-resnet50-author", {"schedule.gamma": 0.9, "input.native": True, "seed": 113}),
+        ("rafdb-global-roi-author", {"optim.lr": 0.5, "sampler.samples": 21000, "augment_together": False}),
+        ("ferplus-global-cbam-author", {"optim.lr": 0.01, "schedule.milestones": (20, 40, 60, 80), "sampler.samples": 24000}),
+        ("ckplus-global-roi-author", {"input.regions": {"eye": 224, "nose": 224, "mouth": 224}, "sampler.samples": 4000}),
+        ("ckplus-global-cbam-author", {"batch": 16, "schedule.gamma": 0.75}),
+        ("affectnet7-global-roi-author", {"sampler.samples": 80000}),
+        ("affectnet7-global-roi-mien", {"sampler.samples": 70000, "augment_together": True}),
+        ("rafdb-ddamfn-author", {"optim.lr": 0.01, "schedule.kind": "step", "batch": 256, "epochs": 40}),
+        ("rafdb-ddamfn-plusplus-author", {"optim.sam": 0.05, "optim.sam_batch_norm": "twice", "optim.lr": 5e-4, "batch": 128}),
+        ("affectnet8-ddamfn-plusplus-author", {"optim.lr": 1e-5, "schedule.gamma": 0.98, "epochs": 200}),
+        ("affectnet8-dan-author", {"optim.name": "adam", "schedule.gamma": 0.6, "sampler.kind": "balanced"}),
+        ("pooled-dan-author", {"schedule.metric": "nll", "validation.patience": 7, "input.resize": "cv2-bilinear"}),
+        ("rafdb-mfer-author", {"optim.name": "adamw", "optim.lr": 1e-3, "schedule.gamma": 0.95, "augment": ()}),
+        ("affwild2-ddamfn-mtl-author", {"model.options": {"form": "code", "num_classes": 9}, "validation.metric": "last"}),
+    ],
+)  # fmt: skip
+def test_constants_of_the_reference_documents(name: str, facts: dict[str, Any]) -> None:
+    config = load(name)
+    for path, wanted in facts.items():
+        value: Any = config
+        for part in path.split("."):
+            value = getattr(value, part)
+        assert value == wanted, path
+
+
+def test_oddities_of_the_authors_are_there() -> None:
+    (step, resize) = load("rafdb-dda-resnet34-author").augment
+    assert step["otherwise"][0] == {"op": "value-grey"} and resize["op"] == "resize"
+    assert {"op": "vertical-flip", "p": 0.5} in load("pooled-efficientnet-b3-author").augment
+    affinity = next(term for term in load("rafdb-dan-author").loss if term.kind == "affinity")
+    assert affinity.options == {"centers": 8}
+    assert [term.weight for term in load("rafdb-global-roi-author").loss] == [1.0, 0.6, 1.0]
+    assert load("affwild2-ddamfn-mtl-author").loss[1].output == "expression"  # the softmax of a softmax
+
+
+@pytest.fixture(scope="module")
+def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for dataset, layout in LAYOUTS.items():
+        found[dataset] = tmp_path_factory.mktemp(dataset)
+        MINIATURES[layout].build(found[dataset])
+    return found
+
+
+def small(name: str, roots: dict[str, Path]) -> TrainConfig:
+    """Return a recipe cut down to two steps."""
+    config = load(name)
+    options = {key: value for key, value in config.model.options.items() if "pretrained" not in key}
+    batch = 2 if config.model.name in LARGE else 4
+    return dataclasses.replace(
+        config,
+        batch=batch,
+        threads=1,
+        model=dataclasses.replace(config.model, init="", options=options),
+        data=dataclasses.replace(
+            config.data, root=str(roots[config.data.dataset]), limit=2 * batch, validation_limit=3, fraction=0.4, folds=3
+        ),
+        sampler=dataclasses.replace(config.sampler, samples=2 * batch if config.sampler.kind == "balanced" else 0),
+    )
+
+
+def two_steps(config: TrainConfig, folder: Path) -> None:
+    """Take two steps as a run does, measure, and see that what should learn has learned."""
+    run = loop._Run(config, folder / "run", False, lambda event: None)
+    assert run.loader.steps == 2
+    before = {name: parameter.detach().clone() for name, parameter in run.learner.named_parameters()}
+    run._enter(0)
+    for batch in run.loader.epoch(0):
+        run._learn(batch)
+        run.step += 1
+    learns = {name for name, parameter in run.learner.named_parameters() if parameter.requires_grad}
+    moved = {name for name, parameter in run.learner.named_parameters() if not torch.equal(parameter, before[name])}
+    assert moved <= learns and len(moved) > len(learns) / 2
+    figures = run._validate()
+    assert 0 <= figures["accuracy"] <= 1 and all(math.isfinite(value) for value in run.sums.values())
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if load(name).data.dataset in LAYOUTS])
+def test_a_recipe_takes_two_steps(name: str, roots: dict[str, Path], tmp_path: Path) -> None:
+    config = small(name, roots)
+    if config.model.name == "mfer":
+        options = {**config.model.options, "backbone": "convnext_atto"}
+        config = dataclasses.replace(config, model=dataclasses.replace(config.model, options=options))
+    two_steps(config, tmp_path)
+
+
+@pytest.mark.slow
+def test_mfer_takes_two_steps_at_its_own_size(roots: dict[str, Path], tmp_path: Path) -> None:
+    two_steps(small("rafdb-mfer-mien", roots), tmp_path)
+
+
+def test_recipes_are_written_as_they_are_read() -> None:
+    """No key is given twice or misspelt, and nothing but text, numbers and lists is in them."""
+    for name in RECIPES:
+        table = tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
+        assert TrainConfig.of(table, name) == load(name)

@@ -1,0 +1,164 @@
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+import torchvision
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from mien import models
+from mien.cards import Input
+from mien.errors import WeightsError
+from mien.training.starts import IMAGENET, load_start
+
+HALF = Input(size=(224, 224))
+UNIT = Input(size=(224, 224), scale=1 / 255, offset=(0.0,))
+LITE0, MOBILE, FACES = "timm:tf_efficientnet_lite0", "timm:mobilenetv2_100", "timm:mobilenetv1_100"
+
+
+@pytest.fixture(scope="module")
+def pixels(sample: Path) -> Tensor:
+    """(2, 3, 224, 224) 0 … 255: the bundled photograph and its upper left quarter."""
+    photo = Image.open(sample).convert("RGB")
+    views = [photo.resize((224, 224)), photo.crop((0, 0, 256, 256)).resize((224, 224))]
+    return torch.from_numpy(np.stack([np.asarray(view) for view in views])).permute(0, 3, 1, 2).float()
+
+
+def fed(pixels: Tensor, feed: Input) -> Tensor:
+    offset, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (feed.offset, feed.std or (1.0,)))
+    return (pixels * feed.scale + offset) / std
+
+
+def reference(shared: Path) -> nn.Module:
+    """The plain network that ships beside Lite0's weights, with these weights."""
+    spec = importlib.util.spec_from_file_location("effnet_lite0", shared / "tools/effnet_lite0.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return filled(module.EffLite0(), shared / "models/efficientnet_lite0.npz")
+
+
+def filled(network: nn.Module, path: Path) -> nn.Module:
+    with np.load(path) as file:
+        network.load_state_dict({name: torch.from_numpy(file[name]) for name in file.files})
+    return network.eval()
+
+
+@torch.no_grad()
+def test_mobilenet_v2_answers_as_torchvisions(shared: Path, pixels: Tensor) -> None:
+    path = shared / "models/mobilenet_v2.npz"
+    network = models.build(MOBILE, num_classes=1000).eval()
+    report = load_start(network, MOBILE, path)
+    assert len(report.loaded) == 262 and not (report.unused or report.missing or report.shape_mismatch)
+    expected = filled(torchvision.models.mobilenet_v2(), path)(fed(pixels, IMAGENET))
+    assert torch.allclose(network(fed(pixels, IMAGENET)).logits, expected, atol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("feed", "tolerance"), [(HALF, 5e-3), (IMAGENET, 0.5), (UNIT, 1.0)])
+def test_lite0_answers_as_its_reference_whatever_it_is_fed(shared: Path, pixels: Tensor, feed: Input, tolerance: float) -> None:
+    network = models.build(LITE0, num_classes=1000).eval()
+    load_start(network, LITE0, shared / "models/efficientnet_lite0.npz", feed=feed)
+    plain, own = reference(shared), (pixels - 127) / 128
+    here, there = network.model.conv_stem(fed(pixels, feed)), plain._conv_stem(own)
+    here, there = (x if norm is None else norm(x) for x, norm in ((here, network.model.bn1), (there, plain._bn0)))
+    inner = (slice(None), slice(None), slice(1, -1), slice(1, -1))  # at the border, zeros are another shade
+    assert torch.allclose(here[inner], there.clamp(0, 6)[inner], atol=1e-4)
+    assert torch.allclose(network(fed(pixels, feed)).logits, plain(own), atol=tolerance)
+
+
+@torch.no_grad()
+def test_the_face_network_answers_as_its_onnx_file_also_in_training(shared: Path, pixels: Tensor) -> None:
+    london = [Image.open(shared / f"data/london/images/{name}.jpg").resize((224, 224)) for name in ("001_03", "002_08")]
+    faces = torch.from_numpy(np.stack([np.asarray(face.convert("RGB")) for face in london])).permute(0, 3, 1, 2).float()
+    faces = torch.cat([faces, pixels])
+    session = onnxruntime.InferenceSession(shared / "models/faceres.onnx")
+    bgr = faces.flip(1).permute(0, 2, 3, 1).numpy() - np.array([103.939, 116.779, 123.68], np.float32)
+    expected = torch.from_numpy(session.run(None, {"input_1": bgr})[0])
+    network = models.build(FACES, num_classes=7, pad_type="same")
+    report = load_start(network, FACES, shared / "models/faceres.npz", pictures=fed(faces, IMAGENET))
+    assert report.missing == ("model.classifier.weight", "model.classifier.bias") and len(report.loaded) == 135
+    assert network.training
+    assert torch.allclose(network(fed(faces, IMAGENET)).feature, expected, atol=0.05)
+    assert torch.allclose(network.eval()(fed(faces, IMAGENET)).feature, expected, atol=5e-3)
+    with pytest.raises(WeightsError, match=r"faceres\.npz lacks the statistics of BatchNorm; give training pictures"):
+        load_start(network, FACES, shared / "models/faceres.npz")
+
+
+@torch.no_grad()
+def test_grey_pictures_are_read_as_the_colour_network_reads_them(shared: Path, pixels: Tensor) -> None:
+    grey = pixels.mean(1, keepdim=True)
+    answers = []
+    for channels in (1, 3):
+        network = models.build(LITE0, num_classes=1000, in_chans=channels).eval()
+        load_start(network, LITE0, shared / "models/efficientnet_lite0.npz", feed=HALF)
+        answers.append(network(fed(grey.expand(-1, channels, -1, -1), HALF)).logits)
+    assert torch.allclose(*answers, atol=1e-4)
+
+
+@torch.no_grad()
+def test_torchvisions_names_are_understood_by_their_order(tmp_path: Path) -> None:
+    theirs = torchvision.models.efficientnet_b0(num_classes=5).eval()
+    for part in theirs.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.running_mean.uniform_(-0.1, 0.1)
+    torch.save(theirs.state_dict(), tmp_path / "b0.pth")
+    network = models.build("timm:efficientnet_b0", num_classes=5).eval()
+    report = load_start(network, "timm:efficientnet_b0", tmp_path / "b0.pth")
+    assert report.layout == "the order of its entries" and not report.missing
+    picture = torch.rand(2, 3, 64, 64)
+    assert torch.allclose(network(picture).logits, theirs(picture), atol=1e-4)
+
+
+def test_a_network_starts_from_itself_with_other_classes(tmp_path: Path) -> None:
+    trained = models.build("mien-base")
+    save_file({key: tensor.contiguous() for key, tensor in trained.state_dict().items()}, tmp_path / "best.safetensors")
+    dan = models.build("dan", num_classes=7)
+    save_file(dan.state_dict(), tmp_path / "dan.safetensors")
+    network = models.build("mien-base")
+    assert load_start(network, "mien-base", tmp_path / "best.safetensors").layout == "its own names"
+    assert all(torch.equal(a, b) for a, b in zip(network.state_dict().values(), trained.state_dict().values(), strict=True))
+    other = models.build("dan", num_classes=8)
+    before = other.fc.weight.clone()
+    report = load_start(other, "dan", tmp_path / "dan.safetensors")
+    assert {key for key, _, _ in report.shape_mismatch} == {
+        *("fc.weight", "fc.bias", "bn.weight", "bn.bias", "bn.running_mean", "bn.running_var")
+    }
+    assert torch.equal(other.fc.weight, before)
+    assert torch.equal(other.features.conv1.weight, dan.features.conv1.weight)
+
+
+def test_backbones_go_inside_our_networks_under_any_names(tmp_path: Path) -> None:
+    resnet = torchvision.models.resnet18()
+    save_file(resnet.state_dict(), tmp_path / "resnet18.safetensors")
+    dan = models.build("dan", num_classes=7)
+    report = load_start(dan, "dan", tmp_path / "resnet18.safetensors")
+    assert sorted(report.unused) == ["pretraining.fc.bias", "pretraining.fc.weight"]
+    assert torch.equal(dan.features.layer4[1].conv2.weight, resnet.layer4[1].conv2.weight)
+    plain = models.build("timm:resnet18", num_classes=7)
+    report = load_start(plain, "timm:resnet18", tmp_path / "resnet18.safetensors")
+    assert [key for key, _, _ in report.shape_mismatch] == ["model.fc.bias", "model.fc.weight"]
+    assert torch.equal(plain.model.layer4[1].conv2.weight, resnet.layer4[1].conv2.weight)
+    ddamfn = models.build("ddamfn", num_classes=8)
+    torch.save({"model_state_dict": ddamfn.state_dict()}, tmp_path / "affectnet8.pth")
+    multi = models.build("ddamfn-mtl")
+    report = load_start(multi, "ddamfn-mtl", tmp_path / "affectnet8.pth")
+    assert all(key.startswith("classifier.") for key in report.missing) and len(report.missing) == 8
+    assert torch.equal(multi.pool[0].weight, ddamfn.pool[0].weight)
+
+
+def test_what_does_not_fit_is_refused_and_changes_nothing(shared: Path, tmp_path: Path) -> None:
+    network = models.build("timm:resnet18", num_classes=7)
+    before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
+    with pytest.raises(WeightsError, match=r"mobilenet_v2\.npz does not fit the model 'timm:resnet18': 0 tensors loaded"):
+        load_start(network, "timm:resnet18", shared / "models/mobilenet_v2.npz")
+    with pytest.raises(WeightsError, match="there is no checkpoint"):
+        load_start(network, "timm:resnet18", tmp_path / "missing.npz")
+    wide = torchvision.models.wide_resnet50_2()
+    save_file(wide.state_dict(), tmp_path / "wide.safetensors")
+    with pytest.raises(WeightsError, match="of another shape"):
+        load_start(network, "timm:resnet18", tmp_path / "wide.safetensors")
+    assert all(torch.equal(tensor, before[key]) for key, tensor in network.state_dict().items())
