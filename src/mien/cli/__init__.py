@@ -34,6 +34,8 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "audit": ("mien.cli.audit:audit", "Look for copies across splits, torn labels and treated pictures in a data set."),
         "train": ("mien.cli.train:train", "Train a network by a recipe."),
         "evaluate": ("mien.cli.evaluate:evaluate", "Measure a model on a data set, with intervals and a report."),
+        "compare": ("mien.cli.compare:compare", "Measure several models on several data sets, and say which differ."),
+        "verify": ("mien.cli.verify:verify", "Compare what a card claims with what is measured."),
         "import": ("mien.cli.import_:import_", "Turn a checkpoint of a network's authors into weights with a card."),
     },
     "To look": {

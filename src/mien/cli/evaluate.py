@@ -49,7 +49,7 @@ def evaluate(
     batch: int = 64,
     threads: int = 1,
     overwrite: bool = False,
-    page: Annotated[bool, Parameter(negative="--no-page")] = False,
+    page: Annotated[bool, Parameter(negative="--no-page")] = True,
     results: Path | None = None,
     json: bool = False,
 ) -> None:

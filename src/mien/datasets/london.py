@@ -1,8 +1,8 @@
-"""Face Research Lab London Set (DeBruine and Jones 2017): 102 adults photographed from the front, once neutral and once smiling.
+"""Face Research Lab London Set (DeBruine and Jones 2017): 102 adults from the front, neutral and smiling.
 
-For measuring, not for training: whether a smile is told from a neutral face, and how much that differs between people who state
-another gender, ethnicity or age. `labels.csv` is the joined table `image, subject, expression, face_age, face_gender, face_eth`.
-Group sizes of 9 to 13 allow only wide intervals.
+For measuring, not for training: whether a smile is told from a neutral face, and how much that differs between people who
+state another gender, ethnicity or age. `labels.csv` joins `image, subject, expression, face_age, face_gender, face_eth`. Group
+sizes of 9 to 13 allow only wide intervals.
 """
 
 from __future__ import annotations

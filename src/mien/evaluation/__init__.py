@@ -104,6 +104,9 @@ def evaluate(
         raise ConfigError(f"{predictor.name} cannot cut faces out of photographs; its pictures must be faces (--faces whole)")
     looks = views(tta, seed)
     described, data = predictor.describe(), about_dataset(dataset)
+    if limit:  # a part has another digest than the whole
+        data["original"] = None
+        data["notes"].append(f"only {len(dataset):,} pictures, evenly spread")
     identity = {
         "model": {key: value for key, value in described.items() if key in ("name", "version", "sha256", "output")},
         "dataset": {key: data[key] for key in ("name", "split", "protocol", "digest", "pictures")},

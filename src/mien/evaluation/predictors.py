@@ -227,7 +227,7 @@ class StoredPredictor:
             self.rows = np.array([place[str(name)] for name in data.names.tolist()], np.int64)
         elif len(self.probabilities) != len(data):
             raise WeightsError(
-                f"{self.path} has {len(self.probabilities):,} rows for {len(data):,} pictures, and no array `names` to tell them"
+                f"{self.path} has {len(self.probabilities):,} rows for {len(data):,} pictures and no array `names`"
             )
         else:
             self.rows = np.arange(len(data))

@@ -1,0 +1,125 @@
+"""`mien compare`: several models on several data sets, with what can be told apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+from rich.table import Table
+
+from ..comparison import compare as run
+from ..comparison.pages import SAYS, tables
+from ..datasets import Dataset, open_dataset
+from ..errors import ConfigError
+from .evaluate import progress_bar
+from .splits import pairs
+from .terminal import for_programs, side_console, table_console, write_json
+
+
+def compare(
+    *models: str,
+    dataset: Annotated[tuple[str, ...], Parameter(required=True)],
+    root: tuple[str, ...] = (".",),
+    out: Annotated[Path, Parameter(alias="-o", required=True)],
+    split: str = "test",
+    option: tuple[str, ...] = (),
+    output: str = "auto",
+    faces: Literal["auto", "whole", "detect"] = "auto",
+    tta: int = 1,
+    limit: int = 0,
+    batch: int = 64,
+    threads: int = 1,
+    overwrite: bool = False,
+    results: Path | None = None,
+    json: bool = False,
+) -> None:
+    """Measure several models on several data sets, and say which differ.
+
+    The first model is the one that the others are compared with. Evaluations that are done are not done again.
+
+    Examples:
+        mien compare mien-base runs/fer2013-dan/1 --dataset fer2013 --root data/fer2013 --out out/compare
+        mien compare mien-base peer:human=human.npz --dataset fer2013 --dataset fer2013@clean:fer2013.clean.json \
+--root data/fer2013 --out out/peers --results results/peers.csv
+        mien compare mien-base my.onnx --dataset fer2013 --dataset london --root fer2013=data/fer2013 \
+--root london=data/london --out out/cross
+
+    Args:
+        models: As for mien evaluate; peer:NAME=FILE.npz is another package's table of probabilities.
+        dataset: NAME or NAME@PROTOCOL, once for each.
+        root: Folder of the data, or NAME=DIR once for each data set.
+        out: Folder for the results: comparison.csv, .md and .html, and a folder for each evaluation.
+        split: train, validation, test or all.
+        option: NAME:OPTION=VALUE, an option of one of the data sets.
+        output: Which head of the models; auto takes the one named after the data set, or else the scores.
+        faces: whole: each picture is one face; detect: find faces in photographs; auto: by the size of the pictures.
+        tta: Number of views whose mean is the answer.
+        limit: Only this many pictures, evenly spread; 0 for all.
+        batch: Pictures in one call of a network.
+        threads: Threads inside one call.
+        overwrite: Replace other evaluations in the folder.
+        results: Also write the rows to this csv, in place of older ones of the same key.
+        json: Write JSON Lines, also on a terminal.
+    """
+    if not models:
+        raise ConfigError("give one model at least: mien compare MODEL… --dataset NAME --root DIR --out DIR")
+    opened = {column: _open(column, root, split, option) for column in dataset}
+    side = side_console()
+    with progress_bar(side) as bar:
+        task = bar.add_task("comparing", total=len(models) * sum(min(limit or len(d), len(d)) for d in opened.values()))
+
+        def advance(what: str, rows: int) -> None:
+            bar.update(task, description=what, advance=rows)
+
+        table = run(
+            models,
+            opened,
+            out=out,
+            results=results,
+            progress=advance,
+            output=output,
+            faces=faces,
+            tta=tta,
+            limit=limit,
+            batch=batch,
+            threads=threads,
+            overwrite=overwrite,
+        )
+    if for_programs(json):
+        for (model, column), cell in table.cells.items():
+            official = cell.report.figures.get("official", {})
+            write_json(
+                {
+                    "model": model,
+                    "dataset": column,
+                    **{key: official.get(key) for key in ("n", "accuracy", "uar", "macro_f1")},
+                    "difference": cell.difference,
+                    "low": cell.low,
+                    "high": cell.high,
+                    "p": cell.p,
+                }
+            )
+    else:
+        console = table_console()
+        for title, header, rows in tables(table):
+            console.print(f"\n{title}", style="bold")
+            printed = Table(box=None, pad_edge=False, header_style="bold")
+            for name in header:
+                printed.add_column(name)
+            for row in rows:
+                printed.add_row(*row)
+            console.print(printed)
+    side.print(SAYS, style="dim")
+    side.print(f"wrote {out / 'comparison.html'}, .md and .csv" + (f"; {results}" if results else ""))
+
+
+def _open(column: str, roots: tuple[str, ...], split: str, options: tuple[str, ...]) -> Dataset:
+    name, _, protocol = column.partition("@")
+    plain = [root for root in roots if "=" not in root]
+    named = dict(root.split("=", 1) for root in roots if "=" in root)
+    place = named.get(name) or (plain[0] if plain else None)
+    if place is None:
+        raise ConfigError(f"where is {name}? Give --root {name}=DIR")
+    mine = [option.removeprefix(f"{name}:") for option in options if option.startswith(f"{name}:")]
+    return open_dataset(name, place, split, protocol, **pairs(mine, "--option"))  # pyrefly: ignore

@@ -1,0 +1,191 @@
+"""Several models on several data sets: who was trained on what, does how well where, and what can be told apart.
+
+    table = compare(["mien-base", "peer:human=human.npz"], {"fer2013": data}, out="out/compare")
+    table.cells["human", "fer2013"].p        # after Holm's correction
+
+All models see the same pictures of a data set. The first one is the reference: for every other the difference in accuracy on
+the same pictures has an interval, and McNemar's test a p value, corrected for the number of tests in the table.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import metrics
+from ..datasets import Dataset
+from ..errors import ConfigError
+from ..evaluation import evaluate
+from ..report import Report
+from ..weights import ARCHITECTURES
+from .pages import html, markdown
+from .rows import costs, row_of, write_rows
+
+__all__ = ["Cell", "Comparison", "compare"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One model on one data set."""
+
+    report: Report
+    """Its evaluation."""
+    difference: float | None = None
+    """Its accuracy minus that of the reference, on the pictures of both; None for the reference."""
+    low: float | None = None
+    """Lower end of the 95 % interval of the difference."""
+    high: float | None = None
+    """Upper end."""
+    p: float | None = None
+    """McNemar's p value after Holm's correction over the whole table."""
+
+    @property
+    def stars(self) -> str:
+        """`***`, `**` or `*` for p below .001, .01 or .05."""
+        return "" if self.p is None else "*" * sum(self.p < level for level in (0.05, 0.01, 0.001))
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The whole table."""
+
+    models: tuple[str, ...]
+    """Names, the reference first."""
+    datasets: tuple[str, ...]
+    """Names of the columns."""
+    cells: Mapping[tuple[str, str], Cell]
+    """(model, data set) → what was found."""
+
+    def trained_on(self, model: str) -> str:
+        """Return what its card says about its training data."""
+        card = self._any(model).about["model"].get("card", {})
+        return str(card.get("data", ""))
+
+    def costs(self, model: str) -> dict[str, float | None]:
+        """Return parameters, multiply-accumulates where the architecture is ours, pictures a second, memory."""
+        report = self._any(model)
+        return {**costs(report), "macs": _macs(report)}
+
+    def rows(self) -> list[dict[str, str]]:
+        """Return a row for each cell, as in `results/*.csv`."""
+        found = []
+        for (model, _), cell in self.cells.items():
+            row = row_of(cell.report)
+            if cell.difference is not None:
+                figures = {"difference": cell.difference, "difference_low": cell.low, "difference_high": cell.high}
+                row |= {name: "" if value is None else f"{value:.4f}" for name, value in figures.items()}
+                row |= {"against": self.models[0], "p": "" if cell.p is None else f"{cell.p:.2g}"}
+            assert row["model"] == cell.report.about["model"]["name"], model
+            found.append(row)
+        return found
+
+    def _any(self, model: str) -> Report:
+        return next(cell.report for (name, _), cell in self.cells.items() if name == model)
+
+
+def compare(
+    models: Sequence[Any],
+    datasets: Mapping[str, Dataset],
+    *,
+    out: str | Path,
+    results: str | Path | None = None,
+    progress: Callable[[str, int], None] = lambda what, rows: None,
+    **options: Any,
+) -> Comparison:
+    """Evaluate every model on every data set, and say which differ.
+
+    Args:
+        models: as for `evaluate`; the first is the reference.
+        datasets: name of the column → the split.
+        out: folder; each evaluation lies in a folder of its own there and is not done twice. `comparison.csv`, `.md`, `.html`.
+        results: a `results/*.csv` to put the rows into.
+        progress: called with the evaluation's name and the number of rows done.
+        **options: as for `evaluate`: `output`, `faces`, `tta`, `threads` …
+
+    Raises:
+        ConfigError: two models have one name, or there are no models or data sets.
+    """
+    if not models or not datasets:
+        raise ConfigError("a comparison needs one model and one data set at least")
+    out = Path(out)
+    reports: dict[tuple[str, str], Report] = {}
+    names: list[str] = []
+    for place, model in enumerate(models):
+        folder = _slug(getattr(model, "name", None) or str(model)) or f"model{place}"
+        for column, data in datasets.items():
+            report = evaluate(
+                model,
+                data,
+                out=out / folder / _slug(column),
+                page=False,
+                progress=lambda rows, what=f"{folder} on {column}": progress(what, rows),
+                **options,
+            )
+            name = report.about["model"]["name"]
+            if (name, column) in reports:
+                raise ConfigError(f"two of the models are called {name!r}; give them different names in their cards")
+            reports[name, column] = report
+            if name not in names:
+                names.append(name)
+    table = Comparison(tuple(names), tuple(datasets), _tested(names, list(datasets), reports))
+    _write(out / "comparison.md", markdown(table))
+    _write(out / "comparison.html", html(table))
+    if not options.get("limit"):
+        (out / "comparison.csv").unlink(missing_ok=True)
+        write_rows(out / "comparison.csv", table.rows())
+        if results:
+            write_rows(results, table.rows())
+    return table
+
+
+def _tested(names: list[str], columns: list[str], reports: Mapping[tuple[str, str], Report]) -> dict[tuple[str, str], Cell]:
+    cells = {key: Cell(report) for key, report in reports.items()}
+    tested: list[tuple[str, str]] = []
+    values: list[float] = []
+    for column in columns:
+        for name in names[1:]:
+            value, (low, high), p = difference(reports[names[0], column], reports[name, column])
+            cells[name, column] = Cell(reports[name, column], value, low, high)
+            tested.append((name, column))
+            values.append(p)
+    for key, corrected in zip(tested, metrics.holm(values), strict=True):
+        cells[key] = replace(cells[key], p=corrected)
+    return cells
+
+
+def difference(reference: Report, other: Report) -> tuple[float, tuple[float, float], float]:
+    """Return the difference in accuracy on the pictures that count for both, its interval, and McNemar's p value."""
+    first, second = reference.predictions, other.predictions
+    place = {name: row for row, name in enumerate(second.sample.tolist())}
+    pairs = np.array([(row, place[name]) for row, name in enumerate(first.sample.tolist()) if name in place]).reshape(-1, 2)
+    both = first.counted[pairs[:, 0]] & second.counted[pairs[:, 1]]
+    mine, theirs = pairs[both].T
+    right = first.answer[mine] == first.truth[mine], second.answer[theirs] == second.truth[theirs]
+    terms = np.stack([right[1] * 1.0 - right[0], np.ones(len(mine))], 1)
+    cluster = first.subject[mine] if (first.subject[mine] != "").any() else None
+    value, interval, _ = metrics.paired_bootstrap(terms, lambda sums: sums[..., 0] / np.maximum(sums[..., 1], 1), cluster)
+    return value, interval, metrics.mcnemar(*right)
+
+
+def _macs(report: Report) -> float | None:
+    import json
+
+    network = report.about["model"].get("card", {}).get("network", {}).get("architecture", "")
+    described = json.loads(ARCHITECTURES.read_text(encoding="utf-8"))
+    return described.get(network, {}).get("macs")
+
+
+def _slug(text: str) -> str:
+    text = text.removeprefix("peer:").partition("=")[0] if text.startswith("peer:") else text
+    return re.sub(r"[^\w.-]+", "-", text).strip("-.")
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)

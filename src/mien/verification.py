@@ -1,0 +1,309 @@
+"""Is a model as good as its card claims, on this copy of the data; and if not, is it fed the wrong way?
+
+Figures of the field often differ by how a picture was turned into numbers: red and blue swapped, another resize, a tighter
+crop. Each of these is tried as a hypothesis on the same pictures, and told in a sentence where it really changes the accuracy.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from . import metrics
+from .cards import Measured
+from .datasets import Dataset
+from .errors import ConfigError, SourceError
+from .evaluation import CardPredictor, Report, evaluate, open_predictor
+from .evaluation.faces import Face, FaceFinder, mode_for
+from .evaluation.mapping import mapping
+from .evaluation.predictors import with_card
+from .evaluation.views import View
+
+SAME = 5e-5
+"""Difference up to which a figure is the same: cards round to four decimals."""
+
+LEVEL = 0.05
+"""Corrected p value below which a hypothesis counts."""
+
+RANGES: Mapping[str, tuple[float, tuple[float, ...], tuple[float, ...]]] = {
+    "values 0 … 1": (1 / 255, (0.0,), ()),
+    "values −1 … 1": (1 / 127.5, (-1.0,), ()),
+    "values 0 … 255": (1.0, (0.0,), ()),
+    "ImageNet's mean and deviation": (1 / 255, (-0.485, -0.456, -0.406), (0.229, 0.224, 0.225)),
+}
+"""Name → scale, offset and deviation."""
+
+METRICS: Mapping[str, tuple[str, ...]] = {
+    "accuracy": ("official", "accuracy"),
+    "uar": ("official", "uar"),
+    "macro_f1": ("official", "macro_f1"),
+    "kappa": ("official", "kappa"),
+    "nll": ("answered", "nll"),
+    "brier": ("answered", "brier"),
+    "ece": ("answered", "ece"),
+    "coverage": ("abstention", "coverage"),
+    "accuracy_when_certain": ("abstention", "accuracy_when_certain"),
+}
+"""Metric of a card, in our spelling → where the figure of a report lies."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One figure that was claimed."""
+
+    metric: str
+    """Its name."""
+    claimed: float
+    """The claim."""
+    measured: float
+    """What was measured."""
+    low: float
+    """Lower end of the 95 % interval of the measurement."""
+    high: float
+    """Upper end."""
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the claim lies in the interval, or is the measured figure."""
+        return self.low <= self.claimed <= self.high or abs(self.claimed - self.measured) <= SAME
+
+    @property
+    def says(self) -> str:
+        """The claim in a sentence."""
+        same = abs(self.claimed - self.measured) <= SAME
+        verdict = "the same" if same else "agrees" if self.agrees else "does not agree"
+        return (
+            f"{self.metric}: claimed {100 * self.claimed:.1f}, measured {100 * self.measured:.1f} "
+            f"({100 * self.low:.1f} … {100 * self.high:.1f}): {verdict}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """Another way of feeding the network."""
+
+    name: str
+    """What was done: `"RGB instead of BGR"`."""
+    before: float
+    """Accuracy on the pictures tried, as the card says."""
+    after: float
+    """Accuracy with it."""
+    p: float
+    """McNemar's p value of the difference, after Holm's correction over all hypotheses."""
+
+    @property
+    def better(self) -> bool:
+        """Whether it really raises the accuracy."""
+        return self.after > self.before and self.p < LEVEL
+
+    @property
+    def says(self) -> str:
+        """The hypothesis in a sentence."""
+        return f"your {100 * self.before:.1f} becomes {100 * self.after:.1f} with {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What was found."""
+
+    report: Report
+    """The measurement."""
+    claims: tuple[Claim, ...]
+    """Claims about this data set and split."""
+    data: str
+    """Whether the data is the published original, in a sentence."""
+    hypotheses: tuple[Hypothesis, ...]
+    """Every one that was tried, best first."""
+    tried_on: int
+    """Pictures that they were tried on."""
+
+    @property
+    def agrees(self) -> bool:
+        """Whether every claim agrees and no hypothesis is better than what the card says."""
+        return all(claim.agrees for claim in self.claims) and not any(each.better for each in self.hypotheses)
+
+
+def verify(
+    model: Any,
+    dataset: Dataset,
+    *,
+    out: str | Path,
+    claims: Mapping[str, float] | None = None,
+    pictures: int = 1000,
+    output: str = "scores",
+    faces: str = "auto",
+    detector: str = "blazeface",
+    threads: int = 1,
+    progress: Callable[[int], None] = lambda rows: None,
+    **options: Any,
+) -> Verification:
+    """Measure a model and compare with what its card claims.
+
+    Args:
+        model: as for `evaluate`, with a card.
+        dataset: one split.
+        out: folder for the evaluation.
+        claims: metric → value, 0 … 1, instead of the card's.
+        pictures: try hypotheses on so many, evenly spread; 0 tries none.
+        output: head of the card.
+        faces: as for `evaluate`.
+        detector: as for `evaluate`.
+        threads: threads inside one call of the network.
+        progress: called with the number of rows done.
+        **options: further options of `evaluate`.
+
+    Raises:
+        ConfigError: nothing is claimed about this data set, or a claim names an unknown metric.
+    """
+    predictor = open_predictor(model, output, dataset, threads)
+    if not isinstance(predictor, CardPredictor):
+        raise ConfigError(f"{predictor.name} has no card whose claims could be verified")
+    shared: dict[str, Any] = {"faces": faces, "detector": detector, "threads": threads}
+    report = evaluate(model, dataset, out=out, output=predictor.output, page=False, progress=progress, **shared, **options)
+    wanted = dict(claims or {}) or _claimed(predictor.card.measured, dataset, predictor.output)
+    if not wanted:
+        raise ConfigError(
+            f"the card of {predictor.name} claims nothing about {dataset.name} {dataset.split}, output {predictor.output}, "
+            f"{len(dataset):,} pictures; give the claim with --claim accuracy=60.4"
+        )
+    tried, count = _hypotheses(predictor, dataset, faces, detector, pictures, threads) if pictures else ((), 0)
+    return Verification(
+        report, tuple(_claim(report, name, value) for name, value in wanted.items()), _data(report), tried, count
+    )
+
+
+def _claimed(measured: Sequence[Measured], dataset: Dataset, output: str) -> dict[str, float]:
+    """Return the claims of a card about as many pictures of this split, and this output."""
+    found: dict[str, float] = {}
+    for each in measured:
+        name = _spelling(each.metric)
+        head = re.search(r"output (\w+)", each.note)
+        right_rows = each.n == len(dataset) or name == "accuracy_when_certain"
+        right_head = (head[1] if head else "scores") == output
+        if (each.dataset, each.split) == (dataset.name, dataset.split) and name in METRICS and right_rows and right_head:
+            found.setdefault(name, each.value)
+    return found
+
+
+def _claim(report: Report, name: str, value: float) -> Claim:
+    key = _spelling(name)
+    if key not in METRICS:
+        raise ConfigError(f"there is no metric {name!r} to claim; known: {', '.join(METRICS)}")
+    one = report.figures
+    for step in METRICS[key]:
+        one = one[step]
+    return Claim(
+        key.replace("_", " "), value, *(float("nan") if one[end] is None else one[end] for end in ("value", "low", "high"))
+    )
+
+
+def _spelling(metric: str) -> str:
+    return metric.strip().lower().replace("-", "_").replace(" ", "_")
+
+
+def _data(report: Report) -> str:
+    data = report.about["dataset"]
+    digest = f"digest {data['digest'][:12]}"
+    if data["original"] is None:
+        return f"{data['name']} {data['split']}, {digest}; the digest of the original is not known"
+    if data["original"]:
+        return f"{data['name']} {data['split']} is the published original ({digest})"
+    return f"{data['name']} {data['split']} is another copy than the published original ({digest}): figures of copies differ"
+
+
+def variants(predictor: CardPredictor, mode: str) -> Iterator[tuple[str, CardPredictor, Callable[[np.ndarray], np.ndarray]]]:
+    """Yield the hypotheses: a name, the network fed by a changed card, and what happens to a picture before that."""
+    card = predictor.card
+    fed, crop = card.input, card.crop
+    assert fed is not None
+
+    def same(pixels: np.ndarray) -> np.ndarray:
+        return pixels
+
+    if fed.colour in ("rgb", "bgr"):
+        other = "bgr" if fed.colour == "rgb" else "rgb"
+        name = f"{other.upper()} instead of {fed.colour.upper()}"
+        yield name, with_card(predictor, input=replace(fed, colour=other)), same
+        yield "grey pictures", predictor, _grey
+    resize = "cv2-bilinear" if fed.resize == "pil-bilinear" else "pil-bilinear"
+    if mode == "whole":
+        yield f"{resize} resizing", with_card(predictor, input=replace(fed, resize=resize)), same
+        for share in (0.9, 0.8):
+            yield f"the crop tightened to {share:.0%}", predictor, lambda pixels, share=share: _centre(pixels, share)
+        yield "a margin of 10 % around the crop", predictor, lambda pixels: _margin(pixels, 0.1)
+    elif crop is not None:
+        for margin in (0.8, 0.9, 1.1, 1.25):
+            changed = with_card(predictor, crop=replace(crop, margin=crop.margin * margin))
+            yield f"crops of {margin:.0%} of the side", changed, same
+    yield "histogram equalisation", predictor, _equalised
+    channels = predictor.preprocess.channels
+    for name, (scale, offset, std) in RANGES.items():
+        if len(offset) > channels or (np.allclose([scale, *offset], [fed.scale, *fed.offset]) and std == fed.std):
+            continue
+        yield name, with_card(predictor, input=replace(fed, scale=scale, offset=offset, std=std)), same
+
+
+def _hypotheses(
+    predictor: CardPredictor, dataset: Dataset, faces: str, detector: str, pictures: int, threads: int
+) -> tuple[tuple[Hypothesis, ...], int]:
+    some = dataset.take(np.unique(np.linspace(0, len(dataset) - 1, min(pictures, len(dataset))).astype(int)))
+    mode = mode_for(some, faces, cuts_faces=predictor.cuts_faces)  # pyrefly: ignore  # evaluate has checked it
+    finder = FaceFinder(mode, detector, threads=threads)
+    names = mapping(predictor.labels, some.labels)
+    tried = [("as the card says", predictor, lambda pixels: pixels), *variants(predictor, mode)]
+    right: dict[str, list[bool]] = {name: [] for name, _, _ in tried}
+    for first in range(0, len(some), 64):
+        asked: list[Face] = []
+        truth: list[str] = []
+        for row in range(first, min(first + 64, len(some))):
+            sample = some[row]
+            if sample.label is None or sample.label in names.unknown:
+                continue
+            try:
+                found = finder([row], [sample], [sample.read()])[0]
+            except SourceError:
+                continue
+            if found is not None:
+                asked.append(found)
+                truth.append(sample.label)
+        if not asked:
+            continue
+        for name, fed, change in tried:
+            changed = [replace(face, pixels=change(face.pixels)) for face in asked]
+            answer = names(fed(changed, (View(),)).probabilities).argmax(1)
+            right[name] += [names.classes[index] == label for index, label in zip(answer.tolist(), truth, strict=True)]
+    base = np.array(right.pop("as the card says"), bool)
+    if not len(base):
+        return (), 0
+    p = metrics.holm([metrics.mcnemar(base, np.array(values)) for values in right.values()])
+    found = [
+        Hypothesis(name, float(base.mean()), float(np.mean(values)), corrected)
+        for (name, values), corrected in zip(right.items(), p, strict=True)
+    ]
+    return tuple(sorted(found, key=lambda each: -each.after)), len(base)
+
+
+def _grey(pixels: np.ndarray) -> np.ndarray:
+    return np.asarray(Image.fromarray(pixels).convert("L").convert("RGB"))
+
+
+def _equalised(pixels: np.ndarray) -> np.ndarray:
+    grey = ImageOps.equalize(Image.fromarray(pixels).convert("L"))
+    return np.asarray(grey.convert("RGB"))
+
+
+def _centre(pixels: np.ndarray, share: float) -> np.ndarray:
+    height, width = pixels.shape[:2]
+    top, left = round(height * (1 - share) / 2), round(width * (1 - share) / 2)
+    return np.ascontiguousarray(pixels[top : height - top, left : width - left])
+
+
+def _margin(pixels: np.ndarray, share: float) -> np.ndarray:
+    rows, columns = round(pixels.shape[0] * share), round(pixels.shape[1] * share)
+    return np.pad(pixels, ((rows, rows), (columns, columns), (0, 0)), mode="edge")
