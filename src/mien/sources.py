@@ -17,7 +17,6 @@ from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Unpack
-from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -193,7 +192,7 @@ def _is_clip(item: Item) -> bool:
         case int():
             return True
         case str() if is_url(item):
-            return PurePosixPath(urlsplit(item).path).suffix.lower() in video.EXTENSIONS
+            return PurePosixPath(re.split("[?#]", item)[0]).suffix.lower() in video.EXTENSIONS
         case str() | os.PathLike() | bytes() | bytearray() | memoryview():
             return is_video(item)
     return False
