@@ -48,12 +48,12 @@ def main() -> None:
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
     today = datetime.date.today().isoformat()
     known = {"speed": speed, "tracking": track, "memory": memory}
+    path = args.out or ROOT / "docs" / "benchmarks" / f"{today}-{commit}-video.md"
+    parts = [f"# Videos, {today}, {commit}\n\n{machine()}\n"]
     with tempfile.TemporaryDirectory() as folder:
-        parts = [f"# Videos, {today}, {commit}\n\n{machine()}\n"]
         for name in args.parts or known:
             parts += known[name](Path(folder))
-    path = args.out or ROOT / "docs" / "benchmarks" / f"{today}-{commit}-video.md"
-    path.write_text("\n".join(parts), encoding="utf-8")
+            path.write_text("\n".join(parts), encoding="utf-8")  # each part when it is done: the next may take long
     print(path)
 
 

@@ -138,6 +138,12 @@ def test_pictures_and_videos_mixed(read: Recognizer, sample: Path, tmp_path: Pat
     ]  # fmt: skip
 
 
+def test_videos_with_too_many_pixels_are_not_decoded(read: Recognizer, sample: Path, tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "clip.mp4", moving(sample, 1))
+    ((_, result),) = read.stream(path, max_pixels=1000)
+    assert result.status == "unreadable" and "more than the limit of 1,000" in (result.message or "")
+
+
 def test_going_on_gives_what_one_run_gives(read: Recognizer, sample: Path, tmp_path: Path) -> None:
     path = write_clip(tmp_path / "clip.mp4", moving(sample, 9))
     for smooth in ("ema", "gaussian"):

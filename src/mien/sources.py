@@ -17,7 +17,6 @@ from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Unpack
-from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -76,9 +75,11 @@ class Clip:
         """Yield the frames; one with an error at the end tells that the video cannot be opened or ends before its time."""
         index, time = 0, None
         try:
+            limit = self.options.get("max_pixels", MAX_PIXELS)
             with self._open() as video:
+                check_size(*video.coded, self.name, limit)
                 for shot in video.frames(self.sampling):
-                    check_size(*shot.size, self.name, self.options.get("max_pixels", MAX_PIXELS))
+                    check_size(*shot.size, self.name, limit)
                     index, time = shot.index, shot.time
                     notes = ("the frame is damaged in the file",) if shot.damaged else ()
                     yield Frame(index, self.name, Picture(shot.pixels, self.name, notes), time=time)
@@ -193,7 +194,7 @@ def _is_clip(item: Item) -> bool:
         case int():
             return True
         case str() if is_url(item):
-            return PurePosixPath(urlsplit(item).path).suffix.lower() in video.EXTENSIONS
+            return PurePosixPath(re.split("[?#]", item)[0]).suffix.lower() in video.EXTENSIONS
         case str() | os.PathLike() | bytes() | bytearray() | memoryview():
             return is_video(item)
     return False

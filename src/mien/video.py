@@ -153,6 +153,11 @@ class Video:
         length = self._length()
         self.info = Info(length, float(rate) if rate else None, bool(self.container.streams.audio))
 
+    @property
+    def coded(self) -> tuple[int, int]:
+        """Width and height that the header promises, before turning and stretching; known before anything is decoded."""
+        return self._stream.codec_context.width, self._stream.codec_context.height
+
     def __iter__(self) -> Iterator[VideoFrame]:
         return self.frames()
 
