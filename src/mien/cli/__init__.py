@@ -27,6 +27,7 @@ from ..errors import MienError
 VERBS: dict[str, dict[str, tuple[str, str]]] = {
     "To use": {
         "predict": ("mien.cli.predict:predict", "Read the expressions of the faces in pictures."),
+        "serve": ("mien.cli.serve:serve", "Serve readings over HTTP, with a web page to try them on."),
     },
     "To make": {
         "prepare": ("mien.cli.prepare:app", "Align faces, cut regions of faces, curate annotations."),
