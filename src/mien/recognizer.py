@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from . import sources
+from . import sources, streaming
 from .cards import Card
 from .colour_order import LIKELY_BGR, face_looks_bgr
 from .detection import Detections, open_detector
@@ -26,8 +26,10 @@ from .images import ColourOrderWarning, Picture, read_image
 from .landmarks import ACTIONS, Actions, Landmarker
 from .preprocessing import Preprocess
 from .runtime import open_model
+from .sources import Frame
 from .topology import points5
 from .types import Box, Face, Result
+from .video import Sampling
 
 PRESENCE = 0.5
 """Mesh presence below which a detection is not a face."""
@@ -118,6 +120,47 @@ class Recognizer:
             results = iter(self._read(readable))
             for frame in group:
                 yield next(results) if frame.picture is not None else self.unreadable(frame.source, frame.error)
+
+    def stream(
+        self,
+        source: Any,
+        *,
+        every: int = 1,
+        fps: float | None = None,
+        start: float | None = None,
+        end: float | None = None,
+        detect_every: int = 10,
+        smooth: str | None = "ema",
+        window: float = 0.25,
+        **options: Any,
+    ) -> Iterator[tuple[Frame, Result]]:
+        """Read videos frame by frame, in constant memory; faces keep their number (`Face.track`) through a video.
+
+        Args:
+            source: a video's path, URL or bytes; the number of a camera; a folder, a list or a pattern of videos and pictures;
+                or an iterable of `Frame`s. Pictures are read as by `read`.
+            every: read each n-th frame only.
+            fps: read at most this many frames a second, instead of `every`.
+            start: seconds from the start of each video before which nothing is read.
+            end: seconds at which reading ends.
+            detect_every: frames from one search for faces to the next; between, and where nothing is lost, faces are followed
+                by their mesh. With 1 each frame is read as a picture of its own.
+            smooth: `"ema"` (over the past only), `"box"` or `"gaussian"` (both look ahead); None for what each frame alone
+                gives. The unsmoothed reading stays in `Face.unsmoothed`.
+            window: seconds over which is smoothed.
+            options: as for `mien.sources.pictures`.
+
+        Yields:
+            A frame (pixels, exact time) and its result, for each wanted frame. A video that ends before its time gives one
+            more, "unreadable", which says so.
+
+        Raises:
+            SourceError: nothing at all can be read.
+            ConfigError: an option makes no sense.
+            MissingExtra: PyAV is not installed.
+        """
+        frames = sources.pictures(source, sampling=Sampling(every, fps, start, end), **options)
+        return streaming.stream(self, frames, detect_every=detect_every, smooth=smooth, window=window)
 
     def unreadable(self, source: str, error: SourceError | None) -> Result:
         """Return the result that stands for a picture that could not be read."""

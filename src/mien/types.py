@@ -76,7 +76,9 @@ class Face:
     action_units: Mapping[str, float] | None = None
     """Probability of each facial action unit, where the model has that output."""
     track: int | None = None
-    """Number that a face keeps through a video."""
+    """Number that a face keeps through a video, from 1."""
+    unsmoothed: Face | None = None
+    """In a video that is smoothed: the face as this frame alone gave it, else None."""
 
     @property
     def points68(self) -> np.ndarray | None:
@@ -104,6 +106,7 @@ class Face:
             "arousal": self.arousal,
             "action_units": None if self.action_units is None else dict(self.action_units),
             "track": self.track,
+            "unsmoothed": None if self.unsmoothed is None else self.unsmoothed.to_dict(points),
         }
 
     def __eq__(self, other: object) -> bool:
