@@ -2,7 +2,8 @@
 
 * The header Host must be a name of this server, where it has names (`settings.hosts_of`): against DNS rebinding.
 * A request that a browser sends for a page of another origin is refused unless that origin was allowed (`--cors`): pages cannot
-  read the answers of others anyway, but without this they could make a server on this machine work, and WebSockets know no CORS.
+  read the answers of others anyway, but without this they could set a server on this machine to work, and WebSockets know no
+  CORS.
 * Where tokens are set, /v1 and /metrics need one, compared in constant time. A WebSocket brings it in its first message, since
   browsers cannot give it headers.
 * Answers carry a strict Content-Security-Policy and its kin, and errors of every kind are problems (RFC 9457).

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -193,7 +193,7 @@ class _Parts:
         self.ended = False
         self._begin()
 
-    def callbacks(self) -> dict:
+    def callbacks(self) -> Any:
         return {
             "on_part_begin": self._begin,
             "on_header_field": self._header_name,
@@ -208,7 +208,9 @@ class _Parts:
     def _begin(self) -> None:
         self.header_name, self.header_value, self.header_bytes = bytearray(), bytearray(), 0
         self.disposition = b""
-        self.name, self.target, self.limit = "", bytearray(), FIELD_BYTES
+        self.name, self.limit = "", FIELD_BYTES
+        self.text = bytearray()
+        self.target: Sink | None = None
         self.is_file = False
 
     def _count(self, count: int) -> None:
@@ -241,28 +243,30 @@ class _Parts:
             return
         if len(self.files) >= self.most:
             raise Problem("too-large", f"the form has more than {self.most} files; send several requests")
-        self.target, self.limit = self.sink(), self.file_bytes
-        self.files.append((plain_name(parameters[b"filename"].decode("utf-8", "replace")), self.target))
+        target, self.limit = self.sink(), self.file_bytes
+        self.target = target
+        self.files.append((plain_name(parameters[b"filename"].decode("utf-8", "replace")), target))
 
     def _data(self, data: bytes, start: int, end: int) -> None:
-        if len(self.target) + end - start > self.limit:
+        target = self.text if self.target is None else self.target
+        if len(target) + end - start > self.limit:
             what = "a file" if self.is_file else "a field"
             raise Problem("too-large", f"{what} of the form holds more than the limit of {self.limit:,} bytes")
-        self.target.extend(data[start:end])
+        target.extend(data[start:end])
 
     def _end(self) -> None:
         if self.is_file:
             return
         if self.name in self.fields:
             raise Problem("malformed", f"the form names {self.name[:60]!r} twice")
-        self.fields[self.name] = bytes(self.target).decode("utf-8", "replace")
+        self.fields[self.name] = self.text.decode("utf-8", "replace")
 
     def _ended(self) -> None:
         self.ended = True
 
 
 def plain_name(name: str) -> str:
-    """Return what a request calls a file as a printable text without folders, of 200 characters at most; never a path to use."""
+    """Return what a request calls a file as printable text without folders, of 200 characters at most; never a path to use."""
     return printable(name.replace("\\", "/").rpartition("/")[2].encode("utf-8", "backslashreplace").decode())[:200] or "picture"
 
 

@@ -201,9 +201,7 @@ class Jobs:
         with contextlib.suppress(OSError):
             _write(place, state)
 
-    def _read(
-        self, place: Path, video: Path, state: JobState, key: Key, sampling: Sampling, options: VideoOptions
-    ) -> JobState:
+    def _read(self, place: Path, video: Path, state: JobState, key: Key, sampling: Sampling, options: VideoOptions) -> JobState:
         limits, cancel = self.settings.limits, place / "cancel"
         with Video(video, state.name) as opened:
             total = sampling.frames(opened.info.duration, opened.info.rate)
@@ -214,7 +212,7 @@ class Jobs:
             max_pixels=limits.pixels, max_bytes=limits.video_bytes,
         )  # fmt: skip
         size, status, message = 0, "done", None
-        with (place / "results.jsonl").open("wb", buffering=0) as rows, contextlib.closing(frames):
+        with (place / "results.jsonl").open("wb", buffering=0) as rows:
             for _, result in frames:
                 message = result.message and result.message.replace(str(video), state.name)
                 row = json_line(dataclasses.replace(result, source=state.name, message=message), options.points).encode()

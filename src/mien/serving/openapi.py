@@ -29,14 +29,20 @@ def components() -> dict[str, Any]:
     found["Problem"] = {
         "type": "object", "description": ProblemDetails.__doc__, "additionalProperties": False,
         "properties": {
-            "type": {"type": "string"}, "title": {"type": "string"}, "status": {"type": "integer"}, "detail": {"type": "string"},
+            **{name: {"type": "string"} for name in ("type", "title", "detail")}, "status": {"type": "integer"},
         },
         "required": [each.name for each in dataclasses.fields(ProblemDetails)],
     }  # fmt: skip
-    found["Results"] = _object({"results": {"type": "array", "items": _ref("Result")}}, "One result for each picture, in order.")
+    found["Results"] = _object(
+        {"results": {"type": "array", "items": _ref("Result")}}, "One result for each picture, in order."
+    )
     found["Job"] = JobState.schema()
     found["Models"] = _object(
-        {"models": {"type": "array", "items": {"type": "object"}}, "default": {"type": "string"}, "explain": {"type": "boolean"}},
+        {
+            "models": {"type": "array", "items": {"type": "object"}},
+            "default": {"type": "string"},
+            "explain": {"type": "boolean"},
+        },
         "The cards of all models, the one that answers by default, and whether POST /v1/explain is there.",
     )
     return found
@@ -55,7 +61,7 @@ def document(base: dict[str, Any]) -> dict[str, Any]:
 
 def answers(success: Mapping[int, Any], *problems: str) -> dict[int | str, dict[str, Any]]:
     """Return the `responses` of a route: what it gives, and the problems it may end with."""
-    found: dict[int | str, dict[str, Any]] = {status: about for status, about in success.items()}
+    found: dict[int | str, dict[str, Any]] = dict(success.items())
     for name in (*problems, "foreign-origin", "unauthorised", "foreign-host", "internal"):
         status, title = PROBLEMS[name]
         content = {MEDIA_TYPE: {"schema": _ref("Problem")}}
@@ -72,7 +78,7 @@ def pictures_body(options: type[Options] = Options, *, json_too: bool = True, fi
     """Return the description of a body with pictures, or with one video."""
     about = schema(options)["properties"]
     file = {"type": "string", "format": "binary"}
-    content = {
+    content: dict[str, Any] = {
         "multipart/form-data": {
             "schema": {
                 "type": "object",

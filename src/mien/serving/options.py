@@ -14,24 +14,28 @@ from ..types import Points
 from .problems import Problem
 
 
-def _number(default: Any, low: float, high: float, text: str) -> Any:
-    return field(default=default, metadata={"minimum": low, "maximum": high, "description": text})
+def _range(low: float, high: float, text: str) -> dict[str, Any]:
+    return {"minimum": low, "maximum": high, "description": text}
 
 
-def _choice(default: Any, text: str) -> Any:
-    return field(default=default, metadata={"description": text})
+def _about(text: str) -> dict[str, Any]:
+    return {"description": text}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """How pictures are read, as for `mien.load`."""
 
-    model: str | None = _choice(None, "Name of a model of GET /v1/models; null: the first.")
-    max_faces: int | None = _number(None, 1, 1000, "Read this many faces of a picture at most, the largest and surest first.")
-    min_size: int = _number(0, 0, 10_000, "Leave out faces whose longer side has fewer pixels.")
-    small_faces: bool = _choice(False, "Look closer, and slower, for faces that are small in the picture.")
-    points: Points = _choice("5", "How many points of the face mesh are listed.")
-    actions: bool = _choice(True, "Tell the 52 facial actions.")
+    model: str | None = field(default=None, metadata=_about("Name of a model of GET /v1/models; null: the first."))
+    max_faces: int | None = field(
+        default=None, metadata=_range(1, 1000, "Read this many faces of a picture at most, the largest and surest first.")
+    )
+    min_size: int = field(default=0, metadata=_range(0, 10_000, "Leave out faces whose longer side has fewer pixels."))
+    small_faces: bool = field(
+        default=False, metadata=_about("Look closer, and slower, for faces that are small in the picture.")
+    )
+    points: Points = field(default="5", metadata=_about("How many points of the face mesh are listed."))
+    actions: bool = field(default=True, metadata=_about("Tell the 52 facial actions."))
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], *, text: bool = False) -> Self:
@@ -60,20 +64,28 @@ class Options:
 class VideoOptions(Options):
     """How a video is read: as pictures are, and which frames."""
 
-    every: int = _number(1, 1, 10_000, "Read one frame of so many.")
-    fps: float | None = _number(None, 0.01, 240, "Read about so many frames a second of the video; null: all.")
-    start: float = _number(0.0, 0, 1e6, "Second at which reading begins.")
-    end: float | None = _number(None, 0, 1e6, "Second at which reading ends; null: the end.")
-    detect_every: int = _number(10, 1, 1000, "Frames from one search for faces to the next; 1: each frame is read by itself.")
-    smooth: Literal["none", "ema", "box", "gaussian"] = _choice("ema", "How readings are smoothed over time.")
+    every: int = field(default=1, metadata=_range(1, 10_000, "Read one frame of so many."))
+    fps: float | None = field(
+        default=None, metadata=_range(0.01, 240, "Read about so many frames a second of the video; null: all.")
+    )
+    start: float = field(default=0.0, metadata=_range(0, 1e6, "Second at which reading begins."))
+    end: float | None = field(default=None, metadata=_range(0, 1e6, "Second at which reading ends; null: the end."))
+    detect_every: int = field(
+        default=10, metadata=_range(1, 1000, "Frames from one search for faces to the next; 1: each frame is read by itself.")
+    )
+    smooth: Literal["none", "ema", "box", "gaussian"] = field(
+        default="ema", metadata=_about("How readings are smoothed over time.")
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class StreamOptions(Options):
     """How the frames of a stream are read: as pictures are, and how faces are followed from frame to frame."""
 
-    detect_every: int = _number(10, 1, 1000, "Frames from one search for faces to the next; 1: each frame is read by itself.")
-    smooth: Literal["none", "ema"] = _choice("ema", "How readings are smoothed over time.")
+    detect_every: int = field(
+        default=10, metadata=_range(1, 1000, "Frames from one search for faces to the next; 1: each frame is read by itself.")
+    )
+    smooth: Literal["none", "ema"] = field(default="ema", metadata=_about("How readings are smoothed over time."))
 
 
 def _value(name: str, value: Any, hint: Any, limits: Mapping[str, Any], text: bool) -> Any:
@@ -96,7 +108,7 @@ def _value(name: str, value: Any, hint: Any, limits: Mapping[str, Any], text: bo
         if not low <= value <= high:  # NaN ends here too
             raise Problem("invalid", f"{name} must lie between {low:g} and {high:g}")
         return wanted(value)
-    if wanted is str and len(value) > 200:
+    if isinstance(value, str) and len(value) > 200:
         raise Problem("invalid", f"{name} is longer than 200 characters")
     return value
 

@@ -59,7 +59,9 @@ class Readers:
                     continue
                 raise ConfigError(f"{model} has no crop contract in its card: it cannot cut faces out of pictures")
             if card.name in self.cards:
-                raise ConfigError(f"two models are called {card.name!r}: {self._sources[card.name]} and {model}; rename one card")
+                raise ConfigError(
+                    f"two models are called {card.name!r}: {self._sources[card.name]} and {model}; rename one card"
+                )
             self.cards[card.name], self._sources[card.name] = card, model
             if not self._models:
                 self._models[card.name] = (card, runtime)
@@ -91,9 +93,7 @@ class Readers:
     def _detector(self, key: Key) -> Detector:
         look = (key.min_size, key.small_faces)
         if look not in self._detectors:
-            self._detectors[look] = open_detector(
-                self.settings.detector, min_size=key.min_size, small_faces=key.small_faces
-            )
+            self._detectors[look] = open_detector(self.settings.detector, min_size=key.min_size, small_faces=key.small_faces)
             if len(self._detectors) > DETECTORS:
                 self._detectors.popitem(last=False)
         self._detectors.move_to_end(look)

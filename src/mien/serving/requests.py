@@ -73,7 +73,9 @@ def _entry(entry: Any, number: int, settings: Settings) -> File:
             raise Problem("urls-off", "this server was started without --allow-urls; send the picture itself")
         if len(entry["url"]) > 4096 or not is_url(entry["url"]):
             raise Problem("invalid", f"{where}: `url` is no http or https URL of at most 4,096 characters")
-        return File(plain_name(entry["name"]) if entry.get("name") else printable(without_secrets(entry["url"])), url=entry["url"])
+        return File(
+            plain_name(entry["name"]) if entry.get("name") else printable(without_secrets(entry["url"])), url=entry["url"]
+        )
     if len(entry["data"]) > math.ceil(settings.limits.picture_bytes / 3) * 4:
         raise Problem("too-large", f"{where} holds more than the limit of {settings.limits.picture_bytes:,} bytes")
     try:

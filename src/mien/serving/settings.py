@@ -6,6 +6,7 @@ import dataclasses
 import ipaddress
 import json
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..errors import ConfigError
 
@@ -102,9 +103,11 @@ class Settings:
     @classmethod
     def from_json(cls, text: str) -> Settings:
         """Return the settings that `to_json` wrote."""
-        values = json.loads(text)
+        values: dict[str, Any] = json.loads(text)
         limits = Limits(**values.pop("limits"))
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}, limits=limits)
+        lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        chosen: dict[str, Any] = {**values, **lists, "limits": limits}
+        return cls(**chosen)
 
 
 def hosts_of(host: str, allowed: tuple[str, ...] = ()) -> tuple[str, ...]:
