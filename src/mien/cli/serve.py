@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import shutil
+import signal
 import socket
 import tempfile
 from pathlib import Path
@@ -98,6 +99,7 @@ def serve(
             timeout_graceful_shutdown=int(2 * settings.limits.seconds),
         )  # fmt: skip
         server = uvicorn.Server(config)
+        signal.signal(signal.SIGTERM, _end)  # uvicorn raises the signal once more when it has ended
         if workers == 1:
             server.run(sockets=[listening])
         else:
@@ -107,12 +109,17 @@ def serve(
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _end(number: int, frame: object) -> None:
+    raise SystemExit(0)
+
+
 def _listen(host: str, port: int) -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listening = socket.socket(family, socket.SOCK_STREAM)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
+        listening.listen(2048)  # who asks before the models are open waits
         listening.set_inheritable(True)
         return listening
     except (OSError, OverflowError) as error:
