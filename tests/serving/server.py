@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -52,6 +53,24 @@ class Server:
         if self.process.stderr:
             self.process.stderr.close()
         return status
+
+
+@contextlib.contextmanager
+def in_thread(settings: Any) -> Iterator[str]:
+    """A server in a thread of this process, with settings that the command does not offer; its URL."""
+    import uvicorn
+
+    from mien.serving.app import create
+
+    server = uvicorn.Server(uvicorn.Config(create(settings), port=0, log_level="error"))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=server.run, args=([listening],))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(30)
 
 
 @contextlib.contextmanager

@@ -166,7 +166,9 @@ def test_urls_lead_to_no_inner_address(asks: httpx.Client, guarded: Server) -> N
 
 
 def _asked(client: httpx.Client) -> list[str]:
-    return [line for line in client.get("/metrics", headers=BEARER).text.splitlines() if "/sample.png" in line and "_total" in line]
+    return [
+        line for line in client.get("/metrics", headers=BEARER).text.splitlines() if "/sample.png" in line and "_total" in line
+    ]
 
 
 def test_a_public_url_is_read_and_its_redirect_checked(

@@ -63,7 +63,8 @@ def test_base64_in_json(client: httpx.Client, read: Recognizer, sample: Path) ->
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"max_faces": 3}, {"min_size": 45}, {"small_faces": True, "points": "none"}, {"points": "all", "max_faces": 1}]
+    "options",
+    [{}, {"max_faces": 3}, {"min_size": 45}, {"small_faces": True, "points": "none"}, {"points": "all", "max_faces": 1}],
 )
 def test_options_are_those_of_the_api(client: httpx.Client, shared: Path, options: dict[str, Any]) -> None:
     photo = shared / "data/photos/solvay_conference_1927.jpg"
@@ -88,7 +89,7 @@ def test_requests_at_the_same_time_share_batches(client: httpx.Client, server: A
     assert float(lines["process_resident_memory_bytes"]) > 1e7
 
 
-BOUNDARY = b"--x\r\nContent-Disposition: form-data; name=\"pictures\"; filename=\"a\"\r\n\r\n"
+BOUNDARY = b'--x\r\nContent-Disposition: form-data; name="pictures"; filename="a"\r\n\r\n'
 FORM = {"Content-Type": "multipart/form-data; boundary=x"}
 JSON = {"Content-Type": "application/json"}
 
@@ -152,7 +153,7 @@ def is_problem(answer: httpx.Response) -> None:
     told = answer.json()
     assert set(told) == {"type", "title", "status", "detail"} and told["status"] == answer.status_code
     assert told["type"].startswith("urn:mien:problem:")
-    for secret in ("Traceback", "site-packages", str(Path.home()), str(Path(mien.__file__).parent), "File \""):
+    for secret in ("Traceback", "site-packages", str(Path.home()), str(Path(mien.__file__).parent), 'File "'):
         assert secret not in answer.text
 
 

@@ -38,7 +38,10 @@ def test_what_was_accepted_is_answered(jpeg: bytes, tmp_path: Path, sign: int) -
             statuses = [answer.exception() or answer.result() for answer in answers]
         # whoever had not yet sent its request when the signal came may find the door closed, nobody gets half an answer
         assert statuses.count(200) >= 1
-        assert all(status == 200 or type(status).__name__ in ("RemoteProtocolError", "ConnectError", "ReadError") for status in statuses)
+        assert all(
+            status == 200 or type(status).__name__ in ("RemoteProtocolError", "ConnectError", "ReadError")
+            for status in statuses
+        )
     assert server.stop() == (0 if sign == signal.SIGTERM else 130)
     assert list(tmp_path.glob("mien-serving-*")) == []
     assert not any("Traceback" in line for line in server.errors), server.errors

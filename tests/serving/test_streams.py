@@ -11,24 +11,26 @@ import httpx
 import jsonschema
 import pytest
 from conftest import to_jpeg
-from fastapi.testclient import TestClient
 from PIL import Image
-from server import Server
+from server import Server, in_thread
 from test_predict import same
 from websockets.sync.client import ClientConnection, connect
 
 import mien
 from mien.recognizer import Recognizer
-from mien.serving.app import create
 from mien.serving.settings import Limits, Settings
 from mien.types import json_schema
 
 
 @contextlib.contextmanager
-def opened(server: Server, **options: Any) -> Iterator[ClientConnection]:
-    with connect(server.url.replace("http", "ws") + "/v1/stream", proxy=None) as socket:
+def url_open(url: str, **options: Any) -> Iterator[ClientConnection]:
+    with connect(url.replace("http", "ws") + "/v1/stream", proxy=None) as socket:
         socket.send(json.dumps({"type": "open", "options": options}))
         yield socket
+
+
+def opened(server: Server, **options: Any) -> contextlib.AbstractContextManager[ClientConnection]:
+    return url_open(server.url, **options)
 
 
 def test_frames_are_read_as_pictures(server: Server, read: Recognizer, jpeg: bytes) -> None:
@@ -109,17 +111,18 @@ def test_texts_and_giants_end_a_stream(server: Server) -> None:
             socket.recv()
 
 
-def test_streams_are_limited_and_idle_ones_closed(jpeg: bytes) -> None:
-    with TestClient(create(Settings(limits=Limits(streams=1, idle_seconds=0.3)))) as client:
-        with client.websocket_connect("/v1/stream") as first:
-            first.send_json({"type": "open"})
-            assert first.receive_json()["type"] == "ready"
-            with client.websocket_connect("/v1/stream") as second:
-                assert second.receive_json()["problem"]["status"] == 429
-            assert first.receive_json()["problem"]["status"] == 408
-        with client.websocket_connect("/v1/stream") as third:
-            third.send_json({"type": "open"})
-            assert third.receive_json()["type"] == "ready"
+def test_streams_are_limited_and_idle_ones_closed() -> None:
+    def statuses(socket: ClientConnection) -> Any:
+        told = json.loads(socket.recv())
+        return told.get("problem", {}).get("status", told["type"])
+
+    with in_thread(Settings(limits=Limits(streams=1, idle_seconds=0.4))) as url, url_open(url) as first:
+        assert statuses(first) == "ready"
+        with url_open(url) as second:
+            assert statuses(second) == 429
+        assert statuses(first) == 408
+        with url_open(url) as third:
+            assert statuses(third) == "ready"
 
 
 def test_metrics_count_frames(server: Server, client: httpx.Client, jpeg: bytes) -> None:

@@ -69,7 +69,9 @@ def create(settings: Settings | None = None) -> FastAPI:
     """
     settings = settings or Settings()
     readers, numbers = Readers(settings), Metrics()
-    app = FastAPI(title="mien", version=__version__, docs_url=None, redoc_url=None, lifespan=functools.partial(_life))
+    app = FastAPI(
+        title="mien", version=__version__, docs_url=None, redoc_url=None, lifespan=_life, default_response_class=Response
+    )
     app.state.settings, app.state.readers, app.state.metrics = settings, readers, numbers
     app.state.budget, app.state.ready = Budget(settings.limits.body_bytes), False
     problems.install(app)
@@ -144,7 +146,9 @@ def _pages(app: FastAPI) -> None:
 
 def _operations(app: FastAPI) -> None:
     """Models, schema, health and metrics."""
-    status = {200: {"description": "Yes."}}
+    status = {200: {"description": "Yes.", "content": {"application/json": {}}}}
+    text = {200: {"description": "Numbers.", "content": {metrics.MEDIA_TYPE: {}}}}
+    about = {200: {"description": "JSON Schema 2020-12 of a result.", "content": {"application/schema+json": {}}}}
 
     @app.get("/healthz", tags=["operations"], responses=answers(status, "method"), summary="Whether the process lives")
     async def healthz() -> Response:
@@ -156,11 +160,11 @@ def _operations(app: FastAPI) -> None:
             return Problem("time-out", "the server is starting or ending", {"Retry-After": "1"}).response()
         return _json({"status": "ready"})
 
-    @app.get("/metrics", tags=["operations"], responses=answers(status), summary="Numbers for Prometheus")
+    @app.get("/metrics", tags=["operations"], responses=answers(text), summary="Numbers for Prometheus")
     async def prometheus() -> Response:
         return Response(await run_in_threadpool(app.state.shared.render), media_type=metrics.MEDIA_TYPE)
 
-    @app.get("/v1/schema", tags=["reading"], responses=answers({200: {"description": "JSON Schema 2020-12 of a result."}}))
+    @app.get("/v1/schema", tags=["reading"], responses=answers(about), summary="What a result looks like")
     async def result_schema() -> Response:
         return _json(json_schema(), "application/schema+json")
 

@@ -84,18 +84,12 @@ def pictures_body(options: type[Options] = Options, *, json_too: bool = True, fi
                 "type": "object",
                 "properties": {files: {"type": "array", "items": file, "minItems": 1} if json_too else file, **_plain(about)},
                 "required": [files],
+                "additionalProperties": False,
             },
         },
     }
     if json_too:
-        entry = {
-            "type": "object", "additionalProperties": False,
-            "properties": {
-                "name": {"type": "string"},
-                "data": {"type": "string", "contentEncoding": "base64", "description": "The picture's file in base64."},
-                "url": {"type": "string", "description": "Where it is; only with --allow-urls."},
-            },
-        }  # fmt: skip
+        entry = {"anyOf": [_entry("data", _DATA), _entry("url", _URL)]}
         content["application/json"] = {
             "schema": {
                 "type": "object", "additionalProperties": False, "required": ["pictures"],
@@ -103,6 +97,22 @@ def pictures_body(options: type[Options] = Options, *, json_too: bool = True, fi
             },
         }  # fmt: skip
     return {"requestBody": {"required": True, "content": content}}
+
+
+def _entry(field: str, about: dict[str, Any]) -> dict[str, Any]:
+    properties = {"name": {"type": "string"}, field: about}
+    return {"type": "object", "properties": properties, "required": [field], "additionalProperties": False}
+
+
+_DATA = {
+    "type": "string", "contentEncoding": "base64", "description": "The picture's file in base64.",
+    "pattern": "^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$",
+}  # fmt: skip
+_URL = {
+    "type": "string",
+    "format": "uri",
+    "description": "Where the picture is, on the public internet; only with --allow-urls.",
+}
 
 
 def _plain(properties: Mapping[str, Any]) -> dict[str, Any]:
