@@ -147,7 +147,7 @@ def test_the_page_needs_nothing_from_elsewhere_and_nothing_inline() -> None:
         assert "//cdn" not in text and "@import" not in text
     html = (PAGE / "index.html").read_text(encoding="utf-8")
     assert " style=" not in html and "onclick" not in html and "<style" not in html
-    assert html.count("<script") == html.count('<script src="app.js"') + html.count('<script type="module" src="app.js"')
+    assert html.count("<script") == html.count('<script type="module" src="app.js"') == 1
 
 
 # ── URLs ──

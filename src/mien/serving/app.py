@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import functools
 import json
-import mimetypes
 import os
 import shutil
 import tempfile
@@ -36,7 +35,11 @@ from .settings import Settings
 from .streams import Streams
 
 PAGE = Path(__file__).parent / "page"
-FILES = ("app.js", "style.css")
+FILES = tuple(sorted(path.name for path in PAGE.iterdir() if path.suffix in (".js", ".css", ".svg")))
+"""What the page consists of, besides `index.html`."""
+
+KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".png": "image/png"}
+"""Media types of the page's files; those that the system names differ from machine to machine."""
 
 SETTINGS = "MIEN_SERVING"
 """Environment variable by which a server tells its processes their `Settings`."""
@@ -131,7 +134,7 @@ def _pages(app: FastAPI) -> None:
     """The web page."""
 
     def serves(path: Path) -> Callable[[], Any]:
-        kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        kind = KINDS[path.suffix]
 
         async def page() -> Response:
             return FileResponse(path, media_type=kind, headers={"Cache-Control": "no-cache"})
