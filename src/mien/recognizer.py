@@ -23,16 +23,13 @@ from .colour_order import LIKELY_BGR, face_looks_bgr
 from .detection import Detections, open_detector
 from .errors import SourceError, WeightsError
 from .images import ColourOrderWarning, Picture, read_image
-from .landmarks import ACTIONS, Actions, Landmarker
+from .landmarks import ACTIONS, PRESENCE, Actions, Landmarker
 from .preprocessing import Preprocess
 from .runtime import open_model
 from .sources import Frame
 from .topology import points5
 from .types import Box, Face, Result
 from .video import Sampling
-
-PRESENCE = 0.5
-"""Mesh presence below which a detection is not a face."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +90,7 @@ class Recognizer:
         Raises:
             SourceError: the picture cannot be read.
         """
-        return self._read([read_image(source, **options)])[0]
+        return self.read_all([read_image(source, **options)])[0]
 
     def timed(self, source: Any, **options: Any) -> tuple[Result, dict[str, float]]:
         """Read one picture and return the seconds that each stage took beside the result."""
@@ -101,7 +98,7 @@ class Recognizer:
         clock = _Clock(seconds)
         picture = read_image(source, **options)
         clock("decode")
-        return self._read([picture], clock)[0], seconds
+        return self.read_all([picture], clock)[0], seconds
 
     def many(self, pictures: Any, batch: int = 16, **options: Any) -> Iterator[Result]:
         """Read many pictures, `batch` at a time; a broken one becomes a result of status "unreadable".
@@ -117,7 +114,7 @@ class Recognizer:
         frames = iter(sources.pictures(pictures, **options))
         while group := list(itertools.islice(frames, batch)):
             readable = [frame.picture for frame in group if frame.picture is not None]
-            results = iter(self._read(readable))
+            results = iter(self.read_all(readable))
             for frame in group:
                 yield next(results) if frame.picture is not None else self.unreadable(frame.source, frame.error)
 
@@ -160,29 +157,45 @@ class Recognizer:
             MissingExtra: PyAV is not installed.
         """
         frames = sources.pictures(source, sampling=Sampling(every, fps, start, end), **options)
-        return streaming.stream(self, frames, detect_every=detect_every, smooth=smooth, window=window)
+        threshold = self.card.calibration.threshold
+        return streaming.stream(self, frames, detect_every=detect_every, smooth=smooth, window=window, threshold=threshold)
 
     def unreadable(self, source: str, error: SourceError | None) -> Result:
         """Return the result that stands for a picture that could not be read."""
         return Result(source, 0, 0, (), "unreadable", self.name, message=str(error))
 
-    def _read(self, pictures: Sequence[Picture], clock: Callable[[str], None] = lambda stage: None) -> list[Result]:
+    def result(self, picture: Picture, faces: Sequence[Face]) -> Result:
+        """Return the result of a picture with these faces."""
+        return Result(
+            source=picture.source,
+            width=picture.pixels.shape[1],
+            height=picture.pixels.shape[0],
+            faces=tuple(faces),
+            status="ok" if faces else "no face",
+            model=self.name,
+            notes=_notes(picture, faces),
+        )
+
+    def describe(self, pixels: np.ndarray, boxes: np.ndarray, scores: np.ndarray, points: np.ndarray) -> list[Face]:
+        """Read the expressions of faces whose places in a picture are known.
+
+        Args:
+            pixels: (H, W, 3) uint8 RGB.
+            boxes: (N, 4) left, top, right, bottom in pixels, for `Face.box` only.
+            scores: (N,) for `Face.detection` only.
+            points: (N, P, 3) the meshes.
+        """
+        candidates = [_Candidate(0, box, float(score), 0.0) for box, score in zip(boxes, scores, strict=True)]
+        crops = [self.preprocess.face(pixels, points5(p)) for p in points]
+        return self._describe(crops, candidates, points, lambda stage: None)
+
+    def read_all(self, pictures: Sequence[Picture], clock: Callable[[str], None] = lambda stage: None) -> list[Result]:
+        """Read decoded pictures, all at once; `clock` is called with the name of each stage when it ends."""
         if self.detector is None:
             faces = self._whole(pictures, clock)
         else:
             faces = self._faces(pictures, self.detector, clock)
-        return [
-            Result(
-                source=picture.source,
-                width=picture.pixels.shape[1],
-                height=picture.pixels.shape[0],
-                faces=tuple(found),
-                status="ok" if found else "no face",
-                model=self.name,
-                notes=_notes(picture, found),
-            )
-            for picture, found in zip(pictures, faces, strict=True)
-        ]
+        return [self.result(picture, found) for picture, found in zip(pictures, faces, strict=True)]
 
     def _faces(self, pictures: Sequence[Picture], detector: Any, clock: Callable[[str], None]) -> list[list[Face]]:
         candidates = []

@@ -109,6 +109,19 @@ class Face:
             "unsmoothed": None if self.unsmoothed is None else self.unsmoothed.to_dict(points),
         }
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Face:
+        """Return the face that `to_dict` described; points only if it listed them all."""
+        points, unsmoothed = values["points"], values["unsmoothed"]
+        whole = points is not None and len(points) > 68
+        fields: dict[str, Any] = {
+            **values,
+            "box": Box(**values["box"]),
+            "points": np.array(points, np.float32) if whole else None,
+            "unsmoothed": None if unsmoothed is None else cls.from_dict(unsmoothed),
+        }
+        return cls(**fields)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Face) and self.to_dict("all") == other.to_dict("all")
 
@@ -154,6 +167,13 @@ class Result:
             "model": self.model,
             "faces": [face.to_dict(points) for face in self.faces],
         }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Result:
+        """Return the result that `to_dict` described; faces have points only if it listed them all."""
+        faces = tuple(Face.from_dict(face) for face in values["faces"])
+        fields: dict[str, Any] = {**values, "faces": faces, "notes": tuple(values["notes"])}
+        return cls(**fields)
 
 
 def json_schema() -> dict[str, Any]:

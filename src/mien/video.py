@@ -137,20 +137,20 @@ class Video:
             MissingExtra: PyAV is not installed.
         """
         self.name = name or (f"camera {source}" if isinstance(source, int) else _name(source))
-        self._container = _open_camera(source) if isinstance(source, int) else _open(source, self.name)
-        streams = [stream for stream in self._container.streams.video if not _is_cover(stream)]
+        self.container = _open_camera(source) if isinstance(source, int) else _open(source, self.name)
+        streams = [stream for stream in self.container.streams.video if not _is_cover(stream)]
         if not streams or not streams[0].codec_context.width:
             self.close()
-            raise SourceError(f"{self.name} holds no video" + (", only sound" if self._container.streams.audio else ""))
+            raise SourceError(f"{self.name} holds no video" + (", only sound" if self.container.streams.audio else ""))
         self._stream = streams[0]
         self._stream.codec_context.thread_count = threads
         if threads != 1:
             self._stream.thread_type = "AUTO"
-        self._origin = (self._container.start_time or 0) / 1_000_000
+        self.origin = (self.container.start_time or 0) / 1_000_000
         self._live = isinstance(source, int)
         rate = self._stream.average_rate or self._stream.guessed_rate
         length = self._length()
-        self.info = Info(length, float(rate) if rate else None, bool(self._container.streams.audio))
+        self.info = Info(length, float(rate) if rate else None, bool(self.container.streams.audio))
 
     def __iter__(self) -> Iterator[VideoFrame]:
         return self.frames()
@@ -164,11 +164,11 @@ class Video:
         due, index, last = -math.inf, -1, None
         start, end = sampling.start or 0.0, sampling.end
         if start:
-            self._seek(start)
+            self.seek(start)
         for index, frame in enumerate(self._decoded(start)):
             time = self._time(frame, last)
             if self._live and last is None:
-                self._origin += time
+                self.origin += time
                 time = 0.0
             if end is not None and time >= end - TOLERANCE:
                 return
@@ -184,7 +184,7 @@ class Video:
 
     def close(self) -> None:
         """Close the file or camera."""
-        self._container.close()
+        self.container.close()
 
     def __enter__(self) -> Self:
         return self
@@ -196,7 +196,7 @@ class Video:
         """Yield decoded frames from `start` on; packets that make no sense are passed over."""
         import av
 
-        packets = self._container.demux(self._stream)
+        packets = self.container.demux(self._stream)
         while True:
             try:
                 packet = next(packets)
@@ -215,7 +215,7 @@ class Video:
     def _time(self, frame: Any, last: float | None) -> float:
         if frame.pts is None:  # some old files carry no stamps: go on at the mean rate
             return 0.0 if last is None else last + 1 / (self.info.rate or 25)
-        return float(frame.pts * frame.time_base) - self._origin
+        return float(frame.pts * frame.time_base) - self.origin
 
     def _size(self, frame: Any) -> tuple[int, int]:
         """Width and height of a frame as a player shows it; some videos change it on the way."""
@@ -227,13 +227,13 @@ class Video:
             return None
         if self._stream.duration is not None:
             return float(self._stream.duration * self._stream.time_base)
-        return None if self._container.duration is None else self._container.duration / 1_000_000
+        return None if self.container.duration is None else self.container.duration / 1_000_000
 
-    def _seek(self, start: float) -> None:
+    def seek(self, start: float) -> None:
         import av
 
         with contextlib.suppress(av.error.FFmpegError, OSError):  # what cannot be sought is decoded from where it stands
-            self._container.seek(int((start + self._origin) * 1_000_000))
+            self.container.seek(int((start + self.origin) * 1_000_000))
 
     def _check_end(self, last: float | None) -> None:
         """Raise if the file promised more: only where it says how long this stream is, not all streams together."""
@@ -300,7 +300,7 @@ def _name(source: Any) -> str:
 
 
 def _open(source: Any, name: str) -> Any:
-    av = _av()
+    av = import_av()
     if isinstance(source, (bytes, bytearray, memoryview)):
         file: Any = io.BytesIO(source)
     elif isinstance(source, (str, os.PathLike)):
@@ -318,7 +318,7 @@ def _open(source: Any, name: str) -> Any:
 
 
 def _open_camera(number: int) -> Any:
-    av = _av()
+    av = import_av()
     if sys.platform not in CAMERAS:
         raise SourceError(f"cameras are not supported on {sys.platform}; read a file instead")
     kind, pattern = CAMERAS[sys.platform]
@@ -332,7 +332,7 @@ def _open_camera(number: int) -> Any:
         raise SourceError(f"camera {number} cannot be opened: {_reason(error)}") from error
 
 
-def _av() -> Any:
+def import_av() -> Any:
     try:
         import av
     except ImportError:
