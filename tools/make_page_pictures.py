@@ -97,7 +97,11 @@ def main() -> None:
         "page-heat": (DESKTOP, "light", lambda page: (upload(page, portraits[0]), heat(page))),
     }
     with running() as server, sync_playwright() as playwright:
-        fake = [f"--use-file-for-fake-video-capture={feed}", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+        fake = [
+            f"--use-file-for-fake-video-capture={feed}",
+            "--use-fake-device-for-media-stream",
+            "--use-fake-ui-for-media-stream",
+        ]
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, *fake])
         for name, (size, scheme, act) in turns.items():
             if args.only and name not in args.only:

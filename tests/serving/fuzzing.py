@@ -1,6 +1,6 @@
 """Damaged pictures and damaged requests, sent to a real server: it must answer each, and go on as before.
 
-    python tests/serving/fuzzing.py --files 10000
+python tests/serving/fuzzing.py --files 10000
 """
 
 from __future__ import annotations
@@ -127,7 +127,9 @@ def main() -> None:
     with running() as server, server.client() as client:
         fates = run(client, args.files, args.seed)
         peak = Path(f"/proc/{server.process.pid}/status").read_text().split("VmHWM:")[1].split()[0]
-        print(json.dumps({**fates, "seconds": round(time.monotonic() - started), "peak_MB": int(peak) // 1024}), file=sys.stdout)
+        print(
+            json.dumps({**fates, "seconds": round(time.monotonic() - started), "peak_MB": int(peak) // 1024}), file=sys.stdout
+        )
 
 
 if __name__ == "__main__":

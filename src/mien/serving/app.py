@@ -84,7 +84,7 @@ def create(settings: Settings | None = None) -> FastAPI:
     _videos(app)
     app.add_api_websocket_route("/v1/stream", _stream)
     base = app.openapi
-    app.openapi = functools.cache(lambda: openapi.document(base()))  # pyrefly: ignore
+    app.openapi = functools.cache(lambda: openapi.document(base(), Explanation=explanations.schema()))  # pyrefly: ignore
     if settings.cors:
         app.add_middleware(
             CORSMiddleware, allow_origins=settings.cors, allow_methods=["GET", "POST", "DELETE"],
@@ -175,7 +175,7 @@ def _operations(app: FastAPI) -> None:
     async def models() -> Response:
         readers: Readers = app.state.readers
         cards = [card.to_dict() for card in readers.cards.values()]
-        return _json({"models": cards, "default": readers.default, "explain": explanations.available()})
+        return _json({"models": cards, "default": readers.default, "explain": True})
 
 
 def _pictures(app: FastAPI) -> None:
@@ -194,8 +194,7 @@ def _pictures(app: FastAPI) -> None:
             lines = await state.batcher.read(files, options)
         return Response('{"results": [' + ",\n".join(lines) + "]}", media_type="application/json")
 
-    if explanations.available():
-        explanations.install(app)
+    explanations.install(app)
 
 
 def _videos(app: FastAPI) -> None:

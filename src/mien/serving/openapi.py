@@ -33,11 +33,11 @@ def components() -> dict[str, Any]:
         },
         "required": [each.name for each in dataclasses.fields(ProblemDetails)],
     }  # fmt: skip
-    found["Results"] = _object(
+    found["Results"] = object_of(
         {"results": {"type": "array", "items": _ref("Result")}}, "One result for each picture, in order."
     )
     found["Job"] = JobState.schema()
-    found["Models"] = _object(
+    found["Models"] = object_of(
         {
             "models": {"type": "array", "items": {"type": "object"}},
             "default": {"type": "string"},
@@ -48,11 +48,11 @@ def components() -> dict[str, Any]:
     return found
 
 
-def document(base: dict[str, Any]) -> dict[str, Any]:
-    """Complete what FastAPI made of the routes."""
+def document(base: dict[str, Any], **schemas: dict[str, Any]) -> dict[str, Any]:
+    """Complete what FastAPI made of the routes; `schemas` are named ones besides `components`."""
     base["info"] = {"title": "mien", "version": __version__, "description": DESCRIPTION, "license": {"name": "Apache-2.0"}}
     base["components"] = {
-        "schemas": components(),
+        "schemas": components() | schemas,
         "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
     }
     base["security"] = [{}, {"token": []}]
@@ -124,7 +124,8 @@ def _plain(properties: Mapping[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def _object(properties: dict[str, Any], text: str) -> dict[str, Any]:
+def object_of(properties: dict[str, Any], text: str) -> dict[str, Any]:
+    """Return the schema of an object that has all these properties."""
     return {"type": "object", "description": text, "properties": properties, "required": list(properties)}
 
 

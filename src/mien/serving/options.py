@@ -14,11 +14,13 @@ from ..types import Points
 from .problems import Problem
 
 
-def _range(low: float, high: float, text: str) -> dict[str, Any]:
+def bounds(low: float, high: float, text: str) -> dict[str, Any]:
+    """Return what a field that is a number says of itself."""
     return {"minimum": low, "maximum": high, "description": text}
 
 
-def _about(text: str) -> dict[str, Any]:
+def about(text: str) -> dict[str, Any]:
+    """Return what any other field says of itself."""
     return {"description": text}
 
 
@@ -26,16 +28,16 @@ def _about(text: str) -> dict[str, Any]:
 class Options:
     """How pictures are read, as for `mien.load`."""
 
-    model: str | None = field(default=None, metadata=_about("Name of a model of GET /v1/models; null: the first."))
+    model: str | None = field(default=None, metadata=about("Name of a model of GET /v1/models; null: the first."))
     max_faces: int | None = field(
-        default=None, metadata=_range(1, 1000, "Read this many faces of a picture at most, the largest and surest first.")
+        default=None, metadata=bounds(1, 1000, "Read this many faces of a picture at most, the largest and surest first.")
     )
-    min_size: int = field(default=0, metadata=_range(0, 10_000, "Leave out faces whose longer side has fewer pixels."))
+    min_size: int = field(default=0, metadata=bounds(0, 10_000, "Leave out faces whose longer side has fewer pixels."))
     small_faces: bool = field(
-        default=False, metadata=_about("Look closer, and slower, for faces that are small in the picture.")
+        default=False, metadata=about("Look closer, and slower, for faces that are small in the picture.")
     )
-    points: Points = field(default="5", metadata=_about("How many points of the face mesh are listed."))
-    actions: bool = field(default=True, metadata=_about("Tell the 52 facial actions."))
+    points: Points = field(default="5", metadata=about("How many points of the face mesh are listed."))
+    actions: bool = field(default=True, metadata=about("Tell the 52 facial actions."))
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], *, text: bool = False) -> Self:
@@ -64,17 +66,17 @@ class Options:
 class VideoOptions(Options):
     """How a video is read: as pictures are, and which frames."""
 
-    every: int = field(default=1, metadata=_range(1, 10_000, "Read one frame of so many."))
+    every: int = field(default=1, metadata=bounds(1, 10_000, "Read one frame of so many."))
     fps: float | None = field(
-        default=None, metadata=_range(0.01, 240, "Read about so many frames a second of the video; null: all.")
+        default=None, metadata=bounds(0.01, 240, "Read about so many frames a second of the video; null: all.")
     )
-    start: float = field(default=0.0, metadata=_range(0, 1e6, "Second at which reading begins."))
-    end: float | None = field(default=None, metadata=_range(0, 1e6, "Second at which reading ends; null: the end."))
+    start: float = field(default=0.0, metadata=bounds(0, 1e6, "Second at which reading begins."))
+    end: float | None = field(default=None, metadata=bounds(0, 1e6, "Second at which reading ends; null: the end."))
     detect_every: int = field(
-        default=10, metadata=_range(1, 1000, "Frames from one search for faces to the next; 1: each frame is read by itself.")
+        default=10, metadata=bounds(1, 1000, "Frames from one search for faces to the next; 1: each frame is read by itself.")
     )
     smooth: Literal["none", "ema", "box", "gaussian"] = field(
-        default="ema", metadata=_about("How readings are smoothed over time.")
+        default="ema", metadata=about("How readings are smoothed over time.")
     )
 
 
@@ -83,9 +85,9 @@ class StreamOptions(Options):
     """How the frames of a stream are read: as pictures are, and how faces are followed from frame to frame."""
 
     detect_every: int = field(
-        default=10, metadata=_range(1, 1000, "Frames from one search for faces to the next; 1: each frame is read by itself.")
+        default=10, metadata=bounds(1, 1000, "Frames from one search for faces to the next; 1: each frame is read by itself.")
     )
-    smooth: Literal["none", "ema"] = field(default="ema", metadata=_about("How readings are smoothed over time."))
+    smooth: Literal["none", "ema"] = field(default="ema", metadata=about("How readings are smoothed over time."))
 
 
 def _value(name: str, value: Any, hint: Any, limits: Mapping[str, Any], text: bool) -> Any:
@@ -148,12 +150,12 @@ def schema(kind: type[Options]) -> dict[str, Any]:
     for each in dataclasses.fields(kind):
         wanted, optional = _plain(hints[each.name])
         if get_origin(wanted) is Literal:
-            about: dict[str, Any] = {"type": "string", "enum": list(get_args(wanted))}
+            said: dict[str, Any] = {"type": "string", "enum": list(get_args(wanted))}
         else:
-            about = {"type": [names[wanted], "null"] if optional else names[wanted]}
+            said = {"type": [names[wanted], "null"] if optional else names[wanted]}
         if wanted is str:
-            about["maxLength"] = 200
-        properties[each.name] = {**about, **each.metadata, "default": each.default}
+            said["maxLength"] = 200
+        properties[each.name] = {**said, **each.metadata, "default": each.default}
     return {
         "type": "object", "description": " ".join((kind.__doc__ or "").split()), "properties": properties,
         "additionalProperties": False,

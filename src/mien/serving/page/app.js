@@ -4,7 +4,7 @@ import * as api from "./api.js";
 import * as downloads from "./downloads.js";
 import * as inspector from "./inspector.js";
 import { Camera, readVideo } from "./media.js";
-import { annotated, colour, heat, paint, percent } from "./overlay.js";
+import { annotated, heat, paint, percent } from "./overlay.js";
 import { clock, Timeline } from "./timeline.js";
 
 const $ = (id) => document.getElementById(id);
@@ -283,7 +283,7 @@ function time() {
   const result = now(current), place = selected(current, result);
   if (place >= 0 && current.track === undefined) current.track = result.faces[place].track;
   const samples = current.results.map((each) => ({
-    time: each.time ?? 0, face: each.faces.find((face) => face.track === current.track) ?? null,
+    time: each.time ?? 0, face: each.faces.find((face) => face.track === current.track) ?? each.faces[0] ?? null,
   }));
   const last = samples.at(-1)?.time ?? 0;
   const live = current.kind === "camera";
@@ -322,7 +322,8 @@ async function toggleCamera() {
         item.results.push(result);
         while (result.time - item.results[0].time > KEPT) item.results.shift();
         item.time = result.time;
-        if (current === item) draw();
+        if (item.results.length === 1) refresh(item);
+        else if (current === item) draw();
       },
       onend: (reason) => {
         toast(reason ? `The stream ended: ${reason}` : "The server ended the stream.");
@@ -466,6 +467,7 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => curr
 
 // ── begin ──
 
+refresh(null);
 const local = ["localhost", "127.0.0.1", "[::1]"].includes(location.hostname);
 $("where").textContent = local ? "on this machine" : `on ${location.host}`;
 $("promise").textContent = local
@@ -483,4 +485,3 @@ try {
 }
 tick();
 document.body.dataset.ready = "true";
-void colour;

@@ -21,24 +21,34 @@ function element(name, attributes, parent) {
   return made;
 }
 
-// Where the plate of a box goes: above it, else below, else inside; then moved until it covers no other plate.
-function places(faces, scale, size, height, measure) {
+// Where the plate of a box goes: above it or below, shifted so that it covers neither another plate nor, if it can be, a face.
+function places(faces, scale, size, height, text, measure) {
+  const boxes = faces.map(({ box }) => ({
+    left: box.left * scale, top: box.top * scale, width: (box.right - box.left) * scale, height: (box.bottom - box.top) * scale,
+  }));
+  const overlap = (a, b) => Math.max(0, Math.min(a.left + a.width, b.left + b.width) - Math.max(a.left, b.left))
+    * Math.max(0, Math.min(a.top + a.height, b.top + b.height) - Math.max(a.top, b.top));
   const taken = [];
-  return faces.map((face) => {
-    const box = face.box, width = measure(title(face)) + height * 1.35;
-    const left = Math.min(Math.max(box.left * scale, 2), Math.max(size.width - width - 2, 2));
-    const tries = [box.top * scale - height - 4, box.bottom * scale + 4, box.top * scale + 4];
-    const free = (top) => top >= 0 && top + height <= size.height
-      && !taken.some((t) => left < t.left + t.width && t.left < left + width && top < t.top + t.height && t.top < top + height);
-    const top = tries.find(free) ?? Math.min(Math.max(tries[0], 0), size.height - height);
-    const spot = { left, top, width, height };
-    taken.push(spot);
-    return spot;
+  return faces.map((face, i) => {
+    const box = boxes[i], width = measure(text(face)) + height * 1.35, tries = [];
+    for (const top of [box.top - height - 4, box.top + box.height + 4]) {
+      for (const left of [box.left, box.left + (box.width - width) / 2, box.left + box.width - width]) {
+        tries.push({
+          left: Math.min(Math.max(left, 2), Math.max(size.width - width - 2, 2)),
+          top: Math.min(Math.max(top, 2), Math.max(size.height - height - 2, 2)), width, height,
+        });
+      }
+    }
+    const cost = (spot) => 4 * taken.reduce((sum, each) => sum + overlap(spot, each), 0)
+      + boxes.reduce((sum, each) => sum + overlap(spot, each), 0);
+    const costs = tries.map(cost), best = tries[costs.indexOf(Math.min(...costs))];
+    taken.push(best);
+    return best;
   });
 }
 
 const context = document.createElement("canvas").getContext("2d");
-const FONT = "600 12.5px system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
+const FONT = `600 12.5px ${getComputedStyle(document.documentElement).getPropertyValue("--font")}`;
 
 export function paint(svg, result, { scale, width, height, mirrored, boxes, points, selected }) {
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
@@ -52,8 +62,10 @@ export function paint(svg, result, { scale, width, height, mirrored, boxes, poin
     for (const [x, y] of face.points ?? []) element("circle", { cx: x * scale, cy: y * scale, r: radius }, dots);
   }
   if (!boxes) return;
-  const many = faces.length > 14;
-  const spots = places(faces, scale, { width, height }, many ? 17 : 23, (text) => context.measureText(text).width * (many ? 0.8 : 1));
+  // in a crowd a word must do; the chosen face has all of it
+  const crowd = faces.length > 9, short = (face) => (face.certain ? face.label : "?");
+  const spots = places(faces, scale, { width, height }, crowd ? 16 : 23, crowd ? short : title, (text) => context.measureText(text).width * (crowd ? 0.8 : 1));
+  if (crowd && faces[selected]) [spots[selected]] = places([faces[selected]], scale, { width, height }, 23, title, (text) => context.measureText(text).width);
   faces.forEach((face, i) => {
     const { box } = face, ink = colour(face), chosen = i === selected;
     const group = element("g", { class: chosen ? "face chosen" : "face", "data-face": i }, svg);
@@ -65,14 +77,15 @@ export function paint(svg, result, { scale, width, height, mirrored, boxes, poin
       ...shape, fill: "none", stroke: ink, "stroke-width": chosen ? 3 : 1.8, ...(!face.certain && { "stroke-dasharray": "7 5" }),
     }, group);
   });
-  faces.forEach((face, i) => {
-    const spot = spots[i], small = many && i !== selected;
+  const order = faces.map((_, i) => i).sort((a, b) => (a === selected) - (b === selected));
+  order.forEach((i) => {
+    const face = faces[i], spot = spots[i], small = crowd && i !== selected;
     const group = element("g", { class: "plate", "data-face": i, transform: `translate(${spot.left} ${spot.top})` }, svg);
     element("rect", { width: spot.width, height: spot.height, rx: spot.height / 3.4, fill: PLATE }, group);
     const mark = { cx: spot.height * 0.5, cy: spot.height / 2, r: spot.height * 0.19 };
     element("circle", { ...mark, ...(face.certain ? { fill: colour(face) } : { fill: "none", stroke: UNCERTAIN, "stroke-width": 1.5, "stroke-dasharray": "2.500 2" }) }, group);
-    const text = element("text", { x: spot.height * 0.95, y: spot.height * 0.68, class: small || many ? "small" : "" }, group);
-    text.textContent = title(face);
+    const text = element("text", { x: spot.height * 0.95, y: spot.height * 0.68, class: small ? "small" : "" }, group);
+    text.textContent = small ? short(face) : title(face);
   });
 }
 
@@ -93,7 +106,7 @@ export async function annotated(source, result) {
   pen.drawImage(source, 0, 0, result.width, result.height);
   const unit = Math.max(Math.sqrt(result.width * result.height) / 45, 11);
   pen.font = `600 ${unit * 0.62}px system-ui, sans-serif`;
-  const spots = places(result.faces, 1, result, unit * 1.15, (text) => pen.measureText(text).width);
+  const spots = places(result.faces, 1, result, unit * 1.15, title, (text) => pen.measureText(text).width);
   result.faces.forEach((face, i) => {
     const { box } = face, spot = spots[i];
     pen.lineWidth = unit / 7;

@@ -1,4 +1,4 @@
-// Expressions over time for one face: stacked bands that always add up to one, grey where the model was not certain.
+// Expressions over time for one face, or for the first of the others where it is out of sight: stacked bands that always add up to one, grey where the model was not certain.
 
 import { COLOURS } from "./overlay.js";
 
@@ -62,7 +62,7 @@ export class Timeline {
   }
 
   draw() {
-    const { canvas, samples } = this, ratio = devicePixelRatio, width = canvas.clientWidth, height = canvas.clientHeight;
+    const { canvas } = this, ratio = devicePixelRatio, width = canvas.clientWidth, height = canvas.clientHeight;
     if (!width || !height) return;
     canvas.width = width * ratio;
     canvas.height = height * ratio;
@@ -87,6 +87,10 @@ export class Timeline {
         pen.fill();
         edge.forEach((value, i) => (below[i] = value));
       }
+      pen.fillStyle = style.getPropertyValue("--panel");
+      run.forEach(({ time, face }, i) => {
+        if (i && face.track !== run[i - 1].face.track) pen.fillRect(x(time) - 1, TOP, 1.5, tall);
+      });
       pen.fillStyle = style.getPropertyValue("--uncertain");
       for (const { time, face } of run) if (!face.certain) pen.fillRect(x(time), floor + 3, Math.max(x(time + gap) - x(time), 1), 3);
     }
@@ -96,7 +100,6 @@ export class Timeline {
     pen.beginPath();
     pen.arc(Math.min(Math.max(x(this.now), LEFT), width - RIGHT), TOP - 3, 4, 0, 7);
     pen.fill();
-    if (!samples.length) return;
   }
 
   gap() {
