@@ -2,8 +2,8 @@
 
     python tools/make_page_pictures.py [--out docs/pictures] [--only NAME ...]
 
-Photos: the bundled sample (NASA, public domain); the Solvay conference of 1927 (B. Couprie, public domain in the USA by age); the
-clip is made of four persons of the Face Research Lab London Set (DeBruine & Jones 2017, CC BY 4.0), turned into a kind that
+Photos: the bundled sample (NASA, public domain); the Solvay conference of 1927 (B. Couprie, public domain in the USA by age);
+the clip is made of four persons of the Face Research Lab London Set (DeBruine & Jones 2017, CC BY 4.0), turned into a kind that
 Chromium plays.
 """
 
@@ -94,7 +94,7 @@ def main() -> None:
         "page-card": (DESKTOP, "light", lambda page: page.click("#about")),
         "page-phone": (PHONE, "light", lambda page: upload(page, sample)),
         "page-phone-empty": (PHONE, "dark", lambda page: None),
-        "page-heat": (DESKTOP, "light", lambda page: (upload(page, portraits[0]), heat(page))),
+        "page-heat": (DESKTOP, "light", lambda page: (upload(page, sample), heat(page))),
     }
     with running() as server, sync_playwright() as playwright:
         fake = [

@@ -129,6 +129,7 @@ class Recognizer:
         detect_every: int = 10,
         smooth: str | None = "ema",
         window: float = 0.25,
+        known: streaming.Known | None = None,
         **options: Any,
     ) -> Iterator[tuple[Frame, Result]]:
         """Read videos frame by frame, in constant memory; faces keep their number (`Face.track`) through a video.
@@ -145,6 +146,7 @@ class Recognizer:
             smooth: `"ema"` (over the past only), `"box"` or `"gaussian"` (both look ahead); None for what each frame alone
                 gives. The unsmoothed reading stays in `Face.unsmoothed`.
             window: seconds over which is smoothed.
+            known: results of the first frames, from an earlier run that was interrupted.
             options: as for `mien.sources.pictures`.
 
         Yields:
@@ -158,7 +160,9 @@ class Recognizer:
         """
         frames = sources.pictures(source, sampling=Sampling(every, fps, start, end), **options)
         threshold = self.card.calibration.threshold
-        return streaming.stream(self, frames, detect_every=detect_every, smooth=smooth, window=window, threshold=threshold)
+        return streaming.stream(
+            self, frames, detect_every=detect_every, smooth=smooth, window=window, threshold=threshold, known=known
+        )
 
     def unreadable(self, source: str, error: SourceError | None) -> Result:
         """Return the result that stands for a picture that could not be read."""

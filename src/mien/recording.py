@@ -180,7 +180,7 @@ class _Sound:
             elif time > until:
                 self._next = packet
                 return
-            elif time >= self._start:
+            elif time >= self._start or not self._start:  # what comes before zero readies the decoder
                 shift = round((self._start + self._video.origin) / packet.time_base)
                 packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
                 packet.stream = self._to

@@ -17,7 +17,6 @@ from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Unpack
-from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -103,7 +102,7 @@ Item = Source | Picture | Frame | Clip
 
 
 class Pictures:
-    """Pictures still to be read: iterate for `Frame`s, as often as wanted; `len` says how many, for a progress bar.
+    """Pictures still to be read: iterate for `Frame`s, as often as wanted; `len` says how many, estimated for videos.
 
     A generator given as the source can be iterated once and has no length.
     """
@@ -111,10 +110,15 @@ class Pictures:
     def __init__(self, items: Iterable[Item], options: ReadOptions) -> None:
         self._items, self._options = items, options
 
+    @property
+    def items(self) -> Iterable[Item]:
+        """What is gone through, one for each picture or video."""
+        return self._items
+
     def __len__(self) -> int:
         if not isinstance(self._items, Sequence):
             raise TypeError("the number of pictures that a generator gives is not known")
-        return len(self._items)
+        return sum(len(item) if isinstance(item, Clip) else 1 for item in self._items)
 
     def __iter__(self) -> Iterator[Frame]:
         for index, item in enumerate(self._items):
@@ -188,7 +192,7 @@ def _is_clip(item: Item) -> bool:
         case int():
             return True
         case str() if is_url(item):
-            return PurePosixPath(urlsplit(item).path).suffix.lower() in video.EXTENSIONS
+            return PurePosixPath(re.split("[?#]", item)[0]).suffix.lower() in video.EXTENSIONS
         case str() | os.PathLike() | bytes() | bytearray() | memoryview():
             return is_video(item)
     return False

@@ -20,7 +20,7 @@ from .alignment import warp
 from .detection import Detections
 from .errors import ConfigError, SourceError
 from .images import Picture
-from .landmarks import PRESENCE, Landmarker, regions_of_points
+from .landmarks import PRESENCE, Landmarker
 from .smoothing import open_smoother
 from .sources import Frame
 from .tracking import Tracker
@@ -38,6 +38,8 @@ SAME = 0.4
 """Overlap (IoU) above which two boxes are one face."""
 LOOK = 16
 """Side in pixels of the small picture that faces are known again by."""
+AGAIN = 50
+"""Known frames before the first new one that are read once more, so that faces keep their numbers and smoothing goes on."""
 BATCH = 8
 """Pictures between videos whose faces share the network calls."""
 
@@ -71,6 +73,8 @@ class _Seen:
 
     points: np.ndarray
     """(P, 3)."""
+    region: np.ndarray
+    """(4,) around them, see `mien.landmarks`: where the face is looked for next."""
     score: float
     """Presence of its mesh, or score of the detector in the frame where it was searched for."""
     relation: np.ndarray
@@ -81,7 +85,7 @@ class _Seen:
     @property
     def box(self) -> np.ndarray:
         """(4,) where the detector's box should be."""
-        x, y, side, _ = regions_of_points(self.points[None])[0]
+        x, y, side, _ = self.region
         return np.array([x, y, x, y]) + self.relation * side
 
 
@@ -120,8 +124,12 @@ class Stream:
         self._lost_at = self._time = -np.inf
         self._small: np.ndarray | None = None
 
-    def push(self, frame: Frame) -> list[tuple[Frame, Result]]:
+    def push(self, frame: Frame, known: Result | None = None) -> list[tuple[Frame, Result]]:
         """Read one more frame.
+
+        Args:
+            frame: the next of the video.
+            known: what an earlier run found in it; its faces keep those numbers.
 
         Returns:
             What is finished: this frame, or earlier ones where smoothing looks ahead.
@@ -130,14 +138,14 @@ class Stream:
             result = dataclasses.replace(self.read.unreadable(frame.source, frame.error), time=frame.time)
         else:
             time = self._time + 0.04 if frame.time is None else frame.time
-            result = dataclasses.replace(self._read(frame.picture, time), time=frame.time)
+            result = dataclasses.replace(self._read(frame.picture, time, known), time=frame.time)
         return [(frame, result)] if self._smoother is None else self._smoother.push(frame, result)
 
     def close(self) -> list[tuple[Frame, Result]]:
         """Return what was waiting for later frames."""
         return [] if self._smoother is None else self._smoother.close()
 
-    def _read(self, picture: Picture, time: float) -> Result:
+    def _read(self, picture: Picture, time: float, known: Result | None) -> Result:
         if self.read.detector is None:  # each frame is one face
             result = self.read.read_all([picture])[0]
             return dataclasses.replace(result, faces=tuple(dataclasses.replace(face, track=1) for face in result.faces))
@@ -146,7 +154,12 @@ class Stream:
         seen = self._find(picture.pixels, time, cut)
         boxes = np.array([face.box for face in seen]).reshape(-1, 4)
         points = np.array([face.points for face in seen])
-        numbers = self.tracker.update(boxes, looks(picture.pixels, points), time, cut=cut)
+        regions = np.array([face.region for face in seen]).reshape(-1, 4)
+        numbers = self.tracker.update(boxes, looks(picture.pixels, regions), time, cut=cut)
+        if known is not None:
+            places = [[face.box.left, face.box.top, face.box.right, face.box.bottom] for face in known.faces]
+            changed = self.tracker.recall(np.array(places).reshape(-1, 4), [face.track or 0 for face in known.faces])
+            numbers = [changed.get(number, number) for number in numbers]
         self._seen, self._time, self._small = seen, time, small
         if not seen:
             return self.read.result(picture, [])
@@ -172,12 +185,12 @@ class Stream:
         """Find the faces of the last frame where they were; two that have become one are one, the clearer."""
         if not self._seen or self.read.landmarker is None:
             return []
-        regions = regions_of_points(np.array([face.points for face in self._seen]))
-        mesh = self.read.landmarker.locate([pixels] * len(regions), regions, refine=0)
+        before = np.array([face.region for face in self._seen])
+        mesh = self.read.landmarker.locate([pixels] * len(before), before, refine=0)
         found = [
-            dataclasses.replace(face, points=points, score=float(presence))
-            for face, points, presence in zip(self._seen, mesh.points, mesh.presence, strict=True)
-            if presence >= PRESENCE and _inside(points, pixels)
+            dataclasses.replace(face, points=points, region=region, score=float(presence))
+            for face, points, region, presence in zip(self._seen, mesh.points, mesh.regions, mesh.presence, strict=True)
+            if presence >= PRESENCE and _inside(region, pixels)
         ]
         return _distinct(found)
 
@@ -189,7 +202,7 @@ class Stream:
         for place, box in enumerate(detections.boxes):
             if len(followed) and overlap[:, place].max() > SAME:
                 face = followed[int(overlap[:, place].argmax())]
-                face.relation, face.score, face.unconfirmed = relation(face.points, box), float(detections.scores[place]), -1
+                face.relation, face.score, face.unconfirmed = relation(face.region, box), float(detections.scores[place]), -1
             else:
                 fresh.append(place)
         for face in followed:
@@ -199,51 +212,94 @@ class Stream:
             return kept
         mesh = self.read.landmarker([(pixels, detections.boxes[i], float(detections.roll[i])) for i in fresh])
         new = [
-            _Seen(points, float(detections.scores[i]), relation(points, detections.boxes[i]))
-            for i, points, presence in zip(fresh, mesh.points, mesh.presence, strict=True)
+            _Seen(points, region, float(detections.scores[i]), relation(region, detections.boxes[i]))
+            for i, points, region, presence in zip(fresh, mesh.points, mesh.regions, mesh.presence, strict=True)
             if presence >= PRESENCE
         ]
         return _distinct([*kept, *new]) if kept else new
 
 
-def stream(read: Parts, frames: Iterable[Frame], **options: Any) -> Iterator[tuple[Frame, Result]]:
+def stream(
+    read: Parts, frames: Iterable[Frame], *, known: Known | None = None, **options: Any
+) -> Iterator[tuple[Frame, Result]]:
     """Read pictures, and the frames of videos; each run of frames from one source with a time is a video.
 
     Args:
         read: a `Recognizer`.
         frames: as `mien.sources.pictures` gives them.
+        known: results of the first frames, from an earlier run.
         options: as for `Stream`.
 
     Yields:
         Each frame with its result, in order.
     """
+    known = known or Known(0, ())
     for video, group in itertools.groupby(frames, lambda frame: None if frame.time is None else frame.source):
         if video is None:
-            yield from _pictures(read, group)
-            continue
-        one = Stream(read, **options)
-        for frame in group:
-            yield from one.push(frame)
-        yield from one.close()
+            yield from _pictures(read, group, known)
+        else:
+            yield from _video(Stream(read, **options), group, known)
 
 
-def _pictures(read: Parts, frames: Iterable[Frame]) -> Iterator[tuple[Frame, Result]]:
+class Known:
+    """Results that an earlier run found in the first frames: they are given again instead of read again.
+
+    Args:
+        number: how many.
+        results: they themselves.
+    """
+
+    def __init__(self, number: int, results: Iterable[Result]) -> None:
+        self.left, self._results = number, iter(results)
+
+    def next(self) -> Result | None:
+        """Return the result of the next frame, None after the last."""
+        if not self.left:
+            return None
+        self.left -= 1
+        return next(self._results)
+
+
+def _video(one: Stream, frames: Iterable[Frame], known: Known) -> Iterator[tuple[Frame, Result]]:
+    given = numbers = 0  # frames read once more whose results are not to be given again; the highest number of a face
+    for frame in frames:
+        again = known.next()
+        if again is None:
+            done = one.push(frame)
+        else:
+            yield frame, again
+            numbers = max([numbers, *(face.track or 0 for face in again.faces)])
+            if known.left >= AGAIN:
+                continue
+            given += 1
+            one.tracker.reserve(numbers)
+            done = one.push(frame, again)
+        yield from done[given:]
+        given -= min(len(done), given)
+    yield from one.close()[given:]
+
+
+def _pictures(read: Parts, frames: Iterable[Frame], known: Known) -> Iterator[tuple[Frame, Result]]:
     frames = iter(frames)
+    while known.left and (frame := next(frames, None)) is not None:
+        again = known.next()
+        assert again is not None
+        yield frame, again
     while group := list(itertools.islice(frames, BATCH)):
         results = iter(read.read_all([frame.picture for frame in group if frame.picture is not None]))
         for frame in group:
             yield frame, next(results) if frame.picture is not None else read.unreadable(frame.source, frame.error)
 
 
-def looks(pixels: np.ndarray, points: np.ndarray) -> np.ndarray:
+def looks(pixels: np.ndarray, regions: np.ndarray) -> np.ndarray:
     """Return (N, D) what faces look like, each of length one: a small upright picture without its mean brightness.
 
     Args:
         pixels: (H, W, 3) uint8.
-        points: (N, P, 3) their meshes.
+        regions: (N, 4) around their meshes, see `mien.landmarks`.
     """
-    found = np.empty((len(points), LOOK * LOOK * 3))
-    for row, (x, y, side, roll) in zip(found, regions_of_points(points) if len(points) else [], strict=True):
+    found = np.empty((len(regions), LOOK * LOOK * 3))
+    for row, (x, y, side, roll) in zip(found, regions, strict=True):
         scale = LOOK / max(0.87 * side, 1)  # the face from edge to edge and a third more
         cosine, sine = scale * np.cos(roll), scale * np.sin(roll)
         matrix = np.array([[cosine, sine, LOOK / 2 - cosine * x - sine * y], [-sine, cosine, LOOK / 2 + sine * x - cosine * y]])
@@ -267,9 +323,9 @@ def is_cut(before: np.ndarray, after: np.ndarray) -> bool:
     return float((a * b).sum()) < 0.85 * float(np.sqrt((a * a).sum() * (b * b).sum()))
 
 
-def relation(points: np.ndarray, box: np.ndarray) -> np.ndarray:
+def relation(region: np.ndarray, box: np.ndarray) -> np.ndarray:
     """Return where a box lies about a mesh; see `_Seen.relation`."""
-    x, y, side, _ = regions_of_points(points[None])[0]
+    x, y, side, _ = region
     return (np.asarray(box, np.float64) - [x, y, x, y]) / max(side, 1e-6)
 
 
@@ -282,9 +338,9 @@ def shrink(pixels: np.ndarray, rows: int = 18, columns: int = 24) -> np.ndarray:
     return thin[: height * rows, : width * columns].reshape(rows, height, columns, width).mean((1, 3))
 
 
-def _inside(points: np.ndarray, pixels: np.ndarray) -> bool:
-    """Whether the middle of a mesh is still in the picture."""
-    x, y = points[:, :2].mean(0)
+def _inside(region: np.ndarray, pixels: np.ndarray) -> bool:
+    """Whether the middle of a region is still in the picture."""
+    x, y = region[:2]
     return 0 <= x < pixels.shape[1] and 0 <= y < pixels.shape[0]
 
 
@@ -292,7 +348,7 @@ def _distinct(seen: list[_Seen]) -> list[_Seen]:
     """Leave out faces that lie on another with a better score, in the order they came."""
     if len(seen) < 2:
         return seen
-    regions = regions_of_points(np.array([face.points for face in seen]))
+    regions = np.array([face.region for face in seen])
     half = regions[:, 2:3] / 3
     boxes = np.concatenate([regions[:, :2] - half, regions[:, :2] + half], 1)
     overlap, kept = _overlaps(boxes, boxes), []

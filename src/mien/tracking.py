@@ -65,7 +65,7 @@ class Tracker:
     def __init__(self, memory: float = 1.0, alike: float = 0.945, gallery: int = 100) -> None:
         self.memory, self.alike, self.gallery = memory, alike, gallery
         self.tracks: list[Track] = []
-        self._next, self._time = 1, -np.inf
+        self._next, self._reserved, self._time = 1, 0, -np.inf
 
     def update(self, boxes: np.ndarray, looks: np.ndarray, time: float, *, cut: bool = False) -> list[int]:
         """Return the number of each face of one frame.
@@ -94,6 +94,36 @@ class Tracker:
         self.tracks = sorted(self.tracks, key=lambda track: -track.seen)[: self.gallery]
         self._time = time
         return numbers
+
+    def reserve(self, number: int) -> None:
+        """Give no new face a number up to this one."""
+        self._reserved = max(self._reserved, number)
+        self._next = max([self._reserved, *(track.number for track in self.tracks)]) + 1
+
+    def recall(self, boxes: np.ndarray, numbers: list[int]) -> dict[int, int]:
+        """Give the faces of the last frame the numbers that they had in an earlier run, told by their places.
+
+        Args:
+            boxes: (N, 4) where the earlier run saw them.
+            numbers: N, what it called them; all of them reserved.
+
+        Returns:
+            Their new numbers, by those that `update` gave.
+        """
+        now = [track for track in self.tracks if track.seen == self._time]
+        changed = {}
+        if now and numbers:
+            overlap = overlap_and_nearness(np.stack([track.box for track in now]), boxes, np.ones(len(now)))
+            for row, face in _best_pairs(overlap, 1.0):
+                changed[now[row].number] = numbers[face]
+        held = set(changed.values())
+        for track in self.tracks:
+            if track.number in changed:
+                track.number = changed[track.number]
+            elif track.number in held:
+                track.number, self._next = self._next, self._next + 1
+        self.reserve(0)
+        return changed
 
     def _places(self, boxes: np.ndarray, time: float) -> np.ndarray:
         """(T, N) how well each face lies where each track should be by now, 0 … 2; 0 where its place means nothing."""

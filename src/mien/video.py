@@ -140,8 +140,9 @@ class Video:
         self.container = _open_camera(source) if isinstance(source, int) else _open(source, self.name)
         streams = [stream for stream in self.container.streams.video if not _is_cover(stream)]
         if not streams or not streams[0].codec_context.width:
+            only = ", only sound" if self.container.streams.audio else ""
             self.close()
-            raise SourceError(f"{self.name} holds no video" + (", only sound" if self.container.streams.audio else ""))
+            raise SourceError(f"{self.name} holds no video{only}")
         self._stream = streams[0]
         self._stream.codec_context.thread_count = threads
         if threads != 1:
@@ -161,7 +162,7 @@ class Video:
         Raises:
             SourceError: after the last frame that could be read, if the file ends before its time.
         """
-        due, index, last = -math.inf, -1, None
+        due, given, last = -math.inf, False, None
         start, end = sampling.start or 0.0, sampling.end
         if start:
             self.seek(start)
@@ -171,16 +172,19 @@ class Video:
                 self.origin += time
                 time = 0.0
             if end is not None and time >= end - TOLERANCE:
-                return
+                break
             last = time
             if index % sampling.every or time < due - TOLERANCE:
                 continue
             if sampling.fps is not None:
                 due = (math.floor((time + TOLERANCE) * sampling.fps) + 1) / sampling.fps
+            given = True
             yield VideoFrame(index, time, frame, self._size(frame))
-        if index < 0 and not start:
-            raise SourceError(f"{self.name} has no frames")
-        self._check_end(last)
+        else:
+            self._check_end(last)
+        if not given:
+            where = (f" from {start:g} s" if start else "") + ("" if end is None else f" to {end:g} s")
+            raise SourceError(f"{self.name} has no frames{where}")
 
     def close(self) -> None:
         """Close the file or camera."""

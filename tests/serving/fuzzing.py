@@ -24,7 +24,7 @@ PER_REQUEST = 8
 
 
 def seeds() -> list[bytes]:
-    """The bundled photo, small, in every common form: interlaced, progressive, animated, lossless, with EXIF, 16-bit, palette."""
+    """The bundled photo, small, in every common form: progressive, animated, lossless, with EXIF, 16-bit, palette."""
     photo = Image.open(mien.sample()).convert("RGB").crop((120, 20, 360, 260)).resize((128, 128))
     exif = Image.Exif()
     exif[0x0112], exif[0x010E] = 6, "description"

@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 import schemathesis
-from schemathesis.specs.openapi.checks import positive_data_acceptance
 from hypothesis import HealthCheck, given, settings
+from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from mien.serving.app import create
 from mien.serving.options import Options, StreamOptions, VideoOptions, schema

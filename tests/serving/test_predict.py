@@ -110,7 +110,7 @@ JSON = {"Content-Type": "application/json"}
         (b"--x\r\nContent-Disposition: form-data; name=a\r\n\r\n" + b"a" * 5000 + b"\r\n--x--\r\n", FORM, 413),
         (BOUNDARY + b"\r\n--x\r\nContent-Disposition: form-data; name=no_option\r\n\r\n\r\n--x--\r\n", FORM, 422),
         (BOUNDARY + b"\r\n--x\r\nContent-Disposition: form-data; name=max_faces\r\n\r\nmany\r\n--x--\r\n", FORM, 422),
-        (BOUNDARY + b"\r\n--x\r\nContent-Disposition: form-data; name=max_faces\r\n\r\n" + b"9" * 30 + b"\r\n--x--\r\n", FORM, 422),
+        (BOUNDARY + b"\r\n--x\r\nContent-Disposition: form-data; name=max_faces\r\n\r\n" + b"9" * 30 + b"\r\n--x--", FORM, 422),
         ((BOUNDARY + b"\r\n") * 40 + b"--x--\r\n", FORM, 413),
         (b"", JSON, 400),
         (b"[]", JSON, 400),

@@ -10,13 +10,13 @@ from typing import Any
 import httpx
 import jsonschema
 import pytest
-from conftest import to_jpeg
 from PIL import Image
 from server import Server, in_thread
 from test_predict import same
 from websockets.sync.client import ClientConnection, connect
 
 import mien
+from conftest import to_jpeg
 from mien.recognizer import Recognizer
 from mien.serving.settings import Limits, Settings
 from mien.types import json_schema
@@ -87,7 +87,8 @@ def test_a_broken_frame_is_a_row(server: Server, jpeg: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("first", "name"),
-    [("nonsense", "malformed"), ("[]", "malformed"), ('{"type": "close"}', "malformed"), ('{"type": "open", "x": 1}', "malformed"),
+    [("nonsense", "malformed"), ("[]", "malformed"), ('{"type": "close"}', "malformed"),
+     ('{"type": "open", "x": 1}', "malformed"),
      ('{"type": "open", "options": 1}', "malformed"), ('{"type": "open", "options": {"x": 1}}', "invalid"),
      ('{"type": "open", "options": {"smooth": "box"}}', "invalid"), ('{"type": "open", "options": {"model": "x"}}', "invalid"),
      (b"\xff\xd8", "malformed")],
@@ -106,7 +107,7 @@ def test_texts_and_giants_end_a_stream(server: Server) -> None:
         assert "malformed" in str(socket.recv())
     with opened(server) as socket:
         socket.recv()
-        with pytest.raises(Exception, match="1009|too big|Broken pipe|reset"):
+        with pytest.raises(Exception, match=rr"1009|too big|Broken pipe|reset"):
             socket.send(bytes(2_000_001))
             socket.recv()
 

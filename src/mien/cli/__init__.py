@@ -26,7 +26,8 @@ from ..errors import MienError
 
 VERBS: dict[str, dict[str, tuple[str, str]]] = {
     "To use": {
-        "predict": ("mien.cli.predict:predict", "Read the expressions of the faces in pictures."),
+        "predict": ("mien.cli.predict:predict", "Read the expressions of the faces in pictures and videos."),
+        "watch": ("mien.cli.watch:watch", "Read a camera and show what is read, as it comes."),
         "serve": ("mien.cli.serve:serve", "Serve readings over HTTP, with a web page to try them on."),
     },
     "To make": {
@@ -49,6 +50,8 @@ EPILOGUE = """Examples:
 
     mien predict photo.jpg
     mien predict holiday --csv faces.csv --save annotated
+    mien predict clip.mp4 --jsonl rows.jsonl --timeline clip.html
+    mien watch
     mien doctor
 
 Every command says more: mien predict --help

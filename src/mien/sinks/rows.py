@@ -155,9 +155,7 @@ class Csv(_Rows):
         """
         super().__init__(path, run)
         self.labels, self.unsmoothed = tuple(labels), unsmoothed
-        names = [*CSV_COLUMNS, *(f"score_{label}" for label in self.labels)]
-        names += [f"unsmoothed_{label}" for label in self.labels] if unsmoothed else []
-        head = _csv_line(names)
+        head = _csv_line(self._names())
         self._head = len(head.encode("utf-8", "backslashreplace"))
         if not self.going_on or self._part.stat().st_size < self._head:
             self._file.truncate(0)
@@ -167,6 +165,10 @@ class Csv(_Rows):
         """Append the rows of one result, all at once."""
         faces = enumerate(result.faces or [None], 1)
         self.append("".join(_csv_line(map(_cell, self._values(result, number, face))) for number, face in faces))
+
+    def _names(self) -> list[str]:
+        kinds = ("score", "unsmoothed") if self.unsmoothed else ("score",)
+        return [*CSV_COLUMNS, *(f"{kind}_{label}" for kind in kinds for label in self.labels)]
 
     def _values(self, result: Result, number: int, face: Face | None) -> list[Any]:
         head = [_text(result.source), result.status, result.width, result.height, result.time]
@@ -184,12 +186,19 @@ class Csv(_Rows):
 
     def _stored(self) -> Iterator[tuple[int, Result]]:
         """Group the rows of each result; the last group may lack some, so it does not count."""
+        names = self._names()
         group: list[dict[str, str]] = []
-        last = self._head
-        for end, line in self._lines(self._head):
-            row = dict(zip(CSV_COLUMNS, next(csv.reader([line])), strict=False))
-            scores = next(csv.reader([line]))[len(CSV_COLUMNS) :][: len(self.labels)]
-            row |= {f"score_{label}": score for label, score in zip(self.labels, scores, strict=True)}
+        end = last = self._head
+
+        def lines() -> Iterator[str]:
+            nonlocal end
+            for end, line in self._lines(self._head):  # noqa: B007 - read below: a row may have several lines
+                yield line
+
+        for cells in csv.reader(lines()):
+            if len(cells) < len(names):  # torn in the middle of a text of several lines
+                return
+            row = dict(zip(names, cells, strict=True))
             if group and row["face"] in ("", "1"):
                 yield last, self._result(group)
                 group = []

@@ -99,8 +99,11 @@ export function regions(explanation) {
   $("regions").hidden = !explanation;
   if (!explanation) return;
   bars($("importance"), explanation.regions.map(({ name, importance }) => ({
-    name, share: Math.max(importance, 0), text: `${importance < 0 ? "−" : ""}${percent(Math.abs(importance))}`, tone: "heat",
+    name, share: Math.min(Math.max(importance, 0), 1), text: `${importance < 0 ? "−" : ""}${percent(Math.abs(importance))}`, tone: "heat",
   })));
+  const alone = Math.max(...explanation.regions.map(({ importance }) => importance)) < 0.05;
+  $("parts-hint").textContent = "Each part was covered in turn: the share of the probability that went with it."
+    + (alone ? " No part carries this reading alone." : "");
 }
 
 $("movements").querySelector("details").addEventListener("toggle", (event) => {

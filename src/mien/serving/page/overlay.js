@@ -129,13 +129,15 @@ export async function annotated(source, result) {
   return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
 }
 
+const FAINT = 0.1;
+
 // A grid of importances over a box of the picture, as a translucent map: cold is nothing, warm is much.
 export function heat(canvas, explanation, { scale, width, height }) {
   const ratio = devicePixelRatio;
   canvas.width = width * ratio;
   canvas.height = height * ratio;
   const { values, corners } = explanation.map, rows = values.length, columns = values[0].length;
-  const top = Math.max(...values.flat().map(Math.abs), 1e-9);
+  const top = Math.max(...values.flat(), FAINT); // what hardly matters stays faint
   const small = new OffscreenCanvas(columns, rows), pen = small.getContext("2d"), pixels = pen.createImageData(columns, rows);
   values.flat().forEach((value, i) => {
     const share = Math.max(value, 0) / top;
