@@ -107,7 +107,7 @@ def test_texts_and_giants_end_a_stream(server: Server) -> None:
         assert "malformed" in str(socket.recv())
     with opened(server) as socket:
         socket.recv()
-        with pytest.raises(Exception, match=rr"1009|too big|Broken pipe|reset"):
+        with pytest.raises(Exception, match=r"1009|too big|Broken pipe|reset"):
             socket.send(bytes(2_000_001))
             socket.recv()
 
