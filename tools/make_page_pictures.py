@@ -86,14 +86,12 @@ def main() -> None:
     turns = {
         "page-empty": (DESKTOP, "light", lambda page: None),
         "page-photo": (DESKTOP, "light", lambda page: upload(page, sample)),
-        "page-photo-dark": (DESKTOP, "dark", lambda page: (upload(page, sample), page.click("#show-points"))),
-        "page-group": (DESKTOP, "dark", lambda page: upload(page, sample, *portraits, solvay)),
-        "page-group-chosen": (DESKTOP, "light", lambda page: (upload(page, sample, *portraits, solvay), last(page))),
+        "page-points": (DESKTOP, "dark", lambda page: (upload(page, sample), page.click("#show-points"))),
+        "page-group": (DESKTOP, "light", lambda page: (upload(page, sample, *portraits, solvay), last(page))),
         "page-video": (DESKTOP, "light", lambda page: (upload(page, film), seek(page, 7.2))),
         "page-camera": (DESKTOP, "dark", lambda page: (page.click("#welcome [data-do=camera]"), page.wait_for_timeout(9000))),
         "page-card": (DESKTOP, "light", lambda page: page.click("#about")),
         "page-phone": (PHONE, "light", lambda page: upload(page, sample)),
-        "page-phone-empty": (PHONE, "dark", lambda page: None),
         "page-heat": (DESKTOP, "light", lambda page: (upload(page, sample), heat(page))),
     }
     with running() as server, sync_playwright() as playwright:
@@ -106,7 +104,7 @@ def main() -> None:
         for name, (size, scheme, act) in turns.items():
             if args.only and name not in args.only:
                 continue
-            take(browser, server.url, size, scheme, act, args.out / f"{name}.png")
+            take(browser, server.url, size, scheme, act, args.out / f"{name}.jpg")
         browser.close()
 
 
@@ -119,7 +117,7 @@ def take(browser: Any, url: str, size: Any, scheme: Any, act: Callable[[Page], A
     ready(page)
     act(page)
     page.wait_for_timeout(300)
-    page.screenshot(path=path, full_page=size is PHONE)
+    page.screenshot(path=path, full_page=size is PHONE, type="jpeg", quality=86)
     context.close()
     print(path)
 

@@ -318,3 +318,16 @@ def test_colours_are_those_of_annotated_pictures() -> None:
     text = (PAGE / "overlay.js").read_text(encoding="utf-8")
     for name, (red, green, blue) in COLOURS.items():
         assert f'{name}: "#{red:02x}{green:02x}{blue:02x}"' in text
+
+
+def test_a_video_that_the_browser_cannot_play(open_page: Any, film: Path, tmp_path: Path) -> None:
+    """MPEG-4 part 2: read all the same, and its timeline works."""
+    with av.open(str(film)) as clip:
+        _write(tmp_path / "old.mp4", [frame.to_image() for frame in clip.decode(video=0)], "mp4", "mpeg4", "yuv420p")
+    page = open_page()
+    page.set_input_files("#files", tmp_path / "old.mp4")
+    done(page)
+    assert "cannot play this video" in page.inner_text("#notice")
+    page.focus("#track")
+    page.keyboard.press("End")
+    assert float(page.get_attribute("#track", "aria-valuenow")) > 1 and page.is_visible("#scores")
