@@ -28,6 +28,7 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
     "To use": {
         "predict": ("mien.cli.predict:predict", "Read the expressions of the faces in pictures and videos."),
         "watch": ("mien.cli.watch:watch", "Read a camera and show what is read, as it comes."),
+        "serve": ("mien.cli.serve:serve", "Serve readings over HTTP, with a web page to try them on."),
     },
     "To make": {
         "prepare": ("mien.cli.prepare:app", "Align faces, cut regions of faces, curate annotations."),
