@@ -23,14 +23,21 @@ from .colour_order import LIKELY_BGR, face_looks_bgr
 from .detection import Detections, open_detector
 from .errors import SourceError, WeightsError
 from .images import ColourOrderWarning, Picture, read_image
+from .labels import ACTION_UNITS
 from .landmarks import ACTIONS, Actions, Landmarker
 from .preprocessing import Preprocess
-from .runtime import open_model
-from .topology import points5
+from .runtime import Batch, open_model
 from .types import Box, Face, Result
 
 PRESENCE = 0.5
 """Mesh presence below which a detection is not a face."""
+
+
+NO_REGIONS = "no mesh was found: eyes, nose and mouth were cut where they lie on average"
+"""Note of a face crop read by a network that looks at regions."""
+
+ROLES = ("scores", "valence_arousal", "action_units")
+"""Outputs of a card that become fields of a `Face`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +64,7 @@ class Recognizer:
     def __init__(
         self,
         card: Card,
-        runtime: Callable[[np.ndarray], dict[str, np.ndarray]],
+        runtime: Callable[[Batch], dict[str, np.ndarray]],
         detector: Callable[[np.ndarray], Detections] | None,
         landmarker: Landmarker | None,
         actions: Actions | None = None,
@@ -68,7 +75,7 @@ class Recognizer:
 
         Args:
             card: contract of the classifier.
-            runtime: the classifier: (N, C, H, W) → outputs by name.
+            runtime: the classifier: (N, C, H, W), or several of them by name → outputs by name.
             detector: picture → `Detections`; None if every picture is one face crop already.
             landmarker: the mesh; None leaves points out, which only works without a detector.
             actions: the facial actions; None leaves them out.
@@ -78,7 +85,7 @@ class Recognizer:
         self.landmarker, self.actions, self.points = landmarker, actions, points
         self.preprocess = Preprocess.of(card)
         self.name = f"{card.name} {card.version}"
-        if detector is not None and (landmarker is None or card.crop is None):
+        if detector is not None and (landmarker is None or not self.preprocess.cuts_faces):
             raise WeightsError(f"{card.name} cannot cut faces out of pictures: its card has no crop contract")
 
     def __call__(self, source: Any, **options: Any) -> Result:
@@ -124,8 +131,9 @@ class Recognizer:
         return Result(source, 0, 0, (), "unreadable", self.name, message=str(error))
 
     def _read(self, pictures: Sequence[Picture], clock: Callable[[str], None] = lambda stage: None) -> list[Result]:
+        notes: list[tuple[str, ...]] = [()] * len(pictures)
         if self.detector is None:
-            faces = self._whole(pictures, clock)
+            faces, notes = self._whole(pictures, clock)
         else:
             faces = self._faces(pictures, self.detector, clock)
         return [
@@ -136,9 +144,9 @@ class Recognizer:
                 faces=tuple(found),
                 status="ok" if found else "no face",
                 model=self.name,
-                notes=_notes(picture, found),
+                notes=(*_notes(picture, found), *more),
             )
-            for picture, found in zip(pictures, faces, strict=True)
+            for picture, found, more in zip(pictures, faces, notes, strict=True)
         ]
 
     def _faces(self, pictures: Sequence[Picture], detector: Any, clock: Callable[[str], None]) -> list[list[Face]]:
@@ -157,48 +165,61 @@ class Recognizer:
         present = np.flatnonzero(mesh.presence >= PRESENCE)
         candidates, points = [candidates[i] for i in present], mesh.points[present]
         clock("mesh")
-        crops = [self.preprocess.face(pictures[c.picture].pixels, points5(p)) for c, p in zip(candidates, points, strict=True)]
+        crops = [self.preprocess.cut(pictures[c.picture].pixels, p) for c, p in zip(candidates, points, strict=True)]
         clock("align")
         for c, face in zip(candidates, self._describe(crops, candidates, points, clock), strict=True):
             faces[c.picture].append(face)
         return faces
 
-    def _whole(self, pictures: Sequence[Picture], clock: Callable[[str], None]) -> list[list[Face]]:
+    def _whole(
+        self, pictures: Sequence[Picture], clock: Callable[[str], None]
+    ) -> tuple[list[list[Face]], list[tuple[str, ...]]]:
         candidates = [
             _Candidate(i, np.array([0, 0, p.pixels.shape[1], p.pixels.shape[0]], np.float32), 1.0, 0.0)
             for i, p in enumerate(pictures)
         ]
         points = None
-        if self.landmarker is not None and (self.points or self.actions):
-            points = self.landmarker.crops([p.pixels for p in pictures]).points
+        known: list[np.ndarray | None] = [None] * len(pictures)
+        if self.landmarker is not None and (self.points or self.actions or self.preprocess.regions):
+            mesh = self.landmarker.crops([p.pixels for p in pictures])
+            points = mesh.points
+            known = [p if sure >= PRESENCE else None for p, sure in zip(points, mesh.presence, strict=True)]
         clock("mesh")
-        crops = [self.preprocess.whole(p.pixels) for p in pictures]
+        crops = [self.preprocess.take(picture.pixels, p) for picture, p in zip(pictures, known, strict=True)]
         clock("align")
-        return [[face] for face in self._describe(crops, candidates, points, clock)]
+        notes = [(NO_REGIONS,) if self.preprocess.regions and p is None else () for p in known]
+        return [[face] for face in self._describe(crops, candidates, points, clock)], notes
 
     def _describe(
         self,
-        crops: list[np.ndarray],
+        crops: list[dict[str, np.ndarray]],
         candidates: list[_Candidate],
         points: np.ndarray | None,
         clock: Callable[[str], None],
     ) -> list[Face]:
         if not crops:
             return []
-        scores = self.runtime(self.preprocess.tensor(np.stack(crops)))[self.card.outputs["scores"]]
+        found = self.runtime(self.preprocess.batch(crops))
+        answers = {role: found[name] for role, name in self.card.outputs.items() if role in ROLES}
         clock("classify")
         actions = None if self.actions is None or points is None else self.actions(points[..., :2])
         clock("actions")
         return [
             self._face(
-                c, scores[i], points[i] if points is not None and self.points else None, None if actions is None else actions[i]
+                c,
+                {role: values[i] for role, values in answers.items()},
+                points[i] if points is not None and self.points else None,
+                None if actions is None else actions[i],
             )
             for i, c in enumerate(candidates)
         ]
 
-    def _face(self, candidate: _Candidate, scores: np.ndarray, points: np.ndarray | None, actions: np.ndarray | None) -> Face:
-        best = int(scores.argmax())
-        values = scores.tolist()
+    def _face(
+        self, candidate: _Candidate, answers: dict[str, np.ndarray], points: np.ndarray | None, actions: np.ndarray | None
+    ) -> Face:
+        best, values = int(answers["scores"].argmax()), answers["scores"].tolist()
+        valence, arousal = answers["valence_arousal"].tolist() if "valence_arousal" in answers else (None, None)
+        units = answers["action_units"].tolist() if "action_units" in answers else None
         return Face(
             box=Box(*candidate.box.tolist()),
             detection=candidate.score,
@@ -208,6 +229,9 @@ class Recognizer:
             certain=values[best] >= self.card.calibration.threshold,
             points=points,
             actions=None if actions is None else dict(zip(ACTIONS, actions.tolist(), strict=True)),
+            valence=valence,
+            arousal=arousal,
+            action_units=None if units is None else dict(zip(ACTION_UNITS, units, strict=True)),
         )
 
 
@@ -251,7 +275,8 @@ def load(
     """Open a model with the face pipeline that its card asks for. No network is used.
 
     Args:
-        model: name of a bundled model, path of a card (`.toml`) or of an `.onnx` file with its card.
+        model: name of a bundled model; path of a card (`.toml`), of an `.onnx` or `.safetensors` file with its card, or of a
+            training run's folder.
         detector: name in `mien.detection.DETECTORS`, or `"module:attribute"`; `"whole"` if every picture is one face crop.
         max_faces: keep only this many faces of a picture, the largest and surest first.
         min_size: smallest longer side of a face box in pixels.
@@ -278,7 +303,7 @@ def load(
             max_roll=max_roll,
             threads=threads,
         )
-    needed = found is not None or points or actions
+    needed = found is not None or points or actions or bool(card.reading.get("inputs"))
     mesh = "mesh478" if points or actions else "mesh468"
     return Recognizer(
         card,

@@ -59,7 +59,9 @@ def test_ten_kills_change_no_bit(straight: tuple[Path, float], tmp_path: Path) -
     for part in ("learner", "kept"):
         assert all(torch.equal(whole[part][key], broken[part][key]) for key in whole[part])
     assert same_weights(straight[0].with_name("best.safetensors"), out / "best.safetensors")
-    rows = [[json.loads(line) for line in (place / "metrics.jsonl").read_text().splitlines()] for place in (straight[0].parent, out)]
+    rows = [
+        [json.loads(line) for line in (place / "metrics.jsonl").read_text().splitlines()] for place in (straight[0].parent, out)
+    ]
     assert [[row[key] for key in ("epoch", "loss", "accuracy", "nll", "lr")] for row in rows[0]] == [
         [row[key] for key in ("epoch", "loss", "accuracy", "nll", "lr")] for row in rows[1]
     ]

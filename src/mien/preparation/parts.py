@@ -19,15 +19,9 @@ import numpy as np
 from PIL import Image
 
 from ..alignment import apply, dlib_chip_matrix, warp
-from ..regions import Box, clamp, global_roi_boxes
+from ..regions import SIDE, Box, global_roi_boxes, inside
 from .faces import FaceFinder
 from .working import Made
-
-SIDE = 224
-"""Side of an aligned face; the formulas of the boxes are in its pixels."""
-
-SMALLEST = 4
-"""Pixels that each side of a region has at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +61,10 @@ class Regions:
 
 
 def _clamped(chip: np.ndarray, boxes: dict[str, Box], facts: dict[str, Any]) -> Made:
-    inside = {name: clamp(box, SIDE, SIDE) for name, box in boxes.items()}
-    if any(min(x1 - x0, y1 - y0) < SMALLEST for x0, y0, x1, y1 in inside.values()):
+    kept = inside(boxes)
+    if kept is None:
         return Made("no region", {"error": chip}, facts)
-    crops = {f"roi/{name}": chip[y0:y1, x0:x1] for name, (x0, y0, x1, y1) in inside.items()}
+    crops = {f"roi/{name}": chip[y0:y1, x0:x1] for name, (x0, y0, x1, y1) in kept.items()}
     return Made("ok", {"align": chip, **crops}, facts)
 
 
