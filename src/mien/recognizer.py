@@ -187,7 +187,7 @@ class Recognizer:
         clock("mesh")
         crops = [self.preprocess.take(picture.pixels, p) for picture, p in zip(pictures, known, strict=True)]
         clock("align")
-        notes = [(NO_REGIONS,) if self.preprocess.regions and p is None else () for p in known]
+        notes: list[tuple[str, ...]] = [(NO_REGIONS,) if self.preprocess.regions and p is None else () for p in known]
         return [[face] for face in self._describe(crops, candidates, points, clock)], notes
 
     def _describe(

@@ -23,8 +23,10 @@ Batch = np.ndarray | Mapping[str, np.ndarray]
 class Runtime(Protocol):
     """A network, ready to run."""
 
-    outputs: Sequence[str]
-    """Names of what it gives."""
+    @property
+    def outputs(self) -> Sequence[str]:
+        """Names of what it gives."""
+        ...
 
     def __call__(self, batch: Batch, /) -> dict[str, np.ndarray]:
         """Return every output by name."""
