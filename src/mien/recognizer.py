@@ -23,13 +23,19 @@ from .colour_order import LIKELY_BGR, face_looks_bgr
 from .detection import Detections, open_detector
 from .errors import SourceError, WeightsError
 from .images import ColourOrderWarning, Picture, read_image
+from .labels import ACTION_UNITS
 from .landmarks import ACTIONS, PRESENCE, Actions, Landmarker
 from .preprocessing import Preprocess
-from .runtime import open_model
+from .runtime import Batch, open_model
 from .sources import Frame
-from .topology import points5
 from .types import Box, Face, Result
 from .video import Sampling
+
+NO_REGIONS = "no mesh was found: eyes, nose and mouth were cut where they lie on average"
+"""Note of a face crop read by a network that looks at regions."""
+
+ROLES = ("scores", "valence_arousal", "action_units")
+"""Outputs of a card that become fields of a `Face`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +62,7 @@ class Recognizer:
     def __init__(
         self,
         card: Card,
-        runtime: Callable[[np.ndarray], dict[str, np.ndarray]],
+        runtime: Callable[[Batch], dict[str, np.ndarray]],
         detector: Callable[[np.ndarray], Detections] | None,
         landmarker: Landmarker | None,
         actions: Actions | None = None,
@@ -67,7 +73,7 @@ class Recognizer:
 
         Args:
             card: contract of the classifier.
-            runtime: the classifier: (N, C, H, W) → outputs by name.
+            runtime: the classifier: (N, C, H, W), or several of them by name → outputs by name.
             detector: picture → `Detections`; None if every picture is one face crop already.
             landmarker: the mesh; None leaves points out, which only works without a detector.
             actions: the facial actions; None leaves them out.
@@ -77,7 +83,7 @@ class Recognizer:
         self.landmarker, self.actions, self.points = landmarker, actions, points
         self.preprocess = Preprocess.of(card)
         self.name = f"{card.name} {card.version}"
-        if detector is not None and (landmarker is None or card.crop is None):
+        if detector is not None and (landmarker is None or not self.preprocess.cuts_faces):
             raise WeightsError(f"{card.name} cannot cut faces out of pictures: its card has no crop contract")
 
     def __call__(self, source: Any, **options: Any) -> Result:
@@ -168,8 +174,8 @@ class Recognizer:
         """Return the result that stands for a picture that could not be read."""
         return Result(source, 0, 0, (), "unreadable", self.name, message=str(error))
 
-    def result(self, picture: Picture, faces: Sequence[Face]) -> Result:
-        """Return the result of a picture with these faces."""
+    def result(self, picture: Picture, faces: Sequence[Face], notes: tuple[str, ...] = ()) -> Result:
+        """Return the result of a picture with these faces, its own notes and some more."""
         return Result(
             source=picture.source,
             width=picture.pixels.shape[1],
@@ -177,7 +183,7 @@ class Recognizer:
             faces=tuple(faces),
             status="ok" if faces else "no face",
             model=self.name,
-            notes=_notes(picture, faces),
+            notes=(*_notes(picture, faces), *notes),
         )
 
     def describe(self, pixels: np.ndarray, boxes: np.ndarray, scores: np.ndarray, points: np.ndarray) -> list[Face]:
@@ -190,16 +196,17 @@ class Recognizer:
             points: (N, P, 3) the meshes.
         """
         candidates = [_Candidate(0, box, float(score), 0.0) for box, score in zip(boxes, scores, strict=True)]
-        crops = [self.preprocess.face(pixels, points5(p)) for p in points]
+        crops = [self.preprocess.cut(pixels, p) for p in points]
         return self._describe(crops, candidates, points, lambda stage: None)
 
     def read_all(self, pictures: Sequence[Picture], clock: Callable[[str], None] = lambda stage: None) -> list[Result]:
         """Read decoded pictures, all at once; `clock` is called with the name of each stage when it ends."""
+        notes: list[tuple[str, ...]] = [()] * len(pictures)
         if self.detector is None:
-            faces = self._whole(pictures, clock)
+            faces, notes = self._whole(pictures, clock)
         else:
             faces = self._faces(pictures, self.detector, clock)
-        return [self.result(picture, found) for picture, found in zip(pictures, faces, strict=True)]
+        return [self.result(*each) for each in zip(pictures, faces, notes, strict=True)]
 
     def _faces(self, pictures: Sequence[Picture], detector: Any, clock: Callable[[str], None]) -> list[list[Face]]:
         candidates = []
@@ -217,48 +224,61 @@ class Recognizer:
         present = np.flatnonzero(mesh.presence >= PRESENCE)
         candidates, points = [candidates[i] for i in present], mesh.points[present]
         clock("mesh")
-        crops = [self.preprocess.face(pictures[c.picture].pixels, points5(p)) for c, p in zip(candidates, points, strict=True)]
+        crops = [self.preprocess.cut(pictures[c.picture].pixels, p) for c, p in zip(candidates, points, strict=True)]
         clock("align")
         for c, face in zip(candidates, self._describe(crops, candidates, points, clock), strict=True):
             faces[c.picture].append(face)
         return faces
 
-    def _whole(self, pictures: Sequence[Picture], clock: Callable[[str], None]) -> list[list[Face]]:
+    def _whole(
+        self, pictures: Sequence[Picture], clock: Callable[[str], None]
+    ) -> tuple[list[list[Face]], list[tuple[str, ...]]]:
         candidates = [
             _Candidate(i, np.array([0, 0, p.pixels.shape[1], p.pixels.shape[0]], np.float32), 1.0, 0.0)
             for i, p in enumerate(pictures)
         ]
         points = None
-        if self.landmarker is not None and (self.points or self.actions):
-            points = self.landmarker.crops([p.pixels for p in pictures]).points
+        known: list[np.ndarray | None] = [None] * len(pictures)
+        if self.landmarker is not None and (self.points or self.actions or self.preprocess.regions):
+            mesh = self.landmarker.crops([p.pixels for p in pictures])
+            points = mesh.points
+            known = [p if sure >= PRESENCE else None for p, sure in zip(points, mesh.presence, strict=True)]
         clock("mesh")
-        crops = [self.preprocess.whole(p.pixels) for p in pictures]
+        crops = [self.preprocess.take(picture.pixels, p) for picture, p in zip(pictures, known, strict=True)]
         clock("align")
-        return [[face] for face in self._describe(crops, candidates, points, clock)]
+        notes: list[tuple[str, ...]] = [(NO_REGIONS,) if self.preprocess.regions and p is None else () for p in known]
+        return [[face] for face in self._describe(crops, candidates, points, clock)], notes
 
     def _describe(
         self,
-        crops: list[np.ndarray],
+        crops: list[dict[str, np.ndarray]],
         candidates: list[_Candidate],
         points: np.ndarray | None,
         clock: Callable[[str], None],
     ) -> list[Face]:
         if not crops:
             return []
-        scores = self.runtime(self.preprocess.tensor(np.stack(crops)))[self.card.outputs["scores"]]
+        found = self.runtime(self.preprocess.batch(crops))
+        answers = {role: found[name] for role, name in self.card.outputs.items() if role in ROLES}
         clock("classify")
         actions = None if self.actions is None or points is None else self.actions(points[..., :2])
         clock("actions")
         return [
             self._face(
-                c, scores[i], points[i] if points is not None and self.points else None, None if actions is None else actions[i]
+                c,
+                {role: values[i] for role, values in answers.items()},
+                points[i] if points is not None and self.points else None,
+                None if actions is None else actions[i],
             )
             for i, c in enumerate(candidates)
         ]
 
-    def _face(self, candidate: _Candidate, scores: np.ndarray, points: np.ndarray | None, actions: np.ndarray | None) -> Face:
-        best = int(scores.argmax())
-        values = scores.tolist()
+    def _face(
+        self, candidate: _Candidate, answers: dict[str, np.ndarray], points: np.ndarray | None, actions: np.ndarray | None
+    ) -> Face:
+        best, values = int(answers["scores"].argmax()), answers["scores"].tolist()
+        valence, arousal = answers["valence_arousal"].tolist() if "valence_arousal" in answers else (None, None)
+        units = answers["action_units"].tolist() if "action_units" in answers else None
         return Face(
             box=Box(*candidate.box.tolist()),
             detection=candidate.score,
@@ -268,6 +288,9 @@ class Recognizer:
             certain=values[best] >= self.card.calibration.threshold,
             points=points,
             actions=None if actions is None else dict(zip(ACTIONS, actions.tolist(), strict=True)),
+            valence=valence,
+            arousal=arousal,
+            action_units=None if units is None else dict(zip(ACTION_UNITS, units, strict=True)),
         )
 
 
@@ -311,7 +334,8 @@ def load(
     """Open a model with the face pipeline that its card asks for. No network is used.
 
     Args:
-        model: name of a bundled model, path of a card (`.toml`) or of an `.onnx` file with its card.
+        model: name of a bundled model; path of a card (`.toml`), of an `.onnx` or `.safetensors` file with its card, or of a
+            training run's folder.
         detector: name in `mien.detection.DETECTORS`, or `"module:attribute"`; `"whole"` if every picture is one face crop.
         max_faces: keep only this many faces of a picture, the largest and surest first.
         min_size: smallest longer side of a face box in pixels.
@@ -338,7 +362,7 @@ def load(
             max_roll=max_roll,
             threads=threads,
         )
-    needed = found is not None or points or actions
+    needed = found is not None or points or actions or bool(card.reading.get("inputs"))
     mesh = "mesh478" if points or actions else "mesh468"
     return Recognizer(
         card,

@@ -77,7 +77,8 @@ def predict(
         csv: Also write a table to this file, one row for each face.
         jsonl: Also write JSON Lines to this file.
         save: Also write annotated pictures and videos into this folder.
-        model: A bundled model (see: mien models), a card (.toml), or an .onnx file that has its card inside.
+        model: A bundled model (see: mien models), a card (.toml), an .onnx file that has its card inside, a .safetensors file
+            with its card beside it, or the folder of a training run.
         detector: What finds the faces: blazeface, retinaface, mtcnn, mtcnn-evolve, dlib; whole if each picture is a face crop.
         max_faces: At most this many faces of each picture.
         min_size: Leave out faces whose longer side has fewer pixels.
