@@ -65,7 +65,7 @@ def test_an_output_that_the_network_lacks_is_refused(copied: Path) -> None:
 
 
 def test_bundled_classifiers_answer_alike_on_every_processor() -> None:
-    """Signed int8 weights saturate in onnxruntime's arithmetic where a processor has no VNNI: 2 points of accuracy were lost."""
+    """Signed int8 weights saturate in onnxruntime where a processor has no VNNI: 2 points of accuracy were lost."""
     onnx = pytest.importorskip("onnx")
     for card in cards.bundled().values():
         if card.kind == "classifier":

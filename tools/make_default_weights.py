@@ -150,7 +150,7 @@ def refresh(name: str, root: str, out: Path | None) -> None:
 def unsigned_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """Store int8 weights as uint8 around 128: the same numbers, and the same answers on every processor.
 
-    On x86 processors without VNNI, onnxruntime multiplies uint8 activations by int8 weights with an instruction whose sums of two
+    Without VNNI, onnxruntime multiplies uint8 activations by int8 weights on x86 with an instruction whose sums of two
     products saturate at 16 bits; unsigned weights take another path, which does not.
     """
     stored = {tensor.name: tensor for tensor in model.graph.initializer}

@@ -13,7 +13,7 @@ from ..detection import Detector, open_detector
 from ..errors import ConfigError
 from ..landmarks import Actions, Landmarker
 from ..recognizer import Recognizer
-from ..runtime import OnnxRuntime, open_model
+from ..runtime import Runtime, open_model
 from .options import Options
 from .problems import Problem
 from .settings import Settings
@@ -49,7 +49,7 @@ class Readers:
         self.settings = settings
         self.cards: dict[str, Card] = {}
         self._sources: dict[str, str] = {}
-        self._models: dict[str, tuple[Card, OnnxRuntime]] = {}
+        self._models: dict[str, tuple[Card, Runtime]] = {}
         bundled = [card.name for card in cards.bundled().values() if card.kind == "classifier"]
         bundled.sort(key=lambda name: (name != DEFAULT, name))
         for model in (*settings.models, *(name for name in bundled if name not in settings.models)):
