@@ -163,7 +163,8 @@ def method_named(name: str) -> Method:
     try:
         return lookup(name, METHODS, "method", plugins=False)
     except ModuleNotFoundError as error:
-        raise (MissingExtra(error.name, "train") if error.name in {*TORCH_SIDE, "captum"} else error) from error
+        missing = error.name or ""
+        raise (MissingExtra(missing, "train") if missing in {*TORCH_SIDE, "captum"} else error) from error
 
 
 def fitting_method(read: Recognizer, method: str) -> str:

@@ -1,7 +1,7 @@
 """What a network loses when parts of a face are covered: for any network, since it is only asked.
 
 Occlusion: a grey patch is moved over the face; the map says by how much the probability of the class falls while a place is
-covered (Zeiler and Fergus, ECCV 2014). Region importance: eyes with brows, nose, mouth, and everything else are blurred in turn.
+covered (Zeiler and Fergus, ECCV 2014). Region importance: eyes with brows, nose, mouth, and all else are blurred in turn.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ BLUR = 1 / 10
 
 
 def occlusion(asked: Asked, face: SeenFace, target: int) -> dict[str, np.ndarray]:
-    """Return one map (S, S): the mean fall of the target's probability over the patches that cover a place, smoothed a little."""
+    """Return one map (S, S): the mean fall of the target's probability over the patches that cover a place, smoothed."""
     window = max(round(face.pixels.shape[0] * PATCH), 2)
     stride = max(window // 2, 1)
     return {"": smoothed(patches(asked, face, target, window, stride), stride / 2)}
