@@ -12,14 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tomli_w
 import torch
 from command import mien as run_mien
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import mien
-from mien import cards, models
+from mien import cards
 from mien.calibration import softmax
 from mien.errors import UnknownName, WeightsError
 from mien.images import read_image
@@ -29,39 +27,7 @@ from mien.recognizer import NO_REGIONS
 from mien.runtime import OnnxRuntime, open_model
 from mien.torch_runtime import TorchRuntime
 from mien.weights import sha256
-
-GREY = cards.Input(size=(48, 48), colour="grey")
-RGB = cards.Input(size=(64, 64), scale=1 / 255, offset=(-0.485, -0.456, -0.406), std=(0.229, 0.224, 0.225))
-
-
-def save(folder: Path, architecture: str, options: dict[str, Any] | None = None, **fields: Any) -> Path:
-    """Write a network with random weights, its BatchNorm statistics too, and its card; return the weights."""
-    torch.manual_seed(0)
-    network = models.build(architecture, **(options or {})).eval()
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.uniform_(-0.1, 0.1)  # pyrefly: ignore
-            module.running_var.uniform_(0.5, 1.5)  # pyrefly: ignore
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "best.safetensors"
-    save_file({name: value.clone().contiguous() for name, value in network.state_dict().items()}, path)
-    fields = {"labels": FER2013, "outputs": {"scores": "logits"}, "input": RGB} | fields
-    fields |= {"network": {"architecture": architecture, "options": options or {}}}
-    card = cards.Card(
-        name=architecture,
-        kind="classifier",
-        summary="For a test.",
-        file=path.name,
-        sha256=sha256(path),
-        licence="Apache-2.0",
-        **fields,
-    )
-    path.with_suffix(".toml").write_text(tomli_w.dumps(card.to_dict()))
-    return path
-
-
-BASE = {"outputs": {"scores": "fer2013", "fer2013": "fer2013", "ferplus": "ferplus"}, "input": GREY}
-SMALL = {"widths": [16, 16, 24, 32], "depths": [1, 1, 1, 1]}
+from networks import BASE, GREY, RGB, SMALL, save
 
 
 @pytest.fixture(scope="module")
@@ -182,6 +148,8 @@ def test_a_network_that_reads_regions(tmp_path: Path, sample: Path) -> None:
     path = save(tmp_path, "global-roi", input=dataclasses.replace(RGB, size=(224, 224)), reading={"inputs": sides})
     (face,) = mien.load(path)(sample).faces
     assert sum(face.scores.values()) == pytest.approx(1, abs=1e-5)
+    found = mien.explain(path, sample, method="occlusion", target="anger")  # asked about the same pictures
+    assert found.probability == pytest.approx(face.scores["anger"], abs=1e-4) and set(found.regions) >= {"eyes", "mouth"}
     read = mien.load(path, detector="whole")
     crop = read_image(sample).pixels[60:200, 150:290]
     assert read(crop).notes == ()

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..torch_runtime import ask
@@ -31,19 +31,24 @@ def attention(asked: Asked, face: SeenFace, target: int) -> dict[str, np.ndarray
             f"{asked.card.network['architecture']} has no attention over places; "
             "dan, dda-resnet34, dda-resnet50, ddamfn, ddamfn-mtl, mfer, global-cbam and global-roi have"
         )
-    found: dict[str, Tensor] = {}
-    hooks = [module.register_forward_pre_hook(partial(_look, found, name)) for name, module in looking.items()]
+    inputs: dict[str, Tensor] = {}
+    hooks = [module.register_forward_pre_hook(partial(_keep, inputs, name)) for name, module in looking.items()]
     try:
         with torch.no_grad():
             ask(network, asked.batch(face, [face.pixels]))
     finally:
         for hook in hooks:
             hook.remove()
-    return {name: _stretched(weights[0].float().numpy()) for name, weights in found.items()}
+    found = {}
+    with torch.no_grad():
+        for name, x in inputs.items():  # in the order in which they ran
+            module: Any = looking[name]
+            found[name] = _stretched(module.places(x)[0].float().numpy())
+    return found
 
 
-def _look(found: dict[str, Tensor], name: str, module: Any, inputs: tuple[Tensor, ...]) -> None:
-    found.setdefault(name, module.places(inputs[0]))
+def _keep(inputs: dict[str, Tensor], name: str, module: nn.Module, given: tuple[Tensor, ...]) -> None:
+    inputs.setdefault(name, given[0].clone())
 
 
 def _stretched(weights: np.ndarray) -> np.ndarray:
