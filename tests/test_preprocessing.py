@@ -84,3 +84,34 @@ def test_contradictions_are_refused() -> None:
         Preprocess(GREY48).face(np.zeros((9, 9, 3), np.uint8), np.zeros((5, 2)))
     with pytest.raises(UnknownName, match="fer2013"):
         Preprocess(GREY48, Crop(template="fer2014"))
+
+
+def test_a_network_of_several_pictures_gets_each_by_its_name(sample: Path) -> None:
+    """The face is dlib's chip, or what the crop contract says; regions come from it at 224 pixels; the rest is one path."""
+    from mien.alignment import apply, dlib_chip_matrix, warp
+    from mien.landmarks import Landmarker
+    from mien.regions import region_crops
+    from mien.topology import points5, points68
+
+    pixels = np.asarray(Image.open(sample).convert("RGB"))
+    mesh = Landmarker()([(pixels, (174, 70, 279, 175), 0.0)]).points[0]
+    sides = {"eye": 90, "nose": 90, "mouth": 60}
+    feed = Input(size=(112, 112), scale=1 / 255, offset=(0.0,))
+    chip = Preprocess(feed, None, sides)
+    crops = chip.cut(pixels, mesh)
+    assert [(name, crop.shape[0]) for name, crop in crops.items()] == [("image", 112), ("eye", 90), ("nose", 90), ("mouth", 60)]
+    matrix = dlib_chip_matrix(points68(mesh), 224)
+    wanted = region_crops(warp(pixels, matrix, 224), apply(matrix, points68(mesh)), sides)
+    assert all(np.array_equal(crops[name], crop) for name, crop in wanted.items())
+    assert np.array_equal(crops["image"], warp(pixels, dlib_chip_matrix(points68(mesh), 112), 112))
+    batch = chip.batch([crops, crops])
+    assert isinstance(batch, dict) and batch["mouth"].shape == (2, 3, 60, 60)
+    assert np.array_equal(batch["eye"][1], chip.tensor(crops["eye"][None])[0])
+
+    single = Preprocess(feed, Crop(template="ddamfn5"))
+    (only,) = single.cut(pixels, mesh).values()
+    assert np.array_equal(only, single.face(pixels, points5(mesh)))
+    array = single.batch([{"image": only}])
+    assert isinstance(array, np.ndarray) and array.shape == (1, 3, 112, 112)
+    with pytest.raises(WeightsError, match="no crop contract"):
+        Preprocess(feed).cut(pixels, mesh)

@@ -55,7 +55,7 @@ def main() -> None:
         write_image(image.convert("RGB").resize((image.width * 2 // 3, image.height * 2 // 3)), PICTURES / "features.png")
 
     table = ["| photos | model | faces | " + " | ".join(REGIONS) + " |", "|---|---|" + "---:|" * 5]
-    for label in london.labels:
+    for label in (name for name, count in london.counts.items() if count):
         rows = np.flatnonzero(london.label == london.labels.index(label))
         for read in (bundled, trained):
             falls = []
