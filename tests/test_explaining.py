@@ -294,7 +294,15 @@ def test_heat_comes_back_to_its_place_in_the_photograph() -> None:
     assert matrix[:, :2] @ place + matrix[:, 2] == pytest.approx([12, 30], abs=0.1)
 
 
-def test_colours_grow_lighter(on_photo: tuple[Recognizer, Explanation]) -> None:
+def test_a_tile_is_the_face_at_another_size(on_photo: tuple[Recognizer, Explanation], read: Recognizer) -> None:
+    _, found = on_photo
+    same = np.asarray(found.face(48)).astype(int)
+    assert np.abs(same - found.crop).max() <= 1
+    plain = explain(read, np.full((SIDE, SIDE, 3), 200, np.uint8), method="occlusion")
+    assert np.asarray(plain.face(150)).min() == 200  # no dark rim
+
+
+def test_colours_grow_lighter() -> None:
     light = colours(np.linspace(0, 1, 50)) @ [0.2126, 0.7152, 0.0722]
     assert (np.diff(light) > 0).all()
     assert colours(np.array([0.0, 1.0, 2.0])).tolist() == [RAMP[0].tolist(), RAMP[-1].tolist(), RAMP[-1].tolist()]

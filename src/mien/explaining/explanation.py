@@ -103,7 +103,10 @@ class Explanation:
         """Return the crop with `side` pixels a side, cut from the photograph anew, as sharp as that is."""
         scale = side / self.crop.shape[0]
         matrix = np.concatenate([self.matrix[:, :2] * scale, self.matrix[:, 2:] * scale + (scale - 1) / 2], 1)
-        return Image.fromarray(warp(self.picture, matrix, side))
+        # A picture that is the face itself must not get a dark rim from what lies beyond its edge.
+        wider = np.pad(self.picture, ((2, 2), (2, 2), (0, 0)), "edge")
+        matrix[:, 2] -= matrix[:, :2] @ [2, 2]
+        return Image.fromarray(warp(wider, matrix, side))
 
     def save(self, path: str | Path) -> Path:
         """Write `overlay` to a file, whole or not at all, in the format of its ending.
