@@ -1,0 +1,333 @@
+"""Evaluations: real models on drawn faces, miniatures of FER2013 and real photographs; wrong input; stopped and resumed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from miniatures import MINIATURES
+
+import mien
+from cli.command import environment, line
+from evaluations import Knowing, drawings, evenly, labelled
+from mien import cards
+from mien.datasets import open_dataset
+from mien.errors import ConfigError, DatasetError, WeightsError
+from mien.evaluation import CardPredictor, evaluate, open_predictor
+from mien.evaluation.faces import Face, FaceFinder, mode_for
+from mien.evaluation.mapping import mapping
+from mien.evaluation.views import View, views
+from mien.labels import AFFECTNET8, FER2013, FERPLUS, JAFFE6
+from mien.recognizer import load
+from mien.report import Report
+
+
+@pytest.fixture(scope="module")
+def fer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("fer2013")
+    MINIATURES["fer2013: fer2013.npz"].build(root)
+    return root
+
+
+def test_what_is_known_beforehand_is_measured(tmp_path: Path) -> None:
+    data = drawings(70)
+    report = evaluate(Knowing(data, 0.8, 0.6), data, out=tmp_path, page=False)
+    official = report.figures["official"]
+    assert official["n"] == 70 and official["accuracy"]["value"] == pytest.approx(0.8)
+    assert official["accuracy"]["low"] < 0.8 < official["accuracy"]["high"]
+    assert report.figures["answered"]["ece"]["value"] == pytest.approx(0.2, abs=1e-5)
+    assert report.figures["intervals"] == "subjects"  # drawings have a subject
+    assert (report.predictions.sample == data.names).all()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "evaluation.json",
+        "metrics.json",
+        "mistakes",
+        "predictions.csv",
+    ]
+    assert json.loads((tmp_path / "metrics.json").read_text())["official"] == report.figures["official"]
+
+
+def test_the_bundled_model_is_asked_exactly_as_in_use(fer: Path, tmp_path: Path) -> None:
+    data = open_dataset("fer2013", fer, "test")
+    report = evaluate("mien-base", data, out=tmp_path, output="scores", page=False)
+    read = load("mien-base", detector="whole", points=False, actions=False)
+    for sample, row in zip(data, report.predictions.probabilities, strict=True):
+        (face,) = read(sample.picture).faces
+        assert row == pytest.approx([face.scores[name] for name in data.labels], abs=1e-6)
+
+
+def test_photographs_are_read_as_in_use(shared: Path, tmp_path: Path) -> None:
+    data = open_dataset("london", shared / "data" / "london", "test")[:6]
+    report = evaluate("mien-base", data, out=tmp_path, page=False)
+    assert report.about["identity"]["faces"] == "detect by blazeface"
+    read = load("mien-base")
+    for sample, row in zip(data, report.predictions.probabilities, strict=True):
+        (face,) = read(sample.picture).faces
+        assert row == pytest.approx([face.scores[name] for name in data.labels], abs=1e-5)
+    assert set(report.figures["groups"]) == {"gender", "ethnicity", "age"}
+    assert np.isfinite(report.predictions.slices["yaw"]).all() and (report.predictions.slices["face size"] > 80).all()
+
+
+def test_the_crop_of_a_photograph_is_that_of_inference_bit_for_bit(sample: Path) -> None:
+    predictor = open_predictor("mien-base", "scores")
+    assert isinstance(predictor, CardPredictor)
+    read = load("mien-base")
+    fed: list[np.ndarray] = []
+    inner = read.runtime
+    read.runtime = lambda batch: (fed.append(np.asarray(batch)), inner(batch))[1]
+    read(sample)
+    (data,) = [mien.datasets.Sample("sample", sample)]
+    face = FaceFinder("detect", "blazeface")([0], [data], [data.read()])[0]
+    assert face is not None
+    assert (predictor.preprocess.tensor(predictor.crop(face)[None]) == fed[0]).all()
+
+
+def test_the_head_that_bears_the_name_of_the_data_set(fer: Path, tmp_path: Path) -> None:
+    report = evaluate("mien-base", open_dataset("ferplus", fer, "test"), out=tmp_path, page=False)
+    assert report.about["model"]["output"] == "ferplus" and report.predictions.classes == FERPLUS
+    assert report.about["model"]["threshold"] == 0  # the card's threshold is of the output scores
+    with pytest.raises(ConfigError, match="no output 'rafdb'; it has: scores, fer2013, ferplus"):
+        open_predictor("mien-base", "rafdb")
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "classes", "dropped", "unknown"),
+    [
+        (FER2013, FER2013, FER2013, (), ()),
+        (FERPLUS, FER2013, FER2013, ("contempt",), ()),
+        (FER2013, AFFECTNET8, AFFECTNET8[:7], (), ("contempt",)),
+        (FER2013, JAFFE6, JAFFE6, ("neutral",), ()),
+    ],
+)
+def test_classes_are_matched_by_name(source: tuple, target: tuple, classes: tuple, dropped: tuple, unknown: tuple) -> None:
+    found = mapping(source, target)
+    assert (found.classes, found.dropped, found.unknown) == (classes, dropped, unknown)
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(len(source)), 5)
+    mapped = found(probabilities)
+    shared = [source.index(name) for name in classes]
+    assert mapped == pytest.approx(probabilities[:, shared] / probabilities[:, shared].sum(1, keepdims=True))
+    for name in (*dropped, *unknown):
+        assert name in found.says
+
+
+def test_pictures_of_classes_that_the_model_does_not_know_are_left_out(tmp_path: Path) -> None:
+    data = drawings(70)
+    known = tuple(name for name in FER2013 if name != "disgust")
+    report = evaluate(Knowing(data, labels=known), data, out=tmp_path, page=False)
+    assert report.figures["counts"] | {"pictures": 70, "class not known": 10, "official": 60} == report.figures["counts"]
+    assert report.figures["official"]["accuracy"]["value"] == 1
+    assert "disgust" in report.about["mapping"]["says"] and "disgust" not in report.predictions.classes
+    with pytest.raises(ConfigError, match="share none"):
+        mapping(("yes", "no"), FER2013)
+
+
+def test_what_cannot_be_read_or_has_no_face_counts_as_wrong(shared: Path, tmp_path: Path) -> None:
+    root = tmp_path / "photos"
+    for place, content in enumerate(((shared / "data/london/images/001_08.jpg").read_bytes(), b"no picture", None)):
+        path = root / "happy" / f"{place}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if content is None:
+            from PIL import Image
+
+            Image.fromarray(np.full((400, 400, 3), 90, np.uint8)).save(path)
+        else:
+            path.write_bytes(content)
+    data = open_dataset("folder", root, "all", labels="fer2013")  # pyrefly: ignore
+    report = evaluate("mien-base", data, out=tmp_path / "out", page=False, faces="detect")
+    assert report.predictions.status.tolist() == ["ok", "unreadable", "no face"]
+    assert report.figures["official"]["accuracy"]["value"] == pytest.approx(1 / 3, abs=1e-6)
+    assert report.figures["answered"]["accuracy"]["value"] == 1
+    assert report.figures["confusion"][FER2013.index("happiness")][-1] == 2
+
+
+def test_views_are_the_same_every_time() -> None:
+    assert [str(view) for view in views(4, 3)] == [str(view) for view in views(4, 3)] != [str(view) for view in views(4, 4)]
+    first, second, third, fourth = views(4)
+    assert (first, second) == (View(), View(mirrored=True)) and third.turn == fourth.turn != 0 and fourth.mirrored
+    crop = np.random.default_rng(0).integers(0, 255, (48, 48, 1), np.uint8)
+    assert (second(crop) == crop[:, ::-1]).all() and first(crop) is crop
+    assert third(crop).shape == crop.shape and (third(np.full((9, 9, 3), 7, np.uint8)) == 7).all()
+    with pytest.raises(ConfigError, match="not 0 times"):
+        views(0)
+
+
+def test_the_answer_is_the_mean_of_the_views(fer: Path) -> None:
+    predictor = open_predictor("mien-base", "scores")
+    sample = open_dataset("fer2013", fer, "test")[0]
+    face, mirrored = Face(0, "", sample.read()), Face(0, "", sample.read()[:, ::-1])
+    both = predictor([face], views(2)).probabilities
+    each = [predictor([one], views(1)).probabilities for one in (face, mirrored)]
+    assert both == pytest.approx(np.mean(each, 0), abs=1e-6)
+
+
+def test_small_pictures_are_faces_and_large_ones_photographs(shared: Path) -> None:
+    assert mode_for(drawings(7), "auto", cuts_faces=True) == "whole"
+    photos = open_dataset("london", shared / "data" / "london", "test")[:3]
+    assert mode_for(photos, "auto", cuts_faces=True) == "detect" and mode_for(photos, "auto", cuts_faces=False) == "whole"
+    with pytest.raises(ConfigError, match="'some'"):
+        mode_for(photos, "some", cuts_faces=True)  # pyrefly: ignore
+
+
+def test_one_class_missing(tmp_path: Path) -> None:
+    data = drawings(70)
+    data = data.take(np.flatnonzero(data.label != 1))
+    report = evaluate(Knowing(data, 0.9), data, out=tmp_path)
+    assert report.figures["per_class"]["disgust"] | {"n": 0, "f1": None} == report.figures["per_class"]["disgust"]
+    assert report.figures["official"]["uar"]["value"] > 0.8
+    assert "NaN" not in (tmp_path / "metrics.json").read_text()
+
+
+def test_an_empty_split(tmp_path: Path) -> None:
+    data = drawings()
+    with pytest.raises(DatasetError, match="is empty"):
+        evaluate(evenly, data[:0], out=tmp_path)
+    unlabelled = dataclasses.replace(data, label=np.full(len(data), -1))
+    with pytest.raises(DatasetError, match="has a label"):
+        evaluate(evenly, unlabelled, out=tmp_path)
+
+
+@labelled()
+def broken(pictures: list[np.ndarray]) -> np.ndarray:
+    return np.full((len(pictures), 7), np.nan)
+
+
+@labelled()
+def logits(pictures: list[np.ndarray]) -> np.ndarray:
+    return np.full((len(pictures), 7), 3.0)
+
+
+@labelled(AFFECTNET8)
+def short(pictures: list[np.ndarray]) -> np.ndarray:
+    return np.full((len(pictures), 7), 1 / 7)
+
+
+@pytest.mark.parametrize(
+    ("model", "error", "says"),
+    [
+        (broken, WeightsError, "broken gave NaN or infinite probabilities for 64 pictures"),
+        (logits, WeightsError, "logits gave values from 3 to 3; .*logits"),
+        (short, WeightsError, r"shape \(64, 7\) for 8 classes"),
+        (lambda pictures: pictures, ConfigError, "no attribute `labels`"),
+        ("peer:human", ConfigError, "peer:NAME=FILE.npz"),
+        ("nothing:here", mien.MienError, "no module 'nothing'"),
+        ("mien-bse", mien.MienError, "did you mean 'mien-base'"),
+    ],
+)
+def test_models_that_cannot_be_evaluated(model: object, error: type, says: str, tmp_path: Path) -> None:
+    with pytest.raises(error, match=says):
+        evaluate(model, drawings(), out=tmp_path, page=False)
+
+
+def test_a_card_of_other_weights_is_refused(tmp_path: Path) -> None:
+    card = cards.load("mien-base")
+    (tmp_path / "mine.onnx").write_bytes(card.weights.read_bytes() + b"\0")
+    text = cards.CARDS.joinpath("mien-base.toml").read_text().replace('file = "mien-base.onnx"', 'file = "mine.onnx"')
+    (tmp_path / "mine.toml").write_text(text)
+    with pytest.raises(WeightsError, match="mine.onnx"):
+        evaluate(tmp_path / "mine.toml", drawings(), out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_card_with_too_many_labels_is_refused(tmp_path: Path) -> None:
+    predictor = open_predictor("mien-base", "scores")
+    assert isinstance(predictor, CardPredictor)
+    wrong = CardPredictor(dataclasses.replace(predictor.card, labels=AFFECTNET8), predictor.runtime)
+    with pytest.raises(WeightsError, match=r"shape \(64, 7\) for 8 classes"):
+        evaluate(wrong, drawings(), out=tmp_path, page=False)
+
+
+def test_probabilities_of_another_package(tmp_path: Path) -> None:
+    data = drawings(70)
+    probs = np.full((70, 7), 0.05)
+    probs[np.arange(70), data.label] = 0.7
+    np.savez(tmp_path / "p.npz", probs=probs, y=data.label)
+    report = evaluate(f"peer:other={tmp_path / 'p.npz'}", data, out=tmp_path / "a", page=False)
+    assert report.about["model"]["name"] == "other" and report.figures["official"]["accuracy"]["value"] == 1
+    order = np.random.default_rng(0).permutation(70)
+    np.savez(tmp_path / "named.npz", probs=probs[order], names=data.names[order], y=data.label[order], labels=np.array(FER2013))
+    named = evaluate(f"peer:other={tmp_path / 'named.npz'}", data[10:40], out=tmp_path / "b", page=False)
+    assert named.figures["official"]["accuracy"]["value"] == 1
+    np.savez(tmp_path / "shifted.npz", probs=probs, y=np.roll(data.label, 1))
+    with pytest.raises(WeightsError, match="about other pictures: row 0 is neutral there, anger here"):
+        evaluate(f"peer:other={tmp_path / 'shifted.npz'}", data, out=tmp_path / "c")
+    with pytest.raises(WeightsError, match="70 rows for 7 pictures"):
+        evaluate(f"peer:other={tmp_path / 'p.npz'}", data[:7], out=tmp_path / "c")
+    with pytest.raises(WeightsError, match="cannot be read"):
+        evaluate("peer:other=nowhere.npz", data, out=tmp_path / "c")
+
+
+def test_a_finished_evaluation_is_not_done_again(tmp_path: Path) -> None:
+    data = drawings(70)
+    model = Knowing(data, 0.8)
+    evaluate(model, data, out=tmp_path, page=False)
+    evaluate(model, data, out=tmp_path, page=False)
+    assert model.asked == 70
+    with pytest.raises(ConfigError, match="another evaluation .*dataset"):
+        evaluate(model, data[:50], out=tmp_path, page=False)
+    evaluate(model, data[:50], out=tmp_path, page=False, overwrite=True)
+    assert model.asked == 120 and len(Report.read(tmp_path).predictions) == 50
+
+
+def test_a_stopped_evaluation_goes_on_where_it_was(tmp_path: Path) -> None:
+    """Killed on the way, in a process of its own; the whole rows stay, and the end is as if it had never been stopped."""
+    arguments = ["evaluate", "evaluations:slowly", "--dataset", "synthetic", "--split", "all", "--option", "number=40"]
+    arguments += ["--batch", 4, "--no-page", "--out"]
+    process = subprocess.Popen(
+        line(*arguments, tmp_path / "killed"), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    table = tmp_path / "killed" / "predictions.csv.part"
+    until = time.monotonic() + 120
+    while not (table.is_file() and table.read_bytes().count(b"\n") > 9):
+        assert process.poll() is None and time.monotonic() < until, process.communicate()
+        time.sleep(0.02)
+    process.kill()
+    process.communicate()
+    with table.open("ab") as file:
+        file.write(b"00033,anger,te")  # a row that was being written
+    begun = table.read_bytes().count(b"\n") - 1
+    assert 8 <= begun < 40
+    data = open_dataset("synthetic", split="all", number="40")  # pyrefly: ignore
+    asked: list[int] = []
+    whole = evaluate(evenly, data, out=tmp_path / "whole", batch=4, page=False)
+    resumed = evaluate("evaluations:slowly", data, out=tmp_path / "killed", batch=4, page=False, progress=asked.append)
+    assert asked[0] == begun and sum(asked) == 40
+    assert (tmp_path / "killed/predictions.csv").read_bytes() == (tmp_path / "whole/predictions.csv").read_bytes()
+    assert resumed.figures == whole.figures and not table.exists()
+
+
+def test_valence_arousal_and_action_units(tmp_path: Path) -> None:
+    """A card with all three tasks: its runtime is a function whose answers are known."""
+    data = drawings(70)
+    random = np.random.default_rng(0)
+    valence, arousal = random.uniform(-1, 1, (2, 70)).astype(np.float32)
+    units = random.integers(-1, 2, (70, 12)).astype(np.int8)
+    names = tuple(f"AU{number}" for number in (1, 2, 4, 6, 7, 10, 12, 15, 23, 24, 25, 26))
+    data = dataclasses.replace(data, valence=valence, arousal=arousal, action_units=units, unit_names=names)
+    card = dataclasses.replace(
+        cards.load("mien-base"),
+        outputs={"scores": "scores", "valence_arousal": "va", "action_units": "au"},
+        figures={"unit_thresholds": {"AU1": 0.95}},
+    )
+    row = iter(range(70))
+
+    def runtime(batch: np.ndarray) -> dict[str, np.ndarray]:
+        rows = [next(row) for _ in batch]
+        return {
+            "scores": np.eye(7)[data.label[rows]],
+            "va": np.stack([valence[rows], -arousal[rows]], 1),
+            "au": np.where(units[rows] == 1, 0.9, 0.1),
+        }
+
+    figures = evaluate(CardPredictor(card, runtime), data, out=tmp_path).figures
+    assert figures["affect"]["valence"]["ccc"]["value"] == pytest.approx(1)
+    assert figures["affect"]["arousal"]["pearson"]["value"] == pytest.approx(-1)
+    assert figures["units"]["AU2"]["f1"]["value"] == 1
+    assert figures["units"]["AU1"]["f1_at_thresholds"]["value"] == 0
+    ccc = [figures["affect"][name]["ccc"]["value"] for name in ("valence", "arousal")]
+    assert figures["abaw_p"] == pytest.approx(sum(ccc) / 2 + 1 + 1, abs=1e-5)
+    assert "Action units" in (tmp_path / "report.html").read_text()
