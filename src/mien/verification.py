@@ -244,9 +244,19 @@ def variants(predictor: CardPredictor, mode: str) -> Iterator[tuple[str, CardPre
     yield "histogram equalisation", predictor, _equalised
     channels = predictor.preprocess.channels
     for name, (scale, offset, std) in RANGES.items():
-        if len(offset) > channels or (np.allclose([scale, *offset], [fed.scale, *fed.offset]) and std == fed.std):
+        if len(offset) > channels or _same_range((scale, offset, std), (fed.scale, fed.offset, fed.std)):
             continue
         yield name, with_card(predictor, input=replace(fed, scale=scale, offset=offset, std=std)), same
+
+
+def _same_range(first: tuple[float, tuple, tuple], second: tuple[float, tuple, tuple]) -> bool:
+    """Whether two ranges give black and white the same values in every channel."""
+
+    def ends(scale: float, offset: tuple, std: tuple) -> np.ndarray:
+        levels = np.array([[0.0], [255.0]]) * scale + np.array(offset)
+        return levels / (np.array(std) if std else 1) + np.zeros(3)
+
+    return bool(np.allclose(ends(*first), ends(*second), atol=1e-4))
 
 
 def _hypotheses(
