@@ -228,7 +228,7 @@ def test_a_card_of_other_weights_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.onnx").write_bytes(card.weights.read_bytes() + b"\0")
     text = cards.CARDS.joinpath("mien-base.toml").read_text().replace('file = "mien-base.onnx"', 'file = "mine.onnx"')
     (tmp_path / "mine.toml").write_text(text)
-    with pytest.raises(WeightsError, match="mine.onnx"):
+    with pytest.raises(WeightsError, match=r"mine\.onnx"):
         evaluate(tmp_path / "mine.toml", drawings(), out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -267,7 +267,7 @@ def test_a_finished_evaluation_is_not_done_again(tmp_path: Path) -> None:
     evaluate(model, data, out=tmp_path, page=False)
     evaluate(model, data, out=tmp_path, page=False)
     assert model.asked == 70
-    with pytest.raises(ConfigError, match="another evaluation .*dataset"):
+    with pytest.raises(ConfigError, match=r"another evaluation .*dataset"):
         evaluate(model, data[:50], out=tmp_path, page=False)
     evaluate(model, data[:50], out=tmp_path, page=False, overwrite=True)
     assert model.asked == 120 and len(Report.read(tmp_path).predictions) == 50

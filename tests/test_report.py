@@ -88,7 +88,7 @@ def test_the_page_needs_nothing_else(finished: Path) -> None:
         assert wanted in text, wanted
     identifiers = re.findall(r'\bid="([^"]+)"', text)
     assert len(identifiers) == len(set(identifiers))
-    assert {part for part in re.findall(r'href="#([^"]+)"', text)} <= set(identifiers)
+    assert set(re.findall(r'href="#([^"]+)"', text)) <= set(identifiers)
 
 
 def test_figures_for_papers(finished: Path) -> None:

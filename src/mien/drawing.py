@@ -212,10 +212,10 @@ def _draw_note(canvas: Image.Image, text: str) -> None:
     em = min(max(_unit(canvas.size), 10), canvas.width / 12)
     if em < 4:
         return  # a picture of a few pixels has no room for words
-    font = font(em)
-    width, height, left, bottom = font.getlength(text) + 1.2 * em, 1.7 * em, 0.6 * em, canvas.height - 0.6 * em
+    letters = font(em)
+    width, height, left, bottom = letters.getlength(text) + 1.2 * em, 1.7 * em, 0.6 * em, canvas.height - 0.6 * em
     brushes.rectangle(canvas, np.array([left, bottom - height, left + width, bottom]), DARK, 0.3 * em, PLATE_ALPHA)
-    ImageDraw.Draw(canvas).text((left + 0.6 * em, bottom - height / 2), text, TEXT, font, "lm")
+    ImageDraw.Draw(canvas).text((left + 0.6 * em, bottom - height / 2), text, TEXT, letters, "lm")
 
 
 def _unit(size: tuple[int, int]) -> float:

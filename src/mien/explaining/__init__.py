@@ -93,9 +93,7 @@ def explain(
     return explain_face(read, seen, faces[face], method, target)
 
 
-def explain_face(
-    read: Recognizer, picture: Picture, face: Face, method: str = AUTO, target: str | None = None
-) -> Explanation:
+def explain_face(read: Recognizer, picture: Picture, face: Face, method: str = AUTO, target: str | None = None) -> Explanation:
     """Explain a face that has been read; arguments as for `explain`."""
     whole = read.detector is None
     seen = see(read.preprocess, picture.pixels, face.points, whole=whole)
@@ -141,7 +139,9 @@ def method_named(name: str) -> Method:
     try:
         return lookup(name, METHODS, "method", plugins=False)
     except ModuleNotFoundError as error:
-        raise (MissingExtra(error.name, "train") if error.name in {*TORCH_SIDE, "captum"} else error) from error
+        if error.name is None or error.name not in {*TORCH_SIDE, "captum"}:
+            raise
+        raise MissingExtra(error.name, "train") from error
 
 
 def fitting_method(read: Recognizer, method: str) -> str:

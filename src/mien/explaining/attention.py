@@ -49,5 +49,3 @@ def _look(found: dict[str, Tensor], name: str, module: Any, inputs: tuple[Tensor
 def _stretched(weights: np.ndarray) -> np.ndarray:
     low, high = float(weights.min()), float(weights.max())
     return (weights - low) / (high - low) if high > low else np.zeros_like(weights)
-
-

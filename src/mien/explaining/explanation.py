@@ -1,6 +1,7 @@
 """What a method found on one face, and its picture: heat on the photograph.
 
-The colours run from dark violet to pale yellow and grow lighter all the way, so that they read in grey and to colour-blind eyes.
+The colours run from dark violet to pale yellow and grow lighter all the way, so that they read in grey
+and to colour-blind eyes.
 Where there is little heat the photograph shows through.
 """
 
@@ -21,7 +22,16 @@ from ..types import Box
 from .faces import enlarged
 
 RAMP = np.array(
-    [(26, 12, 62), (85, 15, 109), (136, 34, 106), (186, 54, 85), (227, 89, 51), (249, 140, 10), (249, 201, 50), (252, 255, 164)],
+    [
+        (26, 12, 62),
+        (85, 15, 109),
+        (136, 34, 106),
+        (186, 54, 85),
+        (227, 89, 51),
+        (249, 140, 10),
+        (249, 201, 50),
+        (252, 255, 164),
+    ],
     np.float64,
 )
 """Colours from no heat to all of it, evenly spaced."""

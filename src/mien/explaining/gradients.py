@@ -47,7 +47,7 @@ def grad_cam(asked: Asked, face: SeenFace, target: int) -> dict[str, np.ndarray]
     """Return layer → (h, w) map of what speaks for the target."""
     network, (image, *rest), score = _opened(asked, face, "grad-cam")
     return {
-        name: LayerGradCam(score, layer)
+        name: LayerGradCam(score, layer)  # pyrefly: ignore
         .attribute(image, target, additional_forward_args=tuple(rest), relu_attributions=True)
         .detach()[0, 0]
         .numpy()
