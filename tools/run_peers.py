@@ -67,6 +67,7 @@ def main() -> None:
     parser.add_argument("--fer-python")
     parser.add_argument("--wtf-python")
     parser.add_argument("--node-dir")
+    parser.add_argument("--speed", action="store_true", help="keep the speeds told; only where the machine does nothing else")
     parser.add_argument("--only", nargs="*", default=list(PEERS))
     args = parser.parse_args()
     data = open_dataset(args.dataset, args.root, args.split)
@@ -92,7 +93,7 @@ def main() -> None:
             arrays = {key: file[key] for key in file.files}
         told = json.loads(prefix.with_suffix(".json").read_text())
         rates = [value for key, value in told.items() if key.startswith("img_s_model") or key == "img_s"]
-        extra = {"speed": max(rates)} if rates else {}
+        extra = {"speed": max(rates)} if rates and args.speed else {}
         extra |= {"memory_mb": told["rss_mb"]} if "rss_mb" in told else {}
         np.savez_compressed(
             path, **arrays, **extra, names=np.array(names), labels=np.array(FER2013),
