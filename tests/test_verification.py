@@ -78,7 +78,8 @@ def test_the_claims_of_the_card_about_this_data(coloured: Dataset, tmp_path: Pat
         return cards.Measured(**base | changes)  # pyrefly: ignore
 
     others = [{"dataset": "rafdb"}, {"split": "test"}, {"n": 59}, {"note": "output fer2013"}, {"metric": "charm"}]
-    measured = tuple(claim(**changes, value=0.1) for changes in others) + (claim(), claim(metric="macro-F1", note=""))  # pyrefly: ignore
+    wrong = (claim(**changes, value=0.1) for changes in others)  # pyrefly: ignore
+    measured = (*wrong, claim(), claim(metric="macro-F1", note=""))
     known = CardPredictor(dataclasses.replace(predictor.card, measured=measured), predictor.runtime)
     found = verify(known, coloured, out=tmp_path / "a", pictures=0)
     assert [(claim.metric, claim.claimed) for claim in found.claims] == [("accuracy", 1.0), ("macro f1", 1.0)]
