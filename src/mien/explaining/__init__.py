@@ -19,7 +19,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,9 @@ METHODS: Mapping[str, str] = {
 AUTO = "auto"
 """Grad-CAM where the model can be looked into, else occlusion."""
 
+COARSE = 4
+"""Places a side below which a map gets a note."""
+
 NOTHING = "nothing in the face speaks for this class by this method"
 
 
@@ -61,6 +64,7 @@ def explain(
     method: str = AUTO,
     target: str | None = None,
     face: int | None = None,
+    layers: Sequence[str] = (),
     detector: str = "blazeface",
     **options: Any,
 ) -> Explanation:
@@ -72,6 +76,7 @@ def explain(
         method: name in `METHODS`, or `"auto"`.
         target: the class to explain; None for the one that the model answers.
         face: which of the faces, as `mien.load` counts them; None for the largest.
+        layers: modules that Grad-CAM looks at, by name; none for those that suit the architecture.
         detector: as for `mien.load`, where `model` is not open yet; `"whole"` if the picture is one face crop.
         options: as for `mien.images.read_image`.
 
@@ -90,27 +95,46 @@ def explain(
         face = max(range(len(faces)), key=lambda index: faces[index].box.width * faces[index].box.height)
     if not 0 <= face < len(faces):
         raise SourceError(f"{seen.source} shows {len(faces)} faces; there is no face {face}, they count from 0")
-    return explain_face(read, seen, faces[face], method, target)
+    return explain_face(read, seen, faces[face], method, target, layers)
 
 
-def explain_face(read: Recognizer, picture: Picture, face: Face, method: str = AUTO, target: str | None = None) -> Explanation:
+def explain_face(
+    read: Recognizer,
+    picture: Picture,
+    face: Face,
+    method: str = AUTO,
+    target: str | None = None,
+    layers: Sequence[str] = (),
+) -> Explanation:
     """Explain a face that has been read; arguments as for `explain`."""
     whole = read.detector is None
     seen = see(read.preprocess, picture.pixels, face.points, whole=whole)
-    return explain_seen(read, seen, method, target, source=picture.source, box=face.box)
+    return explain_seen(read, seen, method, target, source=picture.source, box=face.box, layers=layers)
 
 
 def explain_seen(
-    read: Recognizer, seen: SeenFace, method: str, target: str | None, *, source: str, box: Box, regions: bool = True
+    read: Recognizer,
+    seen: SeenFace,
+    method: str,
+    target: str | None,
+    *,
+    source: str,
+    box: Box,
+    regions: bool = True,
+    layers: Sequence[str] = (),
 ) -> Explanation:
     """Explain a face that has been cut out; without `regions` only the map is made."""
     method = fitting_method(read, method)
     find = method_named(method)
-    asked = Asked(read)
+    asked = Asked(read, layers)
     probabilities = asked.probabilities(seen, [seen.pixels])[0]
     index, best = asked.target(target, probabilities), int(probabilities.argmax())
     side = seen.pixels.shape[0]
-    maps = {name: positive(enlarged(found, side, side)) for name, found in find(asked, seen, index).items()}
+    raw = find(asked, seen, index)
+    maps = {name: positive(enlarged(found, side, side)) for name, found in raw.items()}
+    notes = [] if any(found.any() for found in maps.values()) else [NOTHING]
+    if (coarse := min(min(found.shape) for found in raw.values())) < COARSE:
+        notes.append(f"the map has only {coarse} places a side: too few to tell eyes from mouth; an earlier layer has more")
     return Explanation(
         source=source,
         model=read.name,
@@ -125,7 +149,7 @@ def explain_seen(
         matrix=seen.matrix,
         maps=maps,
         regions=region_importance(asked, seen, index) if regions else {},
-        notes=() if any(found.any() for found in maps.values()) else (NOTHING,),
+        notes=tuple(notes),
     )
 
 

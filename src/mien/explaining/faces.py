@@ -53,10 +53,15 @@ def see(preprocess: Preprocess, picture: np.ndarray, mesh: np.ndarray | None, *,
 
 
 class Asked:
-    """A model that is asked about changed faces. `read` is the model, made by `mien.load`."""
+    """A model that is asked about changed faces.
 
-    def __init__(self, read: Recognizer) -> None:
-        self.read, self.card, self.preprocess = read, read.card, read.preprocess
+    Args:
+        read: the model, made by `mien.load`.
+        layers: modules that Grad-CAM looks at; none for those that suit the architecture.
+    """
+
+    def __init__(self, read: Recognizer, layers: Sequence[str] = ()) -> None:
+        self.read, self.card, self.preprocess, self.layers = read, read.card, read.preprocess, tuple(layers)
 
     def batch(self, face: SeenFace, variants: Sequence[np.ndarray]) -> np.ndarray | dict[str, np.ndarray]:
         """Return what the network is fed for variants (S, S, 3) of a face; its regions are cut from each anew."""

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from .. import models
 from ..errors import ConfigError, UnknownName
+from ..lookup import lookup
 from ..preprocessing import IMAGE
 from ..torch_runtime import TorchRuntime
 from .faces import Asked, SeenFace, smoothed
@@ -51,7 +52,7 @@ def grad_cam(asked: Asked, face: SeenFace, target: int) -> dict[str, np.ndarray]
         .attribute(image, target, additional_forward_args=tuple(rest), relu_attributions=True)
         .detach()[0, 0]
         .numpy()
-        for name, layer in cam_layers(network, asked.card.network["architecture"], (image, *rest)).items()
+        for name, layer in cam_layers(network, asked, (image, *rest)).items()
     }
 
 
@@ -59,7 +60,7 @@ def grad_cam_plus_plus(asked: Asked, face: SeenFace, target: int) -> dict[str, n
     """Return layer → (h, w) map, with a weight for each place of each channel."""
     network, inputs, score = _opened(asked, face, "grad-cam++")
     found = {}
-    for name, layer in cam_layers(network, asked.card.network["architecture"], inputs).items():
+    for name, layer in cam_layers(network, asked, inputs).items():
         kept: list[Tensor] = []
         hook = layer.register_forward_hook(lambda _module, _inputs, output, kept=kept: kept.append(output))
         try:
@@ -110,19 +111,21 @@ def _opened(asked: Asked, face: SeenFace, method: str) -> tuple[nn.Module, tuple
     return network, tuple(torch.from_numpy(pictures[key]) for key in (IMAGE, *names)), score
 
 
-def cam_layers(network: nn.Module, architecture: str, inputs: tuple[Tensor, ...]) -> dict[str, nn.Module]:
-    """Return the layers that Grad-CAM looks at: those that the architecture names, or the last that gives a map of places.
+def cam_layers(network: nn.Module, asked: Asked, inputs: tuple[Tensor, ...]) -> dict[str, nn.Module]:
+    """Return the layers that Grad-CAM looks at: those asked for, those that the architecture names, or the last with places.
 
     Raises:
+        UnknownName: the network has no such layer.
         ConfigError: no layer gives a map, as in networks of tokens.
     """
+    modules, architecture = dict(network.named_modules()), asked.card.network["architecture"]
+    if asked.layers:
+        return {name: lookup(name, modules, "layer", plugins=False) for name in asked.layers}
     try:
         named = models.info(architecture).cam_layers
     except UnknownName:
         named = ()
-    modules = dict(network.named_modules())
-    found = {name: modules[name] for name in named if name in modules}
-    return found or last_map(network, architecture, inputs)
+    return {name: modules[name] for name in named if name in modules} or last_map(network, architecture, inputs)
 
 
 def last_map(network: nn.Module, architecture: str, inputs: tuple[Tensor, ...]) -> dict[str, nn.Module]:

@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from ..regions import region_boxes
-from .faces import Asked, SeenFace
+from ..topology import points68
+from .faces import Asked, SeenFace, smoothed
 
 PATCH = 1 / 6
 """Side of the patch, as a share of the face."""
@@ -23,10 +24,10 @@ BLUR = 1 / 10
 
 
 def occlusion(asked: Asked, face: SeenFace, target: int) -> dict[str, np.ndarray]:
-    """Return one map (S, S): the mean fall of the target's probability over the patches that cover a place."""
-    side = face.pixels.shape[0]
-    window = max(round(side * PATCH), 2)
-    return {"": patches(asked, face, target, window, max(window // 2, 1))}
+    """Return one map (S, S): the mean fall of the target's probability over the patches that cover a place, smoothed."""
+    window = max(round(face.pixels.shape[0] * PATCH), 2)
+    stride = max(window // 2, 1)
+    return {"": smoothed(patches(asked, face, target, window, stride), stride / 2)}
 
 
 def patches(asked: Asked, face: SeenFace, target: int, window: int, stride: int) -> np.ndarray:
@@ -57,8 +58,6 @@ def region_importance(asked: Asked, face: SeenFace, target: int) -> dict[str, fl
 
     Negative where the class becomes more probable. Empty if the mesh of the face is not known.
     """
-    from ..topology import points68
-
     if face.mesh is None:
         return {}
     height, width = face.pixels.shape[:2]
