@@ -119,6 +119,8 @@ def test_a_finished_evaluation_asks_no_more(faces: Dataset, tmp_path: Path) -> N
     asked = oracle.calls
     evaluate(oracle, faces, out=tmp_path, page=False)
     assert oracle.calls == asked
+    evaluate(oracle, faces, out=tmp_path, page=False, overwrite=True)
+    assert oracle.calls == asked + len(faces)
     with pytest.raises(ConfigError, match="holds another evaluation"):
         evaluate(Oracle(faces), faces.take(np.arange(9)), out=tmp_path, page=False)
     evaluate(Oracle(faces), faces.take(np.arange(9)), out=tmp_path, page=False, overwrite=True)
@@ -256,6 +258,9 @@ def test_probabilities_of_another_package_join(faces: Dataset, tmp_path: Path) -
     some = faces.take(np.array([3, 11, 5]))
     found = evaluate(f"peer:other={tmp_path / 'named.npz'}", some, out=tmp_path / "named", page=False)
     np.testing.assert_allclose(found.predictions.probabilities, probs[[3, 11, 5]], atol=1e-6)
+    np.savez(tmp_path / "named.npz", probs=probs[order][::-1], names=faces.names[order])
+    with pytest.raises(ConfigError, match="holds another evaluation"):  # the table has changed
+        evaluate(f"peer:other={tmp_path / 'named.npz'}", some, out=tmp_path / "named", page=False)
     np.savez(tmp_path / "wrong.npz", probs=probs, y=np.roll(faces.label, 1))
     with pytest.raises(WeightsError, match="about other pictures"):
         evaluate(f"peer:other={tmp_path / 'wrong.npz'}", faces, out=tmp_path / "wrong", page=False)
