@@ -1,4 +1,4 @@
-"""Comparison of models whose answers the tests choose."""
+"""Comparisons: the same pictures, corrected tests, rows of results that are rewritten in place."""
 
 from __future__ import annotations
 
@@ -7,96 +7,100 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from evaluations import Knowing, drawings
 from scipy import stats
 
-from mien.comparison import compare
-from mien.comparison.rows import KEY, read_rows, write_row
-from mien.datasets import Dataset, open_dataset
+from mien.comparison import compare, difference
+from mien.comparison.rows import COLUMNS, KEY, read_rows, write_row
+from mien.datasets import Dataset
 from mien.errors import ConfigError, DatasetError
-from mien.evaluation import StoredPredictor, evaluate
+from mien.evaluation import FunctionPredictor, evaluate
+from mien.metrics import holm
+
+
+def model(name: str, data: Dataset, right: float) -> FunctionPredictor:
+    return FunctionPredictor(Knowing(data, right), name)
 
 
 @pytest.fixture(scope="module")
-def faces() -> Dataset:
-    return open_dataset("synthetic", split="all", number="280")
+def data() -> Dataset:
+    return drawings(210)
 
 
-def peer(tmp_path: Path, name: str, data: Dataset, wrong: np.ndarray, **more: object) -> StoredPredictor:
-    """Answers right but for the rows `wrong`."""
-    answer = np.where(np.isin(np.arange(len(data)), wrong), (data.label + 1) % 7, data.label)
-    probs = np.full((len(data), 7), 0.05)
-    probs[np.arange(len(data)), answer] = 0.7
-    np.savez(tmp_path / f"{name}.npz", probs=probs, names=data.names, **more)  # type: ignore[arg-type]
-    return StoredPredictor(name, tmp_path / f"{name}.npz")
+def test_what_differs_and_what_does_not(data: Dataset, tmp_path: Path) -> None:
+    first, worse, same = model("first", data, 0.9), model("worse", data, 0.6), model("same", data, 0.89)
+    table = compare([first, worse, same], {"all": data, "half": data[:105]}, out=tmp_path)
+    assert table.models == ("first", "worse", "same") and table.datasets == ("all", "half")
+    assert table.cells["first", "all"].stars == "" and table.cells["first", "all"].p is None
+    cell = table.cells["worse", "all"]
+    assert cell.difference == pytest.approx(-0.3) and cell.low is not None and cell.high is not None
+    assert cell.low < -0.3 < cell.high < 0 and cell.stars == "***"
+    assert table.cells["same", "all"].stars == ""
+    # Holm over all four tests; McNemar by the binomial test
+    raw = []
+    for column, number in (("all", 210), ("half", 105)):
+        for name in ("worse", "same"):
+            mine, theirs = (table.cells[each, column].report.predictions for each in ("first", name))
+            a, b = mine.answer == mine.truth, theirs.answer == theirs.truth
+            only = int((a & ~b).sum()), int((b & ~a).sum())
+            raw.append(stats.binomtest(only[0], sum(only)).pvalue if sum(only) else 1.0)
+            assert len(a) == number
+    keys = [("worse", "all"), ("same", "all"), ("worse", "half"), ("same", "half")]
+    assert [table.cells[key].p for key in keys] == pytest.approx(holm(raw))
+    markdown, page = (tmp_path / "comparison.md").read_text(), (tmp_path / "comparison.html").read_text()
+    assert "60.0***" in markdown and "60.0***" in page and "worse − first" in markdown and "src=" not in page
+    rows = read_rows(tmp_path / "comparison.csv")
+    assert len(rows) == 3  # the halves have another digest but the same key as the whole, the last stays
+    assert {row["model"] for row in rows} == {"first", "worse", "same"}
 
 
-def test_differences_and_their_significance(faces: Dataset, tmp_path: Path) -> None:
-    every = np.arange(280)
-    models = [
-        peer(tmp_path, "good", faces, every[:28]),
-        peer(tmp_path, "bad", faces, every[:112]),
-        peer(tmp_path, "other", faces, every[10:40]),
-    ]
-    table = compare(models, {"drawn": faces}, out=tmp_path / "out")
-    assert table.models == ("good", "bad", "other")
-    bad, other = table.cells["bad", "drawn"], table.cells["other", "drawn"]
-    assert bad.difference == pytest.approx(-0.3) and bad.low is not None and bad.low < -0.3 < bad.high < 0  # type: ignore[operator]
-    assert bad.p == pytest.approx(2 * stats.binomtest(0, 84).pvalue, rel=1e-6)  # Holm over two tests
-    assert bad.stars == "***" and other.stars == ""
-    assert other.p == pytest.approx(stats.binomtest(10, 22).pvalue, rel=1e-6)
-    assert table.cells["good", "drawn"].p is None
-    for kind in ("html", "md", "csv"):
-        assert "other" in (tmp_path / "out" / f"comparison.{kind}").read_text()
-
-
-def test_only_pictures_of_both_are_compared(faces: Dataset, tmp_path: Path) -> None:
-    six = np.full((280, 6), 0.04)
-    six[np.arange(280), np.minimum(faces.label, 5)] = 0.8
-    np.savez(tmp_path / "six.npz", probs=six, labels=np.array(faces.labels[:6]), names=faces.names)
-    models = [peer(tmp_path, "seven", faces, np.flatnonzero(faces.label == 6)), StoredPredictor("six", tmp_path / "six.npz")]
-    table = compare(models, {"drawn": faces}, out=tmp_path / "out")
-    assert table.cells["seven", "drawn"].report.figures["official"]["n"] == 280
-    assert table.cells["six", "drawn"].report.figures["official"]["n"] == 240
-    assert table.cells["six", "drawn"].difference == 0
-    assert "pictures of neutral left out" in (tmp_path / "out" / "comparison.md").read_text()
-
-
-def test_results_are_rewritten_by_key(faces: Dataset, tmp_path: Path) -> None:
-    results = tmp_path / "results" / "x.csv"
-    first = evaluate(peer(tmp_path, "a", faces, np.arange(70)), faces, out=tmp_path / "a", page=False)
-    write_row(results, first)
-    write_row(results, evaluate(peer(tmp_path, "b", faces, np.arange(7)), faces, out=tmp_path / "b", page=False))
-    again = evaluate(peer(tmp_path, "a", faces, np.arange(140)), faces, out=tmp_path / "a", page=False, overwrite=True)
-    write_row(results, again)
-    rows = read_rows(results)
-    assert [row["model"] for row in rows] == ["a", "b"]
-    assert float(rows[0]["accuracy"]) == 0.5 and float(rows[1]["accuracy"]) == pytest.approx(0.975)
+def test_rows_are_written_in_place(data: Dataset, tmp_path: Path) -> None:
+    path = tmp_path / "results" / "mine.csv"
+    for place, right in enumerate((0.5, 0.8, 0.8)):
+        name = "a" if place < 2 else "b"
+        write_row(path, evaluate(model(name, data, right), data, out=tmp_path / str(place), page=False))
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["model"] for row in rows] == ["a", "b"] and tuple(rows[0]) == COLUMNS
+    assert float(rows[0]["accuracy"]) == 0.8 and rows[0]["n"] == "210" and rows[0]["views"] == "1"
+    assert float(rows[0]["accuracy_low"]) < 0.8 < float(rows[0]["accuracy_high"]) and rows[0]["date"]
     assert len({tuple(row[name] for name in KEY) for row in rows}) == 2
-    assert float(rows[1]["accuracy_low"]) < 0.975 <= float(rows[1]["accuracy_high"])
-    with results.open() as file:
-        assert all(None not in row for row in csv.DictReader(file))
-
-
-def test_costs_of_others_are_what_they_state(faces: Dataset, tmp_path: Path) -> None:
-    models = [
-        peer(tmp_path, "a", faces, np.arange(3), speed=np.array(225.0), memory_mb=np.array(205.0), parameters=np.array(58e3))
-    ]
-    models.append(peer(tmp_path, "silent", faces, np.arange(3)))
-    table = compare(models, {"drawn": faces}, out=tmp_path / "out")
-    assert set(table.costs("silent").values()) == {None}
-    costs = table.costs("a")
-    assert (costs["parameters"], costs["pictures_per_second"], costs["memory_mb"]) == (58e3, 225, 205)
-
-
-def test_bad_requests_are_told(faces: Dataset, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="one model"):
-        compare([], {"drawn": faces}, out=tmp_path)
-    twins = [peer(tmp_path, "a", faces, np.arange(3)), peer(tmp_path, "a", faces, np.arange(3))]
-    with pytest.raises(ConfigError, match="two of the models are called 'a'"):
-        compare(twins, {"drawn": faces}, out=tmp_path / "out")
+    part = evaluate(model("c", data, 1), data, out=tmp_path / "part", page=False, limit=20)
+    with pytest.raises(ConfigError, match="only some pictures"):
+        write_row(path, part)
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     with pytest.raises(DatasetError, match="no table of results"):
-        read_rows(tmp_path / "other.csv")
-    part = evaluate(peer(tmp_path, "a", faces, np.arange(3)), faces, out=tmp_path / "part", limit=50, page=False)
-    with pytest.raises(ConfigError, match="only some pictures"):
-        write_row(tmp_path / "x.csv", part)
+        write_row(tmp_path / "other.csv", evaluate(model("a", data, 1), data, out=tmp_path / "2", page=False, overwrite=True))
+
+
+def test_only_pictures_of_both_are_compared(data: Dataset, tmp_path: Path) -> None:
+    whole = evaluate(model("a", data, 0.5), data, out=tmp_path / "a", page=False)
+    order = np.random.default_rng(0).permutation(100)
+    part = evaluate(model("b", data, 1), data.take(order), out=tmp_path / "b", page=False)
+    value, (low, high), p = difference(whole, part)
+    assert (value, low, high, p) == (0, 0, 0, 1)  # both are right on the first hundred
+
+
+def test_wrong_comparisons(data: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="two of the models are called 'a'"):
+        compare([model("a", data, 1), model("a", data, 1)], {"all": data}, out=tmp_path)
+    with pytest.raises(ConfigError, match="one model and one data set"):
+        compare([], {"all": data}, out=tmp_path)
+
+
+def test_heads_of_one_model(tmp_path: Path) -> None:
+    table = compare(["mien-base", "mien-base@fer2013"], {"drawn": drawings(14)}, out=tmp_path)
+    assert table.models == ("mien-base", "mien-base, fer2013")
+    assert table.cells["mien-base, fer2013", "drawn"].report.about["model"]["output"] == "fer2013"
+    assert table.costs("mien-base")["parameters"] > 1e6 and table.costs("mien-base")["pictures_per_second"]
+    assert "FER2013 Training split" in table.trained_on("mien-base")
+
+
+def test_only_its_own_statement_says_what_a_table_cost(data: Dataset, tmp_path: Path) -> None:
+    probs = np.full((len(data), 7), 1 / 7)
+    np.savez(tmp_path / "silent.npz", probs=probs)
+    np.savez(tmp_path / "told.npz", probs=probs, speed=np.array(225.0), memory_mb=np.array(205.0), parameters=np.array(58e3))
+    models = [f"peer:{name}={tmp_path / name}.npz" for name in ("silent", "told")]
+    table = compare(models, {"drawn": data}, out=tmp_path / "out")
+    assert set(table.costs("silent").values()) == {None}
+    assert [table.costs("told")[key] for key in ("parameters", "pictures_per_second", "memory_mb")] == [58e3, 225, 205]

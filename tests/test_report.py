@@ -1,136 +1,223 @@
-"""The page: the same bytes from the same files, nothing from elsewhere, everything that was found on it."""
+"""Reports: a pure function of their files, whole in one page, and quick for many rows."""
 
 from __future__ import annotations
 
+import dataclasses
+import html.parser
+import json
 import re
 import shutil
-from html.parser import HTMLParser
+import subprocess
+import urllib.parse
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from mien.datasets import open_dataset
+from mien import cards
+from evaluations import Knowing, drawings
 from mien.errors import DatasetError
 from mien.evaluation import evaluate
 from mien.report import Report
-
-PNG = b"\x89PNG\r\n\x1a\n"
+from mien.report.predictions import Predictions, read_predictions
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    data = drawings(140)
     out = tmp_path_factory.mktemp("report")
-    data = open_dataset("synthetic", split="test", number="280")
-    groups = {"hair <b>": np.where(np.arange(len(data)) % 2 == 0, "grey & long", "none")}
-    named = data.take(np.arange(len(data)))
-    object.__setattr__(named, "groups", groups)
-    evaluate("mien-base", named, out=out, command=["mien", "evaluate", "mien-base", "--out", "a folder"])
+    data = dataclasses.replace(data, groups={"tone": np.where(np.arange(140) % 3 == 0, "dark", "light")})
+    evaluate(Knowing(data, 0.7, 0.7), data, out=out, command=["mien", "evaluate", "a model", "--out", "o"])
     return out
 
 
-class Links(HTMLParser):
-    """What a page would fetch or run, and whether its tags close."""
+def test_the_same_files_give_the_same_report(finished: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for name in ("predictions.csv", "evaluation.json", "mistakes"):
+        source = finished / name
+        shutil.copytree(source, copy / name) if source.is_dir() else shutil.copy(source, copy)
+    Report.read(copy).write()
+    written = sorted(path.relative_to(finished) for path in finished.rglob("*") if path.is_file())
+    assert written == sorted(path.relative_to(copy) for path in copy.rglob("*") if path.is_file())
+    for path in written:
+        assert (copy / path).read_bytes() == (finished / path).read_bytes(), path
+
+
+def test_a_changed_prediction_changes_the_report(finished: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(finished, tmp_path / "copy"))
+    before = Report.read(copy).figures["official"]["accuracy"]["value"]
+    lines = (copy / "predictions.csv").read_text().splitlines()
+    wrong = next(row for row, text in enumerate(lines) if ",anger,all" in text or text.startswith("00000,anger"))
+    lines[wrong] = lines[wrong].replace(",anger,", ",fear,", 1)
+    (copy / "predictions.csv").write_text("\n".join(lines) + "\n")
+    assert Report.read(copy).figures["official"]["accuracy"]["value"] == pytest.approx(before - 1 / 140, abs=1e-6)
+
+
+class Links(html.parser.HTMLParser):
+    """Everything that a page asks for."""
 
     def __init__(self) -> None:
         super().__init__()
         self.found: list[str] = []
-        self.tags: list[str] = []
         self.open: list[str] = []
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.found += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "srcset", "data")]
-        if tag not in ("meta", "img", "br", "hr", "link", "input", "col"):
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.found += [value or "" for name, value in attributes if name in ("src", "href", "xlink:href", "srcset", "data")]
+        if tag not in ("meta", "img", "br", "link"):
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
+        assert self.open.pop() == tag, tag
 
 
-def test_the_page_needs_nothing_else(folder: Path) -> None:
-    text = (folder / "report.html").read_text(encoding="utf-8")
+def test_the_page_needs_nothing_else(finished: Path) -> None:
+    text = (finished / "report.html").read_text()
     links = Links()
     links.feed(text)
-    assert not links.open and "script" not in links.tags and "link" not in links.tags
+    assert links.open == [] and links.found
     assert all(link.startswith(("data:", "#")) for link in links.found)
-    assert not re.search(r"url\((?!['\"]?(#|data:))|@import", text)
-    assert "prefers-color-scheme" in text and "@media print" in text and "width=device-width" in text
+    assert "<script" not in text and not re.search(r"url\((?!#)", text) and "@import" not in text
+    for wanted in (
+        "prefers-color-scheme:dark",
+        "@media print",
+        "width=device-width",
+        "tone",
+        "mien evaluate &#39;a model&#39;",
+    ):
+        assert wanted in text, wanted
+    identifiers = re.findall(r'\bid="([^"]+)"', text)
+    assert len(identifiers) == len(set(identifiers))
+    assert {part for part in re.findall(r'href="#([^"]+)"', text)} <= set(identifiers)
 
 
-def test_the_same_files_give_the_same_bytes(folder: Path, tmp_path: Path) -> None:
-    for name in ("predictions.csv", "evaluation.json"):
-        shutil.copy(folder / name, tmp_path)
-    shutil.copytree(folder / "mistakes", tmp_path / "mistakes")
-    Report.read(tmp_path).write()
-    assert (tmp_path / "report.html").read_bytes() == (folder / "report.html").read_bytes()
-    for one in sorted((folder / "figures").glob("*.*")):
-        assert (tmp_path / "figures" / one.name).read_bytes() == one.read_bytes(), one.name
+def test_figures_for_papers(finished: Path) -> None:
+    kinds = {path.name for path in (finished / "figures").iterdir()}
+    assert kinds == {
+        f"{name}.{form}"
+        for name in ("confusion", "per_class", "reliability", "risk_coverage", "groups")
+        for form in ("png", "svg", "pdf")
+    }
+    for path in (finished / "figures").glob("*.png"):
+        pixels = np.asarray(Image.open(path).convert("L"))
+        assert pixels.std() > 5 and min(pixels.shape) > 300, path
 
 
-def test_the_page_says_what_was_found(folder: Path) -> None:
-    text = (folder / "report.html").read_text(encoding="utf-8")
-    report = Report.read(folder)
-    accuracy = report.figures["official"]["accuracy"]
-    assert f"{accuracy['value']:.3f}" in text or f"{100 * accuracy['value']:.1f}" in text
-    assert report.about["dataset"]["digest"][:12] in text and report.about["model"]["sha256"][:12] in text
-    assert "mien evaluate mien-base --out &#39;a folder&#39;" in text
-    assert "hair &lt;b&gt;" in text and "grey &amp; long" in text and "hair <b>" not in text
-    for label in report.predictions.classes:
-        assert label in text
-
-
-def test_figures_are_written_for_papers(folder: Path) -> None:
-    names = {path.stem for path in (folder / "figures").glob("*.png")}
-    assert {"confusion", "per_class", "reliability", "risk_coverage"} <= names
-    for name in names:
-        with Image.open(folder / "figures" / f"{name}.png") as picture:
-            assert min(picture.size) > 300
-        assert (folder / "figures" / f"{name}.svg").stat().st_size and (folder / "figures" / f"{name}.pdf").stat().st_size
-
-
-def test_mistakes_are_shown_the_surest_first(folder: Path) -> None:
-    report = Report.read(folder)
-    table = report.predictions
-    place = {name: row for row, name in enumerate(table.sample.tolist())}
-    shown = [place[each["sample"]] for each in report.about["mistakes"]]
-    assert shown and all(table.answer[row] != table.truth[row] for row in shown)
-    sure = table.confidence[shown]
-    assert (np.diff(sure) <= 0).all()
-    wrong = table.answer != table.truth
-    assert sure[0] == table.confidence[wrong].max()
-
-
-def test_pictures_of_others_join(folder: Path, tmp_path: Path) -> None:
-    shutil.copytree(folder, tmp_path / "copy")
-    Image.new("RGB", (8, 8), (200, 0, 0)).save(tmp_path / "red.png")
-    report = Report.read(tmp_path / "copy")
-    report.add_picture("Where it looks", "surprise", (tmp_path / "red.png").read_bytes(), "Grad-CAM")
+def test_pictures_of_other_code(finished: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(finished, tmp_path / "copy"))
+    report = Report.read(copy)
+    png = (finished / "figures" / "confusion.png").read_bytes()
+    report.add_picture("Features", "t-SNE", png, "coloured by <class>")
+    report.add_picture("Grad-CAM", "surprise", png)
+    report.add_picture("Features", "PCA", png)
+    report.add_picture("Features", "t-SNE", png, "anew")
     text = report.html()
-    assert "Where it looks" in text and "Grad-CAM" in text
-    with pytest.raises(ValueError, match="no PNG"):
-        report.add_picture("Where it looks", "fear", b"GIF89a")
+    places = [text.index(word) for word in ("<h2>Features", "<h3>t-SNE", "<h3>PCA", "<h2>Grad-CAM", "<h3>surprise")]
+    assert places == sorted(places) and text.count("<h3>t-SNE") == 1 and "anew" in text and "coloured" not in text
+    with pytest.raises(ValueError, match="is no PNG"):
+        report.add_picture("Features", "broken", b"GIF89a")
+
+
+def test_names_are_not_markup(tmp_path: Path) -> None:
+    data = drawings(70)
+    groups = {"<b>group</b>": np.where(np.arange(70) % 2, "<script>x</script>", "&amp;")}
+    evaluate(Knowing(data, 0.5), dataclasses.replace(data, groups=groups, notes=("<i>note",)), out=tmp_path)
+    text = (tmp_path / "report.html").read_text()
+    assert "<script>x" not in text and "<b>group" not in text and "<i>note" not in text and "&lt;script&gt;x" in text
+
+
+def test_learning_curves_of_a_run(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    rows = [{"epoch": n, "loss": 2 / n, "accuracy": 1 - 1 / n, "lr": 0.1, "note": "x"} for n in (1, 2, 3)]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (run / "mine.onnx").write_bytes(cards.load("mien-base").weights.read_bytes())
+    text = cards.CARDS.joinpath("mien-base.toml").read_text().replace('file = "mien-base.onnx"', 'file = "mine.onnx"')
+    (run / "mine.toml").write_text(text)
+    evaluate(run / "mine.toml", drawings(14), out=tmp_path / "out")
+    assert (tmp_path / "out" / "figures" / "learning_curves.pdf").is_file()
+    assert "Learning curves" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_many_rows_are_read_back_as_written(tmp_path: Path) -> None:
+    table = many(500)
+    with (tmp_path / "p.csv").open("w", newline="") as file:
+        table.append_to(file, header=True)
+    back = read_predictions(tmp_path / "p.csv")
+    for name in ("sample", "label", "part", "status", "subject", "certain", "answer", "truth"):
+        assert (getattr(back, name) == getattr(table, name)).all(), name
+    assert back.probabilities == pytest.approx(table.probabilities, rel=1e-6, nan_ok=True)
+    assert back.slices["yaw"] == pytest.approx(table.slices["yaw"], rel=1e-6, nan_ok=True)
+    assert back.units is not None and table.units is not None and (back.units == table.units).all()
+
+
+def many(number: int) -> Predictions:
+    random = np.random.default_rng(0)
+    classes = ("anger", "fear, or so", 'a "third"')
+    probabilities = random.dirichlet(np.ones(3), number)
+    status = np.where(random.random(number) < 0.1, "no face", "ok")
+    probabilities[status != "ok"] = np.nan
+    return Predictions(
+        classes=classes,
+        sample=np.array([f"é/{row}.jpg" for row in range(number)]),
+        label=np.array([*classes, ""])[random.integers(0, 4, number)],
+        part=np.full(number, "test"),
+        status=status,
+        probabilities=probabilities,
+        certain=(random.random(number) < 0.5) & (status == "ok"),
+        subject=np.array([f"s{row % 20}" for row in range(number)]),
+        affect={"valence": random.uniform(-1, 1, number), "predicted:valence": random.uniform(-1, 1, number)},
+        unit_names=("AU1", "AU12"),
+        units=random.integers(-1, 2, (number, 2)),
+        unit_probabilities=random.random((number, 2)),
+        groups={"who, what": np.where(random.random(number) < 0.5, "x", "")},
+        slices={"yaw": np.where(random.random(number) < 0.5, np.nan, random.normal(size=number))},
+    )
 
 
 @pytest.mark.parametrize(
-    ("damage", "says"),
+    ("change", "says"),
     [
-        (lambda text: "", "lacks the columns"),
-        (lambda text: text.replace("sample,", "name,", 1), "lacks the columns sample"),
-        (lambda text: text.rsplit(",", 4)[0] + "\n", "cells instead of"),
-        (lambda text: re.sub(r"(ok,([^,]*,){4})[^,]*", r"\1many", text, count=1), "no number"),
-        (lambda text: re.sub(r"(ok,([^,]*,){4})[^,]*", r"\1", text, count=1), "missing or NaN"),
+        (lambda text: text.replace("status", "state", 1), "lacks the columns status"),
+        (lambda text: text.replace(",ok,", ",fine,", 1), "the status 'fine'"),
+        (lambda text: text + "half,a,row\n", "line 142 has 3 cells"),
+        (lambda text: re.sub(r"(,ok,\w+,0\.7,\w+,[^,]*,)[0-9.]+", r"\1", text, count=1), "probability is missing"),
+        (lambda text: re.sub(r"(,ok,\w+,0\.7,\w+,[^,]*,)[0-9.]+", r"\1much", text, count=1), "no number"),
     ],
 )
-def test_damaged_tables_are_refused(damage: object, says: str, folder: Path, tmp_path: Path) -> None:
-    shutil.copy(folder / "evaluation.json", tmp_path)
-    text = (folder / "predictions.csv").read_text()
-    (tmp_path / "predictions.csv").write_text(damage(text))  # type: ignore[operator]
+def test_damaged_tables(finished: Path, tmp_path: Path, change: object, says: str) -> None:
+    text = (finished / "predictions.csv").read_text()
+    path = tmp_path / "predictions.csv"
+    path.write_text(change(text))  # type: ignore[operator]
     with pytest.raises(DatasetError, match=says):
-        Report.read(tmp_path)
+        read_predictions(path)
 
 
-def test_a_folder_without_an_evaluation_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_an_evaluation(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no finished evaluation"):
         Report.read(tmp_path)
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (390, "dark")])
+def test_the_page_in_a_browser(finished: Path, tmp_path: Path, width: int, scheme: str) -> None:
+    """It fills the window, is as dark as asked for, never wider than the window, and nothing is fetched."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium in this system")
+    probe = tmp_path / "probe.html"
+    text = (finished / "report.html").read_text()
+    script = "<script>document.title=document.documentElement.scrollWidth+' '+innerWidth</script></body>"
+    probe.write_text(text.replace("</body>", script))
+    base = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--hide-scrollbars"]
+    base += [f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},1400"]
+    base += ["--blink-settings=preferredColorScheme=0"] if scheme == "dark" else []
+    address = f"file://{urllib.parse.quote(str(probe))}"
+    shot = tmp_path / "shot.png"
+    subprocess.run([*base, f"--screenshot={shot}", address], capture_output=True, check=True, timeout=300)
+    pixels = np.asarray(Image.open(shot).convert("L"), float)
+    assert pixels.shape[1] == width and pixels.std() > 15
+    assert (np.median(pixels) < 60) if scheme == "dark" else (np.median(pixels) > 200)
+    shown = subprocess.run([*base, "--dump-dom", address], capture_output=True, text=True, check=True, timeout=300).stdout
+    wide, window = map(int, re.search(r"<title>(\d+) (\d+)</title>", shown).groups())  # type: ignore[union-attr]
+    assert wide <= window

@@ -200,7 +200,8 @@ def _slices(table: Predictions, clusters: np.ndarray | None) -> Figures:
                     "accuracy": _figure(lambda sums: _ratio(sums[..., 0], sums[..., 1]), terms, drawn),
                 }
             )
-        found[name] = rows
+        if len(rows) > 1:
+            found[name] = rows
     return found
 
 
