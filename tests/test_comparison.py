@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from evaluations import Knowing, drawings
 from scipy import stats
 
+from evaluations import Knowing, drawings
 from mien.comparison import compare, difference
 from mien.comparison.rows import COLUMNS, KEY, read_rows, write_row
 from mien.datasets import Dataset

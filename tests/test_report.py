@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mien import cards
 from evaluations import Knowing, drawings
+from mien import cards
 from mien.errors import DatasetError
 from mien.evaluation import evaluate
 from mien.report import Report

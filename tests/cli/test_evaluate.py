@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from miniatures import MINIATURES
-
 from command import mien, on_terminal
+from miniatures import MINIATURES
 
 DRAWN = ("--dataset", "synthetic", "--option", "number=70", "--split", "all")
 
