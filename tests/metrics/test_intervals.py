@@ -28,6 +28,13 @@ def test_the_same_seed_gives_the_same_draws() -> None:
     assert (m.bootstrap(terms, draws=50) != m.bootstrap(terms, draws=50, seed=1)).any()
 
 
+def test_few_rows_that_stand_for_many() -> None:
+    right = np.arange(300) < 210
+    many = m.interval(ratio(m.bootstrap(np.stack([right, np.ones(300)], 1))))
+    few = m.interval(ratio(m.bootstrap(np.array([[1.0, 1], [0, 1]]), times=np.array([210, 90]))))
+    assert few == pytest.approx(many, abs=0.01)
+
+
 def test_whole_people_are_drawn() -> None:
     """Ten pictures of each person that are all right or all wrong are worth one picture each."""
     person = np.repeat(np.arange(30), 10).astype(str)
