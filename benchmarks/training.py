@@ -37,7 +37,10 @@ TABLE: dict[str, Any] = {
     "batch": 32,
     "threads": 1,
     "precision": "fp32",
-    "augment": [{"op": "flip"}, {"op": "affine", "rotate": 10, "scale": [0.9, 1.1], "translate": 0.06, "interpolation": "bilinear"}],
+    "augment": [
+        {"op": "flip"},
+        {"op": "affine", "rotate": 10, "scale": [0.9, 1.1], "translate": 0.06, "interpolation": "bilinear"},
+    ],
     "model": {"name": "mien-base", "scores": "fer2013"},
     "data": {"dataset": "synthetic", "root": ".", "options": {"number": "560"}},
     "input": {"size": 48, "colour": "grey", "normalise": "half"},
@@ -55,8 +58,11 @@ def main() -> None:
     parts = [overhead(args.steps), formats(args.steps), processes()]
     name = f"{datetime.date.today()}-{records.commit().rstrip('+') or 'unknown'}-training.md"
     page = args.out or ROOT / "docs" / "benchmarks" / name
-    head = f"# Training, measured {datetime.date.today()}\n\n{platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
-    head += f"{torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}, fastest format here: {fastest_precision()}.\n"
+    machine = platform.processor() or platform.machine()
+    head = f"# Training, measured {datetime.date.today()}\n\n{machine}, {os.cpu_count()} cores, "
+    head += (
+        f"{torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}, fastest format here: {fastest_precision()}.\n"
+    )
     page.write_text("\n".join([head, *parts]), encoding="utf-8")
     print(page.read_text())
 
@@ -81,7 +87,9 @@ def overhead(steps: int) -> str:
         batches = list(islice(run.loader.epoch(0), 4))
         order = run.loader.order(0)
         bare_model = models.build("mien-base").train()
-        optimizer = torch.optim.SGD(bare_model.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=5e-4, foreach=True)
+        optimizer = torch.optim.SGD(
+            bare_model.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=5e-4, foreach=True
+        )
 
         def bare(batch: Any) -> None:
             image = batch.pictures["image"].contiguous(memory_format=torch.channels_last)
@@ -124,9 +132,10 @@ def formats(steps: int) -> str:
             emulated = dtype is not None and not native
             value = processor_ms(lambda: _step(network, optimizer, fed, dtype), 1 if emulated else steps)  # noqa: B023
             first = first or value
-            name = f"{'fp32' if dtype is None else 'bf16'}, {'channels last' if layout is torch.channels_last else 'channels first'}"
+            order = "last" if layout is torch.channels_last else "first"
+            name = f"{'fp32' if dtype is None else 'bf16'}, channels {order}"
             rows.append([name + (" (emulated)" if emulated else ""), f"{value:.0f}", f"{first / value:.2f} ×"])
-    note = "" if native else "This processor has no bf16 instructions: emulated bf16 is what `precision = \"auto\"` avoids."
+    note = "" if native else 'This processor has no bf16 instructions: emulated bf16 is what `precision = "auto"` avoids.'
     return table("Formats", ["format", "ms a step", "against the first"], rows, note)
 
 

@@ -50,7 +50,7 @@ def test_what_differs_and_what_does_not(data: Dataset, tmp_path: Path) -> None:
     markdown, page = (tmp_path / "comparison.md").read_text(), (tmp_path / "comparison.html").read_text()
     assert "60.0***" in markdown and "60.0***" in page and "worse − first" in markdown and "src=" not in page
     rows = read_rows(tmp_path / "comparison.csv")
-    assert len(rows) == 3  # the half has the same key as the whole: the last row stays
+    assert len(rows) == 3  # the halves have another digest but the same key as the whole, the last stays
     assert {row["model"] for row in rows} == {"first", "worse", "same"}
 
 
@@ -94,3 +94,13 @@ def test_heads_of_one_model(tmp_path: Path) -> None:
     assert table.cells["mien-base, fer2013", "drawn"].report.about["model"]["output"] == "fer2013"
     assert table.costs("mien-base")["parameters"] > 1e6 and table.costs("mien-base")["pictures_per_second"]
     assert "FER2013 Training split" in table.trained_on("mien-base")
+
+
+def test_only_its_own_statement_says_what_a_table_cost(data: Dataset, tmp_path: Path) -> None:
+    probs = np.full((len(data), 7), 1 / 7)
+    np.savez(tmp_path / "silent.npz", probs=probs)
+    np.savez(tmp_path / "told.npz", probs=probs, speed=np.array(225.0), memory_mb=np.array(205.0), parameters=np.array(58e3))
+    models = [f"peer:{name}={tmp_path / name}.npz" for name in ("silent", "told")]
+    table = compare(models, {"drawn": data}, out=tmp_path / "out")
+    assert set(table.costs("silent").values()) == {None}
+    assert [table.costs("told")[key] for key in ("parameters", "pictures_per_second", "memory_mb")] == [58e3, 225, 205]

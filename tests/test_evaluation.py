@@ -84,7 +84,7 @@ def test_the_crop_of_a_photograph_is_that_of_inference_bit_for_bit(sample: Path)
     (data,) = [mien.datasets.Sample("sample", sample)]
     face = FaceFinder("detect", "blazeface")([0], [data], [data.read()])[0]
     assert face is not None
-    assert (predictor.preprocess.tensor(predictor.crop(face)[None]) == fed[0]).all()
+    assert (predictor.preprocess.batch([predictor.crop(face)]) == fed[0]).all()
 
 
 def test_the_head_that_bears_the_name_of_the_data_set(fer: Path, tmp_path: Path) -> None:
@@ -252,6 +252,9 @@ def test_probabilities_of_another_package(tmp_path: Path) -> None:
     np.savez(tmp_path / "named.npz", probs=probs[order], names=data.names[order], y=data.label[order], labels=np.array(FER2013))
     named = evaluate(f"peer:other={tmp_path / 'named.npz'}", data[10:40], out=tmp_path / "b", page=False)
     assert named.figures["official"]["accuracy"]["value"] == 1
+    np.savez(tmp_path / "named.npz", probs=probs[order][::-1], names=data.names[order], labels=np.array(FER2013))
+    with pytest.raises(ConfigError, match="holds another evaluation"):  # the same name, another table
+        evaluate(f"peer:other={tmp_path / 'named.npz'}", data[10:40], out=tmp_path / "b", page=False)
     np.savez(tmp_path / "shifted.npz", probs=probs, y=np.roll(data.label, 1))
     with pytest.raises(WeightsError, match="about other pictures: row 0 is neutral there, anger here"):
         evaluate(f"peer:other={tmp_path / 'shifted.npz'}", data, out=tmp_path / "c")
@@ -269,6 +272,9 @@ def test_a_finished_evaluation_is_not_done_again(tmp_path: Path) -> None:
     assert model.asked == 70
     with pytest.raises(ConfigError, match=r"another evaluation .*dataset"):
         evaluate(model, data[:50], out=tmp_path, page=False)
+    better = Knowing(data, 1.0)  # of the same name, and a function has no digest
+    assert evaluate(better, data, out=tmp_path, page=False, overwrite=True).figures["official"]["accuracy"]["value"] == 1
+    assert better.asked == 70
     evaluate(model, data[:50], out=tmp_path, page=False, overwrite=True)
     assert model.asked == 120 and len(Report.read(tmp_path).predictions) == 50
 

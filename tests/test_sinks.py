@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import dataclasses
 import json
 import os
 import signal
@@ -234,3 +236,42 @@ def test_jpegs_are_as_good_as_asked_for(photos: Path, tmp_path: Path) -> None:
         annotate(photos, tmp_path / str(quality), quality=quality)
         sizes.append((tmp_path / str(quality) / "a.jpg").stat().st_size)
     assert sizes[0] < 0.6 * sizes[1]
+
+
+def test_rows_of_an_interrupted_run(tmp_path: Path) -> None:
+    """What was written whole comes back; the last result of a table may lack rows, so it does not count."""
+    frames = [dataclasses.replace(PARTY, time=number / 25, source="=clip.mp4") for number in range(4)]
+    frames[2] = dataclasses.replace(BROKEN, source="=clip.mp4", time=0.08)  # its message has two lines
+
+    def sinks() -> list[JsonLines | Csv]:
+        return [JsonLines(tmp_path / "rows.jsonl", run="a"), Csv(tmp_path / "rows.csv", LABELS, unsmoothed=True, run="a")]
+
+    for sink in sinks():
+        assert not sink.going_on
+        with contextlib.suppress(KeyboardInterrupt), sink:
+            for frame in frames:
+                sink.write(frame)
+            sink.append('{"torn')
+            raise KeyboardInterrupt
+    lines, table = sinks()
+    assert lines.going_on and table.going_on
+    assert [json_line(result) for result in lines.stored()] == [json_line(frame) for frame in frames]
+    stored = list(table.stored())
+    assert [(r.source, r.status, r.time, len(r.faces)) for r in stored] == [
+        (f.source, f.status, pytest.approx(f.time), len(f.faces)) for f in frames[:3]
+    ]
+    first, wanted = stored[0].faces[1], frames[0].faces[1]
+    assert (first.label, first.track, first.valence, first.certain) == ("fear", 2, -0.5, wanted.certain)
+    assert first.scores == pytest.approx(wanted.scores, abs=1e-6) and str(first.box) == str(wanted.box)
+    for sink in (lines, table):
+        sink.keep(1)
+        with sink:
+            sink.write(frames[3])
+    assert (tmp_path / "rows.jsonl").read_text() == json_line(frames[0]) + json_line(frames[3])
+    with (tmp_path / "rows.csv").open(newline="") as file:
+        assert [row["time"] for row in csv.DictReader(file)] == ["0.000000"] * 2 + ["0.120000"] * 2
+    assert not list(tmp_path.glob("*.part*"))
+    with contextlib.suppress(KeyboardInterrupt), JsonLines(tmp_path / "rows.jsonl", run="a"):
+        raise KeyboardInterrupt
+    with JsonLines(tmp_path / "rows.jsonl", run="b") as other:
+        assert not other.going_on  # that was another run

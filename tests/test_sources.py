@@ -194,10 +194,10 @@ def test_generator_is_read_as_it_comes(sample: Path) -> None:
 
 
 def test_frames_pass_through(sample: Path) -> None:
-    """What videos will give: ready frames with a time."""
+    """Ready frames of a video keep their number and time."""
     frame = Frame(7, "clip.mp4", read_image(sample), time=0.28)
     (same,) = pictures(iter([frame]))
-    assert (same.index, same.source, same.time, same.picture) == (0, "clip.mp4", 0.28, frame.picture)
+    assert (same.index, same.source, same.time, same.picture) == (7, "clip.mp4", 0.28, frame.picture)
 
 
 def test_nothing_at_all() -> None:

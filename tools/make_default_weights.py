@@ -1,6 +1,7 @@
 """Turn a training run into the bundled classifier: calibrate, export, quantise, measure, write the card.
 
     python tools/make_default_weights.py runs/fer2013-mien-base/1 --root ../shared/data/fer2013
+    python tools/make_default_weights.py --refresh --root ../shared/data/fer2013      # measure the file that ships anew
 
 Everything is fitted on PublicTest; PrivateTest is only measured. The network that is written has three outputs, all
 probabilities: `fer2013` (7), `ferplus` (8), and `scores` (7), the weighted mean of both.
@@ -14,11 +15,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import subprocess
 import tempfile
+import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -36,6 +39,7 @@ from mien.datasets.fer2013 import Fer2013, open_arrays
 from mien.labels import FER2013, FERPLUS, map_scores
 from mien.preprocessing import Preprocess
 from mien.runtime import OnnxRuntime
+from mien.training.config import TrainConfig
 from mien.weights import CARDS, WEIGHTS, sha256
 
 INPUT = cards.Input(size=(48, 48), colour="grey", scale=1 / 127.5, offset=(-1.0,))
@@ -88,16 +92,23 @@ class Pictures(CalibrationDataReader):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="folder of the run, with best.safetensors and config.json")
+    parser.add_argument("run", type=Path, nargs="?", help="folder of the run, with best.safetensors and config.toml")
+    parser.add_argument("--refresh", action="store_true", help="measure the bundled file anew and rewrite its card")
     parser.add_argument("--root", default="../shared/data/fer2013", help="folder of fer2013.npz")
     parser.add_argument("--name", default="mien-base")
     parser.add_argument("--fp32", action="store_true", help="keep float weights instead of int8")
     parser.add_argument("--out", type=Path, help="folder for the file and its card instead of the package's assets")
     args = parser.parse_args()
     torch.set_num_threads(2)
+    if args.refresh:
+        refresh(args.name, args.root, args.out)
+        return
+    if args.run is None:
+        parser.error("give the folder of a run, or --refresh")
 
-    run = json.loads((args.run / "config.json").read_text())
-    model = models.build(run["config"]["model"])
+    config = TrainConfig.of(tomllib.loads((args.run / "config.toml").read_text()))
+    trained = cards.read(args.run / "best.toml").training
+    model = models.build(config.model.name, **config.model.options)
     model.load_state_dict(load_file(args.run / "best.safetensors"))
     model.eval()
     preprocess = Preprocess(INPUT)
@@ -120,8 +131,39 @@ def main() -> None:
         scores, figures = measure(runtime, preprocess, validation)
         print("file", "PublicTest", figures)
         threshold = abstention_threshold(scores, validation.label, ACCURACY_WHEN_CERTAIN)
-        card = describe(args.name, run, pool, threshold, measured(runtime, preprocess, validation, test, threshold))
+        card = describe(args.name, trained, pool, threshold, measured(runtime, preprocess, validation, test, threshold))
         write(card, final, args.out)
+
+
+def refresh(name: str, root: str, out: Path | None) -> None:
+    """Write the bundled file in its portable form, its card with the same calibration and figures measured anew."""
+    card = cards.load(name)
+    model = unsigned_weights(onnx.load(card.weights))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / card.file
+        onnx.save(model, path)
+        splits = (open_arrays(root, split) for split in ("validation", "test"))
+        figures = measured(OnnxRuntime(path, 2), Preprocess.of(card), *splits, card.calibration.threshold)
+        write(dataclasses.replace(card, sha256="", measured=figures), path, out)
+
+
+def unsigned_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Store int8 weights as uint8 around 128: the same numbers, and the same answers on every processor.
+
+    Without VNNI, onnxruntime multiplies uint8 activations by int8 weights on x86 with an instruction whose sums of two
+    products saturate at 16 bits; unsigned weights take another path, which does not.
+    """
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type != "DequantizeLinear" or node.input[0] not in stored:
+            continue
+        weight, zero = (onnx.numpy_helper.to_array(stored[node.input[i]]) for i in (0, 2))
+        if weight.dtype == np.int8:
+            moved = {0: weight.astype(np.int16) + 128, 2: zero.astype(np.int16) + 128}
+            for place, values in moved.items():
+                tensor = onnx.numpy_helper.from_array(values.astype(np.uint8), node.input[place])
+                stored[node.input[place]].CopyFrom(tensor)
+    return model
 
 
 def tensor(preprocess: Preprocess, images: np.ndarray) -> np.ndarray:
@@ -191,6 +233,7 @@ def quantise(source: Path, target: Path, images: np.ndarray) -> None:
             n.name for n in onnx.load(prepared).graph.node if "gate" in n.name or not n.name.startswith("/model/")
         ],
     )
+    onnx.save(unsigned_weights(onnx.load(target)), target)
 
 
 def measure(runtime: OnnxRuntime, preprocess: Preprocess, split: Fer2013) -> tuple[np.ndarray, dict[str, float]]:
@@ -289,7 +332,9 @@ def measured(
     return tuple(rows)
 
 
-def describe(name: str, run: dict, pool: Pool, threshold: float, figures: tuple[cards.Measured, ...]) -> cards.Card:
+def describe(
+    name: str, trained: Mapping[str, Any], pool: Pool, threshold: float, figures: tuple[cards.Measured, ...]
+) -> cards.Card:
     """Return the card, all but its file's digest."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     return cards.Card(
@@ -311,11 +356,8 @@ def describe(name: str, run: dict, pool: Pool, threshold: float, figures: tuple[
             temperature=round(pool.scores, 4), threshold=round(threshold, 4), fitted_on="fer2013 validation (PublicTest)"
         ),
         training={
-            "recipe": "fer2013-mien-base",
-            "seed": run["config"]["seed"],
-            "epochs": run["config"]["epochs"],
+            **{key: trained[key] for key in ("recipe", "seed", "epochs", "data_digests")},
             "commit": commit,
-            "data_digests": run["data"],
             "pool": {name: round(value, 4) for name, value in dataclasses.asdict(pool).items()},
             "scores": "weighted mean of both heads, the FERPlus head mapped to seven classes by name (contempt dropped)",
         },

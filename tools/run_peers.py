@@ -1,4 +1,4 @@
-"""Let other packages answer for a data set, as tables of probabilities that `mien compare` reads (`peer:NAME=FILE.npz`).
+r"""Let other packages answer for a data set, as tables of probabilities that `mien compare` reads (`peer:NAME=FILE.npz`).
 
     python tools/run_peers.py ../shared/peers --dataset fer2013 --root ../shared/data/fer2013 --out peers \\
         --fer-python v-fer/bin/python --wtf-python v-wtf/bin/python --node-dir node-peers
@@ -96,7 +96,8 @@ def main() -> None:
         extra = {"speed": max(rates)} if rates and args.speed else {}
         extra |= {"memory_mb": told["rss_mb"]} if "rss_mb" in told else {}
         np.savez_compressed(
-            path, **arrays, **extra, names=np.array(names), labels=np.array(FER2013), version=str(told.get("peer", "")).split(" ")[-1],
+            path, **arrays, **extra, names=np.array(names), labels=np.array(FER2013),
+            version=str(told.get("peer", "")).split(" ")[-1],
             parameters=PARAMETERS[name],
         )  # fmt: skip
         print(f"{name}: accuracy {told.get('accuracy', float('nan')):.4f} on {len(names)}", flush=True)

@@ -58,7 +58,7 @@ class Calibration:
     """What turns raw outputs into probabilities that can be trusted."""
 
     temperature: float = 1.0
-    """The logits were divided by this inside the network."""
+    """The logits were divided by this inside the network; weights without their graph are divided when they are run."""
     threshold: float = 0.0
     """Below this confidence the model abstains: `certain` is False."""
     fitted_on: str = ""
@@ -116,7 +116,8 @@ class Card:
     labels: tuple[str, ...] = ()
     """Classes in the order of the output `scores`."""
     outputs: Mapping[str, str] = field(default_factory=dict)
-    """Role → output of the network: `scores` gives probabilities in the order of `labels`."""
+    """Role → output of the network (for weights without their graph: field of the network's answer): `scores` gives
+    probabilities in the order of `labels`, `valence_arousal` (N, 2), `action_units` (N, 12), `feature` (N, D)."""
     input: Input | None = None
     """What the network is fed (classifiers; others say it in `reading`)."""
     crop: Crop | None = None
@@ -134,7 +135,8 @@ class Card:
     figures: Mapping[str, Any] = field(default_factory=dict)
     """Other figures, name → number (conversion error, recall …)."""
     reading: Mapping[str, Any] = field(default_factory=dict)
-    """Input of networks that are not classifiers: layout, colour, range, size."""
+    """Input of networks that are not classifiers: layout, colour, range, size. Of classifiers that read several pictures of a
+    face: `inputs`, name → side; `image` is the face."""
     schema: int = 1
     """Version of this layout."""
     path: Path | None = field(default=None, compare=False)

@@ -51,13 +51,14 @@ TRACK: Ink = (70, 76, 86)
 PLATE_ALPHA = 0.88
 
 
-def draw(picture: Any, result: Result, *, points: bool = False) -> Image.Image:
+def draw(picture: Any, result: Result, *, points: bool = False, enlarge: bool = True) -> Image.Image:
     """Return a copy of the picture with its faces marked.
 
     Args:
         picture: what the result was read from: path, URL, bytes, RGB array, PIL image, or the `Picture` itself.
         result: the reading.
         points: also show the mesh points, where the result carries them.
+        enlarge: whether small pictures are enlarged, so that there is room for words.
 
     Returns:
         An RGB image of the picture's size, or a whole multiple of it where the longer side is below 720 pixels.
@@ -77,7 +78,7 @@ def draw(picture: Any, result: Result, *, points: bool = False) -> Image.Image:
     if (width, height) != (result.width, result.height):
         raise ValueError(f"the result is of a {result.width}×{result.height} picture, this one has {width}×{height} pixels")
     longer = max(width, height)
-    scale = min(-(-SMALL // longer), 16) if longer < SMALL else 1
+    scale = min(-(-SMALL // longer), 16) if enlarge and longer < SMALL else 1
     canvas = Image.fromarray(pixels).resize((width * scale, height * scale), Image.Resampling.BICUBIC)
     if result.faces:
         _draw_faces(canvas, result.faces, scale, points)
@@ -125,8 +126,8 @@ class Label:
 
     def __init__(self, face: Face, em: float) -> None:
         self.face, self.em = face, em
-        self.font = _font(em)
-        self.name = face.label if face.certain else f"uncertain: {face.label}"
+        self.font = font(em)
+        self.name = _title(face)
         self.percent = f"{face.confidence:.0%}"
         text = self.font.getlength(self.name) + self.font.getlength(self.percent)
         self.size = (text + 2.05 * em, 1.45 * em)
@@ -147,10 +148,10 @@ class Bars:
 
     def __init__(self, face: Face, em: float) -> None:
         self.face, self.em = face, em
-        self.head, self.font = _font(1.1 * em), _font(0.84 * em)
+        self.head, self.font = font(1.1 * em), font(0.84 * em)
         likely = sorted(face.scores, key=lambda name: -face.scores[name])[:ROWS]
         self.rows = [(name, share) for name, share in face.scores.items() if name in likely]
-        self.title, self.share = (face.label, f"{face.confidence:.0%}") if face.certain else (f"uncertain: {face.label}", "")
+        self.title, self.share = _title(face), f"{face.confidence:.0%}" if face.certain else ""
         self.names = max(self.font.getlength(name) for name, _ in self.rows)
         self.percents = self.font.getlength("100%")
         title = self.head.getlength(self.title) + self.head.getlength(self.share) + (2.7 if self.share else 2.3) * em
@@ -175,6 +176,12 @@ class Bars:
             if share >= 0.005:  # what rounds to 0 % shows no bar
                 track[2] = start + max((end - start) * share, 0.54 * em)
                 brushes.rectangle(canvas, track, COLOURS.get(name, UNKNOWN) if face.certain else UNCERTAIN, 0.27 * em)
+
+
+def _title(face: Face) -> str:
+    """Number in a video, and expression."""
+    number = "" if face.track is None else f"{face.track} · "
+    return number + (face.label if face.certain else f"uncertain: {face.label}")
 
 
 def _draw_faces(canvas: Image.Image, faces: Sequence[Face], scale: int, points: bool) -> None:
@@ -205,10 +212,10 @@ def _draw_note(canvas: Image.Image, text: str) -> None:
     em = min(max(_unit(canvas.size), 10), canvas.width / 12)
     if em < 4:
         return  # a picture of a few pixels has no room for words
-    font = _font(em)
-    width, height, left, bottom = font.getlength(text) + 1.2 * em, 1.7 * em, 0.6 * em, canvas.height - 0.6 * em
+    letters = font(em)
+    width, height, left, bottom = letters.getlength(text) + 1.2 * em, 1.7 * em, 0.6 * em, canvas.height - 0.6 * em
     brushes.rectangle(canvas, np.array([left, bottom - height, left + width, bottom]), DARK, 0.3 * em, PLATE_ALPHA)
-    ImageDraw.Draw(canvas).text((left + 0.6 * em, bottom - height / 2), text, TEXT, font, "lm")
+    ImageDraw.Draw(canvas).text((left + 0.6 * em, bottom - height / 2), text, TEXT, letters, "lm")
 
 
 def _unit(size: tuple[int, int]) -> float:
@@ -217,7 +224,8 @@ def _unit(size: tuple[int, int]) -> float:
 
 
 @functools.lru_cache(64)
-def _font(size: float) -> ImageFont.FreeTypeFont:
+def font(size: float) -> ImageFont.FreeTypeFont:
+    """Return the font inside Pillow at this height in pixels."""
     font = ImageFont.load_default(max(size, 1))
     assert isinstance(font, ImageFont.FreeTypeFont), "this Pillow was built without FreeType"
     return font

@@ -38,6 +38,9 @@ RAFDB_COMPOUND = (
     "disgustedly surprised",
 )
 
+ACTION_UNITS = tuple(f"AU{number}" for number in (1, 2, 4, 6, 7, 10, 12, 15, 23, 24, 25, 26))
+"""The action units of Aff-Wild2, in the order of its files."""
+
 LABEL_SETS: dict[str, tuple[str, ...]] = {
     "fer2013": FER2013,
     "ferplus": FERPLUS,

@@ -30,6 +30,8 @@ SCOUT = "mesh468"
 """The mesh that finds the region for either, in roughly cut crops. The 478 points then lie about as near to where more passes
 settle as after a first pass of their own (0.7 against 0.4 % of the distance between the eyes, with an error of 3 %), and the
 pass takes 0.9 ms instead of 5."""
+PRESENCE = 0.5
+"""Mesh presence below which a region shows no face."""
 BATCH = 4
 """Faces in one call of a network. More of them leave the processor's cache, and each costs more."""
 

@@ -1,14 +1,28 @@
-"""From a face in a picture to the numbers a network is fed: one path for training's validation, evaluation and use."""
+"""From a face in a picture to the numbers a network is fed: one path for training's validation, evaluation and use.
+
+    cut (a face in a photograph)  ┐
+    take (a picture of one face)  ┴─► name → uint8 crop, for each picture that the network reads ─► batch ─► the network
+
+Most networks read one picture, `image`. Those that also read regions of the face (`eye`, `nose`, `mouth`) say so in their card,
+as `reading.inputs`; the regions are cut from the face at 224 × 224 by `mien.regions.region_crops`.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image
 
-from .alignment import TEMPLATES, crop_matrix, warp
+from .alignment import TEMPLATES, apply, crop_matrix, dlib_chip_matrix, warp
 from .cards import Card, Crop, Input
 from .errors import WeightsError
 from .lookup import lookup
+from .regions import SIDE, region_crops
+from .topology import points5, points68
+
+IMAGE = "image"
+"""Name of the picture of the whole face among those that a network reads."""
 
 
 class Preprocess:
@@ -17,10 +31,16 @@ class Preprocess:
     Args:
         input: the card's input contract.
         crop: the card's crop contract; None if the whole picture is fed.
+        regions: name → side of the regions of the face that the network reads besides.
     """
 
-    def __init__(self, input: Input, crop: Crop | None = None) -> None:  # noqa: A002 - the card's own word
-        self.input, self.crop = input, crop
+    def __init__(
+        self,
+        input: Input,  # noqa: A002 - the card's own word
+        crop: Crop | None = None,
+        regions: Mapping[str, int] | None = None,
+    ) -> None:
+        self.input, self.crop, self.regions = input, crop, dict(regions or {})
         self.size = (input.size[0], input.size[1])
         self.channels = 1 if input.colour == "grey" else 3
         for name, values in (("offsets", input.offset), ("deviations", input.std or (1.0,))):
@@ -38,7 +58,69 @@ class Preprocess:
         """
         if card.input is None:
             raise WeightsError(f"the card of {card.name!r} does not say what its network is fed")
-        return cls(card.input, card.crop)
+        regions = {name: side for name, side in card.reading.get("inputs", {}).items() if name != IMAGE}
+        return cls(card.input, card.crop, regions)
+
+    @property
+    def cuts_faces(self) -> bool:
+        """Whether faces can be cut out of photographs: by the card's crop contract, or by dlib's chip for regions."""
+        return self.crop is not None or bool(self.regions)
+
+    def matrix(self, mesh: np.ndarray, size: int | None = None) -> np.ndarray:
+        """Return the (2, 3) matrix from a photograph to the crop of a face in it.
+
+        Args:
+            mesh: (P, 2 or 3) points of the face mesh, in the photograph's pixels.
+            size: side of the crop; the card's own if None.
+
+        Raises:
+            WeightsError: the card does not say how faces are cut.
+        """
+        size = size or self.size[0]
+        if self.crop is not None and self._template is not None:
+            return crop_matrix(points5(mesh), self._template, size, fit=self.crop.fit, margin=self.crop.margin)
+        if self.regions:
+            return dlib_chip_matrix(points68(mesh), size)
+        raise WeightsError("this card has no crop contract: feed it whole pictures (detector 'whole')")
+
+    def cut(self, image: np.ndarray, mesh: np.ndarray) -> dict[str, np.ndarray]:
+        """Cut the pictures that the network reads of a face out of a photograph.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            mesh: (P, 2 or 3) points of the face mesh, in its pixels.
+
+        Returns:
+            Name → (h, w, channels) uint8; `image` is the face.
+        """
+        face = self._colour(warp(image, self.matrix(mesh), self.size[0]))
+        if not self.regions:
+            return {IMAGE: face}
+        matrix = self.matrix(mesh, SIDE)
+        return {IMAGE: face, **self._regions(warp(image, matrix, SIDE), apply(matrix, points68(mesh)))}
+
+    def take(self, image: np.ndarray, mesh: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """Take the pictures that the network reads from a picture of one face.
+
+        Args:
+            image: (H, W), (H, W, 1) or (H, W, 3) uint8 RGB; the face fills it.
+            mesh: (P, 2 or 3) points of the face mesh in its pixels, for networks that read regions; without it these are cut
+                where they lie on average.
+
+        Returns:
+            Name → (h, w, channels) uint8; `image` is the face.
+        """
+        plain = image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
+        found = {IMAGE: self.whole(plain)}
+        return found | self._regions(plain, None if mesh is None else points68(mesh)) if self.regions else found
+
+    def _regions(self, face: np.ndarray, points: np.ndarray | None) -> dict[str, np.ndarray]:
+        return {name: self._colour(crop) for name, crop in region_crops(face, points, self.regions).items()}
+
+    def batch(self, faces: Sequence[Mapping[str, np.ndarray]]) -> np.ndarray | dict[str, np.ndarray]:
+        """Return what the network is fed for these faces: one array (N, …) float32, or name → array if it reads several."""
+        arrays = {name: self.tensor(np.stack([face[name] for face in faces])) for name in (IMAGE, *self.regions)}
+        return arrays if self.regions else arrays[IMAGE]
 
     def face(self, image: np.ndarray, points5: np.ndarray) -> np.ndarray:
         """Cut a face out of a picture.
@@ -59,9 +141,7 @@ class Preprocess:
         """Take a picture that is a face crop already: (H, W), (H, W, 1) or (H, W, 3) uint8 → (h, w, channels) uint8."""
         if image.ndim == 3 and image.shape[2] == 1:
             image = image[..., 0]
-        if image.shape[:2] != self.size:
-            image = self._resize(image)
-        return self._colour(image)
+        return self._colour(self.resize(image, *self.size))
 
     def tensor(self, crops: np.ndarray) -> np.ndarray:
         """Bring a stack of crops (N, h, w, channels) uint8 to the network's layout and value range, float32."""
@@ -72,8 +152,10 @@ class Preprocess:
             values /= self._std
         return np.ascontiguousarray(values.transpose(0, 3, 1, 2)) if self.input.layout == "NCHW" else values
 
-    def _resize(self, image: np.ndarray) -> np.ndarray:
-        height, width = self.size
+    def resize(self, image: np.ndarray, height: int, width: int) -> np.ndarray:
+        """Bring a picture (H, W) or (H, W, 3) uint8 to another size, as the card says."""
+        if image.shape[:2] == (height, width):
+            return image
         if self.input.resize == "pil-bilinear":
             return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
         return resize_cv2(image, height, width)

@@ -17,20 +17,25 @@ from typing import Any
 
 import numpy as np
 
-from . import sources
+from . import sources, streaming
 from .cards import Card
 from .colour_order import LIKELY_BGR, face_looks_bgr
 from .detection import Detections, open_detector
 from .errors import SourceError, WeightsError
 from .images import ColourOrderWarning, Picture, read_image
-from .landmarks import ACTIONS, Actions, Landmarker
+from .labels import ACTION_UNITS
+from .landmarks import ACTIONS, PRESENCE, Actions, Landmarker
 from .preprocessing import Preprocess
-from .runtime import open_model
-from .topology import points5
+from .runtime import Batch, open_model
+from .sources import Frame
 from .types import Box, Face, Result
+from .video import Sampling
 
-PRESENCE = 0.5
-"""Mesh presence below which a detection is not a face."""
+NO_REGIONS = "no mesh was found: eyes, nose and mouth were cut where they lie on average"
+"""Note of a face crop read by a network that looks at regions."""
+
+ROLES = ("scores", "valence_arousal", "action_units")
+"""Outputs of a card that become fields of a `Face`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +62,7 @@ class Recognizer:
     def __init__(
         self,
         card: Card,
-        runtime: Callable[[np.ndarray], dict[str, np.ndarray]],
+        runtime: Callable[[Batch], dict[str, np.ndarray]],
         detector: Callable[[np.ndarray], Detections] | None,
         landmarker: Landmarker | None,
         actions: Actions | None = None,
@@ -68,7 +73,7 @@ class Recognizer:
 
         Args:
             card: contract of the classifier.
-            runtime: the classifier: (N, C, H, W) → outputs by name.
+            runtime: the classifier: (N, C, H, W), or several of them by name → outputs by name.
             detector: picture → `Detections`; None if every picture is one face crop already.
             landmarker: the mesh; None leaves points out, which only works without a detector.
             actions: the facial actions; None leaves them out.
@@ -78,7 +83,7 @@ class Recognizer:
         self.landmarker, self.actions, self.points = landmarker, actions, points
         self.preprocess = Preprocess.of(card)
         self.name = f"{card.name} {card.version}"
-        if detector is not None and (landmarker is None or card.crop is None):
+        if detector is not None and (landmarker is None or not self.preprocess.cuts_faces):
             raise WeightsError(f"{card.name} cannot cut faces out of pictures: its card has no crop contract")
 
     def __call__(self, source: Any, **options: Any) -> Result:
@@ -91,7 +96,7 @@ class Recognizer:
         Raises:
             SourceError: the picture cannot be read.
         """
-        return self._read([read_image(source, **options)])[0]
+        return self.read_all([read_image(source, **options)])[0]
 
     def timed(self, source: Any, **options: Any) -> tuple[Result, dict[str, float]]:
         """Read one picture and return the seconds that each stage took beside the result."""
@@ -99,7 +104,7 @@ class Recognizer:
         clock = _Clock(seconds)
         picture = read_image(source, **options)
         clock("decode")
-        return self._read([picture], clock)[0], seconds
+        return self.read_all([picture], clock)[0], seconds
 
     def many(self, pictures: Any, batch: int = 16, **options: Any) -> Iterator[Result]:
         """Read many pictures, `batch` at a time; a broken one becomes a result of status "unreadable".
@@ -115,31 +120,93 @@ class Recognizer:
         frames = iter(sources.pictures(pictures, **options))
         while group := list(itertools.islice(frames, batch)):
             readable = [frame.picture for frame in group if frame.picture is not None]
-            results = iter(self._read(readable))
+            results = iter(self.read_all(readable))
             for frame in group:
                 yield next(results) if frame.picture is not None else self.unreadable(frame.source, frame.error)
+
+    def stream(
+        self,
+        source: Any,
+        *,
+        every: int = 1,
+        fps: float | None = None,
+        start: float | None = None,
+        end: float | None = None,
+        detect_every: int = 10,
+        smooth: str | None = "ema",
+        window: float = 0.25,
+        known: streaming.Known | None = None,
+        **options: Any,
+    ) -> Iterator[tuple[Frame, Result]]:
+        """Read videos frame by frame, in constant memory; faces keep their number (`Face.track`) through a video.
+
+        Args:
+            source: a video's path, URL or bytes; the number of a camera; a folder, a list or a pattern of videos and pictures;
+                or an iterable of `Frame`s. Pictures are read as by `read`.
+            every: read each n-th frame only.
+            fps: read at most this many frames a second, instead of `every`.
+            start: seconds from the start of each video before which nothing is read.
+            end: seconds at which reading ends.
+            detect_every: frames from one search for faces to the next; between, and where nothing is lost, faces are followed
+                by their mesh. With 1 each frame is read as a picture of its own.
+            smooth: `"ema"` (over the past only), `"box"` or `"gaussian"` (both look ahead); None for what each frame alone
+                gives. The unsmoothed reading stays in `Face.unsmoothed`.
+            window: seconds over which is smoothed.
+            known: results of the first frames, from an earlier run that was interrupted.
+            options: as for `mien.sources.pictures`.
+
+        Yields:
+            A frame (pixels, exact time) and its result, for each wanted frame. A video that ends before its time gives one
+            more, "unreadable", which says so.
+
+        Raises:
+            SourceError: nothing at all can be read.
+            ConfigError: an option makes no sense.
+            MissingExtra: PyAV is not installed.
+        """
+        frames = sources.pictures(source, sampling=Sampling(every, fps, start, end), **options)
+        threshold = self.card.calibration.threshold
+        return streaming.stream(
+            self, frames, detect_every=detect_every, smooth=smooth, window=window, threshold=threshold, known=known
+        )
 
     def unreadable(self, source: str, error: SourceError | None) -> Result:
         """Return the result that stands for a picture that could not be read."""
         return Result(source, 0, 0, (), "unreadable", self.name, message=str(error))
 
-    def _read(self, pictures: Sequence[Picture], clock: Callable[[str], None] = lambda stage: None) -> list[Result]:
+    def result(self, picture: Picture, faces: Sequence[Face], notes: tuple[str, ...] = ()) -> Result:
+        """Return the result of a picture with these faces, its own notes and some more."""
+        return Result(
+            source=picture.source,
+            width=picture.pixels.shape[1],
+            height=picture.pixels.shape[0],
+            faces=tuple(faces),
+            status="ok" if faces else "no face",
+            model=self.name,
+            notes=(*_notes(picture, faces), *notes),
+        )
+
+    def describe(self, pixels: np.ndarray, boxes: np.ndarray, scores: np.ndarray, points: np.ndarray) -> list[Face]:
+        """Read the expressions of faces whose places in a picture are known.
+
+        Args:
+            pixels: (H, W, 3) uint8 RGB.
+            boxes: (N, 4) left, top, right, bottom in pixels, for `Face.box` only.
+            scores: (N,) for `Face.detection` only.
+            points: (N, P, 3) the meshes.
+        """
+        candidates = [_Candidate(0, box, float(score), 0.0) for box, score in zip(boxes, scores, strict=True)]
+        crops = [self.preprocess.cut(pixels, p) for p in points]
+        return self._describe(crops, candidates, points, lambda stage: None)
+
+    def read_all(self, pictures: Sequence[Picture], clock: Callable[[str], None] = lambda stage: None) -> list[Result]:
+        """Read decoded pictures, all at once; `clock` is called with the name of each stage when it ends."""
+        notes: list[tuple[str, ...]] = [()] * len(pictures)
         if self.detector is None:
-            faces = self._whole(pictures, clock)
+            faces, notes = self._whole(pictures, clock)
         else:
             faces = self._faces(pictures, self.detector, clock)
-        return [
-            Result(
-                source=picture.source,
-                width=picture.pixels.shape[1],
-                height=picture.pixels.shape[0],
-                faces=tuple(found),
-                status="ok" if found else "no face",
-                model=self.name,
-                notes=_notes(picture, found),
-            )
-            for picture, found in zip(pictures, faces, strict=True)
-        ]
+        return [self.result(*each) for each in zip(pictures, faces, notes, strict=True)]
 
     def _faces(self, pictures: Sequence[Picture], detector: Any, clock: Callable[[str], None]) -> list[list[Face]]:
         candidates = []
@@ -157,48 +224,61 @@ class Recognizer:
         present = np.flatnonzero(mesh.presence >= PRESENCE)
         candidates, points = [candidates[i] for i in present], mesh.points[present]
         clock("mesh")
-        crops = [self.preprocess.face(pictures[c.picture].pixels, points5(p)) for c, p in zip(candidates, points, strict=True)]
+        crops = [self.preprocess.cut(pictures[c.picture].pixels, p) for c, p in zip(candidates, points, strict=True)]
         clock("align")
         for c, face in zip(candidates, self._describe(crops, candidates, points, clock), strict=True):
             faces[c.picture].append(face)
         return faces
 
-    def _whole(self, pictures: Sequence[Picture], clock: Callable[[str], None]) -> list[list[Face]]:
+    def _whole(
+        self, pictures: Sequence[Picture], clock: Callable[[str], None]
+    ) -> tuple[list[list[Face]], list[tuple[str, ...]]]:
         candidates = [
             _Candidate(i, np.array([0, 0, p.pixels.shape[1], p.pixels.shape[0]], np.float32), 1.0, 0.0)
             for i, p in enumerate(pictures)
         ]
         points = None
-        if self.landmarker is not None and (self.points or self.actions):
-            points = self.landmarker.crops([p.pixels for p in pictures]).points
+        known: list[np.ndarray | None] = [None] * len(pictures)
+        if self.landmarker is not None and (self.points or self.actions or self.preprocess.regions):
+            mesh = self.landmarker.crops([p.pixels for p in pictures])
+            points = mesh.points
+            known = [p if sure >= PRESENCE else None for p, sure in zip(points, mesh.presence, strict=True)]
         clock("mesh")
-        crops = [self.preprocess.whole(p.pixels) for p in pictures]
+        crops = [self.preprocess.take(picture.pixels, p) for picture, p in zip(pictures, known, strict=True)]
         clock("align")
-        return [[face] for face in self._describe(crops, candidates, points, clock)]
+        notes: list[tuple[str, ...]] = [(NO_REGIONS,) if self.preprocess.regions and p is None else () for p in known]
+        return [[face] for face in self._describe(crops, candidates, points, clock)], notes
 
     def _describe(
         self,
-        crops: list[np.ndarray],
+        crops: list[dict[str, np.ndarray]],
         candidates: list[_Candidate],
         points: np.ndarray | None,
         clock: Callable[[str], None],
     ) -> list[Face]:
         if not crops:
             return []
-        scores = self.runtime(self.preprocess.tensor(np.stack(crops)))[self.card.outputs["scores"]]
+        found = self.runtime(self.preprocess.batch(crops))
+        answers = {role: found[name] for role, name in self.card.outputs.items() if role in ROLES}
         clock("classify")
         actions = None if self.actions is None or points is None else self.actions(points[..., :2])
         clock("actions")
         return [
             self._face(
-                c, scores[i], points[i] if points is not None and self.points else None, None if actions is None else actions[i]
+                c,
+                {role: values[i] for role, values in answers.items()},
+                points[i] if points is not None and self.points else None,
+                None if actions is None else actions[i],
             )
             for i, c in enumerate(candidates)
         ]
 
-    def _face(self, candidate: _Candidate, scores: np.ndarray, points: np.ndarray | None, actions: np.ndarray | None) -> Face:
-        best = int(scores.argmax())
-        values = scores.tolist()
+    def _face(
+        self, candidate: _Candidate, answers: dict[str, np.ndarray], points: np.ndarray | None, actions: np.ndarray | None
+    ) -> Face:
+        best, values = int(answers["scores"].argmax()), answers["scores"].tolist()
+        valence, arousal = answers["valence_arousal"].tolist() if "valence_arousal" in answers else (None, None)
+        units = answers["action_units"].tolist() if "action_units" in answers else None
         return Face(
             box=Box(*candidate.box.tolist()),
             detection=candidate.score,
@@ -208,6 +288,9 @@ class Recognizer:
             certain=values[best] >= self.card.calibration.threshold,
             points=points,
             actions=None if actions is None else dict(zip(ACTIONS, actions.tolist(), strict=True)),
+            valence=valence,
+            arousal=arousal,
+            action_units=None if units is None else dict(zip(ACTION_UNITS, units, strict=True)),
         )
 
 
@@ -251,7 +334,8 @@ def load(
     """Open a model with the face pipeline that its card asks for. No network is used.
 
     Args:
-        model: name of a bundled model, path of a card (`.toml`) or of an `.onnx` file with its card.
+        model: name of a bundled model; path of a card (`.toml`), of an `.onnx` or `.safetensors` file with its card, or of a
+            training run's folder.
         detector: name in `mien.detection.DETECTORS`, or `"module:attribute"`; `"whole"` if every picture is one face crop.
         max_faces: keep only this many faces of a picture, the largest and surest first.
         min_size: smallest longer side of a face box in pixels.
@@ -278,7 +362,7 @@ def load(
             max_roll=max_roll,
             threads=threads,
         )
-    needed = found is not None or points or actions
+    needed = found is not None or points or actions or bool(card.reading.get("inputs"))
     mesh = "mesh478" if points or actions else "mesh468"
     return Recognizer(
         card,

@@ -76,16 +76,16 @@ AVERAGE: Mapping[str, Box] = {"eye": (26, 46, 195, 102), "nose": (85, 79, 139, 1
 """Median boxes of 383 evenly spread pictures of FER2013's training split, brought to 224 × 224."""
 
 
-def inside_boxes(points68: np.ndarray) -> dict[str, Box] | None:
+def inside(boxes: Mapping[str, Box]) -> dict[str, Box] | None:
     """Return `global_roi_boxes` cut off at the edges of the 224 × 224 face; None if one of them is missing then."""
-    boxes = {name: clamp(box, SIDE, SIDE) for name, box in global_roi_boxes(points68).items()}
-    return None if any(min(x1 - x0, y1 - y0) < SMALLEST for x0, y0, x1, y1 in boxes.values()) else boxes
+    kept = {name: clamp(box, SIDE, SIDE) for name, box in boxes.items()}
+    return None if any(min(x1 - x0, y1 - y0) < SMALLEST for x0, y0, x1, y1 in kept.values()) else kept
 
 
 def region_crops(image: np.ndarray, points68: np.ndarray | None, sizes: Mapping[str, int]) -> dict[str, np.ndarray]:
     """Cut regions out of an aligned face, as the Global-ROI Net is fed.
 
-    The face is brought to 224 × 224, boxes are taken there (`inside_boxes`), and each is brought to its size, bilinearly.
+    The face is brought to 224 × 224, boxes are taken there (`global_roi_boxes`), and each is brought to its size, bilinearly.
 
     Args:
         image: (H, W) or (H, W, 3) uint8, one aligned face that fills the picture.
@@ -103,7 +103,7 @@ def region_crops(image: np.ndarray, points68: np.ndarray | None, sizes: Mapping[
         >>> {name: crop.shape for name, crop in crops.items()}
         {'eye': (90, 90), 'mouth': (60, 60)}
     """
-    boxes = AVERAGE if points68 is None else inside_boxes(_on_the_grid(points68, image)) or AVERAGE
+    boxes = find_boxes(image, points68) or AVERAGE
     face = _resized(image, SIDE)
     crops = {}
     for name, side in sizes.items():
@@ -112,15 +112,12 @@ def region_crops(image: np.ndarray, points68: np.ndarray | None, sizes: Mapping[
     return crops
 
 
-def has_regions(image: np.ndarray, points68: np.ndarray | None) -> bool:
-    """Return whether these points tell where the regions of an aligned face are; if not, `region_crops` uses the average."""
-    return points68 is not None and inside_boxes(_on_the_grid(points68, image)) is not None
-
-
-def _on_the_grid(points68: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """Move points from the picture's pixels to those of the 224 × 224 face; centres of pixels are whole numbers in both."""
-    scale = SIDE / np.array([image.shape[1], image.shape[0]])
-    return (points68 + 0.5) * scale - 0.5
+def find_boxes(image: np.ndarray, points68: np.ndarray | None) -> dict[str, Box] | None:
+    """Return the boxes of `region_crops` in the aligned face at 224 × 224; None where it falls back on the average."""
+    if points68 is None:
+        return None
+    scale = SIDE / np.array([image.shape[1], image.shape[0]])  # centres of pixels are whole numbers on both grids
+    return inside(global_roi_boxes((points68 + 0.5) * scale - 0.5))
 
 
 def _resized(image: np.ndarray, side: int) -> np.ndarray:

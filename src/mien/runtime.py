@@ -3,16 +3,43 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import onnxruntime
 
 from . import cards
 from .cards import Card
-from .errors import WeightsError
+from .errors import MissingExtra, WeightsError
+from .lookup import lookup
 from .weights import sha256
+
+Batch = np.ndarray | Mapping[str, np.ndarray]
+"""(N, C, H, W) float32; or name → array for networks that read several pictures of a face."""
+
+
+class Runtime(Protocol):
+    """A network, ready to run."""
+
+    @property
+    def outputs(self) -> Sequence[str]:
+        """Names of what it gives."""
+        ...
+
+    def __call__(self, batch: Batch, /) -> dict[str, np.ndarray]:
+        """Return every output by name."""
+        ...
+
+
+RUNTIMES: Mapping[str, str] = {
+    ".onnx": "mien.runtime:onnx_runtime",
+    ".safetensors": "mien.torch_runtime:TorchRuntime",
+}
+"""Ending of a weight file → what makes a `Runtime` of its card and a number of threads."""
+
+TORCH_SIDE = {"torch", "torchvision", "timm", "safetensors"}
 
 
 def open_session(model: str | Path | bytes, threads: int = 1) -> onnxruntime.InferenceSession:
@@ -58,27 +85,39 @@ class OnnxRuntime:
         self.outputs = [value.name for value in self.session.get_outputs()]
         self.metadata: Mapping[str, str] = self.session.get_modelmeta().custom_metadata_map
 
-    def __call__(self, batch_NCHW: np.ndarray) -> dict[str, np.ndarray]:
-        """Return every output by name for a float32 batch."""
-        values = self.session.run(self.outputs, {self.inputs[0]: batch_NCHW})
+    def __call__(self, batch: Batch, /) -> dict[str, np.ndarray]:
+        """Return every output by name for a float32 batch, or one for each input by name."""
+        fed = dict(batch) if isinstance(batch, Mapping) else {self.inputs[0]: batch}
+        values = self.session.run(self.outputs, fed)
         return {name: np.asarray(value) for name, value in zip(self.outputs, values, strict=True)}
 
 
-def open_model(model: str | Path, threads: int = 1) -> tuple[Card, OnnxRuntime]:
+def open_model(model: str | Path, threads: int = 1) -> tuple[Card, Runtime]:
     """Open a classifier with its card.
 
     Args:
-        model: name of a bundled model, a card file (`.toml`), or an `.onnx` file with its card inside or beside it.
+        model: name of a bundled model, a card file (`.toml`), a weight file (`.onnx` with its card inside or beside it,
+            `.safetensors` with its card beside it), or the folder of a training run, whose best weights are meant.
         threads: threads used inside one call.
 
     Raises:
         UnknownName: no bundled model has that name.
         WeightsError: there is no card, the card is of another file, or the network lacks an output that the card names.
+        MissingExtra: the weights need torch, and it is not installed.
     """
     path = Path(model)
-    if path.suffix != ".onnx" or path.with_suffix(".toml").is_file():
-        card = cards.read(path.with_suffix(".toml")) if path.suffix == ".onnx" else cards.load(model)
-        runtime = OnnxRuntime(card.weights, threads)
+    if path.is_dir() and str(model) not in cards.bundled():
+        path = _best_of(path)
+    beside = path.with_suffix(".toml")
+    if path.suffix in RUNTIMES and beside.is_file():
+        path = beside
+    if path.suffix not in RUNTIMES:
+        card = cards.load(path if path.suffix == ".toml" else model)
+        runtime = _runtime(card, threads)
+    elif path.suffix != ".onnx":
+        if not path.is_file():
+            raise WeightsError(f"weight file {path} does not exist")
+        raise WeightsError(f"{path} has no card beside it ({beside.name}); labels are never guessed")
     else:
         runtime = OnnxRuntime(path, threads)
         text = runtime.metadata.get(cards.METADATA_KEY)
@@ -95,3 +134,25 @@ def open_model(model: str | Path, threads: int = 1) -> tuple[Card, OnnxRuntime]:
             f"the card of {card.name} names the output {missing[0]!r}; the network gives {', '.join(runtime.outputs)}"
         )
     return card, runtime
+
+
+def onnx_runtime(card: Card, threads: int = 1) -> OnnxRuntime:
+    """Return what runs the `.onnx` file of a card."""
+    return OnnxRuntime(card.weights, threads)
+
+
+def _best_of(run: Path) -> Path:
+    """Return the card of a run's best weights."""
+    if not (run / "best.toml").is_file():
+        raise WeightsError(f"the folder {run} holds no best.toml, the card of a training run's best weights")
+    return run / "best.toml"
+
+
+def _runtime(card: Card, threads: int) -> Runtime:
+    suffix = Path(card.file).suffix
+    if suffix not in RUNTIMES:
+        raise WeightsError(f"the card of {card.name} names the file {card.file!r}; known endings: {', '.join(RUNTIMES)}")
+    try:
+        return lookup(suffix, RUNTIMES, "runtime", plugins=False)(card, threads)
+    except ModuleNotFoundError as error:
+        raise (MissingExtra(error.name, "train") if error.name in TORCH_SIDE else error) from error

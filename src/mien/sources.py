@@ -1,28 +1,31 @@
 """Many pictures from a list, a folder or a pattern, as `Frame`s: one at a time, in constant memory, and none stops the others.
 
 Files are named when `pictures` is called, so that their number is known, and read when their turn comes. A file that cannot be
-read becomes a `Frame` with an `error` in its place. Videos and cameras will give `Frame`s too, with a `time`; they join in
-`_expand`, which decides what one source stands for.
+read becomes a `Frame` with an `error` in its place. Videos and cameras give `Frame`s too, with a `time`, where a `Sampling`
+says which of their frames are wanted.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import glob
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence, Set
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 from typing import Any, Unpack
 
 import numpy as np
 
-from .decoding import FORMATS
+from . import video
+from .decoding import FORMATS, check_size
 from .errors import SourceError
-from .fetching import is_url
-from .images import Picture, ReadOptions, Source, name_of, printable, read_image
+from .fetching import fetch, is_url
+from .images import MAX_BYTES, MAX_PIXELS, TIMEOUT, Picture, ReadOptions, Source, name_of, printable, read_image
+from .video import Sampling, Video, is_video
 
 EXTENSIONS = frozenset(extension for known in FORMATS.values() for extension in known) | {".heic", ".heif"}
 """What a folder is searched for. HEIC cannot be read yet, but a folder of phone photos must say so and not look empty."""
@@ -33,9 +36,9 @@ class Frame:
     """One picture of many, or the reason why it could not be read."""
 
     index: int
-    """Place in the source, from 0."""
+    """Place in the source, from 0; for a frame of a video its number there, from the wanted start on."""
     source: str
-    """Name of the picture, as in `Picture.source`."""
+    """Name of the picture, as in `Picture.source`, or of the video."""
     picture: Picture | None = None
     """The picture; None if it could not be read."""
     error: SourceError | None = None
@@ -44,12 +47,64 @@ class Frame:
     """Seconds from the start of a video; None for a picture."""
 
 
-Item = Source | Picture | Frame
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A video or camera still to be read: iterate for its `Frame`s."""
+
+    source: Any
+    """Path, bytes, or the number of a camera."""
+    sampling: Sampling
+    """Which of its frames are wanted."""
+    options: ReadOptions = field(default_factory=ReadOptions)
+    """Limits, as for `read_image`; `max_bytes` and `timeout` hold for a URL only."""
+
+    @property
+    def name(self) -> str:
+        """What the source of its frames is called."""
+        return f"camera {self.source}" if isinstance(self.source, int) else name_of(self.source).replace("<bytes>", "<video>")
+
+    def __len__(self) -> int:
+        """Estimate the number of wanted frames; 0 if it is not known."""
+        try:
+            with self._open() as video:
+                return self.sampling.frames(video.info.duration, video.info.rate) or 0
+        except SourceError:
+            return 1
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield the frames; one with an error at the end tells that the video cannot be opened or ends before its time."""
+        index, time = 0, None
+        try:
+            limit = self.options.get("max_pixels", MAX_PIXELS)
+            with self._open() as video:
+                check_size(*video.coded, self.name, limit)
+                for shot in video.frames(self.sampling):
+                    check_size(*shot.size, self.name, limit)
+                    index, time = shot.index, shot.time
+                    notes = ("the frame is damaged in the file",) if shot.damaged else ()
+                    yield Frame(index, self.name, Picture(shot.pixels, self.name, notes), time=time)
+        except SourceError as error:
+            yield Frame(index + 1 if time is not None else 0, self.name, error=error, time=time)
+
+    def _open(self) -> Video:
+        if not isinstance(self.source, str) or not is_url(self.source):
+            return Video(self.source, self.name)
+        found = self.options
+        data = fetch(
+            self.source,
+            max_bytes=found.get("max_bytes", MAX_BYTES),
+            timeout=found.get("timeout", TIMEOUT),
+            allow_private=found.get("allow_private", False),
+        )
+        return Video(data, self.name)
+
+
+Item = Source | Picture | Frame | Clip
 """What `Pictures` goes through: something to be read, or the frame that stands for it already."""
 
 
 class Pictures:
-    """Pictures still to be read: iterate for `Frame`s, as often as wanted; `len` says how many, for a progress bar.
+    """Pictures still to be read: iterate for `Frame`s, as often as wanted; `len` says how many, estimated for videos.
 
     A generator given as the source can be iterated once and has no length.
     """
@@ -57,14 +112,25 @@ class Pictures:
     def __init__(self, items: Iterable[Item], options: ReadOptions) -> None:
         self._items, self._options = items, options
 
+    @property
+    def items(self) -> Iterable[Item]:
+        """What is gone through, one for each picture or video."""
+        return self._items
+
     def __len__(self) -> int:
         if not isinstance(self._items, Sequence):
             raise TypeError("the number of pictures that a generator gives is not known")
-        return len(self._items)
+        return sum(len(item) if isinstance(item, Clip) else 1 for item in self._items)
 
     def __iter__(self) -> Iterator[Frame]:
         for index, item in enumerate(self._items):
-            yield dataclasses.replace(item, index=index) if isinstance(item, Frame) else self._read(index, item)
+            match item:
+                case Clip():
+                    yield from item
+                case Frame():
+                    yield item if item.time is not None else dataclasses.replace(item, index=index)
+                case _:
+                    yield self._read(index, item)
 
     def _read(self, index: int, source: Source | Picture) -> Frame:
         try:
@@ -74,7 +140,9 @@ class Pictures:
         return Frame(index, picture.source, picture)
 
 
-def pictures(source: Any, *, recursive: bool = True, **options: Unpack[ReadOptions]) -> Pictures:
+def pictures(
+    source: Any, *, recursive: bool = True, sampling: Sampling | None = None, **options: Unpack[ReadOptions]
+) -> Pictures:
     """Return the pictures that a source stands for, unread.
 
     Args:
@@ -82,6 +150,7 @@ def pictures(source: Any, *, recursive: bool = True, **options: Unpack[ReadOptio
             gives its files with the extension of a picture, files before sub-folders, each in natural order (`2.jpg` before
             `10.jpg`), without hidden ones. Links to folders are followed, no folder is read twice.
         recursive: whether folders are searched with their sub-folders.
+        sampling: which frames of videos are wanted; then videos and cameras (by number) are sources too. None: pictures only.
         options: as for `read_image`.
 
     Raises:
@@ -95,12 +164,13 @@ def pictures(source: Any, *, recursive: bool = True, **options: Unpack[ReadOptio
         0 True
         1 False
     """
+    expand = functools.partial(_expand, recursive=recursive, sampling=sampling, options=options)
     if isinstance(source, Iterator):
-        return Pictures((item for one in source for item in _expand(one, recursive)), options)
+        return Pictures((item for one in source for item in expand(one)), options)
     single = isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview, np.ndarray)) or not isinstance(
         source, Iterable
     )
-    items = [item for one in ([source] if single else source) for item in _expand(one, recursive)]
+    items = [item for one in ([source] if single else source) for item in expand(one)]
     if not items:
         raise SourceError("an empty list holds no pictures")
     errors = [item.error for item in items if isinstance(item, Frame) and item.error is not None]
@@ -109,21 +179,41 @@ def pictures(source: Any, *, recursive: bool = True, **options: Unpack[ReadOptio
     return Pictures(items, options)
 
 
-def _expand(source: Any, recursive: bool) -> Iterator[Item]:
+def _expand(source: Any, recursive: bool, sampling: Sampling | None, options: ReadOptions) -> Iterator[Item]:
     """Yield what one source stands for: itself, the files of a folder, or those that fit a pattern."""
+    extensions = EXTENSIONS if sampling is None else EXTENSIONS | video.EXTENSIONS
+    for item in _files(source, recursive, extensions):
+        if sampling is not None and _is_clip(item):
+            yield Clip(item, sampling, options)
+        else:
+            yield item
+
+
+def _is_clip(item: Item) -> bool:
+    match item:
+        case int():
+            return True
+        case str() if is_url(item):
+            return PurePosixPath(re.split("[?#]", item)[0]).suffix.lower() in video.EXTENSIONS
+        case str() | os.PathLike() | bytes() | bytearray() | memoryview():
+            return is_video(item)
+    return False
+
+
+def _files(source: Any, recursive: bool, extensions: Set[str]) -> Iterator[Item]:
     if not isinstance(source, (str, os.PathLike)) or (isinstance(source, str) and is_url(source)):
         yield source
         return
     path = os.fsdecode(source)
     if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises below a folder that may not be entered
-        yield from _folder(path, recursive)
+        yield from _folder(path, recursive, extensions)
     elif glob.has_magic(path) and not os.path.lexists(path):
-        yield from _pattern(path, recursive)
+        yield from _pattern(path, recursive, extensions)
     else:
         yield path
 
 
-def _pattern(pattern: str, recursive: bool) -> Iterator[Item]:
+def _pattern(pattern: str, recursive: bool, extensions: Set[str]) -> Iterator[Item]:
     found = sorted(glob.glob(pattern), key=_natural)  # noqa: PTH207 - Path.glob takes no absolute patterns
     if not found:
         yield _failure(pattern, f"no file fits the pattern {printable(pattern)}")
@@ -131,10 +221,10 @@ def _pattern(pattern: str, recursive: bool) -> Iterator[Item]:
         if not Path(path).is_dir():
             yield path
         elif recursive:
-            yield from _folder(path, recursive)
+            yield from _folder(path, recursive, extensions)
 
 
-def _folder(folder: str, recursive: bool) -> Iterator[Item]:
+def _folder(folder: str, recursive: bool, extensions: Set[str]) -> Iterator[Item]:
     """Yield the pictures of a folder, and an error for each folder that may not be read."""
     other: Counter[str] = Counter()  # what was found beside pictures
     empty = True
@@ -160,7 +250,7 @@ def _folder(folder: str, recursive: bool) -> Iterator[Item]:
                 other["hidden"] += 1
             elif _is_folder(entry):
                 folders.append(entry.path)
-            elif extension in EXTENSIONS:
+            elif extension in extensions:
                 empty = False
                 yield entry.path
             else:

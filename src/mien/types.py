@@ -76,7 +76,9 @@ class Face:
     action_units: Mapping[str, float] | None = None
     """Probability of each facial action unit, where the model has that output."""
     track: int | None = None
-    """Number that a face keeps through a video."""
+    """Number that a face keeps through a video, from 1."""
+    unsmoothed: Face | None = None
+    """In a video that is smoothed: the face as this frame alone gave it, else None."""
 
     @property
     def points68(self) -> np.ndarray | None:
@@ -104,7 +106,21 @@ class Face:
             "arousal": self.arousal,
             "action_units": None if self.action_units is None else dict(self.action_units),
             "track": self.track,
+            "unsmoothed": None if self.unsmoothed is None else self.unsmoothed.to_dict(points),
         }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Face:
+        """Return the face that `to_dict` described; points only if it listed them all."""
+        points, unsmoothed = values["points"], values["unsmoothed"]
+        whole = points is not None and len(points) > 68
+        fields: dict[str, Any] = {
+            **values,
+            "box": Box(**values["box"]),
+            "points": np.array(points, np.float32) if whole else None,
+            "unsmoothed": None if unsmoothed is None else cls.from_dict(unsmoothed),
+        }
+        return cls(**fields)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Face) and self.to_dict("all") == other.to_dict("all")
@@ -151,6 +167,13 @@ class Result:
             "model": self.model,
             "faces": [face.to_dict(points) for face in self.faces],
         }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Result:
+        """Return the result that `to_dict` described; faces have points only if it listed them all."""
+        faces = tuple(Face.from_dict(face) for face in values["faces"])
+        fields: dict[str, Any] = {**values, "faces": faces, "notes": tuple(values["notes"])}
+        return cls(**fields)
 
 
 def json_schema() -> dict[str, Any]:

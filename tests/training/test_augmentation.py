@@ -138,7 +138,7 @@ def test_crop_is_a_window_of_the_padded_picture() -> None:
     dice = whole(7, 200)
     dice.chance(1)
     place = dice.uniform(0, 1, 2)
-    varied = steps.crop(tensor(pixels), whole(7, 200), padding=0.143)
+    varied = steps.crop(tensor(pixels), whole(7, 200), padding=0.142)
     offsets = (place * 9).floor().int()  # 4 pixels of 28 on both sides
     for row, picture in enumerate(pixels):
         bordered = reference.pad(pil(picture), [4])

@@ -36,7 +36,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
 
 @pytest.mark.slow
 def test_ten_kills_change_no_bit(straight: tuple[Path, float], tmp_path: Path) -> None:
-    """kill -9 at ten moments, in steps and inside the writing of checkpoints (there is one a step), then --resume to the end."""
+    """kill -9 at ten moments, in steps and in the writing of checkpoints (one a step), then --resume to the end."""
     path, out = recipe(tmp_path, **LONG), tmp_path / "run"
     moments, killed, more = random.Random(5), 0, ()
     while killed < 10:
@@ -59,7 +59,9 @@ def test_ten_kills_change_no_bit(straight: tuple[Path, float], tmp_path: Path) -
     for part in ("learner", "kept"):
         assert all(torch.equal(whole[part][key], broken[part][key]) for key in whole[part])
     assert same_weights(straight[0].with_name("best.safetensors"), out / "best.safetensors")
-    rows = [[json.loads(line) for line in (place / "metrics.jsonl").read_text().splitlines()] for place in (straight[0].parent, out)]
+    rows = [
+        [json.loads(line) for line in (place / "metrics.jsonl").read_text().splitlines()] for place in (straight[0].parent, out)
+    ]
     assert [[row[key] for key in ("epoch", "loss", "accuracy", "nll", "lr")] for row in rows[0]] == [
         [row[key] for key in ("epoch", "loss", "accuracy", "nll", "lr")] for row in rows[1]
     ]

@@ -19,7 +19,6 @@ import pytest
 import torch
 from miniatures import MINIATURES
 
-from mien import models
 from mien.datasets import reader
 from mien.labels import label_set
 from mien.lookup import lookup
@@ -58,6 +57,10 @@ LAYOUTS = {
     "pooled": "pooled: train.csv, valid.csv, test.csv with image_path",
 }
 """The miniature that stands for each data set."""
+
+
+LARGE = ("dda-resnet34", "dda-resnet50", "global-roi", "mfer", "resnet50")
+"""Networks that see two pictures a step here, the others four."""
 
 
 def load(name: str) -> TrainConfig:
@@ -146,17 +149,6 @@ def test_oddities_of_the_authors_are_there() -> None:
     assert load("affwild2-ddamfn-mtl-author").loss[1].output == "expression"  # the softmax of a softmax
 
 
-@pytest.mark.parametrize("name", sorted({load(recipe).model.name for recipe in RECIPES}))
-def test_recipes_name_outputs_that_their_network_has(name: str) -> None:
-    """Every field that any recipe of a network reads is a field of its answer."""
-    mine = [load(recipe) for recipe in RECIPES if load(recipe).model.name == name]
-    module = __import__(models.factory(name).__module__, fromlist=["*"])
-    answers = [value for value in vars(module).values() if isinstance(value, type) and hasattr(value, "_fields")]
-    fields = {field for answer in answers for field in (*answer._fields, *vars(answer))}
-    read = {term.output.partition(".")[0] for config in mine for term in config.loss} | {config.model.scores for config in mine}
-    assert read <= fields
-
-
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     found: dict[str, Path] = {}
@@ -170,7 +162,7 @@ def small(name: str, roots: dict[str, Path]) -> TrainConfig:
     """Return a recipe cut down to two steps."""
     config = load(name)
     options = {key: value for key, value in config.model.options.items() if "pretrained" not in key}
-    batch = 2 if config.model.name in ("mfer", "dda-resnet50") else 4
+    batch = 2 if config.model.name in LARGE else 4
     return dataclasses.replace(
         config,
         batch=batch,
@@ -208,6 +200,7 @@ def test_a_recipe_takes_two_steps(name: str, roots: dict[str, Path], tmp_path: P
     two_steps(config, tmp_path)
 
 
+@pytest.mark.slow
 def test_mfer_takes_two_steps_at_its_own_size(roots: dict[str, Path], tmp_path: Path) -> None:
     two_steps(small("rafdb-mfer-mien", roots), tmp_path)
 

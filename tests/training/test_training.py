@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import tomllib
 from pathlib import Path
@@ -43,7 +44,11 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[s
     """Return the folder and the epochs of a run that has time to learn."""
     rows: list[dict[str, Any]] = []
     out = tmp_path_factory.mktemp("runs") / "tiny" / "1"
-    train(config(epochs=24, augment=[], optim__name="adamw", optim__lr=0.01), out, report=lambda event: rows.append(event) if event["event"] == "epoch" else None)
+    train(
+        config(epochs=24, augment=[], optim__name="adamw", optim__lr=0.01),
+        out,
+        report=lambda event: rows.append(event) if event["event"] == "epoch" else None,
+    )
     return out, rows
 
 
@@ -139,7 +144,9 @@ def test_balanced_sampling_shows_every_class_alike() -> None:
     few[:2] = 0
     train_split.targets["label"] = few
     weights = sample_weights(train_split)
-    assert [weights[few.numpy() == k].sum() for k in few.unique().tolist()] == pytest.approx([1 / len(few.unique())] * len(few.unique()))
+    assert [weights[few.numpy() == k].sum() for k in few.unique().tolist()] == pytest.approx(
+        [1 / len(few.unique())] * len(few.unique())
+    )
     order = Loader(train_split, config(sampler__kind="balanced", sampler__samples=7000)).order(0)
     assert len(order) == 7000 and abs((few.numpy()[order] == 0).mean() - 1 / 7) < 0.02
 
@@ -175,7 +182,7 @@ def test_one_cycle_rises_and_falls() -> None:
     schedule = Schedule(ScheduleConfig(kind="one-cycle", warmup=0.25, floor=0.01), epochs=10, per_epoch=10)
     factors = [schedule.factor(step) for step in range(100)]
     assert factors[0] == pytest.approx(1 / 25) and max(factors) == factors[24] == 1.0
-    assert factors[99] == 0.01 and all(a >= b for a, b in zip(factors[24:], factors[25:], strict=False))
+    assert factors[99] == 0.01 and all(a >= b for a, b in itertools.pairwise(factors[24:]))
     assert Schedule(ScheduleConfig(warmup=2.0), epochs=10, per_epoch=10).rise == 20  # epochs from 1 on
     with pytest.raises(ConfigError, match="floor"):
         Schedule(ScheduleConfig(floor=2.0), 1, 1)
@@ -185,7 +192,12 @@ def test_groups_have_rates_and_decay_of_their_own() -> None:
     network = models.build("mien-base", **TABLE["model"]["options"])
     settings = TrainConfig.of({"optim": {"lr": 1.0, "weight_decay": 0.1, "groups": [{"match": "stem.*", "lr": 0.5}]}}).optim
     groups = optimizer(network, settings).param_groups
-    assert sorted({(group["factor"], group["weight_decay"]) for group in groups}) == [(0.5, 0.0), (0.5, 0.1), (1.0, 0.0), (1.0, 0.1)]
+    assert sorted({(group["factor"], group["weight_decay"]) for group in groups}) == [
+        (0.5, 0.0),
+        (0.5, 0.1),
+        (1.0, 0.0),
+        (1.0, 0.1),
+    ]
     assert sum(len(group["params"]) for group in groups) == len(list(network.parameters()))
     with pytest.raises(ConfigError, match=r"no parameter is called like 'steam\.\*'"):
         optimizer(network, TrainConfig.of({"optim": {"groups": [{"match": "steam.*"}]}}).optim)
@@ -303,10 +315,12 @@ def test_nonsense_is_said(changes: dict[str, Any], error: type, message: str, tm
         {"accumulate": 4},
         {"optim__name": "radam", "optim__lr": 1e-3, "schedule__kind": "plateau"},
         {"optim__name": "adamw", "optim__lr": 1e-3, "mix": {"mixup": 0.4, "cutmix": 1.0}, "loss_weighting": "uncertainty"},
-        {"sampler": {"kind": "balanced", "samples": 48}, "validation": {"views": 2, "patience": 1}, "input__sizes": {"0": 32, "1": 40}},
+        {"sampler": {"kind": "balanced", "samples": 48}, "validation": {"views": 2, "patience": 1},
+         "input__sizes": {"0": 32, "1": 40}},
         {"stages": [{"epoch": 0, "train": ["fer2013.*"], "batch_norm": "frozen"}, {"epoch": 1}]},
         {"precision": "bf16", "data__limit": 32},
-        {"loss": [{"output": "fer2013"}, {"kind": "focal", "output": "fer2013"}, {"kind": "center", "output": "feature", "weight": 0.01},
+        {"loss": [{"output": "fer2013"}, {"kind": "focal", "output": "fer2013"},
+                  {"kind": "center", "output": "feature", "weight": 0.01},
                   {"kind": "dsf", "output": "feature", "weight": 0.01}, {"kind": "lgm", "output": "feature", "weight": 0.1}]},
     ],
     ids=lambda changes: " ".join(changes),

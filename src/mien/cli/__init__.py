@@ -26,7 +26,9 @@ from ..errors import MienError
 
 VERBS: dict[str, dict[str, tuple[str, str]]] = {
     "To use": {
-        "predict": ("mien.cli.predict:predict", "Read the expressions of the faces in pictures."),
+        "predict": ("mien.cli.predict:predict", "Read the expressions of the faces in pictures and videos."),
+        "watch": ("mien.cli.watch:watch", "Read a camera and show what is read, as it comes."),
+        "serve": ("mien.cli.serve:serve", "Serve readings over HTTP, with a web page to try them on."),
     },
     "To make": {
         "prepare": ("mien.cli.prepare:app", "Align faces, cut regions of faces, curate annotations."),
@@ -35,6 +37,8 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "evaluate": ("mien.cli.evaluate:evaluate", "Measure a model on a data set, with intervals and a report."),
         "compare": ("mien.cli.compare:compare", "Measure several models on several data sets, and say which differ."),
         "verify": ("mien.cli.verify:verify", "Compare what a card claims with what is measured."),
+        "explain": ("mien.cli.explain:explain", "Show what in a face speaks for an expression, as maps and numbers."),
+        "embed": ("mien.cli.embed:embed", "Write the features of a data set, and a plot of them by class."),
         "import": ("mien.cli.import_:import_", "Turn a checkpoint of a network's authors into weights with a card."),
     },
     "To look": {
@@ -51,6 +55,8 @@ EPILOGUE = """Examples:
 
     mien predict photo.jpg
     mien predict holiday --csv faces.csv --save annotated
+    mien predict clip.mp4 --jsonl rows.jsonl --timeline clip.html
+    mien watch
     mien doctor
 
 Every command says more: mien predict --help

@@ -46,7 +46,8 @@ def compare(
 --root london=data/london --out out/cross
 
     Args:
-        models: As for mien evaluate; MODEL@OUTPUT means one of its heads.
+        models: As for mien evaluate; MODEL@OUTPUT for one of its heads; peer:NAME=FILE.npz is another package's table
+            of probabilities.
         dataset: NAME or NAME@PROTOCOL, once for each.
         root: Folder of the data, or NAME=DIR once for each data set.
         out: Folder for the results: comparison.csv, .md and .html, and a folder for each evaluation.

@@ -26,8 +26,8 @@ def train(
     """Train a network by a recipe.
 
     The best epoch on the validation split lies in OUT/best.safetensors, with its card beside it; curves.png, metrics.jsonl,
-    config.toml and env.json say how it came about. A run that was stopped, even by kill -9, goes on with --resume as if nothing had
-    happened. Several processes: torchrun --nproc-per-node 2 -m mien train …, or accelerate launch.
+    config.toml and env.json say how it came about. A run that was stopped, even by kill -9, goes on with --resume as if
+    nothing had happened. Several processes: torchrun --nproc-per-node 2 -m mien train …, or accelerate launch.
 
     Examples:
         mien train recipes/fer2013-mien-base.toml --root data/fer2013
@@ -105,7 +105,8 @@ class Progress:
         shown = [*wanted, *(key for key in row if key.rpartition(".")[2] in SHOWN and key not in wanted)]
         figures = "  ".join(f"{key} {row[key]:.4f}" for key in shown)
         star = " *" if row["best"] else ""
-        return f"epoch {row['epoch']:>3}/{self.epochs}  loss {row['loss']:.3f}  {figures}  {row['per_second']:.0f} pictures/s{star}"
+        head = f"epoch {row['epoch']:>3}/{self.epochs}  loss {row['loss']:.3f}"
+        return f"{head}  {figures}  {row['per_second']:.0f} pictures/s{star}"
 
 
 SHOWN = ("accuracy", "macro_f1", "ccc_valence", "ccc_arousal", "au_f1", "p")

@@ -125,7 +125,7 @@ def compare(
                 out=out / folder / _slug(column),
                 page=False,
                 progress=lambda rows, what=f"{folder} on {column}": progress(what, rows),
-                **options | ({"output": head} if head else {}),
+                **options | ({"output": head} if head else {}),  # pyrefly: ignore
             )
             name = report.about["model"]["name"] + (f", {head}" if head else "")
             if (name, column) in reports:

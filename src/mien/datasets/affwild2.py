@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DatasetError
-from ..labels import AFFWILD2
+from ..labels import ACTION_UNITS, AFFWILD2
 from .dataset import Dataset
 from .folders import existing, of_files
 from .layout import Damage, Layout, Place, child
@@ -22,7 +22,7 @@ from .listing import Locator, texts
 from .protocols import Protocol, held_out, official
 from .reader import Option, Reader
 
-UNITS = tuple(f"AU{number}" for number in (1, 2, 4, 6, 7, 10, 12, 15, 23, 24, 25, 26))
+UNITS = ACTION_UNITS
 HEADER = "image,valence,arousal,expression,aus"
 FILTERS = ("none", "strict", "valence-arousal", "expression", "action-units")
 FILES = {"train": "training_set_annotations.txt", "validation": "validation_set_annotations.txt", "test": "test_set*.txt"}

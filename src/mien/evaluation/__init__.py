@@ -128,7 +128,8 @@ def evaluate(
             "run": _run_of(model),
         }
         write_json(out / (EVALUATION + PART), about)
-        finder = FaceFinder(mode, detector, mesh=pose, threads=threads)
+        regions = isinstance(predictor, CardPredictor) and bool(predictor.preprocess.regions)
+        finder = FaceFinder(mode, detector, mesh=pose or regions, threads=threads)
         speed = _predict(out, dataset, predictor, names, finder, looks, batch, progress)
         mistakes = keep_mistakes(out, dataset)
         write_json(out / EVALUATION, {**about, "speed": {**speed, "threads": threads, "batch": batch}, "mistakes": mistakes})

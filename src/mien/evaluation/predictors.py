@@ -18,9 +18,9 @@ from ..errors import ConfigError, UnknownName, WeightsError
 from ..labels import FER2013, LABEL_SETS, canonical
 from ..lookup import lookup
 from ..metrics import checked_probabilities
-from ..preprocessing import Preprocess, grey
+from ..preprocessing import IMAGE, Preprocess, grey
 from ..runtime import open_model
-from ..topology import points5
+from ..weights import sha256
 from .faces import Face
 from .views import View
 
@@ -93,7 +93,7 @@ class CardPredictor:
         self.labels = card.labels if output == "scores" else LABEL_SETS[output]
         self.threshold = card.calibration.threshold if output == "scores" else 0.0
         self.preprocess = Preprocess.of(card)
-        self.cuts_faces = card.crop is not None
+        self.cuts_faces = self.preprocess.cuts_faces
         self.size = _parameters(card)
 
     def prepare(self, data: Dataset) -> None:
@@ -110,11 +110,11 @@ class CardPredictor:
             "card": self.card.to_dict(),
         }
 
-    def crop(self, face: Face) -> np.ndarray:
-        """Return the (h, w, channels) uint8 picture that the network is fed of a face, by the preprocessing of inference."""
+    def crop(self, face: Face) -> dict[str, np.ndarray]:
+        """Return name → (h, w, channels) uint8: what the network is fed of a face, by the preprocessing of inference."""
         if face.box is None or face.mesh is None:
-            return self.preprocess.whole(face.pixels)
-        return self.preprocess.face(face.pixels, points5(face.mesh))
+            return self.preprocess.take(face.pixels, face.mesh)
+        return self.preprocess.cut(face.pixels, face.mesh)
 
     def __call__(self, faces: Sequence[Face], looks: Sequence[View]) -> Answers:
         """Answer, as the mean over the views.
@@ -126,12 +126,13 @@ class CardPredictor:
         found: dict[str, np.ndarray] = {}
         wanted = {role: name for role, name in self.card.outputs.items() if role == self.output or role in NOT_SCORES[:2]}
         for look in looks:
-            answer = self.runtime(self.preprocess.tensor(np.stack([look(crop) for crop in crops])))
+            seen = [{name: look(picture) for name, picture in crop.items()} for crop in crops]
+            answer = self.runtime(self.preprocess.batch(seen))
             for role, name in wanted.items():
                 found[role] = found.get(role, 0) + np.asarray(answer[name], np.float64) / len(looks)
         return Answers(
             checked(found[self.output], self.labels, self.name),
-            _light(crops),
+            _light([crop[IMAGE] for crop in crops]),
             found.get("valence_arousal"),
             found.get("action_units"),
         )
@@ -241,9 +242,10 @@ class StoredPredictor:
                 )
 
     def describe(self) -> dict[str, Any]:
-        """Return its name, and speed and memory if the file says them."""
+        """Return its name, digest of the file, and speed and memory if the file says them."""
         more = {key: float(self.arrays[key]) for key in ("speed", "memory_mb", "parameters") if key in self.arrays}
-        return {"name": self.name, "version": str(self.arrays.get("version", "")), "sha256": "", "output": "", **more}
+        version = str(self.arrays.get("version", ""))
+        return {"name": self.name, "version": version, "sha256": sha256(self.path), "output": "", **more}
 
     def __call__(self, faces: Sequence[Face], looks: Sequence[View]) -> Answers:
         """Look the answers up.

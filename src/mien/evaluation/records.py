@@ -86,6 +86,8 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 def state_of(out: Path, identity: Mapping[str, Any], *, overwrite: bool) -> str:
     """Return whether an evaluation is `"done"`, `"begun"` or `"new"`; the folder is then there.
 
+    With `overwrite` it is always new: a Python function has no digest that would tell that it has changed.
+
     Raises:
         ConfigError: the folder holds another evaluation, or cannot be written.
     """

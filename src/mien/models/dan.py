@@ -89,9 +89,12 @@ class SpatialAttention(nn.Module):
         self.column = conv_bn(channels // 2, channels, (3, 1))
 
     def forward(self, x: Tensor) -> Tensor:
+        return x * self.places(x)[:, None]
+
+    def places(self, x: Tensor) -> Tensor:
+        """Return the weight of each place, (N, h, w), zero or more."""
         y = self.reduce(x)
-        weight = (self.square(y) + self.row(y) + self.column(y)).relu().sum(1, keepdim=True)
-        return x * weight
+        return (self.square(y) + self.row(y) + self.column(y)).relu().sum(1)
 
 
 def conv_bn(channels_in: int, channels: int, kernel: tuple[int, int]) -> nn.Sequential:

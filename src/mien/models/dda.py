@@ -110,6 +110,13 @@ class DualDomainAttention(nn.Module):
         scores = self.out(self.up(self.fuse(torch.cat([spatial, context], 1))))
         return scores.softmax(1) if self.gate == "softmax" else scores.sigmoid()
 
+    def places(self, x: Tensor) -> Tensor:
+        """Return by how much each place of x gains, (N, h, w): the mean of the map over channels, weighed by x.
+
+        The map's own mean over channels says nothing: its softmax makes it 1/C everywhere.
+        """
+        return (x * self(x)).sum(1) / x.sum(1).clamp(min=1e-6)
+
 
 class ContextPath(nn.Module):
     """The last stages of a ResNet-18 behind two 3×3 convolutions that bring x to the channels of the first stage used."""

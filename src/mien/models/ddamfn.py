@@ -181,6 +181,10 @@ class DirectionAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.attention(self.rows(x), self.columns(x))
 
+    def places(self, x: Tensor) -> Tensor:
+        """Return the gate of each place, the mean over channels, (N, h, w)."""
+        return self(x).mean(1)
+
 
 def depthwise(channels: int, kernel: tuple[int, int]) -> nn.Sequential:
     """Return an unpadded depthwise convolution and BatchNorm: a learned mean over `kernel`."""

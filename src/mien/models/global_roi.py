@@ -106,9 +106,19 @@ class CBAM(nn.Module):
         self.spatial = nn.Sequential(nn.Conv2d(2, 1, 7, padding=3, bias=False), nn.BatchNorm2d(1, momentum=0.01), nn.Sigmoid())
 
     def forward(self, x: Tensor) -> Tensor:
+        x = self.channels(x)
+        return x * self.gates(x)
+
+    def channels(self, x: Tensor) -> Tensor:
         gate = (self.channel(x.mean((2, 3))) + self.channel(x.amax((2, 3)))).sigmoid()
-        x = x * gate[:, :, None, None]
-        return x * self.spatial(torch.cat([x.amax(1, keepdim=True), x.mean(1, keepdim=True)], 1))
+        return x * gate[:, :, None, None]
+
+    def gates(self, x: Tensor) -> Tensor:
+        return self.spatial(torch.cat([x.amax(1, keepdim=True), x.mean(1, keepdim=True)], 1))
+
+    def places(self, x: Tensor) -> Tensor:
+        """Return the gate of each place, (N, h, w), in (0, 1)."""
+        return self.gates(self.channels(x))[:, 0]
 
 
 class TransformerBlock(nn.Module):

@@ -73,12 +73,20 @@ class DSAttention(nn.Module):
         self.apply(_initialise)
 
     def forward(self, x: Tensor) -> Tensor:
+        weights, x = self.weights(x), x.permute(0, 2, 3, 1)
+        answer = weights * self.value(x)
+        return (answer + x if self.form == "code" else answer).permute(0, 3, 1, 2)
+
+    def weights(self, x: Tensor) -> Tensor:
+        """Return (N, h, w, C), which sum to one over all places, for x (N, C, h, w)."""
         query, x = self.query(x).permute(0, 2, 3, 1), x.permute(0, 2, 3, 1)
         query = self.norm(F.gelu(query)) if self.form == "code" else F.gelu(self.norm(query))
         scores = query + self.key(x) * x
-        weights = scores.flatten(1, 2).softmax(1).view_as(scores)
-        answer = weights * self.value(x)
-        return (answer + x if self.form == "code" else answer).permute(0, 3, 1, 2)
+        return scores.flatten(1, 2).softmax(1).view_as(scores)
+
+    def places(self, x: Tensor) -> Tensor:
+        """Return the weight of each place, the mean over channels, (N, h, w)."""
+        return self.weights(x).mean(3)
 
 
 def _initialise(module: nn.Module) -> None:

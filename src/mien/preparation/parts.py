@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from ..alignment import apply, dlib_chip_matrix, warp
-from ..regions import SIDE, Box, global_roi_boxes, inside_boxes
+from ..regions import SIDE, Box, global_roi_boxes, inside
 from .faces import FaceFinder
 from .working import Made
 
@@ -55,15 +55,16 @@ class Regions:
                 chip, points = warp(picture, matrix, SIDE, antialias=not self.author), apply(matrix, points)
             boxes = global_roi_boxes(points)
             facts = {"faces": face.faces, "boxes": {name: list(box) for name, box in boxes.items()}}
-            return _published(chip, boxes, facts) if self.author else _clamped(chip, inside_boxes(points), facts)
+            return _published(chip, boxes, facts) if self.author else _clamped(chip, boxes, facts)
 
         return make
 
 
-def _clamped(chip: np.ndarray, boxes: dict[str, Box] | None, facts: dict[str, Any]) -> Made:
-    if boxes is None:
+def _clamped(chip: np.ndarray, boxes: dict[str, Box], facts: dict[str, Any]) -> Made:
+    kept = inside(boxes)
+    if kept is None:
         return Made("no region", {"error": chip}, facts)
-    crops = {f"roi/{name}": chip[y0:y1, x0:x1] for name, (x0, y0, x1, y1) in boxes.items()}
+    crops = {f"roi/{name}": chip[y0:y1, x0:x1] for name, (x0, y0, x1, y1) in kept.items()}
     return Made("ok", {"align": chip, **crops}, facts)
 
 

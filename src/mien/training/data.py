@@ -294,8 +294,8 @@ class Loader:
         with ThreadPoolExecutor(max(self.config.workers, 1), "mien-loader") as pool:
             queue: list[Future[Batch]] = []
             try:
-                for step in islice(steps, self.config.workers + 1):
-                    queue.append(pool.submit(self.prepare, order, epoch, step))
+                ahead = islice(steps, self.config.workers + 1)
+                queue += [pool.submit(self.prepare, order, epoch, step) for step in ahead]
                 while queue:
                     batch = queue.pop(0).result()
                     queue += [pool.submit(self.prepare, order, epoch, step) for step in islice(steps, 1)]

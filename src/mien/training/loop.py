@@ -3,8 +3,8 @@
 Everything random in a step follows from (seed, epoch, step), so the state of a run is its weights, its optimizer and where it
 stands: a run that was killed and resumed ends in the same weights, bit for bit, as one that was not.
 
-Several processes (`accelerate launch`, `torchrun`) share each batch: together they take the same pictures, varied in the same way,
-as one process would.
+Several processes (`accelerate launch`, `torchrun`) share each batch: together they take the same pictures, varied in the same
+way, as one process would.
 """
 
 from __future__ import annotations
@@ -20,23 +20,25 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 import torch.distributed
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, broadcast, gather_object
 from torch import Tensor, nn
+from torch.nn import functional
 
 from .. import models
 from ..errors import ConfigError, TrainingError
+from ..preprocessing import Preprocess
 from . import augmentation, checkpoint, records, validation
 from .batch_norm import synchronise
 from .config import TrainConfig
-from .data import Batch, Loader, Split, hash_of, open_splits
+from .data import Batch, Loader, Split, card_input, evaluation_batches, hash_of, open_splits
 from .mixing import Mix, mix_pairs
 from .objective import Objective, ask, float32, target_of
 from .optim import Average, climb, descend, freeze, optimizer, still_statistics
 from .schedule import Schedule
-from .starts import load_start
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -138,7 +140,7 @@ class _Run:
         if config.model.init:
             from .starts import load_start
 
-            load_start(model, config.model.name, config.model.init)
+            load_start(model, config.model.name, config.model.init, feed=card_input(config.input), pictures=self._some_pictures)
         answer = _answer(model, config)
         objective = Objective(config.loss, answer, len(self.train.labels), self.train.counts, config.loss_weighting)
         for term in config.loss:
@@ -157,6 +159,15 @@ class _Run:
         self.wrapped, self.stepper = self.accelerator.prepare(self.learner, self.optimizer)
         self.kept = copy.deepcopy(model).eval() if config.optim.ema else model
         self.average = Average(self.kept, model, config.optim.ema) if config.optim.ema else None
+
+    def _some_pictures(self) -> Tensor:
+        """Return up to 256 training pictures, spread over the split, as the network is fed."""
+        rows = np.unique(np.linspace(0, len(self.train) - 1, 256).astype(int))
+        batches = evaluation_batches(self.train, Preprocess(card_input(self.config.input)), len(rows), rows)
+        _, pictures, readable = next(batches)
+        found = pictures["image"][torch.from_numpy(readable)]
+        side = self.config.input.size  # pictures of `input.native` are still of their own size
+        return functional.interpolate(found, (side, side), mode="bilinear", antialias=True)
 
     def go(self) -> Path:
         config = self.config
@@ -225,7 +236,7 @@ class _Run:
         config, total = self.config, len(batch.rows)
         if not total:
             raise TrainingError(
-                f"no picture of a whole batch can be read (epoch {self.epoch + 1}, step {self.step}); see {self.out}/skipped.txt"
+                f"no picture of a batch can be read (epoch {self.epoch + 1}, step {self.step}); see {self.out}/skipped.txt"
             )
         sums: dict[str, float] = {}
         parts = torch.arange(total).chunk(config.accumulate)
@@ -254,7 +265,8 @@ class _Run:
         names = ", ".join(str(name) for name in self.train.data.names[batch.rows[:4]])
         where = f"the first parameter that is none is {bad[0]}" if bad else "all parameters are still numbers"
         return TrainingError(
-            f"the loss is no number (term {which or 'sum'}) at epoch {self.epoch + 1}, step {self.step}, pictures {names} …; {where}. "
+            f"the loss is no number (term {which or 'sum'}) at epoch {self.epoch + 1}, step {self.step}, "
+            f"pictures {names} …; {where}. "
             f"Lower optim.lr (now {self.config.optim.lr:g}) or set optim.clip; the last good state is in {self.last}"
         )
 
@@ -283,7 +295,8 @@ class _Run:
         self.epoch, self.step, self.sums, self.seen, self.seconds = self.epoch + 1, 0, {}, 0, 0.0
         if self.main:
             if better:
-                records.keep_best(self.out, self.kept, config, self.options, self.validation, self.digests, row)
+                figures = self.units.figures() if self.units else {}
+                records.keep_best(self.out, self.kept, config, self.options, self.validation, self.digests, row, figures)
             self._save()
             records.write_rows(self.out, self.rows)
             records.draw_curves(self.out, self.rows, config.validation.metric)
@@ -315,7 +328,10 @@ class _Run:
         found = validation.predict(self.kept, self.validation, self.config, self.process, self.processes)
         shares = gather_object([found]) if self.processes > 1 else [found]
         self.skipped |= self.validation.pictures.skipped
-        return validation.measure(validation.interleave(shares), self.validation, self.config)
+        outputs = validation.interleave(shares)
+        figures = validation.measure(outputs, self.validation, self.config)
+        self.units = validation.unit_thresholds(outputs, self.validation, self.config)
+        return figures | ({"au_f1_at_thresholds": self.units.f1} if self.units else {})
 
     def _given_up(self) -> bool:
         patience = self.config.validation.patience

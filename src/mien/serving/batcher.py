@@ -1,0 +1,222 @@
+"""Pictures of all requests wait in one queue, and threads read them a batch at a time.
+
+A batch is whatever waits and can share the network calls (`readers.Key`). Where fewer pictures wait than a batch holds, and
+more are arriving, a thread waits for them, `Settings.wait` at most; where nothing else is on its way it begins at once, so a
+lone request loses no time. The queue is bounded: who finds it full is told when to ask again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from ..decoding import decode
+from ..errors import SourceError
+from ..fetching import fetch
+from ..images import Picture
+from ..recognizer import Recognizer
+from ..sinks import json_line
+from ..sources import Frame
+from ..types import Points
+from .bodies import File
+from .metrics import Metrics
+from .options import Options
+from .problems import Problem, busy, unforeseen
+from .readers import Key, Readers
+from .settings import Settings
+
+PIXELS = 32_000_000
+"""Pixels that a thread decodes before it reads them: what bounds the memory of a batch."""
+
+
+@dataclass(eq=False, slots=True)
+class _Waiting:
+    """One picture in the queue."""
+
+    file: File
+    key: Key
+    points: Points
+    answer: asyncio.Future[str]
+    loop: asyncio.AbstractEventLoop
+    since: float = field(default_factory=time.monotonic)
+
+
+class Batcher:
+    """The queue and its threads. `read` is called from an event loop."""
+
+    def __init__(self, readers: Readers, settings: Settings, metrics: Metrics) -> None:
+        self.readers, self.settings, self.metrics = readers, settings, metrics
+        self._waiting: deque[_Waiting] = deque()
+        self._changed = threading.Condition()
+        self._arriving = self._idle = 0
+        self._closed = False
+        self._pace = 0.05  # seconds a picture, as lately measured
+        self._fetching = asyncio.Semaphore(8)
+        metrics.gauge("mien_queue_pictures", lambda: len(self._waiting))
+        self._threads = [
+            threading.Thread(target=self._work, name=f"mien reading {i}", daemon=True) for i in range(settings.threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @contextlib.contextmanager
+    def arriving(self) -> Iterator[None]:
+        """Say that a request is on its way, so that a batch may wait for it."""
+        self._arrives(+1)
+        try:
+            yield
+        finally:
+            self._arrives(-1)
+
+    def _arrives(self, count: int) -> None:
+        with self._changed:
+            self._arriving += count
+            self._changed.notify_all()
+
+    async def read(self, files: Sequence[File], options: Options) -> list[str]:
+        """Return one line of JSON for each picture, in order.
+
+        Raises:
+            Problem: the queue is full, or the answer was not ready in time.
+        """
+        key, limits = self.readers.key(options), self.settings.limits
+        answers: list[asyncio.Future[str]] = []
+        try:
+            async with asyncio.timeout(limits.seconds):
+                files = await asyncio.gather(*(self._fetched(file) for file in files))
+                answers = self._enqueue(files, key, options.points)
+                return await asyncio.gather(*answers)
+        except TimeoutError:
+            detail = f"reading took longer than {limits.seconds:g} seconds; send fewer or smaller pictures, or try later"
+            raise Problem("time-out", detail, {"Retry-After": "5"}) from None
+        finally:
+            for answer in answers:
+                answer.cancel()
+
+    async def _fetched(self, file: File) -> File:
+        if file.url is None:
+            return file
+        limits = self.settings.limits
+        async with self._fetching:
+            ask = functools.partial(fetch, file.url, max_bytes=limits.picture_bytes, timeout=limits.seconds / 2)
+            try:
+                return File(file.name, await asyncio.to_thread(ask))
+            except SourceError:  # whether a host exists, and what it answered, is nothing to tell: it may be an inner one
+                return file
+
+    def _enqueue(self, files: Sequence[File], key: Key, points: Points) -> list[asyncio.Future[str]]:
+        loop = asyncio.get_running_loop()
+        items = [_Waiting(file, key, points, loop.create_future(), loop) for file in files]
+        with self._changed:
+            if self._closed:
+                raise busy("the server is being shut down", 5)
+            if len(self._waiting) + len(items) > self.settings.limits.queue:
+                seconds = self._pace * len(self._waiting) / len(self._threads)
+                raise busy("too many pictures are waiting; ask again after the time in Retry-After", seconds)
+            self._waiting.extend(items)
+            self._changed.notify_all()
+        return [item.answer for item in items]
+
+    def close(self, seconds: float = 30) -> None:
+        """Take nothing new, read what waits, and return when that is done."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join(seconds)
+
+    # ── the threads ──
+
+    def _work(self) -> None:
+        while batch := self._take():
+            started = time.monotonic()
+            for item in batch:
+                self.metrics.observe("mien_queue_seconds", started - item.since)
+            self.metrics.observe("mien_batch_pictures", len(batch))
+            self._read(batch)
+            self._pace += 0.1 * ((time.monotonic() - started) / len(batch) - self._pace)
+
+    def _take(self) -> list[_Waiting]:
+        """Return pictures to read together; nothing at the end of the server."""
+        with self._changed:
+            self._idle += 1
+            while True:
+                while not self._waiting and not self._closed:
+                    self._changed.wait()
+                if not self._waiting:
+                    return []
+                left = self._waiting[0].since + self.settings.wait - time.monotonic()
+                if self._closed or left <= 0 or not self._arriving or len(self._waiting) >= self.settings.batch:
+                    break
+                self._changed.wait(left)
+            # what waits is shared among the threads that have nothing to do
+            most = min(self.settings.batch, math.ceil(len(self._waiting) / self._idle))
+            self._idle -= 1
+            key, batch, rest = self._waiting[0].key, [], []
+            while self._waiting and len(batch) < most:
+                item = self._waiting.popleft()
+                if not item.answer.cancelled():
+                    (batch if item.key == key else rest).append(item)
+            self._waiting.extendleft(reversed(rest))
+        return batch or self._take()
+
+    def _read(self, batch: list[_Waiting]) -> None:
+        try:
+            reader = self.readers(batch[0].key)
+            part: list[tuple[_Waiting, Frame]] = []
+            pixels = 0
+            for item in batch:
+                frame = self._decoded(item.file)
+                part.append((item, frame))
+                pixels += frame.picture.width * frame.picture.height if frame.picture else 0
+                if pixels > PIXELS:
+                    self._answer(reader, part)
+                    part, pixels = [], 0
+            self._answer(reader, part)
+        except Exception as error:
+            if len(batch) == 1:
+                _deliver([(batch[0], unforeseen(error))])
+            else:  # find the one, and spare the others
+                for item in batch:
+                    if not item.answer.done():
+                        self._read([item])
+
+    def _decoded(self, file: File) -> Frame:
+        if file.url is not None:
+            return Frame(0, file.name, error=SourceError(f"{file.name} could not be fetched from a public address"))
+        try:
+            pixels, notes = decode(bytes(file.data), file.name, self.settings.limits.pixels)
+        except SourceError as error:  # the limit is the server's: its sender cannot raise it
+            return Frame(0, file.name, error=SourceError(str(error).replace(" or raise max_pixels", "")))
+        return Frame(0, file.name, Picture(pixels, file.name, notes))
+
+    def _answer(self, reader: Recognizer, part: list[tuple[_Waiting, Frame]]) -> None:
+        if not part:
+            return
+        answers: list[tuple[_Waiting, str | Problem]] = []
+        results = reader.many((frame for _, frame in part), batch=len(part))
+        for (item, _), result in zip(part, results, strict=True):
+            self.metrics.count("mien_pictures_total", status=result.status)
+            for face in result.faces:
+                self.metrics.count("mien_faces_total", certain=str(face.certain).lower())
+            answers.append((item, json_line(result, item.points).rstrip("\n")))
+        _deliver(answers)
+
+
+def _deliver(answers: Sequence[tuple[_Waiting, str | Problem]]) -> None:
+    """Hand answers to the event loops that wait for them; who has gone meanwhile gets none."""
+
+    def settle(answer: asyncio.Future[str], value: str | Problem) -> None:
+        if not answer.done():
+            answer.set_exception(value) if isinstance(value, Problem) else answer.set_result(value)
+
+    for item, value in answers:
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            item.loop.call_soon_threadsafe(settle, item.answer, value)

@@ -1,0 +1,152 @@
+// The reading of one face in words and bars.
+
+import { percent } from "./overlay.js";
+
+const $ = (id) => document.getElementById(id);
+
+// Rows are made once and then only changed, so that a camera can call this twenty times a second.
+function rows(list, count, make) {
+  while (list.children.length > count) list.lastChild.remove();
+  while (list.children.length < count) {
+    const row = document.createElement("li");
+    row.innerHTML = make;
+    list.append(row);
+  }
+  return [...list.children];
+}
+
+const BAR = '<span class="name"></span><span class="rail" aria-hidden="true"><i></i></span><span class="value"></span>';
+const WING = '<span class="value right"></span><span class="rail right" aria-hidden="true"><i></i></span><span class="name"></span>'
+  + '<span class="rail left" aria-hidden="true"><i></i></span><span class="value left"></span>';
+
+export function bars(list, entries) {
+  rows(list, entries.length, BAR).forEach((row, i) => {
+    const { name, share, text, tone, strong, from = 0 } = entries[i];
+    const [label, rail, value] = row.children;
+    if (label.textContent !== name) label.textContent = name;
+    value.textContent = text ?? percent(share);
+    row.classList.toggle("strong", Boolean(strong));
+    const bar = rail.firstChild;
+    bar.className = tone ?? "plain";
+    bar.style.left = `${100 * Math.min(from, share)}%`;
+    bar.style.width = `${100 * Math.abs(share - from)}%`;
+  });
+}
+
+const words = (name) => name.replace(/(Left|Right)$/, "").replace(/([A-Z])/g, " $1").toLowerCase();
+
+function pairs(actions) {
+  const found = new Map();
+  for (const [name, value] of Object.entries(actions)) {
+    if (name === "_neutral") continue;
+    const side = name.endsWith("Left") ? "left" : name.endsWith("Right") ? "right" : null;
+    // jawLeft and mouthLeft are movements to a side, not a side of the face
+    const alone = side === null || ["jawLeft", "jawRight", "mouthLeft", "mouthRight"].includes(name);
+    const key = alone ? name.replace(/(Left|Right)$/, " to $1") : words(name);
+    const row = found.get(key) ?? { name: alone ? words(key).replace("  ", " ") : key, left: 0, right: 0 };
+    if (alone) row.left = row.right = value;
+    else row[side] = value;
+    found.set(key, row);
+  }
+  return [...found.values()];
+}
+
+function wings(list, entries) {
+  rows(list, entries.length, WING).forEach((row, i) => {
+    const { name, left, right } = entries[i];
+    const [rightText, rightRail, label, leftRail, leftText] = row.children;
+    if (label.textContent !== name) label.textContent = name;
+    rightText.textContent = percent(right);
+    leftText.textContent = percent(left);
+    rightRail.firstChild.style.width = `${100 * right}%`;
+    leftRail.firstChild.style.width = `${100 * left}%`;
+  });
+}
+
+export function show(face, card, result, number) {
+  $("blank").hidden = Boolean(face);
+  $("reading").hidden = !face;
+  if (!face) return;
+  const threshold = card?.calibration?.threshold ?? 0;
+  const who = face.track === null ? `Face ${number + 1} of ${result.faces.length}` : `Face ${face.track}`;
+  $("kind").textContent = result.faces.length > 1 || face.track !== null ? who : "One face";
+  $("label").textContent = face.certain ? face.label : "Uncertain";
+  $("verdict").classList.toggle("uncertain", !face.certain);
+  $("chip").className = face.certain ? `c-${face.label}` : "c-uncertain";
+  $("sure").textContent = face.certain
+    ? `${percent(face.confidence)} probable`
+    : `Nearest is ${face.label} with ${percent(face.confidence)}; below ${percent(threshold)} this model does not decide.`;
+  bars($("scores"), Object.entries(face.scores).map(([name, share]) => ({
+    name, share, tone: face.certain ? `c-${name}` : "c-uncertain", strong: name === face.label,
+  })));
+  $("affect").hidden = face.valence === null;
+  if (face.valence !== null) bars($("dimensional"), ["valence", "arousal"].filter((name) => face[name] !== null).map((name) => ({
+    name, share: (face[name] + 1) / 2, from: 0.5, text: face[name].toFixed(2),
+  })));
+  $("movements").hidden = !face.actions;
+  if (face.actions) {
+    const all = pairs(face.actions);
+    const strongest = [...all].sort((a, b) => Math.max(b.left, b.right) - Math.max(a.left, a.right)).slice(0, 7);
+    wings($("strong"), strongest);
+    if ($("movements").querySelector("details").open) wings($("every"), all);
+    else $("every").pending = all;
+  }
+  const notes = [...result.notes, ...(result.message ? [result.message] : [])];
+  $("notes").replaceChildren(...notes.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
+}
+
+export function regions(explanation) {
+  $("regions").hidden = !explanation;
+  if (!explanation) return;
+  bars($("importance"), explanation.regions.map(({ name, importance }) => ({
+    name, share: Math.min(Math.max(importance, 0), 1), text: `${importance < 0 ? "−" : ""}${percent(Math.abs(importance))}`, tone: "heat",
+  })));
+  const alone = Math.max(...explanation.regions.map(({ importance }) => importance)) < 0.05;
+  $("parts-hint").textContent = "Each part was covered in turn: the share of the probability that went with it."
+    + (alone ? " No part carries this reading alone." : "");
+}
+
+$("movements").querySelector("details").addEventListener("toggle", (event) => {
+  if (event.target.open && $("every").pending) wings($("every"), $("every").pending);
+});
+
+// ── the card ──
+
+function part(name, content, parent) {
+  const made = document.createElement(name);
+  if (typeof content === "string") made.textContent = content;
+  else made.append(...content);
+  parent?.append(made);
+  return made;
+}
+
+export function card(model) {
+  const body = $("card-body");
+  body.replaceChildren();
+  part("h2", `${model.name} ${model.version ?? "1"}`, body).id = "card-name";
+  part("p", model.summary, body);
+  const limits = part("section", "", body);
+  limits.className = "limits";
+  part("h3", "Limits", limits);
+  part("p", model.limits || "The card names none. Treat its answers with care.", limits);
+  const facts = part("dl", "", body);
+  const fact = (name, text) => text && (part("dt", name, facts), part("dd", text, facts));
+  fact("Classes", model.labels.join(", "));
+  fact("Trained on", model.data);
+  fact("Abstains below", model.calibration?.threshold ? percent(model.calibration.threshold) : "");
+  fact("Licence", [model.licence, model.licence_note].filter(Boolean).join(". "));
+  fact("Origin", model.origin);
+  fact("SHA-256", model.sha256);
+  const measured = (model.measured ?? []).filter((one) => one.split === "test");
+  if (!measured.length) return;
+  part("h3", "Measured on test data", body);
+  const table = part("table", "", part("div", "", body));
+  table.parentElement.className = "scroll";
+  part("tr", ["Data", "Metric", "Value", "95 % interval", "n", "Of what"].map((text) => part("th", text)), part("thead", "", table));
+  const rest = part("tbody", "", table);
+  for (const one of measured) {
+    const interval = one.low === undefined ? "" : `${one.low.toFixed(3)} … ${one.high.toFixed(3)}`;
+    const cells = [one.dataset, one.metric, one.value.toFixed(3), interval, one.n.toLocaleString("en"), one.note ?? ""];
+    part("tr", cells.map((text) => part("td", text)), rest);
+  }
+}

@@ -1,0 +1,100 @@
+"""The models of a server: opened when they are first asked for, and shared by all requests whatever they choose."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from .. import cards
+from ..cards import Card
+from ..detection import Detector, open_detector
+from ..errors import ConfigError
+from ..landmarks import Actions, Landmarker
+from ..recognizer import Recognizer
+from ..runtime import Runtime, open_model
+from .options import Options
+from .problems import Problem
+from .settings import Settings
+
+DETECTORS = 8
+"""Detectors that are kept open, each for another choice of smallest face and closer looks."""
+
+DEFAULT = "mien-base"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What two pictures must share to be read in the same calls."""
+
+    model: str
+    min_size: int
+    small_faces: bool
+    max_faces: int
+    actions: bool
+
+
+class Readers:
+    """Recognizers by what a request chooses. Safe to call from several threads."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Read the cards; networks are opened when they are needed.
+
+        Raises:
+            UnknownName: no such model.
+            WeightsError: a model has no card or is no classifier.
+            ConfigError: two models have the same name.
+        """
+        self.settings = settings
+        self.cards: dict[str, Card] = {}
+        self._sources: dict[str, str] = {}
+        self._models: dict[str, tuple[Card, Runtime]] = {}
+        bundled = [card.name for card in cards.bundled().values() if card.kind == "classifier"]
+        bundled.sort(key=lambda name: (name != DEFAULT, name))
+        for model in (*settings.models, *(name for name in bundled if name not in settings.models)):
+            card, runtime = open_model(model)
+            if card.crop is None:
+                if model in bundled:
+                    continue
+                raise ConfigError(f"{model} has no crop contract in its card: it cannot cut faces out of pictures")
+            if card.name in self.cards:
+                raise ConfigError(
+                    f"two models are called {card.name!r}: {self._sources[card.name]} and {model}; rename one card"
+                )
+            self.cards[card.name], self._sources[card.name] = card, model
+            if not self._models:
+                self._models[card.name] = (card, runtime)
+        self.default = next(iter(self.cards))
+        self._lock = threading.Lock()
+        self._detectors: OrderedDict[tuple[int, bool], Detector] = OrderedDict()
+        self._landmarker, self._actions = Landmarker("mesh478"), Actions()
+
+    def key(self, options: Options) -> Key:
+        """Return what the options come to.
+
+        Raises:
+            Problem: no such model.
+        """
+        model = self.default if options.model is None else options.model
+        if model not in self.cards:
+            raise Problem("invalid", f"there is no model {model[:60]!r}; this server has {', '.join(self.cards)}")
+        most = self.settings.limits.faces
+        return Key(model, options.min_size, options.small_faces, min(options.max_faces or most, most), options.actions)
+
+    def __call__(self, key: Key) -> Recognizer:
+        """Return the recognizer for a key; what it is made of is shared with all others."""
+        with self._lock:
+            if key.model not in self._models:
+                self._models[key.model] = open_model(self._sources[key.model])
+            card, runtime = self._models[key.model]
+            return Recognizer(card, runtime, self._detector(key), self._landmarker, self._actions if key.actions else None)
+
+    def _detector(self, key: Key) -> Detector:
+        look = (key.min_size, key.small_faces)
+        if look not in self._detectors:
+            self._detectors[look] = open_detector(self.settings.detector, min_size=key.min_size, small_faces=key.small_faces)
+            if len(self._detectors) > DETECTORS:
+                self._detectors.popitem(last=False)
+        self._detectors.move_to_end(look)
+        return dataclasses.replace(self._detectors[look], max_faces=key.max_faces)

@@ -1,0 +1,173 @@
+"""WS /v1/stream: frames in, results out, for a camera.
+
+    →  {"type": "open", "options": {…}, "token": "…"}        once, within ten seconds; everything in it but the type is optional
+    ←  {"type": "ready", "model": "mien-base 1", "labels": […]}
+    →  a JPEG (or any picture) as one binary message
+    ←  {"type": "result", "frame": 1, "result": {…}}          frames count from 1
+    ←  {"type": "dropped", "frame": 2}                        a newer frame came before this one's turn
+    ←  {"type": "error", "problem": {…}}                      and the end
+
+Each frame has exactly one answer, so a sender knows how far behind the reader is. One frame is read at a time and one waits: a
+newer one takes its place. Who does not read the answers is not read from either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from ..decoding import decode
+from ..errors import SourceError
+from ..images import Picture
+from ..sinks import json_line
+from ..sources import Frame
+from ..streaming import Stream
+from .admission import allows
+from .metrics import Metrics
+from .options import StreamOptions
+from .problems import Problem, busy, unforeseen
+from .readers import Readers
+from .requests import parse_object
+from .settings import Settings
+
+OPENING = 10.0
+"""Seconds in which the first message must come."""
+
+NAME = "stream"
+"""`Result.source` of all frames."""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """The one frame that waits, if there is one."""
+
+    number: int
+    time: float
+    data: bytes
+
+
+class Streams:
+    """All streams of a process."""
+
+    def __init__(self, readers: Readers, settings: Settings, metrics: Metrics) -> None:
+        self.readers, self.settings, self.metrics = readers, settings, metrics
+        self._open = 0
+        self._pool = ThreadPoolExecutor(settings.limits.streams, "mien stream")
+        metrics.gauge("mien_streams_open", lambda: self._open)
+
+    async def serve(self, socket: WebSocket) -> None:
+        """Speak with one client until it goes."""
+        await socket.accept()
+        self._open += 1
+        try:
+            if self._open > self.settings.limits.streams:
+                raise busy("too many streams are open; ask again later", 10)
+            await self._speak(socket)
+        except Problem as problem:
+            await _end(socket, problem, 1013 if problem.name == "busy" else 1008)
+        except (WebSocketDisconnect, RuntimeError):  # RuntimeError: sending after the other side has gone
+            pass
+        except Exception as error:
+            await _end(socket, unforeseen(error), 1011)
+        finally:
+            self._open -= 1
+
+    def close(self) -> None:
+        """Wait for the frames that are being read."""
+        self._pool.shutdown(cancel_futures=True)
+
+    async def _speak(self, socket: WebSocket) -> None:
+        options = await self._opening(socket)
+        reader = self.readers(self.readers.key(options))
+        stream = Stream(reader, detect_every=options.detect_every, smooth=None if options.smooth == "none" else options.smooth)
+        await socket.send_text(json.dumps({"type": "ready", "model": reader.name, "labels": list(reader.card.labels)}))
+        mailbox: list[_Waiting] = []
+        arrived = asyncio.Event()
+        reading = asyncio.create_task(self._answer(socket, stream, options, mailbox, arrived))
+        receiving = asyncio.create_task(self._receive(socket, mailbox, arrived))
+        try:
+            done, _ = await asyncio.wait((reading, receiving), return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in (reading, receiving):
+                task.cancel()
+            await asyncio.gather(reading, receiving, return_exceptions=True)
+
+    async def _opening(self, socket: WebSocket) -> StreamOptions:
+        try:
+            async with asyncio.timeout(OPENING):
+                message = await socket.receive()
+        except TimeoutError:
+            raise Problem("too-slow", "the first message did not come in time") from None
+        if message["type"] != "websocket.receive":
+            raise WebSocketDisconnect
+        table = parse_object((message.get("text") or "")[:10_000])
+        options = table.get("options", {})
+        if table.get("type") != "open" or not isinstance(options, dict) or not table.keys() <= {"type", "options", "token"}:
+            raise Problem("malformed", 'the first message must be {"type": "open", "options": {…}, "token": "…"}')
+        if self.settings.tokens:
+            kind, _, header = socket.headers.get("authorization", "").partition(" ")
+            given = header.strip() if kind.lower() == "bearer" else str(table.get("token", ""))
+            if not allows(self.settings.tokens, given):
+                raise Problem("unauthorised", "send a token of this server in the first message")
+        return StreamOptions.parse(options)
+
+    async def _receive(self, socket: WebSocket, mailbox: list[_Waiting], arrived: asyncio.Event) -> None:
+        number, started, limits = 0, time.monotonic(), self.settings.limits
+        while True:
+            try:
+                async with asyncio.timeout(limits.idle_seconds):
+                    message = await socket.receive()
+            except TimeoutError:
+                raise Problem("too-slow", f"no frame came within {limits.idle_seconds:g} seconds") from None
+            if message["type"] != "websocket.receive":
+                return
+            data = message.get("bytes")
+            if data is None:
+                raise Problem("malformed", "after the first message, each message is the bytes of one picture")
+            if len(data) > limits.frame_bytes:
+                raise Problem("too-large", f"a frame holds more than the limit of {limits.frame_bytes:,} bytes")
+            number += 1
+            if mailbox:
+                dropped = mailbox.pop()
+                self.metrics.count("mien_stream_frames_total", fate="dropped")
+                await socket.send_text(f'{{"type": "dropped", "frame": {dropped.number}}}')
+            mailbox.append(_Waiting(number, time.monotonic() - started, data))
+            arrived.set()
+
+    async def _answer(
+        self, socket: WebSocket, stream: Stream, options: StreamOptions, mailbox: list[_Waiting], arrived: asyncio.Event
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await arrived.wait()
+            arrived.clear()
+            if not mailbox:
+                continue
+            waiting = mailbox.pop()
+            text = await loop.run_in_executor(self._pool, self._read, stream, waiting, options)
+            await socket.send_text(f'{{"type": "result", "frame": {waiting.number}, "result": {text}}}')
+
+    def _read(self, stream: Stream, waiting: _Waiting, options: StreamOptions) -> str:
+        name = f"frame {waiting.number}"
+        try:
+            pixels, notes = decode(waiting.data, name, self.settings.limits.pixels)
+            frame = Frame(waiting.number - 1, NAME, Picture(pixels, NAME, notes), time=waiting.time)
+        except SourceError as error:
+            frame = Frame(waiting.number - 1, NAME, error=error, time=waiting.time)
+        [(_, result)] = stream.push(frame)
+        self.metrics.count("mien_stream_frames_total", fate="unreadable" if result.status == "unreadable" else "read")
+        return json_line(result, options.points).rstrip("\n")
+
+
+async def _end(socket: WebSocket, problem: Problem, code: int) -> None:
+    with contextlib.suppress(WebSocketDisconnect, RuntimeError):
+        await socket.send_text(json.dumps({"type": "error", "problem": problem.to_dict()}))
+        await socket.close(code)

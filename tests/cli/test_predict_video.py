@@ -1,0 +1,125 @@
+"""`mien predict` and `mien watch` on videos, as processes: rows, copies, broken files, and going on after a kill."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command import environment, line, mien
+
+from clips import cut_short, moving, packets, write_clip
+from mien.cli import main
+from mien.types import Result
+from mien.video import frames
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture(scope="module")
+def clip(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_clip(tmp_path_factory.mktemp("clips") / "clip.mp4", moving(sample, 20, empty=range(8, 10)), sound="aac")
+
+
+def test_rows_copy_and_timeline(clip: Path, sample: Path, tmp_path: Path) -> None:
+    done = mien(
+        "predict", clip, sample, "--csv", tmp_path / "rows.csv", "--jsonl", tmp_path / "rows.jsonl", "--save", tmp_path / "out",
+        "--timeline", tmp_path / "clip.svg", "--every", 2, "--points", "all",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "1 picture, 10 frames, 10 faces, 1 without a face" in done.stderr and "frames/s" in done.stderr
+    written = rows_of(tmp_path / "rows.jsonl")
+    assert [json.loads(text) for text in done.stdout.splitlines()] == written
+    assert [row["time"] for row in written[:10]] == pytest.approx([number * 0.08 for number in range(10)])
+    assert written[10]["time"] is written[10]["faces"][0]["track"] is None
+    assert [row["status"] for row in written] == ["ok"] * 4 + ["no face"] + ["ok"] * 6
+    assert written[3]["faces"][0]["track"] == 1 and written[3]["faces"][0]["unsmoothed"]["scores"]
+    assert Result.from_dict(written[0]).to_dict("all") == written[0]
+    with (tmp_path / "rows.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert len(table) == 11 and table[4]["status"] == "no face" and table[4]["label"] == table[4]["score_anger"] == ""
+    assert float(table[3]["unsmoothed_happiness"]) == pytest.approx(
+        written[3]["faces"][0]["unsmoothed"]["scores"]["happiness"], abs=1e-6
+    )
+    copy = tmp_path / "out" / "clip.mp4"
+    assert [frame.time for frame in frames(copy)] == pytest.approx([number * 0.08 for number in range(10)], abs=1e-3)
+    assert packets(copy, "audio") == packets(clip, "audio")
+    assert (tmp_path / "out" / "sample.png").is_file() and (tmp_path / "clip.svg").read_text().count("<svg") == 1
+    assert not list(tmp_path.glob("*.part*"))
+
+
+def test_killed_and_gone_on_with(clip: Path, tmp_path: Path) -> None:
+    """Killed with rows of some frames written, the same command ends with the rows that one run gives."""
+    wanted, names = tmp_path / "wanted", ("rows.csv", "rows.jsonl")
+    options = ["--no-actions", "--detect-every", 1]
+
+    def command(folder: Path) -> list[object]:
+        return ["predict", clip, "--csv", folder / names[0], "--jsonl", folder / names[1], "--save", tmp_path / "out", *options]
+
+    assert mien(*command(wanted)).returncode == 0
+    here = tmp_path / "here"
+    process = subprocess.Popen(line(*command(here)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment())
+    part = here / "rows.jsonl.part"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (part.is_file() and part.read_bytes().count(b"\n") >= 5):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    early = part.read_bytes().count(b"\n")
+    assert 5 <= early < 20 and not (here / "rows.jsonl").exists()
+    with part.open("ab") as file:
+        file.write(b'{"half a ro')  # what a disk that filled up leaves
+    done = mien(*command(here))
+    assert done.returncode == 0 and "of an interrupted run" in done.stderr
+    assert 0 < len(done.stdout.splitlines()) < 20  # only what was not read before
+    assert rows_of(here / "rows.jsonl") == rows_of(wanted / "rows.jsonl")
+    assert (here / "rows.csv").read_bytes() == (wanted / "rows.csv").read_bytes()
+    assert len(list(frames(tmp_path / "out" / "clip.mp4"))) == 20  # frames of the first run are in the copy too
+    assert not list(here.glob("*.part*"))
+
+
+def test_another_command_does_not_go_on(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "rows.jsonl.part").write_text("{}\n")
+    (tmp_path / "rows.jsonl.part.run").write_text("something else")
+    assert main(["predict", str(clip), "--jsonl", str(tmp_path / "rows.jsonl"), "--fps", "4"]) == 0
+    assert len(rows_of(tmp_path / "rows.jsonl")) == 4 and "interrupted" not in capsys.readouterr().err
+
+
+def test_a_truncated_video(sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_clip(tmp_path / "clip.mkv", moving(sample, 30))
+    cut_short(path, 0.5)
+    assert main(["predict", str(path), "--every", "5", "--jsonl", str(tmp_path / "rows.jsonl")]) == 1
+    error = capsys.readouterr().err
+    assert "not read:" in error and "the file is truncated" in error and "1 not read" in error
+    *read, last = rows_of(tmp_path / "rows.jsonl")
+    assert read and all(row["status"] == "ok" for row in read) and last["status"] == "unreadable"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--start", "1:77"], "'1:77' is no time"),
+        (["--start", "0:05"], "has no frames from 5 s"),
+        (["--every", "2", "--fps", "3"], "one of them"),
+        (["--timeline", "clip.bmp"], "a timeline cannot be written as 'clip.bmp'"),
+    ],
+)
+def test_senseless_options(clip: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", str(clip), *options]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_watch(clip: Path, tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    assert main(["watch", "--camera", "93"]) == 1
+    assert b"there is no camera 93" in capsysbinary.readouterr().err
+    options = ["--fps", "10", "--end", "0.3", "--jsonl", str(tmp_path / "rows.jsonl"), "--save", str(tmp_path / "out")]
+    assert main(["watch", "--camera", str(clip), *options]) == 0
+    assert len(capsysbinary.readouterr().out.splitlines()) == len(rows_of(tmp_path / "rows.jsonl")) == 3
+    assert len(list(frames(tmp_path / "out" / "clip.mp4"))) == 3

@@ -1,0 +1,69 @@
+"""Why a face reads as it does: the parts that matter, checked against covering them by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+from test_predict import is_problem
+
+import mien
+from mien.images import read_image
+from mien.recognizer import Recognizer
+from mien.serving.occlusion import CELLS, explain
+
+
+def test_a_smile_is_read_from_the_mouth(client: httpx.Client, read: Recognizer, sample: Path) -> None:
+    answer = client.post("/v1/explain", files={"pictures": sample.read_bytes()})
+    assert answer.status_code == 200, answer.text
+    told = answer.json()
+    face = read(sample).faces[0]
+    assert told["label"] == "happiness" and told["probability"] == pytest.approx(face.confidence, abs=1e-4)
+    parts = {region["name"]: region["importance"] for region in told["regions"]}
+    assert max(parts, key=parts.__getitem__) == "mouth" and parts["mouth"] > 0.1
+    values = np.array(told["map"]["values"])
+    assert values.shape == (CELLS, CELLS)
+    row = np.unravel_index(values.argmax(), values.shape)[0]
+    assert row >= CELLS // 2, "a smile is in the lower half"
+    corners = np.array(told["map"]["corners"])
+    assert face.box.left - 40 < corners[0, 0] < corners[1, 0] < face.box.right + 40 and corners[2, 1] > corners[0, 1]
+
+
+def test_the_hottest_place_is_where_covering_hurts(read: Recognizer, sample: Path) -> None:
+    """Independent: paint over the hottest and the coldest place of the picture itself and read it again."""
+    found = explain(read, read_image(sample), 0)
+    upper, right, lower = found.corners
+
+    def painted(cell: int) -> float:
+        row, column = divmod(int(cell), CELLS)
+        place = upper + (right - upper) * (column + 0.5) / CELLS + (lower - upper) * (row + 0.5) / CELLS
+        image = Image.open(sample).convert("RGB")
+        reach = np.linalg.norm(right - upper) / 8
+        ImageDraw.Draw(image).rectangle([*(place - reach), *(place + reach)], fill=(190, 150, 130))
+        return read(image).faces[0].scores["happiness"]
+
+    assert painted(found.values.argmax()) < painted(found.values.argmin()) - 0.05
+
+
+def test_what_cannot_be_explained(client: httpx.Client, sample: Path) -> None:
+    photo = {"pictures": sample.read_bytes()}
+    for files, data in [(photo, {"face": "1"}), (photo, {"label": "joy"}), (photo, {"model": "x"}), (photo, {"fase": "1"}),
+                        ({"pictures": b"nonsense"}, {})]:  # fmt: skip
+        answer = client.post("/v1/explain", files=files, data=data)
+        assert answer.status_code == 422
+        is_problem(answer)
+    assert client.post("/v1/explain", json={}).status_code == 415
+    other = client.post("/v1/explain", files=photo, data={"label": "sadness"}).json()
+    assert other["label"] == "sadness" and other["probability"] < 0.1
+
+
+def test_no_torch_is_needed() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, mien.serving.app, mien.serving.explanations; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", code]).returncode == 0
+    assert mien.__version__

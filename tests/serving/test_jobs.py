@@ -1,0 +1,176 @@
+"""Videos as jobs: the readings of the Python API, progress, cancellation, and no trace left on the disk."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import httpx
+import jsonschema
+import pytest
+from fastapi.testclient import TestClient
+from server import running
+from test_predict import is_problem, same
+
+from mien.recognizer import Recognizer
+from mien.serving.app import create
+from mien.serving.settings import Limits, Settings
+from mien.types import json_schema
+
+CLIP = "data/video/london_crossfade_neutral_happy.mp4"
+
+
+@pytest.fixture(scope="module")
+def clip(shared: Path) -> Path:
+    return shared / CLIP
+
+
+def send(client: Any, video: bytes, name: str = "clip.mp4", **options: Any) -> httpx.Response:
+    return client.post("/v1/predict/video", files={"video": (name, video)}, data={k: str(v) for k, v in options.items()})
+
+
+def finished(client: Any, answer: httpx.Response) -> dict[str, Any]:
+    assert answer.status_code == 202, answer.text
+    place, seen = answer.headers["location"], [0.0]
+    while True:
+        job = client.get(place).json()
+        seen.append(job["progress"] or seen[-1])
+        if job["status"] not in ("waiting", "reading"):
+            assert seen == sorted(seen)
+            return job
+        time.sleep(0.05)
+
+
+def test_a_clip_is_read_as_by_the_api(client: httpx.Client, read: Recognizer, clip: Path) -> None:
+    job = finished(client, send(client, clip.read_bytes(), "../../etc/clip.mp4", fps=5, end=2))
+    assert (job["status"], job["progress"], job["name"], job["frames"], job["faces"]) == ("done", 1.0, "clip.mp4", 10, 10)
+    document = client.get("/openapi.json").json()
+    jsonschema.validate(job, document["components"]["schemas"]["Job"])
+    text = client.get(f"/v1/jobs/{job['id']}/results")
+    assert text.headers["content-type"].startswith("application/jsonl")
+    lines = [json.loads(line) for line in text.text.splitlines()]
+    wanted = [result for _, result in read.stream(clip, fps=5, end=2)]
+    for line, result in zip(lines, wanted, strict=True):
+        same(line, result)
+        assert line["time"] == result.time and line["source"] == "clip.mp4"
+        jsonschema.validate(line, json_schema())
+    rest = client.get(f"/v1/jobs/{job['id']}/results?after=7").text.splitlines()
+    assert [json.loads(line) for line in rest] == lines[7:]
+    assert client.delete(f"/v1/jobs/{job['id']}").status_code == 204
+    assert client.get(f"/v1/jobs/{job['id']}").status_code == 404
+
+
+def test_options_that_contradict(client: httpx.Client, clip: Path) -> None:
+    for options in ({"every": 2, "fps": 5}, {"start": 3, "end": 2}, {"every": 0}, {"smooth": "much"}, {"model": "x"}):
+        answer = send(client, clip.read_bytes(), **options)
+        assert answer.status_code == 422
+        is_problem(answer)
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [(b"", "not a video"), (b"nonsense" * 100, "not a video"), (b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n", "not a video"),
+     (b"ffconcat version 1.0\nfile /etc/passwd\n", "not a video")],
+)  # fmt: skip
+def test_what_is_no_video(client: httpx.Client, data: bytes, why: str) -> None:
+    """Play lists and concat scripts, which name other files, among it."""
+    job = finished(client, send(client, data))
+    assert job["status"] == "failed" and why in job["message"]
+    assert "mien-serving" not in json.dumps(job) and "/tmp" not in json.dumps(job)
+
+
+def test_a_cut_clip_ends_with_what_was_read(client: httpx.Client, clip: Path, tmp_path: Path) -> None:
+    """The last result says why, and names the video as its sender did."""
+    with av.open(str(clip)) as read, av.open(str(tmp_path / "clip.mkv"), "w") as written:
+        made = written.add_stream_from_template(read.streams.video[0])
+        for packet in read.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = made
+                written.mux(packet)
+    data = (tmp_path / "clip.mkv").read_bytes()
+    job = finished(client, send(client, data[: len(data) // 3], name="mine.mkv", fps=2))
+    lines = [json.loads(line) for line in client.get(f"/v1/jobs/{job['id']}/results").text.splitlines()]
+    assert [line["status"] for line in lines[-2:]] == ["ok", "unreadable"] and len(lines) > 3
+    assert "mine.mkv" in lines[-1]["message"] and "mine.mkv" in job["message"]
+    assert "mien-serving" not in json.dumps([job, lines])
+
+
+def test_other_bodies_are_problems(client: httpx.Client) -> None:
+    assert client.post("/v1/predict/video", json={}).status_code == 415
+    assert client.post("/v1/predict/video", files={"a": ("a", b"")}, data={"evry": "1"}).status_code == 422
+    answer = client.post("/v1/predict/video", files=[("a", ("a", b"")), ("b", ("b", b""))])
+    assert answer.status_code == 413
+    is_problem(answer)
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    yield tmp_path
+
+
+def test_cancelled_expired_and_cleaned(temporary: Path, clip: Path) -> None:
+    settings = Settings(limits=Limits(keep_seconds=3600, kept=1, jobs=2))
+    with TestClient(create(settings)) as client:
+        jobs = client.app.state.jobs  # pyrefly: ignore
+        data = clip.read_bytes()
+        first, second, third = (send(client, data) for _ in range(3))
+        assert third.status_code == 429 and "retry-after" in third.headers
+        while client.get(first.headers["location"]).json()["frames"] == 0:
+            time.sleep(0.02)
+        for answer in (first, second):
+            assert client.delete(answer.headers["location"]).status_code == 202
+        one, two = finished(client, first), finished(client, second)
+        assert one["status"] == two["status"] == "cancelled" and 0 < one["frames"] < 240 and two["frames"] <= 1
+        assert len(client.get(first.headers["location"] + "/results").text.splitlines()) == one["frames"]
+        names = [path.name for path in temporary.rglob("*")]
+        assert "clip.mp4" not in names and "video" not in names
+        jobs.tidy()
+        assert client.get(first.headers["location"]).status_code == 404  # one is kept
+        assert client.get(second.headers["location"]).status_code == 200
+        send(client, data)  # is being read when the server ends
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_refused_upload_leaves_nothing(temporary: Path) -> None:
+    with TestClient(create(Settings(limits=Limits(video_bytes=100_000)))) as client:
+        assert send(client, bytes(200_000)).status_code == 413
+        assert send(client, bytes(2_000_000)).status_code == 413
+        assert client.post("/v1/predict/video", files={"video": b"x" * 10}, data={"every": "x"}).status_code == 422
+        assert [path.name for path in temporary.rglob("*") if not path.name.startswith("metrics")] == [
+            path.name for path in temporary.iterdir()
+        ]
+
+
+def test_frames_are_limited(clip: Path) -> None:
+    with TestClient(create(Settings(limits=Limits(video_frames=3)))) as client:
+        job = finished(client, send(client, clip.read_bytes()))
+        assert job["status"] == "done" and job["frames"] == 3 and "only the first 3 frames" in job["message"]
+
+
+@pytest.mark.slow
+def test_any_process_of_several_answers_for_a_job(clip: Path) -> None:
+    with running("--workers", 2) as server:
+        with server.client() as client:
+            answer = send(client, clip.read_bytes(), every=24)
+            assert answer.status_code == 202
+        jobs, pids = [], set()
+        for _ in range(60):  # a connection of its own each time, so that both processes are asked
+            with server.client() as client:
+                jobs.append(client.get(answer.headers["location"]))
+                text = client.get("/metrics").text
+                pids.add(text.count("# TYPE"))
+            if jobs[-1].json()["status"] == "done":
+                break
+            time.sleep(0.1)
+        assert all(job.status_code == 200 for job in jobs) and jobs[-1].json()["status"] == "done"
+        with server.client() as client:
+            counted = [line for line in client.get("/metrics").text.splitlines() if line.startswith("mien_jobs_total")]
+            assert counted == ['mien_jobs_total{outcome="done"} 1'] or counted == []
+            assert len(client.get(answer.headers["location"] + "/results").text.splitlines()) == 10
+        assert server.stop() == 0

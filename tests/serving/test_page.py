@@ -1,0 +1,333 @@
+"""The page in a real browser: the system's Chromium, driven by Playwright, against a real server.
+
+Skipped, visibly, where Chromium or Playwright is absent.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+from PIL import Image
+from server import Server
+
+import mien
+from mien.drawing import COLOURS
+from mien.recognizer import Recognizer
+from mien.serving.app import PAGE
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install 'mien[dev]'")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is absent: apt-get install chromium"),
+    pytest.mark.enable_socket,
+]
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def feed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the fake camera shows: the bundled photo, as Motion JPEG of 640 × 480."""
+    path = tmp_path_factory.mktemp("feed") / "camera.mjpeg"
+    scene = Image.new("RGB", (640, 480), "grey")
+    scene.paste(Image.open(mien.sample()).convert("RGB").resize((480, 480)), (80, 0))
+    _write(path, [scene] * 5, "mjpeg", "mjpeg", "yuvj420p")
+    return path
+
+
+@pytest.fixture(scope="module")
+def film(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixteen frames of the London clip, a neutral face that begins to smile, as VP8."""
+    path = tmp_path_factory.mktemp("film") / "smile.webm"
+    with av.open(str(shared / "data/video/london_crossfade_neutral_happy.mp4")) as clip:
+        frames = [frame.to_image() for frame in clip.decode(video=0) if frame.pts is not None][:60:4]
+    _write(path, frames, "webm", "libvpx", "yuv420p")
+    return path
+
+
+def _write(path: Path, pictures: list[Image.Image], container: str, codec: str, pixels: str) -> None:
+    with av.open(str(path), "w", format=container) as out:
+        stream = out.add_stream(codec, rate=10)
+        stream.width, stream.height, stream.pix_fmt = *pictures[0].size, pixels
+        for picture in pictures:
+            out.mux(stream.encode(av.VideoFrame.from_image(picture).reformat(format=pixels)))
+        out.mux(stream.encode(None))
+
+
+@pytest.fixture(scope="module")
+def browser(feed: Path) -> Iterator[Any]:
+    names = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
+    kept = {name: os.environ.pop(name) for name in names if name in os.environ}
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, f"--use-file-for-fake-video-capture={feed}"])
+        yield browser
+        browser.close()
+    os.environ.update(kept)
+
+
+@pytest.fixture
+def open_page(browser: Any, server: Server) -> Iterator[Callable[..., Any]]:
+    """Opens the page in a fresh context; at the end nothing may have gone wrong in it or been asked of another host."""
+    contexts, wrong = [], []
+
+    def opened(**options: Any) -> Any:
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("request", lambda asked: wrong.append(asked.url) if not asked.url.startswith((server.url, "blob:")) else None)
+        page.goto(server.url)
+        page.wait_for_selector("body[data-ready]")
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert not wrong
+
+
+def done(page: Any) -> None:
+    page.wait_for_selector("body:not(.working):has(#progress[hidden])")
+
+
+def shown(page: Any) -> dict[str, str]:
+    """The expression bars: name → percent."""
+    names, values = (page.locator(f"#scores .{kind}").all_inner_texts() for kind in ("name", "value"))
+    return dict(zip(names, values, strict=True))
+
+
+def percents(result: mien.Result, face: int = 0) -> dict[str, str]:
+    return {name: f"{int(share * 100 + 0.5)} %" for name, share in result.faces[face].scores.items()}
+
+
+def saved(page: Any, kind: str) -> tuple[str, bytes]:
+    with page.expect_download() as download:
+        page.click(f"[data-save={kind}]")
+    return download.value.suggested_filename, Path(download.value.path()).read_bytes()
+
+
+def test_upload_and_downloads(open_page: Any, read: Recognizer, sample: Path) -> None:
+    page, wanted = open_page(accept_downloads=True), read(sample)
+    page.set_input_files("#files", sample)
+    done(page)
+    assert page.inner_text("#label") == "happiness" and shown(page) == percents(wanted)
+    assert page.locator("#overlay .face").count() == 1 and page.locator("#strong li").count() == 7
+    assert "One face" in page.inner_text("#status") or "one face" in page.inner_text("#status")
+    name, data = saved(page, "json")
+    result = json.loads(data)
+    assert name == "sample.json" and result["source"] == "sample.png"
+    assert result["faces"][0]["scores"] == pytest.approx(dict(wanted.faces[0].scores), abs=1e-5)
+    name, data = saved(page, "csv")
+    [row] = csv.DictReader(io.StringIO(data.decode()))
+    assert name == "sample.csv" and row["label"] == "happiness" and row["certain"] == "true"
+    assert float(row["score_happiness"]) == pytest.approx(wanted.faces[0].scores["happiness"], abs=1e-5)
+    name, data = saved(page, "picture")
+    assert name == "sample-read.png" and Image.open(io.BytesIO(data)).size == (512, 512)
+    page.click("#show-points")
+    assert page.locator("#overlay circle").count() > 68
+    page.click("#show-heat")
+    page.wait_for_selector("#heat:not([hidden])")
+    assert page.locator("#importance li").count() == 5
+
+
+DROP = """async ([name, data, kind]) => {
+  const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0)), carried = new DataTransfer();
+  carried.items.add(new File([bytes], name, { type: "image/png" }));
+  const event = kind === "paste" ? new ClipboardEvent("paste", { clipboardData: carried, bubbles: true })
+    : new DragEvent(kind, { dataTransfer: carried, bubbles: true, cancelable: true });
+  document.getElementById("stage").dispatchEvent(event);
+}"""
+
+
+@pytest.mark.parametrize("kind", ["drop", "paste"])
+def test_dropped_and_pasted(open_page: Any, sample: Path, kind: str) -> None:
+    page, data = open_page(), base64.b64encode(sample.read_bytes()).decode()
+    if kind == "drop":
+        page.evaluate(DROP, ["a.png", data, "dragenter"])
+        assert page.is_visible(".drop")
+    page.evaluate(DROP, ["a.png", data, kind])
+    done(page)
+    assert not page.is_visible(".drop") and page.inner_text("#label") == "happiness"
+
+
+def test_several_files_and_many_faces(open_page: Any, read: Recognizer, sample: Path, shared: Path, tmp_path: Path) -> None:
+    group, blank, broken = shared / "data/photos/solvay_conference_1927.jpg", tmp_path / "blank.png", tmp_path / "broken.jpg"
+    Image.new("RGB", (200, 150), "teal").save(blank)
+    broken.write_bytes(b"\xff\xd8\xff\xe0 broken")
+    page = open_page()
+    page.set_input_files("#files", [sample, group, blank])
+    done(page)
+    assert page.locator("#strip button").count() == 3
+    wanted = read(group)
+    page.click("#strip button:nth-child(2)")
+    faces = page.locator("#who button")
+    assert faces.count() == len(wanted.faces) == page.locator("#overlay .face").count()
+    doubtful = next(i for i, face in enumerate(wanted.faces) if not face.certain)
+    faces.nth(doubtful).click()
+    assert page.inner_text("#label") == "Uncertain" and shown(page) == percents(wanted, doubtful)
+    assert "Nearest is " + wanted.faces[doubtful].label in page.inner_text("#sure")
+    page.locator("#overlay .face").nth(3).click(force=True)
+    assert faces.nth(3).get_attribute("aria-pressed") == "true" and "Face 4 of" in page.inner_text("#kind")
+    dashed = page.locator("#overlay .face:has(rect[stroke-dasharray])").count()
+    assert dashed == sum(not face.certain for face in wanted.faces)
+    page.click("#strip button:nth-child(3)")
+    assert page.inner_text("#notice") == "No face found." and page.is_visible("#blank")
+    page.set_input_files("#files", broken)
+    done(page)
+    assert "broken.jpg" in page.inner_text("#notice") and "damaged" in page.inner_text("#notice")
+    assert "cannot be read" in page.get_attribute("#strip button:nth-child(4)", "aria-label")
+
+
+def test_a_video(open_page: Any, film: Path) -> None:
+    page = open_page(accept_downloads=True)
+    page.set_input_files("#files", film)
+    done(page)
+    assert page.is_visible("#track") and page.get_attribute("#track", "role") == "slider"
+    page.focus("#track")
+    page.keyboard.press("End")
+    page.wait_for_timeout(300)
+    at_end = float(page.get_attribute("#track", "aria-valuenow"))
+    assert at_end > 1 and page.inner_text("#kind") == "Face 1"
+    page.keyboard.press("Home")
+    assert float(page.get_attribute("#track", "aria-valuenow")) == 0
+    name, data = saved(page, "json")
+    lines = [json.loads(line) for line in data.decode().splitlines()]
+    assert name == "smile.jsonl" and len(lines) == 15 and lines[3]["time"] == pytest.approx(0.3, abs=0.01)
+    page.click("#play")
+    page.wait_for_timeout(500)
+    assert float(page.get_attribute("#track", "aria-valuenow")) > 0
+
+
+def test_a_broken_video(open_page: Any, tmp_path: Path) -> None:
+    (tmp_path / "broken.mp4").write_bytes(b"nonsense" * 100)
+    page = open_page()
+    page.set_input_files("#files", tmp_path / "broken.mp4")
+    done(page)
+    assert "not a video" in page.inner_text("#notice")
+
+
+def test_the_camera(open_page: Any, server: Server) -> None:
+    page = open_page(permissions=["camera"])
+    page.click("#welcome [data-do=camera]")
+    page.wait_for_selector("#label:text('happiness')")
+    assert server.url.removeprefix("http://") in page.inner_text("#live") and page.is_visible("#live")
+    assert page.inner_text("#kind").startswith("Face ")
+    box = page.locator("#overlay .face rect").first.bounding_box()
+    frame = page.locator("#frame").bounding_box()
+    middle = (box["x"] + box["width"] / 2 - frame["x"]) / frame["width"]
+    assert middle == pytest.approx(1 - 0.457, abs=0.03), "the picture is mirrored, and so is the box"
+    page.click("#camera")
+    assert not page.is_visible("#live") and page.is_visible("#welcome")
+
+
+def test_themes(open_page: Any) -> None:
+    page = open_page(color_scheme="dark")
+    paper = lambda: page.evaluate("() => getComputedStyle(document.body).backgroundColor")  # noqa: E731
+    dark = paper()
+    page.click("#theme")
+    assert paper() != dark and "light" in page.inner_text("#theme-name")
+    page.click("#theme")
+    assert paper() == dark and page.get_attribute("html", "data-theme") == "dark"
+    page.reload()
+    page.wait_for_selector("body[data-ready]")
+    assert page.get_attribute("html", "data-theme") == "dark"
+
+
+def test_a_phone(open_page: Any, sample: Path) -> None:
+    page = open_page(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
+    page.set_input_files("#files", sample)
+    done(page)
+    assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+    stage, reading = page.locator("#stage").bounding_box(), page.locator("#inspector").bounding_box()
+    assert reading["y"] > stage["y"] + stage["height"] and reading["width"] > 320
+    for button in page.locator("button:visible").all():
+        box = button.bounding_box()
+        assert box["height"] >= 36 or "link" in (button.get_attribute("class") or ""), button.inner_text()
+
+
+def test_by_keyboard_alone(open_page: Any) -> None:
+    """From the top: the sample, a face's heat map, the card and back."""
+    page = open_page()
+    page.keyboard.press("Tab")
+    assert page.evaluate("() => document.activeElement.className") == "skip"
+
+    def tab_to(what: str) -> None:
+        for _ in range(40):
+            if page.evaluate("(what) => document.activeElement.matches(what)", what):
+                return
+            page.keyboard.press("Tab")
+        raise AssertionError(f"Tab does not reach {what}")
+
+    tab_to("[data-do=sample]")
+    assert page.evaluate("() => getComputedStyle(document.activeElement).outlineStyle") != "none"
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#label:text('happiness')")
+    tab_to("#show-points")
+    page.keyboard.press("Space")
+    assert page.get_attribute("#show-points", "aria-pressed") == "true"
+    tab_to(".fine .link")
+    page.keyboard.press("Enter")
+    assert page.is_visible("#card") and "Not for decisions about people" in page.inner_text("#card")
+    assert "0.685" in page.inner_text("#card")
+    page.keyboard.press("Escape")
+    assert not page.is_visible("#card")
+
+
+def test_everything_has_a_name(open_page: Any, sample: Path) -> None:
+    page = open_page()
+    page.set_input_files("#files", sample)
+    done(page)
+    unnamed = page.evaluate("""() => [...document.querySelectorAll("button, select, input:not([hidden]), [role]")]
+      .filter((e) => !e.hidden && !(e.getAttribute("aria-label") || e.getAttribute("aria-labelledby") || e.textContent.trim()
+        || e.labels?.length || e.title || e.getAttribute("role") === "status" || e.getAttribute("role") === "alert"))
+      .map((e) => e.outerHTML)""")
+    assert unnamed == []
+    assert page.locator("[aria-live=polite]").count() == 1 and page.get_attribute("html", "lang") == "en"
+
+
+def test_a_token_is_asked_for(browser: Any, sample: Path) -> None:
+    from server import running
+
+    with running(MIEN_TOKEN="open") as guarded:
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(guarded.url)
+        page.fill("#token", "open")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("body[data-ready]")
+        page.set_input_files("#files", sample)
+        page.wait_for_selector("#label:text('happiness')")
+        context.close()
+
+
+def test_colours_are_those_of_annotated_pictures() -> None:
+    text = (PAGE / "overlay.js").read_text(encoding="utf-8")
+    for name, (red, green, blue) in COLOURS.items():
+        assert f'{name}: "#{red:02x}{green:02x}{blue:02x}"' in text
+
+
+def test_a_video_that_the_browser_cannot_play(open_page: Any, film: Path, tmp_path: Path) -> None:
+    """MPEG-4 part 2: read all the same, and its timeline works."""
+    with av.open(str(film)) as clip:
+        _write(tmp_path / "old.mp4", [frame.to_image() for frame in clip.decode(video=0)], "mp4", "mpeg4", "yuv420p")
+    page = open_page()
+    page.set_input_files("#files", tmp_path / "old.mp4")
+    done(page)
+    assert "cannot play this video" in page.inner_text("#notice")
+    page.focus("#track")
+    page.keyboard.press("End")
+    assert float(page.get_attribute("#track", "aria-valuenow")) > 1 and page.is_visible("#scores")

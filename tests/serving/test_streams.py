@@ -1,0 +1,134 @@
+"""A camera's frames over a WebSocket: the readings of the API, one answer for each frame, and an end for everything else."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import jsonschema
+import pytest
+from PIL import Image
+from server import Server, in_thread
+from test_predict import same
+from websockets.sync.client import ClientConnection, connect
+
+import mien
+from conftest import to_jpeg
+from mien.recognizer import Recognizer
+from mien.serving.settings import Limits, Settings
+from mien.types import json_schema
+
+
+@contextlib.contextmanager
+def url_open(url: str, **options: Any) -> Iterator[ClientConnection]:
+    with connect(url.replace("http", "ws") + "/v1/stream", proxy=None) as socket:
+        socket.send(json.dumps({"type": "open", "options": options}))
+        yield socket
+
+
+def opened(server: Server, **options: Any) -> contextlib.AbstractContextManager[ClientConnection]:
+    return url_open(server.url, **options)
+
+
+def test_frames_are_read_as_pictures(server: Server, read: Recognizer, jpeg: bytes) -> None:
+    """Each by itself and unsmoothed: what the API gives for the same bytes."""
+    turned = to_jpeg(Image.open(mien.sample()).convert("RGB").resize((300, 300)).rotate(20))
+    with opened(server, detect_every=1, smooth="none") as socket:
+        ready = json.loads(socket.recv())
+        assert ready == {"type": "ready", "model": read.name, "labels": list(read.card.labels)}
+        times = []
+        for number, frame in enumerate([jpeg, turned, jpeg], 1):
+            socket.send(frame)
+            answer = json.loads(socket.recv())
+            assert (answer["type"], answer["frame"]) == ("result", number)
+            result = answer["result"]
+            jsonschema.validate(result, json_schema())
+            times.append(result["time"])
+            for face in result["faces"]:
+                face["track"] = face["unsmoothed"] = None
+            same({**result, "time": None}, read(frame))
+        assert times == sorted(times)
+
+
+def test_faces_keep_their_number(server: Server, jpeg: bytes) -> None:
+    with opened(server, points="none", actions=False) as socket:
+        socket.recv()
+        tracks = []
+        for _ in range(3):
+            socket.send(jpeg)
+            [face] = json.loads(socket.recv())["result"]["faces"]
+            tracks.append(face["track"])
+        assert len(set(tracks)) == 1
+
+
+def test_every_frame_has_one_answer(server: Server, jpeg: bytes) -> None:
+    """Sent faster than they can be read, all but the newest are dropped, and the reader hears of each."""
+    with opened(server) as socket:
+        socket.recv()
+        for _ in range(30):
+            socket.send(jpeg)
+        answers = [json.loads(socket.recv()) for _ in range(30)]
+    assert sorted(answer["frame"] for answer in answers) == list(range(1, 31))
+    kinds = [answer["type"] for answer in sorted(answers, key=lambda answer: answer["frame"])]
+    assert kinds[0] in ("result", "dropped") and kinds[-1] == "result" and kinds.count("dropped") > 0
+
+
+def test_a_broken_frame_is_a_row(server: Server, jpeg: bytes) -> None:
+    with opened(server) as socket:
+        socket.recv()
+        for data, status in [(b"nonsense", "unreadable"), (b"", "unreadable"), (jpeg, "ok")]:
+            socket.send(data)
+            result = json.loads(socket.recv())["result"]
+            assert result["status"] == status and (result["message"] is None) == (status == "ok")
+
+
+@pytest.mark.parametrize(
+    ("first", "name"),
+    [("nonsense", "malformed"), ("[]", "malformed"), ('{"type": "close"}', "malformed"),
+     ('{"type": "open", "x": 1}', "malformed"),
+     ('{"type": "open", "options": 1}', "malformed"), ('{"type": "open", "options": {"x": 1}}', "invalid"),
+     ('{"type": "open", "options": {"smooth": "box"}}', "invalid"), ('{"type": "open", "options": {"model": "x"}}', "invalid"),
+     (b"\xff\xd8", "malformed")],
+)  # fmt: skip
+def test_a_first_message_that_does_not_fit(server: Server, first: str | bytes, name: str) -> None:
+    with connect(server.url.replace("http", "ws") + "/v1/stream", proxy=None) as socket:
+        socket.send(first)
+        told = json.loads(socket.recv())
+        assert told["type"] == "error" and told["problem"]["type"].endswith(name)
+
+
+def test_texts_and_giants_end_a_stream(server: Server) -> None:
+    with opened(server) as socket:
+        socket.recv()
+        socket.send("text")
+        assert "malformed" in str(socket.recv())
+    with opened(server) as socket:
+        socket.recv()
+        with pytest.raises(Exception, match=r"1009|too big|Broken pipe|reset"):
+            socket.send(bytes(2_000_001))
+            socket.recv()
+
+
+def test_streams_are_limited_and_idle_ones_closed() -> None:
+    def statuses(socket: ClientConnection) -> Any:
+        told = json.loads(socket.recv())
+        return told.get("problem", {}).get("status", told["type"])
+
+    with in_thread(Settings(limits=Limits(streams=1, idle_seconds=0.4))) as url, url_open(url) as first:
+        assert statuses(first) == "ready"
+        with url_open(url) as second:
+            assert statuses(second) == 429
+        assert statuses(first) == 408
+        with url_open(url) as third:
+            assert statuses(third) == "ready"
+
+
+def test_metrics_count_frames(server: Server, client: httpx.Client, jpeg: bytes) -> None:
+    with opened(server) as socket:
+        socket.recv()
+        socket.send(jpeg)
+        socket.recv()
+    assert 'mien_stream_frames_total{fate="read"}' in client.get("/metrics").text

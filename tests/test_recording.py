@@ -1,0 +1,85 @@
+"""Copies of videos: the times of the frames and the sound are those of the original."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from clips import moving, packets, write_clip
+from mien.errors import ConfigError
+from mien.recording import Recorder, suffix
+from mien.sinks import MARK, Videos
+from mien.video import Video, frames
+from readings import face, reading
+
+
+def copy(source: Path, target: Path, **options: float | None) -> None:
+    with Recorder(target, sound=source, **options) as recorder:
+        for frame in frames(source, start=options.get("start"), end=options.get("end")):
+            recorder.write(frame.pixels, frame.time)
+
+
+def test_times_size_and_sound(sample: Path, tmp_path: Path) -> None:
+    times = [0.0, 0.04, 0.05, 0.2, 0.233, 0.5, 0.51, 0.9]
+    source = write_clip(tmp_path / "clip.mkv", moving(sample, 8, (63, 49 + 1)), times, sound="aac", codec="mpeg4")
+    copy(source, tmp_path / "copy.mp4")
+    read = list(frames(tmp_path / "copy.mp4"))
+    assert [frame.time for frame in read] == pytest.approx(times, abs=2e-3)
+    originals = list(frames(source))
+    assert read[3].pixels.shape == (50, 64, 3)  # an odd side grows by a pixel
+    assert np.abs(read[3].pixels[:, :63].astype(int) - originals[3].pixels).mean() < 6
+    assert packets(tmp_path / "copy.mp4", "audio") == packets(source, "audio")
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_stretch_begins_at_zero_with_its_sound(sample: Path, tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "clip.mp4", moving(sample, 50, (64, 48)), sound="aac")
+    copy(source, tmp_path / "copy.mp4", start=0.8, end=1.6)
+    with av.open(str(tmp_path / "copy.mp4")) as file:
+        heard = [packet for packet in file.demux(audio=0) if packet.size]
+        assert float(heard[0].pts * heard[0].time_base) == pytest.approx(0, abs=0.05)
+        assert len(heard) == pytest.approx(0.8 * 44100 / 1024, abs=2)
+    assert [frame.time for frame in frames(tmp_path / "copy.mp4")] == pytest.approx([n / 25 for n in range(20)], abs=1e-3)
+
+
+def test_sound_that_mp4_cannot_hold(sample: Path, tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "clip.avi", moving(sample, 4, (64, 48)), codec="mpeg4", sound="pcm_s16le")
+    assert suffix(source) == ".mkv" and suffix(write_clip(tmp_path / "silent.mp4", moving(sample, 1))) == ".mp4"
+    copy(source, tmp_path / "copy.mkv")
+    assert b"".join(packets(tmp_path / "copy.mkv", "audio")) == b"".join(packets(source, "audio"))
+
+
+def test_an_error_leaves_the_older_file(sample: Path, tmp_path: Path) -> None:
+    (tmp_path / "copy.mp4").write_text("older")
+    with pytest.raises(RuntimeError), Recorder(tmp_path / "copy.mp4") as recorder:
+        recorder.write(moving(sample, 1)[0], 0.0)
+        raise RuntimeError
+    assert (tmp_path / "copy.mp4").read_text() == "older"
+    with Recorder(tmp_path / "none.mp4"):
+        pass
+    assert not list(tmp_path.glob("none*"))  # no frame, no file
+    with pytest.raises(ConfigError, match="cannot be written"):
+        Recorder(tmp_path / "copy.mp4" / "below.mp4")
+
+
+def test_the_sink_names_and_replaces_only_its_own(sample: Path, tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "clip.mp4", moving(sample, 3))
+    result = reading((192, 160), face((40, 30, 110, 100), track=1), source=str(source))
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "clip.mp4").write_text("not ours")
+    for _ in range(2):
+        with Videos(out) as sink:
+            for frame in frames(source):
+                path = sink.write(frame.pixels, dataclasses.replace(result, time=frame.time))
+        assert path == out / "clip-2.mp4"
+    assert sorted(found.name for found in out.iterdir()) == ["clip-2.mp4", "clip.mp4"]
+    assert (out / "clip.mp4").read_text() == "not ours"
+    with Video(out / "clip-2.mp4") as video:
+        assert video.container.metadata["comment"] == MARK
+        shown = next(iter(video)).pixels
+    assert np.abs(shown.astype(int) - next(frames(source)).pixels).mean() > 2  # something was drawn

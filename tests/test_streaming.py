@@ -1,0 +1,181 @@
+"""Videos read as streams: the same numbers as picture by picture, ids that hold, few searches, and nothing invented."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mien
+import scripted
+from clips import cut_short, moving, turn, write_clip
+from mien.detection import Detections
+from mien.errors import ConfigError, UnknownName
+from mien.images import Picture, read_image
+from mien.recognizer import Recognizer
+from mien.sources import Frame
+from mien.streaming import Known, is_cut, shrink
+from mien.types import Result
+
+
+@pytest.fixture(scope="module")
+def read() -> Recognizer:
+    return mien.load(actions=False)
+
+
+class Counting:
+    """The real detector, and how often it was asked."""
+
+    def __init__(self, detector: Any) -> None:
+        self.detector, self.calls = detector, 0
+
+    def __call__(self, pixels: np.ndarray) -> Detections:
+        self.calls += 1
+        return self.detector(pixels)
+
+
+@pytest.fixture
+def counted(read: Recognizer) -> Iterator[Counting]:
+    inner = read.detector
+    assert inner is not None
+    read.detector = Counting(inner)
+    yield read.detector
+    read.detector = inner
+
+
+def tracks(results: list[Result]) -> list[list[int | None]]:
+    return [[face.track for face in result.faces] for result in results]
+
+
+def test_searching_each_frame_gives_what_single_pictures_give(read: Recognizer, shared: Path) -> None:
+    clip = shared / "data" / "video" / "pyfeat_single_face.mp4"
+    for frame, result in read.stream(clip, every=24, detect_every=1, smooth=None):
+        assert frame.picture is not None
+        single = read(frame.picture)
+        (face,), (wanted,) = result.faces, single.faces
+        assert face.scores == pytest.approx(wanted.scores, abs=1e-5)
+        assert dataclasses.astuple(face.box) == pytest.approx(dataclasses.astuple(wanted.box), abs=1e-3)
+        assert (result.time, result.status, face.track, face.unsmoothed) == (frame.time, "ok", 1, None)
+
+
+def test_following_gives_nearly_the_same_and_searches_rarely(read: Recognizer, shared: Path, counted: Counting) -> None:
+    clip = shared / "data" / "video" / "pyfeat_single_face.mp4"
+    followed = list(read.stream(clip, end=1.0, smooth=None))
+    assert counted.calls == 3 and tracks([result for _, result in followed]) == [[1]] * 30
+    for frame, result in followed[::10]:
+        wanted = read(frame.picture).faces[0]
+        assert result.faces[0].scores == pytest.approx(wanted.scores, abs=0.05)
+        assert dataclasses.astuple(result.faces[0].box) == pytest.approx(dataclasses.astuple(wanted.box), abs=8)
+
+
+def test_persons_after_cuts_are_others(read: Recognizer, shared: Path) -> None:
+    clip = shared / "data" / "video" / "london_crossfade_neutral_happy.mp4"
+    told = [(frame.index, result.faces[0].track) for frame, result in read.stream(clip, start=2.2, end=7.4, every=2)]
+    assert {track for _, track in told} == {1, 2, 3, 4}
+    assert all(track == (index + 55) // 60 + 1 for index, track in told)
+
+
+def test_persons_who_come_back_after_a_cut_are_the_same(read: Recognizer, shared: Path) -> None:
+    truths: list[list[scripted.Truth]] = []
+    scenes = scripted.as_frames(scripted.cuts(shared, length=4), truths)
+    found = [scripted.numbered(result) for _, result in read.stream(scenes, smooth=None)]
+    score = scripted.score(truths, found)
+    assert (score.switches, score.numbers, score.coverage) == (0, 4, 1)
+
+
+@pytest.mark.slow
+def test_four_who_cross(read: Recognizer, shared: Path) -> None:
+    """A part of the scene that the benchmark reads whole."""
+    truths: list[list[scripted.Truth]] = []
+    scenes = scripted.as_frames(scripted.crossing(shared, 60, (640, 360)), truths)
+    found = [scripted.numbered(result) for _, result in read.stream(scenes, smooth=None)]
+    score = scripted.score(truths, found)
+    assert score.switches <= 2 and score.coverage > 0.85
+
+
+def test_every_frame_has_a_status_and_nothing_is_invented(read: Recognizer, sample: Path, tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "clip.mp4", moving(sample, 12, empty=range(4, 8)))
+    results = [result for _, result in read.stream(path)]
+    assert [result.status for result in results] == ["ok"] * 4 + ["no face"] * 4 + ["ok"] * 4
+    assert [result.time for result in results] == pytest.approx([number / 25 for number in range(12)])
+    assert tracks(results) == [[1]] * 4 + [[]] * 4 + [[1]] * 4
+    for result in results:
+        for face in result.faces:
+            assert face.unsmoothed is not None and face.unsmoothed.track == 1
+            assert all(np.isfinite(value) for value in face.scores.values())
+
+
+def test_a_truncated_video_ends_with_a_row_that_says_so(read: Recognizer, sample: Path, tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "clip.mkv", moving(sample, 30))
+    cut_short(path, 0.5)
+    *results, last = [result for _, result in read.stream(path, every=4)]
+    assert results and all(result.status == "ok" for result in results)
+    assert last.status == "unreadable" and "truncated" in (last.message or "") and last.faces == ()
+    assert last.time is not None and last.time >= (results[-1].time or 0)
+
+
+def test_a_turned_video_is_read_upright(read: Recognizer, sample: Path, tmp_path: Path) -> None:
+    lying = [np.ascontiguousarray(np.rot90(frame)) for frame in moving(sample, 2)]
+    path = write_clip(tmp_path / "clip.mp4", lying)
+    turn(path, 90)
+    (_, result), *_ = read.stream(path)
+    assert (result.width, result.height) == (192, 160) and result.faces[0].label == "happiness"
+
+
+def test_pictures_and_videos_mixed(read: Recognizer, sample: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(sample.read_bytes())
+    write_clip(tmp_path / "b.mp4", moving(sample, 3))
+    (tmp_path / "c.jpg").write_text("no picture")
+    write_clip(tmp_path / "d.mp4", moving(sample, 2))
+    told = [(Path(result.source).name, result.time, result.status) for _, result in read.stream(tmp_path)]
+    assert told == [
+        ("a.png", None, "ok"), ("b.mp4", 0.0, "ok"), ("b.mp4", 0.04, "ok"), ("b.mp4", 0.08, "ok"),
+        ("c.jpg", None, "unreadable"), ("d.mp4", 0.0, "ok"), ("d.mp4", 0.04, "ok"),
+    ]  # fmt: skip
+
+
+def test_videos_with_too_many_pixels_are_not_decoded(read: Recognizer, sample: Path, tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "clip.mp4", moving(sample, 1))
+    ((_, result),) = read.stream(path, max_pixels=1000)
+    assert result.status == "unreadable" and "more than the limit of 1,000" in (result.message or "")
+
+
+def test_going_on_gives_what_one_run_gives(read: Recognizer, sample: Path, tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "clip.mp4", moving(sample, 9))
+    for smooth in ("ema", "gaussian"):
+        whole = [result for _, result in read.stream(path, smooth=smooth)]
+        for number in (1, 5, 9):
+            again = [result for _, result in read.stream(path, smooth=smooth, known=Known(number, whole[:number]))]
+            assert again == whole
+
+
+def test_frames_far_apart_are_searched(read: Recognizer, sample: Path, counted: Counting) -> None:
+    frames = [Frame(n, "x", Picture(pixels, "x"), time=float(n)) for n, pixels in enumerate(moving(sample, 3))]
+    assert tracks([result for _, result in read.stream(iter(frames))]) == [[1]] * 3
+    assert counted.calls == 3
+
+
+def test_cuts() -> None:
+    random = np.random.default_rng(0)
+    scene, other = (random.integers(0, 255, (9, 12, 3)).astype(np.uint8).repeat(20, 0).repeat(20, 1) for _ in range(2))
+    noisy = np.clip(scene + random.normal(0, 12, scene.shape), 0, 255).astype(np.uint8)
+    assert is_cut(shrink(scene), shrink(other))
+    for same in (noisy, scene // 2, np.roll(scene, 2, 1)):
+        assert not is_cut(shrink(scene), shrink(same))
+    assert is_cut(shrink(scene), shrink(scene[:10, :10]))  # another size is another scene
+    assert shrink(scene[:3, :5]).shape == (3, 5)
+
+
+def test_senseless_options(read: Recognizer, sample: Path) -> None:
+    frame = Frame(0, "x", read_image(sample), time=0.0)
+    for options, error in (
+        ({"smooth": "median"}, UnknownName),
+        ({"detect_every": 0}, ConfigError),
+        ({"window": -1}, ConfigError),
+    ):
+        with pytest.raises(error):
+            list(read.stream(iter([frame]), **options))

@@ -1,0 +1,89 @@
+"""Timelines as files: what is in them, and what is left out."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mien.errors import ConfigError, MissingExtra
+from mien.landmarks import ACTIONS
+from mien.timeline import WIDEST, Timeline
+from mien.types import Result
+from readings import face, reading
+
+BOX = (10, 10, 60, 60)
+
+
+def video(count: int = 40) -> list[Result]:
+    """Face 1 smiles more and more and is gone for a while; face 2 comes late."""
+    results = []
+    for number in range(count):
+        actions = dict.fromkeys(ACTIONS, 0.0) | {"mouthSmileLeft": number / count, "jawOpen": 0.5}
+        one = face(BOX, "happiness", 0.5 + number / (3 * count), track=1, actions=actions, valence=0.1, arousal=-0.3)
+        two = face((80, 10, 130, 60), "fear", 0.9, track=2, actions=actions, valence=0.0, arousal=0.0)
+        shown = ([] if 10 <= number < 20 else [one]) + ([two] if number >= 30 else [])
+        results.append(dataclasses.replace(reading((640, 480), *shown, source="<b>clip.mp4"), time=number / 25))
+    return results
+
+
+def filled(actions: list[str] | int = 6) -> Timeline:
+    timeline = Timeline(actions)
+    for result in video():
+        timeline.add(result)
+    return timeline
+
+
+def test_formats(tmp_path: Path) -> None:
+    for suffix in (".png", ".svg", ".html"):
+        filled().save(tmp_path / f"deep/clip{suffix}")
+    image = np.asarray(Image.open(tmp_path / "deep/clip.png").convert("RGB")).reshape(-1, 3)
+    assert len(np.unique(image, axis=0)) > 100
+    ElementTree.parse(tmp_path / "deep/clip.svg")
+    page = (tmp_path / "deep/clip.html").read_text()
+    assert page.count("<svg") == 2 and "&lt;b&gt;clip.mp4" in page and "<b>clip" not in page
+    assert not re.search(r"""(src|href)=["']https?:""", page) and "<script" not in page
+    assert not list(tmp_path.glob("**/*.part"))
+
+
+def test_gaps_stay_empty_and_values_are_kept() -> None:
+    timeline = filled()
+    line = timeline._lines["<b>clip.mp4", 1]
+    times, values = line.table(np.array(timeline._frames["<b>clip.mp4"]))
+    assert np.isnan(values[10:20]).all() and np.isfinite(np.delete(values, range(10, 20), 0)).all()
+    happiness = values[:, line.labels.index("happiness")]
+    assert happiness[30] == pytest.approx(0.5 + 30 / 120) and times[30] == pytest.approx(1.2)
+    assert line.shown(1) == ["mouthSmileLeft"] and line.shown(["jawOpen"]) == ["jawOpen"]
+
+
+def test_long_videos_are_thinned_out() -> None:
+    timeline = Timeline()
+    one = face(BOX, track=1)
+    for number in range(4000):
+        timeline.add(dataclasses.replace(reading((64, 48), one), time=number / 25))
+    times, values = timeline._lines["photo.jpg", 1].table(np.array(timeline._frames["photo.jpg"]))
+    assert len(times) == len(values) <= WIDEST and values[:, 3] == pytest.approx(0.9)
+
+
+def test_nothing_to_show(tmp_path: Path) -> None:
+    timeline = Timeline()
+    timeline.add(reading((64, 48), face(BOX)))  # a picture has no time
+    timeline.save(tmp_path / "none.png")
+    timeline.save(tmp_path / "none.html")
+    assert "No face was found" in (tmp_path / "none.html").read_text()
+
+
+def test_what_cannot_be_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="'smile'"):
+        Timeline(["smile"])
+    with pytest.raises(ConfigError, match=r"\.png, \.svg, \.pdf, \.html"):
+        filled().save(tmp_path / "clip.gif")
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(MissingExtra, match=r"mien\[eval\]"):
+        filled().save(tmp_path / "clip.png")

@@ -1,0 +1,197 @@
+"""Frames of videos: exact times, turned and stretched as shown, thinned out, and what happens to files that are no good."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from clips import cut_short, moving, turn, write_clip
+from mien.errors import ConfigError, MissingExtra, SourceError
+from mien.video import Sampling, Video, frames, is_video
+
+REAL = ("london_crossfade_neutral_happy.mp4", "pyfeat_single_face.mp4")
+VARIABLE = [0.0, 0.04, 0.05, 0.2, 0.233, 0.5, 0.51, 0.52, 0.9, 1.4]
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_times_and_pixels_are_those_of_the_file(shared: Path, name: str) -> None:
+    path = shared / "data" / "video" / name
+    with av.open(str(path)) as file:
+        wanted = [(frame.pts * Fraction(frame.time_base), frame) for frame in file.decode(video=0)]
+        read = list(frames(path))
+        assert [frame.time for frame in read] == [float(time) for time, _ in wanted]
+        assert [frame.index for frame in read] == list(range(len(wanted)))
+        assert (read[-1].pixels == wanted[-1][1].to_ndarray(format="rgb24")).all()
+    assert read[0].pixels.flags.c_contiguous and not read[0].pixels.flags.writeable
+
+
+def test_variable_frame_rates(sample: Path, tmp_path: Path) -> None:
+    for name in ("clip.mp4", "clip.mkv", "clip.webm"):
+        codec = "libvpx-vp9" if name.endswith("webm") else "libx264"
+        path = write_clip(tmp_path / name, moving(sample, 10, (64, 48)), VARIABLE, codec=codec)
+        assert [frame.time for frame in frames(path)] == pytest.approx(VARIABLE, abs=1e-9)
+
+
+def test_times_count_from_the_start_of_the_file(sample: Path, tmp_path: Path) -> None:
+    """A transport stream begins at any time, here 1.4 s."""
+    path = write_clip(tmp_path / "clip.mts", moving(sample, 5, (64, 48)), codec="libx264")
+    with av.open(str(path)) as file:
+        assert file.start_time and file.start_time > 0
+    assert [frame.time for frame in frames(path)] == pytest.approx([0, 0.04, 0.08, 0.12, 0.16], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ({"every": 3}, [0, 3, 6, 9]),
+        ({"fps": 5}, [0, 3, 5, 8, 9]),  # ticks at 0, .2, .4, .6, .8, 1.0
+        ({"fps": 1}, [0, 9]),
+        ({"start": 0.2}, [3, 4, 5, 6, 7, 8, 9]),
+        ({"start": 0.21, "end": 0.52}, [4, 5, 6]),
+        ({"start": 0.04, "every": 4}, [1, 5, 9]),
+        ({"end": 0.04}, [0]),
+        ({"start": 0.91, "fps": 2}, [9]),
+    ],
+)
+def test_sampling(sample: Path, tmp_path: Path, options: dict[str, float], wanted: list[int]) -> None:
+    path = write_clip(tmp_path / "clip.mp4", moving(sample, 10, (64, 48)), VARIABLE)
+    given = frames(path, **options)  # pyrefly: ignore
+    assert [frame.time for frame in given] == pytest.approx([VARIABLE[number] for number in wanted])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"every": 0}, "every=0"),
+        ({"fps": 0}, "fps=0"),
+        ({"every": 2, "fps": 5}, "one of them"),
+        ({"start": 3, "end": 2}, "start=3 and end=2"),
+        ({"start": -1}, "start=-1"),
+    ],
+)
+def test_senseless_sampling(options: dict[str, int], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Sampling(**options)
+
+
+@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
+def test_rotation_flags(tmp_path: Path, degrees: int) -> None:
+    """A red corner goes where a player shows it: a quarter turn clockwise takes the upper left to the upper right."""
+    picture = np.full((48, 80, 3), 40, np.uint8)
+    picture[:20, :30] = (230, 20, 20)
+    path = write_clip(tmp_path / "clip.mp4", [picture] * 3)
+    turn(path, degrees)
+    shown = next(frames(path)).pixels
+    wanted = np.rot90(picture, -degrees // 90)
+    assert shown.shape == wanted.shape
+    assert np.abs(shown.astype(int) - wanted)[4:-4, 4:-4].mean() < 8
+
+
+def test_oblong_pixels_are_stretched(sample: Path, tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "clip.mkv", moving(sample, 2, (60, 96)), aspect=Fraction(4, 3))
+    assert next(frames(path)).pixels.shape == (96, 80, 3)
+
+
+def test_a_truncated_video_gives_what_there_is_and_says_so(sample: Path, tmp_path: Path) -> None:
+    for name, options in (("clip.mp4", {"movflags": "faststart"}), ("clip.mkv", {})):
+        path = write_clip(tmp_path / name, moving(sample, 50), codec="mpeg4", options=options)
+        cut_short(path, 0.6)
+        got: list[float] = []
+        with pytest.raises(SourceError, match=r"ends after [01]\.\d+ of 2\.\d+ s: the file is truncated"):
+            for frame in frames(path):
+                got.append(frame.time)  # noqa: PERF401 - what came before the error counts
+        assert 15 < len(got) < 45 and got == pytest.approx([number / 25 for number in range(len(got))], abs=1e-3)
+
+
+def test_what_is_no_video(sample: Path, tmp_path: Path) -> None:
+    headless = write_clip(tmp_path / "headless.mp4", moving(sample, 20))
+    cut_short(headless, 0.5)  # its index stood at the end
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "text.mp4").write_text("no video at all\n" * 100)
+    (tmp_path / "list.m3u8").write_text("#EXTM3U\n#EXTINF:1,\nclip.ts\n")
+    with av.open(str(tmp_path / "sound.m4a"), "w") as file:
+        tone = file.add_stream("aac", rate=44100)
+        heard = av.AudioFrame.from_ndarray(np.zeros((1, 44100), np.float32), "fltp", "mono")
+        heard.sample_rate = 44100
+        file.mux(tone.encode(heard))
+        file.mux(tone.encode(None))
+    for name, reason in {
+        "headless.mp4": "not a video that can be read",
+        "empty.mp4": "not a video that can be read",
+        "text.mp4": "not a video that can be read",
+        "list.m3u8": "not a video that can be read",  # play lists name other files and hosts
+        "sound.m4a": "holds no video, only sound",
+        "missing.mp4": "does not exist",
+        "concat:a.ts|b.ts": "does not exist",  # a protocol of FFmpeg's
+    }.items():
+        with pytest.raises(SourceError, match=reason):
+            list(frames(tmp_path / name))
+    with pytest.raises(SourceError, match="is a folder"):
+        Video(tmp_path)
+
+
+def test_a_video_without_frames(sample: Path, tmp_path: Path) -> None:
+    """A header, and no packet that gives a picture."""
+    path = write_clip(tmp_path / "clip.mkv", moving(sample, 1))
+    data = path.read_bytes()
+    path.write_bytes(data[: data.index(b"\x1f\x43\xb6\x75")])  # up to the first cluster
+    with pytest.raises(SourceError, match=r"has no frames|not a video|holds no video"):
+        list(frames(path))
+
+
+def test_bytes_and_open_files(sample: Path, tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "clip.mp4", moving(sample, 3))
+    assert len(list(frames(path.read_bytes()))) == len(list(frames(io.BytesIO(path.read_bytes())))) == 3
+
+
+def test_a_camera_that_is_not_there() -> None:
+    with pytest.raises(SourceError, match="there is no camera 77"):
+        Video(77)
+
+
+def test_without_pyav(monkeypatch: pytest.MonkeyPatch, sample: Path) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(MissingExtra, match=r"av is not installed.*mien\[video\]"):
+        Video(sample)
+
+
+def test_pyav_is_imported_only_for_videos() -> None:
+    code = "import sys, mien; read = mien.load(); read(mien.sample()); assert 'av' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})
+
+
+def test_content_tells_before_the_extension(sample: Path, tmp_path: Path) -> None:
+    real = write_clip(tmp_path / "real.mp4", moving(sample, 1))
+    (tmp_path / "named.jpg").write_bytes(real.read_bytes())
+    (tmp_path / "named.mp4").write_bytes(sample.read_bytes())
+    (tmp_path / "phone.mp4").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+    (tmp_path / "odd.mp4").write_bytes(b"?" * 600)
+    told = {
+        name: is_video(tmp_path / name) for name in ("real.mp4", "named.jpg", "named.mp4", "phone.mp4", "odd.mp4", "gone.mkv")
+    }
+    wanted = {"real.mp4": True, "named.jpg": True, "named.mp4": False, "phone.mp4": False, "odd.mp4": True, "gone.mkv": True}
+    assert told == wanted
+    assert is_video(real.read_bytes()) and not is_video(sample.read_bytes()) and not is_video(b"")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")
+def test_memory_stays_flat(sample: Path, tmp_path: Path) -> None:
+    """The length of an hour is in the benchmarks; 1,500 frames of 0.2 MB would be 300 MB if they were kept."""
+    path = write_clip(tmp_path / "clip.mp4", moving(sample, 30, (320, 240)) * 50)
+
+    def resident() -> float:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
+
+    early = 0.0
+    for frame in frames(path):
+        assert frame.pixels.size
+        if frame.index == 200:
+            early = resident()
+    assert resident() - early < 25

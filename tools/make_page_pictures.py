@@ -1,0 +1,145 @@
+"""Take the pictures of the web page that docs/serving.md shows, from a real server in the system's Chromium.
+
+    python tools/make_page_pictures.py [--out docs/pictures] [--only NAME ...]
+
+Photos: the bundled sample (NASA, public domain); the Solvay conference of 1927 (B. Couprie, public domain in the USA by age);
+the clip is made of four persons of the Face Research Lab London Set (DeBruine & Jones 2017, CC BY 4.0), turned into a kind that
+Chromium plays.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+from PIL import Image
+from playwright.sync_api import Page, sync_playwright
+
+import mien
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared" / "data"
+sys.path.insert(0, str(ROOT / "tests" / "serving"))
+
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+DESKTOP, PHONE = {"width": 1360, "height": 860}, {"width": 390, "height": 844}
+
+
+def webm(source: Path, target: Path) -> Path:
+    """Write a video as VP8, which every Chromium plays."""
+    with av.open(str(source)) as read, av.open(str(target), "w") as written:
+        stream = read.streams.video[0]
+        made = written.add_stream("libvpx", rate=stream.average_rate)
+        made.width, made.height, made.pix_fmt, made.bit_rate = stream.width, stream.height, "yuv420p", 1_500_000
+        for frame in read.decode(stream):
+            written.mux(made.encode(frame.reformat(format="yuv420p")))
+        written.mux(made.encode(None))
+    return target
+
+
+def mjpeg(source: Path, target: Path, size: tuple[int, int] = (640, 480)) -> Path:
+    """Write a video as Motion JPEG: what Chromium's fake camera is fed with."""
+    with av.open(str(source)) as read, av.open(str(target), "w", format="mjpeg") as written:
+        made = written.add_stream("mjpeg", rate=25)
+        made.width, made.height, made.pix_fmt = *size, "yuvj420p"
+        for frame in read.decode(video=0):
+            picture = Image.new("RGB", size, (92, 98, 104))
+            inner = frame.to_image().resize((size[1], size[1]))
+            picture.paste(inner, ((size[0] - size[1]) // 2, 0))
+            written.mux(made.encode(av.VideoFrame.from_image(picture).reformat(format="yuvj420p")))
+        written.mux(made.encode(None))
+    return target
+
+
+def ready(page: Page) -> None:
+    page.wait_for_selector("body[data-ready]")
+
+
+def upload(page: Page, *paths: Path) -> None:
+    page.set_input_files("#files", [str(path) for path in paths])
+    page.wait_for_selector("body:not(.working):has(#progress[hidden])", timeout=60_000)
+    page.wait_for_timeout(400)
+
+
+def main() -> None:
+    from server import running
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "pictures")
+    parser.add_argument("--only", nargs="*")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp())
+    clip = SHARED / "video" / "london_crossfade_neutral_happy.mp4"
+    film, feed = webm(clip, folder / "london.webm"), mjpeg(clip, folder / "london.mjpeg")
+    sample, solvay = mien.sample(), SHARED / "photos" / "solvay_conference_1927.jpg"
+    portraits = [SHARED / "london" / "images" / name for name in ("013_08.jpg", "026_03.jpg")]
+    turns = {
+        "page-empty": (DESKTOP, "light", lambda page: None),
+        "page-photo": (DESKTOP, "light", lambda page: upload(page, sample)),
+        "page-points": (DESKTOP, "dark", lambda page: (upload(page, sample), page.click("#show-points"))),
+        "page-group": (DESKTOP, "light", lambda page: (upload(page, sample, *portraits, solvay), last(page))),
+        "page-video": (DESKTOP, "light", lambda page: (upload(page, film), seek(page, 7.2))),
+        "page-camera": (DESKTOP, "dark", lambda page: (page.click("#welcome [data-do=camera]"), page.wait_for_timeout(9000))),
+        "page-card": (DESKTOP, "light", lambda page: page.click("#about")),
+        "page-phone": (PHONE, "light", lambda page: upload(page, sample)),
+        "page-heat": (DESKTOP, "light", lambda page: (upload(page, sample), heat(page))),
+    }
+    with running() as server, sync_playwright() as playwright:
+        fake = [
+            f"--use-file-for-fake-video-capture={feed}",
+            "--use-fake-device-for-media-stream",
+            "--use-fake-ui-for-media-stream",
+        ]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, *fake])
+        for name, (size, scheme, act) in turns.items():
+            if args.only and name not in args.only:
+                continue
+            take(browser, server.url, size, scheme, act, args.out / f"{name}.jpg")
+        browser.close()
+
+
+def take(browser: Any, url: str, size: Any, scheme: Any, act: Callable[[Page], Any], path: Path) -> None:
+    context = browser.new_context(viewport=size, color_scheme=scheme, device_scale_factor=2 if size is PHONE else 1)
+    page = context.new_page()
+    page.on("console", lambda message: print(path.name, message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: print(path.name, error))
+    page.goto(url)
+    ready(page)
+    act(page)
+    page.wait_for_timeout(300)
+    page.screenshot(path=path, full_page=size is PHONE, type="jpeg", quality=86)
+    context.close()
+    print(path)
+
+
+def last(page: Page) -> None:
+    page.click("#strip button:last-child")
+    page.wait_for_timeout(400)
+
+
+def seek(page: Page, second: float) -> None:
+    page.evaluate("(to) => (document.getElementById('video').currentTime = to)", second)
+    box = page.locator("#track").bounding_box()
+    assert box
+    page.mouse.click(box["x"] + 10 + (box["width"] - 20) * second / 9.6, box["y"] + 30)
+    page.wait_for_timeout(600)
+
+
+def heat(page: Page) -> None:
+    if page.is_visible("#show-heat"):
+        page.click("#show-heat")
+        page.wait_for_selector("#regions:not([hidden])")
+
+
+if __name__ == "__main__":
+    main()
