@@ -25,6 +25,7 @@ from mien.datasets import Dataset, open_dataset
 from mien.evaluation import CardPredictor, open_predictor
 from mien.evaluation.faces import FaceFinder, mode_for
 from mien.labels import FER2013
+from mien.preprocessing import IMAGE
 
 PEERS = {
     "human": ("human", "", "node"),
@@ -52,7 +53,7 @@ def write_faces(data: Dataset, folder: Path) -> list[str]:
             raise SystemExit(f"{sample.name} has no face or no label; the runners need both")
         path = folder / sample.label / f"{row:06d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(predictor.crop(face)[..., 0]).save(path)
+        Image.fromarray(predictor.crop(face)[IMAGE][..., 0]).save(path)
         order[path] = sample.name
     return [order[path] for path in sorted(order)]
 
