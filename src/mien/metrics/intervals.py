@@ -48,9 +48,8 @@ def bootstrap(
     random = np.random.default_rng(seed)
     if times is not None:
         total = int(np.sum(times))
-        return (
-            random.multinomial(total, np.asarray(times) / total, draws) @ terms if total else np.zeros((draws, terms.shape[1]))
-        )
+        shares = np.asarray(times) / max(total, 1)
+        return random.multinomial(total, shares, draws) @ terms if total else np.zeros((draws, terms.shape[1]))
     sums = np.empty((draws, terms.shape[1]))
     chunk = max(1, min(draws, 4_000_000 // number))
     for start in range(0, draws, chunk):
