@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .drawing import draw as draw
     from .errors import MienError as MienError
     from .evaluation import evaluate as evaluate
+    from .explaining import explain as explain
     from .images import sample as sample
     from .recognizer import Recognizer as Recognizer
     from .recognizer import load as load
@@ -38,6 +39,7 @@ _WHERE = {
     "Result": "types",
     "draw": "drawing",
     "evaluate": "evaluation",
+    "explain": "explaining",
     "load": "recognizer",
     "open_dataset": "datasets",
     "sample": "images",
@@ -53,6 +55,7 @@ __all__ = [
     "Result",
     "draw",
     "evaluate",
+    "explain",
     "load",
     "open_dataset",
     "sample",

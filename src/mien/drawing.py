@@ -126,7 +126,7 @@ class Label:
 
     def __init__(self, face: Face, em: float) -> None:
         self.face, self.em = face, em
-        self.font = _font(em)
+        self.font = font(em)
         self.name = _title(face)
         self.percent = f"{face.confidence:.0%}"
         text = self.font.getlength(self.name) + self.font.getlength(self.percent)
@@ -148,7 +148,7 @@ class Bars:
 
     def __init__(self, face: Face, em: float) -> None:
         self.face, self.em = face, em
-        self.head, self.font = _font(1.1 * em), _font(0.84 * em)
+        self.head, self.font = font(1.1 * em), font(0.84 * em)
         likely = sorted(face.scores, key=lambda name: -face.scores[name])[:ROWS]
         self.rows = [(name, share) for name, share in face.scores.items() if name in likely]
         self.title, self.share = _title(face), f"{face.confidence:.0%}" if face.certain else ""
@@ -212,10 +212,10 @@ def _draw_note(canvas: Image.Image, text: str) -> None:
     em = min(max(_unit(canvas.size), 10), canvas.width / 12)
     if em < 4:
         return  # a picture of a few pixels has no room for words
-    font = _font(em)
-    width, height, left, bottom = font.getlength(text) + 1.2 * em, 1.7 * em, 0.6 * em, canvas.height - 0.6 * em
+    letters = font(em)
+    width, height, left, bottom = letters.getlength(text) + 1.2 * em, 1.7 * em, 0.6 * em, canvas.height - 0.6 * em
     brushes.rectangle(canvas, np.array([left, bottom - height, left + width, bottom]), DARK, 0.3 * em, PLATE_ALPHA)
-    ImageDraw.Draw(canvas).text((left + 0.6 * em, bottom - height / 2), text, TEXT, font, "lm")
+    ImageDraw.Draw(canvas).text((left + 0.6 * em, bottom - height / 2), text, TEXT, letters, "lm")
 
 
 def _unit(size: tuple[int, int]) -> float:
@@ -224,7 +224,8 @@ def _unit(size: tuple[int, int]) -> float:
 
 
 @functools.lru_cache(64)
-def _font(size: float) -> ImageFont.FreeTypeFont:
+def font(size: float) -> ImageFont.FreeTypeFont:
+    """Return the font inside Pillow at this height in pixels."""
     font = ImageFont.load_default(max(size, 1))
     assert isinstance(font, ImageFont.FreeTypeFont), "this Pillow was built without FreeType"
     return font

@@ -141,9 +141,7 @@ class Preprocess:
         """Take a picture that is a face crop already: (H, W), (H, W, 1) or (H, W, 3) uint8 → (h, w, channels) uint8."""
         if image.ndim == 3 and image.shape[2] == 1:
             image = image[..., 0]
-        if image.shape[:2] != self.size:
-            image = self._resize(image)
-        return self._colour(image)
+        return self._colour(self.resize(image, *self.size))
 
     def tensor(self, crops: np.ndarray) -> np.ndarray:
         """Bring a stack of crops (N, h, w, channels) uint8 to the network's layout and value range, float32."""
@@ -154,8 +152,10 @@ class Preprocess:
             values /= self._std
         return np.ascontiguousarray(values.transpose(0, 3, 1, 2)) if self.input.layout == "NCHW" else values
 
-    def _resize(self, image: np.ndarray) -> np.ndarray:
-        height, width = self.size
+    def resize(self, image: np.ndarray, height: int, width: int) -> np.ndarray:
+        """Bring a picture (H, W) or (H, W, 3) uint8 to another size, as the card says."""
+        if image.shape[:2] == (height, width):
+            return image
         if self.input.resize == "pil-bilinear":
             return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
         return resize_cv2(image, height, width)

@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 from PIL import Image
 from server import Server, in_thread
-from test_predict import same
+from test_predict_requests import same
 from websockets.sync.client import ClientConnection, connect
 
 import mien

@@ -1,0 +1,235 @@
+"""`mien explain`: pictures and numbers of why a model answered what it did."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+from rich.table import Table
+from rich.text import Text
+
+from ..datasets import open_dataset
+from ..errors import ConfigError
+from ..explaining import AUTO, Explanation, explain_face, fitting_method, method_named
+from ..explaining.explanation import write_image
+from ..recognizer import Recognizer, load
+from ..report import Report
+from ..sources import Frame, pictures
+from .splits import pairs
+from .terminal import for_programs, side_console, table_console, write_json
+
+REGIONS = ("eyes", "nose", "mouth", "elsewhere")
+SECTION = "What the model looks at"
+"""Heading in a report."""
+
+
+def explain(
+    model: str,
+    /,
+    *paths: str,
+    method: tuple[str, ...] = (AUTO,),
+    target: str | None = None,
+    layer: tuple[str, ...] = (),
+    out: Annotated[Path | None, Parameter(alias="-o")] = None,
+    every_face: bool = False,
+    detector: str = "blazeface",
+    dataset: str | None = None,
+    root: Path = Path(),
+    split: str = "test",
+    protocol: str = "",
+    option: tuple[str, ...] = (),
+    faces: Literal["auto", "whole", "detect"] = "auto",
+    per_class: int = 6,
+    seed: int = 0,
+    report: Path | None = None,
+    threads: int = 1,
+    json: bool = False,
+) -> int:
+    """Show what in a face speaks for an expression: maps on the photograph, and numbers for eyes, nose and mouth.
+
+    The numbers say by how much the probability of the expression falls when that part of the face is blurred; where it rises
+    they are negative. Maps are written with --out: one photograph for each picture and method, and strip.png with all faces.
+    With --dataset a strip of faces of each class is made instead.
+
+    Methods: grad-cam, grad-cam++, integrated-gradients and attention look inside the network, so they need a .safetensors file
+    or the folder of a run; occlusion works for every model. auto is grad-cam where it can be, else occlusion.
+
+    Examples:
+        mien explain mien-base photo.jpg --out why
+
+        mien explain runs/fer2013-dan/1 photos --method grad-cam --method attention --out why
+
+        mien explain runs/fer2013-dan/1 photo.jpg --target fear --json
+
+        mien explain runs/fer2013-dan/1 --dataset fer2013 --root data/fer2013 --report out/fer2013
+
+    Args:
+        model: Name of a bundled model, a card, a weight file, or the folder of a run.
+        paths: Picture files, folders with their sub-folders, patterns, http or https URLs.
+        method: How; may be given several times.
+        target: The expression to explain; by default the one that the model answers.
+        layer: A module that Grad-CAM looks at, instead of those that suit the architecture; may be given several times.
+        out: Folder for the maps.
+        every_face: Explain every face of a picture, not only the largest.
+        detector: What finds the faces; whole if each picture is one face crop.
+        dataset: Make a strip for each class of this data set (see: mien datasets).
+        root: Folder that holds it.
+        split: train, validation, test or all.
+        protocol: How to split it.
+        option: NAME=VALUE, one of the options of the data set.
+        faces: Of the data set; whole: each picture is one face; detect: find them; auto: by the size of the pictures.
+        per_class: Faces of each class.
+        seed: Of the lot by which they are drawn.
+        report: Folder of an evaluation; the strip is added to its report.
+        threads: Threads of one network call.
+        json: Write JSON Lines to stdout, also on a terminal.
+    """
+    if not paths and dataset is None:
+        raise ConfigError("nothing to explain: name pictures, or a data set with --dataset")
+    judged = Report.read(report) if report else None
+    read = load(model, detector="whole" if dataset and not paths else detector, actions=False, threads=threads)
+    methods = list(dict.fromkeys(fitting_method(read, name) for name in method))
+    for name in methods:
+        method_named(name)
+    failed = 0
+    if paths:
+        failed = _pictures(read, paths, methods, target, layer, out, judged, every_face=every_face, json=json)
+    if dataset is not None:
+        data = open_dataset(dataset, root, split, protocol, **pairs(option, "--option"))  # pyrefly: ignore
+        _classes(read, data, methods, layer, per_class, faces, detector, seed, out, judged)
+    return 1 if failed else 0
+
+
+def _pictures(
+    read: Recognizer,
+    paths: tuple[str, ...],
+    methods: list[str],
+    target: str | None,
+    layers: tuple[str, ...],
+    out: Path | None,
+    report: Report | None,
+    *,
+    every_face: bool,
+    json: bool,
+) -> int:
+    """Explain pictures one by one; return how many could not be read."""
+    programs, side, failed = for_programs(json), side_console(), 0
+    kept: list[Explanation] = []
+    rows: list[dict[str, Any]] = []
+    taken: set[Path] = set()
+    for frame in pictures(list(paths)):
+        for found in _explained(read, frame, methods, target, layers, every_face=every_face):
+            row = found.to_dict() if isinstance(found, Explanation) else found
+            if isinstance(found, Explanation):
+                kept.append(found)
+                if out is not None:
+                    row["file"] = str(found.save(_free(out, found, taken)))
+            failed += row["status"] == "unreadable"
+            rows.append(row)
+            if programs:
+                write_json(row)
+    if not programs:
+        _show(rows)
+    for row in rows:
+        if row["status"] == "unreadable":
+            side.print(f"not read: {row['message']}", style="red")
+    if kept and (out or report):
+        from ..explaining.strips import strip
+
+        picture = strip(kept)
+        if out is not None:
+            write_image(picture, out / "strip.png")
+            side.print(f"wrote {len(taken)} maps and strip.png to {out}", style="dim")
+        if report is not None:
+            _add(report, f"{', '.join(methods)} of {len({each.source for each in kept})} pictures", picture, read, seed=None)
+    return failed
+
+
+def _explained(
+    read: Recognizer, frame: Frame, methods: list[str], target: str | None, layers: tuple[str, ...], *, every_face: bool
+) -> Iterator[Explanation | dict[str, Any]]:
+    if frame.picture is None:
+        yield {"source": frame.source, "status": "unreadable", "message": str(frame.error)}
+        return
+    faces = read(frame.picture).faces
+    if not faces:
+        yield {"source": frame.source, "status": "no face", "message": "no face was found"}
+        return
+    chosen = faces if every_face else [max(faces, key=lambda face: face.box.width * face.box.height)]
+    for face in chosen:
+        for method in methods:
+            yield explain_face(read, frame.picture, face, method, target, layers)
+
+
+def _free(out: Path, found: Explanation, taken: set[Path]) -> Path:
+    """Return where a map goes: the picture's name and the method, numbered where that is taken."""
+    stem = "picture" if found.source.startswith("<") else Path(found.source.partition("?")[0]).stem
+    path, number = out / f"{stem}-{found.method}.png", 2
+    while path in taken:
+        path, number = out / f"{stem}-{number}-{found.method}.png", number + 1
+    taken.add(path)
+    return path
+
+
+def _classes(
+    read: Recognizer,
+    data: Any,
+    methods: list[str],
+    layers: tuple[str, ...],
+    number: int,
+    faces: Any,
+    detector: str,
+    seed: int,
+    out: Path | None,
+    report: Report | None,
+) -> None:
+    from ..explaining.strips import strips_per_class
+
+    if out is None and report is None:
+        raise ConfigError("a strip of each class is a picture: say where it goes with --out or --report")
+    for method in methods:
+        picture = strips_per_class(read, data, number, method=method, layers=layers, faces=faces, detector=detector, seed=seed)
+        if out is not None:
+            path = out / f"{data.name}-{data.split}-{method}.png"
+            write_image(picture, path)
+            side_console().print(f"wrote {path}", style="dim")
+        if report is not None:
+            _add(report, f"{method}, {number} faces of each class", picture, read, seed=seed)
+
+
+def _add(report: Report, title: str, picture: Any, read: Recognizer, *, seed: int | None) -> None:
+    drawn = io.BytesIO()
+    picture.save(drawn, "PNG", optimize=True)
+    note = f"{read.name}. " + (
+        f"Maps of the true class; faces drawn by lot (seed {seed}), right or wrong; a wrong answer stands below its face."
+        if seed is not None
+        else "Maps of the class named beside each face."
+    )
+    report.add_picture(SECTION, title, drawn.getvalue(), note)
+    report.write()
+    side_console().print(f"added {title} to {report.folder}", style="dim")
+
+
+def _show(rows: list[dict[str, Any]]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("picture", "method", "expression", "probability", *REGIONS):
+        right = name in ("probability", *REGIONS)
+        table.add_column(name, justify="right" if right else "left", overflow="fold" if name == "picture" else "ellipsis")
+    for row in rows:
+        if row["status"] != "ok":
+            table.add_row(Text(row["source"]), Text("–", "dim"), Text(row["status"], "dim"))
+            continue
+        falls = [f"{-row['regions'][name]:+.1%}" if name in row["regions"] else "–" for name in REGIONS]
+        label = Text(row["label"])
+        if row["predicted"] != row["label"]:
+            label.append(f" (answer: {row['predicted']})", "dim")
+        table.add_row(Text(row["source"]), row["method"], label, f"{row['probability']:.1%}", *falls)
+    table_console().print(table)
+    for row in rows:
+        for note in row.get("notes", ()):
+            table_console().print(Text(f"{row['source']}, {row['method']}: {note}", "dim"))
+    if any(row["status"] == "ok" for row in rows):
+        side_console().print("eyes … elsewhere: how the probability changes when that part is blurred", style="dim")

@@ -1,0 +1,51 @@
+"""Where the attention of a network lies, as it says itself: every module with a method `places`, in the order they run.
+
+DAN's spatial heads, the blocks of DDA, the direction attention of DDAMFN, the attention of MFER, CBAM in the Global Nets.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError
+from ..torch_runtime import ask
+from .faces import Asked, SeenFace
+from .gradients import network_of
+
+
+def attention(asked: Asked, face: SeenFace, target: int) -> dict[str, np.ndarray]:
+    """Return module → (h, w) map, 0 where it looks least and 1 where it looks most; the target plays no part.
+
+    Raises:
+        ConfigError: the network has no attention over places.
+    """
+    network = network_of(asked, "attention")
+    looking = {name: module for name, module in network.named_modules() if hasattr(module, "places")}
+    if not looking:
+        raise ConfigError(
+            f"{asked.card.network['architecture']} has no attention over places; "
+            "dan, dda-resnet34, dda-resnet50, ddamfn, ddamfn-mtl, mfer, global-cbam and global-roi have"
+        )
+    found: dict[str, Tensor] = {}
+    hooks = [module.register_forward_pre_hook(partial(_look, found, name)) for name, module in looking.items()]
+    try:
+        with torch.no_grad():
+            ask(network, asked.batch(face, [face.pixels]))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {name: _stretched(weights[0].float().numpy()) for name, weights in found.items()}
+
+
+def _look(found: dict[str, Tensor], name: str, module: Any, inputs: tuple[Tensor, ...]) -> None:
+    found.setdefault(name, module.places(inputs[0]))
+
+
+def _stretched(weights: np.ndarray) -> np.ndarray:
+    low, high = float(weights.min()), float(weights.max())
+    return (weights - low) / (high - low) if high > low else np.zeros_like(weights)

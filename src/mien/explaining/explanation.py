@@ -1,0 +1,230 @@
+"""What a method found on one face, and its picture: heat on the photograph.
+
+The colours run from dark violet to pale yellow and grow lighter all the way, so that they read in grey and to colour-blind
+eyes. Where there is little heat the photograph shows through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from .. import brushes
+from ..alignment import apply, invert, warp
+from ..drawing import font
+from ..types import Box
+from .faces import enlarged
+
+RAMP = np.array(
+    [
+        (26, 12, 62),
+        (85, 15, 109),
+        (136, 34, 106),
+        (186, 54, 85),
+        (227, 89, 51),
+        (249, 140, 10),
+        (249, 201, 50),
+        (252, 255, 164),
+    ],
+    np.float64,
+)
+"""Colours from no heat to all of it, evenly spaced."""
+
+STRONGEST = 0.72
+"""Share of the colour where the heat is 1."""
+
+SMALL = 640
+"""Photographs whose longer side is shorter are enlarged by a whole number before they are drawn on."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Explanation:
+    """What speaks for a class in one face, by one method."""
+
+    source: str
+    """Name of the picture."""
+    model: str
+    """Name and version of the model."""
+    method: str
+    """Name in `mien.explaining.METHODS`."""
+    label: str
+    """The class that is explained."""
+    probability: float
+    """Its probability."""
+    predicted: str
+    """The class that the model answers."""
+    confidence: float
+    """The probability of that."""
+    box: Box
+    """Where the face is, in pixels of the photograph."""
+    picture: np.ndarray = field(repr=False)
+    """(H, W, 3) uint8 RGB, the photograph."""
+    crop: np.ndarray = field(repr=False)
+    """(S, S, 3) uint8 RGB, the face as it is cut for the network."""
+    matrix: np.ndarray = field(repr=False)
+    """(2, 3) from the photograph to the crop."""
+    maps: Mapping[str, np.ndarray] = field(repr=False)
+    """Layer, head or block → (S, S) float32 in 0 … 1; one without a name where the method has no layers."""
+    regions: Mapping[str, float] = field(default_factory=dict)
+    """Eyes, nose, mouth, elsewhere → by how much the probability falls when that is blurred."""
+    notes: tuple[str, ...] = ()
+    """What a careful reader should know."""
+
+    @property
+    def heat(self) -> np.ndarray:
+        """(S, S) float32 in 0 … 1: the mean of the maps, at most 1."""
+        return positive(np.mean(list(self.maps.values()), 0))
+
+    def overlay(self) -> Image.Image:
+        """Return the photograph with the heat on it and a caption below."""
+        height, width = self.picture.shape[:2]
+        longer = max(height, width)
+        scale = min(-(-SMALL // longer), 16) if longer < SMALL else 1
+        image = Image.fromarray(self.picture).resize((width * scale, height * scale), Image.Resampling.BICUBIC)
+        back = invert(self.matrix)
+        on_canvas = np.concatenate([back[:, :2] * scale, back[:, 2:] * scale + (scale - 1) / 2], 1)
+        image = lay(image, self.heat, invert(on_canvas))
+        _outline(image, on_canvas, self.crop.shape[0])
+        return _captioned(image, self)
+
+    def on_crop(self, name: str | None = None, side: int | None = None) -> Image.Image:
+        """Return the crop under one of the maps, or under `heat`, with `side` pixels a side."""
+        side = side or self.crop.shape[0]
+        face = self.face(side)
+        heat = self.heat if name is None else self.maps[name]
+        return blend(face, enlarged(heat, side, side).clip(0, 1))
+
+    def face(self, side: int) -> Image.Image:
+        """Return the crop with `side` pixels a side, cut from the photograph anew, as sharp as that is."""
+        scale = side / self.crop.shape[0]
+        matrix = np.concatenate([self.matrix[:, :2] * scale, self.matrix[:, 2:] * scale + (scale - 1) / 2], 1)
+        return Image.fromarray(warp(self.picture, matrix, side))
+
+    def save(self, path: str | Path) -> Path:
+        """Write `overlay` to a file, whole or not at all, in the format of its ending.
+
+        Raises:
+            ValueError: Pillow knows no format of this ending.
+        """
+        path = Path(path)
+        write_image(self.overlay(), path)
+        return path
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values, without pictures and maps."""
+        return {
+            "source": self.source,
+            "status": "ok",
+            "model": self.model,
+            "method": self.method,
+            "label": self.label,
+            "probability": self.probability,
+            "predicted": self.predicted,
+            "confidence": self.confidence,
+            "box": [self.box.left, self.box.top, self.box.right, self.box.bottom],
+            "regions": dict(self.regions),
+            "centre": _centre(self.heat),
+            "notes": list(self.notes),
+        }
+
+
+def write_image(image: Image.Image, path: Path) -> None:
+    """Write a picture whole or not at all, in the format of its ending.
+
+    Raises:
+        ValueError: Pillow knows no format of this ending.
+    """
+    kinds = Image.registered_extensions()
+    if path.suffix.lower() not in kinds:
+        raise ValueError(f"{path.name!r}: no picture format has the ending {path.suffix!r}; use .png or .jpg")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    try:
+        image.save(part, kinds[path.suffix.lower()], **({"quality": 92} if path.suffix.lower() in (".jpg", ".jpeg") else {}))
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def positive(values: np.ndarray) -> np.ndarray:
+    """Return what speaks for a class, the largest value being 1; all zeros where nothing does."""
+    kept = np.maximum(np.nan_to_num(values), 0)
+    peak = float(kept.max())
+    return (kept / peak).astype(np.float32) if peak > 1e-9 else np.zeros(kept.shape, np.float32)
+
+
+def colours(heat: np.ndarray) -> np.ndarray:
+    """Return (…, 3) float colours, 0 … 255, for heat in 0 … 1."""
+    place = np.clip(heat, 0, 1) * (len(RAMP) - 1)
+    lower = np.minimum(place.astype(int), len(RAMP) - 2)
+    share = (place - lower)[..., None]
+    return RAMP[lower] * (1 - share) + RAMP[lower + 1] * share
+
+
+def blend(image: Image.Image, heat: np.ndarray, inside: np.ndarray | float = 1.0) -> Image.Image:
+    """Lay heat (H, W) in 0 … 1 over a picture of that size, less of it where there is little; `inside` fades it out."""
+    pixels = np.asarray(image.convert("RGB"), np.float64)
+    grey = pixels @ [0.299, 0.587, 0.114]
+    alpha = (STRONGEST * np.clip(heat, 0, 1) ** 0.7)[..., None] * np.asarray(inside)[..., None]
+    ground = pixels + (grey[..., None] - pixels) * 0.6 * np.asarray(inside)[..., None]  # heat reads better on little colour
+    return Image.fromarray(np.rint(ground * (1 - alpha) + colours(heat) * alpha).astype(np.uint8))
+
+
+def lay(image: Image.Image, heat: np.ndarray, matrix: np.ndarray) -> Image.Image:
+    """Lay the heat of a crop over a whole picture; `matrix` leads from the picture to the crop."""
+    data = (*matrix[0, :2], matrix[0] @ [-0.5, -0.5, 1] + 0.5, *matrix[1, :2], matrix[1] @ [-0.5, -0.5, 1] + 0.5)
+    size = image.size
+
+    def moved(values: np.ndarray) -> np.ndarray:
+        layer = Image.fromarray(values.astype(np.float32))
+        return np.asarray(layer.transform(size, Image.Transform.AFFINE, data, Image.Resampling.BILINEAR))
+
+    return blend(image, moved(heat).clip(0, 1), moved(np.ones(heat.shape)).clip(0, 1))
+
+
+def _outline(image: Image.Image, matrix: np.ndarray, side: int) -> None:
+    corners = apply(matrix, np.array([(0, 0), (side, 0), (side, side), (0, side), (0, 0)]) - 0.5)
+    stroke = max((image.size[0] * image.size[1]) ** 0.5 / 450, 1.2)
+    brushes.lines(image, [corners], (236, 238, 242), stroke)
+
+
+def _captioned(image: Image.Image, explanation: Explanation) -> Image.Image:
+    """Add a bar below with the class, the method and what the colours mean."""
+    em = max(min((image.size[0] * image.size[1]) ** 0.5 / 42, image.size[0] / 28), 11)
+    bar = round(em * 2.6)
+    canvas = Image.new("RGB", (image.size[0], image.size[1] + bar), brushes.DARK)
+    canvas.paste(image)
+    pen, middle = ImageDraw.Draw(canvas), image.size[1] + bar / 2
+    strong, plain = font(em), font(em * 0.84)
+    title = f"{explanation.label} {explanation.probability:.0%}"
+    pen.text((em, middle), title, (246, 247, 249), strong, "lm")
+    rest = explanation.method
+    if explanation.predicted != explanation.label:
+        rest += f", though the answer is {explanation.predicted} {explanation.confidence:.0%}"
+    start, length = em * 1.9 + strong.getlength(title), round(em * 5)
+    right = image.size[0] - em - plain.getlength("more") - em * 0.4
+    left = right - length
+    room = left - plain.getlength("less") - em * 0.8 - start
+    if plain.getlength(rest) > room:
+        rest = explanation.method if plain.getlength(explanation.method) <= room else ""
+    pen.text((start, middle), rest, (166, 172, 180), plain, "lm")
+    if room > 0:
+        ramp = np.broadcast_to(colours(np.linspace(0, 1, length)), (max(round(em * 0.55), 4), length, 3))
+        canvas.paste(Image.fromarray(np.rint(ramp).astype(np.uint8)), (round(left), round(middle - em * 0.27)))
+        pen.text((left - em * 0.4, middle), "less", (166, 172, 180), plain, "rm")
+        pen.text((image.size[0] - em, middle), "more", (166, 172, 180), plain, "rm")
+    return canvas
+
+
+def _centre(heat: np.ndarray) -> list[float] | None:
+    """Return x and y of the centre of the heat, as shares of the crop."""
+    total = float(heat.sum())
+    if total <= 0:
+        return None
+    rows, columns = (np.arange(side) + 0.5 for side in heat.shape)
+    return [float(heat.sum(0) @ columns / total / heat.shape[1]), float(heat.sum(1) @ rows / total / heat.shape[0])]

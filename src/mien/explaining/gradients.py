@@ -1,0 +1,148 @@
+"""Maps from gradients: Grad-CAM, Grad-CAM++ and integrated gradients. They need the network itself, not an exported file.
+
+Grad-CAM: Selvaraju et al., ICCV 2017. Grad-CAM++: Chattopadhyay et al., WACV 2018, equation 19 (the class score passed through
+an exponential, whose factor is the same everywhere and drops out). Integrated gradients: Sundararajan et al., ICML 2017, from a
+face of one colour, its mean; attributions are added over channels and smoothed, since single pixels mean nothing to an eye.
+Grad-CAM and integrated gradients are captum's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from captum.attr import IntegratedGradients, LayerGradCam
+from torch import Tensor, nn
+
+from .. import models
+from ..errors import ConfigError, UnknownName
+from ..lookup import lookup
+from ..preprocessing import IMAGE
+from ..torch_runtime import TorchRuntime
+from .faces import Asked, SeenFace, smoothed
+
+STEPS = 32
+"""Points on the path of integrated gradients."""
+SMOOTHING = 1 / 40
+"""Standard deviation of the smoothing of integrated gradients, as a share of the face."""
+
+
+def network_of(asked: Asked, method: str) -> nn.Module:
+    """Return the network.
+
+    Raises:
+        ConfigError: the model is an exported file, which has no gradients.
+    """
+    runtime = asked.read.runtime
+    if not isinstance(runtime, TorchRuntime):
+        raise ConfigError(
+            f"{method} looks inside the network, and {asked.card.file} is an exported file; "
+            "give its .safetensors, or take the method occlusion"
+        )
+    return runtime.network
+
+
+def grad_cam(asked: Asked, face: SeenFace, target: int) -> dict[str, np.ndarray]:
+    """Return layer → (h, w) map of what speaks for the target."""
+    network, (image, *rest), score = _opened(asked, face, "grad-cam")
+    found = {}
+    for name, layer in cam_layers(network, asked, (image, *rest)).items():
+        method: Any = LayerGradCam(score, layer)
+        answer = method.attribute(image, target, additional_forward_args=tuple(rest), relu_attributions=True)
+        found[name] = answer.detach()[0, 0].numpy()
+    return found
+
+
+def grad_cam_plus_plus(asked: Asked, face: SeenFace, target: int) -> dict[str, np.ndarray]:
+    """Return layer → (h, w) map, with a weight for each place of each channel."""
+    network, inputs, score = _opened(asked, face, "grad-cam++")
+    found = {}
+    for name, layer in cam_layers(network, asked, inputs).items():
+        kept: list[Tensor] = []
+        hook = layer.register_forward_hook(lambda _module, _inputs, output, kept=kept: kept.append(output))
+        try:
+            value = score(*inputs)[0, target]
+        finally:
+            hook.remove()
+        (gradient,) = torch.autograd.grad(value, kept[-1])
+        found[name] = plus_plus(kept[-1].detach()[0], gradient[0]).numpy()
+    return found
+
+
+def plus_plus(activation_CHW: Tensor, gradient_CHW: Tensor) -> Tensor:
+    """Return the (H, W) map of Grad-CAM++ for one picture's activations and the gradient of its class score there."""
+    squared, cubed = gradient_CHW**2, gradient_CHW**3
+    below = 2 * squared + activation_CHW.sum((1, 2), keepdim=True) * cubed
+    alpha = torch.where(gradient_CHW != 0, squared / torch.where(below != 0, below, 1), 0)
+    weight = (alpha * gradient_CHW.relu()).sum((1, 2))
+    return (weight[:, None, None] * activation_CHW).sum(0).relu()
+
+
+def integrated_gradients(asked: Asked, face: SeenFace, target: int) -> dict[str, np.ndarray]:
+    """Return one map (S, S) of what in the picture of the face raises the target's score above that of a plain face."""
+    _, (image, *rest), score = _opened(asked, face, "integrated-gradients")
+    attribution = attributions(score, image, tuple(rest), target, image.mean((2, 3), keepdim=True).expand_as(image))
+    values = attribution[0].sum(0).numpy()
+    return {"": smoothed(values, values.shape[0] * SMOOTHING)}
+
+
+def attributions(score: Callable[..., Tensor], image: Tensor, rest: tuple[Tensor, ...], target: int, start: Tensor) -> Tensor:
+    """Return integrated gradients of a score, (1, C, H, W), along the straight path from `start`."""
+    method: Any = IntegratedGradients(score)
+    found = method.attribute(
+        image, start, target, additional_forward_args=rest, n_steps=STEPS, internal_batch_size=8 if not rest else None
+    )
+    return found.detach().float()
+
+
+def _opened(asked: Asked, face: SeenFace, method: str) -> tuple[nn.Module, tuple[Tensor, ...], Callable[..., Tensor]]:
+    """Return the network, the pictures that it is fed, and the function from them to the scores before softmax."""
+    network, name = network_of(asked, method), asked.card.outputs["scores"]
+    batch = asked.batch(face, [face.pixels])
+    pictures = batch if isinstance(batch, dict) else {IMAGE: batch}
+    names = [key for key in pictures if key != IMAGE]
+
+    def score(image: Tensor, *rest: Tensor) -> Tensor:
+        return getattr(network(image, **dict(zip(names, rest, strict=True))), name)
+
+    return network, tuple(torch.from_numpy(pictures[key]) for key in (IMAGE, *names)), score
+
+
+def cam_layers(network: nn.Module, asked: Asked, inputs: tuple[Tensor, ...]) -> dict[str, nn.Module]:
+    """Return the layers that Grad-CAM looks at: those asked for, those that the architecture names, or the last with places.
+
+    Raises:
+        UnknownName: the network has no such layer.
+        ConfigError: no layer gives a map, as in networks of tokens.
+    """
+    modules, architecture = dict(network.named_modules()), asked.card.network["architecture"]
+    if asked.layers:
+        return {name: lookup(name, modules, "layer", plugins=False) for name in asked.layers}
+    try:
+        named = models.info(architecture).cam_layers
+    except UnknownName:
+        named = ()
+    return {name: modules[name] for name in named if name in modules} or last_map(network, architecture, inputs)
+
+
+def last_map(network: nn.Module, architecture: str, inputs: tuple[Tensor, ...]) -> dict[str, nn.Module]:
+    """Return the last module whose answer is (N, C, h, w) with more than one place."""
+    last: list[str] = []
+    names = {module: name for name, module in network.named_modules()}
+
+    def notice(module: nn.Module, _inputs: Any, output: Any) -> None:
+        if isinstance(output, Tensor) and output.ndim == 4 and output.shape[2] * output.shape[3] > 1:
+            last.append(names[module])
+
+    hooks = [module.register_forward_hook(notice) for module in network.modules() if module is not network]
+    try:
+        with torch.no_grad():
+            network(*inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not last:
+        raise ConfigError(f"no layer of {architecture} gives a map of places; take integrated-gradients or occlusion")
+    return {last[-1]: network.get_submodule(last[-1])}

@@ -1,0 +1,182 @@
+"""Many explanations in one picture: a row for each face or class, a column for each map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from ..datasets import Dataset
+from ..drawing import font
+from ..errors import ConfigError, SourceError
+from ..evaluation.faces import FaceFinder, Mode, mode_for
+from ..images import read_image
+from ..recognizer import Recognizer
+from ..types import Box
+from . import explain_seen
+from .explanation import Explanation, blend, positive
+from .faces import enlarged, see
+
+TILE = 160
+"""Side of a tile in pixels."""
+GAP = 6
+INK, QUIET, WRONG, PAPER = (26, 30, 36), (98, 106, 116), (196, 72, 16), (255, 255, 255)
+MOST = 8
+"""At most this many maps of one explanation in a row."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tile:
+    """One cell."""
+
+    image: Image.Image
+    caption: str = ""
+    warns: bool = False
+    """Whether the caption says that something is wrong."""
+
+
+def table(rows: Sequence[tuple[str, str, Sequence[Tile]]], heads: Sequence[str], tile: int = TILE) -> Image.Image:
+    """Return rows of tiles on white: (name, what is below the name, tiles) for each row, and a word over each column."""
+    strong, plain = font(tile * 0.1), font(tile * 0.085)
+    left = round(max([strong.getlength(name) for name, _, _ in rows] + [plain.getlength(more) for _, more, _ in rows]) + 24)
+    top = round(tile * 0.17) if any(heads) else GAP
+    under = round(tile * 0.15) if any(cell.caption for _, _, tiles in rows for cell in tiles) else 0
+    step, columns = tile + under + GAP, max(len(tiles) for _, _, tiles in rows)
+    canvas = Image.new("RGB", (left + columns * (tile + GAP) + GAP, top + len(rows) * step + GAP), PAPER)
+    pen = ImageDraw.Draw(canvas)
+    for column, head in enumerate(heads[:columns]):
+        pen.text((left + column * (tile + GAP) + tile / 2, top / 2), _short(head, plain, tile), QUIET, plain, "mm")
+    for row, (name, more, tiles) in enumerate(rows):
+        y = top + row * step
+        middle = y + tile / 2
+        pen.text((left - 12, middle - (tile * 0.06 if more else 0)), name, INK, strong, "rm")
+        pen.text((left - 12, middle + tile * 0.07), more, QUIET, plain, "rm")
+        for column, cell in enumerate(tiles):
+            x = left + column * (tile + GAP)
+            canvas.paste(cell.image.resize((tile, tile), Image.Resampling.BICUBIC), (x, y))
+            if cell.caption:
+                ink = WRONG if cell.warns else QUIET
+                pen.text((x + tile / 2, y + tile + under / 2), _short(cell.caption, plain, tile), ink, plain, "mm")
+    return canvas
+
+
+def strip(explanations: Sequence[Explanation], tile: int = TILE) -> Image.Image:
+    """Return a picture with a row for each face: the crop, and each method's map; or each layer's, if there is one method.
+
+    Explanations of the same face (source and box) by several methods share a row.
+    """
+    methods = list(dict.fromkeys(each.method for each in explanations))
+    rows, heads = [], ["face"]
+    groups: dict[tuple[str, str], list[Explanation]] = {}
+    for each in explanations:
+        groups.setdefault((each.source, str(each.box)), []).append(each)
+    for (source, _), group in groups.items():
+        first = group[0]
+        cells = [Tile(first.face(tile))]
+        names = list(first.maps) if len(methods) == 1 else []
+        if 1 < len(names) <= MOST:
+            cells += [Tile(first.on_crop(side=tile)), *(Tile(first.on_crop(name, tile)) for name in names)]
+            heads = ["face", f"{first.method}, mean", *names]
+        else:
+            by_method = {each.method: each for each in group}
+            cells += [Tile(by_method[name].on_crop(side=tile)) for name in methods if name in by_method]
+            heads = ["face", *methods]
+        more = f"{first.label} {first.probability:.0%}"
+        rows.append((_name(source), more, cells))
+    return table(rows, heads, tile)
+
+
+def strips_per_class(
+    read: Recognizer,
+    data: Dataset,
+    number: int = 6,
+    *,
+    method: str = "auto",
+    layers: Sequence[str] = (),
+    faces: Mode = "auto",
+    detector: str = "blazeface",
+    seed: int = 0,
+    tile: int = TILE,
+) -> Image.Image:
+    """Return a row for each class of a data set: maps of `number` faces for their true class, and the mean of these maps.
+
+    The faces are drawn by lot from those in which a face is found, whether the model is right or not; a wrong answer stands
+    below its face. The last column lays the mean of the maps on the mean of the faces.
+
+    Args:
+        read: the model.
+        data: labelled pictures.
+        number: faces of each class.
+        method: as for `explain`.
+        layers: as for `explain`.
+        faces: `"whole"`, `"detect"`, or `"auto"`: as for `mien.evaluate`.
+        detector: for `"detect"`.
+        seed: of the lot.
+        tile: side of a tile in pixels.
+
+    Raises:
+        ConfigError: the model and the data share no class, or no face was found.
+    """
+    finder = FaceFinder(
+        mode_for(data, faces, cuts_faces=read.preprocess.cuts_faces), detector, mesh=bool(read.preprocess.regions)
+    )
+    shared = [name for name in data.labels if name in read.card.labels]
+    if not shared:
+        raise ConfigError(f"{read.card.name} answers {', '.join(read.card.labels)}; {data.name} has {', '.join(data.labels)}")
+    lot = np.random.default_rng(seed)
+    rows = []
+    for label in shared:
+        candidates = lot.permutation(np.flatnonzero(data.label == data.labels.index(label)))
+        cells, crops, maps, right = [], [], [], 0
+        for row in candidates[: number * 4].tolist():
+            if len(cells) == number:
+                break
+            found = _explained(read, data, row, finder, method, label, layers)
+            if found is None:
+                continue
+            right += found.predicted == label
+            wrong = found.predicted != label
+            caption = f"{found.predicted} {found.confidence:.0%}" if wrong else f"{found.probability:.0%}"
+            cells.append(Tile(found.on_crop(side=tile), caption, wrong))
+            crops.append(np.asarray(found.face(tile), np.float64))
+            maps.append(enlarged(found.heat, tile, tile))
+        if cells:
+            ground = Image.fromarray(np.rint(np.mean(crops, 0)).astype(np.uint8))
+            # What all faces of a row share takes the last column, also where fewer were found.
+            blank = Tile(Image.new("RGB", (tile, tile), PAPER))
+            mean = Tile(blend(ground, positive(np.mean(maps, 0))), "mean")
+            rows.append((label, f"{right} of {len(cells)} right", [*cells, *[blank] * (number - len(cells)), mean]))
+    if not rows:
+        raise ConfigError(f"no labelled face was found in {data.name}")
+    return table(rows, [], tile)
+
+
+def _explained(
+    read: Recognizer, data: Dataset, row: int, finder: FaceFinder, method: str, label: str, layers: Sequence[str]
+) -> Explanation | None:
+    sample = data[row]
+    try:
+        pixels = read_image(sample.picture).pixels
+    except SourceError:
+        return None
+    (face,) = finder([row], [sample], [pixels])
+    if face is None:
+        return None
+    seen = see(read.preprocess, pixels, face.mesh, whole=face.box is None)
+    box = Box(*face.box.tolist()) if face.box is not None else Box(0, 0, pixels.shape[1], pixels.shape[0])
+    return explain_seen(read, seen, method, label, source=sample.name, box=box, regions=False, layers=layers)
+
+
+def _name(source: str) -> str:
+    name = source if source.startswith("<") else Path(source).name
+    return name if len(name) <= 26 else f"{name[:12]}…{name[-12:]}"
+
+
+def _short(text: str, with_font: object, width: int) -> str:
+    length = with_font.getlength  # pyrefly: ignore
+    while length(text) > width and len(text) > 3:
+        text = f"…{text.removeprefix('…')[1:]}"
+    return text
