@@ -62,7 +62,7 @@ def test_wrong_starts_are_one_line() -> None:
         (["--token-file", "/no/such/file"], "cannot be read"),
         (["--workers", "0"], "workers is 0"),
     ]:
-        done = subprocess.run([sys.executable, "-m", "mien", "serve", *arguments], capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-m", "mien", "serve", *arguments], capture_output=True, text=True, timeout=60)
         assert done.returncode == 1 and why in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
     assert not list(Path(tempfile.gettempdir()).glob("mien-serving-none"))
 
