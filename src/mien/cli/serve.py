@@ -99,9 +99,7 @@ def serve(
             timeout_graceful_shutdown=int(2 * settings.limits.seconds),
         )  # fmt: skip
         server = uvicorn.Server(config)
-        # uvicorn raises the signal once more when it has ended; a shell lets background jobs begin with SIGINT ignored
-        signal.signal(signal.SIGTERM, _end)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, _end)  # uvicorn raises the signal once more when it has ended
         if workers == 1:
             server.run(sockets=[listening])
         else:
