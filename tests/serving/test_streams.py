@@ -27,7 +27,8 @@ from mien.types import json_schema
 @contextlib.contextmanager
 def url_open(url: str, **options: Any) -> Iterator[ClientConnection]:
     with connect(url.replace("http", "ws") + "/v1/stream", proxy=None) as socket:
-        socket.send(json.dumps({"type": "open", "options": options}))
+        with contextlib.suppress(ConnectionClosed):  # refused already; the refusal is still to be read
+            socket.send(json.dumps({"type": "open", "options": options}))
         yield socket
 
 
