@@ -23,7 +23,6 @@ check: .venv/dev  ## style, types, imports, generated files
 	$(BIN)/python tools/make_recipes_page.py --check
 	$(BIN)/python tools/make_config_page.py --check
 	$(BIN)/python tools/make_readme.py --check
-	$(BIN)/python tools/make_results_tables.py --check
 
 parity: .venv/dev  ## the authors' networks; fails where ../shared is missing
 	MIEN_REQUIRE_SHARED=1 $(BIN)/python -m pytest tests/parity -m shared

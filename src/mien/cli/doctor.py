@@ -29,6 +29,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "train": ("torch", "torchvision", "timm", "accelerate", "safetensors", "captum", "onnx", "onnxscript", "tomli_w"),
     "video": ("av",),
     "serve": ("fastapi", "uvicorn", "websockets", "python_multipart"),
+    "parquet": ("pyarrow",),
     "dlib": ("dlib", "face_recognition_models"),
 }
 """Optional dependency group → the modules that it brings."""

@@ -16,6 +16,7 @@ from ..errors import ConfigError
 from ..explaining import AUTO, Explanation, explain_face, fitting_method, method_named
 from ..explaining.explanation import write_image
 from ..recognizer import Recognizer, load
+from ..report import Report
 from ..sources import Frame, pictures
 from .splits import pairs
 from .terminal import for_programs, side_console, table_console, write_json
@@ -88,18 +89,17 @@ def explain(
     """
     if not paths and dataset is None:
         raise ConfigError("nothing to explain: name pictures, or a data set with --dataset")
-    if report is not None and not report.is_dir():
-        raise ConfigError(f"{report} is no folder of an evaluation; make one with mien evaluate")
+    judged = Report.read(report) if report else None
     read = load(model, detector="whole" if dataset and not paths else detector, actions=False, threads=threads)
     methods = list(dict.fromkeys(fitting_method(read, name) for name in method))
     for name in methods:
         method_named(name)
     failed = 0
     if paths:
-        failed = _pictures(read, paths, methods, target, layer, out, report, every_face=every_face, json=json)
+        failed = _pictures(read, paths, methods, target, layer, out, judged, every_face=every_face, json=json)
     if dataset is not None:
         data = open_dataset(dataset, root, split, protocol, **pairs(option, "--option"))  # pyrefly: ignore
-        _classes(read, data, methods, per_class, faces, detector, seed, out, report)
+        _classes(read, data, methods, layer, per_class, faces, detector, seed, out, judged)
     return 1 if failed else 0
 
 
@@ -110,7 +110,7 @@ def _pictures(
     target: str | None,
     layers: tuple[str, ...],
     out: Path | None,
-    report: Path | None,
+    report: Report | None,
     *,
     every_face: bool,
     json: bool,
@@ -178,19 +178,20 @@ def _classes(
     read: Recognizer,
     data: Any,
     methods: list[str],
+    layers: tuple[str, ...],
     number: int,
     faces: Any,
     detector: str,
     seed: int,
     out: Path | None,
-    report: Path | None,
+    report: Report | None,
 ) -> None:
     from ..explaining.strips import strips_per_class
 
     if out is None and report is None:
         raise ConfigError("a strip of each class is a picture: say where it goes with --out or --report")
     for method in methods:
-        picture = strips_per_class(read, data, number, method=method, faces=faces, detector=detector, seed=seed)
+        picture = strips_per_class(read, data, number, method=method, layers=layers, faces=faces, detector=detector, seed=seed)
         if out is not None:
             path = out / f"{data.name}-{data.split}-{method}.png"
             write_image(picture, path)
@@ -199,9 +200,7 @@ def _classes(
             _add(report, f"{method}, {number} faces of each class", picture, read, seed=seed)
 
 
-def _add(report: Path, title: str, picture: Any, read: Recognizer, *, seed: int | None) -> None:
-    from ..report.extra import add_extra
-
+def _add(report: Report, title: str, picture: Any, read: Recognizer, *, seed: int | None) -> None:
     drawn = io.BytesIO()
     picture.save(drawn, "PNG", optimize=True)
     note = f"{read.name}. " + (
@@ -209,8 +208,9 @@ def _add(report: Path, title: str, picture: Any, read: Recognizer, *, seed: int 
         if seed is not None
         else "Maps of the class named beside each face."
     )
-    add_extra(report, SECTION, title, drawn.getvalue(), note)
-    side_console().print(f"added {title} to {report}; mien evaluate --page or the report's own command renders it", style="dim")
+    report.add_picture(SECTION, title, drawn.getvalue(), note)
+    report.write()
+    side_console().print(f"added {title} to {report.folder}", style="dim")
 
 
 def _show(rows: list[dict[str, Any]]) -> None:

@@ -163,9 +163,8 @@ def method_named(name: str) -> Method:
     try:
         return lookup(name, METHODS, "method", plugins=False)
     except ModuleNotFoundError as error:
-        if error.name is None or error.name not in {*TORCH_SIDE, "captum"}:
-            raise
-        raise MissingExtra(error.name, "train") from error
+        missing = error.name or ""
+        raise (MissingExtra(missing, "train") if missing in {*TORCH_SIDE, "captum"} else error) from error
 
 
 def fitting_method(read: Recognizer, method: str) -> str:

@@ -1,8 +1,7 @@
 """What a method found on one face, and its picture: heat on the photograph.
 
-The colours run from dark violet to pale yellow and grow lighter all the way, so that they read in grey
-and to colour-blind eyes.
-Where there is little heat the photograph shows through.
+The colours run from dark violet to pale yellow and grow lighter all the way, so that they read in grey and to colour-blind
+eyes. Where there is little heat the photograph shows through.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from .. import brushes
-from ..alignment import apply, invert
+from ..alignment import apply, invert, warp
 from ..drawing import font
 from ..types import Box
 from .faces import enlarged
@@ -96,9 +95,15 @@ class Explanation:
     def on_crop(self, name: str | None = None, side: int | None = None) -> Image.Image:
         """Return the crop under one of the maps, or under `heat`, with `side` pixels a side."""
         side = side or self.crop.shape[0]
-        face = Image.fromarray(self.crop).resize((side, side), Image.Resampling.BICUBIC)
+        face = self.face(side)
         heat = self.heat if name is None else self.maps[name]
         return blend(face, enlarged(heat, side, side).clip(0, 1))
+
+    def face(self, side: int) -> Image.Image:
+        """Return the crop with `side` pixels a side, cut from the photograph anew, as sharp as that is."""
+        scale = side / self.crop.shape[0]
+        matrix = np.concatenate([self.matrix[:, :2] * scale, self.matrix[:, 2:] * scale + (scale - 1) / 2], 1)
+        return Image.fromarray(warp(self.picture, matrix, side))
 
     def save(self, path: str | Path) -> Path:
         """Write `overlay` to a file, whole or not at all, in the format of its ending.

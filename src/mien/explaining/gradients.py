@@ -47,13 +47,12 @@ def network_of(asked: Asked, method: str) -> nn.Module:
 def grad_cam(asked: Asked, face: SeenFace, target: int) -> dict[str, np.ndarray]:
     """Return layer → (h, w) map of what speaks for the target."""
     network, (image, *rest), score = _opened(asked, face, "grad-cam")
-    return {
-        name: LayerGradCam(score, layer)  # pyrefly: ignore
-        .attribute(image, target, additional_forward_args=tuple(rest), relu_attributions=True)
-        .detach()[0, 0]
-        .numpy()
-        for name, layer in cam_layers(network, asked, (image, *rest)).items()
-    }
+    found = {}
+    for name, layer in cam_layers(network, asked, (image, *rest)).items():
+        method: Any = LayerGradCam(score, layer)
+        answer = method.attribute(image, target, additional_forward_args=tuple(rest), relu_attributions=True)
+        found[name] = answer.detach()[0, 0].numpy()
+    return found
 
 
 def grad_cam_plus_plus(asked: Asked, face: SeenFace, target: int) -> dict[str, np.ndarray]:

@@ -1,8 +1,7 @@
 """What a network loses when parts of a face are covered: for any network, since it is only asked.
 
 Occlusion: a grey patch is moved over the face; the map says by how much the probability of the class falls while a place is
-covered (Zeiler and Fergus, ECCV 2014). Region importance: eyes with brows, nose, mouth, and everything else are blurred
-in turn.
+covered (Zeiler and Fergus, ECCV 2014). Region importance: eyes with brows, nose, mouth, and all else are blurred in turn.
 """
 
 from __future__ import annotations

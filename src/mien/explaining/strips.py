@@ -75,7 +75,7 @@ def strip(explanations: Sequence[Explanation], tile: int = TILE) -> Image.Image:
         groups.setdefault((each.source, str(each.box)), []).append(each)
     for (source, _), group in groups.items():
         first = group[0]
-        cells = [Tile(Image.fromarray(first.crop))]
+        cells = [Tile(first.face(tile))]
         names = list(first.maps) if len(methods) == 1 else []
         if 1 < len(names) <= MOST:
             cells += [Tile(first.on_crop(side=tile)), *(Tile(first.on_crop(name, tile)) for name in names)]
@@ -95,6 +95,7 @@ def strips_per_class(
     number: int = 6,
     *,
     method: str = "auto",
+    layers: Sequence[str] = (),
     faces: Mode = "auto",
     detector: str = "blazeface",
     seed: int = 0,
@@ -110,6 +111,7 @@ def strips_per_class(
         data: labelled pictures.
         number: faces of each class.
         method: as for `explain`.
+        layers: as for `explain`.
         faces: `"whole"`, `"detect"`, or `"auto"`: as for `mien.evaluate`.
         detector: for `"detect"`.
         seed: of the lot.
@@ -132,14 +134,14 @@ def strips_per_class(
         for row in candidates[: number * 4].tolist():
             if len(cells) == number:
                 break
-            found = _explained(read, data, row, finder, method, label)
+            found = _explained(read, data, row, finder, method, label, layers)
             if found is None:
                 continue
             right += found.predicted == label
             wrong = found.predicted != label
             caption = f"{found.predicted} {found.confidence:.0%}" if wrong else f"{found.probability:.0%}"
             cells.append(Tile(found.on_crop(side=tile), caption, wrong))
-            crops.append(np.asarray(Image.fromarray(found.crop).resize((tile, tile), Image.Resampling.BICUBIC), np.float64))
+            crops.append(np.asarray(found.face(tile), np.float64))
             maps.append(enlarged(found.heat, tile, tile))
         if cells:
             ground = Image.fromarray(np.rint(np.mean(crops, 0)).astype(np.uint8))
@@ -152,7 +154,9 @@ def strips_per_class(
     return table(rows, [], tile)
 
 
-def _explained(read: Recognizer, data: Dataset, row: int, finder: FaceFinder, method: str, label: str) -> Explanation | None:
+def _explained(
+    read: Recognizer, data: Dataset, row: int, finder: FaceFinder, method: str, label: str, layers: Sequence[str]
+) -> Explanation | None:
     sample = data[row]
     try:
         pixels = read_image(sample.picture).pixels
@@ -163,7 +167,7 @@ def _explained(read: Recognizer, data: Dataset, row: int, finder: FaceFinder, me
         return None
     seen = see(read.preprocess, pixels, face.mesh, whole=face.box is None)
     box = Box(*face.box.tolist()) if face.box is not None else Box(0, 0, pixels.shape[1], pixels.shape[0])
-    return explain_seen(read, seen, method, label, source=sample.name, box=box, regions=False)
+    return explain_seen(read, seen, method, label, source=sample.name, box=box, regions=False, layers=layers)
 
 
 def _name(source: str) -> str:
