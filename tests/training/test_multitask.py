@@ -1,15 +1,20 @@
+import dataclasses
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from miniatures import MINIATURES
+from runs import config
 from sklearn.metrics import f1_score
 
 from mien import cards
 from mien.datasets.affwild2 import UNITS as UNITS_OF_12
+from mien.errors import ConfigError
 from mien.models.ddamfn_mtl import MultiTaskOutput
+from mien.training import loop
 from mien.training.config import TrainConfig
 from mien.training.loop import train
 from mien.training.multitask import GRID, choose_thresholds, fill, halves, tune_units
@@ -130,3 +135,23 @@ def test_a_run_writes_its_thresholds_into_the_card(tmp_path: Path) -> None:
     assert figures["unit_thresholds_fit"]["f1_at_thresholds"] == pytest.approx(
         row["au_f1_at_thresholds"], nan_ok=True, abs=1e-6
     )
+
+
+def test_a_run_fills_what_is_missing_from_its_averaged_weights(tmp_path: Path) -> None:
+    run = loop._Run(config(fill={"confidence": 0.6, "epoch": 1}), tmp_path, False, lambda event: None)
+    assert run.teacher is run.kept
+    batch = next(iter(run.loader.epoch(0)))
+    pictures = dict(batch.pictures)
+    targets = {"label": torch.full_like(batch.targets["label"], -1)}
+    assert run._filled(pictures, targets) is targets  # not before its epoch
+    run.epoch = 1
+    with torch.no_grad():
+        run.teacher.fer2013.bias[3] += 50
+    targets["label"][0] = 5
+    found = run._filled(pictures, targets)["label"]
+    assert found[0] == 5 and (found[1:] == 3).all()
+    assert math.isfinite(run._gradients(dataclasses.replace(batch, targets=targets))["loss"])
+    with pytest.raises(ConfigError, match=r"need optim\.ema"):
+        loop._Run(config(fill={"confidence": 0.6}, optim__ema=0.0), tmp_path / "b", False, lambda event: None)
+    with pytest.raises(ConfigError, match=r"fill\.confidence = 0\.4"):
+        loop._Run(config(fill={"confidence": 0.4}), tmp_path / "c", False, lambda event: None)

@@ -146,6 +146,7 @@ def fill(
     *,
     confidence: float = 0.9,
     tolerance: float = 0.1,
+    scores: str = "logits",
 ) -> Filled:
     """Fill missing annotations with a teacher's confident answers. What people annotated is never changed.
 
@@ -159,6 +160,7 @@ def fill(
             1 − confidence down.
         tolerance: a regression has no confidence of its own. Valence and arousal are taken where two views or more differ
             by no more than this in both; with one view they are left as they are.
+        scores: field of the answer that holds the class scores.
 
     Raises:
         ValueError: `confidence` is not above one half and at most 1.
@@ -167,7 +169,7 @@ def fill(
         raise ValueError(f"confidence={confidence}: must be above 0.5 and at most 1")
     views = teacher if isinstance(teacher, list) else [teacher]
     filled, pseudo = dict(targets), {}
-    if "label" in targets and (probability := _mean_of(views, "logits", lambda x: x.softmax(1))) is not None:
+    if "label" in targets and (probability := _mean_of(views, scores, lambda x: x.softmax(1))) is not None:
         top, winner = probability.max(1)
         label = targets["label"]
         unknown = label < 0
