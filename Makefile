@@ -22,6 +22,7 @@ check: .venv/dev  ## style, types, imports, generated files
 	$(BIN)/python tools/make_datasets_page.py --check
 	$(BIN)/python tools/make_recipes_page.py --check
 	$(BIN)/python tools/make_config_page.py --check
+	$(BIN)/python tools/make_results_tables.py --check
 	$(BIN)/python tools/make_readme.py --check
 
 parity: .venv/dev  ## the authors' networks; fails where ../shared is missing

@@ -177,7 +177,7 @@ def track(folder: Path) -> Iterator[str]:
         switches = sum(a != b for a, b in itertools.pairwise(told))
         yield f"| {name} | mien | {switches}{' (its 3 cuts to another person)' if switches else ''} | {len(set(told))} | |"
     yield "\nA switch: a face that is at least half visible has another number than when it was last seen. The tracker's"
-    yield "constants were chosen by hand on scene 0 and checked on scene 1; both are of one kind and say little about crowds.\n"
+    yield "constants were chosen by hand while looking at both scenes, so neither is held out; they say little about crowds.\n"
 
 
 def memory(folder: Path) -> Iterator[str]:

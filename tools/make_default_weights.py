@@ -32,7 +32,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from mien import cards, models
+from mien import cards, metrics, models
 from mien.calibration import abstention_threshold, expected_calibration_error, fit_temperature, softmax
 from mien.datasets import ferplus
 from mien.datasets.fer2013 import Fer2013, open_arrays
@@ -257,9 +257,8 @@ def measure(runtime: OnnxRuntime, preprocess: Preprocess, split: Fer2013) -> tup
 
 def interval(right: np.ndarray, seed: int = 0) -> tuple[float, float]:
     """Return the 95 % bootstrap interval of a mean of (N,) values."""
-    draws = np.random.default_rng(seed).integers(0, len(right), (2000, len(right)), dtype=np.int32)
-    low, high = np.percentile(right[draws].mean(1), [2.5, 97.5])
-    return float(low), float(high)
+    sums = metrics.bootstrap(np.stack([right, np.ones(len(right))], 1), seed=seed)
+    return metrics.interval(sums[:, 0] / sums[:, 1])
 
 
 def measured(
@@ -314,9 +313,9 @@ def measured(
         certain = scores.max(1) >= threshold
         add("fer2013", name, "coverage", certain, "share of pictures on which the model does not abstain")
         add("fer2013", name, "accuracy when certain", (scores.argmax(1) == split.label)[certain], "output scores")
-        recall = [(scores.argmax(1) == split.label)[split.label == k].mean() for k in range(7)]
+        counts = metrics.confusion(split.label, scores.argmax(1), len(FER2013))
         for metric, value, number, note in (
-            ("UAR", np.mean(recall), len(split.label), "output scores"),
+            ("UAR", metrics.uar(counts), len(split.label), "output scores"),
             ("ECE", expected_calibration_error(scores, split.label), len(split.label), "output scores, 15 bins"),
             (
                 "ECE",

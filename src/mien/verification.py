@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from . import metrics
-from .cards import Measured
+from .cards import Input, Measured
 from .datasets import Dataset
 from .errors import ConfigError, SourceError
 from .evaluation import CardPredictor, Report, evaluate, open_predictor
@@ -244,9 +244,19 @@ def variants(predictor: CardPredictor, mode: str) -> Iterator[tuple[str, CardPre
     yield "histogram equalisation", predictor, _equalised
     channels = predictor.preprocess.channels
     for name, (scale, offset, std) in RANGES.items():
-        if len(offset) > channels or (np.allclose([scale, *offset], [fed.scale, *fed.offset]) and std == fed.std):
+        if len(offset) > channels or _same_range(fed, scale, offset, std):
             continue
         yield name, with_card(predictor, input=replace(fed, scale=scale, offset=offset, std=std)), same
+
+
+def _same_range(fed: Input, scale: float, offset: tuple[float, ...], std: tuple[float, ...]) -> bool:
+    """Return whether a pixel becomes the same value; one offset for all channels may stand against one for each."""
+    ends = np.array([[0.0], [255.0]])
+    mine, theirs = (
+        (ends * by + np.asarray(plus)) / np.asarray(over or (1.0,))
+        for by, plus, over in ((fed.scale, fed.offset, fed.std), (scale, offset, std))
+    )
+    return bool(np.allclose(mine, theirs, atol=1e-3))
 
 
 def _hypotheses(

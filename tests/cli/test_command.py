@@ -91,7 +91,7 @@ def test_wrong_usage_is_one_line_and_2(arguments: list[str], told: str, capsys: 
 # Verbs of this test, registered as any other verb is: one line in VERBS.
 
 
-def complain(*, level: int = 1) -> None:
+def raises(*, level: int = 1) -> None:
     raise SourceError("the picture\nis upside down; turn it")
 
 
@@ -113,7 +113,7 @@ def count() -> int:
 
 @pytest.fixture
 def own(monkeypatch: pytest.MonkeyPatch) -> None:
-    for function in (complain, stop, fill, stumble, count):
+    for function in (raises, stop, fill, stumble, count):
         monkeypatch.setitem(VERBS["To look"], function.__name__, (f"{__name__}:{function.__name__}", "A verb of this test."))
 
 
@@ -121,7 +121,7 @@ def own(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("verb", "status", "told"),
     [
-        ("complain", 1, "mien: the picture is upside down; turn it\n"),
+        ("raises", 1, "mien: the picture is upside down; turn it\n"),
         ("stop", 130, "mien: interrupted\n"),
         ("fill", 1, "mien: [Errno 28] No space left on device: 'faces.csv'\n"),
         ("count", 7, ""),
@@ -134,12 +134,12 @@ def test_failures_have_a_status_and_one_line(verb: str, status: int, told: str, 
 
 @pytest.mark.usefixtures("own")
 def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments in (["complain", "--debug"], ["--debug", "complain"], ["complain", "--debug", "--level", "2"]):
+    for arguments in (["raises", "--debug"], ["--debug", "raises"], ["raises", "--debug", "--level", "2"]):
         assert main(arguments) == 1
         err = capsys.readouterr().err
         assert "Traceback (most recent call last)" in err and "raise SourceError" in err
         assert err.endswith("mien: the picture is upside down; turn it\n")
-    assert main(["complain", "--", "--debug"]) == 2  # after -- it is no option any more
+    assert main(["raises", "--", "--debug"]) == 2  # after -- it is no option any more
 
 
 @pytest.mark.usefixtures("own")

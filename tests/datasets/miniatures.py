@@ -383,6 +383,18 @@ def ckplus_48(root: Path) -> Counts:
 JAFFE_CODES = dict(zip(ALPHABETICAL7, ("AN", "DI", "FE", "HA", "NE", "SA", "SU"), strict=True))
 
 
+def london(root: Path) -> Counts:
+    rows = []
+    for number in range(6):
+        for code, expression in (("03", "neutral"), ("08", "happy")):
+            name = f"images/{number:03d}_{code}.jpg"
+            write(root / name, label="happiness" if expression == "happy" else "neutral")
+            age = "" if number == 5 else 18 + 7 * number
+            rows.append((name, f"{number:03d}", expression, age, ("female", "male")[number % 2], "white"))
+    write_csv(root / "labels.csv", ["image", "subject", "expression", "face_age", "face_gender", "face_eth"], rows)
+    return counts(("test", "happiness" if row[2] == "happy" else "neutral") for row in rows)
+
+
 def _jaffe(root: Path) -> list[tuple[str, str, str]]:
     """(file name, key of the ratings, class) of three people."""
     rows = []
@@ -536,6 +548,8 @@ def _all() -> dict[str, Miniature]:
         Miniature("ckplus", "cohn-kanade-images and Emotion", ckplus_tree(1, "all"), {"frames": "apex", "neutral": "all"}),
         Miniature("ckplus", "class folders (CK+48)", ckplus_48),
         Miniature("jaffe", "pictures named KA.AN1.39.tiff", jaffe_posed),
+        Miniature("london", "labels.csv and images", london),
+        Miniature("london", "labels.csv and images", london, {"classes": "two"}),
         Miniature("jaffe", "pictures named KA.AN1.39.tiff", jaffe_rated, {"labels": "rated"}),
         Miniature("sfew", "Train_Aligned_Faces, Val_Aligned_Faces", sfew("Train_Aligned_Faces", "Val_Aligned_Faces_new")),
         Miniature("sfew", "Train_Aligned_Faces, Val_Aligned_Faces", sfew("Train/Train_Aligned_Faces", "Val/Val_Aligned_Faces")),

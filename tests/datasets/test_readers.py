@@ -191,3 +191,12 @@ def test_kaggle_class_folders_cannot_carry_votes(tmp_path: Path) -> None:
     (tmp_path / "other" / "fer2013new.csv").rename(tmp_path / "fer2013new.csv")
     with pytest.raises(DatasetError, match=r"do not tell the row: use fer2013\.csv"):
         open_dataset("ferplus", tmp_path / "train" / "..")
+
+
+def test_london_says_who_is_shown(tmp_path: Path) -> None:
+    MINIATURES["london: labels.csv and images"].build(tmp_path)
+    data = open_dataset("london", tmp_path, "test")
+    assert data.subject is not None and len(set(data.subject.tolist())) == 6
+    assert data.groups["gender"].tolist() == ["female", "female", "male", "male"] * 3
+    assert data.groups["age"].tolist()[::2] == ["18 to 24", "25 to 34", "25 to 34", "35 and over", "35 and over", ""]
+    assert open_dataset("london", tmp_path, "test", classes="two").labels == ("neutral", "happiness")

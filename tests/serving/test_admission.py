@@ -11,7 +11,7 @@ import pytest
 import websockets
 from fastapi.testclient import TestClient
 from server import Server, running
-from test_predict import is_problem
+from test_predict_requests import is_problem
 from websockets.sync.client import connect
 
 from mien import fetching

@@ -15,7 +15,7 @@ import jsonschema
 import pytest
 from fastapi.testclient import TestClient
 from server import running
-from test_predict import is_problem, same
+from test_predict_requests import is_problem, same
 
 from mien.recognizer import Recognizer
 from mien.serving.app import create

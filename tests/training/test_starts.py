@@ -79,7 +79,7 @@ def test_the_face_network_answers_as_its_onnx_file_also_in_training(shared: Path
     bgr = faces.flip(1).permute(0, 2, 3, 1).numpy() - np.array([103.939, 116.779, 123.68], np.float32)
     expected = torch.from_numpy(session.run(None, {"input_1": bgr})[0])
     network = models.build(FACES, num_classes=7, pad_type="same")
-    report = load_start(network, FACES, shared / "models/faceres.npz", pictures=fed(faces, IMAGENET))
+    report = load_start(network, FACES, shared / "models/faceres.npz", pictures=lambda: fed(faces, IMAGENET))
     assert report.missing == ("model.classifier.weight", "model.classifier.bias") and len(report.loaded) == 135
     assert network.training
     assert torch.allclose(network(fed(faces, IMAGENET)).feature, expected, atol=0.05)

@@ -46,7 +46,8 @@ def compare(
 --root london=data/london --out out/cross
 
     Args:
-        models: As for mien evaluate; peer:NAME=FILE.npz is another package's table of probabilities.
+        models: As for mien evaluate; MODEL@OUTPUT for one of its heads; peer:NAME=FILE.npz is another package's table
+            of probabilities.
         dataset: NAME or NAME@PROTOCOL, once for each.
         root: Folder of the data, or NAME=DIR once for each data set.
         out: Folder for the results: comparison.csv, .md and .html, and a folder for each evaluation.
@@ -58,7 +59,7 @@ def compare(
         limit: Only this many pictures, evenly spread; 0 for all.
         batch: Pictures in one call of a network.
         threads: Threads inside one call.
-        overwrite: Replace other evaluations in the folder.
+        overwrite: Begin anew, whatever evaluations the folder holds.
         results: Also write the rows to this csv, in place of older ones of the same key.
         json: Write JSON Lines, also on a terminal.
     """

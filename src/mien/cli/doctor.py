@@ -27,6 +27,9 @@ CORE = ("numpy", "pillow", "onnxruntime", "cyclopts")
 EXTRAS: dict[str, tuple[str, ...]] = {
     "eval": ("sklearn", "matplotlib", "jinja2"),
     "train": ("torch", "torchvision", "timm", "accelerate", "safetensors", "captum", "onnx", "onnxscript", "tomli_w"),
+    "video": ("av",),
+    "serve": ("fastapi", "uvicorn", "websockets", "python_multipart"),
+    "parquet": ("pyarrow",),
     "dlib": ("dlib", "face_recognition_models"),
 }
 """Optional dependency group → the modules that it brings."""

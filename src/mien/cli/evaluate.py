@@ -82,7 +82,7 @@ def evaluate(
         limit: Only this many pictures, evenly spread; 0 for all.
         batch: Pictures in one call of the network.
         threads: Threads inside one call.
-        overwrite: Replace another evaluation in the folder.
+        overwrite: Begin anew, whatever evaluation the folder holds.
         page: Write report.html and figures (needs the extra eval).
         results: Also write the row of this evaluation to this csv, in place of an older one of the same key.
         json: Write the figures as JSON, also on a terminal.

@@ -56,7 +56,7 @@ def verify(
         faces: whole: each picture is one face; detect: find faces in photographs; auto: by the size of the pictures.
         pictures: Try hypotheses on so many, evenly spread; 0 for none.
         threads: Threads inside one call of the network.
-        overwrite: Replace another evaluation in the folder.
+        overwrite: Begin anew, whatever evaluation the folder holds.
         json: Write JSON, also on a terminal.
     """
     data = open_dataset(dataset, root, split, protocol, **pairs(option, "--option"))  # pyrefly: ignore

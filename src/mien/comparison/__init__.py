@@ -21,6 +21,7 @@ from .. import metrics
 from ..datasets import Dataset
 from ..errors import ConfigError
 from ..evaluation import evaluate
+from ..evaluation.predictors import PEER
 from ..report import Report
 from ..weights import ARCHITECTURES
 from .pages import html, markdown
@@ -74,13 +75,12 @@ class Comparison:
     def rows(self) -> list[dict[str, str]]:
         """Return a row for each cell, as in `results/*.csv`."""
         found = []
-        for (model, _), cell in self.cells.items():
+        for cell in self.cells.values():
             row = row_of(cell.report)
             if cell.difference is not None:
                 figures = {"difference": cell.difference, "difference_low": cell.low, "difference_high": cell.high}
                 row |= {name: "" if value is None else f"{value:.4f}" for name, value in figures.items()}
                 row |= {"against": self.models[0], "p": "" if cell.p is None else f"{cell.p:.2g}"}
-            assert row["model"] == cell.report.about["model"]["name"], model
             found.append(row)
         return found
 
@@ -100,7 +100,7 @@ def compare(
     """Evaluate every model on every data set, and say which differ.
 
     Args:
-        models: as for `evaluate`; the first is the reference.
+        models: as for `evaluate`, `"MODEL@OUTPUT"` for one of its heads; the first is the reference.
         datasets: name of the column → the split.
         out: folder; each evaluation lies in a folder of its own there and is not done twice. `comparison.csv`, `.md`, `.html`.
         results: a `results/*.csv` to put the rows into.
@@ -115,8 +115,9 @@ def compare(
     out = Path(out)
     reports: dict[tuple[str, str], Report] = {}
     names: list[str] = []
-    for place, model in enumerate(models):
-        folder = _slug(getattr(model, "name", None) or str(model)) or f"model{place}"
+    for place, given in enumerate(models):
+        model, head = _head(given)
+        folder = _slug(getattr(given, "name", None) or str(given)) or f"model{place}"
         for column, data in datasets.items():
             report = evaluate(
                 model,
@@ -124,9 +125,9 @@ def compare(
                 out=out / folder / _slug(column),
                 page=False,
                 progress=lambda rows, what=f"{folder} on {column}": progress(what, rows),
-                **options,
+                **options | ({"output": head} if head else {}),  # pyrefly: ignore
             )
-            name = report.about["model"]["name"]
+            name = report.about["model"]["name"] + (f", {head}" if head else "")
             if (name, column) in reports:
                 raise ConfigError(f"two of the models are called {name!r}; give them different names in their cards")
             reports[name, column] = report
@@ -178,6 +179,14 @@ def _macs(report: Report) -> float | None:
     network = report.about["model"].get("card", {}).get("network", {}).get("architecture", "")
     described = json.loads(ARCHITECTURES.read_text(encoding="utf-8"))
     return described.get(network, {}).get("macs")
+
+
+def _head(model: Any) -> tuple[Any, str]:
+    """Return a model and the head that is asked for behind an @."""
+    if not isinstance(model, str) or model.startswith(PEER) or "@" not in model:
+        return model, ""
+    name, _, head = model.rpartition("@")
+    return name, head
 
 
 def _slug(text: str) -> str:

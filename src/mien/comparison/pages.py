@@ -104,7 +104,7 @@ def _flaws(comparison: Comparison) -> list[str]:
 
 def _faces(comparison: Comparison, model: str, column: str) -> str:
     report = comparison.cells[model, column].report
-    stored = not report.about["model"].get("sha256") and "memory_mb" in report.about["model"]
+    stored = "card" not in report.about["model"] and report.about["model"].get("sha256")
     return "as the other package was fed" if stored else str(report.about["identity"]["faces"])
 
 

@@ -84,12 +84,12 @@ def costs(report: Report) -> dict[str, float | None]:
     """Return parameters, pictures a second through the network, and memory, as far as they are known."""
     model, speed = report.about["model"], report.about.get("speed", {})
     seconds, rows = speed.get("model_seconds"), speed.get("rows")
-    stored = "speed" in model or "memory_mb" in model
-    rate = model.get("speed") if stored else rows / seconds if seconds and rows and model.get("sha256") else None
+    ours = "card" in model  # of a table only its own statement says what the network cost
+    rate = rows / seconds if ours and seconds and rows else model.get("speed")
     return {
         "parameters": model.get("parameters"),
         "pictures_per_second": None if rate is None else round(rate, 1),
-        "memory_mb": model.get("memory_mb") if stored else speed.get("memory_mb") if model.get("sha256") else None,
+        "memory_mb": speed.get("memory_mb") if ours else model.get("memory_mb"),
     }
 
 

@@ -82,7 +82,7 @@ def evaluate(
         limit: evaluate only this many pictures, evenly spread; 0 means all.
         batch: pictures in one call of the network.
         threads: threads inside one call.
-        overwrite: replace another evaluation in `out`.
+        overwrite: replace whatever evaluation `out` holds.
         page: also write `report.html` and `figures/`, which need the extra `eval`.
         command: the command line, for the report.
         progress: called with the number of rows done, again and again.

@@ -20,6 +20,7 @@ from ..lookup import lookup
 from ..metrics import checked_probabilities
 from ..preprocessing import IMAGE, Preprocess, grey
 from ..runtime import open_model
+from ..weights import sha256
 from .faces import Face
 from .views import View
 
@@ -241,9 +242,10 @@ class StoredPredictor:
                 )
 
     def describe(self) -> dict[str, Any]:
-        """Return its name, and speed and memory if the file says them."""
+        """Return its name, digest of the file, and speed and memory if the file says them."""
         more = {key: float(self.arrays[key]) for key in ("speed", "memory_mb", "parameters") if key in self.arrays}
-        return {"name": self.name, "version": str(self.arrays.get("version", "")), "sha256": "", "output": "", **more}
+        version = str(self.arrays.get("version", ""))
+        return {"name": self.name, "version": version, "sha256": sha256(self.path), "output": "", **more}
 
     def __call__(self, faces: Sequence[Face], looks: Sequence[View]) -> Answers:
         """Look the answers up.

@@ -86,6 +86,8 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 def state_of(out: Path, identity: Mapping[str, Any], *, overwrite: bool) -> str:
     """Return whether an evaluation is `"done"`, `"begun"` or `"new"`; the folder is then there.
 
+    With `overwrite` it is always new: a Python function has no digest that would tell that it has changed.
+
     Raises:
         ConfigError: the folder holds another evaluation, or cannot be written.
     """
@@ -94,18 +96,18 @@ def state_of(out: Path, identity: Mapping[str, Any], *, overwrite: bool) -> str:
     except OSError as error:
         raise ConfigError(f"the folder {out} cannot be made: {error.strerror}; give another with --out") from error
     for path, state in ((out / EVALUATION, "done"), (out / (EVALUATION + PART), "begun")):
-        if not path.is_file():
+        if overwrite or not path.is_file():
             continue
         try:
             there = json.loads(path.read_text(encoding="utf-8"))["identity"]
         except (ValueError, KeyError) as error:
-            if state == "begun" or overwrite:  # stopped while its first line was written
+            if state == "begun":  # stopped while its first line was written
                 continue
             raise ConfigError(f"{path} is damaged; give --overwrite to evaluate anew") from error
         if there == json.loads(json.dumps(identity)):
             if state == "begun" or (out / PREDICTIONS).is_file():
                 return state
-        elif not overwrite:
+        else:
             other = next(key for key in {**there, **identity} if there.get(key) != identity.get(key))
             raise ConfigError(
                 f"{out} holds another evaluation ({other}: {there.get(other)!r}, now {identity.get(other)!r}); "

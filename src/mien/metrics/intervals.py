@@ -11,7 +11,13 @@ DRAWS = 2000
 """Resamplings of an interval."""
 
 
-def bootstrap(terms: np.ndarray, cluster: np.ndarray | None = None, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
+def bootstrap(
+    terms: np.ndarray,
+    cluster: np.ndarray | None = None,
+    draws: int = DRAWS,
+    seed: int = 0,
+    times: np.ndarray | None = None,
+) -> np.ndarray:
     """Resample pictures with replacement (Efron 1979) and return the sums of their terms.
 
     A figure that is a function of sums over pictures gets its interval by `interval(figure(bootstrap(terms)))`.
@@ -22,6 +28,7 @@ def bootstrap(terms: np.ndarray, cluster: np.ndarray | None = None, draws: int =
             every picture by itself.
         draws: number of resamplings D.
         seed: the same seed gives the same draws.
+        times: (N,) how many pictures have each row of terms, where few rows stand for many pictures; not with `cluster`.
 
     Returns:
         (D, S) float64.
@@ -39,6 +46,10 @@ def bootstrap(terms: np.ndarray, cluster: np.ndarray | None = None, draws: int =
     if not number:
         return np.zeros((draws, terms.shape[1]))
     random = np.random.default_rng(seed)
+    if times is not None:
+        total = int(np.sum(times))
+        shares = np.asarray(times) / max(total, 1)
+        return random.multinomial(total, shares, draws) @ terms if total else np.zeros((draws, terms.shape[1]))
     sums = np.empty((draws, terms.shape[1]))
     chunk = max(1, min(draws, 4_000_000 // number))
     for start in range(0, draws, chunk):

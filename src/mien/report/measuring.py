@@ -151,8 +151,20 @@ def _group(table: Predictions, column: np.ndarray, clusters: np.ndarray | None) 
     classes = len(table.classes)
     cells = _cells(table)
     width = cells.shape[1]
-    terms = np.concatenate([cells * (column == value)[:, None] for value in values], 1) if values else np.empty((len(table), 0))
-    draws = m.bootstrap(terms, clusters)
+    place_of = np.array([values.index(value) if value else -1 for value in column.tolist()])
+    if clusters is None:  # few kinds of rows stand for all
+        kind = (place_of + 1) * width + cells.argmax(1)
+        _, first, times = np.unique(kind, return_index=True, return_counts=True)
+    else:
+        first, times = np.arange(len(table)), None
+    shape = (len(first), max(len(values), 1), width)
+    terms = np.zeros(shape)
+    inside = np.flatnonzero(place_of[first] >= 0)
+    terms[inside, place_of[first][inside]] = cells[first][inside]
+    terms = terms.reshape(len(first), -1)
+    draws = m.bootstrap(terms, clusters, times=times)
+    if times is not None:
+        terms = terms * times[:, None]
 
     def of(place: int, formula: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
         part = slice(place * width, (place + 1) * width)
@@ -190,8 +202,14 @@ def _slices(table: Predictions, clusters: np.ndarray | None) -> Figures:
             inside = index == place
             if not inside.any():
                 continue
-            terms = np.stack([inside & right, inside], 1).astype(np.float64)[inside]
-            drawn = m.bootstrap(terms, None if clusters is None else clusters[inside])
+            if clusters is None:
+                hits = int((inside & right).sum())
+                terms, times = np.array([[1.0, 1.0], [0.0, 1.0]]), np.array([hits, int(inside.sum()) - hits])
+                drawn = m.bootstrap(terms, times=times)
+                terms = terms * times[:, None]
+            else:
+                terms = np.stack([inside & right, inside], 1).astype(np.float64)[inside]
+                drawn = m.bootstrap(terms, clusters[inside])
             rows.append(
                 {
                     "low": bounds[place],
@@ -200,7 +218,8 @@ def _slices(table: Predictions, clusters: np.ndarray | None) -> Figures:
                     "accuracy": _figure(lambda sums: _ratio(sums[..., 0], sums[..., 1]), terms, drawn),
                 }
             )
-        found[name] = rows
+        if len(rows) > 1:
+            found[name] = rows
     return found
 
 

@@ -21,7 +21,7 @@ from ..topology import points5, points68
 
 CELLS = 12
 """Cells of the map along each side."""
-REACH = 1.3
+REACH = 2.0
 """A window covers so many cells to each side of a cell's centre."""
 
 PARTS = {

@@ -112,6 +112,20 @@ class MixConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FillConfig:
+    """Missing annotations filled with a teacher's confident answers: pseudo-labels, task by task."""
+
+    confidence: float = 0.0
+    """Probability from which a class, or an action unit's presence or absence, is taken; 0 is off."""
+    tolerance: float = 0.1
+    """Valence and arousal are taken where the teacher says the same of the mirrored face, within this."""
+    epoch: int = 1
+    """First epoch that is filled, counted from 0."""
+    teacher: str = ""
+    """File of another network of the same kind; nothing: the run's own averaged weights (`optim.ema`)."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SamplerConfig:
     """Which training pictures an epoch shows, in which order."""
 
@@ -258,6 +272,8 @@ class TrainConfig:
     """Whether regions of a face are varied as the face is, or each by draws of its own."""
     mix: MixConfig = field(default_factory=MixConfig)
     """Mixed pictures."""
+    fill: FillConfig = field(default_factory=FillConfig)
+    """Pseudo-labels for what is not annotated."""
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     """Which pictures, in which order."""
     loss: tuple[Term, ...] = (Term(),)

@@ -20,22 +20,26 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 import torch.distributed
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, broadcast, gather_object
 from torch import Tensor, nn
+from torch.nn import functional
 
 from .. import models
 from ..errors import ConfigError, TrainingError
-from . import augmentation, checkpoint, records, validation
+from ..preprocessing import Preprocess
+from . import augmentation, checkpoint, multitask, records, validation
 from .batch_norm import synchronise
 from .config import TrainConfig
-from .data import Batch, Loader, Split, hash_of, open_splits
+from .data import Batch, Loader, Split, card_input, evaluation_batches, hash_of, open_splits
 from .mixing import Mix, mix_pairs
 from .objective import Objective, ask, float32, target_of
 from .optim import Average, climb, descend, freeze, optimizer, still_statistics
 from .schedule import Schedule
+from .starts import load_start
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -135,9 +139,7 @@ class _Run:
         self.options = _options(config, self.train)
         model = models.build(config.model.name, **self.options)
         if config.model.init:
-            from .starts import load_start
-
-            load_start(model, config.model.name, config.model.init)
+            load_start(model, config.model.name, config.model.init, feed=card_input(config.input), pictures=self._some_pictures)
         answer = _answer(model, config)
         objective = Objective(config.loss, answer, len(self.train.labels), self.train.counts, config.loss_weighting)
         for term in config.loss:
@@ -156,6 +158,44 @@ class _Run:
         self.wrapped, self.stepper = self.accelerator.prepare(self.learner, self.optimizer)
         self.kept = copy.deepcopy(model).eval() if config.optim.ema else model
         self.average = Average(self.kept, model, config.optim.ema) if config.optim.ema else None
+        self.teacher = self._teacher()
+
+    def _teacher(self) -> nn.Module | None:
+        """Return the network whose answers fill missing annotations, if the recipe wants that."""
+        config = self.config
+        if not config.fill.confidence:
+            return None
+        if not 0.5 < config.fill.confidence <= 1:
+            raise ConfigError(f"fill.confidence = {config.fill.confidence} must be above 0.5 and at most 1, or 0 for none")
+        if not config.fill.teacher:
+            if not config.optim.ema:
+                raise ConfigError("fill: the run's own averaged weights need optim.ema; or name a file as fill.teacher")
+            return self.kept
+        teacher = models.build(config.model.name, **self.options)
+        found = load_start(teacher, config.model.name, config.fill.teacher)
+        if found.missing or found.shape_mismatch:
+            raise ConfigError(f"fill.teacher: {config.fill.teacher} is no whole {config.model.name} of this run's classes")
+        return teacher.to(self.device).eval()
+
+    @torch.no_grad()
+    def _filled(self, pictures: dict[str, Tensor], targets: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the targets of a batch, with the teacher's where there are none and it is sure."""
+        fill = self.config.fill
+        if self.teacher is None or self.epoch < fill.epoch:
+            return targets
+        mirrored = {name: picture.flip(3) for name, picture in pictures.items()}
+        answers = [ask(self.teacher, view) for view in (pictures, mirrored)]
+        limits = {"confidence": fill.confidence, "tolerance": fill.tolerance}
+        return multitask.fill(targets, answers, scores=self.config.model.scores, **limits).targets
+
+    def _some_pictures(self) -> Tensor:
+        """Return up to 256 training pictures, spread over the split, as the network is fed."""
+        rows = np.unique(np.linspace(0, len(self.train) - 1, 256).astype(int))
+        batches = evaluation_batches(self.train, Preprocess(card_input(self.config.input)), len(rows), rows)
+        _, pictures, readable = next(batches)
+        found = pictures["image"][torch.from_numpy(readable)]
+        side = self.config.input.size  # pictures of `input.native` are still of their own size
+        return functional.interpolate(found, (side, side), mode="bilinear", antialias=True)
 
     def go(self) -> Path:
         config = self.config
@@ -234,6 +274,7 @@ class _Run:
             targets = {name: value[part].to(self.device) for name, value in batch.targets.items()}
             more = index + 1 < len(parts) and self.processes > 1
             with self.accelerator.no_sync(self.wrapped) if more else contextlib.nullcontext():
+                targets = self._filled(pictures, targets)
                 pictures, mix = mix_pairs(pictures, config.mix, hash_of(config.seed, self.epoch, self.step))
                 loss, terms = self.wrapped(pictures, targets, mix)
                 if not loss.isfinite():
@@ -283,7 +324,8 @@ class _Run:
         self.epoch, self.step, self.sums, self.seen, self.seconds = self.epoch + 1, 0, {}, 0, 0.0
         if self.main:
             if better:
-                records.keep_best(self.out, self.kept, config, self.options, self.validation, self.digests, row)
+                figures = self.units.figures() if self.units else {}
+                records.keep_best(self.out, self.kept, config, self.options, self.validation, self.digests, row, figures)
             self._save()
             records.write_rows(self.out, self.rows)
             records.draw_curves(self.out, self.rows, config.validation.metric)
@@ -315,7 +357,10 @@ class _Run:
         found = validation.predict(self.kept, self.validation, self.config, self.process, self.processes)
         shares = gather_object([found]) if self.processes > 1 else [found]
         self.skipped |= self.validation.pictures.skipped
-        return validation.measure(validation.interleave(shares), self.validation, self.config)
+        outputs = validation.interleave(shares)
+        figures = validation.measure(outputs, self.validation, self.config)
+        self.units = validation.unit_thresholds(outputs, self.validation, self.config)
+        return figures | ({"au_f1_at_thresholds": self.units.f1} if self.units else {})
 
     def _given_up(self) -> bool:
         patience = self.config.validation.patience

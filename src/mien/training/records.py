@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import tomli_w
@@ -133,8 +134,9 @@ def keep_best(
     split: Split,
     digests: Sequence[str],
     row: Mapping[str, Any],
+    figures: Mapping[str, Any] = MappingProxyType({}),
 ) -> Path:
-    """Write `best.safetensors` and its card `best.toml`; return the path of the weights."""
+    """Write `best.safetensors` and its card `best.toml`, with further `figures`; return the path of the weights."""
     path = out / "best.safetensors"
     part = out / "best.part"
     save_file({key: value.detach().cpu().clone().contiguous() for key, value in model.state_dict().items()}, part)
@@ -172,6 +174,7 @@ def keep_best(
             "data_digests": list(digests),
         },
         reading={"inputs": sides} if config.input.regions else {},
+        figures=figures,
         measured=tuple(
             cards.Measured(
                 dataset=split.data.name,

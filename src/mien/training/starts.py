@@ -71,7 +71,7 @@ class Known:
 
 
 def load_start(
-    model: nn.Module, name: str, path: str | Path, *, feed: Input | None = None, pictures: Tensor | None = None
+    model: nn.Module, name: str, path: str | Path, *, feed: Input | None = None, pictures: Callable[[], Tensor] | None = None
 ) -> StartReport:
     """Set the weights of a network from a file that was learned on something else.
 
@@ -86,7 +86,7 @@ def load_start(
         path: the file.
         feed: the values that the network will be fed, as its card will say; None: RGB by ImageNet's mean and deviation. It only
             matters for the `.npz` files of the module's table; whoever starts from others feeds what they were fed.
-        pictures: (N, C, H, W) training pictures as they are fed, a hundred or more, which `faceres.npz` needs.
+        pictures: gives (N, C, H, W) training pictures as they are fed, a hundred or more; only `faceres.npz` needs them.
 
     Raises:
         WeightsError: the file cannot be read, does not fit, or lacks what only `pictures` can tell. The network is as it was.
@@ -127,7 +127,7 @@ def load_start(
         for key in fits:
             ours[key].copy_(found[key])
     if known and known.folded and pictures is not None:
-        settle(model, pictures)
+        settle(model, pictures())
     return report
 
 

@@ -16,6 +16,7 @@ from ..errors import ConfigError
 from ..preprocessing import Preprocess
 from .config import TrainConfig
 from .data import Split, card_input, evaluation_batches
+from .multitask import UnitThresholds, tune_units
 from .objective import ask, field_of, target_of
 
 SMALLER_IS_BETTER = ("nll",)
@@ -97,6 +98,22 @@ def measure(outputs: dict[str, np.ndarray], split: Split, config: TrainConfig) -
     if {"ccc_valence", "au_f1", "macro_f1"} <= figures.keys():
         figures["p"] = (figures["ccc_valence"] + figures["ccc_arousal"]) / 2 + figures["macro_f1"] + figures["au_f1"]
     return figures
+
+
+def unit_thresholds(outputs: dict[str, np.ndarray], split: Split, config: TrainConfig) -> UnitThresholds | None:
+    """Return thresholds of the action units, chosen on half of the split's videos, persons or pictures; None without units."""
+    for name, target in heads(config).items():
+        if target == "action_units":
+            data = split.data
+            known = (column for column in (data.sequence, data.subject) if column is not None and (column != "").all())
+            scores = np.clip(outputs[name].astype(np.float64), -60, 60)
+            return tune_units(
+                1 / (1 + np.exp(-scores)),
+                split.targets["action_units"].numpy(),
+                data.unit_names,
+                next(known, data.names).tolist(),
+            )
+    return None
 
 
 def truth(split: Split, target: str) -> np.ndarray:

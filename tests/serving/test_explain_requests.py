@@ -8,7 +8,7 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
-from test_predict import is_problem
+from test_predict_requests import is_problem
 
 import mien
 from mien.images import read_image

@@ -1,0 +1,207 @@
+"""What partly labelled multi-task sets need beyond masks: thresholds of action units, and labels filled in by a teacher.
+
+Targets are those of `mien.training.objective`. Thresholds are chosen on one part of the validation split and judged on the
+other, so that the figure beside them is of faces that they were not chosen on; videos and persons are never in both parts.
+
+Source: the thresholds are those of the multi-task DDAMFN (arXiv 2407.12390), the filling is what rostos/TFM's train.py calls
+EMMA pseudo-labels. Differences: its authors choose thresholds by the mean F1 of both answers and report on the same frames
+(`objective="macro-f1"` on one set does so); here by F1 of "present", the reported figure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..metrics import unit_f1
+
+GRID = np.arange(10, 90) / 100
+"""Thresholds that are tried, as the authors do."""
+
+Choice = Literal["f1", "macro-f1"]
+
+
+@dataclass(frozen=True, slots=True)
+class UnitThresholds:
+    """Thresholds of action units, and what they are worth.
+
+    Attributes:
+        values: action unit → probability above which it is present.
+        f1_half: mean F1 of "present" at one half, on the part that the thresholds were not chosen on.
+        f1: the same at the thresholds.
+        objective: what was maximised.
+        chosen_on, judged_on: faces in the two parts.
+    """
+
+    values: Mapping[str, float]
+    f1_half: float
+    f1: float
+    objective: Choice
+    chosen_on: int
+    judged_on: int
+
+    def figures(self) -> dict[str, Any]:
+        """Return the entries of a card's `figures`; reports read `unit_thresholds`."""
+        return {
+            "unit_thresholds": {name: round(value, 2) for name, value in self.values.items()},
+            "unit_thresholds_fit": {
+                "objective": self.objective,
+                "chosen_on": f"{self.chosen_on} faces of validation",
+                "judged_on": f"the other {self.judged_on}",
+                "f1_at_half": round(self.f1_half, 6),
+                "f1_at_thresholds": round(self.f1, 6),
+            },
+        }
+
+
+def choose_thresholds(probability: np.ndarray, present: np.ndarray, objective: Choice = "f1") -> np.ndarray:
+    """Return for each action unit the threshold of `GRID` that gives the best figure; of equal ones that nearest to one half.
+
+    Args:
+        probability: (N, U), 0 … 1; a row with NaN does not count.
+        present: (N, U) 1, 0, or −1 where not annotated.
+        objective: `"f1"` of "present", or `"macro-f1"`: its mean with the F1 of "absent", as the authors do.
+
+    Returns:
+        (U,); one half for a unit that is never annotated as present.
+    """
+    known = (present >= 0) & np.isfinite(probability)
+    yes, no = (present == 1) & known, (present == 0) & known
+    gain = np.empty((len(GRID), probability.shape[1]))
+    for index, threshold in enumerate(GRID):
+        named = probability > threshold
+        hits, misses = (named & yes).sum(0), (~named & yes).sum(0)
+        alarms, rest = (named & no).sum(0), (~named & no).sum(0)
+        gain[index] = _f1(hits, alarms, misses)
+        if objective == "macro-f1":
+            gain[index] = (gain[index] + _f1(rest, misses, alarms)) / 2
+    nearest = np.lexsort((np.abs(GRID - 0.5),))
+    best = GRID[nearest[gain[nearest].argmax(0)]]
+    return np.where(yes.any(0), best, 0.5)
+
+
+def halves(identity: Sequence[str]) -> np.ndarray:
+    """Return (N,) bool, about half of them True: all rows of one identity (a video, a person) are on the same side.
+
+    The sides depend on the names alone: identities are dealt in the order of their sha256, each to the side with fewer rows.
+    """
+    names, member, count = np.unique(np.asarray(identity, dtype=str), return_inverse=True, return_counts=True)
+    side, load = np.zeros(len(names), bool), [0, 0]
+    for index in sorted(range(len(names)), key=lambda i: hashlib.sha256(names[i].encode(errors="surrogateescape")).digest()):
+        side[index] = load[1] < load[0]
+        load[int(side[index])] += count[index]
+    return side[member]
+
+
+def tune_units(
+    probability: np.ndarray,
+    present: np.ndarray,
+    units: Sequence[str],
+    identity: Sequence[str],
+    objective: Choice = "f1",
+) -> UnitThresholds:
+    """Choose thresholds on one half of a validation split and judge them on the other.
+
+    Args:
+        probability: (N, U), 0 … 1.
+        present: (N, U) 1, 0, or −1 where not annotated.
+        units: names of the columns.
+        identity: (N,) video or person of each row; the picture's own name where neither is known.
+        objective: see `choose_thresholds`.
+    """
+    chosen = halves(identity)
+    values = choose_thresholds(probability[chosen], present[chosen], objective)
+    judged, truth = np.nan_to_num(probability[~chosen]), present[~chosen]
+    return UnitThresholds(
+        values=dict(zip(units, values.tolist(), strict=True)),
+        f1_half=_mean(unit_f1(judged, truth)),
+        f1=_mean(unit_f1(judged, truth, values)),
+        objective=objective,
+        chosen_on=int(chosen.sum()),
+        judged_on=int((~chosen).sum()),
+    )
+
+
+class Filled(NamedTuple):
+    """Targets with the teacher's where there were none, and where that was.
+
+    `targets` has the tensors given and the filled ones; `pseudo` has, for every target that was filled, a bool tensor: (N,) for
+    `label`, `soft` and `valence_arousal`, (N, U) for `action_units`.
+    """
+
+    targets: dict[str, Tensor]
+    pseudo: dict[str, Tensor]
+
+
+@torch.no_grad()
+def fill(
+    targets: Mapping[str, Tensor],
+    teacher: Any | Sequence[Any],
+    *,
+    confidence: float = 0.9,
+    tolerance: float = 0.1,
+    scores: str = "logits",
+) -> Filled:
+    """Fill missing annotations with a teacher's confident answers. What people annotated is never changed.
+
+    The teacher is the same network with averaged weights, or another one, in evaluation mode, and its answers may be of several
+    views of each picture (as it is, mirrored), whose mean then counts.
+
+    Args:
+        targets: those of a batch; names and marks of the unknown as in `mien.training.objective`.
+        teacher: `MultiTaskOutput`, or a list of one for each view (a plain list: the output itself is a tuple).
+        confidence: probability from which a class is taken as the label, and an action unit as present; it is absent from
+            1 − confidence down.
+        tolerance: a regression has no confidence of its own. Valence and arousal are taken where two views or more differ
+            by no more than this in both; with one view they are left as they are.
+        scores: field of the answer that holds the class scores.
+
+    Raises:
+        ValueError: `confidence` is not above one half and at most 1.
+    """
+    if not 0.5 < confidence <= 1:
+        raise ValueError(f"confidence={confidence}: must be above 0.5 and at most 1")
+    views = teacher if isinstance(teacher, list) else [teacher]
+    filled, pseudo = dict(targets), {}
+    if "label" in targets and (probability := _mean_of(views, scores, lambda x: x.softmax(1))) is not None:
+        top, winner = probability.max(1)
+        label = targets["label"]
+        unknown = label < 0
+        if "soft" in targets:  # a soft label is an annotation too
+            unknown = unknown & (targets["soft"].sum(1) == 0)
+        pseudo["label"] = taken = unknown & (top >= confidence)
+        filled["label"] = torch.where(taken, winner.to(label.dtype), label)
+        if "soft" in targets:
+            pseudo["soft"] = taken
+            filled["soft"] = torch.where(taken[:, None], probability.to(targets["soft"].dtype), targets["soft"])
+    if "action_units" in targets and (probability := _mean_of(views, "action_logits", torch.sigmoid)) is not None:
+        units = targets["action_units"]
+        sure = (probability >= confidence) | (probability <= 1 - confidence)
+        pseudo["action_units"] = taken = (units < 0) & sure
+        filled["action_units"] = torch.where(taken, (probability > 0.5).to(units.dtype), units)
+    if "valence_arousal" in targets and len(views) > 1 and getattr(views[0], "valence_arousal", None) is not None:
+        affect = targets["valence_arousal"]
+        answers = torch.stack([view.valence_arousal.float() for view in views])
+        agree = (answers.amax(0) - answers.amin(0) <= tolerance).all(1)
+        pseudo["valence_arousal"] = taken = affect.isnan().any(1) & agree
+        filled["valence_arousal"] = torch.where(taken[:, None] & affect.isnan(), answers.mean(0).to(affect.dtype), affect)
+    return Filled(filled, pseudo)
+
+
+def _mean_of(views: Sequence[Any], field: str, link: Any) -> Tensor | None:
+    answers = [link(answer.float()) for view in views if (answer := getattr(view, field, None)) is not None]
+    return torch.stack(answers).mean(0) if answers else None
+
+
+def _f1(hits: np.ndarray, alarms: np.ndarray, misses: np.ndarray) -> np.ndarray:
+    return 2 * hits / np.maximum(2 * hits + alarms + misses, 1)
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")

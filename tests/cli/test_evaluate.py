@@ -1,0 +1,94 @@
+"""`mien evaluate`, `compare` and `verify` as processes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command import mien, on_terminal
+from miniatures import MINIATURES
+
+from mien import cards
+
+DRAWN = ("--dataset", "synthetic", "--option", "number=70", "--split", "all")
+
+
+@pytest.fixture
+def fer(tmp_path: Path) -> Path:
+    MINIATURES["fer2013: fer2013.npz"].build(tmp_path / "data")
+    return tmp_path / "data"
+
+
+def test_a_table_for_eyes(tmp_path: Path) -> None:
+    done = on_terminal("evaluate", "evaluations:evenly", *DRAWN, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert "all 70" in done.stdout and re.search(r"accuracy\s+0\.143", done.stdout) and "happiness" in done.stdout
+    assert "read" in done.stderr and (tmp_path / "out" / "report.html").is_file()
+
+
+def test_json_for_programs_and_a_row_for_results(fer: Path, tmp_path: Path) -> None:
+    arguments = ("evaluate", "mien-base", "--dataset", "fer2013", "--root", fer, "--out", tmp_path / "out", "--no-page")
+    done = mien(*arguments, "--results", tmp_path / "r.csv", "--tta", 2)
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    found = json.loads(line)
+    assert found["official"]["n"] == 8 and 0 <= found["official"]["accuracy"]["value"] <= 1
+    assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["command"][:3] == ["mien", "evaluate", "mien-base"]
+    with (tmp_path / "r.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert (row["model"], row["output"], row["views"], row["sha256"][:6]) == (
+        "mien-base",
+        "fer2013",
+        "2",
+        cards.load("mien-base").sha256[:6],
+    )
+    again = mien(*arguments, "--tta", 1)
+    assert again.returncode == 1 and "another evaluation (views:" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("mien-base", "--dataset", "fer2013", "--root", "nowhere"), "nowhere does not exist"),
+        (("mien-base", *DRAWN, "--output", "rafdb"), "no output 'rafdb'"),
+        (("mien-bse", *DRAWN), "did you mean 'mien-base'"),
+        (("evaluations:evenly", *DRAWN, "--tta", "0"), "--tta"),
+        (("evaluations:evenly", *DRAWN, "--faces", "detect"), "cannot cut faces out"),
+        (("evaluations:drawings", *DRAWN), "no attribute `labels`"),
+    ],
+)
+def test_what_goes_wrong_is_told_in_one_line(arguments: tuple[str, ...], says: str, tmp_path: Path) -> None:
+    done = mien("evaluate", *arguments, "--out", tmp_path / "out")
+    assert done.returncode == 1 and says in done.stderr and done.stdout == ""
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_compare(tmp_path: Path) -> None:
+    probs = np.full((70, 7), 0.05)
+    probs[np.arange(70), np.arange(70) % 7] = 0.7
+    np.savez(tmp_path / "p.npz", probs=probs, y=np.arange(70) % 7)
+    done = mien("compare", "evaluations:evenly", f"peer:knows={tmp_path / 'p.npz'}", *DRAWN[:2], "--split", "all",
+                "--option", "synthetic:number=70", "--out", tmp_path / "out", "--results", tmp_path / "r.csv")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    first, second = map(json.loads, done.stdout.splitlines())
+    assert first["difference"] is None and second["difference"] == pytest.approx(6 / 7, abs=1e-3) and second["p"] < 1e-6
+    assert (tmp_path / "out" / "comparison.md").is_file() and len((tmp_path / "r.csv").read_text().splitlines()) == 3
+    wrong = mien("compare", *DRAWN[:2], "--out", tmp_path / "out")
+    assert wrong.returncode == 1 and "one model at least" in wrong.stderr
+
+
+def test_verify_says_by_its_status_whether_a_claim_holds(fer: Path, tmp_path: Path) -> None:
+    arguments = ("verify", "mien-base", "--dataset", "fer2013", "--root", fer, "--pictures", 0)
+    measured = mien(*arguments, "--claim", "accuracy=50", "--out", tmp_path / "a")
+    value = json.loads(measured.stdout)["claims"][0]["measured"]
+    right = mien(*arguments, "--claim", f"accuracy={value}", "--out", tmp_path / "a")
+    assert right.returncode == 0 and json.loads(right.stdout)["agrees"]
+    wrong = on_terminal("verify", "mien-base", *DRAWN, "--claim", "accuracy=99.5%", "--out", tmp_path / "b")
+    assert wrong.returncode == 1 and "claimed 99.5" in wrong.stdout and "does not agree" in wrong.stdout
+    assert "Tried on 70 pictures" in wrong.stdout and "histogram equalisation" in wrong.stdout
+    typo = mien(*arguments, "--claim", "accuracy=high", "--out", tmp_path / "a")
+    assert typo.returncode == 1 and "--claim takes METRIC=NUMBER" in typo.stderr

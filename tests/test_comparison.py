@@ -1,0 +1,106 @@
+"""Comparisons: the same pictures, corrected tests, rows of results that are rewritten in place."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from evaluations import Knowing, drawings
+from mien.comparison import compare, difference
+from mien.comparison.rows import COLUMNS, KEY, read_rows, write_row
+from mien.datasets import Dataset
+from mien.errors import ConfigError, DatasetError
+from mien.evaluation import FunctionPredictor, evaluate
+from mien.metrics import holm
+
+
+def model(name: str, data: Dataset, right: float) -> FunctionPredictor:
+    return FunctionPredictor(Knowing(data, right), name)
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    return drawings(210)
+
+
+def test_what_differs_and_what_does_not(data: Dataset, tmp_path: Path) -> None:
+    first, worse, same = model("first", data, 0.9), model("worse", data, 0.6), model("same", data, 0.89)
+    table = compare([first, worse, same], {"all": data, "half": data[:105]}, out=tmp_path)
+    assert table.models == ("first", "worse", "same") and table.datasets == ("all", "half")
+    assert table.cells["first", "all"].stars == "" and table.cells["first", "all"].p is None
+    cell = table.cells["worse", "all"]
+    assert cell.difference == pytest.approx(-0.3) and cell.low is not None and cell.high is not None
+    assert cell.low < -0.3 < cell.high < 0 and cell.stars == "***"
+    assert table.cells["same", "all"].stars == ""
+    # Holm over all four tests; McNemar by the binomial test
+    raw = []
+    for column, number in (("all", 210), ("half", 105)):
+        for name in ("worse", "same"):
+            mine, theirs = (table.cells[each, column].report.predictions for each in ("first", name))
+            a, b = mine.answer == mine.truth, theirs.answer == theirs.truth
+            only = int((a & ~b).sum()), int((b & ~a).sum())
+            raw.append(stats.binomtest(only[0], sum(only)).pvalue if sum(only) else 1.0)
+            assert len(a) == number
+    keys = [("worse", "all"), ("same", "all"), ("worse", "half"), ("same", "half")]
+    assert [table.cells[key].p for key in keys] == pytest.approx(holm(raw))
+    markdown, page = (tmp_path / "comparison.md").read_text(), (tmp_path / "comparison.html").read_text()
+    assert "60.0***" in markdown and "60.0***" in page and "worse − first" in markdown and "src=" not in page
+    rows = read_rows(tmp_path / "comparison.csv")
+    assert len(rows) == 3  # the halves have another digest but the same key as the whole, the last stays
+    assert {row["model"] for row in rows} == {"first", "worse", "same"}
+
+
+def test_rows_are_written_in_place(data: Dataset, tmp_path: Path) -> None:
+    path = tmp_path / "results" / "mine.csv"
+    for place, right in enumerate((0.5, 0.8, 0.8)):
+        name = "a" if place < 2 else "b"
+        write_row(path, evaluate(model(name, data, right), data, out=tmp_path / str(place), page=False))
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["model"] for row in rows] == ["a", "b"] and tuple(rows[0]) == COLUMNS
+    assert float(rows[0]["accuracy"]) == 0.8 and rows[0]["n"] == "210" and rows[0]["views"] == "1"
+    assert float(rows[0]["accuracy_low"]) < 0.8 < float(rows[0]["accuracy_high"]) and rows[0]["date"]
+    assert len({tuple(row[name] for name in KEY) for row in rows}) == 2
+    part = evaluate(model("c", data, 1), data, out=tmp_path / "part", page=False, limit=20)
+    with pytest.raises(ConfigError, match="only some pictures"):
+        write_row(path, part)
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(DatasetError, match="no table of results"):
+        write_row(tmp_path / "other.csv", evaluate(model("a", data, 1), data, out=tmp_path / "2", page=False, overwrite=True))
+
+
+def test_only_pictures_of_both_are_compared(data: Dataset, tmp_path: Path) -> None:
+    whole = evaluate(model("a", data, 0.5), data, out=tmp_path / "a", page=False)
+    order = np.random.default_rng(0).permutation(100)
+    part = evaluate(model("b", data, 1), data.take(order), out=tmp_path / "b", page=False)
+    value, (low, high), p = difference(whole, part)
+    assert (value, low, high, p) == (0, 0, 0, 1)  # both are right on the first hundred
+
+
+def test_wrong_comparisons(data: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="two of the models are called 'a'"):
+        compare([model("a", data, 1), model("a", data, 1)], {"all": data}, out=tmp_path)
+    with pytest.raises(ConfigError, match="one model and one data set"):
+        compare([], {"all": data}, out=tmp_path)
+
+
+def test_heads_of_one_model(tmp_path: Path) -> None:
+    table = compare(["mien-base", "mien-base@fer2013"], {"drawn": drawings(14)}, out=tmp_path)
+    assert table.models == ("mien-base", "mien-base, fer2013")
+    assert table.cells["mien-base, fer2013", "drawn"].report.about["model"]["output"] == "fer2013"
+    assert table.costs("mien-base")["parameters"] > 1e6 and table.costs("mien-base")["pictures_per_second"]
+    assert "FER2013 Training split" in table.trained_on("mien-base")
+
+
+def test_only_its_own_statement_says_what_a_table_cost(data: Dataset, tmp_path: Path) -> None:
+    probs = np.full((len(data), 7), 1 / 7)
+    np.savez(tmp_path / "silent.npz", probs=probs)
+    np.savez(tmp_path / "told.npz", probs=probs, speed=np.array(225.0), memory_mb=np.array(205.0), parameters=np.array(58e3))
+    models = [f"peer:{name}={tmp_path / name}.npz" for name in ("silent", "told")]
+    table = compare(models, {"drawn": data}, out=tmp_path / "out")
+    assert set(table.costs("silent").values()) == {None}
+    assert [table.costs("told")[key] for key in ("parameters", "pictures_per_second", "memory_mb")] == [58e3, 225, 205]

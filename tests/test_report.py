@@ -1,0 +1,223 @@
+"""Reports: a pure function of their files, whole in one page, and quick for many rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import html.parser
+import json
+import re
+import shutil
+import subprocess
+import urllib.parse
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from evaluations import Knowing, drawings
+from mien import cards
+from mien.errors import DatasetError
+from mien.evaluation import evaluate
+from mien.report import Report
+from mien.report.predictions import Predictions, read_predictions
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    data = drawings(140)
+    out = tmp_path_factory.mktemp("report")
+    data = dataclasses.replace(data, groups={"tone": np.where(np.arange(140) % 3 == 0, "dark", "light")})
+    evaluate(Knowing(data, 0.7, 0.7), data, out=out, command=["mien", "evaluate", "a model", "--out", "o"])
+    return out
+
+
+def test_the_same_files_give_the_same_report(finished: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for name in ("predictions.csv", "evaluation.json", "mistakes"):
+        source = finished / name
+        shutil.copytree(source, copy / name) if source.is_dir() else shutil.copy(source, copy)
+    Report.read(copy).write()
+    written = sorted(path.relative_to(finished) for path in finished.rglob("*") if path.is_file())
+    assert written == sorted(path.relative_to(copy) for path in copy.rglob("*") if path.is_file())
+    for path in written:
+        assert (copy / path).read_bytes() == (finished / path).read_bytes(), path
+
+
+def test_a_changed_prediction_changes_the_report(finished: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(finished, tmp_path / "copy"))
+    before = Report.read(copy).figures["official"]["accuracy"]["value"]
+    lines = (copy / "predictions.csv").read_text().splitlines()
+    wrong = next(row for row, text in enumerate(lines) if ",anger,all" in text or text.startswith("00000,anger"))
+    lines[wrong] = lines[wrong].replace(",anger,", ",fear,", 1)
+    (copy / "predictions.csv").write_text("\n".join(lines) + "\n")
+    assert Report.read(copy).figures["official"]["accuracy"]["value"] == pytest.approx(before - 1 / 140, abs=1e-6)
+
+
+class Links(html.parser.HTMLParser):
+    """Everything that a page asks for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.found += [value or "" for name, value in attributes if name in ("src", "href", "xlink:href", "srcset", "data")]
+        if tag not in ("meta", "img", "br", "link"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, tag
+
+
+def test_the_page_needs_nothing_else(finished: Path) -> None:
+    text = (finished / "report.html").read_text()
+    links = Links()
+    links.feed(text)
+    assert links.open == [] and links.found
+    assert all(link.startswith(("data:", "#")) for link in links.found)
+    assert "<script" not in text and not re.search(r"url\((?!#)", text) and "@import" not in text
+    for wanted in (
+        "prefers-color-scheme:dark",
+        "@media print",
+        "width=device-width",
+        "tone",
+        "mien evaluate &#39;a model&#39;",
+    ):
+        assert wanted in text, wanted
+    identifiers = re.findall(r'\bid="([^"]+)"', text)
+    assert len(identifiers) == len(set(identifiers))
+    assert set(re.findall(r'href="#([^"]+)"', text)) <= set(identifiers)
+
+
+def test_figures_for_papers(finished: Path) -> None:
+    kinds = {path.name for path in (finished / "figures").iterdir()}
+    assert kinds == {
+        f"{name}.{form}"
+        for name in ("confusion", "per_class", "reliability", "risk_coverage", "groups")
+        for form in ("png", "svg", "pdf")
+    }
+    for path in (finished / "figures").glob("*.png"):
+        pixels = np.asarray(Image.open(path).convert("L"))
+        assert pixels.std() > 5 and min(pixels.shape) > 300, path
+
+
+def test_pictures_of_other_code(finished: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(finished, tmp_path / "copy"))
+    report = Report.read(copy)
+    png = (finished / "figures" / "confusion.png").read_bytes()
+    report.add_picture("Features", "t-SNE", png, "coloured by <class>")
+    report.add_picture("Grad-CAM", "surprise", png)
+    report.add_picture("Features", "PCA", png)
+    report.add_picture("Features", "t-SNE", png, "anew")
+    text = report.html()
+    places = [text.index(word) for word in ("<h2>Features", "<h3>t-SNE", "<h3>PCA", "<h2>Grad-CAM", "<h3>surprise")]
+    assert places == sorted(places) and text.count("<h3>t-SNE") == 1 and "anew" in text and "coloured" not in text
+    with pytest.raises(ValueError, match="is no PNG"):
+        report.add_picture("Features", "broken", b"GIF89a")
+
+
+def test_names_are_not_markup(tmp_path: Path) -> None:
+    data = drawings(70)
+    groups = {"<b>group</b>": np.where(np.arange(70) % 2, "<script>x</script>", "&amp;")}
+    evaluate(Knowing(data, 0.5), dataclasses.replace(data, groups=groups, notes=("<i>note",)), out=tmp_path)
+    text = (tmp_path / "report.html").read_text()
+    assert "<script>x" not in text and "<b>group" not in text and "<i>note" not in text and "&lt;script&gt;x" in text
+
+
+def test_learning_curves_of_a_run(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    rows = [{"epoch": n, "loss": 2 / n, "accuracy": 1 - 1 / n, "lr": 0.1, "note": "x"} for n in (1, 2, 3)]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (run / "mine.onnx").write_bytes(cards.load("mien-base").weights.read_bytes())
+    text = cards.CARDS.joinpath("mien-base.toml").read_text().replace('file = "mien-base.onnx"', 'file = "mine.onnx"')
+    (run / "mine.toml").write_text(text)
+    evaluate(run / "mine.toml", drawings(14), out=tmp_path / "out")
+    assert (tmp_path / "out" / "figures" / "learning_curves.pdf").is_file()
+    assert "Learning curves" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_many_rows_are_read_back_as_written(tmp_path: Path) -> None:
+    table = many(500)
+    with (tmp_path / "p.csv").open("w", newline="") as file:
+        table.append_to(file, header=True)
+    back = read_predictions(tmp_path / "p.csv")
+    for name in ("sample", "label", "part", "status", "subject", "certain", "answer", "truth"):
+        assert (getattr(back, name) == getattr(table, name)).all(), name
+    assert back.probabilities == pytest.approx(table.probabilities, rel=1e-6, nan_ok=True)
+    assert back.slices["yaw"] == pytest.approx(table.slices["yaw"], rel=1e-6, nan_ok=True)
+    assert back.units is not None and table.units is not None and (back.units == table.units).all()
+
+
+def many(number: int) -> Predictions:
+    random = np.random.default_rng(0)
+    classes = ("anger", "fear, or so", 'a "third"')
+    probabilities = random.dirichlet(np.ones(3), number)
+    status = np.where(random.random(number) < 0.1, "no face", "ok")
+    probabilities[status != "ok"] = np.nan
+    return Predictions(
+        classes=classes,
+        sample=np.array([f"é/{row}.jpg" for row in range(number)]),
+        label=np.array([*classes, ""])[random.integers(0, 4, number)],
+        part=np.full(number, "test"),
+        status=status,
+        probabilities=probabilities,
+        certain=(random.random(number) < 0.5) & (status == "ok"),
+        subject=np.array([f"s{row % 20}" for row in range(number)]),
+        affect={"valence": random.uniform(-1, 1, number), "predicted:valence": random.uniform(-1, 1, number)},
+        unit_names=("AU1", "AU12"),
+        units=random.integers(-1, 2, (number, 2)),
+        unit_probabilities=random.random((number, 2)),
+        groups={"who, what": np.where(random.random(number) < 0.5, "x", "")},
+        slices={"yaw": np.where(random.random(number) < 0.5, np.nan, random.normal(size=number))},
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda text: text.replace("status", "state", 1), "lacks the columns status"),
+        (lambda text: text.replace(",ok,", ",fine,", 1), "the status 'fine'"),
+        (lambda text: text + "half,a,row\n", "line 142 has 3 cells"),
+        (lambda text: re.sub(r"(,ok,\w+,0\.7,\w+,[^,]*,)[0-9.]+", r"\1", text, count=1), "probability is missing"),
+        (lambda text: re.sub(r"(,ok,\w+,0\.7,\w+,[^,]*,)[0-9.]+", r"\1much", text, count=1), "no number"),
+    ],
+)
+def test_damaged_tables(finished: Path, tmp_path: Path, change: object, says: str) -> None:
+    text = (finished / "predictions.csv").read_text()
+    path = tmp_path / "predictions.csv"
+    path.write_text(change(text))  # type: ignore[operator]
+    with pytest.raises(DatasetError, match=says):
+        read_predictions(path)
+
+
+def test_a_folder_without_an_evaluation(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="no finished evaluation"):
+        Report.read(tmp_path)
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (390, "dark")])
+def test_the_page_in_a_browser(finished: Path, tmp_path: Path, width: int, scheme: str) -> None:
+    """It fills the window, is as dark as asked for, never wider than the window, and nothing is fetched."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium in this system")
+    probe = tmp_path / "probe.html"
+    text = (finished / "report.html").read_text()
+    script = "<script>document.title=document.documentElement.scrollWidth+' '+innerWidth</script></body>"
+    probe.write_text(text.replace("</body>", script))
+    base = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--hide-scrollbars"]
+    base += [f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},1400"]
+    base += ["--blink-settings=preferredColorScheme=0"] if scheme == "dark" else []
+    address = f"file://{urllib.parse.quote(str(probe))}"
+    shot = tmp_path / "shot.png"
+    subprocess.run([*base, f"--screenshot={shot}", address], capture_output=True, check=True, timeout=300)
+    pixels = np.asarray(Image.open(shot).convert("L"), float)
+    assert pixels.shape[1] == width and pixels.std() > 15
+    assert (np.median(pixels) < 60) if scheme == "dark" else (np.median(pixels) > 200)
+    shown = subprocess.run([*base, "--dump-dom", address], capture_output=True, text=True, check=True, timeout=300).stdout
+    wide, window = map(int, re.search(r"<title>(\d+) (\d+)</title>", shown).groups())  # type: ignore[union-attr]
+    assert wide <= window

@@ -1,0 +1,92 @@
+"""Write the tables of results into the pages that ask for them, from results/*.csv.
+
+A page asks with `<!-- results: FILE.csv DATASET… -->` and
+`<!-- end of results -->`, the table goes between. `DATASET` chooses rows.
+
+python tools/make_results_tables.py [--check]
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mien.comparison.pages import table
+from mien.comparison.rows import read_rows
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = ("README.md", "docs/evaluation.md")
+PLACE = re.compile(r"(<!-- results: (\S+\.csv)((?: \S+)*) -->\n).*?(<!-- end of results -->)", re.DOTALL)
+
+
+def results(name: str, datasets: Sequence[str]) -> str:
+    """Return the rows of a results file as a Markdown table."""
+    rows = [row for row in read_rows(ROOT / "results" / name) if not datasets or row["dataset"] in datasets]
+    several = any(int(row["views"]) > 1 for row in rows)
+    header = ["data", "protocol", "model", "accuracy", "UAR", "macro-F1", "NLL", "ECE", "n"]
+    tested = any(row["p"] for row in rows)
+    lines = []
+    for row in sorted(rows, key=lambda row: (row["dataset"], row["split"], _protocol(row), -float(row["accuracy"]))):
+        model = row["model"] + (f", output {row['output']}" if row["output"] not in ("", "scores") else "")
+        model += f", {row['views']} views" if several and int(row["views"]) > 1 else ""
+        cells = [f"{row['dataset']} {row['split']}", _protocol(row), model]
+        cells += [_percent(row, "accuracy") + (_stars(row["p"]) if row["p"] else "")]
+        cells += [_percent(row, "uar"), _percent(row, "macro_f1"), _plain(row["nll"]), _plain(row["ece"]), f"{int(row['n']):,}"]
+        if tested:
+            cells.insert(4, _difference(row))
+        lines.append(cells)
+    if tested:
+        header.insert(4, "against the reference")
+    return table(header, lines)
+
+
+def _protocol(row: dict[str, str]) -> str:
+    return "leak-free" if row["protocol"].startswith("clean:") else row["protocol"]
+
+
+def _percent(row: dict[str, str], name: str) -> str:
+    return f"{100 * float(row[name]):.1f} ({100 * float(row[f'{name}_low']):.1f} … {100 * float(row[f'{name}_high']):.1f})"
+
+
+def _difference(row: dict[str, str]) -> str:
+    if not row["difference"]:
+        return ""
+    low, high = (100 * float(row[f"difference_{end}"]) for end in ("low", "high"))
+    return f"{100 * float(row['difference']):+.1f} ({low:+.1f} … {high:+.1f})"
+
+
+def _stars(p: str) -> str:
+    return "\\*" * sum(float(p) < level for level in (0.05, 0.01, 0.001))
+
+
+def _plain(text: str) -> str:
+    return f"{float(text):.3f}" if text else "–"
+
+
+def page(path: Path) -> str:
+    """Return a page as it should be."""
+    return PLACE.sub(
+        lambda found: f"{found[1]}{results(found[2], found[3].split())}\n{found[4]}", path.read_text(encoding="utf-8")
+    )
+
+
+def main() -> int:
+    """Bring the pages up to date, or with --check say whether they are."""
+    stale = 0
+    for name in PAGES:
+        path = ROOT / name
+        wanted = page(path)
+        if path.read_text(encoding="utf-8") == wanted:
+            continue
+        if "--check" in sys.argv:
+            print(f"{name} does not show results/; run: python tools/make_results_tables.py", file=sys.stderr)
+            stale = 1
+        else:
+            path.write_text(wanted, encoding="utf-8")
+    return stale
+
+
+if __name__ == "__main__":
+    sys.exit(main())
