@@ -148,7 +148,7 @@ def test_a_network_that_reads_regions(tmp_path: Path, sample: Path) -> None:
     path = save(tmp_path, "global-roi", input=dataclasses.replace(RGB, size=(224, 224)), reading={"inputs": sides})
     (face,) = mien.load(path)(sample).faces
     assert sum(face.scores.values()) == pytest.approx(1, abs=1e-5)
-    found = mien.explain(path, sample, method="occlusion", target="anger")  # asked about the same pictures
+    found = mien.explain(path, sample, method="grad-cam", target="anger")  # asked about the same pictures
     assert found.probability == pytest.approx(face.scores["anger"], abs=1e-4) and set(found.regions) >= {"eyes", "mouth"}
     read = mien.load(path, detector="whole")
     crop = read_image(sample).pixels[60:200, 150:290]
