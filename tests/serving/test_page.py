@@ -141,7 +141,7 @@ def test_upload_and_downloads(open_page: Any, read: Recognizer, sample: Path) ->
     assert page.locator("#overlay circle").count() > 68
     page.click("#show-heat")
     page.wait_for_selector("#heat:not([hidden])")
-    assert page.locator("#importance li").count() == 5
+    assert page.locator("#importance li").count() == 4
 
 
 DROP = """async ([name, data, kind]) => {

@@ -42,6 +42,7 @@ def test_what_was_accepted_is_answered(jpeg: bytes, tmp_path: Path, sign: int) -
             status == 200 or type(status).__name__ in ("RemoteProtocolError", "ConnectError", "ReadError")
             for status in statuses
         )
+    server.process.wait(60)  # or stop() would send a signal of its own
     assert server.stop() == (0 if sign == signal.SIGTERM else 130)
     assert list(tmp_path.glob("mien-serving-*")) == []
     assert not any("Traceback" in line for line in server.errors), server.errors
@@ -62,7 +63,7 @@ def test_wrong_starts_are_one_line() -> None:
         (["--token-file", "/no/such/file"], "cannot be read"),
         (["--workers", "0"], "workers is 0"),
     ]:
-        done = subprocess.run([sys.executable, "-m", "mien", "serve", *arguments], capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-m", "mien", "serve", *arguments], capture_output=True, text=True, timeout=60)
         assert done.returncode == 1 and why in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
     assert not list(Path(tempfile.gettempdir()).glob("mien-serving-none"))
 

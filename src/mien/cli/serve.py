@@ -99,7 +99,9 @@ def serve(
             timeout_graceful_shutdown=int(2 * settings.limits.seconds),
         )  # fmt: skip
         server = uvicorn.Server(config)
-        signal.signal(signal.SIGTERM, _end)  # uvicorn raises the signal once more when it has ended
+        # uvicorn raises the signal once more when it has ended; a shell lets background jobs begin with SIGINT ignored
+        signal.signal(signal.SIGTERM, _end)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         if workers == 1:
             server.run(sockets=[listening])
         else:
@@ -114,6 +116,8 @@ def _end(number: int, frame: object) -> None:
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= 65535:  # some systems take what is left of it
+        raise ConfigError(f"cannot listen at port {port}; give a number up to 65535, or 0 for a free one")
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listening = socket.socket(family, socket.SOCK_STREAM)
