@@ -226,9 +226,11 @@ def test_the_camera(open_page: Any, server: Server) -> None:
     page.wait_for_selector("#label:text('happiness')")
     assert server.url.removeprefix("http://") in page.inner_text("#live") and page.is_visible("#live")
     assert page.inner_text("#kind").startswith("Face ")
-    box = page.locator("#overlay .face rect").first.bounding_box()
-    frame = page.locator("#frame").bounding_box()
-    middle = (box["x"] + box["width"] / 2 - frame["x"]) / frame["width"]
+    middle = page.evaluate("""() => {
+      const frame = document.getElementById("frame").getBoundingClientRect();
+      const box = document.querySelector("#overlay .face rect").getBoundingClientRect();
+      return (box.left + box.width / 2 - frame.left) / frame.width;
+    }""")  # in one go: each result paints the boxes anew
     assert middle == pytest.approx(1 - 0.457, abs=0.03), "the picture is mirrored, and so is the box"
     page.click("#camera")
     assert not page.is_visible("#live") and page.is_visible("#welcome")
