@@ -6,18 +6,27 @@ import asyncio
 import json
 from dataclasses import dataclass, field
 
+import numpy as np
 from fastapi import FastAPI, Request
+from PIL import Image
 from starlette.responses import Response
 
+from ..alignment import apply, invert
 from ..decoding import decode
-from ..errors import SourceError
+from ..errors import ConfigError, SourceError
+from ..explaining import Explanation, explain
 from ..images import Picture
 from . import openapi
 from .bodies import blocks, charged, form, media_type
-from .occlusion import Explanation, explain
 from .options import Options, about, bounds
 from .problems import Problem, busy
 from .readers import Readers
+
+CELLS = 24
+"""Cells of the map along each side, at most."""
+
+MAP = "0 … 1 over the crop, 1 for the place that matters most, and the crop's upper left, upper right and lower left corner."
+PARTS = "How far the probability falls when a part of the face is blurred, and where it falls when a patch is covered."
 
 TOLD = ("malformed", "too-slow", "too-large", "media-type", "invalid", "busy", "time-out")
 
@@ -72,18 +81,22 @@ def _answer(readers: Readers, file: tuple, options: ExplainOptions, pixels: int)
         raise Problem("invalid", f"{key.model} has no class {options.label[:60]!r}")
     try:
         picture = Picture(decode(bytes(data), name, pixels)[0], name)
-        found = explain(readers(key), picture, options.face, options.label)
-    except SourceError as error:
+        found = explain(readers(key), picture, method="occlusion", target=options.label, face=options.face)
+    except (SourceError, ConfigError) as error:
         raise Problem("invalid", str(error).replace(" or raise max_pixels", "")) from None
     return Response(json.dumps(_table(found)), media_type="application/json")
 
 
 def _table(found: Explanation) -> dict:
+    side = found.heat.shape[0]
+    cells = min(side, CELLS)
+    small = np.asarray(Image.fromarray(found.heat.astype(np.float32)).resize((cells, cells), Image.Resampling.BOX))
+    corners = apply(invert(found.matrix), np.array([[0, 0], [side, 0], [0, side]]) - 0.5)
     return {
         "label": found.label,
         "probability": found.probability,
-        "regions": [{"name": name, "importance": round(value, 4)} for name, value in found.parts.items()],
-        "map": {"values": found.values.round(4).tolist(), "corners": found.corners.round(2).tolist()},
+        "regions": [{"name": name, "importance": round(value, 4)} for name, value in found.regions.items()],
+        "map": {"values": small.round(4).tolist(), "corners": corners.round(2).tolist()},
     }
 
 
@@ -95,6 +108,6 @@ def schema() -> dict:
     place = {"values": {"type": "array", "items": row}, "corners": {"type": "array", "items": row}}
     parts = {
         "label": {"type": "string"}, "probability": number, "regions": {"type": "array", "items": region},
-        "map": openapi.object_of(place, "Importances over the crop, and its upper left, upper right and lower left corner."),
+        "map": openapi.object_of(place, MAP),
     }  # fmt: skip
-    return openapi.object_of(parts, "The share of the probability that goes when a part is covered.")
+    return openapi.object_of(parts, PARTS)

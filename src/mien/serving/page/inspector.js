@@ -102,7 +102,7 @@ export function regions(explanation) {
     name, share: Math.min(Math.max(importance, 0), 1), text: `${importance < 0 ? "−" : ""}${percent(Math.abs(importance))}`, tone: "heat",
   })));
   const alone = Math.max(...explanation.regions.map(({ importance }) => importance)) < 0.05;
-  $("parts-hint").textContent = "Each part was covered in turn: the share of the probability that went with it."
+  $("parts-hint").textContent = "Each part was blurred in turn: how far the probability fell."
     + (alone ? " No part carries this reading alone." : "");
 }
 

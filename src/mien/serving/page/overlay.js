@@ -137,10 +137,10 @@ export function heat(canvas, explanation, { scale, width, height }) {
   canvas.width = width * ratio;
   canvas.height = height * ratio;
   const { values, corners } = explanation.map, rows = values.length, columns = values[0].length;
-  const top = Math.max(...values.flat(), FAINT); // what hardly matters stays faint
+  const strength = Math.min(1, Math.max(...explanation.regions.map(({ importance }) => importance)) / FAINT); // what hardly matters stays faint
   const small = new OffscreenCanvas(columns, rows), pen = small.getContext("2d"), pixels = pen.createImageData(columns, rows);
   values.flat().forEach((value, i) => {
-    const share = Math.max(value, 0) / top;
+    const share = value * Math.max(strength, 0.15);
     pixels.data.set([255, 210 - 170 * share, 60 - 40 * share, 235 * share ** 0.8], i * 4);
   });
   pen.putImageData(pixels, 0, 0);
