@@ -23,7 +23,7 @@ from mien.errors import ConfigError, DatasetError, MissingExtra
 from mien.labels import LABEL_SETS
 from mien.preprocessing import Preprocess
 from mien.runtime import open_model
-from networks import BASE, SMALL, save
+from small_networks import BASE, SMALL, save
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ from mien.models.mfer import DSAttention
 from mien.recognizer import Recognizer
 from mien.torch_runtime import TorchRuntime
 from mien.weights import sha256
-from networks import BASE, RGB, SMALL, save
+from small_networks import BASE, RGB, SMALL, save
 
 SIDE = 64
 QUARTERS = [(0, 0), (0, 1), (1, 0), (1, 1)]

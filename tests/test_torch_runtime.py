@@ -27,7 +27,7 @@ from mien.recognizer import NO_REGIONS
 from mien.runtime import OnnxRuntime, open_model
 from mien.torch_runtime import TorchRuntime
 from mien.weights import sha256
-from networks import BASE, GREY, RGB, SMALL, save
+from small_networks import BASE, GREY, RGB, SMALL, save
 
 
 @pytest.fixture(scope="module")
