@@ -5,7 +5,6 @@ python tools/make_config_page.py [--check]
 
 from __future__ import annotations
 
-import argparse
 import ast
 import dataclasses
 import inspect
@@ -18,6 +17,7 @@ from typing import Any, get_args, get_type_hints
 from mien.training import config as module
 from mien.training.augmentation import STEPS, parameters
 from mien.training.config import TrainConfig
+from pages import table, write_or_check
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "training-config.md"
 
@@ -43,9 +43,9 @@ def page() -> str:
     for path, kind in _tables(TrainConfig, ""):
         title = f"`{path}`" if path else "The run"
         intro = (inspect.getdoc(kind) or "") if path else ""
-        parts += [f"## {title}", intro, _table(("field", "type", "default", "what it is"), list(_rows(kind)))]
+        parts += [f"## {title}", intro, table(("field", "type", "default", "what it is"), list(_rows(kind)))]
     steps = [(f"`{op}`", _parameters(op), _summary(step)) for op, step in STEPS.items()]
-    parts += [STEPS_HEAD.strip(), _table(("step", "parameters and defaults", "what it does"), steps)]
+    parts += [STEPS_HEAD.strip(), table(("step", "parameters and defaults", "what it does"), steps)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -131,25 +131,5 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    lines = [head, tuple("---" for _ in head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def main() -> int:
-    """Write or check the page; return the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is out of step")
-    wanted = page()
-    if not parser.parse_args().check:
-        PAGE.write_text(wanted, encoding="utf-8")
-        print(f"wrote {PAGE.name}")
-        return 0
-    if PAGE.is_file() and PAGE.read_text(encoding="utf-8") == wanted:
-        return 0
-    print(f"{PAGE.name} is not what mien.training gives; run: python tools/make_config_page.py", file=sys.stderr)
-    return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check(PAGE, page(), __doc__, "mien.training"))

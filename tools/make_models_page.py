@@ -5,10 +5,8 @@ python tools/make_models_page.py [--check]
 
 from __future__ import annotations
 
-import argparse
 import inspect
 import sys
-from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from string import Template
@@ -17,6 +15,7 @@ from mien import models
 from mien.errors import UnknownName
 from mien.models.counting import Count, Shape
 from mien.models.info import ModelInfo
+from pages import table, write_or_check
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "models.md"
 
@@ -52,7 +51,7 @@ def page() -> str:
         )
         for name, (info, count) in described.items()
     ]
-    parts = [HEAD, _table(("name", "what it is", "parameters", "MACs", "pixels"), rows)]
+    parts = [HEAD, table(("name", "what it is", "parameters", "MACs", "pixels"), rows)]
     for module, names in groupby(described, key=lambda name: models.MODELS[name].partition(":")[0]):
         title, _, text = inspect.cleandoc(sys.modules[module].__doc__ or "").partition("\n")
         parts += [f"## {title.rstrip('.')}", text.strip()]
@@ -83,10 +82,10 @@ def _section(info: ModelInfo, count: Count) -> str:
         ("for Grad-CAM", ", ".join(f"`{layer}` ({shapes[layer]})" for layer in info.cam_layers)),
     ]
     figures = [(each.dataset, f"{each.value:g}", each.metric, each.note) for each in info.published]
-    published = (_table(("data set", "value", "metric", "note"), figures), f"Source: {info.source}.") if figures else ()
+    published = (table(("data set", "value", "metric", "note"), figures), f"Source: {info.source}.") if figures else ()
     diagram = f"```mermaid\n{Diagram(info.diagram).substitute(shapes)}\n```"
     return "\n\n".join(
-        (f"### {info.name}", f"{info.summary}.", diagram, _table(("", ""), [row for row in facts if row[1]]), *published)
+        (f"### {info.name}", f"{info.summary}.", diagram, table(("", ""), [row for row in facts if row[1]]), *published)
     )
 
 
@@ -101,25 +100,5 @@ def _shape(shape: Shape) -> str:
     return " × ".join(map(str, shape))
 
 
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    lines = [head, tuple("---" for _ in head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def main() -> int:
-    """Write or check the page; return the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is out of step")
-    wanted = page()
-    if not parser.parse_args().check:
-        PAGE.write_text(wanted, encoding="utf-8")
-        print(f"wrote {PAGE.name}")
-        return 0
-    if PAGE.is_file() and PAGE.read_text(encoding="utf-8") == wanted:
-        return 0
-    print(f"{PAGE.name} is not what mien.models gives; run: python tools/make_models_page.py", file=sys.stderr)
-    return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check(PAGE, page(), __doc__, "mien.models"))

@@ -5,7 +5,6 @@ python tools/make_recipes_page.py [--check]
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from itertools import groupby, pairwise
@@ -15,6 +14,7 @@ from typing import Any
 from mien.datasets import reader
 from mien.models import MODELS
 from mien.training.config import OptimConfig, ScheduleConfig, TrainConfig
+from pages import table, write_or_check
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "recipes.md"
@@ -45,7 +45,7 @@ def page() -> str:
     for system, names in groupby(order, key=lambda name: recipes[name].model.name):
         rows = [_row(name, recipes[name]) for name in names]
         head = ("recipe", "kind", "protocol", "epochs", "batch", "optimizer", "schedule", "pixels", "augmentation", "flaws")
-        parts += [f"## {system}", _table(head, rows)]
+        parts += [f"## {system}", table(head, rows)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -157,25 +157,5 @@ def _number(value: float) -> str:
     return f"{mantissa}e{int(exponent)}" if e else f"{value:.0e}".replace("e-0", "e-") if 0 < value < 1e-3 else text
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    lines = [head, tuple("---" for _ in head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def main() -> int:
-    """Write or check the page; return the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is out of step")
-    wanted = page()
-    if not parser.parse_args().check:
-        PAGE.write_text(wanted, encoding="utf-8")
-        print(f"wrote {PAGE.name}")
-        return 0
-    if PAGE.is_file() and PAGE.read_text(encoding="utf-8") == wanted:
-        return 0
-    print(f"{PAGE.name} is not what recipes/ gives; run: python tools/make_recipes_page.py", file=sys.stderr)
-    return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check(PAGE, page(), __doc__, "recipes/"))

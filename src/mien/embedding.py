@@ -250,8 +250,10 @@ def project(features: np.ndarray, method: Method = "t-sne", seed: int = 0) -> np
 
 def silhouette(embedding: Embedding, seed: int = 0) -> float:
     """Return the mean silhouette of the classes in the features, −1 … 1; NaN with fewer than two classes."""
-    from sklearn.metrics import silhouette_score
-
+    try:
+        from sklearn.metrics import silhouette_score
+    except ModuleNotFoundError as error:
+        raise MissingExtra("scikit-learn", "eval") from error
     known = np.flatnonzero(embedding.label >= 0)
     if len(np.unique(embedding.label[known])) < 2 or len(np.unique(embedding.label[known])) >= len(known):
         return float("nan")

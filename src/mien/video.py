@@ -309,7 +309,6 @@ def _name(source: Any) -> str:
 
 
 def _open(source: Any, name: str) -> Any:
-    av = import_av()
     if isinstance(source, (bytes, bytearray, memoryview)):
         file: Any = io.BytesIO(source)
     elif isinstance(source, (str, os.PathLike)):
@@ -319,6 +318,7 @@ def _open(source: Any, name: str) -> Any:
         file = f"file:{os.path.abspath(path)}"  # noqa: PTH100 - without the prefix a name such as "concat:a" is a protocol
     else:
         file = source
+    av = import_av()  # only now: a missing file is the likelier mistake, and the easier one to mend
     options = {"protocol_whitelist": "file", "format_whitelist": ",".join(CONTAINERS)}
     try:
         return av.open(file, options=options, metadata_errors="replace")

@@ -93,6 +93,8 @@ def evaluate(
         WeightsError: the model gives no probabilities, or NaN, or not one for each of its classes.
     """
     out = Path(out)
+    if page:
+        Report.require_page()
     if limit:
         dataset = dataset.take(np.unique(np.linspace(0, len(dataset) - 1, min(limit, len(dataset))).astype(int)))
     _check(dataset)

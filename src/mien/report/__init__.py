@@ -87,6 +87,15 @@ class Report:
         """
         add_extra(self.folder, section, title, png, note)
 
+    @staticmethod
+    def require_page() -> None:
+        """Raise now, rather than after a long evaluation, if the page cannot be written.
+
+        Raises:
+            MissingExtra: jinja2 or matplotlib is not installed.
+        """
+        from . import figures, page  # noqa: F401
+
     def html(self) -> str:
         """Return the page, which needs nothing else.
 

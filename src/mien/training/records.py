@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import subprocess
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import nn
 
 from .. import __version__, cards, models
 from ..errors import ConfigError
+from ..evaluation.records import commit
 from ..weights import sha256
 from .config import TrainConfig
 from .data import Split, card_crop, card_input
@@ -74,17 +74,6 @@ def environment(splits: Sequence[Split]) -> dict[str, Any]:
             for split in splits
         },
     }
-
-
-def commit() -> str:
-    """Return the commit of the source tree that runs, with `+` for uncommitted changes; "" outside one."""
-    here = Path(__file__).parent
-    try:
-        name = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
-        dirty = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=here, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return name.stdout.strip() + ("+" if dirty.stdout.strip() else "")
 
 
 def _version(package: str) -> str:
