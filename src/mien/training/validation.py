@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from .. import metrics
 from ..datasets import ferplus
 from ..errors import ConfigError
 from ..preprocessing import Preprocess
@@ -96,7 +97,7 @@ def measure(outputs: dict[str, np.ndarray], split: Split, config: TrainConfig) -
         else:
             figures |= {prefix + key: value for key, value in classified(outputs[name], truth(split, target)).items()}
     if {"ccc_valence", "au_f1", "macro_f1"} <= figures.keys():
-        figures["p"] = (figures["ccc_valence"] + figures["ccc_arousal"]) / 2 + figures["macro_f1"] + figures["au_f1"]
+        figures["p"] = metrics.abaw_p(*(figures[key] for key in ("ccc_valence", "ccc_arousal", "macro_f1", "au_f1")))
     return figures
 
 
@@ -134,41 +135,29 @@ def classified(scores: np.ndarray, label: np.ndarray) -> dict[str, float]:
     if not len(label):
         return {"accuracy": float("nan"), "uar": float("nan"), "macro_f1": float("nan"), "nll": float("nan")}
     readable = np.asarray(np.isfinite(scores).all(1))
-    guess = np.where(readable, np.nan_to_num(scores).argmax(1), -1)
-    recall, f1 = [], []
-    for k in np.unique(label):
-        hits, named, real = ((guess == k) & (label == k)).sum(), (guess == k).sum(), (label == k).sum()
-        recall.append(hits / real)
-        f1.append(2 * hits / (named + real))
+    counts = metrics.confusion(label, np.where(readable, np.nan_to_num(scores).argmax(1), -1), scores.shape[1])
     # What cannot be read is answered by equal scores.
     scores = np.where(readable[:, None], scores, 0.0)
     top = scores.max(1, keepdims=True)
     log_p = scores - top - np.log(np.exp(scores - top).sum(1, keepdims=True))
     return {
-        "accuracy": float((guess == label).mean()),
-        "uar": float(np.mean(recall)),
-        "macro_f1": float(np.mean(f1)),
+        "accuracy": float(metrics.accuracy(counts)),
+        "uar": float(metrics.uar(counts)),
+        "macro_f1": float(metrics.macro_f1(counts)),
         "nll": float(-log_p[np.arange(len(label)), label].mean()),
     }
 
 
 def concordance(prediction: np.ndarray, target: np.ndarray) -> dict[str, float]:
     """Return Lin's CCC of valence and arousal over the rows that have them."""
-    known = np.isfinite(target).all(1) & np.isfinite(prediction).all(1)
-    p, t = prediction[known].astype(np.float64), target[known].astype(np.float64)
-    if len(p) < 2:
-        return {"ccc_valence": float("nan"), "ccc_arousal": float("nan")}
-    covariance = ((p - p.mean(0)) * (t - t.mean(0))).mean(0)
-    value = 2 * covariance / (p.var(0) + t.var(0) + (p.mean(0) - t.mean(0)) ** 2 + 1e-8)
-    return {"ccc_valence": float(value[0]), "ccc_arousal": float(value[1])}
+    names = ("ccc_valence", "ccc_arousal")
+    return {name: metrics.concordance(prediction[:, k], target[:, k]) for k, name in enumerate(names)}
 
 
 def unit_f1(active: np.ndarray, target: np.ndarray) -> float:
     """Return the mean over action units of the F1 of "present", over the faces where the unit is annotated."""
-    known = target >= 0
-    hits = (active & (target == 1)).sum(0)
-    named, real = (active & known).sum(0), (target == 1).sum(0)
-    return float(np.mean(2 * hits / np.maximum(named + real, 1)))
+    found = metrics.unit_f1(active.astype(np.float64), target)
+    return float(np.nanmean(found)) if np.isfinite(found).any() else float("nan")
 
 
 def quality(figures: dict[str, Any], metric: str) -> float:
