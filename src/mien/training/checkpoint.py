@@ -9,6 +9,10 @@ from typing import Any
 import torch
 
 from ..errors import TrainingError, WeightsError
+from .config import TrainConfig
+
+MAY_CHANGE = ("threads", "workers", "checkpoint_steps", "tracker", "about", "flaws")
+"""Fields of a config that a resumed run may have otherwise than the run that it goes on with."""
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
@@ -44,3 +48,21 @@ def load(path: Path) -> dict[str, Any]:
     except Exception as error:
         reason = str(error).splitlines()[0][:200]
         raise WeightsError(f"checkpoint {path} cannot be read ({reason}); start the run anew or give another one") from error
+
+
+def identity_of(config: TrainConfig) -> dict[str, Any]:
+    """Return the fields of a config that make a run what it is."""
+    table = config.to_dict()
+    for name in MAY_CHANGE:
+        table.pop(name)
+    for name in ("root", "cache"):
+        table["data"].pop(name)
+    return table
+
+
+def differences(theirs: Any, ours: Any, path: str = "") -> list[str]:
+    """Return the fields in which two identities differ, with both values."""
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        keys = sorted({*theirs, *ours})
+        return [found for key in keys for found in differences(theirs.get(key), ours.get(key), f"{path}.{key}".strip("."))]
+    return [] if theirs == ours else [f"{path} was {theirs!r}, is {ours!r}"]

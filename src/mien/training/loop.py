@@ -12,19 +12,17 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
-import inspect
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed
-from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, broadcast, gather_object
+from accelerate.utils import broadcast, gather_object
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -33,40 +31,16 @@ from ..errors import ConfigError, TrainingError
 from ..preprocessing import Preprocess
 from . import augmentation, checkpoint, multitask, records, validation
 from .batch_norm import synchronise
+from .building import Learner, blank_answer, fastest_precision, open_accelerator, options_of
 from .config import TrainConfig
-from .data import Batch, Loader, Split, card_input, evaluation_batches, hash_of, open_splits
-from .mixing import Mix, mix_pairs
-from .objective import Objective, ask, float32, target_of
+from .data import Batch, Loader, card_input, evaluation_batches, hash_of, open_splits
+from .mixing import mix_pairs
+from .objective import Objective, ask, target_of
 from .optim import Average, climb, descend, freeze, optimizer, still_statistics
 from .schedule import Schedule
 from .starts import load_start
 
 Report = Callable[[dict[str, Any]], None]
-
-MAY_CHANGE = ("threads", "workers", "checkpoint_steps", "tracker", "about", "flaws")
-"""Fields of a config that a resumed run may have otherwise than the run that it goes on with."""
-
-
-class Learner(nn.Module):
-    """The network with its loss, as one module, so that everything that learns is shared between processes alike."""
-
-    def __init__(self, model: nn.Module, objective: Objective) -> None:
-        super().__init__()
-        self.model, self.objective = model, objective
-        self.precision: torch.dtype | None = None
-
-    def forward(
-        self, pictures: dict[str, Tensor], targets: dict[str, Tensor], mix: Mix | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss and its terms of a batch, mixed in pairs or not."""
-        kind = next(iter(pictures.values())).device.type
-        with torch.autocast(kind, self.precision, enabled=self.precision is not None):
-            answer = ask(self.model, pictures)
-        if mix is None:
-            return self.objective(answer, targets)
-        loss, terms = self.objective(answer, targets)
-        other, _ = self.objective(answer, {name: value[mix.other] for name, value in targets.items()})
-        return mix.share * loss + (1 - mix.share) * other, terms
 
 
 class Interrupted(TrainingError):
@@ -101,13 +75,6 @@ def train(
     return _Run(config, Path(out), resume, report).go()
 
 
-def fastest_precision() -> Literal["bf16", "fp32"]:
-    """Return bf16 where the device computes it natively, else fp32."""
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "fp32"
-
-
 class _Run:
     def __init__(self, config: TrainConfig, out: Path, resume: bool, report: Report) -> None:
         self.config, self.out, self.report = config, out, report
@@ -117,14 +84,14 @@ class _Run:
         augmentation.check(config.augment)
         if config.threads:
             torch.set_num_threads(config.threads)
-        self.accelerator = _accelerator(config, out)
+        self.accelerator = open_accelerator(config, out)
         self.process, self.processes = self.accelerator.process_index, self.accelerator.num_processes
         self.main, self.device = self.accelerator.is_main_process, self.accelerator.device
         self.train, self.validation = open_splits(config)
         self.digests = [self.train.data.digest, self.validation.data.digest]
         self.loader = Loader(self.train, config, self.process, self.processes)
         self.schedule = Schedule(config.schedule, config.epochs, self.loader.steps)
-        self.identity = {"config": _identity(config), "data": self.digests}
+        self.identity = {"config": checkpoint.identity_of(config), "data": self.digests}
         self._build()
         self.epoch, self.step, self.rows, self.best = 0, 0, [], -float("inf")
         self.sums: dict[str, float] = {}
@@ -136,11 +103,11 @@ class _Run:
     def _build(self) -> None:
         config = self.config
         torch.manual_seed(hash_of(config.seed))
-        self.options = _options(config, self.train)
+        self.options = options_of(config, self.train)
         model = models.build(config.model.name, **self.options)
         if config.model.init:
             load_start(model, config.model.name, config.model.init, feed=card_input(config.input), pictures=self._some_pictures)
-        answer = _answer(model, config)
+        answer = blank_answer(model, config)
         objective = Objective(config.loss, answer, len(self.train.labels), self.train.counts, config.loss_weighting)
         for term in config.loss:
             if (target := target_of(term)) and target not in self.train.targets:
@@ -398,7 +365,7 @@ class _Run:
         if theirs["data"] != self.digests:
             raise ConfigError(f"the data has changed since {self.last} was written (digest); start a new run with --out")
         if theirs["config"] != self.identity["config"]:
-            changed = _differences(theirs["config"], self.identity["config"])
+            changed = checkpoint.differences(theirs["config"], self.identity["config"])
             raise ConfigError(
                 f"{self.out} holds a run of another config ({', '.join(changed[:4])}); give another folder with --out"
             )
@@ -413,70 +380,6 @@ class _Run:
         self.epoch, self.step, self.seen = int(at["epoch"]), int(at["step"]), int(at["seen"])
         self.seconds, self.best = float(at["seconds"]), float(at["best"])
         self.sums, self.rows, self.skipped = saved["sums"], saved["rows"], saved["skipped"]
-
-
-def _accelerator(config: TrainConfig, out: Path) -> Accelerator:
-    if config.precision == "fp16" and not torch.cuda.is_available():
-        raise ConfigError("precision = 'fp16' needs a GPU; on a CPU use 'bf16' or 'fp32'")
-    if config.precision == "fp16" and config.optim.sam:
-        raise ConfigError("optim.sam takes two passes, which fp16's loss scaling does not know; use 'bf16' or 'fp32'")
-    accelerator = Accelerator(
-        mixed_precision="fp16" if config.precision == "fp16" else "no",
-        log_with=config.tracker or None,
-        project_dir=str(out) if config.tracker else None,
-        # Heads without a loss and frozen stages have no gradients.
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
-    )
-    if config.tracker:
-        accelerator.init_trackers("mien", {"epochs": config.epochs, "batch": config.batch, "seed": config.seed})
-    return accelerator
-
-
-def _options(config: TrainConfig, split: Split) -> dict[str, Any]:
-    """Return the network's options, with the number of classes if the network takes it."""
-    options = dict(config.model.options)
-    takes = inspect.signature(models.factory(config.model.name)).parameters
-    if "num_classes" in takes:
-        given = options.setdefault("num_classes", len(split.labels))
-        if given < len(split.labels):
-            raise ConfigError(
-                f"model.options: num_classes = {given}, but the data has {len(split.labels)} classes: {', '.join(split.labels)}"
-            )
-    return options
-
-
-@torch.no_grad()
-def _answer(model: nn.Module, config: TrainConfig) -> Any:
-    """Return an answer of the network on blank pictures, for its fields and their widths."""
-    channels = 1 if config.input.colour == "grey" else 3
-    sides = {"image": config.input.size, **config.input.regions}
-    state = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    model.eval()
-    answer = ask(model, {name: torch.zeros(2, channels, side, side) for name, side in sides.items()})
-    model.train()
-    for name, buffer in model.named_buffers():
-        buffer.copy_(state[name])
-    if not hasattr(answer, "_fields"):
-        raise ConfigError(
-            f"the answer of {config.model.name} must be a NamedTuple with named fields, not {type(answer).__name__}"
-        )
-    return type(answer)(*(value if value is None else float32(value) for value in answer))
-
-
-def _identity(config: TrainConfig) -> dict[str, Any]:
-    table = config.to_dict()
-    for name in MAY_CHANGE:
-        table.pop(name)
-    for name in ("root", "cache"):
-        table["data"].pop(name)
-    return table
-
-
-def _differences(theirs: Any, ours: Any, path: str = "") -> list[str]:
-    if isinstance(theirs, dict) and isinstance(ours, dict):
-        keys = sorted({*theirs, *ours})
-        return [found for key in keys for found in _differences(theirs.get(key), ours.get(key), f"{path}.{key}".strip("."))]
-    return [] if theirs == ours else [f"{path} was {theirs!r}, is {ours!r}"]
 
 
 @contextlib.contextmanager

@@ -1,0 +1,101 @@
+"""What a run is put together from: the network with its loss as one module, its options, the device and its number format."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+from torch import Tensor, nn
+
+from .. import models
+from ..errors import ConfigError
+from .config import TrainConfig
+from .data import Split
+from .mixing import Mix
+from .objective import Objective, ask, float32
+
+
+class Learner(nn.Module):
+    """The network with its loss, as one module, so that everything that learns is shared between processes alike."""
+
+    def __init__(self, model: nn.Module, objective: Objective) -> None:
+        super().__init__()
+        self.model, self.objective = model, objective
+        self.precision: torch.dtype | None = None
+
+    def forward(
+        self, pictures: dict[str, Tensor], targets: dict[str, Tensor], mix: Mix | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss and its terms of a batch, mixed in pairs or not."""
+        kind = next(iter(pictures.values())).device.type
+        with torch.autocast(kind, self.precision, enabled=self.precision is not None):
+            answer = ask(self.model, pictures)
+        if mix is None:
+            return self.objective(answer, targets)
+        loss, terms = self.objective(answer, targets)
+        other, _ = self.objective(answer, {name: value[mix.other] for name, value in targets.items()})
+        return mix.share * loss + (1 - mix.share) * other, terms
+
+
+def fastest_precision() -> Literal["bf16", "fp32"]:
+    """Return bf16 where the device computes it natively, else fp32."""
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "fp32"
+
+
+def open_accelerator(config: TrainConfig, out: Path) -> Accelerator:
+    """Return accelerate's view of devices, processes and trackers.
+
+    Raises:
+        ConfigError: fp16 without a GPU, or together with SAM.
+    """
+    if config.precision == "fp16" and not torch.cuda.is_available():
+        raise ConfigError("precision = 'fp16' needs a GPU; on a CPU use 'bf16' or 'fp32'")
+    if config.precision == "fp16" and config.optim.sam:
+        raise ConfigError("optim.sam takes two passes, which fp16's loss scaling does not know; use 'bf16' or 'fp32'")
+    accelerator = Accelerator(
+        mixed_precision="fp16" if config.precision == "fp16" else "no",
+        log_with=config.tracker or None,
+        project_dir=str(out) if config.tracker else None,
+        # Heads without a loss and frozen stages have no gradients.
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+    )
+    if config.tracker:
+        accelerator.init_trackers("mien", {"epochs": config.epochs, "batch": config.batch, "seed": config.seed})
+    return accelerator
+
+
+def options_of(config: TrainConfig, split: Split) -> dict[str, Any]:
+    """Return the network's options, with the number of classes if the network takes it."""
+    options = dict(config.model.options)
+    takes = inspect.signature(models.factory(config.model.name)).parameters
+    if "num_classes" in takes:
+        given = options.setdefault("num_classes", len(split.labels))
+        if given < len(split.labels):
+            raise ConfigError(
+                f"model.options: num_classes = {given}, but the data has {len(split.labels)} classes: {', '.join(split.labels)}"
+            )
+    return options
+
+
+@torch.no_grad()
+def blank_answer(model: nn.Module, config: TrainConfig) -> Any:
+    """Return an answer of the network on blank pictures, for its fields and their widths."""
+    channels = 1 if config.input.colour == "grey" else 3
+    sides = {"image": config.input.size, **config.input.regions}
+    state = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    model.eval()
+    answer = ask(model, {name: torch.zeros(2, channels, side, side) for name, side in sides.items()})
+    model.train()
+    for name, buffer in model.named_buffers():
+        buffer.copy_(state[name])
+    if not hasattr(answer, "_fields"):
+        raise ConfigError(
+            f"the answer of {config.model.name} must be a NamedTuple with named fields, not {type(answer).__name__}"
+        )
+    return type(answer)(*(value if value is None else float32(value) for value in answer))
