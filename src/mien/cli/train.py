@@ -79,7 +79,6 @@ class Progress:
         self.task: TaskID | None = None
 
     def __enter__(self) -> Progress:
-        self.bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -88,6 +87,7 @@ class Progress:
     def __call__(self, event: dict[str, Any]) -> None:
         """Take an event of `mien.training.loop.train`."""
         if event["event"] == "start":
+            self.bar.start()  # only now, so that an error before is one line
             self.epochs, steps = event["epochs"], event["steps"]
             done = event["epoch"] * steps + event["step"]
             self.task = self.bar.add_task("training", total=self.epochs * steps, completed=done, figures="")
