@@ -448,7 +448,7 @@ def describe(
             **{key: trained[key] for key in ("recipe", "seed", "epochs", "data_digests")},
             "commit": commit,
             "pool": dataclasses.asdict(pool) | {"fer2013": round(pool.fer2013, 4), "ferplus": round(pool.ferplus, 4)},
-            "scores": f"{WEIGHT} of the FER2013 head and the rest of the FERPlus head, mapped to seven classes by name (contempt dropped), "
+            "scores": f"{WEIGHT} of the FER2013 head and the rest of the FERPlus head, mapped by name (contempt dropped), "
             "then scaled and shifted as `pool` says",
         },
         limits="An expression is not an emotion: the model names how a face looks to raters, not what a person feels. "

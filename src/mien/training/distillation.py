@@ -1,8 +1,8 @@
 """What a finished network says of the pictures of each batch, as targets for a smaller one.
 
-The teacher sees the very pictures that the student sees, varied in the same way (Beyer et al., "Knowledge distillation: a good
-teacher is patient and consistent", CVPR 2022). So that it need not look at every picture anew in every epoch, batches come again
-after `distil.views` epochs, with the answers of the first time.
+The teacher sees the very pictures that the student sees, varied in the same way (Beyer et al., "Knowledge distillation: a
+good teacher is patient and consistent", CVPR 2022). So that it need not look at every picture anew in every epoch, batches come
+again after `distil.views` epochs, with the answers of the first time.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from ..cards import Input
 from ..errors import ConfigError
+from ..preprocessing import Preprocess
 from ..runtime import open_model
 from .config import TrainConfig
 
@@ -32,7 +33,7 @@ class Teacher:
 
     def __init__(self, config: TrainConfig, feed: Input) -> None:
         card, self.runtime = open_model(config.distil.teacher)
-        theirs = card.input
+        theirs = Preprocess.of(card).input
         if (theirs.colour, theirs.scale, theirs.offset, theirs.std) != (feed.colour, feed.scale, feed.offset, feed.std):
             raise ConfigError(
                 f"distil.teacher: {card.name} reads {theirs.colour} pictures with scale {theirs.scale:.4g} and offset "
@@ -48,7 +49,7 @@ class Teacher:
         self._answers: dict[tuple[int, int], dict[str, Tensor]] = {}
 
     def __call__(self, image_NCHW: Tensor, key: tuple[int, int]) -> dict[str, Tensor]:
-        """Return `teacher.OUTPUT` → (N, classes) float32 for each output, of these pictures or of those first seen under the key."""
+        """Return `teacher.OUTPUT` → (N, classes) float32 for each output: of these pictures, or of the first under this key."""
         if key not in self._answers:
             if image_NCHW.shape[2:] != self.size:
                 image_NCHW = functional.interpolate(image_NCHW, self.size, mode="bilinear", antialias=True)

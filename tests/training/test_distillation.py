@@ -1,0 +1,94 @@
+"""A small network that learns from a finished one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from runs import config
+from safetensors.torch import load_file
+from torch.nn import functional
+
+from mien.errors import ConfigError, UnknownName
+from mien.runtime import open_model
+from mien.training.config import TrainConfig
+from mien.training.data import Loader, open_splits
+from mien.training.loop import train
+from mien.training.objective import Distil
+
+LOSS = [{"kind": "distil", "output": "fer2013", "options": {"teacher": "fer2013"}}]
+
+
+def learning(**changes: object) -> TrainConfig:
+    options = {"model__options": {}, "model__name": "mien-nano", "input__size": 48, "distil__teacher": "mien-base"}
+    return config(**options | {"distil__views": 2, "loss": LOSS, "batch": 32} | changes)
+
+
+def test_the_teacher_sees_what_the_student_sees() -> None:
+    """The targets of a batch are the teacher's answers to its very pictures; after `views` epochs batches come again."""
+    run = learning()
+    loader = Loader(open_splits(run)[0], run)
+    first, second, third = (list(loader.epoch(epoch)) for epoch in (0, 1, 2))
+    _, runtime = open_model("mien-base")
+    for batch in (first[0], second[-1]):
+        wanted = runtime(batch.pictures["image"].numpy())
+        for name in ("scores", "fer2013", "ferplus"):
+            assert np.abs(batch.targets[f"teacher.{name}"].numpy() - wanted[name]).max() < 1e-3  # kept as float16
+    assert not torch.equal(first[0].pictures["image"], second[0].pictures["image"])
+    for old, new in zip(first, third, strict=True):
+        assert torch.equal(old.pictures["image"], new.pictures["image"])
+        assert torch.equal(old.targets["teacher.scores"], new.targets["teacher.scores"])
+
+
+def test_other_sizes_are_brought_to_the_teachers() -> None:
+    run = learning(input__size=40)
+    batch = next(iter(Loader(open_splits(run)[0], run).epoch(0)))
+    larger = functional.interpolate(batch.pictures["image"], (48, 48), mode="bilinear", antialias=True)
+    wanted = open_model("mien-base")[1](larger.numpy())["ferplus"]
+    assert np.abs(batch.targets["teacher.ferplus"].numpy() - wanted).max() < 1e-3
+
+
+def test_the_loss_is_least_where_both_agree() -> None:
+    probability = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]])
+    targets = {"teacher.scores": probability}
+    entropy = -(probability * probability.log()).sum(1).mean()
+    assert Distil()(probability.log(), targets) == pytest.approx(float(entropy))
+    assert Distil()(probability.log().flip(1), targets) > entropy
+    with pytest.raises(ConfigError, match="has 3 classes, this output 2"):
+        Distil()(torch.zeros(2, 2), targets)
+
+
+def test_a_run_learns_and_resumes_alike(tmp_path: Path) -> None:
+    """A resumed run asks the teacher anew for what the killed one had kept, and ends in the same weights."""
+    rows: list[float] = []
+
+    def stop_after_first(event: dict[str, object]) -> None:
+        if event["event"] == "epoch":
+            rows.append(float(event["loss"]))  # pyrefly: ignore
+            if stopping and len(rows) == 3:
+                raise KeyboardInterrupt
+
+    stopping = False
+    whole = train(learning(epochs=5), tmp_path / "whole", report=stop_after_first)
+    assert rows[-1] < rows[0]
+    rows.clear()
+    stopping = True
+    with pytest.raises(KeyboardInterrupt):
+        train(learning(epochs=5), tmp_path / "cut", report=stop_after_first)
+    stopping = False
+    train(learning(epochs=5), tmp_path / "cut", resume=True, report=stop_after_first)
+    one, other = (load_file(path) for path in (whole, tmp_path / "cut" / "best.safetensors"))
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_wrong_teachers(tmp_path: Path) -> None:
+    with pytest.raises(UnknownName, match="did you mean 'mien-base'"):
+        train(learning(distil__teacher="mien-bas"), tmp_path / "a")
+    with pytest.raises(ConfigError, match=r"mien-base reads grey pictures .* this run rgb ones"):
+        train(learning(input__colour="rgb", input__normalise="imagenet"), tmp_path / "b")
+    with pytest.raises(ConfigError, match="has no output 'sums'; it gives fer2013, ferplus, scores"):
+        train(learning(loss=[{"kind": "distil", "output": "fer2013", "options": {"teacher": "sums"}}]), tmp_path / "c")
+    with pytest.raises(ConfigError, match="needs distil"):
+        train(learning(distil__teacher=""), tmp_path / "d")
