@@ -43,6 +43,7 @@ MODELS: dict[str, str] = {
     "efficientnet-b3": "mien.models.efficientnet:efficientnet_b3",
     "mfer": "mien.models.mfer:mfer",
     "mien-base": "mien.models.mien_base:mien_base",
+    "mien-nano": "mien.models.mien_base:mien_nano",
 }
 
 _TORCH_SIDE = {"torch", "torchvision", "timm", "safetensors"}

@@ -95,3 +95,8 @@ def mien_base(**options: object) -> MienBase:
     """Build `mien-base`; options are those of `MienBase`."""
     model = MienBase(**options)  # pyrefly: ignore
     return model.to(memory_format=torch.channels_last)
+
+
+def mien_nano(**options: object) -> MienBase:
+    """Build `mien-nano`: the same network, narrow; options are those of `MienBase`."""
+    return mien_base(**({"widths": (16, 36, 72, 72), "depths": (1, 2, 1, 1), "dropout": 0.05} | options))

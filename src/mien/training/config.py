@@ -126,6 +126,16 @@ class FillConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DistilConfig:
+    """A finished network whose probabilities are learned from, by loss terms of kind `distil`."""
+
+    teacher: str = ""
+    """Name of a bundled model, or path of a network with its card; nothing: no teacher."""
+    views: int = 8
+    """Epochs after which the same batches come again, with the teacher's answers kept; it then costs no more."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SamplerConfig:
     """Which training pictures an epoch shows, in which order."""
 
@@ -274,6 +284,8 @@ class TrainConfig:
     """Mixed pictures."""
     fill: FillConfig = field(default_factory=FillConfig)
     """Pseudo-labels for what is not annotated."""
+    distil: DistilConfig = field(default_factory=DistilConfig)
+    """A teacher."""
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     """Which pictures, in which order."""
     loss: tuple[Term, ...] = (Term(),)

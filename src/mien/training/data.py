@@ -28,6 +28,7 @@ from ..labels import index_map, label_set
 from ..preprocessing import Preprocess, grey
 from .augmentation import Dice, augment
 from .config import DataConfig, InputConfig, TrainConfig
+from .distillation import Teacher
 from .regions import Regions
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -286,19 +287,23 @@ class Loader:
         if config.batch % processes:
             raise ConfigError(f"a batch of {config.batch} cannot be shared equally by {processes} processes")
         self.preprocess = Preprocess(card_input(config.input))
+        self.teacher = Teacher(config, self.preprocess.input) if config.distil.teacher else None
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch from step `start` on, prepared ahead by `workers` threads."""
+        side = self.config.size_at(epoch)
+        if self.teacher:
+            epoch %= self.config.distil.views
         order = self.order(epoch)
         steps = iter(range(start, self.steps))
         with ThreadPoolExecutor(max(self.config.workers, 1), "mien-loader") as pool:
             queue: list[Future[Batch]] = []
             try:
                 ahead = islice(steps, self.config.workers + 1)
-                queue += [pool.submit(self.prepare, order, epoch, step) for step in ahead]
+                queue += [pool.submit(self.prepare, order, epoch, step, side) for step in ahead]
                 while queue:
                     batch = queue.pop(0).result()
-                    queue += [pool.submit(self.prepare, order, epoch, step) for step in islice(steps, 1)]
+                    queue += [pool.submit(self.prepare, order, epoch, step, side) for step in islice(steps, 1)]
                     yield batch
             finally:
                 for waiting in queue:
@@ -313,8 +318,8 @@ class Loader:
         weights = sample_weights(self.split)
         return random.choice(len(weights), sampler.samples or len(weights), replace=True, p=weights)
 
-    def prepare(self, order: np.ndarray, epoch: int, step: int) -> Batch:
-        """Return this process's part of one batch."""
+    def prepare(self, order: np.ndarray, epoch: int, step: int, side: int) -> Batch:
+        """Return this process's part of one batch, with faces of `side` pixels."""
         config = self.config
         rows = order[step * config.batch : (step + 1) * config.batch]
         total = len(rows)
@@ -323,7 +328,7 @@ class Loader:
         mine = rows[part]
         shown = self.split.pictures(mine)
         size = {name: store.shape[1] for name, store in shown.pictures.items()}
-        size["image"] = config.size_at(epoch)
+        size["image"] = side
         dice = Dice(hash_of(config.seed, epoch, step), total, part)
         pictures = augment(
             {name: to_unit(store) for name, store in shown.pictures.items()},
@@ -337,6 +342,8 @@ class Loader:
         if not shown.readable.all():
             mine, pictures = mine[shown.readable], {name: value[kept] for name, value in pictures.items()}
         targets = {name: value[mine] for name, value in self.split.targets.items()}
+        if self.teacher:
+            targets |= self.teacher(pictures["image"], (epoch, step))
         return Batch(mine, pictures, targets, len(mine) * self.processes / max(total, 1))
 
     def normalise(self, image_NCHW: Tensor) -> Tensor:

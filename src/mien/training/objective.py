@@ -9,6 +9,7 @@ Targets of a batch, those that the data has:
 | `votes` | (N, vote names) float32 counts | a row of zeros |
 | `valence_arousal` | (N, 2) float32 in −1 … 1 | NaN |
 | `action_units` | (N, units) float32, 1 or 0 | −1 |
+| `teacher.OUTPUT` | (N, classes) float32 probabilities of the teacher | |
 
 Rows without the target that a term needs do not count in it; if none has it, the term is 0.
 """
@@ -190,6 +191,22 @@ class ActionUnits(nn.Module):
         return losses.action_unit_loss(output, targets["action_units"], from_logits=True)
 
 
+class Distil(nn.Module):
+    """Cross-entropy of class scores against the probabilities of an output of the teacher (`distil.teacher`)."""
+
+    def __init__(self, teacher: str = "scores") -> None:
+        super().__init__()
+        self.target = f"teacher.{teacher}"
+
+    def forward(self, logits: Tensor, targets: Targets) -> Tensor:
+        if self.target not in targets:
+            raise ConfigError("loss term 'distil' needs distil.teacher, the network that is learned from")
+        if targets[self.target].shape != logits.shape:
+            theirs, ours = targets[self.target].shape[1], logits.shape[1]
+            raise ConfigError(f"loss term 'distil': the teacher's {self.target[8:]!r} has {theirs} classes, this output {ours}")
+        return functional.cross_entropy(logits, targets[self.target])
+
+
 class Binary(nn.Module):
     """Binary cross-entropy of each class against `soft`, as Global-ROI Net learns FERPlus."""
 
@@ -213,6 +230,7 @@ TERMS: dict[str, Callable[..., nn.Module]] = {
     "cross-entropy": lambda width, classes, counts, **options: CrossEntropy(counts, **options),
     "focal": lambda width, classes, counts, **options: Labelled(partial(losses.focal_loss, **options)),
     "votes": lambda width, classes, counts, **options: Votes(**options),
+    "distil": lambda width, classes, counts, **options: Distil(**options),
     "binary": lambda width, classes, counts: Binary(),
     "affinity": lambda width, classes, counts, **options: _affinity(width, classes, **options),
     "partition": lambda width, classes, counts: Alone(losses.dan_partition),
@@ -231,6 +249,7 @@ TARGETS: dict[str, str] = {
     "binary": "soft",
     "valence-arousal": "valence_arousal",
     "action-units": "action_units",
+    "distil": "",
     "partition": "",
     "attention": "",
 }
