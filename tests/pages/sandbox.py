@@ -1,7 +1,7 @@
 """A folder in which the examples of the pages run: a photograph, a video, small data sets, and trained networks.
 
-Changed for the tests, and nothing else: recipes that come with mien train one epoch on eight pictures, evaluations write no
-page (one test writes one), servers get a free port, and `pip` and `make` are checked, not run.
+Changed for the tests, and nothing else: recipes that come with mien train one epoch on sixteen pictures, evaluations write no
+page, preparations start no processes, servers get a free port, and `pip` and `make` are checked, not run.
 """
 
 from __future__ import annotations
@@ -81,7 +81,6 @@ class Sandbox:
 
     def command(self, words: Sequence[str]) -> None:
         """Run one command of a shell block."""
-        words, forgiven = (words[:-2], True) if list(words[-2:]) == ["||", "true"] else (words, False)
         while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
             self.set(words[0])
             words = words[1:]
@@ -96,7 +95,7 @@ class Sandbox:
             case ["mien", "serve", *rest]:
                 self.serve(rest)
             case ["mien", *rest]:
-                self.mien(rest, forgiven)
+                self.mien(rest)
             case ["pip", "install", *what]:
                 installable(what)
             case ["make", *targets]:
@@ -113,19 +112,22 @@ class Sandbox:
         name, _, value = setting.partition("=")
         os.environ[name] = value
 
-    def mien(self, words: Sequence[str], forgiven: bool) -> None:
+    def mien(self, words: Sequence[str]) -> None:
         """Run a verb in this process."""
         self.trained(words)
         words = [entry for word in words for entry in (sorted(map(str, Path().glob(word))) if "*" in word else [word])]
         if words[0] == "train" and words[1].startswith("recipes/"):
             words += SMALLER
+        if words[0] == "prepare" and "annotations" not in words:
+            words += ["--workers=1"]
         if words[0] == "evaluate" and "--no-page" not in words:
             words += ["--no-page"]
         try:
             status = main(words)
         except SystemExit as exit:
             status = exit.code
-        assert status in ((0, None, 1) if forgiven else (0, None)), f"mien {' '.join(words)} ended with {status}"
+        expected = (0, None, 1) if words[0] == "audit" else (0, None)  # 1: miniatures are full of pictures that look alike
+        assert status in expected, f"mien {' '.join(words)} ended with {status}"
 
     def trained(self, words: Sequence[str]) -> None:
         """Put a small network where a command expects that a run was finished."""

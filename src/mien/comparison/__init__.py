@@ -108,7 +108,7 @@ def compare(
         **options: as for `evaluate`: `output`, `faces`, `tta`, `threads` …
 
     Raises:
-        ConfigError: two models have one name, or there are no models or data sets.
+        ConfigError: two models have one name and version, or there are no models or data sets.
     """
     if not models or not datasets:
         raise ConfigError("a comparison needs one model and one data set at least")
@@ -128,6 +128,8 @@ def compare(
                 **options | ({"output": head} if head else {}),  # pyrefly: ignore
             )
             name = report.about["model"]["name"] + (f", {head}" if head else "")
+            if (name, column) in reports:  # runs of one recipe differ in their version, which is the seed
+                name = f"{report.about['model']['name']} {report.about['model'].get('version')}" + (f", {head}" if head else "")
             if (name, column) in reports:
                 raise ConfigError(f"two of the models are called {name!r}; give them different names in their cards")
             reports[name, column] = report

@@ -152,6 +152,7 @@ def keep_best(
         licence_note="The terms of the data that it was trained on apply.",
         origin=f"recipe {name_of(out)}",
         data=f"{split.data.name}, {split.data.protocol}",
+        version=str(config.seed),
         labels=split.labels,
         outputs=outputs,
         input=card_input(config.input),
