@@ -69,10 +69,10 @@ def figures(names: Sequence[str]) -> str:
     rows = [_figure(name, figure) for name in names for figure in models.info(name).published]
     parts.append(table(("network", "data", "metric", "published", "ours", "recipes", "remark on the published figure"), rows))
     parts += [f"Published figures of {_listed(of)}: {source}." for source, of in _sources(names).items()]
-    parts.append("Runs of these networks on this project's own machine, not comparable with the above where a recipe is reduced:")
-    runs = [
-        _run(recipe, row) for recipe, row in measured() if recipes()[recipe].model.name in names and _reduced(recipe)
-    ]
+    parts.append(
+        "Runs of these networks on this project's own machine, not comparable with the above where a recipe is reduced:"
+    )
+    runs = [_run(recipe, row) for recipe, row in measured() if recipes()[recipe].model.name in names and _reduced(recipe)]
     head = ("recipe", "data", "protocol", "accuracy %", "UAR %", "macro-F1 %", "P")
     parts.append(table(head, sorted(runs)) if runs else f"{NOT_RUN.capitalize()}.")
     return "\n\n".join(parts)
@@ -115,7 +115,15 @@ def _figure(name: str, figure: Figure) -> tuple[str, ...]:
     ]
     shown = ", ".join(f"[`{recipe}`](../../recipes/{recipe}.toml)" for recipe in fitting)
     value = f"{figure.value:.2f}" if factor == 100 else f"{figure.value:.3f}"
-    return f"`{name}`", cell(figure.dataset), figure.metric, value, "; ".join(ours) or NOT_RUN, shown or "–", cell(figure.note) or "–"
+    return (
+        f"`{name}`",
+        cell(figure.dataset),
+        figure.metric,
+        value,
+        "; ".join(ours) or NOT_RUN,
+        shown or "–",
+        cell(figure.note) or "–",
+    )
 
 
 def _reduced(recipe: str) -> bool:
@@ -126,7 +134,13 @@ def _reduced(recipe: str) -> bool:
 def _run(recipe: str, row: dict[str, str]) -> tuple[str, ...]:
     shown = [f"{100 * float(row[name]):.1f}" if row[name] else "–" for name in ("accuracy", "uar", "macro_f1")]
     protocol = "leak-free" if row["protocol"].startswith("clean:") else row["protocol"]
-    return f"[`{recipe}`](../../recipes/{recipe}.toml)", f"{row['dataset']} {row['split']}", protocol, *shown, row["abaw_p"] or "–"
+    return (
+        f"[`{recipe}`](../../recipes/{recipe}.toml)",
+        f"{row['dataset']} {row['split']}",
+        protocol,
+        *shown,
+        row["abaw_p"] or "–",
+    )
 
 
 def _sources(names: Sequence[str]) -> dict[str, list[str]]:
@@ -146,7 +160,8 @@ WRITERS: dict[str, Callable[[Sequence[str]], str]] = {"figures": figures, "recip
 def page(path: Path) -> str:
     """Return a page as it should be."""
     return PLACE.sub(
-        lambda found: f"{found[1]}\n{WRITERS[found[2]]((found[3] or '').split())}\n\n{found[4]}", path.read_text(encoding="utf-8")
+        lambda found: f"{found[1]}\n{WRITERS[found[2]]((found[3] or '').split())}\n\n{found[4]}",
+        path.read_text(encoding="utf-8"),
     )
 
 
