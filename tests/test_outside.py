@@ -1,4 +1,5 @@
-"""One network, one data set and one detector from a file outside the package, by `"module:attribute"`: trained, measured, used."""
+"""One network, one data set and one detector from a file outside the package, by `"module:attribute"`: trained, measured,
+used."""
 
 from __future__ import annotations
 

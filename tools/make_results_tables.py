@@ -1,6 +1,7 @@
 """Write the tables of results into the pages that ask for them, from results/*.csv.
 
-A page asks with `<!-- results: FILE.csv DATASET… -->` and `<!-- end of results -->`, the table goes between; `DATASET` chooses rows.
+A page asks with `<!-- results: FILE.csv DATASET… -->` and `<!-- end of results -->`, the table goes between; `DATASET`
+chooses rows.
 `<!-- side by side: FILE.csv -->` gives the accuracies alone, a row for each model and a column for each data set and protocol.
 
 python tools/make_results_tables.py [--check]

@@ -22,7 +22,8 @@ def lookup(name: str, table: Mapping[str, Any], kind: str, *, plugins: bool = Tr
         name: a key of `table`, or `"module:attribute"` for an object of the caller's own.
         table: the registry. Values that are `"module:attribute"` strings are imported.
         kind: what the table holds, in the singular, for the message: `"detector"`.
-        plugins: whether `"module:attribute"` names are accepted; the module may lie in the working folder. Pass False for names that come from a card, a
+        plugins: whether `"module:attribute"` names are accepted; the module may lie in the working folder. Pass False for
+        names that come from a card, a
             checkpoint or a request: those must never import code of their choosing.
 
     Raises:

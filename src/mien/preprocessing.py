@@ -36,7 +36,7 @@ class Preprocess:
 
     def __init__(
         self,
-        input: Input,  # noqa: A002 - the card's own word
+        input: Input,
         crop: Crop | None = None,
         regions: Mapping[str, int] | None = None,
     ) -> None:

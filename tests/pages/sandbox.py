@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from clips import moving, write_clip
+from blocks import ROOT, Block, commands
 from miniatures import MINIATURES
 from PIL import Image
-from small_networks import BASE, SMALL, save
-
-from blocks import ROOT, Block, commands
-from mien.cli import main
 from server import Server
+
+from clips import moving, write_clip
+from mien.cli import main
+from small_networks import BASE, SMALL, save
 
 MINIATURE = {
     "fer2013": "fer2013: fer2013.npz",

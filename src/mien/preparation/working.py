@@ -84,7 +84,7 @@ def prepare(
     work: Work,
     out: str | Path,
     *,
-    format: Literal["png", "jpg"] = "png",  # noqa: A002 - the usual word
+    format: Literal["png", "jpg"] = "png",
     workers: int = 1,
     progress: Progress = lambda number: None,
 ) -> Summary:
