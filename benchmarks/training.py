@@ -130,7 +130,7 @@ def formats(steps: int) -> str:
             fed = image.contiguous(memory_format=layout)
             optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, foreach=True)
             emulated = dtype is not None and not native
-            value = processor_ms(lambda: _step(network, optimizer, fed, dtype), 1 if emulated else steps)
+            value = processor_ms(lambda: _step(network, optimizer, fed, dtype), 1 if emulated else steps)  # noqa: B023
             first = first or value
             order = "last" if layout is torch.channels_last else "first"
             name = f"{'fp32' if dtype is None else 'bf16'}, channels {order}"

@@ -34,8 +34,8 @@ ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
 sys.path.insert(0, str(ROOT / "tests"))
 
-import scripted
-from clips import write_clip
+import scripted  # noqa: E402
+from clips import write_clip  # noqa: E402
 
 ROUNDS = 2
 

@@ -88,10 +88,10 @@ def test_a_swapped_weight_is_refused(tmp_path: Path) -> None:
     path.write_text(GOOD)
     card = cards.read(path)
     with pytest.raises(WeightsError, match="does not exist"):
-        card.weights
+        card.weights  # noqa: B018
     (tmp_path / "tiny.onnx").write_bytes(b"something else")
     with pytest.raises(WeightsError, match="its card says 00"):
-        card.weights
+        card.weights  # noqa: B018
 
 
 def test_names_that_do_not_exist_get_a_suggestion(tmp_path: Path) -> None:

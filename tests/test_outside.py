@@ -1,5 +1,4 @@
-"""One network, one data set and one detector from a file outside the package, by `"module:attribute"`: trained, measured,
-used."""
+"""One network, one data set and one detector from a file outside the package, by name: trained, measured, used."""
 
 from __future__ import annotations
 

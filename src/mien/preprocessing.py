@@ -36,7 +36,7 @@ class Preprocess:
 
     def __init__(
         self,
-        input: Input,
+        input: Input,  # noqa: A002 - the card's own word
         crop: Crop | None = None,
         regions: Mapping[str, int] | None = None,
     ) -> None:

@@ -205,7 +205,7 @@ def _files(source: Any, recursive: bool, extensions: Set[str]) -> Iterator[Item]
         yield source
         return
     path = os.fsdecode(source)
-    if os.path.isdir(path):
+    if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises below a folder that may not be entered
         yield from _folder(path, recursive, extensions)
     elif glob.has_magic(path) and not os.path.lexists(path):
         yield from _pattern(path, recursive, extensions)
@@ -214,7 +214,7 @@ def _files(source: Any, recursive: bool, extensions: Set[str]) -> Iterator[Item]
 
 
 def _pattern(pattern: str, recursive: bool, extensions: Set[str]) -> Iterator[Item]:
-    found = sorted(glob.glob(pattern), key=_natural)
+    found = sorted(glob.glob(pattern), key=_natural)  # noqa: PTH207 - Path.glob takes no absolute patterns
     if not found:
         yield _failure(pattern, f"no file fits the pattern {printable(pattern)}")
     for path in found:

@@ -315,7 +315,7 @@ def _open(source: Any, name: str) -> Any:
         path = Path(os.fsdecode(source))
         if not path.is_file():
             raise SourceError(f"{name} is a folder, not a video" if path.is_dir() else f"{name} does not exist or is no file")
-        file = f"file:{os.path.abspath(path)}"
+        file = f"file:{os.path.abspath(path)}"  # noqa: PTH100 - without the prefix a name such as "concat:a" is a protocol
     else:
         file = source
     av = import_av()  # only now: a missing file is the likelier mistake, and the easier one to mend

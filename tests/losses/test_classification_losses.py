@@ -126,5 +126,5 @@ def test_gradients() -> None:
         assert torch.autograd.gradcheck(lambda x, g=gamma: focal_loss(x, LABELS, gamma=g, weight=weight), (logits,))
     for mode in VOTE_MODES:
         chance = torch.Generator()
-        loss = lambda x, m=mode, c=chance: vote_loss(x, VOTES, m, smoothing=0.1, generator=c.manual_seed(0))
+        loss = lambda x, m=mode, c=chance: vote_loss(x, VOTES, m, smoothing=0.1, generator=c.manual_seed(0))  # noqa: E731
         assert torch.autograd.gradcheck(loss, (logits,)), mode

@@ -18,7 +18,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from blocks import ROOT, Block, commands
 from miniatures import MINIATURES
 from PIL import Image
@@ -134,8 +133,8 @@ class Sandbox:
             words += ["--no-page"]
         try:
             status = main(words)
-        except SystemExit as exit:
-            status = exit.code
+        except SystemExit as ended:
+            status = ended.code
         # A miniature is full of pictures that look alike, and has other figures than the card claims.
         expected = (0, None, 1) if words[0] in ("audit", "verify") else (0, None)
         assert status in expected, f"mien {' '.join(words)} ended with {status}"
@@ -192,7 +191,6 @@ def at_work(folder: Path) -> Iterator[Sandbox]:
         for name in set(sys.modules) - modules:
             if str(getattr(sys.modules[name], "__file__", None)).startswith(str(folder)):
                 del sys.modules[name]
-        np.random.seed(0)
 
 
 def installable(words: Sequence[str]) -> None:

@@ -197,7 +197,7 @@ def test_an_inner_name_is_told_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     with TestClient(create(Settings(allow_urls=True))) as client:
         body = {"pictures": [{"url": "http://no-such-name.invalid/"}, {"url": "http://127.0.0.1:1/"}]}
         one, two = client.post("/v1/predict", json=body).json()["results"]
-        strip = lambda result: result["message"].replace(result["source"], "")
+        strip = lambda result: result["message"].replace(result["source"], "")  # noqa: E731
         assert strip(one) == strip(two)
 
 

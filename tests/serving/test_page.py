@@ -238,7 +238,7 @@ def test_the_camera(open_page: Any, server: Server) -> None:
 
 def test_themes(open_page: Any) -> None:
     page = open_page(color_scheme="dark")
-    paper = lambda: page.evaluate("() => getComputedStyle(document.body).backgroundColor")
+    paper = lambda: page.evaluate("() => getComputedStyle(document.body).backgroundColor")  # noqa: E731
     dark = paper()
     page.click("#theme")
     assert paper() != dark and "light" in page.inner_text("#theme-name")

@@ -86,7 +86,7 @@ def test_requests_at_the_same_time_share_batches(client: httpx.Client, server: A
     wanted = read(jpeg)
     with ThreadPoolExecutor(16) as pool:
         choices = [{}, {"actions": "false"}, {}]  # those that choose otherwise are read apart
-        ask = lambda i: client.post("/v1/predict", files={"pictures": jpeg}, data=choices[i % 3])
+        ask = lambda i: client.post("/v1/predict", files={"pictures": jpeg}, data=choices[i % 3])  # noqa: E731
         answers = list(pool.map(ask, range(30)))
     plain = mien.load(actions=False)(jpeg)
     for i, answer in enumerate(answers):

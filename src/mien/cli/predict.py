@@ -115,7 +115,7 @@ def predict(
         threads=threads,
     )
     programs, side, began = for_programs(json), side_console(), time.perf_counter()
-    roots = [path for path in paths if os.path.isdir(path)]
+    roots = [path for path in paths if os.path.isdir(path)]  # noqa: PTH112 - Path.is_dir raises on a name too long
     videos = [item for item in frames.items if isinstance(item, Clip)]
     options = {"smooth": None if smooth == "none" else smooth, "window": window, "detect_every": detect_every}
     settings = [model, detector, max_faces, min_size, threshold, max_roll, small_faces, points, actions, save and str(save)]
@@ -196,7 +196,7 @@ def _not_below(frames: Iterable[Frame], folder: Path | None, roots: list[str]) -
 
 
 def _inside(path: str | Path, folder: str | Path) -> bool:
-    here, there = os.path.abspath(path), os.path.abspath(folder)
+    here, there = os.path.abspath(path), os.path.abspath(folder)  # noqa: PTH100 - a link stays where it lies
     return Path(there) in Path(here).parents
 
 

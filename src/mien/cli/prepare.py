@@ -71,7 +71,7 @@ def align(
     points: Points | None = None,
     size: int | None = None,
     faceless: Literal["keep", "error", "discard"] | None = None,
-    format: Literal["png", "jpg"] = "png",
+    format: Literal["png", "jpg"] = "png",  # noqa: A002 - the name of the flag
 ) -> None:
     """Cut aligned faces out of the pictures of a data set.
 
@@ -95,7 +95,7 @@ def regions(
     aligned: bool = False,
     author: bool = False,
     detector: str = "blazeface",
-    format: Literal["png", "jpg"] = "jpg",
+    format: Literal["png", "jpg"] = "jpg",  # noqa: A002 - the name of the flag
 ) -> None:
     """Cut eyes, nose and mouth out of the pictures of a data set, with the formulas of Global-ROI Net.
 
@@ -114,7 +114,7 @@ def annotations(
     *,
     root: Path,
     out: Path,
-    filter: Literal["strict", "valence-arousal", "expression", "action-units", "none"] = "strict",
+    filter: Literal["strict", "valence-arousal", "expression", "action-units", "none"] = "strict",  # noqa: A002 - as above
     json: bool = False,
 ) -> None:
     """Filter the annotation files of s-Aff-Wild2, and say why rows were dropped.

@@ -200,7 +200,7 @@ def _npy(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Tensor:
 def _safetensors(path: Path) -> Container:
     try:
         with safetensors.safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return Container("safetensors", (file.metadata() or {}) | tensors)
     except safetensors.SafetensorError as error:
         refuse(f"it is no valid safetensors file: {error}")

@@ -38,7 +38,7 @@ class Curated:
     not the published one."""
 
 
-def curate(root: str | Path, out: str | Path, filter: str = "strict") -> tuple[Curated, ...]:
+def curate(root: str | Path, out: str | Path, filter: str = "strict") -> tuple[Curated, ...]:  # noqa: A002 - the option's name
     """Filter the annotation files of s-Aff-Wild2; the pictures are not needed.
 
     Writes `filtered_{training,validation}_set_annotations.csv`: a header, then image, valence, arousal, expression and

@@ -84,7 +84,7 @@ def prepare(
     work: Work,
     out: str | Path,
     *,
-    format: Literal["png", "jpg"] = "png",
+    format: Literal["png", "jpg"] = "png",  # noqa: A002 - the usual word
     workers: int = 1,
     progress: Progress = lambda number: None,
 ) -> Summary:

@@ -190,7 +190,7 @@ class Videos(_Folder):
 
 
 def _absolute(path: str | os.PathLike[str]) -> Path:
-    return Path(os.path.abspath(path))
+    return Path(os.path.abspath(path))  # noqa: PTH100 - links stay what they are: their place, not their target's, is kept
 
 
 def _names(path: Path) -> Iterable[Path]:

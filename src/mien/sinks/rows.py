@@ -192,7 +192,7 @@ class Csv(_Rows):
 
         def lines() -> Iterator[str]:
             nonlocal end
-            for end, line in self._lines(self._head):
+            for end, line in self._lines(self._head):  # noqa: B007 - read below: a row may have several lines
                 yield line
 
         for cells in csv.reader(lines()):

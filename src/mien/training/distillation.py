@@ -1,8 +1,7 @@
 """What a finished network says of the pictures of each batch, as targets for a smaller one.
 
 The teacher sees the very pictures that the student sees, varied in the same way (Beyer et al., "Knowledge distillation: a good
-teacher is patient and consistent", CVPR 2022). So that it need not look at every picture anew in every epoch, batches come
-again
+teacher is patient and consistent", CVPR 2022). So that it need not look at every picture anew in every epoch, batches come again
 after `distil.views` epochs, with the answers of the first time.
 """
 
@@ -49,8 +48,7 @@ class Teacher:
         self._answers: dict[tuple[int, int], dict[str, Tensor]] = {}
 
     def __call__(self, image_NCHW: Tensor, key: tuple[int, int]) -> dict[str, Tensor]:
-        """Return `teacher.OUTPUT` → (N, classes) float32 for each output, of these pictures or of those first seen under
-        the key."""
+        """Return `teacher.OUTPUT` → (N, classes) float32 for each output, of these pictures or of those first seen under the key."""
         if key not in self._answers:
             if image_NCHW.shape[2:] != self.size:
                 image_NCHW = functional.interpolate(image_NCHW, self.size, mode="bilinear", antialias=True)
