@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
+import mien.cards
 from evaluations import Knowing, drawings
 from mien.comparison import compare, difference
 from mien.comparison.rows import COLUMNS, KEY, read_rows, write_row
 from mien.datasets import Dataset
 from mien.errors import ConfigError, DatasetError
 from mien.evaluation import FunctionPredictor, evaluate
-from mien.metrics import holm
+from mien.metrics import holm, mcnemar
 
 
 def model(name: str, data: Dataset, right: float) -> FunctionPredictor:
@@ -24,7 +26,8 @@ def model(name: str, data: Dataset, right: float) -> FunctionPredictor:
 
 @pytest.fixture(scope="module")
 def data() -> Dataset:
-    return drawings(210)
+    """Drawn faces whose subjects are not known."""
+    return drawings(210).take(np.arange(210), subject=None)
 
 
 def test_what_differs_and_what_does_not(data: Dataset, tmp_path: Path) -> None:
@@ -77,8 +80,42 @@ def test_only_pictures_of_both_are_compared(data: Dataset, tmp_path: Path) -> No
     whole = evaluate(model("a", data, 0.5), data, out=tmp_path / "a", page=False)
     order = np.random.default_rng(0).permutation(100)
     part = evaluate(model("b", data, 1), data.take(order), out=tmp_path / "b", page=False)
-    value, (low, high), p = difference(whole, part)
-    assert (value, low, high, p) == (0, 0, 0, 1)  # both are right on the first hundred
+    value, (low, high), p, test = difference(whole, part)
+    assert (value, low, high, p, test) == (0, 0, 0, 1, "McNemar")  # both are right on the first hundred
+
+
+def test_subjects_are_drawn_whole(data: Dataset, tmp_path: Path) -> None:
+    """All of the difference lies in two of twenty subjects: by pictures it is certain, by subjects it is chance."""
+    subject = np.repeat([f"s{i:02}" for i in range(21)], 10)
+    known = data.take(np.arange(210), subject=subject)
+    mine, theirs = model("a", known, 1), model("b", known, 190 / 210)
+    reports = [evaluate(one, known, out=tmp_path / one.name, page=False) for one in (mine, theirs)]
+    value, (low, high), p, test = difference(*reports)
+    assert test == "bootstrap over subjects" and value == pytest.approx(-20 / 210)
+    assert high >= 0 and p > 0.05
+    a, b = (report.predictions.answer == report.predictions.truth for report in reports)
+    assert mcnemar(a, b) < 1e-4 and low < value
+
+
+def test_runs_of_several_seeds(tmp_path: Path) -> None:
+    """Runs of one recipe are told apart by their seed, and their mean and deviation is stated."""
+    data = drawings(70)
+    for seed in (1, 2, 3):
+        folder = tmp_path / "drawn" / str(seed)
+        folder.mkdir(parents=True)
+        path = Path(mien.cards.load("mien-base").weights)
+        (folder / "best.onnx").write_bytes(path.read_bytes())
+        card = path.with_suffix(".toml") if path.with_suffix(".toml").exists() else mien.cards.load("mien-base").path
+        text = card.read_text().replace('file = "mien-base.onnx"', 'file = "best.onnx"')
+        (folder / "best.toml").write_text(re.sub(r"(?m)^seed = \d+", f"seed = {seed}", text))
+    table = compare([str(tmp_path / "drawn" / str(seed)) for seed in (1, 2, 3)], {"drawn": data}, out=tmp_path / "out")
+    assert table.models == ("mien-base, seed 1", "mien-base, seed 2", "mien-base, seed 3")
+    (spread,) = table.over_seeds()["mien-base"].values()
+    values = [table.cells[name, "drawn"].report.figures["official"]["accuracy"]["value"] for name in table.models]
+    assert spread.seeds == 3 and spread.mean == pytest.approx(np.mean(values))
+    assert spread.deviation == pytest.approx(np.std(values, ddof=1))
+    assert f"{100 * spread.mean:.1f} ± {100 * spread.deviation:.1f}" in (tmp_path / "out/comparison.md").read_text()
+    assert [row["model"] for row in read_rows(tmp_path / "out/comparison.csv")] == list(table.models)
 
 
 def test_wrong_comparisons(data: Dataset, tmp_path: Path) -> None:

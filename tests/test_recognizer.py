@@ -149,10 +149,10 @@ def test_london_smiles_are_told_from_neutral_faces(shared: Path) -> None:
     scores = [result.faces[0].scores for result in results]
     odds = np.log([score["happiness"] / score["neutral"] for score in scores])
     happy = np.array([row["expression"] == "happy" for row in rows])
-    assert ((odds > 0)[happy].mean() + (odds <= 0)[~happy].mean()) / 2 >= 0.78
+    assert ((odds > 0)[happy].mean() + (odds <= 0)[~happy].mean()) / 2 >= 0.80
     assert (odds <= 0)[~happy].mean() >= 0.97
     ranked_right = (odds[happy][:, None] > odds[~happy]).mean()  # the area under the ROC curve
-    assert ranked_right >= 0.93
+    assert ranked_right >= 0.92
 
 
 @pytest.mark.parametrize("name", ["lisa1.jpg", "lisa2.jpg", "lisa3.jpg", "lisa4.jpg"])

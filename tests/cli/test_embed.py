@@ -31,7 +31,7 @@ def test_a_plot_joins_a_report(tmp_path: Path, capfd: pytest.CaptureFixture[str]
     words = ["embed", "mien-base", "--dataset", "synthetic", "--limit", "28", "--method", "pca", "--report", str(tmp_path)]
     assert main(words) == 0, capfd.readouterr().err
     (extra,) = mien.Report.read(tmp_path).extra
-    assert (extra.section, extra.title) == ("Features", "PCA of mien-base 1") and "silhouette" in extra.note
+    assert (extra.section, extra.title) == ("Features", "PCA of mien-base 2") and "silhouette" in extra.note
 
 
 @pytest.mark.parametrize(("words", "message"), [

@@ -200,3 +200,13 @@ def test_london_says_who_is_shown(tmp_path: Path) -> None:
     assert data.groups["gender"].tolist() == ["female", "female", "male", "male"] * 3
     assert data.groups["age"].tolist()[::2] == ["18 to 24", "25 to 34", "25 to 34", "35 and over", "35 and over", ""]
     assert open_dataset("london", tmp_path, "test", classes="two").labels == ("neutral", "happiness")
+
+
+def test_choices_name_another_variant(tmp_path: Path) -> None:
+    """What is chosen beside the protocol tells figures apart; what the protocol means, and defaults, do not."""
+    plain = open_dataset("synthetic", split="all")
+    assert plain.choices == {} and plain.variant == plain.protocol == "official"
+    other = open_dataset("synthetic", split="all", number="28")
+    assert other.variant == "official, number=28" and other[:2].variant == other.variant
+    groups = {"side": np.array(["left", "right"])}
+    assert list(plain.take(np.array([3, 1]), groups=groups).groups["side"]) == ["left", "right"]

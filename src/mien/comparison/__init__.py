@@ -4,7 +4,10 @@
     table.cells["human", "fer2013"].p        # after Holm's correction
 
 All models see the same pictures of a data set. The first one is the reference: for every other the difference in accuracy on
-the same pictures has an interval, and McNemar's test a p value, corrected for the number of tests in the table.
+the same pictures has an interval and a p value, corrected for the number of tests in the table. The test is McNemar's; where
+subjects are known, whose pictures resemble each other, it is the paired bootstrap over subjects.
+
+Runs of one recipe that differ in their seed are rows of their own, and their mean and standard deviation is given too.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,7 +30,10 @@ from ..weights import ARCHITECTURES
 from .pages import html, markdown
 from .rows import costs, row_of, write_rows
 
-__all__ = ["Cell", "Comparison", "compare"]
+__all__ = ["Cell", "Comparison", "Spread", "compare"]
+
+SEED = re.compile(r", seed \d+")
+"""What tells the runs of one recipe apart, in the name of a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +49,23 @@ class Cell:
     high: float | None = None
     """Upper end."""
     p: float | None = None
-    """McNemar's p value after Holm's correction over the whole table."""
+    """The p value of `test`, after Holm's correction over the whole table."""
+    test: str = ""
+    """`McNemar`, or `bootstrap over subjects`."""
 
     @property
     def stars(self) -> str:
         """`***`, `**` or `*` for p below .001, .01 or .05."""
         return "" if self.p is None else "*" * sum(self.p < level for level in (0.05, 0.01, 0.001))
+
+
+class Spread(NamedTuple):
+    """A figure over the seeds of one recipe."""
+
+    mean: float
+    deviation: float
+    """Standard deviation over seeds (n − 1)."""
+    seeds: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +89,26 @@ class Comparison:
         report = self._any(model)
         return {**costs(report), "macs": _macs(report)}
 
+    def over_seeds(self) -> dict[str, dict[str, Spread]]:
+        """Return name without the seed → column → accuracy over seeds, for runs of which there are several seeds."""
+        runs: dict[str, list[str]] = {}
+        for model in self.models:
+            runs.setdefault(SEED.sub("", model), []).append(model)
+        found: dict[str, dict[str, Spread]] = {}
+        for name, members in runs.items():
+            for column in self.datasets if len(members) > 1 else ():
+                figures = [self.cells[m, column].report.figures.get("official", {}).get("accuracy") for m in members]
+                if values := [figure["value"] for figure in figures if figure]:
+                    found.setdefault(name, {})[column] = Spread(*metrics.mean_and_deviation(values), len(values))
+        return found
+
     def rows(self) -> list[dict[str, str]]:
         """Return a row for each cell, as in `results/*.csv`."""
         found = []
-        for cell in self.cells.values():
+        for (model, _), cell in self.cells.items():
             row = row_of(cell.report)
+            if seed := SEED.search(model):
+                row["model"] += seed.group()
             if cell.difference is not None:
                 figures = {"difference": cell.difference, "difference_low": cell.low, "difference_high": cell.high}
                 row |= {name: "" if value is None else f"{value:.4f}" for name, value in figures.items()}
@@ -108,13 +140,13 @@ def compare(
         **options: as for `evaluate`: `output`, `faces`, `tta`, `threads` …
 
     Raises:
-        ConfigError: two models have one name and version, or there are no models or data sets.
+        ConfigError: two models have one name, or there are no models or data sets.
     """
     if not models or not datasets:
         raise ConfigError("a comparison needs one model and one data set at least")
     out = Path(out)
     reports: dict[tuple[str, str], Report] = {}
-    names: list[str] = []
+    several = _several_seeds(models)
     for place, given in enumerate(models):
         model, head = _head(given)
         folder = _slug(getattr(given, "name", None) or str(given)) or f"model{place}"
@@ -127,14 +159,11 @@ def compare(
                 progress=lambda rows, what=f"{folder} on {column}": progress(what, rows),
                 **options | ({"output": head} if head else {}),  # pyrefly: ignore
             )
-            name = report.about["model"]["name"] + (f", {head}" if head else "")
-            if (name, column) in reports:  # runs of one recipe differ in their version, which is the seed
-                name = f"{report.about['model']['name']} {report.about['model'].get('version')}" + (f", {head}" if head else "")
+            name = _name(report, several) + (f", {head}" if head else "")
             if (name, column) in reports:
                 raise ConfigError(f"two of the models are called {name!r}; give them different names in their cards")
             reports[name, column] = report
-            if name not in names:
-                names.append(name)
+    names = list(dict.fromkeys(name for name, _ in reports))
     table = Comparison(tuple(names), tuple(datasets), _tested(names, list(datasets), reports))
     _write(out / "comparison.md", markdown(table))
     _write(out / "comparison.html", html(table))
@@ -152,8 +181,8 @@ def _tested(names: list[str], columns: list[str], reports: Mapping[tuple[str, st
     values: list[float] = []
     for column in columns:
         for name in names[1:]:
-            value, (low, high), p = difference(reports[names[0], column], reports[name, column])
-            cells[name, column] = Cell(reports[name, column], value, low, high)
+            value, (low, high), p, test = difference(reports[names[0], column], reports[name, column])
+            cells[name, column] = Cell(reports[name, column], value, low, high, test=test)
             tested.append((name, column))
             values.append(p)
     for key, corrected in zip(tested, metrics.holm(values), strict=True):
@@ -161,8 +190,8 @@ def _tested(names: list[str], columns: list[str], reports: Mapping[tuple[str, st
     return cells
 
 
-def difference(reference: Report, other: Report) -> tuple[float, tuple[float, float], float]:
-    """Return the difference in accuracy on the pictures that count for both, its interval, and McNemar's p value."""
+def difference(reference: Report, other: Report) -> tuple[float, tuple[float, float], float, str]:
+    """Return the difference in accuracy on the pictures that count for both, its interval, the p value and its test's name."""
     first, second = reference.predictions, other.predictions
     place = {name: row for row, name in enumerate(second.sample.tolist())}
     pairs = np.array([(row, place[name]) for row, name in enumerate(first.sample.tolist()) if name in place]).reshape(-1, 2)
@@ -171,8 +200,23 @@ def difference(reference: Report, other: Report) -> tuple[float, tuple[float, fl
     right = first.answer[mine] == first.truth[mine], second.answer[theirs] == second.truth[theirs]
     terms = np.stack([right[1] * 1.0 - right[0], np.ones(len(mine))], 1)
     cluster = first.subject[mine] if (first.subject[mine] != "").any() else None
-    value, interval, _ = metrics.paired_bootstrap(terms, lambda sums: sums[..., 0] / np.maximum(sums[..., 1], 1), cluster)
-    return value, interval, metrics.mcnemar(*right)
+    value, interval, p = metrics.paired_bootstrap(terms, lambda sums: sums[..., 0] / np.maximum(sums[..., 1], 1), cluster)
+    if cluster is not None:
+        return value, interval, p, "bootstrap over subjects"
+    return value, interval, metrics.mcnemar(*right), "McNemar"
+
+
+def _several_seeds(models: Sequence[Any]) -> bool:
+    """Return whether some recipe among the models was run more than once."""
+    recipes = [path.parent.name for model in models if isinstance(model, (str, Path)) and (path := Path(model)).is_dir()]
+    return len(set(recipes)) < len(recipes)
+
+
+def _name(report: Report, seeds: bool) -> str:
+    """Return the name of a row; with the seed of the run where several runs of one recipe are compared."""
+    model = report.about["model"]
+    seed = model.get("card", {}).get("training", {}).get("seed")
+    return model["name"] + (f", seed {seed}" if seeds and seed is not None else "")
 
 
 def _macs(report: Report) -> float | None:

@@ -23,8 +23,8 @@ th,td{padding:.3rem 1rem .3rem 0;text-align:left;border-bottom:1px solid var(--l
 
 SAYS = (
     "Intervals: 95 % bootstrap. Stars: the accuracy differs from that of the first row on the same pictures (McNemar's exact "
-    "test, Holm's correction over the whole table): * p < .05, ** p < .01, *** p < .001. Pictures without an answer count as "
-    "wrong."
+    "test, or the paired bootstrap over subjects where these are known; Holm's correction over the whole table): * p < .05, "
+    "** p < .01, *** p < .001. Pictures without an answer count as wrong."
 )
 
 
@@ -50,9 +50,17 @@ def tables(comparison: Comparison) -> list[tuple[str, list[str], list[list[str]]
             cell = comparison.cells[model, column]
             between = f"{_signed(cell.low)} … {_signed(cell.high)}"
             p = "" if cell.p is None else f"{cell.p:.2g}"
-            rows.append([f"{model} − {comparison.models[0]}", column, _signed(cell.difference), between, p])
+            rows.append([f"{model} − {comparison.models[0]}", column, _signed(cell.difference), between, p, cell.test])
     if rows:
-        found.append(("Differences in accuracy", ["models", "data", "difference", "95 %", "p (Holm)"], rows))
+        found.append(("Differences in accuracy", ["models", "data", "difference", "95 %", "p (Holm)", "test"], rows))
+    spreads = comparison.over_seeds()
+    rows = [
+        [name, column, f"{_number(one.mean)} ± {_number(one.deviation)}", str(one.seeds)]
+        for name, columns in spreads.items()
+        for column, one in columns.items()
+    ]
+    if rows:
+        found.append(("Accuracy over seeds, mean ± standard deviation", ["recipe", "data", "accuracy", "seeds"], rows))
     rows = [[model, *_costs(comparison, model)] for model in comparison.models]
     found.append(("Cost", ["model", "parameters", "GMAC", "pictures a second", "memory, MB"], rows))
     rows = [

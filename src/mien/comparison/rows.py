@@ -20,7 +20,7 @@ without an answer counted as wrong, the others over the answered pictures."""
 OTHERS = ("answered_accuracy", "coverage", "accuracy_when_certain", "aurc", "ccc_valence", "ccc_arousal", "au_f1", "abaw_p")
 COSTS = ("parameters", "pictures_per_second", "memory_mb")
 AGAINST = ("against", "difference", "difference_low", "difference_high", "p")
-"""The model compared with, the difference in accuracy on the same pictures, and McNemar's p after Holm's correction."""
+"""The model compared with, the difference in accuracy on the same pictures, and the test's p after Holm's correction."""
 
 COLUMNS = (
     *KEY,

@@ -75,6 +75,8 @@ class Dataset(Sequence[Sample]):
     """Which split of `protocol` this is."""
     protocol: str = "official"
     """How the splits were made; see `mien.datasets.protocols`."""
+    choices: Mapping[str, str] = field(default_factory=dict)
+    """Options of the reader that are not its defaults, such as `{"mode": "probability"}`: they make another data set of it."""
     flaws: tuple[str, ...] = ()
     """What is wrong with the protocol. Printed wherever a figure of it is printed."""
     layout: str = ""
@@ -115,7 +117,13 @@ class Dataset(Sequence[Sample]):
         """Return the pictures of these row numbers, in their order; `changes` replaces further fields."""
         columns = {name: column[rows] for name in COLUMNS if (column := getattr(self, name)) is not None}
         groups = {name: column[rows] for name, column in self.groups.items()}
-        return dataclasses.replace(self, pictures=self.pictures.take(rows), groups=groups, **columns | changes)
+        own = {"pictures": self.pictures.take(rows), "groups": groups, **columns}
+        return dataclasses.replace(self, **own | changes)  # pyrefly: ignore
+
+    @property
+    def variant(self) -> str:
+        """The protocol with what was chosen beside it: `official, mode=probability`. Figures are comparable within one."""
+        return ", ".join([self.protocol, *(f"{name}={value}" for name, value in self.choices.items())])
 
     @property
     def images(self) -> np.ndarray | None:

@@ -67,8 +67,9 @@ class Reader:
             return clean.apply(self.open(root, split, clean.protocol, draw=draw, damaged=damaged, options=options), path)
         name = protocol or next(iter(self.protocols))
         chosen: Protocol = lookup(name, self.protocols, f"protocol of {self.name}", plugins=False)
-        whole = self.read(root, damaged, self._settings(name, chosen, options or {}))
-        whole = dataclasses.replace(whole, protocol=name, flaws=chosen.flaws)
+        settings = self._settings(name, chosen, options or {})
+        whole = self.read(root, damaged, settings)
+        whole = dataclasses.replace(whole, protocol=name, flaws=chosen.flaws, choices=self._choices(settings, chosen))
         if split == "all":
             return whole
         splits = self.deal(whole, draw)
@@ -105,6 +106,11 @@ class Reader:
                     f"protocol {protocol!r} of {self.name} means {name}={chosen.options[name]}; {value!r} would be another one"
                 )
         return settings | dict(options) | dict(chosen.options)
+
+    def _choices(self, settings: Mapping[str, str], chosen: Protocol) -> dict[str, str]:
+        """Return the settings that are neither the reader's defaults nor what the protocol means."""
+        default = {name: option.choices[0] if option.choices else "" for name, option in self.options.items()} | chosen.options
+        return {name: value for name, value in settings.items() if value != default[name]}
 
     def _missing(self, data: Dataset, options: Mapping[str, str]) -> tuple[str, ...]:
         """Notes on parts whose size is not the published one; a choice of other options explains itself."""

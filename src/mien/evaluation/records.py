@@ -27,12 +27,12 @@ def about_dataset(data: Dataset) -> dict[str, Any]:
         known = reader(data.name)
     except UnknownName:  # made in memory
         known = None
-    original = known.fingerprints.get(data.split) if known and data.protocol == next(iter(known.protocols)) else None
+    original = known.fingerprints.get(data.split) if known and data.variant == next(iter(known.protocols)) else None
     return {
         "name": data.name,
         "title": known.title if known else data.name,
         "split": data.split,
-        "protocol": data.protocol,
+        "protocol": data.variant,
         "digest": data.digest,
         "original": None if original is None else data.digest == original,
         "pictures": len(data),

@@ -65,7 +65,7 @@ def environment(splits: Sequence[Split]) -> dict[str, Any]:
         "data": {
             split.data.split: {
                 "dataset": split.data.name,
-                "protocol": split.data.protocol,
+                "protocol": split.data.variant,
                 "flaws": list(split.data.flaws),
                 "pictures": len(split),
                 "digest": split.data.digest,
@@ -151,8 +151,7 @@ def keep_best(
         licence="NOASSERTION",
         licence_note="The terms of the data that it was trained on apply.",
         origin=f"recipe {name_of(out)}",
-        data=f"{split.data.name}, {split.data.protocol}",
-        version=str(config.seed),
+        data=f"{split.data.name}, {split.data.variant}",
         labels=split.labels,
         outputs=outputs,
         input=card_input(config.input),
