@@ -145,7 +145,9 @@ class Sandbox:
             return
         for word in words:
             if re.fullmatch(r"runs/[\w./-]+", word) and not Path(word).exists():
-                save(Path(word), "mien-base", SMALL, **BASE)
+                card = save(Path(word), "mien-base", SMALL, **BASE).with_suffix(".toml")
+                own = card.read_text().replace('name = "mien-base"', f'name = "{word.replace("/", "-")}"', 1)
+                card.write_text(own)
 
     def serve(self, words: Sequence[str]) -> None:
         """Start a real server, in place of one before."""
