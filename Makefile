@@ -3,7 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 PHOTO ?= src/mien/assets/sample.png
 
-.PHONY: demo test check parity bench ci clean
+# What writes a file that is committed; each fails with --check where the file is out of step.
+GENERATORS := make_schema make_architectures make_models_page make_datasets_page make_recipes_page make_config_page \
+	make_api_page make_cli_page make_rest_page make_cards_page make_errors_page make_systems_pages \
+	make_results_tables make_readme
+
+.PHONY: demo test check pages docs parity bench ci clean
 
 demo: .venv/core  ## read a photo: make demo PHOTO=path
 	$(BIN)/mien predict $(PHOTO) --save out --jsonl out/faces.jsonl
@@ -16,14 +21,14 @@ check: .venv/dev  ## style, types, imports, generated files
 	$(BIN)/ruff format --check .
 	$(BIN)/pyrefly check
 	$(BIN)/lint-imports
-	$(BIN)/python tools/make_schema.py --check
-	$(BIN)/python tools/make_architectures.py --check
-	$(BIN)/python tools/make_models_page.py --check
-	$(BIN)/python tools/make_datasets_page.py --check
-	$(BIN)/python tools/make_recipes_page.py --check
-	$(BIN)/python tools/make_config_page.py --check
-	$(BIN)/python tools/make_results_tables.py --check
-	$(BIN)/python tools/make_readme.py --check
+	set -e; for tool in $(GENERATORS); do $(BIN)/python tools/$$tool.py --check; done
+	$(MAKE) docs
+
+pages: .venv/dev  ## write every generated file anew
+	set -e; for tool in $(GENERATORS); do $(BIN)/python tools/$$tool.py; done
+
+docs: .venv/dev  ## the documentation as a site in out/site, without network; warnings are errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 parity: .venv/dev  ## the authors' networks; fails where ../shared is missing
 	MIEN_REQUIRE_SHARED=1 $(BIN)/python -m pytest tests/parity -m shared

@@ -10,11 +10,10 @@ import dataclasses
 import inspect
 import sys
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from mien.training import config as module
+from docstrings import fields_of
 from mien.training.augmentation import STEPS, parameters
 from mien.training.config import TrainConfig
 from pages import table, write_or_check
@@ -61,22 +60,11 @@ def _tables(kind: type, path: str) -> Iterator[tuple[str, type]]:
 
 
 def _rows(kind: type) -> Iterator[tuple[str, ...]]:
-    says = docstrings(kind)
+    says = fields_of(kind)
     hints = get_type_hints(kind)
     for each in dataclasses.fields(kind):
         if not dataclasses.is_dataclass(hints[each.name]):
             yield f"`{each.name}`", _type(str(each.type)), _default(each), _cell(says[each.name])
-
-
-def docstrings(kind: type) -> dict[str, str]:
-    """Return field → the text below it."""
-    tree = ast.parse(inspect.getsource(module))
-    body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == kind.__name__)
-    found = {}
-    for node, following in pairwise(body):
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and isinstance(following, ast.Expr):
-            found[node.target.id] = " ".join(ast.literal_eval(following.value).split())
-    return found
 
 
 def _type(text: str) -> str:

@@ -1,7 +1,8 @@
 """Write the tables of results into the pages that ask for them, from results/*.csv.
 
-A page asks with `<!-- results: FILE.csv DATASET… -->` and
-`<!-- end of results -->`, the table goes between. `DATASET` chooses rows.
+A page asks with `<!-- results: FILE.csv DATASET… -->` and `<!-- end of results -->`, the table goes between; `DATASET`
+chooses rows.
+`<!-- side by side: FILE.csv -->` gives the accuracies alone, a row for each model and a column for each data set and protocol.
 
 python tools/make_results_tables.py [--check]
 """
@@ -17,8 +18,8 @@ from mien.comparison.pages import table
 from mien.comparison.rows import read_rows
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/evaluation.md")
-PLACE = re.compile(r"(<!-- results: (\S+\.csv)((?: \S+)*) -->\n).*?(<!-- end of results -->)", re.DOTALL)
+PAGES = ("README.md", "docs/evaluation.md", "docs/results.md")
+PLACE = re.compile(r"(<!-- (results|side by side): (\S+\.csv)((?: \S+)*) -->\n).*?(<!-- end of results -->)", re.DOTALL)
 
 
 def results(name: str, datasets: Sequence[str]) -> str:
@@ -29,8 +30,7 @@ def results(name: str, datasets: Sequence[str]) -> str:
     tested = any(row["p"] for row in rows)
     lines = []
     for row in sorted(rows, key=lambda row: (row["dataset"], row["split"], _protocol(row), -float(row["accuracy"]))):
-        model = row["model"] + (f", output {row['output']}" if row["output"] not in ("", "scores") else "")
-        model += f", {row['views']} views" if several and int(row["views"]) > 1 else ""
+        model = _model(row) + (f", {row['views']} views" if several and int(row["views"]) > 1 else "")
         cells = [f"{row['dataset']} {row['split']}", _protocol(row), model]
         cells += [_percent(row, "accuracy") + (_stars(row["p"]) if row["p"] else "")]
         cells += [_percent(row, "uar"), _percent(row, "macro_f1"), _plain(row["nll"]), _plain(row["ece"]), f"{int(row['n']):,}"]
@@ -40,6 +40,35 @@ def results(name: str, datasets: Sequence[str]) -> str:
     if tested:
         header.insert(4, "against the reference")
     return table(header, lines)
+
+
+def side_by_side(name: str, datasets: Sequence[str]) -> str:
+    """Return a results file as a table of accuracies: models down, data sets and protocols across, the best of each in bold."""
+    rows = [row for row in read_rows(ROOT / "results" / name) if not datasets or row["dataset"] in datasets]
+    columns = sorted({(row["dataset"], row["split"], _protocol(row)) for row in rows})
+    cells, best = {}, {}
+    for row in rows:
+        column = (row["dataset"], row["split"], _protocol(row))
+        cells[_model(row), column] = row
+        best[column] = max(best.get(column, 0.0), float(row["accuracy"]))
+    order = sorted({model for model, _ in cells}, key=lambda model: -sum(_accuracy(cells.get((model, c))) for c in columns))
+    lines = []
+    for model in order:
+        line = [model]
+        for column in columns:
+            row = cells.get((model, column))
+            text = "–" if row is None else _percent(row, "accuracy") + (_stars(row["p"]) if row["p"] else "")
+            line.append(f"**{text}**" if row is not None and float(row["accuracy"]) == best[column] else text)
+        lines.append(line)
+    return table(["model", *(f"{dataset} {split}, {protocol}" for dataset, split, protocol in columns)], lines)
+
+
+def _accuracy(row: dict[str, str] | None) -> float:
+    return float(row["accuracy"]) if row else 0.0
+
+
+def _model(row: dict[str, str]) -> str:
+    return row["model"] + (f", output {row['output']}" if row["output"] not in ("", "scores") else "")
 
 
 def _protocol(row: dict[str, str]) -> str:
@@ -67,8 +96,9 @@ def _plain(text: str) -> str:
 
 def page(path: Path) -> str:
     """Return a page as it should be."""
+    writers = {"results": results, "side by side": side_by_side}
     return PLACE.sub(
-        lambda found: f"{found[1]}{results(found[2], found[3].split())}\n{found[4]}", path.read_text(encoding="utf-8")
+        lambda found: f"{found[1]}{writers[found[2]](found[3], found[4].split())}\n{found[5]}", path.read_text(encoding="utf-8")
     )
 
 

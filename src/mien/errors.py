@@ -15,39 +15,66 @@ Every message says what is wrong, the value, and what to do. Mistakes of the pro
 
 
 class MienError(Exception):
-    """Base of all errors that `mien` raises on purpose."""
+    """Base of all errors that `mien` raises on purpose.
+
+    Read the message: it names the value and what to do.
+    """
 
 
 class UnknownName(MienError):
-    """A name that is in no table; the message names the nearest entry."""
+    """A name that is in no table; the message names the nearest entry.
+
+    Take the suggested name, or one of those listed; `package.module:attribute` for an object of your own.
+    """
 
 
 class SourceError(MienError):
-    """A picture, folder, video or URL that cannot be read."""
+    """A picture, folder, video or URL that cannot be read.
+
+    Check the path, that the file is whole, and for a URL that its address is public (`--allow-private` if it should not be).
+    """
 
 
 class WeightsError(MienError):
-    """A weight file or card that is missing, damaged, or does not fit its use."""
+    """A weight file or card that is missing, damaged, or does not fit its use.
+
+    Put the file where its card says, fetch it anew if its digest differs, mend the field of the card that is named.
+    """
 
 
 class ConfigError(MienError):
-    """A recipe or option that makes no sense."""
+    """A recipe or option that makes no sense.
+
+    Change the named field or option; docs/training-config.md and `--help` list what each takes.
+    """
 
 
 class DatasetError(MienError):
-    """A data set that is not where, or not what, it was said to be."""
+    """A data set that is not where, or not what, it was said to be.
+
+    Compare the folder with the layouts in docs/datasets.md; `--skip-damaged` leaves damaged rows out, and says so.
+    """
 
 
 class TrainingError(MienError):
-    """A training run that cannot go on: its loss is no number, its state cannot be written."""
+    """A training run that cannot go on: its loss is no number, its state cannot be written.
+
+    Lower the rate or clip the gradient where the loss is no number; `--resume` goes on from the last whole state.
+    """
 
 
 class ExportError(MienError):
-    """A model that cannot be written in the form asked for."""
+    """A model that cannot be written in the form asked for.
+
+    Ask for another form; what was exported before is still there, unchanged.
+    """
 
 
 class MissingExtra(MienError):
-    """An optional dependency that is not installed."""
+    """An optional dependency that is not installed.
+
+    Install the extra that is named, such as `pip install 'mien[train]'`.
+    """
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"{package} is not installed; it comes with: pip install 'mien[{extra}]'")

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from .errors import UnknownName
@@ -20,7 +22,8 @@ def lookup(name: str, table: Mapping[str, Any], kind: str, *, plugins: bool = Tr
         name: a key of `table`, or `"module:attribute"` for an object of the caller's own.
         table: the registry. Values that are `"module:attribute"` strings are imported.
         kind: what the table holds, in the singular, for the message: `"detector"`.
-        plugins: whether `"module:attribute"` names are accepted. Pass False for names that come from a card, a
+        plugins: whether `"module:attribute"` names are accepted; the module may lie in the working folder. Pass False
+            for names that come from a card, a
             checkpoint or a request: those must never import code of their choosing.
 
     Raises:
@@ -34,6 +37,9 @@ def lookup(name: str, table: Mapping[str, Any], kind: str, *, plugins: bool = Tr
         entry = table[name]
         return _load(entry, kind) if isinstance(entry, str) else entry
     if plugins and ":" in name:
+        here = str(Path.cwd())
+        if here not in sys.path:  # the command `mien` starts without it; last, so that nothing installed is hidden
+            sys.path.append(here)
         return _load(name, kind)
     near = difflib.get_close_matches(name, table, n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]!r}?" if near else "."

@@ -6,6 +6,7 @@ temperature. Fields come out as what their role means: probabilities of classes,
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any, get_type_hints
 
@@ -27,6 +28,9 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "feature": lambda values: values,
 }
 """Role → what makes its meaning of a field. Every other role names scores of classes and becomes probabilities."""
+
+PLUGINS = "MIEN_PLUGINS"
+"""Environment variable: architectures outside the package, `module:function` between commas, that cards may name."""
 
 FEATURE = "feature"
 """Field that is always given where the network has it: the vector that its last layer reads."""
@@ -104,13 +108,20 @@ def open_network(card: Card) -> nn.Module:
     """Return the network of a card with its weights, in evaluation mode.
 
     Raises:
-        WeightsError: the card does not describe a network, or the file does not fit it.
+        WeightsError: the card does not describe a network, the file does not fit it, or the architecture is code outside the
+            package that the user has not named in `MIEN_PLUGINS`.
         UnknownName: there is no such architecture.
     """
     name, options = card.network.get("architecture"), card.network.get("options", {})
     if not name:
         raise WeightsError(
             f"the card of {card.name} does not say network.architecture, so {card.file} cannot be run; write it there"
+        )
+    trusted = name in os.environ.get(PLUGINS, "").split(",")
+    if ":" in name and not name.startswith("timm:") and not trusted:
+        raise WeightsError(
+            f"the card of {card.name} names the architecture {name!r}, which is code outside mien; a card alone must not run "
+            f"it. If you trust that code, set the environment variable {PLUGINS}={name}"
         )
     # A card must not make the network fetch or open other files.
     options = {key: value for key, value in options.items() if "pretrained" not in key and "checkpoint" not in key}
@@ -119,7 +130,7 @@ def open_network(card: Card) -> nn.Module:
     except safetensors.SafetensorError as error:
         raise WeightsError(f"{card.weights} is damaged or no safetensors file: {error}") from error
     try:
-        network = models.build(name, plugins=False, **options)
+        network = models.build(name, plugins=trusted, **options)
         network.load_state_dict(state, strict=True)
     except MienError:
         raise

@@ -37,7 +37,7 @@ class DataConfig:
 
     dataset: str = "fer2013"
     """Name in `mien.datasets.DATASETS`, or `module:attribute`."""
-    root: str = "../shared/data/fer2013"
+    root: str = "."
     """Folder that holds the data."""
     protocol: str = ""
     """How the pictures are dealt to the splits; nothing: the data set's first protocol."""

@@ -44,7 +44,10 @@ Report = Callable[[dict[str, Any]], None]
 
 
 class Interrupted(TrainingError):
-    """The run was asked to stop (SIGTERM); its state is written."""
+    """The run was asked to stop (SIGTERM); its state is written.
+
+    Go on with `--resume`.
+    """
 
 
 def train(

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from .. import __version__, cards, models
+from .. import __version__, cards
 from ..errors import ConfigError
 from ..evaluation.records import commit
 from ..weights import sha256
@@ -115,6 +115,12 @@ def draw_curves(out: Path, rows: Sequence[Mapping[str, Any]], metric: str) -> No
 CURVES = ("ccc_valence", "ccc_arousal", "au_f1", "p")
 
 
+def name_of(out: Path) -> str:
+    """Return what a run is called after its folder: runs/RECIPE/SEED after the recipe, any other after itself."""
+    folder = out.absolute()
+    return folder.parent.name if folder.name.isdigit() and folder.parent.name else folder.name
+
+
 def keep_best(
     out: Path,
     model: nn.Module,
@@ -136,24 +142,23 @@ def keep_best(
         name = {"valence-arousal": "valence_arousal", "action-units": "action_units"}.get(term.kind)
         if name:
             outputs[name] = term.output
-    known = config.model.name in models.MODELS or config.model.name.startswith("timm:")
     card = cards.Card(
-        name=out.parent.name or "run",
+        name=name_of(out),
         kind="classifier",
-        summary=f"{config.model.name} trained on {split.data.name} by the recipe {out.parent.name or out.name}.",
+        summary=f"{config.model.name} trained on {split.data.name} by the recipe {name_of(out)}.",
         file=path.name,
         sha256=sha256(path),
         licence="NOASSERTION",
         licence_note="The terms of the data that it was trained on apply.",
-        origin=f"recipe {out.parent.name or out.name}",
+        origin=f"recipe {name_of(out)}",
         data=f"{split.data.name}, {split.data.variant}",
         labels=split.labels,
         outputs=outputs,
         input=card_input(config.input),
         crop=card_crop(config.input),
-        network={"architecture": config.model.name, "options": dict(options)} if known else {},
+        network={"architecture": config.model.name, "options": dict(options)},
         training={
-            "recipe": out.parent.name or out.name,
+            "recipe": name_of(out),
             "about": config.about,
             "flaws": list(dict.fromkeys([*config.flaws, *split.data.flaws])),
             "seed": config.seed,

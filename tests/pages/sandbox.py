@@ -1,0 +1,213 @@
+"""A folder in which the examples of the pages run: a photograph, a video, small data sets, and trained networks.
+
+Changed for the tests, and nothing else: recipes that come with mien train one epoch on sixteen pictures, evaluations write no
+page, preparations start no processes, servers get a free port, and `pip` and `make` are checked, not run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from blocks import ROOT, Block, commands
+from miniatures import MINIATURES
+from PIL import Image
+from server import Server
+
+from clips import moving, write_clip
+from mien.cli import main
+from small_networks import BASE, SMALL, save
+
+MINIATURE = {
+    "fer2013": "fer2013: fer2013.npz",
+    "rafdb": "rafdb: list_patition_label.txt and Image",
+    "london": "london: labels.csv and images",
+}
+SMALLER = ("--epochs=1", "--batch=4", "--data.limit=16", "--data.validation_limit=8")
+ADDRESS = "127.0.0.1:8000"
+
+
+def furnish(folder: Path, sample: Path) -> Path:
+    """Put into a folder what the pages speak of."""
+    photo = Image.open(sample).convert("RGB")
+    for name in (
+        "photo.jpg",
+        "a.jpg",
+        "b.jpg",
+        "mine.jpg",
+        "holiday/one.jpg",
+        "holiday/two.png",
+        "photos/test/happiness/a.png",
+    ):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        photo.save(path)
+    for part in ("train", "val", "test"):
+        for number, kind in enumerate(("happiness", "neutral") * 2):
+            path = folder / "photos" / part / kind / f"{part}{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            side = 200 + 8 * number + 32 * len(part)
+            photo.crop((130, 20, 330, 220)).resize((side, side)).save(path)
+    write_clip(folder / "clip.mp4", moving(sample, 8))
+    shutil.copy(folder / "clip.mp4", folder / "holiday")
+    for name, miniature in MINIATURE.items():
+        MINIATURES[miniature].build(folder / "data" / name)
+    (folder / "recipes").symlink_to(ROOT / "recipes")
+    (folder / "tokens.txt").write_text("secret\n")
+    shutil.copy(ROOT / "src" / "mien" / "assets" / "weights" / "mien-base.onnx", folder / "other.onnx")
+    return folder
+
+
+class Sandbox:
+    """Runs the blocks of one page, one after the other, in a furnished folder that is the working folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.names: dict[str, Any] = {"__name__": "__main__"}
+        self.server: Server | None = None
+
+    def run(self, block: Block) -> None:
+        """Run a block of Python or shell, or write the file that it is the content of."""
+        if block.file:
+            (self.folder / block.file).write_text(block.text, encoding="utf-8")
+        elif block.language == "python":
+            code = "\n" * (block.line - 1) + block.text
+            exec(compile(code, "the page", "exec"), self.names)
+        elif block.language == "sh":
+            for words in commands(block.text):
+                self.command(words)
+
+    def command(self, words: Sequence[str]) -> None:
+        """Run one command of a shell block."""
+        while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+            self.set(words[0])
+            words = words[1:]
+        match list(words):
+            case []:
+                pass
+            case ["export", *settings]:
+                for each in settings:
+                    self.set(each)
+            case ["cd", target]:
+                assert (ROOT.parent / target).exists() or target == "mien"
+            case ["mien", "serve", *rest]:
+                self.serve(rest)
+            case ["mien", *rest]:
+                self.mien(rest)
+            case ["pip", "install", *what]:
+                installable(what)
+            case ["make", *targets]:
+                makeable(targets)
+            case ["curl", *rest]:
+                self.curl(rest)
+            case ["python", script]:
+                runpy.run_path(script, run_name="__main__")
+            case _:
+                raise AssertionError(f"the sandbox does not know how to run {words[0]!r}; mark the block with a reason")
+
+    def set(self, setting: str) -> None:
+        """Set a variable of the environment until the page ends."""
+        name, _, value = setting.partition("=")
+        os.environ[name] = value
+
+    def mien(self, words: Sequence[str]) -> None:
+        """Run a verb in this process."""
+        self.trained(words)
+        words = [entry for word in words for entry in (sorted(map(str, Path().glob(word))) if "*" in word else [word])]
+        if words[0] == "train" and words[1].startswith("recipes/"):
+            words += SMALLER
+        if words[0] == "explain" and "--dataset" in words:
+            words += ["--per-class=1"]
+        if words[0] == "prepare" and "annotations" not in words:
+            words += ["--workers=1"]
+        if words[0] == "evaluate" and "--no-page" not in words:
+            words += ["--no-page"]
+        try:
+            status = main(words)
+        except SystemExit as ended:
+            status = ended.code
+        # A miniature is full of pictures that look alike, and has other figures than the card claims.
+        expected = (0, None, 1) if words[0] in ("audit", "verify") else (0, None)
+        assert status in expected, f"mien {' '.join(words)} ended with {status}"
+
+    def trained(self, words: Sequence[str]) -> None:
+        """Put a small network where a command expects that a run was finished."""
+        if words[0] in ("train", "--help"):
+            return
+        for word in words:
+            if re.fullmatch(r"runs/[\w./-]+", word) and not Path(word).exists():
+                card = save(Path(word), "mien-base", SMALL, **BASE).with_suffix(".toml")
+                own = card.read_text().replace('name = "mien-base"', f'name = "{word.replace("/", "-")}"', 1)
+                card.write_text(own)
+
+    def serve(self, words: Sequence[str]) -> None:
+        """Start a real server, in place of one before."""
+        self.close()
+        with contextlib.suppress(ValueError):
+            at = list(words).index("--host")
+            words = [*words[:at], *words[at + 2 :]]
+        self.server = Server(*words)
+
+    def curl(self, words: Sequence[str]) -> None:
+        """Ask the server with the real curl."""
+        if self.server is None:
+            self.server = Server()
+        place = self.server.url.removeprefix("http://")
+        words = [word.replace(ADDRESS, place).replace("JOB", self.names.get("job", "JOB")) for word in words]
+        done = subprocess.run(["curl", "--silent", "--show-error", *words], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        assert "urn:mien:problem" not in done.stdout, done.stdout
+        if found := re.search(r"/v1/jobs/([\w-]+)", done.stdout):
+            self.names["job"] = found[1]
+
+    def close(self) -> None:
+        """End the server, if there is one."""
+        if self.server is not None:
+            self.server.stop()
+            self.server = None
+
+
+@contextlib.contextmanager
+def at_work(folder: Path) -> Iterator[Sandbox]:
+    """A sandbox whose folder is the working folder; afterwards nothing of the page is left in this process."""
+    before, path, environment, modules = Path.cwd(), list(sys.path), dict(os.environ), set(sys.modules)
+    sandbox = Sandbox(folder)
+    os.chdir(folder)
+    try:
+        yield sandbox
+    finally:
+        sandbox.close()
+        os.chdir(before)
+        sys.path[:] = path
+        os.environ.clear()
+        os.environ.update(environment)
+        for name in set(sys.modules) - modules:
+            if str(getattr(sys.modules[name], "__file__", None)).startswith(str(folder)):
+                del sys.modules[name]
+
+
+def installable(words: Sequence[str]) -> None:
+    """Assert that what is to be installed is this package, with extras that it has."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for word in words:
+        found = re.fullmatch(r"(?:mien|\.)(?:\[(.+)\])?", word)
+        assert found or word == "-e", f"pip install {word}: what is that?"
+        for extra in filter(None, ((found and found[1]) or "").split(",")):
+            assert extra in project["optional-dependencies"], f"there is no extra {extra}"
+
+
+def makeable(words: Sequence[str]) -> None:
+    """Assert that the Makefile has these targets and variables."""
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for word in words:
+        name, _, value = word.partition("=")
+        assert re.search(rf"^{name} \?=" if value else rf"^{name}:", text, re.MULTILINE), f"make knows no {word}"
