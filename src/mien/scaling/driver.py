@@ -7,14 +7,13 @@ import datetime
 import os
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import ConfigError
 from . import listing, pool
 from .job import JOB, LISTING, ROWS, SUMMARY, Job, Listing, Shards, load, tallies
 from .options import Options, absolute, identity
-from .storage import PART, Folder, is_remote
+from .storage import PART, Folder
 from .summary import Summary, add_up, finish
 
 
@@ -71,8 +70,6 @@ def batch(
     options = options or Options()
     if workers is not None and workers < 1:
         raise ConfigError(f"workers is {workers}; give 1 or more")
-    if ray is not None:
-        inputs = [_everywhere(one) for one in inputs]
     with contextlib.closing(Listing(listing.items(inputs, column))) as found:
         job = describe(found, options, shard_size)
         enter(folder, job, found, resume)
@@ -163,15 +160,6 @@ class _Meter:
         self._items += tally["items"]
         self._failures += tally["status"].get("unreadable", 0)
         self._progress(self._items, self._total, self._failures)
-
-
-def _everywhere(one: str) -> str:
-    """Return a name that means the same on all machines of a cluster."""
-    if one.startswith("@"):
-        return f"@{_everywhere(one[1:])}"
-    if is_remote(one) or "://" in one:
-        return one
-    return str(Path(one).absolute())
 
 
 def _cores() -> int:

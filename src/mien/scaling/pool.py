@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 from .supervising import Supervisor
@@ -12,7 +12,7 @@ from .supervising import Supervisor
 
 def run(
     folder: str, shards: Mapping[int, int], workers: int, threads: int, tell: Callable[[int], None]
-) -> Iterator[tuple[int, dict[str, Any], int]]:
+) -> Generator[tuple[int, dict[str, Any], int]]:
     """Read shards in processes.
 
     Args:

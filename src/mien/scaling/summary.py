@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from .job import FAILURES, SUMMARY, Job, part
@@ -61,8 +60,16 @@ def add_up(tallies: Mapping[int, Mapping[str, Any]], new: int) -> Summary:
         numbers.update({name: tally[name] for name in ("items", "pictures", "frames", "faces")})
         status.update(tally["status"])
         labels.update(tally["labels"])
-    counts = [numbers[name] for name in ("items", "pictures", "frames", "faces")]
-    return Summary(*counts, dict(sorted(status.items())), dict(sorted(labels.items())), len(tallies), new)
+    return Summary(
+        numbers["items"],
+        numbers["pictures"],
+        numbers["frames"],
+        numbers["faces"],
+        dict(sorted(status.items())),
+        dict(sorted(labels.items())),
+        len(tallies),
+        new,
+    )
 
 
 def finish(
@@ -115,7 +122,6 @@ def versions() -> dict[str, str]:
 
 def _failures(folder: Folder, number: int) -> Iterator[tuple[str, str, str]]:
     with folder.open(part(number)) as file:
-        table = pq.read_table(file, columns=["source", "status", "time", "message"])
-    bad = table.filter(pc.equal(table["status"], "unreadable"))
-    for row in bad.to_pylist():
+        table = pq.read_table(file, columns=["source", "status", "time", "message"], filters=[("status", "=", "unreadable")])
+    for row in table.to_pylist():
         yield row["source"], "" if row["time"] is None else f"{row['time']:.6f}", " ".join((row["message"] or "").split())

@@ -47,10 +47,14 @@ class Supervisor:
         folder: of the job.
         threads: of one network call; numeric libraries in the worker get no more.
         tell: called with the place of the item that is being read, as it goes.
+        cwd: the folder that relative names start from; None, or where there is no such folder: this one.
     """
 
-    def __init__(self, folder: str, threads: int = 1, tell: Callable[[int], None] = lambda at: None) -> None:
+    def __init__(
+        self, folder: str, threads: int = 1, tell: Callable[[int], None] = lambda at: None, cwd: str | None = None
+    ) -> None:
         self.folder, self.threads, self.tell = folder, threads, tell
+        self.cwd = cwd if cwd and os.path.isdir(cwd) else None  # noqa: PTH112 - one line
         self.lost = 0
         """Workers that died."""
         self._process: subprocess.Popen[bytes] | None = None
@@ -70,16 +74,18 @@ class Supervisor:
             MienError: it cannot be read at all: no worker becomes ready, the folder cannot be written.
         """
         skip: dict[int, str] = {}
+        end: dict[str, Any] | Death = {}
         for _ in range(ROUNDS):
             for _ in range(2):
                 end = self._ask({"shard": shard, "skip": skip})
                 if not isinstance(end, Death):
                     return end
+            assert isinstance(end, Death)
             last = max(end.at, 0)
             found = self._guilty(shard, max(0, last + 1 - BATCH), min(last + 1, items), skip)
             skip |= found or self._guilty(shard, 0, items, skip)
         raise MienError(
-            f"shard {shard} has ended {2 * ROUNDS} workers, and none of its items alone does so: {end.why}. "
+            f"shard {shard} has ended {2 * ROUNDS} workers, and none of its items alone does so. "
             "Give fewer --workers or a smaller --shard-size, then --resume"
         )
 
@@ -163,6 +169,7 @@ class Supervisor:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
+                cwd=self.cwd,
                 env={**os.environ, **numeric, "PYTHONPATH": path},
             )
         return self._process
