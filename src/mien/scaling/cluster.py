@@ -12,6 +12,7 @@ import json
 import logging
 import os
 from collections.abc import Generator, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -84,7 +85,7 @@ def run(
             ShardActor,
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=size, initial_size=size, max_tasks_in_flight_per_actor=1),
-            fn_constructor_args=(folder, threads, os.getcwd()),
+            fn_constructor_args=(folder, threads, str(Path.cwd())),
             **needs,
         )
         for row in data.iter_rows():
@@ -96,7 +97,6 @@ def run(
 @contextlib.contextmanager
 def _connected(address: str) -> Iterator[Any]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anyone
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its worries about its own actors would stand among our lines
     try:
         import ray
         import ray.data

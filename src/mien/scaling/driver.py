@@ -75,8 +75,8 @@ def batch(
         enter(folder, job, found, resume)
     folder.sweep(ROWS)
     done = tallies(folder, job.shards)
-    sizes = Shards(folder)
-    waiting = {number: sizes.size(number) for number in range(len(sizes)) if number not in done}
+    with contextlib.closing(Shards(folder)) as shards:
+        waiting = {number: shards.size(number) for number in range(len(shards)) if number not in done}
     meter = _Meter(progress, job.items, done)
     lost = 0
     if waiting:

@@ -182,6 +182,10 @@ class Shards:
     def __init__(self, folder: Folder) -> None:
         self._file = pq.ParquetFile(folder.open(LISTING))
 
+    def close(self) -> None:
+        """Close the listing."""
+        self._file.close(force=True)
+
     def __len__(self) -> int:
         return self._file.metadata.num_row_groups
 

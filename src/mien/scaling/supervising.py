@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO, Any, Self
@@ -23,11 +24,11 @@ from typing import IO, Any, Self
 from ..errors import MienError
 from ..streaming import BATCH
 
-STARTS = 3
-"""Workers in a row that may die before they are ready."""
+PAUSES = (0.0, 0.0, 0.5, 2.0, 5.0)
+"""Seconds before each try to get a worker ready, when others died before they were: memory that is short may be free by then."""
 
 ROUNDS = 8
-"""Times that a shard is tried while none of its pieces is found guilty."""
+"""Times in a row that a shard is tried and none of its pieces is found guilty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +75,17 @@ class Supervisor:
             MienError: it cannot be read at all: no worker becomes ready, the folder cannot be written.
         """
         skip: dict[int, str] = {}
-        end: dict[str, Any] | Death = {}
-        for _ in range(ROUNDS):
+        idle = 0
+        while idle < ROUNDS:
+            places = []
             for _ in range(2):
                 end = self._ask({"shard": shard, "skip": skip})
                 if not isinstance(end, Death):
                     return end
-            assert isinstance(end, Death)
-            last = max(end.at, 0)
-            found = self._guilty(shard, max(0, last + 1 - BATCH), min(last + 1, items), skip)
-            skip |= found or self._guilty(shard, 0, items, skip)
+                places.append(max(end.at, 0))
+            found = self._find(shard, items, skip, *places)
+            idle = 0 if found else idle + 1
+            skip |= found
         raise MienError(
             f"shard {shard} has ended {2 * ROUNDS} workers, and none of its items alone does so. "
             "Give fewer --workers or a smaller --shard-size, then --resume"
@@ -107,15 +109,27 @@ class Supervisor:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _guilty(self, shard: int, start: int, stop: int, skip: dict[int, str]) -> dict[int, str]:
-        """Return the items of a piece that end whoever reads them, each with the reason."""
+    def _find(self, shard: int, items: int, skip: dict[int, str], first: int, last: int) -> dict[int, str]:
+        """Return the items that end whoever reads them, looked for where two workers ended, around it, and everywhere.
+
+        The item begun last died alone if it was being decoded; if it was in a network, any of its group may have done it.
+        """
+        group = max(0, last + 1 - BATCH)
+        return (
+            self._guilty(shard, last, last + 1, skip, sure=first == last)
+            or self._guilty(shard, group, last + 1, skip)
+            or self._guilty(shard, 0, items, skip)
+        )
+
+    def _guilty(self, shard: int, start: int, stop: int, skip: dict[int, str], *, sure: bool = False) -> dict[int, str]:
+        """Return the items of a piece that end whoever reads them, each with the reason; `sure` asks a lone item only once."""
         if start >= stop or all(place in skip for place in range(start, stop)):
             return {}
         task = {"shard": shard, "skip": skip, "start": start, "stop": stop}
-        if not isinstance(self._ask(task), Death):
+        if not isinstance(end := self._ask(task), Death):
             return {}
         if stop - start == 1:
-            again = self._ask(task)
+            again = end if sure else self._ask(task)
             return {start: again.why} if isinstance(again, Death) else {}
         middle = (start + stop) // 2
         return self._guilty(shard, start, middle, skip) | self._guilty(shard, middle, stop, skip)
@@ -143,7 +157,8 @@ class Supervisor:
         if self._process is not None and self._process.poll() is None:
             return self._process
         why = ""
-        for _ in range(STARTS):
+        for pause in PAUSES:
+            time.sleep(pause)
             process = self._start()
             try:
                 self._say(process, {"folder": self.folder})
