@@ -1,13 +1,12 @@
-"""Pictures for runs, and what is needed to kill them."""
+"""Pictures for runs."""
 
 from __future__ import annotations
 
-import io
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
+from batch_runs import bomb
 from PIL import Image, ImageEnhance
 
 pytest.importorskip("pyarrow", reason="mien batch needs mien[scale]")
@@ -32,22 +31,3 @@ def album(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "empty.png").write_bytes(b"")
     (folder / "deep" / "bomb.png").write_bytes(bomb())
     return folder
-
-
-def bomb() -> bytes:
-    """A PNG of a few hundred bytes that says it has 3.6 thousand million pixels."""
-    buffer = io.BytesIO()
-    Image.new("L", (8, 8)).save(buffer, "PNG")
-    data = bytearray(buffer.getvalue())
-    data[16:24] = (60_000).to_bytes(4, "big") * 2
-    import zlib
-
-    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
-    return bytes(data)
-
-
-def children(parent: int, matching: str = "mien.scaling.worker") -> list[int]:
-    """Return the processes that a process has started, those only whose command line has a text in it."""
-    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
-    rows = [line.split(None, 2) for line in listed.splitlines()]
-    return [int(row[0]) for row in rows if len(row) == 3 and int(row[1]) == parent and matching in row[2]]

@@ -15,9 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from batch_runs import bytes_of, children, failures, rows
 from command import environment, line, mien
-from conftest import children
-from parts import bytes_of, failures, rows
 
 from mien.scaling import Options, batch
 

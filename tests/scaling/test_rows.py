@@ -11,13 +11,13 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from clips import write_clip
+from batch_runs import failures, rows
 from command import mien
 from PIL import Image, ImageOps
 
+from clips import write_clip
 from mien.scaling.rows import KINDS
 from mien.sinks import CSV_COLUMNS
-from parts import failures, rows
 
 
 @pytest.fixture(scope="module")

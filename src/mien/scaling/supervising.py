@@ -25,7 +25,7 @@ from ..errors import MienError
 from ..streaming import BATCH
 
 PAUSES = (0.0, 0.0, 0.5, 2.0, 5.0)
-"""Seconds before each try to get a worker ready, when others died before they were: memory that is short may be free by then."""
+"""Seconds before each try to get a worker ready, when others died before they were: memory that is short may be free again."""
 
 ROUNDS = 8
 """Times in a row that a shard is tried and none of its pieces is found guilty."""
