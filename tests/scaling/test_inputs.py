@@ -65,20 +65,18 @@ def test_every_kind_of_input_gives_the_same_rows(files: list[Path], tmp_path: Pa
     (tmp_path / "list").write_text(text.replace("\n", "\r\n"))
     inputs = ["list.txt", "@list", "paths.parquet", "bytes.parquet", "nested.parquet", "train*.tar"]
     inputs = [*map(str, files), *(f"@{tmp_path}/list" if one == "@list" else str(tmp_path / one) for one in inputs)]
-    summary = batch([*inputs, *(file.as_uri() for file in files)], (tmp_path / "out").as_uri(), QUICK, workers=1)
+    summary = batch([*inputs, *(f"file://{file}" for file in files)], (tmp_path / "out").as_uri(), QUICK, workers=1)
     assert summary.items == 64 and summary.failures == 0
     found = rows(tmp_path / "out")
     plain = [{name: value for name, value in row.items() if name != "source"} for row in found]
     assert all(plain[start : start + 8] == plain[:8] for start in range(8, 64, 8))
     assert len({row["score_happiness"] for row in found}) == 8
     names = [row["source"] for row in found[::8]]
-    assert names[:4] == [str(files[0])] * 4 and names[4].endswith("bytes.parquet#0") and names[7] == files[0].as_uri()
+    assert names[:4] == [str(files[0])] * 4 and names[4].endswith("bytes.parquet#0") and names[7] == f"file://{files[0]}"
     assert names[6] == f"{tmp_path}/train 0.tar/{files[0].name}"
 
 
-def test_object_storage_is_listed_like_folders_and_read_to_the_same_pixels(
-    memory: str, files: list[Path], tmp_path: Path
-) -> None:
+def test_object_storage_is_listed_like_folders_and_read_alike(memory: str, files: list[Path], tmp_path: Path) -> None:
     """In this process, for no other sees its memory."""
     found = list(items([memory]))
     for number, file in enumerate(files):
@@ -120,9 +118,8 @@ def test_what_is_wrong_with_a_container_is_said(files: list[Path], tmp_path: Pat
     (tmp_path / "no.parquet").write_text("no table at all")
     (tmp_path / "empty.txt").write_text("\n")
     pq.write_table(pa.table({"a": [b"x"], "b": [b"y"], "c": [1]}), tmp_path / "two.parquet")
-    pq.write_table(
-        pa.table({"image": pa.array([None], pa.binary()), "path": pa.array([None], pa.string())}), tmp_path / "none.parquet"
-    )
+    nothing = pa.table({"image": pa.array([None], pa.binary()), "path": pa.array([None], pa.string())})
+    pq.write_table(nothing, tmp_path / "none.parquet")
     assert "unpack" in problems(tmp_path / "packed.tar.gz")[0]
     assert "no tar" in problems(tmp_path / "no.tar")[0]
     assert "not a parquet file" in problems(tmp_path / "no.parquet")[0]
@@ -141,7 +138,7 @@ def test_what_is_wrong_with_a_container_is_said(files: list[Path], tmp_path: Pat
 
 def test_nothing_to_read_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="does not exist"):
-        batch([f"{tmp_path}/*.nothing", f"@{tmp_path}/nothing"][1:], tmp_path / "out")
+        batch([f"@{tmp_path}/nothing", f"{tmp_path}/*.nothing"], tmp_path / "out")
     with pytest.raises(SourceError, match="holds no pictures"):
         batch([str(tmp_path)], tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -116,7 +116,15 @@ class Listing:
             SourceError: there are none that can be read.
         """
         self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with this object
-        digest, self.items, self.videos, readable, reason = hashlib.sha256(), 0, 0, False, ""
+        self.items = self.videos = 0
+        try:
+            self.digest = self._fill(items)
+        except BaseException:
+            self.close()
+            raise
+
+    def _fill(self, items: Iterator[Item]) -> str:
+        digest, readable, reason = hashlib.sha256(), False, ""
         for item in items:
             line = json.dumps([getattr(item, name) for name in _COLUMNS.names]).encode() + b"\n"
             digest.update(line)
@@ -127,7 +135,7 @@ class Listing:
             reason = reason or item.message
         if not readable:
             raise SourceError(reason or "there is nothing to read: the inputs hold no pictures")
-        self.digest = digest.hexdigest()
+        return digest.hexdigest()
 
     def shard_size(self, wanted: int | None) -> int:
         """Return how many items a shard has.
