@@ -11,6 +11,7 @@ import contextlib
 import json
 import logging
 import os
+import socket
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,19 @@ def run(
             yield int(row["shard"]), json.loads(row["tally"]), int(row["lost"])
 
 
+def _check(address: str) -> None:
+    """Refuse an address at which nobody listens, for which Ray would wait minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdigit() and "://" not in address:
+        try:
+            socket.create_connection((host, int(port)), 10).close()
+        except OSError as error:
+            raise ConfigError(
+                f"there is no Ray cluster at {address!r}: {error.strerror or error}; start one with `ray start --head`, "
+                f"or say --ray {LOCAL}"
+            ) from error
+
+
 @contextlib.contextmanager
 def _connected(address: str) -> Iterator[Any]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anyone
@@ -104,6 +118,7 @@ def _connected(address: str) -> Iterator[Any]:
         raise MissingExtra("ray", "scale") from None
     ours = not ray.is_initialized()
     if ours:
+        _check(address)
         place: dict[str, Any] = {"include_dashboard": False} if address == LOCAL else {"address": address}
         try:
             ray.init(**place, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
