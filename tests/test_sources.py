@@ -14,7 +14,7 @@ from PIL import Image
 
 from mien.errors import SourceError
 from mien.images import read_image
-from mien.sources import EXTENSIONS, Frame, _natural, pictures
+from mien.sources import EXTENSIONS, Frame, natural, pictures
 
 
 @pytest.fixture
@@ -221,13 +221,13 @@ def test_options_reach_the_reading(sample: Path) -> None:
 @given(st.lists(st.text("aB09²é _", max_size=6), max_size=12, unique=True))
 def test_natural_order_does_not_depend_on_the_order_found(words: list[str]) -> None:
     backwards = words[::-1]
-    assert sorted(words, key=_natural) == sorted(backwards, key=_natural)
+    assert sorted(words, key=natural) == sorted(backwards, key=natural)
 
 
 @settings(max_examples=50)
 @given(st.lists(st.integers(0, 10**12), max_size=20))
 def test_numbers_sort_by_value(numbers: list[int]) -> None:
-    assert sorted((f"img{n}.png" for n in numbers), key=_natural) == [f"img{n}.png" for n in sorted(numbers)]
+    assert sorted((f"img{n}.png" for n in numbers), key=natural) == [f"img{n}.png" for n in sorted(numbers)]
 
 
 def test_what_is_searched_for_can_be_read() -> None:

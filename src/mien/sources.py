@@ -52,15 +52,19 @@ class Clip:
     """A video or camera still to be read: iterate for its `Frame`s."""
 
     source: Any
-    """Path, bytes, or the number of a camera."""
+    """Path, bytes, an open binary file, or the number of a camera."""
     sampling: Sampling
     """Which of its frames are wanted."""
     options: ReadOptions = field(default_factory=ReadOptions)
     """Limits, as for `read_image`; `max_bytes` and `timeout` hold for a URL only."""
+    called: str | None = None
+    """What the source of its frames is called, where `source` itself has no name."""
 
     @property
     def name(self) -> str:
         """What the source of its frames is called."""
+        if self.called is not None:
+            return self.called
         return f"camera {self.source}" if isinstance(self.source, int) else name_of(self.source).replace("<bytes>", "<video>")
 
     def __len__(self) -> int:
@@ -214,7 +218,7 @@ def _files(source: Any, recursive: bool, extensions: Set[str]) -> Iterator[Item]
 
 
 def _pattern(pattern: str, recursive: bool, extensions: Set[str]) -> Iterator[Item]:
-    found = sorted(glob.glob(pattern), key=_natural)  # noqa: PTH207 - Path.glob takes no absolute patterns
+    found = sorted(glob.glob(pattern), key=natural)  # noqa: PTH207 - Path.glob takes no absolute patterns
     if not found:
         yield _failure(pattern, f"no file fits the pattern {printable(pattern)}")
     for path in found:
@@ -238,7 +242,7 @@ def _folder(folder: str, recursive: bool, extensions: Set[str]) -> Iterator[Item
                 continue
             seen.add((info.st_dev, info.st_ino))
             with os.scandir(here) as scan:
-                entries = sorted(scan, key=lambda entry: _natural(entry.name))
+                entries = sorted(scan, key=lambda entry: natural(entry.name))
         except OSError as error:
             empty = False
             yield _failure(here, f"the folder {printable(here)} cannot be read: {error.strerror}")
@@ -275,7 +279,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _natural(name: str) -> tuple[list[int | str], str]:
+def natural(name: str) -> tuple[list[int | str], str]:
     """Order digits by value, letters without case, and equal ones by their exact spelling."""
     parts = re.split(r"([0-9]+)", name.casefold())
     return [int(part) if place % 2 else part for place, part in enumerate(parts)], name

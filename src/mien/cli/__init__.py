@@ -29,6 +29,7 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "predict": ("mien.cli.predict:predict", "Read the expressions of the faces in pictures and videos."),
         "watch": ("mien.cli.watch:watch", "Read a camera and show what is read, as it comes."),
         "serve": ("mien.cli.serve:serve", "Serve readings over HTTP, with a web page to try them on."),
+        "batch": ("mien.cli.batch:batch", "Read millions of pictures or thousands of videos into parquet files."),
     },
     "To make": {
         "prepare": ("mien.cli.prepare:app", "Align faces, cut regions of faces, curate annotations."),

@@ -30,6 +30,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "video": ("av",),
     "serve": ("fastapi", "uvicorn", "websockets", "python_multipart"),
     "parquet": ("pyarrow",),
+    "scale": ("pyarrow", "fsspec", "ray"),
     "dlib": ("dlib", "face_recognition_models"),
 }
 """Optional dependency group → the modules that it brings."""

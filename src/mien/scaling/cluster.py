@@ -1,0 +1,141 @@
+"""The driver for a cluster: Ray Data streams the numbers of shards through actors, each with a worker process of its own.
+
+Nothing but numbers and tallies goes through Ray: actors read the listing and write their parts in the run's folder, which all
+machines share. A picture that ends its reader ends a process below the actor, so it is found as on one machine. When an actor
+or a whole machine is lost, Ray gives its shards to others; what was written before is found there and not read again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import socket
+from collections.abc import Generator, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import ConfigError, MienError, MissingExtra
+from .job import tally
+from .storage import Folder
+from .supervising import Supervisor
+
+LOCAL = "local"
+"""Address that means: start Ray on this machine, for this run."""
+
+
+class ShardActor:
+    """Reads the shards that Ray hands to it."""
+
+    def __init__(self, folder: str, threads: int, cwd: str) -> None:
+        self.folder, self.keeper = Folder(folder), Supervisor(folder, threads, cwd=cwd)
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
+        """Return a row for each shard: its number, its tally as JSON, workers lost over it, what ended it all or nothing."""
+        answers: dict[str, list[Any]] = {"shard": [], "tally": [], "lost": [], "error": []}
+        for number, items in zip(batch["shard"].tolist(), batch["items"].tolist(), strict=True):
+            before, found, error = self.keeper.lost, tally(self.folder, number), ""
+            try:
+                found = found or self.keeper.read(number, items)
+            except MienError as problem:
+                error = str(problem)
+            for name, value in zip(answers, (number, json.dumps(found), self.keeper.lost - before, error), strict=True):
+                answers[name].append(value)
+        return answers
+
+
+def run(
+    folder: str, shards: Mapping[int, int], workers: int | None, threads: int, address: str, *, gpus: bool = False
+) -> Generator[tuple[int, dict[str, Any], int]]:
+    """Read shards on a cluster.
+
+    Args:
+        folder: of the job, on storage that all machines reach.
+        shards: number → items in it.
+        workers: most actors; None: as many as there are cores or, with `gpus`, GPUs.
+        threads: of one network call; an actor takes as many cores.
+        address: of the cluster, as `ray.init` takes it, or `LOCAL`.
+        gpus: whether actors take a GPU each, where the cluster has any.
+
+    Yields:
+        For each shard, as they come: its number, its tally, workers that died over it.
+
+    Raises:
+        MissingExtra: Ray is not installed.
+        ConfigError: there is no such cluster, or no machine in it has room for an actor.
+        MienError: what every actor meets: the folder is not there, the versions differ.
+    """
+    with _connected(address) as ray:
+        resources = ray.cluster_resources()
+        cores = max(threads, 1)
+        room = int(resources.get("CPU", 0) // cores)
+        if gpus and resources.get("GPU", 0) >= 1:
+            room = min(room, int(resources["GPU"]))
+            needs = {"num_cpus": cores, "num_gpus": 1}
+        else:
+            needs = {"num_cpus": cores}
+        if room < 1:
+            raise ConfigError(f"the cluster has {resources.get('CPU', 0):g} cores, too few for an actor of {cores} threads")
+        size = min(workers or room, len(shards))
+        data = ray.data.from_items(
+            [{"shard": number, "items": items} for number, items in shards.items()], override_num_blocks=len(shards)
+        ).map_batches(
+            ShardActor,
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=size, initial_size=size, max_tasks_in_flight_per_actor=1),
+            fn_constructor_args=(folder, threads, str(Path.cwd())),
+            **needs,
+        )
+        for row in data.iter_rows():
+            if row["error"]:
+                raise MienError(row["error"])
+            yield int(row["shard"]), json.loads(row["tally"]), int(row["lost"])
+
+
+def _check(address: str) -> None:
+    """Refuse an address at which nobody listens, for which Ray would wait minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdigit() and "://" not in address:
+        try:
+            socket.create_connection((host, int(port)), 10).close()
+        except OSError as error:
+            raise ConfigError(
+                f"there is no Ray cluster at {address!r}: {error.strerror or error}; start one with `ray start --head`, "
+                f"or say --ray {LOCAL}"
+            ) from error
+
+
+@contextlib.contextmanager
+def _connected(address: str) -> Iterator[Any]:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anyone
+    try:
+        import ray
+        import ray.data
+    except ModuleNotFoundError:
+        raise MissingExtra("ray", "scale") from None
+    ours = not ray.is_initialized()
+    if ours:
+        _check(address)
+        place: dict[str, Any] = {"include_dashboard": False} if address == LOCAL else {"address": address}
+        try:
+            ray.init(**place, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+            raise ConfigError(
+                f"there is no Ray cluster at {address!r}: {reason}; start one with `ray start --head`, or say --ray {LOCAL}"
+            ) from error
+    context = ray.data.DataContext.get_current()
+    before, context.enable_progress_bars = context.enable_progress_bars, False
+    log = logging.getLogger("ray.data")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield ray
+    finally:
+        context.enable_progress_bars = before
+        log.setLevel(level)
+        if ours:
+            ray.shutdown()

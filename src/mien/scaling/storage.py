@@ -1,0 +1,153 @@
+"""Files on this machine and in object storage under one roof: a place is a path, or a URI that fsspec opens."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+from ..errors import ConfigError, MissingExtra, SourceError
+from ..fetching import is_url, without_secrets
+from ..images import printable
+
+PART = ".part"
+"""Ending of files that are still being written."""
+
+
+def is_remote(place: str) -> bool:
+    """Return whether a place is a URI for fsspec: of any scheme but http and https, which `mien.fetching` guards."""
+    return is_url(place) and urlsplit(place).scheme.lower() not in ("http", "https")
+
+
+def filesystem(uri: str) -> tuple[Any, str]:
+    """Return the file system of a URI and the path in it.
+
+    Raises:
+        MissingExtra: fsspec, or what it needs for this scheme, is not installed.
+        SourceError: the scheme is not known.
+    """
+    try:
+        import fsspec
+    except ModuleNotFoundError:
+        raise MissingExtra("fsspec", "scale") from None
+    try:
+        return fsspec.core.url_to_fs(uri)
+    except ImportError as error:
+        raise SourceError(f"{without_secrets(uri)} needs another package: {error}") from error
+    except ValueError as error:
+        raise SourceError(f"{without_secrets(uri)} is no place that fsspec knows: {error}") from error
+
+
+@contextlib.contextmanager
+def opened(place: str) -> Iterator[IO[bytes]]:
+    """Open a place for reading.
+
+    Raises:
+        SourceError: it cannot be opened, or not read on.
+    """
+    name = without_secrets(place) if is_remote(place) else printable(place)
+    try:
+        with open_place(place) as file:
+            yield file
+    except SourceError:
+        raise
+    except FileNotFoundError:
+        raise SourceError(f"{name} does not exist") from None
+    except OSError as error:
+        raise SourceError(f"{name} cannot be read: {error.strerror or error}") from error
+
+
+def open_place(place: str) -> IO[bytes]:
+    """Open a place for reading; raises OSError like `open`."""
+    if not is_remote(place):
+        return Path(place).open("rb")
+    system, path = filesystem(place)
+    return system.open(path, "rb")
+
+
+class Folder:
+    """The folder that a run writes, on this machine or in object storage.
+
+    A file appears under its name whole or not at all: on a disk by renaming, in object storage because uploads are so.
+    """
+
+    def __init__(self, where: str | os.PathLike[str]) -> None:
+        """Name a folder, which need not be there yet.
+
+        Raises:
+            MissingExtra: fsspec is not installed.
+            SourceError: the scheme is not known.
+        """
+        self.where = os.fspath(where)
+        self._system: Any = None
+        if is_remote(self.where):
+            self._system, self._root = filesystem(self.where.rstrip("/"))
+        else:
+            self.where = os.path.abspath(self.where)  # noqa: PTH100 - a link stays where it lies
+
+    def __str__(self) -> str:
+        return without_secrets(self.where) if self._system else printable(self.where)
+
+    def names(self, below: str = "") -> list[str]:
+        """Return the names in this folder, or in one below it, in order; nothing where there is no folder."""
+        if self._system is None:
+            path = Path(self.where, below)
+            if path.exists() and not path.is_dir():
+                raise ConfigError(f"{path} is a file; name a folder for what is written")
+            return sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
+        self._system.invalidate_cache()
+        try:
+            return sorted(entry.rstrip("/").rpartition("/")[2] for entry in self._system.ls(self._at(below), detail=False))
+        except FileNotFoundError:
+            return []
+
+    def open(self, name: str) -> IO[bytes]:
+        """Open a file for reading."""
+        return Path(self.where, name).open("rb") if self._system is None else self._system.open(self._at(name), "rb")
+
+    def read(self, name: str) -> bytes:
+        """Return the content of a file."""
+        with self.open(name) as file:
+            return file.read()
+
+    def write(self, name: str, data: bytes | memoryview) -> None:
+        """Write a file, whole or not at all."""
+        if self._system is not None:
+            self._system.makedirs(self._at(name).rpartition("/")[0], exist_ok=True)
+            self._system.pipe_file(self._at(name), bytes(data))
+            return
+        path, part = self._part(name)
+        part.write_bytes(data)
+        part.replace(path)
+
+    def put(self, name: str, file: IO[bytes]) -> None:
+        """Write a file from an open one, which may be larger than the memory."""
+        if self._system is not None:
+            self._system.makedirs(self._at(name).rpartition("/")[0], exist_ok=True)
+            with self._system.open(self._at(name), "wb") as target:
+                shutil.copyfileobj(file, target, 2**20)
+            return
+        path, part = self._part(name)
+        with part.open("wb") as target:
+            shutil.copyfileobj(file, target, 2**20)
+        part.replace(path)
+
+    def sweep(self, below: str = "") -> None:
+        """Remove what killed processes left half written."""
+        if self._system is None and Path(self.where, below).is_dir():
+            for path in Path(self.where, below).glob(f".*{PART}"):
+                path.unlink(missing_ok=True)
+
+    def _part(self, name: str) -> tuple[Path, Path]:
+        path = Path(self.where, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Two machines may write the same shard at once, where one was thought dead; each needs a file of its own.
+        return path, path.with_name(f".{path.name}.{secrets.token_hex(4)}{PART}")
+
+    def _at(self, name: str) -> str:
+        return f"{self._root}/{name}" if name else self._root

@@ -1,0 +1,126 @@
+"""Tables of pictures: parquet files with a column of encoded bytes, or of paths and URIs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, Self
+
+from ..errors import MissingExtra, SourceError
+from ..fetching import without_secrets
+from ..images import printable
+from .storage import is_remote, opened
+
+PLACES = ("path", "uri", "url", "file", "filename", "file_name", "image_path", "source", "image")
+"""Columns of text that are taken for paths or URIs, likeliest first."""
+
+BYTES = ("image", "bytes", "jpg", "jpeg", "png", "picture", "content", "data")
+"""Columns of bytes that are taken for pictures, likeliest first; where there is none of these, the only one of bytes."""
+
+BATCH = 16
+"""Rows that are decoded from a table at once: pictures are large."""
+
+
+class Table:
+    """A parquet file, read from its front; rows can be skipped, not gone back to without starting again."""
+
+    def __init__(self, file: Any, name: str) -> None:
+        """Open a table.
+
+        Raises:
+            SourceError: it is no parquet file.
+            MissingExtra: pyarrow is not installed.
+        """
+        try:
+            import pyarrow
+            import pyarrow.parquet
+        except ModuleNotFoundError:
+            raise MissingExtra("pyarrow", "scale") from None
+        self.name = name
+        self._refusals = (pyarrow.ArrowException, OSError)
+        try:
+            self._file = pyarrow.parquet.ParquetFile(file)
+        except self._refusals as error:
+            raise SourceError(f"{name} is not a parquet file that can be read: {_first_line(error)}") from error
+        self.rows: int = self._file.metadata.num_rows
+        self._column, self._next, self._values = "", 0, iter(())
+
+    @classmethod
+    @contextlib.contextmanager
+    def opened(cls, place: str) -> Iterator[Self]:
+        """Open the table at a place."""
+        with opened(place) as file:
+            yield cls(file, without_secrets(place) if is_remote(place) else printable(place))
+
+    def column(self, wanted: str | None) -> tuple[str, bool]:
+        """Return the column that holds pictures, and whether it holds their bytes; otherwise it holds paths or URIs.
+
+        Raises:
+            SourceError: there is no such column, or none that holds pictures.
+        """
+        import pyarrow.types as kinds
+
+        text, data = {}, {}
+        for field in self._file.schema_arrow:
+            kind = field.type
+            if kinds.is_binary(kind) or kinds.is_large_binary(kind):
+                data[field.name] = field.name
+            elif kinds.is_string(kind) or kinds.is_large_string(kind):
+                text[field.name] = field.name
+            elif kinds.is_struct(kind) and "bytes" in [part.name for part in kind]:
+                data[field.name] = f"{field.name}.bytes"
+        if wanted is not None:
+            if wanted not in {**text, **data}:
+                raise SourceError(f"{self.name} has no column {wanted!r} of bytes or text; it has {self._columns()}")
+            return ({**text, **data}[wanted]), wanted in data
+        for name in BYTES:
+            if name in data:
+                return data[name], True
+        if len(data) == 1:
+            return next(iter(data.values())), True
+        for name in PLACES:
+            if name in text:
+                return text[name], False
+        raise SourceError(f"{self.name} has no column that is known to hold pictures; name one of {self._columns()} (--column)")
+
+    def places(self, column: str) -> Iterator[str | None]:
+        """Yield the text of a column."""
+        return self._cells(column, 0)
+
+    def cell(self, column: str, row: int) -> bytes | None:
+        """Return the bytes in a row; quickest in rising order."""
+        if column != self._column or row < self._next:
+            first, self._next = self._group_of(row)
+            self._column, self._values = column, self._cells(column, first)
+        value = None
+        while self._next <= row:
+            value = next(self._values)
+            self._next += 1
+        return value
+
+    def _cells(self, column: str, group: int) -> Iterator[Any]:
+        try:
+            groups = list(range(group, self._file.metadata.num_row_groups))
+            for batch in self._file.iter_batches(BATCH, groups, [column]):
+                for value in batch.column(0):
+                    found = value.as_py()
+                    yield found["bytes"] if isinstance(found, dict) else found
+        except self._refusals as error:
+            raise SourceError(f"{self.name} cannot be read on: {_first_line(error)}") from error
+
+    def _group_of(self, row: int) -> tuple[int, int]:
+        """Return the row group that a row is in, and its first row."""
+        first = 0
+        for group in range(self._file.metadata.num_row_groups):
+            count = self._file.metadata.row_group(group).num_rows
+            if row < first + count:
+                return group, first
+            first += count
+        raise SourceError(f"{self.name} has {first} rows, so none of number {row}: it has changed since it was listed")
+
+    def _columns(self) -> str:
+        return ", ".join(field.name for field in self._file.schema_arrow)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,48 @@
+"""On a real Ray cluster of two nodes, of which an actor and a node are killed, a run gives the bytes it gives without Ray."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from batch_runs import bytes_of
+from command import environment, mien
+
+from mien.scaling import Options, batch
+
+
+@pytest.mark.slow
+def test_a_cluster_that_loses_an_actor_and_a_node(album: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="clusters need mien[scale]")
+    script = Path(__file__).with_name("two_nodes.py")
+    command = [sys.executable, script, album, tmp_path / "out"]
+    quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(**quiet), timeout=120)
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["answer"] == [44, 5, 6], told
+    assert told["nodes"] == told["actors"] == 2 and told["actor killed"] and told["node killed"], told
+    assert told["parts when the node is killed"] < 6, told
+    batch([str(album)], tmp_path / "alone", Options(points="none", actions=False), workers=1, shard_size=8)
+    assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "alone")
+
+
+def test_a_run_without_ray_does_not_import_it(album: Path, tmp_path: Path) -> None:
+    code = f"""
+import sys
+from mien.cli import main
+assert main(["batch", {str(album / "face 0.jpg")!r}, "--out", {str(tmp_path / "out")!r}]) == 0
+print([name for name in ("ray", "torch", "fsspec") if name in sys.modules], file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment())
+    assert done.returncode == 0 and done.stderr.splitlines()[-1] == "[]", done.stderr
+
+
+def test_a_cluster_that_is_not_there_is_said_in_one_line(album: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="clusters need mien[scale]")
+    done = mien("batch", album / "face 0.jpg", "--out", tmp_path / "out", "--ray", "127.0.0.1:1")
+    assert done.returncode == 1
+    assert "there is no Ray cluster at '127.0.0.1:1'" in done.stderr.splitlines()[-1]

@@ -1,0 +1,187 @@
+"""Lists, tables, tars and object storage hold the same pictures as files, and each problem is one row that says so."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from batch_runs import failures, rows
+
+from mien import sources
+from mien.errors import ConfigError, SourceError
+from mien.images import read_image
+from mien.scaling import Options, batch
+from mien.scaling.items import Item, ItemReader
+from mien.scaling.listing import items
+from mien.scaling.storage import Folder
+from mien.video import Sampling
+
+fsspec = pytest.importorskip("fsspec", reason="object storage needs mien[scale]")
+
+QUICK = Options(points="none", actions=False)
+
+
+@pytest.fixture(scope="module")
+def files(album: Path) -> list[Path]:
+    return [album / f"face {number}.jpg" for number in (0, 1, 3, 4, 6, 7, 9, 10)]
+
+
+@pytest.fixture
+def memory(files: list[Path]) -> Iterator[str]:
+    """An object storage in memory, with pictures at two depths and one file that is none."""
+    system = fsspec.filesystem("memory")
+    for number, path in enumerate(files):
+        system.pipe_file(f"/bucket/{'deep/' if number % 2 else ''}{path.name}", path.read_bytes())
+    system.pipe_file("/bucket/note.md", b"buy milk")
+    yield "memory://bucket"
+    system.rm("/bucket", recursive=True)
+
+
+def plant_tar(path: Path, files: list[Path]) -> Path:
+    """A WebDataset tar: a label beside each picture."""
+    with tarfile.open(path, "w") as tar:
+        for file in files:
+            tar.add(file, file.name)
+            info = tarfile.TarInfo(f"{file.stem}.cls")
+            info.size = 1
+            tar.addfile(info, io.BytesIO(b"3"))
+    return path
+
+
+def test_every_kind_of_input_gives_the_same_rows(files: list[Path], tmp_path: Path) -> None:
+    plant_tar(tmp_path / "train 0.tar", files)
+    data = [file.read_bytes() for file in files]
+    pq.write_table(pa.table({"id": range(8), "image": data}), tmp_path / "bytes.parquet", row_group_size=3)
+    nested = pa.array([{"bytes": one, "path": "x"} for one in data])
+    pq.write_table(pa.table({"picture": nested, "path": ["?"] * 8}), tmp_path / "nested.parquet")
+    pq.write_table(pa.table({"path": [str(file) for file in files]}), tmp_path / "paths.parquet")
+    text = "\n".join(map(str, files)) + "\n\n"
+    (tmp_path / "list.txt").write_text(text)
+    (tmp_path / "list").write_text(text.replace("\n", "\r\n"))
+    inputs = ["list.txt", "@list", "paths.parquet", "bytes.parquet", "nested.parquet", "train*.tar"]
+    inputs = [*map(str, files), *(f"@{tmp_path}/list" if one == "@list" else str(tmp_path / one) for one in inputs)]
+    summary = batch([*inputs, *(f"file://{file}" for file in files)], (tmp_path / "out").as_uri(), QUICK, workers=1)
+    assert summary.items == 64 and summary.failures == 0
+    found = rows(tmp_path / "out")
+    plain = [{name: value for name, value in row.items() if name != "source"} for row in found]
+    assert all(plain[start : start + 8] == plain[:8] for start in range(8, 64, 8))
+    assert len({row["score_happiness"] for row in found}) == 8
+    names = [row["source"] for row in found[::8]]
+    assert names[:4] == [str(files[0])] * 4 and names[4].endswith("bytes.parquet#0") and names[7] == f"file://{files[0]}"
+    assert names[6] == f"{tmp_path}/train 0.tar/{files[0].name}"
+
+
+def test_object_storage_is_listed_like_folders_and_read_alike(memory: str, files: list[Path], tmp_path: Path) -> None:
+    """In this process, for no other sees its memory."""
+    found = list(items([memory]))
+    for number, file in enumerate(files):
+        place = tmp_path / ("deep" if number % 2 else ".") / file.name
+        place.parent.mkdir(exist_ok=True)
+        place.write_bytes(file.read_bytes())
+    local = [Path(str(path)).relative_to(tmp_path).as_posix() for path in sources.pictures(tmp_path).items]
+    assert [item.name.partition("bucket/")[2] for item in found] == local and len(local) == 8
+    assert all(item.kind == "object" and item.stamp for item in found)
+    for frame, name in zip(ItemReader(Sampling()).frames(found, {}), local, strict=True):
+        assert frame.picture is not None and (frame.picture.pixels == read_image(tmp_path / name).pixels).all()
+    assert [item.name for item in items([f"{memory}/face*.jpg"])] == [item.name for item in found if "/deep/" not in item.name]
+    assert [item.kind for item in items([f"{memory}/face 0.jpg", f"{memory}/nothing"])] == ["object", "missing"]
+
+
+def test_a_run_can_be_written_to_object_storage(memory: str) -> None:
+    folder = Folder(f"{memory}/out")
+    assert folder.names() == [] and folder.names("rows") == []
+    folder.write("rows/a.parquet", b"first")
+    folder.put("rows/b.parquet", io.BytesIO(b"second"))
+    assert folder.names("rows") == ["a.parquet", "b.parquet"] and folder.read("rows/b.parquet") == b"second"
+    with pytest.raises(SourceError, match="no place that fsspec knows"):
+        Folder("nowhere://bucket")
+
+
+def problems(*inputs: object, column: str | None = None) -> list[str]:
+    return [item.message for item in items([str(one) for one in inputs], column) if item.kind == "missing"]
+
+
+def test_what_is_wrong_with_a_container_is_said(files: list[Path], tmp_path: Path) -> None:
+    whole = plant_tar(tmp_path / "whole.tar", files).read_bytes()
+    (tmp_path / "cut.tar").write_bytes(whole[: len(whole) // 2])
+    listed = list(items([str(tmp_path / "cut.tar")]))
+    assert [item.kind for item in listed][-1] == "missing" and "damaged" in listed[-1].message and len(listed) > 3
+    frames = list(ItemReader(Sampling()).frames(listed, {}))
+    assert sum(frame.picture is not None for frame in frames) >= len(listed) - 2
+    (tmp_path / "packed.tar.gz").write_bytes(b"\x1f\x8b")
+    (tmp_path / "no.tar").write_text("no tar at all")
+    (tmp_path / "no.parquet").write_text("no table at all")
+    (tmp_path / "empty.txt").write_text("\n")
+    pq.write_table(pa.table({"a": [b"x"], "b": [b"y"], "c": [1]}), tmp_path / "two.parquet")
+    nothing = pa.table({"image": pa.array([None], pa.binary()), "path": pa.array([None], pa.string())})
+    pq.write_table(nothing, tmp_path / "none.parquet")
+    assert "unpack" in problems(tmp_path / "packed.tar.gz")[0]
+    assert "no tar" in problems(tmp_path / "no.tar")[0]
+    assert "not a parquet file" in problems(tmp_path / "no.parquet")[0]
+    assert "is empty" in problems(tmp_path / "empty.txt")[0]
+    assert "does not exist" in problems("@nothing")[0]
+    assert "--column" in problems(tmp_path / "two.parquet")[0]
+    assert "no column 'd'" in problems(tmp_path / "two.parquet", column="d")[0]
+    assert problems(tmp_path / "two.parquet", column="b") == []
+    assert "nothing in the column path" in problems(tmp_path / "none.parquet", column="path")[0]
+    (frame,) = ItemReader(Sampling()).frames(items([str(tmp_path / "none.parquet")]), {})
+    assert "no bytes" in str(frame.error)
+    gone = Item("gone", "member", str(tmp_path / "gone.tar"), 512, 10)
+    (frame,) = ItemReader(Sampling()).frames([gone], {})
+    assert "gone.tar does not exist" in str(frame.error)
+
+
+def test_nothing_to_read_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="does not exist"):
+        batch([f"@{tmp_path}/nothing", f"{tmp_path}/*.nothing"], tmp_path / "out")
+    with pytest.raises(SourceError, match="holds no pictures"):
+        batch([str(tmp_path)], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_holds_something_else_is_refused(files: list[Path], tmp_path: Path) -> None:
+    out, names = tmp_path / "out", [str(file) for file in files[:3]]
+    batch(names, out, QUICK, workers=1)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(ConfigError, match="finished; give a new folder"):
+        batch(names, out, QUICK)
+    with pytest.raises(ConfigError, match=r"points 'none' there, '5' now"):
+        batch(names, out, Options(actions=False), resume=True)
+    with pytest.raises(ConfigError, match="inputs of 3 items there, 2 now"):
+        batch(names[:2], out, QUICK, resume=True)
+    with pytest.raises(ConfigError, match="shard size 64 there, 8 now"):
+        batch(names, out, QUICK, shard_size=8, resume=True)
+    with pytest.raises(ConfigError, match="multiple of 8"):
+        batch(names, out, QUICK, shard_size=12)
+    with pytest.raises(ConfigError, match="is not empty and holds no run"):
+        batch(names, files[0].parent, QUICK)
+    with pytest.raises(ConfigError, match="is a file"):
+        batch(names, files[0], QUICK)
+    (out / "_job.json").write_text("{")
+    with pytest.raises(ConfigError, match="cannot be understood"):
+        batch(names, out, QUICK, resume=True)
+    assert {path: path.read_bytes() for path in before if path.name != "_job.json"} == {
+        path: data for path, data in before.items() if path.name != "_job.json"
+    }
+
+
+def test_a_file_that_changed_is_another_input(files: list[Path], tmp_path: Path) -> None:
+    place = tmp_path / "face.jpg"
+    place.write_bytes(files[0].read_bytes())
+    batch([str(place)], tmp_path / "out", QUICK, workers=1)
+    place.write_bytes(files[1].read_bytes())
+    with pytest.raises(ConfigError, match="or files that changed"):
+        batch([str(place)], tmp_path / "out", QUICK, workers=1, resume=True)
+
+
+def test_a_run_in_which_nothing_could_be_read_ends_with_status_1(album: Path, tmp_path: Path) -> None:
+    from command import mien
+
+    done = mien("batch", album / "note.jpg", album / "empty.png", "--out", tmp_path / "out")
+    assert done.returncode == 1 and "2 not read" in done.stderr
+    assert list(failures(tmp_path / "out")) == [str(album / "note.jpg"), str(album / "empty.png")]

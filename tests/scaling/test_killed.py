@@ -1,0 +1,164 @@
+"""Processes are killed with signal 9, at any moment: nothing is lost, nothing doubled, and the file that kills is found."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import json
+import os
+import random
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from batch_runs import bytes_of, children, failures, rows
+from command import environment, line, mien
+
+from mien.scaling import Options, batch
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and ps as POSIX has them")
+
+QUICK = Options(points="none", actions=False)
+SLOW = ["--shard-size", 8, "--points", "none", "--no-actions"]
+
+
+@pytest.fixture(scope="module")
+def whole(album: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What an undisturbed run makes of the album."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    batch([str(album)], out, QUICK, workers=1, shard_size=8)
+    return out
+
+
+def test_workers_that_are_killed_are_replaced(album: Path, whole: Path, tmp_path: Path) -> None:
+    """Also: two workers give the same bytes as one."""
+    killed: list[int] = []
+    stop = threading.Event()
+
+    def kill() -> None:
+        chance = random.Random(1)
+        while not stop.is_set() and len(killed) < 4:
+            time.sleep(0.3 + 1.2 * chance.random())
+            if there := children(os.getpid()):
+                victim = chance.choice(there)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(victim, signal.SIGKILL)
+                    killed.append(victim)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        summary = batch([str(album)], tmp_path / "out", QUICK, workers=2, shard_size=8)
+    finally:
+        stop.set()
+        killer.join()
+    assert len(killed) >= 2 and summary.failures == 5 and summary.parts == 6
+    assert bytes_of(tmp_path / "out") == bytes_of(whole)
+    told = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert told["run"]["lost_workers"] >= 1
+    assert not children(os.getpid())
+
+
+def test_a_driver_that_is_killed_leaves_nothing_behind_and_goes_on(album: Path, whole: Path, tmp_path: Path) -> None:
+    out, chance, seen = tmp_path / "out", random.Random(2), []
+    command = line("batch", album, "--out", out, *SLOW, "--workers", 2)
+    for attempt in range(3):
+        process = subprocess.Popen(
+            [*command, *(["--resume"] if attempt else [])],
+            env=environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        while process.poll() is None and (not out.is_dir() or len(parts_in(out)) < min(attempt + 1, 5)):
+            time.sleep(0.01)
+        time.sleep(0.1 * chance.random())
+        workers = children(process.pid)
+        process.kill()
+        process.wait()
+        assert not (out / "summary.json").exists()
+        end = time.monotonic() + 20
+        while any(alive(pid) for pid in workers) and time.monotonic() < end:
+            time.sleep(0.02)
+        assert not any(alive(pid) for pid in workers)
+        seen.append(parts_in(out))
+    assert seen[0] <= seen[1] <= seen[2] and len(seen[2]) >= 3  # what was read stays
+
+    refused = mien("batch", album, "--out", out, *SLOW)
+    assert refused.returncode == 1 and "--resume" in refused.stderr and f"{len(seen[2])} of 6 parts" in refused.stderr
+    times = {name: (out / "rows" / name).stat().st_mtime_ns for name in seen[2]}
+    done = mien("batch", album, "--out", out, *SLOW, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert all((out / "rows" / name).stat().st_mtime_ns == then for name, then in times.items())  # none was read again
+    assert bytes_of(out) == bytes_of(whole)
+    assert not [path for path in (out / "rows").iterdir() if path.name.startswith(".")]
+
+
+def test_a_damaged_part_is_made_again(album: Path, whole: Path, tmp_path: Path) -> None:
+    """As a disk that was full or lost its power leaves it."""
+    out = tmp_path / "out"
+    batch([str(album)], out, QUICK, workers=1, shard_size=8)
+    (out / "rows" / "part-00002.parquet").write_bytes((whole / "rows" / "part-00002.parquet").read_bytes()[:500])
+    (out / "rows" / "part-00004.parquet").unlink()
+    assert batch([str(album)], out, QUICK, workers=1, shard_size=8, resume=True).new == 2
+    assert bytes_of(out) == bytes_of(whole)
+
+
+@pytest.fixture
+def trap(album: Path) -> Iterator[str]:
+    """Address of a server whose pictures called "poison" end, by signal 9, the workers that ask for them."""
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if "poison" in self.path:
+                for worker in children(os.getpid()):
+                    os.kill(worker, signal.SIGKILL)
+                return
+            self.path = "/face%201.jpg"
+            super().do_GET()
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    def handler(*args: object) -> Handler:
+        return Handler(*args, directory=str(album))  # type: ignore[arg-type]
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:  # pyrefly: ignore
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_files_that_kill_their_reader_are_found_and_listed(trap: str, album: Path, tmp_path: Path) -> None:
+    """One in the middle of a group and one at the end of the shard; their neighbours are read."""
+    names = [f"{trap}/{'poison' if number in (10, 23) else 'good'}{number}.jpg" for number in range(24)]
+    (tmp_path / "names.txt").write_text("\n".join(names))
+    options = Options(points="none", actions=False, allow_private=True)
+    summary = batch([f"@{tmp_path}/names.txt"], tmp_path / "out", options, workers=1, shard_size=24)
+    assert summary.status == {"ok": 22, "unreadable": 2}
+    bad = failures(tmp_path / "out")
+    assert list(bad) == [names[10], names[23]]
+    assert set(bad.values()) == {"the process that read it was ended by SIGKILL, as happens when memory runs out"}
+    found = rows(tmp_path / "out")
+    assert [row["source"] for row in found] == names
+    lone = batch([str(album / "face 1.jpg")], tmp_path / "lone", options, workers=1)
+    assert lone.faces == 1
+    scores = rows(tmp_path / "lone")[0]["score_happiness"]
+    assert all(abs(row["score_happiness"] - scores) < 1e-5 for row in found if row["status"] == "ok")
+
+
+def parts_in(out: Path) -> set[str]:
+    return {path.name for path in (out / "rows").glob("part-*.parquet")}
+
+
+def alive(pid: int) -> bool:
+    """Whether a process still runs; one that ended and was not collected does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
