@@ -27,8 +27,6 @@ import numpy as np
 import onnx
 import tomli_w
 import torch
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-from onnxruntime.quantization.shape_inference import quant_pre_process
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -36,6 +34,8 @@ from mien import cards, metrics, models
 from mien.calibration import abstention_threshold, expected_calibration_error, fit_temperature, softmax
 from mien.datasets import ferplus
 from mien.datasets.fer2013 import Fer2013, open_arrays
+from mien.exporting import quantisation
+from mien.exporting.tracing import trace
 from mien.labels import FER2013, FERPLUS, map_scores
 from mien.preprocessing import Preprocess
 from mien.runtime import OnnxRuntime
@@ -46,7 +46,6 @@ INPUT = cards.Input(size=(48, 48), colour="grey", scale=1 / 127.5, offset=(-1.0,
 CROP = cards.Crop(template="fer2013", fit="five")
 ACCURACY_WHEN_CERTAIN = 0.8
 CALIBRATION_ERROR = 0.025
-OPSET = 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +77,6 @@ class Calibrated(nn.Module):
         shared = eight[:, self.order]
         mean = self.pool.weight * seven + (1 - self.pool.weight) * shared / shared.sum(1, keepdim=True)
         return (mean.clamp(min=1e-9).log() / self.pool.scores).softmax(1), seven, eight
-
-
-class Pictures(CalibrationDataReader):
-    """Training pictures, one batch at a time, for the ranges of the quantised activations."""
-
-    def __init__(self, images: np.ndarray, batch: int = 32) -> None:
-        self._batches = iter([{"image": images[i : i + batch]} for i in range(0, len(images), batch)])
-
-    def get_next(self) -> dict[str, np.ndarray] | None:
-        return next(self._batches, None)
 
 
 def main() -> None:
@@ -138,32 +127,13 @@ def main() -> None:
 def refresh(name: str, root: str, out: Path | None) -> None:
     """Write the bundled file in its portable form, its card with the same calibration and figures measured anew."""
     card = cards.load(name)
-    model = unsigned_weights(onnx.load(card.weights))
+    model = quantisation.unsigned_weights(onnx.load(card.weights))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / card.file
         onnx.save(model, path)
         splits = (open_arrays(root, split) for split in ("validation", "test"))
         figures = measured(OnnxRuntime(path, 2), Preprocess.of(card), *splits, card.calibration.threshold)
         write(dataclasses.replace(card, sha256="", measured=figures), path, out)
-
-
-def unsigned_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Store int8 weights as uint8 around 128: the same numbers, and the same answers on every processor.
-
-    Without VNNI, onnxruntime multiplies uint8 activations by int8 weights on x86 with an instruction whose sums of two
-    products saturate at 16 bits; unsigned weights take another path, which does not.
-    """
-    stored = {tensor.name: tensor for tensor in model.graph.initializer}
-    for node in model.graph.node:
-        if node.op_type != "DequantizeLinear" or node.input[0] not in stored:
-            continue
-        weight, zero = (onnx.numpy_helper.to_array(stored[node.input[i]]) for i in (0, 2))
-        if weight.dtype == np.int8:
-            moved = {0: weight.astype(np.int16) + 128, 2: zero.astype(np.int16) + 128}
-            for place, values in moved.items():
-                tensor = onnx.numpy_helper.from_array(values.astype(np.uint8), node.input[place])
-                stored[node.input[place]].CopyFrom(tensor)
-    return model
 
 
 def tensor(preprocess: Preprocess, images: np.ndarray) -> np.ndarray:
@@ -194,46 +164,22 @@ def fit(model: nn.Module, preprocess: Preprocess, split: Fer2013) -> Pool:
 
 def export(model: nn.Module, path: Path) -> None:
     """Write the network as ONNX with a dynamic batch and check it against torch."""
-    example = torch.rand(2, 1, 48, 48) * 2 - 1
-    torch.onnx.export(
-        model,
-        (example,),
-        path,
-        input_names=["image"],
-        output_names=["scores", "fer2013", "ferplus"],
-        dynamic_axes={name: {0: "batch"} for name in ("image", "scores", "fer2013", "ferplus")},
-        opset_version=OPSET,
-        dynamo=False,
-    )
+    names = ["scores", "fer2013", "ferplus"]
+    onnx.save(trace(model, {"image": torch.zeros(2, 1, 48, 48)}, names), path)
     for batch in (1, 2, 7):
         image = torch.rand(batch, 1, 48, 48) * 2 - 1
         with torch.no_grad():
             wanted = model(image)
-        for name, value in zip(("scores", "fer2013", "ferplus"), wanted, strict=True):
+        for name, value in zip(names, wanted, strict=True):
             error = np.abs(OnnxRuntime(path)(image.numpy())[name] - value.numpy()).max()
             if error > 1e-4:
                 raise SystemExit(f"{name} differs by {error:.1e} between torch and ONNX at batch {batch}")
 
 
 def quantise(source: Path, target: Path, images: np.ndarray) -> None:
-    """Write the int8 form: per-channel weights, activations from calibration pictures, convolutions only."""
-    prepared = source.with_name("prepared.onnx")
-    quant_pre_process(source, prepared, skip_symbolic_shape=True)
-    quantize_static(
-        prepared,
-        target,
-        Pictures(images),
-        quant_format=QuantFormat.QDQ,
-        op_types_to_quantize=["Conv", "Add", "Relu"],
-        per_channel=True,
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-        # The gates and all that follows the trunk are cheap and would lose most: they stay in float.
-        nodes_to_exclude=[
-            n.name for n in onnx.load(prepared).graph.node if "gate" in n.name or not n.name.startswith("/model/")
-        ],
-    )
-    onnx.save(unsigned_weights(onnx.load(target)), target)
+    """Write the int8 form, its ranges from calibration pictures, 32 at a time."""
+    batches = [{"image": images[first : first + 32]} for first in range(0, len(images), 32)]
+    onnx.save(quantisation.quantise(onnx.load(source), batches), target)
 
 
 def measure(runtime: OnnxRuntime, preprocess: Preprocess, split: Fer2013) -> tuple[np.ndarray, dict[str, float]]:

@@ -17,7 +17,7 @@ class OpenvinoRuntime:
     """A converted network as a function from a batch to its named outputs.
 
     Args:
-        card: says where the file lies, and the digests of both of its parts.
+        network: its card, which says where the file lies and the digests of both of its parts; or the content of both.
         threads: threads used inside one call; 0 lets OpenVINO choose.
 
     Raises:
@@ -25,19 +25,23 @@ class OpenvinoRuntime:
         WeightsError: the files are missing, are not those of the card, or cannot be read.
     """
 
-    def __init__(self, card: Card, threads: int = 1) -> None:
+    def __init__(self, network: Card | tuple[bytes, bytes], threads: int = 1) -> None:
         openvino = import_openvino()
-        path = card.weights
-        if "bin_sha256" in card.export:
-            verify(path.with_suffix(".bin"), card.export["bin_sha256"])
+        if isinstance(network, Card):
+            path = network.weights
+            verify(path.with_suffix(".bin"), network.export.get("bin_sha256", ""))
+            read: tuple[Any, ...] = (path,)
+        else:
+            read = network
         options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
         if threads:
             options["INFERENCE_NUM_THREADS"] = threads
         try:
             core = openvino.Core()
-            self.model = core.compile_model(core.read_model(path), "CPU", options)
+            self.model = core.compile_model(core.read_model(*read), "CPU", options)
         except RuntimeError as error:
-            raise WeightsError(f"{path} is no OpenVINO model that can be run: {str(error).splitlines()[0][:200]}") from error
+            name, reason = network.file if isinstance(network, Card) else "the network", str(error).splitlines()[0][:200]
+            raise WeightsError(f"{name} is no OpenVINO model that can be run: {reason}") from error
         self.inputs = [value.get_any_name() for value in self.model.inputs]
         self.outputs = [value.get_any_name() for value in self.model.outputs]
 

@@ -7,7 +7,7 @@ import datetime
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx
 
@@ -18,12 +18,15 @@ from ..errors import ExportError
 from ..runtime import OnnxRuntime, Runtime, open_model
 from ..torch_runtime import TorchRuntime
 from . import parity
-from .files import size, with_card, write_network
+from .files import OnnxFile, size
 from .measuring import Figures, batches_of, judged, speeds
 from .pixels import prepend
-from .quantising import is_quantised, quantise
+from .quantisation import is_quantised, quantise
 from .storage import halved
 from .tracing import trace_network
+
+if TYPE_CHECKING:
+    from .openvino import OpenvinoFiles
 
 AS_IT_IS = "as it is"
 """Precision of an exported file that is stored anew."""
@@ -81,30 +84,25 @@ def write(model: str | Path, path: Path, request: Request, progress: Callable[[s
         graph = prepend(graph, exported)
         exported = dataclasses.replace(exported, input=dataclasses.replace(exported.input, dtype="uint8"))
     exported = _described(exported, card, path, precision, request, more)
-    limits = "fp32" if precision == AS_IT_IS else precision
-    differences: dict[str, float] = {}
+    network = OnnxFile(graph)
+    product: OnnxFile | OpenvinoFiles = network
+    limit = parity.TOLERANCES[None if precision == AS_IT_IS else precision]
+    if request.runtime == "openvino":
+        from .openvino import convert
 
-    def check(made: Card, runtime: Runtime) -> None:
-        progress("comparing with the source")
-        differences.update(parity.largest_difference(card, source, made, runtime))
-        parity.check(differences, limits)
-
-    content = with_card(graph, exported)
-    file: Runtime = OnnxRuntime(content, request.threads)
-    check(exported, file)
+        progress("converting for OpenVINO")
+        product = convert(network.content(exported), half=precision == "fp16")
+        if is_quantised(graph) and limit is not None:  # it rounds sums of 8-bit products in its own way
+            limit = parity.ROUNDED
+    file = product.runtime(request.threads)
+    progress("comparing with the source")
+    differences = parity.largest_difference(card, source, exported, file)
+    parity.check(differences, limit)
     before, after = (Figures(name, kind, 0) for name, kind in ((card.file, _kind(source)), (path.name, precision)))
     if precision == "int8":
         progress("judging the source and the file on validation pictures")
         before, after, exported = _judge(before, after, (card, source), (exported, file), request)
-        content = with_card(graph, exported)
-    if request.runtime == "openvino":
-        from .openvino import write_openvino
-
-        progress("converting for OpenVINO")
-        half = precision == "fp16"
-        exported, file = write_openvino(content, exported, path, half=half, check=check, threads=request.threads)
-    else:
-        exported = write_network(path, content, exported)
+    exported = product.write(path, exported)
     if request.speed:
         progress("measuring speed")
         first, second = speeds([(card, source), (exported, file)])

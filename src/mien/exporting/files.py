@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
@@ -13,18 +14,8 @@ import tomli_w
 from .. import cards
 from ..cards import Card
 from ..errors import ExportError
+from ..runtime import OnnxRuntime, Runtime
 from ..weights import sha256
-
-
-def with_card(model: onnx.ModelProto, card: Card) -> bytes:
-    """Return the bytes of a model with its card inside; other metadata that it has stays.
-
-    Raises:
-        ExportError: the card does not read back as it is.
-    """
-    kept = {each.key: each.value for each in model.metadata_props}
-    onnx.helper.set_model_props(model, {**kept, cards.METADATA_KEY: card_text(dataclasses.replace(card, sha256=""))})
-    return model.SerializeToString()
 
 
 def card_text(card: Card) -> str:
@@ -57,14 +48,31 @@ def write_whole(path: Path, content: bytes) -> None:
             part.unlink()
 
 
-def write_network(path: Path, content: bytes, card: Card) -> Card:
-    """Write an `.onnx` file, and return its card as it is read from there; a card beside it that is about it is replaced."""
-    beside = path.with_suffix(".toml")
-    write_whole(path, content)
-    card = dataclasses.replace(card, sha256=sha256(path), path=beside)
-    if beside.is_file() and cards.read(beside).file == path.name:
-        write_whole(beside, card_text(card).encode())
-    return card
+@dataclass(frozen=True, slots=True)
+class OnnxFile:
+    """A graph on its way to an `.onnx` file."""
+
+    graph: onnx.ModelProto
+
+    def content(self, card: Card) -> bytes:
+        """Return the bytes of the file, with the card inside; other metadata that the graph has stays."""
+        kept = {each.key: each.value for each in self.graph.metadata_props}
+        text = card_text(dataclasses.replace(card, sha256=""))
+        onnx.helper.set_model_props(self.graph, {**kept, cards.METADATA_KEY: text})
+        return self.graph.SerializeToString()
+
+    def runtime(self, threads: int) -> Runtime:
+        """Return what runs the graph."""
+        return OnnxRuntime(self.graph.SerializeToString(), threads)
+
+    def write(self, path: Path, card: Card) -> Card:
+        """Write the file, and return its card as it is read from there; one beside it that is about it is replaced."""
+        beside = path.with_suffix(".toml")
+        write_whole(path, self.content(card))
+        card = dataclasses.replace(card, sha256=sha256(path), path=beside)
+        if beside.is_file() and cards.read(beside).file == path.name:
+            write_whole(beside, card_text(card).encode())
+        return card
 
 
 def size(path: Path) -> int:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import tempfile
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from ..cards import METADATA_KEY, Card
+from ..cards import Card
 from ..errors import ExportError
 from ..openvino_runtime import OpenvinoRuntime, import_openvino
 from ..runtime import Runtime
@@ -15,40 +16,46 @@ from ..weights import sha256
 from .files import card_text, write_whole
 
 
-def write_openvino(
-    content: bytes, card: Card, path: Path, *, half: bool, check: Callable[[Card, Runtime], None], threads: int
-) -> tuple[Card, Runtime]:
-    """Convert a network, check it, write it, and return its card and what runs it.
+@dataclass(frozen=True, slots=True)
+class OpenvinoFiles:
+    """A converted network on its way to an `.xml` and a `.bin` file."""
+
+    graph: bytes
+    weights: bytes
+
+    def runtime(self, threads: int) -> Runtime:
+        """Return what runs the network."""
+        return OpenvinoRuntime((self.graph, self.weights), threads)
+
+    def write(self, path: Path, card: Card) -> Card:
+        """Write both files and the card beside them, and return the card."""
+        beside = path.with_suffix(".toml")
+        write_whole(path.with_suffix(".bin"), self.weights)
+        write_whole(path, self.graph)
+        export = {**card.export, "bin_sha256": hashlib.sha256(self.weights).hexdigest()}
+        card = dataclasses.replace(card, sha256=sha256(path), export=export, path=beside)
+        write_whole(beside, card_text(card).encode())
+        return card
+
+
+def convert(content: bytes, *, half: bool) -> OpenvinoFiles:
+    """Convert an ONNX file.
 
     Args:
-        content: the ONNX file.
-        card: its card.
-        path: where the `.xml` goes; `.bin` and `.toml` go beside it.
+        content: its bytes.
         half: whether weights are stored as float16.
-        check: called with card and runtime of the converted network before anything is written; raises where it differs.
-        threads: threads inside one call.
 
     Raises:
         MissingExtra: openvino is not installed.
-        ExportError: OpenVINO cannot convert the network, or the files cannot be written.
+        ExportError: OpenVINO cannot convert the network.
     """
     openvino = import_openvino()
     with tempfile.TemporaryDirectory() as folder:
-        source, made = Path(folder) / "network.onnx", Path(folder) / path.name
+        source, made = Path(folder) / "network.onnx", Path(folder) / "network.xml"
         source.write_bytes(content)
         try:
-            model = openvino.convert_model(source)
-            model.set_rt_info(card_text(card), METADATA_KEY)
-            openvino.save_model(model, made, compress_to_fp16=half)
+            openvino.save_model(openvino.convert_model(source), made, compress_to_fp16=half)
         except RuntimeError as error:
-            raise ExportError(f"OpenVINO cannot convert {card.name}: {str(error).splitlines()[0][:200]}") from error
-        weights = made.with_suffix(".bin")
-        export = {**card.export, "bin_sha256": sha256(weights)}
-        beside = made.with_suffix(".toml")
-        card = dataclasses.replace(card, sha256=sha256(made), export=export, path=beside)
-        check(card, OpenvinoRuntime(card, threads))
-        for part in (weights, made):
-            write_whole(path.with_suffix(part.suffix), part.read_bytes())
-        write_whole(path.with_suffix(".toml"), card_text(card).encode())
-    card = dataclasses.replace(card, path=path.with_suffix(".toml"))
-    return card, OpenvinoRuntime(card, threads)
+            reason = str(error).splitlines()[0][:200]
+            raise ExportError(f"OpenVINO {openvino.__version__} cannot convert the network: {reason}") from error
+        return OpenvinoFiles(made.read_bytes(), made.with_suffix(".bin").read_bytes())
