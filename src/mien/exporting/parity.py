@@ -40,7 +40,7 @@ def largest_difference(card: Card, source: Runtime, exported: Card, file: Runtim
     """Return role → largest difference between the answers of two networks, each fed as its own card says.
 
     Raises:
-        ExportError: the file gives NaN, or another number of answers.
+        ExportError: the file gives NaN, or another number of answers, or the network has other classes than its card.
     """
     found: dict[str, float] = {}
     for batch in BATCHES:
@@ -49,6 +49,9 @@ def largest_difference(card: Card, source: Runtime, exported: Card, file: Runtim
             run(preprocess.batch([preprocess.take(picture) for picture in pictures]))
             for run, preprocess in ((source, Preprocess.of(card)), (file, Preprocess.of(exported)))
         )
+        width = wanted[card.outputs["scores"]].shape[-1]
+        if width != len(card.labels):
+            raise ExportError(f"the card of {card.name} names {len(card.labels)} classes, but the network has {width}")
         pairs = [(role, wanted[name], given[exported.outputs[role]]) for role, name in _roles(card, wanted)]
         if Preprocess.of(exported).raw and not Preprocess.of(exported).regions:  # pictures of their own size
             own = [file(picture[None])[exported.outputs["scores"]] for picture in pictures]
