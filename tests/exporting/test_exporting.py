@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import shutil
-import tomllib
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from command import mien as run_mien
 from onnx import numpy_helper
+from PIL import Image
 from torch import nn
 
 import mien
@@ -24,13 +23,13 @@ from mien.calibration import softmax
 from mien.errors import ConfigError, ExportError, UnknownName, WeightsError
 from mien.exporting import export, parity
 from mien.images import read_image
-from mien.labels import ACTION_UNITS, FER2013, RAFDB
+from mien.labels import FER2013, RAFDB
 from mien.preprocessing import Preprocess
 from mien.runtime import OnnxRuntime, open_model
-from mien.torch_runtime import TorchRuntime
 from small_networks import BASE, RGB, SMALL, save
 from zoo import CASES, Case
 
+EXAMPLE = Path(__file__).parents[2] / "examples" / "onnx_consumer.py"
 SLOW = {"dda-resnet50"}
 ROLES = {
     "ddamfn-mtl": {"scores": "logits", "valence_arousal": "valence_arousal", "action_units": "action_logits"},
@@ -135,3 +134,49 @@ def test_preparation_inside_the_file(name: str, resize: str, colour: str, tmp_pa
     if name != "global-roi":  # the file alone resizes as the card says
         (scores,) = OnnxRuntime(done.path)(picture[None])["scores"]
         assert scores.tolist() == pytest.approx(list(read.scores.values()), abs=1e-4)
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_the_example_reads_a_file_without_mien(raw: bool, base: Path, tmp_path: Path, picture: np.ndarray) -> None:
+    export(base, tmp_path / "face.onnx", raw_input=raw)
+    Image.fromarray(picture).save(tmp_path / "crop.png")
+    code = (
+        "import sys; sys.modules['mien'] = None; import runpy; "
+        f"sys.argv = ['x', {str(tmp_path / 'face.onnx')!r}, {str(tmp_path / 'crop.png')!r}]; "
+        f"runpy.run_path({str(EXAMPLE)!r}, run_name='__main__')"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout) == pytest.approx(read_whole(base, picture).scores, abs=1e-5)
+
+
+def test_what_cannot_be_exported_is_refused_and_nothing_is_written(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out.onnx"
+    with pytest.raises(WeightsError, match=r"holds no best\.toml"):
+        export(tmp_path, out)
+    with pytest.raises(UnknownName, match="precision"):
+        export(base, out, precision="fp8")  # pyrefly: ignore
+    with pytest.raises(ConfigError, match="int8 needs"):
+        export(base, out, precision="int8")
+    with pytest.raises(ConfigError, match=r"ends in \.onnx"):
+        export(base, tmp_path / "out.pth")
+    with pytest.raises(ExportError, match="there is no folder"):
+        export(base, tmp_path / "none" / "out.onnx")
+    with pytest.raises(ExportError, match="8-bit weights already"):
+        export("mien-base", out, precision="fp16")
+    monkeypatch.setitem(parity.TOLERANCES, "fp32", 1e-12)
+    with pytest.raises(ExportError, match="differs from its source"):
+        export(base, out)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_changed_weight_is_noticed(base: Path, tmp_path: Path) -> None:
+    done = export(base, tmp_path / "out.onnx")
+    model = onnx.load(done.path)
+    tensor = max(model.graph.initializer, key=lambda each: np.prod(each.dims))
+    tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1.5), tensor.name))
+    found = parity.largest_difference(*open_model(base), done.card, OnnxRuntime(model.SerializeToString()))
+    with pytest.raises(ExportError, match="differs from its source"):
+        parity.check(found, parity.TOLERANCES["fp32"])
