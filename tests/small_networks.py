@@ -18,11 +18,13 @@ GREY = cards.Input(size=(48, 48), colour="grey")
 RGB = cards.Input(size=(64, 64), scale=1 / 255, offset=(-0.485, -0.456, -0.406), std=(0.229, 0.224, 0.225))
 
 
-def save(folder: Path, architecture: str, options: dict[str, Any] | None = None, **fields: Any) -> Path:
-    """Write a network with random weights, its BatchNorm statistics too, and its card; return the weights."""
+def save(
+    folder: Path, architecture: str, options: dict[str, Any] | None = None, network: nn.Module | None = None, **fields: Any
+) -> Path:
+    """Write a network and its card, and return the weights; without a network they are random, BatchNorm statistics too."""
     torch.manual_seed(0)
-    network = models.build(architecture, **(options or {})).eval()
-    for module in network.modules():
+    given, network = network, models.build(architecture, **(options or {})).eval() if network is None else network
+    for module in network.modules() if given is None else ():
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.uniform_(-0.1, 0.1)  # pyrefly: ignore
             module.running_var.uniform_(0.5, 1.5)  # pyrefly: ignore

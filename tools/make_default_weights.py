@@ -32,8 +32,6 @@ import onnx.compose
 import tomli_w
 import torch
 from onnx.utils import Extractor
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-from onnxruntime.quantization.shape_inference import quant_pre_process
 from safetensors.torch import load_file
 from scipy.optimize import minimize
 from torch import Tensor, nn
@@ -42,6 +40,8 @@ from mien import cards, metrics, models
 from mien.calibration import abstention_threshold, expected_calibration_error, fit_temperature, log_loss, softmax
 from mien.datasets import ferplus
 from mien.datasets.fer2013 import Fer2013, open_arrays
+from mien.exporting import quantisation
+from mien.exporting.tracing import trace
 from mien.labels import FER2013, FERPLUS
 from mien.preprocessing import Preprocess
 from mien.runtime import OnnxRuntime
@@ -53,7 +53,6 @@ CROP = cards.Crop(template="fer2013", fit="five")
 ACCURACY_WHEN_CERTAIN = 0.8
 WEIGHT = 0.75
 """Share of the FER2013 head in the mean."""
-OPSET = 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +99,6 @@ class Calibrated(nn.Module):
         seven = (output.fer2013 / self.pool.fer2013).softmax(1)
         eight = (output.ferplus / self.pool.ferplus).softmax(1)
         return self.pooled(seven, eight), seven, eight
-
-
-class Pictures(CalibrationDataReader):
-    """Training pictures, one batch at a time, for the ranges of the quantised activations."""
-
-    def __init__(self, images: np.ndarray, batch: int = 32) -> None:
-        self._batches = iter([{"image": images[i : i + batch]} for i in range(0, len(images), batch)])
-
-    def get_next(self) -> dict[str, np.ndarray] | None:
-        return next(self._batches, None)
 
 
 def main() -> None:
@@ -166,7 +155,7 @@ def main() -> None:
 def refresh(name: str, root: str, out: Path | None) -> None:
     """Write the bundled file in its portable form, its card with the same calibration and figures measured anew."""
     card = cards.load(name)
-    model = unsigned_weights(onnx.load(card.weights))
+    model = quantisation.unsigned_weights(onnx.load(card.weights))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / card.file
         onnx.save(model, path)
@@ -186,19 +175,11 @@ def recalibrate(name: str, version: str, root: str, out: Path | None) -> None:
     fitted = card.training["pool"]
     pool = Pool(fitted["fer2013"], fitted["ferplus"], *fit_pool(seven, eight, validation.label))
     with tempfile.TemporaryDirectory() as folder:
-        tail, path = Path(folder) / "tail.onnx", Path(folder) / "whole.onnx"
-        torch.onnx.export(
-            Pooled(pool),
-            (torch.from_numpy(seven[:2]), torch.from_numpy(eight[:2])),
-            tail,
-            input_names=["seven", "eight"],
-            output_names=["scores"],
-            dynamic_axes={name: {0: "batch"} for name in ("seven", "eight", "scores")},
-            opset_version=OPSET,
-            dynamo=False,
-        )
+        path = Path(folder) / "whole.onnx"
+        heads = {"seven": torch.from_numpy(seven[:2]), "eight": torch.from_numpy(eight[:2])}
+        tail = trace(Pooled(pool).eval(), heads, ["scores"])
         trunk = Extractor(onnx.load(card.weights)).extract_model(["image"], ["fer2013", "ferplus"])
-        tail_model = onnx.compose.add_prefix(onnx.load(tail), "pooled/", rename_outputs=False, rename_inputs=False)
+        tail_model = onnx.compose.add_prefix(tail, "pooled/", rename_outputs=False, rename_inputs=False)
         tail_model.ir_version = trunk.ir_version
         whole = onnx.compose.merge_models(
             trunk,
@@ -214,25 +195,6 @@ def recalibrate(name: str, version: str, root: str, out: Path | None) -> None:
         threshold = abstention_threshold(scores, validation.label, ACCURACY_WHEN_CERTAIN)
         rows = measured(runtime, preprocess, validation, test, threshold)
         write(describe(name, card.training, pool, threshold, rows, version), path, out)
-
-
-def unsigned_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Store int8 weights as uint8 around 128: the same numbers, and the same answers on every processor.
-
-    Without VNNI, onnxruntime multiplies uint8 activations by int8 weights on x86 with an instruction whose sums of two
-    products saturate at 16 bits; unsigned weights take another path, which does not.
-    """
-    stored = {tensor.name: tensor for tensor in model.graph.initializer}
-    for node in model.graph.node:
-        if node.op_type != "DequantizeLinear" or node.input[0] not in stored:
-            continue
-        weight, zero = (onnx.numpy_helper.to_array(stored[node.input[i]]) for i in (0, 2))
-        if weight.dtype == np.int8:
-            moved = {0: weight.astype(np.int16) + 128, 2: zero.astype(np.int16) + 128}
-            for place, values in moved.items():
-                tensor = onnx.numpy_helper.from_array(values.astype(np.uint8), node.input[place])
-                stored[node.input[place]].CopyFrom(tensor)
-    return model
 
 
 def tensor(preprocess: Preprocess, images: np.ndarray) -> np.ndarray:
@@ -279,46 +241,22 @@ def fit_pool(seven: np.ndarray, eight: np.ndarray, label: np.ndarray) -> tuple[t
 
 def export(model: nn.Module, path: Path) -> None:
     """Write the network as ONNX with a dynamic batch and check it against torch."""
-    example = torch.rand(2, 1, 48, 48) * 2 - 1
-    torch.onnx.export(
-        model,
-        (example,),
-        path,
-        input_names=["image"],
-        output_names=["scores", "fer2013", "ferplus"],
-        dynamic_axes={name: {0: "batch"} for name in ("image", "scores", "fer2013", "ferplus")},
-        opset_version=OPSET,
-        dynamo=False,
-    )
+    names = ["scores", "fer2013", "ferplus"]
+    onnx.save(trace(model, {"image": torch.zeros(2, 1, 48, 48)}, names), path)
     for batch in (1, 2, 7):
         image = torch.rand(batch, 1, 48, 48) * 2 - 1
         with torch.no_grad():
             wanted = model(image)
-        for name, value in zip(("scores", "fer2013", "ferplus"), wanted, strict=True):
+        for name, value in zip(names, wanted, strict=True):
             error = np.abs(OnnxRuntime(path)(image.numpy())[name] - value.numpy()).max()
             if error > 1e-4:
                 raise SystemExit(f"{name} differs by {error:.1e} between torch and ONNX at batch {batch}")
 
 
 def quantise(source: Path, target: Path, images: np.ndarray) -> None:
-    """Write the int8 form: per-channel weights, activations from calibration pictures, convolutions only."""
-    prepared = source.with_name("prepared.onnx")
-    quant_pre_process(source, prepared, skip_symbolic_shape=True)
-    quantize_static(
-        prepared,
-        target,
-        Pictures(images),
-        quant_format=QuantFormat.QDQ,
-        op_types_to_quantize=["Conv", "Add", "Relu"],
-        per_channel=True,
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-        # The gates and all that follows the trunk are cheap and would lose most: they stay in float.
-        nodes_to_exclude=[
-            n.name for n in onnx.load(prepared).graph.node if "gate" in n.name or not n.name.startswith("/model/")
-        ],
-    )
-    onnx.save(unsigned_weights(onnx.load(target)), target)
+    """Write the int8 form, its ranges from calibration pictures, 32 at a time."""
+    batches = [{"image": images[first : first + 32]} for first in range(0, len(images), 32)]
+    onnx.save(quantisation.quantise(onnx.load(source), batches), target)
 
 
 def measure(runtime: OnnxRuntime, preprocess: Preprocess, split: Fer2013) -> tuple[np.ndarray, dict[str, float]]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .errors import MienError as MienError
     from .evaluation import evaluate as evaluate
     from .explaining import explain as explain
+    from .exporting import export as export
     from .images import sample as sample
     from .recognizer import Recognizer as Recognizer
     from .recognizer import load as load
@@ -40,6 +41,7 @@ _WHERE = {
     "draw": "drawing",
     "evaluate": "evaluation",
     "explain": "explaining",
+    "export": "exporting",
     "load": "recognizer",
     "open_dataset": "datasets",
     "sample": "images",
@@ -56,6 +58,7 @@ __all__ = [
     "draw",
     "evaluate",
     "explain",
+    "export",
     "load",
     "open_dataset",
     "sample",

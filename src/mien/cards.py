@@ -39,6 +39,9 @@ class Input:
     """… and then divided by these, one for all channels or one for each; nothing: not divided."""
     resize: Literal["pil-bilinear", "cv2-bilinear"] = "pil-bilinear"
     """How a whole picture is brought to `size`."""
+    dtype: Literal["float32", "uint8"] = "float32"
+    """float32: the values above, at `size`. uint8: RGB pictures (N, H, W, 3) of any size, whatever the colour; the network
+    itself does all that is said here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +131,8 @@ class Card:
     """Architecture of `mien.models` and the options it was built with, for weights that come without their graph."""
     training: Mapping[str, Any] = field(default_factory=dict)
     """Recipe, seed, commit, data digests."""
+    export: Mapping[str, Any] = field(default_factory=dict)
+    """How an exported file was made: source and its digest, precision, pictures that ranges were taken from, loss."""
     limits: str = ""
     """What the model must not be used for."""
     measured: tuple[Measured, ...] = ()

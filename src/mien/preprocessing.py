@@ -46,6 +46,7 @@ class Preprocess:
         for name, values in (("offsets", input.offset), ("deviations", input.std or (1.0,))):
             if len(values) not in (1, self.channels):
                 raise WeightsError(f"the card gives {len(values)} {name} for {self.channels} channels")
+        self.raw = input.dtype == "uint8"
         self._offset, self._std = np.asarray(input.offset, np.float32), np.asarray(input.std, np.float32)
         self._template = lookup(crop.template, TEMPLATES, "alignment template", plugins=False) if crop else None
 
@@ -144,7 +145,12 @@ class Preprocess:
         return self._colour(self.resize(image, *self.size))
 
     def tensor(self, crops: np.ndarray) -> np.ndarray:
-        """Bring a stack of crops (N, h, w, channels) uint8 to the network's layout and value range, float32."""
+        """Bring a stack of crops (N, h, w, channels) uint8 to the network's layout and value range, float32.
+
+        Networks that prepare pictures themselves get them as they are.
+        """
+        if self.raw:
+            return np.ascontiguousarray(crops)
         values = crops.astype(np.float32)
         values *= np.float32(self.input.scale)
         values += self._offset
@@ -161,11 +167,11 @@ class Preprocess:
         return resize_cv2(image, height, width)
 
     def _colour(self, image: np.ndarray) -> np.ndarray:
-        if self.channels == 1:
+        if self.channels == 1 and not self.raw:
             return grey(image)[..., None]
         if image.ndim == 2:
             return np.repeat(image[..., None], 3, 2)
-        return image[..., ::-1] if self.input.colour == "bgr" else image
+        return image[..., ::-1] if self.input.colour == "bgr" and not self.raw else image
 
 
 def grey(image: np.ndarray) -> np.ndarray:

@@ -36,6 +36,7 @@ class Runtime(Protocol):
 RUNTIMES: Mapping[str, str] = {
     ".onnx": "mien.runtime:onnx_runtime",
     ".safetensors": "mien.torch_runtime:TorchRuntime",
+    ".xml": "mien.openvino_runtime:OpenvinoRuntime",
 }
 """Ending of a weight file → what makes a `Runtime` of its card and a number of threads."""
 
@@ -97,7 +98,8 @@ def open_model(model: str | Path, threads: int = 1) -> tuple[Card, Runtime]:
 
     Args:
         model: name of a bundled model, a card file (`.toml`), a weight file (`.onnx` with its card inside or beside it,
-            `.safetensors` with its card beside it), or the folder of a training run, whose best weights are meant.
+            `.safetensors` and OpenVINO's `.xml` with their card beside them), or the folder of a training run, whose best
+            weights are meant.
         threads: threads used inside one call.
 
     Raises:
@@ -109,8 +111,8 @@ def open_model(model: str | Path, threads: int = 1) -> tuple[Card, Runtime]:
     if path.is_dir() and str(model) not in cards.bundled():
         path = _best_of(path)
     beside = path.with_suffix(".toml")
-    if path.suffix in RUNTIMES and beside.is_file():
-        path = beside
+    if path.suffix in RUNTIMES and beside.is_file() and (path.suffix != ".onnx" or cards.read(beside).file == path.name):
+        path = beside  # an exported file beside the weights that it was made of has its own card inside
     if path.suffix not in RUNTIMES:
         card = cards.load(path if path.suffix == ".toml" else model)
         runtime = _runtime(card, threads)

@@ -73,11 +73,16 @@ class TorchRuntime:
         try:
             with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
                 answer = ask(self.network, batch)
-            return {name: value.float().numpy() for name, value in self._meanings(answer).items()}
+            return {name: value.float().numpy() for name, value in self.meanings(answer).items()}
         finally:
             torch.set_num_threads(before)
 
-    def _meanings(self, answer: Any) -> dict[str, Tensor]:
+    def meanings(self, answer: Any) -> dict[str, Tensor]:
+        """Return field of the network's answer → what it means by the card: probabilities, or the values as they are.
+
+        Raises:
+            WeightsError: the network does not give a field that the card names.
+        """
         roles = {FEATURE: FEATURE} if FEATURE in self.fields else {}
         # The scores come last: where another role names the same field, it is calibrated too.
         roles |= {role: name for role, name in self.card.outputs.items() if role != "scores"}

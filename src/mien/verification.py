@@ -226,10 +226,12 @@ def variants(predictor: CardPredictor, mode: str) -> Iterator[tuple[str, CardPre
     def same(pixels: np.ndarray) -> np.ndarray:
         return pixels
 
-    if fed.colour in ("rgb", "bgr"):
+    inside = fed.dtype == "uint8"  # the network's own preparation cannot be changed from here
+    if fed.colour in ("rgb", "bgr") and not inside:
         other = "bgr" if fed.colour == "rgb" else "rgb"
         name = f"{other.upper()} instead of {fed.colour.upper()}"
         yield name, with_card(predictor, input=replace(fed, colour=other)), same
+    if fed.colour in ("rgb", "bgr"):
         yield "grey pictures", predictor, _grey
     resize = "cv2-bilinear" if fed.resize == "pil-bilinear" else "pil-bilinear"
     if mode == "whole":
@@ -243,7 +245,7 @@ def variants(predictor: CardPredictor, mode: str) -> Iterator[tuple[str, CardPre
             yield f"crops of {margin:.0%} of the side", changed, same
     yield "histogram equalisation", predictor, _equalised
     channels = predictor.preprocess.channels
-    for name, (scale, offset, std) in RANGES.items():
+    for name, (scale, offset, std) in () if inside else RANGES.items():
         if len(offset) > channels or _same_range(fed, scale, offset, std):
             continue
         yield name, with_card(predictor, input=replace(fed, scale=scale, offset=offset, std=std)), same

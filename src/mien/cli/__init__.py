@@ -39,6 +39,7 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "compare": ("mien.cli.compare:compare", "Measure several models on several data sets, and say which differ."),
         "verify": ("mien.cli.verify:verify", "Compare what a card claims with what is measured."),
         "explain": ("mien.cli.explain:explain", "Show what in a face speaks for an expression, as maps and numbers."),
+        "export": ("mien.cli.export:export", "Write a network as one file that runs without torch."),
         "embed": ("mien.cli.embed:embed", "Write the features of a data set, and a plot of them by class."),
         "import": ("mien.cli.import_:import_", "Turn a checkpoint of a network's authors into weights with a card."),
     },

@@ -109,7 +109,9 @@ class Reader:
 
     def _choices(self, settings: Mapping[str, str], chosen: Protocol) -> dict[str, str]:
         """Return the settings that are neither the reader's defaults nor what the protocol means."""
-        default = {name: option.choices[0] if option.choices else "" for name, option in self.options.items()} | dict(chosen.options)
+        default = {name: option.choices[0] if option.choices else "" for name, option in self.options.items()} | dict(
+            chosen.options
+        )
         return {name: value for name, value in settings.items() if value != default[name]}
 
     def _missing(self, data: Dataset, options: Mapping[str, str]) -> tuple[str, ...]:

@@ -1,0 +1,35 @@
+"""Read one face crop with an exported file alone: onnxruntime, numpy and Pillow, without mien.
+
+python examples/onnx_consumer.py face.onnx crop.png
+"""
+
+import json
+import sys
+import tomllib
+
+import numpy as np
+import onnxruntime
+from PIL import Image
+
+
+def predict(model: str, picture: str) -> dict[str, float]:
+    """Return class → probability for a picture of one face, cut as the card says."""
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    card = tomllib.loads(session.get_modelmeta().custom_metadata_map["mien.card"])
+    fed, (source, *others) = card["input"], session.get_inputs()
+    if others or fed["resize"] != "pil-bilinear":
+        raise SystemExit(f"{model} reads several pictures, or resizes as OpenCV does: export it with --raw-input, or use mien")
+    height, width = fed["size"]
+    image = Image.open(picture).convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
+    values = np.asarray(image)[None]
+    if fed.get("dtype") != "uint8":  # the file does not prepare pictures itself
+        values = np.asarray(image.convert("L"))[None, ..., None] if fed["colour"] == "grey" else values
+        values = values[..., ::-1] if fed["colour"] == "bgr" else values
+        values = (values * fed["scale"] + fed["offset"]) / fed.get("std", 1)
+        values = (values.transpose(0, 3, 1, 2) if fed["layout"] == "NCHW" else values).astype(np.float32)
+    (scores,) = session.run([card["outputs"]["scores"]], {source.name: values})
+    return dict(zip(card["labels"], scores[0].tolist(), strict=True))
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(predict(*sys.argv[1:])) + "\n")

@@ -1,0 +1,95 @@
+"""`mien export`: networks as files that run without torch."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+from rich.table import Table
+
+from ..datasets import open_dataset
+from ..exporting import PICTURES, TOLERANCE
+from ..exporting import export as run
+from .splits import pairs
+from .terminal import for_programs, side_console, table_console, write_json
+
+
+def export(
+    model: str,
+    /,
+    *,
+    out: Annotated[Path, Parameter(alias="-o")],
+    precision: Literal["fp32", "fp16", "int8"] | None = None,
+    runtime: Literal["onnx", "openvino"] = "onnx",
+    raw_input: bool = False,
+    calibration: str | None = None,
+    root: Path = Path(),
+    protocol: str = "",
+    option: tuple[str, ...] = (),
+    tolerance: float = TOLERANCE,
+    pictures: int = PICTURES,
+    keep: tuple[str, ...] = (),
+    threads: int = 1,
+    json: bool = False,
+) -> None:
+    """Write a network as one file that runs without torch, with its card inside.
+
+    The file is compared with its source first, at batches of 1, 2 and 7: fp32 may differ by 1e-4, int8 may lose --tolerance
+    points of accuracy on the validation split. Otherwise nothing is written.
+
+    Examples:
+        mien export runs/fer2013-dan/1 -o dan.onnx
+        mien export runs/fer2013-dan/1 -o dan-int8.onnx --precision int8 --calibration fer2013 --root data/fer2013
+        mien export mien-base -o face.onnx --raw-input
+        mien export dan.safetensors -o dan.xml --runtime openvino
+
+    Args:
+        model: Folder of a run, a card, a .safetensors file; or an exported .onnx file or bundled model, to be stored anew.
+        out: The file: .onnx, or .xml for OpenVINO (the weights lie beside it, as .bin).
+        precision: fp32; fp16: weights stored in half the bytes; int8: weights and arithmetic. By default fp32, of an exported
+            file what it has.
+        runtime: What runs the file.
+        raw_input: Put the preparation of pictures into the file: it takes uint8 RGB of any size, (N, H, W, 3).
+        calibration: For int8: a data set whose training split gives ranges and whose validation split judges.
+        root: Folder that holds it.
+        protocol: How to split it; by default the first that the data set offers.
+        option: NAME=VALUE, one of the options of the data set.
+        tolerance: Points of accuracy that int8 may lose.
+        pictures: Training pictures that ranges are taken from.
+        keep: What int8 leaves in float: names of nodes (with * and ?), or types of operators.
+        threads: Threads inside one call, while measuring.
+        json: Write the figures as JSON, also on a terminal.
+    """
+    side = side_console()
+    splits: dict[str, Any] = {}
+    if calibration is not None:
+        for name, split in (("training", "train"), ("validation", "validation")):
+            splits[name] = open_dataset(calibration, root, split, protocol, **pairs(option, "--option"))  # pyrefly: ignore
+    done = run(
+        model,
+        out,
+        precision=precision,
+        runtime=runtime,
+        raw_input=raw_input,
+        **splits,
+        tolerance=tolerance,
+        pictures=pictures,
+        keep=keep,
+        speed=True,
+        threads=threads,
+        progress=lambda step: side.print(f"{step} …", style="dim"),
+    )
+    figures = [dataclasses.asdict(each) for each in (done.source, done.file)]
+    if for_programs(json):
+        write_json({"out": str(done.path), "source": figures[0], "file": figures[1], "differences": done.differences})
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("file", "precision", "MB", "pictures/s", *(("accuracy", "ECE") if done.file.n else ())):
+        table.add_column(name, justify="left" if name in ("file", "precision") else "right")
+    for each in (done.source, done.file):
+        cells = [each.file, each.precision, f"{each.size / 1e6:.2f}", f"{each.speed:,.0f}"]
+        table.add_row(*cells, *((f"{each.accuracy:.4f}", f"{each.ece:.4f}") if each.n else ()))
+    table_console().print(table)
+    side.print(f"largest difference {max(done.differences.values()):.1e}; wrote {done.path}", style="dim")

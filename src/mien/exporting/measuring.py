@@ -1,0 +1,102 @@
+"""What a file costs and what it is worth: size, speed, accuracy."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..cards import Card
+from ..datasets import Dataset
+from ..errors import DatasetError
+from ..evaluation import CardPredictor, evaluate
+from ..evaluation.faces import FaceFinder, mode_for
+from ..preprocessing import Preprocess
+from ..runtime import Runtime
+from .parity import faces
+
+ROUNDS, SECONDS, BATCH = 5, 0.3, 8
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """One file, measured."""
+
+    file: str
+    """Its name."""
+    precision: str
+    """Of its weights."""
+    size: int
+    """Bytes."""
+    speed: float | None = None
+    """Pictures a second, preparation outside the network not counted."""
+    accuracy: float | None = None
+    """Share of right answers on the validation pictures."""
+    low: float | None = None
+    """Lower end of its 95 % interval."""
+    high: float | None = None
+    """Upper end."""
+    ece: float | None = None
+    """Calibration error there."""
+    n: int | None = None
+    """Number of these pictures."""
+
+
+def speeds(networks: Sequence[tuple[Card, Runtime]]) -> list[float]:
+    """Return pictures a second of each network: medians of rounds in which they take turns, so that all meet the same load."""
+    batches = []
+    for card, _ in networks:
+        preprocess = Preprocess.of(card)
+        batches.append(preprocess.batch([preprocess.take(picture) for picture in faces(BATCH)]))
+    seconds: list[list[float]] = [[] for _ in networks]
+    for number in range(ROUNDS + 1):
+        for (_, run), batch, kept in zip(networks, batches, seconds, strict=True):
+            started, calls = time.perf_counter(), 0
+            while not calls or time.perf_counter() - started < SECONDS:
+                run(batch)
+                calls += 1
+            if number:  # the first round warms up
+                kept.append((time.perf_counter() - started) / calls)
+    return [BATCH / statistics.median(kept) for kept in seconds]
+
+
+def judged(card: Card, runtime: Runtime, data: Dataset) -> dict[str, Any]:
+    """Return accuracy with its interval, calibration error and the number of pictures, as `mien.evaluate` counts them."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = evaluate(CardPredictor(card, runtime), data, out=Path(folder), page=False)
+    official, answered = report.figures["official"], report.figures["answered"]
+    accuracy = official["accuracy"]
+    return {key: accuracy[key] for key in ("low", "high")} | {
+        "accuracy": accuracy["value"],
+        "ece": answered["ece"]["value"],
+        "n": official["n"],
+    }
+
+
+def batches_of(card: Card, runtime: Runtime, data: Dataset, count: int, batch: int = 32) -> list[dict[str, np.ndarray]]:
+    """Return what a network is fed for `count` pictures of a data set, drawn by lot, always the same: input → (n, C, H, W).
+
+    Raises:
+        DatasetError: no face is found in any of them.
+    """
+    rows = np.sort(np.random.default_rng(0).permutation(len(data))[:count])
+    predictor, some = CardPredictor(card, runtime), data.take(rows)
+    mode = mode_for(some, "auto", cuts_faces=predictor.cuts_faces)
+    find = FaceFinder(mode, "blazeface", mesh=bool(predictor.preprocess.regions))
+    found: list[dict[str, np.ndarray]] = []
+    for first in range(0, len(some), batch):
+        samples = [some[row] for row in range(first, min(first + batch, len(some)))]
+        seen = find(list(range(len(samples))), samples, [sample.read() for sample in samples])
+        crops = [predictor.crop(face) for face in seen if face is not None]
+        if crops:
+            fed = predictor.preprocess.batch(crops)
+            found.append(dict(fed) if isinstance(fed, Mapping) else {"image": fed})
+    if not found:
+        raise DatasetError(f"no face was found in {len(some)} pictures of {data.name} {data.split}; ranges need faces")
+    return found

@@ -1,0 +1,65 @@
+"""Run an OpenVINO file (`.xml` with its `.bin`) by the card beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from .cards import Card
+from .errors import MissingExtra, WeightsError
+from .runtime import Batch
+from .weights import verify
+
+
+class OpenvinoRuntime:
+    """A converted network as a function from a batch to its named outputs.
+
+    Args:
+        network: its card, which says where the file lies and the digests of both of its parts; or the content of both.
+        threads: threads used inside one call; 0 lets OpenVINO choose.
+
+    Raises:
+        MissingExtra: openvino is not installed.
+        WeightsError: the files are missing, are not those of the card, or cannot be read.
+    """
+
+    def __init__(self, network: Card | tuple[bytes, bytes], threads: int = 1) -> None:
+        openvino = import_openvino()
+        if isinstance(network, Card):
+            path = network.weights
+            verify(path.with_suffix(".bin"), network.export.get("bin_sha256", ""))
+            read: tuple[Any, ...] = (path,)
+        else:
+            read = network
+        options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+        if threads:
+            options["INFERENCE_NUM_THREADS"] = threads
+        try:
+            core = openvino.Core()
+            self.model = core.compile_model(core.read_model(*read), "CPU", options)
+        except RuntimeError as error:
+            name, reason = network.file if isinstance(network, Card) else "the network", str(error).splitlines()[0][:200]
+            raise WeightsError(f"{name} is no OpenVINO model that can be run: {reason}") from error
+        self.inputs = [value.get_any_name() for value in self.model.inputs]
+        self.outputs = [value.get_any_name() for value in self.model.outputs]
+
+    def __call__(self, batch: Batch, /) -> dict[str, np.ndarray]:
+        """Return every output by name for a batch, or one for each input by name."""
+        fed = dict(batch) if isinstance(batch, Mapping) else {self.inputs[0]: batch}
+        answer = self.model(fed)
+        return {name: np.array(answer[name]) for name in self.outputs}
+
+
+def import_openvino() -> Any:
+    """Return the package.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
+    try:
+        import openvino  # pyrefly: ignore
+    except ModuleNotFoundError as error:
+        raise MissingExtra("openvino", "openvino") from error
+    return openvino

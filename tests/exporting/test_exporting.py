@@ -1,0 +1,182 @@
+"""Every architecture as a file without torch: the same answers through `mien.load`; what differs or does not fit is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+from PIL import Image
+from torch import nn
+
+import mien
+from mien import cards, models
+from mien.calibration import softmax
+from mien.errors import ConfigError, ExportError, UnknownName, WeightsError
+from mien.exporting import export, parity
+from mien.images import read_image
+from mien.labels import FER2013, RAFDB
+from mien.preprocessing import Preprocess
+from mien.runtime import OnnxRuntime, open_model
+from small_networks import BASE, RGB, SMALL, save
+from zoo import CASES, Case
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "onnx_consumer.py"
+SLOW = {"dda-resnet50"}
+ROLES = {
+    "ddamfn-mtl": {"scores": "logits", "valence_arousal": "valence_arousal", "action_units": "action_logits"},
+    "global-roi": {"scores": "logits", "whole": "whole_logits"},
+}
+
+
+def weights_of(case: Case, folder: Path, network: nn.Module | None = None, **fields: Any) -> Path:
+    """A network of the zoo on disk, with weights under which signals live, and a card that calibrates."""
+    size, labels = case.sizes["image"], {"ddamfn-mtl": (*RAFDB, "other"), "efficientnet-b3": FER2013[:6]}
+    size_NCHW = cards.Input(**{**dataclasses.asdict(RGB), "size": (size, size)} | fields.pop("input", {}))
+    return save(
+        folder,
+        case.name,
+        case.options,
+        network or case.settled(),
+        labels=labels.get(case.name, FER2013),
+        outputs=ROLES.get(case.name, {"scores": "logits"}),
+        input=size_NCHW,
+        reading={"inputs": case.sizes} if len(case.sizes) > 1 else {},
+        calibration=cards.Calibration(temperature=2.0),
+        **fields,
+    )
+
+
+def read_whole(model: Path | str, picture: np.ndarray) -> mien.Face:
+    (face,) = mien.load(model, detector="whole", points=False, actions=False)(picture).faces
+    return face
+
+
+def values_of(face: mien.Face) -> list[float]:
+    more = [face.valence, face.arousal, *(face.action_units or {}).values()]
+    return [*face.scores.values(), *(value for value in more if value is not None)]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("base")
+    return save(
+        folder, "mien-base", SMALL, crop=cards.Crop(template="fer2013"), calibration=cards.Calibration(temperature=0.5), **BASE
+    )
+
+
+@pytest.fixture(scope="module")
+def picture(sample: Path) -> np.ndarray:
+    """(150, 150, 3): the face of the bundled photograph."""
+    return np.ascontiguousarray(read_image(sample).pixels[60:210, 180:330])
+
+
+def test_the_matrix_has_every_architecture() -> None:
+    assert set(models.MODELS) - {"mien-base"} <= set(CASES)  # mien-base has tests of its own below
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, id=name, marks=[pytest.mark.slow] if name in SLOW else []) for name, case in CASES.items()]
+)
+def test_every_architecture_answers_the_same_from_its_file(case: Case, tmp_path: Path, picture: np.ndarray) -> None:
+    network = case.settled()
+    weights, out = weights_of(case, tmp_path, network), tmp_path / "out.onnx"
+    done = export(weights, out)
+    assert 0 < max(done.differences.values()) <= 1e-4
+    card, runtime = open_model(out)
+    assert isinstance(runtime, OnnxRuntime) and runtime.inputs == list(case.sizes)
+    roles = ROLES.get(case.name, {"scores": "logits"})
+    assert card.outputs == {role: role for role in [*roles, "feature"]}
+
+    def wanted(pictures: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
+        """What torch says, without what the package says about meanings."""
+        with torch.inference_mode():
+            answer = network(**pictures)
+        found = {"scores": softmax(answer.logits.numpy() / 2), "feature": answer.feature.numpy()}
+        if case.name == "ddamfn-mtl":
+            found["action_units"] = answer.action_logits.sigmoid().numpy()
+            found["valence_arousal"] = answer.valence_arousal.numpy()
+        if case.name == "global-roi":
+            found["whole"] = softmax(answer.whole_logits.numpy())
+        return found
+
+    for batch in (1, 3):  # noise, which no card has prepared
+        pictures = case.pictures(batch)
+        found = runtime({name: value.numpy() for name, value in pictures.items()})
+        for role, values in wanted(pictures).items():
+            assert found[role] == pytest.approx(values, abs=1e-4 * max(1.0, float(np.abs(values).max()))), role
+
+    preprocess = Preprocess.of(card)
+    if not preprocess.regions:  # whose places in the picture depend on the mesh
+        (values,) = wanted({"image": torch.from_numpy(preprocess.batch([preprocess.take(picture)]))})["scores"]
+        assert list(read_whole(out, picture).scores.values()) == pytest.approx(values.tolist(), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "resize", "colour"),
+    [("ddamfn-mtl", "pil-bilinear", "rgb"), ("global-roi", "pil-bilinear", "bgr"), ("timm:test_resnet", "cv2-bilinear", "bgr")],
+)
+def test_preparation_inside_the_file(name: str, resize: str, colour: str, tmp_path: Path, picture: np.ndarray) -> None:
+    weights = weights_of(CASES[name], tmp_path, input={"resize": resize, "colour": colour})
+    done = export(weights, tmp_path / "raw.onnx", raw_input=True)
+    assert done.card.input is not None and done.card.input.dtype == "uint8"
+    read = read_whole(weights, picture)
+    assert values_of(read_whole(done.path, picture)) == pytest.approx(values_of(read), abs=1e-4)
+    assert all(each.type.tensor_type.elem_type == onnx.TensorProto.UINT8 for each in onnx.load(done.path).graph.input)
+    if name != "global-roi":  # the file alone resizes as the card says
+        (scores,) = OnnxRuntime(done.path)(picture[None])["scores"]
+        assert scores.tolist() == pytest.approx(list(read.scores.values()), abs=1e-4)
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_the_example_reads_a_file_without_mien(raw: bool, base: Path, tmp_path: Path, picture: np.ndarray) -> None:
+    export(base, tmp_path / "face.onnx", raw_input=raw)
+    Image.fromarray(picture).save(tmp_path / "crop.png")
+    code = (
+        "import sys; sys.modules['mien'] = None; import runpy; "
+        f"sys.argv = ['x', {str(tmp_path / 'face.onnx')!r}, {str(tmp_path / 'crop.png')!r}]; "
+        f"runpy.run_path({str(EXAMPLE)!r}, run_name='__main__')"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout) == pytest.approx(read_whole(base, picture).scores, abs=1e-5)
+
+
+def test_what_cannot_be_exported_is_refused_and_nothing_is_written(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out.onnx"
+    with pytest.raises(WeightsError, match=r"holds no best\.toml"):
+        export(tmp_path, out)
+    with pytest.raises(UnknownName, match="precision"):
+        export(base, out, precision="fp8")  # pyrefly: ignore
+    with pytest.raises(ConfigError, match="int8 needs"):
+        export(base, out, precision="int8")
+    with pytest.raises(ConfigError, match=r"ends in \.onnx"):
+        export(base, tmp_path / "out.pth")
+    with pytest.raises(ExportError, match="there is no folder"):
+        export(base, tmp_path / "none" / "out.onnx")
+    with pytest.raises(ExportError, match="8-bit weights already"):
+        export("mien-base", out, precision="fp16")
+    monkeypatch.setitem(parity.TOLERANCES, "fp32", 1e-12)
+    with pytest.raises(ExportError, match="differs from its source"):
+        export(base, out)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_changed_weight_is_noticed(base: Path, tmp_path: Path) -> None:
+    done = export(base, tmp_path / "out.onnx")
+    model = onnx.load(done.path)
+    tensor = max(model.graph.initializer, key=lambda each: np.prod(each.dims))
+    tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1.5), tensor.name))
+    found = parity.largest_difference(*open_model(base), done.card, OnnxRuntime(model.SerializeToString()))
+    with pytest.raises(ExportError, match="differs from its source"):
+        parity.check(found, parity.TOLERANCES["fp32"])
