@@ -55,6 +55,12 @@ WEIGHT = 0.75
 """Share of the FER2013 head in the mean."""
 
 
+SUMMARIES = {
+    "mien-base": "compact residual network, two heads, trained here from scratch.",
+    "mien-nano": "tiny residual network, two heads, taught by mien-base; for when speed or size counts.",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Pool:
     """How the logits of both heads become probabilities."""
@@ -368,7 +374,7 @@ def describe(
     return cards.Card(
         name=name,
         kind="classifier",
-        summary="Seven expressions from a 48 × 48 grey face; compact residual network, two heads, trained here from scratch.",
+        summary=f"Seven expressions from a 48 × 48 grey face; {SUMMARIES[name]}",
         file=f"{name}.onnx",
         sha256="",
         licence="Apache-2.0",
