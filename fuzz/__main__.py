@@ -51,7 +51,13 @@ def search(name: str, work: Path, seconds: int) -> None:
             (work / "corpus" / hashlib.sha1(data, usedforsecurity=False).hexdigest()).write_bytes(data)
     warnings.simplefilter("error")
     words = Path(__file__).with_name("words") / f"{name}.txt"
-    flags = [f"-max_total_time={seconds}", f"-artifact_prefix={work}/", f"-max_len={LONGEST}", "-timeout=30", "-print_final_stats=1"]
+    flags = [
+        f"-max_total_time={seconds}",
+        f"-artifact_prefix={work}/",
+        f"-max_len={LONGEST}",
+        "-timeout=30",
+        "-print_final_stats=1",
+    ]
     flags += [f"-dict={words}"] if words.is_file() else []
     atheris.Setup([sys.argv[0], *flags, str(work / "corpus")], lambda data: check(module, data))
     atheris.Fuzz()

@@ -25,7 +25,7 @@ licence = "Apache-2.0"
 labels = ["happiness", "neutral"]
 outputs = {scores = "p"}
 input = {size = [48, 48], colour = "grey", layout = "NCHW", offset = [-1.0], std = [2]}
-crop = {template = "arcface", margin = 1.5}
+crop = {template = "arcface112", margin = 1.5}
 calibration = {threshold = 0.5}
 reading = {inputs = {image = 48, mouth = 24}}
 [[measured]]
@@ -63,7 +63,7 @@ def seeds() -> Iterator[bytes]:
 
 def network(card: bytes) -> bytes:
     """Return an ONNX file of one Identity, x → p, with this card: the few fields of the format, written by hand."""
-    shape = _part(2, _part(1, _part(1, _number(1, 1) + _part(2, _part(1, _part(2, b"N"))))))
+    shape = _part(2, _part(1, _number(1, 1) + _part(2, _part(1, _part(2, b"N")))))
     graph = _part(1, _part(1, b"x") + _part(2, b"p") + _part(4, b"Identity")) + _part(2, b"g")
     graph += _part(11, _part(1, b"x") + shape) + _part(12, _part(1, b"p") + shape)
     metadata = _part(14, _part(1, cards.METADATA_KEY.encode()) + _part(2, card))

@@ -15,9 +15,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests/importing"))
 
-from checkpoint_samples import SAMPLES, legacy_stream, zipped  # noqa: E402
+from checkpoint_samples import SAMPLES, legacy_stream, zipped
 
-from mien.importing import read_checkpoint  # noqa: E402
+from mien.importing import read_checkpoint
 
 _folder = tempfile.TemporaryDirectory()
 atexit.register(_folder.cleanup)

@@ -48,5 +48,5 @@ def seeds() -> Iterator[bytes]:
         except (KeyError, OSError):  # a Pillow built without this format
             continue
         yield file.getvalue()
-    for text in (b"P2\n2 2\n255\n0 1 2 3\n", b"P1\n2 2\n0 1 1 0\n", b"P6 2 1 65535\n" + bytes(12), b"Pf\n1 1\n-1.0\n" + bytes(4)):
-        yield text
+    yield from (b"P2\n2 2\n255\n0 1 2 3\n", b"P1\n2 2\n0 1 1 0\n")
+    yield from (b"P6 2 1 65535\n" + bytes(12), b"Pf\n1 1\n-1.0\n" + bytes(4))

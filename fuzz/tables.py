@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import atexit
 import itertools
-import json
 import os
 import re
 import sys
@@ -17,13 +16,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests/datasets"))
 
-from miniatures import MINIATURES, Miniature  # noqa: E402
+from miniatures import MINIATURES, Miniature
 
-from mien.datasets import open_dataset, reader  # noqa: E402
-from mien.datasets.clean import read_clean  # noqa: E402
-from mien.datasets.listing import SUFFIXES  # noqa: E402
-from mien.report.predictions import read_predictions  # noqa: E402
-from mien.training.config import TrainConfig  # noqa: E402
+from mien.datasets import open_dataset, reader
+from mien.datasets.clean import read_clean
+from mien.datasets.listing import SUFFIXES
+from mien.report.predictions import read_predictions
+from mien.training.config import TrainConfig
 
 _folder = tempfile.TemporaryDirectory()
 atexit.register(_folder.cleanup)
@@ -64,6 +63,14 @@ assert len(FILES) < 128
 ORIGINALS = {path: path.read_bytes() for path, _ in FILES if path.is_file()}
 
 
+PREDICTIONS = """\
+sample,label,part,status,predicted,confidence,certain,subject,p:anger,p:fear,valence,AU1,group:age,slice:yaw
+a,anger,test,ok,anger,0.9,yes,s1,0.9,0.1,0.5,1,old,3
+b,fear,test,unreadable,,,,s2,,,,0,young,
+"""
+CLEAN = '{"dataset": "fer2013", "protocol": "official", "digests": {"train": "00"}, "drop": {}, "why": {}}'
+
+
 def target(data: bytes) -> None:
     """Read a data set of which one file is another."""
     if not data:
@@ -79,12 +86,8 @@ def target(data: bytes) -> None:
 
 def seeds() -> Iterator[bytes]:
     """Yield the files as they were, cut after a few lines, with black pictures in csvs of pixels."""
-    texts = {
-        "predictions.csv": "sample,label,part,status,predicted,confidence,certain,subject,p:anger,p:fear,valence,AU1,group:age,slice:yaw\n"
-        "a,anger,test,ok,anger,0.9,yes,s1,0.9,0.1,0.5,1,old,3\nb,fear,test,unreadable,,,,s2,,,,0,young,\n",
-        "clean.json": json.dumps({"dataset": "fer2013", "protocol": "official", "digests": {"train": "00"}, "drop": {}, "why": {}}),
-        "recipe.toml": (Path(__file__).parents[1] / "recipes/fer2013-mien-nano.toml").read_text(encoding="utf-8"),
-    }
+    recipe = Path(__file__).parents[1] / "recipes/fer2013-mien-nano.toml"
+    texts = {"predictions.csv": PREDICTIONS, "clean.json": CLEAN, "recipe.toml": recipe.read_text(encoding="utf-8")}
     for number, (path, _) in enumerate(FILES):
         content = ORIGINALS.get(path, texts.get(path.name, "").encode())
         if path.suffix == ".csv" and max(map(len, content.splitlines()), default=0) > 2_000:
