@@ -32,7 +32,7 @@ def single_precision(values: Any) -> np.ndarray:
 
 def shown(words: Iterable[str]) -> str:
     """Return the first dozen words of a file for a message, long ones cut short."""
-    words = list(words)
+    words = [" ".join(word.split()) for word in words]  # a quoted cell may hold line breaks
     first = ", ".join(word if len(word) <= 40 else f"{word[:40]}…" for word in words[:12])
     return f"{first} and {len(words) - 12} more" if len(words) > 12 else first
 
