@@ -220,8 +220,8 @@ def test_what_could_not_be_read_is_not_drawn(tmp_path: Path) -> None:
 
 
 def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: Any, **__: Any) -> None:
-        (tmp_path / "picture.png.part").write_bytes(b"half")
+    def fail(_: Image.Image, path: Path, *__: Any, **___: Any) -> None:
+        path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Image.Image, "save", fail)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, DatasetError
+from ..locks import written_by_us
 from ..report import Report
 
 KEY = ("model", "version", "output", "dataset", "split", "protocol", "faces", "views")
@@ -117,14 +118,15 @@ def write_row(path: str | Path, report: Report, **more: Any) -> None:
 def write_rows(path: str | Path, rows: list[dict[str, str]]) -> None:
     """Put rows into a results file, sorted by key."""
     path = Path(path)
-    table = {tuple(row.get(name, "") for name in KEY): row for row in [*read_rows(path), *rows]}
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n", extrasaction="ignore", restval="")
-        writer.writeheader()
-        writer.writerows(sorted(table.values(), key=_order))
-    part.replace(path)
+    with written_by_us(path, wait=True):  # rows that another process adds meanwhile must not be lost
+        table = {tuple(row.get(name, "") for name in KEY): row for row in [*read_rows(path), *rows]}
+        part = path.with_name(path.name + ".part")
+        with part.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n", extrasaction="ignore", restval="")
+            writer.writeheader()
+            writer.writerows(sorted(table.values(), key=_order))
+        part.replace(path)
 
 
 def _order(row: Mapping[str, str]) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ from .faces import Face, FaceFinder, Mode, mode_for
 from .mapping import Mapping, mapping
 from .mistakes import keep_mistakes
 from .predictors import Answers, CardPredictor, FunctionPredictor, Predictor, StoredPredictor, open_predictor
-from .records import PART, about_dataset, environment, memory_mb, state_of, whole_rows, write_json
+from .records import PART, about_dataset, environment, hold, memory_mb, state_of, whole_rows, write_json
 from .views import View, views
 
 __all__ = [
@@ -117,8 +117,9 @@ def evaluate(
         "pose": pose,
         "limit": limit,
     }
-    state = state_of(out, identity, overwrite=overwrite)
-    if state != "done":
+    with hold(out):
+        if state_of(out, identity, overwrite=overwrite) == "done":
+            return _reported(out, page)
         about = {
             "schema": 1,
             "identity": identity,
@@ -137,6 +138,10 @@ def evaluate(
         write_json(out / EVALUATION, {**about, "speed": {**speed, "threads": threads, "batch": batch}, "mistakes": mistakes})
         (out / (PREDICTIONS + PART)).replace(out / PREDICTIONS)
         (out / (EVALUATION + PART)).unlink()
+        return _reported(out, page)
+
+
+def _reported(out: Path, page: bool) -> Report:
     report = Report.read(out)
     report.write(page=page)
     return report

@@ -8,6 +8,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from .. import __version__
 from ..datasets import Dataset, reader
 from ..errors import ConfigError, UnknownName
+from ..locks import written_by_us
 from ..report import EVALUATION, PREDICTIONS
 
 PART = ".part"
@@ -83,18 +85,27 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     part.replace(path)
 
 
-def state_of(out: Path, identity: Mapping[str, Any], *, overwrite: bool) -> str:
-    """Return whether an evaluation is `"done"`, `"begun"` or `"new"`; the folder is then there.
-
-    With `overwrite` it is always new: a Python function has no digest that would tell that it has changed.
+def hold(out: Path) -> AbstractContextManager[None]:
+    """Make the folder of an evaluation and return what keeps it for this process.
 
     Raises:
-        ConfigError: the folder holds another evaluation, or cannot be written.
+        ConfigError: the folder cannot be made or written, or another process writes it.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"the folder {out} cannot be made: {error.strerror}; give another with --out") from error
+    return written_by_us(out)
+
+
+def state_of(out: Path, identity: Mapping[str, Any], *, overwrite: bool) -> str:
+    """Return whether an evaluation is `"done"`, `"begun"` or `"new"`.
+
+    With `overwrite` it is always new: a Python function has no digest that would tell that it has changed.
+
+    Raises:
+        ConfigError: the folder holds another evaluation.
+    """
     for path, state in ((out / EVALUATION, "done"), (out / (EVALUATION + PART), "begun")):
         if overwrite or not path.is_file():
             continue

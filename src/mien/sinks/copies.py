@@ -114,7 +114,7 @@ class Pictures(_Folder):
         exif = Image.Exif()
         exif[0x0131] = MARK
         options = {"quality": self.quality, "subsampling": 0} if path.suffix.lower() != ".png" else {"compress_level": 4}
-        part = path.with_name(f"{path.name}.part")
+        part = path.with_name(f"{path.name}.{os.getpid()}.part")
         try:
             annotated.save(part, "PNG" if path.suffix.lower() == ".png" else "JPEG", exif=exif, **options)
             part.replace(path)

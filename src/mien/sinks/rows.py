@@ -8,11 +8,13 @@ import itertools
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from ..errors import ConfigError
+from ..locks import written_by_us
 from ..types import Box, Face, Points, Result
 
 CSV_COLUMNS = (
@@ -39,8 +41,10 @@ class _Rows:
         self._part, self._mark = (self.path.with_name(f"{self.path.name}.part{end}") for end in ("", ".run"))
         self._head = 0
         """Bytes before the first result."""
+        self._ours = ExitStack()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._ours.enter_context(written_by_us(self.path))
             self.going_on = run is not None and self._part.is_file() and _text_of(self._mark) == run
             """Whether rows of an earlier, interrupted run are there."""
             if run is None:
@@ -50,6 +54,7 @@ class _Rows:
                 self._mark.write_text(run, encoding="utf-8")
             self._file = self._part.open("r+b" if self.going_on else "w+b", buffering=0)
         except OSError as error:
+            self._ours.close()
             raise ConfigError(f"{self.path} cannot be written: {error.strerror}; choose another place") from error
 
     def append(self, row: str) -> None:
@@ -88,9 +93,10 @@ class _Rows:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._file.close()
-        if kind is None:
-            self._part.replace(self.path)
-            self._mark.unlink(missing_ok=True)
+        with self._ours:
+            if kind is None:
+                self._part.replace(self.path)
+                self._mark.unlink(missing_ok=True)
 
 
 class JsonLines(_Rows):

@@ -168,9 +168,14 @@ class _Run:
         return functional.interpolate(found, (side, side), mode="bilinear", antialias=True)
 
     def go(self) -> Path:
+        with contextlib.ExitStack() as ours:
+            if self.main:
+                ours.enter_context(records.hold(self.out))
+                records.open_run(self.out, self.config, (self.train, self.validation))
+            return self._go()
+
+    def _go(self) -> Path:
         config = self.config
-        if self.main:
-            records.open_run(self.out, config, (self.train, self.validation))
         self.report(
             {"event": "start", "epoch": self.epoch, "epochs": config.epochs, "steps": self.loader.steps, "step": self.step}
         )

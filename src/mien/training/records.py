@@ -6,6 +6,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import MappingProxyType
@@ -19,6 +20,7 @@ from torch import nn
 from .. import __version__, cards
 from ..errors import ConfigError
 from ..evaluation.records import commit
+from ..locks import written_by_us
 from ..weights import sha256
 from .config import TrainConfig
 from .data import Split, card_crop, card_input
@@ -33,14 +35,26 @@ def write(path: Path, text: str) -> None:
     part.replace(path)
 
 
+def hold(out: Path) -> AbstractContextManager[None]:
+    """Make the folder of a run and return what keeps it for this process.
+
+    Raises:
+        ConfigError: the folder cannot be made or written, or another process writes it.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"the folder {out} of the run cannot be made: {error.strerror}; give another with --out") from error
+    return written_by_us(out)
+
+
 def open_run(out: Path, config: TrainConfig, splits: Sequence[Split]) -> None:
     """Write `config.toml` and `env.json`.
 
     Raises:
-        ConfigError: the folder cannot be made or written.
+        ConfigError: the folder cannot be written.
     """
     try:
-        out.mkdir(parents=True, exist_ok=True)
         write(out / "config.toml", tomli_w.dumps(config.to_dict()))
         write(out / "env.json", json.dumps(environment(splits), indent=1))
     except OSError as error:
