@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tomllib
 from pathlib import Path
 
 from .errors import WeightsError
@@ -17,12 +18,16 @@ def bundled(name: str) -> Path:
     """Return the path of a weight file that ships with the package: `bundled("blazeface.onnx")`.
 
     Raises:
-        WeightsError: the installation lacks the file.
+        WeightsError: the installation lacks the file, or has another than its card describes.
     """
     path = WEIGHTS / name
+    try:
+        digest = tomllib.loads((CARDS / f"{path.stem}.toml").read_text(encoding="utf-8"))["sha256"]
+    except (OSError, ValueError, KeyError) as error:
+        raise WeightsError(f"the card of the bundled weight {name} is missing or damaged; reinstall the package") from error
     if not path.is_file():
         raise WeightsError(f"the bundled weight {name} is missing from {WEIGHTS}; reinstall the package")
-    return path
+    return verify(path, digest)
 
 
 def sha256(path: str | Path) -> str:

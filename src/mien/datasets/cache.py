@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import tempfile
@@ -15,11 +16,21 @@ VERSION = "1"
 """Changes whenever a parser gives other arrays for the same file."""
 
 
-def folder() -> Path:
-    """Return where parsed arrays are kept: `$MIEN_CACHE/datasets`, else `mien/datasets` in the user's cache folder."""
+LIST = "arrays.json"
+"""File that names the arrays of a place: programs that tidy cache folders take single files away."""
+
+
+def folder() -> Path | None:
+    """Return where parsed arrays are kept: `$MIEN_CACHE/datasets`, else `mien/datasets` in the user's cache folder.
+
+    None for a user without a home, as in containers that are run under a bare number.
+    """
     if cache := os.environ.get("MIEN_CACHE"):
         return Path(cache) / "datasets"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mien" / "datasets"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mien" / "datasets"
+    except RuntimeError:
+        return None
 
 
 def file_digest(*paths: Path) -> str:
@@ -39,16 +50,29 @@ def mapped(kind: str, digest: str, parse: Callable[[], Mapping[str, np.ndarray]]
         digest: digest of everything that `parse` reads, so that a changed file is parsed anew.
         parse: gives the arrays; raises what it likes, then nothing is kept.
 
-    A cache that cannot be written is no error: the arrays are then held in memory.
+    A cache that cannot be written is no error: the arrays are then held in memory. One that is damaged is written anew.
     """
-    place = folder() / f"{kind}-v{VERSION}-{digest[:32]}"
-    if not place.is_dir():
-        arrays = dict(parse())
-        try:
-            _write(place, arrays)
-        except OSError:
-            return arrays
-    return {path.stem: _load(path) for path in sorted(place.glob("*.npy"))}
+    base = folder()
+    if base is None:
+        return dict(parse())
+    place = base / f"{kind}-v{VERSION}-{digest[:32]}"
+    if (found := _read(place)) is not None:
+        return found
+    arrays = dict(parse())
+    try:
+        shutil.rmtree(place, ignore_errors=True)
+        _write(place, arrays)
+    except OSError:
+        return arrays
+    return _read(place) or arrays
+
+
+def _read(place: Path) -> dict[str, np.ndarray] | None:
+    try:
+        names = json.loads((place / LIST).read_text(encoding="utf-8"))
+        return {name: _load(place / f"{name}.npy") for name in names}
+    except (OSError, ValueError, EOFError):  # not there, cut short, other bytes
+        return None
 
 
 def _load(path: Path) -> np.ndarray:
@@ -63,6 +87,7 @@ def _write(place: Path, arrays: Mapping[str, np.ndarray]) -> None:
     try:
         for name, array in arrays.items():
             np.save(part / f"{name}.npy", array, allow_pickle=False)
+        (part / LIST).write_text(json.dumps(list(arrays)), encoding="utf-8")
         try:
             part.rename(place)
         except OSError:

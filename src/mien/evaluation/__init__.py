@@ -10,9 +10,10 @@ and `figures/`.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +179,7 @@ def _predict(
     done = whole_rows(path, [str(name) for name in dataset.names.tolist()])
     progress(done)
     started, seconds, asked = time.perf_counter(), 0.0, 0
-    with path.open("a", encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with _told_where(path), path.open("a", encoding="utf-8", errors="surrogateescape", newline="") as file:
         for first in range(done, len(dataset), batch):
             rows = range(first, min(first + batch, len(dataset)))
             table, used = _ask(rows, dataset, predictor, names, finder, looks)
@@ -191,6 +192,17 @@ def _predict(
         "model_seconds": round(seconds, 3),
         "memory_mb": memory_mb(),
     }
+
+
+@contextlib.contextmanager
+def _told_where(path: Path) -> Iterator[None]:
+    """Name the file where the disk is full: what is in it stays, and the same command goes on with it."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:  # another file, which could not be opened
+            raise
+        raise ConfigError(f"{path} cannot be written: {error.strerror}; free some space and start the command again") from error
 
 
 def _ask(

@@ -62,7 +62,9 @@ def commit() -> str:
     here = Path(__file__).parent
     try:
         name = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
-        dirty = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=here, capture_output=True, text=True, check=True)
+        # Without locks: status would refresh git's index, and being killed meanwhile leave its lock behind.
+        asked = ["git", "--no-optional-locks", "status", "--porcelain", "-uno"]
+        dirty = subprocess.run(asked, cwd=here, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return ""
     return name.stdout.strip() + ("+" if dirty.stdout.strip() else "")
@@ -79,10 +81,17 @@ def memory_mb() -> float | None:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON file whole or not at all."""
+    """Write a JSON file whole or not at all.
+
+    Raises:
+        ConfigError: the disk is full, or the folder may not be written.
+    """
     part = path.with_name(path.name + ".new")  # PART is the name of a begun evaluation
-    part.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", errors="surrogateescape")
-    part.replace(path)
+    try:
+        part.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", errors="surrogateescape")
+        part.replace(path)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}; free some space and start the command again") from error
 
 
 def hold(out: Path) -> AbstractContextManager[None]:

@@ -106,6 +106,9 @@ class Pictures(_Folder):
         Args:
             picture: what the result was read from, as for `mien.draw`.
             result: its reading; `source` names the file.
+
+        Raises:
+            ConfigError: the disk is full, or the folder may not be written.
         """
         if result.status == "unreadable":
             return None
@@ -118,6 +121,8 @@ class Pictures(_Folder):
         try:
             annotated.save(part, "PNG" if path.suffix.lower() == ".png" else "JPEG", exif=exif, **options)
             part.replace(path)
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be written: {error.strerror or error}; choose another folder") from error
         finally:
             part.unlink(missing_ok=True)
         return path

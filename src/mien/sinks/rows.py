@@ -58,10 +58,18 @@ class _Rows:
             raise ConfigError(f"{self.path} cannot be written: {error.strerror}; choose another place") from error
 
     def append(self, row: str) -> None:
-        """Write one row whole; what UTF-8 has no bytes for is written as an escape."""
+        """Write one row whole; what UTF-8 has no bytes for is written as an escape.
+
+        Raises:
+            ConfigError: the disk is full.
+        """
         rest = memoryview(row.encode("utf-8", "backslashreplace"))
-        while rest:
-            rest = rest[self._file.write(rest) :]
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            what = f"{self.path} cannot be written: {error.strerror}"
+            raise ConfigError(f"{what}; free some space, or choose another place") from error
 
     def stored(self) -> Iterator[Result]:
         """Yield the results that were written whole, as far as rows hold them."""

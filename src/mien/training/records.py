@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -18,7 +19,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from .. import __version__, cards
-from ..errors import ConfigError
+from ..errors import ConfigError, TrainingError
 from ..evaluation.records import commit
 from ..locks import written_by_us
 from ..weights import sha256
@@ -29,10 +30,21 @@ PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow")
 
 
 def write(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
+    """Write a text file whole or not at all.
+
+    Raises:
+        TrainingError: the disk is full or the folder cannot be written.
+    """
     part = path.with_suffix(path.suffix + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise TrainingError(
+            f"{path} cannot be written: {error.strerror}; free some space or the folder, then resume"
+        ) from error
 
 
 def hold(out: Path) -> AbstractContextManager[None]:
@@ -44,23 +56,14 @@ def hold(out: Path) -> AbstractContextManager[None]:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"the folder {out} of the run cannot be made: {error.strerror}; give another with --out") from error
+        raise ConfigError(f"the folder {out} cannot be written: {error.strerror}; give another with --out") from error
     return written_by_us(out)
 
 
 def open_run(out: Path, config: TrainConfig, splits: Sequence[Split]) -> None:
-    """Write `config.toml` and `env.json`.
-
-    Raises:
-        ConfigError: the folder cannot be written.
-    """
-    try:
-        write(out / "config.toml", tomli_w.dumps(config.to_dict()))
-        write(out / "env.json", json.dumps(environment(splits), indent=1))
-    except OSError as error:
-        raise ConfigError(
-            f"the folder {out} of the run cannot be written: {error.strerror}; give another with --out"
-        ) from error
+    """Write `config.toml` and `env.json`; errors as of `write`."""
+    write(out / "config.toml", tomli_w.dumps(config.to_dict()))
+    write(out / "env.json", json.dumps(environment(splits), indent=1))
 
 
 def environment(splits: Sequence[Split]) -> dict[str, Any]:
