@@ -88,7 +88,12 @@ def test_lossy_colour(photo: Image.Image, kind: str) -> None:
 def test_other_colour_spaces(photo: Image.Image, kind: str, mode: str) -> None:
     """Pillow writes CMYK JPEG as Adobe does, inverted: read as it stands it would be a negative."""
     options = {"quality": 95} if kind == "JPEG" else {}
-    assert error(pixels(encoded(photo.convert(mode), kind, **options)), photo) < 4
+    data = encoded(photo.convert(mode), kind, **options)
+    if (kind, mode) == ("TIFF", "YCbCr") and int(PIL.__version__.partition(".")[0]) < 13:
+        with pytest.raises(SourceError, match="cut short"):  # older ones do not read what they write
+            pixels(data)
+    else:
+        assert error(pixels(data), photo) < 4
 
 
 def test_lab(photo: Image.Image) -> None:
