@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import tomllib
 from pathlib import Path
 
@@ -108,3 +109,30 @@ def test_the_card_inside_the_bundled_network_is_the_one_beside_it() -> None:
     inside = OnnxRuntime(card.weights).metadata[cards.METADATA_KEY]
     assert dataclasses.replace(cards.parse(inside, "inside"), sha256=card.sha256) == card
     assert tomllib.loads(inside)["labels"] == list(card.labels)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('licence = "Apache-2.0"', f"licence = 0x{'f' * 5_000}", "not a number of thousands of digits"),
+        ("n = 10", f"n = {'9' * 5_000}", "is not valid TOML: Exceeds the limit"),
+        ("value = 1\n", f"value = 0x{'f' * 500}\n", "value must be float, not"),
+        ('name = "tiny"', f"name = {'[' * 5_000}", "is not valid TOML: maximum recursion"),
+        ('name = "tiny"', f"name = {[1] * 5_000}", "name must be str"),
+        ("[48, 48]", "[48]", "input.size must be height and width"),
+        ("[48, 48]", "[-1, 48]", "input.size must be height and width"),
+        ("[48, 48]", "[48, 1000000000]", "input.size must be height and width"),
+        ("[input]", "[input]\nstd = [0]", "std not 0"),
+        ("[input]", "[input]\nscale = nan", "must be finite"),
+        ("threshold = 0.5", "temperature = 0", "temperature must be above 0"),
+        ('scores = "p"', "scores = [3]", r"outputs.scores must be str, not \[3\]"),
+        ("[outputs]", "[reading]\ninputs = 3\n[outputs]", "reading.inputs must be name → side"),
+        ("[outputs]", "[reading]\ninputs = {mouth = -5}\n[outputs]", "reading.inputs must be name → side"),
+    ],
+    ids=itertools.count(),
+)
+def test_cards_that_fuzzing_broke_the_reader_with(old: str, new: str, message: str) -> None:
+    assert old in GOOD
+    with pytest.raises(WeightsError, match=message) as caught:
+        cards.parse(GOOD.replace(old, new), "here")
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400

@@ -72,3 +72,10 @@ def test_bundled_classifiers_answer_alike_on_every_processor() -> None:
             graph = onnx.load(card.weights).graph
             signed = {tensor.name for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.INT8}
             assert not [node.name for node in graph.node if node.op_type == "DequantizeLinear" and node.input[0] in signed]
+
+
+def test_metadata_that_is_no_text_is_refused(copied: Path) -> None:
+    """Any byte may stand in a string of an ONNX file: here one more entry, "x" → FF, at its end."""
+    copied.write_bytes(copied.read_bytes() + b"\x72\x06\x0a\x01x\x12\x01\xff")
+    with pytest.raises(WeightsError, match=r"mine\.onnx holds metadata that is not UTF-8"):
+        open_model(copied)

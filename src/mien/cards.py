@@ -6,7 +6,9 @@ A card is a TOML file beside the weights, and the same text inside every ONNX fi
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import math
 import tomllib
 import types
 from collections.abc import Mapping
@@ -19,6 +21,9 @@ from .lookup import lookup
 from .weights import CARDS, WEIGHTS, verify
 
 METADATA_KEY = "mien.card"
+
+MAX_SIDE = 4096
+"""Sides of pictures beyond which a card is refused: a number mistyped, or made to fill the memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,16 +175,13 @@ def parse(text: str, where: str) -> Card:
     """
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise WeightsError(f"card {where} is not valid TOML: {error}") from error
+    except (ValueError, RecursionError) as error:  # ValueError: TOMLDecodeError is one, and numbers of thousands of digits
+        raise WeightsError(f"card {where} is not valid TOML: {' '.join(str(error).split())[:200]}") from error
     if table.get("schema", 1) != 1:
-        raise WeightsError(f"card {where} has schema {table['schema']!r}; this version of mien reads schema 1")
+        raise WeightsError(f"card {where} has schema {_shown(table['schema'])}; this version of mien reads schema 1")
     card = _build(Card, table, where)
     if card.kind == "classifier":
-        if not card.labels or card.input is None or "scores" not in card.outputs:
-            raise WeightsError(f"card {where} of a classifier must say labels, [input] and outputs.scores")
-        if len(set(card.labels)) != len(card.labels):
-            raise WeightsError(f"card {where} names a class twice: {', '.join(card.labels)}")
+        _check_classifier(card, where)
     return card
 
 
@@ -213,6 +215,33 @@ def load(model: str | Path) -> Card:
     return read(model) if Path(model).suffix == ".toml" else lookup(str(model), bundled(), "model", plugins=False)
 
 
+def _check_classifier(card: Card, where: str) -> None:
+    """Refuse a classifier's card that says too little, or what no picture can be prepared by."""
+    if not card.labels or card.input is None or "scores" not in card.outputs:
+        raise WeightsError(f"card {where} of a classifier must say labels, [input] and outputs.scores")
+    if len(set(card.labels)) != len(card.labels):
+        raise WeightsError(f"card {where} names a class twice: {', '.join(card.labels)}")
+    size, numbers = card.input.size, (card.input.scale, *card.input.offset, *card.input.std)
+    if len(size) != 2 or not all(1 <= side <= MAX_SIDE for side in size):
+        raise WeightsError(f"card {where}: input.size must be height and width, 1 to {MAX_SIDE}, not {_shown(list(size))}")
+    if not all(map(math.isfinite, numbers)) or not all(card.input.std):
+        raise WeightsError(f"card {where}: scale, offset and std of its input must be finite, and std not 0")
+    if not 0 < card.calibration.temperature < math.inf:
+        raise WeightsError(f"card {where}: calibration.temperature must be above 0, not {card.calibration.temperature}")
+    sides = card.reading.get("inputs", {})
+    if not isinstance(sides, dict) or not all(type(side) is int and 1 <= side <= MAX_SIDE for side in sides.values()):
+        raise WeightsError(f"card {where}: reading.inputs must be name → side, 1 to {MAX_SIDE}, not {_shown(sides)}")
+
+
+def _shown(value: Any) -> str:
+    """Return a value of a file in the form of a message: one line of bounded length."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no number of more than 4300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 100 else f"{text[:100]}…"
+
+
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return _plain({f.name: getattr(value, f.name) for f in dataclasses.fields(value)})
@@ -227,11 +256,11 @@ def _plain(value: Any) -> Any:
 
 def _build(kind: type, table: Any, where: str) -> Any:
     if not isinstance(table, dict):
-        raise WeightsError(f"card {where}: {kind.__name__.lower()} must be a table, not {table!r}")
+        raise WeightsError(f"card {where}: {kind.__name__.lower()} must be a table, not {_shown(table)}")
     hints = get_type_hints(kind)
     fields = {f.name: f for f in dataclasses.fields(kind) if f.name != "path"}
     if unknown := sorted(table.keys() - fields):
-        raise WeightsError(f"card {where}: unknown field {unknown[0]!r} in {kind.__name__}")
+        raise WeightsError(f"card {where}: unknown field {_shown(unknown[0])} in {kind.__name__}")
     missing = [
         name
         for name, f in fields.items()
@@ -253,10 +282,11 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if origin is Literal and value in args:
         return value
     if origin is not None and origin not in (tuple, Literal) and isinstance(value, dict):
-        return value
+        return value if args[1] is Any else {key: _value(args[1], item, f"{where}.{key}") for key, item in value.items()}
     if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
+        with contextlib.suppress(OverflowError):
+            return float(value)
     if origin is None and hint in (str, int) and type(value) is hint:
         return value
     wanted = " or ".join(map(repr, args)) if origin is Literal else getattr(hint, "__name__", str(hint))
-    raise WeightsError(f"card {where} must be {wanted}, not {value!r}")
+    raise WeightsError(f"card {where} must be {wanted}, not {_shown(value)}")

@@ -84,7 +84,11 @@ class OnnxRuntime:
         self.session = open_session(model, threads)
         self.inputs = [value.name for value in self.session.get_inputs()]
         self.outputs = [value.name for value in self.session.get_outputs()]
-        self.metadata: Mapping[str, str] = self.session.get_modelmeta().custom_metadata_map
+        try:
+            self.metadata: Mapping[str, str] = self.session.get_modelmeta().custom_metadata_map
+        except UnicodeDecodeError as error:
+            name = "the given bytes" if isinstance(model, bytes) else str(model)
+            raise WeightsError(f"{name} holds metadata that is not UTF-8 ({error.reason}); export it again") from error
 
     def __call__(self, batch: Batch, /) -> dict[str, np.ndarray]:
         """Return every output by name for a float32 batch, or one for each input by name."""

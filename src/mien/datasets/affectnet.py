@@ -22,7 +22,7 @@ from .cache import mapped
 from .dataset import Dataset
 from .folders import existing, of_files, part_folders, part_of, read_class_folders
 from .layout import Layout, Place, child
-from .listing import Locator, header_of, read_rows
+from .listing import Locator, header_of, number_in, read_rows, single_precision
 from .protocols import Protocol, held_out, official, validation_is_test
 from .reader import Reader
 
@@ -72,7 +72,7 @@ def _read_lists(place: Place) -> Dataset:
                 label.append(expression)
                 part.append(where)
                 numbers.append((x, y, x + width, y + height, valence, arousal))
-    columns = np.array(numbers, np.float32).reshape(-1, 6)
+    columns = single_precision(numbers).reshape(-1, 6)
     data = of_files(root, place.labels, names, label, part)
     return dataclasses.replace(data, boxes=columns[:, :4], valence=_valid(columns[:, 4]), arousal=_valid(columns[:, 5]))
 
@@ -126,16 +126,15 @@ def _parse(folder: Path, files: list[str]) -> dict[str, np.ndarray]:
             expression, valence, arousal = (
                 float(np.load(folder / f"{stem}_{kind}.npy", allow_pickle=False)) for kind in ("exp", "val", "aro")
             )
-        except (OSError, ValueError, EOFError) as error:
-            damage.append(f"annotations of {stem}: {error}")
-            continue
-        rows.append((stem, int(expression), valence, arousal))
+            rows.append((stem, int(expression) if abs(expression) < 100 else -1, valence, arousal))
+        except Exception as error:  # numpy evaluates a header as Python and raises whatever that does
+            damage.append(f"annotations of {stem}: {' '.join(str(error).split())[:200] or type(error).__name__}")
     stems, expressions, valences, arousals = zip(*rows, strict=True) if rows else ((), (), (), ())
     return {
         "stem": np.array(stems, dtype=str) if rows else np.empty(0, "U1"),
         "expression": np.array(expressions, np.int64),
-        "valence": np.array(valences, np.float32),
-        "arousal": np.array(arousals, np.float32),
+        "valence": single_precision(valences),
+        "arousal": single_precision(arousals),
         "damage": np.array(damage, dtype=str) if damage else np.empty(0, "U1"),
     }
 
@@ -156,14 +155,15 @@ def _read_phases(place: Place) -> Dataset:
     names, label, part = [], [], []
     for line, row in read_rows(path):
         where = part_of(row.get("phase", ""))
-        if not where or not row.get("label", "").isdigit() or int(row["label"]) >= len(AFFECTNET11):
+        number = number_in(row.get("label", ""))
+        if not where or not 0 <= number < len(AFFECTNET11):
             place.damage(f"{path.name} line {line}: phase {row.get('phase')!r} and label {row.get('label')!r}")
             continue
-        if int(row["label"]) >= len(place.labels):
+        if number >= len(place.labels):
             continue
-        if found := existing(locate, row["img_path"], f"{path.name} line {line}", place.damage):
+        if found := existing(locate, row.get("img_path", ""), f"{path.name} line {line}", place.damage):
             names.append(found)
-            label.append(int(row["label"]))
+            label.append(number)
             part.append(where)
     return of_files(place.base, place.labels, names, label, part)
 

@@ -18,7 +18,7 @@ from ..labels import ACTION_UNITS, AFFWILD2
 from .dataset import Dataset
 from .folders import existing, of_files
 from .layout import Damage, Layout, Place, child
-from .listing import Locator, texts
+from .listing import Locator, single_precision, texts
 from .protocols import Protocol, held_out, official
 from .reader import Option, Reader
 
@@ -74,13 +74,13 @@ def read_annotations(path: Path, damage: Damage) -> Annotations:
             frames.append(fields[0])
         except ValueError as error:
             damage(f"{path.name} line {line}: {error}")
-    table = np.array(numbers, np.float32).reshape(-1, 15)
-    affect, expression, units = table[:, :2], table[:, 2].astype(np.int64), table[:, 3:].astype(np.int8)
+    table = single_precision(numbers).reshape(-1, 15)
+    affect, expression, units = table[:, :2], table[:, 2], table[:, 3:]
     return Annotations(
         texts(frames),
         np.where(np.abs(affect) <= 1, affect, np.float32(np.nan)),
-        np.where((expression >= 0) & (expression < len(AFFWILD2)), expression, -1),
-        np.where((units == 0) | (units == 1), units, np.int8(-1)),
+        np.where(np.isin(expression, range(len(AFFWILD2))), expression, -1).astype(np.int64),
+        np.where((units == 0) | (units == 1), units, -1).astype(np.int8),
     )
 
 

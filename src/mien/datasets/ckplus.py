@@ -67,10 +67,12 @@ def _codes(folder: Path, suffix: str, place: Place) -> dict[str, list[float]]:
     for path in sorted(folder.rglob(f"*{suffix}")):
         try:
             codes = [float(line.split()[0]) for line in path.read_text().splitlines() if line.strip()]
-        except (ValueError, UnicodeDecodeError):
+        except ValueError:
             codes = []
         match = FRAME.match(path.name)
-        if not match or (suffix == "_emotion.txt" and (len(codes) != 1 or codes[0] not in range(len(CKPLUS)))):
+        emotion = suffix == "_emotion.txt"
+        known = range(len(CKPLUS)) if emotion else range(1, 100)
+        if not match or (emotion and len(codes) != 1) or not all(code in known for code in codes):
             place.damage(f"{path.name}: no annotation of CK+")
             continue
         found[f"{match[1]}_{match[2]}"] = codes

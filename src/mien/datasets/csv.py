@@ -18,7 +18,7 @@ from ..labels import canonical, label_set
 from .dataset import Dataset
 from .folders import existing, of_files, part_of
 from .layout import Layout, Place, children
-from .listing import Locator, header_of, read_rows, texts
+from .listing import Locator, header_of, read_rows, shown, single_precision, texts
 from .protocols import Protocol, all_test, held_out, official, subject_folds
 from .reader import Option, Reader
 
@@ -32,6 +32,9 @@ SYNONYMS = {
     "arousal": ("arousal",),
 }
 """What we look for, and the column names that mean it, best first; upper and lower case are the same."""
+
+NUMBERS = ("valence", "arousal")
+"""Columns whose cells are numbers, or empty where not annotated."""
 
 UNIT = re.compile(r"AU\d+", re.IGNORECASE)
 """Name of a column that holds an action unit."""
@@ -53,7 +56,10 @@ def _read(place: Place) -> Dataset:
     locate, paths, rows = Locator(place.base), [], []
     for path in files:
         for line, row in read_rows(path):
-            if found := existing(locate, row.get(columns["path"], ""), f"{path.name} line {line}", place.damage):
+            where = f"{path.name} line {line}"
+            if wrong := [name for what in NUMBERS if (name := columns.get(what)) and not _is_number(row.get(name, ""))]:
+                place.damage(f"{where}: {wrong[0]} {row[wrong[0]][:40]!r} is no number")
+            elif found := existing(locate, row.get(columns["path"], ""), where, place.damage):
                 paths.append(found)
                 rows.append({"split": path.stem, **{what: row.get(name, "") for what, name in columns.items()}, "row": row})
     labels, label = _labels(place, [row.get("label", "") for row in rows])
@@ -76,7 +82,7 @@ def _columns(path: Path) -> dict[str, str]:
     found = {what: lower[name] for what, names in SYNONYMS.items() for name in reversed(names) if name in lower}
     if "path" not in found:
         raise DatasetError(
-            f"{path} has no column of picture paths ({', '.join(SYNONYMS['path'])}); it has: {', '.join(header) or 'nothing'}"
+            f"{path} has no column of picture paths ({', '.join(SYNONYMS['path'])}); it has: {shown(header) or 'nothing'}"
         )
     return found
 
@@ -88,7 +94,7 @@ def _labels(place: Place, words: list[str]) -> tuple[tuple[str, ...], list[int]]
         labels = label_set(name)
     elif numbers:
         raise DatasetError(
-            f"the labels under {place.base} are numbers ({', '.join(kinds[:8])}); labels=NAME says which order they count in"
+            f"the labels under {place.base} are numbers ({shown(kinds)}); labels=NAME says which order they count in"
         )
     else:
         labels = tuple(sorted({canonical(kind) for kind in kinds}))
@@ -99,12 +105,20 @@ def _labels(place: Place, words: list[str]) -> tuple[tuple[str, ...], list[int]]
     )
     label = [index.get(word if numbers else canonical(word), -1) for word in words]
     if unknown := sorted({word for word, number in zip(words, label, strict=True) if word and number < 0}):
-        place.damage(f"labels that are none of {', '.join(labels)}: {', '.join(unknown[:5])}")
+        place.damage(f"labels that are none of {', '.join(labels)}: {shown(unknown)}")
     return labels, label
 
 
+def _is_number(text: str) -> bool:
+    try:
+        float(text or "nan")
+    except ValueError:
+        return False
+    return True
+
+
 def _numbers(rows: list[dict], name: str) -> np.ndarray:
-    values = np.array([float(row[name]) if row[name] else np.nan for row in rows], np.float32)
+    values = single_precision([float(row[name] or "nan") for row in rows])
     return np.where(np.abs(values) <= 1, values, np.float32(np.nan))
 
 

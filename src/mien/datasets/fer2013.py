@@ -9,10 +9,11 @@ from __future__ import annotations
 import csv
 import hashlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from .cache import file_digest, mapped
 from .dataset import Dataset
 from .folders import part_of, read_class_folders
 from .layout import Layout, Place, child
+from .listing import shown
 from .pictures import Pixels
 from .protocols import Protocol, official
 from .reader import Reader
@@ -66,17 +68,43 @@ def npz_arrays(path: Path) -> dict[str, np.ndarray]:
     """Return the arrays of `fer2013.npz` in the form of `csv_arrays`, with `votes` (N, 10) uint8."""
 
     def parse() -> dict[str, np.ndarray]:
-        with np.load(path, allow_pickle=False) as file:
-            return {
-                "images": file["images"],
-                "label": file["label"].astype(np.int64),
-                "part": np.array(list(SPLITS))[file["usage"]],
-                "row": np.arange(len(file["label"])),
-                "votes": file["ferplus_votes"],
-                "damage": np.empty(0, "U1"),
-            }
+        arrays = _load_npz(path, "images", "label", "usage", "ferplus_votes")
+        return {
+            "images": arrays["images"],
+            "label": arrays["label"].astype(np.int64),
+            "part": np.array(list(SPLITS))[arrays["usage"]],
+            "row": np.arange(len(arrays["label"])),
+            "votes": arrays["ferplus_votes"],
+            "damage": np.empty(0, "U1"),
+        }
 
     return mapped("fer2013-npz", file_digest(path), parse)
+
+
+def _load_npz(path: Path, *names: str) -> dict[str, np.ndarray]:
+    """Return arrays of `fer2013.npz`, of which those that are read everywhere are checked.
+
+    Raises:
+        DatasetError: the file is damaged, or another one.
+    """
+    try:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in names}
+    except Exception as error:  # zip files, numpy's headers and missing arrays each have errors of their own
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise DatasetError(f"{path} is damaged or no fer2013.npz: {reason}; get it anew") from error
+    rows = len(arrays["label"]) if arrays["label"].ndim else 0
+    wanted = {
+        "images": ((rows, SIDE, SIDE), 255),
+        "label": ((rows,), len(LABELS) - 1),
+        "usage": ((rows,), len(SPLITS) - 1),
+        "ferplus_votes": ((rows, len(FERPLUS_VOTES)), 255),
+    }
+    for name, (shape, most) in wanted.items():
+        array = arrays[name]
+        if array.shape != shape or array.dtype.kind not in "iu" or (array.size and not 0 <= array.min() <= array.max() <= most):
+            raise DatasetError(f"{path} is no fer2013.npz: {name} is not {shape} whole numbers from 0 to {most}")
+    return arrays
 
 
 def _parse(paths: tuple[Path, ...]) -> dict[str, np.ndarray]:
@@ -86,10 +114,10 @@ def _parse(paths: tuple[Path, ...]) -> dict[str, np.ndarray]:
     for path in paths:
         with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
             reader = csv.reader(file)
-            header = [name.strip().lower() for name in next(reader, [])]
+            header = [name.strip().lower() for name in next(_rows(reader, path), [])]
             if "pixels" not in header:
-                raise DatasetError(f"{path} has no column 'pixels'; it has: {', '.join(header) or 'nothing'}")
-            for fields in reader:
+                raise DatasetError(f"{path} has no column 'pixels'; it has: {shown(header) or 'nothing'}")
+            for fields in _rows(reader, path):
                 row += 1
                 try:
                     cells = dict(zip(header, fields, strict=True))
@@ -108,6 +136,13 @@ def _parse(paths: tuple[Path, ...]) -> dict[str, np.ndarray]:
         "row": np.array(rows, np.int64),
         "damage": np.array(damage, dtype=str) if damage else np.empty(0, "U1"),
     }
+
+
+def _rows(reader: Any, path: Path) -> Iterator[list[str]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise DatasetError(f"{path} line {reader.line_num} is no csv: {error}") from error
 
 
 def _pixels(text: str) -> np.ndarray:
@@ -129,14 +164,14 @@ def _kind(cells: Mapping[str, str]) -> int:
         return -1
     text = cells["emotion"].strip()
     if text not in NUMBERS:
-        raise ValueError(f"emotion {text!r} is not 0 … {len(LABELS) - 1}")
+        raise ValueError(f"emotion {text[:40]!r} is not 0 … {len(LABELS) - 1}")
     return int(text)
 
 
 def _usage(cells: Mapping[str, str], path: Path) -> str:
     text = cells.get("usage", path.stem)
     if not (part := part_of(text)):
-        raise ValueError(f"Usage {text!r} is none of Training, PublicTest, PrivateTest")
+        raise ValueError(f"Usage {text[:40]!r} is none of Training, PublicTest, PrivateTest")
     return part
 
 
@@ -237,7 +272,7 @@ def open_arrays(root: str | Path, split: str) -> Fer2013:
     """Read one split of `fer2013.npz` under `root`.
 
     Raises:
-        DatasetError: the file is not there, or `split` is not one of `SPLITS`.
+        DatasetError: the file is not there or damaged, or `split` is not one of `SPLITS`.
     """
     path = Path(root)
     path = path / "fer2013.npz" if path.is_dir() else path
@@ -245,12 +280,12 @@ def open_arrays(root: str | Path, split: str) -> Fer2013:
         raise DatasetError(f"no fer2013.npz at {path}; give the folder that holds it")
     if split not in SPLITS:
         raise DatasetError(f"FER2013 has no split {split!r}; it has {', '.join(SPLITS)}")
-    with np.load(path, allow_pickle=False) as file:
-        usage, group = file["usage"], file["content_group"]
-        rows = usage == SPLITS[split]
-        return Fer2013(
-            file["images"][rows],
-            file["label"][rows].astype(np.int64),
-            file["ferplus_votes"][rows],
-            ~np.isin(group[rows], group[~rows]),
-        )
+    file = _load_npz(path, "images", "label", "usage", "ferplus_votes", "content_group")
+    usage, group = file["usage"], file["content_group"]
+    rows = usage == SPLITS[split]
+    return Fer2013(
+        file["images"][rows],
+        file["label"][rows].astype(np.int64),
+        file["ferplus_votes"][rows],
+        ~np.isin(group[rows], group[~rows]),
+    )

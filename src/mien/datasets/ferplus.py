@@ -100,7 +100,7 @@ def read_votes(path: Path) -> tuple[np.ndarray, list[str], list[str]]:
     votes, names, usage = [], [], []
     for line, row in read_rows(path, columns):
         try:
-            votes.append([int(float(row[name])) for name in FERPLUS_VOTES])
+            votes.append([_vote(row[name]) for name in FERPLUS_VOTES])
         except (KeyError, ValueError) as error:
             raise DatasetError(
                 f"{path} line {line}: no ten votes there ({error}); FERPlus rows cannot be left out, get the file anew"
@@ -108,6 +108,16 @@ def read_votes(path: Path) -> tuple[np.ndarray, list[str], list[str]]:
         names.append(row.get("Image name", ""))
         usage.append(row.get("Usage", ""))
     return np.array(votes, np.uint8).reshape(-1, 10), names, usage
+
+
+def _vote(text: str) -> int:
+    try:
+        count = int(float(text))
+    except (ValueError, OverflowError):
+        raise ValueError(f"{text[:40]!r} is no number of votes") from None
+    if not 0 <= count <= 255:
+        raise ValueError(f"{text[:40]!r} votes")
+    return count
 
 
 def _read_with_csv(place: Place) -> Dataset:

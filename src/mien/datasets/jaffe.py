@@ -65,7 +65,10 @@ def _ratings(base: Path) -> dict[str, dict[str, float]]:
             if "HAP" in words:
                 columns = [word for word in words if word in RATED]
             elif len(columns) == len(RATED) and len(words) == len(columns) + 2 and NAME.match(words[-1]):
-                values = [float(word) for word in words[1:-1]]
+                try:
+                    values = [float(word) for word in words[1:-1]]
+                except ValueError:
+                    continue  # then the picture has no rating, which is said where it is missed
                 found[words[-1].upper()] = {RATED[name]: value for name, value in zip(columns, values, strict=True)}
         if found:
             return found

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 Damaged = Literal["raise", "skip"]
 DEPTH = 2
 """How many folders below the root a layout may begin: archives often unpack into a folder of their own."""
+MESSAGE = 300
+"""Characters of one row's description that are kept."""
 BREADTH = 64
 """Folders looked into on each level; a folder with more holds pictures, not layouts."""
 
@@ -30,7 +32,8 @@ class Damage:
 
     def __call__(self, what: str) -> None:
         """Note one damaged row or missing file; the reader leaves it out and goes on."""
-        self.found.append(what)
+        line = " ".join(what.split())  # what a file says may be long, and hold line breaks
+        self.found.append(line if len(line) <= MESSAGE else f"{line[:MESSAGE]}…")
 
     def settle(self, title: str) -> tuple[str, ...]:
         """Return a note on what was left out.

@@ -6,6 +6,7 @@ import csv
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,27 @@ from ..errors import DatasetError
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".pgm", ".ppm"))
 """What counts as a picture in a folder."""
+
+
+def number_in(text: str) -> int:
+    """Return the number that up to nine decimal digits write, −1 for any other text.
+
+    `str.isdigit` alone is true for "²", which is no `int`, and for thousands of digits, which Python refuses to read.
+    """
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else -1
+
+
+def single_precision(values: Any) -> np.ndarray:
+    """Return numbers as float32; those beyond its range become infinite, without a warning."""
+    with np.errstate(over="ignore"):
+        return np.array(values, np.float32)
+
+
+def shown(words: Iterable[str]) -> str:
+    """Return the first dozen words of a file for a message, long ones cut short."""
+    words = [" ".join(word.split()) for word in words]  # a quoted cell may hold line breaks
+    first = ", ".join(word if len(word) <= 40 else f"{word[:40]}…" for word in words[:12])
+    return f"{first} and {len(words) - 12} more" if len(words) > 12 else first
 
 
 def texts(values: Iterable[str]) -> np.ndarray:
@@ -55,23 +77,29 @@ def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[tupl
     paths in a csv still open. `columns` names the columns of a file that has no header line.
 
     Raises:
-        DatasetError: the file is empty.
+        DatasetError: the file is empty or no csv.
     """
     with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         file.read(1) == "\ufeff" or file.seek(0)
         reader = csv.reader(file)
-        header = list(columns) if columns else [name.strip() for name in next(reader, [])]
-        if not header:
-            raise DatasetError(f"{path} is empty")
-        for row in reader:
-            if row:
-                yield reader.line_num, dict(zip(header, (text.strip() for text in row), strict=False))
+        try:
+            header = list(columns) if columns else [name.strip() for name in next(reader, [])]
+            if not header:
+                raise DatasetError(f"{path} is empty")
+            for row in reader:
+                if row:
+                    yield reader.line_num, dict(zip(header, (text.strip() for text in row), strict=False))
+        except csv.Error as error:  # a cell longer than any text, behind a quote that nothing closes
+            raise DatasetError(f"{path} line {reader.line_num} is no csv: {error}") from error
 
 
 def header_of(path: Path) -> list[str]:
-    """Return the stripped fields of the first line of a csv."""
+    """Return the stripped fields of the first line of a csv; errors as of `read_rows`."""
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        return [name.strip() for name in next(csv.reader(file), [])]
+        try:
+            return [name.strip() for name in next(csv.reader(file), [])]
+        except csv.Error as error:
+            raise DatasetError(f"{path} line 1 is no csv: {error}") from error
 
 
 class Locator:
@@ -104,5 +132,6 @@ class Locator:
     def _names(self, folder: str) -> frozenset[str]:
         if folder not in self.folders:
             path = self.root / folder
-            self.folders[folder] = frozenset(entry.name for entry in path.iterdir()) if path.is_dir() else frozenset()
+            there = os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises on a name too long
+            self.folders[folder] = frozenset(entry.name for entry in path.iterdir()) if there else frozenset()
         return self.folders[folder]

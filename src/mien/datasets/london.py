@@ -33,7 +33,9 @@ def _read(place: Place) -> Dataset:
     labels = SHOWN if place.options["classes"] == "two" else FER2013
     locate, names, rows = Locator(place.base), [], []
     for line, row in read_rows(path):
-        if canonical(row["expression"]) not in SHOWN:
+        if missing := [name for name in COLUMNS if name not in row]:
+            place.damage(f"labels.csv line {line}: no cell for {missing[0]}")
+        elif canonical(row["expression"]) not in SHOWN:
             place.damage(f"labels.csv line {line}: expression {row['expression']!r} is neither neutral nor happy")
         elif found := existing(locate, row["image"], f"labels.csv line {line}", place.damage):
             names.append(found)

@@ -17,7 +17,7 @@ from .ckplus import FRAME
 from .dataset import Dataset
 from .folders import existing, of_files, part_of
 from .layout import Layout, Place, child
-from .listing import Locator, header_of, read_rows, texts
+from .listing import Locator, header_of, number_in, read_rows, texts
 from .protocols import Draw, Protocol, Rows, cut, official
 from .reader import Reader
 
@@ -34,7 +34,7 @@ def _read(place: Place) -> Dataset:
             raise DatasetError(f"{place.base / name} has no columns image_path and label, so this is not the pooled set")
         for line, row in read_rows(path):
             kind = row.get("label", "")
-            kind = POOLED6[int(kind)] if kind.isdigit() and int(kind) < len(POOLED6) else canonical(kind)
+            kind = POOLED6[number] if 0 <= (number := number_in(kind)) < len(POOLED6) else canonical(kind)
             if kind not in POOLED6:
                 place.damage(f"{name} line {line}: label {row.get('label')!r} is none of 0 … 5 or {', '.join(POOLED6)}")
             elif found := existing(locate, row.get("image_path", ""), f"{name} line {line}", place.damage):

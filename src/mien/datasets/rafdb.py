@@ -16,7 +16,7 @@ from ..labels import AFFECTNET7, RAFDB, RAFDB_COMPOUND
 from .dataset import Dataset
 from .folders import existing, of_files, part_folders, part_of, read_class_folders
 from .layout import Layout, Place, child
-from .listing import Locator, texts
+from .listing import Locator, number_in, single_precision, texts
 from .protocols import Protocol, held_out, official, validation_is_test
 from .reader import Option, Reader
 
@@ -42,46 +42,57 @@ def _read_list(place: Place) -> Dataset:
             f"RAF-DB under {place.base} has no pictures in Image/{kind}; pictures=aligned|original chooses the other folder"
         )
     locate = Locator(folder)
-    names, label, part, stems = [], [], [], []
+    manual = child(place.base, "Annotation/manual", "Annotation/Annotation/manual")
+    boxes = child(place.base, "Annotation/boundingbox", "Annotation/Annotation/boundingbox") if kind == "original" else None
+    names, label, part, attributes, corners = [], [], [], [], []
     for line, row in enumerate(path.read_text(errors="surrogateescape").splitlines(), 1):
         if not row.strip():
             continue
         name, _, number = row.strip().rpartition(" ")
         stem, dot, suffix = name.strip().rpartition(".")
-        if not number.isdigit() or not 1 <= int(number) <= len(labels):
+        if not 1 <= number_in(number) <= len(labels):
             place.damage(f"{path.name} line {line}: {row.strip()!r} does not end in a label 1 … {len(labels)}")
             continue
         wanted = f"{stem}_aligned{dot}{suffix}" if kind == "aligned" else name
         if not (found := locate(wanted) or locate(name) or existing(locate, wanted, f"{path.name} line {line}", place.damage)):
             continue
+        try:
+            described, corner = _attributes(manual, stem), _box(boxes, stem)
+        except ValueError as error:
+            place.damage(f"annotations of {stem}: {error}")
+            continue
         names.append(f"{folder.relative_to(place.base).as_posix()}/{found}")
         label.append(int(number) - 1)
         part.append(part_of(stem.partition("_")[0]))
-        stems.append(stem)
+        attributes.append(described)
+        corners.append(corner)
+    groups = {name: texts(row[index] for row in attributes) for index, name in enumerate(ATTRIBUTES)} if manual else {}
     data = of_files(place.base, labels, names, label, part)
-    return dataclasses.replace(
-        data, groups=_attributes(place.base, stems), boxes=_boxes(place.base, stems) if kind == "original" else None
-    )
+    return dataclasses.replace(data, groups=groups, boxes=single_precision(corners).reshape(-1, 4) if boxes else None)
 
 
-def _attributes(base: Path, stems: list[str]) -> dict[str, np.ndarray]:
-    folder = child(base, "Annotation/manual", "Annotation/Annotation/manual")
-    if folder is None:
-        return {}
-    rows = []
-    for stem in stems:
-        path = folder / f"{stem}_manu_attri.txt"
-        values = path.read_text().split()[-3:] if path.is_file() else []
-        rows.append([words[int(value)] for words, value in zip(ATTRIBUTES.values(), values, strict=False)] or [""] * 3)
-    return {name: texts(row[index] for row in rows) for index, name in enumerate(ATTRIBUTES)}
+def _attributes(folder: Path | None, stem: str) -> list[str]:
+    """Return what the annotators say of a picture, blank where they say nothing; ValueError: the file is damaged."""
+    values = _words(folder, f"{stem}_manu_attri.txt")[-3:]
+    if not values:
+        return [""] * 3
+    numbers = [number_in(value) for value in values]
+    if len(numbers) != 3 or not all(0 <= n < len(words) for words, n in zip(ATTRIBUTES.values(), numbers, strict=True)):
+        raise ValueError(f"{' '.join(values)[:40]!r} is not gender, race and age")
+    return [words[number] for words, number in zip(ATTRIBUTES.values(), numbers, strict=True)]
 
 
-def _boxes(base: Path, stems: list[str]) -> np.ndarray | None:
-    folder = child(base, "Annotation/boundingbox", "Annotation/Annotation/boundingbox")
-    if folder is None:
-        return None
-    files = [folder / f"{stem}_boundingbox.txt" for stem in stems]
-    return np.array([[float(v) for v in f.read_text().split()[:4]] if f.is_file() else [np.nan] * 4 for f in files], np.float32)
+def _box(folder: Path | None, stem: str) -> list[float]:
+    """Return left, top, right, bottom, NaN where there is no file; ValueError: the file is damaged."""
+    values = [float(word) for word in _words(folder, f"{stem}_boundingbox.txt")[:4]] or [np.nan] * 4
+    if len(values) != 4:
+        raise ValueError(f"{len(values)} numbers instead of a box")
+    return values
+
+
+def _words(folder: Path | None, name: str) -> list[str]:
+    path = folder / name if folder else None
+    return path.read_text(encoding="utf-8").split() if path and path.is_file() else []
 
 
 def _read_folders(place: Place) -> Dataset:

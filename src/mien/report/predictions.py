@@ -165,6 +165,8 @@ def read_predictions(path: str | Path) -> Predictions:
             rows = list(reader)
     except OSError as error:
         raise DatasetError(f"{path} cannot be read: {error.strerror}; mien evaluate writes it") from error
+    except csv.Error as error:
+        raise DatasetError(f"{path} is no csv: {error}; mien evaluate writes it") from error
     if missing := [name for name in FIXED if name not in header]:
         raise DatasetError(f"{path} is no predictions.csv: it lacks the columns {', '.join(missing)}")
     if wrong := [number for number, row in enumerate(rows, 2) if len(row) != len(header)]:

@@ -325,8 +325,8 @@ class TrainConfig:
             table = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise ConfigError(f"recipe {path} cannot be read: {error.strerror}") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"recipe {path} is not valid TOML: {error}") from error
+        except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, numbers of thousands of digits, endless nesting
+            raise ConfigError(f"recipe {path} is not valid TOML: {' '.join(str(error).split())[:200]}") from error
         given = overrides if isinstance(overrides, Mapping) else dict(map(_assignment, overrides))
         for key, value in given.items():
             _assign(table, key, value)
@@ -364,7 +364,7 @@ def _assignment(text: str) -> tuple[str, Any]:
         raise ConfigError(f"{text!r} sets nothing; write FIELD=VALUE, for example optim.lr=5e-4")
     try:
         return key, tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return key, value
 
 
@@ -376,6 +376,15 @@ def _assign(table: dict[str, Any], key: str, value: Any) -> None:
             raise ConfigError(f"{key} cannot be set: {name} is not a table")
         table = inner
     table[last] = value
+
+
+def _shown(value: Any) -> str:
+    """Return a value of a recipe in the form of a message, cut short."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no number of more than 4300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 100 else f"{text[:100]}…"
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:
@@ -392,22 +401,22 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if origin is Literal:
         if value in args:
             return value
-        near = difflib.get_close_matches(str(value), args, n=1)
+        near = difflib.get_close_matches(_shown(value).strip("'"), args, n=1)
         hint_text = f"; did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(f"{where} must be one of {', '.join(args)}, not {value!r}{hint_text}")
+        raise ConfigError(f"{where} must be one of {', '.join(args)}, not {_shown(value)}{hint_text}")
     if hint is Any:
         return value
-    if hint is float and type(value) is int:
+    if hint is float and type(value) is int and abs(value) < 2**1000:
         return float(value)
     if type(value) is hint:
         return value
     names = {tuple: "list", dict: "table"}
-    raise ConfigError(f"{where} must be a {names.get(origin) or hint.__name__}, not {value!r}")
+    raise ConfigError(f"{where} must be a {names.get(origin) or hint.__name__}, not {_shown(value)}")
 
 
 def _table(kind: type, table: Any, where: str) -> Any:
     if not isinstance(table, dict):
-        raise ConfigError(f"{where} must be a table, not {table!r}")
+        raise ConfigError(f"{where} must be a table, not {_shown(table)}")
     hints = get_type_hints(kind)
     for key in table:
         if key not in hints:
