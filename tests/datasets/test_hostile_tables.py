@@ -144,7 +144,7 @@ def test_long_rows_make_no_long_message(tmp_path: Path) -> None:
 
 def test_long_headers_make_no_long_message(tmp_path: Path) -> None:
     write_csv(tmp_path / "list.csv", ["a\nb" * 500, *map(str, range(1000))], [])
-    with pytest.raises(DatasetError, match="has no column of picture paths .* and 989 more") as caught:
+    with pytest.raises(DatasetError, match=r"has no column of picture paths .* and 989 more") as caught:
         open_dataset("csv", tmp_path, "all")
     assert len(str(caught.value)) < 800 and "\n" not in str(caught.value)
 
