@@ -5,7 +5,7 @@
 
 Nothing is varied, Adam at a constant rate, cross-entropy alone. After each step the network is asked about the batch in
 training mode; once all 64 are right it is asked in evaluation mode, with the statistics of BatchNorm taken from the batch, and
-must have all right again. Rows go to `results/overfit.csv`, in place of older ones of the same network.
+must have all right again. Rows go to `benchmarks/overfit.csv`, in place of older ones of the same network.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from mien.training.objective import ask
 SIZES = {"dda-resnet34": 96, "dda-resnet50": 96, "ddamfn": 112, "ddamfn-mtl": 112, "dan": 48, "mien-base": 48, "mien-nano": 48}
 """Side of the pictures, where a network does not take 64 pixels or was published small."""
 OPTIONS: dict[str, dict[str, Any]] = {"mfer": {"backbone": "convnext_tiny", "drop_path": 0.0}}
-RESULTS = Path(__file__).resolve().parents[1] / "results" / "overfit.csv"
+RESULTS = Path(__file__).resolve().parents[1] / "benchmarks" / "overfit.csv"
 COLUMNS = (
     "model",
     "side",
