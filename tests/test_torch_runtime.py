@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import mien
 from mien import cards
 from mien.calibration import softmax
-from mien.errors import UnknownName, WeightsError
+from mien.errors import WeightsError
 from mien.images import read_image
 from mien.labels import ACTION_UNITS, FER2013, RAFDB
 from mien.preprocessing import Preprocess
@@ -174,7 +174,7 @@ def test_what_does_not_fit_is_refused(base: Path, tmp_path: Path) -> None:
             open_model(path)
 
     refused("    32,\n", "    40,\n", "does not fit 'mien-base'")
-    refused('architecture = "mien-base"', 'architecture = "os:system"', "unknown model 'os:system'", UnknownName)
+    refused('architecture = "mien-base"', 'architecture = "os:system"', "'os:system', which is code outside mien")
     refused('architecture = "mien-base"', 'other = "mien-base"', "does not say network.architecture")
     refused('scores = "fer2013"', 'scores = "rafdb"', "names the output 'rafdb'; the network gives fer2013, ferplus, feature")
     refused('file = "best.safetensors"', 'file = "best.pth"', "known endings: .onnx, .safetensors")

@@ -1,6 +1,7 @@
 """Make the pictures and the table of docs/explaining.md.
 
 python tools/make_explaining_pictures.py --run runs/fer2013-global-cbam-small/1 --london DIR --fer2013 DIR
+... --losses runs/fer2013-resnet34-small/1 runs/fer2013-dan-small/1        # only the plot with and without centre losses
 
 `--run` is a run of recipes/fer2013-global-cbam-small.toml; the bundled model stands beside it. Faces are those of the bundled
 sample (public domain) and of the London set (CC BY 4.0); of FER2013 only features are shown.
@@ -16,7 +17,8 @@ import numpy as np
 from PIL import Image
 
 import mien
-from mien.embedding import embed, plot, write_figure
+from mien.datasets import Dataset
+from mien.embedding import Embedding, embed, plot, write_figure
 from mien.explaining import METHODS, explain
 from mien.explaining.explanation import write_image
 from mien.explaining.faces import Asked, see
@@ -36,7 +38,11 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--london", type=Path, required=True)
     parser.add_argument("--fer2013", type=Path, required=True)
+    parser.add_argument("--losses", type=Path, nargs=2, metavar=("PLAIN", "CENTRED"), help="only the plot of these two runs")
     given = parser.parse_args()
+    if given.losses:
+        compare_losses(given.losses, mien.open_dataset("fer2013", given.fer2013, "validation"))
+        return
 
     trained, bundled = (mien.load(model, actions=False) for model in (given.run, "mien-base"))
     sample = mien.sample()
@@ -49,10 +55,7 @@ def main() -> None:
 
     data = mien.open_dataset("fer2013", given.fer2013, "validation")
     pair = [embed(model, data, limit=1500) for model in (given.run, "mien-base")]
-    drawn = plot(pair, titles=["Global Net, three epochs", "mien-base, its scores"])
-    write_figure(drawn, PICTURES / "features.png")
-    with Image.open(PICTURES / "features.png") as image:
-        write_image(image.convert("RGB").resize((image.width * 2 // 3, image.height * 2 // 3)), PICTURES / "features.png")
+    draw(pair, ["Global Net, three epochs", "mien-base, its scores"], PICTURES / "features.png")
 
     table = ["| photos | model | faces | " + " | ".join(REGIONS) + " |", "|---|---|" + "---:|" * 5]
     for label in (name for name, count in london.counts.items() if count):
@@ -71,6 +74,19 @@ def main() -> None:
     text = PAGE.read_text(encoding="utf-8")
     block = "".join(f"{line}\n" for line in table)
     PAGE.write_text(re.sub(f"(?s)({re.escape(MARKS[0])}).*({re.escape(MARKS[1])})", rf"\1{block}\2", text), encoding="utf-8")
+
+
+def compare_losses(runs: list[Path], data: Dataset) -> None:
+    """Draw the features of a run without and of one with a loss that gathers classes around centres."""
+    pair = [embed(run, data, limit=1500) for run in runs]
+    draw(pair, ["ResNet-34, cross-entropy alone", "DAN, with affinity and partition loss"], PICTURES / "features-losses.png")
+
+
+def draw(pair: list[Embedding], titles: list[str], path: Path) -> None:
+    """Write a plot of features, small enough for a page."""
+    write_figure(plot(pair, titles=titles), path)
+    with Image.open(path) as image:
+        write_image(image.convert("RGB").resize((image.width * 2 // 3, image.height * 2 // 3)), path)
 
 
 if __name__ == "__main__":

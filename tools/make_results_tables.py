@@ -18,7 +18,7 @@ from mien.comparison.pages import table
 from mien.comparison.rows import read_rows
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/evaluation.md", "docs/results.md")
+PAGES = ("README.md", "docs/evaluation.md", "docs/results.md", "docs/training.md")
 PLACE = re.compile(r"(<!-- (results|side by side): (\S+\.csv)((?: \S+)*) -->\n).*?(<!-- end of results -->)", re.DOTALL)
 
 

@@ -13,7 +13,6 @@ import logging
 import posixpath
 import re
 from pathlib import Path
-from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -25,16 +24,8 @@ LINK = re.compile(r"\]\((?![a-z]+:|#)([^)\s#]+)(#[^)\s]*)?\)")
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 MERMAID = re.compile(r"^```mermaid\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NOT_RUN = re.compile(r"^<!-- not run: (.+?) -->$", re.MULTILINE)
-PENDING = ("export.md", "scaling.md", "gpu.md")
-"""Pages that may be absent while they are being written; links to them are left out then."""
 
 log = logging.getLogger("mkdocs.hooks.site")
-
-
-def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Leave pages that are not there yet out of the navigation."""
-    config.nav = _without(config.nav or [], [name for name in PENDING if not (ROOT / "docs" / name).is_file()])
-    return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -88,8 +79,6 @@ def _relinked(text: str, source: str, here: str) -> str:
     def place(found: re.Match[str]) -> str:
         target = posixpath.normpath(posixpath.join(posixpath.dirname(source), found[1]))
         inside = target.removeprefix("docs/") if target.startswith("docs/") else f"repository/{target}"
-        if inside in PENDING and not (ROOT / "docs" / inside).is_file():
-            return "](#)"
         return f"]({posixpath.relpath(inside, posixpath.dirname(here) or '.')}{found[2] or ''})"
 
     return LINK.sub(place, text)
@@ -102,18 +91,3 @@ def _picture(code: str, source: str) -> str:
         log.warning("%s has a diagram without a drawing; run: python tools/make_diagrams.py", source)
         return ""
     return f'<div class="diagram">{drawing.read_text(encoding="utf-8").strip()}</div>\n'
-
-
-def _without(items: list[Any], names: list[str]) -> list[Any]:
-    """Return a navigation without some pages."""
-    kept = []
-    for item in items:
-        if isinstance(item, dict):
-            item = {
-                title: _without(inner, names) if isinstance(inner, list) else inner
-                for title, inner in item.items()
-                if inner not in names
-            }
-        if item:
-            kept.append(item)
-    return kept

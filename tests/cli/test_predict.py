@@ -223,6 +223,7 @@ def test_an_interrupted_run_keeps_its_rows(sample: Path, tmp_path: Path) -> None
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment(),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a suite in the background inherits "ignored"
     )
     assert process.stdout is not None and process.stderr is not None
     first = process.stdout.readline()

@@ -31,7 +31,9 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "serve": ("fastapi", "uvicorn", "websockets", "python_multipart"),
     "parquet": ("pyarrow",),
     "scale": ("pyarrow", "fsspec", "ray"),
+    "openvino": ("openvino",),
     "dlib": ("dlib", "face_recognition_models"),
+    "docs": ("material",),
 }
 """Optional dependency group → the modules that it brings."""
 
