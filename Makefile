@@ -8,7 +8,18 @@ GENERATORS := make_schema make_architectures make_models_page make_datasets_page
 	make_api_page make_cli_page make_rest_page make_cards_page make_errors_page make_systems_pages \
 	make_results_tables make_readme
 
-.PHONY: demo test check pages docs parity bench ci clean
+# The tests that the core alone passes, without any extra.
+CORE_TESTS := tests/detection tests/datasets tests/test_install.py \
+	$(patsubst %,tests/cli/test_%.py,command datasets predict) \
+	$(patsubst %,tests/test_%.py,alignment calibration cards colour_order decoding drawing fetching images inventory labels \
+	landmarks placement preprocessing recognizer regions runtime sinks smoothing sources topology tracking types)
+CORE_TOOLS := pytest pytest-randomly pytest-socket hypothesis jsonschema packaging
+QUIET_PIP := -m pip install --quiet --disable-pip-version-check
+SECONDS ?= 600
+FUZZ ?= pictures tables cards checkpoints
+EXTRAS ?=
+
+.PHONY: demo test check pages docs parity bench ci clean dist floor latest fuzz audit sbom
 
 demo: .venv/core  ## read a photo: make demo PHOTO=path
 	$(BIN)/mien predict $(PHOTO) --save out --jsonl out/faces.jsonl
@@ -35,6 +46,35 @@ parity: .venv/dev  ## the authors' networks; fails where ../shared is missing
 
 bench: .venv/dev  ## speed, as ratios measured in one run
 	$(BIN)/python -m benchmarks.run
+
+dist: .venv/dev  ## wheel and source archive in dist/
+	rm -rf dist
+	$(BIN)/python -m hatchling build -d dist
+	ls -l dist
+
+floor:  ## the core's tests with the lowest versions that pyproject.toml allows
+	$(PYTHON) -m venv --clear out/floor
+	$(PYTHON) tools/lowest_versions.py > out/floor/constraints.txt
+	out/floor/bin/python $(QUIET_PIP) -c out/floor/constraints.txt -e . $(CORE_TOOLS)
+	out/floor/bin/python -m pytest -m "not slow" $(CORE_TESTS)
+
+latest:  ## the same with the newest ones
+	$(PYTHON) -m venv --clear out/latest
+	out/latest/bin/python $(QUIET_PIP) --upgrade -e . $(CORE_TOOLS)
+	out/latest/bin/python -m pytest -m "not slow" $(CORE_TESTS)
+
+fuzz: .venv/dev  ## SECONDS of fuzzing for each target (Linux): make fuzz SECONDS=60 FUZZ=cards
+	$(BIN)/python $(QUIET_PIP) atheris
+	set -e; for target in $(FUZZ); do $(BIN)/python -m fuzz $$target --seconds $(SECONDS); done
+
+audit: .venv/dev  ## licences of what is installed: make audit EXTRAS="train serve"; vulnerabilities where pip-audit is there
+	$(BIN)/python tools/inventory.py licences $(EXTRAS)
+	if $(BIN)/python -c "import pip_audit" 2> /dev/null; then $(BIN)/python -m pip_audit --local; \
+	else echo "known vulnerabilities: not looked up; pip install pip-audit asks a service on the network"; fi
+
+sbom: .venv/dev  ## a bill of materials in out/sbom.json (CycloneDX): make sbom EXTRAS=serve
+	mkdir -p out
+	$(BIN)/python tools/inventory.py sbom $(EXTRAS) > out/sbom.json
 
 ci: clean
 	$(MAKE) demo

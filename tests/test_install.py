@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -13,15 +15,59 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture(scope="module")
-def core(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of an environment into which the package was installed without extras, from its sources."""
-    folder = tmp_path_factory.mktemp("core")
-    subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
-    pip = [folder / "venv/bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
-    done = subprocess.run([*pip, str(ROOT)], capture_output=True, text=True)
+def fresh(folder: Path, *wanted: str) -> Path:
+    """Make an environment with these packages and return its folder."""
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    pip = [folder / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
+    done = subprocess.run([*pip, *wanted], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return folder / "venv"
+    return folder
+
+
+@pytest.fixture(scope="module")
+def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with wheel and source archive, as `make dist` builds them."""
+    folder = tmp_path_factory.mktemp("dist")
+    python = fresh(folder / "venv", "hatchling") / "bin/python"
+    done = subprocess.run([python, "-m", "hatchling", "build", "-d", folder], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def core(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an environment into which the wheel was installed without extras."""
+    return fresh(tmp_path_factory.mktemp("core") / "venv", str(next(dist.glob("*.whl"))))
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_what_runs_and_nothing_else(dist: Path) -> None:
+    wheel = next(dist.glob("*.whl"))
+    names = set(zipfile.ZipFile(wheel).namelist())
+    tops = {name.partition("/")[0] for name in names}
+    info = next(top for top in tops if top.endswith(".dist-info"))
+    assert tops == {"mien", info}  # no tests, tools or data
+    here = ROOT / "src"
+    ours = {path.relative_to(here).as_posix() for path in (here / "mien").rglob("*") if path.is_file()}
+    assert {name for name in names if name.startswith("mien/")} == {name for name in ours if "__pycache__" not in name}
+    assert {f"{info}/licenses/LICENSE", f"{info}/licenses/NOTICE", f"{info}/entry_points.txt"} <= names
+    assert {
+        "mien/py.typed", "mien/assets/sample.png", "mien/assets/weights/mien-base.onnx", "mien/assets/cards/mien-base.toml",
+        "mien/assets/templates/report.html", "mien/serving/page/index.html",
+    } <= names  # fmt: skip
+    assert wheel.stat().st_size <= 20 * 2**20
+
+
+@pytest.mark.slow
+def test_the_source_archive_is_enough_to_test_and_build(dist: Path) -> None:
+    with tarfile.open(next(dist.glob("*.tar.gz"))) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    wanted = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    tracked = set(wanted.stdout.splitlines()) if wanted.returncode == 0 else set()
+    missing = {name for name in tracked - names if not name.startswith((".", "LOG_", "README_"))}
+    assert not missing
+    assert {"src/mien/__init__.py", "tests/test_install.py", "fuzz/corpus.py", "SECURITY.md", "NOTICE"} <= names
+    assert not {name for name in names if "shared" in name.split("/")}
 
 
 @pytest.mark.slow
