@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests/datasets"))
 
@@ -28,7 +29,6 @@ _folder = tempfile.TemporaryDirectory()
 atexit.register(_folder.cleanup)
 ROOT = Path(_folder.name)
 (ROOT / "no-cache").touch()
-os.environ["MIEN_CACHE"] = str(ROOT / "no-cache")  # a file, where no folder can be made: nothing is kept from run to run
 
 
 def _read_dataset(miniature: Miniature, root: Path, path: Path, skip: bool) -> None:
@@ -78,7 +78,8 @@ def target(data: bytes) -> None:
     path, read = FILES[(data[0] & 127) % len(FILES)]
     path.write_bytes(data[1:])
     try:
-        read(path, data[0] > 127)
+        with patch.dict(os.environ, MIEN_CACHE=str(ROOT / "no-cache")):  # a file: no folder can be made there, nothing is kept
+            read(path, data[0] > 127)
     finally:
         if path in ORIGINALS:
             path.write_bytes(ORIGINALS[path])

@@ -79,3 +79,33 @@ def test_metadata_that_is_no_text_is_refused(copied: Path) -> None:
     copied.write_bytes(copied.read_bytes() + b"\x72\x06\x0a\x01x\x12\x01\xff")
     with pytest.raises(WeightsError, match=r"mine\.onnx holds metadata that is not UTF-8"):
         open_model(copied)
+
+
+def test_what_is_no_model_is_said(copied: Path, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"holds no best\.toml"):
+        open_model(tmp_path)
+    with pytest.raises(WeightsError, match=r"none\.safetensors does not exist"):
+        open_model(tmp_path / "none.safetensors")
+    (tmp_path / "lone.safetensors").touch()
+    with pytest.raises(WeightsError, match="has no card beside it"):
+        open_model(tmp_path / "lone.safetensors")
+    card = Path(cards.load("mien-base").path or "").read_text()
+    (tmp_path / "odd.toml").write_text(card.replace("mien-base.onnx", "mine.h5"))
+    with pytest.raises(WeightsError, match=r"names the file 'mine\.h5'; known endings: \.onnx, \.safetensors"):
+        open_model(tmp_path / "odd.toml")
+    copied.write_bytes(copied.read_bytes()[:1000])
+    with pytest.raises(WeightsError, match=r"mine\.onnx is not an ONNX model"):
+        open_model(copied)
+
+
+def test_bundled_weights_are_checked_before_they_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mien import weights
+
+    with pytest.raises(WeightsError, match=r"card of the bundled weight none\.onnx is missing"):
+        weights.bundled("none.onnx")
+    monkeypatch.setattr(weights, "WEIGHTS", tmp_path)
+    with pytest.raises(WeightsError, match=r"blazeface\.onnx is missing"):
+        weights.bundled("blazeface.onnx")
+    (tmp_path / "blazeface.onnx").write_bytes(b"other")
+    with pytest.raises(WeightsError, match=r"has sha256 .* its card says"):
+        weights.bundled("blazeface.onnx")

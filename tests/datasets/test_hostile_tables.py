@@ -149,6 +149,34 @@ def test_long_headers_make_no_long_message(tmp_path: Path) -> None:
     assert len(str(caught.value)) < 800 and "\n" not in str(caught.value)
 
 
+def test_a_list_of_london_without_a_column(tmp_path: Path) -> None:
+    build("london: labels.csv and images", tmp_path)
+    path = tmp_path / "labels.csv"
+    path.write_text(path.read_text().replace("face_age", "years", 1))
+    with pytest.raises(DatasetError, match=r"labels\.csv lacks the columns face_age"):
+        open_dataset("london", tmp_path, "all")
+
+
+@pytest.mark.parametrize("expression", ["furious", ""])
+def test_expressions_that_london_does_not_have(expression: str, tmp_path: Path) -> None:
+    name = "london: labels.csv and images"
+    whole = build(name, tmp_path)
+    path = tmp_path / "labels.csv"
+    first, *rest = path.read_text().splitlines()
+    cells = rest[0].split(",")
+    cells[first.split(",").index("expression")] = expression
+    path.write_text("\n".join([first, ",".join(cells), *rest[1:]]) + "\n")
+    refused_or_left_out(name, tmp_path, whole)
+
+
+@pytest.mark.parametrize("content", [b"x\n", b"\xff\n", b"8\n", b"1\n2\n", b""])
+def test_an_emotion_of_ckplus_that_is_none(content: bytes, tmp_path: Path) -> None:
+    build("ckplus: cohn-kanade-images and Emotion", tmp_path)
+    next(tmp_path.rglob("*_emotion.txt")).write_bytes(content)
+    with pytest.raises(DatasetError, match=r"1 damaged row: .*_emotion.txt: no annotation of CK\+"):
+        open_dataset("ckplus", tmp_path, "all")
+
+
 def test_short_rows_of_london_are_damaged(tmp_path: Path) -> None:
     name = "london: labels.csv and images"
     whole = build(name, tmp_path)

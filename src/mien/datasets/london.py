@@ -36,7 +36,7 @@ def _read(place: Place) -> Dataset:
         if missing := [name for name in COLUMNS if name not in row]:
             place.damage(f"labels.csv line {line}: no cell for {missing[0]}")
         elif canonical(row["expression"]) not in SHOWN:
-            place.damage(f"labels.csv line {line}: expression {row['expression']!r} is neither neutral nor happy")
+            place.damage(f"labels.csv line {line}: expression {row['expression'][:40]!r} is neither neutral nor happy")
         elif found := existing(locate, row["image"], f"labels.csv line {line}", place.damage):
             names.append(found)
             rows.append(row)
