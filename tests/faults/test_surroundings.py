@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import pwd
 import shutil
 from pathlib import Path
 
@@ -17,6 +16,8 @@ from surroundings import mien, names_in, refused
 import mien as package
 from mien.datasets import cache as caches
 from mien.datasets import open_dataset
+
+pwd = pytest.importorskip("pwd", reason="users are those of POSIX here")
 
 PLAIN = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 """A locale in which Python takes files for ASCII unless told otherwise."""
