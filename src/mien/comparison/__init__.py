@@ -145,8 +145,7 @@ def compare(
     if not models or not datasets:
         raise ConfigError("a comparison needs one model and one data set at least")
     out = Path(out)
-    reports: dict[tuple[str, str], Report] = {}
-    several = _several_seeds(models)
+    found: list[tuple[Report, str, str]] = []
     for place, given in enumerate(models):
         model, head = _head(given)
         folder = _slug(getattr(given, "name", None) or str(given)) or f"model{place}"
@@ -159,10 +158,14 @@ def compare(
                 progress=lambda rows, what=f"{folder} on {column}": progress(what, rows),
                 **options | ({"output": head} if head else {}),  # pyrefly: ignore
             )
-            name = _name(report, several) + (f", {head}" if head else "")
-            if (name, column) in reports:
-                raise ConfigError(f"two of the models are called {name!r}; give them different names in their cards")
-            reports[name, column] = report
+            found.append((report, head, column))
+    seeds = _seeds([report for report, _, _ in found])
+    reports: dict[tuple[str, str], Report] = {}
+    for report, head, column in found:
+        name = _name(report, seeds) + (f", {head}" if head else "")
+        if (name, column) in reports:
+            raise ConfigError(f"two of the models are called {name!r}; give them different names in their cards")
+        reports[name, column] = report
     names = list(dict.fromkeys(name for name, _ in reports))
     table = Comparison(tuple(names), tuple(datasets), _tested(names, list(datasets), reports))
     _write(out / "comparison.md", markdown(table))
@@ -206,17 +209,22 @@ def difference(reference: Report, other: Report) -> tuple[float, tuple[float, fl
     return value, interval, metrics.mcnemar(*right), "McNemar"
 
 
-def _several_seeds(models: Sequence[Any]) -> bool:
-    """Return whether some recipe among the models was run more than once."""
-    recipes = [path.parent.name for model in models if isinstance(model, (str, Path)) and (path := Path(model)).is_dir()]
-    return len(set(recipes)) < len(recipes)
+def _seeds(reports: Sequence[Report]) -> dict[str, set[Any]]:
+    """Return name of a model → the seeds that runs of this name had."""
+    seeds: dict[str, set[Any]] = {}
+    for report in reports:
+        seeds.setdefault(report.about["model"]["name"], set()).add(_seed(report))
+    return seeds
 
 
-def _name(report: Report, seeds: bool) -> str:
-    """Return the name of a row; with the seed of the run where several runs of one recipe are compared."""
-    model = report.about["model"]
-    seed = model.get("card", {}).get("training", {}).get("seed")
-    return model["name"] + (f", seed {seed}" if seeds and seed is not None else "")
+def _name(report: Report, seeds: Mapping[str, set[Any]]) -> str:
+    """Return the name of a row; with the seed of the run where several runs of one name are compared."""
+    name = report.about["model"]["name"]
+    return f"{name}, seed {_seed(report)}" if len(seeds[name]) > 1 else name
+
+
+def _seed(report: Report) -> Any:
+    return report.about["model"].get("card", {}).get("training", {}).get("seed")
 
 
 def _macs(report: Report) -> float | None:
