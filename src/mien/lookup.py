@@ -23,8 +23,7 @@ def lookup(name: str, table: Mapping[str, Any], kind: str, *, plugins: bool = Tr
         table: the registry. Values that are `"module:attribute"` strings are imported.
         kind: what the table holds, in the singular, for the message: `"detector"`.
         plugins: whether `"module:attribute"` names are accepted; the module may lie in the working folder. Pass False
-            for names that come from a card, a
-            checkpoint or a request: those must never import code of their choosing.
+            for names that come from a card, a checkpoint or a request: those must never import code of their choosing.
 
     Raises:
         UnknownName: no entry has that name, or the module or attribute does not exist.

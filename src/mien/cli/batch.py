@@ -12,7 +12,7 @@ from rich.text import Text
 from ..errors import MissingExtra
 from ..types import Points
 from .clips import seconds
-from .terminal import for_programs, side_console, write_json
+from .terminal import counted, for_programs, side_console, write_json
 
 
 def batch(
@@ -114,12 +114,14 @@ def batch(
     if for_programs(json):
         counts = {name: getattr(summary, name) for name in ("pictures", "frames", "faces", "failures", "parts")}
         write_json({**counts, "status": dict(summary.status), "labels": dict(summary.labels), "out": out})
-    told = [f"{summary.pictures:,} pictures"] if summary.pictures else []
-    told += [f"{summary.frames:,} frames"] if summary.frames else []
-    told += [f"{summary.faces:,} faces"]
+    counts = {"picture": summary.pictures, "frame": summary.frames}
+    told = [counted(number, name) for name, number in counts.items() if number] + [counted(summary.faces, "face")]
     told += [f"{summary.failures:,} not read (failures.csv)"] if summary.failures else []
     side.print(f"{', '.join(told)} in {took:.1f} s; {summary.new} of {summary.parts} parts are new: {out}", style="dim")
-    return 0 if summary.readable else 1
+    if summary.readable:
+        return 0
+    side.print(f"mien: nothing could be read; the first failure: {summary.reason}")
+    return 1
 
 
 class _Speed(ProgressColumn):

@@ -24,7 +24,7 @@ from ..types import Points, Result
 from ..video import Sampling
 from .clips import Copies, go_on, run_name, seconds
 from .readings import show
-from .terminal import for_programs, side_console, table_console, write_line
+from .terminal import counted, for_programs, side_console, table_console, write_line
 
 
 def predict(
@@ -134,7 +134,7 @@ def predict(
         known = go_on(rows)
         first = known.left
         if first:
-            side.print(f"going on after {_number(first, 'frame')} of an interrupted run", style="dim")
+            side.print(f"going on after {counted(first, 'frame')} of an interrupted run", style="dim")
         copies = Copies(stack, save, roots, points == "all", sampling, threads) if save else None
         mixed = json and sys.stdout.isatty()  # a bar would stand among the lines
         progress = stack.enter_context(_progress(side, len(frames), videos=bool(videos), disable=mixed))
@@ -162,8 +162,8 @@ def predict(
     show(readable, table_console())
     for result in failed:
         side.print(f"not read: {result.message}", style="red")
-    told = [_number(tally[what], what) for what in ("picture", "frame") if tally[what]]
-    told += [_number(tally["face"], "face")]
+    told = [counted(tally[what], what) for what in ("picture", "frame") if tally[what]]
+    told += [counted(tally["face"], "face")]
     told += [f"{tally['no face']} without a face"] if tally["no face"] else []
     told += [f"{len(failed)} not read"] if failed else []
     took = time.perf_counter() - began
@@ -198,7 +198,3 @@ def _not_below(frames: Iterable[Frame], folder: Path | None, roots: list[str]) -
 def _inside(path: str | Path, folder: str | Path) -> bool:
     here, there = os.path.abspath(path), os.path.abspath(folder)  # noqa: PTH100 - a link stays where it lies
     return Path(there) in Path(here).parents
-
-
-def _number(number: int, name: str) -> str:
-    return f"{number} {name}" if number == 1 else f"{number} {name}s"

@@ -39,6 +39,11 @@ def side_console() -> Console:
     return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
+def counted(number: int, name: str) -> str:
+    """Return a number of things: "1 face", "3,000 faces"."""
+    return f"{number:,} {name}" if number == 1 else f"{number:,} {name}s"
+
+
 def block_bar(share: float, width: int, *, plain: bool) -> str:
     """Return a bar that is `width` characters long at 1, in eighths of a character, or in `#` where there are no blocks."""
     if plain:

@@ -95,8 +95,7 @@ def batch(
     folder.sweep(ROWS)
     summary = add_up(done, len(waiting))
     run = {"started": began.isoformat(timespec="seconds"), "seconds": round(time.perf_counter() - clock, 3)}
-    finish(folder, job, summary, done, {**run, "workers": workers or _cores(), "ray": ray, "lost_workers": lost})
-    return summary
+    return finish(folder, job, summary, done, {**run, "workers": workers or _cores(), "ray": ray, "lost_workers": lost})
 
 
 def describe(found: Listing, options: Options, shard_size: int | None) -> Job:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import importlib.metadata
 import io
 import json
@@ -41,6 +42,8 @@ class Summary:
     """Files with rows."""
     new: int
     """Of these, how many this run has written."""
+    reason: str = ""
+    """Why the first of what could not be read could not."""
 
     @property
     def failures(self) -> int:
@@ -74,8 +77,8 @@ def add_up(tallies: Mapping[int, Mapping[str, Any]], new: int) -> Summary:
 
 def finish(
     folder: Folder, job: Job, summary: Summary, tallies: Mapping[int, Mapping[str, Any]], run: Mapping[str, Any]
-) -> None:
-    """Write `failures.csv`, and then `summary.json`, which says that the run is complete.
+) -> Summary:
+    """Write `failures.csv`, and then `summary.json`, which says that the run is complete; return the summary with its reason.
 
     Args:
         folder: of the job.
@@ -88,7 +91,8 @@ def finish(
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["source", "time", "message"])
-    writer.writerows(row for number in failed for row in _failures(folder, number))
+    failures = [row for number in failed for row in _failures(folder, number)]
+    writer.writerows(failures)
     folder.write(FAILURES, text.getvalue().encode("utf-8", "backslashreplace"))
     told = {
         "items": summary.items,
@@ -107,6 +111,7 @@ def finish(
         "run": {**run, "new_parts": summary.new},
     }
     folder.write(SUMMARY, (json.dumps(told, indent=1, ensure_ascii=False) + "\n").encode())
+    return dataclasses.replace(summary, reason=failures[0][2]) if failures else summary
 
 
 def versions() -> dict[str, str]:
