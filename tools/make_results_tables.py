@@ -16,6 +16,7 @@ from pathlib import Path
 
 from mien.comparison.pages import table
 from mien.comparison.rows import read_rows
+from pages import rewrite_or_check
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "docs/evaluation.md", "docs/results.md", "docs/training.md")
@@ -104,18 +105,7 @@ def page(path: Path) -> str:
 
 def main() -> int:
     """Bring the pages up to date, or with --check say whether they are."""
-    stale = 0
-    for name in PAGES:
-        path = ROOT / name
-        wanted = page(path)
-        if path.read_text(encoding="utf-8") == wanted:
-            continue
-        if "--check" in sys.argv:
-            print(f"{name} does not show results/; run: python tools/make_results_tables.py", file=sys.stderr)
-            stale = 1
-        else:
-            path.write_text(wanted, encoding="utf-8")
-    return stale
+    return rewrite_or_check({ROOT / name: page(ROOT / name) for name in PAGES}, __doc__, "results/")
 
 
 if __name__ == "__main__":

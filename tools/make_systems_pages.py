@@ -20,7 +20,7 @@ from mien import models
 from mien.comparison.rows import read_rows
 from mien.models import Figure
 from mien.training.config import TrainConfig
-from pages import table
+from pages import rewrite_or_check, table
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "docs" / "systems"
@@ -167,18 +167,7 @@ def page(path: Path) -> str:
 
 def main() -> int:
     """Bring the pages up to date, or with --check say whether they are."""
-    stale = 0
-    for path in sorted(FOLDER.glob("*.md")):
-        wanted = page(path)
-        if path.read_text(encoding="utf-8") == wanted:
-            continue
-        if "--check" in sys.argv:
-            print(f"docs/systems/{path.name} is out of step; run: python tools/make_systems_pages.py", file=sys.stderr)
-            stale = 1
-        else:
-            path.write_text(wanted, encoding="utf-8")
-            print(f"wrote {path.name}")
-    return stale
+    return rewrite_or_check({path: page(path) for path in sorted(FOLDER.glob("*.md"))}, __doc__, "results/")
 
 
 if __name__ == "__main__":

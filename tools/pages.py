@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 
@@ -12,6 +12,12 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def rewrite_or_check(pages: Mapping[Path, str], description: str | None, source: str) -> int:
+    """Do as `write_or_check` with several pages, of which only those that change are written."""
+    changed = {path: wanted for path, wanted in pages.items() if path.read_text(encoding="utf-8") != wanted}
+    return max((write_or_check(path, wanted, description, source) for path, wanted in changed.items()), default=0)
 
 
 def write_or_check(path: Path, wanted: str, description: str | None, source: str) -> int:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from .errors import WeightsError
+from .errors import WeightsError, shown
 from .lookup import lookup
 from .weights import CARDS, WEIGHTS, verify
 
@@ -178,7 +178,7 @@ def parse(text: str, where: str) -> Card:
     except (ValueError, RecursionError) as error:  # ValueError: TOMLDecodeError is one, and numbers of thousands of digits
         raise WeightsError(f"card {where} is not valid TOML: {' '.join(str(error).split())[:200]}") from error
     if table.get("schema", 1) != 1:
-        raise WeightsError(f"card {where} has schema {_shown(table['schema'])}; this version of mien reads schema 1")
+        raise WeightsError(f"card {where} has schema {shown(table['schema'])}; this version of mien reads schema 1")
     card = _build(Card, table, where)
     if card.kind == "classifier":
         _check_classifier(card, where)
@@ -223,23 +223,14 @@ def _check_classifier(card: Card, where: str) -> None:
         raise WeightsError(f"card {where} names a class twice: {', '.join(card.labels)}")
     size, numbers = card.input.size, (card.input.scale, *card.input.offset, *card.input.std)
     if len(size) != 2 or not all(1 <= side <= MAX_SIDE for side in size):
-        raise WeightsError(f"card {where}: input.size must be height and width, 1 to {MAX_SIDE}, not {_shown(list(size))}")
+        raise WeightsError(f"card {where}: input.size must be height and width, 1 to {MAX_SIDE}, not {shown(list(size))}")
     if not all(map(math.isfinite, numbers)) or not all(card.input.std):
         raise WeightsError(f"card {where}: scale, offset and std of its input must be finite, and std not 0")
     if not 0 < card.calibration.temperature < math.inf:
         raise WeightsError(f"card {where}: calibration.temperature must be above 0, not {card.calibration.temperature}")
     sides = card.reading.get("inputs", {})
     if not isinstance(sides, dict) or not all(type(side) is int and 1 <= side <= MAX_SIDE for side in sides.values()):
-        raise WeightsError(f"card {where}: reading.inputs must be name → side, 1 to {MAX_SIDE}, not {_shown(sides)}")
-
-
-def _shown(value: Any) -> str:
-    """Return a value of a file in the form of a message: one line of bounded length."""
-    try:
-        text = repr(value)
-    except ValueError:  # Python writes no number of more than 4300 digits
-        return "a number of thousands of digits"
-    return text if len(text) <= 100 else f"{text[:100]}…"
+        raise WeightsError(f"card {where}: reading.inputs must be name → side, 1 to {MAX_SIDE}, not {shown(sides)}")
 
 
 def _plain(value: Any) -> Any:
@@ -256,11 +247,11 @@ def _plain(value: Any) -> Any:
 
 def _build(kind: type, table: Any, where: str) -> Any:
     if not isinstance(table, dict):
-        raise WeightsError(f"card {where}: {kind.__name__.lower()} must be a table, not {_shown(table)}")
+        raise WeightsError(f"card {where}: {kind.__name__.lower()} must be a table, not {shown(table)}")
     hints = get_type_hints(kind)
     fields = {f.name: f for f in dataclasses.fields(kind) if f.name != "path"}
     if unknown := sorted(table.keys() - fields):
-        raise WeightsError(f"card {where}: unknown field {_shown(unknown[0])} in {kind.__name__}")
+        raise WeightsError(f"card {where}: unknown field {shown(unknown[0])} in {kind.__name__}")
     missing = [
         name
         for name, f in fields.items()
@@ -289,4 +280,4 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if origin is None and hint in (str, int) and type(value) is hint:
         return value
     wanted = " or ".join(map(repr, args)) if origin is Literal else getattr(hint, "__name__", str(hint))
-    raise WeightsError(f"card {where} must be {wanted}, not {_shown(value)}")
+    raise WeightsError(f"card {where} must be {wanted}, not {shown(value)}")

@@ -79,3 +79,12 @@ class MissingExtra(MienError):
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"{package} is not installed; it comes with: pip install 'mien[{extra}]'")
         self.package, self.extra = package, extra
+
+
+def shown(value: object) -> str:
+    """Return a value out of a file as messages show it: one line of bounded length."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no number of more than 4300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 100 else f"{text[:100]}…"

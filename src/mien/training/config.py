@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from ..errors import ConfigError
+from ..errors import ConfigError, shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -378,15 +378,6 @@ def _assign(table: dict[str, Any], key: str, value: Any) -> None:
     table[last] = value
 
 
-def _shown(value: Any) -> str:
-    """Return a value of a recipe in the form of a message, cut short."""
-    try:
-        text = repr(value)
-    except ValueError:  # Python writes no number of more than 4300 digits
-        return "a number of thousands of digits"
-    return text if len(text) <= 100 else f"{text[:100]}…"
-
-
 def _value(hint: Any, value: Any, where: str) -> Any:
     """Return `value` as the type of a field, or say where it is wrong."""
     origin, args = get_origin(hint), get_args(hint)
@@ -401,9 +392,9 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if origin is Literal:
         if value in args:
             return value
-        near = difflib.get_close_matches(_shown(value).strip("'"), args, n=1)
+        near = difflib.get_close_matches(shown(value).strip("'"), args, n=1)
         hint_text = f"; did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(f"{where} must be one of {', '.join(args)}, not {_shown(value)}{hint_text}")
+        raise ConfigError(f"{where} must be one of {', '.join(args)}, not {shown(value)}{hint_text}")
     if hint is Any:
         return value
     if hint is float and type(value) is int and abs(value) < 2**1000:
@@ -411,12 +402,12 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if type(value) is hint:
         return value
     names = {tuple: "list", dict: "table"}
-    raise ConfigError(f"{where} must be a {names.get(origin) or hint.__name__}, not {_shown(value)}")
+    raise ConfigError(f"{where} must be a {names.get(origin) or hint.__name__}, not {shown(value)}")
 
 
 def _table(kind: type, table: Any, where: str) -> Any:
     if not isinstance(table, dict):
-        raise ConfigError(f"{where} must be a table, not {_shown(table)}")
+        raise ConfigError(f"{where} must be a table, not {shown(table)}")
     hints = get_type_hints(kind)
     for key in table:
         if key not in hints:
