@@ -24,7 +24,7 @@ from .detection import Detections, open_detector
 from .errors import SourceError, WeightsError
 from .images import ColourOrderWarning, Picture, read_image
 from .labels import ACTION_UNITS
-from .landmarks import ACTIONS, PRESENCE, Actions, Landmarker
+from .landmarks import ACTIONS, FITTING, PRESENCE, Actions, Landmarker
 from .preprocessing import Preprocess
 from .runtime import Batch, open_model
 from .sources import Frame
@@ -343,7 +343,7 @@ def load(
         max_roll: largest in-plane rotation in degrees at which faces must be found.
         small_faces: look closer, slower, for faces that are small in the picture.
         points: whether faces carry their mesh points.
-        actions: whether the 52 facial actions are computed.
+        actions: whether the 52 facial actions are computed. Without both a small mesh aligns the faces, four times cheaper.
         threads: threads used inside one network call.
 
     Raises:
@@ -364,11 +364,12 @@ def load(
         )
     needed = found is not None or points or actions or bool(card.reading.get("inputs"))
     mesh = "mesh478" if points or actions else "mesh468"
+    refine = 0 if mesh == "mesh468" and detector in FITTING else 1
     return Recognizer(
         card,
         runtime,
         found,
-        Landmarker(mesh, threads=threads) if needed else None,
+        Landmarker(mesh, refine, threads) if needed else None,
         Actions(threads=threads) if actions else None,
         points=points,
     )
