@@ -39,7 +39,7 @@ pages: .venv/dev  ## write every generated file anew
 	set -e; for tool in $(GENERATORS); do $(BIN)/python tools/$$tool.py; done
 
 docs: .venv/dev  ## the documentation as a site in out/site, without network; warnings are errors
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 parity: .venv/dev  ## the authors' networks; fails where ../shared is missing
 	MIEN_REQUIRE_SHARED=1 $(BIN)/python -m pytest tests/parity -m shared
