@@ -2,6 +2,7 @@
 
 python tools/make_explaining_pictures.py --run runs/fer2013-global-cbam-small/1 --london DIR --fer2013 DIR
 ... --losses runs/fer2013-resnet34-small/1 runs/fer2013-dan-small/1        # only the plot with and without centre losses
+... --strips runs/fer2013-resnet34-small/1=model.layer2                     # only Grad-CAM of a run's layer, for each class
 
 `--run` is a run of recipes/fer2013-global-cbam-small.toml; the bundled model stands beside it. Faces are those of the bundled
 sample (public domain) and of the London set (CC BY 4.0); of FER2013 only features are shown.
@@ -39,7 +40,15 @@ def main() -> None:
     parser.add_argument("--london", type=Path, required=True)
     parser.add_argument("--fer2013", type=Path, required=True)
     parser.add_argument("--losses", type=Path, nargs=2, metavar=("PLAIN", "CENTRED"), help="only the plot of these two runs")
+    parser.add_argument("--strips", nargs="+", metavar="RUN=LAYER", help="only Grad-CAM of these runs, for each class")
     given = parser.parse_args()
+    if given.strips:
+        london = mien.open_dataset("london", given.london, "all")
+        for run, _, layer in (each.partition("=") for each in given.strips):
+            read = mien.load(run, actions=False)
+            image = strips_per_class(read, london, 5, method="grad-cam", layers=[layer], faces="detect", seed=1, tile=120)
+            write_image(image, PICTURES / f"explained-{read.card.name}.jpg")
+        return
     if given.losses:
         compare_losses(given.losses, mien.open_dataset("fer2013", given.fer2013, "validation"))
         return
