@@ -31,8 +31,8 @@ SCOUT = "mesh468"
 settle as after a first pass of their own (0.7 against 0.4 % of the distance between the eyes, with an error of 3 %), and the
 pass takes 0.9 ms instead of 5."""
 FITTING = ("blazeface",)
-"""Detectors whose boxes are the ones that the mesh expects. Where only alignment is wanted, one look is enough there: eyes, nose
-and mouth lie 3.1 % of the distance between the eyes from where three looks of the large mesh settle, after two looks 3.0 %."""
+"""Detectors whose boxes are the ones that the mesh expects. Where only alignment is wanted, one look is enough there: eyes,
+nose and mouth lie 3.1 % of the distance between the eyes from where three looks of the large mesh settle, after two 3.0 %."""
 PRESENCE = 0.5
 """Mesh presence below which a region shows no face."""
 BATCH = 4

@@ -38,6 +38,7 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "evaluate": ("mien.cli.evaluate:evaluate", "Measure a model on a data set, with intervals and a report."),
         "compare": ("mien.cli.compare:compare", "Measure several models on several data sets, and say which differ."),
         "verify": ("mien.cli.verify:verify", "Compare what a card claims with what is measured."),
+        "stress": ("mien.cli.stress:stress", "Measure what blur, poor light, covered faces and other crops cost a model."),
         "explain": ("mien.cli.explain:explain", "Show what in a face speaks for an expression, as maps and numbers."),
         "export": ("mien.cli.export:export", "Write a network as one file that runs without torch."),
         "embed": ("mien.cli.embed:embed", "Write the features of a data set, and a plot of them by class."),

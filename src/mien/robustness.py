@@ -1,0 +1,235 @@
+"""How much of a model's accuracy is left when faces are blurred, badly lit, covered, turned or cut otherwise.
+
+    found = mien.robustness.stress("mien-base", mien.open_dataset("fer2013", "data/fer2013", "test"))
+    found.rows[0].change                        # what blur does to the accuracy, with an interval beside it
+
+The same faces are read as they are and degraded, so that differences are paired. Faces are found once, in the pictures as they
+are: what a degradation does to the search for faces is another question.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import metrics
+from .datasets import Dataset
+from .errors import ConfigError, SourceError
+from .evaluation import StoredPredictor, open_predictor
+from .evaluation.degradations import DEGRADATIONS, LOOSE, TIGHT, Degradation
+from .evaluation.faces import Face, FaceFinder, mode_for
+from .evaluation.mapping import mapping
+from .evaluation.views import View
+
+if TYPE_CHECKING:
+    from .report.figures import Figure
+
+BATCH = 64
+MARGIN = 0.03
+"""Loss of accuracy that the figure calls small."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What one degradation does."""
+
+    name: str
+    """Of the degradation."""
+    strength: str
+    """In words."""
+    accuracy: float
+    """On the degraded faces."""
+    change: float
+    """Of the accuracy, against the faces as they are."""
+    low: float
+    """Lower end of the 95 % interval of the change (paired bootstrap, over people where they are known)."""
+    high: float
+    """Upper end."""
+    same: float
+    """Share of faces that get the same answer as before."""
+    moved: float
+    """Mean distance of the probabilities from those before (total variation, 0 … 1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Robustness:
+    """What was found."""
+
+    model: str
+    """Name of the model."""
+    output: str
+    """Head that was judged; empty for functions."""
+    data: str
+    """Name and split of the data set."""
+    faces: int
+    """Labelled faces that were read."""
+    accuracy: float
+    """As they are."""
+    rows: tuple[Row, ...]
+    """One for each degradation."""
+    tight_to_loose: float | None
+    """Mean distance between the probabilities of a tight and a loose crop of a face (total variation); None without both."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return dataclasses.asdict(self)
+
+    def csv(self) -> str:
+        """Return the rows as a table with a header."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        names = [field.name for field in dataclasses.fields(Row)]
+        writer.writerow(["model", "output", "data", "faces", *names])
+        about = [self.model, self.output, self.data, self.faces]
+        writer.writerow([*about, "as they are", "", f"{self.accuracy:.4f}", "0", "0", "0", "1", "0"])
+        for row in self.rows:
+            values = [getattr(row, name) for name in names]
+            writer.writerow([*about, *(value if isinstance(value, str) else f"{value:.4f}" for value in values)])
+        return text.getvalue()
+
+    def save(self, path: str | Path) -> Path:
+        """Write the rows as csv, whole or not at all."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f"{path.name}.part")
+        part.write_text(self.csv(), encoding="utf-8")
+        part.replace(path)
+        return path
+
+    def figure(self) -> Figure:
+        """Return a matplotlib figure: the change of the accuracy for each degradation, with intervals and the numbers beside.
+
+        Raises:
+            MissingExtra: matplotlib is not installed.
+        """
+        from .report.figures import BLUE, RED, STYLE, Figure, matplotlib
+
+        with matplotlib.rc_context(STYLE):
+            figure = Figure(figsize=(7.6, 1.3 + 0.27 * len(self.rows)), layout="constrained")
+            axes = figure.subplots()
+            beside = axes.get_yaxis_transform()
+            axes.axvspan(-100 * MARGIN, 100 * MARGIN, color="#888888", alpha=0.15, linewidth=0)
+            axes.axvline(0, color="#555555", linewidth=0.8)
+            for place, row in enumerate(self.rows):
+                colour = RED if row.change < -MARGIN else BLUE
+                axes.plot([100 * row.low, 100 * row.high], [place] * 2, color=colour, linewidth=1.6)
+                axes.plot(100 * row.change, place, "o", color=colour, markersize=5)
+                numbers = f"{100 * row.accuracy:.1f} %", f"{100 * row.change:+.1f}", f"{row.same:.0%}"
+                for right, text in zip((1.16, 1.29, 1.42), numbers, strict=True):
+                    axes.text(right, place, text, transform=beside, va="center", ha="right", fontsize=8)
+            for right, text in zip((1.16, 1.29, 1.42), ("accuracy", "change", "same"), strict=True):
+                axes.text(right, -1, text, transform=beside, va="center", ha="right", fontsize=8, color="#555555")
+            names = [f"{row.name} ({row.strength})" for row in self.rows]
+            axes.set_yticks(range(len(self.rows)), names, fontsize=8)
+            axes.invert_yaxis()
+            axes.set_xlabel(f"change of the accuracy in points, from {100 * self.accuracy:.1f} % of {self.faces:,} faces")
+            axes.set_title(f"{self.model} on {self.data}", loc="left")
+        return figure
+
+
+def stress(
+    model: Any,
+    dataset: Dataset,
+    *,
+    degradations: Sequence[Degradation] = DEGRADATIONS,
+    output: str = "auto",
+    faces: str = "auto",
+    detector: str = "blazeface",
+    limit: int = 0,
+    seed: int = 0,
+    threads: int = 1,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> Robustness:
+    """Read the faces of a data set as they are and degraded.
+
+    Args:
+        model: as for `mien.evaluate`; a table of probabilities cannot be asked.
+        dataset: one split.
+        degradations: what to try.
+        output: head of the card; `"auto"` takes the one that bears the name of the data set, or else the scores.
+        faces: as for `mien.evaluate`.
+        detector: as for `mien.evaluate`.
+        limit: only this many pictures, evenly spread; 0 for all.
+        seed: of what chance decides: noise, what is covered, the side of the light.
+        threads: threads inside one call of the network.
+        progress: called with the number of pictures done.
+
+    Raises:
+        ConfigError: the model cannot be asked, or no labelled face was found.
+    """
+    if limit:
+        dataset = dataset.take(np.unique(np.linspace(0, len(dataset) - 1, min(limit, len(dataset))).astype(int)))
+    predictor = open_predictor(model, output, dataset, threads)
+    if isinstance(predictor, StoredPredictor):
+        raise ConfigError(f"{predictor.name} is a table of probabilities; degraded faces can be shown only to a model")
+    mode = mode_for(dataset, faces, cuts_faces=predictor.cuts_faces)  # pyrefly: ignore  # refuses other words
+    if mode == "detect" and not predictor.cuts_faces:
+        raise ConfigError(f"{predictor.name} cannot cut faces out of photographs; its pictures must be faces (--faces whole)")
+    names = mapping(predictor.labels, dataset.labels)
+    finder = FaceFinder(mode, detector, threads=threads)
+    truth: list[int] = []
+    people: list[str] = []
+    answers: list[list[np.ndarray]] = [[] for _ in range(len(degradations) + 1)]
+    for first in range(0, len(dataset), BATCH):
+        batch: list[Face] = []
+        for row in range(first, min(first + BATCH, len(dataset))):
+            sample = dataset[row]
+            if sample.label is None or sample.label in names.unknown:
+                continue
+            try:
+                found = finder([row], [sample], [sample.read()])[0]
+            except SourceError:
+                continue
+            if found is not None:
+                batch.append(found)
+                truth.append(names.classes.index(sample.label))
+                people.append("" if dataset.subject is None else str(dataset.subject[row]))
+        for kept, degrade in zip(answers, (None, *degradations), strict=True):
+            if batch:
+                shown = batch if degrade is None else [degrade(face, seed) for face in batch]
+                kept.append(names(predictor(shown, (View(),)).probabilities))
+        progress(min(BATCH, len(dataset) - first))
+    if not truth:
+        raise ConfigError(f"no labelled face was found in {dataset.name} {dataset.split}")
+    before, *after = (np.concatenate(each) for each in answers)
+    label, cluster = np.array(truth), np.array(people)
+    rows = tuple(_row(each, before, values, label, cluster) for each, values in zip(degradations, after, strict=True))
+    crops = {each.name: values for each, values in zip(degradations, after, strict=True)}
+    apart = _distance(crops[TIGHT], crops[LOOSE]) if {TIGHT, LOOSE} <= set(crops) else None
+    return Robustness(
+        model=predictor.name,
+        output=str(predictor.describe()["output"]),
+        data=f"{dataset.name} {dataset.split}",
+        faces=len(label),
+        accuracy=float((before.argmax(1) == label).mean()),
+        rows=rows,
+        tight_to_loose=apart,
+    )
+
+
+def _row(which: Degradation, before: np.ndarray, after: np.ndarray, label: np.ndarray, cluster: np.ndarray) -> Row:
+    right = np.stack([before.argmax(1) == label, after.argmax(1) == label, np.ones(len(label))], 1)
+    change, (low, high), _ = metrics.paired_bootstrap(
+        right, lambda sums: (sums[..., 1] - sums[..., 0]) / sums[..., 2], cluster if (cluster != "").any() else None
+    )
+    return Row(
+        name=which.name,
+        strength=which.strength,
+        accuracy=float(right[:, 1].mean()),
+        change=change,
+        low=low,
+        high=high,
+        same=float((before.argmax(1) == after.argmax(1)).mean()),
+        moved=_distance(before, after),
+    )
+
+
+def _distance(one: np.ndarray, other: np.ndarray) -> float:
+    return float(np.abs(one - other).sum(1).mean() / 2)

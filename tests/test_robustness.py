@@ -1,0 +1,178 @@
+"""Degraded faces, and what they cost models whose answers are known."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command import mien as run
+from PIL import Image
+
+import mien
+from mien.datasets import Dataset, Sample, open_dataset
+from mien.errors import ConfigError
+from mien.evaluation.degradations import DEGRADATIONS, Degradation
+from mien.evaluation.faces import Face, FaceFinder
+from mien.labels import FER2013
+from mien.robustness import stress
+
+BY_NAME = {each.name: each for each in DEGRADATIONS}
+
+
+@pytest.fixture
+def dotted() -> Face:
+    """A grey picture of one face, 96 pixels, with a bright square right of its centre."""
+    pixels = np.full((96, 96, 3), 100, np.uint8)
+    pixels[44:52, 68:76] = 250
+    return Face(7, "dotted", pixels)
+
+
+def bright(face: Face) -> np.ndarray:
+    """Return (x, y) of the middle of what is bright, from the middle of the picture."""
+    y, x = np.nonzero(face.pixels[..., 0] > 180)
+    return np.array([x.mean(), y.mean()]) + 0.5 - np.array(face.pixels.shape[1::-1]) / 2
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("tight crop", (24 / 0.8, 0)),
+        ("loose crop", (24 / 1.2, 0)),
+        ("turned left", (24 * np.cos(np.radians(15)), -24 * np.sin(np.radians(15)))),  # y points down
+        ("turned right", (24 * np.cos(np.radians(15)), 24 * np.sin(np.radians(15)))),
+    ],
+)
+def test_another_window_of_a_picture(dotted: Face, name: str, expected: tuple[float, float]) -> None:
+    seen = BY_NAME[name](dotted)
+    assert seen.pixels.shape == dotted.pixels.shape
+    assert bright(seen) == pytest.approx(expected, abs=0.3)
+    assert (seen.pixels[:8] == 100).all()  # what lies outside repeats the edge
+
+
+def test_a_crop_of_a_photograph_changes_as_a_picture_does(shared: Path) -> None:
+    """What the aligned crop of moved points shows is most like what the same window of an aligned crop shows."""
+    pixels = np.asarray(Image.open(shared / "data/photos/lisa1.jpg").convert("RGB"))
+    (face,) = FaceFinder("detect", "blazeface")([0], [Sample("lisa1", pixels)], [pixels])
+    assert face is not None and face.mesh is not None
+    names = ("tight crop", "loose crop", "turned left", "turned right")
+    cut = mien.load().preprocess.cut
+    crop = cut(face.pixels, face.mesh)["image"]
+    whole = Face(0, "", np.repeat(crop, 3, axis=2))
+    middle = slice(12, 36), slice(12, 36), 0
+    windows = [crop[middle].ravel(), *(BY_NAME[name](whole).pixels[middle].ravel() for name in names)]
+    for place, name in enumerate(names, 1):
+        moved = BY_NAME[name](face)
+        assert moved.mesh is not None
+        ours = cut(moved.pixels, moved.mesh)["image"][middle].ravel()
+        alike = [np.corrcoef(ours, window)[0, 1] for window in windows]
+        assert int(np.argmax(alike)) == place and alike[place] > 0.9
+
+
+@pytest.mark.parametrize("degrade", DEGRADATIONS, ids=lambda each: each.name)
+def test_degradations(degrade: Degradation, sample: Path) -> None:
+    pixels = np.asarray(Image.open(sample).convert("RGB"))[60:220, 150:310]
+    face, before = Face(3, "sample", pixels), pixels.copy()
+    after = degrade(face)
+    assert np.array_equal(face.pixels, before) and after.pixels.dtype == np.uint8 and after.pixels.shape == pixels.shape
+    assert not np.array_equal(after.pixels, pixels)
+    assert np.array_equal(after.pixels, degrade(face).pixels)  # the same chance for the same face
+    thumbnail = Face(3, "small", np.ascontiguousarray(pixels[:7, :5]))
+    assert degrade(thumbnail).pixels.shape == (7, 5, 3)
+
+
+def test_chance_differs_from_face_to_face(dotted: Face) -> None:
+    other = Face(8, dotted.sample, dotted.pixels)
+    assert not np.array_equal(BY_NAME["noise"](dotted).pixels, BY_NAME["noise"](other).pixels)
+    assert not np.array_equal(BY_NAME["noise"](dotted).pixels, BY_NAME["noise"](dotted, seed=1).pixels)
+
+
+@pytest.fixture(scope="module")
+def lights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Faces whose class is told by their light: happiness is 150 … 170 grey, sadness 60 … 80."""
+    root = tmp_path_factory.mktemp("lights")
+    for number in range(40):
+        name, light = (("happiness", 150), ("sadness", 60))[number % 2]
+        path = root / name / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.full((48, 48, 3), light + number // 2, np.uint8)).save(path)
+    return root
+
+
+def opened(root: Path) -> Dataset:
+    return open_dataset("folder", root, "all", labels="fer2013")  # pyrefly: ignore
+
+
+def by_light(pictures: list[np.ndarray]) -> np.ndarray:
+    happy = np.array([picture.mean() > 115 for picture in pictures])
+    return np.eye(7)[np.where(happy, FER2013.index("happiness"), FER2013.index("sadness"))]
+
+
+by_light.labels = FER2013  # pyrefly: ignore
+
+
+def test_what_each_costs(lights: Path) -> None:
+    found = stress(by_light, opened(lights))
+    rows = {row.name: row for row in found.rows}
+    assert (found.faces, found.accuracy, found.tight_to_loose) == (40, 1.0, 0.0)
+    dark = rows["dark"]  # happiness becomes 75 … 85
+    assert (dark.accuracy, dark.change, dark.same, dark.moved) == (0.5, -0.5, 0.5, 0.5)
+    assert dark.low < -0.5 < dark.high < 0
+    for name in ("blur", "turned left", "no colour", "loose crop"):
+        assert (rows[name].change, rows[name].low, rows[name].high, rows[name].moved) == (0, 0, 0, 0)
+
+
+def test_people_are_drawn_whole(lights: Path) -> None:
+    """Where few people are shown, intervals are wider than over pictures."""
+    import dataclasses
+
+    data = opened(lights)
+    two = dataclasses.replace(data, subject=data.label.astype(str))
+    widths = []
+    for each in (data, two):
+        (dark,) = stress(by_light, each, degradations=[BY_NAME["dark"]]).rows
+        widths.append(dark.high - dark.low)
+    assert widths[1] > 2 * widths[0]
+
+
+def test_a_grey_network_does_not_see_colour(shared: Path) -> None:
+    """On real photographs, colour casts apart from what luma makes of them."""
+    london = open_dataset("london", shared / "data/london", "all")
+    found = stress("mien-nano", london, degradations=[BY_NAME["no colour"], BY_NAME["colour cast"]], limit=10)
+    assert found.rows[0].same == 1 and found.rows[0].moved < 0.01 and 0 < found.rows[1].moved < 0.2
+
+
+def test_bad_input(lights: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "p.npz", probs=np.full((40, 7), 1 / 7))
+    with pytest.raises(ConfigError, match="table of probabilities"):
+        stress(f"peer:x={tmp_path / 'p.npz'}", opened(lights))
+    with pytest.raises(ConfigError, match="cannot cut faces out"):
+        stress(by_light, opened(lights), faces="detect")
+    blank = tmp_path / "blank" / "happiness"
+    blank.mkdir(parents=True)
+    Image.new("RGB", (300, 300)).save(blank / "1.png")
+    with pytest.raises(ConfigError, match="no labelled face was found"):
+        stress("mien-nano", opened(blank.parent), faces="detect")
+
+
+def test_command(lights: Path, tmp_path: Path) -> None:
+    asked = ["--dataset", "folder", "--root", str(lights), "--split", "all", "--option", "labels=fer2013"]
+    report = run("evaluate", "mien-nano", *asked, "--out", str(tmp_path / "report"))
+    assert report.returncode == 0, report.stderr
+    table, picture = tmp_path / "table.csv", tmp_path / "picture.png"
+    done = run(
+        "stress", "mien-nano", *asked, "--limit", "20", "--out", str(table), "--plot", str(picture),
+        "--report", str(tmp_path / "report"), "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == ["as they are", *BY_NAME]
+    assert float(rows[1]["accuracy"]) == pytest.approx(found["rows"][0]["accuracy"], abs=1e-4)
+    with Image.open(picture) as drawn:
+        assert drawn.width > 800
+    assert "Degraded faces" in (tmp_path / "report/report.html").read_text()
+    assert run("stress", "mien-nano", *asked, "--out", str(tmp_path / "table.txt")).returncode == 1
