@@ -170,7 +170,7 @@ def test_command(lights: Path, tmp_path: Path) -> None:
     found = json.loads(done.stdout)
     with table.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["name"] for row in rows] == ["as they are", *BY_NAME]
+    assert [row["name"] for row in rows] == ["as they are", *BY_NAME, "tight to loose"]
     assert float(rows[1]["accuracy"]) == pytest.approx(found["rows"][0]["accuracy"], abs=1e-4)
     with Image.open(picture) as drawn:
         assert drawn.width > 800

@@ -137,6 +137,14 @@ def _words(step: Mapping[str, Any]) -> str:
             return f"brightness ± {_number(step.get('brightness', 0))}, contrast ± {_number(step.get('contrast', 0))}{share}"
         case "light":
             return f"contrast ± {_number(step.get('contrast', 0))}, light ± {_number(step.get('brightness', 0))}{share}"
+        case "blur":
+            low, high = step.get("sigma", (0.1, 2.0))
+            return f"blur σ {_number(low)}–{_number(high)}{share}"
+        case "jpeg":
+            low, high = step.get("quality", (30, 95))
+            return f"JPEG {low}–{high}{share}"
+        case "noise":
+            return f"noise to {_number(step.get('deviation', 0.05))}{share}"
         case "value-grey":
             return f"largest channel for colour{share}"
         case "either":

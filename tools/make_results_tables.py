@@ -3,12 +3,14 @@
 A page asks with `<!-- results: FILE.csv DATASET… -->` and `<!-- end of results -->`, the table goes between; `DATASET`
 chooses rows.
 `<!-- side by side: FILE.csv -->` gives the accuracies alone, a row for each model and a column for each data set and protocol.
+`<!-- degraded: FILE.csv FILE.csv -->` gives what `mien stress` wrote, a column for each file.
 
 python tools/make_results_tables.py [--check]
 """
 
 from __future__ import annotations
 
+import csv
 import re
 import sys
 from collections.abc import Sequence
@@ -20,7 +22,7 @@ from pages import rewrite_or_check
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "docs/evaluation.md", "docs/results.md", "docs/training.md")
-PLACE = re.compile(r"(<!-- (results|side by side): (\S+\.csv)((?: \S+)*) -->\n).*?(<!-- end of results -->)", re.DOTALL)
+PLACE = re.compile(r"(<!-- (results|side by side|degraded): (\S+\.csv)((?: \S+)*) -->\n).*?(<!-- end of results -->)", re.DOTALL)
 
 
 def results(name: str, datasets: Sequence[str]) -> str:
@@ -68,6 +70,26 @@ def _accuracy(row: dict[str, str] | None) -> float:
     return float(row["accuracy"]) if row else 0.0
 
 
+def degraded(*names: str) -> str:
+    """Return what degradations cost, with intervals: degradations down, files of `mien stress` across."""
+    files = []
+    for name in names:
+        with (ROOT / "results" / name).open(newline="", encoding="utf-8") as file:
+            files.append({row["name"]: row for row in csv.DictReader(file)})
+    header = ["degraded by", "strength", *("{model} on {data}, {faces} faces".format(**rows["as they are"]) for rows in files)]
+    lines = []
+    for name, first in files[0].items():
+        cells = [rows[name] for rows in files]
+        if name == "as they are":
+            lines.append([name, "", *(f"{100 * float(row['accuracy']):.1f} %" for row in cells)])
+        elif name == "tight to loose":
+            lines.append(["probabilities, tight to loose", "", *(f"moved by {float(row['moved']):.3f}" for row in cells)])
+        else:
+            changes = ([100 * float(row[key]) for key in ("change", "low", "high")] for row in cells)
+            lines.append([name, first["strength"], *("{:+.1f} ({:+.1f} … {:+.1f})".format(*change) for change in changes)])
+    return table(header, lines)
+
+
 def _model(row: dict[str, str]) -> str:
     return row["model"] + (f", output {row['output']}" if row["output"] not in ("", "scores") else "")
 
@@ -97,7 +119,7 @@ def _plain(text: str) -> str:
 
 def page(path: Path) -> str:
     """Return a page as it should be."""
-    writers = {"results": results, "side by side": side_by_side}
+    writers = {"results": results, "side by side": side_by_side, "degraded": lambda first, others: degraded(first, *others)}
     return PLACE.sub(
         lambda found: f"{found[1]}{writers[found[2]](found[3], found[4].split())}\n{found[5]}", path.read_text(encoding="utf-8")
     )

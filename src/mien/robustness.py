@@ -92,6 +92,8 @@ class Robustness:
         for row in self.rows:
             values = [getattr(row, name) for name in names]
             writer.writerow([*about, *(value if isinstance(value, str) else f"{value:.4f}" for value in values)])
+        if self.tight_to_loose is not None:
+            writer.writerow([*about, "tight to loose", "", "", "", "", "", "", f"{self.tight_to_loose:.4f}"])
         return text.getvalue()
 
     def save(self, path: str | Path) -> Path:

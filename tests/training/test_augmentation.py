@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -260,6 +261,18 @@ def test_blur_is_torchvisions() -> None:
 def test_coarse_loses_what_lies_between_pixels() -> None:
     board = ((torch.arange(32)[:, None] + torch.arange(32)) % 2).float().expand(3, 1, 32, 32).clone()
     assert torch.equal(steps.coarse(board, whole(0, 3), factor=2), torch.full((3, 1, 32, 32), 0.5))
+
+
+def test_jpeg_is_torchvisions() -> None:
+    for image in (tensor(photos(4)), tensor(photos(4)).mean(1, keepdim=True)):
+        dice = whole(1, 4)
+        dice.chance(1)
+        quality = dice.uniform(20, 90).round().int().tolist()
+        found = steps.jpeg(image.clone(), whole(1, 4), quality=(20, 90))
+        for row in range(4):
+            stored = torchvision.io.encode_jpeg((image[row] * 255).round().byte(), quality[row])
+            wanted = torchvision.io.decode_jpeg(stored).float() / 255
+            assert (found[row] - wanted).abs().mean() < 0.004 < (found[row] - image[row]).abs().mean()
 
 
 def test_noise_is_normal_of_the_deviation_drawn() -> None:

@@ -144,6 +144,7 @@ STEPS: dict[str, Callable[..., Tensor]] = {
     "light": steps.light,
     "blur": steps.blur,
     "coarse": steps.coarse,
+    "jpeg": steps.jpeg,
     "noise": steps.noise,
     "grey": steps.grey,
     "value-grey": steps.value_grey,

@@ -10,11 +10,14 @@ differ by up to one grey level a step.
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable, Sequence
 from typing import Annotated, Literal
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
@@ -252,6 +255,22 @@ def coarse(image_NCHW: Tensor, dice: Dice, *, p: Chance = 1.0, factor: Annotated
         return functional.interpolate(small, size=image.shape[2:], mode="bilinear", align_corners=False)
 
     return _some(image_NCHW, dice.chance(p), change)
+
+
+def jpeg(image_NCHW: Tensor, dice: Dice, *, p: Chance = 1.0, quality: Interval = (30, 95)) -> Tensor:
+    """Store as JPEG and read again; the quality (1 … 95, Pillow's scale) is uniform in `quality`."""
+    chosen, value = dice.chance(p), dice.uniform(quality[0], quality[1])
+
+    def change(image: Tensor, rows: Tensor) -> Tensor:
+        levels = image.mul(255).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
+        for picture, pixels, wanted in zip(image, levels, value[rows].round().int().tolist(), strict=True):
+            file = io.BytesIO()
+            Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(file, "JPEG", quality=wanted)
+            stored = torch.from_numpy(np.array(Image.open(file)).reshape(pixels.shape))
+            picture.copy_(stored.permute(2, 0, 1)).div_(255)
+        return image
+
+    return _some(image_NCHW, chosen, change)
 
 
 def noise(image_NCHW: Tensor, dice: Dice, *, p: Chance = 1.0, deviation: Amount = 0.05) -> Tensor:
