@@ -263,6 +263,7 @@ def test_coarse_loses_what_lies_between_pixels() -> None:
     assert torch.equal(steps.coarse(board, whole(0, 3), factor=2), torch.full((3, 1, 32, 32), 0.5))
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torchvision")
 def test_jpeg_is_torchvisions() -> None:
     for image in (tensor(photos(4)), tensor(photos(4)).mean(1, keepdim=True)):
         dice = whole(1, 4)
