@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from fer2013_arrays import open_arrays
 from mien import cards
-from mien.datasets.fer2013 import open_arrays
 from mien.detection import open_detector
 from mien.landmarks import Landmarker
 from mien.preprocessing import IMAGE, Preprocess
