@@ -22,15 +22,8 @@ from mien.errors import ConfigError, DatasetError, UnknownName
 from mien.preprocessing import Preprocess
 from mien.training import loop
 from mien.training.config import MixConfig, ScheduleConfig, Stage, Term, TrainConfig
-from mien.training.data import (
-    Loader,
-    card_input,
-    evaluation_tensor,
-    normalise,
-    open_splits,
-    sample_weights,
-    to_unit,
-)
+from mien.training.data import card_input, evaluation_tensor, open_splits
+from mien.training.loader import Loader, normalise, sample_weights, to_unit
 from mien.training.loop import train
 from mien.training.mixing import mix_pairs
 from mien.training.objective import Objective
