@@ -11,7 +11,7 @@ GENERATORS := make_schema make_architectures make_models_page make_datasets_page
 # The tests that the core alone passes, without any extra.
 CORE_TESTS := tests/detection tests/datasets tests/test_install.py \
 	$(patsubst %,tests/cli/test_%.py,command datasets predict) \
-	$(patsubst %,tests/test_%.py,alignment calibration cards colour_order decoding drawing fetching images inventory labels \
+	$(patsubst %,tests/test_%.py,alignment calibration cards colour_order decoding drawing examples fetching images inventory labels \
 	landmarks placement preprocessing recognizer regions runtime sinks smoothing sources topology tracking types)
 CORE_TOOLS := pytest pytest-randomly pytest-socket hypothesis jsonschema packaging
 QUIET_PIP := -m pip install --quiet --disable-pip-version-check
