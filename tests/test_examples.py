@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import mien
+from clips import moving, write_clip
 
 PACKAGE = Path(mien.__file__).parent
 SHOWING = [
@@ -30,17 +31,13 @@ NEEDS = {
 
 @pytest.mark.parametrize("name", SHOWING)
 def test_examples_in_docstrings_run(name: str, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    try:
-        module = importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        pytest.skip(f"{error.name} is not installed")
+    module = importlib.import_module(name)
     examples = [example for test in doctest.DocTestFinder().find(module) for example in test.examples]
     assert any(doctest.SKIP in example.options for example in examples) == (name in NEEDS)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MIEN_CACHE", str(tmp_path / "cache"))
     if any("clip.mp4" in example.source for example in examples):
-        clips = pytest.importorskip("clips", exc_type=ImportError)  # PyAV writes it
-        clips.write_clip(tmp_path / "clip.mp4", clips.moving(sample, 10))
+        write_clip(tmp_path / "clip.mp4", moving(sample, 10))
     assert doctest.testmod(module).failed == 0
 
 
