@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from mien import cards
 from mien.alignment import TEMPLATES
 from mien.cards import Crop, Input
 from mien.errors import UnknownName, WeightsError
@@ -80,7 +81,16 @@ def test_a_face_lands_on_the_template() -> None:
     assert (crop > 60).mean() < 0.03
 
 
+def test_grey_pictures_feed_networks_that_want_colours() -> None:
+    image = np.arange(90, dtype=np.uint8).reshape(9, 10)
+    preprocess = Preprocess(Input(size=(9, 10), scale=1 / 255, offset=(0.0,)))
+    for picture in (image, image[..., None]):
+        assert np.array_equal(preprocess.whole(picture), np.repeat(image[..., None], 3, 2))
+
+
 def test_contradictions_are_refused() -> None:
+    with pytest.raises(WeightsError, match="the card of 'mesh478' does not say what its network is fed"):
+        Preprocess.of(cards.load("mesh478"))
     with pytest.raises(WeightsError, match="2 offsets for 1 channels"):
         Preprocess(Input(size=(48, 48), colour="grey", offset=(0.0, 1.0)))
     with pytest.raises(WeightsError, match="no crop contract"):
