@@ -13,19 +13,27 @@ CORE_TESTS := tests/detection tests/datasets tests/test_install.py \
 	$(patsubst %,tests/cli/test_%.py,command datasets predict) \
 	$(patsubst %,tests/test_%.py,alignment calibration cards colour_order decoding drawing fetching images inventory labels \
 	landmarks placement preprocessing recognizer regions runtime sinks smoothing sources topology tracking types)
+# What else tests the core, with PyAV.
+COVER_TESTS := $(CORE_TESTS) tests/faults/test_outputs.py tests/faults/test_surroundings.py \
+	$(patsubst %,tests/cli/test_%.py,predict_video prepare) \
+	$(patsubst %,tests/test_%.py,audit determinism outside preparation recording streaming timeline video)
 CORE_TOOLS := pytest pytest-randomly pytest-socket hypothesis jsonschema packaging
 QUIET_PIP := -m pip install --quiet --disable-pip-version-check
 SECONDS ?= 600
 FUZZ ?= pictures tables cards checkpoints
 EXTRAS ?=
 
-.PHONY: demo test check pages docs parity bench ci clean dist floor latest fuzz audit sbom
+.PHONY: demo test cover check pages docs parity bench ci clean dist floor latest fuzz audit sbom
 
 demo: .venv/core  ## read a photo: make demo PHOTO=path
 	$(BIN)/mien predict $(PHOTO) --save out --jsonl out/faces.jsonl
 
 test: .venv/dev  ## the whole test suite
 	$(BIN)/python -m pytest -n 2
+
+cover: .venv/dev  ## how much of the core its tests run, by branches
+	$(BIN)/python -m pytest -q -m "not slow" --cov=mien --cov-branch --cov-report=json:out/coverage.json $(COVER_TESTS)
+	$(BIN)/python tools/coverage_of_core.py --least 95
 
 check: .venv/dev  ## style, types, imports, generated files
 	$(BIN)/ruff check .

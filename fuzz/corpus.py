@@ -81,9 +81,10 @@ def _steps(module: ModuleType, data: bytes) -> set[tuple[Any, ...]]:
 
         return inside
 
+    before = sys.gettrace()
     sys.settrace(trace)
     try:
         check(module, data)
     finally:
-        sys.settrace(None)
+        sys.settrace(before)
     return steps

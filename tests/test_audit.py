@@ -17,6 +17,7 @@ from PIL import Image, ImageOps
 from mien.audit import audit, clean_protocol, open_splits
 from mien.audit.checks import UNEVEN, ZEROED
 from mien.audit.duplicates import copies
+from mien.audit.findings import findings
 from mien.audit.page import page
 from mien.audit.report import Audit
 from mien.audit.signatures import signatures
@@ -286,6 +287,34 @@ def test_the_report_is_plain_json(tmp_path: Path) -> None:
 def test_nothing_to_audit() -> None:
     with pytest.raises(ValueError, match="there is no split"):
         audit({})
+    with pytest.raises(DatasetError, match="test: a clean protocol is about several splits"):
+        clean_protocol({"test": dataset(faces(2), "test")})
+
+
+def test_missing_classes_and_labels_are_told_and_people_stand_on_the_page() -> None:
+    train = dataset(faces(30), "train", [0] * 27 + [1] + [-1] * 2, subject=np.array(["a"] * 30))
+    test = dataset(faces(4, 50), "test", [0] * 4, subject=np.array(["a", "b", "b", "b"]))
+    report = audit({"train": train, "test": test})
+    assert "test has no picture of happiness" in texts(report, "warning")
+    assert "2 of the train pictures have no label" in texts(report, "note")
+    assert "train has 27 times as many pictures of anger as of happiness" in texts(report, "note")
+    parser = Balanced()
+    parser.feed(page(report))
+    assert parser.open == [] and "On both sides" in parser.text and "subject" in parser.text
+
+
+def test_pictures_below_the_grid_of_jpeg_have_no_trace_of_it() -> None:
+    assert (signatures(dataset(faces(3, side=7), "train")).zeroed == 0).all()
+
+
+def test_as_many_pictures_as_were_published_is_a_good_sign() -> None:
+    """A copy made of files has no digest of pixels to compare; its size is what can be told."""
+    report = audit({"train": dataset(faces(2), "train"), "test": dataset(faces(2, 50), "test")})
+    for number, said in ((12271, True), (12270, False)):
+        counts = {"train": number, "test": 3068}
+        splits = {part: dataclasses.replace(split, pictures=counts[part]) for part, split in report.splits.items()}
+        judged = findings(dataclasses.replace(report, dataset="rafdb", splits=splits))
+        assert ("the splits have as many pictures as the published set" in texts(judged, "note")) == said
 
 
 @pytest.mark.shared

@@ -39,6 +39,7 @@ def test_calibration_error_is_the_textbooks(seed: int, number: int, bins: int) -
         if inside.any():
             wanted += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
     assert expected_calibration_error(probabilities, label, bins) == pytest.approx(wanted, abs=1e-9)
+    assert np.isnan(expected_calibration_error(probabilities[:0], label[:0], bins))
 
 
 def test_abstention_reaches_the_accuracy_with_the_widest_coverage() -> None:

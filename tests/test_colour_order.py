@@ -79,3 +79,4 @@ def test_grey_face_is_no_alarm(sample: Path) -> None:
     grey = load(sample).mean(axis=2, keepdims=True).astype(np.uint8).repeat(3, axis=2)
     assert not looks_bgr(grey)
     assert not face_looks_bgr(grey[60:200, 160:280])
+    assert not face_looks_bgr(grey[60:60, 160:280])  # a box beyond the edge of the picture

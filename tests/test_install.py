@@ -118,3 +118,12 @@ def test_import_and_help_load_next_to_nothing() -> None:
         code += "\nimport sys\nprint([m for m in ('numpy', 'PIL', 'onnxruntime') if m in sys.modules], file=sys.stderr)"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert done.stderr.strip().splitlines()[-1] == "[]"
+
+
+def test_the_version_is_the_same_wherever_it_stands() -> None:
+    """The package, the citation and the newest heading of the changelog; a release moves all three."""
+    import mien
+
+    assert f"\nversion: {mien.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    headings = [line for line in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").splitlines() if line.startswith("## ")]
+    assert headings[0] == "## Unreleased" or headings[0].startswith(f"## {mien.__version__} (")

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from mien import cards
 from mien.alignment import TEMPLATES
 from mien.cards import Crop, Input
 from mien.errors import UnknownName, WeightsError
@@ -70,25 +71,37 @@ def test_a_face_lands_on_the_template() -> None:
     image = np.zeros((480, 480, 3), np.uint8)
     for x, y in points.round().astype(int):
         image[y - 5 : y + 6, x - 5 : x + 6] = 255
-    crop = Preprocess(GREY48, Crop(template="fer2013")).face(image, points.astype(np.float32))[..., 0]
+    mesh = np.zeros((478, 3), np.float32)
+    for indices, point in zip(((33, 133, 159, 145), (263, 362, 386, 374), 4, 61, 291), points, strict=True):
+        mesh[indices, :2] = point
+    crop = Preprocess(GREY48, Crop(template="fer2013")).cut(image, mesh)["image"][..., 0]
     assert crop.shape == (48, 48)
     for x, y in template.poses[0]:
         assert crop[round(y), round(x)] > 150
     assert (crop > 60).mean() < 0.03
 
 
+def test_grey_pictures_feed_networks_that_want_colours() -> None:
+    image = np.arange(90, dtype=np.uint8).reshape(9, 10)
+    preprocess = Preprocess(Input(size=(9, 10), scale=1 / 255, offset=(0.0,)))
+    for picture in (image, image[..., None]):
+        assert np.array_equal(preprocess.whole(picture), np.repeat(image[..., None], 3, 2))
+
+
 def test_contradictions_are_refused() -> None:
+    with pytest.raises(WeightsError, match="the card of 'mesh478' does not say what its network is fed"):
+        Preprocess.of(cards.load("mesh478"))
     with pytest.raises(WeightsError, match="2 offsets for 1 channels"):
         Preprocess(Input(size=(48, 48), colour="grey", offset=(0.0, 1.0)))
     with pytest.raises(WeightsError, match="no crop contract"):
-        Preprocess(GREY48).face(np.zeros((9, 9, 3), np.uint8), np.zeros((5, 2)))
+        Preprocess(GREY48).cut(np.zeros((9, 9, 3), np.uint8), np.zeros((478, 2)))
     with pytest.raises(UnknownName, match="fer2013"):
         Preprocess(GREY48, Crop(template="fer2014"))
 
 
 def test_a_network_of_several_pictures_gets_each_by_its_name(sample: Path) -> None:
     """The face is dlib's chip, or what the crop contract says; regions come from it at 224 pixels; the rest is one path."""
-    from mien.alignment import apply, dlib_chip_matrix, warp
+    from mien.alignment import apply, crop_matrix, dlib_chip_matrix, warp
     from mien.landmarks import Landmarker
     from mien.regions import region_crops
     from mien.topology import points5, points68
@@ -110,7 +123,7 @@ def test_a_network_of_several_pictures_gets_each_by_its_name(sample: Path) -> No
 
     single = Preprocess(feed, Crop(template="ddamfn5"))
     (only,) = single.cut(pixels, mesh).values()
-    assert np.array_equal(only, single.face(pixels, points5(mesh)))
+    assert np.array_equal(only, warp(pixels, crop_matrix(points5(mesh), TEMPLATES["ddamfn5"], 112), 112))
     array = single.batch([{"image": only}])
     assert isinstance(array, np.ndarray) and array.shape == (1, 3, 112, 112)
     with pytest.raises(WeightsError, match="no crop contract"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import pickle
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from PIL import Image
 
 import mien
 from mien.colour_order import LIKELY_BGR
+from mien.detection import Detections
 from mien.errors import SourceError, UnknownName, WeightsError
 from mien.images import ColourOrderWarning
 from mien.recognizer import Recognizer
@@ -145,6 +147,45 @@ def test_wrong_names_are_refused() -> None:
         mien.load(detector="blazefaces")
     with pytest.raises(WeightsError, match="not a classifier"):
         mien.load("blazeface")
+
+
+def test_a_card_without_a_crop_reads_whole_pictures_only(read: Recognizer) -> None:
+    card = dataclasses.replace(read.card, crop=None)
+    with pytest.raises(WeightsError, match="mien-base cannot cut faces out of pictures: its card has no crop contract"):
+        Recognizer(card, read.runtime, read.detector, read.landmarker)
+    assert Recognizer(card, read.runtime, None, None)(np.full((48, 48, 3), 127, np.uint8)).status == "ok"
+
+
+def test_what_the_mesh_does_not_confirm_is_no_face(read: Recognizer) -> None:
+    def wrong(image: np.ndarray) -> Detections:
+        return Detections(np.array([[20, 20, 120, 120]], np.float32), np.ones(1, np.float32), np.zeros(1, np.float32))
+
+    doubtful = Recognizer(read.card, read.runtime, wrong, read.landmarker, read.actions)
+    result = doubtful(np.full((200, 200, 3), 127, np.uint8))
+    assert result.status == "no face" and result.faces == ()
+
+
+def test_stages_are_timed_beside_the_same_result(read: Recognizer, sample: Path) -> None:
+    result, seconds = read.timed(sample)
+    assert result == read(sample)
+    assert list(seconds) == ["decode", "detect", "mesh", "align", "classify", "actions"]
+    assert all(value >= 0 for value in seconds.values())
+
+
+def test_a_face_in_swapped_colours_is_read_with_a_warning(read: Recognizer, astronaut: np.ndarray) -> None:
+    """A face before a bright wall, where the picture as a whole raises no alarm."""
+    assert LIKELY_BGR not in read(astronaut).notes
+    face = np.ascontiguousarray(astronaut[40:260, 120:330, ::-1])
+    with pytest.warns(ColourOrderWarning):
+        result = read(face)
+    assert result.faces and LIKELY_BGR in result.notes
+
+
+def test_crops_are_read_without_the_mesh_where_nobody_wants_it(astronaut: np.ndarray) -> None:
+    read = mien.load(detector="whole", points=False, actions=False)
+    assert read.landmarker is None
+    (face,) = read(astronaut[60:190, 165:290]).faces
+    assert face.points is None and face.actions is None and face.label == "happiness"
 
 
 def test_london_smiles_are_told_from_neutral_faces(shared: Path) -> None:

@@ -99,6 +99,19 @@ def test_nothing_is_averaged_across_faces_gaps_and_jumps(kind: str) -> None:
         assert last.scores == pytest.approx(box.scores)
 
 
+def test_faces_long_gone_are_forgotten() -> None:
+    """A camera runs for months: who was there once is not remembered for ever, and who is there stays one stretch."""
+    from mien.smoothing import _Stretches
+
+    stretches = _Stretches(gap=0.5)
+    stays = face((50, 50, 130, 130), "anger", track=1)
+    for number in range(1500):
+        passing = face((400, 50, 480, 130), "anger", track=2 + number)
+        result = dataclasses.replace(reading((640, 480)), time=number * 0.1, faces=(stays, passing))
+        assert stretches(result) == [(1, 0), (2 + number, 0)]
+    assert len(stretches._last) < 1000
+
+
 def test_frames_without_faces_stay_as_they_are() -> None:
     empty = [dataclasses.replace(reading((640, 480)), time=number / 25) for number in range(4)]
     assert smooth("gaussian", empty) == empty and empty[0].status == "no face"

@@ -36,10 +36,10 @@ from safetensors.torch import load_file
 from scipy.optimize import minimize
 from torch import Tensor, nn
 
+from fer2013_arrays import Fer2013, open_arrays
 from mien import cards, metrics, models
 from mien.calibration import abstention_threshold, expected_calibration_error, fit_temperature, log_loss, softmax
 from mien.datasets import ferplus
-from mien.datasets.fer2013 import Fer2013, open_arrays
 from mien.exporting import quantisation
 from mien.exporting.tracing import trace
 from mien.labels import FER2013, FERPLUS

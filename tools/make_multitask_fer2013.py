@@ -33,9 +33,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from fer2013_arrays import open_arrays
 from mien.datasets import ferplus, open_dataset
 from mien.datasets.cache import file_digest, mapped
-from mien.datasets.fer2013 import SPLITS, open_arrays
+from mien.datasets.fer2013 import SPLITS
 from mien.errors import ConfigError
 from mien.labels import FERPLUS
 from mien.landmarks import ACTIONS, Actions, Landmarker

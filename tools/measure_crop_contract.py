@@ -18,13 +18,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from fer2013_arrays import open_arrays
 from mien import cards
-from mien.datasets.fer2013 import open_arrays
 from mien.detection import open_detector
 from mien.landmarks import Landmarker
-from mien.preprocessing import Preprocess
+from mien.preprocessing import IMAGE, Preprocess
 from mien.runtime import OnnxRuntime
-from mien.topology import points5
 
 Grey = Callable[[np.ndarray], np.ndarray]
 GREYS: dict[str, Grey] = {
@@ -73,26 +72,24 @@ def main() -> None:
     print("| crop | strict | two-way | mean probability of the truth |\n|---|---|---|---|")
     for fit in ("five", "eyes-mouth"):
         crop = Preprocess(card.input, dataclasses.replace(card.crop, fit=fit))
-        line(f"aligned, fit {fit}", [crop.face(i, points5(m)) for i, m in zip(images, meshes, strict=True)])
+        line(f"aligned, fit {fit}", [crop.cut(i, m)[IMAGE] for i, m in zip(images, meshes, strict=True)])
     for margin in (0.8, 0.9, 1.1, 1.2):
         crop = Preprocess(card.input, dataclasses.replace(card.crop, margin=margin))
-        line(f"aligned, margin {margin}", [crop.face(i, points5(m)) for i, m in zip(images, meshes, strict=True)])
+        line(f"aligned, margin {margin}", [crop.cut(i, m)[IMAGE] for i, m in zip(images, meshes, strict=True)])
     for grow in (1.0, 1.2, 1.4):
         line(
             f"detector box × {grow}, not aligned",
             [contract.whole(box_crop(i, b, grow)) for i, b in zip(images, boxes, strict=True)],
         )
     for name, grey in GREYS.items():
-        line(name, [contract.face(grey(i), points5(m)) for i, m in zip(images, meshes, strict=True)])
+        line(name, [contract.cut(grey(i), m)[IMAGE] for i, m in zip(images, meshes, strict=True)])
 
     split = open_arrays(args.shared / "data" / "fer2013", "validation")
     whole = scores([contract.whole(image) for image in split.images]).argmax(1) == split.label
     colour = [np.repeat(image[..., None], 3, 2) for image in split.images]
     mesh = Landmarker("mesh468").crops(colour)
     seen = mesh.presence >= 0.5
-    again = [
-        contract.face(i, points5(m)) if s else contract.whole(i) for i, m, s in zip(colour, mesh.points, seen, strict=True)
-    ]
+    again = [contract.cut(i, m)[IMAGE] if s else contract.whole(i) for i, m, s in zip(colour, mesh.points, seen, strict=True)]
     aligned = scores(again).argmax(1) == split.label
     print(f"\nFER2013 PublicTest, a mesh in {seen.mean():.1%} of the pictures")
     print(f"as they are {whole.mean():.4f}, laid on the template anew {aligned.mean():.4f}")

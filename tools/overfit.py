@@ -25,7 +25,8 @@ from mien import models
 from mien.evaluation.records import commit
 from mien.training.building import options_of
 from mien.training.config import TrainConfig
-from mien.training.data import Loader, open_splits
+from mien.training.data import open_splits
+from mien.training.loader import Loader
 from mien.training.objective import ask
 
 SIZES = {"dda-resnet34": 96, "dda-resnet50": 96, "ddamfn": 112, "ddamfn-mtl": 112, "dan": 48, "mien-base": 48, "mien-nano": 48}

@@ -6,17 +6,15 @@ A card is a TOML file beside the weights, and the same text inside every ONNX fi
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
-import tomllib
-import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
-from .errors import WeightsError, shown
+from . import tables
+from .errors import ConfigError, WeightsError, shown
 from .lookup import lookup
 from .weights import CARDS, WEIGHTS, verify
 
@@ -164,7 +162,7 @@ class Card:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the card as plain tables without empty fields."""
-        return _plain({f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "path"})
+        return tables.plain(dataclasses.replace(self, path=None), empty=False)
 
 
 def parse(text: str, where: str) -> Card:
@@ -174,12 +172,12 @@ def parse(text: str, where: str) -> Card:
         WeightsError: the text is no card: broken TOML, a missing or unknown field, a wrong type or a contradiction.
     """
     try:
-        table = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # ValueError: TOMLDecodeError is one, and numbers of thousands of digits
-        raise WeightsError(f"card {where} is not valid TOML: {' '.join(str(error).split())[:200]}") from error
-    if table.get("schema", 1) != 1:
-        raise WeightsError(f"card {where} has schema {shown(table['schema'])}; this version of mien reads schema 1")
-    card = _build(Card, table, where)
+        table = tables.parse(text, f"card {where}")
+        if table.get("schema", 1) != 1:
+            raise WeightsError(f"card {where} has schema {shown(table['schema'])}; this version of mien reads schema 1")
+        card = tables.build(Card, table, f"card {where}", without={"path"})
+    except ConfigError as error:
+        raise WeightsError(str(error)) from error
     if card.kind == "classifier":
         _check_classifier(card, where)
     return card
@@ -231,53 +229,3 @@ def _check_classifier(card: Card, where: str) -> None:
     sides = card.reading.get("inputs", {})
     if not isinstance(sides, dict) or not all(type(side) is int and 1 <= side <= MAX_SIDE for side in sides.values()):
         raise WeightsError(f"card {where}: reading.inputs must be name → side, 1 to {MAX_SIDE}, not {shown(sides)}")
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _plain({f.name: getattr(value, f.name) for f in dataclasses.fields(value)})
-    if isinstance(value, Mapping):
-        return {
-            key: _plain(item) for key, item in value.items() if item is not None and item != () and item != {} and item != ""
-        }
-    if isinstance(value, (tuple, list)):
-        return [_plain(item) for item in value]
-    return value
-
-
-def _build(kind: type, table: Any, where: str) -> Any:
-    if not isinstance(table, dict):
-        raise WeightsError(f"card {where}: {kind.__name__.lower()} must be a table, not {shown(table)}")
-    hints = get_type_hints(kind)
-    fields = {f.name: f for f in dataclasses.fields(kind) if f.name != "path"}
-    if unknown := sorted(table.keys() - fields):
-        raise WeightsError(f"card {where}: unknown field {shown(unknown[0])} in {kind.__name__}")
-    missing = [
-        name
-        for name, f in fields.items()
-        if name not in table and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-    ]
-    if missing:
-        raise WeightsError(f"card {where}: {kind.__name__} lacks {', '.join(missing)}")
-    return kind(**{name: _value(hints[name], value, f"{where}: {name}") for name, value in table.items()})
-
-
-def _value(hint: Any, value: Any, where: str) -> Any:
-    origin, args = get_origin(hint), get_args(hint)
-    if origin is types.UnionType:
-        return _value(next(arg for arg in args if arg is not type(None)), value, where)
-    if dataclasses.is_dataclass(hint):
-        return _build(hint, value, where)  # pyrefly: ignore
-    if origin is tuple and isinstance(value, list):
-        return tuple(_value(args[0], item, where) for item in value)
-    if origin is Literal and value in args:
-        return value
-    if origin is not None and origin not in (tuple, Literal) and isinstance(value, dict):
-        return value if args[1] is Any else {key: _value(args[1], item, f"{where}.{key}") for key, item in value.items()}
-    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        with contextlib.suppress(OverflowError):
-            return float(value)
-    if origin is None and hint in (str, int) and type(value) is hint:
-        return value
-    wanted = " or ".join(map(repr, args)) if origin is Literal else getattr(hint, "__name__", str(hint))
-    raise WeightsError(f"card {where} must be {wanted}, not {shown(value)}")

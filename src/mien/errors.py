@@ -13,6 +13,11 @@
 Every message says what is wrong, the value, and what to do. Mistakes of the programmer stay `TypeError` and `ValueError`.
 """
 
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
 
 class MienError(Exception):
     """Base of all errors that `mien` raises on purpose.
@@ -88,3 +93,14 @@ def shown(value: object) -> str:
     except ValueError:  # Python writes no number of more than 4300 digits
         return "a number of thousands of digits"
     return text if len(text) <= 100 else f"{text[:100]}…"
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """Return `; did you mean 'NEAREST'?` for messages, or other words if no known name is near.
+
+    Example:
+        >>> did_you_mean("epoch", ["batch", "epochs"])
+        "; did you mean 'epochs'?"
+    """
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.4)
+    return f"; did you mean {near[0]!r}?" if near else otherwise

@@ -173,7 +173,7 @@ def _resolve(host: str, port: int, name: str, deadline: float) -> list[Any]:
     if isinstance(answer, (socket.gaierror, UnicodeError)):  # UnicodeError: a label that is empty or too long
         raise SourceError(f"{name}: the host {host} is not known; check the spelling and the connection") from None
     if isinstance(answer, Exception):
-        raise answer
+        raise answer  # pragma: no cover - out of files or memory: nothing a test can bring about without harm
     return answer
 
 

@@ -11,7 +11,7 @@ from .errors import ConfigError
 
 try:
     import fcntl
-except ModuleNotFoundError:  # Windows, where a file that another process writes cannot be opened or replaced anyway
+except ModuleNotFoundError:  # pragma: no cover - Windows, where what another process writes cannot be opened anyway
     fcntl = None
 
 
@@ -53,7 +53,7 @@ def _locked(lock: Path, path: Path, wait: bool) -> int:
         except (BlockingIOError, PermissionError) as error:
             os.close(descriptor)
             raise ConfigError(f"{path} is being written by another process; let it end, or choose another place") from error
-        except OSError:
+        except OSError:  # pragma: no cover - a disk without locks
             return descriptor
         try:
             if os.path.samestat(os.fstat(descriptor), os.stat(lock)):  # noqa: PTH116

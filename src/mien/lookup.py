@@ -5,14 +5,13 @@ A registry is a literal dict of name → object, or name → `"package.module:at
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import UnknownName
+from .errors import UnknownName, did_you_mean
 
 
 def lookup(name: str, table: Mapping[str, Any], kind: str, *, plugins: bool = True) -> Any:
@@ -40,8 +39,7 @@ def lookup(name: str, table: Mapping[str, Any], kind: str, *, plugins: bool = Tr
         if here not in sys.path:  # the command `mien` starts without it; last, so that nothing installed is hidden
             sys.path.append(here)
         return _load(name, kind)
-    near = difflib.get_close_matches(name, table, n=1, cutoff=0.4)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
+    hint = did_you_mean(name, table, ".")
     raise UnknownName(f"unknown {kind} {name!r}{hint} Known: {', '.join(sorted(table))}")
 
 

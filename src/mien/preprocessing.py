@@ -123,21 +123,6 @@ class Preprocess:
         arrays = {name: self.tensor(np.stack([face[name] for face in faces])) for name in (IMAGE, *self.regions)}
         return arrays if self.regions else arrays[IMAGE]
 
-    def face(self, image: np.ndarray, points5: np.ndarray) -> np.ndarray:
-        """Cut a face out of a picture.
-
-        Args:
-            image: (H, W, 3) uint8 RGB.
-            points5: (5, 2) eye centres, nose tip and mouth corners in picture pixels, image left first.
-
-        Returns:
-            (h, w, channels) uint8 crop in the card's geometry and colour; see `tensor`.
-        """
-        if self._template is None or self.crop is None:
-            raise WeightsError("this card has no crop contract: feed it whole pictures (detector 'whole')")
-        matrix = crop_matrix(points5, self._template, self.size[0], fit=self.crop.fit, margin=self.crop.margin)
-        return self._colour(warp(image, matrix, self.size[0]))
-
     def whole(self, image: np.ndarray) -> np.ndarray:
         """Take a picture that is a face crop already: (H, W), (H, W, 1) or (H, W, 3) uint8 → (h, w, channels) uint8."""
         if image.ndim == 3 and image.shape[2] == 1:

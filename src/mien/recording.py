@@ -29,8 +29,8 @@ class Recorder:
     was.
 
     Example:
-        >>> with Recorder("copy.mp4", sound="clip.mp4") as recorder:  # doctest: +SKIP
-        ...     for frame in mien.video.frames("clip.mp4"):
+        >>> with Video("clip.mp4") as video, Recorder("copy.mp4", sound="clip.mp4") as recorder:
+        ...     for frame in video.frames():
         ...         recorder.write(frame.pixels, frame.time)
     """
 

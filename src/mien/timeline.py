@@ -38,10 +38,11 @@ class Timeline:
     """Collects the results of videos. It holds four bytes for each value of each face in each frame, and no pictures.
 
     Example:
+        >>> import mien
         >>> timeline = Timeline()
-        >>> for frame, result in mien.load().stream("clip.mp4"):  # doctest: +SKIP
+        >>> for frame, result in mien.load().stream("clip.mp4"):
         ...     timeline.add(result)
-        >>> timeline.save("clip.html")  # doctest: +SKIP
+        >>> timeline.save("clip.html")
     """
 
     def __init__(self, actions: Sequence[str] | int = 6) -> None:

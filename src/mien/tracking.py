@@ -167,9 +167,7 @@ def overlap_and_nearness(a: np.ndarray, b: np.ndarray, reach: np.ndarray) -> np.
 def _best_pairs(merit: np.ndarray, least: float) -> Iterator[tuple[int, int]]:
     """Yield pairs (row, column), the best of all first, each row and column once, down to `least`."""
     merit = merit.copy()
-    while merit.size:
+    while merit.max(initial=-np.inf) >= least:
         row, column = np.unravel_index(merit.argmax(), merit.shape)
-        if merit[row, column] < least:
-            return
         yield int(row), int(column)
         merit[row], merit[:, column] = -np.inf, -np.inf

@@ -119,9 +119,11 @@ class Video:
     """A video or camera, opened. Iterate once for its frames, or use `frames`; close it, or use it in a `with` block.
 
     Example:
-        >>> with Video("clip.mp4") as video:  # doctest: +SKIP
+        >>> with Video("clip.mp4") as video:
         ...     for frame in video.frames(Sampling(fps=5)):
         ...         print(frame.time, frame.pixels.shape)
+        0.0 (160, 192, 3)
+        0.2 (160, 192, 3)
     """
 
     def __init__(self, source: Any, name: str | None = None, *, threads: int = 1) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from miniatures import MINIATURES, face, fer2013_csv, ferplus_csv, pixels_text, write, write_csv
 
+from mien.datasets import cache as cache_of
 from mien.datasets import open_dataset
 from mien.datasets.layout import Damage
 from mien.datasets.listing import Locator, pictures_below
@@ -217,3 +218,104 @@ def test_annotations_of_affwild2_that_are_no_rows(tmp_path: Path) -> None:
     path.write_text(path.read_text() + "train-1/00000.jpg,0.1,0.2\ntrain-1/00000.jpg,x" + ",0" * 14 + "\n")
     with pytest.raises(DatasetError, match=r"2 damaged rows: training_set_annotations.txt line 22: 3 fields instead of 16"):
         open_dataset("affwild2", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "gone", "says"),
+    [
+        ("rafdb: list_patition_label.txt and Image", {"pictures": "original"}, "original", r"no pictures in Image/original"),
+        ("sfew: Train, Val", {"pictures": "aligned"}, "", r"no class folders in Train_Aligned_Faces\* or Val_Aligned_Faces"),
+    ],
+)
+def test_a_version_that_is_not_there_is_named(name: str, options: dict[str, str], gone: str, says: str, tmp_path: Path) -> None:
+    MINIATURES[name].build(tmp_path)
+    for folder in [path for path in tmp_path.rglob(gone) if gone and path.is_dir()]:
+        folder.rename(folder.with_name("elsewhere"))
+    with pytest.raises(DatasetError, match=says):
+        open_dataset(name.partition(":")[0], tmp_path, "all", **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "column"),
+    [
+        ("affectnet8: affectnet.csv with phases", "affectnet.csv", "img_path"),
+        ("pooled: train.csv, valid.csv, test.csv with image_path", "valid.csv", "image_path"),
+    ],
+)
+def test_a_list_without_a_column(name: str, file: str, column: str, tmp_path: Path) -> None:
+    MINIATURES[name].build(tmp_path)
+    path = tmp_path / file
+    path.write_text(path.read_text().replace(column, "elsewhere", 1))
+    with pytest.raises(DatasetError, match=column):
+        open_dataset(name.partition(":")[0], tmp_path, "all")
+
+
+def test_a_picture_that_the_pooled_lists_name_and_nobody_has(tmp_path: Path) -> None:
+    name = "pooled: train.csv, valid.csv, test.csv with image_path"
+    MINIATURES[name].build(tmp_path)
+    whole = len(open_dataset("pooled", tmp_path, "all"))
+    next((tmp_path / "Data" / "RAF" / "img" / "fear").glob("test_*.png")).unlink()
+    with pytest.raises(DatasetError, match=r"1 damaged row: valid\.csv line"):
+        open_dataset("pooled", tmp_path, "all")
+    assert len(open_dataset("pooled", tmp_path, "all", damaged="skip")) == whole - 1
+
+
+def test_names_that_jaffe_does_not_have(tmp_path: Path) -> None:
+    name = "jaffe: pictures named KA.AN1.39.tiff"
+    MINIATURES[name].build(tmp_path)
+    write(tmp_path / "portrait.png")
+    with pytest.raises(DatasetError, match=r"portrait\.png is not named like KA\.AN1\.39\.tiff"):
+        open_dataset("jaffe", tmp_path, "all")
+
+
+def test_annotations_of_affwild2_without_any_picture(tmp_path: Path) -> None:
+    MINIATURES["affwild2: cropped_aligned and annotations filter=none"].build(tmp_path)
+    for picture in tmp_path.rglob("*.jpg"):
+        picture.unlink()
+    with pytest.raises(DatasetError, match="leave no frame with filter=expression"):
+        open_dataset("affwild2", tmp_path, "all", damaged="skip", filter="expression")
+
+
+@pytest.mark.parametrize("number", ["0", "many", "1000000"])
+def test_a_number_of_drawn_faces_that_makes_no_sense(number: str) -> None:
+    with pytest.raises(DatasetError, match=f"number={number} is no number of pictures from 1 to 100000"):
+        open_dataset("synthetic", number=number)
+
+
+def test_pictures_whose_labels_the_organisers_kept(tmp_path: Path) -> None:
+    """Kaggle's test.csv has pixels alone."""
+    write_csv(tmp_path / "fer2013.csv", ["pixels", "Usage"], [(pixels_text(face()), "PrivateTest")] * 2)
+    data = open_dataset("fer2013", tmp_path, "test")
+    assert data.label.tolist() == [-1, -1] and data[0].label is None and sum(data.counts.values()) == 0
+
+
+def test_a_cache_lies_where_the_system_says_and_a_file_in_its_place_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MIEN_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    place = cache_of.folder()
+    assert place == tmp_path / "mien" / "datasets"
+    place.mkdir(parents=True)
+    taken = place / f"numbers-v{cache_of.VERSION}-{'d' * 32}"
+    taken.write_text("not ours")
+    for _ in range(2):
+        assert cache_of.mapped("numbers", "d" * 64, lambda: {"n": np.arange(3)})["n"].tolist() == [0, 1, 2]
+    assert taken.read_text() == "not ours" and list(place.iterdir()) == [taken]
+
+
+@pytest.mark.parametrize(
+    ("name", "gone"),
+    [
+        ("affectnet8: training.csv, validation.csv", "training.csv"),
+        ("affectnet8: train_set, val_set with annotations", "train_set/annotations"),
+    ],
+)
+def test_half_of_affectnet_is_read_as_what_it_is(name: str, gone: str, tmp_path: Path) -> None:
+    """The training part has 122 GB: many hold the validation part alone."""
+    MINIATURES[name].build(tmp_path)
+    whole = open_dataset("affectnet8", tmp_path, "all")
+    missing = next(path for path in tmp_path.rglob("*") if path.as_posix().endswith(gone))
+    missing.rename(missing.with_name("elsewhere"))
+    half = open_dataset("affectnet8", tmp_path, "all")
+    assert set(half.part) == set(whole.part) - {"train"}

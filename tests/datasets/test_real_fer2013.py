@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fer2013_arrays import open_arrays
 from mien.datasets import ferplus, open_dataset
-from mien.datasets.fer2013 import FINGERPRINTS, open_arrays
+from mien.datasets.fer2013 import FINGERPRINTS
 
 COUNTS = {
     "train": [3995, 436, 4097, 7215, 4830, 3171, 4965],
@@ -67,7 +68,7 @@ def test_multi_target_agrees_with_its_definition_row_by_row(root: Path) -> None:
             assert np.allclose(got, chosen[:8] / chosen[:8].sum())
 
 
-def test_arrays_of_the_training_loop_are_the_same_pictures(root: Path) -> None:
+def test_the_reader_gives_the_arrays_of_the_file(root: Path) -> None:
     for split in SPLITS:
-        old, new = open_arrays(root, split), open_dataset("fer2013", root, split)
-        assert np.array_equal(old.images, new.images) and np.array_equal(old.label, new.label) and old.digest == new.digest
+        plain, data = open_arrays(root, split), open_dataset("fer2013", root, split)
+        assert np.array_equal(plain.images, data.images) and np.array_equal(plain.label, data.label)

@@ -14,7 +14,8 @@ from torch.nn import functional
 from mien.errors import ConfigError, UnknownName
 from mien.runtime import open_model
 from mien.training.config import TrainConfig
-from mien.training.data import Loader, open_splits
+from mien.training.data import open_splits
+from mien.training.loader import Loader
 from mien.training.loop import train
 from mien.training.objective import Distil
 

@@ -51,9 +51,6 @@ class Signatures:
     failure: np.ndarray
     """(N,) str: why the picture cannot be read, or empty."""
 
-    def __len__(self) -> int:
-        return len(self.identity)
-
     @property
     def readable(self) -> np.ndarray:
         """(N,) bool."""

@@ -9,7 +9,6 @@ usage, 130 interrupted, 141 whoever read stdout went away.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import os
@@ -22,7 +21,7 @@ from typing import Any
 from cyclopts import App, CycloptsError, Group, Parameter
 
 from .. import __version__
-from ..errors import MienError
+from ..errors import MienError, did_you_mean
 
 VERBS: dict[str, dict[str, tuple[str, str]]] = {
     "To use": {
@@ -139,8 +138,7 @@ def _verb(tokens: Sequence[str]) -> str | None:
         return None
     if tokens[0] in verbs:
         return tokens[0]
-    near = difflib.get_close_matches(tokens[0], verbs, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
+    hint = did_you_mean(tokens[0], verbs, ".")
     raise _UnknownVerb(f"there is no command {tokens[0]!r}{hint} Known: {', '.join(verbs)}")
 
 

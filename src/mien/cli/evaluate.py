@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from ..datasets import open_dataset
+from ..errors import ConfigError, MissingExtra
 from ..evaluation import evaluate as run
 from ..report import Report
 from .splits import pairs
@@ -98,24 +99,29 @@ def evaluate(
     side = side_console()
     with progress_bar(side) as bar:
         task = bar.add_task(f"{model} on {data.name} {data.split}", total=min(limit, len(data)) if limit else len(data))
-        report = run(
-            model,
-            data,
-            out=out,
-            output=output,
-            faces=faces,
-            detector=detector,
-            tta=tta,
-            seed=seed,
-            pose=pose,
-            limit=limit,
-            batch=batch,
-            threads=threads,
-            overwrite=overwrite,
-            page=page,
-            command=["mien", *sys.argv[1:]] if len(sys.argv) > 1 else [],
-            progress=lambda rows: bar.advance(task, rows),
-        )
+        try:
+            report = run(
+                model,
+                data,
+                out=out,
+                output=output,
+                faces=faces,
+                detector=detector,
+                tta=tta,
+                seed=seed,
+                pose=pose,
+                limit=limit,
+                batch=batch,
+                threads=threads,
+                overwrite=overwrite,
+                page=page,
+                command=["mien", *sys.argv[1:]] if len(sys.argv) > 1 else [],
+                progress=lambda rows: bar.advance(task, rows),
+            )
+        except MissingExtra as error:
+            if page and error.extra == "eval":
+                raise ConfigError(f"{error}; or do without the page: --no-page") from error
+            raise
     if results:
         from ..comparison.rows import write_row
 

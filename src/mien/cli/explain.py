@@ -19,7 +19,7 @@ from ..recognizer import Recognizer, load
 from ..report import Report
 from ..sources import Frame, pictures
 from .splits import pairs
-from .terminal import for_programs, side_console, table_console, write_json
+from .terminal import counted, for_programs, side_console, table_console, write_json
 
 REGIONS = ("eyes", "nose", "mouth", "elsewhere")
 SECTION = "What the model looks at"
@@ -142,7 +142,7 @@ def _pictures(
         picture = strip(kept)
         if out is not None:
             write_image(picture, out / "strip.png")
-            side.print(f"wrote {len(taken)} maps and strip.png to {out}", style="dim")
+            side.print(f"wrote {counted(len(taken), 'map')} and strip.png to {out}", style="dim")
         if report is not None:
             _add(report, f"{', '.join(methods)} of {len({each.source for each in kept})} pictures", picture, read, seed=None)
     return failed

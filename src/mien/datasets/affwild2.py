@@ -23,7 +23,6 @@ from .protocols import Protocol, held_out, official
 from .reader import Option, Reader
 
 UNITS = ACTION_UNITS
-HEADER = "image,valence,arousal,expression,aus"
 FILTERS = ("none", "strict", "valence-arousal", "expression", "action-units")
 FILES = {"train": "training_set_annotations.txt", "validation": "validation_set_annotations.txt", "test": "test_set*.txt"}
 FOLDERS = ("", "annotations/", "*/")

@@ -7,10 +7,8 @@ parsed once and mapped from the cache from then on; names are row numbers of the
 from __future__ import annotations
 
 import csv
-import hashlib
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -247,45 +245,3 @@ READER = Reader(
     size=(SIDE, SIDE),
     fingerprints=FINGERPRINTS,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Fer2013:
-    """One split as arrays; row i is row i of the split in the original csv."""
-
-    images: np.ndarray
-    """(N, 48, 48) uint8, grey."""
-    label: np.ndarray
-    """(N,) int64, index into `mien.labels.FER2013`."""
-    votes: np.ndarray
-    """(N, 10) uint8, columns as `mien.labels.FERPLUS_VOTES`."""
-    unique: np.ndarray
-    """(N,) bool: the same pixels occur in no other split."""
-
-    @property
-    def digest(self) -> str:
-        """sha256 of pixels and labels: the fingerprint that tells copies of the data apart."""
-        return hashlib.sha256(self.images.tobytes() + self.label.astype(np.uint8).tobytes()).hexdigest()
-
-
-def open_arrays(root: str | Path, split: str) -> Fer2013:
-    """Read one split of `fer2013.npz` under `root`.
-
-    Raises:
-        DatasetError: the file is not there or damaged, or `split` is not one of `SPLITS`.
-    """
-    path = Path(root)
-    path = path / "fer2013.npz" if path.is_dir() else path
-    if not path.is_file():
-        raise DatasetError(f"no fer2013.npz at {path}; give the folder that holds it")
-    if split not in SPLITS:
-        raise DatasetError(f"FER2013 has no split {split!r}; it has {', '.join(SPLITS)}")
-    file = _load_npz(path, "images", "label", "usage", "ferplus_votes", "content_group")
-    usage, group = file["usage"], file["content_group"]
-    rows = usage == SPLITS[split]
-    return Fer2013(
-        file["images"][rows],
-        file["label"][rows].astype(np.int64),
-        file["ferplus_votes"][rows],
-        ~np.isin(group[rows], group[~rows]),
-    )

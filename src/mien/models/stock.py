@@ -10,7 +10,6 @@ The 50-layer network has its stride on the 3×3 convolution (torchvision's, "v1.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +17,7 @@ from typing import Any, NamedTuple
 import timm
 from torch import Tensor, nn
 
-from ..errors import ConfigError, UnknownName, WeightsError
+from ..errors import ConfigError, UnknownName, WeightsError, did_you_mean
 from .info import Figure, ModelInfo, at_least
 from .keys import rename
 
@@ -114,8 +113,7 @@ def timm_info(name: str) -> ModelInfo:
 
 def _require_timm(name: str) -> None:
     if not timm.is_model(name.partition(".")[0]):
-        near = difflib.get_close_matches(name, timm.list_models(), n=1, cutoff=0.4)
-        raise UnknownName(f"timm has no model {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        raise UnknownName(f"timm has no model {name!r}{did_you_mean(name, timm.list_models())}")
 
 
 def from_author(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

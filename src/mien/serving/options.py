@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
+from ..errors import did_you_mean
 from ..types import Points
 from .problems import Problem
 
@@ -55,9 +55,8 @@ class Options:
         given = {}
         for name, value in values.items():
             if name not in fields:
-                near = difflib.get_close_matches(str(name), fields, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(fields)}"
-                raise Problem("invalid", f"there is no option {str(name)[:60]!r}; {hint}")
+                hint = did_you_mean(str(name)[:60], fields, f"; known: {', '.join(fields)}")
+                raise Problem("invalid", f"there is no option {str(name)[:60]!r}{hint}")
             given[name] = _value(name, value, hints[name], fields[name].metadata, text)
         return cls(**given)
 

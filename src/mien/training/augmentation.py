@@ -12,7 +12,6 @@ A recipe lists steps in order, each a table that names its `op`:
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +21,7 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from torch import Tensor
 
-from ..errors import ConfigError
+from ..errors import ConfigError, did_you_mean
 from . import steps
 from .dice import Dice
 from .steps import Amount, Chance, Interval
@@ -200,7 +199,7 @@ def _check(steps: Any, where: str, inside: bool = False) -> None:
             raise ConfigError(f"{place} must be a table with op, a step's name: {{ op = 'flip' }}; it is {step!r}")
         op = step["op"]
         if op not in STEPS:
-            raise ConfigError(f"{place}: unknown step {op!r}{_nearest(op, STEPS)}")
+            raise ConfigError(f"{place}: unknown step {op!r}{did_you_mean(op, STEPS, _known(STEPS))}")
         if inside and op in ("resize", "normalise"):
             raise ConfigError(f"{place}: {op!r} is done to all pictures, so it cannot stand inside another step")
         _check_values(step, op, f"{place} ({op})")
@@ -212,7 +211,7 @@ def _check_values(step: Mapping[str, Any], op: str, place: str) -> None:
         if name == "op":
             continue
         if name not in known:
-            raise ConfigError(f"{place}: unknown parameter {name!r}{_nearest(name, known)}")
+            raise ConfigError(f"{place}: unknown parameter {name!r}{did_you_mean(name, known, _known(known))}")
         hint = known[name].annotation
         choices = get_args(hint) if hint not in VALID else ()
         if (value not in choices) if choices else not VALID[hint](value):
@@ -225,6 +224,5 @@ def _check_values(step: Mapping[str, Any], op: str, place: str) -> None:
             raise ConfigError(f"{place} lacks {name}")
 
 
-def _nearest(name: str, known: Mapping[str, Any]) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known) or 'none'}"
+def _known(names: Mapping[str, Any]) -> str:
+    return f"; known: {', '.join(names) or 'none'}"

@@ -5,16 +5,14 @@ The same declaration gives the TOML form (a recipe), the flags of `mien train` (
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import tomllib
-import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
-from ..errors import ConfigError, shown
+from .. import tables
+from ..errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -322,11 +320,10 @@ class TrainConfig:
         """
         path = Path(path)
         try:
-            table = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"recipe {path} cannot be read: {error.strerror}") from error
-        except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, numbers of thousands of digits, endless nesting
-            raise ConfigError(f"recipe {path} is not valid TOML: {' '.join(str(error).split())[:200]}") from error
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"recipe {path} cannot be read: {getattr(error, 'strerror', error)}") from error
+        table = tables.parse(text, f"recipe {path}")
         given = overrides if isinstance(overrides, Mapping) else dict(map(_assignment, overrides))
         for key, value in given.items():
             _assign(table, key, value)
@@ -335,11 +332,11 @@ class TrainConfig:
     @staticmethod
     def of(table: Mapping[str, Any], where: str = "config") -> TrainConfig:
         """Build a config from plain tables, as `to_dict` gives them; errors as of `load`."""
-        return _value(TrainConfig, dict(table), where)
+        return tables.build(TrainConfig, table, where)
 
     def to_dict(self) -> dict[str, Any]:
         """Return every field as plain tables and lists, `None` left out: what `tomli_w` writes and `of` reads."""
-        return _plain(self)
+        return tables.plain(self)
 
     def size_at(self, epoch: int) -> int:
         """Return the side of the training pictures in an epoch."""
@@ -347,14 +344,6 @@ class TrainConfig:
             ((int(start), side) for start, side in self.input.sizes.items() if int(start) <= epoch),
             default=(0, self.input.size),
         )[1]
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items() if item is not None}
-    return [_plain(item) for item in value] if isinstance(value, (tuple, list)) else value
 
 
 def _assignment(text: str) -> tuple[str, Any]:
@@ -376,49 +365,3 @@ def _assign(table: dict[str, Any], key: str, value: Any) -> None:
             raise ConfigError(f"{key} cannot be set: {name} is not a table")
         table = inner
     table[last] = value
-
-
-def _value(hint: Any, value: Any, where: str) -> Any:
-    """Return `value` as the type of a field, or say where it is wrong."""
-    origin, args = get_origin(hint), get_args(hint)
-    if origin is types.UnionType:
-        return None if value is None else _value(args[0], value, where)
-    if dataclasses.is_dataclass(hint):
-        return _table(hint, value, where)  # pyrefly: ignore
-    if origin is tuple and isinstance(value, (list, tuple)):
-        return tuple(_value(args[0], item, f"{where} [{index}]") for index, item in enumerate(value))
-    if origin is dict and isinstance(value, dict):
-        return {str(key): _value(args[1], item, f"{where}.{key}") for key, item in value.items()}
-    if origin is Literal:
-        if value in args:
-            return value
-        near = difflib.get_close_matches(shown(value).strip("'"), args, n=1)
-        hint_text = f"; did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(f"{where} must be one of {', '.join(args)}, not {shown(value)}{hint_text}")
-    if hint is Any:
-        return value
-    if hint is float and type(value) is int and abs(value) < 2**1000:
-        return float(value)
-    if type(value) is hint:
-        return value
-    names = {tuple: "list", dict: "table"}
-    raise ConfigError(f"{where} must be a {names.get(origin) or hint.__name__}, not {shown(value)}")
-
-
-def _table(kind: type, table: Any, where: str) -> Any:
-    if not isinstance(table, dict):
-        raise ConfigError(f"{where} must be a table, not {shown(table)}")
-    hints = get_type_hints(kind)
-    for key in table:
-        if key not in hints:
-            near = difflib.get_close_matches(key, hints, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(hints)}"
-            raise ConfigError(f"{where}: unknown key {key!r}{hint}")
-    missing = [
-        f.name
-        for f in dataclasses.fields(kind)
-        if f.default is f.default_factory is dataclasses.MISSING and f.name not in table
-    ]
-    if missing:
-        raise ConfigError(f"{where} lacks {', '.join(missing)}")
-    return kind(**{key: _value(hints[key], value, f"{where}: {key}") for key, value in table.items()})

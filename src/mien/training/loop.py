@@ -33,7 +33,8 @@ from . import augmentation, checkpoint, multitask, records, validation
 from .batch_norm import synchronise
 from .building import Learner, blank_answer, fastest_precision, open_accelerator, options_of
 from .config import TrainConfig
-from .data import Batch, Loader, card_input, evaluation_batches, hash_of, open_splits
+from .data import card_input, evaluation_batches, open_splits
+from .loader import Batch, Loader, hash_of
 from .mixing import mix_pairs
 from .objective import Objective, ask, target_of
 from .optim import Average, climb, descend, freeze, optimizer, still_statistics

@@ -1,0 +1,159 @@
+"""Batches of varied pictures that follow from a seed alone, prepared by threads ahead of the step that needs them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError
+from ..preprocessing import Preprocess
+from .augmentation import Dice, augment
+from .config import TrainConfig
+from .data import Split, card_input
+from .distillation import Teacher
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one process learns from in one step."""
+
+    rows: np.ndarray
+    """(n,) row numbers in the split."""
+    pictures: dict[str, Tensor]
+    """Name → (n, C, h, w) float32, as the network is fed."""
+    targets: dict[str, Tensor]
+    """Name → (n, …)."""
+    share: float
+    """This process's part of the global batch, times the number of processes: 1 where all parts are equal."""
+
+
+class Loader:
+    """The batches of every epoch; each is a function of (seed, epoch, step) alone.
+
+    Args:
+        split: the training split.
+        config: the run.
+        process: number of this process.
+        processes: how many share each batch.
+    """
+
+    def __init__(self, split: Split, config: TrainConfig, process: int = 0, processes: int = 1) -> None:
+        self.split, self.config, self.process, self.processes = split, config, process, processes
+        size = config.sampler.samples if config.sampler.kind == "balanced" and config.sampler.samples else len(split)
+        whole, rest = divmod(size, config.batch)
+        self.steps = whole + (rest >= processes and rest > 0 and not config.sampler.drop_last)
+        if not self.steps:
+            raise ConfigError(
+                f"{size} pictures do not fill one batch of {config.batch}; lower batch, or set sampler.drop_last=false"
+            )
+        if config.batch % processes:
+            raise ConfigError(f"a batch of {config.batch} cannot be shared equally by {processes} processes")
+        self.preprocess = Preprocess(card_input(config.input))
+        self.teacher = Teacher(config, self.preprocess.input) if config.distil.teacher else None
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch from step `start` on, prepared ahead by `workers` threads."""
+        side = self.config.size_at(epoch)
+        if self.teacher:
+            epoch %= self.config.distil.views
+        order = self.order(epoch)
+        steps = iter(range(start, self.steps))
+        with ThreadPoolExecutor(max(self.config.workers, 1), "mien-loader") as pool:
+            queue: list[Future[Batch]] = []
+            try:
+                ahead = islice(steps, self.config.workers + 1)
+                queue += [pool.submit(self.prepare, order, epoch, step, side) for step in ahead]
+                while queue:
+                    batch = queue.pop(0).result()
+                    queue += [pool.submit(self.prepare, order, epoch, step, side) for step in islice(steps, 1)]
+                    yield batch
+            finally:
+                for waiting in queue:
+                    waiting.cancel()
+
+    def order(self, epoch: int) -> np.ndarray:
+        """Return the row numbers of an epoch, in order, for all processes together."""
+        sampler = self.config.sampler
+        random = np.random.default_rng([self.config.seed, 0 if sampler.kind == "once" else epoch])
+        if sampler.kind != "balanced":
+            return random.permutation(len(self.split))
+        weights = sample_weights(self.split)
+        return random.choice(len(weights), sampler.samples or len(weights), replace=True, p=weights)
+
+    def prepare(self, order: np.ndarray, epoch: int, step: int, side: int) -> Batch:
+        """Return this process's part of one batch, with faces of `side` pixels."""
+        config = self.config
+        rows = order[step * config.batch : (step + 1) * config.batch]
+        total = len(rows)
+        per = -(-total // self.processes)
+        part = slice(self.process * per, min((self.process + 1) * per, total))
+        mine = rows[part]
+        shown = self.split.pictures(mine)
+        size = {name: store.shape[1] for name, store in shown.pictures.items()}
+        size["image"] = side
+        dice = Dice(hash_of(config.seed, epoch, step), total, part)
+        pictures = augment(
+            {name: to_unit(store) for name, store in shown.pictures.items()},
+            config.augment,
+            dice,
+            normalise=self.normalise,
+            size=size,
+            together=config.augment_together,
+        )
+        kept = torch.from_numpy(shown.readable)
+        if not shown.readable.all():
+            mine, pictures = mine[shown.readable], {name: value[kept] for name, value in pictures.items()}
+        targets = {name: value[mine] for name, value in self.split.targets.items()}
+        if self.teacher:
+            targets |= self.teacher(pictures["image"], (epoch, step))
+        return Batch(mine, pictures, targets, len(mine) * self.processes / max(total, 1))
+
+    def normalise(self, image_NCHW: Tensor) -> Tensor:
+        """Bring pictures in 0 … 1 to the card's channels and value range."""
+        return normalise(image_NCHW, self.preprocess)
+
+
+def normalise(image_NCHW: Tensor, preprocess: Preprocess) -> Tensor:
+    """Bring pictures in 0 … 1 to the channels and the value range of a card, as `Preprocess.tensor` does for uint8."""
+    value = preprocess.input
+    if image_NCHW.shape[1] != preprocess.channels:
+        image_NCHW = image_NCHW.expand(-1, preprocess.channels, -1, -1)
+    shape = (1, -1, 1, 1)
+    image_NCHW = image_NCHW * (255 * value.scale) + torch.tensor(value.offset).view(shape)
+    return image_NCHW / torch.tensor(value.std).view(shape) if value.std else image_NCHW
+
+
+def to_unit(store_NHWC: np.ndarray) -> Tensor:
+    """Return (N, H, W, C) uint8 as (N, C, H, W) float32 in 0 … 1."""
+    return torch.from_numpy(store_NHWC).permute(0, 3, 1, 2).float().div_(255)
+
+
+def sample_weights(split: Split) -> np.ndarray:
+    """Return (N,) probabilities that make classes equally frequent: 1 / class size, or its mean over a soft label's classes.
+
+    Raises:
+        ConfigError: no picture has a label.
+    """
+    per_class = torch.where(split.counts > 0, 1 / split.counts.clamp(min=1e-9), 0.0).double()
+    label = split.targets["label"]
+    weight = torch.where(label >= 0, per_class[label.clamp(min=0)], 0.0)
+    if "soft" in split.targets:
+        present = (split.targets["soft"] > 0).double()
+        mean = (present @ per_class) / present.sum(1).clamp(min=1)
+        weight = torch.where(label >= 0, weight, mean) if (label >= 0).all() else mean
+    total = float(weight.sum())
+    if total <= 0:
+        raise ConfigError("sampler.kind = 'balanced' needs labels, and no training picture has one")
+    return (weight / total).numpy()
+
+
+def hash_of(*numbers: int) -> int:
+    """Return a 63-bit seed that follows from some numbers."""
+    return int.from_bytes(hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest(), "big") >> 1
