@@ -31,7 +31,7 @@ from ..errors import ConfigError, TrainingError
 from ..preprocessing import Preprocess
 from . import augmentation, checkpoint, multitask, records, validation
 from .batch_norm import synchronise
-from .building import Learner, blank_answer, fastest_precision, open_accelerator, options_of
+from .building import Learner, blank_answer, device_of, fastest_precision, open_accelerator, options_of
 from .config import TrainConfig
 from .data import Batch, Loader, card_input, evaluation_batches, hash_of, open_splits
 from .mixing import mix_pairs
@@ -74,7 +74,7 @@ def train(
         TrainingError: the loss is no number, the state cannot be written, or the run was told to stop.
     """
     if config.precision == "auto":
-        config = dataclasses.replace(config, precision=fastest_precision())
+        config = dataclasses.replace(config, precision=fastest_precision(device_of(config).type))
     return _Run(config, Path(out), resume, report).go()
 
 
@@ -120,6 +120,8 @@ class _Run:
         if config.channels_last:
             model = model.to(memory_format=torch.channels_last)  # pyrefly: ignore
         self.learner = Learner(model, objective).to(self.device)
+        if config.compile:
+            model.compile()  # in place: names of parameters stay as they are
         self.learner.precision = torch.bfloat16 if config.precision == "bf16" else None
         if config.precision == "fp16":
             self.learner.precision = torch.float16
@@ -171,7 +173,7 @@ class _Run:
         with contextlib.ExitStack() as ours:
             if self.main:
                 ours.enter_context(records.hold(self.out))
-                records.open_run(self.out, self.config, (self.train, self.validation))
+                records.open_run(self.out, self.config, (self.train, self.validation), self.device)
             return self._go()
 
     def _go(self) -> Path:
