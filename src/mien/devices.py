@@ -15,7 +15,6 @@ bundled networks are too small and too exact (8 bits) to gain.
 from __future__ import annotations
 
 import contextlib
-import difflib
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -57,8 +56,8 @@ class Device:
             return word
         kind, colon, number = str(word).partition(":")
         if kind not in KINDS:
-            near = [SYNONYMS[kind.lower()]] if kind.lower() in SYNONYMS else difflib.get_close_matches(kind.lower(), KINDS, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else "."
+            meant = SYNONYMS.get(kind.lower(), kind.lower())
+            hint = f"; did you mean {meant!r}?" if meant in KINDS else "."
             raise ConfigError(f"there is no device {word!r}{hint} Known: auto, cpu, cuda, cuda:1 …, mps")
         if not colon:
             return cls(kind)

@@ -31,7 +31,9 @@ class OpenvinoRuntime:
         openvino = import_openvino()
         if choice() not in (CPU, AUTO):
             name = network.file if isinstance(network, Card) else "the network"
-            raise ConfigError(f"{name} is an OpenVINO file, which runs on the CPU, not on {choice()}; export it as .onnx for a GPU")
+            raise ConfigError(
+                f"{name} is an OpenVINO file, which runs on the CPU, not on {choice()}; export it as .onnx for a GPU"
+            )
         self.device = CPU
         if isinstance(network, Card):
             path = network.weights

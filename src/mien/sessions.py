@@ -108,8 +108,8 @@ def started(device: Device) -> Device:
         except Exception as error:  # onnxruntime raises classes of its own that share no public base
             reason = _first_line(error)
     raise ConfigError(
-        f"device {str(device)!r} does not start: {reason}. Look at the driver and at what {wanted[0][0]} needs, or take the device "
-        "cpu"
+        f"device {str(device)!r} does not start: {reason}. Look at the driver and at what {wanted[0][0]} needs, "
+        "or take the device cpu"
     )
 
 
@@ -158,9 +158,7 @@ def _options(threads: int) -> onnxruntime.SessionOptions:
     return options
 
 
-def _session(
-    model: str | Path | bytes, options: onnxruntime.SessionOptions, wanted: Providers
-) -> onnxruntime.InferenceSession:
+def _session(model: str | Path | bytes, options: onnxruntime.SessionOptions, wanted: Providers) -> onnxruntime.InferenceSession:
     """Open a session without onnxruntime's own way of falling back, which is told on stdout."""
     return onnxruntime.InferenceSession(
         model if isinstance(model, bytes) else str(model), options, providers=wanted, enable_fallback=0

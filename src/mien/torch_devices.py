@@ -21,8 +21,8 @@ def torch_device(device: Device) -> torch.device:
     kind = ("cuda" if cuda else "mps" if mps else "cpu") if device.kind == "auto" else device.kind
     if (kind == "cuda" and not cuda) or (kind == "mps" and not mps):
         raise ConfigError(
-            f"device {str(device)!r}: torch {torch.__version__} does not find it here. It needs {CUDA if kind == 'cuda' else MPS}; "
-            "or take the device cpu"
+            f"device {str(device)!r}: torch {torch.__version__} does not find it here. It needs "
+            f"{CUDA if kind == 'cuda' else MPS}; or take the device cpu"
         )
     if kind != "cuda":
         return torch.device(kind)

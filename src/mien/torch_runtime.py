@@ -39,9 +39,9 @@ FEATURE = "feature"
 
 
 class TorchRuntime:
-    """A network of `mien.models` as a function from a batch to its named outputs, on the device that is chosen where it is opened.
+    """A network of `mien.models` as a function from a batch to its named outputs. Safe to call from several threads.
 
-    Safe to call from several threads.
+    It runs on the device that is chosen where it is opened (see `mien.devices`).
 
     Args:
         card: says the architecture and where the weights lie.

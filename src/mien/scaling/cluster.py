@@ -87,13 +87,11 @@ def run(
             yield int(row["shard"]), json.loads(row["tally"]), int(row["lost"])
 
 
-def actors_for(
-    resources: Mapping[str, float], workers: int | None, threads: int, *, gpu: bool
-) -> tuple[int, dict[str, float]]:
+def actors_for(resources: Mapping[str, float], workers: int | None, threads: int, *, gpu: bool) -> tuple[int, dict[str, float]]:
     """Return how many actors there will be, and what each needs, as Ray counts it.
 
-    Where there are more workers than GPUs, each GPU is shared by the same number of them: one process seldom keeps it busy, since
-    it also decodes the pictures.
+    Where there are more workers than GPUs, each GPU is shared by the same number of them: one process seldom keeps it busy,
+    since it also decodes the pictures.
 
     Args:
         resources: of the cluster, as `ray.cluster_resources` tells them.

@@ -112,7 +112,6 @@ def describe(found: Listing, options: Options, shard_size: int | None, *, here: 
     if not here and device == AUTO:
         device = CPU
     read, size = dataclasses.replace(options, device=str(device if here else CPU)).open(), found.shard_size(shard_size)
-    device = read.runtime.device if here else device
     options.sampling  # noqa: B018 - refuses what makes no sense
     return Job(
         options={**options.to_dict(), "model": absolute(options.model), "device": str(device)},

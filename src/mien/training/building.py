@@ -85,8 +85,8 @@ def open_accelerator(config: TrainConfig, out: Path) -> Accelerator:
     )
     if config.device != "auto" and accelerator.device.type != device.type:
         raise ConfigError(
-            f"device {config.device!r}: this process has trained on {accelerator.device} before, which accelerate does not change; "
-            "train in a new process"
+            f"device {config.device!r}: this process has trained on {accelerator.device} before, which accelerate does not "
+            "change; train in a new process"
         )
     if ":" in config.device and accelerator.num_processes > 1:
         raise ConfigError(f"device {config.device!r}: with several processes each takes a GPU of its own; write cuda")
