@@ -28,13 +28,13 @@ class OpenvinoRuntime:
     """
 
     def __init__(self, network: Card | tuple[bytes, bytes], threads: int = 1) -> None:
-        openvino = import_openvino()
         if choice() not in (CPU, AUTO):
             name = network.file if isinstance(network, Card) else "the network"
             raise ConfigError(
                 f"{name} is an OpenVINO file, which runs on the CPU, not on {choice()}; export it as .onnx for a GPU"
             )
         self.device = CPU
+        openvino = import_openvino()
         if isinstance(network, Card):
             path = network.weights
             verify(path.with_suffix(".bin"), network.export.get("bin_sha256", ""))

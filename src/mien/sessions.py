@@ -74,26 +74,34 @@ def providers(device: Device, available: Collection[str]) -> Providers:
 
 
 @functools.cache
-def find_best() -> tuple[Device, tuple[str, ...]]:
-    """Return what `auto` is in this process, and why others that onnxruntime was built with do not start."""
+def find_best(available: tuple[str, ...] | None = None) -> tuple[Device, tuple[str, ...]]:
+    """Return what `auto` is, and why others that onnxruntime was built for do not start.
+
+    Args:
+        available: providers that onnxruntime was built with, by what it says itself.
+    """
     refused = []
     for kind, accelerator in ACCELERATORS.items():
-        if accelerator.provider in onnxruntime.get_available_providers():
+        if accelerator.provider in (available or onnxruntime.get_available_providers()):
             try:
-                return started(Device(kind)), tuple(refused)
+                return started(Device(kind), available), tuple(refused)
             except ConfigError as error:
                 refused.append(str(error))
     return CPU, tuple(refused)
 
 
 @functools.cache
-def started(device: Device) -> Device:
+def started(device: Device, available: tuple[str, ...] | None = None) -> Device:
     """Return a device once a small network has run on it: that onnxruntime was built for it does not mean that it is there.
+
+    Args:
+        device: not `auto`.
+        available: as for `find_best`.
 
     Raises:
         ConfigError: onnxruntime was not built for it, or it does not start, as without its driver or libraries.
     """
-    wanted = providers(device, onnxruntime.get_available_providers())
+    wanted = providers(device, available or onnxruntime.get_available_providers())
     reason = "onnxruntime went on without it: its libraries are missing, or there is no such hardware"
     with _quiet():
         try:
