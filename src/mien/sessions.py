@@ -34,8 +34,8 @@ class Accelerator(NamedTuple):
 ACCELERATORS: Mapping[str, Accelerator] = {
     "cuda": Accelerator(
         "CUDAExecutionProvider",
-        # float32 is float32, as on the CPU; and the number of faces in a call changes all the time, for which an exhaustive
-        # search of algorithms would be made anew.
+        # float32 is float32, as on the CPU, as far as this option reaches (not into graphs of cuDNN). And the number of faces
+        # in a call changes all the time, for which an exhaustive search of algorithms would be made anew.
         {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"},
         "pip uninstall onnxruntime, then pip install 'onnxruntime-gpu[cuda,cudnn]' (the two must not be there together)",
     ),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 from rich.table import Table
@@ -23,11 +22,6 @@ def pairs(options: Sequence[str], flag: str) -> dict[str, str]:
             raise ConfigError(f"{flag} takes NAME=VALUE, not {option!r}")
         found[name] = value
     return found
-
-
-def slug(text: str) -> str:
-    """Return a text, such as a model's name or path, as the name of a folder."""
-    return re.sub(r"[^\w.-]+", "-", text).strip("-.") or "model"
 
 
 def split_table(classes: Mapping[str, Mapping[str, int]], pictures: Mapping[str, int], digests: Mapping[str, str]) -> Table:

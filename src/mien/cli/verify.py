@@ -8,11 +8,12 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 from rich.table import Table
 
+from ..comparison import slug
 from ..datasets import open_dataset
 from ..errors import ConfigError
 from ..verification import verify as run
 from .evaluate import progress_bar
-from .splits import pairs, slug
+from .splits import pairs
 from .terminal import for_programs, side_console, table_console, write_json
 
 
@@ -64,7 +65,7 @@ def verify(
     data = open_dataset(dataset, root, split, protocol, **pairs(option, "--option"))  # pyrefly: ignore
     claims = {name: _share(name, value) for name, value in pairs(claim, "--claim").items()}
     side = side_console()
-    out = out or Path("out/verify", slug(model), f"{data.name}-{data.split}")
+    out = out or Path("out/verify", slug(model) or "model", f"{data.name}-{data.split}")
     with progress_bar(side) as bar:
         task = bar.add_task(f"{model} on {data.name} {data.split}", total=len(data))
         found = run(

@@ -262,8 +262,8 @@ class TrainConfig:
     """Where the network learns: `cpu`, `cuda`, `cuda:1`, `mps`, or `auto` for the best that torch finds. With several processes
     each takes a GPU of its own."""
     compile: bool = False
-    """Run the network through `torch.compile`: the first steps take minutes, the others less time. Figures change in the last
-    digits."""
+    """Run the network through `torch.compile`: the first steps take minutes, the others less time. Dropout then draws other
+    numbers; figures change in the last digits besides."""
     channels_last: bool = True
     """Memory layout that suits convolutions."""
     sync_batch_norm: bool = False
