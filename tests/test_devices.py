@@ -11,6 +11,7 @@ import json
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +23,14 @@ from command import mien as run_mien
 import mien
 from mien import devices
 from mien.cli.flags import AS_USUAL
+from mien.comparison import compare
 from mien.devices import AUTO, CPU, Device, choice, use
+from mien.embedding import embed
 from mien.errors import ConfigError, WeightsError
 from mien.images import read_image
 from mien.runtime import OnnxRuntime, open_model
 from mien.sessions import ACCELERATORS, find_best, open_session, present, providers, started
+from mien.verification import verify
 from mien.weights import bundled
 
 AVAILABLE = onnxruntime.get_available_providers()
@@ -122,6 +126,39 @@ def test_this_onnxruntime_without_cuda_says_so(sample: Path) -> None:
             assert all(name in str(error.value) for name in AVAILABLE) and repr(str(Device.parse(device))) in str(error.value)
     with use("cuda"), pytest.raises(ConfigError, match="CUDAExecutionProvider"):
         OnnxRuntime(bundled("actions.onnx"))
+
+
+@no_cuda
+def test_whatever_opens_networks_takes_the_device(tmp_path: Path) -> None:
+    data = mien.open_dataset("synthetic", tmp_path, "train", number="8")
+    options = {"faces": "whole", "device": "cuda"}
+    for attempt in (
+        lambda: mien.evaluate("mien-base", data, out=tmp_path / "out", page=False, **options),
+        lambda: compare(["mien-base"], {"drawn": data}, out=tmp_path / "out", **options),
+        lambda: verify("mien-base", data, out=tmp_path / "out", claims={"accuracy": 0.5}, **options),
+        lambda: embed("mien-base", data, **options),
+    ):
+        with pytest.raises(ConfigError, match="needs CUDAExecutionProvider"):
+            attempt()
+    assert not (tmp_path / "out").exists()
+
+
+@no_cuda
+def test_a_server_opens_networks_on_its_device_in_whichever_thread() -> None:
+    pytest.importorskip("fastapi", reason="serving needs mien[serve]")
+    from mien.serving.options import Options
+    from mien.serving.readers import Readers
+    from mien.serving.settings import Settings
+
+    with pytest.raises(ConfigError, match="did you mean 'cuda'"):
+        Settings(device="gpu")
+    with pytest.raises(ConfigError, match="needs CUDAExecutionProvider"):
+        Readers(Settings(device="cuda"))
+    readers = Readers(Settings())
+    assert Settings.from_json(Settings(device="cuda:1").to_json()).device == "cuda:1"
+    readers.settings = Settings(device="cuda")  # what is opened from now on
+    with ThreadPoolExecutor(1) as pool, pytest.raises(ConfigError, match="needs CUDAExecutionProvider"):
+        pool.submit(readers, readers.key(Options(model="mien-nano"))).result()
 
 
 @no_cuda
