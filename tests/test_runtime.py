@@ -53,6 +53,11 @@ def test_damaged_and_missing_files_are_refused(copied: Path) -> None:
         open_model(copied.with_name("none.onnx"))
     with pytest.raises(UnknownName, match="did you mean 'mien-base'"):
         open_model("mein-base")
+    with pytest.raises(UnknownName) as error:  # what could be named is listed: no detector, no mesh
+        open_model("blaze-face")
+    bundled = cards.bundled()
+    for name in bundled:
+        assert (name in str(error.value).partition("Known: ")[2].split(", ")) is (bundled[name].kind == "classifier")
 
 
 def test_an_output_that_the_network_lacks_is_refused(copied: Path) -> None:

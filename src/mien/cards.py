@@ -210,7 +210,13 @@ def load(model: str | Path) -> Card:
         UnknownName: no bundled model has that name.
         WeightsError: the file is missing or no card.
     """
-    return read(model) if Path(model).suffix == ".toml" else lookup(str(model), bundled(), "model", plugins=False)
+    if Path(model).suffix == ".toml":
+        return read(model)
+    known = bundled()
+    if str(model) in known:
+        return known[str(model)]
+    classifiers = {name: card for name, card in known.items() if card.kind == "classifier"}  # others are no models to a user
+    return lookup(str(model), classifiers, "model", plugins=False)
 
 
 def _check_classifier(card: Card, where: str) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from .datasets import Dataset
+from .devices import Device, use
 from .errors import ConfigError, DatasetError, MissingExtra, SourceError
 from .evaluation.faces import Face, FaceFinder, Mode, mode_for
 from .images import read_image
@@ -72,6 +73,7 @@ def embed(
     detector: str = "blazeface",
     batch: int = 64,
     threads: int = 1,
+    device: str | Device | None = None,
     progress: Callable[[int], None] = lambda number: None,
 ) -> Embedding:
     """Compute the features of a data set.
@@ -85,6 +87,7 @@ def embed(
         detector: for `"detect"`.
         batch: faces in one call of the network.
         threads: threads inside one call.
+        device: where networks run, as for `mien.load`.
         progress: called with the number of pictures done since the last call.
 
     Raises:
@@ -94,10 +97,11 @@ def embed(
     data = _limited(data, limit)
     if not len(data):
         raise DatasetError(f"{data.name} {data.split} is empty: there is nothing to embed")
-    card, runtime = open_model(model, threads)
-    preprocess = Preprocess.of(card)
-    mode = mode_for(data, faces, cuts_faces=preprocess.cuts_faces)
-    find = FaceFinder(mode, detector, mesh=bool(preprocess.regions), threads=threads)
+    with use(device):
+        card, runtime = open_model(model, threads)
+        preprocess = Preprocess.of(card)
+        mode = mode_for(data, faces, cuts_faces=preprocess.cuts_faces)
+        find = FaceFinder(mode, detector, mesh=bool(preprocess.regions), threads=threads)
     rows, features, predicted, missed = [], [], [], []
     output = _output(card, runtime)
     for start in range(0, len(data), batch):

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from .cards import Card
-from .errors import MissingExtra, WeightsError
+from .devices import AUTO, CPU, choice
+from .errors import ConfigError, MissingExtra, WeightsError
 from .runtime import Batch
 from .weights import verify
 
@@ -23,9 +24,16 @@ class OpenvinoRuntime:
     Raises:
         MissingExtra: openvino is not installed.
         WeightsError: the files are missing, are not those of the card, or cannot be read.
+        ConfigError: a GPU is chosen: those that OpenVINO runs on have no word in `mien.devices`.
     """
 
     def __init__(self, network: Card | tuple[bytes, bytes], threads: int = 1) -> None:
+        if choice() not in (CPU, AUTO):
+            name = network.file if isinstance(network, Card) else "the network"
+            raise ConfigError(
+                f"{name} is an OpenVINO file, which runs on the CPU, not on {choice()}; export it as .onnx for a GPU"
+            )
+        self.device = CPU
         openvino = import_openvino()
         if isinstance(network, Card):
             path = network.weights

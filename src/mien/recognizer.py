@@ -21,6 +21,7 @@ from . import sources, streaming
 from .cards import Card
 from .colour_order import LIKELY_BGR, face_looks_bgr
 from .detection import Detections, open_detector
+from .devices import Device, use
 from .errors import SourceError, WeightsError
 from .images import ColourOrderWarning, Picture, read_image
 from .labels import ACTION_UNITS
@@ -330,6 +331,7 @@ def load(
     points: bool = True,
     actions: bool = True,
     threads: int = 1,
+    device: str | Device | None = None,
 ) -> Recognizer:
     """Open a model with the face pipeline that its card asks for. No network is used.
 
@@ -345,31 +347,35 @@ def load(
         points: whether faces carry their mesh points.
         actions: whether the 52 facial actions are computed. Without both a small mesh aligns the faces, four times cheaper.
         threads: threads used inside one network call.
+        device: where all its networks run: `"cpu"`, `"cuda"`, `"cuda:1"`, `"mps"`, or `"auto"` for the best that starts; None:
+            what `mien.devices.use` chose, or else the CPU.
 
     Raises:
         UnknownName: no such model or detector.
         WeightsError: the weights lack a card or do not fit it.
+        ConfigError: there is no such device here.
     """
-    card, runtime = open_model(model, threads)
-    found = None
-    if detector != "whole":
-        found = open_detector(
-            detector,
-            threshold=threshold,
-            min_size=min_size,
-            max_faces=max_faces,
-            small_faces=small_faces,
-            max_roll=max_roll,
-            threads=threads,
+    with use(device):
+        card, runtime = open_model(model, threads)
+        found = None
+        if detector != "whole":
+            found = open_detector(
+                detector,
+                threshold=threshold,
+                min_size=min_size,
+                max_faces=max_faces,
+                small_faces=small_faces,
+                max_roll=max_roll,
+                threads=threads,
+            )
+        needed = found is not None or points or actions or bool(card.reading.get("inputs"))
+        mesh = "mesh478" if points or actions else "mesh468"
+        refine = 0 if mesh == "mesh468" and detector in FITTING else 1
+        return Recognizer(
+            card,
+            runtime,
+            found,
+            Landmarker(mesh, refine, threads) if needed else None,
+            Actions(threads=threads) if actions else None,
+            points=points,
         )
-    needed = found is not None or points or actions or bool(card.reading.get("inputs"))
-    mesh = "mesh478" if points or actions else "mesh468"
-    refine = 0 if mesh == "mesh468" and detector in FITTING else 1
-    return Recognizer(
-        card,
-        runtime,
-        found,
-        Landmarker(mesh, refine, threads) if needed else None,
-        Actions(threads=threads) if actions else None,
-        points=points,
-    )

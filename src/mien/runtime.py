@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import onnxruntime
 
 from . import cards
 from .cards import Card
+from .devices import Device
 from .errors import MissingExtra, WeightsError
 from .lookup import lookup
+from .sessions import open_session
 from .weights import sha256
 
 Batch = np.ndarray | Mapping[str, np.ndarray]
@@ -21,7 +22,10 @@ Batch = np.ndarray | Mapping[str, np.ndarray]
 
 
 class Runtime(Protocol):
-    """A network, ready to run."""
+    """A network, ready to run on a device."""
+
+    device: Device
+    """Where it runs."""
 
     @property
     def outputs(self) -> Sequence[str]:
@@ -38,50 +42,16 @@ RUNTIMES: Mapping[str, str] = {
     ".safetensors": "mien.torch_runtime:TorchRuntime",
     ".xml": "mien.openvino_runtime:OpenvinoRuntime",
 }
-"""Ending of a weight file → what makes a `Runtime` of its card and a number of threads."""
+"""Ending of a weight file → what makes a `Runtime` of its card and a number of threads, on the device that is chosen."""
 
 TORCH_SIDE = {"torch", "torchvision", "timm", "safetensors"}
-
-
-def open_session(model: str | Path | bytes, threads: int = 1) -> onnxruntime.InferenceSession:
-    """Open an ONNX file (or its bytes) on the CPU.
-
-    Worker threads do not spin while idle, so several sessions share cores kindly, and the number of threads is what
-    was asked for instead of the number of cores.
-
-    Args:
-        model: path of the file, or its content.
-        threads: threads used inside one call; 0 lets the runtime choose.
-
-    Raises:
-        WeightsError: the file is missing or no valid ONNX model.
-    """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Processors without VNNI add pairs of 8-bit products in 16 bits, which overflow: mien-base then loses two points.
-    options.add_session_config_entry("session.x64quantprecision", "1")
-    name = "the given bytes" if isinstance(model, bytes) else str(model)
-    if not isinstance(model, bytes) and not Path(model).is_file():
-        raise WeightsError(f"weight file {name} does not exist")
-    try:
-        return onnxruntime.InferenceSession(
-            model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"]
-        )
-    except Exception as error:  # onnxruntime raises classes of its own that share no public base
-        reason = str(error).splitlines()[0][:200]
-        raise WeightsError(
-            f"{name} is not an ONNX model that onnxruntime {onnxruntime.__version__} can run: {reason}"
-        ) from error
 
 
 class OnnxRuntime:
     """A classifier file as a function from a batch to its named outputs."""
 
     def __init__(self, model: str | Path | bytes, threads: int = 1) -> None:
-        self.session = open_session(model, threads)
+        self.session, self.device = open_session(model, threads)
         self.inputs = [value.name for value in self.session.get_inputs()]
         self.outputs = [value.name for value in self.session.get_outputs()]
         try:
@@ -98,7 +68,7 @@ class OnnxRuntime:
 
 
 def open_model(model: str | Path, threads: int = 1) -> tuple[Card, Runtime]:
-    """Open a classifier with its card.
+    """Open a classifier with its card, on the device that is chosen (see `mien.devices`).
 
     Args:
         model: name of a bundled model, a card file (`.toml`), a weight file (`.onnx` with its card inside or beside it,
@@ -110,6 +80,7 @@ def open_model(model: str | Path, threads: int = 1) -> tuple[Card, Runtime]:
         UnknownName: no bundled model has that name.
         WeightsError: there is no card, the card is of another file, or the network lacks an output that the card names.
         MissingExtra: the weights need torch, and it is not installed.
+        ConfigError: the device is not there.
     """
     path = Path(model)
     if path.is_dir() and str(model) not in cards.bundled():

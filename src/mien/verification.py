@@ -18,6 +18,7 @@ from PIL import Image, ImageOps
 from . import metrics
 from .cards import Input, Measured
 from .datasets import Dataset
+from .devices import Device, use
 from .errors import ConfigError, SourceError
 from .evaluation import CardPredictor, Report, evaluate, open_predictor
 from .evaluation.faces import Face, FaceFinder, mode_for
@@ -140,6 +141,7 @@ def verify(
     faces: str = "auto",
     detector: str = "blazeface",
     threads: int = 1,
+    device: str | Device | None = None,
     progress: Callable[[int], None] = lambda rows: None,
     **options: Any,
 ) -> Verification:
@@ -155,16 +157,18 @@ def verify(
         faces: as for `evaluate`.
         detector: as for `evaluate`.
         threads: threads inside one call of the network.
+        device: where networks run, as for `mien.load`.
         progress: called with the number of rows done.
         **options: further options of `evaluate`.
 
     Raises:
         ConfigError: nothing is claimed about this data set, or a claim names an unknown metric.
     """
-    predictor = open_predictor(model, output, dataset, threads)
+    with use(device):
+        predictor = open_predictor(model, output, dataset, threads)
     if not isinstance(predictor, CardPredictor):
         raise ConfigError(f"{predictor.name} has no card whose claims could be verified")
-    shared: dict[str, Any] = {"faces": faces, "detector": detector, "threads": threads}
+    shared: dict[str, Any] = {"faces": faces, "detector": detector, "threads": threads, "device": device}
     report = evaluate(model, dataset, out=out, output=predictor.output, page=False, progress=progress, **shared, **options)
     wanted = dict(claims or {}) or _claimed(predictor.card.measured, dataset, predictor.output)
     if not wanted:
@@ -172,7 +176,8 @@ def verify(
             f"the card of {predictor.name} claims nothing about {dataset.name} {dataset.split}, output {predictor.output}, "
             f"{len(dataset):,} pictures; give the claim with --claim accuracy=60.4"
         )
-    tried, count = _hypotheses(predictor, dataset, faces, detector, pictures, threads) if pictures else ((), 0)
+    with use(device):
+        tried, count = _hypotheses(predictor, dataset, faces, detector, pictures, threads) if pictures else ((), 0)
     return Verification(
         report, tuple(_claim(report, name, value) for name, value in wanted.items()), _data(report), tried, count
     )

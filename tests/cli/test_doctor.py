@@ -13,6 +13,7 @@ import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import onnxruntime
 import pytest
 from command import environment, on_terminal
 from command import mien as run_mien
@@ -30,6 +31,9 @@ def test_a_whole_installation_works() -> None:
     assert not [each for each in found.values() if each["state"] == "broken"]
     assert {"mien", "Python", "CPU threads", *CORE, *(f"weights {name}" for name in cards.bundled())} <= set(found)
     assert "CPUExecutionProvider" in found["onnxruntime runs on"]["detail"]
+    assert re.match(r"\S+ \(onnxruntime\), \S+ \(torch\)", found["device auto"]["detail"])
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers() and sys.platform != "darwin":
+        assert found["device auto"]["detail"].startswith("cpu (onnxruntime)")
     reading = found["reading the sample"]["detail"]
     assert re.match(r"happiness \d+% in \d+ ms with one thread \(decode \d", reading)
     for stage in ("detect", "mesh", "align", "classify", "actions"):

@@ -90,5 +90,11 @@ def test_verify_says_by_its_status_whether_a_claim_holds(fer: Path, tmp_path: Pa
     wrong = on_terminal("verify", "mien-base", *DRAWN, "--claim", "accuracy=99.5%", "--out", tmp_path / "b")
     assert wrong.returncode == 1 and "claimed 99.5" in wrong.stdout and "does not agree" in wrong.stdout
     assert "Tried on 70 pictures" in wrong.stdout and "histogram equalisation" in wrong.stdout
+    folders = {"mien-base": "mien-base", str(cards.load("mien-nano").weights): "mien-nano.onnx"}
+    for model, folder in folders.items():  # each has a folder of its own, so that the second is not refused the first's
+        done = mien("verify", model, *DRAWN, "--pictures", 0, "--claim", "accuracy=99", cwd=tmp_path)
+        assert done.returncode == 1 and "does not agree" not in done.stderr, done.stderr
+        (written,) = (tmp_path / "out" / "verify").glob(f"*{folder}/synthetic-all")
+        assert (written / "predictions.csv").is_file() and f"wrote {written.relative_to(tmp_path)}" in done.stderr
     typo = mien(*arguments, "--claim", "accuracy=high", "--out", tmp_path / "a")
     assert typo.returncode == 1 and "--claim takes METRIC=NUMBER" in typo.stderr

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from ..errors import MissingExtra
-from ..types import Points
-from .clips import seconds
+from .flags import AS_USUAL, Reading
 from .terminal import counted, for_programs, side_console, write_json
 
 
@@ -24,24 +23,7 @@ def batch(
     shard_size: int | None = None,
     column: str | None = None,
     json: bool = False,
-    model: str = "mien-base",
-    detector: str = "blazeface",
-    max_faces: int | None = None,
-    min_size: float = 0,
-    threshold: float | None = None,
-    max_roll: float = 45,
-    small_faces: bool = False,
-    points: Points = "5",
-    actions: Annotated[bool, Parameter(negative="--no-actions")] = True,
-    threads: int = 1,
-    allow_private: bool = False,
-    every: int = 1,
-    fps: float | None = None,
-    start: str | None = None,
-    end: str | None = None,
-    smooth: Literal["ema", "box", "gaussian", "none"] = "ema",
-    window: float = 0.25,
-    detect_every: int = 10,
+    reading: Reading = AS_USUAL,
 ) -> int:
     """Read millions of pictures or thousands of videos into parquet files.
 
@@ -67,35 +49,13 @@ def batch(
         shard_size: Pictures in a part, a multiple of 8; by default 64 to 4096, by their number. A video is a part of its own.
         column: Column of parquet files that holds the pictures, or their paths or URIs.
         json: Write the counts to stdout as JSON.
-        model: As for mien predict. On a cluster, a path must be the same on all machines.
-        detector: As for mien predict.
-        max_faces: At most this many faces of each picture.
-        min_size: Leave out faces whose longer side has fewer pixels.
-        threshold: Score from which something is a face; each detector has its own default.
-        max_roll: Find faces tilted by up to this many degrees.
-        small_faces: Look closer, and slower, for faces that are small in the picture.
-        points: How many points of the face mesh the rows list: none, 5, 68 or all.
-        actions: Tell the 52 facial actions.
-        threads: Threads of one network call.
-        allow_private: Let http URLs lead to private and local addresses.
-        every: Read each n-th frame of a video only.
-        fps: Read at most this many frames of a second of video.
-        start: Where to begin in each video: seconds, or 1:02:03.5.
-        end: Where to end.
-        smooth: Average faces over time: ema (over the past), box or gaussian (around each frame), none.
-        window: Seconds over which is averaged.
-        detect_every: Frames of a video from one search for faces to the next.
+        reading: How pictures and videos are read.
     """
     try:
         from .. import scaling
     except ModuleNotFoundError as error:
         raise MissingExtra(error.name or "pyarrow", "scale") from None
-    options = scaling.Options(
-        model=model, detector=detector, max_faces=max_faces, min_size=min_size, threshold=threshold, max_roll=max_roll,
-        small_faces=small_faces, points=points, actions=actions, threads=threads, allow_private=allow_private, every=every,
-        fps=fps, start=seconds(start), end=seconds(end), smooth=None if smooth == "none" else smooth, window=window,
-        detect_every=detect_every,
-    )  # fmt: skip
+    options = scaling.Options(**reading.values())
     side, began = side_console(), time.perf_counter()
     bar = Progress(
         TextColumn("reading"), BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn(),

@@ -30,6 +30,7 @@ def compare(
     limit: int = 0,
     batch: int = 64,
     threads: int = 1,
+    device: str = "cpu",
     overwrite: bool = False,
     results: Path | None = None,
     json: bool = False,
@@ -59,6 +60,7 @@ def compare(
         limit: Only this many pictures, evenly spread; 0 for all.
         batch: Pictures in one call of a network.
         threads: Threads inside one call.
+        device: Where networks run: cpu, cuda (cuda:1 is the second GPU), mps, or auto for the best that starts.
         overwrite: Begin anew, whatever evaluations the folder holds.
         results: Also write the rows to this csv, in place of older ones of the same key.
         json: Write JSON Lines, also on a terminal.
@@ -85,6 +87,7 @@ def compare(
             limit=limit,
             batch=batch,
             threads=threads,
+            device=device,
             overwrite=overwrite,
         )
     if for_programs(json):

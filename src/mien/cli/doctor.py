@@ -85,6 +85,7 @@ def checks() -> Iterator[Check]:
     for package in CORE:
         yield _guarded(package, lambda package=package: importlib.metadata.version(package))
     yield _guarded("onnxruntime runs on", _providers)
+    yield _guarded("device auto", _device)
     yield _guarded("CPU threads", lambda: str(_threads()))
     yield from _weights()
     for extra, modules in EXTRAS.items():
@@ -129,6 +130,20 @@ def _providers() -> str:
     import onnxruntime
 
     return ", ".join(onnxruntime.get_available_providers())
+
+
+def _device() -> str:
+    """Say what the device `auto` comes to, and why nothing better: that a GPU does not start breaks nothing else."""
+    from ..devices import AUTO
+    from ..sessions import find_best
+
+    best, refused = find_best()
+    found = f"{best} (onnxruntime)"
+    if importlib.util.find_spec("torch") is not None:
+        from ..torch_devices import named, torch_device
+
+        found += f", {named(torch_device(AUTO))} (torch)"
+    return "; ".join([found, *refused])
 
 
 def _threads() -> int:

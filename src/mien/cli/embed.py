@@ -41,6 +41,7 @@ def embed(
     report: Path | None = None,
     batch: int = 64,
     threads: int = 1,
+    device: str = "cpu",
     json: bool = False,
 ) -> None:
     """Write the features of a data set: the vector that a network's last layer reads, for each face.
@@ -73,6 +74,7 @@ def embed(
         report: Folder of an evaluation; the plot is added to its report.
         batch: Faces in one call of the network.
         threads: Threads inside one call.
+        device: Where networks run: cpu, cuda (cuda:1 is the second GPU), mps, or auto for the best that starts.
         json: Write the summary as JSON Lines, also on a terminal.
     """
     if out is None and plot_to is None and report is None:
@@ -97,6 +99,7 @@ def embed(
                     detector=detector,
                     batch=batch,
                     threads=threads,
+                    device=device,
                     progress=lambda number, task=task: bar.advance(task, number),
                 )
             )

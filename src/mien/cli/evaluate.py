@@ -49,6 +49,7 @@ def evaluate(
     limit: int = 0,
     batch: int = 64,
     threads: int = 1,
+    device: str = "cpu",
     overwrite: bool = False,
     page: Annotated[bool, Parameter(negative="--no-page")] = True,
     results: Path | None = None,
@@ -83,6 +84,7 @@ def evaluate(
         limit: Only this many pictures, evenly spread; 0 for all.
         batch: Pictures in one call of the network.
         threads: Threads inside one call.
+        device: Where networks run: cpu, cuda (cuda:1 is the second GPU), mps, or auto for the best that starts.
         overwrite: Begin anew, whatever evaluation the folder holds.
         page: Write report.html and figures (needs the extra eval).
         results: Also write the row of this evaluation to this csv, in place of an older one of the same key.
@@ -113,6 +115,7 @@ def evaluate(
                 limit=limit,
                 batch=batch,
                 threads=threads,
+                device=device,
                 overwrite=overwrite,
                 page=page,
                 command=["mien", *sys.argv[1:]] if len(sys.argv) > 1 else [],

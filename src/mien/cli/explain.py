@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..datasets import open_dataset
+from ..devices import use
 from ..errors import ConfigError
 from ..explaining import AUTO, Explanation, explain_face, fitting_method, method_named
 from ..explaining.explanation import write_image
@@ -46,6 +47,7 @@ def explain(
     seed: int = 0,
     report: Path | None = None,
     threads: int = 1,
+    device: str = "cpu",
     json: bool = False,
 ) -> int:
     """Show what in a face speaks for an expression: maps on the photograph, and numbers for eyes, nose and mouth.
@@ -85,12 +87,14 @@ def explain(
         seed: Of the lot by which they are drawn.
         report: Folder of an evaluation; the strip is added to its report.
         threads: Threads of one network call.
+        device: Where networks run: cpu, cuda (cuda:1 is the second GPU), mps, or auto for the best that starts.
         json: Write JSON Lines to stdout, also on a terminal.
     """
     if not paths and dataset is None:
         raise ConfigError("nothing to explain: name pictures, or a data set with --dataset")
     judged = Report.read(report) if report else None
-    read = load(model, detector="whole" if dataset and not paths else detector, actions=False, threads=threads)
+    found = "whole" if dataset and not paths else detector
+    read = load(model, detector=found, actions=False, threads=threads, device=device)
     methods = list(dict.fromkeys(fitting_method(read, name) for name in method))
     for name in methods:
         method_named(name)
@@ -99,7 +103,8 @@ def explain(
         failed = _pictures(read, paths, methods, target, layer, out, judged, every_face=every_face, json=json)
     if dataset is not None:
         data = open_dataset(dataset, root, split, protocol, **pairs(option, "--option"))  # pyrefly: ignore
-        _classes(read, data, methods, layer, per_class, faces, detector, seed, out, judged)
+        with use(device):
+            _classes(read, data, methods, layer, per_class, faces, detector, seed, out, judged)
     return 1 if failed else 0
 
 

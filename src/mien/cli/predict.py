@@ -9,22 +9,24 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from ..recognizer import load
 from ..sinks import Csv, JsonLines, json_line
 from ..sources import Clip, Frame, pictures
 from ..timeline import Timeline, check_suffix
-from ..types import Points, Result
-from ..video import Sampling
-from .clips import Copies, go_on, run_name, seconds
+from ..types import Result
+from .clips import Copies, go_on, run_name
+from .flags import AS_USUAL, Reading
 from .readings import show
 from .terminal import counted, for_programs, side_console, table_console, write_line
+
+NO_MATTER = ("threads", "allow_private")
+"""Flags that an interrupted run may be gone on with otherwise."""
 
 
 def predict(
@@ -33,25 +35,8 @@ def predict(
     csv: Path | None = None,
     jsonl: Path | None = None,
     save: Path | None = None,
-    model: str = "mien-base",
-    detector: str = "blazeface",
-    max_faces: int | None = None,
-    min_size: float = 0,
-    threshold: float | None = None,
-    max_roll: float = 45,
-    small_faces: bool = False,
-    points: Points = "5",
-    actions: Annotated[bool, Parameter(negative="--no-actions")] = True,
-    threads: int = 1,
-    allow_private: bool = False,
-    every: int = 1,
-    fps: float | None = None,
-    start: str | None = None,
-    end: str | None = None,
-    smooth: Literal["ema", "box", "gaussian", "none"] = "ema",
-    window: float = 0.25,
-    detect_every: int = 10,
     timeline: Path | None = None,
+    reading: Reading = AS_USUAL,
 ) -> int:
     """Read the expressions of the faces in pictures and videos.
 
@@ -77,49 +62,19 @@ def predict(
         csv: Also write a table to this file, one row for each face.
         jsonl: Also write JSON Lines to this file.
         save: Also write annotated pictures and videos into this folder.
-        model: A bundled model (see: mien models), a card (.toml), an .onnx file that has its card inside, a .safetensors file
-            with its card beside it, or the folder of a training run.
-        detector: What finds the faces: blazeface, retinaface, mtcnn, mtcnn-evolve, dlib; whole if each picture is a face crop.
-        max_faces: At most this many faces of each picture.
-        min_size: Leave out faces whose longer side has fewer pixels.
-        threshold: Score from which something is a face; each detector has its own default.
-        max_roll: Find faces tilted by up to this many degrees.
-        small_faces: Look closer, and slower, for faces that are small in the picture.
-        points: How many points of the face mesh the JSON lists: none, 5, 68 or all; annotated pictures show them with all.
-        actions: Tell the 52 facial actions in the JSON.
-        threads: Threads of one network call.
-        allow_private: Let URLs lead to private and local addresses.
-        every: Read each n-th frame of a video only.
-        fps: Read at most this many frames of a second of video.
-        start: Where to begin in each video: seconds, or 1:02:03.5.
-        end: Where to end.
-        smooth: Average faces over time: ema (over the past), box or gaussian (around each frame), none.
-        window: Seconds over which is averaged.
-        detect_every: Frames from one search for faces to the next; between, faces are followed. 1 searches each frame.
         timeline: Also draw what each face of the videos showed over time: .png, .svg, .pdf or .html.
+        reading: How pictures and videos are read.
     """
     if timeline:
         check_suffix(timeline)
-    sampling = Sampling(every, fps, seconds(start), seconds(end))
-    frames = pictures(list(paths), sampling=sampling, allow_private=allow_private)
-    read = load(
-        model,
-        detector=detector,
-        max_faces=max_faces,
-        min_size=min_size,
-        threshold=threshold,
-        max_roll=max_roll,
-        small_faces=small_faces,
-        points=points != "none",
-        actions=actions,
-        threads=threads,
-    )
+    sampling, options, points = reading.sampling, reading.streaming, reading.points
+    frames = pictures(list(paths), sampling=sampling, allow_private=reading.allow_private)
+    read = reading.open()
     programs, side, began = for_programs(json), side_console(), time.perf_counter()
     roots = [path for path in paths if os.path.isdir(path)]  # noqa: PTH112 - Path.is_dir raises on a name too long
     videos = [item for item in frames.items if isinstance(item, Clip)]
-    options = {"smooth": None if smooth == "none" else smooth, "window": window, "detect_every": detect_every}
-    settings = [model, detector, max_faces, min_size, threshold, max_roll, small_faces, points, actions, save and str(save)]
-    run = run_name(frames.items, [*settings, *options.values()], sampling) if videos else None
+    settings = [value for name, value in vars(reading).items() if name not in NO_MATTER]
+    run = run_name(frames.items, [*settings, save and str(save)], sampling) if videos else None
     readable: list[Result] = []  # kept for the table only
     failed: list[Result] = []
     shown = Timeline() if timeline else None
@@ -135,7 +90,7 @@ def predict(
         first = known.left
         if first:
             side.print(f"going on after {counted(first, 'frame')} of an interrupted run", style="dim")
-        copies = Copies(stack, save, roots, points == "all", sampling, threads) if save else None
+        copies = Copies(stack, save, roots, points == "all", sampling, reading.threads) if save else None
         mixed = json and sys.stdout.isatty()  # a bar would stand among the lines
         progress = stack.enter_context(_progress(side, len(frames), videos=bool(videos), disable=mixed))
         to_read = _not_below(frames, save, roots)

@@ -25,6 +25,7 @@ def serve(
     threads: int | None = None,
     model: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     detector: str = "blazeface",
+    device: str = "cpu",
     token: Annotated[tuple[str, ...], Parameter(negative="", env_var="MIEN_TOKEN")] = (),
     token_file: Path | None = None,
     allow_urls: bool = False,
@@ -52,6 +53,7 @@ def serve(
         threads: Threads of a process that read pictures; by default the cores are shared among the processes.
         model: Offer this model first: a name, a card (.toml), or an .onnx file with its card. May be given several times.
         detector: What finds the faces, as for mien predict.
+        device: Where networks run: cpu, cuda (cuda:1 is the second GPU), mps, or auto for the best that starts.
         token: Let in who sends this bearer token only. May be given several times; MIEN_TOKEN in the environment does the
             same and is not seen in lists of processes.
         token_file: Take tokens from this file, one a line.
@@ -78,6 +80,7 @@ def serve(
         settings = Settings(
             models=model,
             detector=detector,
+            device=device,
             tokens=(*token, *_tokens(token_file)),
             allow_urls=allow_urls,
             cors=cors,

@@ -22,6 +22,7 @@ def train(
     resume: bool = False,
     root: Path | None = None,
     seed: int | None = None,
+    device: str | None = None,
 ) -> None:
     """Train a network by a recipe.
 
@@ -43,6 +44,7 @@ def train(
         resume: go on with the run that lies there.
         root: folder of the data, instead of the recipe's.
         seed: seed, instead of the recipe's.
+        device: cpu, cuda (cuda:1 is the second GPU), mps, or auto, instead of the recipe's.
     """
     try:
         from ..training.config import TrainConfig
@@ -53,6 +55,7 @@ def train(
     given = [*fields]
     given += [] if root is None else [f'data.root="{root}"']
     given += [] if seed is None else [f"seed={seed}"]
+    given += [] if device is None else [f'device="{device}"']
     config = TrainConfig.load(recipe, given)
     out = out or Path("runs") / recipe.stem / str(config.seed)
     with Progress(config.validation.metric) as progress:

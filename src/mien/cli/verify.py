@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 from rich.table import Table
 
+from ..comparison import slug
 from ..datasets import open_dataset
 from ..errors import ConfigError
 from ..verification import verify as run
@@ -22,7 +23,7 @@ def verify(
     *,
     dataset: Annotated[str, Parameter(required=True)],
     root: Path = Path(),
-    out: Annotated[Path, Parameter(alias="-o")] = Path("out/verify"),
+    out: Annotated[Path | None, Parameter(alias="-o")] = None,
     split: str = "test",
     protocol: str = "",
     option: tuple[str, ...] = (),
@@ -31,6 +32,7 @@ def verify(
     faces: Literal["auto", "whole", "detect"] = "auto",
     pictures: int = 1000,
     threads: int = 1,
+    device: str = "cpu",
     overwrite: bool = False,
     json: bool = False,
 ) -> int:
@@ -47,7 +49,7 @@ def verify(
         model: Name of a bundled model, a card, a weight file or the folder of a run.
         dataset: Name of the data set (see: mien datasets).
         root: Folder that holds it.
-        out: Folder for the evaluation.
+        out: Folder for the evaluation; out/verify/MODEL/DATASET-SPLIT if not given.
         split: train, validation, test or all.
         protocol: How to split it.
         option: NAME=VALUE, one of the options of the data set.
@@ -56,12 +58,14 @@ def verify(
         faces: whole: each picture is one face; detect: find faces in photographs; auto: by the size of the pictures.
         pictures: Try hypotheses on so many, evenly spread; 0 for none.
         threads: Threads inside one call of the network.
+        device: Where networks run: cpu, cuda (cuda:1 is the second GPU), mps, or auto for the best that starts.
         overwrite: Begin anew, whatever evaluation the folder holds.
         json: Write JSON, also on a terminal.
     """
     data = open_dataset(dataset, root, split, protocol, **pairs(option, "--option"))  # pyrefly: ignore
     claims = {name: _share(name, value) for name, value in pairs(claim, "--claim").items()}
     side = side_console()
+    out = out or Path("out/verify", slug(model) or "model", f"{data.name}-{data.split}")
     with progress_bar(side) as bar:
         task = bar.add_task(f"{model} on {data.name} {data.split}", total=len(data))
         found = run(
@@ -73,9 +77,11 @@ def verify(
             output=output,
             faces=faces,
             threads=threads,
+            device=device,
             overwrite=overwrite,
             progress=lambda rows: bar.advance(task, rows),
         )
+    side.print(f"wrote {out}", style="dim")
     if for_programs(json):
         write_json(
             {

@@ -40,6 +40,7 @@ def watch(
     window: float = 0.25,
     detect_every: int = 10,
     threads: int = 1,
+    device: str = "cpu",
 ) -> int:
     """Read the expressions of the faces before a camera.
 
@@ -67,10 +68,11 @@ def watch(
         window: Seconds over which is averaged.
         detect_every: Frames from one search for faces to the next.
         threads: Threads of one network call.
+        device: Where networks run: cpu, cuda (cuda:1 is the second GPU), mps, or auto for the best that starts.
     """
     sampling = Sampling(fps=fps, end=seconds(end))
     source = int(camera) if camera.isdigit() else camera
-    read = load(model, detector=detector, max_faces=max_faces, points=points != "none", threads=threads)
+    read = load(model, detector=detector, max_faces=max_faces, points=points != "none", threads=threads, device=device)
     programs, side = for_programs(json), side_console()
     smoothing = None if smooth == "none" else smooth
     count, failed, ticks = 0, None, deque([time.perf_counter()], 30)

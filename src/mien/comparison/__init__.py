@@ -148,12 +148,12 @@ def compare(
     found: list[tuple[Report, str, str]] = []
     for place, given in enumerate(models):
         model, head = _head(given)
-        folder = _slug(getattr(given, "name", None) or str(given)) or f"model{place}"
+        folder = slug(getattr(given, "name", None) or str(given)) or f"model{place}"
         for column, data in datasets.items():
             report = evaluate(
                 model,
                 data,
-                out=out / folder / _slug(column),
+                out=out / folder / slug(column),
                 page=False,
                 progress=lambda rows, what=f"{folder} on {column}": progress(what, rows),
                 **options | ({"output": head} if head else {}),  # pyrefly: ignore
@@ -243,7 +243,8 @@ def _head(model: Any) -> tuple[Any, str]:
     return name, head
 
 
-def _slug(text: str) -> str:
+def slug(text: str) -> str:
+    """Return what a model or a column is called, as the name of a folder."""
     text = text.removeprefix("peer:").partition("=")[0] if text.startswith("peer:") else text
     return re.sub(r"[^\w.-]+", "-", text).strip("-.")
 

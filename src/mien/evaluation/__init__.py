@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from ..datasets import Dataset
+from ..devices import Device, use
 from ..errors import ConfigError, DatasetError, SourceError
 from ..report import EVALUATION, PREDICTIONS, Report
 from ..report.predictions import NO_FACE, OK, OTHER_CLASS, UNREADABLE, Predictions
@@ -61,6 +62,7 @@ def evaluate(
     limit: int = 0,
     batch: int = 64,
     threads: int = 1,
+    device: str | Device | None = None,
     overwrite: bool = False,
     page: bool = True,
     command: Sequence[str] = (),
@@ -83,6 +85,7 @@ def evaluate(
         limit: evaluate only this many pictures, evenly spread; 0 means all.
         batch: pictures in one call of the network.
         threads: threads inside one call.
+        device: where networks run, as for `mien.load`.
         overwrite: replace whatever evaluation `out` holds.
         page: also write `report.html` and `figures/`, which need the extra `eval`.
         command: the command line, for the report.
@@ -99,7 +102,8 @@ def evaluate(
     if limit:
         dataset = dataset.take(np.unique(np.linspace(0, len(dataset) - 1, min(limit, len(dataset))).astype(int)))
     _check(dataset)
-    predictor = open_predictor(model, output, dataset, threads)
+    with use(device):
+        predictor = open_predictor(model, output, dataset, threads)
     predictor.prepare(dataset)
     names = mapping(predictor.labels, _known_classes(dataset))
     mode = mode_for(dataset, faces, cuts_faces=predictor.cuts_faces)
@@ -118,7 +122,7 @@ def evaluate(
         "pose": pose,
         "limit": limit,
     }
-    with hold(out):
+    with use(device), hold(out):
         if state_of(out, identity, overwrite=overwrite) == "done":
             return _reported(out, page)
         about = {
@@ -128,7 +132,7 @@ def evaluate(
             "dataset": data,
             "mapping": {"source": names.source, "classes": names.classes, "unknown": names.unknown, "says": names.says},
             "command": list(command),
-            "environment": environment(),
+            "environment": {**environment(), **_device_of(predictor)},
             "run": _run_of(model),
         }
         write_json(out / (EVALUATION + PART), about)
@@ -295,6 +299,12 @@ def _table(
         groups={name: column.astype(str) for name, column in part.groups.items()},
         slices=dict(zip(SLICES, slices.T, strict=True)),
     )
+
+
+def _device_of(predictor: Predictor) -> dict[str, str]:
+    """Return where its network runs, if it has one that we opened."""
+    device = getattr(getattr(predictor, "runtime", None), "device", None)
+    return {} if device is None else {"device": str(device)}
 
 
 def _run_of(model: Any) -> dict[str, Any] | None:

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from ..devices import Device
 from ..errors import MissingExtra, SourceError
 from ..images import Picture, read_image
 from ..lookup import lookup
@@ -66,6 +67,7 @@ def explain(
     face: int | None = None,
     layers: Sequence[str] = (),
     detector: str = "blazeface",
+    device: str | Device | None = None,
     **options: Any,
 ) -> Explanation:
     """Explain one face of a picture.
@@ -78,6 +80,7 @@ def explain(
         face: which of the faces, as `mien.load` counts them; None for the largest.
         layers: modules that Grad-CAM looks at, by name; none for those that suit the architecture.
         detector: as for `mien.load`, where `model` is not open yet; `"whole"` if the picture is one face crop.
+        device: as for `mien.load`, likewise.
         options: as for `mien.images.read_image`.
 
     Raises:
@@ -86,7 +89,7 @@ def explain(
         UnknownName: there is no such method or model.
         MissingExtra: the method needs torch or captum, and it is not installed.
     """
-    read = model if isinstance(model, Recognizer) else load(model, detector=detector, actions=False)
+    read = model if isinstance(model, Recognizer) else load(model, detector=detector, actions=False, device=device)
     seen = read_image(picture, **options)
     faces = read(seen).faces
     if not faces:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..errors import ConfigError
 from ..torch_runtime import ask
 from .faces import Asked, SeenFace
-from .gradients import network_of
+from .gradients import runtime_of
 
 
 def attention(asked: Asked, face: SeenFace, target: int) -> dict[str, np.ndarray]:
@@ -24,8 +24,8 @@ def attention(asked: Asked, face: SeenFace, target: int) -> dict[str, np.ndarray
     Raises:
         ConfigError: the network has no attention over places.
     """
-    network = network_of(asked, "attention")
-    looking = {name: module for name, module in network.named_modules() if hasattr(module, "places")}
+    runtime = runtime_of(asked, "attention")
+    looking = {name: module for name, module in runtime.network.named_modules() if hasattr(module, "places")}
     if not looking:
         raise ConfigError(
             f"{asked.card.network['architecture']} has no attention over places; "
@@ -35,7 +35,7 @@ def attention(asked: Asked, face: SeenFace, target: int) -> dict[str, np.ndarray
     hooks = [module.register_forward_pre_hook(partial(_keep, inputs, name)) for name, module in looking.items()]
     try:
         with torch.no_grad():
-            ask(network, asked.batch(face, [face.pixels]))
+            ask(runtime.network, runtime.tensors(asked.batch(face, [face.pixels])))
     finally:
         for hook in hooks:
             hook.remove()
@@ -43,7 +43,7 @@ def attention(asked: Asked, face: SeenFace, target: int) -> dict[str, np.ndarray
     with torch.no_grad():
         for name, x in inputs.items():  # in the order in which they ran
             module: Any = looking[name]
-            found[name] = _stretched(module.places(x)[0].float().numpy())
+            found[name] = _stretched(module.places(x)[0].float().cpu().numpy())
     return found
 
 

@@ -29,8 +29,8 @@ SMOOTHING = 1 / 40
 """Standard deviation of the smoothing of integrated gradients, as a share of the face."""
 
 
-def network_of(asked: Asked, method: str) -> nn.Module:
-    """Return the network.
+def runtime_of(asked: Asked, method: str) -> TorchRuntime:
+    """Return the network with what feeds it.
 
     Raises:
         ConfigError: the model is an exported file, which has no gradients.
@@ -41,7 +41,7 @@ def network_of(asked: Asked, method: str) -> nn.Module:
             f"{method} looks inside the network, and {asked.card.file} is an exported file; "
             "give its .safetensors, or take the method occlusion"
         )
-    return runtime.network
+    return runtime
 
 
 def grad_cam(asked: Asked, face: SeenFace, target: int) -> dict[str, np.ndarray]:
@@ -51,7 +51,7 @@ def grad_cam(asked: Asked, face: SeenFace, target: int) -> dict[str, np.ndarray]
     for name, layer in cam_layers(network, asked, (image, *rest)).items():
         method: Any = LayerGradCam(score, layer)
         answer = method.attribute(image, target, additional_forward_args=tuple(rest), relu_attributions=True)
-        found[name] = answer.detach()[0, 0].numpy()
+        found[name] = answer.detach()[0, 0].cpu().numpy()
     return found
 
 
@@ -67,7 +67,7 @@ def grad_cam_plus_plus(asked: Asked, face: SeenFace, target: int) -> dict[str, n
         finally:
             hook.remove()
         (gradient,) = torch.autograd.grad(value, kept[-1])
-        found[name] = plus_plus(kept[-1].detach()[0], gradient[0]).numpy()
+        found[name] = plus_plus(kept[-1].detach()[0], gradient[0]).cpu().numpy()
     return found
 
 
@@ -94,20 +94,19 @@ def attributions(score: Callable[..., Tensor], image: Tensor, rest: tuple[Tensor
     found = method.attribute(
         image, start, target, additional_forward_args=rest, n_steps=STEPS, internal_batch_size=8 if not rest else None
     )
-    return found.detach().float()
+    return found.detach().float().cpu()
 
 
 def _opened(asked: Asked, face: SeenFace, method: str) -> tuple[nn.Module, tuple[Tensor, ...], Callable[..., Tensor]]:
     """Return the network, the pictures that it is fed, and the function from them to the scores before softmax."""
-    network, name = network_of(asked, method), asked.card.outputs["scores"]
-    batch = asked.batch(face, [face.pixels])
-    pictures = batch if isinstance(batch, dict) else {IMAGE: batch}
+    runtime, name = runtime_of(asked, method), asked.card.outputs["scores"]
+    network, pictures = runtime.network, runtime.tensors(asked.batch(face, [face.pixels]))
     names = [key for key in pictures if key != IMAGE]
 
     def score(image: Tensor, *rest: Tensor) -> Tensor:
         return getattr(network(image, **dict(zip(names, rest, strict=True))), name)
 
-    return network, tuple(torch.from_numpy(pictures[key]) for key in (IMAGE, *names)), score
+    return network, tuple(pictures[key] for key in (IMAGE, *names)), score
 
 
 def cam_layers(network: nn.Module, asked: Asked, inputs: tuple[Tensor, ...]) -> dict[str, nn.Module]:

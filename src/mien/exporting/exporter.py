@@ -14,6 +14,7 @@ import onnx
 from .. import __version__
 from ..cards import Card, Measured
 from ..datasets import Dataset
+from ..devices import use
 from ..errors import ExportError
 from ..runtime import OnnxRuntime, Runtime, open_model
 from ..torch_runtime import TorchRuntime
@@ -64,6 +65,7 @@ class Exported:
     """The file, measured in the same way."""
 
 
+@use("cpu")  # where files are compared and figures are measured, whatever device is chosen around it
 def write(model: str | Path, path: Path, request: Request, progress: Callable[[str], None]) -> Exported:
     """Export; see `mien.export`."""
     card, source = open_model(model, request.threads)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import os
 import socket
 from collections.abc import Generator, Iterator, Mapping
@@ -48,38 +49,29 @@ class ShardActor:
 
 
 def run(
-    folder: str, shards: Mapping[int, int], workers: int | None, threads: int, address: str, *, gpus: bool = False
+    folder: str, shards: Mapping[int, int], workers: int | None, threads: int, address: str, *, gpu: bool = False
 ) -> Generator[tuple[int, dict[str, Any], int]]:
     """Read shards on a cluster.
 
     Args:
         folder: of the job, on storage that all machines reach.
         shards: number → items in it.
-        workers: most actors; None: as many as there are cores or, with `gpus`, GPUs.
+        workers: most actors; None: as many as there are cores or, with `gpu`, GPUs.
         threads: of one network call; an actor takes as many cores.
         address: of the cluster, as `ray.init` takes it, or `LOCAL`.
-        gpus: whether actors take a GPU each, where the cluster has any.
+        gpu: whether each actor needs a GPU, or its share of one.
 
     Yields:
         For each shard, as they come: its number, its tally, workers that died over it.
 
     Raises:
         MissingExtra: Ray is not installed.
-        ConfigError: there is no such cluster, or no machine in it has room for an actor.
+        ConfigError: there is no such cluster, no machine in it has room for an actor, or it has no GPU where one is needed.
         MienError: what every actor meets: the folder is not there, the versions differ.
     """
     with _connected(address) as ray:
-        resources = ray.cluster_resources()
-        cores = max(threads, 1)
-        room = int(resources.get("CPU", 0) // cores)
-        if gpus and resources.get("GPU", 0) >= 1:
-            room = min(room, int(resources["GPU"]))
-            needs = {"num_cpus": cores, "num_gpus": 1}
-        else:
-            needs = {"num_cpus": cores}
-        if room < 1:
-            raise ConfigError(f"the cluster has {resources.get('CPU', 0):g} cores, too few for an actor of {cores} threads")
-        size = min(workers or room, len(shards))
+        room, needs = actors_for(ray.cluster_resources(), workers, threads, gpu=gpu)
+        size = min(room, len(shards))
         data = ray.data.from_items(
             [{"shard": number, "items": items} for number, items in shards.items()], override_num_blocks=len(shards)
         ).map_batches(
@@ -93,6 +85,37 @@ def run(
             if row["error"]:
                 raise MienError(row["error"])
             yield int(row["shard"]), json.loads(row["tally"]), int(row["lost"])
+
+
+def actors_for(resources: Mapping[str, float], workers: int | None, threads: int, *, gpu: bool) -> tuple[int, dict[str, float]]:
+    """Return how many actors there will be, and what each needs, as Ray counts it.
+
+    Where there are more workers than GPUs, each GPU is shared by the same number of them: one process seldom keeps it busy,
+    since it also decodes the pictures.
+
+    Args:
+        resources: of the cluster, as `ray.cluster_resources` tells them.
+        workers: as many are wanted; None: as there is room for.
+        threads: of one network call.
+        gpu: whether GPUs are needed.
+
+    Raises:
+        ConfigError: there are too few cores, or no GPU.
+    """
+    cores = max(threads, 1)
+    room = int(resources.get("CPU", 0) // cores)
+    if room < 1:
+        raise ConfigError(f"the cluster has {resources.get('CPU', 0):g} cores, too few for an actor of {cores} threads")
+    if not gpu:
+        return workers or room, {"num_cpus": cores}
+    number = int(resources.get("GPU", 0))
+    if number < 1:
+        raise ConfigError(
+            "the cluster has no GPU that Ray knows of; start its machines with `ray start --num-gpus 1`, or take the device cpu"
+        )
+    sharing = math.ceil((workers or number) / number)
+    share = math.floor(10_000 / sharing) / 10_000  # Ray counts four decimals
+    return workers or min(room, number), {"num_cpus": cores, "num_gpus": share}
 
 
 def _check(address: str) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import os
 import time
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from ..devices import AUTO, CPU, Device
 from ..errors import ConfigError
 from . import listing, pool
 from .job import JOB, LISTING, ROWS, SUMMARY, Job, Listing, Shards, load, tallies
@@ -70,8 +72,10 @@ def batch(
     options = options or Options()
     if workers is not None and workers < 1:
         raise ConfigError(f"workers is {workers}; give 1 or more")
+    if ray is not None and Device.parse(options.device).index:
+        raise ConfigError(f"device {options.device!r}: on a cluster Ray chooses which GPU an actor gets; write cuda")
     with contextlib.closing(Listing(listing.items(inputs, column))) as found:
-        job = describe(found, options, shard_size)
+        job = describe(found, options, shard_size, here=ray is None)
         enter(folder, job, found, resume)
     folder.sweep(ROWS)
     done = tallies(folder, job.shards)
@@ -86,7 +90,7 @@ def batch(
         else:
             from . import cluster
 
-            results = cluster.run(where, waiting, workers, options.threads, ray)
+            results = cluster.run(where, waiting, workers, options.threads, ray, gpu=job.on_gpu)
         with contextlib.closing(results):
             for number, tally, deaths in results:
                 done[number] = tally
@@ -98,12 +102,19 @@ def batch(
     return finish(folder, job, summary, done, {**run, "workers": workers or _cores(), "ray": ray, "lost_workers": lost})
 
 
-def describe(found: Listing, options: Options, shard_size: int | None) -> Job:
-    """Return the job of a listing; opens the model once, so that what is wrong with it is said before anything begins."""
-    read, size = options.open(), found.shard_size(shard_size)
+def describe(found: Listing, options: Options, shard_size: int | None, *, here: bool = True) -> Job:
+    """Return the job of a listing; opens the model once, so that what is wrong with it is said before anything begins.
+
+    What is not read `here` is read where there may be another GPU, or one at all: the model is then tried on the CPU, and the
+    device `auto` is the CPU, since Ray keeps GPUs for those who ask for them.
+    """
+    device = Device.parse(options.device)
+    if not here and device == AUTO:
+        device = CPU
+    read, size = dataclasses.replace(options, device=str(device if here else CPU)).open(), found.shard_size(shard_size)
     options.sampling  # noqa: B018 - refuses what makes no sense
     return Job(
-        options={**options.to_dict(), "model": absolute(options.model)},
+        options={**options.to_dict(), "model": absolute(options.model), "device": str(device)},
         model=identity(read.card),
         labels=list(read.card.labels),
         units="action_units" in read.card.outputs,

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .. import __version__
+from ..devices import Device
 from ..errors import ConfigError, SourceError
 from ..streaming import BATCH
 from .items import Item
@@ -67,6 +68,11 @@ class Job:
     def reading(self) -> Options:
         """The options."""
         return Options(**self.options)
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether each worker needs a GPU of NVIDIA."""
+        return Device.parse(self.options["device"]).kind == "cuda"
 
     @property
     def unsmoothed(self) -> bool:

@@ -32,6 +32,7 @@ class Options:
     points: Points = "5"
     actions: bool = True
     threads: int = 1
+    device: str = "cpu"
     allow_private: bool = False
     every: int = 1
     fps: float | None = None
@@ -61,6 +62,7 @@ class Options:
         Raises:
             UnknownName: no such model or detector.
             WeightsError: the weights lack a card or do not fit it.
+            ConfigError: the device is not there.
         """
         return load(
             self.model,
@@ -73,6 +75,7 @@ class Options:
             points=self.points != "none",
             actions=self.actions,
             threads=self.threads,
+            device=self.device,
         )
 
     def to_dict(self) -> dict[str, Any]:

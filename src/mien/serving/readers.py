@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from .. import cards
 from ..cards import Card
 from ..detection import Detector, open_detector
+from ..devices import use
 from ..errors import ConfigError
 from ..landmarks import Actions, Landmarker
 from ..recognizer import Recognizer
@@ -53,7 +54,8 @@ class Readers:
         bundled = [card.name for card in cards.bundled().values() if card.kind == "classifier"]
         bundled.sort(key=lambda name: (name != DEFAULT, name))
         for model in (*settings.models, *(name for name in bundled if name not in settings.models)):
-            card, runtime = open_model(model)
+            with use(settings.device):
+                card, runtime = open_model(model)
             if card.crop is None:
                 if model in bundled:
                     continue
@@ -68,7 +70,8 @@ class Readers:
         self.default = next(iter(self.cards))
         self._lock = threading.Lock()
         self._detectors: OrderedDict[tuple[int, bool], Detector] = OrderedDict()
-        self._landmarker, self._actions = Landmarker("mesh478"), Actions()
+        with use(settings.device):
+            self._landmarker, self._actions = Landmarker("mesh478"), Actions()
 
     def key(self, options: Options) -> Key:
         """Return what the options come to.
@@ -84,7 +87,7 @@ class Readers:
 
     def __call__(self, key: Key) -> Recognizer:
         """Return the recognizer for a key; what it is made of is shared with all others."""
-        with self._lock:
+        with self._lock, use(self.settings.device):  # networks that are opened later, in whichever thread asks first
             if key.model not in self._models:
                 self._models[key.model] = open_model(self._sources[key.model])
             card, runtime = self._models[key.model]

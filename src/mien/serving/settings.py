@@ -8,6 +8,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..devices import Device
 from ..errors import ConfigError
 
 
@@ -68,6 +69,8 @@ class Settings:
     """Models to offer before the bundled ones: names, cards or `.onnx` files; the first is the one that answers by default."""
     detector: str = "blazeface"
     """Name in `mien.detection.DETECTORS`."""
+    device: str = "cpu"
+    """Where networks run, as for `mien.load`."""
     tokens: tuple[str, ...] = field(default=(), repr=False)
     """Bearer tokens that are let in; none: everybody is."""
     allow_urls: bool = False
@@ -88,6 +91,7 @@ class Settings:
     """The most that may be asked for."""
 
     def __post_init__(self) -> None:
+        Device.parse(self.device)
         if any(not token or not token.isascii() or not token.isprintable() or " " in token for token in self.tokens):
             raise ConfigError("a token is empty or holds spaces or other than printable ASCII characters; choose another")
         for origin in self.cors:

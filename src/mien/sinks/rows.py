@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -27,7 +28,7 @@ CSV_COLUMNS = (
 """
 
 
-class _Rows:
+class _Rows(ABC):
     """A text file that grows by whole rows and gets its name at the end.
 
     With a `run`, a text that names what is being done, an interrupted file of the same run can be gone on with: `stored` gives
@@ -83,9 +84,9 @@ class _Rows:
         self._file.truncate(end)
         self._file.seek(end)
 
+    @abstractmethod
     def _stored(self) -> Iterator[tuple[int, Result]]:
         """Yield the place where each result ends, and the result."""
-        raise NotImplementedError
 
     def _lines(self, start: int) -> Iterator[tuple[int, str]]:
         """Yield the whole lines of the file, each with the place where it ends."""

@@ -12,7 +12,9 @@ from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 
 from .. import models
+from ..devices import Device
 from ..errors import ConfigError
+from ..torch_devices import torch_device
 from .config import TrainConfig
 from .data import Split
 from .mixing import Mix
@@ -41,9 +43,20 @@ class Learner(nn.Module):
         return mix.share * loss + (1 - mix.share) * other, terms
 
 
-def fastest_precision() -> Literal["bf16", "fp32"]:
-    """Return bf16 where the device computes it natively, else fp32."""
-    if torch.cuda.is_available():
+def device_of(config: TrainConfig) -> torch.device:
+    """Return the device that a run is to learn on, of several processes the first one's.
+
+    Raises:
+        ConfigError: there is no such device, or not here.
+    """
+    return torch_device(Device.parse(config.device))
+
+
+def fastest_precision(kind: str = "cpu") -> Literal["bf16", "fp32"]:
+    """Return bf16 where a kind of device of this machine computes it natively, else fp32."""
+    if kind == "mps":
+        return "fp32"
+    if kind == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     return "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "fp32"
 
@@ -52,19 +65,31 @@ def open_accelerator(config: TrainConfig, out: Path) -> Accelerator:
     """Return accelerate's view of devices, processes and trackers.
 
     Raises:
-        ConfigError: fp16 without a GPU, or together with SAM.
+        ConfigError: fp16 without a GPU, or together with SAM; a device that is not there, or another one than this process has
+            trained on before.
     """
-    if config.precision == "fp16" and not torch.cuda.is_available():
+    device = device_of(config)
+    if config.precision == "fp16" and device.type != "cuda":
         raise ConfigError("precision = 'fp16' needs a GPU; on a CPU use 'bf16' or 'fp32'")
     if config.precision == "fp16" and config.optim.sam:
         raise ConfigError("optim.sam takes two passes, which fp16's loss scaling does not know; use 'bf16' or 'fp32'")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # what accelerate takes, unless it deals GPUs out to processes
     accelerator = Accelerator(
+        cpu=device.type == "cpu" and config.device != "auto",
         mixed_precision="fp16" if config.precision == "fp16" else "no",
         log_with=config.tracker or None,
         project_dir=str(out) if config.tracker else None,
         # Heads without a loss and frozen stages have no gradients.
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
+    if config.device != "auto" and accelerator.device.type != device.type:
+        raise ConfigError(
+            f"device {config.device!r}: this process has trained on {accelerator.device} before, which accelerate does not "
+            "change; train in a new process"
+        )
+    if ":" in config.device and accelerator.num_processes > 1:
+        raise ConfigError(f"device {config.device!r}: with several processes each takes a GPU of its own; write cuda")
     if config.tracker:
         accelerator.init_trackers("mien", {"epochs": config.epochs, "batch": config.batch, "seed": config.seed})
     return accelerator

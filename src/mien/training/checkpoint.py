@@ -11,7 +11,7 @@ import torch
 from ..errors import TrainingError, WeightsError
 from .config import TrainConfig
 
-MAY_CHANGE = ("threads", "workers", "checkpoint_steps", "tracker", "about", "flaws")
+MAY_CHANGE = ("threads", "workers", "checkpoint_steps", "tracker", "about", "flaws", "device", "compile")
 """Fields of a config that a resumed run may have otherwise than the run that it goes on with."""
 
 

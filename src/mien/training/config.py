@@ -256,6 +256,12 @@ class TrainConfig:
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Number format of the network's computation; losses and weights are float32. `auto`: bf16 where the processor has
     instructions for it, else fp32 (emulated bf16 is many times slower)."""
+    device: str = "auto"
+    """Where the network learns: `cpu`, `cuda`, `cuda:1`, `mps`, or `auto` for the best that torch finds. With several processes
+    each takes a GPU of its own."""
+    compile: bool = False
+    """Run the network through `torch.compile`: the first steps take minutes, the others less time. Dropout then draws other
+    numbers; figures change in the last digits besides."""
     channels_last: bool = True
     """Memory layout that suits convolutions."""
     sync_batch_norm: bool = False

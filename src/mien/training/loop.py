@@ -31,7 +31,7 @@ from ..errors import ConfigError, TrainingError
 from ..preprocessing import Preprocess
 from . import augmentation, checkpoint, multitask, records, validation
 from .batch_norm import synchronise
-from .building import Learner, blank_answer, fastest_precision, open_accelerator, options_of
+from .building import Learner, blank_answer, device_of, fastest_precision, open_accelerator, options_of
 from .config import TrainConfig
 from .data import card_input, evaluation_batches, open_splits
 from .loader import Batch, Loader, hash_of
@@ -75,7 +75,7 @@ def train(
         TrainingError: the loss is no number, the state cannot be written, or the run was told to stop.
     """
     if config.precision == "auto":
-        config = dataclasses.replace(config, precision=fastest_precision())
+        config = dataclasses.replace(config, precision=fastest_precision(device_of(config).type))
     return _Run(config, Path(out), resume, report).go()
 
 
@@ -121,6 +121,8 @@ class _Run:
         if config.channels_last:
             model = model.to(memory_format=torch.channels_last)  # pyrefly: ignore
         self.learner = Learner(model, objective).to(self.device)
+        if config.compile:
+            model.compile()  # in place: names of parameters stay as they are
         self.learner.precision = torch.bfloat16 if config.precision == "bf16" else None
         if config.precision == "fp16":
             self.learner.precision = torch.float16
@@ -172,7 +174,7 @@ class _Run:
         with contextlib.ExitStack() as ours:
             if self.main:
                 ours.enter_context(records.hold(self.out))
-                records.open_run(self.out, self.config, (self.train, self.validation))
+                records.open_run(self.out, self.config, (self.train, self.validation), self.device)
             return self._go()
 
     def _go(self) -> Path:

@@ -22,6 +22,7 @@ from .. import __version__, cards
 from ..errors import ConfigError, TrainingError
 from ..evaluation.records import commit
 from ..locks import written_by_us
+from ..torch_devices import named
 from ..weights import sha256
 from .config import TrainConfig
 from .data import Split, card_crop, card_input
@@ -60,13 +61,13 @@ def hold(out: Path) -> AbstractContextManager[None]:
     return written_by_us(out)
 
 
-def open_run(out: Path, config: TrainConfig, splits: Sequence[Split]) -> None:
+def open_run(out: Path, config: TrainConfig, splits: Sequence[Split], device: torch.device) -> None:
     """Write `config.toml` and `env.json`; errors as of `write`."""
     write(out / "config.toml", tomli_w.dumps(config.to_dict()))
-    write(out / "env.json", json.dumps(environment(splits), indent=1))
+    write(out / "env.json", json.dumps(environment(splits, device), indent=1))
 
 
-def environment(splits: Sequence[Split]) -> dict[str, Any]:
+def environment(splits: Sequence[Split], device: torch.device) -> dict[str, Any]:
     """Return versions, commit, hardware, and what the splits are."""
     return {
         "mien": __version__,
@@ -77,7 +78,8 @@ def environment(splits: Sequence[Split]) -> dict[str, Any]:
             "system": f"{platform.system()} {platform.release()} {platform.machine()}",
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
-            "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else "",
+            "device": str(named(device)),
+            "accelerator": torch.cuda.get_device_name(device) if device.type == "cuda" else "",
         },
         "data": {
             split.data.split: {

@@ -1,0 +1,188 @@
+"""Sessions of onnxruntime: every network in ONNX is opened here, on the device that `mien.devices` says."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import sys
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import onnxruntime
+
+from .devices import AUTO, CPU, Device, choice
+from .errors import ConfigError, WeightsError
+from .weights import bundled
+
+Providers = list[tuple[str, dict[str, str]]]
+"""What onnxruntime runs a network on, with options, the first that can."""
+
+ON_CPU = "CPUExecutionProvider"
+
+
+class Accelerator(NamedTuple):
+    """How onnxruntime calls a kind of device, and where it comes from."""
+
+    provider: str
+    options: Mapping[str, str]
+    package: str
+    """What brings it, as an advice."""
+
+
+ACCELERATORS: Mapping[str, Accelerator] = {
+    "cuda": Accelerator(
+        "CUDAExecutionProvider",
+        # float32 is float32, as on the CPU, as far as this option reaches (not into graphs of cuDNN). And the number of faces
+        # in a call changes all the time, for which an exhaustive search of algorithms would be made anew.
+        {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"},
+        "pip uninstall onnxruntime, then pip install 'onnxruntime-gpu[cuda,cudnn]' (the two must not be there together)",
+    ),
+    "mps": Accelerator(
+        "CoreMLExecutionProvider",
+        {"ModelFormat": "MLProgram", "MLComputeUnits": "CPUAndGPU"},  # programs compute in float32
+        "pip install onnxruntime on macOS, whose wheels have it",
+    ),
+}
+"""Kind of device → what runs networks on it; the better first."""
+
+PROBE = "blazeface.onnx"
+"""A small network with convolutions, by which a device is tried."""
+
+
+def providers(device: Device, available: Collection[str]) -> Providers:
+    """Return what a network is opened with to run on a device; what that cannot do, the CPU does.
+
+    Args:
+        device: not `auto`.
+        available: providers that the installed onnxruntime was built with.
+
+    Raises:
+        ConfigError: the one that is needed is not among them.
+    """
+    if device.kind == "cpu":
+        return [(ON_CPU, {})]
+    provider, options, package = ACCELERATORS[device.kind]
+    if provider not in available:
+        raise ConfigError(
+            f"device {str(device)!r} needs {provider}, and the installed onnxruntime {onnxruntime.__version__} has only "
+            f"{', '.join(available)}. Install one that has it: {package}; or take the device cpu"
+        )
+    number = {"device_id": str(device.index)} if device.kind == "cuda" else {}
+    return [(provider, {**number, **options}), (ON_CPU, {})]
+
+
+@functools.cache
+def find_best(available: tuple[str, ...] | None = None) -> tuple[Device, tuple[str, ...]]:
+    """Return what `auto` is, and why others that onnxruntime was built for do not start.
+
+    Args:
+        available: providers that onnxruntime was built with, by what it says itself.
+    """
+    refused = []
+    for kind, accelerator in ACCELERATORS.items():
+        if accelerator.provider in (available or onnxruntime.get_available_providers()):
+            try:
+                return started(Device(kind), available), tuple(refused)
+            except ConfigError as error:
+                refused.append(str(error))
+    return CPU, tuple(refused)
+
+
+@functools.cache
+def started(device: Device, available: tuple[str, ...] | None = None) -> Device:
+    """Return a device once a small network has run on it: that onnxruntime was built for it does not mean that it is there.
+
+    Args:
+        device: not `auto`.
+        available: as for `find_best`.
+
+    Raises:
+        ConfigError: onnxruntime was not built for it, or it does not start, as without its driver or libraries.
+    """
+    wanted = providers(device, available or onnxruntime.get_available_providers())
+    reason = "onnxruntime went on without it: its libraries are missing, or there is no such hardware"
+    with _quiet():
+        try:
+            if device.kind == "cuda" and hasattr(onnxruntime, "preload_dlls"):
+                onnxruntime.preload_dlls()  # CUDA and cuDNN out of packages, where they came with pip
+            session = _session(bundled(PROBE), _options(threads=1), wanted)
+            if session.get_providers()[0] == wanted[0][0]:
+                session.run(None, {session.get_inputs()[0].name: np.zeros((1, 192, 192, 3), np.float32)})
+                return device
+        except WeightsError:
+            raise
+        except Exception as error:  # onnxruntime raises classes of its own that share no public base
+            reason = _first_line(error)
+    raise ConfigError(
+        f"device {str(device)!r} does not start: {reason}. Look at the driver and at what {wanted[0][0]} needs, "
+        "or take the device cpu"
+    )
+
+
+def present(device: Device) -> Device:
+    """Return a device that is there: the same one, or for `auto` the best; errors as of `started`."""
+    if device == AUTO:
+        return find_best()[0]
+    return device if device == CPU else started(device)
+
+
+def open_session(model: str | Path | bytes, threads: int = 1) -> tuple[onnxruntime.InferenceSession, Device]:
+    """Open an ONNX file (or its bytes) on the device that is chosen (see `mien.devices`), and say which that is.
+
+    Worker threads do not spin while idle, so several sessions share cores kindly, and the number of threads is what
+    was asked for instead of the number of cores.
+
+    Args:
+        model: path of the file, or its content.
+        threads: threads used inside one call, of the part that the CPU does; 0 lets the runtime choose.
+
+    Raises:
+        WeightsError: the file is missing or no valid ONNX model.
+        ConfigError: the device is not there.
+    """
+    name = "the given bytes" if isinstance(model, bytes) else str(model)
+    if not isinstance(model, bytes) and not Path(model).is_file():
+        raise WeightsError(f"weight file {name} does not exist")
+    device = present(choice())
+    try:
+        return _session(model, _options(threads), providers(device, onnxruntime.get_available_providers())), device
+    except Exception as error:  # as above
+        where = "" if device == CPU else f" on {device}"
+        raise WeightsError(
+            f"{name} is not an ONNX model that onnxruntime {onnxruntime.__version__} can run{where}: {_first_line(error)}"
+        ) from error
+
+
+def _options(threads: int) -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Processors without VNNI add pairs of 8-bit products in 16 bits, which overflow: mien-base then loses two points.
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    return options
+
+
+def _session(model: str | Path | bytes, options: onnxruntime.SessionOptions, wanted: Providers) -> onnxruntime.InferenceSession:
+    """Open a session without onnxruntime's own way of falling back, which is told on stdout."""
+    return onnxruntime.InferenceSession(
+        model if isinstance(model, bytes) else str(model), options, providers=wanted, enable_fallback=0
+    )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Let a device be tried without onnxruntime's messages: what comes of it is said by us. Data alone goes to stdout."""
+    onnxruntime.set_default_logger_severity(4)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        onnxruntime.set_default_logger_severity(2)  # its own default
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0][:200] if str(error).strip() else type(error).__name__

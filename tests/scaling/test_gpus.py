@@ -1,0 +1,90 @@
+"""Actors that need GPUs: how many, what Ray keeps for them, and that a cluster without any is told.
+
+Ray believes what it is told about GPUs, so its part of this needs none; the worker then finds that onnxruntime has no CUDA.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import onnxruntime
+import pytest
+from command import environment
+
+from mien.errors import ConfigError
+from mien.scaling import Options, batch, driver
+from mien.scaling.cluster import actors_for
+from mien.scaling.job import Listing
+from mien.scaling.listing import items
+
+
+@pytest.mark.parametrize(("resources", "workers", "threads", "size", "needs"), [
+    ({"CPU": 8, "GPU": 2}, None, 1, 2, {"num_cpus": 1, "num_gpus": 1}),
+    ({"CPU": 1, "GPU": 2}, None, 1, 1, {"num_cpus": 1, "num_gpus": 1}),  # the cores decide
+    ({"CPU": 8, "GPU": 2}, 4, 2, 4, {"num_cpus": 2, "num_gpus": 0.5}),
+    ({"CPU": 8, "GPU": 2}, 3, 1, 3, {"num_cpus": 1, "num_gpus": 0.5}),  # thirds would leave room for two only
+    ({"CPU": 8, "GPU": 1}, 7, 0, 7, {"num_cpus": 1, "num_gpus": 0.1428}),  # rounded down: seven of them fit
+    ({"CPU": 8, "GPU": 4}, 2, 1, 2, {"num_cpus": 1, "num_gpus": 1}),
+])  # fmt: skip
+def test_gpus_are_shared_alike(
+    resources: dict[str, float], workers: int | None, threads: int, size: int, needs: dict[str, float]
+) -> None:
+    found, each = actors_for(resources, workers, threads, gpu=True)
+    assert found == size and each == needs
+    sharing = -(-size // int(resources["GPU"]))
+    assert each["num_gpus"] * sharing <= 1  # so many fit onto one GPU
+
+
+def test_without_gpus() -> None:
+    assert actors_for({"CPU": 8, "GPU": 2}, None, 2, gpu=False) == (4, {"num_cpus": 2})
+    assert actors_for({"CPU": 8}, 3, 1, gpu=False) == (3, {"num_cpus": 1})
+    with pytest.raises(ConfigError, match="no GPU that Ray knows of"):
+        actors_for({"CPU": 8}, None, 1, gpu=True)
+    with pytest.raises(ConfigError, match="too few for an actor of 4 threads"):
+        actors_for({"CPU": 2, "GPU": 1}, None, 4, gpu=True)
+
+
+def test_the_job_says_the_device(album: Path) -> None:
+    """On a cluster the driver needs no GPU; there `auto` is the CPU, since Ray keeps GPUs for those who ask for them."""
+    listing = Listing(items([str(album / "face 0.jpg")], None))
+    for word, here, found, gpu in (("cuda", False, "cuda:0", True), ("auto", False, "cpu", False), ("cpu", True, "cpu", False)):
+        job = driver.describe(listing, Options(device=word, points="none", actions=False), None, here=here)
+        assert job.options["device"] == found and job.on_gpu is gpu and job.reading.device == found
+    changed = driver.describe(listing, Options(device="cuda", points="none", actions=False), None, here=False)
+    assert "device 'cpu' there, 'cuda:0' now" in changed.differences(job)
+    listing.close()
+
+
+def test_ray_chooses_which_gpu(album: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="on a cluster Ray chooses which GPU an actor gets; write cuda"):
+        batch([str(album)], tmp_path / "out", Options(device="cuda:1"), ray="local")
+    with pytest.raises(ConfigError, match="there is no device 'gpu'"):
+        batch([str(album)], tmp_path / "out", Options(device="gpu"), ray="local")
+    assert not (tmp_path / "out").exists()
+
+
+SCRIPT = """
+import sys
+import ray
+from mien.errors import MienError
+from mien.scaling import Options, batch
+
+ray.init(num_cpus=1, num_gpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+try:
+    batch([sys.argv[1]], sys.argv[2], Options(device="cuda", points="none", actions=False), ray="local")
+except MienError as error:
+    print(error)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="this onnxruntime has CUDA")
+def test_actors_get_their_gpu_and_the_worker_says_what_is_missing(album: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="clusters need mien[scale]")
+    quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+    command = [sys.executable, "-c", SCRIPT, str(album / "face 0.jpg"), str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(**quiet), timeout=120)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "needs CUDAExecutionProvider" in done.stdout and "onnxruntime-gpu" in done.stdout
