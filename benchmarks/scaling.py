@@ -305,8 +305,8 @@ def cost_table(costs: dict[str, float], facts: dict[str, float], kept: float) ->
     worst = max((stage for stage in costs if stage != "read"), key=costs.__getitem__)
     million = f"{TOTAL // 1_000_000} million"
     note = [
-        f"Reckoned, not run: {compute * 1000:.1f} ms of a core a picture without reading, {compute * TOTAL / 3600:,.0f} hours of",
-        f"one core in all; efficiency {kept:.2f}"
+        f"Reckoned, not run: {compute * 1000:.1f} ms of a core a picture without reading, {compute * TOTAL / 3600:,.0f} hours",
+        f"of one core in all; efficiency {kept:.2f}"
         + (f" (measured {measured:.2f})," if measured > 1 else ",")
         + " that of two workers.",
         f"{CORES[1]} cores assume that a core is as fast as here, and that memory keeps up.",
