@@ -15,6 +15,7 @@ import datetime
 import itertools
 import json
 import os
+import random
 import resource
 import shutil
 import statistics
@@ -111,6 +112,7 @@ def plant(folder: Path, count: int) -> None:
         for path in sorted((SHARED / "data" / place).rglob("*"))
         if path.suffix in (".jpg", ".png")
     ]
+    random.Random(0).shuffle(found)  # so that the first of them are a fair choice
     for number, path in zip(range(count), itertools.cycle(found), strict=False):
         shutil.copyfile(path, folder / f"{number:05d}{path.suffix}")
 
