@@ -23,7 +23,7 @@ SECONDS ?= 600
 FUZZ ?= pictures tables cards checkpoints
 EXTRAS ?=
 
-.PHONY: demo test cover check pages docs parity bench ci clean dist floor latest fuzz audit sbom
+.PHONY: demo test cover check pages docs parity bench profile ci clean dist floor latest fuzz audit sbom
 
 demo: .venv/core  ## read a photo: make demo PHOTO=path
 	$(BIN)/mien predict $(PHOTO) --save out --jsonl out/faces.jsonl
@@ -54,6 +54,10 @@ parity: .venv/dev  ## the authors' networks; fails where ../shared is missing
 
 bench: .venv/dev  ## speed, as ratios measured in one run
 	$(BIN)/python -m benchmarks.run
+
+profile: .venv/dev  ## where the time goes: flame pictures and a page
+	$(BIN)/python $(QUIET_PIP) py-spy
+	$(BIN)/python -m benchmarks.profiling
 
 dist: .venv/dev  ## wheel and source archive in dist/
 	rm -rf dist

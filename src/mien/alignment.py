@@ -9,6 +9,7 @@ Sources: least squares after Umeyama, TPAMI 13(4), 1991; templates of ArcFace (d
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -187,39 +188,48 @@ def warp(
     Raises:
         ValueError: the matrix has no inverse.
     """
-    try:
-        back = invert(np.asarray(matrix, np.float64))
-    except np.linalg.LinAlgError:
-        back = np.full((2, 3), np.nan)
-    if not np.isfinite(back).all():
+    # In plain numbers: a dozen calls of numpy on four values each would cost more than cutting out a small crop.
+    a, b, x, c, d, y = given = np.asarray(matrix, np.float64).ravel().tolist()
+    area = a * d - b * c
+    if not (math.isfinite(area) and area and all(map(math.isfinite, given))):
         raise ValueError(f"this matrix does not map pictures to crops: {np.asarray(matrix).tolist()}")
-    step = max(1, int(abs(np.linalg.det(back[:, :2])) ** 0.5 + 1e-6)) if antialias else 1
-    edges = apply(back, np.array([[-0.5, -0.5], [size - 0.5, -0.5], [-0.5, size - 0.5], [size - 0.5, size - 0.5]]))
+    a, b, c, d = d / area, -b / area, -c / area, a / area  # the way back, from crop to picture
+    x, y = -(a * x + b * y), -(c * x + d * y)
+    if not all(map(math.isfinite, (a, b, c, d, x, y))):
+        raise ValueError(f"this matrix does not map pictures to crops: {np.asarray(matrix).tolist()}")
+    step = max(1, int(abs(1 / area) ** 0.5 + 1e-6)) if antialias else 1
     # One block of pixels is kept around what the crop covers, and around the picture, where it has the border's colour.
-    limit = np.array([image.shape[1], image.shape[0]], np.float64)
-    low = np.clip(np.floor(edges.min(0)), 0, limit).astype(int) - step
-    high = np.clip(np.ceil(edges.max(0)) + 1, 0, limit).astype(int) + step
-    high += -(high - low) % step
-    part = Image.fromarray(_cut(image, low, high, border))
+    left, right = _covered(a, b, x, size, image.shape[1], step)
+    top, bottom = _covered(c, d, y, size, image.shape[0], step)
+    part = Image.fromarray(_cut(image, left, top, right, bottom, border))
     if step > 1:
         part = part.reduce(step)
     # Pillow counts from the corner of a pixel, not from its centre.
-    linear = back[:, :2] / step
-    shift = (back[:, 2] + 0.5 - back[:, :2] @ [0.5, 0.5] - low) / step
-    data = (*linear[0], shift[0], *linear[1], shift[1])
+    across = a / step, b / step, (x + 0.5 - (a + b) / 2 - left) / step
+    down = c / step, d / step, (y + 0.5 - (c + d) / 2 - top) / step
     fill = border if part.mode == "L" else (border,) * 3
     resample = Image.Resampling.BILINEAR if interpolation == "bilinear" else Image.Resampling.NEAREST
-    return np.asarray(part.transform((size, size), Image.Transform.AFFINE, data, resample, fillcolor=fill))
+    return np.asarray(part.transform((size, size), Image.Transform.AFFINE, (*across, *down), resample, fillcolor=fill))
 
 
-def _cut(image: np.ndarray, low: np.ndarray, high: np.ndarray, border: int) -> np.ndarray:
-    """Return the rectangle from `low` up to `high` (x, y); what lies outside the picture is border."""
-    (x0, y0), (x1, y1) = np.maximum(low, 0), np.minimum(high, [image.shape[1], image.shape[0]])
+def _covered(a: float, b: float, shift: float, size: int, length: int, step: int) -> tuple[int, int]:
+    """Return the first and last-but-one pixel, in one direction of the picture, that a crop covers with a block around it."""
+    near, far = -0.5, size - 0.5
+    places = [a * u + b * v + shift for u in (near, far) for v in (near, far)]
+    low = int(min(max(math.floor(min(places)), 0), length)) - step
+    high = int(min(max(math.ceil(max(places)) + 1, 0), length)) + step
+    return low, high + -(high - low) % step
+
+
+def _cut(image: np.ndarray, left: int, top: int, right: int, bottom: int, border: int) -> np.ndarray:
+    """Return a rectangle; what lies outside the picture is border."""
+    height, width = image.shape[:2]
+    x0, y0, x1, y1 = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
     inside = image[y0:y1, x0:x1]
-    if (low >= 0).all() and inside.shape[1::-1] == tuple(high - low):
+    if (x0, y0, x1, y1) == (left, top, right, bottom):
         return inside
-    part = np.full((high[1] - low[1], high[0] - low[0], *image.shape[2:]), border, np.uint8)
-    part[y0 - low[1] : y1 - low[1], x0 - low[0] : x1 - low[0]] = inside
+    part = np.full((bottom - top, right - left, *image.shape[2:]), border, np.uint8)
+    part[y0 - top : y1 - top, x0 - left : x1 - left] = inside
     return part
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -113,6 +114,8 @@ def test_what_is_wrong_with_a_container_is_said(files: list[Path], tmp_path: Pat
     assert [item.kind for item in listed][-1] == "missing" and "damaged" in listed[-1].message and len(listed) > 3
     frames = list(ItemReader(Sampling()).frames(listed, {}))
     assert sum(frame.picture is not None for frame in frames) >= len(listed) - 2
+    for name in ("pipe.tar", "pipe.parquet", "pipe.jpg", "pipe.mp4"):
+        os.mkfifo(tmp_path / name)
     (tmp_path / "packed.tar.gz").write_bytes(b"\x1f\x8b")
     (tmp_path / "no.tar").write_text("no tar at all")
     (tmp_path / "no.parquet").write_text("no table at all")
@@ -120,6 +123,10 @@ def test_what_is_wrong_with_a_container_is_said(files: list[Path], tmp_path: Pat
     pq.write_table(pa.table({"a": [b"x"], "b": [b"y"], "c": [1]}), tmp_path / "two.parquet")
     nothing = pa.table({"image": pa.array([None], pa.binary()), "path": pa.array([None], pa.string())})
     pq.write_table(nothing, tmp_path / "none.parquet")
+    assert "pipe" in problems(tmp_path / "pipe.tar")[0] and "pipe" in problems(tmp_path / "pipe.parquet")[0]
+    waiting = [tmp_path / "pipe.jpg", (tmp_path / "pipe.jpg").as_uri(), tmp_path / "pipe.mp4", (tmp_path / "pipe.mp4").as_uri()]
+    frames = ItemReader(Sampling()).frames(items(list(map(str, waiting))), {})
+    assert ["pipe" in str(frame.error) or "no file" in str(frame.error) for frame in frames] == [True] * 4
     assert "unpack" in problems(tmp_path / "packed.tar.gz")[0]
     assert "no tar" in problems(tmp_path / "no.tar")[0]
     assert "not a parquet file" in problems(tmp_path / "no.parquet")[0]

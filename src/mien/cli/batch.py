@@ -21,6 +21,7 @@ def batch(
     workers: int | None = None,
     ray: str | None = None,
     shard_size: int | None = None,
+    timeout: float = 300,
     column: str | None = None,
     json: bool = False,
     reading: Reading = AS_USUAL,
@@ -29,8 +30,8 @@ def batch(
 
     OUT/rows/part-00000.parquet and so on have the rows of mien predict, OUT/failures.csv what could not be read and why,
     OUT/summary.json the counts. Each part is written whole or not at all: after any interruption the same command with --resume
-    goes on with the parts that are missing. A file that ends the process which reads it is found, listed and left out. The exit
-    status is 0 if anything could be read.
+    goes on with the parts that are missing. A file that ends the process which reads it, or keeps it busy for ever, is found,
+    listed and left out. The exit status is 0 if anything could be read.
 
     Examples:
         mien batch photos --out read
@@ -47,6 +48,8 @@ def batch(
         workers: Processes, or actors of Ray; by default one for each core.
         ray: Address of a Ray cluster (auto, HOST:PORT), or local to start one on this machine. Without it Ray is not used.
         shard_size: Pictures in a part, a multiple of 8; by default 64 to 4096, by their number. A video is a part of its own.
+        timeout: Seconds that a picture may take, or a video from one wanted frame to the next. Whoever reads it longer is
+            ended; the file is tried again, and at last listed as failed. Give inf for no limit.
         column: Column of parquet files that holds the pictures, or their paths or URIs.
         json: Write the counts to stdout as JSON.
         reading: How pictures and videos are read.
@@ -68,8 +71,9 @@ def batch(
 
     with bar:
         summary = scaling.batch(
-            inputs, out, options, column=column, workers=workers, shard_size=shard_size, ray=ray, resume=resume, progress=tell
-        )
+            inputs, out, options, column=column, workers=workers, shard_size=shard_size, ray=ray, timeout=timeout,
+            resume=resume, progress=tell,
+        )  # fmt: skip
     took = time.perf_counter() - began
     if for_programs(json):
         counts = {name: getattr(summary, name) for name in ("pictures", "frames", "faces", "failures", "parts")}

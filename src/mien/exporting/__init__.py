@@ -19,9 +19,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from ..errors import ConfigError, ExportError, MissingExtra
+from ..errors import ConfigError, MissingExtra
 from ..lookup import lookup
 from ..runtime import TORCH_SIDE
+from .writing import check_place
 
 if TYPE_CHECKING:
     from ..datasets import Dataset
@@ -99,8 +100,7 @@ def export(
         raise ConfigError("int8 needs training pictures for its ranges and validation ones to be judged by (--calibration)")
     if precision != "int8" and (training is not None or validation is not None or keep):
         raise ConfigError(f"training and validation pictures, and what stays float, are for int8, not {precision or 'fp32'}")
-    if not path.parent.is_dir():
-        raise ExportError(f"{path} cannot be written: there is no folder {path.parent}")
+    check_place(path)
     try:
         from .exporter import Request, write
     except ModuleNotFoundError as error:

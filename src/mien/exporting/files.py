@@ -1,10 +1,8 @@
-"""Networks and cards as bytes, and files that are written whole or not at all."""
+"""Networks and cards as bytes, on their way to files."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from ..cards import Card
 from ..errors import ExportError
 from ..runtime import OnnxRuntime, Runtime
 from ..weights import sha256
+from .writing import write_whole
 
 
 def card_text(card: Card) -> str:
@@ -29,23 +28,6 @@ def card_text(card: Card) -> str:
     if {"sha256": "", **cards.parse(text, card.name).to_dict()} != table:
         raise ExportError(f"the card of {card.name} does not read back as it is; nothing was written")
     return text
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file beside its place and move it there.
-
-    Raises:
-        ExportError: it cannot be written.
-    """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    except OSError as error:
-        raise ExportError(f"{path} cannot be written: {error.strerror or error}; choose another place with --out") from error
-    finally:
-        with suppress(OSError):
-            part.unlink()
 
 
 @dataclass(frozen=True, slots=True)

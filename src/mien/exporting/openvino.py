@@ -13,7 +13,8 @@ from ..errors import ExportError
 from ..openvino_runtime import OpenvinoRuntime, import_openvino
 from ..runtime import Runtime
 from ..weights import sha256
-from .files import card_text, write_whole
+from .files import card_text
+from .writing import write_whole
 
 
 @dataclass(frozen=True, slots=True)

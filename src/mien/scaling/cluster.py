@@ -22,7 +22,7 @@ import numpy as np
 from ..errors import ConfigError, MienError, MissingExtra
 from .job import tally
 from .storage import Folder
-from .supervising import Supervisor
+from .supervising import TIMEOUT, Supervisor
 
 LOCAL = "local"
 """Address that means: start Ray on this machine, for this run."""
@@ -31,8 +31,8 @@ LOCAL = "local"
 class ShardActor:
     """Reads the shards that Ray hands to it."""
 
-    def __init__(self, folder: str, threads: int, cwd: str) -> None:
-        self.folder, self.keeper = Folder(folder), Supervisor(folder, threads, cwd=cwd)
+    def __init__(self, folder: str, threads: int, cwd: str, timeout: float) -> None:
+        self.folder, self.keeper = Folder(folder), Supervisor(folder, threads, cwd=cwd, timeout=timeout)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
         """Return a row for each shard: its number, its tally as JSON, workers lost over it, what ended it all or nothing."""
@@ -49,7 +49,14 @@ class ShardActor:
 
 
 def run(
-    folder: str, shards: Mapping[int, int], workers: int | None, threads: int, address: str, *, gpu: bool = False
+    folder: str,
+    shards: Mapping[int, int],
+    workers: int | None,
+    threads: int,
+    address: str,
+    timeout: float = TIMEOUT,
+    *,
+    gpu: bool = False,
 ) -> Generator[tuple[int, dict[str, Any], int]]:
     """Read shards on a cluster.
 
@@ -59,6 +66,7 @@ def run(
         workers: most actors; None: as many as there are cores or, with `gpu`, GPUs.
         threads: of one network call; an actor takes as many cores.
         address: of the cluster, as `ray.init` takes it, or `LOCAL`.
+        timeout: see `Supervisor`.
         gpu: whether each actor needs a GPU, or its share of one.
 
     Yields:
@@ -78,7 +86,7 @@ def run(
             ShardActor,
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=size, initial_size=size, max_tasks_in_flight_per_actor=1),
-            fn_constructor_args=(folder, threads, str(Path.cwd())),
+            fn_constructor_args=(folder, threads, str(Path.cwd()), timeout),
             **needs,
         )
         for row in data.iter_rows():

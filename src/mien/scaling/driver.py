@@ -17,6 +17,7 @@ from .job import JOB, LISTING, ROWS, SUMMARY, Job, Listing, Shards, load, tallie
 from .options import Options, absolute, identity
 from .storage import PART, Folder
 from .summary import Summary, add_up, finish
+from .supervising import TIMEOUT
 
 
 class Progress(Protocol):
@@ -36,6 +37,7 @@ def batch(
     workers: int | None = None,
     shard_size: int | None = None,
     ray: str | None = None,
+    timeout: float = TIMEOUT,
     resume: bool = False,
     progress: Progress = lambda done, total, failures: None,
 ) -> Summary:
@@ -50,6 +52,8 @@ def batch(
         workers: processes, or actors on a cluster; None: one for each core here, as many as there is room for on a cluster.
         shard_size: pictures in a part, a multiple of 8; None: by the number of pictures, 64 to 4096.
         ray: address of a cluster (`"auto"`, `"HOST:PORT"`), `"local"` to start one here; None: processes, without Ray.
+        timeout: seconds that a picture may take, the networks' work on up to 8 included, or a video from one wanted frame to
+            the next. Whoever reads longer is ended, and the file is a failure. `math.inf`: no limit.
         resume: go on in a folder that holds a part of the same run.
         progress: told how far it is.
 
@@ -72,6 +76,8 @@ def batch(
     options = options or Options()
     if workers is not None and workers < 1:
         raise ConfigError(f"workers is {workers}; give 1 or more")
+    if not timeout > 0:
+        raise ConfigError(f"timeout is {timeout:g}; give seconds, more than 0, or inf for no limit")
     if ray is not None and Device.parse(options.device).index:
         raise ConfigError(f"device {options.device!r}: on a cluster Ray chooses which GPU an actor gets; write cuda")
     with contextlib.closing(Listing(listing.items(inputs, column))) as found:
@@ -86,11 +92,11 @@ def batch(
     if waiting:
         where = folder.where
         if ray is None:
-            results = pool.run(where, waiting, workers or _cores(), options.threads, meter.under_way)
+            results = pool.run(where, waiting, workers or _cores(), options.threads, meter.under_way, timeout)
         else:
             from . import cluster
 
-            results = cluster.run(where, waiting, workers, options.threads, ray, gpu=job.on_gpu)
+            results = cluster.run(where, waiting, workers, options.threads, ray, timeout, gpu=job.on_gpu)
         with contextlib.closing(results):
             for number, tally, deaths in results:
                 done[number] = tally

@@ -17,7 +17,7 @@ from ..fetching import is_url, without_secrets
 from ..images import name_of, printable
 from ..sources import EXTENSIONS, Clip, Frame, natural, pictures
 from .items import Item
-from .storage import filesystem, is_remote, opened
+from .storage import filesystem, is_remote, is_special, opened
 from .tables import Table
 
 WANTED = EXTENSIONS | video.EXTENSIONS
@@ -126,6 +126,8 @@ def _inside(place: str, stamp: str, column: str | None) -> Iterator[Item]:
     """Yield what a table or a tar holds."""
     name = without_secrets(place) if is_remote(place) else printable(place)
     try:
+        if not is_remote(place) and is_special(place):
+            raise SourceError(f"{name} is not a file but a pipe, socket or device; write what comes out of it to a file")
         if place.lower().endswith(PACKED):
             raise SourceError(f"{name} is a compressed tar, which cannot be read from the middle; unpack it to a plain .tar")
         if _suffix(place) in TARS:

@@ -7,11 +7,11 @@ import threading
 from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
-from .supervising import Supervisor
+from .supervising import TIMEOUT, Supervisor
 
 
 def run(
-    folder: str, shards: Mapping[int, int], workers: int, threads: int, tell: Callable[[int], None]
+    folder: str, shards: Mapping[int, int], workers: int, threads: int, tell: Callable[[int], None], timeout: float = TIMEOUT
 ) -> Generator[tuple[int, dict[str, Any], int]]:
     """Read shards in processes.
 
@@ -21,6 +21,7 @@ def run(
         workers: processes.
         threads: of one network call.
         tell: called with the number of items that are done in shards under way, from any thread.
+        timeout: see `Supervisor`.
 
     Yields:
         For each shard, as they come: its number, its tally, workers that died over it.
@@ -28,7 +29,10 @@ def run(
     waiting = iter(shards.items())
     lock, done = threading.Lock(), queue.Queue[Any]()
     under_way: dict[int, int] = {}
-    keepers = [Supervisor(folder, threads, lambda at, who=who: _note(who, at)) for who in range(min(workers, len(shards)))]
+    keepers = [
+        Supervisor(folder, threads, lambda at, who=who: _note(who, at), timeout=timeout)
+        for who in range(min(workers, len(shards)))
+    ]
 
     def _note(who: int, at: int) -> None:
         under_way[who] = at

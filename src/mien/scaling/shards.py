@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -16,7 +17,16 @@ from .rows import Rows
 from .storage import Folder
 
 Begin = Callable[[int], None]
-"""Called with the place of each item before it is touched."""
+"""Called with the place of each item before it is touched, and with the numbers below."""
+
+ALIVE = -1
+"""Instead of a place: still at the same item, and some of it is done."""
+
+WRITING = -2
+"""Instead of a place: all items are read, and their rows are being written."""
+
+PULSE = 1.0
+"""Seconds between two signs of life, at least."""
 
 
 class ShardReader:
@@ -44,6 +54,7 @@ class ShardReader:
             begin: called before each item.
         """
         table, counts = self.rows(self.shards[number], skip, begin)
+        begin(WRITING)
         write_part(self.folder, number, table)
         return counts
 
@@ -62,16 +73,17 @@ class ShardReader:
             actions=options.actions,
             units=self.job.units,
         )
-        reader = ItemReader(options.sampling, allow_private=options.allow_private)
+        reader, told = ItemReader(options.sampling, allow_private=options.allow_private), time.monotonic()
         with contextlib.closing(reader):
-            for number, (frame, result) in enumerate(self.read.stream(reader.frames(items, skip, begin), **options.streaming)):
+            for frame, result in self.read.stream(reader.frames(items, skip, begin), **options.streaming):
                 rows.add(result)
                 status[result.status] += 1
                 labels.update(face.label for face in result.faces)
                 count["pictures" if frame.time is None else "frames"] += 1
                 count["faces"] += len(result.faces)
-                if number % 32 == 31 and frame.time is not None:
-                    begin(-1)  # a sign of life within a long video
+                if time.monotonic() - told >= PULSE:  # within a long video, and between the networks and the next picture
+                    begin(ALIVE)
+                    told = time.monotonic()
         counts = {"items": len(items), **{name: count[name] for name in ("pictures", "frames", "faces")}}
         counts |= {"status": dict(sorted(status.items())), "labels": dict(sorted(labels.items()))}
         return rows.table({TALLY: json.dumps(counts).encode()}), counts

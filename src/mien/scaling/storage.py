@@ -6,6 +6,7 @@ import contextlib
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -63,11 +64,26 @@ def opened(place: str) -> Iterator[IO[bytes]]:
 
 
 def open_place(place: str) -> IO[bytes]:
-    """Open a place for reading; raises OSError like `open`."""
+    """Open a place for reading; raises OSError like `open`.
+
+    Raises:
+        SourceError: it is a pipe, socket or device, which might be waited for without end; pipes may be opened by their path.
+    """
     if not is_remote(place):
         return Path(place).open("rb")
     system, path = filesystem(place)
+    if getattr(system, "local_file", False) and is_special(path):
+        raise SourceError(f"{without_secrets(place)} is not a file but a pipe, socket or device")
     return system.open(path, "rb")
+
+
+def is_special(path: str) -> bool:
+    """Return whether a path on this machine is a pipe, socket or device."""
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
 class Folder:

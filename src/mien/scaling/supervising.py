@@ -1,19 +1,15 @@
-"""One worker process and whoever answers for it: it is replaced when it dies, and the file that kills it is found.
+"""Whoever answers for a worker process: it is replaced when it dies or hangs, and the file that did it is found.
 
 A shard whose worker died is tried once more, by a new worker. If that dies, too, the pieces of the shard are tried, halved
 again and again, beginning with the few items that were under way: an item that alone ends two workers is reported as a failure,
 and the shard is read without it. What was killed from outside passes the second time, so nothing is accused that merely was
-there.
+there. A worker that gives no sign of life for too long is killed, and counts as one that died.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
+import math
 import os
-import signal
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -23,6 +19,14 @@ from typing import IO, Any, Self
 
 from ..errors import MienError
 from ..streaming import BATCH
+from .process import Process
+from .shards import WRITING
+
+TIMEOUT = 300.0
+"""Seconds without a sign of life after which a worker is ended: no picture within the limit of pixels takes nearly as long."""
+
+PATIENCE = 300.0
+"""The same, at least, for what is no picture's fault: loading networks, finding a shard in the listing, writing its part."""
 
 PAUSES = (0.0, 0.0, 0.5, 2.0, 5.0)
 """Seconds before each try to get a worker ready, when others died before they were: memory that is short may be free again."""
@@ -49,16 +53,22 @@ class Supervisor:
         threads: of one network call; numeric libraries in the worker get no more.
         tell: called with the place of the item that is being read, as it goes.
         cwd: the folder that relative names start from; None, or where there is no such folder: this one.
+        timeout: seconds that may go by until the next picture is begun, or the next frame of a video is read.
     """
 
     def __init__(
-        self, folder: str, threads: int = 1, tell: Callable[[int], None] = lambda at: None, cwd: str | None = None
+        self,
+        folder: str,
+        threads: int = 1,
+        tell: Callable[[int], None] = lambda at: None,
+        cwd: str | None = None,
+        timeout: float = TIMEOUT,
     ) -> None:
-        self.folder, self.threads, self.tell = folder, threads, tell
+        self.folder, self.threads, self.tell, self.timeout = folder, threads, tell, timeout
         self.cwd = cwd if cwd and os.path.isdir(cwd) else None  # noqa: PTH112 - one line
         self.lost = 0
         """Workers that died."""
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with this object
         self._lock = threading.Lock()
         self._ended = False
@@ -135,11 +145,14 @@ class Supervisor:
         return self._guilty(shard, start, middle, skip) | self._guilty(shard, middle, stop, skip)
 
     def _ask(self, task: dict[str, Any]) -> dict[str, Any] | Death:
-        process, at = self._ready(), -1
+        process, at, began = self._ready(), -1, False
+        stage, limit = "the listing was read", max(PATIENCE, self.timeout)
         try:
-            self._say(process, task)
-            while (answer := self._hear(process)) is not None:
+            process.say(task)
+            while (answer := process.hear(_seconds(limit))) is not None:
                 if "at" in answer:
+                    began = answer["at"] != WRITING
+                    stage, limit = ("", self.timeout) if began else ("its part was written", max(PATIENCE, self.timeout))
                     at = max(at, answer["at"])
                     self.tell(at)
                 elif "done" in answer:
@@ -150,84 +163,65 @@ class Supervisor:
                     raise MienError(answer["error"])
         except BrokenPipeError:
             pass
-        return Death(at, self._epitaph(process))
+        except TimeoutError:
+            self._end(process)
+            if not began:
+                raise MienError(
+                    f"nothing was heard for {limit:g} seconds while {stage} (shard {task['shard']} of {self.folder}); "
+                    "see that the storage answers, then --resume"
+                ) from None
+            return Death(at, f"it was not read within {limit:g} seconds (--timeout)")
+        return Death(at, self._end(process))
 
-    def _ready(self) -> subprocess.Popen[bytes]:
+    def _ready(self) -> Process:
         """Return a worker that has loaded its networks."""
-        if self._process is not None and self._process.poll() is None:
+        if self._process is not None and self._process.runs:
             return self._process
         why = ""
         for pause in PAUSES:
             time.sleep(pause)
             process = self._start()
             try:
-                self._say(process, {"folder": self.folder})
-                answer = self._hear(process)
+                process.say({"folder": self.folder})
+                answer = process.hear(_seconds(max(PATIENCE, self.timeout)))
             except BrokenPipeError:
                 answer = None
+            except TimeoutError:
+                self._end(process)
+                raise MienError(
+                    f"a worker has not loaded its networks after {PATIENCE:g} seconds; see that its disk answers"
+                ) from None
             if answer is not None and "ready" in answer:
                 return process
             if answer is not None:
                 raise MienError(answer["error"])
-            why = self._epitaph(process)
+            why = self._end(process)
         raise MienError(f"a worker ends before it is ready ({why}){self._last_words()}; fewer --workers need less memory")
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _start(self) -> Process:
         self._bury()
-        path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)  # noqa: PTH100 - "" is this folder
-        numeric = {name: str(self.threads or os.cpu_count()) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
         with self._lock:
             if self._ended:
                 raise MienError("the run was stopped")
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", "from mien.scaling.worker import main; main()"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._errors,
-                cwd=self.cwd,
-                env={**os.environ, **numeric, "PYTHONPATH": path},
-            )
+            self._process = Process(self.threads, self.cwd, self._errors)
         return self._process
 
     def _bury(self) -> None:
         process, self._process = self._process, None
-        if process is None:
-            return
-        for pipe in (process.stdin, process.stdout):
-            assert pipe is not None
-            with contextlib.suppress(BrokenPipeError):
-                pipe.close()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        if process is not None:
+            process.close()
 
-    def _epitaph(self, process: subprocess.Popen[bytes]) -> str:
+    def _end(self, process: Process) -> str:
         """Count a worker as lost and say how it ended."""
-        process.kill()  # it may have closed its stdout and gone on
-        status = process.wait()
         self.lost += 1
-        if status >= 0:
-            return f"the process that read it ended with status {status}"
-        name = signal.Signals(-status).name if -status in signal.valid_signals() else str(-status)
-        hint = ", as happens when memory runs out" if name == "SIGKILL" else ""
-        return f"the process that read it was ended by {name}{hint}"
+        return process.epitaph()
 
     def _last_words(self) -> str:
         self._errors.seek(0)
         lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
         return f": {lines[-1][:200]}" if lines else ""
 
-    @staticmethod
-    def _say(process: subprocess.Popen[bytes], message: dict[str, Any]) -> None:
-        assert process.stdin is not None
-        process.stdin.write(json.dumps(message).encode() + b"\n")
-        process.stdin.flush()
 
-    @staticmethod
-    def _hear(process: subprocess.Popen[bytes]) -> dict[str, Any] | None:
-        """Return the next answer; None when there will be none, a torn one included."""
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        return json.loads(line) if line.endswith(b"\n") else None
+def _seconds(limit: float) -> float | None:
+    """Return a limit as waiting takes it."""
+    return None if math.isinf(limit) else limit

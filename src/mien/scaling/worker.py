@@ -4,11 +4,13 @@
     → {"ready": true}
     ← {"shard": 12, "skip": {"7": "why"}}                  read it, write its part
     ← {"shard": 12, "skip": {}, "start": 0, "stop": 8}     only try this piece of it
-    → {"at": 3}                                            before the item of this place; −1: still at the same one
+    → {"at": 3}                                            before the item of this place; −1: still at the same one;
+                                                           −2: all are read, the part is being written
     → {"done": {…tally…}} | {"failed": "why"}              then it waits for the next
     → {"error": "why"}                                     nothing can be read at all: it ends
 
-When stdin closes, or nobody reads its answers any more, it ends: a driver that was killed leaves no workers behind.
+When stdin closes, or nobody reads its answers any more, it ends: a driver that was killed leaves no workers behind. Who says
+nothing for too long is ended by the driver.
 """
 
 from __future__ import annotations

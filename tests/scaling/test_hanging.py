@@ -1,0 +1,140 @@
+"""A worker that hangs is ended, and the file that does it is found, listed and left out; its neighbours are read."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from batch_runs import bytes_of, children, failures, rows
+from command import mien
+from PIL import Image
+
+from mien.errors import ConfigError, MienError
+from mien.scaling import Options, batch, supervising
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and ps as POSIX has them")
+
+QUICK = Options(points="none", actions=False, allow_private=True)
+LIMIT = 4.0
+"""Seconds: far above what a small picture takes here, even beside other work."""
+
+
+@pytest.fixture
+def tar_pit(album: Path) -> Iterator[str]:
+    """Address of a server that stops the worker which asks it for a picture called "pit": that hangs, and does not end."""
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if "pit" in self.path:
+                for worker in children(os.getpid()):
+                    os.kill(worker, signal.SIGSTOP)
+            self.path = "/face%201.jpg"
+            with contextlib.suppress(ConnectionError):
+                super().do_GET()
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    def handler(*args: object) -> Handler:
+        return Handler(*args, directory=str(album))  # type: ignore[arg-type]
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:  # pyrefly: ignore
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.slow
+def test_a_picture_at_which_reading_stops_is_listed_and_the_run_goes_on(tar_pit: str, tmp_path: Path) -> None:
+    names = [f"{tar_pit}/{'pit' if number == 10 else 'good'}{number}.jpg" for number in range(16)]
+    summary = batch(names, tmp_path / "out", QUICK, workers=1, timeout=LIMIT)
+    assert summary.status == {"ok": 15, "unreadable": 1}
+    assert failures(tmp_path / "out") == {names[10]: "it was not read within 4 seconds (--timeout)"}
+    assert [row["source"] for row in rows(tmp_path / "out")] == names
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["run"]["lost_workers"] == 3
+    assert not children(os.getpid())
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_stopped_from_outside_is_replaced_and_nothing_accused(album: Path, tmp_path: Path) -> None:
+    stopped: list[int] = []
+
+    def progress(done: int, total: int, failed: int) -> None:
+        if done > 10 and not stopped:
+            stopped.extend(children(os.getpid()))
+            for worker in stopped:
+                os.kill(worker, signal.SIGSTOP)
+
+    names = [str(album)]
+    batch(names, tmp_path / "out", QUICK, workers=1, shard_size=8, timeout=LIMIT, progress=progress)
+    batch(names, tmp_path / "whole", QUICK, workers=1, shard_size=8)
+    assert stopped and bytes_of(tmp_path / "out") == bytes_of(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_picture_that_a_network_never_leaves_is_found_in_its_group(album: Path, tmp_path: Path) -> None:
+    """By the command, with a detector that does not come back from one of eight pictures; it lies in the middle."""
+    (tmp_path / "endless.py").write_text(
+        "import time\nfrom mien.detection.blazeface import BlazeFace\n"
+        "class Endless(BlazeFace):\n"
+        "    def __call__(self, image):\n"
+        "        while image.shape[0] == 77:\n"
+        "            time.sleep(1)\n"
+        "        return super().__call__(image)\n"
+    )
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for number in range(8):
+        (pictures / f"{number}.jpg").write_bytes((album / "face 1.jpg").read_bytes())
+    Image.new("RGB", (64, 77), "green").save(pictures / "3.jpg")
+    os.mkfifo(pictures / "8.jpg")
+    done = mien(
+        "batch", pictures, "--out", "out", "--workers", 1, "--timeout", LIMIT, "--points", "none", "--no-actions",
+        "--detector", "endless:Endless", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["status"] == {"ok": 7, "unreadable": 2}
+    found = {Path(name).name: why for name, why in failures(tmp_path / "out").items()}
+    assert found["3.jpg"] == "it was not read within 4 seconds (--timeout)" and "pipe" in found["8.jpg"]
+
+
+def test_storage_that_does_not_answer_ends_the_run_and_accuses_no_picture(
+    album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker's storage takes for ever to write; what it would have written is read on resuming."""
+    slow = tmp_path / "slow"
+    slow.mkdir()
+    code = "import time\nimport mien.scaling.shards as shards\nshards.write_part = lambda *part: time.sleep(600)\n"
+    (slow / "sitecustomize.py").write_text(code)
+
+    def once_it_reads(*progress: int) -> None:
+        if children(os.getpid()):
+            monkeypatch.setattr(supervising, "PATIENCE", 0.1)
+
+    names = [str(album / "face 1.jpg")]
+    with monkeypatch.context() as patch:
+        patch.syspath_prepend(slow)
+        with pytest.raises(MienError, match=r"nothing was heard for 4 seconds while its part was written .* --resume"):
+            batch(names, tmp_path / "out", QUICK, workers=1, timeout=LIMIT, progress=once_it_reads)
+    assert not children(os.getpid())
+    assert batch(names, tmp_path / "out", QUICK, workers=1, resume=True).new == 1
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan")])
+def test_a_limit_that_makes_no_sense_is_refused(seconds: float, album: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="timeout is"):
+        batch([str(album)], tmp_path / "out", QUICK, timeout=seconds)
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_limit_can_be_asked_for(album: Path, tmp_path: Path) -> None:
+    assert batch([str(album / "face 1.jpg")], tmp_path / "out", QUICK, workers=1, timeout=float("inf")).faces == 1
