@@ -130,12 +130,13 @@ export function prepared(pixels, given) {
   if (input.resize !== "pil-bilinear") throw new Error("this network resizes as OpenCV does: export it with --raw-input");
   const [height, width] = input.size, { data } = resized(pixels, height, width);
   const grey = input.colour === "grey", count = height * width, channels = grey ? 1 : 3;
-  const values = new Float32Array(count * channels), of = (list, c) => list[list.length > 1 ? c : 0];
+  const values = new Float32Array(count * channels), of = (list, c) => Math.fround(list[list.length > 1 ? c : 0]);
+  const scale = Math.fround(input.scale); // float32 at each step, as mien has it: an 8-bit network rounds what comes out
   for (let i = 0; i < count; i++) for (let c = 0; c < channels; c++) {
     const level = grey // ITU-R 601, as Pillow rounds it
       ? (data[3 * i] * 19595 + data[3 * i + 1] * 38470 + data[3 * i + 2] * 7471 + 0x8000) >> 16
       : data[3 * i + (input.colour === "bgr" ? 2 - c : c)];
-    const value = (level * input.scale + of(input.offset, c)) / (input.std.length ? of(input.std, c) : 1);
+    const value = Math.fround(Math.fround(level * scale) + of(input.offset, c)) / (input.std.length ? of(input.std, c) : 1);
     values[input.layout === "NCHW" ? c * count + i : i * channels + c] = value;
   }
   return ["float32", values, input.layout === "NCHW" ? [1, channels, height, width] : [1, height, width, channels]];
