@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,6 +42,11 @@ def chromium(*flags: str) -> Iterator[Any]:
             browser.close()
     finally:
         os.environ.update(kept)
+
+
+def camera(feed: Path) -> tuple[str, ...]:
+    """Flags that give the browser a camera that shows a Motion JPEG file."""
+    return "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", f"--use-file-for-fake-video-capture={feed}"
 
 
 def watched(context: Any, url: str, wrong: list[str]) -> Any:

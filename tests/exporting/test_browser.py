@@ -277,7 +277,7 @@ def test_preparation_is_that_of_the_card(open_page: Any) -> None:
         assert isinstance(expected, np.ndarray)
         kind, values, shape = page.evaluate(
             """async ([text, size, contract]) => {
-              const data = Uint8Array.from(atob(text), (byte) => byte.charCodeAt(0)), { prepared } = await import("./reader.js");
+              const { prepared } = await import("./reader.js"), data = Uint8Array.from(atob(text), (one) => one.charCodeAt(0));
               const [kind, values, shape] = prepared({ width: size, height: size, data }, contract);
               return [kind, [...values], shape];
             }""",
@@ -325,7 +325,8 @@ def test_cards_are_read_as_tomllib_reads_them(open_page: Any) -> None:
         """async ([texts, wrong]) => {
           const { metadata, toml } = await import("./reader.js"), answer = await fetch("face.onnx");
           const error = (text) => { try { toml(text); return ""; } catch (error) { return error.message; } };
-          return [metadata(new Uint8Array(await answer.arrayBuffer())), texts.map((text) => JSON.stringify(toml(text))), wrong.map(error)];
+          const read = (text) => JSON.stringify(toml(text)), bytes = new Uint8Array(await answer.arrayBuffer());
+          return [metadata(bytes), texts.map(read), wrong.map(error)];
         }""",
         [texts, wrong],
     )

@@ -15,11 +15,11 @@ from typing import Any
 
 import av
 import pytest
-from browsers import NEEDED, chromium, watched
 from PIL import Image
 from server import Server
 
 import mien
+from browsers import NEEDED, chromium, watched
 from mien.drawing import COLOURS
 from mien.recognizer import Recognizer
 from mien.serving.app import PAGE
