@@ -82,7 +82,7 @@ def main() -> None:
         "page-photo": (DESKTOP, "light", lambda page: upload(page, sample)),
         "page-points": (DESKTOP, "dark", lambda page: (upload(page, sample), page.click("#show-points"))),
         "page-group": (DESKTOP, "light", lambda page: (upload(page, sample, *portraits, solvay), last(page))),
-        "page-video": (DESKTOP, "light", lambda page: (upload(page, film), seek(page, 7.2))),
+        "page-video": (DESKTOP, "light", lambda page: (upload(page, film), seek(page, 6.8))),
         "page-camera": (DESKTOP, "dark", lambda page: (page.click("#welcome [data-do=camera]"), filmed(page, 9))),
         "page-card": (DESKTOP, "light", lambda page: page.click("#about")),
         "page-phone": (PHONE, "light", lambda page: upload(page, sample)),
