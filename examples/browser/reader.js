@@ -109,16 +109,19 @@ const rounded = (sum) => Math.min(Math.max(Math.floor(sum / 2 ** 22 + 0.5), 0), 
 // { width, height, data } with three bytes a pixel → the same at another size: columns first, rounded after each pass.
 export function resized({ width, height, data }, newHeight, newWidth) {
   const across = new Uint8Array(height * newWidth * 3), out = new Uint8Array(newHeight * newWidth * 3);
+  const sum = (values, from, step, shares) => {
+    let total = 0;
+    for (let i = 0; i < shares.length; i++) total += shares[i] * values[from + i * step];
+    return rounded(total);
+  };
   axis(width, newWidth).forEach(([first, shares], x) => {
     for (let y = 0; y < height; y++) for (let c = 0; c < 3; c++) {
-      const sum = shares.reduce((total, share, i) => total + share * data[(y * width + first + i) * 3 + c], 0);
-      across[(y * newWidth + x) * 3 + c] = rounded(sum);
+      across[(y * newWidth + x) * 3 + c] = sum(data, (y * width + first) * 3 + c, 3, shares);
     }
   });
+  const row = newWidth * 3;
   axis(height, newHeight).forEach(([first, shares], y) => {
-    for (let x = 0; x < newWidth * 3; x++) {
-      out[y * newWidth * 3 + x] = rounded(shares.reduce((total, share, i) => total + share * across[(first + i) * newWidth * 3 + x], 0));
-    }
+    for (let x = 0; x < row; x++) out[y * row + x] = sum(across, first * row + x, row, shares);
   });
   return { width: newWidth, height: newHeight, data: out };
 }
@@ -151,8 +154,10 @@ function cut(bitmap, { left, top, width, height }) {
   context.fillRect(0, 0, canvas.width, canvas.height);
   context.imageSmoothingQuality = "high";
   context.drawImage(bitmap, left, top, width, height, 0, 0, canvas.width, canvas.height);
-  const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
-  return { width: canvas.width, height: canvas.height, data: data.filter((_, i) => i % 4 < 3) };
+  const { width: across, height: along, data: opaque } = context.getImageData(0, 0, canvas.width, canvas.height);
+  const data = new Uint8Array(across * along * 3);
+  for (let i = 0; i < data.length; i++) data[i] = opaque[i + Math.trunc(i / 3)];
+  return { width: across, height: along, data };
 }
 
 // --- the network
