@@ -204,13 +204,16 @@ def test_a_square_is_marked_and_left_again(open_page: Any, sample: Path) -> None
     assert shown(page) == pytest.approx(wanted(sample), abs=1e-4)
 
 
-def test_uncertain_faces_are_called_so(open_page: Any, tmp_path: Path) -> None:
-    Image.new("RGB", (60, 60), "teal").save(tmp_path / "plain.png")
+def test_uncertain_faces_are_called_so_and_transparent_parts_are_white(open_page: Any, tmp_path: Path) -> None:
+    picture = Image.new("RGBA", (60, 60), "teal")
+    picture.paste((200, 0, 0, 0), (20, 10, 60, 50))
+    picture.save(tmp_path / "plain.png")
     page = open_page()
     page.set_input_files("#picture", tmp_path / "plain.png")
     says(page, "read 60 × 60 pixels")
     (face,) = reader()(tmp_path / "plain.png").faces
     assert not face.certain and page.inner_text("#label") == f"Uncertain; nearest is {face.label}"
+    assert shown(page) == pytest.approx(dict(face.scores), abs=1e-4)
 
 
 def test_what_cannot_be_read_is_said(
@@ -251,9 +254,10 @@ def test_a_phone_and_the_policy(open_page: Any, sample: Path) -> None:
     says(page, "read 512 × 512 pixels")
     assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
     refused = page.evaluate("""async () => {
-      const told = new Promise((done) =>
-        addEventListener("securitypolicyviolation", (event) => done(event.effectiveDirective)));
-      fetch("https://elsewhere.invalid/").catch(() => null);
+      let done;
+      const told = new Promise((resolve) => (done = resolve));
+      addEventListener("securitypolicyviolation", (event) => done(event.effectiveDirective));
+      fetch("https://elsewhere.invalid/").catch(() => setTimeout(done, 5000, "nothing refused it"));
       return await told;
     }""")
     assert refused == "connect-src"
