@@ -18,19 +18,16 @@ from typing import Any
 
 import av
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
 import mien
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
-sys.path.insert(0, str(ROOT / "tests" / "serving"))
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "serving")]
 
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
+LARGEST = 150_000
+"""Bytes of a picture above which it is stored at less quality."""
 DESKTOP, PHONE = {"width": 1360, "height": 860}, {"width": 390, "height": 844}
 
 
@@ -60,18 +57,15 @@ def mjpeg(source: Path, target: Path, size: tuple[int, int] = (640, 480)) -> Pat
     return target
 
 
-def ready(page: Page) -> None:
-    page.wait_for_selector("body[data-ready]")
-
-
 def upload(page: Page, *paths: Path) -> None:
     page.set_input_files("#files", [str(path) for path in paths])
-    page.wait_for_selector("body:not(.working):has(#progress[hidden])", timeout=60_000)
-    page.wait_for_timeout(400)
+    page.wait_for_selector("body:not(.working):has(#progress[hidden])")
 
 
 def main() -> None:
     from server import running
+
+    from browsers import camera, chromium
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "pictures")
@@ -88,43 +82,39 @@ def main() -> None:
         "page-photo": (DESKTOP, "light", lambda page: upload(page, sample)),
         "page-points": (DESKTOP, "dark", lambda page: (upload(page, sample), page.click("#show-points"))),
         "page-group": (DESKTOP, "light", lambda page: (upload(page, sample, *portraits, solvay), last(page))),
-        "page-video": (DESKTOP, "light", lambda page: (upload(page, film), seek(page, 7.2))),
-        "page-camera": (DESKTOP, "dark", lambda page: (page.click("#welcome [data-do=camera]"), page.wait_for_timeout(9000))),
+        "page-video": (DESKTOP, "light", lambda page: (upload(page, film), seek(page, 6.8))),
+        "page-camera": (DESKTOP, "dark", lambda page: (page.click("#welcome [data-do=camera]"), filmed(page, 9))),
         "page-card": (DESKTOP, "light", lambda page: page.click("#about")),
         "page-phone": (PHONE, "light", lambda page: upload(page, sample)),
         "page-heat": (DESKTOP, "light", lambda page: (upload(page, sample), heat(page))),
     }
-    with running() as server, sync_playwright() as playwright:
-        fake = [
-            f"--use-file-for-fake-video-capture={feed}",
-            "--use-fake-device-for-media-stream",
-            "--use-fake-ui-for-media-stream",
-        ]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, *fake])
+    with running() as server, chromium(*camera(feed)) as browser:
         for name, (size, scheme, act) in turns.items():
             if args.only and name not in args.only:
                 continue
             take(browser, server.url, size, scheme, act, args.out / f"{name}.jpg")
-        browser.close()
 
 
 def take(browser: Any, url: str, size: Any, scheme: Any, act: Callable[[Page], Any], path: Path) -> None:
+    from browsers import watched
+
+    wrong: list[str] = []
     context = browser.new_context(viewport=size, color_scheme=scheme, device_scale_factor=2 if size is PHONE else 1)
-    page = context.new_page()
-    page.on("console", lambda message: print(path.name, message.text) if message.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: print(path.name, error))
+    page = watched(context, url, wrong)
     page.goto(url)
-    ready(page)
+    page.wait_for_selector("body[data-ready]")
     act(page)
-    page.wait_for_timeout(300)
-    page.screenshot(path=path, full_page=size is PHONE, type="jpeg", quality=86)
+    for quality in (86, 80, 74, 68):
+        page.screenshot(path=path, full_page=size is PHONE, type="jpeg", quality=quality, animations="disabled")
+        if path.stat().st_size < LARGEST:
+            break
     context.close()
-    print(path)
+    print(f"{path}: {path.stat().st_size / 1000:.0f} kB", *wrong, sep="\n  ")
 
 
 def last(page: Page) -> None:
     page.click("#strip button:last-child")
-    page.wait_for_timeout(400)
+    page.wait_for_function("() => [...document.images].every((each) => each.complete)")
 
 
 def seek(page: Page, second: float) -> None:
@@ -132,7 +122,12 @@ def seek(page: Page, second: float) -> None:
     box = page.locator("#track").bounding_box()
     assert box
     page.mouse.click(box["x"] + 10 + (box["width"] - 20) * second / 9.6, box["y"] + 30)
-    page.wait_for_timeout(600)
+    page.wait_for_function("() => !document.getElementById('video').seeking")
+
+
+def filmed(page: Page, seconds: float) -> None:
+    """Wait until the camera's timeline is so long."""
+    page.wait_for_function(f"() => document.getElementById('track').getAttribute('aria-valuenow') >= {seconds}")
 
 
 def heat(page: Page) -> None:

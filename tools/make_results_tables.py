@@ -22,7 +22,9 @@ from pages import rewrite_or_check
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "docs/evaluation.md", "docs/results.md", "docs/training.md")
-PLACE = re.compile(r"(<!-- (results|side by side|degraded): (\S+\.csv)((?: \S+)*) -->\n).*?(<!-- end of results -->)", re.DOTALL)
+PLACE = re.compile(
+    r"(<!-- (results|side by side|degraded): (\S+\.csv)((?: \S+)*) -->\n).*?(<!-- end of results -->)", re.DOTALL
+)
 
 
 def results(name: str, datasets: Sequence[str]) -> str:

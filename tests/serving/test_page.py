@@ -9,8 +9,6 @@ import base64
 import csv
 import io
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,20 +19,12 @@ from PIL import Image
 from server import Server
 
 import mien
+from browsers import NEEDED, chromium, watched
 from mien.drawing import COLOURS
 from mien.recognizer import Recognizer
 from mien.serving.app import PAGE
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install 'mien[dev]'")
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is absent: apt-get install chromium"),
-    pytest.mark.enable_socket,
-]
-FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
-]  # fmt: skip
+pytestmark = NEEDED
 
 
 @pytest.fixture(scope="module")
@@ -68,13 +58,13 @@ def _write(path: Path, pictures: list[Image.Image], container: str, codec: str, 
 
 @pytest.fixture(scope="module")
 def browser(feed: Path) -> Iterator[Any]:
-    names = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
-    kept = {name: os.environ.pop(name) for name in names if name in os.environ}
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, f"--use-file-for-fake-video-capture={feed}"])
+    camera = (
+        "--use-fake-device-for-media-stream",
+        "--use-fake-ui-for-media-stream",
+        f"--use-file-for-fake-video-capture={feed}",
+    )
+    with chromium(*camera) as browser:
         yield browser
-        browser.close()
-    os.environ.update(kept)
 
 
 @pytest.fixture
@@ -85,11 +75,7 @@ def open_page(browser: Any, server: Server) -> Iterator[Callable[..., Any]]:
     def opened(**options: Any) -> Any:
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
         contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(20_000)
-        page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("request", lambda asked: wrong.append(asked.url) if not asked.url.startswith((server.url, "blob:")) else None)
+        page = watched(context, server.url, wrong)
         page.goto(server.url)
         page.wait_for_selector("body[data-ready]")
         return page
@@ -102,6 +88,10 @@ def open_page(browser: Any, server: Server) -> Iterator[Callable[..., Any]]:
 
 def done(page: Any) -> None:
     page.wait_for_selector("body:not(.working):has(#progress[hidden])")
+
+
+NOW = "Number(document.getElementById('track').getAttribute('aria-valuenow'))"
+"""Where the timeline stands, in seconds."""
 
 
 def shown(page: Any) -> dict[str, str]:
@@ -199,17 +189,15 @@ def test_a_video(open_page: Any, film: Path) -> None:
     assert page.is_visible("#track") and page.get_attribute("#track", "role") == "slider"
     page.focus("#track")
     page.keyboard.press("End")
-    page.wait_for_timeout(300)
-    at_end = float(page.get_attribute("#track", "aria-valuenow"))
-    assert at_end > 1 and page.inner_text("#kind") == "Face 1"
+    page.wait_for_function(f"() => {NOW} > 1")
+    page.wait_for_selector("#kind:text-is('Face 1')")
     page.keyboard.press("Home")
-    assert float(page.get_attribute("#track", "aria-valuenow")) == 0
+    page.wait_for_function(f"() => {NOW} === 0")
     name, data = saved(page, "json")
     lines = [json.loads(line) for line in data.decode().splitlines()]
     assert name == "smile.jsonl" and len(lines) == 15 and lines[3]["time"] == pytest.approx(0.3, abs=0.01)
     page.click("#play")
-    page.wait_for_timeout(500)
-    assert float(page.get_attribute("#track", "aria-valuenow")) > 0
+    page.wait_for_function(f"() => {NOW} > 0")
 
 
 def test_a_broken_video(open_page: Any, tmp_path: Path) -> None:
@@ -224,14 +212,15 @@ def test_the_camera(open_page: Any, server: Server) -> None:
     page = open_page(permissions=["camera"])
     page.click("#welcome [data-do=camera]")
     page.wait_for_selector("#label:text('happiness')")
-    assert server.url.removeprefix("http://") in page.inner_text("#live") and page.is_visible("#live")
-    assert page.inner_text("#kind").startswith("Face ")
-    middle = page.evaluate("""() => {
+    page.wait_for_selector("#live:not([hidden])")  # the first answer may come before the camera is said to be on
+    assert server.url.removeprefix("http://") in page.inner_text("#live")
+    page.wait_for_selector("#kind:text('Face ')")
+    middle = page.wait_for_function("""() => {
       const frame = document.getElementById("frame").getBoundingClientRect();
-      const box = document.querySelector("#overlay .face rect").getBoundingClientRect();
-      return (box.left + box.width / 2 - frame.left) / frame.width;
+      const box = document.querySelector("#overlay .face rect")?.getBoundingClientRect();
+      return box && (box.left + box.width / 2 - frame.left) / frame.width;
     }""")  # in one go: each result paints the boxes anew
-    assert middle == pytest.approx(1 - 0.457, abs=0.03), "the picture is mirrored, and so is the box"
+    assert middle.json_value() == pytest.approx(1 - 0.457, abs=0.03), "the picture is mirrored, and so is the box"
     page.click("#camera")
     assert not page.is_visible("#live") and page.is_visible("#welcome")
 
@@ -286,7 +275,7 @@ def test_by_keyboard_alone(open_page: Any) -> None:
     assert page.is_visible("#card") and "Not for decisions about people" in page.inner_text("#card")
     assert "0.685" in page.inner_text("#card")
     page.keyboard.press("Escape")
-    assert not page.is_visible("#card")
+    page.wait_for_selector("#card", state="hidden")
 
 
 def test_everything_has_a_name(open_page: Any, sample: Path) -> None:
@@ -306,7 +295,7 @@ def test_a_token_is_asked_for(browser: Any, sample: Path) -> None:
 
     with running(MIEN_TOKEN="open") as guarded:
         context = browser.new_context()
-        page = context.new_page()
+        page = watched(context, guarded.url, [])
         page.goto(guarded.url)
         page.fill("#token", "open")
         page.keyboard.press("Enter")
@@ -329,7 +318,8 @@ def test_a_video_that_the_browser_cannot_play(open_page: Any, film: Path, tmp_pa
     page = open_page()
     page.set_input_files("#files", tmp_path / "old.mp4")
     done(page)
-    assert "cannot play this video" in page.inner_text("#notice")
+    page.wait_for_selector("#notice:has-text('cannot play this video')")
     page.focus("#track")
     page.keyboard.press("End")
-    assert float(page.get_attribute("#track", "aria-valuenow")) > 1 and page.is_visible("#scores")
+    page.wait_for_function(f"() => {NOW} > 1")
+    assert page.is_visible("#scores")

@@ -1,0 +1,280 @@
+// Read one face with a network that `mien export` wrote: its card lies inside the file and says how.
+
+const RUNTIME = "./node_modules/onnxruntime-web/dist/ort.wasm.bundle.min.mjs";
+const NETWORK = "face.onnx";
+const LARGEST = 1024; // pixels on a side that are read; larger pictures are shrunk by the browser first
+const SMALLEST = 8; // pixels on a side of a square that is marked; less is a click
+
+// --- the card: entry `mien.card` of the fields 14 (metadata_props) of an ONNX file, which is one protobuf message
+
+function* fields(bytes) {
+  let at = 0;
+  const varint = () => {
+    for (let value = 0, unit = 1; at < bytes.length; unit *= 128) {
+      const byte = bytes[at++];
+      value += (byte & 127) * unit;
+      if (byte < 128) return value;
+    }
+    throw new Error("this is not an ONNX file, or it is cut short");
+  };
+  while (at < bytes.length) {
+    const tag = varint(), kind = tag % 8;
+    const length = kind === 0 ? (varint(), 0) : { 1: () => 8, 2: varint, 5: () => 4 }[kind]?.();
+    if (length === undefined || at + length > bytes.length) throw new Error("this is not an ONNX file, or it is cut short");
+    yield [Math.floor(tag / 8), bytes.subarray(at, at + length)];
+    at += length;
+  }
+}
+
+export function metadata(bytes) {
+  const text = new TextDecoder(), found = {};
+  for (const [number, entry] of fields(bytes)) {
+    if (number !== 14) continue;
+    const { 1: key, 2: value = new Uint8Array() } = Object.fromEntries(fields(entry));
+    found[text.decode(key)] = text.decode(value);
+  }
+  return found;
+}
+
+// The TOML that cards are written in: everything but dates and numbers that are not decimal.
+export function toml(text) {
+  let at = 0;
+  const match = (pattern) => {
+    pattern.lastIndex = at;
+    const found = pattern.exec(text);
+    if (found) at = pattern.lastIndex;
+    return found;
+  };
+  const gap = () => match(/(?:\s|#.*)*/y);
+  const take = (pattern) => { const found = match(pattern); gap(); return found; };
+  const need = (pattern) => {
+    const found = take(pattern);
+    if (!found) throw new Error(`the card cannot be read at ${JSON.stringify(text.slice(at, at + 30))}`);
+    return found;
+  };
+  const unquoted = ([whole]) => (whole[0] === '"' ? JSON.parse(whole) : whole[0] === "'" ? whole.slice(1, -1) : whole);
+  const path = () => {
+    const keys = [];
+    do keys.push(unquoted(need(/"(?:[^"\\\n]|\\.)*"|'[^'\n]*'|[\w-]+/y))); while (take(/\./y));
+    return keys;
+  };
+  const inside = (table, keys) => keys.reduce((each, key) => {
+    const next = (each[key] ??= Object.create(null));
+    return Array.isArray(next) ? next.at(-1) : next;
+  }, table);
+  const assign = (table) => {
+    const keys = path(), last = keys.pop();
+    need(/=/y);
+    inside(table, keys)[last] = value();
+  };
+  const several = (end, item) => { while (!take(end)) { item(); if (!take(/,/y)) { need(end); break; } } };
+  const value = () => {
+    if (take(/\[/y)) { const list = []; several(/\]/y, () => list.push(value())); return list; }
+    if (take(/\{/y)) { const table = Object.create(null); several(/\}/y, () => assign(table)); return table; }
+    const long = take(/"""\n?([^]*?)"""(?!")|'''\n?([^]*?)'''(?!')/y);
+    if (long) return long[2] ?? JSON.parse(`"${long[1].replace(/\\\s*\n\s*/g, "").replace(/(?<!\\)"/g, '\\"').replace(/\n/g, "\\n")}"`);
+    const found = need(/"(?:[^"\\\n]|\\.)*"|'[^'\n]*'|true|false|[-+]?(?:inf|nan|\d[\d_]*(?:\.[\d_]+)?(?:[eE][-+]?\d+)?)(?![\w:-])/y);
+    if (/^["']/.test(found[0])) return unquoted(found);
+    if (/^[tf]/.test(found[0])) return found[0] === "true";
+    return Number(found[0].replaceAll("_", "").replace("inf", "Infinity"));
+  };
+  const root = Object.create(null);
+  let table = root;
+  for (gap(); at < text.length;) {
+    const header = take(/\[\[?/y);
+    if (!header) { assign(table); continue; }
+    const keys = path(), last = keys.pop(), parent = inside(root, keys);
+    table = header[0] === "[" ? inside(parent, [last]) : (parent[last] ??= []).at((parent[last].push(Object.create(null))) - 1);
+    need(header[0] === "[" ? /\]/y : /\]\]/y);
+  }
+  return root;
+}
+
+// --- what the network is fed
+
+// One axis of Pillow's antialiased bilinear resizing: for each new pixel the first old one and the shares, in units of 2⁻²².
+function axis(old, size) {
+  const scale = old / size, reach = Math.max(scale, 1);
+  return Array.from({ length: size }, (_, i) => {
+    const centre = (i + 0.5) * scale, first = Math.max(Math.trunc(centre - reach + 0.5), 0);
+    const last = Math.min(Math.trunc(centre + reach + 0.5), old), shares = [];
+    for (let x = first; x < last; x++) shares.push(Math.max(1 - Math.abs((x - centre + 0.5) / reach), 0));
+    const sum = shares.reduce((total, share) => total + share, 0);
+    return [first, shares.map((share) => Math.trunc((share / sum) * 2 ** 22 + 0.5))];
+  });
+}
+
+const rounded = (sum) => Math.min(Math.max(Math.floor(sum / 2 ** 22 + 0.5), 0), 255);
+
+// { width, height, data } with three bytes a pixel → the same at another size: columns first, rounded after each pass.
+export function resized({ width, height, data }, newHeight, newWidth) {
+  const across = new Uint8Array(height * newWidth * 3), out = new Uint8Array(newHeight * newWidth * 3);
+  const sum = (values, from, step, shares) => {
+    let total = 0;
+    for (let i = 0; i < shares.length; i++) total += shares[i] * values[from + i * step];
+    return rounded(total);
+  };
+  axis(width, newWidth).forEach(([first, shares], x) => {
+    for (let y = 0; y < height; y++) for (let c = 0; c < 3; c++) {
+      across[(y * newWidth + x) * 3 + c] = sum(data, (y * width + first) * 3 + c, 3, shares);
+    }
+  });
+  const row = newWidth * 3;
+  axis(height, newHeight).forEach(([first, shares], y) => {
+    for (let x = 0; x < row; x++) out[y * row + x] = sum(across, first * row + x, row, shares);
+  });
+  return { width: newWidth, height: newHeight, data: out };
+}
+
+// RGB pixels → [type, values, shape] of the network's input, as its card says.
+export function prepared(pixels, given) {
+  const input = { colour: "rgb", layout: "NCHW", scale: 1 / 127.5, offset: [-1], std: [], resize: "pil-bilinear", ...given };
+  if (input.dtype === "uint8") return ["uint8", pixels.data, [1, pixels.height, pixels.width, 3]]; // it prepares them itself
+  if (input.resize !== "pil-bilinear") throw new Error("this network resizes as OpenCV does: export it with --raw-input");
+  const [height, width] = input.size, { data } = resized(pixels, height, width);
+  const grey = input.colour === "grey", count = height * width, channels = grey ? 1 : 3;
+  const values = new Float32Array(count * channels), of = (list, c) => Math.fround(list[list.length > 1 ? c : 0]);
+  const scale = Math.fround(input.scale); // float32 at each step, as mien has it: an 8-bit network rounds what comes out
+  for (let i = 0; i < count; i++) for (let c = 0; c < channels; c++) {
+    const level = grey // ITU-R 601, as Pillow rounds it
+      ? (data[3 * i] * 19595 + data[3 * i + 1] * 38470 + data[3 * i + 2] * 7471 + 0x8000) >> 16
+      : data[3 * i + (input.colour === "bgr" ? 2 - c : c)];
+    const value = Math.fround(Math.fround(level * scale) + of(input.offset, c)) / (input.std.length ? of(input.std, c) : 1);
+    values[input.layout === "NCHW" ? c * count + i : i * channels + c] = value;
+  }
+  return ["float32", values, input.layout === "NCHW" ? [1, channels, height, width] : [1, height, width, channels]];
+}
+
+// A square of a picture as RGB, transparent parts laid over white.
+function cut(bitmap, { left, top, width, height }) {
+  const shrunk = Math.min(1, LARGEST / Math.max(width, height));
+  const canvas = new OffscreenCanvas(Math.max(1, Math.round(width * shrunk)), Math.max(1, Math.round(height * shrunk)));
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.fillStyle = "white";
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.imageSmoothingQuality = "high";
+  context.drawImage(bitmap, left, top, width, height, 0, 0, canvas.width, canvas.height);
+  const { width: across, height: along, data: opaque } = context.getImageData(0, 0, canvas.width, canvas.height);
+  const data = new Uint8Array(across * along * 3);
+  for (let i = 0; i < data.length; i++) data[i] = opaque[i + Math.trunc(i / 3)];
+  return { width: across, height: along, data };
+}
+
+// --- the network
+
+async function opened(bytes) {
+  const text = metadata(bytes)["mien.card"];
+  if (text === undefined) throw new Error("this file has no card: write it with mien export");
+  const card = toml(text);
+  if (!card.input || !card.outputs?.scores) throw new Error(`${card.name} is not a network that reads expressions`);
+  const ort = await import(RUNTIME).catch(() => { throw new Error("onnxruntime-web is not here: npm install onnxruntime-web"); });
+  ort.env.wasm.numThreads = 1;
+  const session = await ort.InferenceSession.create(bytes, { executionProviders: ["wasm"] });
+  if (session.inputNames.length > 1) throw new Error(`${card.name} also reads ${session.inputNames.slice(1).join(", ")}: not in this page`);
+  return { card, ort, session };
+}
+
+async function scores({ card, ort, session }, pixels) {
+  const answer = await session.run({ [session.inputNames[0]]: new ort.Tensor(...prepared(pixels, card.input)) }, [card.outputs.scores]);
+  const shares = answer[card.outputs.scores].data;
+  return card.labels.map((label, i) => [label, shares[i]]);
+}
+
+// --- the page
+
+const $ = (id) => document.getElementById(id);
+const canvas = $("canvas");
+let network, bitmap, square, queue = Promise.resolve();
+
+function say(text, wrong = false) {
+  $("status").textContent = text;
+  $("status").toggleAttribute("data-wrong", wrong);
+}
+
+// One after another: a session runs once at a time.
+const inTurn = (job) => (queue = queue.then(job).catch((error) => say(error.message, true)));
+
+function paint() {
+  const { width, height } = bitmap, scale = canvas.width / width, context = canvas.getContext("2d");
+  canvas.ariaLabel = `The picture; ${square.width} × ${square.height} pixels at ${square.left}, ${square.top} are read`;
+  context.imageSmoothingEnabled = scale < 1;
+  context.fillStyle = "white";
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+  if (square.width === width && square.height === height) return;
+  const box = [square.left, square.top, square.width, square.height].map((each) => each * scale);
+  for (const [line, style] of [[6, "black"], [2, "white"]]) {
+    context.lineWidth = line;
+    context.strokeStyle = style;
+    context.strokeRect(...box);
+  }
+}
+
+async function read() {
+  const start = performance.now(), found = await scores(network, cut(bitmap, square)), took = performance.now() - start;
+  found.sort((one, other) => other[1] - one[1]);
+  const [[label, share]] = found, { calibration, limits = "" } = network.card;
+  $("label").textContent = share >= (calibration?.threshold ?? 0) ? label : `Uncertain; nearest is ${label}`;
+  $("scores").replaceChildren(...found.map(([name, value]) => {
+    const row = document.createElement("li"), meter = document.createElement("meter");
+    const [left, right] = [name, `${Math.round(value * 100)} %`].map((text) => Object.assign(document.createElement("span"), { textContent: text }));
+    meter.value = value;
+    meter.setAttribute("aria-label", name);
+    row.append(left, meter, right);
+    return row;
+  }));
+  $("fine").textContent = limits;
+  $("reading").hidden = false;
+  say(`${network.card.name} read ${square.width} × ${square.height} pixels in ${took.toFixed(0)} ms.`);
+}
+
+const whole = () => ({ left: 0, top: 0, width: bitmap.width, height: bitmap.height });
+
+async function show(file) {
+  bitmap = await createImageBitmap(file, { colorSpaceConversion: "none" }).catch(() => { throw new Error(`${file.name} is not a picture that this browser reads`); });
+  square = whole();
+  const scale = Math.min(800 / Math.max(bitmap.width, bitmap.height), 8);
+  [canvas.width, canvas.height] = [bitmap.width, bitmap.height].map((side) => Math.max(1, Math.round(side * scale)));
+  paint();
+  await read();
+}
+
+async function use(bytes) {
+  say("Opening the network …");
+  const before = network;
+  network = await opened(new Uint8Array(bytes));
+  await before?.session.release();
+  $("picture").disabled = false;
+  say(`${network.card.name} is open. Choose a picture.`);
+  if (bitmap) await read();
+}
+
+$("network").addEventListener("change", ({ target: { files: [file] } }) => file && inTurn(async () => use(await file.arrayBuffer())));
+$("picture").addEventListener("change", ({ target: { files: [file] } }) => file && inTurn(() => show(file)));
+$("whole").addEventListener("click", () => inTurn(async () => { square = whole(); paint(); await read(); }));
+
+canvas.addEventListener("pointerdown", (down) => {
+  const box = canvas.getBoundingClientRect(), scale = bitmap.width / box.width;
+  const within = (value, most) => Math.min(Math.max(Math.round(value * scale), 0), most);
+  const place = (event) => [within(event.clientX - box.left, bitmap.width), within(event.clientY - box.top, bitmap.height)];
+  const [x, y] = place(down), before = square;
+  canvas.setPointerCapture(down.pointerId);
+  const move = (event) => {
+    const [across, along] = place(event), left = across < x, above = along < y;
+    const room = Math.min(left ? x : bitmap.width - x, above ? y : bitmap.height - y);
+    const side = Math.min(Math.max(Math.abs(across - x), Math.abs(along - y)), room);
+    square = side < SMALLEST ? before : { left: left ? x - side : x, top: above ? y - side : y, width: side, height: side };
+    paint();
+  };
+  canvas.addEventListener("pointermove", move);
+  canvas.addEventListener("lostpointercapture", () => {
+    canvas.removeEventListener("pointermove", move);
+    if (square !== before) inTurn(read);
+  }, { once: true });
+});
+
+inTurn(async () => {
+  const answer = await fetch(NETWORK);
+  if (!answer.ok) return say(`There is no ${NETWORK} beside this page: choose a network.`);
+  await use(await answer.arrayBuffer());
+});

@@ -1,0 +1,339 @@
+"""`examples/browser` in a real browser: the same probabilities as mien gives, from files with and without preparation inside.
+
+Served as its README says. onnxruntime-web comes from npm, once a run, into a temporary folder; without npm, Chromium or
+Playwright the tests are skipped visibly.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import functools
+import importlib.resources
+import itertools
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import mien
+from browsers import NEEDED, chromium, watched
+from mien.alignment import warp
+from mien.cards import Input
+from mien.exporting import export
+from mien.images import read_image
+from mien.locks import written_by_us
+from mien.preprocessing import Preprocess
+from mien.runtime import OnnxRuntime
+
+pytestmark = NEEDED
+EXAMPLE = Path(__file__).parents[2] / "examples" / "browser"
+ASSETS = Path(str(importlib.resources.files("mien") / "assets"))
+NANO = ASSETS / "weights" / "mien-nano.onnx"
+FORMS = ("as it is", "raw input")
+FILES = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
+"""What a page needs of onnxruntime-web: 14 MB of the 33 that npm fetches."""
+
+
+@pytest.fixture(scope="session")
+def onnxruntime_web(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The version in package.json."""
+    if (npm := shutil.which("npm")) is None:
+        pytest.skip("npm is absent: apt-get install npm")
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "onnxruntime-web"
+    folder.mkdir(exist_ok=True)
+    with written_by_us(folder, wait=True):  # by one process of the suite
+        if not all((folder / "dist" / name).is_file() for name in FILES):
+            _fetch(npm, folder)
+    return folder
+
+
+def _fetch(npm: str, folder: Path) -> None:
+    version = json.loads((EXAMPLE / "package.json").read_text())["dependencies"]["onnxruntime-web"]
+    line = [npm, "pack", f"onnxruntime-web@{version}", "--prefer-offline", "--silent", "--pack-destination", str(folder)]
+    try:
+        done = subprocess.run(line, cwd=folder, capture_output=True, text=True, timeout=300)
+        told = (done.stderr or done.stdout).strip()
+    except subprocess.TimeoutExpired:
+        told = "npm took more than five minutes"
+    archives = list(folder.glob("*.tgz"))
+    if not archives:
+        pytest.skip(f"npm has no onnxruntime-web {version} here: {told[:200]}")
+    with tarfile.open(archives[0]) as archive:
+        for name in FILES:
+            member = archive.getmember(f"package/dist/{name}")
+            member.name = f"dist/{name}"
+            archive.extract(member, folder, filter="data")
+    archives[0].unlink()
+
+
+@pytest.fixture(scope="module")
+def site(onnxruntime_web: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """The folder as a user has it after the README's commands, and where it is served."""
+    folder = tmp_path_factory.mktemp("site")
+    shutil.copytree(EXAMPLE, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("node_modules", "*.onnx"))
+    (folder / "node_modules").mkdir()
+    (folder / "node_modules" / "onnxruntime-web").symlink_to(onnxruntime_web)
+    shutil.copy(NANO, folder / "face.onnx")
+    line = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", str(folder)]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        port = re.search(r"port (\d+)", process.stdout.readline())
+        assert port is not None
+        yield folder, f"http://127.0.0.1:{port[1]}/"
+        process.terminate()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def open_page(browser: Any, site: tuple[Path, str]) -> Iterator[Callable[..., Any]]:
+    """Opens the page in a fresh context and waits for its network; nothing may have gone wrong in it."""
+    contexts, wrong = [], []
+
+    def opened(status: str = "Choose a picture", *, allow: str = "", **options: Any) -> Any:
+        contexts.append(browser.new_context(**options))
+        page = watched(contexts[-1], site[1], wrong)
+        if allow:
+            page.route(allow, lambda route: route.fulfill(status=404))
+        page.goto(site[1])
+        says(page, status)
+        return page
+
+    opened.wrong = wrong  # type: ignore[attr-defined]
+    yield opened
+    for context in contexts:
+        context.close()
+    assert not wrong
+
+
+@pytest.fixture(scope="module")
+def pictures(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The bundled photograph's face: cut as the card says, and as a square window of other size."""
+    folder, photo = tmp_path_factory.mktemp("pictures"), read_image(sample).pixels
+    recognizer = mien.load("mien-nano")
+    (face,) = recognizer(sample).faces
+    aligned = warp(photo, Preprocess.of(recognizer.card).matrix(np.asarray(face.points)), 48)
+    for name, pixels in {"aligned": aligned, "window": photo[60:210, 180:330]}.items():
+        Image.fromarray(pixels).save(folder / f"{name}.png")
+    return {path.stem: path for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    raw = tmp_path_factory.mktemp("networks") / "raw.onnx"
+    export("mien-nano", raw, raw_input=True)
+    return {"as it is": NANO, "raw input": raw}
+
+
+def says(page: Any, text: str) -> None:
+    page.wait_for_selector(f"#status:has-text({json.dumps(text, ensure_ascii=False)})")
+
+
+def shown(page: Any) -> dict[str, float]:
+    return page.evaluate("() => Object.fromEntries([...document.querySelectorAll('meter')].map((e) => [e.ariaLabel, e.value]))")
+
+
+@functools.cache
+def reader() -> Callable[..., Any]:
+    return mien.load("mien-nano", detector="whole", points=False, actions=False)
+
+
+def wanted(picture: Path | np.ndarray) -> dict[str, float]:
+    (face,) = reader()(picture).faces
+    return dict(face.scores)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_page_gives_the_probabilities_of_mien(
+    form: str, open_page: Any, networks: dict[str, Path], pictures: dict[str, Path], sample: Path
+) -> None:
+    page = open_page()
+    says(page, "mien-nano is open")
+    page.set_input_files("#picture", pictures["aligned"])
+    says(page, "read 48 × 48 pixels")  # with the network that lay beside the page
+    page.set_input_files("#network", networks[form])
+    says(page, "read 48 × 48 pixels")
+    found = shown(page)
+    assert found == pytest.approx(wanted(pictures["aligned"]), abs=1e-4)
+    (face,) = mien.load("mien-nano")(sample).faces
+    assert found == pytest.approx(dict(face.scores), abs=1e-4), "and of the whole photograph"
+    assert (
+        list(found.values()) == sorted(found.values(), reverse=True) and page.inner_text("#label") == face.label == "happiness"
+    )
+    assert "Not for decisions about people" in page.inner_text("#fine")
+    page.set_input_files("#picture", pictures["window"])
+    says(page, "read 150 × 150 pixels")
+    assert shown(page) == pytest.approx(wanted(pictures["window"]), abs=1e-4)
+
+
+def test_a_square_is_marked_and_left_again(open_page: Any, sample: Path) -> None:
+    page = open_page()
+    page.set_input_files("#picture", sample)
+    says(page, "read 512 × 512 pixels")
+    page.locator("#canvas").scroll_into_view_if_needed()
+    box = page.locator("#canvas").bounding_box()
+    at = lambda x, y: (box["x"] + box["width"] * x / 512, box["y"] + box["height"] * y / 512)  # noqa: E731
+    page.mouse.move(*at(330, 210))
+    page.mouse.down()
+    page.mouse.move(*at(200, 100))
+    page.mouse.move(*at(180, 70))
+    page.mouse.up()
+    says(page, "× 150 pixels")
+    assert "150 × 150 pixels at 180, 60 are read" in page.get_attribute("#canvas", "aria-label")
+    photo = np.ascontiguousarray(read_image(sample).pixels[60:210, 180:330])
+    assert shown(page) == pytest.approx(wanted(photo), abs=1e-4)
+    page.click("#whole")
+    says(page, "read 512 × 512 pixels")
+    assert shown(page) == pytest.approx(wanted(sample), abs=1e-4)
+
+
+def test_uncertain_faces_are_called_so_and_transparent_parts_are_white(open_page: Any, tmp_path: Path) -> None:
+    picture = Image.new("RGBA", (60, 60), "teal")
+    picture.paste((200, 0, 0, 0), (20, 10, 60, 50))
+    picture.save(tmp_path / "plain.png")
+    page = open_page()
+    page.set_input_files("#picture", tmp_path / "plain.png")
+    says(page, "read 60 × 60 pixels")
+    (face,) = reader()(tmp_path / "plain.png").faces
+    assert not face.certain and page.inner_text("#label") == f"Uncertain; nearest is {face.label}"
+    assert shown(page) == pytest.approx(dict(face.scores), abs=1e-4)
+
+
+def test_what_cannot_be_read_is_said(
+    open_page: Any, pictures: dict[str, Path], networks: dict[str, Path], tmp_path: Path
+) -> None:
+    page = open_page()
+    for name, content, status in (
+        ("cut.onnx", networks["raw input"].read_bytes()[:-100], "not an ONNX file, or it is cut short"),
+        ("text.onnx", b"", "no card"),
+        ("mesh.onnx", (ASSETS / "weights" / "mesh468.onnx").read_bytes(), "no"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        page.set_input_files("#network", tmp_path / name)
+        says(page, status)
+        assert page.get_attribute("#status", "data-wrong") is not None
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG broken")
+    page.set_input_files("#picture", tmp_path / "broken.png")
+    says(page, "broken.png is not a picture")
+    page.set_input_files("#picture", pictures["aligned"])  # with the network from before
+    says(page, "read 48 × 48 pixels")
+    assert page.get_attribute("#status", "data-wrong") is None
+
+
+@pytest.mark.parametrize(
+    ("absent", "status"), [("**/face.onnx", "There is no face.onnx"), ("**/*.mjs", "npm install onnxruntime-web")]
+)
+def test_what_is_absent_is_said(absent: str, status: str, open_page: Any) -> None:
+    page = open_page(status, allow=absent)
+    assert page.is_disabled("#picture")
+    (error,) = open_page.wrong
+    assert "404" in error
+    open_page.wrong.clear()
+
+
+def test_a_phone_and_the_policy(open_page: Any, sample: Path) -> None:
+    page = open_page(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
+    page.set_input_files("#picture", sample)
+    says(page, "read 512 × 512 pixels")
+    assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+    refused = page.evaluate("""async () => {
+      let done;
+      const told = new Promise((resolve) => (done = resolve));
+      addEventListener("securitypolicyviolation", (event) => done(event.effectiveDirective));
+      fetch("https://elsewhere.invalid/").catch(() => setTimeout(done, 5000, "nothing refused it"));
+      return await told;
+    }""")
+    assert refused == "connect-src"
+    assert open_page.wrong and all("elsewhere.invalid" in each for each in open_page.wrong)
+    open_page.wrong.clear()
+
+
+INPUTS = [
+    Input(size=(48, 48), colour="grey"),
+    Input(size=(64, 64), scale=1 / 255, offset=(-0.485, -0.456, -0.406), std=(0.229, 0.224, 0.225)),
+    Input(size=(30, 30), colour="bgr", layout="NHWC", scale=1.0, offset=(-104.0, -117.0, -123.0)),
+]
+
+
+def test_preparation_is_that_of_the_card(open_page: Any) -> None:
+    page = open_page()
+    for contract, size in itertools.product(INPUTS, (20, 48, 151)):
+        noise = np.random.default_rng(size).integers(0, 256, (size, size, 3), np.uint8)
+        preprocess = Preprocess(contract)
+        expected = preprocess.batch([preprocess.take(noise)])
+        assert isinstance(expected, np.ndarray)
+        kind, values, shape = page.evaluate(
+            """async ([text, size, contract]) => {
+              const { prepared } = await import("./reader.js"), data = Uint8Array.from(atob(text), (one) => one.charCodeAt(0));
+              const [kind, values, shape] = prepared({ width: size, height: size, data }, contract);
+              return [kind, [...values], shape];
+            }""",
+            [
+                base64.b64encode(noise.tobytes()).decode(),
+                size,
+                {k: v for k, v in dataclasses.asdict(contract).items() if v != ()},
+            ],
+        )
+        assert (kind, tuple(shape)) == ("float32", expected.shape)
+        assert values == expected.ravel().tolist(), (contract, size)  # bit for bit: 8-bit networks round what they are fed
+
+
+AWKWARD = r'''
+# a comment
+"quoted key" = 'C:\path' # another
+text = "tab\t, quote \", snow \u2603, é"
+long = """
+first \
+  second "third"
+fourth"""
+numbers = [ 1, -2.5e-3, 1_000, +7, # inside
+]
+empty = []
+truth = true
+inline = { a = 1, b.c = ["x", { d = false }] }
+[table.inner]
+__proto__ = 1
+[table]
+after = "x # y"
+[[rows]]
+n = 1
+[rows.more]
+m = 2
+[[rows]]
+n = 3
+'''
+
+
+def test_cards_are_read_as_tomllib_reads_them(open_page: Any) -> None:
+    page = open_page()
+    texts = [AWKWARD, *(path.read_text() for path in sorted((ASSETS / "cards").glob("*.toml")))]
+    wrong = ["a = ", "a = 2026-11-24", "a = 0x1F", "= 1", "[a", 'a = "\n"', "a = [1 2]"]
+    inside, found, told = page.evaluate(
+        """async ([texts, wrong]) => {
+          const { metadata, toml } = await import("./reader.js"), answer = await fetch("face.onnx");
+          const error = (text) => { try { toml(text); return ""; } catch (error) { return error.message; } };
+          const read = (text) => JSON.stringify(toml(text)), bytes = new Uint8Array(await answer.arrayBuffer());
+          return [metadata(bytes), texts.map(read), wrong.map(error)];
+        }""",
+        [texts, wrong],
+    )
+    assert inside == OnnxRuntime(NANO).metadata
+    assert [json.loads(each) for each in found] == [tomllib.loads(each) for each in texts]
+    assert all("cannot be read" in each for each in told), told
