@@ -1,4 +1,4 @@
-"""Store trained networks in 8 bits, judge them on validation, and write results/int8.csv and the table in docs/export.md.
+"""Store trained networks in 8 bits, judge them on validation, and write benchmarks/int8.csv and the table in docs/export.md.
 
     python tools/measure_int8.py RUN… --root ../shared/data/fer2013      # a row for each run; others stay
     python tools/measure_int8.py --check                                 # the table is that of the file
@@ -28,8 +28,8 @@ from mien.training.records import commit
 from pages import table
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS, PAGE = ROOT / "results" / "int8.csv", ROOT / "docs" / "export.md"
-START, END = "<!-- int8: written by tools/measure_int8.py from results/int8.csv -->\n", "<!-- end of int8 -->"
+RESULTS, PAGE = ROOT / "benchmarks" / "int8.csv", ROOT / "docs" / "export.md"
+START, END = "<!-- int8: written by tools/measure_int8.py from benchmarks/int8.csv -->\n", "<!-- end of int8 -->"
 COLUMNS = (
     "architecture", "model", "sha256", "keep", "calibration", "n", "accuracy", "accuracy_low", "accuracy_high", "accuracy_int8",
     "lost", "refused", "ece", "ece_int8", "mb", "mb_int8", "speed_onnx", "speed_int8", "date", "commit",

@@ -21,6 +21,7 @@ import numpy as np
 
 from . import metrics
 from .datasets import Dataset
+from .devices import Device, use
 from .errors import ConfigError, SourceError
 from .evaluation import StoredPredictor, open_predictor
 from .evaluation.degradations import DEGRADATIONS, LOOSE, TIGHT, Degradation
@@ -147,6 +148,7 @@ def stress(
     limit: int = 0,
     seed: int = 0,
     threads: int = 1,
+    device: str | Device | None = None,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> Robustness:
     """Read the faces of a data set as they are and degraded.
@@ -161,6 +163,7 @@ def stress(
         limit: only this many pictures, evenly spread; 0 for all.
         seed: of what chance decides: noise, what is covered, the side of the light.
         threads: threads inside one call of the network.
+        device: where networks run, as for `mien.load`.
         progress: called with the number of pictures done.
 
     Raises:
@@ -168,14 +171,16 @@ def stress(
     """
     if limit:
         dataset = dataset.take(np.unique(np.linspace(0, len(dataset) - 1, min(limit, len(dataset))).astype(int)))
-    predictor = open_predictor(model, output, dataset, threads)
+    with use(device):
+        predictor = open_predictor(model, output, dataset, threads)
     if isinstance(predictor, StoredPredictor):
         raise ConfigError(f"{predictor.name} is a table of probabilities; degraded faces can be shown only to a model")
     mode = mode_for(dataset, faces, cuts_faces=predictor.cuts_faces)  # pyrefly: ignore  # refuses other words
     if mode == "detect" and not predictor.cuts_faces:
         raise ConfigError(f"{predictor.name} cannot cut faces out of photographs; its pictures must be faces (--faces whole)")
     names = mapping(predictor.labels, dataset.labels)
-    finder = FaceFinder(mode, detector, threads=threads)
+    with use(device):
+        finder = FaceFinder(mode, detector, threads=threads)
     truth: list[int] = []
     people: list[str] = []
     answers: list[list[np.ndarray]] = [[] for _ in range(len(degradations) + 1)]

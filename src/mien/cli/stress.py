@@ -41,6 +41,7 @@ def stress(
     plot_to: Annotated[Path | None, Parameter(name="--plot")] = None,
     report: Path | None = None,
     threads: int = 1,
+    device: str = "cpu",
     json: bool = False,
 ) -> None:
     """Measure what blur, JPEG, poor light, covered faces, turns and other crops cost a model, each at a stated strength.
@@ -71,6 +72,7 @@ def stress(
         plot_to: File for the picture: .png, .svg or .pdf.
         report: Folder of an evaluation; the picture is added to its report.
         threads: Threads inside one call of the network.
+        device: Where networks run: cpu, cuda (cuda:1 is the second GPU), mps, or auto for the best that starts.
         json: Write JSON, also on a terminal.
     """
     if out is not None and out.suffix.lower() != ".csv":
@@ -89,6 +91,7 @@ def stress(
             limit=limit,
             seed=seed,
             threads=threads,
+            device=device,
             progress=lambda rows: bar.advance(task, rows),
         )
     if out:
