@@ -48,6 +48,7 @@ MODULES = {
     "mien.labels": None,
     "mien.serving.app": ("create",),
     "mien.serving.settings": ("Settings", "Limits"),
+    "mien.devices": ("Device", "use"),
     "mien.lookup": ("lookup",),
 }
 """Module → the names to show; None: all that are public."""

@@ -261,7 +261,7 @@ class TrainConfig:
     each takes a GPU of its own."""
     compile: bool = False
     """Run the network through `torch.compile`: the first steps take minutes, the others less time. Dropout then draws other
-    numbers; figures change in the last digits besides."""
+    numbers, so figures are not those of a plain run."""
     channels_last: bool = True
     """Memory layout that suits convolutions."""
     sync_batch_norm: bool = False
