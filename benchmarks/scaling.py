@@ -71,6 +71,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=int, default=400)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument(
+        "--ray-repeats", type=int, help="of the cluster, whose actors are slow to start; as --repeats without it"
+    )
     parser.add_argument("--out", type=Path, help="file to write instead of docs/benchmarks/<date>-<commit>-scaling.md")
     parser.add_argument("--ray", nargs=2, metavar=("FOLDER", "REPEATS"), help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -90,7 +93,7 @@ def main() -> None:
         for _ in range(args.repeats):
             for workers, runs in processes.items():
                 runs.append(command(Path(folder, "all"), workers))
-        cluster = ray_runs(Path(folder, "all"), args.repeats)
+        cluster = ray_runs(Path(folder, "all"), args.ray_repeats or args.repeats)
     parts = [head, scaling(args.pictures, processes, starts, cluster), stage_table(costs, facts)]
     parts.append(cost_table(costs, facts, efficiency(args.pictures, processes, starts)))
     loads = [run.load for runs in (*processes.values(), *cluster.values()) for run in runs]
