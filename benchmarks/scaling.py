@@ -71,6 +71,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=int, default=400)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument(
+        "--ray-repeats", type=int, help="of the cluster, whose actors are slow to start; as --repeats without it"
+    )
+    parser.add_argument("--seconds", type=float, default=420, help="no further round is begun that would end later than this")
     parser.add_argument("--out", type=Path, help="file to write instead of docs/benchmarks/<date>-<commit>-scaling.md")
     parser.add_argument("--ray", nargs=2, metavar=("FOLDER", "REPEATS"), help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -87,10 +91,15 @@ def main() -> None:
         costs, facts = stages(Path(folder, "all"))
         processes: Runs = {workers: [] for workers in (1, 2)}
         starts = {workers: command(few, workers) for workers in processes}
-        for _ in range(args.repeats):
+        cluster = ray_runs(Path(folder, "all"), args.ray_repeats or args.repeats)
+        took = 0.0
+        for number in range(args.repeats):
+            if number and time.perf_counter() - began + took > args.seconds:
+                break  # on a busy machine
+            before = time.perf_counter()
             for workers, runs in processes.items():
                 runs.append(command(Path(folder, "all"), workers))
-        cluster = ray_runs(Path(folder, "all"), args.repeats)
+            took = time.perf_counter() - before
     parts = [head, scaling(args.pictures, processes, starts, cluster), stage_table(costs, facts)]
     parts.append(cost_table(costs, facts, efficiency(args.pictures, processes, starts)))
     loads = [run.load for runs in (*processes.values(), *cluster.values()) for run in runs]

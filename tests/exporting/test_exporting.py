@@ -180,3 +180,22 @@ def test_a_changed_weight_is_noticed(base: Path, tmp_path: Path) -> None:
     found = parity.largest_difference(*open_model(base), done.card, OnnxRuntime(model.SerializeToString()))
     with pytest.raises(ExportError, match="differs from its source"):
         parity.check(found, parity.TOLERANCES["fp32"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ddamfn", "timm:test_resnet"])
+def test_8_bits_for_networks_of_others(name: str, tmp_path: Path, picture: np.ndarray) -> None:
+    """PReLU is rewritten, weights are stored in bytes, and probabilities stay near; accuracy is measured on real data."""
+    weights = weights_of(CASES[name], tmp_path)
+    drawn = {split: mien.open_dataset("synthetic", tmp_path, split, number="140") for split in ("train", "validation")}
+    done = export(
+        weights, tmp_path / "int8.onnx", precision="int8", training=drawn["train"], validation=drawn["validation"],
+        pictures=8, tolerance=100,
+    )  # fmt: skip
+    graph = onnx.load(done.path).graph
+    operators = {node.op_type for node in graph.node}
+    assert {"QuantizeLinear", "DequantizeLinear"} <= operators and "PRelu" not in operators
+    stored = {kind: sum(t.data_type == kind and len(t.dims) == 4 for t in graph.initializer) for kind in (1, 2)}  # float, byte
+    assert stored[onnx.TensorProto.UINT8] > 5 * stored[onnx.TensorProto.FLOAT]
+    assert done.file.n == done.source.n == len(drawn["validation"]) and done.card.measured[0].n == done.file.n
+    assert values_of(read_whole(done.path, picture)) == pytest.approx(values_of(read_whole(weights, picture)), abs=0.1)
