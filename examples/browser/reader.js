@@ -167,7 +167,7 @@ async function opened(bytes) {
   if (text === undefined) throw new Error("this file has no card: write it with mien export");
   const card = toml(text);
   if (!card.input || !card.outputs?.scores) throw new Error(`${card.name} is not a network that reads expressions`);
-  const ort = await import(RUNTIME).catch(() => { throw new Error("onnxruntime-web is not here: npm install onnxruntime-web"); });
+  const ort = await import(RUNTIME).catch(() => { throw new Error("onnxruntime-web is not here: npm install"); });
   ort.env.wasm.numThreads = 1;
   const session = await ort.InferenceSession.create(bytes, { executionProviders: ["wasm"] });
   if (session.inputNames.length > 1) throw new Error(`${card.name} also reads ${session.inputNames.slice(1).join(", ")}: not in this page`);
