@@ -12,7 +12,7 @@ GENERATORS := make_schema make_architectures make_models_page make_datasets_page
 CORE_TESTS := tests/detection tests/datasets tests/test_install.py \
 	$(patsubst %,tests/cli/test_%.py,command datasets predict) \
 	$(patsubst %,tests/test_%.py,alignment calibration cards colour_order decoding drawing fetching images inventory labels \
-	landmarks placement preprocessing recognizer regions runtime sinks smoothing sources topology tracking types)
+	landmarks locks lookup placement preprocessing recognizer regions runtime sinks smoothing sources tables topology tracking types)
 # What else tests the core, with PyAV.
 COVER_TESTS := $(CORE_TESTS) tests/faults/test_outputs.py tests/faults/test_surroundings.py \
 	$(patsubst %,tests/cli/test_%.py,predict_video prepare) \

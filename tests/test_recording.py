@@ -83,3 +83,24 @@ def test_the_sink_names_and_replaces_only_its_own(sample: Path, tmp_path: Path) 
         assert video.container.metadata["comment"] == MARK
         shown = next(iter(video)).pixels
     assert np.abs(shown.astype(int) - next(frames(source)).pixels).mean() > 2  # something was drawn
+
+
+def test_the_sink_begins_a_copy_for_each_video(sample: Path, tmp_path: Path) -> None:
+    one = reading((192, 160), face((40, 30, 110, 100), track=1))
+    unreadable = dataclasses.replace(one, status="unreadable", faces=())
+    with Videos(tmp_path / "out") as sink:
+        for name, count in (("one.mp4", 3), ("two.mp4", 2)):
+            for frame in frames(write_clip(tmp_path / name, moving(sample, count))):
+                sink.write(frame.pixels, dataclasses.replace(one, source=str(tmp_path / name), time=frame.time))
+            assert sink.write(frame.pixels, dataclasses.replace(unreadable, source=str(tmp_path / name), time=9.0)) is None
+        assert sink.write(frame.pixels, one) is None  # a picture has no time
+    assert {path.name: len(list(frames(path))) for path in (tmp_path / "out").iterdir()} == {"one.mp4": 3, "two.mp4": 2}
+
+
+def test_frames_that_change_their_size_are_brought_to_the_first(sample: Path, tmp_path: Path) -> None:
+    with Recorder(tmp_path / "copy.mp4") as recorder:
+        for number, side in enumerate((64, 48, 80)):
+            recorder.write(np.full((side, side, 3), 90, np.uint8), number / 25)
+    assert [frame.pixels.shape for frame in frames(tmp_path / "copy.mp4")] == [(64, 64, 3)] * 3
+    (tmp_path / "none.mp4").write_bytes(b"no video")
+    assert suffix(tmp_path / "none.mp4") == ".mp4"

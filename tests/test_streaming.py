@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import threading
 from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +20,10 @@ from mien.detection import Detections
 from mien.errors import ConfigError, UnknownName
 from mien.images import Picture, read_image
 from mien.recognizer import Recognizer
-from mien.sources import Frame
+from mien.sources import Frame, pictures
 from mien.streaming import Known, is_cut, shrink
 from mien.types import Result
+from mien.video import Sampling
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +128,45 @@ def test_a_turned_video_is_read_upright(read: Recognizer, sample: Path, tmp_path
     turn(path, 90)
     (_, result), *_ = read.stream(path)
     assert (result.width, result.height) == (192, 160) and result.faces[0].label == "happiness"
+
+
+def test_a_video_of_one_face_needs_no_search(sample: Path, tmp_path: Path) -> None:
+    """Detector `whole`: each frame is the face, and the face is one person."""
+    clip = write_clip(tmp_path / "clip.mp4", moving(sample, 4))
+    read = mien.load(detector="whole", points=False, actions=False)
+    results = [result for _, result in read.stream(clip, smooth=None)]
+    assert tracks(results) == [[1]] * 4
+    first = next(iter(pictures(clip, sampling=Sampling()))).picture
+    assert first is not None and results[0].faces[0].scores == read(first).faces[0].scores
+
+
+def test_how_many_frames_are_wanted_is_known_before(sample: Path, tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", moving(sample, 50))
+    (tmp_path / "none.mp4").write_bytes(b"no video at all")
+    for sampling, number in ((Sampling(), 50), (Sampling(every=5), 10), (Sampling(fps=5), 10), (Sampling(start=1.0), 25)):
+        assert len(pictures(clip, sampling=sampling)) == number
+    assert len(pictures([sample, tmp_path / "none.mp4", clip], sampling=Sampling())) == 52
+
+
+class Silent(SimpleHTTPRequestHandler):
+    """Serves a folder, and tells nobody."""
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+def test_a_video_is_fetched_from_its_address(read: Recognizer, sample: Path, tmp_path: Path) -> None:
+    write_clip(tmp_path / "clip.mp4", moving(sample, 2))
+    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Silent, directory=str(tmp_path))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            address = f"http://127.0.0.1:{server.server_port}/clip.mp4?t=1"
+            results = [result for _, result in read.stream(address, allow_private=True)]
+            ((_, refused),) = read.stream(address, allow_private=True, max_bytes=100)
+        finally:
+            server.shutdown()
+    assert [(result.source, result.time, result.status) for result in results] == [(address, 0.0, "ok"), (address, 0.04, "ok")]
+    assert refused.status == "unreadable" and "100 bytes" in (refused.message or "")
 
 
 def test_pictures_and_videos_mixed(read: Recognizer, sample: Path, tmp_path: Path) -> None:

@@ -79,6 +79,20 @@ def test_nothing_to_show(tmp_path: Path) -> None:
     assert "No face was found" in (tmp_path / "none.html").read_text()
 
 
+def test_the_unsmoothed_reading_and_what_no_face_has(tmp_path: Path) -> None:
+    """A model without valence and a reading without actions give fewer rows; a frame's own stands beside the mean."""
+    timeline = Timeline()
+    for number in range(5):
+        alone = face(BOX, "happiness", 0.3 + 0.1 * number, track=1)
+        one = dataclasses.replace(face(BOX, "happiness", 0.5, track=1), unsmoothed=alone)
+        timeline.add(dataclasses.replace(reading((64, 48), one), time=number / 25))
+    timeline.save(tmp_path / "one.svg")
+    text = (tmp_path / "one.svg").read_text()
+    assert "stroke-opacity: 0.35" in text and "valence" not in text and "mouthSmileLeft" not in text
+    with pytest.raises(ConfigError, match=r"below\.svg cannot be written: File exists; choose another place"):
+        timeline.save(tmp_path / "one.svg" / "below.svg")
+
+
 def test_what_cannot_be_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="'smile'"):
         Timeline(["smile"])

@@ -7,6 +7,7 @@ the face was not seen.
 
 from __future__ import annotations
 
+import contextlib
 import html
 import io
 import os
@@ -95,7 +96,8 @@ class Timeline:
         except OSError as error:
             raise ConfigError(f"{path} cannot be written: {error.strerror}; choose another place") from error
         finally:
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # where no folder could be made there is nothing to tidy
+                part.unlink(missing_ok=True)
 
     def _page(self, chosen: Sequence[tuple[str, int]], figure_of: Any) -> str:
         parts = []
