@@ -237,9 +237,7 @@ def test_what_cannot_be_read_is_said(
     assert page.get_attribute("#status", "data-wrong") is None
 
 
-@pytest.mark.parametrize(
-    ("absent", "status"), [("**/face.onnx", "There is no face.onnx"), ("**/*.mjs", "npm install")]
-)
+@pytest.mark.parametrize(("absent", "status"), [("**/face.onnx", "There is no face.onnx"), ("**/*.mjs", "npm install")])
 def test_what_is_absent_is_said(absent: str, status: str, open_page: Any) -> None:
     page = open_page(status, allow=absent)
     assert page.is_disabled("#picture")
