@@ -84,7 +84,9 @@ def speed(folder: Path) -> Iterator[str]:
     costs = {}
     for what, options, stream in (
         ("followed and smoothed: `read.stream(clip)`", {}, {}),
+        ("the same with `mien-nano`", {"model": "mien-nano"}, {}),
         ("expressions only: `mien.load(points=False, actions=False)`", {"points": False, "actions": False}, {}),
+        ("expressions only, `mien-nano`", {"model": "mien-nano", "points": False, "actions": False}, {}),
         ("searched in each frame: `detect_every=1`", {}, {"detect_every": 1}),
     ):
         read = mien.load(**options)
