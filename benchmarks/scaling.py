@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import hashlib
 import itertools
 import json
 import os
@@ -178,9 +179,13 @@ def stages(folder: Path) -> tuple[dict[str, float], dict[str, float]]:
     """
     options = Options()
     read, spent = options.open(), dict.fromkeys(STAGES, 0.0)
-    paths = sorted(folder.iterdir())
-    rows = Rows(read.card.labels, unsmoothed=False, points=options.points, actions=options.actions, units=False)
-    bytes_read = pixels = faces = 0
+    # Each picture once: rows that are equal would be compressed to nothing.
+    paths = sorted({hashlib.sha256(path.read_bytes()).digest(): path for path in sorted(folder.iterdir())}.values())
+
+    def empty() -> Rows:
+        return Rows(read.card.labels, unsmoothed=False, points=options.points, actions=options.actions, units=False)
+
+    rows, bytes_read, pixels, faces = empty(), 0, 0, 0
 
     def clock() -> Callable[[str], None]:
         last = time.thread_time()
@@ -193,8 +198,7 @@ def stages(folder: Path) -> tuple[dict[str, float], dict[str, float]]:
 
         return tick
 
-    for group in _groups([paths[0]] * BATCH + paths):  # the first of them warm up
-        began, contents = time.perf_counter(), []
+    for number, group in enumerate(_groups([paths[0]] * BATCH + paths)):
         for path in group:
             forget(path)
         began = time.perf_counter()
@@ -208,9 +212,9 @@ def stages(folder: Path) -> tuple[dict[str, float], dict[str, float]]:
         for result in results:
             rows.add(result)
         tick("write")
-        if not bytes_read:
-            spent = dict.fromkeys(STAGES, 0.0)
-            rows.table()
+        if not number:  # that was to warm up
+            spent, rows = dict.fromkeys(STAGES, 0.0), empty()
+            continue
         bytes_read += sum(map(len, contents))
         pixels += sum(picture.width * picture.height for picture in pictures)
         faces += sum(len(result.faces) for result in results)
@@ -219,9 +223,9 @@ def stages(folder: Path) -> tuple[dict[str, float], dict[str, float]]:
         write_part(Folder(out), 0, rows.table())
         tick("write")
         size = sum(path.stat().st_size for path in Path(out).rglob("*.parquet"))
-    count = len(paths) + BATCH
+    count = len(paths)
     facts = {"bytes": bytes_read / count, "pixels": pixels / count, "faces": faces / count, "row bytes": size / count}
-    return {stage: 1000 * seconds / len(paths) for stage, seconds in spent.items()}, facts
+    return {stage: 1000 * seconds / count for stage, seconds in spent.items()}, facts
 
 
 def forget(path: Path) -> None:
@@ -263,15 +267,16 @@ def scaling(count: int, processes: Runs, starts: Starts, cluster: Runs) -> str:
         "two against one, by the clock",
     ]
     kept = efficiency(count, processes, starts)
-    got = statistics.median(run.cpu / run.seconds for run in processes[1])
+    shares = [statistics.median(run.cpu / run.seconds / workers for run in runs) for workers, runs in processes.items()]
     note = [
         "Medians; runs take turns, and ratios are of neighbours. The start of the command and the loading of networks are in",
         "it; for Ray the start of actors, not that of the cluster.",
         f"A picture more costs {marginal(1, count, processes, starts) * 1000:.1f} ms of processor time with one worker and",
         f"{marginal(2, count, processes, starts) * 1000:.1f} ms with two: **efficiency {kept:.2f} from one worker to two**,",
-        "start aside. The clock agrees where cores are free.",
-        f"Here one worker got {got:.0%} of a core: other work had the rest, so the clock's ratios say little."
-        if got < BUSY
+        "start aside. That is processor time: waiting is not in it.",
+        f"Here one worker got {shares[0]:.0%} of a core, two got {shares[1]:.0%} of theirs: the rest went to other work or to"
+        " waiting, so the clock's ratios say little of the software."
+        if min(shares) < BUSY
         else "",
         "" if cluster else "Ray is not installed here, or could not be started.",
     ]
@@ -294,7 +299,7 @@ def stage_table(costs: dict[str, float], facts: dict[str, float]) -> str:
     rows = [[stage, f"{cost:.2f}", f"{cost / total:.0%}"] for stage, cost in costs.items()]
     rows.append(["all", f"{total:.2f}", f"{1000 / total:.0f} pictures/s on a core"])
     note = [
-        f"Means over all pictures, in one process and one thread, in groups of {BATCH}: {facts['bytes'] / 1000:.0f} kB,",
+        f"Means over the different pictures, one process and one thread, in groups of {BATCH}: {facts['bytes'] / 1000:.0f} kB,",
         f"{facts['pixels'] / 1e6:.2f} megapixels, {facts['faces']:.2f} faces; {facts['row bytes']:.0f} bytes of parquet come",
         "out. Processor time, but reading by the clock, from the disk at hand, each file dropped from memory before.",
         "Writing: rows made, compressed and written.",
