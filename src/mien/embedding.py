@@ -94,7 +94,7 @@ def embed(
         WeightsError: the model cannot be opened.
         DatasetError: there are no pictures, or no face was found in any.
     """
-    data = _limited(data, limit)
+    data = data.of_each_class(limit)
     if not len(data):
         raise DatasetError(f"{data.name} {data.split} is empty: there is nothing to embed")
     with use(device):
@@ -130,13 +130,6 @@ def embed(
         predicted=np.array(predicted),
         missed=tuple(missed),
     )
-
-
-def _limited(data: Dataset, limit: int) -> Dataset:
-    if not limit or limit >= len(data):
-        return data
-    order = np.argsort(data.label, kind="stable")
-    return data.take(np.sort(order[np.linspace(0, len(data) - 1, limit).round().astype(int)]))
 
 
 def _output(card: Card, runtime: Runtime) -> str | None:

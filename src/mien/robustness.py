@@ -169,8 +169,7 @@ def stress(
     Raises:
         ConfigError: the model cannot be asked, or no labelled face was found.
     """
-    if limit:
-        dataset = dataset.take(np.unique(np.linspace(0, len(dataset) - 1, min(limit, len(dataset))).astype(int)))
+    dataset = dataset.evenly(limit)
     with use(device):
         predictor = open_predictor(model, output, dataset, threads)
     if isinstance(predictor, StoredPredictor):

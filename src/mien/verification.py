@@ -269,7 +269,7 @@ def _same_range(fed: Input, scale: float, offset: tuple[float, ...], std: tuple[
 def _hypotheses(
     predictor: CardPredictor, dataset: Dataset, faces: str, detector: str, pictures: int, threads: int
 ) -> tuple[tuple[Hypothesis, ...], int]:
-    some = dataset.take(np.unique(np.linspace(0, len(dataset) - 1, min(pictures, len(dataset))).astype(int)))
+    some = dataset.evenly(pictures)
     mode = mode_for(some, faces, cuts_faces=predictor.cuts_faces)  # pyrefly: ignore  # evaluate has checked it
     finder = FaceFinder(mode, detector, threads=threads)
     names = mapping(predictor.labels, some.labels)

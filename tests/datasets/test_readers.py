@@ -210,3 +210,18 @@ def test_choices_name_another_variant(tmp_path: Path) -> None:
     assert other.variant == "official, number=28" and other[:2].variant == other.variant
     groups = {"side": np.array(["left", "right"])}
     assert list(plain.take(np.array([3, 1]), groups=groups).groups["side"]) == ["left", "right"]
+
+
+def test_a_part_of_a_data_set(tmp_path: Path) -> None:
+    data = open_dataset("synthetic", tmp_path, "train", number="70")  # pyrefly: ignore
+    numbers = np.arange(len(data))
+    some = data.evenly(10)
+    places = [data.names.tolist().index(name) for name in some.names.tolist()]
+    assert len(some) == 10 and places[0] == 0 and places[-1] == numbers[-1]
+    assert set(np.diff(places)) <= {(len(data) - 1) // 9, (len(data) - 1) // 9 + 1}
+    shares = data.of_each_class(14).counts
+    assert all(abs(shares[name] - 14 * count / len(data)) <= 1 for name, count in data.counts.items())
+    for part in (data.evenly, data.of_each_class):
+        assert part(0) is part(len(data)) is data
+        with pytest.raises(DatasetError, match="-3 pictures cannot be taken; give their number, or 0 for all"):
+            part(-3)

@@ -11,6 +11,7 @@ from typing import overload
 
 import numpy as np
 
+from ..errors import DatasetError
 from .pictures import Files, Pixels
 from .sample import Sample
 
@@ -120,6 +121,27 @@ class Dataset(Sequence[Sample]):
         own = {"pictures": self.pictures.take(rows), "groups": groups, **columns}
         return dataclasses.replace(self, **own | changes)  # pyrefly: ignore
 
+    def evenly(self, number: int) -> Dataset:
+        """Return at most `number` pictures, spread evenly over the data; all of them for 0.
+
+        Raises:
+            DatasetError: the number is negative.
+        """
+        if not _wanted(number) or number >= len(self):
+            return self
+        return self.take(np.unique(np.linspace(0, len(self) - 1, number).astype(int)))
+
+    def of_each_class(self, number: int) -> Dataset:
+        """Return `number` pictures, of every class the same share of what there is, spread evenly; all of them for 0.
+
+        Raises:
+            DatasetError: the number is negative.
+        """
+        if not _wanted(number) or number >= len(self):
+            return self
+        order = np.argsort(self.label, kind="stable")
+        return self.take(np.sort(order[np.linspace(0, len(self) - 1, number).round().astype(int)]))
+
     @property
     def variant(self) -> str:
         """The protocol with what was chosen beside it: `official, mode=probability`. Figures are comparable within one."""
@@ -175,3 +197,9 @@ def _box(column: np.ndarray | None, index: int) -> tuple[float, float, float, fl
         return None
     left, top, right, bottom = column[index].tolist()
     return left, top, right, bottom
+
+
+def _wanted(number: int) -> int:
+    if number < 0:
+        raise DatasetError(f"{number} pictures cannot be taken; give their number, or 0 for all")
+    return number

@@ -99,8 +99,7 @@ def evaluate(
     out = Path(out)
     if page:
         Report.require_page()
-    if limit:
-        dataset = dataset.take(np.unique(np.linspace(0, len(dataset) - 1, min(limit, len(dataset))).astype(int)))
+    dataset = dataset.evenly(limit)
     _check(dataset)
     with use(device):
         predictor = open_predictor(model, output, dataset, threads)

@@ -66,11 +66,10 @@ def mode_for(data: Dataset, mode: Mode, *, cuts_faces: bool) -> Literal["whole",
         return mode
     if not cuts_faces:
         return "whole"
-    rows = np.unique(np.linspace(0, len(data) - 1, min(len(data), LOOKED_AT)).astype(int))
     sides = []
-    for row in rows.tolist():
+    for sample in data.evenly(LOOKED_AT):
         try:
-            sides.append(min(data[row].read().shape[:2]))
+            sides.append(min(sample.read().shape[:2]))
         except SourceError:
             continue
     return "whole" if sides and np.median(sides) <= CROP_SIDE else "detect"

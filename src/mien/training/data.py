@@ -182,7 +182,7 @@ def open_splits(config: TrainConfig) -> tuple[Split, Split]:
     train, validation = (_open(data, name) for name in ("train", "validation"))
     if data.leak_free:
         train = without_leaks(train, [validation, *_test(data)])
-    train, validation = _limited(train, data.limit), _limited(validation, data.validation_limit)
+    train, validation = train.of_each_class(data.limit), validation.of_each_class(data.validation_limit)
     for split in (train, validation):
         if not len(split):
             raise DatasetError(
@@ -237,14 +237,6 @@ def _contents(data: Dataset) -> Iterator[bytes]:
     for picture in data.pictures:
         content = picture.tobytes() if isinstance(picture, np.ndarray) else picture.read_bytes() if picture.exists() else b""
         yield hashlib.blake2b(content, digest_size=16).digest() if content else os.urandom(16)
-
-
-def _limited(data: Dataset, limit: int) -> Dataset:
-    """Return about `limit` pictures: of every class the same share, spread evenly over the data."""
-    if not limit or limit >= len(data):
-        return data
-    order = np.argsort(data.label, kind="stable")
-    return data.take(np.sort(order[np.linspace(0, len(data) - 1, limit).round().astype(int)]))
 
 
 def evaluation_batches(
