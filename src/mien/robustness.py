@@ -22,10 +22,10 @@ import numpy as np
 from . import metrics
 from .datasets import Dataset
 from .devices import Device, use
-from .errors import ConfigError, SourceError
+from .errors import ConfigError
 from .evaluation import StoredPredictor, open_predictor
 from .evaluation.degradations import DEGRADATIONS, LOOSE, TIGHT, Degradation
-from .evaluation.faces import Face, FaceFinder, mode_for
+from .evaluation.faces import FaceFinder, labelled_faces, mode_for
 from .evaluation.mapping import mapping
 from .evaluation.views import View
 
@@ -181,27 +181,18 @@ def stress(
     with use(device):
         finder = FaceFinder(mode, detector, threads=threads)
     truth: list[int] = []
+    left = len(dataset)
     people: list[str] = []
     answers: list[list[np.ndarray]] = [[] for _ in range(len(degradations) + 1)]
-    for first in range(0, len(dataset), BATCH):
-        batch: list[Face] = []
-        for row in range(first, min(first + BATCH, len(dataset))):
-            sample = dataset[row]
-            if sample.label is None or sample.label in names.unknown:
-                continue
-            try:
-                found = finder([row], [sample], [sample.read()])[0]
-            except SourceError:
-                continue
-            if found is not None:
-                batch.append(found)
-                truth.append(names.classes.index(sample.label))
-                people.append("" if dataset.subject is None else str(dataset.subject[row]))
+    for batch, labels in labelled_faces(dataset, finder, names.unknown, BATCH):
+        truth += [names.classes.index(label) for label in labels]
+        people += ["" if dataset.subject is None else str(dataset.subject[face.row]) for face in batch]
         for kept, degrade in zip(answers, (None, *degradations), strict=True):
             if batch:
                 shown = batch if degrade is None else [degrade(face, seed) for face in batch]
                 kept.append(names(predictor(shown, (View(),)).probabilities))
-        progress(min(BATCH, len(dataset) - first))
+        progress(min(BATCH, left))
+        left -= BATCH
     if not truth:
         raise ConfigError(f"no labelled face was found in {dataset.name} {dataset.split}")
     before, *after = (np.concatenate(each) for each in answers)

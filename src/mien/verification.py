@@ -19,9 +19,9 @@ from . import metrics
 from .cards import Input, Measured
 from .datasets import Dataset
 from .devices import Device, use
-from .errors import ConfigError, SourceError
+from .errors import ConfigError
 from .evaluation import CardPredictor, Report, evaluate, open_predictor
-from .evaluation.faces import Face, FaceFinder, mode_for
+from .evaluation.faces import FaceFinder, labelled_faces, mode_for
 from .evaluation.mapping import mapping
 from .evaluation.predictors import with_card
 from .evaluation.views import View
@@ -275,20 +275,7 @@ def _hypotheses(
     names = mapping(predictor.labels, some.labels)
     tried = [("as the card says", predictor, lambda pixels: pixels), *variants(predictor, mode)]
     right: dict[str, list[bool]] = {name: [] for name, _, _ in tried}
-    for first in range(0, len(some), 64):
-        asked: list[Face] = []
-        truth: list[str] = []
-        for row in range(first, min(first + 64, len(some))):
-            sample = some[row]
-            if sample.label is None or sample.label in names.unknown:
-                continue
-            try:
-                found = finder([row], [sample], [sample.read()])[0]
-            except SourceError:
-                continue
-            if found is not None:
-                asked.append(found)
-                truth.append(sample.label)
+    for asked, truth in labelled_faces(some, finder, names.unknown):
         if not asked:
             continue
         for name, fed, change in tried:

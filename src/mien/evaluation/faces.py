@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -118,6 +118,34 @@ class FaceFinder:
         merit = _areas(boxes) if sample.box is None else _overlaps(boxes, np.array(sample.box))
         best = int(present[merit.argmax()])
         return Face(row, sample.name, pixels, mesh.points[best], np.asarray(found.boxes[best]))
+
+
+def labelled_faces(
+    data: Dataset, find: FaceFinder, unknown: Container[str] = (), batch: int = 64
+) -> Iterator[tuple[list[Face], list[str]]]:
+    """Yield the faces of each `batch` pictures and their labels; without those that have no label, no face or cannot be read.
+
+    Args:
+        data: the pictures.
+        find: what finds the face of each.
+        unknown: labels that are left out, too.
+        batch: pictures a time; the faces found in them may be none.
+    """
+    for first in range(0, len(data), batch):
+        faces: list[Face] = []
+        labels: list[str] = []
+        for row in range(first, min(first + batch, len(data))):
+            sample = data[row]
+            if sample.label is None or sample.label in unknown:
+                continue
+            try:
+                (face,) = find([row], [sample], [sample.read()])
+            except SourceError:
+                continue
+            if face is not None:
+                faces.append(face)
+                labels.append(sample.label)
+        yield faces, labels
 
 
 def _areas(boxes: np.ndarray) -> np.ndarray:
