@@ -196,7 +196,8 @@ def peers(fer_python: str | None, node_dir: str | None) -> str:
                 [*command, "--limit", "512", "--photo", str(PHOTO), "--out", out], env=env, check=True, capture_output=True
             )
             found = json.loads(Path(f"{out}.json").read_text())
-            rates[name], networks[name] = found["img_s_photo"], found["img_s_model_only"]
+            rates[name] = found["img_s_photo"]
+            networks[name] = found.get("img_s_model_only") or found["img_s_model_batch"]  # as each runner calls it
     for name, read in ours.items():
         rates[name] = max(rates[name], best_rate(lambda read=read: read(image)))
     for name in ("mien-base", "mien-nano"):

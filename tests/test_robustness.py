@@ -175,4 +175,21 @@ def test_command(lights: Path, tmp_path: Path) -> None:
     with Image.open(picture) as drawn:
         assert drawn.width > 800
     assert "Degraded faces" in (tmp_path / "report/report.html").read_text()
-    assert run("stress", "mien-nano", *asked, "--out", str(tmp_path / "table.txt")).returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--out", "table.txt"], "the table is written as .csv"),
+        (["--plot", "picture.bmp"], "plots are written as .png, .svg, .pdf"),
+        (["--limit", "-3"], "-3 pictures cannot be taken"),
+        (["--report", "nowhere"], "holds no finished evaluation"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line_and_nothing_is_written(
+    words: list[str], said: str, lights: Path, tmp_path: Path
+) -> None:
+    asked = ["--dataset", "folder", "--root", str(lights), "--split", "all", "--option", "labels=fer2013"]
+    done = run("stress", "mien-nano", *asked, *words, cwd=tmp_path)
+    assert done.returncode == 1 and said in done.stderr and done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())

@@ -320,6 +320,21 @@ def plot(embeddings: Sequence[Embedding], method: Method = "t-sne", seed: int = 
     return figure
 
 
+def figure_kind(path: str | Path) -> str:
+    """Return how a figure of this name is written: `png`, `svg` or `pdf`; worth asking before long work.
+
+    Raises:
+        ConfigError: another ending.
+        MissingExtra: matplotlib is not installed.
+    """
+    from .report.figures import FORMATS
+
+    kind = Path(path).suffix.lower().removeprefix(".")
+    if kind not in FORMATS:
+        raise ConfigError(f"{path}: plots are written as {', '.join(f'.{each}' for each in FORMATS)}")
+    return kind
+
+
 def write_figure(figure: Figure, path: str | Path) -> Path:
     """Write a figure as `.png`, `.svg` or `.pdf`, whole or not at all; the same figure gives the same bytes.
 
@@ -328,10 +343,7 @@ def write_figure(figure: Figure, path: str | Path) -> Path:
     """
     from .report.figures import FORMATS, STYLE, matplotlib
 
-    path = Path(path)
-    kind = path.suffix.lower().removeprefix(".")
-    if kind not in FORMATS:
-        raise ConfigError(f"{path}: plots are written as {', '.join(f'.{each}' for each in FORMATS)}")
+    path, kind = Path(path), figure_kind(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     with matplotlib.rc_context(STYLE):

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from ..datasets import open_dataset
-from ..embedding import write_figure
+from ..embedding import figure_kind, write_figure
 from ..errors import ConfigError
 from ..report import Report
 from ..robustness import MARGIN
@@ -77,6 +77,8 @@ def stress(
     """
     if out is not None and out.suffix.lower() != ".csv":
         raise ConfigError(f"--out {out}: the table is written as .csv")
+    if plot_to is not None:
+        figure_kind(plot_to)
     judged = Report.read(report) if report else None
     data = open_dataset(dataset, root, split, protocol, **pairs(option, "--option"))  # pyrefly: ignore
     side = side_console()
