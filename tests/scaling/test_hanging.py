@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import http.server
 import json
 import os
 import signal
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from batch_runs import bytes_of, children, failures, rows
+from batch_runs import bytes_of, children, failures, rows, trapping
 from command import mien
 from PIL import Image
 
@@ -29,28 +26,8 @@ LIMIT = 4.0
 @pytest.fixture
 def tar_pit(album: Path) -> Iterator[str]:
     """Address of a server that stops the worker which asks it for a picture called "pit": that hangs, and does not end."""
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def do_GET(self) -> None:
-            if "pit" in self.path:
-                for worker in children(os.getpid()):
-                    os.kill(worker, signal.SIGSTOP)
-            self.path = "/face%201.jpg"
-            with contextlib.suppress(ConnectionError):
-                super().do_GET()
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    def handler(*args: object) -> Handler:
-        return Handler(*args, directory=str(album))  # type: ignore[arg-type]
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:  # pyrefly: ignore
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with trapping(album, "pit", signal.SIGSTOP) as address:
+        yield address
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import http.server
 import json
 import os
 import random
@@ -15,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from batch_runs import bytes_of, children, failures, rows
+from batch_runs import bytes_of, children, failures, rows, trapping
 from command import environment, line, mien
 
 from mien.scaling import Options, batch
@@ -110,28 +109,8 @@ def test_a_damaged_part_is_made_again(album: Path, whole: Path, tmp_path: Path) 
 @pytest.fixture
 def trap(album: Path) -> Iterator[str]:
     """Address of a server whose pictures called "poison" end, by signal 9, the workers that ask for them."""
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def do_GET(self) -> None:
-            if "poison" in self.path:
-                for worker in children(os.getpid()):
-                    os.kill(worker, signal.SIGKILL)
-                return
-            self.path = "/face%201.jpg"
-            super().do_GET()
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    def handler(*args: object) -> Handler:
-        return Handler(*args, directory=str(album))  # type: ignore[arg-type]
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:  # pyrefly: ignore
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with trapping(album, "poison", signal.SIGKILL) as address:
+        yield address
 
 
 def test_files_that_kill_their_reader_are_found_and_listed(trap: str, album: Path, tmp_path: Path) -> None:
