@@ -7,8 +7,6 @@ import html.parser
 import json
 import re
 import shutil
-import subprocess
-import urllib.parse
 from pathlib import Path
 
 import numpy as np
@@ -197,27 +195,3 @@ def test_damaged_tables(finished: Path, tmp_path: Path, change: object, says: st
 def test_a_folder_without_an_evaluation(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no finished evaluation"):
         Report.read(tmp_path)
-
-
-@pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (390, "dark")])
-def test_the_page_in_a_browser(finished: Path, tmp_path: Path, width: int, scheme: str) -> None:
-    """It fills the window, is as dark as asked for, never wider than the window, and nothing is fetched."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no Chromium in this system")
-    probe = tmp_path / "probe.html"
-    text = (finished / "report.html").read_text()
-    script = "<script>document.title=document.documentElement.scrollWidth+' '+innerWidth</script></body>"
-    probe.write_text(text.replace("</body>", script))
-    base = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--hide-scrollbars"]
-    base += [f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},1400"]
-    base += ["--blink-settings=preferredColorScheme=0"] if scheme == "dark" else []
-    address = f"file://{urllib.parse.quote(str(probe))}"
-    shot = tmp_path / "shot.png"
-    subprocess.run([*base, f"--screenshot={shot}", address], capture_output=True, check=True, timeout=300)
-    pixels = np.asarray(Image.open(shot).convert("L"), float)
-    assert pixels.shape[1] == width and pixels.std() > 15
-    assert (np.median(pixels) < 60) if scheme == "dark" else (np.median(pixels) > 200)
-    shown = subprocess.run([*base, "--dump-dom", address], capture_output=True, text=True, check=True, timeout=300).stdout
-    wide, window = map(int, re.search(r"<title>(\d+) (\d+)</title>", shown).groups())  # type: ignore[union-attr]
-    assert wide <= window
