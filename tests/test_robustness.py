@@ -124,6 +124,16 @@ def test_what_each_costs(lights: Path) -> None:
         assert (rows[name].change, rows[name].low, rows[name].high, rows[name].moved) == (0, 0, 0, 0)
 
 
+def test_no_number_of_the_picture_is_cut_off(lights: Path) -> None:
+    figure = stress(by_light, opened(lights)).figure()
+    figure.canvas.draw()
+    texts = [text for axes in figure.axes for text in axes.texts]
+    assert len(texts) == 3 * (len(DEGRADATIONS) + 1)
+    for text in texts:
+        box = text.get_window_extent()
+        assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1
+
+
 def test_people_are_drawn_whole(lights: Path) -> None:
     """Where few people are shown, intervals are wider than over pictures."""
     import dataclasses

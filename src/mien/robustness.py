@@ -115,23 +115,24 @@ class Robustness:
         from .report.figures import BLUE, RED, STYLE, Figure, matplotlib
 
         with matplotlib.rc_context(STYLE):
-            figure = Figure(figsize=(7.6, 1.3 + 0.27 * len(self.rows)), layout="constrained")
-            axes = figure.subplots()
-            beside = axes.get_yaxis_transform()
+            figure = Figure(figsize=(8.6, 1.3 + 0.27 * len(self.rows)), layout="constrained")
+            axes, numbers = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1.4))
             axes.axvspan(-100 * MARGIN, 100 * MARGIN, color="#888888", alpha=0.15, linewidth=0)
             axes.axvline(0, color="#555555", linewidth=0.8)
+            for column, text in enumerate(("accuracy", "change", "same"), 1):
+                numbers.text(column, -1, text, va="center", ha="right", fontsize=8, color="#555555")
             for place, row in enumerate(self.rows):
                 colour = RED if row.change < -MARGIN else BLUE
                 axes.plot([100 * row.low, 100 * row.high], [place] * 2, color=colour, linewidth=1.6)
                 axes.plot(100 * row.change, place, "o", color=colour, markersize=5)
-                numbers = f"{100 * row.accuracy:.1f} %", f"{100 * row.change:+.1f}", f"{row.same:.0%}"
-                for right, text in zip((1.16, 1.29, 1.42), numbers, strict=True):
-                    axes.text(right, place, text, transform=beside, va="center", ha="right", fontsize=8)
-            for right, text in zip((1.16, 1.29, 1.42), ("accuracy", "change", "same"), strict=True):
-                axes.text(right, -1, text, transform=beside, va="center", ha="right", fontsize=8, color="#555555")
+                told = f"{100 * row.accuracy:.1f} %", f"{100 * row.change:+.1f}", f"{row.same:.0%}"
+                for column, text in enumerate(told, 1):
+                    numbers.text(column, place, text, va="center", ha="right", fontsize=8)
+            numbers.set_xlim(0.1, 3.1)
+            numbers.axis("off")
             names = [f"{row.name} ({row.strength})" for row in self.rows]
             axes.set_yticks(range(len(self.rows)), names, fontsize=8)
-            axes.invert_yaxis()
+            axes.set_ylim(len(self.rows) - 0.5, -1.4)
             axes.set_xlabel(f"change of the accuracy in points, from {100 * self.accuracy:.1f} % of {self.faces:,} faces")
             axes.set_title(f"{self.model} on {self.data}", loc="left")
         return figure
