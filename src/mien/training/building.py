@@ -16,6 +16,7 @@ from ..devices import Device
 from ..errors import ConfigError
 from ..torch_devices import torch_device
 from .config import TrainConfig
+from .convolution import small_maps
 from .data import Split
 from .mixing import Mix
 from .objective import Objective, ask, float32
@@ -34,7 +35,7 @@ class Learner(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss and its terms of a batch, mixed in pairs or not."""
         kind = next(iter(pictures.values())).device.type
-        with torch.autocast(kind, self.precision, enabled=self.precision is not None):
+        with torch.autocast(kind, self.precision, enabled=self.precision is not None), small_maps():
             answer = ask(self.model, pictures)
         if mix is None:
             return self.objective(answer, targets)

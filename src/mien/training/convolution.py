@@ -1,0 +1,187 @@
+"""Convolutions of small maps on a CPU, as products of matrices.
+
+oneDNN's kernels are made for large maps. On the last maps of a network that learns from pictures of 32 to 112 pixels (6, 3 or 2
+pixels wide) the gradient of a 3 × 3 kernel takes up to twenty times as long as the same sums written as one product of
+matrices, and that of a depthwise kernel takes up to a hundred times as long as a few multiplications of shifted maps
+(`python -m benchmarks.training`). While a network learns inside `small_maps()`, such layers take the quicker way. What they
+compute is the same but for rounding.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+
+class small_maps(TorchFunctionMode):  # noqa: N801, a context manager
+    """While it is entered, two-dimensional convolutions that learn on a CPU take the quicker way of two."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.conv2d and not kwargs and len(args) == 7 and torch.is_grad_enabled() and args[0].device.type == "cpu":
+            return _convolve(*args)
+        return func(*args, **(kwargs or {}))
+
+
+def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: int) -> Tensor:
+    """Return what `torch.conv2d` returns."""
+    kernel, square = weight.shape[-1], weight.shape[-1] == weight.shape[-2]
+    alike = not isinstance(padding, str) and stride[0] == stride[1] and padding[0] == padding[1] and tuple(dilation) == (1, 1)
+    learns = weight.requires_grad or x.requires_grad
+    if not (learns and square and alike and x.ndim == 4):
+        return torch.conv2d(x, weight, bias, stride, padding, dilation, groups)
+    if torch.is_autocast_enabled("cpu"):
+        kind = torch.get_autocast_dtype("cpu")
+        x, weight, bias = x.to(kind), weight.to(kind), None if bias is None else bias.to(kind)
+    places = [(side + 2 * padding[0] - kernel) // stride[0] + 1 for side in x.shape[-2:]]
+    area, half = places[0] * places[1], x.dtype == torch.bfloat16
+    if groups == 1:
+        if area <= 16:
+            return _Product.apply(x, weight, bias, stride[0], padding[0])  # pyrefly: ignore
+        if half and (kernel == 1 or area <= 49):
+            return _Mixed.apply(x, weight, bias, stride[0], padding[0], 1, False, True)  # pyrefly: ignore
+    elif groups == x.shape[1] == weight.shape[0]:
+        by_shifts = (kernel > 3 and (half or area <= 36)) or area <= 4
+        if by_shifts or (half and stride[0] > 1):
+            return _Mixed.apply(x, weight, bias, stride[0], padding[0], groups, half and stride[0] > 1, by_shifts)  # pyrefly: ignore
+    return torch.conv2d(x, weight, bias, stride, padding, dilation, groups)
+
+
+class _Product(torch.autograd.Function):
+    """A convolution that is one product of matrices, both ways."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
+        kernel = weight.shape[-1]
+        columns, places = _columns(x, kernel, stride, padding)
+        answer = x.new_empty((x.shape[0], weight.shape[0], *places)).contiguous(memory_format=torch.channels_last)
+        torch.matmul(columns, _matrix(weight).t(), out=answer.permute(0, 2, 3, 1).view(len(columns), -1))
+        if bias is not None:
+            answer += bias[:, None, None]
+        ctx.save_for_backward(columns, weight)
+        ctx.shape, ctx.stride, ctx.padding, ctx.biased = x.shape, stride, padding, bias is not None
+        return answer
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        columns, weight = ctx.saved_tensors
+        rows = _rows(grad)
+        to_x = to_weight = to_bias = None
+        if ctx.needs_input_grad[0]:
+            to_x = _from_columns(torch.matmul(rows, _matrix(weight)), ctx.shape, weight.shape[-1], ctx.stride, ctx.padding, grad.shape)
+        if ctx.needs_input_grad[1]:
+            to_weight = _kernel(torch.matmul(rows.t(), columns), weight.shape)
+        if ctx.biased and ctx.needs_input_grad[2]:
+            to_bias = rows.sum(0)
+        return to_x, to_weight, to_bias, None, None
+
+
+class _Mixed(torch.autograd.Function):
+    """torch's own convolution, of which one or both gradients are computed in another way."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int, groups: int, by_x: bool, by_weight: bool
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.how = stride, padding, groups, by_x, by_weight
+        ctx.biased = bias is not None
+        return functional.conv2d(x, weight, bias, stride, padding, 1, groups)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        stride, padding, groups, by_x, by_weight = ctx.how
+        want_x, want_weight, want_bias = ctx.needs_input_grad[0], ctx.needs_input_grad[1], ctx.biased and ctx.needs_input_grad[2]
+        native = [want_x and not by_x, want_weight and not by_weight, False]
+        to_x = to_weight = None
+        if any(native):
+            both, pad = [stride, stride], [padding, padding]
+            to_x, to_weight, _ = torch.ops.aten.convolution_backward(
+                grad, x, weight, None, both, pad, [1, 1], False, [0, 0], groups, native
+            )
+        if want_x and by_x:
+            to_x = _shifted_to_x(grad, x, weight, stride, padding)
+        if want_weight and by_weight:
+            if groups == 1:
+                columns, _ = _columns(x, weight.shape[-1], stride, padding)
+                to_weight = _kernel(torch.matmul(_rows(grad).t(), columns), weight.shape)
+            else:
+                to_weight = _shifted_to_weight(grad, x, weight, stride, padding)
+        return to_x, to_weight, grad.sum((0, 2, 3)) if want_bias else None, None, None, None, None, None
+
+
+def _columns(x: Tensor, kernel: int, stride: int, padding: int) -> tuple[Tensor, tuple[int, int]]:
+    """Return what the kernel sees at each place, (N · height · width, kernel · kernel · C), and (height, width) of the answer."""
+    last = functional.pad(x.permute(0, 2, 3, 1), (0, 0, padding, padding, padding, padding)).contiguous()
+    n, rows, columns, channels = last.shape
+    places = (rows - kernel) // stride + 1, (columns - kernel) // stride + 1
+    a, b, c, d = last.stride()
+    seen = last.as_strided((n, *places, kernel, kernel, channels), (a, b * stride, c * stride, b, c, d))
+    return seen.reshape(n * places[0] * places[1], kernel * kernel * channels), places
+
+
+def _from_columns(columns: Tensor, shape: Any, kernel: int, stride: int, padding: int, answer: Any) -> Tensor:
+    """Return the sum of what `_columns` spread, (N, C, H, W)."""
+    n, channels, rows, width = shape
+    seen = columns.view(n, answer[2], answer[3], kernel, kernel, channels)
+    whole = columns.new_zeros(n, rows + 2 * padding, width + 2 * padding, channels)
+    for i in range(kernel):
+        for j in range(kernel):
+            whole[:, i : i + stride * (answer[2] - 1) + 1 : stride, j : j + stride * (answer[3] - 1) + 1 : stride] += seen[:, :, :, i, j]
+    return whole[:, padding : padding + rows, padding : padding + width].permute(0, 3, 1, 2)
+
+
+def _rows(grad: Tensor) -> Tensor:
+    """(N, C, H, W) → (N · H · W, C)."""
+    return grad.permute(0, 2, 3, 1).reshape(-1, grad.shape[1])
+
+
+def _matrix(weight: Tensor) -> Tensor:
+    """(out, in, k, k) → (out, k · k · in)."""
+    return weight.permute(0, 2, 3, 1).reshape(weight.shape[0], -1)
+
+
+def _kernel(matrix: Tensor, shape: Any) -> Tensor:
+    """(out, k · k · in) → (out, in, k, k)."""
+    return matrix.view(shape[0], shape[2], shape[3], shape[1]).permute(0, 3, 1, 2)
+
+
+def _shifts(x: Tensor, grad: Tensor, kernel: int, stride: int, padding: int) -> Any:
+    """Yield (i, j, the part of `x` that the kernel's pixel (i, j) touches, the part of `grad` it touches it for)."""
+
+    def overlap(shift: int, size: int, places: int) -> tuple[slice, slice]:
+        first = max(0, -(shift // stride))
+        last = min(places - 1, (size - 1 - shift) // stride)
+        start = first * stride + shift
+        return slice(start, max(start, last * stride + shift + 1), stride), slice(first, max(first, last + 1))
+
+    for i in range(kernel):
+        rows, at_rows = overlap(i - padding, x.shape[2], grad.shape[2])
+        for j in range(kernel):
+            columns, at_columns = overlap(j - padding, x.shape[3], grad.shape[3])
+            yield i, j, x[:, :, rows, columns], grad[:, :, at_rows, at_columns]
+
+
+def _shifted_to_weight(grad: Tensor, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+    """Return the gradient of a depthwise kernel, (C, 1, k, k)."""
+    answer = torch.zeros_like(weight)
+    for i, j, part, there in _shifts(x, grad, weight.shape[-1], stride, padding):
+        if part.numel():
+            answer[:, 0, i, j] = (part * there).sum((0, 2, 3))
+    return answer
+
+
+def _shifted_to_x(grad: Tensor, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+    """Return the gradient of a depthwise convolution's input, (N, C, H, W)."""
+    answer = torch.zeros_like(x)
+    for i, j, part, there in _shifts(answer, grad, weight.shape[-1], stride, padding):
+        if part.numel():
+            part.addcmul_(there, weight[None, :, 0, i, j, None, None])
+    return answer
