@@ -140,7 +140,7 @@ class _Spots:
 
 def _settle(spots: list[_Spots], order: np.ndarray) -> tuple[float, list[int]]:
     """Place the plates one after the other, then let each move until none gains; return the total cost and the choices."""
-    chosen = [-1] * len(spots)
+    chosen, total = [-1] * len(spots), 0.0
     plates, lines = np.full((len(spots), 4), np.nan), np.full((len(spots), 2, 2), np.nan)
     for _ in range(ROUNDS if len(spots) < MANY else 1):
         before, total = list(chosen), 0.0

@@ -421,7 +421,7 @@ def test_draws_are_uniform_and_orders_are_fair() -> None:
         ([{"op": "coarse", "factor": 1}], "factor must be a whole number above 1"),
         ([{"op": "rotate"}], r"\(rotate\) lacks degrees"),
         ([{"op": "normalise"}, {"op": "normalise"}], "'normalise' occurs 2 times"),
-        ([{"op": "normalise"}, {"op": "resize"}], "resize first"),
+        ([{"op": "normalise"}, {"op": "resize"}], "belongs before"),
         ([{"op": "maybe", "p": 0.2, "steps": [{"op": "normalise"}]}], "cannot stand inside"),
         ([{"op": "maybe", "p": 0.2, "steps": [{"op": "flap"}]}], r"steps \[0\]: unknown step 'flap'"),
         ([{"op": "either", "p": 0.2, "then": {"op": "flip"}}], "then must be a list of steps"),

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from mien.errors import ConfigError, UnknownName
 from mien.runtime import open_model
+from mien.training.augmentation import check
 from mien.training.config import TrainConfig
 from mien.training.data import open_splits
 from mien.training.loader import Loader
@@ -41,6 +42,36 @@ def test_the_teacher_sees_what_the_student_sees() -> None:
     for old, new in zip(first, third, strict=True):
         assert torch.equal(old.pictures["image"], new.pictures["image"])
         assert torch.equal(old.targets["teacher.scores"], new.targets["teacher.scores"])
+
+
+def test_what_follows_the_step_teacher_only_the_pupil_sees() -> None:
+    """The teacher's answer is to the turned picture without its noise; noise is new in every epoch, turns come again."""
+    turn, noise = {"op": "rotate", "degrees": 20}, {"op": "noise", "deviation": 0.3}
+    plain = learning(augment=[turn])
+    noisy = learning(augment=[turn, {"op": "teacher"}, noise])
+    wanted = list(Loader(open_splits(plain)[0], plain).epoch(0))[1]
+    loader = Loader(open_splits(noisy)[0], noisy)
+    first, again = (list(loader.epoch(epoch))[1] for epoch in (0, 2))
+    assert not torch.equal(first.pictures["image"], wanted.pictures["image"])
+    assert torch.equal(first.targets["teacher.scores"], wanted.targets["teacher.scores"])
+    assert torch.equal(first.targets["teacher.scores"], again.targets["teacher.scores"])
+    assert np.array_equal(first.rows, again.rows)
+    assert not torch.equal(first.pictures["image"], again.pictures["image"])
+    added = first.pictures["image"] - again.pictures["image"]
+    assert abs(float(added.mean())) < 0.02 < 0.3 < float(added.std())  # the same faces, other noise
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        ([{"op": "normalise"}, {"op": "teacher"}], "'teacher' stands after 'normalise'"),
+        ([{"op": "teacher"}, {"op": "teacher"}], "'teacher' occurs 2 times"),
+        ([{"op": "maybe", "p": 0.5, "steps": [{"op": "teacher"}]}], "'teacher' is done to all pictures"),
+    ],
+)
+def test_where_the_step_teacher_may_stand(steps: list[dict[str, object]], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check(steps)
 
 
 def test_other_sizes_are_brought_to_the_teachers() -> None:

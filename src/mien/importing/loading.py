@@ -72,7 +72,7 @@ def load_author_state(
     renamed = models.author_mapping(name)(state)
     origin = {id(tensor): theirs for theirs, tensor in state.items()}
     fitting = {key: tensor for key, tensor in renamed.items() if key in ours and tensor.shape == ours[key].shape}
-    dead = tuple(f"{part}." for part in getattr(model, "dead", ()))
+    dead = models.dead_prefixes(model)
     # Entries that are missed without regret come last, so that a message begins with those that matter.
     expected = (*dead, PRETRAINING)
     unplaced = sorted((key for key in renamed if key not in ours), key=lambda key: key.startswith(expected))

@@ -98,6 +98,11 @@ def count(name: str, **options: Any) -> Count:
     return _torch_side("mien.models.counting").count(name, **options)
 
 
+def dead_prefixes(network: nn.Module) -> tuple[str, ...]:
+    """Return what the names of entries begin with on which no output of a network depends: `("module.", …)`."""
+    return tuple(f"{part}." for part in vars(network).get("dead", ()))
+
+
 def dead_parameters(network: nn.Module) -> list[str]:
     """Return the names of parameters that no output depends on.
 
@@ -108,7 +113,7 @@ def dead_parameters(network: nn.Module) -> list[str]:
         >>> dead_parameters(build("ddamfn"))[:2]
         ['features.2.mixed.bn.weight', 'features.2.mixed.bn.bias']
     """
-    prefixes = tuple(f"{prefix}." for prefix in getattr(network, "dead", ()))
+    prefixes = dead_prefixes(network)
     return [key for key, _ in network.named_parameters() if key.startswith(prefixes)] if prefixes else []
 
 

@@ -31,12 +31,22 @@ __all__ = ["STEPS", "Dice", "augment", "check", "parameters"]
 Steps = Annotated[Sequence[Mapping[str, Any]], "a list of steps"]
 
 
+@dataclass(slots=True)
+class Glance:
+    """What the step `teacher` does: it keeps the picture `image` as it is there; steps after it draw from other dice."""
+
+    dice: Dice
+    image: Tensor | None = None
+    """(N, C, H, W) float32 in 0 … 1; None where no step is `teacher`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Scene:
     """What a run says about the pictures, beside their steps."""
 
     normalise: Callable[[Tensor], Tensor]
     side: int
+    glance: Glance | None = None
 
 
 def augment(
@@ -47,6 +57,7 @@ def augment(
     normalise: Callable[[Tensor], Tensor],
     size: Mapping[str, int],
     together: bool,
+    glance: Glance | None = None,
 ) -> dict[str, Tensor]:
     """Vary the pictures of a batch.
 
@@ -57,6 +68,7 @@ def augment(
         normalise: what the step `normalise` does; without that step it is done at the end.
         size: name → side of the pictures that come back. They are resized at the step `resize`, else just before `normalise`.
         together: whether all pictures of a face get the same draws, or each its own.
+        glance: what the step `teacher` does; without it, it does nothing.
 
     Returns:
         Name → (N, C', side, side) float32, normalised.
@@ -71,7 +83,8 @@ def augment(
     for name, image in pictures.items():
         own = image.contiguous()
         own = own.clone() if own.data_ptr() == image.data_ptr() else own
-        varied[name] = _vary(own, full, dice.of("all") if together else dice.of("one", name), Scene(normalise, size[name]))
+        scene = Scene(normalise, size[name], glance if name == "image" else None)
+        varied[name] = _vary(own, full, dice.of("all") if together else dice.of("one", name), scene)
     return varied
 
 
@@ -83,7 +96,7 @@ def check(steps: Sequence[Mapping[str, Any]]) -> None:
 
     Raises:
         ConfigError: an unknown step (the nearest name is said), a parameter that is unknown, missing or of the wrong kind,
-            a second `normalise` or `resize`, or one of them inside another step, or in the wrong order.
+            a second `normalise`, `resize` or `teacher`, or one of them inside another step, or in the wrong order.
 
     Example:
         >>> check([{"op": "flip"}, {"op": "affine", "p": 0.7, "rotate": 20, "scale": [0.8, 1.0]}])
@@ -93,11 +106,12 @@ def check(steps: Sequence[Mapping[str, Any]]) -> None:
     """
     _check(steps, "augment")
     ops = [step["op"] for step in steps]
-    for once in ("resize", "normalise"):
+    for once in ONCE:
         if ops.count(once) > 1:
             raise ConfigError(f"augment: {once!r} occurs {ops.count(once)} times; pictures are brought there once")
-    if {"resize", "normalise"} <= {*ops} and ops.index("resize") > ops.index("normalise"):
-        raise ConfigError("augment: 'resize' stands after 'normalise'; resize first")
+    for first in ("resize", "teacher"):
+        if {first, "normalise"} <= {*ops} and ops.index(first) > ops.index("normalise"):
+            raise ConfigError(f"augment: {first!r} stands after 'normalise'; it belongs before")
 
 
 def parameters(op: str) -> dict[str, inspect.Parameter]:
@@ -129,7 +143,17 @@ def normalise(image_NCHW: Tensor, dice: Dice, scene: Scene) -> Tensor:
     return scene.normalise(image_NCHW)
 
 
-FRAME: dict[str, Callable[..., Tensor]] = {"maybe": maybe, "either": either, "resize": resize, "normalise": normalise}
+def teacher(image_NCHW: Tensor, dice: Dice, scene: Scene) -> Tensor:
+    """Show pictures to the network that is learned from (`distil.teacher`) as they are here; the rest only the pupil sees."""
+    if scene.glance is not None:
+        scene.glance.image = image_NCHW.clone()
+    return image_NCHW
+
+
+ONCE: dict[str, Callable[..., Tensor]] = {"resize": resize, "normalise": normalise, "teacher": teacher}
+"""Steps that a recipe names at most once, outside of all others."""
+
+FRAME: dict[str, Callable[..., Tensor]] = {"maybe": maybe, "either": either, **ONCE}
 """Steps that hold others or need to know what the run asks for."""
 
 STEPS: dict[str, Callable[..., Tensor]] = {
@@ -157,6 +181,8 @@ def _vary(image: Tensor, steps: Sequence[Mapping[str, Any]], dice: Dice, scene: 
         op, values = step["op"], {key: value for key, value in step.items() if key != "op"}
         extra = (scene,) if op in FRAME else ()
         image = STEPS[op](image, dice.of(index, op), *extra, **values)
+        if op == "teacher" and scene.glance is not None:
+            dice = scene.glance.dice
     return image
 
 
@@ -200,7 +226,7 @@ def _check(steps: Any, where: str, inside: bool = False) -> None:
         op = step["op"]
         if op not in STEPS:
             raise ConfigError(f"{place}: unknown step {op!r}{did_you_mean(op, STEPS, _known(STEPS))}")
-        if inside and op in ("resize", "normalise"):
+        if inside and op in ONCE:
             raise ConfigError(f"{place}: {op!r} is done to all pictures, so it cannot stand inside another step")
         _check_values(step, op, f"{place} ({op})")
 

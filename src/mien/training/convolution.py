@@ -18,7 +18,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 
-class small_maps(TorchFunctionMode):  # noqa: N801, a context manager
+class small_maps(TorchFunctionMode):
     """While it is entered, two-dimensional convolutions that learn on a CPU take the quicker way of two."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -68,12 +68,14 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        columns, weight = ctx.saved_tensors
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,), (columns, weight) = grads, ctx.saved_tensors
         rows = _rows(grad)
         to_x = to_weight = to_bias = None
         if ctx.needs_input_grad[0]:
-            to_x = _from_columns(torch.matmul(rows, _matrix(weight)), ctx.shape, weight.shape[-1], ctx.stride, ctx.padding, grad.shape)
+            to_x = _from_columns(
+                torch.matmul(rows, _matrix(weight)), ctx.shape, weight.shape[-1], ctx.stride, ctx.padding, grad.shape
+            )
         if ctx.needs_input_grad[1]:
             to_weight = _kernel(torch.matmul(rows.t(), columns), weight.shape)
         if ctx.biased and ctx.needs_input_grad[2]:
@@ -85,20 +87,22 @@ class _Mixed(torch.autograd.Function):
     """torch's own convolution, of which one or both gradients are computed in another way."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int, groups: int, by_x: bool, by_weight: bool
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, *how: Any) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.how = stride, padding, groups, by_x, by_weight
-        ctx.biased = bias is not None
+        ctx.how, ctx.biased = how, bias is not None
+        stride, padding, groups, _, _ = how
         return functional.conv2d(x, weight, bias, stride, padding, 1, groups)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,), (x, weight) = grads, ctx.saved_tensors
         stride, padding, groups, by_x, by_weight = ctx.how
-        want_x, want_weight, want_bias = ctx.needs_input_grad[0], ctx.needs_input_grad[1], ctx.biased and ctx.needs_input_grad[2]
+        want_x, want_weight, want_bias = (
+            ctx.needs_input_grad[0],
+            ctx.needs_input_grad[1],
+            ctx.biased and ctx.needs_input_grad[2],
+        )
         native = [want_x and not by_x, want_weight and not by_weight, False]
         to_x = to_weight = None
         if any(native):
@@ -118,7 +122,7 @@ class _Mixed(torch.autograd.Function):
 
 
 def _columns(x: Tensor, kernel: int, stride: int, padding: int) -> tuple[Tensor, tuple[int, int]]:
-    """Return what the kernel sees at each place, (N · height · width, kernel · kernel · C), and (height, width) of the answer."""
+    """Return what the kernel sees at each place, (N · height · width, kernel² · C), and (height, width) of the answer."""
     last = functional.pad(x.permute(0, 2, 3, 1), (0, 0, padding, padding, padding, padding)).contiguous()
     n, rows, columns, channels = last.shape
     places = (rows - kernel) // stride + 1, (columns - kernel) // stride + 1
@@ -134,7 +138,9 @@ def _from_columns(columns: Tensor, shape: Any, kernel: int, stride: int, padding
     whole = columns.new_zeros(n, rows + 2 * padding, width + 2 * padding, channels)
     for i in range(kernel):
         for j in range(kernel):
-            whole[:, i : i + stride * (answer[2] - 1) + 1 : stride, j : j + stride * (answer[3] - 1) + 1 : stride] += seen[:, :, :, i, j]
+            whole[:, i : i + stride * (answer[2] - 1) + 1 : stride, j : j + stride * (answer[3] - 1) + 1 : stride] += seen[
+                :, :, :, i, j
+            ]
     return whole[:, padding : padding + rows, padding : padding + width].permute(0, 3, 1, 2)
 
 

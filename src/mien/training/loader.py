@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..preprocessing import Preprocess
-from .augmentation import Dice, augment
+from .augmentation import Dice, Glance, augment
 from .config import TrainConfig
 from .data import Split, card_input
 from .distillation import Teacher
@@ -60,19 +60,16 @@ class Loader:
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch from step `start` on, prepared ahead by `workers` threads."""
-        side = self.config.size_at(epoch)
-        if self.teacher:
-            epoch %= self.config.distil.views
-        order = self.order(epoch)
+        order = self.order(self.view(epoch))
         steps = iter(range(start, self.steps))
         with ThreadPoolExecutor(max(self.config.workers, 1), "mien-loader") as pool:
             queue: list[Future[Batch]] = []
             try:
                 ahead = islice(steps, self.config.workers + 1)
-                queue += [pool.submit(self.prepare, order, epoch, step, side) for step in ahead]
+                queue += [pool.submit(self.prepare, order, epoch, step) for step in ahead]
                 while queue:
                     batch = queue.pop(0).result()
-                    queue += [pool.submit(self.prepare, order, epoch, step, side) for step in islice(steps, 1)]
+                    queue += [pool.submit(self.prepare, order, epoch, step) for step in islice(steps, 1)]
                     yield batch
             finally:
                 for waiting in queue:
@@ -87,9 +84,16 @@ class Loader:
         weights = sample_weights(self.split)
         return random.choice(len(weights), sampler.samples or len(weights), replace=True, p=weights)
 
-    def prepare(self, order: np.ndarray, epoch: int, step: int, side: int) -> Batch:
-        """Return this process's part of one batch, with faces of `side` pixels."""
-        config = self.config
+    def view(self, epoch: int) -> int:
+        """Return the first epoch that shows a teacher the same as this one; without a teacher, this one."""
+        return epoch % self.config.distil.views if self.teacher else epoch
+
+    def prepare(self, order: np.ndarray, epoch: int, step: int) -> Batch:
+        """Return this process's part of one batch.
+
+        Draws follow from (seed, view, step); those of steps that only the pupil of a teacher sees from (seed, epoch, step).
+        """
+        config, view = self.config, self.view(epoch)
         rows = order[step * config.batch : (step + 1) * config.batch]
         total = len(rows)
         per = -(-total // self.processes)
@@ -97,8 +101,9 @@ class Loader:
         mine = rows[part]
         shown = self.split.pictures(mine)
         size = {name: store.shape[1] for name, store in shown.pictures.items()}
-        size["image"] = side
-        dice = Dice(hash_of(config.seed, epoch, step), total, part)
+        size["image"] = config.size_at(epoch)
+        dice = Dice(hash_of(config.seed, view, step), total, part)
+        glance = Glance(Dice(hash_of(config.seed, "pupil", epoch, step), total, part))
         pictures = augment(
             {name: to_unit(store) for name, store in shown.pictures.items()},
             config.augment,
@@ -106,13 +111,15 @@ class Loader:
             normalise=self.normalise,
             size=size,
             together=config.augment_together,
+            glance=glance if self.teacher else None,
         )
         kept = torch.from_numpy(shown.readable)
         if not shown.readable.all():
             mine, pictures = mine[shown.readable], {name: value[kept] for name, value in pictures.items()}
         targets = {name: value[mine] for name, value in self.split.targets.items()}
         if self.teacher:
-            targets |= self.teacher(pictures["image"], (epoch, step))
+            seen = pictures["image"] if glance.image is None else self.normalise(glance.image[kept])
+            targets |= self.teacher(seen, (view, step))
         return Batch(mine, pictures, targets, len(mine) * self.processes / max(total, 1))
 
     def normalise(self, image_NCHW: Tensor) -> Tensor:
@@ -154,6 +161,6 @@ def sample_weights(split: Split) -> np.ndarray:
     return (weight / total).numpy()
 
 
-def hash_of(*numbers: int) -> int:
-    """Return a 63-bit seed that follows from some numbers."""
+def hash_of(*numbers: int | str) -> int:
+    """Return a 63-bit seed that follows from some numbers and words."""
     return int.from_bytes(hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest(), "big") >> 1

@@ -2,6 +2,7 @@
 
 | file | into | the recipe must say |
 |---|---|---|
+| name of a bundled model, or an `.onnx` of ours | the network it was exported from, other classes allowed | |
 | `.safetensors` | the network that wrote it, other classes allowed; a timm or torchvision backbone inside one of ours | |
 | an authors' checkpoint | what `mien.importing.load_author_state(partial=True)` lists | |
 | EfficientNet-Lite0, ImageNet (`efficientnet_lite0.npz`) | `timm:tf_efficientnet_lite0` | |
@@ -13,7 +14,7 @@ same on the values that the recipe feeds. One thing cannot be carried over: the 
 in another value range. Best are `normalise = "half"` for Lite0 (logits change by 0.001 in 7; with `"imagenet"` by 0.25, with
 `"unit"` by 0.7) and `"imagenet"` for the other two (no change, and features by 0.0005 in 2.6).
 
-`faceres.npz` comes with its BatchNorm folded away: no mean or variance of any layer is known. A network in training would then
+`faceres.npz` and exported networks come with their BatchNorm folded away: no mean or variance of any layer is known. A network in training would then
 normalise by the statistics of its first batch, and compute something else than what was learned. `settle` measures them.
 """
 
@@ -27,11 +28,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .. import models
+from .. import cards, models
 from ..cards import Input
 from ..errors import WeightsError
 from ..importing import LoadReport, read_checkpoint
 from ..importing.loading import PRETRAINING
+from ..weights import bundled
+from .exported import exported_state
 
 IMAGENET = Input(size=(224, 224), scale=1 / 255, offset=(-0.485, -0.456, -0.406), std=(0.229, 0.224, 0.225))
 COUNTER = ".num_batches_tracked"
@@ -83,10 +86,11 @@ def load_start(
     Args:
         model: the network, from `mien.models.build`.
         name: its name there.
-        path: the file.
+        path: the file, or the name of a bundled model.
         feed: the values that the network will be fed, as its card will say; None: RGB by ImageNet's mean and deviation. It only
             matters for the `.npz` files of the module's table; whoever starts from others feeds what they were fed.
-        pictures: gives (N, C, H, W) training pictures as they are fed, a hundred or more; only `faceres.npz` needs them.
+        pictures: gives (N, C, H, W) training pictures as they are fed, a hundred or more; only `faceres.npz` and exported networks need
+            them.
 
     Raises:
         WeightsError: the file cannot be read, does not fit, or lacks what only `pictures` can tell. The network is as it was.
@@ -96,9 +100,12 @@ def load_start(
         >>> load_start(network, "timm:tf_efficientnet_lite0", "efficientnet_lite0.npz").summary()     # doctest: +SKIP
         '294 tensors loaded, 2 of another shape (model.classifier.weight is 1000×1280 there and 7×1280 here, …'
     """
-    state = read_checkpoint(path).state
+    path = bundled(f"{path}.onnx") if str(path) in cards.bundled() else Path(path)
+    exported = path.suffix == ".onnx"
+    state = exported_state(model, path) if exported else read_checkpoint(path).state
     known = next((entry for entry in KNOWN.values() if entry.mark in state), None)
-    if known and known.folded and pictures is None:
+    folded = exported or (known is not None and known.folded)
+    if folded and pictures is None:
         raise WeightsError(f"{path} lacks the statistics of BatchNorm; give training pictures to measure them on")
     if known:
         state = _refed(known.convert(state), known, feed or IMAGENET)
@@ -118,7 +125,7 @@ def load_start(
         layout=layout,
     )
     last = _last_layer(found)
-    dead = tuple(f"{part}." for part in getattr(model, "dead", ()))
+    dead = models.dead_prefixes(model)
     homeless = [key for key in report.unused if not key.startswith((PRETRAINING, *dead)) and key.rpartition(".")[0] != last]
     misfits = [key for key, theirs, here in report.shape_mismatch if theirs[1:] != here[1:] or len(here) > 2]
     if not fits or homeless or misfits:
@@ -126,7 +133,7 @@ def load_start(
     with torch.no_grad():
         for key in fits:
             ours[key].copy_(found[key])
-    if known and known.folded and pictures is not None:
+    if folded and pictures is not None:
         settle(model, pictures())
     return report
 
