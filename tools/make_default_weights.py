@@ -31,6 +31,7 @@ import onnx
 import onnx.compose
 import tomli_w
 import torch
+from onnx import numpy_helper
 from onnx.utils import Extractor
 from safetensors.torch import load_file
 from scipy.optimize import minimize
@@ -159,15 +160,26 @@ def main() -> None:
 
 
 def refresh(name: str, root: str, out: Path | None) -> None:
-    """Write the bundled file in its portable form, its card with the same calibration and figures measured anew."""
+    """Write the bundled file with signed weights, its card with the same calibration and figures measured anew."""
     card = cards.load(name)
-    model = quantisation.unsigned_weights(onnx.load(card.weights))
+    model = signed_weights(onnx.load(card.weights))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / card.file
         onnx.save(model, path)
         splits = (open_arrays(root, split) for split in ("validation", "test"))
         figures = measured(OnnxRuntime(path, 2), Preprocess.of(card), *splits, card.calibration.threshold)
         write(dataclasses.replace(card, sha256="", measured=figures), path, out)
+
+
+def signed_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Store uint8 weights around 128 as int8, in place: the same numbers, which processors with VNNI multiply faster."""
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0] in stored:
+            for name in (node.input[0], node.input[2]):
+                if (values := numpy_helper.to_array(stored[name])).dtype == np.uint8:
+                    stored[name].CopyFrom(numpy_helper.from_array((values.astype(np.int16) - 128).astype(np.int8), name))
+    return model
 
 
 def recalibrate(name: str, version: str, root: str, out: Path | None) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mien import models
 from mien.cards import Input
 from mien.errors import WeightsError
+from mien.runtime import open_model
 from mien.training.starts import IMAGENET, load_start
 
 HALF = Input(size=(224, 224))
@@ -45,6 +46,38 @@ def filled(network: nn.Module, path: Path) -> nn.Module:
     with np.load(path) as file:
         network.load_state_dict({name: torch.from_numpy(file[name]) for name in file.files})
     return network.eval()
+
+
+@pytest.mark.parametrize("name", ["mien-base", "mien-nano"])
+@torch.no_grad()
+def test_a_bundled_network_can_be_trained_on(name: str, sample: Path) -> None:
+    """It answers as the 8-bit file does, in training too, and other classes keep their random head."""
+    photo = np.asarray(Image.open(sample).convert("L"))
+    corners = [(y, x) for y in range(0, 256, 16) for x in range(0, 256, 16)]
+    crops = np.stack([np.asarray(Image.fromarray(photo[y : y + 192, x : x + 192]).resize((48, 48))) for y, x in corners])
+    pictures = torch.from_numpy(crops).float()[:, None] / 127.5 - 1
+    network = models.build(name)
+    report = load_start(network, name, name, pictures=lambda: pictures)
+    assert not (report.unused or report.missing or report.shape_mismatch)
+    wanted = torch.from_numpy(open_model(name)[1](pictures.numpy())["ferplus"])
+    answer = network.eval()(pictures).ferplus.softmax(1)
+    assert float((answer - wanted).abs().mean()) < 0.01  # temperatures of the head are in neither
+    network.train()
+    for part in network.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = 0.0
+    assert float((network(pictures).ferplus.softmax(1) - wanted).abs().mean()) < 0.02
+    with pytest.raises(WeightsError, match="give training pictures"):
+        load_start(models.build(name), name, name)
+
+
+def test_an_exported_file_that_is_of_another_network(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"no network")
+    network = models.build("mien-nano")
+    for path, message in ((broken, "cannot be read"), (Path("mien-base"), "does not fit")):
+        with pytest.raises(WeightsError, match=message):
+            load_start(network, "mien-nano", path, pictures=lambda: torch.zeros(4, 1, 48, 48))
 
 
 @torch.no_grad()

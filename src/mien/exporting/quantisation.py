@@ -3,6 +3,9 @@
 What is quantised: convolutions and products with constant weights, and what lies between them (additions of maps, ReLU,
 pooling). What stays float: gates and heads, where a map has shrunk to one place or to a vector. They cost next to nothing and
 lose most.
+
+Weights are signed. On x86 without VNNI onnxruntime multiplies unsigned by signed bytes with sums that overflow, unless a session is
+opened with `session.x64quantprecision` = "1"; `mien.sessions` does that where it is needed.
 """
 
 from __future__ import annotations
@@ -70,7 +73,7 @@ def quantise(
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
         )
-        return unsigned_weights(onnx.load(target))
+        return onnx.load(target)
 
 
 def quantisable(model: onnx.ModelProto) -> list[onnx.NodeProto]:
@@ -127,25 +130,6 @@ def with_relu(model: onnx.ModelProto) -> onnx.ModelProto:
     del changed.graph.node[:]
     changed.graph.node.extend(nodes)
     return changed
-
-
-def unsigned_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Store int8 weights as uint8 around 128, in place: the same numbers, and the same answers on every processor.
-
-    Without VNNI, onnxruntime multiplies uint8 activations by int8 weights on x86 with an instruction whose sums of two
-    products saturate at 16 bits; unsigned weights take another path, which does not.
-    """
-    stored = {tensor.name: tensor for tensor in model.graph.initializer}
-    for node in model.graph.node:
-        if node.op_type != "DequantizeLinear" or node.input[0] not in stored:
-            continue
-        weight, zero = (numpy_helper.to_array(stored[node.input[i]]) for i in (0, 2))
-        if weight.dtype == np.int8:
-            moved = {0: weight.astype(np.int16) + 128, 2: zero.astype(np.int16) + 128}
-            for place, values in moved.items():
-                tensor = numpy_helper.from_array(values.astype(np.uint8), node.input[place])
-                stored[node.input[place]].CopyFrom(tensor)
-    return model
 
 
 def is_quantised(model: onnx.ModelProto) -> bool:

@@ -24,7 +24,8 @@ class ModelConfig:
     options: dict[str, Any] = field(default_factory=dict)
     """Options of the network. `num_classes` is set from the data where the network has it and it is not given."""
     init: str = ""
-    """File that the weights start from: `.safetensors`, `.npz` or an authors' checkpoint; nothing: random weights."""
+    """What the weights start from: `mien-base`, `mien-nano`, or a file (`.safetensors`, `.onnx`, `.npz`, an authors'
+    checkpoint); nothing: random weights."""
     scores: str = "logits"
     """Field of the network's answer that holds the class scores."""
 

@@ -1,11 +1,12 @@
 """Weights of a network that was exported as ONNX, put back where a network in training has them.
 
-An exported network has its BatchNorm folded into the convolutions before it and may hold its kernels in 8 bits. The names of its
-nodes still say which layer each came from, so that `mien-base` and `mien-nano`, which ship only in this form, can be trained on.
+An exported network has its BatchNorm folded into the convolutions before it and may hold its kernels in 8 bits. The names of
+its nodes still say which layer each came from, so that `mien-base` and `mien-nano`, which ship only so, can be trained on.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,8 +20,8 @@ from ..errors import MissingExtra, WeightsError
 def exported_state(model: nn.Module, path: str | Path) -> dict[str, Tensor]:
     """Return the entries of a network's state dict that follow from an ONNX file of it.
 
-    BatchNorm gets mean 0, variance 1, and the bias of the convolution it was folded into; `starts.settle` gives it the statistics
-    that training needs.
+    BatchNorm gets mean 0, variance 1, and the bias of the convolution it was folded into; `starts.settle` gives it the
+    statistics that training needs.
 
     Args:
         model: the network that was exported, or one with other classes.
@@ -90,5 +91,5 @@ def _layer(node: str, layers: Mapping[str, nn.Module]) -> str | None:
 def _norms(layers: Mapping[str, nn.Module]) -> dict[str, str]:
     """Return the BatchNorm that follows each convolution in the order of registration."""
     names = list(layers)
-    pairs = zip(names, names[1:], strict=False)
+    pairs = itertools.pairwise(names)
     return {a: b for a, b in pairs if isinstance(layers[a], nn.Conv2d) and isinstance(layers[b], nn.BatchNorm2d)}

@@ -14,8 +14,9 @@ same on the values that the recipe feeds. One thing cannot be carried over: the 
 in another value range. Best are `normalise = "half"` for Lite0 (logits change by 0.001 in 7; with `"imagenet"` by 0.25, with
 `"unit"` by 0.7) and `"imagenet"` for the other two (no change, and features by 0.0005 in 2.6).
 
-`faceres.npz` and exported networks come with their BatchNorm folded away: no mean or variance of any layer is known. A network in training would then
-normalise by the statistics of its first batch, and compute something else than what was learned. `settle` measures them.
+`faceres.npz` and exported networks come with their BatchNorm folded away: no mean or variance of any layer is known. A
+network in training would then normalise by the statistics of its first batch, and compute something else than what was learned.
+`settle` measures them.
 """
 
 from __future__ import annotations
@@ -89,8 +90,8 @@ def load_start(
         path: the file, or the name of a bundled model.
         feed: the values that the network will be fed, as its card will say; None: RGB by ImageNet's mean and deviation. It only
             matters for the `.npz` files of the module's table; whoever starts from others feeds what they were fed.
-        pictures: gives (N, C, H, W) training pictures as they are fed, a hundred or more; only `faceres.npz` and exported networks need
-            them.
+        pictures: gives (N, C, H, W) training pictures as they are fed, a hundred or more; only `faceres.npz` and
+            exported networks need them.
 
     Raises:
         WeightsError: the file cannot be read, does not fit, or lacks what only `pictures` can tell. The network is as it was.
