@@ -177,8 +177,8 @@ def _options(threads: int) -> onnxruntime.SessionOptions:
 def exact_bytes_are_slow() -> bool:
     """Return whether onnxruntime's quick product of 8-bit matrices is wrong on this processor.
 
-    x86 without VNNI adds pairs of products in 16 bits, which overflow: `mien-base` then loses two points. There onnxruntime must be
-    told to take a slower way; where it need not be told, it must not: with VNNI the slower way takes 2.6 times as long.
+    x86 without VNNI adds pairs of products in 16 bits, which overflow: `mien-base` then loses two points. There onnxruntime
+    must be told to take a slower way; where it need not, it must not: with VNNI the slower way takes 2.6 times as long.
     """
     session = _session(base64.b64decode(PRODUCT), onnxruntime.SessionOptions(), [(ON_CPU, {})])
     return int(session.run(None, {"a": np.full((1, 4), 255, np.uint8)})[0][0, 0]) != 4 * 255 * 127

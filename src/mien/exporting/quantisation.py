@@ -4,8 +4,8 @@ What is quantised: convolutions and products with constant weights, and what lie
 pooling). What stays float: gates and heads, where a map has shrunk to one place or to a vector. They cost next to nothing and
 lose most.
 
-Weights are signed. On x86 without VNNI onnxruntime multiplies unsigned by signed bytes with sums that overflow, unless a session is
-opened with `session.x64quantprecision` = "1"; `mien.sessions` does that where it is needed.
+Weights are signed. On x86 without VNNI onnxruntime multiplies unsigned by signed bytes with sums that overflow, unless a
+session is opened with `session.x64quantprecision` = "1"; `mien.sessions` does that where it is needed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
