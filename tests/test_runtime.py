@@ -76,7 +76,7 @@ def test_eight_bits_are_exact_and_quick_on_this_processor() -> None:
     a, y = (onnx.helper.make_tensor_value_info(*value) for value in (("a", 2, [1, 4]), ("y", 6, [1, 1])))
     weights = onnx.helper.make_tensor("b", onnx.TensorProto.INT8, [4, 1], [127] * 4)
     graph = onnx.helper.make_graph([onnx.helper.make_node("MatMulInteger", ["a", "b"], ["y"])], "g", [a], [y], [weights])
-    network = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 10)], ir_version=5)
+    network = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 10)], ir_version=5, producer_name="")
     assert base64.b64decode(sessions.PRODUCT) == network.SerializeToString()
     session, _ = sessions.open_session(network.SerializeToString())
     assert session.run(None, {"a": np.full((1, 4), 255, np.uint8)})[0].tolist() == [[4 * 255 * 127]]
