@@ -22,8 +22,9 @@ QUIET_PIP := -m pip install --quiet --disable-pip-version-check
 SECONDS ?= 600
 FUZZ ?= pictures tables cards checkpoints
 EXTRAS ?=
+DATA ?= ../shared/data/fer2013
 
-.PHONY: demo test cover check pages docs parity bench profile ci clean dist floor latest fuzz audit sbom
+.PHONY: demo test cover check pages docs parity bench profile default-weights ci clean dist floor latest fuzz audit sbom
 
 demo: .venv/core  ## read a photo: make demo PHOTO=path
 	$(BIN)/mien predict $(PHOTO) --save out --jsonl out/faces.jsonl
@@ -58,6 +59,12 @@ bench: .venv/dev  ## speed, as ratios measured in one run
 profile: .venv/dev  ## where the time goes: flame pictures and a page
 	$(BIN)/python $(QUIET_PIP) py-spy
 	$(BIN)/python -m benchmarks.profiling
+
+default-weights: .venv/dev  ## train both bundled classifiers anew and write their files, a night on two cores: DATA=folder of FER2013
+	set -e; for round in mien-base mien-base-2 mien-nano mien-nano-2; do \
+	$(BIN)/mien train recipes/fer2013-$$round.toml --root $(DATA) -o runs/fer2013-$$round/1 --resume; done
+	set -e; for name in mien-base mien-nano; do \
+	$(BIN)/python tools/make_default_weights.py runs/fer2013-$$name-2/1 --name $$name --root $(DATA); done
 
 dist: .venv/dev  ## wheel and source archive in dist/
 	rm -rf dist

@@ -148,13 +148,10 @@ def main() -> None:
             training = open_arrays(args.root, "train")
             rows = np.random.default_rng(0).permutation(np.flatnonzero(training.unique))[:512]
             quantise(whole, final, tensor(preprocess, training.images[rows]))
-            for name, split in (("PublicTest", validation), ("PrivateTest", test)):
-                print("fp32", name, measure(OnnxRuntime(whole, 2), preprocess, split)[1])
-        runtime = OnnxRuntime(final, 2)
-        scores, figures = measure(runtime, preprocess, validation)
-        print("file", "PublicTest", figures)
-        threshold = abstention_threshold(scores, validation.label, ACCURACY_WHEN_CERTAIN)
-        rows = measured(runtime, preprocess, validation, test, threshold)
+            print("Before quantisation:")
+            measured(OnnxRuntime(whole, 2), preprocess, validation, test)
+            print("The file:")
+        threshold, rows = measured(OnnxRuntime(final, 2), preprocess, validation, test)
         card = describe(args.name, trained, pool, threshold, rows, args.version)
         write(card, final, args.out)
 
@@ -167,7 +164,7 @@ def refresh(name: str, root: str, out: Path | None) -> None:
         path = Path(folder) / card.file
         onnx.save(model, path)
         splits = (open_arrays(root, split) for split in ("validation", "test"))
-        figures = measured(OnnxRuntime(path, 2), Preprocess.of(card), *splits, card.calibration.threshold)
+        _, figures = measured(OnnxRuntime(path, 2), Preprocess.of(card), *splits, card.calibration.threshold)
         write(dataclasses.replace(card, sha256="", measured=figures), path, out)
 
 
@@ -188,8 +185,8 @@ def recalibrate(name: str, version: str, root: str, out: Path | None) -> None:
     validation, test = (open_arrays(root, split) for split in ("validation", "test"))
     preprocess = Preprocess.of(card)
     runtime = OnnxRuntime(card.weights, 2)
-    parts = [runtime(part) for part in np.array_split(tensor(preprocess, validation.images), 16)]
-    seven, eight = (np.concatenate([part[head] for part in parts]) for head in ("fer2013", "ferplus"))
+    given = answers(runtime, preprocess, validation)
+    seven, eight = given["fer2013"], given["ferplus"]
     fitted = card.training["pool"]
     pool = Pool(fitted["fer2013"], fitted["ferplus"], *fit_pool(seven, eight, validation.label))
     with tempfile.TemporaryDirectory() as folder:
@@ -207,11 +204,7 @@ def recalibrate(name: str, version: str, root: str, out: Path | None) -> None:
         )
         onnx.checker.check_model(whole)
         onnx.save(whole, path)
-        runtime = OnnxRuntime(path, 2)
-        scores, figures = measure(runtime, preprocess, validation)
-        print("file", "PublicTest", figures)
-        threshold = abstention_threshold(scores, validation.label, ACCURACY_WHEN_CERTAIN)
-        rows = measured(runtime, preprocess, validation, test, threshold)
+        threshold, rows = measured(OnnxRuntime(path, 2), preprocess, validation, test)
         write(describe(name, card.training, pool, threshold, rows, version), path, out)
 
 
@@ -277,23 +270,10 @@ def quantise(source: Path, target: Path, images: np.ndarray) -> None:
     onnx.save(quantisation.quantise(onnx.load(source), batches), target)
 
 
-def measure(runtime: OnnxRuntime, preprocess: Preprocess, split: Fer2013) -> tuple[np.ndarray, dict[str, float]]:
-    """Return (N, 7) `scores` and the accuracy of every output on a split."""
+def answers(runtime: OnnxRuntime, preprocess: Preprocess, split: Fer2013) -> dict[str, np.ndarray]:
+    """Return output → (N, classes) probabilities of a split's pictures."""
     parts = [runtime(part) for part in np.array_split(tensor(preprocess, split.images), 16)]
-    outputs = {name: np.concatenate([part[name] for part in parts]) for name in runtime.outputs}
-    distribution, kept = ferplus.targets(split.votes, "majority")
-    majority = distribution.argmax(1)
-    seven = kept & (majority < 7)
-    mapped = np.array([FER2013.index(name) if name in FER2013 else -1 for name in FERPLUS])[majority]
-    return outputs["scores"], {
-        "scores": float((outputs["scores"].argmax(1) == split.label).mean()),
-        "fer2013": float((outputs["fer2013"].argmax(1) == split.label).mean()),
-        "ferplus": float((outputs["ferplus"].argmax(1) == majority)[kept].mean()),
-        "scores on FERPlus": float((outputs["scores"].argmax(1) == mapped)[seven].mean()),
-        "ece scores": expected_calibration_error(outputs["scores"], split.label),
-        "ece fer2013": expected_calibration_error(outputs["fer2013"], split.label),
-        "ece ferplus": expected_calibration_error(outputs["ferplus"][kept], majority[kept]),
-    }
+    return {name: np.concatenate([part[name] for part in parts]) for name in runtime.outputs}
 
 
 def interval(right: np.ndarray, seed: int = 0) -> tuple[float, float]:
@@ -303,9 +283,12 @@ def interval(right: np.ndarray, seed: int = 0) -> tuple[float, float]:
 
 
 def measured(
-    runtime: OnnxRuntime, preprocess: Preprocess, validation: Fer2013, test: Fer2013, threshold: float
-) -> tuple[cards.Measured, ...]:
-    """Measure the file that ships, on both splits, official and without leaked pictures."""
+    runtime: OnnxRuntime, preprocess: Preprocess, validation: Fer2013, test: Fer2013, threshold: float | None = None
+) -> tuple[float, tuple[cards.Measured, ...]]:
+    """Measure a network on both splits, official and without leaked pictures.
+
+    Returns the threshold of abstention, fitted on validation if it is not given, and the figures.
+    """
     rows: list[cards.Measured] = []
 
     def add(dataset: str, split: str, metric: str, values: np.ndarray, note: str) -> None:
@@ -324,9 +307,10 @@ def measured(
         print(value)
 
     for name, split in (("validation", validation), ("test", test)):
-        parts = [runtime(part) for part in np.array_split(tensor(preprocess, split.images), 16)]
-        outputs = {key: np.concatenate([part[key] for part in parts]) for key in runtime.outputs}
+        outputs = answers(runtime, preprocess, split)
         scores = outputs["scores"]
+        if threshold is None:
+            threshold = abstention_threshold(scores, validation.label, ACCURACY_WHEN_CERTAIN)
         distribution, kept = ferplus.targets(split.votes, "majority")
         majority = distribution.argmax(1)
         add("fer2013", name, "accuracy", scores.argmax(1) == split.label, "output scores, official split, single view")
@@ -370,7 +354,8 @@ def measured(
                 cards.Measured(dataset=dataset, split=name, metric=metric, value=round(float(value), 4), n=number, note=note)
             )
             print(rows[-1])
-    return tuple(rows)
+    assert threshold is not None
+    return threshold, tuple(rows)
 
 
 def describe(
@@ -392,7 +377,7 @@ def describe(
         licence="Apache-2.0",
         licence_note="Trained on FER2013, web pictures gathered for research (Goodfellow et al. 2013) whose copyright stays "
         "with their photographers, and on the votes of FERPlus (MIT, Microsoft). No picture of either is in the weights.",
-        origin=f"recipes/fer2013-{name}.toml",
+        origin=f"recipes/{trained['recipe']}.toml",
         data="FER2013 Training split without the 703 pictures that also occur in a test split; FERPlus votes as soft labels.",
         labels=FER2013,
         outputs={"scores": "scores", "fer2013": "fer2013", "ferplus": "ferplus"},

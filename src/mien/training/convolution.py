@@ -68,8 +68,8 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (grad,), (columns, weight) = grads, ctx.saved_tensors
+    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
+        (grad,), (columns, weight) = grad_outputs, ctx.saved_tensors
         rows = _rows(grad)
         to_x = to_weight = to_bias = None
         if ctx.needs_input_grad[0]:
@@ -95,8 +95,8 @@ class _Mixed(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (grad,), (x, weight) = grads, ctx.saved_tensors
+    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
+        (grad,), (x, weight) = grad_outputs, ctx.saved_tensors
         stride, padding, groups, by_x, by_weight = ctx.how
         want_x, want_weight, want_bias = (
             ctx.needs_input_grad[0],
