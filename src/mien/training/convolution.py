@@ -68,7 +68,7 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:  # pyrefly: ignore
         (grad,), (columns, weight) = grad_outputs, ctx.saved_tensors
         rows = _rows(grad)
         to_x = to_weight = to_bias = None
@@ -95,7 +95,7 @@ class _Mixed(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:  # pyrefly: ignore
         (grad,), (x, weight) = grad_outputs, ctx.saved_tensors
         stride, padding, groups, by_x, by_weight = ctx.how
         want_x, want_weight, want_bias = (
