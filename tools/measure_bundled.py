@@ -1,0 +1,76 @@
+"""Measure the bundled classifiers anew: results/mien.csv, results/stress/*.csv and results/peers.csv.
+
+    python tools/measure_bundled.py --data ../shared/data --peers out/peers
+
+`--peers` is a folder that `tools/run_peers.py` filled for FER2013 and for London. Generated pages follow by `make pages`, the
+golden scores of the tests by `tools/make_golden_scores.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+MODELS = ("mien-base", "mien-nano")
+CLEAN = "clean:results/fer2013.clean.json"
+FOLDERS = {"fer2013": "fer2013", "ferplus": "fer2013", "london": "london"}
+"""Data set → its folder in `--data`."""
+MEASURED = (
+    ("scores", "fer2013", ""),
+    ("scores", "fer2013", CLEAN),
+    ("fer2013", "fer2013", ""),
+    ("fer2013", "fer2013", CLEAN),
+    ("ferplus", "ferplus", ""),
+    ("scores", "london", ""),
+)
+"""Head, data set and protocol of each row of results/mien.csv; no protocol: the data set's own."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of fer2013/ and london/")
+    parser.add_argument("--out", type=Path, default=ROOT / "out/measured", help="folder of the evaluations")
+    parser.add_argument("--peers", type=Path, help="folder of other packages' answers; without it results/peers.csv stays")
+    args = parser.parse_args()
+    roots = {name: (args.data / folder).resolve() for name, folder in FOLDERS.items()}
+    forget(ROOT / "results/mien.csv")
+    for model in MODELS:
+        for number, (head, data, protocol) in enumerate(MEASURED):
+            where = ("--dataset", data, "--root", roots[data], "--out", args.out / f"{model}-{number}")
+            how = ("--output", head, "--no-page", "--overwrite", *(("--protocol", protocol) if protocol else ()))
+            call("evaluate", model, *where, *how, "--results", "results/mien.csv")
+        for data in ("fer2013", "london"):
+            call("stress", model, "--dataset", data, "--root", roots[data], "--out", f"results/stress/{model}-{data}.csv")
+    if args.peers:
+        forget(ROOT / "results/peers.csv")
+        for data, protocols in (("fer2013", ("", f"@{CLEAN}")), ("london", ("",))):
+            files = sorted(args.peers.resolve().glob(f"{data}-*.npz"))
+            peers = [f"peer:{path.stem.removeprefix(f'{data}-')}={path}" for path in files]
+            heads = [f"{model}@{head}" for model in MODELS for head in ("scores", "fer2013")]
+            where = [f"--dataset={data}{protocol}" for protocol in protocols]
+            where += ["--root", roots[data], "--out", args.out / f"peers-{data}", "--overwrite"]
+            call("compare", *heads, *peers, *where, "--results", "results/peers.csv")
+
+
+def forget(table: Path) -> None:
+    """Take the rows of bundled classifiers out of a table: those of an older version would stay."""
+    with table.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    with table.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(row for row in rows if row["model"] not in MODELS)
+
+
+def call(*arguments: object) -> None:
+    """Run `mien …`."""
+    print("mien", *arguments, flush=True)
+    subprocess.run([sys.executable, "-m", "mien", *map(str, arguments)], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+
+
+if __name__ == "__main__":
+    main()
