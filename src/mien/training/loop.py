@@ -96,20 +96,21 @@ class _Run:
         self.loader = Loader(self.train, config, self.process, self.processes)
         self.schedule = Schedule(config.schedule, config.epochs, self.loader.steps)
         self.identity = {"config": checkpoint.identity_of(config), "data": self.digests}
-        self._build()
+        goes_on = resume and self.last.exists()
+        self._build(fresh=not goes_on)
         self.epoch, self.step, self.rows, self.best = 0, 0, [], -float("inf")
         self.sums: dict[str, float] = {}
         self.seen, self.seconds = 0, 0.0
         self.skipped: dict[str, str] = {}
-        if resume and self.last.exists():
+        if goes_on:
             self._restore()
 
-    def _build(self) -> None:
+    def _build(self, fresh: bool) -> None:
         config = self.config
         torch.manual_seed(hash_of(config.seed))
         self.options = options_of(config, self.train)
         model = models.build(config.model.name, **self.options)
-        if config.model.init:
+        if config.model.init and fresh:
             load_start(model, config.model.name, config.model.init, feed=card_input(config.input), pictures=self._some_pictures)
         answer = blank_answer(model, config)
         objective = Objective(config.loss, answer, len(self.train.labels), self.train.counts, config.loss_weighting)
