@@ -64,7 +64,7 @@ def test_a_bundled_network_can_be_trained_on(name: str, sample: Path) -> None:
     wanted = torch.from_numpy(open_model(name)[1](pictures.numpy())["ferplus"])
     temperature = cards.load(name).training["pool"]["ferplus"]
     answer = (network.eval()(pictures).ferplus / temperature).softmax(1)
-    assert float((answer - wanted).abs().mean()) < 0.005
+    assert float((answer - wanted).abs().mean()) < 0.01
     network.train()
     for part in network.modules():
         if isinstance(part, nn.Dropout):
