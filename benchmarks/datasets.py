@@ -32,13 +32,14 @@ ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 
 OPEN_CSV = """
-import json, resource, sys, time
+import json, sys, time
 from mien.datasets import open_dataset
+from mien.evaluation.records import memory_mb
 import numpy
 start, cpu = time.perf_counter(), time.process_time()
 data = open_dataset("fer2013", sys.argv[1], "all")
 total = int(data.images.sum(dtype=numpy.int64))
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+peak = memory_mb()
 print(json.dumps([time.perf_counter() - start, time.process_time() - cpu, peak, len(data)]))
 """
 

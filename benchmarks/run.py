@@ -151,12 +151,13 @@ def batching() -> str:
 def memory() -> str:
     code = (
         "import mien, resource\n"
+        "from mien.evaluation.records import memory_mb\n"
         "read = mien.load()\n"
         f"names = ({str(PHOTO)!r} for _ in range(1000))\n"
         "for i, _ in enumerate(read.many(names)):\n"
         "    if i + 1 in (50, 250, 500, 1000):\n"
         "        print(i + 1, int(open('/proc/self/statm').read().split()[1]) * resource.getpagesize() / 2**20)\n"
-        "print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)\n"
+        "print('peak', memory_mb())\n"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     rows = [[when, f"{float(value):.0f}"] for when, value in (line.split() for line in out.splitlines())]

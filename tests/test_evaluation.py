@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from mien.errors import ConfigError, DatasetError, WeightsError
 from mien.evaluation import CardPredictor, evaluate, open_predictor
 from mien.evaluation.faces import Face, FaceFinder, mode_for
 from mien.evaluation.mapping import mapping
+from mien.evaluation.records import memory_mb
 from mien.evaluation.views import View, views
 from mien.labels import AFFECTNET8, FER2013, FERPLUS, JAFFE6
 from mien.recognizer import load
@@ -337,3 +339,12 @@ def test_valence_arousal_and_action_units(tmp_path: Path) -> None:
     ccc = [figures["affect"][name]["ccc"]["value"] for name in ("valence", "arousal")]
     assert figures["abaw_p"] == pytest.approx(sum(ccc) / 2 + 1 + 1, abs=1e-5)
     assert "Action units" in (tmp_path / "report.html").read_text()
+
+
+def test_memory_is_that_of_this_program_alone() -> None:
+    """A small program that a large one starts is not said to be large."""
+    ballast = np.ones(40_000_000)
+    code = "from mien.evaluation.records import memory_mb; print(memory_mb())"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert 10 < float(told) < 300 < ballast.nbytes / 2**20
+    assert (memory_mb() or 0) > 300
