@@ -12,6 +12,7 @@ import argparse
 import csv
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,10 +36,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of fer2013/ and london/")
     parser.add_argument("--out", type=Path, default=ROOT / "out/measured", help="folder of the evaluations")
     parser.add_argument("--peers", type=Path, help="folder of other packages' answers; without it results/peers.csv stays")
+    parser.add_argument("--only", nargs="*", default=MODELS, choices=MODELS, help="classifiers to measure; peers.csv has all")
     args = parser.parse_args()
     roots = {name: (args.data / folder).resolve() for name, folder in FOLDERS.items()}
-    forget(ROOT / "results/mien.csv")
-    for model in MODELS:
+    forget(ROOT / "results/mien.csv", args.only)
+    for model in args.only:
         for number, (head, data, protocol) in enumerate(MEASURED):
             where = ("--dataset", data, "--root", roots[data], "--out", args.out / f"{model}-{number}")
             how = ("--output", head, "--no-page", "--overwrite", *(("--protocol", protocol) if protocol else ()))
@@ -46,7 +48,7 @@ def main() -> None:
         for data in ("fer2013", "london"):
             call("stress", model, "--dataset", data, "--root", roots[data], "--out", f"results/stress/{model}-{data}.csv")
     if args.peers:
-        forget(ROOT / "results/peers.csv")
+        forget(ROOT / "results/peers.csv", MODELS)
         for data, protocols in (("fer2013", ("", f"@{CLEAN}")), ("london", ("",))):
             files = sorted(args.peers.resolve().glob(f"{data}-*.npz"))
             peers = [f"peer:{path.stem.removeprefix(f'{data}-')}={path}" for path in files]
@@ -56,14 +58,14 @@ def main() -> None:
             call("compare", *heads, *peers, *where, "--results", "results/peers.csv")
 
 
-def forget(table: Path) -> None:
+def forget(table: Path, models: Collection[str]) -> None:
     """Take the rows of bundled classifiers out of a table: those of an older version would stay."""
     with table.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     with table.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, rows[0], lineterminator="\n")
         writer.writeheader()
-        writer.writerows(row for row in rows if row["model"] not in MODELS)
+        writer.writerows(row for row in rows if row["model"] not in models)
 
 
 def call(*arguments: object) -> None:
