@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from ..datasets import open_dataset
-from ..embedding import WRITERS, Embedding, figure_kind, plot, save, silhouette, write_figure
+from ..embedding import WRITERS, Embedding, figure_kind, need_scikit_learn, plot, save, silhouette, write_figure
 from ..embedding import embed as run
 from ..errors import ConfigError
 from ..report import Report
@@ -85,6 +85,7 @@ def embed(
         raise ConfigError(f"--title is given {len(title)} times for {len(models)} models")
     if plot_to is not None:
         figure_kind(plot_to)
+    need_scikit_learn()
     judged = Report.read(report) if report else None
     data = open_dataset(dataset, root, split, protocol, **pairs(option, "--option"))  # pyrefly: ignore
     side, found = side_console(), []
