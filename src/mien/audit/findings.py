@@ -46,7 +46,7 @@ def _copies(report: Audit) -> Iterator[Finding]:
             text = f"{more:,} more of the {leak.split} pictures look like one in {leak.other} (crop, brightness, mirror)"
             yield Finding(_level(leak), text + _example(report.near, leak))
     if report.near and report.near.groups and report.quality.resemblance > ALIKE:
-        alike = f"any two of the pictures look alike (correlation {report.quality.resemblance:.2f}), as portraits of one studio do"
+        alike = f"any two pictures look alike (correlation {report.quality.resemblance:.2f}), as portraits of one studio do"
         yield Finding("warning", f"{alike}: what looks like a copy may be another person; see them with --html FILE --pictures")
     yield from _groups(report.exact, sum(split.pictures for split in report.splits.values()))
     if not exact and not report.overlaps and not (report.near and report.near.leaks):

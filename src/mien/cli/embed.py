@@ -50,7 +50,7 @@ def embed(
     what a loss does to the classes; the silhouette of the features is 1 where classes are apart, 0 where they touch.
 
     Examples:
-        mien embed runs/fer2013-dan/1 --dataset fer2013 --root data/fer2013 --out dan.npz --plot dan.png
+        mien embed runs/fer2013-dan-small/1 --dataset fer2013 --root data/fer2013 --out dan.npz --plot dan.png
 
         mien embed runs/plain/1 runs/centre/1 --dataset fer2013 --root data/fer2013 --limit 2000 --plot both.svg
 
