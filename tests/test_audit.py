@@ -85,7 +85,9 @@ def test_planted_copies_are_counted_from_both_sides() -> None:
     assert leaks(report) == {("train", "test"): 4, ("test", "train"): 3}
     assert (report.exact.distinct, report.exact.groups, report.exact.pictures) == (26, 3, 7)
     assert report.exact.conflicting == 1  # row 19 is a happy copy of an angry row 0
-    assert "3 of the test pictures (30.0%) also stand in train, pixel for pixel" in texts(report, "error")
+    assert "3 of the test pictures (30.0%) also stand in train, pixel for pixel: test000 and train000, for example" in texts(
+        report, "error"
+    )
     first = report.exact.examples[0]
     assert [(member.split, member.name, member.label) for member in first] == [
         ("train", "train000", "anger"),
@@ -115,8 +117,20 @@ def test_altered_copies_are_found_and_told_from_exact_ones(change) -> None:
     splits = {"train": dataset(train, "train"), "test": dataset(test, "test")}
     report = audit(splits)
     assert leaks(report) == {} and leaks(report, near=True) == {("train", "test"): 1, ("test", "train"): 1}
-    assert "1 more of the test pictures look like one in train" in texts(report, "error")
+    assert texts(report, "error").startswith("1 more of the test pictures look like one in train")
+    assert texts(report, "error").endswith("(crop, brightness, mirror): test004 and train007")
     assert audit(splits, near=False).near is None
+
+
+def test_pictures_that_all_look_alike_make_copies_doubtful() -> None:
+    report = audit(open_splits("synthetic", "."))
+    assert report.near is not None and report.near.groups and report.quality.resemblance > 0.6
+    assert "any two pictures look alike" in texts(report, "warning")
+    train, test = faces(20), faces(10, 100)
+    test[4] = brighter(train[7])
+    report = audit({"train": dataset(train, "train"), "test": dataset(test, "test")})
+    assert report.near is not None and report.near.groups == 1 and abs(report.quality.resemblance) < 0.3
+    assert "look alike" not in texts(report, "warning")
 
 
 def test_blank_pictures_are_not_each_others_copies_to_the_eye() -> None:

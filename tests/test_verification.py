@@ -88,6 +88,7 @@ def test_the_claims_of_the_card_about_this_data(coloured: Dataset, tmp_path: Pat
         verify(predictor, coloured, out=tmp_path / "b")
     with pytest.raises(ConfigError, match="no metric 'charm'"):
         verify(predictor, coloured, out=tmp_path / "b", claims={"charm": 1.0}, pictures=0)
+    assert not (tmp_path / "b").exists()  # refused before anything is measured
 
 
 def test_a_wrong_range_of_values_is_found_on_real_faces(shared: Path, tmp_path: Path) -> None:

@@ -231,11 +231,10 @@ def project(features: np.ndarray, method: Method = "t-sne", seed: int = 0) -> np
     """
     if len(features) < 5:
         raise ConfigError(f"{len(features)} faces are too few for a plot of features; take more")
-    try:
-        from sklearn.decomposition import PCA
-        from sklearn.manifold import TSNE
-    except ModuleNotFoundError as error:
-        raise MissingExtra("scikit-learn", "eval") from error
+    need_scikit_learn()
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
     wide = np.asarray(features, np.float64)
     if method == "pca":
         return PCA(2, svd_solver="full").fit_transform(wide)
@@ -245,12 +244,27 @@ def project(features: np.ndarray, method: Method = "t-sne", seed: int = 0) -> np
     return TSNE(2, perplexity=min(30, (len(wide) - 1) / 3), init="pca", random_state=seed).fit_transform(fewer)
 
 
-def silhouette(embedding: Embedding, seed: int = 0) -> float:
-    """Return the mean silhouette of the classes in the features, −1 … 1; NaN with fewer than two classes."""
+def need_scikit_learn() -> None:
+    """See that scikit-learn is there, which silhouettes and plots need; worth asking before long work.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
     try:
-        from sklearn.metrics import silhouette_score
+        import sklearn.metrics  # noqa: F401
     except ModuleNotFoundError as error:
         raise MissingExtra("scikit-learn", "eval") from error
+
+
+def silhouette(embedding: Embedding, seed: int = 0) -> float:
+    """Return the mean silhouette of the classes in the features, −1 … 1; NaN with fewer than two classes.
+
+    Raises:
+        MissingExtra: scikit-learn is not installed.
+    """
+    need_scikit_learn()
+    from sklearn.metrics import silhouette_score
+
     known = np.flatnonzero(embedding.label >= 0)
     if len(np.unique(embedding.label[known])) < 2 or len(np.unique(embedding.label[known])) >= len(known):
         return float("nan")

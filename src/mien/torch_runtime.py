@@ -57,7 +57,7 @@ class TorchRuntime:
 
     Example:
         >>> from mien.runtime import open_model
-        >>> card, runtime = open_model("runs/fer2013-dan/1")  # doctest: +SKIP
+        >>> card, runtime = open_model("runs/fer2013-dan-small/1")  # doctest: +SKIP
         >>> runtime(batch_NCHW)[card.outputs["scores"]]  # doctest: +SKIP
     """
 

@@ -168,14 +168,16 @@ def verify(
         predictor = open_predictor(model, output, dataset, threads)
     if not isinstance(predictor, CardPredictor):
         raise ConfigError(f"{predictor.name} has no card whose claims could be verified")
-    shared: dict[str, Any] = {"faces": faces, "detector": detector, "threads": threads, "device": device}
-    report = evaluate(model, dataset, out=out, output=predictor.output, page=False, progress=progress, **shared, **options)
     wanted = dict(claims or {}) or _claimed(predictor.card.measured, dataset, predictor.output)
     if not wanted:
         raise ConfigError(
             f"the card of {predictor.name} claims nothing about {dataset.name} {dataset.split}, output {predictor.output}, "
             f"{len(dataset):,} pictures; give the claim with --claim accuracy=60.4"
         )
+    if unknown := [name for name in wanted if _spelling(name) not in METRICS]:
+        raise ConfigError(f"there is no metric {unknown[0]!r} to claim; known: {', '.join(METRICS)}")
+    shared: dict[str, Any] = {"faces": faces, "detector": detector, "threads": threads, "device": device}
+    report = evaluate(model, dataset, out=out, output=predictor.output, page=False, progress=progress, **shared, **options)
     with use(device):
         tried, count = _hypotheses(predictor, dataset, faces, detector, pictures, threads) if pictures else ((), 0)
     return Verification(
@@ -198,8 +200,6 @@ def _claimed(measured: Sequence[Measured], dataset: Dataset, output: str) -> dic
 
 def _claim(report: Report, name: str, value: float) -> Claim:
     key = _spelling(name)
-    if key not in METRICS:
-        raise ConfigError(f"there is no metric {name!r} to claim; known: {', '.join(METRICS)}")
     one = report.figures
     for step in METRICS[key]:
         one = one[step]

@@ -57,6 +57,7 @@ def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str
     shown = capsys.readouterr().out
     assert f"Usage: mien {verb}" in shown
     assert re.search(rf"Examples:\n\n? +mien {verb}\b", shown)
+    assert not re.search(r"\[default: [\](]", shown)  # neither an empty default nor one in Python's brackets
     waiting = [build(verb)[verb]]
     while waiting:  # verbs may have verbs of their own
         app = waiting.pop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,15 @@ def test_a_plot_joins_a_report(tmp_path: Path, capfd: pytest.CaptureFixture[str]
     assert main(words) == 0, capfd.readouterr().err
     (extra,) = mien.Report.read(tmp_path).extra
     assert (extra.section, extra.title) == ("Features", "PCA of mien-base 2") and "silhouette" in extra.note
+
+
+def test_what_is_missing_is_told_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn.metrics", None)
+    assert main(["embed", "mien-base", "--dataset", "synthetic", "--limit", "7", "--out", str(tmp_path / "f.npz")]) == 1
+    assert "scikit-learn is not installed; it comes with: pip install 'mien[eval]'" in capfd.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("words", "message"), [

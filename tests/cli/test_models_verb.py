@@ -40,6 +40,7 @@ def test_a_terminal_gets_a_table() -> None:
     shown = re.sub(r"\x1b\[[\d;]*m", "", run.stdout)
     header, *rows = shown.splitlines()
     assert header.split()[:5] == ["name", "kind", "size", "licence", "input"]
+    assert rows[0].startswith("mien-base")  # what most people look for comes first
     base = next(row for row in rows if row.startswith("mien-base"))
     size = (WEIGHTS / "mien-base.onnx").stat().st_size
     assert f"{size / 1e6:.1f} MB" in base and "Apache-2.0" in base and "48×48 grey" in base
@@ -78,6 +79,7 @@ def test_the_list_tells_what_each_architecture_costs_without_torch(capsys: pytes
         assert each["inputs"] and each["outputs"] and each["licence"] and each["source"] and each["published"]
     run = on_terminal("models", env={"NO_COLOR": "1"})
     assert "103.28 M" in run.stdout and "8.96" in run.stdout
+    assert len(run.stdout.splitlines()) < 100  # stories stand in `mien models NAME`
     code = "import sys; from mien.cli import main; main(['models', '--json']); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 

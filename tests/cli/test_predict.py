@@ -68,7 +68,8 @@ def test_a_folder_in_a_pipe(album: Path, tmp_path: Path) -> None:
 
     told = run.stderr.splitlines()
     assert told[0].startswith("not read: ") and "note.jpg" in told[0]
-    assert re.fullmatch(r"4 pictures, 2 faces, 1 without a face, 1 not read in \d+\.\d s", told[1]) and len(told) == 2
+    assert re.fullmatch(r"4 pictures, 2 faces, 1 without a face, 1 not read in \d+\.\d s", told[1])
+    assert told[2:] == [f"wrote {table}, {rows}, {drawn}"]
 
 
 def test_one_face_on_a_terminal(sample: Path) -> None:

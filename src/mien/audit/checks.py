@@ -178,6 +178,16 @@ def _origins(one: Dataset, other: Dataset) -> list[tuple[str, np.ndarray, np.nda
     return [(what, mine, theirs) for what, mine, theirs in pairs if mine is not None and theirs is not None]
 
 
+def _resemblance(thumbnails: np.ndarray) -> float:
+    """Median correlation of each of (N, 16, 16) thumbnails with the one half the set away; 0 for fewer than two."""
+    if len(thumbnails) < 2:
+        return 0.0
+    flat = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
+    flat -= flat.mean(1, keepdims=True)
+    flat /= np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1)
+    return float(np.median(np.einsum("ij,ij->i", flat, np.roll(flat, len(flat) // 2, axis=0))))
+
+
 def _quality(found: Signatures, view: _View, own: np.ndarray, find_faces: FaceFinder | None, search: int) -> Quality:
     good = np.flatnonzero(own & found.readable)
     sizes = Counter(map(tuple, found.size[good].tolist()))
@@ -194,6 +204,7 @@ def _quality(found: Signatures, view: _View, own: np.ndarray, find_faces: FaceFi
         equalised=int((found.unevenness[good][seen] < UNEVEN).sum()),
         recompressed=int((found.zeroed[good][seen] > ZEROED).sum()),
         deviation=float(np.median(found.deviation[good])) if len(good) else 0.0,
+        resemblance=_resemblance(found.thumbnail[good][seen]),
         without_face=tuple(view.name(row) for row in without) if find_faces else None,
         searched=len(rows),
     )

@@ -14,6 +14,9 @@ LEVELS: tuple[Level, ...] = ("error", "warning", "note")
 IMBALANCE = 10
 """Ratio of the largest to the smallest class from which accuracy says little."""
 
+ALIKE = 0.6
+"""Median correlation from which pictures are framed so alike that `MIN_CORRELATION` does not tell a copy from another face."""
+
 EQUALISED_COST = "on FER2013, models trained on the original lose 8 to 10 points on such a copy"
 
 
@@ -36,15 +39,27 @@ def _copies(report: Audit) -> Iterator[Finding]:
     for leak in report.exact.leaks:
         share = leak.pictures / report.splits[leak.split].pictures
         text = f"{leak.pictures:,} of the {leak.split} pictures ({share:.1%}) also stand in {leak.other}, pixel for pixel"
-        yield Finding(_level(leak), text)
+        yield Finding(_level(leak), text + _example(report.exact, leak))
     exact = {(leak.split, leak.other): leak.pictures for leak in report.exact.leaks}
     for leak in report.near.leaks if report.near else ():
         if more := leak.pictures - exact.get((leak.split, leak.other), 0):
             text = f"{more:,} more of the {leak.split} pictures look like one in {leak.other} (crop, brightness, mirror)"
-            yield Finding(_level(leak), text)
+            yield Finding(_level(leak), text + _example(report.near, leak))
+    if report.near and report.near.groups and report.quality.resemblance > ALIKE:
+        alike = f"any two pictures look alike (correlation {report.quality.resemblance:.2f}), as portraits of one studio do"
+        yield Finding("warning", f"{alike}: what looks like a copy may be another person; see them with --html FILE --pictures")
     yield from _groups(report.exact, sum(split.pictures for split in report.splits.values()))
     if not exact and not report.overlaps and not (report.near and report.near.leaks):
         yield Finding("note", "no picture and nobody stands in two splits")
+
+
+def _example(copies: Duplicates | None, leak: Leak) -> str:
+    """Return two pictures of one of the groups that are shown, for somebody to look at; nothing if none of them shows this."""
+    for group in copies.examples if copies else ():
+        names = {member.split: member.name for member in reversed(group)}
+        if {leak.split, leak.other} <= names.keys():
+            return f": {names[leak.split]} and {names[leak.other]}" + (", for example" if leak.pictures > 1 else "")
+    return ""
 
 
 def _groups(copies: Duplicates, total: int) -> Iterator[Finding]:

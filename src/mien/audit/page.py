@@ -112,6 +112,7 @@ def _quality(report: Audit) -> str:
             ("histogram equalised", quality.equalised),
             ("through JPEG", quality.recompressed),
             ("median deviation of grey levels", f"{quality.deviation:.1f}"),
+            ("median correlation of two pictures", f"{quality.resemblance:.2f}"),
             ("without a face", faces),
         ),
     )

@@ -112,6 +112,8 @@ class Quality:
     """Pictures whose pixels went through JPEG on their own grid."""
     deviation: float
     """Median standard deviation inside a picture."""
+    resemblance: float
+    """Median correlation of the thumbnails of two pictures, −1 … 1: 0.09 in FER2013, 0.87 among portraits of one studio."""
     without_face: tuple[str, ...] | None
     """Names of pictures in which no face was found; None if that was not looked for."""
     searched: int

@@ -156,4 +156,7 @@ def _fail(message: str, status: int, debug: bool) -> int:
 
 
 def _worth_showing(value: Any) -> str | None:
-    return None if value is None or value is False else str(value)
+    """Return how help shows a default: not at all where it is nothing, and several as they would be given."""
+    if value is None or value is False or value in ("", ()):
+        return None
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

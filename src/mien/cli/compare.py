@@ -40,7 +40,7 @@ def compare(
     The first model is the one that the others are compared with. Evaluations that are done are not done again.
 
     Examples:
-        mien compare mien-base runs/fer2013-dan/1 --dataset fer2013 --root data/fer2013 --out out/compare
+        mien compare mien-base runs/fer2013-dan-small/1 --dataset fer2013 --root data/fer2013 --out out/compare
         mien compare mien-base peer:human=human.npz --dataset fer2013 --dataset fer2013@clean:fer2013.clean.json \
 --root data/fer2013 --out out/peers --results results/peers.csv
         mien compare mien-base my.onnx --dataset fer2013 --dataset london --root fer2013=data/fer2013 \

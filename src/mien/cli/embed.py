@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from ..datasets import open_dataset
-from ..embedding import WRITERS, Embedding, figure_kind, plot, save, silhouette, write_figure
+from ..embedding import WRITERS, Embedding, figure_kind, need_scikit_learn, plot, save, silhouette, write_figure
 from ..embedding import embed as run
 from ..errors import ConfigError
 from ..report import Report
@@ -50,7 +50,7 @@ def embed(
     what a loss does to the classes; the silhouette of the features is 1 where classes are apart, 0 where they touch.
 
     Examples:
-        mien embed runs/fer2013-dan/1 --dataset fer2013 --root data/fer2013 --out dan.npz --plot dan.png
+        mien embed runs/fer2013-dan-small/1 --dataset fer2013 --root data/fer2013 --out dan.npz --plot dan.png
 
         mien embed runs/plain/1 runs/centre/1 --dataset fer2013 --root data/fer2013 --limit 2000 --plot both.svg
 
@@ -85,6 +85,7 @@ def embed(
         raise ConfigError(f"--title is given {len(title)} times for {len(models)} models")
     if plot_to is not None:
         figure_kind(plot_to)
+    need_scikit_learn()
     judged = Report.read(report) if report else None
     data = open_dataset(dataset, root, split, protocol, **pairs(option, "--option"))  # pyrefly: ignore
     side, found = side_console(), []

@@ -62,7 +62,7 @@ def evaluate(
 
     Examples:
         mien evaluate mien-base --dataset fer2013 --root data/fer2013 --out out/fer2013
-        mien evaluate runs/fer2013-dan/1 --dataset ferplus --root data/fer2013 --tta 2 --out out/dan
+        mien evaluate runs/fer2013-dan-small/1 --dataset ferplus --root data/fer2013 --tta 2 --out out/dan
         mien evaluate model.onnx --dataset london --root data/london --faces detect --out out/london
         mien evaluate my_package:classify --dataset folder --root photos --protocol cross-dataset --out out/mine
 

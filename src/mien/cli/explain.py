@@ -62,11 +62,11 @@ def explain(
     Examples:
         mien explain mien-base photo.jpg --out why
 
-        mien explain runs/fer2013-dan/1 photos --method grad-cam --method attention --out why
+        mien explain runs/fer2013-dan-small/1 photos --method grad-cam --method attention --out why
 
-        mien explain runs/fer2013-dan/1 photo.jpg --target fear --json
+        mien explain runs/fer2013-dan-small/1 photo.jpg --target fear --json
 
-        mien explain runs/fer2013-dan/1 --dataset fer2013 --root data/fer2013 --report out/fer2013
+        mien explain runs/fer2013-dan-small/1 --dataset fer2013 --root data/fer2013 --report out/fer2013
 
     Args:
         model: Name of a bundled model, a card, a weight file, or the folder of a run.

@@ -40,8 +40,8 @@ def export(
     points of accuracy on the validation split. Otherwise nothing is written.
 
     Examples:
-        mien export runs/fer2013-dan/1 -o dan.onnx
-        mien export runs/fer2013-dan/1 -o dan-int8.onnx --precision int8 --calibration fer2013 --root data/fer2013
+        mien export runs/fer2013-dan-small/1 -o dan.onnx
+        mien export runs/fer2013-dan-small/1 -o dan-int8.onnx --precision int8 --calibration fer2013 --root data/fer2013
         mien export mien-base -o face.onnx --raw-input
         mien export dan.safetensors -o dan.xml --runtime openvino
 

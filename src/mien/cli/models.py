@@ -17,6 +17,8 @@ from ..models import MODELS
 from ..weights import ARCHITECTURES, WEIGHTS
 from .terminal import for_programs, table_console, write_json
 
+MORE = "Published accuracies are those of the authors. How they were obtained, licences and all else: mien models NAME."
+
 
 def models(*names: str, json: bool = False) -> None:
     """List the bundled weights and the architectures that can be trained.
@@ -50,7 +52,7 @@ def models(*names: str, json: bool = False) -> None:
         _print_weights(bundled, console)
         console.print()
         _print_architectures(architectures, console)
-        console.print("\nEverything about one: mien models NAME.", style="dim")
+        console.print(f"\n{MORE}", style="dim")
 
 
 def _weights(card: Card) -> dict[str, Any]:
@@ -67,7 +69,7 @@ def _print_weights(bundled: Mapping[str, Card], console: Console) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("name", "kind", "size", "licence", "input", "what it tells"):
         table.add_column(name, justify="right" if name == "size" else "left", no_wrap=name in ("name", "size"))
-    for card in sorted(bundled.values(), key=lambda card: (card.kind, card.name)):
+    for card in sorted(bundled.values(), key=lambda card: (card.kind != "classifier", card.kind, card.name)):
         size = Text("missing", "red") if (number := _bytes(card)) is None else _size(number)
         told = "; ".join(filter(None, (", ".join(card.labels), _accuracies(card)))) or card.summary
         table.add_row(card.name, card.kind, size, card.licence, _input(card), told)
@@ -76,21 +78,20 @@ def _print_weights(bundled: Mapping[str, Card], console: Console) -> None:
 
 def _print_architectures(tables: Sequence[Mapping[str, Any]], console: Console) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("architecture", "parameters", "GMAC", "input", "outputs", "published %, by whom", "licence"):
+    for name in ("architecture", "parameters", "GMAC", "input", "published accuracy, %"):
         table.add_column(name, justify="right" if name in ("parameters", "GMAC") else "left", no_wrap=name == "architecture")
     for each in tables:
         if "summary" not in each:
-            table.add_row(each["name"], *[""] * 5, "see its weights")
+            table.add_row(each["name"], *[""] * 3, "see its weights")
             continue
         inputs = ", ".join(f"{one['name']} {one['channels']}×{one['size']}²" for one in each["inputs"])
         first: dict[str, float] = {}
         for figure in each["published"]:
-            if figure["metric"] == "accuracy %":
+            if figure["metric"] == "accuracy %" and "→" not in figure["dataset"]:  # trained on one set, tested on another
                 first.setdefault(figure["dataset"], figure["value"])
         published = ", ".join(f"{dataset} {value:g}" for dataset, value in first.items())
-        source = f"{published}: {each['source']}" if published else each["source"]
         cost = (f"{each['parameters'] / 1e6:.2f} M", f"{each['macs'] / 1e9:.2f}")
-        table.add_row(each["name"], *cost, inputs, ", ".join(each["outputs"]), source, each["licence"])
+        table.add_row(each["name"], *cost, inputs, published or f"mien models {each['name']}")
     console.print(table)
 
 

@@ -124,6 +124,8 @@ def predict(
     took = time.perf_counter() - began
     speed = f", {(tally['frame'] - first) / took:.0f} frames/s" if tally["frame"] > first else ""
     side.print(f"{', '.join(told)} in {took:.1f} s{speed}", style="dim")
+    if written := [str(each) for each in (csv, jsonl, save, timeline) if each]:
+        side.print(f"wrote {', '.join(written)}", style="dim")
     return 1 if failed else 0
 
 

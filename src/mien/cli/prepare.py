@@ -149,10 +149,10 @@ def _prepare(job: Job, work: Work, suffix: Literal["png", "jpg"]) -> None:
     if for_programs(job.json):
         write_json(dataclasses.asdict(summary))
     else:
-        _tell(summary)
+        _tell(summary, job.out)
 
 
-def _tell(summary: Summary) -> None:
+def _tell(summary: Summary, out: Path) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     kinds = list(dict.fromkeys(kind for counts in summary.status.values() for kind in counts))
     for column in ("split", *kinds):
@@ -160,7 +160,8 @@ def _tell(summary: Summary) -> None:
     for name, counts in summary.status.items():
         table.add_row(name, *(f"{counts.get(kind, 0):,}" for kind in kinds))
     table_console().print(table)
-    side_console().print(f"{summary.new:,} prepared by this run; digest of all files {summary.digest[:16]}", style="dim")
+    told = f"{summary.new:,} prepared by this run in {out}; digest of all files {summary.digest[:16]}"
+    side_console().print(told, style="dim")
 
 
 def _tell_tables(tables: tuple[Curated, ...]) -> None:

@@ -52,7 +52,7 @@ def stress(
     Examples:
         mien stress mien-base --dataset fer2013 --root data/fer2013
 
-        mien stress runs/fer2013-dan/1 --dataset fer2013 --root data/fer2013 --limit 500 --plot dan.png
+        mien stress runs/fer2013-dan-small/1 --dataset fer2013 --root data/fer2013 --limit 500 --plot dan.png
 
         mien stress mien-nano --dataset london --root data/london --out london.csv --report out/london
 

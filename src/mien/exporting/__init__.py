@@ -1,9 +1,9 @@
 """Networks as files that run without torch: ONNX or OpenVINO, checked against their source before they are written.
 
     import mien
-    mien.export("runs/fer2013-dan/1", "dan.onnx")                       # what mien.load opens; any number of faces at once
-    mien.export("runs/fer2013-dan/1", "dan.onnx", raw_input=True)       # uint8 RGB pictures of any size in
-    mien.export("runs/fer2013-dan/1", "dan.onnx", precision="int8",     # ranges from training pictures, judged on validation
+    mien.export("runs/fer2013-dan-small/1", "dan.onnx")                  # what mien.load opens; any number of faces at once
+    mien.export("runs/fer2013-dan-small/1", "dan.onnx", raw_input=True)  # uint8 RGB pictures of any size in
+    mien.export("runs/fer2013-dan-small/1", "dan.onnx", precision="int8",  # ranges from training pictures, judged on validation
                 training=mien.open_dataset("fer2013", root, "train"),
                 validation=mien.open_dataset("fer2013", root, "validation"))
 
