@@ -11,10 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
+from onnx.numpy_helper import to_array
 from torch import Tensor, nn
 
-from ..errors import MissingExtra, WeightsError
+from ..errors import WeightsError
 
 
 def exported_state(model: nn.Module, path: str | Path) -> dict[str, Tensor]:
@@ -28,14 +30,8 @@ def exported_state(model: nn.Module, path: str | Path) -> dict[str, Tensor]:
         path: the ONNX file.
 
     Raises:
-        MissingExtra: the package onnx is not installed.
         WeightsError: the file is no ONNX network, or has none of this network's layers.
     """
-    try:
-        import onnx
-        from onnx.numpy_helper import to_array
-    except ImportError as error:
-        raise MissingExtra("onnx", "export") from error
     try:
         graph = onnx.load(path).graph
     except Exception as error:  # protobuf raises classes of its own
