@@ -89,8 +89,8 @@ class Layout:
 def find(root: str | Path, layouts: Sequence[Layout], title: str, obtain: str) -> tuple[Layout, Path]:
     """Return the first layout that fits `root` or a folder at most two levels below it, and the folder where it begins.
 
-    `root` may also be the file that marks a layout. Files in `root` itself are taken for what their names say, and whoever reads
-    them tells what is wrong with them; below it, files that are something else (`Layout.holds`) are passed over.
+    `root` may also be the file that marks a layout. Files in `root` itself are taken for what their names say, and their reader
+    tells what is wrong with them; below it, files that are something else (`Layout.holds`) are passed over.
 
     Raises:
         DatasetError: `root` does not exist, or no layout fits; says what was looked for, what is there, and where the
