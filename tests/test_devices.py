@@ -6,7 +6,6 @@ given to the pure function `providers` as lists.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import subprocess
 import sys
@@ -255,7 +254,7 @@ def test_every_command_that_runs_networks_has_the_flag(verb: str) -> None:
 def test_predict_and_batch_have_one_set_of_flags() -> None:
     """What `mien batch` passes on is what `scaling.Options` holds, with the same values where nothing is said."""
     scaling = pytest.importorskip("mien.scaling")
-    assert AS_USUAL.values() == dataclasses.asdict(scaling.Options())
+    assert AS_USUAL.options() == scaling.Options()
 
 
 def test_an_evaluation_says_where_it_ran(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ bundled networks are too small and too exact (8 bits) to gain.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -90,3 +91,8 @@ def use(device: str | Device | None) -> Iterator[None]:
         yield
     finally:
         _CHOICE.reset(before)
+
+
+def cores() -> int:
+    """Return how many cores of the CPU this process may use; all of the machine where the system does not say."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -122,6 +122,7 @@ def test_a_table_on_a_terminal(weights: Path, tmp_path: Path) -> None:
         (("-o", "out.onnx", "--precision", "int8"), 1, "--calibration"),
         (("-o", "out.onnx", "--keep", "Add"), 1, "are for int8, not fp32"),
         (("-o", "out.onnx", "--precision", "int8", "--calibration", "fer2014"), 1, "did you mean"),
+        (("-o", "out.onnx", *QUANTISED[:-1], 0), 1, "from 0 pictures"),
         (("-o", "out.onnx", *QUANTISED, "--option", "number"), 1, "--option"),
         (("-o", "out.onnx", *QUANTISED, "--protocol", "mine"), 1, "mine"),
     ],
@@ -136,6 +137,20 @@ def test_what_cannot_be_done_is_said(
     assert done.returncode == status and said in told and done.stdout == "", done
     assert status == 2 or "mien: " in told
     assert [path.name for path in tmp_path.iterdir()] == ["taken.onnx"]
+
+
+def test_cards_and_recipes_beside_the_file_stay(weights: Path, export: Export, tmp_path: Path) -> None:
+    """OpenVINO's files need a card beside them: under the name of the source it would take the place of the source's own."""
+    before = weights.with_suffix(".toml").read_bytes()
+    done = export("-o", weights.with_suffix(".xml"), "--runtime", "openvino")
+    assert done.returncode == 1 and f"is the card of {weights.name} already" in " ".join(done.stderr.split())
+    assert weights.with_suffix(".toml").read_bytes() == before and not weights.with_suffix(".xml").exists()
+    recipe = tmp_path / "out.toml"
+    recipe.write_text("epochs = 3\n")
+    done = export("-o", tmp_path / "out.xml", "--runtime", "openvino")
+    assert done.returncode == 1 and "is no card of it" in " ".join(done.stderr.split())
+    assert export("-o", tmp_path / "out.onnx").returncode == 0
+    assert recipe.read_text() == "epochs = 3\n" and (tmp_path / "out.onnx").is_file()
 
 
 def test_a_folder_that_may_not_be_written_is_said_before_anything_is_done(export: Export, tmp_path: Path) -> None:

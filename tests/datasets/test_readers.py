@@ -117,6 +117,22 @@ def test_the_root_may_lie_above_or_be_the_file_itself(tmp_path: Path) -> None:
         open_dataset("fer2013", tmp_path / "other.bin")
 
 
+@pytest.mark.parametrize("name", ["fer2013: one csv", "ferplus: fer2013.csv and fer2013new.csv"])
+def test_results_that_bear_the_name_of_the_data_are_not_taken_for_it(name: str, tmp_path: Path) -> None:
+    """A checkout has results/fer2013.csv, and its data may lie in a folder that is searched later."""
+    miniature, results = MINIATURES[name], tmp_path / "results"
+    results.mkdir()
+    (results / "fer2013.csv").write_text("model,version,accuracy\nmien-base,1,0.7\n")
+    (results / "fer2013new.csv").write_text("Usage,Image name\n")
+    with pytest.raises(DatasetError, match=r"is not under.*Looked for.*Found: results/"):
+        open_dataset(miniature.dataset, tmp_path, "all", **miniature.options)
+    with pytest.raises(DatasetError, match=r"fer2013\.csv has no column 'pixels'; it has: model, version, accuracy"):
+        open_dataset(miniature.dataset, results, "all", **miniature.options)
+    (tmp_path / "searched" / "later").mkdir(parents=True)
+    expected = miniature.build(tmp_path / "searched" / "later")
+    assert parts_of(miniature, tmp_path) == expected
+
+
 def test_slices_and_takes_are_data_sets_with_all_their_columns(tmp_path: Path) -> None:
     MINIATURES["rafdb: list_patition_label.txt and Image pictures=original"].build(tmp_path)
     data = open_dataset("rafdb", tmp_path, "all", pictures="original")

@@ -39,6 +39,8 @@ def test_a_wrong_timm_name_is_answered_with_the_nearest(ask: Callable[[str], obj
 def test_a_wrong_option_is_answered_with_the_right_ones() -> None:
     with pytest.raises(ConfigError, match=r"'dan'.*depth.*num_classes, num_heads, backbone, pretrained"):
         models.build("dan", depth=3)
+    with pytest.raises(ConfigError, match=r"'mien-base'.*num_classes.*widths, depths, dropout"):
+        models.build("mien-base", num_classes=8)
 
 
 def test_networks_of_ones_own_are_built_but_not_for_a_card() -> None:

@@ -18,8 +18,10 @@ from mien.errors import ConfigError, SourceError
 from mien.images import read_image
 from mien.scaling import Options, batch
 from mien.scaling.items import Item, ItemReader
+from mien.scaling.job import TALLY, tally, write_part
 from mien.scaling.listing import items
 from mien.scaling.storage import Folder
+from mien.scaling.tables import Table
 from mien.video import Sampling
 
 fsspec = pytest.importorskip("fsspec", reason="object storage needs mien[scale]")
@@ -141,6 +143,51 @@ def test_what_is_wrong_with_a_container_is_said(files: list[Path], tmp_path: Pat
     gone = Item("gone", "member", str(tmp_path / "gone.tar"), 512, 10)
     (frame,) = ItemReader(Sampling()).frames([gone], {})
     assert "gone.tar does not exist" in str(frame.error)
+
+
+def test_a_table_that_is_damaged_in_the_middle_is_read_before_and_after(tmp_path: Path) -> None:
+    """Each row of the damaged group is a failure that says so; the next group is whole."""
+    path = tmp_path / "table.parquet"
+    cells = [os.urandom(2000) for _ in range(96)]
+    table = pa.table({"image": pa.array(cells, pa.binary())})
+    pq.write_table(table, path, row_group_size=32, compression="gzip", use_dictionary=False, data_page_size=4000)
+    start = pq.read_metadata(path).row_group(1).column(0).data_page_offset
+    data = bytearray(path.read_bytes())
+    data[start : start + 8] = b"\xff" * 8
+    path.write_bytes(data)
+    found = []
+    with Table.opened(str(path)) as opened:
+        for row in range(96):
+            try:
+                found.append(opened.cell("image", row) == cells[row])
+            except SourceError as error:
+                found.append("cannot be read on" in str(error) and None)
+    assert found == [True] * 32 + [None] * 32 + [True] * 32
+
+
+def test_patterns_also_find_tars_in_object_storage(memory: str, files: list[Path], tmp_path: Path) -> None:
+    system = fsspec.filesystem("memory")
+    for number in (1, 2, 10):
+        system.pipe_file(f"/bucket/part-{number}.tar", plant_tar(tmp_path / "a.tar", files[:2]).read_bytes())
+    for pattern in ("part-?.tar", "part-[12].tar"):
+        listed = list(items([f"{memory}/{pattern}"]))
+        assert [item.place.rpartition("/")[2] for item in listed] == ["part-1.tar"] * 2 + ["part-2.tar"] * 2, listed
+
+
+def test_a_part_whose_footer_makes_no_sense_is_damaged(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    write_part(folder, 0, pa.table({"a": [1]}).replace_schema_metadata({TALLY: b'{"items": 1}'}))
+    assert tally(folder, 0) == {"items": 1} and tally(folder, 1) is None
+    path = tmp_path / "rows" / "part-00000.parquet"
+    data = bytearray(path.read_bytes())
+    start = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    data[start : start + 20] = b"\xff" * 20
+    path.write_bytes(data)
+    assert tally(folder, 0) is None
+    path.unlink()
+    path.mkdir()  # no damage: the storage refuses
+    with pytest.raises(OSError, match="directory"):
+        tally(folder, 0)
 
 
 def test_nothing_to_read_is_refused_before_anything_is_written(tmp_path: Path) -> None:

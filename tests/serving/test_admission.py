@@ -18,7 +18,7 @@ from mien import fetching
 from mien.errors import ConfigError
 from mien.serving.admission import POLICY, allows
 from mien.serving.app import PAGE, create
-from mien.serving.settings import Settings, hosts_of
+from mien.serving.settings import Limits, Settings, hosts_of
 
 TOKEN = "s3cret-token"
 
@@ -114,6 +114,16 @@ def test_names_of_a_server() -> None:
     assert hosts_of("0.0.0.0") == () and hosts_of("0.0.0.0", ("a.example",)) == ("a.example",)
 
 
+def test_names_and_origins_are_the_same_in_upper_and_lower_case() -> None:
+    """Browsers send both in lower case, whatever was typed at the server's start."""
+    settings = Settings(hosts=("Faces.Example",), cors=("https://Lab.Example",))
+    with TestClient(create(settings), base_url="http://faces.example") as client:
+        assert client.get("/healthz").status_code == 200
+        assert client.get("/healthz", headers={"Host": "other.example"}).status_code == 421
+        asked = client.get("/v1/models", headers={"Origin": "https://lab.example"})
+        assert asked.headers["access-control-allow-origin"] == "https://lab.example"
+
+
 def test_web_sockets_of_other_origins(guarded: Server) -> None:
     url = guarded.url.replace("http", "ws") + "/v1/stream"
     for origin in ("https://evil.example", "null"):
@@ -191,6 +201,16 @@ def test_a_public_url_is_read_and_its_redirect_checked(
         with _redirecting(f"{guarded.url}/sample.png") as url:
             [result] = client.post("/v1/predict", json={"pictures": [{"url": url}]}).json()["results"]
         assert result["status"] == "unreadable" and len(asked) == 2
+
+
+def test_what_is_fetched_counts_as_memory(guarded: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request of a few bytes may name pictures of many."""
+    monkeypatch.setattr(fetching, "is_public", lambda address: True)
+    with TestClient(create(Settings(allow_urls=True, limits=Limits(body_bytes=5000)))) as client:
+        body = {"pictures": [{"url": f"{guarded.url}/sample.png"}] * 3}
+        answer = client.post("/v1/predict", json=body)
+        assert answer.status_code == 429 and answer.json()["type"].endswith(":busy")
+        assert client.app.state.budget.left == 5000  # pyrefly: ignore
 
 
 def test_an_inner_name_is_told_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,6 +56,7 @@ def _waiting(client: object) -> float:
 def test_wrong_starts_are_one_line() -> None:
     for arguments, why in [
         (["--model", "mien-bas"], "did you mean 'mien-base'"),
+        (["--detector", "blazefac"], "did you mean 'blazeface'"),
         (["--host", "no-such-host.invalid"], "cannot listen"),
         (["--port", "99999"], "cannot listen"),
         (["--token", "a b"], "token"),

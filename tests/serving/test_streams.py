@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import time
@@ -20,6 +21,7 @@ from websockets.sync.client import ClientConnection, connect
 import mien
 from conftest import to_jpeg
 from mien.recognizer import Recognizer
+from mien.serving.readers import Readers
 from mien.serving.settings import Limits, Settings
 from mien.types import json_schema
 
@@ -135,6 +137,38 @@ def test_streams_are_limited_and_idle_ones_closed() -> None:
             if found == "ready" or time.monotonic() > deadline:
                 break
         assert found == "ready"
+
+
+def test_what_fails_inside_is_said_and_logged(monkeypatch: pytest.MonkeyPatch, jpeg: bytes, caplog: Any) -> None:
+    """Also a RuntimeError, which sending to someone who has gone gives too."""
+
+    def broken(self: Any, frame: Any) -> Any:
+        raise RuntimeError("/secret/path")
+
+    monkeypatch.setattr("mien.serving.streams.Stream.push", broken)
+    with in_thread(Settings(threads=1)) as url, url_open(url) as socket:
+        json.loads(socket.recv())
+        socket.send(jpeg)
+        answer = json.loads(socket.recv())
+        assert answer["type"] == "error" and answer["problem"]["status"] == 500 and "secret" not in str(answer)
+        with pytest.raises(ConnectionClosed) as closed:
+            socket.recv()
+        assert closed.value.rcvd is not None and closed.value.rcvd.code == 1011
+    assert "/secret/path" in caplog.text
+
+
+def test_a_model_is_not_opened_where_requests_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    answering: list[bool] = []
+    opens = Readers.__call__
+
+    def noted(self: Readers, key: Any) -> Recognizer:
+        answering.append(asyncio._get_running_loop() is not None)
+        return opens(self, key)
+
+    monkeypatch.setattr(Readers, "__call__", noted)
+    with in_thread(Settings(threads=1)) as url, url_open(url, model="mien-nano") as socket:
+        assert json.loads(socket.recv())["type"] == "ready"
+    assert answering == [False, False]  # the first look at the sample, and the stream
 
 
 def test_metrics_count_frames(server: Server, client: httpx.Client, jpeg: bytes) -> None:

@@ -10,7 +10,6 @@ import numpy as np
 from cyclopts import Parameter
 from PIL import Image
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from ..audit import Audit, clean_protocol, open_splits
@@ -20,7 +19,7 @@ from ..audit.page import page
 from ..datasets import open_dataset
 from ..detection import open_detector
 from .splits import pairs, split_table
-from .terminal import for_programs, side_console, table_console, write_json
+from .terminal import for_programs, progress_bar, side_console, table_console, write_json
 
 STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 SMALL = 160
@@ -70,7 +69,7 @@ def audit(
     threads = workers or os.cpu_count() or 1
     side = side_console()
     total = sum(len(data) for data in (*splits.values(), *others.values()))
-    with _progress(side) as progress:
+    with progress_bar(side) as progress:
         task = progress.add_task("reading pictures", total=total)
         report = run(
             splits,
@@ -94,11 +93,6 @@ def audit(
         left = ", ".join(f"{name} {len(data) - len(clean.drop[name]):,}" for name, data in splits.items())
         side.print(f"wrote {write_clean}; pictures left: {left}; use it as protocol clean:{write_clean}")
     return int(any(finding.level == "error" for finding in report.findings))
-
-
-def _progress(console: Console) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _tell(report: Audit, console: Console) -> None:

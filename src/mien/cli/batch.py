@@ -58,7 +58,7 @@ def batch(
         from .. import scaling
     except ModuleNotFoundError as error:
         raise MissingExtra(error.name or "pyarrow", "scale") from None
-    options = scaling.Options(**reading.values())
+    options = reading.options()
     side, began = side_console(), time.perf_counter()
     bar = Progress(
         TextColumn("reading"), BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn(),

@@ -11,10 +11,9 @@ from rich.table import Table
 from ..comparison import compare as run
 from ..comparison.pages import SAYS, tables
 from ..datasets import Dataset, open_dataset
-from ..errors import ConfigError
-from .evaluate import progress_bar
+from ..errors import ConfigError, did_you_mean
 from .splits import pairs
-from .terminal import for_programs, side_console, table_console, write_json
+from .terminal import for_programs, progress_bar, side_console, table_console, write_json
 
 
 def compare(
@@ -67,6 +66,7 @@ def compare(
     """
     if not models:
         raise ConfigError("give one model at least: mien compare MODEL… --dataset NAME --root DIR --out DIR")
+    _check(dataset, root, option)
     opened = {column: _open(column, root, split, option) for column in dataset}
     side = side_console()
     with progress_bar(side) as bar:
@@ -116,6 +116,20 @@ def compare(
             console.print(printed)
     side.print(SAYS, style="dim")
     side.print(f"wrote {out / 'comparison.html'}, .md and .csv" + (f"; {results}" if results else ""))
+
+
+def _check(columns: tuple[str, ...], roots: tuple[str, ...], options: tuple[str, ...]) -> None:
+    """Refuse what would be passed over in silence, and change what is measured."""
+    names = [column.partition("@")[0] for column in columns]
+    plain = [root for root in roots if "=" not in root]
+    if len(plain) > 1:
+        raise ConfigError(f"--root is given as {' and '.join(plain)}; write NAME=DIR, once for each of {', '.join(names)}")
+    for option in options:
+        if option.partition(":")[0] not in names or ":" not in option:
+            raise ConfigError(f"--option {option} is of none of the data sets; write NAME:OPTION=VALUE with {', '.join(names)}")
+    for name in (root.partition("=")[0] for root in roots if "=" in root):
+        if name not in names:
+            raise ConfigError(f"--root {name}=… is of none of the data sets{did_you_mean(name, names, '.')}")
 
 
 def _open(column: str, roots: tuple[str, ...], split: str, options: tuple[str, ...]) -> Dataset:

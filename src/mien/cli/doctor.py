@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import importlib.util
-import os
 import platform
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .. import __version__
+from ..devices import cores
 from ..errors import MienError
 from .terminal import for_programs, side_console, table_console, write_json
 
@@ -86,7 +86,7 @@ def checks() -> Iterator[Check]:
         yield _guarded(package, lambda package=package: importlib.metadata.version(package))
     yield _guarded("onnxruntime runs on", _providers)
     yield _guarded("device auto", _device)
-    yield _guarded("CPU threads", lambda: str(_threads()))
+    yield _guarded("CPU threads", lambda: str(cores()))
     yield from _weights()
     for extra, modules in EXTRAS.items():
         missing = [module for module in modules if importlib.util.find_spec(module) is None]
@@ -144,10 +144,6 @@ def _device() -> str:
 
         found += f", {named(torch_device(AUTO))} (torch)"
     return "; ".join([found, *refused])
-
-
-def _threads() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _guarded(name: str, look: Callable[[], str]) -> Check:

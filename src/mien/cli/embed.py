@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 
 import numpy as np
 from cyclopts import Parameter
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from ..datasets import open_dataset
@@ -17,7 +16,7 @@ from ..embedding import embed as run
 from ..errors import ConfigError
 from ..report import Report
 from .splits import pairs
-from .terminal import for_programs, side_console, table_console, write_json
+from .terminal import for_programs, progress_bar, side_console, table_console, write_json
 
 SECTION = "Features"
 """Heading in a report."""
@@ -89,8 +88,7 @@ def embed(
     judged = Report.read(report) if report else None
     data = open_dataset(dataset, root, split, protocol, **pairs(option, "--option"))  # pyrefly: ignore
     side, found = side_console(), []
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=side, transient=True, disable=not side.is_terminal) as bar:
+    with progress_bar(side) as bar:
         for model in models:
             task = bar.add_task(model, total=min(limit, len(data)) if limit else len(data))
             found.append(

@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from ..datasets import open_dataset
@@ -16,7 +15,7 @@ from ..errors import ConfigError, MissingExtra
 from ..evaluation import evaluate as run
 from ..report import Report
 from .splits import pairs
-from .terminal import for_programs, side_console, table_console, write_json
+from .terminal import for_programs, progress_bar, side_console, table_console, write_json
 
 NAMES = {
     "accuracy": "accuracy",
@@ -188,12 +187,6 @@ def tell(report: Report, console: Console) -> None:
             recall, f1 = row["recall"]["value"], row["f1"]
             classes.add_row(name, f"{row['n']:,}", _number(row["precision"]), _number(recall), _number(f1))
         console.print(classes)
-
-
-def progress_bar(console: Console) -> Progress:
-    """Return a bar on stderr, which is silent where nobody watches."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _number(value: float | None) -> str:

@@ -43,7 +43,7 @@ def export(
         mien export runs/fer2013-dan-small/1 -o dan.onnx
         mien export runs/fer2013-dan-small/1 -o dan-int8.onnx --precision int8 --calibration fer2013 --root data/fer2013
         mien export mien-base -o face.onnx --raw-input
-        mien export dan.safetensors -o dan.xml --runtime openvino
+        mien export dan.safetensors -o dan-openvino.xml --runtime openvino
 
     Args:
         model: Folder of a run, a card, a .safetensors file; or an exported .onnx file or bundled model, to be stored anew.

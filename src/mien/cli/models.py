@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
-from json import loads as load
 from typing import Any
 
 from rich.console import Console
@@ -61,7 +61,7 @@ def _weights(card: Card) -> dict[str, Any]:
 
 def _architectures() -> dict[str, dict[str, Any]]:
     """Return what each architecture's file says and what it costs, from the file of tools/make_architectures.py: no torch."""
-    described = load(ARCHITECTURES.read_text(encoding="utf-8"))
+    described = json.loads(ARCHITECTURES.read_text(encoding="utf-8"))
     return {name: {"what": "architecture", "name": name, **described.get(name, {})} for name in MODELS}
 
 

@@ -67,9 +67,10 @@ def predict(
     """
     if timeline:
         check_suffix(timeline)
-    sampling, options, points = reading.sampling, reading.streaming, reading.points
-    frames = pictures(list(paths), sampling=sampling, allow_private=reading.allow_private)
-    read = reading.open()
+    options = reading.options()
+    sampling, points = options.sampling, options.points
+    frames = pictures(list(paths), sampling=sampling, allow_private=options.allow_private)
+    read = options.open()
     programs, side, began = for_programs(json), side_console(), time.perf_counter()
     roots = [path for path in paths if os.path.isdir(path)]  # noqa: PTH112 - Path.is_dir raises on a name too long
     videos = [item for item in frames.items if isinstance(item, Clip)]
@@ -84,17 +85,17 @@ def predict(
         if jsonl:
             rows.append(stack.enter_context(JsonLines(jsonl, points=points, run=run)))
         if csv:
-            smoothed = bool(videos) and options["smooth"] is not None
+            smoothed = bool(videos) and options.smooth is not None
             rows.append(stack.enter_context(Csv(csv, read.card.labels, unsmoothed=smoothed, run=run)))
         known = go_on(rows)
         first = known.left
         if first:
             side.print(f"going on after {counted(first, 'frame')} of an interrupted run", style="dim")
-        copies = Copies(stack, save, roots, points == "all", sampling, reading.threads) if save else None
+        copies = Copies(stack, save, roots, points == "all", sampling, options.threads) if save else None
         mixed = json and sys.stdout.isatty()  # a bar would stand among the lines
         progress = stack.enter_context(_progress(side, len(frames), videos=bool(videos), disable=mixed))
         to_read = _not_below(frames, save, roots)
-        for count, (frame, result) in enumerate(read.stream(to_read, known=known, **options)):
+        for count, (frame, result) in enumerate(read.stream(to_read, known=known, **options.streaming)):
             if count >= first:
                 for sink in rows:
                     sink.write(result)

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from cyclopts import App, Parameter
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from ..audit import open_splits
 from ..datasets.listing import pictures_below
+from ..devices import cores
+from ..errors import ConfigError
 from ..images import read_image
 from ..preparation import Align, Curated, Regions, Summary, Work, contact_sheet, curate
 from ..preparation import prepare as run
 from ..preparation.faces import Points
 from .splits import pairs
-from .terminal import for_programs, side_console, table_console, write_json
+from .terminal import for_programs, progress_bar, side_console, table_console, write_json
 
 EXAMPLES = """Examples:
     mien prepare align --dataset folder --root photos --out aligned --crop arcface112
@@ -136,11 +136,14 @@ def annotations(
 def _prepare(job: Job, work: Work, suffix: Literal["png", "jpg"]) -> None:
     damaged = "skip" if job.skip_damaged else "raise"
     splits = open_splits(job.dataset, job.root, job.protocol, damaged=damaged, options=pairs(job.option, "--option"))
+    if job.limit is not None and job.limit < 1:
+        raise ConfigError(f"--limit is {job.limit}; give 1 picture or more")
+    if job.workers is not None and job.workers < 1:
+        raise ConfigError(f"--workers is {job.workers}; give 1 process or more")
     if job.limit is not None:
         splits = {name: data.take(_spread(len(data), job.limit)) for name, data in splits.items()}
-    side, workers = side_console(), job.workers or os.cpu_count() or 1
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=side, transient=True, disable=not side.is_terminal) as bar:
+    side, workers = side_console(), cores() if job.workers is None else job.workers
+    with progress_bar(side) as bar:
         task = bar.add_task("preparing", total=sum(map(len, splits.values())))
         summary = run(splits, work, job.out, format=suffix, workers=workers, progress=lambda number: bar.advance(task, number))
     if job.sheet:

@@ -13,6 +13,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from ..devices import cores
 from ..errors import ConfigError, MissingExtra
 from .terminal import side_console
 
@@ -74,7 +75,6 @@ def serve(
         raise MissingExtra(error.name or "uvicorn", "serve") from None
     if workers < 1:
         raise ConfigError(f"workers is {workers}; give 1 or more")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     folder = tempfile.mkdtemp(prefix="mien-serving-")
     try:
         settings = Settings(
@@ -85,7 +85,7 @@ def serve(
             allow_urls=allow_urls,
             cors=cors,
             hosts=hosts_of(host, allow_host),
-            threads=threads or max(1, cores // workers),
+            threads=max(1, cores() // workers) if threads is None else threads,
             folder=folder,
             limits=Limits(queue=queue, pixels=max_pixels),
         )

@@ -15,9 +15,8 @@ from ..errors import ConfigError
 from ..report import Report
 from ..robustness import MARGIN
 from ..robustness import stress as run
-from .evaluate import progress_bar
 from .splits import pairs
-from .terminal import for_programs, side_console, table_console, write_json
+from .terminal import for_programs, progress_bar, side_console, table_console, write_json
 
 SECTION = "Degraded faces"
 """Heading in a report."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
 def for_programs(asked: bool) -> bool:
@@ -37,6 +38,12 @@ def table_console() -> Console:
 def side_console() -> Console:
     """Return where everything that is no data goes: progress, summaries, notes."""
     return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def progress_bar(console: Console) -> Progress:
+    """Return a bar on stderr, which is silent where nobody watches."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def counted(number: int, name: str) -> str:

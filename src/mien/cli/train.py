@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -53,9 +54,9 @@ def train(
         raise MissingExtra(error.name or "torch", "train") from error
 
     given = [*fields]
-    given += [] if root is None else [f'data.root="{root}"']
+    given += [] if root is None else [f"data.root={json.dumps(str(root))}"]  # TOML has the escapes of JSON
     given += [] if seed is None else [f"seed={seed}"]
-    given += [] if device is None else [f'device="{device}"']
+    given += [] if device is None else [f"device={json.dumps(device)}"]
     config = TrainConfig.load(recipe, given)
     out = out or Path("runs") / recipe.stem / str(config.seed)
     with Progress(config.validation.metric) as progress:

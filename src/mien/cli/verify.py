@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,9 +13,8 @@ from ..comparison import slug
 from ..datasets import open_dataset
 from ..errors import ConfigError
 from ..verification import verify as run
-from .evaluate import progress_bar
 from .splits import pairs
-from .terminal import for_programs, side_console, table_console, write_json
+from .terminal import for_programs, progress_bar, side_console, table_console, write_json
 
 
 def verify(
@@ -53,7 +53,7 @@ def verify(
         split: train, validation, test or all.
         protocol: How to split it.
         option: NAME=VALUE, one of the options of the data set.
-        claim: METRIC=VALUE, in per cent or as a share, instead of the card's claims.
+        claim: METRIC=VALUE, in per cent (88.2, 0.9%) or as a share (0.882), instead of the card's claims.
         output: Which head of the model.
         faces: whole: each picture is one face; detect: find faces in photographs; auto: by the size of the pictures.
         pictures: Try hypotheses on so many, evenly spread; 0 for none.
@@ -124,8 +124,12 @@ def verify(
 
 
 def _share(name: str, text: str) -> float:
+    """Return a claim as a share: "88.2%", "88.2" and "0.882" are the same; 1 is all, and what is less needs its % to be one."""
+    number, percent = text.strip().removesuffix("%"), text.strip().endswith("%")
     try:
-        value = float(text.rstrip("%"))
+        value = float(number)
     except ValueError as error:
         raise ConfigError(f"--claim takes METRIC=NUMBER, not {name}={text}") from error
-    return value / 100 if value > 1 else value
+    if not math.isfinite(value):
+        raise ConfigError(f"--claim takes METRIC=NUMBER, not {name}={text}")
+    return value / 100 if percent or value > 1 else value

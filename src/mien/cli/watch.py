@@ -14,13 +14,14 @@ from rich.text import Text
 
 from ..drawing import COLOURS, UNKNOWN
 from ..errors import SourceError
+from ..reading import USUAL
 from ..recognizer import load
 from ..sinks import Csv, JsonLines, json_line
 from ..sources import pictures
 from ..types import Points, Result
 from ..video import Sampling
 from .clips import Copies, seconds
-from .terminal import block_bar, for_programs, side_console, table_console, write_line
+from .terminal import block_bar, counted, for_programs, side_console, table_console, write_line
 
 
 def watch(
@@ -30,17 +31,17 @@ def watch(
     csv: Path | None = None,
     jsonl: Path | None = None,
     save: Path | None = None,
-    model: str = "mien-base",
-    detector: str = "blazeface",
-    max_faces: int | None = None,
-    points: Points = "5",
-    fps: float | None = None,
+    model: str = USUAL.model,
+    detector: str = USUAL.detector,
+    max_faces: int | None = USUAL.max_faces,
+    points: Points = USUAL.points,
+    fps: float | None = USUAL.fps,
     end: str | None = None,
     smooth: Literal["ema", "none"] = "ema",
-    window: float = 0.25,
-    detect_every: int = 10,
-    threads: int = 1,
-    device: str = "cpu",
+    window: float = USUAL.window,
+    detect_every: int = USUAL.detect_every,
+    threads: int = USUAL.threads,
+    device: str = USUAL.device,
 ) -> int:
     """Read the expressions of the faces before a camera.
 
@@ -71,7 +72,7 @@ def watch(
         device: Where networks run: cpu, cuda (cuda:1 is the second GPU), mps, or auto for the best that starts.
     """
     sampling = Sampling(fps=fps, end=seconds(end))
-    source = int(camera) if camera.isdigit() else camera
+    source = int(camera) if camera.isdecimal() else camera
     read = load(model, detector=detector, max_faces=max_faces, points=points != "none", threads=threads, device=device)
     programs, side = for_programs(json), side_console()
     smoothing = None if smooth == "none" else smooth
@@ -106,7 +107,7 @@ def watch(
         raise SourceError(failed)
     if failed:
         side.print(f"not read on: {failed}", style="red")
-    side.print(f"{count} frames", style="dim")
+    side.print(counted(count, "frame"), style="dim")
     return 1 if failed else 0
 
 

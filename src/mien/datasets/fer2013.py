@@ -112,7 +112,7 @@ def _parse(paths: tuple[Path, ...]) -> dict[str, np.ndarray]:
     for path in paths:
         with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
             reader = csv.reader(file)
-            header = [name.strip().lower() for name in next(_rows(reader, path), [])]
+            header = _header(reader, path)
             if "pixels" not in header:
                 raise DatasetError(f"{path} has no column 'pixels'; it has: {shown(header) or 'nothing'}")
             for fields in _rows(reader, path):
@@ -134,6 +134,10 @@ def _parse(paths: tuple[Path, ...]) -> dict[str, np.ndarray]:
         "row": np.array(rows, np.int64),
         "damage": np.array(damage, dtype=str) if damage else np.empty(0, "U1"),
     }
+
+
+def _header(reader: Any, path: Path) -> list[str]:
+    return [name.strip().lower() for name in next(_rows(reader, path), [])]
 
 
 def _rows(reader: Any, path: Path) -> Iterator[list[str]]:
@@ -196,6 +200,15 @@ def csv_file(base: Path) -> Path:
     return path
 
 
+def has_pixels(base: Path) -> bool:
+    """Whether the csv of a base that `CSV_MARK` fits has the column of FER2013; results of models on it bear its name, too."""
+    with csv_file(base).open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        try:
+            return "pixels" in _header(csv.reader(file), base)
+        except DatasetError:
+            return False
+
+
 def _read_csv(place: Place) -> Dataset:
     return of_arrays(place, csv_arrays(csv_file(place.base)))
 
@@ -222,7 +235,7 @@ def read_folders(place: Place) -> Dataset:
 
 
 LAYOUTS = (
-    Layout("one csv", (CSV_MARK,), _read_csv),
+    Layout("one csv", (CSV_MARK,), _read_csv, has_pixels),
     Layout("fer2013.npz", ("fer2013.npz",), _read_npz),
     Layout("folders Training, PublicTest, PrivateTest", FOLDER_MARKS, read_folders),
     Layout("folders train, test", ("train/angry|train/anger|train/0", "test"), read_folders),

@@ -208,7 +208,7 @@ READER = Reader(
     obtain="FERPlus is fer2013new.csv of github.com/microsoft/FERPlus, to lie beside FER2013's pictures. " + fer2013.OBTAIN,
     labels=FERPLUS,
     layouts=(
-        Layout("fer2013.csv and fer2013new.csv", (fer2013.CSV_MARK, VOTES_MARK), _read_with_csv),
+        Layout("fer2013.csv and fer2013new.csv", (fer2013.CSV_MARK, VOTES_MARK), _read_with_csv, fer2013.has_pixels),
         Layout("fer2013.npz with votes", ("fer2013.npz",), _read_npz),
         Layout(
             "folders written by Microsoft's script",

@@ -77,6 +77,9 @@ class Layout:
     the end wants a folder, upper and lower case are the same."""
     read: Callable[[Place], Dataset]
     """Reads all parts of it into one data set."""
+    holds: Callable[[Path], bool] | None = None
+    """Whether the files of a base are what their names say; asked only where the base was searched for, since a file of that
+    name in some folder below may be another one, such as a table of results. None: names are enough."""
 
     def fits(self, base: Path) -> bool:
         """Whether every mark exists below `base`."""
@@ -86,15 +89,17 @@ class Layout:
 def find(root: str | Path, layouts: Sequence[Layout], title: str, obtain: str) -> tuple[Layout, Path]:
     """Return the first layout that fits `root` or a folder at most two levels below it, and the folder where it begins.
 
-    `root` may also be the file that marks a layout.
+    `root` may also be the file that marks a layout. Files in `root` itself are taken for what their names say, and their reader
+    tells what is wrong with them; below it, files that are something else (`Layout.holds`) are passed over.
 
     Raises:
         DatasetError: `root` does not exist, or no layout fits; says what was looked for, what is there, and where the
             data comes from.
     """
     root = Path(root)
+    start = root.parent if root.is_file() else root
     if root.is_file():
-        bases: Iterator[Path] = iter([root.parent])
+        bases: Iterator[Path] = iter([start])
         layouts = [layout for layout in layouts if any(_matches(root.name, mark) for mark in layout.marks)]
     elif root.is_dir():
         bases = _folders(root)
@@ -102,7 +107,7 @@ def find(root: str | Path, layouts: Sequence[Layout], title: str, obtain: str) -
         raise DatasetError(f"{title}: {root} does not exist. {obtain}")
     for base in bases:
         for layout in layouts:
-            if layout.fits(base):
+            if layout.fits(base) and (layout.holds is None or base == start or layout.holds(base)):
                 return layout, base
     looked = (
         "; ".join(f"{layout.name} ({', '.join(layout.marks)})" for layout in layouts)

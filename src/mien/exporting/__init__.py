@@ -81,7 +81,8 @@ def export(
 
     Raises:
         ExportError: the file would differ from its source by more than 1e-4 (fp32), or lose more accuracy than `tolerance`
-            (int8); the source is an int8 file and another precision is asked for; or `out` cannot be written.
+            (int8); the source is an int8 file and another precision is asked for; `out` cannot be written; or the card of
+            OpenVINO's files would take the place of another file.
         ConfigError: the options make no sense together.
         WeightsError: the model cannot be opened.
         MissingExtra: torch, onnx or openvino is not installed.
@@ -100,6 +101,8 @@ def export(
         raise ConfigError("int8 needs training pictures for its ranges and validation ones to be judged by (--calibration)")
     if precision != "int8" and (training is not None or validation is not None or keep):
         raise ConfigError(f"training and validation pictures, and what stays float, are for int8, not {precision or 'fp32'}")
+    if pictures < 1:
+        raise ConfigError(f"ranges cannot be taken from {pictures} pictures; give 1 or more (--pictures)")
     check_place(path)
     try:
         from .exporter import Request, write

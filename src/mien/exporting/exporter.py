@@ -19,7 +19,7 @@ from ..errors import ExportError
 from ..runtime import OnnxRuntime, Runtime, open_model
 from ..torch_runtime import TorchRuntime
 from . import parity
-from .files import OnnxFile, size
+from .files import OnnxFile, described_by, size
 from .measuring import Figures, batches_of, judged, speeds
 from .pixels import prepend
 from .quantisation import is_quantised, quantise
@@ -68,11 +68,13 @@ class Exported:
 @use("cpu")  # where files are compared and figures are measured, whatever device is chosen around it
 def write(model: str | Path, path: Path, request: Request, progress: Callable[[str], None]) -> Exported:
     """Export; see `mien.export`."""
+    if request.runtime == "openvino":
+        _spare_card(path)
     card, source = open_model(model, request.threads)
     progress(f"reading {card.file}")
     exported, graph = _graph(card, source)
     precision = request.precision or (AS_IT_IS if isinstance(source, OnnxRuntime) else "fp32")
-    if is_quantised(graph) and precision not in (AS_IT_IS, "int8" if isinstance(source, TorchRuntime) else AS_IT_IS):
+    if is_quantised(graph) and precision != AS_IT_IS:
         raise ExportError(f"{card.file} has 8-bit weights already and no float ones; leave out the precision {precision}")
     if request.raw_input and card.input is not None and card.input.dtype == "uint8":
         raise ExportError(f"{card.file} prepares its pictures itself already; leave out raw input")
@@ -111,6 +113,14 @@ def write(model: str | Path, path: Path, request: Request, progress: Callable[[s
         before, after = dataclasses.replace(before, speed=first), dataclasses.replace(after, speed=second)
     before, after = (dataclasses.replace(each, size=size(place)) for each, place in ((before, card.weights), (after, path)))
     return Exported(path, exported, differences, before, after)
+
+
+def _spare_card(path: Path) -> None:
+    """Refuse a name under which the card of OpenVINO's files would take the place of another file's card, or of a recipe."""
+    beside = path.with_suffix(".toml")
+    if beside.exists() and (other := described_by(beside)) != path.name:
+        what = f"the card of {other}" if other else "no card of it"
+        raise ExportError(f"{path} needs a card in {beside.name}, which is {what} already; choose another name with --out")
 
 
 def _graph(card: Card, source: Runtime) -> tuple[Card, onnx.ModelProto]:

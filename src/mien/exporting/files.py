@@ -11,7 +11,7 @@ import tomli_w
 
 from .. import cards
 from ..cards import Card
-from ..errors import ExportError
+from ..errors import ExportError, WeightsError
 from ..runtime import OnnxRuntime, Runtime
 from ..weights import sha256
 from .writing import write_whole
@@ -52,9 +52,17 @@ class OnnxFile:
         beside = path.with_suffix(".toml")
         write_whole(path, self.content(card))
         card = dataclasses.replace(card, sha256=sha256(path), path=beside)
-        if beside.is_file() and cards.read(beside).file == path.name:
+        if described_by(beside) == path.name:
             write_whole(beside, card_text(card).encode())
         return card
+
+
+def described_by(path: Path) -> str | None:
+    """Return the name of the file that a card is about; None where there is no card, but nothing or another kind of file."""
+    try:
+        return cards.read(path).file if path.is_file() else None
+    except WeightsError:
+        return None
 
 
 def size(path: Path) -> int:

@@ -10,6 +10,7 @@ stem, average-pooled shortcuts (He et al. 2018, "ResNet-D") and a single block i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -65,12 +66,7 @@ class Block(nn.Module):
 class MienBase(nn.Module):
     """The network; see the module's docstring for shapes."""
 
-    def __init__(
-        self,
-        widths: tuple[int, ...] = (64, 128, 256, 512),
-        depths: tuple[int, ...] = (2, 2, 2, 1),
-        dropout: float = 0.3,
-    ) -> None:
+    def __init__(self, widths: Sequence[int], depths: Sequence[int], dropout: float) -> None:
         super().__init__()
         self.stem = nn.Sequential(
             nn.Conv2d(1, widths[0], 3, 2, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True)
@@ -91,12 +87,21 @@ class MienBase(nn.Module):
         return MienBaseOutput(self.fer2013(dropped), self.ferplus(dropped), feature)
 
 
-def mien_base(**options: object) -> MienBase:
-    """Build `mien-base`; options are those of `MienBase`."""
-    model = MienBase(**options)  # pyrefly: ignore
-    return model.to(memory_format=torch.channels_last)
+def mien_base(
+    *, widths: Sequence[int] = (64, 128, 256, 512), depths: Sequence[int] = (2, 2, 2, 1), dropout: float = 0.3
+) -> MienBase:
+    """Return a `mien-base`.
+
+    Args:
+        widths: channels of each stage; of the last one they are the length of the feature.
+        depths: blocks of each stage.
+        dropout: share of the feature that is left out in training.
+    """
+    return MienBase(widths, depths, dropout).to(memory_format=torch.channels_last)
 
 
-def mien_nano(**options: object) -> MienBase:
-    """Build `mien-nano`: the same network, narrow; options are those of `MienBase`."""
-    return mien_base(**({"widths": (16, 36, 72, 72), "depths": (1, 2, 1, 1), "dropout": 0.05} | options))
+def mien_nano(
+    *, widths: Sequence[int] = (16, 36, 72, 72), depths: Sequence[int] = (1, 2, 1, 1), dropout: float = 0.05
+) -> MienBase:
+    """Return a `mien-nano`: the same network, narrow; options as of `mien_base`."""
+    return mien_base(widths=widths, depths=depths, dropout=dropout)

@@ -15,8 +15,8 @@ out the shards, on one machine and on many, and `driver` is what holds it all to
 
 from __future__ import annotations
 
+from ..reading import Options
 from .driver import Progress, batch
-from .options import Options
 from .summary import Summary
 
 __all__ = ["Options", "Progress", "Summary", "batch"]

@@ -10,11 +10,11 @@ import time
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from ..devices import AUTO, CPU, Device
+from ..devices import AUTO, CPU, Device, cores
 from ..errors import ConfigError
+from ..reading import USUAL, Options
 from . import listing, pool
-from .job import JOB, LISTING, ROWS, SUMMARY, Job, Listing, Shards, load, tallies
-from .options import Options, absolute, identity
+from .job import JOB, LISTING, ROWS, SUMMARY, Job, Listing, Shards, absolute, identity, load, tallies
 from .storage import PART, Folder
 from .summary import Summary, add_up, finish
 from .supervising import TIMEOUT
@@ -73,7 +73,7 @@ def batch(
     """
     folder, began = Folder(out), datetime.datetime.now(datetime.UTC)
     clock = time.perf_counter()
-    options = options or Options()
+    options = options or USUAL
     if workers is not None and workers < 1:
         raise ConfigError(f"workers is {workers}; give 1 or more")
     if not timeout > 0:
@@ -92,7 +92,7 @@ def batch(
     if waiting:
         where = folder.where
         if ray is None:
-            results = pool.run(where, waiting, workers or _cores(), options.threads, meter.under_way, timeout)
+            results = pool.run(where, waiting, workers or cores(), options.threads, meter.under_way, timeout)
         else:
             from . import cluster
 
@@ -105,7 +105,7 @@ def batch(
     folder.sweep(ROWS)
     summary = add_up(done, len(waiting))
     run = {"started": began.isoformat(timespec="seconds"), "seconds": round(time.perf_counter() - clock, 3)}
-    return finish(folder, job, summary, done, {**run, "workers": workers or _cores(), "ray": ray, "lost_workers": lost})
+    return finish(folder, job, summary, done, {**run, "workers": workers or cores(), "ray": ray, "lost_workers": lost})
 
 
 def describe(found: Listing, options: Options, shard_size: int | None, *, here: bool = True) -> Job:
@@ -176,7 +176,3 @@ class _Meter:
         self._items += tally["items"]
         self._failures += tally["status"].get("unreadable", 0)
         self._progress(self._items, self._total, self._failures)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

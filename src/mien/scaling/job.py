@@ -7,17 +7,19 @@ import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .. import __version__
+from ..cards import Card
 from ..devices import Device
 from ..errors import ConfigError, SourceError
+from ..reading import Options
 from ..streaming import BATCH
 from .items import Item
-from .options import Options
 from .storage import Folder
 
 JOB, LISTING, SUMMARY, FAILURES, ROWS = "_job.json", "_listing.parquet", "summary.json", "failures.csv", "rows"
@@ -95,6 +97,17 @@ class Job:
             there, now = getattr(other, name), getattr(self, name)
             found += [f"{name.replace('_', ' ')} {there} there, {now} now"] if there != now else []
         return found
+
+
+def identity(card: Card) -> dict[str, str]:
+    """Return what tells one model from another: name, version and the digest of its weights."""
+    return {"name": card.name, "version": str(card.version), "sha256": card.sha256}
+
+
+def absolute(model: str) -> str:
+    """Return a model's path so that it means the same in every folder; the name of a bundled model stays."""
+    path = Path(model)
+    return str(path.absolute()) if path.exists() else model
 
 
 def load(folder: Folder) -> Job | None:
@@ -225,12 +238,20 @@ def write_part(folder: Folder, number: int, table: pa.Table) -> None:
 
 
 def tally(folder: Folder, number: int) -> dict[str, Any] | None:
-    """Return what the rows of a part count up to; None if the part is missing or damaged."""
+    """Return what the rows of a part count up to; None if the part is missing or damaged.
+
+    Raises:
+        OSError: the storage does not answer.
+    """
     try:
         with folder.open(part(number)) as file:
             return json.loads(pq.read_metadata(file).metadata[TALLY])
     except (FileNotFoundError, pa.ArrowInvalid, KeyError, TypeError, ValueError):
         return None
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        return None  # pyarrow's own word for a footer that makes no sense
 
 
 def tallies(folder: Folder, shards: int) -> dict[int, dict[str, Any]]:

@@ -82,11 +82,11 @@ def _file(path: str, column: str | None) -> Iterator[Item]:
 
 def _remote(uri: str, column: str | None) -> Iterator[Item]:
     """Yield an object, what it holds, or the objects below a prefix."""
-    if _holds_others(uri) and "*" not in uri:
+    if _holds_others(uri) and not _is_pattern(uri):
         yield from _inside(uri, "", column)
         return
     suffix = _suffix(uri)
-    if suffix in WANTED and not any(sign in uri for sign in "*?["):
+    if suffix in WANTED and not _is_pattern(uri):
         yield Item(without_secrets(uri), "object", uri, video=suffix in video.EXTENSIONS)
         return
     system, path = filesystem(uri)
@@ -111,7 +111,7 @@ def _remote(uri: str, column: str | None) -> Iterator[Item]:
 
 def _matching(system: Any, path: str) -> Iterator[dict[str, Any]]:
     """Yield objects that fit a pattern, or lie below a prefix: files before folders, each in natural order."""
-    if any(sign in path for sign in "*?["):
+    if _is_pattern(path):
         found = system.glob(path, detail=True)
         yield from (found[name] for name in sorted(found, key=natural) if found[name]["type"] == "file")
         return
@@ -196,6 +196,10 @@ def _name(one: str) -> str:
 
 def _holds_others(place: str) -> bool:
     return _suffix(place) in TARS | TABLES or place.lower().endswith(PACKED)
+
+
+def _is_pattern(place: str) -> bool:
+    return any(sign in place for sign in "*?[")
 
 
 def _suffix(place: str) -> str:

@@ -8,6 +8,7 @@ import importlib.metadata
 import io
 import json
 import platform
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -88,12 +89,18 @@ def finish(
         run: how it went this time: times, workers.
     """
     failed = [number for number, tally in sorted(tallies.items()) if tally["status"].get("unreadable")]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["source", "time", "message"])
-    failures = [row for number in failed for row in _failures(folder, number)]
-    writer.writerows(failures)
-    folder.write(FAILURES, text.getvalue().encode("utf-8", "backslashreplace"))
+    reason = summary.reason
+    # in a file: of a hundred million pictures those that failed may not fit into memory
+    with tempfile.TemporaryFile() as file, io.TextIOWrapper(file, "utf-8", "backslashreplace", newline="") as text:
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["source", "time", "message"])
+        for number in failed:
+            for row in _failures(folder, number):
+                reason = reason or row[2]
+                writer.writerow(row)
+        text.flush()
+        file.seek(0)
+        folder.put(FAILURES, file)
     told = {
         "items": summary.items,
         "pictures": summary.pictures,
@@ -111,7 +118,7 @@ def finish(
         "run": {**run, "new_parts": summary.new},
     }
     folder.write(SUMMARY, (json.dumps(told, indent=1, ensure_ascii=False) + "\n").encode())
-    return dataclasses.replace(summary, reason=failures[0][2]) if failures else summary
+    return dataclasses.replace(summary, reason=reason)
 
 
 def versions() -> dict[str, str]:

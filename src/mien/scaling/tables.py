@@ -106,6 +106,7 @@ class Table:
                     found = value.as_py()
                     yield found["bytes"] if isinstance(found, dict) else found
         except self._refusals as error:
+            self._column = ""  # this iterator is spent; the next row begins at its own group, which may be whole
             raise SourceError(f"{self.name} cannot be read on: {_first_line(error)}") from error
 
     def _group_of(self, row: int) -> tuple[int, int]:

@@ -24,8 +24,7 @@ from typing import Any
 
 from .. import __version__
 from ..errors import MienError
-from .job import load
-from .options import identity
+from .job import identity, load
 from .shards import ShardReader
 from .storage import Folder
 

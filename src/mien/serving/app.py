@@ -191,7 +191,7 @@ def _pictures(app: FastAPI) -> None:
         with charged(state.budget) as budget:
             with state.batcher.arriving():
                 files, options = await requests.pictures(request, state.settings, budget)
-            lines = await state.batcher.read(files, options)
+            lines = await state.batcher.read(files, options, budget)
         return Response('{"results": [' + ",\n".join(lines) + "]}", media_type="application/json")
 
     explanations.install(app)

@@ -25,7 +25,7 @@ from ..recognizer import Recognizer
 from ..sinks import json_line
 from ..sources import Frame
 from ..types import Points
-from .bodies import File
+from .bodies import Budget, File
 from .metrics import Metrics
 from .options import Options
 from .problems import Problem, busy, unforeseen
@@ -80,36 +80,44 @@ class Batcher:
             self._arriving += count
             self._changed.notify_all()
 
-    async def read(self, files: Sequence[File], options: Options) -> list[str]:
+    async def read(self, files: Sequence[File], options: Options, budget: Budget) -> list[str]:
         """Return one line of JSON for each picture, in order.
 
+        Args:
+            files: the pictures, or URLs of them.
+            options: how they are read.
+            budget: charged with what is fetched from URLs; the caller gives that back.
+
         Raises:
-            Problem: the queue is full, or the answer was not ready in time.
+            Problem: the queue is full, the budget is spent, or the answer was not ready in time.
         """
         key, limits = self.readers.key(options), self.settings.limits
         answers: list[asyncio.Future[str]] = []
+        fetching = [asyncio.ensure_future(self._fetched(file, budget)) for file in files]
         try:
             async with asyncio.timeout(limits.seconds):
-                files = await asyncio.gather(*(self._fetched(file) for file in files))
+                files = await asyncio.gather(*fetching)
                 answers = self._enqueue(files, key, options.points)
                 return await asyncio.gather(*answers)
         except TimeoutError:
             detail = f"reading took longer than {limits.seconds:g} seconds; send fewer or smaller pictures, or try later"
             raise Problem("time-out", detail, {"Retry-After": "5"}) from None
         finally:
-            for answer in answers:
-                answer.cancel()
+            for each in (*fetching, *answers):  # a fetch that went on would charge a budget that was given back already
+                each.cancel()
 
-    async def _fetched(self, file: File) -> File:
+    async def _fetched(self, file: File, budget: Budget) -> File:
         if file.url is None:
             return file
         limits = self.settings.limits
         async with self._fetching:
             ask = functools.partial(fetch, file.url, max_bytes=limits.picture_bytes, timeout=limits.seconds / 2)
             try:
-                return File(file.name, await asyncio.to_thread(ask))
+                data = await asyncio.to_thread(ask)
             except SourceError:  # whether a host exists, and what it answered, is nothing to tell: it may be an inner one
                 return file
+            budget.take(len(data))
+            return File(file.name, data)
 
     def _enqueue(self, files: Sequence[File], key: Key, points: Points) -> list[asyncio.Future[str]]:
         loop = asyncio.get_running_loop()
@@ -147,25 +155,30 @@ class Batcher:
         """Return pictures to read together; nothing at the end of the server."""
         with self._changed:
             self._idle += 1
-            while True:
-                while not self._waiting and not self._closed:
-                    self._changed.wait()
-                if not self._waiting:
-                    return []
-                left = self._waiting[0].since + self.settings.wait - time.monotonic()
-                if self._closed or left <= 0 or not self._arriving or len(self._waiting) >= self.settings.batch:
-                    break
-                self._changed.wait(left)
-            # what waits is shared among the threads that have nothing to do
-            most = min(self.settings.batch, math.ceil(len(self._waiting) / self._idle))
+            batch: list[_Waiting] = []
+            while not batch and self._some_wait():  # again where nobody waits for an answer any more
+                # what waits is shared among the threads that have nothing to do
+                most = min(self.settings.batch, math.ceil(len(self._waiting) / self._idle))
+                key, rest = self._waiting[0].key, []
+                while self._waiting and len(batch) < most:
+                    item = self._waiting.popleft()
+                    if not item.answer.cancelled():
+                        (batch if item.key == key else rest).append(item)
+                self._waiting.extendleft(reversed(rest))
             self._idle -= 1
-            key, batch, rest = self._waiting[0].key, [], []
-            while self._waiting and len(batch) < most:
-                item = self._waiting.popleft()
-                if not item.answer.cancelled():
-                    (batch if item.key == key else rest).append(item)
-            self._waiting.extendleft(reversed(rest))
-        return batch or self._take()
+            return batch
+
+    def _some_wait(self) -> bool:
+        """Wait until there is a batch to take, with the lock held; return False at the end of the server."""
+        while True:
+            while not self._waiting and not self._closed:
+                self._changed.wait()
+            if not self._waiting:
+                return False
+            left = self._waiting[0].since + self.settings.wait - time.monotonic()
+            if self._closed or left <= 0 or not self._arriving or len(self._waiting) >= self.settings.batch:
+                return True
+            self._changed.wait(left)
 
     def _read(self, batch: list[_Waiting]) -> None:
         try:

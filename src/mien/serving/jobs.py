@@ -31,7 +31,7 @@ from typing import Any, Literal, get_args
 from ..errors import MienError
 from ..sinks import json_line
 from ..video import Sampling, Video
-from .metrics import Metrics
+from .metrics import Metrics, lives
 from .options import VideoOptions
 from .problems import Problem, busy, unforeseen
 from .readers import Key, Readers
@@ -260,19 +260,9 @@ def _read(place: Path) -> JobState | None:
         return None
     process = table.pop("process")
     state = JobState(**table)
-    if state.status in ACTIVE and not _lives(process):
+    if state.status in ACTIVE and not lives(process):
         return dataclasses.replace(state, status="failed", message="the process that read it has ended")
     return state
-
-
-def _lives(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _lines(path: Path, size: int, after: int) -> Iterator[bytes]:

@@ -91,21 +91,27 @@ class Shared:
         self.folder, self.metrics = folder, metrics
         self.path = folder / f"metrics-{os.getpid()}.json"
 
+        self._lock = threading.Lock()  # between those who ask for metrics and the writing every few seconds
+
     def write(self) -> None:
-        """Write this process's numbers for the others."""
+        """Write this process's numbers for the others. Safe to call from several threads."""
         part = self.path.with_suffix(".part")
-        part.write_text(json.dumps(self.metrics.to_dict()), encoding="utf-8")
-        part.replace(self.path)
+        with self._lock:
+            part.write_text(json.dumps(self.metrics.to_dict()), encoding="utf-8")
+            part.replace(self.path)
 
     def render(self) -> str:
-        """Return the text of all processes together."""
+        """Return the text of all processes together; of one that has ended its counts stay, and its gauges go."""
         self.write()
         tables = []
         for path in sorted(self.folder.glob("metrics-*.json")):
             try:
-                tables.append(json.loads(path.read_text(encoding="utf-8")))
+                table = json.loads(path.read_text(encoding="utf-8"))
             except (OSError, ValueError):  # a process that ends just now
                 continue
+            if not lives(int(path.stem.rpartition("-")[2])):
+                table["values"] = [row for row in table["values"] if NAMES[row[0]][0] != "gauge"]
+            tables.append(table)
         return render(tables)
 
 
@@ -134,6 +140,17 @@ def render(tables: list[Mapping[str, list]]) -> str:
             lines.append(f"{name}_sum{_labels(key[1])} {_number(row[-1])}")
             lines.append(f"{name}_count{_labels(key[1])} {_number(below)}")
     return "\n".join(lines) + "\n"
+
+
+def lives(process: int) -> bool:
+    """Return whether there is a process of this number."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def resident_bytes() -> float:

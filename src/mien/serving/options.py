@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 from ..errors import did_you_mean
+from ..reading import USUAL
 from ..types import Points
 from .problems import Problem
 
@@ -72,7 +73,8 @@ class VideoOptions(Options):
     start: float = field(default=0.0, metadata=bounds(0, 1e6, "Second at which reading begins."))
     end: float | None = field(default=None, metadata=bounds(0, 1e6, "Second at which reading ends; null: the end."))
     detect_every: int = field(
-        default=10, metadata=bounds(1, 1000, "Frames from one search for faces to the next; 1: each frame is read by itself.")
+        default=USUAL.detect_every,
+        metadata=bounds(1, 1000, "Frames from one search for faces to the next; 1: each frame is read by itself."),
     )
     smooth: Literal["none", "ema", "box", "gaussian"] = field(
         default="ema", metadata=about("How readings are smoothed over time.")
@@ -84,7 +86,8 @@ class StreamOptions(Options):
     """How the frames of a stream are read: as pictures are, and how faces are followed from frame to frame."""
 
     detect_every: int = field(
-        default=10, metadata=bounds(1, 1000, "Frames from one search for faces to the next; 1: each frame is read by itself.")
+        default=USUAL.detect_every,
+        metadata=bounds(1, 1000, "Frames from one search for faces to the next; 1: each frame is read by itself."),
     )
     smooth: Literal["none", "ema"] = field(default="ema", metadata=about("How readings are smoothed over time."))
 

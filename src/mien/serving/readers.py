@@ -13,6 +13,7 @@ from ..detection import Detector, open_detector
 from ..devices import use
 from ..errors import ConfigError
 from ..landmarks import Actions, Landmarker
+from ..reading import USUAL
 from ..recognizer import Recognizer
 from ..runtime import Runtime, open_model
 from .options import Options
@@ -21,8 +22,6 @@ from .settings import Settings
 
 DETECTORS = 8
 """Detectors that are kept open, each for another choice of smallest face and closer looks."""
-
-DEFAULT = "mien-base"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +39,20 @@ class Readers:
     """Recognizers by what a request chooses. Safe to call from several threads."""
 
     def __init__(self, settings: Settings) -> None:
-        """Read the cards; networks are opened when they are needed.
+        """Read the cards, and open the detector and the meshes; other networks are opened when they are needed.
 
         Raises:
-            UnknownName: no such model.
+            UnknownName: no such model or detector.
             WeightsError: a model has no card or is no classifier.
-            ConfigError: two models have the same name.
+            ConfigError: two models have the same name, or one of them cannot cut faces out of pictures.
+            MissingExtra: the detector's package is not installed.
         """
         self.settings = settings
         self.cards: dict[str, Card] = {}
         self._sources: dict[str, str] = {}
         self._models: dict[str, tuple[Card, Runtime]] = {}
         bundled = [card.name for card in cards.bundled().values() if card.kind == "classifier"]
-        bundled.sort(key=lambda name: (name != DEFAULT, name))
+        bundled.sort(key=lambda name: (name != USUAL.model, name))
         for model in (*settings.models, *(name for name in bundled if name not in settings.models)):
             with use(settings.device):
                 card, runtime = open_model(model)
@@ -72,6 +72,7 @@ class Readers:
         self._detectors: OrderedDict[tuple[int, bool], Detector] = OrderedDict()
         with use(settings.device):
             self._landmarker, self._actions = Landmarker("mesh478"), Actions()
+            self._detector(self.key(Options()))  # what is wrong with it is said now, not to whoever asks first
 
     def key(self, options: Options) -> Key:
         """Return what the options come to.

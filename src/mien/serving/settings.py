@@ -76,9 +76,10 @@ class Settings:
     allow_urls: bool = False
     """Whether pictures may be named by a public URL."""
     cors: tuple[str, ...] = ()
-    """Origins whose pages may ask: `https://example.org`; `*` is any."""
+    """Origins whose pages may ask: `https://example.org`; `*` is any. Upper and lower case are the same."""
     hosts: tuple[str, ...] = ()
-    """Names by which this server is reached, checked against the header Host; none: any name."""
+    """Names by which this server is reached, without a port, checked against the header Host; none: any name. Upper and lower
+    case are the same."""
     threads: int = 2
     """Threads that read pictures, each on one core."""
     batch: int = 16
@@ -94,6 +95,8 @@ class Settings:
         Device.parse(self.device)
         if any(not token or not token.isascii() or not token.isprintable() or " " in token for token in self.tokens):
             raise ConfigError("a token is empty or holds spaces or other than printable ASCII characters; choose another")
+        for name in ("cors", "hosts"):  # browsers send both in lower case
+            object.__setattr__(self, name, tuple(each.lower() for each in getattr(self, name)))
         for origin in self.cors:
             if origin != "*" and (not origin.startswith(("http://", "https://")) or origin.count("/") != 2):
                 raise ConfigError(f"{origin!r} is no origin; write it as https://example.org, without a path")

@@ -39,6 +39,9 @@ from .settings import Settings
 OPENING = 10.0
 """Seconds in which the first message must come."""
 
+CODES = {"busy": 1013, "internal": 1011}
+"""Name of a problem → code that a stream is closed with; all others are 1008, the sender's own doing."""
+
 NAME = "stream"
 """`Result.source` of all frames."""
 
@@ -70,11 +73,11 @@ class Streams:
                 raise busy("too many streams are open; ask again later", 10)
             await self._speak(socket)
         except Problem as problem:
-            await _end(socket, problem, 1013 if problem.name == "busy" else 1008)
+            await _end(socket, problem)
         except (WebSocketDisconnect, RuntimeError):  # RuntimeError: sending after the other side has gone
             pass
         except Exception as error:
-            await _end(socket, unforeseen(error), 1011)
+            await _end(socket, unforeseen(error))
         finally:
             self._open -= 1
 
@@ -84,7 +87,8 @@ class Streams:
 
     async def _speak(self, socket: WebSocket) -> None:
         options = await self._opening(socket)
-        reader = self.readers(self.readers.key(options))
+        # in a thread: a model that nobody has asked for is opened there, and other requests go on meanwhile
+        reader = await asyncio.to_thread(self.readers, self.readers.key(options))
         stream = Stream(reader, detect_every=options.detect_every, smooth=None if options.smooth == "none" else options.smooth)
         await socket.send_text(json.dumps({"type": "ready", "model": reader.name, "labels": list(reader.card.labels)}))
         mailbox: list[_Waiting] = []
@@ -152,8 +156,19 @@ class Streams:
             if not mailbox:
                 continue
             waiting = mailbox.pop()
-            text = await loop.run_in_executor(self._pool, self._read, stream, waiting, options)
+            text = await loop.run_in_executor(self._pool, self._text, stream, waiting, options)
             await socket.send_text(f'{{"type": "result", "frame": {waiting.number}, "result": {text}}}')
+
+    def _text(self, stream: Stream, waiting: _Waiting, options: StreamOptions) -> str:
+        """Return the result of a frame as JSON.
+
+        Raises:
+            Problem: reading failed in a way nobody foresaw. As it is, a RuntimeError would be taken for a closed socket's.
+        """
+        try:
+            return self._read(stream, waiting, options)
+        except Exception as error:
+            raise unforeseen(error) from error
 
     def _read(self, stream: Stream, waiting: _Waiting, options: StreamOptions) -> str:
         name = f"frame {waiting.number}"
@@ -167,7 +182,7 @@ class Streams:
         return json_line(result, options.points).rstrip("\n")
 
 
-async def _end(socket: WebSocket, problem: Problem, code: int) -> None:
+async def _end(socket: WebSocket, problem: Problem) -> None:
     with contextlib.suppress(WebSocketDisconnect, RuntimeError):
         await socket.send_text(json.dumps({"type": "error", "problem": problem.to_dict()}))
-        await socket.close(code)
+        await socket.close(CODES.get(problem.name, 1008))

@@ -1,16 +1,24 @@
-"""How pictures and videos are read: the options of `mien predict` that change a row."""
+"""How pictures and videos are read: all that a row depends on besides its picture, in one value.
+
+The commands that read and `mien.scaling` take it. Each default is asked of the function that the option goes to, so that there
+is one place for it.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from ..cards import Card
-from ..recognizer import Recognizer, load
-from ..types import Points
-from ..video import Sampling
+from .recognizer import Recognizer, load
+from .types import Points
+from .video import Sampling
+
+
+def _usual(function: Callable[..., Any], name: str) -> Any:
+    return inspect.signature(function).parameters[name].default
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,25 +30,25 @@ class Options:
         Sampling(every=1, fps=None, start=None, end=None)
     """
 
-    model: str = "mien-base"
-    detector: str = "blazeface"
-    max_faces: int | None = None
-    min_size: float = 0
-    threshold: float | None = None
-    max_roll: float = 45
-    small_faces: bool = False
+    model: str = _usual(load, "model")
+    detector: str = _usual(load, "detector")
+    max_faces: int | None = _usual(load, "max_faces")
+    min_size: float = _usual(load, "min_size")
+    threshold: float | None = _usual(load, "threshold")
+    max_roll: float = _usual(load, "max_roll")
+    small_faces: bool = _usual(load, "small_faces")
     points: Points = "5"
-    actions: bool = True
-    threads: int = 1
+    actions: bool = _usual(load, "actions")
+    threads: int = _usual(load, "threads")
     device: str = "cpu"
     allow_private: bool = False
-    every: int = 1
-    fps: float | None = None
-    start: float | None = None
-    end: float | None = None
-    smooth: str | None = "ema"
-    window: float = 0.25
-    detect_every: int = 10
+    every: int = _usual(Recognizer.stream, "every")
+    fps: float | None = _usual(Recognizer.stream, "fps")
+    start: float | None = _usual(Recognizer.stream, "start")
+    end: float | None = _usual(Recognizer.stream, "end")
+    smooth: str | None = _usual(Recognizer.stream, "smooth")
+    window: float = _usual(Recognizer.stream, "window")
+    detect_every: int = _usual(Recognizer.stream, "detect_every")
 
     @property
     def sampling(self) -> Sampling:
@@ -83,12 +91,5 @@ class Options:
         return dataclasses.asdict(self)
 
 
-def identity(card: Card) -> dict[str, str]:
-    """Return what tells one model from another: name, version and the digest of its weights."""
-    return {"name": card.name, "version": str(card.version), "sha256": card.sha256}
-
-
-def absolute(model: str) -> str:
-    """Return a model's path so that it means the same in every folder; the name of a bundled model stays."""
-    path = Path(model)
-    return str(path.absolute()) if path.exists() else model
+USUAL = Options()
+"""How it is read where nothing is said."""

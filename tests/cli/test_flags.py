@@ -1,0 +1,80 @@
+"""Flags that make no sense are refused in one line; what they leave unsaid is the library's default."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mien
+from mien.cli import main
+from mien.cli.flags import AS_USUAL
+from mien.cli.verify import _share
+from mien.cli.watch import watch
+from mien.errors import ConfigError
+from mien.reading import USUAL
+from mien.recognizer import Recognizer
+
+DRAWN = ("--dataset", "synthetic")
+
+
+def test_defaults_have_one_place() -> None:
+    assert AS_USUAL.options() == USUAL
+    opens, streams = (inspect.signature(each).parameters for each in (mien.load, Recognizer.stream))
+    for name, value in USUAL.to_dict().items():
+        if name not in ("points", "device", "allow_private"):
+            assert value == (opens | streams)[name].default, name
+    for name, parameter in inspect.signature(watch).parameters.items():
+        if name in USUAL.to_dict() and name != "smooth":
+            assert parameter.default == getattr(USUAL, name), name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--option", "number=24"), "--option number=24 is of none of the data sets; write NAME:OPTION=VALUE with synthetic"),
+        (("--option", "fer2013:number=24"), "is of none of the data sets"),
+        (("--root", "a", "--root", "b"), "--root is given as a and b; write NAME=DIR"),
+        (("--root", "syntetic=a"), "--root syntetic=… is of none of the data sets; did you mean 'synthetic'?"),
+    ],
+)
+def test_what_compare_would_pass_over_is_refused(
+    arguments: tuple[str, ...], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", "mien-base", *DRAWN, "--out", str(tmp_path / "out"), *arguments]) == 1
+    assert told in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("flag", ["--limit", "--workers"])
+@pytest.mark.parametrize("number", ["0", "-1"])
+def test_nothing_to_prepare_with_is_refused(flag: str, number: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert main(["prepare", "align", *DRAWN, "--root", str(tmp_path), "--out", str(out), f"{flag}={number}"]) == 1
+    assert f"{flag} is {number}; give 1" in capsys.readouterr().err and not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "share"), [("88.2", 0.882), ("88.2%", 0.882), ("0.882", 0.882), ("0.9%", 0.009), ("1", 1), ("1%", 0.01)]
+)
+def test_claims_in_per_cent_and_as_shares(text: str, share: float) -> None:
+    assert _share("accuracy", text) == pytest.approx(share)
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "much", "", "9%%"])
+def test_claims_that_are_no_numbers(text: str) -> None:
+    with pytest.raises(ConfigError, match="--claim takes METRIC=NUMBER"):
+        _share("accuracy", text)
+
+
+def test_the_folder_of_the_data_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows writes backslashes, which mean something else in TOML."""
+    loop = pytest.importorskip("mien.training.loop", reason="needs mien[train]", exc_type=ImportError)
+    given: list[Any] = []
+    monkeypatch.setattr(loop, "train", lambda config, out, **options: given.append(config.data.root))
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text("epochs = 3")
+    for root in (r"C:\users\new", 'a "b"', "ü"):
+        main(["train", str(recipe), "--root", root])
+        assert given[-1] == root

@@ -1,0 +1,71 @@
+"""What threads and processes of a server share: the queue of pictures, and the numbers that are added up."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mien.serving.batcher import Batcher, _Waiting
+from mien.serving.bodies import File
+from mien.serving.metrics import Metrics, Shared
+from mien.serving.readers import Key
+from mien.serving.settings import Settings
+
+
+def test_numbers_are_written_by_several_threads(tmp_path: Path) -> None:
+    """Those who ask for metrics, while the process writes them for the others."""
+    shared = Shared(tmp_path, Metrics())
+    with ThreadPoolExecutor(8) as pool:
+        texts = list(pool.map(lambda _: shared.render(), range(400)))
+    assert all("process_cpu_seconds_total" in text for text in texts)
+
+
+def test_of_a_process_that_has_ended_counts_stay_and_gauges_go(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    metrics = Metrics()
+    metrics.count("mien_pictures_total", 3, status="ok")
+    metrics.gauge("mien_queue_pictures", lambda: 5)
+    (tmp_path / f"metrics-{ended.pid}.json").write_text(json.dumps(metrics.to_dict()))
+    metrics = Metrics()
+    metrics.count("mien_pictures_total", 4, status="ok")
+    metrics.gauge("mien_queue_pictures", lambda: 2)
+    lines = Shared(tmp_path, metrics).render().splitlines()
+    assert 'mien_pictures_total{status="ok"} 7' in lines and "mien_queue_pictures 2" in lines
+
+
+def test_a_thread_outlives_any_number_of_requests_that_were_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    monkeypatch.setattr(Batcher, "_read", lambda self, batch: read.extend(item.file.name for item in batch))
+    batcher = Batcher(None, Settings(threads=1), Metrics())  # type: ignore[arg-type]
+    loop = asyncio.new_event_loop()
+
+    def wait(name: str, *, given_up: bool) -> None:
+        answer: Any = loop.create_future()
+        if given_up:
+            answer.cancel()
+        with batcher._changed:
+            batcher._waiting.append(_Waiting(File(name), Key("m", 0, False, 1, False), "5", answer, loop))
+            batcher._changed.notify_all()
+        until = time.monotonic() + 60
+        while batcher._waiting and time.monotonic() < until:
+            time.sleep(0)
+
+    failed: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", failed.append)
+    for number in range(sys.getrecursionlimit() + 100):
+        wait(str(number), given_up=True)
+        assert not failed
+    wait("one that waits", given_up=False)
+    batcher.close()
+    assert read == ["one that waits"]
+    loop.close()
