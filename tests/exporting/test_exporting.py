@@ -195,7 +195,7 @@ def test_8_bits_for_networks_of_others(name: str, tmp_path: Path, picture: np.nd
     graph = onnx.load(done.path).graph
     operators = {node.op_type for node in graph.node}
     assert {"QuantizeLinear", "DequantizeLinear"} <= operators and "PRelu" not in operators
-    stored = {kind: sum(t.data_type == kind and len(t.dims) == 4 for t in graph.initializer) for kind in (1, 3)}  # float, signed byte
+    stored = {kind: sum(t.data_type == kind and len(t.dims) == 4 for t in graph.initializer) for kind in (1, 3)}  # float, int8
     assert stored[onnx.TensorProto.INT8] > 5 * stored[onnx.TensorProto.FLOAT]
     assert done.file.n == done.source.n == len(drawn["validation"]) and done.card.measured[0].n == done.file.n
     assert values_of(read_whole(done.path, picture)) == pytest.approx(values_of(read_whole(weights, picture)), abs=0.1)

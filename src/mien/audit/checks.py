@@ -67,7 +67,7 @@ def audit(
         >>> from mien.datasets import open_dataset
         >>> report = audit({"test": open_dataset("synthetic", split="test")})
         >>> report.exact.distinct, report.exact.groups, report.findings[0].level
-        (42, 0, 'note')
+        (42, 0, 'warning')
     """
     if not splits:
         raise ValueError("nothing to audit: there is no split")
