@@ -117,7 +117,7 @@ def overhead(steps: int) -> str:
     ratios = np.array(times["loop"]) / np.array(times["bare"])
     rows = [
         ["forward, backward, step written out", f"{bare_ms:.0f}", ""],
-        ["a step of the loop", f"{loop_ms:.0f}", f"+{np.median(ratios) - 1:.1%} (median of pairs)"],
+        ["a step of the loop", f"{loop_ms:.0f}", f"{np.median(ratios) - 1:+.1%} (median of pairs)"],
         ["preparing its batch (in a thread beside it)", f"{loader:.1f}", f"{bare_ms / loader:.0f} × the rate of steps"],
     ]
     return table("A step of `mien-base`, 32 pictures of 48 pixels, one thread", ["what", "ms", "ratio"], rows)
