@@ -28,7 +28,7 @@ from mien.embedding import embed
 from mien.errors import ConfigError, WeightsError
 from mien.images import read_image
 from mien.runtime import OnnxRuntime, open_model
-from mien.sessions import ACCELERATORS, exact_bytes_are_slow, find_best, open_session, present, providers, started
+from mien.sessions import ACCELERATORS, bytes_overflow, find_best, open_session, present, providers, started
 from mien.verification import verify
 from mien.weights import bundled
 
@@ -209,7 +209,7 @@ def test_a_plain_session_gives_the_same_probabilities() -> None:
     batch = np.random.default_rng(0).normal(size=(5, 1, 48, 48)).astype(np.float32)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    if exact_bytes_are_slow():
+    if bytes_overflow():
         options.add_session_config_entry("session.x64quantprecision", "1")
     alone = onnxruntime.InferenceSession(str(card.weights), options, providers=["CPUExecutionProvider"])
     (name,) = [card.outputs["scores"]]

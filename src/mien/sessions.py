@@ -168,13 +168,13 @@ def _options(threads: int) -> onnxruntime.SessionOptions:
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if exact_bytes_are_slow():
+    if bytes_overflow():
         options.add_session_config_entry("session.x64quantprecision", "1")
     return options
 
 
 @functools.cache
-def exact_bytes_are_slow() -> bool:
+def bytes_overflow() -> bool:
     """Return whether onnxruntime's quick product of 8-bit matrices is wrong on this processor.
 
     x86 without VNNI adds pairs of products in 16 bits, which overflow: `mien-base` then loses two points. There onnxruntime

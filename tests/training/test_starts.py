@@ -90,6 +90,16 @@ def test_a_run_that_goes_on_needs_its_start_no_more(tmp_path: Path) -> None:
         train(started, tmp_path / "third")
 
 
+def test_a_misspelt_bundled_network_is_told() -> None:
+    for given, message in (
+        ("mien-bse", "did you mean 'mien-base'"),
+        ("x", "mien-base, mien-nano"),
+        ("blazefac", "no checkpoint"),
+    ):
+        with pytest.raises(WeightsError, match=message):
+            load_start(models.build("mien-nano"), "mien-nano", given)
+
+
 def test_an_exported_file_that_is_of_another_network(tmp_path: Path) -> None:
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no network")

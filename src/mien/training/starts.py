@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from .. import cards, models
 from ..cards import Input
-from ..errors import WeightsError
+from ..errors import WeightsError, did_you_mean
 from ..importing import LoadReport, read_checkpoint
 from ..importing.loading import PRETRAINING
 from ..weights import bundled
@@ -101,7 +101,7 @@ def load_start(
         >>> load_start(network, "timm:tf_efficientnet_lite0", "efficientnet_lite0.npz").summary()     # doctest: +SKIP
         '294 tensors loaded, 2 of another shape (model.classifier.weight is 1000×1280 there and 7×1280 here, …'
     """
-    path = bundled(f"{path}.onnx") if str(path) in cards.bundled() else Path(path)
+    path = _file(path)
     exported = path.suffix == ".onnx"
     state = exported_state(model, path) if exported else read_checkpoint(path).state
     known = next((entry for entry in KNOWN.values() if entry.mark in state), None)
@@ -137,6 +137,17 @@ def load_start(
     if folded and pictures is not None:
         settle(model, pictures())
     return report
+
+
+def _file(start: str | Path) -> Path:
+    """Return the file that a start names; a bundled classifier ships as one."""
+    classifiers = [name for name, card in cards.bundled().items() if card.kind == "classifier"]
+    if str(start) in classifiers:
+        return bundled(f"{start}.onnx")
+    if not Path(start).exists():
+        hint = did_you_mean(str(start), classifiers, f"; bundled networks to start from: {', '.join(classifiers)}")
+        raise WeightsError(f"there is no checkpoint {start}{hint}")
+    return Path(start)
 
 
 @torch.no_grad()
