@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from mien.errors import ConfigError, UnknownName
 from mien.runtime import open_model
-from mien.training.augmentation import check
+from mien.training.augmentation import Dice, Glance, augment, check
 from mien.training.config import TrainConfig
 from mien.training.data import open_splits
 from mien.training.loader import Loader
@@ -59,6 +59,21 @@ def test_what_follows_the_step_teacher_only_the_pupil_sees() -> None:
     assert not torch.equal(first.pictures["image"], again.pictures["image"])
     added = first.pictures["image"] - again.pictures["image"]
     assert abs(float(added.mean())) < 0.02 < 0.3 < float(added.std())  # the same faces, other noise
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_pictures_of_a_face_stay_in_step_behind_the_teacher(together: bool) -> None:
+    """Face and regions that are varied together are still so where only the pupil looks, and only the face is shown."""
+    whole = slice(0, 64)
+    shade = torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    glance = Glance(Dice(2, 64, whole))
+    steps = [{"op": "flip"}, {"op": "teacher"}, {"op": "flip"}]
+    varied = augment(
+        {"image": shade, "eye": shade.clone()}, steps, Dice(1, 64, whole), normalise=lambda image: image,
+        size={"image": 8, "eye": 8}, together=together, glance=glance,
+    )  # fmt: skip
+    assert glance.image is not None and not torch.equal(glance.image, varied["image"])
+    assert torch.equal(varied["image"], varied["eye"]) is together
 
 
 @pytest.mark.parametrize(

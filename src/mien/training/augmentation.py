@@ -33,11 +33,17 @@ Steps = Annotated[Sequence[Mapping[str, Any]], "a list of steps"]
 
 @dataclass(slots=True)
 class Glance:
-    """What the step `teacher` does: it keeps the picture `image` as it is there; steps after it draw from other dice."""
+    """What the step `teacher` does: it keeps the picture `image` as it is there; steps after it, of all pictures, draw from
+    other dice.
+    """
 
     dice: Dice
     image: Tensor | None = None
     """(N, C, H, W) float32 in 0 … 1; None where no step is `teacher`."""
+
+    def keep(self, image_NCHW: Tensor) -> None:
+        """Keep pictures as they are now; the steps that follow may change them in place."""
+        self.image = image_NCHW.clone()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +52,10 @@ class Scene:
 
     normalise: Callable[[Tensor], Tensor]
     side: int
-    glance: Glance | None = None
+    look: Callable[[Tensor], None] | None
+    """What the step `teacher` shows pictures to."""
+    pupil: Dice | None
+    """Where the draws of the steps after `teacher` come from; None: from where the others do."""
 
 
 def augment(
@@ -83,8 +92,10 @@ def augment(
     for name, image in pictures.items():
         own = image.contiguous()
         own = own.clone() if own.data_ptr() == image.data_ptr() else own
-        scene = Scene(normalise, size[name], glance if name == "image" else None)
-        varied[name] = _vary(own, full, dice.of("all") if together else dice.of("one", name), scene)
+        key = ("all",) if together else ("one", name)
+        look = glance.keep if glance and name == "image" else None
+        scene = Scene(normalise, size[name], look, glance.dice.of(*key) if glance else None)
+        varied[name] = _vary(own, full, dice.of(*key), scene)
     return varied
 
 
@@ -145,8 +156,8 @@ def normalise(image_NCHW: Tensor, dice: Dice, scene: Scene) -> Tensor:
 
 def teacher(image_NCHW: Tensor, dice: Dice, scene: Scene) -> Tensor:
     """Show pictures to the network that is learned from (`distil.teacher`) as they are here; the rest only the pupil sees."""
-    if scene.glance is not None:
-        scene.glance.image = image_NCHW.clone()
+    if scene.look:
+        scene.look(image_NCHW)
     return image_NCHW
 
 
@@ -181,8 +192,8 @@ def _vary(image: Tensor, steps: Sequence[Mapping[str, Any]], dice: Dice, scene: 
         op, values = step["op"], {key: value for key, value in step.items() if key != "op"}
         extra = (scene,) if op in FRAME else ()
         image = STEPS[op](image, dice.of(index, op), *extra, **values)
-        if op == "teacher" and scene.glance is not None:
-            dice = scene.glance.dice
+        if op == "teacher" and scene.pupil:
+            dice = scene.pupil
     return image
 
 
