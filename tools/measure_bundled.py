@@ -12,8 +12,9 @@ import argparse
 import csv
 import subprocess
 import sys
-from collections.abc import Collection
 from pathlib import Path
+
+from mien import cards
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = ("mien-base", "mien-nano")
@@ -39,7 +40,6 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=MODELS, choices=MODELS, help="classifiers to measure; peers.csv has all")
     args = parser.parse_args()
     roots = {name: (args.data / folder).resolve() for name, folder in FOLDERS.items()}
-    forget(ROOT / "results/mien.csv", args.only)
     for model in args.only:
         for number, (head, data, protocol) in enumerate(MEASURED):
             where = ("--dataset", data, "--root", roots[data], "--out", args.out / f"{model}-{number}")
@@ -47,8 +47,8 @@ def main() -> None:
             call("evaluate", model, *where, *how, "--results", "results/mien.csv")
         for data in ("fer2013", "london"):
             call("stress", model, "--dataset", data, "--root", roots[data], "--out", f"results/stress/{model}-{data}.csv")
+    forget_older(ROOT / "results/mien.csv")
     if args.peers:
-        forget(ROOT / "results/peers.csv", MODELS)
         for data, protocols in (("fer2013", ("", f"@{CLEAN}")), ("london", ("",))):
             files = sorted(args.peers.resolve().glob(f"{data}-*.npz"))
             peers = [f"peer:{path.stem.removeprefix(f'{data}-')}={path}" for path in files]
@@ -56,16 +56,20 @@ def main() -> None:
             where = [f"--dataset={data}{protocol}" for protocol in protocols]
             where += ["--root", roots[data], "--out", args.out / f"peers-{data}", "--overwrite"]
             call("compare", *heads, *peers, *where, "--results", "results/peers.csv")
+        forget_older(ROOT / "results/peers.csv")
 
 
-def forget(table: Path, models: Collection[str]) -> None:
-    """Take the rows of bundled classifiers out of a table: those of an older version would stay."""
+def forget_older(table: Path) -> None:
+    """Take the rows of bundled classifiers out of a table that are of another version than the one that ships."""
+    versions = {model: str(cards.load(model).version) for model in MODELS}
     with table.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    with table.open("w", newline="", encoding="utf-8") as file:
+    part = table.with_suffix(".part")
+    with part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, rows[0], lineterminator="\n")
         writer.writeheader()
-        writer.writerows(row for row in rows if row["model"] not in models)
+        writer.writerows(row for row in rows if row["version"] == versions.get(row["model"], row["version"]))
+    part.replace(table)
 
 
 def call(*arguments: object) -> None:
