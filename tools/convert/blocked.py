@@ -1,66 +1,141 @@
-"""Give an ONNX network channels in multiples of 16, so that onnxruntime computes all of it in its blocked layout.
+"""Rewrite a graph so that onnxruntime computes all of it in its blocked layout, and with as few passes as it can.
 
-That layout holds 8 or 16 channels side by side. A depthwise convolution of 24 channels does not fit: onnxruntime then unpacks,
-convolves slowly and packs again. The channels added here have weights of zero, so that every output keeps its value.
+That layout holds 16 channels side by side (8 on older processors). What does not fit is unpacked, computed slowly and packed
+again: a depthwise convolution of 24 channels, a PRelu. The graph computes what it did before, but for rounding.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from .onnx_graph import Graph
+
 BLOCK = 16
 
 
-def block(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Change the model in place and return it. Widened is what lies between two convolutions and holds only ReLU and
-    depthwise convolutions; all else stays as it is."""
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    for node in model.graph.node:
-        if node.op_type != "Conv" or _groups(node) > 1 or node.input[1] not in constants:
-            continue
-        missing = -constants[node.input[1]].dims[0] % BLOCK
-        within, after = _reach(model.graph, node.output[0]) if missing else ([], [])
-        if all(each.input[1] in constants for each in after) and after:
-            for each in (node, *within):
-                for name in each.input[1:]:
-                    _pad(constants[name], 0, missing)
-                for attribute in each.attribute:
-                    if attribute.name == "group" and attribute.i > 1:
-                        attribute.i += missing
-            for each in after:
-                _pad(constants[each.input[1]], 1, missing)
-    return model
+def block(graph: Graph, outputs: Collection[str]) -> Graph:
+    """Change the graph in place and return it; `outputs` are the values that leave it."""
+    _Rewriting(graph, outputs).run()
+    return graph
 
 
-def _reach(graph: onnx.GraphProto, value: str) -> tuple[list[onnx.NodeProto], list[onnx.NodeProto]]:
-    """Return the depthwise convolutions that a value passes and the convolutions where it ends; none where it goes elsewhere."""
-    within: list[onnx.NodeProto] = []
-    after: list[onnx.NodeProto] = []
-    front = [value]
-    while front:
-        value = front.pop()
-        if any(value == output.name for output in graph.output):
-            return [], []
-        for node in graph.node:
-            if value not in node.input:
-                continue
-            if node.op_type == "Conv" and _groups(node) == 1:
-                after.append(node)
-            elif node.op_type == "Relu" or node.op_type == "Conv":
-                within += [node] * (node.op_type == "Conv")
-                front.append(node.output[0])
-            else:
-                return [], []
-    return within, after
+@dataclass(frozen=True, slots=True)
+class _Reach:
+    """Where a value goes until its channels are mixed."""
+
+    activations: list[onnx.NodeProto]
+    depthwise: list[onnx.NodeProto]
+    mixing: list[onnx.NodeProto]
+    """The convolutions where it ends; none where it goes elsewhere."""
+
+
+class _Rewriting:
+    def __init__(self, graph: Graph, outputs: Collection[str]) -> None:
+        self.graph, self.outputs = graph, outputs
+        self.constants = {tensor.name: tensor for tensor in graph.constants}
+
+    def run(self) -> None:
+        for node in self.graph.nodes:
+            if self._mixes(node):
+                self._double(node)
+        rewritten: list[onnx.NodeProto] = []
+        self.graph.nodes, nodes = rewritten, self.graph.nodes
+        for node in nodes:
+            (self._prelu if node.op_type == "PRelu" else rewritten.append)(node)
+        self.constants = {tensor.name: tensor for tensor in self.graph.constants}
+        for node in self.graph.nodes:
+            if self._mixes(node):
+                self._widen(node)
+        used = {name for node in self.graph.nodes for name in node.input}
+        self.graph.constants = [tensor for tensor in self.graph.constants if tensor.name in used]
+
+    def _double(self, node: onnx.NodeProto) -> None:
+        """Compute x and −x where a block has room for both: PReLU is then a ReLU, whose halves the next convolutions weigh."""
+        reach = self._reach(node.output[0], ("PRelu",))
+        if not (len(reach.activations) == len(reach.depthwise) == len(reach.mixing) == 1):
+            return
+        (activation,), (depthwise,), (mixing,) = reach.activations, reach.depthwise, reach.mixing
+        slope = self._array(activation.input[1]).reshape(-1, 1, 1, 1)
+        if 2 * len(slope) > BLOCK or depthwise.input[0] != activation.output[0] or mixing.input[0] != depthwise.output[0]:
+            return
+        for name in node.input[1:]:
+            self._change(name, lambda values: np.concatenate([values, -values]))
+        self._change(depthwise.input[1], lambda values: np.concatenate([values, -slope * values]))
+        for name in depthwise.input[2:]:
+            self._change(name, lambda values: np.concatenate([values, np.zeros_like(values)]))
+        self._change(mixing.input[1], lambda values: np.concatenate([values, values], 1))
+        _set_groups(depthwise, 2 * len(slope))
+        activation.op_type = "Relu"
+        del activation.input[1]
+
+    def _prelu(self, node: onnx.NodeProto) -> None:
+        """Write PReLU as relu((1 − a)·x) + a·x, two depthwise convolutions that take in the activation and the sum."""
+        value, slope = node.input[0], self._array(node.input[1]).reshape(-1, 1, 1, 1)
+        per_channel = {"kernel_shape": [1, 1], "group": len(slope)}
+        if slope.max() <= 1:
+            scaled = self.graph.node("Conv", [value, self.graph.constant(1 - slope)], **per_channel)
+            positive = self.graph.node("Relu", [scaled])
+        else:
+            positive = self.graph.node(
+                "Conv", [self.graph.node("Relu", [value]), self.graph.constant(1 - slope)], **per_channel
+            )
+        scaled = self.graph.node("Conv", [value, self.graph.constant(slope)], **per_channel)
+        self.graph.node("Add", [positive, scaled], node.output[0])
+
+    def _widen(self, node: onnx.NodeProto) -> None:
+        """Add channels with weights of zero, to a multiple of the block, where only ReLU and depthwise convolutions follow."""
+        channels = self.constants[node.input[1]].dims[0]
+        missing = -channels % BLOCK
+        reach = self._reach(node.output[0], ("Relu",))
+        if not missing or not reach.mixing:
+            return
+        for each in (node, *reach.depthwise):
+            for name in each.input[1:]:
+                self._change(name, lambda values: _grown(values, 0, missing))
+        for each in reach.depthwise:
+            _set_groups(each, channels + missing)
+        for each in reach.mixing:
+            self._change(each.input[1], lambda values: _grown(values, 1, missing))
+
+    def _reach(self, value: str, activations: tuple[str, ...]) -> _Reach:
+        reach, nowhere = _Reach([], [], []), _Reach([], [], [])
+        front = [value]
+        while front:
+            value = front.pop()
+            if value in self.outputs:
+                return nowhere
+            for node in (node for node in self.graph.nodes if value in node.input):
+                if self._mixes(node):
+                    reach.mixing.append(node)
+                elif node.op_type in activations or (node.op_type == "Conv" and _groups(node) > 1):
+                    (reach.depthwise if node.op_type == "Conv" else reach.activations).append(node)
+                    front.append(node.output[0])
+                else:
+                    return nowhere
+        return reach
+
+    def _mixes(self, node: onnx.NodeProto) -> bool:
+        return node.op_type == "Conv" and _groups(node) == 1 and node.input[1] in self.constants
+
+    def _array(self, name: str) -> np.ndarray:
+        return numpy_helper.to_array(self.constants[name])
+
+    def _change(self, name: str, change: Callable[[np.ndarray], np.ndarray]) -> None:
+        self.constants[name].CopyFrom(numpy_helper.from_array(np.ascontiguousarray(change(self._array(name))), name))
+
+
+def _grown(values: np.ndarray, axis: int, missing: int) -> np.ndarray:
+    return np.pad(values, [(0, missing if i == axis else 0) for i in range(values.ndim)])
 
 
 def _groups(node: onnx.NodeProto) -> int:
     return next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
 
 
-def _pad(tensor: onnx.TensorProto, axis: int, missing: int) -> None:
-    values = numpy_helper.to_array(tensor)
-    widths = [(0, missing if i == axis else 0) for i in range(values.ndim)]
-    tensor.CopyFrom(numpy_helper.from_array(np.pad(values, widths), tensor.name))
+def _set_groups(node: onnx.NodeProto, groups: int) -> None:
+    next(attribute for attribute in node.attribute if attribute.name == "group").i = groups

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import tflite
 
+from .blocked import block
 from .flatbuffer import Network, Operator
 from .onnx_graph import Graph
 
@@ -47,7 +48,7 @@ class _Conversion:
             else:
                 self.graph.node("Identity", [self.values[tensor]], name)
             outputs[name] = ["N", *shape[1:]]
-        return self.graph.model(inputs, outputs)
+        return block(self.graph, outputs).model(inputs, outputs)
 
     def get(self, tensor: int) -> str:
         """Return the name of an activation, or of a constant that is stored on first use."""
@@ -137,30 +138,23 @@ def _logistic(conversion: _Conversion, operator: Operator) -> str:
 
 
 def _prelu(conversion: _Conversion, operator: Operator) -> str:
-    # relu((1 − a)·x) + a·x, for onnxruntime has no fast kernel for PRelu. The products are 1 × 1 depthwise convolutions, which
-    # stay in its blocked layout and take in what follows them, the activation and the sum.
-    graph, value = conversion.graph, conversion.get(operator.inputs[0])
-    slope = conversion.network.constants[operator.inputs[1]].astype(np.float32).reshape(-1, 1, 1, 1)
-    per_channel = {"kernel_shape": [1, 1], "group": len(slope)}
-    if slope.max() <= 1:
-        positive = graph.node("Relu", [graph.node("Conv", [value, graph.constant(1 - slope)], **per_channel)])
-    else:
-        positive = graph.node("Conv", [graph.node("Relu", [value]), graph.constant(1 - slope)], **per_channel)
-    return graph.node("Add", [positive, graph.node("Conv", [value, graph.constant(slope)], **per_channel)], _name(operator))
+    slope = conversion.network.constants[operator.inputs[1]].astype(np.float32).reshape(-1, 1, 1)
+    return conversion.graph.node(
+        "PRelu", [conversion.get(operator.inputs[0]), conversion.graph.constant(slope)], _name(operator)
+    )
 
 
 def _pad(conversion: _Conversion, operator: Operator) -> str:
     amounts = conversion.network.constants[operator.inputs[1]].reshape(-1, 2)[TO_CHANNELS_FIRST]
-    value = conversion.get(operator.inputs[0])
-    if amounts.sum() == amounts[1, 1]:
-        # Channels of zeros, by a convolution with ones on its diagonal: it keeps the blocked layout, which Pad leaves.
-        channels = conversion.network.shape(operator.inputs[0])[3]
-        shape = conversion.graph.constant(np.array([channels + amounts[1, 1], channels], np.int64))
-        diagonal = conversion.graph.node("EyeLike", [conversion.graph.node("ConstantOfShape", [shape])])
-        axes = conversion.graph.constant(np.array([2, 3], np.int64))
-        weights = conversion.graph.node("Unsqueeze", [diagonal, axes])
-        return conversion.graph.node("Conv", [value, weights], _name(operator), kernel_shape=[1, 1])
-    return conversion.graph.node("Pad", [value, conversion.graph.constant(amounts.T.reshape(-1).astype(np.int64))], _name(operator))
+    graph, value = conversion.graph, conversion.get(operator.inputs[0])
+    if amounts.sum() != amounts[1, 1]:
+        return graph.node("Pad", [value, graph.constant(amounts.T.reshape(-1).astype(np.int64))], _name(operator))
+    # Channels of zeros, by a convolution with ones on its diagonal: it keeps onnxruntime's blocked layout, which Pad leaves.
+    channels = conversion.network.shape(operator.inputs[0])[3]
+    shape = graph.constant(np.array([channels + amounts[1, 1], channels], np.int64))
+    diagonal = graph.node("EyeLike", [graph.node("ConstantOfShape", [shape])])
+    weights = graph.node("Unsqueeze", [diagonal, graph.constant(np.array([2, 3], np.int64))])
+    return graph.node("Conv", [value, weights], _name(operator), kernel_shape=[1, 1])
 
 
 def _resize_bilinear(conversion: _Conversion, operator: Operator) -> str:

