@@ -1,0 +1,59 @@
+"""Networks rewritten for onnxruntime's blocked layout answer as before."""
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from convert.blocked import block
+from convert.onnx_graph import Graph
+
+dice = np.random.default_rng(3)
+
+
+def network(narrow: int, steepest: float, activation: str) -> Graph:
+    """A residual block as in BlazeFace and the meshes: 16 channels, `narrow` of them within."""
+    graph = Graph()
+
+    def convolve(value: str, out: int, into: int, size: int, group: int = 1) -> str:
+        weights = graph.constant(dice.normal(size=(out, into, size, size)).astype(np.float32))
+        bias = graph.constant(dice.normal(size=out).astype(np.float32))
+        return graph.node("Conv", [value, weights, bias], kernel_shape=[size, size], pads=[size // 2] * 4, group=group)
+
+    def activate(value: str, channels: int) -> str:
+        slope = dice.uniform(-0.5, steepest, (channels, 1, 1)).astype(np.float32)
+        return graph.node(activation, [value, graph.constant(slope)] if activation == "PRelu" else [value])
+
+    first = activate(convolve("image", 16, 3, 3), 16)
+    inner = activate(convolve(first, narrow, 16, 1), narrow)
+    inner = convolve(convolve(inner, narrow, 1, 3, narrow), 16, narrow, 1)
+    total = activate(graph.node("Add", [first, inner]), 16)
+    graph.node("GlobalAveragePool", [convolve(total, 5, 16, 1)], "answer")
+    return graph
+
+
+def answer(graph: Graph, image: np.ndarray) -> np.ndarray:
+    model = graph.model({"image": ["N", 3, 9, 9]}, {"answer": ["N", 5, 1, 1]})
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(None, {"image": image})[0]
+
+
+@pytest.mark.parametrize("activation", ["Relu", "PRelu"])
+@pytest.mark.parametrize("steepest", [0.9, 1.6])
+@pytest.mark.parametrize("narrow", [8, 12, 16])
+def test_the_same_answer_in_whole_blocks(narrow: int, steepest: float, activation: str) -> None:
+    graph, image = network(narrow, steepest, activation), dice.normal(size=(2, 3, 9, 9)).astype(np.float32)
+    before = answer(graph, image)
+    after = answer(block(graph, ["answer"]), image)
+    assert np.allclose(before, after, rtol=1e-4, atol=1e-5)
+    assert not any(node.op_type == "PRelu" for node in graph.nodes)
+    groups = [
+        attribute.i for node in graph.nodes for attribute in node.attribute if attribute.name == "group" and attribute.i > 1
+    ]
+    if activation == "Relu" or narrow == 8:
+        assert set(groups) == {16}
+
+
+def test_constants_that_nothing_uses_are_dropped() -> None:
+    graph = block(network(8, 0.9, "PRelu"), ["answer"])
+    used = {name for node in graph.nodes for name in node.input}
+    assert {tensor.name for tensor in graph.constants} <= used
