@@ -91,6 +91,7 @@ def test_every_architecture_answers_the_same_from_its_file(case: Case, tmp_path:
     weights, out = weights_of(case, tmp_path, network), tmp_path / "out.onnx"
     done = export(weights, out)
     assert 0 < max(done.differences.values()) <= 1e-4
+    assert not any(node.op_type == "PRelu" for node in onnx.load(out).graph.node)
     card, runtime = open_model(out)
     assert isinstance(runtime, OnnxRuntime) and runtime.inputs == list(case.sizes)
     roles = ROLES.get(case.name, {"scores": "logits"})

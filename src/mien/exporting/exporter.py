@@ -22,6 +22,7 @@ from . import parity
 from .files import OnnxFile, described_by, size
 from .measuring import Figures, batches_of, judged, speeds
 from .pixels import prepend
+from .prelu import with_convolutions
 from .quantisation import is_quantised, quantise
 from .storage import halved
 from .tracing import trace_network
@@ -81,8 +82,10 @@ def write(model: str | Path, path: Path, request: Request, progress: Callable[[s
     more: dict[str, Any] = {}
     if precision == "int8":
         graph, more = _quantised(card, source, graph, request, progress)
-    elif precision == "fp16" and request.runtime == "onnx":
-        graph = halved(graph)
+    elif request.runtime == "onnx" and precision != AS_IT_IS:
+        graph = with_convolutions(graph)
+        if precision == "fp16":
+            graph = halved(graph)
     if request.raw_input and exported.input is not None:
         progress("putting the preparation of pictures into the graph")
         graph = prepend(graph, exported)

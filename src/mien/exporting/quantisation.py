@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from ..errors import ExportError
+from .prelu import with_relu
 
 TYPES = ("Conv", "MatMul", "Add", "Relu", "MaxPool")
 """Operators that are quantised where they work on maps or on tokens."""
@@ -107,29 +107,6 @@ def _shape(value: onnx.ValueInfoProto) -> tuple[int, ...] | None:
 
 def _matches(node: onnx.NodeProto, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(node.name, pattern) or node.op_type == pattern for pattern in patterns)
-
-
-def with_relu(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a copy with each PReLU written as ReLU(x) − slope · ReLU(−x): the quantiser knows no PReLU."""
-    changed = onnx.ModelProto()
-    changed.CopyFrom(model)
-    nodes = []
-    for node in changed.graph.node:
-        if node.op_type != "PRelu":
-            nodes.append(node)
-            continue
-        (x, slope), (y,), name = node.input, node.output, node.name or node.output[0]
-        part = {key: f"{name}/{key}" for key in ("positive", "opposite", "negative", "scaled")}
-        nodes += [
-            helper.make_node("Relu", [x], [part["positive"]], part["positive"]),
-            helper.make_node("Neg", [x], [part["opposite"]], part["opposite"]),
-            helper.make_node("Relu", [part["opposite"]], [part["negative"]], part["negative"]),
-            helper.make_node("Mul", [part["negative"], slope], [part["scaled"]], part["scaled"]),
-            helper.make_node("Sub", [part["positive"], part["scaled"]], [y], f"{name}/sum"),
-        ]
-    del changed.graph.node[:]
-    changed.graph.node.extend(nodes)
-    return changed
 
 
 def is_quantised(model: onnx.ModelProto) -> bool:
