@@ -88,3 +88,31 @@ def test_it_is_used_where_a_network_learns_and_only_there(monkeypatch: pytest.Mo
         assert nn.Conv2d(4, 4, 3, padding="same")(picture).shape == picture.shape
         assert nn.Conv2d(4, 4, 3, padding=2, dilation=2)(picture).shape == picture.shape
         assert nn.Conv2d(4, 8, 3, groups=2, padding=1)(picture).shape == (2, 8, 3, 3)
+
+
+@pytest.mark.parametrize("slopes", [1, 5])
+@pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])
+def test_prelu_gives_what_torch_gives(kind: torch.dtype, slopes: int) -> None:
+    torch.manual_seed(4)
+    x = torch.randn(3, 5, 4, 6).to(kind)
+    x[0, 0] = 0
+    x.requires_grad_()
+    slope = torch.linspace(-0.5, 1.5, slopes).to(kind).requires_grad_()
+    grad = torch.randn_like(x)
+    plain = functional.prelu(x, slope)
+    with small_maps():
+        quick = functional.prelu(x, slope)
+    assert "_PRelu" in type(quick.grad_fn).__name__
+    assert torch.equal(plain, quick)
+    tolerance = {"atol": 1e-11} if kind == torch.float64 else {"rtol": 0.02, "atol": 0.05}
+    for theirs, ours in zip(*(torch.autograd.grad(each, (x, slope), grad) for each in (plain, quick)), strict=True):
+        assert theirs.shape == ours.shape
+        assert torch.allclose(theirs, ours, **tolerance)
+
+
+def test_prelu_under_autocast_and_of_vectors() -> None:
+    layer, vector = nn.PReLU(5), nn.PReLU(5)
+    with small_maps(), torch.autocast("cpu", torch.bfloat16):
+        (layer(torch.randn(2, 5, 3, 3).bfloat16()).float().sum() + vector(torch.randn(2, 5)).float().sum()).backward()
+    for each in (layer, vector):
+        assert each.weight.grad is not None and each.weight.grad.dtype == torch.float32

@@ -1,10 +1,11 @@
-"""Convolutions of small maps on a CPU, as products of matrices.
+"""Convolutions of small maps on a CPU, as products of matrices; and the gradient of PReLU.
 
 oneDNN's kernels are made for large maps. On the last maps of a network that learns from pictures of 32 to 112 pixels (6, 3 or 2
 pixels wide) the gradient of a 3 × 3 kernel takes up to twenty times as long as the same sums written as one product of
 matrices, and that of a depthwise kernel takes up to a hundred times as long as a few multiplications of shifted maps
-(`python -m benchmarks.training`). While a network learns inside `small_maps()`, such layers take the quicker way. What they
-compute is the same but for rounding.
+(`python -m benchmarks.training`). The gradient of PReLU chooses between two numbers for each place, which takes four times as
+long as reckoning both. While a network learns inside `small_maps()`, such layers take the quicker way. What they compute is the
+same but for rounding.
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ from torch.overrides import TorchFunctionMode
 
 
 class small_maps(TorchFunctionMode):
-    """While it is entered, two-dimensional convolutions that learn on a CPU take the quicker way of two."""
+    """While it is entered, two-dimensional convolutions and PReLU that learn on a CPU take the quicker way of two."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.conv2d and not kwargs and len(args) == 7 and torch.is_grad_enabled() and args[0].device.type == "cpu":
+        learns = func in (torch.conv2d, torch.prelu) and not kwargs and torch.is_grad_enabled() and args[0].device.type == "cpu"
+        if learns and func is torch.conv2d and len(args) == 7:
             return _convolve(*args)
+        if learns and func is torch.prelu and args[0].ndim == 4:
+            return _PRelu.apply(args[0], args[1].to(args[0].dtype))  # pyrefly: ignore
         return func(*args, **(kwargs or {}))
 
 
@@ -119,6 +123,27 @@ class _Mixed(torch.autograd.Function):
             else:
                 to_weight = _shifted_to_weight(grad, x, weight, stride, padding)
         return to_x, to_weight, grad.sum((0, 2, 3)) if want_bias else None, None, None, None, None, None
+
+
+class _PRelu(torch.autograd.Function):
+    """PReLU of maps, with one slope a channel or one for all, whose gradient has no branches."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, slope: Tensor) -> Tensor:
+        ctx.save_for_backward(x, slope)
+        return torch.prelu(x, slope)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:  # pyrefly: ignore
+        (grad,), (x, slope) = grad_outputs, ctx.saved_tensors
+        positive = torch.ops.aten.threshold_backward(grad, x, 0)
+        negative = grad - positive
+        to_x = torch.addcmul(positive, negative, slope[:, None, None]) if ctx.needs_input_grad[0] else None
+        to_slope = None
+        if ctx.needs_input_grad[1]:
+            to_slope = (negative * x).sum((0, 2, 3) if len(slope) > 1 else (0, 1, 2, 3)).reshape(slope.shape)
+        return to_x, to_slope
 
 
 def _columns(x: Tensor, kernel: int, stride: int, padding: int) -> tuple[Tensor, tuple[int, int]]:
