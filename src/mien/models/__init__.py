@@ -19,7 +19,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigError, MissingExtra
+from ..errors import ConfigError, MissingExtra, UnknownName
 from ..lookup import lookup
 from .info import Figure, Input, ModelInfo
 
@@ -84,7 +84,10 @@ def info(name: str) -> ModelInfo:
     if name.startswith("timm:"):
         return _torch_side("mien.models.stock").timm_info(name.removeprefix("timm:"))
     module = _torch_side(factory(name, plugins=True).__module__)
-    table: Mapping[str, ModelInfo] = getattr(module, "INFO", {})
+    table: Mapping[str, ModelInfo] | None = getattr(module, "INFO", None)
+    if table is None:
+        own = f"; its card tells what the bundled one is: mien models {name}" if name in MODELS else ""
+        raise UnknownName(f"{name} has no description: its module has no INFO{own}")
     return lookup(name if name in MODELS else name.partition(":")[2], table, "model description", plugins=False)
 
 
