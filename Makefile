@@ -17,12 +17,20 @@ CORE_TESTS := tests/detection tests/datasets tests/test_install.py \
 COVER_TESTS := $(CORE_TESTS) tests/faults/test_outputs.py tests/faults/test_surroundings.py \
 	$(patsubst %,tests/cli/test_%.py,predict_video prepare) \
 	$(patsubst %,tests/test_%.py,audit determinism outside preparation recording streaming timeline video)
-CORE_TOOLS := pytest pytest-randomly pytest-socket hypothesis jsonschema packaging
+# What else the core passes with some extras.
+EXTRA_TESTS_eval := tests/metrics $(patsubst %,tests/test_%.py,comparison evaluation report robustness verification)
+EXTRA_TESTS_video := $(patsubst %,tests/test_%.py,audit recording streaming timeline video)
+EXTRA_TESTS_serve := $(EXTRA_TESTS_video) $(patsubst %,tests/serving/test_%.py,admission explain_requests fuzzed_uploads gauges \
+	jobs predict_requests shutdown streams)
+CORE_TOOLS := pytest pytest-randomly pytest-socket hypothesis httpx jsonschema packaging
 QUIET_PIP := -m pip install --quiet --disable-pip-version-check
 SECONDS ?= 600
 FUZZ ?= pictures tables cards checkpoints
 EXTRAS ?=
 DATA ?= ../shared/data/fer2013
+comma := ,
+empty :=
+space := $(empty) $(empty)
 
 .PHONY: demo test cover check pages docs parity bench profile default-weights ci clean dist floor latest fuzz audit sbom
 
@@ -71,11 +79,11 @@ dist: .venv/dev  ## wheel and source archive in dist/
 	$(BIN)/python -m hatchling build -d dist
 	ls -l dist
 
-floor:  ## the core's tests with the lowest versions that pyproject.toml allows
+floor:  ## the core's tests with the lowest versions that pyproject.toml allows: make floor EXTRAS="eval video serve parquet"
 	$(PYTHON) -m venv --clear out/floor
-	$(PYTHON) tools/lowest_versions.py > out/floor/constraints.txt
-	out/floor/bin/python $(QUIET_PIP) -c out/floor/constraints.txt -e . $(CORE_TOOLS)
-	out/floor/bin/python -m pytest -m "not slow" $(CORE_TESTS)
+	$(PYTHON) tools/lowest_versions.py $(EXTRAS) > out/floor/constraints.txt
+	out/floor/bin/python $(QUIET_PIP) -c out/floor/constraints.txt -e '.$(if $(EXTRAS),[$(subst $(space),$(comma),$(EXTRAS))])' $(CORE_TOOLS)
+	out/floor/bin/python -m pytest -m "not slow" -W ignore::DeprecationWarning $(CORE_TESTS) $(sort $(foreach extra,$(EXTRAS),$(EXTRA_TESTS_$(extra))))
 
 latest:  ## the same with the newest ones
 	$(PYTHON) -m venv --clear out/latest

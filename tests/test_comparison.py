@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import re
 from pathlib import Path
 
@@ -129,7 +130,9 @@ def test_heads_of_one_model(tmp_path: Path) -> None:
     table = compare(["mien-base", "mien-base@fer2013"], {"drawn": drawings(14)}, out=tmp_path)
     assert table.models == ("mien-base", "mien-base, fer2013")
     assert table.cells["mien-base, fer2013", "drawn"].report.about["model"]["output"] == "fer2013"
-    assert table.costs("mien-base")["parameters"] > 1e6 and table.costs("mien-base")["pictures_per_second"]
+    if importlib.util.find_spec("onnx"):  # which counts them
+        assert table.costs("mien-base")["parameters"] > 1e6
+    assert table.costs("mien-base")["pictures_per_second"]
     assert "FER2013 Training split" in table.trained_on("mien-base")
 
 

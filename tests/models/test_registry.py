@@ -48,9 +48,9 @@ def test_networks_of_ones_own_are_built_but_not_for_a_card() -> None:
     assert models.build(own, num_classes=3).out_features == 3
     with pytest.raises(UnknownName):
         models.build(own, plugins=False)
-    with pytest.raises(UnknownName, match="no description: its module has no INFO$"):
+    with pytest.raises(UnknownName, match=r"no description: its module has no INFO$"):
         models.info(own)
-    with pytest.raises(UnknownName, match="mien models mien-nano$"):
+    with pytest.raises(UnknownName, match=r"mien models mien-nano$"):
         models.info("mien-nano")
     assert models.author_mapping(own)({"a": torch.ones(1)}) == {"a": torch.ones(1)}
 

@@ -102,6 +102,8 @@ def test_requests_at_the_same_time_share_batches(client: httpx.Client, server: A
 BOUNDARY = b'--x\r\nContent-Disposition: form-data; name="pictures"; filename="a"\r\n\r\n'
 FORM = {"Content-Type": "multipart/form-data; boundary=x"}
 JSON = {"Content-Type": "application/json"}
+MALFORMED_OR_TOO_LARGE = (400, 413)
+"""Newer parsers refuse long headers themselves, as malformed."""
 
 
 @pytest.mark.parametrize(
@@ -116,7 +118,7 @@ JSON = {"Content-Type": "application/json"}
         (b"--x--\r\n", FORM, 422),
         (b"--x\r\nContent-Disposition: form-data; name=\"points\"\r\n\r\n5\r\n--x--\r\n", FORM, 422),
         (b"--x\r\nContent-Disposition: attachment\r\n\r\n5\r\n--x--\r\n", FORM, 400),
-        (b"--x\r\nX: " + b"a" * 9000 + b"\r\n\r\n5\r\n--x--\r\n", FORM, 400),
+        (b"--x\r\nX: " + b"a" * 9000 + b"\r\n\r\n5\r\n--x--\r\n", FORM, MALFORMED_OR_TOO_LARGE),
         (b"--x\r\nContent-Disposition: form-data; name=a\r\n\r\n" + b"a" * 5000 + b"\r\n--x--\r\n", FORM, 413),
         (BOUNDARY + b"\r\n--x\r\nContent-Disposition: form-data; name=no_option\r\n\r\n\r\n--x--\r\n", FORM, 422),
         (BOUNDARY + b"\r\n--x\r\nContent-Disposition: form-data; name=max_faces\r\n\r\nmany\r\n--x--\r\n", FORM, 422),
@@ -151,9 +153,11 @@ JSON = {"Content-Type": "application/json"}
         (json.dumps({"pictures": [{"data": ""}] * 33}).encode(), JSON, 413),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_a_problem(client: httpx.Client, body: bytes, headers: dict[str, str], status: int) -> None:
+def test_what_does_not_fit_is_a_problem(
+    client: httpx.Client, body: bytes, headers: dict[str, str], status: int | tuple[int, ...]
+) -> None:
     answer = client.post("/v1/predict", content=body, headers=headers)
-    assert answer.status_code == status, answer.text
+    assert answer.status_code in (status if isinstance(status, tuple) else (status,)), answer.text
     is_problem(answer)
 
 
