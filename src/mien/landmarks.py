@@ -35,8 +35,6 @@ FITTING = ("blazeface",)
 nose and mouth lie 3.1 % of the distance between the eyes from where three looks of the large mesh settle, after two 3.0 %."""
 PRESENCE = 0.5
 """Mesh presence below which a region shows no face."""
-BATCH = 4
-"""Faces in one call of a network. More of them leave the processor's cache, and each costs more."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -148,8 +146,8 @@ class _Mesh:
     ) -> Landmarks:
         points = np.empty((len(images), self.count, 3), np.float32)
         presence = np.empty(len(images), np.float32)
-        for start in range(0, len(images), BATCH):
-            part = slice(start, start + BATCH)
+        for start in range(0, len(images), self.network.together):
+            part = slice(start, start + self.network.together)
             batch, back = region_crops(images[part], regions[part], self.size, interpolation)
             found, logits, *_ = self.network(batch).values()
             mesh = found.reshape(len(batch), -1, 3)

@@ -40,7 +40,6 @@ SIGN = 0.1  # score from which an answer below the threshold is the sign of a sm
 SMALL = 0.15  # … if it is no larger than this share of the region's longer side …
 ON_FACE = 0.3  # … and no more than this share of it lies on a face that was found
 ROUNDS, ROUNDS_SMALL_FACES = 2, 3  # of closer looks
-BATCH = 4  # regions in one call of the network; more leave the processor's cache
 
 
 class BlazeFace:
@@ -69,7 +68,8 @@ class BlazeFace:
 
     def _see(self, regions: list[Region], image: np.ndarray) -> list[Detections]:
         floor = min(SIGN, *self.thresholds)
-        batches = (regions[i : i + BATCH] for i in range(0, len(regions), BATCH))
+        step = self.network.network.together
+        batches = (regions[i : i + step] for i in range(0, len(regions), step))
         return [seen for batch in batches for seen in self.network(image, batch, floor)]
 
     def _sort(self, seen: Detections, region: Region, image: np.ndarray, threshold: float) -> tuple[Detections, Detections]:
