@@ -45,8 +45,8 @@ RUNTIMES: Mapping[str, str] = {
 """Ending of a weight file → what makes a `Runtime` of its card and a number of threads, on the device that is chosen."""
 
 TOGETHER = 4
-"""Pictures of 192 pixels and more in one call of a network, where threads or a GPU share them. A single thread takes them one by
-one: the maps of more leave the processor's cache, and each takes up to a fifth longer."""
+"""Pictures of 192 pixels and more in one call of a network, where threads or a GPU share them. A single thread takes them one
+by one: the maps of more leave the processor's cache, and each takes up to a fifth longer."""
 
 TORCH_SIDE = {"torch", "torchvision", "timm", "safetensors"}
 
