@@ -51,8 +51,6 @@ class _Rewriting:
         for node in self.graph.nodes:
             if self._mixes(node):
                 self._widen(node)
-        used = {name for node in self.graph.nodes for name in node.input}
-        self.graph.constants = [tensor for tensor in self.graph.constants if tensor.name in used]
 
     def _double(self, node: onnx.NodeProto) -> None:
         """Compute x and −x where a block has room for both: PReLU is then a ReLU, whose halves the next convolutions weigh."""

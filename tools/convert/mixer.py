@@ -13,6 +13,7 @@ import onnx
 import tflite
 
 from .flatbuffer import Network, Operator
+from .norms import name_norms
 from .onnx_graph import Graph
 
 
@@ -33,7 +34,7 @@ def convert(network: Network, source: str = "points", target: str = "blendshapes
         conversion.values[operator.output] = conversion.graph.node("Identity", [value], f"t{operator.output}")
     conversion.graph.node("Identity", [conversion.values[network.outputs[0]]], target)
     outputs = [size for size in network.shape(network.outputs[0]) if size != 1]
-    return conversion.graph.model({source: ["N", *network.shape(network.inputs[0])[1:]]}, {target: ["N", *outputs]})
+    return name_norms(conversion.graph).model({source: ["N", *network.shape(network.inputs[0])[1:]]}, {target: ["N", *outputs]})
 
 
 class _Conversion:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-OPSET, IR_VERSION = 16, 8
+OPSET, IR_VERSION = 17, 8
 
 
 class Graph:
@@ -35,12 +36,22 @@ class Graph:
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
         return name
 
+    def _prune(self, outputs: Iterable[str]) -> None:
+        """Drop the nodes and constants that no output needs."""
+        needed = set(outputs)
+        for node in reversed(self.nodes):
+            if needed.intersection(node.output):
+                needed.update(node.input)
+        self.nodes = [node for node in self.nodes if needed.intersection(node.output)]
+        self.constants = [tensor for tensor in self.constants if tensor.name in needed]
+
     def model(self, inputs: dict[str, list[int | str]], outputs: dict[str, list[int | str]]) -> onnx.ModelProto:
         """Return the checked model; `inputs` and `outputs` give the shape of every float32 value by name."""
         values = [
             [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name, shape in table.items()]
             for table in (inputs, outputs)
         ]
+        self._prune(outputs)
         graph = helper.make_graph(self.nodes, "g", *values, self.constants)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])
         model.ir_version = IR_VERSION

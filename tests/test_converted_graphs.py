@@ -1,10 +1,11 @@
-"""Networks rewritten for onnxruntime's blocked layout answer as before."""
+"""Networks rewritten for onnxruntime answer as before."""
 
 import numpy as np
 import onnxruntime
 import pytest
 
 from convert.blocked import block
+from convert.norms import name_norms
 from convert.onnx_graph import Graph
 
 dice = np.random.default_rng(3)
@@ -53,7 +54,34 @@ def test_the_same_answer_in_whole_blocks(narrow: int, steepest: float, activatio
         assert set(groups) == {16}
 
 
-def test_constants_that_nothing_uses_are_dropped() -> None:
+def test_what_nothing_uses_is_dropped() -> None:
     graph = block(network(8, 0.9, "PRelu"), ["answer"])
+    graph.node("Relu", [graph.constant(np.zeros(3, np.float32))], "unused")
+    answer(graph, np.zeros((1, 3, 9, 9), np.float32))
+    assert "unused" not in {node.output[0] for node in graph.nodes}
     used = {name for node in graph.nodes for name in node.input}
     assert {tensor.name for tensor in graph.constants} <= used
+
+
+@pytest.mark.parametrize("spoilt", ["", "mean", "gain", "square"])
+def test_layer_normalisation_is_named(spoilt: str) -> None:
+    """As TFLite spells it out; and not where something else is meant."""
+    graph = Graph()
+    mean = graph.node("Identity", [graph.node("ReduceMean", ["image"], axes=[3], keepdims=1)], "mean")
+    minus = graph.node("Neg", [mean])
+    difference = graph.node("Sub", ["image", minus if spoilt == "mean" else mean])
+    square = graph.node("Mul", [difference, "image" if spoilt == "square" else difference])
+    variance = graph.node("ReduceMean", [square], axes=[3], keepdims=1)
+    root = graph.node("Sqrt", [graph.node("Add", [variance, graph.constant(np.array([1e-3], np.float32))])])
+    gain = graph.constant(dice.normal(size=9).astype(np.float32))
+    scale = graph.node("Mul", [graph.node("Reciprocal", [root]), gain])
+    other = graph.node("Mul", [scale, gain]) if spoilt == "gain" else scale
+    total = graph.node("Add", [graph.node("Mul", ["image", scale]), graph.node("Mul", [minus, other])])
+    weights = graph.constant(dice.normal(size=(5, 3, 1, 1)).astype(np.float32))
+    graph.node("GlobalAveragePool", [graph.node("Conv", [total, weights])], "answer")
+    image = dice.normal(size=(2, 3, 9, 9)).astype(np.float32)
+    before = answer(graph, image)
+    after = answer(name_norms(graph), image)
+    assert np.allclose(before, after, atol=1e-5)
+    kinds = [node.op_type for node in graph.nodes]
+    assert ("LayerNormalization" in kinds) == (not spoilt) and (bool(spoilt) or len(kinds) == 3)
