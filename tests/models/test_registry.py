@@ -146,6 +146,21 @@ def test_a_backbone_starts_from_a_file(tmp_path: Path) -> None:
         torch.testing.assert_close(tensor, start.state_dict()[name], rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("name", ["efficientnet-b3", "timm:mobilenetv3_small_050"])
+def test_a_head_of_few_classes_begins_with_small_weights(name: str, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    head = models.build(name, num_classes=7).model.get_classifier()
+    assert head.weight.abs().max() <= head.in_features**-0.5  # timm draws from ±1/√7
+    if not name.startswith("timm:"):
+        return
+    start = models.build(name, num_classes=1000).model
+    save_file(start.state_dict(), tmp_path / "start.safetensors")
+    for classes in (7, 1000):
+        head = models.build(name, num_classes=classes, pretrained=str(tmp_path / "start.safetensors")).model.get_classifier()
+        assert torch.equal(head.weight, start.get_classifier().weight) == (classes == 1000)
+
+
 @pytest.mark.parametrize("path", ["absent.safetensors", "weights.pth"])
 def test_a_start_that_is_no_safetensors_file_is_refused(path: str) -> None:
     with pytest.raises(WeightsError, match=path):

@@ -22,6 +22,9 @@ from .info import Figure, ModelInfo, at_least
 from .keys import rename
 
 IMAGE = at_least(32)
+DRAWN_FOR_A_THOUSAND = (timm.models.EfficientNet, timm.models.MobileNetV3)
+"""Networks whose last layer timm draws from ±1/√classes. With seven classes a network then begins with logits three apart and
+gradients of some hundreds, and EfficientNet-B3 learned nothing in two epochs; so it is drawn as torch draws linear layers."""
 
 
 class Classified(NamedTuple):
@@ -66,7 +69,11 @@ def timm_model(name: str, pretrained: bool | str = False, **options: Any) -> Any
                 f"pretrained={pretrained!r}: not a .safetensors file; convert checkpoints with `mien import` first"
             )
         options["pretrained_cfg_overlay"] = {"file": pretrained}
-    return timm.create_model(name, pretrained=bool(pretrained), **options)
+    model: Any = timm.create_model(name, pretrained=bool(pretrained), **options)
+    kept = pretrained and model.num_classes == model.pretrained_cfg["num_classes"]
+    if isinstance(model, DRAWN_FOR_A_THOUSAND) and isinstance(head := model.get_classifier(), nn.Linear) and not kept:
+        head.reset_parameters()
+    return model
 
 
 def resnet34(num_classes: int = 7, *, pretrained: bool | str = False) -> Classifier:
