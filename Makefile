@@ -69,10 +69,10 @@ profile: .venv/dev  ## where the time goes: flame pictures and a page
 	$(BIN)/python -m benchmarks.profiling
 
 default-weights: .venv/dev  ## train both bundled classifiers anew and write their files, a night on two cores: DATA=folder of FER2013
-	set -e; for round in mien-base mien-nano mien-nano-2; do \
-	$(BIN)/mien train recipes/fer2013-$$round.toml --root $(DATA) -o runs/fer2013-$$round/1 --resume; done
-	$(BIN)/python tools/make_default_weights.py runs/fer2013-mien-base/1 --name mien-base --version 2 --root $(DATA)
-	$(BIN)/python tools/make_default_weights.py runs/fer2013-mien-nano-2/1 --name mien-nano --version 2 --root $(DATA)
+	set -e; for round in "mien-base mien-base 2" "mien-nano mien-nano 1" "mien-nano-2 mien-nano 2" "mien-base-2 mien-base 3"; do \
+	set -- $$round; \
+	$(BIN)/mien train recipes/fer2013-$$1.toml --root $(DATA) -o runs/fer2013-$$1/1 --resume; \
+	$(BIN)/python tools/make_default_weights.py runs/fer2013-$$1/1 --name $$2 --version $$3 --root $(DATA); done
 
 dist: .venv/dev  ## wheel and source archive in dist/
 	rm -rf dist

@@ -70,9 +70,10 @@ def timm_model(name: str, pretrained: bool | str = False, **options: Any) -> Any
             )
         options["pretrained_cfg_overlay"] = {"file": pretrained}
     model: Any = timm.create_model(name, pretrained=bool(pretrained), **options)
-    kept = pretrained and model.num_classes == model.pretrained_cfg["num_classes"]
-    if isinstance(model, DRAWN_FOR_A_THOUSAND) and isinstance(head := model.get_classifier(), nn.Linear) and not kept:
-        head.reset_parameters()
+    if isinstance(model, DRAWN_FOR_A_THOUSAND):
+        head, kept = model.get_classifier(), pretrained and model.num_classes == model.pretrained_cfg["num_classes"]
+        if isinstance(head, nn.Linear) and not kept:
+            head.reset_parameters()
     return model
 
 
