@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import timm
 from torch import Tensor, nn
@@ -69,10 +69,10 @@ def timm_model(name: str, pretrained: bool | str = False, **options: Any) -> Any
                 f"pretrained={pretrained!r}: not a .safetensors file; convert checkpoints with `mien import` first"
             )
         options["pretrained_cfg_overlay"] = {"file": pretrained}
-    model: Any = timm.create_model(name, pretrained=bool(pretrained), **options)
+    model = timm.create_model(name, pretrained=bool(pretrained), **options)
     if isinstance(model, DRAWN_FOR_A_THOUSAND):
-        head, kept = model.get_classifier(), pretrained and model.num_classes == model.pretrained_cfg["num_classes"]
-        if isinstance(head, nn.Linear) and not kept:
+        head, offered = model.get_classifier(), cast(dict[str, Any], model.pretrained_cfg)
+        if isinstance(head, nn.Linear) and not (pretrained and model.num_classes == offered["num_classes"]):
             head.reset_parameters()
     return model
 
