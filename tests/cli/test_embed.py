@@ -11,6 +11,7 @@ import pytest
 from command import mien as run_mien
 
 import mien
+from mien import cards
 from mien.cli import main
 
 
@@ -32,7 +33,8 @@ def test_a_plot_joins_a_report(tmp_path: Path, capfd: pytest.CaptureFixture[str]
     words = ["embed", "mien-base", "--dataset", "synthetic", "--limit", "28", "--method", "pca", "--report", str(tmp_path)]
     assert main(words) == 0, capfd.readouterr().err
     (extra,) = mien.Report.read(tmp_path).extra
-    assert (extra.section, extra.title) == ("Features", "PCA of mien-base 2") and "silhouette" in extra.note
+    version = cards.load("mien-base").version
+    assert (extra.section, extra.title) == ("Features", f"PCA of mien-base {version}") and "silhouette" in extra.note
 
 
 def test_what_is_missing_is_told_before_the_work(

@@ -40,7 +40,7 @@ def test_workers_that_are_killed_are_replaced(album: Path, whole: Path, tmp_path
 
     def kill() -> None:
         chance = random.Random(1)
-        while not stop.is_set() and len(killed) < 4:
+        while not stop.is_set() and len(killed) < 2:  # a third might hit the same picture, which would then be suspected
             time.sleep(0.3 + 1.2 * chance.random())
             if there := children(os.getpid()):
                 victim = chance.choice(there)
@@ -55,7 +55,7 @@ def test_workers_that_are_killed_are_replaced(album: Path, whole: Path, tmp_path
     finally:
         stop.set()
         killer.join()
-    assert len(killed) >= 2 and summary.failures == 5 and summary.parts == 6
+    assert len(killed) == 2 and summary.failures == 5 and summary.parts == 6
     assert bytes_of(tmp_path / "out") == bytes_of(whole)
     told = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert told["run"]["lost_workers"] >= 1

@@ -38,7 +38,7 @@ def test_the_hottest_place_is_where_covering_hurts(client: httpx.Client, read: R
         row, column = divmod(int(cell), len(values))
         place = upper + (right - upper) * (column + 0.5) / len(values) + (lower - upper) * (row + 0.5) / len(values)
         image = Image.open(sample).convert("RGB")
-        reach = np.linalg.norm(right - upper) / 8
+        reach = np.linalg.norm(right - upper) / 4
         ImageDraw.Draw(image).rectangle([*(place - reach), *(place + reach)], fill=(190, 150, 130))
         return read(image).faces[0].scores["happiness"]
 

@@ -135,7 +135,7 @@ def test_wrong_teachers(tmp_path: Path) -> None:
         train(learning(distil__teacher="mien-bas"), tmp_path / "a")
     with pytest.raises(ConfigError, match=r"mien-base reads grey pictures .* this run rgb ones"):
         train(learning(input__colour="rgb", input__normalise="imagenet"), tmp_path / "b")
-    with pytest.raises(ConfigError, match="has no output 'sums'; it gives fer2013, ferplus, scores"):
+    with pytest.raises(ConfigError, match=r"has no output 'sums'; it gives (\w+, ){2}\w+$"):
         train(learning(loss=[{"kind": "distil", "output": "fer2013", "options": {"teacher": "sums"}}]), tmp_path / "c")
     with pytest.raises(ConfigError, match="needs distil"):
         train(learning(distil__teacher=""), tmp_path / "d")
