@@ -20,15 +20,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..errors import ConfigError
 from .info import Figure, Input, ModelInfo
 from .keys import Rule, rename
 
-IMAGE = Input("image", 112, "112", lambda side: side == 112)
-SIDE, CHANNELS = 7, 512  # of the last feature map
+CHANNELS, STRIDE = 512, 16  # of the last feature map
+
+
+def exactly(size: int) -> Input:
+    """Return the input of a network whose last kernels span the whole feature map of pictures of `size`."""
+    return Input("image", size, str(size), lambda side: side == size)
+
+
+IMAGE = exactly(112)
 
 
 class DDAMFNOutput(NamedTuple):
-    """Answer of DDAMFN; `heads[k]` (N, 512, 7, 7) is the attention map of head k."""
+    """Answer of DDAMFN; `heads[k]` (N, 512, h, w) is the attention map of head k; h = w = 7 for faces of 112 pixels."""
 
     logits: Tensor
     feature: Tensor
@@ -37,13 +45,16 @@ class DDAMFNOutput(NamedTuple):
 
 
 class DDAMFNTrunk(nn.Module):
-    """Everything before the last layers: picture → feature (N, 512), feature map and attention maps (N, 512, 7, 7)."""
+    """Everything before the last layers: picture → feature (N, 512), feature map and attention maps (N, 512, h, w)."""
 
-    def __init__(self, num_heads: int, slim: bool) -> None:
+    def __init__(self, num_heads: int, slim: bool, size: int) -> None:
         super().__init__()
+        if size % STRIDE or size < STRIDE:
+            raise ConfigError(f"size={size!r}: a DDAMFN reads pictures of {STRIDE}, {2 * STRIDE}, {3 * STRIDE} … pixels")
+        self.image, side = exactly(size), size // STRIDE
         self.features = mixed_feature_network(slim)
-        self.heads = nn.ModuleList(DirectionAttention(slim) for _ in range(num_heads))
-        self.pool = depthwise(CHANNELS, (SIDE, SIDE))
+        self.heads = nn.ModuleList(DirectionAttention(side, slim) for _ in range(num_heads))
+        self.pool = depthwise(CHANNELS, (side, side))
         mixed = [name for name, module in self.named_modules() if isinstance(module, MixedDepthwise)]
         self.dead = (
             "bn",
@@ -52,7 +63,7 @@ class DDAMFNTrunk(nn.Module):
         )
 
     def read(self, image: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-        IMAGE.check(image)
+        self.image.check(image)
         feature_map = self.features(image)
         heads = tuple(head(feature_map) for head in self.heads)
         strongest = torch.stack(heads).amax(0)
@@ -62,20 +73,20 @@ class DDAMFNTrunk(nn.Module):
 class DDAMFN(DDAMFNTrunk):
     """The classifier."""
 
-    def __init__(self, num_classes: int, num_heads: int, slim: bool) -> None:
-        super().__init__(num_heads, slim)
+    def __init__(self, num_classes: int, num_heads: int, slim: bool, size: int) -> None:
+        super().__init__(num_heads, slim, size)
         self.fc = nn.Linear(CHANNELS, num_classes)
         if not slim:
             self.bn = nn.BatchNorm1d(num_classes).requires_grad_(False)
 
     def forward(self, image: Tensor) -> DDAMFNOutput:
-        """Return logits (N, classes), feature, feature map and attention maps for pictures (N, 3, 112, 112)."""
+        """Return logits (N, classes), feature, feature map and attention maps for pictures (N, 3, size, size)."""
         feature, feature_map, heads = self.read(image)
         return DDAMFNOutput(self.fc(feature), feature, feature_map, heads)
 
 
 def mixed_feature_network(slim: bool) -> nn.Sequential:
-    """Return the backbone: (N, 3, 112, 112) → (N, 512, 7, 7). Each mixed convolution is given as kernel size → channels."""
+    """Return the backbone: (N, 3, 16 h, 16 w) → (N, 512, h, w). Each mixed convolution is given as kernel size → channels."""
 
     def stage(count: int, channels: int, kernels: Mapping[int, int]) -> nn.Sequential:
         return nn.Sequential(*(MixBlock(channels, channels, kernels, slim, residual=True) for _ in range(count)))
@@ -170,13 +181,13 @@ class CoordinateMap(nn.Module):
 class DirectionAttention(nn.Module):
     """A head: coordinate attention whose summaries of rows and columns are learned."""
 
-    def __init__(self, slim: bool) -> None:
+    def __init__(self, side: int, slim: bool) -> None:
         super().__init__()
-        self.rows = depthwise(CHANNELS, (1, SIDE))
-        self.columns = depthwise(CHANNELS, (SIDE, 1))
+        self.rows = depthwise(CHANNELS, (1, side))
+        self.columns = depthwise(CHANNELS, (side, 1))
         self.attention = CoordinateMap(CHANNELS, 16)
         if not slim:
-            self.unused = depthwise(CHANNELS, (SIDE, SIDE)).requires_grad_(False)
+            self.unused = depthwise(CHANNELS, (side, side)).requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.attention(self.rows(x), self.columns(x))
@@ -191,15 +202,19 @@ def depthwise(channels: int, kernel: tuple[int, int]) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(channels, channels, kernel, groups=channels, bias=False), nn.BatchNorm2d(channels))
 
 
-def ddamfn(num_classes: int = 7, *, num_heads: int = 2, slim: bool = False) -> DDAMFN:
+def ddamfn(num_classes: int = 7, *, num_heads: int = 2, slim: bool = False, size: int = 112) -> DDAMFN:
     """Return a DDAMFN.
 
     Args:
         num_classes: 7 for RAF-DB and AffectNet-7, 8 for AffectNet-8 and FERPlus.
         num_heads: attention heads; the authors' checkpoints have 2.
         slim: leave dead parameters out.
+        size: side of the pictures in pixels, a multiple of 16. Published networks read 112; 64 costs a third.
+
+    Raises:
+        ConfigError: there is no network for that size.
     """
-    return DDAMFN(num_classes, num_heads, slim)
+    return DDAMFN(num_classes, num_heads, slim, size)
 
 
 def from_author(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

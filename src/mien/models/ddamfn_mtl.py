@@ -38,7 +38,8 @@ class MultiTaskOutput(NamedTuple):
     """Answer of the multi-task net; what belongs to a task that is switched off is None.
 
     `logits` (N, expressions); `valence_arousal` (N, 2) in (-1, 1), valence first; `action_logits` (N, 12) in the order AU1, 2,
-    4, 6, 7, 10, 12, 15, 23, 24, 25, 26; `feature` (N, 512); `feature_map` and each of `heads` (N, 512, 7, 7).
+    4, 6, 7, 10, 12, 15, 23, 24, 25, 26; `feature` (N, 512); `feature_map` and each of `heads` (N, 512, h, w),
+    h = w = 7 for faces of 112 pixels.
     """
 
     logits: Tensor | None
@@ -62,14 +63,14 @@ class MultiTaskOutput(NamedTuple):
 class MultiTaskDDAMFN(DDAMFNTrunk):
     """DDAMFN with a linear layer a task."""
 
-    def __init__(self, form: Form, num_classes: int, tasks: tuple[Task, ...], num_heads: int, slim: bool) -> None:
-        super().__init__(num_heads, slim)
+    def __init__(self, form: Form, num_classes: int, tasks: tuple[Task, ...], num_heads: int, slim: bool, size: int) -> None:
+        super().__init__(num_heads, slim, size)
         self.classifier = TaskLayers(num_classes, tasks, dense=form != "paper")
         if form == "paper" and not slim:
             self.bn = nn.BatchNorm1d(num_classes).requires_grad_(False)
 
     def forward(self, image: Tensor) -> MultiTaskOutput:
-        """Return the tasks' scores, feature, feature map and attention maps for pictures (N, 3, 112, 112)."""
+        """Return the tasks' scores, feature, feature map and attention maps for pictures (N, 3, size, size)."""
         feature, feature_map, heads = self.read(image)
         logits, valence_arousal, action_logits = self.classifier(feature)
         return MultiTaskOutput(logits, valence_arousal, action_logits, feature, feature_map, heads)
@@ -101,6 +102,7 @@ def ddamfn_mtl(
     tasks: tuple[Task, ...] = get_args(Task),
     num_heads: int = 2,
     slim: bool = False,
+    size: int = 112,
 ) -> MultiTaskDDAMFN:
     """Return a multi-task DDAMFN.
 
@@ -110,15 +112,16 @@ def ddamfn_mtl(
         tasks: which answers to give.
         num_heads: attention heads; the authors' checkpoints have 2.
         slim: leave dead parameters out.
+        size: side of the pictures in pixels, a multiple of 16. Published networks read 112.
 
     Raises:
-        ConfigError: no such form or task, or no task at all.
+        ConfigError: no such form or task, no task at all, or no network for that size.
     """
     if form not in get_args(Form):
         raise ConfigError(f"form={form!r}: a multi-task DDAMFN has the forms {', '.join(get_args(Form))}")
     if not tasks or not set(tasks) <= set(get_args(Task)):
         raise ConfigError(f"tasks={tasks!r}: name at least one of {', '.join(get_args(Task))}")
-    return MultiTaskDDAMFN(form, num_classes or (9 if form == "code" else 8), tuple(tasks), num_heads, slim)
+    return MultiTaskDDAMFN(form, num_classes or (9 if form == "code" else 8), tuple(tasks), num_heads, slim, size)
 
 
 def from_author(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

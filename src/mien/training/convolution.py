@@ -3,9 +3,10 @@
 oneDNN's kernels are made for large maps. On the last maps of a network that learns from pictures of 32 to 112 pixels (6, 3 or 2
 pixels wide) the gradient of a 3 × 3 kernel takes up to twenty times as long as the same sums written as one product of
 matrices, and that of a depthwise kernel takes up to a hundred times as long as a few multiplications of shifted maps
-(`python -m benchmarks.training`). The gradient of PReLU chooses between two numbers for each place, which takes four times as
-long as reckoning both. While a network learns inside `small_maps()`, such layers take the quicker way. What they compute is the
-same but for rounding.
+(`python -m benchmarks.training`). In bfloat16 depthwise kernels of more than 3 × 3, or of stride 2, have no quick gradient of
+their own there: that of float32 takes a fifth to a half of the time, both casts included. The gradient of PReLU chooses between
+two numbers for each place, which takes four times as long as reckoning both. While a network learns inside `small_maps()`, such
+layers take the quicker way. What they compute is the same but for rounding.
 """
 
 from __future__ import annotations
@@ -47,11 +48,13 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, paddi
         if area <= 16:
             return _Product.apply(x, weight, bias, stride[0], padding[0])  # pyrefly: ignore
         if half and (kernel == 1 or area <= 49):
-            return _Mixed.apply(x, weight, bias, stride[0], padding[0], 1, False, True)  # pyrefly: ignore
+            return _Mixed.apply(x, weight, bias, stride[0], padding[0], 1, _NATIVE, _OTHER)  # pyrefly: ignore
     elif groups == x.shape[1] == weight.shape[0]:
-        by_shifts = (kernel > 3 and (half or area <= 36)) or area <= 4
-        if by_shifts or (half and stride[0] > 1):
-            return _Mixed.apply(x, weight, bias, stride[0], padding[0], groups, half and stride[0] > 1, by_shifts)  # pyrefly: ignore
+        slow = half and (kernel > 3 or stride[0] > 1)
+        to_weight = _OTHER if area <= (16 if kernel > 3 else 4) else _SINGLE if slow else _NATIVE
+        to_x = _SINGLE if half and stride[0] > 1 else _NATIVE
+        if (to_x, to_weight) != (_NATIVE, _NATIVE):
+            return _Mixed.apply(x, weight, bias, stride[0], padding[0], groups, to_x, to_weight)  # pyrefly: ignore
     return torch.conv2d(x, weight, bias, stride, padding, dilation, groups)
 
 
@@ -87,6 +90,10 @@ class _Product(torch.autograd.Function):
         return to_x, to_weight, to_bias, None, None
 
 
+_NATIVE, _SINGLE, _OTHER = "native", "single", "other"
+"""Ways to a gradient: torch's own, torch's own in float32, and not by torch's convolution."""
+
+
 class _Mixed(torch.autograd.Function):
     """torch's own convolution, of which one or both gradients are computed in another way."""
 
@@ -101,28 +108,26 @@ class _Mixed(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:  # pyrefly: ignore
         (grad,), (x, weight) = grad_outputs, ctx.saved_tensors
-        stride, padding, groups, by_x, by_weight = ctx.how
-        want_x, want_weight, want_bias = (
-            ctx.needs_input_grad[0],
-            ctx.needs_input_grad[1],
-            ctx.biased and ctx.needs_input_grad[2],
-        )
-        native = [want_x and not by_x, want_weight and not by_weight, False]
+        stride, padding, groups, *ways = ctx.how
+        want_x, want_weight, want_bias = ctx.needs_input_grad[:3]
         to_x = to_weight = None
-        if any(native):
-            both, pad = [stride, stride], [padding, padding]
-            to_x, to_weight, _ = torch.ops.aten.convolution_backward(
-                grad, x, weight, None, both, pad, [1, 1], False, [0, 0], groups, native
-            )
-        if want_x and by_x:
-            to_x = _shifted_to_x(grad, x, weight, stride, padding)
-        if want_weight and by_weight:
+        for way, kind in ((_NATIVE, x.dtype), (_SINGLE, torch.float32)):
+            mask = [want_x and ways[0] == way, want_weight and ways[1] == way, False]
+            if any(mask):
+                both, pad = [stride, stride], [padding, padding]
+                found = torch.ops.aten.convolution_backward(
+                    grad.to(kind), x.to(kind), weight.to(kind), None, both, pad, [1, 1], False, [0, 0], groups, mask
+                )
+                to_x = found[0].to(x.dtype) if mask[0] else to_x
+                to_weight = found[1].to(weight.dtype) if mask[1] else to_weight
+        if want_weight and ways[1] == _OTHER:
             if groups == 1:
                 columns, _ = _columns(x, weight.shape[-1], stride, padding)
                 to_weight = _kernel(torch.matmul(_rows(grad).t(), columns), weight.shape)
             else:
                 to_weight = _shifted_to_weight(grad, x, weight, stride, padding)
-        return to_x, to_weight, grad.sum((0, 2, 3)) if want_bias else None, None, None, None, None, None
+        to_bias = grad.sum((0, 2, 3)) if ctx.biased and want_bias else None
+        return to_x, to_weight, to_bias, None, None, None, None, None
 
 
 class _PRelu(torch.autograd.Function):
@@ -206,13 +211,4 @@ def _shifted_to_weight(grad: Tensor, x: Tensor, weight: Tensor, stride: int, pad
     for i, j, part, there in _shifts(x, grad, weight.shape[-1], stride, padding):
         if part.numel():
             answer[:, 0, i, j] = (part * there).sum((0, 2, 3))
-    return answer
-
-
-def _shifted_to_x(grad: Tensor, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
-    """Return the gradient of a depthwise convolution's input, (N, C, H, W)."""
-    answer = torch.zeros_like(x)
-    for i, j, part, there in _shifts(answer, grad, weight.shape[-1], stride, padding):
-        if part.numel():
-            part.addcmul_(there, weight[None, :, 0, i, j, None, None])
     return answer
