@@ -51,5 +51,21 @@ def test_abstention_reaches_the_accuracy_with_the_widest_coverage() -> None:
     assert abstention_threshold(probabilities, np.ones(5, int), 0.9) == 1.0
 
 
+def test_answers_of_one_confidence_are_given_together() -> None:
+    probabilities, label = np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4]]), np.array([0, 1, 0])
+    threshold = abstention_threshold(probabilities, label, 0.6)
+    answered = probabilities.max(1) >= threshold
+    assert (probabilities.argmax(1) == label)[answered].mean() >= 0.6
+    assert abstention_threshold(probabilities, label, 0.9) == 1.0  # of the two at 0.9 one is wrong
+    assert abstention_threshold(probabilities[:0], label[:0], 0.9) == 1.0
+
+
+def test_no_temperature_is_made_up() -> None:
+    with pytest.raises(ValueError, match="there are none"):
+        fit_temperature(np.empty((0, 3)), np.empty(0, int))
+    with pytest.raises(ValueError, match="first row 1"):
+        fit_temperature(np.array([[0.0, 1.0], [np.nan, 1.0]]), np.array([0, 0]))
+
+
 def test_softmax_survives_large_logits() -> None:
     assert softmax(np.array([[1e4, 0.0]])).tolist() == [[1.0, 0.0]]

@@ -7,6 +7,9 @@ import numpy as np
 BINS = 15
 """Bins of the calibration error, as most papers have it."""
 
+SMALLEST = 1e-12
+"""What a probability of zero counts as in the log loss."""
+
 
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Return probabilities along the last axis, computed without overflow."""
@@ -14,9 +17,14 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return shifted / shifted.sum(-1, keepdims=True)
 
 
+def log_losses(probabilities: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """Return (N,) the negative log probability of the true class; (N, K) probabilities, (N,) indices."""
+    return -np.log(np.maximum(probabilities[np.arange(len(label)), label], SMALLEST))
+
+
 def log_loss(probabilities: np.ndarray, label: np.ndarray) -> float:
-    """Return the mean negative log probability of the true class; (N, K) probabilities, (N,) indices."""
-    return float(-np.log(np.maximum(probabilities[np.arange(len(label)), label], 1e-12)).mean())
+    """Return the mean of `log_losses`; NaN without pictures."""
+    return float(log_losses(probabilities, label).mean()) if len(label) else float("nan")
 
 
 def fit_temperature(logits: np.ndarray, label: np.ndarray) -> float:
@@ -25,9 +33,16 @@ def fit_temperature(logits: np.ndarray, label: np.ndarray) -> float:
     Golden-section search over log temperature in [1/8, 8]; the loss has a single minimum there.
 
     Args:
-        logits: (N, K).
+        logits: (N, K), one row at least.
         label: (N,) true classes.
+
+    Raises:
+        ValueError: there is no row, or a logit is NaN or infinite.
     """
+    if not len(logits):
+        raise ValueError("a temperature is fitted on validation pictures, and there are none")
+    if len(bad := np.flatnonzero(~np.isfinite(logits).all(1))):
+        raise ValueError(f"{len(bad):,} rows of the logits are NaN or infinite, first row {bad[0]}; leave such pictures out")
     low, high = -np.log(8), np.log(8)
     ratio = (5**0.5 - 1) / 2
 
@@ -70,7 +85,7 @@ def expected_calibration_error(probabilities: np.ndarray, label: np.ndarray, bin
 
 
 def abstention_threshold(probabilities: np.ndarray, label: np.ndarray, accuracy: float) -> float:
-    """Return the lowest confidence from which on the answers given reach an accuracy.
+    """Return the lowest confidence from which on the answers given reach an accuracy; equal confidences are answered together.
 
     Args:
         probabilities: (N, K), calibrated.
@@ -81,7 +96,7 @@ def abstention_threshold(probabilities: np.ndarray, label: np.ndarray, accuracy:
         A confidence in [0, 1]; 1.0 if no threshold reaches it.
     """
     confidence = probabilities.max(1)
-    order = np.argsort(-confidence, kind="stable")
-    right = (probabilities.argmax(1) == label)[order]
-    reached = np.flatnonzero(np.cumsum(right) / np.arange(1, len(right) + 1) >= accuracy)
-    return float(confidence[order][reached[-1]]) if len(reached) else 1.0
+    value, group = np.unique(-confidence, return_inverse=True)
+    right = np.bincount(group, probabilities.argmax(1) == label).cumsum()
+    reached = np.flatnonzero(right / np.bincount(group).cumsum() >= accuracy)
+    return float(-value[reached[-1]]) if len(reached) else 1.0

@@ -11,7 +11,8 @@ import numpy as np
 def concordance(prediction: np.ndarray, target: np.ndarray) -> float:
     """Return Lin's concordance correlation coefficient, −1 … 1: correlation that also asks for the same mean and spread.
 
-    With variances over N, as the ABAW challenges compute it. NaN for fewer than two rows or where nothing varies.
+    With variances over N, as the ABAW challenges compute it. 0 where one side is constant, as it is with a single row; NaN
+    without rows, or where both are constant and the same.
     """
     p, t = _known(prediction, target)
     return float(concordance_of(moments(p, t).sum(0)))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..calibration import BINS, bin_of, expected_calibration_error
+from ..calibration import BINS, bin_of, expected_calibration_error, log_loss, log_losses
 
 __all__ = [
     "ReliabilityBin",
@@ -18,9 +18,6 @@ __all__ = [
     "negative_log_likelihood",
     "reliability",
 ]
-
-SMALLEST = 1e-12
-"""What a probability of zero counts as in the log likelihood, as in `mien.calibration`."""
 
 TOLERANCE = 1e-3
 """How far a row may be from summing to one: half precision and tables with four decimals stay within."""
@@ -49,14 +46,7 @@ def checked_probabilities(values: np.ndarray, labels: Sequence[str], what: str =
     return values
 
 
-def log_losses(probabilities: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """Return (N,) the negative log probability of the true class; (N, K) probabilities, (N,) indices."""
-    return -np.log(np.maximum(probabilities[np.arange(len(label)), label], SMALLEST))
-
-
-def negative_log_likelihood(probabilities: np.ndarray, label: np.ndarray) -> float:
-    """Return the mean of `log_losses`; NaN without pictures."""
-    return float(log_losses(probabilities, label).mean()) if len(label) else float("nan")
+negative_log_likelihood = log_loss
 
 
 def squared_errors(probabilities: np.ndarray, label: np.ndarray) -> np.ndarray:
