@@ -19,10 +19,10 @@ from evaluations import Knowing, drawings, evenly, labelled
 from mien import cards
 from mien.datasets import open_dataset
 from mien.errors import ConfigError, DatasetError, WeightsError
-from mien.evaluation import CardPredictor, evaluate, open_predictor
+from mien.evaluation import CardPredictor, evaluate, open_predictor, records
 from mien.evaluation.faces import Face, FaceFinder, mode_for
 from mien.evaluation.mapping import mapping
-from mien.evaluation.records import memory_mb
+from mien.evaluation.records import memory_mb, whole_rows
 from mien.evaluation.views import View, views
 from mien.labels import AFFECTNET8, FER2013, FERPLUS, JAFFE6
 from mien.recognizer import load
@@ -266,6 +266,35 @@ def test_probabilities_of_another_package(tmp_path: Path) -> None:
         evaluate("peer:other=nowhere.npz", data, out=tmp_path / "c")
 
 
+def test_tables_of_probabilities_that_are_none(tmp_path: Path) -> None:
+    data = drawings(14)
+    (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04 and no more")
+    (tmp_path / "empty.npz").write_bytes(b"")
+    np.save(tmp_path / "single.npy", np.zeros((14, 7)))
+    for name in ("cut.npz", "empty.npz", "single.npy"):
+        with pytest.raises(WeightsError, match=f"{name} cannot be read"):
+            open_predictor(f"peer:other={tmp_path / name}")
+    probs = np.full((14, 7), 1 / 7)
+    for label in (np.zeros(3, int), np.full(14, 7), np.zeros(14, np.float32)):
+        np.savez(tmp_path / "y.npz", probs=probs, y=label)
+        with pytest.raises(WeightsError, match="`y` must hold 14 numbers of its 7 classes, or −1"):
+            open_predictor(f"peer:other={tmp_path / 'y.npz'}").prepare(data)
+
+
+def test_pictures_without_a_label_are_none_in_a_table_either(tmp_path: Path) -> None:
+    data = drawings(14)
+    some = dataclasses.replace(data, label=np.where(np.arange(14) < 2, -1, data.label))
+    backwards = np.where(some.label < 0, -1, 6 - some.label)  # −1 must not mean the last class
+    for label, fits in ((backwards, True), (np.where(backwards < 0, 0, backwards), False)):
+        np.savez(tmp_path / "y.npz", probs=np.full((14, 7), 1 / 7), labels=np.array(FER2013[::-1]), y=label)
+        predictor = open_predictor(f"peer:other={tmp_path / 'y.npz'}")
+        if fits:
+            predictor.prepare(some)
+        else:
+            with pytest.raises(WeightsError, match="row 0 is neutral there, not labelled here"):
+                predictor.prepare(some)
+
+
 def test_a_finished_evaluation_is_not_done_again(tmp_path: Path) -> None:
     data = drawings(70)
     model = Knowing(data, 0.8)
@@ -306,6 +335,39 @@ def test_a_stopped_evaluation_goes_on_where_it_was(tmp_path: Path) -> None:
     assert asked[0] == begun and sum(asked) == 40
     assert (tmp_path / "killed/predictions.csv").read_bytes() == (tmp_path / "whole/predictions.csv").read_bytes()
     assert resumed.figures == whole.figures and not table.exists()
+
+
+@pytest.mark.parametrize("name", ["a b.png", 'a"b.png', "a\u2028b.png", "a\x85b.png", "a\nb.png"])
+def test_whole_rows_are_counted_whatever_files_are_called(name: str, tmp_path: Path) -> None:
+    data = drawings(3)
+    data = dataclasses.replace(data, names=np.array([name, f"{name}2", f"{name}3"]))
+    report = evaluate(evenly, data, out=tmp_path / "whole", page=False)
+    table, begun = tmp_path / "whole/predictions.csv", tmp_path / "begun.csv"
+    content = table.read_bytes()
+    header, second = content.index(b"\n") + 1, content.rindex(f"{name}3".replace('"', '""').encode())
+    ends = {header: 0, second: 2, second + len(name.encode()): 2, len(content): 3}
+    for end, number in ends.items():
+        begun.write_bytes(content[:end])
+        assert whole_rows(begun, report.predictions.sample.tolist()) == number
+        assert begun.read_bytes().count(b"p:anger") == (number > 0)  # who has no row writes the header, once
+
+
+def test_a_damaged_record_is_told(tmp_path: Path) -> None:
+    (tmp_path / "evaluation.json").write_text("[]")
+    with pytest.raises(ConfigError, match="is damaged; give --overwrite"):
+        evaluate(evenly, drawings(7), out=tmp_path, page=False)
+
+
+def test_the_commit_is_of_our_own_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not of the project in whose tree the environment lies that the package is installed in."""
+    git = ["git", "-c", "user.name=x", "-c", "user.email=x@localhost", "-C", str(tmp_path)]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "theirs"], check=True)
+    (tmp_path / "records.py").write_text("")
+    monkeypatch.setattr(records, "__file__", str(tmp_path / "records.py"))
+    assert records.commit() == ""
+    subprocess.run([*git, "add", "records.py"], check=True)
+    assert records.commit().endswith("+")
 
 
 def test_valence_arousal_and_action_units(tmp_path: Path) -> None:

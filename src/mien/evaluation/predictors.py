@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import struct
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -198,13 +199,7 @@ class StoredPredictor:
 
     def __init__(self, name: str, path: str | Path) -> None:
         self.name = name
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                self.arrays = {key: file[key] for key in file.files}
-        except (OSError, ValueError) as error:
-            raise WeightsError(
-                f"probabilities of {name}: {path} cannot be read ({error}); a .npz with `probs` is needed"
-            ) from error
+        self.arrays = _arrays(name, path)
         if "probs" not in self.arrays:
             raise WeightsError(f"{path} has no array `probs`; it has: {', '.join(self.arrays) or 'nothing'}")
         self.labels = tuple(canonical(str(one)) for one in self.arrays.get("labels", np.array(FER2013)))
@@ -233,13 +228,24 @@ class StoredPredictor:
         else:
             self.rows = np.arange(len(data))
         if "y" in self.arrays:
-            theirs = [self.labels[index] for index in self.arrays["y"][self.rows].tolist()]
-            ours = [data.labels[index] for index in data.label.tolist()]
-            if wrong := [row for row, (a, b) in enumerate(zip(theirs, ours, strict=True)) if a != b]:
-                raise WeightsError(
-                    f"{self.path} is about other pictures: row {wrong[0]} is {theirs[wrong[0]]} there, "
-                    f"{ours[wrong[0]]} here ({len(wrong):,} rows differ)"
-                )
+            self._compare(self.arrays["y"], data)
+
+    def _compare(self, label: np.ndarray, data: Dataset) -> None:
+        """Refuse labels (N,) that are others than the data set's; −1 is "no label" in both."""
+        fits = label.shape == (len(self.probabilities),) and label.dtype.kind in "iu"
+        if not fits or label.min(initial=0) < -1 or label.max(initial=0) >= len(self.labels):
+            raise WeightsError(
+                f"{self.path}: `y` must hold {len(self.probabilities):,} numbers of its {len(self.labels)} classes, or −1; "
+                f"it has the shape {label.shape} and the type {label.dtype}"
+            )
+        named, known = (*self.labels, "not labelled"), (*data.labels, "not labelled")  # which −1 points at
+        theirs = [named[index] for index in label[self.rows].tolist()]
+        ours = [known[index] for index in data.label.tolist()]
+        if wrong := [row for row, (a, b) in enumerate(zip(theirs, ours, strict=True)) if a != b]:
+            raise WeightsError(
+                f"{self.path} is about other pictures: row {wrong[0]} is {theirs[wrong[0]]} there, "
+                f"{ours[wrong[0]]} here ({len(wrong):,} rows differ)"
+            )
 
     def describe(self) -> dict[str, Any]:
         """Return its name, digest of the file, and speed and memory if the file says them."""
@@ -295,6 +301,20 @@ def checked(values: np.ndarray, labels: Sequence[str], name: str) -> np.ndarray:
         return checked_probabilities(values, labels, name)
     except ValueError as error:
         raise WeightsError(str(error)) from error
+
+
+def _arrays(name: str, path: str | Path) -> dict[str, np.ndarray]:
+    """Return the arrays of a `.npz` file of probabilities, by name."""
+    try:
+        with Path(path).open("rb") as file:  # which numpy leaves open where it cannot read it
+            found = np.load(file, allow_pickle=False)
+            if isinstance(found, np.ndarray):
+                raise ValueError("it is a single array, .npy")
+            return {key: found[key] for key in found.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise WeightsError(
+            f"probabilities of {name}: {path} cannot be read ({error}); a .npz with `probs` is needed"
+        ) from error
 
 
 def _light(crops: Sequence[np.ndarray]) -> np.ndarray:

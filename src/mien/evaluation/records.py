@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import datetime
+import io
 import json
 import os
 import platform
@@ -12,6 +14,8 @@ from contextlib import AbstractContextManager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from .. import __version__
 from ..datasets import Dataset, reader
@@ -58,9 +62,14 @@ def environment() -> dict[str, Any]:
 
 
 def commit() -> str:
-    """Return the commit of the source tree that runs, with `+` for uncommitted changes; empty outside one."""
+    """Return the commit of the source tree that runs, with `+` for uncommitted changes; empty outside one.
+
+    A package that is installed in an environment inside another project's tree is no part of that tree.
+    """
     here = Path(__file__).parent
     try:
+        ours = ["git", "ls-files", "--error-unmatch", Path(__file__).name]
+        subprocess.run(ours, cwd=here, capture_output=True, check=True)
         name = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
         # Without locks: status would refresh git's index, and being killed meanwhile leave its lock behind.
         asked = ["git", "--no-optional-locks", "status", "--porcelain", "-uno"]
@@ -129,7 +138,7 @@ def state_of(out: Path, identity: Mapping[str, Any], *, overwrite: bool) -> str:
             continue
         try:
             there = json.loads(path.read_text(encoding="utf-8"))["identity"]
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             if state == "begun":  # stopped while its first line was written
                 continue
             raise ConfigError(f"{path} is damaged; give --overwrite to evaluate anew") from error
@@ -148,21 +157,23 @@ def state_of(out: Path, identity: Mapping[str, Any], *, overwrite: bool) -> str:
 
 
 def whole_rows(path: Path, names: Sequence[str]) -> int:
-    """Return how many rows of a begun table are whole, and cut off the rest.
+    """Return how many rows of a begun table are whole, and cut off the rest; of one without rows the header too.
+
+    A row ends with a line, but not every line ends a row: names of files may hold line breaks, which stand in quotes.
 
     Raises:
         ConfigError: the rows are about other pictures.
     """
     if not path.is_file():
         return 0
-    import csv
-
     content = path.read_bytes()
-    content = content[: content.rfind(b"\n") + 1]
+    letters = np.frombuffer(content, np.uint8)
+    ends = np.flatnonzero((letters == ord("\n")) & (np.cumsum(letters == ord('"')) % 2 == 0)) + 1
+    whole = int(ends[-1]) if len(ends) else 0
+    rows = list(csv.reader(io.StringIO(content[:whole].decode("utf-8", "surrogateescape"), newline="")))[1:]
     with path.open("r+b") as file:
-        file.truncate(len(content))
-    rows = list(csv.reader(content.decode("utf-8", "surrogateescape").splitlines()))[1:]
-    if [row[0] for row in rows] != list(names[: len(rows)]):
+        file.truncate(whole if rows else 0)
+    if [row[:1] for row in rows] != [[name] for name in names[: len(rows)]]:
         raise ConfigError(f"{path} has rows about other pictures; give --overwrite to evaluate anew")
     return len(rows)
 
