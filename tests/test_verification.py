@@ -14,8 +14,9 @@ from mien.datasets import Dataset, open_dataset
 from mien.datasets.synthetic import draw_face
 from mien.errors import ConfigError
 from mien.evaluation import CardPredictor, open_predictor
+from mien.evaluation.faces import FaceFinder
 from mien.labels import FER2013
-from mien.verification import Claim, variants, verify
+from mien.verification import Claim, _changed, variants, verify
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +101,36 @@ def test_a_wrong_range_of_values_is_found_on_real_faces(shared: Path, tmp_path: 
     assert not found.agrees and not any(each.name == "values 0 … 255" for each in found.hypotheses)
     best = found.hypotheses[0]
     assert best.better and best.name == "values −1 … 1" and best.after > 0.55
+
+
+def test_regions_are_cut_where_the_evaluation_cuts_them(sample: Path, tmp_path: Path) -> None:
+    """By the mesh of the face, and where the face is after its picture was cut or framed."""
+    seen: list[np.ndarray] = []
+    card = reads_colours("rgb").card
+    fed = dataclasses.replace(card.input, size=(224, 224))  # pyrefly: ignore
+    card = dataclasses.replace(card, input=fed, reading={"inputs": {"image": 224, "eye": 32}})
+
+    def runtime(batches: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        seen.append(batches["eye"])
+        return {"scores": np.eye(7)[np.zeros(len(batches["eye"]), int)]}
+
+    root = tmp_path / "data" / "anger"
+    root.mkdir(parents=True)
+    crop = np.asarray(Image.open(sample).convert("RGB"))[50:200, 130:280]  # the face is off the middle
+    Image.fromarray(crop).save(root / "1.png")
+    data = open_dataset("folder", root.parent, "all", labels="fer2013")  # pyrefly: ignore
+    verify(CardPredictor(card, runtime), data, out=tmp_path / "out", claims={"accuracy": 1.0}, faces="whole")
+    measured, as_the_card_says = seen[:2]
+    assert (measured == as_the_card_says).all()
+    (face,) = FaceFinder("whole", "blazeface", mesh=True)([0], [data[0]], [crop])
+    assert face is not None and face.mesh is not None
+    eye = face.mesh[33, :2].astype(int)
+    for name, change in {name: change for name, _, change in variants(CardPredictor(card, runtime), "whole")}.items():
+        changed = _changed(face, change)
+        assert changed.mesh is not None
+        x, y = changed.mesh[33, :2].astype(int)
+        if "crop" in name:
+            assert (changed.pixels[y, x] == crop[eye[1], eye[0]]).all(), name
 
 
 def test_one_offset_stands_for_three_channels() -> None:

@@ -21,7 +21,7 @@ from .datasets import Dataset
 from .devices import Device, use
 from .errors import ConfigError
 from .evaluation import CardPredictor, Report, evaluate, open_predictor
-from .evaluation.faces import FaceFinder, labelled_faces, mode_for
+from .evaluation.faces import Face, FaceFinder, labelled_faces, mode_for
 from .evaluation.mapping import mapping
 from .evaluation.predictors import with_card
 from .evaluation.views import View
@@ -271,7 +271,7 @@ def _hypotheses(
 ) -> tuple[tuple[Hypothesis, ...], int]:
     some = dataset.evenly(pictures)
     mode = mode_for(some, faces, cuts_faces=predictor.cuts_faces)  # pyrefly: ignore  # evaluate has checked it
-    finder = FaceFinder(mode, detector, threads=threads)
+    finder = FaceFinder(mode, detector, mesh=bool(predictor.preprocess.regions), threads=threads)
     names = mapping(predictor.labels, some.labels)
     tried = [("as the card says", predictor, lambda pixels: pixels), *variants(predictor, mode)]
     right: dict[str, list[bool]] = {name: [] for name, _, _ in tried}
@@ -279,7 +279,7 @@ def _hypotheses(
         if not asked:
             continue
         for name, fed, change in tried:
-            changed = [replace(face, pixels=change(face.pixels)) for face in asked]
+            changed = [_changed(face, change) for face in asked]
             answer = names(fed(changed, (View(),)).probabilities).argmax(1)
             right[name] += [names.classes[index] == label for index, label in zip(answer.tolist(), truth, strict=True)]
     base = np.array(right.pop("as the card says"), bool)
@@ -291,6 +291,17 @@ def _hypotheses(
         for (name, values), corrected in zip(right.items(), p, strict=True)
     ]
     return tuple(sorted(found, key=lambda each: -each.after)), len(base)
+
+
+def _changed(face: Face, change: Callable[[np.ndarray], np.ndarray]) -> Face:
+    """Return a face with changed pixels; where these are cut or framed alike on all sides, its mesh stays where the face is."""
+    pixels = change(face.pixels)
+    grown = np.array(pixels.shape[1::-1]) - face.pixels.shape[1::-1]
+    if face.mesh is None or not grown.any():
+        return replace(face, pixels=pixels)
+    mesh = face.mesh.copy()
+    mesh[:, :2] += grown / 2
+    return replace(face, pixels=pixels, mesh=mesh)
 
 
 def _grey(pixels: np.ndarray) -> np.ndarray:
