@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import threading
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -21,7 +22,7 @@ from mien.errors import ConfigError, UnknownName
 from mien.images import Picture, read_image
 from mien.recognizer import Recognizer
 from mien.sources import Frame, pictures
-from mien.streaming import Known, is_cut, shrink
+from mien.streaming import Known, Stream, is_cut, shrink
 from mien.types import Result
 from mien.video import Sampling
 
@@ -179,6 +180,43 @@ def test_pictures_and_videos_mixed(read: Recognizer, sample: Path, tmp_path: Pat
         ("a.png", None, "ok"), ("b.mp4", 0.0, "ok"), ("b.mp4", 0.04, "ok"), ("b.mp4", 0.08, "ok"),
         ("c.jpg", None, "unreadable"), ("d.mp4", 0.0, "ok"), ("d.mp4", 0.04, "ok"),
     ]  # fmt: skip
+
+
+def test_the_same_video_twice_is_two_videos(read: Recognizer, sample: Path, tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "clip.mp4", moving(sample, 4))
+    for twice in ([path, path], [path.read_bytes(), path.read_bytes()]):
+        for smooth in ("ema", "box"):
+            results = [result for _, result in read.stream(twice, smooth=smooth)]
+            assert len(results) == 8 and results[:4] == results[4:]
+
+
+def test_frames_without_a_time_are_smoothed_too(read: Recognizer, sample: Path) -> None:
+    """They are taken to come 25 a second."""
+    pixels = moving(sample, 3)
+
+    def faces(*times: float | None, smooth: str) -> list[Any]:
+        stream = Stream(read, smooth=smooth)
+        given = [
+            stream.push(Frame(n, "x", Picture(p, "x"), time=t)) for n, (p, t) in enumerate(zip(pixels, times, strict=True))
+        ]
+        done = [*itertools.chain.from_iterable(given), *stream.close()]
+        assert [result.time for _, result in done] == list(times)
+        return [result.faces for _, result in done]
+
+    for smooth in ("ema", "box"):
+        timed = faces(0.0, 0.04, 0.08, smooth=smooth)
+        assert all(timed) and faces(None, None, None, smooth=smooth) == timed
+
+
+def test_a_video_behind_an_address_is_fetched_once(sample: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not also to tell how many frames are wanted."""
+    monkeypatch.setattr("mien.sources.fetch", lambda *_, **__: pytest.fail("it was fetched"))
+    assert len(pictures(["https://example.org/clip.mp4", sample], sampling=Sampling())) == 1
+
+
+def test_a_name_too_long_stops_no_others(read: Recognizer, sample: Path) -> None:
+    results = [result for _, result in read.stream(["x" * 300 + ".mp4", sample])]
+    assert [result.status for result in results] == ["unreadable", "ok"]
 
 
 def test_videos_with_too_many_pixels_are_not_decoded(read: Recognizer, sample: Path, tmp_path: Path) -> None:

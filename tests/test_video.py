@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import subprocess
 import sys
 from fractions import Fraction
@@ -74,6 +75,9 @@ def test_sampling(sample: Path, tmp_path: Path, options: dict[str, float], wante
         ({"every": 2, "fps": 5}, "one of them"),
         ({"start": 3, "end": 2}, "start=3 and end=2"),
         ({"start": -1}, "start=-1"),
+        ({"start": math.nan}, "start=nan"),
+        ({"end": math.nan}, "end=nan"),
+        ({"every": math.inf}, "every=inf"),
     ],
 )
 def test_senseless_sampling(options: dict[str, int], message: str) -> None:
@@ -135,6 +139,8 @@ def test_what_is_no_video(sample: Path, tmp_path: Path) -> None:
             list(frames(tmp_path / name))
     with pytest.raises(SourceError, match="is a folder"):
         Video(tmp_path)
+    with pytest.raises(SourceError, match="does not exist"):
+        Video("x" * 300 + ".mp4")
 
 
 def test_a_video_without_frames(sample: Path, tmp_path: Path) -> None:
@@ -144,6 +150,24 @@ def test_a_video_without_frames(sample: Path, tmp_path: Path) -> None:
     path.write_bytes(data[: data.index(b"\x1f\x43\xb6\x75")])  # up to the first cluster
     with pytest.raises(SourceError, match=r"has no frames|not a video|holds no video"):
         list(frames(path))
+
+
+def test_a_codec_that_nobody_knows(sample: Path, tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "clip.mkv", moving(sample, 2))
+    data, known = path.read_bytes(), b"V_MPEG4/ISO/AVC"
+    assert known in data
+    path.write_bytes(data.replace(known, b"V_MPEG4/ISO/XYZ"))
+    with pytest.raises(SourceError, match="does not know; convert it"):
+        Video(path)
+
+
+def test_stamps_that_begin_anew_go_on(sample: Path, tmp_path: Path) -> None:
+    """Transport streams may be put together like text files; each brings its own stamps."""
+    part = write_clip(tmp_path / "part.ts", moving(sample, 10)).read_bytes()
+    whole = tmp_path / "whole.mts"
+    whole.write_bytes(part + part)
+    assert [frame.time for frame in frames(whole)] == pytest.approx([number / 25 for number in range(20)])
+    assert [frame.index for frame in frames(whole, fps=5)] == [0, 5, 10, 15]
 
 
 def test_bytes_and_open_files(sample: Path, tmp_path: Path) -> None:

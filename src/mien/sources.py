@@ -68,7 +68,9 @@ class Clip:
         return f"camera {self.source}" if isinstance(self.source, int) else name_of(self.source).replace("<bytes>", "<video>")
 
     def __len__(self) -> int:
-        """Estimate the number of wanted frames; 0 if it is not known."""
+        """Estimate the number of wanted frames; 0 if it is not known, as of a video that would have to be fetched for it."""
+        if isinstance(self.source, str) and is_url(self.source):
+            return 0
         try:
             with self._open() as video:
                 return self.sampling.frames(video.info.duration, video.info.rate) or 0

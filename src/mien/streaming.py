@@ -40,6 +40,8 @@ LOOK = 16
 """Side in pixels of the small picture that faces are known again by."""
 AGAIN = 50
 """Known frames before the first new one that are read once more, so that faces keep their numbers and smoothing goes on."""
+TICK = 0.04
+"""Seconds from one frame to the next where frames have no time."""
 BATCH = 8
 """Pictures between videos whose faces share the network calls."""
 
@@ -122,28 +124,34 @@ class Stream:
         self._seen: list[_Seen] = []
         self._since = 0  # frames since the last search
         self._lost_at = self._time = -np.inf
+        self._now = -TICK  # of the last frame, whether it was read or not
         self._small: np.ndarray | None = None
 
     def push(self, frame: Frame, known: Result | None = None) -> list[tuple[Frame, Result]]:
         """Read one more frame.
 
         Args:
-            frame: the next of the video.
+            frame: the next of the video; without a time it is taken to come `TICK` seconds after the one before.
             known: what an earlier run found in it; its faces keep those numbers.
 
         Returns:
             What is finished: this frame, or earlier ones where smoothing looks ahead.
         """
+        self._now = self._now + TICK if frame.time is None else frame.time
         if frame.picture is None:
-            result = dataclasses.replace(self.read.unreadable(frame.source, frame.error), time=frame.time)
+            result = self.read.unreadable(frame.source, frame.error)
         else:
-            time = self._time + 0.04 if frame.time is None else frame.time
-            result = dataclasses.replace(self._read(frame.picture, time, known), time=frame.time)
-        return [(frame, result)] if self._smoother is None else self._smoother.push(frame, result)
+            result = self._read(frame.picture, self._now, known)
+        result = dataclasses.replace(result, time=self._now)
+        return self._given([(frame, result)] if self._smoother is None else self._smoother.push(frame, result))
 
     def close(self) -> list[tuple[Frame, Result]]:
         """Return what was waiting for later frames."""
-        return [] if self._smoother is None else self._smoother.close()
+        return [] if self._smoother is None else self._given(self._smoother.close())
+
+    def _given(self, done: list[tuple[Frame, Result]]) -> list[tuple[Frame, Result]]:
+        """Return results with the times of their frames, which may be none."""
+        return [(frame, result if frame.time is not None else dataclasses.replace(result, time=None)) for frame, result in done]
 
     def _read(self, picture: Picture, time: float, known: Result | None) -> Result:
         if self.read.detector is None:  # each frame is one face
@@ -234,11 +242,26 @@ def stream(
         Each frame with its result, in order.
     """
     known = known or Known(0, ())
-    for video, group in itertools.groupby(frames, lambda frame: None if frame.time is None else frame.source):
-        if video is None:
-            yield from _pictures(read, group, known)
-        else:
+    for (_, timed), group in itertools.groupby(frames, _Runs()):
+        if timed:
             yield from _video(Stream(read, **options), group, known)
+        else:
+            yield from _pictures(read, group, known)
+
+
+class _Runs:
+    """Tells which run a frame belongs to: its number, and whether it is a video or pictures between videos."""
+
+    def __init__(self) -> None:
+        self._number, self._last = 0, Frame(-1, "")
+
+    def __call__(self, frame: Frame) -> tuple[int, bool]:
+        last, self._last = self._last, frame
+        if frame.time is None or last.time is None:
+            self._number += (frame.time is None) != (last.time is None)
+        elif frame.source != last.source or (frame.time < last.time and frame.index <= last.index):  # the same one once more
+            self._number += 1
+        return self._number, frame.time is not None
 
 
 class Known:

@@ -1,7 +1,8 @@
 """Frames of a video or a camera, one at a time and in constant memory, through PyAV (FFmpeg).
 
-Times are exact: presentation stamp × time base, minus the start of the file, so variable frame rates need no care. Pixels
-are as a player shows them: turned by the rotation flag, stretched to square pixels. `recording.py` writes videos.
+Times are exact: presentation stamp × time base, minus the start of the file, so variable frame rates need no care. They never
+fall: where stamps begin anew, as in transport streams put together, time goes on. Pixels are as a player shows them: turned by
+the rotation flag, stretched to square pixels. `recording.py` writes videos.
 
 Only containers that hold videos themselves are opened (`CONTAINERS`): play lists, which may name other files and hosts, are
 not.
@@ -42,6 +43,9 @@ CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}")}
 TOLERANCE = 1e-6
 """Seconds by which a stamp may miss a wanted time: stamps are exact, numbers typed by people are not."""
 
+JITTER = 0.2
+"""Seconds by which a stamp may fall behind that of the frame before; if it is more, stamps have begun anew."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
@@ -57,13 +61,13 @@ class Sampling:
     """Seconds from the start of the video; the first frame at or after it is not read."""
 
     def __post_init__(self) -> None:
-        if self.every < 1 or self.every != int(self.every):
+        if not 1 <= self.every < math.inf or self.every != int(self.every):
             raise ConfigError(f"every={self.every} makes no sense; 1 reads each frame, 2 each second one")
         if self.fps is not None and not 0 < self.fps < 10_000:
             raise ConfigError(f"fps={self.fps} makes no sense; give frames a second, such as 5 or 0.5")
         if self.fps is not None and self.every != 1:
             raise ConfigError("every and fps both thin out the frames; give one of them")
-        if (self.start or 0) < 0 or (self.end is not None and self.end <= (self.start or 0)):
+        if not 0 <= (self.start or 0) < math.inf or (self.end is not None and not self.end > (self.start or 0)):
             raise ConfigError(f"nothing lies between start={self.start} and end={self.end}; both count from the video's start")
 
     def frames(self, duration: float | None, rate: float | None) -> int | None:
@@ -141,10 +145,13 @@ class Video:
         self.name = name or (f"camera {source}" if isinstance(source, int) else _name(source))
         self.container = _open_camera(source) if isinstance(source, int) else _open(source, self.name)
         streams = [stream for stream in self.container.streams.video if not _is_cover(stream)]
-        if not streams or not streams[0].codec_context.width:
-            only = ", only sound" if self.container.streams.audio else ""
+        coded = streams[0].codec_context if streams else None
+        if coded is None or not coded.width:
+            sound = bool(self.container.streams.audio)
             self.close()
-            raise SourceError(f"{self.name} holds no video{only}")
+            if streams and coded is None:
+                raise SourceError(f"{self.name} is coded in a way that this FFmpeg does not know; convert it to H.264 in MP4")
+            raise SourceError(f"{self.name} holds no video{', only sound' if sound else ''}")
         self._stream = streams[0]
         self._stream.codec_context.thread_count = threads
         if threads != 1:
@@ -178,6 +185,10 @@ class Video:
             if self._live and last is None:
                 self.origin += time
                 time = 0.0
+            if last is not None and time < last:
+                if last - time > JITTER:
+                    self.origin -= last + 1 / (self.info.rate or 25) - time
+                time = max(self._time(frame, last), last)
             if end is not None and time >= end - TOLERANCE:
                 break
             last = time
@@ -219,6 +230,8 @@ class Video:
                 frames = packet.decode()
             except (av.error.InvalidDataError, av.error.EOFError):
                 continue
+            except (OSError, av.error.FFmpegError) as error:
+                raise SourceError(f"{self.name} cannot be decoded: {_reason(error)}") from error
             for frame in frames:
                 if not start or self._time(frame, None) >= start - TOLERANCE:
                     yield frame
@@ -314,9 +327,10 @@ def _open(source: Any, name: str) -> Any:
     if isinstance(source, (bytes, bytearray, memoryview)):
         file: Any = io.BytesIO(source)
     elif isinstance(source, (str, os.PathLike)):
-        path = Path(os.fsdecode(source))
-        if not path.is_file():
-            raise SourceError(f"{name} is a folder, not a video" if path.is_dir() else f"{name} does not exist or is no file")
+        path = os.fsdecode(source)
+        if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises on a name too long
+            what = "is a folder, not a video" if os.path.isdir(path) else "does not exist or is no file"  # noqa: PTH112
+            raise SourceError(f"{name} {what}")
         file = f"file:{os.path.abspath(path)}"  # noqa: PTH100 - without the prefix a name such as "concat:a" is a protocol
     else:
         file = source
