@@ -89,6 +89,13 @@ def test_chance_differs_from_face_to_face(dotted: Face) -> None:
     assert not np.array_equal(BY_NAME["noise"](dotted).pixels, BY_NAME["noise"](dotted, seed=1).pixels)
 
 
+def test_the_window_of_a_photograph() -> None:
+    pixels = np.arange(100 * 120 * 3, dtype=np.uint32).astype(np.uint8).reshape(100, 120, 3)
+    face = Face(0, "", pixels, box=np.array([40, 50, 60, 70]))
+    assert np.array_equal(Degradation("", "", window=1.5).cut(face), pixels[45:75, 35:65])
+    assert np.array_equal(Degradation("", "", window=9).cut(face), pixels)
+
+
 @pytest.fixture(scope="module")
 def lights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Faces whose class is told by their light: happiness is 150 … 170 grey, sadness 60 … 80."""
@@ -152,6 +159,21 @@ def test_a_grey_network_does_not_see_colour(shared: Path) -> None:
     london = open_dataset("london", shared / "data/london", "all")
     found = stress("mien-nano", london, degradations=[BY_NAME["no colour"], BY_NAME["colour cast"]], limit=10)
     assert found.rows[0].same == 1 and found.rows[0].moved < 0.01 and 0 < found.rows[1].moved < 0.2
+
+
+def test_a_photograph_cut_close_reads_like_one_with_room(shared: Path) -> None:
+    """The face is found and aligned anew, so the cut matters less than a crop that is off by as much."""
+    london = open_dataset("london", shared / "data/london", "all")
+    found = stress("mien-nano", london, limit=8)
+    assert [row.name for row in found.rows] == [*BY_NAME, "tight photograph", "loose photograph"]
+    assert found.tight_to_loose is not None and found.tight_to_loose_photograph is not None
+    assert 0 < found.tight_to_loose_photograph < 0.05 < found.tight_to_loose
+
+
+def test_a_face_that_is_lost_is_a_wrong_answer(shared: Path) -> None:
+    london = open_dataset("london", shared / "data/london", "all")
+    (row,) = stress("mien-nano", london, degradations=[Degradation("eye", "", window=0.1)], limit=4).rows
+    assert (row.accuracy, row.same, row.moved) == (0, 0, 1)
 
 
 def test_bad_input(lights: Path, tmp_path: Path) -> None:

@@ -80,16 +80,20 @@ def degraded(*names: str) -> str:
             files.append({row["name"]: row for row in csv.DictReader(file)})
     header = ["degraded by", "strength", *("{model} on {data}, {faces} faces".format(**rows["as they are"]) for rows in files)]
     lines = []
-    for name, first in files[0].items():
-        cells = [rows[name] for rows in files]
-        if name == "as they are":
-            lines.append([name, "", *(f"{100 * float(row['accuracy']):.1f} %" for row in cells)])
-        elif name == "tight to loose":
-            lines.append(["probabilities, tight to loose", "", *(f"moved by {float(row['moved']):.3f}" for row in cells)])
-        else:
-            changes = ([100 * float(row[key]) for key in ("change", "low", "high")] for row in cells)
-            lines.append([name, first["strength"], *("{:+.1f} ({:+.1f} … {:+.1f})".format(*change) for change in changes)])
+    for name, first in {name: row for rows in reversed(files) for name, row in rows.items()}.items():
+        cells = [rows.get(name) for rows in files]
+        said = name.replace("tight to loose", "probabilities, tight to loose")
+        lines.append([said, first["strength"], *("–" if row is None else _cost(row) for row in cells)])
     return table(header, lines)
+
+
+def _cost(row: dict[str, str]) -> str:
+    """Return what a row of `mien stress` says."""
+    if row["name"] == "as they are":
+        return f"{100 * float(row['accuracy']):.1f} %"
+    if not row["accuracy"]:
+        return f"moved by {float(row['moved']):.3f}"
+    return "{:+.1f} ({:+.1f} … {:+.1f})".format(*(100 * float(row[key]) for key in ("change", "low", "high")))
 
 
 def _model(row: dict[str, str]) -> str:

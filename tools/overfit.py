@@ -5,7 +5,8 @@
 
 Nothing is varied, Adam at a constant rate, cross-entropy alone. After each step the network is asked about the batch in
 training mode; once all 64 are right it is asked in evaluation mode, with the statistics of BatchNorm taken from the batch, and
-goes on learning until it has all right there too. Rows go to `benchmarks/overfit.csv`, in place of older ones of the same network.
+goes on learning until it has all right there too. Rows go to `benchmarks/overfit.csv`, in place of older ones of the same
+network.
 """
 
 from __future__ import annotations

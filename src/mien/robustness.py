@@ -4,7 +4,8 @@
     found.rows[0].change                        # what blur does to the accuracy, with an interval beside it
 
 The same faces are read as they are and degraded, so that differences are paired. Faces are found once, in the pictures as they
-are: what a degradation does to the search for faces is another question.
+are: what a degradation does to the search for faces is another question. Only where a photograph is cut close around the face,
+the face is found and aligned anew, as for anybody who reads such a picture; a face that is lost there counts as a wrong answer.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from .datasets import Dataset
 from .devices import Device, use
 from .errors import ConfigError
 from .evaluation import StoredPredictor, open_predictor
-from .evaluation.degradations import DEGRADATIONS, LOOSE, TIGHT, Degradation
-from .evaluation.faces import FaceFinder, labelled_faces, mode_for
+from .evaluation.degradations import DEGRADATIONS, LOOSE, PHOTOGRAPHS, TIGHT, Degradation
+from .evaluation.faces import Face, FaceFinder, labelled_faces, mode_for
 from .evaluation.mapping import mapping
 from .evaluation.views import View
 
@@ -77,6 +78,8 @@ class Robustness:
     """One for each degradation."""
     tight_to_loose: float | None
     """Mean distance between the probabilities of a tight and a loose crop of a face (total variation); None without both."""
+    tight_to_loose_photograph: float | None = None
+    """The same for photographs cut tight and loose, in which the face is found anew; a lost face is 1 away."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain values."""
@@ -93,8 +96,12 @@ class Robustness:
         for row in self.rows:
             values = [getattr(row, name) for name in names]
             writer.writerow([*about, *(value if isinstance(value, str) else f"{value:.4f}" for value in values)])
-        if self.tight_to_loose is not None:
-            writer.writerow([*about, "tight to loose", "", "", "", "", "", "", f"{self.tight_to_loose:.4f}"])
+        for name, moved in (
+            ("tight to loose", self.tight_to_loose),
+            ("tight to loose photograph", self.tight_to_loose_photograph),
+        ):
+            if moved is not None:
+                writer.writerow([*about, name, "", "", "", "", "", "", f"{moved:.4f}"])
         return text.getvalue()
 
     def save(self, path: str | Path) -> Path:
@@ -142,7 +149,7 @@ def stress(
     model: Any,
     dataset: Dataset,
     *,
-    degradations: Sequence[Degradation] = DEGRADATIONS,
+    degradations: Sequence[Degradation] | None = None,
     output: str = "auto",
     faces: str = "auto",
     detector: str = "blazeface",
@@ -157,7 +164,7 @@ def stress(
     Args:
         model: as for `mien.evaluate`; a table of probabilities cannot be asked.
         dataset: one split.
-        degradations: what to try.
+        degradations: what to try; None for `DEGRADATIONS`, and `PHOTOGRAPHS` where faces are found in photographs.
         output: head of the card; `"auto"` takes the one that bears the name of the data set, or else the scores.
         faces: as for `mien.evaluate`.
         detector: as for `mien.evaluate`.
@@ -178,6 +185,8 @@ def stress(
     mode = mode_for(dataset, faces, cuts_faces=predictor.cuts_faces)  # pyrefly: ignore  # refuses other words
     if mode == "detect" and not predictor.cuts_faces:
         raise ConfigError(f"{predictor.name} cannot cut faces out of photographs; its pictures must be faces (--faces whole)")
+    if degradations is None:
+        degradations = (*DEGRADATIONS, *PHOTOGRAPHS) if mode == "detect" else DEGRADATIONS
     names = mapping(predictor.labels, dataset.labels)
     with use(device):
         finder = FaceFinder(mode, detector, threads=threads)
@@ -190,8 +199,12 @@ def stress(
         people += ["" if dataset.subject is None else str(dataset.subject[face.row]) for face in batch]
         for kept, degrade in zip(answers, (None, *degradations), strict=True):
             if batch:
-                shown = batch if degrade is None else [degrade(face, seed) for face in batch]
-                kept.append(names(predictor(shown, (View(),)).probabilities))
+                shown = [_shown(face, degrade, seed, finder) for face in batch]
+                found = [face for face in shown if face is not None]
+                values = np.full((len(batch), len(names.classes)), np.nan)
+                if found:
+                    values[[face is not None for face in shown]] = names(predictor(found, (View(),)).probabilities)
+                kept.append(values)
         progress(min(BATCH, left))
         left -= BATCH
     if not truth:
@@ -200,7 +213,10 @@ def stress(
     label, cluster = np.array(truth), np.array(people)
     rows = tuple(_row(each, before, values, label, cluster) for each, values in zip(degradations, after, strict=True))
     crops = {each.name: values for each, values in zip(degradations, after, strict=True)}
-    apart = _distance(crops[TIGHT], crops[LOOSE]) if {TIGHT, LOOSE} <= set(crops) else None
+
+    def apart(*pair: str) -> float | None:
+        return _distance(*(crops[name] for name in pair)) if set(pair) <= set(crops) else None
+
     return Robustness(
         model=predictor.name,
         output=str(predictor.describe()["output"]),
@@ -208,12 +224,21 @@ def stress(
         faces=len(label),
         accuracy=float((before.argmax(1) == label).mean()),
         rows=rows,
-        tight_to_loose=apart,
+        tight_to_loose=apart(TIGHT, LOOSE),
+        tight_to_loose_photograph=apart(*(each.name for each in PHOTOGRAPHS)),
     )
 
 
+def _shown(face: Face, degrade: Degradation | None, seed: int, find: FaceFinder) -> Face | None:
+    """Return the face as the model sees it; None if it was to be found anew and was not."""
+    if degrade is None or degrade.window is None:
+        return face if degrade is None else degrade(face, seed)
+    return find.found(face.row, face.sample, degrade.cut(face))
+
+
 def _row(which: Degradation, before: np.ndarray, after: np.ndarray, label: np.ndarray, cluster: np.ndarray) -> Row:
-    right = np.stack([before.argmax(1) == label, after.argmax(1) == label, np.ones(len(label))], 1)
+    there = ~np.isnan(after).any(1)
+    right = np.stack([before.argmax(1) == label, there & (after.argmax(1) == label), np.ones(len(label))], 1)
     change, (low, high), _ = metrics.paired_bootstrap(
         right, lambda sums: (sums[..., 1] - sums[..., 0]) / sums[..., 2], cluster if (cluster != "").any() else None
     )
@@ -224,10 +249,11 @@ def _row(which: Degradation, before: np.ndarray, after: np.ndarray, label: np.nd
         change=change,
         low=low,
         high=high,
-        same=float((before.argmax(1) == after.argmax(1)).mean()),
+        same=float((there & (before.argmax(1) == after.argmax(1))).mean()),
         moved=_distance(before, after),
     )
 
 
 def _distance(one: np.ndarray, other: np.ndarray) -> float:
-    return float(np.abs(one - other).sum(1).mean() / 2)
+    """Return the mean total variation; what is NaN in either is 1 away."""
+    return float(np.nan_to_num(np.abs(one - other).sum(1) / 2, nan=1.0).mean())

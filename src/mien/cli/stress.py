@@ -128,3 +128,6 @@ def stress(
     console.print(table)
     if found.tight_to_loose is not None:
         console.print(f"\nFrom a tight to a loose crop the probabilities move by {found.tight_to_loose:.3f} on average.")
+    if found.tight_to_loose_photograph is not None:
+        moved = found.tight_to_loose_photograph
+        console.print(f"From a tight to a loose photograph, the face found in each, they move by {moved:.3f}.")

@@ -103,9 +103,13 @@ class FaceFinder:
                 Face(row, sample.name, pixels, points if sure >= PRESENCE else None)
                 for row, sample, pixels, points, sure in zip(rows, samples, pictures, mesh.points, mesh.presence, strict=True)
             ]
-        return [self._detected(row, sample, pixels) for row, sample, pixels in given]
+        return [self.found(row, sample.name, pixels, sample.box) for row, sample, pixels in given]
 
-    def _detected(self, row: int, sample: Sample, pixels: np.ndarray) -> Face | None:
+    def found(self, row: int, name: str, pixels: np.ndarray, box: Sequence[float] | None = None) -> Face | None:
+        """Return the face of one photograph: the one that overlaps most with `box`, or else the largest; None if there is none.
+
+        Only where faces are detected.
+        """
         assert self.detector is not None and self.landmarker is not None
         found = self.detector(pixels)
         if not len(found.boxes):
@@ -115,9 +119,9 @@ class FaceFinder:
         if not len(present):
             return None
         boxes = np.asarray(found.boxes)[present]
-        merit = _areas(boxes) if sample.box is None else _overlaps(boxes, np.array(sample.box))
+        merit = _areas(boxes) if box is None else _overlaps(boxes, np.array(box))
         best = int(present[merit.argmax()])
-        return Face(row, sample.name, pixels, mesh.points[best], np.asarray(found.boxes[best]))
+        return Face(row, name, pixels, mesh.points[best], np.asarray(found.boxes[best]))
 
 
 def labelled_faces(
