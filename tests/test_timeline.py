@@ -79,6 +79,28 @@ def test_nothing_to_show(tmp_path: Path) -> None:
     assert "No face was found" in (tmp_path / "none.html").read_text()
 
 
+def test_the_same_video_once_more(tmp_path: Path) -> None:
+    timeline = filled()
+    for result in video(20):
+        timeline.add(result)
+    timeline.save(tmp_path / "clip.html")
+    page = (tmp_path / "clip.html").read_text()
+    assert "40 frames read" in page and "clip.mp4 (2)</h2><p>20 frames read" in page and page.count("<svg") == 3
+
+
+@pytest.mark.parametrize("actions", [0, []])
+def test_no_facial_actions_are_wanted(actions: list[str] | int, tmp_path: Path) -> None:
+    filled(actions).save(tmp_path / "clip.svg")
+    assert "mouth" not in (tmp_path / "clip.svg").read_text()
+
+
+def test_frames_of_one_moment(tmp_path: Path) -> None:
+    timeline = Timeline()
+    for _ in range(2):
+        timeline.add(dataclasses.replace(reading((64, 48), face(BOX, track=1)), time=1.0))
+    timeline.save(tmp_path / "clip.png")
+
+
 def test_the_unsmoothed_reading_and_what_no_face_has(tmp_path: Path) -> None:
     """A model without valence and a reading without actions give fewer rows; a frame's own stands beside the mean."""
     timeline = Timeline()

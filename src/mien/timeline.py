@@ -12,6 +12,7 @@ import html
 import io
 import os
 from array import array
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -60,17 +61,27 @@ class Timeline:
         self.actions = actions
         self._lines: dict[tuple[str, int], _Line] = {}
         self._frames: dict[str, array[float]] = {}
+        self._again: Counter[str] = Counter()
 
     def add(self, result: Result) -> None:
-        """Add the next frame of a video; pictures have no time and are left out."""
+        """Add the next frame of a video; pictures have no time and are left out.
+
+        Where time falls, the same video was begun once more: that is another one, called `SOURCE (2)`.
+        """
         if result.time is None or result.status == "unreadable":
             return
-        self._frames.setdefault(result.source, array("d")).append(result.time)
+        frames = self._frames.get(self._name(result.source))
+        self._again[result.source] += frames is not None and result.time < frames[-1]
+        name = self._name(result.source)
+        self._frames.setdefault(name, array("d")).append(result.time)
         for face in result.faces:
-            key = result.source, face.track or 0
+            key = name, face.track or 0
             if key not in self._lines:
                 self._lines[key] = _Line(face)
             self._lines[key].add(result.time, face)
+
+    def _name(self, source: str) -> str:
+        return f"{source} ({again + 1})" if (again := self._again[source]) else source
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the timeline; the suffix says how.
@@ -125,7 +136,7 @@ class Timeline:
                 0.22,
                 2.0,
                 *([1.1] if line.affect else []),
-                *([0.24 * len(line.shown(self.actions))] if line.actions else []),
+                *([0.24 * len(shown)] if (shown := line.shown(self.actions)) else []),
             ]
         figure = figure_of(figsize=(11, max(sum(heights) * 1.18 + 0.75 * len(lines) + 0.3, 1.5)), layout="constrained")
         if not lines:
@@ -169,6 +180,8 @@ class _Line:
 
     def shown(self, wanted: Sequence[str] | int) -> list[str]:
         """Return the facial actions to show: those asked for, or those that move most."""
+        if not self.actions:
+            return []
         if not isinstance(wanted, int):
             return [name for name in wanted if name in self.actions]
         table = np.frombuffer(self.values, np.float32).reshape(-1, self.width)[:, -len(self.actions) :]
@@ -195,7 +208,7 @@ class _Line:
         scores, alone = values[:, :count], values[:, count : 2 * count] if self.alone else None
         start = count * (2 if self.alone else 1)
         certain, affect = values[:, start], values[:, start + 1 : start + 1 + len(self.affect)]
-        edge = 0.5 * float(np.median(np.diff(times))) if len(times) > 1 else 0.02
+        edge = (0.5 * float(np.median(np.diff(times))) if len(times) > 1 else 0.0) or 0.02
         extent = (float(times[0]) - edge, float(times[-1]) + edge)
         band, lines, *rest = axes
         band.imshow(self._band(scores, certain), aspect="auto", extent=(*extent, 0, 1), interpolation="nearest")
@@ -217,8 +230,7 @@ class _Line:
             rest[0].set_ylim(-1.05, 1.05)
             rest[0].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, frameon=False)
             used.append(rest.pop(0))
-        if self.actions:
-            names = self.shown(wanted)
+        if names := self.shown(wanted):
             columns = [self.width - len(self.actions) + self.actions.index(name) for name in names]
             heat = rest[0]
             heat.set_facecolor("#eef0f3")
