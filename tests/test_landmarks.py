@@ -9,7 +9,7 @@ from PIL import Image
 from mien.alignment import TEMPLATES, apply, crop_matrix, similarity, warp
 from mien.detection import open_detector
 from mien.errors import UnknownName
-from mien.landmarks import ACTIONS, MESHES, Actions, Irises, Landmarker, head_pose, region_of_box
+from mien.landmarks import ACTIONS, MESHES, Actions, Landmarker, head_pose, region_of_box
 from mien.runtime import OnnxRuntime
 from mien.topology import FACE, irises, points5
 from mien.weights import bundled
@@ -64,7 +64,7 @@ def test_networks_answer_as_in_their_own_runtime(name, photo):
     else:
         x, y = GOLDEN[name]["corner"]
         inputs = photo[None, y : y + shape[1], x : x + shape[2]].astype(np.float32) / 255
-    tolerance = {"actions.onnx": 2e-5, "iris.onnx": 0.03}.get(name, 1e-3)  # irises are stored rounded
+    tolerance = 2e-5 if name == "actions.onnx" else 1e-3
     outputs = list(network(np.repeat(inputs, 3, 0)).values())
     assert len(outputs) == len(GOLDEN[name]["outputs"])
     for found, expected in zip(outputs, GOLDEN[name]["outputs"], strict=True):
@@ -211,10 +211,7 @@ def test_pupils(landmarker, portraits):
     assert found.presence.min() > 0.5
     assert pupil_error(points5(found.points)[:, :2], pupils) < 0.04  # the middle of the lids is not quite the pupil
     if found.points.shape[1] > FACE:
-        pairs = irises(found.points)
-    else:
-        pairs = Irises()([image for image, _, _ in faces], found.points)
-    assert pupil_error(pairs[:, [0, 5]], pupils) < 0.012
+        assert pupil_error(irises(found.points)[:, [0, 5]], pupils) < 0.012
 
 
 def test_mirrored_portraits_have_mirrored_meshes(landmarker, portraits):
@@ -232,7 +229,7 @@ def test_mirrored_portraits_have_mirrored_meshes(landmarker, portraits):
     assert abs(shift.mean()) < 0.2
 
 
-# --- pose, irises, actions
+# --- pose, actions
 
 
 @pytest.mark.parametrize("turn", [(0.5, 0.0, 0.0), (0.0, 0.4, 0.0), (0.0, 0.0, -0.3)])
@@ -254,13 +251,6 @@ def test_head_pose_of_a_mirrored_picture(landmarker, photo):
     x0, y0, x1, y1 = FACE_BOX
     one, other = landmarker([(photo, FACE_BOX, 0.0), (photo[:, ::-1], (511 - x1, y0, 511 - x0, y1), 0.0)]).points
     assert np.allclose(head_pose(one) * [-1, -1, 1], head_pose(other), atol=0.08)
-
-
-def test_irises_for_the_small_mesh(large, photo):
-    points = large([(photo, FACE_BOX, 0.0)]).points
-    found = Irises()([photo], points[:, :FACE])
-    assert np.linalg.norm(found - irises(points), axis=-1).max() < 0.04 * eye_distance(points)[0]
-    assert Irises()([], np.zeros((0, FACE, 3), np.float32)).shape == (0, 10, 2)
 
 
 def test_the_sample_smiles(large, actions, photo):

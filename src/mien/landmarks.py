@@ -3,7 +3,7 @@
 The mesh network looks at a square region of the picture, turned so that the eyes are level. A detector's box gives a first
 region; detectors disagree about boxes (brow or forehead to chin), so it is taken again from the points found in the first.
 
-Source: MediaPipe's face landmark, iris and blendshape models and its rules for their regions (google-ai-edge/mediapipe).
+Source: MediaPipe's face landmark and blendshape models and its rules for their regions (google-ai-edge/mediapipe).
 
 Differences from MediaPipe: the region is refined, by the small mesh; points are placed by the pixel centres that the networks
 were found to mean (`MESHES`), half a pixel of the 256 from where MediaPipe has them; actions are read from upright points.
@@ -191,26 +191,6 @@ def head_pose(points: np.ndarray) -> np.ndarray:
         return roll[..., None]
     yaw, pitch = (np.arctan2(line[..., 2], np.hypot(line[..., 0], line[..., 1])) for line in (across, down))
     return np.stack([roll, yaw, pitch], -1)
-
-
-class Irises:
-    """Irises for meshes that have none. Safe to call from several threads.
-
-    As exact as those of the 478-point mesh (1 % of the distance between the eyes), at two more network calls a face.
-    """
-
-    def __init__(self, threads: int = 1) -> None:
-        self._network = OnnxRuntime(bundled("iris.onnx"), threads)
-
-    def __call__(self, images: Sequence[np.ndarray], points: np.ndarray) -> np.ndarray:
-        """Return (N, 10, 2) points as `mien.topology.irises` for meshes (N, P, 2 or 3), each in its picture."""
-        corners = points[:, EYES, :2].astype(np.float64)  # (N, eye, corner, xy)
-        side = 2.3 * np.linalg.norm(corners[:, :, 0] - corners[:, :, 1], axis=-1)
-        roll = np.broadcast_to(head_pose(points)[:, :1], side.shape)
-        regions = np.concatenate([corners.mean(2), side[..., None], roll[..., None]], -1).reshape(-1, 4)
-        batch, back = region_crops([image for image in images for _ in EYES], regions, 64)
-        _, found = self._network(batch).values()
-        return apply(back, found.reshape(-1, 5, 3)[..., :2] - 0.5).reshape(-1, 10, 2).astype(np.float32)
 
 
 # fmt: off

