@@ -24,7 +24,7 @@ from mien.audit.signatures import signatures
 from mien.datasets import Dataset, open_dataset
 from mien.datasets.pictures import Pixels
 from mien.datasets.synthetic import draw_face
-from mien.errors import DatasetError
+from mien.errors import ConfigError, DatasetError
 
 LABELS = ("anger", "happiness")
 
@@ -296,6 +296,35 @@ def test_the_report_is_plain_json(tmp_path: Path) -> None:
     report = audit({"test": dataset(faces(4), "test")})
     table = json.loads(json.dumps(report.to_dict()))
     assert table["exact"]["distinct"] == 4 and table["splits"]["test"]["classes"] == {"anger": 2, "happiness": 2}
+
+
+def test_an_empty_split_has_no_copies() -> None:
+    some, none = dataset(faces(4), "train"), dataset(faces(1), "test").take(np.empty(0, int))
+    report = audit({"train": some, "test": none})
+    assert report.exact.distinct == 4 and not report.exact.leaks and report.splits["test"].pictures == 0
+    assert audit({"test": none}).exact.distinct == 0 and "no picture of anger" in str(audit({"test": none}).findings)
+
+
+def test_another_data_set_needs_another_name() -> None:
+    with pytest.raises(ConfigError, match="'test' is a split"):
+        audit({"test": dataset(faces(4), "test")}, {"test": dataset(faces(4), "test")})
+
+
+def test_grey_pictures_are_the_same_among_coloured_ones() -> None:
+    grey = faces(4)
+    colour = np.repeat(grey[..., None], 3, 3)
+    colour[3, :, :, 2] //= 2
+    report = audit({"test": dataset(colour, "test")}, {"other": dataset(grey, "train")}, near=False)
+    assert [leak.pictures for leak in report.exact.leaks] == [3]
+
+
+def test_what_cannot_be_read_is_no_copy(tmp_path: Path) -> None:
+    (tmp_path / "anger").mkdir()
+    (tmp_path / "anger/broken.png").write_bytes(b"no picture")
+    data = open_dataset("folder", tmp_path, "all", labels="fer2013")  # pyrefly: ignore
+    report = audit({"all": data}, {"again": data})
+    assert not report.exact.leaks and report.near and not report.near.leaks
+    assert len(report.quality.unreadable) == 1
 
 
 def test_nothing_to_audit() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import importlib.util
 import re
 from pathlib import Path
@@ -83,6 +84,29 @@ def test_only_pictures_of_both_are_compared(data: Dataset, tmp_path: Path) -> No
     part = evaluate(model("b", data, 1), data.take(order), out=tmp_path / "b", page=False)
     value, (low, high), p, test = difference(whole, part)
     assert (value, low, high, p, test) == (0, 0, 0, 1, "McNemar")  # both are right on the first hundred
+
+
+def test_without_common_pictures_nothing_is_said(data: Dataset, tmp_path: Path) -> None:
+    first, second = (
+        evaluate(model(name, data, 1), part, out=tmp_path / name, page=False)
+        for name, part in (("a", data[:20]), ("b", data[20:60]))
+    )
+    value, interval, p, test = difference(first, second)
+    assert np.isnan([value, *interval, p]).all() and test == ""
+    unlabelled = dataclasses.replace(
+        data[:20], label=np.full(20, -1), valence=np.zeros(20, np.float32), arousal=np.zeros(20, np.float32)
+    )
+    table = compare([model("a", data, 1), model("b", data, 1)], {"affect": unlabelled}, out=tmp_path / "affect")
+    cell = table.cells["b", "affect"]
+    assert cell.difference is None and cell.p is None and cell.stars == ""
+    assert "| b − a | affect | – | – … – |  |  |" in (tmp_path / "affect/comparison.md").read_text()
+
+
+def test_functions_are_found_again_by_their_names(data: Dataset, tmp_path: Path) -> None:
+    for _ in range(2):
+        knowing = Knowing(data, 1)
+        compare([knowing], {"all": data}, out=tmp_path)
+    assert knowing.asked == 0 and (tmp_path / "knowing/all/predictions.csv").is_file()
 
 
 def test_subjects_are_drawn_whole(data: Dataset, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 
 from ..datasets import Dataset, Sample, reader
-from ..errors import UnknownName
+from ..errors import ConfigError, UnknownName
 from ..images import printable
 from .duplicates import copies
 from .findings import findings
@@ -52,7 +52,7 @@ def audit(
 
     Args:
         splits: name → split, all of one data set and protocol; see `open_splits`.
-        against: name → other data set, to look for copies between the two.
+        against: name → other data set, to look for copies between the two; its name is that of no split.
         near: whether to look for similar pictures too, which takes time with the square of their number.
         find_faces: counts the faces of a picture, to find pictures without one; slow, so only `search` pictures, evenly
             spread over all splits, are looked at.
@@ -62,6 +62,7 @@ def audit(
 
     Raises:
         ValueError: there is no split.
+        ConfigError: another data set has the name of a split.
 
     Example:
         >>> from mien.datasets import open_dataset
@@ -71,6 +72,8 @@ def audit(
     """
     if not splits:
         raise ValueError("nothing to audit: there is no split")
+    if both := splits.keys() & (against or {}).keys():
+        raise ConfigError(f"{min(both)!r} is a split of the data set; give the data set that it is compared with another name")
     first = next(iter(splits.values()))
     sides = {**splits, **(against or {})}
     found = join([signatures(data, workers, progress) for data in sides.values()])
@@ -128,7 +131,7 @@ def _summary(data: Dataset) -> SplitSummary:
 def _duplicates(group: np.ndarray, view: _View) -> Duplicates:
     own = view.side < view.splits
     _, group = np.unique(group, return_inverse=True)
-    size = np.bincount(group[own], minlength=int(group.max()) + 1)
+    size = np.bincount(group[own], minlength=int(group.max(initial=-1)) + 1)
     members = own & (size[group] > 1)
     label = np.concatenate([data.label for data in view.sides])
     labels = np.unique(np.stack([group, label])[:, own & (label >= 0)], axis=1)

@@ -39,7 +39,7 @@ class Copies:
         root = np.arange(len(self))
         for first, second in self.pairs:
             root[_top(root, int(second))] = _top(root, int(first))
-        return np.array([_top(root, group) for group in range(len(root))])[self.group]
+        return np.array([_top(root, group) for group in range(len(root))], np.int64)[self.group]
 
 
 def copies(found: Signatures, near: bool = True) -> Copies:
@@ -50,15 +50,17 @@ def copies(found: Signatures, near: bool = True) -> Copies:
         near: whether to look for similar pictures too, mirrored ones among them; takes time with the square of their number
             (half a minute for 35,000 on one core).
     """
-    _, first, group = np.unique(found.identity, return_index=True, return_inverse=True)
+    each = np.char.add(b"?", np.arange(len(found.identity)).astype("S"))
+    identity = np.where(found.readable, found.identity, each)
+    _, first, group = np.unique(identity, return_index=True, return_inverse=True)
     if not near:
         return Copies(group, np.empty((0, 2), np.int64))
-    thumbnails = found.thumbnail[first].reshape(len(first), -1).astype(np.float32)
+    thumbnails = found.thumbnail[first].reshape(len(first), 256).astype(np.float32)
     thumbnails -= thumbnails.mean(1, keepdims=True)
     length = np.linalg.norm(thumbnails, axis=1, keepdims=True)
     usable = found.readable[first] & (length[:, 0] >= MIN_DEVIATION * 16)
     thumbnails /= np.maximum(length, 1)
-    turned = thumbnails.reshape(-1, 16, 16)[:, :, ::-1].reshape(len(first), -1)
+    turned = thumbnails.reshape(-1, 16, 16)[:, :, ::-1].reshape(len(first), 256)
     hashes = found.hash[first]
     ways = [_similar(hashes, hashes, thumbnails, thumbnails), _similar(hashes, found.mirrored[first], thumbnails, turned)]
     pairs = np.concatenate(ways)

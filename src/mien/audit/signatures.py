@@ -31,7 +31,7 @@ class Signatures:
     """Columns with one row for each picture; an unreadable picture has zeros and a `failure`."""
 
     identity: np.ndarray
-    """(N,) 16 bytes: equal where the decoded pixels are equal; unreadable pictures equal nothing."""
+    """(N,) 16 bytes: equal where the decoded pixels are equal; empty for unreadable pictures, which equal nothing."""
     hash: np.ndarray
     """(N,) uint64 perceptual hash."""
     mirrored: np.ndarray
@@ -56,6 +56,10 @@ class Signatures:
         """(N,) bool."""
         return self.failure == ""
 
+    def take(self, rows: slice) -> Signatures:
+        """Return some of the rows."""
+        return Signatures(*(getattr(self, field.name)[rows] for field in dataclasses.fields(self)))
+
 
 def signatures(data: Dataset, workers: int = 1, progress: Progress = lambda number: None) -> Signatures:
     """Return the signatures of all pictures of a data set, in its order.
@@ -65,7 +69,8 @@ def signatures(data: Dataset, workers: int = 1, progress: Progress = lambda numb
         workers: threads that decode files.
         progress: told how many pictures are done.
     """
-    return join(list(_from_array(data, progress) if data.images is not None else _from_files(data, workers, progress)))
+    parts = list(_from_array(data, progress) if data.images is not None else _from_files(data, workers, progress))
+    return join(parts or [_failed("")]).take(slice(len(data)))
 
 
 def join(parts: list[Signatures]) -> Signatures:
@@ -123,9 +128,7 @@ def _describe(batch: np.ndarray) -> Signatures:
 def _failed(message: str) -> Signatures:
     none = np.zeros(1, np.float32)
     return Signatures(
-        identity=np.array(
-            [hashlib.blake2b(message.encode(errors="surrogateescape"), digest_size=16, person=b"failed").digest()], "S16"
-        ),
+        identity=np.zeros(1, "S16"),
         hash=np.zeros(1, np.uint64),
         mirrored=np.zeros(1, np.uint64),
         thumbnail=np.zeros((1, 16, 16), np.uint8),
@@ -138,6 +141,8 @@ def _failed(message: str) -> Signatures:
 
 
 def _identity(picture: np.ndarray) -> bytes:
+    if picture.ndim == 3 and (picture[..., :1] == picture).all():  # grey, among others in colour
+        picture = picture[..., 0]
     digest = hashlib.blake2b(np.ascontiguousarray(picture).data, digest_size=15, salt=repr(picture.shape[:2]).encode()[:16])
     return digest.digest() + b"\x01"  # numpy drops zero bytes from the end of a string
 

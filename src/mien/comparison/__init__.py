@@ -12,6 +12,8 @@ Runs of one recipe that differ in their seed are rows of their own, and their me
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -43,7 +45,7 @@ class Cell:
     report: Report
     """Its evaluation."""
     difference: float | None = None
-    """Its accuracy minus that of the reference, on the pictures of both; None for the reference."""
+    """Its accuracy minus that of the reference, on the pictures of both; None for the reference, or where there are none."""
     low: float | None = None
     """Lower end of the 95 % interval of the difference."""
     high: float | None = None
@@ -148,7 +150,7 @@ def compare(
     found: list[tuple[Report, str, str]] = []
     for place, given in enumerate(models):
         model, head = _head(given)
-        folder = slug(getattr(given, "name", None) or str(given)) or f"model{place}"
+        folder = slug(_called(given)) or f"model{place}"
         for column, data in datasets.items():
             report = evaluate(
                 model,
@@ -185,25 +187,36 @@ def _tested(names: list[str], columns: list[str], reports: Mapping[tuple[str, st
     for column in columns:
         for name in names[1:]:
             value, (low, high), p, test = difference(reports[names[0], column], reports[name, column])
-            cells[name, column] = Cell(reports[name, column], value, low, high, test=test)
+            cells[name, column] = Cell(reports[name, column], *map(_known, (value, low, high)), test=test)
             tested.append((name, column))
             values.append(p)
     for key, corrected in zip(tested, metrics.holm(values), strict=True):
-        cells[key] = replace(cells[key], p=corrected)
+        cells[key] = replace(cells[key], p=_known(corrected))
     return cells
 
 
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
 def difference(reference: Report, other: Report) -> tuple[float, tuple[float, float], float, str]:
-    """Return the difference in accuracy on the pictures that count for both, its interval, the p value and its test's name."""
+    """Return the difference in accuracy on the pictures that count for both, its interval, the p value and its test's name.
+
+    NaN where no picture counts for both.
+    """
     first, second = reference.predictions, other.predictions
     place = {name: row for row, name in enumerate(second.sample.tolist())}
-    pairs = np.array([(row, place[name]) for row, name in enumerate(first.sample.tolist()) if name in place]).reshape(-1, 2)
+    pairs = np.array([(row, place[name]) for row, name in enumerate(first.sample.tolist()) if name in place], np.int64).reshape(
+        -1, 2
+    )
     both = first.counted[pairs[:, 0]] & second.counted[pairs[:, 1]]
     mine, theirs = pairs[both].T
     right = first.answer[mine] == first.truth[mine], second.answer[theirs] == second.truth[theirs]
+    if not both.any():
+        return float("nan"), (float("nan"), float("nan")), float("nan"), ""
     terms = np.stack([right[1] * 1.0 - right[0], np.ones(len(mine))], 1)
     cluster = first.subject[mine] if (first.subject[mine] != "").any() else None
-    value, interval, p = metrics.paired_bootstrap(terms, lambda sums: sums[..., 0] / np.maximum(sums[..., 1], 1), cluster)
+    value, interval, p = metrics.paired_bootstrap(terms, lambda sums: sums[..., 0] / sums[..., 1], cluster)
     if cluster is not None:
         return value, interval, p, "bootstrap over subjects"
     return value, interval, metrics.mcnemar(*right), "McNemar"
@@ -228,11 +241,16 @@ def _seed(report: Report) -> Any:
 
 
 def _macs(report: Report) -> float | None:
-    import json
-
     network = report.about["model"].get("card", {}).get("network", {}).get("architecture", "")
     described = json.loads(ARCHITECTURES.read_text(encoding="utf-8"))
     return described.get(network, {}).get("macs")
+
+
+def _called(model: Any) -> str:
+    """Return by what a model is called before it is opened: the same in every process."""
+    if isinstance(model, (str, Path)):
+        return str(model)
+    return getattr(model, "name", None) or getattr(model, "__name__", type(model).__name__)
 
 
 def _head(model: Any) -> tuple[Any, str]:
@@ -245,7 +263,7 @@ def _head(model: Any) -> tuple[Any, str]:
 
 def slug(text: str) -> str:
     """Return what a model or a column is called, as the name of a folder."""
-    text = text.removeprefix("peer:").partition("=")[0] if text.startswith("peer:") else text
+    text = text.removeprefix(PEER).partition("=")[0] if text.startswith(PEER) else text
     return re.sub(r"[^\w.-]+", "-", text).strip("-.")
 
 
