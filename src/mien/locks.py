@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import ConfigError
@@ -36,8 +36,13 @@ def written_by_us(path: str | os.PathLike[str], *, wait: bool = False) -> Iterat
     try:
         yield
     finally:
-        lock.unlink(missing_ok=True)  # before it is given free, so that nobody can hold a file without a name
-        os.close(descriptor)
+        if fcntl is None:  # pragma: no cover - Windows removes no file that is open
+            os.close(descriptor)
+            with suppress(OSError):
+                lock.unlink()
+        else:
+            lock.unlink(missing_ok=True)  # before it is given free, so that nobody can hold a file without a name
+            os.close(descriptor)
 
 
 def _locked(lock: Path, path: Path, wait: bool) -> int:

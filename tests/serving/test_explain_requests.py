@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import httpx
@@ -12,6 +13,14 @@ from test_predict_requests import is_problem
 
 import mien
 from mien.recognizer import Recognizer
+
+pytest.importorskip("fastapi", reason="the extra [serve] is not installed")
+from fastapi.testclient import TestClient
+from starlette.responses import Response
+
+from mien.serving import explanations
+from mien.serving.app import create
+from mien.serving.settings import Limits, Settings
 
 
 def test_a_smile_is_read_from_the_mouth(client: httpx.Client, read: Recognizer, sample: Path) -> None:
@@ -55,6 +64,24 @@ def test_what_cannot_be_explained(client: httpx.Client, sample: Path) -> None:
     assert client.post("/v1/explain", json={}).status_code == 415
     other = client.post("/v1/explain", files=photo, data={"label": "sadness"}).json()
     assert other["label"] == "sadness" and other["probability"] < 0.1
+
+
+def test_an_explanation_that_was_given_up_keeps_its_turn(sample: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its thread goes on, and another beside it would make both slower."""
+    begun, go_on = [], threading.Event()
+
+    def slow(*_: object) -> Response:
+        begun.append(len(begun))
+        go_on.wait(60)
+        return Response("done")
+
+    monkeypatch.setattr(explanations, "_answer", slow)
+    photo = {"pictures": sample.read_bytes()}
+    with TestClient(create(Settings(limits=Limits(seconds=2)))) as client:
+        assert [client.post("/v1/explain", files=photo).status_code for _ in range(2)] == [503, 503]
+        assert begun == [0]
+        go_on.set()
+        assert client.post("/v1/explain", files=photo).text == "done" and begun == [0, 1]
 
 
 def test_no_torch_is_needed() -> None:

@@ -10,15 +10,18 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from mien.serving.batcher import Batcher, _Waiting
-from mien.serving.bodies import File
-from mien.serving.metrics import Metrics, Shared
+from mien.serving.bodies import Budget, File
+from mien.serving.metrics import Metrics, Shared, lives
+from mien.serving.options import Options
+from mien.serving.problems import Problem
 from mien.serving.readers import Key
-from mien.serving.settings import Settings
+from mien.serving.settings import Limits, Settings
 
 
 def test_numbers_are_written_by_several_threads(tmp_path: Path) -> None:
@@ -41,6 +44,43 @@ def test_of_a_process_that_has_ended_counts_stay_and_gauges_go(tmp_path: Path) -
     metrics.gauge("mien_queue_pictures", lambda: 2)
     lines = Shared(tmp_path, metrics).render().splitlines()
     assert 'mien_pictures_total{status="ok"} 7' in lines and "mien_queue_pictures 2" in lines
+
+
+def test_a_process_is_not_ended_to_see_whether_it_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Windows `os.kill` ends it, whatever the signal."""
+    monkeypatch.setattr("mien.serving.metrics.sys.platform", "win32")
+    monkeypatch.setattr("mien.serving.metrics.os.kill", lambda *_: pytest.fail("killed"))
+    monkeypatch.setattr("mien.serving.metrics._lives_on_windows", lambda process: process == 7)
+    assert lives(7) and not lives(8)
+
+
+def test_fetches_that_were_given_up_keep_no_others_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They go on in their threads, which are not those that other work is done in."""
+    go_on, fetching = threading.Event(), []
+
+    def slow(url: str, **_: Any) -> bytes:
+        fetching.append(url)
+        go_on.wait(60)
+        return b""
+
+    monkeypatch.setattr("mien.serving.batcher.fetch", slow)
+    readers: Any = SimpleNamespace(key=lambda options: Key("m", 0, False, 1, False))
+    batcher = Batcher(readers, Settings(threads=1, limits=Limits(seconds=0.3)), Metrics())
+
+    async def ask() -> None:
+        urls = [File("x", url=f"https://example.org/{number}") for number in range(32)]
+        for _ in range(5):
+            with pytest.raises(Problem, match="took longer"):
+                await batcher.read(urls, Options(), Budget(1000))
+        assert len(fetching) == 8
+        assert await asyncio.wait_for(asyncio.to_thread(lambda: 5), 20) == 5
+        go_on.set()
+
+    try:
+        asyncio.run(ask())
+    finally:
+        go_on.set()
+        batcher.close()
 
 
 def test_a_thread_outlives_any_number_of_requests_that_were_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from ..decoding import decode
@@ -34,6 +35,9 @@ from .settings import Settings
 
 PIXELS = 32_000_000
 """Pixels that a thread decodes before it reads them: what bounds the memory of a batch."""
+
+FETCHING = 8
+"""URLs that are fetched at a time."""
 
 
 @dataclass(eq=False, slots=True)
@@ -58,7 +62,8 @@ class Batcher:
         self._arriving = self._idle = 0
         self._closed = False
         self._pace = 0.05  # seconds a picture, as lately measured
-        self._fetching = asyncio.Semaphore(8)
+        # Threads of its own: a fetch that was given up goes on, and must not keep those of asyncio from other work.
+        self._fetching = ThreadPoolExecutor(FETCHING, "mien fetching")
         metrics.gauge("mien_queue_pictures", lambda: len(self._waiting))
         self._threads = [
             threading.Thread(target=self._work, name=f"mien reading {i}", daemon=True) for i in range(settings.threads)
@@ -110,14 +115,13 @@ class Batcher:
         if file.url is None:
             return file
         limits = self.settings.limits
-        async with self._fetching:
-            ask = functools.partial(fetch, file.url, max_bytes=limits.picture_bytes, timeout=limits.seconds / 2)
-            try:
-                data = await asyncio.to_thread(ask)
-            except SourceError:  # whether a host exists, and what it answered, is nothing to tell: it may be an inner one
-                return file
-            budget.take(len(data))
-            return File(file.name, data)
+        ask = functools.partial(fetch, file.url, max_bytes=limits.picture_bytes, timeout=limits.seconds / 2)
+        try:
+            data = await asyncio.get_running_loop().run_in_executor(self._fetching, ask)
+        except SourceError:  # whether a host exists, and what it answered, is nothing to tell: it may be an inner one
+            return file
+        budget.take(len(data))
+        return File(file.name, data)
 
     def _enqueue(self, files: Sequence[File], key: Key, points: Points) -> list[asyncio.Future[str]]:
         loop = asyncio.get_running_loop()
@@ -137,6 +141,7 @@ class Batcher:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+        self._fetching.shutdown(wait=False, cancel_futures=True)
         for thread in self._threads:
             thread.join(seconds)
 

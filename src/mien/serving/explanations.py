@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from fastapi import FastAPI, Request
@@ -65,13 +67,27 @@ def install(app: FastAPI, waiting: int = 8) -> None:
                 if not files:
                     raise Problem("invalid", "the request holds no picture: add a file to the form")
                 try:
-                    async with asyncio.timeout(limits.seconds), turn:
-                        return await asyncio.to_thread(_answer, state.readers, files[0], options, limits.pixels)
+                    async with asyncio.timeout(limits.seconds):
+                        return await _in_turn(turn, _answer, state.readers, files[0], options, limits.pixels)
                 except TimeoutError:
                     detail = f"explaining took longer than {limits.seconds:g} seconds; try later"
                     raise Problem("time-out", detail, {"Retry-After": "5"}) from None
         finally:
             here -= 1
+
+
+async def _in_turn(turn: asyncio.Semaphore, work: Callable[..., Response], *arguments: Any) -> Response:
+    """Do work in a thread. Who gives it up does not end it, and so the next one's turn comes when the thread is done."""
+
+    def done(task: asyncio.Future[Response]) -> None:
+        turn.release()
+        if not task.cancelled():
+            task.exception()  # nobody may be left to take it
+
+    await turn.acquire()
+    task = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
+    task.add_done_callback(done)
+    return await asyncio.shield(task)
 
 
 def _answer(readers: Readers, file: tuple, options: ExplainOptions, pixels: int) -> Response:
