@@ -255,7 +255,9 @@ def test_probabilities_of_another_package(tmp_path: Path) -> None:
     named = evaluate(f"peer:other={tmp_path / 'named.npz'}", data[10:40], out=tmp_path / "b", page=False)
     assert named.figures["official"]["accuracy"]["value"] == 1
     np.savez(tmp_path / "named.npz", probs=probs[order][::-1], names=data.names[order], labels=np.array(FER2013))
-    with pytest.raises(ConfigError, match="holds another evaluation"):  # the same name, another table
+    with pytest.raises(
+        ConfigError, match=r"holds another evaluation \(model\.\w+: '.*', now '.*'\)"
+    ):  # the same name, another table
         evaluate(f"peer:other={tmp_path / 'named.npz'}", data[10:40], out=tmp_path / "b", page=False)
     np.savez(tmp_path / "shifted.npz", probs=probs, y=np.roll(data.label, 1))
     with pytest.raises(WeightsError, match="about other pictures: row 0 is neutral there, anger here"):

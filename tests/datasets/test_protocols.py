@@ -87,7 +87,7 @@ def test_folds_by_subject_cover_everything_once_and_share_nobody(seed: int, fold
 
 def test_folds_that_cannot_be_made() -> None:
     data = columns_only(np.zeros(4, int), np.array(["a", "b", "a", "b"]))
-    with pytest.raises(DatasetError, match="10 folds cannot be made of 2 subjects"):
+    with pytest.raises(DatasetError, match=r"10 folds cannot be made of 2 subjects; folds .* says how many"):
         subject_folds(data, Draw())
     with pytest.raises(DatasetError, match="no fold 2; with 2 folds they count from 0 to 1"):
         subject_folds(data, Draw(folds=2, fold=2))

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from miniatures import MINIATURES, Miniature
+from PIL import Image
 
 from mien.datasets import DATASETS, open_dataset, reader
 from mien.errors import DatasetError, UnknownName
@@ -105,6 +106,43 @@ def test_a_split_that_is_not_there_names_those_that_are(tmp_path: Path) -> None:
         DatasetError, match=r"no split 'validation' under protocol 'official'. It has: train \(15\), test \(8\), all \(23\)"
     ):
         open_dataset("rafdb", tmp_path, "validation")
+
+
+@pytest.mark.parametrize("columns", ["path,label", "path,label,split"])
+def test_own_pictures_without_parts_are_one_test_split(columns: str, tmp_path: Path) -> None:
+    for kind in ("happiness", "neutral"):
+        (tmp_path / kind).mkdir()
+        for number in range(3):
+            Image.new("RGB", (48, 48), (number, 0, 0)).save(tmp_path / kind / f"{number}.png")
+    assert len(open_dataset("folder", tmp_path, "test")) == len(open_dataset("folder", tmp_path, "all")) == 6
+    rows = [
+        columns,
+        *(f"{kind}/{n}.png,{kind}{',' * columns.count('split')}" for kind in ("happiness", "neutral") for n in (0, 1)),
+    ]
+    (tmp_path / "mine.csv").write_text("\n".join(rows))
+    assert len(open_dataset("csv", tmp_path, "test")) == len(open_dataset("csv", tmp_path, "all")) == 4
+    for name in ("folder", "csv"):
+        with pytest.raises(DatasetError, match=r"no split 'train' under protocol 'official'. It has: test \(\d\), all"):
+            open_dataset(name, tmp_path, "train")
+        with pytest.raises(DatasetError, match=f"{name} names no part for training, so nothing can be held out from it"):
+            open_dataset(name, tmp_path, "train", "held-out")
+
+
+def test_of_several_lists_one_is_named(tmp_path: Path) -> None:
+    for number in range(3):
+        Image.new("RGB", (48, 48), (number, 0, 0)).save(tmp_path / f"{number}.png")
+    (tmp_path / "all.csv").write_text("path,label\n0.png,fear\n1.png,fear\n2.png,fear\n")
+    (tmp_path / "few.csv").write_text("path,label\n0.png,fear\n")
+    assert (
+        len(open_dataset("csv", tmp_path / "few.csv", "test"))
+        == len(open_dataset("csv", tmp_path, "test", file="few.csv"))
+        == 1
+    )
+    assert len(open_dataset("csv", tmp_path / "few.csv", "test", file="all.csv")) == 3
+    with pytest.raises(DatasetError, match=r"several csv files \(all\.csv, few\.csv\); name one as the root, or by file=NAME"):
+        open_dataset("csv", tmp_path)
+    with pytest.raises(DatasetError, match=r"holds no file fwe\.csv; its csv files: all\.csv, few\.csv"):
+        open_dataset("csv", tmp_path, file="fwe.csv")
 
 
 def test_the_root_may_lie_above_or_be_the_file_itself(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from .dataset import Dataset
 from .folders import existing, of_files, part_of
 from .layout import Layout, Place, children
 from .listing import Locator, header_of, read_rows, shown, single_precision, texts
-from .protocols import Protocol, all_test, held_out, official, subject_folds
+from .protocols import Protocol, all_test, held_out, named_parts, subject_folds
 from .reader import Option, Reader
 
 SYNONYMS = {
@@ -44,11 +44,14 @@ GROUP_VALUES = range(2, 21)
 
 
 def _read(place: Place) -> Dataset:
-    files = [path for path in children(place.base, place.options["file"] or "*.csv") if path.is_file()]
+    wanted = place.options["file"] or place.file or "*.csv"
+    files = [path for path in children(place.base, wanted) if path.is_file()]
+    if not files:
+        there = [path.name for path in children(place.base, "*.csv")]
+        raise DatasetError(f"{place.base} holds no file {wanted}; its csv files: {shown(there)}")
     if len(files) > 1 and not all(part_of(path.stem) for path in files):
-        raise DatasetError(
-            f"{place.base} holds several csv files ({', '.join(path.name for path in files)}); file=NAME says which is meant"
-        )
+        several = ", ".join(path.name for path in files)
+        raise DatasetError(f"{place.base} holds several csv files ({several}); name one as the root, or by file=NAME")
     columns: dict[str, str] = {}
     for path in files:
         columns |= _columns(path)
@@ -141,7 +144,9 @@ READER = Reader(
     labels=(),
     layouts=(Layout("csv files", ("*.csv",), _read),),
     protocols={
-        "official": Protocol("the parts that the column split, or the file names, say", official),
+        "official": Protocol(
+            "the parts that the column split, or the file names, say; if they say none, all pictures are for test", named_parts
+        ),
         "held-out": Protocol(
             "the part test (or validation) is the test split; a tenth of train is for validation, whole subjects", held_out
         ),
@@ -152,6 +157,6 @@ READER = Reader(
     },
     options={
         "labels": Option("a label set of mien.labels; without it the classes are the words found, in alphabetical order"),
-        "file": Option("which csv, where a folder holds several"),
+        "file": Option("which csv, where a folder holds several and the root is not one of them"),
     },
 )

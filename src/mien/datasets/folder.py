@@ -8,7 +8,7 @@ from .dataset import Dataset
 from .folders import part_folders, read_class_folders
 from .layout import Layout, Place
 from .listing import subfolders
-from .protocols import Protocol, all_test, held_out, official
+from .protocols import Protocol, all_test, held_out, named_parts
 from .reader import Option, Reader
 
 
@@ -32,7 +32,7 @@ READER = Reader(
     labels=(),
     layouts=(Layout("class folders", ("*/",), _read),),
     protocols={
-        "official": Protocol("the parts that the folders name", official),
+        "official": Protocol("the parts that the folders name; if they name none, all pictures are for test", named_parts),
         "held-out": Protocol(
             "the folder test (or validation) is the test split; a tenth of every class of train is for validation", held_out
         ),

@@ -64,6 +64,8 @@ class Place:
     """The reader's options, all of them, as given or by default."""
     damage: Damage
     """Where to report rows that cannot be used."""
+    file: str = ""
+    """Name of the file that was given instead of a folder, or nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,11 @@ def official(data: Dataset, draw: Draw) -> Rows:
     return {part: np.flatnonzero(data.part == part) for part in ("train", "validation", "test") if (data.part == part).any()}
 
 
+def named_parts(data: Dataset, draw: Draw) -> Rows:
+    """The parts that the files name; where they name none, every picture is a test picture."""
+    return official(data, draw) or all_test(data, draw)
+
+
 def held_out(data: Dataset, draw: Draw) -> Rows:
     """The part that figures are published on stays the test split; validation is cut from training.
 
@@ -70,6 +75,8 @@ def held_out(data: Dataset, draw: Draw) -> Rows:
     parts = official(data, draw)
     if "test" not in parts or not (data.label[parts["test"]] >= 0).any():  # AffectNet and others publish on validation
         parts["test"] = parts.pop("validation", np.empty(0, np.int64))
+    if "train" not in parts:
+        raise DatasetError(f"{data.name} names no part for training, so nothing can be held out from it")
     train = parts["train"]
     chosen = cut(data, train, draw)
     return {"train": np.setdiff1d(train, chosen), "validation": chosen, "test": parts["test"]}
@@ -138,7 +145,9 @@ def _lot(name: str, seed: int) -> bytes:
 
 def _checked(draw: Draw, available: int, what: str) -> int:
     if not 2 <= draw.folds <= available:
-        raise DatasetError(f"{draw.folds} folds cannot be made of {available} {what}")
+        raise DatasetError(
+            f"{draw.folds} folds cannot be made of {available} {what}; folds (data.folds in a recipe) says how many"
+        )
     if not 0 <= draw.fold < draw.folds:
         raise DatasetError(f"there is no fold {draw.fold}; with {draw.folds} folds they count from 0 to {draw.folds - 1}")
     return draw.folds

@@ -89,7 +89,8 @@ class Reader:
         """Read all parts of whatever layout lies under `root`."""
         layout, base = find(root, self.layouts, self.title, self.obtain)
         damage = Damage(damaged)
-        data = layout.read(Place(base, self.labels, options, damage))
+        file = Path(root).name if Path(root).is_file() else ""
+        data = layout.read(Place(base, self.labels, options, damage, file))
         notes = (*data.notes, *damage.settle(f"{self.title} under {base}"), *self._missing(data, options))
         if not len(data):
             raise DatasetError(f"{self.title}: the layout {layout.name} under {base} holds no picture. {self.obtain}")

@@ -146,14 +146,19 @@ def state_of(out: Path, identity: Mapping[str, Any], *, overwrite: bool) -> str:
             if state == "begun" or (out / PREDICTIONS).is_file():
                 return state
         else:
-            other = next(key for key in {**there, **identity} if there.get(key) != identity.get(key))
-            raise ConfigError(
-                f"{out} holds another evaluation ({other}: {there.get(other)!r}, now {identity.get(other)!r}); "
-                "give another --out, or --overwrite"
-            )
+            raise ConfigError(f"{out} holds another evaluation ({_other(there, identity)}); give another --out, or --overwrite")
     for name in (EVALUATION, PREDICTIONS, EVALUATION + PART, PREDICTIONS + PART):
         (out / name).unlink(missing_ok=True)
     return "new"
+
+
+def _other(there: Mapping[str, Any], now: Mapping[str, Any], of: str = "") -> str:
+    """Return the first entry in which two identities differ, and its two values."""
+    key = next(key for key in {**there, **now} if there.get(key) != now.get(key))
+    before, after = there.get(key), now.get(key)
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        return _other(before, after, f"{of}{key}.")
+    return f"{of}{key}: {before!r}, now {after!r}"
 
 
 def whole_rows(path: Path, names: Sequence[str]) -> int:
