@@ -41,6 +41,19 @@ def test_every_shape_gives_what_torch_gives(dense: bool) -> None:
             assert torch.allclose(theirs, ours, atol=1e-11), (height, width, kernel, stride, padding)
 
 
+def test_the_product_of_all_pairs_gives_what_shifts_give() -> None:
+    torch.manual_seed(3)
+    for height, width, kernel, stride, padding in itertools.product((1, 2, 3, 6), (2, 5), (3, 5, 9), (1, 2, 3), (0, 1, 4)):
+        if min(height, width) + 2 * padding < kernel:
+            continue
+        x = torch.randn(3, 4, height, width, dtype=torch.float64)
+        weight = torch.randn(4, 1, kernel, kernel, dtype=torch.float64)
+        grad = torch.randn_like(functional.conv2d(x, weight, None, stride, padding, 1, 4))
+        ways = (convolution._all_pairs_to_weight, convolution._shifted_to_weight)
+        ours, theirs = (way(grad, x, weight, stride, padding) for way in ways)
+        assert torch.allclose(ours, theirs, atol=1e-11), (height, width, kernel, stride, padding)
+
+
 @pytest.mark.parametrize(
     ("channels", "groups", "side", "kernel", "stride"),
     [
@@ -50,6 +63,8 @@ def test_every_shape_gives_what_torch_gives(dense: bool) -> None:
         (32, 32, 12, 3, 2),
         (32, 32, 14, 7, 1),
         (32, 32, 6, 5, 2),
+        (32, 32, 3, 7, 1),
+        (32, 32, 6, 9, 2),
         (32, 1, 3, 3, 1),
     ],
 )

@@ -11,6 +11,7 @@ layers take the quicker way. What they compute is the same but for rounding.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -50,8 +51,9 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, paddi
         if half and (kernel == 1 or area <= 49):
             return _Mixed.apply(x, weight, bias, stride[0], padding[0], 1, _NATIVE, _OTHER)  # pyrefly: ignore
     elif groups == x.shape[1] == weight.shape[0]:
-        slow = half and (kernel > 3 or stride[0] > 1)
-        to_weight = _OTHER if area <= (16 if kernel > 3 else 4) else _SINGLE if slow else _NATIVE
+        slow, seen = half and (kernel > 3 or stride[0] > 1), x.shape[2] * x.shape[3]
+        by_hand = area <= 4 or (kernel > 3 and (seen <= 36 if half else area <= 16))
+        to_weight = _OTHER if by_hand else _SINGLE if slow else _NATIVE
         to_x = _SINGLE if half and stride[0] > 1 else _NATIVE
         if (to_x, to_weight) != (_NATIVE, _NATIVE):
             return _Mixed.apply(x, weight, bias, stride[0], padding[0], groups, to_x, to_weight)  # pyrefly: ignore
@@ -125,7 +127,8 @@ class _Mixed(torch.autograd.Function):
                 columns, _ = _columns(x, weight.shape[-1], stride, padding)
                 to_weight = _kernel(torch.matmul(_rows(grad).t(), columns), weight.shape)
             else:
-                to_weight = _shifted_to_weight(grad, x, weight, stride, padding)
+                by_hand = _all_pairs_to_weight if x.dtype == torch.bfloat16 else _shifted_to_weight
+                to_weight = by_hand(grad, x, weight, stride, padding)
         to_bias = grad.sum((0, 2, 3)) if ctx.biased and want_bias else None
         return to_x, to_weight, to_bias, None, None, None, None, None
 
@@ -212,3 +215,23 @@ def _shifted_to_weight(grad: Tensor, x: Tensor, weight: Tensor, stride: int, pad
         if part.numel():
             answer[:, 0, i, j] = (part * there).sum((0, 2, 3))
     return answer
+
+
+def _all_pairs_to_weight(grad: Tensor, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+    """Return the same from the product of every pixel with every place of the answer: one product of matrices a channel."""
+    (n, channels, rows, columns), places, kernel = x.shape, grad.shape[2:], weight.shape[-1]
+    pixels = x.permute(1, 2, 3, 0).reshape(channels, rows * columns, n)
+    pairs = torch.bmm(pixels, grad.permute(1, 0, 2, 3).reshape(channels, n, -1)).reshape(channels, -1)
+    return (pairs @ _meeting((rows, columns), tuple(places), kernel, stride, padding).to(pairs.dtype)).view(weight.shape)
+
+
+@functools.lru_cache(64)
+def _meeting(size: tuple[int, int], places: tuple[int, ...], kernel: int, stride: int, padding: int) -> Tensor:
+    """Return (pixels · places, k · k): 1 where a pixel of the kernel lies on that pixel at that place."""
+    across = [
+        torch.arange(pixels)[:, None] - stride * torch.arange(ends) + padding for pixels, ends in zip(size, places, strict=True)
+    ]
+    down, along = across[0][:, None, :, None], across[1][None, :, None, :]
+    inside = (down >= 0) & (down < kernel) & (along >= 0) & (along < kernel)
+    at = torch.where(inside, down * kernel + along, kernel * kernel).reshape(-1)
+    return functional.one_hot(at, kernel * kernel + 1)[:, :-1]
