@@ -72,6 +72,21 @@ def test_files_lie_by_split_folder_class_and_name(splits: dict[str, Dataset], tm
     assert len(files_of(tmp_path)) == 48 + 3
 
 
+def test_no_two_pictures_get_one_name(tmp_path: Path) -> None:
+    """A number that tells equal names apart may make a name that is there already."""
+    names = ["anger/a.jpg", "anger/a.png", "anger/a-2.png", "fear/anger_a.png"]
+    for number, name in enumerate(names):
+        path = tmp_path / "data" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw_face("anger", number)).save(path)
+    splits = {"all": open_dataset("folder", tmp_path / "data", "all")}
+    summary = prepare(splits, Halves(), tmp_path / "out")
+    assert summary.status == {"all": {"ok": 4}} and len(list((tmp_path / "out").rglob("*.png"))) == 8
+    lines = (tmp_path / "out" / "prepared.jsonl").read_text().splitlines()
+    assert sorted(json.loads(line)["name"] for line in lines) == sorted(names)
+    assert prepare(splits, Halves(), tmp_path / "out").new == 0
+
+
 def test_a_second_run_changes_nothing(splits: dict[str, Dataset], tmp_path: Path) -> None:
     first = prepare(splits, Halves(), tmp_path)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.png")}

@@ -279,3 +279,17 @@ def test_a_part_of_a_data_set(tmp_path: Path) -> None:
         assert part(0) is part(len(data)) is data
         with pytest.raises(DatasetError, match="-3 pictures cannot be taken; give their number, or 0 for all"):
             part(-3)
+
+
+def test_links_in_a_circle_are_passed_over(tmp_path: Path) -> None:
+    """Or each picture would be there forty times, in training and in test."""
+    for name in ("anger/one.png", "anger/deep/two.png"):
+        (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8)).save(tmp_path / "data" / name)
+    (tmp_path / "elsewhere").mkdir()
+    Image.new("L", (8, 8)).save(tmp_path / "elsewhere" / "three.png")
+    (tmp_path / "data/anger/up").symlink_to(tmp_path / "data")
+    (tmp_path / "data/anger/deep/here").symlink_to(".")
+    (tmp_path / "data/anger/more").symlink_to(tmp_path / "elsewhere")
+    data = open_dataset("folder", tmp_path / "data", "all")
+    assert data.names.tolist() == ["anger/deep/two.png", "anger/more/three.png", "anger/one.png"]

@@ -46,19 +46,24 @@ def texts(values: Iterable[str]) -> np.ndarray:
 def pictures_below(folder: Path) -> list[str]:
     """Return the picture files in `folder` and its folders as `/`-separated paths below it, sorted.
 
-    Hidden files and folders (`.`, `__MACOSX`) are passed over. File names need not be valid UTF-8.
+    Hidden files and folders (`.`, `__MACOSX`) are passed over, and links that lead in a circle. File names need not be valid
+    UTF-8.
     """
     found: list[str] = []
-    pending = [""]
+    pending: list[tuple[str, tuple[tuple[int, int], ...]]] = [("", ())]
     while pending:
-        inner = pending.pop()
+        inner, around = pending.pop()
+        info = (folder / inner).stat()
+        here = info.st_dev, info.st_ino
+        if here in around:
+            continue
         with os.scandir(folder / inner) as entries:
             for entry in entries:
                 if entry.name.startswith((".", "__MACOSX")):
                     continue
                 path = f"{inner}/{entry.name}" if inner else entry.name
                 if entry.is_dir():
-                    pending.append(path)
+                    pending.append((path, (*around, here)))
                 elif entry.name[entry.name.rfind(".") :].lower() in SUFFIXES:
                     found.append(path)
     return sorted(found)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import itertools
 import json
 import multiprocessing
 from collections import Counter
@@ -195,13 +196,14 @@ def _tasks(split: str, data: Dataset) -> list[_Task]:
     """Stems are file names where these are unique in the split, else the whole path with `_` for `/`."""
     paths = [str(name).rpartition(".")[0] or str(name) for name in data.names]
     short = Counter(path.rpartition("/")[2] for path in paths)
-    seen: Counter[str] = Counter()
+    used: set[str] = set()
     tasks = []
     for row, path in enumerate(paths):
         last = path.rpartition("/")[2]
         stem = printable(last if short[last] == 1 else path.replace("/", "_"))
-        seen[stem] += 1
-        tasks.append(_Task(split, row, stem if seen[stem] == 1 else f"{stem}-{seen[stem]}"))
+        name = next(each for number in itertools.count(1) if (each := stem if number == 1 else f"{stem}-{number}") not in used)
+        used.add(name)
+        tasks.append(_Task(split, row, name))
     return tasks
 
 
