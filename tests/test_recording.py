@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from clips import moving, packets, write_clip
-from mien.errors import ConfigError
+from mien.errors import ConfigError, SourceError
 from mien.recording import Recorder, suffix
 from mien.sinks import MARK, Videos
 from mien.video import Video, frames
@@ -65,6 +65,20 @@ def test_an_error_leaves_the_older_file(sample: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("none*"))  # no frame, no file
     with pytest.raises(ConfigError, match="cannot be written"):
         Recorder(tmp_path / "copy.mp4" / "below.mp4")
+
+
+def test_sound_that_is_none_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("no video")
+    with pytest.raises(SourceError):
+        Recorder(tmp_path / "copy.mp4", sound=tmp_path / "text.mp4")
+    assert [path.name for path in tmp_path.iterdir()] == ["text.mp4"]
+
+
+def test_a_video_whose_address_is_longer_than_a_name(sample: Path, tmp_path: Path) -> None:
+    result = dataclasses.replace(reading((192, 160), source=f"https://example.org/{'a' * 300}.mp4"), time=0.0)
+    with Videos(tmp_path) as sink:
+        path = sink.write(moving(sample, 1)[0], result)
+    assert [path] == list(tmp_path.iterdir())
 
 
 def test_the_sink_names_and_replaces_only_its_own(sample: Path, tmp_path: Path) -> None:

@@ -213,6 +213,14 @@ def test_names_from_outside_stay_in_the_folder(tmp_path: Path) -> None:
             assert path is not None and path.resolve().parent == into.resolve() and not path.name.startswith(".")
 
 
+@pytest.mark.parametrize("source", ["https://example.org/" + "ä" * 300 + ".jpg?size=2", "/photos/" + "名" * 83 + ".webp"])
+def test_names_that_no_file_can_have_are_cut(source: str, tmp_path: Path) -> None:
+    picture, result = Image.new("RGB", (60, 40)), reading((60, 40), source=source)
+    with Pictures(tmp_path) as sink:
+        paths = [sink.write(picture, result) for _ in range(2)]
+    assert sorted(filter(None, paths)) == sorted(tmp_path.iterdir()) and len({*paths}) == 2
+
+
 def test_what_could_not_be_read_is_not_drawn(tmp_path: Path) -> None:
     with Pictures(tmp_path / "into") as sink:
         assert sink.write("broken.jpg", BROKEN) is None

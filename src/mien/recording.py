@@ -58,6 +58,7 @@ class Recorder:
 
         Raises:
             ConfigError: the file cannot be written there.
+            SourceError: `sound` is no video.
             MissingExtra: PyAV is not installed.
         """
         av = import_av()
@@ -67,15 +68,17 @@ class Recorder:
         self._threads, self._last = threads, -1
         self._stream: Any = None
         kind = "matroska" if self.path.suffix.lower() == ".mkv" else "mp4"
+        self._sound = _Sound(sound, start, end) if sound is not None else None
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = av.open(f"file:{self._part.absolute()}", "w", format=kind)
         except (OSError, av.error.FFmpegError) as error:
+            if self._sound:
+                self._sound.close()
             reason = getattr(error, "strerror", None) or error
             raise ConfigError(f"{self.path} cannot be written: {reason}; choose another place") from error
         if comment:
             self._file.metadata["comment"] = comment
-        self._sound = _Sound(sound, start, end) if sound is not None else None
 
     def write(self, pixels: NDArray[np.uint8], time: float) -> None:
         """Append a frame.

@@ -24,6 +24,10 @@ MARK = "mien: annotated picture"
 """Written into annotated pictures (EXIF `Software`), so that a later run knows which files it may replace."""
 
 
+LONGEST = 230
+"""Bytes of a name; file systems take 255, and a number and `.PROCESS.part` must fit too."""
+
+
 class _Folder:
     """A folder for annotated copies, in the sub-folders that the originals came from."""
 
@@ -41,7 +45,7 @@ class _Folder:
     def claim(self, source: str, suffixes: Sequence[str]) -> Path:
         """Return the first free path for the copy of a source, with its own suffix, or the first of `suffixes`."""
         place = self._place(source)
-        wanted = self.folder / (place if place.suffix.lower() in suffixes else place.with_suffix(suffixes[0]))
+        wanted = self.folder / _cut(place if place.suffix.lower() in suffixes else place.with_suffix(suffixes[0]))
         wanted.parent.mkdir(parents=True, exist_ok=True)
         path = next(path for path in _names(wanted) if path not in self._written and (not path.exists() or _ours(path)))
         self._written.add(path)
@@ -186,7 +190,7 @@ class Videos(_Folder):
     def _next(self, source: str) -> None:
         if self._recorder is not None:
             self._recorder.close()
-        sound = source if Path(source).is_file() else None
+        sound = source if os.path.isfile(source) else None  # noqa: PTH113 - Path.is_file raises on a name too long
         kind = suffix(sound) if sound else ".mp4"
         self._source, self._time = source, 0.0
         self._recorder = Recorder(
@@ -196,6 +200,14 @@ class Videos(_Folder):
 
 def _absolute(path: str | os.PathLike[str]) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100 - links stay what they are: their place, not their target's, is kept
+
+
+def _cut(path: PurePath) -> PurePath:
+    """Return a path whose name leaves room for what is added to it; those of addresses may be longer than any file's."""
+    stem = path.stem
+    while len(os.fsencode(stem + path.suffix)) > LONGEST and stem:
+        stem = stem[:-1]
+    return path.with_name(stem + path.suffix) if stem else path
 
 
 def _names(path: Path) -> Iterable[Path]:
