@@ -13,11 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 from batch_runs import failures, rows
 
+from clips import moving, write_clip
 from mien import sources
 from mien.errors import ConfigError, SourceError
 from mien.images import read_image
+from mien.images import sample as sources_sample
 from mien.scaling import Options, batch
-from mien.scaling.items import Item, ItemReader
+from mien.scaling.items import Item, ItemReader, _Member
 from mien.scaling.job import TALLY, tally, write_part
 from mien.scaling.listing import items
 from mien.scaling.storage import Folder
@@ -134,6 +136,10 @@ def test_what_is_wrong_with_a_container_is_said(files: list[Path], tmp_path: Pat
     assert "not a parquet file" in problems(tmp_path / "no.parquet")[0]
     assert "is empty" in problems(tmp_path / "empty.txt")[0]
     assert "does not exist" in problems("@nothing")[0]
+    for name in ("@" + "x" * 300, "x" * 300 + ".txt", "x" * 300 + ".tar"):
+        assert "File name too long" in problems(name)[0]
+    for name in ("a\0.txt", "a\0.tar", "a\0.parquet"):
+        assert "null" in problems(name)[0]
     assert "--column" in problems(tmp_path / "two.parquet")[0]
     assert "no column 'd'" in problems(tmp_path / "two.parquet", column="d")[0]
     assert problems(tmp_path / "two.parquet", column="b") == []
@@ -143,6 +149,36 @@ def test_what_is_wrong_with_a_container_is_said(files: list[Path], tmp_path: Pat
     gone = Item("gone", "member", str(tmp_path / "gone.tar"), 512, 10)
     (frame,) = ItemReader(Sampling()).frames([gone], {})
     assert "gone.tar does not exist" in str(frame.error)
+
+
+def test_videos_in_a_tar_are_not_held_in_memory(tmp_path: Path) -> None:
+    """They are read where they lie."""
+    clip = write_clip(tmp_path / "clip.mp4", moving(sources_sample(), 6), sound="aac")
+    with tarfile.open(tmp_path / "clips.tar", "w") as tar:
+        for name in ("a.mp4", "b.mp4"):
+            tar.add(clip, name)
+    listed = list(items([str(tmp_path / "clips.tar")]))
+    wanted = [frame.picture.pixels for frame in sources.pictures(clip, sampling=Sampling()) if frame.picture]
+    reader = ItemReader(Sampling())
+    found = list(reader.frames(listed, {}))
+    assert [frame.error for frame in found] == [None] * 12
+    for frame, pixels in zip(found, [*wanted, *wanted], strict=True):
+        assert frame.picture is not None and (frame.picture.pixels == pixels).all()
+    most = 0
+
+    class Counting(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            nonlocal most
+            data = super().read(size)
+            most = max(most, len(data))
+            return data
+
+    data = (tmp_path / "clips.tar").read_bytes() + bytes(1_000_000)
+    member = _Member(Counting(data), Item("x", "member", at=512, size=len(data) - 512))
+    assert member.read(10) == data[512:522] and member.tell() == 10 and most < 100_000
+    assert member.seek(-5, io.SEEK_END) == len(data) - 517 and member.read(100) == data[-5:]
+    with pytest.raises(SourceError, match="cut short"):
+        _Member(io.BytesIO(data), Item("x", "member", at=512, size=len(data)))
 
 
 def test_a_table_that_is_damaged_in_the_middle_is_read_before_and_after(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any, Literal
@@ -103,12 +104,15 @@ class ItemReader:
     def _member(self, number: int, item: Item) -> Iterator[Frame]:
         if item.size > MAX_BYTES and not item.video:
             raise _too_long(item.name, item.size)
-        file = self._kept(item.place, opened)
-        file.seek(item.at)
-        data = file.read(item.size)
-        if len(data) < item.size:
-            raise SourceError(f"{item.name} is cut short: the tar ends after {len(data):,} of its {item.size:,} bytes")
-        yield from self._bytes(number, item, data)
+        member = _Member(self._kept(item.place, opened), item)
+        if is_video(member.read(HEAD)):
+            member.seek(0)
+            yield from Clip(member, self.sampling, self.options, item.name)
+        else:
+            member.seek(0)
+            if item.size > MAX_BYTES:
+                raise _too_long(item.name, item.size)
+            yield self._picture(number, item, member.read())
 
     def _row(self, item: Item) -> bytes:
         from .tables import Table  # pyarrow only where there is a table
@@ -136,6 +140,42 @@ class ItemReader:
             self.close()
             self._open = place, self._stack.enter_context(how(place))
         return self._open[1]
+
+
+class _Member(io.RawIOBase):
+    """Part of an open tar, as a file of its own: a video in it may be larger than the memory.
+
+    Raises:
+        SourceError: the tar ends before it.
+    """
+
+    def __init__(self, tar: IO[bytes], item: Item) -> None:
+        self.tar, self.start, self.size, self.place = tar, item.at, item.size, 0
+        if (there := tar.seek(0, io.SEEK_END) - self.start) < self.size:
+            there = max(there, 0)
+            raise SourceError(f"{item.name} is cut short: the tar ends after {there:,} of its {self.size:,} bytes")
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.place
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self.place, io.SEEK_END: self.size}[whence]
+        self.place = max(origin + offset, 0)
+        return self.place
+
+    def readinto(self, buffer: Any) -> int:
+        wanted = max(min(len(buffer), self.size - self.place), 0)
+        self.tar.seek(self.start + self.place)
+        data = self.tar.read(wanted)
+        buffer[: len(data)] = data
+        self.place += len(data)
+        return len(data)
 
 
 def _is_picture(head: bytes) -> bool:

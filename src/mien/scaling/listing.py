@@ -6,6 +6,7 @@ Paths, folders, patterns and http URLs become the items that `mien predict` read
 
 from __future__ import annotations
 
+import os
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -40,9 +41,9 @@ def items(inputs: Sequence[str], column: str | None = None) -> Iterator[Item]:
         MissingExtra: a URI or a table needs a package that is not installed.
     """
     for one in inputs:
-        if one.startswith("@") and not Path(one).exists():
+        if one.startswith("@") and not os.path.exists(one):  # noqa: PTH110 - Path.exists raises on a name too long
             yield from _list(one[1:], column)
-        elif _suffix(one) in LISTS and not Path(one).is_dir():
+        elif _suffix(one) in LISTS and not os.path.isdir(one):  # noqa: PTH112 - as above
             yield from _list(one, column)
         else:
             yield from _named(one, column)

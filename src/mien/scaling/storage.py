@@ -68,9 +68,13 @@ def open_place(place: str) -> IO[bytes]:
 
     Raises:
         SourceError: it is a pipe, socket or device, which might be waited for without end; pipes may be opened by their path.
+            Or it is no name for a file at all.
     """
     if not is_remote(place):
-        return Path(place).open("rb")
+        try:
+            return Path(place).open("rb")
+        except ValueError as error:  # a null character
+            raise SourceError(f"{printable(place)} cannot be opened: {error}") from error
     system, path = filesystem(place)
     if getattr(system, "local_file", False) and is_special(path):
         raise SourceError(f"{without_secrets(place)} is not a file but a pipe, socket or device")
