@@ -138,6 +138,10 @@ def test_pattern(plant: Callable[..., Path]) -> None:
     assert [Path(frame.source).name for frame in pictures(f"{folder}/a*.png")] == ["a9.png", "a10.png"]
     assert [Path(frame.source).name for frame in pictures(f"{folder}/s*")] == ["c.png"]
     assert [Path(frame.source).name for frame in pictures(f"{folder}/x[1].png")] == ["x[1].png"]
+    (folder / "sub/again").symlink_to(folder)
+    for pattern in (f"{folder}/**/*.png", f"{folder}/**"):
+        names = [Path(frame.source).relative_to(folder).as_posix() for frame in pictures(pattern)]
+        assert sorted(names) == ["a10.png", "a9.png", "b.png", "sub/c.png", "x[1].png"]
     with pytest.raises(SourceError, match=r"no file fits the pattern .*q\*\.png"):
         pictures(f"{folder}/q*.png")
 

@@ -152,9 +152,10 @@ def pictures(
     """Return the pictures that a source stands for, unread.
 
     Args:
-        source: whatever `read_image` takes; a folder; a pattern such as `"photos/*.jpg"`; or an iterable of all these. A folder
-            gives its files with the extension of a picture, files before sub-folders, each in natural order (`2.jpg` before
-            `10.jpg`), without hidden ones. Links to folders are followed, no folder is read twice.
+        source: whatever `read_image` takes; a folder; a pattern such as `"photos/*.jpg"`, in which `**` stands for folders
+            of any depth; or an iterable of all these. A folder gives its files with the extension of a picture, files before
+            sub-folders, each in natural order (`2.jpg` before `10.jpg`), without hidden ones. Links to folders are followed, no
+            folder is read twice.
         recursive: whether folders are searched with their sub-folders.
         sampling: which frames of videos are wanted; then videos and cameras (by number) are sources too. None: pictures only.
         options: as for `read_image`.
@@ -220,14 +221,24 @@ def _files(source: Any, recursive: bool, extensions: Set[str]) -> Iterator[Item]
 
 
 def _pattern(pattern: str, recursive: bool, extensions: Set[str]) -> Iterator[Item]:
-    found = sorted(glob.glob(pattern), key=natural)  # noqa: PTH207 - Path.glob takes no absolute patterns
+    deep = recursive and "**" in pattern
+    found = glob.glob(pattern, recursive=deep)  # noqa: PTH207 - Path.glob takes no absolute patterns
+    if deep:  # it follows links in circles
+        found = {os.path.realpath(path): path for path in sorted(found, key=len, reverse=True)}.values()
     if not found:
         yield _failure(pattern, f"no file fits the pattern {printable(pattern)}")
-    for path in found:
-        if not Path(path).is_dir():
-            yield path
-        elif recursive:
-            yield from _folder(path, recursive, extensions)
+    seen: set[str] = set()
+    for path in sorted(found, key=natural):
+        if not os.path.isdir(path):  # noqa: PTH112 - as in `_files`
+            inside: Iterable[Item] = [path]
+        else:
+            inside = _folder(path, recursive, extensions) if recursive else ()
+        for item in inside:
+            place = os.path.realpath(item) if deep and isinstance(item, str) else ""
+            if place not in seen:
+                yield item
+            if place:  # what is in a folder that fits may fit by itself
+                seen.add(place)
 
 
 def _folder(folder: str, recursive: bool, extensions: Set[str]) -> Iterator[Item]:
