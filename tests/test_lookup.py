@@ -37,6 +37,7 @@ def test_a_file_of_the_working_folder_is_found_after_everything_installed(here: 
     ("name", "says"),
     [
         ("no_such_module_at_all:thing", "there is no module 'no_such_module_at_all'"),
+        ("json.py:loads", r"there is no module 'json\.py'; a module is named without \.py: json:loads"),
         ("math:no_such_function", "module 'math' has no 'no_such_function'"),
         ("gone", r"there is no module 'mien\.no_such_module'"),
         ("absent", "module 'math' has no 'no_such_function'"),

@@ -50,7 +50,8 @@ def _load(path: str, kind: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name and not module_name.startswith(error.name):
             raise  # the module exists, one of its own imports does not
-        raise UnknownName(f"{kind} {path!r}: there is no module {module_name!r}") from error
+        hint = f"; a module is named without .py: {module_name[:-3]}:{attribute}" if module_name.endswith(".py") else ""
+        raise UnknownName(f"{kind} {path!r}: there is no module {module_name!r}{hint}") from error
     try:
         return getattr(module, attribute)
     except AttributeError as error:

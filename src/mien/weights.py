@@ -46,5 +46,8 @@ def verify(path: str | Path, digest: str) -> Path:
     if not path.is_file():
         raise WeightsError(f"weight file {path} does not exist")
     if (found := sha256(path)) != digest:
-        raise WeightsError(f"weight file {path} has sha256 {found[:12]}…, its card says {digest[:12]}…; get the file anew")
+        raise WeightsError(
+            f"weight file {path} has sha256 {found}, its card says {digest[:12]}…; get the file anew, or, if it is your own, "
+            "write its digest into the card"
+        )
     return path
