@@ -38,18 +38,19 @@ class _Shared:
         axes = [axis for axis in range(x.ndim) if axis != 1]
         wide = x.float()
         count = torch.full((1,), x.numel() / x.shape[1], device=x.device)
-        total = _Sum.apply(torch.cat([wide.sum(axes), wide.square().sum(axes), count]))  # pyrefly: ignore
-        channels, number = x.shape[1], total[-1]
-        mean = total[:channels] / number
-        variance = total[channels:-1] / number - mean.square()
+        total = _Sum.apply(torch.cat([wide.sum(axes), count]))  # pyrefly: ignore
+        shape, number = [1, -1, *[1] * (x.ndim - 2)], total[-1]
+        mean = total[:-1] / number
+        # In a second exchange: from the sum of squares, nothing is left of the variance of large numbers.
+        offset = wide - mean.view(shape)
+        variance = _Sum.apply(offset.square().sum(axes)) / number  # pyrefly: ignore
         with torch.no_grad():
             assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum or 0.0)
             self.running_var.lerp_(variance * number / (number - 1).clamp(min=1), self.momentum or 0.0)
-        shape = [1, -1, *[1] * (x.ndim - 2)]
         scale = (variance + self.eps).rsqrt() * self.weight
-        return (wide * scale.view(shape) + (self.bias - mean * scale).view(shape)).to(x.dtype)
+        return (offset * scale.view(shape) + self.bias.view(shape)).to(x.dtype)
 
 
 class _Shared1d(_Shared, nn.BatchNorm1d):
