@@ -35,6 +35,20 @@ def test_faces_without_label_do_not_count() -> None:
     assert logits.grad is not None and not logits.grad.any()
 
 
+def test_a_batch_of_classes_without_weight_teaches_nothing() -> None:
+    """As where pseudo-labels name a class that the training pictures lack."""
+    logits, labels, weight = draw(2, 4).requires_grad_(), torch.tensor([0, 0]), torch.tensor([0.0, 1, 1, 1]).double()
+    for nothing in (
+        cross_entropy(logits, labels, weight=weight, smoothing=0.1),
+        cross_entropy(logits, torch.tensor([0, -1]), weight=weight),
+        focal_loss(logits, labels, weight=weight),
+    ):
+        logits.grad = None
+        nothing.backward()
+        assert nothing.item() == 0 and logits.grad is not None and not logits.grad.any()
+    assert class_balanced_weights(torch.tensor([0, 0])).tolist() == [0, 0]
+
+
 def test_softmax_handed_over_as_logits_has_the_published_floor() -> None:
     certain = functional.one_hot(torch.tensor([3]), 9).double()
     assert cross_entropy(certain, torch.tensor([3])).item() == pytest.approx(np.log(1 + 8 / np.e))
@@ -115,6 +129,8 @@ def test_multi_target_always_accepts_the_most_voted() -> None:
 def test_votes_without_a_vote_are_refused() -> None:
     with pytest.raises(ValueError, match=r"row 1 of the votes has none: \[0, 0\]; leave such faces out"):
         vote_loss(torch.zeros(2, 2), torch.tensor([[1, 0], [0, 0]]))
+    with pytest.raises(ValueError, match=r"row 0 of the votes has none: \[nan, 1.0\]"):
+        vote_loss(torch.zeros(2, 2), torch.tensor([[float("nan"), 1], [1, 0]]))
     with pytest.raises(ValueError, match="unknown mode 'mean'; one of cross-entropy"):
         vote_loss(torch.zeros(1, 2), torch.tensor([[1, 0]]), "mean")  # pyrefly: ignore
 

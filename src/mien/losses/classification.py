@@ -23,18 +23,21 @@ def cross_entropy(
     Args:
         logits: (N, K). The published multi-task net hands over its *softmax* instead: give that to reproduce it (the loss then
             cannot fall below log(1 + 8/e) = 1.371 with its 9 classes).
-        labels: (N,) class indices; rows equal to `ignore` do not count. If none counts the loss is 0.
+        labels: (N,) class indices; rows equal to `ignore`, or of a class of weight 0, do not count. If none counts the loss is 0.
         smoothing: s gives (1 - s)·NLL + s·mean over classes of -log p. Global-ROI Net and MFER use 0.1.
         weight: (K,) weights of the classes; the mean is the weighted one.
         ignore: the label of faces without annotation (Aff-Wild2 writes -1).
     """
-    if not (labels != ignore).any():
+    counted = labels != ignore
+    if weight is not None:
+        counted = counted & (weight[labels.where(counted, 0)] > 0)
+    if not counted.any():
         return logits.sum() * 0
     return functional.cross_entropy(logits, labels, weight=weight, ignore_index=ignore, label_smoothing=smoothing)
 
 
 def class_balanced_weights(counts: Tensor, *, beta: float = 0.999) -> Tensor:
-    """Return one weight per class, (1 - β) / (1 - β^n), scaled to sum to the number of classes that occur.
+    """Return (K,) one weight per class, (1 - β) / (1 - β^n), scaled to sum to the number of classes that occur.
 
     Args:
         counts: (K,) training pictures per class. A class without pictures gets weight 0.
@@ -49,7 +52,7 @@ def class_balanced_weights(counts: Tensor, *, beta: float = 0.999) -> Tensor:
     counts = counts.to(torch.float64)
     present = counts > 0
     weights = torch.where(present, (1 - beta) / (1 - beta ** counts.clamp(min=1)), 0.0)
-    return (weights * present.sum() / weights.sum()).to(torch.get_default_dtype())
+    return (weights * present.sum() / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)).to(torch.get_default_dtype())
 
 
 def focal_loss(logits: Tensor, labels: Tensor, *, gamma: float = 2.0, weight: Tensor | None = None) -> Tensor:
@@ -59,7 +62,8 @@ def focal_loss(logits: Tensor, labels: Tensor, *, gamma: float = 2.0, weight: Te
         logits: (N, K).
         labels: (N,) class indices.
         gamma: at least 0; 0 is cross-entropy.
-        weight: (K,) weights of the classes, `class_balanced_weights` for the class-balanced focal loss.
+        weight: (K,) weights of the classes, `class_balanced_weights` for the class-balanced focal loss. If all that count in the
+            batch are 0, so is the loss.
 
     Example:
         >>> logits, labels = torch.tensor([[0.0, 0.0]]), torch.tensor([1])
@@ -72,4 +76,4 @@ def focal_loss(logits: Tensor, labels: Tensor, *, gamma: float = 2.0, weight: Te
     if weight is None:
         return loss.mean()
     weights = weight.to(loss.dtype)[labels]
-    return (loss * weights).sum() / weights.sum()
+    return (loss * weights).sum() / weights.sum().clamp(min=torch.finfo(loss.dtype).tiny)

@@ -56,7 +56,7 @@ def vote_loss(
     shares = votes.to(logits.dtype)
     total = shares.sum(1, keepdim=True)
     if not (total > 0).all():
-        row = int((total[:, 0] <= 0).nonzero()[0])
+        row = int((~(total[:, 0] > 0)).nonzero()[0])
         raise ValueError(f"row {row} of the votes has none: {votes[row].tolist()}; leave such faces out")
     shares = shares / total
     if mode == "cross-entropy":
