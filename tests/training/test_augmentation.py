@@ -404,6 +404,13 @@ def test_draws_are_uniform_and_orders_are_fair() -> None:
 # Recipes
 
 
+def test_blur_of_nothing_and_borders_of_more_than_a_side() -> None:
+    image = torch.rand(4, 3, 12, 12)
+    dice = Dice(1, 4, slice(0, 4))
+    torch.testing.assert_close(steps.blur(image.clone(), dice, sigma=(0, 0)), image)
+    assert steps.crop(image.clone(), dice, padding=2.0).shape == image.shape
+
+
 @pytest.mark.parametrize(
     ("table", "message"),
     [
@@ -415,7 +422,12 @@ def test_draws_are_uniform_and_orders_are_fair() -> None:
         ([{"op": "flip", "p": 1.5}], "p must be a number from 0 to 1, not 1.5"),
         ([{"op": "flip", "p": True}], "p must be a number from 0 to 1"),
         ([{"op": "affine", "rotate": float("nan")}], "rotate must be a number, 0 or more"),
-        ([{"op": "affine", "scale": [1.2, 0.8]}], "scale must be two numbers, the lower one first"),
+        ([{"op": "affine", "scale": [1.2, 0.8]}], "scale must be two numbers above 0, the lower one first"),
+        ([{"op": "affine", "scale": [0, 1]}], "scale must be two numbers above 0"),
+        ([{"op": "erase", "ratio": [0, 1]}], "ratio must be two numbers above 0"),
+        ([{"op": "erase", "scale": [0.1, 1.5]}], "scale must be two numbers from 0 to 1"),
+        ([{"op": "jpeg", "quality": [0, 50]}], "quality must be two numbers from 1 to 95"),
+        ([{"op": "blur", "sigma": [2, 1]}], "sigma must be two numbers, the lower one first"),
         ([{"op": "affine", "interpolation": "cubic"}], "interpolation must be one of nearest, bilinear"),
         ([{"op": "affine", "whole_pixels": 1}], "whole_pixels must be true or false"),
         ([{"op": "coarse", "factor": 1}], "factor must be a whole number above 1"),

@@ -24,7 +24,7 @@ from torch import Tensor
 from ..errors import ConfigError, did_you_mean
 from . import steps
 from .dice import Dice
-from .steps import Amount, Chance, Interval
+from .steps import Above, Amount, Chance, Interval, Quality, Shares
 
 __all__ = ["STEPS", "Dice", "augment", "check", "parameters"]
 
@@ -208,12 +208,18 @@ def _number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
+def _within(value: Any, low: float, high: float) -> bool:
+    pair = isinstance(value, (list, tuple)) and len(value) == 2 and all(map(_number, value))
+    return pair and low <= value[0] <= value[1] <= high
+
+
 VALID: dict[Any, Callable[[Any], bool]] = {
     Chance: lambda value: _number(value) and 0 <= value <= 1,
     Amount: lambda value: _number(value) and value >= 0,
-    Interval: lambda value: (
-        isinstance(value, (list, tuple)) and len(value) == 2 and all(map(_number, value)) and value[0] <= value[1]
-    ),
+    Interval: lambda value: _within(value, -math.inf, math.inf),
+    Above: lambda value: _within(value, math.ulp(0.0), math.inf),
+    Shares: lambda value: _within(value, 0, 1),
+    Quality: lambda value: _within(value, 1, 95),
     Annotated[int, "a whole number above 1"]: lambda value: type(value) is int and value > 1,
     bool: lambda value: isinstance(value, bool),
     Steps: lambda value: isinstance(value, (list, tuple)),

@@ -6,6 +6,7 @@ memory (or in files that are mapped, with `data.cache`). `loader` varies them fo
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import os
@@ -132,11 +133,15 @@ def _native_side(data: Dataset) -> tuple[int, int]:
 
 
 def _room(rows: int, shape: tuple[int, ...], cache: str, key: str) -> np.ndarray:
-    """Return (rows, *shape) uint8: memory that is taken only as it is filled, or a mapped file."""
+    """Return (rows, *shape) uint8: memory that is taken only as it is filled, or a mapped file that goes with the process."""
     if cache:
         folder = Path(cache)
         folder.mkdir(parents=True, exist_ok=True)
-        return np.lib.format.open_memmap(folder / f"{key}-{os.getpid()}.npy", "w+", np.uint8, (rows, *shape))
+        path = folder / f"{key}-{os.getpid()}.npy"
+        room = np.lib.format.open_memmap(path, "w+", np.uint8, (rows, *shape))
+        with contextlib.suppress(PermissionError):  # Windows removes no open file
+            path.unlink()  # it lives on while it is mapped, and no longer, however the process ends
+        return room
     size = rows * int(np.prod(shape))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if size > MEMORY_SHARE * memory:

@@ -96,8 +96,9 @@ class Loader:
         config, view = self.config, self.view(epoch)
         rows = order[step * config.batch : (step + 1) * config.batch]
         total = len(rows)
-        per = -(-total // self.processes)
-        part = slice(self.process * per, min((self.process + 1) * per, total))
+        each, more = divmod(total, self.processes)  # of a last batch that is not full, the first processes get one more
+        first = self.process * each + min(self.process, more)
+        part = slice(first, first + each + (self.process < more))
         mine = rows[part]
         shown = self.split.pictures(mine)
         size = {name: store.shape[1] for name, store in shown.pictures.items()}

@@ -29,7 +29,7 @@ from torch.nn import functional
 from .. import models
 from ..errors import ConfigError, TrainingError
 from ..preprocessing import Preprocess
-from . import augmentation, checkpoint, multitask, records, validation
+from . import augmentation, checkpoint, limits, multitask, records, validation
 from .batch_norm import synchronise
 from .building import Learner, blank_answer, device_of, fastest_precision, open_accelerator, options_of
 from .config import TrainConfig
@@ -85,6 +85,8 @@ class _Run:
         self.last = out / "last.pt"
         if self.last.exists() and not resume:
             raise ConfigError(f"{out} holds a run already; go on with it by --resume, or give another folder with --out")
+        limits.check(config)
+        validation.check_metrics(config)
         augmentation.check(config.augment)
         if config.threads:
             torch.set_num_threads(config.threads)
@@ -159,8 +161,8 @@ class _Run:
             return targets
         mirrored = {name: picture.flip(3) for name, picture in pictures.items()}
         answers = [ask(self.teacher, view) for view in (pictures, mirrored)]
-        limits = {"confidence": fill.confidence, "tolerance": fill.tolerance}
-        return multitask.fill(targets, answers, scores=self.config.model.scores, **limits).targets
+        options = {"confidence": fill.confidence, "tolerance": fill.tolerance}
+        return multitask.fill(targets, answers, scores=self.config.model.scores, **options).targets
 
     def _some_pictures(self) -> Tensor:
         """Return up to 256 training pictures, spread over the split, as the network is fed."""
@@ -255,7 +257,15 @@ class _Run:
             with self.accelerator.no_sync(self.wrapped) if more else contextlib.nullcontext():
                 targets = self._filled(pictures, targets)
                 pictures, mix = mix_pairs(pictures, config.mix, hash_of(config.seed, self.epoch, self.step))
-                loss, terms = self.wrapped(pictures, targets, mix)
+                try:
+                    loss, terms = self.wrapped(pictures, targets, mix)
+                except ValueError as error:
+                    if len(part) > 1:
+                        raise
+                    raise TrainingError(
+                        f"nothing can be learned from a single picture (epoch {self.epoch + 1}, step {self.step}): {error}; "
+                        "set sampler.drop_last, or another batch or accumulate"
+                    ) from error
                 if not loss.isfinite():
                     raise self._no_number(batch, terms)
                 self.accelerator.backward(loss * share * batch.share)
@@ -292,7 +302,8 @@ class _Run:
         if config.schedule.kind == "plateau":
             watched = config.schedule.metric or config.validation.metric
             figure = validation.quality(row, watched)
-            self.schedule.epoch_ended(-figure if watched in validation.SMALLER_IS_BETTER else 1 - figure)
+            falling = watched.strip().rpartition(".")[2] in validation.SMALLER_IS_BETTER
+            self.schedule.epoch_ended(-figure if falling else 1 - figure)
         row["best"] = better
         bad = next((name for name, p in self.learner.named_parameters() if not p.isfinite().all()), None)
         if bad:
@@ -345,7 +356,7 @@ class _Run:
         patience = self.config.validation.patience
         if not patience or not self.rows:
             return False
-        best = max(index for index, row in enumerate(self.rows) if row["best"])
+        best = max((index for index, row in enumerate(self.rows) if row["best"]), default=-1)  # of all NaN none is best
         return len(self.rows) - 1 - best >= patience
 
     def _list_skipped(self) -> None:

@@ -105,7 +105,7 @@ def float32(value: Any) -> Any:
 
 
 class CrossEntropy(nn.Module):
-    """Of class scores against `label`, or against `soft` where a batch mixes or the data is soft and `soft=True`."""
+    """Of class scores against `label`; against `soft`, shares of the classes, with `soft=True`."""
 
     def __init__(self, counts: Tensor, smoothing: float = 0.0, balanced: float | None = None, soft: bool = False) -> None:
         super().__init__()

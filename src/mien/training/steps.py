@@ -26,6 +26,9 @@ from .dice import Dice
 Chance = Annotated[float, "a number from 0 to 1"]
 Amount = Annotated[float, "a number, 0 or more"]
 Interval = Annotated[Sequence[float], "two numbers, the lower one first"]
+Above = Annotated[Sequence[float], "two numbers above 0, the lower one first"]
+Shares = Annotated[Sequence[float], "two numbers from 0 to 1, the lower one first"]
+Quality = Annotated[Sequence[float], "two numbers from 1 to 95, the lower one first"]
 Interpolation = Literal["nearest", "bilinear"]
 Border = Literal["black", "mirror"]
 
@@ -49,7 +52,7 @@ def affine(
     *,
     p: Chance = 1.0,
     rotate: Amount = 0.0,
-    scale: Interval = (1.0, 1.0),
+    scale: Above = (1.0, 1.0),
     translate: Amount = 0.0,
     whole_pixels: bool = True,
     interpolation: Interpolation = "nearest",
@@ -136,7 +139,7 @@ def crop(image_NCHW: Tensor, dice: Dice, *, padding: Amount, p: Chance = 1.0) ->
     chosen, place = dice.chance(p), dice.uniform(0, 1, 2)
     sides = torch.tensor(image_NCHW.shape[2:])
     border = (sides * padding).round()
-    shift = ((place * (2 * border + 1)).floor() - border).int()
+    shift = ((place * (2 * border + 1)).floor() - border).clamp(-sides, sides).int()  # from a side on, nothing is left to see
 
     def change(image: Tensor, rows: Tensor) -> Tensor:
         height, width = image.shape[2:]
@@ -155,8 +158,8 @@ def erase(
     dice: Dice,
     *,
     p: Chance = 0.5,
-    scale: Interval = (0.02, 0.33),
-    ratio: Interval = (0.3, 3.3),
+    scale: Shares = (0.02, 0.33),
+    ratio: Above = (0.3, 3.3),
     fill: Literal["zero", "noise"] = "zero",
 ) -> Tensor:
     """Cover a rectangle: torchvision's `RandomErasing` (Zhong et al. 2020).
@@ -238,7 +241,7 @@ def blur(image_NCHW: Tensor, dice: Dice, *, p: Chance = 1.0, sigma: Interval = (
 
     def change(image: Tensor, rows: Tensor) -> Tensor:
         n, channels, height, width = image.shape
-        kernel = (-0.5 * (torch.arange(-radius, radius + 1) / deviation[rows, None]) ** 2).exp()
+        kernel = (-0.5 * (torch.arange(-radius, radius + 1) / deviation[rows, None].clamp(min=1e-3)) ** 2).exp()
         kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(channels, 0)
         flat = functional.pad(image.reshape(1, n * channels, height, width), [radius] * 4, mode="reflect")
         flat = functional.conv2d(flat, kernel[:, None, :, None], groups=n * channels)
@@ -257,7 +260,7 @@ def coarse(image_NCHW: Tensor, dice: Dice, *, p: Chance = 1.0, factor: Annotated
     return _some(image_NCHW, dice.chance(p), change)
 
 
-def jpeg(image_NCHW: Tensor, dice: Dice, *, p: Chance = 1.0, quality: Interval = (30, 95)) -> Tensor:
+def jpeg(image_NCHW: Tensor, dice: Dice, *, p: Chance = 1.0, quality: Quality = (30, 95)) -> Tensor:
     """Store as JPEG and read again; the quality (1 … 95, Pillow's scale) is uniform in `quality`."""
     chosen, value = dice.chance(p), dice.uniform(quality[0], quality[1])
 

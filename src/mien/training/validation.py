@@ -23,6 +23,10 @@ from .objective import ask, field_of, target_of
 SMALLER_IS_BETTER = ("nll",)
 CLASSIFYING = ("cross-entropy", "focal", "votes", "binary")
 """Kinds of loss terms whose output is scores of classes."""
+CLASSIFIED = ("accuracy", "uar", "macro_f1", "nll")
+"""Figures of `classified`."""
+CONCORDANCE = ("ccc_valence", "ccc_arousal")
+"""Figures of `concordance`."""
 
 
 def heads(config: TrainConfig) -> dict[str, str]:
@@ -34,6 +38,35 @@ def heads(config: TrainConfig) -> dict[str, str]:
         if term.kind in ("valence-arousal", "action-units"):
             found[term.output] = target_of(term)
     return found
+
+
+def figures_of(config: TrainConfig) -> list[str]:
+    """Return the names of the figures that a run measures; see `measure`."""
+    found: list[str] = []
+    for name, target in heads(config).items():
+        if target == "valence_arousal":
+            found += CONCORDANCE
+        elif target == "action_units":
+            found += ["au_f1", "au_f1_at_thresholds"]
+        else:
+            found += [f"{'' if name == config.model.scores else f'{name}.'}{figure}" for figure in CLASSIFIED]
+    return [*found, "p"] if {"ccc_valence", "au_f1"} <= {*found} else found
+
+
+def check_metrics(config: TrainConfig) -> None:
+    """Refuse a metric that the run will not measure, rather than at the end of its first epoch.
+
+    Raises:
+        ConfigError: there is no such metric.
+    """
+    chosen, known = config.validation.metric, figures_of(config)
+    asked = {"validation.metric": "" if chosen == "last" else chosen}
+    if config.schedule.kind == "plateau":
+        asked["schedule.metric"] = config.schedule.metric or chosen
+    for field, metric in asked.items():
+        for name in map(str.strip, metric.split("+") if metric else ()):
+            if name not in known:
+                raise ConfigError(f"{field}: there is no {name!r}; this run measures {', '.join(known)}")
 
 
 @torch.no_grad()
@@ -76,7 +109,8 @@ def interleave(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
         total = sum(len(part[name]) for part in parts)
         values = np.empty((total, *first.shape[1:]), first.dtype)
         for process, part in enumerate(parts):
-            values[process :: len(parts)] = part[name]
+            if len(part[name]):  # a process without rows does not know how long one is
+                values[process :: len(parts)] = part[name]
         whole[name] = values
     return whole
 
@@ -133,7 +167,7 @@ def classified(scores: np.ndarray, label: np.ndarray) -> dict[str, float]:
     """Return accuracy, UAR, macro-F1 over the classes that occur, and mean negative log-likelihood of (N, K) scores."""
     scores, label = scores[label >= 0].astype(np.float64), label[label >= 0]
     if not len(label):
-        return {"accuracy": float("nan"), "uar": float("nan"), "macro_f1": float("nan"), "nll": float("nan")}
+        return dict.fromkeys(CLASSIFIED, float("nan"))
     readable = np.asarray(np.isfinite(scores).all(1))
     counts = metrics.confusion(label, np.where(readable, np.nan_to_num(scores).argmax(1), -1), scores.shape[1])
     # What cannot be read is answered by equal scores.
@@ -150,8 +184,7 @@ def classified(scores: np.ndarray, label: np.ndarray) -> dict[str, float]:
 
 def concordance(prediction: np.ndarray, target: np.ndarray) -> dict[str, float]:
     """Return Lin's CCC of valence and arousal over the rows that have them."""
-    names = ("ccc_valence", "ccc_arousal")
-    return {name: metrics.concordance(prediction[:, k], target[:, k]) for k, name in enumerate(names)}
+    return {name: metrics.concordance(prediction[:, k], target[:, k]) for k, name in enumerate(CONCORDANCE)}
 
 
 def unit_f1(active: np.ndarray, target: np.ndarray) -> float:
@@ -161,15 +194,8 @@ def unit_f1(active: np.ndarray, target: np.ndarray) -> float:
 
 
 def quality(figures: dict[str, Any], metric: str) -> float:
-    """Return the number that selection maximises: a metric, or `A + B`.
-
-    Raises:
-        ConfigError: there is no such metric.
-    """
+    """Return the number that selection maximises: a metric that `check_metrics` has passed, or `A + B`."""
     total = 0.0
-    for name in metric.split("+"):
-        key = name.strip()
-        if key not in figures:
-            raise ConfigError(f"validation.metric: there is no {key!r}; this run measures {', '.join(figures)}")
+    for key in map(str.strip, metric.split("+")):
         total += -figures[key] if key.rpartition(".")[2] in SMALLER_IS_BETTER else figures[key]
     return total
