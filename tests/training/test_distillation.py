@@ -97,6 +97,40 @@ def test_other_sizes_are_brought_to_the_teachers() -> None:
     assert np.abs(batch.targets["teacher.ferplus"].numpy() - wanted).max() < 1e-3
 
 
+def test_several_teachers_are_their_mean() -> None:
+    run = learning(distil__others=("mien-nano",))
+    batch = next(iter(Loader(open_splits(run)[0], run).epoch(0)))
+    image = batch.pictures["image"].numpy()
+    base, nano = (open_model(name)[1](image) for name in ("mien-base", "mien-nano"))
+    assert np.abs(batch.targets["teacher.fer2013"].numpy() - (base["fer2013"] + nano["fer2013"]) / 2).max() < 1e-3
+    assert np.abs(batch.targets["teacher.ferplus"].numpy() - base["ferplus"]).max() < 1e-3  # which no term learns
+
+
+def test_a_teacher_that_reads_colours_is_shown_grey_ones(tmp_path: Path) -> None:
+    """Another network joins in with its scores, fed by its own contract: three channels, ImageNet's mean and deviation."""
+    options = {
+        "distil__teacher": "",
+        "model__scores": "logits",
+        "loss": [{"kind": "cross-entropy"}],
+        "input__colour": "rgb",
+        "input__normalise": "imagenet",
+    }
+    other = train(learning(epochs=1, model__name="timm:test_resnet", input__size=32, **options), tmp_path / "other")
+    run = learning(distil__others=(str(other),))
+    batch = next(iter(Loader(open_splits(run)[0], run).epoch(0)))
+    image = batch.pictures["image"]
+    grey = functional.interpolate(image, (32, 32), mode="bilinear", antialias=True) / 2 + 0.5
+    mean, deviation = (torch.tensor(each)[:, None, None] for each in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    card, runtime = open_model(other)
+    answers = runtime(((grey.expand(-1, 3, -1, -1) - mean) / deviation).numpy())[card.outputs["scores"]]
+    base = open_model("mien-base")[1](image.numpy())["fer2013"]
+    assert np.abs(batch.targets["teacher.fer2013"].numpy() - (base + answers) / 2).max() < 2e-3
+    with pytest.raises(ConfigError, match="has no output 'ferplus'; it gives logits"):
+        Loader(
+            open_splits(run)[0], learning(distil__others=(str(other),), loss=[{**LOSS[0], "options": {"teacher": "ferplus"}}])
+        )
+
+
 def test_the_loss_is_least_where_both_agree() -> None:
     probability = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]])
     targets = {"teacher.scores": probability}
@@ -133,7 +167,7 @@ def test_a_run_learns_and_resumes_alike(tmp_path: Path) -> None:
 def test_wrong_teachers(tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match="did you mean 'mien-base'"):
         train(learning(distil__teacher="mien-bas"), tmp_path / "a")
-    with pytest.raises(ConfigError, match=r"mien-base reads grey pictures .* this run rgb ones"):
+    with pytest.raises(ConfigError, match=r"mien-base reads grey pictures and this run rgb ones"):
         train(learning(input__colour="rgb", input__normalise="imagenet"), tmp_path / "b")
     with pytest.raises(ConfigError, match=r"has no output 'sums'; it gives (\w+, ){2}\w+$"):
         train(learning(loss=[{"kind": "distil", "output": "fer2013", "options": {"teacher": "sums"}}]), tmp_path / "c")

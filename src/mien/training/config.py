@@ -130,6 +130,9 @@ class DistilConfig:
 
     teacher: str = ""
     """Name of a bundled model, or path of a network with its card; nothing: no teacher."""
+    others: tuple[str, ...] = ()
+    """More such networks: the mean of the probabilities of all is learned. Each gives its output of the same name, or else its
+    `scores` if these have the same classes."""
     views: int = 8
     """Epochs after which the same batches come again, with the teacher's answers kept; it then costs no more."""
 

@@ -2,7 +2,8 @@
 
 The teacher sees the very pictures that the student sees, varied in the same way (Beyer et al., "Knowledge distillation: a
 good teacher is patient and consistent", CVPR 2022). So that it need not look at every picture anew in every epoch, batches come
-again after `distil.views` epochs, with the answers of the first time.
+again after `distil.views` epochs, with the answers of the first time. Several teachers speak with one voice, the mean of their
+probabilities (Hinton et al., "Distilling the knowledge in a neural network", 2015).
 """
 
 from __future__ import annotations
@@ -12,15 +13,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..cards import Input
+from ..cards import Card, Input
 from ..errors import ConfigError
+from ..labels import LABEL_SETS
 from ..preprocessing import Preprocess
 from ..runtime import open_model
 from .config import TrainConfig
 
 
 class Teacher:
-    """A network in use, asked for its probabilities; answers are kept by batch.
+    """A network in use, or the mean of several, asked for its probabilities; answers are kept by batch.
 
     Args:
         config: the run.
@@ -28,31 +30,69 @@ class Teacher:
 
     Raises:
         UnknownName, WeightsError: there is no such network.
-        ConfigError: the teacher is fed otherwise than the student, in more than the size of pictures.
+        ConfigError: a teacher wants grey pictures and the student is shown colours, or has not the output that is learned.
     """
 
     def __init__(self, config: TrainConfig, feed: Input) -> None:
-        card, self.runtime = open_model(config.distil.teacher)
-        theirs = Preprocess.of(card).input
-        if (theirs.colour, theirs.scale, theirs.offset, theirs.std) != (feed.colour, feed.scale, feed.offset, feed.std):
-            raise ConfigError(
-                f"distil.teacher: {card.name} reads {theirs.colour} pictures with scale {theirs.scale:.4g} and offset "
-                f"{theirs.offset}, this run {feed.colour} ones with {feed.scale:.4g} and {feed.offset}; set input to match"
-            )
-        for term in config.loss:
-            if term.kind == "distil" and term.options.get("teacher", "scores") not in self.runtime.outputs:
-                raise ConfigError(
-                    f"loss term 'distil': {card.name} has no output {term.options.get('teacher', 'scores')!r}; "
-                    f"it gives {', '.join(self.runtime.outputs)}"
-                )
-        self.size = theirs.size
+        wanted = {str(term.options.get("teacher", "scores")) for term in config.loss if term.kind == "distil"}
+        self.first = _Voice(config.distil.teacher, feed)
+        self.others = [_Voice(name, feed) for name in config.distil.others]
+        self.shared = {name: [voice.output(name, self.first.card) for voice in (self.first, *self.others)] for name in wanted}
         self._answers: dict[tuple[int, int], dict[str, Tensor]] = {}
 
     def __call__(self, image_NCHW: Tensor, key: tuple[int, int]) -> dict[str, Tensor]:
-        """Return `teacher.OUTPUT` → (N, classes) float32 for each output: of these pictures, or of the first under this key."""
+        """Return `teacher.OUTPUT` → (N, classes) float32 for each output: of these pictures, or of the first under this key.
+
+        Of several teachers these are means where a loss term learns them; the rest are the first's.
+        """
         if key not in self._answers:
-            if image_NCHW.shape[2:] != self.size:
-                image_NCHW = functional.interpolate(image_NCHW, self.size, mode="bilinear", antialias=True)
-            found = self.runtime(np.ascontiguousarray(image_NCHW.numpy()))
+            found, *others = (voice(image_NCHW) for voice in (self.first, *self.others))
+            for name, (_, *theirs) in self.shared.items() if others else ():
+                found[name] = np.mean([found[name], *(other[called] for other, called in zip(others, theirs, strict=True))], 0)
             self._answers[key] = {f"teacher.{name}": torch.from_numpy(value).half() for name, value in found.items()}
         return {name: value.float() for name, value in self._answers[key].items()}
+
+
+class _Voice:
+    """One network, shown what the student is shown."""
+
+    def __init__(self, model: str, feed: Input) -> None:
+        self.card, self.runtime = open_model(model)
+        self.ours, self.theirs = feed, Preprocess.of(self.card).input
+        if self.theirs.colour == "grey" != feed.colour:
+            raise ConfigError(
+                f"distil.teacher: {self.card.name} reads grey pictures and this run {feed.colour} ones; set input.colour"
+            )
+
+    def output(self, name: str, first: Card) -> str:
+        """Return what this network calls the first teacher's output `name`.
+
+        Raises:
+            ConfigError: it has none with these classes.
+        """
+        if name in self.runtime.outputs:
+            return name
+        classes = first.labels if name == "scores" else LABEL_SETS.get(name)
+        if self.card is not first and classes == self.card.labels:
+            return self.card.outputs["scores"]
+        raise ConfigError(
+            f"loss term 'distil': {self.card.name} has no output {name!r}; it gives {', '.join(self.runtime.outputs)}"
+        )
+
+    def __call__(self, image_NCHW: Tensor) -> dict[str, np.ndarray]:
+        ours, theirs = self.ours, self.theirs
+        if image_NCHW.shape[2:] != theirs.size:
+            image_NCHW = functional.interpolate(image_NCHW, theirs.size, mode="bilinear", antialias=True)
+        values = image_NCHW.numpy()
+        if (ours.colour, ours.scale, ours.offset, ours.std) != (theirs.colour, theirs.scale, theirs.offset, theirs.std):
+            levels = (values * _channels(ours.std or (1,)) - _channels(ours.offset)) / ours.scale
+            if ours.colour == "grey":
+                levels = np.repeat(levels, 3, 1)
+            elif ours.colour != theirs.colour:
+                levels = levels[:, ::-1]
+            values = (levels * theirs.scale + _channels(theirs.offset)) / _channels(theirs.std or (1,))
+        return self.runtime(np.ascontiguousarray(values, np.float32))
+
+
+def _channels(values: tuple[float, ...]) -> np.ndarray:
+    return np.array(values, np.float32)[:, None, None]
