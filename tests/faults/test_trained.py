@@ -49,6 +49,12 @@ def test_a_folder_that_is_taken_or_closed(unwritable: Path, tmp_path: Path) -> N
     assert names_in(out) == []
 
 
+def test_weights_on_a_full_disk_end_the_run_with_a_word(tmp_path: Path) -> None:
+    (tmp_path / "run/best.part").mkdir(parents=True)  # where nothing can be written
+    with pytest.raises(TrainingError, match=r"best\.safetensors cannot be written .*; then resume"):
+        train(config(epochs=1), tmp_path / "run")
+
+
 def test_records_on_a_full_disk_keep_the_old_ones(tmp_path: Path) -> None:
     records.write_rows(tmp_path, [{"epoch": 1}])
     before = names_in(tmp_path)

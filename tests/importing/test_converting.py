@@ -54,6 +54,16 @@ def test_a_checkpoint_becomes_weights_and_a_card(tmp_path: Path) -> None:
     network.load_state_dict(written)  # strictly
 
 
+def test_weights_that_cannot_be_written_leave_the_old_ones(tmp_path: Path) -> None:
+    file, out = saved(filled("ddamfn", num_classes=7), tmp_path / "a.pth"), tmp_path / "out/a.safetensors"
+    out.parent.mkdir()
+    out.write_bytes(b"old")
+    (tmp_path / "out/a.part").mkdir()  # where nothing can be written
+    with pytest.raises(WeightsError, match=r"a\.safetensors cannot be written \(.*\); free some space"):
+        import_checkpoint("ddamfn", file, out)
+    assert out.read_bytes() == b"old" and not out.with_suffix(".toml").exists()
+
+
 def test_the_card_feeds_what_the_authors_fed(tmp_path: Path) -> None:
     file = saved(filled("ddamfn", num_classes=7), tmp_path / "a.pth")
     report = import_checkpoint("ddamfn", file, tmp_path / "a.safetensors")

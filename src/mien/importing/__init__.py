@@ -14,6 +14,7 @@
 | `containers.py` | the file formats |
 | `checkpoints.py` | finds the state dict: plain, wrapped, or inside a pickled module |
 | `loading.py` | the authors' names → ours, starting weights of other networks, what fitted and what did not |
+| `saving.py` | weights → `.safetensors` |
 | `converting.py` | a checkpoint → `.safetensors` and card |
 """
 

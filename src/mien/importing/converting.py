@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import tomli_w
 import torch
 from torch import Tensor
@@ -20,6 +19,7 @@ from ..labels import LABEL_SETS, label_set
 from ..weights import sha256
 from .checkpoints import Checkpoint, read_checkpoint
 from .loading import LoadReport, load_author_state
+from .saving import save_state
 
 AS_IS = "as-is"
 """In place of a model's name: only the container changes."""
@@ -89,7 +89,7 @@ def import_checkpoint(
         options: of the network, besides what the file itself tells (classes, heads).
 
     Raises:
-        WeightsError: the file cannot be read or does not fit.
+        WeightsError: the file cannot be read or does not fit, or the new one cannot be written.
         ConfigError: the classes' order is not known, or `out` has another ending.
         UnknownName: there is no such model or label set.
     """
@@ -100,7 +100,7 @@ def import_checkpoint(
         models.info(model)  # names are checked before a large file is read
     checkpoint = read_checkpoint(file)
     if model == AS_IS:
-        _write(checkpoint.state, out)
+        save_state(checkpoint.state, out)
         return ImportReport(out, None, checkpoint, None)
     renamed = models.author_mapping(model)(checkpoint.state)
     told = {**_told(model, renamed), **(options or {})}
@@ -108,17 +108,19 @@ def import_checkpoint(
         network = models.build(model, **told)
         report = load_author_state(network, model, checkpoint.state, strict=strict, partial=True)
         ours = network.state_dict()
-        _write({name: ours[name] for name in report.loaded}, out)
+        save_state({name: ours[name] for name in report.loaded}, out)
         return ImportReport(out, None, checkpoint, report)
     if "num_classes" not in told:
         told["num_classes"] = _classes(model, renamed, told)
     classes, origin = _labels(model, labels, told["num_classes"])
     network = models.build(model, **told)
     report = load_author_state(network, model, checkpoint.state, strict=strict)
-    _write(network.state_dict(), out)
+    save_state(network.state_dict(), out)
     card = _card(model, told, classes, origin, file, checkpoint, report, out)
     path = out.with_suffix(".toml")
-    path.write_text(tomli_w.dumps(card.to_dict()), encoding="utf-8")
+    part = out.with_suffix(".toml.part")
+    part.write_text(tomli_w.dumps(card.to_dict()), encoding="utf-8")
+    part.replace(path)
     cards.read(path)
     return ImportReport(out, path, checkpoint, report)
 
@@ -198,12 +200,3 @@ def _card(
         training={"paper": about.paper, "repository": about.repository, "file_says": figures, "import": load.summary()},
         reading={"inputs": sides} if len(sides) > 1 else {},
     )
-
-
-def _write(state: Mapping[str, Tensor], out: Path) -> None:
-    """Write tensors; the file is either the old or the new one, never half of it."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_suffix(".part")
-    # Tied weights share their memory, which the format does not allow.
-    safetensors.torch.save_file({name: tensor.detach().clone().contiguous() for name, tensor in state.items()}, part)
-    part.replace(out)

@@ -15,12 +15,12 @@ from typing import Any
 
 import tomli_w
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from .. import __version__, cards
-from ..errors import ConfigError, TrainingError
+from ..errors import ConfigError, TrainingError, WeightsError
 from ..evaluation.records import commit
+from ..importing.saving import save_state
 from ..locks import written_by_us
 from ..torch_devices import named
 from ..weights import sha256
@@ -150,11 +150,16 @@ def keep_best(
     row: Mapping[str, Any],
     figures: Mapping[str, Any] = MappingProxyType({}),
 ) -> Path:
-    """Write `best.safetensors` and its card `best.toml`, with further `figures`; return the path of the weights."""
+    """Write `best.safetensors` and its card `best.toml`, with further `figures`; return the path of the weights.
+
+    Raises:
+        TrainingError: the disk is full or the folder cannot be written.
+    """
     path = out / "best.safetensors"
-    part = out / "best.part"
-    save_file({key: value.detach().cpu().clone().contiguous() for key, value in model.state_dict().items()}, part)
-    part.replace(path)
+    try:
+        save_state(model.state_dict(), path)
+    except WeightsError as error:
+        raise TrainingError(f"{error}; then resume") from error
     sides = {"image": config.input.size, **config.input.regions}
     outputs = {"scores": config.model.scores}
     for term in config.loss:
