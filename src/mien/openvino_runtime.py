@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ from .weights import verify
 
 
 class OpenvinoRuntime:
-    """A converted network as a function from a batch to its named outputs.
+    """A converted network as a function from a batch to its named outputs. Safe to call from several threads.
 
     Args:
         network: its card, which says where the file lies and the digests of both of its parts; or the content of both.
@@ -50,13 +51,16 @@ class OpenvinoRuntime:
         except RuntimeError as error:
             name, reason = network.file if isinstance(network, Card) else "the network", str(error).splitlines()[0][:200]
             raise WeightsError(f"{name} is no OpenVINO model that can be run: {reason}") from error
+        self._own = threading.local()  # a request answers one call at a time, and that of the model itself is shared
         self.inputs = [value.get_any_name() for value in self.model.inputs]
         self.outputs = [value.get_any_name() for value in self.model.outputs]
 
     def __call__(self, batch: Batch, /) -> dict[str, np.ndarray]:
         """Return every output by name for a batch, or one for each input by name."""
         fed = dict(batch) if isinstance(batch, Mapping) else {self.inputs[0]: batch}
-        answer = self.model(fed)
+        if not hasattr(self._own, "request"):
+            self._own.request = self.model.create_infer_request()
+        answer = self._own.request.infer(fed)
         return {name: np.array(answer[name]) for name in self.outputs}
 
 

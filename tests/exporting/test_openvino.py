@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from command import mien as command
 import mien
 from mien import cards
 from mien.errors import WeightsError
+from mien.images import read_image
 from mien.preprocessing import Preprocess
 from mien.runtime import open_model
 from small_networks import BASE, SMALL, save
@@ -66,3 +68,15 @@ def test_files_that_do_not_belong_together_are_refused(weights: Path, tmp_path: 
     out.with_suffix(".toml").unlink()
     with pytest.raises(WeightsError, match="no card beside it"):
         mien.load(out)
+
+
+def test_threads_get_their_own_answers(weights: Path, tmp_path: Path, sample: Path) -> None:
+    """What `CompiledModel` itself answers by is one request, in which threads would find the answers of others."""
+    mien.export(weights, tmp_path / "out.xml", runtime="openvino")
+    card, run = open_model(tmp_path / "out.xml")
+    preprocess, pixels = Preprocess.of(card), read_image(sample).pixels
+    batches = [preprocess.batch([preprocess.take(pixels[i : 200 + i, i : 200 + i])] * (1 + i % 3)) for i in range(12)]
+    wanted = [run(batch)[card.outputs["scores"]] for batch in batches]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda number: run(batches[number % 12])[card.outputs["scores"]], range(120)))
+    assert all(np.array_equal(each, wanted[number % 12]) for number, each in enumerate(found))
