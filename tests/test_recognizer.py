@@ -214,3 +214,19 @@ def test_portraits_have_one_face(read: Recognizer, shared: Path, name: str) -> N
 
 def test_a_group_is_found(read: Recognizer, shared: Path) -> None:
     assert len(read(shared / "data/photos/solvay_conference_1927.jpg").faces) >= 26
+
+
+@pytest.mark.parametrize("ending", ["", ".onnx", ".safetensors", ".toml"])
+def test_a_name_too_long_for_a_file(ending: str) -> None:
+    with pytest.raises((UnknownName, WeightsError), match=r"unknown model|does not exist|cannot be read"):
+        mien.load("x" * 300 + ending)
+
+
+def test_a_network_that_answers_nan_is_refused(sample: Path) -> None:
+    """No class may win by being the first of those that are no numbers."""
+    whole = mien.load("mien-nano", detector="whole", points=False, actions=False)
+    inner = whole.runtime
+    for value in (np.nan, np.inf):
+        whole.runtime = lambda batch, value=value: {name: np.full_like(each, value) for name, each in inner(batch).items()}
+        with pytest.raises(WeightsError, match=r"mien-nano \d+ answers with NaN or infinity \(scores\)"):
+            whole(sample)

@@ -96,6 +96,7 @@ class Recognizer:
 
         Raises:
             SourceError: the picture cannot be read.
+            WeightsError: the network answers with NaN.
         """
         return self.read_all([read_image(source, **options)])[0]
 
@@ -261,6 +262,12 @@ class Recognizer:
             return []
         found = self.runtime(self.preprocess.batch(crops))
         answers = {role: found[name] for role, name in self.card.outputs.items() if role in ROLES}
+        for role, values in answers.items():
+            if not np.isfinite(values).all():  # the first of equals would win, and be told as if it had been read
+                raise WeightsError(
+                    f"{self.name} answers with NaN or infinity ({role}): its weights are damaged, or too large for their "
+                    "precision; train it anew with a lower rate, or export it as fp32"
+                )
         clock("classify")
         actions = None if self.actions is None or points is None else self.actions(points[..., :2])
         clock("actions")

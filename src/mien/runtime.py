@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -88,16 +89,17 @@ def open_model(model: str | Path, threads: int = 1) -> tuple[Card, Runtime]:
         ConfigError: the device is not there.
     """
     path = Path(model)
-    if path.is_dir() and str(model) not in cards.bundled():
+    if os.path.isdir(path) and str(model) not in cards.bundled():  # noqa: PTH112 - Path.is_dir raises on a name too long
         path = _best_of(path)
     beside = path.with_suffix(".toml")
-    if path.suffix in RUNTIMES and beside.is_file() and (path.suffix != ".onnx" or cards.read(beside).file == path.name):
+    has_card = path.suffix in RUNTIMES and os.path.isfile(beside)  # noqa: PTH113 - as above
+    if has_card and (path.suffix != ".onnx" or cards.read(beside).file == path.name):
         path = beside  # an exported file beside the weights that it was made of has its own card inside
     if path.suffix not in RUNTIMES:
         card = cards.load(path if path.suffix == ".toml" else model)
         runtime = _runtime(card, threads)
     elif path.suffix != ".onnx":
-        if not path.is_file():
+        if not os.path.isfile(path):  # noqa: PTH113
             raise WeightsError(f"weight file {path} does not exist")
         raise WeightsError(f"{path} has no card beside it ({beside.name}); labels are never guessed")
     else:

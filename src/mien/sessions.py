@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import functools
+import os
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -150,7 +151,7 @@ def open_session(model: str | Path | bytes, threads: int = 1) -> tuple[onnxrunti
         ConfigError: the device is not there.
     """
     name = "the given bytes" if isinstance(model, bytes) else str(model)
-    if not isinstance(model, bytes) and not Path(model).is_file():
+    if not isinstance(model, bytes) and not os.path.isfile(model):  # noqa: PTH113 - Path.is_file raises on a name too long
         raise WeightsError(f"weight file {name} does not exist")
     device = present(choice())
     try:
