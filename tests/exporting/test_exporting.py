@@ -22,6 +22,7 @@ from mien import cards, models
 from mien.calibration import softmax
 from mien.errors import ConfigError, ExportError, UnknownName, WeightsError
 from mien.exporting import export, parity
+from mien.exporting.tracing import trace
 from mien.images import read_image
 from mien.labels import FER2013, RAFDB
 from mien.preprocessing import Preprocess
@@ -200,3 +201,8 @@ def test_8_bits_for_networks_of_others(name: str, tmp_path: Path, picture: np.nd
     assert stored[onnx.TensorProto.INT8] > 5 * stored[onnx.TensorProto.FLOAT]
     assert done.file.n == done.source.n == len(drawn["validation"]) and done.card.measured[0].n == done.file.n
     assert values_of(read_whole(done.path, picture)) == pytest.approx(values_of(read_whole(weights, picture)), abs=0.1)
+
+
+def test_a_network_that_onnx_cannot_hold_is_refused_with_the_reason() -> None:
+    with pytest.raises(ExportError, match=r"^torch cannot write the network as ONNX: .*adaptive_avg_pool2d.* another way$"):
+        trace(nn.AdaptiveAvgPool2d(4), {"image": torch.zeros(2, 3, 11, 11)}, ["scores"])

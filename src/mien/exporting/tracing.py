@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..cards import Card
+from ..errors import ExportError
 from ..preprocessing import IMAGE, Preprocess
 from ..torch_runtime import FEATURE, TorchRuntime
 
@@ -63,6 +64,7 @@ def trace_network(runtime: TorchRuntime) -> tuple[Card, onnx.ModelProto]:
 
     Raises:
         WeightsError: the network does not give an output that the card names.
+        ExportError: ONNX lacks an operation of the network.
     """
     card, preprocess = runtime.card, Preprocess.of(runtime.card)
     outputs = outputs_of(card, runtime.fields)
@@ -96,20 +98,29 @@ def trace(
         outputs: names.
         dynamic: axis of the inputs → its name, beside the batch.
         opset: version of the operators.
+
+    Raises:
+        ExportError: ONNX lacks an operation of the module.
     """
     axes: dict[str, dict[int, str]] = {name: {0: "batch", **(dynamic or {})} for name in examples}
     axes |= {name: {0: "batch"} for name in outputs}
     with warnings.catch_warnings(), torch.inference_mode(), tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
         warnings.simplefilter("ignore")  # of the tracer, about checks of shapes in Python, and about itself
-        torch.onnx.export(
-            module,
-            tuple(examples.values()),
-            path,
-            input_names=list(examples),
-            output_names=list(outputs),
-            dynamic_axes=axes,
-            opset_version=opset,
-            dynamo=False,
-        )
+        try:
+            torch.onnx.export(
+                module,
+                tuple(examples.values()),
+                path,
+                input_names=list(examples),
+                output_names=list(outputs),
+                dynamic_axes=axes,
+                opset_version=opset,
+                dynamo=False,
+            )
+        except torch.onnx.OnnxExporterError as error:
+            what = str(error).strip().partition("\n")[0].partition(" Please ")[0]
+            raise ExportError(
+                f"torch cannot write the network as ONNX: {what} Write that part of the network another way"
+            ) from error
         return onnx.load(path)
