@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from pathlib import Path
 
 import av
@@ -72,6 +74,32 @@ def test_sound_that_is_none_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(SourceError):
         Recorder(tmp_path / "copy.mp4", sound=tmp_path / "text.mp4")
     assert [path.name for path in tmp_path.iterdir()] == ["text.mp4"]
+
+
+FULL = """
+import resource, signal, sys
+import numpy as np
+from mien.recording import Recorder
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+noise = np.random.default_rng(0).integers(0, 255, (128, 128, 3), np.uint8)
+try:
+    with Recorder(sys.argv[1]) as recorder:
+        for number in range(int(sys.argv[2])):
+            recorder.write(np.roll(noise, 7 * number, 1), number / 25)
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.parametrize("count", [8, 150])
+def test_a_full_disk_is_told(count: int, tmp_path: Path) -> None:
+    """While frames are written, and while what the encoder holds is."""
+    (tmp_path / "copy.mp4").write_text("older")
+    pytest.importorskip("resource")
+    done = subprocess.run([sys.executable, "-c", FULL, tmp_path / "copy.mp4", str(count)], capture_output=True, text=True)
+    assert done.stdout.startswith("ConfigError") and "cannot be written: File too large; free some space" in done.stdout
+    assert (tmp_path / "copy.mp4").read_text() == "older"
 
 
 def test_a_video_whose_address_is_longer_than_a_name(sample: Path, tmp_path: Path) -> None:

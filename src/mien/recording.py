@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -86,6 +88,9 @@ class Recorder:
         Args:
             pixels: (H, W, 3) uint8 RGB; frames after the first are brought to its size.
             time: seconds, in the source; later than that of the frame before.
+
+        Raises:
+            ConfigError: the disk is full.
         """
         import av
 
@@ -99,28 +104,56 @@ class Recorder:
         frame: Any = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels, np.uint8))
         self._last = max(round((time - self.start) * CLOCK), self._last + 1)
         frame.pts, frame.time_base = self._last, Fraction(1, CLOCK)
-        assert self._stream is not None
-        self._file.mux(self._stream.encode(frame))
-        if self._sound:
-            self._sound.copy(self._file, time)
+        self._encode(frame, time)
 
     def close(self) -> None:
-        """Write what is left, and give the file its name; without any frame there is no file."""
+        """Write what is left, and give the file its name; without any frame there is no file.
+
+        Raises:
+            ConfigError: the disk is full; what was written stays in `NAME.part`.
+        """
         if self._stream is None:
             self.abandon()
             self._part.unlink(missing_ok=True)
             return
-        self._file.mux(self._stream.encode(None))
-        if self._sound:
-            self._sound.copy(self._file, np.inf)
-        self.abandon()
-        self._part.replace(self.path)
+        try:
+            self._encode(None, np.inf)
+        except BaseException:
+            self.abandon()
+            raise
+        with self._told():
+            self._close()
+            self._part.replace(self.path)
 
     def abandon(self) -> None:
         """Close the file as it is, without giving it its name."""
-        self._file.close()
-        if self._sound:
-            self._sound.close()
+        with contextlib.suppress(ConfigError), self._told():  # a full disk was told of before
+            self._close()
+
+    def _encode(self, frame: Any, time: float) -> None:
+        """Write a frame, or what the encoder still holds, and the sound up to a time in the source."""
+        with self._told():
+            self._file.mux(self._stream.encode(frame))
+            if self._sound:
+                self._sound.copy(self._file, time)
+
+    def _close(self) -> None:
+        try:
+            self._file.close()
+        finally:
+            if self._sound:
+                self._sound.close()
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Say in our words what FFmpeg cannot do."""
+        import av
+
+        try:
+            yield
+        except (OSError, av.error.FFmpegError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ConfigError(f"{self.path} cannot be written: {reason}; free some space, or choose another place") from error
 
     def __enter__(self) -> Self:
         return self
