@@ -515,3 +515,19 @@ def test_is_url(text: str, url: bool) -> None:
 )
 def test_without_secrets(url: str, shown: str) -> None:
     assert without_secrets(url) == shown
+
+
+def test_an_address_of_a_kind_that_the_machine_lacks_is_passed_over(
+    get: Callable[..., bytes], server: Any, names: dict[str, list[str]], sample: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names have IPv6 addresses also where the kernel has no IPv6."""
+    names["127.0.0.1"] = ["::1", "127.0.0.1"]
+    real = socket.socket
+
+    def lacking(family: int = -1, *arguments: Any, **options: Any) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(97, "Address family not supported by protocol")
+        return real(family, *arguments, **options)
+
+    monkeypatch.setattr(socket, "socket", lacking)
+    assert get("/photo") == sample.read_bytes()

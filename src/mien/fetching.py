@@ -136,7 +136,11 @@ def _connect(parts: SplitResult, name: str, deadline: float, allow_private: bool
         )
     failure = OSError("no address")
     for tried, (family, kind, protocol, _, address) in enumerate(rows):
-        plain = socket.socket(family, kind, protocol)
+        try:
+            plain = socket.socket(family, kind, protocol)
+        except OSError as error:  # a machine without IPv6
+            failure = error
+            continue
         try:
             plain.settimeout(_left(deadline) / (len(rows) - tried))  # a dead address leaves time for the next
             plain.connect(address)

@@ -151,7 +151,7 @@ def name_of(source: Source | Picture) -> str:
         case bytes() | bytearray() | memoryview():
             return "<bytes>"
         case str() if is_url(source):
-            return without_secrets(source)
+            return printable(without_secrets(source))
         case str() | os.PathLike():
             return printable(source)
     raise TypeError(

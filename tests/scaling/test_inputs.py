@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import tarfile
@@ -20,7 +21,7 @@ from mien.images import read_image
 from mien.images import sample as sources_sample
 from mien.scaling import Options, batch
 from mien.scaling.items import Item, ItemReader, _Member
-from mien.scaling.job import TALLY, tally, write_part
+from mien.scaling.job import TALLY, Listing, Shards, tally, write_part
 from mien.scaling.listing import items
 from mien.scaling.storage import Folder
 from mien.scaling.tables import Table
@@ -149,6 +150,16 @@ def test_what_is_wrong_with_a_container_is_said(files: list[Path], tmp_path: Pat
     gone = Item("gone", "member", str(tmp_path / "gone.tar"), 512, 10)
     (frame,) = ItemReader(Sampling()).frames([gone], {})
     assert "gone.tar does not exist" in str(frame.error)
+
+
+def test_names_that_are_no_utf_8_are_written_down(tmp_path: Path) -> None:
+    """A list may hold any bytes, also in addresses."""
+    (tmp_path / "list.txt").write_bytes(b"https://example.org/\xff.jpg\nmemory://bucket/\xff.jpg\n/nowhere/\xff.jpg\n")
+    with contextlib.closing(Listing(items([str(tmp_path / "list.txt"), str(sources_sample())]))) as found:
+        found.write(Folder(tmp_path), 64)
+    with contextlib.closing(Shards(Folder(tmp_path))) as shards:
+        names = [item.name for item in shards[0]]
+    assert names[:3] == [r"https://example.org/\udcff.jpg", r"memory://bucket/\udcff.jpg", r"/nowhere/\udcff.jpg"]
 
 
 def test_videos_in_a_tar_are_not_held_in_memory(tmp_path: Path) -> None:

@@ -14,11 +14,11 @@ from typing import Any
 
 from .. import video
 from ..errors import SourceError
-from ..fetching import is_url, without_secrets
+from ..fetching import is_url
 from ..images import name_of, printable
 from ..sources import EXTENSIONS, Clip, Frame, natural, pictures
 from .items import Item
-from .storage import filesystem, is_remote, is_special, opened
+from .storage import filesystem, is_remote, is_special, opened, shown
 from .tables import Table
 
 WANTED = EXTENSIONS | video.EXTENSIONS
@@ -62,7 +62,7 @@ def _named(one: str, column: str | None) -> Iterator[Item]:
                 place = str(found.source) if isinstance(found, Clip) else str(found)
                 yield from _file(place, column)
     except SourceError as error:
-        yield _missing(_name(one), str(error))
+        yield _missing(shown(one), str(error))
 
 
 def _file(path: str, column: str | None) -> Iterator[Item]:
@@ -88,7 +88,7 @@ def _remote(uri: str, column: str | None) -> Iterator[Item]:
         return
     suffix = _suffix(uri)
     if suffix in WANTED and not _is_pattern(uri):
-        yield Item(without_secrets(uri), "object", uri, video=suffix in video.EXTENSIONS)
+        yield Item(shown(uri), "object", uri, video=suffix in video.EXTENSIONS)
         return
     system, path = filesystem(uri)
     empty = True
@@ -101,13 +101,13 @@ def _remote(uri: str, column: str | None) -> Iterator[Item]:
             elif _suffix(below) in WANTED:
                 empty = False
                 is_clip = _suffix(below) in video.EXTENSIONS
-                yield Item(without_secrets(below), "object", below, stamp=_stamp(entry), video=is_clip)
+                yield Item(shown(below), "object", below, stamp=_stamp(entry), video=is_clip)
     except FileNotFoundError:
         pass
     except Exception as error:  # each storage raises classes of its own: denied, no such bucket, no route
-        raise SourceError(f"{without_secrets(uri)} cannot be listed: {str(error)[:200] or type(error).__name__}") from error
+        raise SourceError(f"{shown(uri)} cannot be listed: {str(error)[:200] or type(error).__name__}") from error
     if empty:
-        raise SourceError(f"{without_secrets(uri)} holds no pictures, or does not exist")
+        raise SourceError(f"{shown(uri)} holds no pictures, or does not exist")
 
 
 def _matching(system: Any, path: str) -> Iterator[dict[str, Any]]:
@@ -125,7 +125,7 @@ def _matching(system: Any, path: str) -> Iterator[dict[str, Any]]:
 
 def _inside(place: str, stamp: str, column: str | None) -> Iterator[Item]:
     """Yield what a table or a tar holds."""
-    name = without_secrets(place) if is_remote(place) else printable(place)
+    name = shown(place)
     try:
         if not is_remote(place) and is_special(place):
             raise SourceError(f"{name} is not a file but a pipe, socket or device; write what comes out of it to a file")
@@ -172,7 +172,7 @@ def _rows(place: str, name: str, stamp: str, column: str | None) -> Iterator[Ite
 
 
 def _list(place: str, column: str | None) -> Iterator[Item]:
-    name = without_secrets(place) if is_remote(place) else printable(place)
+    name = shown(place)
     empty = True
     try:
         with opened(place) as file:
@@ -189,10 +189,6 @@ def _list(place: str, column: str | None) -> Iterator[Item]:
 
 def _missing(name: str, message: str) -> Item:
     return Item(name, "missing", message=message)
-
-
-def _name(one: str) -> str:
-    return without_secrets(one) if is_url(one) else printable(one)
 
 
 def _holds_others(place: str) -> bool:

@@ -39,9 +39,14 @@ def filesystem(uri: str) -> tuple[Any, str]:
     try:
         return fsspec.core.url_to_fs(uri)
     except ImportError as error:
-        raise SourceError(f"{without_secrets(uri)} needs another package: {error}") from error
+        raise SourceError(f"{shown(uri)} needs another package: {error}") from error
     except ValueError as error:
-        raise SourceError(f"{without_secrets(uri)} is no place that fsspec knows: {error}") from error
+        raise SourceError(f"{shown(uri)} is no place that fsspec knows: {error}") from error
+
+
+def shown(place: str) -> str:
+    """Return what a path, URL or URI is called in results and messages: printable, without secrets."""
+    return printable(without_secrets(place) if is_url(place) else place)
 
 
 @contextlib.contextmanager
@@ -51,7 +56,7 @@ def opened(place: str) -> Iterator[IO[bytes]]:
     Raises:
         SourceError: it cannot be opened, or not read on.
     """
-    name = without_secrets(place) if is_remote(place) else printable(place)
+    name = shown(place)
     try:
         with open_place(place) as file:
             yield file
@@ -77,7 +82,7 @@ def open_place(place: str) -> IO[bytes]:
             raise SourceError(f"{printable(place)} cannot be opened: {error}") from error
     system, path = filesystem(place)
     if getattr(system, "local_file", False) and is_special(path):
-        raise SourceError(f"{without_secrets(place)} is not a file but a pipe, socket or device")
+        raise SourceError(f"{shown(place)} is not a file but a pipe, socket or device")
     return system.open(path, "rb")
 
 
@@ -111,7 +116,7 @@ class Folder:
             self.where = os.path.abspath(self.where)  # noqa: PTH100 - a link stays where it lies
 
     def __str__(self) -> str:
-        return without_secrets(self.where) if self._system else printable(self.where)
+        return shown(self.where)
 
     def names(self, below: str = "") -> list[str]:
         """Return the names in this folder, or in one below it, in order; nothing where there is no folder."""

@@ -7,9 +7,7 @@ from collections.abc import Iterator
 from typing import Any, Self
 
 from ..errors import MissingExtra, SourceError
-from ..fetching import without_secrets
-from ..images import printable
-from .storage import is_remote, opened
+from .storage import opened, shown
 
 PLACES = ("path", "uri", "url", "file", "filename", "file_name", "image_path", "source", "image")
 """Columns of text that are taken for paths or URIs, likeliest first."""
@@ -50,7 +48,7 @@ class Table:
     def opened(cls, place: str) -> Iterator[Self]:
         """Open the table at a place."""
         with opened(place) as file:
-            yield cls(file, without_secrets(place) if is_remote(place) else printable(place))
+            yield cls(file, shown(place))
 
     def column(self, wanted: str | None) -> tuple[str, bool]:
         """Return the column that holds pictures, and whether it holds their bytes; otherwise it holds paths or URIs.
