@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command import environment, line, mien
+from command import environment, line, mien, on_terminal
 
 from clips import cut_short, moving, packets, write_clip
 from mien.cli import main
@@ -53,6 +53,12 @@ def test_rows_copy_and_timeline(clip: Path, sample: Path, tmp_path: Path) -> Non
     assert packets(copy, "audio") == packets(clip, "audio")
     assert (tmp_path / "out" / "sample.png").is_file() and (tmp_path / "clip.svg").read_text().count("<svg") == 1
     assert not list(tmp_path.glob("*.part*"))
+
+
+def test_a_terminal_says_where_the_rows_of_a_video_go(clip: Path, tmp_path: Path) -> None:
+    where = "for what was read in each frame: --csv"
+    assert where in on_terminal("predict", clip, "--every", 10).stderr
+    assert where not in on_terminal("predict", clip, "--every", 10, "--csv", tmp_path / "rows.csv").stderr
 
 
 def test_killed_and_gone_on_with(clip: Path, tmp_path: Path) -> None:

@@ -127,6 +127,8 @@ def predict(
     side.print(f"{', '.join(told)} in {took:.1f} s{speed}", style="dim")
     if written := [str(each) for each in (csv, jsonl, save, timeline) if each]:
         side.print(f"wrote {', '.join(written)}", style="dim")
+    elif tally["frame"] and not programs:
+        side.print("for what was read in each frame: --csv, --jsonl, --save or --timeline, each with a name", style="dim")
     return 1 if failed else 0
 
 
