@@ -34,4 +34,6 @@ def predict(model: str, picture: str) -> dict[str, float]:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        raise SystemExit("usage: python examples/onnx_consumer.py FILE.onnx CROP.png")
     sys.stdout.write(json.dumps(predict(*sys.argv[1:])) + "\n")
