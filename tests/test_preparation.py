@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +87,27 @@ def test_no_two_pictures_get_one_name(tmp_path: Path) -> None:
     lines = (tmp_path / "out" / "prepared.jsonl").read_text().splitlines()
     assert sorted(json.loads(line)["name"] for line in lines) == sorted(names)
     assert prepare(splits, Halves(), tmp_path / "out").new == 0
+
+
+HOLD = """
+import sys
+from mien.locks import written_by_us
+with written_by_us(sys.argv[1]):
+    print(flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_one_process_at_a_time(splits: dict[str, Dataset], tmp_path: Path) -> None:
+    """Two would write the same file at the same time, and one of them give it its name half-written."""
+    with subprocess.Popen([sys.executable, "-c", HOLD, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None and other.stdout.readline()
+        with pytest.raises(ConfigError, match="is being written by another process"):
+            prepare(splits, Halves(), tmp_path)
+        other.kill()
+    assert prepare(splits, Halves(), tmp_path).new == 24 and not list(tmp_path.glob(".lock"))
+    with pytest.raises(ConfigError, match="cannot be made: File exists"):
+        prepare(splits, Halves(), tmp_path / "manifest.json")
 
 
 def test_a_second_run_changes_nothing(splits: dict[str, Dataset], tmp_path: Path) -> None:

@@ -15,6 +15,10 @@ except ModuleNotFoundError:  # pragma: no cover - Windows, where what another pr
     fcntl = None
 
 
+LOCK = ".lock"
+"""Name of the file that is locked in a folder."""
+
+
 @contextmanager
 def written_by_us(path: str | os.PathLike[str], *, wait: bool = False) -> Iterator[None]:
     """Keep other processes from writing a file or folder while the block runs.
@@ -31,7 +35,7 @@ def written_by_us(path: str | os.PathLike[str], *, wait: bool = False) -> Iterat
         ConfigError: another process writes it, or nobody may.
     """
     path = Path(path)
-    lock = path / ".lock" if path.is_dir() else path.with_name(f".{path.name}.lock")
+    lock = path / LOCK if path.is_dir() else path.with_name(f".{path.name}.lock")
     descriptor = _locked(lock, path, wait)
     try:
         yield

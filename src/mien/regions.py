@@ -104,11 +104,11 @@ def region_crops(image: np.ndarray, points68: np.ndarray | None, sizes: Mapping[
         {'eye': (90, 90), 'mouth': (60, 60)}
     """
     boxes = find_boxes(image, points68) or AVERAGE
-    face = _resized(image, SIDE)
+    face = resized(image, SIDE)
     crops = {}
     for name, side in sizes.items():
         x0, y0, x1, y1 = lookup(name, boxes, "region", plugins=False)
-        crops[name] = _resized(face[y0:y1, x0:x1], side)
+        crops[name] = resized(face[y0:y1, x0:x1], side)
     return crops
 
 
@@ -120,7 +120,8 @@ def find_boxes(image: np.ndarray, points68: np.ndarray | None) -> dict[str, Box]
     return inside(global_roi_boxes((points68 + 0.5) * scale - 0.5))
 
 
-def _resized(image: np.ndarray, side: int) -> np.ndarray:
+def resized(image: np.ndarray, side: int) -> np.ndarray:
+    """Return a picture brought to side × side, bilinearly."""
     if image.shape[:2] == (side, side):
         return image
     return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR))

@@ -292,20 +292,20 @@ def frames(
 def is_video(source: Any) -> bool:
     """Return whether a path, or the bytes of a file, hold a video: told by the content, else by the extension."""
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return bool(_looks_like_video(bytes(source[:512])))
+        return bool(looks_like_video(bytes(source[:512])))
     path = Path(os.fsdecode(source))
     try:
         if not path.is_file():
             return path.suffix.lower() in EXTENSIONS
         with path.open("rb") as file:
-            known = _looks_like_video(file.read(512))
+            known = looks_like_video(file.read(512))
     except (OSError, ValueError):
         known = None
     return path.suffix.lower() in EXTENSIONS if known is None else known
 
 
-def _looks_like_video(head: bytes) -> bool | None:
-    """True for a video, False for a picture, None for neither."""
+def looks_like_video(head: bytes) -> bool | None:
+    """Return True for the first 512 bytes of a video, False for those of a picture, None for neither."""
     if head[4:8] == b"ftyp":
         return head[8:12] not in (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
     if head[4:8] in (b"moov", b"mdat", b"wide", b"free", b"skip"):

@@ -11,6 +11,7 @@ from miniatures import MINIATURES, Miniature
 from PIL import Image
 
 from mien.datasets import DATASETS, open_dataset, reader
+from mien.datasets.listing import Locator
 from mien.errors import DatasetError, UnknownName
 
 every_miniature = pytest.mark.parametrize("miniature", MINIATURES.values(), ids=MINIATURES)
@@ -293,3 +294,13 @@ def test_links_in_a_circle_are_passed_over(tmp_path: Path) -> None:
     (tmp_path / "data/anger/more").symlink_to(tmp_path / "elsewhere")
     data = open_dataset("folder", tmp_path / "data", "all")
     assert data.names.tolist() == ["anger/deep/two.png", "anger/more/three.png", "anger/one.png"]
+
+
+def test_each_path_is_found_by_itself(tmp_path: Path) -> None:
+    """Not by what was cut off the path before: here that would make pictures of one folder those of another."""
+    for name in ("1.jpg", "b/1.jpg", "c/b/1.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    locate = Locator(tmp_path)
+    paths = ["gone/1.jpg", "b/1.jpg", "C:\\Users\\kim\\b\\1.jpg", "c/b/1.jpg", "/data/c/b/1.jpg", "x/../1.jpg", "b/2.jpg"]
+    assert [locate(path) for path in paths] == ["1.jpg", "b/1.jpg", "b/1.jpg", "c/b/1.jpg", "c/b/1.jpg", "1.jpg", None]

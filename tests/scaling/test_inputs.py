@@ -175,6 +175,9 @@ def test_videos_in_a_tar_are_not_held_in_memory(tmp_path: Path) -> None:
     assert [frame.error for frame in found] == [None] * 12
     for frame, pixels in zip(found, [*wanted, *wanted], strict=True):
         assert frame.picture is not None and (frame.picture.pixels == pixels).all()
+    with tarfile.open(tmp_path / "bare.tar", "w") as tar:  # a bare stream begins in no way of its own
+        tar.add(write_clip(tmp_path / "bare.h264", moving(sources_sample(), 3)), "bare.h264")
+    assert [frame.error for frame in reader.frames(items([str(tmp_path / "bare.tar")]), {})] == [None] * 3
     most = 0
 
     class Counting(io.BytesIO):

@@ -111,8 +111,8 @@ class Locator:
     r"""Finds the file that a path in a csv means, wherever the csv was written.
 
     Such paths come with `\\`, drive letters and folders of another machine. The longest tail of the path that exists
-    below the root is the file; the number of leading parts to drop, once found, is tried first for the next path.
-    Folders are listed once, so that a hundred thousand paths cost no hundred thousand look-ups.
+    below the root is the file, whatever other paths were found by. Folders are listed once, so that a hundred thousand
+    paths cost no hundred thousand look-ups.
 
     Example:
         >>> Locator(Path("/data"))("C:\\\\Users\\\\kim\\\\Data\\\\aff\\\\anger\\\\1.jpg") is None   # no such file
@@ -121,16 +121,14 @@ class Locator:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.drop = 0
         self.folders: dict[str, frozenset[str]] = {}
 
     def __call__(self, text: str) -> str | None:
         """Return the path below the root with `/`, or None if no tail of `text` exists there."""
         parts = [part for part in text.replace("\\", "/").split("/") if part not in ("", ".")]
-        for drop in (self.drop, *range(len(parts))):
+        for drop in range(len(parts)):
             tail = parts[drop:]
-            if tail and ".." not in tail and tail[-1] in self._names("/".join(tail[:-1])):
-                self.drop = drop
+            if ".." not in tail and tail[-1] in self._names("/".join(tail[:-1])):
                 return "/".join(tail)
         return None
 

@@ -10,11 +10,8 @@ import numpy as np
 
 from ..detection import Detections, open_detector
 from ..errors import ConfigError
-from ..landmarks import Landmarker
+from ..landmarks import PRESENCE, Landmarker
 from ..topology import points5, points68
-
-PRESENCE = 0.5
-"""Presence below which the mesh says that there is no face after all."""
 
 
 def largest(faces: Detections, height: int, width: int) -> int:

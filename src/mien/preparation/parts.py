@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from ..alignment import apply, dlib_chip_matrix, warp
-from ..regions import SIDE, Box, global_roi_boxes, inside
+from ..regions import SIDE, Box, global_roi_boxes, inside, resized
 from .faces import FaceFinder
 from .working import Made
 
@@ -45,10 +44,10 @@ class Regions:
         find = FaceFinder(self.detector, choice=choice)
 
         def make(pixels: np.ndarray) -> Made:
-            picture = _resized(pixels) if self.aligned else pixels
+            picture = resized(pixels, SIDE) if self.aligned else pixels
             face = find(picture)
             if face is None or face.points68 is None:
-                return Made("no face", {"error": _resized(pixels)})
+                return Made("no face", {"error": resized(pixels, SIDE)})
             chip, points = picture, face.points68
             if not self.aligned:
                 matrix = dlib_chip_matrix(points, SIDE)
@@ -77,9 +76,3 @@ def _published(chip: np.ndarray, boxes: dict[str, Box], facts: dict[str, Any]) -
             return Made("no region", {"error": chip, **made}, facts)
         made[f"roi/{name}"] = crop
     return Made("ok", {"align": chip, **made}, facts)
-
-
-def _resized(pixels: np.ndarray) -> np.ndarray:
-    if pixels.shape[:2] == (SIDE, SIDE):
-        return pixels
-    return np.asarray(Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BILINEAR))

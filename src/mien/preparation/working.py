@@ -26,6 +26,7 @@ from .. import __version__
 from ..datasets import Dataset
 from ..errors import ConfigError, SourceError
 from ..images import printable
+from ..locks import LOCK, written_by_us
 
 JOURNAL, MANIFEST, LABELS = "prepared.jsonl", "manifest.json", "labels.csv"
 FORMATS: Mapping[str, tuple[str, Mapping[str, int]]] = {"png": ("PNG", {}), "jpg": ("JPEG", {"quality": 100})}
@@ -107,17 +108,25 @@ def prepare(
         What was done; also in `OUT/manifest.json`.
 
     Raises:
-        ConfigError: `out` holds another preparation.
+        ConfigError: `out` holds another preparation, is being written by another process, or cannot be written.
     """
     folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    settings = {"mien": __version__, "settings": work.describe() | {"format": format}, "source": _source(splits)}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be made: {error.strerror}; choose another folder") from error
+    with written_by_us(folder):  # the files that grow have the same names in every process
+        return _prepare(splits, work, folder, format, workers, progress)
+
+
+def _prepare(splits: Mapping[str, Dataset], work: Work, folder: Path, suffix: str, workers: int, progress: Progress) -> Summary:
+    settings = {"mien": __version__, "settings": work.describe() | {"format": suffix}, "source": _source(splits)}
     done = _resume(folder, settings)
     tasks = [task for name, data in splits.items() for task in _tasks(name, data)]
     waiting = [task for task in tasks if (task.split, task.stem) not in done]
     progress(len(tasks) - len(waiting))
     with (folder / JOURNAL).open("a", encoding="utf-8") as journal:
-        for task, line in zip(waiting, _run(splits, work, folder, format, waiting, workers), strict=True):
+        for task, line in zip(waiting, _run(splits, work, folder, suffix, waiting, workers), strict=True):
             done[task.split, task.stem] = line
             journal.write(json.dumps(line) + "\n")
             journal.flush()
@@ -228,7 +237,7 @@ def _resume(folder: Path, settings: Mapping[str, Any]) -> dict[tuple[str, str], 
     """Return the lines of the journal whose files are all there, or refuse a folder that holds something else."""
     manifest = folder / MANIFEST
     if not manifest.is_file():
-        if any(folder.iterdir()):
+        if any(path.name != LOCK for path in folder.iterdir()):
             raise ConfigError(f"{folder} is not empty and holds no preparation; give a new folder")
         _write(manifest, json.dumps(settings, indent=1) + "\n")
         return {}

@@ -12,7 +12,7 @@ from ..decoding import decode
 from ..errors import SourceError
 from ..images import MAX_BYTES, MAX_PIXELS, Picture, ReadOptions
 from ..sources import Clip, Frame, pictures
-from ..video import Sampling, is_video
+from ..video import Sampling, looks_like_video
 from .storage import opened
 
 HEAD = 512
@@ -95,7 +95,7 @@ class ItemReader:
     def _object(self, number: int, item: Item) -> Iterator[Frame]:
         with opened(item.place) as file:
             head = file.read(HEAD)
-            if is_video(head) or (item.video and not _is_picture(head)):
+            if _is_clip(head, item):
                 file.seek(0)
                 yield from Clip(file, self.sampling, self.options, item.name)
             else:
@@ -105,13 +105,13 @@ class ItemReader:
         if item.size > MAX_BYTES and not item.video:
             raise _too_long(item.name, item.size)
         member = _Member(self._kept(item.place, opened), item)
-        if is_video(member.read(HEAD)):
-            member.seek(0)
+        head = member.read(HEAD)
+        member.seek(0)
+        if _is_clip(head, item):
             yield from Clip(member, self.sampling, self.options, item.name)
+        elif item.size > MAX_BYTES:
+            raise _too_long(item.name, item.size)
         else:
-            member.seek(0)
-            if item.size > MAX_BYTES:
-                raise _too_long(item.name, item.size)
             yield self._picture(number, item, member.read())
 
     def _row(self, item: Item) -> bytes:
@@ -123,7 +123,7 @@ class ItemReader:
         return data
 
     def _bytes(self, number: int, item: Item, data: bytes) -> Iterator[Frame]:
-        if is_video(data[:HEAD]):
+        if _is_clip(data[:HEAD], item):
             yield from Clip(data, self.sampling, self.options, item.name)
         else:
             yield self._picture(number, item, data)
@@ -178,8 +178,10 @@ class _Member(io.RawIOBase):
         return len(data)
 
 
-def _is_picture(head: bytes) -> bool:
-    return head.startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\x00", b"MM\x00*"))
+def _is_clip(head: bytes, item: Item) -> bool:
+    """Whether an item is a video: told by how it begins, else by its extension, as `mien.video.is_video` does."""
+    known = looks_like_video(head)
+    return item.video if known is None else known
 
 
 def _rest(file: IO[bytes], item: Item, known: int) -> bytes:
