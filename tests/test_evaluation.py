@@ -184,6 +184,12 @@ def test_one_class_missing(tmp_path: Path) -> None:
     assert "NaN" not in (tmp_path / "metrics.json").read_text()
 
 
+@pytest.mark.parametrize("batch", [0, -5])
+def test_a_batch_of_nothing(batch: int, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"one picture a time or more, not {batch}"):
+        evaluate(evenly, drawings(7), out=tmp_path, page=False, batch=batch)
+
+
 def test_an_empty_split(tmp_path: Path) -> None:
     data = drawings()
     with pytest.raises(DatasetError, match="is empty"):

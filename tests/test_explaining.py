@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -345,6 +346,15 @@ def test_a_map_of_nothing_says_so(tmp_path: Path) -> None:
     assert found.notes == (NOTHING,) and not found.heat.any() and found.to_dict()["centre"] is None
 
 
+def test_a_missing_explanation_leaves_its_place_empty(on_photo: tuple[Recognizer, Explanation]) -> None:
+    other = dataclasses.replace(on_photo[1], source="other", method="occlusion")
+    uneven = np.asarray(strip([on_photo[1], other], tile=64))  # Grad-CAM of one face and occlusion of another
+    corners = [(top, uneven.shape[1] - right) for top in (11, 81) for right in (146, 76)]
+    assert [bool((uneven[y : y + 64, x : x + 64] == 255).all()) for y, x in corners] == [False, True, True, False]
+    with pytest.raises(ConfigError, match="no explanation to show"):
+        strip([])
+
+
 def test_strips(on_photo: tuple[Recognizer, Explanation], read: Recognizer, sample: Path, shared: Path) -> None:
     _, found = on_photo
     two = strip([found, explain("mien-base", sample, method="occlusion")], tile=64)
@@ -352,6 +362,8 @@ def test_strips(on_photo: tuple[Recognizer, Explanation], read: Recognizer, samp
     assert two.width == one.width + 70 and two.height == one.height  # one row: the same face
 
     data = mien.open_dataset("fer2013", shared / "data" / "fer2013", "validation").take(np.arange(60))
+    with pytest.raises(ConfigError, match="one face or more of a class, not 0"):
+        strips_per_class(read, data, 0)
     first, again = (strips_per_class(read, data, 2, method="occlusion", tile=48, seed=seed) for seed in (1, 1))
     assert first.tobytes() == again.tobytes() and first.width > 3 * 48
     nameless = data.take(np.arange(5), labels=tuple(f"class {index}" for index in range(7)))

@@ -97,6 +97,8 @@ def evaluate(
         WeightsError: the model gives no probabilities, or NaN, or not one for each of its classes.
     """
     out = Path(out)
+    if batch < 1:
+        raise ConfigError(f"the network is asked about one picture a time or more, not {batch} (--batch)")
     if page:
         Report.require_page()
     dataset = dataset.evenly(limit)

@@ -77,7 +77,7 @@ class Explanation:
 
     @property
     def heat(self) -> np.ndarray:
-        """(S, S) float32 in 0 … 1: the mean of the maps, at most 1."""
+        """(S, S) float32 in 0 … 1: the mean of the maps, its largest value being 1; zeros where nothing speaks for it."""
         return positive(np.mean(list(self.maps.values()), 0))
 
     def overlay(self) -> Image.Image:

@@ -66,8 +66,13 @@ def table(rows: Sequence[tuple[str, str, Sequence[Tile]]], heads: Sequence[str],
 def strip(explanations: Sequence[Explanation], tile: int = TILE) -> Image.Image:
     """Return a picture with a row for each face: the crop, and each method's map; or each layer's, if there is one method.
 
-    Explanations of the same face (source and box) by several methods share a row.
+    Explanations of the same face (source and box) by several methods share a row; a place stays empty where one is missing.
+
+    Raises:
+        ConfigError: there is no explanation.
     """
+    if not explanations:
+        raise ConfigError("there is no explanation to show")
     methods = list(dict.fromkeys(each.method for each in explanations))
     rows, heads = [], ["face"]
     groups: dict[tuple[str, str], list[Explanation]] = {}
@@ -82,7 +87,7 @@ def strip(explanations: Sequence[Explanation], tile: int = TILE) -> Image.Image:
             heads = ["face", f"{first.method}, mean", *names]
         else:
             by_method = {each.method: each for each in group}
-            cells += [Tile(by_method[name].on_crop(side=tile)) for name in methods if name in by_method]
+            cells += [Tile(by_method[name].on_crop(side=tile)) if name in by_method else _blank(tile) for name in methods]
             heads = ["face", *methods]
         more = f"{first.label} {first.probability:.0%}"
         rows.append((_name(source), more, cells))
@@ -118,8 +123,10 @@ def strips_per_class(
         tile: side of a tile in pixels.
 
     Raises:
-        ConfigError: the model and the data share no class, or no face was found.
+        ConfigError: the model and the data share no class, no face was found, or `number` is less than one.
     """
+    if number < 1:
+        raise ConfigError(f"a row shows one face or more of a class, not {number}")
     finder = FaceFinder(
         mode_for(data, faces, cuts_faces=read.preprocess.cuts_faces), detector, mesh=bool(read.preprocess.regions)
     )
@@ -146,12 +153,15 @@ def strips_per_class(
         if cells:
             ground = Image.fromarray(np.rint(np.mean(crops, 0)).astype(np.uint8))
             # What all faces of a row share takes the last column, also where fewer were found.
-            blank = Tile(Image.new("RGB", (tile, tile), PAPER))
             mean = Tile(blend(ground, positive(np.mean(maps, 0))), "mean")
-            rows.append((label, f"{right} of {len(cells)} right", [*cells, *[blank] * (number - len(cells)), mean]))
+            rows.append((label, f"{right} of {len(cells)} right", [*cells, *[_blank(tile)] * (number - len(cells)), mean]))
     if not rows:
         raise ConfigError(f"no labelled face was found in {data.name}")
     return table(rows, [], tile)
+
+
+def _blank(tile: int) -> Tile:
+    return Tile(Image.new("RGB", (tile, tile), PAPER))
 
 
 def _explained(
