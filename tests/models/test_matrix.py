@@ -72,6 +72,9 @@ def test_learns(case: Case, tmp_path: Path) -> None:
         torch.testing.assert_close(again, once, rtol=0, atol=0)
 
 
+@pytest.mark.skipif(
+    tuple(map(int, torch.__version__.split(".")[:2])) < (2, 9), reason="it writes no such file before torch 2.9"
+)
 @pytest.mark.parametrize("name", DYNAMO)
 def test_torchs_other_exporter_takes_it_too(name: str, tmp_path: Path) -> None:
     case, path = CASES[name], tmp_path / "network.onnx"
@@ -79,7 +82,9 @@ def test_torchs_other_exporter_takes_it_too(name: str, tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own deprecations
         dynamic = {picture: {0: torch.export.Dim.DYNAMIC} for picture in pictures}
-        torch.onnx.export(network, (), path, kwargs=pictures, dynamic_shapes=dynamic, external_data=False, verbose=False)
+        torch.onnx.export(
+            network, (), path, kwargs=pictures, dynamic_shapes=dynamic, external_data=False, verbose=False, dynamo=True
+        )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
