@@ -72,9 +72,7 @@ def test_learns(case: Case, tmp_path: Path) -> None:
         torch.testing.assert_close(again, once, rtol=0, atol=0)
 
 
-@pytest.mark.skipif(
-    tuple(map(int, torch.__version__.split(".")[:2])) < (2, 9), reason="it writes no such file before torch 2.9"
-)
+@pytest.mark.skipif(tuple(map(int, torch.__version__.split(".")[:2])) < (2, 9), reason="torch 2.9 or newer")
 @pytest.mark.parametrize("name", DYNAMO)
 def test_torchs_other_exporter_takes_it_too(name: str, tmp_path: Path) -> None:
     case, path = CASES[name], tmp_path / "network.onnx"
