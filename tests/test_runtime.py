@@ -36,6 +36,18 @@ def test_a_file_without_a_card_is_refused() -> None:
         open_model("blazeface")
 
 
+def test_a_network_for_one_face_at_a_time_is_refused(copied: Path) -> None:
+    """As exporters write it where nobody says that the first axis is open."""
+    onnx = pytest.importorskip("onnx", reason="the file is changed with onnx")
+    network = onnx.load(copied)
+    network.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    onnx.save(network, copied)
+    with pytest.raises(
+        WeightsError, match=r"takes 1 at a time and no other number; export it with the first axis .* left open"
+    ):
+        open_model(copied)
+
+
 def test_a_card_of_another_file_is_refused(copied: Path) -> None:
     card = Path(cards.load("mien-base").path or "").read_text()
     copied.with_suffix(".toml").write_text(card.replace('file = "mien-base.onnx"', 'file = "mine.onnx"'))

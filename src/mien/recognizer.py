@@ -26,6 +26,7 @@ from .errors import SourceError, WeightsError
 from .images import ColourOrderWarning, Picture, read_image
 from .labels import ACTION_UNITS
 from .landmarks import ACTIONS, FITTING, PRESENCE, Actions, Landmarker
+from .metrics.probabilities import checked_probabilities
 from .preprocessing import Preprocess
 from .runtime import Batch, open_model
 from .sources import Frame
@@ -268,6 +269,10 @@ class Recognizer:
                     f"{self.name} answers with NaN or infinity ({role}): its weights are damaged, or too large for their "
                     "precision; train it anew with a lower rate, or export it as fp32"
                 )
+        try:
+            checked_probabilities(answers["scores"], self.card.labels, self.name)
+        except ValueError as error:
+            raise WeightsError(f"{error}; docs/howto/own-model.md says what a network gives") from error
         clock("classify")
         actions = None if self.actions is None or points is None else self.actions(points[..., :2])
         clock("actions")

@@ -58,7 +58,10 @@ class OnnxRuntime:
     def __init__(self, model: str | Path | bytes, threads: int = 1) -> None:
         self.session, self.device = open_session(model, threads)
         self.together = 1 if threads == 1 and self.device.kind == "cpu" else TOGETHER
-        self.inputs = [value.name for value in self.session.get_inputs()]
+        inputs = self.session.get_inputs()
+        self.inputs = [value.name for value in inputs]
+        self.faces: int | str | None = next(iter(inputs[0].shape), None) if inputs else None
+        """How many the first input takes: a number, or the name of an open axis."""
         self.outputs = [value.name for value in self.session.get_outputs()]
         try:
             self.metadata: Mapping[str, str] = self.session.get_modelmeta().custom_metadata_map
@@ -107,12 +110,18 @@ def open_model(model: str | Path, threads: int = 1) -> tuple[Card, Runtime]:
         text = runtime.metadata.get(cards.METADATA_KEY)
         if text is None:
             raise WeightsError(
-                f"{path} has no card inside (metadata {cards.METADATA_KEY}) and none beside it; labels are never guessed"
+                f"{path} has no card inside (metadata {cards.METADATA_KEY}) and none beside it; labels are never guessed. "
+                f"Write {beside.name} as docs/howto/own-model.md shows"
             )
         card = cards.parse(text, f"inside {path}")
         card = dataclasses.replace(card, file=path.name, sha256=sha256(path), path=path.with_suffix(".toml"))
     if card.kind != "classifier":
         raise WeightsError(f"{card.name} is a network of kind {card.kind!r}, not a classifier")
+    if isinstance(runtime, OnnxRuntime) and isinstance(runtime.faces, int):
+        raise WeightsError(
+            f"{card.name} takes {runtime.faces} at a time and no other number; "
+            "export it with the first axis of its input left open"
+        )
     if missing := sorted(set(card.outputs.values()) - set(runtime.outputs)):
         raise WeightsError(
             f"the card of {card.name} names the output {missing[0]!r}; the network gives {', '.join(runtime.outputs)}"
