@@ -19,7 +19,7 @@ from evaluations import Knowing, drawings, evenly, labelled
 from mien import cards
 from mien.datasets import open_dataset
 from mien.errors import ConfigError, DatasetError, WeightsError
-from mien.evaluation import CardPredictor, evaluate, open_predictor, records
+from mien.evaluation import CardPredictor, FunctionPredictor, evaluate, open_predictor, records
 from mien.evaluation.faces import Face, FaceFinder, mode_for
 from mien.evaluation.mapping import mapping
 from mien.evaluation.records import memory_mb, whole_rows
@@ -229,6 +229,26 @@ def short(pictures: list[np.ndarray]) -> np.ndarray:
 def test_models_that_cannot_be_evaluated(model: object, error: type, says: str, tmp_path: Path) -> None:
     with pytest.raises(error, match=says):
         evaluate(model, drawings(), out=tmp_path, page=False)
+
+
+def test_a_predictor_of_your_own_is_asked_as_it_is(tmp_path: Path) -> None:
+    class Other:
+        name, labels, threshold, cuts_faces = "other", FER2013, 0.0, False
+
+        def __init__(self) -> None:
+            self.inner = FunctionPredictor(evenly)
+
+        def prepare(self, data: object) -> None:
+            pass
+
+        def describe(self) -> dict[str, str]:
+            return {"name": "other", "version": "2", "sha256": "", "output": ""}
+
+        def __call__(self, faces: list[Face], looks: list[View]) -> object:
+            return self.inner(faces, looks)
+
+    report = evaluate(Other(), drawings(7), out=tmp_path, page=False)
+    assert report.about["model"]["version"] == "2" and len(report.predictions) == 7
 
 
 def test_a_card_of_other_weights_is_refused(tmp_path: Path) -> None:

@@ -10,26 +10,22 @@ and `figures/`.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..datasets import Dataset
 from ..devices import Device, use
-from ..errors import ConfigError, DatasetError, SourceError
+from ..errors import ConfigError, DatasetError
 from ..report import EVALUATION, PREDICTIONS, Report
-from ..report.predictions import NO_FACE, OK, OTHER_CLASS, UNREADABLE, Predictions
-from .faces import Face, FaceFinder, Mode, mode_for
-from .mapping import Mapping, mapping
+from .asking import predict
+from .faces import FaceFinder, Mode, mode_for
+from .mapping import mapping
 from .mistakes import keep_mistakes
-from .predictors import Answers, CardPredictor, FunctionPredictor, Predictor, StoredPredictor, open_predictor
-from .records import PART, about_dataset, environment, hold, memory_mb, state_of, whole_rows, write_json
-from .views import View, views
+from .predictors import CardPredictor, FunctionPredictor, Predictor, StoredPredictor, open_predictor
+from .records import PART, about_dataset, environment, hold, state_of, write_json
+from .views import views
 
 __all__ = [
     "CardPredictor",
@@ -42,10 +38,6 @@ __all__ = [
     "evaluate",
     "open_predictor",
 ]
-
-SLICES = ("brightness", "contrast", "face size", "yaw", "roll")
-UNITS_OF_12 = tuple(f"AU{number}" for number in (1, 2, 4, 6, 7, 10, 12, 15, 23, 24, 25, 26))
-"""Aff-Wild2's action units in the order of its files: what the columns of an output `action_units` mean."""
 
 
 def evaluate(
@@ -139,7 +131,7 @@ def evaluate(
         write_json(out / (EVALUATION + PART), about)
         regions = isinstance(predictor, CardPredictor) and bool(predictor.preprocess.regions)
         finder = FaceFinder(mode, detector, mesh=pose or regions, threads=threads)
-        speed = _predict(out, dataset, predictor, names, finder, looks, batch, progress)
+        speed = predict(out, dataset, predictor, names, finder, looks, batch, progress)
         mistakes = keep_mistakes(out, dataset)
         write_json(out / EVALUATION, {**about, "speed": {**speed, "threads": threads, "batch": batch}, "mistakes": mistakes})
         (out / (PREDICTIONS + PART)).replace(out / PREDICTIONS)
@@ -167,139 +159,6 @@ def _check(dataset: Dataset) -> None:
 
 def _known_classes(dataset: Dataset) -> tuple[str, ...]:
     return dataset.labels if (dataset.label >= 0).any() else ()
-
-
-def _predict(
-    out: Path,
-    dataset: Dataset,
-    predictor: Predictor,
-    names: Mapping,
-    finder: FaceFinder,
-    looks: Sequence[View],
-    batch: int,
-    progress: Callable[[int], None],
-) -> dict[str, Any]:
-    """Append the rows that are missing, and return how fast that went."""
-    path = out / (PREDICTIONS + PART)
-    done = whole_rows(path, [str(name) for name in dataset.names.tolist()])
-    progress(done)
-    started, seconds, asked = time.perf_counter(), 0.0, 0
-    with _told_where(path), path.open("a", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        for first in range(done, len(dataset), batch):
-            rows = range(first, min(first + batch, len(dataset)))
-            table, used = _ask(rows, dataset, predictor, names, finder, looks)
-            table.append_to(file, header=first == 0)
-            seconds, asked = seconds + used, asked + len(rows)
-            progress(len(rows))
-    return {
-        "rows": asked,
-        "seconds": round(time.perf_counter() - started, 3),
-        "model_seconds": round(seconds, 3),
-        "memory_mb": memory_mb(),
-    }
-
-
-@contextlib.contextmanager
-def _told_where(path: Path) -> Iterator[None]:
-    """Name the file where the disk is full: what is in it stays, and the same command goes on with it."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is not None:  # another file, which could not be opened
-            raise
-        raise ConfigError(f"{path} cannot be written: {error.strerror}; free some space and start the command again") from error
-
-
-def _ask(
-    rows: range, dataset: Dataset, predictor: Predictor, names: Mapping, finder: FaceFinder, looks: Sequence[View]
-) -> tuple[Predictions, float]:
-    """Return the table of some rows, and the seconds that the model took for them."""
-    samples = [dataset[row] for row in rows]
-    status = np.full(len(rows), OK, dtype=f"U{max(map(len, (OK, NO_FACE, UNREADABLE, OTHER_CLASS)))}")
-    readable, pictures = [], []
-    for place, sample in enumerate(samples):
-        if sample.label in names.unknown:
-            status[place] = OTHER_CLASS
-            continue
-        try:
-            pictures.append(sample.read())
-            readable.append(place)
-        except SourceError:
-            status[place] = UNREADABLE
-    found = finder([rows[place] for place in readable], [samples[place] for place in readable], pictures)
-    faces: list[Face] = []
-    places: list[int] = []
-    for place, face in zip(readable, found, strict=True):
-        if face is None:
-            status[place] = NO_FACE
-        else:
-            faces.append(face)
-            places.append(place)
-    started = time.perf_counter()
-    answers = predictor(faces, looks) if faces else None
-    seconds = time.perf_counter() - started
-    return _table(dataset.take(np.asarray(rows)), status, places, faces, answers, predictor, names), seconds
-
-
-def _table(
-    part: Dataset,
-    status: np.ndarray,
-    places: list[int],
-    faces: list[Face],
-    answers: Answers | None,
-    predictor: Predictor,
-    names: Mapping,
-) -> Predictions:
-    number = len(part)
-
-    def spread(values: np.ndarray | None, width: int) -> np.ndarray:
-        whole = np.full((number, width), np.nan)
-        if values is not None and places:
-            whole[places] = values
-        return whole
-
-    probabilities = spread(None if answers is None else names(answers.probabilities), len(names.classes))
-    certain = np.zeros(number, bool)
-    certain[places] = probabilities[places].max(1) >= predictor.threshold if places else False
-    known = np.array([*part.labels, ""], dtype=str)
-    slices = spread(
-        None if answers is None else np.concatenate([answers.light, [[face.size, *face.pose] for face in faces]], 1),
-        len(SLICES),
-    )
-    roles = predictor.card.outputs if isinstance(predictor, CardPredictor) else {}
-    affect = {}
-    for name in ("valence", "arousal"):
-        column = getattr(part, name)
-        if column is not None or "valence_arousal" in roles:
-            affect[name] = np.full(number, np.nan) if column is None else column.astype(np.float64)
-    if "valence_arousal" in roles:
-        both = spread(None if answers is None else answers.valence_arousal, 2)
-        affect |= {"predicted:valence": both[:, 0], "predicted:arousal": both[:, 1]}
-    unit_names = part.unit_names if part.action_units is not None else UNITS_OF_12
-    units = None if part.action_units is None else part.action_units.astype(int)
-    unit_probabilities = None
-    if "action_units" in roles:
-        unit_probabilities = spread(None if answers is None else answers.action_units, len(UNITS_OF_12))
-        if units is not None:  # those that both have, in the data set's order
-            unit_names = tuple(name for name in part.unit_names if name in UNITS_OF_12)
-            units = units[:, [part.unit_names.index(name) for name in unit_names]]
-            unit_probabilities = unit_probabilities[:, [UNITS_OF_12.index(name) for name in unit_names]]
-    return Predictions(
-        classes=names.classes,
-        sample=part.names.astype(str),
-        label=known[part.label],
-        part=part.part.astype(str),
-        status=status,
-        probabilities=probabilities,
-        certain=certain,
-        subject=part.subject.astype(str) if part.subject is not None else np.full(number, ""),
-        affect=affect,
-        unit_names=unit_names if units is not None or unit_probabilities is not None else (),
-        units=units,
-        unit_probabilities=unit_probabilities,
-        groups={name: column.astype(str) for name, column in part.groups.items()},
-        slices=dict(zip(SLICES, slices.T, strict=True)),
-    )
 
 
 def _device_of(predictor: Predictor) -> dict[str, str]:
