@@ -1,7 +1,7 @@
 """A folder in which the examples of the pages run: a photograph, a video, small data sets, and trained networks.
 
-Changed for the tests, and nothing else: recipes train one epoch, those that come with mien on sixteen pictures, evaluations write
-no page, preparations start no processes, servers get a free port, and `pip` and `make` are checked, not run.
+Changed for the tests, and nothing else: recipes train one epoch, those that come with mien on sixteen pictures, evaluations
+write no page, preparations start no processes, servers get a free port, and `pip` and `make` are checked, not run.
 """
 
 from __future__ import annotations
