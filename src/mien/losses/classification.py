@@ -23,7 +23,8 @@ def cross_entropy(
     Args:
         logits: (N, K). The published multi-task net hands over its *softmax* instead: give that to reproduce it (the loss then
             cannot fall below log(1 + 8/e) = 1.371 with its 9 classes).
-        labels: (N,) class indices; rows equal to `ignore`, or of a class of weight 0, do not count. If none counts the loss is 0.
+        labels: (N,) class indices; rows equal to `ignore`, or of a class of weight 0, do not count. If none counts, the loss
+            is 0.
         smoothing: s gives (1 - s)·NLL + s·mean over classes of -log p. Global-ROI Net and MFER use 0.1.
         weight: (K,) weights of the classes; the mean is the weighted one.
         ignore: the label of faces without annotation (Aff-Wild2 writes -1).
@@ -62,7 +63,7 @@ def focal_loss(logits: Tensor, labels: Tensor, *, gamma: float = 2.0, weight: Te
         logits: (N, K).
         labels: (N,) class indices.
         gamma: at least 0; 0 is cross-entropy.
-        weight: (K,) weights of the classes, `class_balanced_weights` for the class-balanced focal loss. If all that count in the
+        weight: (K,) weights of the classes, `class_balanced_weights` for the class-balanced focal loss. Where those of a whole
             batch are 0, so is the loss.
 
     Example:
