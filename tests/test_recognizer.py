@@ -241,3 +241,11 @@ def test_a_network_that_gives_no_probabilities_is_refused() -> None:
     whole.runtime = lambda batch: {name: each[:, :6] for name, each in inner(batch).items()}
     with pytest.raises(WeightsError, match=r"gave probabilities of shape \(1, 6\) for 7 classes"):
         whole(mien.sample())
+
+
+def test_a_path_that_leads_to_nothing_is_no_misspelt_name(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"mien-nano/1 does not exist$"):
+        mien.load("runs/fer2013-mien-nano/1")
+    (tmp_path / "last.pt").touch()
+    with pytest.raises(WeightsError, match=r"last\.pt is no run, weight file or card$"):
+        mien.load(tmp_path / "last.pt")

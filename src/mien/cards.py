@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -208,13 +209,16 @@ def load(model: str | Path) -> Card:
 
     Raises:
         UnknownName: no bundled model has that name.
-        WeightsError: the file is missing or no card.
+        WeightsError: the file is missing or no card, or a path leads to nothing.
     """
     if Path(model).suffix == ".toml":
         return read(model)
     known = bundled()
     if str(model) in known:
         return known[str(model)]
+    if "/" in str(model) or os.sep in str(model):
+        there = os.path.exists(model)  # noqa: PTH110 - Path.exists raises on a name too long
+        raise WeightsError(f"{model} {'is no run, weight file or card' if there else 'does not exist'}")
     classifiers = {name: card for name, card in known.items() if card.kind == "classifier"}  # others are no models to a user
     return lookup(str(model), classifiers, "model", plugins=False)
 

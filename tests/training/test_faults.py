@@ -164,3 +164,12 @@ def test_another_config_does_not_continue_a_run(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"optim\.lr was 0\.02, is 0\.03"):
         train(config(epochs=1, optim__lr=0.03), tmp_path, resume=True)
     train(config(epochs=1, threads=0, workers=2), tmp_path, resume=True)  # these change nothing
+
+
+def test_a_tracker_that_cannot_track_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accelerate warns of one that is not installed, and tracks nothing."""
+    monkeypatch.setattr("mien.training.building.get_available_trackers", list)
+    with pytest.raises(ConfigError, match="tracker 'tensorboard' is not installed; pip install tensorboard"):
+        train(config(tracker="tensorboard"), tmp_path / "one")
+    with pytest.raises(ConfigError, match="unknown tracker 'tensorbord'; did you mean 'tensorboard'"):
+        train(config(tracker="tensorbord"), tmp_path / "two")

@@ -8,12 +8,13 @@ from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
+from accelerate.tracking import LoggerType, get_available_trackers
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 
 from .. import models
 from ..devices import Device
-from ..errors import ConfigError
+from ..errors import ConfigError, did_you_mean
 from ..torch_devices import torch_device
 from .config import TrainConfig
 from .convolution import small_maps
@@ -67,7 +68,7 @@ def open_accelerator(config: TrainConfig, out: Path) -> Accelerator:
 
     Raises:
         ConfigError: fp16 without a GPU, or together with SAM; a device that is not there, or another one than this process has
-            trained on before.
+            trained on before; a tracker that is unknown or not installed.
     """
     device = device_of(config)
     if config.precision == "fp16" and device.type != "cuda":
@@ -76,6 +77,8 @@ def open_accelerator(config: TrainConfig, out: Path) -> Accelerator:
         raise ConfigError("optim.sam takes two passes, which fp16's loss scaling does not know; use 'bf16' or 'fp32'")
     if device.type == "cuda":
         torch.cuda.set_device(device)  # what accelerate takes, unless it deals GPUs out to processes
+    if config.tracker:
+        _check_tracker(config.tracker)
     accelerator = Accelerator(
         cpu=device.type == "cpu" and config.device != "auto",
         mixed_precision="fp16" if config.precision == "fp16" else "no",
@@ -94,6 +97,15 @@ def open_accelerator(config: TrainConfig, out: Path) -> Accelerator:
     if config.tracker:
         accelerator.init_trackers("mien", {"epochs": config.epochs, "batch": config.batch, "seed": config.seed})
     return accelerator
+
+
+def _check_tracker(name: str) -> None:
+    """Refuse a tracker that accelerate does not know, or that is not installed: it would only warn."""
+    known = [str(each) for each in LoggerType.list()]
+    if name not in known:
+        raise ConfigError(f"tracker: unknown tracker {name!r}{did_you_mean(name, known, '.')} Known: {', '.join(known)}")
+    if name != "all" and name not in map(str, get_available_trackers()):
+        raise ConfigError(f"tracker {name!r} is not installed; pip install {name}, or leave out tracker")
 
 
 def options_of(config: TrainConfig, split: Split) -> dict[str, Any]:
