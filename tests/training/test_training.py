@@ -22,7 +22,7 @@ from mien.errors import ConfigError, DatasetError, TrainingError, UnknownName
 from mien.preprocessing import Preprocess
 from mien.training import loop
 from mien.training.config import MixConfig, ScheduleConfig, Stage, Term, TrainConfig
-from mien.training.data import card_input, evaluation_tensor, open_splits
+from mien.training.data import card_input, evaluation_tensor, open_splits, split_of
 from mien.training.loader import Loader, normalise, sample_weights, to_unit
 from mien.training.loop import _Run, train
 from mien.training.mixing import mix_pairs
@@ -138,6 +138,14 @@ def test_no_process_goes_without_pictures() -> None:
     parts = [Loader(train_split, settings, process, 4).prepare(order, 0, 1) for process in range(4)]
     assert [len(part.rows) for part in parts] == [2, 2, 1, 1] and sum(part.share for part in parts) == pytest.approx(4)
     assert np.concatenate([part.rows for part in parts]).tolist() == [*range(92, 98)]
+
+
+def test_soft_labels_of_fewer_classes_still_sum_to_one() -> None:
+    data = open_splits(config())[0].data[:3]
+    shares = np.array([[0.5, 0, 0, 0.25, 0, 0, 0.25], [0, 0, 0, 0, 0, 0, 1], [1, 0, 0, 0, 0, 0, 0]], np.float32)
+    split = split_of(data.take(np.arange(3), distribution=shares), config(data__labels="pooled6"))  # without neutral
+    expected = [[2 / 3, 0, 0, 1 / 3, 0, 0], [0] * 6, [1, 0, 0, 0, 0, 0]]
+    assert split.targets["soft"].flatten().tolist() == pytest.approx([share for row in expected for share in row])
 
 
 def test_decoded_pictures_on_a_disk_go_with_the_process(tmp_path: Path) -> None:

@@ -200,7 +200,10 @@ def open_splits(config: TrainConfig) -> tuple[Split, Split]:
 
 
 def split_of(data: Dataset, config: TrainConfig, *, native: bool = False) -> Split:
-    """Return a data set as tensors of the network's label order."""
+    """Return a data set as tensors of the network's label order.
+
+    A picture of a class that this order lacks has no label; of a soft label, the shares of the other classes count.
+    """
     labels = label_set(config.data.labels) if config.data.labels else data.labels
     places = index_map(data.labels, labels)
     label = np.where(data.label >= 0, places[data.label], -1)
@@ -208,6 +211,8 @@ def split_of(data: Dataset, config: TrainConfig, *, native: bool = False) -> Spl
     if data.distribution is not None:
         soft = np.zeros((len(data), len(labels)), np.float32)
         soft[:, places[places >= 0]] = data.distribution[:, places >= 0]
+        if (places < 0).any():  # shares of classes that the network does not have
+            soft /= np.maximum(soft.sum(1, keepdims=True), np.finfo(np.float32).tiny)
         targets["soft"] = torch.from_numpy(soft)
     if data.votes is not None:
         targets["votes"] = torch.from_numpy(data.votes.astype(np.float32))
