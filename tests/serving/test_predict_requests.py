@@ -161,6 +161,14 @@ def test_what_does_not_fit_is_a_problem(
     is_problem(answer)
 
 
+def test_a_file_that_comes_as_text_is_told_apart(client: httpx.Client) -> None:
+    """curl -F pictures=a.jpg, without the @, sends the name."""
+    body = b'--x\r\nContent-Disposition: form-data; name="pictures"\r\n\r\na.jpg\r\n--x--\r\n'
+    answer = client.post("/v1/predict", content=body, headers=FORM)
+    is_problem(answer)
+    assert "came as text, not as a file; with curl it is -F pictures=@FILE" in answer.json()["detail"]
+
+
 def is_problem(answer: httpx.Response) -> None:
     """RFC 9457, and nothing of this machine in it."""
     assert answer.headers["content-type"] == "application/problem+json"

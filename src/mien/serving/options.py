@@ -14,6 +14,9 @@ from ..reading import USUAL
 from ..types import Points
 from .problems import Problem
 
+FILES = ("pictures", "picture", "video")
+"""What clients call the files in a form."""
+
 
 def bounds(low: float, high: float, text: str) -> dict[str, Any]:
     """Return what a field that is a number says of itself."""
@@ -55,6 +58,8 @@ class Options:
         hints = get_type_hints(cls)
         given = {}
         for name, value in values.items():
+            if text and name in FILES:
+                raise Problem("invalid", f"{name!r} came as text, not as a file; with curl it is -F {name}=@FILE, with the @")
             if name not in fields:
                 hint = did_you_mean(str(name)[:60], fields, f"; known: {', '.join(fields)}")
                 raise Problem("invalid", f"there is no option {str(name)[:60]!r}{hint}")

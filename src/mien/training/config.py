@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .. import tables
-from ..errors import ConfigError
+from ..errors import ConfigError, did_you_mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -332,7 +332,8 @@ class TrainConfig:
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"recipe {path} cannot be read: {getattr(error, 'strerror', error)}") from error
+            near = did_you_mean(path.name, [each.name for each in path.parent.glob("*.toml")])
+            raise ConfigError(f"recipe {path} cannot be read: {getattr(error, 'strerror', error)}{near}") from error
         table = tables.parse(text, f"recipe {path}")
         given = overrides if isinstance(overrides, Mapping) else dict(map(_assignment, overrides))
         for key, value in given.items():
