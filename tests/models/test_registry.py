@@ -36,6 +36,12 @@ def test_a_wrong_timm_name_is_answered_with_the_nearest(ask: Callable[[str], obj
         ask("timm:resnet1800")
 
 
+@pytest.mark.parametrize(("name", "heads"), [("dan", 0), ("global-roi", 7), ("global-roi", 0)])
+def test_heads_that_cannot_be(name: str, heads: int) -> None:
+    with torch.device("meta"), pytest.raises(ConfigError, match=f"num_heads={heads}: "):
+        models.build(name, num_heads=heads)
+
+
 def test_a_wrong_option_is_answered_with_the_right_ones() -> None:
     with pytest.raises(ConfigError, match=r"'dan'.*depth.*num_classes, num_heads, backbone, pretrained"):
         models.build("dan", depth=3)

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..errors import ConfigError
 from .info import Figure, ModelInfo, at_least
 from .keys import RESNET_CHILDREN, Rule, rename
 from .stock import resnet, timm_model
@@ -121,7 +122,12 @@ def dan(num_classes: int = 7, *, num_heads: int = 4, backbone: str = "resnet18",
         backbone: any timm network that can give feature maps; the authors use ResNet-18.
         pretrained: start of the backbone, as in `mien.models.stock.timm_model`; the authors' MS-Celeb start comes through
             `mien.importing`.
+
+    Raises:
+        ConfigError: there is no head.
     """
+    if num_heads < 1:
+        raise ConfigError(f"num_heads={num_heads}: DAN has one head or more")
     create = resnet if backbone in ("resnet18", "resnet34", "resnet50") else timm_model
     features = create(backbone, pretrained, features_only=True, out_indices=(-1,))
     return DAN(features, features.feature_info.channels()[-1], num_classes, num_heads)

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..errors import ConfigError
 from .info import Figure, ModelInfo, at_least
 from .keys import RESNET_CHILDREN, Rule, rename
 from .stock import Classified, resnet
@@ -187,9 +188,14 @@ def global_roi(num_classes: int = 7, *, num_heads: int = 8, cbam: bool = True) -
 
     Args:
         num_classes: size of each answer.
-        num_heads: attention heads of the two transformer blocks.
+        num_heads: attention heads of the two transformer blocks, among which their 128 and 256 channels are dealt.
         cbam: whether the face's ResNet-18 has CBAM in its blocks.
+
+    Raises:
+        ConfigError: the channels cannot be dealt to so many heads.
     """
+    if num_heads < 1 or 128 % num_heads:
+        raise ConfigError(f"num_heads={num_heads}: 128 channels are dealt to 1, 2, 4, 8, 16, 32, 64 or 128 heads")
     return GlobalROINet(num_classes, num_heads, cbam)
 
 
