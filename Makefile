@@ -22,6 +22,10 @@ EXTRA_TESTS_eval := tests/metrics $(patsubst %,tests/test_%.py,comparison evalua
 EXTRA_TESTS_video := $(patsubst %,tests/test_%.py,audit recording streaming timeline video)
 EXTRA_TESTS_serve := $(EXTRA_TESTS_video) $(patsubst %,tests/serving/test_%.py,admission explain_requests fuzzed_uploads gauges \
 	jobs predict_requests shutdown streams)
+EXTRA_TESTS_train := tests/exporting tests/importing tests/losses tests/models \
+	$(patsubst %,tests/test_%.py,embedding explaining torch_devices torch_runtime) \
+	$(patsubst %,tests/training/test_%.py,augmentation convolution distillation multitask multitask_fer2013 starts training)
+EXTRA_TESTS_scale := $(patsubst %,tests/scaling/test_%.py,gpus hanging inputs rows)
 CORE_TOOLS := pytest pytest-randomly pytest-socket hypothesis httpx jsonschema packaging
 QUIET_PIP := -m pip install --quiet --disable-pip-version-check
 SECONDS ?= 600

@@ -58,45 +58,51 @@ class Pixels(nn.Module):
 
 def pillow_bilinear(pixels: Tensor, height: Tensor, width: Tensor, new_height: int, new_width: int) -> Tensor:
     """Resize (N, C, H, W) whole numbers as Pillow's BILINEAR does: antialiased, columns first, rounded after each pass."""
-    across = _rounded(pixels @ _pillow_weights(width, new_width).T)
-    return _rounded(_pillow_weights(height, new_height) @ across)
+    across = _rounded(pixels @ _pillow_weights(width, new_width, axis=0))
+    return _rounded(_pillow_weights(height, new_height, axis=1) @ across)
 
 
 def _rounded(sums: Tensor) -> Tensor:
     return (sums / 2**PILLOW_BITS + 0.5).floor().clamp(0, 255)
 
 
-def _pillow_weights(old: Tensor, new: int) -> Tensor:
-    """(new, old): share of each pixel in each new one, in units of 2⁻²²."""
+def _pillow_weights(old: Tensor, new: int, *, axis: int) -> Tensor:
+    """(old, new) or (new, old): share of each pixel in each new one, in units of 2⁻²²; `axis` is that of the old ones.
+
+    They are made the way they are used, for onnxruntime 1.20 cannot multiply transposed float64 matrices.
+    """
     scale = old / new
-    centre = (torch.arange(new, dtype=torch.float64) + 0.5) * scale
-    place = _counted(old) + 0.5
-    weight = (1 - (place - centre[:, None]).abs() / scale.clamp(min=1)).clamp(min=0)
-    return (weight / weight.sum(1, keepdim=True) * 2**PILLOW_BITS + 0.5).floor()
+    centre = ((torch.arange(new, dtype=torch.float64) + 0.5) * scale).unsqueeze(axis)
+    place = (_counted(old) + 0.5).unsqueeze(1 - axis)
+    weight = (1 - (place - centre).abs() / scale.clamp(min=1)).clamp(min=0)
+    return (weight / weight.sum(axis, keepdim=True) * 2**PILLOW_BITS + 0.5).floor()
 
 
 def cv2_bilinear(pixels: Tensor, height: Tensor, width: Tensor, new_height: int, new_width: int) -> Tensor:
     """Resize (N, C, H, W) whole numbers as OpenCV's INTER_LINEAR does; see `mien.preprocessing.resize_cv2`."""
-    left, right, share = _cv2_axis(width, new_width, edge=True)
-    across = pixels @ (left * (2**CV2_BITS - share) + right * share).T
+    left, right, share = _cv2_axis(width, new_width, axis=0, edge=True)
+    across = pixels @ (left * (2**CV2_BITS - share) + right * share)
     across = (across / 16).floor()
-    upper, lower, share = _cv2_axis(height, new_height, edge=False)
+    upper, lower, share = _cv2_axis(height, new_height, axis=1, edge=False)
     above, below = (2**CV2_BITS - share) * (upper @ across), share * (lower @ across)
     total = (above / 0x10000).floor() + (below / 0x10000).floor()
     return ((total + 2) / 4).floor().clamp(0, 255)
 
 
-def _cv2_axis(old: Tensor, new: int, *, edge: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """(new, old) ones at the lower and at the upper source index, and (new, 1) weights of the upper one in units of 2⁻¹¹."""
+def _cv2_axis(old: Tensor, new: int, *, axis: int, edge: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """(new, old) ones at the lower and at the upper source index, and (new, 1) weights of the upper one in units of 2⁻¹¹.
+
+    With `axis` 0, that of the old ones, all three the other way round.
+    """
     position = ((torch.arange(new, dtype=torch.float64) + 0.5) * (old / new) - 0.5).float()
     lower = position.floor()
-    share = ((position - lower) * 2**CV2_BITS).round().double()[:, None]
+    share = ((position - lower) * 2**CV2_BITS).round().double()
     last = (old - 1).float()
     if edge:  # the fraction of columns beyond the edge is dropped, that of rows is not
-        share = torch.where(((lower < 0) | (lower >= last))[:, None], torch.zeros_like(share), share)
-    place = _counted(old).float()
-    first, second = (torch.minimum(each.clamp(min=0), last)[:, None] for each in (lower, lower + 1))
-    return (place == first).double(), (place == second).double(), share
+        share = torch.where((lower < 0) | (lower >= last), torch.zeros_like(share), share)
+    place = _counted(old).float().unsqueeze(1 - axis)
+    first, second = (torch.minimum(each.clamp(min=0), last).unsqueeze(axis) for each in (lower, lower + 1))
+    return (place == first).double(), (place == second).double(), share.unsqueeze(axis)
 
 
 def _counted(number: Tensor) -> Tensor:
