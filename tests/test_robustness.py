@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 
@@ -12,8 +13,10 @@ from command import mien as run
 from PIL import Image
 
 import mien
+from mien import cards
 from mien.datasets import Dataset, Sample, open_dataset
 from mien.errors import ConfigError
+from mien.evaluation import CardPredictor
 from mien.evaluation.degradations import DEGRADATIONS, Degradation
 from mien.evaluation.faces import Face, FaceFinder
 from mien.labels import FER2013
@@ -143,8 +146,6 @@ def test_no_number_of_the_picture_is_cut_off(lights: Path) -> None:
 
 def test_people_are_drawn_whole(lights: Path) -> None:
     """Where few people are shown, intervals are wider than over pictures."""
-    import dataclasses
-
     data = opened(lights)
     two = dataclasses.replace(data, subject=data.label.astype(str))
     widths = []
@@ -168,6 +169,40 @@ def test_a_photograph_cut_close_reads_like_one_with_room(shared: Path) -> None:
     assert [row.name for row in found.rows] == [*BY_NAME, "tight photograph", "loose photograph"]
     assert found.tight_to_loose is not None and found.tight_to_loose_photograph is not None
     assert 0 < found.tight_to_loose_photograph < 0.05 < found.tight_to_loose
+
+
+def test_regions_are_cut_by_the_mesh(sample: Path, tmp_path: Path) -> None:
+    """Of pictures that are faces too; degraded, the mesh stays where the face is."""
+    eyes: list[np.ndarray] = []
+    card = cards.load("mien-base")
+    fed = dataclasses.replace(card.input, size=(224, 224))  # pyrefly: ignore
+    card = dataclasses.replace(card, input=fed, reading={"inputs": {"image": 224, "eye": 48}})
+
+    def runtime(batches: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        eyes.append(batches["eye"])
+        return {"scores": np.eye(7)[np.zeros(len(batches["eye"]), int)]}
+
+    folder = tmp_path / "data" / "anger"
+    folder.mkdir(parents=True)
+    Image.open(sample).convert("RGB").crop((130, 50, 280, 200)).save(folder / "1.png")  # the face is off the middle
+    data = opened(folder.parent)
+    stress(CardPredictor(card, runtime), data, degradations=[BY_NAME["loose crop"]], faces="whole")
+    pixels = data[0].read()
+    (face,) = FaceFinder("whole", "blazeface", mesh=True)([0], [data[0]], [pixels])
+    assert face is not None and face.mesh is not None
+    wanted = CardPredictor(card, runtime).preprocess.take(pixels, face.mesh)["eye"]
+    assert np.abs(eyes[0][0] - (wanted.transpose(2, 0, 1) / 127.5 - 1)).max() < 1e-5
+    assert np.corrcoef(eyes[0].ravel(), eyes[1].ravel())[0, 1] > 0.8
+
+
+def test_faces_of_others_are_not_judged(sample: Path) -> None:
+    """Where a data set says whose face it means and that one is not found, none is."""
+    pixels = np.asarray(Image.open(sample).convert("RGB"))
+    find = FaceFinder("detect", "blazeface")
+    assert find.found(0, "", pixels, (0, 400, 40, 440)) is None
+    face = find.found(0, "", pixels)
+    assert face is not None and face.box is not None
+    assert find.found(0, "", pixels, face.box.tolist()) is not None
 
 
 def test_a_face_that_is_lost_is_a_wrong_answer(shared: Path) -> None:

@@ -24,7 +24,7 @@ from . import metrics
 from .datasets import Dataset
 from .devices import Device, use
 from .errors import ConfigError
-from .evaluation import StoredPredictor, open_predictor
+from .evaluation import CardPredictor, StoredPredictor, open_predictor
 from .evaluation.degradations import DEGRADATIONS, LOOSE, PHOTOGRAPHS, TIGHT, Degradation
 from .evaluation.faces import Face, FaceFinder, labelled_faces, mode_for
 from .evaluation.mapping import mapping
@@ -189,7 +189,8 @@ def stress(
         degradations = (*DEGRADATIONS, *PHOTOGRAPHS) if mode == "detect" else DEGRADATIONS
     names = mapping(predictor.labels, dataset.labels)
     with use(device):
-        finder = FaceFinder(mode, detector, threads=threads)
+        regions = isinstance(predictor, CardPredictor) and bool(predictor.preprocess.regions)
+        finder = FaceFinder(mode, detector, mesh=regions, threads=threads)
     truth: list[int] = []
     left = len(dataset)
     people: list[str] = []

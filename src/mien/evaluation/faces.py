@@ -106,9 +106,9 @@ class FaceFinder:
         return [self.found(row, sample.name, pixels, sample.box) for row, sample, pixels in given]
 
     def found(self, row: int, name: str, pixels: np.ndarray, box: Sequence[float] | None = None) -> Face | None:
-        """Return the face of one photograph: the one that overlaps most with `box`, or else the largest; None if there is none.
+        """Return the face of one photograph: the one that overlaps most with `box`, or without a box the largest.
 
-        Only where faces are detected.
+        None if there is none, or none that overlaps. Only where faces are detected.
         """
         assert self.detector is not None and self.landmarker is not None
         found = self.detector(pixels)
@@ -120,6 +120,8 @@ class FaceFinder:
             return None
         boxes = np.asarray(found.boxes)[present]
         merit = _areas(boxes) if box is None else _overlaps(boxes, np.array(box))
+        if box is not None and merit.max() <= 0:
+            return None  # somebody else's faces
         best = int(present[merit.argmax()])
         return Face(row, name, pixels, mesh.points[best], np.asarray(found.boxes[best]))
 
