@@ -234,6 +234,7 @@ def test_models_that_cannot_be_evaluated(model: object, error: type, says: str, 
 def test_a_predictor_of_your_own_is_asked_as_it_is(tmp_path: Path) -> None:
     class Other:
         name, labels, threshold, cuts_faces = "other", FER2013, 0.0, False
+        roles = ("scores", "action_units")
 
         def __init__(self) -> None:
             self.inner = FunctionPredictor(evenly)
@@ -245,10 +246,12 @@ def test_a_predictor_of_your_own_is_asked_as_it_is(tmp_path: Path) -> None:
             return {"name": "other", "version": "2", "sha256": "", "output": ""}
 
         def __call__(self, faces: list[Face], looks: list[View]) -> object:
-            return self.inner(faces, looks)
+            return dataclasses.replace(self.inner(faces, looks), action_units=np.full((len(faces), 12), 0.75))
 
     report = evaluate(Other(), drawings(7), out=tmp_path, page=False)
     assert report.about["model"]["version"] == "2" and len(report.predictions) == 7
+    assert report.predictions.unit_probabilities is not None and (report.predictions.unit_probabilities == 0.75).all()
+    assert not report.predictions.affect
 
 
 def test_a_card_of_other_weights_is_refused(tmp_path: Path) -> None:

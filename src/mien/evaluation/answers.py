@@ -32,7 +32,10 @@ class Answers:
 
 @runtime_checkable
 class Predictor(Protocol):
-    """A model under evaluation; one of your own is asked as it is."""
+    """A model under evaluation; one of your own is asked as it is.
+
+    One that answers with more than classes names it in an attribute `roles`: `"valence_arousal"`, `"action_units"`.
+    """
 
     name: str
     """By which reports call it."""

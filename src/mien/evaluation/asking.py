@@ -17,7 +17,7 @@ from ..report import PREDICTIONS
 from ..report.predictions import NO_FACE, OK, OTHER_CLASS, STATUSES, UNREADABLE, Predictions
 from .faces import Face, FaceFinder
 from .mapping import Mapping
-from .predictors import Answers, CardPredictor, Predictor
+from .predictors import Answers, Predictor
 from .records import PART, memory_mb, whole_rows
 from .views import View
 
@@ -134,7 +134,7 @@ def _table(
     certain[places] = probabilities[places].max(1) >= predictor.threshold if places else False
     known = np.array([*part.labels, ""], dtype=str)
     seen = None if answers is None else np.concatenate([answers.light, [[face.size, *face.pose] for face in faces]], 1)
-    roles = predictor.card.outputs if isinstance(predictor, CardPredictor) else {}
+    roles = getattr(predictor, "roles", ())
     both = spread(None if answers is None else answers.valence_arousal, 2) if "valence_arousal" in roles else None
     units = spread(None if answers is None else answers.action_units, len(ACTION_UNITS)) if "action_units" in roles else None
     return Predictions(

@@ -45,7 +45,7 @@ class CardPredictor:
             raise ConfigError(f"{card.name} has no output {output!r}; it has: {', '.join(roles)}")
         if output != "scores" and output not in LABEL_SETS:
             raise ConfigError(f"nothing says which classes the output {output!r} of {card.name} has; it is no label set")
-        self.card, self.runtime, self.output = card, runtime, output
+        self.card, self.runtime, self.output, self.roles = card, runtime, output, tuple(card.outputs)
         self.name = card.name
         self.labels = card.labels if output == "scores" else LABEL_SETS[output]
         self.threshold = card.calibration.threshold if output == "scores" else 0.0
