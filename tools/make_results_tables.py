@@ -4,6 +4,7 @@ A page asks with `<!-- results: FILE.csv DATASET… -->` and `<!-- end of result
 chooses rows.
 `<!-- side by side: FILE.csv -->` gives the accuracies alone, a row for each model and a column for each data set and protocol.
 `<!-- degraded: FILE.csv FILE.csv -->` gives what `mien stress` wrote, a column for each file.
+`<!-- tasks: FILE.csv -->` gives the figures of networks that answer with valence, arousal and action units too.
 
 python tools/make_results_tables.py [--check]
 """
@@ -23,7 +24,7 @@ from pages import rewrite_or_check
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "docs/evaluation.md", "docs/results.md", "docs/training.md")
 PLACE = re.compile(
-    r"(<!-- (results|side by side|degraded): (\S+\.csv)((?: \S+)*) -->\n).*?(<!-- end of results -->)", re.DOTALL
+    r"(<!-- (results|side by side|degraded|tasks): (\S+\.csv)((?: \S+)*) -->\n).*?(<!-- end of results -->)", re.DOTALL
 )
 
 
@@ -87,6 +88,17 @@ def degraded(*names: str) -> str:
     return table(header, lines)
 
 
+def tasks(name: str, datasets: Sequence[str]) -> str:
+    """Return what a results file says of valence and arousal, expressions and action units, the best P first."""
+    rows = [row for row in read_rows(ROOT / "results" / name) if not datasets or row["dataset"] in datasets]
+    header = ["data", "model", "CCC valence", "CCC arousal", "macro-F1 expressions", "mean F1 action units", "P", "n"]
+    lines = []
+    for row in sorted(rows, key=lambda row: -float(row["abaw_p"])):
+        told = [f"{float(row[key]) + 0:.3f}" for key in ("ccc_valence", "ccc_arousal", "macro_f1", "au_f1", "abaw_p")]
+        lines.append([f"{row['dataset']} {row['split']}", row["model"], *told, f"{int(row['n']):,}"])
+    return table(header, lines)
+
+
 def _cost(row: dict[str, str]) -> str:
     """Return what a row of `mien stress` says."""
     if row["name"] == "as they are":
@@ -125,7 +137,12 @@ def _plain(text: str) -> str:
 
 def page(path: Path) -> str:
     """Return a page as it should be."""
-    writers = {"results": results, "side by side": side_by_side, "degraded": lambda first, others: degraded(first, *others)}
+    writers = {
+        "results": results,
+        "side by side": side_by_side,
+        "degraded": lambda first, others: degraded(first, *others),
+        "tasks": tasks,
+    }
     return PLACE.sub(
         lambda found: f"{found[1]}{writers[found[2]](found[3], found[4].split())}\n{found[5]}", path.read_text(encoding="utf-8")
     )
