@@ -245,6 +245,8 @@ def test_nothing_to_read_is_refused_before_anything_is_written(tmp_path: Path) -
         batch([f"@{tmp_path}/nothing", f"{tmp_path}/*.nothing"], tmp_path / "out")
     with pytest.raises(SourceError, match="holds no pictures"):
         batch([str(tmp_path)], tmp_path / "out")
+    with pytest.raises(SourceError, match="photoz does not exist"):
+        batch([str(tmp_path / "photoz")], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -17,6 +17,7 @@ from .. import __version__
 from ..cards import Card
 from ..devices import Device
 from ..errors import ConfigError, SourceError
+from ..fetching import is_url
 from ..reading import Options
 from ..streaming import BATCH
 from .items import Item
@@ -150,8 +151,9 @@ class Listing:
             self._file.write(line)
             self.items += 1
             self.videos += item.video
-            readable = readable or item.kind != "missing"
-            reason = reason or item.message
+            gone = item.kind == "file" and not item.stamp and not is_url(item.place)
+            readable = readable or not (gone or item.kind == "missing")
+            reason = reason or item.message or (f"{item.name} does not exist, or must not be looked at" if gone else "")
         if not readable:
             raise SourceError(reason or "there is nothing to read: the inputs hold no pictures")
         return digest.hexdigest()
