@@ -283,3 +283,14 @@ def test_rows_of_an_interrupted_run(tmp_path: Path) -> None:
         raise KeyboardInterrupt
     with JsonLines(tmp_path / "rows.jsonl", run="b") as other:
         assert not other.going_on  # that was another run
+
+
+@pytest.mark.parametrize("run", [None, "the same"])
+def test_an_error_before_the_first_row_leaves_no_file(run: str | None, tmp_path: Path) -> None:
+    with (
+        pytest.raises(ZeroDivisionError),
+        JsonLines(tmp_path / "faces.jsonl", run=run),
+        Csv(tmp_path / "faces.csv", LABELS, run=run),
+    ):
+        1 / 0  # noqa: B018
+    assert not list(tmp_path.glob("*.part*"))

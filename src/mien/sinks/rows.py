@@ -101,10 +101,14 @@ class _Rows(ABC):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        empty = os.fstat(self._file.fileno()).st_size <= self._head
         self._file.close()
         with self._ours:
             if kind is None:
                 self._part.replace(self.path)
+            elif empty:
+                self._part.unlink(missing_ok=True)
+            if kind is None or empty:
                 self._mark.unlink(missing_ok=True)
 
 
