@@ -22,6 +22,7 @@ from mien.datasets import Dataset, open_dataset
 from mien.evaluation.answers import Answers
 from mien.evaluation.faces import Face
 from mien.evaluation.views import View
+from mien.labels import ACTION_UNITS
 
 
 class Constant:
@@ -45,8 +46,11 @@ class Constant:
 
     def __call__(self, faces: Sequence[Face], looks: Sequence[View]) -> Answers:
         """Say the same of each."""
-        same = [np.tile(values, (len(faces), 1)) for values in (self.shares, np.zeros(2), self.affect, np.ones(12))]
-        return Answers(*same)
+        present, unlit = np.ones(len(ACTION_UNITS)), np.zeros(2)  # how light the pictures are is not looked at
+        shares, light, affect, units = (
+            np.tile(values, (len(faces), 1)) for values in (self.shares, unlit, self.affect, present)
+        )
+        return Answers(shares, light, valence_arousal=affect, action_units=units)
 
 
 def main() -> None:

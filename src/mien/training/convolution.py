@@ -127,8 +127,8 @@ class _Mixed(torch.autograd.Function):
                 columns, _ = _columns(x, weight.shape[-1], stride, padding)
                 to_weight = _kernel(torch.matmul(_rows(grad).t(), columns), weight.shape)
             else:
-                by_hand = _all_pairs_to_weight if x.dtype == torch.bfloat16 else _shifted_to_weight
-                to_weight = by_hand(grad, x, weight, stride, padding)
+                depthwise = _all_pairs_to_weight if x.dtype == torch.bfloat16 else _shifted_to_weight
+                to_weight = depthwise(grad, x, weight, stride, padding)
         to_bias = grad.sum((0, 2, 3)) if ctx.biased and want_bias else None
         return to_x, to_weight, to_bias, None, None, None, None, None
 
