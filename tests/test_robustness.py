@@ -13,10 +13,9 @@ from command import mien as run
 from PIL import Image
 
 import mien
-from mien import cards
+from evaluations import eye_reader
 from mien.datasets import Dataset, Sample, open_dataset
 from mien.errors import ConfigError
-from mien.evaluation import CardPredictor
 from mien.evaluation.degradations import DEGRADATIONS, Degradation
 from mien.evaluation.faces import Face, FaceFinder
 from mien.labels import FER2013
@@ -174,23 +173,16 @@ def test_a_photograph_cut_close_reads_like_one_with_room(shared: Path) -> None:
 def test_regions_are_cut_by_the_mesh(sample: Path, tmp_path: Path) -> None:
     """Of pictures that are faces too; degraded, the mesh stays where the face is."""
     eyes: list[np.ndarray] = []
-    card = cards.load("mien-base")
-    fed = dataclasses.replace(card.input, size=(224, 224))  # pyrefly: ignore
-    card = dataclasses.replace(card, input=fed, reading={"inputs": {"image": 224, "eye": 48}})
-
-    def runtime(batches: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        eyes.append(batches["eye"])
-        return {"scores": np.eye(7)[np.zeros(len(batches["eye"]), int)]}
-
+    reader = eye_reader(eyes)
     folder = tmp_path / "data" / "anger"
     folder.mkdir(parents=True)
     Image.open(sample).convert("RGB").crop((130, 50, 280, 200)).save(folder / "1.png")  # the face is off the middle
     data = opened(folder.parent)
-    stress(CardPredictor(card, runtime), data, degradations=[BY_NAME["loose crop"]], faces="whole")
+    stress(reader, data, degradations=[BY_NAME["loose crop"]], faces="whole")
     pixels = data[0].read()
     (face,) = FaceFinder("whole", "blazeface", mesh=True)([0], [data[0]], [pixels])
     assert face is not None and face.mesh is not None
-    wanted = CardPredictor(card, runtime).preprocess.take(pixels, face.mesh)["eye"]
+    wanted = reader.preprocess.take(pixels, face.mesh)["eye"]
     assert np.abs(eyes[0][0] - (wanted.transpose(2, 0, 1) / 127.5 - 1)).max() < 1e-5
     assert np.corrcoef(eyes[0].ravel(), eyes[1].ravel())[0, 1] > 0.8
 

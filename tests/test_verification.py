@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from evaluations import eye_reader
 from mien import cards
 from mien.datasets import Dataset, open_dataset
 from mien.datasets.synthetic import draw_face
@@ -106,26 +107,19 @@ def test_a_wrong_range_of_values_is_found_on_real_faces(shared: Path, tmp_path: 
 def test_regions_are_cut_where_the_evaluation_cuts_them(sample: Path, tmp_path: Path) -> None:
     """By the mesh of the face, and where the face is after its picture was cut or framed."""
     seen: list[np.ndarray] = []
-    card = reads_colours("rgb").card
-    fed = dataclasses.replace(card.input, size=(224, 224))  # pyrefly: ignore
-    card = dataclasses.replace(card, input=fed, reading={"inputs": {"image": 224, "eye": 32}})
-
-    def runtime(batches: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        seen.append(batches["eye"])
-        return {"scores": np.eye(7)[np.zeros(len(batches["eye"]), int)]}
-
+    reader = eye_reader(seen)
     root = tmp_path / "data" / "anger"
     root.mkdir(parents=True)
     crop = np.asarray(Image.open(sample).convert("RGB"))[50:200, 130:280]  # the face is off the middle
     Image.fromarray(crop).save(root / "1.png")
     data = open_dataset("folder", root.parent, "all", labels="fer2013")  # pyrefly: ignore
-    verify(CardPredictor(card, runtime), data, out=tmp_path / "out", claims={"accuracy": 1.0}, faces="whole")
+    verify(reader, data, out=tmp_path / "out", claims={"accuracy": 1.0}, faces="whole")
     measured, as_the_card_says = seen[:2]
     assert (measured == as_the_card_says).all()
     (face,) = FaceFinder("whole", "blazeface", mesh=True)([0], [data[0]], [crop])
     assert face is not None and face.mesh is not None
     eye = face.mesh[33, :2].astype(int)
-    for name, change in {name: change for name, _, change in variants(CardPredictor(card, runtime), "whole")}.items():
+    for name, change in {name: change for name, _, change in variants(reader, "whole")}.items():
         changed = _changed(face, change)
         assert changed.mesh is not None
         x, y = changed.mesh[33, :2].astype(int)

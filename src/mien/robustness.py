@@ -24,10 +24,11 @@ from . import metrics
 from .datasets import Dataset
 from .devices import Device, use
 from .errors import ConfigError
-from .evaluation import CardPredictor, StoredPredictor, open_predictor
+from .evaluation import StoredPredictor, open_predictor
 from .evaluation.degradations import DEGRADATIONS, LOOSE, PHOTOGRAPHS, TIGHT, Degradation
 from .evaluation.faces import Face, FaceFinder, labelled_faces, mode_for
 from .evaluation.mapping import mapping
+from .evaluation.predictors import cuts_regions
 from .evaluation.views import View
 
 if TYPE_CHECKING:
@@ -189,8 +190,7 @@ def stress(
         degradations = (*DEGRADATIONS, *PHOTOGRAPHS) if mode == "detect" else DEGRADATIONS
     names = mapping(predictor.labels, dataset.labels)
     with use(device):
-        regions = isinstance(predictor, CardPredictor) and bool(predictor.preprocess.regions)
-        finder = FaceFinder(mode, detector, mesh=regions, threads=threads)
+        finder = FaceFinder(mode, detector, mesh=cuts_regions(predictor), threads=threads)
     truth: list[int] = []
     left = len(dataset)
     people: list[str] = []
@@ -232,9 +232,11 @@ def stress(
 
 def _shown(face: Face, degrade: Degradation | None, seed: int, find: FaceFinder) -> Face | None:
     """Return the face as the model sees it; None if it was to be found anew and was not."""
-    if degrade is None or degrade.window is None:
-        return face if degrade is None else degrade(face, seed)
-    return find.found(face.row, face.sample, degrade.cut(face))
+    if degrade is None:
+        return face
+    if degrade.window is not None:
+        return find.found(face.row, face.sample, degrade.cut(face))
+    return degrade(face, seed)
 
 
 def _row(which: Degradation, before: np.ndarray, after: np.ndarray, label: np.ndarray, cluster: np.ndarray) -> Row:

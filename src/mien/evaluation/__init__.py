@@ -23,7 +23,7 @@ from .asking import predict
 from .faces import FaceFinder, Mode, mode_for
 from .mapping import mapping
 from .mistakes import keep_mistakes
-from .predictors import CardPredictor, FunctionPredictor, Predictor, StoredPredictor, open_predictor
+from .predictors import CardPredictor, FunctionPredictor, Predictor, StoredPredictor, cuts_regions, open_predictor
 from .records import PART, about_dataset, environment, hold, state_of, write_json
 from .views import views
 
@@ -129,8 +129,7 @@ def evaluate(
             "run": _run_of(model),
         }
         write_json(out / (EVALUATION + PART), about)
-        regions = isinstance(predictor, CardPredictor) and bool(predictor.preprocess.regions)
-        finder = FaceFinder(mode, detector, mesh=pose or regions, threads=threads)
+        finder = FaceFinder(mode, detector, mesh=pose or cuts_regions(predictor), threads=threads)
         speed = predict(out, dataset, predictor, names, finder, looks, batch, progress)
         mistakes = keep_mistakes(out, dataset)
         write_json(out / EVALUATION, {**about, "speed": {**speed, "threads": threads, "batch": batch}, "mistakes": mistakes})

@@ -95,6 +95,11 @@ class CardPredictor:
         )
 
 
+def cuts_regions(predictor: Predictor) -> bool:
+    """Return whether it is shown eyes, nose and mouth too, for which the mesh of whole pictures must be found."""
+    return isinstance(predictor, CardPredictor) and bool(predictor.preprocess.regions)
+
+
 class FunctionPredictor:
     """A Python function of your own.
 
