@@ -5,13 +5,7 @@
     python tools/make_default_weights.py --refresh --root ../shared/data/fer2013      # measure the file that ships anew
 
 Everything is fitted on PublicTest; PrivateTest is only measured. The network that is written has three outputs, all
-probabilities: `fer2013` (7), `ferplus` (8), and `scores` (7), a mean of both, which carries over better to other photographs
-than the FER2013 head alone. That head has three quarters of it: an even mean would cost three points of UAR.
-
-Against the labels of FER2013, which differ from the crowd's in a third of the pictures, that mean is too sure of itself in a
-way that no temperature mends: the crowd says neutral more often. So its logarithm is calibrated by a factor that depends on its
-entropy (as in Balanya et al., "Adaptive temperature scaling for robust calibration of deep neural networks", 2022) and by an
-offset for each class (vector scaling, Guo et al. 2017).
+probabilities: `fer2013` (7), `ferplus` (8), and `scores` (7), which is made of both (see `two_heads`).
 """
 
 from __future__ import annotations
@@ -22,7 +16,6 @@ import subprocess
 import tempfile
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,78 +27,27 @@ import torch
 from onnx import numpy_helper
 from onnx.utils import Extractor
 from safetensors.torch import load_file
-from scipy.optimize import minimize
-from torch import Tensor, nn
+from torch import nn
 
-from fer2013_arrays import Fer2013, open_arrays
-from mien import cards, metrics, models
-from mien.calibration import abstention_threshold, expected_calibration_error, fit_temperature, log_loss, softmax
-from mien.datasets import ferplus
+from card_figures import answers, measured
+from fer2013_arrays import open_arrays
+from mien import cards, models
 from mien.exporting import quantisation
 from mien.exporting.tracing import trace
-from mien.labels import FER2013, FERPLUS
+from mien.labels import FER2013
 from mien.preprocessing import Preprocess
 from mien.runtime import OnnxRuntime
 from mien.training.config import TrainConfig
 from mien.weights import CARDS, WEIGHTS, sha256
+from two_heads import WEIGHT, Calibrated, Pool, Pooled, fit, fit_pool, tensor
 
 INPUT = cards.Input(size=(48, 48), colour="grey", scale=1 / 127.5, offset=(-1.0,))
 CROP = cards.Crop(template="fer2013", fit="five")
-ACCURACY_WHEN_CERTAIN = 0.8
-WEIGHT = 0.75
-"""Share of the FER2013 head in the mean."""
-
 
 SUMMARIES = {
     "mien-base": "compact residual network, two heads, trained here from scratch.",
     "mien-nano": "tiny residual network, two heads, taught by mien-base; for when speed or size counts.",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Pool:
-    """How the logits of both heads become probabilities."""
-
-    fer2013: float
-    """Temperature of the FER2013 head."""
-    ferplus: float
-    """Temperature of the FERPlus head."""
-    scale: tuple[float, float, float]
-    """Of the logarithm of the mean: the factor is exp(a + b h + c h²), h its entropy in nats."""
-    offset: tuple[float, ...]
-    """Added to it, class by class in the order of FER2013; the last is 0."""
-
-
-class Pooled(nn.Module):
-    """(N, 7) and (N, 8) probabilities of both heads → (N, 7) `scores`."""
-
-    def __init__(self, pool: Pool) -> None:
-        super().__init__()
-        self.pool = pool
-        self.register_buffer("order", torch.tensor([FERPLUS.index(name) for name in FER2013]))
-        self.register_buffer("offset", torch.tensor(pool.offset))
-
-    def forward(self, fer2013: Tensor, ferplus: Tensor) -> Tensor:
-        shared = ferplus[:, self.order]
-        mean = WEIGHT * fer2013 + (1 - WEIGHT) * shared / shared.sum(1, keepdim=True)
-        log = mean.clamp(min=1e-9).log()
-        h = -(mean * log).sum(1, keepdim=True)
-        a, b, c = self.pool.scale
-        return (log * (a + b * h + c * h * h).exp() + self.offset).softmax(1)
-
-
-class Calibrated(nn.Module):
-    """The network with its pool: (N, 1, 48, 48) → probabilities `scores`, `fer2013`, `ferplus`."""
-
-    def __init__(self, model: nn.Module, pool: Pool) -> None:
-        super().__init__()
-        self.model, self.pool, self.pooled = model, pool, Pooled(pool)
-
-    def forward(self, image_NCHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        output = self.model(image_NCHW)
-        seven = (output.fer2013 / self.pool.fer2013).softmax(1)
-        eight = (output.ferplus / self.pool.ferplus).softmax(1)
-        return self.pooled(seven, eight), seven, eight
 
 
 def main() -> None:
@@ -208,48 +150,6 @@ def recalibrate(name: str, version: str, root: str, out: Path | None) -> None:
         write(describe(name, card.training, pool, threshold, rows, version), path, out)
 
 
-def tensor(preprocess: Preprocess, images: np.ndarray) -> np.ndarray:
-    """Return (N, 1, 48, 48) float32 for (N, 48, 48) uint8 pictures, through the package's own preprocessing."""
-    return preprocess.tensor(np.stack([preprocess.whole(image) for image in images]))
-
-
-@torch.no_grad()
-def fit(model: nn.Module, preprocess: Preprocess, split: Fer2013) -> Pool:
-    """Fit the temperatures of both heads, then what makes their mean probabilities."""
-    outputs = [model(torch.from_numpy(part)) for part in np.array_split(tensor(preprocess, split.images), 16)]
-    seven, eight = (
-        torch.cat([getattr(output, head) for output in outputs]).double().numpy() for head in ("fer2013", "ferplus")
-    )
-    distribution, kept = ferplus.targets(split.votes, "majority")
-    first = fit_temperature(seven, split.label)
-    second = fit_temperature(eight[kept], distribution[kept].argmax(1))
-    return Pool(first, second, *fit_pool(softmax(seven / first), softmax(eight / second), split.label))
-
-
-def fit_pool(seven: np.ndarray, eight: np.ndarray, label: np.ndarray) -> tuple[tuple[float, float, float], tuple[float, ...]]:
-    """Fit scale and offset of the mean of both heads' probabilities by log loss; print what five folds say of it."""
-    given = torch.from_numpy(seven).float(), torch.from_numpy(eight).float()
-
-    def pooled(values: np.ndarray) -> np.ndarray:
-        pool = Pool(1, 1, tuple(values[:3]), (*values[3:], 0.0))
-        return Pooled(pool)(*given).numpy()
-
-    def fitted(rows: np.ndarray) -> np.ndarray:
-        def loss(values: np.ndarray) -> float:
-            return log_loss(pooled(values)[rows], label[rows]) + 1e-3 * float((values[3:] ** 2).sum())
-
-        return minimize(loss, np.zeros(9), method="Powell", options={"ftol": 1e-7}).x
-
-    folds = np.random.default_rng(0).permutation(len(label)) % 5
-    unseen = np.empty((len(label), 7))
-    for fold in range(5):
-        unseen[folds == fold] = pooled(fitted(folds != fold))[folds == fold]
-    error = expected_calibration_error(unseen, label)
-    print(f"scores in five folds of PublicTest: log loss {log_loss(unseen, label):.4f}, calibration error {error:.4f}")
-    a, b, c, *offset = np.round(fitted(np.ones(len(label), bool)), 4).tolist()
-    return (a, b, c), (*offset, 0.0)
-
-
 def export(model: nn.Module, path: Path) -> None:
     """Write the network as ONNX with a dynamic batch and check it against torch."""
     names = ["scores", "fer2013", "ferplus"]
@@ -268,94 +168,6 @@ def quantise(source: Path, target: Path, images: np.ndarray) -> None:
     """Write the int8 form, its ranges from calibration pictures, 32 at a time."""
     batches = [{"image": images[first : first + 32]} for first in range(0, len(images), 32)]
     onnx.save(quantisation.quantise(onnx.load(source), batches), target)
-
-
-def answers(runtime: OnnxRuntime, preprocess: Preprocess, split: Fer2013) -> dict[str, np.ndarray]:
-    """Return output → (N, classes) probabilities of a split's pictures."""
-    parts = [runtime(part) for part in np.array_split(tensor(preprocess, split.images), 16)]
-    return {name: np.concatenate([part[name] for part in parts]) for name in runtime.outputs}
-
-
-def interval(right: np.ndarray, seed: int = 0) -> tuple[float, float]:
-    """Return the 95 % bootstrap interval of a mean of (N,) values."""
-    sums = metrics.bootstrap(np.stack([right, np.ones(len(right))], 1), seed=seed)
-    return metrics.interval(sums[:, 0] / sums[:, 1])
-
-
-def measured(
-    runtime: OnnxRuntime, preprocess: Preprocess, validation: Fer2013, test: Fer2013, threshold: float | None = None
-) -> tuple[float, tuple[cards.Measured, ...]]:
-    """Measure a network on both splits, official and without leaked pictures.
-
-    Returns the threshold of abstention, fitted on validation if it is not given, and the figures.
-    """
-    rows: list[cards.Measured] = []
-
-    def add(dataset: str, split: str, metric: str, values: np.ndarray, note: str) -> None:
-        low, high = interval(values.astype(np.float64))
-        value = cards.Measured(
-            dataset=dataset,
-            split=split,
-            metric=metric,
-            value=round(float(values.mean()), 4),
-            n=len(values),
-            low=round(low, 4),
-            high=round(high, 4),
-            note=note,
-        )
-        rows.append(value)
-        print(value)
-
-    for name, split in (("validation", validation), ("test", test)):
-        outputs = answers(runtime, preprocess, split)
-        scores = outputs["scores"]
-        if threshold is None:
-            threshold = abstention_threshold(scores, validation.label, ACCURACY_WHEN_CERTAIN)
-        distribution, kept = ferplus.targets(split.votes, "majority")
-        majority = distribution.argmax(1)
-        add("fer2013", name, "accuracy", scores.argmax(1) == split.label, "output scores, official split, single view")
-        add(
-            "fer2013",
-            name,
-            "accuracy",
-            outputs["fer2013"].argmax(1) == split.label,
-            "output fer2013, official split, single view",
-        )
-        add(
-            "fer2013",
-            name,
-            "accuracy",
-            (scores.argmax(1) == split.label)[split.unique],
-            "output scores, pictures that occur in no other split",
-        )
-        add(
-            "ferplus",
-            name,
-            "accuracy",
-            (outputs["ferplus"].argmax(1) == majority)[kept],
-            "output ferplus, majority rule, 8 classes, single view",
-        )
-        certain = scores.max(1) >= threshold
-        add("fer2013", name, "coverage", certain, "share of pictures on which the model does not abstain")
-        add("fer2013", name, "accuracy when certain", (scores.argmax(1) == split.label)[certain], "output scores")
-        counts = metrics.confusion(split.label, scores.argmax(1), len(FER2013))
-        for metric, value, number, note in (
-            ("UAR", metrics.uar(counts), len(split.label), "output scores"),
-            ("ECE", expected_calibration_error(scores, split.label), len(split.label), "output scores, 15 bins"),
-            (
-                "ECE",
-                expected_calibration_error(outputs["ferplus"][kept], majority[kept]),
-                int(kept.sum()),
-                "output ferplus, majority rule, 15 bins",
-            ),
-        ):
-            dataset = "ferplus" if "ferplus" in note else "fer2013"
-            rows.append(
-                cards.Measured(dataset=dataset, split=name, metric=metric, value=round(float(value), 4), n=number, note=note)
-            )
-            print(rows[-1])
-    assert threshold is not None
-    return threshold, tuple(rows)
 
 
 def describe(
