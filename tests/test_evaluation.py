@@ -368,7 +368,7 @@ def test_a_stopped_evaluation_goes_on_where_it_was(tmp_path: Path) -> None:
     assert resumed.figures == whole.figures and not table.exists()
 
 
-@pytest.mark.parametrize("name", ["a b.png", 'a"b.png', "a\u2028b.png", "a\x85b.png", "a\nb.png"])
+@pytest.mark.parametrize("name", ["a b.png", 'a"b.png', "a\u2028b.png", "a\x85b.png", "a\nb.png", "a\rb.png"])
 def test_whole_rows_are_counted_whatever_files_are_called(name: str, tmp_path: Path) -> None:
     data = drawings(3)
     data = dataclasses.replace(data, names=np.array([name, f"{name}2", f"{name}3"]))

@@ -158,7 +158,7 @@ def many(number: int) -> Predictions:
     probabilities[status != "ok"] = np.nan
     return Predictions(
         classes=classes,
-        sample=np.array([f"é/{row}.jpg" for row in range(number)]),
+        sample=np.array([f"é/\r{row}.jpg" for row in range(number)]),
         label=np.array([*classes, ""])[random.integers(0, 4, number)],
         part=np.full(number, "test"),
         status=status,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from .csv_lines import LineFeeds
 from .datasets import Dataset
 from .devices import Device, use
 from .errors import ConfigError, DatasetError, MissingExtra, SourceError
@@ -194,7 +195,7 @@ def _columns(embedding: Embedding) -> dict[str, list[Any]]:
 
 def _csv(embedding: Embedding) -> bytes:
     file = io.StringIO()
-    table = csv.writer(file, lineterminator="\n")
+    table = csv.writer(LineFeeds(file))
     table.writerow(["name", "label", "predicted", *(f"f{index}" for index in range(embedding.features.shape[1]))])
     first = list(_columns(embedding).values())[:3]
     for name, label, predicted, row in zip(*first, embedding.features, strict=True):

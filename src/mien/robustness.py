@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import metrics
+from .csv_lines import LineFeeds
 from .datasets import Dataset
 from .devices import Device, use
 from .errors import ConfigError
@@ -89,7 +90,7 @@ class Robustness:
     def csv(self) -> str:
         """Return the rows as a table with a header."""
         text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
+        writer = csv.writer(LineFeeds(text))
         names = [field.name for field in dataclasses.fields(Row)]
         writer.writerow(["model", "output", "data", "faces", *names])
         about = [self.model, self.output, self.data, self.faces]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..csv_lines import LineFeeds
 from ..errors import ConfigError, DatasetError
 from ..locks import written_by_us
 from ..report import Report
@@ -123,7 +124,7 @@ def write_rows(path: str | Path, rows: list[dict[str, str]]) -> None:
         table = {tuple(row.get(name, "") for name in KEY): row for row in [*read_rows(path), *rows]}
         part = path.with_name(path.name + ".part")
         with part.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n", extrasaction="ignore", restval="")
+            writer = csv.DictWriter(LineFeeds(file), COLUMNS, extrasaction="ignore", restval="")
             writer.writeheader()
             writer.writerows(sorted(table.values(), key=_order))
         part.replace(path)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..csv_lines import LineFeeds
 from ..datasets.affwild2 import FILTERS, PUBLISHED, READER, UNITS, Annotations, annotation_files, read_annotations
 from ..datasets.layout import Damage
 from ..errors import ConfigError, DatasetError
@@ -78,7 +79,7 @@ def _curate(part: str, source: Path, target: Path, which: str) -> Curated:
         )
     part_file = target.with_name(f".{target.name}.part")
     with part_file.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv.writer(LineFeeds(file))
         writer.writerow(["image", "valence", "arousal", "expression", *UNITS])
         writer.writerows(_row(table, index) for index in np.flatnonzero(kept).tolist())
     part_file.replace(target)

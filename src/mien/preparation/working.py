@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image
 
 from .. import __version__
+from ..csv_lines import LineFeeds
 from ..datasets import Dataset
 from ..errors import ConfigError, SourceError
 from ..images import printable
@@ -262,7 +263,7 @@ def _write_labels(folder: Path, splits: Mapping[str, Dataset], done: Iterator[tu
     """List the prepared pictures with all that is known of them, in a form that the data set `csv` reads."""
     groups = list(dict.fromkeys(name for data in splits.values() for name in data.groups))
     with _part(folder / LABELS).open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv.writer(LineFeeds(file))
         writer.writerow(["image", "label", "split", "subject", "sequence", "valence", "arousal", "status", *groups])
         for task, line in done:
             if line["files"]:

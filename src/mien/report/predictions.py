@@ -16,6 +16,7 @@ from typing import IO
 
 import numpy as np
 
+from ..csv_lines import LineFeeds
 from ..errors import DatasetError
 
 OK, NO_FACE, UNREADABLE, OTHER_CLASS = "ok", "no face", "unreadable", "class not known"
@@ -144,7 +145,7 @@ class Predictions:
 
     def append_to(self, file: IO[str], *, header: bool) -> None:
         """Write the rows at the end of an open csv, and see them on the disk."""
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv.writer(LineFeeds(file))
         if header:
             writer.writerow(self.header())
         writer.writerows(self.rows())

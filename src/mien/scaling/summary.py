@@ -16,6 +16,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from ..csv_lines import LineFeeds
 from .job import FAILURES, SUMMARY, Job, part
 from .storage import Folder
 
@@ -92,7 +93,7 @@ def finish(
     reason = summary.reason
     # in a file: of a hundred million pictures those that failed may not fit into memory
     with tempfile.TemporaryFile() as file, io.TextIOWrapper(file, "utf-8", "backslashreplace", newline="") as text:
-        writer = csv.writer(text, lineterminator="\n")
+        writer = csv.writer(LineFeeds(text))
         writer.writerow(["source", "time", "message"])
         for number in failed:
             for row in _failures(folder, number):
