@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -121,9 +122,11 @@ def test_import_and_help_load_next_to_nothing() -> None:
 
 
 def test_the_version_is_the_same_wherever_it_stands() -> None:
-    """The package, the citation and the newest heading of the changelog; a release moves all three."""
+    """The package, the citation and the newest released heading of the changelog, with its date; a release moves all three."""
     import mien
 
-    assert f"\nversion: {mien.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     headings = [line for line in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").splitlines() if line.startswith("## ")]
-    assert headings[0] == "## Unreleased" or headings[0].startswith(f"## {mien.__version__} (")
+    released = re.fullmatch(r"## (\S+) \((\d{4}-\d\d-\d\d)\)", headings[headings[0] == "## Unreleased"])
+    assert released and released[1] == mien.__version__
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {released[1]}\ndate-released: {released[2]}\n" in citation
