@@ -18,6 +18,7 @@ from batch_runs import bytes_of, children, failures, rows, trapping
 from command import environment, line, mien
 
 from mien.scaling import Options, batch
+from mien.scaling.job import JOB
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and ps as POSIX has them")
 
@@ -94,6 +95,25 @@ def test_a_driver_that_is_killed_leaves_nothing_behind_and_goes_on(album: Path, 
     assert all((out / "rows" / name).stat().st_mtime_ns == then for name, then in times.items())  # none was read again
     assert bytes_of(out) == bytes_of(whole)
     assert not [path for path in (out / "rows").iterdir() if path.name.startswith(".")]
+
+
+def test_another_process_does_not_write_beside_us(album: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = ["batch", album, "--out", out, *SLOW, "--workers", 1]
+    process = subprocess.Popen(line(*arguments), env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        until = time.monotonic() + 120
+        while not (out / JOB).is_file():
+            assert process.poll() is None and time.monotonic() < until
+            time.sleep(0.01)
+        process.send_signal(signal.SIGSTOP)
+        refused = mien(*arguments, "--resume")
+        assert refused.returncode == 1 and "is being written by another process" in refused.stderr
+    finally:
+        process.kill()
+        process.wait()
+    assert mien(*arguments, "--resume").returncode == 0  # the lock ended with its holder
+    assert (out / "summary.json").is_file() and not (out / ".lock").exists()
 
 
 def test_a_damaged_part_is_made_again(album: Path, whole: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from ..devices import AUTO, CPU, Device, cores
 from ..errors import ConfigError
+from ..locks import LOCK
 from ..reading import USUAL, Options
 from . import listing, pool
 from .job import JOB, LISTING, ROWS, SUMMARY, Job, Listing, Shards, absolute, identity, load, tallies
@@ -62,7 +63,8 @@ def batch(
 
     Raises:
         SourceError: nothing at all can be read.
-        ConfigError: `out` holds something else, or an unfinished run and `resume` was not asked for.
+        ConfigError: `out` holds something else, or an unfinished run and `resume` was not asked for; or another process on
+            this machine writes it.
         MissingExtra: pyarrow, fsspec or Ray is not installed.
 
     Example:
@@ -80,32 +82,34 @@ def batch(
         raise ConfigError(f"timeout is {timeout:g}; give seconds, more than 0, or inf for no limit")
     if ray is not None and Device.parse(options.device).index:
         raise ConfigError(f"device {options.device!r}: on a cluster Ray chooses which GPU an actor gets; write cuda")
-    with contextlib.closing(Listing(listing.items(inputs, column))) as found:
-        job = describe(found, options, shard_size, here=ray is None)
-        enter(folder, job, found, resume)
-    folder.sweep(ROWS)
-    done = tallies(folder, job.shards)
-    with contextlib.closing(Shards(folder)) as shards:
-        waiting = {number: shards.size(number) for number in range(len(shards)) if number not in done}
-    meter = _Meter(progress, job.items, done)
-    lost = 0
-    if waiting:
-        where = folder.where
-        if ray is None:
-            results = pool.run(where, waiting, workers or cores(), options.threads, meter.under_way, timeout)
-        else:
-            from . import cluster
+    with contextlib.ExitStack() as ours:
+        with contextlib.closing(Listing(listing.items(inputs, column))) as found:
+            job = describe(found, options, shard_size, here=ray is None)
+            ours.enter_context(folder.written_by_us())
+            enter(folder, job, found, resume)
+        folder.sweep(ROWS)
+        done = tallies(folder, job.shards)
+        with contextlib.closing(Shards(folder)) as shards:
+            waiting = {number: shards.size(number) for number in range(len(shards)) if number not in done}
+        meter = _Meter(progress, job.items, done)
+        lost = 0
+        if waiting:
+            where = folder.where
+            if ray is None:
+                results = pool.run(where, waiting, workers or cores(), options.threads, meter.under_way, timeout)
+            else:
+                from . import cluster
 
-            results = cluster.run(where, waiting, workers, options.threads, ray, timeout, gpu=job.on_gpu)
-        with contextlib.closing(results):
-            for number, tally, deaths in results:
-                done[number] = tally
-                lost += deaths
-                meter.finished(tally)
-    folder.sweep(ROWS)
-    summary = add_up(done, len(waiting))
-    run = {"started": began.isoformat(timespec="seconds"), "seconds": round(time.perf_counter() - clock, 3)}
-    return finish(folder, job, summary, done, {**run, "workers": workers or cores(), "ray": ray, "lost_workers": lost})
+                results = cluster.run(where, waiting, workers, options.threads, ray, timeout, gpu=job.on_gpu)
+            with contextlib.closing(results):
+                for number, tally, deaths in results:
+                    done[number] = tally
+                    lost += deaths
+                    meter.finished(tally)
+        folder.sweep(ROWS)
+        summary = add_up(done, len(waiting))
+        run = {"started": began.isoformat(timespec="seconds"), "seconds": round(time.perf_counter() - clock, 3)}
+        return finish(folder, job, summary, done, {**run, "workers": workers or cores(), "ray": ray, "lost_workers": lost})
 
 
 def describe(found: Listing, options: Options, shard_size: int | None, *, here: bool = True) -> Job:
@@ -140,7 +144,7 @@ def enter(folder: Folder, job: Job, found: Listing, resume: bool) -> None:
     """
     before = load(folder)
     if before is None:
-        others = [name for name in folder.names() if name != LISTING and not name.endswith(PART)]
+        others = [name for name in folder.names() if name not in (LISTING, LOCK) and not name.endswith(PART)]
         if others:
             raise ConfigError(f"{folder} is not empty and holds no run of mien batch ({others[0]}, …); give a new folder")
         found.write(folder, job.shard_size)

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from ..errors import ConfigError, MissingExtra, SourceError
 from ..fetching import is_url, without_secrets
 from ..images import printable
+from ..locks import written_by_us
 
 PART = ".part"
 """Ending of files that are still being written."""
@@ -117,6 +118,23 @@ class Folder:
 
     def __str__(self) -> str:
         return shown(self.where)
+
+    @contextlib.contextmanager
+    def written_by_us(self) -> Iterator[None]:
+        """Keep other processes of this machine from writing the folder, which is made; object storage knows no locks.
+
+        Raises:
+            ConfigError: another process writes it, or nobody may.
+        """
+        if self._system is not None:
+            yield
+            return
+        try:
+            Path(self.where).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"{self} cannot be written: {error.strerror}; choose another place") from error
+        with written_by_us(self.where):
+            yield
 
     def names(self, below: str = "") -> list[str]:
         """Return the names in this folder, or in one below it, in order; nothing where there is no folder."""
