@@ -254,6 +254,7 @@ class Video:
         return None if self.container.duration is None else self.container.duration / 1_000_000
 
     def seek(self, start: float) -> None:
+        """Go to the key frame before `start`, in seconds; a video in which that cannot be done stays where it is."""
         import av
 
         with contextlib.suppress(av.error.FFmpegError, OSError):  # what cannot be sought is decoded from where it stands
@@ -358,6 +359,11 @@ def _open_camera(number: int) -> Any:
 
 
 def import_av() -> Any:
+    """Return the module `av`, which from then on says nothing by itself.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
     try:
         import av
     except ImportError:

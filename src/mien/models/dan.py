@@ -75,6 +75,7 @@ class CrossAttentionHead(nn.Module):
         self.apply(_initialise)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the head's vector (N, C) for a feature map (N, C, h, w)."""
         pooled = self.spatial(x).mean((2, 3))
         return pooled * self.channel(pooled)
 
@@ -90,6 +91,7 @@ class SpatialAttention(nn.Module):
         self.column = conv_bn(channels // 2, channels, (3, 1))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return x (N, C, h, w), each place times its weight."""
         return x * self.places(x)[:, None]
 
     def places(self, x: Tensor) -> Tensor:

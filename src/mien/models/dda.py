@@ -98,6 +98,7 @@ class DualDomainAttention(nn.Module):
         self.out = nn.Sequential(nn.Conv2d(channels, channels, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the map of x (N, C, h, w), of the same shape, in (0, 1); by a softmax it sums to one over channels."""
         spatial = self.spatial(x)
         shallow, deep = self.context(x)
         deep = self.arm2(deep) * deep.mean((2, 3), keepdim=True)
@@ -135,6 +136,7 @@ class ContextPath(nn.Module):
                 getattr(self.resnet, part).requires_grad_(False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the last two stages give, (N, 256, H, W) and (N, 512, ⌈H/2⌉, ⌈W/2⌉); in block 4 entry and stage."""
         x = shallow = self.entry(x)
         for stage in self.stages:
             shallow, x = x, getattr(self.resnet, stage)(x)
@@ -155,6 +157,7 @@ class ChannelSoftmax(nn.Module):
         self.bn = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return x (N, C, h, w), each channel times its weight; the weights of a picture sum to one."""
         return x * self.bn(self.conv(x.mean((2, 3), keepdim=True))).softmax(1)
 
 
@@ -174,6 +177,7 @@ class DualDomainFusion(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return (N, `channels`, h, w) for x (N, `channels_in`, h, w)."""
         mixed = self.mix(x)
         return mixed + mixed * self.weigh(mixed.mean((2, 3), keepdim=True))
 

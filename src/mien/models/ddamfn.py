@@ -63,6 +63,11 @@ class DDAMFNTrunk(nn.Module):
         )
 
     def read(self, image: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """Return feature (N, 512), feature map (N, 512, h, w) and a map (N, 512, h, w) a head, for pictures (N, 3, size, size).
+
+        Raises:
+            ValueError: the pictures have another size.
+        """
         self.image.check(image)
         feature_map = self.features(image)
         heads = tuple(head(feature_map) for head in self.heads)
@@ -114,6 +119,7 @@ class ConvBlock(nn.Module):
         self.prelu = nn.PReLU(channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return (N, `channels`, ⌈H/`stride`⌉, ⌈W/`stride`⌉) for x (N, `channels_in`, H, W)."""
         return self.prelu(self.bn(self.conv(x)))
 
 
@@ -139,6 +145,7 @@ class MixBlock(nn.Module):
         self.project = nn.Sequential(nn.Conv2d(wide, channels, 1, bias=False), nn.BatchNorm2d(channels))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return (N, `channels`, ⌈H/`stride`⌉, ⌈W/`stride`⌉) for x (N, `channels_in`, H, W)."""
         y = self.mixed(self.widen(x))
         y = self.project(y * self.attention(y.mean(3, keepdim=True), y.mean(2, keepdim=True)))
         return x + y if self.residual else y
@@ -158,6 +165,7 @@ class MixedDepthwise(nn.Module):
             self.prelu = nn.PReLU(sum(self.shares)).requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return (N, C, ⌈H/stride⌉, ⌈W/stride⌉) for x (N, C, H, W); C is the sum of the shares."""
         return torch.cat([conv(part) for conv, part in zip(self.convs, x.split(self.shares, 1), strict=True)], 1)
 
 
@@ -190,6 +198,7 @@ class DirectionAttention(nn.Module):
             self.unused = depthwise(CHANNELS, (side, side)).requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the gates (N, 512, h, w), each in (0, 1), for a feature map of that shape."""
         return self.attention(self.rows(x), self.columns(x))
 
     def places(self, x: Tensor) -> Tensor:

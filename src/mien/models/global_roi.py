@@ -107,14 +107,17 @@ class CBAM(nn.Module):
         self.spatial = nn.Sequential(nn.Conv2d(2, 1, 7, padding=3, bias=False), nn.BatchNorm2d(1, momentum=0.01), nn.Sigmoid())
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return x (N, C, h, w) with its channels, then its places gated."""
         x = self.channels(x)
         return x * self.gates(x)
 
     def channels(self, x: Tensor) -> Tensor:
+        """Return x (N, C, h, w) with its channels gated."""
         gate = (self.channel(x.mean((2, 3))) + self.channel(x.amax((2, 3)))).sigmoid()
         return x * gate[:, :, None, None]
 
     def gates(self, x: Tensor) -> Tensor:
+        """Return the gate of each place, (N, 1, h, w), in (0, 1)."""
         return self.spatial(torch.cat([x.amax(1, keepdim=True), x.mean(1, keepdim=True)], 1))
 
     def places(self, x: Tensor) -> Tensor:
@@ -134,12 +137,14 @@ class TransformerBlock(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(channels, 4 * channels), QuickGELU(), nn.Linear(4 * channels, channels))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return a map of the shape of x, (N, C, h, w)."""
         tokens = x.flatten(2).transpose(1, 2)
         tokens = tokens + self.attend(self.ln1(tokens))
         tokens = tokens + self.mlp(self.ln2(tokens))
         return tokens.transpose(1, 2).reshape(x.shape)
 
     def attend(self, tokens: Tensor) -> Tensor:
+        """Return what each token (N, places, C) takes over from all others, in the same shape."""
         query, key, value = (
             layer(tokens).unflatten(2, (self.num_heads, -1)).transpose(1, 2) for layer in (self.query, self.key, self.value)
         )
@@ -150,6 +155,7 @@ class QuickGELU(nn.Module):
     """x · sigmoid(1.702 x)."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return a tensor of the shape of x, which may be any."""
         return x * (1.702 * x).sigmoid()
 
 

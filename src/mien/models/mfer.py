@@ -73,6 +73,7 @@ class DSAttention(nn.Module):
         self.apply(_initialise)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return a map of the shape of x, (N, C, h, w)."""
         weights, x = self.weights(x), x.permute(0, 2, 3, 1)
         answer = weights * self.value(x)
         return (answer + x if self.form == "code" else answer).permute(0, 3, 1, 2)
@@ -104,6 +105,7 @@ class Head(nn.Module):
         self.fc2 = nn.Linear(channels, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return logits (N, classes) for a share of the features, (N, `channels`)."""
         return self.fc2(F.gelu(self.fc1(x)))
 
 

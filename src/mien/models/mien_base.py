@@ -37,6 +37,7 @@ class SqueezeExcite(nn.Module):
         self.up = nn.Conv2d(channels // 8, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return x (N, C, h, w), each channel times its gate in (0, 1)."""
         gate = self.up(self.down(x.mean((2, 3), keepdim=True)).relu())
         return x * gate.sigmoid()
 
@@ -59,6 +60,7 @@ class Block(nn.Module):
         self.shortcut = nn.Sequential(*shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return (N, `channels`, ⌈H/`stride`⌉, ⌈W/`stride`⌉), zero or more, for x (N, `channels_in`, H, W)."""
         y = self.norm1(self.conv1(x)).relu()
         return (self.gate(self.norm2(self.conv2(y))) + self.shortcut(x)).relu()
 
@@ -82,6 +84,7 @@ class MienBase(nn.Module):
         self.ferplus = nn.Linear(channels, 8)
 
     def forward(self, image_NCHW: Tensor) -> MienBaseOutput:
+        """Return logits (N, 7) and (N, 8) and the feature (N, width of the last stage) for pictures (N, 1, H, W)."""
         feature = self.blocks(self.stem(image_NCHW)).mean((2, 3))
         dropped = self.dropout(feature)
         return MienBaseOutput(self.fer2013(dropped), self.ferplus(dropped), feature)

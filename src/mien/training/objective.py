@@ -114,6 +114,7 @@ class CrossEntropy(nn.Module):
         self.register_buffer("weight", weight, persistent=False)
 
     def forward(self, logits: Tensor, targets: Targets) -> Tensor:
+        """Return the loss, one number, of scores (N, classes)."""
         if not self.soft:
             return losses.cross_entropy(logits, targets["label"], smoothing=self.smoothing, weight=self.weight)
         known = targets["soft"].sum(1) > 0
@@ -132,6 +133,7 @@ class Votes(nn.Module):
         self.mode, self.smoothing = mode, smoothing
 
     def forward(self, logits: Tensor, targets: Targets) -> Tensor:
+        """Return the loss, one number, of scores (N, classes); votes for what is no class come after those."""
         votes = targets["votes"]
         votes = torch.where(votes > 1, votes, 0.0)
         classes = votes[:, : logits.shape[1]]
@@ -154,6 +156,7 @@ class Labelled(nn.Module):
         self.loss = loss
 
     def forward(self, output: Any, targets: Targets) -> Tensor:
+        """Return the loss, one number, of an output (N, …)."""
         known = targets["label"] >= 0
         if not known.any():
             return output.sum() * 0
@@ -168,6 +171,7 @@ class Alone(nn.Module):
         self.loss = loss
 
     def forward(self, output: Any, targets: Targets) -> Tensor:
+        """Return the loss, one number, of an output, or of several outputs together."""
         return self.loss(output)
 
 
@@ -179,6 +183,7 @@ class ValenceArousal(nn.Module):
         self.moments: Literal["biased", "mixed"] = moments
 
     def forward(self, output: Tensor, targets: Targets) -> Tensor:
+        """Return the loss, one number in 0 … 2, of valence and arousal (N, 2)."""
         wanted = targets["valence_arousal"]
         known = wanted.isfinite().all(1)
         return losses.ccc_loss(output, wanted.nan_to_num(), moments=self.moments, valid=known)
@@ -188,6 +193,7 @@ class ActionUnits(nn.Module):
     """Binary cross-entropy over the annotated action units."""
 
     def forward(self, output: Tensor, targets: Targets) -> Tensor:
+        """Return the loss, one number, of scores (N, units)."""
         return losses.action_unit_loss(output, targets["action_units"], from_logits=True)
 
 
@@ -199,6 +205,11 @@ class Distil(nn.Module):
         self.target = f"teacher.{teacher}"
 
     def forward(self, logits: Tensor, targets: Targets) -> Tensor:
+        """Return the loss, one number, of scores (N, classes).
+
+        Raises:
+            ConfigError: there is no teacher, or it has other classes.
+        """
         if self.target not in targets:
             raise ConfigError("loss term 'distil' needs distil.teacher, the network that is learned from")
         if targets[self.target].shape != logits.shape:
@@ -211,6 +222,7 @@ class Binary(nn.Module):
     """Binary cross-entropy of each class against `soft`, as Global-ROI Net learns FERPlus."""
 
     def forward(self, logits: Tensor, targets: Targets) -> Tensor:
+        """Return the loss, one number, of scores (N, classes)."""
         known = targets["soft"].sum(1) > 0
         if not known.any():
             return logits.sum() * 0
