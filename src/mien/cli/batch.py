@@ -53,6 +53,9 @@ def batch(
         column: Column of parquet files that holds the pictures, or their paths or URIs.
         json: Write the counts to stdout as JSON.
         reading: How pictures and videos are read.
+
+    Raises:
+        MissingExtra: pyarrow or something else of the extra scale is not installed.
     """
     try:
         from .. import scaling

@@ -63,6 +63,9 @@ def compare(
         overwrite: Begin anew, whatever evaluations the folder holds.
         results: Also write the rows to this csv, in place of older ones of the same key.
         json: Write JSON Lines, also on a terminal.
+
+    Raises:
+        ConfigError: no model is named, or an option belongs to none of the data sets.
     """
     if not models:
         raise ConfigError("give one model at least: mien compare MODEL… --dataset NAME --root DIR --out DIR")

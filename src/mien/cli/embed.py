@@ -75,6 +75,9 @@ def embed(
         threads: Threads inside one call.
         device: Where networks run: cpu, cuda (cuda:1 is the second GPU), mps, or auto for the best that starts.
         json: Write the summary as JSON Lines, also on a terminal.
+
+    Raises:
+        ConfigError: nothing is to be written, or in no form that is known, or there are more or fewer titles than models.
     """
     if out is None and plot_to is None and report is None:
         raise ConfigError("say where the features go with --out, a plot of them with --plot, or both")

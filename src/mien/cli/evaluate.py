@@ -88,6 +88,9 @@ def evaluate(
         page: Write report.html and figures (needs the extra eval).
         results: Also write the row of this evaluation to this csv, in place of an older one of the same key.
         json: Write the figures as JSON, also on a terminal.
+
+    Raises:
+        ConfigError: the page is asked for without the extra eval.
     """
     data = open_dataset(
         dataset,

@@ -89,6 +89,9 @@ def explain(
         threads: Threads of one network call.
         device: Where networks run: cpu, cuda (cuda:1 is the second GPU), mps, or auto for the best that starts.
         json: Write JSON Lines to stdout, also on a terminal.
+
+    Raises:
+        ConfigError: there is nothing to explain.
     """
     if not paths and dataset is None:
         raise ConfigError("nothing to explain: name pictures, or a data set with --dataset")

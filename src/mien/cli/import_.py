@@ -46,6 +46,9 @@ def import_(
         loose: Write what fits even if entries are unused, missing or of another shape.
         option: An option of the architecture that the file does not tell, as NAME=VALUE; may be given several times.
         json: Write the report to stdout as JSON, also on a terminal.
+
+    Raises:
+        MissingExtra: torch or something else of the extra train is not installed.
     """
     try:
         from ..importing import import_checkpoint

@@ -32,6 +32,9 @@ def models(*names: str, json: bool = False) -> None:
     Args:
         names: Weights or architectures to tell everything about.
         json: Write JSON Lines, also on a terminal.
+
+    Raises:
+        UnknownName: neither weights nor an architecture have that name.
     """
     bundled = cards.bundled()
     unknown = [name for name in names if name not in bundled and name not in MODELS]

@@ -64,6 +64,10 @@ def serve(
         queue: Pictures that may wait before others are told to come back.
         max_pixels: Largest picture, width × height.
         access_log: Write a line to stderr for every request.
+
+    Raises:
+        ConfigError: there is to be no worker.
+        MissingExtra: uvicorn or something else of the extra serve is not installed.
     """
     try:
         import uvicorn

@@ -73,6 +73,9 @@ def stress(
         threads: Threads inside one call of the network.
         device: Where networks run: cpu, cuda (cuda:1 is the second GPU), mps, or auto for the best that starts.
         json: Write JSON, also on a terminal.
+
+    Raises:
+        ConfigError: the table is not to be a csv.
     """
     if out is not None and out.suffix.lower() != ".csv":
         raise ConfigError(f"--out {out}: the table is written as .csv")

@@ -46,6 +46,9 @@ def train(
         root: folder of the data, instead of the recipe's.
         seed: seed, instead of the recipe's.
         device: cpu, cuda (cuda:1 is the second GPU), mps, or auto, instead of the recipe's.
+
+    Raises:
+        MissingExtra: torch or something else of the extra train is not installed.
     """
     try:
         from ..training.config import TrainConfig

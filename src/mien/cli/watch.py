@@ -70,6 +70,9 @@ def watch(
         detect_every: Frames from one search for faces to the next.
         threads: Threads of one network call.
         device: Where networks run: cpu, cuda (cuda:1 is the second GPU), mps, or auto for the best that starts.
+
+    Raises:
+        SourceError: the camera gave no picture at all.
     """
     sampling = Sampling(fps=fps, end=seconds(end))
     source = int(camera) if camera.isdecimal() else camera

@@ -99,7 +99,11 @@ def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[tupl
 
 
 def header_of(path: Path) -> list[str]:
-    """Return the stripped fields of the first line of a csv; errors as of `read_rows`."""
+    """Return the stripped fields of the first line of a csv; none of an empty one.
+
+    Raises:
+        DatasetError: it is no csv.
+    """
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         try:
             return [name.strip() for name in next(csv.reader(file), [])]

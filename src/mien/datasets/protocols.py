@@ -71,6 +71,9 @@ def held_out(data: Dataset, draw: Draw) -> Rows:
     """The part that figures are published on stays the test split; validation is cut from training.
 
     The cut is stratified by class, and takes all pictures of a subject or recording together where those are known.
+
+    Raises:
+        DatasetError: no part is for training, or the fraction is not between 0 and 1.
     """
     parts = official(data, draw)
     if "test" not in parts or not (data.label[parts["test"]] >= 0).any():  # AffectNet and others publish on validation
@@ -83,7 +86,11 @@ def held_out(data: Dataset, draw: Draw) -> Rows:
 
 
 def subject_folds(data: Dataset, draw: Draw) -> Rows:
-    """Folds of whole subjects, about equally large: fold `fold` is the test split, the next one the validation split."""
+    """Folds of whole subjects, about equally large: fold `fold` is the test split, the next one the validation split.
+
+    Raises:
+        DatasetError: nobody knows who is shown, or so many folds or such a fold cannot be.
+    """
     if data.subject is None:
         raise DatasetError(f"{data.name} does not say who is shown, so there are no folds by subject")
     people, count = np.unique(data.subject, return_counts=True)
@@ -96,7 +103,11 @@ def subject_folds(data: Dataset, draw: Draw) -> Rows:
 
 
 def picture_folds(data: Dataset, draw: Draw) -> Rows:
-    """Folds of single pictures, drawn without regard to who is shown; validation is the test split."""
+    """Folds of single pictures, drawn without regard to who is shown; validation is the test split.
+
+    Raises:
+        DatasetError: so many folds or such a fold cannot be.
+    """
     folds = _checked(draw, len(data), "pictures")
     order = np.random.default_rng(draw.seed).permutation(len(data))
     test = np.sort(np.array_split(order, folds)[draw.fold])
@@ -116,7 +127,11 @@ def all_test(data: Dataset, draw: Draw) -> Rows:
 
 
 def cut(data: Dataset, rows: np.ndarray, draw: Draw) -> np.ndarray:
-    """Return about `draw.fraction` of `rows`, the same share of every class, whole subjects or recordings where known."""
+    """Return about `draw.fraction` of `rows`, the same share of every class, whole subjects or recordings where known.
+
+    Raises:
+        DatasetError: the fraction is not between 0 and 1.
+    """
     if not 0 < draw.fraction < 1:
         raise DatasetError(f"fraction {draw.fraction} is no share of the training pictures; give a number between 0 and 1")
     units, unit = np.unique(origins(data)[rows], return_inverse=True)

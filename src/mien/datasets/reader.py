@@ -60,7 +60,12 @@ class Reader:
         damaged: Damaged = "raise",
         options: Mapping[str, str] | None = None,
     ) -> Dataset:
-        """Read one split; see `mien.datasets.open_dataset`."""
+        """Read one split; see `mien.datasets.open_dataset`.
+
+        Raises:
+            UnknownName: there is no such protocol or option.
+            DatasetError: the data is not there, is damaged, or has no such split.
+        """
         if protocol.startswith(PREFIX):
             path = protocol.removeprefix(PREFIX)
             clean = read_clean(path)
@@ -86,7 +91,11 @@ class Reader:
         return {split: whole.take(taken, split=split) for split, taken in rows.items() if len(taken)}
 
     def read(self, root: str | Path, damaged: Damaged, options: Mapping[str, str]) -> Dataset:
-        """Read all parts of whatever layout lies under `root`."""
+        """Read all parts of whatever layout lies under `root`.
+
+        Raises:
+            DatasetError: no layout fits, a file is damaged, or there is no picture.
+        """
         layout, base = find(root, self.layouts, self.title, self.obtain)
         damage = Damage(damaged)
         file = Path(root).name if Path(root).is_file() else ""

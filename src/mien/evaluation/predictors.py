@@ -152,6 +152,7 @@ def open_predictor(model: Any, output: str = "auto", data: Dataset | None = None
         threads: threads inside one call of the network.
 
     Raises:
+        ConfigError: a peer's file is not named, or the card has no such output.
         MienError: it cannot be opened.
     """
     if isinstance(model, Predictor):

@@ -127,7 +127,11 @@ def cam_layers(network: nn.Module, asked: Asked, inputs: tuple[Tensor, ...]) -> 
 
 
 def last_map(network: nn.Module, architecture: str, inputs: tuple[Tensor, ...]) -> dict[str, nn.Module]:
-    """Return the last module whose answer is (N, C, h, w) with more than one place."""
+    """Return the last module whose answer is (N, C, h, w) with more than one place.
+
+    Raises:
+        ConfigError: there is none, as in networks of tokens.
+    """
     last: list[str] = []
     names = {module: name for name, module in network.named_modules()}
 

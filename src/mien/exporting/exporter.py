@@ -68,7 +68,11 @@ class Exported:
 
 @use("cpu")  # where files are compared and figures are measured, whatever device is chosen around it
 def write(model: str | Path, path: Path, request: Request, progress: Callable[[str], None]) -> Exported:
-    """Export; see `mien.export`."""
+    """Export; see `mien.export`.
+
+    Raises:
+        ExportError: the source or the file does not allow what is asked for, or the file would differ from its source.
+    """
     if request.runtime == "openvino":
         _spare_card(path)
     card, source = open_model(model, request.threads)

@@ -87,7 +87,7 @@ class TaskLayers(nn.Module):
         self.action_units = nn.Linear(CHANNELS, 12) if "action_units" in tasks else None
 
     def forward(self, feature: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Return scores (N, expressions), valence and arousal (N, 2), −1 … 1, scores of units (N, 12), for features (N, 512)."""
+        """Return scores (N, expressions), valence and arousal (N, 2), −1 … 1, scores of units (N, 12) for features (N, 512)."""
         x = feature if self.dense is None else self.dense(feature)
         return (
             None if self.expression is None else self.expression(x),

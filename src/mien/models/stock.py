@@ -93,7 +93,11 @@ def resnet(name: str, pretrained: bool | str = False, **options: Any) -> Any:
 
 
 def timm_factory(name: str) -> Callable[..., Classifier]:
-    """Return the function that builds timm's network `name` under a linear head; `options` go to `timm.create_model`."""
+    """Return the function that builds timm's network `name` under a linear head; `options` go to `timm.create_model`.
+
+    Raises:
+        ConfigError: from that function: the network does not end in one linear layer.
+    """
 
     def build(num_classes: int = 7, *, pretrained: bool | str = False, **options: Any) -> Classifier:
         model = timm_model(name, pretrained, num_classes=num_classes, **options)

@@ -109,7 +109,11 @@ def _check_tracker(name: str) -> None:
 
 
 def options_of(config: TrainConfig, split: Split) -> dict[str, Any]:
-    """Return the network's options, with the number of classes if the network takes it."""
+    """Return the network's options, with the number of classes if the network takes it.
+
+    Raises:
+        ConfigError: the recipe gives fewer classes than the data has.
+    """
     options = dict(config.model.options)
     takes = inspect.signature(models.factory(config.model.name)).parameters
     if "num_classes" in takes:
@@ -123,7 +127,11 @@ def options_of(config: TrainConfig, split: Split) -> dict[str, Any]:
 
 @torch.no_grad()
 def blank_answer(model: nn.Module, config: TrainConfig) -> Any:
-    """Return an answer of the network on blank pictures, for its fields and their widths."""
+    """Return an answer of the network on blank pictures, for its fields and their widths.
+
+    Raises:
+        ConfigError: the answer has no named fields.
+    """
     channels = 1 if config.input.colour == "grey" else 3
     sides = {"image": config.input.size, **config.input.regions}
     state = {name: buffer.clone() for name, buffer in model.named_buffers()}

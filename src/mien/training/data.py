@@ -35,7 +35,11 @@ MEMORY_SHARE = 0.4
 
 
 def card_input(config: InputConfig) -> Input:
-    """Return the input contract of a network trained with this config."""
+    """Return the input contract of a network trained with this config.
+
+    Raises:
+        ConfigError: grey pictures cannot have ImageNet's mean and deviation.
+    """
     values: dict[str, Any] = {"scale": 1 / 255, "offset": (0.0,)}
     if config.normalise == "half":
         values = {"scale": 1 / 127.5, "offset": (-1.0,)}
