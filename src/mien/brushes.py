@@ -29,7 +29,7 @@ def rectangle(canvas: Image.Image, box: np.ndarray, ink: Ink, radius: float, alp
 
 
 def frame(canvas: Image.Image, box: np.ndarray, ink: Ink, stroke: float, *, dashed: bool = False) -> None:
-    """Draw the outline of a rectangle with round corners, on a dark halo."""
+    """Draw the outline of a rectangle (left, top, right, bottom) with round corners, on a dark halo."""
     path = _outline(box, 0.06 * float(min(box[2] - box[0], box[3] - box[1])))
     lines(canvas, _dashes(path, 4 * stroke, 2.6 * stroke) if dashed else [path], ink, stroke)
 

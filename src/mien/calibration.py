@@ -12,7 +12,7 @@ SMALLEST = 1e-12
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Return probabilities along the last axis, computed without overflow."""
+    """Return (…, K) probabilities that sum to one over the last axis, for (…, K) logits, computed without overflow."""
     shifted = np.exp(logits - logits.max(-1, keepdims=True))
     return shifted / shifted.sum(-1, keepdims=True)
 
@@ -23,7 +23,7 @@ def log_losses(probabilities: np.ndarray, label: np.ndarray) -> np.ndarray:
 
 
 def log_loss(probabilities: np.ndarray, label: np.ndarray) -> float:
-    """Return the mean of `log_losses`; NaN without pictures."""
+    """Return the mean of `log_losses` for (N, K) probabilities and (N,) indices; NaN without pictures."""
     return float(log_losses(probabilities, label).mean()) if len(label) else float("nan")
 
 
@@ -64,7 +64,7 @@ def fit_temperature(logits: np.ndarray, label: np.ndarray) -> float:
 
 
 def bin_of(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:
-    """Return which of `bins` equal-width bins over (0, 1] each confidence falls into."""
+    """Return (N,) int, which of `bins` equal-width bins over (0, 1] each of (N,) confidences falls into, from 0."""
     return np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
 
 

@@ -134,7 +134,7 @@ def check_size(width: int, height: int, name: str, max_pixels: int) -> None:
 
 
 def to_8_bit(values: NDArray[np.integer], top: int) -> NDArray[np.uint8]:
-    """Scale integers in 0 … `top` to 0 … 255, rounding to the nearest."""
+    """Scale integers in 0 … `top`, of any shape, to 0 … 255, rounding to the nearest."""
     return ((values.astype(np.uint32) * 255 + top // 2) // top).astype(np.uint8)
 
 

@@ -63,7 +63,7 @@ def region_of_box(box: Sequence[float] | np.ndarray, roll: float = 0.0) -> np.nd
 
 
 def region_of_crop(height: int, width: int) -> np.ndarray:
-    """Return the region for a picture that is a tight crop of one upright face."""
+    """Return the region, as `region_of_box` does, for a picture that is a tight crop of one upright face."""
     return np.array([width / 2, height / 2, 1.3 * max(height, width), 0.0])
 
 
@@ -115,7 +115,7 @@ class Landmarker:
         return self.locate([image for image, _, _ in faces], np.array(regions).reshape(-1, 4))
 
     def crops(self, images: Sequence[np.ndarray]) -> Landmarks:
-        """Find the points in pictures that are tight crops of one upright face each; a detector is not needed."""
+        """Find the points in pictures (H, W, 3) that are tight crops of one upright face each; a detector is not needed."""
         regions = [region_of_crop(*image.shape[:2]) for image in images]
         return self.locate(images, np.array(regions).reshape(-1, 4))
 

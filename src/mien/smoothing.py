@@ -160,7 +160,7 @@ class _Stretches:
 
 
 def pack(face: Face) -> np.ndarray:
-    """Return all that is smoothed of a face as one row of numbers, always in the same order."""
+    """Return (L,) float64, all that is smoothed of a face, always in the same order."""
     box = face.box
     values = [box.left, box.top, box.right, box.bottom, *face.scores.values(), *(face.actions or {}).values()]
     values += [value for value in (face.valence, face.arousal) if value is not None]
@@ -169,7 +169,7 @@ def pack(face: Face) -> np.ndarray:
 
 
 def unpack(face: Face, values: np.ndarray, threshold: float) -> Face:
-    """Return the face with these numbers instead of its own, and itself as `unsmoothed`."""
+    """Return the face with these numbers, (L,) in the order of `pack`, instead of its own, and itself as `unsmoothed`."""
     rest = iter(values[: len(values) - (0 if face.points is None else face.points.size)].tolist())
     box = Box(next(rest), next(rest), next(rest), next(rest))
     scores = {label: next(rest) for label in face.scores}

@@ -119,7 +119,7 @@ class TorchRuntime:
 
 
 def ask(network: Callable[..., Any], pictures: Mapping[str, Tensor]) -> Any:
-    """Return a network's answer: the face is its first argument, other pictures go by name."""
+    """Return a network's answer to pictures (N, C, H, W): the face is its first argument, others go by name."""
     rest = {name: picture for name, picture in pictures.items() if name != IMAGE}
     return network(pictures[IMAGE], **rest)
 

@@ -40,7 +40,7 @@ class Track:
     """Time when last seen."""
 
     def expected(self, time: float) -> np.ndarray:
-        """Return the box where its motion leads; what is long unseen is not believed to move on for ever."""
+        """Return the box (4,) where its motion leads; what is long unseen is not believed to move on for ever."""
         shift = self.velocity * min(time - self.seen, 0.5)
         return self.box + np.tile(shift, 2)
 

@@ -115,7 +115,7 @@ class Dataset(Sequence[Sample]):
         return (self[index] for index in range(len(self)))
 
     def take(self, rows: np.ndarray, **changes: object) -> Dataset:
-        """Return the pictures of these row numbers, in their order; `changes` replaces further fields."""
+        """Return the pictures of these (M,) row numbers, in their order; `changes` replaces further fields."""
         columns = {name: column[rows] for name in COLUMNS if (column := getattr(self, name)) is not None}
         groups = {name: column[rows] for name, column in self.groups.items()}
         own = {"pictures": self.pictures.take(rows), "groups": groups, **columns}

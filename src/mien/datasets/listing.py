@@ -25,7 +25,7 @@ def number_in(text: str) -> int:
 
 
 def single_precision(values: Any) -> np.ndarray:
-    """Return numbers as float32; those beyond its range become infinite, without a warning."""
+    """Return numbers as float32, in their shape; those beyond its range become infinite, without a warning."""
     with np.errstate(over="ignore"):
         return np.array(values, np.float32)
 

@@ -127,7 +127,7 @@ def all_test(data: Dataset, draw: Draw) -> Rows:
 
 
 def cut(data: Dataset, rows: np.ndarray, draw: Draw) -> np.ndarray:
-    """Return about `draw.fraction` of `rows`, the same share of every class, whole subjects or recordings where known.
+    """Return (M,) about `draw.fraction` of `rows`, the same share of every class, whole subjects or recordings where known.
 
     Raises:
         DatasetError: the fraction is not between 0 and 1.

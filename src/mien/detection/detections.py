@@ -30,7 +30,7 @@ class Detections:
 
     @classmethod
     def from_points(cls, boxes: np.ndarray | list, scores: np.ndarray | list, points: np.ndarray | list) -> Detections:
-        """Return faces sorted by score, the roll taken from the line between the eyes (points 0 and 1)."""
+        """Return faces sorted by score, the roll taken from the line between the eyes, points 0 and 1 of (N, P, 2)."""
         order = np.argsort(-np.asarray(scores, np.float32), kind="stable")
         places = np.asarray(points, np.float32)[order]
         across = places[:, 1] - places[:, 0]
@@ -60,7 +60,7 @@ class Detections:
         return len(self.boxes)
 
     def select(self, which: np.ndarray | slice | list[int]) -> Detections:
-        """Return the faces that a mask, a slice or a list of indices names, in the order given."""
+        """Return the faces that a mask (N,), a slice or a list of indices names, in the order given."""
         points = None if self.points is None else self.points[which]
         return Detections(self.boxes[which], self.scores[which], self.roll[which], points)
 

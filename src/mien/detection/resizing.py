@@ -36,7 +36,7 @@ def resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def fit(image: np.ndarray, longest: int) -> tuple[np.ndarray, float]:
-    """Return the picture with its longer side brought to `longest`, each side at least 1, and the scale used."""
+    """Return the picture (H, W, 3) with its longer side brought to `longest`, each side at least 1, and the scale used."""
     height, width = image.shape[:2]
     scale = longest / max(height, width)
     return resize(image, max(round(width * scale), 1), max(round(height * scale), 1)), scale

@@ -13,7 +13,7 @@ Overlap = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def area(boxes: np.ndarray) -> np.ndarray:
-    """Return the area of every box (..., 4); 0 where it is turned inside out."""
+    """Return (...) the area of every box (..., 4); 0 where it is turned inside out."""
     return np.maximum(boxes[..., 2] - boxes[..., 0], 0) * np.maximum(boxes[..., 3] - boxes[..., 1], 0)
 
 
@@ -36,7 +36,14 @@ def containment(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 
 
 def groups(boxes: np.ndarray, scores: np.ndarray, limit: float, overlap: Overlap = iou) -> Iterator[np.ndarray]:
-    """Yield the indices of every group: the best box left, first, and all boxes left that overlap it by more than `limit`."""
+    """Yield the indices of every group: the best box left, first, and all boxes left that overlap it by more than `limit`.
+
+    Args:
+        boxes: (N, 4), as `overlap` takes them.
+        scores: (N,).
+        limit: overlap above which boxes are of one group.
+        overlap: one box (4,) and (M, 4) boxes → (M,) how much they overlap, 0 … 1.
+    """
     order = np.argsort(-scores, kind="stable")
     while order.size:
         same = overlap(boxes[order[0]], boxes[order]) > limit
@@ -46,7 +53,10 @@ def groups(boxes: np.ndarray, scores: np.ndarray, limit: float, overlap: Overlap
 
 
 def suppress(boxes: np.ndarray, scores: np.ndarray, limit: float, overlap: Overlap = iou) -> np.ndarray:
-    """Return the indices that greedy non-maximum suppression keeps, best first: no two overlap by more than `limit`."""
+    """Return (M,) the indices that greedy non-maximum suppression keeps, best first: no two overlap by more than `limit`.
+
+    Arguments as of `groups`.
+    """
     return np.array([group[0] for group in groups(boxes, scores, limit, overlap)], dtype=np.intp)
 
 

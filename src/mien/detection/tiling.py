@@ -27,7 +27,7 @@ class Region(NamedTuple):
         return max(self.width, self.height)
 
     def of(self, image: np.ndarray, longest: int) -> np.ndarray:
-        """Return what the region shows, its longer side `longest` pixels; beyond the picture the border pixels go on."""
+        """Return (h, w, 3) what the region shows, its longer side `longest`; beyond the picture the border pixels go on."""
         height, width = image.shape[:2]
         right, bottom = self.left + self.width, self.top + self.height
         inside, scale = image[max(self.top, 0) : bottom, max(self.left, 0) : right], longest / self.long

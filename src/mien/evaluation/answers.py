@@ -60,7 +60,11 @@ class Predictor(Protocol):
 
 
 def checked(values: np.ndarray, labels: Sequence[str], name: str) -> np.ndarray:
-    """Return probabilities that are good, or raise WeightsError."""
+    """Return probabilities as (N, K) float64.
+
+    Raises:
+        WeightsError: they are none, or of other classes; see `mien.metrics.checked_probabilities`.
+    """
     try:
         return checked_probabilities(values, labels, name)
     except ValueError as error:

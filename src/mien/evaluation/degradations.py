@@ -67,7 +67,7 @@ class Degradation:
         return replace(face, mesh=points.astype(np.float32))
 
     def cut(self, face: Face) -> np.ndarray:
-        """Return the part of the photograph that `window` keeps; less where the photograph ends."""
+        """Return (h, w, 3) the part of the photograph that `window` keeps; less where the photograph ends."""
         assert self.window is not None
         at = place_of(face)
         half = at.side * self.window / 2

@@ -87,13 +87,13 @@ class Asked:
 
 
 def enlarged(map_hw: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Return a map at another size, bicubic, float32."""
+    """Return (height, width) float32, a map at another size, bicubic."""
     image = Image.fromarray(np.asarray(map_hw, np.float32))
     return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
 
 
 def smoothed(map_hw: np.ndarray, deviation: float) -> np.ndarray:
-    """Return a map under a Gaussian of this standard deviation in pixels; the edge is repeated outwards."""
+    """Return (h, w), a map under a Gaussian of this standard deviation in pixels; the edge is repeated outwards."""
     reach = max(int(np.ceil(3 * deviation)), 1)
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / max(deviation, 1e-6)) ** 2)
     kernel /= kernel.sum()

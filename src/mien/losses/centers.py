@@ -49,7 +49,7 @@ def center_loss(features: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
 
 
 def faer_center_loss(features: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
-    """Return `center_loss` with FAER's gradient for the centres.
+    """Return `center_loss`, of the same arguments, with FAER's gradient for the centres (K, D).
 
     The centre of class j receives Σ_{y=j} (c_j - f) / ((1 + n_j)·N), n_j being the faces of class j in the batch, **whatever
     the loss is multiplied by afterwards**: a weight of .01 slows the features down, not the centres.

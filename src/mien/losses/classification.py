@@ -44,6 +44,9 @@ def class_balanced_weights(counts: Tensor, *, beta: float = 0.999) -> Tensor:
         counts: (K,) training pictures per class. A class without pictures gets weight 0.
         beta: in [0, 1): 0 weighs all classes alike; towards 1 the weights approach 1/n.
 
+    Raises:
+        ValueError: `beta` is outside.
+
     Example:
         >>> [round(w, 3) for w in class_balanced_weights(torch.tensor([1000, 10, 0])).tolist()]
         [0.031, 1.969, 0.0]

@@ -11,21 +11,21 @@ import numpy as np
 def concordance(prediction: np.ndarray, target: np.ndarray) -> float:
     """Return Lin's concordance correlation coefficient, −1 … 1: correlation that also asks for the same mean and spread.
 
-    With variances over N, as the ABAW challenges compute it. 0 where one side is constant, as it is with a single row; NaN
-    without rows, or where both are constant and the same.
+    Both sides are (N,). With variances over N, as the ABAW challenges compute it. 0 where one side is constant, as it is with a
+    single row; NaN without rows, or where both are constant and the same.
     """
     p, t = _known(prediction, target)
     return float(concordance_of(moments(p, t).sum(0)))
 
 
 def pearson(prediction: np.ndarray, target: np.ndarray) -> float:
-    """Return Pearson's correlation, −1 … 1; NaN for fewer than two rows or where one side is constant."""
+    """Return Pearson's correlation of two (N,), −1 … 1; NaN for fewer than two rows or where one side is constant."""
     p, t = _known(prediction, target)
     return float(pearson_of(moments(p, t).sum(0)))
 
 
 def root_mean_square_error(prediction: np.ndarray, target: np.ndarray) -> float:
-    """Return the root of the mean squared difference; NaN without rows."""
+    """Return the root of the mean squared difference of two (N,); NaN without rows."""
     p, t = _known(prediction, target)
     return float(rmse_of(moments(p, t).sum(0)))
 

@@ -42,7 +42,7 @@ def confusion(label: np.ndarray, answer: np.ndarray, classes: int) -> np.ndarray
 
 
 def accuracy(counts: np.ndarray) -> np.ndarray:
-    """Return the share of right answers."""
+    """Return (…) the share of right answers, 0 … 1."""
     return _divide(_hits(counts).sum(-1), counts.sum((-2, -1)))
 
 
@@ -66,17 +66,17 @@ def f1_scores(counts: np.ndarray) -> np.ndarray:
 
 
 def uar(counts: np.ndarray) -> np.ndarray:
-    """Return the unweighted average recall, also called balanced accuracy, over the classes that occur."""
+    """Return (…) the unweighted average recall, 0 … 1, also called balanced accuracy, over the classes that occur."""
     return _mean(recalls(counts))
 
 
 def macro_f1(counts: np.ndarray) -> np.ndarray:
-    """Return the unweighted mean F1 over the classes that occur."""
+    """Return (…) the unweighted mean F1, 0 … 1, over the classes that occur."""
     return _mean(f1_scores(counts))
 
 
 def kappa(counts: np.ndarray) -> np.ndarray:
-    """Return Cohen's kappa: agreement beyond what the frequencies of labels and answers would give by chance.
+    """Return (…) Cohen's kappa, −1 … 1: agreement beyond what the frequencies of labels and answers would give by chance.
 
     "No answer" counts as an answer that is no label. NaN where chance alone gives full agreement.
     """

@@ -82,6 +82,9 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
     Args:
         first: (N,) bool, right answers of one model.
         second: (N,) bool, right answers of the other, in the same order.
+
+    Raises:
+        ValueError: they are not equally many.
     """
     first, second = np.asarray(first, bool), np.asarray(second, bool)
     if first.shape != second.shape:

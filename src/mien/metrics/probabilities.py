@@ -57,7 +57,12 @@ def squared_errors(probabilities: np.ndarray, label: np.ndarray) -> np.ndarray:
 
 
 def brier(probabilities: np.ndarray, label: np.ndarray) -> float:
-    """Return the Brier score of several classes (Brier 1950): the mean of `squared_errors`, 0 … 2; NaN without pictures."""
+    """Return the Brier score of several classes (Brier 1950), 0 … 2: the mean of `squared_errors`; NaN without pictures.
+
+    Args:
+        probabilities: (N, K).
+        label: (N,) indices of the true classes.
+    """
     return float(squared_errors(probabilities, label).mean()) if len(label) else float("nan")
 
 

@@ -51,12 +51,12 @@ class MultiTaskOutput(NamedTuple):
 
     @property
     def expression(self) -> Tensor | None:
-        """Probabilities of the expressions."""
+        """(N, expressions) probabilities."""
         return None if self.logits is None else self.logits.softmax(1)
 
     @property
     def action_units(self) -> Tensor | None:
-        """Probability of each action unit, independent of the others."""
+        """(N, 12) the probability of each action unit, independent of the others."""
         return None if self.action_logits is None else self.action_logits.sigmoid()
 
 

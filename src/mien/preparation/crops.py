@@ -33,23 +33,23 @@ Matrix = Callable[[FoundFace, int], np.ndarray]
 
 
 def on_template(name: str) -> Matrix:
-    """Lay the five points on a template of `mien.alignment`."""
+    """Return what lays the five points on a template of `mien.alignment`."""
     return lambda face, size: crop_matrix(face.points5, TEMPLATES[name], size)
 
 
 def dlib_chip(face: FoundFace, size: int) -> np.ndarray:
-    """Cut the face chip of dlib with its default padding."""
+    """Return (2, 3) from picture to the face chip of dlib with its default padding."""
     assert face.points68 is not None
     return dlib_chip_matrix(face.points68, size, padding=0.25)
 
 
 def published_arcface(face: FoundFace, size: int) -> np.ndarray:
-    """face.evoLVe's fit from the template to the picture, which mirrors strong left profiles by mistake."""
+    """Return (2, 3) by face.evoLVe's fit from the template to the picture, which mirrors strong left profiles by mistake."""
     return reverse_similarity(face.points5, TEMPLATES["arcface112"].poses[0] * (size / 112), "published")
 
 
 def published_ddamfn(face: FoundFace, size: int) -> np.ndarray:
-    """DDAMFN++'s five poses, landmarks cut to whole pixels."""
+    """Return (2, 3) by DDAMFN++'s five poses, landmarks cut to whole pixels."""
     return crop_matrix(np.trunc(face.points5), TEMPLATES["ddamfn5"], size)
 
 
@@ -167,7 +167,7 @@ class Align:
         return {"work": "align", "crop": self.crop, "author": self.author, **{name: getattr(recipe, name) for name in told}}
 
     def open(self) -> Callable[[np.ndarray], Made]:
-        """Load the networks and return the function that prepares one picture."""
+        """Load the networks and return the function that prepares one picture (H, W, 3)."""
         recipe = self.recipe()
         find = FaceFinder(recipe.detector, recipe.points, recipe.choice, recipe.threshold)
 

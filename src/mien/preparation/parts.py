@@ -39,7 +39,7 @@ class Regions:
         return {"work": "regions", "aligned": self.aligned, "author": self.author, "detector": self.detector, "side": SIDE}
 
     def open(self) -> Callable[[np.ndarray], Made]:
-        """Load the networks and return the function that prepares one picture."""
+        """Load the networks and return the function that prepares one picture (H, W, 3)."""
         choice = "last" if self.author else "central" if self.aligned else "largest"
         find = FaceFinder(self.detector, choice=choice)
 

@@ -264,7 +264,7 @@ def evaluation_batches(
 
 
 def evaluation_tensor(store_NHWC: np.ndarray, preprocess: Preprocess) -> Tensor:
-    """Return stored pictures as `Preprocess.tensor` gives them."""
+    """Return stored pictures, (N, H, W, 1 or 3) uint8, as `Preprocess.tensor` gives them, (N, channels, H, W)."""
     if store_NHWC.shape[3] != preprocess.channels:
         store_NHWC = np.repeat(store_NHWC, preprocess.channels, 3)
     return torch.from_numpy(preprocess.tensor(store_NHWC))

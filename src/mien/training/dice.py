@@ -41,7 +41,7 @@ class Dice:
         return child
 
     def only(self, rows: Tensor, *key: int | str) -> Dice:
-        """Return dice (see `of`) for some of the pictures, by their numbers among those of these dice."""
+        """Return dice (see `of`) for some of the pictures, by their numbers (n,) among those of these dice."""
         child = self.of(*key)
         child._rows = self._rows[rows]
         return child

@@ -76,7 +76,7 @@ class Loader:
                     waiting.cancel()
 
     def order(self, epoch: int) -> np.ndarray:
-        """Return the row numbers of an epoch, in order, for all processes together."""
+        """Return (n,) the row numbers of an epoch, in order, for all processes together."""
         sampler = self.config.sampler
         random = np.random.default_rng([self.config.seed, 0 if sampler.kind == "once" else epoch])
         if sampler.kind != "balanced":

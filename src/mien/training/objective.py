@@ -65,7 +65,7 @@ class Objective(nn.Module):
         self.log_variance = nn.Parameter(torch.zeros(len(terms))) if weighting == "uncertainty" else None
 
     def forward(self, answer: Any, targets: Targets) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss and its terms, unweighted, for an answer in float32."""
+        """Return the loss and its terms, unweighted, one number each; the answer is brought to float32 before."""
         found: dict[str, Tensor] = {}
         total: Tensor = torch.zeros((), device=next(iter(targets.values())).device)
         for index, (name, term, part) in enumerate(zip(self.names, self.terms, self.parts, strict=True)):

@@ -154,7 +154,8 @@ def _file(start: str | Path) -> Path:
 def settle(model: nn.Module, pictures: Tensor) -> None:
     """Give every BatchNorm the mean and variance that its input has on some pictures, and undo them in its weight and bias.
 
-    In evaluation the network computes what it did; in training, where a batch has about these statistics, it now does too.
+    The pictures are (N, C, H, W). In evaluation the network computes what it did; in training, where a batch has about these
+    statistics, it now does too.
     """
     seen: dict[nn.Module, Tensor] = {}
     norms = [part for part in model.modules() if isinstance(part, nn.BatchNorm2d)]

@@ -103,7 +103,7 @@ def predict(
 
 
 def interleave(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Put the shares of all processes back into the order of the split."""
+    """Put the shares of all processes, each (n, …), back into the order of the split."""
     whole = {}
     for name, first in parts[0].items():
         total = sum(len(part[name]) for part in parts)
@@ -183,12 +183,12 @@ def classified(scores: np.ndarray, label: np.ndarray) -> dict[str, float]:
 
 
 def concordance(prediction: np.ndarray, target: np.ndarray) -> dict[str, float]:
-    """Return Lin's CCC of valence and arousal over the rows that have them."""
+    """Return Lin's CCC of valence and arousal, (N, 2) each, over the rows that have them."""
     return {name: metrics.concordance(prediction[:, k], target[:, k]) for k, name in enumerate(CONCORDANCE)}
 
 
 def unit_f1(active: np.ndarray, target: np.ndarray) -> float:
-    """Return the mean over action units of the F1 of "present", over the faces where the unit is annotated."""
+    """Return the mean over action units, (N, U) each, of the F1 of "present", over the faces where the unit is annotated."""
     found = metrics.unit_f1(active.astype(np.float64), target)
     return float(np.nanmean(found)) if np.isfinite(found).any() else float("nan")
 
