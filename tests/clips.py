@@ -36,20 +36,24 @@ def write_clip(
     aspect: Fraction | None = None,
     options: dict[str, str] | None = None,
     encoder: dict[str, str] | None = None,
+    clock: int = 1000,
 ) -> Path:
-    """Write frames at these times (25 a second by default); `sound` names a codec for a tone of the same length."""
+    """Write frames at these times (25 a second by default); `sound` names a codec for a tone of the same length.
+
+    Times are rounded to the ticks of a `clock` that has so many a second.
+    """
     times = [number / 25 for number in range(len(frames))] if times is None else list(times)
     with av.open(str(path), "w", options=options or {}) as file:
         stream: Any = file.add_stream(codec, rate=25, options=encoder or {})
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = "yuv420p"
-        stream.codec_context.time_base = Fraction(1, 1000)
+        stream.codec_context.time_base = Fraction(1, clock)
         if aspect is not None:
             stream.codec_context.sample_aspect_ratio = aspect
         tone: Any = file.add_stream(sound, rate=44100) if sound else None
         for pixels, time in zip(iter(frames), times, strict=True):
             frame: Any = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels))
-            frame.pts, frame.time_base = round(time * 1000), Fraction(1, 1000)
+            frame.pts, frame.time_base = round(time * clock), Fraction(1, clock)
             file.mux(stream.encode(frame))
         file.mux(stream.encode(None))
         if tone is not None:

@@ -48,6 +48,19 @@ def test_times_count_from_the_start_of_the_file(sample: Path, tmp_path: Path) ->
     assert [frame.time for frame in frames(path)] == pytest.approx([0, 0.04, 0.08, 0.12, 0.16], abs=1e-3)
 
 
+def test_no_time_lies_before_the_start(sample: Path, tmp_path: Path) -> None:
+    """FFmpeg rounds the start of a file to microseconds, and half of them up: a tick here is 100 / 9 of those."""
+    rounded_up = 0
+    for ticks in range(9):
+        stamps = [ticks / 90_000, 0.04, 0.08]
+        path = write_clip(tmp_path / f"{ticks}.mts", moving(sample, 3, (64, 48)), stamps, clock=90_000)
+        with av.open(str(path)) as file:
+            first = next(file.decode(video=0))
+            rounded_up += file.start_time > first.pts * first.time_base * 1_000_000
+        assert 0 <= next(iter(frames(path))).time < 1e-6
+    assert rounded_up
+
+
 @pytest.mark.parametrize(
     ("options", "wanted"),
     [

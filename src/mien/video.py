@@ -151,7 +151,7 @@ class Video:
             self.close()
             if streams and coded is None:
                 raise SourceError(f"{self.name} is coded in a way that this FFmpeg does not know; convert it to H.264 in MP4")
-            raise SourceError(f"{self.name} holds no video{', only sound' if sound else ''}")
+            raise SourceError(f"{self.name} holds no video{', only sound' if sound else ''}; name another file")
         self._stream = streams[0]
         self._stream.codec_context.thread_count = threads
         if threads != 1:
@@ -182,10 +182,10 @@ class Video:
             self.seek(start)
         for index, frame in enumerate(self._decoded(start)):
             time = self._time(frame, last)
-            if self._live and last is None:
+            if last is None and (self._live or time < 0):  # the first stamp may lie before what the file calls its start
                 self.origin += time
                 time = 0.0
-            if last is not None and time < last:
+            elif last is not None and time < last:
                 if last - time > JITTER:
                     self.origin -= last + 1 / (self.info.rate or 25) - time
                 time = max(self._time(frame, last), last)
@@ -202,7 +202,7 @@ class Video:
             self._check_end(last)
         if not given:
             where = (f" from {start:g} s" if start else "") + ("" if end is None else f" to {end:g} s")
-            raise SourceError(f"{self.name} has no frames{where}")
+            raise SourceError(f"{self.name} has no frames{where}; check the file, start and end")
 
     def close(self) -> None:
         """Close the file or camera."""
@@ -225,13 +225,13 @@ class Video:
             except (StopIteration, av.error.InvalidDataError, av.error.EOFError):  # the end, proper or not: see `_check_end`
                 return
             except (OSError, av.error.FFmpegError) as error:
-                raise SourceError(f"{self.name} cannot be read on: {_reason(error)}") from error
+                raise SourceError(f"{self.name} cannot be read on: {_reason(error)}; see that it is whole and still there") from error
             try:
                 frames = packet.decode()
             except (av.error.InvalidDataError, av.error.EOFError):
                 continue
             except (OSError, av.error.FFmpegError) as error:
-                raise SourceError(f"{self.name} cannot be decoded: {_reason(error)}") from error
+                raise SourceError(f"{self.name} cannot be decoded: {_reason(error)}; convert it to H.264 in MP4") from error
             for frame in frames:
                 if not start or self._time(frame, None) >= start - TOLERANCE:
                     yield frame
@@ -267,7 +267,7 @@ class Video:
         if length is None or not certain or last is None:
             return
         if last + 1 / rate < length - max(5 / rate, 0.2):
-            raise SourceError(f"{self.name} ends after {last:.2f} of {length:.2f} s: the file is truncated or damaged")
+            raise SourceError(f"{self.name} ends after {last:.2f} of {length:.2f} s: the file is truncated or damaged; get it anew")
 
 
 def frames(
@@ -340,7 +340,7 @@ def _open(source: Any, name: str) -> Any:
     try:
         return av.open(file, options=options, metadata_errors="replace")
     except (av.error.FFmpegError, OSError) as error:
-        raise SourceError(f"{name} is not a video that can be read: {_reason(error)}") from error
+        raise SourceError(f"{name} is not a video that can be read: {_reason(error)}; see whether others play it") from error
 
 
 def _open_camera(number: int) -> Any:
@@ -355,7 +355,7 @@ def _open_camera(number: int) -> Any:
     try:
         return av.open(pattern.format(number), format=kind)
     except (av.error.FFmpegError, OSError) as error:
-        raise SourceError(f"camera {number} cannot be opened: {_reason(error)}") from error
+        raise SourceError(f"camera {number} cannot be opened: {_reason(error)}; see what else uses it") from error
 
 
 def import_av() -> Any:
