@@ -6,12 +6,12 @@ import time
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
 from ..errors import MissingExtra
 from .flags import AS_USUAL, Reading
-from .terminal import counted, for_programs, side_console, write_json
+from .terminal import Left, LongProgress, counted, for_programs, side_console, write_json
 
 
 def batch(
@@ -63,9 +63,9 @@ def batch(
         raise MissingExtra(error.name or "pyarrow", "scale") from None
     options = reading.options()
     side, began = side_console(), time.perf_counter()
-    bar = Progress(
-        TextColumn("reading"), BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn(),
-        TextColumn("{task.fields[told]}"), console=side, transient=True, disable=not side.is_terminal,
+    bar = LongProgress(
+        TextColumn("reading"), BarColumn(), MofNCompleteColumn(), _Speed(), Left(), TextColumn("{task.fields[told]}"),
+        console=side,
     )  # fmt: skip
     task = bar.add_task("", total=None, told="")
 

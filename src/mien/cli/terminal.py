@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import json
 import sys
+import time
 from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 
 def for_programs(asked: bool) -> bool:
@@ -44,6 +46,32 @@ def progress_bar(console: Console) -> Progress:
     """Return a bar on stderr, which is silent where nobody watches."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+class Left(TimeRemainingColumn):
+    """The time that is left."""
+
+    def render(self, task: Task) -> Text:
+        """Return it with its unit, so that it can be read without its bar: "0:03:20 left"."""
+        return super().render(task).append(" left")
+
+
+class LongProgress(Progress):
+    """The bar of a work of hours. Where no terminal shows it, as in the log of a job on a cluster, it is a line a minute."""
+
+    def __init__(self, *columns: ProgressColumn, console: Console, every: float = 60) -> None:
+        super().__init__(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._every, self._told = every, time.monotonic()
+
+    def update(self, task_id: TaskID, *args: Any, **fields: Any) -> None:
+        """Take how far a task is, as rich's own."""
+        super().update(task_id, *args, **fields)
+        now = time.monotonic()
+        if not self.console.is_terminal and now - self._told >= self._every:
+            self._told = now
+            task = self._tasks[task_id]
+            cells = [column(task) for column in self.columns if isinstance(column, ProgressColumn)]
+            self.console.print("  ".join(cell.plain for cell in cells if isinstance(cell, Text) and cell.plain))
 
 
 def counted(number: int, name: str) -> str:

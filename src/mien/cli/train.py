@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from ..errors import MissingExtra
-from .terminal import side_console
+from .terminal import Left, LongProgress, side_console
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -68,10 +68,15 @@ def train(
 
 
 class Progress:
-    """A bar for the epoch that runs, and a line for each that is over, on stderr."""
+    """A bar for the epoch that runs, and a line for each that is over, on stderr.
 
-    def __init__(self, metric: str) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    Args:
+        metric: what an epoch is chosen by.
+        every: seconds between the lines that take the place of the bar where no terminal shows it.
+    """
+
+    def __init__(self, metric: str, every: float = 60) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 
         self.console = side_console()
         columns = (
@@ -79,9 +84,9 @@ class Progress:
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[figures]}"),
-            TimeRemainingColumn(),
+            Left(),
         )
-        self.bar = Progress(*columns, console=self.console, transient=True)
+        self.bar = LongProgress(*columns, console=self.console, every=every)
         self.metric, self.loss, self.epochs = metric, 0.0, 0
         self.task: TaskID | None = None
 

@@ -1,0 +1,49 @@
+"""How far a long work is: a bar for eyes, lines for logs."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+
+from mien.cli.terminal import Left, LongProgress
+from mien.cli.train import Progress
+
+
+def told(*, terminal: bool, every: float) -> list[str]:
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=terminal, width=200)
+    columns = TextColumn("reading"), BarColumn(), MofNCompleteColumn(), Left(), TextColumn("{task.fields[told]}")
+    with LongProgress(*columns, console=console, every=every) as bar:
+        task = bar.add_task("", total=3, told="")
+        for done in range(1, 4):
+            bar.update(task, completed=done, told="1 not read" if done == 2 else "")
+    return file.getvalue().splitlines()
+
+
+def test_a_log_gets_lines_now_and_then() -> None:
+    lines = told(terminal=False, every=0)
+    assert [re.sub(r"[-\d]+:[-\d:]+", "TIME", line) for line in lines] == [
+        "reading  1/3  TIME left",
+        "reading  2/3  TIME left  1 not read",
+        "reading  3/3  TIME left",
+    ]
+    assert told(terminal=False, every=3600) == []
+
+
+def test_a_terminal_gets_a_bar_and_no_lines() -> None:
+    assert "━" in "".join(told(terminal=True, every=0))
+    assert not any(line.startswith("reading  1/3") for line in told(terminal=True, every=0))
+
+
+def test_training_tells_its_steps_in_a_log(capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress("accuracy", every=0) as progress:
+        progress({"event": "start", "epochs": 2, "steps": 4, "epoch": 0, "step": 2})
+        progress({"event": "step", "epoch": 0, "step": 3, "loss": 1.5, "lr": 1e-3, "pictures": 8})
+        progress({"event": "epoch", "epoch": 1, "loss": 1.5, "accuracy": 0.5, "per_second": 20.0, "best": True})
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("epoch 1/2  3/8  loss 1.500  lr 0.001  ") and first.endswith(" left")
+    assert second == "epoch   1/2  loss 1.500  accuracy 0.5000  20 pictures/s *"
