@@ -15,6 +15,7 @@ import pytest
 
 from clips import cut_short, moving, turn, write_clip
 from mien.errors import ConfigError, MissingExtra, SourceError
+from mien.sources import pictures
 from mien.video import Sampling, Video, frames, is_video
 
 REAL = ("london_crossfade_neutral_happy.mp4", "pyfeat_single_face.mp4")
@@ -172,6 +173,15 @@ def test_a_codec_that_nobody_knows(sample: Path, tmp_path: Path) -> None:
     path.write_bytes(data.replace(known, b"V_MPEG4/ISO/XYZ"))
     with pytest.raises(SourceError, match="does not know; convert it"):
         Video(path)
+
+
+def test_colours_that_cannot_be_brought_to_rgb(sample: Path, tmp_path: Path) -> None:
+    """Found by fuzzing: FFmpeg decodes these frames and then refuses to convert them."""
+    path = write_clip(tmp_path / "clip.mp4", moving(sample, 2, (64, 48)), encoder={"x264-params": "colormatrix=ICtCp"})
+    with pytest.raises(SourceError, match=r"clip\.mp4: frame 0 cannot be brought to RGB .*; convert its colours"):
+        next(frames(path)).pixels  # noqa: B018
+    (told,) = pictures(str(path), sampling=Sampling())
+    assert told.picture is None and "cannot be brought to RGB" in str(told.error)
 
 
 def test_stamps_that_begin_anew_go_on(sample: Path, tmp_path: Path) -> None:

@@ -102,6 +102,8 @@ class VideoFrame:
     """The frame as PyAV gives it."""
     size: tuple[int, int]
     """Width and height as shown."""
+    name: str = "<video>"
+    """What messages call the video."""
 
     @property
     def damaged(self) -> bool:
@@ -110,11 +112,21 @@ class VideoFrame:
 
     @property
     def pixels(self) -> np.ndarray:
-        """(H, W, 3) uint8 RGB, upright, contiguous and read-only; made anew each time."""
+        """(H, W, 3) uint8 RGB, upright, contiguous and read-only; made anew each time.
+
+        Raises:
+            SourceError: its colours are given in a way that FFmpeg cannot bring to RGB.
+        """
         turns = self.decoded.rotation // 90 % 4
         width, height = self.size[::-1] if turns % 2 else self.size
         stretch = {} if (width, height) == (self.decoded.width, self.decoded.height) else {"width": width, "height": height}
-        pixels = np.ascontiguousarray(np.rot90(self.decoded.to_ndarray(format="rgb24", **stretch), turns))
+        try:
+            decoded = self.decoded.to_ndarray(format="rgb24", **stretch)
+        except (OSError, ValueError, import_av().error.FFmpegError) as error:
+            raise SourceError(
+                f"{self.name}: frame {self.index} cannot be brought to RGB ({_reason(error)}); convert its colours to BT.709"
+            ) from error
+        pixels = np.ascontiguousarray(np.rot90(decoded, turns))
         pixels.flags.writeable = False
         return pixels
 
@@ -197,7 +209,7 @@ class Video:
             if sampling.fps is not None:
                 due = (math.floor((time + TOLERANCE) * sampling.fps) + 1) / sampling.fps
             given = True
-            yield VideoFrame(index, time, frame, self._size(frame))
+            yield VideoFrame(index, time, frame, self._size(frame), self.name)
         else:
             self._check_end(last)
         if not given:
@@ -225,7 +237,9 @@ class Video:
             except (StopIteration, av.error.InvalidDataError, av.error.EOFError):  # the end, proper or not: see `_check_end`
                 return
             except (OSError, av.error.FFmpegError) as error:
-                raise SourceError(f"{self.name} cannot be read on: {_reason(error)}; see that it is whole and still there") from error
+                raise SourceError(
+                    f"{self.name} cannot be read on: {_reason(error)}; see that it is whole and still there"
+                ) from error
             try:
                 frames = packet.decode()
             except (av.error.InvalidDataError, av.error.EOFError):
@@ -267,7 +281,9 @@ class Video:
         if length is None or not certain or last is None:
             return
         if last + 1 / rate < length - max(5 / rate, 0.2):
-            raise SourceError(f"{self.name} ends after {last:.2f} of {length:.2f} s: the file is truncated or damaged; get it anew")
+            raise SourceError(
+                f"{self.name} ends after {last:.2f} of {length:.2f} s: the file is truncated or damaged; get it anew"
+            )
 
 
 def frames(
