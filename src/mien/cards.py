@@ -175,7 +175,9 @@ def parse(text: str, where: str) -> Card:
     try:
         table = tables.parse(text, f"card {where}")
         if table.get("schema", 1) != 1:
-            raise WeightsError(f"card {where} has schema {shown(table['schema'])}; this version of mien reads schema 1")
+            raise WeightsError(
+                f"card {where} has schema {shown(table['schema'])}; this version of mien reads schema 1; install a newer one"
+            )
         card = tables.build(Card, table, f"card {where}", without={"path"})
     except ConfigError as error:
         raise WeightsError(str(error)) from error
@@ -194,7 +196,7 @@ def read(path: str | Path) -> Card:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise WeightsError(f"card {path} cannot be read: {error}") from error
+        raise WeightsError(f"card {path} cannot be read: {error}; check its path and its TOML") from error
     return dataclasses.replace(parse(text, str(path)), path=path)
 
 

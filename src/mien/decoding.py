@@ -88,7 +88,7 @@ def decode(data: bytes, name: str, max_pixels: int) -> tuple[NDArray[np.uint8], 
         SourceError: not a picture, damaged, cut short, too large, or with values of unknown range.
     """
     if not data:
-        raise SourceError(f"{name} is empty (0 bytes)")
+        raise SourceError(f"{name} is empty (0 bytes); get it anew")
     with _quiet():
         try:
             image = Image.open(io.BytesIO(data), formats=list(FORMATS))
@@ -125,7 +125,7 @@ def from_pillow(image: Image.Image, name: str, max_pixels: int) -> NDArray[np.ui
 def check_size(width: int, height: int, name: str, max_pixels: int) -> None:
     """Raise SourceError for a picture without pixels or with more than `max_pixels`."""
     if width < 1 or height < 1:
-        raise SourceError(f"{name} has no pixels: its size is {width} × {height}")
+        raise SourceError(f"{name} has no pixels: its size is {width} × {height}; save it anew")
     if width * height > max_pixels:
         raise SourceError(
             f"{name} has {width} × {height} = {width * height:,} pixels, more than the limit of {max_pixels:,}; "

@@ -83,10 +83,12 @@ def fetch(url: str, *, max_bytes: int, timeout: float, allow_private: bool = Fal
     except TimeoutError:
         raise SourceError(f"{name} did not arrive within {timeout:g} seconds; try again, or raise timeout") from None
     except ssl.SSLCertVerificationError as error:
-        raise SourceError(f"{name}: the server's certificate is not trusted ({error.verify_message})") from error
+        raise SourceError(
+            f"{name}: the server's certificate is not trusted ({error.verify_message}); check the address and the clock"
+        ) from error
     except (OSError, http.client.HTTPException) as error:
         raise SourceError(f"{name} cannot be fetched: {getattr(error, 'strerror', None) or type(error).__name__}") from error
-    raise SourceError(f"{name} is redirected more than {REDIRECTS} times")
+    raise SourceError(f"{name} is redirected more than {REDIRECTS} times; give the address where that ends")
 
 
 def is_public(address: IPAddress) -> bool:
@@ -114,7 +116,7 @@ def _parse(url: str, name: str) -> SplitResult:
     if parts.scheme not in ("http", "https"):
         raise SourceError(f"{name}: URLs of the scheme {parts.scheme!r} are not read, only http and https")
     if not host:
-        raise SourceError(f"{name} names no host")
+        raise SourceError(f"{name} names no host; write it like https://example.org/face.jpg")
     return parts
 
 
@@ -122,7 +124,9 @@ def _follow(url: str, target: str) -> str:
     try:
         return urljoin(url, quote(target, _SAFE + "#", encoding="latin-1"))
     except ValueError:
-        raise SourceError(f"{without_secrets(url)} is redirected to a URL that cannot be understood") from None
+        raise SourceError(
+            f"{without_secrets(url)} is redirected to a URL that cannot be understood; give the address of the picture itself"
+        ) from None
 
 
 def _connect(parts: SplitResult, name: str, deadline: float, allow_private: bool) -> http.client.HTTPConnection:
@@ -194,9 +198,9 @@ def _ask(connection: http.client.HTTPConnection, parts: SplitResult) -> http.cli
 def _body(response: http.client.HTTPResponse, name: str, max_bytes: int) -> bytes:
     if response.status != 200:
         meaning = http.client.responses.get(response.status, "unknown")
-        raise SourceError(f"{name} answered {response.status} ({meaning}) instead of a picture")
+        raise SourceError(f"{name} answered {response.status} ({meaning}) instead of a picture; check the address")
     if response.getheader("Content-Encoding", "identity").lower() != "identity":
-        raise SourceError(f"{name} answered with a compressed body, which was not asked for")
+        raise SourceError(f"{name} answered with a compressed body, which was not asked for; save the file and read that")
     too_large = SourceError(f"{name} holds more than the limit of {max_bytes:,} bytes; raise max_bytes")
     if response.length is not None and response.length > max_bytes:
         raise too_large

@@ -166,20 +166,25 @@ def printable(path: str | bytes | os.PathLike[Any]) -> str:
     return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda match: match[0].encode("unicode_escape").decode("ascii"), text) or "''"
 
 
+def no_file(name: str) -> SourceError:
+    """Return the error of what would be waited for without end."""
+    return SourceError(f"{name} is not a file but a pipe, socket or device; write what comes out of it to a file")
+
+
 def _read_file(path: Path, name: str, max_bytes: int) -> bytes:
     try:
         info = path.stat()
         if stat.S_ISDIR(info.st_mode):
             raise SourceError(f"{name} is a folder, not a picture; mien.sources.pictures reads folders")
         if not stat.S_ISREG(info.st_mode):  # opening a pipe would wait for ever
-            raise SourceError(f"{name} is not a file but a pipe, socket or device")
+            raise no_file(name)
         if info.st_size > max_bytes:
             raise _too_long(name, info.st_size, max_bytes)
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise SourceError(f"{_short(name)} does not exist{_nearest(path)}") from None
     except PermissionError:
-        raise SourceError(f"{name} may not be read: permission denied") from None
+        raise SourceError(f"{name} may not be read: permission denied; change its rights") from None
     except (OSError, ValueError) as error:  # a circle of links, a name too long, a null character, a disk that fails
         raise SourceError(f"{_short(name)} cannot be opened: {getattr(error, 'strerror', None) or error}") from error
 

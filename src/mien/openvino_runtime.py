@@ -50,7 +50,7 @@ class OpenvinoRuntime:
             self.model = core.compile_model(core.read_model(*read), "CPU", options)
         except RuntimeError as error:
             name, reason = network.file if isinstance(network, Card) else "the network", str(error).splitlines()[0][:200]
-            raise WeightsError(f"{name} is no OpenVINO model that can be run: {reason}") from error
+            raise WeightsError(f"{name} is no OpenVINO model that can be run: {reason}; export it anew") from error
         self._own = threading.local()  # a request answers one call at a time, and that of the model itself is shared
         self.inputs = [value.get_any_name() for value in self.model.inputs]
         self.outputs = [value.get_any_name() for value in self.model.outputs]

@@ -45,7 +45,9 @@ class Preprocess:
         self.channels = 1 if input.colour == "grey" else 3
         for name, values in (("offsets", input.offset), ("deviations", input.std or (1.0,))):
             if len(values) not in (1, self.channels):
-                raise WeightsError(f"the card gives {len(values)} {name} for {self.channels} channels")
+                raise WeightsError(
+                    f"the card gives {len(values)} {name} for {self.channels} channels; give one, or one for each"
+                )
         self.raw = input.dtype == "uint8"
         self._offset, self._std = np.asarray(input.offset, np.float32), np.asarray(input.std, np.float32)
         self._template = lookup(crop.template, TEMPLATES, "alignment template", plugins=False) if crop else None
@@ -58,7 +60,7 @@ class Preprocess:
             WeightsError: the card has no input contract.
         """
         if card.input is None:
-            raise WeightsError(f"the card of {card.name!r} does not say what its network is fed")
+            raise WeightsError(f"the card of {card.name!r} does not say what its network is fed; write its [input]")
         regions = {name: side for name, side in card.reading.get("inputs", {}).items() if name != IMAGE}
         return cls(card.input, card.crop, regions)
 

@@ -86,7 +86,9 @@ class Recognizer:
         self.preprocess = Preprocess.of(card)
         self.name = f"{card.name} {card.version}"
         if detector is not None and (landmarker is None or not self.preprocess.cuts_faces):
-            raise WeightsError(f"{card.name} cannot cut faces out of pictures: its card has no crop contract")
+            raise WeightsError(
+                f"{card.name} cannot cut faces out of pictures: its card has no crop contract; say detector='whole'"
+            )
 
     def __call__(self, source: Any, **options: Any) -> Result:
         """Read one picture.

@@ -16,7 +16,7 @@ from .devices import Device
 from .errors import MissingExtra, WeightsError
 from .lookup import lookup
 from .sessions import open_session
-from .weights import sha256
+from .weights import no_weights, sha256
 
 Batch = np.ndarray | Mapping[str, np.ndarray]
 """(N, C, H, W) float32; or name → array for networks that read several pictures of a face."""
@@ -103,8 +103,10 @@ def open_model(model: str | Path, threads: int = 1) -> tuple[Card, Runtime]:
         runtime = _runtime(card, threads)
     elif path.suffix != ".onnx":
         if not os.path.isfile(path):  # noqa: PTH113
-            raise WeightsError(f"weight file {path} does not exist")
-        raise WeightsError(f"{path} has no card beside it ({beside.name}); labels are never guessed")
+            raise no_weights(path)
+        raise WeightsError(
+            f"{path} has no card beside it; labels are never guessed. Write {beside.name}, see docs/howto/own-model.md"
+        )
     else:
         runtime = OnnxRuntime(path, threads)
         text = runtime.metadata.get(cards.METADATA_KEY)
@@ -116,7 +118,7 @@ def open_model(model: str | Path, threads: int = 1) -> tuple[Card, Runtime]:
         card = cards.parse(text, f"inside {path}")
         card = dataclasses.replace(card, file=path.name, sha256=sha256(path), path=path.with_suffix(".toml"))
     if card.kind != "classifier":
-        raise WeightsError(f"{card.name} is a network of kind {card.kind!r}, not a classifier")
+        raise WeightsError(f"{card.name} is a network of kind {card.kind!r}, not a classifier; name another card")
     if isinstance(runtime, OnnxRuntime) and isinstance(runtime.faces, int):
         raise WeightsError(
             f"{card.name} takes {runtime.faces} at a time and no other number; "
@@ -137,7 +139,9 @@ def onnx_runtime(card: Card, threads: int = 1) -> OnnxRuntime:
 def _best_of(run: Path) -> Path:
     """Return the card of a run's best weights."""
     if not (run / "best.toml").is_file():
-        raise WeightsError(f"the folder {run} holds no best.toml, the card of a training run's best weights")
+        raise WeightsError(
+            f"the folder {run} holds no best.toml, the card of a training run's best weights; let the run finish an epoch"
+        )
     return run / "best.toml"
 
 

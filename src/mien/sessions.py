@@ -16,7 +16,7 @@ import onnxruntime
 
 from .devices import AUTO, CPU, Device, choice
 from .errors import ConfigError, WeightsError
-from .weights import bundled
+from .weights import bundled, no_weights
 
 Providers = list[tuple[str, dict[str, str]]]
 """What onnxruntime runs a network on, with options, the first that can."""
@@ -152,7 +152,7 @@ def open_session(model: str | Path | bytes, threads: int = 1) -> tuple[onnxrunti
     """
     name = "the given bytes" if isinstance(model, bytes) else str(model)
     if not isinstance(model, bytes) and not os.path.isfile(model):  # noqa: PTH113 - Path.is_file raises on a name too long
-        raise WeightsError(f"weight file {name} does not exist")
+        raise no_weights(name)
     device = present(choice())
     try:
         return _session(model, _options(threads), providers(device, onnxruntime.get_available_providers())), device

@@ -179,7 +179,7 @@ def pictures(
     )
     items = [item for one in ([source] if single else source) for item in expand(one)]
     if not items:
-        raise SourceError("an empty list holds no pictures")
+        raise SourceError("an empty list holds no pictures; name one or more")
     errors = [item.error for item in items if isinstance(item, Frame) and item.error is not None]
     if len(errors) == len(items):
         raise errors[0]

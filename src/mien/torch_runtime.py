@@ -108,7 +108,9 @@ class TorchRuntime:
         for role, name in roles.items():
             value = getattr(answer, name)
             if value is None:
-                raise WeightsError(f"{self.card.name} does not give {name!r}, which its card names for {role}")
+                raise WeightsError(
+                    f"{self.card.name} does not give {name!r}, which its card names for {role}; mend the card's outputs"
+                )
             found[name] = self._meaning(role, value.float()) if name in self.fields else value.float()
         return found
 
@@ -148,7 +150,7 @@ def open_network(card: Card) -> nn.Module:
     try:
         state = safetensors.torch.load_file(card.weights)
     except safetensors.SafetensorError as error:
-        raise WeightsError(f"{card.weights} is damaged or no safetensors file: {error}") from error
+        raise WeightsError(f"{card.weights} is damaged or no safetensors file: {error}; get it anew") from error
     try:
         network = models.build(name, plugins=trusted, **options)
         network.load_state_dict(state, strict=True)
@@ -156,5 +158,7 @@ def open_network(card: Card) -> nn.Module:
         raise
     except (RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
-        raise WeightsError(f"{card.file} does not fit {name!r} with the options of its card: {reason}") from error
+        raise WeightsError(
+            f"{card.file} does not fit {name!r} with the options of its card: {reason}; mend network.options there"
+        ) from error
     return network.float().eval()

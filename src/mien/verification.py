@@ -167,7 +167,7 @@ def verify(
     with use(device):
         predictor = open_predictor(model, output, dataset, threads)
     if not isinstance(predictor, CardPredictor):
-        raise ConfigError(f"{predictor.name} has no card whose claims could be verified")
+        raise ConfigError(f"{predictor.name} has no card whose claims could be verified; name a model with one")
     wanted = dict(claims or {}) or _claimed(predictor.card.measured, dataset, predictor.output)
     if not wanted:
         raise ConfigError(

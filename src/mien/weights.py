@@ -36,6 +36,11 @@ def sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def no_weights(path: str | Path) -> WeightsError:
+    """Return the error of a weight file that is not there."""
+    return WeightsError(f"weight file {path} does not exist; check the path, and where it was trained or exported to")
+
+
 def verify(path: str | Path, digest: str) -> Path:
     """Return `path` if the file has this sha256.
 
@@ -44,7 +49,7 @@ def verify(path: str | Path, digest: str) -> Path:
     """
     path = Path(path)
     if not path.is_file():
-        raise WeightsError(f"weight file {path} does not exist")
+        raise no_weights(path)
     if (found := sha256(path)) != digest:
         raise WeightsError(
             f"weight file {path} has sha256 {found}, its card says {digest[:12]}…; get the file anew, or, if it is your own, "

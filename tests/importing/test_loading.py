@@ -76,7 +76,8 @@ def test_what_does_not_fit_is_told_by_name_and_changes_nothing() -> None:
         load_author_state(network, "dan", state)
     assert str(caught.value) == (
         "the file does not fit the model 'dan': 273 tensors loaded, 1 unused (cat_head9.sa.conv1x1.0.bias), "
-        "1 missing (heads.2.spatial.reduce.0.bias), 1 of another shape (fc.bias is 8 there and 7 here)"
+        "1 missing (heads.2.spatial.reduce.0.bias), 1 of another shape (fc.bias is 8 there and 7 here); "
+        "check the model and its options"
     )
     assert all(torch.equal(tensor, before[key]) for key, tensor in network.state_dict().items())
 

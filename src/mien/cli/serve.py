@@ -142,7 +142,7 @@ def _tokens(path: Path | None) -> list[str]:
     try:
         found = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the token file {path} cannot be read: {error}") from None
+        raise ConfigError(f"the token file {path} cannot be read: {error}; check its path and rights") from None
     tokens = [line for line in found if line and not line.startswith("#")]
     if not tokens:
         raise ConfigError(f"the token file {path} holds no token; write one a line")

@@ -150,7 +150,7 @@ def _read_phases(place: Place) -> Dataset:
     path = child(place.base, "affectnet.csv")
     assert path is not None
     if missing := {"phase", "img_path", "label"} - set(header_of(path)):
-        raise DatasetError(f"{path} lacks the columns {', '.join(sorted(missing))}")
+        raise DatasetError(f"{path} lacks the columns {', '.join(sorted(missing))}; take it as published")
     locate = Locator(place.base)
     names, label, part = [], [], []
     for line, row in read_rows(path):

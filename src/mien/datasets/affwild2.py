@@ -104,7 +104,8 @@ def _read(place: Place) -> Dataset:
                 rows.append((table.expression[row], table.affect[row], table.units[row]))
     if not rows:
         raise DatasetError(
-            f"the annotation files of s-Aff-Wild2 under {place.base} leave no frame with filter={place.options['filter']}"
+            f"the annotation files of s-Aff-Wild2 under {place.base} leave no frame with filter={place.options['filter']}; "
+            "take another filter"
         )
     expression, affect, units = (np.array(column) for column in zip(*rows, strict=True))
     return dataclasses.replace(

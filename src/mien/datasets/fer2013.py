@@ -22,7 +22,7 @@ from .cache import file_digest, mapped
 from .dataset import Dataset
 from .folders import part_of, read_class_folders
 from .layout import Layout, Place, child
-from .listing import shown
+from .listing import no_csv, shown
 from .pictures import Pixels
 from .protocols import Protocol, official
 from .reader import Reader
@@ -101,7 +101,7 @@ def _load_npz(path: Path, *names: str) -> dict[str, np.ndarray]:
     for name, (shape, most) in wanted.items():
         array = arrays[name]
         if array.shape != shape or array.dtype.kind not in "iu" or (array.size and not 0 <= array.min() <= array.max() <= most):
-            raise DatasetError(f"{path} is no fer2013.npz: {name} is not {shape} whole numbers from 0 to {most}")
+            raise DatasetError(f"{path} is no fer2013.npz: {name} is not {shape} whole numbers from 0 to {most}; get it anew")
     return arrays
 
 
@@ -144,7 +144,7 @@ def _rows(reader: Any, path: Path) -> Iterator[list[str]]:
     try:
         yield from reader
     except csv.Error as error:
-        raise DatasetError(f"{path} line {reader.line_num} is no csv: {error}") from error
+        raise no_csv(path, reader.line_num, error) from error
 
 
 def _pixels(text: str) -> np.ndarray:

@@ -90,12 +90,17 @@ def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[tupl
         try:
             header = list(columns) if columns else [name.strip() for name in next(reader, [])]
             if not header:
-                raise DatasetError(f"{path} is empty")
+                raise DatasetError(f"{path} is empty; get it anew")
             for row in reader:
                 if row:
                     yield reader.line_num, dict(zip(header, (text.strip() for text in row), strict=False))
         except csv.Error as error:  # a cell longer than any text, behind a quote that nothing closes
-            raise DatasetError(f"{path} line {reader.line_num} is no csv: {error}") from error
+            raise no_csv(path, reader.line_num, error) from error
+
+
+def no_csv(path: Path, line: int, error: Exception) -> DatasetError:
+    """Return the error of a line that is none of a csv: a quote that nothing closes."""
+    return DatasetError(f"{path} line {line} is no csv: {error}; mend its quotes, or get it anew")
 
 
 def header_of(path: Path) -> list[str]:
@@ -108,7 +113,7 @@ def header_of(path: Path) -> list[str]:
         try:
             return [name.strip() for name in next(csv.reader(file), [])]
         except csv.Error as error:
-            raise DatasetError(f"{path} line 1 is no csv: {error}") from error
+            raise no_csv(path, 1, error) from error
 
 
 class Locator:

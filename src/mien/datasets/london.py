@@ -29,7 +29,7 @@ BANDS = (18, 25, 35, 120)
 def _read(place: Place) -> Dataset:
     path = place.base / "labels.csv"
     if missing := [name for name in COLUMNS if name not in header_of(path)]:
-        raise DatasetError(f"{path} lacks the columns {', '.join(missing)}")
+        raise DatasetError(f"{path} lacks the columns {', '.join(missing)}; take it as published")
     labels = SHOWN if place.options["classes"] == "two" else FER2013
     locate, names, rows = Locator(place.base), [], []
     for line, row in read_rows(path):

@@ -31,7 +31,9 @@ def _read(place: Place) -> Dataset:
     for name in ("train.csv", "valid.csv", "test.csv"):
         path = child(place.base, name)
         if path is None or not {"image_path", "label"} <= set(header_of(path)):
-            raise DatasetError(f"{place.base / name} has no columns image_path and label, so this is not the pooled set")
+            raise DatasetError(
+                f"{place.base / name} has no columns image_path and label, so this is not the pooled set; see docs/datasets.md"
+            )
         for line, row in read_rows(path):
             kind = row.get("label", "")
             kind = POOLED6[number] if 0 <= (number := number_in(kind)) < len(POOLED6) else canonical(kind)

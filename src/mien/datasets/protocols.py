@@ -79,7 +79,7 @@ def held_out(data: Dataset, draw: Draw) -> Rows:
     if "test" not in parts or not (data.label[parts["test"]] >= 0).any():  # AffectNet and others publish on validation
         parts["test"] = parts.pop("validation", np.empty(0, np.int64))
     if "train" not in parts:
-        raise DatasetError(f"{data.name} names no part for training, so nothing can be held out from it")
+        raise DatasetError(f"{data.name} names no part for training, so nothing can be held out from it; take another protocol")
     train = parts["train"]
     chosen = cut(data, train, draw)
     return {"train": np.setdiff1d(train, chosen), "validation": chosen, "test": parts["test"]}
@@ -92,7 +92,7 @@ def subject_folds(data: Dataset, draw: Draw) -> Rows:
         DatasetError: nobody knows who is shown, or so many folds or such a fold cannot be.
     """
     if data.subject is None:
-        raise DatasetError(f"{data.name} does not say who is shown, so there are no folds by subject")
+        raise DatasetError(f"{data.name} does not say who is shown, so there are no folds by subject; take another protocol")
     people, count = np.unique(data.subject, return_counts=True)
     folds = _checked(draw, len(people), "subjects")
     load, home = np.zeros(folds), {}

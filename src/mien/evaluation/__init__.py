@@ -146,13 +146,14 @@ def _reported(out: Path, page: bool) -> Report:
 
 def _check(dataset: Dataset) -> None:
     if not len(dataset):
-        raise DatasetError(f"the split {dataset.split!r} of {dataset.name} is empty: there is nothing to evaluate")
+        raise DatasetError(f"the split {dataset.split!r} of {dataset.name} is empty: nothing to evaluate; name another split")
     annotated = (dataset.label >= 0).any() or any(
         column is not None for column in (dataset.valence, dataset.arousal, dataset.action_units)
     )
     if not annotated:
         raise DatasetError(
-            f"no picture of the split {dataset.split!r} of {dataset.name} has a label: there is nothing to compare with"
+            f"no picture of the split {dataset.split!r} of {dataset.name} has a label: there is nothing to compare with; "
+            "name another split"
         )
 
 

@@ -59,12 +59,13 @@ class StoredPredictor:
             missing = [str(name) for name in data.names.tolist() if str(name) not in place]
             if missing:
                 raise WeightsError(
-                    f"{self.path} says nothing about {len(missing):,} of {len(data):,} pictures, first {missing[0]}"
+                    f"{self.path} says nothing about {len(missing):,} of {len(data):,} pictures, first {missing[0]}; "
+                    "give a row for each"
                 )
             self.rows = np.array([place[str(name)] for name in data.names.tolist()], np.int64)
         elif len(self.probabilities) != len(data):
             raise WeightsError(
-                f"{self.path} has {len(self.probabilities):,} rows for {len(data):,} pictures and no array `names`"
+                f"{self.path} has {len(self.probabilities):,} rows for {len(data):,} pictures and no array `names`; add it"
             )
         else:
             self.rows = np.arange(len(data))
@@ -85,7 +86,8 @@ class StoredPredictor:
         if wrong := [row for row, (a, b) in enumerate(zip(theirs, ours, strict=True)) if a != b]:
             raise WeightsError(
                 f"{self.path} is about other pictures: row {wrong[0]} is {theirs[wrong[0]]} there, "
-                f"{ours[wrong[0]]} here ({len(wrong):,} rows differ)"
+                f"{ours[wrong[0]]} here ({len(wrong):,} rows differ); "
+                "give the probabilities of this split"
             )
 
     def describe(self) -> dict[str, Any]:

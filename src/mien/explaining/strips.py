@@ -156,7 +156,7 @@ def strips_per_class(
             mean = Tile(blend(ground, positive(np.mean(maps, 0))), "mean")
             rows.append((label, f"{right} of {len(cells)} right", [*cells, *[_blank(tile)] * (number - len(cells)), mean]))
     if not rows:
-        raise ConfigError(f"no labelled face was found in {data.name}")
+        raise ConfigError(f"no labelled face was found in {data.name}; if each picture is a face, say --faces whole")
     return table(rows, [], tile)
 
 

@@ -98,5 +98,7 @@ def batches_of(card: Card, runtime: Runtime, data: Dataset, count: int, batch: i
             fed = predictor.preprocess.batch(crops)
             found.append(dict(fed) if isinstance(fed, Mapping) else {"image": fed})
     if not found:
-        raise DatasetError(f"no face was found in {len(some)} pictures of {data.name} {data.split}; ranges need faces")
+        raise DatasetError(
+            f"no face was found in {len(some)} pictures of {data.name} {data.split}; ranges need faces, take other pictures"
+        )
     return found

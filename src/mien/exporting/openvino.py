@@ -58,5 +58,7 @@ def convert(content: bytes, *, half: bool) -> OpenvinoFiles:
             openvino.save_model(openvino.convert_model(source), made, compress_to_fp16=half)
         except RuntimeError as error:
             reason = str(error).splitlines()[0][:200]
-            raise ExportError(f"OpenVINO {openvino.__version__} cannot convert the network: {reason}") from error
+            raise ExportError(
+                f"OpenVINO {openvino.__version__} cannot convert the network: {reason}; export it as .onnx"
+            ) from error
         return OpenvinoFiles(made.read_bytes(), made.with_suffix(".bin").read_bytes())

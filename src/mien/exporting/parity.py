@@ -51,7 +51,9 @@ def largest_difference(card: Card, source: Runtime, exported: Card, file: Runtim
         )
         width = wanted[card.outputs["scores"]].shape[-1]
         if width != len(card.labels):
-            raise ExportError(f"the card of {card.name} names {len(card.labels)} classes, but the network has {width}")
+            raise ExportError(
+                f"the card of {card.name} names {len(card.labels)} classes, but the network has {width}; mend its labels"
+            )
         pairs = [(role, wanted[name], given[exported.outputs[role]]) for role, name in _roles(card, wanted)]
         if Preprocess.of(exported).raw and not Preprocess.of(exported).regions:  # pictures of their own size
             own = [file(picture[None])[exported.outputs["scores"]] for picture in pictures]
@@ -81,5 +83,6 @@ def check(differences: Mapping[str, float], limit: float | None) -> None:
     role, worst = max(differences.items(), key=lambda each: each[1])
     if limit is not None and not worst <= limit:
         raise ExportError(
-            f"the file differs from its source by {worst:.1e} in {role}, more than {limit:.0e}; nothing was written"
+            f"the file differs from its source by {worst:.1e} in {role}, more than {limit:.0e}; nothing was written. "
+            "Export it with more precision"
         )

@@ -50,7 +50,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     """
     path = Path(path)
     if not path.is_file():
-        raise WeightsError(f"there is no checkpoint {path}")
+        raise WeightsError(f"there is no checkpoint {path}; check the path")
     try:
         with open_container(path) as container:
             found, where, beside = _find(container.content)

@@ -85,12 +85,12 @@ def load_author_state(
         ),
     )
     if not fitting:
-        raise WeightsError(f"nothing in the file fits the model {name!r}: its entries are {_first(tuple(state))}")
+        raise WeightsError(f"nothing in the file fits the model {name!r}: its entries are {_first(tuple(state))}; name another")
     wrong = any(not key.startswith(expected) for key in unplaced)
     if not partial:
         wrong |= bool(report.shape_mismatch) or any(not key.endswith(".num_batches_tracked") for key in report.missing)
     if strict and wrong:
-        raise WeightsError(f"the file does not fit the model {name!r}: {report.summary()}")
+        raise WeightsError(f"the file does not fit the model {name!r}: {report.summary()}; check the model and its options")
     with torch.no_grad():
         for key, tensor in fitting.items():
             ours[key].copy_(tensor)

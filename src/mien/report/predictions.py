@@ -26,6 +26,7 @@ STATUSES = (OK, NO_FACE, UNREADABLE, OTHER_CLASS)
 
 FIXED = ("sample", "label", "part", "status", "predicted", "confidence", "certain", "subject")
 AFFECT = ("valence", "arousal")
+MAKES = "mien evaluate writes it"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -165,13 +166,13 @@ def read_predictions(path: str | Path) -> Predictions:
             header = next(reader, [])
             rows = list(reader)
     except OSError as error:
-        raise DatasetError(f"{path} cannot be read: {error.strerror}; mien evaluate writes it") from error
+        raise DatasetError(f"{path} cannot be read: {error.strerror}; {MAKES}") from error
     except csv.Error as error:
-        raise DatasetError(f"{path} is no csv: {error}; mien evaluate writes it") from error
+        raise DatasetError(f"{path} is no csv: {error}; {MAKES}") from error
     if missing := [name for name in FIXED if name not in header]:
-        raise DatasetError(f"{path} is no predictions.csv: it lacks the columns {', '.join(missing)}")
+        raise DatasetError(f"{path} is no predictions.csv: it lacks the columns {', '.join(missing)}; {MAKES}")
     if wrong := [number for number, row in enumerate(rows, 2) if len(row) != len(header)]:
-        raise DatasetError(f"{path} line {wrong[0]} has {len(rows[wrong[0] - 2])} cells instead of {len(header)}")
+        raise DatasetError(f"{path} line {wrong[0]} has {len(rows[wrong[0] - 2])} cells instead of {len(header)}; {MAKES}")
     table = dict(zip(header, zip(*rows, strict=True) if rows else ([] for _ in header), strict=True))
     units = tuple(name for name in header if is_unit(name))
     predicted = tuple(name[2:] for name in header if name.startswith("p:") and is_unit(name[2:]))
@@ -198,9 +199,9 @@ def read_predictions(path: str | Path) -> Predictions:
             slices={n[6:]: _floats(table[n]) for n in header if n.startswith("slice:")},
         )
     except ValueError as error:
-        raise DatasetError(f"{path} holds a cell that is no number: {error}") from error
+        raise DatasetError(f"{path} holds a cell that is no number: {error}; {MAKES}") from error
     if classes and len(bad := np.flatnonzero((status == OK) & ~np.isfinite(probabilities).all(1))):
-        raise DatasetError(f"{path} line {bad[0] + 2}: the status is ok, and a probability is missing or NaN")
+        raise DatasetError(f"{path} line {bad[0] + 2}: the status is ok, and a probability is missing or NaN; {MAKES}")
     return result
 
 

@@ -113,7 +113,9 @@ def actors_for(resources: Mapping[str, float], workers: int | None, threads: int
     cores = max(threads, 1)
     room = int(resources.get("CPU", 0) // cores)
     if room < 1:
-        raise ConfigError(f"the cluster has {resources.get('CPU', 0):g} cores, too few for an actor of {cores} threads")
+        raise ConfigError(
+            f"the cluster has {resources.get('CPU', 0):g} cores, too few for an actor of {cores} threads; lower --threads"
+        )
     if not gpu:
         return workers or room, {"num_cpus": cores}
     number = int(resources.get("GPU", 0))

@@ -153,7 +153,7 @@ class _Member(io.RawIOBase):
         self.tar, self.start, self.size, self.place = tar, item.at, item.size, 0
         if (there := tar.seek(0, io.SEEK_END) - self.start) < self.size:
             there = max(there, 0)
-            raise SourceError(f"{item.name} is cut short: the tar ends after {there:,} of its {self.size:,} bytes")
+            raise SourceError(f"{item.name} is cut short: the tar ends after {there:,} of its {self.size:,} bytes; get it anew")
 
     def readable(self) -> bool:
         return True

@@ -15,7 +15,7 @@ from typing import Any
 from .. import video
 from ..errors import SourceError
 from ..fetching import is_url
-from ..images import name_of, printable
+from ..images import name_of, no_file, printable
 from ..sources import EXTENSIONS, Clip, Frame, natural, pictures
 from .items import Item
 from .storage import filesystem, is_remote, is_special, opened, shown
@@ -107,7 +107,7 @@ def _remote(uri: str, column: str | None) -> Iterator[Item]:
     except Exception as error:  # each storage raises classes of its own: denied, no such bucket, no route
         raise SourceError(f"{shown(uri)} cannot be listed: {str(error)[:200] or type(error).__name__}") from error
     if empty:
-        raise SourceError(f"{shown(uri)} holds no pictures, or does not exist")
+        raise SourceError(f"{shown(uri)} holds no pictures, or does not exist; check the path")
 
 
 def _matching(system: Any, path: str) -> Iterator[dict[str, Any]]:
@@ -128,7 +128,7 @@ def _inside(place: str, stamp: str, column: str | None) -> Iterator[Item]:
     name = shown(place)
     try:
         if not is_remote(place) and is_special(place):
-            raise SourceError(f"{name} is not a file but a pipe, socket or device; write what comes out of it to a file")
+            raise no_file(name)
         if place.lower().endswith(PACKED):
             raise SourceError(f"{name} is a compressed tar, which cannot be read from the middle; unpack it to a plain .tar")
         if _suffix(place) in TARS:
@@ -152,9 +152,9 @@ def _members(place: str, name: str, stamp: str) -> Iterator[Item]:
                         inner, is_clip = printable(info.name), suffix in video.EXTENSIONS
                         yield Item(f"{name}/{inner}", "member", place, info.offset_data, info.size, stamp=stamp, video=is_clip)
         except tarfile.TarError as error:
-            raise SourceError(f"{name} is damaged or no tar: {error}") from error
+            raise SourceError(f"{name} is damaged or no tar: {error}; get it anew") from error
         if not found:
-            raise SourceError(f"the tar {name} holds no pictures")
+            raise SourceError(f"the tar {name} holds no pictures; name another")
 
 
 def _rows(place: str, name: str, stamp: str, column: str | None) -> Iterator[Item]:

@@ -39,7 +39,7 @@ class Table:
         try:
             self._file = pyarrow.parquet.ParquetFile(file)
         except self._refusals as error:
-            raise SourceError(f"{name} is not a parquet file that can be read: {_first_line(error)}") from error
+            raise SourceError(f"{name} is not a parquet file that can be read: {_first_line(error)}; get it anew") from error
         self.rows: int = self._file.metadata.num_rows
         self._column, self._next, self._values = "", 0, iter(())
 
@@ -105,7 +105,7 @@ class Table:
                     yield found["bytes"] if isinstance(found, dict) else found
         except self._refusals as error:
             self._column = ""  # this iterator is spent; the next row begins at its own group, which may be whole
-            raise SourceError(f"{self.name} cannot be read on: {_first_line(error)}") from error
+            raise SourceError(f"{self.name} cannot be read on: {_first_line(error)}; get it anew") from error
 
     def _group_of(self, row: int) -> tuple[int, int]:
         """Return the row group that a row is in, and its first row."""
@@ -115,7 +115,9 @@ class Table:
             if row < first + count:
                 return group, first
             first += count
-        raise SourceError(f"{self.name} has {first} rows, so none of number {row}: it has changed since it was listed")
+        raise SourceError(
+            f"{self.name} has {first} rows, so none of number {row}: it has changed since it was listed; begin anew"
+        )
 
     def _columns(self) -> str:
         return ", ".join(field.name for field in self._file.schema_arrow)

@@ -59,7 +59,9 @@ class Readers:
             if card.crop is None:
                 if model in bundled:
                     continue
-                raise ConfigError(f"{model} has no crop contract in its card: it cannot cut faces out of pictures")
+                raise ConfigError(
+                    f"{model} has no crop contract in its card: it cannot cut faces out of pictures; name another"
+                )
             if card.name in self.cards:
                 raise ConfigError(
                     f"two models are called {card.name!r}: {self._sources[card.name]} and {model}; rename one card"

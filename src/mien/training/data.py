@@ -108,7 +108,9 @@ class Pictures:
         try:
             pixels = read_image(self.data.pictures[row]).pixels
             if self.native and pixels.shape[:2] != self.native:
-                raise SourceError(f"is {pixels.shape[1]} × {pixels.shape[0]} pixels, the others are not (input.native)")
+                raise SourceError(
+                    f"is {pixels.shape[1]} × {pixels.shape[0]} pixels, the others are not; leave out input.native"
+                )
         except SourceError as error:
             if self.strict:
                 raise
@@ -133,7 +135,7 @@ def _native_side(data: Dataset) -> tuple[int, int]:
             return height, width
         except SourceError:
             continue
-    raise DatasetError(f"none of the first pictures of {data.name} can be read")
+    raise DatasetError(f"none of the first pictures of {data.name} can be read; check its folder")
 
 
 def _room(rows: int, shape: tuple[int, ...], cache: str, key: str) -> np.ndarray:
@@ -195,7 +197,8 @@ def open_splits(config: TrainConfig) -> tuple[Split, Split]:
     for split in (train, validation):
         if not len(split):
             raise DatasetError(
-                f"{split.name}: the split {split.split!r} is empty, so there is nothing to train on or select by"
+                f"{split.name}: the split {split.split!r} is empty, so there is nothing to train on or "
+                "select by; take another protocol"
             )
     return (
         split_of(train, config, native=config.input.native),

@@ -35,7 +35,7 @@ def exported_state(model: nn.Module, path: str | Path) -> dict[str, Tensor]:
     try:
         graph = onnx.load(path).graph
     except Exception as error:  # protobuf raises classes of its own
-        raise WeightsError(f"{path} cannot be read as an ONNX network: {error}") from error
+        raise WeightsError(f"{path} cannot be read as an ONNX network: {error}; check the file") from error
     constants = {entry.name: to_array(entry) for entry in graph.initializer}
     for node in graph.node:
         if node.op_type == "DequantizeLinear" and all(name in constants for name in node.input):

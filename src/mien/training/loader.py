@@ -54,7 +54,7 @@ class Loader:
                 f"{size} pictures do not fill one batch of {config.batch}; lower batch, or set sampler.drop_last=false"
             )
         if config.batch % processes:
-            raise ConfigError(f"a batch of {config.batch} cannot be shared equally by {processes} processes")
+            raise ConfigError(f"a batch of {config.batch} cannot be shared equally by {processes} processes; give a multiple")
         self.preprocess = Preprocess(card_input(config.input))
         self.teacher = Teacher(config, self.preprocess.input) if config.distil.teacher else None
 
@@ -158,7 +158,7 @@ def sample_weights(split: Split) -> np.ndarray:
         weight = torch.where(label >= 0, weight, mean) if (label >= 0).all() else mean
     total = float(weight.sum())
     if total <= 0:
-        raise ConfigError("sampler.kind = 'balanced' needs labels, and no training picture has one")
+        raise ConfigError("sampler.kind = 'balanced' needs labels, and no training picture has one; take 'shuffle'")
     return (weight / total).numpy()
 
 

@@ -118,7 +118,9 @@ class _Run:
         objective = Objective(config.loss, answer, len(self.train.labels), self.train.counts, config.loss_weighting)
         for term in config.loss:
             if (target := target_of(term)) and target not in self.train.targets:
-                raise ConfigError(f"loss term {term.kind!r} needs {target}, which {self.train.data.name} does not have")
+                raise ConfigError(
+                    f"loss term {term.kind!r} needs {target}, which {self.train.data.name} does not have; leave it out"
+                )
         if config.sync_batch_norm and self.processes > 1:
             model = synchronise(model)
         if config.channels_last:
@@ -308,7 +310,8 @@ class _Run:
         bad = next((name for name, p in self.learner.named_parameters() if not p.isfinite().all()), None)
         if bad:
             raise TrainingError(
-                f"{bad} is no number at the end of epoch {self.epoch + 1}; the last good state is in {self.last}"
+                f"{bad} is no number at the end of epoch {self.epoch + 1}; the last good state is in {self.last}. "
+                "Lower optim.lr, then resume"
             )
         self.rows.append(row)
         self.epoch, self.step, self.sums, self.seen, self.seconds = self.epoch + 1, 0, {}, 0, 0.0

@@ -214,7 +214,9 @@ class Distil(nn.Module):
             raise ConfigError("loss term 'distil' needs distil.teacher, the network that is learned from")
         if targets[self.target].shape != logits.shape:
             theirs, ours = targets[self.target].shape[1], logits.shape[1]
-            raise ConfigError(f"loss term 'distil': the teacher's {self.target[8:]!r} has {theirs} classes, this output {ours}")
+            raise ConfigError(
+                f"loss term 'distil': the teacher's {self.target[8:]!r} has {theirs} classes, this output {ours}; take another"
+            )
         return functional.cross_entropy(logits, targets[self.target])
 
 

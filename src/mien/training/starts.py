@@ -130,7 +130,7 @@ def load_start(
     homeless = [key for key in report.unused if not key.startswith((PRETRAINING, *dead)) and key.rpartition(".")[0] != last]
     misfits = [key for key, theirs, here in report.shape_mismatch if theirs[1:] != here[1:] or len(here) > 2]
     if not fits or homeless or misfits:
-        raise WeightsError(f"{path} does not fit the model {name!r}: {report.summary()}")
+        raise WeightsError(f"{path} does not fit the model {name!r}: {report.summary()}; take another file")
     with torch.no_grad():
         for key in fits:
             ours[key].copy_(found[key])
