@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from .errors import ConfigError
@@ -47,6 +47,19 @@ def written_by_us(path: str | os.PathLike[str], *, wait: bool = False) -> Iterat
         else:
             lock.unlink(missing_ok=True)  # before it is given free, so that nobody can hold a file without a name
             os.close(descriptor)
+
+
+def hold(folder: Path) -> AbstractContextManager[None]:
+    """Make the folder of a run or an evaluation, and return what keeps it for this process.
+
+    Raises:
+        ConfigError: the folder cannot be made or written, or another process writes it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"the folder {folder} cannot be made: {error.strerror}; give another with --out") from error
+    return written_by_us(folder)
 
 
 def _locked(lock: Path, path: Path, wait: bool) -> int:

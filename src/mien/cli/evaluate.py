@@ -15,7 +15,7 @@ from ..errors import ConfigError, MissingExtra
 from ..evaluation import evaluate as run
 from ..report import Report
 from .splits import pairs
-from .terminal import for_programs, progress_bar, side_console, table_console, write_json
+from .terminal import counting, for_programs, side_console, table_console, write_json
 
 NAMES = {
     "accuracy": "accuracy",
@@ -101,8 +101,8 @@ def evaluate(
         **pairs(option, "--option"),  # pyrefly: ignore
     )
     side = side_console()
-    with progress_bar(side) as bar:
-        task = bar.add_task(f"{model} on {data.name} {data.split}", total=min(limit, len(data)) if limit else len(data))
+    total = min(limit, len(data)) if limit else len(data)
+    with counting(side, f"{model} on {data.name} {data.split}", total) as progress:
         try:
             report = run(
                 model,
@@ -121,7 +121,7 @@ def evaluate(
                 overwrite=overwrite,
                 page=page,
                 command=["mien", *sys.argv[1:]] if len(sys.argv) > 1 else [],
-                progress=lambda rows: bar.advance(task, rows),
+                progress=progress,
             )
         except MissingExtra as error:
             if page and error.extra == "eval":

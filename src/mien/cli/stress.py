@@ -16,7 +16,7 @@ from ..report import Report
 from ..robustness import MARGIN
 from ..robustness import stress as run
 from .splits import pairs
-from .terminal import for_programs, progress_bar, side_console, table_console, write_json
+from .terminal import counting, for_programs, side_console, table_console, write_json
 
 SECTION = "Degraded faces"
 """Heading in a report."""
@@ -84,8 +84,8 @@ def stress(
     judged = Report.read(report) if report else None
     data = open_dataset(dataset, root, split, protocol, **pairs(option, "--option"))  # pyrefly: ignore
     side = side_console()
-    with progress_bar(side) as bar:
-        task = bar.add_task(f"{model} on {data.name} {data.split}", total=min(limit, len(data)) if limit else len(data))
+    total = min(limit, len(data)) if limit else len(data)
+    with counting(side, f"{model} on {data.name} {data.split}", total) as progress:
         found = run(
             model,
             data,
@@ -96,7 +96,7 @@ def stress(
             seed=seed,
             threads=threads,
             device=device,
-            progress=lambda rows: bar.advance(task, rows),
+            progress=progress,
         )
     if out:
         side.print(f"wrote {found.save(out)}", style="dim")

@@ -14,7 +14,7 @@ from ..datasets import open_dataset
 from ..errors import ConfigError
 from ..verification import verify as run
 from .splits import pairs
-from .terminal import for_programs, progress_bar, side_console, table_console, write_json
+from .terminal import counting, for_programs, side_console, table_console, write_json
 
 
 def verify(
@@ -66,8 +66,7 @@ def verify(
     claims = {name: _share(name, value) for name, value in pairs(claim, "--claim").items()}
     side = side_console()
     out = out or Path("out/verify", slug(model) or "model", f"{data.name}-{data.split}")
-    with progress_bar(side) as bar:
-        task = bar.add_task(f"{model} on {data.name} {data.split}", total=len(data))
+    with counting(side, f"{model} on {data.name} {data.split}", len(data)) as progress:
         found = run(
             model,
             data,
@@ -79,7 +78,7 @@ def verify(
             threads=threads,
             device=device,
             overwrite=overwrite,
-            progress=lambda rows: bar.advance(task, rows),
+            progress=progress,
         )
     side.print(f"wrote {out}", style="dim")
     if for_programs(json):

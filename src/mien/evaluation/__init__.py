@@ -18,13 +18,14 @@ from typing import Any
 from ..datasets import Dataset
 from ..devices import Device, use
 from ..errors import ConfigError, DatasetError
+from ..locks import hold
 from ..report import EVALUATION, PREDICTIONS, Report
 from .asking import predict
 from .faces import FaceFinder, Mode, mode_for
 from .mapping import mapping
 from .mistakes import keep_mistakes
 from .predictors import CardPredictor, FunctionPredictor, Predictor, StoredPredictor, cuts_regions, open_predictor
-from .records import PART, about_dataset, environment, hold, state_of, write_json
+from .records import PART, about_dataset, environment, state_of, write_json
 from .views import views
 
 __all__ = [

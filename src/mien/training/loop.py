@@ -28,6 +28,7 @@ from torch.nn import functional
 
 from .. import models
 from ..errors import ConfigError, TrainingError
+from ..locks import hold
 from ..preprocessing import Preprocess
 from . import augmentation, checkpoint, limits, multitask, records, validation
 from .batch_norm import synchronise
@@ -178,7 +179,7 @@ class _Run:
     def go(self) -> Path:
         with contextlib.ExitStack() as ours:
             if self.main:
-                ours.enter_context(records.hold(self.out))
+                ours.enter_context(hold(self.out))
                 records.open_run(self.out, self.config, (self.train, self.validation), self.device)
             return self._go()
 
