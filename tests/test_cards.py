@@ -13,6 +13,8 @@ from mien import cards
 from mien.errors import UnknownName, WeightsError
 from mien.weights import WEIGHTS
 
+ROOT = Path(__file__).parents[1]
+
 GOOD = """
 name = "tiny"
 kind = "classifier"
@@ -102,10 +104,19 @@ def test_names_that_do_not_exist_get_a_suggestion(tmp_path: Path) -> None:
         cards.load(tmp_path / "none.toml")
 
 
-def test_the_card_inside_the_bundled_network_is_the_one_beside_it() -> None:
+def test_origins_in_this_repository_exist() -> None:
+    named = [card for card in cards.bundled().values() if card.origin.startswith("recipes/")]
+    assert {card.name for card in named} == {"mien-base", "mien-nano"}
+    for card in named:
+        assert (ROOT / card.origin).is_file(), card.name
+        assert card.training["recipe"] == Path(card.origin).stem, card.name
+
+
+@pytest.mark.parametrize("name", ["mien-base", "mien-nano"])
+def test_the_card_inside_a_bundled_network_is_the_one_beside_it(name: str) -> None:
     from mien.runtime import OnnxRuntime
 
-    card = cards.load("mien-base")
+    card = cards.load(name)
     inside = OnnxRuntime(card.weights).metadata[cards.METADATA_KEY]
     assert dataclasses.replace(cards.parse(inside, "inside"), sha256=card.sha256) == card
     assert tomllib.loads(inside)["labels"] == list(card.labels)
