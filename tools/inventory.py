@@ -4,7 +4,7 @@ python tools/inventory.py licences [EXTRA …]   a table, and what to look at
 python tools/inventory.py sbom [EXTRA …]       a software bill of materials, CycloneDX 1.6 in JSON
 
 Packages are those that `mien[EXTRA …]` asks for, directly or not, as installed beside this Python. Known vulnerabilities are
-not looked up: that takes a service (pip-audit asks one).
+not looked up here: `make audit` goes on with pip-audit, which asks a service on the network.
 """
 
 from __future__ import annotations
