@@ -5,6 +5,7 @@ chooses rows.
 `<!-- side by side: FILE.csv -->` gives the accuracies alone, a row for each model and a column for each data set and protocol.
 `<!-- degraded: FILE.csv FILE.csv -->` gives what `mien stress` wrote, a column for each file.
 `<!-- tasks: FILE.csv -->` gives the figures of networks that answer with valence, arousal and action units too.
+`<!-- groups: FILE.csv -->` gives the accuracy for groups of people, and the gaps between them.
 
 python tools/make_results_tables.py [--check]
 """
@@ -22,9 +23,12 @@ from mien.comparison.rows import read_rows
 from pages import rewrite_or_check
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/evaluation.md", "docs/results.md", "docs/training.md")
+PAGES = (
+    "README.md", "docs/concepts/cross-dataset.md", "docs/concepts/responsible-use.md", "docs/evaluation.md", "docs/results.md",
+    "docs/training.md",
+)  # fmt: skip
 PLACE = re.compile(
-    r"(<!-- (results|side by side|degraded|tasks): (\S+\.csv)((?: \S+)*) -->\n).*?(<!-- end of results -->)", re.DOTALL
+    r"(<!-- (results|side by side|degraded|tasks|groups): (\S+\.csv)((?: \S+)*) -->\n).*?(<!-- end of results -->)", re.DOTALL
 )
 
 
@@ -77,8 +81,7 @@ def degraded(*names: str) -> str:
     """Return what degradations cost, with intervals: degradations down, files of `mien stress` across."""
     files = []
     for name in names:
-        with (ROOT / "results" / name).open(newline="", encoding="utf-8") as file:
-            files.append({row["name"]: row for row in csv.DictReader(file)})
+        files.append({row["name"]: row for row in _records(name)})
     header = ["degraded by", "strength", *("{model} on {data}, {faces} faces".format(**rows["as they are"]) for rows in files)]
     lines = []
     for name, first in {name: row for rows in reversed(files) for name, row in rows.items()}.items():
@@ -99,6 +102,23 @@ def tasks(name: str, datasets: Sequence[str]) -> str:
     return table(header, lines)
 
 
+def groups(name: str) -> str:
+    """Return how often models are right for groups of people, and the gap between the best and the worst of each kind."""
+    header, lines = ["group", "model", "accuracy", "largest gap"], []
+    rows = [row | {"told": _percent(row, "accuracy", "")} for row in _records(name)]
+    for group, model in sorted({(row["group"], row["model"]) for row in rows}):
+        those = [row for row in rows if (row["group"], row["model"]) == (group, model)]
+        values = [f"{row['value']}: {row['told']} of {row['n']}" for row in those if not row["against"]]
+        gaps = [f"{row['told']}, {row['value']} against {row['against']}" for row in those if row["against"]]
+        lines.append([group, model, "; ".join(values).replace("_", " "), "; ".join(gaps).replace("_", " ") or "–"])
+    return table(header, lines)
+
+
+def _records(name: str) -> list[dict[str, str]]:
+    with (ROOT / "results" / name).open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
 def _cost(row: dict[str, str]) -> str:
     """Return what a row of `mien stress` says."""
     if row["name"] == "as they are":
@@ -116,8 +136,9 @@ def _protocol(row: dict[str, str]) -> str:
     return "leak-free" if row["protocol"].startswith("clean:") else row["protocol"]
 
 
-def _percent(row: dict[str, str], name: str) -> str:
-    return f"{100 * float(row[name]):.1f} ({100 * float(row[f'{name}_low']):.1f} … {100 * float(row[f'{name}_high']):.1f})"
+def _percent(row: dict[str, str], name: str, ends: str | None = None) -> str:
+    ends = f"{name}_" if ends is None else ends
+    return f"{100 * float(row[name]):.1f} ({100 * float(row[f'{ends}low']):.1f} … {100 * float(row[f'{ends}high']):.1f})"
 
 
 def _difference(row: dict[str, str]) -> str:
@@ -142,6 +163,7 @@ def page(path: Path) -> str:
         "side by side": side_by_side,
         "degraded": lambda first, others: degraded(first, *others),
         "tasks": tasks,
+        "groups": lambda name, _: groups(name),
     }
     return PLACE.sub(
         lambda found: f"{found[1]}{writers[found[2]](found[3], found[4].split())}\n{found[5]}", path.read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Measure the bundled classifiers anew: results/mien.csv, results/stress/*.csv and results/peers.csv.
+"""Measure the bundled classifiers anew: results/mien.csv, results/groups.csv, results/stress/*.csv and results/peers.csv.
 
     python tools/measure_bundled.py --data ../shared/data --peers out/peers
 
@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mien import cards
@@ -30,6 +32,10 @@ MEASURED = (
     ("scores", "london", ""),
 )
 """Head, data set and protocol of each row of results/mien.csv; no protocol: the data set's own."""
+GROUPED = MEASURED.index(("scores", "london", ""))
+"""Which of these knows groups of people."""
+GROUPS = ("model", "version", "dataset", "group", "value", "against", "n", "accuracy", "low", "high", "date", "commit")
+"""Columns of results/groups.csv: a row for each value of a group, and one for the gap between the best and the worst value."""
 
 
 def main() -> None:
@@ -38,6 +44,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "out/measured", help="folder of the evaluations")
     parser.add_argument("--peers", type=Path, help="folder of other packages' answers; without it results/peers.csv stays")
     parser.add_argument("--only", nargs="*", default=MODELS, choices=MODELS, help="classifiers to measure; peers.csv has all")
+    parser.add_argument("--no-stress", action="store_true", help="leave results/stress as it is")
     args = parser.parse_args()
     roots = {name: (args.data / folder).resolve() for name, folder in FOLDERS.items()}
     for model in args.only:
@@ -45,9 +52,10 @@ def main() -> None:
             where = ("--dataset", data, "--root", roots[data], "--out", args.out / f"{model}-{number}")
             how = ("--output", head, "--no-page", "--overwrite", *(("--protocol", protocol) if protocol else ()))
             call("evaluate", model, *where, *how, "--results", "results/mien.csv")
-        for data in ("fer2013", "london"):
+        for data in () if args.no_stress else ("fer2013", "london"):
             call("stress", model, "--dataset", data, "--root", roots[data], "--out", f"results/stress/{model}-{data}.csv")
     forget_older(ROOT / "results/mien.csv")
+    write_groups(args.out, args.only)
     if args.peers:
         for data, protocols in (("fer2013", ("", f"@{CLEAN}")), ("london", ("",))):
             files = sorted(args.peers.resolve().glob(f"{data}-*.npz"))
@@ -59,16 +67,51 @@ def main() -> None:
         forget_older(ROOT / "results/peers.csv")
 
 
+def write_groups(out: Path, measured: Sequence[str]) -> None:
+    """Bring the rows of these classifiers in results/groups.csv up to date."""
+    table = ROOT / "results/groups.csv"
+    rows = [row for row in _rows(table) if row["model"] not in measured] if table.exists() else []
+    rows += [row for model in measured for row in groups_of(out / f"{model}-{GROUPED}")]
+    _write(table, GROUPS, sorted(rows, key=lambda row: row["model"]))
+
+
+def groups_of(evaluation: Path) -> Iterator[dict[str, str]]:
+    """Yield what an evaluation says of groups: accuracies, then the gap between the best and the worst of those large enough."""
+    figures, about = (json.loads((evaluation / f"{name}.json").read_text()) for name in ("metrics", "evaluation"))
+    told = {
+        "model": about["model"]["name"],
+        "version": about["model"]["version"],
+        "dataset": about["dataset"]["name"],
+        "date": about["environment"]["date"],
+        "commit": about["environment"]["commit"],
+    }
+    for name, group in figures["groups"].items():
+        values = [(value, "", each["n"], each["accuracy"]) for value, each in group["values"].items()]
+        if gap := group.get("gap"):
+            values.append((gap["best"], gap["worst"], "", gap["accuracy"]))
+        for value, against, n, found in values:
+            row = {key: f"{found[of]:.4f}" for key, of in (("accuracy", "value"), ("low", "low"), ("high", "high"))}
+            yield told | {"group": name, "value": value, "against": against, "n": str(n)} | row
+
+
 def forget_older(table: Path) -> None:
     """Take the rows of bundled classifiers out of a table that are of another version than the one that ships."""
     versions = {model: str(cards.load(model).version) for model in MODELS}
+    rows = _rows(table)
+    _write(table, rows[0], [row for row in rows if row["version"] == versions.get(row["model"], row["version"])])
+
+
+def _rows(table: Path) -> list[dict[str, str]]:
     with table.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+        return list(csv.DictReader(file))
+
+
+def _write(table: Path, columns: Iterable[str], rows: Iterable[Mapping[str, str]]) -> None:
     part = table.with_suffix(".part")
     with part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+        writer = csv.DictWriter(file, list(columns), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(row for row in rows if row["version"] == versions.get(row["model"], row["version"]))
+        writer.writerows(rows)
     part.replace(table)
 
 
