@@ -79,9 +79,7 @@ def _accuracy(row: dict[str, str] | None) -> float:
 
 def degraded(*names: str) -> str:
     """Return what degradations cost, with intervals: degradations down, files of `mien stress` across."""
-    files = []
-    for name in names:
-        files.append({row["name"]: row for row in _records(name)})
+    files = [{row["name"]: row for row in _records(name)} for name in names]
     header = ["degraded by", "strength", *("{model} on {data}, {faces} faces".format(**rows["as they are"]) for rows in files)]
     lines = []
     for name, first in {name: row for rows in reversed(files) for name, row in rows.items()}.items():

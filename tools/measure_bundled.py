@@ -76,7 +76,7 @@ def write_groups(out: Path, measured: Sequence[str]) -> None:
 
 
 def groups_of(evaluation: Path) -> Iterator[dict[str, str]]:
-    """Yield what an evaluation says of groups: accuracies, then the gap between the best and the worst of those large enough."""
+    """Yield what an evaluation says of groups: accuracies, then the gap between the best and the worst."""
     figures, about = (json.loads((evaluation / f"{name}.json").read_text()) for name in ("metrics", "evaluation"))
     told = {
         "model": about["model"]["name"],
