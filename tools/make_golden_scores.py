@@ -7,14 +7,18 @@ from pathlib import Path
 
 import mien
 
-result = mien.load()(mien.sample())
-face = result.faces[0]
-golden = {
-    "model": result.model,
-    "label": face.label,
-    "scores": {name: round(value, 5) for name, value in face.scores.items()},
-    "points5": [] if face.points5 is None else face.points5.round(2).tolist(),
-}
+golden = {}
+for name in ("mien-base", "mien-nano"):
+    result = mien.load(name)(mien.sample())
+    face = result.faces[0]
+    golden[name] = {
+        "model": result.model,
+        "label": face.label,
+        "scores": {name: round(value, 5) for name, value in face.scores.items()},
+        "box": {side: round(getattr(face.box, side), 2) for side in ("left", "top", "right", "bottom")},
+        "points5": [] if face.points5 is None else [[round(float(value), 2) for value in point] for point in face.points5],
+        "actions": {name: round(value, 4) for name, value in (face.actions or {}).items()},
+    }
 path = Path(__file__).parents[1] / "tests" / "golden" / "sample_scores.json"
 path.write_text(json.dumps(golden, indent=1) + "\n")
 print(path)

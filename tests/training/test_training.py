@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from sklearn import metrics as oracle
 from torch import nn
 
+from make_golden_losses import STEPS, losses
 from mien import cards, models
 from mien.errors import ConfigError, DatasetError, TrainingError, UnknownName
 from mien.preprocessing import Preprocess
@@ -427,3 +428,12 @@ def test_precision_is_what_the_processor_has() -> None:
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     if not torch.cuda.is_available():
         assert loop.fastest_precision() == ("bf16" if native else "fp32")
+
+
+def test_the_first_losses_are_as_ever(tmp_path: Path) -> None:
+    """Twenty steps of a run with augmentation, clipping and averaged weights, as tools/make_golden_losses.py wrote them.
+
+    They may differ by 0.001: sums in another order, as processors take them, move them by 1e-5 (see test_processes.py).
+    """
+    golden = json.loads((Path(__file__).parents[1] / "golden" / "losses.json").read_text())
+    assert losses(tmp_path) == pytest.approx(golden, abs=1e-3) and len(golden) == STEPS == 20
