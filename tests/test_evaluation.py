@@ -6,7 +6,6 @@ import dataclasses
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -343,26 +342,23 @@ def test_a_finished_evaluation_is_not_done_again(tmp_path: Path) -> None:
 
 def test_a_stopped_evaluation_goes_on_where_it_was(tmp_path: Path) -> None:
     """Killed on the way, in a process of its own; the whole rows stay, and the end is as if it had never been stopped."""
-    arguments = ["evaluate", "evaluations:slowly", "--dataset", "synthetic", "--split", "all", "--option", "number=40"]
+    arguments = ["evaluate", "evaluations:halting", "--dataset", "synthetic", "--split", "all", "--option", "number=40"]
     arguments += ["--batch", 4, "--no-page", "--out"]
-    process = subprocess.Popen(
-        line(*arguments, tmp_path / "killed"), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    table = tmp_path / "killed" / "predictions.csv.part"
-    until = time.monotonic() + 120
-    while not (table.is_file() and table.read_bytes().count(b"\n") > 9):
-        assert process.poll() is None and time.monotonic() < until, process.communicate()
-        time.sleep(0.02)
+    command, pipe = line(*arguments, tmp_path / "killed"), subprocess.PIPE
+    process = subprocess.Popen(command, env=environment(HALT_AT="12"), stdin=pipe, stdout=pipe, stderr=pipe)
+    assert process.stderr is not None
+    assert b"halted\n" in process.stderr  # the fourth batch is being read
     process.kill()
     process.communicate()
+    table = tmp_path / "killed" / "predictions.csv.part"
     with table.open("ab") as file:
         file.write(b"00033,anger,te")  # a row that was being written
     begun = table.read_bytes().count(b"\n") - 1
-    assert 8 <= begun < 40
+    assert begun == 12
     data = open_dataset("synthetic", split="all", number="40")  # pyrefly: ignore
     asked: list[int] = []
     whole = evaluate(evenly, data, out=tmp_path / "whole", batch=4, page=False)
-    resumed = evaluate("evaluations:slowly", data, out=tmp_path / "killed", batch=4, page=False, progress=asked.append)
+    resumed = evaluate("evaluations:halting", data, out=tmp_path / "killed", batch=4, page=False, progress=asked.append)
     assert asked[0] == begun and sum(asked) == 40
     assert (tmp_path / "killed/predictions.csv").read_bytes() == (tmp_path / "whole/predictions.csv").read_bytes()
     assert resumed.figures == whole.figures and not table.exists()

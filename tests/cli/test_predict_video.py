@@ -6,7 +6,7 @@ import csv
 import json
 import signal
 import subprocess
-import time
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -71,13 +71,13 @@ def test_killed_and_gone_on_with(clip: Path, tmp_path: Path) -> None:
 
     assert mien(*command(wanted)).returncode == 0
     here = tmp_path / "here"
-    process = subprocess.Popen(line(*command(here)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment())
-    part = here / "rows.jsonl.part"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not (part.is_file() and part.read_bytes().count(b"\n") >= 5):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
+    process = subprocess.Popen(line(*command(here)), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment())
+    assert process.stdout is not None
+    with process.stdout:
+        assert len(list(islice(process.stdout, 5))) == 5  # each row is said there when it is in the files
+        process.send_signal(signal.SIGKILL)
     process.wait()
+    part = here / "rows.jsonl.part"
     early = part.read_bytes().count(b"\n")
     assert 5 <= early < 20 and not (here / "rows.jsonl").exists()
     with part.open("ab") as file:

@@ -7,7 +7,6 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -86,6 +85,13 @@ def test_fetches_that_were_given_up_keep_no_others_waiting(monkeypatch: pytest.M
 def test_a_thread_outlives_any_number_of_requests_that_were_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
     monkeypatch.setattr(Batcher, "_read", lambda self, batch: read.extend(item.file.name for item in batch))
+    some_wait, looks = Batcher._some_wait, threading.Semaphore(0)
+
+    def told(self: Batcher) -> bool:
+        looks.release()  # the thread is done with what it had, and looks for more
+        return some_wait(self)
+
+    monkeypatch.setattr(Batcher, "_some_wait", told)
     batcher = Batcher(None, Settings(threads=1), Metrics())  # type: ignore[arg-type]
     loop = asyncio.new_event_loop()
 
@@ -96,12 +102,11 @@ def test_a_thread_outlives_any_number_of_requests_that_were_given_up(monkeypatch
         with batcher._changed:
             batcher._waiting.append(_Waiting(File(name), Key("m", 0, False, 1, False), "5", answer, loop))
             batcher._changed.notify_all()
-        until = time.monotonic() + 60
-        while batcher._waiting and time.monotonic() < until:
-            time.sleep(0)
+        assert looks.acquire(timeout=60) and not batcher._waiting
 
     failed: list[Any] = []
     monkeypatch.setattr(threading, "excepthook", failed.append)
+    assert looks.acquire(timeout=60)
     for number in range(sys.getrecursionlimit() + 100):
         wait(str(number), given_up=True)
         assert not failed
