@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from ..errors import ConfigError
 from .info import Figure, Input, ModelInfo
 from .keys import Rule, rename
-from .stock import resnet
+from .stock import README, REPOSITORY, resnet
 
 Gate = Literal["softmax", "sigmoid"]
 
@@ -282,7 +282,7 @@ def _info(layers: int) -> ModelInfo:
         name=f"dda-resnet{layers}",
         summary=f"ResNet-{layers} whose four stages are each modulated by a block that looks at space and at context",
         paper="none by the authors; ancestor: Pham et al., Residual masking network, ICPR 2020",
-        repository="Harly-1506/Dual-Domain-Attention f5a10f8",
+        repository=REPOSITORY,
         licence="authors' code: Apache-2.0; weights: none published",
         inputs=(IMAGE,),
         outputs={
@@ -295,7 +295,7 @@ def _info(layers: int) -> ModelInfo:
             for start, *values in _FIGURES[layers]
             for dataset, value in zip(("FER2013", "RAF-DB"), values, strict=True)
         ),
-        source="the authors' README, probably with test-time augmentation; RAF-DB's best epoch was chosen on the test set",
+        source=f"the authors' {README}",
         cam_layers=("stages.2", "stages.3"),
         diagram="""flowchart LR
     A["face<br/>${image}"] --> S["stem<br/>${stem}"] --> S1["stage 1<br/>${stages.0}"] --> M1(("×(1+m)"))

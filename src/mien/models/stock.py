@@ -22,6 +22,9 @@ from .info import Figure, ModelInfo, at_least
 from .keys import rename
 
 IMAGE = at_least(32)
+REPOSITORY = "Harly-1506/Dual-Domain-Attention f5a10f8"
+README = "README, probably with test-time augmentation; RAF-DB's best epoch was chosen on the test set"
+"""Where the figures of these baselines and of DDA come from."""
 DRAWN_FOR_A_THOUSAND = (timm.models.EfficientNet, timm.models.MobileNetV3)
 """Networks whose last layer timm draws from ±1/√classes. With seven classes a network then begins with logits three apart and
 gradients of some hundreds, and EfficientNet-B3 learned nothing in two epochs; so it is drawn as torch draws linear layers."""
@@ -138,7 +141,7 @@ def _resnet_info(layers: int, published: tuple[Figure, ...], channels: int) -> M
         name=f"resnet{layers}",
         summary=f"ResNet-{layers} under a linear head, the baseline that DDA is compared with",
         paper="He et al., Deep residual learning for image recognition, CVPR 2016",
-        repository="Harly-1506/Dual-Domain-Attention f5a10f8",
+        repository=REPOSITORY,
         licence="code: Apache-2.0 (timm and the authors'); weights: none published",
         inputs=(IMAGE,),
         outputs={
@@ -146,7 +149,7 @@ def _resnet_info(layers: int, published: tuple[Figure, ...], channels: int) -> M
             "feature": f"the {channels} pooled channels that the linear layer reads",
         },
         published=published,
-        source="the DDA authors' README, probably with test-time augmentation; RAF-DB's best epoch was chosen on the test set",
+        source=f"the DDA authors' {README}",
         cam_layers=("model.layer4",),
         diagram="""flowchart LR
     A["face<br/>${image}"] --> B["7×7 convolution, max-pool<br/>${model.maxpool}"]
