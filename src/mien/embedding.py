@@ -24,6 +24,7 @@ from .evaluation.faces import Face, FaceFinder, Mode, mode_for
 from .images import read_image
 from .preprocessing import Preprocess
 from .runtime import Runtime, open_model
+from .writing import whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -164,7 +165,7 @@ def save(embedding: Embedding, path: str | Path) -> Path:
     row for each face and the columns `name`, `label`, `predicted`, `f0` …
 
     Raises:
-        ConfigError: another ending.
+        ConfigError: another ending, a full disk, or a folder that may not be written.
         MissingExtra: `.parquet` needs pyarrow.
     """
     path = Path(path)
@@ -172,10 +173,8 @@ def save(embedding: Embedding, path: str | Path) -> Path:
     if write is None:
         raise ConfigError(f"{path}: features are written as {', '.join(WRITERS)}, not {path.suffix or 'without an ending'}")
     content = write(embedding)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    part.write_bytes(content)
-    part.replace(path)
+    with whole(path) as part:
+        part.write_bytes(content)
     return path
 
 
@@ -354,14 +353,11 @@ def write_figure(figure: Figure, path: str | Path) -> Path:
     """Write a figure as `.png`, `.svg` or `.pdf`, whole or not at all; the same figure gives the same bytes.
 
     Raises:
-        ConfigError: another ending.
+        ConfigError: another ending, a full disk, or a folder that may not be written.
     """
     from .report.figures import FORMATS, STYLE, matplotlib
 
     path, kind = Path(path), figure_kind(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    with matplotlib.rc_context(STYLE):
+    with whole(path) as part, matplotlib.rc_context(STYLE):
         figure.savefig(part, format=kind, **FORMATS[kind])  # pyrefly: ignore
-    part.replace(path)
     return path

@@ -31,6 +31,7 @@ from .evaluation.faces import Face, FaceFinder, labelled_faces, mode_for
 from .evaluation.mapping import mapping
 from .evaluation.predictors import cuts_regions
 from .evaluation.views import View
+from .writing import whole
 
 if TYPE_CHECKING:
     from .report.figures import Figure
@@ -107,13 +108,14 @@ class Robustness:
         return text.getvalue()
 
     def save(self, path: str | Path) -> Path:
-        """Write the rows as csv, whole or not at all."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.part")
-        part.write_text(self.csv(), encoding="utf-8")
-        part.replace(path)
-        return path
+        """Write the rows as csv, whole or not at all.
+
+        Raises:
+            ConfigError: the disk is full, or the folder may not be written.
+        """
+        with whole(path) as part:
+            part.write_text(self.csv(), encoding="utf-8")
+        return Path(path)
 
     def figure(self) -> Figure:
         """Return a matplotlib figure: the change of the accuracy for each degradation, with intervals and the numbers beside.

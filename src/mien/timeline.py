@@ -7,7 +7,6 @@ the face was not seen.
 
 from __future__ import annotations
 
-import contextlib
 import html
 import io
 import os
@@ -23,6 +22,7 @@ from .drawing import COLOURS, UNKNOWN
 from .errors import ConfigError, MissingExtra
 from .landmarks import ACTIONS
 from .types import Face, Result
+from .writing import whole
 
 WIDEST = 1500
 """Points of a line at most; where there are more values, neighbours are averaged."""
@@ -95,20 +95,12 @@ class Timeline:
         figure_of = _matplotlib()
         chosen = sorted(self._lines, key=lambda key: -len(self._lines[key].times))[:FACES]
         chosen.sort(key=lambda key: (list(self._frames).index(key[0]), key[1]))
-        part = path.with_name(f"{path.name}.part")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+        with whole(path) as part:
             if path.suffix.lower() == ".html":
                 part.write_text(self._page(chosen, figure_of), encoding="utf-8")
             else:
                 figure = self._figure(chosen, figure_of)
                 figure.savefig(part, format=path.suffix[1:].lower(), dpi=110)
-            part.replace(path)
-        except OSError as error:
-            raise ConfigError(f"{path} cannot be written: {error.strerror}; choose another place") from error
-        finally:
-            with contextlib.suppress(OSError):  # where no folder could be made there is nothing to tidy
-                part.unlink(missing_ok=True)
 
     def _page(self, chosen: Sequence[tuple[str, int]], figure_of: Any) -> str:
         parts = []

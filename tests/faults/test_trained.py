@@ -14,6 +14,7 @@ pytest.importorskip("torch", reason="training needs the extra train")
 from runs import config, recipe
 from surroundings import mien, names_in, refused
 
+from disks import full_disk
 from mien.errors import TrainingError
 from mien.locks import written_by_us
 from mien.training import records
@@ -50,15 +51,18 @@ def test_a_folder_that_is_taken_or_closed(unwritable: Path, tmp_path: Path) -> N
 
 
 def test_weights_on_a_full_disk_end_the_run_with_a_word(tmp_path: Path) -> None:
-    (tmp_path / "run/best.part").mkdir(parents=True)  # where nothing can be written
-    with pytest.raises(TrainingError, match=r"best\.safetensors cannot be written .*; then resume"):
-        train(config(epochs=1), tmp_path / "run")
+    out = tmp_path / "run"
+    with full_disk(15_000), pytest.raises(TrainingError, match=r"best\.safetensors cannot be written: .*; then resume"):
+        train(config(epochs=1), out)
+    assert names_in(out) == ["config.toml", "env.json"]
 
 
 def test_records_on_a_full_disk_keep_the_old_ones(tmp_path: Path) -> None:
     records.write_rows(tmp_path, [{"epoch": 1}])
     before = names_in(tmp_path)
-    (tmp_path / "metrics.jsonl.part").mkdir()  # where nothing can be written
-    with pytest.raises(TrainingError, match=r"metrics\.jsonl cannot be written: .*; free some space"):
+    with (
+        full_disk(20),
+        pytest.raises(TrainingError, match=r"metrics\.jsonl cannot be written: File too large; free some space"),
+    ):
         records.write_rows(tmp_path, [{"epoch": 1}, {"epoch": 2}])
     assert names_in(tmp_path) == before and (tmp_path / "metrics.jsonl").read_text() == '{"epoch": 1}\n'

@@ -18,6 +18,7 @@ from ..audit.checks import FaceFinder
 from ..audit.page import page
 from ..datasets import open_dataset
 from ..detection import open_detector
+from ..writing import whole
 from .splits import pairs, split_table
 from .terminal import for_programs, progress_bar, side_console, table_console, write_json
 
@@ -85,7 +86,8 @@ def audit(
     else:
         _tell(report, table_console())
     if html:
-        html.write_text(page(report, splits if pictures else None), encoding="utf-8", errors="backslashreplace")
+        with whole(html) as part:
+            part.write_text(page(report, splits if pictures else None), encoding="utf-8", errors="backslashreplace")
         side.print(f"wrote {html}")
     if write_clean:
         clean = clean_protocol(splits, workers=threads)

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 from cyclopts import App, Parameter
+from PIL import Image
 from rich.table import Table
 
 from ..audit import open_splits
@@ -19,6 +20,7 @@ from ..images import read_image
 from ..preparation import Align, Curated, Regions, Summary, Work, contact_sheet, curate
 from ..preparation import prepare as run
 from ..preparation.faces import Points
+from ..writing import whole
 from .splits import pairs
 from .terminal import for_programs, progress_bar, side_console, table_console, write_json
 
@@ -140,6 +142,8 @@ def _prepare(job: Job, work: Work, suffix: Literal["png", "jpg"]) -> None:
         raise ConfigError(f"--limit is {job.limit}; give 1 picture or more")
     if job.workers is not None and job.workers < 1:
         raise ConfigError(f"--workers is {job.workers}; give 1 process or more")
+    if job.sheet and job.sheet.suffix.lower() not in Image.registered_extensions():
+        raise ConfigError(f"--sheet {job.sheet}: no picture format has this ending; use .png or .jpg")
     if job.limit is not None:
         splits = {name: data.take(_spread(len(data), job.limit)) for name, data in splits.items()}
     side, workers = side_console(), cores() if job.workers is None else job.workers
@@ -185,7 +189,9 @@ def _tell_tables(tables: tuple[Curated, ...]) -> None:
 def _write_sheet(out: Path, sheet: Path) -> None:
     files = pictures_below(out)
     chosen = [files[row] for row in _spread(len(files), SHEET).tolist()]
-    contact_sheet((name, read_image(out / name).pixels) for name in chosen).save(sheet)
+    drawn = contact_sheet((name, read_image(out / name).pixels) for name in chosen)
+    with whole(sheet) as part:
+        drawn.save(part, Image.registered_extensions()[sheet.suffix.lower()])
 
 
 def _spread(number: int, wanted: int) -> np.ndarray:

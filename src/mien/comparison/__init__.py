@@ -29,6 +29,7 @@ from ..evaluation import evaluate
 from ..evaluation.predictors import PEER
 from ..report import Report
 from ..weights import ARCHITECTURES
+from ..writing import whole
 from .pages import html, markdown
 from .rows import costs, row_of, write_rows
 
@@ -268,6 +269,5 @@ def slug(text: str) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    with whole(path) as part:
+        part.write_text(text, encoding="utf-8")

@@ -11,6 +11,7 @@ from ..csv_lines import LineFeeds
 from ..errors import ConfigError, DatasetError
 from ..locks import written_by_us
 from ..report import Report
+from ..writing import whole
 
 KEY = ("model", "version", "output", "dataset", "split", "protocol", "faces", "views")
 """Columns that tell rows apart."""
@@ -117,17 +118,19 @@ def write_row(path: str | Path, report: Report, **more: Any) -> None:
 
 
 def write_rows(path: str | Path, rows: list[dict[str, str]]) -> None:
-    """Put rows into a results file, sorted by key."""
+    """Put rows into a results file, sorted by key.
+
+    Raises:
+        ConfigError: the disk is full, or the folder may not be written.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_by_us(path, wait=True):  # rows that another process adds meanwhile must not be lost
         table = {tuple(row.get(name, "") for name in KEY): row for row in [*read_rows(path), *rows]}
-        part = path.with_name(path.name + ".part")
-        with part.open("w", encoding="utf-8", newline="") as file:
+        with whole(path) as part, part.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(LineFeeds(file), COLUMNS, extrasaction="ignore", restval="")
             writer.writeheader()
             writer.writerows(sorted(table.values(), key=_order))
-        part.replace(path)
 
 
 def _order(row: Mapping[str, str]) -> tuple[str, ...]:

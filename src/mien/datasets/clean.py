@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DatasetError
+from ..writing import whole
 from .dataset import Dataset
 
 PREFIX = "clean:"
@@ -32,9 +33,14 @@ class Clean:
     """Split → the rule by which they were chosen."""
 
     def write(self, path: str | Path) -> None:
-        """Write the file as JSON."""
+        """Write the file as JSON.
+
+        Raises:
+            ConfigError: the disk is full, or the folder may not be written.
+        """
         text = json.dumps(asdict(self), indent=1, sort_keys=True)
-        Path(path).write_text(text + "\n", encoding="utf-8")
+        with whole(path) as part:
+            part.write_text(text + "\n", encoding="utf-8")
 
     def apply(self, data: Dataset, path: str) -> Dataset:
         """Return one split without the pictures to leave out.

@@ -11,6 +11,7 @@ from ..datasets import Dataset
 from ..errors import SourceError
 from ..report import PREDICTIONS
 from ..report.predictions import OK, read_predictions
+from ..writing import whole
 
 FOLDER = "mistakes"
 NUMBER = 24
@@ -24,7 +25,6 @@ def keep_mistakes(out: Path, dataset: Dataset) -> list[dict[str, str]]:
     wrong = np.flatnonzero(table.counted & (table.status == OK) & (table.answer != table.truth))
     worst = wrong[np.argsort(-table.confidence[wrong], kind="stable")][:NUMBER]
     folder = out / FOLDER
-    folder.mkdir(exist_ok=True)
     for old in folder.glob("*.jpg"):
         old.unlink()
     kept = []
@@ -35,6 +35,7 @@ def keep_mistakes(out: Path, dataset: Dataset) -> list[dict[str, str]]:
             continue
         picture.thumbnail((SIDE, SIDE))
         name = f"{len(kept):02d}.jpg"
-        picture.save(folder / name, quality=88)
+        with whole(folder / name) as part:
+            picture.save(part, "JPEG", quality=88)
         kept.append({"file": f"{FOLDER}/{name}", "sample": str(table.sample[row])})
     return kept

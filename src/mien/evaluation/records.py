@@ -22,6 +22,7 @@ from ..datasets import Dataset, reader
 from ..errors import ConfigError, UnknownName
 from ..locks import written_by_us
 from ..report import EVALUATION, PREDICTIONS
+from ..writing import whole
 
 PART = ".part"
 PACKAGES = ("numpy", "pillow", "onnxruntime", "torch")
@@ -104,12 +105,8 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: the disk is full, or the folder may not be written.
     """
-    part = path.with_name(path.name + ".new")  # PART is the name of a begun evaluation
-    try:
+    with whole(path, "free some space and start the command again") as part:
         part.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", errors="surrogateescape")
-        part.replace(path)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror}; free some space and start the command again") from error
 
 
 def hold(out: Path) -> AbstractContextManager[None]:

@@ -18,6 +18,7 @@ from .. import brushes
 from ..alignment import apply, invert, warp
 from ..drawing import font
 from ..types import Box
+from ..writing import whole
 from .faces import enlarged
 
 RAMP = np.array(
@@ -112,6 +113,7 @@ class Explanation:
         """Write `overlay` to a file, whole or not at all, in the format of its ending.
 
         Raises:
+            ConfigError: the disk is full, or the folder may not be written.
             ValueError: Pillow knows no format of this ending.
         """
         path = Path(path)
@@ -140,18 +142,14 @@ def write_image(image: Image.Image, path: Path) -> None:
     """Write a picture whole or not at all, in the format of its ending.
 
     Raises:
+        ConfigError: the disk is full, or the folder may not be written.
         ValueError: Pillow knows no format of this ending.
     """
     kinds = Image.registered_extensions()
     if path.suffix.lower() not in kinds:
         raise ValueError(f"{path.name!r}: no picture format has the ending {path.suffix!r}; use .png or .jpg")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    try:
+    with whole(path) as part:
         image.save(part, kinds[path.suffix.lower()], **({"quality": 92} if path.suffix.lower() in (".jpg", ".jpeg") else {}))
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def positive(values: np.ndarray) -> np.ndarray:

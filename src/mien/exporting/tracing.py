@@ -7,10 +7,9 @@ for networks without branches, and the quantiser and OpenVINO know its patterns.
 from __future__ import annotations
 
 import dataclasses
-import tempfile
+import io
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import onnx
 import torch
@@ -104,14 +103,14 @@ def trace(
     """
     axes: dict[str, dict[int, str]] = {name: {0: "batch", **(dynamic or {})} for name in examples}
     axes |= {name: {0: "batch"} for name in outputs}
-    with warnings.catch_warnings(), torch.inference_mode(), tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "network.onnx"
+    with warnings.catch_warnings(), torch.inference_mode():
+        written = io.BytesIO()
         warnings.simplefilter("ignore")  # of the tracer, about checks of shapes in Python, and about itself
         try:
             torch.onnx.export(
                 module,
                 tuple(examples.values()),
-                path,
+                written,
                 input_names=list(examples),
                 output_names=list(outputs),
                 dynamic_axes=axes,
@@ -123,4 +122,4 @@ def trace(
             raise ExportError(
                 f"torch cannot write the network as ONNX: {what} Write that part of the network another way"
             ) from error
-        return onnx.load(path)
+        return onnx.load_from_string(written.getvalue())

@@ -1,12 +1,14 @@
-"""Files that are written whole or not at all."""
+"""Where an exported file goes: asked before it is made, and written whole or not at all."""
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
+import tempfile
 from pathlib import Path
 
 from ..errors import ExportError
+from ..writing import told_where, whole
+
+ADVICE = "free some space, or choose another place with --out"
 
 
 def check_place(path: Path) -> None:
@@ -19,22 +21,15 @@ def check_place(path: Path) -> None:
         raise ExportError(f"{path} cannot be written: there is no folder {path.parent}")
     if path.is_dir():
         raise ExportError(f"{path} is a folder; choose another name with --out")
-    write_whole(path, None)
+    with told_where(path, ADVICE, ExportError), tempfile.TemporaryFile(dir=path.parent):
+        pass
 
 
-def write_whole(path: Path, content: bytes | None) -> None:
-    """Write a file beside its place and move it there; without content, only try whether that can be done.
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file.
 
     Raises:
         ExportError: it cannot be written.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content or b"")
-        if content is not None:
-            part.replace(path)
-    except OSError as error:
-        raise ExportError(f"{path} cannot be written: {error.strerror or error}; choose another place with --out") from error
-    finally:
-        with suppress(OSError):
-            part.unlink()
+    with whole(path, ADVICE, ExportError) as part:
+        part.write_bytes(content)

@@ -17,6 +17,7 @@ from .. import cards, models
 from ..errors import ConfigError, WeightsError
 from ..labels import LABEL_SETS, label_set
 from ..weights import sha256
+from ..writing import whole
 from .checkpoints import Checkpoint, read_checkpoint
 from .loading import LoadReport, load_author_state
 from .saving import save_state
@@ -118,9 +119,8 @@ def import_checkpoint(
     save_state(network.state_dict(), out)
     card = _card(model, told, classes, origin, file, checkpoint, report, out)
     path = out.with_suffix(".toml")
-    part = out.with_suffix(".toml.part")
-    part.write_text(tomli_w.dumps(card.to_dict()), encoding="utf-8")
-    part.replace(path)
+    with whole(path) as part:
+        part.write_text(tomli_w.dumps(card.to_dict()), encoding="utf-8")
     cards.read(path)
     return ImportReport(out, path, checkpoint, report)
 

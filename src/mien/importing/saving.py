@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import WeightsError
+from ..writing import whole
 
 
 def save_state(state: Mapping[str, Tensor], path: Path) -> None:
@@ -19,12 +19,8 @@ def save_state(state: Mapping[str, Tensor], path: Path) -> None:
     Raises:
         WeightsError: the disk is full or the folder cannot be written; the old file, if there is one, is as it was.
     """
-    part = path.with_suffix(".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}, part)
-        part.replace(path)
-    except (OSError, SafetensorError) as error:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise WeightsError(f"{path} cannot be written ({error}); free some space, or choose another place") from error
+    with whole(path, error=WeightsError) as part:
+        try:
+            save_file({name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}, part)
+        except SafetensorError as error:  # what the system said, in the package's words
+            raise OSError(error) from error

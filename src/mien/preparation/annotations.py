@@ -13,6 +13,7 @@ from ..csv_lines import LineFeeds
 from ..datasets.affwild2 import FILTERS, PUBLISHED, READER, UNITS, Annotations, annotation_files, read_annotations
 from ..datasets.layout import Damage
 from ..errors import ConfigError, DatasetError
+from ..writing import whole
 
 NAMES = {"train": "filtered_training_set_annotations.csv", "validation": "filtered_validation_set_annotations.csv"}
 """Part → file written; the names that the multi-task authors use."""
@@ -55,7 +56,7 @@ def curate(root: str | Path, out: str | Path, filter: str = "strict") -> tuple[C
         A table for each file.
 
     Raises:
-        ConfigError: there is no such filter.
+        ConfigError: there is no such filter, the disk is full, or the folder may not be written.
         DatasetError: no annotation file is there, or a full file gives other counts than it must.
     """
     if filter not in FILTERS:
@@ -63,7 +64,6 @@ def curate(root: str | Path, out: str | Path, filter: str = "strict") -> tuple[C
     files = {part: path for part, path in annotation_files(Path(root)).items() if part in NAMES} if Path(root).is_dir() else {}
     if not files:
         raise DatasetError(f"no training_set_annotations.txt or validation_set_annotations.txt under {root}. {READER.obtain}")
-    Path(out).mkdir(parents=True, exist_ok=True)
     return tuple(_curate(part, path, Path(out) / NAMES[part], filter) for part, path in files.items())
 
 
@@ -77,12 +77,10 @@ def _curate(part: str, source: Path, target: Path, which: str) -> Curated:
         raise DatasetError(
             f"{source} has the {rows:,} rows of the full file, but {number:,} instead of {PUBLISHED[part][1]:,} are complete"
         )
-    part_file = target.with_name(f".{target.name}.part")
-    with part_file.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with whole(target) as part_file, part_file.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(LineFeeds(file))
         writer.writerow(["image", "valence", "arousal", "expression", *UNITS])
         writer.writerows(_row(table, index) for index in np.flatnonzero(kept).tolist())
-    part_file.replace(target)
     return Curated(part, target.name, rows, number, _reasons(table, kept), len(damage.found), True if full else None)
 
 

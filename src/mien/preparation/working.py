@@ -15,6 +15,7 @@ import multiprocessing
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -28,12 +29,14 @@ from ..datasets import Dataset
 from ..errors import ConfigError, SourceError
 from ..images import printable
 from ..locks import LOCK, written_by_us
+from ..writing import told_where, whole
 
 JOURNAL, MANIFEST, LABELS = "prepared.jsonl", "manifest.json", "labels.csv"
 FORMATS: Mapping[str, tuple[str, Mapping[str, int]]] = {"png": ("PNG", {}), "jpg": ("JPEG", {"quality": 100})}
 """Suffix → Pillow's name of the format and how it is written; JPEG as the Global-ROI authors have it."""
 UNLABELLED = "unlabelled"
 """Folder of pictures without a label."""
+AGAIN = "free some space and start the command again"
 
 Progress = Callable[[int], None]
 """Called with the number of pictures done since the last call."""
@@ -126,12 +129,13 @@ def _prepare(splits: Mapping[str, Dataset], work: Work, folder: Path, suffix: st
     tasks = [task for name, data in splits.items() for task in _tasks(name, data)]
     waiting = [task for task in tasks if (task.split, task.stem) not in done]
     progress(len(tasks) - len(waiting))
-    with (folder / JOURNAL).open("a", encoding="utf-8") as journal:
-        for task, line in zip(waiting, _run(splits, work, folder, suffix, waiting, workers), strict=True):
-            done[task.split, task.stem] = line
+    for left in folder.rglob(".*.part"):  # by processes that were killed
+        left.unlink()
+    for task, line in zip(waiting, _run(splits, work, folder, suffix, waiting, workers), strict=True):
+        done[task.split, task.stem] = line
+        with told_where(folder / JOURNAL, AGAIN), (folder / JOURNAL).open("a", encoding="utf-8") as journal:
             journal.write(json.dumps(line) + "\n")
-            journal.flush()
-            progress(1)
+        progress(1)
     lines = [done[task.split, task.stem] for task in tasks]
     _write(folder / JOURNAL, "".join(json.dumps(line) + "\n" for line in lines))
     _write_labels(folder, splits, zip(tasks, lines, strict=True))
@@ -169,22 +173,21 @@ class _Worker:
             made = self.make(sample.read())
         except SourceError as error:
             made = Made("unreadable", {}, {"message": str(error)})
-        places = {}
+        places: dict[Path, np.ndarray] = {}
         for inner, pixels in made.pictures.items():
             split = "" if task.split == "all" else task.split
             path = self.folder / split / inner / (sample.label or UNLABELLED) / f"{task.stem}.{self.suffix}"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            kind, settings = FORMATS[self.suffix]
-            Image.fromarray(pixels).save(_part(path), kind, **settings)
-            places[inner] = path
-        for path in places.values():  # none has its name before all are complete
-            _part(path).replace(path)
+            places[path] = pixels
+        kind, settings = FORMATS[self.suffix]
+        with ExitStack() as complete:  # none has its name before all are complete
+            for path, pixels in places.items():
+                Image.fromarray(pixels).save(complete.enter_context(whole(path, AGAIN)), kind, **settings)
         return {
             "split": task.split,
             "stem": task.stem,
             "name": printable(sample.name),
             "status": made.status,
-            "files": [path.relative_to(self.folder).as_posix() for path in places.values()],
+            "files": [path.relative_to(self.folder).as_posix() for path in places],
             **made.facts,
         }
 
@@ -217,14 +220,9 @@ def _tasks(split: str, data: Dataset) -> list[_Task]:
     return tasks
 
 
-def _part(path: Path) -> Path:
-    """Where a file grows; hidden, so that no reader takes it for a picture."""
-    return path.with_name(f".{path.name}.part")
-
-
 def _write(path: Path, text: str) -> None:
-    _part(path).write_text(text, encoding="utf-8", newline="\n")
-    _part(path).replace(path)
+    with whole(path, AGAIN) as part:
+        part.write_text(text, encoding="utf-8", newline="\n")
 
 
 def _source(splits: Mapping[str, Dataset]) -> dict[str, Any]:
@@ -262,7 +260,7 @@ def _resume(folder: Path, settings: Mapping[str, Any]) -> dict[tuple[str, str], 
 def _write_labels(folder: Path, splits: Mapping[str, Dataset], done: Iterator[tuple[_Task, dict[str, Any]]]) -> None:
     """List the prepared pictures with all that is known of them, in a form that the data set `csv` reads."""
     groups = list(dict.fromkeys(name for data in splits.values() for name in data.groups))
-    with _part(folder / LABELS).open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with whole(folder / LABELS, AGAIN) as part, part.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(LineFeeds(file))
         writer.writerow(["image", "label", "split", "subject", "sequence", "valence", "arousal", "status", *groups])
         for task, line in done:
@@ -270,7 +268,6 @@ def _write_labels(folder: Path, splits: Mapping[str, Dataset], done: Iterator[tu
                 sample = splits[task.split][task.row]
                 known = [sample.label, task.split, sample.subject, sample.sequence, sample.valence, sample.arousal]
                 writer.writerow([line["files"][0], *known, line["status"], *(sample.groups.get(name) for name in groups)])
-    _part(folder / LABELS).replace(folder / LABELS)
 
 
 def _tally(lines: list[dict[str, Any]], split: str) -> dict[str, int]:

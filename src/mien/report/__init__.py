@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DatasetError
+from ..writing import whole
 from .extra import Extra, add_extra, read_extra
 from .measuring import measure
 from .predictions import Predictions, read_predictions
@@ -110,6 +111,7 @@ class Report:
         """Write `metrics.json`, and if `page` is set `report.html` and `figures/`.
 
         Raises:
+            ConfigError: the disk is full, or the folder may not be written.
             MissingExtra: jinja2 or matplotlib is not installed.
         """
         text = json.dumps({"about": self._headline(), **self.figures}, indent=1, ensure_ascii=False)
@@ -132,6 +134,5 @@ class Report:
 
 
 def _write(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8", errors="backslashreplace")
-    part.replace(path)
+    with whole(path) as part:
+        part.write_text(text, encoding="utf-8", errors="backslashreplace")

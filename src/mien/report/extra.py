@@ -7,6 +7,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..writing import whole
+
 FOLDER = "figures/extra"
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -29,19 +31,18 @@ def add_extra(report: Path, section: str, title: str, png: bytes, note: str) -> 
     """Put a picture into the folder of a report.
 
     Raises:
+        ConfigError: the disk is full, or the folder may not be written.
         ValueError: the bytes are no PNG.
     """
     if not png.startswith(PNG):
         raise ValueError(f"the picture {title!r} is no PNG: it begins with {png[:8]!r}")
     folder = report / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
     stem = hashlib.blake2b(f"{section}\0{title}".encode(), digest_size=8).hexdigest()
     order = _order(folder, stem)
     about = {"section": section, "title": title, "note": note, "order": order}
     for name, content in ((f"{stem}.png", png), (f"{stem}.json", json.dumps(about, ensure_ascii=False).encode())):
-        part = folder / f"{name}.part"
-        part.write_bytes(content)
-        part.replace(folder / name)
+        with whole(folder / name) as part:
+            part.write_bytes(content)
 
 
 def read_extra(report: Path) -> list[Extra]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import MissingExtra
+from ..writing import whole
 
 try:
     import matplotlib
@@ -203,7 +204,6 @@ def draw(report: Report, name: str) -> Figure | None:
 def write_figures(report: Report) -> None:
     """Write every figure as PNG, SVG and PDF into `figures/`."""
     folder = report.folder / FOLDER
-    folder.mkdir(exist_ok=True)
     for name in DRAWN:
         figure = draw(report, name)
         for form, options in FORMATS.items():
@@ -211,9 +211,8 @@ def write_figures(report: Report) -> None:
             if figure is None:
                 path.unlink(missing_ok=True)
                 continue
-            part = path.with_name(path.name + ".part")
-            part.write_bytes(_bytes(figure, form, options))
-            part.replace(path)
+            with whole(path) as part:
+                part.write_bytes(_bytes(figure, form, options))
 
 
 def inline_svg(report: Report, name: str, says: str) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -21,7 +21,7 @@ from ..fetching import is_url
 from ..reading import Options
 from ..streaming import BATCH
 from .items import Item
-from .storage import Folder
+from .storage import Folder, scratch
 
 JOB, LISTING, SUMMARY, FAILURES, ROWS = "_job.json", "_listing.parquet", "summary.json", "failures.csv", "rows"
 """What a run's folder holds. Readers of parquet pass over names that begin with a line."""
@@ -134,14 +134,13 @@ class Listing:
 
         Raises:
             SourceError: there are none that can be read.
+            ConfigError: the disk for temporary files is full.
         """
-        self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with this object
         self.items = self.videos = 0
-        try:
+        with contextlib.ExitStack() as opened:
+            self._file: IO[bytes] = opened.enter_context(scratch())
             self.digest = self._fill(items)
-        except BaseException:
-            self.close()
-            raise
+            self._opened = opened.pop_all()
 
     def _fill(self, items: Iterator[Item]) -> str:
         digest, readable, reason = hashlib.sha256(), False, ""
@@ -154,6 +153,7 @@ class Listing:
             gone = item.kind == "file" and not item.stamp and not is_url(item.place)
             readable = readable or not (gone or item.kind == "missing")
             reason = reason or item.message or (f"{item.name} does not exist, or must not be looked at" if gone else "")
+        self._file.flush()
         if not readable:
             raise SourceError(reason or "there is nothing to read: the inputs hold no pictures")
         return digest.hexdigest()
@@ -192,8 +192,8 @@ class Listing:
             yield Item(*json.loads(line))
 
     def write(self, folder: Folder, size: int) -> None:
-        """Write `_listing.parquet`, a row group for each shard."""
-        with tempfile.TemporaryFile() as file:
+        """Write `_listing.parquet`, a row group for each shard; errors as of `Folder.write`."""
+        with scratch() as file:
             with pq.ParquetWriter(file, _COLUMNS, compression="zstd") as writer:
                 for shard in self.shards(size):
                     writer.write_table(_table(shard))
@@ -202,7 +202,7 @@ class Listing:
 
     def close(self) -> None:
         """Remove the temporary file."""
-        self._file.close()
+        self._opened.close()
 
 
 class Shards:

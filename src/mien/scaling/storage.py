@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-import secrets
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -16,9 +17,11 @@ from ..errors import ConfigError, MissingExtra, SourceError
 from ..fetching import is_url, without_secrets
 from ..images import printable
 from ..locks import written_by_us
+from ..writing import whole
 
 PART = ".part"
 """Ending of files that are still being written."""
+AGAIN = "free some space and go on with --resume"
 
 
 def is_remote(place: str) -> bool:
@@ -85,6 +88,23 @@ def open_place(place: str) -> IO[bytes]:
     if getattr(system, "local_file", False) and is_special(path):
         raise SourceError(f"{shown(place)} is not a file but a pipe, socket or device")
     return system.open(path, "rb")
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[IO[bytes]]:
+    """Give a file without a name, for what may not fit into memory; it is gone when the block ends.
+
+    Raises:
+        ConfigError: the disk is full on which the system keeps such files.
+    """
+    try:
+        with tempfile.TemporaryFile() as file:
+            yield file
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):  # of another file, which is read meanwhile
+            raise
+        where = tempfile.gettempdir()
+        raise ConfigError(f"a temporary file in {where} cannot be written: {error.strerror}; {AGAIN}") from error
 
 
 def is_special(path: str) -> bool:
@@ -159,38 +179,33 @@ class Folder:
             return file.read()
 
     def write(self, name: str, data: bytes | memoryview) -> None:
-        """Write a file, whole or not at all."""
+        """Write a file, whole or not at all.
+
+        Raises:
+            ConfigError: the disk is full, or the folder may not be written.
+        """
         if self._system is not None:
             self._system.makedirs(self._at(name).rpartition("/")[0], exist_ok=True)
             self._system.pipe_file(self._at(name), bytes(data))
             return
-        path, part = self._part(name)
-        part.write_bytes(data)
-        part.replace(path)
+        with whole(Path(self.where, name), AGAIN) as part:
+            part.write_bytes(data)
 
     def put(self, name: str, file: IO[bytes]) -> None:
-        """Write a file from an open one, which may be larger than the memory."""
+        """Write a file from an open one, which may be larger than the memory; errors as of `write`."""
         if self._system is not None:
             self._system.makedirs(self._at(name).rpartition("/")[0], exist_ok=True)
             with self._system.open(self._at(name), "wb") as target:
                 shutil.copyfileobj(file, target, 2**20)
             return
-        path, part = self._part(name)
-        with part.open("wb") as target:
+        with whole(Path(self.where, name), AGAIN) as part, part.open("wb") as target:
             shutil.copyfileobj(file, target, 2**20)
-        part.replace(path)
 
     def sweep(self, below: str = "") -> None:
         """Remove what killed processes left half written."""
         if self._system is None and Path(self.where, below).is_dir():
             for path in Path(self.where, below).glob(f".*{PART}"):
                 path.unlink(missing_ok=True)
-
-    def _part(self, name: str) -> tuple[Path, Path]:
-        path = Path(self.where, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Two machines may write the same shard at once, where one was thought dead; each needs a file of its own.
-        return path, path.with_name(f".{path.name}.{secrets.token_hex(4)}{PART}")
 
     def _at(self, name: str) -> str:
         return f"{self._root}/{name}" if name else self._root

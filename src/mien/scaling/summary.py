@@ -8,7 +8,6 @@ import importlib.metadata
 import io
 import json
 import platform
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ import pyarrow.parquet as pq
 
 from ..csv_lines import LineFeeds
 from .job import FAILURES, SUMMARY, Job, part
-from .storage import Folder
+from .storage import Folder, scratch
 
 PACKAGES = ("numpy", "pillow", "onnxruntime", "pyarrow", "av", "fsspec", "ray")
 """Packages whose versions are told, where they are installed."""
@@ -92,7 +91,7 @@ def finish(
     failed = [number for number, tally in sorted(tallies.items()) if tally["status"].get("unreadable")]
     reason = summary.reason
     # in a file: of a hundred million pictures those that failed may not fit into memory
-    with tempfile.TemporaryFile() as file, io.TextIOWrapper(file, "utf-8", "backslashreplace", newline="") as text:
+    with scratch() as file, io.TextIOWrapper(file, "utf-8", "backslashreplace", newline="") as text:
         writer = csv.writer(LineFeeds(text))
         writer.writerow(["source", "time", "message"])
         for number in failed:

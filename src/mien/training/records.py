@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import platform
@@ -24,10 +23,12 @@ from ..importing.saving import save_state
 from ..locks import written_by_us
 from ..torch_devices import named
 from ..weights import sha256
+from ..writing import whole
 from .config import TrainConfig
 from .data import Split, card_crop, card_input
 
 PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow")
+RESUME = "free some space or the folder, then resume"
 
 
 def write(path: Path, text: str) -> None:
@@ -36,16 +37,8 @@ def write(path: Path, text: str) -> None:
     Raises:
         TrainingError: the disk is full or the folder cannot be written.
     """
-    part = path.with_suffix(path.suffix + ".part")
-    try:
+    with whole(path, RESUME, TrainingError) as part:
         part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise TrainingError(
-            f"{path} cannot be written: {error.strerror}; free some space or the folder, then resume"
-        ) from error
 
 
 def hold(out: Path) -> AbstractContextManager[None]:
@@ -108,7 +101,7 @@ def write_rows(out: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def draw_curves(out: Path, rows: Sequence[Mapping[str, Any]], metric: str) -> None:
-    """Write `curves.png`: losses, validation figures and learning rate over the epochs."""
+    """Write `curves.png`: losses, validation figures and learning rate over the epochs; errors as of `write`."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -126,9 +119,8 @@ def draw_curves(out: Path, rows: Sequence[Mapping[str, Any]], metric: str) -> No
         panel.grid(alpha=0.3)
         if panel.get_legend_handles_labels()[0]:
             panel.legend(fontsize="small", frameon=False)
-    part = out / "curves.part"
-    FigureCanvasAgg(figure).print_png(part)
-    part.replace(out / "curves.png")
+    with whole(out / "curves.png", RESUME, TrainingError) as part:
+        FigureCanvasAgg(figure).print_png(part)
 
 
 CURVES = ("ccc_valence", "ccc_arousal", "au_f1", "p")
