@@ -98,7 +98,7 @@ def embed(
     """
     data = data.of_each_class(limit)
     if not len(data):
-        raise DatasetError(f"{data.name} {data.split} is empty: there is nothing to embed")
+        raise DatasetError(f"{data.name} {data.split} is empty: there is nothing to embed; name another split")
     with use(device):
         card, runtime = open_model(model, threads)
         preprocess = Preprocess.of(card)
@@ -120,7 +120,10 @@ def embed(
             rows += list(found)
         progress(len(part))
     if not rows:
-        raise DatasetError(f"no face was found in any of {len(data)} pictures of {data.name} {data.split}")
+        raise DatasetError(
+            f"no face was found in any of {len(data)} pictures of {data.name} {data.split}; "
+            "if each is a face, say --faces whole"
+        )
     return Embedding(
         model=f"{card.name} {card.version}",
         dataset=f"{data.name} {data.split}",
@@ -314,7 +317,7 @@ def plot(embeddings: Sequence[Embedding], method: Method = "t-sne", seed: int = 
         panels = figure.subplots(1, len(embeddings), squeeze=False)[0]
         for number, (panel, each) in enumerate(zip(panels, embeddings, strict=True)):
             if not (each.label >= 0).any():
-                raise ConfigError(f"{each.dataset} has no labels to colour its features by")
+                raise ConfigError(f"{each.dataset} has no labels to colour its features by; leave out the plot")
             points = project(each.features, method, seed)
             size = float(np.clip(9000 / len(points), 4, 28))
             for index, name in enumerate(each.labels):

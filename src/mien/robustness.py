@@ -185,7 +185,9 @@ def stress(
     with use(device):
         predictor = open_predictor(model, output, dataset, threads)
     if isinstance(predictor, StoredPredictor):
-        raise ConfigError(f"{predictor.name} is a table of probabilities; degraded faces can be shown only to a model")
+        raise ConfigError(
+            f"{predictor.name} is a table of probabilities; degraded faces can be shown only to a model; name that"
+        )
     mode = mode_for(dataset, faces, cuts_faces=predictor.cuts_faces)  # pyrefly: ignore  # refuses other words
     if mode == "detect" and not predictor.cuts_faces:
         raise ConfigError(f"{predictor.name} cannot cut faces out of photographs; its pictures must be faces (--faces whole)")
@@ -212,7 +214,9 @@ def stress(
         progress(min(BATCH, left))
         left -= BATCH
     if not truth:
-        raise ConfigError(f"no labelled face was found in {dataset.name} {dataset.split}")
+        raise ConfigError(
+            f"no labelled face was found in {dataset.name} {dataset.split}; if each picture is a face, say --faces whole"
+        )
     before, *after = (np.concatenate(each) for each in answers)
     label, cluster = np.array(truth), np.array(people)
     rows = tuple(_row(each, before, values, label, cluster) for each, values in zip(degradations, after, strict=True))

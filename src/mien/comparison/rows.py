@@ -48,7 +48,9 @@ def row_of(report: Report) -> dict[str, str]:
     """
     about, figures = report.about, report.figures
     if about["identity"]["limit"]:
-        raise ConfigError("an evaluation of only some pictures (--limit) is no row of the results")
+        raise ConfigError(
+            "an evaluation of only some pictures (--limit) is no row of the results; evaluate all, or leave out --results"
+        )
     model, data = about["model"], about["dataset"]
     row: dict[str, Any] = {
         "model": model["name"],
@@ -108,7 +110,7 @@ def read_rows(path: str | Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
         if missing := [name for name in KEY if name not in (reader.fieldnames or ())]:
-            raise DatasetError(f"{path} is no table of results: it lacks the columns {', '.join(missing)}")
+            raise DatasetError(f"{path} is no table of results: it lacks the columns {', '.join(missing)}; name another file")
         return [dict(row) for row in reader]
 
 

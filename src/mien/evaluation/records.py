@@ -10,7 +10,6 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ import numpy as np
 from .. import __version__
 from ..datasets import Dataset, reader
 from ..errors import ConfigError, UnknownName
-from ..locks import written_by_us
 from ..report import EVALUATION, PREDICTIONS
 from ..writing import whole
 
@@ -107,19 +105,6 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """
     with whole(path, "free some space and start the command again") as part:
         part.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", errors="surrogateescape")
-
-
-def hold(out: Path) -> AbstractContextManager[None]:
-    """Make the folder of an evaluation and return what keeps it for this process.
-
-    Raises:
-        ConfigError: the folder cannot be made or written, or another process writes it.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"the folder {out} cannot be made: {error.strerror}; give another with --out") from error
-    return written_by_us(out)
 
 
 def state_of(out: Path, identity: Mapping[str, Any], *, overwrite: bool) -> str:

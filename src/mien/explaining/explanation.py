@@ -153,7 +153,7 @@ def write_image(image: Image.Image, path: Path) -> None:
 
 
 def positive(values: np.ndarray) -> np.ndarray:
-    """Return what speaks for a class, the largest value being 1; all zeros where nothing does."""
+    """Return what speaks for a class as float32 of the same shape, the largest value being 1; all zeros where nothing does."""
     kept = np.maximum(np.nan_to_num(values), 0)
     peak = float(kept.max())
     return (kept / peak).astype(np.float32) if peak > 1e-9 else np.zeros(kept.shape, np.float32)
@@ -177,7 +177,7 @@ def blend(image: Image.Image, heat: np.ndarray, inside: np.ndarray | float = 1.0
 
 
 def lay(image: Image.Image, heat: np.ndarray, matrix: np.ndarray) -> Image.Image:
-    """Lay the heat of a crop over a whole picture; `matrix` leads from the picture to the crop."""
+    """Lay the heat (h, w) of a crop over a whole picture; `matrix` (2, 3) leads from the picture to the crop."""
     data = (*matrix[0, :2], matrix[0] @ [-0.5, -0.5, 1] + 0.5, *matrix[1, :2], matrix[1] @ [-0.5, -0.5, 1] + 0.5)
     size = image.size
 

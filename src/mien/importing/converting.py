@@ -145,7 +145,10 @@ def _classes(model: str, state: Mapping[str, Tensor], options: Mapping[str, Any]
     lengths = {len(state[name]) for name in growing if name in state and state[name].ndim}
     if len(lengths) != 1:
         told = f"says {sorted(lengths)} at once" if lengths else "does not say"
-        raise WeightsError(f"the file {told} how many classes {model!r} has; its entries are {', '.join(list(state)[:6])} …")
+        raise WeightsError(
+            f"the file {told} how many classes {model!r} has; its entries are {', '.join(list(state)[:6])} …; "
+            "name another model"
+        )
     return lengths.pop()
 
 
@@ -161,7 +164,7 @@ def _labels(model: str, name: str | None, count: int) -> tuple[tuple[str, ...], 
     if model == "ddamfn-mtl" and len(classes) == count - 1:
         classes = (*classes, "never labelled")  # the ninth column of the published form
     if len(classes) != count:
-        raise ConfigError(f"label set {name!r} has {len(classes)} classes, the file {count}")
+        raise ConfigError(f"label set {name!r} has {len(classes)} classes, the file {count}; name another")
     return classes, name
 
 

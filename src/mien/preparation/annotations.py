@@ -75,7 +75,8 @@ def _curate(part: str, source: Path, target: Path, which: str) -> Curated:
     full = which == "strict" and rows == PUBLISHED[part][0]
     if full and number != PUBLISHED[part][1]:
         raise DatasetError(
-            f"{source} has the {rows:,} rows of the full file, but {number:,} instead of {PUBLISHED[part][1]:,} are complete"
+            f"{source} has the {rows:,} rows of the full file, but {number:,} instead of {PUBLISHED[part][1]:,} are complete; "
+            "get it anew"
         )
     with whole(target) as part_file, part_file.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(LineFeeds(file))

@@ -155,7 +155,7 @@ class Listing:
             reason = reason or item.message or (f"{item.name} does not exist, or must not be looked at" if gone else "")
         self._file.flush()
         if not readable:
-            raise SourceError(reason or "there is nothing to read: the inputs hold no pictures")
+            raise SourceError(reason or "there is nothing to read: the inputs hold no pictures; name other ones")
         return digest.hexdigest()
 
     def shard_size(self, wanted: int | None) -> int:

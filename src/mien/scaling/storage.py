@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from ..errors import ConfigError, MissingExtra, SourceError
 from ..fetching import is_url, without_secrets
-from ..images import printable
+from ..images import no_file, printable
 from ..locks import written_by_us
 from ..writing import whole
 
@@ -45,7 +45,7 @@ def filesystem(uri: str) -> tuple[Any, str]:
     except ImportError as error:
         raise SourceError(f"{shown(uri)} needs another package: {error}") from error
     except ValueError as error:
-        raise SourceError(f"{shown(uri)} is no place that fsspec knows: {error}") from error
+        raise SourceError(f"{shown(uri)} is no place that fsspec knows: {error}; write it like s3://bucket/folder") from error
 
 
 def shown(place: str) -> str:
@@ -67,7 +67,7 @@ def opened(place: str) -> Iterator[IO[bytes]]:
     except SourceError:
         raise
     except FileNotFoundError:
-        raise SourceError(f"{name} does not exist") from None
+        raise SourceError(f"{name} does not exist; check the path") from None
     except OSError as error:
         raise SourceError(f"{name} cannot be read: {error.strerror or error}") from error
 
@@ -86,7 +86,7 @@ def open_place(place: str) -> IO[bytes]:
             raise SourceError(f"{printable(place)} cannot be opened: {error}") from error
     system, path = filesystem(place)
     if getattr(system, "local_file", False) and is_special(path):
-        raise SourceError(f"{shown(place)} is not a file but a pipe, socket or device")
+        raise no_file(shown(place))
     return system.open(path, "rb")
 
 
@@ -157,7 +157,11 @@ class Folder:
             yield
 
     def names(self, below: str = "") -> list[str]:
-        """Return the names in this folder, or in one below it, in order; nothing where there is no folder."""
+        """Return the names in this folder, or in one below it, in order; nothing where there is no folder.
+
+        Raises:
+            ConfigError: it is a file.
+        """
         if self._system is None:
             path = Path(self.where, below)
             if path.exists() and not path.is_dir():
