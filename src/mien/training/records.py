@@ -6,7 +6,6 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import MappingProxyType
@@ -17,10 +16,9 @@ import torch
 from torch import nn
 
 from .. import __version__, cards
-from ..errors import ConfigError, TrainingError, WeightsError
+from ..errors import TrainingError, WeightsError
 from ..evaluation.records import commit
 from ..importing.saving import save_state
-from ..locks import written_by_us
 from ..torch_devices import named
 from ..weights import sha256
 from ..writing import whole
@@ -39,19 +37,6 @@ def write(path: Path, text: str) -> None:
     """
     with whole(path, RESUME, TrainingError) as part:
         part.write_text(text, encoding="utf-8")
-
-
-def hold(out: Path) -> AbstractContextManager[None]:
-    """Make the folder of a run and return what keeps it for this process.
-
-    Raises:
-        ConfigError: the folder cannot be made or written, or another process writes it.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"the folder {out} cannot be written: {error.strerror}; give another with --out") from error
-    return written_by_us(out)
 
 
 def open_run(out: Path, config: TrainConfig, splits: Sequence[Split], device: torch.device) -> None:
