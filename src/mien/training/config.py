@@ -239,6 +239,9 @@ class ValidationConfig:
     """Pictures shown for each face: 1 as it is, 2 with its mirror image."""
     patience: int = 0
     """Stop after so many epochs without a better metric; 0: never."""
+    certain: float = 0.8
+    """Share of right answers wanted among those that are given: the card's threshold, below which the network abstains, is the
+    lowest confidence that reaches it on the validation split. 0: it never abstains."""
 
 
 @dataclass(frozen=True, kw_only=True)

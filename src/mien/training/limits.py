@@ -32,6 +32,7 @@ LIMITS: Mapping[str, tuple[float, float]] = {
     "schedule.patience": (0, inf),
     "validation.views": (1, 2),
     "validation.patience": (0, inf),
+    "validation.certain": (0, 1),
 }
 """Field → least and largest value."""
 

@@ -319,7 +319,9 @@ class _Run:
         if self.main:
             if better:
                 figures = self.units.figures() if self.units else {}
-                records.keep_best(self.out, self.kept, config, self.options, self.validation, self.digests, row, figures)
+                records.keep_best(
+                    self.out, self.kept, config, self.options, self.validation, self.digests, row, self.calibration, figures
+                )
             self._save()
             records.write_rows(self.out, self.rows)
             records.draw_curves(self.out, self.rows, config.validation.metric)
@@ -354,6 +356,7 @@ class _Run:
         outputs = validation.interleave(shares)
         figures = validation.measure(outputs, self.validation, self.config)
         self.units = validation.unit_thresholds(outputs, self.validation, self.config)
+        self.calibration = validation.calibration(outputs, self.validation, self.config)
         return figures | ({"au_f1_at_thresholds": self.units.f1} if self.units else {})
 
     def _given_up(self) -> bool:

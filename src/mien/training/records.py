@@ -125,9 +125,10 @@ def keep_best(
     split: Split,
     digests: Sequence[str],
     row: Mapping[str, Any],
+    calibration: cards.Calibration,
     figures: Mapping[str, Any] = MappingProxyType({}),
 ) -> Path:
-    """Write `best.safetensors` and its card `best.toml`, with further `figures`; return the path of the weights.
+    """Write `best.safetensors` and its card `best.toml`, with `calibration` and further `figures`; return the weights' path.
 
     Raises:
         TrainingError: the disk is full or the folder cannot be written.
@@ -157,6 +158,7 @@ def keep_best(
         outputs=outputs,
         input=card_input(config.input),
         crop=card_crop(config.input),
+        calibration=calibration,
         network={"architecture": config.model.name, "options": dict(options)},
         training={
             "recipe": name_of(out),

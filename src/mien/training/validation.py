@@ -12,6 +12,8 @@ import torch
 from torch import nn
 
 from .. import metrics
+from ..calibration import abstention_threshold, fit_temperature, softmax
+from ..cards import Calibration
 from ..datasets import ferplus
 from ..errors import ConfigError
 from ..preprocessing import Preprocess
@@ -25,6 +27,8 @@ CLASSIFYING = ("cross-entropy", "focal", "votes", "binary")
 """Kinds of loss terms whose output is scores of classes."""
 CLASSIFIED = ("accuracy", "uar", "macro_f1", "nll")
 """Figures of `classified`."""
+ENOUGH = 100
+"""Labelled pictures from which on a calibration is fitted."""
 CONCORDANCE = ("ccc_valence", "ccc_arousal")
 """Figures of `concordance`."""
 
@@ -149,6 +153,24 @@ def unit_thresholds(outputs: dict[str, np.ndarray], split: Split, config: TrainC
                 next(known, data.names).tolist(),
             )
     return None
+
+
+def calibration(outputs: dict[str, np.ndarray], split: Split, config: TrainConfig) -> Calibration:
+    """Return the temperature of the scores, fitted on the split, and the confidence from which answers are right often enough.
+
+    Fewer than `ENOUGH` labelled pictures say nothing of either: nothing is fitted then.
+    """
+    scores, label = outputs[config.model.scores], truth(split, heads(config)[config.model.scores])
+    usable = (label >= 0) & np.isfinite(scores).all(1)
+    if usable.sum() < ENOUGH:
+        return Calibration()
+    scores, label = scores[usable].astype(np.float64), label[usable]
+    temperature = round(fit_temperature(scores, label), 4)
+    wanted = config.validation.certain
+    threshold = abstention_threshold(softmax(scores / temperature), label, wanted) if wanted else 0.0
+    return Calibration(
+        temperature=temperature, threshold=round(threshold, 4), fitted_on=f"{split.data.name} {split.data.split}"
+    )
 
 
 def truth(split: Split, target: str) -> np.ndarray:
