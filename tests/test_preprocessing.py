@@ -128,3 +128,12 @@ def test_a_network_of_several_pictures_gets_each_by_its_name(sample: Path) -> No
     assert isinstance(array, np.ndarray) and array.shape == (1, 3, 112, 112)
     with pytest.raises(WeightsError, match="no crop contract"):
         Preprocess(feed).cut(pixels, mesh)
+
+
+@pytest.mark.parametrize("colour", ["rgb", "bgr", "grey"])
+def test_networks_that_prepare_their_pictures_get_rgb_bytes_as_they_are(colour: str) -> None:
+    image = np.random.default_rng(4).integers(0, 256, (10, 12, 3), dtype=np.uint8)
+    preprocess = Preprocess(Input(size=(10, 12), colour=colour, dtype="uint8"))  # type: ignore[arg-type]
+    fed = preprocess.tensor(preprocess.whole(image)[None])
+    assert fed.dtype == np.uint8 and np.array_equal(fed[0], image)
+    assert np.array_equal(preprocess.whole(image[..., :1]), np.repeat(image[..., :1], 3, 2))
