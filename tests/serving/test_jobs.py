@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,10 @@ from test_predict_requests import is_problem, same
 
 from mien.recognizer import Recognizer
 from mien.serving.app import create
+from mien.serving.jobs import ACTIVE
 from mien.serving.settings import Limits, Settings
 from mien.types import json_schema
+from waiting import until
 
 CLIP = "data/video/london_crossfade_neutral_happy.mp4"
 
@@ -36,14 +37,16 @@ def send(client: Any, video: bytes, name: str = "clip.mp4", **options: Any) -> h
 
 def finished(client: Any, answer: httpx.Response) -> dict[str, Any]:
     assert answer.status_code == 202, answer.text
-    place, seen = answer.headers["location"], [0.0]
-    while True:
-        job = client.get(place).json()
+    seen = [0.0]
+
+    def look() -> dict[str, Any] | None:
+        job = client.get(answer.headers["location"]).json()
         seen.append(job["progress"] or seen[-1])
-        if job["status"] not in ("waiting", "reading"):
-            assert seen == sorted(seen)
-            return job
-        time.sleep(0.05)
+        return None if job["status"] in ACTIVE else job
+
+    job = until(look)
+    assert seen == sorted(seen)
+    return job
 
 
 def test_a_clip_is_read_as_by_the_api(client: httpx.Client, read: Recognizer, clip: Path) -> None:
@@ -121,8 +124,7 @@ def test_cancelled_expired_and_cleaned(temporary: Path, clip: Path) -> None:
         data = clip.read_bytes()
         first, second, third = (send(client, data) for _ in range(3))
         assert third.status_code == 429 and "retry-after" in third.headers
-        while client.get(first.headers["location"]).json()["frames"] == 0:
-            time.sleep(0.02)
+        until(lambda: client.get(first.headers["location"]).json()["frames"])
         for answer in (first, second):
             assert client.delete(answer.headers["location"]).status_code == 202
         one, two = finished(client, first), finished(client, second)
@@ -154,23 +156,40 @@ def test_frames_are_limited(clip: Path) -> None:
 
 
 @pytest.mark.slow
-def test_any_process_of_several_answers_for_a_job(clip: Path) -> None:
-    with running("--workers", 2) as server:
+def test_any_process_of_several_answers_for_a_job(clip: Path, tmp_path: Path) -> None:
+    """Each request has a connection of its own, which either process may take; whose it was is told by their own numbers."""
+    jobs: list[httpx.Response] = []
+
+    with running("--workers", 2, TMPDIR=str(tmp_path)) as server:
+
+        def ask(path: str) -> httpx.Response:
+            with server.client() as client:
+                return client.get(path)
+
+        def look() -> bool:
+            with server.client() as client:
+                jobs.append(client.get(answer.headers["location"]))
+                client.get("/metrics")  # by the same process, which writes its numbers
+            return jobs[-1].json()["status"] == "done" and len(answered(tmp_path)) == 2
+
         with server.client() as client:
             answer = send(client, clip.read_bytes(), every=24)
             assert answer.status_code == 202
-        jobs, pids = [], set()
-        for _ in range(60):  # a connection of its own each time, so that both processes are asked
-            with server.client() as client:
-                jobs.append(client.get(answer.headers["location"]))
-                text = client.get("/metrics").text
-                pids.add(text.count("# TYPE"))
-            if jobs[-1].json()["status"] == "done":
-                break
-            time.sleep(0.1)
-        assert all(job.status_code == 200 for job in jobs) and jobs[-1].json()["status"] == "done"
-        with server.client() as client:
-            counted = [line for line in client.get("/metrics").text.splitlines() if line.startswith("mien_jobs_total")]
-            assert counted == ['mien_jobs_total{outcome="done"} 1'] or counted == []
-            assert len(client.get(answer.headers["location"] + "/results").text.splitlines()) == 10
+        assert until(look) and {job.status_code for job in jobs} == {200}
+        assert sum(answered(tmp_path).values()) == len(jobs)
+        until(lambda: "mien_jobs_total{" in ask("/metrics").text)  # at the latest when its process has written its numbers
+        counted = [line for line in ask("/metrics").text.splitlines() if line.startswith("mien_jobs_total{")]
+        assert counted == ['mien_jobs_total{outcome="done"} 1']
+        results = {ask(answer.headers["location"] + "/results").text for _ in range(4)}
+        assert [len(text.splitlines()) for text in results] == [10]
         assert server.stop() == 0
+
+
+def answered(folder: Path) -> dict[int, float]:
+    """Process of a server → how often it told where a job stands, as it has written last."""
+    found = {}
+    for path in folder.glob("mien-serving-*/metrics-*.json"):
+        for name, labels, number in json.loads(path.read_text())["values"]:
+            if name == "mien_requests_total" and dict(labels)["route"] == "/v1/jobs/{number}":
+                found[int(path.stem.partition("-")[2])] = number
+    return found
