@@ -16,8 +16,9 @@ from mien.errors import ConfigError
 from mien.models.ddamfn_mtl import MultiTaskOutput
 from mien.training import loop
 from mien.training.config import TrainConfig
+from mien.training.filling import fill
 from mien.training.loop import train
-from mien.training.multitask import GRID, choose_thresholds, fill, halves, tune_units
+from mien.training.unit_thresholds import GRID, choose_thresholds, halves, tune_units
 
 UNITS = ("AU1", "AU2", "AU4")
 
@@ -139,16 +140,16 @@ def test_a_run_writes_its_thresholds_into_the_card(tmp_path: Path) -> None:
 
 def test_a_run_fills_what_is_missing_from_its_averaged_weights(tmp_path: Path) -> None:
     run = loop._Run(config(fill={"confidence": 0.6, "epoch": 1}), tmp_path, False, lambda event: None)
-    assert run.teacher is run.kept
+    assert run.filling is not None and run.filling.teacher is run.kept
     batch = next(iter(run.loader.epoch(0)))
     pictures = dict(batch.pictures)
     targets = {"label": torch.full_like(batch.targets["label"], -1)}
-    assert run._filled(pictures, targets) is targets  # not before its epoch
+    assert run.filling(pictures, targets, 0) is targets  # not before its epoch
     run.epoch = 1
     with torch.no_grad():
-        run.teacher.fer2013.bias[3] += 50
+        run.filling.teacher.fer2013.bias[3] += 50
     targets["label"][0] = 5
-    found = run._filled(pictures, targets)["label"]
+    found = run.filling(pictures, targets, 1)["label"]
     assert found[0] == 5 and (found[1:] == 3).all()
     assert math.isfinite(run._gradients(dataclasses.replace(batch, targets=targets))["loss"])
     with pytest.raises(ConfigError, match=r"need optim\.ema"):

@@ -23,21 +23,22 @@ import numpy as np
 import torch
 import torch.distributed
 from accelerate.utils import broadcast, gather_object
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from .. import models
 from ..errors import ConfigError, TrainingError
 from ..locks import hold
 from ..preprocessing import Preprocess
-from . import augmentation, checkpoint, limits, multitask, records, validation
+from . import augmentation, checkpoint, limits, records, validation
 from .batch_norm import synchronise
 from .building import Learner, blank_answer, device_of, fastest_precision, open_accelerator, options_of
 from .config import TrainConfig
 from .data import card_input, evaluation_batches, open_splits
+from .filling import Filling
 from .loader import Batch, Loader, hash_of
 from .mixing import mix_pairs
-from .objective import Objective, ask, target_of
+from .objective import Objective, target_of
 from .optim import Average, climb, descend, freeze, optimizer, still_statistics
 from .schedule import Schedule
 from .starts import load_start
@@ -137,35 +138,8 @@ class _Run:
         self.wrapped, self.stepper = self.accelerator.prepare(self.learner, self.optimizer)
         self.kept = copy.deepcopy(model).eval() if config.optim.ema else model
         self.average = Average(self.kept, model, config.optim.ema) if config.optim.ema else None
-        self.teacher = self._teacher()
-
-    def _teacher(self) -> nn.Module | None:
-        """Return the network whose answers fill missing annotations, if the recipe wants that."""
-        config = self.config
-        if not config.fill.confidence:
-            return None
-        if not 0.5 < config.fill.confidence <= 1:
-            raise ConfigError(f"fill.confidence = {config.fill.confidence} must be above 0.5 and at most 1, or 0 for none")
-        if not config.fill.teacher:
-            if not config.optim.ema:
-                raise ConfigError("fill: the run's own averaged weights need optim.ema; or name a file as fill.teacher")
-            return self.kept
-        teacher = models.build(config.model.name, **self.options)
-        found = load_start(teacher, config.model.name, config.fill.teacher)
-        if found.missing or found.shape_mismatch:
-            raise ConfigError(f"fill.teacher: {config.fill.teacher} is no whole {config.model.name} of this run's classes")
-        return teacher.to(self.device).eval()
-
-    @torch.no_grad()
-    def _filled(self, pictures: dict[str, Tensor], targets: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the targets of a batch, with the teacher's where there are none and it is sure."""
-        fill = self.config.fill
-        if self.teacher is None or self.epoch < fill.epoch:
-            return targets
-        mirrored = {name: picture.flip(3) for name, picture in pictures.items()}
-        answers = [ask(self.teacher, view) for view in (pictures, mirrored)]
-        options = {"confidence": fill.confidence, "tolerance": fill.tolerance}
-        return multitask.fill(targets, answers, scores=self.config.model.scores, **options).targets
+        averaged = self.kept if self.average else None
+        self.filling = Filling(config, averaged, self.options, self.device) if config.fill.confidence else None
 
     def _some_pictures(self) -> Tensor:
         """Return up to 256 training pictures, spread over the split, as the network is fed."""
@@ -258,7 +232,8 @@ class _Run:
             targets = {name: value[part].to(self.device) for name, value in batch.targets.items()}
             more = index + 1 < len(parts) and self.processes > 1
             with self.accelerator.no_sync(self.wrapped) if more else contextlib.nullcontext():
-                targets = self._filled(pictures, targets)
+                if self.filling:
+                    targets = self.filling(pictures, targets, self.epoch)
                 pictures, mix = mix_pairs(pictures, config.mix, hash_of(config.seed, self.epoch, self.step))
                 try:
                     loss, terms = self.wrapped(pictures, targets, mix)

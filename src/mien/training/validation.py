@@ -19,8 +19,8 @@ from ..errors import ConfigError
 from ..preprocessing import Preprocess
 from .config import TrainConfig
 from .data import Split, card_input, evaluation_batches
-from .multitask import UnitThresholds, tune_units
 from .objective import ask, field_of, target_of
+from .unit_thresholds import UnitThresholds, tune_units
 
 SMALLER_IS_BETTER = ("nll",)
 CLASSIFYING = ("cross-entropy", "focal", "votes", "binary")

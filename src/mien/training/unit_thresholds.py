@@ -1,11 +1,9 @@
-"""What partly labelled multi-task sets need beyond masks: thresholds of action units, and labels filled in by a teacher.
+"""Thresholds of action units: chosen on one part of the validation split and judged on the other.
 
-Targets are those of `mien.training.objective`. Thresholds are chosen on one part of the validation split and judged on the
-other, so that the figure beside them is of faces that they were not chosen on; videos and persons are never in both parts.
+So the figure beside them is of faces that they were not chosen on; videos and persons are never in both parts.
 
-Source: the thresholds are those of the multi-task DDAMFN (arXiv 2407.12390), the filling is what rostos/TFM's train.py calls
-EMMA pseudo-labels. Differences: its authors choose thresholds by the mean F1 of both answers and report on the same frames
-(`objective="macro-f1"` on one set does so); here by F1 of "present", the reported figure.
+Source: the multi-task DDAMFN (arXiv 2407.12390). Differences: its authors choose thresholds by the mean F1 of both answers and
+report on the same frames (`objective="macro-f1"` on one set does so); here by F1 of "present", the reported figure.
 """
 
 from __future__ import annotations
@@ -13,11 +11,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from ..metrics import unit_f1
 
@@ -126,77 +122,6 @@ def tune_units(
         chosen_on=int(chosen.sum()),
         judged_on=int((~chosen).sum()),
     )
-
-
-class Filled(NamedTuple):
-    """Targets with the teacher's where there were none, and where that was.
-
-    `targets` has the tensors given and the filled ones; `pseudo` has, for every target that was filled, a bool tensor: (N,) for
-    `label`, `soft` and `valence_arousal`, (N, U) for `action_units`.
-    """
-
-    targets: dict[str, Tensor]
-    pseudo: dict[str, Tensor]
-
-
-@torch.no_grad()
-def fill(
-    targets: Mapping[str, Tensor],
-    teacher: Any | Sequence[Any],
-    *,
-    confidence: float = 0.9,
-    tolerance: float = 0.1,
-    scores: str = "logits",
-) -> Filled:
-    """Fill missing annotations with a teacher's confident answers. What people annotated is never changed.
-
-    The teacher is the same network with averaged weights, or another one, in evaluation mode, and its answers may be of several
-    views of each picture (as it is, mirrored), whose mean then counts.
-
-    Args:
-        targets: those of a batch; names and marks of the unknown as in `mien.training.objective`.
-        teacher: `MultiTaskOutput`, or a list of one for each view (a plain list: the output itself is a tuple).
-        confidence: probability from which a class is taken as the label, and an action unit as present; it is absent from
-            1 − confidence down.
-        tolerance: a regression has no confidence of its own. Valence and arousal are taken where two views or more differ
-            by no more than this in both; with one view they are left as they are.
-        scores: field of the answer that holds the class scores.
-
-    Raises:
-        ValueError: `confidence` is not above one half and at most 1.
-    """
-    if not 0.5 < confidence <= 1:
-        raise ValueError(f"confidence={confidence}: must be above 0.5 and at most 1")
-    views = teacher if isinstance(teacher, list) else [teacher]
-    filled, pseudo = dict(targets), {}
-    if "label" in targets and (probability := _mean_of(views, scores, lambda x: x.softmax(1))) is not None:
-        top, winner = probability.max(1)
-        label = targets["label"]
-        unknown = label < 0
-        if "soft" in targets:  # a soft label is an annotation too
-            unknown = unknown & (targets["soft"].sum(1) == 0)
-        pseudo["label"] = taken = unknown & (top >= confidence)
-        filled["label"] = torch.where(taken, winner.to(label.dtype), label)
-        if "soft" in targets:
-            pseudo["soft"] = taken
-            filled["soft"] = torch.where(taken[:, None], probability.to(targets["soft"].dtype), targets["soft"])
-    if "action_units" in targets and (probability := _mean_of(views, "action_logits", torch.sigmoid)) is not None:
-        units = targets["action_units"]
-        sure = (probability >= confidence) | (probability <= 1 - confidence)
-        pseudo["action_units"] = taken = (units < 0) & sure
-        filled["action_units"] = torch.where(taken, (probability > 0.5).to(units.dtype), units)
-    if "valence_arousal" in targets and len(views) > 1 and getattr(views[0], "valence_arousal", None) is not None:
-        affect = targets["valence_arousal"]
-        answers = torch.stack([view.valence_arousal.float() for view in views])
-        agree = (answers.amax(0) - answers.amin(0) <= tolerance).all(1)
-        pseudo["valence_arousal"] = taken = affect.isnan().any(1) & agree
-        filled["valence_arousal"] = torch.where(taken[:, None] & affect.isnan(), answers.mean(0).to(affect.dtype), affect)
-    return Filled(filled, pseudo)
-
-
-def _mean_of(views: Sequence[Any], field: str, link: Any) -> Tensor | None:
-    answers = [link(answer.float()) for view in views if (answer := getattr(view, field, None)) is not None]
-    return torch.stack(answers).mean(0) if answers else None
 
 
 def _f1(hits: np.ndarray, alarms: np.ndarray, misses: np.ndarray) -> np.ndarray:
