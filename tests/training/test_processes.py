@@ -33,7 +33,7 @@ def test_two_processes_give_the_predictions_of_one(tmp_path: Path) -> None:
     path = recipe(tmp_path, **SAME)
     alone = run(path, tmp_path / "one")
     assert alone.returncode == 0, alone.stderr
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29517", "-m", "mien"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "mien"]  # a free port
     together = subprocess.run(
         [*launch, "train", str(path), "-o", str(tmp_path / "two")],
         env=environment(), capture_output=True, text=True, timeout=300, check=False,
