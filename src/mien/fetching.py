@@ -87,7 +87,8 @@ def fetch(url: str, *, max_bytes: int, timeout: float, allow_private: bool = Fal
             f"{name}: the server's certificate is not trusted ({error.verify_message}); check the address and the clock"
         ) from error
     except (OSError, http.client.HTTPException) as error:
-        raise SourceError(f"{name} cannot be fetched: {getattr(error, 'strerror', None) or type(error).__name__}") from error
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise SourceError(f"{name} cannot be fetched: {reason}; check the address and the connection") from error
     raise SourceError(f"{name} is redirected more than {REDIRECTS} times; give the address where that ends")
 
 

@@ -186,7 +186,8 @@ def _read_file(path: Path, name: str, max_bytes: int) -> bytes:
     except PermissionError:
         raise SourceError(f"{name} may not be read: permission denied; change its rights") from None
     except (OSError, ValueError) as error:  # a circle of links, a name too long, a null character, a disk that fails
-        raise SourceError(f"{_short(name)} cannot be opened: {getattr(error, 'strerror', None) or error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise SourceError(f"{_short(name)} cannot be opened: {reason}; check the path and its disk") from error
 
 
 def _too_long(name: str, size: int, max_bytes: int) -> SourceError:

@@ -159,7 +159,8 @@ def open_session(model: str | Path | bytes, threads: int = 1) -> tuple[onnxrunti
     except Exception as error:  # as above
         where = "" if device == CPU else f" on {device}"
         raise WeightsError(
-            f"{name} is not an ONNX model that onnxruntime {onnxruntime.__version__} can run{where}: {_first_line(error)}"
+            f"{name} is not an ONNX model that onnxruntime {onnxruntime.__version__} can run{where}: {_first_line(error)}; "
+            "get it anew, or export it anew"
         ) from error
 
 

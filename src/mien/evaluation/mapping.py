@@ -58,7 +58,7 @@ def mapping(source: Sequence[str], target: Sequence[str]) -> Mapping:
     if len(classes) < 2:
         raise ConfigError(
             f"the model's classes ({', '.join(source)}) and the data set's ({', '.join(target)}) share "
-            f"{f'only {classes[0]}' if classes else 'none'}: there is nothing to compare"
+            f"{f'only {classes[0]}' if classes else 'none'}: there is nothing to compare; name another data set"
         )
     unknown = tuple(name for name in target if canonical(name) not in classes)
     return Mapping(tuple(source), classes, unknown)

@@ -18,7 +18,7 @@ def check_place(path: Path) -> None:
         ExportError: its folder is missing or may not be written, or the name is a folder's.
     """
     if not path.parent.is_dir():
-        raise ExportError(f"{path} cannot be written: there is no folder {path.parent}")
+        raise ExportError(f"{path} cannot be written: there is no folder {path.parent}; make it first")
     if path.is_dir():
         raise ExportError(f"{path} is a folder; choose another name with --out")
     with told_where(path, ADVICE, ExportError), tempfile.TemporaryFile(dir=path.parent):

@@ -187,9 +187,9 @@ def _is_clip(head: bytes, item: Item) -> bool:
 def _rest(file: IO[bytes], item: Item, known: int) -> bytes:
     rest = file.read(MAX_BYTES + 1 - known)
     if known + len(rest) > MAX_BYTES:
-        raise SourceError(f"{item.name} holds more than the limit of {MAX_BYTES:,} bytes")
+        raise SourceError(f"{item.name} holds more than the limit of {MAX_BYTES:,} bytes; make it smaller")
     return rest
 
 
 def _too_long(name: str, size: int) -> SourceError:
-    return SourceError(f"{name} holds {size:,} bytes, more than the limit of {MAX_BYTES:,}")
+    return SourceError(f"{name} holds {size:,} bytes, more than the limit of {MAX_BYTES:,}; make it smaller")

@@ -105,7 +105,8 @@ def _remote(uri: str, column: str | None) -> Iterator[Item]:
     except FileNotFoundError:
         pass
     except Exception as error:  # each storage raises classes of its own: denied, no such bucket, no route
-        raise SourceError(f"{shown(uri)} cannot be listed: {str(error)[:200] or type(error).__name__}") from error
+        reason = str(error)[:200] or type(error).__name__
+        raise SourceError(f"{shown(uri)} cannot be listed: {reason}; check the address and its rights") from error
     if empty:
         raise SourceError(f"{shown(uri)} holds no pictures, or does not exist; check the path")
 

@@ -69,7 +69,7 @@ def opened(place: str) -> Iterator[IO[bytes]]:
     except FileNotFoundError:
         raise SourceError(f"{name} does not exist; check the path") from None
     except OSError as error:
-        raise SourceError(f"{name} cannot be read: {error.strerror or error}") from error
+        raise SourceError(f"{name} cannot be read: {error.strerror or error}; check its rights and its disk") from error
 
 
 def open_place(place: str) -> IO[bytes]:
@@ -83,7 +83,7 @@ def open_place(place: str) -> IO[bytes]:
         try:
             return Path(place).open("rb")
         except ValueError as error:  # a null character
-            raise SourceError(f"{printable(place)} cannot be opened: {error}") from error
+            raise SourceError(f"{printable(place)} cannot be opened: {error}; check the path") from error
     system, path = filesystem(place)
     if getattr(system, "local_file", False) and is_special(path):
         raise no_file(shown(place))
