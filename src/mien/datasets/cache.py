@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+
+from ..errors import ConfigError
+from ..locks import written_by_us
 
 VERSION = "1"
 """Changes whenever a parser gives other arrays for the same file."""
@@ -18,6 +22,10 @@ VERSION = "1"
 
 LIST = "arrays.json"
 """File that names the arrays of a place: programs that tidy cache folders take single files away."""
+
+
+PART = ".part-"
+"""Beginning of the name of a place that is being written; the number of the process follows."""
 
 
 def folder() -> Path | None:
@@ -50,7 +58,8 @@ def mapped(kind: str, digest: str, parse: Callable[[], Mapping[str, np.ndarray]]
         digest: digest of everything that `parse` reads, so that a changed file is parsed anew.
         parse: gives the arrays; raises what it likes, then nothing is kept.
 
-    A cache that cannot be written is no error: the arrays are then held in memory. One that is damaged is written anew.
+    A cache that cannot be written is no error: the arrays are then held in memory. One that is damaged is written anew, and
+    what killed processes left half written is removed when the next place is written.
     """
     base = folder()
     if base is None:
@@ -59,10 +68,12 @@ def mapped(kind: str, digest: str, parse: Callable[[], Mapping[str, np.ndarray]]
     if (found := _read(place)) is not None:
         return found
     arrays = dict(parse())
+    if (found := _read(place)) is not None:  # another process was first
+        return found
     try:
         shutil.rmtree(place, ignore_errors=True)
         _write(place, arrays)
-    except OSError:
+    except (OSError, ConfigError):
         return arrays
     return _read(place) or arrays
 
@@ -82,16 +93,34 @@ def _load(path: Path) -> np.ndarray:
 
 def _write(place: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write beside the place and move there at once, so that two processes never see half of it."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=".part-", dir=place.parent))
-    try:
-        for name, array in arrays.items():
-            np.save(part / f"{name}.npy", array, allow_pickle=False)
-        (part / LIST).write_text(json.dumps(list(arrays)), encoding="utf-8")
+    base = place.parent
+    base.mkdir(parents=True, exist_ok=True)
+    _sweep(base)
+    writer = f"{os.getpid()}-{secrets.token_hex(4)}"
+    part = base / (PART + writer)
+    with written_by_us(base / writer):  # there is no such file: its lock says that we live
         try:
-            part.rename(place)
-        except OSError:
-            if not place.is_dir():  # not merely that another process was first
-                raise
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+            part.mkdir()
+            for name, array in arrays.items():
+                np.save(part / f"{name}.npy", array, allow_pickle=False)
+            (part / LIST).write_text(json.dumps(list(arrays)), encoding="utf-8")
+            try:
+                part.rename(place)
+            except OSError:
+                if not place.is_dir():  # not merely that another process was first
+                    raise
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def _sweep(base: Path) -> None:
+    """Remove what killed processes left half written; who lives holds a lock.
+
+    Where a disk has no locks, what a living process writes may go, too: it then holds its arrays in memory, as on a full disk.
+    """
+    for part in base.glob(f"{PART}*"):
+        writer = part.name.removeprefix(PART)
+        if writer.startswith(f"{os.getpid()}-"):  # by another thread: locks keep only processes apart
+            continue
+        with suppress(ConfigError), written_by_us(base / writer):
+            shutil.rmtree(part, ignore_errors=True)
