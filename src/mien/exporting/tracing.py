@@ -110,7 +110,7 @@ def trace(
             torch.onnx.export(
                 module,
                 tuple(examples.values()),
-                written,
+                written,  # pyrefly: ignore - the exporter that traces takes more than the new one
                 input_names=list(examples),
                 output_names=list(outputs),
                 dynamic_axes=axes,
