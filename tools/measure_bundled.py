@@ -1,4 +1,4 @@
-"""Measure the bundled classifiers anew: results/mien.csv, results/groups.csv, results/stress/*.csv and results/peers.csv.
+"""Measure the bundled classifiers anew: results/mien.csv, results/groups/london.csv, results/stress/*.csv and results/peers.csv.
 
     python tools/measure_bundled.py --data ../shared/data --peers out/peers
 
@@ -35,7 +35,7 @@ MEASURED = (
 GROUPED = MEASURED.index(("scores", "london", ""))
 """Which of these knows groups of people."""
 GROUPS = ("model", "version", "dataset", "group", "value", "against", "n", "accuracy", "low", "high", "date", "commit")
-"""Columns of results/groups.csv: a row for each value of a group, and one for the gap between the best and the worst value."""
+"""Columns of results/groups/london.csv: a row for each value of a group, and one for the gap between best and worst."""
 
 
 def main() -> None:
@@ -68,10 +68,11 @@ def main() -> None:
 
 
 def write_groups(out: Path, measured: Sequence[str]) -> None:
-    """Bring the rows of these classifiers in results/groups.csv up to date."""
-    table = ROOT / "results/groups.csv"
+    """Bring the rows of these classifiers in results/groups/london.csv up to date."""
+    table = ROOT / "results/groups/london.csv"
     rows = [row for row in _rows(table) if row["model"] not in measured] if table.exists() else []
     rows += [row for model in measured for row in groups_of(out / f"{model}-{GROUPED}")]
+    table.parent.mkdir(exist_ok=True)
     _write(table, GROUPS, sorted(rows, key=lambda row: row["model"]))
 
 
