@@ -43,7 +43,10 @@ def describe(name: str) -> dict[str, Any]:
     return {
         **told,
         "outputs": dict(about.outputs),
-        "published": [dataclasses.asdict(figure) for figure in about.published],
+        "published": [
+            {each.name: getattr(figure, each.name) for each in dataclasses.fields(figure) if each.name != "recipes"}
+            for figure in about.published
+        ],
         "inputs": [{"name": i.name, "channels": i.channels, "size": i.size, "sizes": i.sizes} for i in about.inputs],
         "parameters": cost.parameters,
         "dead_parameters": cost.dead,

@@ -1,8 +1,8 @@
 """Write the figures and the recipes of each published system into its page in docs/systems, and the overview.
 
-A page asks with `<!-- figures: MODEL… -->` or `<!-- recipes: MODEL… -->` and `<!-- end -->`. Published figures come from
-`mien.models.info`, ours from the rows of results/*.csv whose model bears the name of a recipe; where there is none, the table
-says so. No figure is typed.
+A page asks with `<!-- figures: MODEL… -->` or `<!-- recipes: MODEL… -->` and `<!-- end -->`. Published figures, and the recipes
+of each, come from `mien.models.info`, ours from the rows of results/*.csv whose model bears the name of such a recipe; where
+there is none, the table says so. No figure is typed.
 
 python tools/make_systems_pages.py [--check]
 """
@@ -28,9 +28,9 @@ PLACE = re.compile(r"(<!-- (figures|recipes|overview)(?:: (.+?))? -->\n).*?(<!--
 
 DATASETS = {
     "FER2013": "fer2013", "RAF-DB": "rafdb", "FERPlus": "ferplus", "AffectNet-7": "affectnet7", "AffectNet-8": "affectnet8",
-    "AffectNet": "pooled", "CK+": "pooled", "CK+ (10 folds by picture)": "ckplus", "s-Aff-Wild2 validation": "affwild2",
+    "CK+ (10 folds by picture)": "ckplus", "s-Aff-Wild2 validation": "affwild2",
 }  # fmt: skip
-"""Data set as its authors call it → ours. What they pooled is `pooled`."""
+"""Data set as its authors call it → ours; what is missing here, no row of ours can be compared with."""
 
 METRICS = {
     "accuracy %": ("accuracy", 100), "balanced accuracy %": ("uar", 100), "CCC valence": ("ccc_valence", 1),
@@ -101,17 +101,14 @@ def overview(names: Sequence[str]) -> str:
 
 
 def _figure(name: str, figure: Figure) -> tuple[str, ...]:
-    dataset = DATASETS.get(figure.dataset, "")
-    fitting = [
-        recipe
-        for recipe, config in recipes().items()
-        if config.model.name == name and config.data.dataset == dataset and not _reduced(recipe)
-    ]
+    fitting = () if isinstance(figure.recipes, str) else figure.recipes
     column, factor = METRICS[figure.metric]
     ours = [
         f"{factor * float(row[column]):.{2 if factor == 100 else 3}f} (`{recipe}`)"
         for recipe, row in measured()
-        if recipe in fitting and row[column] and row["dataset"] == dataset
+        if recipe in fitting
+        and row[column]
+        and row["dataset"] == DATASETS.get(figure.dataset) == recipes()[recipe].data.dataset
     ]
     shown = ", ".join(f"[`{recipe}`](../../recipes/{recipe}.toml)" for recipe in fitting)
     value = f"{figure.value:.2f}" if factor == 100 else f"{figure.value:.3f}"
@@ -121,7 +118,7 @@ def _figure(name: str, figure: Figure) -> tuple[str, ...]:
         figure.metric,
         value,
         "; ".join(ours) or NOT_RUN,
-        shown or "–",
+        shown or f"none: {cell(str(figure.recipes))}",
         cell(figure.note) or "–",
     )
 

@@ -151,6 +151,12 @@ AUTHOR_RULES: tuple[Rule, ...] = (
 )
 RESNET_RULES: tuple[Rule, ...] = ((r"^(?!fc\.)", "features."), (r"^fc\.", "pretraining.fc."))
 
+
+def _recipes(dataset: str) -> tuple[str, str]:
+    """Return the recipes of a data set; `pooled` are hyunyongPark's, the others yaoing's."""
+    return f"{dataset}-dan-author", f"{dataset}-dan-mien"
+
+
 INFO: dict[str, ModelInfo] = {
     "dan": ModelInfo(
         name="dan",
@@ -166,15 +172,23 @@ INFO: dict[str, ModelInfo] = {
             "heads": "one vector a head, log-softmax across heads; the partition loss reads them",
         },
         published=(
-            Figure("AffectNet-8", 62.09, note="epoch 5, chosen on the test set"),
-            Figure("AffectNet-7", 65.69, note="epoch 6, chosen on the test set"),
-            Figure("RAF-DB", 89.70, note="epoch 21, chosen on the test set"),
-            Figure("RAF-DB", 85.32, "balanced accuracy %", "epoch 21, chosen on the test set"),
-            Figure("CK+", 98.9, note="hyunyongPark, 6 classes; frames of the same people are in the training set"),
+            Figure("AffectNet-8", 62.09, note="epoch 5, chosen on the test set", recipes=_recipes("affectnet8")),
+            Figure("AffectNet-7", 65.69, note="epoch 6, chosen on the test set", recipes=_recipes("affectnet7")),
+            Figure("RAF-DB", 89.70, note="epoch 21, chosen on the test set", recipes=_recipes("rafdb")),
+            Figure("RAF-DB", 85.32, "balanced accuracy %", "epoch 21, chosen on the test set", recipes=_recipes("rafdb")),
             Figure(
-                "RAF-DB", 91.6, note="hyunyongPark, 6 classes, own split; the README may have swapped this row with the next"
+                "CK+",
+                98.9,
+                note="hyunyongPark, 6 classes; frames of the same people are in the training set",
+                recipes=_recipes("pooled"),
             ),
-            Figure("AffectNet", 92.1, note="hyunyongPark, 6 classes, own split"),
+            Figure(
+                "RAF-DB",
+                91.6,
+                note="hyunyongPark, 6 classes, own split; the README may have swapped this row with the next",
+                recipes=_recipes("pooled"),
+            ),
+            Figure("AffectNet", 92.1, note="hyunyongPark, 6 classes, own split", recipes=_recipes("pooled")),
         ),
         source="the repositories' READMEs",
         cam_layers=("heads.0.spatial", "heads.1.spatial", "heads.2.spatial", "heads.3.spatial"),

@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from ..errors import ConfigError
 from .info import Figure, Input, ModelInfo
 from .keys import Rule, rename
-from .stock import README, REPOSITORY, resnet
+from .stock import README, REPOSITORY, recipes_from, resnet
 
 Gate = Literal["softmax", "sigmoid"]
 
@@ -291,7 +291,7 @@ def _info(layers: int) -> ModelInfo:
             "maps": "what each block multiplies into its stage, as x · (1 + map); sums to 1 over channels",
         },
         published=tuple(
-            Figure(dataset, value, note=f"{start} start")
+            Figure(dataset, value, note=f"{start} start", recipes=recipes_from(start, dataset, f"dda-resnet{layers}"))
             for start, *values in _FIGURES[layers]
             for dataset, value in zip(("FER2013", "RAF-DB"), values, strict=True)
         ),

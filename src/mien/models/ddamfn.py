@@ -253,6 +253,14 @@ AUTHOR_RULES: tuple[Rule, ...] = (
     (r"^(heads\.\d+\.(?:rows|columns|unused)|pool)\.bn\.", r"\1.1."),
 )
 
+_RELEASED = "the authors' weights, trained already: mien import"
+
+
+def _plus_plus(dataset: str) -> tuple[str, str]:
+    """Return the recipes of DDAMFN++; the corrected ones are all of that form, but for FERPlus."""
+    return f"{dataset}-ddamfn-plusplus-author", f"{dataset}-ddamfn-mien"
+
+
 INFO: dict[str, ModelInfo] = {
     "ddamfn": ModelInfo(
         name="ddamfn",
@@ -268,16 +276,18 @@ INFO: dict[str, ModelInfo] = {
             "heads": "attention map of each head, in (0, 1); the attention loss reads them",
         },
         published=(
-            Figure("AffectNet-7", 67.03, note="paper"),
-            Figure("AffectNet-8", 64.25, note="paper"),
-            Figure("RAF-DB", 91.35, note="paper"),
-            Figure("FERPlus", 90.74, note="paper"),
-            Figure("AffectNet-7", 67.36, note="paper, DDAMFN++"),
-            Figure("AffectNet-8", 65.04, note="paper, DDAMFN++"),
-            Figure("RAF-DB", 92.34, note="paper, DDAMFN++"),
-            Figure("AffectNet-7", 67.10, note="released checkpoint, epoch 19"),
-            Figure("AffectNet-8", 64.69, note="released checkpoint, epoch 25"),
-            Figure("RAF-DB", 92.04, note="released checkpoint, epoch 20; on 3,016 of the 3,068 test pictures"),
+            Figure("AffectNet-7", 67.03, note="paper", recipes=("affectnet7-ddamfn-author",)),
+            Figure("AffectNet-8", 64.25, note="paper", recipes=("affectnet8-ddamfn-author",)),
+            Figure("RAF-DB", 91.35, note="paper", recipes=("rafdb-ddamfn-author",)),
+            Figure("FERPlus", 90.74, note="paper", recipes=("ferplus-ddamfn-author", "ferplus-ddamfn-mien")),
+            Figure("AffectNet-7", 67.36, note="paper, DDAMFN++", recipes=_plus_plus("affectnet7")),
+            Figure("AffectNet-8", 65.04, note="paper, DDAMFN++", recipes=_plus_plus("affectnet8")),
+            Figure("RAF-DB", 92.34, note="paper, DDAMFN++", recipes=_plus_plus("rafdb")),
+            Figure("AffectNet-7", 67.10, note="released checkpoint, epoch 19", recipes=_RELEASED),
+            Figure("AffectNet-8", 64.69, note="released checkpoint, epoch 25", recipes=_RELEASED),
+            Figure(
+                "RAF-DB", 92.04, note="released checkpoint, epoch 20; on 3,016 of the 3,068 test pictures", recipes=_RELEASED
+            ),
         ),
         source="the paper, and the confusion matrices beside the checkpoints; epochs chosen on the test sets",
         cam_layers=("features.8",),

@@ -19,6 +19,8 @@ def efficientnet_b3(num_classes: int = 6, *, pretrained: bool | str = False) -> 
     return Classifier(timm_model("efficientnet_b3", pretrained, num_classes=num_classes))
 
 
+_RECIPES = ("pooled-efficientnet-b3-author", "pooled-efficientnet-b3-mien")
+
 INFO: dict[str, ModelInfo] = {
     "efficientnet-b3": ModelInfo(
         name="efficientnet-b3",
@@ -29,9 +31,14 @@ INFO: dict[str, ModelInfo] = {
         inputs=(IMAGE,),
         outputs={"logits": "class scores before softmax", "feature": "the 1536 pooled channels that the linear layer reads"},
         published=(
-            Figure("CK+", 99, note="frames of the same people are in the training set"),
-            Figure("RAF-DB", 88.9, note="own split of pooled data; the README may have swapped this row with the next"),
-            Figure("AffectNet", 77.8, note="own split of pooled data, six classes"),
+            Figure("CK+", 99, note="frames of the same people are in the training set", recipes=_RECIPES),
+            Figure(
+                "RAF-DB",
+                88.9,
+                note="own split of pooled data, six classes; the README may have swapped this row with the next",
+                recipes=_RECIPES,
+            ),
+            Figure("AffectNet", 77.8, note="own split of pooled data, six classes", recipes=_RECIPES),
         ),
         source="the repository's README; 76 % of its validation pictures are training pictures",
         cam_layers=("model.bn2",),

@@ -250,6 +250,21 @@ _SOURCE = (
     "denominators (faces with crops, all faces, all faces)"
 )
 
+_NAMES = {
+    "AffectNet-7": "affectnet7",
+    "AffectNet-8": "affectnet8",
+    "RAF-DB": "rafdb",
+    "FERPlus": "ferplus",
+    "CK+ (10 folds by picture)": "ckplus",
+}
+
+
+def _recipes(network: str, dataset: str) -> tuple[str, ...] | str:
+    if dataset in _NAMES:
+        return f"{_NAMES[dataset]}-{network}-author", f"{_NAMES[dataset]}-{network}-mien"
+    return "the network of the first set's recipes, measured on the second"
+
+
 INFO: dict[str, ModelInfo] = {
     "global-roi": ModelInfo(
         name="global-roi",
@@ -265,8 +280,19 @@ INFO: dict[str, ModelInfo] = {
             "feature": "the vector behind `logits`",
         },
         published=(
-            *(Figure(dataset, value, note="Global-ROI Net alone") for dataset, value, _, _ in _FIGURES),
-            *(Figure(dataset, value, note="fused with the Global Net") for dataset, _, _, value in _FIGURES),
+            *(
+                Figure(dataset, value, note="Global-ROI Net alone", recipes=_recipes("global-roi", dataset))
+                for dataset, value, _, _ in _FIGURES
+            ),
+            *(
+                Figure(
+                    dataset,
+                    value,
+                    note="fused with the Global Net",
+                    recipes="scores of two networks added, which mien does not do",
+                )
+                for dataset, _, _, value in _FIGURES
+            ),
         ),
         source=_SOURCE,
         cam_layers=("features_whole.layer4",),
@@ -295,7 +321,7 @@ INFO: dict[str, ModelInfo] = {
             "logits": "class scores before softmax (BatchNorm is their last step)",
             "feature": "the 512 pooled channels that the linear layer reads",
         },
-        published=tuple(Figure(dataset, value) for dataset, _, value, _ in _FIGURES),
+        published=tuple(Figure(dataset, value, recipes=_recipes("global-cbam", dataset)) for dataset, _, value, _ in _FIGURES),
         source=_SOURCE,
         cam_layers=("cbam",),
         diagram="""flowchart LR

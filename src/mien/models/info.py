@@ -46,12 +46,21 @@ def at_least(pixels: int, name: str = "image", size: int = 224) -> Input:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One published result: data set, value, what the value is, and what to know before comparing with it."""
+    """One published result.
+
+    Attributes:
+        dataset: data set, as the authors call it.
+        value: the result.
+        metric: what the value is.
+        note: what to know before comparing with it.
+        recipes: names of the recipes that train what the result is of; or a sentence, why none does.
+    """
 
     dataset: str
     value: float
     metric: str = "accuracy %"
     note: str = ""
+    recipes: tuple[str, ...] | str = field(kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,17 +159,29 @@ def _resnet_info(layers: int, published: tuple[Figure, ...], channels: int) -> M
     )
 
 
+def recipes_from(start: str, dataset: str, network: str) -> tuple[str, ...] | str:
+    """Return the recipes of the DDA authors' figures, which all start from ImageNet's weights."""
+    if start != "ImageNet":
+        return f"the recipes start from ImageNet's weights; {start}'s are given with `--model.init`"
+    return tuple(f"{dataset.lower().replace('-', '')}-{network}-{kind}" for kind in ("author", "mien"))
+
+
 INFO: dict[str, ModelInfo] = {
     "resnet34": _resnet_info(
-        34, (Figure("FER2013", 72.80, note="ImageNet start"), Figure("RAF-DB", 86.70, note="ImageNet start")), 512
+        34,
+        (
+            Figure("FER2013", 72.80, note="ImageNet start", recipes=recipes_from("ImageNet", "FER2013", "resnet34")),
+            Figure("RAF-DB", 86.70, note="ImageNet start", recipes=recipes_from("ImageNet", "RAF-DB", "resnet34")),
+        ),
+        512,
     ),
     "resnet50": _resnet_info(
         50,
         (
-            Figure("FER2013", 73.40, note="ImageNet start"),
-            Figure("RAF-DB", 86.99, note="ImageNet start"),
-            Figure("FER2013", 74.30, note="VGGFace2 start"),
-            Figure("RAF-DB", 88.90, note="VGGFace2 start"),
+            Figure("FER2013", 73.40, note="ImageNet start", recipes=recipes_from("ImageNet", "FER2013", "resnet50")),
+            Figure("RAF-DB", 86.99, note="ImageNet start", recipes=recipes_from("ImageNet", "RAF-DB", "resnet50")),
+            Figure("FER2013", 74.30, note="VGGFace2 start", recipes=recipes_from("VGGFace2", "FER2013", "resnet50")),
+            Figure("RAF-DB", 88.90, note="VGGFace2 start", recipes=recipes_from("VGGFace2", "RAF-DB", "resnet50")),
         ),
         2048,
     ),
