@@ -1,4 +1,4 @@
-"""Measure the bundled classifiers anew: results/mien.csv, results/groups/london.csv, results/stress/*.csv and results/peers.csv.
+"""Measure the bundled classifiers anew: results/mien.csv, results/peers.csv, and in results/groups and results/stress.
 
     python tools/measure_bundled.py --data ../shared/data --peers out/peers
 
