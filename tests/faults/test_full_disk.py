@@ -61,7 +61,7 @@ def test_a_full_disk_is_told_of_by_name(what: str, sample: Path, faces: Path, tm
     out = tmp_path / "out"
     out.mkdir()
     done = mien(*(word.format(sample=sample, faces=faces, recipe=recipe, out=out) for word in command.split()), file_size=size)
-    refused(done, name, " cannot be written: File too large; free some space")
+    refused(done, name, " cannot be written: ", "File too large", "; free some space")
     assert sum(text.startswith("mien: ") for text in done.stderr.splitlines()) == 1
     left = [out / each for each in names_in(out)]
     assert not [path for path in left if path.name == name or (path.name.startswith(".") and path.suffix == ".part")]
