@@ -255,3 +255,9 @@ def test_bilinear_is_that_of_opencv(photo, framed, seed):
     expected += fy * ((1 - fx) * framed[cy + 1, cx] + fx * framed[cy + 1, cx + 1])
     crop = warp(photo[:128, 160:288], matrix, size, border=40, antialias=False).reshape(-1, 3)
     assert np.abs(crop - expected).max() <= 1.01
+
+
+@pytest.mark.parametrize("matrix", [[[1, 2, 0], [2, 4, 0]], [[np.nan, 0, 0], [0, 1, 0]], [[1e-200, 0, 1e200], [0, 1e-100, 0]]])
+def test_matrices_that_map_nothing_are_refused(matrix: list[list[float]]) -> None:
+    with pytest.raises(ValueError, match="this matrix does not map pictures to crops"):
+        warp(np.zeros((4, 4, 3), np.uint8), np.array(matrix), 4)

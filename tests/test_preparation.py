@@ -411,3 +411,15 @@ def test_a_contact_sheet_holds_its_pictures_in_order() -> None:
     assert np.array_equal(sheet[4:52, 4:52, 0], faces[0][1])
     assert np.array_equal(sheet[70:118, 56:104, 0], faces[4][1])
     assert contact_sheet([]).size[0] > 0
+
+
+def test_long_names_keep_their_ends_on_a_contact_sheet() -> None:
+    face = np.zeros((9, 9, 3), np.uint8)
+    short, long = (np.asarray(contact_sheet([(name, face)], side=48, columns=1)) for name in ("picture", "x" * 99 + "picture"))
+    assert not np.array_equal(short, long)
+    ends = np.asarray(contact_sheet([("y" * 500 + "x" * 99 + "picture", face)], side=48, columns=1))
+    assert np.array_equal(long, ends)
+
+
+def test_a_picture_that_shows_no_face_has_none() -> None:
+    assert FaceFinder("whole")(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)) is None

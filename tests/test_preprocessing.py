@@ -137,3 +137,13 @@ def test_networks_that_prepare_their_pictures_get_rgb_bytes_as_they_are(colour: 
     fed = preprocess.tensor(preprocess.whole(image)[None])
     assert fed.dtype == np.uint8 and np.array_equal(fed[0], image)
     assert np.array_equal(preprocess.whole(image[..., :1]), np.repeat(image[..., :1], 3, 2))
+
+
+def test_deviations_divide_and_the_second_way_of_resizing_is_opencvs() -> None:
+    image = np.random.default_rng(5).integers(0, 256, (20, 24, 3), dtype=np.uint8)
+    feed = Input(size=(10, 12), scale=1 / 255, offset=(-0.5, -0.4, -0.3), std=(0.2, 0.3, 0.4), resize="cv2-bilinear")
+    preprocess = Preprocess(feed)
+    crop = preprocess.whole(image)
+    assert np.array_equal(crop, resize_cv2(image, 10, 12))
+    wanted = (crop / 255 + np.array(feed.offset)) / np.array(feed.std)
+    assert np.abs(preprocess.tensor(crop[None])[0] - wanted.transpose(2, 0, 1)).max() < 1e-5

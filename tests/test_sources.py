@@ -244,3 +244,11 @@ def test_a_real_folder(shared: Path) -> None:
     found = pictures(shared / "data/london")
     assert len(found) == 204
     assert next(iter(found)).source.endswith("001_03.jpg")
+
+
+def test_a_folder_of_pictures_alone_is_read_without_looking_below(sample: Path, tmp_path: Path) -> None:
+    (tmp_path / "1.png").write_bytes(sample.read_bytes())
+    assert [Path(frame.source).name for frame in pictures(tmp_path, recursive=False)] == ["1.png"]
+    (tmp_path / "1.png").rename(tmp_path / "1.bin")
+    with pytest.raises(SourceError, match=r"holds no pictures; found: 1 \.bin"):
+        pictures(tmp_path, recursive=False)

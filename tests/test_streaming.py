@@ -260,3 +260,20 @@ def test_senseless_options(read: Recognizer, sample: Path) -> None:
     ):
         with pytest.raises(error):
             list(read.stream(iter([frame]), **options))
+
+
+def test_going_on_with_pictures_reads_only_the_others(read: Recognizer, sample: Path) -> None:
+    frames = list(pictures([sample, "missing.png", sample]))
+    whole = [result for _, result in read.stream(iter(frames))]
+    assert [result.status for result in whole] == ["ok", "unreadable", "ok"]
+    marked = dataclasses.replace(whole[0], model="an earlier run")
+    assert [result for _, result in read.stream(iter(frames), known=Known(2, [marked, whole[1]]))] == [marked, *whole[1:]]
+
+
+def test_frames_long_before_the_end_of_an_earlier_run_are_not_read_once_more(sample: Path) -> None:
+    read = mien.load(detector="whole", actions=False)
+    first, *rest = moving(sample, 2)
+    frames = [Frame(n, "x", Picture(pixels, "x"), time=n / 25) for n, pixels in enumerate([first] * 60 + rest)]
+    whole = [result for _, result in read.stream(iter(frames), smooth=None)]
+    assert len({frame.time for frame in frames}) == len(whole) == 61
+    assert [result for _, result in read.stream(iter(frames), smooth=None, known=Known(60, whole[:60]))] == whole

@@ -242,3 +242,18 @@ def test_memory_stays_flat(sample: Path, tmp_path: Path) -> None:
         if frame.index == 200:
             early = resident()
     assert resident() - early < 25
+
+
+def test_what_begins_like_a_video_is_one() -> None:
+    heads = {
+        "moov": b"\0\0\0\x08moov", "avi": b"RIFF\0\0\0\0AVI ", "stream": (b"\x47" + b"\0" * 187) * 3,
+        "webp": b"RIFF\0\0\0\0WEBP", "heic": b"\0\0\0\x18ftypheic",
+    }  # fmt: skip
+    assert {name for name, head in heads.items() if is_video(head)} == {"moov", "avi", "stream"}
+
+
+def test_what_is_not_known_before(sample: Path, tmp_path: Path) -> None:
+    assert Sampling().frames(None, 25) is None and Sampling(fps=5).frames(2, None) is None
+    path = write_clip(tmp_path / "clip.mp4", moving(sample, 4))
+    with Video(path, threads=2) as several, Video(path) as one:
+        assert [frame.time for frame in several] == [frame.time for frame in one]

@@ -13,8 +13,9 @@ from miniatures import MINIATURES, face, fer2013_csv, ferplus_csv, pixels_text, 
 
 from mien.datasets import cache as cache_of
 from mien.datasets import open_dataset
+from mien.datasets.fer2013 import has_pixels
 from mien.datasets.layout import Damage
-from mien.datasets.listing import Locator, pictures_below
+from mien.datasets.listing import Locator, pictures_below, read_rows
 from mien.errors import DatasetError
 
 
@@ -79,8 +80,10 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path, monkeypa
         ("affectnet8: training.csv, validation.csv", "Manually_Annotated_Images/2/train001.jpg"),
         ("affectnet8: train_set, val_set with annotations", "train_set/images/1.jpg"),
         ("affectnet8: train_set, val_set with annotations", "train_set/annotations/1_val.npy"),
+        ("affectnet8: affectnet.csv with phases", "train_class/1/1.jpg"),
         ("affwild2: cropped_aligned and annotations filter=none", "cropped_aligned/train-1/00001.jpg"),
         ("csv: csv files", "images/001.png"),
+        ("london: labels.csv and images", "images/001_08.jpg"),
     ],
 )
 def test_a_missing_file_is_named_or_left_out(name: str, victim: str, tmp_path: Path) -> None:
@@ -319,3 +322,54 @@ def test_half_of_affectnet_is_read_as_what_it_is(name: str, gone: str, tmp_path:
     missing.rename(missing.with_name("elsewhere"))
     half = open_dataset("affectnet8", tmp_path, "all")
     assert set(half.part) == set(whole.part) - {"train"}
+
+
+@pytest.mark.parametrize("cells", ["x,5,40,41", "4,5,40"])
+def test_a_row_of_affectnet_that_is_no_row(cells: str, tmp_path: Path) -> None:
+    MINIATURES["affectnet8: training.csv, validation.csv"].build(tmp_path)
+    path = tmp_path / "Manually_Annotated_file_lists" / "training.csv"
+    path.write_text(path.read_text().replace("4,5,40,41", cells, 1))
+    with pytest.raises(DatasetError, match=r"1 damaged row: training\.csv line 2: "):
+        open_dataset("affectnet8", tmp_path)
+    assert any("1 damaged row left out" in note for note in open_dataset("affectnet8", tmp_path, damaged="skip").notes)
+
+
+def test_blank_lines_are_passed_over(tmp_path: Path) -> None:
+    name = "rafdb: list_patition_label.txt and Image"
+    MINIATURES[name].build(tmp_path)
+    whole = open_dataset("rafdb", tmp_path, "all").names
+    path = next(tmp_path.rglob("list_patition_label.txt"))
+    path.write_text(path.read_text().replace("\n", "\n\n", 2))
+    assert open_dataset("rafdb", tmp_path, "all").names.tolist() == whole.tolist()
+    (tmp_path / "gaps.csv").write_text("image,label\n\n1.png,happy\n\n")
+    assert [row for _, row in read_rows(tmp_path / "gaps.csv")] == [{"image": "1.png", "label": "happy"}]
+    (tmp_path / "gaps.csv").write_text("")
+    with pytest.raises(DatasetError, match=r"gaps\.csv is empty"):
+        list(read_rows(tmp_path / "gaps.csv"))
+
+
+def test_pictures_of_other_names_and_texts_without_ratings_are_passed_over(tmp_path: Path) -> None:
+    frames = tmp_path / "frames"
+    MINIATURES["ckplus: cohn-kanade-images and Emotion"].build(frames)
+    whole = len(open_dataset("ckplus", frames, "all"))
+    write(frames / "extended-cohn-kanade-images" / "cohn-kanade-images" / "S005" / "001" / "cover.png")
+    assert len(open_dataset("ckplus", frames, "all")) == whole
+    rated = tmp_path / "rated"
+    MINIATURES["jaffe: pictures named KA.AN1.39.tiff labels=rated"].build(rated)
+    (rated / "0.txt").write_text("nothing about faces\n")
+    assert len(open_dataset("jaffe", rated, "all", labels="rated"))
+
+
+def test_an_age_outside_the_bands_is_in_none(tmp_path: Path) -> None:
+    MINIATURES["london: labels.csv and images"].build(tmp_path)
+    path = tmp_path / "labels.csv"
+    path.write_text(path.read_text().replace("neutral,18,", "neutral,17,", 1))
+    ages = open_dataset("london", tmp_path, "all").groups["age"].tolist()
+    assert ages[:3] == ["", "18 to 24", "25 to 34"] and ages[-1] == ""
+
+
+def test_a_csv_that_is_none_has_no_pixels(tmp_path: Path) -> None:
+    fer2013_csv(tmp_path)
+    assert has_pixels(tmp_path) and len(open_dataset("fer2013", tmp_path, "all").pictures) > 0
+    (tmp_path / "fer2013.csv").write_text('"' + "x" * 200_000)
+    assert not has_pixels(tmp_path)
