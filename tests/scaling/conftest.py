@@ -1,4 +1,4 @@
-"""Pictures for runs."""
+"""Pictures for runs, and what a run makes of them."""
 
 from __future__ import annotations
 
@@ -31,3 +31,13 @@ def album(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "empty.png").write_bytes(b"")
     (folder / "deep" / "bomb.png").write_bytes(bomb())
     return folder
+
+
+@pytest.fixture(scope="session")
+def whole(album: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What an undisturbed run makes of the album, eight pictures in a part, without points and actions."""
+    from mien.scaling import Options, batch
+
+    out = tmp_path_factory.mktemp("whole") / "out"
+    batch([str(album)], out, Options(points="none", actions=False), workers=1, shard_size=8)
+    return out

@@ -6,19 +6,21 @@ import contextlib
 import json
 import os
 import random
+import select
+import shutil
 import signal
 import subprocess
+import sys
 import threading
-import time
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import pytest
 from batch_runs import bytes_of, children, failures, rows, trapping
-from command import environment, line, mien
+from command import environment, mien
 
 from mien.scaling import Options, batch
-from mien.scaling.job import JOB
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and ps as POSIX has them")
 
@@ -26,36 +28,19 @@ QUICK = Options(points="none", actions=False)
 SLOW = ["--shard-size", 8, "--points", "none", "--no-actions"]
 
 
-@pytest.fixture(scope="module")
-def whole(album: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What an undisturbed run makes of the album."""
-    out = tmp_path_factory.mktemp("whole") / "out"
-    batch([str(album)], out, QUICK, workers=1, shard_size=8)
-    return out
-
-
 def test_workers_that_are_killed_are_replaced(album: Path, whole: Path, tmp_path: Path) -> None:
     """Also: two workers give the same bytes as one."""
+    chance, lock = random.Random(1), threading.Lock()
+    moments = sorted(chance.sample(range(1, 36), 2))  # a third might hit the same picture, which would then be suspected
     killed: list[int] = []
-    stop = threading.Event()
 
-    def kill() -> None:
-        chance = random.Random(1)
-        while not stop.is_set() and len(killed) < 2:  # a third might hit the same picture, which would then be suspected
-            time.sleep(0.3 + 1.2 * chance.random())
-            if there := children(os.getpid()):
-                victim = chance.choice(there)
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(victim, signal.SIGKILL)
-                    killed.append(victim)
+    def kill(done: int, total: int, failed: int) -> None:
+        with lock:
+            if len(killed) < 2 and done >= moments[len(killed)]:
+                killed.append(chance.choice(children(os.getpid())))
+                os.kill(killed[-1], signal.SIGKILL)
 
-    killer = threading.Thread(target=kill)
-    killer.start()
-    try:
-        summary = batch([str(album)], tmp_path / "out", QUICK, workers=2, shard_size=8)
-    finally:
-        stop.set()
-        killer.join()
+    summary = batch([str(album)], tmp_path / "out", QUICK, workers=2, shard_size=8, progress=kill)
     assert len(killed) == 2 and summary.failures == 5 and summary.parts == 6
     assert bytes_of(tmp_path / "out") == bytes_of(whole)
     told = json.loads((tmp_path / "out" / "summary.json").read_text())
@@ -63,27 +48,18 @@ def test_workers_that_are_killed_are_replaced(album: Path, whole: Path, tmp_path
     assert not children(os.getpid())
 
 
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="Linux tells of the end of another's child")
 def test_a_driver_that_is_killed_leaves_nothing_behind_and_goes_on(album: Path, whole: Path, tmp_path: Path) -> None:
     out, chance, seen = tmp_path / "out", random.Random(2), []
-    command = line("batch", album, "--out", out, *SLOW, "--workers", 2)
     for attempt in range(3):
-        process = subprocess.Popen(
-            [*command, *(["--resume"] if attempt else [])],
-            env=environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        while process.poll() is None and (not out.is_dir() or len(parts_in(out)) < min(attempt + 1, 5)):
-            time.sleep(0.01)
-        time.sleep(0.1 * chance.random())
-        workers = children(process.pid)
-        process.kill()
-        process.wait()
-        assert not (out / "summary.json").exists()
-        end = time.monotonic() + 20
-        while any(alive(pid) for pid in workers) and time.monotonic() < end:
-            time.sleep(0.02)
-        assert not any(alive(pid) for pid in workers)
+        with driver(album, out, workers=2) as (process, progress):
+            assert any(len(parts_in(out)) > attempt for _ in progress)
+            list(islice(progress, chance.randrange(6)))  # so many pictures more
+            workers = [os.pidfd_open(worker) for worker in children(process.pid)]
+        assert workers and not (out / "summary.json").exists()
+        for worker in workers:
+            assert select.select([worker], [], [], 60)[0]  # it ends with its driver
+            os.close(worker)
         seen.append(parts_in(out))
     assert seen[0] <= seen[1] <= seen[2] and len(seen[2]) >= 3  # what was read stays
 
@@ -100,26 +76,18 @@ def test_a_driver_that_is_killed_leaves_nothing_behind_and_goes_on(album: Path, 
 def test_another_process_does_not_write_beside_us(album: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     arguments = ["batch", album, "--out", out, *SLOW, "--workers", 1]
-    process = subprocess.Popen(line(*arguments), env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        until = time.monotonic() + 120
-        while not (out / JOB).is_file():
-            assert process.poll() is None and time.monotonic() < until
-            time.sleep(0.01)
+    with driver(album, out, workers=1) as (process, progress):
+        assert next(progress)
         process.send_signal(signal.SIGSTOP)
         refused = mien(*arguments, "--resume")
         assert refused.returncode == 1 and "is being written by another process" in refused.stderr
-    finally:
-        process.kill()
-        process.wait()
     assert mien(*arguments, "--resume").returncode == 0  # the lock ended with its holder
     assert (out / "summary.json").is_file() and not (out / ".lock").exists()
 
 
 def test_a_damaged_part_is_made_again(album: Path, whole: Path, tmp_path: Path) -> None:
     """As a disk that was full or lost its power leaves it."""
-    out = tmp_path / "out"
-    batch([str(album)], out, QUICK, workers=1, shard_size=8)
+    out = shutil.copytree(whole, tmp_path / "out")
     (out / "rows" / "part-00002.parquet").write_bytes((whole / "rows" / "part-00002.parquet").read_bytes()[:500])
     (out / "rows" / "part-00004.parquet").unlink()
     assert batch([str(album)], out, QUICK, workers=1, shard_size=8, resume=True).new == 2
@@ -155,9 +123,23 @@ def parts_in(out: Path) -> set[str]:
     return {path.name for path in (out / "rows").glob("part-*.parquet")}
 
 
-def alive(pid: int) -> bool:
-    """Whether a process still runs; one that ended and was not collected does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+DRIVER = """
+import sys
+from mien.scaling import Options, batch
+
+options, workers = Options(points="none", actions=False), int(sys.argv[3])
+told = lambda done, *more: print(done, flush=True)
+batch([sys.argv[1]], sys.argv[2], options, workers=workers, shard_size=8, resume=True, progress=told)
+"""
+
+
+@contextlib.contextmanager
+def driver(album: Path, out: Path, workers: int) -> Iterator[tuple[subprocess.Popen[bytes], Iterator[bytes]]]:
+    """A process that does what `mien batch` does, and says each step forward on stdout; killed at the end of the block."""
+    command = [sys.executable, "-c", DRIVER, album, out, str(workers)]
+    with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        try:
+            yield process, process.stdout
+        finally:
+            process.kill()
