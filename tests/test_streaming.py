@@ -22,7 +22,7 @@ from mien.errors import ConfigError, UnknownName
 from mien.images import Picture, read_image
 from mien.recognizer import Recognizer
 from mien.sources import Frame, pictures
-from mien.streaming import Known, Stream, is_cut, shrink
+from mien.streaming import Known, Stream, _distinct, _Seen, is_cut, shrink
 from mien.types import Result
 from mien.video import Sampling
 
@@ -277,3 +277,20 @@ def test_frames_long_before_the_end_of_an_earlier_run_are_not_read_once_more(sam
     whole = [result for _, result in read.stream(iter(frames), smooth=None)]
     assert len({frame.time for frame in frames}) == len(whole) == 61
     assert [result for _, result in read.stream(iter(frames), smooth=None, known=Known(60, whole[:60]))] == whole
+
+
+def test_a_face_that_is_lost_is_searched_at_once(read: Recognizer, sample: Path, counted: Counting) -> None:
+    whole = read_image(sample).pixels
+    covered = whole.copy()
+    covered[60:190, 165:290] = covered[60, 165]
+    frames = [Frame(n, "x", Picture(pixels, "x"), time=n / 25) for n, pixels in enumerate([whole, whole, covered, whole])]
+    assert [len(result.faces) for _, result in read.stream(iter(frames), smooth=None)] == [1, 1, 0, 1]
+    assert counted.calls == 3
+
+
+def test_of_two_faces_that_have_become_one_the_clearer_stays() -> None:
+    here, there = np.array([50.0, 50, 60, 0]), np.array([250.0, 50, 60, 0])
+    seen = [
+        _Seen(np.zeros((478, 3)), place, score, np.zeros(4)) for place, score in ((here, 0.7), (here + 2, 0.9), (there, 0.6))
+    ]
+    assert _distinct(seen) == seen[1:]

@@ -120,3 +120,7 @@ def test_points_are_views_of_one_mesh() -> None:
     assert one.points5 is not None and one.points68 is not None
     assert one.points5.shape == (5, 2) and one.points68.shape == (68, 2)
     assert face(BOX).points5 is None and face(BOX).points68 is None
+
+
+def test_public_names_are_listed_before_they_are_used() -> None:
+    assert {*mien.__all__} <= {*dir(mien)}
