@@ -16,7 +16,7 @@ CORE_TESTS := tests/detection tests/datasets tests/test_install.py \
 # What else tests the core, with PyAV.
 COVER_TESTS := $(CORE_TESTS) tests/faults/test_outputs.py tests/faults/test_surroundings.py \
 	$(patsubst %,tests/cli/test_%.py,predict_video prepare) \
-	$(patsubst %,tests/test_%.py,audit determinism outside preparation recording streaming timeline video)
+	$(patsubst %,tests/test_%.py,audit determinism devices outside preparation recording streaming timeline video writing)
 # What else the core passes with some extras.
 EXTRA_TESTS_eval := tests/metrics $(patsubst %,tests/test_%.py,comparison evaluation report robustness verification)
 EXTRA_TESTS_video := $(patsubst %,tests/test_%.py,audit recording streaming timeline video)
