@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +14,7 @@ import pytest
 from server import Server
 
 from mien.serving.metrics import resident_bytes
+from waiting import until
 
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
@@ -32,8 +33,7 @@ def test_what_was_accepted_is_answered(jpeg: bytes, tmp_path: Path, sign: int) -
         with ThreadPoolExecutor(8) as pool:
             answers = [pool.submit(ask, i) for i in range(8)]
             accepted.wait()
-            while _waiting(client) == 0 and not all(answer.done() for answer in answers):
-                pass
+            until(lambda: _waiting(client) or all(answer.done() for answer in answers))
             server.process.send_signal(sign)
             statuses = [answer.exception() or answer.result() for answer in answers]
         # whoever had not yet sent its request when the signal came may find the door closed, nobody gets half an answer
@@ -53,7 +53,8 @@ def _waiting(client: object) -> float:
     return next(float(line.split()[1]) for line in text.splitlines() if line.startswith("mien_queue_pictures "))
 
 
-def test_wrong_starts_are_one_line() -> None:
+def test_wrong_starts_are_one_line(tmp_path: Path) -> None:
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
     for arguments, why in [
         (["--model", "mien-bas"], "did you mean 'mien-base'"),
         (["--detector", "blazefac"], "did you mean 'blazeface'"),
@@ -64,9 +65,10 @@ def test_wrong_starts_are_one_line() -> None:
         (["--token-file", "/no/such/file"], "cannot be read"),
         (["--workers", "0"], "workers is 0"),
     ]:
-        done = subprocess.run([sys.executable, "-m", "mien", "serve", *arguments], capture_output=True, text=True, timeout=60)
+        command = [sys.executable, "-m", "mien", "serve", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=env)
         assert done.returncode == 1 and why in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
-    assert not list(Path(tempfile.gettempdir()).glob("mien-serving-none"))
+    assert list(tmp_path.glob("mien-serving-*")) == []
 
 
 def test_memory_is_told() -> None:
