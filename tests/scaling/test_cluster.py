@@ -11,11 +11,9 @@ import pytest
 from batch_runs import bytes_of
 from command import environment, mien
 
-from mien.scaling import Options, batch
-
 
 @pytest.mark.slow
-def test_a_cluster_that_loses_an_actor_and_a_node(album: Path, tmp_path: Path) -> None:
+def test_a_cluster_that_loses_an_actor_and_a_node(album: Path, whole: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="clusters need mien[scale]")
     script = Path(__file__).with_name("two_nodes.py")
     command = [sys.executable, script, album, tmp_path / "out"]
@@ -26,8 +24,7 @@ def test_a_cluster_that_loses_an_actor_and_a_node(album: Path, tmp_path: Path) -
     assert told["answer"] == [44, 5, 6], told
     assert told["nodes"] == told["actors"] == 2 and told["actor killed"] and told["node killed"], told
     assert told["parts when the node is killed"] < 6, told
-    batch([str(album)], tmp_path / "alone", Options(points="none", actions=False), workers=1, shard_size=8)
-    assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "alone")
+    assert bytes_of(tmp_path / "out") == bytes_of(whole)
 
 
 def test_a_run_without_ray_does_not_import_it(album: Path, tmp_path: Path) -> None:

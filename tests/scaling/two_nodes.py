@@ -14,13 +14,13 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import ray
 from ray.cluster_utils import Cluster
 
 from mien.scaling import Options, batch
+from waiting import until
 
 
 def main(pictures: str, out: str) -> None:
@@ -75,9 +75,9 @@ def actors() -> list[int]:
 
 
 def wait_for(look, thread: threading.Thread, count: int) -> list:
-    while thread.is_alive() and len(found := look()) < count:
-        time.sleep(0.02)
-    return found
+    """Look for processes and files: Ray tells of neither until later."""
+    until(lambda: not thread.is_alive() or len(look()) >= count)
+    return look()
 
 
 if __name__ == "__main__":
