@@ -31,12 +31,13 @@ QUIET_PIP := -m pip install --quiet --disable-pip-version-check
 SECONDS ?= 600
 FUZZ ?= pictures videos tables cards checkpoints
 EXTRAS ?=
+MERMAID ?=
 DATA ?= ../shared/data/fer2013
 comma := ,
 empty :=
 space := $(empty) $(empty)
 
-.PHONY: demo test cover check pages docs parity bench profile default-weights ci clean dist floor latest fuzz audit sbom
+.PHONY: demo test cover check pages pictures docs parity bench profile default-weights ci clean dist floor latest fuzz audit sbom
 
 demo: .venv/core  ## read a photo: make demo PHOTO=path
 	$(BIN)/mien predict $(PHOTO) --save out --jsonl out/faces.jsonl
@@ -54,10 +55,15 @@ check: .venv/dev  ## style, types, imports, generated files
 	$(BIN)/pyrefly check
 	$(BIN)/lint-imports
 	set -e; for tool in $(GENERATORS); do $(BIN)/python tools/$$tool.py --check; done
+	$(BIN)/python tools/pictures.py --check
 	$(MAKE) docs
 
 pages: .venv/dev  ## write every generated file anew
 	set -e; for tool in $(GENERATORS); do $(BIN)/python tools/$$tool.py; done
+
+pictures: .venv/dev  ## make the documentation's pictures anew, with ../shared and Chromium; its diagrams with MERMAID=mermaid.min.js
+	set -e; for tool in make_pictures make_page_pictures make_explaining_pictures; do $(BIN)/python tools/$$tool.py; done
+	$(if $(MERMAID),$(BIN)/python tools/make_diagrams.py $(MERMAID))
 
 docs: .venv/dev  ## the documentation as a site in out/site, without network; warnings are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
