@@ -21,6 +21,7 @@ from PIL import Image
 from playwright.sync_api import Page
 
 import mien
+from pictures import FOLDER, READER, record
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -28,6 +29,8 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "serving")]
 
 LARGEST = 150_000
 """Bytes of a picture above which it is stored at less quality."""
+PATIENCE = 600_000
+"""Milliseconds until something on the page must have happened, on a machine that does much else."""
 DESKTOP, PHONE = {"width": 1360, "height": 860}, {"width": 390, "height": 844}
 
 
@@ -68,7 +71,7 @@ def main() -> None:
     from browsers import camera, chromium
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "pictures")
+    parser.add_argument("--out", type=Path, default=FOLDER)
     parser.add_argument("--only", nargs="*")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -93,6 +96,8 @@ def main() -> None:
             if args.only and name not in args.only:
                 continue
             take(browser, server.url, size, scheme, act, args.out / f"{name}.jpg")
+            if args.out.resolve() == FOLDER:
+                record(f"{name}.jpg", () if name == "page-empty" else ("mien-base",) if name == "page-card" else READER)
 
 
 def take(browser: Any, url: str, size: Any, scheme: Any, act: Callable[[Page], Any], path: Path) -> None:
@@ -101,6 +106,7 @@ def take(browser: Any, url: str, size: Any, scheme: Any, act: Callable[[Page], A
     wrong: list[str] = []
     context = browser.new_context(viewport=size, color_scheme=scheme, device_scale_factor=2 if size is PHONE else 1)
     page = watched(context, url, wrong)
+    page.set_default_timeout(PATIENCE)
     page.goto(url)
     page.wait_for_selector("body[data-ready]")
     act(page)
