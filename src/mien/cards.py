@@ -220,7 +220,8 @@ def load(model: str | Path) -> Card:
         return known[str(model)]
     if "/" in str(model) or os.sep in str(model):
         there = os.path.exists(model)  # noqa: PTH110 - Path.exists raises on a name too long
-        raise WeightsError(f"{model} {'is no run, weight file or card' if there else 'does not exist'}")
+        what = "is no run, weight file or card" if there else "does not exist; check the path, or name a model of `mien models`"
+        raise WeightsError(f"{model} {what}")
     classifiers = {name: card for name, card in known.items() if card.kind == "classifier"}  # others are no models to a user
     return lookup(str(model), classifiers, "model", plugins=False)
 

@@ -151,6 +151,8 @@ class Folder:
             return
         try:
             Path(self.where).mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise ConfigError(f"{self} is a file; name a folder for what is written") from None
         except OSError as error:
             raise ConfigError(f"{self} cannot be written: {error.strerror}; choose another place") from error
         with written_by_us(self.where):
