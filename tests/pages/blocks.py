@@ -1,6 +1,7 @@
 """The blocks of code of a page: what language, what text, where, and why one is not run.
 
 A block that needs what the tests lack has a line above it, `<!-- not run: REASON -->`, which the site shows to its readers.
+What can be checked of such a block is checked: see `unrun.py`.
 """
 
 from __future__ import annotations
