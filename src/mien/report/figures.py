@@ -127,7 +127,7 @@ def risk_coverage(report: Report) -> Figure:
     axes.set(xlim=(0, 1), xlabel="share of pictures answered, the surest first", ylabel="share of errors")
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.25)
-    axes.legend(loc="lower right")
+    axes.legend(ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0), handlelength=1.5)
     return figure
 
 
