@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from ..errors import ConfigError, MissingExtra, SourceError
 from ..fetching import is_url, without_secrets
 from ..images import no_file, printable
-from ..locks import written_by_us
+from ..locks import hold
 from ..writing import whole
 
 PART = ".part"
@@ -149,13 +149,8 @@ class Folder:
         if self._system is not None:
             yield
             return
-        try:
-            Path(self.where).mkdir(parents=True, exist_ok=True)
-        except FileExistsError:
-            raise ConfigError(f"{self} is a file; name a folder for what is written") from None
-        except OSError as error:
-            raise ConfigError(f"{self} cannot be written: {error.strerror}; choose another place") from error
-        with written_by_us(self.where):
+        self.names()  # says so where a file has that name
+        with hold(Path(self.where)):
             yield
 
     def names(self, below: str = "") -> list[str]:
