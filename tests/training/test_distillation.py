@@ -61,6 +61,27 @@ def test_what_follows_the_step_teacher_only_the_pupil_sees() -> None:
     assert abs(float(added.mean())) < 0.02 < 0.3 < float(added.std())  # the same faces, other noise
 
 
+def test_a_teacher_that_comes_first_answers_once_for_each_picture() -> None:
+    """Batches are drawn anew in every epoch; each picture keeps the answer to it as it is, or the mean with its mirror image."""
+    plain, mirrored = (
+        learning(augment=[{"op": "teacher"}, {"op": "flip"}, {"op": "noise", "deviation": 0.3}], distil__mirror=mirror)
+        for mirror in (False, True)
+    )
+    loader = Loader(open_splits(plain)[0], plain)
+    first, again = (list(loader.epoch(epoch)) for epoch in (0, 2))
+    assert not np.array_equal(first[0].rows, again[0].rows)
+    runtime = open_model("mien-base")[1]
+    stored = loader.split.pictures(first[0].rows).pictures["image"].astype(np.float32).transpose(0, 3, 1, 2) / 127.5 - 1
+    wanted, mirror = (runtime(np.ascontiguousarray(look))["fer2013"] for look in (stored, stored[..., ::-1]))
+    assert np.abs(first[0].targets["teacher.fer2013"].numpy() - wanted).max() < 1e-3
+    answers = {row: answer for batch in first for row, answer in zip(batch.rows, batch.targets["teacher.fer2013"], strict=True)}
+    for batch in again:
+        for row, answer in zip(batch.rows, batch.targets["teacher.fer2013"], strict=True):
+            assert row not in answers or torch.equal(answer, answers[row])
+    both = list(Loader(open_splits(mirrored)[0], mirrored).epoch(0))[0]
+    assert np.abs(both.targets["teacher.fer2013"].numpy() - (wanted + mirror) / 2).max() < 1e-3 < np.abs(wanted - mirror).max()
+
+
 @pytest.mark.parametrize("together", [True, False])
 def test_pictures_of_a_face_stay_in_step_behind_the_teacher(together: bool) -> None:
     """Face and regions that are varied together are still so where only the pupil looks, and only the face is shown."""
@@ -141,7 +162,8 @@ def test_the_loss_is_least_where_both_agree() -> None:
         Distil()(torch.zeros(2, 2), targets)
 
 
-def test_a_run_learns_and_resumes_alike(tmp_path: Path) -> None:
+@pytest.mark.parametrize("augment", [[], [{"op": "teacher"}, {"op": "flip"}]])
+def test_a_run_learns_and_resumes_alike(augment: list[dict[str, object]], tmp_path: Path) -> None:
     """A resumed run asks the teacher anew for what the killed one had kept, and ends in the same weights."""
     rows: list[float] = []
 
@@ -152,14 +174,14 @@ def test_a_run_learns_and_resumes_alike(tmp_path: Path) -> None:
                 raise KeyboardInterrupt
 
     stopping = False
-    whole = train(learning(epochs=5), tmp_path / "whole", report=stop_after_first)
+    whole = train(learning(epochs=5, augment=augment), tmp_path / "whole", report=stop_after_first)
     assert rows[-1] < rows[0]
     rows.clear()
     stopping = True
     with pytest.raises(KeyboardInterrupt):
-        train(learning(epochs=5), tmp_path / "cut", report=stop_after_first)
+        train(learning(epochs=5, augment=augment), tmp_path / "cut", report=stop_after_first)
     stopping = False
-    train(learning(epochs=5), tmp_path / "cut", resume=True, report=stop_after_first)
+    train(learning(epochs=5, augment=augment), tmp_path / "cut", resume=True, report=stop_after_first)
     one, other = (load_file(path) for path in (whole, tmp_path / "cut" / "best.safetensors"))
     assert all(torch.equal(value, other[name]) for name, value in one.items())
 

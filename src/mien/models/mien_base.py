@@ -11,10 +11,12 @@ stem, average-pooled shortcuts (He et al. 2018, "ResNet-D") and a single block i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from .stock import timm_model
 
 
 class MienBaseOutput(NamedTuple):
@@ -90,21 +92,49 @@ class MienBase(nn.Module):
         return MienBaseOutput(self.fer2013(dropped), self.ferplus(dropped), feature)
 
 
+class OnTrunk(nn.Module):
+    """The two heads on the pooled feature of a timm network."""
+
+    def __init__(self, trunk: str, dropout: float) -> None:
+        super().__init__()
+        self.trunk: Any = timm_model(trunk, in_chans=1, num_classes=0)
+        self.dropout = nn.Dropout(dropout)
+        self.fer2013 = nn.Linear(self.trunk.num_features, 7)
+        self.ferplus = nn.Linear(self.trunk.num_features, 8)
+
+    def forward(self, image_NCHW: Tensor) -> MienBaseOutput:
+        """Return logits (N, 7) and (N, 8) and the feature (N, the trunk's) for pictures (N, 1, H, W)."""
+        feature = self.trunk(image_NCHW)
+        dropped = self.dropout(feature)
+        return MienBaseOutput(self.fer2013(dropped), self.ferplus(dropped), feature)
+
+
 def mien_base(
-    *, widths: Sequence[int] = (64, 128, 256, 512), depths: Sequence[int] = (2, 2, 2, 1), dropout: float = 0.3
-) -> MienBase:
-    """Return a `mien-base`.
+    *,
+    widths: Sequence[int] = (64, 128, 256, 512),
+    depths: Sequence[int] = (2, 2, 2, 1),
+    dropout: float = 0.3,
+    trunk: str = "",
+) -> MienBase | OnTrunk:
+    """Return a `mien-base`, or another trunk under its two heads.
 
     Args:
         widths: channels of each stage; of the last one they are the length of the feature.
         depths: blocks of each stage.
         dropout: share of the feature that is left out in training.
+        trunk: a timm network to take instead of the residual one, which `widths` and `depths` are then not of: a teacher for
+            it, say `"tf_efficientnet_lite0"`.
+
+    Raises:
+        UnknownName: timm has no such network.
     """
+    if trunk:
+        return OnTrunk(trunk, dropout).to(memory_format=torch.channels_last)
     return MienBase(widths, depths, dropout).to(memory_format=torch.channels_last)
 
 
 def mien_nano(
     *, widths: Sequence[int] = (16, 36, 72, 72), depths: Sequence[int] = (1, 2, 1, 1), dropout: float = 0.05
-) -> MienBase:
+) -> MienBase | OnTrunk:
     """Return a `mien-nano`: the same network, narrow; options as of `mien_base`."""
     return mien_base(widths=widths, depths=depths, dropout=dropout)

@@ -2,8 +2,9 @@
 
 The teacher sees the very pictures that the student sees, varied in the same way (Beyer et al., "Knowledge distillation: a
 good teacher is patient and consistent", CVPR 2022). So that it need not look at every picture anew in every epoch, batches come
-again after `distil.views` epochs, with the answers of the first time. Several teachers speak with one voice, the mean of their
-probabilities (Hinton et al., "Distilling the knowledge in a neural network", 2015).
+again after `distil.views` epochs, with the answers of the first time. Where the step `teacher` comes before all others it sees
+every picture as it is: one answer for each, kept for the whole run, and no batch comes again. Several teachers speak with one
+voice, the mean of their probabilities (Hinton et al., "Distilling the knowledge in a neural network", 2015).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from .config import TrainConfig
 
 
 class Teacher:
-    """A network in use, or the mean of several, asked for its probabilities; answers are kept by batch.
+    """A network in use, or the mean of several, asked for its probabilities; answers are kept by batch or by picture.
 
     Args:
         config: the run.
@@ -38,19 +39,38 @@ class Teacher:
         self.first = _Voice(config.distil.teacher, feed)
         self.others = [_Voice(name, feed) for name in config.distil.others]
         self.shared = {name: [voice.output(name, self.first.card) for voice in (self.first, *self.others)] for name in wanted}
-        self._answers: dict[tuple[int, int], dict[str, Tensor]] = {}
+        self.mirror = config.distil.mirror
+        self._of_batch: dict[tuple[int, int], dict[str, Tensor]] = {}
+        self._of_row: dict[int, dict[str, Tensor]] = {}
 
-    def __call__(self, image_NCHW: Tensor, key: tuple[int, int]) -> dict[str, Tensor]:
+    def of_batch(self, image_NCHW: Tensor, key: tuple[int, int]) -> dict[str, Tensor]:
         """Return `teacher.OUTPUT` → (N, classes) float32 for each output: of these pictures, or of the first under this key.
 
         Of several teachers these are means where a loss term learns them; the rest are the first's.
         """
-        if key not in self._answers:
-            found, *others = (voice(image_NCHW) for voice in (self.first, *self.others))
-            for name, (_, *theirs) in self.shared.items() if others else ():
-                found[name] = np.mean([found[name], *(other[called] for other, called in zip(others, theirs, strict=True))], 0)
-            self._answers[key] = {f"teacher.{name}": torch.from_numpy(value).half() for name, value in found.items()}
-        return {name: value.float() for name, value in self._answers[key].items()}
+        if key not in self._of_batch:
+            self._of_batch[key] = self._ask(image_NCHW)
+        return {name: value.float() for name, value in self._of_batch[key].items()}
+
+    def of_rows(self, image_NCHW: Tensor, rows: np.ndarray) -> dict[str, Tensor]:
+        """Return the same where these rows (N,) of the split always look so: each picture's first answer, whatever its batch."""
+        if any(row not in self._of_row for row in rows.tolist()):
+            found = self._ask(image_NCHW)
+            for index, row in enumerate(rows.tolist()):
+                self._of_row.setdefault(row, {name: value[index] for name, value in found.items()})
+        kept = [self._of_row[row] for row in rows.tolist()]
+        return {name: torch.stack([answer[name] for answer in kept]).float() for name in kept[0]} if kept else {}
+
+    def _ask(self, image_NCHW: Tensor) -> dict[str, Tensor]:
+        looks = (image_NCHW, image_NCHW.flip(3)) if self.mirror else (image_NCHW,)
+        answers = [self._mean(look) for look in looks]
+        return {f"teacher.{name}": torch.from_numpy(np.mean([each[name] for each in answers], 0)).half() for name in answers[0]}
+
+    def _mean(self, image_NCHW: Tensor) -> dict[str, np.ndarray]:
+        found, *others = (voice(image_NCHW) for voice in (self.first, *self.others))
+        for name, (_, *theirs) in self.shared.items() if others else ():
+            found[name] = np.mean([found[name], *(other[called] for other, called in zip(others, theirs, strict=True))], 0)
+        return found
 
 
 class _Voice:

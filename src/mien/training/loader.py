@@ -57,6 +57,7 @@ class Loader:
             raise ConfigError(f"a batch of {config.batch} cannot be shared equally by {processes} processes; give a multiple")
         self.preprocess = Preprocess(card_input(config.input))
         self.teacher = Teacher(config, self.preprocess.input) if config.distil.teacher else None
+        self.plain = bool(config.augment) and config.augment[0]["op"] == "teacher"
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch from step `start` on, prepared ahead by `workers` threads."""
@@ -85,8 +86,8 @@ class Loader:
         return random.choice(len(weights), sampler.samples or len(weights), replace=True, p=weights)
 
     def view(self, epoch: int) -> int:
-        """Return the first epoch that shows a teacher the same as this one; without a teacher, this one."""
-        return epoch % self.config.distil.views if self.teacher else epoch
+        """Return the first epoch that shows a teacher the same as this one; this one where it sees plain pictures, or there is none."""
+        return epoch % self.config.distil.views if self.teacher and not self.plain else epoch
 
     def prepare(self, order: np.ndarray, epoch: int, step: int) -> Batch:
         """Return this process's part of one batch.
@@ -120,7 +121,7 @@ class Loader:
         targets = {name: value[mine] for name, value in self.split.targets.items()}
         if self.teacher:
             seen = pictures["image"] if glance.image is None else self.normalise(glance.image[kept])
-            targets |= self.teacher(seen, (view, step))
+            targets |= self.teacher.of_rows(seen, mine) if self.plain else self.teacher.of_batch(seen, (view, step))
         return Batch(mine, pictures, targets, len(mine) * self.processes / max(total, 1))
 
     def normalise(self, image_NCHW: Tensor) -> Tensor:

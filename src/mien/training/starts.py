@@ -188,6 +188,11 @@ def _readings(model: nn.Module, name: str, state: Mapping[str, Tensor]) -> list[
     found.append(("its authors' names", models.author_mapping(name)(state)))
     if ordered := _in_order(model.state_dict(), state):
         found.append(("the order of its entries", ordered))
+    headless = {key: tensor for key, tensor in state.items() if key.rpartition(".")[0] != _last_layer(state)}
+    for part, module in model.named_children():
+        if ordered := _in_order(module.state_dict(), headless):
+            named = {f"{part}.{key}": tensor for key, tensor in ordered.items()}
+            found.append((f"the order of its entries, in its part {part!r}", named))
     return found
 
 
