@@ -48,7 +48,9 @@ def test_predict_into_a_full_pipe(sample: Path) -> None:
             line("predict", sample, "--json"), stdout=full, stderr=subprocess.PIPE, text=True, env=environment()
         )
     assert done.returncode == 1
-    assert done.stderr.splitlines() == ["mien: [Errno 28] No space left on device"]
+    assert done.stderr.splitlines() == [
+        "mien: standard output cannot be written: No space left on device; free space, or send it elsewhere"
+    ]
 
 
 def test_evaluate_goes_on_when_there_is_space_again(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -61,13 +62,22 @@ def test_what_follows_the_step_teacher_only_the_pupil_sees() -> None:
     assert abs(float(added.mean())) < 0.02 < 0.3 < float(added.std())  # the same faces, other noise
 
 
-def test_a_teacher_that_comes_first_answers_once_for_each_picture() -> None:
-    """Batches are drawn anew in every epoch; each picture keeps the answer to it as it is, or the mean with its mirror image."""
+def test_a_teacher_that_comes_first_answers_once_for_each_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches are drawn anew in every epoch; each picture keeps the answer to it as it is, or the mean with its mirror image.
+
+    Another seed does not ask again; asked in another way, it is asked.
+    """
+    monkeypatch.setenv("MIEN_CACHE", str(tmp_path))
     plain, mirrored = (
         learning(augment=[{"op": "teacher"}, {"op": "flip"}, {"op": "noise", "deviation": 0.3}], distil__mirror=mirror)
         for mirror in (False, True)
     )
-    loader = Loader(open_splits(plain)[0], plain)
+    asked: list[dict[str, object]] = []
+    loader = Loader(open_splits(plain)[0], plain, report=asked.append)
+    assert asked[0] == {"event": "teacher", "pictures": 0, "of": len(loader.split)}
+    asked.clear()
+    Loader(open_splits(plain)[0], dataclasses.replace(plain, seed=5), report=asked.append)
+    assert not asked
     first, again = (list(loader.epoch(epoch)) for epoch in (0, 2))
     assert not np.array_equal(first[0].rows, again[0].rows)
     runtime = open_model("mien-base")[1]
@@ -78,7 +88,8 @@ def test_a_teacher_that_comes_first_answers_once_for_each_picture() -> None:
     for batch in again:
         for row, answer in zip(batch.rows, batch.targets["teacher.fer2013"], strict=True):
             assert row not in answers or torch.equal(answer, answers[row])
-    both = list(Loader(open_splits(mirrored)[0], mirrored).epoch(0))[0]
+    both = next(iter(Loader(open_splits(mirrored)[0], mirrored, report=asked.append).epoch(0)))
+    assert asked
     assert np.abs(both.targets["teacher.fer2013"].numpy() - (wanted + mirror) / 2).max() < 1e-3 < np.abs(wanted - mirror).max()
 
 

@@ -175,6 +175,23 @@ def test_torchvisions_names_are_understood_by_their_order(tmp_path: Path) -> Non
     assert torch.allclose(network(picture).logits, theirs(picture), atol=1e-4)
 
 
+@torch.no_grad()
+def test_the_trunk_of_two_heads_is_found_by_the_order_of_entries(tmp_path: Path) -> None:
+    """Grey pictures are seen as the colour network sees the same grey three times, enlarged as asked."""
+    theirs = torchvision.models.mobilenet_v2().eval()
+    for part in theirs.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.running_mean.uniform_(-0.1, 0.1)
+    torch.save(theirs.state_dict(), tmp_path / "mobilenet.pth")
+    network = models.build("mien-base", trunk="mobilenetv2_100", enlarge=2.0).eval()
+    report = load_start(network, "mien-base", tmp_path / "mobilenet.pth")
+    assert report.layout == "the order of its entries, in its part 'trunk'"
+    assert report.missing == ("fer2013.weight", "fer2013.bias", "ferplus.weight", "ferplus.bias")
+    picture = torch.rand(2, 1, 32, 32)
+    large = nn.functional.interpolate(picture, (64, 64), mode="bilinear").expand(-1, 3, -1, -1)
+    assert torch.allclose(network(picture).feature, theirs.features(large).mean((2, 3)), atol=1e-4)
+
+
 def test_a_network_starts_from_itself_with_other_classes(tmp_path: Path) -> None:
     trained = models.build("mien-base")
     save_file({key: tensor.contiguous() for key, tensor in trained.state_dict().items()}, tmp_path / "best.safetensors")

@@ -9,6 +9,7 @@ usage, 130 interrupted, 141 whoever read stdout went away.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import inspect
 import os
@@ -93,6 +94,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (CycloptsError, _UnknownVerb) as error:
         return _fail(str(error), 2, debug)
     except (MienError, OSError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:  # files are told of by name
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # as above
+            return _fail(f"standard output cannot be written: {error.strerror}; free space, or send it elsewhere", 1, debug)
         return _fail(str(error), 1, debug)
 
 

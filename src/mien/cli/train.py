@@ -89,6 +89,7 @@ class Progress:
         self.bar = LongProgress(*columns, console=self.console, every=every)
         self.metric, self.loss, self.epochs = metric, 0.0, 0
         self.task: TaskID | None = None
+        self.asking: TaskID | None = None
 
     def __enter__(self) -> Progress:
         return self
@@ -98,7 +99,14 @@ class Progress:
 
     def __call__(self, event: dict[str, Any]) -> None:
         """Take an event of `mien.training.loop.train`."""
-        if event["event"] == "start":
+        if event["event"] == "teacher":
+            if self.asking is None:
+                self.bar.start()
+                self.asking = self.bar.add_task("asking the teacher", total=event["of"], figures="")
+            self.bar.update(self.asking, completed=event["pictures"])
+        elif event["event"] == "start":
+            if self.asking is not None:
+                self.bar.remove_task(self.asking)
             self.bar.start()  # only now, so that an error before is one line
             self.epochs, steps = event["epochs"], event["steps"]
             done = event["epoch"] * steps + event["step"]

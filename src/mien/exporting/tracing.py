@@ -9,11 +9,15 @@ from __future__ import annotations
 import dataclasses
 import io
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 
 import onnx
 import torch
+from timm.layers import Conv2dSame
+from timm.layers.padding import get_same_padding
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ..cards import Card
 from ..errors import ExportError
@@ -41,6 +45,30 @@ class Deployed(nn.Module):
         answer = self.network(pictures[0], **dict(zip(self.inputs[1:], pictures[1:], strict=True)))
         found = self.runtime.meanings(answer)
         return tuple(found[field] for field in self.fields)
+
+
+class _FixedSame(Conv2dSame):
+    """timm's convolution with TensorFlow's padding, as large as the picture at hand wants it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return what `Conv2dSame` returns."""
+        sides = zip(x.shape[-2:], self.kernel_size, self.stride, self.dilation, strict=True)
+        high, wide = (get_same_padding(int(side), *sizes) for side, *sizes in sides)
+        x = functional.pad(x, (wide // 2, wide - wide // 2, high // 2, high - high // 2))
+        return functional.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+
+
+@contextmanager
+def _numbers_as_padding(module: nn.Module) -> Iterator[None]:
+    """Write TensorFlow's padding as numbers: computed from the picture, onnxruntime does not make it part of the convolution."""
+    computed = [part for part in module.modules() if type(part) is Conv2dSame]
+    try:
+        for part in computed:
+            part.__class__ = _FixedSame
+        yield
+    finally:
+        for part in computed:
+            part.__class__ = Conv2dSame
 
 
 def outputs_of(card: Card, fields: Sequence[str]) -> dict[str, str]:
@@ -103,7 +131,7 @@ def trace(
     """
     axes: dict[str, dict[int, str]] = {name: {0: "batch", **(dynamic or {})} for name in examples}
     axes |= {name: {0: "batch"} for name in outputs}
-    with warnings.catch_warnings(), torch.inference_mode():
+    with warnings.catch_warnings(), torch.inference_mode(), nullcontext() if dynamic else _numbers_as_padding(module):
         written = io.BytesIO()
         warnings.simplefilter("ignore")  # of the tracer, about checks of shapes in Python, and about itself
         try:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from .stock import timm_model
 
@@ -93,10 +94,11 @@ class MienBase(nn.Module):
 
 
 class OnTrunk(nn.Module):
-    """The two heads on the pooled feature of a timm network."""
+    """The two heads on the pooled feature of a timm network, which is shown the picture enlarged."""
 
-    def __init__(self, trunk: str, dropout: float) -> None:
+    def __init__(self, trunk: str, dropout: float, enlarge: float) -> None:
         super().__init__()
+        self.enlarge = enlarge
         self.trunk: Any = timm_model(trunk, in_chans=1, num_classes=0)
         self.dropout = nn.Dropout(dropout)
         self.fer2013 = nn.Linear(self.trunk.num_features, 7)
@@ -104,6 +106,9 @@ class OnTrunk(nn.Module):
 
     def forward(self, image_NCHW: Tensor) -> MienBaseOutput:
         """Return logits (N, 7) and (N, 8) and the feature (N, the trunk's) for pictures (N, 1, H, W)."""
+        if self.enlarge != 1:
+            height, width = (round(int(side) * self.enlarge) for side in image_NCHW.shape[2:])
+            image_NCHW = functional.interpolate(image_NCHW, (height, width), mode="bilinear")
         feature = self.trunk(image_NCHW)
         dropped = self.dropout(feature)
         return MienBaseOutput(self.fer2013(dropped), self.ferplus(dropped), feature)
@@ -115,6 +120,7 @@ def mien_base(
     depths: Sequence[int] = (2, 2, 2, 1),
     dropout: float = 0.3,
     trunk: str = "",
+    enlarge: float = 1.0,
 ) -> MienBase | OnTrunk:
     """Return a `mien-base`, or another trunk under its two heads.
 
@@ -124,12 +130,13 @@ def mien_base(
         dropout: share of the feature that is left out in training.
         trunk: a timm network to take instead of the residual one, which `widths` and `depths` are then not of: a teacher for
             it, say `"tf_efficientnet_lite0"`.
+        enlarge: factor by which pictures are enlarged for that network, whose strides are made for larger ones.
 
     Raises:
         UnknownName: timm has no such network.
     """
     if trunk:
-        return OnTrunk(trunk, dropout).to(memory_format=torch.channels_last)
+        return OnTrunk(trunk, dropout, enlarge).to(memory_format=torch.channels_last)
     return MienBase(widths, depths, dropout).to(memory_format=torch.channels_last)
 
 

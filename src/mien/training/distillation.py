@@ -9,17 +9,27 @@ voice, the mean of their probabilities (Hinton et al., "Distilling the knowledge
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from ..cards import Card, Input
+from ..datasets.cache import mapped
 from ..errors import ConfigError
 from ..labels import LABEL_SETS
 from ..preprocessing import Preprocess
 from ..runtime import open_model
 from .config import TrainConfig
+from .data import Split
+
+ASKED = 128
+"""Pictures that a teacher is asked about at once."""
 
 
 class Teacher:
@@ -41,7 +51,7 @@ class Teacher:
         self.shared = {name: [voice.output(name, self.first.card) for voice in (self.first, *self.others)] for name in wanted}
         self.mirror = config.distil.mirror
         self._of_batch: dict[tuple[int, int], dict[str, Tensor]] = {}
-        self._of_row: dict[int, dict[str, Tensor]] = {}
+        self._of_row: dict[str, np.ndarray] = {}
 
     def of_batch(self, image_NCHW: Tensor, key: tuple[int, int]) -> dict[str, Tensor]:
         """Return `teacher.OUTPUT` → (N, classes) float32 for each output: of these pictures, or of the first under this key.
@@ -52,14 +62,27 @@ class Teacher:
             self._of_batch[key] = self._ask(image_NCHW)
         return {name: value.float() for name, value in self._of_batch[key].items()}
 
-    def of_rows(self, image_NCHW: Tensor, rows: np.ndarray) -> dict[str, Tensor]:
-        """Return the same where these rows (N,) of the split always look so: each picture's first answer, whatever its batch."""
-        if any(row not in self._of_row for row in rows.tolist()):
-            found = self._ask(image_NCHW)
-            for index, row in enumerate(rows.tolist()):
-                self._of_row.setdefault(row, {name: value[index] for name, value in found.items()})
-        kept = [self._of_row[row] for row in rows.tolist()]
-        return {name: torch.stack([answer[name] for answer in kept]).float() for name in kept[0]} if kept else {}
+    def of_split(self, split: Split, look: Callable[[np.ndarray], Tensor], report: Callable[[dict[str, Any]], None]) -> None:
+        """Ask about every picture of a split, of which `look` (rows) gives some as they are shown, for `of_rows`.
+
+        The answers are kept in the cache of parsed data sets: other seeds, processes and resumed runs need not ask again.
+        """
+
+        def answers() -> dict[str, np.ndarray]:
+            parts = []
+            for first in range(0, len(split), ASKED):
+                report({"event": "teacher", "pictures": first, "of": len(split)})
+                parts.append(self._ask(look(np.arange(first, min(first + ASKED, len(split))))))
+            return {name: np.concatenate([part[name].numpy() for part in parts]) for name in parts[0]}
+
+        voices = [voice.card.to_dict() for voice in (self.first, *self.others)]
+        asked = (split.data.digest, voices, dataclasses.asdict(self.first.ours), sorted(self.shared), self.mirror)
+        digest = hashlib.sha256(repr(asked).encode()).hexdigest()
+        self._of_row = {name: np.array(values) for name, values in mapped("teacher", digest, answers).items()}
+
+    def of_rows(self, rows: np.ndarray) -> dict[str, Tensor]:
+        """Return the answers to these pictures (N,) of the split that was asked about, as `of_batch` does."""
+        return {name: torch.from_numpy(values[rows]).float() for name, values in self._of_row.items()}
 
     def _ask(self, image_NCHW: Tensor) -> dict[str, Tensor]:
         looks = (image_NCHW, image_NCHW.flip(3)) if self.mirror else (image_NCHW,)

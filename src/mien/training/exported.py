@@ -1,6 +1,6 @@
 """Weights of a network that was exported as ONNX, put back where a network in training has them.
 
-An exported network has its BatchNorm folded into the convolutions before it and may hold its kernels in 8 bits. The names of
+An exported network has its BatchNorm folded into the convolutions before it and may hold its kernels in 8 or 16 bits. The names of
 its nodes still say which layer each came from, so that `mien-base` and `mien-nano`, which ship only so, can be trained on.
 """
 
@@ -40,6 +40,8 @@ def exported_state(model: nn.Module, path: str | Path) -> dict[str, Tensor]:
     for node in graph.node:
         if node.op_type == "DequantizeLinear" and all(name in constants for name in node.input):
             constants[node.output[0]] = _dequantised(*(constants[name] for name in node.input))
+        elif node.op_type in ("Cast", "Identity") and node.input[0] in constants:
+            constants[node.output[0]] = constants[node.input[0]]
     layers = dict(model.named_modules())
     norms = _norms(layers)
     found: dict[str, Tensor] = {}

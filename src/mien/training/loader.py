@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,9 +43,17 @@ class Loader:
         config: the run.
         process: number of this process.
         processes: how many share each batch.
+        report: called with `{"event": "teacher", "pictures": …, "of": …}` while a teacher is asked about all pictures.
     """
 
-    def __init__(self, split: Split, config: TrainConfig, process: int = 0, processes: int = 1) -> None:
+    def __init__(
+        self,
+        split: Split,
+        config: TrainConfig,
+        process: int = 0,
+        processes: int = 1,
+        report: Callable[[dict[str, Any]], None] = lambda event: None,
+    ) -> None:
         self.split, self.config, self.process, self.processes = split, config, process, processes
         size = config.sampler.samples if config.sampler.kind == "balanced" and config.sampler.samples else len(split)
         whole, rest = divmod(size, config.batch)
@@ -57,7 +66,9 @@ class Loader:
             raise ConfigError(f"a batch of {config.batch} cannot be shared equally by {processes} processes; give a multiple")
         self.preprocess = Preprocess(card_input(config.input))
         self.teacher = Teacher(config, self.preprocess.input) if config.distil.teacher else None
-        self.plain = bool(config.augment) and config.augment[0]["op"] == "teacher"
+        self.plain = self.teacher is not None and bool(config.augment) and config.augment[0]["op"] == "teacher"
+        if self.teacher and self.plain:
+            self.teacher.of_split(split, self.plain_pictures, report)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch from step `start` on, prepared ahead by `workers` threads."""
@@ -89,6 +100,10 @@ class Loader:
         """Return the first epoch that shows a teacher the same as this one; this one where it sees plain pictures, or there is none."""
         return epoch % self.config.distil.views if self.teacher and not self.plain else epoch
 
+    def plain_pictures(self, rows: np.ndarray) -> Tensor:
+        """Return pictures (N, C, H, W) as they are before any step, in the card's value range."""
+        return self.normalise(to_unit(self.split.pictures(rows).pictures["image"]))
+
     def prepare(self, order: np.ndarray, epoch: int, step: int) -> Batch:
         """Return this process's part of one batch.
 
@@ -119,9 +134,11 @@ class Loader:
         if not shown.readable.all():
             mine, pictures = mine[shown.readable], {name: value[kept] for name, value in pictures.items()}
         targets = {name: value[mine] for name, value in self.split.targets.items()}
-        if self.teacher:
+        if self.teacher and self.plain:
+            targets |= self.teacher.of_rows(mine)
+        elif self.teacher:
             seen = pictures["image"] if glance.image is None else self.normalise(glance.image[kept])
-            targets |= self.teacher.of_rows(seen, mine) if self.plain else self.teacher.of_batch(seen, (view, step))
+            targets |= self.teacher.of_batch(seen, (view, step))
         return Batch(mine, pictures, targets, len(mine) * self.processes / max(total, 1))
 
     def normalise(self, image_NCHW: Tensor) -> Tensor:

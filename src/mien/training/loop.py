@@ -66,7 +66,7 @@ def train(
         config: the run.
         out: folder of the run.
         resume: go on with the run that `out` holds. Otherwise a folder that holds one is refused.
-        report: called with `{"event": "start" | "step" | "epoch", …}`; the rows of epochs are those of `metrics.jsonl`.
+        report: called with `{"event": "teacher" | "start" | "step" | "epoch", …}`; the rows of epochs are those of `metrics.jsonl`.
 
     Returns:
         Path of `best.safetensors`; its card is `best.toml` beside it.
@@ -97,7 +97,7 @@ class _Run:
         self.main, self.device = self.accelerator.is_main_process, self.accelerator.device
         self.train, self.validation = open_splits(config)
         self.digests = [self.train.data.digest, self.validation.data.digest]
-        self.loader = Loader(self.train, config, self.process, self.processes)
+        self.loader = Loader(self.train, config, self.process, self.processes, report if self.main else lambda event: None)
         self.schedule = Schedule(config.schedule, config.epochs, self.loader.steps)
         self.identity = {"config": checkpoint.identity_of(config), "data": self.digests}
         goes_on = resume and self.last.exists()

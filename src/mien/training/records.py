@@ -19,11 +19,13 @@ from .. import __version__, cards
 from ..errors import TrainingError, WeightsError
 from ..evaluation.records import commit
 from ..importing.saving import save_state
+from ..labels import LABEL_SETS
 from ..torch_devices import named
 from ..weights import sha256
 from ..writing import whole
 from .config import TrainConfig
 from .data import Split, card_crop, card_input
+from .validation import heads
 
 PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow")
 RESUME = "free some space or the folder, then resume"
@@ -140,6 +142,7 @@ def keep_best(
         raise TrainingError(f"{error}; then resume") from error
     sides = {"image": config.input.size, **config.input.regions}
     outputs = {"scores": config.model.scores}
+    outputs |= {name: name for name in heads(config) if name in LABEL_SETS and name != config.model.scores}
     for term in config.loss:
         name = {"valence-arousal": "valence_arousal", "action-units": "action_units"}.get(term.kind)
         if name:
