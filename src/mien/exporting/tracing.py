@@ -53,14 +53,14 @@ class _FixedSame(Conv2dSame):
     def forward(self, x: Tensor) -> Tensor:
         """Return what `Conv2dSame` returns."""
         sides = zip(x.shape[-2:], self.kernel_size, self.stride, self.dilation, strict=True)
-        high, wide = (get_same_padding(int(side), *sizes) for side, *sizes in sides)
+        high, wide = (int(get_same_padding(int(side), *sizes)) for side, *sizes in sides)
         x = functional.pad(x, (wide // 2, wide - wide // 2, high // 2, high - high // 2))
         return functional.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
 
 
 @contextmanager
 def _numbers_as_padding(module: nn.Module) -> Iterator[None]:
-    """Write TensorFlow's padding as numbers: computed from the picture, onnxruntime does not make it part of the convolution."""
+    """Write TensorFlow's padding as numbers: where it is computed, onnxruntime does not make it part of the convolution."""
     computed = [part for part in module.modules() if type(part) is Conv2dSame]
     try:
         for part in computed:

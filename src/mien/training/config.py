@@ -134,8 +134,8 @@ class DistilConfig:
     """More such networks: the mean of the probabilities of all is learned. Each gives its output of the same name, or else its
     `scores` if these have the same classes."""
     views: int = 8
-    """Epochs after which the same batches come again, with the teacher's answers kept; it then costs no more. Where `teacher` is
-    the first step of `augment`, no batch comes again, and each picture's one answer is kept."""
+    """Epochs after which the same batches come again, with the teacher's answers kept; it then costs no more. Where `teacher`
+    is the first step of `augment`, no batch comes again, and each picture's one answer is kept."""
     mirror: bool = False
     """Ask about each picture and its mirror image, and learn the mean of both answers."""
 

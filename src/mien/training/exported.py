@@ -1,7 +1,8 @@
 """Weights of a network that was exported as ONNX, put back where a network in training has them.
 
-An exported network has its BatchNorm folded into the convolutions before it and may hold its kernels in 8 or 16 bits. The names of
-its nodes still say which layer each came from, so that `mien-base` and `mien-nano`, which ship only so, can be trained on.
+An exported network has its BatchNorm folded into the convolutions before it and may hold its kernels in 8 or 16 bits. The
+names of its nodes still say which layer each came from, so that `mien-base` and `mien-nano`, which ship only so, can be trained
+on.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ def train(
         config: the run.
         out: folder of the run.
         resume: go on with the run that `out` holds. Otherwise a folder that holds one is refused.
-        report: called with `{"event": "teacher" | "start" | "step" | "epoch", …}`; the rows of epochs are those of `metrics.jsonl`.
+        report: called with `{"event": "teacher" | "start" | "step" | "epoch", …}`; rows of epochs are as in `metrics.jsonl`.
 
     Returns:
         Path of `best.safetensors`; its card is `best.toml` beside it.
