@@ -97,7 +97,7 @@ class Loader:
         return random.choice(len(weights), sampler.samples or len(weights), replace=True, p=weights)
 
     def view(self, epoch: int) -> int:
-        """Return the first epoch that shows a teacher the same as this one: this one, where it sees plain pictures or is none."""
+        """Return the first epoch that shows a teacher the same as this one; itself where it sees plain pictures or is none."""
         return epoch % self.config.distil.views if self.teacher and not self.plain else epoch
 
     def plain_pictures(self, rows: np.ndarray) -> Tensor:
