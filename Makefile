@@ -78,11 +78,8 @@ profile: .venv/dev  ## where the time goes: flame pictures and a page
 	$(BIN)/python $(QUIET_PIP) py-spy
 	$(BIN)/python -m benchmarks.profiling
 
-default-weights: .venv/dev  ## train both bundled classifiers anew and write their files, a night on two cores: DATA=folder of FER2013
-	set -e; for round in "mien-base mien-base 2" "mien-nano mien-nano 1" "mien-nano-2 mien-nano 2" "mien-base-2 mien-base 3"; do \
-	set -- $$round; \
-	$(BIN)/mien train recipes/fer2013-$$1.toml --root $(DATA) -o runs/fer2013-$$1/1 --resume; \
-	$(BIN)/python tools/make_default_weights.py runs/fer2013-$$1/1 --name $$2 --version $$3 --root $(DATA); done
+default-weights: .venv/dev  ## train both bundled classifiers anew and write their files, a day on two cores: DATA=folder of FER2013
+	$(BIN)/python tools/default_weights.py --data $(DATA) $(if $(SMOKE),--smoke)
 
 dist: .venv/dev  ## wheel and source archive in dist/
 	rm -rf dist

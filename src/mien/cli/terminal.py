@@ -65,11 +65,16 @@ class Left(TimeRemainingColumn):
         return super().render(task).append(" left")
 
 
+LONG = 600
+"""Seconds over which the speed of long work is estimated: half a minute that holds a validation would say that days are left."""
+
+
 class LongProgress(Progress):
     """The bar of a work of hours. Where no terminal shows it, as in the log of a job on a cluster, it is a line a minute."""
 
     def __init__(self, *columns: ProgressColumn, console: Console, every: float = 60) -> None:
-        super().__init__(*columns, console=console, transient=True, disable=not console.is_terminal)
+        hidden = not console.is_terminal
+        super().__init__(*columns, console=console, transient=True, disable=hidden, speed_estimate_period=LONG)
         self._every, self._told = every, time.monotonic()
 
     def update(self, task_id: TaskID, *args: Any, **fields: Any) -> None:
