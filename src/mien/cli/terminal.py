@@ -66,7 +66,7 @@ class Left(TimeRemainingColumn):
 
 
 LONG = 600
-"""Seconds over which the speed of long work is estimated: half a minute that holds a validation would say that days are left."""
+"""Seconds over which the speed of long work is estimated: by half a minute that holds a validation, days would be left."""
 
 
 class LongProgress(Progress):
