@@ -46,8 +46,14 @@ INPUT = cards.Input(size=(48, 48), colour="grey", scale=1 / 127.5, offset=(-1.0,
 CROP = cards.Crop(template="fer2013", fit="five")
 
 SUMMARIES = {
-    "mien-base": "compact residual network, two heads, trained here from scratch.",
+    "mien-base": "compact residual network, two heads, trained here; EfficientNet-Lite0 from ImageNet was one of its teachers.",
     "mien-nano": "tiny residual network, two heads, taught by mien-base; for when speed or size counts.",
+}
+
+DATA = {
+    "mien-base": "FER2013 Training split without the 703 pictures that also occur in a test split; FERPlus votes as soft labels. "
+    "One of its teachers, which learned from the same, began from weights of ImageNet (Apache-2.0).",
+    "mien-nano": "FER2013 Training split without the 703 pictures that also occur in a test split; FERPlus votes as soft labels.",
 }
 
 
@@ -191,7 +197,7 @@ def describe(
         licence_note="Trained on FER2013, web pictures gathered for research (Goodfellow et al. 2013) whose copyright stays "
         "with their photographers, and on the votes of FERPlus (MIT, Microsoft). No picture of either is in the weights.",
         origin=f"recipes/{trained['recipe']}.toml",
-        data="FER2013 Training split without the 703 pictures that also occur in a test split; FERPlus votes as soft labels.",
+        data=DATA[name],
         labels=FER2013,
         outputs={"scores": "scores", "fer2013": "fer2013", "ferplus": "ferplus"},
         input=INPUT,
