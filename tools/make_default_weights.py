@@ -50,11 +50,8 @@ SUMMARIES = {
     "mien-nano": "tiny residual network, two heads, taught by mien-base; for when speed or size counts.",
 }
 
-DATA = {
-    "mien-base": "FER2013 Training split without the 703 pictures that also occur in a test split; FERPlus votes as soft labels. "
-    "One of its teachers, which learned from the same, began from weights of ImageNet (Apache-2.0).",
-    "mien-nano": "FER2013 Training split without the 703 pictures that also occur in a test split; FERPlus votes as soft labels.",
-}
+DATA = "FER2013 Training split without the 703 pictures that also occur in a test split; FERPlus votes as soft labels."
+TEACHERS = {"mien-base": " One of its teachers, which learned from the same, began from weights of ImageNet (Apache-2.0)."}
 
 
 def main() -> None:
@@ -197,7 +194,7 @@ def describe(
         licence_note="Trained on FER2013, web pictures gathered for research (Goodfellow et al. 2013) whose copyright stays "
         "with their photographers, and on the votes of FERPlus (MIT, Microsoft). No picture of either is in the weights.",
         origin=f"recipes/{trained['recipe']}.toml",
-        data=DATA[name],
+        data=DATA + TEACHERS.get(name, ""),
         labels=FER2013,
         outputs={"scores": "scores", "fer2013": "fer2013", "ferplus": "ferplus"},
         input=INPUT,
