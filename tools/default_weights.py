@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,12 +78,16 @@ def go(one: Round, tree: Path, data: Path, starts: Path, changes: Sequence[str] 
     """Train a round in a tree and write what it makes."""
     run = Path("runs") / f"fer2013-{one.recipe}"
     changes = [*changes, *([f"model.init={starts / one.start}"] if one.start else [])]
-    folders = [run / str(seed) for seed in one.seeds] or [run]
-    for folder, seed in zip(folders, one.seeds or (None,), strict=True):
-        options = [f"--{change}" for change in changes] + ([] if seed is None else ["--seed", seed])
-        call(tree, "-m", "mien", "train", f"recipes/{run.name}.toml", "--root", data, "-o", folder, "--resume", *options)
-    if one.seeds:
+    recipe = Path("recipes") / f"{run.name}.toml"
+    seeds = one.seeds or (tomllib.loads((tree / recipe).read_text())["seed"],)
+    folders = [run / str(seed) for seed in seeds]
+    for folder, seed in zip(folders, seeds, strict=True):
+        options = [f"--{change}" for change in changes]
+        call(tree, "-m", "mien", "train", recipe, "--root", data, "-o", folder, "--seed", seed, "--resume", *options)
+    if len(folders) > 1:
         call(tree, "tools/average_runs.py", *folders, "-o", run, "--root", data)
+    else:
+        run = folders[0]
     if one.exported:
         call(tree, "-m", "mien", "export", run, "-o", run / "best.onnx")
     if one.name:

@@ -15,7 +15,7 @@ SYNTHETIC = "--dataset synthetic --split all --option number=20"
 COMMANDS = {
     "predict --csv": (300, "predict {sample} --csv {out}/rows.csv", "rows.csv"),
     "predict --timeline": (3_000, "predict {sample} --timeline {out}/time.svg", "time.svg"),
-    "evaluate, its pictures": (9_000, f"evaluate mien-base {SYNTHETIC} --out {{out}}", "confusion.png"),
+    "evaluate, its pictures": (12_000, f"evaluate mien-base {SYNTHETIC} --out {{out}}", "confusion.png"),
     "embed --out": (2_000, f"embed mien-base {SYNTHETIC} --out {{out}}/features.npz", "features.npz"),
     "embed --plot": (9_000, f"embed mien-base {SYNTHETIC} --method pca --plot {{out}}/plot.png", "plot.png"),
     "stress --out": (300, f"stress mien-base {SYNTHETIC} --limit 4 --out {{out}}/rows.csv", "rows.csv"),

@@ -169,6 +169,7 @@ def small(name: str, roots: dict[str, Path]) -> TrainConfig:
         batch=batch,
         threads=1,
         model=dataclasses.replace(config.model, init="", options=options),
+        distil=dataclasses.replace(config.distil, others=()),  # runs of other recipes
         data=dataclasses.replace(
             config.data, root=str(roots[config.data.dataset]), limit=2 * batch, validation_limit=3, fraction=0.4, folds=3
         ),
