@@ -1,7 +1,7 @@
 """Train both bundled classifiers anew, round by round, and write their files: a night and a day on two cores.
 
     python tools/default_weights.py --data ../shared/data/fer2013 --models ../shared/models
-    python tools/default_weights.py --smoke       # every step once, on a few pictures, in a copy of the tree: ten minutes
+    python tools/default_weights.py --smoke       # every step once, on a few pictures, in a copy of the tree: five minutes
 
 Each round begins from, or is taught by, the file that the round before wrote, so the order counts. Runs stand in `runs/` and go
 on where they were stopped; what a round needs is in its recipe. `--smoke` leaves the package's own files as they are.
