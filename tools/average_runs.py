@@ -1,10 +1,11 @@
 """Average the weights of runs that began from the same weights and measure BatchNorm's statistics anew: one network of several.
 
-    python tools/average_runs.py runs/mien-base-3/1 runs/mien-base-3/2 runs/mien-base-3/3 -o runs/fer2013-mien-base-3
+    python tools/average_runs.py runs/RECIPE/1 runs/RECIPE/2 runs/RECIPE/3 -o runs/RECIPE
 
 Wortsman et al., "Model soups", ICML 2022: networks that were tuned from one start lie in one valley, whose middle is often
 better than its sides. The best run on the validation split comes first; each further one joins where the mean is then better
-there ("greedy soup"). What every run and the mean give is printed and goes onto the card. The test split is not opened.
+there ("greedy soup"). What every run and the mean give is printed; a mean has it on its card, and where none is better the best
+run is copied. The test split is not opened.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
+from torch.optim.swa_utils import update_bn
 
 from mien import models
 from mien.training import validation
@@ -52,7 +54,7 @@ def main() -> None:
         mean = {key: torch.stack([state[key].double() for state in states]).mean(0) for key in states[0]}
         network.load_state_dict({key: value.to(states[0][key].dtype) for key, value in mean.items()})
         if len(states) > 1:
-            settle(network, batches)
+            update_bn(batches, network)
         found = validation.measure(validation.predict(network, held_out, config), held_out, config)
         return sum(found[name.strip()] for name in config.validation.metric.split("+")), found
 
@@ -67,9 +69,14 @@ def main() -> None:
         print(f"{' + '.join(map(str, (*chosen, run)))}: {tried[0]:.4f}, {shown(tried[1])}")
         if tried[0] > metric:
             chosen, (metric, found) = [*chosen, run], tried
+    args.out.mkdir(parents=True, exist_ok=True)
+    if len(chosen) == 1:
+        for name in ("best.safetensors", "best.toml", "config.toml"):
+            shutil.copy(best / name, args.out)
+        print(args.out / "best.safetensors", "is that of", best)
+        return
     judge([states[each] for each in chosen])
     calibration = validation.calibration(validation.predict(network, held_out, config), held_out, config)
-    args.out.mkdir(parents=True, exist_ok=True)
     row: dict[str, Any] = {**found, "epoch": config.epochs}
     figures = {f"validation metric of run {run.name}": round(each[0], 4) for run, each in alone.items()}
     figures["runs in the mean"] = len(chosen)
@@ -80,20 +87,6 @@ def main() -> None:
 
 def shown(found: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.4f}" for name, value in found.items() if name.endswith("accuracy"))
-
-
-@torch.no_grad()
-def settle(network: nn.Module, batches: Sequence[Tensor]) -> None:
-    """Measure mean and variance of every BatchNorm over all batches, in place."""
-    network.eval()
-    for part in network.modules():
-        if isinstance(part, nn.BatchNorm2d):
-            part.reset_running_stats()
-            part.momentum = None  # the plain mean over batches
-            part.train()
-    for batch in batches:
-        network(batch.contiguous(memory_format=torch.channels_last))
-    network.eval()
 
 
 if __name__ == "__main__":

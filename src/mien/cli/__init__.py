@@ -86,18 +86,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return int(status or 0)
     except BrokenPipeError:
-        # Python flushes stdout once more at its end; that must not fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_stdout()
         return ABANDONED
     except KeyboardInterrupt:
         return _fail("interrupted", 130, debug)
     except (CycloptsError, _UnknownVerb) as error:
         return _fail(str(error), 2, debug)
     except (MienError, OSError) as error:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:  # files are told of by name
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # as above
-            return _fail(f"standard output cannot be written: {error.strerror}; free space, or send it elsewhere", 1, debug)
-        return _fail(str(error), 1, debug)
+        text = str(error)
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:  # files have names
+            text = f"standard output cannot be written: {error.strerror}; free space, or send it elsewhere"
+            _give_up_stdout()
+        return _fail(text, 1, debug)
+
+
+def _give_up_stdout() -> None:
+    """Send what is left elsewhere: Python flushes stdout once more at its end, and that must not fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def build(verb: str | None = None) -> App:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..errors import ConfigError
 from .stock import timm_model
 
 
@@ -134,8 +135,11 @@ def mien_base(
 
     Raises:
         UnknownName: timm has no such network.
+        ConfigError: `enlarge` is not above 0.
     """
     if trunk:
+        if not enlarge > 0:
+            raise ConfigError(f"enlarge must be above 0, not {enlarge!r}; 1 leaves pictures as they are")
         return OnTrunk(trunk, dropout, enlarge).to(memory_format=torch.channels_last)
     return MienBase(widths, depths, dropout).to(memory_format=torch.channels_last)
 
