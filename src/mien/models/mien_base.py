@@ -10,7 +10,7 @@ stem, average-pooled shortcuts (He et al. 2018, "ResNet-D") and a single block i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -97,10 +97,10 @@ class MienBase(nn.Module):
 class OnTrunk(nn.Module):
     """The two heads on the pooled feature of a timm network, which is shown the picture enlarged."""
 
-    def __init__(self, trunk: str, dropout: float, enlarge: float) -> None:
+    def __init__(self, trunk: str, options: Mapping[str, Any], dropout: float, enlarge: float) -> None:
         super().__init__()
         self.enlarge = enlarge
-        self.trunk: Any = timm_model(trunk, in_chans=1, num_classes=0)
+        self.trunk: Any = timm_model(trunk, in_chans=1, num_classes=0, **options)
         self.dropout = nn.Dropout(dropout)
         self.fer2013 = nn.Linear(self.trunk.num_features, 7)
         self.ferplus = nn.Linear(self.trunk.num_features, 8)
@@ -121,6 +121,7 @@ def mien_base(
     depths: Sequence[int] = (2, 2, 2, 1),
     dropout: float = 0.3,
     trunk: str = "",
+    trunk_options: Mapping[str, Any] | None = None,
     enlarge: float = 1.0,
 ) -> MienBase | OnTrunk:
     """Return a `mien-base`, or another trunk under its two heads.
@@ -131,6 +132,7 @@ def mien_base(
         dropout: share of the feature that is left out in training.
         trunk: a timm network to take instead of the residual one, which `widths` and `depths` are then not of: a teacher for
             it, say `"tf_efficientnet_lite0"`.
+        trunk_options: what timm is told about it, say `{"pad_type": "same"}`.
         enlarge: factor by which pictures are enlarged for that network, whose strides are made for larger ones.
 
     Raises:
@@ -140,7 +142,7 @@ def mien_base(
     if trunk:
         if not enlarge > 0:
             raise ConfigError(f"enlarge must be above 0, not {enlarge!r}; 1 leaves pictures as they are")
-        return OnTrunk(trunk, dropout, enlarge).to(memory_format=torch.channels_last)
+        return OnTrunk(trunk, trunk_options or {}, dropout, enlarge).to(memory_format=torch.channels_last)
     return MienBase(widths, depths, dropout).to(memory_format=torch.channels_last)
 
 
