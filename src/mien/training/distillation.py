@@ -46,9 +46,10 @@ class Teacher:
 
     def __init__(self, config: TrainConfig, feed: Input) -> None:
         wanted = {str(term.options.get("teacher", "scores")) for term in config.loss if term.kind == "distil"}
-        self.first = _Voice(config.distil.teacher, feed)
-        self.others = [_Voice(name, feed) for name in config.distil.others]
-        self.shared = {name: [voice.output(name, self.first.card) for voice in (self.first, *self.others)] for name in wanted}
+        self.voices = [_Voice(name, feed) for name in (config.distil.teacher, *config.distil.others)]
+        self.feed = feed
+        first = self.voices[0].card
+        self.shared = {name: [voice.output(name, first) for voice in self.voices] for name in wanted}
         self.mirror = config.distil.mirror
         self._of_batch: dict[tuple[int, int], dict[str, Tensor]] = {}
         self._of_row: dict[str, np.ndarray] = {}
@@ -75,8 +76,8 @@ class Teacher:
                 parts.append(self._ask(look(np.arange(first, min(first + ASKED, len(split))))))
             return {name: np.concatenate([part[name].numpy() for part in parts]) for name in parts[0]}
 
-        voices = [voice.card.to_dict() for voice in (self.first, *self.others)]
-        asked = (split.data.digest, voices, dataclasses.asdict(self.first.ours), sorted(self.shared), self.mirror)
+        voices = [voice.card.to_dict() for voice in self.voices]
+        asked = (split.data.digest, voices, dataclasses.asdict(self.feed), sorted(self.shared), self.mirror)
         digest = hashlib.sha256(repr(asked).encode()).hexdigest()
         self._of_row = {name: np.array(values) for name, values in mapped("teacher", digest, answers).items()}
 
@@ -90,10 +91,12 @@ class Teacher:
         return {f"teacher.{name}": torch.from_numpy(np.mean([each[name] for each in answers], 0)).half() for name in answers[0]}
 
     def _mean(self, image_NCHW: Tensor) -> dict[str, np.ndarray]:
-        found, *others = (voice(image_NCHW) for voice in (self.first, *self.others))
-        for name, (_, *theirs) in self.shared.items() if others else ():
-            found[name] = np.mean([found[name], *(other[called] for other, called in zip(others, theirs, strict=True))], 0)
-        return found
+        answers = [voice(image_NCHW) for voice in self.voices]
+        shared = {
+            name: np.mean([answer[called] for answer, called in zip(answers, theirs, strict=True)], 0)
+            for name, theirs in self.shared.items()
+        }
+        return answers[0] | shared
 
 
 class _Voice:
@@ -108,7 +111,7 @@ class _Voice:
             )
 
     def output(self, name: str, first: Card) -> str:
-        """Return what this network calls the first teacher's output `name`.
+        """Return what this network calls the output `name` of a loss term: its own, or its scores of the same classes.
 
         Raises:
             ConfigError: it has none with these classes.
@@ -116,7 +119,7 @@ class _Voice:
         if name in self.runtime.outputs:
             return name
         classes = first.labels if name == "scores" else LABEL_SETS.get(name)
-        if self.card is not first and classes == self.card.labels:
+        if classes == self.card.labels:
             return self.card.outputs["scores"]
         raise ConfigError(
             f"loss term 'distil': {self.card.name} has no output {name!r}; it gives {', '.join(self.runtime.outputs)}"

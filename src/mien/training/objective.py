@@ -9,7 +9,7 @@ Targets of a batch, those that the data has:
 | `votes` | (N, vote names) float32 counts | a row of zeros |
 | `valence_arousal` | (N, 2) float32 in −1 … 1 | NaN |
 | `action_units` | (N, units) float32, 1 or 0 | −1 |
-| `teacher.OUTPUT` | (N, classes) float32 probabilities of the teacher | |
+| `teacher.OUTPUT` | (N, classes) float32 probabilities of the teacher; `teacher.feature`: (N, D), the first teacher's | |
 
 Rows without the target that a term needs do not count in it; if none has it, the term is 0.
 """
@@ -220,6 +220,35 @@ class Distil(nn.Module):
         return functional.cross_entropy(logits, targets[self.target])
 
 
+class Hint(nn.Module):
+    """Mean squared error between a learned linear map of an output and the first teacher's `feature`.
+
+    The hints of FitNets (Romero et al., ICLR 2015) where both networks have pooled; the map only serves training. Each number
+    of the teacher's is brought to mean 0 and variance 1 over the batch, so that a map that knows nothing is at 1.
+
+    Args:
+        width: of the output.
+        size: of the teacher's feature.
+    """
+
+    def __init__(self, width: int, *, size: int) -> None:
+        super().__init__()
+        self.map = nn.Linear(width, size)
+
+    def forward(self, feature: Tensor, targets: Targets) -> Tensor:
+        """Return the loss, one number, of features (N, width).
+
+        Raises:
+            ConfigError: there is no teacher, its feature is not exported, or is of another size.
+        """
+        wanted = targets.get("teacher.feature")
+        if wanted is None:
+            raise ConfigError("loss term 'hint' needs distil.teacher, an exported network with an output 'feature'")
+        if wanted.shape[1] != self.map.out_features:
+            raise ConfigError(f"loss term 'hint': size is {self.map.out_features}, the teacher's feature has {wanted.shape[1]}")
+        return functional.mse_loss(self.map(feature), functional.batch_norm(wanted, None, None, training=True))
+
+
 class Binary(nn.Module):
     """Binary cross-entropy of each class against `soft`, as Global-ROI Net learns FERPlus."""
 
@@ -245,6 +274,7 @@ TERMS: dict[str, Callable[..., nn.Module]] = {
     "focal": lambda width, classes, counts, **options: Labelled(partial(losses.focal_loss, **options)),
     "votes": lambda width, classes, counts, **options: Votes(**options),
     "distil": lambda width, classes, counts, **options: Distil(**options),
+    "hint": lambda width, classes, counts, **options: Hint(width, **options),
     "binary": lambda width, classes, counts: Binary(),
     "affinity": lambda width, classes, counts, **options: _affinity(width, classes, **options),
     "partition": lambda width, classes, counts: Alone(losses.dan_partition),
@@ -264,6 +294,7 @@ TARGETS: dict[str, str] = {
     "valence-arousal": "valence_arousal",
     "action-units": "action_units",
     "distil": "",
+    "hint": "",
     "partition": "",
     "attention": "",
 }
