@@ -226,11 +226,11 @@ def test_a_hint_pulls_the_feature_to_the_first_teachers(tmp_path: Path) -> None:
 def test_a_run_learns_the_feature_of_an_exported_one(tmp_path: Path) -> None:
     """Its scores are called by their classes; a hint without a teacher, or of another size, is refused."""
     other = train(learning(epochs=1, distil__teacher="", loss=[{"kind": "cross-entropy", "output": "fer2013"}]), tmp_path / "other")
-    file = export(other, tmp_path / "other.onnx")
+    file = export(other, tmp_path / "other.onnx").path
     hint = {"kind": "hint", "output": "feature", "options": {"size": 72}}
     steps = [{"op": "teacher"}, {"op": "flip"}]
-    run = train(learning(loss=[*LOSS, hint], augment=steps, epochs=4, distil__teacher=str(file)), tmp_path / "run")
-    lines = [json.loads(line)["loss hint"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    train(learning(loss=[*LOSS, hint], augment=steps, epochs=4, distil__teacher=str(file)), tmp_path / "run")
+    lines = [json.loads(line)["loss hint"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1] < lines[0] and lines[-1] < 1
     for name, changes, message in (
         ("a", {"distil__teacher": ""}, r"'hint' needs distil\.teacher"),
