@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mien import cards, models
 from mien.cards import Input
-from mien.errors import WeightsError
+from mien.errors import ConfigError, WeightsError
 from mien.runtime import open_model
 from mien.training.loop import train
 from mien.training.starts import IMAGENET, load_start
@@ -190,6 +190,27 @@ def test_the_trunk_of_two_heads_is_found_by_the_order_of_entries(tmp_path: Path)
     picture = torch.rand(2, 1, 32, 32)
     large = nn.functional.interpolate(picture, (64, 64), mode="bilinear").expand(-1, 3, -1, -1)
     assert torch.allclose(network(picture).feature, theirs.features(large).mean((2, 3)), atol=1e-4)
+
+
+@torch.no_grad()
+def test_the_face_network_can_bear_two_heads(shared: Path, pixels: Tensor) -> None:
+    """In `mien-base`'s trunk, told to pad as TensorFlow does, it sees in grey faces what it sees by itself."""
+    grey = fed(pixels.mean(1, keepdim=True), HALF)
+    options: dict[str, dict[str, object]] = {
+        "mien-base": {"trunk": "mobilenetv1_100", "trunk_options": {"pad_type": "same"}},
+        FACES: {"num_classes": 7, "pad_type": "same", "in_chans": 1},
+    }
+    features = []
+    for name, wanted in options.items():
+        network = models.build(name, **wanted).eval()
+        load_start(network, name, shared / "models/faceres.npz", feed=HALF, pictures=lambda: grey)
+        features.append(network(grey).feature)
+    assert torch.allclose(*features, atol=1e-5) and float(features[0].std()) > 0.1
+
+
+def test_a_trunk_is_not_enlarged_by_nothing() -> None:
+    with pytest.raises(ConfigError, match="enlarge must be above 0, not 0"):
+        models.build("mien-base", trunk="mobilenetv2_100", enlarge=0)
 
 
 def test_a_network_starts_from_itself_with_other_classes(tmp_path: Path) -> None:
