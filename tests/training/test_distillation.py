@@ -218,14 +218,18 @@ def test_a_hint_pulls_the_feature_to_the_first_teachers(tmp_path: Path) -> None:
     hint = Hint(6, size=9).requires_grad_(False)
     hint.map.weight.zero_(), hint.map.bias.zero_()
     assert float(hint(feature, {"teacher.feature": theirs})) == pytest.approx(1, abs=1e-4)
-    known = torch.linalg.lstsq(torch.cat([feature, torch.ones(64, 1)], 1), (theirs - theirs.mean(0)) / theirs.std(0, correction=0))
+    known = torch.linalg.lstsq(
+        torch.cat([feature, torch.ones(64, 1)], 1), (theirs - theirs.mean(0)) / theirs.std(0, correction=0)
+    )
     hint.map.weight.copy_(known.solution[:6].T), hint.map.bias.copy_(known.solution[6])
     assert float(hint(feature, {"teacher.feature": theirs})) == pytest.approx(0, abs=1e-4)
 
 
 def test_a_run_learns_the_feature_of_an_exported_one(tmp_path: Path) -> None:
     """Its scores are called by their classes; a hint without a teacher, or of another size, is refused."""
-    other = train(learning(epochs=1, distil__teacher="", loss=[{"kind": "cross-entropy", "output": "fer2013"}]), tmp_path / "other")
+    other = train(
+        learning(epochs=1, distil__teacher="", loss=[{"kind": "cross-entropy", "output": "fer2013"}]), tmp_path / "other"
+    )
     file = export(other, tmp_path / "other.onnx").path
     hint = {"kind": "hint", "output": "feature", "options": {"size": 72}}
     steps = [{"op": "teacher"}, {"op": "flip"}]

@@ -31,6 +31,7 @@ from ..errors import ConfigError, TrainingError
 from ..locks import hold
 from ..preprocessing import Preprocess
 from . import augmentation, checkpoint, limits, records, validation
+from .allocation import keep_freed_memory
 from .batch_norm import synchronise
 from .building import Learner, blank_answer, device_of, fastest_precision, open_accelerator, options_of
 from .config import TrainConfig
@@ -95,6 +96,8 @@ class _Run:
         self.accelerator = open_accelerator(config, out)
         self.process, self.processes = self.accelerator.process_index, self.accelerator.num_processes
         self.main, self.device = self.accelerator.is_main_process, self.accelerator.device
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.train, self.validation = open_splits(config)
         self.digests = [self.train.data.digest, self.validation.data.digest]
         self.loader = Loader(self.train, config, self.process, self.processes, report if self.main else lambda event: None)
