@@ -14,6 +14,7 @@ import datetime
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
 import tempfile
@@ -30,6 +31,7 @@ from torch.nn import functional
 
 from mien import models
 from mien.training import records
+from mien.training.allocation import keep_freed_memory
 from mien.training.config import TrainConfig
 from mien.training.convolution import small_maps
 from mien.training.loop import _Run, fastest_precision
@@ -57,7 +59,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10, help="steps of each measurement")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    parts = [overhead(args.steps), formats(args.steps), convolutions(args.steps), processes()]
+    parts = [overhead(args.steps), formats(args.steps), convolutions(args.steps), memory(args.steps), processes()]
     name = f"{datetime.date.today()}-{records.commit().rstrip('+') or 'unknown'}-training.md"
     page = args.out or ROOT / "docs" / "benchmarks" / name
     machine = platform.processor() or platform.machine()
@@ -167,6 +169,43 @@ def convolutions(steps: int) -> str:
         rows.append([f"`{name}`", f"{64e3 / plain:.0f}", f"{64e3 / quick:.0f}", f"{plain / quick:.2f} ×"])
     title = f"Convolutions of small maps, 64 pictures of 48 pixels, {'bf16' if dtype else 'fp32'}"
     return table(title, ["network", "torch, pictures/s", "`small_maps()`, pictures/s", "ratio"], rows)
+
+
+def memory(steps: int) -> str:
+    """Compare malloc as it is with malloc that keeps what is freed, each in a process of its own."""
+    rows = []
+    for name, side, pictures in (("mien-base", 48, 128), ("timm:mobilenetv1_100", 112, 64)):
+        found = []
+        for kept in (False, True):
+            code = f"from benchmarks.training import steps_in; steps_in({name!r}, {side}, {pictures}, {steps}, kept={kept})"
+            done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+            found.append(json.loads(done.stdout))
+        (before, cleared), (after, left) = found
+        rows.append([f"`{name}`, {pictures} × {side} pixels", f"{before:.0f}", f"{after:.0f}", f"{before / after:.2f} ×"])
+        rows[-1] += [f"{cleared:,.0f}", f"{left:,.0f}"]
+    header = ["network", "ms a step", "kept, ms", "ratio", "pages cleared a step", "kept"]
+    return table("Freed memory that is kept, processor time", header, rows)
+
+
+def steps_in(name: str, side: int, pictures: int, steps: int, *, kept: bool) -> None:
+    """Print processor time in milliseconds and page faults of a step of training, of a process of its own."""
+    torch.set_num_threads(1)
+    if kept:
+        keep_freed_memory()
+    channels = 1 if name.startswith("mien") else 3
+    network = models.build(name, **({} if channels == 1 else {"num_classes": 7})).train().to(memory_format=torch.channels_last)
+    fed = torch.randn(pictures, channels, side, side).contiguous(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, foreach=True)
+    dtype = torch.bfloat16 if fastest_precision() == "bf16" else None
+    with small_maps():
+        for _ in range(2):
+            _step(network, optimizer, fed, dtype)
+        before = resource.getrusage(resource.RUSAGE_SELF)
+        for _ in range(steps):
+            _step(network, optimizer, fed, dtype)
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    print(json.dumps([seconds / steps * 1000, (after.ru_minflt - before.ru_minflt) / steps]))
 
 
 def processes() -> str:

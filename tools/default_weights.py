@@ -50,9 +50,6 @@ ROUNDS = (
     Round("mien-base-2", "mien-base", "3"),
     Round("lite0-teacher", start="efficientnet_lite0.npz", exported=True),
     Round("mien-base-3", "mien-base", "4", seeds=(1, 2)),
-    Round("faces-teacher", start="faceres.npz", exported=True),
-    Round("faces-teacher-128", start="faceres.npz", exported=True),
-    Round("mien-base-4", "mien-base", "5", seeds=(1, 2, 3)),
 )
 
 
@@ -60,7 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/fer2013"), help="folder of FER2013 and FERPlus")
     parser.add_argument(
-        "--models", type=Path, default=Path("../shared/models"), help="folder of efficientnet_lite0.npz and faceres.npz"
+        "--models", type=Path, default=Path("../shared/models"), help="folder of efficientnet_lite0.npz"
     )
     parser.add_argument("--smoke", action="store_true", help="every step once, on a few pictures, in a copy of the tree")
     args = parser.parse_args()
