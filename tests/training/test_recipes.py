@@ -169,7 +169,9 @@ def small(name: str, roots: dict[str, Path]) -> TrainConfig:
         batch=batch,
         threads=1,
         model=dataclasses.replace(config.model, init="", options=options),
-        distil=dataclasses.replace(config.distil, others=()),  # runs of other recipes
+        # Teachers are runs of other recipes, whose features and answers are not here.
+        distil=dataclasses.replace(config.distil, others=(), teacher="mien-base" if config.distil.teacher else ""),
+        loss=tuple(term for term in config.loss if term.kind != "hint"),
         data=dataclasses.replace(
             config.data, root=str(roots[config.data.dataset]), limit=2 * batch, validation_limit=3, fraction=0.4, folds=3
         ),
