@@ -56,9 +56,7 @@ ROUNDS = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/fer2013"), help="folder of FER2013 and FERPlus")
-    parser.add_argument(
-        "--models", type=Path, default=Path("../shared/models"), help="folder of efficientnet_lite0.npz"
-    )
+    parser.add_argument("--models", type=Path, default=Path("../shared/models"), help="folder of efficientnet_lite0.npz")
     parser.add_argument("--smoke", action="store_true", help="every step once, on a few pictures, in a copy of the tree")
     args = parser.parse_args()
     data, starts = args.data.resolve(), args.models.resolve()
