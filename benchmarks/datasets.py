@@ -24,9 +24,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mien.audit import audit, open_splits
-from mien.datasets import Dataset, open_dataset
-from mien.preparation import Align, Regions
+from mien.data.audit import audit, open_splits
+from mien.data.datasets import Dataset, open_dataset
+from mien.data.preparation import Align, Regions
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"

@@ -20,12 +20,12 @@ import numpy as np
 import torch
 
 from mien import models
-from mien.datasets.pictures import Pixels
+from mien.data.datasets.pictures import Pixels
 from mien.training.config import TrainConfig
+from mien.training.criterion import Objective, ask, float32
 from mien.training.data import open_splits, split_of
 from mien.training.loader import Loader
 from mien.training.loop import fastest_precision
-from mien.training.objective import Objective, ask, float32
 
 from .datasets import machine
 

@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import Any
 
 import mien
-from mien.images import Picture, read_image
-from mien.recognizer import Recognizer
-from mien.runtime import OnnxRuntime
+from mien.inference.recognizer import Recognizer
+from mien.io.images import Picture, read_image
+from mien.runtime.onnx import OnnxRuntime
 
 from .run import ROOT, SHARED, machine, table
 

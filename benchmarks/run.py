@@ -25,8 +25,8 @@ import numpy as np
 from PIL import Image
 
 import mien
-from mien.landmarks import Landmarker
-from mien.runtime import open_model
+from mien.faces.landmarks import Landmarker
+from mien.runtime.open_model import open_model
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
@@ -156,7 +156,7 @@ def batching() -> str:
 def memory() -> str:
     code = (
         "import mien, resource\n"
-        "from mien.evaluation.records import memory_mb\n"
+        "from mien.evaluation.run_info import memory_mb\n"
         "read = mien.load()\n"
         f"names = ({str(PHOTO)!r} for _ in range(1000))\n"
         "for i, _ in enumerate(read.many(names)):\n"

@@ -28,13 +28,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mien.decoding import decode
-from mien.images import MAX_PIXELS, Picture
-from mien.scaling import Options, batch
-from mien.scaling.job import write_part
-from mien.scaling.rows import Rows
-from mien.scaling.storage import Folder
-from mien.streaming import BATCH
+from mien.batch import Options, batch
+from mien.batch.job import write_part
+from mien.batch.rows import Rows
+from mien.batch.storage import Folder
+from mien.inference.stream import BATCH
+from mien.io.decoding import decode
+from mien.io.images import MAX_PIXELS, Picture
 
 from .run import ROOT, SHARED, machine, table
 

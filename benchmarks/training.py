@@ -30,10 +30,9 @@ from torch import nn
 from torch.nn import functional
 
 from mien import models
-from mien.training import records
-from mien.training.allocation import keep_freed_memory
+from mien.training import run_dir as records
 from mien.training.config import TrainConfig
-from mien.training.convolution import small_maps
+from mien.training.cpu_kernels import keep_freed_memory, small_maps
 from mien.training.loop import _Run, fastest_precision
 
 ROOT = Path(__file__).parents[1]

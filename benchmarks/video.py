@@ -25,10 +25,11 @@ from typing import Any
 import numpy as np
 
 import mien
-from mien import smoothing, streaming, tracking
-from mien.sinks import JsonLines
-from mien.timeline import Timeline
-from mien.video import frames
+from mien.inference import smoothing, tracking
+from mien.inference import stream as streaming
+from mien.inference.results import JsonLines
+from mien.io.video import frames
+from mien.visualization.timeline import Timeline
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"

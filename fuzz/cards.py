@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mien import cards
-from mien.preprocessing import Preprocess
-from mien.runtime import open_model
-from mien.weights import CARDS
+from mien.cards import CARDS
+from mien.faces.preprocessing import Preprocess
+from mien.runtime.open_model import open_model
 
 _folder = tempfile.TemporaryDirectory()
 atexit.register(_folder.cleanup)

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests/importing"))
 
 from checkpoint_samples import SAMPLES, legacy_stream, zipped
 
-from mien.importing import read_checkpoint
+from mien.models.checkpoints import read_checkpoint
 
 _folder = tempfile.TemporaryDirectory()
 atexit.register(_folder.cleanup)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from PIL import Image
 
 import mien
-from mien.images import read_image
+from mien.io.images import read_image
 
 MAX_PIXELS = 1 << 18
 

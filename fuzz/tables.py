@@ -19,10 +19,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests/datasets"))
 
 from miniatures import MINIATURES, Miniature
 
-from mien.datasets import open_dataset, reader
-from mien.datasets.clean import read_clean
-from mien.datasets.listing import SUFFIXES
-from mien.report.predictions import read_predictions
+from mien.data.datasets import open_dataset, reader
+from mien.data.datasets.clean import read_clean
+from mien.data.datasets.listing import SUFFIXES
+from mien.evaluation.report.predictions import read_predictions
 from mien.training.config import TrainConfig
 
 _folder = tempfile.TemporaryDirectory()

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 import mien
-from mien.sources import Clip
-from mien.video import Sampling
+from mien.io.sources import Clip
+from mien.io.video import Sampling
 
 MAX_PIXELS = 1 << 16
 FRAMES = 12

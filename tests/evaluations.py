@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from mien import cards
-from mien.datasets import Dataset, open_dataset
+from mien.data.datasets import Dataset, open_dataset
 from mien.evaluation import CardPredictor
 from mien.labels import FER2013
 

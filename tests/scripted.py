@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from mien.images import Picture
-from mien.sources import Frame
+from mien.io.images import Picture
+from mien.io.sources import Frame
 from mien.types import Result
 
 SUBJECTS = ("003", "013", "026", "066")

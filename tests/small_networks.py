@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from mien import cards, models
+from mien.cards import sha256
 from mien.labels import FER2013
-from mien.weights import sha256
 
 GREY = cards.Input(size=(48, 48), colour="grey")
 RGB = cards.Input(size=(64, 64), scale=1 / 255, offset=(-0.485, -0.456, -0.406), std=(0.229, 0.224, 0.225))

@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mien.alignment import (
+from mien.faces.alignment import (
     FITS,
     TEMPLATES,
     apply,

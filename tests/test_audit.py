@@ -14,16 +14,16 @@ import pytest
 from miniatures import MINIATURES, fer2013_csv, write
 from PIL import Image, ImageOps
 
-from mien.audit import audit, clean_protocol, open_splits
-from mien.audit.checks import UNEVEN, ZEROED
-from mien.audit.duplicates import copies
-from mien.audit.findings import findings
-from mien.audit.page import page
-from mien.audit.report import Audit
-from mien.audit.signatures import signatures
-from mien.datasets import Dataset, open_dataset
-from mien.datasets.pictures import Pixels
-from mien.datasets.synthetic import draw_face
+from mien.data.audit import audit, clean_protocol, open_splits
+from mien.data.audit.checks import UNEVEN, ZEROED
+from mien.data.audit.duplicates import copies
+from mien.data.audit.findings import findings
+from mien.data.audit.page import page
+from mien.data.audit.report import Audit
+from mien.data.audit.signatures import signatures
+from mien.data.datasets import Dataset, open_dataset
+from mien.data.datasets.pictures import Pixels
+from mien.data.datasets.synthetic import draw_face
 from mien.errors import ConfigError, DatasetError
 
 LABELS = ("anger", "happiness")

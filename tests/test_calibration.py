@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mien.calibration import abstention_threshold, expected_calibration_error, fit_temperature, log_loss, softmax
+from mien.metrics.calibration import abstention_threshold, expected_calibration_error, fit_temperature, log_loss, softmax
 
 
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 2.5])

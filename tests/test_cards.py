@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from mien import cards
+from mien.cards import WEIGHTS
 from mien.errors import UnknownName, WeightsError
-from mien.weights import WEIGHTS
 
 ROOT = Path(__file__).parents[1]
 
@@ -114,7 +114,7 @@ def test_origins_in_this_repository_exist() -> None:
 
 @pytest.mark.parametrize("name", ["mien-base", "mien-nano"])
 def test_the_card_inside_a_bundled_network_is_the_one_beside_it(name: str) -> None:
-    from mien.runtime import OnnxRuntime
+    from mien.runtime.onnx import OnnxRuntime
 
     card = cards.load(name)
     inside = OnnxRuntime(card.weights).metadata[cards.METADATA_KEY]

@@ -14,11 +14,11 @@ from scipy import stats
 
 import mien.cards
 from evaluations import Knowing, drawings
-from mien.comparison import compare, difference
-from mien.comparison.rows import COLUMNS, KEY, read_rows, write_row
-from mien.datasets import Dataset
+from mien.data.datasets import Dataset
 from mien.errors import ConfigError, DatasetError
 from mien.evaluation import FunctionPredictor, evaluate
+from mien.evaluation.compare import compare, difference
+from mien.evaluation.compare.rows import COLUMNS, KEY, read_rows, write_row
 from mien.metrics import holm, mcnemar
 
 

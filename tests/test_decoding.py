@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from mien.decoding import FORMATS, decode
 from mien.errors import SourceError
+from mien.io.decoding import FORMATS, decode
 
 MEGA = 100_000_000
 

@@ -17,8 +17,8 @@ from command import environment, line
 from PIL import Image
 
 import mien
-from mien.recognizer import Recognizer
-from mien.runtime import open_model
+from mien.inference.recognizer import Recognizer
+from mien.runtime.open_model import open_model
 from mien.types import Result
 
 

@@ -20,17 +20,17 @@ from command import environment
 from command import mien as run_mien
 
 import mien
-from mien import devices
+from mien.cards import bundled_file
 from mien.cli.flags import AS_USUAL
-from mien.comparison import compare
-from mien.devices import AUTO, CPU, Device, choice, use
-from mien.embedding import embed
 from mien.errors import ConfigError, WeightsError
-from mien.images import read_image
-from mien.runtime import OnnxRuntime, open_model
-from mien.sessions import ACCELERATORS, bytes_overflow, find_best, open_session, present, providers, started
-from mien.verification import verify
-from mien.weights import bundled
+from mien.evaluation.compare import compare
+from mien.evaluation.embeddings import embed
+from mien.evaluation.verify import verify
+from mien.io.images import read_image
+from mien.runtime import devices
+from mien.runtime.devices import AUTO, CPU, Device, choice, use
+from mien.runtime.onnx import ACCELERATORS, OnnxRuntime, bytes_overflow, find_best, open_session, present, providers, started
+from mien.runtime.open_model import open_model
 
 AVAILABLE = onnxruntime.get_available_providers()
 WITH_CUDA = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
@@ -124,7 +124,7 @@ def test_this_onnxruntime_without_cuda_says_so(sample: Path) -> None:
                 attempt()
             assert all(name in str(error.value) for name in AVAILABLE) and repr(str(Device.parse(device))) in str(error.value)
     with use("cuda"), pytest.raises(ConfigError, match="CUDAExecutionProvider"):
-        OnnxRuntime(bundled("actions.onnx"))
+        OnnxRuntime(bundled_file("actions.onnx"))
 
 
 @no_cuda
@@ -196,7 +196,7 @@ def test_the_cpu_answers_as_before(sample: Path) -> None:
     assert bytes_of() == bytes_of(device="cpu") == bytes_of(device=CPU)
     if find_best()[0] == CPU:
         assert bytes_of() == bytes_of(device="auto")
-    session, device = open_session(bundled("actions.onnx"), threads=3)
+    session, device = open_session(bundled_file("actions.onnx"), threads=3)
     assert device == CPU and session.get_providers() == ["CPUExecutionProvider"]
     options = session.get_session_options()
     assert options.intra_op_num_threads == 3
@@ -253,7 +253,7 @@ def test_every_command_that_runs_networks_has_the_flag(verb: str) -> None:
 
 def test_predict_and_batch_have_one_set_of_flags() -> None:
     """What `mien batch` passes on is what `scaling.Options` holds, with the same values where nothing is said."""
-    scaling = pytest.importorskip("mien.scaling")
+    scaling = pytest.importorskip("mien.batch")
     assert AS_USUAL.options() == scaling.Options()
 
 
@@ -268,7 +268,7 @@ def test_an_evaluation_says_where_it_ran(tmp_path: Path) -> None:
 
 def test_the_choice_costs_nothing_before_a_network_is_opened() -> None:
     """Neither numpy nor onnxruntime is imported for a word."""
-    code = "import sys, mien.devices; mien.devices.Device.parse('cuda:1'); print({'numpy', 'onnxruntime'} & set(sys.modules))"
+    code = "import sys; from mien.runtime.devices import Device; Device.parse('cuda:1'); print({'numpy', 'onnxruntime'} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", env=environment(), check=True)
     assert run.stdout == "set()\n"
     assert devices.KINDS[0] == "auto"

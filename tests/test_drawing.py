@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from mien import draw
-from mien.drawing import COLOURS, DARK, TEXT, UNCERTAIN, UNKNOWN, Bars, Label, arrange, colour
 from mien.labels import AFFECTNET8, AFFWILD2, FERPLUS
-from mien.placement import overlaps
+from mien.visualization.faces import COLOURS, DARK, TEXT, UNCERTAIN, UNKNOWN, Bars, Label, arrange, colour
+from mien.visualization.label_layout import overlaps
 from readings import LABELS, SOLVAY, face, mesh, reading
 
 GREY = (120, 120, 120)

@@ -15,14 +15,14 @@ from PIL import Image
 from sklearn.datasets import make_blobs
 
 from mien.cards import Crop
-from mien.datasets import Dataset, open_dataset
-from mien.datasets.pictures import Pixels
-from mien.embedding import COLOURS, ORDER, Embedding, embed, plot, project, silhouette, style_of, write_figure
-from mien.embedding import save as write
+from mien.data.datasets import Dataset, open_dataset
+from mien.data.datasets.pictures import Pixels
 from mien.errors import ConfigError, DatasetError, MissingExtra
+from mien.evaluation.embeddings import COLOURS, ORDER, Embedding, embed, plot, project, silhouette, style_of, write_figure
+from mien.evaluation.embeddings import save as write
+from mien.faces.preprocessing import Preprocess
 from mien.labels import LABEL_SETS
-from mien.preprocessing import Preprocess
-from mien.runtime import open_model
+from mien.runtime.open_model import open_model
 from small_networks import BASE, SMALL, save
 
 

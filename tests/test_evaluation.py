@@ -16,16 +16,17 @@ import mien
 from cli.command import environment, line
 from evaluations import Knowing, drawings, evenly, labelled
 from mien import cards
-from mien.datasets import open_dataset
+from mien.data.datasets import open_dataset
+from mien.data.labelled_faces import Face, FaceFinder, mode_for
 from mien.errors import ConfigError, DatasetError, WeightsError
-from mien.evaluation import CardPredictor, FunctionPredictor, evaluate, open_predictor, records
-from mien.evaluation.faces import Face, FaceFinder, mode_for
-from mien.evaluation.mapping import mapping
-from mien.evaluation.records import memory_mb, whole_rows
-from mien.evaluation.views import View, views
+from mien.evaluation import CardPredictor, FunctionPredictor, evaluate, open_predictor
+from mien.evaluation import run_info as records
+from mien.evaluation.label_mapping import mapping
+from mien.evaluation.report import Report
+from mien.evaluation.run_info import memory_mb, whole_rows
+from mien.evaluation.tta import View, views
+from mien.inference.recognizer import load
 from mien.labels import AFFECTNET8, FER2013, FERPLUS, JAFFE6
-from mien.recognizer import load
-from mien.report import Report
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +83,7 @@ def test_the_crop_of_a_photograph_is_that_of_inference_bit_for_bit(sample: Path)
     inner = read.runtime
     read.runtime = lambda batch: (fed.append(np.asarray(batch)), inner(batch))[1]
     read(sample)
-    (data,) = [mien.datasets.Sample("sample", sample)]
+    (data,) = [mien.data.datasets.Sample("sample", sample)]
     face = FaceFinder("detect", "blazeface")([0], [data], [data.read()])[0]
     assert face is not None
     assert (predictor.preprocess.batch([predictor.crop(face)]) == fed[0]).all()
@@ -433,7 +434,7 @@ def test_valence_arousal_and_action_units(tmp_path: Path) -> None:
 def test_memory_is_that_of_this_program_alone() -> None:
     """A small program that a large one starts is not said to be large."""
     ballast = np.ones(40_000_000)
-    code = "from mien.evaluation.records import memory_mb; print(memory_mb())"
+    code = "from mien.evaluation.run_info import memory_mb; print(memory_mb())"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert 10 < float(told) < 300 < ballast.nbytes / 2**20
     assert (memory_mb() or 0) > 300

@@ -21,10 +21,10 @@ SHOWING = [
 
 NEEDS = {
     "mien.exporting": "half a minute; README and docs/export.md export in the tests",
-    "mien.importing": "a file that DAN's authors give out",
-    "mien.importing.checkpoints": "a file that DAN's authors give out",
-    "mien.torch_runtime": "a training run",
-    "mien.training.starts": "weights of timm",
+    "mien.models.checkpoints": "a file that DAN's authors give out",
+    "mien.models.checkpoints.checkpoints": "a file that DAN's authors give out",
+    "mien.models.torch_runtime": "a training run",
+    "mien.training.init_weights": "weights of timm",
 }
 """Modules of which some example is shown and not run, and what it needs."""
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import mien
 from mien import cards, models
-from mien.cards import Input
+from mien.cards import Input, sha256
 from mien.errors import ConfigError, SourceError, UnknownName
 from mien.explaining import METHODS, NOTHING, Explanation, explain
 from mien.explaining.explanation import RAMP, colours, lay, positive
@@ -25,14 +25,13 @@ from mien.explaining.faces import Asked, SeenFace, enlarged, see, smoothed
 from mien.explaining.gradients import attributions, plus_plus
 from mien.explaining.occlusion import patches
 from mien.explaining.strips import strip, strips_per_class
-from mien.images import read_image
+from mien.inference.recognizer import Recognizer
+from mien.io.images import read_image
 from mien.labels import FER2013
 from mien.models.dda import DualDomainAttention
 from mien.models.global_roi import CBAM
 from mien.models.mfer import DSAttention
-from mien.recognizer import Recognizer
-from mien.torch_runtime import TorchRuntime
-from mien.weights import sha256
+from mien.models.torch_runtime import TorchRuntime
 from small_networks import BASE, RGB, SMALL, save
 
 SIDE = 64

@@ -22,10 +22,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mien import fetching
 from mien.errors import SourceError
-from mien.fetching import fetch, is_public, is_url, without_secrets
-from mien.images import read_image
+from mien.io import urls as fetching
+from mien.io.images import read_image
+from mien.io.urls import fetch, is_public, is_url, without_secrets
 
 Server = ThreadingHTTPServer
 

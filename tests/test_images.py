@@ -20,8 +20,8 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 
 from mien.errors import SourceError
-from mien.images import ColourOrderWarning, Picture, name_of, printable, read_image
-from mien.images import sample as bundled
+from mien.io.images import ColourOrderWarning, Picture, name_of, printable, read_image
+from mien.io.images import sample as bundled
 
 
 @pytest.fixture(scope="module")

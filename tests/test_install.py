@@ -116,7 +116,9 @@ def test_the_core_reads_a_photo_anywhere(core: Path, tmp_path: Path) -> None:
     assert 50 < sum(place.stat().st_size for place in places) / 2**20 <= 250
 
 
-@pytest.mark.parametrize("module", ["mien", "mien.recognizer", "mien.cli", "mien.datasets", "mien.drawing", "mien.models"])
+@pytest.mark.parametrize(
+    "module", ["mien", "mien.inference.recognizer", "mien.cli", "mien.data.datasets", "mien.visualization.faces", "mien.models"]
+)
 def test_no_heavy_import_creeps_in(module: str) -> None:
     code = f"import sys, {module}; print([m for m in {HEAVY!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -12,7 +12,7 @@ pytest.importorskip("packaging", reason="maintainers' tools need it")
 
 import inventory
 import lowest_versions
-from mien.weights import WEIGHTS, sha256
+from mien.cards import WEIGHTS, sha256
 
 PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 

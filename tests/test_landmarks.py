@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mien.alignment import TEMPLATES, apply, crop_matrix, similarity, warp
-from mien.detection import open_detector
+from mien.cards import bundled_file
 from mien.errors import UnknownName
-from mien.landmarks import ACTIONS, MESHES, Actions, Landmarker, head_pose, region_of_box
-from mien.runtime import OnnxRuntime
-from mien.topology import FACE, irises, points5
-from mien.weights import bundled
+from mien.faces.alignment import TEMPLATES, apply, crop_matrix, similarity, warp
+from mien.faces.detection import open_detector
+from mien.faces.landmarks import ACTIONS, MESHES, Actions, Landmarker, head_pose, region_of_box
+from mien.runtime.onnx import OnnxRuntime
+from mien.types import FACE, irises, points5
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "landmarks.json").read_text())
 FACE_BOX = (178, 57, 273, 177)
@@ -57,7 +57,7 @@ def apart(one, other):
 @pytest.mark.parametrize("name", GOLDEN)
 def test_networks_answer_as_in_their_own_runtime(name, photo):
     """Values of LiteRT on the original files, for squares of the sample photo that need no interpolation."""
-    network = OnnxRuntime(bundled(name))
+    network = OnnxRuntime(bundled_file(name))
     shape = network.session.get_inputs()[0].shape
     if name == "actions.onnx":
         inputs = np.array(GOLDEN[name]["points"], np.float32)[None]

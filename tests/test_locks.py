@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mien.errors import ConfigError
-from mien.locks import written_by_us
+from mien.io.files import written_by_us
 
 pytest.importorskip("fcntl", reason="files are locked where the system is one of POSIX")
 

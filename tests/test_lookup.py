@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mien.errors import UnknownName
-from mien.lookup import lookup
+from mien.registry import lookup
 
 TABLE = {"plain": len, "lazy": "math:sqrt", "gone": "mien.no_such_module:thing", "absent": "math:no_such_function"}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mien.errors import WeightsError
-from mien.runtime import open_model
+from mien.runtime.open_model import open_model
 
 PARTS = '''
 from typing import NamedTuple
@@ -91,7 +91,7 @@ crop = "fer2013"
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from PIL import Image
 
-    from mien.datasets.synthetic import draw_face
+    from mien.data.datasets.synthetic import draw_face
 
     folder = tmp_path_factory.mktemp("outside")
     (folder / "outside_parts.py").write_text(PARTS)

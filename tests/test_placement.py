@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mien.placement import leader, overlaps, place
+from mien.visualization.label_layout import leader, overlaps, place
 from readings import SOLVAY
 
 CANVAS = (1600, 806)

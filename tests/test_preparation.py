@@ -16,17 +16,17 @@ import pytest
 from miniatures import MINIATURES, write
 from PIL import Image
 
-from mien.alignment import TEMPLATES, apply
-from mien.datasets import Dataset, open_dataset
-from mien.datasets.affwild2 import UNITS
-from mien.datasets.synthetic import draw_face
+from mien.data.datasets import Dataset, open_dataset
+from mien.data.datasets.affwild2 import UNITS
+from mien.data.datasets.synthetic import draw_face
+from mien.data.preparation import CROPS, Align, FaceFinder, FoundFace, Made, Regions, contact_sheet, curate, prepare
+from mien.data.preparation.align import AUTHORS, published_arcface, published_ddamfn
+from mien.data.preparation.regions import SIDE, _clamped, _published
 from mien.errors import ConfigError, DatasetError, UnknownName
-from mien.images import read_image
-from mien.landmarks import Landmarker
-from mien.preparation import CROPS, Align, FaceFinder, FoundFace, Made, Regions, contact_sheet, curate, prepare
-from mien.preparation.crops import AUTHORS, published_arcface, published_ddamfn
-from mien.preparation.parts import SIDE, _clamped, _published
-from mien.topology import points5, points68
+from mien.faces.alignment import TEMPLATES, apply
+from mien.faces.landmarks import Landmarker
+from mien.io.images import read_image
+from mien.types import points5, points68
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,7 @@ def test_the_eyes_of_real_people_lie_on_the_template(shared: Path, tmp_path: Pat
 
 @pytest.mark.shared
 def test_the_authors_region_boxes_are_reproduced(shared: Path) -> None:
-    from mien.regions import global_roi_boxes
+    from mien.faces.regions import global_roi_boxes
 
     chip = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
     for face in json.loads((shared / "golden" / "roi_boxes.json").read_text()):

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mien import cards
-from mien.alignment import TEMPLATES
 from mien.cards import Crop, Input
 from mien.errors import UnknownName, WeightsError
-from mien.preprocessing import Preprocess, grey, resize_cv2
+from mien.faces.alignment import TEMPLATES
+from mien.faces.preprocessing import Preprocess, grey, resize_cv2
 
 GREY48 = Input(size=(48, 48), colour="grey", scale=1 / 127.5, offset=(-1.0,))
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "cv2_resize.json").read_text())
@@ -101,10 +101,10 @@ def test_contradictions_are_refused() -> None:
 
 def test_a_network_of_several_pictures_gets_each_by_its_name(sample: Path) -> None:
     """The face is dlib's chip, or what the crop contract says; regions come from it at 224 pixels; the rest is one path."""
-    from mien.alignment import apply, crop_matrix, dlib_chip_matrix, warp
-    from mien.landmarks import Landmarker
-    from mien.regions import region_crops
-    from mien.topology import points5, points68
+    from mien.faces.alignment import apply, crop_matrix, dlib_chip_matrix, warp
+    from mien.faces.landmarks import Landmarker
+    from mien.faces.regions import region_crops
+    from mien.types import points5, points68
 
     pixels = np.asarray(Image.open(sample).convert("RGB"))
     mesh = Landmarker()([(pixels, (174, 70, 279, 175), 0.0)]).points[0]

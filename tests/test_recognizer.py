@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 
 import mien
-from mien.colour_order import LIKELY_BGR
-from mien.detection import Detections
 from mien.errors import SourceError, UnknownName, WeightsError
-from mien.images import ColourOrderWarning
-from mien.recognizer import Recognizer
+from mien.faces.detection import Detections
+from mien.inference.recognizer import Recognizer
+from mien.io.channel_order import LIKELY_BGR
+from mien.io.images import ColourOrderWarning
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "sample_scores.json").read_text())
 

@@ -13,9 +13,9 @@ import pytest
 
 from clips import moving, packets, write_clip
 from mien.errors import ConfigError, SourceError
-from mien.recording import Recorder, suffix
-from mien.sinks import MARK, Videos
-from mien.video import Video, frames
+from mien.io.video import Video, frames
+from mien.io.video_writer import Recorder, suffix
+from mien.visualization.annotated import MARK, Videos
 from readings import face, reading
 
 

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from mien.data.preparation import Regions
 from mien.errors import UnknownName
-from mien.landmarks import Landmarker
-from mien.preparation import Regions
-from mien.regions import clamp, find_boxes, global_roi_boxes, region_boxes, region_crops
-from mien.topology import points68
+from mien.faces.landmarks import Landmarker
+from mien.faces.regions import clamp, find_boxes, global_roi_boxes, region_boxes, region_crops
+from mien.types import points68
 
 
 def test_published_boxes(shared):

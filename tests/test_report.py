@@ -17,8 +17,8 @@ from evaluations import Knowing, drawings
 from mien import cards
 from mien.errors import DatasetError
 from mien.evaluation import evaluate
-from mien.report import Report
-from mien.report.predictions import Predictions, read_predictions
+from mien.evaluation.report import Report
+from mien.evaluation.report.predictions import Predictions, read_predictions
 
 
 @pytest.fixture(scope="module")

@@ -14,12 +14,12 @@ from PIL import Image
 
 import mien
 from evaluations import eye_reader
-from mien.datasets import Dataset, Sample, open_dataset
+from mien.data.datasets import Dataset, Sample, open_dataset
+from mien.data.labelled_faces import Face, FaceFinder
 from mien.errors import ConfigError
-from mien.evaluation.degradations import DEGRADATIONS, Degradation
-from mien.evaluation.faces import Face, FaceFinder
+from mien.evaluation.corruptions import DEGRADATIONS, Degradation
+from mien.evaluation.robustness import stress
 from mien.labels import FER2013
-from mien.robustness import stress
 
 BY_NAME = {each.name: each for each in DEGRADATIONS}
 

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mien import cards, sessions
+from mien import cards
 from mien.errors import UnknownName, WeightsError
-from mien.runtime import OnnxRuntime, open_model
+from mien.runtime import onnx as sessions
+from mien.runtime.onnx import OnnxRuntime
+from mien.runtime.open_model import open_model
 
 
 @pytest.fixture
@@ -133,13 +135,13 @@ def test_what_is_no_model_is_said(copied: Path, tmp_path: Path) -> None:
 
 
 def test_bundled_weights_are_checked_before_they_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mien import weights
+    from mien import cards as weights
 
     with pytest.raises(WeightsError, match=r"card of the bundled weight none\.onnx is missing"):
-        weights.bundled("none.onnx")
+        weights.bundled_file("none.onnx")
     monkeypatch.setattr(weights, "WEIGHTS", tmp_path)
     with pytest.raises(WeightsError, match=r"blazeface\.onnx is missing"):
-        weights.bundled("blazeface.onnx")
+        weights.bundled_file("blazeface.onnx")
     (tmp_path / "blazeface.onnx").write_bytes(b"other")
     with pytest.raises(WeightsError, match=r"has sha256 .* its card says"):
-        weights.bundled("blazeface.onnx")
+        weights.bundled_file("blazeface.onnx")

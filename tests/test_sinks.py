@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mien.errors import ConfigError
-from mien.sinks import CSV_COLUMNS, MARK, Csv, JsonLines, Pictures, json_line
+from mien.inference.results import CSV_COLUMNS, Csv, JsonLines, json_line
 from mien.types import Result
+from mien.visualization.annotated import MARK, Pictures
 from readings import LABELS, face, mesh, reading
 
 BOX = (10, 20, 50.126, 80)

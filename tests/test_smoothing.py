@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mien.errors import ConfigError, UnknownName
-from mien.smoothing import open_smoother
+from mien.inference.smoothing import open_smoother
 from mien.types import Result
 from readings import LABELS, face, mesh, reading
 
@@ -101,7 +101,7 @@ def test_nothing_is_averaged_across_faces_gaps_and_jumps(kind: str) -> None:
 
 def test_faces_long_gone_are_forgotten() -> None:
     """A camera runs for months: who was there once is not remembered for ever, and who is there stays one stretch."""
-    from mien.smoothing import _Stretches
+    from mien.inference.smoothing import _Stretches
 
     stretches = _Stretches(gap=0.5)
     stays = face((50, 50, 130, 130), "anger", track=1)

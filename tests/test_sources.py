@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mien.errors import SourceError
-from mien.images import read_image
-from mien.sources import EXTENSIONS, Frame, natural, pictures
+from mien.io.images import read_image
+from mien.io.sources import EXTENSIONS, Frame, natural, pictures
 
 
 @pytest.fixture

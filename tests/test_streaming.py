@@ -17,14 +17,14 @@ import pytest
 import mien
 import scripted
 from clips import cut_short, moving, turn, write_clip
-from mien.detection import Detections
 from mien.errors import ConfigError, UnknownName
-from mien.images import Picture, read_image
-from mien.recognizer import Recognizer
-from mien.sources import Frame, pictures
-from mien.streaming import Known, Stream, _distinct, _Seen, is_cut, shrink
+from mien.faces.detection import Detections
+from mien.inference.recognizer import Recognizer
+from mien.inference.stream import Known, Stream, _distinct, _Seen, is_cut, shrink
+from mien.io.images import Picture, read_image
+from mien.io.sources import Frame, pictures
+from mien.io.video import Sampling
 from mien.types import Result
-from mien.video import Sampling
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +210,7 @@ def test_frames_without_a_time_are_smoothed_too(read: Recognizer, sample: Path) 
 
 def test_a_video_behind_an_address_is_fetched_once(sample: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not also to tell how many frames are wanted."""
-    monkeypatch.setattr("mien.sources.fetch", lambda *_, **__: pytest.fail("it was fetched"))
+    monkeypatch.setattr("mien.io.sources.fetch", lambda *_, **__: pytest.fail("it was fetched"))
     assert len(pictures(["https://example.org/clip.mp4", sample], sampling=Sampling())) == 1
 
 

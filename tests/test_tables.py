@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import pytest
 
+from mien.config import build, parse, plain
 from mien.errors import ConfigError
-from mien.tables import build, parse, plain
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from mien.errors import ConfigError, MissingExtra
-from mien.landmarks import ACTIONS
-from mien.timeline import WIDEST, Timeline
+from mien.faces.landmarks import ACTIONS
 from mien.types import Result
+from mien.visualization.timeline import WIDEST, Timeline
 from readings import face, reading
 
 BOX = (10, 10, 60, 60)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mien.topology import EYES, FACE, View, action_points, irises, points5, points68
+from mien.types import EYES, FACE, View, action_points, irises, points5, points68
 
 
 @pytest.fixture(scope="module")

@@ -15,13 +15,14 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import mien
-from mien.devices import AUTO, CPU, Device, use
 from mien.errors import ConfigError
-from mien.openvino_runtime import OpenvinoRuntime
-from mien.runtime import open_model
-from mien.torch_devices import named, torch_device
-from mien.torch_runtime import PLUGINS, TorchRuntime
-from mien.training import checkpoint, loop
+from mien.models.torch_runtime import PLUGINS, TorchRuntime
+from mien.runtime.devices import AUTO, CPU, Device, use
+from mien.runtime.open_model import open_model
+from mien.runtime.openvino import OpenvinoRuntime
+from mien.runtime.torch_devices import named, torch_device
+from mien.training import loop
+from mien.training import run_dir as checkpoint
 from small_networks import BASE, GREY, SMALL, save
 
 without_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

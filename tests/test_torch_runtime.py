@@ -18,15 +18,16 @@ from torch import Tensor, nn
 
 import mien
 from mien import cards
-from mien.calibration import softmax
+from mien.cards import sha256
 from mien.errors import WeightsError
-from mien.images import read_image
+from mien.faces.preprocessing import Preprocess
+from mien.inference.recognizer import NO_REGIONS
+from mien.io.images import read_image
 from mien.labels import ACTION_UNITS, FER2013, RAFDB
-from mien.preprocessing import Preprocess
-from mien.recognizer import NO_REGIONS
-from mien.runtime import OnnxRuntime, open_model
-from mien.torch_runtime import TorchRuntime
-from mien.weights import sha256
+from mien.metrics.calibration import softmax
+from mien.models.torch_runtime import TorchRuntime
+from mien.runtime.onnx import OnnxRuntime
+from mien.runtime.open_model import open_model
 from small_networks import BASE, GREY, RGB, SMALL, save
 
 

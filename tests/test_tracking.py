@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mien.tracking import Tracker, overlap_and_nearness
+from mien.inference.tracking import Tracker, overlap_and_nearness
 
 
 def look(seed: int, noise: float = 0.0, number: int = 0) -> np.ndarray:

@@ -15,8 +15,8 @@ import jsonschema
 import pytest
 
 import mien
+from mien.cards import ASSETS
 from mien.types import Box, Face, Result, json_schema
-from mien.weights import ASSETS
 from readings import LABELS, face, mesh, reading
 
 SCHEMA = ASSETS / "schemas" / "result.json"

@@ -11,13 +11,13 @@ from PIL import Image
 
 from evaluations import eye_reader
 from mien import cards
-from mien.datasets import Dataset, open_dataset
-from mien.datasets.synthetic import draw_face
+from mien.data.datasets import Dataset, open_dataset
+from mien.data.datasets.synthetic import draw_face
+from mien.data.labelled_faces import FaceFinder
 from mien.errors import ConfigError
 from mien.evaluation import CardPredictor, open_predictor
-from mien.evaluation.faces import FaceFinder
+from mien.evaluation.verify import Claim, _changed, variants, verify
 from mien.labels import FER2013
-from mien.verification import Claim, _changed, variants, verify
 
 
 @pytest.fixture(scope="module")

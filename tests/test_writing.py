@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mien.errors import ConfigError, ExportError
-from mien.writing import whole
+from mien.io.files import whole
 
 
 def test_a_file_gets_its_name_when_it_is_complete(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from mien.training.building import options_of
 from mien.training.config import TrainConfig
 from mien.training.data import open_splits
 from mien.training.loader import Loader
-from mien.training.records import keep_best
+from mien.training.run_dir import keep_best
 
 
 def main() -> None:

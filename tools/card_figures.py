@@ -8,11 +8,11 @@ import numpy as np
 
 from fer2013_arrays import Fer2013
 from mien import cards, metrics
-from mien.calibration import abstention_threshold, expected_calibration_error
-from mien.datasets import ferplus
+from mien.data.datasets import ferplus
+from mien.faces.preprocessing import Preprocess
 from mien.labels import FER2013
-from mien.preprocessing import Preprocess
-from mien.runtime import OnnxRuntime
+from mien.metrics.calibration import abstention_threshold, expected_calibration_error
+from mien.runtime.onnx import OnnxRuntime
 from two_heads import tensor
 
 ACCURACY_WHEN_CERTAIN = 0.8

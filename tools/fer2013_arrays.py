@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mien.datasets.fer2013 import SPLITS
+from mien.data.datasets.fer2013 import SPLITS
 
 
 @dataclass(frozen=True, slots=True)

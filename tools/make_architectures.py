@@ -10,8 +10,8 @@ import sys
 from typing import Any
 
 from mien import models
+from mien.cards import ARCHITECTURES
 from mien.errors import UnknownName
-from mien.weights import ARCHITECTURES
 
 
 def main() -> int:

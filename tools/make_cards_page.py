@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 from docstrings import cell, fields_of, markdown
-from mien.alignment import TEMPLATES
 from mien.cards import METADATA_KEY, Calibration, Card, Crop, Input, Measured, bundled
+from mien.faces.alignment import TEMPLATES
 from pages import table, write_or_check
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "cards.md"
@@ -39,7 +39,7 @@ def page() -> str:
         parts += [f"## `{title}`" if title else "## The card", markdown(kind.__doc__ or "") if title else ""]
         parts.append(table(("field", "type", "default", "what it is"), _rows(kind)))
     names = ", ".join(f"`{name}`" for name in TEMPLATES)
-    parts.append(f"Templates a crop may name (`mien.alignment.TEMPLATES`): {names}.")
+    parts.append(f"Templates a crop may name (`mien.faces.alignment.TEMPLATES`): {names}.")
     parts.append("## Cards that ship with the package")
     rows = [
         (f"`{card.name}`", card.kind, card.licence, cell(card.summary), cell(card.origin), cell(card.data) or "–")

@@ -14,9 +14,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from mien.datasets import DATASETS, Reader, reader
+from mien.data.datasets import DATASETS, Reader, reader
+from mien.data.preparation.align import AUTHORS, CROPS
 from mien.labels import LABEL_SETS
-from mien.preparation.crops import AUTHORS, CROPS
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "datasets.md"
 

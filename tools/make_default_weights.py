@@ -32,14 +32,14 @@ from torch import nn
 from card_figures import answers, measured
 from fer2013_arrays import open_arrays
 from mien import cards, models
+from mien.cards import CARDS, WEIGHTS, sha256
 from mien.exporting import quantisation
 from mien.exporting.storage import halved
 from mien.exporting.tracing import trace
+from mien.faces.preprocessing import Preprocess
 from mien.labels import FER2013
-from mien.preprocessing import Preprocess
-from mien.runtime import OnnxRuntime
+from mien.runtime.onnx import OnnxRuntime
 from mien.training.config import TrainConfig
-from mien.weights import CARDS, WEIGHTS, sha256
 from two_heads import WEIGHT, Calibrated, Pool, Pooled, fit, fit_pool, tensor
 
 INPUT = cards.Input(size=(48, 48), colour="grey", scale=1 / 127.5, offset=(-1.0,))

@@ -20,14 +20,14 @@ import numpy as np
 from PIL import Image
 
 import mien
-from mien.datasets import Dataset
-from mien.embedding import Embedding, embed, plot, write_figure
+from mien.data.datasets import Dataset
+from mien.evaluation.embeddings import Embedding, embed, plot, write_figure
 from mien.explaining import METHODS, explain
 from mien.explaining.explanation import write_image
 from mien.explaining.faces import Asked, see
 from mien.explaining.occlusion import region_importance
 from mien.explaining.strips import strip, strips_per_class
-from mien.images import read_image
+from mien.io.images import read_image
 from pictures import FOLDER, READER, ROOT, record
 
 PAGE = ROOT / "docs" / "explaining.md"

@@ -34,12 +34,12 @@ import numpy as np
 from PIL import Image
 
 from fer2013_arrays import open_arrays
-from mien.datasets import ferplus, open_dataset
-from mien.datasets.cache import file_digest, mapped
-from mien.datasets.fer2013 import SPLITS
+from mien.data.datasets import ferplus, open_dataset
+from mien.data.datasets.cache import file_digest, mapped
+from mien.data.datasets.fer2013 import SPLITS
 from mien.errors import ConfigError
+from mien.faces.landmarks import ACTIONS, Actions, Landmarker
 from mien.labels import FERPLUS
-from mien.landmarks import ACTIONS, Actions, Landmarker
 
 CENTRES = {
     "neutral": (0.0, 0.0),

@@ -19,8 +19,8 @@ import numpy as np
 from PIL import Image
 
 import mien
-from mien.images import read_image
-from mien.preparation import contact_sheet
+from mien.data.preparation import contact_sheet
+from mien.io.images import read_image
 from pictures import FOLDER, READER, ROOT, record, save
 
 PEOPLE = ("010_08", "018_08", "024_08", "025_08", "006_03", "042_03", "008_03", "030_03")

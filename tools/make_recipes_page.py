@@ -11,7 +11,7 @@ from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
-from mien.datasets import reader
+from mien.data.datasets import reader
 from mien.models import MODELS
 from mien.training.config import OptimConfig, ScheduleConfig, TrainConfig
 from pages import table, write_or_check

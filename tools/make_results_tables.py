@@ -18,8 +18,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mien.comparison.pages import table
-from mien.comparison.rows import read_rows
+from mien.evaluation.compare.pages import table
+from mien.evaluation.compare.rows import read_rows
 from pages import rewrite_or_check
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -7,8 +7,8 @@ import argparse
 import json
 import sys
 
+from mien.cards import ASSETS
 from mien.types import json_schema
-from mien.weights import ASSETS
 
 SCHEMA = ASSETS / "schemas" / "result.json"
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from docstrings import cell
 from mien import models
-from mien.comparison.rows import read_rows
+from mien.evaluation.compare.rows import read_rows
 from mien.models import Figure
 from mien.training.config import TrainConfig
 from pages import rewrite_or_check, table

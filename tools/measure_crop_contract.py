@@ -20,10 +20,10 @@ from PIL import Image
 
 from fer2013_arrays import open_arrays
 from mien import cards
-from mien.detection import open_detector
-from mien.landmarks import Landmarker
-from mien.preprocessing import IMAGE, Preprocess
-from mien.runtime import OnnxRuntime
+from mien.faces.detection import open_detector
+from mien.faces.landmarks import Landmarker
+from mien.faces.preprocessing import IMAGE, Preprocess
+from mien.runtime.onnx import OnnxRuntime
 
 Grey = Callable[[np.ndarray], np.ndarray]
 GREYS: dict[str, Grey] = {

@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mien.alignment import FITS, apply, similarity
-from mien.datasets.fer2013 import open_arrays
-from mien.detection import open_detector
+from mien.data.datasets.fer2013 import open_arrays
+from mien.faces.alignment import FITS, apply, similarity
+from mien.faces.detection import open_detector
+from mien.faces.landmarks import Landmarker, head_pose
 from mien.labels import FER2013
-from mien.landmarks import Landmarker, head_pose
-from mien.topology import View, irises, points5
+from mien.types import View, irises, points5
 
 SIZE = 48
 POINTS = ("left eye", "right eye", "nose tip", "left mouth corner", "right mouth corner")

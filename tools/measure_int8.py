@@ -23,8 +23,8 @@ import torch
 import mien
 from mien.exporting import PICTURES, TOLERANCE
 from mien.exporting.measuring import speeds
-from mien.runtime import open_model
-from mien.training.records import commit
+from mien.runtime.open_model import open_model
+from mien.training.run_dir import commit
 from pages import table
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 import mien
-from mien.comparison.rows import write_row
-from mien.datasets import Dataset, open_dataset
-from mien.evaluation.answers import Answers
-from mien.evaluation.faces import Face
-from mien.evaluation.views import View
+from mien.data.datasets import Dataset, open_dataset
+from mien.data.labelled_faces import Face
+from mien.evaluation.compare.rows import write_row
+from mien.evaluation.predictors import Answers
+from mien.evaluation.tta import View
 from mien.labels import ACTION_UNITS
 
 

@@ -23,12 +23,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mien import models
-from mien.evaluation.records import commit
+from mien.evaluation.run_info import commit
 from mien.training.building import options_of
 from mien.training.config import TrainConfig
+from mien.training.criterion import ask
 from mien.training.data import open_splits
 from mien.training.loader import Loader
-from mien.training.objective import ask
 
 SIZES = {"dda-resnet34": 96, "dda-resnet50": 96, "ddamfn": 112, "ddamfn-mtl": 112, "dan": 48, "mien-base": 48, "mien-nano": 48}
 """Side of the pictures, where a network does not take 64 pixels or was published small."""

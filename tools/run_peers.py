@@ -21,11 +21,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mien.datasets import Dataset, open_dataset
+from mien.data.datasets import Dataset, open_dataset
+from mien.data.labelled_faces import FaceFinder, mode_for
 from mien.evaluation import CardPredictor, open_predictor
-from mien.evaluation.faces import FaceFinder, mode_for
+from mien.faces.preprocessing import IMAGE
 from mien.labels import FER2013
-from mien.preprocessing import IMAGE
 
 PEERS = {
     "human": ("human", "", "node"),

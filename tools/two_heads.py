@@ -19,10 +19,10 @@ from scipy.optimize import minimize
 from torch import Tensor, nn
 
 from fer2013_arrays import Fer2013
-from mien.calibration import expected_calibration_error, fit_temperature, log_loss, softmax
-from mien.datasets import ferplus
+from mien.data.datasets import ferplus
+from mien.faces.preprocessing import Preprocess
 from mien.labels import FER2013, FERPLUS
-from mien.preprocessing import Preprocess
+from mien.metrics.calibration import expected_calibration_error, fit_temperature, log_loss, softmax
 
 WEIGHT = 0.75
 """Share of the FER2013 head in the mean."""

@@ -12,39 +12,37 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-
 if TYPE_CHECKING:
     from .cards import Card as Card
-    from .datasets import open_dataset as open_dataset
-    from .drawing import draw as draw
+    from .data.datasets import open_dataset as open_dataset
     from .errors import MienError as MienError
     from .evaluation import evaluate as evaluate
+    from .evaluation.report import Report as Report
     from .explaining import explain as explain
     from .exporting import export as export
-    from .images import sample as sample
-    from .recognizer import Recognizer as Recognizer
-    from .recognizer import load as load
-    from .report import Report as Report
+    from .inference.recognizer import Recognizer as Recognizer
+    from .inference.recognizer import load as load
+    from .io.images import sample as sample
     from .types import Box as Box
     from .types import Face as Face
     from .types import Result as Result
+    from .visualization.faces import draw as draw
 
 _WHERE = {
     "Box": "types",
     "Card": "cards",
     "Face": "types",
     "MienError": "errors",
-    "Recognizer": "recognizer",
-    "Report": "report",
+    "Recognizer": "inference.recognizer",
+    "Report": "evaluation.report",
     "Result": "types",
-    "draw": "drawing",
+    "draw": "visualization.faces",
     "evaluate": "evaluation",
     "explain": "explaining",
     "export": "exporting",
-    "load": "recognizer",
-    "open_dataset": "datasets",
-    "sample": "images",
+    "load": "inference.recognizer",
+    "open_dataset": "data.datasets",
+    "sample": "io.images",
 }
 
 __all__ = [
@@ -67,6 +65,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import public names on first use (PEP 562), so that `import mien` costs next to nothing."""
+    if name == "__version__":
+        from .io.provenance import VERSION
+
+        return VERSION
     if name not in _WHERE:
         raise AttributeError(f"module 'mien' has no attribute {name!r}")
     value = getattr(importlib.import_module(f".{_WHERE[name]}", __name__), name)

@@ -7,17 +7,68 @@ A card is a TOML file beside the weights, and the same text inside every ONNX fi
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 import os
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from . import tables
+from . import config as tables
 from .errors import ConfigError, WeightsError, shown
-from .lookup import lookup
-from .weights import CARDS, WEIGHTS, verify
+from .registry import lookup
+
+ASSETS = Path(__file__).parent / "assets"
+WEIGHTS = ASSETS / "weights"
+CARDS = ASSETS / "cards"
+ARCHITECTURES = ASSETS / "architectures.json"
+
+
+def bundled_file(name: str) -> Path:
+    """Return the path of a weight file that ships with the package: `bundled_file("blazeface.onnx")`.
+
+    Raises:
+        WeightsError: the installation lacks the file, or has another than its card describes.
+    """
+    path = WEIGHTS / name
+    try:
+        digest = tomllib.loads((CARDS / f"{path.stem}.toml").read_text(encoding="utf-8"))["sha256"]
+    except (OSError, ValueError, KeyError) as error:
+        raise WeightsError(f"the card of the bundled weight {name} is missing or damaged; reinstall the package") from error
+    if not path.is_file():
+        raise WeightsError(f"the bundled weight {name} is missing from {WEIGHTS}; reinstall the package")
+    return verify(path, digest)
+
+
+def sha256(path: str | Path) -> str:
+    """Return the hexadecimal sha256 of a file."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def no_weights(path: str | Path) -> WeightsError:
+    """Return the error of a weight file that is not there."""
+    return WeightsError(f"weight file {path} does not exist; check the path, and where it was trained or exported to")
+
+
+def verify(path: str | Path, digest: str) -> Path:
+    """Return `path` if the file has this sha256.
+
+    Raises:
+        WeightsError: the file is missing or has another digest.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise no_weights(path)
+    if (found := sha256(path)) != digest:
+        raise WeightsError(
+            f"weight file {path} has sha256 {found}, its card says {digest[:12]}…; get the file anew, or, if it is your own, "
+            "write its digest into the card"
+        )
+    return path
+
 
 METADATA_KEY = "mien.card"
 
@@ -53,7 +104,7 @@ class Crop:
     """How the face is cut from the picture."""
 
     template: str
-    """Name in `mien.alignment.TEMPLATES`."""
+    """Name in `mien.faces.alignment.TEMPLATES`."""
     fit: Literal["five", "eyes-mouth"] = "five"
     """Points that are laid on the template."""
     margin: float = 1.0

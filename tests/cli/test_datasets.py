@@ -11,8 +11,8 @@ from command import on_terminal
 from miniatures import MINIATURES, write
 
 from mien.cli import main
-from mien.datasets import DATASETS, open_dataset
-from mien.datasets.synthetic import draw_face
+from mien.data.datasets import DATASETS, open_dataset
+from mien.data.datasets.synthetic import draw_face
 
 
 @pytest.fixture(autouse=True)

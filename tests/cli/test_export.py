@@ -15,7 +15,7 @@ from command import Done, mien, on_terminal
 
 from mien import cards
 from mien.cli import main
-from mien.runtime import open_model
+from mien.runtime.open_model import open_model
 from small_networks import BASE, SMALL, save
 
 QUANTISED = ("--precision", "int8", "--calibration", "synthetic", "--pictures", 16)

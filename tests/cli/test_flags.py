@@ -14,8 +14,8 @@ from mien.cli.flags import AS_USUAL
 from mien.cli.verify import _share
 from mien.cli.watch import watch
 from mien.errors import ConfigError
-from mien.reading import USUAL
-from mien.recognizer import Recognizer
+from mien.inference.options import USUAL
+from mien.inference.recognizer import Recognizer
 
 DRAWN = ("--dataset", "synthetic")
 

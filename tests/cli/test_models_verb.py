@@ -11,10 +11,10 @@ import pytest
 from command import on_terminal
 
 from mien import cards
+from mien.cards import WEIGHTS
 from mien.cli import main
 from mien.cli.models import _lines
 from mien.models import MODELS
-from mien.weights import WEIGHTS
 
 
 def lines(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict]:

@@ -23,7 +23,7 @@ from PIL import Image, ImageOps
 
 import mien
 from mien.cli import ABANDONED, main
-from mien.detection import DETECTORS
+from mien.faces.detection import DETECTORS
 
 EIGHTHS = "█▏▎▍▌▋▊▉"
 

@@ -15,8 +15,8 @@ from command import environment, line, mien, on_terminal
 
 from clips import cut_short, moving, packets, write_clip
 from mien.cli import main
+from mien.io.video import frames
 from mien.types import Result
-from mien.video import frames
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mien.datasets.synthetic import draw_face
+from mien.data.datasets.synthetic import draw_face
 from mien.labels import (
     AFFECTNET8,
     AFFECTNET11,

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from miniatures import MINIATURES, face, fer2013_csv, ferplus_csv, pixels_text, write, write_csv
 
-from mien.datasets import cache as cache_of
-from mien.datasets import open_dataset
-from mien.datasets.fer2013 import has_pixels
-from mien.datasets.layout import Damage
-from mien.datasets.listing import Locator, pictures_below, read_rows
+from mien.data.datasets import cache as cache_of
+from mien.data.datasets import open_dataset
+from mien.data.datasets.fer2013 import has_pixels
+from mien.data.datasets.layout import Damage
+from mien.data.datasets.listing import Locator, pictures_below, read_rows
 from mien.errors import DatasetError
 
 

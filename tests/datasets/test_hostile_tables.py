@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from miniatures import MINIATURES, write, write_csv
 
-from mien.datasets import open_dataset
-from mien.datasets.listing import Locator, number_in
+from mien.data.datasets import open_dataset
+from mien.data.datasets.listing import Locator, number_in
 from mien.errors import DatasetError
 
 HUGE = "9" * 5_000

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from miniatures import MINIATURES
 
-from mien.datasets import Dataset, Draw, open_dataset
-from mien.datasets.clean import Clean
-from mien.datasets.pictures import Files
-from mien.datasets.protocols import cut, held_out, origins, subject_folds
+from mien.data.datasets import Dataset, Draw, open_dataset
+from mien.data.datasets.clean import Clean
+from mien.data.datasets.pictures import Files
+from mien.data.datasets.protocols import cut, held_out, origins, subject_folds
 from mien.errors import DatasetError
 
 

@@ -10,8 +10,8 @@ import pytest
 from miniatures import MINIATURES, Miniature
 from PIL import Image
 
-from mien.datasets import DATASETS, open_dataset, reader
-from mien.datasets.listing import Locator
+from mien.data.datasets import DATASETS, open_dataset, reader
+from mien.data.datasets.listing import Locator
 from mien.errors import DatasetError, UnknownName
 
 every_miniature = pytest.mark.parametrize("miniature", MINIATURES.values(), ids=MINIATURES)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from fer2013_arrays import open_arrays
-from mien.datasets import ferplus, open_dataset
-from mien.datasets.fer2013 import FINGERPRINTS
+from mien.data.datasets import ferplus, open_dataset
+from mien.data.datasets.fer2013 import FINGERPRINTS
 
 COUNTS = {
     "train": [3995, 436, 4097, 7215, 4830, 3171, 4965],

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mien.detection import Detections, open_detector
-from mien.detection.blazeface import SIDE, BlazeFace, Network
-from mien.detection.tiling import Region
+from mien.faces.detection import Detections, open_detector
+from mien.faces.detection.blazeface import SIDE, BlazeFace, Network
+from mien.faces.detection.tiling import Region
 
 
 class Counting(Network):

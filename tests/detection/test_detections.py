@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mien.detection import Detections
+from mien.faces.detection import Detections
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mien.detection import DETECTORS, Detections, Detector, open_detector
-from mien.detection.detector import turned_back
-from mien.detection.suppression import iou
 from mien.errors import ConfigError, MissingExtra, UnknownName
+from mien.faces.detection import DETECTORS, Detections, Detector, open_detector
+from mien.faces.detection.detector import turned_back
+from mien.faces.detection.nms import iou
 
 SEARCHING = ["blazeface", "retinaface", "mtcnn", "mtcnn-evolve", "dlib"]
 FACE = np.array([178, 57, 273, 177.0])  # on the sample photo, forehead to chin
@@ -138,7 +138,7 @@ def test_options_out_of_range_and_unknown_names() -> None:
 
 
 def test_own_detectors_by_module_and_attribute(photo: np.ndarray) -> None:
-    assert len(open_detector("mien.detection.whole:Whole", min_size=600)(photo)) == 0
+    assert len(open_detector("mien.faces.detection.whole:Whole", min_size=600)(photo)) == 0
 
 
 def test_dlib_missing_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

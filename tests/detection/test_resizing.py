@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mien.detection.resizing import area, fit, resize
+from mien.faces.detection.resize import area, fit, resize
 
 sides = st.integers(1, 60)
 

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mien.detection.tiling import OVERLAP, Region, closer, farther, nearest
+from mien.faces.detection.tiling import OVERLAP, Region, closer, farther, nearest
 
 regions = st.builds(Region, st.integers(0, 50), st.integers(0, 50), st.integers(1, 4000), st.integers(1, 4000))
 

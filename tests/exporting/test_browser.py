@@ -29,13 +29,13 @@ from PIL import Image
 
 import mien
 from browsers import NEEDED, chromium, watched
-from mien.alignment import warp
 from mien.cards import Input
 from mien.exporting import export
-from mien.images import read_image
-from mien.locks import written_by_us
-from mien.preprocessing import Preprocess
-from mien.runtime import OnnxRuntime
+from mien.faces.alignment import warp
+from mien.faces.preprocessing import Preprocess
+from mien.io.files import written_by_us
+from mien.io.images import read_image
+from mien.runtime.onnx import OnnxRuntime
 
 pytestmark = NEEDED
 EXAMPLE = Path(__file__).parents[2] / "examples" / "browser"

@@ -19,14 +19,15 @@ from torch import nn
 
 import mien
 from mien import cards, models
-from mien.calibration import softmax
 from mien.errors import ConfigError, ExportError, UnknownName, WeightsError
 from mien.exporting import export, parity
 from mien.exporting.tracing import trace
-from mien.images import read_image
+from mien.faces.preprocessing import Preprocess
+from mien.io.images import read_image
 from mien.labels import FER2013, RAFDB
-from mien.preprocessing import Preprocess
-from mien.runtime import OnnxRuntime, open_model
+from mien.metrics.calibration import softmax
+from mien.runtime.onnx import OnnxRuntime
+from mien.runtime.open_model import open_model
 from small_networks import BASE, RGB, SMALL, save
 from zoo import CASES, Case
 

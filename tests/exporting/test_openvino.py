@@ -13,9 +13,9 @@ from command import mien as command
 import mien
 from mien import cards
 from mien.errors import WeightsError
-from mien.images import read_image
-from mien.preprocessing import Preprocess
-from mien.runtime import open_model
+from mien.faces.preprocessing import Preprocess
+from mien.io.images import read_image
+from mien.runtime.open_model import open_model
 from small_networks import BASE, SMALL, save
 
 openvino = pytest.importorskip("openvino", reason="needs mien[openvino]", exc_type=ImportError)

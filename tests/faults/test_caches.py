@@ -14,8 +14,8 @@ from miniatures import fer2013_csv
 from surroundings import names_in
 
 from disks import full_disk
-from mien.datasets import cache as caches
-from mien.datasets import open_dataset
+from mien.data.datasets import cache as caches
+from mien.data.datasets import open_dataset
 
 TOGETHER = """
 import sys

@@ -15,7 +15,7 @@ from command import environment, line
 from surroundings import mien, names_in, refused
 
 from mien.errors import ConfigError
-from mien.locks import written_by_us
+from mien.io.files import written_by_us
 
 EVALUATE = ("evaluate", "mien-base", "--dataset", "synthetic", "--split", "all", "--no-page")
 

@@ -14,8 +14,8 @@ from PIL import Image
 from surroundings import mien, names_in, refused
 
 import mien as package
-from mien.datasets import cache as caches
-from mien.datasets import open_dataset
+from mien.data.datasets import cache as caches
+from mien.data.datasets import open_dataset
 
 pwd = pytest.importorskip("pwd", reason="users are those of POSIX here")
 

@@ -16,8 +16,8 @@ from surroundings import mien, names_in, refused
 
 from disks import full_disk
 from mien.errors import TrainingError
-from mien.locks import written_by_us
-from mien.training import records
+from mien.io.files import written_by_us
+from mien.training import run_dir as records
 from mien.training.loop import train
 
 

@@ -8,7 +8,7 @@ import torch
 from checkpoint_samples import SAMPLES, author_classes, author_net, optimizer_state, saved, state, whole_module, zipped
 
 from mien.errors import WeightsError
-from mien.importing import read_checkpoint
+from mien.models.checkpoints import read_checkpoint
 
 
 def assert_same(read: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:

@@ -14,9 +14,9 @@ from torchvision.transforms import v2
 from disks import full_disk
 from mien import cards, models
 from mien.errors import ConfigError, UnknownName, WeightsError
-from mien.importing import import_checkpoint
+from mien.faces.preprocessing import Preprocess
 from mien.labels import AFFECTNET7, AFFWILD2, label_set
-from mien.preprocessing import Preprocess
+from mien.models.checkpoints import import_checkpoint
 
 
 def filled(name: str, **options: Any) -> dict[str, Tensor]:

@@ -28,7 +28,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mien.errors import WeightsError
-from mien.importing import read_checkpoint, unpickling
+from mien.models.checkpoints import read_checkpoint, unpickling
 
 Write = Callable[[Path, bytes], Path]
 

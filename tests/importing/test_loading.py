@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from mien import models
 from mien.errors import WeightsError
-from mien.importing import load_author_state
+from mien.models.checkpoints import load_author_state
 
 RESNET = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
 MFN = ("conv1", "conv2_dw", "conv_23", "conv_3", "conv_34", "conv_4", "conv_45", "conv_5", "conv_6_sep")

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from mien import calibration
 from mien import metrics as m
-from mien.calibration import softmax
+from mien.metrics import calibration
+from mien.metrics.calibration import softmax
 
 LABELS = ("a", "b", "c", "d")
 

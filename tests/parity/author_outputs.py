@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from mien import models
-from mien.importing import load_author_state
+from mien.models.checkpoints import load_author_state
 
 sys.path.insert(0, str(Path(__file__).parent))  # so that this file works however it is imported
 from fill import images, read_keys, state_dict

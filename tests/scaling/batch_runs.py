@@ -47,7 +47,7 @@ def bomb() -> bytes:
     return bytes(data)
 
 
-def children(parent: int, matching: str = "mien.scaling.worker") -> list[int]:
+def children(parent: int, matching: str = "mien.batch.worker") -> list[int]:
     """Return the processes that a process has started, those only whose command line has a text in it."""
     listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
     rows = [line.split(None, 2) for line in listed.splitlines()]

@@ -36,7 +36,7 @@ def album(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def whole(album: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What an undisturbed run makes of the album, eight pictures in a part, without points and actions."""
-    from mien.scaling import Options, batch
+    from mien.batch import Options, batch
 
     out = tmp_path_factory.mktemp("whole") / "out"
     batch([str(album)], out, Options(points="none", actions=False), workers=1, shard_size=8)

@@ -13,11 +13,11 @@ import onnxruntime
 import pytest
 from command import environment
 
+from mien.batch import Options, batch, driver
+from mien.batch.cluster import actors_for
+from mien.batch.job import Listing
+from mien.batch.listing import items
 from mien.errors import ConfigError
-from mien.scaling import Options, batch, driver
-from mien.scaling.cluster import actors_for
-from mien.scaling.job import Listing
-from mien.scaling.listing import items
 
 
 @pytest.mark.parametrize(("resources", "workers", "threads", "size", "needs"), [

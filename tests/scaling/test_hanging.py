@@ -13,8 +13,8 @@ from batch_runs import bytes_of, children, failures, rows, trapping
 from command import mien
 from PIL import Image
 
+from mien.batch import Options, batch, supervising
 from mien.errors import ConfigError, MienError
-from mien.scaling import Options, batch, supervising
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and ps as POSIX has them")
 
@@ -61,7 +61,7 @@ def test_a_worker_that_is_stopped_from_outside_is_replaced_and_nothing_accused(
 def test_a_picture_that_a_network_never_leaves_is_found_in_its_group(album: Path, tmp_path: Path) -> None:
     """By the command, with a detector that does not come back from one of eight pictures; it lies in the middle."""
     (tmp_path / "endless.py").write_text(
-        "import signal\nfrom mien.detection.blazeface import BlazeFace\n"
+        "import signal\nfrom mien.faces.detection.blazeface import BlazeFace\n"
         "class Endless(BlazeFace):\n"
         "    def __call__(self, image):\n"
         "        while image.shape[0] == 77:\n"
@@ -90,7 +90,7 @@ def test_storage_that_does_not_answer_ends_the_run_and_accuses_no_picture(
     """The worker's storage takes for ever to write; what it would have written is read on resuming."""
     slow = tmp_path / "slow"
     slow.mkdir()
-    code = "import signal\nimport mien.scaling.shards as shards\nshards.write_part = lambda *part: signal.pause()\n"
+    code = "import signal\nimport mien.batch.shards as shards\nshards.write_part = lambda *part: signal.pause()\n"
     (slow / "sitecustomize.py").write_text(code)
 
     def once_it_reads(*progress: int) -> None:

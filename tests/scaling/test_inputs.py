@@ -15,17 +15,17 @@ import pytest
 from batch_runs import failures, rows
 
 from clips import moving, write_clip
-from mien import sources
+from mien.batch import Options, batch
+from mien.batch.items import Item, ItemReader, _Member
+from mien.batch.job import TALLY, Listing, Shards, tally, write_part
+from mien.batch.listing import items
+from mien.batch.storage import Folder
+from mien.batch.tables import Table
 from mien.errors import ConfigError, SourceError
-from mien.images import read_image
-from mien.images import sample as sources_sample
-from mien.scaling import Options, batch
-from mien.scaling.items import Item, ItemReader, _Member
-from mien.scaling.job import TALLY, Listing, Shards, tally, write_part
-from mien.scaling.listing import items
-from mien.scaling.storage import Folder
-from mien.scaling.tables import Table
-from mien.video import Sampling
+from mien.io import sources
+from mien.io.images import read_image
+from mien.io.images import sample as sources_sample
+from mien.io.video import Sampling
 
 fsspec = pytest.importorskip("fsspec", reason="object storage needs mien[scale]")
 

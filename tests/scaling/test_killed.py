@@ -20,7 +20,7 @@ import pytest
 from batch_runs import bytes_of, children, failures, rows, trapping
 from command import environment, mien
 
-from mien.scaling import Options, batch
+from mien.batch import Options, batch
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and ps as POSIX has them")
 

@@ -16,8 +16,8 @@ from command import mien
 from PIL import Image, ImageOps
 
 from clips import write_clip
-from mien.scaling.rows import KINDS
-from mien.sinks import CSV_COLUMNS
+from mien.batch.rows import KINDS
+from mien.inference.results import CSV_COLUMNS
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from pathlib import Path
 import ray
 from ray.cluster_utils import Cluster
 
-from mien.scaling import Options, batch
+from mien.batch import Options, batch
 from waiting import until
 
 

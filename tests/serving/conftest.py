@@ -12,7 +12,7 @@ from PIL import Image
 from server import Server, running
 
 import mien
-from mien.recognizer import Recognizer
+from mien.inference.recognizer import Recognizer
 
 pytest.importorskip("fastapi", reason="the extra [serve] is not installed")
 

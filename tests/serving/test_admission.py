@@ -14,8 +14,8 @@ from server import Server, running
 from test_predict_requests import is_problem
 from websockets.sync.client import connect
 
-from mien import fetching
 from mien.errors import ConfigError
+from mien.io import urls as fetching
 from mien.serving.admission import POLICY, allows
 from mien.serving.app import PAGE, create
 from mien.serving.settings import Limits, Settings, hosts_of

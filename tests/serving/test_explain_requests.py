@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from test_predict_requests import is_problem
 
 import mien
-from mien.recognizer import Recognizer
+from mien.inference.recognizer import Recognizer
 
 pytest.importorskip("fastapi", reason="the extra [serve] is not installed")
 from fastapi.testclient import TestClient

@@ -16,7 +16,7 @@ from fastapi.testclient import TestClient
 from server import running
 from test_predict_requests import is_problem, same
 
-from mien.recognizer import Recognizer
+from mien.inference.recognizer import Recognizer
 from mien.serving.app import create
 from mien.serving.jobs import ACTIVE
 from mien.serving.settings import Limits, Settings

@@ -21,9 +21,9 @@ from server import Server
 import mien
 from browsers import NEEDED, chromium, watched
 from mien import cards
-from mien.drawing import COLOURS
-from mien.recognizer import Recognizer
+from mien.inference.recognizer import Recognizer
 from mien.serving.app import PAGE
+from mien.visualization.faces import COLOURS
 
 pytestmark = NEEDED
 

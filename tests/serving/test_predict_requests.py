@@ -20,7 +20,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 import mien
-from mien.recognizer import Recognizer
+from mien.inference.recognizer import Recognizer
 from mien.serving.app import create
 from mien.serving.settings import Limits, Settings
 from mien.types import Result, json_schema

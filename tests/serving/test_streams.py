@@ -20,7 +20,7 @@ from websockets.sync.client import ClientConnection, connect
 
 import mien
 from conftest import to_jpeg
-from mien.recognizer import Recognizer
+from mien.inference.recognizer import Recognizer
 from mien.serving.readers import Readers
 from mien.serving.settings import Limits, Settings
 from mien.types import json_schema

@@ -21,9 +21,9 @@ from torchvision.transforms import functional as reference
 
 import mien
 from mien.errors import ConfigError
-from mien.images import read_image
-from mien.preprocessing import resize_cv2
-from mien.training import steps
+from mien.faces.preprocessing import resize_cv2
+from mien.io.images import read_image
+from mien.training import transforms as steps
 from mien.training.augmentation import STEPS, Dice, augment, check, parameters
 
 LEVEL = 1 / 255

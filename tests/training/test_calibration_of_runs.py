@@ -12,9 +12,9 @@ import torch
 from runs import config
 
 from mien import cards
-from mien.calibration import fit_temperature, log_loss, softmax
-from mien.preprocessing import Preprocess
-from mien.runtime import open_model
+from mien.faces.preprocessing import Preprocess
+from mien.metrics.calibration import fit_temperature, log_loss, softmax
+from mien.runtime.open_model import open_model
 from mien.training import validation
 from mien.training.data import open_splits
 from mien.training.loop import train

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mien.training import convolution
-from mien.training.convolution import small_maps
+from mien.training import cpu_kernels as convolution
+from mien.training.cpu_kernels import small_maps
 
 SHAPES = list(itertools.product((1, 2, 3, 5, 8, 11), (2, 7), (1, 3, 5), (1, 2, 3), (0, 1, 2), (False, True)))
 

@@ -15,13 +15,13 @@ from torch.nn import functional
 
 from mien.errors import ConfigError, UnknownName
 from mien.exporting import export
-from mien.runtime import open_model
+from mien.runtime.open_model import open_model
 from mien.training.augmentation import Dice, Glance, augment, check
 from mien.training.config import TrainConfig
+from mien.training.criterion import Distil, Hint
 from mien.training.data import open_splits
 from mien.training.loader import Loader
 from mien.training.loop import train
-from mien.training.objective import Distil, Hint
 
 LOSS = [{"kind": "distil", "output": "fer2013", "options": {"teacher": "fer2013"}}]
 

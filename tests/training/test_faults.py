@@ -17,10 +17,10 @@ import torch
 from PIL import Image
 from runs import command, config, environment, recipe, run, same_weights
 
-from mien.datasets.synthetic import draw_face
+from mien.data.datasets.synthetic import draw_face
 from mien.errors import ConfigError, SourceError, TrainingError
 from mien.labels import FER2013
-from mien.training import checkpoint
+from mien.training import run_dir as checkpoint
 from mien.training.config import TrainConfig
 from mien.training.loop import train
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from runs import environment
 
-from mien.datasets.synthetic import draw_face
+from mien.data.datasets.synthetic import draw_face
 from mien.labels import FER2013
 
 LOADED = """

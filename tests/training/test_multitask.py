@@ -11,14 +11,14 @@ from runs import config
 from sklearn.metrics import f1_score
 
 from mien import cards
-from mien.datasets.affwild2 import UNITS as UNITS_OF_12
+from mien.data.datasets.affwild2 import UNITS as UNITS_OF_12
 from mien.errors import ConfigError
+from mien.metrics.au_thresholds import GRID, choose_thresholds, halves, tune_units
 from mien.models.ddamfn_mtl import MultiTaskOutput
 from mien.training import loop
 from mien.training.config import TrainConfig
-from mien.training.filling import fill
 from mien.training.loop import train
-from mien.training.unit_thresholds import GRID, choose_thresholds, halves, tune_units
+from mien.training.pseudo_labels import fill
 
 UNITS = ("AU1", "AU2", "AU4")
 

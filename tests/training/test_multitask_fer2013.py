@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mien.datasets import open_dataset
+from mien.data.datasets import open_dataset
+from mien.faces.landmarks import ACTIONS, Actions, Landmarker
 from mien.labels import FERPLUS
-from mien.landmarks import ACTIONS, Actions, Landmarker
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "make_multitask_fer2013.py"
 

@@ -19,13 +19,13 @@ import pytest
 import torch
 from miniatures import MINIATURES
 
-from mien.datasets import reader
+from mien.data.datasets import reader
 from mien.errors import ConfigError
 from mien.labels import label_set
-from mien.lookup import lookup
+from mien.registry import lookup
 from mien.training import augmentation, loop
 from mien.training.config import TrainConfig
-from mien.training.objective import TERMS
+from mien.training.criterion import TERMS
 
 FOLDER = Path(__file__).parents[2] / "recipes"
 RECIPES = sorted(path.stem for path in FOLDER.glob("*.toml"))

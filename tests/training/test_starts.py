@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from mien import cards, models
 from mien.cards import Input
 from mien.errors import ConfigError, WeightsError
-from mien.runtime import open_model
+from mien.runtime.open_model import open_model
+from mien.training.init_weights import IMAGENET, load_start
 from mien.training.loop import train
-from mien.training.starts import IMAGENET, load_start
 
 HALF = Input(size=(224, 224))
 UNIT = Input(size=(224, 224), scale=1 / 255, offset=(0.0,))

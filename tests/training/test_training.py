@@ -20,14 +20,14 @@ from torch import nn
 from make_golden_losses import STEPS, losses
 from mien import cards, models
 from mien.errors import ConfigError, DatasetError, TrainingError, UnknownName
-from mien.preprocessing import Preprocess
+from mien.faces.preprocessing import Preprocess
 from mien.training import loop
+from mien.training.augmentation import mix_pairs
 from mien.training.config import MixConfig, ScheduleConfig, Stage, Term, TrainConfig
+from mien.training.criterion import Objective
 from mien.training.data import card_input, evaluation_tensor, open_splits, split_of
 from mien.training.loader import Loader, normalise, sample_weights, to_unit
 from mien.training.loop import _Run, train
-from mien.training.mixing import mix_pairs
-from mien.training.objective import Objective
 from mien.training.optim import Average, climb, descend, freeze, optimizer, still_statistics
 from mien.training.schedule import Schedule
 from mien.training.validation import classified, concordance, interleave, quality, unit_f1

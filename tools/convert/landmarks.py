@@ -90,10 +90,10 @@ def build(source: Source, cache: Path) -> onnx.ModelProto:
 
 def inputs_of(photo: Path) -> dict[str, list[np.ndarray]]:
     """Return what every network is fed for the faces of a photo, one batch of 1 for each face."""
-    from mien.detection import open_detector
-    from mien.images import read_image
-    from mien.landmarks import Landmarker, region_crops, regions_of_points
-    from mien.topology import action_points
+    from mien.faces.detection import open_detector
+    from mien.faces.landmarks import Landmarker, region_crops, regions_of_points
+    from mien.io.images import read_image
+    from mien.types import action_points
 
     image = read_image(photo).pixels
     found = open_detector("blazeface")(image)
@@ -123,8 +123,8 @@ def parity(cache: Path, photos: list[Path]) -> None:
 
 def reference(cache: Path) -> dict[str, object]:
     """Return what the originals answer for squares of the sample photo, and for the points found in one."""
-    from mien.images import read_image
-    from mien.topology import action_points
+    from mien.io.images import read_image
+    from mien.types import action_points
 
     photo = read_image(SAMPLE).pixels
     table: dict[str, object] = {}

@@ -21,8 +21,8 @@ from typing import Any
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
-from .. import __version__
 from ..errors import MienError, did_you_mean
+from ..io.provenance import VERSION
 
 VERBS: dict[str, dict[str, tuple[str, str]]] = {
     "To use": {
@@ -38,7 +38,7 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "evaluate": ("mien.cli.evaluate:evaluate", "Measure a model on a data set, with intervals and a report."),
         "compare": ("mien.cli.compare:compare", "Measure several models on several data sets, and say which differ."),
         "verify": ("mien.cli.verify:verify", "Compare what a card claims with what is measured."),
-        "stress": ("mien.cli.stress:stress", "Measure what blur, poor light, covered faces and other crops cost a model."),
+        "stress": ("mien.cli.robustness:stress", "Measure what blur, poor light, covered faces and other crops cost a model."),
         "explain": ("mien.cli.explain:explain", "Show what in a face speaks for an expression, as maps and numbers."),
         "export": ("mien.cli.export:export", "Write a network as one file that runs without torch."),
         "embed": ("mien.cli.embed:embed", "Write the features of a data set, and a plot of them by class."),
@@ -110,7 +110,7 @@ def build(verb: str | None = None) -> App:
     app = App(
         "mien",
         SUMMARY,
-        version=__version__,
+        version=VERSION,
         help_format="plaintext",
         help_epilogue=EPILOGUE,
         group_commands=Group("Options", sort_key=len(VERBS)),

@@ -12,13 +12,13 @@ from PIL import Image
 from rich.console import Console
 from rich.text import Text
 
-from ..audit import Audit, clean_protocol, open_splits
-from ..audit import audit as run
-from ..audit.checks import FaceFinder
-from ..audit.page import page
-from ..datasets import open_dataset
-from ..detection import open_detector
-from ..writing import whole
+from ..data.audit import Audit, clean_protocol, open_splits
+from ..data.audit import audit as run
+from ..data.audit.checks import FaceFinder
+from ..data.audit.page import page
+from ..data.datasets import open_dataset
+from ..faces.detection import open_detector
+from ..io.files import whole
 from .splits import pairs, split_table
 from .terminal import for_programs, progress_bar, side_console, table_console, write_json
 

@@ -58,7 +58,7 @@ def batch(
         MissingExtra: pyarrow or something else of the extra scale is not installed.
     """
     try:
-        from .. import scaling
+        from .. import batch as scaling
     except ModuleNotFoundError as error:
         raise MissingExtra(error.name or "pyarrow", "scale") from None
     options = reading.options()

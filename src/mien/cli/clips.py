@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from ..images import name_of
-from ..sinks import Csv, JsonLines, Pictures, Videos
-from ..sources import Clip, Frame, Item
-from ..streaming import Known
+from ..inference.results import Csv, JsonLines
+from ..inference.stream import Known
+from ..io.images import name_of
+from ..io.sources import Clip, Frame, Item
+from ..io.video import Sampling
 from ..types import Result
-from ..video import Sampling
+from ..visualization.annotated import Pictures, Videos
 
 
 def seconds(text: str | None) -> float | None:

@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 from rich.table import Table
 
-from ..comparison import compare as run
-from ..comparison.pages import SAYS, tables
-from ..datasets import Dataset, open_dataset
+from ..data.datasets import Dataset, open_dataset
 from ..errors import ConfigError, did_you_mean
+from ..evaluation.compare import compare as run
+from ..evaluation.compare.pages import SAYS, tables
 from .splits import pairs
 from .terminal import for_programs, progress_bar, side_console, table_console, write_json
 

@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from ..datasets import DATASETS, Dataset, Reader, reader
+from ..data.datasets import DATASETS, Dataset, Reader, reader
 from .splits import pairs, split_table
 from .terminal import for_programs, side_console, table_console, write_json
 

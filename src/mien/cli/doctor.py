@@ -17,9 +17,9 @@ from typing import Literal
 from rich.table import Table
 from rich.text import Text
 
-from .. import __version__
-from ..devices import cores
 from ..errors import MienError
+from ..io.provenance import VERSION
+from ..runtime.devices import cores
 from .terminal import for_programs, side_console, table_console, write_json
 
 CORE = ("numpy", "pillow", "onnxruntime", "cyclopts")
@@ -79,7 +79,7 @@ def doctor(*, json: bool = False) -> int:
 
 def checks() -> Iterator[Check]:
     """Yield what is found, one thing after the other."""
-    yield Check("mien", "ok", __version__)
+    yield Check("mien", "ok", VERSION)
     python = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
     yield Check("Python", "ok" if sys.version_info >= (3, 11) else "broken", python)
     for package in CORE:
@@ -112,8 +112,8 @@ def _weights() -> Iterator[Check]:
 
 
 def _reading() -> str:
-    from ..images import sample
-    from ..recognizer import load
+    from ..inference.recognizer import load
+    from ..io.images import sample
 
     read = load()
     read(sample())  # the first reading is slower: memory is laid out
@@ -134,13 +134,13 @@ def _providers() -> str:
 
 def _device() -> str:
     """Say what the device `auto` comes to, and why nothing better: that a GPU does not start breaks nothing else."""
-    from ..devices import AUTO
-    from ..sessions import find_best
+    from ..runtime.devices import AUTO
+    from ..runtime.onnx import find_best
 
     best, refused = find_best()
     found = f"{best} (onnxruntime)"
     if importlib.util.find_spec("torch") is not None:
-        from ..torch_devices import named, torch_device
+        from ..runtime.torch_devices import named, torch_device
 
         found += f", {named(torch_device(AUTO))} (torch)"
     return "; ".join([found, *refused])

@@ -10,11 +10,11 @@ import numpy as np
 from cyclopts import Parameter
 from rich.table import Table
 
-from ..datasets import open_dataset
-from ..embedding import WRITERS, Embedding, figure_kind, need_scikit_learn, plot, save, silhouette, write_figure
-from ..embedding import embed as run
+from ..data.datasets import open_dataset
 from ..errors import ConfigError
-from ..report import Report
+from ..evaluation.embeddings import WRITERS, Embedding, figure_kind, need_scikit_learn, plot, save, silhouette, write_figure
+from ..evaluation.embeddings import embed as run
+from ..evaluation.report import Report
 from .splits import pairs
 from .terminal import for_programs, progress_bar, side_console, table_console, write_json
 

@@ -10,10 +10,10 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 
-from ..datasets import open_dataset
+from ..data.datasets import open_dataset
 from ..errors import ConfigError, MissingExtra
 from ..evaluation import evaluate as run
-from ..report import Report
+from ..evaluation.report import Report
 from .splits import pairs
 from .terminal import counting, for_programs, side_console, table_console, write_json
 
@@ -128,7 +128,7 @@ def evaluate(
                 raise ConfigError(f"{error}; or do without the page: --no-page") from error
             raise
     if results:
-        from ..comparison.rows import write_row
+        from ..evaluation.compare.rows import write_row
 
         write_row(results, report)
     if for_programs(json):

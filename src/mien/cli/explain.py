@@ -11,14 +11,14 @@ from cyclopts import Parameter
 from rich.table import Table
 from rich.text import Text
 
-from ..datasets import open_dataset
-from ..devices import use
+from ..data.datasets import open_dataset
 from ..errors import ConfigError
+from ..evaluation.report import Report
 from ..explaining import AUTO, Explanation, explain_face, fitting_method, method_named
 from ..explaining.explanation import write_image
-from ..recognizer import Recognizer, load
-from ..report import Report
-from ..sources import Frame, pictures
+from ..inference.recognizer import Recognizer, load
+from ..io.sources import Frame, pictures
+from ..runtime.devices import use
 from .splits import pairs
 from .terminal import counted, for_programs, side_console, table_console, write_json
 

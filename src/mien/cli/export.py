@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 from rich.table import Table
 
-from ..datasets import open_dataset
+from ..data.datasets import open_dataset
 from ..exporting import PICTURES, TOLERANCE
 from ..exporting import export as run
 from .splits import pairs

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from ..reading import USUAL, Options
+from ..inference.options import USUAL, Options
 from ..types import Points
 from .clips import seconds
 
@@ -22,7 +22,7 @@ MODEL = (
 @dataclass(frozen=True, kw_only=True)
 class Reading:
     """How pictures and videos are read: what `mien predict` and `mien batch` have in common, as it is written there. All are
-    fields of `mien.reading.Options`, whose defaults they have.
+    fields of `mien.inference.options.Options`, whose defaults they have.
     """
 
     model: Annotated[str, Parameter(help=MODEL)] = USUAL.model

@@ -51,7 +51,7 @@ def import_(
         MissingExtra: torch or something else of the extra train is not installed.
     """
     try:
-        from ..importing import import_checkpoint
+        from ..models.checkpoints import import_checkpoint
     except ModuleNotFoundError as error:
         raise MissingExtra(error.name or "torch", "train") from error
 

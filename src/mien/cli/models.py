@@ -11,10 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from .. import cards
-from ..cards import Card
+from ..cards import ARCHITECTURES, WEIGHTS, Card
 from ..errors import UnknownName
 from ..models import MODELS
-from ..weights import ARCHITECTURES, WEIGHTS
 from .terminal import for_programs, table_console, write_json
 
 MORE = "Published accuracies are those of the authors. How they were obtained, licences and all else: mien models NAME."

@@ -16,10 +16,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from ..sinks import Csv, JsonLines, json_line
-from ..sources import Clip, Frame, pictures
-from ..timeline import Timeline, check_suffix
+from ..inference.results import Csv, JsonLines, json_line
+from ..io.sources import Clip, Frame, pictures
 from ..types import Result
+from ..visualization.timeline import Timeline, check_suffix
 from .clips import Copies, go_on, run_name
 from .flags import AS_USUAL, Reading
 from .readings import show

@@ -12,15 +12,15 @@ from cyclopts import App, Parameter
 from PIL import Image
 from rich.table import Table
 
-from ..audit import open_splits
-from ..datasets.listing import pictures_below
-from ..devices import cores
+from ..data.audit import open_splits
+from ..data.datasets.listing import pictures_below
+from ..data.preparation import Align, Curated, Regions, Summary, Work, contact_sheet, curate
+from ..data.preparation import prepare as run
+from ..data.preparation.faces import Points
 from ..errors import ConfigError
-from ..images import read_image
-from ..preparation import Align, Curated, Regions, Summary, Work, contact_sheet, curate
-from ..preparation import prepare as run
-from ..preparation.faces import Points
-from ..writing import whole
+from ..io.files import whole
+from ..io.images import read_image
+from ..runtime.devices import cores
 from .splits import pairs
 from .terminal import for_programs, progress_bar, side_console, table_console, write_json
 

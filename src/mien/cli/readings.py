@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..drawing import COLOURS, UNKNOWN
 from ..types import Face, Result
+from ..visualization.faces import COLOURS, UNKNOWN
 from .terminal import block_bar
 
 

@@ -13,8 +13,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ..devices import cores
 from ..errors import ConfigError, MissingExtra
+from ..runtime.devices import cores
 from .terminal import side_console
 
 

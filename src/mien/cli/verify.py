@@ -9,10 +9,10 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 from rich.table import Table
 
-from ..comparison import slug
-from ..datasets import open_dataset
+from ..data.datasets import open_dataset
 from ..errors import ConfigError
-from ..verification import verify as run
+from ..evaluation.compare import slug
+from ..evaluation.verify import verify as run
 from .splits import pairs
 from .terminal import counting, for_programs, side_console, table_console, write_json
 

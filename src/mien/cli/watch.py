@@ -12,14 +12,14 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ..drawing import COLOURS, UNKNOWN
 from ..errors import SourceError
-from ..reading import USUAL
-from ..recognizer import load
-from ..sinks import Csv, JsonLines, json_line
-from ..sources import pictures
+from ..inference.options import USUAL
+from ..inference.recognizer import load
+from ..inference.results import Csv, JsonLines, json_line
+from ..io.sources import pictures
+from ..io.video import Sampling
 from ..types import Points, Result
-from ..video import Sampling
+from ..visualization.faces import COLOURS, UNKNOWN
 from .clips import Copies, seconds
 from .terminal import block_bar, counted, for_programs, side_console, table_console, write_line
 

@@ -15,18 +15,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..datasets import Dataset
-from ..devices import Device, use
+from ..data.datasets import Dataset
+from ..data.labelled_faces import FaceFinder, Mode, mode_for
 from ..errors import ConfigError, DatasetError
-from ..locks import hold
-from ..report import EVALUATION, PREDICTIONS, Report
-from .asking import predict
-from .faces import FaceFinder, Mode, mode_for
-from .mapping import mapping
-from .mistakes import keep_mistakes
+from ..io.files import hold
+from ..runtime.devices import Device, use
+from .label_mapping import mapping
+from .predict import keep_mistakes, predict
 from .predictors import CardPredictor, FunctionPredictor, Predictor, StoredPredictor, cuts_regions, open_predictor
-from .records import PART, about_dataset, environment, state_of, write_json
-from .views import views
+from .report import EVALUATION, PREDICTIONS, Report
+from .run_info import PART, about_dataset, environment, state_of, write_json
+from .tta import views
 
 __all__ = [
     "CardPredictor",

@@ -25,12 +25,12 @@ from typing import Any
 
 import numpy as np
 
-from ..devices import Device
 from ..errors import MissingExtra, SourceError
-from ..images import Picture, read_image
-from ..lookup import lookup
-from ..recognizer import Recognizer, load
-from ..runtime import TORCH_SIDE
+from ..inference.recognizer import Recognizer, load
+from ..io.images import Picture, read_image
+from ..registry import lookup
+from ..runtime.devices import Device
+from ..runtime.open_model import TORCH_SIDE
 from ..types import Box, Face
 from .explanation import Explanation, positive
 from .faces import Asked, SeenFace, enlarged, see
@@ -81,7 +81,7 @@ def explain(
         layers: modules that Grad-CAM looks at, by name; none for those that suit the architecture.
         detector: as for `mien.load`, where `model` is not open yet; `"whole"` if the picture is one face crop.
         device: as for `mien.load`, likewise.
-        options: as for `mien.images.read_image`.
+        options: as for `mien.io.images.read_image`.
 
     Raises:
         SourceError: the picture cannot be read, or no such face was found in it.

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from ..torch_runtime import ask
+from ..models.torch_runtime import ask
 from .faces import Asked, SeenFace
 from .gradients import runtime_of
 

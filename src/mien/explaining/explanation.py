@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .. import brushes
-from ..alignment import apply, invert, warp
-from ..drawing import font
+from ..faces.alignment import apply, invert, warp
+from ..io.files import whole
 from ..types import Box
-from ..writing import whole
+from ..visualization import shapes as brushes
+from ..visualization.faces import font
 from .faces import enlarged
 
 RAMP = np.array(

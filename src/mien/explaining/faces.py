@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from ..alignment import apply, warp
 from ..errors import ConfigError
-from ..preprocessing import Preprocess
-from ..recognizer import Recognizer
-from ..regions import SIDE
+from ..faces.alignment import apply, warp
+from ..faces.preprocessing import Preprocess
+from ..faces.regions import SIDE
+from ..inference.recognizer import Recognizer
 
 BATCH = 32
 """Changed faces in one call of the network."""

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from .. import models
 from ..errors import ConfigError, UnknownName
-from ..lookup import lookup
-from ..preprocessing import IMAGE
-from ..torch_runtime import TorchRuntime
+from ..faces.preprocessing import IMAGE
+from ..models.torch_runtime import TorchRuntime
+from ..registry import lookup
 from .faces import Asked, SeenFace, smoothed
 
 STEPS = 32

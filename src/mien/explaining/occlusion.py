@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from ..regions import region_boxes
-from ..topology import points68
+from ..faces.regions import region_boxes
+from ..types import points68
 from .faces import Asked, SeenFace, smoothed
 
 PATCH = 1 / 6

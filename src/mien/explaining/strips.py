@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ..datasets import Dataset
-from ..drawing import font
+from ..data.datasets import Dataset
+from ..data.labelled_faces import FaceFinder, Mode, mode_for
 from ..errors import ConfigError, SourceError
-from ..evaluation.faces import FaceFinder, Mode, mode_for
-from ..images import read_image
-from ..recognizer import Recognizer
+from ..inference.recognizer import Recognizer
+from ..io.images import read_image
 from ..types import Box
+from ..visualization.faces import font
 from . import explain_seen
 from .explanation import Explanation, blend, positive
 from .faces import enlarged, see

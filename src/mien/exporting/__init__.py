@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from ..errors import ConfigError, MissingExtra
-from ..lookup import lookup
-from ..runtime import TORCH_SIDE
+from ..registry import lookup
+from ..runtime.open_model import TORCH_SIDE
 from .writing import check_place
 
 if TYPE_CHECKING:
-    from ..datasets import Dataset
+    from ..data.datasets import Dataset
     from .exporter import Exported
 
 __all__ = ["PRECISIONS", "Precision", "Runtime", "export"]

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 
-from .. import __version__
 from ..cards import Card, Measured
-from ..datasets import Dataset
-from ..devices import use
+from ..data.datasets import Dataset
 from ..errors import ExportError
-from ..runtime import OnnxRuntime, Runtime, open_model
-from ..torch_runtime import TorchRuntime
+from ..io.provenance import VERSION
+from ..models.torch_runtime import TorchRuntime
+from ..runtime.devices import use
+from ..runtime.onnx import OnnxRuntime
+from ..runtime.open_model import Runtime, open_model
 from . import parity
 from .files import OnnxFile, described_by, size
 from .measuring import Figures, batches_of, judged, speeds
@@ -187,7 +188,7 @@ def _described(exported: Card, card: Card, path: Path, precision: str, request: 
         "source_sha256": card.sha256,
         "precision": precision,
         "runtime": request.runtime,
-        "mien": __version__,
+        "mien": VERSION,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
     measured = card.measured

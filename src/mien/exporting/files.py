@@ -10,10 +10,10 @@ import onnx
 import tomli_w
 
 from .. import cards
-from ..cards import Card
+from ..cards import Card, sha256
 from ..errors import ExportError, WeightsError
-from ..runtime import OnnxRuntime, Runtime
-from ..weights import sha256
+from ..runtime.onnx import OnnxRuntime
+from ..runtime.open_model import Runtime
 from .writing import write_whole
 
 

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from ..cards import Card
-from ..datasets import Dataset
+from ..data.datasets import Dataset
+from ..data.labelled_faces import FaceFinder, mode_for
 from ..errors import DatasetError
 from ..evaluation import CardPredictor, evaluate
-from ..evaluation.faces import FaceFinder, mode_for
-from ..preprocessing import Preprocess
-from ..runtime import Runtime
+from ..faces.preprocessing import Preprocess
+from ..runtime.open_model import Runtime
 from .parity import faces
 
 ROUNDS, SECONDS, BATCH = 5, 0.3, 8

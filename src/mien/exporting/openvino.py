@@ -8,11 +8,10 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..cards import Card
+from ..cards import Card, sha256
 from ..errors import ExportError
-from ..openvino_runtime import OpenvinoRuntime, import_openvino
-from ..runtime import Runtime
-from ..weights import sha256
+from ..runtime.open_model import Runtime
+from ..runtime.openvino import OpenvinoRuntime, import_openvino
 from .files import card_text
 from .writing import write_whole
 

@@ -8,10 +8,10 @@ import numpy as np
 
 from ..cards import Card
 from ..errors import ExportError
-from ..images import read_image, sample
-from ..preprocessing import Preprocess
-from ..runtime import Runtime
-from ..torch_runtime import FEATURE
+from ..faces.preprocessing import Preprocess
+from ..io.images import read_image, sample
+from ..models.torch_runtime import FEATURE
+from ..runtime.open_model import Runtime
 
 BATCHES = (1, 2, 7)
 TOLERANCES: Mapping[str | None, float | None] = {"fp32": 1e-4, "fp16": 1e-2, "int8": None, None: 1e-4}

@@ -1,8 +1,8 @@
 """Preparation of pictures inside the graph: uint8 pictures of any size in, what the card says the network is fed out.
 
-The same numbers as `mien.preprocessing` gives: Pillow's and OpenCV's bilinear resizing are sums of pixels with rounded weights,
-which float64 holds exactly. Pictures of other proportions than the card's may differ by one grey level here and there, since
-newer versions of Pillow then choose which axis comes first.
+The same numbers as `mien.faces.preprocessing` gives: Pillow's and OpenCV's bilinear resizing are sums of pixels with rounded
+weights, which float64 holds exactly. Pictures of other proportions than the card's may differ by one grey level here and there,
+since newer versions of Pillow then choose which axis comes first.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from ..cards import Card, Input
-from ..preprocessing import IMAGE, Preprocess
+from ..faces.preprocessing import IMAGE, Preprocess
 from .tracing import trace
 
 PILLOW_BITS, CV2_BITS = 22, 11
 """Binary digits that the weights of both have."""
 LUMA = (19595, 38470, 7471)
-"""ITU-R 601 in 16 bits, as `mien.preprocessing.grey` has it."""
+"""ITU-R 601 in 16 bits, as `mien.faces.preprocessing.grey` has it."""
 
 
 class Pixels(nn.Module):
@@ -79,7 +79,7 @@ def _pillow_weights(old: Tensor, new: int, *, axis: int) -> Tensor:
 
 
 def cv2_bilinear(pixels: Tensor, height: Tensor, width: Tensor, new_height: int, new_width: int) -> Tensor:
-    """Resize (N, C, H, W) whole numbers as OpenCV's INTER_LINEAR does; see `mien.preprocessing.resize_cv2`."""
+    """Resize (N, C, H, W) whole numbers as OpenCV's INTER_LINEAR does; see `mien.faces.preprocessing.resize_cv2`."""
     left, right, share = _cv2_axis(width, new_width, axis=0, edge=True)
     across = pixels @ (left * (2**CV2_BITS - share) + right * share)
     across = (across / 16).floor()

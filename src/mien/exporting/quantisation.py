@@ -5,7 +5,7 @@ pooling). What stays float: gates and heads, where a map has shrunk to one place
 lose most.
 
 Weights are signed. On x86 without VNNI onnxruntime multiplies unsigned by signed bytes with sums that overflow, unless a
-session is opened with `session.x64quantprecision` = "1"; `mien.sessions` does that where it is needed.
+session is opened with `session.x64quantprecision` = "1"; `mien.runtime.onnx` does that where it is needed.
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ from torch.nn import functional
 
 from ..cards import Card
 from ..errors import ExportError
-from ..preprocessing import IMAGE, Preprocess
-from ..torch_runtime import FEATURE, TorchRuntime
+from ..faces.preprocessing import IMAGE, Preprocess
+from ..models.torch_runtime import FEATURE, TorchRuntime
 
 OPSET = 17
 

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from ..errors import ExportError
-from ..writing import told_where, whole
+from ..io.files import told_where, whole
 
 ADVICE = "free some space, or choose another place with --out"
 

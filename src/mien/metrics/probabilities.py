@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..calibration import BINS, bin_of, expected_calibration_error, log_loss, log_losses
+from .calibration import BINS, bin_of, expected_calibration_error, log_loss, log_losses
 
 __all__ = [
     "ReliabilityBin",

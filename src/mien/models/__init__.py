@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, MissingExtra, UnknownName
-from ..lookup import lookup
+from ..registry import lookup
 from .info import Figure, Input, ModelInfo
 
 if TYPE_CHECKING:

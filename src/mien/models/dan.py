@@ -123,7 +123,7 @@ def dan(num_classes: int = 7, *, num_heads: int = 4, backbone: str = "resnet18",
         num_heads: how many heads; the authors use 4.
         backbone: any timm network that can give feature maps; the authors use ResNet-18.
         pretrained: start of the backbone, as in `mien.models.stock.timm_model`; the authors' MS-Celeb start comes through
-            `mien.importing`.
+            `mien.models.checkpoints`.
 
     Raises:
         ConfigError: there is no head.

@@ -18,8 +18,8 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import FileResponse, Response, StreamingResponse
 
-from .. import __version__
-from ..images import sample
+from ..io.images import sample
+from ..io.provenance import VERSION
 from ..types import json_schema
 from . import explanations, metrics, openapi, problems, requests
 from .admission import Admission
@@ -72,9 +72,7 @@ def create(settings: Settings | None = None) -> FastAPI:
     """
     settings = settings or Settings()
     readers, numbers = Readers(settings), Metrics()
-    app = FastAPI(
-        title="mien", version=__version__, docs_url=None, redoc_url=None, lifespan=_life, default_response_class=Response
-    )
+    app = FastAPI(title="mien", version=VERSION, docs_url=None, redoc_url=None, lifespan=_life, default_response_class=Response)
     app.state.settings, app.state.readers, app.state.metrics = settings, readers, numbers
     app.state.budget, app.state.ready = Budget(settings.limits.body_bytes), False
     problems.install(app)

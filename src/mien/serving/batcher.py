@@ -18,13 +18,13 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from ..decoding import decode
 from ..errors import SourceError
-from ..fetching import fetch
-from ..images import Picture
-from ..recognizer import Recognizer
-from ..sinks import json_line
-from ..sources import Frame
+from ..inference.recognizer import Recognizer
+from ..inference.results import json_line
+from ..io.decoding import decode
+from ..io.images import Picture
+from ..io.sources import Frame
+from ..io.urls import fetch
 from ..types import Points
 from .bodies import Budget, File
 from .metrics import Metrics

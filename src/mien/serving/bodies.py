@@ -16,7 +16,7 @@ from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
-from ..images import printable
+from ..io.images import printable
 from .problems import Problem, busy
 
 FIELDS = 40

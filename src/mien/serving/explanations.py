@@ -13,11 +13,11 @@ from fastapi import FastAPI, Request
 from PIL import Image
 from starlette.responses import Response
 
-from ..alignment import apply, invert
-from ..decoding import decode
 from ..errors import ConfigError, SourceError
 from ..explaining import Explanation, explain
-from ..images import Picture
+from ..faces.alignment import apply, invert
+from ..io.decoding import decode
+from ..io.images import Picture
 from . import openapi
 from .bodies import blocks, charged, form, media_type
 from .options import Options, about, bounds

@@ -29,8 +29,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ..errors import MienError
-from ..sinks import json_line
-from ..video import Sampling, Video
+from ..inference.results import json_line
+from ..io.video import Sampling, Video
 from .metrics import Metrics, lives
 from .options import VideoOptions
 from .problems import Problem, busy, unforeseen

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from .. import __version__
+from ..io.provenance import VERSION
 from ..types import json_schema
 from .jobs import JobState
 from .options import Options, StreamOptions, VideoOptions, schema
@@ -50,7 +50,7 @@ def components() -> dict[str, Any]:
 
 def document(base: dict[str, Any], **schemas: dict[str, Any]) -> dict[str, Any]:
     """Complete what FastAPI made of the routes; `schemas` are named ones besides `components`."""
-    base["info"] = {"title": "mien", "version": __version__, "description": DESCRIPTION, "license": {"name": "Apache-2.0"}}
+    base["info"] = {"title": "mien", "version": VERSION, "description": DESCRIPTION, "license": {"name": "Apache-2.0"}}
     base["components"] = {
         "schemas": components() | schemas,
         "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},

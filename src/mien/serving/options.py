@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 from ..errors import did_you_mean
-from ..reading import USUAL
+from ..inference.options import USUAL
 from ..types import Points
 from .problems import Problem
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 from .. import cards
 from ..cards import Card
-from ..detection import Detector, open_detector
-from ..devices import use
 from ..errors import ConfigError
-from ..landmarks import Actions, Landmarker
-from ..reading import USUAL
-from ..recognizer import Recognizer
-from ..runtime import Runtime, open_model
+from ..faces.detection import Detector, open_detector
+from ..faces.landmarks import Actions, Landmarker
+from ..inference.options import USUAL
+from ..inference.recognizer import Recognizer
+from ..runtime.devices import use
+from ..runtime.open_model import Runtime, open_model
 from .options import Options
 from .problems import Problem
 from .settings import Settings

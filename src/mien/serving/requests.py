@@ -11,8 +11,8 @@ from typing import Any
 from fastapi.concurrency import run_in_threadpool
 from starlette.requests import Request
 
-from ..fetching import is_url, without_secrets
-from ..images import printable
+from ..io.images import printable
+from ..io.urls import is_url, without_secrets
 from .bodies import Budget, File, blocks, form, media_type, plain_name, whole
 from .options import Options
 from .problems import Problem

@@ -8,8 +8,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..devices import Device
 from ..errors import ConfigError
+from ..runtime.devices import Device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ class Settings:
     models: tuple[str, ...] = ()
     """Models to offer before the bundled ones: names, cards or `.onnx` files; the first is the one that answers by default."""
     detector: str = "blazeface"
-    """Name in `mien.detection.DETECTORS`."""
+    """Name in `mien.faces.detection.DETECTORS`."""
     device: str = "cpu"
     """Where networks run, as for `mien.load`."""
     tokens: tuple[str, ...] = field(default=(), repr=False)

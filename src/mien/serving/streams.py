@@ -22,12 +22,12 @@ from dataclasses import dataclass
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from ..decoding import decode
 from ..errors import SourceError
-from ..images import Picture
-from ..sinks import json_line
-from ..sources import Frame
-from ..streaming import Stream
+from ..inference.results import json_line
+from ..inference.stream import Stream
+from ..io.decoding import decode
+from ..io.images import Picture
+from ..io.sources import Frame
 from .admission import allows
 from .metrics import Metrics
 from .options import StreamOptions

@@ -17,14 +17,58 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_type_hints
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from ..errors import ConfigError, did_you_mean
-from . import steps
-from .dice import Dice
-from .steps import Above, Amount, Chance, Interval, Quality, Shares
+from . import transforms as steps
+from .config import MixConfig
+from .transforms import Above, Amount, Chance, Dice, Interval, Quality, Shares
+
+
+class Mix(NamedTuple):
+    """How a batch was mixed: the loss is `share` times that of its targets plus the rest of that of `other`'s."""
+
+    share: float
+    other: Tensor
+
+
+def mix_pairs(pictures: dict[str, Tensor], config: MixConfig, seed: int) -> tuple[dict[str, Tensor], Mix | None]:
+    """Mix every picture of a batch with another one.
+
+    Mixup gives λ·a + (1 − λ)·b; CutMix puts a rectangle of b, of 1 − λ of the area, into a. λ is drawn once a batch from
+    Beta(α, α); regions of a face are mixed as the face is, CutMix's rectangle at the same place of each.
+
+    Args:
+        pictures: name → (N, C, H, W).
+        config: the alphas; with both, each batch draws one way.
+        seed: what all draws follow from.
+
+    Returns:
+        The pictures, and how they were mixed; None if mixing is off.
+    """
+    if not (config.mixup or config.cutmix):
+        return pictures, None
+    random = np.random.default_rng(seed)
+    first = next(iter(pictures.values()))
+    cut = bool(config.cutmix) and (not config.mixup or random.random() < 0.5)
+    alpha = config.cutmix if cut else config.mixup
+    share, other = random.beta(alpha, alpha), torch.from_numpy(random.permutation(len(first)))
+    if not cut:
+        return {name: share * image + (1 - share) * image[other] for name, image in pictures.items()}, Mix(share, other)
+    half, centre = (1 - share) ** 0.5 / 2, random.random(2)
+    low, high = np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)
+    mixed = {}
+    for name, image in pictures.items():
+        height, width = image.shape[2:]
+        (top, left), (bottom, right) = np.rint(low * (height, width)).astype(int), np.rint(high * (height, width)).astype(int)
+        mixed[name] = image.clone()
+        mixed[name][:, :, top:bottom, left:right] = image[other][:, :, top:bottom, left:right]
+    return mixed, Mix(1 - float(np.prod(high - low)), other)
+
 
 __all__ = ["STEPS", "Dice", "augment", "check", "parameters"]
 

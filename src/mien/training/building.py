@@ -13,14 +13,14 @@ from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 
 from .. import models
-from ..devices import Device
 from ..errors import ConfigError, did_you_mean
-from ..torch_devices import torch_device
+from ..runtime.devices import Device
+from ..runtime.torch_devices import torch_device
+from .augmentation import Mix
 from .config import TrainConfig
-from .convolution import small_maps
+from .cpu_kernels import small_maps
+from .criterion import Objective, ask, float32
 from .data import Split
-from .mixing import Mix
-from .objective import Objective, ask, float32
 
 
 class Learner(nn.Module):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from .. import tables
+from .. import config as tables
 from ..errors import ConfigError, did_you_mean
 
 
@@ -35,7 +35,7 @@ class DataConfig:
     """What is learned from."""
 
     dataset: str = "fer2013"
-    """Name in `mien.datasets.DATASETS`, or `module:attribute`."""
+    """Name in `mien.data.datasets.DATASETS`, or `module:attribute`."""
     root: str = "."
     """Folder that holds the data."""
     protocol: str = ""
@@ -81,7 +81,7 @@ class InputConfig:
     regions: dict[str, int] = field(default_factory=dict)
     """Further pictures of the same face, name → side: `{eye = 90, nose = 90, mouth = 90}`."""
     crop: str = ""
-    """Template in `mien.alignment.TEMPLATES` by which faces are cut out of photographs; nothing: whole pictures only."""
+    """Template in `mien.faces.alignment.TEMPLATES` by which faces are cut out of photographs; nothing: whole pictures only."""
     sizes: dict[str, int] = field(default_factory=dict)
     """Side of the training pictures from each epoch on: `{0 = 40, 14 = 48}` trains small first. Nothing: always `size`."""
 
@@ -91,7 +91,7 @@ class Term:
     """One summand of the loss."""
 
     kind: str = "cross-entropy"
-    """Name in `mien.training.objective.TERMS`."""
+    """Name in `mien.training.criterion.TERMS`."""
     output: str = "logits"
     """Field of the network's answer; `heads.0` is the first of several."""
     weight: float = 1.0

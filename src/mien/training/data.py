@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 
 from ..cards import Crop, Input
-from ..datasets import Dataset, Draw, open_dataset
+from ..data.datasets import Dataset, Draw, open_dataset
 from ..errors import ConfigError, DatasetError, SourceError
-from ..images import read_image
+from ..faces.preprocessing import Preprocess, grey
+from ..io.images import read_image
 from ..labels import index_map, label_set
-from ..preprocessing import Preprocess, grey
 from .config import DataConfig, InputConfig, TrainConfig
 from .regions import Regions
 
@@ -167,7 +167,7 @@ class Split:
     labels: tuple[str, ...]
     """Classes in the network's order."""
     targets: dict[str, Tensor]
-    """See `mien.training.objective`."""
+    """See `mien.training.criterion`."""
     pictures: Pictures
     """The pictures."""
 

@@ -20,11 +20,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..cards import Card, Input
-from ..datasets.cache import mapped
+from ..data.datasets.cache import mapped
 from ..errors import ConfigError
+from ..faces.preprocessing import Preprocess
 from ..labels import LABEL_SETS
-from ..preprocessing import Preprocess
-from ..runtime import open_model
+from ..runtime.open_model import open_model
 from .config import TrainConfig
 from .data import Split
 

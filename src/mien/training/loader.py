@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError
-from ..preprocessing import Preprocess
+from ..faces.preprocessing import Preprocess
 from .augmentation import Dice, Glance, augment
 from .config import TrainConfig
 from .data import Split, card_input

@@ -28,21 +28,23 @@ from torch.nn import functional
 
 from .. import models
 from ..errors import ConfigError, TrainingError
-from ..locks import hold
-from ..preprocessing import Preprocess
-from . import augmentation, checkpoint, limits, records, validation
-from .allocation import keep_freed_memory
+from ..faces.preprocessing import Preprocess
+from ..io.files import hold
+from . import augmentation, limits, validation
+from . import run_dir as checkpoint
+from . import run_dir as records
+from .augmentation import mix_pairs
 from .batch_norm import synchronise
 from .building import Learner, blank_answer, device_of, fastest_precision, open_accelerator, options_of
 from .config import TrainConfig
+from .cpu_kernels import keep_freed_memory
+from .criterion import Objective, target_of
 from .data import card_input, evaluation_batches, open_splits
-from .filling import Filling
+from .init_weights import load_start
 from .loader import Batch, Loader, hash_of
-from .mixing import mix_pairs
-from .objective import Objective, target_of
 from .optim import Average, climb, descend, freeze, optimizer, still_statistics
+from .pseudo_labels import Filling
 from .schedule import Schedule
-from .starts import load_start
 
 Report = Callable[[dict[str, Any]], None]
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..landmarks import Landmarker
-from ..regions import region_crops
-from ..topology import points68
+from ..faces.landmarks import Landmarker
+from ..faces.regions import region_crops
+from ..types import points68
 
 
 class Regions:

@@ -12,15 +12,15 @@ import torch
 from torch import nn
 
 from .. import metrics
-from ..calibration import abstention_threshold, fit_temperature, softmax
 from ..cards import Calibration
-from ..datasets import ferplus
+from ..data.datasets import ferplus
 from ..errors import ConfigError
-from ..preprocessing import Preprocess
+from ..faces.preprocessing import Preprocess
+from ..metrics.au_thresholds import UnitThresholds, tune_units
+from ..metrics.calibration import abstention_threshold, fit_temperature, softmax
 from .config import TrainConfig
+from .criterion import ask, field_of, target_of
 from .data import Split, card_input, evaluation_batches
-from .objective import ask, field_of, target_of
-from .unit_thresholds import UnitThresholds, tune_units
 
 SMALLER_IS_BETTER = ("nll",)
 CLASSIFYING = ("cross-entropy", "focal", "votes", "binary")

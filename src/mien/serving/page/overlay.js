@@ -4,7 +4,7 @@ const SVG = "http://www.w3.org/2000/svg";
 const UNCERTAIN = "#b9bfc8";
 const PLATE = "rgba(16, 18, 22, 0.86)";
 
-// Those of mien.drawing, so that annotated pictures look alike wherever they are made.
+// Those of mien.visualization.faces, so that annotated pictures look alike wherever they are made.
 export const COLOURS = {
   neutral: "#d5dee6", happiness: "#f5e92e", surprise: "#ffae42", sadness: "#6cb0fa", anger: "#d9541e",
   disgust: "#3ccb92", fear: "#be62a8", contempt: "#7a65ef", other: "#8a7a62",

@@ -1,0 +1,195 @@
+"""What is read one by one: a file, an object, a member of a tar, a row of a table; and how each becomes `Frame`s."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import IO, Any, Literal
+
+from ..errors import SourceError
+from ..io.decoding import decode
+from ..io.images import MAX_BYTES, MAX_PIXELS, Picture, ReadOptions
+from ..io.sources import Clip, Frame, pictures
+from ..io.video import Sampling, looks_like_video
+from .storage import opened
+
+HEAD = 512
+"""Bytes by which a video is told from a picture."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One picture or video that is to be read, or the reason why it cannot be."""
+
+    name: str
+    """What its rows call it, `Result.source`."""
+    kind: Literal["file", "object", "member", "row", "missing"]
+    """A path or http URL as `mien predict` takes it; a URI; part of a tar; a row of a table; nothing that could be read."""
+    place: str = ""
+    """Path or URI of it, or of what it is in."""
+    at: int = 0
+    """First byte in a tar; number of the row in a table."""
+    size: int = 0
+    """Bytes in a tar."""
+    column: str = ""
+    """Column of a table; `COLUMN.bytes` where that is a structure."""
+    stamp: str = ""
+    """Changes when the content does: size and time of change, as far as listing them is cheap."""
+    video: bool = False
+    """Whether its extension is a video's."""
+    message: str = ""
+    """Why it cannot be read."""
+
+
+class ItemReader:
+    """Reads items in order; keeps the tar or table open that the next item is likely in too."""
+
+    def __init__(self, sampling: Sampling, *, allow_private: bool = False) -> None:
+        self.sampling = sampling
+        self.options: ReadOptions = {"allow_private": allow_private}
+        self._stack = contextlib.ExitStack()
+        self._open: tuple[str, Any] | None = None
+
+    def frames(
+        self, items: Iterable[Item], skip: Mapping[int, str], begin: Callable[[int], None] = lambda number: None
+    ) -> Iterator[Frame]:
+        """Yield the frames of all items.
+
+        Args:
+            items: what to read.
+            skip: place in `items` → why that one is not touched.
+            begin: called with the place of each item before it is touched.
+        """
+        for number, item in enumerate(items):
+            begin(number)
+            if number in skip:
+                yield Frame(number, item.name, error=SourceError(skip[number]))
+            else:
+                yield from self._frames(number, item)
+
+    def close(self) -> None:
+        """Close what is open."""
+        self._open = None
+        self._stack.close()
+
+    def _frames(self, number: int, item: Item) -> Iterator[Frame]:
+        try:
+            match item.kind:
+                case "missing":
+                    yield Frame(number, item.name, error=SourceError(item.message))
+                case "file":
+                    yield from pictures(iter([item.place]), sampling=self.sampling, **self.options)
+                case "object":
+                    yield from self._object(number, item)
+                case "member":
+                    yield from self._member(number, item)
+                case "row":
+                    yield from self._bytes(number, item, self._row(item))
+        except SourceError as error:
+            yield Frame(number, item.name, error=error)
+        except OSError as error:
+            yield Frame(number, item.name, error=SourceError(f"{item.name} cannot be read: {error.strerror or error}"))
+
+    def _object(self, number: int, item: Item) -> Iterator[Frame]:
+        with opened(item.place) as file:
+            head = file.read(HEAD)
+            if _is_clip(head, item):
+                file.seek(0)
+                yield from Clip(file, self.sampling, self.options, item.name)
+            else:
+                yield self._picture(number, item, head + _rest(file, item, len(head)))
+
+    def _member(self, number: int, item: Item) -> Iterator[Frame]:
+        if item.size > MAX_BYTES and not item.video:
+            raise _too_long(item.name, item.size)
+        member = _Member(self._kept(item.place, opened), item)
+        head = member.read(HEAD)
+        member.seek(0)
+        if _is_clip(head, item):
+            yield from Clip(member, self.sampling, self.options, item.name)
+        elif item.size > MAX_BYTES:
+            raise _too_long(item.name, item.size)
+        else:
+            yield self._picture(number, item, member.read())
+
+    def _row(self, item: Item) -> bytes:
+        from .tables import Table  # pyarrow only where there is a table
+
+        data = self._kept(item.place, Table.opened).cell(item.column, item.at)
+        if data is None:
+            raise SourceError(f"{item.name} is empty: row {item.at} has no bytes in the column {item.column}")
+        return data
+
+    def _bytes(self, number: int, item: Item, data: bytes) -> Iterator[Frame]:
+        if _is_clip(data[:HEAD], item):
+            yield from Clip(data, self.sampling, self.options, item.name)
+        else:
+            yield self._picture(number, item, data)
+
+    def _picture(self, number: int, item: Item, data: bytes) -> Frame:
+        if len(data) > MAX_BYTES:
+            raise _too_long(item.name, len(data))
+        pixels, notes = decode(data, item.name, MAX_PIXELS)
+        pixels.flags.writeable = False
+        return Frame(number, item.name, Picture(pixels, item.name, notes))
+
+    def _kept(self, place: str, how: Callable[[str], contextlib.AbstractContextManager[Any]]) -> Any:
+        if self._open is None or self._open[0] != place:
+            self.close()
+            self._open = place, self._stack.enter_context(how(place))
+        return self._open[1]
+
+
+class _Member(io.RawIOBase):
+    """Part of an open tar, as a file of its own: a video in it may be larger than the memory.
+
+    Raises:
+        SourceError: the tar ends before it.
+    """
+
+    def __init__(self, tar: IO[bytes], item: Item) -> None:
+        self.tar, self.start, self.size, self.place = tar, item.at, item.size, 0
+        if (there := tar.seek(0, io.SEEK_END) - self.start) < self.size:
+            there = max(there, 0)
+            raise SourceError(f"{item.name} is cut short: the tar ends after {there:,} of its {self.size:,} bytes; get it anew")
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.place
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self.place, io.SEEK_END: self.size}[whence]
+        self.place = max(origin + offset, 0)
+        return self.place
+
+    def readinto(self, buffer: Any) -> int:
+        wanted = max(min(len(buffer), self.size - self.place), 0)
+        self.tar.seek(self.start + self.place)
+        data = self.tar.read(wanted)
+        buffer[: len(data)] = data
+        self.place += len(data)
+        return len(data)
+
+
+def _is_clip(head: bytes, item: Item) -> bool:
+    """Whether an item is a video: told by how it begins, else by its extension, as `mien.io.video.is_video` does."""
+    known = looks_like_video(head)
+    return item.video if known is None else known
+
+
+def _rest(file: IO[bytes], item: Item, known: int) -> bytes:
+    rest = file.read(MAX_BYTES + 1 - known)
+    if known + len(rest) > MAX_BYTES:
+        raise SourceError(f"{item.name} holds more than the limit of {MAX_BYTES:,} bytes; make it smaller")
+    return rest
+
+
+def _too_long(name: str, size: int) -> SourceError:
+    return SourceError(f"{name} holds {size:,} bytes, more than the limit of {MAX_BYTES:,}; make it smaller")

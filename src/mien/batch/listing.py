@@ -1,0 +1,222 @@
+"""From what was named to items, in an order that is the same on every machine and every day.
+
+Paths, folders, patterns and http URLs become the items that `mien predict` reads, in its order. Beside them stand lists
+(`@list` or `.txt`, a name in each line), tables (`.parquet`), tars (`.tar`) and URIs for fsspec, which may each be any of them.
+"""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ..errors import SourceError
+from ..io import video
+from ..io.images import name_of, no_file, printable
+from ..io.sources import EXTENSIONS, Clip, Frame, natural, pictures
+from ..io.urls import is_url
+from .items import Item
+from .storage import filesystem, is_remote, is_special, opened, shown
+from .tables import Table
+
+WANTED = EXTENSIONS | video.EXTENSIONS
+"""What a folder in object storage and a tar are searched for."""
+
+TARS = frozenset({".tar"})
+PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+TABLES = frozenset({".parquet", ".pq"})
+LISTS = frozenset({".txt"})
+
+
+def items(inputs: Sequence[str], column: str | None = None) -> Iterator[Item]:
+    """Yield the items of all inputs, in order and in constant memory; what cannot be read is an item of kind "missing".
+
+    Args:
+        inputs: paths, folders, patterns, URLs, URIs, lists, tables, tars.
+        column: of tables; None: the likeliest.
+
+    Raises:
+        MissingExtra: a URI or a table needs a package that is not installed.
+    """
+    for one in inputs:
+        if one.startswith("@") and not os.path.exists(one):  # noqa: PTH110 - Path.exists raises on a name too long
+            yield from _list(one[1:], column)
+        elif _suffix(one) in LISTS and not os.path.isdir(one):  # noqa: PTH112 - as above
+            yield from _list(one, column)
+        else:
+            yield from _named(one, column)
+
+
+def _named(one: str, column: str | None) -> Iterator[Item]:
+    """Yield what one name stands for."""
+    try:
+        if is_remote(one):
+            yield from _remote(one, column)
+            return
+        for found in pictures(iter([one]), sampling=video.Sampling()).items:
+            if isinstance(found, Frame):
+                yield _missing(found.source, str(found.error))
+            else:
+                place = str(found.source) if isinstance(found, Clip) else str(found)
+                yield from _file(place, column)
+    except SourceError as error:
+        yield _missing(shown(one), str(error))
+
+
+def _file(path: str, column: str | None) -> Iterator[Item]:
+    """Yield a file on this machine, or what it holds."""
+    if is_url(path):
+        yield Item(name_of(path), "file", path, video=_suffix(path) in video.EXTENSIONS)
+        return
+    try:
+        info = Path(path).stat()
+        stamp = f"{info.st_size} {info.st_mtime_ns}"
+    except (OSError, ValueError):  # said by the one who reads it, in the words of `mien predict`
+        stamp = ""
+    if _holds_others(path):
+        yield from _inside(path, stamp, column)
+    else:
+        yield Item(name_of(path), "file", path, stamp=stamp, video=_suffix(path) in video.EXTENSIONS)
+
+
+def _remote(uri: str, column: str | None) -> Iterator[Item]:
+    """Yield an object, what it holds, or the objects below a prefix."""
+    if _holds_others(uri) and not _is_pattern(uri):
+        yield from _inside(uri, "", column)
+        return
+    suffix = _suffix(uri)
+    if suffix in WANTED and not _is_pattern(uri):
+        yield Item(shown(uri), "object", uri, video=suffix in video.EXTENSIONS)
+        return
+    system, path = filesystem(uri)
+    empty = True
+    try:
+        for entry in _matching(system, path):
+            below = _unstripped(system, uri, entry["name"])
+            if _holds_others(below):
+                empty = False
+                yield from _inside(below, _stamp(entry), column)
+            elif _suffix(below) in WANTED:
+                empty = False
+                is_clip = _suffix(below) in video.EXTENSIONS
+                yield Item(shown(below), "object", below, stamp=_stamp(entry), video=is_clip)
+    except FileNotFoundError:
+        pass
+    except Exception as error:  # each storage raises classes of its own: denied, no such bucket, no route
+        reason = str(error)[:200] or type(error).__name__
+        raise SourceError(f"{shown(uri)} cannot be listed: {reason}; check the address and its rights") from error
+    if empty:
+        raise SourceError(f"{shown(uri)} holds no pictures, or does not exist; check the path")
+
+
+def _matching(system: Any, path: str) -> Iterator[dict[str, Any]]:
+    """Yield objects that fit a pattern, or lie below a prefix: files before folders, each in natural order."""
+    if _is_pattern(path):
+        found = system.glob(path, detail=True)
+        yield from (found[name] for name in sorted(found, key=natural) if found[name]["type"] == "file")
+        return
+    entries = sorted(system.ls(path, detail=True), key=lambda entry: natural(entry["name"]))
+    yield from (entry for entry in entries if entry["type"] == "file" and not _hidden(entry["name"]))
+    for entry in entries:
+        if entry["type"] == "directory" and not _hidden(entry["name"]) and entry["name"].rstrip("/") != path.rstrip("/"):
+            yield from _matching(system, entry["name"])
+
+
+def _inside(place: str, stamp: str, column: str | None) -> Iterator[Item]:
+    """Yield what a table or a tar holds."""
+    name = shown(place)
+    try:
+        if not is_remote(place) and is_special(place):
+            raise no_file(name)
+        if place.lower().endswith(PACKED):
+            raise SourceError(f"{name} is a compressed tar, which cannot be read from the middle; unpack it to a plain .tar")
+        if _suffix(place) in TARS:
+            yield from _members(place, name, stamp)
+        else:
+            yield from _rows(place, name, stamp, column)
+    except SourceError as error:
+        yield _missing(name, str(error))
+
+
+def _members(place: str, name: str, stamp: str) -> Iterator[Item]:
+    with opened(place) as file:
+        found = False
+        try:
+            with tarfile.open(fileobj=file, mode="r:") as tar:
+                while (info := tar.next()) is not None:
+                    tar.members.clear()  # pyrefly: ignore - or a large tar would be held in memory, member by member
+                    suffix = _suffix(info.name)
+                    if info.isreg() and not info.issparse() and suffix in WANTED and not _hidden(info.name):
+                        found = True
+                        inner, is_clip = printable(info.name), suffix in video.EXTENSIONS
+                        yield Item(f"{name}/{inner}", "member", place, info.offset_data, info.size, stamp=stamp, video=is_clip)
+        except tarfile.TarError as error:
+            raise SourceError(f"{name} is damaged or no tar: {error}; get it anew") from error
+        if not found:
+            raise SourceError(f"the tar {name} holds no pictures; name another")
+
+
+def _rows(place: str, name: str, stamp: str, column: str | None) -> Iterator[Item]:
+    with Table.opened(place) as table:
+        inner, is_bytes = table.column(column)
+        if is_bytes:
+            for row in range(table.rows):
+                yield Item(f"{name}#{row}", "row", place, row, column=inner, stamp=stamp)
+            return
+        for row, one in enumerate(table.places(inner)):
+            if one:
+                yield from _named(one, column)
+            else:
+                yield _missing(f"{name}#{row}", f"row {row} of {name} has nothing in the column {inner}")
+
+
+def _list(place: str, column: str | None) -> Iterator[Item]:
+    name = shown(place)
+    empty = True
+    try:
+        with opened(place) as file:
+            for line in file:
+                one = line.rstrip(b"\r\n").decode("utf-8", "surrogateescape")
+                if one.strip():
+                    empty = False
+                    yield from _named(one, column)
+        if empty:
+            raise SourceError(f"the list {name} is empty; write a path or URI in each line")
+    except SourceError as error:
+        yield _missing(name, str(error))
+
+
+def _missing(name: str, message: str) -> Item:
+    return Item(name, "missing", message=message)
+
+
+def _holds_others(place: str) -> bool:
+    return _suffix(place) in TARS | TABLES or place.lower().endswith(PACKED)
+
+
+def _is_pattern(place: str) -> bool:
+    return any(sign in place for sign in "*?[")
+
+
+def _suffix(place: str) -> str:
+    return PurePosixPath(place.rpartition("/")[2].partition("?")[0] if is_url(place) else place).suffix.lower()
+
+
+def _hidden(name: str) -> bool:
+    return name.rstrip("/").rpartition("/")[2].startswith(".")
+
+
+def _stamp(entry: dict[str, Any]) -> str:
+    changed = next(
+        (entry[key] for key in ("ETag", "etag", "LastModified", "last_modified", "mtime", "created") if entry.get(key)), ""
+    )
+    return f"{entry.get('size', '')} {changed}"
+
+
+def _unstripped(system: Any, uri: str, path: str) -> str:
+    """Return the URI of a path, with the scheme as it was given."""
+    if "::" in uri:
+        return system.unstrip_protocol(path)
+    return f"{uri.partition('://')[0]}://{path}"

@@ -1,0 +1,211 @@
+"""Files on this machine and in object storage under one roof: a place is a path, or a URI that fsspec opens."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+from ..errors import ConfigError, MissingExtra, SourceError
+from ..io.files import hold, whole
+from ..io.images import no_file, printable
+from ..io.urls import is_url, without_secrets
+
+PART = ".part"
+"""Ending of files that are still being written."""
+AGAIN = "free some space and go on with --resume"
+
+
+def is_remote(place: str) -> bool:
+    """Return whether a place is a URI for fsspec: of any scheme but http and https, which `mien.io.urls` guards."""
+    return is_url(place) and urlsplit(place).scheme.lower() not in ("http", "https")
+
+
+def filesystem(uri: str) -> tuple[Any, str]:
+    """Return the file system of a URI and the path in it.
+
+    Raises:
+        MissingExtra: fsspec, or what it needs for this scheme, is not installed.
+        SourceError: the scheme is not known.
+    """
+    try:
+        import fsspec
+    except ModuleNotFoundError:
+        raise MissingExtra("fsspec", "scale") from None
+    try:
+        return fsspec.core.url_to_fs(uri)
+    except ImportError as error:
+        raise SourceError(f"{shown(uri)} needs another package: {error}") from error
+    except ValueError as error:
+        raise SourceError(f"{shown(uri)} is no place that fsspec knows: {error}; write it like s3://bucket/folder") from error
+
+
+def shown(place: str) -> str:
+    """Return what a path, URL or URI is called in results and messages: printable, without secrets."""
+    return printable(without_secrets(place) if is_url(place) else place)
+
+
+@contextlib.contextmanager
+def opened(place: str) -> Iterator[IO[bytes]]:
+    """Open a place for reading.
+
+    Raises:
+        SourceError: it cannot be opened, or not read on.
+    """
+    name = shown(place)
+    try:
+        with open_place(place) as file:
+            yield file
+    except SourceError:
+        raise
+    except FileNotFoundError:
+        raise SourceError(f"{name} does not exist; check the path") from None
+    except OSError as error:
+        raise SourceError(f"{name} cannot be read: {error.strerror or error}; check its rights and its disk") from error
+
+
+def open_place(place: str) -> IO[bytes]:
+    """Open a place for reading; raises OSError like `open`.
+
+    Raises:
+        SourceError: it is a pipe, socket or device, which might be waited for without end; pipes may be opened by their path.
+            Or it is no name for a file at all.
+    """
+    if not is_remote(place):
+        try:
+            return Path(place).open("rb")
+        except ValueError as error:  # a null character
+            raise SourceError(f"{printable(place)} cannot be opened: {error}; check the path") from error
+    system, path = filesystem(place)
+    if getattr(system, "local_file", False) and is_special(path):
+        raise no_file(shown(place))
+    return system.open(path, "rb")
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[IO[bytes]]:
+    """Give a file without a name, for what may not fit into memory; it is gone when the block ends.
+
+    Raises:
+        ConfigError: the disk is full on which the system keeps such files.
+    """
+    try:
+        with tempfile.TemporaryFile() as file:
+            yield file
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):  # of another file, which is read meanwhile
+            raise
+        where = tempfile.gettempdir()
+        raise ConfigError(f"a temporary file in {where} cannot be written: {error.strerror}; {AGAIN}") from error
+
+
+def is_special(path: str) -> bool:
+    """Return whether a path on this machine is a pipe, socket or device."""
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
+class Folder:
+    """The folder that a run writes, on this machine or in object storage.
+
+    A file appears under its name whole or not at all: on a disk by renaming, in object storage because uploads are so.
+    """
+
+    def __init__(self, where: str | os.PathLike[str]) -> None:
+        """Name a folder, which need not be there yet.
+
+        Raises:
+            MissingExtra: fsspec is not installed.
+            SourceError: the scheme is not known.
+        """
+        self.where = os.fspath(where)
+        self._system: Any = None
+        if is_remote(self.where):
+            self._system, self._root = filesystem(self.where.rstrip("/"))
+        else:
+            self.where = os.path.abspath(self.where)  # noqa: PTH100 - a link stays where it lies
+
+    def __str__(self) -> str:
+        return shown(self.where)
+
+    @contextlib.contextmanager
+    def written_by_us(self) -> Iterator[None]:
+        """Keep other processes of this machine from writing the folder, which is made; object storage knows no locks.
+
+        Raises:
+            ConfigError: another process writes it, or nobody may.
+        """
+        if self._system is not None:
+            yield
+            return
+        self.names()  # says so where a file has that name
+        with hold(Path(self.where)):
+            yield
+
+    def names(self, below: str = "") -> list[str]:
+        """Return the names in this folder, or in one below it, in order; nothing where there is no folder.
+
+        Raises:
+            ConfigError: it is a file.
+        """
+        if self._system is None:
+            path = Path(self.where, below)
+            if path.exists() and not path.is_dir():
+                raise ConfigError(f"{path} is a file; name a folder for what is written")
+            return sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
+        self._system.invalidate_cache()
+        try:
+            return sorted(entry.rstrip("/").rpartition("/")[2] for entry in self._system.ls(self._at(below), detail=False))
+        except FileNotFoundError:
+            return []
+
+    def open(self, name: str) -> IO[bytes]:
+        """Open a file for reading."""
+        return Path(self.where, name).open("rb") if self._system is None else self._system.open(self._at(name), "rb")
+
+    def read(self, name: str) -> bytes:
+        """Return the content of a file."""
+        with self.open(name) as file:
+            return file.read()
+
+    def write(self, name: str, data: bytes | memoryview) -> None:
+        """Write a file, whole or not at all.
+
+        Raises:
+            ConfigError: the disk is full, or the folder may not be written.
+        """
+        if self._system is not None:
+            self._system.makedirs(self._at(name).rpartition("/")[0], exist_ok=True)
+            self._system.pipe_file(self._at(name), bytes(data))
+            return
+        with whole(Path(self.where, name), AGAIN) as part:
+            part.write_bytes(data)
+
+    def put(self, name: str, file: IO[bytes]) -> None:
+        """Write a file from an open one, which may be larger than the memory; errors as of `write`."""
+        if self._system is not None:
+            self._system.makedirs(self._at(name).rpartition("/")[0], exist_ok=True)
+            with self._system.open(self._at(name), "wb") as target:
+                shutil.copyfileobj(file, target, 2**20)
+            return
+        with whole(Path(self.where, name), AGAIN) as part, part.open("wb") as target:
+            shutil.copyfileobj(file, target, 2**20)
+
+    def sweep(self, below: str = "") -> None:
+        """Remove what killed processes left half written."""
+        if self._system is None and Path(self.where, below).is_dir():
+            for path in Path(self.where, below).glob(f".*{PART}"):
+                path.unlink(missing_ok=True)
+
+    def _at(self, name: str) -> str:
+        return f"{self._root}/{name}" if name else self._root

@@ -1,0 +1,139 @@
+"""What a run comes to: `summary.json` and `failures.csv`, made from the parts."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import importlib.metadata
+import io
+import json
+import platform
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from ..io.files import LineFeeds
+from .job import FAILURES, SUMMARY, Job, part
+from .storage import Folder, scratch
+
+PACKAGES = ("numpy", "pillow", "onnxruntime", "pyarrow", "av", "fsspec", "ray")
+"""Packages whose versions are told, where they are installed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a whole run gave, the parts of earlier, interrupted runs included."""
+
+    items: int
+    """Pictures and videos."""
+    pictures: int
+    """Pictures, the unreadable ones included."""
+    frames: int
+    """Frames of videos."""
+    faces: int
+    """Faces."""
+    status: Mapping[str, int]
+    """Status → pictures and frames."""
+    labels: Mapping[str, int]
+    """Label → faces."""
+    parts: int
+    """Files with rows."""
+    new: int
+    """Of these, how many this run has written."""
+    reason: str = ""
+    """Why the first of what could not be read could not."""
+
+    @property
+    def failures(self) -> int:
+        """Pictures and videos that could not be read, or not to their end."""
+        return self.status.get("unreadable", 0)
+
+    @property
+    def readable(self) -> int:
+        """Pictures and frames that could be read."""
+        return sum(self.status.values()) - self.failures
+
+
+def add_up(tallies: Mapping[int, Mapping[str, Any]], new: int) -> Summary:
+    """Return the sum of the tallies of all parts."""
+    numbers, status, labels = Counter[str](), Counter[str](), Counter[str]()
+    for tally in tallies.values():
+        numbers.update({name: tally[name] for name in ("items", "pictures", "frames", "faces")})
+        status.update(tally["status"])
+        labels.update(tally["labels"])
+    return Summary(
+        numbers["items"],
+        numbers["pictures"],
+        numbers["frames"],
+        numbers["faces"],
+        dict(sorted(status.items())),
+        dict(sorted(labels.items())),
+        len(tallies),
+        new,
+    )
+
+
+def finish(
+    folder: Folder, job: Job, summary: Summary, tallies: Mapping[int, Mapping[str, Any]], run: Mapping[str, Any]
+) -> Summary:
+    """Write `failures.csv`, and then `summary.json`, which says that the run is complete; return the summary with its reason.
+
+    Args:
+        folder: of the job.
+        job: what it is.
+        summary: of all parts.
+        tallies: shard → tally; only parts with failures are opened.
+        run: how it went this time: times, workers.
+    """
+    failed = [number for number, tally in sorted(tallies.items()) if tally["status"].get("unreadable")]
+    reason = summary.reason
+    # in a file: of a hundred million pictures those that failed may not fit into memory
+    with scratch() as file, io.TextIOWrapper(file, "utf-8", "backslashreplace", newline="") as text:
+        writer = csv.writer(LineFeeds(text))
+        writer.writerow(["source", "time", "message"])
+        for number in failed:
+            for row in _failures(folder, number):
+                reason = reason or row[2]
+                writer.writerow(row)
+        text.flush()
+        file.seek(0)
+        folder.put(FAILURES, file)
+    told = {
+        "items": summary.items,
+        "pictures": summary.pictures,
+        "frames": summary.frames,
+        "faces": summary.faces,
+        "failures": summary.failures,
+        "status": summary.status,
+        "labels": {label: summary.labels.get(label, 0) for label in job.labels},
+        "parts": summary.parts,
+        "shard_size": job.shard_size,
+        "inputs": job.digest,
+        "model": job.model,
+        "options": job.options,
+        "versions": versions(),
+        "run": {**run, "new_parts": summary.new},
+    }
+    folder.write(SUMMARY, (json.dumps(told, indent=1, ensure_ascii=False) + "\n").encode())
+    return dataclasses.replace(summary, reason=reason)
+
+
+def versions() -> dict[str, str]:
+    """Return the version of whatever rows may depend on."""
+    found = {"mien": importlib.metadata.version("mien"), "python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _failures(folder: Folder, number: int) -> Iterator[tuple[str, str, str]]:
+    with folder.open(part(number)) as file:
+        table = pq.read_table(file, columns=["source", "status", "time", "message"], filters=[("status", "=", "unreadable")])
+    for row in table.to_pylist():
+        yield row["source"], "" if row["time"] is None else f"{row['time']:.6f}", " ".join((row["message"] or "").split())

@@ -1,0 +1,213 @@
+"""The audit itself: signatures of every picture, then what they and the columns of the data set say together."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+
+from ...errors import ConfigError, UnknownName
+from ...io.images import printable
+from ..datasets import Dataset, Sample, reader
+from .duplicates import copies
+from .findings import findings
+from .report import Audit, Duplicates, Leak, Member, Overlap, Quality, SplitSummary
+from .signatures import Progress, Signatures, join, signatures
+
+EXAMPLES = 20
+"""Groups of copies that a report lists."""
+
+UNEVEN = 0.06
+"""`Signatures.unevenness` below which a histogram was equalised."""
+
+ZEROED = 0.45
+"""`Signatures.zeroed` above which pixels went through JPEG."""
+
+BLANK = 3.0
+"""Standard deviation of the grey levels below which there is nothing to see."""
+
+UNIFORM = 0.9
+"""Share of one size from which the other sizes are odd."""
+
+ORIGINS = ("film",)
+"""Group columns that say where a picture comes from, as subject and sequence do."""
+
+FaceFinder = Callable[[np.ndarray], int]
+"""Takes an (H, W, 3) uint8 picture, returns the number of faces."""
+
+
+def audit(
+    splits: Mapping[str, Dataset],
+    against: Mapping[str, Dataset] | None = None,
+    *,
+    near: bool = True,
+    find_faces: FaceFinder | None = None,
+    search: int = 200,
+    workers: int = 1,
+    progress: Progress = lambda number: None,
+) -> Audit:
+    """Audit the splits of one data set, and look for its pictures in others.
+
+    Args:
+        splits: name → split, all of one data set and protocol; see `open_splits`.
+        against: name → other data set, to look for copies between the two; its name is that of no split.
+        near: whether to look for similar pictures too, which takes time with the square of their number.
+        find_faces: counts the faces of a picture, to find pictures without one; slow, so only `search` pictures, evenly
+            spread over all splits, are looked at.
+        search: number of pictures to search for faces; 0 for all.
+        workers: threads that decode files.
+        progress: told how many pictures were read.
+
+    Raises:
+        ValueError: there is no split.
+        ConfigError: another data set has the name of a split.
+
+    Example:
+        >>> from mien.data.datasets import open_dataset
+        >>> report = audit({"test": open_dataset("synthetic", split="test")})
+        >>> report.exact.distinct, report.exact.groups, report.findings[0].level
+        (42, 0, 'warning')
+    """
+    if not splits:
+        raise ValueError("nothing to audit: there is no split")
+    if both := splits.keys() & (against or {}).keys():
+        raise ConfigError(f"{min(both)!r} is a split of the data set; give the data set that it is compared with another name")
+    first = next(iter(splits.values()))
+    sides = {**splits, **(against or {})}
+    found = join([signatures(data, workers, progress) for data in sides.values()])
+    side = np.repeat(np.arange(len(sides)), [len(data) for data in sides.values()])
+    linked = copies(found, near)
+    view = _View(list(sides), list(sides.values()), side, len(splits))
+    own = side < len(splits)
+    report = Audit(
+        dataset=first.name,
+        protocol=first.protocol,
+        layout=first.layout,
+        flaws=first.flaws,
+        notes=first.notes,
+        splits={name: _summary(data) for name, data in splits.items()},
+        exact=_duplicates(linked.group, view),
+        near=_duplicates(linked.families(), view) if near else None,
+        overlaps=tuple(_overlaps(splits)),
+        quality=_quality(found, view, own, find_faces, search),
+        findings=(),
+    )
+    return findings(report)
+
+
+class _View:
+    """Rows of all sides together: the splits first, then the other data sets."""
+
+    def __init__(self, names: list[str], sides: list[Dataset], side: np.ndarray, splits: int) -> None:
+        self.names, self.sides, self.side, self.splits = names, sides, side, splits
+        self.starts = np.cumsum([0, *(len(data) for data in sides)])
+
+    def sample(self, row: int) -> tuple[str, Sample]:
+        """Name of the side of a row, and its sample."""
+        index = int(self.side[row])
+        return self.names[index], self.sides[index][int(row - self.starts[index])]
+
+    def member(self, row: int) -> Member:
+        side, sample = self.sample(row)
+        return Member(side, printable(sample.name), sample.label)
+
+    def name(self, row: int) -> str:
+        member = self.member(row)
+        return f"{member.split}/{member.name}"
+
+
+def _summary(data: Dataset) -> SplitSummary:
+    try:
+        # The digest of files is over the files, not over their pixels: it says nothing about the original.
+        known = reader(data.name).fingerprints.get(data.split) if data.images is not None else None
+    except UnknownName:  # a data set made in memory
+        known = None
+    original = None if known is None else known == data.digest
+    return SplitSummary(len(data), data.counts, int((data.label < 0).sum()), data.digest, original)
+
+
+def _duplicates(group: np.ndarray, view: _View) -> Duplicates:
+    own = view.side < view.splits
+    _, group = np.unique(group, return_inverse=True)
+    size = np.bincount(group[own], minlength=int(group.max(initial=-1)) + 1)
+    members = own & (size[group] > 1)
+    label = np.concatenate([data.label for data in view.sides])
+    labels = np.unique(np.stack([group, label])[:, own & (label >= 0)], axis=1)
+    torn = np.bincount(labels[0], minlength=len(size)) > 1
+    return Duplicates(
+        distinct=len(np.unique(group[own])),
+        groups=int((size > 1).sum()),
+        pictures=int(members.sum()),
+        conflicting=int((torn & (size > 1)).sum()),
+        leaks=tuple(_leaks(group, view)),
+        examples=tuple(_examples(group, members, view)),
+    )
+
+
+def _leaks(group: np.ndarray, view: _View) -> Iterator[Leak]:
+    for one, other in itertools.product(range(view.splits), range(len(view.names))):
+        number = int(np.isin(group[view.side == one], group[view.side == other]).sum()) if one != other else 0
+        if number:
+            yield Leak(view.names[one], view.names[other], number)
+
+
+def _examples(group: np.ndarray, members: np.ndarray, view: _View) -> Iterator[tuple[Member, ...]]:
+    """Some groups of several members, those that stand in two splits first."""
+    kinds = np.unique(np.stack([group, view.side])[:, members], axis=1)[0]
+    listed, sides = np.unique(kinds, return_counts=True)
+    for chosen in listed[np.argsort(sides == 1, kind="stable")][:EXAMPLES]:
+        yield tuple(view.member(row) for row in np.flatnonzero(group == chosen).tolist())
+
+
+def _overlaps(splits: Mapping[str, Dataset]) -> list[Overlap]:
+    found = []
+    for (one, data), (other, rest) in itertools.permutations(splits.items(), 2):
+        for what, mine, theirs in _origins(data, rest):
+            shared = np.intersect1d(mine[mine != ""], theirs[theirs != ""])
+            if len(shared):
+                found.append(Overlap(what, one, other, len(shared), int(np.isin(mine, shared).sum())))
+    for split, data in splits.items():
+        official = data.groups.get("official part")
+        wrong = () if official is None else official[(official != "") & ((official == "test") != (split == "test"))]
+        found += [Overlap("official part", split, str(part), 1, int((wrong == part).sum())) for part in np.unique(wrong)]
+    return found
+
+
+def _origins(one: Dataset, other: Dataset) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    pairs = [("subject", one.subject, other.subject), ("sequence", one.sequence, other.sequence)]
+    pairs += [(name, one.groups.get(name), other.groups.get(name)) for name in ORIGINS]
+    return [(what, mine, theirs) for what, mine, theirs in pairs if mine is not None and theirs is not None]
+
+
+def _resemblance(thumbnails: np.ndarray) -> float:
+    """Median correlation of each of (N, 16, 16) thumbnails with the one half the set away; 0 for fewer than two."""
+    if len(thumbnails) < 2:
+        return 0.0
+    flat = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
+    flat -= flat.mean(1, keepdims=True)
+    flat /= np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1)
+    return float(np.median(np.einsum("ij,ij->i", flat, np.roll(flat, len(flat) // 2, axis=0))))
+
+
+def _quality(found: Signatures, view: _View, own: np.ndarray, find_faces: FaceFinder | None, search: int) -> Quality:
+    good = np.flatnonzero(own & found.readable)
+    sizes = Counter(map(tuple, found.size[good].tolist()))
+    usual, number = sizes.most_common(1)[0] if sizes else ((0, 0), 0)
+    odd = good[(found.size[good] != usual).any(1)] if number >= UNIFORM * len(good) else []
+    seen = found.deviation[good] >= BLANK
+    rows = good[np.linspace(0, len(good) - 1, min(search or len(good), len(good))).astype(int)] if find_faces else []
+    without = [row for row in rows if find_faces and not find_faces(view.sample(row)[1].read())]
+    return Quality(
+        sizes={f"{width}×{height}": count for (width, height), count in sizes.most_common(20)},
+        odd_sizes=tuple(view.name(row) for row in odd[:1000]),
+        unreadable=tuple(str(text) for text in found.failure[own & ~found.readable]),
+        blank=tuple(view.name(row) for row in good[~seen]),
+        equalised=int((found.unevenness[good][seen] < UNEVEN).sum()),
+        recompressed=int((found.zeroed[good][seen] > ZEROED).sum()),
+        deviation=float(np.median(found.deviation[good])) if len(good) else 0.0,
+        resemblance=_resemblance(found.thumbnail[good][seen]),
+        without_face=tuple(view.name(row) for row in without) if find_faces else None,
+        searched=len(rows),
+    )

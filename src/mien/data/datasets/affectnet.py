@@ -1,0 +1,231 @@
+"""AffectNet (Mollahosseini et al. 2017): web pictures in eight classes with valence and arousal; seven without contempt.
+
+The test pictures were never published: papers report on the 4,000 (3,500) validation pictures, which are `test` of the
+protocol `held-out`. Rows labelled none, uncertain or no face are not among the classes and are left out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import DatasetError
+from ...labels import AFFECTNET7 as SEVEN
+from ...labels import AFFECTNET8 as EIGHT
+from ...labels import AFFECTNET11
+from .cache import mapped
+from .dataset import Dataset
+from .folders import existing, of_files, part_folders, part_of, read_class_folders
+from .layout import Layout, Place, child
+from .listing import Locator, header_of, number_in, read_rows, single_precision
+from .protocols import Protocol, held_out, official, validation_is_test
+from .reader import Reader
+
+COLUMNS = [
+    "subDirectory_filePath",
+    "face_x",
+    "face_y",
+    "face_width",
+    "face_height",
+    "facial_landmarks",
+    "expression",
+    "valence",
+    "arousal",
+]
+"""Columns of `training.csv` and `validation.csv`, for the copies whose files lack the header line."""
+LISTS = {
+    "train": "training.csv|Manually_Annotated_file_lists/training.csv",
+    "validation": "validation.csv|Manually_Annotated_file_lists/validation.csv",
+}
+
+
+def _read_lists(place: Place) -> Dataset:
+    folder = child(
+        place.base, "Manually_Annotated_Images", "Manually_Annotated/Manually_Annotated_Images", "Manually_Annotated", "images"
+    )
+    root = folder or place.base
+    locate = Locator(root)
+    names, label, part, numbers = [], [], [], []
+    for where, mark in LISTS.items():
+        path = child(place.base, *mark.split("|"))
+        if path is None:
+            continue
+        headed = COLUMNS[0] in header_of(path)
+        for line, row in read_rows(path, None if headed else COLUMNS):
+            try:
+                expression = int(row["expression"])
+                x, y, width, height, valence, arousal = (float(row[name]) for name in (*COLUMNS[1:5], "valence", "arousal"))
+                kind = AFFECTNET11[expression]
+            except (KeyError, ValueError, IndexError) as error:
+                place.damage(f"{path.name} line {line}: {error}")
+                continue
+            if kind not in place.labels:
+                continue
+            found = existing(locate, row[COLUMNS[0]], f"{path.name} line {line}", place.damage)
+            if found:
+                names.append(found)
+                label.append(expression)
+                part.append(where)
+                numbers.append((x, y, x + width, y + height, valence, arousal))
+    columns = single_precision(numbers).reshape(-1, 6)
+    data = of_files(root, place.labels, names, label, part)
+    return dataclasses.replace(data, boxes=columns[:, :4], valence=_valid(columns[:, 4]), arousal=_valid(columns[:, 5]))
+
+
+def _read_arrays(place: Place) -> Dataset:
+    """`train_set` and `val_set` with a file for each number of each picture: hundreds of thousands of them, hence the cache."""
+    parts = []
+    for folder, part in part_folders(place.base).items():
+        if (place.base / folder / "annotations").is_dir():
+            parts.append((part, folder, _annotations(place.base / folder / "annotations", place)))
+    names, label, part, valence, arousal = [], [], [], [], []
+    for where, folder, columns in parts:
+        locate = Locator(place.base / folder / "images")
+        for stem, expression, v, a in zip(
+            columns["stem"], columns["expression"], columns["valence"], columns["arousal"], strict=True
+        ):
+            if not 0 <= expression < len(place.labels):
+                continue
+            found = next(filter(None, (locate(f"{stem}{suffix}") for suffix in (".jpg", ".png", ".jpeg"))), None)
+            if not found:
+                place.damage(f"{folder}/images has no picture {stem}")
+                continue
+            names.append(f"{folder}/images/{found}")
+            label.append(int(expression))
+            part.append(where)
+            valence.append(v)
+            arousal.append(a)
+    data = of_files(place.base, place.labels, names, label, part)
+    return dataclasses.replace(data, valence=_valid(np.array(valence)), arousal=_valid(np.array(arousal)))
+
+
+def _annotations(folder: Path, place: Place) -> dict[str, np.ndarray]:
+    with os.scandir(folder) as entries:
+        files = sorted(
+            (entry.name, entry.stat().st_size, entry.stat().st_mtime_ns) for entry in entries if entry.name.endswith(".npy")
+        )
+    digest = hashlib.sha256(repr((str(folder.resolve()), files)).encode(errors="surrogateescape")).hexdigest()
+    arrays = mapped("affectnet-annotations", digest, partial(_parse, folder, [name for name, _, _ in files]))
+    for what in arrays["damage"]:
+        place.damage(str(what))
+    return arrays
+
+
+def _parse(folder: Path, files: list[str]) -> dict[str, np.ndarray]:
+    rows, damage = [], []
+    for name in files:
+        if not name.endswith("_exp.npy"):
+            continue
+        stem = name.removesuffix("_exp.npy")
+        try:
+            expression, valence, arousal = (
+                float(np.load(folder / f"{stem}_{kind}.npy", allow_pickle=False)) for kind in ("exp", "val", "aro")
+            )
+            rows.append((stem, int(expression) if abs(expression) < 100 else -1, valence, arousal))
+        except Exception as error:  # numpy evaluates a header as Python and raises whatever that does
+            damage.append(f"annotations of {stem}: {' '.join(str(error).split())[:200] or type(error).__name__}")
+    stems, expressions, valences, arousals = zip(*rows, strict=True) if rows else ((), (), (), ())
+    return {
+        "stem": np.array(stems, dtype=str) if rows else np.empty(0, "U1"),
+        "expression": np.array(expressions, np.int64),
+        "valence": single_precision(valences),
+        "arousal": single_precision(arousals),
+        "damage": np.array(damage, dtype=str) if damage else np.empty(0, "U1"),
+    }
+
+
+def _valid(values: np.ndarray) -> np.ndarray:
+    """AffectNet writes −2 where a picture has no valence or arousal."""
+    values = np.asarray(values, np.float32)
+    return np.where(np.abs(values) <= 1, values, np.float32(np.nan))
+
+
+def _read_phases(place: Place) -> Dataset:
+    """The csv of yaoing/DAN: columns phase, img_path, label."""
+    path = child(place.base, "affectnet.csv")
+    assert path is not None
+    if missing := {"phase", "img_path", "label"} - set(header_of(path)):
+        raise DatasetError(f"{path} lacks the columns {', '.join(sorted(missing))}; take it as published")
+    locate = Locator(place.base)
+    names, label, part = [], [], []
+    for line, row in read_rows(path):
+        where = part_of(row.get("phase", ""))
+        number = number_in(row.get("label", ""))
+        if not where or not 0 <= number < len(AFFECTNET11):
+            place.damage(f"{path.name} line {line}: phase {row.get('phase')!r} and label {row.get('label')!r}")
+            continue
+        if number >= len(place.labels):
+            continue
+        if found := existing(locate, row.get("img_path", ""), f"{path.name} line {line}", place.damage):
+            names.append(found)
+            label.append(number)
+            part.append(where)
+    return of_files(place.base, place.labels, names, label, part)
+
+
+def _read_folders(place: Place) -> Dataset:
+    numbers = {str(number): name for number, name in enumerate(AFFECTNET11)}
+    ignore = set(AFFECTNET11) - set(place.labels)
+    return read_class_folders(place, part_folders(place.base), place.labels, numbers=numbers, ignore=ignore)
+
+
+LAYOUTS = (
+    Layout("training.csv, validation.csv", ("|".join(LISTS.values()),), _read_lists),
+    Layout(
+        "train_set, val_set with annotations",
+        ("train_set/annotations|val_set/annotations", "train_set/images|val_set/images"),
+        _read_arrays,
+    ),
+    Layout("affectnet.csv with phases", ("affectnet.csv",), _read_phases),
+    Layout(
+        "part folders of class folders", ("train/0|train/neutral|val/0|val/neutral|valid/0|validation/0|test/0",), _read_folders
+    ),
+)
+
+SELECTED = ("selected on the pictures that the figure is reported on",)
+
+
+def _reader(name: str, labels: tuple[str, ...], published: dict[str, int], systems: dict[str, tuple[str, ...]]) -> Reader:
+    authors = {
+        f"author:{system}": Protocol(
+            "the official validation pictures choose the epoch and give the figure",
+            validation_is_test,
+            flaws=(*SELECTED, *more),
+        )
+        for system, more in systems.items()
+    }
+    return Reader(
+        name=name,
+        title=f"AffectNet, {len(labels)} classes (Mollahosseini et al. 2017)",
+        obtain="AffectNet is given for research on request at mohammadmahoor.com/pages/databases/affectnet.",
+        labels=labels,
+        layouts=LAYOUTS,
+        protocols={
+            "official": Protocol("the official training and validation pictures", official),
+            "held-out": Protocol(
+                "the official validation pictures are the test pictures; a tenth of every class of training is for validation",
+                held_out,
+            ),
+            **authors,
+        },
+        published=published,
+    )
+
+
+AFFECTNET8 = _reader(
+    "affectnet8",
+    EIGHT,
+    {"train": 287651, "validation": 4000},
+    {"global-roi": (), "dan": (), "ddamfn": ("disgust has 499 pictures",), "mfer": ("inferred",)},
+)
+AFFECTNET7 = _reader(
+    "affectnet7",
+    SEVEN,
+    {"train": 283901, "validation": 3500},
+    {"global-roi": (), "dan": (), "ddamfn": ("disgust has 499 pictures",), "mfer": ("inferred",)},
+)

@@ -1,0 +1,151 @@
+"""s-Aff-Wild2 (Kollias et al., 7th ABAW challenge): video frames with valence, arousal, expression and twelve action units.
+
+Each line of an annotation file is `video/frame.jpg` and 15 numbers; −5 marks a missing valence or arousal, −1 a missing
+expression or action unit. `filter=strict` keeps the frames that have everything (52,154 of 142,382 for training, 15,440
+of 26,876 for validation), the other filters those that have one task's numbers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import DatasetError
+from ...labels import ACTION_UNITS, AFFWILD2
+from .dataset import Dataset
+from .folders import existing, of_files
+from .layout import Damage, Layout, Place, child
+from .listing import Locator, single_precision, texts
+from .protocols import Protocol, held_out, official
+from .reader import Option, Reader
+
+UNITS = ACTION_UNITS
+FILTERS = ("none", "strict", "valence-arousal", "expression", "action-units")
+FILES = {"train": "training_set_annotations.txt", "validation": "validation_set_annotations.txt", "test": "test_set*.txt"}
+FOLDERS = ("", "annotations/", "*/")
+PUBLISHED = {"train": (142382, 52154), "validation": (26876, 15440)}
+"""Part → rows of the full file, and rows left by the strict filter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Annotations:
+    """One annotation file; row i is line i + 2."""
+
+    frames: np.ndarray
+    """(N,) str: `video/frame.jpg`."""
+    affect: np.ndarray
+    """(N, 2) float32 valence and arousal, NaN where missing."""
+    expression: np.ndarray
+    """(N,) int64 index into `mien.labels.AFFWILD2`, −1 where missing."""
+    units: np.ndarray
+    """(N, 12) int8: 1, 0, or −1 where missing."""
+
+    def valid(self, which: str) -> np.ndarray:
+        """Return (N,) bool: the rows that a filter of `FILTERS` keeps."""
+        tasks = {
+            "valence-arousal": ~np.isnan(self.affect).any(1),
+            "expression": self.expression >= 0,
+            "action-units": (self.units >= 0).all(1),
+        }
+        if which == "none":
+            return np.ones(len(self.frames), bool)
+        wanted = list(tasks) if which == "strict" else [which]
+        return np.asarray(np.stack([tasks[task] for task in wanted]).all(0))
+
+
+def read_annotations(path: Path, damage: Damage) -> Annotations:
+    """Read an annotation file, or the list of test frames, whose rows have nothing but the frame.
+
+    Lines that are neither are reported to `damage` and left out.
+    """
+    frames, numbers = [], []
+    for line, text in enumerate(path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines(), 1):
+        fields = [field.strip() for field in text.split(",")]
+        if not text.strip() or (line == 1 and fields[0].lower() in ("image", "image_location")):
+            continue
+        try:
+            if len(fields) not in (1, 16):
+                raise ValueError(f"{len(fields)} fields instead of 16")
+            numbers.append([float(field) for field in fields[1:]] or [-5.0, -5.0] + [-1.0] * 13)
+            frames.append(fields[0])
+        except ValueError as error:
+            damage(f"{path.name} line {line}: {error}")
+    table = single_precision(numbers).reshape(-1, 15)
+    affect, expression, units = table[:, :2], table[:, 2], table[:, 3:]
+    return Annotations(
+        texts(frames),
+        np.where(np.abs(affect) <= 1, affect, np.float32(np.nan)),
+        np.where(np.isin(expression, range(len(AFFWILD2))), expression, -1).astype(np.int64),
+        np.where((units == 0) | (units == 1), units, -1).astype(np.int8),
+    )
+
+
+def annotation_files(base: Path) -> dict[str, Path]:
+    """Return part → annotation file for those that lie in `base` or in a folder of it."""
+    ways = {part: [f"{folder}{name}" for folder in FOLDERS] for part, name in FILES.items()}
+    return {part: path for part, names in ways.items() if (path := child(base, *names))}
+
+
+def _read(place: Place) -> Dataset:
+    folder = child(place.base, "cropped_aligned", "cropped_aligned_images", "*/cropped_aligned")
+    assert folder is not None
+    locate = Locator(folder)
+    names, parts, rows = [], [], []
+    for part, path in annotation_files(place.base).items():
+        table = read_annotations(path, place.damage)
+        kept = table.valid(place.options["filter"]) if part != "test" else np.ones(len(table.frames), bool)
+        for row in np.flatnonzero(kept):
+            if found := existing(locate, str(table.frames[row]), path.name, place.damage):
+                names.append(found)
+                parts.append(part)
+                rows.append((table.expression[row], table.affect[row], table.units[row]))
+    if not rows:
+        raise DatasetError(
+            f"the annotation files of s-Aff-Wild2 under {place.base} leave no frame with filter={place.options['filter']}; "
+            "take another filter"
+        )
+    expression, affect, units = (np.array(column) for column in zip(*rows, strict=True))
+    return dataclasses.replace(
+        of_files(folder, AFFWILD2, names, expression.tolist(), parts),
+        valence=affect[:, 0],
+        arousal=affect[:, 1],
+        action_units=units,
+        unit_names=UNITS,
+        sequence=texts(name.rpartition("/")[0] for name in names),
+    )
+
+
+READER = Reader(
+    name="affwild2",
+    title="s-Aff-Wild2 (Kollias et al. 2024)",
+    obtain="s-Aff-Wild2 is given for research on request by the organisers of the ABAW challenge.",
+    labels=AFFWILD2,
+    layouts=(
+        Layout(
+            "cropped_aligned and annotations",
+            (
+                "cropped_aligned|cropped_aligned_images|*/cropped_aligned",
+                "|".join(f"{folder}{FILES[part]}" for part in ("train", "validation") for folder in FOLDERS),
+            ),
+            _read,
+        ),
+    ),
+    protocols={
+        "official": Protocol("the official training, validation and (unlabelled) test frames", official),
+        "held-out": Protocol(
+            "the official validation frames are the test frames; whole videos of the training part are for validation", held_out
+        ),
+        "author:abaw-mtl": Protocol(
+            "the official training and validation frames that have every annotation",
+            official,
+            flaws=("63 % of the training frames are thrown away", "thresholds are tuned and reported on the same frames"),
+            options={"filter": "strict"},
+        ),
+    },
+    options={"filter": Option("frames to keep: those annotated for every task, or for one", FILTERS)},
+    published={part: number for part, (number, _) in PUBLISHED.items()},
+    size=(112, 112),
+)

@@ -1,0 +1,132 @@
+"""CK+ (Lucey et al. 2010): 593 recordings of 123 people from neutral to the peak of an expression, 327 of them labelled.
+
+A recording has no label frame by frame. `frames=last-three` (the usual choice, 981 pictures) gives its last three frames
+its label, `frames=apex` only the last. `neutral` adds the first frame of each labelled recording, or of all, as neutral.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+from ...labels import CKPLUS
+from .dataset import Dataset
+from .folders import of_files, read_class_folders
+from .layout import Layout, Place, child
+from .listing import pictures_below, texts
+from .protocols import Protocol, all_test, picture_folds, subject_folds
+from .reader import Option, Reader
+
+IMAGES_MARK = "cohn-kanade-images|*/cohn-kanade-images"
+EMOTION_MARK = "Emotion|Emotion_labels/Emotion|*/Emotion|Emotion_labels"
+FACS_MARK = ("FACS", "FACS_labels/FACS", "*/FACS", "FACS_labels")
+FRAME = re.compile(r"(S\d{3})_(\d{3})_(\d+)")
+"""Subject, recording of that subject, frame."""
+
+
+def _read_tree(place: Place) -> Dataset:
+    images, emotion = child(place.base, *IMAGES_MARK.split("|")), child(place.base, *EMOTION_MARK.split("|"))
+    assert images is not None and emotion is not None
+    neutral, last = place.options["neutral"], 3 if place.options["frames"] == "last-three" else 1
+    labels = CKPLUS if neutral != "none" else CKPLUS[1:]
+    kinds = _codes(emotion, "_emotion.txt", place)
+    facs = child(place.base, *FACS_MARK)
+    units = _codes(facs, "_facs.txt", place) if facs else {}
+    rows: list[tuple[str, int, str, str, list[float] | None]] = []
+    for (subject, recording), frames in sorted(_recordings(images).items()):
+        key = f"{subject}_{recording}"
+        label = CKPLUS[int(kinds[key][0])] if key in kinds else None
+        if neutral == "all" or (neutral == "labelled" and label):
+            rows.append((frames[0], labels.index("neutral"), subject, key, None))
+        if label in labels:
+            for frame in frames[-last:]:
+                peak = frame == frames[-1]
+                rows.append((frame, labels.index(label), subject, key, units.get(key) if peak else None))
+    base = images.relative_to(place.base).as_posix()
+    data = of_files(place.base, labels, [f"{base}/{row[0]}" for row in rows], [row[1] for row in rows], [""] * len(rows))
+    data = dataclasses.replace(data, subject=texts(row[2] for row in rows), sequence=texts(row[3] for row in rows))
+    return _with_units(data, [row[4] for row in rows]) if units else data
+
+
+def _recordings(images: Path) -> dict[tuple[str, str], list[str]]:
+    """Frames of each recording, first to last."""
+    found: dict[tuple[str, str], list[tuple[int, str]]] = defaultdict(list)
+    for name in pictures_below(images):
+        if match := FRAME.match(name.rpartition("/")[2]):
+            found[match[1], match[2]].append((int(match[3]), name))
+    return {key: [name for _, name in sorted(frames)] for key, frames in found.items()}
+
+
+def _codes(folder: Path, suffix: str, place: Place) -> dict[str, list[float]]:
+    """First number of every line of the annotation file of each recording: the expression, or the action units."""
+    found: dict[str, list[float]] = {}
+    for path in sorted(folder.rglob(f"*{suffix}")):
+        try:
+            codes = [float(line.split()[0]) for line in path.read_text().splitlines() if line.strip()]
+        except ValueError:
+            codes = []
+        match = FRAME.match(path.name)
+        emotion = suffix == "_emotion.txt"
+        known = range(len(CKPLUS)) if emotion else range(1, 100)
+        if not match or (emotion and len(codes) != 1) or not all(code in known for code in codes):
+            place.damage(f"{path.name}: no annotation of CK+")
+            continue
+        found[f"{match[1]}_{match[2]}"] = codes
+    return found
+
+
+def _with_units(data: Dataset, present: list[list[float] | None]) -> Dataset:
+    """FACS describes the peak frame alone; every unit that its file does not list is absent there."""
+    numbers = sorted({int(number) for units in present for number in units or ()})
+    table = np.full((len(present), len(numbers)), -1, np.int8)
+    for row, units in enumerate(present):
+        if units is not None:
+            table[row] = np.isin(numbers, np.array(units, int))
+    return dataclasses.replace(data, action_units=table, unit_names=tuple(f"AU{number}" for number in numbers))
+
+
+def _read_48(place: Place) -> Dataset:
+    """`CK+48`: the last three frames, cropped to 48 × 48, in class folders."""
+    data = read_class_folders(place, {"": ""}, CKPLUS if child(place.base, "neutral") else CKPLUS[1:])
+    matches = [FRAME.match(str(name).rpartition("/")[2]) for name in data.names]
+    return dataclasses.replace(
+        data,
+        subject=texts(match[1] if match else "" for match in matches),
+        sequence=texts(f"{match[1]}_{match[2]}" if match else "" for match in matches),
+    )
+
+
+READER = Reader(
+    name="ckplus",
+    title="CK+ (Lucey et al. 2010)",
+    obtain="CK+ is given for research on request at jeffcohn.net/Resources.",
+    labels=CKPLUS,
+    layouts=(
+        Layout("cohn-kanade-images and Emotion", (IMAGES_MARK, EMOTION_MARK), _read_tree),
+        Layout("class folders (CK+48)", ("anger", "contempt", "disgust", "fear", "happy|happiness", "surprise"), _read_48),
+    ),
+    protocols={
+        "subject-folds": Protocol(
+            "folds of whole subjects: fold k is the test split, fold k + 1 the validation split", subject_folds
+        ),
+        "cross-dataset": Protocol("all pictures, for a model trained on another data set", all_test),
+        "author:global-roi": Protocol(
+            "ten folds of single pictures, with a neutral first frame of every recording",
+            picture_folds,
+            flaws=(
+                "frames of one recording and of one subject are on both sides",
+                "selected on test in every fold",
+                "the authors have 582 neutral frames of the 593 recordings; which are missing is not known",
+            ),
+            options={"neutral": "all"},
+        ),
+    },
+    options={
+        "frames": Option("frames that bear the label of their recording", ("last-three", "apex")),
+        "neutral": Option("recordings whose first frame counts as neutral", ("none", "labelled", "all")),
+    },
+)

@@ -1,0 +1,73 @@
+"""A protocol as a file: which pictures of which copy of a data set to leave out. `mien audit --write-clean` writes it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import DatasetError
+from ...io.files import whole
+from .dataset import Dataset
+
+PREFIX = "clean:"
+"""`open_dataset(…, protocol="clean:FILE")` uses such a file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clean:
+    """Pictures to leave out of the splits of another protocol."""
+
+    dataset: str
+    """Entry of `mien.data.datasets.DATASETS`."""
+    protocol: str
+    """The protocol whose splits are cleaned."""
+    digests: Mapping[str, str]
+    """Split → digest before cleaning: the file is good for this copy of the data and no other."""
+    drop: Mapping[str, Sequence[str]]
+    """Split → names of the pictures to leave out."""
+    why: Mapping[str, str]
+    """Split → the rule by which they were chosen."""
+
+    def write(self, path: str | Path) -> None:
+        """Write the file as JSON.
+
+        Raises:
+            ConfigError: the disk is full, or the folder may not be written.
+        """
+        text = json.dumps(asdict(self), indent=1, sort_keys=True)
+        with whole(path) as part:
+            part.write_text(text + "\n", encoding="utf-8")
+
+    def apply(self, data: Dataset, path: str) -> Dataset:
+        """Return one split without the pictures to leave out.
+
+        Raises:
+            DatasetError: `data` is another copy or another data set than the file was made from.
+        """
+        if data.name != self.dataset or data.digest != self.digests.get(data.split):
+            raise DatasetError(
+                f"{path} was made from another copy of {self.dataset} (split {data.split}, "
+                f"digest {self.digests.get(data.split, 'absent')[:12]}, here {data.digest[:12]}); "
+                "run mien audit --write-clean on this copy"
+            )
+        kept = np.flatnonzero(~np.isin(data.names, list(self.drop.get(data.split, ()))))
+        note = f"{len(data) - len(kept)} of {len(data)} pictures left out: {self.why[data.split]}"
+        return data.take(kept, protocol=f"{PREFIX}{Path(path).name}", notes=(*data.notes, note))
+
+
+def read_clean(path: str | Path) -> Clean:
+    """Read such a file.
+
+    Raises:
+        DatasetError: it does not exist or is not one.
+    """
+    try:
+        return Clean(**json.loads(Path(path).read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise DatasetError(f"there is no clean protocol at {path}; mien audit --write-clean makes one") from error
+    except (ValueError, TypeError) as error:
+        raise DatasetError(f"{path} is no clean protocol ({error}); mien audit --write-clean makes one") from error

@@ -1,0 +1,260 @@
+"""FER2013 (Goodfellow et al. 2013): 35,887 grey 48 × 48 faces in seven classes, with the votes of FERPlus where they are known.
+
+Training, PublicTest and PrivateTest are our `train`, `validation` and `test`. Copies kept as one array (csv, npz) are
+parsed once and mapped from the cache from then on; names are row numbers of the csv, so they agree between the two.
+"""
+
+from __future__ import annotations
+
+import csv
+import warnings
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import DatasetError
+from ...labels import FER2013 as LABELS
+from ...labels import FERPLUS_VOTES
+from .cache import file_digest, mapped
+from .dataset import Dataset
+from .folders import part_of, read_class_folders
+from .layout import Layout, Place, child
+from .listing import no_csv, shown
+from .pictures import Pixels
+from .protocols import Protocol, official
+from .reader import Reader
+
+SPLITS = {"train": 0, "validation": 1, "test": 2}
+"""Our split names and the numbers of `usage`: Training, PublicTest, PrivateTest."""
+
+SIDE = 48
+"""Width and height of every picture."""
+
+NUMBERS = {str(number): name for number, name in enumerate(LABELS)}
+
+CSV_MARK = "fer2013.csv|icml_face_data.csv"
+FOLDER_MARKS = ("Training", "PublicTest", "PrivateTest")
+
+FINGERPRINTS = {
+    "train": "941468a46fa71a1e0679f52f144acac47c0bad220eb13059038340c48531df20",
+    "validation": "cfb04598ff596a75ff045ea6bc403e55848d0a9c3e761e8216dfc993077c8148",
+    "test": "cc3a8b65e0fa926ae837eac7fbfe68a8870bc49abc5f2bfcb6014a2302750c1f",
+}
+"""`Dataset.digest` of the splits of the original (175 rows that circulate only as JPEG are decoded from it)."""
+
+
+def csv_arrays(*paths: Path) -> dict[str, np.ndarray]:
+    """Return the rows of FER2013 csv files as arrays, from the cache if these files were read before.
+
+    Columns are found by name (`emotion`, `pixels`, `Usage`, blanks around them ignored); a file without `Usage`
+    (`train.csv`, `val.csv`, `test.csv`) is the part that its name says.
+
+    Returns:
+        `images` (N, 48, 48) uint8; `label` (N,) int64, −1 where the file has no `emotion`; `part` (N,) str; `row` (N,)
+        int64, counted through all files; `damage` (D,) str: what was left out.
+
+    Raises:
+        DatasetError: a file has no column `pixels`.
+    """
+    return mapped("fer2013-csv", file_digest(*paths), partial(_parse, paths))
+
+
+def npz_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of `fer2013.npz` in the form of `csv_arrays`, with `votes` (N, 10) uint8."""
+
+    def parse() -> dict[str, np.ndarray]:
+        arrays = _load_npz(path, "images", "label", "usage", "ferplus_votes")
+        return {
+            "images": arrays["images"],
+            "label": arrays["label"].astype(np.int64),
+            "part": np.array(list(SPLITS))[arrays["usage"]],
+            "row": np.arange(len(arrays["label"])),
+            "votes": arrays["ferplus_votes"],
+            "damage": np.empty(0, "U1"),
+        }
+
+    return mapped("fer2013-npz", file_digest(path), parse)
+
+
+def _load_npz(path: Path, *names: str) -> dict[str, np.ndarray]:
+    """Return arrays of `fer2013.npz`, of which those that are read everywhere are checked.
+
+    Raises:
+        DatasetError: the file is damaged, or another one.
+    """
+    try:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in names}
+    except Exception as error:  # zip files, numpy's headers and missing arrays each have errors of their own
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise DatasetError(f"{path} is damaged or no fer2013.npz: {reason}; get it anew") from error
+    rows = len(arrays["label"]) if arrays["label"].ndim else 0
+    wanted = {
+        "images": ((rows, SIDE, SIDE), 255),
+        "label": ((rows,), len(LABELS) - 1),
+        "usage": ((rows,), len(SPLITS) - 1),
+        "ferplus_votes": ((rows, len(FERPLUS_VOTES)), 255),
+    }
+    for name, (shape, most) in wanted.items():
+        array = arrays[name]
+        if array.shape != shape or array.dtype.kind not in "iu" or (array.size and not 0 <= array.min() <= array.max() <= most):
+            raise DatasetError(f"{path} is no fer2013.npz: {name} is not {shape} whole numbers from 0 to {most}; get it anew")
+    return arrays
+
+
+def _parse(paths: tuple[Path, ...]) -> dict[str, np.ndarray]:
+    images, label, part, rows, damage = [], [], [], [], []
+    csv.field_size_limit(1 << 20)
+    row = -1
+    for path in paths:
+        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+            reader = csv.reader(file)
+            header = _header(reader, path)
+            if "pixels" not in header:
+                raise DatasetError(f"{path} has no column 'pixels'; it has: {shown(header) or 'nothing'}")
+            for fields in _rows(reader, path):
+                row += 1
+                try:
+                    cells = dict(zip(header, fields, strict=True))
+                    pixels, kind, usage = _pixels(cells["pixels"]), _kind(cells), _usage(cells, path)
+                except ValueError as error:
+                    damage.append(f"{path.name} line {reader.line_num}: {error}")
+                    continue
+                images.append(pixels)
+                label.append(kind)
+                part.append(usage)
+                rows.append(row)
+    return {
+        "images": np.array(images, np.uint8).reshape(-1, SIDE, SIDE),
+        "label": np.array(label, np.int64),
+        "part": np.array(part, "U10"),
+        "row": np.array(rows, np.int64),
+        "damage": np.array(damage, dtype=str) if damage else np.empty(0, "U1"),
+    }
+
+
+def _header(reader: Any, path: Path) -> list[str]:
+    return [name.strip().lower() for name in next(_rows(reader, path), [])]
+
+
+def _rows(reader: Any, path: Path) -> Iterator[list[str]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise no_csv(path, reader.line_num, error) from error
+
+
+def _pixels(text: str) -> np.ndarray:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DeprecationWarning)  # what older numpy says where something is not a number
+        try:
+            values = np.fromstring(text, np.int64, sep=" ")
+        except (DeprecationWarning, ValueError) as error:
+            raise ValueError("pixels are not all numbers") from error
+    if len(values) != SIDE * SIDE:
+        raise ValueError(f"{len(values)} pixels instead of {SIDE * SIDE}")
+    if values.min() < 0 or values.max() > 255:
+        raise ValueError(f"pixels from {values.min()} to {values.max()}, not within 0 … 255")
+    return values.astype(np.uint8)
+
+
+def _kind(cells: Mapping[str, str]) -> int:
+    if "emotion" not in cells:
+        return -1
+    text = cells["emotion"].strip()
+    if text not in NUMBERS:
+        raise ValueError(f"emotion {text[:40]!r} is not 0 … {len(LABELS) - 1}")
+    return int(text)
+
+
+def _usage(cells: Mapping[str, str], path: Path) -> str:
+    text = cells.get("usage", path.stem)
+    if not (part := part_of(text)):
+        raise ValueError(f"Usage {text[:40]!r} is none of Training, PublicTest, PrivateTest")
+    return part
+
+
+def of_arrays(place: Place, arrays: Mapping[str, np.ndarray]) -> Dataset:
+    """Return the data set of `csv_arrays` or `npz_arrays`."""
+    for what in arrays["damage"]:
+        place.damage(str(what))
+    return Dataset(
+        name="",
+        labels=LABELS,
+        pictures=Pixels(arrays["images"], np.arange(len(arrays["row"]))),
+        names=np.char.zfill(arrays["row"].astype(str), 5) if len(arrays["row"]) else np.empty(0, "U5"),
+        label=np.asarray(arrays["label"]),
+        part=np.asarray(arrays["part"]),
+        votes=np.asarray(arrays["votes"]) if "votes" in arrays else None,
+        vote_names=FERPLUS_VOTES if "votes" in arrays else (),
+    )
+
+
+def csv_file(base: Path) -> Path:
+    """Return the csv of a base that `CSV_MARK` fits."""
+    path = child(base, *CSV_MARK.split("|"))
+    assert path is not None
+    return path
+
+
+def has_pixels(base: Path) -> bool:
+    """Whether the csv of a base that `CSV_MARK` fits has the column of FER2013; results of models on it bear its name, too."""
+    with csv_file(base).open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        try:
+            return "pixels" in _header(csv.reader(file), base)
+        except DatasetError:
+            return False
+
+
+def _read_csv(place: Place) -> Dataset:
+    return of_arrays(place, csv_arrays(csv_file(place.base)))
+
+
+def _read_three(place: Place) -> Dataset:
+    files = (child(place.base, name) for name in ("train.csv", "val.csv", "test.csv"))
+    return of_arrays(place, csv_arrays(*(path for path in files if path)))
+
+
+def _read_npz(place: Place) -> Dataset:
+    return of_arrays(place, npz_arrays(place.base / "fer2013.npz"))
+
+
+def read_folders(place: Place) -> Dataset:
+    """Read `<part>/<class>/…`; a name such as `PublicTest_123.jpg` in `test` says which of the two test parts is meant."""
+    folders = {
+        path.name: part
+        for name in (*FOLDER_MARKS, "train", "test")
+        if (path := child(place.base, name)) and (part := part_of(name))
+    }
+    return read_class_folders(
+        place, folders, LABELS, numbers=NUMBERS, part_from_name=lambda name: part_of(name.partition("_")[0])
+    )
+
+
+LAYOUTS = (
+    Layout("one csv", (CSV_MARK,), _read_csv, has_pixels),
+    Layout("fer2013.npz", ("fer2013.npz",), _read_npz),
+    Layout("folders Training, PublicTest, PrivateTest", FOLDER_MARKS, read_folders),
+    Layout("folders train, test", ("train/angry|train/anger|train/0", "test"), read_folders),
+    Layout("train.csv, val.csv, test.csv with pixels", ("train.csv", "val.csv", "test.csv"), _read_three),
+)
+
+OBTAIN = "FER2013 is fer2013.csv of Kaggle's 'Challenges in Representation Learning: Facial Expression Recognition' (2013)."
+
+READER = Reader(
+    name="fer2013",
+    title="FER2013 (Goodfellow et al. 2013)",
+    obtain=OBTAIN,
+    labels=LABELS,
+    layouts=LAYOUTS,
+    protocols={
+        "official": Protocol("train on Training, choose on PublicTest, report on PrivateTest once", official),
+        "author:dda": Protocol("the official splits, as Dual-Domain Attention and RMN use them", official),
+    },
+    published={"train": 28709, "validation": 3589, "test": 3589},
+    size=(SIDE, SIDE),
+    fingerprints=FINGERPRINTS,
+)

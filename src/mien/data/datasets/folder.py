@@ -1,0 +1,42 @@
+"""Pictures of your own in class folders: `<class>/…`, or `<train|val|test>/<class>/…`."""
+
+from __future__ import annotations
+
+from ...errors import DatasetError
+from ...labels import canonical, label_set
+from .dataset import Dataset
+from .folders import part_folders, read_class_folders
+from .layout import Layout, Place
+from .listing import subfolders
+from .protocols import Protocol, all_test, held_out, named_parts
+from .reader import Option, Reader
+
+
+def _read(place: Place) -> Dataset:
+    folders = part_folders(place.base) or {"": ""}
+    kinds = sorted({name for folder in folders for name in subfolders(place.base / folder)})
+    if name := place.options["labels"]:
+        labels = label_set(name)
+        return read_class_folders(place, folders, labels, numbers={str(number): kind for number, kind in enumerate(labels)})
+    if any(kind.isdigit() for kind in kinds):
+        raise DatasetError(
+            f"the class folders {', '.join(kinds[:8])} under {place.base} are numbers; labels=NAME says in which order"
+        )
+    return read_class_folders(place, folders, tuple(sorted({canonical(kind) for kind in kinds})))
+
+
+READER = Reader(
+    name="folder",
+    title="a folder of class folders",
+    obtain="Arrange pictures as <class>/… or <train|val|test>/<class>/….",
+    labels=(),
+    layouts=(Layout("class folders", ("*/",), _read),),
+    protocols={
+        "official": Protocol("the parts that the folders name; if they name none, all pictures are for test", named_parts),
+        "held-out": Protocol(
+            "the folder test (or validation) is the test split; a tenth of every class of train is for validation", held_out
+        ),
+        "cross-dataset": Protocol("all pictures, for a model trained on another data set", all_test),
+    },
+    options={"labels": Option("a label set of mien.labels; without it the classes are the folder names in alphabetical order")},
+)

@@ -1,0 +1,101 @@
+"""Pictures sorted into one folder per class, the arrangement that most copies of most data sets end up in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ...labels import canonical
+from .dataset import Dataset
+from .layout import Damage, Place
+from .listing import pictures_below, subfolders, texts
+from .pictures import Files
+
+PARTS = {
+    "train": "train",
+    "training": "train",
+    "train_set": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "val_set": "validation",
+    "dev": "validation",
+    "publictest": "validation",
+    "test": "test",
+    "testing": "test",
+    "privatetest": "test",
+}
+"""What files and folders call the parts of a data set, in lower case, and what we call them."""
+
+
+def part_of(text: str) -> str:
+    """Return `"train"`, `"validation"`, `"test"`, or the empty string for a word that names no part."""
+    return PARTS.get(text.strip().lower(), "")
+
+
+def part_folders(base: Path) -> dict[str, str]:
+    """Return folder → part for the folders in `base` that name a part."""
+    return {name: part for name in subfolders(base) if (part := part_of(name))}
+
+
+def read_class_folders(
+    place: Place,
+    folders: Mapping[str, str],
+    labels: tuple[str, ...],
+    *,
+    numbers: Mapping[str, str] | None = None,
+    ignore: Collection[str] = (),
+    part_from_name: Callable[[str], str] = lambda name: "",
+) -> Dataset:
+    """Read `<folder>/<class>/…` for each folder.
+
+    Args:
+        place: the base that the folders are in.
+        folders: folder → part; the folder `""` is the base itself.
+        labels: class names in the order wanted.
+        numbers: what folders with a number for a name stand for.
+        ignore: classes that are known and not wanted.
+        part_from_name: tells the part from a file name, where that says more than the folder.
+    """
+    names: list[str] = []
+    label: list[int] = []
+    part: list[str] = []
+    index = {canonical(name): number for number, name in enumerate(labels)}
+    unwanted = {canonical(name) for name in ignore}
+    for folder, where in folders.items():
+        for below in subfolders(place.base / folder):
+            kind = canonical((numbers or {}).get(below, below))
+            if kind in unwanted or (not folder and part_of(below)):
+                continue
+            inner = f"{folder}/{below}" if folder else below
+            if kind not in index:
+                place.damage(f"class folder {inner} is none of {', '.join(labels)}")
+                continue
+            found = pictures_below(place.base / inner)
+            names += [f"{inner}/{name}" for name in found]
+            label += [index[kind]] * len(found)
+            part += [part_from_name(name.rpartition("/")[2]) or where for name in found]
+    return of_files(place.base, labels, names, label, part)
+
+
+def of_files(root: Path, labels: tuple[str, ...], names: list[str], label: list[int], part: list[str]) -> Dataset:
+    """Return a data set of picture files from its three indispensable columns."""
+    array = texts(names)
+    return Dataset(
+        name="",
+        labels=labels,
+        pictures=Files(root, array),
+        names=array,
+        label=np.array(label, np.int64),
+        part=texts(part),
+    )
+
+
+def existing(locate: Callable[[str], str | None], text: str, where: str, damage: Damage) -> str | None:
+    """Return the located path of a picture that a list names, or report it as missing."""
+    path = locate(text)
+    if path is None:
+        damage(f"{where}: there is no picture {text}")
+    return path

@@ -1,0 +1,102 @@
+"""JAFFE (Lyons et al. 1998): 213 pictures of ten Japanese women posing six expressions and neutral.
+
+A file name such as `KA.AN1.39.tiff` names the subject, the expression that was asked for, and the row of the semantic
+ratings. `labels=rated` takes the expression that 60 observers rated highest instead: six classes, neutral faces among
+them, which is what the Global-ROI authors seem to use (54, 39, 41, 8, 41 and 30 pictures).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import DatasetError
+from ...labels import ALPHABETICAL7, JAFFE6, canonical
+from .dataset import Dataset
+from .folders import of_files
+from .layout import Layout, Place
+from .listing import pictures_below, texts
+from .protocols import Protocol, all_test, subject_folds
+from .reader import Option, Reader
+
+NAME = re.compile(r"([A-Z]{2})[.-](AN|DI|FE|HA|NE|SA|SU)(\d)", re.IGNORECASE)
+CODES = dict(zip(("AN", "DI", "FE", "HA", "NE", "SA", "SU"), ALPHABETICAL7, strict=True))
+RATED = {"HAP": "happiness", "SAD": "sadness", "SUR": "surprise", "ANG": "anger", "DIS": "disgust", "FEA": "fear"}
+"""Columns of the table of semantic ratings."""
+
+
+def _read(place: Place) -> Dataset:
+    names, matches = [], []
+    for name in pictures_below(place.base):
+        if match := NAME.match(name.rpartition("/")[2]):
+            names.append(name)
+            matches.append(match)
+        else:
+            place.damage(f"{name} is not named like KA.AN1.39.tiff")
+    if place.options["labels"] == "rated":
+        labels, ratings = JAFFE6, _ratings(place.base)
+        label = []
+        for name, match in zip(names, matches, strict=True):
+            rating = ratings.get(f"{match[1]}-{match[2]}{match[3]}".upper())
+            if rating is None:
+                place.damage(f"the ratings have no row for {name}")
+            label.append(-1 if rating is None else labels.index(max(rating, key=rating.__getitem__)))
+    else:
+        labels = ALPHABETICAL7
+        label = [labels.index(canonical(CODES[match[2].upper()])) for match in matches]
+    data = of_files(place.base, labels, names, label, [""] * len(names))
+    data = dataclasses.replace(data, subject=texts(match[1].upper() for match in matches))
+    return data.take(np.flatnonzero(data.label >= 0))
+
+
+def _ratings(base: Path) -> dict[str, dict[str, float]]:
+    """Picture (`KA-AN1`) → class → mean rating, from the text file that holds the table.
+
+    The file ends with a second table, of a study without fear, which is another measurement and is not read.
+    """
+    for path in sorted(base.glob("*.txt")) + sorted(base.glob("*.csv")):
+        columns: list[str] = []
+        found: dict[str, dict[str, float]] = {}
+        for line in path.read_text(encoding="latin-1").replace(",", " ").splitlines():
+            words = line.replace("#", " ").split()
+            if "HAP" in words:
+                columns = [word for word in words if word in RATED]
+            elif len(columns) == len(RATED) and len(words) == len(columns) + 2 and NAME.match(words[-1]):
+                try:
+                    values = [float(word) for word in words[1:-1]]
+                except ValueError:
+                    continue  # then the picture has no rating, which is said where it is missed
+                found[words[-1].upper()] = {RATED[name]: value for name, value in zip(columns, values, strict=True)}
+        if found:
+            return found
+    raise DatasetError(
+        f"no text file in {base} holds JAFFE's semantic ratings (columns HAP SAD SUR ANG DIS FEA PIC); put the table of "
+        "JAFFE's README_FIRST.txt there, or use labels=posed"
+    )
+
+
+READER = Reader(
+    name="jaffe",
+    title="JAFFE (Lyons et al. 1998)",
+    obtain="JAFFE is given for research on request at zenodo.org/records/3451524.",
+    labels=ALPHABETICAL7,
+    layouts=(Layout("pictures named KA.AN1.39.tiff", ("??.??[0-9].*|*/??.??[0-9].*",), _read),),
+    protocols={
+        "subject-folds": Protocol("folds of whole subjects; ten folds leave one subject out", subject_folds),
+        "cross-dataset": Protocol("all pictures, for a model trained on another data set", all_test),
+        "author:global-roi": Protocol(
+            "all 213 pictures in the six classes of the semantic ratings",
+            all_test,
+            flaws=(
+                "the source of the authors' labels is inferred from their class sizes",
+                "neutral faces count as the expression rated highest",
+            ),
+            options={"labels": "rated"},
+        ),
+    },
+    options={"labels": Option("the expression asked for, or the one rated highest", ("posed", "rated"))},
+    size=(256, 256),
+)

@@ -1,0 +1,81 @@
+"""Face Research Lab London Set (DeBruine and Jones 2017): 102 adults from the front, neutral and smiling.
+
+For measuring, not for training: whether a smile is told from a neutral face, and how much that differs between people who
+state another gender, ethnicity or age. `labels.csv` joins `image, subject, expression, face_age, face_gender, face_eth`. Group
+sizes of 9 to 13 allow only wide intervals.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from ...errors import DatasetError
+from ...labels import FER2013, canonical
+from .dataset import Dataset
+from .folders import existing, of_files
+from .layout import Layout, Place
+from .listing import Locator, header_of, read_rows, texts
+from .protocols import Protocol, all_test
+from .reader import Option, Reader
+
+COLUMNS = ("image", "subject", "expression", "face_age", "face_gender", "face_eth")
+SHOWN = ("neutral", "happiness")
+BANDS = (18, 25, 35, 120)
+"""Ages at which the bands of the group `age` begin."""
+
+
+def _read(place: Place) -> Dataset:
+    path = place.base / "labels.csv"
+    if missing := [name for name in COLUMNS if name not in header_of(path)]:
+        raise DatasetError(f"{path} lacks the columns {', '.join(missing)}; take it as published")
+    labels = SHOWN if place.options["classes"] == "two" else FER2013
+    locate, names, rows = Locator(place.base), [], []
+    for line, row in read_rows(path):
+        if missing := [name for name in COLUMNS if name not in row]:
+            place.damage(f"labels.csv line {line}: no cell for {missing[0]}")
+        elif canonical(row["expression"]) not in SHOWN:
+            place.damage(f"labels.csv line {line}: expression {row['expression'][:40]!r} is neither neutral nor happy")
+        elif found := existing(locate, row["image"], f"labels.csv line {line}", place.damage):
+            names.append(found)
+            rows.append(row)
+    data = of_files(
+        place.base, labels, names, [labels.index(canonical(row["expression"])) for row in rows], ["test"] * len(rows)
+    )
+    return dataclasses.replace(
+        data,
+        subject=texts(row["subject"] for row in rows),
+        groups={
+            "gender": texts(row["face_gender"] for row in rows),
+            "ethnicity": texts(row["face_eth"] for row in rows),
+            "age": texts(_band(row["face_age"]) for row in rows),
+        },
+    )
+
+
+def _band(age: str) -> str:
+    """Return the band of an age in years, empty where it is not stated."""
+    try:
+        years = float(age)
+    except ValueError:
+        return ""
+    place = int(np.searchsorted(BANDS, years, side="right"))
+    if not 0 < place < len(BANDS):
+        return ""
+    return f"{BANDS[place - 1]} to {BANDS[place] - 1}" if place < len(BANDS) - 1 else f"{BANDS[place - 1]} and over"
+
+
+READER = Reader(
+    name="london",
+    title="Face Research Lab London Set (DeBruine and Jones 2017)",
+    obtain="The London Set is doi:10.6084/m9.figshare.5047666 (CC BY 4.0); write labels.csv beside the pictures.",
+    labels=FER2013,
+    layouts=(Layout("labels.csv and images", ("labels.csv", "images"), _read),),
+    protocols={"cross-dataset": Protocol("all pictures, for a model trained on another data set", all_test)},
+    options={
+        "classes": Option(
+            "whether an answer may be any of seven classes, of which two occur, or only one of these two", ("seven", "two")
+        )
+    },
+)

@@ -1,0 +1,96 @@
+"""RAF-DB, AffectNet and CK+ pooled into six classes, from the csv files of hyunyongPark/Emotion-Recognition.
+
+`train.csv`, `valid.csv` and `test.csv` have columns `image_path` (`Data/aff/<class>/…`, `Data/RAF/img/<class>/…`,
+`Data/CK+48/<class>/…`) and `label`. As they stand 76 % of the validation pictures are training pictures.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import numpy as np
+
+from ...errors import DatasetError
+from ...labels import POOLED6, canonical
+from .ckplus import FRAME
+from .dataset import Dataset
+from .folders import existing, of_files, part_of
+from .layout import Layout, Place, child
+from .listing import Locator, header_of, number_in, read_rows, texts
+from .protocols import Draw, Protocol, Rows, cut, official
+from .reader import Reader
+
+SOURCES = {"affectnet": r"(^|/)aff(ectnet)?(/|$)", "rafdb": r"(^|/)raf(-?db)?(/|$)", "ckplus": r"(^|/)ck\+?(48)?(/|$)"}
+"""What a path says about where the picture comes from."""
+
+
+def _read(place: Place) -> Dataset:
+    locate = Locator(place.base)
+    names, label, part = [], [], []
+    for name in ("train.csv", "valid.csv", "test.csv"):
+        path = child(place.base, name)
+        if path is None or not {"image_path", "label"} <= set(header_of(path)):
+            raise DatasetError(
+                f"{place.base / name} has no columns image_path and label, so this is not the pooled set; see docs/datasets.md"
+            )
+        for line, row in read_rows(path):
+            kind = row.get("label", "")
+            kind = POOLED6[number] if 0 <= (number := number_in(kind)) < len(POOLED6) else canonical(kind)
+            if kind not in POOLED6:
+                place.damage(f"{name} line {line}: label {row.get('label')!r} is none of 0 … 5 or {', '.join(POOLED6)}")
+            elif found := existing(locate, row.get("image_path", ""), f"{name} line {line}", place.damage):
+                names.append(found)
+                label.append(POOLED6.index(kind))
+                part.append(part_of(path.stem))
+    matches = [FRAME.match(name.rpartition("/")[2]) for name in names]
+    return dataclasses.replace(
+        of_files(place.base, POOLED6, names, label, part),
+        subject=texts(match[1] if match else "" for match in matches),
+        sequence=texts(f"{match[1]}_{match[2]}" if match else "" for match in matches),
+        groups={
+            "source": texts(
+                next((source for source, path in SOURCES.items() if re.search(path, name.lower())), "") for name in names
+            ),
+            "official part": texts(part_of(name.rpartition("/")[2].partition("_")[0]) for name in names),
+        },
+    )
+
+
+def leak_free(data: Dataset, draw: Draw) -> Rows:
+    """Each picture once; test is RAF-DB's official test part, the AffectNet pictures of `test.csv`, and whole CK+ subjects."""
+    _, first = np.unique(data.names, return_index=True)
+    source, official_part = data.groups["source"][first], data.groups["official part"][first]
+    in_test_file = np.isin(data.names[first], data.names[data.part == "test"])
+    test = np.where(source == "rafdb", official_part == "test", in_test_file & (source != "ckplus"))
+    people = first[source == "ckplus"]
+    test |= np.isin(first, cut(data, people, draw)) if len(people) else False
+    rest = np.sort(first[~test])
+    validation = cut(data, rest, draw)
+    return {"train": np.setdiff1d(rest, validation), "validation": validation, "test": np.sort(first[test])}
+
+
+READER = Reader(
+    name="pooled",
+    title="RAF-DB, AffectNet and CK+ pooled (hyunyongPark/Emotion-Recognition)",
+    obtain="The csv files are in github.com/hyunyongPark/Emotion-Recognition; the pictures are RAF-DB, AffectNet and CK+48.",
+    labels=POOLED6,
+    layouts=(Layout("train.csv, valid.csv, test.csv with image_path", ("train.csv", "valid.csv", "test.csv"), _read),),
+    protocols={
+        "leak-free": Protocol(
+            "RAF-DB's official test part, the AffectNet pictures of test.csv and whole CK+ subjects are for test; the rest is "
+            "for training, a tenth of it for validation",
+            leak_free,
+        ),
+        "author:dan-efficientnet": Protocol(
+            "the three csv files as they stand",
+            official,
+            flaws=(
+                "76 % of the validation pictures are training pictures",
+                "all CK+ test subjects are in training",
+                "RAF-DB's official training pictures are in test and the reverse",
+            ),
+        ),
+    },
+    published={"train": 28601, "validation": 15206, "test": 2994},
+)

@@ -1,0 +1,178 @@
+"""How pictures are dealt to training, validation and test.
+
+Three families, and every figure names the one it was obtained under:
+
+* `official`: the split that the data set itself comes with.
+* `author:<system>`: what the code of a published system does, flaws included. The flaws travel with the data set and
+  are printed with every figure.
+* ours: `held-out` cuts the validation split from the training pictures, so that the test pictures choose nothing;
+  `subject-folds` never shows a person on both sides; `leak-free` and `clean:FILE` keep pictures of one origin together.
+
+Draws go by a hash of each picture's name and a seed: the same on every machine, and adding a picture moves no other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ...errors import DatasetError
+from .dataset import Dataset
+
+Rows = dict[str, np.ndarray]
+"""Split name → row numbers of the data set read whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """What a protocol that draws lots may be asked to vary."""
+
+    seed: int = 0
+    """Another seed, another draw."""
+    fraction: float = 0.1
+    """Share of the training pictures that `held-out` gives to validation."""
+    folds: int = 10
+    """Number of folds."""
+    fold: int = 0
+    """Which fold is the test split; the next one is the validation split."""
+
+
+DEFAULT_DRAW = Draw()
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """A named way of splitting a data set."""
+
+    says: str
+    """What it does, in one sentence."""
+    splits: Callable[[Dataset, Draw], Rows]
+    """Deals the rows."""
+    flaws: tuple[str, ...] = ()
+    """What is wrong with it; printed with every figure."""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """Options of the reader that belong to it."""
+
+
+def official(data: Dataset, draw: Draw) -> Rows:
+    """The parts that the files name."""
+    return {part: np.flatnonzero(data.part == part) for part in ("train", "validation", "test") if (data.part == part).any()}
+
+
+def named_parts(data: Dataset, draw: Draw) -> Rows:
+    """The parts that the files name; where they name none, every picture is a test picture."""
+    return official(data, draw) or all_test(data, draw)
+
+
+def held_out(data: Dataset, draw: Draw) -> Rows:
+    """The part that figures are published on stays the test split; validation is cut from training.
+
+    The cut is stratified by class, and takes all pictures of a subject or recording together where those are known.
+
+    Raises:
+        DatasetError: no part is for training, or the fraction is not between 0 and 1.
+    """
+    parts = official(data, draw)
+    if "test" not in parts or not (data.label[parts["test"]] >= 0).any():  # AffectNet and others publish on validation
+        parts["test"] = parts.pop("validation", np.empty(0, np.int64))
+    if "train" not in parts:
+        raise DatasetError(f"{data.name} names no part for training, so nothing can be held out from it; take another protocol")
+    train = parts["train"]
+    chosen = cut(data, train, draw)
+    return {"train": np.setdiff1d(train, chosen), "validation": chosen, "test": parts["test"]}
+
+
+def subject_folds(data: Dataset, draw: Draw) -> Rows:
+    """Folds of whole subjects, about equally large: fold `fold` is the test split, the next one the validation split.
+
+    Raises:
+        DatasetError: nobody knows who is shown, or so many folds or such a fold cannot be.
+    """
+    if data.subject is None:
+        raise DatasetError(f"{data.name} does not say who is shown, so there are no folds by subject; take another protocol")
+    people, count = np.unique(data.subject, return_counts=True)
+    folds = _checked(draw, len(people), "subjects")
+    load, home = np.zeros(folds), {}
+    for person in sorted(range(len(people)), key=lambda p: (-count[p], _lot(people[p], draw.seed))):
+        home[people[person]] = fold = int(load.argmin())
+        load[fold] += count[person]
+    return _deal(np.array([home[person] for person in data.subject]), draw)
+
+
+def picture_folds(data: Dataset, draw: Draw) -> Rows:
+    """Folds of single pictures, drawn without regard to who is shown; validation is the test split.
+
+    Raises:
+        DatasetError: so many folds or such a fold cannot be.
+    """
+    folds = _checked(draw, len(data), "pictures")
+    order = np.random.default_rng(draw.seed).permutation(len(data))
+    test = np.sort(np.array_split(order, folds)[draw.fold])
+    return {"train": np.setdiff1d(np.arange(len(data)), test), "validation": test, "test": test}
+
+
+def validation_is_test(data: Dataset, draw: Draw) -> Rows:
+    """The best epoch is chosen on the pictures that the figure is reported on."""
+    parts = official(data, draw)
+    test = parts["test"] if "test" in parts else parts["validation"]
+    return {"train": parts["train"], "validation": test, "test": test}
+
+
+def all_test(data: Dataset, draw: Draw) -> Rows:
+    """Every picture is a test picture: for models trained on another data set."""
+    return {"test": np.arange(len(data))}
+
+
+def cut(data: Dataset, rows: np.ndarray, draw: Draw) -> np.ndarray:
+    """Return (M,) about `draw.fraction` of `rows`, the same share of every class, whole subjects or recordings where known.
+
+    Raises:
+        DatasetError: the fraction is not between 0 and 1.
+    """
+    if not 0 < draw.fraction < 1:
+        raise DatasetError(f"fraction {draw.fraction} is no share of the training pictures; give a number between 0 and 1")
+    units, unit = np.unique(origins(data)[rows], return_inverse=True)
+    lot = np.argsort(np.argsort([_lot(name, draw.seed).hex() for name in units]))[unit]
+    taken = np.zeros(len(units), bool)
+    for label in np.unique(data.label[rows]):
+        mine = np.flatnonzero(data.label[rows] == label)
+        fresh = mine[~taken[unit[mine]]]
+        wanted = round(draw.fraction * len(mine)) - (len(mine) - len(fresh))
+        taken[unit[fresh[np.argsort(lot[fresh])][: max(wanted, 0)]]] = True
+    return rows[taken[unit]]
+
+
+def origins(data: Dataset) -> np.ndarray:
+    """Return (N,) str: what must stay together: the subject, else the recording, else the picture by itself."""
+    origin = np.array([f"picture {name}" for name in data.names], dtype=object)
+    for kind, column in (("recording", data.sequence), ("subject", data.subject)):
+        if column is not None:
+            origin = np.where(column != "", np.array([f"{kind} {name}" for name in column], dtype=object), origin)
+    return origin.astype(str)
+
+
+def _lot(name: str, seed: int) -> bytes:
+    return hashlib.blake2b(f"{seed}/{name}".encode(errors="surrogateescape"), digest_size=8).digest()
+
+
+def _checked(draw: Draw, available: int, what: str) -> int:
+    if not 2 <= draw.folds <= available:
+        raise DatasetError(
+            f"{draw.folds} folds cannot be made of {available} {what}; folds (data.folds in a recipe) says how many"
+        )
+    if not 0 <= draw.fold < draw.folds:
+        raise DatasetError(f"there is no fold {draw.fold}; with {draw.folds} folds they count from 0 to {draw.folds - 1}")
+    return draw.folds
+
+
+def _deal(fold: np.ndarray, draw: Draw) -> Rows:
+    validation = (draw.fold + 1) % draw.folds
+    rest = (fold != draw.fold) & (fold != validation)
+    return {
+        "train": np.flatnonzero(rest),
+        "validation": np.flatnonzero(fold == validation),
+        "test": np.flatnonzero(fold == draw.fold),
+    }

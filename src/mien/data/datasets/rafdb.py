@@ -1,0 +1,157 @@
+"""RAF-DB (Li et al. 2017): 15,339 pictures from the web in seven basic classes, and 3,954 in eleven compound ones.
+
+Numbered folders are read by RAF-DB's own numbers 1 … 7. Copies sorted into 0 … 6 circulate in two orders (RAF-DB's
+number minus one, and AffectNet's, as DDAMFN and Global-ROI Net want it) and do not say which: `order` must.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import DatasetError
+from ...labels import AFFECTNET7, RAFDB, RAFDB_COMPOUND
+from .dataset import Dataset
+from .folders import existing, of_files, part_folders, part_of, read_class_folders
+from .layout import Layout, Place, child
+from .listing import Locator, number_in, single_precision, texts
+from .protocols import Protocol, held_out, official, validation_is_test
+from .reader import Option, Reader
+
+LIST_MARK = "EmoLabel/list_patition_label.txt|list_patition_label.txt"
+ATTRIBUTES = {
+    "gender": ("male", "female", "unsure"),
+    "race": ("Caucasian", "African-American", "Asian"),
+    "age": ("0-3", "4-19", "20-39", "40-69", "70+"),
+}
+"""Last three lines of `Annotation/manual/<stem>_manu_attri.txt`, and what their numbers mean."""
+
+
+def _labels(place: Place) -> tuple[str, ...]:
+    return RAFDB_COMPOUND if place.options["labels"] == "compound" else RAFDB
+
+
+def _read_list(place: Place) -> Dataset:
+    labels, kind = _labels(place), place.options["pictures"]
+    path = child(place.base, *LIST_MARK.split("|"))
+    folder = child(place.base, f"Image/{kind}", f"{kind}/{kind}", kind)
+    if path is None or folder is None:
+        raise DatasetError(
+            f"RAF-DB under {place.base} has no pictures in Image/{kind}; pictures=aligned|original chooses the other folder"
+        )
+    locate = Locator(folder)
+    manual = child(place.base, "Annotation/manual", "Annotation/Annotation/manual")
+    boxes = child(place.base, "Annotation/boundingbox", "Annotation/Annotation/boundingbox") if kind == "original" else None
+    names, label, part, attributes, corners = [], [], [], [], []
+    for line, row in enumerate(path.read_text(errors="surrogateescape").splitlines(), 1):
+        if not row.strip():
+            continue
+        name, _, number = row.strip().rpartition(" ")
+        stem, dot, suffix = name.strip().rpartition(".")
+        if not 1 <= number_in(number) <= len(labels):
+            place.damage(f"{path.name} line {line}: {row.strip()!r} does not end in a label 1 … {len(labels)}")
+            continue
+        wanted = f"{stem}_aligned{dot}{suffix}" if kind == "aligned" else name
+        if not (found := locate(wanted) or locate(name) or existing(locate, wanted, f"{path.name} line {line}", place.damage)):
+            continue
+        try:
+            described, corner = _attributes(manual, stem), _box(boxes, stem)
+        except ValueError as error:
+            place.damage(f"annotations of {stem}: {error}")
+            continue
+        names.append(f"{folder.relative_to(place.base).as_posix()}/{found}")
+        label.append(int(number) - 1)
+        part.append(part_of(stem.partition("_")[0]))
+        attributes.append(described)
+        corners.append(corner)
+    groups = {name: texts(row[index] for row in attributes) for index, name in enumerate(ATTRIBUTES)} if manual else {}
+    data = of_files(place.base, labels, names, label, part)
+    return dataclasses.replace(data, groups=groups, boxes=single_precision(corners).reshape(-1, 4) if boxes else None)
+
+
+def _attributes(folder: Path | None, stem: str) -> list[str]:
+    """Return what the annotators say of a picture, blank where they say nothing; ValueError: the file is damaged."""
+    values = _words(folder, f"{stem}_manu_attri.txt")[-3:]
+    if not values:
+        return [""] * 3
+    numbers = [number_in(value) for value in values]
+    if len(numbers) != 3 or not all(0 <= n < len(words) for words, n in zip(ATTRIBUTES.values(), numbers, strict=True)):
+        raise ValueError(f"{' '.join(values)[:40]!r} is not gender, race and age")
+    return [words[number] for words, number in zip(ATTRIBUTES.values(), numbers, strict=True)]
+
+
+def _box(folder: Path | None, stem: str) -> list[float]:
+    """Return left, top, right, bottom, NaN where there is no file; ValueError: the file is damaged."""
+    values = [float(word) for word in _words(folder, f"{stem}_boundingbox.txt")[:4]] or [np.nan] * 4
+    if len(values) != 4:
+        raise ValueError(f"{len(values)} numbers instead of a box")
+    return values
+
+
+def _words(folder: Path | None, name: str) -> list[str]:
+    path = folder / name if folder else None
+    return path.read_text(encoding="utf-8").split() if path and path.is_file() else []
+
+
+def _read_folders(place: Place) -> Dataset:
+    labels, folders = _labels(place), part_folders(place.base)
+    first = 0 if any((place.base / folder / "0").is_dir() for folder in folders) else 1
+    order: tuple[str, ...] = labels
+    if first == 0:
+        orders = {"rafdb": RAFDB, "affectnet": AFFECTNET7}
+        if place.options["order"] not in orders:
+            raise DatasetError(
+                f"the class folders 0 … 6 under {place.base} do not say their order; give order=rafdb (label minus one: "
+                "0 surprise, 3 happiness) or order=affectnet (0 neutral, 1 happiness), whichever makes happiness the largest"
+            )
+        order = orders[place.options["order"]]
+    numbers = {str(number): name for number, name in enumerate(order, first)}
+    return read_class_folders(
+        place, folders, labels, numbers=numbers, part_from_name=lambda name: part_of(name.partition("_")[0])
+    )
+
+
+SELECTED = ("selected on test",)
+
+READER = Reader(
+    name="rafdb",
+    title="RAF-DB (Li et al. 2017)",
+    obtain="RAF-DB is given for research on request at whdeng.cn/RAF/model1.html.",
+    labels=RAFDB,
+    layouts=(
+        Layout("list_patition_label.txt and Image", (LIST_MARK, "Image/aligned|Image/original|aligned|original"), _read_list),
+        Layout(
+            "part folders of class folders",
+            ("train/1|train/0|train/surprise|train/happy|train/happiness", "test|val|valid"),
+            _read_folders,
+        ),
+    ),
+    protocols={
+        "official": Protocol("the official training and test pictures", official),
+        "held-out": Protocol(
+            "the official test pictures; a tenth of every class of the training pictures is for validation", held_out
+        ),
+        "author:dda": Protocol("the test pictures are the validation pictures", validation_is_test, flaws=SELECTED),
+        "author:global-roi": Protocol("the test pictures are the validation pictures", validation_is_test, flaws=SELECTED),
+        "author:dan": Protocol("the test pictures are the validation pictures", validation_is_test, flaws=SELECTED),
+        "author:ddamfn": Protocol(
+            "the test pictures are the validation pictures",
+            validation_is_test,
+            flaws=(*SELECTED, "the published figure counts 3,016 of the 3,068 test pictures; which were left out is not known"),
+        ),
+        "author:mfer": Protocol(
+            "the test pictures are the validation pictures",
+            validation_is_test,
+            flaws=("selected on test (inferred)", "pictures without a detected face were thrown away before counting"),
+        ),
+    },
+    options={
+        "labels": Option("basic or compound expressions", ("basic", "compound")),
+        "pictures": Option("which of RAF-DB's two versions of each picture", ("aligned", "original")),
+        "order": Option("what class folders 0 … 6 mean", ("unknown", "rafdb", "affectnet")),
+    },
+    published={"train": 12271, "test": 3068},
+    size=(100, 100),
+)

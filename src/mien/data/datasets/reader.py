@@ -1,0 +1,136 @@
+"""What a data set is to `mien`: where it comes from, in which layouts it circulates, and how it may be split."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ...errors import DatasetError
+from ...registry import lookup
+from .clean import PREFIX, read_clean
+from .dataset import Dataset
+from .layout import Damage, Damaged, Layout, Place, find
+from .protocols import DEFAULT_DRAW, Draw, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A choice that a reader offers."""
+
+    says: str
+    """What is chosen."""
+    choices: tuple[str, ...] = ()
+    """The values it takes, the default first; empty where any text will do, and then the default is empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """An entry of `mien.data.datasets.DATASETS`."""
+
+    name: str
+    """Key in `DATASETS`."""
+    title: str
+    """Name and source."""
+    obtain: str
+    """Where the data comes from: the last sentence of an error that found none."""
+    labels: tuple[str, ...]
+    """Class names in their published order; empty where the files decide."""
+    layouts: tuple[Layout, ...]
+    """Tried in this order."""
+    protocols: Mapping[str, Protocol]
+    """The first is the default."""
+    options: Mapping[str, Option] = field(default_factory=dict)
+    """What can be asked for beyond the protocol."""
+    published: Mapping[str, int] = field(default_factory=dict)
+    """Part → number of pictures in the published set, for the default options."""
+    size: tuple[int, int] | None = None
+    """Width and height of the published pictures, for the default options, where all have one size."""
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
+    """Split of the default protocol → `Dataset.digest` in the original, where it is known."""
+
+    def open(
+        self,
+        root: str | Path,
+        split: str = "train",
+        protocol: str = "",
+        *,
+        draw: Draw = DEFAULT_DRAW,
+        damaged: Damaged = "raise",
+        options: Mapping[str, str] | None = None,
+    ) -> Dataset:
+        """Read one split; see `mien.data.datasets.open_dataset`.
+
+        Raises:
+            UnknownName: there is no such protocol or option.
+            DatasetError: the data is not there, is damaged, or has no such split.
+        """
+        if protocol.startswith(PREFIX):
+            path = protocol.removeprefix(PREFIX)
+            clean = read_clean(path)
+            return clean.apply(self.open(root, split, clean.protocol, draw=draw, damaged=damaged, options=options), path)
+        name = protocol or next(iter(self.protocols))
+        chosen: Protocol = lookup(name, self.protocols, f"protocol of {self.name}", plugins=False)
+        settings = self._settings(name, chosen, options or {})
+        whole = self.read(root, damaged, settings)
+        whole = dataclasses.replace(whole, protocol=name, flaws=chosen.flaws, choices=self._choices(settings, chosen))
+        if split == "all":
+            return whole
+        splits = self.deal(whole, draw)
+        if split not in splits:
+            has = ", ".join(f"{name} ({len(data)})" for name, data in splits.items()) or "none"
+            raise DatasetError(
+                f"{self.title} under {root} has no split {split!r} under protocol {name!r}. It has: {has}, all ({len(whole)})"
+            )
+        return splits[split]
+
+    def deal(self, whole: Dataset, draw: Draw = DEFAULT_DRAW) -> dict[str, Dataset]:
+        """Return the splits, of those that are not empty, that its protocol makes of a data set opened as `"all"`."""
+        rows = self.protocols[whole.protocol].splits(whole, draw)
+        return {split: whole.take(taken, split=split) for split, taken in rows.items() if len(taken)}
+
+    def read(self, root: str | Path, damaged: Damaged, options: Mapping[str, str]) -> Dataset:
+        """Read all parts of whatever layout lies under `root`.
+
+        Raises:
+            DatasetError: no layout fits, a file is damaged, or there is no picture.
+        """
+        layout, base = find(root, self.layouts, self.title, self.obtain)
+        damage = Damage(damaged)
+        file = Path(root).name if Path(root).is_file() else ""
+        data = layout.read(Place(base, self.labels, options, damage, file))
+        notes = (*data.notes, *damage.settle(f"{self.title} under {base}"), *self._missing(data, options))
+        if not len(data):
+            raise DatasetError(f"{self.title}: the layout {layout.name} under {base} holds no picture. {self.obtain}")
+        return dataclasses.replace(data, name=self.name, layout=layout.name, notes=notes)
+
+    def _settings(self, protocol: str, chosen: Protocol, options: Mapping[str, str]) -> dict[str, str]:
+        settings = {name: option.choices[0] if option.choices else "" for name, option in self.options.items()}
+        for name, value in options.items():
+            option: Option = lookup(name, self.options, f"option of {self.name}", plugins=False)
+            if option.choices and value not in option.choices:
+                raise DatasetError(f"{self.name} takes {name}={'|'.join(option.choices)}, not {value!r}")
+            if chosen.options.get(name, value) != value:
+                raise DatasetError(
+                    f"protocol {protocol!r} of {self.name} means {name}={chosen.options[name]}; {value!r} would be another one"
+                )
+        return settings | dict(options) | dict(chosen.options)
+
+    def _choices(self, settings: Mapping[str, str], chosen: Protocol) -> dict[str, str]:
+        """Return the settings that are neither the reader's defaults nor what the protocol means."""
+        default = {name: option.choices[0] if option.choices else "" for name, option in self.options.items()} | dict(
+            chosen.options
+        )
+        return {name: value for name, value in settings.items() if value != default[name]}
+
+    def _missing(self, data: Dataset, options: Mapping[str, str]) -> tuple[str, ...]:
+        """Notes on parts whose size is not the published one; a choice of other options explains itself."""
+        if any(option.choices and options[name] != option.choices[0] for name, option in self.options.items()):
+            return ()
+        counts = {part: int((data.part == part).sum()) for part in self.published}
+        return tuple(
+            f"{part} has {counts[part]:,} pictures, the published set {number:,}"
+            for part, number in self.published.items()
+            if counts[part] not in (0, number)
+        )

@@ -1,0 +1,54 @@
+"""One picture with everything a data set says about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ...io.images import read_image
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One picture and what is known about it; whatever the data set does not say of this picture is None or empty.
+
+    Example:
+        >>> Sample("00007", np.zeros((48, 48), np.uint8), label="fear").read().shape
+        (48, 48, 3)
+    """
+
+    name: str
+    """Identity inside the data set: the path below its root, with `/`, or the row number of a csv."""
+    picture: Path | np.ndarray = field(compare=False, repr=False)
+    """Where the picture lies, or its pixels: (H, W) or (H, W, 3) uint8. Nothing is decoded before `read`."""
+    label: str | None = None
+    """Class name, as `mien.labels` spells it."""
+    distribution: Mapping[str, float] | None = None
+    """Soft label: class → probability, summing to one."""
+    votes: Mapping[str, int] | None = None
+    """How many people named each class, among classes that may go beyond the labels (`unknown`, `NF`)."""
+    valence: float | None = None
+    """−1 (unpleasant) … 1 (pleasant)."""
+    arousal: float | None = None
+    """−1 (calm) … 1 (excited)."""
+    action_units: Mapping[str, bool] | None = None
+    """Facial action units: `{"AU12": True, …}`, only those that were annotated for this picture."""
+    box: tuple[float, float, float, float] | None = None
+    """Left, top, right and bottom of the face in pixels, where the data set gives it."""
+    subject: str | None = None
+    """Who is shown."""
+    sequence: str | None = None
+    """The recording that the picture is a frame of."""
+    groups: Mapping[str, str] = field(default_factory=dict)
+    """Other columns to compare results by: gender, age range, film …"""
+
+    def read(self) -> np.ndarray:
+        """Decode the picture to (H, W, 3) uint8 RGB.
+
+        Raises:
+            SourceError: the file cannot be read as a picture.
+        """
+        return read_image(self.picture).pixels

@@ -1,0 +1,101 @@
+"""Annotations of s-Aff-Wild2 reduced to the frames that can be learned from, with a table of why the others were dropped."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import ConfigError, DatasetError
+from ...io.files import LineFeeds, whole
+from ..datasets.affwild2 import FILTERS, PUBLISHED, READER, UNITS, Annotations, annotation_files, read_annotations
+from ..datasets.layout import Damage
+
+NAMES = {"train": "filtered_training_set_annotations.csv", "validation": "filtered_validation_set_annotations.csv"}
+"""Part → file written; the names that the multi-task authors use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curated:
+    """What became of one annotation file."""
+
+    part: str
+    """`"train"` or `"validation"`."""
+    file: str
+    """The file written."""
+    rows: int
+    """Rows read."""
+    kept: int
+    """Rows written."""
+    dropped: Mapping[str, int]
+    """What a row lacked → rows that lacked exactly that: `"expression, action units"`."""
+    unreadable: int
+    """Lines that are no rows."""
+    published: bool | None
+    """Whether rows and kept rows are those of the published set; None where the file is not the full one, or the filter
+    not the published one."""
+
+
+def curate(root: str | Path, out: str | Path, filter: str = "strict") -> tuple[Curated, ...]:  # noqa: A002 - the option's name
+    """Filter the annotation files of s-Aff-Wild2; the pictures are not needed.
+
+    Writes `filtered_{training,validation}_set_annotations.csv`: a header, then image, valence, arousal, expression and
+    twelve action units in the columns of the original; a value that is missing stays −5 or −1.
+
+    Args:
+        root: folder with `training_set_annotations.txt` or `validation_set_annotations.txt`.
+        out: folder for the files.
+        filter: `"strict"` (everything annotated, as the published systems do), `"valence-arousal"`, `"expression"`,
+            `"action-units"`, or `"none"`.
+
+    Returns:
+        A table for each file.
+
+    Raises:
+        ConfigError: there is no such filter, the disk is full, or the folder may not be written.
+        DatasetError: no annotation file is there, or a full file gives other counts than it must.
+    """
+    if filter not in FILTERS:
+        raise ConfigError(f"there is no filter {filter!r}; there are {', '.join(FILTERS)}")
+    files = {part: path for part, path in annotation_files(Path(root)).items() if part in NAMES} if Path(root).is_dir() else {}
+    if not files:
+        raise DatasetError(f"no training_set_annotations.txt or validation_set_annotations.txt under {root}. {READER.obtain}")
+    return tuple(_curate(part, path, Path(out) / NAMES[part], filter) for part, path in files.items())
+
+
+def _curate(part: str, source: Path, target: Path, which: str) -> Curated:
+    damage = Damage("skip")
+    table = read_annotations(source, damage)
+    kept = table.valid(which)
+    rows, number = len(kept), int(kept.sum())
+    full = which == "strict" and rows == PUBLISHED[part][0]
+    if full and number != PUBLISHED[part][1]:
+        raise DatasetError(
+            f"{source} has the {rows:,} rows of the full file, but {number:,} instead of {PUBLISHED[part][1]:,} are complete; "
+            "get it anew"
+        )
+    with whole(target) as part_file, part_file.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        writer = csv.writer(LineFeeds(file))
+        writer.writerow(["image", "valence", "arousal", "expression", *UNITS])
+        writer.writerows(_row(table, index) for index in np.flatnonzero(kept).tolist())
+    return Curated(part, target.name, rows, number, _reasons(table, kept), len(damage.found), True if full else None)
+
+
+def _row(table: Annotations, index: int) -> list[object]:
+    affect = [-5 if np.isnan(value) else f"{value:g}" for value in table.affect[index]]
+    return [table.frames[index], *affect, int(table.expression[index]), *table.units[index].tolist()]
+
+
+def _reasons(table: Annotations, kept: np.ndarray) -> dict[str, int]:
+    lacking = {
+        "valence and arousal": ~table.valid("valence-arousal"),
+        "expression": ~table.valid("expression"),
+        "action units": ~table.valid("action-units"),
+    }
+    code = sum(lack.astype(int) << bit for bit, lack in enumerate(lacking.values()))
+    counts = np.bincount(np.asarray(code)[~kept], minlength=8)
+    names = [", ".join(name for bit, name in enumerate(lacking) if number >> bit & 1) for number in range(8)]
+    return {name: int(count) for name, count in zip(names, counts, strict=True) if count}

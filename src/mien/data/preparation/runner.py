@@ -1,0 +1,280 @@
+"""Running a preparation over a data set: in parallel, stoppable at any moment, and the same files every time.
+
+What was done is in the folder itself: `prepared.jsonl` has a line for each picture, written after its files are complete;
+`manifest.json` says with which settings, from which data (by digest) and with what result; `labels.csv` has all that is
+known of each prepared picture, and makes the folder a data set (`csv`).
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import itertools
+import json
+import multiprocessing
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from PIL import Image
+
+from ... import __version__
+from ...errors import ConfigError, SourceError
+from ...io.files import LOCK, LineFeeds, told_where, whole, written_by_us
+from ...io.images import printable
+from ..datasets import Dataset
+
+JOURNAL, MANIFEST, LABELS = "prepared.jsonl", "manifest.json", "labels.csv"
+FORMATS: Mapping[str, tuple[str, Mapping[str, int]]] = {"png": ("PNG", {}), "jpg": ("JPEG", {"quality": 100})}
+"""Suffix → Pillow's name of the format and how it is written; JPEG as the Global-ROI authors have it."""
+UNLABELLED = "unlabelled"
+"""Folder of pictures without a label."""
+AGAIN = "free some space and start the command again"
+
+Progress = Callable[[int], None]
+"""Called with the number of pictures done since the last call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What one picture gave."""
+
+    status: str
+    """`"ok"`, or what was missing: `"no face"`, `"no region"`, `"unreadable"`."""
+    pictures: Mapping[str, np.ndarray]
+    """Folder inside the split's folder → uint8 picture; all of them are written, or none."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """JSON values for the line in `prepared.jsonl`."""
+
+
+class Work(Protocol):
+    """A kind of preparation. It must pickle."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return all settings as JSON values."""
+        ...
+
+    def open(self) -> Callable[[np.ndarray], Made]:
+        """Load what is needed, once in each process, and return the function for one picture, (H, W, 3) uint8 RGB."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a run did."""
+
+    status: Mapping[str, Mapping[str, int]]
+    """Split → status → number of pictures."""
+    new: int
+    """Pictures prepared by this run; the others were done before."""
+    digest: str
+    """sha256 over all files written, in order of their names."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    split: str
+    row: int
+    stem: str
+
+
+def prepare(
+    splits: Mapping[str, Dataset],
+    work: Work,
+    out: str | Path,
+    *,
+    format: Literal["png", "jpg"] = "png",  # noqa: A002 - the usual word
+    workers: int = 1,
+    progress: Progress = lambda number: None,
+) -> Summary:
+    """Prepare all pictures of some splits.
+
+    Files are `OUT/<split>/[<folder>/]<class>/<name>.<format>`, without `<split>` where that is `"all"`. A run that finds
+    files of an earlier one with the same settings and data leaves them alone; after a run that was stopped, only the
+    pictures that it was at are made again.
+
+    Args:
+        splits: name → pictures.
+        work: what to make of each picture.
+        out: the folder, made if need be.
+        format: of the pictures that are written.
+        workers: processes; each loads the networks anew.
+        progress: told how many pictures are done.
+
+    Returns:
+        What was done; also in `OUT/manifest.json`.
+
+    Raises:
+        ConfigError: `out` holds another preparation, is being written by another process, or cannot be written.
+    """
+    folder = Path(out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be made: {error.strerror}; choose another folder") from error
+    with written_by_us(folder):  # the files that grow have the same names in every process
+        return _prepare(splits, work, folder, format, workers, progress)
+
+
+def _prepare(splits: Mapping[str, Dataset], work: Work, folder: Path, suffix: str, workers: int, progress: Progress) -> Summary:
+    settings = {"mien": __version__, "settings": work.describe() | {"format": suffix}, "source": _source(splits)}
+    done = _resume(folder, settings)
+    tasks = [task for name, data in splits.items() for task in _tasks(name, data)]
+    waiting = [task for task in tasks if (task.split, task.stem) not in done]
+    progress(len(tasks) - len(waiting))
+    for left in folder.rglob(".*.part"):  # by processes that were killed
+        left.unlink()
+    for task, line in zip(waiting, _run(splits, work, folder, suffix, waiting, workers), strict=True):
+        done[task.split, task.stem] = line
+        with told_where(folder / JOURNAL, AGAIN), (folder / JOURNAL).open("a", encoding="utf-8") as journal:
+            journal.write(json.dumps(line) + "\n")
+        progress(1)
+    lines = [done[task.split, task.stem] for task in tasks]
+    _write(folder / JOURNAL, "".join(json.dumps(line) + "\n" for line in lines))
+    _write_labels(folder, splits, zip(tasks, lines, strict=True))
+    status = {name: _tally(lines, name) for name in splits}
+    digest = _digest(folder, sorted(file for line in lines for file in line["files"]))
+    _write(folder / MANIFEST, json.dumps({**settings, "status": status, "digest": digest}, indent=1) + "\n")
+    return Summary(status, len(waiting), digest)
+
+
+def _run(
+    splits: Mapping[str, Dataset], work: Work, folder: Path, suffix: str, tasks: list[_Task], workers: int
+) -> Iterator[dict[str, Any]]:
+    if workers <= 1 or len(tasks) < 2:
+        yield from map(_Worker(splits, work, folder, suffix), tasks)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, _open_worker, (splits, work, folder, suffix)) as pool:
+        try:
+            yield from pool.map(_call_worker, tasks, chunksize=4)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+class _Worker:
+    """Prepares single pictures in one process."""
+
+    def __init__(self, splits: Mapping[str, Dataset], work: Work, folder: Path, suffix: str) -> None:
+        self.splits, self.folder, self.suffix = splits, folder, suffix
+        self.make = work.open()
+
+    def __call__(self, task: _Task) -> dict[str, Any]:
+        sample = self.splits[task.split][task.row]
+        try:
+            made = self.make(sample.read())
+        except SourceError as error:
+            made = Made("unreadable", {}, {"message": str(error)})
+        places: dict[Path, np.ndarray] = {}
+        for inner, pixels in made.pictures.items():
+            split = "" if task.split == "all" else task.split
+            path = self.folder / split / inner / (sample.label or UNLABELLED) / f"{task.stem}.{self.suffix}"
+            places[path] = pixels
+        kind, settings = FORMATS[self.suffix]
+        with ExitStack() as complete:  # none has its name before all are complete
+            for path, pixels in places.items():
+                Image.fromarray(pixels).save(complete.enter_context(whole(path, AGAIN)), kind, **settings)
+        return {
+            "split": task.split,
+            "stem": task.stem,
+            "name": printable(sample.name),
+            "status": made.status,
+            "files": [path.relative_to(self.folder).as_posix() for path in places],
+            **made.facts,
+        }
+
+
+_worker: _Worker | None = None
+
+
+def _open_worker(splits: Mapping[str, Dataset], work: Work, folder: Path, suffix: str) -> None:
+    global _worker
+    _worker = _Worker(splits, work, folder, suffix)
+
+
+def _call_worker(task: _Task) -> dict[str, Any]:
+    assert _worker is not None
+    return _worker(task)
+
+
+def _tasks(split: str, data: Dataset) -> list[_Task]:
+    """Stems are file names where these are unique in the split, else the whole path with `_` for `/`."""
+    paths = [str(name).rpartition(".")[0] or str(name) for name in data.names]
+    short = Counter(path.rpartition("/")[2] for path in paths)
+    used: set[str] = set()
+    tasks = []
+    for row, path in enumerate(paths):
+        last = path.rpartition("/")[2]
+        stem = printable(last if short[last] == 1 else path.replace("/", "_"))
+        name = next(each for number in itertools.count(1) if (each := stem if number == 1 else f"{stem}-{number}") not in used)
+        used.add(name)
+        tasks.append(_Task(split, row, name))
+    return tasks
+
+
+def _write(path: Path, text: str) -> None:
+    with whole(path, AGAIN) as part:
+        part.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _source(splits: Mapping[str, Dataset]) -> dict[str, Any]:
+    return {
+        name: {"dataset": data.name, "protocol": data.protocol, "pictures": len(data), "digest": data.digest}
+        for name, data in splits.items()
+    }
+
+
+def _resume(folder: Path, settings: Mapping[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+    """Return the lines of the journal whose files are all there, or refuse a folder that holds something else."""
+    manifest = folder / MANIFEST
+    if not manifest.is_file():
+        if any(path.name != LOCK for path in folder.iterdir()):
+            raise ConfigError(f"{folder} is not empty and holds no preparation; give a new folder")
+        _write(manifest, json.dumps(settings, indent=1) + "\n")
+        return {}
+    before = json.loads(manifest.read_text(encoding="utf-8"))
+    for part in ("settings", "source"):
+        if before.get(part) != settings[part]:
+            changed = [key for key, value in settings[part].items() if before.get(part, {}).get(key) != value] or [part]
+            raise ConfigError(f"{folder} holds another preparation ({part} {', '.join(changed)} differ); give a new folder")
+    lines = (folder / JOURNAL).read_text(encoding="utf-8").splitlines() if (folder / JOURNAL).is_file() else []
+    found = {}
+    for text in lines:
+        try:
+            line = json.loads(text)
+        except ValueError:  # the last line of a run that was stopped while it wrote
+            continue
+        if all((folder / file).is_file() for file in line["files"]):
+            found[line["split"], line["stem"]] = line
+    return found
+
+
+def _write_labels(folder: Path, splits: Mapping[str, Dataset], done: Iterator[tuple[_Task, dict[str, Any]]]) -> None:
+    """List the prepared pictures with all that is known of them, in a form that the data set `csv` reads."""
+    groups = list(dict.fromkeys(name for data in splits.values() for name in data.groups))
+    with whole(folder / LABELS, AGAIN) as part, part.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        writer = csv.writer(LineFeeds(file))
+        writer.writerow(["image", "label", "split", "subject", "sequence", "valence", "arousal", "status", *groups])
+        for task, line in done:
+            if line["files"]:
+                sample = splits[task.split][task.row]
+                known = [sample.label, task.split, sample.subject, sample.sequence, sample.valence, sample.arousal]
+                writer.writerow([line["files"][0], *known, line["status"], *(sample.groups.get(name) for name in groups)])
+
+
+def _tally(lines: list[dict[str, Any]], split: str) -> dict[str, int]:
+    return dict(sorted(Counter(line["status"] for line in lines if line["split"] == split).items()))
+
+
+def _digest(folder: Path, files: list[str]) -> str:
+    digest = hashlib.sha256()
+    for name in files:
+        with (folder / name).open("rb") as file:
+            digest.update(name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()

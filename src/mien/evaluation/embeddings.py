@@ -1,0 +1,365 @@
+"""Features of a data set: the vector that a network's last layer reads, for each face; as a table and as a plot by class.
+
+A plot of features shows which classes a network keeps apart. Losses that pull classes together (affinity, DSF, LGM) are judged
+by it: give the models with and without, and they stand side by side. The number in each title is the silhouette of the features
+themselves (Rousseeuw 1987; 1: classes are apart, 0: they touch), because a t-SNE may show clusters where there are none.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from ..data.datasets import Dataset
+from ..data.labelled_faces import Face, FaceFinder, Mode, mode_for
+from ..errors import ConfigError, DatasetError, MissingExtra, SourceError
+from ..faces.preprocessing import Preprocess
+from ..io.files import LineFeeds, whole
+from ..io.images import read_image
+from ..runtime.devices import Device, use
+from ..runtime.open_model import Runtime, open_model
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from ..cards import Card
+
+Method = Literal["pca", "t-sne"]
+FEATURE = "feature"
+SMALLEST = 1e-7
+"""Probabilities below are taken for this one when their logarithm stands for a score."""
+JUDGED = 2000
+"""At most this many faces enter a silhouette; its cost grows with their square."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embedding:
+    """The features of the faces of one split."""
+
+    model: str
+    """Name and version of the model."""
+    dataset: str
+    """Name and split of the data."""
+    output: str
+    """What the features are: an output of the network, or `"scores, as logarithms"` where it gives no feature."""
+    features: np.ndarray
+    """(N, D) float32."""
+    names: np.ndarray
+    """(N,) str: pictures of the data set."""
+    label: np.ndarray
+    """(N,) int64: index into `labels`, −1 where unlabelled."""
+    labels: tuple[str, ...]
+    """Classes of the data set."""
+    predicted: np.ndarray
+    """(N,) str: what the model answers."""
+    missed: tuple[str, ...] = ()
+    """Pictures without a face, or that cannot be read; they have no row."""
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+
+def embed(
+    model: str | Path,
+    data: Dataset,
+    *,
+    limit: int = 0,
+    faces: Mode = "auto",
+    detector: str = "blazeface",
+    batch: int = 64,
+    threads: int = 1,
+    device: str | Device | None = None,
+    progress: Callable[[int], None] = lambda number: None,
+) -> Embedding:
+    """Compute the features of a data set.
+
+    Args:
+        model: whatever `mien.load` opens. Torch networks give their field `feature`, exported ones their output of that role;
+            of a network that has none, the logarithms of its probabilities stand in, and `output` says so.
+        data: the pictures.
+        limit: only about this many of them, of each class the same share, evenly spread; 0 for all.
+        faces: `"whole"`, `"detect"` or `"auto"`, as for `mien.evaluate`.
+        detector: for `"detect"`.
+        batch: faces in one call of the network.
+        threads: threads inside one call.
+        device: where networks run, as for `mien.load`.
+        progress: called with the number of pictures done since the last call.
+
+    Raises:
+        WeightsError: the model cannot be opened.
+        DatasetError: there are no pictures, or no face was found in any.
+    """
+    data = data.of_each_class(limit)
+    if not len(data):
+        raise DatasetError(f"{data.name} {data.split} is empty: there is nothing to embed; name another split")
+    with use(device):
+        card, runtime = open_model(model, threads)
+        preprocess = Preprocess.of(card)
+        mode = mode_for(data, faces, cuts_faces=preprocess.cuts_faces)
+        find = FaceFinder(mode, detector, mesh=bool(preprocess.regions), threads=threads)
+    rows, features, predicted, missed = [], [], [], []
+    output = _output(card, runtime)
+    for start in range(0, len(data), batch):
+        part = range(start, min(start + batch, len(data)))
+        found = _found(data, part, find)
+        missed += [str(data.names[row]) for row in part if row not in found]
+        if found:
+            crops = [_crop(preprocess, face) for face in found.values()]
+            answer = runtime(preprocess.batch(crops))
+            scores = np.asarray(answer[card.outputs["scores"]])
+            values = np.log(np.maximum(scores, SMALLEST)) if output is None else np.asarray(answer[output])
+            features.append(values.reshape(len(found), -1).astype(np.float32))
+            predicted += [card.labels[index] for index in scores.argmax(1).tolist()]
+            rows += list(found)
+        progress(len(part))
+    if not rows:
+        raise DatasetError(
+            f"no face was found in any of {len(data)} pictures of {data.name} {data.split}; "
+            "if each is a face, say --faces whole"
+        )
+    return Embedding(
+        model=f"{card.name} {card.version}",
+        dataset=f"{data.name} {data.split}",
+        output=output or "scores, as logarithms",
+        features=np.concatenate(features),
+        names=data.names[rows],
+        label=data.label[rows],
+        labels=data.labels,
+        predicted=np.array(predicted),
+        missed=tuple(missed),
+    )
+
+
+def _output(card: Card, runtime: Runtime) -> str | None:
+    name = card.outputs.get(FEATURE, FEATURE)
+    return name if name in runtime.outputs else None
+
+
+def _found(data: Dataset, rows: range, find: FaceFinder) -> dict[int, Face]:
+    readable, samples, pictures = [], [], []
+    for row in rows:
+        sample = data[row]
+        try:
+            pictures.append(read_image(sample.picture).pixels)
+        except SourceError:
+            continue
+        readable.append(row)
+        samples.append(sample)
+    return {face.row: face for face in find(readable, samples, pictures) if face is not None}
+
+
+def _crop(preprocess: Preprocess, face: Face) -> dict[str, np.ndarray]:
+    if face.box is None or face.mesh is None:
+        return preprocess.take(face.pixels, face.mesh)
+    return preprocess.cut(face.pixels, face.mesh)
+
+
+def save(embedding: Embedding, path: str | Path) -> Path:
+    """Write features with names, labels and answers to a file, whole or not at all.
+
+    `.npz` holds `features`, `names`, `label`, `labels`, `predicted`, `model`, `dataset`, `output`; `.csv` and `.parquet` have a
+    row for each face and the columns `name`, `label`, `predicted`, `f0` …
+
+    Raises:
+        ConfigError: another ending, a full disk, or a folder that may not be written.
+        MissingExtra: `.parquet` needs pyarrow.
+    """
+    path = Path(path)
+    write = WRITERS.get(path.suffix.lower())
+    if write is None:
+        raise ConfigError(f"{path}: features are written as {', '.join(WRITERS)}, not {path.suffix or 'without an ending'}")
+    content = write(embedding)
+    with whole(path) as part:
+        part.write_bytes(content)
+    return path
+
+
+def _npz(embedding: Embedding) -> bytes:
+    file = io.BytesIO()
+    texts = {"model": embedding.model, "dataset": embedding.dataset, "output": embedding.output}
+    arrays = {"features": embedding.features, "names": embedding.names.astype(str), "label": embedding.label}
+    np.savez_compressed(file, **arrays, labels=np.array(embedding.labels), predicted=embedding.predicted, **texts)
+    return file.getvalue()
+
+
+def _columns(embedding: Embedding) -> dict[str, list[Any]]:
+    true = [embedding.labels[index] if index >= 0 else "" for index in embedding.label.tolist()]
+    columns = {"name": embedding.names.tolist(), "label": true, "predicted": embedding.predicted.tolist()}
+    return columns | {f"f{index}": column for index, column in enumerate(embedding.features.T.tolist())}
+
+
+def _csv(embedding: Embedding) -> bytes:
+    file = io.StringIO()
+    table = csv.writer(LineFeeds(file))
+    table.writerow(["name", "label", "predicted", *(f"f{index}" for index in range(embedding.features.shape[1]))])
+    first = list(_columns(embedding).values())[:3]
+    for name, label, predicted, row in zip(*first, embedding.features, strict=True):
+        table.writerow([name, label, predicted, *map(str, row)])  # the shortest digits that give the same float32
+    return file.getvalue().encode()
+
+
+def _parquet(embedding: Embedding) -> bytes:
+    try:
+        import pyarrow  # pyrefly: ignore
+        import pyarrow.parquet  # pyrefly: ignore
+    except ModuleNotFoundError as error:
+        raise MissingExtra("pyarrow", "parquet") from error
+    columns = _columns(embedding)
+    for index, column in enumerate(embedding.features.T):
+        columns[f"f{index}"] = np.ascontiguousarray(column)  # pyrefly: ignore
+    about = {"model": embedding.model, "dataset": embedding.dataset, "output": embedding.output}
+    table = pyarrow.table(columns).replace_schema_metadata(about)
+    file = io.BytesIO()
+    pyarrow.parquet.write_table(table, file)
+    return file.getvalue()
+
+
+WRITERS: Mapping[str, Callable[[Embedding], bytes]] = {".npz": _npz, ".csv": _csv, ".parquet": _parquet}
+"""Ending → content of the file."""
+
+
+def project(features: np.ndarray, method: Method = "t-sne", seed: int = 0) -> np.ndarray:
+    """Return features (N, D) on a plane, (N, 2): their two principal components, or a t-SNE of their first fifty.
+
+    Raises:
+        ConfigError: fewer than five faces, or no such method.
+        MissingExtra: scikit-learn is not installed.
+    """
+    if len(features) < 5:
+        raise ConfigError(f"{len(features)} faces are too few for a plot of features; take more")
+    need_scikit_learn()
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
+    wide = np.asarray(features, np.float64)
+    if method == "pca":
+        return PCA(2, svd_solver="full").fit_transform(wide)
+    if method != "t-sne":
+        raise ConfigError(f"features are shown by pca or t-sne, not {method!r}")
+    fewer = PCA(min(50, *wide.shape), random_state=seed).fit_transform(wide)
+    return TSNE(2, perplexity=min(30, (len(wide) - 1) / 3), init="pca", random_state=seed).fit_transform(fewer)
+
+
+def need_scikit_learn() -> None:
+    """See that scikit-learn is there, which silhouettes and plots need; worth asking before long work.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
+    try:
+        import sklearn.metrics  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise MissingExtra("scikit-learn", "eval") from error
+
+
+def silhouette(embedding: Embedding, seed: int = 0) -> float:
+    """Return the mean silhouette of the classes in the features, −1 … 1; NaN with fewer than two classes.
+
+    Raises:
+        MissingExtra: scikit-learn is not installed.
+    """
+    need_scikit_learn()
+    from sklearn.metrics import silhouette_score
+
+    known = np.flatnonzero(embedding.label >= 0)
+    if len(np.unique(embedding.label[known])) < 2 or len(np.unique(embedding.label[known])) >= len(known):
+        return float("nan")
+    size = JUDGED if len(known) > JUDGED else None
+    return float(silhouette_score(embedding.features[known], embedding.label[known], sample_size=size, random_state=seed))
+
+
+COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#0072B2", "#CC79A7", "#B8A800")
+"""Okabe and Ito's eight, the yellow darkened for white paper."""
+MARKERS = "o^sDvPX*"
+ORDER = ("neutral", "happiness", "surprise", "disgust", "anger", "sadness", "fear", "contempt")
+"""Classes that always have the same colour and marker; others take what is left."""
+
+
+def style_of(labels: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Return class → colour and marker. After eight classes colours repeat with other markers."""
+    known = [*ORDER, *(name for name in labels if name not in ORDER)]
+    places = {name: index for index, name in enumerate(known)}
+    count = len(COLOURS)
+    return {
+        name: (COLOURS[places[name] % count], MARKERS[(places[name] + places[name] // count) % len(MARKERS)]) for name in labels
+    }
+
+
+def plot(embeddings: Sequence[Embedding], method: Method = "t-sne", seed: int = 0, titles: Sequence[str] = ()) -> Figure:
+    """Return a matplotlib figure with a panel for each embedding, faces coloured by class.
+
+    Args:
+        embeddings: of one data set by several models, or of several data sets.
+        method: `"pca"` or `"t-sne"`.
+        seed: of the t-SNE.
+        titles: over the panels, instead of the models' names.
+
+    Raises:
+        ConfigError: too few faces, or none with a label.
+        MissingExtra: matplotlib or scikit-learn is not installed.
+    """
+    from .report.plots import STYLE, Figure, matplotlib
+
+    if not embeddings:
+        raise ValueError("no embeddings to plot")
+    labels = list(dict.fromkeys(name for each in embeddings for name in each.labels))
+    styles = style_of(labels)
+    seen: set[str] = set()
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(4.3 * len(embeddings), 4.9), layout="constrained")
+        panels = figure.subplots(1, len(embeddings), squeeze=False)[0]
+        for number, (panel, each) in enumerate(zip(panels, embeddings, strict=True)):
+            if not (each.label >= 0).any():
+                raise ConfigError(f"{each.dataset} has no labels to colour its features by; leave out the plot")
+            points = project(each.features, method, seed)
+            size = float(np.clip(9000 / len(points), 4, 28))
+            for index, name in enumerate(each.labels):
+                here = points[each.label == index]
+                if not len(here):
+                    continue
+                seen.add(name)
+                colour, marker = styles[name]
+                panel.scatter(*here.T, s=size, c=colour, marker=marker, alpha=0.75, linewidths=0, rasterized=len(points) > 2000)
+            name = titles[number] if titles else each.model
+            panel.set_title(f"{name}\nsilhouette {silhouette(each, seed):.3f}, {len(each):,} faces", fontsize=9)
+            panel.set(xticks=[], yticks=[])
+            panel.spines[:].set(visible=True, color="#c8ccd2")
+            panel.set_xlabel(f"{'t-SNE' if method == 't-sne' else 'principal components'} of {each.output}", color="#555555")
+        marks = [panels[0].scatter([], [], s=30, c=styles[n][0], marker=styles[n][1], label=n) for n in labels if n in seen]
+        figure.legend(handles=marks, loc="outside lower center", ncols=min(len(marks), 4 * len(embeddings)), fontsize=8)
+    return figure
+
+
+def figure_kind(path: str | Path) -> str:
+    """Return how a figure of this name is written: `png`, `svg` or `pdf`; worth asking before long work.
+
+    Raises:
+        ConfigError: another ending.
+        MissingExtra: matplotlib is not installed.
+    """
+    from .report.plots import FORMATS
+
+    kind = Path(path).suffix.lower().removeprefix(".")
+    if kind not in FORMATS:
+        raise ConfigError(f"{path}: plots are written as {', '.join(f'.{each}' for each in FORMATS)}")
+    return kind
+
+
+def write_figure(figure: Figure, path: str | Path) -> Path:
+    """Write a figure as `.png`, `.svg` or `.pdf`, whole or not at all; the same figure gives the same bytes.
+
+    Raises:
+        ConfigError: another ending, a full disk, or a folder that may not be written.
+    """
+    from .report.plots import FORMATS, STYLE, matplotlib
+
+    path, kind = Path(path), figure_kind(path)
+    with whole(path) as part, matplotlib.rc_context(STYLE):
+        figure.savefig(part, format=kind, **FORMATS[kind])  # pyrefly: ignore
+    return path

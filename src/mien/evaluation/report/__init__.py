@@ -1,0 +1,141 @@
+"""What an evaluation found: every figure and picture of it is computed from `predictions.csv` and `evaluation.json`.
+
+report = Report.read("out/fer2013")
+report.figures["official"]["accuracy"]["value"]
+report.add_picture("Grad-CAM", "surprise", png, "what the network looks at")
+report.write()                                   # metrics.json, report.html, figures/
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ...errors import DatasetError
+from ...io.files import whole
+from .attachments import Extra, add_extra, read_extra
+from .metrics import measure
+from .predictions import Predictions, read_predictions
+
+__all__ = ["EVALUATION", "PREDICTIONS", "Report"]
+
+PREDICTIONS = "predictions.csv"
+EVALUATION = "evaluation.json"
+METRICS = "metrics.json"
+PAGE = "report.html"
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """A finished evaluation. Made by `mien.evaluate`, or from its folder by `Report.read`."""
+
+    folder: Path
+    """Where it lies."""
+    predictions: Predictions
+    """The table."""
+    about: Mapping[str, Any]
+    """Content of `evaluation.json`: model, data set, mapping of labels, versions, speed."""
+
+    @staticmethod
+    def read(folder: str | Path) -> Report:
+        """Read the folder of an evaluation.
+
+        Raises:
+            DatasetError: there is no finished evaluation, or its files are damaged.
+        """
+        folder = Path(folder)
+        try:
+            about = json.loads((folder / EVALUATION).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DatasetError(
+                f"{folder} holds no finished evaluation ({EVALUATION}: {error}); mien evaluate makes one"
+            ) from error
+        return Report(folder, read_predictions(folder / PREDICTIONS), about)
+
+    @cached_property
+    def figures(self) -> dict[str, Any]:
+        """Every figure, as in `metrics.json`; see `mien.evaluation.report.metrics.measure`."""
+        thresholds = self.about["model"].get("card", {}).get("figures", {}).get("unit_thresholds", {})
+        return measure(self.predictions, thresholds)
+
+    @property
+    def extra(self) -> list[Extra]:
+        """Pictures that other code has added, by section."""
+        return read_extra(self.folder)
+
+    @property
+    def title(self) -> str:
+        """Model and data set, for headings."""
+        model, data = self.about["model"], self.about["dataset"]
+        output = f", output {model['output']}" if model.get("output") not in ("", "scores", None) else ""
+        return f"{model['name']}{output} on {data['name']} {data['split']}"
+
+    def add_picture(self, section: str, title: str, png: bytes, note: str = "") -> None:
+        """Add a picture to the report: t-SNE plots, Grad-CAM strips. It lies in `figures/extra` and is shown from then on.
+
+        Args:
+            section: heading under which pictures are gathered.
+            title: of this picture; another of the same title in the section is replaced.
+            png: the picture.
+            note: a sentence below it.
+
+        Raises:
+            ValueError: the bytes are no PNG.
+        """
+        add_extra(self.folder, section, title, png, note)
+
+    @staticmethod
+    def require_page() -> None:
+        """Raise now, rather than after a long evaluation, if the page cannot be written.
+
+        Raises:
+            MissingExtra: jinja2 or matplotlib is not installed.
+        """
+        from . import (
+            html,  # noqa: F401
+            plots,  # noqa: F401
+        )
+
+    def html(self) -> str:
+        """Return the page, which needs nothing else.
+
+        Raises:
+            MissingExtra: jinja2 or matplotlib is not installed.
+        """
+        from .html import page
+
+        return page(self)
+
+    def write(self, *, page: bool = True) -> None:
+        """Write `metrics.json`, and if `page` is set `report.html` and `figures/`.
+
+        Raises:
+            ConfigError: the disk is full, or the folder may not be written.
+            MissingExtra: jinja2 or matplotlib is not installed.
+        """
+        text = json.dumps({"about": self._headline(), **self.figures}, indent=1, ensure_ascii=False)
+        _write(self.folder / METRICS, text + "\n")
+        if page:
+            from .plots import write_figures
+
+            write_figures(self)
+            _write(self.folder / PAGE, self.html())
+
+    def _headline(self) -> dict[str, Any]:
+        model, data = self.about["model"], self.about["dataset"]
+        return {
+            **{key: model.get(key) for key in ("name", "version", "sha256", "output")},
+            "dataset": data["name"],
+            **{key: data[key] for key in ("split", "protocol", "digest", "flaws")},
+            "views": len(self.about["identity"]["views"]),
+            "mapping": self.about["mapping"]["says"],
+        }
+
+
+def _write(path: Path, text: str) -> None:
+    with whole(path) as part:
+        part.write_text(text, encoding="utf-8", errors="backslashreplace")

@@ -1,0 +1,268 @@
+"""How much of a model's accuracy is left when faces are blurred, badly lit, covered, turned or cut otherwise.
+
+    found = mien.evaluation.robustness.stress("mien-base", mien.open_dataset("fer2013", "data/fer2013", "test"))
+    found.rows[0].change                        # what blur does to the accuracy, with an interval beside it
+
+The same faces are read as they are and degraded, so that differences are paired. Faces are found once, in the pictures as they
+are: what a degradation does to the search for faces is another question. Only where a photograph is cut close around the face,
+the face is found and aligned anew, as for anybody who reads such a picture; a face that is lost there counts as a wrong answer.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import metrics
+from ..data.datasets import Dataset
+from ..data.labelled_faces import Face, FaceFinder, labelled_faces, mode_for
+from ..errors import ConfigError
+from ..io.files import LineFeeds, whole
+from ..runtime.devices import Device, use
+from . import StoredPredictor, open_predictor
+from .corruptions import DEGRADATIONS, LOOSE, PHOTOGRAPHS, TIGHT, Degradation
+from .label_mapping import mapping
+from .predictors import cuts_regions
+from .tta import View
+
+if TYPE_CHECKING:
+    from .report.plots import Figure
+
+BATCH = 64
+MARGIN = 0.03
+"""Loss of accuracy that the figure calls small."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What one degradation does."""
+
+    name: str
+    """Of the degradation."""
+    strength: str
+    """In words."""
+    accuracy: float
+    """On the degraded faces."""
+    change: float
+    """Of the accuracy, against the faces as they are."""
+    low: float
+    """Lower end of the 95 % interval of the change (paired bootstrap, over people where they are known)."""
+    high: float
+    """Upper end."""
+    same: float
+    """Share of faces that get the same answer as before."""
+    moved: float
+    """Mean distance of the probabilities from those before (total variation, 0 … 1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Robustness:
+    """What was found."""
+
+    model: str
+    """Name of the model."""
+    output: str
+    """Head that was judged; empty for functions."""
+    data: str
+    """Name and split of the data set."""
+    faces: int
+    """Labelled faces that were read."""
+    accuracy: float
+    """As they are."""
+    rows: tuple[Row, ...]
+    """One for each degradation."""
+    tight_to_loose: float | None
+    """Mean distance between the probabilities of a tight and a loose crop of a face (total variation); None without both."""
+    tight_to_loose_photograph: float | None = None
+    """The same for photographs cut tight and loose, in which the face is found anew; a lost face is 1 away."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return dataclasses.asdict(self)
+
+    def csv(self) -> str:
+        """Return the rows as a table with a header."""
+        text = io.StringIO()
+        writer = csv.writer(LineFeeds(text))
+        names = [field.name for field in dataclasses.fields(Row)]
+        writer.writerow(["model", "output", "data", "faces", *names])
+        about = [self.model, self.output, self.data, self.faces]
+        writer.writerow([*about, "as they are", "", f"{self.accuracy:.4f}", "0", "0", "0", "1", "0"])
+        for row in self.rows:
+            values = [getattr(row, name) for name in names]
+            writer.writerow([*about, *(value if isinstance(value, str) else f"{value:.4f}" for value in values)])
+        for name, moved in (
+            ("tight to loose", self.tight_to_loose),
+            ("tight to loose photograph", self.tight_to_loose_photograph),
+        ):
+            if moved is not None:
+                writer.writerow([*about, name, "", "", "", "", "", "", f"{moved:.4f}"])
+        return text.getvalue()
+
+    def save(self, path: str | Path) -> Path:
+        """Write the rows as csv, whole or not at all.
+
+        Raises:
+            ConfigError: the disk is full, or the folder may not be written.
+        """
+        with whole(path) as part:
+            part.write_text(self.csv(), encoding="utf-8")
+        return Path(path)
+
+    def figure(self) -> Figure:
+        """Return a matplotlib figure: the change of the accuracy for each degradation, with intervals and the numbers beside.
+
+        Raises:
+            MissingExtra: matplotlib is not installed.
+        """
+        from .report.plots import BLUE, RED, STYLE, Figure, matplotlib
+
+        with matplotlib.rc_context(STYLE):
+            figure = Figure(figsize=(8.6, 1.3 + 0.27 * len(self.rows)), layout="constrained")
+            axes, numbers = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1.4))
+            axes.axvspan(-100 * MARGIN, 100 * MARGIN, color="#888888", alpha=0.15, linewidth=0)
+            axes.axvline(0, color="#555555", linewidth=0.8)
+            for column, text in enumerate(("accuracy", "change", "same"), 1):
+                numbers.text(column, -1, text, va="center", ha="right", fontsize=8, color="#555555")
+            for place, row in enumerate(self.rows):
+                colour = RED if row.change < -MARGIN else BLUE
+                axes.plot([100 * row.low, 100 * row.high], [place] * 2, color=colour, linewidth=1.6)
+                axes.plot(100 * row.change, place, "o", color=colour, markersize=5)
+                told = f"{100 * row.accuracy:.1f} %", f"{100 * row.change:+.1f}", f"{row.same:.0%}"
+                for column, text in enumerate(told, 1):
+                    numbers.text(column, place, text, va="center", ha="right", fontsize=8)
+            numbers.set_xlim(0.1, 3.1)
+            numbers.axis("off")
+            names = [f"{row.name} ({row.strength})" for row in self.rows]
+            axes.set_yticks(range(len(self.rows)), names, fontsize=8)
+            axes.set_ylim(len(self.rows) - 0.5, -1.4)
+            axes.set_xlabel(f"change of the accuracy in points, from {100 * self.accuracy:.1f} % of {self.faces:,} faces")
+            axes.set_title(f"{self.model} on {self.data}", loc="left")
+        return figure
+
+
+def stress(
+    model: Any,
+    dataset: Dataset,
+    *,
+    degradations: Sequence[Degradation] | None = None,
+    output: str = "auto",
+    faces: str = "auto",
+    detector: str = "blazeface",
+    limit: int = 0,
+    seed: int = 0,
+    threads: int = 1,
+    device: str | Device | None = None,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> Robustness:
+    """Read the faces of a data set as they are and degraded.
+
+    Args:
+        model: as for `mien.evaluate`; a table of probabilities cannot be asked.
+        dataset: one split.
+        degradations: what to try; None for `DEGRADATIONS`, and `PHOTOGRAPHS` where faces are found in photographs.
+        output: head of the card; `"auto"` takes the one that bears the name of the data set, or else the scores.
+        faces: as for `mien.evaluate`.
+        detector: as for `mien.evaluate`.
+        limit: only this many pictures, evenly spread; 0 for all.
+        seed: of what chance decides: noise, what is covered, the side of the light.
+        threads: threads inside one call of the network.
+        device: where networks run, as for `mien.load`.
+        progress: called with the number of pictures done.
+
+    Raises:
+        ConfigError: the model cannot be asked, or no labelled face was found.
+    """
+    dataset = dataset.evenly(limit)
+    with use(device):
+        predictor = open_predictor(model, output, dataset, threads)
+    if isinstance(predictor, StoredPredictor):
+        raise ConfigError(
+            f"{predictor.name} is a table of probabilities; degraded faces can be shown only to a model; name that"
+        )
+    mode = mode_for(dataset, faces, cuts_faces=predictor.cuts_faces)  # pyrefly: ignore  # refuses other words
+    if mode == "detect" and not predictor.cuts_faces:
+        raise ConfigError(f"{predictor.name} cannot cut faces out of photographs; its pictures must be faces (--faces whole)")
+    if degradations is None:
+        degradations = (*DEGRADATIONS, *PHOTOGRAPHS) if mode == "detect" else DEGRADATIONS
+    names = mapping(predictor.labels, dataset.labels)
+    with use(device):
+        finder = FaceFinder(mode, detector, mesh=cuts_regions(predictor), threads=threads)
+    truth: list[int] = []
+    left = len(dataset)
+    people: list[str] = []
+    answers: list[list[np.ndarray]] = [[] for _ in range(len(degradations) + 1)]
+    for batch, labels in labelled_faces(dataset, finder, names.unknown, BATCH):
+        truth += [names.classes.index(label) for label in labels]
+        people += ["" if dataset.subject is None else str(dataset.subject[face.row]) for face in batch]
+        for kept, degrade in zip(answers, (None, *degradations), strict=True):
+            if batch:
+                shown = [_shown(face, degrade, seed, finder) for face in batch]
+                found = [face for face in shown if face is not None]
+                values = np.full((len(batch), len(names.classes)), np.nan)
+                if found:
+                    values[[face is not None for face in shown]] = names(predictor(found, (View(),)).probabilities)
+                kept.append(values)
+        progress(min(BATCH, left))
+        left -= BATCH
+    if not truth:
+        raise ConfigError(
+            f"no labelled face was found in {dataset.name} {dataset.split}; if each picture is a face, say --faces whole"
+        )
+    before, *after = (np.concatenate(each) for each in answers)
+    label, cluster = np.array(truth), np.array(people)
+    rows = tuple(_row(each, before, values, label, cluster) for each, values in zip(degradations, after, strict=True))
+    crops = {each.name: values for each, values in zip(degradations, after, strict=True)}
+
+    def apart(*pair: str) -> float | None:
+        return _distance(*(crops[name] for name in pair)) if set(pair) <= set(crops) else None
+
+    return Robustness(
+        model=predictor.name,
+        output=str(predictor.describe()["output"]),
+        data=f"{dataset.name} {dataset.split}",
+        faces=len(label),
+        accuracy=float((before.argmax(1) == label).mean()),
+        rows=rows,
+        tight_to_loose=apart(TIGHT, LOOSE),
+        tight_to_loose_photograph=apart(*(each.name for each in PHOTOGRAPHS)),
+    )
+
+
+def _shown(face: Face, degrade: Degradation | None, seed: int, find: FaceFinder) -> Face | None:
+    """Return the face as the model sees it; None if it was to be found anew and was not."""
+    if degrade is None:
+        return face
+    if degrade.window is not None:
+        return find.found(face.row, face.sample, degrade.cut(face))
+    return degrade(face, seed)
+
+
+def _row(which: Degradation, before: np.ndarray, after: np.ndarray, label: np.ndarray, cluster: np.ndarray) -> Row:
+    there = ~np.isnan(after).any(1)
+    right = np.stack([before.argmax(1) == label, there & (after.argmax(1) == label), np.ones(len(label))], 1)
+    change, (low, high), _ = metrics.paired_bootstrap(
+        right, lambda sums: (sums[..., 1] - sums[..., 0]) / sums[..., 2], cluster if (cluster != "").any() else None
+    )
+    return Row(
+        name=which.name,
+        strength=which.strength,
+        accuracy=float(right[:, 1].mean()),
+        change=change,
+        low=low,
+        high=high,
+        same=float((there & (before.argmax(1) == after.argmax(1))).mean()),
+        moved=_distance(before, after),
+    )
+
+
+def _distance(one: np.ndarray, other: np.ndarray) -> float:
+    """Return the mean total variation; what is NaN in either is 1 away."""
+    return float(np.nan_to_num(np.abs(one - other).sum(1) / 2, nan=1.0).mean())

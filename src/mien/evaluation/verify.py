@@ -1,0 +1,324 @@
+"""Is a model as good as its card claims, on this copy of the data; and if not, is it fed the wrong way?
+
+Figures of the field often differ by how a picture was turned into numbers: red and blue swapped, another resize, a tighter
+crop. Each of these is tried as a hypothesis on the same pictures, and told in a sentence where it really changes the accuracy.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from .. import metrics
+from ..cards import Input, Measured
+from ..data.datasets import Dataset
+from ..data.labelled_faces import Face, FaceFinder, labelled_faces, mode_for
+from ..errors import ConfigError
+from ..runtime.devices import Device, use
+from . import CardPredictor, Report, evaluate, open_predictor
+from .label_mapping import mapping
+from .predictors import with_card
+from .tta import View
+
+SAME = 5e-5
+"""Difference up to which a figure is the same: cards round to four decimals."""
+
+LEVEL = 0.05
+"""Corrected p value below which a hypothesis counts."""
+
+RANGES: Mapping[str, tuple[float, tuple[float, ...], tuple[float, ...]]] = {
+    "values 0 … 1": (1 / 255, (0.0,), ()),
+    "values −1 … 1": (1 / 127.5, (-1.0,), ()),
+    "values 0 … 255": (1.0, (0.0,), ()),
+    "ImageNet's mean and deviation": (1 / 255, (-0.485, -0.456, -0.406), (0.229, 0.224, 0.225)),
+}
+"""Name → scale, offset and deviation."""
+
+METRICS: Mapping[str, tuple[str, ...]] = {
+    "accuracy": ("official", "accuracy"),
+    "uar": ("official", "uar"),
+    "macro_f1": ("official", "macro_f1"),
+    "kappa": ("official", "kappa"),
+    "nll": ("answered", "nll"),
+    "brier": ("answered", "brier"),
+    "ece": ("answered", "ece"),
+    "coverage": ("abstention", "coverage"),
+    "accuracy_when_certain": ("abstention", "accuracy_when_certain"),
+}
+"""Metric of a card, in our spelling → where the figure of a report lies."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One figure that was claimed."""
+
+    metric: str
+    """Its name."""
+    claimed: float
+    """The claim."""
+    measured: float
+    """What was measured."""
+    low: float
+    """Lower end of the 95 % interval of the measurement."""
+    high: float
+    """Upper end."""
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the claim lies in the interval, or is the measured figure."""
+        return self.low <= self.claimed <= self.high or abs(self.claimed - self.measured) <= SAME
+
+    @property
+    def says(self) -> str:
+        """The claim in a sentence."""
+        same = abs(self.claimed - self.measured) <= SAME
+        verdict = "the same" if same else "agrees" if self.agrees else "does not agree"
+        return (
+            f"{self.metric}: claimed {100 * self.claimed:.1f}, measured {100 * self.measured:.1f} "
+            f"({100 * self.low:.1f} … {100 * self.high:.1f}): {verdict}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """Another way of feeding the network."""
+
+    name: str
+    """What was done: `"RGB instead of BGR"`."""
+    before: float
+    """Accuracy on the pictures tried, as the card says."""
+    after: float
+    """Accuracy with it."""
+    p: float
+    """McNemar's p value of the difference, after Holm's correction over all hypotheses."""
+
+    @property
+    def better(self) -> bool:
+        """Whether it really raises the accuracy."""
+        return self.after > self.before and self.p < LEVEL
+
+    @property
+    def says(self) -> str:
+        """The hypothesis in a sentence."""
+        return f"your {100 * self.before:.1f} becomes {100 * self.after:.1f} with {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What was found."""
+
+    report: Report
+    """The measurement."""
+    claims: tuple[Claim, ...]
+    """Claims about this data set and split."""
+    data: str
+    """Whether the data is the published original, in a sentence."""
+    hypotheses: tuple[Hypothesis, ...]
+    """Every one that was tried, best first."""
+    tried_on: int
+    """Pictures that they were tried on."""
+
+    @property
+    def agrees(self) -> bool:
+        """Whether every claim agrees and no hypothesis is better than what the card says."""
+        return all(claim.agrees for claim in self.claims) and not any(each.better for each in self.hypotheses)
+
+
+def verify(
+    model: Any,
+    dataset: Dataset,
+    *,
+    out: str | Path,
+    claims: Mapping[str, float] | None = None,
+    pictures: int = 1000,
+    output: str = "scores",
+    faces: str = "auto",
+    detector: str = "blazeface",
+    threads: int = 1,
+    device: str | Device | None = None,
+    progress: Callable[[int], None] = lambda rows: None,
+    **options: Any,
+) -> Verification:
+    """Measure a model and compare with what its card claims.
+
+    Args:
+        model: as for `evaluate`, with a card.
+        dataset: one split.
+        out: folder for the evaluation.
+        claims: metric → value, 0 … 1, instead of the card's.
+        pictures: try hypotheses on so many, evenly spread; 0 tries none.
+        output: head of the card.
+        faces: as for `evaluate`.
+        detector: as for `evaluate`.
+        threads: threads inside one call of the network.
+        device: where networks run, as for `mien.load`.
+        progress: called with the number of rows done.
+        **options: further options of `evaluate`.
+
+    Raises:
+        ConfigError: nothing is claimed about this data set, or a claim names an unknown metric.
+    """
+    with use(device):
+        predictor = open_predictor(model, output, dataset, threads)
+    if not isinstance(predictor, CardPredictor):
+        raise ConfigError(f"{predictor.name} has no card whose claims could be verified; name a model with one")
+    wanted = dict(claims or {}) or _claimed(predictor.card.measured, dataset, predictor.output)
+    if not wanted:
+        raise ConfigError(
+            f"the card of {predictor.name} claims nothing about {dataset.name} {dataset.split}, output {predictor.output}, "
+            f"{len(dataset):,} pictures; give the claim with --claim accuracy=60.4"
+        )
+    if unknown := [name for name in wanted if _spelling(name) not in METRICS]:
+        raise ConfigError(f"there is no metric {unknown[0]!r} to claim; known: {', '.join(METRICS)}")
+    shared: dict[str, Any] = {"faces": faces, "detector": detector, "threads": threads, "device": device}
+    report = evaluate(model, dataset, out=out, output=predictor.output, page=False, progress=progress, **shared, **options)
+    with use(device):
+        tried, count = _hypotheses(predictor, dataset, faces, detector, pictures, threads) if pictures else ((), 0)
+    return Verification(
+        report, tuple(_claim(report, name, value) for name, value in wanted.items()), _data(report), tried, count
+    )
+
+
+def _claimed(measured: Sequence[Measured], dataset: Dataset, output: str) -> dict[str, float]:
+    """Return the claims of a card about as many pictures of this split, and this output."""
+    found: dict[str, float] = {}
+    for each in measured:
+        name = _spelling(each.metric)
+        head = re.search(r"output (\w+)", each.note)
+        right_rows = each.n == len(dataset) or name == "accuracy_when_certain"
+        right_head = (head[1] if head else "scores") == output
+        if (each.dataset, each.split) == (dataset.name, dataset.split) and name in METRICS and right_rows and right_head:
+            found.setdefault(name, each.value)
+    return found
+
+
+def _claim(report: Report, name: str, value: float) -> Claim:
+    key = _spelling(name)
+    one = report.figures
+    for step in METRICS[key]:
+        one = one[step]
+    return Claim(
+        key.replace("_", " "), value, *(float("nan") if one[end] is None else one[end] for end in ("value", "low", "high"))
+    )
+
+
+def _spelling(metric: str) -> str:
+    return metric.strip().lower().replace("-", "_").replace(" ", "_")
+
+
+def _data(report: Report) -> str:
+    data = report.about["dataset"]
+    digest = f"digest {data['digest'][:12]}"
+    if data["original"] is None:
+        return f"{data['name']} {data['split']}, {digest}; the digest of the original is not known"
+    if data["original"]:
+        return f"{data['name']} {data['split']} is the published original ({digest})"
+    return f"{data['name']} {data['split']} is another copy than the published original ({digest}): figures of copies differ"
+
+
+def variants(predictor: CardPredictor, mode: str) -> Iterator[tuple[str, CardPredictor, Callable[[np.ndarray], np.ndarray]]]:
+    """Yield the hypotheses: a name, the network fed by a changed card, and what happens to a picture before that."""
+    card = predictor.card
+    fed, crop = card.input, card.crop
+    assert fed is not None
+
+    def same(pixels: np.ndarray) -> np.ndarray:
+        return pixels
+
+    inside = fed.dtype == "uint8"  # the network's own preparation cannot be changed from here
+    if fed.colour in ("rgb", "bgr") and not inside:
+        other = "bgr" if fed.colour == "rgb" else "rgb"
+        name = f"{other.upper()} instead of {fed.colour.upper()}"
+        yield name, with_card(predictor, input=replace(fed, colour=other)), same
+    if fed.colour in ("rgb", "bgr"):
+        yield "grey pictures", predictor, _grey
+    resize = "cv2-bilinear" if fed.resize == "pil-bilinear" else "pil-bilinear"
+    if mode == "whole":
+        yield f"{resize} resizing", with_card(predictor, input=replace(fed, resize=resize)), same
+        for share in (0.9, 0.8):
+            yield f"the crop tightened to {share:.0%}", predictor, lambda pixels, share=share: _centre(pixels, share)
+        yield "a margin of 10 % around the crop", predictor, lambda pixels: _margin(pixels, 0.1)
+    elif crop is not None:
+        for margin in (0.8, 0.9, 1.1, 1.25):
+            changed = with_card(predictor, crop=replace(crop, margin=crop.margin * margin))
+            yield f"crops of {margin:.0%} of the side", changed, same
+    yield "histogram equalisation", predictor, _equalised
+    channels = predictor.preprocess.channels
+    for name, (scale, offset, std) in () if inside else RANGES.items():
+        if len(offset) > channels or _same_range(fed, scale, offset, std):
+            continue
+        yield name, with_card(predictor, input=replace(fed, scale=scale, offset=offset, std=std)), same
+
+
+def _same_range(fed: Input, scale: float, offset: tuple[float, ...], std: tuple[float, ...]) -> bool:
+    """Return whether a pixel becomes the same value; one offset for all channels may stand against one for each."""
+    ends = np.array([[0.0], [255.0]])
+    mine, theirs = (
+        (ends * by + np.asarray(plus)) / np.asarray(over or (1.0,))
+        for by, plus, over in ((fed.scale, fed.offset, fed.std), (scale, offset, std))
+    )
+    return bool(np.allclose(mine, theirs, atol=1e-3))
+
+
+def _hypotheses(
+    predictor: CardPredictor, dataset: Dataset, faces: str, detector: str, pictures: int, threads: int
+) -> tuple[tuple[Hypothesis, ...], int]:
+    some = dataset.evenly(pictures)
+    mode = mode_for(some, faces, cuts_faces=predictor.cuts_faces)  # pyrefly: ignore  # evaluate has checked it
+    finder = FaceFinder(mode, detector, mesh=bool(predictor.preprocess.regions), threads=threads)
+    names = mapping(predictor.labels, some.labels)
+    tried = [("as the card says", predictor, lambda pixels: pixels), *variants(predictor, mode)]
+    right: dict[str, list[bool]] = {name: [] for name, _, _ in tried}
+    for asked, truth in labelled_faces(some, finder, names.unknown):
+        if not asked:
+            continue
+        for name, fed, change in tried:
+            changed = [_changed(face, change) for face in asked]
+            answer = names(fed(changed, (View(),)).probabilities).argmax(1)
+            right[name] += [names.classes[index] == label for index, label in zip(answer.tolist(), truth, strict=True)]
+    base = np.array(right.pop("as the card says"), bool)
+    if not len(base):
+        return (), 0
+    p = metrics.holm([metrics.mcnemar(base, np.array(values)) for values in right.values()])
+    found = [
+        Hypothesis(name, float(base.mean()), float(np.mean(values)), corrected)
+        for (name, values), corrected in zip(right.items(), p, strict=True)
+    ]
+    return tuple(sorted(found, key=lambda each: -each.after)), len(base)
+
+
+def _changed(face: Face, change: Callable[[np.ndarray], np.ndarray]) -> Face:
+    """Return a face with changed pixels; where these are cut or framed alike on all sides, its mesh stays where the face is."""
+    pixels = change(face.pixels)
+    grown = np.array(pixels.shape[1::-1]) - face.pixels.shape[1::-1]
+    if face.mesh is None or not grown.any():
+        return replace(face, pixels=pixels)
+    mesh = face.mesh.copy()
+    mesh[:, :2] += grown / 2
+    return replace(face, pixels=pixels, mesh=mesh)
+
+
+def _grey(pixels: np.ndarray) -> np.ndarray:
+    return np.asarray(Image.fromarray(pixels).convert("L").convert("RGB"))
+
+
+def _equalised(pixels: np.ndarray) -> np.ndarray:
+    grey = ImageOps.equalize(Image.fromarray(pixels).convert("L"))
+    return np.asarray(grey.convert("RGB"))
+
+
+def _centre(pixels: np.ndarray, share: float) -> np.ndarray:
+    height, width = pixels.shape[:2]
+    top, left = round(height * (1 - share) / 2), round(width * (1 - share) / 2)
+    return np.ascontiguousarray(pixels[top : height - top, left : width - left])
+
+
+def _margin(pixels: np.ndarray, share: float) -> np.ndarray:
+    rows, columns = round(pixels.shape[0] * share), round(pixels.shape[1] * share)
+    return np.pad(pixels, ((rows, rows), (columns, columns), (0, 0)), mode="edge")

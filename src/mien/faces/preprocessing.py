@@ -1,0 +1,197 @@
+"""From a face in a picture to the numbers a network is fed: one path for training's validation, evaluation and use.
+
+    cut (a face in a photograph)  ┐
+    take (a picture of one face)  ┴─► name → uint8 crop, for each picture that the network reads ─► batch ─► the network
+
+Most networks read one picture, `image`. Those that also read regions of the face (`eye`, `nose`, `mouth`) say so in their card,
+as `reading.inputs`; the regions are cut from the face at 224 × 224 by `mien.faces.regions.region_crops`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from PIL import Image
+
+from ..cards import Card, Crop, Input
+from ..errors import WeightsError
+from ..registry import lookup
+from ..types import points5, points68
+from .alignment import TEMPLATES, apply, crop_matrix, dlib_chip_matrix, warp
+from .regions import SIDE, region_crops
+
+IMAGE = "image"
+"""Name of the picture of the whole face among those that a network reads."""
+
+
+class Preprocess:
+    """Crop, resize, colour and value range as one card says.
+
+    Args:
+        input: the card's input contract.
+        crop: the card's crop contract; None if the whole picture is fed.
+        regions: name → side of the regions of the face that the network reads besides.
+    """
+
+    def __init__(
+        self,
+        input: Input,  # noqa: A002 - the card's own word
+        crop: Crop | None = None,
+        regions: Mapping[str, int] | None = None,
+    ) -> None:
+        self.input, self.crop, self.regions = input, crop, dict(regions or {})
+        self.size = (input.size[0], input.size[1])
+        self.channels = 1 if input.colour == "grey" else 3
+        for name, values in (("offsets", input.offset), ("deviations", input.std or (1.0,))):
+            if len(values) not in (1, self.channels):
+                raise WeightsError(
+                    f"the card gives {len(values)} {name} for {self.channels} channels; give one, or one for each"
+                )
+        self.raw = input.dtype == "uint8"
+        self._offset, self._std = np.asarray(input.offset, np.float32), np.asarray(input.std, np.float32)
+        self._template = lookup(crop.template, TEMPLATES, "alignment template", plugins=False) if crop else None
+
+    @classmethod
+    def of(cls, card: Card) -> Preprocess:
+        """Return the preprocessing of a classifier's card.
+
+        Raises:
+            WeightsError: the card has no input contract.
+        """
+        if card.input is None:
+            raise WeightsError(f"the card of {card.name!r} does not say what its network is fed; write its [input]")
+        regions = {name: side for name, side in card.reading.get("inputs", {}).items() if name != IMAGE}
+        return cls(card.input, card.crop, regions)
+
+    @property
+    def cuts_faces(self) -> bool:
+        """Whether faces can be cut out of photographs: by the card's crop contract, or by dlib's chip for regions."""
+        return self.crop is not None or bool(self.regions)
+
+    def matrix(self, mesh: np.ndarray, size: int | None = None) -> np.ndarray:
+        """Return the (2, 3) matrix from a photograph to the crop of a face in it.
+
+        Args:
+            mesh: (P, 2 or 3) points of the face mesh, in the photograph's pixels.
+            size: side of the crop; the card's own if None.
+
+        Raises:
+            WeightsError: the card does not say how faces are cut.
+        """
+        size = size or self.size[0]
+        if self.crop is not None and self._template is not None:
+            return crop_matrix(points5(mesh), self._template, size, fit=self.crop.fit, margin=self.crop.margin)
+        if self.regions:
+            return dlib_chip_matrix(points68(mesh), size)
+        raise WeightsError("this card has no crop contract: feed it whole pictures (detector 'whole')")
+
+    def cut(self, image: np.ndarray, mesh: np.ndarray) -> dict[str, np.ndarray]:
+        """Cut the pictures that the network reads of a face out of a photograph.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            mesh: (P, 2 or 3) points of the face mesh, in its pixels.
+
+        Returns:
+            Name → (h, w, channels) uint8; `image` is the face.
+        """
+        face = self._colour(warp(image, self.matrix(mesh), self.size[0]))
+        if not self.regions:
+            return {IMAGE: face}
+        matrix = self.matrix(mesh, SIDE)
+        return {IMAGE: face, **self._regions(warp(image, matrix, SIDE), apply(matrix, points68(mesh)))}
+
+    def take(self, image: np.ndarray, mesh: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """Take the pictures that the network reads from a picture of one face.
+
+        Args:
+            image: (H, W), (H, W, 1) or (H, W, 3) uint8 RGB; the face fills it.
+            mesh: (P, 2 or 3) points of the face mesh in its pixels, for networks that read regions; without it these are cut
+                where they lie on average.
+
+        Returns:
+            Name → (h, w, channels) uint8; `image` is the face.
+        """
+        plain = image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
+        found = {IMAGE: self.whole(plain)}
+        return found | self._regions(plain, None if mesh is None else points68(mesh)) if self.regions else found
+
+    def _regions(self, face: np.ndarray, points: np.ndarray | None) -> dict[str, np.ndarray]:
+        return {name: self._colour(crop) for name, crop in region_crops(face, points, self.regions).items()}
+
+    def batch(self, faces: Sequence[Mapping[str, np.ndarray]]) -> np.ndarray | dict[str, np.ndarray]:
+        """Return what the network is fed for these faces: one array (N, …) float32, or name → array if it reads several."""
+        arrays = {name: self.tensor(np.stack([face[name] for face in faces])) for name in (IMAGE, *self.regions)}
+        return arrays if self.regions else arrays[IMAGE]
+
+    def whole(self, image: np.ndarray) -> np.ndarray:
+        """Take a picture that is a face crop already: (H, W), (H, W, 1) or (H, W, 3) uint8 → (h, w, channels) uint8."""
+        if image.ndim == 3 and image.shape[2] == 1:
+            image = image[..., 0]
+        return self._colour(self.resize(image, *self.size))
+
+    def tensor(self, crops: np.ndarray) -> np.ndarray:
+        """Bring a stack of crops (N, h, w, channels) uint8 to the network's layout and value range, float32.
+
+        Networks that prepare pictures themselves get them as they are.
+        """
+        if self.raw:
+            return np.ascontiguousarray(crops)
+        values = crops.astype(np.float32)
+        values *= np.float32(self.input.scale)
+        values += self._offset
+        if self._std.size:
+            values /= self._std
+        return np.ascontiguousarray(values.transpose(0, 3, 1, 2)) if self.input.layout == "NCHW" else values
+
+    def resize(self, image: np.ndarray, height: int, width: int) -> np.ndarray:
+        """Bring a picture (H, W) or (H, W, 3) uint8 to another size, as the card says."""
+        if image.shape[:2] == (height, width):
+            return image
+        if self.input.resize == "pil-bilinear":
+            return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+        return resize_cv2(image, height, width)
+
+    def _colour(self, image: np.ndarray) -> np.ndarray:
+        if self.channels == 1 and not self.raw:
+            return grey(image)[..., None]
+        if image.ndim == 2:
+            return np.repeat(image[..., None], 3, 2)
+        return image[..., ::-1] if self.input.colour == "bgr" and not self.raw else image
+
+
+def grey(image: np.ndarray) -> np.ndarray:
+    """Return ITU-R 601 luma of an (H, W, 3) uint8 RGB picture, rounded as Pillow rounds; (H, W) pictures as they are."""
+    if image.ndim == 2:
+        return image
+    wide = image.astype(np.uint32)
+    return ((wide[..., 0] * 19595 + wide[..., 1] * 38470 + wide[..., 2] * 7471 + 0x8000) >> 16).astype(np.uint8)
+
+
+def resize_cv2(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Bilinear resize of uint8 pictures without antialiasing, as OpenCV's INTER_LINEAR does it (11-bit fixed-point weights).
+
+    Two of the published systems resize this way; shrinking a 240 × 260 face to 112 it differs from Pillow's
+    antialiased bilinear by 3 grey levels on average.
+    """
+    rows, row_weights = _cv2_axis(image.shape[0], height)
+    columns, column_weights = _cv2_axis(image.shape[1], width)
+    last_row, last_column = image.shape[0] - 1, image.shape[1] - 1
+    # OpenCV drops the fraction of columns beyond the edge but only repeats the edge row: the rounding differs by one level.
+    column_weights[(columns < 0) | (columns >= last_column)] = 0
+    extra = (1,) * (image.ndim - 2)
+    weight = column_weights.reshape(1, -1, *extra)
+    wide = image.astype(np.int32)
+    across = wide[:, columns.clip(0, last_column)] * (2048 - weight) + wide[:, (columns + 1).clip(0, last_column)] * weight
+    upper, lower = across[rows.clip(0, last_row)], across[(rows + 1).clip(0, last_row)]
+    weight = row_weights.reshape(-1, 1, *extra)
+    total = (((2048 - weight) * (upper >> 4)) >> 16) + ((weight * (lower >> 4)) >> 16)
+    return ((total + 2) >> 2).clip(0, 255).astype(np.uint8)
+
+
+def _cv2_axis(old: int, new: int) -> tuple[np.ndarray, np.ndarray]:
+    """Lower source index, not clipped, and 11-bit weight of the one above it, for each target index."""
+    position = ((np.arange(new) + 0.5) * (old / new) - 0.5).astype(np.float32)
+    lower = np.floor(position)
+    return lower.astype(int), np.rint((position - lower) * 2048).astype(np.int32)

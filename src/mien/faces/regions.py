@@ -1,0 +1,127 @@
+"""Boxes around eyes, nose and mouth from the 68 points, and their pictures, for networks that look at parts of the face.
+
+Source of `global_roi_boxes`: the published preprocessing of the Global-ROI Net (tzu-tsen/code, `get_roi/face_roi.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from PIL import Image
+
+from ..registry import lookup
+
+Box = tuple[int, int, int, int]
+"""x0, y0, x1, y1 in pixels, the last two outside, as in the slice `image[y0:y1, x0:x1]`."""
+
+EYES = [*range(17, 27), *range(36, 48)]
+"""Brows and eyes."""
+NOSE = [*range(27, 36)]
+OUTER_LIP = [*range(48, 60)]
+MOUTH = [*range(48, 68)]
+
+SIDE = 224
+"""Side of an aligned face; the formulas of `global_roi_boxes` are in its pixels."""
+
+SMALLEST = 4
+"""Pixels that each side of a region has at least; below, it counts as missing."""
+
+
+def global_roi_boxes(points68: np.ndarray) -> dict[str, Box]:
+    """Return the boxes `eye`, `nose` and `mouth` of the Global-ROI Net.
+
+    Args:
+        points68: (68, 2) on a face aligned to 224 × 224; rounded to whole pixels, as the authors' landmarks are.
+
+    Returns:
+        Boxes that may reach beyond the picture. The authors' slices then wrap around, and the picture counts as failed; here
+        `clamp` is for that.
+    """
+    points = np.rint(points68).astype(int)
+
+    def around(indices: list[int], left: int, top: int, right: int, bottom: int) -> Box:
+        (x0, y0), (x1, y1) = points[indices].min(0).tolist(), points[indices].max(0).tolist()
+        return x0 - left, y0 - top, x1 + right, y1 + bottom
+
+    left, middle, right = points[[31, 33, 35], 0].tolist()  # nostrils and the point between them
+    return {
+        "eye": around(EYES, 3, 3, 3, 6),
+        "nose": around(NOSE, int((middle - left) / 2), 4, int((right - middle) / 2), 4),
+        "mouth": around(OUTER_LIP, 6, 6, 6, 6),
+    }
+
+
+def region_boxes(points68: np.ndarray, height: int, width: int, scale: float = 1.3) -> dict[str, Box]:
+    """Return boxes `scale` times as large as the points of eyes and brows, nose, and mouth, inside a height × width picture.
+
+    Unlike `global_roi_boxes` they grow with the face, so the face need not be aligned to a given size.
+    """
+    boxes = {}
+    for name, indices in {"eye": EYES, "nose": NOSE, "mouth": MOUTH}.items():
+        low, high = points68[indices].min(0), points68[indices].max(0)
+        centre, half = (low + high) / 2, (high - low) / 2 * scale
+        x0, y0, x1, y1 = np.rint([*(centre - half), *(centre + half)]).astype(int).tolist()
+        boxes[name] = clamp((x0, y0, x1, y1), height, width)
+    return boxes
+
+
+def clamp(box: Box, height: int, width: int) -> Box:
+    """Return the part of a box that lies in a height × width picture, at least one pixel large."""
+    x0, y0 = min(max(box[0], 0), width - 1), min(max(box[1], 0), height - 1)
+    return x0, y0, max(min(box[2], width), x0 + 1), max(min(box[3], height), y0 + 1)
+
+
+AVERAGE: Mapping[str, Box] = {"eye": (26, 46, 195, 102), "nose": (85, 79, 139, 150), "mouth": (72, 152, 152, 195)}
+"""Median boxes of 383 evenly spread pictures of FER2013's training split, brought to 224 × 224."""
+
+
+def inside(boxes: Mapping[str, Box]) -> dict[str, Box] | None:
+    """Return `global_roi_boxes` cut off at the edges of the 224 × 224 face; None if one of them is missing then."""
+    kept = {name: clamp(box, SIDE, SIDE) for name, box in boxes.items()}
+    return None if any(min(x1 - x0, y1 - y0) < SMALLEST for x0, y0, x1, y1 in kept.values()) else kept
+
+
+def region_crops(image: np.ndarray, points68: np.ndarray | None, sizes: Mapping[str, int]) -> dict[str, np.ndarray]:
+    """Cut regions out of an aligned face, as the Global-ROI Net is fed.
+
+    The face is brought to 224 × 224, boxes are taken there (`global_roi_boxes`), and each is brought to its size, bilinearly.
+
+    Args:
+        image: (H, W) or (H, W, 3) uint8, one aligned face that fills the picture.
+        points68: (68, 2) in its pixels. None, or points that give no regions: these are then cut where they lie on average.
+        sizes: region (`eye`, `nose`, `mouth`) → side of its picture in pixels.
+
+    Returns:
+        Region → (side, side) or (side, side, 3) uint8, in the order of `sizes`.
+
+    Raises:
+        UnknownName: there is no such region.
+
+    Example:
+        >>> crops = region_crops(np.zeros((48, 48), np.uint8), None, {"eye": 90, "mouth": 60})
+        >>> {name: crop.shape for name, crop in crops.items()}
+        {'eye': (90, 90), 'mouth': (60, 60)}
+    """
+    boxes = find_boxes(image, points68) or AVERAGE
+    face = resized(image, SIDE)
+    crops = {}
+    for name, side in sizes.items():
+        x0, y0, x1, y1 = lookup(name, boxes, "region", plugins=False)
+        crops[name] = resized(face[y0:y1, x0:x1], side)
+    return crops
+
+
+def find_boxes(image: np.ndarray, points68: np.ndarray | None) -> dict[str, Box] | None:
+    """Return the boxes of `region_crops` in the aligned face at 224 × 224; None where it falls back on the average."""
+    if points68 is None:
+        return None
+    scale = SIDE / np.array([image.shape[1], image.shape[0]])  # centres of pixels are whole numbers on both grids
+    return inside(global_roi_boxes((points68 + 0.5) * scale - 0.5))
+
+
+def resized(image: np.ndarray, side: int) -> np.ndarray:
+    """Return a picture brought to side × side, bilinearly."""
+    if image.shape[:2] == (side, side):
+        return image
+    return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR))

@@ -1,0 +1,173 @@
+"""Numbers that faces keep through a video: by where they should be by now, and by what they look like.
+
+A face is continued by the observation that lies where its motion leads and looks alike; where two faces cross, looks decide.
+One that was hidden, or that a cut took away, gets its number back where it comes into view again and looks the same, wherever
+that is. Times are in seconds, so frame rates may vary and frames may be left out.
+
+The idea to add position and likeness in one greedy assignment follows ByteTrack (Zhang et al., ECCV 2022, arXiv 2110.06864).
+
+Differences from it: what the mesh has confirmed is believed, so there is no second round for doubtful detections; likeness is
+that of small pictures (`looks` in `mien.inference.stream`) and not of a network's features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+DOUBT, LIKELY = 4.0, 0.85
+"""What likeness counts beside a place: `DOUBT` for each unit above or below `LIKELY`, −0.8 … 0.4."""
+LEAST = 0.0
+"""Merit below which a face is nobody known."""
+SPREAD = 3.0
+"""Face widths a second by which the place of an unseen face becomes less sure."""
+
+
+@dataclass(slots=True)
+class Track:
+    """One face, as it was when last seen."""
+
+    number: int
+    box: np.ndarray
+    """(4,) float64: left, top, right, bottom in pixels."""
+    velocity: np.ndarray
+    """(2,) of its centre, in pixels a second."""
+    look: np.ndarray
+    """(D,) running mean of its looks, of length one."""
+    seen: float
+    """Time when last seen."""
+
+    def expected(self, time: float) -> np.ndarray:
+        """Return the box (4,) where its motion leads; what is long unseen is not believed to move on for ever."""
+        shift = self.velocity * min(time - self.seen, 0.5)
+        return self.box + np.tile(shift, 2)
+
+
+class Tracker:
+    """Gives the faces of each frame their numbers.
+
+    Args:
+        memory: seconds after which an unseen face can only be known again by its looks.
+        alike: cosine of looks above which a face that was out of view is the same again. Of 80 Londoners photographed twice,
+            neutral and smiling, 95 % are above it and 1 % of the pairs of strangers.
+        gallery: numbers that are remembered at most, the last seen.
+
+    Example:
+        >>> tracker, look = Tracker(), np.ones((1, 4)) / 2
+        >>> tracker.update(np.array([[10.0, 10, 50, 50]]), look, 0.0)
+        [1]
+        >>> tracker.update(np.array([[14.0, 10, 54, 50]]), look, 0.04)
+        [1]
+    """
+
+    def __init__(self, memory: float = 1.0, alike: float = 0.945, gallery: int = 100) -> None:
+        self.memory, self.alike, self.gallery = memory, alike, gallery
+        self.tracks: list[Track] = []
+        self._next, self._reserved, self._time = 1, 0, -np.inf
+
+    def update(self, boxes: np.ndarray, looks: np.ndarray, time: float, *, cut: bool = False) -> list[int]:
+        """Return the number of each face of one frame.
+
+        Args:
+            boxes: (N, 4) left, top, right, bottom in pixels.
+            looks: (N, D) of length one each; see `mien.inference.stream.looks`.
+            time: of the frame, in seconds; never less than the time before.
+            cut: whether the scene is another than in the frame before: then places mean nothing.
+        """
+        boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
+        numbers = [0] * len(boxes)
+        if self.tracks and len(boxes):
+            place = self._places(boxes, time) * (not cut)
+            likeness = np.stack([track.look for track in self.tracks]) @ looks.T
+            merit = np.where(place > 0, place + np.clip(DOUBT * (likeness - LIKELY), -0.8, 0.4), -np.inf)
+            again = likeness >= self.alike
+            merit[again] = np.maximum(merit[again], likeness[again])
+            for row, face in _best_pairs(merit, LEAST):
+                track = self.tracks[row]
+                numbers[face] = track.number
+                self._continue(track, boxes[face], looks[face], time, float(likeness[row, face]), jumped=place[row, face] <= 0)
+        for face, number in enumerate(numbers):
+            if not number:
+                numbers[face] = self._start(boxes[face], looks[face], time)
+        self.tracks = sorted(self.tracks, key=lambda track: -track.seen)[: self.gallery]
+        self._time = time
+        return numbers
+
+    def reserve(self, number: int) -> None:
+        """Give no new face a number up to this one."""
+        self._reserved = max(self._reserved, number)
+        self._next = max([self._reserved, *(track.number for track in self.tracks)]) + 1
+
+    def recall(self, boxes: np.ndarray, numbers: list[int]) -> dict[int, int]:
+        """Give the faces of the last frame the numbers that they had in an earlier run, told by their places.
+
+        Args:
+            boxes: (N, 4) where the earlier run saw them.
+            numbers: N, what it called them; all of them reserved.
+
+        Returns:
+            Their new numbers, by those that `update` gave.
+        """
+        now = [track for track in self.tracks if track.seen == self._time]
+        changed = {}
+        if now and numbers:
+            overlap = overlap_and_nearness(np.stack([track.box for track in now]), boxes, np.ones(len(now)))
+            for row, face in _best_pairs(overlap, 1.0):
+                changed[now[row].number] = numbers[face]
+        held = set(changed.values())
+        for track in self.tracks:
+            if track.number in changed:
+                track.number = changed[track.number]
+            elif track.number in held:
+                track.number, self._next = self._next, self._next + 1
+        self.reserve(0)
+        return changed
+
+    def _places(self, boxes: np.ndarray, time: float) -> np.ndarray:
+        """(T, N) how well each face lies where each track should be by now, 0 … 2; 0 where its place means nothing."""
+        unseen = np.array([time - track.seen for track in self.tracks])
+        known = unseen <= max(self.memory, 3 * (time - self._time))
+        expected = np.stack([track.expected(time) for track in self.tracks])
+        return overlap_and_nearness(expected, boxes, 1 + SPREAD * unseen) * known[:, None]
+
+    def _continue(self, track: Track, box: np.ndarray, look: np.ndarray, time: float, likeness: float, *, jumped: bool) -> None:
+        passed = time - track.seen
+        if jumped or passed <= 0:
+            track.velocity = np.zeros(2)
+        else:
+            moved = (box[:2] + box[2:] - track.box[:2] - track.box[2:]) / 2
+            track.velocity += (1 - np.exp(-passed / 0.1)) * (moved / passed - track.velocity)
+        if jumped or likeness > LIKELY:  # what half hides a face must not become its look
+            mean = track.look + (1 - np.exp(-min(passed, 0.2) / 0.5)) * (look - track.look)
+            track.look = mean / max(float(np.linalg.norm(mean)), 1e-9)
+        track.box, track.seen = box, time
+
+    def _start(self, box: np.ndarray, look: np.ndarray, time: float) -> int:
+        number, self._next = self._next, self._next + 1
+        self.tracks.append(Track(number, box, np.zeros(2), look, time))
+        return number
+
+
+def overlap_and_nearness(a: np.ndarray, b: np.ndarray, reach: np.ndarray) -> np.ndarray:
+    """Return (N, M): IoU of boxes (N, 4) and (M, 4), plus 1 − distance of their centres in `reach` (N,) face widths; 0 … 2.
+
+    Nearness lets small, fast faces be found that do not overlap. It counts for boxes of about one size only: within e^0.5.
+    """
+    size_a, size_b = a[:, None, 2:] - a[:, None, :2], b[None, :, 2:] - b[None, :, :2]
+    both = (np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])).clip(0).prod(-1)
+    iou = both / (size_a.prod(-1) + size_b.prod(-1) - both).clip(1e-9)
+    size_a, size_b = size_a.clip(1), size_b.clip(1)
+    apart = np.linalg.norm(a[:, None, :2] + a[:, None, 2:] - b[None, :, :2] - b[None, :, 2:], axis=-1) / 2
+    near = (1 - apart / (reach[:, None] * np.sqrt(size_a[..., 0] * size_b[..., 0]))).clip(0)
+    return iou + near * (np.abs(np.log(size_a[..., 1] / size_b[..., 1])) < 0.5)
+
+
+def _best_pairs(merit: np.ndarray, least: float) -> Iterator[tuple[int, int]]:
+    """Yield pairs (row, column), the best of all first, each row and column once, down to `least`."""
+    merit = merit.copy()
+    while merit.max(initial=-np.inf) >= least:
+        row, column = np.unravel_index(merit.argmax(), merit.shape)
+        yield int(row), int(column)
+        merit[row], merit[:, column] = -np.inf, -np.inf

@@ -1,0 +1,257 @@
+"""One picture from wherever it comes: path, URL, bytes, array or Pillow image → upright 8-bit RGB.
+
+`decoding.py` says what each kind of file becomes, `fetching.py` which URLs are followed, `colour_order.py` how BGR is noticed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.resources
+import itertools
+import os
+import re
+import stat
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ..errors import SourceError
+from .channel_order import LIKELY_BGR, looks_bgr
+from .decoding import check_size, decode, from_pillow, to_8_bit
+from .urls import fetch, is_url, without_secrets
+
+MAX_PIXELS = 100_000_000
+"""Default limit of width × height: 100 megapixels, which decode into 300 MB."""
+
+MAX_BYTES = 100_000_000
+"""Default limit of an encoded picture, on disk or on its way: 100 MB."""
+
+TIMEOUT = 20.0
+"""Default limit in seconds for everything that one URL takes, redirects included."""
+
+Source = str | os.PathLike[str] | bytes | bytearray | memoryview | NDArray[Any] | Image.Image
+"""What `read_image` takes."""
+
+
+class ColourOrderWarning(UserWarning):
+    """An array that should be RGB is likely BGR."""
+
+
+class ReadOptions(TypedDict, total=False):
+    """The keywords of `read_image`, for functions that hand them on."""
+
+    max_pixels: int
+    max_bytes: int
+    allow_private: bool
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """A decoded picture."""
+
+    pixels: NDArray[np.uint8]
+    """(H, W, 3) uint8 RGB, upright, contiguous and read-only."""
+    source: str
+    """Its path, its URL without secrets, or `"<bytes>"`, `"<array>"`, `"<image>"`; printable whatever the file is called."""
+    notes: tuple[str, ...] = ()
+    """What a careful reader should know: `"first of 12 frames"`."""
+
+    @property
+    def width(self) -> int:
+        """Width in pixels, after the EXIF turn."""
+        return self.pixels.shape[1]
+
+    @property
+    def height(self) -> int:
+        """Height in pixels, after the EXIF turn."""
+        return self.pixels.shape[0]
+
+
+def read_image(
+    source: Source | Picture,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    max_bytes: int = MAX_BYTES,
+    allow_private: bool = False,
+    timeout: float = TIMEOUT,
+) -> Picture:
+    """Read one picture.
+
+    Args:
+        source: a path; an http or https URL; the bytes of a picture file; an array, RGB in the last axis; or a Pillow image, at
+            the frame it stands at. Arrays are (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), of uint8 or uint16 over their full
+            range, float in [0, 1], or bool. A `Picture` is returned as it is.
+        max_pixels: width × height above which nothing is decoded. Pillow's own limit, twice `PIL.Image.MAX_IMAGE_PIXELS`
+            (178 megapixels unless the program changes it), holds as well.
+        max_bytes: size of the file or download above which it is not read.
+        allow_private: whether URLs may lead to private, loopback and other non-public addresses.
+        timeout: seconds that a URL may take in all.
+
+    Returns:
+        The picture. A contiguous uint8 RGB array shares its memory.
+
+    Raises:
+        SourceError: it cannot be read; the message says why and what to do.
+        TypeError: `source` is nothing of the above.
+
+    Warns:
+        ColourOrderWarning: a colour array is likely BGR (figures: `mien.io.channel_order`); the picture's notes say it too.
+
+    Example:
+        >>> picture = read_image(sample())
+        >>> picture.pixels.shape, picture.pixels.dtype.name
+        ((512, 512, 3), 'uint8')
+    """
+    if isinstance(source, Picture):
+        return source
+    name, notes = name_of(source), ()
+    match source:
+        case np.ndarray():
+            pixels, notes = _from_array(source, name, max_pixels)
+        case Image.Image():
+            pixels = from_pillow(source, name, max_pixels)
+        case bytes() | bytearray() | memoryview():
+            if len(source) > max_bytes:
+                raise _too_long(name, len(source), max_bytes)
+            pixels, notes = decode(bytes(source), name, max_pixels)
+        case str() if is_url(source):
+            data = fetch(source, max_bytes=max_bytes, timeout=timeout, allow_private=allow_private)
+            pixels, notes = decode(data, name, max_pixels)
+        case _:
+            pixels, notes = decode(_read_file(Path(os.fsdecode(source)), name, max_bytes), name, max_pixels)
+    pixels = pixels.view()
+    pixels.flags.writeable = False
+    return Picture(pixels, name, notes)
+
+
+def sample() -> Path:
+    """Return the path of the bundled photograph: Eileen Collins, NASA, public domain; 512 × 512, one smiling face."""
+    return Path(str(importlib.resources.files("mien") / "assets" / "sample.png"))
+
+
+def name_of(source: Source | Picture) -> str:
+    """Return what a source is called in results and messages, always printable (see `Picture.source`).
+
+    Raises:
+        TypeError: it is nothing that `read_image` takes.
+    """
+    match source:
+        case Picture():
+            return source.source
+        case np.ndarray():
+            return "<array>"
+        case Image.Image():
+            return printable(getattr(source, "filename", "") or "<image>")
+        case bytes() | bytearray() | memoryview():
+            return "<bytes>"
+        case str() if is_url(source):
+            return printable(without_secrets(source))
+        case str() | os.PathLike():
+            return printable(source)
+    raise TypeError(
+        f"cannot read a picture from {type(source).__name__}: pass a path, a URL, bytes, an RGB array or a Pillow image "
+        "(mien.io.sources.pictures takes folders and lists)"
+    )
+
+
+def printable(path: str | bytes | os.PathLike[Any]) -> str:
+    """Return a path with whatever cannot be printed (bytes that are not UTF-8, control characters) as backslash escapes."""
+    text = os.fsdecode(path).encode("utf-8", "backslashreplace").decode("utf-8")
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda match: match[0].encode("unicode_escape").decode("ascii"), text) or "''"
+
+
+def no_file(name: str) -> SourceError:
+    """Return the error of what would be waited for without end."""
+    return SourceError(f"{name} is not a file but a pipe, socket or device; write what comes out of it to a file")
+
+
+def _read_file(path: Path, name: str, max_bytes: int) -> bytes:
+    try:
+        info = path.stat()
+        if stat.S_ISDIR(info.st_mode):
+            raise SourceError(f"{name} is a folder, not a picture; mien.io.sources.pictures reads folders")
+        if not stat.S_ISREG(info.st_mode):  # opening a pipe would wait for ever
+            raise no_file(name)
+        if info.st_size > max_bytes:
+            raise _too_long(name, info.st_size, max_bytes)
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise SourceError(f"{_short(name)} does not exist{_nearest(path)}") from None
+    except PermissionError:
+        raise SourceError(f"{name} may not be read: permission denied; change its rights") from None
+    except (OSError, ValueError) as error:  # a circle of links, a name too long, a null character, a disk that fails
+        reason = getattr(error, "strerror", None) or error
+        raise SourceError(f"{_short(name)} cannot be opened: {reason}; check the path and its disk") from error
+
+
+def _too_long(name: str, size: int, max_bytes: int) -> SourceError:
+    return SourceError(f"{name} holds {size:,} bytes, more than the limit of {max_bytes:,}; raise max_bytes")
+
+
+def _nearest(path: Path) -> str:
+    """Say what a missing path may have been meant to be."""
+    folder = path.absolute().parent
+    try:
+        names = {entry.name.lower(): entry.name for entry in itertools.islice(folder.iterdir(), 5000)}
+    except OSError:
+        return f": there is no folder {_short(printable(folder))}"
+    near = difflib.get_close_matches(path.name.lower(), sorted(names), n=1)
+    return f"; did you mean {printable(names[near[0]])}?" if near else f" in {printable(folder)}"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 200 else f"{name[:200]}…"
+
+
+def _from_array(array: NDArray[Any], name: str, max_pixels: int) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    shape = array.shape
+    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3, 4)):
+        first = len(shape) == 3 and shape[0] in (1, 3, 4)
+        hint = (
+            "it looks channels-first: pass array.transpose(1, 2, 0)"
+            if first
+            else "pass (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)"
+        )
+        raise SourceError(f"an array of shape {shape} is no picture; {hint}")
+    check_size(shape[1], shape[0], name, max_pixels)
+    values = _as_uint8(array)
+    if len(shape) == 2 or shape[2] == 1:
+        return np.repeat(values.reshape(shape[0], shape[1], 1), 3, axis=2), ()
+    if shape[2] == 4:
+        values = from_pillow(Image.fromarray(values), name, max_pixels)
+    values = np.ascontiguousarray(values)
+    if not looks_bgr(values):
+        return values, ()
+    warnings.warn(LIKELY_BGR, ColourOrderWarning, stacklevel=3)
+    return values, (LIKELY_BGR,)
+
+
+def _as_uint8(array: NDArray[Any]) -> NDArray[np.uint8]:
+    match array.dtype.kind, array.dtype.itemsize:
+        case "u", 1:
+            return array
+        case "u", 2:
+            return to_8_bit(array, 65535)
+        case "b", _:
+            return array.astype(np.uint8) * np.uint8(255)
+        case "f", _:
+            return _from_float(array)
+    raise SourceError(
+        f"an array of {array.dtype} has no known range of values; pass uint8 (array.astype(numpy.uint8) if they are 0 … 255)"
+    )
+
+
+def _from_float(array: NDArray[np.floating]) -> NDArray[np.uint8]:
+    low, high = float(array.min()), float(array.max())
+    if not (low >= -1e-3 and high <= 1 + 1e-3):  # written so that NaN fails; the margin is for rounding in resizing
+        what = "contains NaN" if np.isnan(low) or np.isnan(high) else f"has values from {low:g} to {high:g}"
+        raise SourceError(
+            f"a float array must lie in [0, 1], this one {what}; scale it, or pass uint8 if its values are 0 … 255"
+        )
+    return (array.clip(0, 1) * 255 + 0.5).astype(np.uint8)

@@ -1,0 +1,237 @@
+"""Write a video, through PyAV (FFmpeg): frames at the times they have, and the sound of another video, copied as it is."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ..errors import ConfigError, SourceError
+from .video import Video, import_av
+
+CLOCK = 90_000
+"""Ticks a second of the times that are written: those of common frame rates are whole numbers of them."""
+
+MP4_SOUND = frozenset({"aac", "mp3", "mp3float", "ac3", "eac3", "opus", "libopus", "flac", "alac"})
+"""Codecs, as FFmpeg names them, that players understand in MP4. Other sound goes into a Matroska file."""
+
+
+class Recorder:
+    """Writes one video, H.264 in MP4 or Matroska. Use it in a `with` block: the file gets its name at the end.
+
+    If the block ends with an error, or the process is killed, what was written stays in `NAME.part`, and an older `NAME` as it
+    was.
+
+    Example:
+        >>> with Video("clip.mp4") as video, Recorder("copy.mp4", sound="clip.mp4") as recorder:
+        ...     for frame in video.frames():
+        ...         recorder.write(frame.pixels, frame.time)
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        sound: Any = None,
+        start: float = 0.0,
+        end: float | None = None,
+        rate: float | None = None,
+        comment: str = "",
+        threads: int = 1,
+    ) -> None:
+        """Begin a video; its size is that of the first frame.
+
+        Args:
+            path: of the file, `.mp4` or `.mkv`; see `suffix`.
+            sound: a video (path or bytes) whose sound is copied; None for silence.
+            start: time in the source that is zero in the copy, in seconds.
+            end: time in the source where the sound ends; None for its own end.
+            rate: frames a second, as a hint for the encoder; times are exact whatever it is.
+            comment: written into the file.
+            threads: threads of the encoder.
+
+        Raises:
+            ConfigError: the file cannot be written there.
+            SourceError: `sound` is no video.
+            MissingExtra: PyAV is not installed.
+        """
+        av = import_av()
+        self.path, self._part = Path(path), Path(f"{os.fspath(path)}.part")
+        self.start, self.end = start, end
+        self._rate = Fraction(rate or 25).limit_denominator(1001)
+        self._threads, self._last = threads, -1
+        self._stream: Any = None
+        kind = "matroska" if self.path.suffix.lower() == ".mkv" else "mp4"
+        self._sound = _Sound(sound, start, end) if sound is not None else None
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = av.open(f"file:{self._part.absolute()}", "w", format=kind)
+        except (OSError, av.error.FFmpegError) as error:
+            if self._sound:
+                self._sound.close()
+            reason = getattr(error, "strerror", None) or error
+            raise ConfigError(f"{self.path} cannot be written: {reason}; choose another place") from error
+        if comment:
+            self._file.metadata["comment"] = comment
+
+    def write(self, pixels: NDArray[np.uint8], time: float) -> None:
+        """Append a frame.
+
+        Args:
+            pixels: (H, W, 3) uint8 RGB; frames after the first are brought to its size.
+            time: seconds, in the source; later than that of the frame before.
+
+        Raises:
+            ConfigError: the disk is full.
+        """
+        import av
+
+        if self._stream is None:
+            self._begin(pixels.shape[1], pixels.shape[0])
+        if pixels.shape[1::-1] != self._size:
+            pixels = np.asarray(Image.fromarray(pixels).resize(self._size))
+        tall, wide = pixels.shape[0] % 2, pixels.shape[1] % 2
+        if tall or wide:  # the codec halves the colours' resolution
+            pixels = np.pad(pixels, ((0, tall), (0, wide), (0, 0)), "edge")
+        frame: Any = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels, np.uint8))
+        self._last = max(round((time - self.start) * CLOCK), self._last + 1)
+        frame.pts, frame.time_base = self._last, Fraction(1, CLOCK)
+        self._encode(frame, time)
+
+    def close(self) -> None:
+        """Write what is left, and give the file its name; without any frame there is no file.
+
+        Raises:
+            ConfigError: the disk is full; what was written stays in `NAME.part`.
+        """
+        if self._stream is None:
+            self.abandon()
+            self._part.unlink(missing_ok=True)
+            return
+        try:
+            self._encode(None, np.inf)
+        except BaseException:
+            self.abandon()
+            raise
+        with self._told():
+            self._close()
+            self._part.replace(self.path)
+
+    def abandon(self) -> None:
+        """Close the file as it is, without giving it its name."""
+        with contextlib.suppress(ConfigError), self._told():  # a full disk was told of before
+            self._close()
+
+    def _encode(self, frame: Any, time: float) -> None:
+        """Write a frame, or what the encoder still holds, and the sound up to a time in the source."""
+        with self._told():
+            self._file.mux(self._stream.encode(frame))
+            if self._sound:
+                self._sound.copy(self._file, time)
+
+    def _close(self) -> None:
+        try:
+            self._file.close()
+        finally:
+            if self._sound:
+                self._sound.close()
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Say in our words what FFmpeg cannot do."""
+        import av
+
+        try:
+            yield
+        except (OSError, av.error.FFmpegError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ConfigError(f"{self.path} cannot be written: {reason}; free some space, or choose another place") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abandon()
+
+    def _begin(self, width: int, height: int) -> None:
+        import av
+
+        self._size = width, height
+        codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
+        options = {"crf": "20", "preset": "veryfast"} if codec == "libx264" else {"q": "3"}
+        stream = self._file.add_stream(codec, rate=self._rate, options=options)
+        stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, CLOCK)
+        stream.codec_context.thread_count = self._threads
+        self._stream = stream
+        if self._sound:
+            self._sound.begin(self._file)
+
+
+class _Sound:
+    """The packets of a video's sound, on their way into another file."""
+
+    def __init__(self, source: Any, start: float, end: float | None) -> None:
+        self._video = Video(source)
+        container = self._video.container
+        self._from = container.streams.audio[0] if container.streams.audio else None
+        self._to: Any = None
+        self._next: Any = None
+        self._start, self._end = start, np.inf if end is None else end
+        if start:
+            self._video.seek(start)
+        self._packets = container.demux(self._from) if self._from else iter(())
+
+    def begin(self, file: Any) -> None:
+        """Add the stream to a file, before its first packet is written."""
+        if self._from is not None:
+            self._to = file.add_stream_from_template(self._from)
+
+    def copy(self, file: Any, until: float) -> None:
+        """Copy what sounds up to a time in the source."""
+        import av
+
+        while self._to is not None:
+            try:
+                packet = self._next or next(self._packets)
+            except (StopIteration, OSError, av.error.FFmpegError):  # a truncated source has no more
+                return
+            self._next = None
+            if packet.dts is None or packet.pts is None:
+                continue
+            time = float(packet.pts * packet.time_base) - self._video.origin
+            if time >= self._end:
+                self._to = None
+            elif time > until:
+                self._next = packet
+                return
+            elif time >= self._start or not self._start:  # what comes before zero readies the decoder
+                shift = round((self._start + self._video.origin) / packet.time_base)
+                packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+                packet.stream = self._to
+                file.mux(packet)
+
+    def close(self) -> None:
+        """Close the source."""
+        self._video.close()
+
+
+def suffix(source: Any) -> str:
+    """Return `.mp4`, or `.mkv` where MP4 cannot hold the sound of a video."""
+    try:
+        with Video(source) as video:
+            sound = video.container.streams.audio
+            return ".mkv" if sound and sound[0].codec_context.name not in MP4_SOUND else ".mp4"
+    except SourceError:
+        return ".mp4"

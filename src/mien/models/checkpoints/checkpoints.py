@@ -1,0 +1,145 @@
+"""Find the state dict in whatever a checkpoint file holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ...errors import WeightsError
+from .containers import growth_is_plausible, open_container
+from .pickled import Record, TensorRef, describe, refuse
+
+WRAPPERS = ("state_dict", "model_state_dict", "net", "model", "network", "weights", "params", "model_state", "module")
+"""Keys under which training scripts keep the network's state dict, or the whole network."""
+
+MAX_MODULES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What a file of weights holds.
+
+    Attributes:
+        state: name → tensor, in the file's order, without the `module.` that DataParallel puts before every name. Tied weights
+            share their memory.
+        container: what the file was, in words: `"torch zip, entry 'net'"`.
+        metadata: plain values that stood beside the state dict: epoch, accuracy, configuration.
+    """
+
+    state: dict[str, Tensor]
+    container: str
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Read the weights of a file without running any of it, whatever container it is.
+
+    Plain and wrapped state dicts, whole pickled modules (of `package.*`, `networks.*`, torchvision and torch; their code is not
+    needed), in torch's zip or legacy format; safetensors; npz.
+
+    Raises:
+        WeightsError: the file is missing, damaged or hostile, or holds no weights. The message says what was found.
+
+    Example:
+        >>> read_checkpoint("rafdb_epoch21_acc0.897.pth").container  # doctest: +SKIP
+        "torch zip, entry 'model_state_dict'"
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"there is no checkpoint {path}; check the path")
+    try:
+        with open_container(path) as container:
+            found, where, beside = _find(container.content)
+            needed = sum(_bytes(tensor) for tensor in found.values())
+            if not growth_is_plausible(needed, path.stat().st_size):
+                refuse(f"its tensors would take {needed:,} bytes, far more than the file has")
+            state = {name: container.tensor(tensor) for name, tensor in found.items()}
+            if all(name.startswith("module.") for name in state):
+                state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+            return Checkpoint(state, f"{container.kind}, {where}", beside)
+    except WeightsError as error:
+        raise WeightsError(f"{path} was not read: {error}") from error
+    except Exception as error:  # a dozen readers, each with errors of its own; the original stays attached
+        raise WeightsError(
+            f"{path} is damaged: {' '.join(str(error).split())[:200] or type(error).__name__}; fetch it again"
+        ) from error
+
+
+_Found = tuple[dict[str, Any], str, dict[str, Any]]
+
+
+def _find(content: Any, depth: int = 0) -> _Found:
+    """Return the tensors by name, where they were, and the plain values beside them."""
+    if isinstance(content, Record):
+        tensors = _module_state(content)
+        return (
+            (tensors, f"module {describe(content)}", {})
+            if tensors
+            else refuse(f"its {describe(content)} is no module with weights")
+        )
+    if not isinstance(content, dict):
+        refuse(f"it holds a {type(content).__name__}, not a state dict")
+    inside = [key for key in WRAPPERS if isinstance(content.get(key), (dict, Record))]
+    tensors = {
+        name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, (TensorRef, Tensor))
+    }
+    if not inside and not tensors:
+        inside = [
+            key for key, value in content.items() if isinstance(value, (dict, Record)) and "optim" not in str(key).lower()
+        ]
+    for key in inside if depth < 3 else ():
+        try:
+            tensors, where, beside = _find(content[key], depth + 1)
+        except WeightsError:
+            continue
+        kind = "" if where == "state dict" else f", {where}"
+        return tensors, f"entry {describe(key)}{kind}", _plain(content) | beside
+    if not tensors:
+        names = ", ".join(describe(key) for key in list(content)[:8])
+        refuse(f"it holds no state dict, only {names or 'an empty dict'}")
+    return tensors, "state dict", _plain(content)
+
+
+def _module_state(module: Record) -> dict[str, TensorRef]:
+    """Return what `state_dict` of a pickled module would: its parameters and persistent buffers, then those of its children."""
+    state: dict[str, TensorRef] = {}
+    waiting: list[tuple[str, Any]] = [("", module)]
+    visited = 0
+    while waiting:
+        prefix, record = waiting.pop()
+        visited += 1
+        if visited > MAX_MODULES:
+            refuse("its modules contain themselves or are more than any network has")
+        own = record.state if isinstance(record, Record) else None
+        if not isinstance(own, dict):
+            continue
+        hidden = own.get("_non_persistent_buffers_set") or ()
+        tensors = _table(own, "_parameters") | {k: v for k, v in _table(own, "_buffers").items() if k not in hidden}
+        state |= {f"{prefix}{name}": tensor for name, tensor in tensors.items() if isinstance(tensor, TensorRef)}
+        children = _table(own, "_modules")
+        waiting.extend((f"{prefix}{name}.", child) for name, child in reversed(children.items()))
+    return state
+
+
+def _table(state: Mapping[str, Any], name: str) -> dict[Any, Any]:
+    table = state.get(name)
+    return table if isinstance(table, dict) else {}
+
+
+def _plain(content: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return the entries that are numbers, texts or lists of them."""
+    plain = (str, int, float, bool)
+    return {
+        name: value
+        for name, value in content.items()
+        if isinstance(name, str)
+        and (isinstance(value, plain) or (isinstance(value, (list, tuple)) and all(isinstance(item, plain) for item in value)))
+    }
+
+
+def _bytes(tensor: TensorRef | Tensor) -> int:
+    return tensor.nbytes if isinstance(tensor, Tensor) else tensor.bytes

@@ -1,0 +1,205 @@
+"""A checkpoint of the authors → a `.safetensors` file of our network, with the card that says what it must be fed."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+import torch
+from torch import Tensor
+
+from ... import cards, models
+from ...cards import sha256
+from ...errors import ConfigError, WeightsError
+from ...io.files import whole
+from ...labels import LABEL_SETS, label_set
+from .checkpoints import Checkpoint, read_checkpoint
+from .loading import LoadReport, load_author_state
+from .saving import save_state
+
+AS_IS = "as-is"
+"""In place of a model's name: only the container changes."""
+
+IMAGENET = cards.Input(size=(224, 224), scale=1 / 255, offset=(-0.485, -0.456, -0.406), std=(0.229, 0.224, 0.225))
+UNIT = cards.Input(size=(224, 224), scale=1 / 255, offset=(0.0,))
+
+LABELS: Mapping[str, tuple[str, ...]] = {
+    "global-roi": ("affectnet7", "affectnet8"),
+    "global-cbam": ("affectnet7", "affectnet8"),
+    "ddamfn": ("affectnet7", "affectnet8"),
+    "ddamfn-mtl": ("affwild2",),
+    "dan": ("pooled6", "affectnet8"),
+    "efficientnet-b3": ("pooled6",),
+    "mfer": ("alphabetical7", "alphabetical8"),
+}
+"""Label sets that need not be said, because the authors of a network used no other of as many classes."""
+
+CROPS: Mapping[str, cards.Crop] = {
+    "ddamfn": cards.Crop(template="ddamfn5"),
+    "mfer": cards.Crop(template="mfer112"),
+}
+"""How the authors cut faces, where they say it. The others were trained on faces that came cut out."""
+
+CV2_RESIZED = ("fer2013", "pooled6")
+"""Data sets whose authors resized pictures with OpenCV, without antialiasing."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What `import_checkpoint` wrote.
+
+    Attributes:
+        weights: the `.safetensors` file.
+        card: the card beside it; None for a file that only starts a network.
+        checkpoint: what was read.
+        load: what became of its entries; None if only the container changed.
+    """
+
+    weights: Path
+    card: Path | None
+    checkpoint: Checkpoint
+    load: LoadReport | None
+
+
+def import_checkpoint(
+    model: str,
+    file: str | Path,
+    out: str | Path,
+    *,
+    labels: str | None = None,
+    strict: bool = True,
+    partial: bool = False,
+    options: Mapping[str, Any] | None = None,
+) -> ImportReport:
+    """Read a checkpoint, check that it fits, and write it as `.safetensors` with its card (`.toml`) beside it.
+
+    Args:
+        model: a name of `mien.models`; or `"as-is"` to keep the file's own names, for networks that start from a timm or
+            torchvision backbone.
+        file: the checkpoint; see `read_checkpoint` for what is read.
+        out: where to write; ends in `.safetensors`.
+        labels: label set in whose order the classes are. May be left out where the authors of the network used one order only.
+        strict: refuse a file that does not fit exactly; see `load_author_state`.
+        partial: the file only starts the network (see `load_author_state`): the entries that fit are written under our names,
+            without a card, because there is no classifier yet.
+        options: of the network, besides what the file itself tells (classes, heads).
+
+    Raises:
+        WeightsError: the file cannot be read or does not fit, or the new one cannot be written.
+        ConfigError: the classes' order is not known, or `out` has another ending.
+        UnknownName: there is no such model or label set.
+    """
+    file, out = Path(file), Path(out)
+    if out.suffix != ".safetensors":
+        raise ConfigError(f"{out} does not end in .safetensors, which is what is written")
+    if model != AS_IS:
+        models.info(model)  # names are checked before a large file is read
+    checkpoint = read_checkpoint(file)
+    if model == AS_IS:
+        save_state(checkpoint.state, out)
+        return ImportReport(out, None, checkpoint, None)
+    renamed = models.author_mapping(model)(checkpoint.state)
+    told = {**_told(model, renamed), **(options or {})}
+    if partial:
+        network = models.build(model, **told)
+        report = load_author_state(network, model, checkpoint.state, strict=strict, partial=True)
+        ours = network.state_dict()
+        save_state({name: ours[name] for name in report.loaded}, out)
+        return ImportReport(out, None, checkpoint, report)
+    if "num_classes" not in told:
+        told["num_classes"] = _classes(model, renamed, told)
+    classes, origin = _labels(model, labels, told["num_classes"])
+    network = models.build(model, **told)
+    report = load_author_state(network, model, checkpoint.state, strict=strict)
+    save_state(network.state_dict(), out)
+    card = _card(model, told, classes, origin, file, checkpoint, report, out)
+    path = out.with_suffix(".toml")
+    with whole(path) as part:
+        part.write_text(tomli_w.dumps(card.to_dict()), encoding="utf-8")
+    cards.read(path)
+    return ImportReport(out, path, checkpoint, report)
+
+
+def _told(model: str, state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return the options that the entries of a file give away: number of heads, form of the multi-task net."""
+    told: dict[str, Any] = {}
+    if model in ("dan", "ddamfn", "ddamfn-mtl"):
+        heads = {match[1] for name in state if (match := re.match(r"heads\.(\d+)\.", name))}
+        told |= {"num_heads": len(heads)} if heads else {}
+    if model == "ddamfn-mtl" and "classifier.expression.weight" in state:
+        nine = len(state["classifier.expression.weight"]) == 9
+        told["form"] = "code" if nine else "default" if "classifier.dense.0.weight" in state else "paper"
+    return told
+
+
+def _classes(model: str, state: Mapping[str, Tensor], options: Mapping[str, Any]) -> int:
+    """Return the number of classes of a file: the length of whatever grows with `num_classes` in the network."""
+    with torch.device("meta"):
+        seven, eight = (models.build(model, **options, num_classes=count).state_dict() for count in (7, 8))
+    growing = [name for name in seven if seven[name].shape != eight[name].shape]
+    lengths = {len(state[name]) for name in growing if name in state and state[name].ndim}
+    if len(lengths) != 1:
+        told = f"says {sorted(lengths)} at once" if lengths else "does not say"
+        raise WeightsError(
+            f"the file {told} how many classes {model!r} has; its entries are {', '.join(list(state)[:6])} …; "
+            "name another model"
+        )
+    return lengths.pop()
+
+
+def _labels(model: str, name: str | None, count: int) -> tuple[tuple[str, ...], str]:
+    """Return the classes of the columns in order, and the label set they are of."""
+    if name is None:
+        known = [each for each in LABELS.get(model, ()) if len(label_set(each)) in (count, count - (model == "ddamfn-mtl"))]
+        if not known:
+            fitting = ", ".join(each for each, classes in LABEL_SETS.items() if len(classes) == count) or "none that is known"
+            raise ConfigError(f"the file has {count} classes, in an order it does not say; name the label set: {fitting}")
+        (name,) = known
+    classes = label_set(name)
+    if model == "ddamfn-mtl" and len(classes) == count - 1:
+        classes = (*classes, "never labelled")  # the ninth column of the published form
+    if len(classes) != count:
+        raise ConfigError(f"label set {name!r} has {len(classes)} classes, the file {count}; name another")
+    return classes, name
+
+
+def _card(
+    model: str,
+    options: dict[str, Any],
+    classes: tuple[str, ...],
+    origin: str,
+    file: Path,
+    checkpoint: Checkpoint,
+    load: LoadReport,
+    out: Path,
+) -> cards.Card:
+    about = models.info(model)
+    sides = {each.name: each.size for each in about.inputs}
+    # DDA's and its baselines' pictures of FER2013 were not normalised, although the weights they start from expect it.
+    feed = UNIT if origin == "fer2013" and model.removeprefix("dda-").startswith("resnet") else IMAGENET
+    resize = "cv2-bilinear" if origin in CV2_RESIZED else "pil-bilinear"
+    side = about.inputs[0].size
+    figures = {k: v for k, v in checkpoint.metadata.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
+    return cards.Card(
+        name=out.stem,
+        kind="classifier",
+        summary=about.summary,
+        file=out.name,
+        sha256=sha256(out),
+        licence="NOASSERTION",
+        licence_note=f"{about.licence}. Ask the authors before you pass the weights on.",
+        origin=f"{file.name} ({checkpoint.container})",
+        origin_sha256=sha256(file),
+        labels=classes,
+        outputs={"scores": "logits"},
+        input=dataclasses.replace(feed, size=(side, side), resize=resize),
+        crop=CROPS.get(model),
+        network={"architecture": model, "options": options},
+        training={"paper": about.paper, "repository": about.repository, "file_says": figures, "import": load.summary()},
+        reading={"inputs": sides} if len(sides) > 1 else {},
+    )

@@ -1,0 +1,106 @@
+"""Put the authors' weights into our modules, and say by name what fitted and what did not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ... import models
+from ...errors import WeightsError
+
+PRETRAINING = "pretraining."
+"""`models.author_mapping` puts before these words what served another task: the last layers of a network that only starts this
+one."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadReport:
+    """What became of a checkpoint.
+
+    Attributes:
+        loaded: our names of the entries that were set.
+        unused: the file's names of the entries that have no place in the network.
+        missing: our names of the entries that the file does not have; they keep their values.
+        shape_mismatch: (our name, the file's shape, our shape); those keep their values too.
+    """
+
+    loaded: tuple[str, ...]
+    unused: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    shape_mismatch: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...] = ()
+
+    def summary(self) -> str:
+        """Return one line: counts, and the first names of each kind."""
+        other = [f"{name} is {_shape(theirs)} there and {_shape(ours)} here" for name, theirs, ours in self.shape_mismatch]
+        parts = [f"{len(self.loaded)} tensors loaded"]
+        for what, names in (("unused", self.unused), ("missing", self.missing), ("of another shape", other)):
+            if names:
+                parts.append(f"{len(names)} {what} ({_first(names)})")
+        return ", ".join(parts)
+
+
+def load_author_state(
+    model: nn.Module, name: str, state: Mapping[str, Tensor], *, strict: bool = True, partial: bool = False
+) -> LoadReport:
+    """Set the parameters and buffers of a network from a state dict under its authors' names.
+
+    With `partial` the file is that of another network, which this one starts from:
+
+    | file | network | what it sets |
+    |---|---|---|
+    | ResNet-18 of MS-Celeb-1M | `dan`, `global-cbam` | the backbone |
+    | MFN of MS-Celeb-1M | `ddamfn`, `ddamfn-mtl` | the backbone |
+    | ResNet-50 of VGGFace2 | `dda-resnet50`, `resnet50` | stem and stages; attention keeps its values |
+    | DDAMFN of AffectNet-8 | `ddamfn-mtl` | all but the layers of the tasks |
+
+    Args:
+        model: the network, from `mien.models.build`.
+        name: its name there, which says how the authors call its parts.
+        state: `Checkpoint.state`.
+        strict: refuse a file that does not fit exactly. Counters of BatchNorm, which old files lack, may be missing, and what
+            the network left out with `slim=True` may be unused. With `partial`, entries may be missing, the last layers may be
+            of other classes, but everything else in the file must have found its place.
+        partial: whether the file only starts the network.
+
+    Raises:
+        WeightsError: nothing in the file fits, or `strict` and something does not; the network is then as it was.
+    """
+    ours = model.state_dict()
+    renamed = models.author_mapping(name)(state)
+    origin = {id(tensor): theirs for theirs, tensor in state.items()}
+    fitting = {key: tensor for key, tensor in renamed.items() if key in ours and tensor.shape == ours[key].shape}
+    dead = models.dead_prefixes(model)
+    # Entries that are missed without regret come last, so that a message begins with those that matter.
+    expected = (*dead, PRETRAINING)
+    unplaced = sorted((key for key in renamed if key not in ours), key=lambda key: key.startswith(expected))
+    report = LoadReport(
+        loaded=tuple(fitting),
+        unused=tuple(origin.get(id(renamed[key]), key) for key in unplaced),
+        missing=tuple(key for key in ours if key not in renamed),
+        shape_mismatch=tuple(
+            (key, tuple(renamed[key].shape), tuple(ours[key].shape)) for key in renamed if key in ours and key not in fitting
+        ),
+    )
+    if not fitting:
+        raise WeightsError(f"nothing in the file fits the model {name!r}: its entries are {_first(tuple(state))}; name another")
+    wrong = any(not key.startswith(expected) for key in unplaced)
+    if not partial:
+        wrong |= bool(report.shape_mismatch) or any(not key.endswith(".num_batches_tracked") for key in report.missing)
+    if strict and wrong:
+        raise WeightsError(f"the file does not fit the model {name!r}: {report.summary()}; check the model and its options")
+    with torch.no_grad():
+        for key, tensor in fitting.items():
+            ours[key].copy_(tensor)
+    return report
+
+
+def _first(names: Sequence[str], count: int = 4) -> str:
+    more = f" and {len(names) - count} more" if len(names) > count else ""
+    return ", ".join(names[:count]) + more
+
+
+def _shape(size: Sequence[int]) -> str:
+    return "×".join(map(str, size)) or "a single number"

@@ -1,0 +1,26 @@
+"""Write weights: a `.safetensors` file that is either the old or the new one, never half of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ...errors import WeightsError
+from ...io.files import whole
+
+
+def save_state(state: Mapping[str, Tensor], path: Path) -> None:
+    """Write tensors; tied weights, which the format does not know, each as their own.
+
+    Raises:
+        WeightsError: the disk is full or the folder cannot be written; the old file, if there is one, is as it was.
+    """
+    with whole(path, error=WeightsError) as part:
+        try:
+            save_file({name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}, part)
+        except SafetensorError as error:  # what the system said, in the package's words
+            raise OSError(error) from error

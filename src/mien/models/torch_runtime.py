@@ -1,0 +1,164 @@
+"""Run a `.safetensors` file by its card: the same answers as the exported network, without exporting.
+
+The card names the architecture (`network`), what each answer is for (`outputs`: role → field of the network's answer), and the
+temperature. Fields come out as what their role means: probabilities of classes, of action units, or the values as they are.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, get_type_hints
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from .. import models
+from ..cards import Card
+from ..errors import MienError, WeightsError
+from ..faces.preprocessing import IMAGE
+from ..runtime.devices import choice
+from ..runtime.open_model import Batch
+from ..runtime.torch_devices import named, torch_device
+
+ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "valence_arousal": lambda values: values.clamp(-1, 1),
+    "action_units": torch.sigmoid,
+    "feature": lambda values: values,
+}
+"""Role → what makes its meaning of a field. Every other role names scores of classes and becomes probabilities."""
+
+PLUGINS = "MIEN_PLUGINS"
+"""Environment variable: architectures outside the package, `module:function` between commas, that cards may name."""
+
+FEATURE = "feature"
+"""Field that is always given where the network has it: the vector that its last layer reads."""
+
+
+class TorchRuntime:
+    """A network of `mien.models` as a function from a batch to its named outputs. Safe to call from several threads.
+
+    It runs on the device that is chosen where it is opened (see `mien.runtime.devices`).
+
+    Args:
+        card: says the architecture and where the weights lie.
+        threads: threads used inside one call; 0 leaves torch's own number.
+        bf16: compute in bfloat16, about twice as fast on processors that have it; probabilities then differ by about 0.01.
+        compile: run through `torch.compile`: the first calls take a minute, and again when the number of faces changes; those
+            after them are faster. Worth it for many pictures. Needs a C++ compiler on a CPU.
+
+    Raises:
+        ConfigError: the device is not there.
+        WeightsError: the card does not describe a network, or the file does not fit it.
+        UnknownName: there is no such architecture.
+
+    Example:
+        >>> from mien.runtime.open_model import open_model
+        >>> card, runtime = open_model("runs/fer2013-dan-small/1")  # doctest: +SKIP
+        >>> runtime(batch_NCHW)[card.outputs["scores"]]  # doctest: +SKIP
+    """
+
+    def __init__(self, card: Card, threads: int = 1, *, bf16: bool = False, compile: bool = False) -> None:  # noqa: A002
+        self.card, self.threads, self.bf16 = card, threads, bf16
+        place = torch_device(choice())
+        self.device = named(place)
+        self.network = open_network(card).to(place)
+        # The network itself stays plain: who looks into it (gradients, tracing) hooks its modules.
+        self._answer: Callable[..., Any] = torch.compile(self.network) if compile else self.network
+        self._place = place
+        answer = get_type_hints(type(self.network).forward)["return"]
+        self.fields = tuple(answer._fields)
+        self.outputs = [*self.fields, *(name for name, value in vars(answer).items() if isinstance(value, property))]
+
+    def __call__(self, batch: Batch, /) -> dict[str, np.ndarray]:
+        """Return the outputs that the card names, and the feature, by name for a float32 batch.
+
+        Raises:
+            WeightsError: the network does not give an output that the card names, since that task is switched off.
+        """
+        before = torch.get_num_threads()
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        try:
+            with torch.inference_mode(), torch.autocast(self.device.kind, torch.bfloat16, enabled=self.bf16):
+                answer = ask(self._answer, self.tensors(batch))
+            return {name: value.float().cpu().numpy() for name, value in self.meanings(answer).items()}
+        finally:
+            torch.set_num_threads(before)
+
+    def tensors(self, batch: Batch) -> dict[str, Tensor]:
+        """Return a batch as the network takes it: name → tensor on its device; a lone array is the picture of the face."""
+        pictures = batch if isinstance(batch, Mapping) else {IMAGE: batch}
+        return {name: torch.from_numpy(value).to(self._place) for name, value in pictures.items()}
+
+    def meanings(self, answer: Any) -> dict[str, Tensor]:
+        """Return field of the network's answer → what it means by the card: probabilities, or the values as they are.
+
+        Raises:
+            WeightsError: the network does not give a field that the card names.
+        """
+        roles = {FEATURE: FEATURE} if FEATURE in self.fields else {}
+        # The scores come last: where another role names the same field, it is calibrated too.
+        roles |= {role: name for role, name in self.card.outputs.items() if role != "scores"}
+        roles["scores"] = self.card.outputs["scores"]
+        found = {}
+        for role, name in roles.items():
+            value = getattr(answer, name)
+            if value is None:
+                raise WeightsError(
+                    f"{self.card.name} does not give {name!r}, which its card names for {role}; mend the card's outputs"
+                )
+            found[name] = self._meaning(role, value.float()) if name in self.fields else value.float()
+        return found
+
+    def _meaning(self, role: str, value: Tensor) -> Tensor:
+        if role in ACTIVATIONS:
+            return ACTIVATIONS[role](value)
+        return (value / (self.card.calibration.temperature if role == "scores" else 1)).softmax(1)
+
+
+def ask(network: Callable[..., Any], pictures: Mapping[str, Tensor]) -> Any:
+    """Return a network's answer to pictures (N, C, H, W): the face is its first argument, others go by name."""
+    rest = {name: picture for name, picture in pictures.items() if name != IMAGE}
+    return network(pictures[IMAGE], **rest)
+
+
+def open_network(card: Card) -> nn.Module:
+    """Return the network of a card with its weights, in evaluation mode.
+
+    Raises:
+        WeightsError: the card does not describe a network, the file does not fit it, or the architecture is code outside the
+            package that the user has not named in `MIEN_PLUGINS`.
+        UnknownName: there is no such architecture.
+    """
+    name, options = card.network.get("architecture"), card.network.get("options", {})
+    if not name:
+        raise WeightsError(
+            f"the card of {card.name} does not say network.architecture, so {card.file} cannot be run; write it there"
+        )
+    trusted = name in os.environ.get(PLUGINS, "").split(",")
+    if ":" in name and not name.startswith("timm:") and not trusted:
+        raise WeightsError(
+            f"the card of {card.name} names the architecture {name!r}, which is code outside mien; a card alone must not run "
+            f"it. If you trust that code, set the environment variable {PLUGINS}={name}"
+        )
+    # A card must not make the network fetch or open other files.
+    options = {key: value for key, value in options.items() if "pretrained" not in key and "checkpoint" not in key}
+    try:
+        state = safetensors.torch.load_file(card.weights)
+    except safetensors.SafetensorError as error:
+        raise WeightsError(f"{card.weights} is damaged or no safetensors file: {error}; get it anew") from error
+    try:
+        network = models.build(name, plugins=trusted, **options)
+        network.load_state_dict(state, strict=True)
+    except MienError:
+        raise
+    except (RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise WeightsError(
+            f"{card.file} does not fit {name!r} with the options of its card: {reason}; mend network.options there"
+        ) from error
+    return network.float().eval()

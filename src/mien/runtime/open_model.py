@@ -1,0 +1,118 @@
+"""Run a network file: (N, C, H, W) in, named arrays out."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from .. import cards
+from ..cards import Card, no_weights, sha256
+from ..errors import MissingExtra, WeightsError
+from ..registry import lookup
+from .devices import Device
+from .onnx import Batch, OnnxRuntime
+
+
+class Runtime(Protocol):
+    """A network, ready to run on a device."""
+
+    device: Device
+    """Where it runs."""
+
+    @property
+    def outputs(self) -> Sequence[str]:
+        """Names of what it gives."""
+        ...
+
+    def __call__(self, batch: Batch, /) -> dict[str, np.ndarray]:
+        """Return every output by name."""
+        ...
+
+
+RUNTIMES: Mapping[str, str] = {
+    ".onnx": "mien.runtime.onnx:onnx_runtime",
+    ".safetensors": "mien.models.torch_runtime:TorchRuntime",
+    ".xml": "mien.runtime.openvino:OpenvinoRuntime",
+}
+"""Ending of a weight file → what makes a `Runtime` of its card and a number of threads, on the device that is chosen."""
+
+TORCH_SIDE = {"torch", "torchvision", "timm", "safetensors"}
+
+
+def open_model(model: str | Path, threads: int = 1) -> tuple[Card, Runtime]:
+    """Open a classifier with its card, on the device that is chosen (see `mien.runtime.devices`).
+
+    Args:
+        model: name of a bundled model, a card file (`.toml`), a weight file (`.onnx` with its card inside or beside it,
+            `.safetensors` and OpenVINO's `.xml` with their card beside them), or the folder of a training run, whose best
+            weights are meant.
+        threads: threads used inside one call.
+
+    Raises:
+        UnknownName: no bundled model has that name.
+        WeightsError: there is no card, the card is of another file, or the network lacks an output that the card names.
+        MissingExtra: the weights need torch, and it is not installed.
+        ConfigError: the device is not there.
+    """
+    path = Path(model)
+    if os.path.isdir(path) and str(model) not in cards.bundled():  # noqa: PTH112 - Path.is_dir raises on a name too long
+        path = _best_of(path)
+    beside = path.with_suffix(".toml")
+    has_card = path.suffix in RUNTIMES and os.path.isfile(beside)  # noqa: PTH113 - as above
+    if has_card and (path.suffix != ".onnx" or cards.read(beside).file == path.name):
+        path = beside  # an exported file beside the weights that it was made of has its own card inside
+    if path.suffix not in RUNTIMES:
+        card = cards.load(path if path.suffix == ".toml" else model)
+        runtime = _runtime(card, threads)
+    elif path.suffix != ".onnx":
+        if not os.path.isfile(path):  # noqa: PTH113
+            raise no_weights(path)
+        raise WeightsError(
+            f"{path} has no card beside it; labels are never guessed. Write {beside.name}, see docs/howto/own-model.md"
+        )
+    else:
+        runtime = OnnxRuntime(path, threads)
+        text = runtime.metadata.get(cards.METADATA_KEY)
+        if text is None:
+            raise WeightsError(
+                f"{path} has no card inside (metadata {cards.METADATA_KEY}) and none beside it; labels are never guessed. "
+                f"Write {beside.name} as docs/howto/own-model.md shows"
+            )
+        card = cards.parse(text, f"inside {path}")
+        card = dataclasses.replace(card, file=path.name, sha256=sha256(path), path=path.with_suffix(".toml"))
+    if card.kind != "classifier":
+        raise WeightsError(f"{card.name} is a network of kind {card.kind!r}, not a classifier; name another card")
+    if isinstance(runtime, OnnxRuntime) and isinstance(runtime.faces, int):
+        raise WeightsError(
+            f"{card.name} takes {runtime.faces} at a time and no other number; "
+            "export it with the first axis of its input left open"
+        )
+    if missing := sorted(set(card.outputs.values()) - set(runtime.outputs)):
+        raise WeightsError(
+            f"the card of {card.name} names the output {missing[0]!r}; the network gives {', '.join(runtime.outputs)}"
+        )
+    return card, runtime
+
+
+def _best_of(run: Path) -> Path:
+    """Return the card of a run's best weights."""
+    if not (run / "best.toml").is_file():
+        raise WeightsError(
+            f"the folder {run} holds no best.toml, the card of a training run's best weights; let the run finish an epoch"
+        )
+    return run / "best.toml"
+
+
+def _runtime(card: Card, threads: int) -> Runtime:
+    suffix = Path(card.file).suffix
+    if suffix not in RUNTIMES:
+        raise WeightsError(f"the card of {card.name} names the file {card.file!r}; known endings: {', '.join(RUNTIMES)}")
+    try:
+        return lookup(suffix, RUNTIMES, "runtime", plugins=False)(card, threads)
+    except ModuleNotFoundError as error:
+        raise (MissingExtra(error.name, "train") if error.name in TORCH_SIDE else error) from error

@@ -1,0 +1,36 @@
+"""Devices as torch has them: the words of `mien.runtime.devices` mean the same hardware in training and in use."""
+
+from __future__ import annotations
+
+import torch
+
+from ..errors import ConfigError
+from .devices import Device
+
+CUDA = "a build of torch for CUDA with its driver (torch.cuda.is_available() must be True)"
+MPS = "macOS on Apple's processors (torch.backends.mps.is_available() must be True)"
+
+
+def torch_device(device: Device) -> torch.device:
+    """Return torch's device; for `auto` the best that is there: CUDA, then MPS, then the CPU.
+
+    Raises:
+        ConfigError: it is not there.
+    """
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    kind = ("cuda" if cuda else "mps" if mps else "cpu") if device.kind == "auto" else device.kind
+    if (kind == "cuda" and not cuda) or (kind == "mps" and not mps):
+        raise ConfigError(
+            f"device {str(device)!r}: torch {torch.__version__} does not find it here. It needs "
+            f"{CUDA if kind == 'cuda' else MPS}; or take the device cpu"
+        )
+    if kind != "cuda":
+        return torch.device(kind)
+    if device.index >= (count := torch.cuda.device_count()):
+        raise ConfigError(f"device {str(device)!r}: torch finds GPUs up to cuda:{count - 1}")
+    return torch.device(kind, device.index)
+
+
+def named(device: torch.device) -> Device:
+    """Return our name of a device of torch."""
+    return Device(device.type, device.index or 0)

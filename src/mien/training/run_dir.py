@@ -1,0 +1,250 @@
+"""What a run leaves behind: its resolved config, where it ran, a row for every epoch, a picture of its curves, a card."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import tomli_w
+import torch
+from torch import nn
+
+from .. import cards
+from ..cards import sha256
+from ..errors import TrainingError, WeightsError
+from ..evaluation.run_info import commit
+from ..io.files import whole
+from ..io.provenance import VERSION
+from ..labels import LABEL_SETS
+from ..models.checkpoints.saving import save_state
+from ..runtime.torch_devices import named
+from .config import TrainConfig
+from .data import Split, card_crop, card_input
+from .validation import heads
+
+MAY_CHANGE = ("threads", "workers", "checkpoint_steps", "tracker", "about", "flaws", "device", "compile")
+"""Fields of a config that a resumed run may have otherwise than the run that it goes on with."""
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write tensors and plain values; the file is either the old or the new one, never half of it.
+
+    Raises:
+        TrainingError: the disk is full or the folder cannot be written; the old file, if there is one, is as it was.
+    """
+    part = path.with_suffix(".part")
+    try:
+        with part.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except (OSError, RuntimeError) as error:  # torch wraps what its file says
+        part.unlink(missing_ok=True)
+        kept = "the last one is untouched" if path.exists() else "there is none yet"
+        reason = str(error).splitlines()[0][:200]
+        raise TrainingError(
+            f"checkpoint {path} cannot be written ({reason}); {kept}. Free some space or the folder, then resume"
+        ) from error
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read what `save` wrote; nothing but tensors and plain values is accepted.
+
+    Raises:
+        WeightsError: the file is missing or damaged.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).splitlines()[0][:200]
+        raise WeightsError(f"checkpoint {path} cannot be read ({reason}); start the run anew or give another one") from error
+
+
+def identity_of(config: TrainConfig) -> dict[str, Any]:
+    """Return the fields of a config that make a run what it is."""
+    table = config.to_dict()
+    for name in MAY_CHANGE:
+        table.pop(name)
+    for name in ("root", "cache"):
+        table["data"].pop(name)
+    return table
+
+
+def differences(theirs: Any, ours: Any, path: str = "") -> list[str]:
+    """Return the fields in which two identities differ, with both values."""
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        keys = sorted({*theirs, *ours})
+        return [found for key in keys for found in differences(theirs.get(key), ours.get(key), f"{path}.{key}".strip("."))]
+    return [] if theirs == ours else [f"{path} was {theirs!r}, is {ours!r}"]
+
+
+PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow")
+RESUME = "free some space or the folder, then resume"
+
+
+def write(path: Path, text: str) -> None:
+    """Write a text file whole or not at all.
+
+    Raises:
+        TrainingError: the disk is full or the folder cannot be written.
+    """
+    with whole(path, RESUME, TrainingError) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def open_run(out: Path, config: TrainConfig, splits: Sequence[Split], device: torch.device) -> None:
+    """Write `config.toml` and `env.json`; errors as of `write`."""
+    write(out / "config.toml", tomli_w.dumps(config.to_dict()))
+    write(out / "env.json", json.dumps(environment(splits, device), indent=1))
+
+
+def environment(splits: Sequence[Split], device: torch.device) -> dict[str, Any]:
+    """Return versions, commit, hardware, and what the splits are."""
+    return {
+        "mien": VERSION,
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "commit": commit(),
+        "machine": {
+            "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "device": str(named(device)),
+            "accelerator": torch.cuda.get_device_name(device) if device.type == "cuda" else "",
+        },
+        "data": {
+            split.data.split: {
+                "dataset": split.data.name,
+                "protocol": split.data.variant,
+                "flaws": list(split.data.flaws),
+                "pictures": len(split),
+                "digest": split.data.digest,
+                "classes": dict(zip(split.labels, split.counts.tolist(), strict=True)),
+            }
+            for split in splits
+        },
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def write_rows(out: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write `metrics.jsonl`, a row an epoch."""
+    write(out / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def draw_curves(out: Path, rows: Sequence[Mapping[str, Any]], metric: str) -> None:
+    """Write `curves.png`: losses, validation figures and learning rate over the epochs; errors as of `write`."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    epochs = [row["epoch"] for row in rows]
+    figure = Figure(figsize=(10, 3.2), layout="constrained")
+    panels = figure.subplots(1, 3)
+    validation = [key for key in rows[0] if key.rpartition(".")[2] in ("accuracy", "uar", "macro_f1") or key in CURVES]
+    for key in ["loss", *(key for key in rows[0] if key.startswith("loss "))]:
+        panels[0].plot(epochs, [row[key] for row in rows], marker=".", label=key.removeprefix("loss ") or key)
+    for key in validation:
+        panels[1].plot(epochs, [row[key] for row in rows], marker=".", label=key)
+    panels[2].plot(epochs, [row["lr"] for row in rows], marker=".", color="0.3")
+    for panel, title in zip(panels, ("training loss", f"validation (chosen by {metric})", "learning rate"), strict=True):
+        panel.set(title=title, xlabel="epoch")
+        panel.grid(alpha=0.3)
+        if panel.get_legend_handles_labels()[0]:
+            panel.legend(fontsize="small", frameon=False)
+    with whole(out / "curves.png", RESUME, TrainingError) as part:
+        FigureCanvasAgg(figure).print_png(part)
+
+
+CURVES = ("ccc_valence", "ccc_arousal", "au_f1", "p")
+
+
+def name_of(out: Path) -> str:
+    """Return what a run is called after its folder: runs/RECIPE/SEED after the recipe, any other after itself."""
+    folder = out.absolute()
+    return folder.parent.name if folder.name.isdigit() and folder.parent.name else folder.name
+
+
+def keep_best(
+    out: Path,
+    model: nn.Module,
+    config: TrainConfig,
+    options: Mapping[str, Any],
+    split: Split,
+    digests: Sequence[str],
+    row: Mapping[str, Any],
+    calibration: cards.Calibration,
+    figures: Mapping[str, Any] = MappingProxyType({}),
+) -> Path:
+    """Write `best.safetensors` and its card `best.toml`, with `calibration` and further `figures`; return the weights' path.
+
+    Raises:
+        TrainingError: the disk is full or the folder cannot be written.
+    """
+    path = out / "best.safetensors"
+    try:
+        save_state(model.state_dict(), path)
+    except WeightsError as error:
+        raise TrainingError(f"{error}; then resume") from error
+    sides = {"image": config.input.size, **config.input.regions}
+    outputs = {"scores": config.model.scores}
+    outputs |= {name: name for name in heads(config) if name in LABEL_SETS and name != config.model.scores}
+    for term in config.loss:
+        name = {"valence-arousal": "valence_arousal", "action-units": "action_units"}.get(term.kind)
+        if name:
+            outputs[name] = term.output
+    card = cards.Card(
+        name=name_of(out),
+        kind="classifier",
+        summary=f"{config.model.name} trained on {split.data.name} by the recipe {name_of(out)}.",
+        file=path.name,
+        sha256=sha256(path),
+        licence="NOASSERTION",
+        licence_note="The terms of the data that it was trained on apply.",
+        origin=f"recipe {name_of(out)}",
+        data=f"{split.data.name}, {split.data.variant}",
+        labels=split.labels,
+        outputs=outputs,
+        input=card_input(config.input),
+        crop=card_crop(config.input),
+        calibration=calibration,
+        network={"architecture": config.model.name, "options": dict(options)},
+        training={
+            "recipe": name_of(out),
+            "about": config.about,
+            "flaws": list(dict.fromkeys([*config.flaws, *split.data.flaws])),
+            "seed": config.seed,
+            "epoch": row["epoch"],
+            "epochs": config.epochs,
+            "commit": commit(),
+            "data_digests": list(digests),
+        },
+        reading={"inputs": sides} if config.input.regions else {},
+        figures=figures,
+        measured=tuple(
+            cards.Measured(
+                dataset=split.data.name,
+                split="validation",
+                metric=key,
+                value=round(float(row[key]), 6),
+                n=len(split),
+                note=f"epoch {row['epoch']}, chosen by {config.validation.metric}",
+            )
+            for key in row
+            if key in ("accuracy", "uar", "macro_f1", "nll", *CURVES) and row[key] == row[key]
+        ),
+    )
+    write(out / "best.toml", tomli_w.dumps(card.to_dict()))
+    return path

@@ -1,0 +1,227 @@
+"""Annotated copies of pictures and videos, in folders."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePath
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+from PIL import Image
+
+from ..errors import ConfigError, MienError
+from ..io.video import Video, is_video
+from ..io.video_writer import Recorder, suffix
+from ..types import Result
+from .faces import draw
+
+MARK = "mien: annotated picture"
+"""Written into annotated pictures (EXIF `Software`), so that a later run knows which files it may replace."""
+
+
+LONGEST = 230
+"""Bytes of a name; file systems take 255, and a number and `.PROCESS.part` must fit too."""
+
+
+class _Folder:
+    """A folder for annotated copies, in the sub-folders that the originals came from."""
+
+    def __init__(self, folder: str | os.PathLike[str], roots: Iterable[str | os.PathLike[str]]) -> None:
+        self.folder = Path(folder)
+        self.roots = [_absolute(root) for root in roots]
+        self._written: set[Path] = set()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"annotated copies cannot go to {self.folder}: {error.strerror}; choose another folder"
+            ) from error
+
+    def claim(self, source: str, suffixes: Sequence[str]) -> Path:
+        """Return the first free path for the copy of a source, with its own suffix, or the first of `suffixes`."""
+        place = self._place(source)
+        wanted = self.folder / _cut(place if place.suffix.lower() in suffixes else place.with_suffix(suffixes[0]))
+        wanted.parent.mkdir(parents=True, exist_ok=True)
+        path = next(path for path in _names(wanted) if path not in self._written and (not path.exists() or _ours(path)))
+        self._written.add(path)
+        return path
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        pass
+
+    def _place(self, source: str) -> PurePath:
+        """Path below the folder, with the suffix of the source."""
+        if "://" in source:
+            name = unquote(PurePath(urlsplit(source).path).name)
+            return PurePath(re.sub(r"[^\w.-]", "_", name).lstrip(".") or "picture")
+        if source.startswith("<"):  # from memory: "<array>"
+            return PurePath(source.strip("<>") if source == "<video>" else "picture")
+        path = _absolute(source)
+        roots = [root for root in self.roots if path.is_relative_to(root)]
+        return path.relative_to(max(roots, key=lambda root: len(root.parts), default=path.parent))
+
+
+class Pictures(_Folder):
+    """Annotated pictures in a folder, in the sub-folders they came from.
+
+    JPEG files become JPEG, all others PNG. A file that this class did not write is never replaced: the picture gets the next
+    free name (`party-2.jpg`), so a folder may even be annotated into itself. Pictures of an earlier run are replaced.
+
+    Example:
+        >>> import tempfile, mien
+        >>> with tempfile.TemporaryDirectory() as folder, Pictures(folder) as sink:
+        ...     sink.write(mien.sample(), mien.load()(mien.sample())).name
+        'sample.png'
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        roots: Iterable[str | os.PathLike[str]] = (),
+        points: bool = False,
+        quality: int = 92,
+    ) -> None:
+        """Open a folder for annotated pictures.
+
+        Args:
+            folder: made if it does not exist.
+            roots: folders that pictures come from; below `folder` each keeps its place relative to its root.
+            points: whether mesh points are shown.
+            quality: of JPEG files, 1 … 95.
+
+        Raises:
+            ConfigError: `folder` is a file, or may not be written.
+        """
+        super().__init__(folder, roots)
+        self.points, self.quality = points, quality
+
+    def write(self, picture: Any, result: Result) -> Path | None:
+        """Write one annotated picture and return its path; None where the picture could not be read.
+
+        Args:
+            picture: what the result was read from, as for `mien.draw`.
+            result: its reading; `source` names the file.
+
+        Raises:
+            ConfigError: the disk is full, or the folder may not be written.
+        """
+        if result.status == "unreadable":
+            return None
+        annotated = draw(picture, result, points=self.points)
+        path = self.claim(result.source, (".png", ".jpg", ".jpeg"))
+        exif = Image.Exif()
+        exif[0x0131] = MARK
+        options = {"quality": self.quality, "subsampling": 0} if path.suffix.lower() != ".png" else {"compress_level": 4}
+        part = path.with_name(f"{path.name}.{os.getpid()}.part")
+        try:
+            annotated.save(part, "PNG" if path.suffix.lower() == ".png" else "JPEG", exif=exif, **options)
+            part.replace(path)
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be written: {error.strerror or error}; choose another folder") from error
+        finally:
+            part.unlink(missing_ok=True)
+        return path
+
+
+class Videos(_Folder):
+    """Annotated videos in a folder, with the sound of the originals: H.264 in MP4, or Matroska where MP4 cannot hold the sound.
+
+    Names and places are as for `Pictures`. A copy gets its name when the next video begins or the block ends.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        roots: Iterable[str | os.PathLike[str]] = (),
+        points: bool = False,
+        start: float | None = None,
+        end: float | None = None,
+        threads: int = 1,
+    ) -> None:
+        """Open a folder for annotated videos.
+
+        Args:
+            folder: made if it does not exist.
+            roots: as for `Pictures`.
+            points: whether mesh points are shown.
+            start: second of the originals where reading begins; the copies begin there too.
+            end: second of the originals where it ends.
+            threads: threads of the encoder.
+
+        Raises:
+            ConfigError: `folder` is a file, or may not be written.
+        """
+        super().__init__(folder, roots)
+        self.points, self.start, self.end, self.threads = points, start or 0.0, end, threads
+        self._recorder: Recorder | None = None
+        self._source: str | None = None
+
+    def write(self, picture: Any, result: Result) -> Path | None:
+        """Append one frame, in order, and return the path that the copy will have; None where it could not be read.
+
+        Args:
+            picture: the frame, as for `mien.draw`.
+            result: its reading; `source` names the video, `time` places the frame.
+        """
+        if result.status == "unreadable" or result.time is None:
+            return None
+        if self._recorder is None or result.source != self._source or result.time < self._time:
+            self._next(result.source)
+        assert self._recorder is not None
+        annotated = draw(picture, result, points=self.points, enlarge=False)
+        self._recorder.write(np.asarray(annotated), result.time)
+        self._time = result.time
+        return self._recorder.path
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._recorder is not None:
+            self._recorder.__exit__(kind, error, trace)
+
+    def _next(self, source: str) -> None:
+        if self._recorder is not None:
+            self._recorder.close()
+        sound = source if os.path.isfile(source) else None  # noqa: PTH113 - Path.is_file raises on a name too long
+        kind = suffix(sound) if sound else ".mp4"
+        self._source, self._time = source, 0.0
+        self._recorder = Recorder(
+            self.claim(source, (kind,)), sound=sound, start=self.start, end=self.end, comment=MARK, threads=self.threads
+        )
+
+
+def _absolute(path: str | os.PathLike[str]) -> Path:
+    return Path(os.path.abspath(path))  # noqa: PTH100 - links stay what they are: their place, not their target's, is kept
+
+
+def _cut(path: PurePath) -> PurePath:
+    """Return a path whose name leaves room for what is added to it; those of addresses may be longer than any file's."""
+    stem = path.stem
+    while len(os.fsencode(stem + path.suffix)) > LONGEST and stem:
+        stem = stem[:-1]
+    return path.with_name(stem + path.suffix) if stem else path
+
+
+def _names(path: Path) -> Iterable[Path]:
+    yield path
+    for number in itertools.count(2):
+        yield path.with_stem(f"{path.stem}-{number}")
+
+
+def _ours(path: Path) -> bool:
+    try:
+        if is_video(path):
+            with Video(path) as video:
+                return video.container.metadata.get("comment") == MARK
+        with Image.open(path) as image:
+            return image.getexif().get(0x0131) == MARK
+    except (OSError, ValueError, SyntaxError, MienError):
+        return False

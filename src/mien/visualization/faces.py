@@ -1,0 +1,231 @@
+"""A result on its picture: a box for each face, its expression, and bars of all probabilities where there is room.
+
+Sizes follow the picture and its faces, so that a phone photo and a thumbnail both stay readable; pictures below `SMALL` pixels
+are enlarged by a whole number first. A face that the model abstains on gets a dashed grey box and says so. The colours keep
+apart under the three kinds of colour blindness (measured in the tests), and no fact is told by colour alone. The font is the
+one inside Pillow.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from ..io.images import read_image
+from ..types import Face, Result
+from . import shapes as brushes
+from .label_layout import Placement, leader, place
+from .shapes import DARK, Ink
+
+SMALL = 720
+"""Pictures whose longer side is shorter than this are enlarged, sixteen times at most."""
+
+BARS_UP_TO = 6
+"""With more faces than this, each gets a label only."""
+
+ROWS = 8
+"""At most this many bars: the most probable classes, in the order of the model's card."""
+
+COLOURS: Mapping[str, Ink] = {
+    "neutral": (213, 222, 230),
+    "happiness": (245, 233, 46),
+    "surprise": (255, 174, 66),
+    "sadness": (108, 176, 250),
+    "anger": (217, 84, 30),
+    "disgust": (60, 203, 146),
+    "fear": (190, 98, 168),
+    "contempt": (122, 101, 239),
+    "other": (138, 122, 98),
+}
+"""Colour of each expression; classes of other names get `UNKNOWN`."""
+
+UNKNOWN: Ink = (176, 200, 176)
+UNCERTAIN: Ink = (168, 174, 182)
+TEXT: Ink = (246, 247, 249)
+QUIET: Ink = (166, 172, 180)
+TRACK: Ink = (70, 76, 86)
+PLATE_ALPHA = 0.88
+
+
+def draw(picture: Any, result: Result, *, points: bool = False, enlarge: bool = True) -> Image.Image:
+    """Return a copy of the picture with its faces marked.
+
+    Args:
+        picture: what the result was read from: path, URL, bytes, RGB array, PIL image, or the `Picture` itself.
+        result: the reading.
+        points: also show the mesh points, where the result carries them.
+        enlarge: whether small pictures are enlarged, so that there is room for words.
+
+    Returns:
+        An RGB image of the picture's size, or a whole multiple of it where the longer side is below 720 pixels.
+
+    Raises:
+        SourceError: the picture cannot be read.
+        ValueError: the result was read from a picture of another size.
+
+    Example:
+        >>> import mien
+        >>> result = mien.load()(mien.sample())
+        >>> mien.draw(mien.sample(), result).size
+        (1024, 1024)
+    """
+    pixels = read_image(picture).pixels
+    height, width = pixels.shape[:2]
+    if (width, height) != (result.width, result.height):
+        raise ValueError(f"the result is of a {result.width}×{result.height} picture, this one has {width}×{height} pixels")
+    longer = max(width, height)
+    scale = min(-(-SMALL // longer), 16) if enlarge and longer < SMALL else 1
+    canvas = Image.fromarray(pixels).resize((width * scale, height * scale), Image.Resampling.BICUBIC)
+    if result.faces:
+        _draw_faces(canvas, result.faces, scale, points)
+    else:
+        _draw_note(canvas, "no face found")
+    return canvas
+
+
+def colour(face: Face) -> Ink:
+    """Return the RGB colour that stands for what was read in a face."""
+    return COLOURS.get(face.label, UNKNOWN) if face.certain else UNCERTAIN
+
+
+def arrange(faces: Sequence[Face], boxes: np.ndarray, size: tuple[int, int]) -> tuple[list[Label | Bars], Placement]:
+    """Give bars to as many of the largest faces as have room for them, a label to each of the others.
+
+    Args:
+        faces: the faces.
+        boxes: (N, 4) their boxes on the canvas: left, top, right, bottom.
+        size: width and height of the canvas.
+
+    Returns:
+        One plate for each face, and where they go.
+    """
+    unit, heights = _unit(size), boxes[:, 3] - boxes[:, 1]
+    gap = max(unit / 5, 2)
+    plates: list[Label | Bars] = []
+    for face, height in zip(faces, heights, strict=True):
+        plates.append(Label(face, max(float(np.clip(0.25 * height, 0.62 * unit, unit)), 10)))
+    found = place(boxes, np.array([plate.size for plate in plates]), size, gap)
+    largest = np.argsort(-heights, kind="stable") if len(faces) <= BARS_UP_TO else []
+    for count in range(len(largest), 0, -1):
+        for shrink in (1.0, 0.8):
+            tried = list(plates)
+            for i in largest[:count]:
+                tried[i] = Bars(faces[i], max(shrink * float(np.clip(0.09 * heights[i], 0.7 * unit, unit)), 11))
+            spots = place(boxes, np.array([plate.size for plate in tried]), size, gap)
+            if spots.clean.all():
+                return tried, spots
+    return plates, found
+
+
+class Label:
+    """One line: chip, expression, percent. The text is `em` pixels high, `size` is (width, height) in pixels."""
+
+    def __init__(self, face: Face, em: float) -> None:
+        self.face, self.em = face, em
+        self.font = font(em)
+        self.name = _title(face)
+        self.percent = f"{face.confidence:.0%}"
+        text = self.font.getlength(self.name) + self.font.getlength(self.percent)
+        self.size = (text + 2.05 * em, 1.45 * em)
+
+    def paint(self, canvas: Image.Image, left: float, top: float) -> None:
+        """Draw it with its upper left corner at this place."""
+        em, (width, height), face = self.em, self.size, self.face
+        brushes.rectangle(canvas, np.array([left, top, left + width, top + height]), DARK, 0.28 * em, PLATE_ALPHA)
+        middle, ink = top + height / 2, TEXT if face.certain else QUIET
+        brushes.chip(canvas, (left + 0.72 * em, middle), colour(face), 0.26 * em, hollow=not face.certain)
+        pen = ImageDraw.Draw(canvas)
+        pen.text((left + 1.25 * em, middle), self.name, ink, self.font, "lm")
+        pen.text((left + width - 0.45 * em, middle), self.percent, ink, self.font, "rm")
+
+
+class Bars:
+    """Expression and percent, and below them one bar for each class; `em` and `size` as for `Label`."""
+
+    def __init__(self, face: Face, em: float) -> None:
+        self.face, self.em = face, em
+        self.head, self.font = font(1.1 * em), font(0.84 * em)
+        likely = sorted(face.scores, key=lambda name: -face.scores[name])[:ROWS]
+        self.rows = [(name, share) for name, share in face.scores.items() if name in likely]
+        self.title, self.share = _title(face), f"{face.confidence:.0%}" if face.certain else ""
+        self.names = max(self.font.getlength(name) for name, _ in self.rows)
+        self.percents = self.font.getlength("100%")
+        title = self.head.getlength(self.title) + self.head.getlength(self.share) + (2.7 if self.share else 2.3) * em
+        self.size = (max(self.names + self.percents + 6.6 * em, title), (2.7 + 1.22 * len(self.rows)) * em)
+
+    def paint(self, canvas: Image.Image, left: float, top: float) -> None:
+        """Draw it with its upper left corner at this place."""
+        em, (width, height), face = self.em, self.size, self.face
+        brushes.rectangle(canvas, np.array([left, top, left + width, top + height]), DARK, 0.4 * em, PLATE_ALPHA)
+        brushes.chip(canvas, (left + 0.98 * em, top + 1.15 * em), colour(face), 0.28 * em, hollow=not face.certain)
+        pen, right = ImageDraw.Draw(canvas), left + width - 0.7 * em
+        pen.text((left + 1.6 * em, top + 1.15 * em), self.title, TEXT if face.certain else QUIET, self.head, "lm")
+        pen.text((right, top + 1.15 * em), self.share, TEXT, self.head, "rm")
+        start, end = left + 1.3 * em + self.names, right - self.percents - 0.5 * em
+        for row, (name, share) in enumerate(self.rows):
+            middle = top + (2.35 + 1.22 * (row + 0.5)) * em
+            ink = TEXT if name == face.label and face.certain else QUIET
+            pen.text((start - 0.6 * em, middle), name, ink, self.font, "rm")
+            pen.text((right, middle), f"{share:.0%}", ink, self.font, "rm")
+            track = np.array([start, middle - 0.27 * em, end, middle + 0.27 * em])
+            brushes.rectangle(canvas, track, TRACK, 0.27 * em)
+            if share >= 0.005:  # what rounds to 0 % shows no bar
+                track[2] = start + max((end - start) * share, 0.54 * em)
+                brushes.rectangle(canvas, track, COLOURS.get(name, UNKNOWN) if face.certain else UNCERTAIN, 0.27 * em)
+
+
+def _title(face: Face) -> str:
+    """Number in a video, and expression."""
+    number = "" if face.track is None else f"{face.track} · "
+    return number + (face.label if face.certain else f"uncertain: {face.label}")
+
+
+def _draw_faces(canvas: Image.Image, faces: Sequence[Face], scale: int, points: bool) -> None:
+    boxes = np.array([[f.box.left, f.box.top, f.box.right, f.box.bottom] for f in faces]) * scale
+    unit = _unit(canvas.size)
+    plates, spots = arrange(faces, boxes, canvas.size)
+    strokes = np.clip((boxes[:, 2] - boxes[:, 0]) / 60, unit / 11, unit / 5).clip(1.5)
+    for face, box, plate, stroke in zip(faces, boxes, spots.plates, strokes, strict=True):
+        ends = leader(np.clip(box, 0, [*canvas.size, *canvas.size]), plate)
+        if np.hypot(*(ends[1] - ends[0])) > 4 * stroke:
+            brushes.lines(canvas, [ends], colour(face), 0.7 * stroke)
+    for face, box, stroke in zip(faces, boxes, strokes, strict=True):
+        if points and face.points is not None:
+            _draw_points(canvas, face, scale)
+        brushes.frame(canvas, box, colour(face), float(stroke), dashed=not face.certain)
+    for plate, (left, top, _, _) in zip(plates, spots.plates.tolist(), strict=True):
+        plate.paint(canvas, left, top)
+
+
+def _draw_points(canvas: Image.Image, face: Face, scale: int) -> None:
+    """All points where the face is large enough to tell them apart, else the 68."""
+    width = face.box.width * scale
+    shown, radius = (face.points, width / 420) if width >= 200 else (face.points68, width / 120)
+    brushes.dots(canvas, shown[:, :2] * scale, colour(face), max(radius, 0.8))  # pyrefly: ignore
+
+
+def _draw_note(canvas: Image.Image, text: str) -> None:
+    em = min(max(_unit(canvas.size), 10), canvas.width / 12)
+    if em < 4:
+        return  # a picture of a few pixels has no room for words
+    letters = font(em)
+    width, height, left, bottom = letters.getlength(text) + 1.2 * em, 1.7 * em, 0.6 * em, canvas.height - 0.6 * em
+    brushes.rectangle(canvas, np.array([left, bottom - height, left + width, bottom]), DARK, 0.3 * em, PLATE_ALPHA)
+    ImageDraw.Draw(canvas).text((left + 0.6 * em, bottom - height / 2), text, TEXT, letters, "lm")
+
+
+def _unit(size: tuple[int, int]) -> float:
+    """Text size that reads well when the whole picture is looked at."""
+    return max((size[0] * size[1]) ** 0.5 / 45, 1)
+
+
+@functools.lru_cache(64)
+def font(size: float) -> ImageFont.FreeTypeFont:
+    """Return the font inside Pillow at this height in pixels."""
+    font = ImageFont.load_default(max(size, 1))
+    assert isinstance(font, ImageFont.FreeTypeFont), "this Pillow was built without FreeType"
+    return font

@@ -1,0 +1,272 @@
+"""What each face of a video showed over time, as a picture (PNG, SVG, PDF) or a page of its own (HTML).
+
+For each face: a band of the expression that was read (palest where the model abstains), the probabilities (thin and pale: of
+each frame alone), valence and arousal where the model has them, and the facial actions that moved most. Nothing is drawn where
+the face was not seen.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import os
+from array import array
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import ConfigError, MissingExtra
+from ..faces.landmarks import ACTIONS
+from ..io.files import whole
+from ..types import Face, Result
+from .faces import COLOURS, UNKNOWN
+
+WIDEST = 1500
+"""Points of a line at most; where there are more values, neighbours are averaged."""
+FACES = 12
+"""Faces that are drawn at most: those seen longest."""
+SUFFIXES = (".png", ".svg", ".pdf", ".html")
+
+STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:1100px;padding:0 1rem;color:#1d2127;background:#fff}
+h1{font-size:1.3rem}h2{font-size:1.05rem;margin:2rem 0 .2rem}p{color:#5a626d;margin:.2rem 0}svg{width:100%;height:auto}
+"""
+
+
+class Timeline:
+    """Collects the results of videos. It holds four bytes for each value of each face in each frame, and no pictures.
+
+    Example:
+        >>> import mien
+        >>> timeline = Timeline()
+        >>> for frame, result in mien.load().stream("clip.mp4"):
+        ...     timeline.add(result)
+        >>> timeline.save("clip.html")
+    """
+
+    def __init__(self, actions: Sequence[str] | int = 6) -> None:
+        """Begin.
+
+        Args:
+            actions: names of the facial actions to show, or how many of those that move most.
+
+        Raises:
+            ConfigError: there is no such facial action.
+        """
+        if not isinstance(actions, int) and (unknown := [name for name in actions if name not in ACTIONS]):
+            raise ConfigError(f"there is no facial action {unknown[0]!r}; known: {', '.join(ACTIONS)}")
+        self.actions = actions
+        self._lines: dict[tuple[str, int], _Line] = {}
+        self._frames: dict[str, array[float]] = {}
+        self._again: Counter[str] = Counter()
+
+    def add(self, result: Result) -> None:
+        """Add the next frame of a video; pictures have no time and are left out.
+
+        Where time falls, the same video was begun once more: that is another one, called `SOURCE (2)`.
+        """
+        if result.time is None or result.status == "unreadable":
+            return
+        frames = self._frames.get(self._name(result.source))
+        self._again[result.source] += frames is not None and result.time < frames[-1]
+        name = self._name(result.source)
+        self._frames.setdefault(name, array("d")).append(result.time)
+        for face in result.faces:
+            key = name, face.track or 0
+            if key not in self._lines:
+                self._lines[key] = _Line(face)
+            self._lines[key].add(result.time, face)
+
+    def _name(self, source: str) -> str:
+        return f"{source} ({again + 1})" if (again := self._again[source]) else source
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the timeline; the suffix says how.
+
+        Raises:
+            ConfigError: the suffix is none of `SUFFIXES`, or the file cannot be written.
+            MissingExtra: matplotlib is not installed.
+        """
+        path = Path(path)
+        check_suffix(path)
+        figure_of = _matplotlib()
+        chosen = sorted(self._lines, key=lambda key: -len(self._lines[key].times))[:FACES]
+        chosen.sort(key=lambda key: (list(self._frames).index(key[0]), key[1]))
+        with whole(path) as part:
+            if path.suffix.lower() == ".html":
+                part.write_text(self._page(chosen, figure_of), encoding="utf-8")
+            else:
+                figure = self._figure(chosen, figure_of)
+                figure.savefig(part, format=path.suffix[1:].lower(), dpi=110)
+
+    def _page(self, chosen: Sequence[tuple[str, int]], figure_of: Any) -> str:
+        parts = []
+        for source in dict.fromkeys(self._frames):
+            frames = self._frames[source]
+            parts.append(
+                f"<h2>{html.escape(source)}</h2><p>{len(frames)} frames read, {frames[0]:.2f} to {frames[-1]:.2f} s</p>"
+            )
+            for key in (key for key in chosen if key[0] == source):
+                drawn = io.StringIO()
+                self._figure([key], figure_of).savefig(drawn, format="svg")
+                parts.append("<svg" + drawn.getvalue().split("<svg", 1)[1])
+        if not chosen:
+            parts.append("<p>No face was found.</p>")
+        head = '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Timeline</title>'
+        view = '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        body = f"<h1>Facial expressions over time</h1>{''.join(parts)}"
+        return f"{head}{view}<style>{STYLE}</style></head><body>{body}</body></html>\n"
+
+    def _figure(self, chosen: Sequence[tuple[str, int]], figure_of: Any) -> Any:
+        lines = [self._lines[key] for key in chosen]
+        heights: list[float] = []
+        for line in lines:
+            heights += [
+                0.22,
+                2.0,
+                *([1.1] if line.affect else []),
+                *([0.24 * len(shown)] if (shown := line.shown(self.actions)) else []),
+            ]
+        figure = figure_of(figsize=(11, max(sum(heights) * 1.18 + 0.75 * len(lines) + 0.3, 1.5)), layout="constrained")
+        if not lines:
+            figure.text(0.5, 0.5, "no face was found", ha="center", va="center", color="#5a626d")
+            return figure
+        figure.get_layout_engine().set(hspace=0.01, h_pad=0.03)
+        axes = list(figure.subplots(len(heights), 1, gridspec_kw={"height_ratios": heights}, squeeze=False)[:, 0])
+        named = len({source for source, _ in chosen}) > 1
+        for (source, number), line in zip(chosen, lines, strict=True):
+            title = f"face {number}" + (f" · {Path(source).name}" if named else "")
+            frames = np.array(self._frames[source])
+            used = line.draw(axes, title, self.actions, frames)
+            axes[used - 1].set_xlabel("seconds", fontsize=8, color="#5a626d")
+            del axes[:used]
+        return figure
+
+
+class _Line:
+    """The values of one face."""
+
+    def __init__(self, face: Face) -> None:
+        self.labels = list(face.scores)
+        self.affect = [name for name in ("valence", "arousal") if getattr(face, name) is not None]
+        self.actions = [] if face.actions is None else list(face.actions)
+        self.alone = face.unsmoothed is not None
+        self.times, self.values = array("d"), array("f")
+
+    @property
+    def width(self) -> int:
+        """Values of one frame."""
+        return len(self.labels) * (2 if self.alone else 1) + 1 + len(self.affect) + len(self.actions)
+
+    def add(self, time: float, face: Face) -> None:
+        self.times.append(time)
+        self.values.extend(face.scores.values())
+        if self.alone:
+            self.values.extend((face.unsmoothed or face).scores.values())
+        self.values.append(float(face.certain))
+        self.values.extend(getattr(face, name) for name in self.affect)
+        self.values.extend((face.actions or {}).values())
+
+    def shown(self, wanted: Sequence[str] | int) -> list[str]:
+        """Return the facial actions to show: those asked for, or those that move most."""
+        if not self.actions:
+            return []
+        if not isinstance(wanted, int):
+            return [name for name in wanted if name in self.actions]
+        table = np.frombuffer(self.values, np.float32).reshape(-1, self.width)[:, -len(self.actions) :]
+        most = np.argsort(-table.std(0), kind="stable")
+        return [self.actions[i] for i in most if self.actions[i] != "_neutral"][:wanted]
+
+    def table(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return times and values, thinned out, with NaN where frames were read but this face was not seen."""
+        values = np.full((len(frames), self.width), np.nan, np.float32)
+        values[np.searchsorted(frames, self.times)] = np.frombuffer(self.values, np.float32).reshape(-1, self.width)
+        step = -(-len(frames) // WIDEST)
+        if step == 1:
+            return frames, values
+        whole = len(frames) // step * step
+        grouped = values[:whole].reshape(-1, step, self.width)
+        count = np.isfinite(grouped).sum(1)
+        mean = np.where(count > 0, np.nan_to_num(grouped).sum(1) / np.maximum(count, 1), np.nan)
+        return frames[:whole].reshape(-1, step).mean(1), mean
+
+    def draw(self, axes: Sequence[Any], title: str, wanted: Sequence[str] | int, frames: np.ndarray) -> int:
+        """Draw on the first axes, and return how many were used."""
+        times, values = self.table(frames)
+        count = len(self.labels)
+        scores, alone = values[:, :count], values[:, count : 2 * count] if self.alone else None
+        start = count * (2 if self.alone else 1)
+        certain, affect = values[:, start], values[:, start + 1 : start + 1 + len(self.affect)]
+        edge = (0.5 * float(np.median(np.diff(times))) if len(times) > 1 else 0.0) or 0.02
+        extent = (float(times[0]) - edge, float(times[-1]) + edge)
+        band, lines, *rest = axes
+        band.imshow(self._band(scores, certain), aspect="auto", extent=(*extent, 0, 1), interpolation="nearest")
+        band.set_title(title, loc="left", fontsize=10, fontweight="bold")
+        band.set_yticks([])
+        for i, label in enumerate(self.labels):
+            ink = _ink(label)
+            if alone is not None:
+                lines.plot(times, alone[:, i], color=ink, linewidth=0.6, alpha=0.35)
+            lines.plot(times, scores[:, i], color=ink, linewidth=1.6, label=label)
+        lines.set_ylim(-0.02, 1.02)
+        lines.set_ylabel("probability", fontsize=8)
+        lines.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, frameon=False)
+        used = [band, lines]
+        if self.affect:
+            for i, name in enumerate(self.affect):
+                rest[0].plot(times, affect[:, i], linewidth=1.4, label=name, color=("#b3541e", "#3d6fb4")[i])
+            rest[0].axhline(0, color="#c4c9d0", linewidth=0.8, zorder=0)
+            rest[0].set_ylim(-1.05, 1.05)
+            rest[0].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, frameon=False)
+            used.append(rest.pop(0))
+        if names := self.shown(wanted):
+            columns = [self.width - len(self.actions) + self.actions.index(name) for name in names]
+            heat = rest[0]
+            heat.set_facecolor("#eef0f3")
+            heat.imshow(values[:, columns].T, aspect="auto", extent=(*extent, len(names), 0), cmap="YlGnBu", vmin=0, vmax=1)
+            heat.set_yticks(np.arange(len(names)) + 0.5, names, fontsize=7)
+            used.append(heat)
+        for place, axis in enumerate(used):
+            axis.set_xlim(*extent)
+            axis.tick_params(labelsize=7, length=2, labelbottom=place == len(used) - 1)
+            for side in axis.spines.values():
+                side.set_visible(False)
+        return len(used)
+
+    def _band(self, scores: np.ndarray, certain: np.ndarray) -> np.ndarray:
+        """Colours (1, T, 3) of the expression that was read; grey where the model abstains, nearly white where no face was."""
+        colours = np.array([_rgb(label) for label in self.labels])
+        seen = np.isfinite(certain)
+        band = np.full((len(scores), 3), 0.95)
+        band[seen] = colours[np.nan_to_num(scores[seen]).argmax(1)]
+        band[seen & (np.nan_to_num(certain) < 0.5)] = (0.84, 0.86, 0.88)
+        return band[None]
+
+
+def check_suffix(path: str | os.PathLike[str]) -> None:
+    """Raise ConfigError for a file name that says no known format."""
+    if Path(path).suffix.lower() not in SUFFIXES:
+        raise ConfigError(f"a timeline cannot be written as {Path(path).name!r}; end the name with {', '.join(SUFFIXES)}")
+
+
+def _rgb(label: str) -> np.ndarray:
+    """Colour of a class; the palest are darkened, to be seen on white."""
+    colour = np.array(COLOURS.get(label, UNKNOWN)) / 255
+    light = float(colour @ [0.3, 0.59, 0.11])
+    return colour * min(1.0, 0.7 / light)
+
+
+def _ink(label: str) -> tuple[float, float, float]:
+    red, green, blue = _rgb(label).tolist()
+    return red, green, blue
+
+
+def _matplotlib() -> Any:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingExtra("matplotlib", "eval") from None
+    return Figure
