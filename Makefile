@@ -11,7 +11,7 @@ GENERATORS := make_schema make_architectures make_models_page make_datasets_page
 # The tests that the core alone passes, without any extra.
 CORE_TESTS := tests/detection tests/datasets tests/test_install.py \
 	$(patsubst %,tests/cli/test_%.py,command datasets predict) \
-	$(patsubst %,tests/test_%.py,alignment calibration cards colour_order decoding drawing fetching images inventory labels \
+	$(patsubst %,tests/test_%.py,alignment calibration cards color_order decoding drawing fetching images inventory labels \
 	landmarks locks lookup placement preprocessing recognizer regions runtime sinks smoothing sources tables topology tracking types)
 # What else tests the core, with PyAV.
 COVER_TESTS := $(CORE_TESTS) tests/faults/test_outputs.py tests/faults/test_surroundings.py \
@@ -29,7 +29,7 @@ EXTRA_TESTS_scale := $(patsubst %,tests/scaling/test_%.py,gpus hanging inputs ro
 CORE_TOOLS := pytest pytest-randomly pytest-socket hypothesis httpx jsonschema packaging
 QUIET_PIP := -m pip install --quiet --disable-pip-version-check
 SECONDS ?= 600
-FUZZ ?= pictures videos tables cards checkpoints
+FUZZ ?= images videos tables cards checkpoints
 EXTRAS ?=
 MERMAID ?=
 DATA ?= ../shared/data/fer2013
@@ -37,7 +37,7 @@ comma := ,
 empty :=
 space := $(empty) $(empty)
 
-.PHONY: demo test cover check pages pictures docs parity bench profile default-weights ci clean dist floor latest fuzz audit sbom
+.PHONY: demo test cover check pages images docs parity bench profile default-weights ci clean dist floor latest fuzz audit sbom
 
 demo: .venv/core  ## read a photo: make demo PHOTO=path
 	$(BIN)/mien predict $(PHOTO) --save out --jsonl out/faces.jsonl
@@ -55,14 +55,14 @@ check: .venv/dev  ## style, types, imports, generated files
 	$(BIN)/pyrefly check
 	$(BIN)/lint-imports
 	set -e; for tool in $(GENERATORS); do $(BIN)/python tools/$$tool.py --check; done
-	$(BIN)/python tools/pictures.py --check
+	$(BIN)/python tools/images.py --check
 	$(MAKE) docs
 
 pages: .venv/dev  ## write every generated file anew
 	set -e; for tool in $(GENERATORS); do $(BIN)/python tools/$$tool.py; done
 
-pictures: .venv/dev  ## make the documentation's pictures anew, with ../shared and Chromium; its diagrams with MERMAID=mermaid.min.js
-	set -e; for tool in make_pictures make_page_pictures make_explaining_pictures; do $(BIN)/python tools/$$tool.py; done
+images: .venv/dev  ## make the documentation's images anew, with ../shared and Chromium; its diagrams with MERMAID=mermaid.min.js
+	set -e; for tool in make_images make_page_images make_explaining_images; do $(BIN)/python tools/$$tool.py; done
 	$(if $(MERMAID),$(BIN)/python tools/make_diagrams.py $(MERMAID))
 
 docs: .venv/dev  ## the documentation as a site in out/site, without network; warnings are errors
@@ -74,7 +74,7 @@ parity: .venv/dev  ## the authors' networks; fails where ../shared is missing
 bench: .venv/dev  ## speed, as ratios measured in one run
 	$(BIN)/python -m benchmarks.run
 
-profile: .venv/dev  ## where the time goes: flame pictures and a page
+profile: .venv/dev  ## where the time goes: flame images and a page
 	$(BIN)/python $(QUIET_PIP) py-spy
 	$(BIN)/python -m benchmarks.profiling
 
@@ -101,8 +101,8 @@ fuzz: .venv/dev  ## SECONDS of fuzzing for each target (Linux): make fuzz SECOND
 	$(BIN)/python $(QUIET_PIP) atheris
 	set -e; for target in $(FUZZ); do $(BIN)/python -m fuzz $$target --seconds $(SECONDS); done
 
-audit: .venv/dev  ## licences and known vulnerabilities of what is installed: make audit EXTRAS="train serve"
-	$(BIN)/python tools/inventory.py licences $(EXTRAS)
+audit: .venv/dev  ## licenses and known vulnerabilities of what is installed: make audit EXTRAS="train serve"
+	$(BIN)/python tools/inventory.py licenses $(EXTRAS)
 	$(PYTHON) -m venv out/audit
 	out/audit/bin/python $(QUIET_PIP) pip-audit
 	$(BIN)/python -m pip freeze --exclude-editable > out/installed.txt

@@ -1,4 +1,4 @@
-"""Measure the reading, auditing and preparing of data sets and write `docs/benchmarks/<date>-<commit>-datasets.md`.
+"""Measure the reading, auditing and preparing of datasets and write `docs/benchmarks/<date>-<commit>-datasets.md`.
 
     python -m benchmarks.datasets
 
@@ -53,7 +53,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MIEN_CACHE"] = str(Path(folder) / "cache")
         parts = [
-            f"# Data sets, {today}, {commit}\n\n{machine()}\n",
+            f"# Datasets, {today}, {commit}\n\n{machine()}\n",
             *reading(Path(folder)),
             *decoding(Path(folder)),
             *working(),
@@ -127,7 +127,7 @@ def rate(data: Dataset, seconds: float = 2.0) -> float:
 def working() -> Iterator[str]:
     splits = open_splits("fer2013", SHARED / "fer2013")
     yield "## Audit of FER2013\n\n| | seconds | processor seconds |\n|---|---|---|"
-    for what, near in (("exact copies, quality", False), ("similar pictures too", True)):
+    for what, near in (("exact copies, quality", False), ("similar images too", True)):
         wall, cpu = time.perf_counter(), time.process_time()
         audit(splits, near=near)
         yield f"| {what} | {time.perf_counter() - wall:.1f} | {time.process_time() - cpu:.1f} |"

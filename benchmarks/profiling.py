@@ -1,9 +1,9 @@
-"""Where the time goes: flame pictures in docs/pictures, and `docs/benchmarks/<date>-<commit>-profile.md`.
+"""Where the time goes: flame images in docs/images, and `docs/benchmarks/<date>-<commit>-profile.md`.
 
     pip install py-spy
     python -m benchmarks.profiling
 
-Two runs of the command are sampled, one photo and a folder. Then what the pipeline adds to its networks is measured: pictures
+Two runs of the command are sampled, one photo and a folder. Then what the pipeline adds to its networks is measured: images
 are read, and the very calls that the networks got are made again without anything between them, in turns, in processor time.
 """
 
@@ -27,16 +27,16 @@ from typing import Any
 
 import mien
 from mien.inference.recognizer import Recognizer
-from mien.io.images import Picture, read_image
+from mien.io.images import DecodedImage, read_image
 from mien.runtime.onnx import OnnxRuntime
 
 from .run import ROOT, SHARED, machine, table
 
-PICTURES = ROOT / "docs" / "pictures"
+IMAGES = ROOT / "docs" / "images"
 RATE = 250
 """Samples a second."""
 WIDTH, ROW, LEAST = 1200, 17, 1 / 400
-"""Pixels of a flame picture and of a row; share below which a call is not drawn."""
+"""Pixels of a flame image and of a row; share below which a call is not drawn."""
 KINDS = {
     "networks run": "#e4572e",
     "networks loaded": "#f3a712",
@@ -57,7 +57,7 @@ class Call:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=int, default=200, help="pictures of the folder")
+    parser.add_argument("--photos", type=int, default=200, help="images of the folder")
     parser.add_argument("--out", type=Path, help="file to write instead of docs/benchmarks/<date>-<commit>-profile.md")
     args = parser.parse_args()
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
@@ -74,7 +74,7 @@ def main() -> None:
             shares[title] = Counter()
             for stack, count in stacks.items():
                 shares[title][kind(stack)] += count
-            (PICTURES / f"profile-{name}.svg").write_text(draw(stacks, f"{title}, {today}, {commit}"), encoding="utf-8")
+            (IMAGES / f"profile-{name}.svg").write_text(draw(stacks, f"{title}, {today}, {commit}"), encoding="utf-8")
     parts = [f"# {today}, {commit}: where the time goes\n\n{machine()}\n", kinds(shares), overhead(portraits)]
     path = args.out or ROOT / "docs" / "benchmarks" / f"{today}-{commit}-profile.md"
     path.write_text("\n".join(parts), encoding="utf-8")
@@ -120,27 +120,27 @@ def kinds(shares: dict[str, Counter[str]]) -> str:
     rows = [[name, *(f"{seen[name] / seen.total():.0%}" for seen in shares.values())] for name in KINDS]
     note = (
         "Shares of samples, by the innermost call that belongs to one of these. numpy's own loops count for who calls them. "
-        "Flame pictures: [photo](../pictures/profile-photo.svg), [folder](../pictures/profile-folder.svg)."
+        "Flame images: [photo](../images/profile-photo.svg), [folder](../images/profile-folder.svg)."
     )
     return table("Where a run of the command is", ["what", *(f"`{title}`" for title in shares)], rows, note)
 
 
 def draw(stacks: Counter[tuple[str, ...]], title: str) -> str:
-    """Return a flame picture, outermost calls on top, as SVG; the machinery of imports is left out of the stacks."""
+    """Return a flame image, outermost calls on top, as SVG; the machinery of imports is left out of the stacks."""
     root = Call()
-    colours: dict[str, str] = {}
+    colors: dict[str, str] = {}
     for stack, count in stacks.items():
         root.samples += count
         here = root
         for frame in (frame for frame in stack if "importlib" not in frame):
             here = here.calls.setdefault(frame, Call())
             here.samples += count
-            colours.setdefault(frame, KINDS[kind((frame,))])
+            colors.setdefault(frame, KINDS[kind((frame,))])
     boxes: list[str] = []
-    depth = _boxes(root, 0.0, 0, root.samples, colours, boxes)
+    depth = _boxes(root, 0.0, 0, root.samples, colors, boxes)
     legend = "".join(
-        f'<rect x="{8 + 190 * i}" y="26" width="12" height="12" fill="{colour}"/><text x="{24 + 190 * i}" y="36">{name}</text>'
-        for i, (name, colour) in enumerate(KINDS.items())
+        f'<rect x="{8 + 190 * i}" y="26" width="12" height="12" fill="{color}"/><text x="{24 + 190 * i}" y="36">{name}</text>'
+        for i, (name, color) in enumerate(KINDS.items())
         if name != "imports"
     )
     size = f'viewBox="0 0 {WIDTH} {52 + ROW * depth}"'
@@ -151,7 +151,7 @@ def draw(stacks: Counter[tuple[str, ...]], title: str) -> str:
     )
 
 
-def _boxes(call: Call, left: float, depth: int, total: int, colours: dict[str, str], boxes: list[str]) -> int:
+def _boxes(call: Call, left: float, depth: int, total: int, colors: dict[str, str], boxes: list[str]) -> int:
     """Append the boxes of what a call calls, and return the depth below it."""
     deepest = depth
     for name, below in sorted(call.calls.items(), key=lambda each: -each[1].samples):
@@ -163,9 +163,9 @@ def _boxes(call: Call, left: float, depth: int, total: int, colours: dict[str, s
         text = f'<text x="{x + 2:.1f}" y="{y + 12}">{shown}</text>' if shown else ""
         boxes.append(
             f'<g><title>{html.escape(name)}: {share:.1%}</title><rect x="{x:.1f}" y="{y}" width="{max(wide - 0.5, 0.2):.1f}" '
-            f'height="{ROW - 1}" fill="{colours[name]}"/>{text}</g>'
+            f'height="{ROW - 1}" fill="{colors[name]}"/>{text}</g>'
         )
-        deepest = max(deepest, _boxes(below, left, depth + 1, total, colours, boxes))
+        deepest = max(deepest, _boxes(below, left, depth + 1, total, colors, boxes))
         left += share
     return max(deepest, depth + bool(call.calls))
 
@@ -194,19 +194,19 @@ def networks(part: Any, seen: set[int]) -> list[OnnxRuntime]:
     return [found for one in inside for found in networks(one, seen)]
 
 
-def added(read: Recognizer, pictures: list[Picture], seconds: float) -> tuple[float, float, float]:
+def added(read: Recognizer, images: list[DecodedImage], seconds: float) -> tuple[float, float, float]:
     """Return milliseconds of reading, of its bare calls of networks, and the median of their ratios."""
     heard: list[tuple[Any, tuple[Any, ...]]] = []
     parts = networks(read, set())
     for part in parts:
         part.session = Listening(part.session, heard)  # pyrefly: ignore
-    read.read_all(pictures)
+    read.read_all(images)
     for part in parts:
         part.session = part.session.session  # pyrefly: ignore
     whole, bare, end = [], [], time.perf_counter() + seconds
     while len(whole) < 5 or time.perf_counter() < end:
         first = time.thread_time()
-        read.read_all(pictures)
+        read.read_all(images)
         second = time.thread_time()
         for session, asked in heard:
             session.run(*asked)
@@ -227,8 +227,8 @@ def overhead(portraits: list[Path]) -> str:
         whole, bare, ratio = added(read, [read_image(path) for path in paths], 12)
         rows.append([name, f"{whole:.1f}", f"{bare:.1f}", f"{ratio - 1:+.0%}"])
     note = (
-        "Milliseconds of processor time on one thread, medians, decoding not counted; the ratio is of neighbours. What is "
-        "added holds the pixels' own work (bringing the picture to the detector's size, cutting crops), checks and results."
+        "Milliseconds of processor time on one thread, medians, decoding not counted; the ratio is of neighbors. What is "
+        "added holds the pixels' own work (bringing the image to the detector's size, cutting crops), checks and results."
     )
     return table("What the pipeline adds to its networks", ["what is read", "whole", "networks alone", "added"], rows, note)
 

@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
 PHOTO = mien.sample()
 NOTE = (
-    "Decoded picture in, faces out. The others give boxes and seven scores (human also its mesh, and of one face only, its "
+    "Decoded image in, faces out. The others give boxes and seven scores (human also its mesh, and of one face only, its "
     "default); the best of repeated passes of five, theirs and ours, ours before and after theirs."
 )
 
@@ -120,7 +120,7 @@ def stages() -> str:
     medians = {stage: float(np.median(values)) for stage, values in runs.items()}
     total = sum(medians.values())
     rows = [[stage, f"{value:.2f}", f"{value / total:.0%}"] for stage, value in medians.items()]
-    rows.append(["all", f"{total:.2f}", f"{1000 / total:.0f} pictures/s"])
+    rows.append(["all", f"{total:.2f}", f"{1000 / total:.0f} images/s"])
     return table(f"Stages, one {mien.load()(PHOTO).width} px photo with one face", ["stage", "ms (median)", "share"], rows)
 
 
@@ -128,7 +128,7 @@ def meshes() -> str:
     image = np.asarray(Image.open(PHOTO).convert("RGB"))
     box = mien.load()(PHOTO).faces[0].box
     face = (image, (box.left, box.top, box.right, box.bottom), 0.0)
-    reading = {"points and actions": mien.load(), "expressions alone": mien.load(points=False, actions=False)}
+    reading = {"points and blendshapes": mien.load(), "expressions alone": mien.load(points=False, blendshapes=False)}
     forms = {f"as read for {name}": read.landmarker for name, read in reading.items()}
     forms |= {f"{mesh}, one look": Landmarker(mesh, refine=0) for mesh in ("mesh478", "mesh468")}
     times = {name: median_ms(lambda find=find: find([face])) for name, find in forms.items()}
@@ -147,8 +147,8 @@ def batching() -> str:
             first = first or value
             rows.append([str(threads), str(batch), f"{value:.2f}", f"{1000 / value:.0f}", f"{first / value:.2f} ×"])
     return table(
-        "Batches across pictures (decoded photos)",
-        ["threads", "batch", "ms a picture", "pictures/s", "against one by one"],
+        "Batches across images (decoded photos)",
+        ["threads", "batch", "ms an image", "images/s", "against one by one"],
         rows,
     )
 
@@ -166,7 +166,7 @@ def memory() -> str:
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     rows = [[when, f"{float(value):.0f}"] for when, value in (line.split() for line in out.splitlines())]
-    return table("Memory while 1,000 photos are read", ["after pictures", "resident MB"], rows)
+    return table("Memory while 1,000 photos are read", ["after images", "resident MB"], rows)
 
 
 def network_rate(name: str) -> float:
@@ -177,7 +177,7 @@ def network_rate(name: str) -> float:
 
 
 def sheet(folder: Path) -> Path:
-    """Write a picture of eight portraits, 1024 × 512."""
+    """Write an image of eight portraits, 1024 × 512."""
     portraits = sorted((SHARED / "data/london").rglob("*_03.jpg"))[:8]
     whole = Image.new("RGB", (1024, 512))
     for index, path in enumerate(portraits):
@@ -201,15 +201,15 @@ def peers(fer_python: str | None, node_dir: str | None) -> str:
         env["NODE_DIR"] = str(Path(node_dir).resolve())
         commands["@vladmandic/human (wasm)"] = [fer_python or sys.executable, str(SHARED / "peers/human/run.py"), data]
     ours = {
-        "mien-base, points and 52 actions": mien.load(),
-        "mien-nano, points and 52 actions": mien.load("mien-nano"),
-        "mien-base, expressions alone": mien.load(points=False, actions=False),
-        "mien-nano, expressions alone": mien.load("mien-nano", points=False, actions=False),
+        "mien-base, points and 52 blendshapes": mien.load(),
+        "mien-nano, points and 52 blendshapes": mien.load("mien-nano"),
+        "mien-base, expressions alone": mien.load(points=False, blendshapes=False),
+        "mien-nano, expressions alone": mien.load("mien-nano", points=False, blendshapes=False),
     }
     networks = {name: network_rate(name) for name in ("mien-base", "mien-nano")}
     tables = []
     with tempfile.TemporaryDirectory() as folder:
-        photos = {"one 512 × 512 photo": Path(PHOTO), "eight portraits on one picture of 1024 × 512": sheet(Path(folder))}
+        photos = {"one 512 × 512 photo": Path(PHOTO), "eight portraits on one image of 1024 × 512": sheet(Path(folder))}
         for what, photo in photos.items():
             image = np.asarray(Image.open(photo).convert("RGB"))
             rates = {
@@ -231,7 +231,7 @@ def peers(fer_python: str | None, node_dir: str | None) -> str:
                 [name, f"{rate:.1f}", str(faces), f"{rate * faces:.1f}", f"{rate * faces / best:.1f} ×"]
                 for name, (rate, faces) in rates.items()
             ]
-            head = ["package", "pictures/s", "faces found", "faces/s", "against the fastest peer"]
+            head = ["package", "images/s", "faces found", "faces/s", "against the fastest peer"]
             tables.append(table(f"Beside other packages: {what}, one thread", head, rows, NOTE))
     for name in ("mien-base", "mien-nano"):
         networks[name] = max(networks[name], network_rate(name))

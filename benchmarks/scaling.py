@@ -1,11 +1,11 @@
 """Measure `mien batch` and write `docs/benchmarks/<date>-<commit>-scaling.md`: one worker, two, a cluster, costs by stage.
 
-    python -m benchmarks.scaling                                  # 400 pictures, three rounds
-    python -m benchmarks.scaling --pictures 96 --repeats 1        # a quick look
+    python -m benchmarks.scaling                                  # 400 images, three rounds
+    python -m benchmarks.scaling --images 96 --repeats 1        # a quick look
 
-The pictures are copies of those in `../shared/data` (London portraits and a few large photographs), so that every file is read
+The images are copies of those in `../shared/data` (London portraits and a few large photographs), so that every file is read
 from its own place. Compared runs take turns. Where other work uses the same cores, the clock says little about a single run;
-processor time says what a picture costs, and both are told, with the load that was seen.
+processor time says what an image costs, and both are told, with the load that was seen.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ from mien.batch.rows import Rows
 from mien.batch.storage import Folder
 from mien.inference.stream import BATCH
 from mien.io.decoding import decode
-from mien.io.images import MAX_PIXELS, Picture
+from mien.io.images import MAX_PIXELS, DecodedImage
 
 from .run import ROOT, SHARED, machine, table
 
 TOTAL = 100_000_000
-"""Pictures of the cost table."""
+"""Images of the cost table."""
 NODES = (10, 100)
 CORES = (2, 32)
 """Cores of a node: those of the machine at hand, and of a usual server, by assumption as fast."""
 FEW = 16
-"""Pictures of the runs that show what starting costs."""
+"""Images of the runs that show what starting costs."""
 BUSY = 0.9
-"""Share of its core below which a worker had neighbours."""
-STAGES = ("read", "decode", "detect", "mesh", "align", "classify", "actions", "write")
+"""Share of its core below which a worker had neighbors."""
+STAGES = ("read", "decode", "detect", "mesh", "align", "classify", "blendshapes", "write")
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run over all pictures."""
+    """One run over all images."""
 
     seconds: float
     """By the clock."""
@@ -63,14 +63,14 @@ class Run:
 
 
 Runs = dict[int, list[Run]]
-"""Workers → runs over all pictures."""
+"""Workers → runs over all images."""
 Starts = dict[int, Run]
-"""Workers → a run over `FEW` pictures."""
+"""Workers → a run over `FEW` images."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=400)
+    parser.add_argument("--images", type=int, default=400)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument(
         "--ray-repeats", type=int, help="of the cluster, whose actors are slow to start; as --repeats without it"
@@ -86,7 +86,7 @@ def main() -> None:
     today, began = datetime.date.today().isoformat(), time.perf_counter()
     head = f"# {today}, {commit}: `mien batch`\n\n{machine()}\n"
     with tempfile.TemporaryDirectory() as folder:
-        plant(Path(folder, "all"), args.pictures)
+        plant(Path(folder, "all"), args.images)
         few = Path(folder, "few")
         plant(few, FEW)
         costs, facts = stages(Path(folder, "all"))
@@ -101,8 +101,8 @@ def main() -> None:
             for workers, runs in processes.items():
                 runs.append(command(Path(folder, "all"), workers))
             took = time.perf_counter() - before
-    parts = [head, scaling(args.pictures, processes, starts, cluster), stage_table(costs, facts)]
-    parts.append(cost_table(costs, facts, efficiency(args.pictures, processes, starts)))
+    parts = [head, scaling(args.images, processes, starts, cluster), stage_table(costs, facts)]
+    parts.append(cost_table(costs, facts, efficiency(args.images, processes, starts)))
     loads = [run.load for runs in (*processes.values(), *cluster.values()) for run in runs]
     parts.append(
         f"Load (mean number of processes that wanted a core, of {os.cpu_count()}) after each run: "
@@ -114,7 +114,7 @@ def main() -> None:
 
 
 def plant(folder: Path, count: int) -> None:
-    """Copy so many pictures into a folder."""
+    """Copy so many images into a folder."""
     folder.mkdir()
     found = [
         path
@@ -172,18 +172,18 @@ def on_two_nodes(folder: str, repeats: int) -> dict[int, list[tuple[float, float
 
 
 def stages(folder: Path) -> tuple[dict[str, float], dict[str, float]]:
-    """Return the milliseconds that each stage of a picture costs in one worker, and facts about the pictures.
+    """Return the milliseconds that each stage of an image costs in one worker, and facts about the images.
 
-    Processor time of this thread, so that neighbours count little; reading by the clock, as it is waiting, with each file put
+    Processor time of this thread, so that neighbors count little; reading by the clock, as it is waiting, with each file put
     out of the machine's memory before, where the system lets us.
     """
     options = Options()
     read, spent = options.open(), dict.fromkeys(STAGES, 0.0)
-    # Each picture once: rows that are equal would be compressed to nothing.
+    # Each image once: rows that are equal would be compressed to nothing.
     paths = sorted({hashlib.sha256(path.read_bytes()).digest(): path for path in sorted(folder.iterdir())}.values())
 
     def empty() -> Rows:
-        return Rows(read.card.labels, unsmoothed=False, points=options.points, actions=options.actions, units=False)
+        return Rows(read.card.labels, unsmoothed=False, points=options.points, blendshapes=options.blendshapes, units=False)
 
     rows, bytes_read, pixels, faces = empty(), 0, 0, 0
 
@@ -207,8 +207,8 @@ def stages(folder: Path) -> tuple[dict[str, float], dict[str, float]]:
         tick = clock()
         decoded = [decode(data, path.name, MAX_PIXELS) for data, path in zip(contents, group, strict=True)]
         tick("decode")
-        pictures = [Picture(pixel, path.name, notes) for (pixel, notes), path in zip(decoded, group, strict=True)]
-        results = read.read_all(pictures, tick)
+        images = [DecodedImage(pixel, path.name, notes) for (pixel, notes), path in zip(decoded, group, strict=True)]
+        results = read.read_all(images, tick)
         for result in results:
             rows.add(result)
         tick("write")
@@ -216,7 +216,7 @@ def stages(folder: Path) -> tuple[dict[str, float], dict[str, float]]:
             spent, rows = dict.fromkeys(STAGES, 0.0), empty()
             continue
         bytes_read += sum(map(len, contents))
-        pixels += sum(picture.width * picture.height for picture in pictures)
+        pixels += sum(image.width * image.height for image in images)
         faces += sum(len(result.faces) for result in results)
     with tempfile.TemporaryDirectory() as out:
         tick = clock()
@@ -260,18 +260,18 @@ def scaling(count: int, processes: Runs, starts: Starts, cluster: Runs) -> str:
             ])  # fmt: skip
     header = [
         "workers",
-        "pictures/s",
+        "images/s",
         "processor time",
-        f"of {FEW} pictures",
+        f"of {FEW} images",
         "share of its cores",
         "two against one, by the clock",
     ]
     kept = efficiency(count, processes, starts)
     shares = [statistics.median(run.cpu / run.seconds / workers for run in runs) for workers, runs in processes.items()]
     note = [
-        "Medians; runs take turns, and ratios are of neighbours. The start of the command and the loading of networks are in",
+        "Medians; runs take turns, and ratios are of neighbors. The start of the command and the loading of networks are in",
         "it; for Ray the start of actors, not that of the cluster.",
-        f"A picture more costs {marginal(1, count, processes, starts) * 1000:.1f} ms of processor time with one worker and",
+        f"An image more costs {marginal(1, count, processes, starts) * 1000:.1f} ms of processor time with one worker and",
         f"{marginal(2, count, processes, starts) * 1000:.1f} ms with two: **efficiency {kept:.2f} from one worker to two**,",
         "start aside. That is processor time: waiting is not in it.",
         f"Here one worker got {shares[0]:.0%} of a core, two got {shares[1]:.0%} of theirs: the rest went to other work or to"
@@ -280,35 +280,35 @@ def scaling(count: int, processes: Runs, starts: Starts, cluster: Runs) -> str:
         else "",
         "" if cluster else "Ray is not installed here, or could not be started.",
     ]
-    return table(f"One worker and two: {count} pictures", header, rows, " ".join(filter(None, note)))
+    return table(f"One worker and two: {count} images", header, rows, " ".join(filter(None, note)))
 
 
 def marginal(workers: int, count: int, runs: Runs, starts: Starts) -> float:
-    """Return the processor seconds that one picture more costs."""
+    """Return the processor seconds that one image more costs."""
     return (statistics.median(run.cpu for run in runs[workers]) - starts[workers].cpu) / (count - FEW)
 
 
 def efficiency(count: int, runs: Runs, starts: Starts) -> float:
-    """Return the processor time that a picture costs with one worker over that with two."""
+    """Return the processor time that an image costs with one worker over that with two."""
     return marginal(1, count, runs, starts) / marginal(2, count, runs, starts)
 
 
 def stage_table(costs: dict[str, float], facts: dict[str, float]) -> str:
-    """Return the table of what a picture costs, by stage."""
+    """Return the table of what an image costs, by stage."""
     total = sum(costs.values())
     rows = [[stage, f"{cost:.2f}", f"{cost / total:.0%}"] for stage, cost in costs.items()]
-    rows.append(["all", f"{total:.2f}", f"{1000 / total:.0f} pictures/s on a core"])
+    rows.append(["all", f"{total:.2f}", f"{1000 / total:.0f} images/s on a core"])
     note = [
-        f"Means over the different pictures, one process and one thread, in groups of {BATCH}: {facts['bytes'] / 1000:.0f} kB,",
+        f"Means over the different images, one process and one thread, in groups of {BATCH}: {facts['bytes'] / 1000:.0f} kB,",
         f"{facts['pixels'] / 1e6:.2f} megapixels, {facts['faces']:.2f} faces; {facts['row bytes']:.0f} bytes of parquet come",
         "out. Processor time, but reading by the clock, from the disk at hand, each file dropped from memory before.",
         "Writing: rows made, compressed and written.",
     ]
-    return table("What a picture costs", ["stage", "ms a picture", "share"], rows, " ".join(note))
+    return table("What an image costs", ["stage", "ms an image", "share"], rows, " ".join(note))
 
 
 def cost_table(costs: dict[str, float], facts: dict[str, float], kept: float) -> str:
-    """Return what `TOTAL` pictures need, reckoned from the costs of the stages and the efficiency of two workers."""
+    """Return what `TOTAL` images need, reckoned from the costs of the stages and the efficiency of two workers."""
     compute, rows = (sum(costs.values()) - costs["read"]) / 1000, []
     kept, measured = min(kept, 1.0), kept
     for cores, nodes in itertools.product(CORES, NODES):
@@ -321,7 +321,7 @@ def cost_table(costs: dict[str, float], facts: dict[str, float], kept: float) ->
     worst = max((stage for stage in costs if stage != "read"), key=costs.__getitem__)
     million = f"{TOTAL // 1_000_000} million"
     note = [
-        f"Reckoned, not run: {compute * 1000:.1f} ms of a core a picture without reading, {compute * TOTAL / 3600:,.0f} hours",
+        f"Reckoned, not run: {compute * 1000:.1f} ms of a core an image without reading, {compute * TOTAL / 3600:,.0f} hours",
         f"of one core in all; efficiency {kept:.2f}"
         + (f" (measured {measured:.2f})," if measured > 1 else ",")
         + " that of two workers.",
@@ -329,11 +329,11 @@ def cost_table(costs: dict[str, float], facts: dict[str, float], kept: float) ->
         f"**The bottleneck is computing, above all {worst}** ({costs[worst]:.1f} ms), as long as storage gives all nodes",
         "together what stands under “read by all”; below that, reading is.",
         f"The disk at hand gave one reader {facts['bytes'] / 1000 / costs['read']:,.0f} MB/s, file by file.",
-        f"{million} pictures are {TOTAL * facts['bytes'] / 1e12:.1f} TB,",
+        f"{million} images are {TOTAL * facts['bytes'] / 1e12:.1f} TB,",
         f"and {TOTAL * facts['row bytes'] / 1e9:,.0f} GB of rows.",
     ]
-    header = ["nodes", "pictures/s", "time", "read by a node", "read by all", "written by all"]
-    return table(f"What {million} such pictures need", header, rows, " ".join(note))
+    header = ["nodes", "images/s", "time", "read by a node", "read by all", "written by all"]
+    return table(f"What {million} such images need", header, rows, " ".join(note))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
     python -m benchmarks.serving --seconds 6      # a quick look
 
 Everything runs on the same cores, the clients too, and reading in one process is measured before, between and after the rounds
-of load, so that both see the same neighbours.
+of load, so that both see the same neighbors.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def photo() -> bytes:
 
 
 def in_process(seconds: float, threads: int) -> float:
-    """Pictures a second read from their bytes in batches of 16, by so many threads with one recognizer."""
+    """Images a second read from their bytes in batches of 16, by so many threads with one recognizer."""
     read, data = mien.load(), photo()
     list(read.many([data] * 16))
     end = time.perf_counter() + seconds
@@ -82,7 +82,7 @@ async def client(host: str, port: int, request: bytes, until: float, times: list
 async def load(port: int, clients: int, seconds: float) -> dict:
     """Run all clients and return what they saw."""
     data = photo()
-    body = b'--b\r\nContent-Disposition: form-data; name="pictures"; filename="a.jpg"\r\n\r\n' + data + b"\r\n--b--\r\n"
+    body = b'--b\r\nContent-Disposition: form-data; name="images"; filename="a.jpg"\r\n\r\n' + data + b"\r\n--b--\r\n"
     head = f"POST /v1/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n"
     request = head.encode() + b"Content-Type: multipart/form-data; boundary=b\r\n\r\n" + body
     times: list[float] = []
@@ -187,12 +187,12 @@ def measure(seconds: float, clients: int, threads: int) -> str:
             "latency p50, p90, p99, worst",
             ", ".join(f"{value:.0f} ms" for value in (*np.percentile(times, (50, 90, 99)), times.max())),
         ],
-        ["pictures a second, each round", ", ".join(f"{rate:.1f}" for rate in rates)],
+        ["images a second, each round", ", ".join(f"{rate:.1f}" for rate in rates)],
         ["in one process, batches of 16, before, between and after", ", ".join(f"{rate:.1f}" for rate in alone)],
         ["served against in one process, each round", ", ".join(f"{ratio:.2f}" for ratio in ratios)],
         ["**served against in one process, all**", f"**{np.mean(ratios):.2f}**"],
-        ["processor time of the server a picture", f"{used / len(times) * 1000:.1f} ms"],
-        ["processor time of the clients a picture", f"{sum(one['cpu'] for one in rounds) / len(times) * 1000:.1f} ms"],
+        ["processor time of the server an image", f"{used / len(times) * 1000:.1f} ms"],
+        ["processor time of the clients an image", f"{sum(one['cpu'] for one in rounds) / len(times) * 1000:.1f} ms"],
         ["resident memory, mean of each quarter of the run", ", ".join(f"{part.mean():.0f} MB" for part in memory)],
         ["exit status after SIGTERM", str(status)],
     ]

@@ -46,7 +46,7 @@ TABLE: dict[str, Any] = {
     ],
     "model": {"name": "mien-base", "scores": "fer2013"},
     "data": {"dataset": "synthetic", "root": ".", "options": {"number": "560"}},
-    "input": {"size": 48, "colour": "grey", "normalise": "half"},
+    "input": {"size": 48, "color": "gray", "normalize": "half"},
     "loss": [{"output": "fer2013"}],
     "optim": {"lr": 0.01},
 }
@@ -95,7 +95,7 @@ def overhead(steps: int) -> str:
         )
 
         def bare(batch: Any) -> None:
-            image = batch.pictures["image"].contiguous(memory_format=torch.channels_last)
+            image = batch.images["image"].contiguous(memory_format=torch.channels_last)
             optimizer.zero_grad(set_to_none=True)
             with small_maps():
                 answer = bare_model(image)
@@ -121,7 +121,7 @@ def overhead(steps: int) -> str:
         ["a step of the loop", f"{loop_ms:.0f}", f"{np.median(ratios) - 1:+.1%} (median of pairs)"],
         ["preparing its batch (in a thread beside it)", f"{loader:.1f}", f"{bare_ms / loader:.0f} × the rate of steps"],
     ]
-    return table("A step of `mien-base`, 32 pictures of 48 pixels, one thread", ["what", "ms", "ratio"], rows)
+    return table("A step of `mien-base`, 32 images of 48 pixels, one thread", ["what", "ms", "ratio"], rows)
 
 
 def formats(steps: int) -> str:
@@ -166,34 +166,34 @@ def convolutions(steps: int) -> str:
         with small_maps():
             quick = processor_ms(lambda: _step(network, optimizer, fed, dtype), steps)  # noqa: B023
         rows.append([f"`{name}`", f"{64e3 / plain:.0f}", f"{64e3 / quick:.0f}", f"{plain / quick:.2f} ×"])
-    title = f"Convolutions of small maps, 64 pictures of 48 pixels, {'bf16' if dtype else 'fp32'}"
-    return table(title, ["network", "torch, pictures/s", "`small_maps()`, pictures/s", "ratio"], rows)
+    title = f"Convolutions of small maps, 64 images of 48 pixels, {'bf16' if dtype else 'fp32'}"
+    return table(title, ["network", "torch, images/s", "`small_maps()`, images/s", "ratio"], rows)
 
 
 def memory(steps: int) -> str:
     """Compare malloc as it is with malloc that keeps what is freed, each in a process of its own."""
     rows = []
-    for name, side, pictures in (("mien-base", 48, 128), ("timm:mobilenetv1_100", 112, 64)):
+    for name, side, images in (("mien-base", 48, 128), ("timm:mobilenetv1_100", 112, 64)):
         found = []
         for kept in (False, True):
-            code = f"from benchmarks.training import steps_in; steps_in({name!r}, {side}, {pictures}, {steps}, kept={kept})"
+            code = f"from benchmarks.training import steps_in; steps_in({name!r}, {side}, {images}, {steps}, kept={kept})"
             done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
             found.append(json.loads(done.stdout))
         (before, cleared), (after, left) = found
-        rows.append([f"`{name}`, {pictures} × {side} pixels", f"{before:.0f}", f"{after:.0f}", f"{before / after:.2f} ×"])
+        rows.append([f"`{name}`, {images} × {side} pixels", f"{before:.0f}", f"{after:.0f}", f"{before / after:.2f} ×"])
         rows[-1] += [f"{cleared:,.0f}", f"{left:,.0f}"]
     header = ["network", "ms a step", "kept, ms", "ratio", "pages cleared a step", "kept"]
     return table("Freed memory that is kept, processor time", header, rows)
 
 
-def steps_in(name: str, side: int, pictures: int, steps: int, *, kept: bool) -> None:
+def steps_in(name: str, side: int, images: int, steps: int, *, kept: bool) -> None:
     """Print processor time in milliseconds and page faults of a step of training, of a process of its own."""
     torch.set_num_threads(1)
     if kept:
         keep_freed_memory()
     channels = 1 if name.startswith("mien") else 3
     network = models.build(name, **({} if channels == 1 else {"num_classes": 7})).train().to(memory_format=torch.channels_last)
-    fed = torch.randn(pictures, channels, side, side).contiguous(memory_format=torch.channels_last)
+    fed = torch.randn(images, channels, side, side).contiguous(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, foreach=True)
     dtype = torch.bfloat16 if fastest_precision() == "bf16" else None
     with small_maps():
@@ -228,7 +228,7 @@ def processes() -> str:
             first = first or rate
             rows.append([str(number), f"{rate:.0f}", f"{rate / number:.0f}", f"{rate / first:.2f} ×"])
     return table(
-        "Processes on this machine, one thread each", ["processes", "pictures/s", "for each process", "against one"], rows
+        "Processes on this machine, one thread each", ["processes", "images/s", "for each process", "against one"], rows
     )
 
 

@@ -86,8 +86,8 @@ def speed(folder: Path) -> Iterator[str]:
     for what, options, stream in (
         ("followed and smoothed: `read.stream(clip)`", {}, {}),
         ("the same with `mien-nano`", {"model": "mien-nano"}, {}),
-        ("expressions only: `mien.load(points=False, actions=False)`", {"points": False, "actions": False}, {}),
-        ("expressions only, `mien-nano`", {"model": "mien-nano", "points": False, "actions": False}, {}),
+        ("expressions only: `mien.load(points=False, blendshapes=False)`", {"points": False, "blendshapes": False}, {}),
+        ("expressions only, `mien-nano`", {"model": "mien-nano", "points": False, "blendshapes": False}, {}),
         ("searched in each frame: `detect_every=1`", {}, {"detect_every": 1}),
     ):
         read = mien.load(**options)
@@ -136,7 +136,7 @@ def stages(clip: Path) -> dict[str, float]:
         for holder, name, stage in (
             (read, "detector", "searching for faces (every 10th frame)"),
             (landmarker, "locate", "mesh"),
-            (read, "describe", "crop, expressions, facial actions"),
+            (read, "describe", "crop, expressions, blendshapes"),
             (streaming, "looks", "what faces look like"),
             (streaming, "shrink", "cuts"),
             (tracking.Tracker, "update", "numbers"),
@@ -157,7 +157,7 @@ def track(folder: Path) -> Iterator[str]:
     sys.path.insert(0, str(SHARED / "tools"))
     from track import FaceTracker
 
-    read = mien.load(actions=False)
+    read = mien.load(blendshapes=False)
     yield "## Numbers of faces, scripted scene: 4 faces cross and pass behind a pillar, 500 frames of 1280 × 720\n"
     yield "| scene | tracker | switches | numbers (true 4) | coverage |\n|---|---|---|---|---|"
     for variant in (0, 1):
@@ -206,10 +206,10 @@ def memory(folder: Path) -> Iterator[str]:
 
 
 class _Repeated:
-    """A few pictures as a long sequence."""
+    """A few images as a long sequence."""
 
-    def __init__(self, pictures: list[np.ndarray], length: int) -> None:
-        self.pictures, self.length = pictures, length
+    def __init__(self, images: list[np.ndarray], length: int) -> None:
+        self.images, self.length = images, length
 
     def __len__(self) -> int:
         return self.length
@@ -217,7 +217,7 @@ class _Repeated:
     def __getitem__(self, index: int) -> np.ndarray:
         if index >= self.length:
             raise IndexError
-        return self.pictures[index % len(self.pictures)]
+        return self.images[index % len(self.images)]
 
 
 def resident() -> float:

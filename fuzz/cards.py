@@ -21,10 +21,10 @@ kind = "classifier"
 summary = "two classes"
 file = "tiny.onnx"
 sha256 = ""
-licence = "Apache-2.0"
+license = "Apache-2.0"
 labels = ["happiness", "neutral"]
 outputs = {scores = "p"}
-input = {size = [48, 48], colour = "grey", layout = "NCHW", offset = [-1.0], std = [2]}
+input = {size = [48, 48], color = "gray", layout = "NCHW", offset = [-1.0], std = [2]}
 crop = {template = "arcface112", margin = 1.5}
 calibration = {threshold = 0.5}
 reading = {inputs = {image = 48, mouth = 24}}
@@ -38,7 +38,7 @@ n = 10
 
 
 def target(data: bytes) -> None:
-    """Read a card file (first byte even), or a network with this card inside (odd); prepare pictures as it says."""
+    """Read a card file (first byte even), or a network with this card inside (odd); prepare images as it says."""
     if not data:
         return
     if data[0] % 2:

@@ -12,7 +12,7 @@ from typing import Any
 
 from mien.errors import MienError
 
-TARGETS = ("pictures", "videos", "tables", "cards", "checkpoints")
+TARGETS = ("images", "videos", "tables", "cards", "checkpoints")
 CORPUS = Path(__file__).with_name("corpus")
 TRACED = ("/mien/", "/PIL/", "/tomllib/")
 """Parts of the paths of the files whose lines count."""

@@ -1,4 +1,4 @@
-"""Annotation files of every data set in every layout, predictions, clean protocols and recipes.
+"""Annotation files of every dataset in every layout, predictions, clean protocols and recipes.
 
 The first byte says which file is replaced, and whether damaged rows are left out; the rest is the file's new content.
 """
@@ -39,7 +39,7 @@ def _read_dataset(miniature: Miniature, root: Path, path: Path, skip: bool) -> N
 
 
 def _files() -> list[tuple[Path, Callable[[Path, bool], object]]]:
-    """Build the layouts; return each of their files that is no picture, with what reads it."""
+    """Build the layouts; return each of their files that is no image, with what reads it."""
     found: dict[tuple[str, bytes], tuple[Path, Callable[[Path, bool], object]]] = {}
     for number, miniature in enumerate(MINIATURES.values()):
         root = ROOT / str(number)
@@ -72,7 +72,7 @@ CLEAN = '{"dataset": "fer2013", "protocol": "official", "digests": {"train": "00
 
 
 def target(data: bytes) -> None:
-    """Read a data set of which one file is another."""
+    """Read a dataset of which one file is another."""
     if not data:
         return
     path, read = FILES[(data[0] & 127) % len(FILES)]
@@ -86,7 +86,7 @@ def target(data: bytes) -> None:
 
 
 def seeds() -> Iterator[bytes]:
-    """Yield the files as they were, cut after a few lines, with black pictures in csvs of pixels."""
+    """Yield the files as they were, cut after a few lines, with black images in csvs of pixels."""
     recipe = Path(__file__).parents[1] / "recipes/fer2013-mien-nano.toml"
     texts = {"predictions.csv": PREDICTIONS, "clean.json": CLEAN, "recipe.toml": recipe.read_text(encoding="utf-8")}
     for number, (path, _) in enumerate(FILES):

@@ -29,8 +29,8 @@ def target(data: bytes) -> None:
     """Read the first frames of a video, as a file that somebody names."""
     last = 0.0
     for frame in itertools.islice(Clip(data, Sampling(), {"max_pixels": MAX_PIXELS}), FRAMES):
-        if frame.picture is not None:
-            pixels, time = frame.picture.pixels, frame.time
+        if frame.image is not None:
+            pixels, time = frame.image.pixels, frame.time
             assert pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.dtype == "uint8"
             assert pixels.shape[0] * pixels.shape[1] <= MAX_PIXELS
             assert time is not None and np.isfinite(time) and time >= last, (last, time)

@@ -14,7 +14,7 @@ from PIL import Image
 
 
 def moving(sample: Path, count: int, size: tuple[int, int] = (192, 160), *, empty: Sequence[int] = ()) -> list[np.ndarray]:
-    """The photograph, sliding slowly to the right and growing a little; frames in `empty` are a grey wall."""
+    """The photograph, sliding slowly to the right and growing a little; frames in `empty` are a gray wall."""
     photo = Image.open(sample).convert("RGB")
     frames = []
     for number in range(count):

@@ -21,11 +21,11 @@ def drawings(number: int = 70, split: str = "all") -> Dataset:
 
 
 class Knowing:
-    """A function that knows the answers: `share` of its confidence goes to the true class of each picture, the rest to others.
+    """A function that knows the answers: `share` of its confidence goes to the true class of each image, the rest to others.
 
     Args:
-        data: the data set whose pictures it knows, by their pixels.
-        right: what share of the pictures it answers rightly, the first ones.
+        data: the dataset whose images it knows, by their pixels.
+        right: what share of the images it answers rightly, the first ones.
         confidence: of each answer.
         labels: order of its classes.
     """
@@ -41,20 +41,20 @@ class Knowing:
         self.confidence = confidence
         self.asked = 0
 
-    def __call__(self, pictures: list[np.ndarray]) -> np.ndarray:
+    def __call__(self, images: list[np.ndarray]) -> np.ndarray:
         rest = (1 - self.confidence) / (len(self.labels) - 1)
-        found = np.full((len(pictures), len(self.labels)), rest)
-        for row, picture in enumerate(pictures):
-            assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
-            found[row, self.known[picture.tobytes()]] = self.confidence
-        self.asked += len(pictures)
+        found = np.full((len(images), len(self.labels)), rest)
+        for row, image in enumerate(images):
+            assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
+            found[row, self.known[image.tobytes()]] = self.confidence
+        self.asked += len(images)
         return found
 
 
 def eye_reader(seen: list[np.ndarray], side: int = 32) -> CardPredictor:
-    """A model of faces in colour and of their eyes, that keeps the eyes it is shown; it says that all are angry."""
+    """A model of faces in color and of their eyes, that keeps the eyes it is shown; it says that all are angry."""
     card = cards.load("mien-base")
-    fed = dataclasses.replace(card.input, size=(224, 224), colour="rgb")  # pyrefly: ignore
+    fed = dataclasses.replace(card.input, size=(224, 224), color="rgb")  # pyrefly: ignore
     card = dataclasses.replace(card, input=fed, reading={"inputs": {"image": 224, "eye": side}})
 
     def runtime(batches: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -64,7 +64,7 @@ def eye_reader(seen: list[np.ndarray], side: int = 32) -> CardPredictor:
     return CardPredictor(card, runtime)  # pyrefly: ignore
 
 
-def labelled(labels: Sequence[str] = FER2013) -> Callable[[Callable], Callable]:
+def labeled(labels: Sequence[str] = FER2013) -> Callable[[Callable], Callable]:
     """Give a function the attribute that evaluation asks for."""
 
     def give(function: Callable) -> Callable:
@@ -74,21 +74,21 @@ def labelled(labels: Sequence[str] = FER2013) -> Callable[[Callable], Callable]:
     return give
 
 
-@labelled()
-def evenly(pictures: list[np.ndarray]) -> np.ndarray:
+@labeled()
+def evenly(images: list[np.ndarray]) -> np.ndarray:
     """Every class equally likely, for the command line: evaluations:evenly."""
-    return np.full((len(pictures), 7), 1 / 7)
+    return np.full((len(images), 7), 1 / 7)
 
 
-@labelled()
-def halting(pictures: list[np.ndarray]) -> np.ndarray:
-    """The same; at picture HALT_AT of the environment it says so on stderr, and goes on when stdin is closed."""
+@labeled()
+def halting(images: list[np.ndarray]) -> np.ndarray:
+    """The same; at image HALT_AT of the environment it says so on stderr, and goes on when stdin is closed."""
     global answered
     if answered == int(os.environ.get("HALT_AT", "-1")):
         print("halted", file=sys.stderr, flush=True)
         sys.stdin.read()
-    answered += len(pictures)
-    return evenly(pictures)
+    answered += len(images)
+    return evenly(images)
 
 
 answered = 0

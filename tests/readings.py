@@ -31,7 +31,7 @@ def face(box: Sequence[float], label: str = "happiness", confidence: float = 0.9
 
 
 def reading(size: tuple[int, int], *faces: Face, source: str = "photo.jpg", **fields: Any) -> Result:
-    """The result of a picture of this size."""
+    """The result of an image of this size."""
     return Result(source, *size, faces, "ok" if faces else "no face", "mien-base 1", **fields)
 
 

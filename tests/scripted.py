@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from mien.io.images import Picture
+from mien.io.images import DecodedImage
 from mien.io.sources import Frame
 from mien.types import Result
 
@@ -76,7 +76,7 @@ def cutouts(shared: Path, height: int, subjects: Sequence[str] = SUBJECTS, expre
 def crossing(
     shared: Path, frames: int = 500, size: tuple[int, int] = (1280, 720), *, pillar: bool = True, variant: int = 0
 ) -> Iterator[Scene]:
-    """Four people go back and forth across the picture at different paces; variant 1 has others and another beginning."""
+    """Four people go back and forth across the image at different paces; variant 1 has others and another beginning."""
     width, height = size
     people = cutouts(shared, round(0.25 * height), (SUBJECTS, ("005", "022", "041", "090"))[variant])
     paces, phases, rows = (5.2, 7.1, 6.1, 8.3), (0.0, 1.9, 3.6, 5.1), (0.36, 0.46, 0.54, 0.62)
@@ -158,7 +158,7 @@ def as_frames(scenes: Iterator[Scene], truths: list[list[Truth]]) -> Iterator[Fr
     """Turn scenes into frames of a video, and keep their truth."""
     for number, scene in enumerate(scenes):
         truths.append(scene.faces)
-        yield Frame(number, "scene", Picture(scene.pixels, "scene"), time=number / RATE)
+        yield Frame(number, "scene", DecodedImage(scene.pixels, "scene"), time=number / RATE)
 
 
 @dataclass

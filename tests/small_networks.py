@@ -14,7 +14,7 @@ from mien import cards, models
 from mien.cards import sha256
 from mien.labels import FER2013
 
-GREY = cards.Input(size=(48, 48), colour="grey")
+GRAY = cards.Input(size=(48, 48), color="gray")
 RGB = cards.Input(size=(64, 64), scale=1 / 255, offset=(-0.485, -0.456, -0.406), std=(0.229, 0.224, 0.225))
 
 
@@ -39,12 +39,12 @@ def save(
         summary="For a test.",
         file=path.name,
         sha256=sha256(path),
-        licence="Apache-2.0",
+        license="Apache-2.0",
         **fields,
     )
     path.with_suffix(".toml").write_text(tomli_w.dumps(card.to_dict()))
     return path
 
 
-BASE = {"outputs": {"scores": "fer2013", "fer2013": "fer2013", "ferplus": "ferplus"}, "input": GREY}
+BASE = {"outputs": {"scores": "fer2013", "fer2013": "fer2013", "ferplus": "ferplus"}, "input": GRAY}
 SMALL = {"widths": [16, 16, 24, 32], "depths": [1, 1, 1, 1]}

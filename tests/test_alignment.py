@@ -56,8 +56,8 @@ def test_similarity_is_the_least_squares_one(source, target, angle, scale, shift
 
 
 @given(points(5), matrices)
-def test_turning_the_picture_leaves_the_crop(source, matrix):
-    """The crop of a turned, scaled and shifted picture is the crop of the picture."""
+def test_turning_the_image_leaves_the_crop(source, matrix):
+    """The crop of a turned, scaled and shifted image is the crop of the image."""
     assume(source.std(0).min() > 5)
     for template in TEMPLATES.values():
         if len(template.poses) > 1:
@@ -120,7 +120,7 @@ def test_reverse_fit_is_larger():
 
 @pytest.mark.parametrize("fit", FITS)
 @pytest.mark.parametrize("size", [48, 112])
-def test_margin_shows_more_around_the_same_centre(fit, size):
+def test_margin_shows_more_around_the_same_center(fit, size):
     template = TEMPLATES["fer2013"]
     face = apply(turned(0.3, 4, (50, 60)), template.poses[0])
     plain, wide = (crop_matrix(face, template, size, fit=fit, margin=margin) for margin in (1.0, 1.5))
@@ -146,10 +146,10 @@ def test_own_template_is_its_own_mirror_image():
 
 def test_dlib_chip():
     """Against dlib 20.0.1, `get_face_chip_details(detection, 224, 0.25)`, for 68 points set down here."""
-    golden = {"centre": [140.792930277538, 187.5824803205723], "side": 130.28232890548327, "angle": 2.46155654859008}
+    golden = {"center": [140.792930277538, 187.5824803205723], "side": 130.28232890548327, "angle": 2.46155654859008}
     rng = np.random.default_rng(0)
     back = invert(dlib_chip_matrix(np.rint(rng.uniform(0, 300, (68, 2)))))
-    assert np.allclose(apply(back, np.array([[112.0, 112.0]]))[0], golden["centre"], atol=1e-6)
+    assert np.allclose(apply(back, np.array([[112.0, 112.0]]))[0], golden["center"], atol=1e-6)
     assert np.isclose(224 * np.hypot(back[0, 0], back[1, 0]), golden["side"])
     assert np.isclose(np.arctan2(back[1, 0], back[0, 0]), golden["angle"])
 
@@ -164,7 +164,7 @@ def photo(sample):
 
 @pytest.fixture(scope="module")
 def ramp():
-    """A picture whose values say where a pixel is: x in one channel, y in another."""
+    """An image whose values say where a pixel is: x in one channel, y in another."""
     y, x = np.mgrid[:256, :256]
     return np.stack([x, y, np.full_like(x, 77)], -1).astype(np.uint8)
 
@@ -198,24 +198,24 @@ def test_every_scale_puts_points_where_the_matrix_says(ramp, scale, antialias, i
     assert bias.max() < 0.15
 
 
-def test_border_colour_and_blending():
+def test_border_color_and_blending():
     white = np.full((20, 20, 3), 255, np.uint8)
     crop = warp(white, np.array([[1.0, 0, 10.25], [0, 1, 10]]), 40, border=55)
     assert (crop[:, :9] == 55).all() and (crop[:9] == 55).all()
     assert (crop[12:28, 12:28] == 255).all()
     assert np.abs(crop[15, 10].astype(int) - (55 * 0.25 + 255 * 0.75)).max() <= 1
-    grey = warp(white[..., 0], np.array([[1.0, 0, 10.25], [0, 1, 10]]), 40, border=55)
-    assert np.array_equal(grey, crop[..., 0])
+    gray = warp(white[..., 0], np.array([[1.0, 0, 10.25], [0, 1, 10]]), 40, border=55)
+    assert np.array_equal(gray, crop[..., 0])
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.2, 5.0])
-def test_outside_the_picture_is_border_alone(photo, scale):
+def test_outside_the_image_is_border_alone(photo, scale):
     for shift in ((-9000.0, 0.0), (9000.0, 9000.0)):
         assert (warp(photo, turned(0.2, scale, shift), 24, border=9) == 9).all()
 
 
 def test_shrinking_averages(photo):
-    """A checkerboard of single pixels shrinks to even grey; without antialiasing pixels are skipped."""
+    """A checkerboard of single pixels shrinks to even gray; without antialiasing pixels are skipped."""
     board = ((np.indices((512, 512)).sum(0) % 2) * 255).astype(np.uint8)
     matrix = turned(0.1, 1 / 8, (10.0, 0.0))
     assert np.abs(warp(board, matrix, 48)[8:40, 20:40].astype(int) - 127).max() <= 1
@@ -229,10 +229,10 @@ def test_matrices_without_inverse_are_refused(photo, matrix):
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
-def test_tiny_pictures(size):
-    picture = np.full((size, size, 3), 200, np.uint8)
-    assert warp(picture, turned(0.1, 8.0), 16).shape == (16, 16, 3)
-    assert warp(picture, turned(0.1, 0.01), 16).shape == (16, 16, 3)
+def test_tiny_images(size):
+    image = np.full((size, size, 3), 200, np.uint8)
+    assert warp(image, turned(0.1, 8.0), 16).shape == (16, 16, 3)
+    assert warp(image, turned(0.1, 0.01), 16).shape == (16, 16, 3)
 
 
 @pytest.fixture(scope="module")
@@ -242,7 +242,7 @@ def framed(photo):
 
 @given(st.integers(0, 2**32 - 1))
 def test_bilinear_is_that_of_opencv(photo, framed, seed):
-    """OpenCV's warpAffine in numpy: weights from the matrix, border blended in; ours is within a grey level."""
+    """OpenCV's warpAffine in numpy: weights from the matrix, border blended in; ours is within a gray level."""
     rng = np.random.default_rng(seed)
     size = 24
     matrix = turned(rng.uniform(-np.pi, np.pi), rng.uniform(0.3, 3))
@@ -259,5 +259,5 @@ def test_bilinear_is_that_of_opencv(photo, framed, seed):
 
 @pytest.mark.parametrize("matrix", [[[1, 2, 0], [2, 4, 0]], [[np.nan, 0, 0], [0, 1, 0]], [[1e-200, 0, 1e200], [0, 1e-100, 0]]])
 def test_matrices_that_map_nothing_are_refused(matrix: list[list[float]]) -> None:
-    with pytest.raises(ValueError, match="this matrix does not map pictures to crops"):
+    with pytest.raises(ValueError, match="this matrix does not map images to crops"):
         warp(np.zeros((4, 4, 3), np.uint8), np.array(matrix), 4)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mien.data.datasets.images import Pixels
 from miniatures import MINIATURES, fer2013_csv, write
 from PIL import Image, ImageOps
 
@@ -22,7 +23,6 @@ from mien.data.audit.page import page
 from mien.data.audit.report import Audit
 from mien.data.audit.signatures import signatures
 from mien.data.datasets import Dataset, open_dataset
-from mien.data.datasets.pictures import Pixels
 from mien.data.datasets.synthetic import draw_face
 from mien.errors import ConfigError, DatasetError
 
@@ -37,7 +37,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 
 
 def faces(number: int, first: int = 0, side: int = 48) -> np.ndarray:
-    """Pictures that do not look alike, as drawn faces do: blotches of light and shade."""
+    """Images that do not look alike, as drawn faces do: blotches of light and shade."""
     return np.stack([_blotches(np.random.default_rng(first + seed), side) for seed in range(number)])
 
 
@@ -51,7 +51,7 @@ def dataset(images: np.ndarray, split: str, label: list[int] | None = None, **co
     return Dataset(
         name="drawn",
         labels=LABELS,
-        pictures=Pixels(images, np.arange(number)),
+        images=Pixels(images, np.arange(number)),
         names=np.array([f"{split}{row:03d}" for row in range(number)]),
         label=np.array(label if label is not None else [row % 2 for row in range(number)]),
         part=np.full(number, split),
@@ -67,14 +67,14 @@ def texts(report: Audit, level: str) -> str:
 def leaks(report: Audit, near: bool = False) -> Mapping[tuple[str, str], int]:
     found = report.near if near else report.exact
     assert found is not None
-    return {(leak.split, leak.other): leak.pictures for leak in found.leaks}
+    return {(leak.split, leak.other): leak.images for leak in found.leaks}
 
 
 def test_splits_without_fault_are_said_to_be_so() -> None:
     report = audit({"train": dataset(faces(20), "train"), "test": dataset(faces(10, 100), "test")})
     assert leaks(report) == {} and leaks(report, near=True) == {}
     assert texts(report, "error") == texts(report, "warning") == ""
-    assert "no picture and nobody stands in two splits" in texts(report, "note")
+    assert "no image and nobody stands in two splits" in texts(report, "note")
     assert (report.exact.distinct, report.exact.groups) == (30, 0)
 
 
@@ -83,9 +83,9 @@ def test_planted_copies_are_counted_from_both_sides() -> None:
     test[:3], train[19] = train[:3], train[0]
     report = audit({"train": dataset(train, "train"), "test": dataset(test, "test")})
     assert leaks(report) == {("train", "test"): 4, ("test", "train"): 3}
-    assert (report.exact.distinct, report.exact.groups, report.exact.pictures) == (26, 3, 7)
+    assert (report.exact.distinct, report.exact.groups, report.exact.images) == (26, 3, 7)
     assert report.exact.conflicting == 1  # row 19 is a happy copy of an angry row 0
-    assert "3 of the test pictures (30.0%) also stand in train, pixel for pixel: test000 and train000, for example" in texts(
+    assert "3 of the test images (30.0%) also stand in train, pixel for pixel: test000 and train000, for example" in texts(
         report, "error"
     )
     first = report.exact.examples[0]
@@ -117,15 +117,15 @@ def test_altered_copies_are_found_and_told_from_exact_ones(change) -> None:
     splits = {"train": dataset(train, "train"), "test": dataset(test, "test")}
     report = audit(splits)
     assert leaks(report) == {} and leaks(report, near=True) == {("train", "test"): 1, ("test", "train"): 1}
-    assert texts(report, "error").startswith("1 more of the test pictures look like one in train")
+    assert texts(report, "error").startswith("1 more of the test images look like one in train")
     assert texts(report, "error").endswith("(crop, brightness, mirror): test004 and train007")
     assert audit(splits, near=False).near is None
 
 
-def test_pictures_that_all_look_alike_make_copies_doubtful() -> None:
+def test_images_that_all_look_alike_make_copies_doubtful() -> None:
     report = audit(open_splits("synthetic", "."))
     assert report.near is not None and report.near.groups and report.quality.resemblance > 0.6
-    assert "any two pictures look alike" in texts(report, "warning")
+    assert "any two images look alike" in texts(report, "warning")
     train, test = faces(20), faces(10, 100)
     test[4] = brighter(train[7])
     report = audit({"train": dataset(train, "train"), "test": dataset(test, "test")})
@@ -133,7 +133,7 @@ def test_pictures_that_all_look_alike_make_copies_doubtful() -> None:
     assert "look alike" not in texts(report, "warning")
 
 
-def test_blank_pictures_are_not_each_others_copies_to_the_eye() -> None:
+def test_blank_images_are_not_each_others_copies_to_the_eye() -> None:
     blank = np.stack([np.full((48, 48), level, np.uint8) for level in (0, 90, 200)])
     report = audit({"train": dataset(np.concatenate([faces(4), blank]), "train", [0, 1, 0, 1, 0, 1, 0])})
     assert report.near is not None and report.near.groups == 0
@@ -143,7 +143,7 @@ def test_blank_pictures_are_not_each_others_copies_to_the_eye() -> None:
     assert report.near is not None and report.near.groups == 0
 
 
-def test_a_picture_is_the_same_as_csv_row_png_or_equal_channels(tmp_path: Path) -> None:
+def test_an_image_is_the_same_as_csv_row_png_or_equal_channels(tmp_path: Path) -> None:
     images = faces(3)
     for row, image in enumerate(images):
         write(tmp_path / "angry" / f"{row}.png", np.stack([image] * 3, 2) if row else image)
@@ -152,7 +152,7 @@ def test_a_picture_is_the_same_as_csv_row_png_or_equal_channels(tmp_path: Path) 
     assert np.array_equal(signatures(files, workers=4).hash, signatures(dataset(images, "all")).hash)
 
 
-def test_other_data_sets_are_searched_for_the_pictures() -> None:
+def test_other_data_sets_are_searched_for_the_images() -> None:
     mine, theirs = faces(10), faces(8, 50)
     theirs[2:5] = mine[:3]
     report = audit({"test": dataset(mine, "test")}, {"rafdb train": dataset(theirs, "rafdb")})
@@ -164,14 +164,14 @@ def test_people_and_recordings_on_both_sides() -> None:
     train = dataset(faces(4), "train", subject=np.array(["a", "b", "", "c"]), groups={"film": np.array(["x", "x", "y", "z"])})
     test = dataset(faces(3, 50), "test", subject=np.array(["c", "c", ""]), groups={"film": np.array(["w", "w", "w"])})
     report = audit({"train": train, "test": test})
-    assert [(o.what, o.split, o.other, o.shared, o.pictures) for o in report.overlaps] == [
+    assert [(o.what, o.split, o.other, o.shared, o.images) for o in report.overlaps] == [
         ("subject", "train", "test", 1, 1),
         ("subject", "test", "train", 1, 2),
     ]
-    assert "2 of the test pictures show one of 1 subjects that train has too" in texts(report, "error")
+    assert "2 of the test images show one of 1 subjects that train has too" in texts(report, "error")
 
 
-def test_equalised_and_recompressed_pictures_are_recognised() -> None:
+def test_equalised_and_recompressed_images_are_recognized() -> None:
     plain = faces(60)
     equal = np.stack([np.asarray(ImageOps.equalize(Image.fromarray(image))) for image in plain])
     jpeg = np.stack([through_jpeg(image, 75) for image in plain])
@@ -180,14 +180,14 @@ def test_equalised_and_recompressed_pictures_are_recognised() -> None:
     fine = np.stack([through_jpeg(image, 95) for image in plain])
     assert (signatures(dataset(fine, "train")).zeroed > ZEROED).all()
     report = audit({"train": dataset(equal, "train")}, near=False)
-    assert "histogram-equalised copy (60 pictures" in texts(report, "error")
+    assert "histogram-equalised copy (60 images" in texts(report, "error")
     report = audit({"train": dataset(jpeg, "train")}, near=False)
     assert "went through JPEG at this size (60 of 60)" in texts(report, "note") and not texts(report, "error")
     mixed = audit({"train": dataset(np.concatenate([plain, equal[:6]]), "train")}, near=False)
-    assert "6 pictures are histogram-equalised, the others are not" in texts(mixed, "warning")
+    assert "6 images are histogram-equalised, the others are not" in texts(mixed, "warning")
 
 
-def test_broken_odd_and_faceless_pictures(tmp_path: Path) -> None:
+def test_broken_odd_and_faceless_images(tmp_path: Path) -> None:
     for row in range(20):
         write(tmp_path / "angry" / f"{row:02d}.png", draw_face("anger", row))
     write(tmp_path / "happy" / "large.png", draw_face("happiness", 50, 64))
@@ -196,9 +196,9 @@ def test_broken_odd_and_faceless_pictures(tmp_path: Path) -> None:
     quality = report.quality
     assert quality.odd_sizes == ("all/happy/large.png",) == quality.without_face and quality.searched == 21
     assert len(quality.unreadable) == 1 and quality.unreadable[0].startswith("happy/torn.png: ")
-    assert "1 pictures cannot be read: happy/torn.png" in texts(report, "error")
-    assert "no face was found in 1 of 21 pictures" in texts(report, "warning")
-    assert "10 times as many pictures of anger as of happiness" in texts(report, "note")
+    assert "1 images cannot be read: happy/torn.png" in texts(report, "error")
+    assert "no face was found in 1 of 21 images" in texts(report, "warning")
+    assert "10 times as many images of anger as of happiness" in texts(report, "note")
     few = audit(open_splits("folder", tmp_path), find_faces=lambda pixels: 1, search=5)
     assert few.quality.searched == 5 and few.quality.without_face == ()
     assert audit(open_splits("folder", tmp_path)).quality.without_face is None
@@ -209,14 +209,14 @@ def test_the_leak_of_the_pooled_set_is_found(tmp_path: Path) -> None:
     report = audit(open_splits("pooled", tmp_path), near=False)
     assert report.protocol == "author:dan-efficientnet"
     assert leaks(report)["validation", "train"] == 38 and ("test", "train") not in leaks(report)
-    assert "38 of the validation pictures (76.0%) also stand in train" in texts(report, "error")
-    assert "6 of the test pictures belong to the official part train" in texts(report, "error")
+    assert "38 of the validation images (76.0%) also stand in train" in texts(report, "error")
+    assert "6 of the test images belong to the official part train" in texts(report, "error")
     ours = audit(open_splits("pooled", tmp_path, "leak-free"), near=False)
     assert leaks(ours) == {} and not ours.overlaps
 
 
 def test_a_data_set_without_parts_is_one_split(tmp_path: Path) -> None:
-    MINIATURES["jaffe: pictures named KA.AN1.39.tiff"].build(tmp_path)
+    MINIATURES["jaffe: images named KA.AN1.39.tiff"].build(tmp_path)
     assert list(open_splits("jaffe", tmp_path)) == ["all"]
     with pytest.raises(DatasetError, match="a clean protocol is about several splits"):
         clean_protocol(open_splits("jaffe", tmp_path))
@@ -232,7 +232,7 @@ def test_damaged_rows_are_reported_instead_of_raised(tmp_path: Path) -> None:
     assert "changed copy" not in texts(report, "warning")
     MINIATURES["rafdb: list_patition_label.txt and Image"].build(tmp_path / "rafdb")
     report = audit(open_splits("rafdb", tmp_path / "rafdb"), near=False)
-    assert "most pictures are 48×48, the published ones 100×100" in texts(report, "warning")
+    assert "most images are 48×48, the published ones 100×100" in texts(report, "warning")
 
 
 def test_clean_protocol_drops_what_leaks_repeats_or_contradicts() -> None:
@@ -248,7 +248,7 @@ def test_clean_protocol_drops_what_leaks_repeats_or_contradicts() -> None:
     assert audit({"train": after["train"]}).exact.groups == 0
 
 
-def test_clean_protocol_can_count_similar_pictures_too() -> None:
+def test_clean_protocol_can_count_similar_images_too() -> None:
     train, test = faces(8), faces(6, 100)
     test[2] = brighter(train[5])
     splits = {"train": dataset(train, "train"), "test": dataset(test, "test")}
@@ -277,15 +277,15 @@ class Balanced(HTMLParser):
         self.text += data
 
 
-def test_the_page_is_whole_and_shows_pictures_only_on_request() -> None:
+def test_the_page_is_whole_and_shows_images_only_on_request() -> None:
     train, test = faces(6), faces(4, 100)
     test[0] = train[0]
     splits = {"train": dataset(train, "train"), "test": dataset(test, "test")}
     report = audit(splits)
     report = dataclasses.replace(report, notes=("<script>",), layout="<b>")
-    for pictures, images in ((None, 0), (splits, 4)):
+    for shown, images in ((None, 0), (splits, 4)):
         parser = Balanced()
-        text = page(report, pictures)
+        text = page(report, shown)
         parser.feed(text)
         assert parser.open == [] and parser.images == images and "<b>" in parser.text
         assert all(finding.text in parser.text for finding in report.findings)
@@ -301,8 +301,8 @@ def test_the_report_is_plain_json(tmp_path: Path) -> None:
 def test_an_empty_split_has_no_copies() -> None:
     some, none = dataset(faces(4), "train"), dataset(faces(1), "test").take(np.empty(0, int))
     report = audit({"train": some, "test": none})
-    assert report.exact.distinct == 4 and not report.exact.leaks and report.splits["test"].pictures == 0
-    assert audit({"test": none}).exact.distinct == 0 and "no picture of anger" in str(audit({"test": none}).findings)
+    assert report.exact.distinct == 4 and not report.exact.leaks and report.splits["test"].images == 0
+    assert audit({"test": none}).exact.distinct == 0 and "no image of anger" in str(audit({"test": none}).findings)
 
 
 def test_another_data_set_needs_another_name() -> None:
@@ -310,17 +310,17 @@ def test_another_data_set_needs_another_name() -> None:
         audit({"test": dataset(faces(4), "test")}, {"test": dataset(faces(4), "test")})
 
 
-def test_grey_pictures_are_the_same_among_coloured_ones() -> None:
-    grey = faces(4)
-    colour = np.repeat(grey[..., None], 3, 3)
-    colour[3, :, :, 2] //= 2
-    report = audit({"test": dataset(colour, "test")}, {"other": dataset(grey, "train")}, near=False)
-    assert [leak.pictures for leak in report.exact.leaks] == [3]
+def test_gray_images_are_the_same_among_colored_ones() -> None:
+    gray = faces(4)
+    color = np.repeat(gray[..., None], 3, 3)
+    color[3, :, :, 2] //= 2
+    report = audit({"test": dataset(color, "test")}, {"other": dataset(gray, "train")}, near=False)
+    assert [leak.images for leak in report.exact.leaks] == [3]
 
 
 def test_what_cannot_be_read_is_no_copy(tmp_path: Path) -> None:
     (tmp_path / "anger").mkdir()
-    (tmp_path / "anger/broken.png").write_bytes(b"no picture")
+    (tmp_path / "anger/broken.png").write_bytes(b"no image")
     data = open_dataset("folder", tmp_path, "all", labels="fer2013")  # pyrefly: ignore
     report = audit({"all": data}, {"again": data})
     assert not report.exact.leaks and report.near and not report.near.leaks
@@ -338,26 +338,26 @@ def test_missing_classes_and_labels_are_told_and_people_stand_on_the_page() -> N
     train = dataset(faces(30), "train", [0] * 27 + [1] + [-1] * 2, subject=np.array(["a"] * 30))
     test = dataset(faces(4, 50), "test", [0] * 4, subject=np.array(["a", "b", "b", "b"]))
     report = audit({"train": train, "test": test})
-    assert "test has no picture of happiness" in texts(report, "warning")
-    assert "2 of the train pictures have no label" in texts(report, "note")
-    assert "train has 27 times as many pictures of anger as of happiness" in texts(report, "note")
+    assert "test has no image of happiness" in texts(report, "warning")
+    assert "2 of the train images have no label" in texts(report, "note")
+    assert "train has 27 times as many images of anger as of happiness" in texts(report, "note")
     parser = Balanced()
     parser.feed(page(report))
     assert parser.open == [] and "On both sides" in parser.text and "subject" in parser.text
 
 
-def test_pictures_below_the_grid_of_jpeg_have_no_trace_of_it() -> None:
+def test_images_below_the_grid_of_jpeg_have_no_trace_of_it() -> None:
     assert (signatures(dataset(faces(3, side=7), "train")).zeroed == 0).all()
 
 
-def test_as_many_pictures_as_were_published_is_a_good_sign() -> None:
+def test_as_many_images_as_were_published_is_a_good_sign() -> None:
     """A copy made of files has no digest of pixels to compare; its size is what can be told."""
     report = audit({"train": dataset(faces(2), "train"), "test": dataset(faces(2, 50), "test")})
     for number, said in ((12271, True), (12270, False)):
         counts = {"train": number, "test": 3068}
-        splits = {part: dataclasses.replace(split, pictures=counts[part]) for part, split in report.splits.items()}
+        splits = {part: dataclasses.replace(split, images=counts[part]) for part, split in report.splits.items()}
         judged = findings(dataclasses.replace(report, dataset="rafdb", splits=splits))
-        assert ("the splits have as many pictures as the published set" in texts(judged, "note")) == said
+        assert ("the splits have as many images as the published set" in texts(judged, "note")) == said
 
 
 @pytest.mark.shared
@@ -365,7 +365,7 @@ def test_the_published_figures_of_fer2013(shared: Path, tmp_path: Path) -> None:
     splits = open_splits("fer2013", shared / "data" / "fer2013")
     report = audit(splits, near=False)
     assert report.exact.distinct == 34034
-    assert (report.exact.groups, report.exact.pictures, report.exact.conflicting) == (1516, 3369, 57)
+    assert (report.exact.groups, report.exact.images, report.exact.conflicting) == (1516, 3369, 57)
     found = leaks(report)
     assert (found["validation", "train"], found["test", "train"], found["test", "validation"]) == (280, 288, 44)
     assert all(split.original for split in report.splits.values())
@@ -379,8 +379,8 @@ def test_the_published_figures_of_fer2013(shared: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.shared
-def test_similar_pictures_of_fer2013_are_one_photograph(shared: Path) -> None:
-    """A part of the real set, small enough for every run; the whole has 504 and 538 such pictures."""
+def test_similar_images_of_fer2013_are_one_photograph(shared: Path) -> None:
+    """A part of the real set, small enough for every run; the whole has 504 and 538 such images."""
     splits = open_splits("fer2013", shared / "data" / "fer2013")
     part = {"train": splits["train"][:6000], "test": splits["test"]}
     report = audit(part)

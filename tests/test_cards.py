@@ -21,13 +21,13 @@ kind = "classifier"
 summary = "two classes"
 file = "tiny.onnx"
 sha256 = "00"
-licence = "Apache-2.0"
+license = "Apache-2.0"
 labels = ["happiness", "neutral"]
 [outputs]
 scores = "p"
 [input]
 size = [48, 48]
-colour = "grey"
+color = "gray"
 [calibration]
 threshold = 0.5
 [[measured]]
@@ -42,7 +42,7 @@ n = 10
 def test_a_card_is_read_with_its_types() -> None:
     card = cards.parse(GOOD, "here")
     assert card.labels == ("happiness", "neutral")
-    assert card.input == cards.Input(size=(48, 48), colour="grey")
+    assert card.input == cards.Input(size=(48, 48), color="gray")
     assert card.calibration.threshold == 0.5
     assert isinstance(card.measured[0].value, float)
 
@@ -58,11 +58,11 @@ def test_a_card_survives_the_way_through_plain_tables() -> None:
     [
         ('name = "tiny"', "", "lacks name"),
         ('kind = "classifier"', 'kind = "oracle"', "kind must be one of classifier, "),
-        ('licence = "Apache-2.0"', "licence = 3", "licence must be text, not 3"),
-        ('licence = "Apache-2.0"', 'license = "MIT"', "unknown key 'license'"),
+        ('license = "Apache-2.0"', "license = 3", "license must be text, not 3"),
+        ('license = "Apache-2.0"', 'license = "MIT"', "unknown key 'license'"),
         ('["happiness", "neutral"]', '["happiness", "happiness"]', "names a class twice"),
         ('["happiness", "neutral"]', "[]", "must say labels"),
-        ('colour = "grey"', 'colour = "gray"', "colour must be"),
+        ('color = "gray"', 'color = "gray"', "color must be"),
         ("threshold = 0.5", 'threshold = "high"', "threshold must be a number"),
         ("threshold = 0.5", "threshold = true", "threshold must be a number"),
         ('[outputs]\nscores = "p"', '[outputs]\nlogits = "p"', "outputs.scores"),
@@ -81,7 +81,7 @@ def test_every_bundled_weight_is_what_its_card_says() -> None:
     assert "mien-base" in found and "blazeface" in found
     for card in found.values():
         assert card.weights.parent == WEIGHTS
-        assert card.licence and card.origin and card.data, card.name
+        assert card.license and card.origin and card.data, card.name
     described = {card.file for card in found.values()}
     assert described == {path.name for path in WEIGHTS.glob("*.onnx")}
 
@@ -125,7 +125,7 @@ def test_the_card_inside_a_bundled_network_is_the_one_beside_it(name: str) -> No
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('licence = "Apache-2.0"', f"licence = 0x{'f' * 5_000}", "not a number of thousands of digits"),
+        ('license = "Apache-2.0"', f"license = 0x{'f' * 5_000}", "not a number of thousands of digits"),
         ("n = 10", f"n = {'9' * 5_000}", "is not valid TOML: Exceeds the limit"),
         ("value = 1\n", f"value = 0x{'f' * 500}\n", "value must be a number, not"),
         ('name = "tiny"', f"name = {'[' * 5_000}", "is not valid TOML: maximum recursion"),

@@ -1,4 +1,4 @@
-"""Comparisons: the same pictures, corrected tests, rows of results that are rewritten in place."""
+"""Comparisons: the same images, corrected tests, rows of results that are rewritten in place."""
 
 from __future__ import annotations
 
@@ -71,14 +71,14 @@ def test_rows_are_written_in_place(data: Dataset, tmp_path: Path) -> None:
     assert float(rows[0]["accuracy_low"]) < 0.8 < float(rows[0]["accuracy_high"]) and rows[0]["date"]
     assert len({tuple(row[name] for name in KEY) for row in rows}) == 2
     part = evaluate(model("c", data, 1), data, out=tmp_path / "part", page=False, limit=20)
-    with pytest.raises(ConfigError, match="only some pictures"):
+    with pytest.raises(ConfigError, match="only some images"):
         write_row(path, part)
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     with pytest.raises(DatasetError, match="no table of results"):
         write_row(tmp_path / "other.csv", evaluate(model("a", data, 1), data, out=tmp_path / "2", page=False, overwrite=True))
 
 
-def test_only_pictures_of_both_are_compared(data: Dataset, tmp_path: Path) -> None:
+def test_only_images_of_both_are_compared(data: Dataset, tmp_path: Path) -> None:
     whole = evaluate(model("a", data, 0.5), data, out=tmp_path / "a", page=False)
     order = np.random.default_rng(0).permutation(100)
     part = evaluate(model("b", data, 1), data.take(order), out=tmp_path / "b", page=False)
@@ -86,17 +86,17 @@ def test_only_pictures_of_both_are_compared(data: Dataset, tmp_path: Path) -> No
     assert (value, low, high, p, test) == (0, 0, 0, 1, "McNemar")  # both are right on the first hundred
 
 
-def test_without_common_pictures_nothing_is_said(data: Dataset, tmp_path: Path) -> None:
+def test_without_common_images_nothing_is_said(data: Dataset, tmp_path: Path) -> None:
     first, second = (
         evaluate(model(name, data, 1), part, out=tmp_path / name, page=False)
         for name, part in (("a", data[:20]), ("b", data[20:60]))
     )
     value, interval, p, test = difference(first, second)
     assert np.isnan([value, *interval, p]).all() and test == ""
-    unlabelled = dataclasses.replace(
+    unlabeled = dataclasses.replace(
         data[:20], label=np.full(20, -1), valence=np.zeros(20, np.float32), arousal=np.zeros(20, np.float32)
     )
-    table = compare([model("a", data, 1), model("b", data, 1)], {"affect": unlabelled}, out=tmp_path / "affect")
+    table = compare([model("a", data, 1), model("b", data, 1)], {"affect": unlabeled}, out=tmp_path / "affect")
     cell = table.cells["b", "affect"]
     assert cell.difference is None and cell.p is None and cell.stars == ""
     assert "| b − a | affect | – | – … – |  |  |" in (tmp_path / "affect/comparison.md").read_text()
@@ -110,7 +110,7 @@ def test_functions_are_found_again_by_their_names(data: Dataset, tmp_path: Path)
 
 
 def test_subjects_are_drawn_whole(data: Dataset, tmp_path: Path) -> None:
-    """All of the difference lies in two of twenty subjects: by pictures it is certain, by subjects it is chance."""
+    """All of the difference lies in two of twenty subjects: by images it is certain, by subjects it is chance."""
     subject = np.repeat([f"s{i:02}" for i in range(21)], 10)
     known = data.take(np.arange(210), subject=subject)
     mine, theirs = model("a", known, 1), model("b", known, 190 / 210)
@@ -146,7 +146,7 @@ def test_runs_of_several_seeds(tmp_path: Path) -> None:
 def test_wrong_comparisons(data: Dataset, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="two of the models are called 'a'"):
         compare([model("a", data, 1), model("a", data, 1)], {"all": data}, out=tmp_path)
-    with pytest.raises(ConfigError, match="one model and one data set"):
+    with pytest.raises(ConfigError, match="one model and one dataset"):
         compare([], {"all": data}, out=tmp_path)
 
 
@@ -156,7 +156,7 @@ def test_heads_of_one_model(tmp_path: Path) -> None:
     assert table.cells["mien-base, fer2013", "drawn"].report.about["model"]["output"] == "fer2013"
     if importlib.util.find_spec("onnx"):  # which counts them
         assert table.costs("mien-base")["parameters"] > 1e6
-    assert table.costs("mien-base")["pictures_per_second"]
+    assert table.costs("mien-base")["images_per_second"]
     assert "FER2013 Training split" in table.trained_on("mien-base")
 
 
@@ -167,4 +167,4 @@ def test_only_its_own_statement_says_what_a_table_cost(data: Dataset, tmp_path: 
     models = [f"peer:{name}={tmp_path / name}.npz" for name in ("silent", "told")]
     table = compare(models, {"drawn": data}, out=tmp_path / "out")
     assert set(table.costs("silent").values()) == {None}
-    assert [table.costs("told")[key] for key in ("parameters", "pictures_per_second", "memory_mb")] == [58e3, 225, 205]
+    assert [table.costs("told")[key] for key in ("parameters", "images_per_second", "memory_mb")] == [58e3, 225, 205]

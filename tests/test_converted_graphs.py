@@ -64,7 +64,7 @@ def test_what_nothing_uses_is_dropped() -> None:
 
 
 @pytest.mark.parametrize("spoilt", ["", "mean", "gain", "square"])
-def test_layer_normalisation_is_named(spoilt: str) -> None:
+def test_layer_normalization_is_named(spoilt: str) -> None:
     """As TFLite spells it out; and not where something else is meant."""
     graph = Graph()
     mean = graph.node("Identity", [graph.node("ReduceMean", ["image"], axes=[3], keepdims=1)], "mean")

@@ -1,4 +1,4 @@
-"""Every kind of picture file: the right pixels, or one SourceError."""
+"""Every kind of image file: the right pixels, or one SourceError."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def error(a: np.ndarray, b: Any) -> float:
     return float(np.abs(a.astype(float) - b.astype(float)).mean())
 
 
-def grey(photo: Image.Image) -> np.ndarray:
+def gray(photo: Image.Image) -> np.ndarray:
     return np.asarray(photo.convert("L"))
 
 
@@ -72,13 +72,13 @@ LOSSLESS = {
 
 
 @pytest.mark.parametrize("options", LOSSLESS.values(), ids=LOSSLESS)
-def test_lossless_colour(photo: Image.Image, options: dict[str, Any]) -> None:
+def test_lossless_color(photo: Image.Image, options: dict[str, Any]) -> None:
     options = dict(options)
     assert error(pixels(encoded(photo, options.pop("format"), **options)), photo) == 0
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP", "AVIF"])
-def test_lossy_colour(photo: Image.Image, kind: str) -> None:
+def test_lossy_color(photo: Image.Image, kind: str) -> None:
     if kind == "AVIF" and ".avif" not in Image.registered_extensions():
         pytest.skip("this Pillow has no AVIF")
     assert error(pixels(encoded(photo, kind, quality=95)), photo) < 4
@@ -86,7 +86,7 @@ def test_lossy_colour(photo: Image.Image, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
 @pytest.mark.parametrize("mode", ["CMYK", "YCbCr"])
-def test_other_colour_spaces(photo: Image.Image, kind: str, mode: str) -> None:
+def test_other_color_spaces(photo: Image.Image, kind: str, mode: str) -> None:
     """Pillow writes CMYK JPEG as Adobe does, inverted: read as it stands it would be a negative."""
     options = {"quality": 95} if kind == "JPEG" else {}
     data = encoded(photo.convert(mode), kind, **options)
@@ -104,8 +104,8 @@ def test_lab(photo: Image.Image) -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "PPM", "BMP"])
-def test_grey(photo: Image.Image, kind: str) -> None:
-    assert error(pixels(encoded(photo.convert("L"), kind)), as_rgb(grey(photo))) < 4
+def test_gray(photo: Image.Image, kind: str) -> None:
+    assert error(pixels(encoded(photo.convert("L"), kind)), as_rgb(gray(photo))) < 4
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP", "PPM", "GIF"])
@@ -126,13 +126,13 @@ def test_alpha_lies_over_white(photo: Image.Image, mode: str) -> None:
     image = photo.convert(mode)
     image.putalpha(Image.fromarray(alpha))
     share = alpha[..., None] / 255
-    colour = np.asarray(photo) if mode == "RGBA" else as_rgb(grey(photo))
+    color = np.asarray(photo) if mode == "RGBA" else as_rgb(gray(photo))
     got = pixels(encoded(image, "PNG"))
-    assert error(got, colour * share + 255 * (1 - share)) < 1
+    assert error(got, color * share + 255 * (1 - share)) < 1
     assert (got[:, 0] == 255).all()
 
 
-@pytest.mark.parametrize("transparency", [0, bytes([0, 128])], ids=["one colour", "share of each colour"])
+@pytest.mark.parametrize("transparency", [0, bytes([0, 128])], ids=["one color", "share of each color"])
 def test_palette_with_transparency_lies_over_white(transparency: int | bytes) -> None:
     image = Image.fromarray(np.array([[0, 1, 2]], np.uint8))
     image.putpalette([0, 0, 0, 200, 0, 0, 0, 100, 0])
@@ -142,7 +142,7 @@ def test_palette_with_transparency_lies_over_white(transparency: int | bytes) ->
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
-def test_transparent_colour_lies_over_white(mode: str) -> None:
+def test_transparent_color_lies_over_white(mode: str) -> None:
     image = Image.new(mode, (2, 1), "black")
     image.putpixel((1, 0), (9, 9, 9) if mode == "RGB" else 9)
     got = pixels(encoded(image, "PNG", transparency=(0, 0, 0) if mode == "RGB" else 0))
@@ -150,37 +150,37 @@ def test_transparent_colour_lies_over_white(mode: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM", "JPEG2000"])
-def test_16_bit_grey(photo: Image.Image, kind: str) -> None:
+def test_16_bit_gray(photo: Image.Image, kind: str) -> None:
     """v · 257 in 16 bits is exactly v in 8."""
-    image = Image.fromarray(grey(photo).astype(np.uint16) * 257)
+    image = Image.fromarray(gray(photo).astype(np.uint16) * 257)
     if kind == "PPM":
         image = image.convert("I")
-    assert error(pixels(encoded(image, kind)), as_rgb(grey(photo))) == 0
+    assert error(pixels(encoded(image, kind)), as_rgb(gray(photo))) == 0
 
 
-def test_16_bit_grey_of_the_other_byte_order(photo: Image.Image) -> None:
-    image = Image.frombytes("I;16B", photo.size, (grey(photo).astype(">u2") * 257).tobytes())
-    assert error(pixels(encoded(image, "TIFF")), as_rgb(grey(photo))) == 0
+def test_16_bit_gray_of_the_other_byte_order(photo: Image.Image) -> None:
+    image = Image.frombytes("I;16B", photo.size, (gray(photo).astype(">u2") * 257).tobytes())
+    assert error(pixels(encoded(image, "TIFF")), as_rgb(gray(photo))) == 0
 
 
-def test_dark_16_bit_grey_is_not_stretched() -> None:
+def test_dark_16_bit_gray_is_not_stretched() -> None:
     for value, seen in [(100, 0), (200, 1), (300, 1)]:
         image = Image.fromarray(np.full((4, 4), value, np.uint16))
         assert (pixels(encoded(image, "PNG")) == seen).all()
         assert (pixels(b"P5 4 4 65535\n" + np.full(16, value, ">u2").tobytes()) == seen).all()
 
 
-def png(width: int, height: int, depth: int, colour: int, raw: bytes) -> bytes:
+def png(width: int, height: int, depth: int, color: int, raw: bytes) -> bytes:
     """A PNG written by hand, for what Pillow cannot write."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b"")
 
 
-def test_16_bit_colour_png() -> None:
+def test_16_bit_color_png() -> None:
     raw = b"\0" + struct.pack(">6H", 257 * 10, 257 * 20, 257 * 30, 65535, 0, 257)
     assert pixels(png(2, 1, 16, 2, raw)).tolist() == [[[10, 20, 30], [255, 0, 1]]]
 
@@ -210,7 +210,7 @@ def test_12_bit_tiff_uses_its_own_range() -> None:
 
 @pytest.mark.parametrize("top", [1, 255, 65535])
 def test_float_tiff_of_the_usual_ranges(photo: Image.Image, top: int) -> None:
-    values = grey(photo).astype(np.float32)
+    values = gray(photo).astype(np.float32)
     values *= top / values.max()
     expected = as_rgb(np.round(values * 255.0 / top))
     assert error(pixels(encoded(Image.fromarray(values), "TIFF")), expected) < 0.01
@@ -218,7 +218,7 @@ def test_float_tiff_of_the_usual_ranges(photo: Image.Image, top: int) -> None:
 
 @pytest.mark.parametrize("top", [255, 65535])
 def test_32_bit_integer_tiff_of_the_usual_ranges(photo: Image.Image, top: int) -> None:
-    values = (grey(photo).astype(np.int64) * top // grey(photo).max()).astype(np.int32)
+    values = (gray(photo).astype(np.int64) * top // gray(photo).max()).astype(np.int32)
     assert error(pixels(encoded(Image.fromarray(values), "TIFF")), as_rgb(values * 255.0 / top)) < 0.5
 
 
@@ -238,12 +238,12 @@ TURNED = {
     7: lambda upright: upright.swapaxes(0, 1)[::-1, ::-1],
     8: lambda upright: np.rot90(upright, -1),
 }
-"""How a camera that writes this orientation stores an upright picture (EXIF 2.3, table 6)."""
+"""How a camera that writes this orientation stores an upright image (EXIF 2.3, table 6)."""
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
 @pytest.mark.parametrize("orientation", TURNED)
-def test_every_exif_orientation_gives_the_upright_picture(photo: Image.Image, orientation: int, kind: str) -> None:
+def test_every_exif_orientation_gives_the_upright_image(photo: Image.Image, orientation: int, kind: str) -> None:
     upright = np.asarray(photo)
     stored = Image.fromarray(np.ascontiguousarray(TURNED[orientation](upright)))
     exif = Image.Exif()
@@ -300,7 +300,7 @@ def test_first_frame_is_read_and_said(photo: Image.Image, kind: str, note: str) 
     assert decode(encoded(first, kind, **options), "x", MEGA)[1] == ()
 
 
-def test_the_second_picture_of_a_phone_is_no_frame(photo: Image.Image) -> None:
+def test_the_second_image_of_a_phone_is_no_frame(photo: Image.Image) -> None:
     data = encoded(photo, "MPO", save_all=True, append_images=frames(photo)[1:])
     result, notes = decode(data, "x", MEGA)
     assert error(result, photo) < 6
@@ -342,7 +342,7 @@ def test_one_pixel() -> None:
         (b"\x07\xff\x01\x90", "no format known"),
     ],
 )
-def test_what_is_no_picture_is_named(data: bytes, what: str) -> None:
+def test_what_is_no_image_is_named(data: bytes, what: str) -> None:
     with pytest.raises(SourceError, match=what):
         decode(data, "x", MEGA)
 
@@ -415,7 +415,7 @@ def originals(photo: Image.Image) -> dict[str, bytes]:
 
 
 @given(kind=st.sampled_from(FUZZED), draw=st.data())
-def test_mutilated_bytes_give_a_picture_or_a_source_error(originals: dict[str, bytes], kind: str, draw: st.DataObject) -> None:
+def test_mutilated_bytes_give_an_image_or_a_source_error(originals: dict[str, bytes], kind: str, draw: st.DataObject) -> None:
     """Nothing else is raised and nothing is warned about (warnings are errors here)."""
     data = bytearray(originals[kind])
     if draw.draw(st.booleans(), "cut"):

@@ -1,6 +1,6 @@
-"""The same picture gives the same answer: again, in a batch, with more threads, in many threads at once, and after a fork.
+"""The same image gives the same answer: again, in a batch, with more threads, in many threads at once, and after a fork.
 
-Exactly, not nearly: through the whole pipeline a picture's result does not depend on what is read beside it. Only the networks
+Exactly, not nearly: through the whole pipeline an image's result does not depend on what is read beside it. Only the networks
 themselves, asked for whole batches, differ in the last bit of a float (6e-8), for onnxruntime adds up in another order.
 """
 
@@ -28,8 +28,8 @@ def read() -> Recognizer:
 
 
 @pytest.fixture(scope="module")
-def pictures(sample: Path) -> list[np.ndarray]:
-    """Six different pictures, one of them without a face and one with two."""
+def iter_images(sample: Path) -> list[np.ndarray]:
+    """Six different images, one of them without a face and one with two."""
     whole = np.asarray(Image.open(sample).convert("RGB"))
     face = whole[20:280, 100:340]
     small = np.asarray(Image.fromarray(whole).resize((300, 300)))
@@ -37,8 +37,8 @@ def pictures(sample: Path) -> list[np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def alone(read: Recognizer, pictures: list[np.ndarray]) -> list[Result]:
-    results = [read(picture) for picture in pictures]
+def alone(read: Recognizer, images: list[np.ndarray]) -> list[Result]:
+    results = [read(image) for image in images]
     assert [len(result.faces) for result in results] == [1, 1, 1, 0, 2, 1]
     return results
 
@@ -50,11 +50,11 @@ def difference(ours: list[Result], theirs: list[Result]) -> float:
         if len(one.faces) != len(other.faces):
             return np.inf
         for a, b in zip(one.faces, other.faces, strict=True):
-            assert a.points is not None and b.points is not None and a.actions is not None and b.actions is not None
+            assert a.points is not None and b.points is not None and a.blendshapes is not None and b.blendshapes is not None
             largest = max(
                 largest,
                 *(abs(a.scores[label] - b.scores[label]) for label in a.scores),
-                *(abs(a.actions[name] - b.actions[name]) for name in a.actions),
+                *(abs(a.blendshapes[name] - b.blendshapes[name]) for name in a.blendshapes),
                 float(np.abs(a.points - b.points).max()),
                 abs(a.box.left - b.box.left),
             )
@@ -62,35 +62,35 @@ def difference(ours: list[Result], theirs: list[Result]) -> float:
 
 
 @pytest.mark.parametrize("batch", [2, 4, 64])
-def test_batches(batch: int, read: Recognizer, pictures: list[np.ndarray], alone: list[Result]) -> None:
-    assert difference(list(read.many(pictures, batch=batch)), alone) <= 1e-6
+def test_batches(batch: int, read: Recognizer, images: list[np.ndarray], alone: list[Result]) -> None:
+    assert difference(list(read.many(images, batch=batch)), alone) <= 1e-6
 
 
 @pytest.mark.parametrize("threads", [2, 0])
-def test_threads_of_the_network(threads: int, pictures: list[np.ndarray], alone: list[Result]) -> None:
+def test_threads_of_the_network(threads: int, images: list[np.ndarray], alone: list[Result]) -> None:
     read = mien.load(threads=threads)
-    assert difference([read(picture) for picture in pictures], alone) <= 1e-6
+    assert difference([read(image) for image in images], alone) <= 1e-6
 
 
-def test_many_threads_at_once(read: Recognizer, pictures: list[np.ndarray], alone: list[Result]) -> None:
-    """Each of eight threads reads other pictures than its neighbours."""
+def test_many_threads_at_once(read: Recognizer, images: list[np.ndarray], alone: list[Result]) -> None:
+    """Each of eight threads reads other images than its neighbors."""
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(read, pictures * 6))
-    for first in range(0, len(found), len(pictures)):
-        assert difference(found[first : first + len(pictures)], alone) <= 1e-6
+        found = list(pool.map(read, images * 6))
+    for first in range(0, len(found), len(images)):
+        assert difference(found[first : first + len(images)], alone) <= 1e-6
 
 
 @pytest.mark.parametrize("model", ["mien-base", "mien-nano"])
 def test_rows_of_the_network_depend_on_no_other_row(model: str) -> None:
     card, run = open_model(model)
     assert card.input is not None
-    pictures = np.random.default_rng(0).uniform(0, 1, (32, 1, *card.input.size)).astype(np.float32)
+    images = np.random.default_rng(0).uniform(0, 1, (32, 1, *card.input.size)).astype(np.float32)
     name = card.outputs["scores"]
-    alone = np.concatenate([run(pictures[row : row + 1])[name] for row in range(32)])
+    alone = np.concatenate([run(images[row : row + 1])[name] for row in range(32)])
     for batch in (2, 7, 32):
-        rows = np.concatenate([run(pictures[first : first + batch])[name] for first in range(0, 32, batch)])
+        rows = np.concatenate([run(images[first : first + batch])[name] for first in range(0, 32, batch)])
         assert np.abs(rows - alone).max() <= 1e-6
-    assert np.abs(open_model(model, threads=3)[1](pictures)[name] - alone).max() <= 1e-6
+    assert np.abs(open_model(model, threads=3)[1](images)[name] - alone).max() <= 1e-6
 
 
 def test_processes_write_the_same_bytes(sample: Path) -> None:

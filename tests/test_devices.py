@@ -124,7 +124,7 @@ def test_this_onnxruntime_without_cuda_says_so(sample: Path) -> None:
                 attempt()
             assert all(name in str(error.value) for name in AVAILABLE) and repr(str(Device.parse(device))) in str(error.value)
     with use("cuda"), pytest.raises(ConfigError, match="CUDAExecutionProvider"):
-        OnnxRuntime(bundled_file("actions.onnx"))
+        OnnxRuntime(bundled_file("blendshapes.onnx"))
 
 
 @no_cuda
@@ -187,16 +187,16 @@ def test_a_device_that_is_built_in_but_does_not_start() -> None:
 
 def test_the_cpu_answers_as_before(sample: Path) -> None:
     """By name, by default and by `auto` (where that is the CPU) the same bytes; threads are still what was asked for."""
-    picture = read_image(sample)
+    image = read_image(sample)
 
     def bytes_of(**options: object) -> bytes:
-        result = mien.load(**options)(picture)  # pyrefly: ignore
+        result = mien.load(**options)(image)  # pyrefly: ignore
         return json.dumps(result.to_dict("all")).encode()
 
     assert bytes_of() == bytes_of(device="cpu") == bytes_of(device=CPU)
     if find_best()[0] == CPU:
         assert bytes_of() == bytes_of(device="auto")
-    session, device = open_session(bundled_file("actions.onnx"), threads=3)
+    session, device = open_session(bundled_file("blendshapes.onnx"), threads=3)
     assert device == CPU and session.get_providers() == ["CPUExecutionProvider"]
     options = session.get_session_options()
     assert options.intra_op_num_threads == 3
@@ -268,7 +268,12 @@ def test_an_evaluation_says_where_it_ran(tmp_path: Path) -> None:
 
 def test_the_choice_costs_nothing_before_a_network_is_opened() -> None:
     """Neither numpy nor onnxruntime is imported for a word."""
-    code = "import sys; from mien.runtime.devices import Device; Device.parse('cuda:1'); print({'numpy', 'onnxruntime'} & set(sys.modules))"
+    code = """
+import sys
+from mien.runtime.devices import Device
+Device.parse('cuda:1')
+print({'numpy', 'onnxruntime'} & set(sys.modules))
+"""
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", env=environment(), check=True)
     assert run.stdout == "set()\n"
     assert devices.KINDS[0] == "auto"

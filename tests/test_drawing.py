@@ -1,4 +1,4 @@
-"""What a drawn result shows, on large, small, crowded and empty pictures."""
+"""What a drawn result shows, on large, small, crowded and empty images."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from PIL import Image
 
 from mien import draw
 from mien.labels import AFFECTNET8, AFFWILD2, FERPLUS
-from mien.visualization.faces import COLOURS, DARK, TEXT, UNCERTAIN, UNKNOWN, Bars, Label, arrange, colour
+from mien.visualization.faces import COLORS, DARK, TEXT, UNCERTAIN, UNKNOWN, Bars, Label, arrange, color
 from mien.visualization.label_layout import overlaps
 from readings import LABELS, SOLVAY, face, mesh, reading
 
-GREY = (120, 120, 120)
+GRAY = (120, 120, 120)
 BOX = (40, 30, 100, 110)
 
 
-def blank(width: int, height: int, ink: tuple[int, int, int] = GREY) -> Image.Image:
+def blank(width: int, height: int, ink: tuple[int, int, int] = GRAY) -> Image.Image:
     return Image.new("RGB", (width, height), ink)
 
 
@@ -38,27 +38,27 @@ def boxes(*faces: tuple[float, float, float, float]) -> np.ndarray:
         ((512, 512), (1024, 1024)), ((300, 200), (900, 600)), ((48, 48), (720, 720)), ((1, 1), (16, 16)),
     ],
 )  # fmt: skip
-def test_small_pictures_are_enlarged_by_a_whole_number(size: tuple[int, int], wanted: tuple[int, int]) -> None:
+def test_small_images_are_enlarged_by_a_whole_number(size: tuple[int, int], wanted: tuple[int, int]) -> None:
     width, height = size
     shown = face((width * 0.3, height * 0.2, width * 0.6, height * 0.7))
     assert draw(blank(*size), reading(size, shown)).size == wanted
     assert draw(blank(*size), reading(size)).size == wanted
 
 
-def test_a_picture_too_small_for_words_gets_none() -> None:
-    assert (np.asarray(draw(blank(1, 1), reading((1, 1)))) == GREY).all()
-    assert (np.asarray(draw(blank(48, 48), reading((48, 48)))) != GREY).any()
+def test_an_image_too_small_for_words_gets_none() -> None:
+    assert (np.asarray(draw(blank(1, 1), reading((1, 1)))) == GRAY).all()
+    assert (np.asarray(draw(blank(48, 48), reading((48, 48)))) != GRAY).any()
 
 
-def test_the_picture_given_stays_as_it_was() -> None:
+def test_the_image_given_stays_as_it_was() -> None:
     for width in (200, 900):
-        picture = np.full((200, width, 3), 90, np.uint8)
-        drawn = np.asarray(draw(picture, reading((width, 200), face(BOX))))
-        assert (picture == 90).all() and (drawn != 90).any()
+        image = np.full((200, width, 3), 90, np.uint8)
+        drawn = np.asarray(draw(image, reading((width, 200), face(BOX))))
+        assert (image == 90).all() and (drawn != 90).any()
 
 
-def test_a_result_of_another_picture_is_refused() -> None:
-    with pytest.raises(ValueError, match="640×480 picture, this one has 300×200"):
+def test_a_result_of_another_image_is_refused() -> None:
+    with pytest.raises(ValueError, match="640×480 image, this one has 300×200"):
         draw(blank(300, 200), reading((640, 480), face(BOX)))
 
 
@@ -66,23 +66,23 @@ def test_the_box_lies_where_the_face_is() -> None:
     shown = face((1000, 800, 1400, 1300))
     drawn = np.asarray(draw(blank(3000, 2000), reading((3000, 2000), shown)))
     for x, y in ((1000, 1050), (1400, 1200), (1200, 1300)):
-        assert tuple(drawn[y, x]) == COLOURS["happiness"]
-    assert tuple(drawn[1000, 1200]) == GREY  # the face itself is not painted over
+        assert tuple(drawn[y, x]) == COLORS["happiness"]
+    assert tuple(drawn[1000, 1200]) == GRAY  # the face itself is not painted over
 
 
-def test_the_box_is_enlarged_with_the_picture() -> None:
+def test_the_box_is_enlarged_with_the_image() -> None:
     drawn = np.asarray(draw(blank(300, 200), reading((300, 200), face(BOX))))  # three times
-    assert tuple(drawn[210, 120]) == COLOURS["happiness"]
-    assert tuple(drawn[210, 60]) == GREY
+    assert tuple(drawn[210, 120]) == COLORS["happiness"]
+    assert tuple(drawn[210, 60]) == GRAY
 
 
-def test_an_uncertain_face_is_dashed_grey_and_named_so() -> None:
+def test_an_uncertain_face_is_dashed_gray_and_named_so() -> None:
     sure, unsure = face((1000, 800, 1400, 1300)), face((1000, 800, 1400, 1300), confidence=0.4)
     solid, dashed = (np.asarray(draw(blank(3000, 2000), reading((3000, 2000), one)))[900:1200, 1000] for one in (sure, unsure))
-    assert (solid == COLOURS["happiness"]).all()
-    inked, gaps = (dashed == UNCERTAIN).all(1), (dashed == GREY).all(1)
+    assert (solid == COLORS["happiness"]).all()
+    inked, gaps = (dashed == UNCERTAIN).all(1), (dashed == GRAY).all(1)
     assert 0.4 < inked.mean() < 0.8 and gaps.mean() > 0.1
-    assert colour(unsure) == UNCERTAIN and colour(sure) == COLOURS["happiness"]
+    assert color(unsure) == UNCERTAIN and color(sure) == COLORS["happiness"]
     assert Label(unsure, 20).name == "uncertain: happiness" and Label(sure, 20).name == "happiness"
     assert Bars(unsure, 20).title == "uncertain: happiness" and Bars(unsure, 20).share == ""
 
@@ -96,10 +96,10 @@ def test_bars_stand_in_the_order_of_the_card() -> None:
 
 
 def test_longer_bars_mean_more() -> None:
-    """Count the pixels in each class's colour: happiness at 60 %, the others at 6.7 % each."""
+    """Count the pixels in each class's color: happiness at 60 %, the others at 6.7 % each."""
     drawn = np.asarray(draw(blank(3000, 2000), reading((3000, 2000), face((300, 300, 700, 800), confidence=0.6))))
     panel = drawn[:, 720:]
-    inked = {name: int((panel == COLOURS[name]).all(-1).sum()) for name in LABELS}
+    inked = {name: int((panel == COLORS[name]).all(-1).sum()) for name in LABELS}
     others = [inked[name] for name in LABELS if name != "happiness"]
     assert min(others) > 0 and max(others) < 1.1 * min(others)
     assert 3 < inked["happiness"] / max(others) < 9
@@ -132,7 +132,7 @@ def test_a_close_up_keeps_its_eyes_nose_and_mouth_free() -> None:
 
 
 def test_text_stays_readable_on_any_size() -> None:
-    """Text is at least 10 pixels high, and at least a hundredth of the picture's side."""
+    """Text is at least 10 pixels high, and at least a hundredth of the image's side."""
     for width, height in ((720, 720), (1600, 806), (4000, 3000), (8000, 1000)):
         side = (width * height) ** 0.5
         for scale in (0.02, 0.1, 0.5):
@@ -143,7 +143,7 @@ def test_text_stays_readable_on_any_size() -> None:
 
 
 @pytest.mark.parametrize("name", ["no face", "a face outside", "a face without area", "a face over all", "a sliver"])
-def test_odd_pictures_are_drawn(name: str) -> None:
+def test_odd_images_are_drawn(name: str) -> None:
     size, shown = {
         "no face": ((300, 200), []),
         "a face outside": ((300, 200), [face((400, 300, 500, 400)), face((-90, -90, -20, -20))]),
@@ -152,12 +152,12 @@ def test_odd_pictures_are_drawn(name: str) -> None:
         "a sliver": ((2000, 3), [face((50, 0, 53, 3))]),
     }[name]
     drawn = np.asarray(draw(blank(*size), reading(size, *shown)))
-    assert (drawn != GREY).any()
+    assert (drawn != GRAY).any()
 
 
 def test_no_face_is_said_in_a_corner() -> None:
     drawn = np.asarray(draw(blank(1600, 1200), reading((1600, 1200)))).astype(int)
-    rows, columns = np.nonzero((drawn != GREY).any(-1))
+    rows, columns = np.nonzero((drawn != GRAY).any(-1))
     assert rows.min() > 1100 and columns.max() < 400
     assert (drawn == TEXT).all(-1).any()
 
@@ -172,9 +172,9 @@ def test_mesh_points_are_shown_when_asked_for() -> None:
     assert draw(blank(1000, 1000), reading((1000, 1000), face(BOX)), points=True).size == (1000, 1000)
 
 
-def test_every_basic_expression_has_a_colour() -> None:
-    assert {*FERPLUS, *AFFECTNET8, *AFFWILD2} == set(COLOURS)
-    assert colour(dataclasses.replace(face(BOX), label="delight")) == UNKNOWN
+def test_every_basic_expression_has_a_color() -> None:
+    assert {*FERPLUS, *AFFECTNET8, *AFFWILD2} == set(COLORS)
+    assert color(dataclasses.replace(face(BOX), label="delight")) == UNKNOWN
 
 
 VISION = {
@@ -185,21 +185,21 @@ VISION = {
     ),
     "tritanopia": np.array([[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]]),
 }
-"""Linear RGB as seen: Machado, Oliveira and Fernandes, A physiologically-based model for simulation of colour vision deficiency
+"""Linear RGB as seen: Machado, Oliveira and Fernandes, A physiologically-based model for simulation of color vision deficiency
 (2009), severity 1."""
 
 
 @pytest.mark.parametrize("vision", VISION)
-def test_colours_keep_apart_for_every_kind_of_sight(vision: str) -> None:
+def test_colors_keep_apart_for_every_kind_of_sight(vision: str) -> None:
     """CIE 1976 distance of each pair, 2.3 being just noticeable."""
-    seen = {name: _lab(VISION[vision] @ _linear(ink)) for name, ink in COLOURS.items()}
+    seen = {name: _lab(VISION[vision] @ _linear(ink)) for name, ink in COLORS.items()}
     distances = {(a, b): np.linalg.norm(seen[a] - seen[b]) for a, b in itertools.combinations(seen, 2)}
     assert min(distances.values()) > 14, min(distances, key=lambda pair: distances[pair])
 
 
-def test_colours_stand_out_from_plates() -> None:
+def test_colors_stand_out_from_plates() -> None:
     """WCAG 2.2: 3:1 for graphics, 4.5:1 for text."""
-    for name, ink in COLOURS.items():
+    for name, ink in COLORS.items():
         assert _contrast(ink, DARK) > 4, name
     assert _contrast(TEXT, DARK) > 4.5 and _contrast(UNCERTAIN, DARK) > 4.5
 
@@ -222,7 +222,7 @@ def _contrast(one: tuple[int, int, int], other: tuple[int, int, int]) -> float:
 
 
 def test_no_font_of_the_system_is_needed(tmp_path: Path) -> None:
-    """With every font folder pointed at an empty one, the same picture comes out."""
+    """With every font folder pointed at an empty one, the same image comes out."""
     code = """
 import sys
 from PIL import Image

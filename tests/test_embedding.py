@@ -1,4 +1,4 @@
-"""Features of a data set: the right vector beside the right name, the same plot for the same seed."""
+"""Features of a dataset: the right vector beside the right name, the same plot for the same seed."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mien.data.datasets.images import Pixels
 from PIL import Image
 from sklearn.datasets import make_blobs
 
 from mien.cards import Crop
 from mien.data.datasets import Dataset, open_dataset
-from mien.data.datasets.pictures import Pixels
 from mien.errors import ConfigError, DatasetError, MissingExtra
-from mien.evaluation.embeddings import COLOURS, ORDER, Embedding, embed, plot, project, silhouette, style_of, write_figure
+from mien.evaluation.embeddings import COLORS, ORDER, Embedding, embed, plot, project, silhouette, style_of, write_figure
 from mien.evaluation.embeddings import save as write
 from mien.faces.preprocessing import Preprocess
 from mien.labels import LABEL_SETS
@@ -41,7 +41,7 @@ def small(weights: Path, faces: Dataset) -> Embedding:
     return embed(weights, faces, limit=30, batch=8)
 
 
-def test_each_row_is_the_feature_of_its_picture(small: Embedding, weights: Path, faces: Dataset) -> None:
+def test_each_row_is_the_feature_of_its_image(small: Embedding, weights: Path, faces: Dataset) -> None:
     card, runtime = open_model(weights)
     preprocess = Preprocess.of(card)
     assert small.output == "feature" and small.features.shape == (len(small), 32) and small.features.dtype == np.float32
@@ -65,8 +65,8 @@ def test_an_exported_network_without_features_gives_scores(faces: Dataset) -> No
     assert np.exp(found.features).sum(1) == pytest.approx(1, abs=1e-4)
 
 
-def test_pictures_without_a_face_have_no_row(sample: Path, tmp_path: Path) -> None:
-    """A photograph with a face, a lawn, and a file that is no picture."""
+def test_images_without_a_face_have_no_row(sample: Path, tmp_path: Path) -> None:
+    """A photograph with a face, a lawn, and a file that is no image."""
     folder = tmp_path / "photos"
     for name in ("happiness", "neutral"):
         (folder / name).mkdir(parents=True)
@@ -111,11 +111,11 @@ def test_parquet_says_what_it_needs(small: Embedding, tmp_path: Path) -> None:
 def test_what_cannot_be_embedded(small: Embedding, faces: Dataset, weights: Path, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="is empty"):
         embed(weights, faces.take(np.arange(0)))
-    with pytest.raises(DatasetError, match="no face was found in any of 3 pictures"):
+    with pytest.raises(DatasetError, match="no face was found in any of 3 images"):
         path = save(tmp_path, "mien-base", SMALL, **BASE, crop=Crop(template="fer2013"))
         blank = Pixels(np.full((3, 60, 60, 3), 90, np.uint8), np.arange(3))
-        grey = dataclasses.replace(faces.take(np.arange(3)), pictures=blank)
-        embed(path, grey, faces="detect")
+        gray = dataclasses.replace(faces.take(np.arange(3)), images=blank)
+        embed(path, gray, faces="detect")
     with pytest.raises(ConfigError, match=r"are written as \.npz, \.csv, \.parquet, not \.pkl"):
         write(small, tmp_path / "features.pkl")
     with pytest.raises(ConfigError, match="4 faces are too few"):
@@ -139,8 +139,8 @@ def test_projections() -> None:
     assert np.abs(flat) == pytest.approx(np.abs(wide @ axes[:2].T), abs=1e-6)
     one, two = (project(apart.features, "t-sne", seed=0) for _ in range(2))
     assert np.array_equal(one, two)
-    centres = np.stack([one[apart.label == index].mean(0) for index in range(4)])
-    assert (np.linalg.norm(one[:, None] - centres, axis=2).argmin(1) == apart.label).mean() > 0.95
+    centers = np.stack([one[apart.label == index].mean(0) for index in range(4)])
+    assert (np.linalg.norm(one[:, None] - centers, axis=2).argmin(1) == apart.label).mean() > 0.95
 
 
 def test_silhouette_tells_tight_from_loose() -> None:
@@ -163,13 +163,13 @@ def test_the_plot(tmp_path: Path) -> None:
         write_figure(figure, tmp_path / "plot.gif")
 
 
-def test_every_class_has_colour_and_marker_of_its_own() -> None:
+def test_every_class_has_color_and_marker_of_its_own() -> None:
     for labels in LABEL_SETS.values():
         styles = style_of(labels)
         assert len(set(styles.values())) == len(labels)
         if set(labels) <= set(ORDER):
-            assert len({colour for colour, _ in styles.values()}) == len(labels)
-    assert style_of(["fear"])["fear"] == style_of(LABEL_SETS["ferplus"])["fear"] and len(set(COLOURS)) == 8
+            assert len({color for color, _ in styles.values()}) == len(labels)
+    assert style_of(["fear"])["fear"] == style_of(LABEL_SETS["ferplus"])["fear"] and len(set(COLORS)) == 8
 
 
 def test_features_of_an_exported_file_need_no_torch() -> None:

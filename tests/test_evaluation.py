@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mien.data.labeled_faces import Face, FaceFinder, mode_for
 from miniatures import MINIATURES
 
 import mien
 from cli.command import environment, line
-from evaluations import Knowing, drawings, evenly, labelled
+from evaluations import Knowing, drawings, evenly, labeled
 from mien import cards
 from mien.data.datasets import open_dataset
-from mien.data.labelled_faces import Face, FaceFinder, mode_for
 from mien.errors import ConfigError, DatasetError, WeightsError
 from mien.evaluation import CardPredictor, FunctionPredictor, evaluate, open_predictor
 from mien.evaluation import run_info as records
@@ -57,9 +57,9 @@ def test_what_is_known_beforehand_is_measured(tmp_path: Path) -> None:
 def test_the_bundled_model_is_asked_exactly_as_in_use(fer: Path, tmp_path: Path) -> None:
     data = open_dataset("fer2013", fer, "test")
     report = evaluate("mien-base", data, out=tmp_path, output="scores", page=False)
-    read = load("mien-base", detector="whole", points=False, actions=False)
+    read = load("mien-base", detector="whole", points=False, blendshapes=False)
     for sample, row in zip(data, report.predictions.probabilities, strict=True):
-        (face,) = read(sample.picture).faces
+        (face,) = read(sample.image).faces
         assert row == pytest.approx([face.scores[name] for name in data.labels], abs=1e-6)
 
 
@@ -69,7 +69,7 @@ def test_photographs_are_read_as_in_use(shared: Path, tmp_path: Path) -> None:
     assert report.about["identity"]["faces"] == "detect by blazeface"
     read = load("mien-base")
     for sample, row in zip(data, report.predictions.probabilities, strict=True):
-        (face,) = read(sample.picture).faces
+        (face,) = read(sample.image).faces
         assert row == pytest.approx([face.scores[name] for name in data.labels], abs=1e-5)
     assert set(report.figures["groups"]) == {"gender", "ethnicity", "age"}
     assert np.isfinite(report.predictions.slices["yaw"]).all() and (report.predictions.slices["face size"] > 80).all()
@@ -117,11 +117,11 @@ def test_classes_are_matched_by_name(source: tuple, target: tuple, classes: tupl
         assert name in found.says
 
 
-def test_pictures_of_classes_that_the_model_does_not_know_are_left_out(tmp_path: Path) -> None:
+def test_images_of_classes_that_the_model_does_not_know_are_left_out(tmp_path: Path) -> None:
     data = drawings(70)
     known = tuple(name for name in FER2013 if name != "disgust")
     report = evaluate(Knowing(data, labels=known), data, out=tmp_path, page=False)
-    assert report.figures["counts"] | {"pictures": 70, "class not known": 10, "official": 60} == report.figures["counts"]
+    assert report.figures["counts"] | {"images": 70, "class not known": 10, "official": 60} == report.figures["counts"]
     assert report.figures["official"]["accuracy"]["value"] == 1
     assert "disgust" in report.about["mapping"]["says"] and "disgust" not in report.predictions.classes
     with pytest.raises(ConfigError, match="share none"):
@@ -130,7 +130,7 @@ def test_pictures_of_classes_that_the_model_does_not_know_are_left_out(tmp_path:
 
 def test_what_cannot_be_read_or_has_no_face_counts_as_wrong(shared: Path, tmp_path: Path) -> None:
     root = tmp_path / "photos"
-    for place, content in enumerate(((shared / "data/london/images/001_08.jpg").read_bytes(), b"no picture", None)):
+    for place, content in enumerate(((shared / "data/london/images/001_08.jpg").read_bytes(), b"no image", None)):
         path = root / "happy" / f"{place}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         if content is None:
@@ -167,7 +167,7 @@ def test_the_answer_is_the_mean_of_the_views(fer: Path) -> None:
     assert both == pytest.approx(np.mean(each, 0), abs=1e-6)
 
 
-def test_small_pictures_are_faces_and_large_ones_photographs(shared: Path) -> None:
+def test_small_images_are_faces_and_large_ones_photographs(shared: Path) -> None:
     assert mode_for(drawings(7), "auto", cuts_faces=True) == "whole"
     photos = open_dataset("london", shared / "data" / "london", "test")[:3]
     assert mode_for(photos, "auto", cuts_faces=True) == "detect" and mode_for(photos, "auto", cuts_faces=False) == "whole"
@@ -186,7 +186,7 @@ def test_one_class_missing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("batch", [0, -5])
 def test_a_batch_of_nothing(batch: int, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=f"one picture a time or more, not {batch}"):
+    with pytest.raises(ConfigError, match=f"one image a time or more, not {batch}"):
         evaluate(evenly, drawings(7), out=tmp_path, page=False, batch=batch)
 
 
@@ -194,33 +194,33 @@ def test_an_empty_split(tmp_path: Path) -> None:
     data = drawings()
     with pytest.raises(DatasetError, match="is empty"):
         evaluate(evenly, data[:0], out=tmp_path)
-    unlabelled = dataclasses.replace(data, label=np.full(len(data), -1))
+    unlabeled = dataclasses.replace(data, label=np.full(len(data), -1))
     with pytest.raises(DatasetError, match="has a label"):
-        evaluate(evenly, unlabelled, out=tmp_path)
+        evaluate(evenly, unlabeled, out=tmp_path)
 
 
-@labelled()
-def broken(pictures: list[np.ndarray]) -> np.ndarray:
-    return np.full((len(pictures), 7), np.nan)
+@labeled()
+def broken(images: list[np.ndarray]) -> np.ndarray:
+    return np.full((len(images), 7), np.nan)
 
 
-@labelled()
-def logits(pictures: list[np.ndarray]) -> np.ndarray:
-    return np.full((len(pictures), 7), 3.0)
+@labeled()
+def logits(images: list[np.ndarray]) -> np.ndarray:
+    return np.full((len(images), 7), 3.0)
 
 
-@labelled(AFFECTNET8)
-def short(pictures: list[np.ndarray]) -> np.ndarray:
-    return np.full((len(pictures), 7), 1 / 7)
+@labeled(AFFECTNET8)
+def short(images: list[np.ndarray]) -> np.ndarray:
+    return np.full((len(images), 7), 1 / 7)
 
 
 @pytest.mark.parametrize(
     ("model", "error", "says"),
     [
-        (broken, WeightsError, "broken gave NaN or infinite probabilities for 64 pictures"),
+        (broken, WeightsError, "broken gave NaN or infinite probabilities for 64 images"),
         (logits, WeightsError, "logits gave values from 3 to 3; .*logits"),
         (short, WeightsError, r"shape \(64, 7\) for 8 classes"),
-        (lambda pictures: pictures, ConfigError, "no attribute `labels`"),
+        (lambda images: images, ConfigError, "no attribute `labels`"),
         ("peer:human", ConfigError, "peer:NAME=FILE.npz"),
         ("nothing:here", mien.MienError, "no module 'nothing'"),
         ("mien-bse", mien.MienError, "did you mean 'mien-base'"),
@@ -289,9 +289,9 @@ def test_probabilities_of_another_package(tmp_path: Path) -> None:
     ):  # the same name, another table
         evaluate(f"peer:other={tmp_path / 'named.npz'}", data[10:40], out=tmp_path / "b", page=False)
     np.savez(tmp_path / "shifted.npz", probs=probs, y=np.roll(data.label, 1))
-    with pytest.raises(WeightsError, match="about other pictures: row 0 is neutral there, anger here"):
+    with pytest.raises(WeightsError, match="about other images: row 0 is neutral there, anger here"):
         evaluate(f"peer:other={tmp_path / 'shifted.npz'}", data, out=tmp_path / "c")
-    with pytest.raises(WeightsError, match="70 rows for 7 pictures"):
+    with pytest.raises(WeightsError, match="70 rows for 7 images"):
         evaluate(f"peer:other={tmp_path / 'p.npz'}", data[:7], out=tmp_path / "c")
     with pytest.raises(WeightsError, match="cannot be read"):
         evaluate("peer:other=nowhere.npz", data, out=tmp_path / "c")
@@ -312,7 +312,7 @@ def test_tables_of_probabilities_that_are_none(tmp_path: Path) -> None:
             open_predictor(f"peer:other={tmp_path / 'y.npz'}").prepare(data)
 
 
-def test_pictures_without_a_label_are_none_in_a_table_either(tmp_path: Path) -> None:
+def test_images_without_a_label_are_none_in_a_table_either(tmp_path: Path) -> None:
     data = drawings(14)
     some = dataclasses.replace(data, label=np.where(np.arange(14) < 2, -1, data.label))
     backwards = np.where(some.label < 0, -1, 6 - some.label)  # −1 must not mean the last class
@@ -322,7 +322,7 @@ def test_pictures_without_a_label_are_none_in_a_table_either(tmp_path: Path) -> 
         if fits:
             predictor.prepare(some)
         else:
-            with pytest.raises(WeightsError, match="row 0 is neutral there, not labelled here"):
+            with pytest.raises(WeightsError, match="row 0 is neutral there, not labeled here"):
                 predictor.prepare(some)
 
 

@@ -20,7 +20,7 @@ from mien import cards, models
 from mien.cards import Input, sha256
 from mien.errors import ConfigError, SourceError, UnknownName
 from mien.explaining import METHODS, NOTHING, Explanation, explain
-from mien.explaining.explanation import RAMP, colours, lay, positive
+from mien.explaining.explanation import RAMP, colors, lay, positive
 from mien.explaining.faces import Asked, SeenFace, enlarged, see, smoothed
 from mien.explaining.gradients import attributions, plus_plus
 from mien.explaining.occlusion import patches
@@ -36,7 +36,7 @@ from small_networks import BASE, RGB, SMALL, save
 
 SIDE = 64
 QUARTERS = [(0, 0), (0, 1), (1, 0), (1, 1)]
-"""Row and column of the quarters of a picture."""
+"""Row and column of the quarters of an image."""
 GRID = np.indices((14, 14))
 TEXTURES = [GRID.sum(0) // 3 % 2, GRID[0] // 3 % 2, GRID[1] // 3 % 2, np.hypot(*(GRID - 6.5)) < 6]
 """Classes of a network made here: chequers, lines across, lines down, a disc."""
@@ -44,7 +44,7 @@ LOOKING = ["grad-cam", "grad-cam++", "integrated-gradients", "occlusion"]
 
 
 def scene(*shown: tuple[int, int], seed: int = 0) -> np.ndarray:
-    """A grey picture with noise and, for each (class, quarter), a square of that texture there."""
+    """A gray image with noise and, for each (class, quarter), a square of that texture there."""
     lot = np.random.default_rng(seed)
     image = lot.normal(110, 12, (SIDE, SIDE))
     for each, quarter in shown:
@@ -58,7 +58,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small network that has learned the textures: four of its seven classes."""
     path = save(
         tmp_path_factory.mktemp("textures"), "mien-base", {**SMALL, "dropout": 0.0},
-        outputs={"scores": "fer2013"}, input=Input(size=(SIDE, SIDE), colour="grey"),
+        outputs={"scores": "fer2013"}, input=Input(size=(SIDE, SIDE), color="gray"),
     )  # fmt: skip
     torch.manual_seed(0)
     network = models.build("mien-base", **SMALL, dropout=0.0).train()
@@ -89,7 +89,7 @@ def rewrite(path: Path, network: nn.Module) -> Path:
 
 @pytest.fixture(scope="module")
 def read(trained: Path) -> Recognizer:
-    return mien.load(trained, detector="whole", points=False, actions=False)
+    return mien.load(trained, detector="whole", points=False, blendshapes=False)
 
 
 def share(found: Explanation, quarter: int) -> float:
@@ -106,9 +106,9 @@ def test_the_heat_lies_where_the_class_is(read: Recognizer, method: str) -> None
 
 @pytest.mark.parametrize("method", LOOKING)
 def test_another_class_another_map(read: Recognizer, method: str) -> None:
-    """Of two textures in one picture each class finds its own."""
-    picture = scene((0, 0), (3, 3), seed=5)
-    first, second = (explain(read, picture, method=method, target=FER2013[each]) for each in (0, 3))
+    """Of two textures in one image each class finds its own."""
+    image = scene((0, 0), (3, 3), seed=5)
+    first, second = (explain(read, image, method=method, target=FER2013[each]) for each in (0, 3))
     assert share(first, 0) > share(first, 3) and share(second, 3) > share(second, 0)
     assert (first.label, second.label) == (FER2013[0], FER2013[3]) and first.predicted == second.predicted
 
@@ -118,17 +118,17 @@ def test_random_weights_change_the_map(read: Recognizer, trained: Path, method: 
     """A method whose map stays the same when the weights are drawn by lot explains no model (Adebayo et al. 2018)."""
     shuffled = save(
         tmp_path, "mien-base", {**SMALL, "dropout": 0.0},
-        outputs={"scores": "fer2013"}, input=Input(size=(SIDE, SIDE), colour="grey"),
+        outputs={"scores": "fer2013"}, input=Input(size=(SIDE, SIDE), color="gray"),
     )  # fmt: skip
-    random = mien.load(shuffled, detector="whole", points=False, actions=False)
+    random = mien.load(shuffled, detector="whole", points=False, blendshapes=False)
     same, other = [], []
     for each in range(4):
         one, two = (scene((each, each), seed=9000 + each) for _ in range(2))
         two[::7, ::7] = np.minimum(two[::7, ::7] + 3, 255)  # a change that means nothing
         target = FER2013[each]
         maps = [
-            explain(model, picture, method=method, target=target).heat.ravel()
-            for model, picture in ((read, one), (read, two), (random, one))
+            explain(model, image, method=method, target=target).heat.ravel()
+            for model, image in ((read, one), (read, two), (random, one))
         ]
         same.append(np.corrcoef(maps[0], maps[1])[0, 1])
         other.append(np.nan_to_num(np.corrcoef(maps[0], maps[2])[0, 1]) if maps[2].std() else 0.0)
@@ -140,18 +140,18 @@ def network_and_field(read: Recognizer) -> tuple[nn.Module, str]:
     return read.runtime.network, read.card.outputs["scores"]
 
 
-def seen_of(read: Recognizer, picture: np.ndarray) -> SeenFace:
-    return see(read.preprocess, picture, None, whole=True)
+def seen_of(read: Recognizer, image: np.ndarray) -> SeenFace:
+    return see(read.preprocess, image, None, whole=True)
 
 
 def test_grad_cam_is_the_formula(read: Recognizer) -> None:
     """Channels weighed by the mean of their gradient, added, cut off at zero."""
     network, _ = network_and_field(read)
-    picture = scene((2, 1), seed=1)
-    found = explain(read, picture, method="grad-cam", target=FER2013[2])
+    image = scene((2, 1), seed=1)
+    found = explain(read, image, method="grad-cam", target=FER2013[2])
     assert list(found.maps) == ["blocks"]  # the last module that gives places
-    image = torch.from_numpy(np.asarray(Asked(read).batch(seen_of(read, picture), [picture])))
-    places = network.blocks(network.stem(image)).detach().requires_grad_()  # pyrefly: ignore
+    batch = torch.from_numpy(np.asarray(Asked(read).batch(seen_of(read, image), [image])))
+    places = network.blocks(network.stem(batch)).detach().requires_grad_()  # pyrefly: ignore
     network.fer2013(places.mean((2, 3)))[0, 2].backward()  # pyrefly: ignore
     assert places.grad is not None
     wanted = np.zeros(places.shape[2:])
@@ -193,26 +193,28 @@ def test_integrated_gradients_add_up(read: Recognizer) -> None:
 
 def test_occlusion_is_captums(read: Recognizer) -> None:
     network, name = network_and_field(read)
-    picture = scene((3, 0), seed=2)
-    found = patches(Asked(read), seen_of(read, picture), 3, window=16, stride=8)
-    fill = float(np.round(picture.mean((0, 1)))[0]) / 127.5 - 1
-    image = torch.from_numpy(picture[..., 0])[None, None] / 127.5 - 1
+    image = scene((3, 0), seed=2)
+    found = patches(Asked(read), seen_of(read, image), 3, window=16, stride=8)
+    fill = float(np.round(image.mean((0, 1)))[0]) / 127.5 - 1
+    batch = torch.from_numpy(image[..., 0])[None, None] / 127.5 - 1
     with torch.no_grad():
         occlusion = Occlusion(lambda x: getattr(network(x), name).softmax(1))
-        wanted = occlusion.attribute(image, (1, 16, 16), (1, 8, 8), baselines=fill, target=3)
+        wanted = occlusion.attribute(batch, (1, 16, 16), (1, 8, 8), baselines=fill, target=3)
     assert found == pytest.approx(wanted[0, 0].numpy(), abs=1e-4) and found.max() > 0.1
 
 
 @pytest.mark.parametrize(("name", "side", "maps"), [("dan", 64, 4), ("ddamfn", 112, 2), ("global-cbam", 64, 1)])
 def test_attention_is_what_the_network_says(name: str, side: int, maps: int, tmp_path: Path, sample: Path) -> None:
     contract = Input(size=(side, side), scale=RGB.scale, offset=RGB.offset, std=RGB.std)
-    read = mien.load(save(tmp_path, name, {"num_classes": 7}, input=contract), detector="whole", points=False, actions=False)
-    picture = read_image(sample).pixels[60:200, 150:290]
-    found = explain(read, picture, method="attention")
+    read = mien.load(
+        save(tmp_path, name, {"num_classes": 7}, input=contract), detector="whole", points=False, blendshapes=False
+    )
+    image = read_image(sample).pixels[60:200, 150:290]
+    found = explain(read, image, method="attention")
     assert len(found.maps) == maps and all((each >= 0).all() and each.max() == 1 for each in found.maps.values())
     if name != "ddamfn":
         return
-    seen = seen_of(read, picture)
+    seen = seen_of(read, image)
     image = torch.from_numpy(np.asarray(Asked(read).batch(seen, [seen.pixels])))
     with torch.no_grad():
         heads = network_and_field(read)[0](image).heads
@@ -256,7 +258,7 @@ print(found.method, found.label, most, found.save({str(tmp_path / "why.png")!r})
 @pytest.fixture(scope="module")
 def on_photo(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> tuple[Recognizer, Explanation]:
     path = save(tmp_path_factory.mktemp("photo"), "mien-base", SMALL, crop=cards.Crop(template="fer2013"), **BASE)
-    read = mien.load(path, actions=False)
+    read = mien.load(path, blendshapes=False)
     return read, explain(read, sample, layers=["blocks.1"])
 
 
@@ -272,7 +274,7 @@ def test_it_explains_the_answer_that_is_given(on_photo: tuple[Recognizer, Explan
 
 def test_the_overlay_keeps_the_rest_of_the_photograph(on_photo: tuple[Recognizer, Explanation]) -> None:
     _, found = on_photo
-    plain = np.asarray(Image.fromarray(found.picture).resize((1024, 1024), Image.Resampling.BICUBIC)).astype(int)
+    plain = np.asarray(Image.fromarray(found.image).resize((1024, 1024), Image.Resampling.BICUBIC)).astype(int)
     changed = np.abs(np.asarray(found.overlay())[:1024] - plain).max(2) > 40
     rows, columns = np.nonzero(changed)
     box = found.box
@@ -302,10 +304,10 @@ def test_a_tile_is_the_face_at_another_size(on_photo: tuple[Recognizer, Explanat
     assert np.asarray(plain.face(150)).min() == 200  # no dark rim
 
 
-def test_colours_grow_lighter() -> None:
-    light = colours(np.linspace(0, 1, 50)) @ [0.2126, 0.7152, 0.0722]
+def test_colors_grow_lighter() -> None:
+    light = colors(np.linspace(0, 1, 50)) @ [0.2126, 0.7152, 0.0722]
     assert (np.diff(light) > 0).all()
-    assert colours(np.array([0.0, 1.0, 2.0])).tolist() == [RAMP[0].tolist(), RAMP[-1].tolist(), RAMP[-1].tolist()]
+    assert colors(np.array([0.0, 1.0, 2.0])).tolist() == [RAMP[0].tolist(), RAMP[-1].tolist(), RAMP[-1].tolist()]
     assert positive(np.array([[-1.0, 0], [2, 1]])).tolist() == [[0, 0], [1, 0.5]] and not positive(-np.ones((2, 2))).any()
     spot = np.zeros((9, 9))
     spot[4, 4] = 1
@@ -330,19 +332,19 @@ def test_what_cannot_be_explained(on_photo: tuple[Recognizer, Explanation], samp
     for method in METHODS.keys() - {"occlusion"}:
         with pytest.raises(ConfigError, match="is an exported file"):
             explain("mien-base", sample, method=method)
-    with pytest.raises(ValueError, match=r"no picture format has the ending '\.txt'"):
+    with pytest.raises(ValueError, match=r"no image format has the ending '\.txt'"):
         found.save(tmp_path / "why.txt")
 
 
 def test_a_map_of_nothing_says_so(tmp_path: Path) -> None:
-    """A network that answers the same to every picture."""
+    """A network that answers the same to every image."""
     path = save(tmp_path, "mien-base", SMALL, **BASE)
     network = models.build("mien-base", **SMALL)
     with torch.no_grad():
         network.fer2013.weight.zero_()  # pyrefly: ignore
-    read = mien.load(rewrite(path, network), detector="whole", points=False, actions=False)
+    read = mien.load(rewrite(path, network), detector="whole", points=False, blendshapes=False)
     found = explain(read, scene((0, 0)), method="occlusion")
-    assert found.notes == (NOTHING,) and not found.heat.any() and found.to_dict()["centre"] is None
+    assert found.notes == (NOTHING,) and not found.heat.any() and found.to_dict()["center"] is None
 
 
 def test_a_missing_explanation_leaves_its_place_empty(on_photo: tuple[Recognizer, Explanation]) -> None:

@@ -196,10 +196,10 @@ def test_photo_arrives(get: Callable[..., bytes], sample: Path, path: str) -> No
 
 def test_read_image_from_a_url(server: Any, sample: Path) -> None:
     url = f"http://user:secret@127.0.0.1:{server.server_port}/photo?size=1&token=abc#face"
-    picture = read_image(url, allow_private=True)
-    with Image.open(sample) as image:
-        assert (picture.pixels == np.asarray(image)).all()
-    assert picture.source == f"http://127.0.0.1:{server.server_port}/photo?size=1&token=…"
+    image = read_image(url, allow_private=True)
+    with Image.open(sample) as file:
+        assert (image.pixels == np.asarray(file)).all()
+    assert image.source == f"http://127.0.0.1:{server.server_port}/photo?size=1&token=…"
 
 
 def test_what_is_sent(server: Any) -> None:
@@ -300,12 +300,12 @@ def test_redirects_are_limited(get: Callable[..., bytes], server: Any, path: str
         ("/to/http://[bad/", "redirected to a URL that cannot be understood"),
     ],
 )
-def test_answers_without_a_picture(get: Callable[..., bytes], path: str, why: str) -> None:
+def test_answers_without_an_image(get: Callable[..., bytes], path: str, why: str) -> None:
     with pytest.raises(SourceError, match=why):
         get(path)
 
 
-def test_content_that_is_no_picture(server: Any) -> None:
+def test_content_that_is_no_image(server: Any) -> None:
     url = f"http://127.0.0.1:{server.server_port}"
     with pytest.raises(SourceError, match="a web page"):
         read_image(url + "/page", allow_private=True)
@@ -346,7 +346,7 @@ def test_urls_that_lead_nowhere(url: str, why: str) -> None:
 @settings(max_examples=60)
 @given(st.text("htp:/@[]%?#.\\ aé0\ud800\n", max_size=20))
 def test_any_text_behind_a_scheme_is_refused_cleanly(text: str) -> None:
-    """Nothing of it exists or is public; a picture, another exception or a connection would be a mistake."""
+    """Nothing of it exists or is public; an image, another exception or a connection would be a mistake."""
     with pytest.raises(SourceError):
         fetch("ftp://" + text, max_bytes=1, timeout=5)
     with pytest.raises(SourceError):

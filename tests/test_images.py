@@ -20,7 +20,7 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 
 from mien.errors import SourceError
-from mien.io.images import ColourOrderWarning, Picture, name_of, printable, read_image
+from mien.io.images import ColorOrderWarning, DecodedImage, name_of, printable, read_image
 from mien.io.images import sample as bundled
 
 
@@ -31,27 +31,27 @@ def pixels(sample: Path) -> np.ndarray:
 
 
 def test_bundled_sample(sample: Path) -> None:
-    picture = read_image(bundled())
+    image = read_image(bundled())
     assert bundled() == sample
-    assert (picture.width, picture.height, picture.source, picture.notes) == (512, 512, str(sample), ())
+    assert (image.width, image.height, image.source, image.notes) == (512, 512, str(sample), ())
 
 
 def test_every_kind_of_source_gives_the_same_pixels(sample: Path, pixels: np.ndarray) -> None:
     data = sample.read_bytes()
-    with Image.open(sample) as image:
-        sources = [sample, str(sample), data, bytearray(data), memoryview(data), image, pixels]
-        pictures = [read_image(source) for source in sources]
-    assert all((picture.pixels == pixels).all() for picture in pictures)
+    with Image.open(sample) as file:
+        sources = [sample, str(sample), data, bytearray(data), memoryview(data), file, pixels]
+        images = [read_image(source) for source in sources]
+    assert all((image.pixels == pixels).all() for image in images)
     names = [str(sample), str(sample), "<bytes>", "<bytes>", "<bytes>", str(sample), "<array>"]
-    assert [picture.source for picture in pictures] == names == [name_of(source) for source in sources]
+    assert [image.source for image in images] == names == [name_of(source) for source in sources]
 
 
-def test_picture_is_contiguous_read_only_and_returned_as_it_is(sample: Path) -> None:
-    picture = read_image(sample)
-    assert picture.pixels.flags.c_contiguous
-    assert not picture.pixels.flags.writeable
-    assert read_image(picture) is picture
-    assert name_of(picture) == picture.source
+def test_image_is_contiguous_read_only_and_returned_as_it_is(sample: Path) -> None:
+    image = read_image(sample)
+    assert image.pixels.flags.c_contiguous
+    assert not image.pixels.flags.writeable
+    assert read_image(image) is image
+    assert name_of(image) == image.source
 
 
 @pytest.mark.parametrize("source", [3, None, 2.5, object(), ["a.jpg"], {"a"}])
@@ -64,10 +64,10 @@ def test_other_types_are_a_mistake_of_the_programmer(source: Any) -> None:
 
 
 def test_array_shapes(pixels: np.ndarray) -> None:
-    grey = pixels[..., 1]
-    for array in (grey, grey[..., None]):
-        assert (read_image(array).pixels == grey[..., None]).all()
-    rgba = np.dstack([pixels, np.full_like(grey, 255)])
+    gray = pixels[..., 1]
+    for array in (gray, gray[..., None]):
+        assert (read_image(array).pixels == gray[..., None]).all()
+    rgba = np.dstack([pixels, np.full_like(gray, 255)])
     assert (read_image(rgba).pixels == pixels).all()
     rgba[:8, :, 3] = 0
     assert (read_image(rgba).pixels[:8] == 255).all()
@@ -92,10 +92,10 @@ def test_array_types(pixels: np.ndarray) -> None:
 
 def test_contiguous_uint8_shares_memory_and_stays_writeable(pixels: np.ndarray) -> None:
     array = pixels.copy()
-    picture = read_image(array)
-    assert np.shares_memory(picture.pixels, array)
+    image = read_image(array)
+    assert np.shares_memory(image.pixels, array)
     assert array.flags.writeable
-    assert not picture.pixels.flags.writeable
+    assert not image.pixels.flags.writeable
 
 
 def test_floats_are_rounded_and_may_overshoot_by_rounding() -> None:
@@ -136,28 +136,28 @@ def test_arrays_that_are_refused(array: np.ndarray, why: str) -> None:
         shape=arrays.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=5),
     )
 )
-def test_any_array_gives_a_picture_or_a_source_error(array: np.ndarray) -> None:
+def test_any_array_gives_an_image_or_a_source_error(array: np.ndarray) -> None:
     try:
-        picture = read_image(array)
+        image = read_image(array)
     except SourceError:
         return
-    assert picture.pixels.shape == (*array.shape[:2], 3)
-    assert picture.pixels.dtype == np.uint8
+    assert image.pixels.shape == (*array.shape[:2], 3)
+    assert image.pixels.dtype == np.uint8
 
 
 # ── red and blue swapped ──
 
 
 def test_bgr_array_is_warned_about_and_noted(pixels: np.ndarray) -> None:
-    with pytest.warns(ColourOrderWarning, match="looks like BGR") as caught:
-        picture = read_image(pixels[..., ::-1])
+    with pytest.warns(ColorOrderWarning, match="looks like BGR") as caught:
+        image = read_image(pixels[..., ::-1])
     assert caught[0].filename == __file__
-    assert len(picture.notes) == 1
-    assert "looks like BGR" in picture.notes[0]
-    assert (picture.pixels == pixels[..., ::-1]).all()
+    assert len(image.notes) == 1
+    assert "looks like BGR" in image.notes[0]
+    assert (image.pixels == pixels[..., ::-1]).all()
 
 
-def test_only_colour_arrays_are_suspected(pixels: np.ndarray) -> None:
+def test_only_color_arrays_are_suspected(pixels: np.ndarray) -> None:
     swapped = Image.fromarray(np.ascontiguousarray(pixels[..., ::-1]))
     file = io.BytesIO()
     swapped.save(file, "PNG")
@@ -273,11 +273,11 @@ def test_forbidden_file(sample: Path, tmp_path: Path) -> None:
 def test_any_file_name_is_read_and_printable(sample: Path, tmp_path: Path, name: bytes) -> None:
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
     path.write_bytes(sample.read_bytes())
-    picture = read_image(path)
-    assert picture.width == 512
-    picture.source.encode("utf-8")
-    assert picture.source.isprintable()
-    assert printable(name) == picture.source.rpartition("/")[2]
+    image = read_image(path)
+    assert image.width == 512
+    image.source.encode("utf-8")
+    assert image.source.isprintable()
+    assert printable(name) == image.source.rpartition("/")[2]
 
 
 @settings(max_examples=40)
@@ -317,8 +317,8 @@ def test_a_whole_bomb_is_refused_without_a_warning(tmp_path: Path) -> None:
     assert not caught
 
 
-def test_picture_compares_by_identity(sample: Path) -> None:
+def test_image_compares_by_identity(sample: Path) -> None:
     one, two = read_image(sample), read_image(sample)
     assert one == one
     assert one != two
-    assert isinstance(one, Picture)
+    assert isinstance(one, DecodedImage)

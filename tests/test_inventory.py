@@ -33,7 +33,7 @@ def test_the_bill_has_the_digest_of_every_bundled_weight() -> None:
     assert {part["hashes"][0]["content"] for part in weights} == {sha256(path) for path in WEIGHTS.glob("*.onnx")}
 
 
-def test_unusual_licences_are_pointed_at() -> None:
+def test_unusual_licenses_are_pointed_at() -> None:
     odd = inventory.UNUSUAL.search
     assert all(map(odd, ("GPL-3.0-only", "AGPL-3.0", "CC-BY-NC-4.0", "NVIDIA Proprietary Software", "LicenseRef-NVIDIA")))
     assert not any(map(odd, ("MIT", "LGPL-2.1", "BSD-3-Clause AND 0BSD", "Apache-2.0", "PSF-2.0")))

@@ -10,7 +10,8 @@ from mien.cards import bundled_file
 from mien.errors import UnknownName
 from mien.faces.alignment import TEMPLATES, apply, crop_matrix, similarity, warp
 from mien.faces.detection import open_detector
-from mien.faces.landmarks import ACTIONS, MESHES, Actions, Landmarker, head_pose, region_of_box
+from mien.faces.landmarks import MESHES, Blendshapes, Landmarker, head_pose, region_of_box
+from mien.labels import BLENDSHAPES
 from mien.runtime.onnx import OnnxRuntime
 from mien.types import FACE, irises, points5
 
@@ -36,8 +37,8 @@ def large():
 
 
 @pytest.fixture(scope="module")
-def actions():
-    return Actions()
+def blendshapes():
+    return Blendshapes()
 
 
 def eye_distance(points):
@@ -59,12 +60,12 @@ def test_networks_answer_as_in_their_own_runtime(name, photo):
     """Values of LiteRT on the original files, for squares of the sample photo that need no interpolation."""
     network = OnnxRuntime(bundled_file(name))
     shape = network.session.get_inputs()[0].shape
-    if name == "actions.onnx":
+    if name == "blendshapes.onnx":
         inputs = np.array(GOLDEN[name]["points"], np.float32)[None]
     else:
         x, y = GOLDEN[name]["corner"]
         inputs = photo[None, y : y + shape[1], x : x + shape[2]].astype(np.float32) / 255
-    tolerance = 2e-5 if name == "actions.onnx" else 1e-3
+    tolerance = 2e-5 if name == "blendshapes.onnx" else 1e-3
     outputs = list(network(np.repeat(inputs, 3, 0)).values())
     assert len(outputs) == len(GOLDEN[name]["outputs"])
     for found, expected in zip(outputs, GOLDEN[name]["outputs"], strict=True):
@@ -85,7 +86,7 @@ def test_points_lie_on_the_face(landmarker, photo):
 
 
 def test_boxes_of_different_detectors_lead_to_the_same_points(landmarker, photo):
-    boxes = [FACE_BOX, (181, 80, 270, 169), (170, 40, 280, 180), (186, 66, 282, 186)]  # brow to chin, hair to chin, off centre
+    boxes = [FACE_BOX, (181, 80, 270, 169), (170, 40, 280, 180), (186, 66, 282, 186)]  # brow to chin, hair to chin, off center
     points = landmarker([(photo, box, 0.05) for box in boxes]).points
     assert apart(points[:1].repeat(4, 0), points) < 0.05
     once = landmarker.locate([photo] * 4, np.array([region_of_box(box, 0.05) for box in boxes]), refine=0).points
@@ -106,7 +107,7 @@ def test_turned_faces_have_the_same_mesh(landmarker, photo, degrees):
     assert abs(np.rad2deg(head_pose(found.points[0])[0] - head_pose(upright)[0]) - degrees) < 2
 
 
-def test_faces_of_many_pictures_in_one_call(landmarker, photo):
+def test_faces_of_many_images_in_one_call(landmarker, photo):
     dark = photo // 2
     faces = [(photo, FACE_BOX, 0.0), (dark, FACE_BOX, 0.1), (photo[40:200, 150:300], (28, 17, 123, 137), 0.0)] * 3
     together = landmarker(faces)
@@ -125,7 +126,7 @@ def test_no_faces(landmarker):
         assert found.regions.shape == (0, 4)
 
 
-def test_faces_partly_outside_the_picture(landmarker, photo):
+def test_faces_partly_outside_the_image(landmarker, photo):
     whole = landmarker([(photo, FACE_BOX, 0.0)]).points[0]
     cut = landmarker([(photo[:, 205:], (-27, 57, 68, 177), 0.0), (photo[:140], FACE_BOX, 0.0)])  # an eye and a cheek; a chin
     for points, corner in zip(cut.points, [(205, 0), (0, 0)], strict=True):
@@ -141,9 +142,9 @@ def test_what_is_no_face_has_no_presence(landmarker, photo, box):
     assert np.isfinite(found.points).all()
 
 
-def test_grey_pictures_are_read_like_colour_pictures_without_colour(landmarker, photo):
-    grey = np.array(Image.fromarray(photo).convert("L"))
-    one, other = landmarker([(grey, FACE_BOX, 0.0), (np.repeat(grey[..., None], 3, 2), FACE_BOX, 0.0)]).points
+def test_gray_images_are_read_like_color_images_without_color(landmarker, photo):
+    gray = np.array(Image.fromarray(photo).convert("L"))
+    one, other = landmarker([(gray, FACE_BOX, 0.0), (np.repeat(gray[..., None], 3, 2), FACE_BOX, 0.0)]).points
     assert np.abs(one - other).max() < 1e-3
 
 
@@ -166,7 +167,7 @@ def test_the_next_frame_needs_one_pass(landmarker, photo):
 
 
 def test_small_crops_need_no_detector(landmarker, photo):
-    """48 × 48 grey pictures, as those of FER2013: the points come out where the template put them."""
+    """48 × 48 gray images, as those of FER2013: the points come out where the template put them."""
     template = TEMPLATES["fer2013"]
     points = points5(landmarker([(photo, FACE_BOX, 0.0)]).points[0])
     matrix = crop_matrix(points, template)
@@ -220,7 +221,7 @@ def test_mirrored_portraits_have_mirrored_meshes(landmarker, portraits):
     images = [image for image, _, _ in faces]
     regions = landmarker(faces).regions
     mirrored = regions * [-1, 1, 1, -1] + [511, 0, 0, 0]
-    # A region's centre becomes the coordinate size / 2 of the crop, a half pixel off its middle; mirrored, off the other way.
+    # A region's center becomes the coordinate size / 2 of the crop, a half pixel off its middle; mirrored, off the other way.
     step = regions[:, 2] / landmarker._mesh.size
     mirrored[:, :2] += np.stack([np.cos(mirrored[:, 3]), np.sin(mirrored[:, 3])], -1) * step[:, None]
     one = landmarker.locate(images, regions, refine=0).points
@@ -229,7 +230,7 @@ def test_mirrored_portraits_have_mirrored_meshes(landmarker, portraits):
     assert abs(shift.mean()) < 0.2
 
 
-# --- pose, actions
+# --- pose, blendshapes
 
 
 @pytest.mark.parametrize("turn", [(0.5, 0.0, 0.0), (0.0, 0.4, 0.0), (0.0, 0.0, -0.3)])
@@ -247,42 +248,42 @@ def test_head_pose_follows_the_head(large, photo, turn):
     assert np.allclose(head_pose(points[..., :2]), head_pose(points)[..., :1])
 
 
-def test_head_pose_of_a_mirrored_picture(landmarker, photo):
+def test_head_pose_of_a_mirrored_image(landmarker, photo):
     x0, y0, x1, y1 = FACE_BOX
     one, other = landmarker([(photo, FACE_BOX, 0.0), (photo[:, ::-1], (511 - x1, y0, 511 - x0, y1), 0.0)]).points
     assert np.allclose(head_pose(one) * [-1, -1, 1], head_pose(other), atol=0.08)
 
 
-def test_the_sample_smiles(large, actions, photo):
-    found = actions(large([(photo, FACE_BOX, 0.0)]).points)
+def test_the_sample_smiles(large, blendshapes, photo):
+    found = blendshapes(large([(photo, FACE_BOX, 0.0)]).points)
     assert found.shape == (1, 52)
     assert found.dtype == np.float32
     assert ((found >= 0) & (found <= 1)).all()
-    named = dict(zip(ACTIONS, found[0].tolist(), strict=True))
+    named = dict(zip(BLENDSHAPES, found[0].tolist(), strict=True))
     assert named["mouthSmileLeft"] > 0.5
     assert named["mouthSmileRight"] > 0.5
     assert named["jawOpen"] < 0.3
     assert named["mouthFrownLeft"] < 0.1
 
 
-def test_actions_do_not_depend_on_place_scale_or_lean(large, actions, photo):
+def test_blendshapes_do_not_depend_on_place_scale_or_lean(large, blendshapes, photo):
     points = large([(photo, FACE_BOX, 0.0)]).points[..., :2].astype(float)
     moved = apply(similarity([[0, 0], [1, 0]], [[4000, 900], [4002, 903]]), points[0])
-    assert np.abs(actions(points) - actions(moved[None])).max() < 1e-4
+    assert np.abs(blendshapes(points) - blendshapes(moved[None])).max() < 1e-4
 
 
-def test_actions_of_many_faces(large, actions, photo):
+def test_blendshapes_of_many_faces(large, blendshapes, photo):
     points = large([(photo, FACE_BOX, 0.0), (photo[:, ::-1], (239, 57, 334, 177), 0.0)]).points
     stack = np.concatenate([points, points[:1]])
-    together = actions(stack)
-    assert np.abs(together - np.concatenate([actions(one[None]) for one in stack])).max() < 1e-5
-    assert actions(stack[:0]).shape == (0, 52)
-    left, right = (ACTIONS.index(f"eyeSquint{side}") for side in ("Left", "Right"))
+    together = blendshapes(stack)
+    assert np.abs(together - np.concatenate([blendshapes(one[None]) for one in stack])).max() < 1e-5
+    assert blendshapes(stack[:0]).shape == (0, 52)
+    left, right = (BLENDSHAPES.index(f"eyeSquint{side}") for side in ("Left", "Right"))
     assert abs(together[0, left] - together[1, right]) < 0.2
 
 
-def test_actions_need_irises(actions):
+def test_blendshapes_need_irises(blendshapes):
     with pytest.raises(ValueError, match="478"):
-        actions(np.zeros((1, FACE, 2)))
-    assert len(set(ACTIONS)) == 52
-    assert ACTIONS[0] == "_neutral"
+        blendshapes(np.zeros((1, FACE, 2)))
+    assert len(set(BLENDSHAPES)) == 52
+    assert BLENDSHAPES[0] == "_neutral"

@@ -1,4 +1,4 @@
-"""One network, one data set and one detector from a file outside the package, by name: trained, measured, used."""
+"""One network, one dataset and one detector from a file outside the package, by name: trained, measured, used."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ CANVAS = (1600, 806)
 
 
 @pytest.mark.parametrize("widths", [(80,), (80, 110, 170), (170,)])  # "fear 57%" … "uncertain: happiness 38%"
-def test_a_crowd_is_labelled_without_touching_a_face_or_a_label(widths: tuple[int, ...]) -> None:
+def test_a_crowd_is_labeled_without_touching_a_face_or_a_label(widths: tuple[int, ...]) -> None:
     faces = np.array(SOLVAY, float)
     sizes = np.array([(widths[i % len(widths)], 22) for i in range(len(faces))], float)
     plates = place(faces, sizes, CANVAS, 4).plates
@@ -34,7 +34,7 @@ def test_a_lone_label_goes_above_left_and_bars_beside() -> None:
 
 
 @pytest.mark.parametrize("corner", [(0, 0), (1500, 0), (0, 686), (1500, 686)])
-def test_plates_stay_in_the_picture(corner: tuple[int, int]) -> None:
+def test_plates_stay_in_the_image(corner: tuple[int, int]) -> None:
     x, y = corner
     found = place(np.array([[x - 20, y - 20, x + 120, y + 140.0]]), np.array([[200, 180.0]]), CANVAS, 5)
     left, top, right, bottom = found.plates[0]
@@ -44,7 +44,7 @@ def test_plates_stay_in_the_picture(corner: tuple[int, int]) -> None:
 def test_without_room_it_says_so() -> None:
     whole = np.array([[0, 0, 300, 300.0]])
     assert not place(whole, np.array([[250, 250.0]]), (300, 300), 5).clean.any()  # would cover the face
-    assert not place(whole, np.array([[400, 50.0]]), (300, 300), 5).clean.any()  # wider than the picture
+    assert not place(whole, np.array([[400, 50.0]]), (300, 300), 5).clean.any()  # wider than the image
     crowd = np.array([[x, y, x + 90, y + 90.0] for x in range(0, 600, 100) for y in range(0, 600, 100)])
     assert not place(crowd, np.tile([[200, 150.0]], (36, 1)), (600, 600), 5).clean.all()
 

@@ -31,7 +31,7 @@ from mien.types import points5, points68
 
 @dataclass(frozen=True)
 class Halves:
-    """A light work: the upper and the lower half. It fails, or is stopped, at the picture of that number."""
+    """A light work: the upper and the lower half. It fails, or is stopped, at the image of that number."""
 
     stop: int = 10**9
     broken: int = 10**9
@@ -74,7 +74,7 @@ def test_files_lie_by_split_folder_class_and_name(splits: dict[str, Dataset], tm
     assert len(files_of(tmp_path)) == 48 + 3
 
 
-def test_no_two_pictures_get_one_name(tmp_path: Path) -> None:
+def test_no_two_images_get_one_name(tmp_path: Path) -> None:
     """A number that tells equal names apart may make a name that is there already."""
     names = ["anger/a.jpg", "anger/a.png", "anger/a-2.png", "fear/anger_a.png"]
     for number, name in enumerate(names):
@@ -138,7 +138,7 @@ def test_a_file_that_was_lost_is_made_again(splits: dict[str, Dataset], tmp_path
     assert (again.new, again.digest) == (1, first.digest)
 
 
-def test_a_picture_leaves_all_its_files_or_none(splits: dict[str, Dataset], tmp_path: Path) -> None:
+def test_an_image_leaves_all_its_files_or_none(splits: dict[str, Dataset], tmp_path: Path) -> None:
     with pytest.raises((TypeError, KeyError)):
         prepare(splits, Halves(broken=3), tmp_path)
     stem = splits["train"].names[3]
@@ -164,7 +164,7 @@ def test_folders_that_hold_something_else_are_left_alone(splits: dict[str, Datas
         prepare({**splits, "test": splits["test"][:5]}, Halves(), tmp_path / "done")
 
 
-def test_what_is_known_of_a_picture_can_be_read_back(tmp_path: Path) -> None:
+def test_what_is_known_of_an_image_can_be_read_back(tmp_path: Path) -> None:
     MINIATURES["csv: csv files"].build(tmp_path / "data")
     splits = {split: open_dataset("csv", tmp_path / "data", split) for split in ("train", "test")}
     prepare(splits, Halves(), tmp_path / "out")
@@ -188,9 +188,9 @@ def test_names_that_clash_and_names_that_do_not_print(tmp_path: Path) -> None:
     ]
 
 
-def test_unreadable_pictures_are_counted_not_raised(tmp_path: Path) -> None:
+def test_unreadable_images_are_counted_not_raised(tmp_path: Path) -> None:
     write(tmp_path / "data" / "happy" / "good.png")
-    (tmp_path / "data" / "happy" / "torn.png").write_bytes(b"no picture")
+    (tmp_path / "data" / "happy" / "torn.png").write_bytes(b"no image")
     summary = prepare({"all": open_dataset("folder", tmp_path / "data", "all")}, Halves(), tmp_path / "out")
     assert summary.status == {"all": {"ok": 1, "unreadable": 1}}
     line = json.loads((tmp_path / "out" / "prepared.jsonl").read_text().splitlines()[1])
@@ -236,27 +236,27 @@ def test_the_authors_region_boxes_are_reproduced(shared: Path) -> None:
             assert made.status == "ok"
             for name in ("eye", "nose", "mouth"):
                 x0, y0, x1, y1 = face[name]
-                assert np.array_equal(made.pictures[f"roi/{name}"], chip[y0:y1, x0:x1])
+                assert np.array_equal(made.images[f"roi/{name}"], chip[y0:y1, x0:x1])
 
 
 CHIP = np.arange(SIDE * SIDE * 3, dtype=np.uint32).astype(np.uint8).reshape(SIDE, SIDE, 3)
 
 
-def test_boxes_beyond_the_picture_are_clamped_or_fail_whole() -> None:
+def test_boxes_beyond_the_image_are_clamped_or_fail_whole() -> None:
     boxes = {"eye": (-5, -3, 60, 40), "nose": (80, 60, 240, 130), "mouth": (70, 140, 150, 222)}
     made = _clamped(CHIP, boxes, {})
-    assert made.status == "ok" and set(made.pictures) == {"align", "roi/eye", "roi/nose", "roi/mouth"}
-    assert made.pictures["roi/eye"].shape == (40, 60, 3) and made.pictures["roi/nose"].shape == (70, 144, 3)
+    assert made.status == "ok" and set(made.images) == {"align", "roi/eye", "roi/nose", "roi/mouth"}
+    assert made.images["roi/eye"].shape == (40, 60, 3) and made.images["roi/nose"].shape == (70, 144, 3)
     failed = _clamped(CHIP, {**boxes, "mouth": (70, 221, 150, 300)}, {})
-    assert failed.status == "no region" and set(failed.pictures) == {"error"}
+    assert failed.status == "no region" and set(failed.images) == {"error"}
 
 
 def test_the_published_cut_wraps_and_leaves_orphans() -> None:
     boxes = {"eye": (20, 20, 60, 40), "nose": (-5, 60, 240, 130), "mouth": (70, 140, 150, 222)}
     made = _published(CHIP, boxes, {})
-    assert made.status == "ok" and made.pictures["roi/nose"].shape == (70, 5, 3)  # a wrong slice, from the right edge
+    assert made.status == "ok" and made.images["roi/nose"].shape == (70, 5, 3)  # a wrong slice, from the right edge
     made = _published(CHIP, {**boxes, "nose": (-5, 60, 130, 130)}, {})
-    assert made.status == "no region" and set(made.pictures) == {"error", "roi/eye"}
+    assert made.status == "no region" and set(made.images) == {"error", "roi/eye"}
 
 
 @pytest.fixture(scope="module")
@@ -273,10 +273,10 @@ def test_the_face_lies_where_the_crop_says(crop: str, author: bool, portrait: np
     work = Align(crop, author)
     made = work.open()(portrait)
     assert made.status == "ok" and made.facts["faces"] >= 1
-    picture = next(iter(made.pictures.values()))
+    image = next(iter(made.images.values()))
     recipe = work.recipe()
-    assert picture.shape == (recipe.size, recipe.size, *(() if recipe.grey else (3,)))
-    large = np.asarray(Image.fromarray(picture).convert("RGB").resize((224, 224), Image.Resampling.BICUBIC))
+    assert image.shape == (recipe.size, recipe.size, *(() if recipe.gray else (3,)))
+    large = np.asarray(Image.fromarray(image).convert("RGB").resize((224, 224), Image.Resampling.BICUBIC))
     found = points5(Landmarker("mesh478").crops([large]).points[0]) * recipe.size / 224
     if crop == "dlib-chip":
         poses = np.array([DLIB_CHIP])
@@ -287,24 +287,24 @@ def test_the_face_lies_where_the_crop_says(crop: str, author: bool, portrait: np
     assert error < 0.06 * recipe.size, error
 
 
-def test_pictures_without_a_face_are_kept_put_aside_or_left_out() -> None:
+def test_images_without_a_face_are_kept_put_aside_or_left_out() -> None:
     blank = np.full((90, 60, 3), 128, np.uint8)
     kept = Align("arcface112").open()(blank)
-    assert kept.status == "no face" and kept.pictures[""].shape == (112, 112, 3) and (kept.pictures[""] == 128).all()
-    assert set(Align("dlib-chip").open()(blank).pictures) == {"error"}
-    assert Align("arcface112", author=True).open()(blank).pictures == {}
+    assert kept.status == "no face" and kept.images[""].shape == (112, 112, 3) and (kept.images[""] == 128).all()
+    assert set(Align("dlib-chip").open()(blank).images) == {"error"}
+    assert Align("arcface112", author=True).open()(blank).images == {}
     assert Align("arcface112", faceless="discard").open()(blank) == Made("no face", {})
-    assert Align("ddamfn5", author=True).open()(blank).pictures[""].shape == (112, 112, 3)
-    assert set(Regions().open()(blank).pictures) == {"error"}
+    assert Align("ddamfn5", author=True).open()(blank).images[""].shape == (112, 112, 3)
+    assert set(Regions().open()(blank).images) == {"error"}
 
 
 @pytest.fixture(scope="module")
 def three_faces(portrait: np.ndarray) -> np.ndarray:
     """A large face on the left, a small one in the middle, a middling one on the right."""
     canvas = np.full((512, 1200, 3), 200, np.uint8)
-    picture = Image.fromarray(portrait[0:330, 130:430])
+    image = Image.fromarray(portrait[0:330, 130:430])
     for x, y, width in ((10, 20, 420), (540, 190, 150), (840, 120, 300)):
-        face = np.asarray(picture.resize((width, width * 11 // 10), Image.Resampling.LANCZOS))
+        face = np.asarray(image.resize((width, width * 11 // 10), Image.Resampling.LANCZOS))
         face = face[: 512 - y]
         canvas[y : y + len(face), x : x + width] = face
     return canvas
@@ -312,10 +312,10 @@ def three_faces(portrait: np.ndarray) -> np.ndarray:
 
 def test_which_face_is_meant(three_faces: np.ndarray) -> None:
     where = {choice: FaceFinder("retinaface", choice=choice)(three_faces) for choice in ("largest", "central", "first", "last")}
-    centre = {choice: face.points5[2, 0] for choice, face in where.items() if face is not None}
-    assert centre["largest"] < 450 and 540 < centre["central"] < 700
+    center = {choice: face.points5[2, 0] for choice, face in where.items() if face is not None}
+    assert center["largest"] < 450 and 540 < center["central"] < 700
     assert where["largest"] is not None and where["largest"].faces == 3
-    assert centre["first"] != centre["last"]
+    assert center["first"] != center["last"]
 
 
 def test_points_of_the_detector_need_a_detector_that_has_them(portrait: np.ndarray) -> None:
@@ -326,7 +326,7 @@ def test_points_of_the_detector_need_a_detector_that_has_them(portrait: np.ndarr
 
 
 def test_tight_crops_need_no_detector(portrait: np.ndarray) -> None:
-    crop = next(iter(Align("arcface112").open()(portrait).pictures.values()))
+    crop = next(iter(Align("arcface112").open()(portrait).images.values()))
     again = Align("arcface112", detector="whole").open()(crop)
     matrix = np.array(again.facts["matrix"])
     moved = apply(matrix, TEMPLATES["arcface112"].poses[0]) - TEMPLATES["arcface112"].poses[0]
@@ -335,19 +335,19 @@ def test_tight_crops_need_no_detector(portrait: np.ndarray) -> None:
 
 def test_regions_show_what_they_are_named_for(portrait: np.ndarray) -> None:
     made = Regions().open()(portrait)
-    chip = made.pictures["align"]
+    chip = made.images["align"]
     mesh = Landmarker("mesh478").crops([chip]).points[0]
     points = points68(mesh)
     for name, indices in {"eye": range(36, 48), "nose": range(27, 36), "mouth": range(48, 60)}.items():
         x0, y0, x1, y1 = made.facts["boxes"][name]
         x, y = points[list(indices)].mean(0)
         assert x0 < x < x1 and y0 < y < y1
-        assert np.array_equal(made.pictures[f"roi/{name}"], chip[y0:y1, x0:x1])
+        assert np.array_equal(made.images[f"roi/{name}"], chip[y0:y1, x0:x1])
     aligned = Regions(aligned=True, detector="whole").open()(chip)
     assert np.abs(np.array(list(aligned.facts["boxes"].values())) - np.array(list(made.facts["boxes"].values()))).max() <= 8
 
 
-def test_regions_of_an_aligned_picture_are_those_of_the_face_in_the_middle(portrait: np.ndarray) -> None:
+def test_regions_of_an_aligned_image_are_those_of_the_face_in_the_middle(portrait: np.ndarray) -> None:
     square = np.full((900, 900, 3), 200, np.uint8)
     face = Image.fromarray(portrait[25:215, 130:320])
     square[10:330, 10:330] = np.asarray(face.resize((320, 320)))
@@ -404,7 +404,7 @@ def test_annotations_that_are_not_there(tmp_path: Path) -> None:
         curate(tmp_path, tmp_path / "out", "best")
 
 
-def test_a_contact_sheet_holds_its_pictures_in_order() -> None:
+def test_a_contact_sheet_holds_its_images_in_order() -> None:
     faces = [(f"face {seed}", draw_face("anger", seed)) for seed in range(5)]
     sheet = np.asarray(contact_sheet(faces, side=48, columns=3))
     assert sheet.shape == (2 * (48 + 14 + 4) + 4, 3 * 52 + 4, 3)
@@ -415,11 +415,11 @@ def test_a_contact_sheet_holds_its_pictures_in_order() -> None:
 
 def test_long_names_keep_their_ends_on_a_contact_sheet() -> None:
     face = np.zeros((9, 9, 3), np.uint8)
-    short, long = (np.asarray(contact_sheet([(name, face)], side=48, columns=1)) for name in ("picture", "x" * 99 + "picture"))
+    short, long = (np.asarray(contact_sheet([(name, face)], side=48, columns=1)) for name in ("image", "x" * 99 + "image"))
     assert not np.array_equal(short, long)
-    ends = np.asarray(contact_sheet([("y" * 500 + "x" * 99 + "picture", face)], side=48, columns=1))
+    ends = np.asarray(contact_sheet([("y" * 500 + "x" * 99 + "image", face)], side=48, columns=1))
     assert np.array_equal(long, ends)
 
 
-def test_a_picture_that_shows_no_face_has_none() -> None:
+def test_an_image_that_shows_no_face_has_none() -> None:
     assert FaceFinder("whole")(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)) is None

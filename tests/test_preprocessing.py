@@ -15,20 +15,20 @@ from mien import cards
 from mien.cards import Crop, Input
 from mien.errors import UnknownName, WeightsError
 from mien.faces.alignment import TEMPLATES
-from mien.faces.preprocessing import Preprocess, grey, resize_cv2
+from mien.faces.preprocessing import Preprocess, gray, resize_cv2
 
-GREY48 = Input(size=(48, 48), colour="grey", scale=1 / 127.5, offset=(-1.0,))
+GRAY48 = Input(size=(48, 48), color="gray", scale=1 / 127.5, offset=(-1.0,))
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "cv2_resize.json").read_text())
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_grey_is_pillows_grey(seed: int) -> None:
+def test_gray_is_pillows_gray(seed: int) -> None:
     image = np.random.default_rng(seed).integers(0, 256, (9, 11, 3), dtype=np.uint8)
-    assert np.array_equal(grey(image), np.asarray(Image.fromarray(image).convert("L")))
+    assert np.array_equal(gray(image), np.asarray(Image.fromarray(image).convert("L")))
 
 
 def test_resize_is_opencvs_bit_for_bit() -> None:
-    """The golden file holds what cv2.resize with INTER_LINEAR gave for pictures drawn from one random stream."""
+    """The golden file holds what cv2.resize with INTER_LINEAR gave for images drawn from one random stream."""
     random = np.random.default_rng(7)
     for case in GOLDEN:
         image = random.integers(0, 256, case["source"], dtype=np.uint8)
@@ -42,23 +42,23 @@ def test_resize_is_opencvs_bit_for_bit() -> None:
 
 def test_a_crop_of_the_right_size_only_changes_type_and_range() -> None:
     image = np.random.default_rng(0).integers(0, 256, (48, 48), dtype=np.uint8)
-    preprocess = Preprocess(GREY48)
+    preprocess = Preprocess(GRAY48)
     values = preprocess.tensor(preprocess.whole(image)[None])
     assert values.shape == (1, 1, 48, 48) and values.dtype == np.float32
     assert np.abs(values[0, 0] - (image / 127.5 - 1)).max() < 1e-6
     assert np.array_equal(values, preprocess.tensor(preprocess.whole(np.repeat(image[..., None], 3, 2))[None]))
 
 
-@pytest.mark.parametrize("colour", ["rgb", "bgr", "grey"])
+@pytest.mark.parametrize("color", ["rgb", "bgr", "gray"])
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
-def test_colour_order_layout_and_range_are_the_cards(colour: str, layout: str) -> None:
+def test_color_order_layout_and_range_are_the_cards(color: str, layout: str) -> None:
     image = np.zeros((10, 12, 3), np.uint8)
     image[..., 0], image[..., 2] = 255, 51
-    offsets = (0.5,) if colour == "grey" else (0.1, 0.2, 0.3)
-    preprocess = Preprocess(Input(size=(10, 12), colour=colour, layout=layout, scale=1 / 255, offset=offsets))  # type: ignore[arg-type]
+    offsets = (0.5,) if color == "gray" else (0.1, 0.2, 0.3)
+    preprocess = Preprocess(Input(size=(10, 12), color=color, layout=layout, scale=1 / 255, offset=offsets))  # type: ignore[arg-type]
     values = preprocess.tensor(preprocess.whole(image)[None])
     first = values[0].reshape(-1, 10, 12)[:, 0, 0] if layout == "NCHW" else values[0, 0, 0]
-    wanted = {"rgb": [1.1, 0.2, 0.5], "bgr": [0.3, 0.2, 1.3], "grey": [0.5 + round(0.299 * 255 + 0.114 * 51) / 255]}[colour]
+    wanted = {"rgb": [1.1, 0.2, 0.5], "bgr": [0.3, 0.2, 1.3], "gray": [0.5 + round(0.299 * 255 + 0.114 * 51) / 255]}[color]
     assert first == pytest.approx(wanted, abs=1e-6)
 
 
@@ -74,32 +74,32 @@ def test_a_face_lands_on_the_template() -> None:
     mesh = np.zeros((478, 3), np.float32)
     for indices, point in zip(((33, 133, 159, 145), (263, 362, 386, 374), 4, 61, 291), points, strict=True):
         mesh[indices, :2] = point
-    crop = Preprocess(GREY48, Crop(template="fer2013")).cut(image, mesh)["image"][..., 0]
+    crop = Preprocess(GRAY48, Crop(template="fer2013")).cut(image, mesh)["image"][..., 0]
     assert crop.shape == (48, 48)
     for x, y in template.poses[0]:
         assert crop[round(y), round(x)] > 150
     assert (crop > 60).mean() < 0.03
 
 
-def test_grey_pictures_feed_networks_that_want_colours() -> None:
+def test_gray_images_feed_networks_that_want_colors() -> None:
     image = np.arange(90, dtype=np.uint8).reshape(9, 10)
     preprocess = Preprocess(Input(size=(9, 10), scale=1 / 255, offset=(0.0,)))
-    for picture in (image, image[..., None]):
-        assert np.array_equal(preprocess.whole(picture), np.repeat(image[..., None], 3, 2))
+    for each in (image, image[..., None]):
+        assert np.array_equal(preprocess.whole(each), np.repeat(image[..., None], 3, 2))
 
 
 def test_contradictions_are_refused() -> None:
     with pytest.raises(WeightsError, match="the card of 'mesh478' does not say what its network is fed"):
         Preprocess.of(cards.load("mesh478"))
     with pytest.raises(WeightsError, match="2 offsets for 1 channels"):
-        Preprocess(Input(size=(48, 48), colour="grey", offset=(0.0, 1.0)))
+        Preprocess(Input(size=(48, 48), color="gray", offset=(0.0, 1.0)))
     with pytest.raises(WeightsError, match="no crop contract"):
-        Preprocess(GREY48).cut(np.zeros((9, 9, 3), np.uint8), np.zeros((478, 2)))
+        Preprocess(GRAY48).cut(np.zeros((9, 9, 3), np.uint8), np.zeros((478, 2)))
     with pytest.raises(UnknownName, match="fer2013"):
-        Preprocess(GREY48, Crop(template="fer2014"))
+        Preprocess(GRAY48, Crop(template="fer2014"))
 
 
-def test_a_network_of_several_pictures_gets_each_by_its_name(sample: Path) -> None:
+def test_a_network_of_several_images_gets_each_by_its_name(sample: Path) -> None:
     """The face is dlib's chip, or what the crop contract says; regions come from it at 224 pixels; the rest is one path."""
     from mien.faces.alignment import apply, crop_matrix, dlib_chip_matrix, warp
     from mien.faces.landmarks import Landmarker
@@ -130,10 +130,10 @@ def test_a_network_of_several_pictures_gets_each_by_its_name(sample: Path) -> No
         Preprocess(feed).cut(pixels, mesh)
 
 
-@pytest.mark.parametrize("colour", ["rgb", "bgr", "grey"])
-def test_networks_that_prepare_their_pictures_get_rgb_bytes_as_they_are(colour: str) -> None:
+@pytest.mark.parametrize("color", ["rgb", "bgr", "gray"])
+def test_networks_that_prepare_their_images_get_rgb_bytes_as_they_are(color: str) -> None:
     image = np.random.default_rng(4).integers(0, 256, (10, 12, 3), dtype=np.uint8)
-    preprocess = Preprocess(Input(size=(10, 12), colour=colour, dtype="uint8"))  # type: ignore[arg-type]
+    preprocess = Preprocess(Input(size=(10, 12), color=color, dtype="uint8"))  # type: ignore[arg-type]
     fed = preprocess.tensor(preprocess.whole(image)[None])
     assert fed.dtype == np.uint8 and np.array_equal(fed[0], image)
     assert np.array_equal(preprocess.whole(image[..., :1]), np.repeat(image[..., :1], 3, 2))

@@ -18,7 +18,7 @@ from mien.errors import SourceError, UnknownName, WeightsError
 from mien.faces.detection import Detections
 from mien.inference.recognizer import Recognizer
 from mien.io.channel_order import LIKELY_BGR
-from mien.io.images import ColourOrderWarning
+from mien.io.images import ColorOrderWarning
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "sample_scores.json").read_text())
 
@@ -37,7 +37,7 @@ def astronaut(sample: Path) -> np.ndarray:
 def test_the_sample_is_read_as_ever(model: str, sample: Path) -> None:
     """What the bundled weights say of the bundled photo, written by tools/make_golden_scores.py.
 
-    Scores may differ by 0.002, places by half a pixel, actions by 0.01: processors round in different ways.
+    Scores may differ by 0.002, places by half a pixel, blendshapes by 0.01: processors round in different ways.
     """
     result, golden = mien.load(model)(sample), GOLDEN[model]
     assert (result.status, result.width, result.height, len(result.faces)) == ("ok", 512, 512, 1)
@@ -49,8 +49,8 @@ def test_the_sample_is_read_as_ever(model: str, sample: Path) -> None:
     assert face.confidence == max(face.scores.values()) == face.scores[face.label]
     assert dataclasses.asdict(face.box) == pytest.approx(golden["box"], abs=0.5)  # pixels
     assert face.points5 is not None and face.points5 == pytest.approx(np.array(golden["points5"]), abs=0.5)
-    assert face.actions == pytest.approx(golden["actions"], abs=0.01)
-    assert face.actions is not None and face.actions["mouthSmileLeft"] > 0.6
+    assert face.blendshapes == pytest.approx(golden["blendshapes"], abs=0.01)
+    assert face.blendshapes is not None and face.blendshapes["mouthSmileLeft"] > 0.6
 
 
 def test_every_way_in_gives_the_same_answer(read: Recognizer, sample: Path, astronaut: np.ndarray) -> None:
@@ -59,20 +59,20 @@ def test_every_way_in_gives_the_same_answer(read: Recognizer, sample: Path, astr
         assert read(source).faces == wanted
 
 
-def test_batches_give_the_rows_of_single_pictures(read: Recognizer, astronaut: np.ndarray) -> None:
+def test_batches_give_the_rows_of_single_images(read: Recognizer, astronaut: np.ndarray) -> None:
     blank = np.full((200, 300, 3), 127, np.uint8)
-    pictures = [astronaut, blank, astronaut[:, ::-1].copy(), astronaut[40:260, 120:330].copy(), astronaut]
+    images = [astronaut, blank, astronaut[:, ::-1].copy(), astronaut[40:260, 120:330].copy(), astronaut]
     for batch in (1, 2, 16):
-        for one, many in zip(map(read, pictures), read.many(pictures, batch=batch), strict=True):
+        for one, many in zip(map(read, images), read.many(images, batch=batch), strict=True):
             assert one.status == many.status and len(one.faces) == len(many.faces)
             for a, b in zip(one.faces, many.faces, strict=True):
                 assert a.label == b.label
                 assert a.scores == pytest.approx(b.scores, abs=1e-5)
 
 
-def test_a_broken_picture_among_others_is_a_row(read: Recognizer, astronaut: np.ndarray, tmp_path: Path) -> None:
+def test_a_broken_image_among_others_is_a_row(read: Recognizer, astronaut: np.ndarray, tmp_path: Path) -> None:
     Image.fromarray(astronaut).save(tmp_path / "1.jpg")
-    (tmp_path / "2.jpg").write_text("no picture")
+    (tmp_path / "2.jpg").write_text("no image")
     (tmp_path / "3.png").touch()
     Image.fromarray(astronaut).save(tmp_path / "4.png")
     results = list(read.many(tmp_path, batch=3))
@@ -97,13 +97,13 @@ def test_a_turned_head_is_read_the_same(read: Recognizer, astronaut: np.ndarray,
     assert np.abs(np.array([*face.scores.values()]) - [*upright.scores.values()]).sum() / 2 < 0.15
 
 
-def test_colour_or_grey_gives_the_same_label(read: Recognizer, astronaut: np.ndarray) -> None:
+def test_color_or_gray_gives_the_same_label(read: Recognizer, astronaut: np.ndarray) -> None:
     assert read(Image.fromarray(astronaut).convert("L")).faces[0].label == "happiness"
 
 
-def test_swapped_colours_are_noticed_on_the_face(read: Recognizer, astronaut: np.ndarray) -> None:
-    """The sample's flag and suit hide the swap from a look at the whole picture; her face shows it."""
-    with pytest.warns(ColourOrderWarning, match="looks like BGR"):
+def test_swapped_colors_are_noticed_on_the_face(read: Recognizer, astronaut: np.ndarray) -> None:
+    """The sample's flag and suit hide the swap from a look at the whole image; her face shows it."""
+    with pytest.warns(ColorOrderWarning, match="looks like BGR"):
         assert LIKELY_BGR in read(astronaut[..., ::-1]).notes
     assert read(astronaut).notes == ()
 
@@ -116,16 +116,16 @@ def test_a_crop_is_read_without_a_detector(astronaut: np.ndarray) -> None:
 
 
 def test_options_switch_outputs_off(astronaut: np.ndarray) -> None:
-    face = mien.load(points=False, actions=False)(astronaut).faces[0]
-    assert face.points is None and face.actions is None and face.points68 is None
+    face = mien.load(points=False, blendshapes=False)(astronaut).faces[0]
+    assert face.points is None and face.blendshapes is None and face.points68 is None
     assert face.label == "happiness"
-    face = mien.load(actions=False)(astronaut).faces[0]
-    assert face.points is not None and face.points.shape == (478, 3) and face.actions is None
+    face = mien.load(blendshapes=False)(astronaut).faces[0]
+    assert face.points is not None and face.points.shape == (478, 3) and face.blendshapes is None
 
 
 def test_expressions_alone_read_the_same_face(read: Recognizer, shared: Path) -> None:
     """The small mesh, looking once, aligns faces where the large one does, however the head leans."""
-    alone, apart = mien.load(points=False, actions=False), []
+    alone, apart = mien.load(points=False, blendshapes=False), []
     for photo in (Image.open(shared / f"data/photos/lisa{i}.jpg").convert("RGB") for i in (1, 2, 3, 4)):
         for degrees in (0, 40, -40):
             leaning = np.asarray(photo.rotate(degrees, Image.Resampling.BICUBIC, expand=True))
@@ -140,7 +140,7 @@ def test_one_recognizer_serves_many_threads(read: Recognizer, astronaut: np.ndar
         assert all(result == wanted for result in pool.map(read, [astronaut] * 24))
 
 
-def test_results_pickle_and_serialise(read: Recognizer, sample: Path) -> None:
+def test_results_pickle_and_serialize(read: Recognizer, sample: Path) -> None:
     result = read(sample)
     assert pickle.loads(pickle.dumps(result)) == result
     assert json.loads(json.dumps(result.to_dict("all")))["faces"][0]["label"] == "happiness"
@@ -155,9 +155,9 @@ def test_wrong_names_are_refused() -> None:
         mien.load("blazeface")
 
 
-def test_a_card_without_a_crop_reads_whole_pictures_only(read: Recognizer) -> None:
+def test_a_card_without_a_crop_reads_whole_images_only(read: Recognizer) -> None:
     card = dataclasses.replace(read.card, crop=None)
-    with pytest.raises(WeightsError, match="mien-base cannot cut faces out of pictures: its card has no crop contract"):
+    with pytest.raises(WeightsError, match="mien-base cannot cut faces out of images: its card has no crop contract"):
         Recognizer(card, read.runtime, read.detector, read.landmarker)
     assert Recognizer(card, read.runtime, None, None)(np.full((48, 48, 3), 127, np.uint8)).status == "ok"
 
@@ -166,7 +166,7 @@ def test_what_the_mesh_does_not_confirm_is_no_face(read: Recognizer) -> None:
     def wrong(image: np.ndarray) -> Detections:
         return Detections(np.array([[20, 20, 120, 120]], np.float32), np.ones(1, np.float32), np.zeros(1, np.float32))
 
-    doubtful = Recognizer(read.card, read.runtime, wrong, read.landmarker, read.actions)
+    doubtful = Recognizer(read.card, read.runtime, wrong, read.landmarker, read.blendshapes)
     result = doubtful(np.full((200, 200, 3), 127, np.uint8))
     assert result.status == "no face" and result.faces == ()
 
@@ -174,24 +174,24 @@ def test_what_the_mesh_does_not_confirm_is_no_face(read: Recognizer) -> None:
 def test_stages_are_timed_beside_the_same_result(read: Recognizer, sample: Path) -> None:
     result, seconds = read.timed(sample)
     assert result == read(sample)
-    assert list(seconds) == ["decode", "detect", "mesh", "align", "classify", "actions"]
+    assert list(seconds) == ["decode", "detect", "mesh", "align", "classify", "blendshapes"]
     assert all(value >= 0 for value in seconds.values())
 
 
-def test_a_face_in_swapped_colours_is_read_with_a_warning(read: Recognizer, astronaut: np.ndarray) -> None:
-    """A face before a bright wall, where the picture as a whole raises no alarm."""
+def test_a_face_in_swapped_colors_is_read_with_a_warning(read: Recognizer, astronaut: np.ndarray) -> None:
+    """A face before a bright wall, where the image as a whole raises no alarm."""
     assert LIKELY_BGR not in read(astronaut).notes
     face = np.ascontiguousarray(astronaut[40:260, 120:330, ::-1])
-    with pytest.warns(ColourOrderWarning):
+    with pytest.warns(ColorOrderWarning):
         result = read(face)
     assert result.faces and LIKELY_BGR in result.notes
 
 
 def test_crops_are_read_without_the_mesh_where_nobody_wants_it(astronaut: np.ndarray) -> None:
-    read = mien.load(detector="whole", points=False, actions=False)
+    read = mien.load(detector="whole", points=False, blendshapes=False)
     assert read.landmarker is None
     (face,) = read(astronaut[60:190, 165:290]).faces
-    assert face.points is None and face.actions is None and face.label == "happiness"
+    assert face.points is None and face.blendshapes is None and face.label == "happiness"
 
 
 def test_london_smiles_are_told_from_neutral_faces(shared: Path) -> None:
@@ -202,7 +202,7 @@ def test_london_smiles_are_told_from_neutral_faces(shared: Path) -> None:
     with (shared / "data/london/labels.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     folder = shared / "data/london/images"
-    results = list(mien.load(actions=False).many([folder / Path(row["image"]).name for row in rows]))
+    results = list(mien.load(blendshapes=False).many([folder / Path(row["image"]).name for row in rows]))
     assert all(len(result.faces) == 1 for result in results)
     scores = [result.faces[0].scores for result in results]
     odds = np.log([score["happiness"] / score["neutral"] for score in scores])
@@ -230,7 +230,7 @@ def test_a_name_too_long_for_a_file(ending: str) -> None:
 
 def test_a_network_that_answers_nan_is_refused(sample: Path) -> None:
     """No class may win by being the first of those that are no numbers."""
-    whole = mien.load("mien-nano", detector="whole", points=False, actions=False)
+    whole = mien.load("mien-nano", detector="whole", points=False, blendshapes=False)
     inner = whole.runtime
     for value in (np.nan, np.inf):
         whole.runtime = lambda batch, value=value: {name: np.full_like(each, value) for name, each in inner(batch).items()}
@@ -239,7 +239,7 @@ def test_a_network_that_answers_nan_is_refused(sample: Path) -> None:
 
 
 def test_a_network_that_gives_no_probabilities_is_refused() -> None:
-    whole = mien.load("mien-nano", detector="whole", points=False, actions=False)
+    whole = mien.load("mien-nano", detector="whole", points=False, blendshapes=False)
     inner = whole.runtime
     whole.runtime = lambda batch: {name: np.log(each) for name, each in inner(batch).items()}
     with pytest.raises(WeightsError, match=r"gave values from .* to .*; probabilities are within 0 … 1 \(logits\?\)"):

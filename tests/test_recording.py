@@ -136,7 +136,7 @@ def test_the_sink_begins_a_copy_for_each_video(sample: Path, tmp_path: Path) -> 
             for frame in frames(write_clip(tmp_path / name, moving(sample, count))):
                 sink.write(frame.pixels, dataclasses.replace(one, source=str(tmp_path / name), time=frame.time))
             assert sink.write(frame.pixels, dataclasses.replace(unreadable, source=str(tmp_path / name), time=9.0)) is None
-        assert sink.write(frame.pixels, one) is None  # a picture has no time
+        assert sink.write(frame.pixels, one) is None  # an image has no time
     assert {path.name: len(list(frames(path))) for path in (tmp_path / "out").iterdir()} == {"one.mp4": 3, "two.mp4": 2}
 
 

@@ -80,7 +80,7 @@ def test_crops_are_those_that_are_prepared(sample: Path) -> None:
     assert np.array_equal(crops["mouth"], np.asarray(wanted))
 
 
-def test_crops_do_not_depend_on_the_size_of_the_picture(sample: Path) -> None:
+def test_crops_do_not_depend_on_the_size_of_the_image(sample: Path) -> None:
     face = Image.open(sample).convert("RGB").crop((110, 40, 334, 264))
     points = points68(Landmarker().crops([np.asarray(face)]).points[0].astype(float))
     half = np.asarray(face.resize((112, 112), Image.Resampling.BILINEAR))

@@ -102,19 +102,19 @@ def test_figures_for_papers(finished: Path) -> None:
         assert pixels.std() > 5 and min(pixels.shape) > 300, path
 
 
-def test_pictures_of_other_code(finished: Path, tmp_path: Path) -> None:
+def test_images_of_other_code(finished: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(finished, tmp_path / "copy"))
     report = Report.read(copy)
     png = (finished / "figures" / "confusion.png").read_bytes()
-    report.add_picture("Features", "t-SNE", png, "coloured by <class>")
-    report.add_picture("Grad-CAM", "surprise", png)
-    report.add_picture("Features", "PCA", png)
-    report.add_picture("Features", "t-SNE", png, "anew")
+    report.add_image("Features", "t-SNE", png, "colored by <class>")
+    report.add_image("Grad-CAM", "surprise", png)
+    report.add_image("Features", "PCA", png)
+    report.add_image("Features", "t-SNE", png, "anew")
     text = report.html()
     places = [text.index(word) for word in ("<h2>Features", "<h3>t-SNE", "<h3>PCA", "<h2>Grad-CAM", "<h3>surprise")]
-    assert places == sorted(places) and text.count("<h3>t-SNE") == 1 and "anew" in text and "coloured" not in text
+    assert places == sorted(places) and text.count("<h3>t-SNE") == 1 and "anew" in text and "colored" not in text
     with pytest.raises(ValueError, match="is no PNG"):
-        report.add_picture("Features", "broken", b"GIF89a")
+        report.add_image("Features", "broken", b"GIF89a")
 
 
 def test_names_are_not_markup(tmp_path: Path) -> None:

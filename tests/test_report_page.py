@@ -36,7 +36,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     ],
 )
 def test_it_looks_as_it_should(page: str, width: int, scheme: str, media: str, dark: bool) -> None:
-    """It is as dark as asked for, never wider than the window, every picture is drawn, and nothing is fetched."""
+    """It is as dark as asked for, never wider than the window, every image is drawn, and nothing is fetched."""
     wrong: list[str] = []
     with chromium() as browser:
         context = browser.new_context(viewport={"width": width, "height": 1400}, color_scheme=scheme)

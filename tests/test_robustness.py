@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command import mien as run
+from mien.data.labeled_faces import Face, FaceFinder
 from PIL import Image
 
 import mien
 from evaluations import eye_reader
 from mien.data.datasets import Dataset, Sample, open_dataset
-from mien.data.labelled_faces import Face, FaceFinder
 from mien.errors import ConfigError
 from mien.evaluation.corruptions import DEGRADATIONS, Degradation
 from mien.evaluation.robustness import stress
@@ -26,14 +26,14 @@ BY_NAME = {each.name: each for each in DEGRADATIONS}
 
 @pytest.fixture
 def dotted() -> Face:
-    """A grey picture of one face, 96 pixels, with a bright square right of its centre."""
+    """A gray image of one face, 96 pixels, with a bright square right of its center."""
     pixels = np.full((96, 96, 3), 100, np.uint8)
     pixels[44:52, 68:76] = 250
     return Face(7, "dotted", pixels)
 
 
 def bright(face: Face) -> np.ndarray:
-    """Return (x, y) of the middle of what is bright, from the middle of the picture."""
+    """Return (x, y) of the middle of what is bright, from the middle of the image."""
     y, x = np.nonzero(face.pixels[..., 0] > 180)
     return np.array([x.mean(), y.mean()]) + 0.5 - np.array(face.pixels.shape[1::-1]) / 2
 
@@ -47,14 +47,14 @@ def bright(face: Face) -> np.ndarray:
         ("turned right", (24 * np.cos(np.radians(15)), 24 * np.sin(np.radians(15)))),
     ],
 )
-def test_another_window_of_a_picture(dotted: Face, name: str, expected: tuple[float, float]) -> None:
+def test_another_window_of_an_image(dotted: Face, name: str, expected: tuple[float, float]) -> None:
     seen = BY_NAME[name](dotted)
     assert seen.pixels.shape == dotted.pixels.shape
     assert bright(seen) == pytest.approx(expected, abs=0.3)
     assert (seen.pixels[:8] == 100).all()  # what lies outside repeats the edge
 
 
-def test_a_crop_of_a_photograph_changes_as_a_picture_does(shared: Path) -> None:
+def test_a_crop_of_a_photograph_changes_as_an_image_does(shared: Path) -> None:
     """What the aligned crop of moved points shows is most like what the same window of an aligned crop shows."""
     pixels = np.asarray(Image.open(shared / "data/photos/lisa1.jpg").convert("RGB"))
     (face,) = FaceFinder("detect", "blazeface")([0], [Sample("lisa1", pixels)], [pixels])
@@ -100,7 +100,7 @@ def test_the_window_of_a_photograph() -> None:
 
 @pytest.fixture(scope="module")
 def lights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Faces whose class is told by their light: happiness is 150 … 170 grey, sadness 60 … 80."""
+    """Faces whose class is told by their light: happiness is 150 … 170 gray, sadness 60 … 80."""
     root = tmp_path_factory.mktemp("lights")
     for number in range(40):
         name, light = (("happiness", 150), ("sadness", 60))[number % 2]
@@ -114,8 +114,8 @@ def opened(root: Path) -> Dataset:
     return open_dataset("folder", root, "all", labels="fer2013")  # pyrefly: ignore
 
 
-def by_light(pictures: list[np.ndarray]) -> np.ndarray:
-    happy = np.array([picture.mean() > 115 for picture in pictures])
+def by_light(images: list[np.ndarray]) -> np.ndarray:
+    happy = np.array([image.mean() > 115 for image in images])
     return np.eye(7)[np.where(happy, FER2013.index("happiness"), FER2013.index("sadness"))]
 
 
@@ -129,11 +129,11 @@ def test_what_each_costs(lights: Path) -> None:
     dark = rows["dark"]  # happiness becomes 75 … 85
     assert (dark.accuracy, dark.change, dark.same, dark.moved) == (0.5, -0.5, 0.5, 0.5)
     assert dark.low < -0.5 < dark.high < 0
-    for name in ("blur", "turned left", "no colour", "loose crop"):
+    for name in ("blur", "turned left", "no color", "loose crop"):
         assert (rows[name].change, rows[name].low, rows[name].high, rows[name].moved) == (0, 0, 0, 0)
 
 
-def test_no_number_of_the_picture_is_cut_off(lights: Path) -> None:
+def test_no_number_of_the_image_is_cut_off(lights: Path) -> None:
     figure = stress(by_light, opened(lights)).figure()
     figure.canvas.draw()
     texts = [text for axes in figure.axes for text in axes.texts]
@@ -144,7 +144,7 @@ def test_no_number_of_the_picture_is_cut_off(lights: Path) -> None:
 
 
 def test_people_are_drawn_whole(lights: Path) -> None:
-    """Where few people are shown, intervals are wider than over pictures."""
+    """Where few people are shown, intervals are wider than over images."""
     data = opened(lights)
     two = dataclasses.replace(data, subject=data.label.astype(str))
     widths = []
@@ -154,10 +154,10 @@ def test_people_are_drawn_whole(lights: Path) -> None:
     assert widths[1] > 2 * widths[0]
 
 
-def test_a_grey_network_does_not_see_colour(shared: Path) -> None:
-    """On real photographs, colour casts apart from what luma makes of them."""
+def test_a_gray_network_does_not_see_color(shared: Path) -> None:
+    """On real photographs, color casts apart from what luma makes of them."""
     london = open_dataset("london", shared / "data/london", "all")
-    found = stress("mien-nano", london, degradations=[BY_NAME["no colour"], BY_NAME["colour cast"]], limit=10)
+    found = stress("mien-nano", london, degradations=[BY_NAME["no color"], BY_NAME["color cast"]], limit=10)
     assert found.rows[0].same == 1 and found.rows[0].moved < 0.01 and 0 < found.rows[1].moved < 0.2
 
 
@@ -171,7 +171,7 @@ def test_a_photograph_cut_close_reads_like_one_with_room(shared: Path) -> None:
 
 
 def test_regions_are_cut_by_the_mesh(sample: Path, tmp_path: Path) -> None:
-    """Of pictures that are faces too; degraded, the mesh stays where the face is."""
+    """Of images that are faces too; degraded, the mesh stays where the face is."""
     eyes: list[np.ndarray] = []
     reader = eye_reader(eyes)
     folder = tmp_path / "data" / "anger"
@@ -188,7 +188,7 @@ def test_regions_are_cut_by_the_mesh(sample: Path, tmp_path: Path) -> None:
 
 
 def test_faces_of_others_are_not_judged(sample: Path) -> None:
-    """Where a data set says whose face it means and that one is not found, none is."""
+    """Where a dataset says whose face it means and that one is not found, none is."""
     pixels = np.asarray(Image.open(sample).convert("RGB"))
     find = FaceFinder("detect", "blazeface")
     assert find.found(0, "", pixels, (0, 400, 40, 440)) is None
@@ -212,7 +212,7 @@ def test_bad_input(lights: Path, tmp_path: Path) -> None:
     blank = tmp_path / "blank" / "happiness"
     blank.mkdir(parents=True)
     Image.new("RGB", (300, 300)).save(blank / "1.png")
-    with pytest.raises(ConfigError, match="no labelled face was found"):
+    with pytest.raises(ConfigError, match="no labeled face was found"):
         stress("mien-nano", opened(blank.parent), faces="detect")
 
 
@@ -220,9 +220,9 @@ def test_command(lights: Path, tmp_path: Path) -> None:
     asked = ["--dataset", "folder", "--root", str(lights), "--split", "all", "--option", "labels=fer2013"]
     report = run("evaluate", "mien-nano", *asked, "--out", str(tmp_path / "report"))
     assert report.returncode == 0, report.stderr
-    table, picture = tmp_path / "table.csv", tmp_path / "picture.png"
+    table, image = tmp_path / "table.csv", tmp_path / "image.png"
     done = run(
-        "stress", "mien-nano", *asked, "--limit", "20", "--out", str(table), "--plot", str(picture),
+        "stress", "mien-nano", *asked, "--limit", "20", "--out", str(table), "--plot", str(image),
         "--report", str(tmp_path / "report"), "--json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -231,7 +231,7 @@ def test_command(lights: Path, tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert [row["name"] for row in rows] == ["as they are", *BY_NAME, "tight to loose"]
     assert float(rows[1]["accuracy"]) == pytest.approx(found["rows"][0]["accuracy"], abs=1e-4)
-    with Image.open(picture) as drawn:
+    with Image.open(image) as drawn:
         assert drawn.width > 800
     assert "Degraded faces" in (tmp_path / "report/report.html").read_text()
 
@@ -240,8 +240,8 @@ def test_command(lights: Path, tmp_path: Path) -> None:
     ("words", "said"),
     [
         (["--out", "table.txt"], "the table is written as .csv"),
-        (["--plot", "picture.bmp"], "plots are written as .png, .svg, .pdf"),
-        (["--limit", "-3"], "-3 pictures cannot be taken"),
+        (["--plot", "image.bmp"], "plots are written as .png, .svg, .pdf"),
+        (["--limit", "-3"], "-3 images cannot be taken"),
         (["--report", "nowhere"], "holds no finished evaluation"),
     ],
 )

@@ -22,7 +22,7 @@ from PIL import Image
 from mien.errors import ConfigError
 from mien.inference.results import CSV_COLUMNS, Csv, JsonLines, json_line
 from mien.types import Result
-from mien.visualization.annotated import MARK, Pictures
+from mien.visualization.annotated import MARK, AnnotatedImages
 from readings import LABELS, face, mesh, reading
 
 BOX = (10, 20, 50.126, 80)
@@ -47,7 +47,7 @@ def test_json_lines_give_the_results_back(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_csv_has_a_row_for_each_face_and_each_picture_without(tmp_path: Path) -> None:
+def test_csv_has_a_row_for_each_face_and_each_image_without(tmp_path: Path) -> None:
     path = tmp_path / "faces.csv"
     with Csv(path, LABELS) as sink:
         for result in (PARTY, EMPTY, BROKEN):
@@ -97,7 +97,7 @@ def test_any_name_comes_back(tmp_path_factory: pytest.TempPathFactory, name: str
 
 
 def test_a_name_that_is_no_utf_8_is_written_as_escapes(tmp_path: Path) -> None:
-    """Pictures escape such names already; the sinks must not fail on a result made elsewhere."""
+    """AnnotatedImages escape such names already; the sinks must not fail on a result made elsewhere."""
     stray = os.fsdecode(b"caf\xe9.jpg")
     with Csv(tmp_path / "a.csv", LABELS) as table, JsonLines(tmp_path / "a.jsonl") as lines:
         for sink in (table, lines):
@@ -141,12 +141,12 @@ os.kill(os.getpid(), signal.SIGKILL)
         assert [json.loads(line)["source"] for line in lines] == ["0.jpg", "1.jpg", "2.jpg"]
 
 
-@pytest.mark.parametrize("kind", [JsonLines, lambda path: Csv(path, LABELS), Pictures])
+@pytest.mark.parametrize("kind", [JsonLines, lambda path: Csv(path, LABELS), AnnotatedImages])
 def test_places_that_cannot_be_written_are_said(tmp_path: Path, kind: Any) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"file.*choose another"):
         kind(tmp_path / "file" / "below")
-    if kind is not Pictures:
+    if kind is not AnnotatedImages:
         with pytest.raises(ConfigError, match="is a folder; name a file in it"):
             kind(tmp_path)
 
@@ -162,8 +162,8 @@ def photos(tmp_path: Path) -> Path:
 
 
 def annotate(photos: Path, into: Path, **options: Any) -> dict[str, str]:
-    """Annotate every picture; picture → where it went, both relative to their folders."""
-    with Pictures(into, roots=[photos], **options) as sink:
+    """Annotate every image; image → where it went, both relative to their folders."""
+    with AnnotatedImages(into, roots=[photos], **options) as sink:
         went = {}
         for path in sorted(path for path in photos.rglob("*") if path.is_file()):
             with Image.open(path) as image:
@@ -174,7 +174,7 @@ def annotate(photos: Path, into: Path, **options: Any) -> dict[str, str]:
     return went
 
 
-def test_annotated_pictures_keep_their_folders(photos: Path, tmp_path: Path) -> None:
+def test_annotated_images_keep_their_folders(photos: Path, tmp_path: Path) -> None:
     wanted = {
         "a.jpg": "a.jpg", "a.png": "a.png", "a.webp": "a-2.png", "deep/a.jpg": "deep/a.jpg",
         "deep/er/B.JPEG": "deep/er/B.JPEG", "deep/c.bmp": "deep/c.png",
@@ -198,32 +198,32 @@ def test_inputs_are_never_overwritten(photos: Path) -> None:
     assert {path: path.read_bytes() for path in before} == before
 
 
-def test_pictures_without_a_place_get_a_name(tmp_path: Path) -> None:
-    picture = Image.new("RGB", (60, 40))
+def test_images_without_a_place_get_a_name(tmp_path: Path) -> None:
+    image = Image.new("RGB", (60, 40))
     sources = ["<array>", "<array>", "https://example.org/a/team%20one.jpg?size=2", "https://example.org/", "/else/where/x.gif"]
-    with Pictures(tmp_path) as sink:
-        paths = [sink.write(picture, reading((60, 40), source=source)) for source in sources]
-    assert [path.name for path in paths if path] == ["picture.png", "picture-2.png", "team_one.jpg", "picture-3.png", "x.png"]
+    with AnnotatedImages(tmp_path) as sink:
+        paths = [sink.write(image, reading((60, 40), source=source)) for source in sources]
+    assert [path.name for path in paths if path] == ["image.png", "image-2.png", "team_one.jpg", "image-3.png", "x.png"]
 
 
 def test_names_from_outside_stay_in_the_folder(tmp_path: Path) -> None:
-    into, picture = tmp_path / "into", Image.new("RGB", (60, 40))
-    with Pictures(into, roots=[tmp_path / "photos"]) as sink:
+    into, image = tmp_path / "into", Image.new("RGB", (60, 40))
+    with AnnotatedImages(into, roots=[tmp_path / "photos"]) as sink:
         for source in ("https://example.org/..%2F..%2Fx.png", "https://example.org/..", "../../y.png", "/etc/z.png"):
-            path = sink.write(picture, reading((60, 40), source=source))
+            path = sink.write(image, reading((60, 40), source=source))
             assert path is not None and path.resolve().parent == into.resolve() and not path.name.startswith(".")
 
 
 @pytest.mark.parametrize("source", ["https://example.org/" + "ä" * 300 + ".jpg?size=2", "/photos/" + "名" * 83 + ".webp"])
 def test_names_that_no_file_can_have_are_cut(source: str, tmp_path: Path) -> None:
-    picture, result = Image.new("RGB", (60, 40)), reading((60, 40), source=source)
-    with Pictures(tmp_path) as sink:
-        paths = [sink.write(picture, result) for _ in range(2)]
+    image, result = Image.new("RGB", (60, 40)), reading((60, 40), source=source)
+    with AnnotatedImages(tmp_path) as sink:
+        paths = [sink.write(image, result) for _ in range(2)]
     assert sorted(filter(None, paths)) == sorted(tmp_path.iterdir()) and len({*paths}) == 2
 
 
 def test_what_could_not_be_read_is_not_drawn(tmp_path: Path) -> None:
-    with Pictures(tmp_path / "into") as sink:
+    with AnnotatedImages(tmp_path / "into") as sink:
         assert sink.write("broken.jpg", BROKEN) is None
     assert list((tmp_path / "into").iterdir()) == []
 
@@ -234,7 +234,7 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Image.Image, "save", fail)
-    with Pictures(tmp_path) as sink, pytest.raises(ConfigError, match="No space left"):
+    with AnnotatedImages(tmp_path) as sink, pytest.raises(ConfigError, match="No space left"):
         sink.write(np.zeros((40, 60, 3), np.uint8), reading((60, 40), source="<array>"))
     assert list(tmp_path.iterdir()) == []
 

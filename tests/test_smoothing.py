@@ -29,7 +29,7 @@ def video(track: int = 1) -> list[Result]:
             scores=scores,
             confidence=scores[label],
             valence=float(random.uniform(-1, 1)),
-            actions={"jawOpen": scores["fear"]},
+            blendshapes={"jawOpen": scores["fear"]},
         )
         results.append(dataclasses.replace(reading((640, 480), shown), time=time))
     return results
@@ -77,7 +77,7 @@ def test_means_are_as_defined(kind: str) -> None:
     for one, before in zip(found, raw, strict=True):
         assert sum(one.scores.values()) == pytest.approx(1)
         assert one.label == max(one.scores, key=lambda name: one.scores[name]) and one.confidence == one.scores[one.label]
-        assert one.actions == pytest.approx({"jawOpen": one.scores["fear"]})
+        assert one.blendshapes == pytest.approx({"jawOpen": one.scores["fear"]})
         assert one.unsmoothed == before.faces[0]
 
 
@@ -92,7 +92,9 @@ def test_nothing_is_averaged_across_faces_gaps_and_jumps(kind: str) -> None:
     both = [dataclasses.replace(a, faces=(*b.faces, *a.faces)) for a, b in zip(first, second, strict=True)]
     alone, together = smooth(kind, first), smooth(kind, both)
     assert [result.faces[0] for result in alone] == [result.faces[1] for result in together]
-    moved = face((400, 50, 480, 130), "anger", track=1, points=mesh((400, 50, 480, 130)), valence=0.0, actions={"jawOpen": 0.0})
+    moved = face(
+        (400, 50, 480, 130), "anger", track=1, points=mesh((400, 50, 480, 130)), valence=0.0, blendshapes={"jawOpen": 0.0}
+    )
     for time, box in ((TIMES[-1] + 0.02, moved), (TIMES[-1] + 5, first[-1].faces[0])):
         later = dataclasses.replace(first[-1], time=float(time), faces=(box,))
         last = smooth(kind, [*first, later])[-1].faces[0]

@@ -1,4 +1,4 @@
-"""Many pictures: which, in which order, and what happens to those that cannot be read."""
+"""Many images: which, in which order, and what happens to those that cannot be read."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from PIL import Image
 
 from mien.errors import SourceError
 from mien.io.images import read_image
-from mien.io.sources import EXTENSIONS, Frame, natural, pictures
+from mien.io.sources import EXTENSIONS, Frame, iter_images, natural
 
 
 @pytest.fixture
 def plant(tmp_path: Path) -> Callable[..., Path]:
-    """Write small PNG pictures (whatever their extension) at relative paths below a new folder."""
+    """Write small PNG images (whatever their extension) at relative paths below a new folder."""
 
     def write(*names: str) -> Path:
         for name in names:
@@ -32,7 +32,7 @@ def plant(tmp_path: Path) -> Callable[..., Path]:
 
 
 def names(source: Path, **options: bool) -> list[str]:
-    frames = list(pictures(source, **options))
+    frames = list(iter_images(source, **options))
     assert [frame.index for frame in frames] == list(range(len(frames)))
     return [os.path.relpath(frame.source, source) for frame in frames]
 
@@ -54,12 +54,12 @@ def test_hidden_and_other_files_are_left_out(plant: Callable[..., Path]) -> None
 def test_folder_goes_on_and_lists_what_failed(plant: Callable[..., Path], sample: Path) -> None:
     folder = plant("1.png", "5.png", "7.jpg/inside.png")
     (folder / "2.jpg").write_bytes(b"")
-    (folder / "3.jpg").write_text("not a picture")
+    (folder / "3.jpg").write_text("not an image")
     (folder / "4.png").write_bytes(sample.read_bytes()[:5000])
     (folder / "5.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
     (folder / "6.png").symlink_to("gone.png")
     os.mkfifo(folder / "8.png")
-    found = pictures(folder)
+    found = iter_images(folder)
     frames = list(found)
     assert len(found) == len(frames) == 9
     status = {Path(frame.source).name: str(frame.error) if frame.error else "ok" for frame in frames}
@@ -68,15 +68,15 @@ def test_folder_goes_on_and_lists_what_failed(plant: Callable[..., Path], sample
         assert why in status[name]
     assert "pipe" in status["8.png"]
     for frame in frames:
-        assert (frame.picture is None) is (frame.error is not None)
+        assert (frame.image is None) is (frame.error is not None)
         assert frame.time is None
     assert [frame.source for frame in found] == [frame.source for frame in frames]
 
 
 def test_reading_is_lazy(plant: Callable[..., Path]) -> None:
     folder = plant("1.png", "2.png")
-    frames = iter(pictures(folder))
-    assert next(frames).picture is not None
+    frames = iter(iter_images(folder))
+    assert next(frames).image is not None
     (folder / "2.png").unlink()
     assert "does not exist" in str(next(frames).error)
 
@@ -88,7 +88,7 @@ def test_circles_of_links_end_and_no_folder_is_read_twice(plant: Callable[..., P
     (folder / "d").symlink_to("d")
     (folder / "e.png").symlink_to("e.png")
     assert names(folder) == ["e.png", "a/1.png", "b/2.png"]
-    assert "cannot be opened" in str(next(iter(pictures(folder))).error)
+    assert "cannot be opened" in str(next(iter(iter_images(folder))).error)
 
 
 def test_links_to_folders_are_followed(plant: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -108,9 +108,9 @@ def test_unreadable_folder_is_listed(plant: Callable[..., Path]) -> None:
     if root:
         os.seteuid(65534)
     try:
-        frames = list(pictures(folder))
+        frames = list(iter_images(folder))
         with pytest.raises(SourceError, match=r"closed cannot be read: Permission denied"):
-            pictures(folder / "closed")
+            iter_images(folder / "closed")
     finally:
         if root:
             os.seteuid(0)
@@ -119,31 +119,31 @@ def test_unreadable_folder_is_listed(plant: Callable[..., Path]) -> None:
     assert "Permission denied" in str(frames[1].error)
 
 
-def test_folder_without_pictures_says_what_was_found(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="holds no pictures; found: nothing"):
-        pictures(tmp_path)
+def test_folder_without_images_says_what_was_found(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="holds no images; found: nothing"):
+        iter_images(tmp_path)
     for name in ("a.txt", "b.TXT", "c.mp4", ".hidden.png", "README"):
         (tmp_path / name).touch()
     (tmp_path / "sub").mkdir()
     with pytest.raises(SourceError, match=r"found: 2 \.txt, ") as refusal:
-        pictures(tmp_path)
+        iter_images(tmp_path)
     for what in ("1 hidden", "1 .mp4", "1 without extension"):
         assert what in str(refusal.value)
     with pytest.raises(SourceError, match="1 sub-folder"):
-        pictures(tmp_path, recursive=False)
+        iter_images(tmp_path, recursive=False)
 
 
 def test_pattern(plant: Callable[..., Path]) -> None:
     folder = plant("a10.png", "a9.png", "b.png", "sub/c.png", "x[1].png")
-    assert [Path(frame.source).name for frame in pictures(f"{folder}/a*.png")] == ["a9.png", "a10.png"]
-    assert [Path(frame.source).name for frame in pictures(f"{folder}/s*")] == ["c.png"]
-    assert [Path(frame.source).name for frame in pictures(f"{folder}/x[1].png")] == ["x[1].png"]
+    assert [Path(frame.source).name for frame in iter_images(f"{folder}/a*.png")] == ["a9.png", "a10.png"]
+    assert [Path(frame.source).name for frame in iter_images(f"{folder}/s*")] == ["c.png"]
+    assert [Path(frame.source).name for frame in iter_images(f"{folder}/x[1].png")] == ["x[1].png"]
     (folder / "sub/again").symlink_to(folder)
     for pattern in (f"{folder}/**/*.png", f"{folder}/**"):
-        names = [Path(frame.source).relative_to(folder).as_posix() for frame in pictures(pattern)]
+        names = [Path(frame.source).relative_to(folder).as_posix() for frame in iter_images(pattern)]
         assert sorted(names) == ["a10.png", "a9.png", "b.png", "sub/c.png", "x[1].png"]
     with pytest.raises(SourceError, match=r"no file fits the pattern .*q\*\.png"):
-        pictures(f"{folder}/q*.png")
+        iter_images(f"{folder}/q*.png")
 
 
 def test_list_of_everything(plant: Callable[..., Path], sample: Path) -> None:
@@ -162,7 +162,7 @@ def test_list_of_everything(plant: Callable[..., Path], sample: Path) -> None:
             np.full((2, 2), np.nan),
             "http://user:secret@127.0.0.1/x.png",
         ]
-        found = pictures(sources)
+        found = iter_images(sources)
         frames = list(found)
     assert len(found) == 11
     assert [frame.error is None for frame in frames] == [True] * 7 + [False] * 4
@@ -174,10 +174,10 @@ def test_list_of_everything(plant: Callable[..., Path], sample: Path) -> None:
 
 def test_single_sources(sample: Path) -> None:
     for source in (sample, str(sample), sample.read_bytes(), np.zeros((2, 2, 3), np.uint8), read_image(sample)):
-        found = pictures(source)
+        found = iter_images(source)
         assert len(found) == 1
-        assert next(iter(found)).picture is not None
-    assert "does not exist" in str(next(iter(pictures("/nowhere/a.png"))).error)
+        assert next(iter(found)).image is not None
+    assert "does not exist" in str(next(iter(iter_images("/nowhere/a.png"))).error)
 
 
 def test_generator_is_read_as_it_comes(sample: Path) -> None:
@@ -188,11 +188,11 @@ def test_generator_is_read_as_it_comes(sample: Path) -> None:
             asked.append(value)
             yield np.full((2, 2, 3), value, np.uint8)
 
-    found = pictures(camera())
+    found = iter_images(camera())
     with pytest.raises(TypeError, match="not known"):
         len(found)
     frames = iter(found)
-    assert next(frames).picture is not None
+    assert next(frames).image is not None
     assert asked == [0]
     assert [frame.index for frame in frames] == [1, 2]
 
@@ -200,24 +200,24 @@ def test_generator_is_read_as_it_comes(sample: Path) -> None:
 def test_frames_pass_through(sample: Path) -> None:
     """Ready frames of a video keep their number and time."""
     frame = Frame(7, "clip.mp4", read_image(sample), time=0.28)
-    (same,) = pictures(iter([frame]))
-    assert (same.index, same.source, same.time, same.picture) == (7, "clip.mp4", 0.28, frame.picture)
+    (same,) = iter_images(iter([frame]))
+    assert (same.index, same.source, same.time, same.image) == (7, "clip.mp4", 0.28, frame.image)
 
 
 def test_nothing_at_all() -> None:
     with pytest.raises(SourceError, match="empty list"):
-        pictures([])
+        iter_images([])
     with pytest.raises(SourceError, match="no file fits"):
-        pictures(["/nowhere/*.png", "/nowhere/*.jpg"])
+        iter_images(["/nowhere/*.png", "/nowhere/*.jpg"])
 
 
 def test_wrong_types_are_a_mistake_of_the_programmer() -> None:
     with pytest.raises(TypeError, match="float"):
-        list(pictures([2.5]))
+        list(iter_images([2.5]))
 
 
 def test_options_reach_the_reading(sample: Path) -> None:
-    (frame,) = pictures(sample, max_pixels=100)
+    (frame,) = iter_images(sample, max_pixels=100)
     assert "limit of 100" in str(frame.error)
 
 
@@ -241,14 +241,14 @@ def test_what_is_searched_for_can_be_read() -> None:
 
 @pytest.mark.shared
 def test_a_real_folder(shared: Path) -> None:
-    found = pictures(shared / "data/london")
+    found = iter_images(shared / "data/london")
     assert len(found) == 204
     assert next(iter(found)).source.endswith("001_03.jpg")
 
 
-def test_a_folder_of_pictures_alone_is_read_without_looking_below(sample: Path, tmp_path: Path) -> None:
+def test_a_folder_of_images_alone_is_read_without_looking_below(sample: Path, tmp_path: Path) -> None:
     (tmp_path / "1.png").write_bytes(sample.read_bytes())
-    assert [Path(frame.source).name for frame in pictures(tmp_path, recursive=False)] == ["1.png"]
+    assert [Path(frame.source).name for frame in iter_images(tmp_path, recursive=False)] == ["1.png"]
     (tmp_path / "1.png").rename(tmp_path / "1.bin")
-    with pytest.raises(SourceError, match=r"holds no pictures; found: 1 \.bin"):
-        pictures(tmp_path, recursive=False)
+    with pytest.raises(SourceError, match=r"holds no images; found: 1 \.bin"):
+        iter_images(tmp_path, recursive=False)

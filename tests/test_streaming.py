@@ -1,4 +1,4 @@
-"""Videos read as streams: the same numbers as picture by picture, ids that hold, few searches, and nothing invented."""
+"""Videos read as streams: the same numbers as image by image, ids that hold, few searches, and nothing invented."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from mien.errors import ConfigError, UnknownName
 from mien.faces.detection import Detections
 from mien.inference.recognizer import Recognizer
 from mien.inference.stream import Known, Stream, _distinct, _Seen, is_cut, shrink
-from mien.io.images import Picture, read_image
-from mien.io.sources import Frame, pictures
+from mien.io.images import DecodedImage, read_image
+from mien.io.sources import Frame, iter_images
 from mien.io.video import Sampling
 from mien.types import Result
 
 
 @pytest.fixture(scope="module")
 def read() -> Recognizer:
-    return mien.load(actions=False)
+    return mien.load(blendshapes=False)
 
 
 class Counting:
@@ -56,11 +56,11 @@ def tracks(results: list[Result]) -> list[list[int | None]]:
     return [[face.track for face in result.faces] for result in results]
 
 
-def test_searching_each_frame_gives_what_single_pictures_give(read: Recognizer, shared: Path) -> None:
+def test_searching_each_frame_gives_what_single_images_give(read: Recognizer, shared: Path) -> None:
     clip = shared / "data" / "video" / "pyfeat_single_face.mp4"
     for frame, result in read.stream(clip, every=24, detect_every=1, smooth=None):
-        assert frame.picture is not None
-        single = read(frame.picture)
+        assert frame.image is not None
+        single = read(frame.image)
         (face,), (wanted,) = result.faces, single.faces
         assert face.scores == pytest.approx(wanted.scores, abs=1e-5)
         assert dataclasses.astuple(face.box) == pytest.approx(dataclasses.astuple(wanted.box), abs=1e-3)
@@ -72,7 +72,7 @@ def test_following_gives_nearly_the_same_and_searches_rarely(read: Recognizer, s
     followed = list(read.stream(clip, end=1.0, smooth=None))
     assert counted.calls == 3 and tracks([result for _, result in followed]) == [[1]] * 30
     for frame, result in followed[::10]:
-        wanted = read(frame.picture).faces[0]
+        wanted = read(frame.image).faces[0]
         assert result.faces[0].scores == pytest.approx(wanted.scores, abs=0.05)
         assert dataclasses.astuple(result.faces[0].box) == pytest.approx(dataclasses.astuple(wanted.box), abs=8)
 
@@ -134,10 +134,10 @@ def test_a_turned_video_is_read_upright(read: Recognizer, sample: Path, tmp_path
 def test_a_video_of_one_face_needs_no_search(sample: Path, tmp_path: Path) -> None:
     """Detector `whole`: each frame is the face, and the face is one person."""
     clip = write_clip(tmp_path / "clip.mp4", moving(sample, 4))
-    read = mien.load(detector="whole", points=False, actions=False)
+    read = mien.load(detector="whole", points=False, blendshapes=False)
     results = [result for _, result in read.stream(clip, smooth=None)]
     assert tracks(results) == [[1]] * 4
-    first = next(iter(pictures(clip, sampling=Sampling()))).picture
+    first = next(iter(iter_images(clip, sampling=Sampling()))).image
     assert first is not None and results[0].faces[0].scores == read(first).faces[0].scores
 
 
@@ -145,8 +145,8 @@ def test_how_many_frames_are_wanted_is_known_before(sample: Path, tmp_path: Path
     clip = write_clip(tmp_path / "clip.mp4", moving(sample, 50))
     (tmp_path / "none.mp4").write_bytes(b"no video at all")
     for sampling, number in ((Sampling(), 50), (Sampling(every=5), 10), (Sampling(fps=5), 10), (Sampling(start=1.0), 25)):
-        assert len(pictures(clip, sampling=sampling)) == number
-    assert len(pictures([sample, tmp_path / "none.mp4", clip], sampling=Sampling())) == 52
+        assert len(iter_images(clip, sampling=sampling)) == number
+    assert len(iter_images([sample, tmp_path / "none.mp4", clip], sampling=Sampling())) == 52
 
 
 class Silent(SimpleHTTPRequestHandler):
@@ -170,10 +170,10 @@ def test_a_video_is_fetched_from_its_address(read: Recognizer, sample: Path, tmp
     assert refused.status == "unreadable" and "100 bytes" in (refused.message or "")
 
 
-def test_pictures_and_videos_mixed(read: Recognizer, sample: Path, tmp_path: Path) -> None:
+def test_images_and_videos_mixed(read: Recognizer, sample: Path, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(sample.read_bytes())
     write_clip(tmp_path / "b.mp4", moving(sample, 3))
-    (tmp_path / "c.jpg").write_text("no picture")
+    (tmp_path / "c.jpg").write_text("no image")
     write_clip(tmp_path / "d.mp4", moving(sample, 2))
     told = [(Path(result.source).name, result.time, result.status) for _, result in read.stream(tmp_path)]
     assert told == [
@@ -197,7 +197,7 @@ def test_frames_without_a_time_are_smoothed_too(read: Recognizer, sample: Path) 
     def faces(*times: float | None, smooth: str) -> list[Any]:
         stream = Stream(read, smooth=smooth)
         given = [
-            stream.push(Frame(n, "x", Picture(p, "x"), time=t)) for n, (p, t) in enumerate(zip(pixels, times, strict=True))
+            stream.push(Frame(n, "x", DecodedImage(p, "x"), time=t)) for n, (p, t) in enumerate(zip(pixels, times, strict=True))
         ]
         done = [*itertools.chain.from_iterable(given), *stream.close()]
         assert [result.time for _, result in done] == list(times)
@@ -211,7 +211,7 @@ def test_frames_without_a_time_are_smoothed_too(read: Recognizer, sample: Path) 
 def test_a_video_behind_an_address_is_fetched_once(sample: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not also to tell how many frames are wanted."""
     monkeypatch.setattr("mien.io.sources.fetch", lambda *_, **__: pytest.fail("it was fetched"))
-    assert len(pictures(["https://example.org/clip.mp4", sample], sampling=Sampling())) == 1
+    assert len(iter_images(["https://example.org/clip.mp4", sample], sampling=Sampling())) == 1
 
 
 def test_a_name_too_long_stops_no_others(read: Recognizer, sample: Path) -> None:
@@ -235,7 +235,7 @@ def test_going_on_gives_what_one_run_gives(read: Recognizer, sample: Path, tmp_p
 
 
 def test_frames_far_apart_are_searched(read: Recognizer, sample: Path, counted: Counting) -> None:
-    frames = [Frame(n, "x", Picture(pixels, "x"), time=float(n)) for n, pixels in enumerate(moving(sample, 3))]
+    frames = [Frame(n, "x", DecodedImage(pixels, "x"), time=float(n)) for n, pixels in enumerate(moving(sample, 3))]
     assert tracks([result for _, result in read.stream(iter(frames))]) == [[1]] * 3
     assert counted.calls == 3
 
@@ -262,8 +262,8 @@ def test_senseless_options(read: Recognizer, sample: Path) -> None:
             list(read.stream(iter([frame]), **options))
 
 
-def test_going_on_with_pictures_reads_only_the_others(read: Recognizer, sample: Path) -> None:
-    frames = list(pictures([sample, "missing.png", sample]))
+def test_going_on_with_images_reads_only_the_others(read: Recognizer, sample: Path) -> None:
+    frames = list(iter_images([sample, "missing.png", sample]))
     whole = [result for _, result in read.stream(iter(frames))]
     assert [result.status for result in whole] == ["ok", "unreadable", "ok"]
     marked = dataclasses.replace(whole[0], model="an earlier run")
@@ -271,9 +271,9 @@ def test_going_on_with_pictures_reads_only_the_others(read: Recognizer, sample: 
 
 
 def test_frames_long_before_the_end_of_an_earlier_run_are_not_read_once_more(sample: Path) -> None:
-    read = mien.load(detector="whole", actions=False)
+    read = mien.load(detector="whole", blendshapes=False)
     first, *rest = moving(sample, 2)
-    frames = [Frame(n, "x", Picture(pixels, "x"), time=n / 25) for n, pixels in enumerate([first] * 60 + rest)]
+    frames = [Frame(n, "x", DecodedImage(pixels, "x"), time=n / 25) for n, pixels in enumerate([first] * 60 + rest)]
     whole = [result for _, result in read.stream(iter(frames), smooth=None)]
     assert len({frame.time for frame in frames}) == len(whole) == 61
     assert [result for _, result in read.stream(iter(frames), smooth=None, known=Known(60, whole[:60]))] == whole
@@ -283,7 +283,7 @@ def test_a_face_that_is_lost_is_searched_at_once(read: Recognizer, sample: Path,
     whole = read_image(sample).pixels
     covered = whole.copy()
     covered[60:190, 165:290] = covered[60, 165]
-    frames = [Frame(n, "x", Picture(pixels, "x"), time=n / 25) for n, pixels in enumerate([whole, whole, covered, whole])]
+    frames = [Frame(n, "x", DecodedImage(pixels, "x"), time=n / 25) for n, pixels in enumerate([whole, whole, covered, whole])]
     assert [len(result.faces) for _, result in read.stream(iter(frames), smooth=None)] == [1, 1, 0, 1]
     assert counted.calls == 3
 

@@ -22,7 +22,7 @@ class Outer:
     rate: float = 0.1
     many: tuple[Inner, ...] = ()
     one: Inner | None = None
-    kind: Literal["grey", "rgb"] = "rgb"
+    kind: Literal["gray", "rgb"] = "rgb"
     counts: dict[str, int] = field(default_factory=dict)
     anything: Any = None
     strict: bool = False
@@ -33,13 +33,13 @@ def test_tables_within_become_what_the_fields_declare() -> None:
         "rate": 1,
         "many": [{"name": "a", "sides": [1, 2]}],
         "one": {"name": "b"},
-        "kind": "grey",
+        "kind": "gray",
         "counts": {"x": 3},
         "anything": [1, "two"],
         "strict": True,
     }
     built = build(Outer, table, "mine.toml")
-    assert built == Outer(1.0, (Inner("a", (1, 2)),), Inner("b"), "grey", {"x": 3}, [1, "two"], True)
+    assert built == Outer(1.0, (Inner("a", (1, 2)),), Inner("b"), "gray", {"x": 3}, [1, "two"], True)
     assert isinstance(built.rate, float)
     assert build(Outer, plain(built), "again") == built
     assert build(Outer, {"one": None}, "mine.toml") == Outer()
@@ -64,8 +64,8 @@ def test_what_is_empty_may_be_left_out() -> None:
         ({"rate": True}, "rate must be a number, not True"),
         ({"rate": 10**400}, "rate must be a number, not 1000"),
         ({"strict": 1}, "strict must be true or false, not 1"),
-        ({"kind": "gray"}, "kind must be one of grey, rgb, not 'gray'; did you mean 'grey'"),
-        ({"kind": ["rgb"]}, "kind must be one of grey, rgb"),
+        ({"kind": "gray"}, "kind must be one of gray, rgb, not 'gray'; did you mean 'gray'"),
+        ({"kind": ["rgb"]}, "kind must be one of gray, rgb"),
     ],
 )
 def test_what_does_not_fit_is_named_with_its_place(table: dict[str, Any], says: str) -> None:

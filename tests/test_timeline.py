@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from mien.errors import ConfigError, MissingExtra
-from mien.faces.landmarks import ACTIONS
+from mien.labels import BLENDSHAPES
 from mien.types import Result
 from mien.visualization.timeline import WIDEST, Timeline
 from readings import face, reading
@@ -25,16 +25,16 @@ def video(count: int = 40) -> list[Result]:
     """Face 1 smiles more and more and is gone for a while; face 2 comes late."""
     results = []
     for number in range(count):
-        actions = dict.fromkeys(ACTIONS, 0.0) | {"mouthSmileLeft": number / count, "jawOpen": 0.5}
-        one = face(BOX, "happiness", 0.5 + number / (3 * count), track=1, actions=actions, valence=0.1, arousal=-0.3)
-        two = face((80, 10, 130, 60), "fear", 0.9, track=2, actions=actions, valence=0.0, arousal=0.0)
+        blendshapes = dict.fromkeys(BLENDSHAPES, 0.0) | {"mouthSmileLeft": number / count, "jawOpen": 0.5}
+        one = face(BOX, "happiness", 0.5 + number / (3 * count), track=1, blendshapes=blendshapes, valence=0.1, arousal=-0.3)
+        two = face((80, 10, 130, 60), "fear", 0.9, track=2, blendshapes=blendshapes, valence=0.0, arousal=0.0)
         shown = ([] if 10 <= number < 20 else [one]) + ([two] if number >= 30 else [])
         results.append(dataclasses.replace(reading((640, 480), *shown, source="<b>clip.mp4"), time=number / 25))
     return results
 
 
-def filled(actions: list[str] | int = 6) -> Timeline:
-    timeline = Timeline(actions)
+def filled(blendshapes: list[str] | int = 6) -> Timeline:
+    timeline = Timeline(blendshapes)
     for result in video():
         timeline.add(result)
     return timeline
@@ -73,7 +73,7 @@ def test_long_videos_are_thinned_out() -> None:
 
 def test_nothing_to_show(tmp_path: Path) -> None:
     timeline = Timeline()
-    timeline.add(reading((64, 48), face(BOX)))  # a picture has no time
+    timeline.add(reading((64, 48), face(BOX)))  # an image has no time
     timeline.save(tmp_path / "none.png")
     timeline.save(tmp_path / "none.html")
     assert "No face was found" in (tmp_path / "none.html").read_text()
@@ -88,9 +88,9 @@ def test_the_same_video_once_more(tmp_path: Path) -> None:
     assert "40 frames read" in page and "clip.mp4 (2)</h2><p>20 frames read" in page and page.count("<svg") == 3
 
 
-@pytest.mark.parametrize("actions", [0, []])
-def test_no_facial_actions_are_wanted(actions: list[str] | int, tmp_path: Path) -> None:
-    filled(actions).save(tmp_path / "clip.svg")
+@pytest.mark.parametrize("blendshapes", [0, []])
+def test_no_facial_blendshapes_are_wanted(blendshapes: list[str] | int, tmp_path: Path) -> None:
+    filled(blendshapes).save(tmp_path / "clip.svg")
     assert "mouth" not in (tmp_path / "clip.svg").read_text()
 
 
@@ -102,7 +102,7 @@ def test_frames_of_one_moment(tmp_path: Path) -> None:
 
 
 def test_the_unsmoothed_reading_and_what_no_face_has(tmp_path: Path) -> None:
-    """A model without valence and a reading without actions give fewer rows; a frame's own stands beside the mean."""
+    """A model without valence and a reading without blendshapes give fewer rows; a frame's own stands beside the mean."""
     timeline = Timeline()
     for number in range(5):
         alone = face(BOX, "happiness", 0.3 + 0.1 * number, track=1)

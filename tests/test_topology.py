@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mien.types import EYES, FACE, View, action_points, irises, points5, points68
+from mien.types import EYES, FACE, View, blendshape_points, irises, points5, points68
 
 
 @pytest.fixture(scope="module")
@@ -10,7 +10,7 @@ def mesh():
 
 
 def test_views_keep_leading_axes_and_type(mesh):
-    for view, count in ((points5, 5), (points68, 68), (action_points, 146), (irises, 10)):
+    for view, count in ((points5, 5), (points68, 68), (blendshape_points, 146), (irises, 10)):
         found = view(mesh)
         assert found.shape == (2, count, 2)
         assert found.dtype == np.float32
@@ -28,10 +28,10 @@ def test_points_without_depth_do_as_well(mesh):
     assert np.array_equal(points68(mesh[..., :2]), points68(mesh))
 
 
-def test_only_irises_and_actions_need_the_large_mesh(mesh):
+def test_only_irises_and_blendshapes_need_the_large_mesh(mesh):
     assert np.array_equal(points5(mesh[:, :FACE]), points5(mesh))
     assert np.array_equal(points68(mesh[:, :FACE]), points68(mesh))
-    for view in (irises, action_points):
+    for view in (irises, blendshape_points):
         with pytest.raises(IndexError):
             view(mesh[:, :FACE])
 

@@ -16,14 +16,14 @@ from torch import Tensor, nn
 
 import mien
 from mien.errors import ConfigError
+from mien.models.torch_devices import named, torch_device
 from mien.models.torch_runtime import PLUGINS, TorchRuntime
 from mien.runtime.devices import AUTO, CPU, Device, use
 from mien.runtime.open_model import open_model
 from mien.runtime.openvino import OpenvinoRuntime
-from mien.runtime.torch_devices import named, torch_device
 from mien.training import loop
 from mien.training import run_dir as checkpoint
-from small_networks import BASE, GREY, SMALL, save
+from small_networks import BASE, GRAY, SMALL, save
 
 without_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 without_mps = pytest.mark.skipif(torch.backends.mps.is_available(), reason="this is an Apple processor")
@@ -98,7 +98,7 @@ def test_a_compiled_network_says_the_same(tmp_path: Path, monkeypatch: pytest.Mo
     name = f"{__name__}:Flat"
     monkeypatch.setenv(PLUGINS, name)
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
-    path = save(tmp_path, name, network=Flat(), input=GREY)
+    path = save(tmp_path, name, network=Flat(), input=GRAY)
     card, plain = open_model(path)
     compiled = TorchRuntime(card, compile=True)
     torch._dynamo.utils.counters.clear()

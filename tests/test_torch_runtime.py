@@ -28,7 +28,7 @@ from mien.metrics.calibration import softmax
 from mien.models.torch_runtime import TorchRuntime
 from mien.runtime.onnx import OnnxRuntime
 from mien.runtime.open_model import open_model
-from small_networks import BASE, GREY, RGB, SMALL, save
+from small_networks import BASE, GRAY, RGB, SMALL, save
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_the_same_as_onnx(
 ) -> None:
     """Scores and heads are the softmax of what the exported network gives; the feature is as it is."""
     outputs = {"scores": fields[0], **{name: name for name in fields[1:] if name != "feature"}}
-    path = save(tmp_path, architecture, options, outputs=outputs, input=GREY if shape[0] == 1 else RGB)
+    path = save(tmp_path, architecture, options, outputs=outputs, input=GRAY if shape[0] == 1 else RGB)
     _, runtime = open_model(path)
     assert isinstance(runtime, TorchRuntime)
     with warnings.catch_warnings():
@@ -149,7 +149,7 @@ def test_a_network_that_reads_regions(tmp_path: Path, sample: Path) -> None:
     path = save(tmp_path, "global-roi", input=dataclasses.replace(RGB, size=(224, 224)), reading={"inputs": sides})
     (face,) = mien.load(path)(sample).faces
     assert sum(face.scores.values()) == pytest.approx(1, abs=1e-5)
-    found = mien.explain(path, sample, method="grad-cam", target="anger")  # asked about the same pictures
+    found = mien.explain(path, sample, method="grad-cam", target="anger")  # asked about the same images
     assert found.probability == pytest.approx(face.scores["anger"], abs=1e-4) and set(found.regions) >= {"eyes", "mouth"}
     read = mien.load(path, detector="whole")
     crop = read_image(sample).pixels[60:200, 150:290]

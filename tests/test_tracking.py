@@ -49,7 +49,7 @@ def test_numbers_are_distinct_and_do_not_depend_on_order(scenes: list[list[int]]
 
 
 @given(st.floats(-1e4, 1e4), st.floats(0.2, 5))
-def test_where_the_origin_lies_and_how_large_the_picture_is_do_not_matter(shift: float, scale: float) -> None:
+def test_where_the_origin_lies_and_how_large_the_image_is_do_not_matter(shift: float, scale: float) -> None:
     told = []
     for move, size in ((0.0, 1.0), (shift, scale)):
         tracker, answers = Tracker(), []

@@ -25,7 +25,15 @@ RESULTS = {
     "one face": reading((640, 480), face(BOX)),
     "a face with everything": reading(
         (640, 480),
-        face(BOX, points=mesh(BOX), actions={"jawOpen": 0.5}, valence=-0.25, arousal=0.5, action_units={"AU12": 0.75}, track=3),
+        face(
+            BOX,
+            points=mesh(BOX),
+            blendshapes={"jawOpen": 0.5},
+            valence=-0.25,
+            arousal=0.5,
+            action_units={"AU12": 0.75},
+            track=3,
+        ),
         time=1.5,
         notes=("first of 12 frames",),
     ),

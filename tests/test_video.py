@@ -15,7 +15,7 @@ import pytest
 
 from clips import cut_short, moving, turn, write_clip
 from mien.errors import ConfigError, MissingExtra, SourceError
-from mien.io.sources import pictures
+from mien.io.sources import iter_images
 from mien.io.video import Sampling, Video, frames, is_video
 
 REAL = ("london_crossfade_neutral_happy.mp4", "pyfeat_single_face.mp4")
@@ -102,12 +102,12 @@ def test_senseless_sampling(options: dict[str, int], message: str) -> None:
 @pytest.mark.parametrize("degrees", [0, 90, 180, 270])
 def test_rotation_flags(tmp_path: Path, degrees: int) -> None:
     """A red corner goes where a player shows it: a quarter turn clockwise takes the upper left to the upper right."""
-    picture = np.full((48, 80, 3), 40, np.uint8)
-    picture[:20, :30] = (230, 20, 20)
-    path = write_clip(tmp_path / "clip.mp4", [picture] * 3)
+    image = np.full((48, 80, 3), 40, np.uint8)
+    image[:20, :30] = (230, 20, 20)
+    path = write_clip(tmp_path / "clip.mp4", [image] * 3)
     turn(path, degrees)
     shown = next(frames(path)).pixels
-    wanted = np.rot90(picture, -degrees // 90)
+    wanted = np.rot90(image, -degrees // 90)
     assert shown.shape == wanted.shape
     assert np.abs(shown.astype(int) - wanted)[4:-4, 4:-4].mean() < 8
 
@@ -158,7 +158,7 @@ def test_what_is_no_video(sample: Path, tmp_path: Path) -> None:
 
 
 def test_a_video_without_frames(sample: Path, tmp_path: Path) -> None:
-    """A header, and no packet that gives a picture."""
+    """A header, and no packet that gives an image."""
     path = write_clip(tmp_path / "clip.mkv", moving(sample, 1))
     data = path.read_bytes()
     path.write_bytes(data[: data.index(b"\x1f\x43\xb6\x75")])  # up to the first cluster
@@ -175,13 +175,13 @@ def test_a_codec_that_nobody_knows(sample: Path, tmp_path: Path) -> None:
         Video(path)
 
 
-def test_colours_that_cannot_be_brought_to_rgb(sample: Path, tmp_path: Path) -> None:
+def test_colors_that_cannot_be_brought_to_rgb(sample: Path, tmp_path: Path) -> None:
     """Found by fuzzing: FFmpeg decodes these frames and then refuses to convert them."""
     path = write_clip(tmp_path / "clip.mp4", moving(sample, 2, (64, 48)), encoder={"x264-params": "colormatrix=ICtCp"})
-    with pytest.raises(SourceError, match=r"clip\.mp4: frame 0 cannot be brought to RGB .*; convert its colours"):
+    with pytest.raises(SourceError, match=r"clip\.mp4: frame 0 cannot be brought to RGB .*; convert its colors"):
         next(frames(path)).pixels  # noqa: B018
-    (told,) = pictures(str(path), sampling=Sampling())
-    assert told.picture is None and "cannot be brought to RGB" in str(told.error)
+    (told,) = iter_images(str(path), sampling=Sampling())
+    assert told.image is None and "cannot be brought to RGB" in str(told.error)
 
 
 def test_stamps_that_begin_anew_go_on(sample: Path, tmp_path: Path) -> None:

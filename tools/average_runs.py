@@ -45,7 +45,7 @@ def main() -> None:
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, root=args.root))
     train, held_out = open_splits(config)
     undistilled = dataclasses.replace(config, distil=dataclasses.replace(config.distil, teacher=""))
-    batches = [batch.pictures["image"] for batch in islice(Loader(train, undistilled).epoch(config.epochs - 1), args.batches)]
+    batches = [batch.images["image"] for batch in islice(Loader(train, undistilled).epoch(config.epochs - 1), args.batches)]
     options = options_of(config, train)
     network = models.build(config.model.name, **options)
 

@@ -20,7 +20,7 @@ ACCURACY_WHEN_CERTAIN = 0.8
 
 
 def answers(runtime: OnnxRuntime, preprocess: Preprocess, split: Fer2013) -> dict[str, np.ndarray]:
-    """Return output → (N, classes) probabilities of a split's pictures."""
+    """Return output → (N, classes) probabilities of a split's images."""
     parts = [runtime(part) for part in np.array_split(tensor(preprocess, split.images), 16)]
     return {name: np.concatenate([part[name] for part in parts]) for name in runtime.outputs}
 
@@ -34,7 +34,7 @@ def interval(right: np.ndarray, seed: int = 0) -> tuple[float, float]:
 def measured(
     runtime: OnnxRuntime, preprocess: Preprocess, validation: Fer2013, test: Fer2013, threshold: float | None = None
 ) -> tuple[float, tuple[cards.Measured, ...]]:
-    """Measure a network on both splits, official and without leaked pictures, and print it.
+    """Measure a network on both splits, official and without leaked images, and print it.
 
     Returns the threshold of abstention, fitted on validation if it is not given, and the figures.
     """
@@ -50,21 +50,21 @@ def measured(
 
 
 def _shares(name: str, split: Fer2013, outputs: dict[str, np.ndarray], threshold: float) -> Iterator[cards.Measured]:
-    """Yield the figures that are shares of pictures, with their intervals."""
+    """Yield the figures that are shares of images, with their intervals."""
     scores = outputs["scores"]
     right, certain = scores.argmax(1) == split.label, scores.max(1) >= threshold
     majority, kept = _majority(split)
     for dataset, metric, values, note in (
         ("fer2013", "accuracy", right, "output scores, official split, single view"),
         ("fer2013", "accuracy", outputs["fer2013"].argmax(1) == split.label, "output fer2013, official split, single view"),
-        ("fer2013", "accuracy", right[split.unique], "output scores, pictures that occur in no other split"),
+        ("fer2013", "accuracy", right[split.unique], "output scores, images that occur in no other split"),
         (
             "ferplus",
             "accuracy",
             (outputs["ferplus"].argmax(1) == majority)[kept],
             "output ferplus, majority rule, 8 classes, single view",
         ),
-        ("fer2013", "coverage", certain, "share of pictures on which the model does not abstain"),
+        ("fer2013", "coverage", certain, "share of images on which the model does not abstain"),
         ("fer2013", "accuracy when certain", right[certain], "output scores"),
     ):
         value, (low, high) = round(float(values.mean()), 4), interval(values.astype(np.float64))

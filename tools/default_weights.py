@@ -1,7 +1,7 @@
 """Train both bundled classifiers anew, round by round, and write their files: a night and a day on two cores.
 
     python tools/default_weights.py --data ../shared/data/fer2013 --models ../shared/models
-    python tools/default_weights.py --smoke       # every step once, on a few pictures, in a copy of the tree: five minutes
+    python tools/default_weights.py --smoke       # every step once, on a few images, in a copy of the tree: five minutes
 
 Each round begins from, or is taught by, the file that the round before wrote, so the order counts. Runs stand in `runs/` and go
 on where they were stopped; what a round needs is in its recipe. `--smoke` leaves the package's own files as they are.
@@ -57,7 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/fer2013"), help="folder of FER2013 and FERPlus")
     parser.add_argument("--models", type=Path, default=Path("../shared/models"), help="folder of efficientnet_lite0.npz")
-    parser.add_argument("--smoke", action="store_true", help="every step once, on a few pictures, in a copy of the tree")
+    parser.add_argument("--smoke", action="store_true", help="every step once, on a few images, in a copy of the tree")
     args = parser.parse_args()
     data, starts = args.data.resolve(), args.models.resolve()
     if not args.smoke:

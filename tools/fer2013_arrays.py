@@ -15,7 +15,7 @@ class Fer2013:
     """One split; row i is row i of the split in the original csv."""
 
     images: np.ndarray
-    """(N, 48, 48) uint8, grey."""
+    """(N, 48, 48) uint8, gray."""
     label: np.ndarray
     """(N,) int64, index into `mien.labels.FER2013`."""
     votes: np.ndarray

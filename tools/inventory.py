@@ -1,6 +1,6 @@
-"""What an installation of mien consists of: packages with their licences, and bundled weights.
+"""What an installation of mien consists of: packages with their licenses, and bundled weights.
 
-python tools/inventory.py licences [EXTRA …]   a table, and what to look at
+python tools/inventory.py licenses [EXTRA …]   a table, and what to look at
 python tools/inventory.py sbom [EXTRA …]       a software bill of materials, CycloneDX 1.6 in JSON
 
 Packages are those that `mien[EXTRA …]` asks for, directly or not, as installed beside this Python. Known vulnerabilities are
@@ -21,14 +21,14 @@ from packaging.requirements import Requirement
 from mien import cards
 
 UNUSUAL = re.compile(r"(?<!L)GPL|AGPL|SSPL|EUPL|CC-BY-NC|CC-BY-SA|proprietary|LicenseRef", re.IGNORECASE)
-"""Licences that ask more of who passes a work on than that it is named."""
+"""Licenses that ask more of who passes a work on than that it is named."""
 
 NAMES = {"Apache Software License": "Apache-2.0", "MIT License": "MIT", "BSD License": "BSD"}
-"""What classifiers call licences, and their usual short names."""
+"""What classifiers call licenses, and their usual short names."""
 
 
 def packages(extras: Iterable[str] = ()) -> dict[str, Distribution]:
-    """Return the installed packages that `mien` with these extras needs, by normalised name, without `mien` itself.
+    """Return the installed packages that `mien` with these extras needs, by normalized name, without `mien` itself.
 
     Raises:
         PackageNotFoundError: an extra is not installed.
@@ -51,8 +51,8 @@ def packages(extras: Iterable[str] = ()) -> dict[str, Distribution]:
     return dict(sorted(found.items()))
 
 
-def licence(package: Distribution) -> str:
-    """Return the licence that a package states, as an SPDX expression where it has one; empty where it states none."""
+def license_of(package: Distribution) -> str:
+    """Return the license that a package states, as an SPDX expression where it has one; empty where it states none."""
     about = package.metadata
     if expression := about.get("License-Expression"):
         return expression
@@ -73,7 +73,7 @@ def bill(extras: Iterable[str] = ()) -> dict[str, Any]:
             "name": name,
             "version": package.version,
             "purl": f"pkg:pypi/{name}@{package.version}",
-            **_licences(licence(package)),
+            **_licenses(license_of(package)),
         }
         for name, package in packages(extras).items()
     ]
@@ -85,11 +85,11 @@ def bill(extras: Iterable[str] = ()) -> dict[str, Any]:
             "version": card.version,
             "description": card.summary,
             "hashes": [{"alg": "SHA-256", "content": card.sha256}],
-            **_licences(card.licence),
+            **_licenses(card.license),
         }
         for card in cards.bundled().values()
     ]
-    root = {"type": "library", "bom-ref": "mien", "name": "mien", "version": own.version, **_licences(licence(own))}
+    root = {"type": "library", "bom-ref": "mien", "name": "mien", "version": own.version, **_licenses(license_of(own))}
     return {
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
@@ -99,24 +99,24 @@ def bill(extras: Iterable[str] = ()) -> dict[str, Any]:
     }
 
 
-def _licences(text: str) -> dict[str, Any]:
+def _licenses(text: str) -> dict[str, Any]:
     return {"licenses": [{"license": {"name": text}}]} if text else {}
 
 
 def table(extras: Iterable[str] = ()) -> tuple[str, list[str]]:
-    """Return name, version and licence of every package and weight, and what a maintainer should look at."""
-    rows = [(name, package.version, licence(package)) for name, package in packages(extras).items()]
-    rows += [(f"weight {card.name}", card.version, card.licence) for card in cards.bundled().values()]
+    """Return name, version and license of every package and weight, and what a maintainer should look at."""
+    rows = [(name, package.version, license_of(package)) for name, package in packages(extras).items()]
+    rows += [(f"weight {card.name}", card.version, card.license) for card in cards.bundled().values()]
     width = max(len(name) for name, _, _ in rows)
     lines = [f"{name:<{width}}  {version:<14} {terms or '?'}" for name, version, terms in rows]
-    odd = [f"{name}: no licence stated" for name, _, terms in rows if not terms]
+    odd = [f"{name}: no license stated" for name, _, terms in rows if not terms]
     odd += [f"{name}: {terms}" for name, _, terms in rows if UNUSUAL.search(terms)]
     return "\n".join(lines), odd
 
 
 def main() -> int:
     """Print what was asked for; exit 1 where an extra is not installed."""
-    what, *extras = sys.argv[1:] or ["licences"]
+    what, *extras = sys.argv[1:] or ["licenses"]
     try:
         if what == "sbom":
             print(json.dumps(bill(extras), indent=1, ensure_ascii=False))
@@ -126,7 +126,7 @@ def main() -> int:
         print(f"{error.name} is not installed; install mien with the extras asked for", file=sys.stderr)
         return 1
     print(text)
-    print("\nto look at:\n" + "\n".join(f"  {line}" for line in odd) if odd else "\nevery licence is stated and permissive")
+    print("\nto look at:\n" + "\n".join(f"  {line}" for line in odd) if odd else "\nevery license is stated and permissive")
     return 0
 
 

@@ -44,7 +44,7 @@ MODULES = {
     "mien.sinks": None,
     "mien.visualization.timeline": None,
     "mien.io.images": ("read_image",),
-    "mien.io.sources": ("pictures", "Frame"),
+    "mien.io.sources": ("images", "Frame"),
     "mien.labels": None,
     "mien.serving.app": ("create",),
     "mien.serving.settings": ("Settings", "Limits"),

@@ -42,10 +42,10 @@ def page() -> str:
     parts.append(f"Templates a crop may name (`mien.faces.alignment.TEMPLATES`): {names}.")
     parts.append("## Cards that ship with the package")
     rows = [
-        (f"`{card.name}`", card.kind, card.licence, cell(card.summary), cell(card.origin), cell(card.data) or "–")
+        (f"`{card.name}`", card.kind, card.license, cell(card.summary), cell(card.origin), cell(card.data) or "–")
         for card in bundled().values()
     ]
-    parts.append(table(("name", "kind", "licence", "what it does", "origin", "trained on"), rows))
+    parts.append(table(("name", "kind", "license", "what it does", "origin", "trained on"), rows))
     for card in bundled().values():
         if card.limits:
             parts += [f"Limits of `{card.name}`: {card.limits}"]

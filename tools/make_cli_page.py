@@ -31,7 +31,7 @@ Lines. `--debug` shows the traceback of an error. `NO_COLOR` is respected.
 
 STATUS = {
     "0": "done",
-    "1": "an error that is explained in one line, or some pictures of many that could not be read",
+    "1": "an error that is explained in one line, or some images of many that could not be read",
     "2": "wrong usage: no such command or option",
     "130": "interrupted",
     str(cli.ABANDONED): "whoever read standard output went away",

@@ -31,7 +31,7 @@ A recipe is a TOML file with these fields; those it leaves out have the default.
 STEPS_HEAD = """## Steps of augmentation
 
 `augment` lists steps in order, each a table that names its `op`: `{ op = "affine", p = 0.7, rotate = 20 }`. Lengths are
-fractions of the picture's side, angles are degrees; `p` is the share of pictures that a step touches. Intervals are written
+fractions of the image's side, angles are degrees; `p` is the share of images that a step touches. Intervals are written
 `[low, high]`. Parameters without a default must be given.
 """
 

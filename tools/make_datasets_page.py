@@ -32,7 +32,7 @@ def page() -> str:
 
 def _reference() -> str:
     rows = [(f"[`{name}`](#{name})", str(len(known.labels) or "–"), known.title, _counts(known)) for name, known in _readers()]
-    parts = ["## The data sets", _table(("name", "classes", "what", "pictures published"), rows)]
+    parts = ["## The datasets", _table(("name", "classes", "what", "images published"), rows)]
     for name, known in _readers():
         parts += [f"### {name}", *_section(known)]
     sets = [(f"`{name}`", ", ".join(classes)) for name, classes in LABEL_SETS.items()]
@@ -52,7 +52,7 @@ def _section(known: Reader) -> Iterator[str]:
     yield inspect.cleandoc(module.__doc__ or "")
     yield f"{known.obtain} Classes: {', '.join(known.labels) or 'as the files say'}."
     yield _table(
-        ("layout", "recognised by"),
+        ("layout", "recognized by"),
         [
             (layout.name, " and ".join(f"`{mark}`".replace("|", "\\|") for mark in layout.marks) or "–")
             for layout in known.layouts

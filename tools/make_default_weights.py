@@ -1,4 +1,4 @@
-"""Turn a training run into the bundled classifier: calibrate, export, quantise, measure, write the card.
+"""Turn a training run into the bundled classifier: calibrate, export, quantize, measure, write the card.
 
     python tools/make_default_weights.py runs/fer2013-mien-base/1 --root ../shared/data/fer2013
     python tools/make_default_weights.py --recalibrate --name mien-base --version 2   # the file that ships, pooled anew
@@ -33,7 +33,7 @@ from card_figures import answers, measured
 from fer2013_arrays import open_arrays
 from mien import cards, models
 from mien.cards import CARDS, WEIGHTS, sha256
-from mien.exporting import quantisation
+from mien.exporting import quantization
 from mien.exporting.storage import halved
 from mien.exporting.tracing import trace
 from mien.faces.preprocessing import Preprocess
@@ -42,7 +42,7 @@ from mien.runtime.onnx import OnnxRuntime
 from mien.training.config import TrainConfig
 from two_heads import WEIGHT, Calibrated, Pool, Pooled, fit, fit_pool, tensor
 
-INPUT = cards.Input(size=(48, 48), colour="grey", scale=1 / 127.5, offset=(-1.0,))
+INPUT = cards.Input(size=(48, 48), color="gray", scale=1 / 127.5, offset=(-1.0,))
 CROP = cards.Crop(template="fer2013", fit="five")
 
 SUMMARIES = {
@@ -50,7 +50,7 @@ SUMMARIES = {
     "mien-nano": "tiny residual network, two heads, taught by mien-base; for when speed or size counts.",
 }
 
-DATA = "FER2013 Training split without the 703 pictures that also occur in a test split; FERPlus votes as soft labels."
+DATA = "FER2013 Training split without the 703 images that also occur in a test split; FERPlus votes as soft labels."
 TEACHERS = {"mien-base": " One of its teachers, which learned from the same, began from weights of ImageNet (Apache-2.0)."}
 
 
@@ -93,7 +93,7 @@ def main() -> None:
         else:
             training = open_arrays(args.root, "train")
             rows = np.random.default_rng(0).permutation(np.flatnonzero(training.unique))[:512]
-            quantise(whole, final, tensor(preprocess, training.images[rows]))
+            quantize(whole, final, tensor(preprocess, training.images[rows]))
         print("In float32:")
         measured(OnnxRuntime(whole, 2), preprocess, validation, test)
         print("The file:")
@@ -168,10 +168,10 @@ def export(model: nn.Module, path: Path) -> None:
                 raise SystemExit(f"{name} differs by {error:.1e} between torch and ONNX at batch {batch}")
 
 
-def quantise(source: Path, target: Path, images: np.ndarray) -> None:
-    """Write the int8 form, its ranges from calibration pictures, 32 at a time."""
+def quantize(source: Path, target: Path, images: np.ndarray) -> None:
+    """Write the int8 form, its ranges from calibration images, 32 at a time."""
     batches = [{"image": images[first : first + 32]} for first in range(0, len(images), 32)]
-    onnx.save(quantisation.quantise(onnx.load(source), batches), target)
+    onnx.save(quantization.quantize(onnx.load(source), batches), target)
 
 
 def describe(
@@ -187,12 +187,12 @@ def describe(
     return cards.Card(
         name=name,
         kind="classifier",
-        summary=f"Seven expressions from a 48 × 48 grey face; {SUMMARIES[name]}",
+        summary=f"Seven expressions from a 48 × 48 gray face; {SUMMARIES[name]}",
         file=f"{name}.onnx",
         sha256="",
-        licence="Apache-2.0",
-        licence_note="Trained on FER2013, web pictures gathered for research (Goodfellow et al. 2013) whose copyright stays "
-        "with their photographers, and on the votes of FERPlus (MIT, Microsoft). No picture of either is in the weights.",
+        license="Apache-2.0",
+        license_note="Trained on FER2013, web images gathered for research (Goodfellow et al. 2013) whose copyright stays "
+        "with their photographers, and on the votes of FERPlus (MIT, Microsoft). No image of either is in the weights.",
         origin=f"recipes/{trained['recipe']}.toml",
         data=DATA + TEACHERS.get(name, ""),
         labels=FER2013,
@@ -209,7 +209,7 @@ def describe(
             "then scaled and shifted as `pool` says",
         },
         limits="An expression is not an emotion: the model names how a face looks to raters, not what a person feels. "
-        "It learned from posed and web pictures without age, sex or ethnicity labels, so gaps between groups are unknown "
+        "It learned from posed and web images without age, sex or ethnicity labels, so gaps between groups are unknown "
         "beyond the sets measured here. Not for decisions about people; emotion inference at work and in education is banned "
         "in the EU (AI Act, article 5).",
         measured=figures,

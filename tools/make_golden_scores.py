@@ -17,7 +17,7 @@ for name in ("mien-base", "mien-nano"):
         "scores": {name: round(value, 5) for name, value in face.scores.items()},
         "box": {side: round(getattr(face.box, side), 2) for side in ("left", "top", "right", "bottom")},
         "points5": [] if face.points5 is None else [[round(float(value), 2) for value in point] for point in face.points5],
-        "actions": {name: round(value, 4) for name, value in (face.actions or {}).items()},
+        "blendshapes": {name: round(value, 4) for name, value in (face.blendshapes or {}).items()},
     }
 path = Path(__file__).parents[1] / "tests" / "golden" / "sample_scores.json"
 path.write_text(json.dumps(golden, indent=1) + "\n")

@@ -73,7 +73,7 @@ def _section(info: ModelInfo, count: Count) -> str:
         ("MACs", f"{count.macs:,}"),
         ("paper", info.paper),
         ("repository", info.repository),
-        ("licence", info.licence),
+        ("license", info.license),
         *(
             (f"input `{each.name}`", f"{_shape(count.shapes[each.name])}; height and width: {each.sizes}")
             for each in info.inputs
@@ -82,7 +82,7 @@ def _section(info: ModelInfo, count: Count) -> str:
         ("for Grad-CAM", ", ".join(f"`{layer}` ({shapes[layer]})" for layer in info.cam_layers)),
     ]
     figures = [(each.dataset, f"{each.value:g}", each.metric, each.note) for each in info.published]
-    published = (table(("data set", "value", "metric", "note"), figures), f"Source: {info.source}.") if figures else ()
+    published = (table(("dataset", "value", "metric", "note"), figures), f"Source: {info.source}.") if figures else ()
     diagram = f"```mermaid\n{Diagram(info.diagram).substitute(shapes)}\n```"
     return "\n\n".join(
         (f"### {info.name}", f"{info.summary}.", diagram, table(("", ""), [row for row in facts if row[1]]), *published)

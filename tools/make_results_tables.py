@@ -2,7 +2,7 @@
 
 A page asks with `<!-- results: FILE.csv DATASET… -->` and `<!-- end of results -->`, the table goes between; `DATASET`
 chooses rows.
-`<!-- side by side: FILE.csv -->` gives the accuracies alone, a row for each model and a column for each data set and protocol.
+`<!-- side by side: FILE.csv -->` gives the accuracies alone, a row for each model and a column for each dataset and protocol.
 `<!-- degraded: FILE.csv FILE.csv -->` gives what `mien stress` wrote, a column for each file.
 `<!-- tasks: FILE.csv -->` gives the figures of networks that answer with valence, arousal and action units too.
 `<!-- groups: FILE.csv -->` gives the accuracy for groups of people, and the gaps between them.
@@ -53,7 +53,7 @@ def results(name: str, datasets: Sequence[str]) -> str:
 
 
 def side_by_side(name: str, datasets: Sequence[str]) -> str:
-    """Return a results file as a table of accuracies: models down, data sets and protocols across, the best of each in bold."""
+    """Return a results file as a table of accuracies: models down, datasets and protocols across, the best of each in bold."""
     rows = [row for row in read_rows(ROOT / "results" / name) if not datasets or row["dataset"] in datasets]
     columns = sorted({(row["dataset"], row["split"], _protocol(row)) for row in rows})
     cells, best = {}, {}

@@ -28,9 +28,9 @@ PLACE = re.compile(r"(<!-- (figures|recipes|overview)(?:: (.+?))? -->\n).*?(<!--
 
 DATASETS = {
     "FER2013": "fer2013", "RAF-DB": "rafdb", "FERPlus": "ferplus", "AffectNet-7": "affectnet7", "AffectNet-8": "affectnet8",
-    "CK+ (10 folds by picture)": "ckplus", "s-Aff-Wild2 validation": "affwild2",
+    "CK+ (10 folds by image)": "ckplus", "s-Aff-Wild2 validation": "affwild2",
 }  # fmt: skip
-"""Data set as its authors call it → ours; what is missing here, no row of ours can be compared with."""
+"""Dataset as its authors call it → ours; what is missing here, no row of ours can be compared with."""
 
 METRICS = {
     "accuracy %": ("accuracy", 100), "balanced accuracy %": ("uar", 100), "CCC valence": ("ccc_valence", 1),

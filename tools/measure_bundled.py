@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MODELS = ("mien-base", "mien-nano")
 CLEAN = "clean:results/fer2013.clean.json"
 FOLDERS = {"fer2013": "fer2013", "ferplus": "fer2013", "london": "london"}
-"""Data set → its folder in `--data`."""
+"""Dataset → its folder in `--data`."""
 MEASURED = (
     ("scores", "fer2013", ""),
     ("scores", "fer2013", CLEAN),
@@ -31,7 +31,7 @@ MEASURED = (
     ("ferplus", "ferplus", ""),
     ("scores", "london", ""),
 )
-"""Head, data set and protocol of each row of results/mien.csv; no protocol: the data set's own."""
+"""Head, dataset and protocol of each row of results/mien.csv; no protocol: the dataset's own."""
 GROUPED = MEASURED.index(("scores", "london", ""))
 """Which of these knows groups of people."""
 GROUPS = ("model", "version", "dataset", "group", "value", "against", "n", "accuracy", "low", "high", "date", "commit")

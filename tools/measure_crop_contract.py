@@ -1,4 +1,4 @@
-"""What alignment, margin and grey conversion each change: the bundled classifier on the London faces and on FER2013.
+"""What alignment, margin and gray conversion each change: the bundled classifier on the London faces and on FER2013.
 
     python tools/measure_crop_contract.py --shared ../shared
 
@@ -25,8 +25,8 @@ from mien.faces.landmarks import Landmarker
 from mien.faces.preprocessing import IMAGE, Preprocess
 from mien.runtime.onnx import OnnxRuntime
 
-Grey = Callable[[np.ndarray], np.ndarray]
-GREYS: dict[str, Grey] = {
+Gray = Callable[[np.ndarray], np.ndarray]
+GRAYS: dict[str, Gray] = {
     "ITU-R 601 luma (the contract)": lambda rgb: rgb,
     "mean of the channels": lambda rgb: np.repeat(rgb.mean(2, keepdims=True).round().astype(np.uint8), 3, 2),
     "red and blue swapped": lambda rgb: rgb[..., ::-1],
@@ -81,24 +81,24 @@ def main() -> None:
             f"detector box × {grow}, not aligned",
             [contract.whole(box_crop(i, b, grow)) for i, b in zip(images, boxes, strict=True)],
         )
-    for name, grey in GREYS.items():
-        line(name, [contract.cut(grey(i), m)[IMAGE] for i, m in zip(images, meshes, strict=True)])
+    for name, gray in GRAYS.items():
+        line(name, [contract.cut(gray(i), m)[IMAGE] for i, m in zip(images, meshes, strict=True)])
 
     split = open_arrays(args.shared / "data" / "fer2013", "validation")
     whole = scores([contract.whole(image) for image in split.images]).argmax(1) == split.label
-    colour = [np.repeat(image[..., None], 3, 2) for image in split.images]
-    mesh = Landmarker("mesh468").crops(colour)
+    color = [np.repeat(image[..., None], 3, 2) for image in split.images]
+    mesh = Landmarker("mesh468").crops(color)
     seen = mesh.presence >= 0.5
-    again = [contract.cut(i, m)[IMAGE] if s else contract.whole(i) for i, m, s in zip(colour, mesh.points, seen, strict=True)]
+    again = [contract.cut(i, m)[IMAGE] if s else contract.whole(i) for i, m, s in zip(color, mesh.points, seen, strict=True)]
     aligned = scores(again).argmax(1) == split.label
-    print(f"\nFER2013 PublicTest, a mesh in {seen.mean():.1%} of the pictures")
+    print(f"\nFER2013 PublicTest, a mesh in {seen.mean():.1%} of the images")
     print(f"as they are {whole.mean():.4f}, laid on the template anew {aligned.mean():.4f}")
 
 
 def box_crop(image: np.ndarray, box: np.ndarray, grow: float) -> np.ndarray:
-    """Return the square around a box, `grow` times its longer side, black outside the picture."""
-    centre, half = (box[:2] + box[2:]) / 2, max(box[2] - box[0], box[3] - box[1]) * grow / 2
-    left, top, right, bottom = (int(v) for v in (*np.round(centre - half), *np.round(centre + half)))
+    """Return the square around a box, `grow` times its longer side, black outside the image."""
+    center, half = (box[:2] + box[2:]) / 2, max(box[2] - box[0], box[3] - box[1]) * grow / 2
+    left, top, right, bottom = (int(v) for v in (*np.round(center - half), *np.round(center + half)))
     return np.asarray(Image.fromarray(image).crop((left, top, right, bottom)))
 
 

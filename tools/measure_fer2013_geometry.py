@@ -1,9 +1,9 @@
-"""Where the five points lie in the pictures of FER2013, and which of them should be laid on the template.
+"""Where the five points lie in the images of FER2013, and which of them should be laid on the template.
 
     python tools/measure_fer2013_geometry.py --shared ../shared
 
-The mesh runs straight on the 48 × 48 pictures of the Training split. Medians over faces that look ahead are the template
-"fer2013"; the fits are judged by how far they move pictures that are already in place, class by class and as heads turn, and
+The mesh runs straight on the 48 × 48 images of the Training split. Medians over faces that look ahead are the template
+"fer2013"; the fits are judged by how far they move images that are already in place, class by class and as heads turn, and
 by what a smile does to the crop of the same person (London faces). About 45 seconds of one core. Prints Markdown for
 `docs/log.md`.
 """
@@ -33,11 +33,11 @@ def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
-    parser.add_argument("--pictures", type=int, default=6000)
+    parser.add_argument("--images", type=int, default=6000)
     parser.add_argument("--seed", type=int, default=2013)
     options = parser.parse_args()
     landmarker = Landmarker("mesh478")
-    points, label, pose = _fer2013(landmarker, options.shared / "data" / "fer2013", options.pictures, options.seed)
+    points, label, pose = _fer2013(landmarker, options.shared / "data" / "fer2013", options.images, options.seed)
     ahead = (np.abs(pose[:, 0]) < 10) & (np.abs(pose[:, 1]) < 15)
     template = np.median(points[ahead], 0)
     mirror = template[[1, 0, 2, 4, 3]] * [-1, 1] + [SIZE - 1, 0]
@@ -48,14 +48,14 @@ def main() -> None:
 
 
 def _fer2013(landmarker: Landmarker, folder: Path, count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return five points, class and head pose in degrees of the pictures in which the mesh sees a face."""
+    """Return five points, class and head pose in degrees of the images in which the mesh sees a face."""
     data = open_arrays(folder, "train")
     rows = np.sort(np.random.default_rng(seed).choice(len(data.images), count, replace=False))
     found = landmarker.crops(list(data.images[rows]))
     seen = found.presence > 0.5
     pose = np.rad2deg(head_pose(found.points[seen]))
     within = " · ".join(f"{axis} within {a}° {np.mean(np.abs(pose[:, i]) < a):.1%}" for i, axis, a in LIMITS)
-    print(f"{count} random pictures of Training (seed {seed}): a face in {seen.mean():.1%}; of these, {within}\n")
+    print(f"{count} random images of Training (seed {seed}): a face in {seen.mean():.1%}; of these, {within}\n")
     return points5(found.points[seen]).astype(float), data.label[rows][seen], pose
 
 

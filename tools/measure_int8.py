@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 import mien
-from mien.exporting import PICTURES, TOLERANCE
+from mien.exporting import IMAGES, TOLERANCE
 from mien.exporting.measuring import speeds
 from mien.runtime.open_model import open_model
 from mien.training.run_dir import commit
@@ -54,7 +54,7 @@ def measure(run: Path, root: Path, limit: int | None, keep: list[str]) -> dict[s
     lost = 100 * (_known(before.accuracy) - _known(after.accuracy))
     return {
         "architecture": str(card.network["architecture"]), "model": card.name, "sha256": card.sha256[:12],
-        "keep": " ".join(keep), "calibration": str(PICTURES), "n": str(after.n), "accuracy": f"{before.accuracy:.4f}",
+        "keep": " ".join(keep), "calibration": str(IMAGES), "n": str(after.n), "accuracy": f"{before.accuracy:.4f}",
         "accuracy_low": f"{before.low:.4f}", "accuracy_high": f"{before.high:.4f}", "accuracy_int8": f"{after.accuracy:.4f}",
         "lost": f"{lost:.2f}", "refused": "yes" if lost > TOLERANCE else "no", "ece": f"{before.ece:.4f}",
         "ece_int8": f"{after.ece:.4f}", "mb": f"{whole.file.size / 1e6:.2f}", "mb_int8": f"{after.size / 1e6:.2f}",
@@ -110,7 +110,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="*", type=Path)
     parser.add_argument("--root", type=Path, default=ROOT.parent / "shared" / "data" / "fer2013")
-    parser.add_argument("--limit", type=int, help="validation pictures; all of them without it")
+    parser.add_argument("--limit", type=int, help="validation images; all of them without it")
     parser.add_argument("--keep", nargs="*", default=[], help="as for mien export")
     parser.add_argument("--check", action="store_true")
     args = parser.parse_args()

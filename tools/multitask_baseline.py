@@ -1,4 +1,4 @@
-"""What a multi-task network must beat: the best answers that do not look at the picture.
+"""What a multi-task network must beat: the best answers that do not look at the image.
 
     python tools/multitask_baseline.py --root ../data/fer2013-multitask --results results/multitask.csv
 
@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mien.data.labeled_faces import Face
 
 import mien
 from mien.data.datasets import Dataset, open_dataset
-from mien.data.labelled_faces import Face
 from mien.evaluation.compare.rows import write_row
 from mien.evaluation.predictors import Answers
 from mien.evaluation.tta import View
@@ -26,7 +26,7 @@ from mien.labels import ACTION_UNITS
 
 
 class Constant:
-    """The same answer to every picture, learned from the training split."""
+    """The same answer to every image, learned from the training split."""
 
     name, threshold, cuts_faces = "constant", 0.0, False
     roles = ("scores", "valence_arousal", "action_units")
@@ -46,7 +46,7 @@ class Constant:
 
     def __call__(self, faces: Sequence[Face], looks: Sequence[View]) -> Answers:
         """Say the same of each."""
-        present, unlit = np.ones(len(ACTION_UNITS)), np.zeros(2)  # how light the pictures are is not looked at
+        present, unlit = np.ones(len(ACTION_UNITS)), np.zeros(2)  # how light the images are is not looked at
         shares, light, affect, units = (
             np.tile(values, (len(faces), 1)) for values in (self.shares, unlit, self.affect, present)
         )

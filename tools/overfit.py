@@ -31,13 +31,13 @@ from mien.training.data import open_splits
 from mien.training.loader import Loader
 
 SIZES = {"dda-resnet34": 96, "dda-resnet50": 96, "ddamfn": 112, "ddamfn-mtl": 112, "dan": 48, "mien-base": 48, "mien-nano": 48}
-"""Side of the pictures, where a network does not take 64 pixels or was published small."""
+"""Side of the images, where a network does not take 64 pixels or was published small."""
 OPTIONS: dict[str, dict[str, Any]] = {"mfer": {"backbone": "convnext_tiny", "drop_path": 0.0}}
 RESULTS = Path(__file__).resolve().parents[1] / "benchmarks" / "overfit.csv"
 COLUMNS = (
     "model",
     "side",
-    "pictures",
+    "images",
     "parameters",
     "steps",
     "right_training",
@@ -74,10 +74,10 @@ def learn(name: str, root: str, most: int) -> dict[str, str]:
     right = settled_right = 0
     while settled_right < len(label) and step < most:
         step += 1
-        scores = scores_of(network, batch.pictures)
+        scores = scores_of(network, batch.images)
         right = int((scores.argmax(1) == label).sum())
         if right == len(label):
-            settled_right = int((settled(network, batch.pictures).argmax(1) == label).sum())
+            settled_right = int((settled(network, batch.images).argmax(1) == label).sum())
             network.train()
         loss = functional.cross_entropy(scores, label)
         stepper.zero_grad()
@@ -87,7 +87,7 @@ def learn(name: str, root: str, most: int) -> dict[str, str]:
     return {
         "model": name,
         "side": str(config.input.size),
-        "pictures": str(len(label)),
+        "images": str(len(label)),
         "parameters": str(sum(p.numel() for p in network.parameters())),
         "steps": str(step),
         "right_training": str(right),
@@ -99,8 +99,8 @@ def learn(name: str, root: str, most: int) -> dict[str, str]:
 
 
 def config_of(name: str, root: str) -> TrainConfig:
-    """Return a run of one batch: 64 pictures, as even as the classes allow, unvaried."""
-    grey = name.startswith("mien-")
+    """Return a run of one batch: 64 images, as even as the classes allow, unvaried."""
+    gray = name.startswith("mien-")
     regions = {"eye": 48, "nose": 48, "mouth": 48} if name == "global-roi" else {}
     return TrainConfig.of(
         {
@@ -109,24 +109,24 @@ def config_of(name: str, root: str) -> TrainConfig:
             "data": {"dataset": "fer2013", "root": root, "limit": 64, "validation_limit": 64},
             "input": {
                 "size": SIZES.get(name, 64),
-                "colour": "grey" if grey else "rgb",
-                "normalise": "half" if grey else "imagenet",
+                "color": "gray" if gray else "rgb",
+                "normalize": "half" if gray else "imagenet",
                 "regions": regions,
             },
         }
     )
 
 
-def scores_of(network: nn.Module, pictures: dict[str, Tensor]) -> Tensor:
+def scores_of(network: nn.Module, images: dict[str, Tensor]) -> Tensor:
     """Return the class scores of a network's answer."""
-    answer = ask(network, pictures)
+    answer = ask(network, images)
     found = getattr(answer, "logits", None)
     return found if found is not None else answer.fer2013
 
 
 @torch.no_grad()
-def settled(network: nn.Module, pictures: dict[str, Tensor]) -> Tensor:
-    """Return the scores in evaluation mode, BatchNorm with the statistics of these pictures."""
+def settled(network: nn.Module, images: dict[str, Tensor]) -> Tensor:
+    """Return the scores in evaluation mode, BatchNorm with the statistics of these images."""
     norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     before = [module.momentum for module in norms]
     drops = [module for module in network.modules() if "drop" in type(module).__name__.lower()]
@@ -134,11 +134,11 @@ def settled(network: nn.Module, pictures: dict[str, Tensor]) -> Tensor:
         module.momentum = 1.0
     for module in drops:
         module.eval()
-    ask(network, pictures)
+    ask(network, images)
     for module, momentum in zip(norms, before, strict=True):
         module.momentum = momentum
     network.eval()
-    return scores_of(network, pictures)
+    return scores_of(network, images)
 
 
 def keep(row: dict[str, str]) -> None:

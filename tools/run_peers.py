@@ -1,11 +1,11 @@
-r"""Let other packages answer for a data set, as tables of probabilities that `mien compare` reads (`peer:NAME=FILE.npz`).
+r"""Let other packages answer for a dataset, as tables of probabilities that `mien compare` reads (`peer:NAME=FILE.npz`).
 
     python tools/run_peers.py ../shared/peers --dataset fer2013 --root ../shared/data/fer2013 --out peers \\
         --fer-python v-fer/bin/python --wtf-python v-wtf/bin/python --node-dir node-peers
 
-The runners in `../shared/peers` take 48 × 48 grey faces in a folder for each class. They get exactly what mien-base is fed:
-pictures that are faces as they are, and faces that mien has found and laid on FER2013's geometry in photographs. So only the
-networks are compared. Names of the pictures are added to each table, since protocols leave some of them out.
+The runners in `../shared/peers` take 48 × 48 gray faces in a folder for each class. They get exactly what mien-base is fed:
+images that are faces as they are, and faces that mien has found and laid on FER2013's geometry in photographs. So only the
+networks are compared. Names of the images are added to each table, since protocols leave some of them out.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from mien.data.labeled_faces import FaceFinder, mode_for
 from PIL import Image
 
 from mien.data.datasets import Dataset, open_dataset
-from mien.data.labelled_faces import FaceFinder, mode_for
 from mien.evaluation import CardPredictor, open_predictor
 from mien.faces.preprocessing import IMAGE
 from mien.labels import FER2013
@@ -41,7 +41,7 @@ PARAMETERS = {"human": 205_000, "fer-tflite": 58_000, "fer-keras": 58_000, "what
 
 
 def write_faces(data: Dataset, folder: Path) -> list[str]:
-    """Write the faces into class folders, and return the names of the pictures in the order in which the runners read them."""
+    """Write the faces into class folders, and return the names of the images in the order in which the runners read them."""
     predictor = open_predictor("mien-base", "scores")
     assert isinstance(predictor, CardPredictor)
     finder = FaceFinder(mode_for(data, "auto", cuts_faces=True), "blazeface")

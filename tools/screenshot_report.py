@@ -1,6 +1,6 @@
 """Photograph a report for the documentation: wide and light beside narrow and dark.
 
-python tools/screenshot_report.py out/london/report.html docs/pictures/report.png
+python tools/screenshot_report.py out/london/report.html docs/images/report.png
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ def main() -> None:
     args = parser.parse_args()
     wide, narrow = shoot(args.page, 1120, args.height, dark=False), shoot(args.page, 400, args.height, dark=True)
     both = np.concatenate([np.asarray(wide), np.full((args.height, 24, 3), 255, np.uint8), np.asarray(narrow)], 1)
-    picture = Image.fromarray(both)
-    picture = picture.resize((picture.width * 5 // 8, picture.height * 5 // 8), Image.Resampling.LANCZOS)
-    picture.quantize(128).save(args.out, optimize=True)
+    image = Image.fromarray(both)
+    image = image.resize((image.width * 5 // 8, image.height * 5 // 8), Image.Resampling.LANCZOS)
+    image.quantize(128).save(args.out, optimize=True)
     print(f"{args.out}: {args.out.stat().st_size / 1000:.0f} kB")
 
 

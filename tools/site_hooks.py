@@ -1,7 +1,7 @@
 """What `make docs` does besides mkdocs' own work, so that the same pages read well on a disk, on GitHub and as a site.
 
 * A link that leaves `docs/` leads to a copy of that file below `repository/` in the site; Markdown among these becomes a page.
-* A mermaid diagram becomes the picture that `tools/make_diagrams.py` drew of it: mermaid would be loaded from elsewhere.
+* A mermaid diagram becomes the image that `tools/make_diagrams.py` drew of it: mermaid would be loaded from elsewhere.
 * `<!-- not run: REASON -->` before a block of code is shown to the reader.
 * The page of benchmarks lists them.
 """
@@ -19,7 +19,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[1]
-DIAGRAMS = ROOT / "docs" / "pictures" / "diagrams"
+DIAGRAMS = ROOT / "docs" / "images" / "diagrams"
 LINK = re.compile(r"\]\((?![a-z]+:|#)([^)\s#]+)(#[^)\s]*)?\)")
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 MERMAID = re.compile(r"^```mermaid\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -51,7 +51,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     """Turn what the page says in Markdown alone into what the site needs."""
     here = page.file.src_uri
     source = here.removeprefix("repository/") if here.startswith("repository/") else f"docs/{here}"
-    markdown = MERMAID.sub(lambda found: _picture(found[1], source), markdown)
+    markdown = MERMAID.sub(lambda found: _image(found[1], source), markdown)
     markdown = NOT_RUN.sub(r'<p class="not-run">Not run by the tests: \1</p>\n', markdown)
     parts, end = [], 0
     for fence in FENCE.finditer(markdown):
@@ -84,7 +84,7 @@ def _relinked(text: str, source: str, here: str) -> str:
     return LINK.sub(place, text)
 
 
-def _picture(code: str, source: str) -> str:
+def _image(code: str, source: str) -> str:
     """Return the drawing of a diagram, to stand in the page."""
     drawing = DIAGRAMS / f"{digest(code)}.svg"
     if not drawing.is_file():

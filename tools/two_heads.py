@@ -3,7 +3,7 @@
 The even mean of both carries over better to other photographs than the FER2013 head alone, but costs three points of UAR:
 the head of FER2013 has three quarters of it.
 
-Against the labels of FER2013, which differ from the crowd's in a third of the pictures, that mean is too sure of itself in a
+Against the labels of FER2013, which differ from the crowd's in a third of the images, that mean is too sure of itself in a
 way that no temperature mends: the crowd says neutral more often. So its logarithm is calibrated by a factor that depends on its
 entropy (as in Balanya et al., "Adaptive temperature scaling for robust calibration of deep neural networks", 2022) and by an
 offset for each class (vector scaling, Guo et al. 2017).
@@ -75,7 +75,7 @@ class Calibrated(nn.Module):
 
 
 def tensor(preprocess: Preprocess, images: np.ndarray) -> np.ndarray:
-    """Return (N, 1, 48, 48) float32 for (N, 48, 48) uint8 pictures, through the package's own preprocessing."""
+    """Return (N, 1, 48, 48) float32 for (N, 48, 48) uint8 images, through the package's own preprocessing."""
     return preprocess.tensor(np.stack([preprocess.whole(image) for image in images]))
 
 

@@ -2,7 +2,7 @@
 
 const RUNTIME = "./node_modules/onnxruntime-web/dist/ort.wasm.bundle.min.mjs";
 const NETWORK = "face.onnx";
-const LARGEST = 1024; // pixels on a side that are read; larger pictures are shrunk by the browser first
+const LARGEST = 1024; // pixels on a side that are read; larger images are shrunk by the browser first
 const SMALLEST = 8; // pixels on a side of a square that is marked; less is a click
 
 // --- the card: entry `mien.card` of the fields 14 (metadata_props) of an ONNX file, which is one protobuf message
@@ -96,9 +96,9 @@ export function toml(text) {
 function axis(old, size) {
   const scale = old / size, reach = Math.max(scale, 1);
   return Array.from({ length: size }, (_, i) => {
-    const centre = (i + 0.5) * scale, first = Math.max(Math.trunc(centre - reach + 0.5), 0);
-    const last = Math.min(Math.trunc(centre + reach + 0.5), old), shares = [];
-    for (let x = first; x < last; x++) shares.push(Math.max(1 - Math.abs((x - centre + 0.5) / reach), 0));
+    const center = (i + 0.5) * scale, first = Math.max(Math.trunc(center - reach + 0.5), 0);
+    const last = Math.min(Math.trunc(center + reach + 0.5), old), shares = [];
+    for (let x = first; x < last; x++) shares.push(Math.max(1 - Math.abs((x - center + 0.5) / reach), 0));
     const sum = shares.reduce((total, share) => total + share, 0);
     return [first, shares.map((share) => Math.trunc((share / sum) * 2 ** 22 + 0.5))];
   });
@@ -128,24 +128,24 @@ export function resized({ width, height, data }, newHeight, newWidth) {
 
 // RGB pixels → [type, values, shape] of the network's input, as its card says.
 export function prepared(pixels, given) {
-  const input = { colour: "rgb", layout: "NCHW", scale: 1 / 127.5, offset: [-1], std: [], resize: "pil-bilinear", ...given };
+  const input = { color: "rgb", layout: "NCHW", scale: 1 / 127.5, offset: [-1], std: [], resize: "pil-bilinear", ...given };
   if (input.dtype === "uint8") return ["uint8", pixels.data, [1, pixels.height, pixels.width, 3]]; // it prepares them itself
   if (input.resize !== "pil-bilinear") throw new Error("this network resizes as OpenCV does: export it with --raw-input");
   const [height, width] = input.size, { data } = resized(pixels, height, width);
-  const grey = input.colour === "grey", count = height * width, channels = grey ? 1 : 3;
+  const gray = input.color === "gray", count = height * width, channels = gray ? 1 : 3;
   const values = new Float32Array(count * channels), of = (list, c) => Math.fround(list[list.length > 1 ? c : 0]);
   const scale = Math.fround(input.scale); // float32 at each step, as mien has it: an 8-bit network rounds what comes out
   for (let i = 0; i < count; i++) for (let c = 0; c < channels; c++) {
-    const level = grey // ITU-R 601, as Pillow rounds it
+    const level = gray // ITU-R 601, as Pillow rounds it
       ? (data[3 * i] * 19595 + data[3 * i + 1] * 38470 + data[3 * i + 2] * 7471 + 0x8000) >> 16
-      : data[3 * i + (input.colour === "bgr" ? 2 - c : c)];
+      : data[3 * i + (input.color === "bgr" ? 2 - c : c)];
     const value = Math.fround(Math.fround(level * scale) + of(input.offset, c)) / (input.std.length ? of(input.std, c) : 1);
     values[input.layout === "NCHW" ? c * count + i : i * channels + c] = value;
   }
   return ["float32", values, input.layout === "NCHW" ? [1, channels, height, width] : [1, height, width, channels]];
 }
 
-// A square of a picture as RGB, transparent parts laid over white.
+// A square of an image as RGB, transparent parts laid over white.
 function cut(bitmap, { left, top, width, height }) {
   const shrunk = Math.min(1, LARGEST / Math.max(width, height));
   const canvas = new OffscreenCanvas(Math.max(1, Math.round(width * shrunk)), Math.max(1, Math.round(height * shrunk)));
@@ -196,7 +196,7 @@ const inTurn = (job) => (queue = queue.then(job).catch((error) => say(error.mess
 
 function paint() {
   const { width, height } = bitmap, scale = canvas.width / width, context = canvas.getContext("2d");
-  canvas.ariaLabel = `The picture; ${square.width} × ${square.height} pixels at ${square.left}, ${square.top} are read`;
+  canvas.ariaLabel = `The image; ${square.width} × ${square.height} pixels at ${square.left}, ${square.top} are read`;
   context.imageSmoothingEnabled = scale < 1;
   context.fillStyle = "white";
   context.fillRect(0, 0, canvas.width, canvas.height);
@@ -231,7 +231,7 @@ async function read() {
 const whole = () => ({ left: 0, top: 0, width: bitmap.width, height: bitmap.height });
 
 async function show(file) {
-  bitmap = await createImageBitmap(file, { colorSpaceConversion: "none" }).catch(() => { throw new Error(`${file.name} is not a picture that this browser reads`); });
+  bitmap = await createImageBitmap(file, { colorSpaceConversion: "none" }).catch(() => { throw new Error(`${file.name} is not an image that this browser reads`); });
   square = whole();
   const scale = Math.min(800 / Math.max(bitmap.width, bitmap.height), 8);
   [canvas.width, canvas.height] = [bitmap.width, bitmap.height].map((side) => Math.max(1, Math.round(side * scale)));
@@ -244,13 +244,13 @@ async function use(bytes) {
   const before = network;
   network = await opened(new Uint8Array(bytes));
   await before?.session.release();
-  $("picture").disabled = false;
-  say(`${network.card.name} is open. Choose a picture.`);
+  $("image").disabled = false;
+  say(`${network.card.name} is open. Choose an image.`);
   if (bitmap) await read();
 }
 
 $("network").addEventListener("change", ({ target: { files: [file] } }) => file && inTurn(async () => use(await file.arrayBuffer())));
-$("picture").addEventListener("change", ({ target: { files: [file] } }) => file && inTurn(() => show(file)));
+$("image").addEventListener("change", ({ target: { files: [file] } }) => file && inTurn(() => show(file)));
 $("whole").addEventListener("click", () => inTurn(async () => { square = whole(); paint(); await read(); }));
 
 canvas.addEventListener("pointerdown", (down) => {

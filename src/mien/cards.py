@@ -1,4 +1,4 @@
-"""The card of a weight file: the unit of truth about labels, crop, colour, licence, data and measured numbers.
+"""The card of a weight file: the unit of truth about labels, crop, color, license, data and measured numbers.
 
 A card is a TOML file beside the weights, and the same text inside every ONNX file that the package exports (metadata key
 `mien.card`). A file without a card, or one whose card does not fit the file, is refused.
@@ -73,7 +73,7 @@ def verify(path: str | Path, digest: str) -> Path:
 METADATA_KEY = "mien.card"
 
 MAX_SIDE = 4096
-"""Sides of pictures beyond which a card is refused: a number mistyped, or made to fill the memory."""
+"""Sides of images beyond which a card is refused: a number mistyped, or made to fill the memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +81,8 @@ class Input:
     """What the network wants to be fed."""
 
     size: tuple[int, ...]
-    """Height and width of the picture."""
-    colour: Literal["grey", "rgb", "bgr"] = "rgb"
+    """Height and width of the image."""
+    color: Literal["gray", "rgb", "bgr"] = "rgb"
     """Channels and their order."""
     layout: Literal["NCHW", "NHWC"] = "NCHW"
     """Order of the axes."""
@@ -93,15 +93,15 @@ class Input:
     std: tuple[float, ...] = ()
     """… and then divided by these, one for all channels or one for each; nothing: not divided."""
     resize: Literal["pil-bilinear", "cv2-bilinear"] = "pil-bilinear"
-    """How a whole picture is brought to `size`."""
+    """How a whole image is brought to `size`."""
     dtype: Literal["float32", "uint8"] = "float32"
-    """float32: the values above, at `size`. uint8: RGB pictures (N, H, W, 3) of any size, whatever the colour; the network
+    """float32: the values above, at `size`. uint8: RGB images (N, H, W, 3) of any size, whatever the color; the network
     itself does all that is said here."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Crop:
-    """How the face is cut from the picture."""
+    """How the face is cut from the image."""
 
     template: str
     """Name in `mien.faces.alignment.TEMPLATES`."""
@@ -128,7 +128,7 @@ class Measured:
     """One number and what it takes to repeat it."""
 
     dataset: str
-    """Data set and, where papers differ, the rule that made the labels."""
+    """Dataset and, where papers differ, the rule that made the labels."""
     split: str
     """Split by our names: train, validation, test."""
     metric: str
@@ -136,7 +136,7 @@ class Measured:
     value: float
     """The number."""
     n: int
-    """Pictures in the denominator."""
+    """Images in the denominator."""
     low: float | None = None
     """Lower end of the 95 % interval."""
     high: float | None = None
@@ -151,7 +151,7 @@ class Card:
 
     name: str
     """Name by which the weights are asked for."""
-    kind: Literal["classifier", "detector", "landmarks", "actions"]
+    kind: Literal["classifier", "detector", "landmarks", "blendshapes"]
     """What the network does."""
     summary: str
     """One sentence."""
@@ -159,9 +159,9 @@ class Card:
     """File name of the weights, beside the card or among the bundled weights."""
     sha256: str
     """Digest of that file. Empty in a card that lies inside it."""
-    licence: str
-    """SPDX expression of the weights' licence."""
-    licence_note: str = ""
+    license: str
+    """SPDX expression of the weights' license."""
+    license_note: str = ""
     """Terms of the training data, and what else a user must know."""
     origin: str = ""
     """Package and file the weights were taken from, or the recipe that made them."""
@@ -179,7 +179,7 @@ class Card:
     input: Input | None = None
     """What the network is fed (classifiers; others say it in `reading`)."""
     crop: Crop | None = None
-    """How the face is cut out. None: the whole picture."""
+    """How the face is cut out. None: the whole image."""
     calibration: Calibration = field(default_factory=Calibration)
     """Temperature and abstention."""
     network: Mapping[str, Any] = field(default_factory=dict)
@@ -187,7 +187,7 @@ class Card:
     training: Mapping[str, Any] = field(default_factory=dict)
     """Recipe, seed, commit, data digests."""
     export: Mapping[str, Any] = field(default_factory=dict)
-    """How an exported file was made: source and its digest, precision, pictures that ranges were taken from, loss."""
+    """How an exported file was made: source and its digest, precision, images that ranges were taken from, loss."""
     limits: str = ""
     """What the model must not be used for."""
     measured: tuple[Measured, ...] = ()
@@ -195,7 +195,7 @@ class Card:
     figures: Mapping[str, Any] = field(default_factory=dict)
     """Other figures, name → number (conversion error, recall …)."""
     reading: Mapping[str, Any] = field(default_factory=dict)
-    """Input of networks that are not classifiers: layout, colour, range, size. Of classifiers that read several pictures of a
+    """Input of networks that are not classifiers: layout, color, range, size. Of classifiers that read several images of a
     face: `inputs`, name → side; `image` is the face."""
     schema: int = 1
     """Version of this layout."""
@@ -229,12 +229,30 @@ def parse(text: str, where: str) -> Card:
             raise WeightsError(
                 f"card {where} has schema {shown(table['schema'])}; this version of mien reads schema 1; install a newer one"
             )
-        card = tables.build(Card, table, f"card {where}", without={"path"})
+        card = tables.build(Card, upgraded(table), f"card {where}", without={"path"})
     except ConfigError as error:
         raise WeightsError(str(error)) from error
     if card.kind == "classifier":
         _check_classifier(card, where)
     return card
+
+
+def upgraded(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the table of a card with the names of today; cards of mien 0.1 have British keys and values.
+
+    Example:
+        >>> upgraded({"licence": "MIT", "input": {"colour": "grey"}})
+        {'license': 'MIT', 'input': {'color': 'gray'}}
+    """
+    keys = {"licence": "license", "licence_note": "license_note", "colour": "color"}
+    values = {("color", "grey"): "gray", ("kind", "actions"): "blendshapes"}
+    found = {}
+    for name, value in table.items():
+        key = keys.get(name, name)
+        if isinstance(value, Mapping) and name in ("input", "reading"):
+            value = upgraded(value)
+        found[key] = values.get((key, value), value) if isinstance(value, str) else value
+    return found
 
 
 def read(path: str | Path) -> Card:
@@ -278,7 +296,7 @@ def load(model: str | Path) -> Card:
 
 
 def _check_classifier(card: Card, where: str) -> None:
-    """Refuse a classifier's card that says too little, or what no picture can be prepared by."""
+    """Refuse a classifier's card that says too little, or what no image can be prepared by."""
     if not card.labels or card.input is None or "scores" not in card.outputs:
         raise WeightsError(f"card {where} of a classifier must say labels, [input] and outputs.scores")
     if len(set(card.labels)) != len(card.labels):

@@ -21,6 +21,10 @@ WORDS = {str: "text", int: "a whole number", float: "a number", bool: "true or f
 """What messages call a type."""
 
 
+RENAMED = {"colour": "color", "grey": "gray", "normalise": "normalize", "licence": "license", "licence_note": "license_note"}
+"""Keys and values of mien 0.1 → their names since 0.2, for messages."""
+
+
 def parse(text: str, where: str) -> dict[str, Any]:
     """Return the tables of a TOML text; `where` names it in messages.
 
@@ -56,6 +60,8 @@ def build(kind: type[T], table: Any, where: str, *, without: Set[str] = frozense
     fields = {each.name: each for each in dataclasses.fields(kind) if each.name not in without}  # pyrefly: ignore
     for key in table:
         if key not in fields:
+            if RENAMED.get(key) in fields:
+                raise ConfigError(f"{where}: {key} is called {RENAMED[key]} since mien 0.2")
             hint = did_you_mean(str(key), fields, f"; known: {', '.join(fields)}")
             raise ConfigError(f"{where}: unknown key {shown(key)}{hint}")
     missing = [
@@ -79,6 +85,8 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if origin is Literal:
         if value in args:
             return value
+        if isinstance(value, str) and RENAMED.get(value) in args:
+            raise ConfigError(f"{where}: {value!r} is called {RENAMED[value]!r} since mien 0.2")
         hint_text = did_you_mean(shown(value).strip("'"), args)
         raise ConfigError(f"{where} must be one of {', '.join(args)}, not {shown(value)}{hint_text}")
     if origin is tuple and isinstance(value, (list, tuple)):

@@ -2,10 +2,10 @@
 
     MienError
     ├─ UnknownName     a name that no table knows (says the nearest one)
-    ├─ SourceError     a picture, folder, video or URL that cannot be read
+    ├─ SourceError     an image, folder, video or URL that cannot be read
     ├─ WeightsError    a weight file or its card that is missing, damaged or does not fit
     ├─ ConfigError     a recipe or an option that makes no sense
-    ├─ DatasetError    a data set that is not where, or not what, it was said to be
+    ├─ DatasetError    a dataset that is not where, or not what, it was said to be
     ├─ TrainingError   a run that cannot go on
     ├─ ExportError     a model that cannot be written in the form asked for
     └─ MissingExtra    an optional dependency that is not installed (says which extra to install)
@@ -34,7 +34,7 @@ class UnknownName(MienError):
 
 
 class SourceError(MienError):
-    """A picture, folder, video or URL that cannot be read.
+    """An image, folder, video or URL that cannot be read.
 
     Check the path, that the file is whole, and for a URL that its address is public (`--allow-private` if it should not be).
     """
@@ -55,7 +55,7 @@ class ConfigError(MienError):
 
 
 class DatasetError(MienError):
-    """A data set that is not where, or not what, it was said to be.
+    """A dataset that is not where, or not what, it was said to be.
 
     Compare the folder with the layouts in docs/datasets.md; `--skip-damaged` leaves damaged rows out, and says so.
     """

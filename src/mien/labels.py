@@ -97,9 +97,9 @@ def label_set(name: str) -> tuple[str, ...]:
 def shared_classes(source: Sequence[str], target: Sequence[str]) -> tuple[str, ...]:
     """Return the classes that both sets have, in the order of `target`.
 
-    This is how a model trained on one data set is judged on another: its scores of other classes are left out, and so
-    are the pictures of classes that it does not know. The rules of published cross-dataset figures follow from it: an
-    AffectNet-8 model loses contempt on SFEW, a RAF-DB model skips the contempt pictures of CK+, and both keep the six
+    This is how a model trained on one dataset is judged on another: its scores of other classes are left out, and so
+    are the images of classes that it does not know. The rules of published cross-dataset figures follow from it: an
+    AffectNet-8 model loses contempt on SFEW, a RAF-DB model skips the contempt images of CK+, and both keep the six
     of JAFFE.
 
     Example:
@@ -155,3 +155,16 @@ def map_scores(scores: np.ndarray, source: Sequence[str], target: Sequence[str])
     uniform = np.zeros(len(target), scores.dtype)
     uniform[list(into)] = 1 / len(into)
     return np.where(total > 0, mapped / np.where(total > 0, total, 1), uniform)
+
+
+# fmt: off
+BLENDSHAPES = (
+    "_neutral", "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight", "cheekPuff",
+    "cheekSquintLeft", "cheekSquintRight", "eyeBlinkLeft", "eyeBlinkRight", "eyeLookDownLeft", "eyeLookDownRight",
+    "eyeLookInLeft", "eyeLookInRight", "eyeLookOutLeft", "eyeLookOutRight", "eyeLookUpLeft", "eyeLookUpRight",
+    "eyeSquintLeft", "eyeSquintRight", "eyeWideLeft", "eyeWideRight", "jawForward", "jawLeft", "jawOpen", "jawRight",
+    "mouthClose", "mouthDimpleLeft", "mouthDimpleRight", "mouthFrownLeft", "mouthFrownRight", "mouthFunnel", "mouthLeft",
+    "mouthLowerDownLeft", "mouthLowerDownRight", "mouthPressLeft", "mouthPressRight", "mouthPucker", "mouthRight",
+    "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper", "mouthSmileLeft", "mouthSmileRight",
+    "mouthStretchLeft", "mouthStretchRight", "mouthUpperUpLeft", "mouthUpperUpRight", "noseSneerLeft", "noseSneerRight",
+)

@@ -1,6 +1,6 @@
 """What a reading gives back: `Box`, `Face` and `Result`.
 
-They hold no pixels, so they compare, pickle and serialise cheaply. `to_dict` gives plain JSON values;
+They hold no pixels, so they compare, pickle and serialize cheaply. `to_dict` gives plain JSON values;
 `schemas/result.json`, generated from these classes by `json_schema`, describes them.
 """
 
@@ -39,7 +39,7 @@ class View:
 
 
 EYES = ((33, 133), (263, 362))
-"""Outer and inner corner of the left and the right eye. The outer ones say how far a face is turned in the picture."""
+"""Outer and inner corner of the left and the right eye. The outer ones say how far a face is turned in the image."""
 SIDES = (234, 454, 10, 152)
 """Left and right edge of the face, top of the forehead, chin: the lines between them give the head's turn in depth."""
 
@@ -57,7 +57,7 @@ points68 = View(
 )
 """The 68 points of the iBUG scheme in dlib's order."""
 
-action_points = View(
+blendshape_points = View(
     0, 1, 4, 5, 6, 7, 8, 10, 13, 14, 17, 21, 33, 37, 39, 40, 46, 52, 53, 54, 55, 58, 61, 63, 65, 66, 67, 70, 78, 80, 81, 82, 84,
     87, 88, 91, 93, 95, 103, 105, 107, 109, 127, 132, 133, 136, 144, 145, 146, 148, 149, 150, 152, 153, 154, 155, 157, 158, 159,
     160, 161, 162, 163, 168, 172, 173, 176, 178, 181, 185, 191, 195, 197, 234, 246, 249, 251, 263, 267, 269, 270, 276, 282, 283,
@@ -65,11 +65,11 @@ action_points = View(
     362, 365, 373, 374, 375, 377, 378, 379, 380, 381, 382, 384, 385, 386, 387, 388, 389, 390, 397, 398, 400, 402, 405, 409, 415,
     454, 466, 468, 469, 470, 471, 472, 473, 474, 475, 476, 477,
 )
-"""The 146 points that the facial actions are computed from, in their network's order."""
+"""The 146 points that the blendshapes are computed from, in their network's order."""
 # fmt: on
 
 irises = View(468, 469, 470, 471, 472, 473, 474, 475, 476, 477)
-"""Centre of the left iris and four points on its rim, then the right one's; only the 478-point mesh has them."""
+"""Center of the left iris and four points on its rim, then the right one's; only the 478-point mesh has them."""
 
 
 SCHEMA_VERSION = "1"
@@ -80,7 +80,7 @@ Status = Literal["ok", "no face", "unreadable"]
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A rectangle in picture pixels; it may reach beyond the picture's edges."""
+    """A rectangle in image pixels; it may reach beyond the image's edges."""
 
     left: float
     """x of the left edge."""
@@ -122,9 +122,9 @@ class Face:
     certain: bool
     """False where the model abstains: the confidence is below the threshold of its card."""
     points: np.ndarray | None = field(default=None, repr=False)
-    """(P, 3) float32 mesh points: x and y in picture pixels, z in the same unit, smaller is nearer. None if not computed."""
-    actions: Mapping[str, float] | None = field(default=None, repr=False)
-    """52 facial actions (blendshapes), 0 … 1; left and right are the person's. None if not computed."""
+    """(P, 3) float32 mesh points: x and y in image pixels, z in the same unit, smaller is nearer. None if not computed."""
+    blendshapes: Mapping[str, float] | None = field(default=None, repr=False)
+    """52 blendshapes (blendshapes), 0 … 1; left and right are the person's. None if not computed."""
     valence: float | None = None
     """−1 … 1, where the model has that output."""
     arousal: float | None = None
@@ -143,7 +143,7 @@ class Face:
 
     @property
     def points5(self) -> np.ndarray | None:
-        """(5, 2) eye centres (image left first), nose tip, mouth corners (image left first), or None."""
+        """(5, 2) eye centers (image left first), nose tip, mouth corners (image left first), or None."""
         return None if self.points is None else points5(self.points)
 
     def to_dict(self, points: Points = "5") -> dict[str, Any]:
@@ -157,7 +157,7 @@ class Face:
             "confidence": self.confidence,
             "certain": self.certain,
             "points": None if chosen is None else np.round(chosen.astype(float), 2).tolist(),
-            "actions": None if self.actions is None else dict(self.actions),
+            "blendshapes": None if self.blendshapes is None else dict(self.blendshapes),
             "valence": self.valence,
             "arousal": self.arousal,
             "action_units": None if self.action_units is None else dict(self.action_units),
@@ -186,12 +186,12 @@ class Face:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one picture, or one frame of a video, gave."""
+    """What one image, or one frame of a video, gave."""
 
     source: str
     """Path, URL or a name for what was given in memory."""
     width: int
-    """Width of the picture in pixels, after its EXIF rotation; 0 if it could not be read."""
+    """Width of the image in pixels, after its EXIF rotation; 0 if it could not be read."""
     height: int
     """Height likewise."""
     faces: tuple[Face, ...]
@@ -201,9 +201,9 @@ class Result:
     model: str
     """Name and version of the model card that gave the scores."""
     time: float | None = None
-    """Seconds from the start of a video; None for a picture."""
+    """Seconds from the start of a video; None for an image."""
     message: str | None = None
-    """Why the picture could not be read."""
+    """Why the image could not be read."""
     notes: tuple[str, ...] = ()
     """What a careful reader should know: `"first of 12 frames"`."""
     schema_version: str = SCHEMA_VERSION

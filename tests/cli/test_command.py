@@ -93,7 +93,7 @@ def test_wrong_usage_is_one_line_and_2(arguments: list[str], told: str, capsys: 
 
 
 def raises(*, level: int = 1) -> None:
-    raise SourceError("the picture\nis upside down; turn it")
+    raise SourceError("the image\nis upside down; turn it")
 
 
 def stop() -> None:
@@ -122,7 +122,7 @@ def own(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("verb", "status", "told"),
     [
-        ("raises", 1, "mien: the picture is upside down; turn it\n"),
+        ("raises", 1, "mien: the image is upside down; turn it\n"),
         ("stop", 130, "mien: interrupted\n"),
         ("fill", 1, "mien: [Errno 28] No space left on device: 'faces.csv'\n"),
         ("count", 7, ""),
@@ -139,7 +139,7 @@ def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
         assert main(arguments) == 1
         err = capsys.readouterr().err
         assert "Traceback (most recent call last)" in err and "raise SourceError" in err
-        assert err.endswith("mien: the picture is upside down; turn it\n")
+        assert err.endswith("mien: the image is upside down; turn it\n")
     assert main(["raises", "--", "--debug"]) == 2  # after -- it is no option any more
 
 

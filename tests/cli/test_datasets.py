@@ -36,11 +36,11 @@ def test_a_terminal_gets_tables(tmp_path: Path) -> None:
     assert run.returncode == 0 and all(name in run.stdout for name in DATASETS)
     run = on_terminal("datasets", "rafdb", env={"NO_COLOR": "1"})
     shown = " ".join(re.sub(r"\x1b\[[\d;]*m", "", run.stdout).split())
-    assert "protocol author:ddamfn" in shown and "! selected on test" in shown and "pictures aligned|original" not in shown
+    assert "protocol author:ddamfn" in shown and "! selected on test" in shown and "images aligned|original" not in shown
     MINIATURES["rafdb: list_patition_label.txt and Image"].build(tmp_path)
     run = on_terminal("datasets", "rafdb", "--root", tmp_path, env={"NO_COLOR": "1"})
     rows = [line.split() for line in re.sub(r"\x1b\[[\d;]*m", "", run.stdout).splitlines()]
-    assert rows[0] == ["train", "test"] and ["surprise", "3", "2"] in rows and ["pictures", "15", "8"] in rows
+    assert rows[0] == ["train", "test"] and ["surprise", "3", "2"] in rows and ["images", "15", "8"] in rows
     assert "the published set 12,271" in run.stderr
 
 
@@ -48,7 +48,7 @@ def test_the_contents_of_a_folder_are_counted(capsys: pytest.CaptureFixture[str]
     MINIATURES["ferplus: fer2013.csv and fer2013new.csv"].build(tmp_path)
     told = lines(capsys, "datasets", "ferplus", "--root", tmp_path, "--option", "mode=dda")
     assert [each["split"] for each in told] == ["train", "validation", "test"]
-    assert told[0]["pictures"] == sum(told[0]["classes"].values())
+    assert told[0]["images"] == sum(told[0]["classes"].values())
     assert told[0]["digest"] == open_dataset("ferplus", tmp_path, mode="dda").digest
 
 
@@ -86,7 +86,7 @@ def test_an_audit_reports_writes_and_fails_on_leaks(capsys: pytest.CaptureFixtur
     clean, html = tmp_path / "clean.json", tmp_path / "audit.html"
     arguments = ["audit", "--dataset", "folder", "--root", tmp_path / "data", "--against", f"folder={tmp_path / 'other'}"]
     [report] = lines(capsys, *arguments, "--no-near", "--faces", 3, "--html", html, "--write-clean", clean, status=1)
-    assert {(leak["split"], leak["other"], leak["pictures"]) for leak in report["exact"]["leaks"]} == {
+    assert {(leak["split"], leak["other"], leak["images"]) for leak in report["exact"]["leaks"]} == {
         ("train", "test", 1),
         ("test", "train", 1),
         ("test", "folder", 1),
@@ -104,5 +104,5 @@ def test_an_audit_on_a_terminal(tmp_path: Path) -> None:
     run = on_terminal("audit", "--dataset", "pooled", "--root", tmp_path, "--no-near", env={"NO_COLOR": "1"})
     shown = re.sub(r"\x1b\[[\d;]*m", "", run.stdout)
     assert run.returncode == 1
-    assert "error   38 of the validation pictures (76.0%) also stand in train" in shown
+    assert "error   38 of the validation images (76.0%) also stand in train" in shown
     assert shown.index("error ") < shown.index("warning ") < shown.index("note ")

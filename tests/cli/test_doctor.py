@@ -36,7 +36,7 @@ def test_a_whole_installation_works() -> None:
         assert found["device auto"]["detail"].startswith("cpu (onnxruntime)")
     reading = found["reading the sample"]["detail"]
     assert re.match(r"happiness \d+% in \d+ ms with one thread \(decode \d", reading)
-    for stage in ("detect", "mesh", "align", "classify", "actions"):
+    for stage in ("detect", "mesh", "align", "classify", "blendshapes"):
         assert re.search(rf"\b{stage} \d+\.\d", reading)
 
 

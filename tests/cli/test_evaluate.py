@@ -82,17 +82,17 @@ def test_compare(tmp_path: Path) -> None:
 
 
 def test_verify_says_by_its_status_whether_a_claim_holds(fer: Path, tmp_path: Path) -> None:
-    arguments = ("verify", "mien-base", "--dataset", "fer2013", "--root", fer, "--pictures", 0)
+    arguments = ("verify", "mien-base", "--dataset", "fer2013", "--root", fer, "--images", 0)
     measured = mien(*arguments, "--claim", "accuracy=50", "--out", tmp_path / "a")
     value = json.loads(measured.stdout)["claims"][0]["measured"]
     right = mien(*arguments, "--claim", f"accuracy={value}", "--out", tmp_path / "a")
     assert right.returncode == 0 and json.loads(right.stdout)["agrees"]
     wrong = on_terminal("verify", "mien-base", *DRAWN, "--claim", "accuracy=99.5%", "--out", tmp_path / "b")
     assert wrong.returncode == 1 and "claimed 99.5" in wrong.stdout and "does not agree" in wrong.stdout
-    assert "Tried on 70 pictures" in wrong.stdout and "histogram equalisation" in wrong.stdout
+    assert "Tried on 70 images" in wrong.stdout and "histogram equalisation" in wrong.stdout
     folders = {"mien-base": "mien-base", str(cards.load("mien-nano").weights): "mien-nano.onnx"}
     for model, folder in folders.items():  # each has a folder of its own, so that the second is not refused the first's
-        done = mien("verify", model, *DRAWN, "--pictures", 0, "--claim", "accuracy=99", cwd=tmp_path)
+        done = mien("verify", model, *DRAWN, "--images", 0, "--claim", "accuracy=99", cwd=tmp_path)
         assert done.returncode == 1 and "does not agree" not in done.stderr, done.stderr
         (written,) = (tmp_path / "out" / "verify").glob(f"*{folder}/synthetic-all")
         assert (written / "predictions.csv").is_file() and f"wrote {written.relative_to(tmp_path)}" in done.stderr

@@ -1,4 +1,4 @@
-"""`mien explain` on real pictures: rows, files, and what happens when something is wrong."""
+"""`mien explain` on real images: rows, files, and what happens when something is wrong."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mien.cli import main
 
 @pytest.fixture(scope="module")
 def album(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A face, a lawn, and a file that is no picture."""
+    """A face, a lawn, and a file that is no image."""
     folder = tmp_path_factory.mktemp("album")
     shutil.copy(sample, folder / "a face.png")
     Image.new("RGB", (200, 150), (90, 120, 90)).save(folder / "lawn.png")
@@ -50,7 +50,7 @@ def test_a_table_on_a_terminal(album: Path) -> None:
     assert "when that part is blurred" in run.stderr
 
 
-def test_two_pictures_of_one_name_keep_apart(sample: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_two_images_of_one_name_keep_apart(sample: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
         shutil.copy(sample, tmp_path / folder / "x.png")

@@ -18,7 +18,7 @@ from mien.cli import main
 from mien.runtime.open_model import open_model
 from small_networks import BASE, SMALL, save
 
-QUANTISED = ("--precision", "int8", "--calibration", "synthetic", "--pictures", 16)
+QUANTIZED = ("--precision", "int8", "--calibration", "synthetic", "--images", 16)
 
 Export = Callable[..., Done]
 
@@ -67,13 +67,13 @@ def test_precisions_and_what_is_told(weights: Path, export: Export, tmp_path: Pa
 
 def test_int8_with_every_option(export: Export, tmp_path: Path) -> None:
     out, keep = tmp_path / "int8.onnx", ("--keep", "Add", "--keep", "*stem*")
-    done = export("-o", out, *QUANTISED, "--root", tmp_path, "--option", "number=140", "--tolerance", 100, *keep)
+    done = export("-o", out, *QUANTIZED, "--root", tmp_path, "--option", "number=140", "--tolerance", 100, *keep)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["file"]["n"] == told["source"]["n"] > 0 and told["file"]["accuracy"] is not None
     assert onnx.TensorProto.UINT8 in types(out)
     card, _ = open_model(out)
-    assert card.export["kept_float"] == ["Add", "*stem*"] and "16 pictures of synthetic train" in card.export["calibration"]
+    assert card.export["kept_float"] == ["Add", "*stem*"] and "16 images of synthetic train" in card.export["calibration"]
     assert {row.metric for row in card.measured} == {"accuracy", "ECE"}
 
 
@@ -84,7 +84,7 @@ def test_int8_that_loses_too_much_is_refused_and_what_was_there_stays(
     out = tmp_path / "out.onnx"
     if before:
         out.write_bytes(before)
-    done = export("-o", out, *QUANTISED, "--option", "number=140", "--tolerance", -101)
+    done = export("-o", out, *QUANTIZED, "--option", "number=140", "--tolerance", -101)
     assert done.returncode == 1 and done.stdout == ""
     said = " ".join(done.stderr.split())
     assert "points of accuracy on synthetic validation" in said and "--keep" in said
@@ -105,7 +105,7 @@ def test_preparation_inside_replaces_an_existing_file(export: Export, tmp_path: 
 def test_a_table_on_a_terminal(weights: Path, tmp_path: Path) -> None:
     done = on_terminal("export", weights, "-o", tmp_path / "out.onnx")
     assert done.returncode == 0, done.stderr
-    assert "pictures/s" in done.stdout and "out.onnx" in done.stdout and "accuracy" not in done.stdout
+    assert "images/s" in done.stdout and "out.onnx" in done.stdout and "accuracy" not in done.stdout
     assert "largest difference" in done.stderr
 
 
@@ -122,9 +122,9 @@ def test_a_table_on_a_terminal(weights: Path, tmp_path: Path) -> None:
         (("-o", "out.onnx", "--precision", "int8"), 1, "--calibration"),
         (("-o", "out.onnx", "--keep", "Add"), 1, "are for int8, not fp32"),
         (("-o", "out.onnx", "--precision", "int8", "--calibration", "fer2014"), 1, "did you mean"),
-        (("-o", "out.onnx", *QUANTISED[:-1], 0), 1, "from 0 pictures"),
-        (("-o", "out.onnx", *QUANTISED, "--option", "number"), 1, "--option"),
-        (("-o", "out.onnx", *QUANTISED, "--protocol", "mine"), 1, "mine"),
+        (("-o", "out.onnx", *QUANTIZED[:-1], 0), 1, "from 0 images"),
+        (("-o", "out.onnx", *QUANTIZED, "--option", "number"), 1, "--option"),
+        (("-o", "out.onnx", *QUANTIZED, "--protocol", "mine"), 1, "mine"),
     ],
 )
 def test_what_cannot_be_done_is_said(

@@ -39,11 +39,11 @@ def test_a_terminal_gets_a_table() -> None:
     assert (run.returncode, run.stderr) == (0, "")
     shown = re.sub(r"\x1b\[[\d;]*m", "", run.stdout)
     header, *rows = shown.splitlines()
-    assert header.split()[:5] == ["name", "kind", "size", "licence", "input"]
+    assert header.split()[:5] == ["name", "kind", "size", "license", "input"]
     assert rows[0].startswith("mien-base")  # what most people look for comes first
     base = next(row for row in rows if row.startswith("mien-base"))
     size = (WEIGHTS / "mien-base.onnx").stat().st_size
-    assert f"{size / 1e6:.1f} MB" in base and "Apache-2.0" in base and "48×48 grey" in base
+    assert f"{size / 1e6:.1f} MB" in base and "Apache-2.0" in base and "48×48 gray" in base
     assert re.search(r"fer2013 test \d\d\.\d%", " ".join(shown.split()))
     assert all(name in shown for name in (*cards.bundled(), *MODELS))
 
@@ -54,7 +54,7 @@ def test_one_model_is_told_in_full() -> None:
     card = cards.load("mien-base")
     for text in (
         card.summary,
-        card.licence_note,
+        card.license_note,
         card.sha256,
         card.limits,
         ", ".join(card.labels),
@@ -76,7 +76,7 @@ def test_the_list_tells_what_each_architecture_costs_without_torch(capsys: pytes
     told = {each["name"]: each for each in rows if not each["name"].startswith("mien-")}
     for each in told.values():
         assert each["parameters"] > 1e6 and each["macs"] > 1e8
-        assert each["inputs"] and each["outputs"] and each["licence"] and each["source"] and each["published"]
+        assert each["inputs"] and each["outputs"] and each["license"] and each["source"] and each["published"]
     run = on_terminal("models", env={"NO_COLOR": "1"})
     assert "103.28 M" in run.stdout and "8.96" in run.stdout
     assert len(run.stdout.splitlines()) < 100  # stories stand in `mien models NAME`

@@ -1,4 +1,4 @@
-"""`mien predict` on real pictures: what goes to which stream and file, and what happens when something is wrong."""
+"""`mien predict` on real images: what goes to which stream and file, and what happens when something is wrong."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ EIGHTHS = "█▏▎▍▌▋▊▉"
 
 @pytest.fixture(scope="session")
 def album(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with two faces in two pictures, one picture without, and one file that is no picture."""
+    """A folder with two faces in two images, one image without, and one file that is no image."""
     folder = tmp_path_factory.mktemp("album")
     (folder / "deep").mkdir()
     shutil.copy(sample, folder / "a face.png")
@@ -49,7 +49,7 @@ def test_a_folder_in_a_pipe(album: Path, tmp_path: Path) -> None:
     """All outputs of one run agree with one another and with the same reading from Python."""
     table, rows, drawn = tmp_path / "faces.csv", tmp_path / "faces.jsonl", tmp_path / "drawn"
     run = run_mien("predict", album, "--csv", table, "--jsonl", rows, "--save", drawn)
-    assert run.returncode == 1  # for the file that is no picture
+    assert run.returncode == 1  # for the file that is no image
     results = lines_of(run.stdout)
     names = ["a face.png", "lawn.png", "note.jpg", "deep/mirrored.jpg"]
     assert [Path(each["source"]).relative_to(album).as_posix() for each in results] == names
@@ -68,7 +68,7 @@ def test_a_folder_in_a_pipe(album: Path, tmp_path: Path) -> None:
 
     told = run.stderr.splitlines()
     assert told[0].startswith("not read: ") and "note.jpg" in told[0]
-    assert re.fullmatch(r"4 pictures, 2 faces, 1 without a face, 1 not read in \d+\.\d s", told[1])
+    assert re.fullmatch(r"4 images, 2 faces, 1 without a face, 1 not read in \d+\.\d s", told[1])
     assert told[2:] == [f"wrote {table}, {rows}, {drawn}"]
 
 
@@ -76,7 +76,7 @@ def test_one_face_on_a_terminal(sample: Path) -> None:
     run = on_terminal("predict", sample)
     assert run.returncode == 0
     shown = re.sub(r"\x1b\[[\d;]*m", "", run.stdout).rstrip().splitlines()
-    assert shown[0].split() == ["picture", "face", "box", "expression", "confidence", "runner-up", "certain"]
+    assert shown[0].split() == ["image", "face", "box", "expression", "confidence", "runner-up", "certain"]
     face = mien.load()(sample).faces[0]
     second = sorted(face.scores, key=lambda name: -face.scores[name])[1]
     row = " ".join(shown[1:3])  # the name may be folded
@@ -93,14 +93,14 @@ def test_one_face_on_a_terminal(sample: Path) -> None:
     lengths = {bar[0]: len(bar[1]) if len(bar) == 3 else 0 for bar in bars}
     assert max(lengths, key=lambda name: lengths[name]) == face.label and lengths[face.label] > 2 * lengths[second]
     assert set("".join(bar[1] for bar in bars if len(bar) == 3)) <= set(EIGHTHS)
-    assert re.search(r"\x1b\[38;", run.stdout)  # in colour
-    assert re.fullmatch(r"1 picture, 1 face in \d+\.\d s\n", run.stderr)
+    assert re.search(r"\x1b\[38;", run.stdout)  # in color
+    assert re.fullmatch(r"1 image, 1 face in \d+\.\d s\n", run.stderr)
 
 
-def test_many_pictures_on_a_terminal_without_colour(album: Path) -> None:
+def test_many_images_on_a_terminal_without_color(album: Path) -> None:
     run = on_terminal("predict", album, env={"NO_COLOR": "1"})
     assert run.returncode == 1
-    assert not re.search(r"\x1b\[[\d;]*3\d", run.stdout)  # bold and dim may stay, colours may not
+    assert not re.search(r"\x1b\[[\d;]*3\d", run.stdout)  # bold and dim may stay, colors may not
     shown = re.sub(r"\x1b\[[\d;]*m", "", run.stdout)
     assert shown.count("happiness") >= 2 and "no face found" in shown and "note.jpg" not in shown
     assert not set(EIGHTHS) & set(shown)
@@ -118,12 +118,12 @@ def read(capsys: pytest.CaptureFixture[str], *arguments: object) -> list[dict[st
     return lines_of(capsys.readouterr().out)
 
 
-def test_points_and_actions_are_as_asked_for(sample: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_points_and_blendshapes_are_as_asked_for(sample: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for points, count in (("5", 5), ("68", 68), ("all", 478)):
         (face,) = read(capsys, sample, "--points", points)[0]["faces"]
-        assert len(face["points"]) == count and len(face["actions"]) == 52
-    (face,) = read(capsys, sample, "--points", "none", "--no-actions")[0]["faces"]
-    assert face["points"] is None and face["actions"] is None and face["label"] == "happiness"
+        assert len(face["points"]) == count and len(face["blendshapes"]) == 52
+    (face,) = read(capsys, sample, "--points", "none", "--no-blendshapes")[0]["faces"]
+    assert face["points"] is None and face["blendshapes"] is None and face["label"] == "happiness"
 
 
 def test_options_reach_the_detector(sample: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -147,7 +147,7 @@ def test_options_reach_the_crowd(shared: Path, capsys: pytest.CaptureFixture[str
         (["SAMPLE", "--max-roll", "500"], "500"),
         (["SAMPLE", "--csv", "FOLDER"], "is a folder; name a file in it"),
         (["SAMPLE", "--save", "SAMPLE"], "sample.png: "),
-        (["FOLDER"], "holds no pictures"),
+        (["FOLDER"], "holds no images"),
     ],
 )
 def test_an_error_is_one_line(
@@ -159,14 +159,14 @@ def test_an_error_is_one_line(
     assert out == "" and err.startswith("mien: ") and told in err and err.count("\n") == 1
 
 
-def test_pictures_that_cannot_be_read_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_images_that_cannot_be_read_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", "missing.jpg", "https://[nowhere", "x" * 5000]) == 1
     out, err = capsys.readouterr()
     results = lines_of(out)
     assert [each["status"] for each in results] == ["unreadable"] * 3 and "missing.jpg does not exist" in results[0]["message"]
     *told, summary = err.splitlines()
     assert told == [f"not read: {each['message']}" for each in results]
-    assert summary.startswith("3 pictures, 0 faces, 3 not read in ")
+    assert summary.startswith("3 images, 0 faces, 3 not read in ")
 
 
 def test_what_was_annotated_is_not_read_again(album: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -176,7 +176,7 @@ def test_what_was_annotated_is_not_read_again(album: Path, tmp_path: Path, capsy
         assert main(["predict", str(folder), "--save", str(folder / "deep" / "drawn")]) == 0
         out, err = capsys.readouterr()
         results = lines_of(out)
-        assert err.startswith("3 pictures, 2 faces, 1 without a face in ")
+        assert err.startswith("3 images, 2 faces, 1 without a face in ")
         assert [Path(each["source"]).name for each in results] == ["a face.png", "lawn.png", "mirrored.jpg"]
     assert sorted(path.name for path in (folder / "deep" / "drawn").rglob("*.*")) == ["a face.png", "lawn.png", "mirrored.jpg"]
 
@@ -208,7 +208,7 @@ def test_urls_of_this_machine_need_permission(site: str, tmp_path: Path, capsys:
 
 
 def _endless(sample: Path, folder: Path) -> Path:
-    """More pictures than a test could read, by links to one."""
+    """More images than a test could read, by links to one."""
     for number in range(3000):
         (folder / f"{number}.png").hardlink_to(sample)
     return folder
@@ -216,11 +216,11 @@ def _endless(sample: Path, folder: Path) -> Path:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a POSIX signal")
 def test_an_interrupted_run_keeps_its_rows(sample: Path, tmp_path: Path) -> None:
-    (tmp_path / "pictures").mkdir()
+    (tmp_path / "images").mkdir()
     copy = Path(shutil.copy(sample, tmp_path / "copy.png"))
-    folder, rows = _endless(copy, tmp_path / "pictures"), tmp_path / "faces.jsonl"
+    folder, rows = _endless(copy, tmp_path / "images"), tmp_path / "faces.jsonl"
     process = subprocess.Popen(
-        line("predict", folder, "--jsonl", rows, "--no-actions"),
+        line("predict", folder, "--jsonl", rows, "--no-blendshapes"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment(),
@@ -241,10 +241,10 @@ def test_an_interrupted_run_keeps_its_rows(sample: Path, tmp_path: Path) -> None
 @pytest.mark.skipif(sys.platform == "win32", reason="closes a POSIX pipe")
 def test_a_reader_may_leave_early(sample: Path, tmp_path: Path) -> None:
     """As in `mien predict folder | head -1`."""
-    (tmp_path / "pictures").mkdir()
-    folder = _endless(Path(shutil.copy(sample, tmp_path / "copy.png")), tmp_path / "pictures")
+    (tmp_path / "images").mkdir()
+    folder = _endless(Path(shutil.copy(sample, tmp_path / "copy.png")), tmp_path / "images")
     process = subprocess.Popen(
-        line("predict", folder, "--no-actions"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+        line("predict", folder, "--no-blendshapes"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
     )
     assert process.stdout is not None and process.stderr is not None
     assert json.loads(process.stdout.readline())["status"] == "ok"

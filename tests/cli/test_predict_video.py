@@ -34,7 +34,7 @@ def test_rows_copy_and_timeline(clip: Path, sample: Path, tmp_path: Path) -> Non
         "--timeline", tmp_path / "clip.svg", "--every", 2, "--points", "all",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "1 picture, 10 frames, 10 faces, 1 without a face" in done.stderr and "frames/s" in done.stderr
+    assert "1 image, 10 frames, 10 faces, 1 without a face" in done.stderr and "frames/s" in done.stderr
     written = rows_of(tmp_path / "rows.jsonl")
     assert [json.loads(text) for text in done.stdout.splitlines()] == written
     assert [row["time"] for row in written[:10]] == pytest.approx([number * 0.08 for number in range(10)])
@@ -64,7 +64,7 @@ def test_a_terminal_says_where_the_rows_of_a_video_go(clip: Path, tmp_path: Path
 def test_killed_and_gone_on_with(clip: Path, tmp_path: Path) -> None:
     """Killed with rows of some frames written, the same command ends with the rows that one run gives."""
     wanted, names = tmp_path / "wanted", ("rows.csv", "rows.jsonl")
-    options = ["--no-actions", "--detect-every", 1]
+    options = ["--no-blendshapes", "--detect-every", 1]
 
     def command(folder: Path) -> list[object]:
         return ["predict", clip, "--csv", folder / names[0], "--jsonl", folder / names[1], "--save", tmp_path / "out", *options]

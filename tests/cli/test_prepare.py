@@ -1,4 +1,4 @@
-"""`mien prepare`: pictures, sheets and tables, and one-line errors."""
+"""`mien prepare`: images, sheets and tables, and one-line errors."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: object, status: int = 0
 
 
 def size_of(path: Path) -> tuple[int, int]:
-    with Image.open(path) as picture:
-        return picture.size
+    with Image.open(path) as image:
+        return image.size
 
 
 def test_faces_are_aligned_and_shown(capsys: pytest.CaptureFixture[str], tmp_path: Path, sample: Path) -> None:

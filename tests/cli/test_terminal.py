@@ -42,8 +42,8 @@ def test_a_terminal_gets_a_bar_and_no_lines() -> None:
 def test_training_tells_its_steps_in_a_log(capsys: pytest.CaptureFixture[str]) -> None:
     with Progress("accuracy", every=0) as progress:
         progress({"event": "start", "epochs": 2, "steps": 4, "epoch": 0, "step": 2})
-        progress({"event": "step", "epoch": 0, "step": 3, "loss": 1.5, "lr": 1e-3, "pictures": 8})
+        progress({"event": "step", "epoch": 0, "step": 3, "loss": 1.5, "lr": 1e-3, "images": 8})
         progress({"event": "epoch", "epoch": 1, "loss": 1.5, "accuracy": 0.5, "per_second": 20.0, "best": True})
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith("epoch 1/2  3/8  loss 1.500  lr 0.001  ") and first.endswith(" left")
-    assert second == "epoch   1/2  loss 1.500  accuracy 0.5000  20 pictures/s *"
+    assert second == "epoch   1/2  loss 1.500  accuracy 0.5000  20 images/s *"

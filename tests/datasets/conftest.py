@@ -1,4 +1,4 @@
-"""Parsed data sets are cached in a folder of the test, never in the user's."""
+"""Parsed datasets are cached in a folder of the test, never in the user's."""
 
 from __future__ import annotations
 

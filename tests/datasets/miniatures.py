@@ -1,6 +1,6 @@
-"""A small copy of every layout in which the data sets circulate, file for file as the real one, with drawn faces.
+"""A small copy of every layout in which the datasets circulate, file for file as the real one, with drawn faces.
 
-`MINIATURES` maps `"<data set>: <layout>"` to a `Miniature`: build it somewhere, open it with its options, and it must
+`MINIATURES` maps `"<dataset>: <layout>"` to a `Miniature`: build it somewhere, open it with its options, and it must
 hold the counts that it states. The same folder of faces serves the tests of audit, preparation and the command line.
 """
 
@@ -31,7 +31,7 @@ from mien.labels import (
 )
 
 Counts = Mapping[str, Mapping[str, int]]
-"""Part → class → number of pictures."""
+"""Part → class → number of images."""
 
 _seeds = itertools.count(1000)
 
@@ -76,7 +76,7 @@ def counts(rows: Iterable[tuple[str, str]]) -> Counts:
 
 
 def deal(labels: Sequence[str], parts: Mapping[str, int]) -> list[tuple[str, str]]:
-    """`parts[part]` pictures of every class for each part, plus one more of the first class, so that classes differ."""
+    """`parts[part]` images of every class for each part, plus one more of the first class, so that classes differ."""
     return [(part, label) for part, number in parts.items() for label in (*labels * number, labels[0])]
 
 
@@ -263,7 +263,7 @@ AFFECTNET_ROWS = deal(AFFECTNET8, {"train": 2, "validation": 1})
 
 
 def affectnet_lists(root: Path, header_in_validation: bool = True) -> Counts:
-    """`training.csv` and `validation.csv` with pictures in numbered folders, rows without a class among them."""
+    """`training.csv` and `validation.csv` with images in numbered folders, rows without a class among them."""
     header = [
         "subDirectory_filePath",
         "face_x",
@@ -344,15 +344,15 @@ CK_RECORDINGS = [
     ("S010", "004", "anger"),
     ("S011", "006", "happiness"),
 ]
-CK_UNLABELLED = [("S012", "001"), ("S005", "003")]
+CK_UNLABELED = [("S012", "001"), ("S005", "003")]
 
 
 def ckplus_tree(last: int, neutral: str) -> Callable[[Path], Counts]:
     """The original tree, with recordings that have no label; the counts are those of the options named."""
 
     def build(root: Path) -> Counts:
-        labelled = [(subject, number, label) for subject, number, label in CK_RECORDINGS]
-        for subject, number, label in [*labelled, *((*recording, "") for recording in CK_UNLABELLED)]:
+        labeled = [(subject, number, label) for subject, number, label in CK_RECORDINGS]
+        for subject, number, label in [*labeled, *((*recording, "") for recording in CK_UNLABELED)]:
             for frame in range(1, 6):
                 name = f"{subject}_{number}_{frame:08d}.png"
                 write(root / "extended-cohn-kanade-images" / "cohn-kanade-images" / subject / number / name, label=label)
@@ -364,8 +364,8 @@ def ckplus_tree(last: int, neutral: str) -> Callable[[Path], Counts]:
             folder.mkdir(parents=True)
             units = {"disgust": (4, 9), "surprise": (1, 2, 5), "anger": (4,), "happiness": (6, 12), "": (1,)}[label]
             (folder / f"{subject}_{number}_00000005_facs.txt").write_text("".join(f"   {u}.0000000e+00   0.0\n" for u in units))
-        found = [("", label) for _, _, label in labelled for _ in range(last)]
-        number = {"none": 0, "labelled": len(labelled), "all": len(labelled) + len(CK_UNLABELLED)}[neutral]
+        found = [("", label) for _, _, label in labeled for _ in range(last)]
+        number = {"none": 0, "labeled": len(labeled), "all": len(labeled) + len(CK_UNLABELED)}[neutral]
         return counts([*found, *[("", "neutral")] * number])
 
     return build
@@ -471,7 +471,7 @@ def pooled(root: Path) -> Counts:
             stem = f"S{number // 3 + 10:03d}_001_{number:08d}" if source == "CK+48" else f"{prefix}{number:05d}"
             path = write(root / "Data" / source / label / f"{stem}.png").relative_to(root).as_posix()
             rows["test" if number >= 30 else "train"].append((path, label))
-    for number in range(12):  # pictures that only validation has
+    for number in range(12):  # images that only validation has
         path = write(root / "Data" / "RAF" / "img" / "fear" / f"test_{number:04d}.png").relative_to(root).as_posix()
         rows["valid"].append((path, "fear"))
     rows["valid"] += rows["train"][:38]
@@ -535,7 +535,7 @@ def _all() -> dict[str, Miniature]:
         Miniature("ferplus", "folders written by Microsoft's script", ferplus_microsoft),
         Miniature("ferplus", "class folders and fer2013new.csv", ferplus_class_folders),
         Miniature("rafdb", "list_patition_label.txt and Image", rafdb_list),
-        Miniature("rafdb", "list_patition_label.txt and Image", rafdb_list, {"pictures": "original"}),
+        Miniature("rafdb", "list_patition_label.txt and Image", rafdb_list, {"images": "original"}),
         Miniature("rafdb", "list_patition_label.txt and Image", rafdb_compound, {"labels": "compound"}),
         Miniature("rafdb", "list_patition_label.txt and Image", rafdb_dda),
         Miniature("rafdb", "part folders of class folders", rafdb_numbered),
@@ -544,17 +544,17 @@ def _all() -> dict[str, Miniature]:
         Miniature("rafdb", "part folders of class folders", rafdb_named),
         Miniature("ckplus", "cohn-kanade-images and Emotion", ckplus_tree(3, "none")),
         Miniature("ckplus", "cohn-kanade-images and Emotion", ckplus_tree(1, "none"), {"frames": "apex"}),
-        Miniature("ckplus", "cohn-kanade-images and Emotion", ckplus_tree(3, "labelled"), {"neutral": "labelled"}),
+        Miniature("ckplus", "cohn-kanade-images and Emotion", ckplus_tree(3, "labeled"), {"neutral": "labeled"}),
         Miniature("ckplus", "cohn-kanade-images and Emotion", ckplus_tree(1, "all"), {"frames": "apex", "neutral": "all"}),
         Miniature("ckplus", "class folders (CK+48)", ckplus_48),
-        Miniature("jaffe", "pictures named KA.AN1.39.tiff", jaffe_posed),
+        Miniature("jaffe", "images named KA.AN1.39.tiff", jaffe_posed),
         Miniature("london", "labels.csv and images", london),
         Miniature("london", "labels.csv and images", london, {"classes": "two"}),
-        Miniature("jaffe", "pictures named KA.AN1.39.tiff", jaffe_rated, {"labels": "rated"}),
+        Miniature("jaffe", "images named KA.AN1.39.tiff", jaffe_rated, {"labels": "rated"}),
         Miniature("sfew", "Train_Aligned_Faces, Val_Aligned_Faces", sfew("Train_Aligned_Faces", "Val_Aligned_Faces_new")),
         Miniature("sfew", "Train_Aligned_Faces, Val_Aligned_Faces", sfew("Train/Train_Aligned_Faces", "Val/Val_Aligned_Faces")),
         Miniature("sfew", "Train, Val", sfew("Train", "Val")),
-        Miniature("sfew", "Train, Val", sfew("Train/Train", "Val/Val"), {"pictures": "whole"}),
+        Miniature("sfew", "Train, Val", sfew("Train/Train", "Val/Val"), {"images": "whole"}),
         *(
             Miniature("affwild2", "cropped_aligned and annotations", affwild2(which), {"filter": which})
             for which in ("none", "strict", "valence-arousal", "expression", "action-units")

@@ -15,7 +15,7 @@ from mien.data.datasets import cache as cache_of
 from mien.data.datasets import open_dataset
 from mien.data.datasets.fer2013 import has_pixels
 from mien.data.datasets.layout import Damage
-from mien.data.datasets.listing import Locator, pictures_below, read_rows
+from mien.data.datasets.listing import Locator, images_below, read_rows
 from mien.errors import DatasetError
 
 
@@ -100,8 +100,8 @@ def test_a_missing_file_is_named_or_left_out(name: str, victim: str, tmp_path: P
 def test_counts_that_differ_from_the_published_ones_are_noted(tmp_path: Path) -> None:
     MINIATURES["rafdb: list_patition_label.txt and Image"].build(tmp_path)
     notes = open_dataset("rafdb", tmp_path).notes
-    assert notes == ("train has 15 pictures, the published set 12,271", "test has 8 pictures, the published set 3,068")
-    assert open_dataset("rafdb", tmp_path, pictures="original").notes == ()
+    assert notes == ("train has 15 images, the published set 12,271", "test has 8 images, the published set 3,068")
+    assert open_dataset("rafdb", tmp_path, images="original").notes == ()
 
 
 def test_votes_that_do_not_belong_to_the_rows(tmp_path: Path) -> None:
@@ -109,17 +109,17 @@ def test_votes_that_do_not_belong_to_the_rows(tmp_path: Path) -> None:
     path = tmp_path / "fer2013new.csv"
     lines = lines_of(path)
     path.write_text("".join([lines[0], *reversed(lines[1:])]))
-    with pytest.raises(DatasetError, match="not aligned with the pictures: row 0 is 'PrivateTest' there and train in the csv"):
+    with pytest.raises(DatasetError, match="not aligned with the images: row 0 is 'PrivateTest' there and train in the csv"):
         open_dataset("ferplus", tmp_path)
     path.write_text("".join(lines[:-1]))
-    with pytest.raises(DatasetError, match="30 rows of votes for 31 pictures"):
+    with pytest.raises(DatasetError, match="30 rows of votes for 31 images"):
         open_dataset("ferplus", tmp_path)
     path.write_text("".join([*lines[:-1], "PrivateTest,fer.png,1,2\n"]))
     with pytest.raises(DatasetError, match="line 32: no ten votes there"):
         open_dataset("ferplus", tmp_path)
 
 
-def test_votes_stay_with_their_rows_when_a_picture_is_left_out(tmp_path: Path) -> None:
+def test_votes_stay_with_their_rows_when_an_image_is_left_out(tmp_path: Path) -> None:
     ferplus_csv(tmp_path)
     whole = {sample.name: sample.votes for sample in open_dataset("ferplus", tmp_path, "all")}
     path = tmp_path / "fer2013.csv"
@@ -161,7 +161,7 @@ def test_clutter_in_folders_is_passed_over(tmp_path: Path) -> None:
     write(tmp_path / "__MACOSX" / "2.png")
     write(tmp_path / "happy" / ".hidden.png")
     (tmp_path / "happy" / "Thumbs.db").write_bytes(b"")
-    assert pictures_below(tmp_path) == ["happy/1.PNG"]
+    assert images_below(tmp_path) == ["happy/1.PNG"]
     assert open_dataset("folder", tmp_path, "all").labels == ("happiness",)
 
 
@@ -172,7 +172,7 @@ def test_a_class_folder_that_is_none_of_the_classes(tmp_path: Path) -> None:
         open_dataset("affectnet8", tmp_path)
 
 
-def test_a_picture_listed_twice_is_kept_twice(tmp_path: Path) -> None:
+def test_an_image_listed_twice_is_kept_twice(tmp_path: Path) -> None:
     write(tmp_path / "1.png")
     write_csv(tmp_path / "list.csv", ["image", "label"], [("1.png", "happy"), ("1.png", "sad")])
     assert [(s.name, s.label) for s in open_dataset("csv", tmp_path, "all")] == [("1.png", "happiness"), ("1.png", "sadness")]
@@ -180,12 +180,12 @@ def test_a_picture_listed_twice_is_kept_twice(tmp_path: Path) -> None:
 
 def test_csv_files_that_cannot_be_understood(tmp_path: Path) -> None:
     write_csv(tmp_path / "a.csv", ["x", "y"], [])
-    with pytest.raises(DatasetError, match=r"no column of picture paths .* it has: x, y"):
+    with pytest.raises(DatasetError, match=r"no column of image paths .* it has: x, y"):
         open_dataset("csv", tmp_path)
     write_csv(tmp_path / "b.csv", ["image", "label"], [])
     with pytest.raises(DatasetError, match="several csv files"):
         open_dataset("csv", tmp_path)
-    with pytest.raises(DatasetError, match="holds no picture"):
+    with pytest.raises(DatasetError, match="holds no image"):
         open_dataset("csv", tmp_path, file="b.csv")
     write(tmp_path / "1.png")
     write_csv(tmp_path / "b.csv", ["image", "label"], [("1.png", "3")])
@@ -208,7 +208,7 @@ def test_damage_says_how_much_there_is_and_shows_three() -> None:
 
 
 def test_jaffe_without_its_ratings(tmp_path: Path) -> None:
-    MINIATURES["jaffe: pictures named KA.AN1.39.tiff"].build(tmp_path)
+    MINIATURES["jaffe: images named KA.AN1.39.tiff"].build(tmp_path)
     with pytest.raises(DatasetError, match="use labels=posed"):
         open_dataset("jaffe", tmp_path, "all", labels="rated")
     with pytest.raises(DatasetError, match="protocol 'author:global-roi' of jaffe means labels=rated"):
@@ -226,8 +226,8 @@ def test_annotations_of_affwild2_that_are_no_rows(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "gone", "says"),
     [
-        ("rafdb: list_patition_label.txt and Image", {"pictures": "original"}, "original", r"no pictures in Image/original"),
-        ("sfew: Train, Val", {"pictures": "aligned"}, "", r"no class folders in Train_Aligned_Faces\* or Val_Aligned_Faces"),
+        ("rafdb: list_patition_label.txt and Image", {"images": "original"}, "original", r"no images in Image/original"),
+        ("sfew: Train, Val", {"images": "aligned"}, "", r"no class folders in Train_Aligned_Faces\* or Val_Aligned_Faces"),
     ],
 )
 def test_a_version_that_is_not_there_is_named(name: str, options: dict[str, str], gone: str, says: str, tmp_path: Path) -> None:
@@ -253,7 +253,7 @@ def test_a_list_without_a_column(name: str, file: str, column: str, tmp_path: Pa
         open_dataset(name.partition(":")[0], tmp_path, "all")
 
 
-def test_a_picture_that_the_pooled_lists_name_and_nobody_has(tmp_path: Path) -> None:
+def test_an_image_that_the_pooled_lists_name_and_nobody_has(tmp_path: Path) -> None:
     name = "pooled: train.csv, valid.csv, test.csv with image_path"
     MINIATURES[name].build(tmp_path)
     whole = len(open_dataset("pooled", tmp_path, "all"))
@@ -264,28 +264,28 @@ def test_a_picture_that_the_pooled_lists_name_and_nobody_has(tmp_path: Path) -> 
 
 
 def test_names_that_jaffe_does_not_have(tmp_path: Path) -> None:
-    name = "jaffe: pictures named KA.AN1.39.tiff"
+    name = "jaffe: images named KA.AN1.39.tiff"
     MINIATURES[name].build(tmp_path)
     write(tmp_path / "portrait.png")
     with pytest.raises(DatasetError, match=r"portrait\.png is not named like KA\.AN1\.39\.tiff"):
         open_dataset("jaffe", tmp_path, "all")
 
 
-def test_annotations_of_affwild2_without_any_picture(tmp_path: Path) -> None:
+def test_annotations_of_affwild2_without_any_image(tmp_path: Path) -> None:
     MINIATURES["affwild2: cropped_aligned and annotations filter=none"].build(tmp_path)
-    for picture in tmp_path.rglob("*.jpg"):
-        picture.unlink()
+    for image in tmp_path.rglob("*.jpg"):
+        image.unlink()
     with pytest.raises(DatasetError, match="leave no frame with filter=expression"):
         open_dataset("affwild2", tmp_path, "all", damaged="skip", filter="expression")
 
 
 @pytest.mark.parametrize("number", ["0", "many", "1000000"])
 def test_a_number_of_drawn_faces_that_makes_no_sense(number: str) -> None:
-    with pytest.raises(DatasetError, match=f"number={number} is no number of pictures from 1 to 100000"):
+    with pytest.raises(DatasetError, match=f"number={number} is no number of images from 1 to 100000"):
         open_dataset("synthetic", number=number)
 
 
-def test_pictures_whose_labels_the_organisers_kept(tmp_path: Path) -> None:
+def test_images_whose_labels_the_organizers_kept(tmp_path: Path) -> None:
     """Kaggle's test.csv has pixels alone."""
     write_csv(tmp_path / "fer2013.csv", ["pixels", "Usage"], [(pixels_text(face()), "PrivateTest")] * 2)
     data = open_dataset("fer2013", tmp_path, "test")
@@ -348,14 +348,14 @@ def test_blank_lines_are_passed_over(tmp_path: Path) -> None:
         list(read_rows(tmp_path / "gaps.csv"))
 
 
-def test_pictures_of_other_names_and_texts_without_ratings_are_passed_over(tmp_path: Path) -> None:
+def test_images_of_other_names_and_texts_without_ratings_are_passed_over(tmp_path: Path) -> None:
     frames = tmp_path / "frames"
     MINIATURES["ckplus: cohn-kanade-images and Emotion"].build(frames)
     whole = len(open_dataset("ckplus", frames, "all"))
     write(frames / "extended-cohn-kanade-images" / "cohn-kanade-images" / "S005" / "001" / "cover.png")
     assert len(open_dataset("ckplus", frames, "all")) == whole
     rated = tmp_path / "rated"
-    MINIATURES["jaffe: pictures named KA.AN1.39.tiff labels=rated"].build(rated)
+    MINIATURES["jaffe: images named KA.AN1.39.tiff labels=rated"].build(rated)
     (rated / "0.txt").write_text("nothing about faces\n")
     assert len(open_dataset("jaffe", rated, "all", labels="rated"))
 
@@ -370,6 +370,6 @@ def test_an_age_outside_the_bands_is_in_none(tmp_path: Path) -> None:
 
 def test_a_csv_that_is_none_has_no_pixels(tmp_path: Path) -> None:
     fer2013_csv(tmp_path)
-    assert has_pixels(tmp_path) and len(open_dataset("fer2013", tmp_path, "all").pictures) > 0
+    assert has_pixels(tmp_path) and len(open_dataset("fer2013", tmp_path, "all").images) > 0
     (tmp_path / "fer2013.csv").write_text('"' + "x" * 200_000)
     assert not has_pixels(tmp_path)

@@ -57,7 +57,7 @@ def test_labels_that_are_no_int_are_damaged_rows(name: str, victim: str, spoil: 
 
 
 @pytest.mark.parametrize("text", ["inf", "300", "-1", "1e400", "x" * 5_000], ids=itertools.count())
-def test_votes_that_no_picture_can_have(text: str, tmp_path: Path) -> None:
+def test_votes_that_no_image_can_have(text: str, tmp_path: Path) -> None:
     name = "ferplus: fer2013.csv and fer2013new.csv"
     build(name, tmp_path)
     path = tmp_path / "fer2013new.csv"
@@ -69,11 +69,11 @@ def test_votes_that_no_picture_can_have(text: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["1 2", "1 2 3 x", "\udcff"])
 def test_boxes_of_rafdb_that_are_none(text: str, tmp_path: Path) -> None:
-    name = "rafdb: list_patition_label.txt and Image pictures=original"
+    name = "rafdb: list_patition_label.txt and Image images=original"
     whole = build(name, tmp_path)
     path = next(tmp_path.rglob("*_boundingbox.txt"))
     path.write_bytes(text.encode(errors="surrogateescape"))
-    refused_or_left_out(name, tmp_path, whole, pictures="original")
+    refused_or_left_out(name, tmp_path, whole, images="original")
 
 
 @pytest.mark.parametrize("text", ["0\n0\n9", "0\n0\n-1", "0\n0", "0\n0\nold", "\udcff"])
@@ -95,7 +95,7 @@ def test_action_units_of_ckplus_that_are_none(text: str, tmp_path: Path) -> None
 
 
 def test_a_rating_of_jaffe_that_is_no_number_is_missed(tmp_path: Path) -> None:
-    name = "jaffe: pictures named KA.AN1.39.tiff labels=rated"
+    name = "jaffe: images named KA.AN1.39.tiff labels=rated"
     whole = build(name, tmp_path)
     path = next(tmp_path.glob("*.txt"))
     row = next(line for line in path.read_text().splitlines() if "-AN1" in line and "." in line)
@@ -144,7 +144,7 @@ def test_long_rows_make_no_long_message(tmp_path: Path) -> None:
 
 def test_long_headers_make_no_long_message(tmp_path: Path) -> None:
     write_csv(tmp_path / "list.csv", ["a\nb" * 500, *map(str, range(1000))], [])
-    with pytest.raises(DatasetError, match=r"has no column of picture paths .* and 989 more") as caught:
+    with pytest.raises(DatasetError, match=r"has no column of image paths .* and 989 more") as caught:
         open_dataset("csv", tmp_path, "all")
     assert len(str(caught.value)) < 800 and "\n" not in str(caught.value)
 
@@ -243,7 +243,7 @@ def test_only_plain_digits_are_numbers() -> None:
 
 
 def build(name: str, root: Path) -> int:
-    """Build a miniature and return how many pictures it has."""
+    """Build a miniature and return how many images it has."""
     miniature = MINIATURES[name]
     miniature.build(root)
     return len(open_dataset(miniature.dataset, root, "all", **miniature.options))

@@ -10,22 +10,22 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mien.data.datasets.images import Files
 from miniatures import MINIATURES
 
 from mien.data.datasets import Dataset, Draw, open_dataset
 from mien.data.datasets.clean import Clean
-from mien.data.datasets.pictures import Files
 from mien.data.datasets.protocols import cut, held_out, origins, subject_folds
 from mien.errors import DatasetError
 
 
 def columns_only(label: np.ndarray, subject: np.ndarray | None = None, part: str = "train") -> Dataset:
-    """A data set whose pictures are never read."""
+    """A dataset whose images are never read."""
     names = np.array([f"{number:05d}" for number in range(len(label))])
     return Dataset(
         name="drawn",
         labels=tuple("abcdefg"),
-        pictures=Files(Path(), names),
+        images=Files(Path(), names),
         names=names,
         label=label,
         part=np.full(len(label), part),
@@ -55,7 +55,7 @@ def test_the_cut_never_parts_a_person(seed: int, people: int) -> None:
         assert (label[chosen] == kind).sum() >= round(0.1 * (label == kind).sum())
 
 
-def test_a_new_picture_moves_no_other() -> None:
+def test_a_new_image_moves_no_other() -> None:
     label = np.zeros(1000, int)
     few, many = columns_only(label[:900]), columns_only(label)
     before = set(few.names[cut(few, np.arange(900), Draw())])
@@ -110,10 +110,10 @@ def test_held_out_reports_on_what_papers_report_on() -> None:
     assert (len(splits["train"]), len(splits["validation"])) == (45, 5)
 
 
-def test_origin_is_the_subject_before_the_recording_before_the_picture() -> None:
+def test_origin_is_the_subject_before_the_recording_before_the_image() -> None:
     data = columns_only(np.zeros(3, int), np.array(["ann", "", ""]))
     data = dataclasses.replace(data, sequence=np.array(["clip", "clip", ""]))
-    assert origins(data).tolist() == ["subject ann", "recording clip", "picture 00002"]
+    assert origins(data).tolist() == ["subject ann", "recording clip", "image 00002"]
 
 
 def test_the_authors_pooled_split_leaks_and_ours_does_not(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_authors_protocols_select_on_what_they_report(tmp_path: Path) -> None:
     assert not set(ours.names) & set(test.names) and ours.flaws == ()
 
 
-def test_picture_folds_of_the_authors_share_people(tmp_path: Path) -> None:
+def test_image_folds_of_the_authors_share_people(tmp_path: Path) -> None:
     MINIATURES["ckplus: cohn-kanade-images and Emotion"].build(tmp_path)
     train, test = (open_dataset("ckplus", tmp_path, split, "author:global-roi") for split in ("train", "test"))
     assert "neutral" in train.labels and set(train.subject) & set(test.subject)
@@ -153,7 +153,7 @@ def test_a_clean_file_leaves_out_what_it_lists_and_refuses_other_copies(tmp_path
     Clean("synthetic", "official", {"test": data.digest}, {"test": [str(data.names[0])]}, {"test": "just because"}).write(path)
     clean = open_dataset("synthetic", split="test", protocol=f"clean:{path}")
     assert clean.names.tolist() == data.names[1:].tolist()
-    assert clean.protocol == "clean:clean.json" and clean.notes[-1] == "1 of 42 pictures left out: just because"
+    assert clean.protocol == "clean:clean.json" and clean.notes[-1] == "1 of 42 images left out: just because"
     with pytest.raises(DatasetError, match="made from another copy of synthetic"):
         open_dataset("synthetic", split="test", protocol=f"clean:{path}", number="140")
     with pytest.raises(DatasetError, match="split train, digest absent"):

@@ -1,4 +1,4 @@
-"""Every layout of every data set, built in miniature and read back."""
+"""Every layout of every dataset, built in miniature and read back."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def parts_of(miniature: Miniature, root: Path) -> dict[str, dict[str, int]]:
 
 
 @every_miniature
-def test_every_picture_is_found_with_its_label_and_part(miniature: Miniature, tmp_path: Path) -> None:
+def test_every_image_is_found_with_its_label_and_part(miniature: Miniature, tmp_path: Path) -> None:
     expected = miniature.build(tmp_path)
     assert parts_of(miniature, tmp_path) == expected
 
@@ -110,7 +110,7 @@ def test_a_split_that_is_not_there_names_those_that_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("columns", ["path,label", "path,label,split"])
-def test_own_pictures_without_parts_are_one_test_split(columns: str, tmp_path: Path) -> None:
+def test_own_images_without_parts_are_one_test_split(columns: str, tmp_path: Path) -> None:
     for kind in ("happiness", "neutral"):
         (tmp_path / kind).mkdir()
         for number in range(3):
@@ -173,8 +173,8 @@ def test_results_that_bear_the_name_of_the_data_are_not_taken_for_it(name: str, 
 
 
 def test_slices_and_takes_are_data_sets_with_all_their_columns(tmp_path: Path) -> None:
-    MINIATURES["rafdb: list_patition_label.txt and Image pictures=original"].build(tmp_path)
-    data = open_dataset("rafdb", tmp_path, "all", pictures="original")
+    MINIATURES["rafdb: list_patition_label.txt and Image images=original"].build(tmp_path)
+    data = open_dataset("rafdb", tmp_path, "all", images="original")
     assert list(data[2:6:2]) == [data[2], data[4]]
     assert list(data.take(np.array([5, 0]))) == [data[5], data[0]]
     assert data[-1] == data[len(data) - 1]
@@ -188,7 +188,7 @@ def test_what_each_data_set_says_beyond_the_label(tmp_path: Path) -> None:
         MINIATURES[name].build(root)
         return open_dataset(MINIATURES[name].dataset, root, split, **{**MINIATURES[name].options, **options})
 
-    raf = first("rafdb: list_patition_label.txt and Image pictures=original")[0]
+    raf = first("rafdb: list_patition_label.txt and Image images=original")[0]
     assert raf.groups == {"gender": "female", "race": "Asian", "age": "40-69"} and raf.box == (3.0, 4.5, 60.0, 62.0)
     affect = first("affectnet8: training.csv, validation.csv")
     assert (affect[0].valence, affect[0].arousal) == (None, None)  # −2 in the file
@@ -278,12 +278,12 @@ def test_a_part_of_a_data_set(tmp_path: Path) -> None:
     assert all(abs(shares[name] - 14 * count / len(data)) <= 1 for name, count in data.counts.items())
     for part in (data.evenly, data.of_each_class):
         assert part(0) is part(len(data)) is data
-        with pytest.raises(DatasetError, match="-3 pictures cannot be taken; give their number, or 0 for all"):
+        with pytest.raises(DatasetError, match="-3 images cannot be taken; give their number, or 0 for all"):
             part(-3)
 
 
 def test_links_in_a_circle_are_passed_over(tmp_path: Path) -> None:
-    """Or each picture would be there forty times, in training and in test."""
+    """Or each image would be there forty times, in training and in test."""
     for name in ("anger/one.png", "anger/deep/two.png"):
         (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("L", (8, 8)).save(tmp_path / "data" / name)
@@ -297,7 +297,7 @@ def test_links_in_a_circle_are_passed_over(tmp_path: Path) -> None:
 
 
 def test_each_path_is_found_by_itself(tmp_path: Path) -> None:
-    """Not by what was cut off the path before: here that would make pictures of one folder those of another."""
+    """Not by what was cut off the path before: here that would make images of one folder those of another."""
     for name in ("1.jpg", "b/1.jpg", "c/b/1.jpg"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()

@@ -41,7 +41,7 @@ def test_counts_and_fingerprints_are_the_published_ones(root: Path) -> None:
         assert data.digest == FINGERPRINTS[split] and data.notes == ()
 
 
-def test_pictures_are_mapped_and_pickle_as_a_path(root: Path) -> None:
+def test_images_are_mapped_and_pickle_as_a_path(root: Path) -> None:
     data = open_dataset("fer2013", root, "train")
     assert isinstance(data.images, np.memmap) and data.images.base is not None
     pickled = pickle.dumps(data)

@@ -48,13 +48,13 @@ def test_one_look_settles_a_portrait(photo: np.ndarray) -> None:
 
 @pytest.mark.parametrize("side", [260, 160])
 def test_a_small_face_is_found_by_closer_looks(side: int, photo: np.ndarray) -> None:
-    """Faces of 6 and 4 hundredths of the picture's side."""
+    """Faces of 6 and 4 hundredths of the image's side."""
     faces, looks = search(far_away(photo, side))
     assert faces == 1 and 1 < looks <= 12
 
 
 def test_small_faces_that_nobody_wants_take_no_closer_look(photo: np.ndarray) -> None:
-    assert search(far_away(photo, 160), min_size=200) == (0, 2)  # the picture, and once more from farther
+    assert search(far_away(photo, 160), min_size=200) == (0, 2)  # the image, and once more from farther
 
 
 def test_small_faces_mode_looks_closer_although_a_face_was_found(photo: np.ndarray) -> None:
@@ -62,11 +62,11 @@ def test_small_faces_mode_looks_closer_although_a_face_was_found(photo: np.ndarr
     assert faces == 1 and looks >= 5
 
 
-def test_a_tiny_picture_is_never_cut_up() -> None:
+def test_a_tiny_image_is_never_cut_up() -> None:
     assert search(np.zeros((SIDE, SIDE, 3), np.uint8)) == (0, 2)
 
 
-def test_a_face_that_fills_its_picture_is_found_from_farther(photo: np.ndarray) -> None:
+def test_a_face_that_fills_its_image_is_found_from_farther(photo: np.ndarray) -> None:
     crop = np.asarray(Image.fromarray(photo[66:172, 172:278]).resize((48, 48), Image.Resampling.BOX))
     faces, looks = search(crop)
     assert (faces, looks) == (1, 2)

@@ -1,4 +1,4 @@
-"""The faces of one picture: sorted, selected, moved and joined without mixing them up."""
+"""The faces of one image: sorted, selected, moved and joined without mixing them up."""
 
 import numpy as np
 import pytest

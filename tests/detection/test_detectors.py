@@ -1,4 +1,4 @@
-"""Every detector on real photos, on pictures without faces, and with every option."""
+"""Every detector on real photos, on images without faces, and with every option."""
 
 import sys
 from pathlib import Path
@@ -58,7 +58,7 @@ def test_one_face_on_the_sample_photo(name: str, photo: np.ndarray) -> None:
         assert faces.points[0, 0, 0] < faces.points[0, 1, 0]
 
 
-def test_the_whole_picture_is_the_face(photo: np.ndarray) -> None:
+def test_the_whole_image_is_the_face(photo: np.ndarray) -> None:
     faces = open_detector("whole")(photo[:, :300])
     assert (faces.boxes.tolist(), faces.scores.tolist(), faces.roll.tolist()) == ([[0, 0, 300, 512]], [1], [0])
     assert faces.points is None
@@ -85,20 +85,20 @@ def test_a_face_crop_of_few_pixels(name: str, photo: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("name", [*SEARCHING, "whole"])
-def test_pictures_without_a_face(name: str) -> None:
+def test_images_without_a_face(name: str) -> None:
     detect = opened(name)
     rng = np.random.default_rng(0)
-    pictures = [np.full((*shape, 3), 127, np.uint8) for shape in SHAPES]
-    pictures += [rng.integers(0, 256, (120, 160, 3), np.uint8), np.zeros((96, 96, 3), np.uint8)]
-    for picture in pictures:
-        faces = detect(picture)
-        assert len(faces) == (name == "whole"), picture.shape
+    images = [np.full((*shape, 3), 127, np.uint8) for shape in SHAPES]
+    images += [rng.integers(0, 256, (120, 160, 3), np.uint8), np.zeros((96, 96, 3), np.uint8)]
+    for image in images:
+        faces = detect(image)
+        assert len(faces) == (name == "whole"), image.shape
         assert faces.boxes.shape[1:] == (4,) and faces.scores.shape == faces.roll.shape == (len(faces),)
 
 
 @pytest.mark.parametrize("name", ["blazeface", "whole"])
 @pytest.mark.parametrize(
-    ("picture", "error"),
+    ("image", "error"),
     [
         ([[0]], TypeError),
         (np.zeros((9, 9, 3)), TypeError),
@@ -107,9 +107,9 @@ def test_pictures_without_a_face(name: str) -> None:
         (np.zeros((0, 9, 3), np.uint8), ValueError),
     ],
 )
-def test_what_is_no_rgb_picture_is_refused(name: str, picture, error: type[Exception]) -> None:
+def test_what_is_no_rgb_image_is_refused(name: str, image, error: type[Exception]) -> None:
     with pytest.raises(error, match="takes a"):
-        open_detector(name)(picture)
+        open_detector(name)(image)
 
 
 @pytest.mark.parametrize("name", ["blazeface", "retinaface", "mtcnn", "dlib"])
@@ -156,15 +156,15 @@ def test_every_name_of_the_table_opens() -> None:
 
 def rolled(photo: np.ndarray, degrees: float) -> np.ndarray:
     """The sample photo turned clockwise about the face."""
-    centre = tuple(((FACE[:2] + FACE[2:]) / 2 + 512).tolist())
+    center = tuple(((FACE[:2] + FACE[2:]) / 2 + 512).tolist())
     wide = Image.fromarray(np.pad(photo, ((512, 512), (512, 512), (0, 0)), "edge"))
-    turned = wide.rotate(-degrees, Image.Resampling.BICUBIC, center=centre)
+    turned = wide.rotate(-degrees, Image.Resampling.BICUBIC, center=center)
     return np.asarray(turned)[512 + 117 - 256 : 512 + 117 + 256, 512 + 225 - 256 : 512 + 225 + 256]
 
 
 @pytest.mark.parametrize("name", ["blazeface", "retinaface"])
 @pytest.mark.parametrize("degrees", [-60, -45, -30, 30, 45, 60, 120, 180])
-def test_faces_turned_in_the_picture_plane(name: str, degrees: float, photo: np.ndarray) -> None:
+def test_faces_turned_in_the_image_plane(name: str, degrees: float, photo: np.ndarray) -> None:
     faces = open_detector(name, max_roll=max(abs(degrees), 45))(rolled(photo, degrees))
     assert len(faces) == 1
     assert np.abs((faces.boxes[0, :2] + faces.boxes[0, 2:]) / 2 - 256).max() < 30
@@ -177,7 +177,7 @@ def test_turning_back_finds_the_pixel_again(quarters: int) -> None:
     image = np.zeros((5, 9), np.uint8)
     image[1, 6] = 1
     y, x = np.argwhere(np.rot90(image, quarters))[0]
-    # A face one pixel large, its eyes one above the other in the turned picture.
+    # A face one pixel large, its eyes one above the other in the turned image.
     found = Detections.from_points([[x, y, x + 1, y + 1]], [1], [[[x, y], [x, y + 1]]])
     back = turned_back(found, quarters, 5, 9)
     assert back.boxes.tolist() == [[6, 1, 7, 2]]
@@ -193,9 +193,9 @@ def test_a_group_photo_of_29(name: str, most: int, shared: Path) -> None:
     assert 27 <= len(faces) <= most
     if name == "blazeface":
         reference = open_detector("retinaface")(image)
-        centres = (faces.boxes[:, :2] + faces.boxes[:, 2:]) / 2
-        for centre in centres:
-            assert (((reference.boxes[:, :2] < centre) & (centre < reference.boxes[:, 2:])).all(1)).sum() == 1
+        centers = (faces.boxes[:, :2] + faces.boxes[:, 2:]) / 2
+        for center in centers:
+            assert (((reference.boxes[:, :2] < center) & (center < reference.boxes[:, 2:])).all(1)).sum() == 1
 
 
 @pytest.mark.shared

@@ -32,14 +32,14 @@ def test_area_keeps_the_mean_and_averages_whole_blocks(photo: np.ndarray) -> Non
 
 @pytest.mark.parametrize("side", [40, 100, 128, 192, 256, 300, 500])
 def test_the_fast_way_is_near_the_exact_average(photo: np.ndarray, side: int) -> None:
-    """Within 2 of 255 where every pixel is read, within 4 where the picture is so large that some are left out."""
+    """Within 2 of 255 where every pixel is read, within 4 where the image is so large that some are left out."""
     exact = area(photo, side, side)
     large = photo.repeat(4, 0).repeat(4, 1)
     assert np.abs(resize(photo, side, side) - exact).mean() < (2 if side >= 64 else 4)
     assert np.abs(resize(large, side, side) - exact).mean() < 4
 
 
-def test_a_picture_of_the_right_size_is_not_copied(photo: np.ndarray) -> None:
+def test_an_image_of_the_right_size_is_not_copied(photo: np.ndarray) -> None:
     assert resize(photo, 512, 512) is photo
 
 

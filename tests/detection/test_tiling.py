@@ -23,7 +23,7 @@ def test_closer_squares_cover_the_region_and_overlap(region: Region) -> None:
     assert max(part.long for part in parts) <= region.long / (2 - OVERLAP) + 1
 
 
-def test_a_wide_picture_takes_two_squares_and_a_square_one_four() -> None:
+def test_a_wide_image_takes_two_squares_and_a_square_one_four() -> None:
     assert len(closer(Region(0, 0, 1600, 806))) == 2
     assert len(closer(Region(0, 0, 512, 512))) == 4
 
@@ -33,7 +33,7 @@ def test_nearest_names_the_square_around_each_place_once() -> None:
     assert nearest(np.array([[100, 100], [90, 120], [600, 650.0]]), parts) == [parts[0], parts[3]]
 
 
-def test_a_region_shows_its_part_of_the_picture_and_goes_on_beyond_it() -> None:
+def test_a_region_shows_its_part_of_the_image_and_goes_on_beyond_it() -> None:
     image = np.arange(6 * 8 * 3, dtype=np.uint8).reshape(6, 8, 3)
     np.testing.assert_array_equal(Region(2, 1, 4, 3).of(image, 4), image[1:4, 2:6])
     assert Region(2, 1, 4, 3).of(image, 100).shape == (75, 100, 3)
@@ -52,13 +52,13 @@ def test_every_region_fits_the_square_of_the_network(height: int, width: int) ->
         assert 190 <= max(shape) <= 192 and min(shape) >= 1
 
 
-def test_looking_from_farther_leaves_the_picture_in_the_middle() -> None:
+def test_looking_from_farther_leaves_the_image_in_the_middle() -> None:
     region = farther(Region(0, 0, 100, 50))
     assert region == Region(-30, -30, 160, 110)
     assert not region.cuts(np.array([[5.0, 5, 155, 105]]), np.zeros((50, 100, 3), np.uint8)).any()
 
 
-def test_only_borders_inside_the_picture_cut() -> None:
+def test_only_borders_inside_the_image_cut() -> None:
     image, boxes = np.zeros((100, 100, 3), np.uint8), np.array([[0, 10, 20, 30], [10, 10, 60, 30], [10, 20, 30, 60.0]])
     assert Region(0, 0, 60, 60).cuts(boxes, image).tolist() == [False, True, True]
     assert Region(40, 0, 60, 100).cuts(boxes, image).tolist() == [True, False, False]

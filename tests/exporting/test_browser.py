@@ -107,7 +107,7 @@ def open_page(browser: Any, site: tuple[Path, str]) -> Iterator[Callable[..., An
     """Opens the page in a fresh context and waits for its network; nothing may have gone wrong in it."""
     contexts, wrong = [], []
 
-    def opened(status: str = "Choose a picture", *, allow: str = "", **options: Any) -> Any:
+    def opened(status: str = "Choose an image", *, allow: str = "", **options: Any) -> Any:
         contexts.append(browser.new_context(**options))
         page = watched(contexts[-1], site[1], wrong)
         if allow:
@@ -124,9 +124,9 @@ def open_page(browser: Any, site: tuple[Path, str]) -> Iterator[Callable[..., An
 
 
 @pytest.fixture(scope="module")
-def pictures(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def iter_images(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The bundled photograph's face: cut as the card says, and as a square window of other size."""
-    folder, photo = tmp_path_factory.mktemp("pictures"), read_image(sample).pixels
+    folder, photo = tmp_path_factory.mktemp("images"), read_image(sample).pixels
     recognizer = mien.load("mien-nano")
     (face,) = recognizer(sample).faces
     aligned = warp(photo, Preprocess.of(recognizer.card).matrix(np.asarray(face.points)), 48)
@@ -152,40 +152,40 @@ def shown(page: Any) -> dict[str, float]:
 
 @functools.cache
 def reader() -> Callable[..., Any]:
-    return mien.load("mien-nano", detector="whole", points=False, actions=False)
+    return mien.load("mien-nano", detector="whole", points=False, blendshapes=False)
 
 
-def wanted(picture: Path | np.ndarray) -> dict[str, float]:
-    (face,) = reader()(picture).faces
+def wanted(image: Path | np.ndarray) -> dict[str, float]:
+    (face,) = reader()(image).faces
     return dict(face.scores)
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_the_page_gives_the_probabilities_of_mien(
-    form: str, open_page: Any, networks: dict[str, Path], pictures: dict[str, Path], sample: Path
+    form: str, open_page: Any, networks: dict[str, Path], images: dict[str, Path], sample: Path
 ) -> None:
     page = open_page()
     says(page, "mien-nano is open")
-    page.set_input_files("#picture", pictures["aligned"])
+    page.set_input_files("#image", images["aligned"])
     says(page, "read 48 × 48 pixels")  # with the network that lay beside the page
     page.set_input_files("#network", networks[form])
     says(page, "read 48 × 48 pixels")
     found = shown(page)
-    assert found == pytest.approx(wanted(pictures["aligned"]), abs=1e-4)
+    assert found == pytest.approx(wanted(images["aligned"]), abs=1e-4)
     (face,) = mien.load("mien-nano")(sample).faces
     assert found == pytest.approx(dict(face.scores), abs=1e-4), "and of the whole photograph"
     assert (
         list(found.values()) == sorted(found.values(), reverse=True) and page.inner_text("#label") == face.label == "happiness"
     )
     assert "Not for decisions about people" in page.inner_text("#fine")
-    page.set_input_files("#picture", pictures["window"])
+    page.set_input_files("#image", images["window"])
     says(page, "read 150 × 150 pixels")
-    assert shown(page) == pytest.approx(wanted(pictures["window"]), abs=1e-4)
+    assert shown(page) == pytest.approx(wanted(images["window"]), abs=1e-4)
 
 
 def test_a_square_is_marked_and_left_again(open_page: Any, sample: Path) -> None:
     page = open_page()
-    page.set_input_files("#picture", sample)
+    page.set_input_files("#image", sample)
     says(page, "read 512 × 512 pixels")
     page.locator("#canvas").scroll_into_view_if_needed()
     box = page.locator("#canvas").bounding_box()
@@ -205,11 +205,11 @@ def test_a_square_is_marked_and_left_again(open_page: Any, sample: Path) -> None
 
 
 def test_uncertain_faces_are_called_so_and_transparent_parts_are_white(open_page: Any, tmp_path: Path) -> None:
-    picture = Image.new("RGBA", (60, 60), "teal")
-    picture.paste((200, 0, 0, 0), (20, 10, 60, 50))
-    picture.save(tmp_path / "plain.png")
+    image = Image.new("RGBA", (60, 60), "teal")
+    image.paste((200, 0, 0, 0), (20, 10, 60, 50))
+    image.save(tmp_path / "plain.png")
     page = open_page()
-    page.set_input_files("#picture", tmp_path / "plain.png")
+    page.set_input_files("#image", tmp_path / "plain.png")
     says(page, "read 60 × 60 pixels")
     (face,) = reader()(tmp_path / "plain.png").faces
     assert not face.certain and page.inner_text("#label") == f"Uncertain; nearest is {face.label}"
@@ -217,7 +217,7 @@ def test_uncertain_faces_are_called_so_and_transparent_parts_are_white(open_page
 
 
 def test_what_cannot_be_read_is_said(
-    open_page: Any, pictures: dict[str, Path], networks: dict[str, Path], tmp_path: Path
+    open_page: Any, images: dict[str, Path], networks: dict[str, Path], tmp_path: Path
 ) -> None:
     page = open_page()
     for name, content, status in (
@@ -230,9 +230,9 @@ def test_what_cannot_be_read_is_said(
         says(page, status)
         assert page.get_attribute("#status", "data-wrong") is not None
     (tmp_path / "broken.png").write_bytes(b"\x89PNG broken")
-    page.set_input_files("#picture", tmp_path / "broken.png")
-    says(page, "broken.png is not a picture")
-    page.set_input_files("#picture", pictures["aligned"])  # with the network from before
+    page.set_input_files("#image", tmp_path / "broken.png")
+    says(page, "broken.png is not an image")
+    page.set_input_files("#image", images["aligned"])  # with the network from before
     says(page, "read 48 × 48 pixels")
     assert page.get_attribute("#status", "data-wrong") is None
 
@@ -240,7 +240,7 @@ def test_what_cannot_be_read_is_said(
 @pytest.mark.parametrize(("absent", "status"), [("**/face.onnx", "There is no face.onnx"), ("**/*.mjs", "npm install")])
 def test_what_is_absent_is_said(absent: str, status: str, open_page: Any) -> None:
     page = open_page(status, allow=absent)
-    assert page.is_disabled("#picture")
+    assert page.is_disabled("#image")
     (error,) = open_page.wrong
     assert "404" in error
     open_page.wrong.clear()
@@ -248,7 +248,7 @@ def test_what_is_absent_is_said(absent: str, status: str, open_page: Any) -> Non
 
 def test_a_phone_and_the_policy(open_page: Any, sample: Path) -> None:
     page = open_page(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
-    page.set_input_files("#picture", sample)
+    page.set_input_files("#image", sample)
     says(page, "read 512 × 512 pixels")
     assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
     page.evaluate("""() => {
@@ -261,9 +261,9 @@ def test_a_phone_and_the_policy(open_page: Any, sample: Path) -> None:
 
 
 INPUTS = [
-    Input(size=(48, 48), colour="grey"),
+    Input(size=(48, 48), color="gray"),
     Input(size=(64, 64), scale=1 / 255, offset=(-0.485, -0.456, -0.406), std=(0.229, 0.224, 0.225)),
-    Input(size=(30, 30), colour="bgr", layout="NHWC", scale=1.0, offset=(-104.0, -117.0, -123.0)),
+    Input(size=(30, 30), color="bgr", layout="NHWC", scale=1.0, offset=(-104.0, -117.0, -123.0)),
 ]
 
 

@@ -57,8 +57,8 @@ def weights_of(case: Case, folder: Path, network: nn.Module | None = None, **fie
     )
 
 
-def read_whole(model: Path | str, picture: np.ndarray) -> mien.Face:
-    (face,) = mien.load(model, detector="whole", points=False, actions=False)(picture).faces
+def read_whole(model: Path | str, image: np.ndarray) -> mien.Face:
+    (face,) = mien.load(model, detector="whole", points=False, blendshapes=False)(image).faces
     return face
 
 
@@ -76,7 +76,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def picture(sample: Path) -> np.ndarray:
+def image(sample: Path) -> np.ndarray:
     """(150, 150, 3): the face of the bundled photograph."""
     return np.ascontiguousarray(read_image(sample).pixels[60:210, 180:330])
 
@@ -88,7 +88,7 @@ def test_the_matrix_has_every_architecture() -> None:
 @pytest.mark.parametrize(
     "case", [pytest.param(case, id=name, marks=[pytest.mark.slow] if name in SLOW else []) for name, case in CASES.items()]
 )
-def test_every_architecture_answers_the_same_from_its_file(case: Case, tmp_path: Path, picture: np.ndarray) -> None:
+def test_every_architecture_answers_the_same_from_its_file(case: Case, tmp_path: Path, image: np.ndarray) -> None:
     network = case.settled()
     weights, out = weights_of(case, tmp_path, network), tmp_path / "out.onnx"
     done = export(weights, out)
@@ -99,10 +99,10 @@ def test_every_architecture_answers_the_same_from_its_file(case: Case, tmp_path:
     roles = ROLES.get(case.name, {"scores": "logits"})
     assert card.outputs == {role: role for role in [*roles, "feature"]}
 
-    def wanted(pictures: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    def wanted(images: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
         """What torch says, without what the package says about meanings."""
         with torch.inference_mode():
-            answer = network(**pictures)
+            answer = network(**images)
         found = {"scores": softmax(answer.logits.numpy() / 2), "feature": answer.feature.numpy()}
         if case.name == "ddamfn-mtl":
             found["action_units"] = answer.action_logits.sigmoid().numpy()
@@ -112,37 +112,37 @@ def test_every_architecture_answers_the_same_from_its_file(case: Case, tmp_path:
         return found
 
     for batch in (1, 3):  # noise, which no card has prepared
-        pictures = case.pictures(batch)
-        found = runtime({name: value.numpy() for name, value in pictures.items()})
-        for role, values in wanted(pictures).items():
+        images = case.images(batch)
+        found = runtime({name: value.numpy() for name, value in images.items()})
+        for role, values in wanted(images).items():
             assert found[role] == pytest.approx(values, abs=1e-4 * max(1.0, float(np.abs(values).max()))), role
 
     preprocess = Preprocess.of(card)
-    if not preprocess.regions:  # whose places in the picture depend on the mesh
-        (values,) = wanted({"image": torch.from_numpy(preprocess.batch([preprocess.take(picture)]))})["scores"]
-        assert list(read_whole(out, picture).scores.values()) == pytest.approx(values.tolist(), abs=1e-4)
+    if not preprocess.regions:  # whose places in the image depend on the mesh
+        (values,) = wanted({"image": torch.from_numpy(preprocess.batch([preprocess.take(image)]))})["scores"]
+        assert list(read_whole(out, image).scores.values()) == pytest.approx(values.tolist(), abs=1e-4)
 
 
 @pytest.mark.parametrize(
-    ("name", "resize", "colour"),
+    ("name", "resize", "color"),
     [("ddamfn-mtl", "pil-bilinear", "rgb"), ("global-roi", "pil-bilinear", "bgr"), ("timm:test_resnet", "cv2-bilinear", "bgr")],
 )
-def test_preparation_inside_the_file(name: str, resize: str, colour: str, tmp_path: Path, picture: np.ndarray) -> None:
-    weights = weights_of(CASES[name], tmp_path, input={"resize": resize, "colour": colour})
+def test_preparation_inside_the_file(name: str, resize: str, color: str, tmp_path: Path, image: np.ndarray) -> None:
+    weights = weights_of(CASES[name], tmp_path, input={"resize": resize, "color": color})
     done = export(weights, tmp_path / "raw.onnx", raw_input=True)
     assert done.card.input is not None and done.card.input.dtype == "uint8"
-    read = read_whole(weights, picture)
-    assert values_of(read_whole(done.path, picture)) == pytest.approx(values_of(read), abs=1e-4)
+    read = read_whole(weights, image)
+    assert values_of(read_whole(done.path, image)) == pytest.approx(values_of(read), abs=1e-4)
     assert all(each.type.tensor_type.elem_type == onnx.TensorProto.UINT8 for each in onnx.load(done.path).graph.input)
     if name != "global-roi":  # the file alone resizes as the card says
-        (scores,) = OnnxRuntime(done.path)(picture[None])["scores"]
+        (scores,) = OnnxRuntime(done.path)(image[None])["scores"]
         assert scores.tolist() == pytest.approx(list(read.scores.values()), abs=1e-4)
 
 
 @pytest.mark.parametrize("raw", [False, True])
-def test_the_example_reads_a_file_without_mien(raw: bool, base: Path, tmp_path: Path, picture: np.ndarray) -> None:
+def test_the_example_reads_a_file_without_mien(raw: bool, base: Path, tmp_path: Path, image: np.ndarray) -> None:
     export(base, tmp_path / "face.onnx", raw_input=raw)
-    Image.fromarray(picture).save(tmp_path / "crop.png")
+    Image.fromarray(image).save(tmp_path / "crop.png")
     code = (
         "import sys; sys.modules['mien'] = None; import runpy; "
         f"sys.argv = ['x', {str(tmp_path / 'face.onnx')!r}, {str(tmp_path / 'crop.png')!r}]; "
@@ -150,7 +150,7 @@ def test_the_example_reads_a_file_without_mien(raw: bool, base: Path, tmp_path: 
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    assert json.loads(run.stdout) == pytest.approx(read_whole(base, picture).scores, abs=1e-5)
+    assert json.loads(run.stdout) == pytest.approx(read_whole(base, image).scores, abs=1e-5)
 
 
 def test_what_cannot_be_exported_is_refused_and_nothing_is_written(
@@ -187,13 +187,13 @@ def test_a_changed_weight_is_noticed(base: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ddamfn", "timm:test_resnet"])
-def test_8_bits_for_networks_of_others(name: str, tmp_path: Path, picture: np.ndarray) -> None:
+def test_8_bits_for_networks_of_others(name: str, tmp_path: Path, image: np.ndarray) -> None:
     """PReLU is rewritten, weights are stored in bytes, and probabilities stay near; accuracy is measured on real data."""
     weights = weights_of(CASES[name], tmp_path)
     drawn = {split: mien.open_dataset("synthetic", tmp_path, split, number="140") for split in ("train", "validation")}
     done = export(
         weights, tmp_path / "int8.onnx", precision="int8", training=drawn["train"], validation=drawn["validation"],
-        pictures=8, tolerance=100,
+        images=8, tolerance=100,
     )  # fmt: skip
     graph = onnx.load(done.path).graph
     operators = {node.op_type for node in graph.node}
@@ -201,7 +201,7 @@ def test_8_bits_for_networks_of_others(name: str, tmp_path: Path, picture: np.nd
     stored = {kind: sum(t.data_type == kind and len(t.dims) == 4 for t in graph.initializer) for kind in (1, 3)}  # float, int8
     assert stored[onnx.TensorProto.INT8] > 5 * stored[onnx.TensorProto.FLOAT]
     assert done.file.n == done.source.n == len(drawn["validation"]) and done.card.measured[0].n == done.file.n
-    assert values_of(read_whole(done.path, picture)) == pytest.approx(values_of(read_whole(weights, picture)), abs=0.1)
+    assert values_of(read_whole(done.path, image)) == pytest.approx(values_of(read_whole(weights, image)), abs=0.1)
 
 
 def test_a_network_that_onnx_cannot_hold_is_refused_with_the_reason() -> None:

@@ -41,10 +41,10 @@ def test_the_files_answer_like_their_source(precision: str, limit: float, weight
 
     card, source = open_model(weights)
     exported = Preprocess.of(open_model(out)[0])
-    picture = np.random.default_rng(0).integers(0, 255, (90, 90, 3)).astype(np.uint8)
+    image = np.random.default_rng(0).integers(0, 255, (90, 90, 3)).astype(np.uint8)
     alone = openvino.Core().compile_model(str(out), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     for number in (1, 3):  # any number of faces
-        fed = exported.batch([exported.take(picture)] * number)
+        fed = exported.batch([exported.take(image)] * number)
         scores = np.asarray(alone({"image": fed})["scores"])
         assert scores == pytest.approx(source(fed)[card.outputs["scores"]], abs=limit) and len(scores) == number
 

@@ -23,7 +23,7 @@ def unwritable(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The cache of parsed data sets."""
+    """The cache of parsed datasets."""
     place = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("MIEN_CACHE", str(place))
     return place

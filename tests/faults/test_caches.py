@@ -1,4 +1,4 @@
-"""One cache of parsed data sets and several processes: none disturbs the others, and none leaves anything half written."""
+"""One cache of parsed datasets and several processes: none disturbs the others, and none leaves anything half written."""
 
 from __future__ import annotations
 

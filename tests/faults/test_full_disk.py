@@ -15,7 +15,7 @@ SYNTHETIC = "--dataset synthetic --split all --option number=20"
 COMMANDS = {
     "predict --csv": (300, "predict {sample} --csv {out}/rows.csv", "rows.csv"),
     "predict --timeline": (3_000, "predict {sample} --timeline {out}/time.svg", "time.svg"),
-    "evaluate, its pictures": (12_000, f"evaluate mien-base {SYNTHETIC} --out {{out}}", "confusion.png"),
+    "evaluate, its images": (12_000, f"evaluate mien-base {SYNTHETIC} --out {{out}}", "confusion.png"),
     "embed --out": (2_000, f"embed mien-base {SYNTHETIC} --out {{out}}/features.npz", "features.npz"),
     "embed --plot": (9_000, f"embed mien-base {SYNTHETIC} --method pca --plot {{out}}/plot.png", "plot.png"),
     "stress --out": (300, f"stress mien-base {SYNTHETIC} --limit 4 --out {{out}}/rows.csv", "rows.csv"),
@@ -23,7 +23,7 @@ COMMANDS = {
     "audit --html": (900, "audit --dataset synthetic --root . --no-near --html {out}/a.html", "a.html"),
     "audit --write-clean": (100, "audit --dataset synthetic --root . --no-near --write-clean {out}/a.json", "a.json"),
     "prepare, its settings": (100, "prepare align --dataset folder --root {faces} --out {out}", "manifest.json"),
-    "prepare, its pictures": (9_000, "prepare align --dataset folder --root {faces} --out {out}", "a.png"),
+    "prepare, its images": (9_000, "prepare align --dataset folder --root {faces} --out {out}", "a.png"),
     "prepare, in processes": (9_000, "prepare align --dataset folder --root {faces} --out {out} --workers 2", ".png"),
     "prepare --sheet": (50_000, "prepare regions --dataset folder --root {faces} --out {out}/r --sheet {out}/s.png", "s.png"),
     "explain": (9_000, "explain mien-base {sample} --out {out}", "sample-occlusion.png"),
@@ -39,7 +39,7 @@ COMMANDS = {
 
 @pytest.fixture(scope="module")
 def faces(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set of two pictures, the same."""
+    """A dataset of two images, the same."""
     place = tmp_path_factory.mktemp("faces")
     for name in ("a", "b"):
         (place / "happiness").mkdir(exist_ok=True)

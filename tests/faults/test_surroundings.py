@@ -36,7 +36,7 @@ ODD = [
 
 @pytest.fixture
 def odd(tmp_path: Path, sample: Path) -> Path:
-    """A folder whose name and whose pictures' names are odd."""
+    """A folder whose name and whose images' names are odd."""
     folder = tmp_path / "odd \n ☺"
     folder.mkdir()
     small = Image.open(sample).convert("RGB").crop((120, 20, 360, 260)).resize((96, 96))
@@ -157,7 +157,7 @@ def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-@pytest.mark.parametrize("weight", ["mien-base.onnx", "blazeface.onnx", "mesh478.onnx", "actions.onnx"])
+@pytest.mark.parametrize("weight", ["mien-base.onnx", "blazeface.onnx", "mesh478.onnx", "blendshapes.onnx"])
 def test_a_damaged_bundled_weight_is_refused(weight: str, copied: Path, sample: Path) -> None:
     path = copied / "mien/assets/weights" / weight
     whole = path.read_bytes()

@@ -27,7 +27,7 @@ def test_a_clock_that_jumps_back_and_no_network(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert len(rows) == 1
-    assert all(row.get(key, 0) >= 0 for row in rows for key in ("seconds", "pictures_per_second"))
+    assert all(row.get(key, 0) >= 0 for row in rows for key in ("seconds", "images_per_second"))
     assert "best.safetensors" in names_in(out) and ".lock" not in names_in(out)
 
 

@@ -76,8 +76,8 @@ def test_the_card_feeds_what_the_authors_fed(tmp_path: Path) -> None:
     np.testing.assert_allclose(preprocess.tensor(face[None])[0], theirs(face).numpy(), atol=1e-6)
 
 
-def test_the_multi_task_net_is_recognised_by_its_columns(tmp_path: Path) -> None:
-    for form, columns in {"code": (*AFFWILD2, "never labelled"), "paper": AFFWILD2, "default": AFFWILD2}.items():
+def test_the_multi_task_net_is_recognized_by_its_columns(tmp_path: Path) -> None:
+    for form, columns in {"code": (*AFFWILD2, "never labeled"), "paper": AFFWILD2, "default": AFFWILD2}.items():
         file = saved(filled("ddamfn-mtl", form=form), tmp_path / f"{form}.pth")
         report = import_checkpoint("ddamfn-mtl", file, tmp_path / f"{form}.safetensors")
         assert report.card is not None
@@ -103,7 +103,7 @@ def test_an_order_of_classes_that_the_file_does_not_say_is_asked_for(tmp_path: P
         assert cards.read(report.card).labels == label_set(labels)
 
 
-def test_pictures_are_resized_and_normalised_as_the_data_sets_authors_did(tmp_path: Path) -> None:
+def test_images_are_resized_and_normalized_as_the_data_sets_authors_did(tmp_path: Path) -> None:
     file = saved(filled("resnet34", num_classes=7), tmp_path / "a")
     seen = {}
     for labels in ("fer2013", "rafdb"):

@@ -18,7 +18,7 @@ def test_center_loss_is_the_formula() -> None:
     assert faer_center_loss(f, LABELS, c).item() == center_loss(f, LABELS, c).item()
 
 
-def test_faer_moves_centers_by_a_count_normalised_mean_whatever_the_weight() -> None:
+def test_faer_moves_centers_by_a_count_normalized_mean_whatever_the_weight() -> None:
     f, c = draw(5, 6).requires_grad_(), draw(4, 6, seed=1).requires_grad_()
     by_hand = torch.zeros_like(c)
     for j in range(4):

@@ -36,7 +36,7 @@ def test_faces_without_label_do_not_count() -> None:
 
 
 def test_a_batch_of_classes_without_weight_teaches_nothing() -> None:
-    """As where pseudo-labels name a class that the training pictures lack."""
+    """As where pseudo-labels name a class that the training images lack."""
     logits, labels, weight = draw(2, 4).requires_grad_(), torch.tensor([0, 0]), torch.tensor([0.0, 1, 1, 1]).double()
     for nothing in (
         cross_entropy(logits, labels, weight=weight, smoothing=0.1),

@@ -38,7 +38,7 @@ def test_as_scikit_learn(seed: int, classes: int, number: int) -> None:
     assert m.kappa(counts) == pytest.approx(kappa, nan_ok=True)
 
 
-def test_a_picture_without_an_answer_is_wrong() -> None:
+def test_an_image_without_an_answer_is_wrong() -> None:
     label, answer = np.array([0, 0, 1, 1]), np.array([0, -1, 1, 1])
     counts = m.confusion(label, answer, 2)
     assert counts.tolist() == [[1, 0, 1], [0, 2, 0]]
@@ -48,7 +48,7 @@ def test_a_picture_without_an_answer_is_wrong() -> None:
     assert m.kappa(counts) == pytest.approx(sk.cohen_kappa_score(label, np.where(answer < 0, 2, answer)))
 
 
-def test_a_class_without_pictures_takes_no_part() -> None:
+def test_a_class_without_images_takes_no_part() -> None:
     counts = m.confusion(np.array([0, 0, 2]), np.array([0, 1, 2]), 3)
     assert np.isnan(m.recalls(counts)[1]) and np.isnan(m.f1_scores(counts)[1])
     assert m.uar(counts) == pytest.approx(0.75)
@@ -67,7 +67,7 @@ def test_many_matrices_at_once() -> None:
 
 @pytest.mark.parametrize(
     ("label", "answer", "says"),
-    [([0, 3], [0, 0], "labels from 0 to 3"), ([0, 1], [0, 4], "answers from 0 to 4"), ([0, 1], [0], "one answer a picture")],
+    [([0, 3], [0, 0], "labels from 0 to 3"), ([0, 1], [0, 4], "answers from 0 to 4"), ([0, 1], [0], "one answer an image")],
 )
 def test_wrong_indices_are_refused(label: list[int], answer: list[int], says: str) -> None:
     with pytest.raises(ValueError, match=says):

@@ -36,7 +36,7 @@ def test_few_rows_that_stand_for_many() -> None:
 
 
 def test_whole_people_are_drawn() -> None:
-    """Ten pictures of each person that are all right or all wrong are worth one picture each."""
+    """Ten images of each person that are all right or all wrong are worth one image each."""
     person = np.repeat(np.arange(30), 10).astype(str)
     right = np.repeat(np.random.default_rng(2).random(30) < 0.5, 10).astype(float)
     terms = np.stack([right, np.ones(300)], 1)
@@ -80,12 +80,12 @@ def test_mcnemar_is_the_binomial_test(seed: int, number: int) -> None:
     assert m.mcnemar(first, second) == pytest.approx(wanted)
 
 
-def test_mcnemar_of_many_pictures() -> None:
+def test_mcnemar_of_many_images() -> None:
     first = np.arange(20_000) < 12_000
     second = np.arange(20_000) >= 9_000
     wanted = stats.binomtest(9_000, 17_000, 0.5).pvalue
     assert m.mcnemar(first, second) == pytest.approx(wanted, rel=1e-6)
-    with pytest.raises(ValueError, match="same pictures"):
+    with pytest.raises(ValueError, match="same images"):
         m.mcnemar(first, second[1:])
 
 

@@ -61,7 +61,7 @@ def test_nothing_is_not_a_number() -> None:
     ("values", "says"),
     [
         (np.full((2, 3), 1 / 3), r"shape \(2, 3\) for 4 classes"),
-        (np.array([[0.25] * 4, [np.nan, 0, 0, 1]]), "NaN or infinite probabilities for 1 pictures, first in row 1"),
+        (np.array([[0.25] * 4, [np.nan, 0, 0, 1]]), "NaN or infinite probabilities for 1 images, first in row 1"),
         (np.array([[3.0, -1, 0, -1]]), "logits"),
         (np.array([[0.3, 0.3, 0.3, 0.3]]), "do not sum to one, first in row 0: 1.2000"),
     ],

@@ -27,5 +27,5 @@ def test_a_network_reads_the_size_it_was_made_for(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("size", [0, -16, 15, 50])
 def test_a_size_without_a_network_is_refused(name: str, size: int) -> None:
-    with pytest.raises(ConfigError, match=f"size={size}: a DDAMFN reads pictures of 16, 32, 48"), torch.device("meta"):
+    with pytest.raises(ConfigError, match=f"size={size}: a DDAMFN reads images of 16, 32, 48"), torch.device("meta"):
         models.build(name, size=size)

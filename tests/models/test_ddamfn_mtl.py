@@ -5,7 +5,7 @@ from mien import models
 from mien.errors import ConfigError
 from mien.models.ddamfn_mtl import MultiTaskOutput
 
-PICTURE = torch.empty(2, 3, 112, 112, device="meta")
+IMAGE = torch.empty(2, 3, 112, 112, device="meta")
 TASKS = ("valence_arousal", "expression", "action_units")
 
 
@@ -21,7 +21,7 @@ def on_meta():
 )
 def test_forms(form: str, classes: int, entries: int, shared_layer: bool) -> None:
     network = models.build("ddamfn-mtl", form=form)
-    answer = network.eval()(PICTURE)
+    answer = network.eval()(IMAGE)
     assert answer.logits.shape == answer.expression.shape == (2, classes)
     assert answer.valence_arousal.shape == (2, 2)
     assert answer.action_logits.shape == answer.action_units.shape == (2, 12)
@@ -35,13 +35,13 @@ def test_each_task_can_be_alone_or_off(task: str) -> None:
     others = tuple(other for other in TASKS if other != task)
     alone, off = models.build("ddamfn-mtl", tasks=(task,)), models.build("ddamfn-mtl", tasks=others)
     for network, wanted in ((alone, (task,)), (off, others)):
-        answer = network.eval()(PICTURE)._asdict()
+        answer = network.eval()(IMAGE)._asdict()
         assert {each for each, field in fields.items() if answer[field] is not None} == set(wanted)
         assert {key.split(".")[1] for key in network.state_dict() if key.startswith("classifier.")} - {"dense"} == set(wanted)
 
 
 def test_probabilities_of_a_task_that_is_off_are_none() -> None:
-    answer = MultiTaskOutput(None, None, None, PICTURE, PICTURE, ())
+    answer = MultiTaskOutput(None, None, None, IMAGE, IMAGE, ())
     assert answer.expression is None
     assert answer.action_units is None
 

@@ -55,9 +55,9 @@ def test_the_shared_batchnorm_sees_face_then_crops_then_both() -> None:
 @pytest.mark.parametrize("crop", CROPS)
 def test_every_crop_counts(crop: str) -> None:
     network = models.build("global-roi").eval()
-    pictures = {"image": torch.randn(1, 3, 64, 64), **{name: torch.randn(1, 3, 32, 32) for name in CROPS}}
+    images = {"image": torch.randn(1, 3, 64, 64), **{name: torch.randn(1, 3, 32, 32) for name in CROPS}}
     with torch.inference_mode():
-        before, after = network(**pictures), network(**pictures | {crop: torch.randn(1, 3, 32, 32)})
+        before, after = network(**images), network(**images | {crop: torch.randn(1, 3, 32, 32)})
     assert torch.equal(before.whole_logits, after.whole_logits)
     assert not torch.equal(before.roi_logits, after.roi_logits)
     assert not torch.equal(before.logits, after.logits)

@@ -1,4 +1,4 @@
-"""Every architecture × what one does with it: read, learn, save and load, export, refuse pictures that do not fit."""
+"""Every architecture × what one does with it: read, learn, save and load, export, refuse images that do not fit."""
 
 import re
 import warnings
@@ -26,13 +26,13 @@ every_case = pytest.mark.parametrize(
 )
 
 
-def answer(network: nn.Module, pictures: dict[str, Tensor]) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(network(**pictures)) if leaf is not None]
+def answer(network: nn.Module, images: dict[str, Tensor]) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(network(**images)) if leaf is not None]
 
 
-def loss(network: nn.Module, pictures: dict[str, Tensor]) -> Tensor:
+def loss(network: nn.Module, images: dict[str, Tensor]) -> Tensor:
     torch.manual_seed(1)  # dropout draws the same every time
-    output = network(**pictures)
+    output = network(**images)
     labels = torch.arange(len(output.logits)) % output.logits.shape[1]
     return nn.functional.cross_entropy(output.logits, labels) + sum(leaf.square().mean() for leaf in tree_leaves(output)[1:])
 
@@ -43,9 +43,9 @@ def test_the_matrix_has_every_architecture() -> None:
 
 @every_case
 def test_learns(case: Case, tmp_path: Path) -> None:
-    network, pictures = case.build(), case.pictures(4)
+    network, images = case.build(), case.images(4)
     dead = set(models.dead_parameters(network))
-    before = loss(network, pictures)
+    before = loss(network, images)
     before.backward()
     for name, parameter in network.named_parameters():
         if name in dead:
@@ -57,9 +57,9 @@ def test_learns(case: Case, tmp_path: Path) -> None:
     learning = [each for each in network.parameters() if each.requires_grad]
     nn.utils.clip_grad_norm_(learning, 1.0)
     torch.optim.SGD(learning, lr=1e-3).step()
-    assert loss(network, pictures) < before
+    assert loss(network, images) < before
 
-    expected = answer(network.eval(), case.pictures(2))
+    expected = answer(network.eval(), case.images(2))
     assert all(leaf.isfinite().all() for leaf in expected)
     save_file(network.state_dict(), tmp_path / "weights.safetensors")
     for tensor in network.state_dict().values():
@@ -68,7 +68,7 @@ def test_learns(case: Case, tmp_path: Path) -> None:
     parameters = dict(network.named_parameters())
     for name in dead:
         nn.init.constant_(parameters[name], torch.nan)  # whatever a dead parameter holds, nobody notices
-    for again, once in zip(answer(network, case.pictures(2)), expected, strict=True):
+    for again, once in zip(answer(network, case.images(2)), expected, strict=True):
         torch.testing.assert_close(again, once, rtol=0, atol=0)
 
 
@@ -76,41 +76,41 @@ def test_learns(case: Case, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", DYNAMO)
 def test_torchs_other_exporter_takes_it_too(name: str, tmp_path: Path) -> None:
     case, path = CASES[name], tmp_path / "network.onnx"
-    network, pictures = case.settled(), case.pictures(2)
+    network, images = case.settled(), case.images(2)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own deprecations
-        dynamic = {picture: {0: torch.export.Dim.DYNAMIC} for picture in pictures}
+        dynamic = {image: {0: torch.export.Dim.DYNAMIC} for image in images}
         torch.onnx.export(
-            network, (), path, kwargs=pictures, dynamic_shapes=dynamic, external_data=False, verbose=False, dynamo=True
+            network, (), path, kwargs=images, dynamic_shapes=dynamic, external_data=False, verbose=False, dynamo=True
         )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     assert [each.name for each in session.get_inputs()] == list(case.sizes)
     for batch in (1, 2, 7):
-        pictures = case.pictures(batch)
+        images = case.images(batch)
         with torch.inference_mode():
-            ours = answer(network, pictures)
-        theirs = session.run(None, {name: picture.numpy() for name, picture in pictures.items()})
+            ours = answer(network, images)
+        theirs = session.run(None, {name: image.numpy() for name, image in images.items()})
         for torch_output, onnx_output in zip(ours, theirs, strict=True):
             largest = torch_output.abs().max().item()
             np.testing.assert_allclose(onnx_output, torch_output.numpy(), rtol=0, atol=1e-4 * largest)
 
 
 @every_case
-def test_says_which_pictures_work(case: Case) -> None:
+def test_says_which_images_work(case: Case) -> None:
     inputs = models.info(case.name).inputs
     with torch.device("meta"):
         network = models.build(case.name, **{name: value for name, value in case.options.items() if name != "size"})
-        pictures = {each.name: torch.empty(2, 3, each.size, each.size) for each in inputs}
+        images = {each.name: torch.empty(2, 3, each.size, each.size) for each in inputs}
     for each in inputs:
         with pytest.raises(ValueError, match=rf"{each.name}: expected .*\(N, 3, height, width\).*\(2, 1, 64, 64\)"):
-            network(**pictures | {each.name: torch.empty(2, 1, 64, 64, device="meta")})
+            network(**images | {each.name: torch.empty(2, 1, 64, 64, device="meta")})
         wrong = next(side for side in range(130, 0, -1) if not each.fits(side))
         for height, width in ((wrong, each.size), (each.size, wrong)):
             message = f"{each.name}: height and width must be {each.sizes}, got {height} and {width}"
             with pytest.raises(ValueError, match=re.escape(message)):
-                network(**pictures | {each.name: torch.empty(2, 3, height, width, device="meta")})
+                network(**images | {each.name: torch.empty(2, 3, height, width, device="meta")})
 
 
 @pytest.mark.parametrize("name", ["dda-resnet34", "ddamfn", "ddamfn-mtl"])
@@ -122,5 +122,5 @@ def test_slim_leaves_out_what_is_dead_and_nothing_else(name: str) -> None:
     assert set(models.dead_parameters(full)) <= set(left)
     assert {key.rpartition(".")[0] for key in left} == {key.rpartition(".")[0] for key in models.dead_parameters(full)}
     assert models.dead_parameters(slim) == []
-    for ours, theirs in zip(answer(slim, case.pictures(1)), answer(full, case.pictures(1)), strict=True):
+    for ours, theirs in zip(answer(slim, case.images(1)), answer(full, case.images(1)), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0)

@@ -72,7 +72,7 @@ def test_every_architecture_is_described_in_full(name: str) -> None:
     assert info.summary
     assert info.paper
     assert info.repository
-    assert info.licence
+    assert info.license
     assert info.published
     assert info.source
     assert [each.size for each in info.inputs if not each.fits(each.size)] == []
@@ -124,16 +124,16 @@ def test_dead_parameters_are_counted(name: str, tensors: int, numbers: int) -> N
 def test_a_timm_network_says_what_timm_knows() -> None:
     info = models.info("timm:test_vit")
     assert info.inputs[0].size == 160
-    assert "Apache-2.0" in info.licence
+    assert "Apache-2.0" in info.license
     assert models.count("timm:test_vit").outputs == {"logits": (7,), "feature": (64,)}
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_convnext", "test_vit", "test_efficientnet", "mobilenetv3_small_050"])
 def test_a_timm_network_answers_as_timm_does(name: str) -> None:
     network = models.build(f"timm:{name}", num_classes=5).eval()
-    picture = torch.randn(2, 3, 160, 160)
+    image = torch.randn(2, 3, 160, 160)
     with torch.inference_mode():
-        torch.testing.assert_close(network(picture).logits, network.model(picture), rtol=0, atol=0)
+        torch.testing.assert_close(network(image).logits, network.model(image), rtol=0, atol=0)
 
 
 def test_a_timm_network_without_one_linear_layer_at_its_end_is_refused() -> None:

@@ -1,6 +1,6 @@
-"""A folder in which the examples of the pages run: a photograph, a video, small data sets, trained networks and checkpoints.
+"""A folder in which the examples of the pages run: a photograph, a video, small datasets, trained networks and checkpoints.
 
-Changed for the tests, and nothing else: recipes train one epoch, those that come with mien on eight pictures, from random
+Changed for the tests, and nothing else: recipes train one epoch, those that come with mien on eight images, from random
 weights where theirs would be fetched, MFER in its small form; evaluations write no page and take two views, preparations start
 no processes, batches two, servers get a free port, and `pip` and `make` are checked, not run.
 """
@@ -154,7 +154,7 @@ class Sandbox:
                 status = main(words)
             except SystemExit as ended:
                 status = ended.code
-        # A miniature is full of pictures that look alike, and has other figures than the card claims.
+        # A miniature is full of images that look alike, and has other figures than the card claims.
         found = words[0] in ("audit", "verify") and status == 1 and not re.search(r"^mien: ", said.getvalue(), re.MULTILINE)
         assert status in (0, None) or found, f"mien {' '.join(words)} ended with {status}: {said.getvalue()}"
 

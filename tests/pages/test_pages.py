@@ -85,7 +85,7 @@ def test_tests_that_are_named_exist(name: str) -> None:
     assert set(re.findall(r"\btest_[a-z0-9_]+", prose(ROOT / name))) <= known
 
 
-def test_the_readme_has_one_picture() -> None:
+def test_the_readme_has_one_image() -> None:
     assert len(re.findall(r"!\[", prose(ROOT / "README.md"))) == 1
 
 

@@ -1,7 +1,7 @@
 """What our networks answer when they are given the weights of the authors' networks.
 
 `author_outputs("ddamfn7", seed="a")` fills the authors' state dict (its entries are listed in ../shared/golden/keys) by the
-rule of `fill.py`, loads it into our network as `mien import` would, and shows it the pictures of that seed.
+rule of `fill.py`, loads it into our network as `mien import` would, and shows it the images of that seed.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ NETWORKS: dict[str, Network] = {
 
 
 def author_outputs(name: str, seed: str) -> dict[str, np.ndarray]:
-    """Return the outputs of golden model `name` for weights and pictures drawn under `seed`, under the golden names.
+    """Return the outputs of golden model `name` for weights and images drawn under `seed`, under the golden names.
 
     An output of more than 20,000 numbers is thinned to every k-th of its flattened values and named `NAME_every<k>`, k being
     its size // 4096; DDA's maps are always thinned to every 97th.
@@ -105,9 +105,9 @@ def author_outputs(name: str, seed: str) -> dict[str, np.ndarray]:
     """
     network = author_network(name, seed).eval()
     inputs = models.info(NETWORKS[name].name).inputs
-    pictures = {each.name: (NETWORKS[name].batch, each.channels, each.size, each.size) for each in inputs}
+    shapes = {each.name: (NETWORKS[name].batch, each.channels, each.size, each.size) for each in inputs}
     with torch.inference_mode(), two_threads():
-        answer = network(**{key: torch.from_numpy(images(seed, key, shape)) for key, shape in pictures.items()})
+        answer = network(**{key: torch.from_numpy(images(seed, key, shape)) for key, shape in shapes.items()})
     return dict(_thinned(key, output.numpy()) for key, output in NETWORKS[name].outputs(answer).items())
 
 

@@ -47,7 +47,7 @@ def tensor(seed: str, name: str, shape: Shape, dtype: str = "float32") -> np.nda
 
 
 def images(seed: str, name: str, shape: Shape) -> np.ndarray:
-    """Return float32 pictures (N, C, H, W) in [-2, 2), the range of normalised ones."""
+    """Return float32 images (N, C, H, W) in [-2, 2), the range of normalized ones."""
     return generator(seed, f"input/{name}").random(shape, dtype=np.float32) * np.float32(4) - np.float32(2)
 
 

@@ -39,16 +39,16 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def sampled_outputs(case: str) -> dict[str, list[float]]:
-    """Return, for every output of a filled network on small pictures, its largest size and a few of its values."""
+    """Return, for every output of a filled network on small images, its largest size and a few of its values."""
     name, options = CASES[case]
     with torch.device("meta"):
         network = models.build(name, **options)
     rows = [(key, tuple(value.shape), str(value.dtype).removeprefix("torch.")) for key, value in network.state_dict().items()]
     filled = {key: torch.from_numpy(np.array(value)) for key, value in fill.state_dict("stored", rows).items()}
     network.load_state_dict(filled, assign=True)
-    pictures = {each.name: _pictures(each) for each in models.info(name).inputs}
+    images = {each.name: _images(each) for each in models.info(name).inputs}
     with torch.inference_mode():
-        answer = network.eval()(**pictures)
+        answer = network.eval()(**images)
     outputs: dict[str, list[float]] = {}
     for key, value in answer._asdict().items():
         tensors = {key: value} if isinstance(value, Tensor) else {f"{key}[{i}]": each for i, each in enumerate(value or ())}
@@ -56,7 +56,7 @@ def sampled_outputs(case: str) -> dict[str, list[float]]:
     return outputs
 
 
-def _pictures(each: models.Input) -> Tensor:
+def _images(each: models.Input) -> Tensor:
     side = next(side for side in (32, 96, 112) if each.fits(side) and (side > 32 or each.name != "image"))
     return torch.from_numpy(fill.images("stored", each.name, (2, each.channels, side, side)))
 

@@ -146,8 +146,8 @@ STEPS: dict[str, Callable[[Any, torch.Tensor], dict[str, torch.Tensor]]] = {
 def test_training_steps_equal_the_authors(name: str, shared: Path) -> None:
     golden = json.loads((shared / "golden/losses.json").read_text())[f"train/{name}"]
     network = author_network(name, "a").train()
-    pictures = torch.from_numpy(images("a", f"train/{name}", tuple(golden["image"])))
-    parts = STEPS[name](network(pictures), torch.tensor(golden["labels"]))
+    batch = torch.from_numpy(images("a", f"train/{name}", tuple(golden["image"])))
+    parts = STEPS[name](network(batch), torch.tensor(golden["labels"]))
     weights = {"attention": 0.1}
     total = torch.stack([weights.get(part, 1.0) * value for part, value in parts.items()]).sum()
     total.backward()

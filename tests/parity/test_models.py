@@ -61,6 +61,6 @@ def test_our_filling_rule_is_the_golden_one(name: str, seed: str, golden_rule: M
         assert ours[key].dtype == theirs[key].dtype
 
 
-def test_our_pictures_are_the_golden_ones(golden_rule: ModuleType) -> None:
+def test_our_images_are_the_golden_ones(golden_rule: ModuleType) -> None:
     shape = (2, 3, 90, 90)
     np.testing.assert_array_equal(fill.images("b", "eye", shape), golden_rule.images("b", "eye", shape))

@@ -56,7 +56,7 @@ def children(parent: int, matching: str = "mien.batch.worker") -> list[int]:
 
 @contextlib.contextmanager
 def trapping(album: Path, word: str, number: signal.Signals) -> Iterator[str]:
-    """Serve one picture under every name; who asks for a name with `word` in it makes all workers get that signal first."""
+    """Serve one image under every name; who asks for a name with `word` in it makes all workers get that signal first."""
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -1,4 +1,4 @@
-"""Pictures for runs, and what a run makes of them."""
+"""Images for runs, and what a run makes of them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ pytest.importorskip("pyarrow", reason="mien batch needs mien[scale]")
 
 @pytest.fixture(scope="session")
 def album(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """44 pictures in two folders: 36 of one face in different light, and 8 that are empty, damaged or dangerous."""
-    folder = tmp_path_factory.mktemp("pictures")
+    """44 images in two folders: 36 of one face in different light, and 8 that are empty, damaged or dangerous."""
+    folder = tmp_path_factory.mktemp("images")
     (folder / "deep").mkdir()
     with Image.open(sample) as image:
         face = image.convert("RGB").crop((90, 10, 430, 350)).resize((160, 160))
@@ -35,9 +35,9 @@ def album(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def whole(album: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What an undisturbed run makes of the album, eight pictures in a part, without points and actions."""
+    """What an undisturbed run makes of the album, eight images in a part, without points and blendshapes."""
     from mien.batch import Options, batch
 
     out = tmp_path_factory.mktemp("whole") / "out"
-    batch([str(album)], out, Options(points="none", actions=False), workers=1, shard_size=8)
+    batch([str(album)], out, Options(points="none", blendshapes=False), workers=1, shard_size=8)
     return out

@@ -50,9 +50,9 @@ def test_the_job_says_the_device(album: Path) -> None:
     """On a cluster the driver needs no GPU; there `auto` is the CPU, since Ray keeps GPUs for those who ask for them."""
     listing = Listing(items([str(album / "face 0.jpg")], None))
     for word, here, found, gpu in (("cuda", False, "cuda:0", True), ("auto", False, "cpu", False), ("cpu", True, "cpu", False)):
-        job = driver.describe(listing, Options(device=word, points="none", actions=False), None, here=here)
+        job = driver.describe(listing, Options(device=word, points="none", blendshapes=False), None, here=here)
         assert job.options["device"] == found and job.on_gpu is gpu and job.reading.device == found
-    changed = driver.describe(listing, Options(device="cuda", points="none", actions=False), None, here=False)
+    changed = driver.describe(listing, Options(device="cuda", points="none", blendshapes=False), None, here=False)
     assert "device 'cpu' there, 'cuda:0' now" in changed.differences(job)
     listing.close()
 
@@ -73,7 +73,7 @@ from mien.scaling import Options, batch
 
 ray.init(num_cpus=1, num_gpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
 try:
-    batch([sys.argv[1]], sys.argv[2], Options(device="cuda", points="none", actions=False), ray="local")
+    batch([sys.argv[1]], sys.argv[2], Options(device="cuda", points="none", blendshapes=False), ray="local")
 except MienError as error:
     print(error)
 """

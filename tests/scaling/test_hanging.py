@@ -1,4 +1,4 @@
-"""A worker that hangs is ended, and the file that does it is found, listed and left out; its neighbours are read."""
+"""A worker that hangs is ended, and the file that does it is found, listed and left out; its neighbors are read."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from mien.errors import ConfigError, MienError
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and ps as POSIX has them")
 
-QUICK = Options(points="none", actions=False, allow_private=True)
+QUICK = Options(points="none", blendshapes=False, allow_private=True)
 LIMIT = 4.0
-"""Seconds: far above what a small picture takes here, even beside other work."""
+"""Seconds: far above what a small image takes here, even beside other work."""
 
 
 @pytest.fixture
 def tar_pit(album: Path) -> Iterator[str]:
-    """Address of a server that stops the worker which asks it for a picture called "pit": that hangs, and does not end."""
+    """Address of a server that stops the worker which asks it for an image called "pit": that hangs, and does not end."""
     with trapping(album, "pit", signal.SIGSTOP) as address:
         yield address
 
 
 @pytest.mark.slow
-def test_a_picture_at_which_reading_stops_is_listed_and_the_run_goes_on(tar_pit: str, tmp_path: Path) -> None:
+def test_an_image_at_which_reading_stops_is_listed_and_the_run_goes_on(tar_pit: str, tmp_path: Path) -> None:
     names = [f"{tar_pit}/{'pit' if number == 10 else 'good'}{number}.jpg" for number in range(16)]
     summary = batch(names, tmp_path / "out", QUICK, workers=1, timeout=LIMIT)
     assert summary.status == {"ok": 15, "unreadable": 1}
@@ -58,8 +58,8 @@ def test_a_worker_that_is_stopped_from_outside_is_replaced_and_nothing_accused(
 
 
 @pytest.mark.slow
-def test_a_picture_that_a_network_never_leaves_is_found_in_its_group(album: Path, tmp_path: Path) -> None:
-    """By the command, with a detector that does not come back from one of eight pictures; it lies in the middle."""
+def test_an_image_that_a_network_never_leaves_is_found_in_its_group(album: Path, tmp_path: Path) -> None:
+    """By the command, with a detector that does not come back from one of eight images; it lies in the middle."""
     (tmp_path / "endless.py").write_text(
         "import signal\nfrom mien.faces.detection.blazeface import BlazeFace\n"
         "class Endless(BlazeFace):\n"
@@ -68,14 +68,14 @@ def test_a_picture_that_a_network_never_leaves_is_found_in_its_group(album: Path
         "            signal.pause()\n"
         "        return super().__call__(image)\n"
     )
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
+    images = tmp_path / "images"
+    images.mkdir()
     for number in range(8):
-        (pictures / f"{number}.jpg").write_bytes((album / "face 1.jpg").read_bytes())
-    Image.new("RGB", (64, 77), "green").save(pictures / "3.jpg")
-    os.mkfifo(pictures / "8.jpg")
+        (images / f"{number}.jpg").write_bytes((album / "face 1.jpg").read_bytes())
+    Image.new("RGB", (64, 77), "green").save(images / "3.jpg")
+    os.mkfifo(images / "8.jpg")
     done = mien(
-        "batch", pictures, "--out", "out", "--workers", 1, "--timeout", LIMIT, "--points", "none", "--no-actions",
+        "batch", images, "--out", "out", "--workers", 1, "--timeout", LIMIT, "--points", "none", "--no-blendshapes",
         "--detector", "endless:Endless", cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -84,7 +84,7 @@ def test_a_picture_that_a_network_never_leaves_is_found_in_its_group(album: Path
     assert found["3.jpg"] == "it was not read within 4 seconds (--timeout)" and "pipe" in found["8.jpg"]
 
 
-def test_storage_that_does_not_answer_ends_the_run_and_accuses_no_picture(
+def test_storage_that_does_not_answer_ends_the_run_and_accuses_no_image(
     album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The worker's storage takes for ever to write; what it would have written is read on resuming."""

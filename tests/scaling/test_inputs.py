@@ -1,4 +1,4 @@
-"""Lists, tables, tars and object storage hold the same pictures as files, and each problem is one row that says so."""
+"""Lists, tables, tars and object storage hold the same images as files, and each problem is one row that says so."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from mien.io.video import Sampling
 
 fsspec = pytest.importorskip("fsspec", reason="object storage needs mien[scale]")
 
-QUICK = Options(points="none", actions=False)
+QUICK = Options(points="none", blendshapes=False)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def files(album: Path) -> list[Path]:
 
 @pytest.fixture
 def memory(files: list[Path]) -> Iterator[str]:
-    """An object storage in memory, with pictures at two depths and one file that is none."""
+    """An object storage in memory, with images at two depths and one file that is none."""
     system = fsspec.filesystem("memory")
     for number, path in enumerate(files):
         system.pipe_file(f"/bucket/{'deep/' if number % 2 else ''}{path.name}", path.read_bytes())
@@ -49,7 +49,7 @@ def memory(files: list[Path]) -> Iterator[str]:
 
 
 def plant_tar(path: Path, files: list[Path]) -> Path:
-    """A WebDataset tar: a label beside each picture."""
+    """A WebDataset tar: a label beside each image."""
     with tarfile.open(path, "w") as tar:
         for file in files:
             tar.add(file, file.name)
@@ -64,7 +64,7 @@ def test_every_kind_of_input_gives_the_same_rows(files: list[Path], tmp_path: Pa
     data = [file.read_bytes() for file in files]
     pq.write_table(pa.table({"id": range(8), "image": data}), tmp_path / "bytes.parquet", row_group_size=3)
     nested = pa.array([{"bytes": one, "path": "x"} for one in data])
-    pq.write_table(pa.table({"picture": nested, "path": ["?"] * 8}), tmp_path / "nested.parquet")
+    pq.write_table(pa.table({"image": nested, "path": ["?"] * 8}), tmp_path / "nested.parquet")
     pq.write_table(pa.table({"path": [str(file) for file in files]}), tmp_path / "paths.parquet")
     text = "\n".join(map(str, files)) + "\n\n"
     (tmp_path / "list.txt").write_text(text)
@@ -89,11 +89,11 @@ def test_object_storage_is_listed_like_folders_and_read_alike(memory: str, files
         place = tmp_path / ("deep" if number % 2 else ".") / file.name
         place.parent.mkdir(exist_ok=True)
         place.write_bytes(file.read_bytes())
-    local = [Path(str(path)).relative_to(tmp_path).as_posix() for path in sources.pictures(tmp_path).items]
+    local = [Path(str(path)).relative_to(tmp_path).as_posix() for path in sources.iter_images(tmp_path).items]
     assert [item.name.partition("bucket/")[2] for item in found] == local and len(local) == 8
     assert all(item.kind == "object" and item.stamp for item in found)
     for frame, name in zip(ItemReader(Sampling()).frames(found, {}), local, strict=True):
-        assert frame.picture is not None and (frame.picture.pixels == read_image(tmp_path / name).pixels).all()
+        assert frame.image is not None and (frame.image.pixels == read_image(tmp_path / name).pixels).all()
     assert [item.name for item in items([f"{memory}/face*.jpg"])] == [item.name for item in found if "/deep/" not in item.name]
     assert [item.kind for item in items([f"{memory}/face 0.jpg", f"{memory}/nothing"])] == ["object", "missing"]
 
@@ -118,7 +118,7 @@ def test_what_is_wrong_with_a_container_is_said(files: list[Path], tmp_path: Pat
     listed = list(items([str(tmp_path / "cut.tar")]))
     assert [item.kind for item in listed][-1] == "missing" and "damaged" in listed[-1].message and len(listed) > 3
     frames = list(ItemReader(Sampling()).frames(listed, {}))
-    assert sum(frame.picture is not None for frame in frames) >= len(listed) - 2
+    assert sum(frame.image is not None for frame in frames) >= len(listed) - 2
     for name in ("pipe.tar", "pipe.parquet", "pipe.jpg", "pipe.mp4"):
         os.mkfifo(tmp_path / name)
     (tmp_path / "packed.tar.gz").write_bytes(b"\x1f\x8b")
@@ -169,12 +169,12 @@ def test_videos_in_a_tar_are_not_held_in_memory(tmp_path: Path) -> None:
         for name in ("a.mp4", "b.mp4"):
             tar.add(clip, name)
     listed = list(items([str(tmp_path / "clips.tar")]))
-    wanted = [frame.picture.pixels for frame in sources.pictures(clip, sampling=Sampling()) if frame.picture]
+    wanted = [frame.image.pixels for frame in sources.iter_images(clip, sampling=Sampling()) if frame.image]
     reader = ItemReader(Sampling())
     found = list(reader.frames(listed, {}))
     assert [frame.error for frame in found] == [None] * 12
     for frame, pixels in zip(found, [*wanted, *wanted], strict=True):
-        assert frame.picture is not None and (frame.picture.pixels == pixels).all()
+        assert frame.image is not None and (frame.image.pixels == pixels).all()
     with tarfile.open(tmp_path / "bare.tar", "w") as tar:  # a bare stream begins in no way of its own
         tar.add(write_clip(tmp_path / "bare.h264", moving(sources_sample(), 3)), "bare.h264")
     assert [frame.error for frame in reader.frames(items([str(tmp_path / "bare.tar")]), {})] == [None] * 3
@@ -243,7 +243,7 @@ def test_a_part_whose_footer_makes_no_sense_is_damaged(tmp_path: Path) -> None:
 def test_nothing_to_read_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="does not exist"):
         batch([f"@{tmp_path}/nothing", f"{tmp_path}/*.nothing"], tmp_path / "out")
-    with pytest.raises(SourceError, match="holds no pictures"):
+    with pytest.raises(SourceError, match="holds no images"):
         batch([str(tmp_path)], tmp_path / "out")
     with pytest.raises(SourceError, match="photoz does not exist"):
         batch([str(tmp_path / "photoz")], tmp_path / "out")
@@ -257,7 +257,7 @@ def test_a_folder_that_holds_something_else_is_refused(files: list[Path], tmp_pa
     with pytest.raises(ConfigError, match="finished; give a new folder"):
         batch(names, out, QUICK)
     with pytest.raises(ConfigError, match=r"points 'none' there, '5' now"):
-        batch(names, out, Options(actions=False), resume=True)
+        batch(names, out, Options(blendshapes=False), resume=True)
     with pytest.raises(ConfigError, match="inputs of 3 items there, 2 now"):
         batch(names[:2], out, QUICK, resume=True)
     with pytest.raises(ConfigError, match="shard size 64 there, 8 now"):

@@ -24,14 +24,14 @@ from mien.batch import Options, batch
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and ps as POSIX has them")
 
-QUICK = Options(points="none", actions=False)
-SLOW = ["--shard-size", 8, "--points", "none", "--no-actions"]
+QUICK = Options(points="none", blendshapes=False)
+SLOW = ["--shard-size", 8, "--points", "none", "--no-blendshapes"]
 
 
 def test_workers_that_are_killed_are_replaced(album: Path, whole: Path, tmp_path: Path) -> None:
     """Also: two workers give the same bytes as one."""
     chance, lock = random.Random(1), threading.Lock()
-    moments = sorted(chance.sample(range(1, 36), 2))  # a third might hit the same picture, which would then be suspected
+    moments = sorted(chance.sample(range(1, 36), 2))  # a third might hit the same image, which would then be suspected
     killed: list[int] = []
 
     def kill(done: int, total: int, failed: int) -> None:
@@ -54,7 +54,7 @@ def test_a_driver_that_is_killed_leaves_nothing_behind_and_goes_on(album: Path, 
     for attempt in range(3):
         with driver(album, out, workers=2) as (process, progress):
             assert any(len(parts_in(out)) > attempt for _ in progress)
-            list(islice(progress, chance.randrange(6)))  # so many pictures more
+            list(islice(progress, chance.randrange(6)))  # so many images more
             workers = [os.pidfd_open(worker) for worker in children(process.pid)]
         assert workers and not (out / "summary.json").exists()
         for worker in workers:
@@ -96,16 +96,16 @@ def test_a_damaged_part_is_made_again(album: Path, whole: Path, tmp_path: Path) 
 
 @pytest.fixture
 def trap(album: Path) -> Iterator[str]:
-    """Address of a server whose pictures called "poison" end, by signal 9, the workers that ask for them."""
+    """Address of a server whose images called "poison" end, by signal 9, the workers that ask for them."""
     with trapping(album, "poison", signal.SIGKILL) as address:
         yield address
 
 
 def test_files_that_kill_their_reader_are_found_and_listed(trap: str, album: Path, tmp_path: Path) -> None:
-    """One in the middle of a group and one at the end of the shard; their neighbours are read."""
+    """One in the middle of a group and one at the end of the shard; their neighbors are read."""
     names = [f"{trap}/{'poison' if number in (10, 23) else 'good'}{number}.jpg" for number in range(24)]
     (tmp_path / "names.txt").write_text("\n".join(names))
-    options = Options(points="none", actions=False, allow_private=True)
+    options = Options(points="none", blendshapes=False, allow_private=True)
     summary = batch([f"@{tmp_path}/names.txt"], tmp_path / "out", options, workers=1, shard_size=24)
     assert summary.status == {"ok": 22, "unreadable": 2}
     bad = failures(tmp_path / "out")
@@ -127,7 +127,7 @@ DRIVER = """
 import sys
 from mien.scaling import Options, batch
 
-options, workers = Options(points="none", actions=False), int(sys.argv[3])
+options, workers = Options(points="none", blendshapes=False), int(sys.argv[3])
 told = lambda done, *more: print(done, flush=True)
 batch([sys.argv[1]], sys.argv[2], options, workers=workers, shard_size=8, resume=True, progress=told)
 """

@@ -32,14 +32,14 @@ def clip(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def both(album: Path, clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what both commands made of the same pictures and the same video."""
+    """A folder with what both commands made of the same images and the same video."""
     folder = tmp_path_factory.mktemp("both")
     inputs = [album, clip, "missing.jpg"]
     predicted = mien("predict", *inputs, "--csv", folder / "rows.csv", "--jsonl", folder / "rows.jsonl")
     assert predicted.returncode == 1
     done = mien("batch", *inputs, "--out", folder / "read", "--shard-size", 16, "--workers", 2)
     assert done.returncode == 0, done.stderr  # failures are listed
-    assert json.loads(done.stdout)["pictures"] == 45 and "6 not read" in done.stderr
+    assert json.loads(done.stdout)["images"] == 45 and "6 not read" in done.stderr
     return folder
 
 
@@ -72,14 +72,14 @@ def test_the_json_has_the_same_values_to_the_last_bit(both: Path) -> None:
         for face, row in zip(result["faces"], found, strict=bool(result["faces"])):
             label = {name.removeprefix("score_"): row[name] for name in row if name.startswith("score_")}
             assert face["scores"] == label and face["box"] == {side: row[side] for side in face["box"]}
-            for name in ("detection", "label", "confidence", "certain", "points", "actions", "valence", "arousal", "track"):
+            for name in ("detection", "label", "confidence", "certain", "points", "blendshapes", "valence", "arousal", "track"):
                 assert face[name] == row[name], name
             alone = {name.removeprefix("unsmoothed_"): row[name] for name in row if name.startswith("unsmoothed_")}
             assert alone == (face["unsmoothed"] or face)["scores"]
 
 
 def results(found: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """Group rows by picture and frame."""
+    """Group rows by image and frame."""
     for _, group in groupby(found, lambda row: (row["source"], row["time"])):
         yield list(group)
 
@@ -88,7 +88,7 @@ def test_the_summary_adds_up_what_is_there(both: Path, album: Path) -> None:
     told, found = json.loads((both / "read" / "summary.json").read_text()), rows(both / "read")
     status = {name: sum(row["status"] == name and row["face"] in (None, 1) for row in found) for name in told["status"]}
     assert told["status"] == status and told["status"]["unreadable"] == told["failures"] == 6
-    assert told["pictures"] == 45 and told["frames"] == 12 and told["items"] == 46
+    assert told["images"] == 45 and told["frames"] == 12 and told["items"] == 46
     assert sum(told["labels"].values()) == told["faces"] == sum(row["face"] is not None for row in found)
     bad = failures(both / "read")
     names = ["corrupt.jpg", "empty.png", "note.jpg", "truncated.jpg", "bomb.png", "missing.jpg"]

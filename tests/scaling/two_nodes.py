@@ -1,6 +1,6 @@
 """A run on a Ray cluster of two nodes on this machine; an actor and then a whole node are killed with signal 9 on the way.
 
-    python two_nodes.py PICTURES OUT
+    python two_nodes.py IMAGES OUT
 
 Prints what was killed and what came out as JSON. A process of its own: Ray keeps threads and sockets of its own open.
 """
@@ -23,7 +23,7 @@ from mien.batch import Options, batch
 from waiting import until
 
 
-def main(pictures: str, out: str) -> None:
+def main(images: str, out: str) -> None:
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     second = cluster.add_node(num_cpus=1)
     cluster.wait_for_nodes()
@@ -32,7 +32,7 @@ def main(pictures: str, out: str) -> None:
 
     def work() -> None:
         try:
-            summary = batch([pictures], out, Options(points="none", actions=False), shard_size=8, ray=cluster.address)
+            summary = batch([images], out, Options(points="none", blendshapes=False), shard_size=8, ray=cluster.address)
             answer.append([summary.items, summary.failures, summary.new])
         except BaseException as error:
             answer.append(repr(error))

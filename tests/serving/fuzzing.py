@@ -1,4 +1,4 @@
-"""Damaged pictures and damaged requests, sent to a real server: it must answer each, and go on as before.
+"""Damaged images and damaged requests, sent to a real server: it must answer each, and go on as before.
 
 python tests/serving/fuzzing.py --files 10000
 """
@@ -28,14 +28,14 @@ def seeds() -> list[bytes]:
     photo = Image.open(mien.sample()).convert("RGB").crop((120, 20, 360, 260)).resize((128, 128))
     exif = Image.Exif()
     exif[0x0112], exif[0x010E] = 6, "description"
-    grey = photo.convert("L")
+    gray = photo.convert("L")
     kinds = [
         (photo, "PNG", {}), (photo.convert("P"), "PNG", {"transparency": 0}), (photo.convert("RGBA"), "PNG", {}),
-        (grey.convert("I;16"), "PNG", {}), (photo, "JPEG", {"quality": 80}), (photo, "JPEG", {"progressive": True}),
-        (photo, "JPEG", {"exif": exif, "subsampling": 0}), (photo.convert("CMYK"), "JPEG", {}), (grey, "JPEG", {}),
-        (photo, "GIF", {}), (photo, "GIF", {"save_all": True, "append_images": [grey.convert("RGB")]}),
+        (gray.convert("I;16"), "PNG", {}), (photo, "JPEG", {"quality": 80}), (photo, "JPEG", {"progressive": True}),
+        (photo, "JPEG", {"exif": exif, "subsampling": 0}), (photo.convert("CMYK"), "JPEG", {}), (gray, "JPEG", {}),
+        (photo, "GIF", {}), (photo, "GIF", {"save_all": True, "append_images": [gray.convert("RGB")]}),
         (photo, "WEBP", {"quality": 70}), (photo, "WEBP", {"lossless": True}),
-        (photo, "WEBP", {"save_all": True, "append_images": [grey.convert("RGB")]}), (photo, "TIFF", {}), (photo, "BMP", {}),
+        (photo, "WEBP", {"save_all": True, "append_images": [gray.convert("RGB")]}), (photo, "TIFF", {}), (photo, "BMP", {}),
     ]  # fmt: skip
     found = []
     for image, form, options in kinds:
@@ -86,7 +86,7 @@ def requests(count: int, seed: int) -> Iterator[tuple[int, bytes, str]]:
         boundary = f"{dice.getrandbits(64):016x}"
         body = b""
         for i in range(number):
-            head = f'--{boundary}\r\nContent-Disposition: form-data; name="pictures"; filename="{i}"\r\n\r\n'
+            head = f'--{boundary}\r\nContent-Disposition: form-data; name="images"; filename="{i}"\r\n\r\n'
             body += head.encode() + damaged(dice.choice(known), dice) + b"\r\n"
         body += f"--{boundary}--\r\n".encode()
         yield number, damaged(body, dice) if dice.random() < 0.1 else body, f"multipart/form-data; boundary={boundary}"
@@ -98,7 +98,7 @@ def run(client: httpx.Client, count: int, seed: int = 1) -> collections.Counter[
     Raises:
         AssertionError: an answer of 5xx, one that is no answer, or a server that then reads its own photo differently.
     """
-    sample = {"pictures": mien.sample().read_bytes()}
+    sample = {"images": mien.sample().read_bytes()}
     before = client.post("/v1/predict", files=sample).json()["results"]
     fates: collections.Counter[str] = collections.Counter()
     for number, body, kind in requests(count, seed):

@@ -50,7 +50,7 @@ def test_without_the_token_nothing_is_told(asks: httpx.Client, given: str) -> No
 
 
 def test_with_the_token(asks: httpx.Client, jpeg: bytes) -> None:
-    assert asks.post("/v1/predict", files={"pictures": jpeg}, headers=BEARER).status_code == 200
+    assert asks.post("/v1/predict", files={"images": jpeg}, headers=BEARER).status_code == 200
     assert asks.get("/v1/models", headers={"authorization": f"bearer {TOKEN}"}).status_code == 200
     for path in ("/", "/app.js", "/style.css", "/healthz", "/readyz"):  # the page asks for the token by itself
         assert asks.get(path).status_code == 200
@@ -77,7 +77,7 @@ def test_a_token_file(tmp_path: Path, jpeg: bytes) -> None:
 )  # fmt: skip
 def test_pages_of_other_origins(asks: httpx.Client, guarded: Server, jpeg: bytes, origin: str, status: int) -> None:
     origin = guarded.url if origin == "SAME" else origin
-    answer = asks.post("/v1/predict", files={"pictures": jpeg}, headers={**BEARER, "Origin": origin})
+    answer = asks.post("/v1/predict", files={"images": jpeg}, headers={**BEARER, "Origin": origin})
     assert answer.status_code == status
     allowed = answer.headers.get("access-control-allow-origin")
     assert allowed == (origin if origin == "https://good.example" else None)
@@ -169,7 +169,7 @@ def test_urls_lead_to_no_inner_address(asks: httpx.Client, guarded: Server) -> N
     for url in (f"{guarded.url}/sample.png", f"{guarded.url.replace('127.0.0.1', 'localhost')}/sample.png",
                 f"{guarded.url.replace('127.0.0.1', '2130706433')}/sample.png", "http://169.254.169.254/latest",
                 "file:///etc/passwd", "ftp://127.0.0.1/a"):  # fmt: skip
-        answer = asks.post("/v1/predict", json={"pictures": [{"url": url}]}, headers=BEARER)
+        answer = asks.post("/v1/predict", json={"images": [{"url": url}]}, headers=BEARER)
         [result] = answer.json()["results"]
         assert result["status"] == "unreadable" and result["message"].endswith("could not be fetched from a public address")
     assert _asked(asks) == before
@@ -193,21 +193,21 @@ def test_a_public_url_is_read_and_its_redirect_checked(
 
     monkeypatch.setattr(fetching, "is_public", first_only)
     with TestClient(create(Settings(allow_urls=True))) as client:
-        body = {"pictures": [{"url": f"{guarded.url}/sample.png?key=secret"}]}
+        body = {"images": [{"url": f"{guarded.url}/sample.png?key=secret"}]}
         [result] = client.post("/v1/predict", json=body).json()["results"]
         assert result["status"] == "ok" and result["faces"][0]["label"] == "happiness"
         assert "secret" not in result["source"]
         asked.clear()
         with _redirecting(f"{guarded.url}/sample.png") as url:
-            [result] = client.post("/v1/predict", json={"pictures": [{"url": url}]}).json()["results"]
+            [result] = client.post("/v1/predict", json={"images": [{"url": url}]}).json()["results"]
         assert result["status"] == "unreadable" and len(asked) == 2
 
 
 def test_what_is_fetched_counts_as_memory(guarded: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request of a few bytes may name pictures of many."""
+    """A request of a few bytes may name images of many."""
     monkeypatch.setattr(fetching, "is_public", lambda address: True)
     with TestClient(create(Settings(allow_urls=True, limits=Limits(body_bytes=5000)))) as client:
-        body = {"pictures": [{"url": f"{guarded.url}/sample.png"}] * 3}
+        body = {"images": [{"url": f"{guarded.url}/sample.png"}] * 3}
         answer = client.post("/v1/predict", json=body)
         assert answer.status_code == 429 and answer.json()["type"].endswith(":busy")
         assert client.app.state.budget.left == 5000  # pyrefly: ignore
@@ -215,7 +215,7 @@ def test_what_is_fetched_counts_as_memory(guarded: Server, monkeypatch: pytest.M
 
 def test_an_inner_name_is_told_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     with TestClient(create(Settings(allow_urls=True))) as client:
-        body = {"pictures": [{"url": "http://no-such-name.invalid/"}, {"url": "http://127.0.0.1:1/"}]}
+        body = {"images": [{"url": "http://no-such-name.invalid/"}, {"url": "http://127.0.0.1:1/"}]}
         one, two = client.post("/v1/predict", json=body).json()["results"]
         strip = lambda result: result["message"].replace(result["source"], "")  # noqa: E731
         assert strip(one) == strip(two)

@@ -24,7 +24,7 @@ from mien.serving.settings import Limits, Settings
 
 
 def test_a_smile_is_read_from_the_mouth(client: httpx.Client, read: Recognizer, sample: Path) -> None:
-    answer = client.post("/v1/explain", files={"pictures": sample.read_bytes()})
+    answer = client.post("/v1/explain", files={"images": sample.read_bytes()})
     assert answer.status_code == 200, answer.text
     told = answer.json()
     face = read(sample).faces[0]
@@ -39,8 +39,8 @@ def test_a_smile_is_read_from_the_mouth(client: httpx.Client, read: Recognizer, 
 
 
 def test_the_hottest_place_is_where_covering_hurts(client: httpx.Client, read: Recognizer, sample: Path) -> None:
-    """Independent: paint over the hottest and the coldest place of the picture itself and read it again."""
-    told = client.post("/v1/explain", files={"pictures": sample.read_bytes()}).json()["map"]
+    """Independent: paint over the hottest and the coldest place of the image itself and read it again."""
+    told = client.post("/v1/explain", files={"images": sample.read_bytes()}).json()["map"]
     values, (upper, right, lower) = np.array(told["values"]), np.array(told["corners"])
 
     def painted(cell: int) -> float:
@@ -55,9 +55,9 @@ def test_the_hottest_place_is_where_covering_hurts(client: httpx.Client, read: R
 
 
 def test_what_cannot_be_explained(client: httpx.Client, sample: Path) -> None:
-    photo = {"pictures": sample.read_bytes()}
+    photo = {"images": sample.read_bytes()}
     for files, data in [(photo, {"face": "1"}), (photo, {"label": "joy"}), (photo, {"model": "x"}), (photo, {"fase": "1"}),
-                        ({"pictures": b"nonsense"}, {})]:  # fmt: skip
+                        ({"images": b"nonsense"}, {})]:  # fmt: skip
         answer = client.post("/v1/explain", files=files, data=data)
         assert answer.status_code == 422
         is_problem(answer)
@@ -76,7 +76,7 @@ def test_an_explanation_that_was_given_up_keeps_its_turn(sample: Path, monkeypat
         return Response("done")
 
     monkeypatch.setattr(explanations, "_answer", slow)
-    photo = {"pictures": sample.read_bytes()}
+    photo = {"images": sample.read_bytes()}
     with TestClient(create(Settings(limits=Limits(seconds=2)))) as client:
         assert [client.post("/v1/explain", files=photo).status_code for _ in range(2)] == [503, 503]
         assert begun == [0]

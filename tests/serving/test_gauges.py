@@ -1,4 +1,4 @@
-"""What threads and processes of a server share: the queue of pictures, and the numbers that are added up."""
+"""What threads and processes of a server share: the queue of images, and the numbers that are added up."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def test_of_a_process_that_has_ended_counts_stay_and_gauges_go(tmp_path: Path) -
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     metrics = Metrics()
-    metrics.count("mien_pictures_total", 3, status="ok")
-    metrics.gauge("mien_queue_pictures", lambda: 5)
+    metrics.count("mien_images_total", 3, status="ok")
+    metrics.gauge("mien_queue_images", lambda: 5)
     (tmp_path / f"metrics-{ended.pid}.json").write_text(json.dumps(metrics.to_dict()))
     metrics = Metrics()
-    metrics.count("mien_pictures_total", 4, status="ok")
-    metrics.gauge("mien_queue_pictures", lambda: 2)
+    metrics.count("mien_images_total", 4, status="ok")
+    metrics.gauge("mien_queue_images", lambda: 2)
     lines = Shared(tmp_path, metrics).render().splitlines()
-    assert 'mien_pictures_total{status="ok"} 7' in lines and "mien_queue_pictures 2" in lines
+    assert 'mien_images_total{status="ok"} 7' in lines and "mien_queue_images 2" in lines
 
 
 def test_a_process_is_not_ended_to_see_whether_it_lives(monkeypatch: pytest.MonkeyPatch) -> None:

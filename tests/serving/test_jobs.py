@@ -117,7 +117,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     yield tmp_path
 
 
-def test_cancelled_expired_and_cleaned(temporary: Path, clip: Path) -> None:
+def test_canceled_expired_and_cleaned(temporary: Path, clip: Path) -> None:
     settings = Settings(limits=Limits(keep_seconds=3600, kept=1, jobs=2))
     with TestClient(create(settings)) as client:
         jobs = client.app.state.jobs  # pyrefly: ignore
@@ -128,7 +128,7 @@ def test_cancelled_expired_and_cleaned(temporary: Path, clip: Path) -> None:
         for answer in (first, second):
             assert client.delete(answer.headers["location"]).status_code == 202
         one, two = finished(client, first), finished(client, second)
-        assert one["status"] == two["status"] == "cancelled" and 0 < one["frames"] < 240 and two["frames"] <= 1
+        assert one["status"] == two["status"] == "canceled" and 0 < one["frames"] < 240 and two["frames"] <= 1
         assert len(client.get(first.headers["location"] + "/results").text.splitlines()) == one["frames"]
         names = [path.name for path in temporary.rglob("*")]
         assert "clip.mp4" not in names and "video" not in names

@@ -23,7 +23,7 @@ from browsers import NEEDED, chromium, watched
 from mien import cards
 from mien.inference.recognizer import Recognizer
 from mien.serving.app import PAGE
-from mien.visualization.faces import COLOURS
+from mien.visualization.faces import COLORS
 
 pytestmark = NEEDED
 
@@ -32,7 +32,7 @@ pytestmark = NEEDED
 def feed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the fake camera shows: the bundled photo, as Motion JPEG of 640 × 480."""
     path = tmp_path_factory.mktemp("feed") / "camera.mjpeg"
-    scene = Image.new("RGB", (640, 480), "grey")
+    scene = Image.new("RGB", (640, 480), "gray")
     scene.paste(Image.open(mien.sample()).convert("RGB").resize((480, 480)), (80, 0))
     _write(path, [scene] * 5, "mjpeg", "mjpeg", "yuvj420p")
     return path
@@ -48,12 +48,12 @@ def film(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def _write(path: Path, pictures: list[Image.Image], container: str, codec: str, pixels: str) -> None:
+def _write(path: Path, images: list[Image.Image], container: str, codec: str, pixels: str) -> None:
     with av.open(str(path), "w", format=container) as out:
         stream = out.add_stream(codec, rate=10)
-        stream.width, stream.height, stream.pix_fmt = *pictures[0].size, pixels
-        for picture in pictures:
-            out.mux(stream.encode(av.VideoFrame.from_image(picture).reformat(format=pixels)))
+        stream.width, stream.height, stream.pix_fmt = *images[0].size, pixels
+        for image in images:
+            out.mux(stream.encode(av.VideoFrame.from_image(image).reformat(format=pixels)))
         out.mux(stream.encode(None))
 
 
@@ -126,7 +126,7 @@ def test_upload_and_downloads(open_page: Any, read: Recognizer, sample: Path) ->
     [row] = csv.DictReader(io.StringIO(data.decode()))
     assert name == "sample.csv" and row["label"] == "happiness" and row["certain"] == "true"
     assert float(row["score_happiness"]) == pytest.approx(wanted.faces[0].scores["happiness"], abs=1e-5)
-    name, data = saved(page, "picture")
+    name, data = saved(page, "image")
     assert name == "sample-read.png" and Image.open(io.BytesIO(data)).size == (512, 512)
     page.click("#show-points")
     assert page.locator("#overlay circle").count() > 68
@@ -221,7 +221,7 @@ def test_the_camera(open_page: Any, server: Server) -> None:
       const box = document.querySelector("#overlay .face rect")?.getBoundingClientRect();
       return box && (box.left + box.width / 2 - frame.left) / frame.width;
     }""")  # in one go: each result paints the boxes anew
-    assert middle.json_value() == pytest.approx(1 - 0.457, abs=0.03), "the picture is mirrored, and so is the box"
+    assert middle.json_value() == pytest.approx(1 - 0.457, abs=0.03), "the image is mirrored, and so is the box"
     page.click("#camera")
     assert not page.is_visible("#live") and page.is_visible("#welcome")
 
@@ -307,9 +307,9 @@ def test_a_token_is_asked_for(browser: Any, sample: Path) -> None:
         context.close()
 
 
-def test_colours_are_those_of_annotated_pictures() -> None:
+def test_colors_are_those_of_annotated_images() -> None:
     text = (PAGE / "overlay.js").read_text(encoding="utf-8")
-    for name, (red, green, blue) in COLOURS.items():
+    for name, (red, green, blue) in COLORS.items():
         assert f'{name}: "#{red:02x}{green:02x}{blue:02x}"' in text
 
 

@@ -1,4 +1,4 @@
-"""Pictures over HTTP: the same readings as from Python, and a clear refusal of everything else."""
+"""Images over HTTP: the same readings as from Python, and a clear refusal of everything else."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def same(answer: dict[str, Any], result: Result, points: Any = "5") -> None:
         assert list(one["scores"]) == list(other["scores"])
         assert one["box"] == pytest.approx(other["box"], abs=1e-3)
         assert (one["label"], one["certain"]) == (other["label"], other["certain"])
-        assert one["actions"] == (other["actions"] and pytest.approx(other["actions"], abs=1e-4))
+        assert one["blendshapes"] == (other["blendshapes"] and pytest.approx(other["blendshapes"], abs=1e-4))
 
 
 def crowd(shared: Path) -> bytes:
@@ -46,15 +46,15 @@ def crowd(shared: Path) -> bytes:
     return file.getvalue()
 
 
-def test_several_pictures_in_a_form(client: httpx.Client, read: Recognizer, sample: Path, jpeg: bytes) -> None:
-    files = [("pictures", (name, data)) for name, data in
-             [("a.png", sample.read_bytes()), ("b.txt", b"no picture"), ("dir/c.jpg", jpeg)]]  # fmt: skip
+def test_several_images_in_a_form(client: httpx.Client, read: Recognizer, sample: Path, jpeg: bytes) -> None:
+    files = [("images", (name, data)) for name, data in
+             [("a.png", sample.read_bytes()), ("b.txt", b"no image"), ("dir/c.jpg", jpeg)]]  # fmt: skip
     answer = client.post("/v1/predict", files=files)
     assert answer.status_code == 200, answer.text
     results = answer.json()["results"]
     assert [r["source"] for r in results] == ["a.png", "b.txt", "c.jpg"]
     assert [r["status"] for r in results] == ["ok", "unreadable", "ok"]
-    assert results[1]["message"] == "b.txt cannot be read as a picture: it is text"
+    assert results[1]["message"] == "b.txt cannot be read as an image: it is text"
     same(results[0], read(sample))
     same(results[2], read(jpeg))
     for result in results:
@@ -63,11 +63,11 @@ def test_several_pictures_in_a_form(client: httpx.Client, read: Recognizer, samp
 
 def test_base64_in_json(client: httpx.Client, read: Recognizer, sample: Path) -> None:
     entry = {"name": "a.png", "data": base64.b64encode(sample.read_bytes()).decode()}
-    body = {"pictures": [entry, {"data": ""}], "options": {"points": "68", "actions": False, "model": "mien-base"}}
+    body = {"images": [entry, {"data": ""}], "options": {"points": "68", "blendshapes": False, "model": "mien-base"}}
     first, second = client.post("/v1/predict", json=body).json()["results"]
-    same(first, mien.load(actions=False)(sample), "68")
-    assert len(first["faces"][0]["points"]) == 68 and first["faces"][0]["actions"] is None
-    assert second["status"] == "unreadable" and second["source"] == "picture 2"
+    same(first, mien.load(blendshapes=False)(sample), "68")
+    assert len(first["faces"][0]["points"]) == 68 and first["faces"][0]["blendshapes"] is None
+    assert second["status"] == "unreadable" and second["source"] == "image 2"
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_base64_in_json(client: httpx.Client, read: Recognizer, sample: Path) ->
 )
 def test_options_are_those_of_the_api(client: httpx.Client, shared: Path, options: dict[str, Any]) -> None:
     photo, points = crowd(shared), options.get("points", "5")
-    answer = client.post("/v1/predict", files={"pictures": photo}, data={k: str(v) for k, v in options.items()})
+    answer = client.post("/v1/predict", files={"images": photo}, data={k: str(v) for k, v in options.items()})
     wanted = mien.load(**{name: value for name, value in options.items() if name != "points"})(photo)
     [result] = answer.json()["results"]
     same(result, wanted, points)
@@ -86,20 +86,20 @@ def test_options_are_those_of_the_api(client: httpx.Client, shared: Path, option
 def test_requests_at_the_same_time_share_batches(client: httpx.Client, server: Any, read: Recognizer, jpeg: bytes) -> None:
     wanted = read(jpeg)
     with ThreadPoolExecutor(16) as pool:
-        choices = [{}, {"actions": "false"}, {}]  # those that choose otherwise are read apart
-        ask = lambda i: client.post("/v1/predict", files={"pictures": jpeg}, data=choices[i % 3])  # noqa: E731
+        choices = [{}, {"blendshapes": "false"}, {}]  # those that choose otherwise are read apart
+        ask = lambda i: client.post("/v1/predict", files={"images": jpeg}, data=choices[i % 3])  # noqa: E731
         answers = list(pool.map(ask, range(30)))
-    plain = mien.load(actions=False)(jpeg)
+    plain = mien.load(blendshapes=False)(jpeg)
     for i, answer in enumerate(answers):
         same(answer.json()["results"][0], plain if i % 3 == 1 else wanted)
     lines = dict(line.rsplit(" ", 1) for line in client.get("/metrics").text.splitlines() if not line.startswith("#"))
-    assert float(lines["mien_batch_pictures_sum"]) > float(lines["mien_batch_pictures_count"])
-    assert float(lines['mien_pictures_total{status="ok"}']) >= 30
-    assert float(lines["mien_queue_pictures"]) == 0
+    assert float(lines["mien_batch_images_sum"]) > float(lines["mien_batch_images_count"])
+    assert float(lines['mien_images_total{status="ok"}']) >= 30
+    assert float(lines["mien_queue_images"]) == 0
     assert float(lines["process_resident_memory_bytes"]) > 1e7
 
 
-BOUNDARY = b'--x\r\nContent-Disposition: form-data; name="pictures"; filename="a"\r\n\r\n'
+BOUNDARY = b'--x\r\nContent-Disposition: form-data; name="images"; filename="a"\r\n\r\n'
 FORM = {"Content-Type": "multipart/form-data; boundary=x"}
 JSON = {"Content-Type": "application/json"}
 MALFORMED_OR_TOO_LARGE = (400, 413)
@@ -128,29 +128,29 @@ MALFORMED_OR_TOO_LARGE = (400, 413)
         (b"[]", JSON, 400),
         (b"\xff", JSON, 400),
         (b"[" * 100_000, JSON, 400),
-        (b'{"pictures": [], "options": {"min_size": NaN}}', JSON, 400),
+        (b'{"images": [], "options": {"min_size": NaN}}', JSON, 400),
         (b"{}", JSON, 422),
-        (b'{"pictures": []}', JSON, 422),
-        (b'{"pictures": {}}', JSON, 422),
-        (b'{"pictures": [1]}', JSON, 422),
-        (b'{"pictures": [{}]}', JSON, 422),
-        (b'{"pictures": [{"data": "?"}]}', JSON, 422),
-        (b'{"pictures": [{"data": "\xc3\xa4"}]}', JSON, 422),
-        (b'{"pictures": [{"data": 1}]}', JSON, 422),
-        (b'{"pictures": [{"data": "", "url": ""}]}', JSON, 422),
-        (b'{"pictures": [{"url": "http://example.org/a.jpg"}]}', JSON, 403),
-        (b'{"pictures": [{"data": ""}], "option": {}}', JSON, 422),
-        (b'{"pictures": [{"data": ""}], "options": []}', JSON, 422),
-        (b'{"pictures": [{"data": ""}], "options": {"max_faces": 0}}', JSON, 422),
-        (b'{"pictures": [{"data": ""}], "options": {"max_faces": 1.5}}', JSON, 422),
-        (b'{"pictures": [{"data": ""}], "options": {"max_faces": 1e400}}', JSON, 422),
-        (b'{"pictures": [{"data": ""}], "options": {"max_faces": true}}', JSON, 422),
-        (b'{"pictures": [{"data": ""}], "options": {"points": "7"}}', JSON, 422),
-        (b'{"pictures": [{"data": ""}], "options": {"actions": "yes"}}', JSON, 422),
-        (b'{"pictures": [{"data": ""}], "options": {"model": "os:system"}}', JSON, 422),
-        (b'{"pictures": [{"data": ""}], "options": {"model": "\\ud800"}}', JSON, 422),
-        (b'{"pictures": [{"data": ""}], "options": {"model": "/etc/passwd.onnx"}}', JSON, 422),
-        (json.dumps({"pictures": [{"data": ""}] * 33}).encode(), JSON, 413),
+        (b'{"images": []}', JSON, 422),
+        (b'{"images": {}}', JSON, 422),
+        (b'{"images": [1]}', JSON, 422),
+        (b'{"images": [{}]}', JSON, 422),
+        (b'{"images": [{"data": "?"}]}', JSON, 422),
+        (b'{"images": [{"data": "\xc3\xa4"}]}', JSON, 422),
+        (b'{"images": [{"data": 1}]}', JSON, 422),
+        (b'{"images": [{"data": "", "url": ""}]}', JSON, 422),
+        (b'{"images": [{"url": "http://example.org/a.jpg"}]}', JSON, 403),
+        (b'{"images": [{"data": ""}], "option": {}}', JSON, 422),
+        (b'{"images": [{"data": ""}], "options": []}', JSON, 422),
+        (b'{"images": [{"data": ""}], "options": {"max_faces": 0}}', JSON, 422),
+        (b'{"images": [{"data": ""}], "options": {"max_faces": 1.5}}', JSON, 422),
+        (b'{"images": [{"data": ""}], "options": {"max_faces": 1e400}}', JSON, 422),
+        (b'{"images": [{"data": ""}], "options": {"max_faces": true}}', JSON, 422),
+        (b'{"images": [{"data": ""}], "options": {"points": "7"}}', JSON, 422),
+        (b'{"images": [{"data": ""}], "options": {"blendshapes": "yes"}}', JSON, 422),
+        (b'{"images": [{"data": ""}], "options": {"model": "os:system"}}', JSON, 422),
+        (b'{"images": [{"data": ""}], "options": {"model": "\\ud800"}}', JSON, 422),
+        (b'{"images": [{"data": ""}], "options": {"model": "/etc/passwd.onnx"}}', JSON, 422),
+        (json.dumps({"images": [{"data": ""}] * 33}).encode(), JSON, 413),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_a_problem(
@@ -162,11 +162,11 @@ def test_what_does_not_fit_is_a_problem(
 
 
 def test_a_file_that_comes_as_text_is_told_apart(client: httpx.Client) -> None:
-    """curl -F pictures=a.jpg, without the @, sends the name."""
-    body = b'--x\r\nContent-Disposition: form-data; name="pictures"\r\n\r\na.jpg\r\n--x--\r\n'
+    """curl -F images=a.jpg, without the @, sends the name."""
+    body = b'--x\r\nContent-Disposition: form-data; name="images"\r\n\r\na.jpg\r\n--x--\r\n'
     answer = client.post("/v1/predict", content=body, headers=FORM)
     is_problem(answer)
-    assert "came as text, not as a file; with curl it is -F pictures=@FILE" in answer.json()["detail"]
+    assert "came as text, not as a file; with curl it is -F images=@FILE" in answer.json()["detail"]
 
 
 def is_problem(answer: httpx.Response) -> None:
@@ -194,20 +194,20 @@ def test_other_errors_are_problems_too(client: httpx.Client, method: str, path: 
 @pytest.fixture(scope="module")
 def tight() -> Iterator[TestClient]:
     """A server with small limits."""
-    limits = Limits(request_bytes=300_000, picture_bytes=100_000, pixels=100_000, pictures=4, queue=2, faces=2)
+    limits = Limits(request_bytes=300_000, image_bytes=100_000, pixels=100_000, images=4, queue=2, faces=2)
     with TestClient(create(Settings(limits=limits, threads=1)), raise_server_exceptions=False) as client:
         yield client
 
 
 def test_bytes_are_limited_announced_or_not(tight: TestClient, jpeg: bytes) -> None:
-    assert tight.post("/v1/predict", files={"pictures": jpeg}).status_code == 200
+    assert tight.post("/v1/predict", files={"images": jpeg}).status_code == 200
     for files in ([bytes(100_001)], [bytes(99_000)] * 4):
-        answer = tight.post("/v1/predict", files=[("pictures", ("a", data)) for data in files])
+        answer = tight.post("/v1/predict", files=[("images", ("a", data)) for data in files])
         assert answer.status_code == 413
         is_problem(answer)  # pyrefly: ignore
     blocks = (BOUNDARY + bytes(1000) if i == 0 else bytes(1000) for i in range(1000))
     assert tight.post("/v1/predict", content=blocks, headers=FORM).status_code == 413
-    body = {"pictures": [{"data": base64.b64encode(bytes(100_010)).decode()}]}
+    body = {"images": [{"data": base64.b64encode(bytes(100_010)).decode()}]}
     assert tight.post("/v1/predict", json=body).status_code == 413
     assert tight.app.state.budget.left == Limits().body_bytes  # pyrefly: ignore
 
@@ -223,33 +223,33 @@ def test_pixels_are_counted_before_they_are_decoded(tight: TestClient) -> None:
     file = io.BytesIO()
     Image.new("RGB", (400, 251)).save(file, "PNG")
     for data in (bomb, file.getvalue()):
-        [result] = tight.post("/v1/predict", files={"pictures": ("a.png", data)}).json()["results"]
+        [result] = tight.post("/v1/predict", files={"images": ("a.png", data)}).json()["results"]
         assert result["status"] == "unreadable" and "pixels" in result["message"] and "max_pixels" not in result["message"]
 
 
 def test_faces_are_limited(tight: TestClient, shared: Path) -> None:
     photo = crowd(shared)
     assert len(mien.load()(photo).faces) > 3
-    [result] = tight.post("/v1/predict", files={"pictures": photo}, data={"max_faces": "50"}).json()["results"]
+    [result] = tight.post("/v1/predict", files={"images": photo}, data={"max_faces": "50"}).json()["results"]
     assert len(result["faces"]) == 2
 
 
 def test_a_full_queue_says_when_to_come_back(tight: TestClient, jpeg: bytes) -> None:
-    answer = tight.post("/v1/predict", files=[("pictures", ("a.jpg", jpeg))] * 3)
+    answer = tight.post("/v1/predict", files=[("images", ("a.jpg", jpeg))] * 3)
     assert answer.status_code == 429 and 1 <= int(answer.headers["retry-after"]) <= 60
     is_problem(answer)  # pyrefly: ignore
 
 
 def test_an_answer_that_is_not_ready_in_time(jpeg: bytes) -> None:
     with TestClient(create(Settings(limits=Limits(seconds=0.002)))) as client:
-        answer = client.post("/v1/predict", files={"pictures": jpeg})
+        answer = client.post("/v1/predict", files={"images": jpeg})
         assert answer.status_code in (408, 503)
         is_problem(answer)  # pyrefly: ignore
 
 
 def test_the_memory_of_all_bodies_is_limited(jpeg: bytes) -> None:
     with TestClient(create(Settings(limits=Limits(body_bytes=1000)))) as client:
-        answer = client.post("/v1/predict", files={"pictures": jpeg})
+        answer = client.post("/v1/predict", files={"images": jpeg})
         assert answer.status_code == 429 and "retry-after" in answer.headers
         assert client.app.state.budget.left == 1000  # pyrefly: ignore
 
@@ -260,12 +260,12 @@ def test_an_unexpected_error_says_nothing(monkeypatch: pytest.MonkeyPatch, jpeg:
 
     with TestClient(create(Settings()), raise_server_exceptions=False) as client:
         monkeypatch.setattr(client.app.state.readers, "key", broken)  # pyrefly: ignore
-        answer = client.post("/v1/predict", files={"pictures": jpeg})
+        answer = client.post("/v1/predict", files={"images": jpeg})
         assert answer.status_code == 500 and "secret" not in answer.text
         is_problem(answer)  # pyrefly: ignore
 
 
-def test_one_poisoned_picture_spares_the_others(monkeypatch: pytest.MonkeyPatch, jpeg: bytes, caplog: Any) -> None:
+def test_one_poisoned_image_spares_the_others(monkeypatch: pytest.MonkeyPatch, jpeg: bytes, caplog: Any) -> None:
     with TestClient(create(Settings(threads=1)), raise_server_exceptions=False) as client:
         batcher = client.app.state.batcher  # pyrefly: ignore
         decoded = batcher._decoded
@@ -278,7 +278,7 @@ def test_one_poisoned_picture_spares_the_others(monkeypatch: pytest.MonkeyPatch,
         monkeypatch.setattr(batcher, "_decoded", poisoned)
         with ThreadPoolExecutor(4) as pool:
             names = ["a", "poison", "b", "c"]
-            answers = list(pool.map(lambda name: client.post("/v1/predict", files={"pictures": (name, jpeg)}), names))
+            answers = list(pool.map(lambda name: client.post("/v1/predict", files={"images": (name, jpeg)}), names))
         assert [answer.status_code for answer in answers] == [200, 500, 200, 200]
         assert "secret" not in answers[1].text and "/secret/path" in caplog.text
 
@@ -301,5 +301,5 @@ def test_a_model_of_ones_own(tmp_path: Path, jpeg: bytes) -> None:
         assert told["default"] == "own" and [card["name"] for card in told["models"]][:2] == ["own", "mien-base"]
         assert str(tmp_path) not in client.get("/v1/models").text
         for model, certain in (("own", False), ("mien-base", True)):
-            answer = client.post("/v1/predict", files={"pictures": jpeg}, data={"model": model})
+            answer = client.post("/v1/predict", files={"images": jpeg}, data={"model": model})
             assert answer.json()["results"][0]["faces"][0]["certain"] is certain

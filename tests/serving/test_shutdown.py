@@ -21,14 +21,14 @@ from waiting import until
 def test_what_was_accepted_is_answered(jpeg: bytes, tmp_path: Path, sign: int) -> None:
     server = Server("--threads", 1, TMPDIR=str(tmp_path))
     with server.client() as client:
-        assert client.post("/v1/predict", files={"pictures": jpeg}).status_code == 200
+        assert client.post("/v1/predict", files={"images": jpeg}).status_code == 200
         accepted = threading.Barrier(9)
 
         def ask(_: int) -> int:
             with server.client() as own:
                 own.get("/healthz")  # connected
                 accepted.wait()
-                return own.post("/v1/predict", files=[("pictures", (f"{i}.jpg", jpeg)) for i in range(8)]).status_code
+                return own.post("/v1/predict", files=[("images", (f"{i}.jpg", jpeg)) for i in range(8)]).status_code
 
         with ThreadPoolExecutor(8) as pool:
             answers = [pool.submit(ask, i) for i in range(8)]
@@ -50,7 +50,7 @@ def test_what_was_accepted_is_answered(jpeg: bytes, tmp_path: Path, sign: int) -
 
 def _waiting(client: object) -> float:
     text = client.get("/metrics").text  # type: ignore[attr-defined]
-    return next(float(line.split()[1]) for line in text.splitlines() if line.startswith("mien_queue_pictures "))
+    return next(float(line.split()[1]) for line in text.splitlines() if line.startswith("mien_queue_images "))
 
 
 def test_wrong_starts_are_one_line(tmp_path: Path) -> None:

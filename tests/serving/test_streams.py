@@ -38,7 +38,7 @@ def opened(server: Server, **options: Any) -> contextlib.AbstractContextManager[
     return url_open(server.url, **options)
 
 
-def test_frames_are_read_as_pictures(server: Server, read: Recognizer, jpeg: bytes) -> None:
+def test_frames_are_read_as_images(server: Server, read: Recognizer, jpeg: bytes) -> None:
     """Each by itself and unsmoothed: what the API gives for the same bytes."""
     turned = to_jpeg(Image.open(mien.sample()).convert("RGB").resize((300, 300)).rotate(20))
     with opened(server, detect_every=1, smooth="none") as socket:
@@ -59,7 +59,7 @@ def test_frames_are_read_as_pictures(server: Server, read: Recognizer, jpeg: byt
 
 
 def test_faces_keep_their_number(server: Server, jpeg: bytes) -> None:
-    with opened(server, points="none", actions=False) as socket:
+    with opened(server, points="none", blendshapes=False) as socket:
         socket.recv()
         tracks = []
         for _ in range(3):

@@ -23,7 +23,7 @@ TABLE: dict[str, Any] = {
     "augment": [{"op": "flip", "p": 0.5}, {"op": "affine", "rotate": 10, "scale": [0.9, 1.1], "translate": 0.05}],
     "model": {"name": "mien-base", "options": {"widths": [8, 16, 16, 32], "depths": [1, 1, 1, 1]}, "scores": "fer2013"},
     "data": {"dataset": "synthetic", "root": ".", "options": {"number": "120"}},
-    "input": {"size": 32, "colour": "grey", "normalise": "half"},
+    "input": {"size": 32, "color": "gray", "normalize": "half"},
     "loss": [{"kind": "cross-entropy", "output": "fer2013", "options": {"smoothing": 0.1}}],
     "optim": {"lr": 0.02, "ema": 0.9, "clip": 5.0},
     "schedule": {"kind": "one-cycle", "warmup": 0.1},

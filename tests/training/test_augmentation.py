@@ -1,4 +1,4 @@
-"""Every step against an independent implementation: torchvision and Pillow on 8-bit pictures, OpenCV's formulas in numpy."""
+"""Every step against an independent implementation: torchvision and Pillow on 8-bit images, OpenCV's formulas in numpy."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def whole(seed: int, n: int) -> Dice:
 def vary(image: Tensor, table: Sequence[dict[str, Any]], seed: int = 0, size: int | None = None) -> Tensor:
     check(table)
     sides = {"image": size or image.shape[2]}
-    return augment({"image": image}, table, whole(seed, len(image)), normalise=lambda x: x, size=sides, together=True)["image"]
+    return augment({"image": image}, table, whole(seed, len(image)), normalize=lambda x: x, size=sides, together=True)["image"]
 
 
 def pil(pixels: np.ndarray) -> Image.Image:
@@ -71,20 +71,20 @@ def test_affine_is_torchvisions_on_pillow() -> None:
     angle, factor, shift = dice.uniform(-20, 20), dice.uniform(0.8, 1.0), dice.uniform(-0.2, 0.2, 2)
     varied = steps.affine(tensor(pixels), whole(3, 24), rotate=20, scale=(0.8, 1.0), translate=0.2)
     same = []
-    for row, picture in enumerate(pixels):
+    for row, image in enumerate(pixels):
         moved = [round(float(value) * 64) for value in shift[row]]
         wanted = reference.affine(
-            pil(picture), float(angle[row]), moved, float(factor[row]), [0.0, 0.0], InterpolationMode.NEAREST, fill=[0]
+            pil(image), float(angle[row]), moved, float(factor[row]), [0.0, 0.0], InterpolationMode.NEAREST, fill=[0]
         )
         same.append((varied[row].mul(255).round().permute(1, 2, 0).numpy() == np.asarray(wanted)).all(2).mean())
     assert np.mean(same) > 0.995 and min(same) > 0.98  # Pillow counts in 1 / 65,536 of a pixel
 
 
-def test_affine_of_pictures_that_are_not_square() -> None:
-    picture = photos(1)[0][:40]
-    wanted = reference.affine(pil(picture), 25, [5, -3], 0.9, [0.0, 0.0], InterpolationMode.NEAREST)
+def test_affine_of_images_that_are_not_square() -> None:
+    image = photos(1)[0][:40]
+    wanted = reference.affine(pil(image), 25, [5, -3], 0.9, [0.0, 0.0], InterpolationMode.NEAREST)
     shift = torch.tensor([[5 / 64, -3 / 40]])
-    found = steps.warp(tensor(picture[None]), torch.tensor([25.0]), torch.tensor([0.9]), shift)
+    found = steps.warp(tensor(image[None]), torch.tensor([25.0]), torch.tensor([0.9]), shift)
     assert (found[0].mul(255).round().permute(1, 2, 0).numpy() == np.asarray(wanted)).all(2).mean() > 0.99
 
 
@@ -94,8 +94,8 @@ def test_rotate_turns_as_torchvisions_does() -> None:
     dice.chance(1)
     angle = dice.uniform(30, -30)  # the step turns anticlockwise, the affine one clockwise
     varied = steps.rotate(tensor(pixels), whole(5, 12), degrees=30)
-    for row, picture in enumerate(pixels):
-        wanted = np.asarray(reference.rotate(pil(picture), -float(angle[row]), InterpolationMode.NEAREST))
+    for row, image in enumerate(pixels):
+        wanted = np.asarray(reference.rotate(pil(image), -float(angle[row]), InterpolationMode.NEAREST))
         assert (varied[row].mul(255).round().permute(1, 2, 0).numpy() == wanted).all(2).mean() > 0.98
 
 
@@ -119,30 +119,30 @@ def warp_affine(image: np.ndarray, angle: float, scale: float) -> np.ndarray:
 
 @pytest.mark.parametrize(("angle", "scale"), [(30.0, 1.0), (-17.5, 1.0), (0.0, 1.1), (12.0, 0.9)])
 def test_bilinear_affine_is_imgaugs(angle: float, scale: float) -> None:
-    picture = photos(1)[0]
+    image = photos(1)[0]
     found = steps.warp(
-        tensor(picture[None]), torch.tensor([angle]), torch.tensor([scale]), torch.zeros(1, 2), interpolation="bilinear"
+        tensor(image[None]), torch.tensor([angle]), torch.tensor([scale]), torch.zeros(1, 2), interpolation="bilinear"
     )
-    assert np.abs(found[0].permute(1, 2, 0).numpy() * 255 - warp_affine(picture, angle, scale)).max() < 0.5
+    assert np.abs(found[0].permute(1, 2, 0).numpy() * 255 - warp_affine(image, angle, scale)).max() < 0.5
 
 
-def test_a_mirrored_border_continues_the_picture_as_numpys_reflect_does() -> None:
-    picture = photos(1, 32)[0]
+def test_a_mirrored_border_continues_the_image_as_numpys_reflect_does() -> None:
+    image = photos(1, 32)[0]
     shift = torch.tensor([[5 / 32, -7 / 32]])
-    found = steps.warp(tensor(picture[None]), torch.zeros(1), torch.ones(1), shift, border="mirror")
-    wanted = np.pad(picture, ((0, 7), (5, 0), (0, 0)), mode="reflect")[7:, :32]
+    found = steps.warp(tensor(image[None]), torch.zeros(1), torch.ones(1), shift, border="mirror")
+    wanted = np.pad(image, ((0, 7), (5, 0), (0, 0)), mode="reflect")[7:, :32]
     assert (found[0].mul(255).round().permute(1, 2, 0).numpy() == wanted).all()
 
 
-def test_crop_is_a_window_of_the_padded_picture() -> None:
+def test_crop_is_a_window_of_the_padded_image() -> None:
     pixels = photos(200, 28)
     dice = whole(7, 200)
     dice.chance(1)
     place = dice.uniform(0, 1, 2)
     varied = steps.crop(tensor(pixels), whole(7, 200), padding=0.142)
     offsets = (place * 9).floor().int()  # 4 pixels of 28 on both sides
-    for row, picture in enumerate(pixels):
-        bordered = reference.pad(pil(picture), [4])
+    for row, image in enumerate(pixels):
+        bordered = reference.pad(pil(image), [4])
         wanted = reference.crop(bordered, int(offsets[row, 0]), int(offsets[row, 1]), 28, 28)
         assert (varied[row].mul(255).round().permute(1, 2, 0).numpy() == np.asarray(wanted)).all()
     assert offsets.min() == 0 and offsets.max() == 8
@@ -151,11 +151,11 @@ def test_crop_is_a_window_of_the_padded_picture() -> None:
 # Erasing
 
 
-def boxes(image: Tensor) -> np.ndarray:
-    """Height, width, top and left of the part that is zero of each picture of ones."""
+def boxes(images: Tensor) -> np.ndarray:
+    """Height, width, top and left of the part that is zero of each image of ones."""
     found = []
-    for picture in image[:, 0]:
-        y, x = (picture == 0).nonzero(as_tuple=True)
+    for image in images[:, 0]:
+        y, x = (image == 0).nonzero(as_tuple=True)
         found.append((len(y.unique()), len(x.unique()), int(y.min()), int(x.min())) if len(y) else (0, 0, 0, 0))
     return np.array(found)
 
@@ -171,13 +171,13 @@ def test_erase_draws_rectangles_as_torchvision_does(scale: tuple[float, float], 
         assert stats.ks_2samp(found[:, column], wanted[:, column]).pvalue > 0.003
 
 
-def test_erase_after_normalisation_leaves_zero() -> None:
+def test_erase_after_normalization_leaves_zero() -> None:
     image = torch.rand(40, 3, 32, 32) * 0.5 + 0.4
     found = augment(
         {"image": image},
-        [{"op": "normalise"}, {"op": "erase", "p": 0.5}],
+        [{"op": "normalize"}, {"op": "erase", "p": 0.5}],
         whole(0, 40),
-        normalise=lambda x: x - 2,
+        normalize=lambda x: x - 2,
         size={"image": 32},
         together=True,
     )["image"]
@@ -193,13 +193,13 @@ def test_erase_with_noise_leaves_the_rest() -> None:
     assert 0.02 < (found != 0.5).float().mean() < 0.33
 
 
-# Colour
+# Color
 
 
 @pytest.mark.parametrize(
     "options", [{"brightness": 0.4}, {"contrast": 0.4}, {"saturation": 0.5}, {"brightness": 0.2, "contrast": 0.2}]
 )
-def test_colour_jitter_is_torchvisions(options: dict[str, float]) -> None:
+def test_color_jitter_is_torchvisions(options: dict[str, float]) -> None:
     pixels = photos(16)
     dice = whole(2, 16)
     dice.chance(1)
@@ -207,9 +207,9 @@ def test_colour_jitter_is_torchvisions(options: dict[str, float]) -> None:
     amounts = [options.get(name, 0.0) for name in ("brightness", "contrast", "saturation")]
     factors = [dice.uniform(1 - amount, 1 + amount) for amount in amounts]
     adjust = (reference.adjust_brightness, reference.adjust_contrast, reference.adjust_saturation)
-    varied = steps.colour_jitter(tensor(pixels), whole(2, 16), **options)
-    for row, picture in enumerate(pixels):
-        wanted = pil(picture)
+    varied = steps.color_jitter(tensor(pixels), whole(2, 16), **options)
+    for row, image in enumerate(pixels):
+        wanted = pil(image)
         for kind in order[row].tolist():
             wanted = adjust[kind](wanted, float(factors[kind][row]))
         difference = np.abs(varied[row].mul(255).permute(1, 2, 0).numpy() - np.asarray(wanted, float))
@@ -218,20 +218,20 @@ def test_colour_jitter_is_torchvisions(options: dict[str, float]) -> None:
 
 def test_brightness_and_contrast_come_in_both_orders() -> None:
     image = torch.rand(1, 1, 8, 8).expand(64, -1, -1, -1).clone()
-    order = whole(0, 64).of(0, "colour-jitter")
+    order = whole(0, 64).of(0, "color-jitter")
     order.chance(1)
     first = order.permutation(3)
     before = (first == 0).int().argmax(1) < (first == 1).int().argmax(1)
     assert 0.3 < before.float().mean() < 0.7
-    assert len(steps.colour_jitter(image, whole(0, 64), brightness=0.9, contrast=0.9).unique(dim=0)) == 64
+    assert len(steps.color_jitter(image, whole(0, 64), brightness=0.9, contrast=0.9).unique(dim=0)) == 64
 
 
-def test_grey_is_pillows_and_value_grey_is_the_largest_channel() -> None:
+def test_gray_is_pillows_and_value_gray_is_the_largest_channel() -> None:
     pixels = photos()
-    found = vary(tensor(pixels), [{"op": "grey"}])
-    wanted = np.stack([np.asarray(pil(picture).convert("L")) for picture in pixels])
+    found = vary(tensor(pixels), [{"op": "gray"}])
+    wanted = np.stack([np.asarray(pil(image).convert("L")) for image in pixels])
     assert np.abs(found.mul(255).numpy() - wanted[:, None]).max() < 0.6
-    found = vary(tensor(pixels), [{"op": "value-grey"}])
+    found = vary(tensor(pixels), [{"op": "value-gray"}])
     assert torch.equal(found, tensor(pixels.max(3, keepdims=True)).expand(-1, 3, -1, -1))
 
 
@@ -289,22 +289,22 @@ def test_noise_is_normal_of_the_deviation_drawn() -> None:
 def test_resizing_is_pillows_and_opencvs_within_one_level(new: int) -> None:
     pixels = photos(3)
     found = vary(tensor(pixels), [{"op": "resize"}], size=new).mul(255)
-    wanted = np.stack([np.asarray(pil(picture).resize((new, new), Image.Resampling.BILINEAR)) for picture in pixels])
+    wanted = np.stack([np.asarray(pil(image).resize((new, new), Image.Resampling.BILINEAR)) for image in pixels])
     assert np.abs(found.permute(0, 2, 3, 1).numpy() - wanted).max() <= 1.01
     found = vary(tensor(pixels), [{"op": "resize", "method": "cv2-bilinear"}], size=new).mul(255)
-    wanted = np.stack([resize_cv2(picture, new, new) for picture in pixels])
+    wanted = np.stack([resize_cv2(image, new, new) for image in pixels])
     assert np.abs(found.permute(0, 2, 3, 1).numpy() - wanted).max() <= 1.01
 
 
-def test_pictures_are_resized_before_they_are_normalised_or_where_the_step_stands() -> None:
+def test_images_are_resized_before_they_are_normalized_or_where_the_step_stands() -> None:
     image = tensor(photos(2))
     seen: list[tuple[int, ...]] = []
 
-    def normalise(picture: Tensor) -> Tensor:
-        seen.append(tuple(picture.shape))
-        return picture * 2
+    def normalize(image: Tensor) -> Tensor:
+        seen.append(tuple(image.shape))
+        return image * 2
 
-    last = augment({"image": image}, [], whole(0, 2), normalise=normalise, size={"image": 40}, together=True)["image"]
+    last = augment({"image": image}, [], whole(0, 2), normalize=normalize, size={"image": 40}, together=True)["image"]
     assert seen == [(2, 3, 40, 40)] and torch.equal(last, steps.resized(image, 40) * 2)
     turn = {"op": "affine", "rotate": 20}
     first, after = (vary(image, table, size=40) for table in ([{"op": "resize"}, turn], [turn, {"op": "resize"}]))
@@ -330,7 +330,7 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "rotate": {"degrees": 20},
     "crop": {"padding": 0.1},
     "affine": {"rotate": 20, "scale": [0.8, 1.2], "translate": 0.2},
-    "colour-jitter": {"brightness": 0.5, "contrast": 0.5},
+    "color-jitter": {"brightness": 0.5, "contrast": 0.5},
     "light": {"brightness": 0.1},
     "maybe": {"steps": [{"op": "flip", "p": 1}]},
     "either": {"then": [{"op": "flip", "p": 1}]},
@@ -339,14 +339,14 @@ REQUIRED: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("op", CHANCY)
-def test_a_step_touches_the_share_of_pictures_it_says(op: str, channels: int) -> None:
+def test_a_step_touches_the_share_of_images_it_says(op: str, channels: int) -> None:
     image = torch.rand(60, channels, 16, 16)
     before = image.clone()
     assert torch.equal(vary(image, [{"op": op, **REQUIRED.get(op, {}), "p": 0}]), image)
     found = vary(image, [{"op": op, **REQUIRED.get(op, {}), "p": 0.5}])
     assert found.shape == image.shape and torch.equal(image, before)
     touched = (found != image).flatten(1).any(1).float().mean()
-    blank = channels == 1 and op in ("grey", "value-grey")
+    blank = channels == 1 and op in ("gray", "value-gray")
     assert touched == 0 if blank else 0.25 < touched < 0.75
 
 
@@ -357,11 +357,11 @@ def test_a_step_touches_the_share_of_pictures_it_says(op: str, channels: int) ->
 @given(total=st.integers(1, 40), cut=st.integers(0, 40), seed=st.integers(0, 1 << 62), op=st.sampled_from(CHANCY))
 def test_two_processes_vary_as_one(total: int, cut: int, seed: int, op: str) -> None:
     image = torch.rand(total, 3, 12, 12)
-    table = [{"op": op, **REQUIRED.get(op, {}), "p": 0.5}, {"op": "normalise"}, {"op": "erase", "fill": "noise"}]
+    table = [{"op": op, **REQUIRED.get(op, {}), "p": 0.5}, {"op": "normalize"}, {"op": "erase", "fill": "noise"}]
     parts = [slice(0, total), slice(0, min(cut, total)), slice(min(cut, total), total)]
     found = [
         augment(
-            {"image": image[part]}, table, Dice(seed, total, part), normalise=lambda x: x, size={"image": 12}, together=True
+            {"image": image[part]}, table, Dice(seed, total, part), normalize=lambda x: x, size={"image": 12}, together=True
         )
         for part in parts
     ]
@@ -380,13 +380,13 @@ def test_flipping_twice_is_nothing_and_seeds_repeat(seed: int) -> None:
 
 def test_regions_follow_the_face_or_go_their_own_way() -> None:
     ramp = torch.linspace(0, 1, 24).expand(64, 1, 24, 24)
-    pictures = {"image": ramp, "eye": torch.linspace(0, 1, 12).expand(64, 1, 12, 12)}
+    images = {"image": ramp, "eye": torch.linspace(0, 1, 12).expand(64, 1, 12, 12)}
     table = [{"op": "flip"}, {"op": "light", "brightness": 0.3}]
     size = {"image": 24, "eye": 12}
 
     def both(together: bool) -> list[tuple[Tensor, Tensor]]:
-        found = augment(pictures, table, whole(0, 64), normalise=lambda x: x, size=size, together=together)
-        return [(found[name][:, 0, 0, 0] > found[name][:, 0, 0, -1], found[name].mean((1, 2, 3))) for name in pictures]
+        found = augment(images, table, whole(0, 64), normalize=lambda x: x, size=size, together=together)
+        return [(found[name][:, 0, 0, 0] > found[name][:, 0, 0, -1], found[name].mean((1, 2, 3))) for name in images]
 
     (face, light), (eye, eye_light) = both(True)
     assert torch.equal(face, eye) and torch.allclose(light, eye_light, atol=1e-5)
@@ -432,9 +432,9 @@ def test_blur_of_nothing_and_borders_of_more_than_a_side() -> None:
         ([{"op": "affine", "whole_pixels": 1}], "whole_pixels must be true or false"),
         ([{"op": "coarse", "factor": 1}], "factor must be a whole number above 1"),
         ([{"op": "rotate"}], r"\(rotate\) lacks degrees"),
-        ([{"op": "normalise"}, {"op": "normalise"}], "'normalise' occurs 2 times"),
-        ([{"op": "normalise"}, {"op": "resize"}], "belongs before"),
-        ([{"op": "maybe", "p": 0.2, "steps": [{"op": "normalise"}]}], "cannot stand inside"),
+        ([{"op": "normalize"}, {"op": "normalize"}], "'normalize' occurs 2 times"),
+        ([{"op": "normalize"}, {"op": "resize"}], "belongs before"),
+        ([{"op": "maybe", "p": 0.2, "steps": [{"op": "normalize"}]}], "cannot stand inside"),
         ([{"op": "maybe", "p": 0.2, "steps": [{"op": "flap"}]}], r"steps \[0\]: unknown step 'flap'"),
         ([{"op": "either", "p": 0.2, "then": {"op": "flip"}}], "then must be a list of steps"),
     ],

@@ -10,7 +10,7 @@ import torch
 import torch.distributed
 from torch import nn
 
-from mien.training.batch_norm import synchronise
+from mien.training.batch_norm import synchronize
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def group(tmp_path: Path) -> Iterator[None]:
 def test_large_numbers_keep_their_variance(group: None, mean: float, deviation: float) -> None:
     x = (torch.randn(32, 4, 5, 5, generator=torch.Generator().manual_seed(0)) * deviation + mean).requires_grad_()
     found = []
-    for kind in (nn.BatchNorm2d(4), synchronise(nn.BatchNorm2d(4))):
+    for kind in (nn.BatchNorm2d(4), synchronize(nn.BatchNorm2d(4))):
         answer = kind(x)
         (gradient,) = torch.autograd.grad((answer**3).sum(), x)
         found.append((answer, gradient, kind.running_mean, kind.running_var))

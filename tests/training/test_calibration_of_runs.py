@@ -21,7 +21,7 @@ from mien.training.loop import train
 
 
 def answers(count: int, *, sure: float = 5.0) -> tuple[dict[str, np.ndarray], Any]:
-    """Scores that would be calibrated by a temperature of `sure`, and a split of as many pictures."""
+    """Scores that would be calibrated by a temperature of `sure`, and a split of as many images."""
     random = np.random.default_rng(0)
     scores = 1.5 * random.normal(size=(count, 7))
     label = (softmax(scores).cumsum(1) < random.random((count, 1))).sum(1)
@@ -49,7 +49,7 @@ def test_what_has_no_label_or_no_answer_is_left_out() -> None:
     assert validation.calibration(outputs, split, config()) == wanted
 
 
-def test_a_handful_of_pictures_says_nothing() -> None:
+def test_a_handful_of_images_says_nothing() -> None:
     assert validation.calibration(*answers(validation.ENOUGH - 1), config()) == cards.Calibration()
 
 

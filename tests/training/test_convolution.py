@@ -88,21 +88,21 @@ def test_it_is_used_where_a_network_learns_and_only_there(monkeypatch: pytest.Mo
     seen: list[str] = []
     monkeypatch.setattr(convolution, "_columns", lambda *args, kept=convolution._columns: seen.append("columns") or kept(*args))
     layer = nn.Conv2d(4, 4, 3, padding=1)
-    picture = torch.randn(2, 4, 3, 3)
-    layer(picture)
+    image = torch.randn(2, 4, 3, 3)
+    layer(image)
     with small_maps(), torch.no_grad():
-        layer(picture)
+        layer(image)
     assert not seen
     with small_maps():
-        answer = layer(picture)
+        answer = layer(image)
     assert seen == ["columns"]
     torch.relu_(answer)  # what comes back may be changed in place, as timm's networks do
     answer.sum().backward()
     with small_maps(), torch.autocast("cpu", torch.bfloat16):
-        assert layer(picture).dtype == torch.bfloat16
-        assert nn.Conv2d(4, 4, 3, padding="same")(picture).shape == picture.shape
-        assert nn.Conv2d(4, 4, 3, padding=2, dilation=2)(picture).shape == picture.shape
-        assert nn.Conv2d(4, 8, 3, groups=2, padding=1)(picture).shape == (2, 8, 3, 3)
+        assert layer(image).dtype == torch.bfloat16
+        assert nn.Conv2d(4, 4, 3, padding="same")(image).shape == image.shape
+        assert nn.Conv2d(4, 4, 3, padding=2, dilation=2)(image).shape == image.shape
+        assert nn.Conv2d(4, 8, 3, groups=2, padding=1)(image).shape == (2, 8, 3, 3)
 
 
 @pytest.mark.parametrize("slopes", [1, 5])

@@ -32,40 +32,40 @@ def learning(**changes: object) -> TrainConfig:
 
 
 def test_the_teacher_sees_what_the_student_sees() -> None:
-    """The targets of a batch are the teacher's answers to its very pictures; after `views` epochs batches come again."""
+    """The targets of a batch are the teacher's answers to its very images; after `views` epochs batches come again."""
     run = learning()
     loader = Loader(open_splits(run)[0], run)
     first, second, third = (list(loader.epoch(epoch)) for epoch in (0, 1, 2))
     _, runtime = open_model("mien-base")
     for batch in (first[0], second[-1]):
-        wanted = runtime(batch.pictures["image"].numpy())
+        wanted = runtime(batch.images["image"].numpy())
         for name in ("scores", "fer2013", "ferplus"):
             assert np.abs(batch.targets[f"teacher.{name}"].numpy() - wanted[name]).max() < 1e-3  # kept as float16
-    assert not torch.equal(first[0].pictures["image"], second[0].pictures["image"])
+    assert not torch.equal(first[0].images["image"], second[0].images["image"])
     for old, new in zip(first, third, strict=True):
-        assert torch.equal(old.pictures["image"], new.pictures["image"])
+        assert torch.equal(old.images["image"], new.images["image"])
         assert torch.equal(old.targets["teacher.scores"], new.targets["teacher.scores"])
 
 
 def test_what_follows_the_step_teacher_only_the_pupil_sees() -> None:
-    """The teacher's answer is to the turned picture without its noise; noise is new in every epoch, turns come again."""
+    """The teacher's answer is to the turned image without its noise; noise is new in every epoch, turns come again."""
     turn, noise = {"op": "rotate", "degrees": 20}, {"op": "noise", "deviation": 0.3}
     plain = learning(augment=[turn])
     noisy = learning(augment=[turn, {"op": "teacher"}, noise])
     wanted = list(Loader(open_splits(plain)[0], plain).epoch(0))[1]
     loader = Loader(open_splits(noisy)[0], noisy)
     first, again = (list(loader.epoch(epoch))[1] for epoch in (0, 2))
-    assert not torch.equal(first.pictures["image"], wanted.pictures["image"])
+    assert not torch.equal(first.images["image"], wanted.images["image"])
     assert torch.equal(first.targets["teacher.scores"], wanted.targets["teacher.scores"])
     assert torch.equal(first.targets["teacher.scores"], again.targets["teacher.scores"])
     assert np.array_equal(first.rows, again.rows)
-    assert not torch.equal(first.pictures["image"], again.pictures["image"])
-    added = first.pictures["image"] - again.pictures["image"]
+    assert not torch.equal(first.images["image"], again.images["image"])
+    added = first.images["image"] - again.images["image"]
     assert abs(float(added.mean())) < 0.02 < 0.3 < float(added.std())  # the same faces, other noise
 
 
-def test_a_teacher_that_comes_first_answers_once_for_each_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Batches are drawn anew in every epoch; each picture keeps the answer to it as it is, or the mean with its mirror image.
+def test_a_teacher_that_comes_first_answers_once_for_each_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches are drawn anew in every epoch; each image keeps the answer to it as it is, or the mean with its mirror image.
 
     Another seed does not ask again; asked in another way, it is asked.
     """
@@ -76,14 +76,14 @@ def test_a_teacher_that_comes_first_answers_once_for_each_picture(tmp_path: Path
     )
     asked: list[dict[str, object]] = []
     loader = Loader(open_splits(plain)[0], plain, report=asked.append)
-    assert asked[0] == {"event": "teacher", "pictures": 0, "of": len(loader.split)}
+    assert asked[0] == {"event": "teacher", "images": 0, "of": len(loader.split)}
     asked.clear()
     Loader(open_splits(plain)[0], dataclasses.replace(plain, seed=5), report=asked.append)
     assert not asked
     first, again = (list(loader.epoch(epoch)) for epoch in (0, 2))
     assert not np.array_equal(first[0].rows, again[0].rows)
     runtime = open_model("mien-base")[1]
-    stored = loader.split.pictures(first[0].rows).pictures["image"].astype(np.float32).transpose(0, 3, 1, 2) / 127.5 - 1
+    stored = loader.split.images(first[0].rows).images["image"].astype(np.float32).transpose(0, 3, 1, 2) / 127.5 - 1
     wanted, mirror = (runtime(np.ascontiguousarray(look))["fer2013"] for look in (stored, stored[..., ::-1]))
     assert np.abs(first[0].targets["teacher.fer2013"].numpy() - wanted).max() < 1e-3
     answers = {row: answer for batch in first for row, answer in zip(batch.rows, batch.targets["teacher.fer2013"], strict=True)}
@@ -96,14 +96,14 @@ def test_a_teacher_that_comes_first_answers_once_for_each_picture(tmp_path: Path
 
 
 @pytest.mark.parametrize("together", [True, False])
-def test_pictures_of_a_face_stay_in_step_behind_the_teacher(together: bool) -> None:
+def test_images_of_a_face_stay_in_step_behind_the_teacher(together: bool) -> None:
     """Face and regions that are varied together are still so where only the pupil looks, and only the face is shown."""
     whole = slice(0, 64)
     shade = torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     glance = Glance(Dice(2, 64, whole))
     steps = [{"op": "flip"}, {"op": "teacher"}, {"op": "flip"}]
     varied = augment(
-        {"image": shade, "eye": shade.clone()}, steps, Dice(1, 64, whole), normalise=lambda image: image,
+        {"image": shade, "eye": shade.clone()}, steps, Dice(1, 64, whole), normalize=lambda image: image,
         size={"image": 8, "eye": 8}, together=together, glance=glance,
     )  # fmt: skip
     assert glance.image is not None and not torch.equal(glance.image, varied["image"])
@@ -113,9 +113,9 @@ def test_pictures_of_a_face_stay_in_step_behind_the_teacher(together: bool) -> N
 @pytest.mark.parametrize(
     ("steps", "message"),
     [
-        ([{"op": "normalise"}, {"op": "teacher"}], "'teacher' stands after 'normalise'"),
+        ([{"op": "normalize"}, {"op": "teacher"}], "'teacher' stands after 'normalize'"),
         ([{"op": "teacher"}, {"op": "teacher"}], "'teacher' occurs 2 times"),
-        ([{"op": "maybe", "p": 0.5, "steps": [{"op": "teacher"}]}], "'teacher' is done to all pictures"),
+        ([{"op": "maybe", "p": 0.5, "steps": [{"op": "teacher"}]}], "'teacher' is done to all images"),
     ],
 )
 def test_where_the_step_teacher_may_stand(steps: list[dict[str, object]], message: str) -> None:
@@ -126,7 +126,7 @@ def test_where_the_step_teacher_may_stand(steps: list[dict[str, object]], messag
 def test_other_sizes_are_brought_to_the_teachers() -> None:
     run = learning(input__size=40)
     batch = next(iter(Loader(open_splits(run)[0], run).epoch(0)))
-    larger = functional.interpolate(batch.pictures["image"], (48, 48), mode="bilinear", antialias=True)
+    larger = functional.interpolate(batch.images["image"], (48, 48), mode="bilinear", antialias=True)
     wanted = open_model("mien-base")[1](larger.numpy())["ferplus"]
     assert np.abs(batch.targets["teacher.ferplus"].numpy() - wanted).max() < 1e-3
 
@@ -134,29 +134,29 @@ def test_other_sizes_are_brought_to_the_teachers() -> None:
 def test_several_teachers_are_their_mean() -> None:
     run = learning(distil__others=("mien-nano",))
     batch = next(iter(Loader(open_splits(run)[0], run).epoch(0)))
-    image = batch.pictures["image"].numpy()
+    image = batch.images["image"].numpy()
     base, nano = (open_model(name)[1](image) for name in ("mien-base", "mien-nano"))
     assert np.abs(batch.targets["teacher.fer2013"].numpy() - (base["fer2013"] + nano["fer2013"]) / 2).max() < 1e-3
     assert np.abs(batch.targets["teacher.ferplus"].numpy() - base["ferplus"]).max() < 1e-3  # which no term learns
 
 
-def test_a_teacher_that_reads_colours_is_shown_grey_ones(tmp_path: Path) -> None:
+def test_a_teacher_that_reads_colors_is_shown_gray_ones(tmp_path: Path) -> None:
     """Another network joins in with its scores, fed by its own contract: three channels, ImageNet's mean and deviation."""
     options = {
         "distil__teacher": "",
         "model__scores": "logits",
         "loss": [{"kind": "cross-entropy"}],
-        "input__colour": "rgb",
-        "input__normalise": "imagenet",
+        "input__color": "rgb",
+        "input__normalize": "imagenet",
     }
     other = train(learning(epochs=1, model__name="timm:test_resnet", input__size=32, **options), tmp_path / "other")
     run = learning(distil__others=(str(other),))
     batch = next(iter(Loader(open_splits(run)[0], run).epoch(0)))
-    image = batch.pictures["image"]
-    grey = functional.interpolate(image, (32, 32), mode="bilinear", antialias=True) / 2 + 0.5
+    image = batch.images["image"]
+    gray = functional.interpolate(image, (32, 32), mode="bilinear", antialias=True) / 2 + 0.5
     mean, deviation = (torch.tensor(each)[:, None, None] for each in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     card, runtime = open_model(other)
-    answers = runtime(((grey.expand(-1, 3, -1, -1) - mean) / deviation).numpy())[card.outputs["scores"]]
+    answers = runtime(((gray.expand(-1, 3, -1, -1) - mean) / deviation).numpy())[card.outputs["scores"]]
     base = open_model("mien-base")[1](image.numpy())["fer2013"]
     assert np.abs(batch.targets["teacher.fer2013"].numpy() - (base + answers) / 2).max() < 2e-3
     with pytest.raises(ConfigError, match="has no output 'ferplus'; it gives logits"):
@@ -202,8 +202,8 @@ def test_a_run_learns_and_resumes_alike(augment: list[dict[str, object]], tmp_pa
 def test_wrong_teachers(tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match="did you mean 'mien-base'"):
         train(learning(distil__teacher="mien-bas"), tmp_path / "a")
-    with pytest.raises(ConfigError, match=r"mien-base reads grey pictures and this run rgb ones"):
-        train(learning(input__colour="rgb", input__normalise="imagenet"), tmp_path / "b")
+    with pytest.raises(ConfigError, match=r"mien-base reads gray images and this run rgb ones"):
+        train(learning(input__color="rgb", input__normalize="imagenet"), tmp_path / "b")
     with pytest.raises(ConfigError, match=r"has no output 'sums'; it gives (\w+, ){2}\w+$"):
         train(learning(loss=[{"kind": "distil", "output": "fer2013", "options": {"teacher": "sums"}}]), tmp_path / "c")
     with pytest.raises(ConfigError, match="needs distil"):
@@ -211,7 +211,7 @@ def test_wrong_teachers(tmp_path: Path) -> None:
 
 
 def test_a_hint_pulls_the_feature_to_the_first_teachers(tmp_path: Path) -> None:
-    """A map that knows nothing is at 1, one that knows the teacher's standardised feature at 0; training gets under 1."""
+    """A map that knows nothing is at 1, one that knows the teacher's standardized feature at 0; training gets under 1."""
     torch.manual_seed(0)
     feature = torch.randn(64, 6)
     theirs = feature @ torch.randn(6, 9) * 5 + 3

@@ -102,7 +102,7 @@ def test_a_folder_that_cannot_be_made_is_said_before_anything_is_trained(tmp_pat
 
 
 def test_a_loss_that_is_no_number_names_the_batch_and_keeps_the_last_good_state(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"epoch \d, step \d+, pictures 0\d+.*optim\.lr") as caught:
+    with pytest.raises(TrainingError, match=r"epoch \d, step \d+, images 0\d+.*optim\.lr") as caught:
         train(config(optim__lr=1e30, optim__clip=0.0, schedule__kind="constant", schedule__warmup=0.0), tmp_path / "run")
     assert "model." in str(caught.value) or "all parameters" in str(caught.value)
 
@@ -124,7 +124,7 @@ def on_folders(root: Path, **changes: object) -> object:
     return config(data={"dataset": "folder", "root": str(root), "leak_free": False, **changes}, epochs=1, batch=8)
 
 
-def test_a_broken_picture_is_listed_and_the_run_goes_on(folders: Path, tmp_path: Path) -> None:
+def test_a_broken_image_is_listed_and_the_run_goes_on(folders: Path, tmp_path: Path) -> None:
     broken = folders / "train" / "fear" / "3.png"
     broken.write_bytes(broken.read_bytes()[:60])
     train(on_folders(folders), tmp_path / "run")  # pyrefly: ignore

@@ -26,13 +26,13 @@ def open_loader(root, cache, workers):
     place = split.data.images
     while place is not None and not isinstance(place, np.memmap):
         place = place.base
-    assert place is not None  # pictures are mapped from the cache of parsed files
+    assert place is not None  # images are mapped from the cache of parsed files
     return Loader(split, settings)
 
 def batches(epoch):
     digest = hashlib.sha256()
     for batch in itertools.islice(loader.epoch(epoch), 6):
-        for values in (batch.rows, *batch.pictures.values(), *batch.targets.values()):
+        for values in (batch.rows, *batch.images.values(), *batch.targets.values()):
             digest.update(np.asarray(values).tobytes())
     return digest.hexdigest()
 
@@ -42,7 +42,7 @@ def forked(epochs):
 
 for cache, workers in itertools.product(["", sys.argv[2]], [0, 2]):
     loader = open_loader(sys.argv[1], cache, workers)
-    before = forked([0, 1, 0])  # no picture is decoded yet
+    before = forked([0, 1, 0])  # no image is decoded yet
     ours = [batches(0), batches(1)]
     assert ours[0] != ours[1]
     assert before == [ours[0], ours[1], ours[0]], (cache, workers)
@@ -52,7 +52,7 @@ for cache, workers in itertools.product(["", sys.argv[2]], [0, 2]):
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """FER2013 as its csv, with so many pictures (over 1 MB) that they are mapped from the cache."""
+    """FER2013 as its csv, with so many images (over 1 MB) that they are mapped from the cache."""
     folder = tmp_path / "fer2013"
     folder.mkdir()
     pixels = [" ".join(map(str, draw_face(label, seed).ravel())) for seed, label in enumerate(FER2013)]
@@ -67,7 +67,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="forking is for Linux")
 def test_processes_forked_after_data_was_opened(root: Path, tmp_path: Path) -> None:
-    """Decoded pictures lie in memory or in a mapped file that all share; threads of the loader ran before the second fork."""
+    """Decoded images lie in memory or in a mapped file that all share; threads of the loader ran before the second fork."""
     paths = f"{environment()['PYTHONPATH']}:{Path(__file__).parent}"
     variables = {**environment(), "PYTHONPATH": paths, "MIEN_CACHE": str(tmp_path / "parsed")}
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", LOADED, root, tmp_path / "decoded"]

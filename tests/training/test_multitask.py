@@ -142,14 +142,14 @@ def test_a_run_fills_what_is_missing_from_its_averaged_weights(tmp_path: Path) -
     run = loop._Run(config(fill={"confidence": 0.6, "epoch": 1}), tmp_path, False, lambda event: None)
     assert run.filling is not None and run.filling.teacher is run.kept
     batch = next(iter(run.loader.epoch(0)))
-    pictures = dict(batch.pictures)
+    images = dict(batch.images)
     targets = {"label": torch.full_like(batch.targets["label"], -1)}
-    assert run.filling(pictures, targets, 0) is targets  # not before its epoch
+    assert run.filling(images, targets, 0) is targets  # not before its epoch
     run.epoch = 1
     with torch.no_grad():
         run.filling.teacher.fer2013.bias[3] += 50
     targets["label"][0] = 5
-    found = run.filling(pictures, targets, 1)["label"]
+    found = run.filling(images, targets, 1)["label"]
     assert found[0] == 5 and (found[1:] == 3).all()
     assert math.isfinite(run._gradients(dataclasses.replace(batch, targets=targets))["loss"])
     with pytest.raises(ConfigError, match=r"need optim\.ema"):

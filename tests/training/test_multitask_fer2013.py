@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from mien.data.datasets import open_dataset
-from mien.faces.landmarks import ACTIONS, Actions, Landmarker
-from mien.labels import FERPLUS
+from mien.faces.landmarks import Blendshapes, Landmarker
+from mien.labels import BLENDSHAPES, FERPLUS
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "make_multitask_fer2013.py"
 
@@ -26,7 +26,7 @@ def run(root: Path, out: Path, cache: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def miniature(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, np.ndarray]]:
-    """A few rows of each split as `fer2013.npz`; the second row of train is made a copy of a test picture."""
+    """A few rows of each split as `fer2013.npz`; the second row of train is made a copy of a test image."""
     folder = tmp_path_factory.mktemp("fer2013")
     with np.load(shared / "data/fer2013/fer2013.npz") as file:
         whole = {name: file[name] for name in ("images", "label", "usage", "content_group", "ferplus_votes")}
@@ -69,20 +69,20 @@ def test_labels_follow_the_stated_rules(miniature: tuple[Path, dict[str, np.ndar
 
     mesh = Landmarker("mesh478").crops(list(mini["images"][:40]))
     seen = np.delete(mesh.presence >= 0.5, 1)
-    jaw = np.delete(Actions()(mesh.points)[:, ACTIONS.index("jawOpen")], 1)
+    jaw = np.delete(Blendshapes()(mesh.points)[:, BLENDSHAPES.index("jawOpen")], 1)
     jaw26 = train.action_units[:, train.unit_names.index("AU26")]
     assert (jaw26[~seen] == -1).all()
     assert jaw[seen][jaw26[seen] == 1].min() > jaw[seen][jaw26[seen] == -1].max() > jaw[seen][jaw26[seen] == 0].max()
     assert (jaw26 == 1).sum() == pytest.approx(0.12 * (jaw26 >= 0).sum(), abs=1)
 
     facts = json.loads((tmp_path / "a/facts.json").read_text())
-    assert facts["splits"]["train"]["pictures"] == 39
+    assert facts["splits"]["train"]["images"] == 39
     assert "not annotated" in facts["what"]
     with (tmp_path / "a/labels.csv").open() as file:
         assert len(list(csv.reader(file))) == 1 + 39 + 12 + 12
 
 
-def test_the_same_pictures_give_the_same_files(miniature: tuple[Path, dict[str, np.ndarray]], tmp_path: Path) -> None:
+def test_the_same_images_give_the_same_files(miniature: tuple[Path, dict[str, np.ndarray]], tmp_path: Path) -> None:
     root, _ = miniature
     outputs = [run(root, tmp_path / name, tmp_path / "cache" / name).stdout for name in ("a", "b")]
     assert outputs[0] == outputs[1] != ""

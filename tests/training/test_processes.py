@@ -1,4 +1,4 @@
-"""Two real processes (gloo) learn what one learns, and measure every picture once."""
+"""Two real processes (gloo) learn what one learns, and measure every image once."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_two_processes_give_the_predictions_of_one(tmp_path: Path) -> None:
         assert a["loss"] == pytest.approx(b["loss"], abs=1e-3)
 
 
-def test_every_picture_is_measured_once_whatever_the_number_of_processes() -> None:
+def test_every_image_is_measured_once_whatever_the_number_of_processes() -> None:
     settings = config()
     _, validation = open_splits(settings)
     model = models.build("mien-base", **settings.model.options).eval()

@@ -1,8 +1,8 @@
 """Every recipe: what it says holds together, its network can be built, and it takes two steps on a miniature of its data.
 
-Changed for the test: the folder of the data, the number of pictures, no file of weights to start from (random weights instead
-of ImageNet's or the authors'), and two steps of two or four pictures instead of a run. Everything else is the recipe's own:
-network, picture size, augmentation, losses, optimizer, schedule, stages, protocol. MFER's nine recipes take the steps on
+Changed for the test: the folder of the data, the number of images, no file of weights to start from (random weights instead
+of ImageNet's or the authors'), and two steps of two or four images instead of a run. Everything else is the recipe's own:
+network, image size, augmentation, losses, optimizer, schedule, stages, protocol. MFER's nine recipes take the steps on
 ConvNeXt-Atto, because 155 million parameters a recipe are more than the suite has time for; one more test takes them on
 the recipe's own ConvNeXt-Base.
 """
@@ -43,7 +43,7 @@ SYSTEMS: dict[str, tuple[str, ...]] = {
     "efficientnet-b3": ("pooled",),
     "mfer": ("rafdb", "affectnet7", "affectnet8", "ferplus"),
 }
-"""Each published system and the data sets that it was published on."""
+"""Each published system and the datasets that it was published on."""
 
 PUBLISHED = [name for name in RECIPES if name.endswith(("-author", "-mien", "-paper"))]
 
@@ -57,11 +57,11 @@ LAYOUTS = {
     "affwild2": "affwild2: cropped_aligned and annotations filter=none",
     "pooled": "pooled: train.csv, valid.csv, test.csv with image_path",
 }
-"""The miniature that stands for each data set."""
+"""The miniature that stands for each dataset."""
 
 
 LARGE = ("dda-resnet34", "dda-resnet50", "global-roi", "mfer", "resnet50")
-"""Networks that see two pictures a step here, the others four."""
+"""Networks that see two images a step here, the others four."""
 
 
 def load(name: str) -> TrainConfig:
@@ -142,7 +142,7 @@ def test_constants_of_the_reference_documents(name: str, facts: dict[str, Any]) 
 
 def test_oddities_of_the_authors_are_there() -> None:
     (step, resize) = load("rafdb-dda-resnet34-author").augment
-    assert step["otherwise"][0] == {"op": "value-grey"} and resize["op"] == "resize"
+    assert step["otherwise"][0] == {"op": "value-gray"} and resize["op"] == "resize"
     assert {"op": "vertical-flip", "p": 0.5} in load("pooled-efficientnet-b3-author").augment
     affinity = next(term for term in load("rafdb-dan-author").loss if term.kind == "affinity")
     assert affinity.options == {"centers": 8}

@@ -57,20 +57,20 @@ def test_a_bundled_network_can_be_trained_on(name: str, sample: Path) -> None:
     photo = np.asarray(Image.open(sample).convert("L"))
     corners = [(y, x) for y in range(0, 256, 16) for x in range(0, 256, 16)]
     crops = np.stack([np.asarray(Image.fromarray(photo[y : y + 192, x : x + 192]).resize((48, 48))) for y, x in corners])
-    pictures = torch.from_numpy(crops).float()[:, None] / 127.5 - 1
+    images = torch.from_numpy(crops).float()[:, None] / 127.5 - 1
     network = models.build(name)
-    report = load_start(network, name, name, pictures=lambda: pictures)
+    report = load_start(network, name, name, images=lambda: images)
     assert not (report.unused or report.missing or report.shape_mismatch)
-    wanted = torch.from_numpy(open_model(name)[1](pictures.numpy())["ferplus"])
+    wanted = torch.from_numpy(open_model(name)[1](images.numpy())["ferplus"])
     temperature = cards.load(name).training["pool"]["ferplus"]
-    answer = (network.eval()(pictures).ferplus / temperature).softmax(1)
+    answer = (network.eval()(images).ferplus / temperature).softmax(1)
     assert float((answer - wanted).abs().mean()) < 0.01
     network.train()
     for part in network.modules():
         if isinstance(part, nn.Dropout):
             part.p = 0.0
-    assert float(((network(pictures).ferplus / temperature).softmax(1) - wanted).abs().mean()) < 0.02
-    with pytest.raises(WeightsError, match="give training pictures"):
+    assert float(((network(images).ferplus / temperature).softmax(1) - wanted).abs().mean()) < 0.02
+    with pytest.raises(WeightsError, match="give training images"):
         load_start(models.build(name), name, name)
 
 
@@ -106,7 +106,7 @@ def test_an_exported_file_that_is_of_another_network(tmp_path: Path) -> None:
     network = models.build("mien-nano")
     for path, message in ((broken, "cannot be read"), (Path("mien-base"), "does not fit")):
         with pytest.raises(WeightsError, match=message):
-            load_start(network, "mien-nano", path, pictures=lambda: torch.zeros(4, 1, 48, 48))
+            load_start(network, "mien-nano", path, images=lambda: torch.zeros(4, 1, 48, 48))
 
 
 @torch.no_grad()
@@ -141,23 +141,23 @@ def test_the_face_network_answers_as_its_onnx_file_also_in_training(shared: Path
     bgr = faces.flip(1).permute(0, 2, 3, 1).numpy() - np.array([103.939, 116.779, 123.68], np.float32)
     expected = torch.from_numpy(session.run(None, {"input_1": bgr})[0])
     network = models.build(FACES, num_classes=7, pad_type="same")
-    report = load_start(network, FACES, shared / "models/faceres.npz", pictures=lambda: fed(faces, IMAGENET))
+    report = load_start(network, FACES, shared / "models/faceres.npz", images=lambda: fed(faces, IMAGENET))
     assert report.missing == ("model.classifier.weight", "model.classifier.bias") and len(report.loaded) == 135
     assert network.training
     assert torch.allclose(network(fed(faces, IMAGENET)).feature, expected, atol=0.05)
     assert torch.allclose(network.eval()(fed(faces, IMAGENET)).feature, expected, atol=5e-3)
-    with pytest.raises(WeightsError, match=r"faceres\.npz lacks the statistics of BatchNorm; give training pictures"):
+    with pytest.raises(WeightsError, match=r"faceres\.npz lacks the statistics of BatchNorm; give training images"):
         load_start(network, FACES, shared / "models/faceres.npz")
 
 
 @torch.no_grad()
-def test_grey_pictures_are_read_as_the_colour_network_reads_them(shared: Path, pixels: Tensor) -> None:
-    grey = pixels.mean(1, keepdim=True)
+def test_gray_images_are_read_as_the_color_network_reads_them(shared: Path, pixels: Tensor) -> None:
+    gray = pixels.mean(1, keepdim=True)
     answers = []
     for channels in (1, 3):
         network = models.build(LITE0, num_classes=1000, in_chans=channels).eval()
         load_start(network, LITE0, shared / "models/efficientnet_lite0.npz", feed=HALF)
-        answers.append(network(fed(grey.expand(-1, channels, -1, -1), HALF)).logits)
+        answers.append(network(fed(gray.expand(-1, channels, -1, -1), HALF)).logits)
     assert torch.allclose(*answers, atol=1e-4)
 
 
@@ -171,13 +171,13 @@ def test_torchvisions_names_are_understood_by_their_order(tmp_path: Path) -> Non
     network = models.build("timm:efficientnet_b0", num_classes=5).eval()
     report = load_start(network, "timm:efficientnet_b0", tmp_path / "b0.pth")
     assert report.layout == "the order of its entries" and not report.missing
-    picture = torch.rand(2, 3, 64, 64)
-    assert torch.allclose(network(picture).logits, theirs(picture), atol=1e-4)
+    image = torch.rand(2, 3, 64, 64)
+    assert torch.allclose(network(image).logits, theirs(image), atol=1e-4)
 
 
 @torch.no_grad()
 def test_the_trunk_of_two_heads_is_found_by_the_order_of_entries(tmp_path: Path) -> None:
-    """Grey pictures are seen as the colour network sees the same grey three times, enlarged as asked."""
+    """Gray images are seen as the color network sees the same gray three times, enlarged as asked."""
     theirs = torchvision.models.mobilenet_v2().eval()
     for part in theirs.modules():
         if isinstance(part, nn.BatchNorm2d):
@@ -187,15 +187,15 @@ def test_the_trunk_of_two_heads_is_found_by_the_order_of_entries(tmp_path: Path)
     report = load_start(network, "mien-base", tmp_path / "mobilenet.pth")
     assert report.layout == "the order of its entries, in its part 'trunk'"
     assert report.missing == ("fer2013.weight", "fer2013.bias", "ferplus.weight", "ferplus.bias")
-    picture = torch.rand(2, 1, 32, 32)
-    large = nn.functional.interpolate(picture, (64, 64), mode="bilinear").expand(-1, 3, -1, -1)
-    assert torch.allclose(network(picture).feature, theirs.features(large).mean((2, 3)), atol=1e-4)
+    image = torch.rand(2, 1, 32, 32)
+    large = nn.functional.interpolate(image, (64, 64), mode="bilinear").expand(-1, 3, -1, -1)
+    assert torch.allclose(network(image).feature, theirs.features(large).mean((2, 3)), atol=1e-4)
 
 
 @torch.no_grad()
 def test_the_face_network_can_bear_two_heads(shared: Path, pixels: Tensor) -> None:
-    """In `mien-base`'s trunk, told to pad as TensorFlow does, it sees in grey faces what it sees by itself."""
-    grey = fed(pixels.mean(1, keepdim=True), HALF)
+    """In `mien-base`'s trunk, told to pad as TensorFlow does, it sees in gray faces what it sees by itself."""
+    gray = fed(pixels.mean(1, keepdim=True), HALF)
     options: dict[str, dict[str, object]] = {
         "mien-base": {"trunk": "mobilenetv1_100", "trunk_options": {"pad_type": "same"}},
         FACES: {"num_classes": 7, "pad_type": "same", "in_chans": 1},
@@ -203,8 +203,8 @@ def test_the_face_network_can_bear_two_heads(shared: Path, pixels: Tensor) -> No
     features = []
     for name, wanted in options.items():
         network = models.build(name, **wanted).eval()
-        load_start(network, name, shared / "models/faceres.npz", feed=HALF, pictures=lambda: grey)
-        features.append(network(grey).feature)
+        load_start(network, name, shared / "models/faceres.npz", feed=HALF, images=lambda: gray)
+        features.append(network(gray).feature)
     assert torch.allclose(*features, atol=1e-5) and float(features[0].std()) > 0.1
 
 

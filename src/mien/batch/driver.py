@@ -25,7 +25,7 @@ class Progress(Protocol):
     """Is told how far a run is, from any thread."""
 
     def __call__(self, done: int, total: int, failures: int, /) -> None:
-        """Take the number of items done, of all, and of pictures that could not be read."""
+        """Take the number of items done, of all, and of images that could not be read."""
         ...
 
 
@@ -45,15 +45,15 @@ def batch(
     """Read everything that is named into a folder of parquet files.
 
     Args:
-        inputs: pictures, videos, folders, patterns, http URLs; lists (`@names` or `names.txt`), tables (`.parquet`), tars
+        inputs: images, videos, folders, patterns, http URLs; lists (`@names` or `names.txt`), tables (`.parquet`), tars
             (`.tar`); URIs of fsspec, such as `s3://bucket/prefix`.
         out: the folder: a path or a URI of fsspec. On a cluster all machines must reach it.
-        options: how pictures are read; None: as `mien predict` does.
+        options: how images are read; None: as `mien predict` does.
         column: of tables, with bytes or with paths and URIs; None: the likeliest.
         workers: processes, or actors on a cluster; None: one for each core here, as many as there is room for on a cluster.
-        shard_size: pictures in a part, a multiple of 8; None: by the number of pictures, 64 to 4096.
+        shard_size: images in a part, a multiple of 8; None: by the number of images, 64 to 4096.
         ray: address of a cluster (`"auto"`, `"HOST:PORT"`), `"local"` to start one here; None: processes, without Ray.
-        timeout: seconds that a picture may take, the networks' work on up to 8 included, or a video from one wanted frame to
+        timeout: seconds that an image may take, the networks' work on up to 8 included, or a video from one wanted frame to
             the next. Whoever reads longer is ended, and the file is a failure. `math.inf`: no limit.
         resume: go on in a folder that holds a part of the same run.
         progress: told how far it is.

@@ -10,18 +10,18 @@ from typing import IO, Any, Literal
 
 from ..errors import SourceError
 from ..io.decoding import decode
-from ..io.images import MAX_BYTES, MAX_PIXELS, Picture, ReadOptions
-from ..io.sources import Clip, Frame, pictures
+from ..io.images import MAX_BYTES, MAX_PIXELS, DecodedImage, ReadOptions
+from ..io.sources import Clip, Frame, iter_images
 from ..io.video import Sampling, looks_like_video
 from .storage import opened
 
 HEAD = 512
-"""Bytes by which a video is told from a picture."""
+"""Bytes by which a video is told from an image."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One picture or video that is to be read, or the reason why it cannot be."""
+    """One image or video that is to be read, or the reason why it cannot be."""
 
     name: str
     """What its rows call it, `Result.source`."""
@@ -80,7 +80,7 @@ class ItemReader:
                 case "missing":
                     yield Frame(number, item.name, error=SourceError(item.message))
                 case "file":
-                    yield from pictures(iter([item.place]), sampling=self.sampling, **self.options)
+                    yield from iter_images(iter([item.place]), sampling=self.sampling, **self.options)
                 case "object":
                     yield from self._object(number, item)
                 case "member":
@@ -99,7 +99,7 @@ class ItemReader:
                 file.seek(0)
                 yield from Clip(file, self.sampling, self.options, item.name)
             else:
-                yield self._picture(number, item, head + _rest(file, item, len(head)))
+                yield self._image(number, item, head + _rest(file, item, len(head)))
 
     def _member(self, number: int, item: Item) -> Iterator[Frame]:
         if item.size > MAX_BYTES and not item.video:
@@ -112,7 +112,7 @@ class ItemReader:
         elif item.size > MAX_BYTES:
             raise _too_long(item.name, item.size)
         else:
-            yield self._picture(number, item, member.read())
+            yield self._image(number, item, member.read())
 
     def _row(self, item: Item) -> bytes:
         from .tables import Table  # pyarrow only where there is a table
@@ -126,14 +126,14 @@ class ItemReader:
         if _is_clip(data[:HEAD], item):
             yield from Clip(data, self.sampling, self.options, item.name)
         else:
-            yield self._picture(number, item, data)
+            yield self._image(number, item, data)
 
-    def _picture(self, number: int, item: Item, data: bytes) -> Frame:
+    def _image(self, number: int, item: Item, data: bytes) -> Frame:
         if len(data) > MAX_BYTES:
             raise _too_long(item.name, len(data))
         pixels, notes = decode(data, item.name, MAX_PIXELS)
         pixels.flags.writeable = False
-        return Frame(number, item.name, Picture(pixels, item.name, notes))
+        return Frame(number, item.name, DecodedImage(pixels, item.name, notes))
 
     def _kept(self, place: str, how: Callable[[str], contextlib.AbstractContextManager[Any]]) -> Any:
         if self._open is None or self._open[0] != place:

@@ -53,7 +53,7 @@ class Job:
     units: bool
     """Whether the model tells action units."""
     items: int
-    """Pictures and videos."""
+    """Images and videos."""
     videos: int
     """Of these, how many have the extension of a video."""
     shards: int
@@ -155,25 +155,25 @@ class Listing:
             reason = reason or item.message or (f"{item.name} does not exist, or must not be looked at" if gone else "")
         self._file.flush()
         if not readable:
-            raise SourceError(reason or "there is nothing to read: the inputs hold no pictures; name other ones")
+            raise SourceError(reason or "there is nothing to read: the inputs hold no images; name other ones")
         return digest.hexdigest()
 
     def shard_size(self, wanted: int | None) -> int:
         """Return how many items a shard has.
 
         Raises:
-            ConfigError: `wanted` is no multiple of the pictures that share network calls.
+            ConfigError: `wanted` is no multiple of the images that share network calls.
         """
         if wanted is None:
             return max(LEAST, min(MOST, -(-self.items // SHARDS // BATCH) * BATCH))
         if wanted < 1 or wanted % BATCH:
             raise ConfigError(
-                f"shard-size is {wanted}; give a multiple of {BATCH}: as many pictures share network calls, here as in predict"
+                f"shard-size is {wanted}; give a multiple of {BATCH}: as many images share network calls, here as in predict"
             )
         return wanted
 
     def shards(self, size: int) -> Iterator[list[Item]]:
-        """Yield consecutive items: at most `size` pictures, or one video."""
+        """Yield consecutive items: at most `size` images, or one video."""
         shard: list[Item] = []
         for item in self:
             if shard and (item.video or len(shard) == size):

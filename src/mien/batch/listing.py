@@ -15,7 +15,7 @@ from typing import Any
 from ..errors import SourceError
 from ..io import video
 from ..io.images import name_of, no_file, printable
-from ..io.sources import EXTENSIONS, Clip, Frame, natural, pictures
+from ..io.sources import EXTENSIONS, Clip, Frame, iter_images, natural
 from ..io.urls import is_url
 from .items import Item
 from .storage import filesystem, is_remote, is_special, opened, shown
@@ -55,7 +55,7 @@ def _named(one: str, column: str | None) -> Iterator[Item]:
         if is_remote(one):
             yield from _remote(one, column)
             return
-        for found in pictures(iter([one]), sampling=video.Sampling()).items:
+        for found in iter_images(iter([one]), sampling=video.Sampling()).items:
             if isinstance(found, Frame):
                 yield _missing(found.source, str(found.error))
             else:
@@ -108,7 +108,7 @@ def _remote(uri: str, column: str | None) -> Iterator[Item]:
         reason = str(error)[:200] or type(error).__name__
         raise SourceError(f"{shown(uri)} cannot be listed: {reason}; check the address and its rights") from error
     if empty:
-        raise SourceError(f"{shown(uri)} holds no pictures, or does not exist; check the path")
+        raise SourceError(f"{shown(uri)} holds no images, or does not exist; check the path")
 
 
 def _matching(system: Any, path: str) -> Iterator[dict[str, Any]]:
@@ -155,7 +155,7 @@ def _members(place: str, name: str, stamp: str) -> Iterator[Item]:
         except tarfile.TarError as error:
             raise SourceError(f"{name} is damaged or no tar: {error}; get it anew") from error
         if not found:
-            raise SourceError(f"the tar {name} holds no pictures; name another")
+            raise SourceError(f"the tar {name} holds no images; name another")
 
 
 def _rows(place: str, name: str, stamp: str, column: str | None) -> Iterator[Item]:

@@ -1,6 +1,6 @@
 """Results as rows of parquet: the columns of `mien predict --csv`, and after them what only its JSON has.
 
-One row for each face, one for each picture or frame without a face or that could not be read. Values are those of the JSON, not
+One row for each face, one for each image or frame without a face or that could not be read. Values are those of the JSON, not
 rounded as in the CSV.
 """
 
@@ -11,9 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from ..faces.landmarks import ACTIONS
 from ..inference.results import CSV_COLUMNS
-from ..labels import ACTION_UNITS
+from ..labels import ACTION_UNITS, BLENDSHAPES
 from ..types import Face, Points, Result
 
 KINDS: Mapping[str, pa.DataType] = {
@@ -35,11 +34,11 @@ class Rows:
         labels: those of the scores, in the order of the card.
         unsmoothed: whether `unsmoothed_LABEL` columns follow, as in the CSV of videos.
         points: how many mesh points each face lists; without any there is no column.
-        actions: whether the 52 facial actions are told.
+        blendshapes: whether the 52 blendshapes are told.
         units: whether the model tells action units.
     """
 
-    def __init__(self, labels: Sequence[str], *, unsmoothed: bool, points: Points, actions: bool, units: bool) -> None:
+    def __init__(self, labels: Sequence[str], *, unsmoothed: bool, points: Points, blendshapes: bool, units: bool) -> None:
         self.labels, self.unsmoothed, self.points = tuple(labels), unsmoothed, points
         fields = [(name, KINDS[name]) for name in CSV_COLUMNS]
         kinds = ("score", "unsmoothed") if unsmoothed else ("score",)
@@ -47,8 +46,8 @@ class Rows:
         fields.append(("notes", pa.list_(pa.string())))
         if points != "none":
             fields.append(("points", pa.list_(pa.list_(pa.float64()))))
-        if actions:
-            fields.append(("actions", pa.struct([(name, pa.float64()) for name in ACTIONS])))
+        if blendshapes:
+            fields.append(("blendshapes", pa.struct([(name, pa.float64()) for name in BLENDSHAPES])))
         if units:
             fields.append(("action_units", pa.struct([(name, pa.float64()) for name in ACTION_UNITS])))
         self.schema = pa.schema(fields)

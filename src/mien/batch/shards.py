@@ -70,7 +70,7 @@ class ShardReader:
             self.job.labels,
             unsmoothed=self.job.unsmoothed,
             points=options.points,
-            actions=options.actions,
+            blendshapes=options.blendshapes,
             units=self.job.units,
         )
         reader, told = ItemReader(options.sampling, allow_private=options.allow_private), time.monotonic()
@@ -79,11 +79,11 @@ class ShardReader:
                 rows.add(result)
                 status[result.status] += 1
                 labels.update(face.label for face in result.faces)
-                count["pictures" if frame.time is None else "frames"] += 1
+                count["images" if frame.time is None else "frames"] += 1
                 count["faces"] += len(result.faces)
-                if time.monotonic() - told >= PULSE:  # within a long video, and between the networks and the next picture
+                if time.monotonic() - told >= PULSE:  # within a long video, and between the networks and the next image
                     begin(ALIVE)
                     told = time.monotonic()
-        counts = {"items": len(items), **{name: count[name] for name in ("pictures", "frames", "faces")}}
+        counts = {"items": len(items), **{name: count[name] for name in ("images", "frames", "faces")}}
         counts |= {"status": dict(sorted(status.items())), "labels": dict(sorted(labels.items()))}
         return rows.table({TALLY: json.dumps(counts).encode()}), counts

@@ -28,15 +28,15 @@ class Summary:
     """What a whole run gave, the parts of earlier, interrupted runs included."""
 
     items: int
-    """Pictures and videos."""
-    pictures: int
-    """Pictures, the unreadable ones included."""
+    """Images and videos."""
+    images: int
+    """Images, the unreadable ones included."""
     frames: int
     """Frames of videos."""
     faces: int
     """Faces."""
     status: Mapping[str, int]
-    """Status → pictures and frames."""
+    """Status → images and frames."""
     labels: Mapping[str, int]
     """Label → faces."""
     parts: int
@@ -48,12 +48,12 @@ class Summary:
 
     @property
     def failures(self) -> int:
-        """Pictures and videos that could not be read, or not to their end."""
+        """Images and videos that could not be read, or not to their end."""
         return self.status.get("unreadable", 0)
 
     @property
     def readable(self) -> int:
-        """Pictures and frames that could be read."""
+        """Images and frames that could be read."""
         return sum(self.status.values()) - self.failures
 
 
@@ -61,12 +61,12 @@ def add_up(tallies: Mapping[int, Mapping[str, Any]], new: int) -> Summary:
     """Return the sum of the tallies of all parts."""
     numbers, status, labels = Counter[str](), Counter[str](), Counter[str]()
     for tally in tallies.values():
-        numbers.update({name: tally[name] for name in ("items", "pictures", "frames", "faces")})
+        numbers.update({name: tally[name] for name in ("items", "images", "frames", "faces")})
         status.update(tally["status"])
         labels.update(tally["labels"])
     return Summary(
         numbers["items"],
-        numbers["pictures"],
+        numbers["images"],
         numbers["frames"],
         numbers["faces"],
         dict(sorted(status.items())),
@@ -90,7 +90,7 @@ def finish(
     """
     failed = [number for number, tally in sorted(tallies.items()) if tally["status"].get("unreadable")]
     reason = summary.reason
-    # in a file: of a hundred million pictures those that failed may not fit into memory
+    # in a file: of a hundred million images those that failed may not fit into memory
     with scratch() as file, io.TextIOWrapper(file, "utf-8", "backslashreplace", newline="") as text:
         writer = csv.writer(LineFeeds(text))
         writer.writerow(["source", "time", "message"])
@@ -103,7 +103,7 @@ def finish(
         folder.put(FAILURES, file)
     told = {
         "items": summary.items,
-        "pictures": summary.pictures,
+        "images": summary.images,
         "frames": summary.frames,
         "faces": summary.faces,
         "failures": summary.failures,

@@ -23,10 +23,10 @@ from .process import Process
 from .shards import WRITING
 
 TIMEOUT = 300.0
-"""Seconds without a sign of life after which a worker is ended: no picture within the limit of pixels takes nearly as long."""
+"""Seconds without a sign of life after which a worker is ended: no image within the limit of pixels takes nearly as long."""
 
 PATIENCE = 300.0
-"""The same, at least, for what is no picture's fault: loading networks, finding a shard in the listing, writing its part."""
+"""The same, at least, for what is no image's fault: loading networks, finding a shard in the listing, writing its part."""
 
 PAUSES = (0.0, 0.0, 0.5, 2.0, 5.0)
 """Seconds before each try to get a worker ready, when others died before they were: memory that is short may be free again."""
@@ -53,7 +53,7 @@ class Supervisor:
         threads: of one network call; numeric libraries in the worker get no more.
         tell: called with the place of the item that is being read, as it goes.
         cwd: the folder that relative names start from; None, or where there is no such folder: this one.
-        timeout: seconds that may go by until the next picture is begun, or the next frame of a video is read.
+        timeout: seconds that may go by until the next image is begun, or the next frame of a video is read.
     """
 
     def __init__(

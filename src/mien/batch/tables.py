@@ -1,4 +1,4 @@
-"""Tables of pictures: parquet files with a column of encoded bytes, or of paths and URIs."""
+"""Tables of images: parquet files with a column of encoded bytes, or of paths and URIs."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .storage import opened, shown
 PLACES = ("path", "uri", "url", "file", "filename", "file_name", "image_path", "source", "image")
 """Columns of text that are taken for paths or URIs, likeliest first."""
 
-BYTES = ("image", "bytes", "jpg", "jpeg", "png", "picture", "content", "data")
-"""Columns of bytes that are taken for pictures, likeliest first; where there is none of these, the only one of bytes."""
+BYTES = ("image", "bytes", "jpg", "jpeg", "png", "image", "content", "data")
+"""Columns of bytes that are taken for images, likeliest first; where there is none of these, the only one of bytes."""
 
 BATCH = 16
-"""Rows that are decoded from a table at once: pictures are large."""
+"""Rows that are decoded from a table at once: images are large."""
 
 
 class Table:
@@ -51,10 +51,10 @@ class Table:
             yield cls(file, shown(place))
 
     def column(self, wanted: str | None) -> tuple[str, bool]:
-        """Return the column that holds pictures, and whether it holds their bytes; otherwise it holds paths or URIs.
+        """Return the column that holds images, and whether it holds their bytes; otherwise it holds paths or URIs.
 
         Raises:
-            SourceError: there is no such column, or none that holds pictures.
+            SourceError: there is no such column, or none that holds images.
         """
         import pyarrow.types as kinds
 
@@ -79,7 +79,7 @@ class Table:
         for name in PLACES:
             if name in text:
                 return text[name], False
-        raise SourceError(f"{self.name} has no column that is known to hold pictures; name one of {self._columns()} (--column)")
+        raise SourceError(f"{self.name} has no column that is known to hold images; name one of {self._columns()} (--column)")
 
     def places(self, column: str) -> Iterator[str | None]:
         """Yield the text of a column."""

@@ -3,7 +3,7 @@
 A verb is one line in `VERBS` and a function in a file of its own, imported when the verb is used. Its docstring is its help,
 the section "Examples:" included. It returns its exit status, or None for 0. Data goes to stdout, everything else to stderr.
 
-Exit status: 0 done, 1 an error that `mien` explains in one line (or some pictures of many that could not be read), 2 wrong
+Exit status: 0 done, 1 an error that `mien` explains in one line (or some images of many that could not be read), 2 wrong
 usage, 130 interrupted, 141 whoever read stdout went away.
 """
 
@@ -26,27 +26,27 @@ from ..io.provenance import VERSION
 
 VERBS: dict[str, dict[str, tuple[str, str]]] = {
     "To use": {
-        "predict": ("mien.cli.predict:predict", "Read the expressions of the faces in pictures and videos."),
+        "predict": ("mien.cli.predict:predict", "Read the expressions of the faces in images and videos."),
         "watch": ("mien.cli.watch:watch", "Read a camera and show what is read, as it comes."),
         "serve": ("mien.cli.serve:serve", "Serve readings over HTTP, with a web page to try them on."),
-        "batch": ("mien.cli.batch:batch", "Read millions of pictures or thousands of videos into parquet files."),
+        "batch": ("mien.cli.batch:batch", "Read millions of images or thousands of videos into parquet files."),
     },
     "To make": {
         "prepare": ("mien.cli.prepare:app", "Align faces, cut regions of faces, curate annotations."),
-        "audit": ("mien.cli.audit:audit", "Look for copies across splits, torn labels and treated pictures in a data set."),
+        "audit": ("mien.cli.audit:audit", "Look for copies across splits, torn labels and treated images in a dataset."),
         "train": ("mien.cli.train:train", "Train a network by a recipe."),
-        "evaluate": ("mien.cli.evaluate:evaluate", "Measure a model on a data set, with intervals and a report."),
-        "compare": ("mien.cli.compare:compare", "Measure several models on several data sets, and say which differ."),
+        "evaluate": ("mien.cli.evaluate:evaluate", "Measure a model on a dataset, with intervals and a report."),
+        "compare": ("mien.cli.compare:compare", "Measure several models on several datasets, and say which differ."),
         "verify": ("mien.cli.verify:verify", "Compare what a card claims with what is measured."),
         "stress": ("mien.cli.robustness:stress", "Measure what blur, poor light, covered faces and other crops cost a model."),
         "explain": ("mien.cli.explain:explain", "Show what in a face speaks for an expression, as maps and numbers."),
         "export": ("mien.cli.export:export", "Write a network as one file that runs without torch."),
-        "embed": ("mien.cli.embed:embed", "Write the features of a data set, and a plot of them by class."),
+        "embed": ("mien.cli.embed:embed", "Write the features of a dataset, and a plot of them by class."),
         "import": ("mien.cli.import_:import_", "Turn a checkpoint of a network's authors into weights with a card."),
     },
     "To look": {
         "models": ("mien.cli.models:models", "List the bundled weights and the architectures that can be trained."),
-        "datasets": ("mien.cli.datasets:datasets", "List the data sets that can be read, or count what lies in a folder."),
+        "datasets": ("mien.cli.datasets:datasets", "List the datasets that can be read, or count what lies in a folder."),
         "doctor": ("mien.cli.doctor:doctor", "Check this installation, down to one real reading."),
     },
 }

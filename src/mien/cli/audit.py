@@ -1,4 +1,4 @@
-"""`mien audit`: can the figures of a data set be trusted?"""
+"""`mien audit`: can the figures of a dataset be trusted?"""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .terminal import for_programs, progress_bar, side_console, table_console, w
 
 STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 SMALL = 160
-"""Pictures with a shorter side than this are enlarged before faces are looked for."""
+"""Images with a shorter side than this are enlarged before faces are looked for."""
 
 
 def audit(
@@ -38,11 +38,11 @@ def audit(
     faces: int | None = None,
     json: bool = False,
     html: Path | None = None,
-    pictures: bool = False,
+    images: bool = False,
     write_clean: Path | None = None,
     workers: int = 0,
 ) -> int:
-    """Look for copies across splits, torn labels, shared people, and treated or broken pictures.
+    """Look for copies across splits, torn labels, shared people, and treated or broken images.
 
     The exit status is 1 if anything was found that spoils a figure.
 
@@ -52,18 +52,18 @@ def audit(
         mien audit --dataset fer2013 --root data/fer2013 --write-clean fer2013.clean.json
 
     Args:
-        dataset: Name of the data set (see: mien datasets).
+        dataset: Name of the dataset (see: mien datasets).
         root: Folder that holds it.
         protocol: Whose splits to audit; by default the parts that the files themselves name.
-        option: NAME=VALUE, one of the options of the data set.
-        against: NAME=DIR, another data set to look for the same pictures in.
-        near: Look for similar pictures too, which takes time with the square of their number.
-        faces: Look for faces in this many pictures, evenly spread; 0 for all.
+        option: NAME=VALUE, one of the options of the dataset.
+        against: NAME=DIR, another dataset to look for the same images in.
+        near: Look for similar images too, which takes time with the square of their number.
+        faces: Look for faces in this many images, evenly spread; 0 for all.
         json: Write the report as JSON, also on a terminal.
         html: Also write a page to this file.
-        pictures: Show some of the copies on that page; it then holds pictures of the data set.
+        images: Show some of the copies on that page; it then holds images of the dataset.
         write_clean: Also write a protocol without the copies to this file, for --protocol clean:FILE.
-        workers: Threads that decode pictures; 0 for one per core.
+        workers: Threads that decode images; 0 for one per core.
     """
     splits = open_splits(dataset, root, protocol, options=pairs(option, "--option"))
     others = {name: open_dataset(name, place, "all", damaged="skip") for name, place in pairs(against, "--against").items()}
@@ -71,7 +71,7 @@ def audit(
     side = side_console()
     total = sum(len(data) for data in (*splits.values(), *others.values()))
     with progress_bar(side) as progress:
-        task = progress.add_task("reading pictures", total=total)
+        task = progress.add_task("reading images", total=total)
         report = run(
             splits,
             others,
@@ -87,13 +87,13 @@ def audit(
         _tell(report, table_console())
     if html:
         with whole(html) as part:
-            part.write_text(page(report, splits if pictures else None), encoding="utf-8", errors="backslashreplace")
+            part.write_text(page(report, splits if images else None), encoding="utf-8", errors="backslashreplace")
         side.print(f"wrote {html}")
     if write_clean:
         clean = clean_protocol(splits, workers=threads)
         clean.write(write_clean)
         left = ", ".join(f"{name} {len(data) - len(clean.drop[name]):,}" for name, data in splits.items())
-        side.print(f"wrote {write_clean}; pictures left: {left}; use it as protocol clean:{write_clean}")
+        side.print(f"wrote {write_clean}; images left: {left}; use it as protocol clean:{write_clean}")
     return int(any(finding.level == "error" for finding in report.findings))
 
 
@@ -104,7 +104,7 @@ def _tell(report: Audit, console: Console) -> None:
     console.print()
     splits = report.splits.items()
     classes = {name: split.classes for name, split in splits}
-    console.print(split_table(classes, {n: s.pictures for n, s in splits}, {n: s.digest for n, s in splits}))
+    console.print(split_table(classes, {n: s.images for n, s in splits}, {n: s.digest for n, s in splits}))
 
 
 def _face_finder() -> FaceFinder:

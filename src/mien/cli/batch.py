@@ -1,4 +1,4 @@
-"""`mien batch`: read millions of pictures or thousands of videos into parquet files."""
+"""`mien batch`: read millions of images or thousands of videos into parquet files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def batch(
     json: bool = False,
     reading: Reading = AS_USUAL,
 ) -> int:
-    """Read millions of pictures or thousands of videos into parquet files.
+    """Read millions of images or thousands of videos into parquet files.
 
     OUT/rows/part-00000.parquet and so on have the rows of mien predict, OUT/failures.csv what could not be read and why,
     OUT/summary.json the counts. Each part is written whole or not at all: after any interruption the same command with --resume
@@ -37,22 +37,22 @@ def batch(
         mien batch photos --out read
         mien batch @names.txt clips/*.mp4 --out read --workers 8 --every 5
         mien batch s3://bucket/photos --out s3://bucket/read --ray auto
-        mien batch train-*.tar faces.parquet --out read --points none --no-actions
+        mien batch train-*.tar faces.parquet --out read --points none --no-blendshapes
         mien batch photos --out read --resume
 
     Args:
-        inputs: Pictures, videos, folders, patterns, http URLs; lists of these (@names or names.txt, one in each line), parquet
+        inputs: Images, videos, folders, patterns, http URLs; lists of these (@names or names.txt, one in each line), parquet
             files with a column of bytes, paths or URIs, plain tars (WebDataset); URIs that fsspec knows, such as s3://….
         out: Folder to write: a path, or a URI that fsspec knows.
         resume: Go on with a run that was stopped.
         workers: Processes, or actors of Ray; by default one for each core.
         ray: Address of a Ray cluster (auto, HOST:PORT), or local to start one on this machine. Without it Ray is not used.
-        shard_size: Pictures in a part, a multiple of 8; by default 64 to 4096, by their number. A video is a part of its own.
-        timeout: Seconds that a picture may take, or a video from one wanted frame to the next. Whoever reads it longer is
+        shard_size: Images in a part, a multiple of 8; by default 64 to 4096, by their number. A video is a part of its own.
+        timeout: Seconds that an image may take, or a video from one wanted frame to the next. Whoever reads it longer is
             ended; the file is tried again, and at last listed as failed. Give inf for no limit.
-        column: Column of parquet files that holds the pictures, or their paths or URIs.
+        column: Column of parquet files that holds the images, or their paths or URIs.
         json: Write the counts to stdout as JSON.
-        reading: How pictures and videos are read.
+        reading: How images and videos are read.
 
     Raises:
         MissingExtra: pyarrow or something else of the extra scale is not installed.
@@ -79,9 +79,9 @@ def batch(
         )  # fmt: skip
     took = time.perf_counter() - began
     if for_programs(json):
-        counts = {name: getattr(summary, name) for name in ("pictures", "frames", "faces", "failures", "parts")}
+        counts = {name: getattr(summary, name) for name in ("images", "frames", "faces", "failures", "parts")}
         write_json({**counts, "status": dict(summary.status), "labels": dict(summary.labels), "out": out})
-    counts = {"picture": summary.pictures, "frame": summary.frames}
+    counts = {"image": summary.images, "frame": summary.frames}
     told = [counted(number, name) for name, number in counts.items() if number] + [counted(summary.faces, "face")]
     told += [f"{summary.failures:,} not read (failures.csv)"] if summary.failures else []
     side.print(f"{', '.join(told)} in {took:.1f} s; {summary.new} of {summary.parts} parts are new: {out}", style="dim")
@@ -92,7 +92,7 @@ def batch(
 
 
 class _Speed(ProgressColumn):
-    """Pictures and videos a second."""
+    """Images and videos a second."""
 
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed or 0:.0f}/s", "dim")

@@ -17,7 +17,7 @@ from ..io.images import name_of
 from ..io.sources import Clip, Frame, Item
 from ..io.video import Sampling
 from ..types import Result
-from ..visualization.annotated import Pictures, Videos
+from ..visualization.annotated import AnnotatedImages, Videos
 
 
 def seconds(text: str | None) -> float | None:
@@ -37,7 +37,7 @@ def seconds(text: str | None) -> float | None:
 
 
 class Copies:
-    """Annotated copies of pictures and of videos in one folder."""
+    """Annotated copies of images and of videos in one folder."""
 
     def __init__(
         self,
@@ -48,15 +48,15 @@ class Copies:
         sampling: Sampling,
         threads: int,
     ) -> None:
-        self.pictures = stack.enter_context(Pictures(folder, roots=roots, points=points))
+        self.images = stack.enter_context(AnnotatedImages(folder, roots=roots, points=points))
         self.videos = stack.enter_context(
             Videos(folder, roots=roots, points=points, start=sampling.start, end=sampling.end, threads=threads)
         )
 
     def write(self, frame: Frame, result: Result) -> None:
-        """Write one picture, or the next frame of a video."""
-        if frame.picture is not None:
-            (self.pictures if frame.time is None else self.videos).write(frame.picture, result)
+        """Write one image, or the next frame of a video."""
+        if frame.image is not None:
+            (self.images if frame.time is None else self.videos).write(frame.image, result)
 
 
 def run_name(items: Iterable[Item], settings: Sequence[Any], sampling: Sampling) -> str:

@@ -1,4 +1,4 @@
-"""`mien compare`: several models on several data sets, with what can be told apart."""
+"""`mien compare`: several models on several datasets, with what can be told apart."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def compare(
     results: Path | None = None,
     json: bool = False,
 ) -> None:
-    """Measure several models on several data sets, and say which differ.
+    """Measure several models on several datasets, and say which differ.
 
     The first model is the one that the others are compared with. Evaluations that are done are not done again.
 
@@ -49,15 +49,15 @@ def compare(
         models: As for mien evaluate; MODEL@OUTPUT for one of its heads; peer:NAME=FILE.npz is another package's table
             of probabilities.
         dataset: NAME or NAME@PROTOCOL, once for each.
-        root: Folder of the data, or NAME=DIR once for each data set.
+        root: Folder of the data, or NAME=DIR once for each dataset.
         out: Folder for the results: comparison.csv, .md and .html, and a folder for each evaluation.
         split: train, validation, test or all.
-        option: NAME:OPTION=VALUE, an option of one of the data sets.
-        output: Which head of the models; auto takes the one named after the data set, or else the scores.
-        faces: whole: each picture is one face; detect: find faces in photographs; auto: by the size of the pictures.
+        option: NAME:OPTION=VALUE, an option of one of the datasets.
+        output: Which head of the models; auto takes the one named after the dataset, or else the scores.
+        faces: whole: each image is one face; detect: find faces in photographs; auto: by the size of the images.
         tta: Number of views whose mean is the answer.
-        limit: Only this many pictures, evenly spread; 0 for all.
-        batch: Pictures in one call of a network.
+        limit: Only this many images, evenly spread; 0 for all.
+        batch: Images in one call of a network.
         threads: Threads inside one call.
         device: Where networks run: cpu, cuda (cuda:1 is the second GPU), mps, or auto for the best that starts.
         overwrite: Begin anew, whatever evaluations the folder holds.
@@ -65,7 +65,7 @@ def compare(
         json: Write JSON Lines, also on a terminal.
 
     Raises:
-        ConfigError: no model is named, or an option belongs to none of the data sets.
+        ConfigError: no model is named, or an option belongs to none of the datasets.
     """
     if not models:
         raise ConfigError("give one model at least: mien compare MODEL… --dataset NAME --root DIR --out DIR")
@@ -129,10 +129,10 @@ def _check(columns: tuple[str, ...], roots: tuple[str, ...], options: tuple[str,
         raise ConfigError(f"--root is given as {' and '.join(plain)}; write NAME=DIR, once for each of {', '.join(names)}")
     for option in options:
         if option.partition(":")[0] not in names or ":" not in option:
-            raise ConfigError(f"--option {option} is of none of the data sets; write NAME:OPTION=VALUE with {', '.join(names)}")
+            raise ConfigError(f"--option {option} is of none of the datasets; write NAME:OPTION=VALUE with {', '.join(names)}")
     for name in (root.partition("=")[0] for root in roots if "=" in root):
         if name not in names:
-            raise ConfigError(f"--root {name}=… is of none of the data sets{did_you_mean(name, names, '.')}")
+            raise ConfigError(f"--root {name}=… is of none of the datasets{did_you_mean(name, names, '.')}")
 
 
 def _open(column: str, roots: tuple[str, ...], split: str, options: tuple[str, ...]) -> Dataset:

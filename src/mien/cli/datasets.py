@@ -1,4 +1,4 @@
-"""`mien datasets`: which data sets can be read, and what lies in a folder."""
+"""`mien datasets`: which datasets can be read, and what lies in a folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def datasets(
     skip_damaged: bool = False,
     json: bool = False,
 ) -> None:
-    """List the data sets that can be read; with --root, read one and count what is there.
+    """List the datasets that can be read; with --root, read one and count what is there.
 
     Examples:
         mien datasets
@@ -30,11 +30,11 @@ def datasets(
         mien datasets ferplus --root data/fer2013 --option mode=probability
 
     Args:
-        names: Data sets to tell everything about.
-        root: Folder that holds the data set named; which of its layouts lies there is found out.
+        names: Datasets to tell everything about.
+        root: Folder that holds the dataset named; which of its layouts lies there is found out.
         protocol: How to split it.
-        option: NAME=VALUE, one of the options of the data set.
-        skip_damaged: Leave out damaged rows and missing pictures instead of refusing to read.
+        option: NAME=VALUE, one of the options of the dataset.
+        skip_damaged: Leave out damaged rows and missing images instead of refusing to read.
         json: Write JSON Lines, also on a terminal.
     """
     readers = [reader(name) for name in names or DATASETS]
@@ -56,7 +56,7 @@ def datasets(
 def _list(readers: list[Reader]) -> None:
     console = table_console()
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("name", "classes", "data set", "protocols"):
+    for column in ("name", "classes", "dataset", "protocols"):
         table.add_column(column, justify="right" if column == "classes" else "left", no_wrap=column == "name")
     for known in readers:
         table.add_row(known.name, str(len(known.labels) or "–"), known.title, ", ".join(known.protocols))
@@ -97,7 +97,7 @@ def _tell_contents(known: Reader, whole: Dataset, *, json: bool) -> None:
     splits = known.deal(whole)
     if for_programs(json):
         for name, data in splits.items():
-            facts = {"split": name, "pictures": len(data), "classes": data.counts, "digest": data.digest}
+            facts = {"split": name, "images": len(data), "classes": data.counts, "digest": data.digest}
             about = {"dataset": data.name, "layout": data.layout, "protocol": data.protocol}
             write_json({**about, **facts, "flaws": data.flaws, "notes": data.notes})
         return

@@ -1,4 +1,4 @@
-"""`mien embed`: the features of a data set, and a plot of them by class."""
+"""`mien embed`: the features of a dataset, and a plot of them by class."""
 
 from __future__ import annotations
 
@@ -43,32 +43,32 @@ def embed(
     device: str = "cpu",
     json: bool = False,
 ) -> None:
-    """Write the features of a data set: the vector that a network's last layer reads, for each face.
+    """Write the features of a dataset: the vector that a network's last layer reads, for each face.
 
-    Pictures without a face have no row; how many they are is said. With several models the plot has a panel for each, to see
+    Images without a face have no row; how many they are is said. With several models the plot has a panel for each, to see
     what a loss does to the classes; the silhouette of the features is 1 where classes are apart, 0 where they touch.
 
     Examples:
         mien embed runs/fer2013-dan-small/1 --dataset fer2013 --root data/fer2013 --out dan.npz --plot dan.png
 
-        mien embed runs/plain/1 runs/centre/1 --dataset fer2013 --root data/fer2013 --limit 2000 --plot both.svg
+        mien embed runs/plain/1 runs/center/1 --dataset fer2013 --root data/fer2013 --limit 2000 --plot both.svg
 
         mien embed mien-base --dataset fer2013 --root data/fer2013 --method pca --report out/fer2013
 
     Args:
         models: Names of bundled models, cards, weight files, or folders of runs.
-        dataset: Name of the data set (see: mien datasets).
+        dataset: Name of the dataset (see: mien datasets).
         root: Folder that holds it.
         split: train, validation, test or all.
-        protocol: How to split it; by default the first that the data set offers.
-        option: NAME=VALUE, one of the options of the data set.
-        limit: Only about this many pictures, of each class the same share; 0 for all.
+        protocol: How to split it; by default the first that the dataset offers.
+        option: NAME=VALUE, one of the options of the dataset.
+        limit: Only about this many images, of each class the same share; 0 for all.
         out: File for the features: .npz, .csv, or .parquet (which needs pyarrow). With several models their names are added.
         plot_to: File for the plot: .png, .svg or .pdf.
         method: How the features come onto a plane.
         title: Over a panel, instead of the model's name; once for each model.
         seed: Of the t-SNE.
-        faces: whole: each picture is one face; detect: find faces in photographs; auto: by the size of the pictures.
+        faces: whole: each image is one face; detect: find faces in photographs; auto: by the size of the images.
         detector: For detect.
         report: Folder of an evaluation; the plot is added to its report.
         batch: Faces in one call of the network.
@@ -117,9 +117,9 @@ def embed(
             figure.savefig(drawn, format="png", dpi=160, metadata={"Software": None})
             name = f"{'t-SNE' if method == 't-sne' else 'PCA'} of {', '.join(title or [each.model for each in found])}"
             note = (
-                f"{found[0].dataset}, coloured by true class; seed {seed}. The silhouette is of the features, not of the plot."
+                f"{found[0].dataset}, colored by true class; seed {seed}. The silhouette is of the features, not of the plot."
             )
-            judged.add_picture(SECTION, name, drawn.getvalue(), note)
+            judged.add_image(SECTION, name, drawn.getvalue(), note)
             judged.write()
             side.print(f"added {name} to {judged.folder}", style="dim")
     rows = [_row(each, seed, paths[number] if paths else None) for number, each in enumerate(found)]

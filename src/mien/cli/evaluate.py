@@ -1,4 +1,4 @@
-"""`mien evaluate`: how good is a model on a data set?"""
+"""`mien evaluate`: how good is a model on a dataset?"""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def evaluate(
     results: Path | None = None,
     json: bool = False,
 ) -> None:
-    """Measure a model on a data set, and write predictions.csv, metrics.json and report.html.
+    """Measure a model on a dataset, and write predictions.csv, metrics.json and report.html.
 
-    Pictures in which no face is found, or that cannot be read, count as wrong; the figures without them stand beside. An
+    Images in which no face is found, or that cannot be read, count as wrong; the figures without them stand beside. An
     evaluation that was stopped goes on where it was.
 
     Examples:
@@ -67,21 +67,21 @@ def evaluate(
 
     Args:
         model: Name of a bundled model, a card, a weight file, the folder of a run, MODULE:FUNCTION, or peer:NAME=FILE.npz.
-        dataset: Name of the data set (see: mien datasets).
+        dataset: Name of the dataset (see: mien datasets).
         root: Folder that holds it.
         out: Folder for the results.
         split: train, validation, test or all.
-        protocol: How to split it; by default the first that the data set offers.
-        option: NAME=VALUE, one of the options of the data set.
-        skip_damaged: Leave out damaged rows and missing pictures instead of refusing to read.
-        output: Which head of the model; auto takes the one named after the data set, or else the scores.
-        faces: whole: each picture is one face; detect: find faces in photographs; auto: by the size of the pictures.
+        protocol: How to split it; by default the first that the dataset offers.
+        option: NAME=VALUE, one of the options of the dataset.
+        skip_damaged: Leave out damaged rows and missing images instead of refusing to read.
+        output: Which head of the model; auto takes the one named after the dataset, or else the scores.
+        faces: whole: each image is one face; detect: find faces in photographs; auto: by the size of the images.
         detector: For detect.
         tta: Number of views whose mean is the answer: as it is, mirrored, then small turns.
         seed: Of the turns.
-        pose: Find the mesh of whole pictures too, for figures by pose.
-        limit: Only this many pictures, evenly spread; 0 for all.
-        batch: Pictures in one call of the network.
+        pose: Find the mesh of whole images too, for figures by pose.
+        limit: Only this many images, evenly spread; 0 for all.
+        batch: Images in one call of the network.
         threads: Threads inside one call.
         device: Where networks run: cpu, cuda (cuda:1 is the second GPU), mps, or auto for the best that starts.
         overwrite: Begin anew, whatever evaluation the folder holds.

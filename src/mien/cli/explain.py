@@ -1,4 +1,4 @@
-"""`mien explain`: pictures and numbers of why a model answered what it did."""
+"""`mien explain`: images and numbers of why a model answered what it did."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..evaluation.report import Report
 from ..explaining import AUTO, Explanation, explain_face, fitting_method, method_named
 from ..explaining.explanation import write_image
 from ..inference.recognizer import Recognizer, load
-from ..io.sources import Frame, pictures
+from ..io.sources import Frame, iter_images
 from ..runtime.devices import use
 from .splits import pairs
 from .terminal import counted, for_programs, side_console, table_console, write_json
@@ -53,7 +53,7 @@ def explain(
     """Show what in a face speaks for an expression: maps on the photograph, and numbers for eyes, nose and mouth.
 
     The numbers say by how much the probability of the expression falls when that part of the face is blurred; where it rises
-    they are negative. Maps are written with --out: one photograph for each picture and method, and strip.png with all faces.
+    they are negative. Maps are written with --out: one photograph for each image and method, and strip.png with all faces.
     With --dataset a strip of faces of each class is made instead.
 
     Methods: grad-cam, grad-cam++, integrated-gradients and attention look inside the network, so they need a .safetensors file
@@ -70,19 +70,19 @@ def explain(
 
     Args:
         model: Name of a bundled model, a card, a weight file, or the folder of a run.
-        paths: Picture files, folders with their sub-folders, patterns, http or https URLs.
+        paths: Image files, folders with their sub-folders, patterns, http or https URLs.
         method: How; may be given several times.
         target: The expression to explain; by default the one that the model answers.
         layer: A module that Grad-CAM looks at, instead of those that suit the architecture; may be given several times.
         out: Folder for the maps.
-        every_face: Explain every face of a picture, not only the largest.
-        detector: What finds the faces; whole if each picture is one face crop.
-        dataset: Make a strip for each class of this data set (see: mien datasets).
+        every_face: Explain every face of an image, not only the largest.
+        detector: What finds the faces; whole if each image is one face crop.
+        dataset: Make a strip for each class of this dataset (see: mien datasets).
         root: Folder that holds it.
         split: train, validation, test or all.
         protocol: How to split it.
-        option: NAME=VALUE, one of the options of the data set.
-        faces: Of the data set; whole: each picture is one face; detect: find them; auto: by the size of the pictures.
+        option: NAME=VALUE, one of the options of the dataset.
+        faces: Of the dataset; whole: each image is one face; detect: find them; auto: by the size of the images.
         per_class: Faces of each class.
         seed: Of the lot by which they are drawn.
         report: Folder of an evaluation; the strip is added to its report.
@@ -94,16 +94,16 @@ def explain(
         ConfigError: there is nothing to explain.
     """
     if not paths and dataset is None:
-        raise ConfigError("nothing to explain: name pictures, or a data set with --dataset")
+        raise ConfigError("nothing to explain: name images, or a dataset with --dataset")
     judged = Report.read(report) if report else None
     found = "whole" if dataset and not paths else detector
-    read = load(model, detector=found, actions=False, threads=threads, device=device)
+    read = load(model, detector=found, blendshapes=False, threads=threads, device=device)
     methods = list(dict.fromkeys(fitting_method(read, name) for name in method))
     for name in methods:
         method_named(name)
     failed = 0
     if paths:
-        failed = _pictures(read, paths, methods, target, layer, out, judged, every_face=every_face, json=json)
+        failed = _images(read, paths, methods, target, layer, out, judged, every_face=every_face, json=json)
     if dataset is not None:
         data = open_dataset(dataset, root, split, protocol, **pairs(option, "--option"))  # pyrefly: ignore
         with use(device):
@@ -111,7 +111,7 @@ def explain(
     return 1 if failed else 0
 
 
-def _pictures(
+def _images(
     read: Recognizer,
     paths: tuple[str, ...],
     methods: list[str],
@@ -123,12 +123,12 @@ def _pictures(
     every_face: bool,
     json: bool,
 ) -> int:
-    """Explain pictures one by one; return how many could not be read."""
+    """Explain images one by one; return how many could not be read."""
     programs, side, failed = for_programs(json), side_console(), 0
     kept: list[Explanation] = []
     rows: list[dict[str, Any]] = []
     taken: set[Path] = set()
-    for frame in pictures(list(paths)):
+    for frame in iter_images(list(paths)):
         for found in _explained(read, frame, methods, target, layers, every_face=every_face):
             row = found.to_dict() if isinstance(found, Explanation) else found
             if isinstance(found, Explanation):
@@ -147,34 +147,34 @@ def _pictures(
     if kept and (out or report):
         from ..explaining.strips import strip
 
-        picture = strip(kept)
+        image = strip(kept)
         if out is not None:
-            write_image(picture, out / "strip.png")
+            write_image(image, out / "strip.png")
             side.print(f"wrote {counted(len(taken), 'map')} and strip.png to {out}", style="dim")
         if report is not None:
-            _add(report, f"{', '.join(methods)} of {len({each.source for each in kept})} pictures", picture, read, seed=None)
+            _add(report, f"{', '.join(methods)} of {len({each.source for each in kept})} images", image, read, seed=None)
     return failed
 
 
 def _explained(
     read: Recognizer, frame: Frame, methods: list[str], target: str | None, layers: tuple[str, ...], *, every_face: bool
 ) -> Iterator[Explanation | dict[str, Any]]:
-    if frame.picture is None:
+    if frame.image is None:
         yield {"source": frame.source, "status": "unreadable", "message": str(frame.error)}
         return
-    faces = read(frame.picture).faces
+    faces = read(frame.image).faces
     if not faces:
         yield {"source": frame.source, "status": "no face", "message": "no face was found"}
         return
     chosen = faces if every_face else [max(faces, key=lambda face: face.box.width * face.box.height)]
     for face in chosen:
         for method in methods:
-            yield explain_face(read, frame.picture, face, method, target, layers)
+            yield explain_face(read, frame.image, face, method, target, layers)
 
 
 def _free(out: Path, found: Explanation, taken: set[Path]) -> Path:
-    """Return where a map goes: the picture's name and the method, numbered where that is taken."""
-    stem = "picture" if found.source.startswith("<") else Path(found.source.partition("?")[0]).stem
+    """Return where a map goes: the image's name and the method, numbered where that is taken."""
+    stem = "image" if found.source.startswith("<") else Path(found.source.partition("?")[0]).stem
     path, number = out / f"{stem}-{found.method}.png", 2
     while path in taken:
         path, number = out / f"{stem}-{number}-{found.method}.png", number + 1
@@ -197,35 +197,35 @@ def _classes(
     from ..explaining.strips import strips_per_class
 
     if out is None and report is None:
-        raise ConfigError("a strip of each class is a picture: say where it goes with --out or --report")
+        raise ConfigError("a strip of each class is an image: say where it goes with --out or --report")
     for method in methods:
-        picture = strips_per_class(read, data, number, method=method, layers=layers, faces=faces, detector=detector, seed=seed)
+        image = strips_per_class(read, data, number, method=method, layers=layers, faces=faces, detector=detector, seed=seed)
         if out is not None:
             path = out / f"{data.name}-{data.split}-{method}.png"
-            write_image(picture, path)
+            write_image(image, path)
             side_console().print(f"wrote {path}", style="dim")
         if report is not None:
-            _add(report, f"{method}, {number} faces of each class", picture, read, seed=seed)
+            _add(report, f"{method}, {number} faces of each class", image, read, seed=seed)
 
 
-def _add(report: Report, title: str, picture: Any, read: Recognizer, *, seed: int | None) -> None:
+def _add(report: Report, title: str, image: Any, read: Recognizer, *, seed: int | None) -> None:
     drawn = io.BytesIO()
-    picture.save(drawn, "PNG", optimize=True)
+    image.save(drawn, "PNG", optimize=True)
     note = f"{read.name}. " + (
         f"Maps of the true class; faces drawn by lot (seed {seed}), right or wrong; a wrong answer stands below its face."
         if seed is not None
         else "Maps of the class named beside each face."
     )
-    report.add_picture(SECTION, title, drawn.getvalue(), note)
+    report.add_image(SECTION, title, drawn.getvalue(), note)
     report.write()
     side_console().print(f"added {title} to {report.folder}", style="dim")
 
 
 def _show(rows: list[dict[str, Any]]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("picture", "method", "expression", "probability", *REGIONS):
+    for name in ("image", "method", "expression", "probability", *REGIONS):
         right = name in ("probability", *REGIONS)
-        table.add_column(name, justify="right" if right else "left", overflow="fold" if name == "picture" else "ellipsis")
+        table.add_column(name, justify="right" if right else "left", overflow="fold" if name == "image" else "ellipsis")
     for row in rows:
         if row["status"] != "ok":
             table.add_row(Text(row["source"]), Text("–", "dim"), Text(row["status"], "dim"))

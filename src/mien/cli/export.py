@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from ..data.datasets import open_dataset
-from ..exporting import PICTURES, TOLERANCE
+from ..exporting import IMAGES, TOLERANCE
 from ..exporting import export as run
 from .splits import pairs
 from .terminal import for_programs, side_console, table_console, write_json
@@ -29,7 +29,7 @@ def export(
     protocol: str = "",
     option: tuple[str, ...] = (),
     tolerance: float = TOLERANCE,
-    pictures: int = PICTURES,
+    images: int = IMAGES,
     keep: tuple[str, ...] = (),
     threads: int = 1,
     json: bool = False,
@@ -51,13 +51,13 @@ def export(
         precision: fp32; fp16: weights stored in half the bytes; int8: weights and arithmetic. By default fp32, of an exported
             file what it has.
         runtime: What runs the file.
-        raw_input: Put the preparation of pictures into the file: it takes uint8 RGB of any size, (N, H, W, 3).
-        calibration: For int8: a data set whose training split gives ranges and whose validation split judges.
+        raw_input: Put the preparation of images into the file: it takes uint8 RGB of any size, (N, H, W, 3).
+        calibration: For int8: a dataset whose training split gives ranges and whose validation split judges.
         root: Folder that holds it.
-        protocol: How to split it; by default the first that the data set offers.
-        option: NAME=VALUE, one of the options of the data set.
+        protocol: How to split it; by default the first that the dataset offers.
+        option: NAME=VALUE, one of the options of the dataset.
         tolerance: Points of accuracy that int8 may lose.
-        pictures: Training pictures that ranges are taken from.
+        images: Training images that ranges are taken from.
         keep: What int8 leaves in float: names of nodes (with * and ?), or types of operators.
         threads: Threads inside one call, while measuring.
         json: Write the figures as JSON, also on a terminal.
@@ -75,7 +75,7 @@ def export(
         raw_input=raw_input,
         **splits,
         tolerance=tolerance,
-        pictures=pictures,
+        images=images,
         keep=keep,
         speed=True,
         threads=threads,
@@ -86,7 +86,7 @@ def export(
         write_json({"out": str(done.path), "source": figures[0], "file": figures[1], "differences": done.differences})
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("file", "precision", "MB", "pictures/s", *(("accuracy", "ECE") if done.file.n else ())):
+    for name in ("file", "precision", "MB", "images/s", *(("accuracy", "ECE") if done.file.n else ())):
         table.add_column(name, justify="left" if name in ("file", "precision") else "right")
     for each in (done.source, done.file):
         cells = [each.file, each.precision, f"{each.size / 1e6:.2f}", f"{each.speed:,.0f}"]

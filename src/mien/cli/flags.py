@@ -1,4 +1,4 @@
-"""Flags that several commands share, with their help: how pictures are read, and on which device."""
+"""Flags that several commands share, with their help: how images are read, and on which device."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ MODEL = (
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """How pictures and videos are read: what `mien predict` and `mien batch` have in common, as it is written there. All are
+    """How images and videos are read: what `mien predict` and `mien batch` have in common, as it is written there. All are
     fields of `mien.inference.options.Options`, whose defaults they have.
     """
 
     model: Annotated[str, Parameter(help=MODEL)] = USUAL.model
     detector: str = USUAL.detector
-    """What finds the faces: blazeface, retinaface, mtcnn, mtcnn-evolve, dlib; whole if each picture is a face crop."""
+    """What finds the faces: blazeface, retinaface, mtcnn, mtcnn-evolve, dlib; whole if each image is a face crop."""
     max_faces: int | None = USUAL.max_faces
-    """At most this many faces of each picture."""
+    """At most this many faces of each image."""
     min_size: float = USUAL.min_size
     """Leave out faces whose longer side has fewer pixels."""
     threshold: float | None = USUAL.threshold
@@ -37,11 +37,11 @@ class Reading:
     max_roll: float = USUAL.max_roll
     """Find faces tilted by up to this many degrees."""
     small_faces: bool = USUAL.small_faces
-    """Look closer, and slower, for faces that are small in the picture."""
+    """Look closer, and slower, for faces that are small in the image."""
     points: Points = USUAL.points
-    """How many points of the face mesh are listed: none, 5, 68 or all; annotated pictures show them with all."""
-    actions: Annotated[bool, Parameter(negative="--no-actions")] = USUAL.actions
-    """Tell the 52 facial actions."""
+    """How many points of the face mesh are listed: none, 5, 68 or all; annotated images show them with all."""
+    blendshapes: Annotated[bool, Parameter(negative="--no-blendshapes")] = USUAL.blendshapes
+    """Tell the 52 blendshapes."""
     threads: int = USUAL.threads
     """Threads of one network call."""
     device: str = USUAL.device

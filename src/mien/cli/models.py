@@ -16,7 +16,7 @@ from ..errors import UnknownName
 from ..models import MODELS
 from .terminal import for_programs, table_console, write_json
 
-MORE = "Published accuracies are those of the authors. How they were obtained, licences and all else: mien models NAME."
+MORE = "Published accuracies are those of the authors. How they were obtained, licenses and all else: mien models NAME."
 
 
 def models(*names: str, json: bool = False) -> None:
@@ -26,7 +26,7 @@ def models(*names: str, json: bool = False) -> None:
         mien models
         mien models mien-base
         mien models dan
-        mien models --json | jq .licence
+        mien models --json | jq .license
 
     Args:
         names: Weights or architectures to tell everything about.
@@ -69,12 +69,12 @@ def _architectures() -> dict[str, dict[str, Any]]:
 
 def _print_weights(bundled: Mapping[str, Card], console: Console) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("name", "kind", "size", "licence", "input", "what it tells"):
+    for name in ("name", "kind", "size", "license", "input", "what it tells"):
         table.add_column(name, justify="right" if name == "size" else "left", no_wrap=name in ("name", "size"))
     for card in sorted(bundled.values(), key=lambda card: (card.kind != "classifier", card.kind, card.name)):
         size = Text("missing", "red") if (number := _bytes(card)) is None else _size(number)
         told = "; ".join(filter(None, (", ".join(card.labels), _accuracies(card)))) or card.summary
-        table.add_row(card.name, card.kind, size, card.licence, _input(card), told)
+        table.add_row(card.name, card.kind, size, card.license, _input(card), told)
     console.print(table)
 
 
@@ -137,11 +137,9 @@ def _accuracies(card: Card) -> str:
 
 
 def _input(card: Card) -> str:
-    size, colour = (
-        (card.input.size, card.input.colour) if card.input else (card.reading.get("size"), card.reading.get("colour"))
-    )
+    size, color = (card.input.size, card.input.color) if card.input else (card.reading.get("size"), card.reading.get("color"))
     sides = "×".join(map(str, size)) if isinstance(size, (list, tuple)) else str(size or "any")
-    return f"{sides} {colour or ''}".strip()
+    return f"{sides} {color or ''}".strip()
 
 
 def _size(number: int) -> str:

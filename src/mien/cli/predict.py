@@ -1,4 +1,4 @@
-"""`mien predict`: read pictures and videos, and write what was read."""
+"""`mien predict`: read images and videos, and write what was read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from ..inference.results import Csv, JsonLines, json_line
-from ..io.sources import Clip, Frame, pictures
+from ..io.sources import Clip, Frame, iter_images
 from ..types import Result
 from ..visualization.timeline import Timeline, check_suffix
 from .clips import Copies, go_on, run_name
@@ -38,13 +38,13 @@ def predict(
     timeline: Path | None = None,
     reading: Reading = AS_USUAL,
 ) -> int:
-    """Read the expressions of the faces in pictures and videos.
+    """Read the expressions of the faces in images and videos.
 
-    On a terminal the faces are listed in a table; piped, or with --json, each picture is one line of JSON, laid out as
-    schemas/result.json in the package says. Pictures that cannot be read are named at the end with the reason. The others
+    On a terminal the faces are listed in a table; piped, or with --json, each image is one line of JSON, laid out as
+    schemas/result.json in the package says. Images that cannot be read are named at the end with the reason. The others
     are read all the same, and the exit status is then 1.
 
-    Each frame of a video is read like a picture, and faces keep a number from frame to frame. Rows are written as they come;
+    Each frame of a video is read like an image, and faces keep a number from frame to frame. Rows are written as they come;
     after an interruption the same command goes on after the last frame that --csv and --jsonl hold. The annotated copy keeps
     the sound. A video that ends before its time is read up to there, and named at the end.
 
@@ -57,19 +57,19 @@ def predict(
         mien predict clip.mp4 --csv rows.csv --save annotated --timeline clip.html
 
     Args:
-        paths: Pictures, videos, folders with their sub-folders, patterns, http or https URLs.
+        paths: Images, videos, folders with their sub-folders, patterns, http or https URLs.
         json: Write JSON Lines to stdout, also on a terminal.
         csv: Also write a table to this file, one row for each face.
         jsonl: Also write JSON Lines to this file.
-        save: Also write annotated pictures and videos into this folder.
+        save: Also write annotated images and videos into this folder.
         timeline: Also draw what each face of the videos showed over time: .png, .svg, .pdf or .html.
-        reading: How pictures and videos are read.
+        reading: How images and videos are read.
     """
     if timeline:
         check_suffix(timeline)
     options = reading.options()
     sampling, points = options.sampling, options.points
-    frames = pictures(list(paths), sampling=sampling, allow_private=options.allow_private)
+    frames = iter_images(list(paths), sampling=sampling, allow_private=options.allow_private)
     read = options.open()
     programs, side, began = for_programs(json), side_console(), time.perf_counter()
     roots = [path for path in paths if os.path.isdir(path)]  # noqa: PTH112 - Path.is_dir raises on a name too long
@@ -110,7 +110,7 @@ def predict(
             elif not programs and result.time is None:
                 readable.append(result)
             tally[result.status] += 1
-            tally["picture" if frame.time is None else "frame"] += 1
+            tally["image" if frame.time is None else "frame"] += 1
             tally["face"] += len(result.faces)
             progress.advance(progress.task_ids[0])
     if shown and timeline:
@@ -118,7 +118,7 @@ def predict(
     show(readable, table_console())
     for result in failed:
         side.print(f"not read: {result.message}", style="red")
-    told = [counted(tally[what], what) for what in ("picture", "frame") if tally[what]]
+    told = [counted(tally[what], what) for what in ("image", "frame") if tally[what]]
     told += [counted(tally["face"], "face")]
     told += [f"{tally['no face']} without a face"] if tally["no face"] else []
     told += [f"{len(failed)} not read"] if failed else []
@@ -148,7 +148,7 @@ class _Speed(ProgressColumn):
 
 
 def _not_below(frames: Iterable[Frame], folder: Path | None, roots: list[str]) -> Iterator[Frame]:
-    """Leave out what an earlier run wrote, where annotated pictures go into a sub-folder of what is read."""
+    """Leave out what an earlier run wrote, where annotated images go into a sub-folder of what is read."""
     if folder is None or not any(_inside(folder, root) for root in roots):
         yield from frames
     else:

@@ -13,7 +13,7 @@ from PIL import Image
 from rich.table import Table
 
 from ..data.audit import open_splits
-from ..data.datasets.listing import pictures_below
+from ..data.datasets.listing import images_below
 from ..data.preparation import Align, Curated, Regions, Summary, Work, contact_sheet, curate
 from ..data.preparation import prepare as run
 from ..data.preparation.faces import Points
@@ -26,23 +26,23 @@ from .terminal import for_programs, progress_bar, side_console, table_console, w
 
 EXAMPLES = """Examples:
     mien prepare align --dataset folder --root photos --out aligned --crop arcface112
-    mien prepare regions --dataset rafdb --root data/rafdb --option pictures=original --out data/rafdb-roi
+    mien prepare regions --dataset rafdb --root data/rafdb --option images=original --out data/rafdb-roi
     mien prepare annotations --root data/affwild2 --out data/affwild2
 """
 
 app = App("prepare", help="Align faces, cut regions of faces, curate annotations.", help_epilogue=EXAMPLES)
 
 SHEET = 60
-"""Pictures on a contact sheet."""
+"""Images on a contact sheet."""
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What the verbs that write pictures share."""
+    """What the verbs that write images share."""
 
     dataset: str
-    """Name of the data set (see: mien datasets)."""
+    """Name of the dataset (see: mien datasets)."""
     root: Path
     """Folder that holds it."""
     out: Path
@@ -50,11 +50,11 @@ class Job:
     protocol: str = ""
     """Whose splits to prepare; by default the parts that the files themselves name."""
     option: tuple[str, ...] = ()
-    """NAME=VALUE, one of the options of the data set."""
+    """NAME=VALUE, one of the options of the dataset."""
     skip_damaged: bool = False
-    """Leave out damaged rows and missing pictures instead of refusing to start."""
+    """Leave out damaged rows and missing images instead of refusing to start."""
     limit: int | None = None
-    """At most this many pictures of each split, evenly spread."""
+    """At most this many images of each split, evenly spread."""
     sheet: Path | None = None
     """Also write a contact sheet of some of the results to this file."""
     workers: int | None = None
@@ -75,17 +75,17 @@ def align(
     faceless: Literal["keep", "error", "discard"] | None = None,
     format: Literal["png", "jpg"] = "png",  # noqa: A002 - the name of the flag
 ) -> None:
-    """Cut aligned faces out of the pictures of a data set.
+    """Cut aligned faces out of the images of a dataset.
 
     Args:
         job: What to prepare.
         crop: Geometry: ArcFace's five points, DDAMFN++'s five poses, dlib's face chip, or FER2013's.
         author: Reproduce the published routine with its oddities.
-        detector: What finds the faces, instead of the crop's own; whole if each picture is a tight crop of one face.
+        detector: What finds the faces, instead of the crop's own; whole if each image is a tight crop of one face.
         points: Where the points come from, instead of the crop's own.
         size: Side of the crop in pixels, instead of the crop's own.
-        faceless: What becomes of a picture without a face: resized and kept, resized and put into error, or left out.
-        format: Format of the pictures that are written.
+        faceless: What becomes of an image without a face: resized and kept, resized and put into error, or left out.
+        format: Format of the images that are written.
     """
     _prepare(job, Align(crop, author, detector, points, size, faceless), format)
 
@@ -99,14 +99,14 @@ def regions(
     detector: str = "blazeface",
     format: Literal["png", "jpg"] = "jpg",  # noqa: A002 - the name of the flag
 ) -> None:
-    """Cut eyes, nose and mouth out of the pictures of a data set, with the formulas of Global-ROI Net.
+    """Cut eyes, nose and mouth out of the images of a dataset, with the formulas of Global-ROI Net.
 
     Args:
         job: What to prepare.
-        aligned: The pictures are aligned faces already.
+        aligned: The images are aligned faces already.
         author: Reproduce the published routine with its oddities.
-        detector: What finds the faces; whole if each picture is a tight crop of one face.
-        format: Format of the pictures that are written.
+        detector: What finds the faces; whole if each image is a tight crop of one face.
+        format: Format of the images that are written.
     """
     _prepare(job, Regions(aligned, author, detector), format)
 
@@ -139,11 +139,11 @@ def _prepare(job: Job, work: Work, suffix: Literal["png", "jpg"]) -> None:
     damaged = "skip" if job.skip_damaged else "raise"
     splits = open_splits(job.dataset, job.root, job.protocol, damaged=damaged, options=pairs(job.option, "--option"))
     if job.limit is not None and job.limit < 1:
-        raise ConfigError(f"--limit is {job.limit}; give 1 picture or more")
+        raise ConfigError(f"--limit is {job.limit}; give 1 image or more")
     if job.workers is not None and job.workers < 1:
         raise ConfigError(f"--workers is {job.workers}; give 1 process or more")
     if job.sheet and job.sheet.suffix.lower() not in Image.registered_extensions():
-        raise ConfigError(f"--sheet {job.sheet}: no picture format has this ending; use .png or .jpg")
+        raise ConfigError(f"--sheet {job.sheet}: no image format has this ending; use .png or .jpg")
     if job.limit is not None:
         splits = {name: data.take(_spread(len(data), job.limit)) for name, data in splits.items()}
     side, workers = side_console(), cores() if job.workers is None else job.workers
@@ -187,7 +187,7 @@ def _tell_tables(tables: tuple[Curated, ...]) -> None:
 
 
 def _write_sheet(out: Path, sheet: Path) -> None:
-    files = pictures_below(out)
+    files = images_below(out)
     chosen = [files[row] for row in _spread(len(files), SHEET).tolist()]
     drawn = contact_sheet((name, read_image(out / name).pixels) for name in chosen)
     with whole(sheet) as part:

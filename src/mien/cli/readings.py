@@ -9,18 +9,18 @@ from rich.table import Table
 from rich.text import Text
 
 from ..types import Face, Result
-from ..visualization.faces import COLOURS, UNKNOWN
+from ..visualization.faces import COLORS, UNKNOWN
 from .terminal import block_bar
 
 
 def show(results: Sequence[Result], console: Console) -> None:
-    """Print a table with one row for each face; a picture without a face has a row that says so."""
+    """Print a table with one row for each face; an image without a face has a row that says so."""
     if not results:
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("picture", "face", "box", "expression", "confidence", "runner-up", "certain"):
+    for name in ("image", "face", "box", "expression", "confidence", "runner-up", "certain"):
         right = name in ("face", "confidence")
-        table.add_column(name, justify="right" if right else "left", overflow="fold" if name == "picture" else "ellipsis")
+        table.add_column(name, justify="right" if right else "left", overflow="fold" if name == "image" else "ellipsis")
     for result in results:
         for number, face in enumerate(result.faces, 1):
             table.add_row(Text(result.source), str(number), *_cells(face))
@@ -58,6 +58,6 @@ def _bars(face: Face, *, plain: bool) -> Table:
 
 
 def _style(name: str) -> str:
-    """Colour of a class; the nearly white of neutral would not show on a light terminal, so it is the colour of the text."""
-    red, green, blue = COLOURS.get(name, UNKNOWN)
+    """Color of a class; the nearly white of neutral would not show on a light terminal, so it is the color of the text."""
+    red, green, blue = COLORS.get(name, UNKNOWN)
     return "" if name == "neutral" else f"rgb({red},{green},{blue})"

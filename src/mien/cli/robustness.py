@@ -57,19 +57,19 @@ def stress(
 
     Args:
         model: Name of a bundled model, a card, a weight file, the folder of a run, or MODULE:FUNCTION.
-        dataset: Name of the data set (see: mien datasets).
+        dataset: Name of the dataset (see: mien datasets).
         root: Folder that holds it.
         split: train, validation, test or all.
-        protocol: How to split it; by default the first that the data set offers.
-        option: NAME=VALUE, one of the options of the data set.
-        output: Which head of the model; auto takes the one named after the data set, or else the scores.
-        faces: whole: each picture is one face; detect: find faces in photographs; auto: by the size of the pictures.
+        protocol: How to split it; by default the first that the dataset offers.
+        option: NAME=VALUE, one of the options of the dataset.
+        output: Which head of the model; auto takes the one named after the dataset, or else the scores.
+        faces: whole: each image is one face; detect: find faces in photographs; auto: by the size of the images.
         detector: For detect.
-        limit: Only this many pictures, evenly spread; 0 for all.
+        limit: Only this many images, evenly spread; 0 for all.
         seed: Of the noise, of what is covered, and of the side of the light.
         out: File for the table (.csv).
-        plot_to: File for the picture: .png, .svg or .pdf.
-        report: Folder of an evaluation; the picture is added to its report.
+        plot_to: File for the image: .png, .svg or .pdf.
+        report: Folder of an evaluation; the image is added to its report.
         threads: Threads inside one call of the network.
         device: Where networks run: cpu, cuda (cuda:1 is the second GPU), mps, or auto for the best that starts.
         json: Write JSON, also on a terminal.
@@ -105,8 +105,8 @@ def stress(
     if judged:
         drawn = io.BytesIO()
         found.figure().savefig(drawn, format="png", dpi=160, metadata={"Software": None})
-        note = f"Grey: changes of up to {100 * MARGIN:.0f} points. Intervals are 95 %, paired; seed {seed}."
-        judged.add_picture(SECTION, f"{found.model} on {found.data}", drawn.getvalue(), note)
+        note = f"Gray: changes of up to {100 * MARGIN:.0f} points. Intervals are 95 %, paired; seed {seed}."
+        judged.add_image(SECTION, f"{found.model} on {found.data}", drawn.getvalue(), note)
         judged.write()
         side.print(f"added {SECTION.lower()} to {judged.folder}", style="dim")
     if for_programs(json):

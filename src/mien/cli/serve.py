@@ -38,31 +38,31 @@ def serve(
 ) -> None:
     """Serve readings over HTTP, and a web page to try them on.
 
-    Pictures, videos and camera frames are read by this process and nowhere else. Ended by Ctrl-C or SIGTERM, which lets it
+    Images, videos and camera frames are read by this process and nowhere else. Ended by Ctrl-C or SIGTERM, which lets it
     answer what it has accepted.
 
     Examples:
         mien serve
         mien serve --port 9000 --model mien-base --model mine.onnx
         mien serve --host 0.0.0.0 --token-file tokens.txt --workers 2
-        curl -F pictures=@photo.jpg http://127.0.0.1:8000/v1/predict
+        curl -F images=@photo.jpg http://127.0.0.1:8000/v1/predict
 
     Args:
         host: Address to listen at. The default is reached from this machine only.
         port: Port to listen at; 0 takes a free one.
         workers: Processes, each with models of its own.
-        threads: Threads of a process that read pictures; by default the cores are shared among the processes.
+        threads: Threads of a process that read images; by default the cores are shared among the processes.
         model: Offer this model first: a name, a card (.toml), or an .onnx file with its card. May be given several times.
         detector: What finds the faces, as for mien predict.
         device: Where networks run: cpu, cuda (cuda:1 is the second GPU), mps, or auto for the best that starts.
         token: Let in who sends this bearer token only. May be given several times; MIEN_TOKEN in the environment does the
             same and is not seen in lists of processes.
         token_file: Take tokens from this file, one a line.
-        allow_urls: Read pictures from public URLs that a request names.
+        allow_urls: Read images from public URLs that a request names.
         allow_host: Also answer to this name, where a proxy stands in front. May be given several times.
         cors: Let pages of this origin ask, such as https://example.org. May be given several times.
-        queue: Pictures that may wait before others are told to come back.
-        max_pixels: Largest picture, width × height.
+        queue: Images that may wait before others are told to come back.
+        max_pixels: Largest image, width × height.
         access_log: Write a line to stderr for every request.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What the verbs about data sets share: options as NAME=VALUE, and a table of what each split holds."""
+"""What the verbs about datasets share: options as NAME=VALUE, and a table of what each split holds."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def pairs(options: Sequence[str], flag: str) -> dict[str, str]:
     return found
 
 
-def split_table(classes: Mapping[str, Mapping[str, int]], pictures: Mapping[str, int], digests: Mapping[str, str]) -> Table:
-    """Return a table of the pictures of each class (rows) in each split (columns), with totals and digests."""
+def split_table(classes: Mapping[str, Mapping[str, int]], images: Mapping[str, int], digests: Mapping[str, str]) -> Table:
+    """Return a table of the images of each class (rows) in each split (columns), with totals and digests."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("")
     for split in classes:
         table.add_column(split, justify="right")
     for kind in dict.fromkeys(kind for counts in classes.values() for kind in counts):
         table.add_row(kind, *(f"{counts.get(kind, 0):,}" for counts in classes.values()))
-    table.add_row("pictures", *(f"{number:,}" for number in pictures.values()), style="bold")
+    table.add_row("images", *(f"{number:,}" for number in images.values()), style="bold")
     table.add_row("digest", *(digest[:12] for digest in digests.values()), style="dim")
     return table

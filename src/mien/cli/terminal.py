@@ -32,7 +32,7 @@ def write_line(line: str) -> None:
 
 
 def table_console() -> Console:
-    """Return where tables go. Colours follow the terminal and `NO_COLOR`; what its encoding lacks becomes a question mark."""
+    """Return where tables go. Colors follow the terminal and `NO_COLOR`; what its encoding lacks becomes a question mark."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
     return Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
@@ -51,7 +51,7 @@ def progress_bar(console: Console) -> Progress:
 
 @contextmanager
 def counting(console: Console, what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show one bar while the block runs, and give what moves it on by a number of pictures."""
+    """Show one bar while the block runs, and give what moves it on by a number of images."""
     with progress_bar(console) as bar:
         task = bar.add_task(what, total=total)
         yield lambda number: bar.advance(task, number)

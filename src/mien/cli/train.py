@@ -103,7 +103,7 @@ class Progress:
             if self.asking is None:
                 self.bar.start()
                 self.asking = self.bar.add_task("asking the teacher", total=event["of"], figures="")
-            self.bar.update(self.asking, completed=event["pictures"])
+            self.bar.update(self.asking, completed=event["images"])
         elif event["event"] == "start":
             if self.asking is not None:
                 self.bar.remove_task(self.asking)
@@ -126,7 +126,7 @@ class Progress:
         figures = "  ".join(f"{key} {row[key]:.4f}" for key in shown)
         star = " *" if row["best"] else ""
         head = f"epoch {row['epoch']:>3}/{self.epochs}  loss {row['loss']:.3f}"
-        return f"{head}  {figures}  {row['per_second']:.0f} pictures/s{star}"
+        return f"{head}  {figures}  {row['per_second']:.0f} images/s{star}"
 
 
 SHOWN = ("accuracy", "macro_f1", "ccc_valence", "ccc_arousal", "au_f1", "p")

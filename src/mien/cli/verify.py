@@ -30,13 +30,13 @@ def verify(
     claim: tuple[str, ...] = (),
     output: str = "scores",
     faces: Literal["auto", "whole", "detect"] = "auto",
-    pictures: int = 1000,
+    images: int = 1000,
     threads: int = 1,
     device: str = "cpu",
     overwrite: bool = False,
     json: bool = False,
 ) -> int:
-    """Measure a model on a data set and compare with what its card claims.
+    """Measure a model on a dataset and compare with what its card claims.
 
     Also tells whether the data is the published original, and tries what could be wrong with how the network is fed. The exit
     status is 0 if every claim agrees and no other way of feeding the network is better, otherwise 1.
@@ -47,16 +47,16 @@ def verify(
 
     Args:
         model: Name of a bundled model, a card, a weight file or the folder of a run.
-        dataset: Name of the data set (see: mien datasets).
+        dataset: Name of the dataset (see: mien datasets).
         root: Folder that holds it.
         out: Folder for the evaluation; out/verify/MODEL/DATASET-SPLIT if not given.
         split: train, validation, test or all.
         protocol: How to split it.
-        option: NAME=VALUE, one of the options of the data set.
+        option: NAME=VALUE, one of the options of the dataset.
         claim: METRIC=VALUE, in per cent (88.2, 0.9%) or as a share (0.882), instead of the card's claims.
         output: Which head of the model.
-        faces: whole: each picture is one face; detect: find faces in photographs; auto: by the size of the pictures.
-        pictures: Try hypotheses on so many, evenly spread; 0 for none.
+        faces: whole: each image is one face; detect: find faces in photographs; auto: by the size of the images.
+        images: Try hypotheses on so many, evenly spread; 0 for none.
         threads: Threads inside one call of the network.
         device: Where networks run: cpu, cuda (cuda:1 is the second GPU), mps, or auto for the best that starts.
         overwrite: Begin anew, whatever evaluation the folder holds.
@@ -72,7 +72,7 @@ def verify(
             data,
             out=out,
             claims=claims,
-            pictures=pictures,
+            images=images,
             output=output,
             faces=faces,
             threads=threads,
@@ -108,7 +108,7 @@ def verify(
     for one in found.claims:
         console.print(one.says, style="" if one.agrees else "bold red")
     if found.hypotheses:
-        console.print(f"\nTried on {found.tried_on:,} pictures:", style="bold")
+        console.print(f"\nTried on {found.tried_on:,} images:", style="bold")
         table = Table(box=None, pad_edge=False, header_style="bold")
         for name in ("fed with", "accuracy", "difference", "p (Holm)"):
             table.add_column(name, justify="left" if name == "fed with" else "right")

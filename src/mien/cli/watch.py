@@ -16,10 +16,10 @@ from ..errors import SourceError
 from ..inference.options import USUAL
 from ..inference.recognizer import load
 from ..inference.results import Csv, JsonLines, json_line
-from ..io.sources import pictures
+from ..io.sources import iter_images
 from ..io.video import Sampling
 from ..types import Points, Result
-from ..visualization.faces import COLOURS, UNKNOWN
+from ..visualization.faces import COLORS, UNKNOWN
 from .clips import Copies, seconds
 from .terminal import block_bar, counted, for_programs, side_console, table_console, write_line
 
@@ -46,7 +46,7 @@ def watch(
     """Read the expressions of the faces before a camera.
 
     A table follows them, one row for each face; piped, or with --json, each frame is one line of JSON. No window is opened and
-    no picture leaves this machine. Ctrl-C ends it, and what was asked for with --csv, --jsonl and --save is finished.
+    no image leaves this machine. Ctrl-C ends it, and what was asked for with --csv, --jsonl and --save is finished.
 
     Examples:
         mien watch
@@ -72,7 +72,7 @@ def watch(
         device: Where networks run: cpu, cuda (cuda:1 is the second GPU), mps, or auto for the best that starts.
 
     Raises:
-        SourceError: the camera gave no picture at all.
+        SourceError: the camera gave no image at all.
     """
     sampling = Sampling(fps=fps, end=seconds(end))
     source = int(camera) if camera.isdecimal() else camera
@@ -90,7 +90,7 @@ def watch(
         live = None if programs else stack.enter_context(Live(console=table_console(), auto_refresh=False, transient=True))
         plain = live is not None and not live.console.encoding.lower().startswith("utf")
         with contextlib.suppress(KeyboardInterrupt):  # the way to end; the files are finished
-            frames = pictures(source, sampling=sampling)
+            frames = iter_images(source, sampling=sampling)
             for frame, result in read.stream(frames, smooth=smoothing, window=window, detect_every=detect_every):
                 if result.status == "unreadable":
                     failed = result.message
@@ -123,7 +123,7 @@ def view(result: Result, rate: float, *, plain: bool) -> Table:
             name, justify="right" if name in ("face", "confidence") else "left", min_width=24 if not name else None
         )
     for face in sorted(result.faces, key=lambda face: face.track or 0):
-        red, green, blue = COLOURS.get(face.label, UNKNOWN)
+        red, green, blue = COLORS.get(face.label, UNKNOWN)
         style = "" if face.label == "neutral" else f"rgb({red},{green},{blue})"
         table.add_row(
             str(face.track or ""),

@@ -1,9 +1,9 @@
-"""A model × a data set → `predictions.csv` → a report.
+"""A model × a dataset → `predictions.csv` → a report.
 
     report = mien.evaluate("mien-base", mien.open_dataset("fer2013", "data/fer2013", "test"), out="out/fer2013")
     report.figures["official"]["accuracy"]      # {"value": 0.6927, "low": …, "high": …}
 
-The folder holds `predictions.csv` (a row a picture, written as the answers come, so that a stopped evaluation goes on where it
+The folder holds `predictions.csv` (a row an image, written as the answers come, so that a stopped evaluation goes on where it
 was), `evaluation.json` (what was evaluated on what), and what is computed from these two alone: `metrics.json`, `report.html`
 and `figures/`.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.datasets import Dataset
-from ..data.labelled_faces import FaceFinder, Mode, mode_for
+from ..data.labeled_faces import FaceFinder, Mode, mode_for
 from ..errors import ConfigError, DatasetError
 from ..io.files import hold
 from ..runtime.devices import Device, use
@@ -60,22 +60,22 @@ def evaluate(
     command: Sequence[str] = (),
     progress: Callable[[int], None] = lambda rows: None,
 ) -> Report:
-    """Ask a model about every picture of a data set, and report how good the answers are.
+    """Ask a model about every image of a dataset, and report how good the answers are.
 
     Args:
         model: name of a bundled model, card, `.onnx` or `.safetensors` file, run folder; a Python function that takes a list of
-            (H, W, 3) uint8 RGB pictures, returns (N, K) probabilities and has an attribute `labels`; `"module:function"`; or
+            (H, W, 3) uint8 RGB images, returns (N, K) probabilities and has an attribute `labels`; `"module:function"`; or
             `"peer:NAME=FILE.npz"`.
         dataset: one split, from `mien.open_dataset`.
         out: folder for the results. A stopped evaluation in it goes on; a finished one is only reported again.
-        output: which head of the card; `"auto"` takes the one that bears the name of the data set, or else the scores.
-        faces: `"whole"`: each picture is one face. `"detect"`: faces are found as `mien.load` finds them. `"auto"`: by size.
+        output: which head of the card; `"auto"` takes the one that bears the name of the dataset, or else the scores.
+        faces: `"whole"`: each image is one face. `"detect"`: faces are found as `mien.load` finds them. `"auto"`: by size.
         detector: for `"detect"`.
         tta: number of views whose mean is the answer: as it is, mirrored, then small turns.
         seed: of the turns.
-        pose: find the mesh of whole pictures too, for slices by pose.
-        limit: evaluate only this many pictures, evenly spread; 0 means all.
-        batch: pictures in one call of the network.
+        pose: find the mesh of whole images too, for slices by pose.
+        limit: evaluate only this many images, evenly spread; 0 means all.
+        batch: images in one call of the network.
         threads: threads inside one call.
         device: where networks run, as for `mien.load`.
         overwrite: replace whatever evaluation `out` holds.
@@ -90,7 +90,7 @@ def evaluate(
     """
     out = Path(out)
     if batch < 1:
-        raise ConfigError(f"the network is asked about one picture a time or more, not {batch} (--batch)")
+        raise ConfigError(f"the network is asked about one image a time or more, not {batch} (--batch)")
     if page:
         Report.require_page()
     dataset = dataset.evenly(limit)
@@ -101,15 +101,15 @@ def evaluate(
     names = mapping(predictor.labels, _known_classes(dataset))
     mode = mode_for(dataset, faces, cuts_faces=predictor.cuts_faces)
     if mode == "detect" and not predictor.cuts_faces:
-        raise ConfigError(f"{predictor.name} cannot cut faces out of photographs; its pictures must be faces (--faces whole)")
+        raise ConfigError(f"{predictor.name} cannot cut faces out of photographs; its images must be faces (--faces whole)")
     looks = views(tta, seed)
     described, data = predictor.describe(), about_dataset(dataset)
     if limit:  # a part has another digest than the whole
         data["original"] = None
-        data["notes"].append(f"only {len(dataset):,} pictures, evenly spread")
+        data["notes"].append(f"only {len(dataset):,} images, evenly spread")
     identity = {
         "model": {key: value for key, value in described.items() if key in ("name", "version", "sha256", "output")},
-        "dataset": {key: data[key] for key in ("name", "split", "protocol", "digest", "pictures")},
+        "dataset": {key: data[key] for key in ("name", "split", "protocol", "digest", "images")},
         "faces": mode if mode == "whole" else f"detect by {detector}",
         "views": [str(look) for look in looks],
         "pose": pose,
@@ -152,7 +152,7 @@ def _check(dataset: Dataset) -> None:
     )
     if not annotated:
         raise DatasetError(
-            f"no picture of the split {dataset.split!r} of {dataset.name} has a label: there is nothing to compare with; "
+            f"no image of the split {dataset.split!r} of {dataset.name} has a label: there is nothing to compare with; "
             "name another split"
         )
 

@@ -14,18 +14,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image, ImageFilter
 
-from ..data.labelled_faces import Face
-from ..faces.preprocessing import grey
+from ..data.labeled_faces import Face
+from ..faces.preprocessing import gray
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the face is in its picture, in pixels."""
+    """Where the face is in its image, in pixels."""
 
     x: float
-    """Of its centre."""
+    """Of its center."""
     y: float
-    """Of its centre."""
+    """Of its center."""
     side: float
     """Longer side of its box."""
 
@@ -62,8 +62,8 @@ class Degradation:
             return _seen_otherwise(face, self.scale, self.turn)
         assert face.mesh is not None
         points = face.mesh.astype(np.float64)
-        centre = points[:, :2].mean(0)
-        points[:, :2] = (points[:, :2] - centre) @ _rotation(self.turn).T * self.scale + centre
+        center = points[:, :2].mean(0)
+        points[:, :2] = (points[:, :2] - center) @ _rotation(self.turn).T * self.scale + center
         return replace(face, mesh=points.astype(np.float32))
 
     def cut(self, face: Face) -> np.ndarray:
@@ -77,34 +77,34 @@ class Degradation:
 
 
 def place_of(face: Face) -> Place:
-    """Return where the face is: its box, or the whole picture."""
+    """Return where the face is: its box, or the whole image."""
     height, width = face.pixels.shape[:2]
     left, top, right, bottom = (0, 0, width, height) if face.box is None else face.box.tolist()
     return Place((left + right) / 2, (top + bottom) / 2, max(right - left, bottom - top, 1.0))
 
 
 def _rotation(degrees: float) -> np.ndarray:
-    """Return the matrix that turns picture coordinates (y down) clockwise as they are looked at."""
+    """Return the matrix that turns image coordinates (y down) clockwise as they are looked at."""
     cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     return np.array([[cosine, -sine], [sine, cosine]])
 
 
 def _seen_otherwise(face: Face, scale: float, turn: float) -> Face:
-    """Take another window of a picture that is one face; what lies outside repeats its edge."""
+    """Take another window of an image that is one face; what lies outside repeats its edge."""
     height, width = face.pixels.shape[:2]
     room = round(max(height, width) * 0.75)
     padded = Image.fromarray(np.pad(face.pixels, ((room, room), (room, room), (0, 0)), mode="edge"))
-    centre = np.array([width / 2, height / 2])
+    center = np.array([width / 2, height / 2])
     # Pillow asks, for every pixel of the result, where in the source it comes from.
     linear = _rotation(turn) * scale
-    start = centre + room - linear @ centre
+    start = center + room - linear @ center
     seen = padded.transform(
         (width, height), Image.Transform.AFFINE, (*linear[0], start[0], *linear[1], start[1]), Image.Resampling.BICUBIC
     )
     mesh = face.mesh
     if mesh is not None:
         points = mesh.astype(np.float64)
-        points[:, :2] = (points[:, :2] + 0.5 - centre) @ np.linalg.inv(linear).T + centre - 0.5
+        points[:, :2] = (points[:, :2] + 0.5 - center) @ np.linalg.inv(linear).T + center - 0.5
         mesh = points.astype(np.float32)
     return replace(face, pixels=np.asarray(seen), mesh=mesh)
 
@@ -118,10 +118,10 @@ def _blurred(pixels: np.ndarray, at: Place, lot: np.random.Generator) -> np.ndar
 
 
 def _small(pixels: np.ndarray, at: Place, lot: np.random.Generator) -> np.ndarray:
-    picture = Image.fromarray(pixels)
+    image = Image.fromarray(pixels)
     share = min(24 / at.side, 1.0)
-    small = picture.resize([max(1, round(length * share)) for length in picture.size], Image.Resampling.BOX)
-    return np.asarray(small.resize(picture.size, Image.Resampling.BICUBIC))
+    small = image.resize([max(1, round(length * share)) for length in image.size], Image.Resampling.BOX)
+    return np.asarray(small.resize(image.size, Image.Resampling.BICUBIC))
 
 
 def _jpeg(pixels: np.ndarray, at: Place, lot: np.random.Generator) -> np.ndarray:
@@ -155,8 +155,8 @@ def _cast(pixels: np.ndarray, at: Place, lot: np.random.Generator) -> np.ndarray
     return _levels(pixels * np.array([1.25, 1.0, 0.75])[:: lot.choice((-1, 1))])
 
 
-def _colourless(pixels: np.ndarray, at: Place, lot: np.random.Generator) -> np.ndarray:
-    return np.broadcast_to(grey(pixels).reshape(*pixels.shape[:2], 1), pixels.shape)
+def _colorless(pixels: np.ndarray, at: Place, lot: np.random.Generator) -> np.ndarray:
+    return np.broadcast_to(gray(pixels).reshape(*pixels.shape[:2], 1), pixels.shape)
 
 
 def _covered(pixels: np.ndarray, at: Place, lot: np.random.Generator) -> np.ndarray:
@@ -172,13 +172,13 @@ DEGRADATIONS: tuple[Degradation, ...] = (
     Degradation("blur", "Gaussian, 1/48 of the face", _blurred),
     Degradation("small face", "24 pixels", _small),
     Degradation("JPEG", "quality 30", _jpeg),
-    Degradation("noise", "10 grey levels", _noisy),
+    Degradation("noise", "10 gray levels", _noisy),
     Degradation("dark", "half the light", _dark),
     Degradation("bright", "1.4 × the light, clipped", _bright),
     Degradation("low contrast", "half", _flat),
     Degradation("light from a side", "0.5 … 1.5 across the face", _side_light),
-    Degradation("colour cast", "red × 1.25, blue × 0.75, or the reverse", _cast),
-    Degradation("no colour", "grey", _colourless),
+    Degradation("color cast", "red × 1.25, blue × 0.75, or the reverse", _cast),
+    Degradation("no color", "gray", _colorless),
     Degradation("covered", "a square of a quarter of its side", _covered),
     Degradation("turned left", "15°", turn=15),
     Degradation("turned right", "15°", turn=-15),
@@ -191,4 +191,4 @@ PHOTOGRAPHS: tuple[Degradation, ...] = (
     Degradation("loose photograph", "1.56 × the face, found anew", window=1.56),
 )
 """What it tries too where faces are found in photographs: 1.3 × the face, 20 % less and 20 % more."""
-TIGHT, LOOSE, COLOURLESS = "tight crop", "loose crop", "no colour"
+TIGHT, LOOSE, COLORLESS = "tight crop", "loose crop", "no color"

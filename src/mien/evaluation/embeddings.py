@@ -1,4 +1,4 @@
-"""Features of a data set: the vector that a network's last layer reads, for each face; as a table and as a plot by class.
+"""Features of a dataset: the vector that a network's last layer reads, for each face; as a table and as a plot by class.
 
 A plot of features shows which classes a network keeps apart. Losses that pull classes together (affinity, DSF, LGM) are judged
 by it: give the models with and without, and they stand side by side. The number in each title is the silhouette of the features
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ..data.datasets import Dataset
-from ..data.labelled_faces import Face, FaceFinder, Mode, mode_for
+from ..data.labeled_faces import Face, FaceFinder, Mode, mode_for
 from ..errors import ConfigError, DatasetError, MissingExtra, SourceError
 from ..faces.preprocessing import Preprocess
 from ..io.files import LineFeeds, whole
@@ -51,15 +51,15 @@ class Embedding:
     features: np.ndarray
     """(N, D) float32."""
     names: np.ndarray
-    """(N,) str: pictures of the data set."""
+    """(N,) str: images of the dataset."""
     label: np.ndarray
-    """(N,) int64: index into `labels`, −1 where unlabelled."""
+    """(N,) int64: index into `labels`, −1 where unlabeled."""
     labels: tuple[str, ...]
-    """Classes of the data set."""
+    """Classes of the dataset."""
     predicted: np.ndarray
     """(N,) str: what the model answers."""
     missed: tuple[str, ...] = ()
-    """Pictures without a face, or that cannot be read; they have no row."""
+    """Images without a face, or that cannot be read; they have no row."""
 
     def __len__(self) -> int:
         return len(self.features)
@@ -77,23 +77,23 @@ def embed(
     device: str | Device | None = None,
     progress: Callable[[int], None] = lambda number: None,
 ) -> Embedding:
-    """Compute the features of a data set.
+    """Compute the features of a dataset.
 
     Args:
         model: whatever `mien.load` opens. Torch networks give their field `feature`, exported ones their output of that role;
             of a network that has none, the logarithms of its probabilities stand in, and `output` says so.
-        data: the pictures.
+        data: the images.
         limit: only about this many of them, of each class the same share, evenly spread; 0 for all.
         faces: `"whole"`, `"detect"` or `"auto"`, as for `mien.evaluate`.
         detector: for `"detect"`.
         batch: faces in one call of the network.
         threads: threads inside one call.
         device: where networks run, as for `mien.load`.
-        progress: called with the number of pictures done since the last call.
+        progress: called with the number of images done since the last call.
 
     Raises:
         WeightsError: the model cannot be opened.
-        DatasetError: there are no pictures, or no face was found in any.
+        DatasetError: there are no images, or no face was found in any.
     """
     data = data.of_each_class(limit)
     if not len(data):
@@ -120,8 +120,7 @@ def embed(
         progress(len(part))
     if not rows:
         raise DatasetError(
-            f"no face was found in any of {len(data)} pictures of {data.name} {data.split}; "
-            "if each is a face, say --faces whole"
+            f"no face was found in any of {len(data)} images of {data.name} {data.split}; if each is a face, say --faces whole"
         )
     return Embedding(
         model=f"{card.name} {card.version}",
@@ -142,16 +141,16 @@ def _output(card: Card, runtime: Runtime) -> str | None:
 
 
 def _found(data: Dataset, rows: range, find: FaceFinder) -> dict[int, Face]:
-    readable, samples, pictures = [], [], []
+    readable, samples, images = [], [], []
     for row in rows:
         sample = data[row]
         try:
-            pictures.append(read_image(sample.picture).pixels)
+            images.append(read_image(sample.image).pixels)
         except SourceError:
             continue
         readable.append(row)
         samples.append(sample)
-    return {face.row: face for face in find(readable, samples, pictures) if face is not None}
+    return {face.row: face for face in find(readable, samples, images) if face is not None}
 
 
 def _crop(preprocess: Preprocess, face: Face) -> dict[str, np.ndarray]:
@@ -274,28 +273,28 @@ def silhouette(embedding: Embedding, seed: int = 0) -> float:
     return float(silhouette_score(embedding.features[known], embedding.label[known], sample_size=size, random_state=seed))
 
 
-COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#0072B2", "#CC79A7", "#B8A800")
+COLORS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#0072B2", "#CC79A7", "#B8A800")
 """Okabe and Ito's eight, the yellow darkened for white paper."""
 MARKERS = "o^sDvPX*"
 ORDER = ("neutral", "happiness", "surprise", "disgust", "anger", "sadness", "fear", "contempt")
-"""Classes that always have the same colour and marker; others take what is left."""
+"""Classes that always have the same color and marker; others take what is left."""
 
 
 def style_of(labels: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Return class → colour and marker. After eight classes colours repeat with other markers."""
+    """Return class → color and marker. After eight classes colors repeat with other markers."""
     known = [*ORDER, *(name for name in labels if name not in ORDER)]
     places = {name: index for index, name in enumerate(known)}
-    count = len(COLOURS)
+    count = len(COLORS)
     return {
-        name: (COLOURS[places[name] % count], MARKERS[(places[name] + places[name] // count) % len(MARKERS)]) for name in labels
+        name: (COLORS[places[name] % count], MARKERS[(places[name] + places[name] // count) % len(MARKERS)]) for name in labels
     }
 
 
 def plot(embeddings: Sequence[Embedding], method: Method = "t-sne", seed: int = 0, titles: Sequence[str] = ()) -> Figure:
-    """Return a matplotlib figure with a panel for each embedding, faces coloured by class.
+    """Return a matplotlib figure with a panel for each embedding, faces colored by class.
 
     Args:
-        embeddings: of one data set by several models, or of several data sets.
+        embeddings: of one dataset by several models, or of several datasets.
         method: `"pca"` or `"t-sne"`.
         seed: of the t-SNE.
         titles: over the panels, instead of the models' names.
@@ -316,7 +315,7 @@ def plot(embeddings: Sequence[Embedding], method: Method = "t-sne", seed: int = 
         panels = figure.subplots(1, len(embeddings), squeeze=False)[0]
         for number, (panel, each) in enumerate(zip(panels, embeddings, strict=True)):
             if not (each.label >= 0).any():
-                raise ConfigError(f"{each.dataset} has no labels to colour its features by; leave out the plot")
+                raise ConfigError(f"{each.dataset} has no labels to color its features by; leave out the plot")
             points = project(each.features, method, seed)
             size = float(np.clip(9000 / len(points), 4, 28))
             for index, name in enumerate(each.labels):
@@ -324,8 +323,8 @@ def plot(embeddings: Sequence[Embedding], method: Method = "t-sne", seed: int = 
                 if not len(here):
                     continue
                 seen.add(name)
-                colour, marker = styles[name]
-                panel.scatter(*here.T, s=size, c=colour, marker=marker, alpha=0.75, linewidths=0, rasterized=len(points) > 2000)
+                color, marker = styles[name]
+                panel.scatter(*here.T, s=size, c=color, marker=marker, alpha=0.75, linewidths=0, rasterized=len(points) > 2000)
             name = titles[number] if titles else each.model
             panel.set_title(f"{name}\nsilhouette {silhouette(each, seed):.3f}, {len(each):,} faces", fontsize=9)
             panel.set(xticks=[], yticks=[])

@@ -1,4 +1,4 @@
-"""When a model's classes are not those of the data set: by name, stated, and the same for every model."""
+"""When a model's classes are not those of the dataset: by name, stated, and the same for every model."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class Mapping:
     source: tuple[str, ...]
     """The model's classes."""
     classes: tuple[str, ...]
-    """The classes compared: those of the data set that the model knows, in the data set's order."""
+    """The classes compared: those of the dataset that the model knows, in the dataset's order."""
     unknown: tuple[str, ...]
-    """Classes of the data set that the model lacks; their pictures are left out."""
+    """Classes of the dataset that the model lacks; their images are left out."""
 
     @property
     def dropped(self) -> tuple[str, ...]:
-        """The model's classes that the data set lacks: their probabilities are left out and the rest scaled to one."""
+        """The model's classes that the dataset lacks: their probabilities are left out and the rest scaled to one."""
         return tuple(name for name in self.source if canonical(name) not in self.classes)
 
     @property
@@ -34,7 +34,7 @@ class Mapping:
         if self.dropped:
             parts.append(f"the model's {', '.join(self.dropped)} left out and the rest scaled to sum to one")
         if self.unknown:
-            parts.append(f"pictures of {', '.join(self.unknown)} left out, which the model does not know")
+            parts.append(f"images of {', '.join(self.unknown)} left out, which the model does not know")
         if parts:
             return f"{len(self.classes)} shared classes by name: {'; '.join(parts)}"
         return f"the same {len(self.classes)} classes" + (", in another order" if self.source != self.classes else "")
@@ -47,7 +47,7 @@ class Mapping:
 
 
 def mapping(source: Sequence[str], target: Sequence[str]) -> Mapping:
-    """Return how a model with the classes `source` is judged on a data set with the classes `target`.
+    """Return how a model with the classes `source` is judged on a dataset with the classes `target`.
 
     Raises:
         ConfigError: they share no class, or only one, so that nothing could be told apart.
@@ -57,8 +57,8 @@ def mapping(source: Sequence[str], target: Sequence[str]) -> Mapping:
     classes = shared_classes(source, target)
     if len(classes) < 2:
         raise ConfigError(
-            f"the model's classes ({', '.join(source)}) and the data set's ({', '.join(target)}) share "
-            f"{f'only {classes[0]}' if classes else 'none'}: there is nothing to compare; name another data set"
+            f"the model's classes ({', '.join(source)}) and the dataset's ({', '.join(target)}) share "
+            f"{f'only {classes[0]}' if classes else 'none'}: there is nothing to compare; name another dataset"
         )
     unknown = tuple(name for name in target if canonical(name) not in classes)
     return Mapping(tuple(source), classes, unknown)

@@ -1,4 +1,4 @@
-"""Ask a model about the pictures of a data set, and append its answers to `predictions.csv` as they come."""
+"""Ask a model about the images of a dataset, and append its answers to `predictions.csv` as they come."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ..data.datasets import Dataset
-from ..data.labelled_faces import Face, FaceFinder
+from ..data.labeled_faces import Face, FaceFinder
 from ..errors import ConfigError, SourceError
 from ..io.files import whole
 from ..labels import ACTION_UNITS
@@ -44,13 +44,13 @@ def predict(
         dataset: one split.
         predictor: the model.
         names: how its classes become those that are compared.
-        finder: finds the face of each picture.
+        finder: finds the face of each image.
         looks: views whose mean is the answer.
-        batch: pictures in one call of the network.
+        batch: images in one call of the network.
         progress: called with the number of rows done, first with those that are there already.
 
     Raises:
-        ConfigError: the table has rows about other pictures, or the disk is full.
+        ConfigError: the table has rows about other images, or the disk is full.
         WeightsError: as of the predictor.
     """
     path = out / (PREDICTIONS + PART)
@@ -89,17 +89,17 @@ def _ask(
     """Return the table of some rows, and the seconds that the model took for them."""
     samples = [dataset[row] for row in rows]
     status = np.full(len(rows), OK, dtype=f"U{max(map(len, STATUSES))}")
-    readable, pictures = [], []
+    readable, images = [], []
     for place, sample in enumerate(samples):
         if sample.label in names.unknown:
             status[place] = OTHER_CLASS
             continue
         try:
-            pictures.append(sample.read())
+            images.append(sample.read())
             readable.append(place)
         except SourceError:
             status[place] = UNREADABLE
-    found = finder([rows[place] for place in readable], [samples[place] for place in readable], pictures)
+    found = finder([rows[place] for place in readable], [samples[place] for place in readable], images)
     faces: list[Face] = []
     places: list[int] = []
     for place, face in zip(readable, found, strict=True):
@@ -156,7 +156,7 @@ def _table(
 
 
 def _affect(part: Dataset, predicted: np.ndarray | None) -> dict[str, np.ndarray]:
-    """Return the columns of valence and arousal that the data set or the model has; `predicted` is (N, 2)."""
+    """Return the columns of valence and arousal that the dataset or the model has; `predicted` is (N, 2)."""
     found = {}
     for name in ("valence", "arousal"):
         column = getattr(part, name)
@@ -168,13 +168,13 @@ def _affect(part: Dataset, predicted: np.ndarray | None) -> dict[str, np.ndarray
 
 
 def _units(part: Dataset, predicted: np.ndarray | None) -> dict[str, Any]:
-    """Return the fields of action units; `predicted` is (N, 12), and where the data set has some too, those of both stay."""
+    """Return the fields of action units; `predicted` is (N, 12), and where the dataset has some too, those of both stay."""
     if part.action_units is None:
         return {} if predicted is None else {"unit_names": ACTION_UNITS, "unit_probabilities": predicted}
     units = part.action_units.astype(int)
     if predicted is None:
         return {"unit_names": part.unit_names, "units": units}
-    names = tuple(name for name in part.unit_names if name in ACTION_UNITS)  # in the data set's order
+    names = tuple(name for name in part.unit_names if name in ACTION_UNITS)  # in the dataset's order
     return {
         "unit_names": names,
         "units": units[:, [part.unit_names.index(name) for name in names]],
@@ -185,11 +185,11 @@ def _units(part: Dataset, predicted: np.ndarray | None) -> dict[str, Any]:
 FOLDER = "mistakes"
 NUMBER = 24
 SIDE = 112
-"""Longest side of a picture that is kept, in pixels; smaller ones stay as they are."""
+"""Longest side of an image that is kept, in pixels; smaller ones stay as they are."""
 
 
 def keep_mistakes(out: Path, dataset: Dataset) -> list[dict[str, str]]:
-    """Write the pictures of the most confident wrong answers to `mistakes/`, and return which is which."""
+    """Write the images of the most confident wrong answers to `mistakes/`, and return which is which."""
     table = read_predictions(out / (PREDICTIONS + ".part"))
     wrong = np.flatnonzero(table.counted & (table.status == OK) & (table.answer != table.truth))
     worst = wrong[np.argsort(-table.confidence[wrong], kind="stable")][:NUMBER]
@@ -199,12 +199,12 @@ def keep_mistakes(out: Path, dataset: Dataset) -> list[dict[str, str]]:
     kept = []
     for row in worst.tolist():
         try:
-            picture = Image.fromarray(dataset[row].read())
+            image = Image.fromarray(dataset[row].read())
         except SourceError:
             continue
-        picture.thumbnail((SIDE, SIDE))
+        image.thumbnail((SIDE, SIDE))
         name = f"{len(kept):02d}.jpg"
         with whole(folder / name) as part:
-            picture.save(part, "JPEG", quality=88)
+            image.save(part, "JPEG", quality=88)
         kept.append({"file": f"{FOLDER}/{name}", "sample": str(table.sample[row])})
     return kept

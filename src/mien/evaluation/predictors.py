@@ -15,9 +15,9 @@ import numpy as np
 
 from ..cards import Card, sha256
 from ..data.datasets import Dataset
-from ..data.labelled_faces import Face
+from ..data.labeled_faces import Face
 from ..errors import ConfigError, UnknownName, WeightsError
-from ..faces.preprocessing import IMAGE, Preprocess, grey
+from ..faces.preprocessing import IMAGE, Preprocess, gray
 from ..labels import FER2013, LABEL_SETS, canonical
 from ..metrics import checked_probabilities
 from ..registry import lookup
@@ -32,7 +32,7 @@ class Answers:
     probabilities: np.ndarray
     """(N, K) in the order of the predictor's labels."""
     light: np.ndarray
-    """(N, 2) mean and standard deviation of the grey levels that it was fed, 0 … 255."""
+    """(N, 2) mean and standard deviation of the gray levels that it was fed, 0 … 255."""
     valence_arousal: np.ndarray | None = None
     """(N, 2)."""
     action_units: np.ndarray | None = None
@@ -56,7 +56,7 @@ class Predictor(Protocol):
     """Whether it can be asked about faces in photographs."""
 
     def prepare(self, data: Dataset) -> None:
-        """Look at the data set before the first question."""
+        """Look at the dataset before the first question."""
         ...
 
     def describe(self) -> dict[str, Any]:
@@ -81,8 +81,8 @@ def checked(values: np.ndarray, labels: Sequence[str], name: str) -> np.ndarray:
 
 
 def light(crops: Sequence[np.ndarray]) -> np.ndarray:
-    """Return (N, 2) mean and standard deviation of the grey levels of (h, w, channels) uint8 pictures, 0 … 255."""
-    levels = [grey(crop) if crop.ndim == 3 and crop.shape[2] == 3 else crop for crop in crops]
+    """Return (N, 2) mean and standard deviation of the gray levels of (h, w, channels) uint8 images, 0 … 255."""
+    levels = [gray(crop) if crop.ndim == 3 and crop.shape[2] == 3 else crop for crop in crops]
     return np.array([[level.mean(), level.std()] for level in levels]).reshape(-1, 2)
 
 
@@ -91,10 +91,10 @@ PEER = "peer:"
 
 
 class StoredPredictor:
-    """Probabilities that another package gave for a data set, in a `.npz` file.
+    """Probabilities that another package gave for a dataset, in a `.npz` file.
 
-    Arrays: `probs` (N, K); `labels` (K,) names, FER2013's seven in their order without it; `names` (N,) of the pictures, or
-    else rows in the order of the data set; `y` (N,) labels to check that order by; `speed` pictures a second, `memory_mb`.
+    Arrays: `probs` (N, K); `labels` (K,) names, FER2013's seven in their order without it; `names` (N,) of the images, or
+    else rows in the order of the dataset; `y` (N,) labels to check that order by; `speed` images a second, `memory_mb`.
 
     Args:
         name: by which reports call it.
@@ -118,23 +118,23 @@ class StoredPredictor:
         self.rows = np.empty(0, np.int64)
 
     def prepare(self, data: Dataset) -> None:
-        """Find the row of every picture.
+        """Find the row of every image.
 
         Raises:
-            WeightsError: the file is about other pictures.
+            WeightsError: the file is about other images.
         """
         if "names" in self.arrays:
             place = {str(name): row for row, name in enumerate(self.arrays["names"].tolist())}
             missing = [str(name) for name in data.names.tolist() if str(name) not in place]
             if missing:
                 raise WeightsError(
-                    f"{self.path} says nothing about {len(missing):,} of {len(data):,} pictures, first {missing[0]}; "
+                    f"{self.path} says nothing about {len(missing):,} of {len(data):,} images, first {missing[0]}; "
                     "give a row for each"
                 )
             self.rows = np.array([place[str(name)] for name in data.names.tolist()], np.int64)
         elif len(self.probabilities) != len(data):
             raise WeightsError(
-                f"{self.path} has {len(self.probabilities):,} rows for {len(data):,} pictures and no array `names`; add it"
+                f"{self.path} has {len(self.probabilities):,} rows for {len(data):,} images and no array `names`; add it"
             )
         else:
             self.rows = np.arange(len(data))
@@ -142,19 +142,19 @@ class StoredPredictor:
             self._compare(self.arrays["y"], data)
 
     def _compare(self, label: np.ndarray, data: Dataset) -> None:
-        """Refuse labels (N,) that are others than the data set's; −1 is "no label" in both."""
+        """Refuse labels (N,) that are others than the dataset's; −1 is "no label" in both."""
         fits = label.shape == (len(self.probabilities),) and label.dtype.kind in "iu"
         if not fits or label.min(initial=0) < -1 or label.max(initial=0) >= len(self.labels):
             raise WeightsError(
                 f"{self.path}: `y` must hold {len(self.probabilities):,} numbers of its {len(self.labels)} classes, or −1; "
                 f"it has the shape {label.shape} and the type {label.dtype}"
             )
-        named, known = (*self.labels, "not labelled"), (*data.labels, "not labelled")  # which −1 points at
+        named, known = (*self.labels, "not labeled"), (*data.labels, "not labeled")  # which −1 points at
         theirs = [named[index] for index in label[self.rows].tolist()]
         ours = [known[index] for index in data.label.tolist()]
         if wrong := [row for row, (a, b) in enumerate(zip(theirs, ours, strict=True)) if a != b]:
             raise WeightsError(
-                f"{self.path} is about other pictures: row {wrong[0]} is {theirs[wrong[0]]} there, "
+                f"{self.path} is about other images: row {wrong[0]} is {theirs[wrong[0]]} there, "
                 f"{ours[wrong[0]]} here ({len(wrong):,} rows differ); "
                 "give the probabilities of this split"
             )
@@ -250,7 +250,7 @@ class CardPredictor:
         found: dict[str, np.ndarray] = {}
         wanted = {role: name for role, name in self.card.outputs.items() if role == self.output or role in NOT_SCORES[:2]}
         for look in looks:
-            seen = [{name: look(picture) for name, picture in crop.items()} for crop in crops]
+            seen = [{name: look(image) for name, image in crop.items()} for crop in crops]
             answer = self.runtime(self.preprocess.batch(seen))
             for role, name in wanted.items():
                 found[role] = found.get(role, 0) + np.asarray(answer[name], np.float64) / len(looks)
@@ -263,15 +263,15 @@ class CardPredictor:
 
 
 def cuts_regions(predictor: Predictor) -> bool:
-    """Return whether it is shown eyes, nose and mouth too, for which the mesh of whole pictures must be found."""
+    """Return whether it is shown eyes, nose and mouth too, for which the mesh of whole images must be found."""
     return isinstance(predictor, CardPredictor) and bool(predictor.preprocess.regions)
 
 
 class FunctionPredictor:
     """A Python function of your own.
 
-    It takes a list of (H, W, 3) uint8 RGB pictures and returns (N, K) probabilities; its attribute `labels` names the classes
-    in the order of the columns. It is given whole pictures.
+    It takes a list of (H, W, 3) uint8 RGB images and returns (N, K) probabilities; its attribute `labels` names the classes
+    in the order of the columns. It is given whole images.
 
     Args:
         function: the function.
@@ -300,12 +300,11 @@ class FunctionPredictor:
 
     def __call__(self, faces: Sequence[Face], looks: Sequence[View]) -> Answers:
         """Answer, as the mean over the views."""
-        pictures = [face.pixels for face in faces]
+        images = [face.pixels for face in faces]
         means = [
-            checked(np.asarray(self.function([look(picture) for picture in pictures])), self.labels, self.name)
-            for look in looks
+            checked(np.asarray(self.function([look(image) for image in images])), self.labels, self.name) for look in looks
         ]
-        return Answers(np.mean(means, 0), light(pictures))
+        return Answers(np.mean(means, 0), light(images))
 
 
 def open_predictor(model: Any, output: str = "auto", data: Dataset | None = None, threads: int = 1) -> Predictor:
@@ -314,8 +313,8 @@ def open_predictor(model: Any, output: str = "auto", data: Dataset | None = None
     Args:
         model: name of a bundled model, card, weight file or run, as for `mien.load`; `"peer:NAME=FILE.npz"`; a Python function,
             or `"module:function"`; or a `Predictor`.
-        output: role of the card's output; `"auto"` takes the head that bears the name of the data set, or else the scores.
-        data: the data set, for `"auto"`.
+        output: role of the card's output; `"auto"` takes the head that bears the name of the dataset, or else the scores.
+        data: the dataset, for `"auto"`.
         threads: threads inside one call of the network.
 
     Raises:

@@ -3,9 +3,9 @@
     found = mien.evaluation.robustness.stress("mien-base", mien.open_dataset("fer2013", "data/fer2013", "test"))
     found.rows[0].change                        # what blur does to the accuracy, with an interval beside it
 
-The same faces are read as they are and degraded, so that differences are paired. Faces are found once, in the pictures as they
+The same faces are read as they are and degraded, so that differences are paired. Faces are found once, in the images as they
 are: what a degradation does to the search for faces is another question. Only where a photograph is cut close around the face,
-the face is found and aligned anew, as for anybody who reads such a picture; a face that is lost there counts as a wrong answer.
+the face is found and aligned anew, as for anybody who reads such an image; a face that is lost there counts as a wrong answer.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 
 from .. import metrics
 from ..data.datasets import Dataset
-from ..data.labelled_faces import Face, FaceFinder, labelled_faces, mode_for
+from ..data.labeled_faces import Face, FaceFinder, labeled_faces, mode_for
 from ..errors import ConfigError
 from ..io.files import LineFeeds, whole
 from ..runtime.devices import Device, use
@@ -71,9 +71,9 @@ class Robustness:
     output: str
     """Head that was judged; empty for functions."""
     data: str
-    """Name and split of the data set."""
+    """Name and split of the dataset."""
     faces: int
-    """Labelled faces that were read."""
+    """Labeled faces that were read."""
     accuracy: float
     """As they are."""
     rows: tuple[Row, ...]
@@ -132,9 +132,9 @@ class Robustness:
             for column, text in enumerate(("accuracy", "change", "same"), 1):
                 numbers.text(column, -1, text, va="center", ha="right", fontsize=8, color="#555555")
             for place, row in enumerate(self.rows):
-                colour = RED if row.change < -MARGIN else BLUE
-                axes.plot([100 * row.low, 100 * row.high], [place] * 2, color=colour, linewidth=1.6)
-                axes.plot(100 * row.change, place, "o", color=colour, markersize=5)
+                color = RED if row.change < -MARGIN else BLUE
+                axes.plot([100 * row.low, 100 * row.high], [place] * 2, color=color, linewidth=1.6)
+                axes.plot(100 * row.change, place, "o", color=color, markersize=5)
                 told = f"{100 * row.accuracy:.1f} %", f"{100 * row.change:+.1f}", f"{row.same:.0%}"
                 for column, text in enumerate(told, 1):
                     numbers.text(column, place, text, va="center", ha="right", fontsize=8)
@@ -162,23 +162,23 @@ def stress(
     device: str | Device | None = None,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> Robustness:
-    """Read the faces of a data set as they are and degraded.
+    """Read the faces of a dataset as they are and degraded.
 
     Args:
         model: as for `mien.evaluate`; a table of probabilities cannot be asked.
         dataset: one split.
         degradations: what to try; None for `DEGRADATIONS`, and `PHOTOGRAPHS` where faces are found in photographs.
-        output: head of the card; `"auto"` takes the one that bears the name of the data set, or else the scores.
+        output: head of the card; `"auto"` takes the one that bears the name of the dataset, or else the scores.
         faces: as for `mien.evaluate`.
         detector: as for `mien.evaluate`.
-        limit: only this many pictures, evenly spread; 0 for all.
+        limit: only this many images, evenly spread; 0 for all.
         seed: of what chance decides: noise, what is covered, the side of the light.
         threads: threads inside one call of the network.
         device: where networks run, as for `mien.load`.
-        progress: called with the number of pictures done.
+        progress: called with the number of images done.
 
     Raises:
-        ConfigError: the model cannot be asked, or no labelled face was found.
+        ConfigError: the model cannot be asked, or no labeled face was found.
     """
     dataset = dataset.evenly(limit)
     with use(device):
@@ -189,7 +189,7 @@ def stress(
         )
     mode = mode_for(dataset, faces, cuts_faces=predictor.cuts_faces)  # pyrefly: ignore  # refuses other words
     if mode == "detect" and not predictor.cuts_faces:
-        raise ConfigError(f"{predictor.name} cannot cut faces out of photographs; its pictures must be faces (--faces whole)")
+        raise ConfigError(f"{predictor.name} cannot cut faces out of photographs; its images must be faces (--faces whole)")
     if degradations is None:
         degradations = (*DEGRADATIONS, *PHOTOGRAPHS) if mode == "detect" else DEGRADATIONS
     names = mapping(predictor.labels, dataset.labels)
@@ -199,7 +199,7 @@ def stress(
     left = len(dataset)
     people: list[str] = []
     answers: list[list[np.ndarray]] = [[] for _ in range(len(degradations) + 1)]
-    for batch, labels in labelled_faces(dataset, finder, names.unknown, BATCH):
+    for batch, labels in labeled_faces(dataset, finder, names.unknown, BATCH):
         truth += [names.classes.index(label) for label in labels]
         people += ["" if dataset.subject is None else str(dataset.subject[face.row]) for face in batch]
         for kept, degrade in zip(answers, (None, *degradations), strict=True):
@@ -214,7 +214,7 @@ def stress(
         left -= BATCH
     if not truth:
         raise ConfigError(
-            f"no labelled face was found in {dataset.name} {dataset.split}; if each picture is a face, say --faces whole"
+            f"no labeled face was found in {dataset.name} {dataset.split}; if each image is a face, say --faces whole"
         )
     before, *after = (np.concatenate(each) for each in answers)
     label, cluster = np.array(truth), np.array(people)

@@ -27,7 +27,7 @@ PACKAGES = ("numpy", "pillow", "onnxruntime", "torch")
 
 
 def about_dataset(data: Dataset) -> dict[str, Any]:
-    """Return what a report says about the data, its digest included, which reads every picture once."""
+    """Return what a report says about the data, its digest included, which reads every image once."""
     try:
         known = reader(data.name)
     except UnknownName:  # made in memory
@@ -40,7 +40,7 @@ def about_dataset(data: Dataset) -> dict[str, Any]:
         "protocol": data.variant,
         "digest": data.digest,
         "original": None if original is None else data.digest == original,
-        "pictures": len(data),
+        "images": len(data),
         "classes": data.counts,
         "layout": data.layout,
         "flaws": list(data.flaws),
@@ -149,7 +149,7 @@ def whole_rows(path: Path, names: Sequence[str]) -> int:
     A row ends with a line, but not every line ends a row: names of files may hold line breaks, which stand in quotes.
 
     Raises:
-        ConfigError: the rows are about other pictures.
+        ConfigError: the rows are about other images.
     """
     if not path.is_file():
         return 0
@@ -161,7 +161,7 @@ def whole_rows(path: Path, names: Sequence[str]) -> int:
     with path.open("r+b") as file:
         file.truncate(whole if rows else 0)
     if [row[:1] for row in rows] != [[name] for name in names[: len(rows)]]:
-        raise ConfigError(f"{path} has rows about other pictures; give --overwrite to evaluate anew")
+        raise ConfigError(f"{path} has rows about other images; give --overwrite to evaluate anew")
     return len(rows)
 
 

@@ -54,6 +54,6 @@ def _turned(crop: np.ndarray, degrees: float) -> np.ndarray:
     height, width = crop.shape[:2]
     room = max(height, width) // 4
     padded = np.pad(crop, ((room, room), (room, room), (0, 0)), mode="edge")
-    picture = Image.fromarray(padded[..., 0] if crop.shape[2] == 1 else padded)
-    turned = np.asarray(picture.rotate(degrees, Image.Resampling.BILINEAR))[room : room + height, room : room + width]
+    image = Image.fromarray(padded[..., 0] if crop.shape[2] == 1 else padded)
+    turned = np.asarray(image.rotate(degrees, Image.Resampling.BILINEAR))[room : room + height, room : room + width]
     return turned.reshape(crop.shape)

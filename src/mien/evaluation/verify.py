@@ -1,7 +1,7 @@
 """Is a model as good as its card claims, on this copy of the data; and if not, is it fed the wrong way?
 
-Figures of the field often differ by how a picture was turned into numbers: red and blue swapped, another resize, a tighter
-crop. Each of these is tried as a hypothesis on the same pictures, and told in a sentence where it really changes the accuracy.
+Figures of the field often differ by how an image was turned into numbers: red and blue swapped, another resize, a tighter
+crop. Each of these is tried as a hypothesis on the same images, and told in a sentence where it really changes the accuracy.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 from .. import metrics
 from ..cards import Input, Measured
 from ..data.datasets import Dataset
-from ..data.labelled_faces import Face, FaceFinder, labelled_faces, mode_for
+from ..data.labeled_faces import Face, FaceFinder, labeled_faces, mode_for
 from ..errors import ConfigError
 from ..runtime.devices import Device, use
 from . import CardPredictor, Report, evaluate, open_predictor
@@ -92,7 +92,7 @@ class Hypothesis:
     name: str
     """What was done: `"RGB instead of BGR"`."""
     before: float
-    """Accuracy on the pictures tried, as the card says."""
+    """Accuracy on the images tried, as the card says."""
     after: float
     """Accuracy with it."""
     p: float
@@ -116,13 +116,13 @@ class Verification:
     report: Report
     """The measurement."""
     claims: tuple[Claim, ...]
-    """Claims about this data set and split."""
+    """Claims about this dataset and split."""
     data: str
     """Whether the data is the published original, in a sentence."""
     hypotheses: tuple[Hypothesis, ...]
     """Every one that was tried, best first."""
     tried_on: int
-    """Pictures that they were tried on."""
+    """Images that they were tried on."""
 
     @property
     def agrees(self) -> bool:
@@ -136,7 +136,7 @@ def verify(
     *,
     out: str | Path,
     claims: Mapping[str, float] | None = None,
-    pictures: int = 1000,
+    images: int = 1000,
     output: str = "scores",
     faces: str = "auto",
     detector: str = "blazeface",
@@ -152,7 +152,7 @@ def verify(
         dataset: one split.
         out: folder for the evaluation.
         claims: metric → value, 0 … 1, instead of the card's.
-        pictures: try hypotheses on so many, evenly spread; 0 tries none.
+        images: try hypotheses on so many, evenly spread; 0 tries none.
         output: head of the card.
         faces: as for `evaluate`.
         detector: as for `evaluate`.
@@ -162,7 +162,7 @@ def verify(
         **options: further options of `evaluate`.
 
     Raises:
-        ConfigError: nothing is claimed about this data set, or a claim names an unknown metric.
+        ConfigError: nothing is claimed about this dataset, or a claim names an unknown metric.
     """
     with use(device):
         predictor = open_predictor(model, output, dataset, threads)
@@ -172,21 +172,21 @@ def verify(
     if not wanted:
         raise ConfigError(
             f"the card of {predictor.name} claims nothing about {dataset.name} {dataset.split}, output {predictor.output}, "
-            f"{len(dataset):,} pictures; give the claim with --claim accuracy=60.4"
+            f"{len(dataset):,} images; give the claim with --claim accuracy=60.4"
         )
     if unknown := [name for name in wanted if _spelling(name) not in METRICS]:
         raise ConfigError(f"there is no metric {unknown[0]!r} to claim; known: {', '.join(METRICS)}")
     shared: dict[str, Any] = {"faces": faces, "detector": detector, "threads": threads, "device": device}
     report = evaluate(model, dataset, out=out, output=predictor.output, page=False, progress=progress, **shared, **options)
     with use(device):
-        tried, count = _hypotheses(predictor, dataset, faces, detector, pictures, threads) if pictures else ((), 0)
+        tried, count = _hypotheses(predictor, dataset, faces, detector, images, threads) if images else ((), 0)
     return Verification(
         report, tuple(_claim(report, name, value) for name, value in wanted.items()), _data(report), tried, count
     )
 
 
 def _claimed(measured: Sequence[Measured], dataset: Dataset, output: str) -> dict[str, float]:
-    """Return the claims of a card about as many pictures of this split, and this output."""
+    """Return the claims of a card about as many images of this split, and this output."""
     found: dict[str, float] = {}
     for each in measured:
         name = _spelling(each.metric)
@@ -223,7 +223,7 @@ def _data(report: Report) -> str:
 
 
 def variants(predictor: CardPredictor, mode: str) -> Iterator[tuple[str, CardPredictor, Callable[[np.ndarray], np.ndarray]]]:
-    """Yield the hypotheses: a name, the network fed by a changed card, and what happens to a picture before that."""
+    """Yield the hypotheses: a name, the network fed by a changed card, and what happens to an image before that."""
     card = predictor.card
     fed, crop = card.input, card.crop
     assert fed is not None
@@ -232,17 +232,17 @@ def variants(predictor: CardPredictor, mode: str) -> Iterator[tuple[str, CardPre
         return pixels
 
     inside = fed.dtype == "uint8"  # the network's own preparation cannot be changed from here
-    if fed.colour in ("rgb", "bgr") and not inside:
-        other = "bgr" if fed.colour == "rgb" else "rgb"
-        name = f"{other.upper()} instead of {fed.colour.upper()}"
-        yield name, with_card(predictor, input=replace(fed, colour=other)), same
-    if fed.colour in ("rgb", "bgr"):
-        yield "grey pictures", predictor, _grey
+    if fed.color in ("rgb", "bgr") and not inside:
+        other = "bgr" if fed.color == "rgb" else "rgb"
+        name = f"{other.upper()} instead of {fed.color.upper()}"
+        yield name, with_card(predictor, input=replace(fed, color=other)), same
+    if fed.color in ("rgb", "bgr"):
+        yield "gray images", predictor, _gray
     resize = "cv2-bilinear" if fed.resize == "pil-bilinear" else "pil-bilinear"
     if mode == "whole":
         yield f"{resize} resizing", with_card(predictor, input=replace(fed, resize=resize)), same
         for share in (0.9, 0.8):
-            yield f"the crop tightened to {share:.0%}", predictor, lambda pixels, share=share: _centre(pixels, share)
+            yield f"the crop tightened to {share:.0%}", predictor, lambda pixels, share=share: _center(pixels, share)
         yield "a margin of 10 % around the crop", predictor, lambda pixels: _margin(pixels, 0.1)
     elif crop is not None:
         for margin in (0.8, 0.9, 1.1, 1.25):
@@ -267,15 +267,15 @@ def _same_range(fed: Input, scale: float, offset: tuple[float, ...], std: tuple[
 
 
 def _hypotheses(
-    predictor: CardPredictor, dataset: Dataset, faces: str, detector: str, pictures: int, threads: int
+    predictor: CardPredictor, dataset: Dataset, faces: str, detector: str, images: int, threads: int
 ) -> tuple[tuple[Hypothesis, ...], int]:
-    some = dataset.evenly(pictures)
+    some = dataset.evenly(images)
     mode = mode_for(some, faces, cuts_faces=predictor.cuts_faces)  # pyrefly: ignore  # evaluate has checked it
     finder = FaceFinder(mode, detector, mesh=bool(predictor.preprocess.regions), threads=threads)
     names = mapping(predictor.labels, some.labels)
     tried = [("as the card says", predictor, lambda pixels: pixels), *variants(predictor, mode)]
     right: dict[str, list[bool]] = {name: [] for name, _, _ in tried}
-    for asked, truth in labelled_faces(some, finder, names.unknown):
+    for asked, truth in labeled_faces(some, finder, names.unknown):
         if not asked:
             continue
         for name, fed, change in tried:
@@ -304,16 +304,16 @@ def _changed(face: Face, change: Callable[[np.ndarray], np.ndarray]) -> Face:
     return replace(face, pixels=pixels, mesh=mesh)
 
 
-def _grey(pixels: np.ndarray) -> np.ndarray:
+def _gray(pixels: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(pixels).convert("L").convert("RGB"))
 
 
 def _equalised(pixels: np.ndarray) -> np.ndarray:
-    grey = ImageOps.equalize(Image.fromarray(pixels).convert("L"))
-    return np.asarray(grey.convert("RGB"))
+    gray = ImageOps.equalize(Image.fromarray(pixels).convert("L"))
+    return np.asarray(gray.convert("RGB"))
 
 
-def _centre(pixels: np.ndarray, share: float) -> np.ndarray:
+def _center(pixels: np.ndarray, share: float) -> np.ndarray:
     height, width = pixels.shape[:2]
     top, left = round(height * (1 - share) / 2), round(width * (1 - share) / 2)
     return np.ascontiguousarray(pixels[top : height - top, left : width - left])

@@ -27,7 +27,7 @@ import numpy as np
 
 from ..errors import MissingExtra, SourceError
 from ..inference.recognizer import Recognizer, load
-from ..io.images import Picture, read_image
+from ..io.images import DecodedImage, read_image
 from ..registry import lookup
 from ..runtime.devices import Device
 from ..runtime.open_model import TORCH_SIDE
@@ -60,7 +60,7 @@ NOTHING = "nothing in the face speaks for this class by this method"
 
 def explain(
     model: str | Path | Recognizer,
-    picture: Any,
+    image: Any,
     *,
     method: str = AUTO,
     target: str | None = None,
@@ -70,30 +70,30 @@ def explain(
     device: str | Device | None = None,
     **options: Any,
 ) -> Explanation:
-    """Explain one face of a picture.
+    """Explain one face of an image.
 
     Args:
         model: whatever `mien.load` opens, or what it returned.
-        picture: path, URL, bytes, RGB array or PIL image.
+        image: path, URL, bytes, RGB array or PIL image.
         method: name in `METHODS`, or `"auto"`.
         target: the class to explain; None for the one that the model answers.
         face: which of the faces, as `mien.load` counts them; None for the largest.
         layers: modules that Grad-CAM looks at, by name; none for those that suit the architecture.
-        detector: as for `mien.load`, where `model` is not open yet; `"whole"` if the picture is one face crop.
+        detector: as for `mien.load`, where `model` is not open yet; `"whole"` if the image is one face crop.
         device: as for `mien.load`, likewise.
         options: as for `mien.io.images.read_image`.
 
     Raises:
-        SourceError: the picture cannot be read, or no such face was found in it.
+        SourceError: the image cannot be read, or no such face was found in it.
         ConfigError: the model has no such class, or cannot be explained by this method.
         UnknownName: there is no such method or model.
         MissingExtra: the method needs torch or captum, and it is not installed.
     """
-    read = model if isinstance(model, Recognizer) else load(model, detector=detector, actions=False, device=device)
-    seen = read_image(picture, **options)
+    read = model if isinstance(model, Recognizer) else load(model, detector=detector, blendshapes=False, device=device)
+    seen = read_image(image, **options)
     faces = read(seen).faces
     if not faces:
-        raise SourceError(f"no face was found in {seen.source}; detector='whole' takes the picture as one face")
+        raise SourceError(f"no face was found in {seen.source}; detector='whole' takes the image as one face")
     if face is None:
         face = max(range(len(faces)), key=lambda index: faces[index].box.width * faces[index].box.height)
     if not 0 <= face < len(faces):
@@ -103,7 +103,7 @@ def explain(
 
 def explain_face(
     read: Recognizer,
-    picture: Picture,
+    image: DecodedImage,
     face: Face,
     method: str = AUTO,
     target: str | None = None,
@@ -111,8 +111,8 @@ def explain_face(
 ) -> Explanation:
     """Explain a face that has been read; arguments as for `explain`."""
     whole = read.detector is None
-    seen = see(read.preprocess, picture.pixels, face.points, whole=whole)
-    return explain_seen(read, seen, method, target, source=picture.source, box=face.box, layers=layers)
+    seen = see(read.preprocess, image.pixels, face.points, whole=whole)
+    return explain_seen(read, seen, method, target, source=image.source, box=face.box, layers=layers)
 
 
 def explain_seen(
@@ -147,7 +147,7 @@ def explain_seen(
         predicted=asked.card.labels[best],
         confidence=float(probabilities[best]),
         box=box,
-        picture=seen.picture,
+        image=seen.image,
         crop=seen.pixels,
         matrix=seen.matrix,
         maps=maps,

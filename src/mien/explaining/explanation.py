@@ -1,6 +1,6 @@
-"""What a method found on one face, and its picture: heat on the photograph.
+"""What a method found on one face, and its image: heat on the photograph.
 
-The colours run from dark violet to pale yellow and grow lighter all the way, so that they read in grey and to colour-blind
+The colors run from dark violet to pale yellow and grow lighter all the way, so that they read in gray and to color-blind
 eyes. Where there is little heat the photograph shows through.
 """
 
@@ -34,10 +34,10 @@ RAMP = np.array(
     ],
     np.float64,
 )
-"""Colours from no heat to all of it, evenly spaced."""
+"""Colors from no heat to all of it, evenly spaced."""
 
 STRONGEST = 0.72
-"""Share of the colour where the heat is 1."""
+"""Share of the color where the heat is 1."""
 
 SMALL = 640
 """Photographs whose longer side is shorter are enlarged by a whole number before they are drawn on."""
@@ -48,7 +48,7 @@ class Explanation:
     """What speaks for a class in one face, by one method."""
 
     source: str
-    """Name of the picture."""
+    """Name of the image."""
     model: str
     """Name and version of the model."""
     method: str
@@ -63,7 +63,7 @@ class Explanation:
     """The probability of that."""
     box: Box
     """Where the face is, in pixels of the photograph."""
-    picture: np.ndarray = field(repr=False)
+    image: np.ndarray = field(repr=False)
     """(H, W, 3) uint8 RGB, the photograph."""
     crop: np.ndarray = field(repr=False)
     """(S, S, 3) uint8 RGB, the face as it is cut for the network."""
@@ -83,10 +83,10 @@ class Explanation:
 
     def overlay(self) -> Image.Image:
         """Return the photograph with the heat on it and a caption below."""
-        height, width = self.picture.shape[:2]
+        height, width = self.image.shape[:2]
         longer = max(height, width)
         scale = min(-(-SMALL // longer), 16) if longer < SMALL else 1
-        image = Image.fromarray(self.picture).resize((width * scale, height * scale), Image.Resampling.BICUBIC)
+        image = Image.fromarray(self.image).resize((width * scale, height * scale), Image.Resampling.BICUBIC)
         back = invert(self.matrix)
         on_canvas = np.concatenate([back[:, :2] * scale, back[:, 2:] * scale + (scale - 1) / 2], 1)
         image = lay(image, self.heat, invert(on_canvas))
@@ -104,8 +104,8 @@ class Explanation:
         """Return the crop with `side` pixels a side, cut from the photograph anew, as sharp as that is."""
         scale = side / self.crop.shape[0]
         matrix = np.concatenate([self.matrix[:, :2] * scale, self.matrix[:, 2:] * scale + (scale - 1) / 2], 1)
-        # A picture that is the face itself must not get a dark rim from what lies beyond its edge.
-        wider = np.pad(self.picture, ((2, 2), (2, 2), (0, 0)), "edge")
+        # An image that is the face itself must not get a dark rim from what lies beyond its edge.
+        wider = np.pad(self.image, ((2, 2), (2, 2), (0, 0)), "edge")
         matrix[:, 2] -= matrix[:, :2] @ [2, 2]
         return Image.fromarray(warp(wider, matrix, side))
 
@@ -121,7 +121,7 @@ class Explanation:
         return path
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values, without pictures and maps."""
+        """Return plain JSON values, without images and maps."""
         return {
             "source": self.source,
             "status": "ok",
@@ -133,13 +133,13 @@ class Explanation:
             "confidence": self.confidence,
             "box": [self.box.left, self.box.top, self.box.right, self.box.bottom],
             "regions": dict(self.regions),
-            "centre": _centre(self.heat),
+            "center": _center(self.heat),
             "notes": list(self.notes),
         }
 
 
 def write_image(image: Image.Image, path: Path) -> None:
-    """Write a picture whole or not at all, in the format of its ending.
+    """Write an image whole or not at all, in the format of its ending.
 
     Raises:
         ConfigError: the disk is full, or the folder may not be written.
@@ -147,7 +147,7 @@ def write_image(image: Image.Image, path: Path) -> None:
     """
     kinds = Image.registered_extensions()
     if path.suffix.lower() not in kinds:
-        raise ValueError(f"{path.name!r}: no picture format has the ending {path.suffix!r}; use .png or .jpg")
+        raise ValueError(f"{path.name!r}: no image format has the ending {path.suffix!r}; use .png or .jpg")
     with whole(path) as part:
         image.save(part, kinds[path.suffix.lower()], **({"quality": 92} if path.suffix.lower() in (".jpg", ".jpeg") else {}))
 
@@ -159,8 +159,8 @@ def positive(values: np.ndarray) -> np.ndarray:
     return (kept / peak).astype(np.float32) if peak > 1e-9 else np.zeros(kept.shape, np.float32)
 
 
-def colours(heat: np.ndarray) -> np.ndarray:
-    """Return (…, 3) float colours, 0 … 255, for heat in 0 … 1."""
+def colors(heat: np.ndarray) -> np.ndarray:
+    """Return (…, 3) float colors, 0 … 255, for heat in 0 … 1."""
     place = np.clip(heat, 0, 1) * (len(RAMP) - 1)
     lower = np.minimum(place.astype(int), len(RAMP) - 2)
     share = (place - lower)[..., None]
@@ -168,16 +168,16 @@ def colours(heat: np.ndarray) -> np.ndarray:
 
 
 def blend(image: Image.Image, heat: np.ndarray, inside: np.ndarray | float = 1.0) -> Image.Image:
-    """Lay heat (H, W) in 0 … 1 over a picture of that size, less of it where there is little; `inside` fades it out."""
+    """Lay heat (H, W) in 0 … 1 over an image of that size, less of it where there is little; `inside` fades it out."""
     pixels = np.asarray(image.convert("RGB"), np.float64)
-    grey = pixels @ [0.299, 0.587, 0.114]
+    gray = pixels @ [0.299, 0.587, 0.114]
     alpha = (STRONGEST * np.clip(heat, 0, 1) ** 0.7)[..., None] * np.asarray(inside)[..., None]
-    ground = pixels + (grey[..., None] - pixels) * 0.6 * np.asarray(inside)[..., None]  # heat reads better on little colour
-    return Image.fromarray(np.rint(ground * (1 - alpha) + colours(heat) * alpha).astype(np.uint8))
+    ground = pixels + (gray[..., None] - pixels) * 0.6 * np.asarray(inside)[..., None]  # heat reads better on little color
+    return Image.fromarray(np.rint(ground * (1 - alpha) + colors(heat) * alpha).astype(np.uint8))
 
 
 def lay(image: Image.Image, heat: np.ndarray, matrix: np.ndarray) -> Image.Image:
-    """Lay the heat (h, w) of a crop over a whole picture; `matrix` (2, 3) leads from the picture to the crop."""
+    """Lay the heat (h, w) of a crop over a whole image; `matrix` (2, 3) leads from the image to the crop."""
     data = (*matrix[0, :2], matrix[0] @ [-0.5, -0.5, 1] + 0.5, *matrix[1, :2], matrix[1] @ [-0.5, -0.5, 1] + 0.5)
     size = image.size
 
@@ -195,7 +195,7 @@ def _outline(image: Image.Image, matrix: np.ndarray, side: int) -> None:
 
 
 def _captioned(image: Image.Image, explanation: Explanation) -> Image.Image:
-    """Add a bar below with the class, the method and what the colours mean."""
+    """Add a bar below with the class, the method and what the colors mean."""
     em = max(min((image.size[0] * image.size[1]) ** 0.5 / 42, image.size[0] / 28), 11)
     bar = round(em * 2.6)
     canvas = Image.new("RGB", (image.size[0], image.size[1] + bar), brushes.DARK)
@@ -215,15 +215,15 @@ def _captioned(image: Image.Image, explanation: Explanation) -> Image.Image:
         rest = explanation.method if plain.getlength(explanation.method) <= room else ""
     pen.text((start, middle), rest, (166, 172, 180), plain, "lm")
     if room > 0:
-        ramp = np.broadcast_to(colours(np.linspace(0, 1, length)), (max(round(em * 0.55), 4), length, 3))
+        ramp = np.broadcast_to(colors(np.linspace(0, 1, length)), (max(round(em * 0.55), 4), length, 3))
         canvas.paste(Image.fromarray(np.rint(ramp).astype(np.uint8)), (round(left), round(middle - em * 0.27)))
         pen.text((left - em * 0.4, middle), "less", (166, 172, 180), plain, "rm")
         pen.text((image.size[0] - em, middle), "more", (166, 172, 180), plain, "rm")
     return canvas
 
 
-def _centre(heat: np.ndarray) -> list[float] | None:
-    """Return x and y of the centre of the heat, as shares of the crop."""
+def _center(heat: np.ndarray) -> list[float] | None:
+    """Return x and y of the center of the heat, as shares of the crop."""
     total = float(heat.sum())
     if total <= 0:
         return None

@@ -20,9 +20,9 @@ BATCH = 32
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SeenFace:
-    """One face, cut out as its card says, in colour and before the value range."""
+    """One face, cut out as its card says, in color and before the value range."""
 
-    picture: np.ndarray
+    image: np.ndarray
     """(H, W, 3) uint8 RGB, the photograph."""
     pixels: np.ndarray
     """(S, S, 3) uint8 RGB, the face."""
@@ -32,24 +32,24 @@ class SeenFace:
     """(P, 2) points of the face mesh in the pixels of the face, if known."""
 
 
-def see(preprocess: Preprocess, picture: np.ndarray, mesh: np.ndarray | None, *, whole: bool = False) -> SeenFace:
-    """Cut a face out as a network is fed, but keep its colours.
+def see(preprocess: Preprocess, image: np.ndarray, mesh: np.ndarray | None, *, whole: bool = False) -> SeenFace:
+    """Cut a face out as a network is fed, but keep its colors.
 
     Args:
         preprocess: of the network's card.
-        picture: (H, W, 3) uint8 RGB.
-        mesh: (P, 2 or 3) points of the face in its pixels; may be None if the picture is the face.
-        whole: whether the picture is the face.
+        image: (H, W, 3) uint8 RGB.
+        mesh: (P, 2 or 3) points of the face in its pixels; may be None if the image is the face.
+        whole: whether the image is the face.
     """
     height, width = (SIDE, SIDE) if preprocess.regions else preprocess.size
     if whole or mesh is None:
-        scale = np.array([width / picture.shape[1], height / picture.shape[0]])
-        matrix = np.concatenate([np.diag(scale), scale[:, None] / 2 - 0.5], 1)  # centres of pixels are whole numbers
-        pixels = preprocess.resize(picture, height, width)
+        scale = np.array([width / image.shape[1], height / image.shape[0]])
+        matrix = np.concatenate([np.diag(scale), scale[:, None] / 2 - 0.5], 1)  # centers of pixels are whole numbers
+        pixels = preprocess.resize(image, height, width)
     else:
         matrix = preprocess.matrix(mesh, width)
-        pixels = warp(picture, matrix, width)
-    return SeenFace(picture, pixels, matrix, None if mesh is None else apply(matrix, mesh[:, :2].astype(np.float64)))
+        pixels = warp(image, matrix, width)
+    return SeenFace(image, pixels, matrix, None if mesh is None else apply(matrix, mesh[:, :2].astype(np.float64)))
 
 
 class Asked:

@@ -2,7 +2,7 @@
 
 Grad-CAM: Selvaraju et al., ICCV 2017. Grad-CAM++: Chattopadhyay et al., WACV 2018, equation 19 (the class score passed through
 an exponential, whose factor is the same everywhere and drops out). Integrated gradients: Sundararajan et al., ICML 2017, from a
-face of one colour, its mean; attributions are added over channels and smoothed, since single pixels mean nothing to an eye.
+face of one color, its mean; attributions are added over channels and smoothed, since single pixels mean nothing to an eye.
 Grad-CAM and integrated gradients are captum's.
 """
 
@@ -72,7 +72,7 @@ def grad_cam_plus_plus(asked: Asked, face: SeenFace, target: int) -> dict[str, n
 
 
 def plus_plus(activation_CHW: Tensor, gradient_CHW: Tensor) -> Tensor:
-    """Return the (H, W) map of Grad-CAM++ for one picture's activations and the gradient of its class score there."""
+    """Return the (H, W) map of Grad-CAM++ for one image's activations and the gradient of its class score there."""
     squared, cubed = gradient_CHW**2, gradient_CHW**3
     below = 2 * squared + activation_CHW.sum((1, 2), keepdim=True) * cubed
     alpha = torch.where(gradient_CHW != 0, squared / torch.where(below != 0, below, 1), 0)
@@ -81,7 +81,7 @@ def plus_plus(activation_CHW: Tensor, gradient_CHW: Tensor) -> Tensor:
 
 
 def integrated_gradients(asked: Asked, face: SeenFace, target: int) -> dict[str, np.ndarray]:
-    """Return one map (S, S) of what in the picture of the face raises the target's score above that of a plain face."""
+    """Return one map (S, S) of what in the image of the face raises the target's score above that of a plain face."""
     _, (image, *rest), score = _opened(asked, face, "integrated-gradients")
     attribution = attributions(score, image, tuple(rest), target, image.mean((2, 3), keepdim=True).expand_as(image))
     values = attribution[0].sum(0).numpy()
@@ -98,15 +98,15 @@ def attributions(score: Callable[..., Tensor], image: Tensor, rest: tuple[Tensor
 
 
 def _opened(asked: Asked, face: SeenFace, method: str) -> tuple[nn.Module, tuple[Tensor, ...], Callable[..., Tensor]]:
-    """Return the network, the pictures that it is fed, and the function from them to the scores before softmax."""
+    """Return the network, the images that it is fed, and the function from them to the scores before softmax."""
     runtime, name = runtime_of(asked, method), asked.card.outputs["scores"]
-    network, pictures = runtime.network, runtime.tensors(asked.batch(face, [face.pixels]))
-    names = [key for key in pictures if key != IMAGE]
+    network, images = runtime.network, runtime.tensors(asked.batch(face, [face.pixels]))
+    names = [key for key in images if key != IMAGE]
 
     def score(image: Tensor, *rest: Tensor) -> Tensor:
         return getattr(network(image, **dict(zip(names, rest, strict=True))), name)
 
-    return network, tuple(pictures[key] for key in (IMAGE, *names)), score
+    return network, tuple(images[key] for key in (IMAGE, *names)), score
 
 
 def cam_layers(network: nn.Module, asked: Asked, inputs: tuple[Tensor, ...]) -> dict[str, nn.Module]:

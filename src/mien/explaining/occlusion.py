@@ -1,6 +1,6 @@
 """What a network loses when parts of a face are covered: for any network, since it is only asked.
 
-Occlusion: a grey patch is moved over the face; the map says by how much the probability of the class falls while a place is
+Occlusion: a gray patch is moved over the face; the map says by how much the probability of the class falls while a place is
 covered (Zeiler and Fergus, ECCV 2014). Region importance: eyes with brows, nose, mouth, and all else are blurred in turn.
 """
 
@@ -19,7 +19,7 @@ NAMES = {"eye": "eyes", "nose": "nose", "mouth": "mouth"}
 ELSEWHERE = "elsewhere"
 """All of the face but eyes, nose and mouth."""
 BLUR = 1 / 10
-"""Standard deviation of the blur, as a share of the face: no feature is left, the colours stay."""
+"""Standard deviation of the blur, as a share of the face: no feature is left, the colors stay."""
 
 
 def occlusion(asked: Asked, face: SeenFace, target: int) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Many explanations in one picture: a row for each face or class, a column for each map."""
+"""Many explanations in one image: a row for each face or class, a column for each map."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from ..data.datasets import Dataset
-from ..data.labelled_faces import FaceFinder, Mode, mode_for
+from ..data.labeled_faces import FaceFinder, Mode, mode_for
 from ..errors import ConfigError, SourceError
 from ..inference.recognizer import Recognizer
 from ..io.images import read_image
@@ -64,7 +64,7 @@ def table(rows: Sequence[tuple[str, str, Sequence[Tile]]], heads: Sequence[str],
 
 
 def strip(explanations: Sequence[Explanation], tile: int = TILE) -> Image.Image:
-    """Return a picture with a row for each face: the crop, and each method's map; or each layer's, if there is one method.
+    """Return an image with a row for each face: the crop, and each method's map; or each layer's, if there is one method.
 
     Explanations of the same face (source and box) by several methods share a row; a place stays empty where one is missing.
 
@@ -106,14 +106,14 @@ def strips_per_class(
     seed: int = 0,
     tile: int = TILE,
 ) -> Image.Image:
-    """Return a row for each class of a data set: maps of `number` faces for their true class, and the mean of these maps.
+    """Return a row for each class of a dataset: maps of `number` faces for their true class, and the mean of these maps.
 
     The faces are drawn by lot from those in which a face is found, whether the model is right or not; a wrong answer stands
     below its face. The last column lays the mean of the maps on the mean of the faces.
 
     Args:
         read: the model.
-        data: labelled pictures.
+        data: labeled images.
         number: faces of each class.
         method: as for `explain`.
         layers: as for `explain`.
@@ -156,7 +156,7 @@ def strips_per_class(
             mean = Tile(blend(ground, positive(np.mean(maps, 0))), "mean")
             rows.append((label, f"{right} of {len(cells)} right", [*cells, *[_blank(tile)] * (number - len(cells)), mean]))
     if not rows:
-        raise ConfigError(f"no labelled face was found in {data.name}; if each picture is a face, say --faces whole")
+        raise ConfigError(f"no labeled face was found in {data.name}; if each image is a face, say --faces whole")
     return table(rows, [], tile)
 
 
@@ -169,7 +169,7 @@ def _explained(
 ) -> Explanation | None:
     sample = data[row]
     try:
-        pixels = read_image(sample.picture).pixels
+        pixels = read_image(sample.image).pixels
     except SourceError:
         return None
     (face,) = finder([row], [sample], [pixels])

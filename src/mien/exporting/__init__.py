@@ -2,8 +2,8 @@
 
     import mien
     mien.export("runs/fer2013-dan-small/1", "dan.onnx")                  # what mien.load opens; any number of faces at once
-    mien.export("runs/fer2013-dan-small/1", "dan.onnx", raw_input=True)  # uint8 RGB pictures of any size in
-    mien.export("runs/fer2013-dan-small/1", "dan.onnx", precision="int8",  # ranges from training pictures, judged on validation
+    mien.export("runs/fer2013-dan-small/1", "dan.onnx", raw_input=True)  # uint8 RGB images of any size in
+    mien.export("runs/fer2013-dan-small/1", "dan.onnx", precision="int8",  # ranges from training images, judged on validation
                 training=mien.open_dataset("fer2013", root, "train"),
                 validation=mien.open_dataset("fer2013", root, "validation"))
 
@@ -38,8 +38,8 @@ ENDINGS = {"onnx": (".onnx",), "openvino": (".xml",)}
 """Runtime → ending of its files (in a tuple: a registry would import a name)."""
 TOLERANCE = 0.5
 """Points of accuracy that int8 may lose."""
-PICTURES = 512
-"""Training pictures that ranges are taken from."""
+IMAGES = 512
+"""Training images that ranges are taken from."""
 
 
 def export(
@@ -52,7 +52,7 @@ def export(
     training: Dataset | None = None,
     validation: Dataset | None = None,
     tolerance: float = TOLERANCE,
-    pictures: int = PICTURES,
+    images: int = IMAGES,
     keep: Sequence[str] = (),
     speed: bool = False,
     threads: int = 1,
@@ -66,13 +66,13 @@ def export(
         precision: `"fp32"`; `"fp16"`: weights stored in half the bytes, arithmetic as before; `"int8"`: weights and arithmetic.
             None: fp32 of weights, and what an exported file has.
         runtime: `"onnx"` or `"openvino"`.
-        raw_input: put the preparation of pictures into the file: it takes (N, H, W, 3) uint8 RGB of any size.
-        training: pictures that int8 takes its ranges from.
-        validation: pictures that int8 is judged by.
+        raw_input: put the preparation of images into the file: it takes (N, H, W, 3) uint8 RGB of any size.
+        training: images that int8 takes its ranges from.
+        validation: images that int8 is judged by.
         tolerance: points of accuracy on `validation` that int8 may lose.
-        pictures: how many of `training` are looked at.
+        images: how many of `training` are looked at.
         keep: patterns of node names, or types of operators, that int8 leaves in float.
-        speed: also measure pictures a second, of the source and of the file.
+        speed: also measure images a second, of the source and of the file.
         threads: threads inside one call, while measuring.
         progress: called with what is done next.
 
@@ -98,16 +98,16 @@ def export(
     if path.suffix.lower() != ending:
         raise ConfigError(f"{path}: a file for {runtime} ends in {ending}")
     if precision == "int8" and (training is None or validation is None):
-        raise ConfigError("int8 needs training pictures for its ranges and validation ones to be judged by (--calibration)")
+        raise ConfigError("int8 needs training images for its ranges and validation ones to be judged by (--calibration)")
     if precision != "int8" and (training is not None or validation is not None or keep):
-        raise ConfigError(f"training and validation pictures, and what stays float, are for int8, not {precision or 'fp32'}")
-    if pictures < 1:
-        raise ConfigError(f"ranges cannot be taken from {pictures} pictures; give 1 or more (--pictures)")
+        raise ConfigError(f"training and validation images, and what stays float, are for int8, not {precision or 'fp32'}")
+    if images < 1:
+        raise ConfigError(f"ranges cannot be taken from {images} images; give 1 or more (--images)")
     check_place(path)
     try:
         from .exporter import Request, write
     except ModuleNotFoundError as error:
         name = error.name or ""
         raise (MissingExtra(name, "train") if name in {*TORCH_SIDE, "onnx", "tomli_w"} else error) from error
-    request = Request(precision, runtime, raw_input, training, validation, tolerance, pictures, tuple(keep), speed, threads)
+    request = Request(precision, runtime, raw_input, training, validation, tolerance, images, tuple(keep), speed, threads)
     return write(model, path, request, progress)

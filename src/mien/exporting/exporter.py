@@ -24,7 +24,7 @@ from .files import OnnxFile, described_by, size
 from .measuring import Figures, batches_of, judged, speeds
 from .pixels import prepend
 from .prelu import with_convolutions
-from .quantisation import is_quantised, quantise
+from .quantization import is_quantized, quantize
 from .storage import halved
 from .tracing import trace_network
 
@@ -45,7 +45,7 @@ class Request:
     training: Dataset | None
     validation: Dataset | None
     tolerance: float
-    pictures: int
+    images: int
     keep: tuple[str, ...]
     speed: bool
     threads: int
@@ -80,19 +80,19 @@ def write(model: str | Path, path: Path, request: Request, progress: Callable[[s
     progress(f"reading {card.file}")
     exported, graph = _graph(card, source)
     precision = request.precision or (AS_IT_IS if isinstance(source, OnnxRuntime) else "fp32")
-    if is_quantised(graph) and precision != AS_IT_IS:
+    if is_quantized(graph) and precision != AS_IT_IS:
         raise ExportError(f"{card.file} has 8-bit weights already and no float ones; leave out the precision {precision}")
     if request.raw_input and card.input is not None and card.input.dtype == "uint8":
-        raise ExportError(f"{card.file} prepares its pictures itself already; leave out raw input")
+        raise ExportError(f"{card.file} prepares its images itself already; leave out raw input")
     more: dict[str, Any] = {}
     if precision == "int8":
-        graph, more = _quantised(card, source, graph, request, progress)
+        graph, more = _quantized(card, source, graph, request, progress)
     elif request.runtime == "onnx" and precision != AS_IT_IS:
         graph = with_convolutions(graph)
         if precision == "fp16":
             graph = halved(graph)
     if request.raw_input and exported.input is not None:
-        progress("putting the preparation of pictures into the graph")
+        progress("putting the preparation of images into the graph")
         graph = prepend(graph, exported)
         exported = dataclasses.replace(exported, input=dataclasses.replace(exported.input, dtype="uint8"))
     exported = _described(exported, card, path, precision, request, more)
@@ -104,7 +104,7 @@ def write(model: str | Path, path: Path, request: Request, progress: Callable[[s
 
         progress("converting for OpenVINO")
         product = convert(network.content(exported), half=precision == "fp16")
-        if is_quantised(graph) and limit is not None:  # it rounds sums of 8-bit products in its own way
+        if is_quantized(graph) and limit is not None:  # it rounds sums of 8-bit products in its own way
             limit = parity.ROUNDED
     file = product.runtime(request.threads)
     progress("comparing with the source")
@@ -112,7 +112,7 @@ def write(model: str | Path, path: Path, request: Request, progress: Callable[[s
     parity.check(differences, limit)
     before, after = (Figures(name, kind, 0) for name, kind in ((card.file, _kind(source)), (path.name, precision)))
     if precision == "int8":
-        progress("judging the source and the file on validation pictures")
+        progress("judging the source and the file on validation images")
         before, after, exported = _judge(before, after, (card, source), (exported, file), request)
     exported = product.write(path, exported)
     if request.speed:
@@ -143,16 +143,16 @@ def _kind(source: Runtime) -> str:
     return "fp32" if isinstance(source, TorchRuntime) else AS_IT_IS
 
 
-def _quantised(
+def _quantized(
     card: Card, source: Runtime, graph: onnx.ModelProto, request: Request, progress: Callable[[str], None]
 ) -> tuple[onnx.ModelProto, dict[str, Any]]:
     training = request.training
     assert training is not None
-    progress(f"taking ranges from {min(request.pictures, len(training))} pictures of {training.name} {training.split}")
-    batches = batches_of(card, source, training, request.pictures)
+    progress(f"taking ranges from {min(request.images, len(training))} images of {training.name} {training.split}")
+    batches = batches_of(card, source, training, request.images)
     count = sum(len(next(iter(batch.values()))) for batch in batches)
-    told = {"calibration": f"{count} pictures of {training.name} {training.split}, digest {training.digest[:12]}"}
-    return quantise(graph, batches, request.keep), told | ({"kept_float": list(request.keep)} if request.keep else {})
+    told = {"calibration": f"{count} images of {training.name} {training.split}, digest {training.digest[:12]}"}
+    return quantize(graph, batches, request.keep), told | ({"kept_float": list(request.keep)} if request.keep else {})
 
 
 def _judge(
@@ -167,8 +167,8 @@ def _judge(
     if not lost <= request.tolerance:
         raise ExportError(
             f"int8 loses {lost:.2f} points of accuracy on {data.name} {data.split} ({100 * old['accuracy']:.2f} → "
-            f"{100 * new['accuracy']:.2f}, {new['n']:,} pictures), more than the tolerance of {request.tolerance:g}; nothing "
-            "was written. Keep what quantises badly in float (--keep), or export as fp16"
+            f"{100 * new['accuracy']:.2f}, {new['n']:,} images), more than the tolerance of {request.tolerance:g}; nothing "
+            "was written. Keep what quantizes badly in float (--keep), or export as fp16"
         )
     new = {key: round(value, 4) for key, value in new.items() if key != "n"}
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..cards import Card
 from ..data.datasets import Dataset
-from ..data.labelled_faces import FaceFinder, mode_for
+from ..data.labeled_faces import FaceFinder, mode_for
 from ..errors import DatasetError
 from ..evaluation import CardPredictor, evaluate
 from ..faces.preprocessing import Preprocess
@@ -35,9 +35,9 @@ class Figures:
     size: int
     """Bytes."""
     speed: float | None = None
-    """Pictures a second, preparation outside the network not counted."""
+    """Images a second, preparation outside the network not counted."""
     accuracy: float | None = None
-    """Share of right answers on the validation pictures."""
+    """Share of right answers on the validation images."""
     low: float | None = None
     """Lower end of its 95 % interval."""
     high: float | None = None
@@ -45,15 +45,15 @@ class Figures:
     ece: float | None = None
     """Calibration error there."""
     n: int | None = None
-    """Number of these pictures."""
+    """Number of these images."""
 
 
 def speeds(networks: Sequence[tuple[Card, Runtime]]) -> list[float]:
-    """Return pictures a second of each network: medians of rounds in which they take turns, so that all meet the same load."""
+    """Return images a second of each network: medians of rounds in which they take turns, so that all meet the same load."""
     batches = []
     for card, _ in networks:
         preprocess = Preprocess.of(card)
-        batches.append(preprocess.batch([preprocess.take(picture) for picture in faces(BATCH)]))
+        batches.append(preprocess.batch([preprocess.take(image) for image in faces(BATCH)]))
     seconds: list[list[float]] = [[] for _ in networks]
     for number in range(ROUNDS + 1):
         for (_, run), batch, kept in zip(networks, batches, seconds, strict=True):
@@ -67,7 +67,7 @@ def speeds(networks: Sequence[tuple[Card, Runtime]]) -> list[float]:
 
 
 def judged(card: Card, runtime: Runtime, data: Dataset) -> dict[str, Any]:
-    """Return accuracy with its interval, calibration error and the number of pictures, as `mien.evaluate` counts them."""
+    """Return accuracy with its interval, calibration error and the number of images, as `mien.evaluate` counts them."""
     with tempfile.TemporaryDirectory() as folder:
         report = evaluate(CardPredictor(card, runtime), data, out=Path(folder), page=False)
     official, answered = report.figures["official"], report.figures["answered"]
@@ -80,7 +80,7 @@ def judged(card: Card, runtime: Runtime, data: Dataset) -> dict[str, Any]:
 
 
 def batches_of(card: Card, runtime: Runtime, data: Dataset, count: int, batch: int = 32) -> list[dict[str, np.ndarray]]:
-    """Return what a network is fed for `count` pictures of a data set, drawn by lot, always the same: input → (n, C, H, W).
+    """Return what a network is fed for `count` images of a dataset, drawn by lot, always the same: input → (n, C, H, W).
 
     Raises:
         DatasetError: no face is found in any of them.
@@ -99,6 +99,6 @@ def batches_of(card: Card, runtime: Runtime, data: Dataset, count: int, batch: i
             found.append(dict(fed) if isinstance(fed, Mapping) else {"image": fed})
     if not found:
         raise DatasetError(
-            f"no face was found in {len(some)} pictures of {data.name} {data.split}; ranges need faces, take other pictures"
+            f"no face was found in {len(some)} images of {data.name} {data.split}; ranges need faces, take other images"
         )
     return found

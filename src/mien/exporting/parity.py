@@ -24,7 +24,7 @@ FACE = (190, 40, 150)
 
 
 def faces(count: int) -> list[np.ndarray]:
-    """Return (S, S, 3) uint8 RGB pictures: windows of the bundled photograph around the face, of different places and sizes."""
+    """Return (S, S, 3) uint8 RGB images: windows of the bundled photograph around the face, of different places and sizes."""
     pixels = read_image(sample()).pixels
     left, top, side = FACE
     found = []
@@ -44,9 +44,9 @@ def largest_difference(card: Card, source: Runtime, exported: Card, file: Runtim
     """
     found: dict[str, float] = {}
     for batch in BATCHES:
-        pictures = faces(batch)
+        images = faces(batch)
         wanted, given = (
-            run(preprocess.batch([preprocess.take(picture) for picture in pictures]))
+            run(preprocess.batch([preprocess.take(image) for image in images]))
             for run, preprocess in ((source, Preprocess.of(card)), (file, Preprocess.of(exported)))
         )
         width = wanted[card.outputs["scores"]].shape[-1]
@@ -55,8 +55,8 @@ def largest_difference(card: Card, source: Runtime, exported: Card, file: Runtim
                 f"the card of {card.name} names {len(card.labels)} classes, but the network has {width}; mend its labels"
             )
         pairs = [(role, wanted[name], given[exported.outputs[role]]) for role, name in _roles(card, wanted)]
-        if Preprocess.of(exported).raw and not Preprocess.of(exported).regions:  # pictures of their own size
-            own = [file(picture[None])[exported.outputs["scores"]] for picture in pictures]
+        if Preprocess.of(exported).raw and not Preprocess.of(exported).regions:  # images of their own size
+            own = [file(image[None])[exported.outputs["scores"]] for image in images]
             pairs.append(("scores", wanted[card.outputs["scores"]], np.concatenate(own)))
         for role, left, right in pairs:
             if left.shape != right.shape or not np.isfinite(right).all():

@@ -1,7 +1,7 @@
-"""Preparation of pictures inside the graph: uint8 pictures of any size in, what the card says the network is fed out.
+"""Preparation of images inside the graph: uint8 images of any size in, what the card says the network is fed out.
 
 The same numbers as `mien.faces.preprocessing` gives: Pillow's and OpenCV's bilinear resizing are sums of pixels with rounded
-weights, which float64 holds exactly. Pictures of other proportions than the card's may differ by one grey level here and there,
+weights, which float64 holds exactly. Images of other proportions than the card's may differ by one gray level here and there,
 since newer versions of Pillow then choose which axis comes first.
 """
 
@@ -18,15 +18,15 @@ from .tracing import trace
 PILLOW_BITS, CV2_BITS = 22, 11
 """Binary digits that the weights of both have."""
 LUMA = (19595, 38470, 7471)
-"""ITU-R 601 in 16 bits, as `mien.faces.preprocessing.grey` has it."""
+"""ITU-R 601 in 16 bits, as `mien.faces.preprocessing.gray` has it."""
 
 
 class Pixels(nn.Module):
-    """RGB pictures (N, H, W, 3) uint8 of one size → what a network is fed.
+    """RGB images (N, H, W, 3) uint8 of one size → what a network is fed.
 
     Args:
         input: the network's own input contract.
-        size: height and width that the pictures are brought to.
+        size: height and width that the images are brought to.
     """
 
     offset: Tensor
@@ -40,15 +40,15 @@ class Pixels(nn.Module):
         self.register_buffer("luma", torch.tensor(LUMA, dtype=torch.float64).view(1, 3, 1, 1))
         self.register_buffer("one", torch.ones(1, dtype=torch.float64))  # the tracer makes float32 of what has no axis
 
-    def forward(self, pictures_NHWC: Tensor) -> Tensor:
+    def forward(self, images_NHWC: Tensor) -> Tensor:
         """Return (N, C, h, w) float32, or (N, h, w, C) where the card has that layout."""
-        pixels = pictures_NHWC.permute(0, 3, 1, 2).double()
-        height, width = (pictures_NHWC.shape[axis] * self.one for axis in (1, 2))
+        pixels = images_NHWC.permute(0, 3, 1, 2).double()
+        height, width = (images_NHWC.shape[axis] * self.one for axis in (1, 2))
         resize = pillow_bilinear if self.input.resize == "pil-bilinear" else cv2_bilinear
         pixels = resize(pixels, height, width, *self.size)
-        if self.input.colour == "grey":
+        if self.input.color == "gray":
             pixels = ((pixels * self.luma).sum(1, keepdim=True) + 0x8000).div(0x10000).floor()
-        elif self.input.colour == "bgr":
+        elif self.input.color == "bgr":
             pixels = pixels[:, [2, 1, 0]]
         values = pixels.float() * self.input.scale + self.offset
         if self.input.std:
@@ -72,9 +72,9 @@ def _pillow_weights(old: Tensor, new: int, *, axis: int) -> Tensor:
     They are made the way they are used, for onnxruntime 1.20 cannot multiply transposed float64 matrices.
     """
     scale = old / new
-    centre = ((torch.arange(new, dtype=torch.float64) + 0.5) * scale).unsqueeze(axis)
+    center = ((torch.arange(new, dtype=torch.float64) + 0.5) * scale).unsqueeze(axis)
     place = (_counted(old) + 0.5).unsqueeze(1 - axis)
-    weight = (1 - (place - centre).abs() / scale.clamp(min=1)).clamp(min=0)
+    weight = (1 - (place - center).abs() / scale.clamp(min=1)).clamp(min=0)
     return (weight / weight.sum(axis, keepdim=True) * 2**PILLOW_BITS + 0.5).floor()
 
 
@@ -111,10 +111,10 @@ def _counted(number: Tensor) -> Tensor:
 
 
 def prepend(model: onnx.ModelProto, card: Card) -> onnx.ModelProto:
-    """Return the graph with the preparation of its pictures before it; the inputs keep their names.
+    """Return the graph with the preparation of its images before it; the inputs keep their names.
 
     Args:
-        model: reads what `card.input` says, for each picture of a face.
+        model: reads what `card.input` says, for each image of a face.
         card: of that network.
     """
     assert card.input is not None

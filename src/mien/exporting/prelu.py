@@ -1,4 +1,4 @@
-"""PReLU in other words: onnxruntime has no fast kernel for it, and its quantiser does not know it."""
+"""PReLU in other words: onnxruntime has no fast kernel for it, and its quantizer does not know it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def with_convolutions(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def with_relu(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a copy with each PReLU written as ReLU(x) − slope · ReLU(−x), for the quantiser."""
+    """Return a copy with each PReLU written as ReLU(x) − slope · ReLU(−x), for the quantizer."""
 
     def rewrite(node: onnx.NodeProto, name: str) -> list[onnx.NodeProto]:
         (x, slope), (y,) = node.input, node.output

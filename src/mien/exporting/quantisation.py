@@ -1,6 +1,6 @@
-"""Static 8-bit quantisation: weights by channel, activations by ranges that real faces take.
+"""Static 8-bit quantization: weights by channel, activations by ranges that real faces take.
 
-What is quantised: convolutions and products with constant weights, and what lies between them (additions of maps, ReLU,
+What is quantized: convolutions and products with constant weights, and what lies between them (additions of maps, ReLU,
 pooling). What stays float: gates and heads, where a map has shrunk to one place or to a vector. They cost next to nothing and
 lose most.
 
@@ -25,11 +25,11 @@ from ..errors import ExportError
 from .prelu import with_relu
 
 TYPES = ("Conv", "MatMul", "Add", "Relu", "MaxPool")
-"""Operators that are quantised where they work on maps or on tokens."""
+"""Operators that are quantized where they work on maps or on tokens."""
 
 
 class Batches(CalibrationDataReader):
-    """Batches of prepared pictures, one after the other, for the ranges of activations."""
+    """Batches of prepared images, one after the other, for the ranges of activations."""
 
     def __init__(self, batches: Sequence[Mapping[str, np.ndarray]]) -> None:
         self._batches = iter(batches)
@@ -39,27 +39,27 @@ class Batches(CalibrationDataReader):
         return next(self._batches, None)
 
 
-def quantise(
+def quantize(
     model: onnx.ModelProto, batches: Sequence[Mapping[str, np.ndarray]], keep: Sequence[str] = (), *, rewrite: bool = True
 ) -> onnx.ModelProto:
     """Return the int8 form of a float model.
 
     Args:
         model: float32.
-        batches: input → (N, C, H, W) float32 of training pictures.
+        batches: input → (N, C, H, W) float32 of training images.
         keep: patterns (`*gate*`, `Add`) of node names and operator types that stay float.
-        rewrite: whether PReLU becomes two ReLU, which can be quantised.
+        rewrite: whether PReLU becomes two ReLU, which can be quantized.
 
     Raises:
-        ExportError: nothing in it can be quantised.
+        ExportError: nothing in it can be quantized.
     """
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the quantiser, about itself
+        warnings.simplefilter("ignore")  # of the quantizer, about itself
         source, prepared, target = (Path(folder) / name for name in ("float.onnx", "prepared.onnx", "int8.onnx"))
         onnx.save(with_relu(model) if rewrite else model, source)
         quant_pre_process(source, prepared, skip_symbolic_shape=True)
         ready = onnx.load(prepared)
-        chosen = [node.name for node in quantisable(ready) if not _matches(node, keep)]
+        chosen = [node.name for node in quantizable(ready) if not _matches(node, keep)]
         if not chosen:
             raise ExportError("nothing in the network can be stored in 8 bits; export it as fp32 or fp16")
         quantize_static(
@@ -76,8 +76,8 @@ def quantise(
         return onnx.load(target)
 
 
-def quantisable(model: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """Return the nodes that are quantised: those of `TYPES` on maps (N, C, H, W) of several places, or on tokens (N, L, C)."""
+def quantizable(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """Return the nodes that are quantized: those of `TYPES` on maps (N, C, H, W) of several places, or on tokens (N, L, C)."""
     inferred = onnx.shape_inference.infer_shapes(model).graph
     shapes = {value.name: _shape(value) for value in [*inferred.value_info, *inferred.input, *inferred.output]}
     constants = {tensor.name for tensor in inferred.initializer}
@@ -109,6 +109,6 @@ def _matches(node: onnx.NodeProto, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(node.name, pattern) or node.op_type == pattern for pattern in patterns)
 
 
-def is_quantised(model: onnx.ModelProto) -> bool:
+def is_quantized(model: onnx.ModelProto) -> bool:
     """Return whether a model has 8-bit weights already."""
     return any(node.op_type in ("DequantizeLinear", "QLinearConv", "ConvInteger") for node in model.graph.node)

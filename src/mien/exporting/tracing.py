@@ -1,7 +1,7 @@
 """From a torch network with its card to an ONNX graph whose outputs mean what the card says.
 
 torch's exporter of graphs (`dynamo=True`) takes ten times longer and writes opset 18 or newer; the one that traces is enough
-for networks without branches, and the quantiser and OpenVINO know its patterns.
+for networks without branches, and the quantizer and OpenVINO know its patterns.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Deployed(nn.Module):
 
     Args:
         runtime: the network with its card; what its fields mean is decided there.
-        inputs: names of the pictures that it reads, the face first.
+        inputs: names of the images that it reads, the face first.
         fields: fields of its answer, in the order of the outputs.
     """
 
@@ -40,15 +40,15 @@ class Deployed(nn.Module):
         super().__init__()
         self.network, self.runtime, self.inputs, self.fields = runtime.network, runtime, inputs, fields
 
-    def forward(self, *pictures: Tensor) -> tuple[Tensor, ...]:
-        """Return the outputs for pictures (N, C, H, W), one argument for each input."""
-        answer = self.network(pictures[0], **dict(zip(self.inputs[1:], pictures[1:], strict=True)))
+    def forward(self, *images: Tensor) -> tuple[Tensor, ...]:
+        """Return the outputs for images (N, C, H, W), one argument for each input."""
+        answer = self.network(images[0], **dict(zip(self.inputs[1:], images[1:], strict=True)))
         found = self.runtime.meanings(answer)
         return tuple(found[field] for field in self.fields)
 
 
 class _FixedSame(Conv2dSame):
-    """timm's convolution with TensorFlow's padding, as large as the picture at hand wants it."""
+    """timm's convolution with TensorFlow's padding, as large as the image at hand wants it."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Return what `Conv2dSame` returns."""

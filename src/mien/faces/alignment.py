@@ -1,6 +1,6 @@
 """Bring a face to a known place: similarity transforms, the published templates, and the warp that cuts the crop.
 
-A matrix is (2, 3) and takes picture coordinates to crop coordinates; pixel centres lie at whole numbers, as in OpenCV, so every
+A matrix is (2, 3) and takes image coordinates to crop coordinates; pixel centers lie at whole numbers, as in OpenCV, so every
 matrix here can also be given to `cv2.warpAffine`. A stack of faces (N, 5, 2) gives a stack of matrices (N, 2, 3).
 
 Sources: least squares after Umeyama, TPAMI 13(4), 1991; templates of ArcFace (deepinsight/insightface), of MFER's alignment
@@ -34,7 +34,7 @@ class Template:
     poses: np.ndarray
     """(P, 5, 2) left eye, right eye, nose tip, left and right mouth corner; with several poses the best fitting one is used."""
     reverse: bool = False
-    """The fit minimises distances in the picture instead of in the crop (see `reverse_similarity`)."""
+    """The fit minimizes distances in the image instead of in the crop (see `reverse_similarity`)."""
 
 
 def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -71,7 +71,7 @@ def reverse_similarity(
 ) -> np.ndarray:
     """Fit from the target to the source and invert: the alignment that MFER and face.evoLVe use.
 
-    Errors are then measured in the picture, so a face that fits badly comes out larger: on real faces the scale is 4 to 7 %
+    Errors are then measured in the image, so a face that fits badly comes out larger: on real faces the scale is 4 to 7 %
     above that of `similarity`.
 
     Args:
@@ -105,14 +105,14 @@ def crop_matrix(
     """Return the matrix that lays five points of a face on a template.
 
     Args:
-        points: (…, 5, 2) in picture pixels: left eye, right eye, nose tip, left and right mouth corner, left in the picture.
+        points: (…, 5, 2) in image pixels: left eye, right eye, nose tip, left and right mouth corner, left in the image.
         template: an entry of `TEMPLATES`.
         size: side of the crop in pixels; the template's own if None. Template points are multiplied by size / template.size.
         fit: a key of `FITS`.
-        margin: the crop shows this many times the template's side, about the same centre.
+        margin: the crop shows this many times the template's side, about the same center.
 
     Returns:
-        (…, 2, 3) from picture to crop.
+        (…, 2, 3) from image to crop.
 
     Raises:
         ValueError: the points coincide or are not finite.
@@ -139,19 +139,19 @@ def dlib_chip_matrix(points68: np.ndarray, size: int = 224, padding: float = 0.2
     """Return the matrix of dlib's face chip: eyes, nose and upper lip of 68 points on the mean face.
 
     Args:
-        points68: (…, 68, 2) in picture pixels.
+        points68: (…, 68, 2) in image pixels.
         size: side of the chip in pixels.
         padding: room added on every side, as a share of the mean face's box.
 
     Returns:
-        (…, 2, 3) from picture to chip.
+        (…, 2, 3) from image to chip.
     """
     mean_face = (_DLIB_MEAN_FACE + padding) / (1 + 2 * padding) * size
     return reverse_similarity(np.asarray(points68)[..., _DLIB_POINTS, :], mean_face)
 
 
 def invert(matrix: np.ndarray) -> np.ndarray:
-    """Return the (…, 2, 3) matrix of the way back: from crop to picture."""
+    """Return the (…, 2, 3) matrix of the way back: from crop to image."""
     linear = np.linalg.inv(matrix[..., :2])
     return np.concatenate([linear, -linear @ matrix[..., 2:]], -1)
 
@@ -170,19 +170,19 @@ def warp(
     antialias: bool = True,
     interpolation: Literal["bilinear", "nearest"] = "bilinear",
 ) -> np.ndarray:
-    """Cut a square crop out of a picture.
+    """Cut a square crop out of an image.
 
     Args:
         image: (H, W) or (H, W, 3) uint8.
-        matrix: (2, 3) from picture to crop.
+        matrix: (2, 3) from image to crop.
         size: side of the crop in pixels.
-        border: grey level of what lies outside the picture.
-        antialias: where a crop pixel covers two picture pixels or more, average them first. Off, pixels are skipped, as
+        border: gray level of what lies outside the image.
+        antialias: where a crop pixel covers two image pixels or more, average them first. Off, pixels are skipped, as
             `cv2.warpAffine` does.
         interpolation: `"nearest"` is for crops that only a rough measurement is taken from: ten times faster.
 
     Returns:
-        (size, size) or (size, size, 3) uint8. Bilinear and without antialiasing it is within one grey level of OpenCV's, and
+        (size, size) or (size, size, 3) uint8. Bilinear and without antialiasing it is within one gray level of OpenCV's, and
         half a level darker on average since Pillow cuts the fraction off.
 
     Raises:
@@ -192,19 +192,19 @@ def warp(
     a, b, x, c, d, y = given = np.asarray(matrix, np.float64).ravel().tolist()
     area = a * d - b * c
     if not (math.isfinite(area) and area and all(map(math.isfinite, given))):
-        raise ValueError(f"this matrix does not map pictures to crops: {np.asarray(matrix).tolist()}")
-    a, b, c, d = d / area, -b / area, -c / area, a / area  # the way back, from crop to picture
+        raise ValueError(f"this matrix does not map images to crops: {np.asarray(matrix).tolist()}")
+    a, b, c, d = d / area, -b / area, -c / area, a / area  # the way back, from crop to image
     x, y = -(a * x + b * y), -(c * x + d * y)
     if not all(map(math.isfinite, (a, b, c, d, x, y))):
-        raise ValueError(f"this matrix does not map pictures to crops: {np.asarray(matrix).tolist()}")
+        raise ValueError(f"this matrix does not map images to crops: {np.asarray(matrix).tolist()}")
     step = max(1, int(abs(1 / area) ** 0.5 + 1e-6)) if antialias else 1
-    # One block of pixels is kept around what the crop covers, and around the picture, where it has the border's colour.
+    # One block of pixels is kept around what the crop covers, and around the image, where it has the border's color.
     left, right = _covered(a, b, x, size, image.shape[1], step)
     top, bottom = _covered(c, d, y, size, image.shape[0], step)
     part = Image.fromarray(_cut(image, left, top, right, bottom, border))
     if step > 1:
         part = part.reduce(step)
-    # Pillow counts from the corner of a pixel, not from its centre.
+    # Pillow counts from the corner of a pixel, not from its center.
     across = a / step, b / step, (x + 0.5 - (a + b) / 2 - left) / step
     down = c / step, d / step, (y + 0.5 - (c + d) / 2 - top) / step
     fill = border if part.mode == "L" else (border,) * 3
@@ -213,7 +213,7 @@ def warp(
 
 
 def _covered(a: float, b: float, shift: float, size: int, length: int, step: int) -> tuple[int, int]:
-    """Return the first and last-but-one pixel, in one direction of the picture, that a crop covers with a block around it."""
+    """Return the first and last-but-one pixel, in one direction of the image, that a crop covers with a block around it."""
     near, far = -0.5, size - 0.5
     places = [a * u + b * v + shift for u in (near, far) for v in (near, far)]
     low = int(min(max(math.floor(min(places)), 0), length)) - step
@@ -222,7 +222,7 @@ def _covered(a: float, b: float, shift: float, size: int, length: int, step: int
 
 
 def _cut(image: np.ndarray, left: int, top: int, right: int, bottom: int, border: int) -> np.ndarray:
-    """Return a rectangle; what lies outside the picture is border."""
+    """Return a rectangle; what lies outside the image is border."""
     height, width = image.shape[:2]
     x0, y0, x1, y1 = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
     inside = image[y0:y1, x0:x1]
@@ -255,7 +255,7 @@ TEMPLATES: Mapping[str, Template] = {
     )
 }
 """Crops of ArcFace, of MFER (the same points, fitted the other way), of DDAMFN++ (five poses), and of FER2013 as measured by
-`tools/measure_fer2013_geometry.py`: its pictures, laid on this template, keep their place."""
+`tools/measure_fer2013_geometry.py`: its images, laid on this template, keep their place."""
 
 # Nose, eyes and upper lip: dlib leaves out jaw, brows and the lower lip, which move most.
 _DLIB_POINTS = [*range(27, 55), *range(60, 65)]

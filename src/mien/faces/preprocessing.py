@@ -1,9 +1,9 @@
-"""From a face in a picture to the numbers a network is fed: one path for training's validation, evaluation and use.
+"""From a face in an image to the numbers a network is fed: one path for training's validation, evaluation and use.
 
     cut (a face in a photograph)  ┐
-    take (a picture of one face)  ┴─► name → uint8 crop, for each picture that the network reads ─► batch ─► the network
+    take (an image of one face)  ┴─► name → uint8 crop, for each image that the network reads ─► batch ─► the network
 
-Most networks read one picture, `image`. Those that also read regions of the face (`eye`, `nose`, `mouth`) say so in their card,
+Most networks read one image, `image`. Those that also read regions of the face (`eye`, `nose`, `mouth`) say so in their card,
 as `reading.inputs`; the regions are cut from the face at 224 × 224 by `mien.faces.regions.region_crops`.
 """
 
@@ -22,15 +22,15 @@ from .alignment import TEMPLATES, apply, crop_matrix, dlib_chip_matrix, warp
 from .regions import SIDE, region_crops
 
 IMAGE = "image"
-"""Name of the picture of the whole face among those that a network reads."""
+"""Name of the image of the whole face among those that a network reads."""
 
 
 class Preprocess:
-    """Crop, resize, colour and value range as one card says.
+    """Crop, resize, color and value range as one card says.
 
     Args:
         input: the card's input contract.
-        crop: the card's crop contract; None if the whole picture is fed.
+        crop: the card's crop contract; None if the whole image is fed.
         regions: name → side of the regions of the face that the network reads besides.
     """
 
@@ -42,7 +42,7 @@ class Preprocess:
     ) -> None:
         self.input, self.crop, self.regions = input, crop, dict(regions or {})
         self.size = (input.size[0], input.size[1])
-        self.channels = 1 if input.colour == "grey" else 3
+        self.channels = 1 if input.color == "gray" else 3
         for name, values in (("offsets", input.offset), ("deviations", input.std or (1.0,))):
             if len(values) not in (1, self.channels):
                 raise WeightsError(
@@ -84,10 +84,10 @@ class Preprocess:
             return crop_matrix(points5(mesh), self._template, size, fit=self.crop.fit, margin=self.crop.margin)
         if self.regions:
             return dlib_chip_matrix(points68(mesh), size)
-        raise WeightsError("this card has no crop contract: feed it whole pictures (detector 'whole')")
+        raise WeightsError("this card has no crop contract: feed it whole images (detector 'whole')")
 
     def cut(self, image: np.ndarray, mesh: np.ndarray) -> dict[str, np.ndarray]:
-        """Cut the pictures that the network reads of a face out of a photograph.
+        """Cut the images that the network reads of a face out of a photograph.
 
         Args:
             image: (H, W, 3) uint8 RGB.
@@ -96,14 +96,14 @@ class Preprocess:
         Returns:
             Name → (h, w, channels) uint8; `image` is the face.
         """
-        face = self._colour(warp(image, self.matrix(mesh), self.size[0]))
+        face = self._color(warp(image, self.matrix(mesh), self.size[0]))
         if not self.regions:
             return {IMAGE: face}
         matrix = self.matrix(mesh, SIDE)
         return {IMAGE: face, **self._regions(warp(image, matrix, SIDE), apply(matrix, points68(mesh)))}
 
     def take(self, image: np.ndarray, mesh: np.ndarray | None = None) -> dict[str, np.ndarray]:
-        """Take the pictures that the network reads from a picture of one face.
+        """Take the images that the network reads from an image of one face.
 
         Args:
             image: (H, W), (H, W, 1) or (H, W, 3) uint8 RGB; the face fills it.
@@ -118,7 +118,7 @@ class Preprocess:
         return found | self._regions(plain, None if mesh is None else points68(mesh)) if self.regions else found
 
     def _regions(self, face: np.ndarray, points: np.ndarray | None) -> dict[str, np.ndarray]:
-        return {name: self._colour(crop) for name, crop in region_crops(face, points, self.regions).items()}
+        return {name: self._color(crop) for name, crop in region_crops(face, points, self.regions).items()}
 
     def batch(self, faces: Sequence[Mapping[str, np.ndarray]]) -> np.ndarray | dict[str, np.ndarray]:
         """Return what the network is fed for these faces: one array (N, …) float32, or name → array if it reads several."""
@@ -126,15 +126,15 @@ class Preprocess:
         return arrays if self.regions else arrays[IMAGE]
 
     def whole(self, image: np.ndarray) -> np.ndarray:
-        """Take a picture that is a face crop already: (H, W), (H, W, 1) or (H, W, 3) uint8 → (h, w, channels) uint8."""
+        """Take an image that is a face crop already: (H, W), (H, W, 1) or (H, W, 3) uint8 → (h, w, channels) uint8."""
         if image.ndim == 3 and image.shape[2] == 1:
             image = image[..., 0]
-        return self._colour(self.resize(image, *self.size))
+        return self._color(self.resize(image, *self.size))
 
     def tensor(self, crops: np.ndarray) -> np.ndarray:
         """Bring a stack of crops (N, h, w, channels) uint8 to the network's layout and value range, float32.
 
-        Networks that prepare pictures themselves get them as they are.
+        Networks that prepare images themselves get them as they are.
         """
         if self.raw:
             return np.ascontiguousarray(crops)
@@ -146,23 +146,23 @@ class Preprocess:
         return np.ascontiguousarray(values.transpose(0, 3, 1, 2)) if self.input.layout == "NCHW" else values
 
     def resize(self, image: np.ndarray, height: int, width: int) -> np.ndarray:
-        """Bring a picture (H, W) or (H, W, 3) uint8 to another size, as the card says."""
+        """Bring an image (H, W) or (H, W, 3) uint8 to another size, as the card says."""
         if image.shape[:2] == (height, width):
             return image
         if self.input.resize == "pil-bilinear":
             return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
         return resize_cv2(image, height, width)
 
-    def _colour(self, image: np.ndarray) -> np.ndarray:
+    def _color(self, image: np.ndarray) -> np.ndarray:
         if self.channels == 1 and not self.raw:
-            return grey(image)[..., None]
+            return gray(image)[..., None]
         if image.ndim == 2:
             return np.repeat(image[..., None], 3, 2)
-        return image[..., ::-1] if self.input.colour == "bgr" and not self.raw else image
+        return image[..., ::-1] if self.input.color == "bgr" and not self.raw else image
 
 
-def grey(image: np.ndarray) -> np.ndarray:
-    """Return ITU-R 601 luma of an (H, W, 3) uint8 RGB picture, rounded as Pillow rounds; (H, W) pictures as they are."""
+def gray(image: np.ndarray) -> np.ndarray:
+    """Return ITU-R 601 luma of an (H, W, 3) uint8 RGB image, rounded as Pillow rounds; (H, W) images as they are."""
     if image.ndim == 2:
         return image
     wide = image.astype(np.uint32)
@@ -170,10 +170,10 @@ def grey(image: np.ndarray) -> np.ndarray:
 
 
 def resize_cv2(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Bilinear resize of uint8 pictures without antialiasing, as OpenCV's INTER_LINEAR does it (11-bit fixed-point weights).
+    """Bilinear resize of uint8 images without antialiasing, as OpenCV's INTER_LINEAR does it (11-bit fixed-point weights).
 
     Two of the published systems resize this way; shrinking a 240 × 260 face to 112 it differs from Pillow's
-    antialiased bilinear by 3 grey levels on average.
+    antialiased bilinear by 3 gray levels on average.
     """
     rows, row_weights = _cv2_axis(image.shape[0], height)
     columns, column_weights = _cv2_axis(image.shape[1], width)

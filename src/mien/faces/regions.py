@@ -1,4 +1,4 @@
-"""Boxes around eyes, nose and mouth from the 68 points, and their pictures, for networks that look at parts of the face.
+"""Boxes around eyes, nose and mouth from the 68 points, and their images, for networks that look at parts of the face.
 
 Source of `global_roi_boxes`: the published preprocessing of the Global-ROI Net (tzu-tsen/code, `get_roi/face_roi.py`).
 """
@@ -35,7 +35,7 @@ def global_roi_boxes(points68: np.ndarray) -> dict[str, Box]:
         points68: (68, 2) on a face aligned to 224 × 224; rounded to whole pixels, as the authors' landmarks are.
 
     Returns:
-        Boxes that may reach beyond the picture. The authors' slices then wrap around, and the picture counts as failed; here
+        Boxes that may reach beyond the image. The authors' slices then wrap around, and the image counts as failed; here
         `clamp` is for that.
     """
     points = np.rint(points68).astype(int)
@@ -53,27 +53,27 @@ def global_roi_boxes(points68: np.ndarray) -> dict[str, Box]:
 
 
 def region_boxes(points68: np.ndarray, height: int, width: int, scale: float = 1.3) -> dict[str, Box]:
-    """Return boxes `scale` times as large as the points of eyes and brows, nose, and mouth, inside a height × width picture.
+    """Return boxes `scale` times as large as the points of eyes and brows, nose, and mouth, inside a height × width image.
 
     Unlike `global_roi_boxes` they grow with the face, so the face need not be aligned to a given size.
     """
     boxes = {}
     for name, indices in {"eye": EYES, "nose": NOSE, "mouth": MOUTH}.items():
         low, high = points68[indices].min(0), points68[indices].max(0)
-        centre, half = (low + high) / 2, (high - low) / 2 * scale
-        x0, y0, x1, y1 = np.rint([*(centre - half), *(centre + half)]).astype(int).tolist()
+        center, half = (low + high) / 2, (high - low) / 2 * scale
+        x0, y0, x1, y1 = np.rint([*(center - half), *(center + half)]).astype(int).tolist()
         boxes[name] = clamp((x0, y0, x1, y1), height, width)
     return boxes
 
 
 def clamp(box: Box, height: int, width: int) -> Box:
-    """Return the part of a box that lies in a height × width picture, at least one pixel large."""
+    """Return the part of a box that lies in a height × width image, at least one pixel large."""
     x0, y0 = min(max(box[0], 0), width - 1), min(max(box[1], 0), height - 1)
     return x0, y0, max(min(box[2], width), x0 + 1), max(min(box[3], height), y0 + 1)
 
 
 AVERAGE: Mapping[str, Box] = {"eye": (26, 46, 195, 102), "nose": (85, 79, 139, 150), "mouth": (72, 152, 152, 195)}
-"""Median boxes of 383 evenly spread pictures of FER2013's training split, brought to 224 × 224."""
+"""Median boxes of 383 evenly spread images of FER2013's training split, brought to 224 × 224."""
 
 
 def inside(boxes: Mapping[str, Box]) -> dict[str, Box] | None:
@@ -88,9 +88,9 @@ def region_crops(image: np.ndarray, points68: np.ndarray | None, sizes: Mapping[
     The face is brought to 224 × 224, boxes are taken there (`global_roi_boxes`), and each is brought to its size, bilinearly.
 
     Args:
-        image: (H, W) or (H, W, 3) uint8, one aligned face that fills the picture.
+        image: (H, W) or (H, W, 3) uint8, one aligned face that fills the image.
         points68: (68, 2) in its pixels. None, or points that give no regions: these are then cut where they lie on average.
-        sizes: region (`eye`, `nose`, `mouth`) → side of its picture in pixels.
+        sizes: region (`eye`, `nose`, `mouth`) → side of its image in pixels.
 
     Returns:
         Region → (side, side) or (side, side, 3) uint8, in the order of `sizes`.
@@ -116,12 +116,12 @@ def find_boxes(image: np.ndarray, points68: np.ndarray | None) -> dict[str, Box]
     """Return the boxes of `region_crops` in the aligned face at 224 × 224; None where it falls back on the average."""
     if points68 is None:
         return None
-    scale = SIDE / np.array([image.shape[1], image.shape[0]])  # centres of pixels are whole numbers on both grids
+    scale = SIDE / np.array([image.shape[1], image.shape[0]])  # centers of pixels are whole numbers on both grids
     return inside(global_roi_boxes((points68 + 0.5) * scale - 0.5))
 
 
 def resized(image: np.ndarray, side: int) -> np.ndarray:
-    """Return a picture brought to side × side, bilinearly."""
+    """Return an image brought to side × side, bilinearly."""
     if image.shape[:2] == (side, side):
         return image
     return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR))

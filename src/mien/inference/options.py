@@ -1,4 +1,4 @@
-"""How pictures and videos are read: all that a row depends on besides its picture, in one value.
+"""How images and videos are read: all that a row depends on besides its image, in one value.
 
 The commands that read and `mien.batch` take it. Each default is asked of the function that the option goes to, so that there
 is one place for it.
@@ -23,7 +23,7 @@ def _usual(function: Callable[..., Any], name: str) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What every row of a run depends on besides its picture; the meanings are those of `mien.load` and `Recognizer.stream`.
+    """What every row of a run depends on besides its image; the meanings are those of `mien.load` and `Recognizer.stream`.
 
     Example:
         >>> Options(max_faces=1, points="none").sampling
@@ -38,7 +38,7 @@ class Options:
     max_roll: float = _usual(load, "max_roll")
     small_faces: bool = _usual(load, "small_faces")
     points: Points = "5"
-    actions: bool = _usual(load, "actions")
+    blendshapes: bool = _usual(load, "blendshapes")
     threads: int = _usual(load, "threads")
     device: str = "cpu"
     allow_private: bool = False
@@ -81,7 +81,7 @@ class Options:
             max_roll=self.max_roll,
             small_faces=self.small_faces,
             points=self.points != "none",
-            actions=self.actions,
+            blendshapes=self.blendshapes,
             threads=self.threads,
             device=self.device,
         )

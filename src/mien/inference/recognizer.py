@@ -1,8 +1,8 @@
-"""The function that everything else makes, measures or serves: a picture goes in, a `Result` comes out.
+"""The function that everything else makes, measures or serves: an image goes in, a `Result` comes out.
 
     detect → landmarks → align → preprocess → run → Result
 
-Faces of several pictures share one call of the mesh, of the facial actions and of the classifier.
+Faces of several images share one call of the mesh, of the blendshapes and of the classifier.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ import numpy as np
 from ..cards import Card
 from ..errors import SourceError, WeightsError
 from ..faces.detection import Detections, open_detector
-from ..faces.landmarks import ACTIONS, FITTING, PRESENCE, Actions, Landmarker
+from ..faces.landmarks import FITTING, PRESENCE, Blendshapes, Landmarker
 from ..faces.preprocessing import Preprocess
 from ..io import sources
 from ..io.channel_order import LIKELY_BGR, face_looks_bgr
-from ..io.images import ColourOrderWarning, Picture, read_image
+from ..io.images import ColorOrderWarning, DecodedImage, read_image
 from ..io.sources import Frame
 from ..io.video import Sampling
-from ..labels import ACTION_UNITS
+from ..labels import ACTION_UNITS, BLENDSHAPES
 from ..metrics.probabilities import checked_probabilities
 from ..runtime.devices import Device, use
 from ..runtime.open_model import Batch, open_model
@@ -45,14 +45,14 @@ ROLES = ("scores", "valence_arousal", "action_units")
 class _Candidate:
     """One detection on its way to a `Face`."""
 
-    picture: int
+    image: int
     box: np.ndarray
     score: float
     roll: float
 
 
 class Recognizer:
-    """Read faces in pictures. Made by `mien.load`; safe to call from several threads.
+    """Read faces in images. Made by `mien.load`; safe to call from several threads.
 
     Example:
         >>> import mien
@@ -68,7 +68,7 @@ class Recognizer:
         runtime: Callable[[Batch], dict[str, np.ndarray]],
         detector: Callable[[np.ndarray], Detections] | None,
         landmarker: Landmarker | None,
-        actions: Actions | None = None,
+        blendshapes: Blendshapes | None = None,
         *,
         points: bool = True,
     ) -> None:
@@ -77,58 +77,58 @@ class Recognizer:
         Args:
             card: contract of the classifier.
             runtime: the classifier: (N, C, H, W), or several of them by name → outputs by name.
-            detector: picture → `Detections`; None if every picture is one face crop already.
+            detector: image → `Detections`; None if every image is one face crop already.
             landmarker: the mesh; None leaves points out, which only works without a detector.
-            actions: the facial actions; None leaves them out.
+            blendshapes: the blendshapes; None leaves them out.
             points: whether faces carry their mesh points.
         """
         self.card, self.runtime, self.detector = card, runtime, detector
-        self.landmarker, self.actions, self.points = landmarker, actions, points
+        self.landmarker, self.blendshapes, self.points = landmarker, blendshapes, points
         self.preprocess = Preprocess.of(card)
         self.name = f"{card.name} {card.version}"
         if detector is not None and (landmarker is None or not self.preprocess.cuts_faces):
             raise WeightsError(
-                f"{card.name} cannot cut faces out of pictures: its card has no crop contract; say detector='whole'"
+                f"{card.name} cannot cut faces out of images: its card has no crop contract; say detector='whole'"
             )
 
     def __call__(self, source: Any, **options: Any) -> Result:
-        """Read one picture.
+        """Read one image.
 
         Args:
             source: path, URL, bytes, RGB array or PIL image.
             options: as for `mien.io.images.read_image`.
 
         Raises:
-            SourceError: the picture cannot be read.
+            SourceError: the image cannot be read.
             WeightsError: the network answers with NaN.
         """
         return self.read_all([read_image(source, **options)])[0]
 
     def timed(self, source: Any, **options: Any) -> tuple[Result, dict[str, float]]:
-        """Read one picture and return the seconds that each stage took beside the result."""
+        """Read one image and return the seconds that each stage took beside the result."""
         seconds: dict[str, float] = {}
         clock = _Clock(seconds)
-        picture = read_image(source, **options)
+        image = read_image(source, **options)
         clock("decode")
-        return self.read_all([picture], clock)[0], seconds
+        return self.read_all([image], clock)[0], seconds
 
-    def many(self, pictures: Any, batch: int = 16, **options: Any) -> Iterator[Result]:
-        """Read many pictures, `batch` at a time; a broken one becomes a result of status "unreadable".
+    def many(self, images: Any, batch: int = 16, **options: Any) -> Iterator[Result]:
+        """Read many images, `batch` at a time; a broken one becomes a result of status "unreadable".
 
         Args:
-            pictures: a folder, or an iterable of whatever `read` takes.
-            batch: pictures whose faces share the network calls.
-            options: as for `mien.io.sources.pictures`.
+            images: a folder, or an iterable of whatever `read` takes.
+            batch: images whose faces share the network calls.
+            options: as for `mien.io.sources.iter_images`.
 
         Yields:
-            One result for each picture, in order.
+            One result for each image, in order.
         """
-        frames = iter(sources.pictures(pictures, **options))
+        frames = iter(sources.iter_images(images, **options))
         while group := list(itertools.islice(frames, batch)):
-            readable = [frame.picture for frame in group if frame.picture is not None]
+            readable = [frame.image for frame in group if frame.image is not None]
             results = iter(self.read_all(readable))
             for frame in group:
-                yield next(results) if frame.picture is not None else self.unreadable(frame.source, frame.error)
+                yield next(results) if frame.image is not None else self.unreadable(frame.source, frame.error)
 
     def stream(
         self,
@@ -147,19 +147,19 @@ class Recognizer:
         """Read videos frame by frame, in constant memory; faces keep their number (`Face.track`) through a video.
 
         Args:
-            source: a video's path, URL or bytes; the number of a camera; a folder, a list or a pattern of videos and pictures;
-                or an iterable of `Frame`s. Pictures are read as by `read`.
+            source: a video's path, URL or bytes; the number of a camera; a folder, a list or a pattern of videos and images;
+                or an iterable of `Frame`s. Images are read as by `read`.
             every: read each n-th frame only.
             fps: read at most this many frames a second, instead of `every`.
             start: seconds from the start of each video before which nothing is read.
             end: seconds at which reading ends.
             detect_every: frames from one search for faces to the next; between, and where nothing is lost, faces are followed
-                by their mesh. With 1 each frame is read as a picture of its own.
+                by their mesh. With 1 each frame is read as an image of its own.
             smooth: `"ema"` (over the past only), `"box"` or `"gaussian"` (both look ahead); None for what each frame alone
                 gives. The unsmoothed reading stays in `Face.unsmoothed`.
             window: seconds over which is smoothed.
             known: results of the first frames, from an earlier run that was interrupted.
-            options: as for `mien.io.sources.pictures`.
+            options: as for `mien.io.sources.iter_images`.
 
         Yields:
             A frame (pixels, exact time) and its result, for each wanted frame. A video that ends before its time gives one
@@ -170,30 +170,30 @@ class Recognizer:
             ConfigError: an option makes no sense.
             MissingExtra: PyAV is not installed.
         """
-        frames = sources.pictures(source, sampling=Sampling(every, fps, start, end), **options)
+        frames = sources.iter_images(source, sampling=Sampling(every, fps, start, end), **options)
         threshold = self.card.calibration.threshold
         return streaming.stream(
             self, frames, detect_every=detect_every, smooth=smooth, window=window, threshold=threshold, known=known
         )
 
     def unreadable(self, source: str, error: SourceError | None) -> Result:
-        """Return the result that stands for a picture that could not be read."""
+        """Return the result that stands for an image that could not be read."""
         return Result(source, 0, 0, (), "unreadable", self.name, message=str(error))
 
-    def result(self, picture: Picture, faces: Sequence[Face], notes: tuple[str, ...] = ()) -> Result:
-        """Return the result of a picture with these faces, its own notes and some more."""
+    def result(self, image: DecodedImage, faces: Sequence[Face], notes: tuple[str, ...] = ()) -> Result:
+        """Return the result of an image with these faces, its own notes and some more."""
         return Result(
-            source=picture.source,
-            width=picture.pixels.shape[1],
-            height=picture.pixels.shape[0],
+            source=image.source,
+            width=image.pixels.shape[1],
+            height=image.pixels.shape[0],
             faces=tuple(faces),
             status="ok" if faces else "no face",
             model=self.name,
-            notes=(*_notes(picture, faces), *notes),
+            notes=(*_notes(image, faces), *notes),
         )
 
     def describe(self, pixels: np.ndarray, boxes: np.ndarray, scores: np.ndarray, points: np.ndarray) -> list[Face]:
-        """Read the expressions of faces whose places in a picture are known.
+        """Read the expressions of faces whose places in an image are known.
 
         Args:
             pixels: (H, W, 3) uint8 RGB.
@@ -205,52 +205,52 @@ class Recognizer:
         crops = [self.preprocess.cut(pixels, p) for p in points]
         return self._describe(crops, candidates, points, lambda stage: None)
 
-    def read_all(self, pictures: Sequence[Picture], clock: Callable[[str], None] = lambda stage: None) -> list[Result]:
-        """Read decoded pictures, all at once; `clock` is called with the name of each stage when it ends."""
-        notes: list[tuple[str, ...]] = [()] * len(pictures)
+    def read_all(self, images: Sequence[DecodedImage], clock: Callable[[str], None] = lambda stage: None) -> list[Result]:
+        """Read decoded images, all at once; `clock` is called with the name of each stage when it ends."""
+        notes: list[tuple[str, ...]] = [()] * len(images)
         if self.detector is None:
-            faces, notes = self._whole(pictures, clock)
+            faces, notes = self._whole(images, clock)
         else:
-            faces = self._faces(pictures, self.detector, clock)
-        return [self.result(*each) for each in zip(pictures, faces, notes, strict=True)]
+            faces = self._faces(images, self.detector, clock)
+        return [self.result(*each) for each in zip(images, faces, notes, strict=True)]
 
-    def _faces(self, pictures: Sequence[Picture], detector: Any, clock: Callable[[str], None]) -> list[list[Face]]:
+    def _faces(self, images: Sequence[DecodedImage], detector: Any, clock: Callable[[str], None]) -> list[list[Face]]:
         candidates = []
-        for index, picture in enumerate(pictures):
-            found = detector(picture.pixels)
+        for index, image in enumerate(images):
+            found = detector(image.pixels)
             candidates += [
                 _Candidate(index, box, float(score), float(roll))
                 for box, score, roll in zip(found.boxes, found.scores, found.roll, strict=True)
             ]
         clock("detect")
-        faces: list[list[Face]] = [[] for _ in pictures]
+        faces: list[list[Face]] = [[] for _ in images]
         if not candidates or self.landmarker is None:
             return faces
-        mesh = self.landmarker([(pictures[c.picture].pixels, c.box, c.roll) for c in candidates])
+        mesh = self.landmarker([(images[c.image].pixels, c.box, c.roll) for c in candidates])
         present = np.flatnonzero(mesh.presence >= PRESENCE)
         candidates, points = [candidates[i] for i in present], mesh.points[present]
         clock("mesh")
-        crops = [self.preprocess.cut(pictures[c.picture].pixels, p) for c, p in zip(candidates, points, strict=True)]
+        crops = [self.preprocess.cut(images[c.image].pixels, p) for c, p in zip(candidates, points, strict=True)]
         clock("align")
         for c, face in zip(candidates, self._describe(crops, candidates, points, clock), strict=True):
-            faces[c.picture].append(face)
+            faces[c.image].append(face)
         return faces
 
     def _whole(
-        self, pictures: Sequence[Picture], clock: Callable[[str], None]
+        self, images: Sequence[DecodedImage], clock: Callable[[str], None]
     ) -> tuple[list[list[Face]], list[tuple[str, ...]]]:
         candidates = [
             _Candidate(i, np.array([0, 0, p.pixels.shape[1], p.pixels.shape[0]], np.float32), 1.0, 0.0)
-            for i, p in enumerate(pictures)
+            for i, p in enumerate(images)
         ]
         points = None
-        known: list[np.ndarray | None] = [None] * len(pictures)
-        if self.landmarker is not None and (self.points or self.actions or self.preprocess.regions):
-            mesh = self.landmarker.crops([p.pixels for p in pictures])
+        known: list[np.ndarray | None] = [None] * len(images)
+        if self.landmarker is not None and (self.points or self.blendshapes or self.preprocess.regions):
+            mesh = self.landmarker.crops([p.pixels for p in images])
             points = mesh.points
             known = [p if sure >= PRESENCE else None for p, sure in zip(points, mesh.presence, strict=True)]
         clock("mesh")
-        crops = [self.preprocess.take(picture.pixels, p) for picture, p in zip(pictures, known, strict=True)]
+        crops = [self.preprocess.take(image.pixels, p) for image, p in zip(images, known, strict=True)]
         clock("align")
         notes: list[tuple[str, ...]] = [(NO_REGIONS,) if self.preprocess.regions and p is None else () for p in known]
         return [[face] for face in self._describe(crops, candidates, points, clock)], notes
@@ -277,20 +277,20 @@ class Recognizer:
         except ValueError as error:
             raise WeightsError(f"{error}; docs/howto/own-model.md says what a network gives") from error
         clock("classify")
-        actions = None if self.actions is None or points is None else self.actions(points[..., :2])
-        clock("actions")
+        blendshapes = None if self.blendshapes is None or points is None else self.blendshapes(points[..., :2])
+        clock("blendshapes")
         return [
             self._face(
                 c,
                 {role: values[i] for role, values in answers.items()},
                 points[i] if points is not None and self.points else None,
-                None if actions is None else actions[i],
+                None if blendshapes is None else blendshapes[i],
             )
             for i, c in enumerate(candidates)
         ]
 
     def _face(
-        self, candidate: _Candidate, answers: dict[str, np.ndarray], points: np.ndarray | None, actions: np.ndarray | None
+        self, candidate: _Candidate, answers: dict[str, np.ndarray], points: np.ndarray | None, blendshapes: np.ndarray | None
     ) -> Face:
         best, values = int(answers["scores"].argmax()), answers["scores"].tolist()
         valence, arousal = answers["valence_arousal"].tolist() if "valence_arousal" in answers else (None, None)
@@ -303,23 +303,23 @@ class Recognizer:
             confidence=values[best],
             certain=values[best] >= self.card.calibration.threshold,
             points=points,
-            actions=None if actions is None else dict(zip(ACTIONS, actions.tolist(), strict=True)),
+            blendshapes=None if blendshapes is None else dict(zip(BLENDSHAPES, blendshapes.tolist(), strict=True)),
             valence=valence,
             arousal=arousal,
             action_units=None if units is None else dict(zip(ACTION_UNITS, units, strict=True)),
         )
 
 
-def _notes(picture: Picture, faces: Sequence[Face]) -> tuple[str, ...]:
-    """Return the picture's notes, with one more if most faces of an array show that red and blue are swapped."""
-    if picture.source != "<array>" or LIKELY_BGR in picture.notes or not faces:
-        return picture.notes
+def _notes(image: DecodedImage, faces: Sequence[Face]) -> tuple[str, ...]:
+    """Return the image's notes, with one more if most faces of an array show that red and blue are swapped."""
+    if image.source != "<array>" or LIKELY_BGR in image.notes or not faces:
+        return image.notes
     boxes = [np.maximum([f.box.left, f.box.top, f.box.right, f.box.bottom], 0).astype(int) for f in faces]
-    swapped = [face_looks_bgr(picture.pixels[top:bottom, left:right]) for left, top, right, bottom in boxes]
+    swapped = [face_looks_bgr(image.pixels[top:bottom, left:right]) for left, top, right, bottom in boxes]
     if sum(swapped) * 2 <= len(faces):
-        return picture.notes
-    warnings.warn(LIKELY_BGR, ColourOrderWarning, stacklevel=4)
-    return (*picture.notes, LIKELY_BGR)
+        return image.notes
+    warnings.warn(LIKELY_BGR, ColorOrderWarning, stacklevel=4)
+    return (*image.notes, LIKELY_BGR)
 
 
 class _Clock:
@@ -344,7 +344,7 @@ def load(
     max_roll: float = 45,
     small_faces: bool = False,
     points: bool = True,
-    actions: bool = True,
+    blendshapes: bool = True,
     threads: int = 1,
     device: str | Device | None = None,
 ) -> Recognizer:
@@ -353,15 +353,16 @@ def load(
     Args:
         model: name of a bundled model; path of a card (`.toml`), of an `.onnx` or `.safetensors` file with its card, or of a
             training run's folder.
-        detector: name in `mien.faces.detection.DETECTORS`, or `"module:attribute"`; `"whole"` if every picture is one
+        detector: name in `mien.faces.detection.DETECTORS`, or `"module:attribute"`; `"whole"` if every image is one
             face crop.
-        max_faces: keep only this many faces of a picture, the largest and surest first.
+        max_faces: keep only this many faces of an image, the largest and surest first.
         min_size: smallest longer side of a face box in pixels.
         threshold: detector score below which nothing is a face; None is the detector's own default.
         max_roll: largest in-plane rotation in degrees at which faces must be found.
-        small_faces: look closer, slower, for faces that are small in the picture.
+        small_faces: look closer, slower, for faces that are small in the image.
         points: whether faces carry their mesh points.
-        actions: whether the 52 facial actions are computed. Without both a small mesh aligns the faces, in a third of the time.
+        blendshapes: whether the 52 blendshapes are computed. Without both, a smaller mesh aligns the
+            faces in a third of the time.
         threads: threads used inside one network call.
         device: where all its networks run: `"cpu"`, `"cuda"`, `"cuda:1"`, `"mps"`, or `"auto"` for the best that starts; None:
             what `mien.runtime.devices.use` chose, or else the CPU.
@@ -384,14 +385,14 @@ def load(
                 max_roll=max_roll,
                 threads=threads,
             )
-        needed = found is not None or points or actions or bool(card.reading.get("inputs"))
-        mesh = "mesh478" if points or actions else "mesh468"
+        needed = found is not None or points or blendshapes or bool(card.reading.get("inputs"))
+        mesh = "mesh478" if points or blendshapes else "mesh468"
         refine = 0 if mesh == "mesh468" and detector in FITTING else 1
         return Recognizer(
             card,
             runtime,
             found,
             Landmarker(mesh, refine, threads) if needed else None,
-            Actions(threads=threads) if actions else None,
+            Blendshapes(threads=threads) if blendshapes else None,
             points=points,
         )

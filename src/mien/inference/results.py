@@ -24,7 +24,7 @@ CSV_COLUMNS = (
 )  # fmt: skip
 """Columns of every CSV file, in order; after them stands `score_LABEL` for each label of the model, in its card's order.
 
-`face` counts from 1 in each picture. Pixels have two decimals, scores six. What does not apply is empty.
+`face` counts from 1 in each image. Pixels have two decimals, scores six. What does not apply is empty.
 """
 
 
@@ -146,7 +146,7 @@ class JsonLines(_Rows):
 
 
 class Csv(_Rows):
-    """A table with one row for each face, and one for each picture without a face: `CSV_COLUMNS`, then the scores.
+    """A table with one row for each face, and one for each image without a face: `CSV_COLUMNS`, then the scores.
 
     RFC 4180, UTF-8, with a header. Text that a spreadsheet would run as a formula (it begins with `=`, `+`, `-`, `@`, a tab
     or a return) is written after an apostrophe; JSON Lines have it as it is.

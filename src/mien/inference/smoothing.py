@@ -1,4 +1,4 @@
-"""Readings of a face averaged over a stretch of a video: probabilities, facial actions, affect, points, and the box.
+"""Readings of a face averaged over a stretch of a video: probabilities, blendshapes, affect, points, and the box.
 
     "ema"        exponential: over the past only, so nothing has to wait
     "box"        the plain mean over `window` seconds around each frame
@@ -84,7 +84,7 @@ class Exponential:
         return []
 
 
-class Centred:
+class Centerd:
     """The weighted mean of what lies around each frame; frames wait until half the window after them has been read.
 
     Args:
@@ -100,14 +100,14 @@ class Centred:
         self._waiting: deque[tuple[Any, Result, list[Stretch]]] = deque()
 
     def push(self, item: Item, result: Result) -> list[tuple[Item, Result]]:
-        """Return the results that have all their neighbours now."""
+        """Return the results that have all their neighbors now."""
         time, stretches = result.time or 0.0, self._stretches(result)
         self._near.append((time, dict(zip(stretches, map(pack, result.faces), strict=True))))
         self._waiting.append((item, result, stretches))
         return self._finished(time - self.half)
 
     def close(self) -> list[tuple[Any, Result]]:
-        """Return what waited for neighbours that do not come."""
+        """Return what waited for neighbors that do not come."""
         return self._finished(np.inf)
 
     def _finished(self, until: float) -> list[tuple[Any, Result]]:
@@ -132,8 +132,8 @@ class Centred:
 
 SMOOTHERS: Mapping[str, Any] = {
     "ema": Exponential,
-    "box": Centred,
-    "gaussian": lambda window, threshold: Centred(window, threshold, sigma=0.25),
+    "box": Centerd,
+    "gaussian": lambda window, threshold: Centerd(window, threshold, sigma=0.25),
 }
 
 
@@ -162,7 +162,7 @@ class _Stretches:
 def pack(face: Face) -> np.ndarray:
     """Return (L,) float64, all that is smoothed of a face, always in the same order."""
     box = face.box
-    values = [box.left, box.top, box.right, box.bottom, *face.scores.values(), *(face.actions or {}).values()]
+    values = [box.left, box.top, box.right, box.bottom, *face.scores.values(), *(face.blendshapes or {}).values()]
     values += [value for value in (face.valence, face.arousal) if value is not None]
     values += (face.action_units or {}).values()
     return np.array(values) if face.points is None else np.concatenate([values, face.points.ravel()])
@@ -173,7 +173,7 @@ def unpack(face: Face, values: np.ndarray, threshold: float) -> Face:
     rest = iter(values[: len(values) - (0 if face.points is None else face.points.size)].tolist())
     box = Box(next(rest), next(rest), next(rest), next(rest))
     scores = {label: next(rest) for label in face.scores}
-    actions = None if face.actions is None else {name: next(rest) for name in face.actions}
+    blendshapes = None if face.blendshapes is None else {name: next(rest) for name in face.blendshapes}
     valence, arousal = (None if value is None else next(rest) for value in (face.valence, face.arousal))
     units = None if face.action_units is None else {name: next(rest) for name in face.action_units}
     points = None if face.points is None else values[-face.points.size :].reshape(face.points.shape).astype(np.float32)
@@ -186,7 +186,7 @@ def unpack(face: Face, values: np.ndarray, threshold: float) -> Face:
         confidence=scores[label],
         certain=scores[label] >= threshold,
         points=points,
-        actions=actions,
+        blendshapes=blendshapes,
         valence=valence,
         arousal=arousal,
         action_units=units,

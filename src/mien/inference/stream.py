@@ -2,7 +2,7 @@
 
     frame ──► follow (mesh in the last frame's regions) ──► search (only if due, lost or cut) ──► describe ──► number ──► smooth
 
-A mesh costs a third of what a search and a mesh from scratch cost, and stays on its face from frame to frame. The whole picture
+A mesh costs a third of what a search and a mesh from scratch cost, and stays on its face from frame to frame. The whole image
 is searched for faces every `detect_every` frames, when a face was lost, after a cut, when frames lie far apart, and as long as
 there is no face at all.
 """
@@ -20,7 +20,7 @@ from ..errors import ConfigError, SourceError
 from ..faces.alignment import warp
 from ..faces.detection import Detections
 from ..faces.landmarks import PRESENCE, Landmarker
-from ..io.images import Picture
+from ..io.images import DecodedImage
 from ..io.sources import Frame
 from ..types import Face, Result
 from .smoothing import open_smoother
@@ -37,13 +37,13 @@ UNCONFIRMED = 5
 SAME = 0.4
 """Overlap (IoU) above which two boxes are one face."""
 LOOK = 16
-"""Side in pixels of the small picture that faces are known again by."""
+"""Side in pixels of the small image that faces are known again by."""
 AGAIN = 50
 """Known frames before the first new one that are read once more, so that faces keep their numbers and smoothing goes on."""
 TICK = 0.04
 """Seconds from one frame to the next where frames have no time."""
 BATCH = 8
-"""Pictures between videos whose faces share the network calls."""
+"""Images between videos whose faces share the network calls."""
 
 
 class Parts(Protocol):
@@ -52,15 +52,15 @@ class Parts(Protocol):
     detector: Any
     landmarker: Landmarker | None
 
-    def read_all(self, pictures: Sequence[Picture]) -> list[Result]:
-        """Read pictures that have nothing to do with each other."""
+    def read_all(self, images: Sequence[DecodedImage]) -> list[Result]:
+        """Read images that have nothing to do with each other."""
         ...
 
     def describe(self, pixels: np.ndarray, boxes: np.ndarray, scores: np.ndarray, points: np.ndarray) -> list[Face]:
-        """Read the faces whose places in a picture (H, W, 3) are known: boxes (N, 4), scores (N,), points (N, P, 3)."""
+        """Read the faces whose places in an image (H, W, 3) are known: boxes (N, 4), scores (N,), points (N, P, 3)."""
         ...
 
-    def result(self, picture: Picture, faces: Sequence[Face]) -> Result:
+    def result(self, image: DecodedImage, faces: Sequence[Face]) -> Result:
         """Put faces together."""
         ...
 
@@ -99,9 +99,9 @@ class Stream:
         >>> from mien.io.images import read_image
         >>> from mien.io.sources import Frame
         >>> stream = Stream(mien.load())
-        >>> picture = read_image(mien.sample())
+        >>> image = read_image(mien.sample())
         >>> for number in range(2):
-        ...     for frame, result in stream.push(Frame(number, "memory", picture, time=number / 25)):
+        ...     for frame, result in stream.push(Frame(number, "memory", image, time=number / 25)):
         ...         print(result.time, [(face.track, face.label) for face in result.faces])
         0.0 [(1, 'happiness')]
         0.04 [(1, 'happiness')]
@@ -138,10 +138,10 @@ class Stream:
             What is finished: this frame, or earlier ones where smoothing looks ahead.
         """
         self._now = self._now + TICK if frame.time is None else frame.time
-        if frame.picture is None:
+        if frame.image is None:
             result = self.read.unreadable(frame.source, frame.error)
         else:
-            result = self._read(frame.picture, self._now, known)
+            result = self._read(frame.image, self._now, known)
         result = dataclasses.replace(result, time=self._now)
         return self._given([(frame, result)] if self._smoother is None else self._smoother.push(frame, result))
 
@@ -153,27 +153,27 @@ class Stream:
         """Return results with the times of their frames, which may be none."""
         return [(frame, result if frame.time is not None else dataclasses.replace(result, time=None)) for frame, result in done]
 
-    def _read(self, picture: Picture, time: float, known: Result | None) -> Result:
+    def _read(self, image: DecodedImage, time: float, known: Result | None) -> Result:
         if self.read.detector is None:  # each frame is one face
-            result = self.read.read_all([picture])[0]
+            result = self.read.read_all([image])[0]
             return dataclasses.replace(result, faces=tuple(dataclasses.replace(face, track=1) for face in result.faces))
-        small = shrink(picture.pixels)
+        small = shrink(image.pixels)
         cut = self._small is None or is_cut(self._small, small)
-        seen = self._find(picture.pixels, time, cut)
+        seen = self._find(image.pixels, time, cut)
         boxes = np.array([face.box for face in seen]).reshape(-1, 4)
         points = np.array([face.points for face in seen])
         regions = np.array([face.region for face in seen]).reshape(-1, 4)
-        numbers = self.tracker.update(boxes, looks(picture.pixels, regions), time, cut=cut)
+        numbers = self.tracker.update(boxes, looks(image.pixels, regions), time, cut=cut)
         if known is not None:
             places = [[face.box.left, face.box.top, face.box.right, face.box.bottom] for face in known.faces]
             changed = self.tracker.recall(np.array(places).reshape(-1, 4), [face.track or 0 for face in known.faces])
             numbers = [changed.get(number, number) for number in numbers]
         self._seen, self._time, self._small = seen, time, small
         if not seen:
-            return self.read.result(picture, [])
-        faces = self.read.describe(picture.pixels, boxes, np.array([face.score for face in seen]), points)
+            return self.read.result(image, [])
+        faces = self.read.describe(image.pixels, boxes, np.array([face.score for face in seen]), points)
         return self.read.result(
-            picture, [dataclasses.replace(face, track=number) for face, number in zip(faces, numbers, strict=True)]
+            image, [dataclasses.replace(face, track=number) for face, number in zip(faces, numbers, strict=True)]
         )
 
     def _find(self, pixels: np.ndarray, time: float, cut: bool) -> list[_Seen]:
@@ -203,7 +203,7 @@ class Stream:
         return _distinct(found)
 
     def _search(self, pixels: np.ndarray, followed: list[_Seen]) -> list[_Seen]:
-        """Look for faces in the whole picture; those that are followed already are confirmed, the others are new."""
+        """Look for faces in the whole image; those that are followed already are confirmed, the others are new."""
         detections: Detections = self.read.detector(pixels)
         overlap = _overlaps(np.array([face.box for face in followed]).reshape(-1, 4), detections.boxes)
         fresh = []
@@ -230,11 +230,11 @@ class Stream:
 def stream(
     read: Parts, frames: Iterable[Frame], *, known: Known | None = None, **options: Any
 ) -> Iterator[tuple[Frame, Result]]:
-    """Read pictures, and the frames of videos; each run of frames from one source with a time is a video.
+    """Read images, and the frames of videos; each run of frames from one source with a time is a video.
 
     Args:
         read: a `Recognizer`.
-        frames: as `mien.io.sources.pictures` gives them.
+        frames: as `mien.io.sources.iter_images` gives them.
         known: results of the first frames, from an earlier run.
         options: as for `Stream`.
 
@@ -246,11 +246,11 @@ def stream(
         if timed:
             yield from _video(Stream(read, **options), group, known)
         else:
-            yield from _pictures(read, group, known)
+            yield from _images(read, group, known)
 
 
 class _Runs:
-    """Tells which run a frame belongs to: its number, and whether it is a video or pictures between videos."""
+    """Tells which run a frame belongs to: its number, and whether it is a video or images between videos."""
 
     def __init__(self) -> None:
         self._number, self._last = 0, Frame(-1, "")
@@ -302,20 +302,20 @@ def _video(one: Stream, frames: Iterable[Frame], known: Known) -> Iterator[tuple
     yield from one.close()[given:]
 
 
-def _pictures(read: Parts, frames: Iterable[Frame], known: Known) -> Iterator[tuple[Frame, Result]]:
+def _images(read: Parts, frames: Iterable[Frame], known: Known) -> Iterator[tuple[Frame, Result]]:
     frames = iter(frames)
     while known.left and (frame := next(frames, None)) is not None:
         again = known.next()
         assert again is not None
         yield frame, again
     while group := list(itertools.islice(frames, BATCH)):
-        results = iter(read.read_all([frame.picture for frame in group if frame.picture is not None]))
+        results = iter(read.read_all([frame.image for frame in group if frame.image is not None]))
         for frame in group:
-            yield frame, next(results) if frame.picture is not None else read.unreadable(frame.source, frame.error)
+            yield frame, next(results) if frame.image is not None else read.unreadable(frame.source, frame.error)
 
 
 def looks(pixels: np.ndarray, regions: np.ndarray) -> np.ndarray:
-    """Return (N, D) what faces look like, each of length one: a small upright picture without its mean brightness.
+    """Return (N, D) what faces look like, each of length one: a small upright image without its mean brightness.
 
     Args:
         pixels: (H, W, 3) uint8.
@@ -333,10 +333,10 @@ def looks(pixels: np.ndarray, regions: np.ndarray) -> np.ndarray:
 
 
 def is_cut(before: np.ndarray, after: np.ndarray) -> bool:
-    """Return whether two small grey pictures (h, w) show different scenes: much has changed, and nowhere near in proportion.
+    """Return whether two small gray images (h, w) show different scenes: much has changed, and nowhere near in proportion.
 
     Measured: at cuts between portraits that are framed alike, 39 % of the fields changed or more, and they correlate by 0.78 or
-    less; four large faces that cross the picture within a second change 22 % from every fifth frame to the next.
+    less; four large faces that cross the image within a second change 22 % from every fifth frame to the next.
     """
     if before.shape != after.shape:
         return True
@@ -353,7 +353,7 @@ def relation(region: np.ndarray, box: np.ndarray) -> np.ndarray:
 
 
 def shrink(pixels: np.ndarray, rows: int = 18, columns: int = 24) -> np.ndarray:
-    """Return the mean of green in (rows, columns) fields of a picture, from every fourth pixel or so; see `is_cut`."""
+    """Return the mean of green in (rows, columns) fields of an image, from every fourth pixel or so; see `is_cut`."""
     step = max(min(pixels.shape[0] // rows, pixels.shape[1] // columns) // 4, 1)
     thin = pixels[::step, ::step, 1].astype(np.float32)
     rows, columns = min(rows, thin.shape[0]), min(columns, thin.shape[1])
@@ -362,7 +362,7 @@ def shrink(pixels: np.ndarray, rows: int = 18, columns: int = 24) -> np.ndarray:
 
 
 def _inside(region: np.ndarray, pixels: np.ndarray) -> bool:
-    """Whether the middle of a region is still in the picture."""
+    """Whether the middle of a region is still in the image."""
     x, y = region[:2]
     return 0 <= x < pixels.shape[1] and 0 <= y < pixels.shape[0]
 

@@ -7,7 +7,7 @@ that is. Times are in seconds, so frame rates may vary and frames may be left ou
 The idea to add position and likeness in one greedy assignment follows ByteTrack (Zhang et al., ECCV 2022, arXiv 2110.06864).
 
 Differences from it: what the mesh has confirmed is believed, so there is no second round for doubtful detections; likeness is
-that of small pictures (`looks` in `mien.inference.stream`) and not of a network's features.
+that of small images (`looks` in `mien.inference.stream`) and not of a network's features.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Track:
     box: np.ndarray
     """(4,) float64: left, top, right, bottom in pixels."""
     velocity: np.ndarray
-    """(2,) of its centre, in pixels a second."""
+    """(2,) of its center, in pixels a second."""
     look: np.ndarray
     """(D,) running mean of its looks, of length one."""
     seen: float
@@ -151,7 +151,7 @@ class Tracker:
 
 
 def overlap_and_nearness(a: np.ndarray, b: np.ndarray, reach: np.ndarray) -> np.ndarray:
-    """Return (N, M): IoU of boxes (N, 4) and (M, 4), plus 1 − distance of their centres in `reach` (N,) face widths; 0 … 2.
+    """Return (N, M): IoU of boxes (N, 4) and (M, 4), plus 1 − distance of their centers in `reach` (N,) face widths; 0 … 2.
 
     Nearness lets small, fast faces be found that do not overlap. It counts for boxes of about one size only: within e^0.5.
     """

@@ -5,14 +5,14 @@ usual light it is warm, red > green > blue; read in the wrong order it turns blu
 
 Two questions, because they are answered with very different certainty:
 
-* `looks_bgr` sees a whole picture and does not know where the face is. A blue sky or wall read in the wrong order has the
-  colour of skin too, so the rule only speaks up for what looks like a portrait: a skin-coloured region of moderate saturation
-  that leaves the top and upper sides of the picture free, and next to no skin if the order is taken as it stands.
+* `looks_bgr` sees a whole image and does not know where the face is. A blue sky or wall read in the wrong order has the
+  color of skin too, so the rule only speaks up for what looks like a portrait: a skin-colored region of moderate saturation
+  that leaves the top and upper sides of the image free, and next to no skin if the order is taken as it stands.
 * `face_looks_bgr` sees the crop of a face that has been found, and is nearly always right.
 
-Measured (alarms on RGB pictures, then how many are found when the same pictures are given as BGR):
+Measured (alarms on RGB images, then how many are found when the same images are given as BGR):
 
-    looks_bgr        London portraits, even grey wall                  0 / 204    203 / 204
+    looks_bgr        London portraits, even gray wall                  0 / 204    203 / 204
                      15 other portraits and group photographs          0 / 15       1 / 15
                      260 desktop wallpapers, most without people       0 / 260      1 / 260
     face_looks_bgr   faces found in the London portraits               0 / 204    204 / 204
@@ -32,7 +32,7 @@ SAMPLES = 16_384
 
 
 def looks_bgr(pixels: NDArray[np.uint8]) -> bool:
-    """Return whether a picture that should be RGB is likely BGR; in doubt, no.
+    """Return whether an image that should be RGB is likely BGR; in doubt, no.
 
     Args:
         pixels: (H, W, 3) uint8.

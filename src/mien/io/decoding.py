@@ -1,15 +1,15 @@
 """Encoded bytes or a Pillow image in, upright 8-bit RGB out.
 
-What each kind of picture becomes:
+What each kind of image becomes:
 
     EXIF orientation   turned upright, all eight
-    alpha, PA, tRNS    laid over white: what a browser or a printed page shows. The colour stored under full transparency is
+    alpha, PA, tRNS    laid over white: what a browser or a printed page shows. The color stored under full transparency is
                        arbitrary, often black, which would swallow the outline of dark hair; the face itself is opaque
-    16-bit grey        scaled from 0 … 65535 (12-bit TIFF: 0 … 4095), never stretched to what the picture happens to use
+    16-bit gray        scaled from 0 … 65535 (12-bit TIFF: 0 … 4095), never stretched to what the image happens to use
     32-bit int, float  scaled from the first usual range that holds all values: 0 … 1 (float), 0 … 255, 0 … 65535; else refused
-    CMYK, YCbCr, LAB   converted; colour profiles are not applied, for they shift a tint and not a face
+    CMYK, YCbCr, LAB   converted; color profiles are not applied, for they shift a tint and not a face
     animations, pages  the first frame, and a note that says so
-    damaged, cut short refused: a half grey picture would be read with a straight face
+    damaged, cut short refused: a half gray image would be read with a straight face
 
 Nothing global is touched: neither `PIL.Image.MAX_IMAGE_PIXELS`, which goes on holding as a second limit, nor
 `PIL.ImageFile.LOAD_TRUNCATED_IMAGES`, nor the process's stderr, on which libtiff may complain of a damaged TIFF by itself.
@@ -58,23 +58,23 @@ _TURNS = {
 _SIGNATURES = [
     (
         rb"\xff\xd8\xff|\x89PNG|GIF8|RIFF....WEBP|....ftypavi[fs]|II\*\0|MM\0\*|BM",
-        "a picture whose header is damaged, or of a kind that this Pillow was built without",
+        "an image whose header is damaged, or of a kind that this Pillow was built without",
     ),
     (rb"....ftyp(?:hei|hev|mif1|msf1)", "HEIC, which is not supported; convert it to JPEG or PNG"),
     (rb"....ftyp|RIFF....AVI|\x1aE\xdf\xa3", "a video"),
     (rb"%PDF", "a PDF document"),
     (rb"8BPS", "a Photoshop document; export it as JPEG or PNG"),
     (rb"PK\x03\x04|\x1f\x8b|7z\xbc\xaf|Rar!", "an archive; unpack it first"),
-    (rb"(?i:\s*(?:<!doctype html|<html))", "a web page, not the picture itself"),
+    (rb"(?i:\s*(?:<!doctype html|<html))", "a web page, not the image itself"),
     (rb"(?is:\s*<(?:\?xml.{0,400}<)?svg)", "an SVG drawing; export it as PNG"),
     (rb"\0+\Z", "nothing but zero bytes"),
     (rb"[\t\n\r\x20-\x7e]+\Z", "text"),
 ]
-"""How the first bytes of what people take for a picture look, and what it is."""
+"""How the first bytes of what people take for an image look, and what it is."""
 
 
 def decode(data: bytes, name: str, max_pixels: int) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    """Decode the content of a picture file.
+    """Decode the content of an image file.
 
     Args:
         data: the file's bytes.
@@ -85,7 +85,7 @@ def decode(data: bytes, name: str, max_pixels: int) -> tuple[NDArray[np.uint8], 
         (H, W, 3) contiguous uint8 RGB, upright, and notes such as `"first of 12 frames"`.
 
     Raises:
-        SourceError: not a picture, damaged, cut short, too large, or with values of unknown range.
+        SourceError: not an image, damaged, cut short, too large, or with values of unknown range.
     """
     if not data:
         raise SourceError(f"{name} is empty (0 bytes); get it anew")
@@ -93,7 +93,7 @@ def decode(data: bytes, name: str, max_pixels: int) -> tuple[NDArray[np.uint8], 
         try:
             image = Image.open(io.BytesIO(data), formats=list(FORMATS))
         except (UnidentifiedImageError, KeyError):  # KeyError: a Pillow that does not know the last formats of the table
-            raise SourceError(f"{name} cannot be read as a picture: it is {_describe(data)}") from None
+            raise SourceError(f"{name} cannot be read as an image: it is {_describe(data)}") from None
         except Exception as error:  # decoders meet arbitrary bytes here and raise whatever they stumble over
             raise _refusal(name, error) from error
         with image:
@@ -123,7 +123,7 @@ def from_pillow(image: Image.Image, name: str, max_pixels: int) -> NDArray[np.ui
 
 
 def check_size(width: int, height: int, name: str, max_pixels: int) -> None:
-    """Raise SourceError for a picture without pixels or with more than `max_pixels`."""
+    """Raise SourceError for an image without pixels or with more than `max_pixels`."""
     if width < 1 or height < 1:
         raise SourceError(f"{name} has no pixels: its size is {width} × {height}; save it anew")
     if width * height > max_pixels:
@@ -141,7 +141,7 @@ def to_8_bit(values: NDArray[np.integer], top: int) -> NDArray[np.uint8]:
 def _orientation(image: Image.Image) -> int:
     try:
         return image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # damaged metadata must not cost the picture
+    except Exception:  # damaged metadata must not cost the image
         return 1
 
 
@@ -189,7 +189,7 @@ def _first_of_many(image: Image.Image) -> tuple[str, ...]:
     what = "pages" if image.format == "TIFF" else "frames"
     try:
         if image.format == "MPO" or not getattr(image, "is_animated", False):
-            return ()  # the second picture of a phone's MPO is a depth or gain map
+            return ()  # the second image of a phone's MPO is a depth or gain map
         # GIF and TIFF do not say how many there are, and counting a hostile one takes minutes
         count = "several" if image.format in ("GIF", "TIFF") else getattr(image, "n_frames", "several")
     except Exception:  # what follows the first frame is damaged; the first was read

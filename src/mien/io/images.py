@@ -1,6 +1,6 @@
-"""One picture from wherever it comes: path, URL, bytes, array or Pillow image → upright 8-bit RGB.
+"""One image from wherever it comes: path, URL, bytes, array or Pillow image → upright 8-bit RGB.
 
-`decoding.py` says what each kind of file becomes, `fetching.py` which URLs are followed, `colour_order.py` how BGR is noticed.
+`decoding.py` says what each kind of file becomes, `fetching.py` which URLs are followed, `color_order.py` how BGR is noticed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MAX_PIXELS = 100_000_000
 """Default limit of width × height: 100 megapixels, which decode into 300 MB."""
 
 MAX_BYTES = 100_000_000
-"""Default limit of an encoded picture, on disk or on its way: 100 MB."""
+"""Default limit of an encoded image, on disk or on its way: 100 MB."""
 
 TIMEOUT = 20.0
 """Default limit in seconds for everything that one URL takes, redirects included."""
@@ -38,7 +38,7 @@ Source = str | os.PathLike[str] | bytes | bytearray | memoryview | NDArray[Any] 
 """What `read_image` takes."""
 
 
-class ColourOrderWarning(UserWarning):
+class ColorOrderWarning(UserWarning):
     """An array that should be RGB is likely BGR."""
 
 
@@ -52,8 +52,8 @@ class ReadOptions(TypedDict, total=False):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Picture:
-    """A decoded picture."""
+class DecodedImage:
+    """A decoded image."""
 
     pixels: NDArray[np.uint8]
     """(H, W, 3) uint8 RGB, upright, contiguous and read-only."""
@@ -74,19 +74,19 @@ class Picture:
 
 
 def read_image(
-    source: Source | Picture,
+    source: Source | DecodedImage,
     *,
     max_pixels: int = MAX_PIXELS,
     max_bytes: int = MAX_BYTES,
     allow_private: bool = False,
     timeout: float = TIMEOUT,
-) -> Picture:
-    """Read one picture.
+) -> DecodedImage:
+    """Read one image.
 
     Args:
-        source: a path; an http or https URL; the bytes of a picture file; an array, RGB in the last axis; or a Pillow image, at
+        source: a path; an http or https URL; the bytes of an image file; an array, RGB in the last axis; or a Pillow image, at
             the frame it stands at. Arrays are (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), of uint8 or uint16 over their full
-            range, float in [0, 1], or bool. A `Picture` is returned as it is.
+            range, float in [0, 1], or bool. A `DecodedImage` is returned as it is.
         max_pixels: width × height above which nothing is decoded. Pillow's own limit, twice `PIL.Image.MAX_IMAGE_PIXELS`
             (178 megapixels unless the program changes it), holds as well.
         max_bytes: size of the file or download above which it is not read.
@@ -94,21 +94,21 @@ def read_image(
         timeout: seconds that a URL may take in all.
 
     Returns:
-        The picture. A contiguous uint8 RGB array shares its memory.
+        The image. A contiguous uint8 RGB array shares its memory.
 
     Raises:
         SourceError: it cannot be read; the message says why and what to do.
         TypeError: `source` is nothing of the above.
 
     Warns:
-        ColourOrderWarning: a colour array is likely BGR (figures: `mien.io.channel_order`); the picture's notes say it too.
+        ColorOrderWarning: a color array is likely BGR (figures: `mien.io.channel_order`); the image's notes say it too.
 
     Example:
-        >>> picture = read_image(sample())
-        >>> picture.pixels.shape, picture.pixels.dtype.name
+        >>> image = read_image(sample())
+        >>> image.pixels.shape, image.pixels.dtype.name
         ((512, 512, 3), 'uint8')
     """
-    if isinstance(source, Picture):
+    if isinstance(source, DecodedImage):
         return source
     name, notes = name_of(source), ()
     match source:
@@ -127,7 +127,7 @@ def read_image(
             pixels, notes = decode(_read_file(Path(os.fsdecode(source)), name, max_bytes), name, max_pixels)
     pixels = pixels.view()
     pixels.flags.writeable = False
-    return Picture(pixels, name, notes)
+    return DecodedImage(pixels, name, notes)
 
 
 def sample() -> Path:
@@ -135,14 +135,14 @@ def sample() -> Path:
     return Path(str(importlib.resources.files("mien") / "assets" / "sample.png"))
 
 
-def name_of(source: Source | Picture) -> str:
-    """Return what a source is called in results and messages, always printable (see `Picture.source`).
+def name_of(source: Source | DecodedImage) -> str:
+    """Return what a source is called in results and messages, always printable (see `Image.source`).
 
     Raises:
         TypeError: it is nothing that `read_image` takes.
     """
     match source:
-        case Picture():
+        case DecodedImage():
             return source.source
         case np.ndarray():
             return "<array>"
@@ -155,8 +155,8 @@ def name_of(source: Source | Picture) -> str:
         case str() | os.PathLike():
             return printable(source)
     raise TypeError(
-        f"cannot read a picture from {type(source).__name__}: pass a path, a URL, bytes, an RGB array or a Pillow image "
-        "(mien.io.sources.pictures takes folders and lists)"
+        f"cannot read an image from {type(source).__name__}: pass a path, a URL, bytes, an RGB array or a Pillow image "
+        "(mien.io.sources.iter_images takes folders and lists)"
     )
 
 
@@ -175,7 +175,7 @@ def _read_file(path: Path, name: str, max_bytes: int) -> bytes:
     try:
         info = path.stat()
         if stat.S_ISDIR(info.st_mode):
-            raise SourceError(f"{name} is a folder, not a picture; mien.io.sources.pictures reads folders")
+            raise SourceError(f"{name} is a folder, not an image; mien.io.sources.iter_images reads folders")
         if not stat.S_ISREG(info.st_mode):  # opening a pipe would wait for ever
             raise no_file(name)
         if info.st_size > max_bytes:
@@ -218,7 +218,7 @@ def _from_array(array: NDArray[Any], name: str, max_pixels: int) -> tuple[NDArra
             if first
             else "pass (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)"
         )
-        raise SourceError(f"an array of shape {shape} is no picture; {hint}")
+        raise SourceError(f"an array of shape {shape} is no image; {hint}")
     check_size(shape[1], shape[0], name, max_pixels)
     values = _as_uint8(array)
     if len(shape) == 2 or shape[2] == 1:
@@ -228,7 +228,7 @@ def _from_array(array: NDArray[Any], name: str, max_pixels: int) -> tuple[NDArra
     values = np.ascontiguousarray(values)
     if not looks_bgr(values):
         return values, ()
-    warnings.warn(LIKELY_BGR, ColourOrderWarning, stacklevel=3)
+    warnings.warn(LIKELY_BGR, ColorOrderWarning, stacklevel=3)
     return values, (LIKELY_BGR,)
 
 

@@ -1,6 +1,6 @@
-"""Many pictures from a list, a folder or a pattern, as `Frame`s: one at a time, in constant memory, and none stops the others.
+"""Many images from a list, a folder or a pattern, as `Frame`s: one at a time, in constant memory, and none stops the others.
 
-Files are named when `pictures` is called, so that their number is known, and read when their turn comes. A file that cannot be
+Files are named when `images` is called, so that their number is known, and read when their turn comes. A file that cannot be
 read becomes a `Frame` with an `error` in its place. Videos and cameras give `Frame`s too, with a `time`, where a `Sampling`
 says which of their frames are wanted.
 """
@@ -23,7 +23,7 @@ import numpy as np
 from ..errors import SourceError
 from . import video
 from .decoding import FORMATS, check_size
-from .images import MAX_BYTES, MAX_PIXELS, TIMEOUT, Picture, ReadOptions, Source, name_of, printable, read_image
+from .images import MAX_BYTES, MAX_PIXELS, TIMEOUT, DecodedImage, ReadOptions, Source, name_of, printable, read_image
 from .urls import fetch, is_url
 from .video import Sampling, Video, is_video
 
@@ -33,18 +33,18 @@ EXTENSIONS = frozenset(extension for known in FORMATS.values() for extension in 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """One picture of many, or the reason why it could not be read."""
+    """One image of many, or the reason why it could not be read."""
 
     index: int
     """Place in the source, from 0; for a frame of a video its number there, from the wanted start on."""
     source: str
-    """Name of the picture, as in `Picture.source`, or of the video."""
-    picture: Picture | None = None
-    """The picture; None if it could not be read."""
+    """Name of the image, as in `Image.source`, or of the video."""
+    image: DecodedImage | None = None
+    """The image; None if it could not be read."""
     error: SourceError | None = None
     """Why it could not be read; None if it was."""
     time: float | None = None
-    """Seconds from the start of a video; None for a picture."""
+    """Seconds from the start of a video; None for an image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Clip:
                     check_size(*shot.size, self.name, limit)
                     index, time = shot.index, shot.time
                     notes = ("the frame is damaged in the file",) if shot.damaged else ()
-                    yield Frame(index, self.name, Picture(shot.pixels, self.name, notes), time=time)
+                    yield Frame(index, self.name, DecodedImage(shot.pixels, self.name, notes), time=time)
         except SourceError as error:
             yield Frame(index + 1 if time is not None else 0, self.name, error=error, time=time)
 
@@ -105,12 +105,12 @@ class Clip:
         return Video(data, self.name)
 
 
-Item = Source | Picture | Frame | Clip
-"""What `Pictures` goes through: something to be read, or the frame that stands for it already."""
+Item = Source | DecodedImage | Frame | Clip
+"""What `Images` goes through: something to be read, or the frame that stands for it already."""
 
 
-class Pictures:
-    """Pictures still to be read: iterate for `Frame`s, as often as wanted; `len` says how many, estimated for videos.
+class Images:
+    """Images still to be read: iterate for `Frame`s, as often as wanted; `len` says how many, estimated for videos.
 
     A generator given as the source can be iterated once and has no length.
     """
@@ -120,12 +120,12 @@ class Pictures:
 
     @property
     def items(self) -> Iterable[Item]:
-        """What is gone through, one for each picture or video."""
+        """What is gone through, one for each image or video."""
         return self._items
 
     def __len__(self) -> int:
         if not isinstance(self._items, Sequence):
-            raise TypeError("the number of pictures that a generator gives is not known")
+            raise TypeError("the number of images that a generator gives is not known")
         return sum(len(item) if isinstance(item, Clip) else 1 for item in self._items)
 
     def __iter__(self) -> Iterator[Frame]:
@@ -138,52 +138,52 @@ class Pictures:
                 case _:
                     yield self._read(index, item)
 
-    def _read(self, index: int, source: Source | Picture) -> Frame:
+    def _read(self, index: int, source: Source | DecodedImage) -> Frame:
         try:
-            picture = read_image(source, **self._options)
+            image = read_image(source, **self._options)
         except SourceError as error:
             return Frame(index, name_of(source), error=error)
-        return Frame(index, picture.source, picture)
+        return Frame(index, image.source, image)
 
 
-def pictures(
+def iter_images(
     source: Any, *, recursive: bool = True, sampling: Sampling | None = None, **options: Unpack[ReadOptions]
-) -> Pictures:
-    """Return the pictures that a source stands for, unread.
+) -> Images:
+    """Return the images that a source stands for, unread.
 
     Args:
         source: whatever `read_image` takes; a folder; a pattern such as `"photos/*.jpg"`, in which `**` stands for folders
-            of any depth; or an iterable of all these. A folder gives its files with the extension of a picture, files before
+            of any depth; or an iterable of all these. A folder gives its files with the extension of an image, files before
             sub-folders, each in natural order (`2.jpg` before `10.jpg`), without hidden ones. Links to folders are followed, no
             folder is read twice.
         recursive: whether folders are searched with their sub-folders.
-        sampling: which frames of videos are wanted; then videos and cameras (by number) are sources too. None: pictures only.
+        sampling: which frames of videos are wanted; then videos and cameras (by number) are sources too. None: images only.
         options: as for `read_image`.
 
     Raises:
-        SourceError: nothing at all can be read: a folder without pictures, a pattern that fits no file. What is only part of
+        SourceError: nothing at all can be read: a folder without images, a pattern that fits no file. What is only part of
             a list or a folder becomes a `Frame` with that error instead.
 
     Example:
         >>> from mien.io.images import sample
-        >>> for frame in pictures([sample(), "missing.jpg"]):
-        ...     print(frame.index, frame.picture is not None)
+        >>> for frame in images([sample(), "missing.jpg"]):
+        ...     print(frame.index, frame.image is not None)
         0 True
         1 False
     """
     expand = functools.partial(_expand, recursive=recursive, sampling=sampling, options=options)
     if isinstance(source, Iterator):
-        return Pictures((item for one in source for item in expand(one)), options)
+        return Images((item for one in source for item in expand(one)), options)
     single = isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview, np.ndarray)) or not isinstance(
         source, Iterable
     )
     items = [item for one in ([source] if single else source) for item in expand(one)]
     if not items:
-        raise SourceError("an empty list holds no pictures; name one or more")
+        raise SourceError("an empty list holds no images; name one or more")
     errors = [item.error for item in items if isinstance(item, Frame) and item.error is not None]
     if len(errors) == len(items):
         raise errors[0]
-    return Pictures(items, options)
+    return Images(items, options)
 
 
 def _expand(source: Any, recursive: bool, sampling: Sampling | None, options: ReadOptions) -> Iterator[Item]:
@@ -242,8 +242,8 @@ def _pattern(pattern: str, recursive: bool, extensions: Set[str]) -> Iterator[It
 
 
 def _folder(folder: str, recursive: bool, extensions: Set[str]) -> Iterator[Item]:
-    """Yield the pictures of a folder, and an error for each folder that may not be read."""
-    other: Counter[str] = Counter()  # what was found beside pictures
+    """Yield the images of a folder, and an error for each folder that may not be read."""
+    other: Counter[str] = Counter()  # what was found beside images
     empty = True
     seen: set[tuple[int, int]] = set()
     waiting = [folder]
@@ -278,7 +278,7 @@ def _folder(folder: str, recursive: bool, extensions: Set[str]) -> Iterator[Item
             other["sub-folder"] += len(folders)
     if empty:
         found = ", ".join(f"{count} {kind}" for kind, count in other.most_common(5)) or "nothing"
-        yield _failure(folder, f"the folder {printable(folder)} holds no pictures; found: {found}")
+        yield _failure(folder, f"the folder {printable(folder)} holds no images; found: {found}")
 
 
 def _failure(path: str, message: str) -> Frame:

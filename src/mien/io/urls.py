@@ -126,7 +126,7 @@ def _follow(url: str, target: str) -> str:
         return urljoin(url, quote(target, _SAFE + "#", encoding="latin-1"))
     except ValueError:
         raise SourceError(
-            f"{without_secrets(url)} is redirected to a URL that cannot be understood; give the address of the picture itself"
+            f"{without_secrets(url)} is redirected to a URL that cannot be understood; give the address of the image itself"
         ) from None
 
 
@@ -199,7 +199,7 @@ def _ask(connection: http.client.HTTPConnection, parts: SplitResult) -> http.cli
 def _body(response: http.client.HTTPResponse, name: str, max_bytes: int) -> bytes:
     if response.status != 200:
         meaning = http.client.responses.get(response.status, "unknown")
-        raise SourceError(f"{name} answered {response.status} ({meaning}) instead of a picture; check the address")
+        raise SourceError(f"{name} answered {response.status} ({meaning}) instead of an image; check the address")
     if response.getheader("Content-Encoding", "identity").lower() != "identity":
         raise SourceError(f"{name} answered with a compressed body, which was not asked for; save the file and read that")
     too_large = SourceError(f"{name} holds more than the limit of {max_bytes:,} bytes; raise max_bytes")

@@ -92,7 +92,7 @@ class Info:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VideoFrame:
-    """One picture of a video. Its pixels are brought to RGB when they are asked for, so a frame passed over costs little."""
+    """One image of a video. Its pixels are brought to RGB when they are asked for, so a frame passed over costs little."""
 
     index: int
     """Number of the frame among all from `Sampling.start` on, those that were left out included."""
@@ -115,7 +115,7 @@ class VideoFrame:
         """(H, W, 3) uint8 RGB, upright, contiguous and read-only; made anew each time.
 
         Raises:
-            SourceError: its colours are given in a way that FFmpeg cannot bring to RGB.
+            SourceError: its colors are given in a way that FFmpeg cannot bring to RGB.
         """
         turns = self.decoded.rotation // 90 % 4
         width, height = self.size[::-1] if turns % 2 else self.size
@@ -124,7 +124,7 @@ class VideoFrame:
             decoded = self.decoded.to_ndarray(format="rgb24", **stretch)
         except (OSError, ValueError, import_av().error.FFmpegError) as error:
             raise SourceError(
-                f"{self.name}: frame {self.index} cannot be brought to RGB ({_reason(error)}); convert its colours to BT.709"
+                f"{self.name}: frame {self.index} cannot be brought to RGB ({_reason(error)}); convert its colors to BT.709"
             ) from error
         pixels = np.ascontiguousarray(np.rot90(decoded, turns))
         pixels.flags.writeable = False
@@ -322,7 +322,7 @@ def is_video(source: Any) -> bool:
 
 
 def looks_like_video(head: bytes) -> bool | None:
-    """Return True for the first 512 bytes of a video, False for those of a picture, None for neither."""
+    """Return True for the first 512 bytes of a video, False for those of an image, None for neither."""
     if head[4:8] == b"ftyp":
         return head[8:12] not in (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
     if head[4:8] in (b"moov", b"mdat", b"wide", b"free", b"skip"):
@@ -332,8 +332,8 @@ def looks_like_video(head: bytes) -> bool | None:
         return True
     if len(head) > 376 and head[0] == head[188] == head[376] == 0x47:  # MPEG transport stream
         return True
-    pictures = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\x00", b"MM\x00*")
-    return False if head.startswith(pictures) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP") else None
+    images = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\x00", b"MM\x00*")
+    return False if head.startswith(images) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP") else None
 
 
 def _name(source: Any) -> str:

@@ -99,7 +99,7 @@ class Recorder:
         if pixels.shape[1::-1] != self._size:
             pixels = np.asarray(Image.fromarray(pixels).resize(self._size))
         tall, wide = pixels.shape[0] % 2, pixels.shape[1] % 2
-        if tall or wide:  # the codec halves the colours' resolution
+        if tall or wide:  # the codec halves the colors' resolution
             pixels = np.pad(pixels, ((0, tall), (0, wide), (0, 0)), "edge")
         frame: Any = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels, np.uint8))
         self._last = max(round((time - self.start) * CLOCK), self._last + 1)

@@ -3,7 +3,7 @@
 | file | what it holds |
 |---|---|
 | `attention.py` | what keeps attention heads apart: DAN's affinity and partition losses, DDAMFN's attention loss |
-| `centers.py` | what pulls features together: centre loss, its FAER variant, a reconstruction of MFER's DSF loss |
+| `centers.py` | what pulls features together: center loss, its FAER variant, a reconstruction of MFER's DSF loss |
 | `gaussian.py` | the large-margin Gaussian mixture loss |
 | `classification.py` | one label per face: label smoothing, class-balanced weights, focal loss |
 | `votes.py` | many annotators per face (FERPlus): five ways to learn from their votes |
@@ -11,7 +11,7 @@
 
 Every function returns a scalar (0-dimensional) tensor unless its docstring says otherwise, works in float32 and float64, and is
 differentiable with respect to every floating-point argument that describes a prediction. Losses that learn something of their
-own (centres, covariances) are modules: give `loss.parameters()` to the optimizer.
+own (centers, covariances) are modules: give `loss.parameters()` to the optimizer.
 Under mixed precision, compute them outside autocast, on float32 outputs.
 """
 

@@ -22,14 +22,14 @@ EPSILON = 2.22e-16
 
 
 def dan_affinity(feature_map_NCHW: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
-    """Return DAN's affinity loss: the mean squared distance to the own class centre, relative to the spread of the centres.
+    """Return DAN's affinity loss: the mean squared distance to the own class center, relative to the spread of the centers.
 
     Args:
         feature_map_NCHW: (N, D, H, W); averaged over H and W first.
         labels: (N,) class indices.
         centers: (K, D), K > 1.
 
-    The distance is divided by the sum over D of the unbiased variance over the K centres, so centres that crowd together are
+    The distance is divided by the sum over D of the unbiased variance over the K centers, so centers that crowd together are
     punished too. Each of the N·(K − 1) entries of the other classes adds the clamp's lower bound, 1e-12, as in the published
     code.
 
@@ -44,9 +44,9 @@ def dan_affinity(feature_map_NCHW: Tensor, labels: Tensor, centers: Tensor) -> T
 
 
 class AffinityLoss(nn.Module):
-    """`dan_affinity` with centres of its own, drawn from N(0, 1).
+    """`dan_affinity` with centers of its own, drawn from N(0, 1).
 
-    The centres are a parameter: hand it to the optimizer with the network's (yaoing/DAN does), or freeze it with
+    The centers are a parameter: hand it to the optimizer with the network's (yaoing/DAN does), or freeze it with
     `requires_grad_(False)` to train as hyunyongPark/Emotion-Recognition does.
     """
 

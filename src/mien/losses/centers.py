@@ -1,6 +1,6 @@
-"""Losses that pull the features of a class together: centre loss, FAER's variant, and a reconstruction of MFER's DSF loss.
+"""Losses that pull the features of a class together: center loss, FAER's variant, and a reconstruction of MFER's DSF loss.
 
-Centre loss: Wen et al., "A Discriminative Feature Learning Approach for Deep Face Recognition" (ECCV 2016). FAER:
+Center loss: Wen et al., "A Discriminative Feature Learning Approach for Deep Face Recognition" (ECCV 2016). FAER:
 github.com/XUJ1Er/FAER, by the authors of MFER. MFER: IEEE Trans. Affective Computing 16(2):683–696 (2025).
 
 DSF, a reconstruction
@@ -10,17 +10,17 @@ it will "balance the probability difference of encoded intra-class features and 
 corresponding centers", and the published training script builds it from the feature width and the number of classes alone. We
 derive:
 
-1. "promote intra-class features towards corresponding centers" is a centre loss, and width × classes is the shape of its
-   centres: pull = mean over faces of ½‖f - c_y‖².
-2. "probability … of encoded … features": an encoded feature f has no probability until it is normalised, so p = softmax(f / T).
+1. "promote intra-class features towards corresponding centers" is a center loss, and width × classes is the shape of its
+   centers: pull = mean over faces of ½‖f - c_y‖².
+2. "probability … of encoded … features": an encoded feature f has no probability until it is normalized, so p = softmax(f / T).
 3. "difference of … intra-class": within one class of the batch, how far the p of its faces are from each other. The measure
-   that treats all faces of the class alike and exists for any number of them is the generalised Jensen-Shannon divergence,
+   that treats all faces of the class alike and exists for any number of them is the generalized Jensen-Shannon divergence,
    H(mean of p) - mean of H(p): 0 when all agree, at most log n for n faces, 0 for a class with one face.
 4. "balance": every class that occurs in the batch counts the same, however many faces it has there.
 
    DSF = pull + balance · (mean over the classes present of their divergence)
 
-Of these steps only the first has a second witness (FAER, by the same authors, trains with that centre loss, weight .01); the
+Of these steps only the first has a second witness (FAER, by the same authors, trains with that center loss, weight .01); the
 others are the reading we find nearest to the words. Numbers obtained with it say nothing about MFER's published ones.
 """
 
@@ -34,7 +34,7 @@ from torch.autograd import Function
 
 
 def center_loss(features: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
-    """Return the mean over faces of ½‖f - c_y‖², with the plain gradient for features and centres.
+    """Return the mean over faces of ½‖f - c_y‖², with the plain gradient for features and centers.
 
     Args:
         features: (N, D).
@@ -49,10 +49,10 @@ def center_loss(features: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
 
 
 def faer_center_loss(features: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
-    """Return `center_loss`, of the same arguments, with FAER's gradient for the centres (K, D).
+    """Return `center_loss`, of the same arguments, with FAER's gradient for the centers (K, D).
 
-    The centre of class j receives Σ_{y=j} (c_j - f) / ((1 + n_j)·N), n_j being the faces of class j in the batch, **whatever
-    the loss is multiplied by afterwards**: a weight of .01 slows the features down, not the centres.
+    The center of class j receives Σ_{y=j} (c_j - f) / ((1 + n_j)·N), n_j being the faces of class j in the batch, **whatever
+    the loss is multiplied by afterwards**: a weight of .01 slows the features down, not the centers.
     """
     return _FaerCenter.apply(features, labels, centers)  # pyrefly: ignore
 
@@ -81,7 +81,7 @@ def dsf_reconstruction(
         features: (N, D).
         labels: (N,) class indices.
         centers: (K, D).
-        balance: weight of the divergence within classes against the pull to the centres.
+        balance: weight of the divergence within classes against the pull to the centers.
         temperature: T of softmax(f / T), positive.
     """
     log_p = torch.log_softmax(features / temperature, 1)
@@ -96,7 +96,7 @@ def dsf_reconstruction(
 
 
 class CenterLoss(nn.Module):
-    """`center_loss` with centres of its own (Xavier uniform, gain √2, as in FAER); `faer=True` for FAER's gradient."""
+    """`center_loss` with centers of its own (Xavier uniform, gain √2, as in FAER); `faer=True` for FAER's gradient."""
 
     def __init__(self, num_classes: int, features: int, *, faer: bool = False) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class CenterLoss(nn.Module):
 
 
 class ReconstructedDSF(nn.Module):
-    """`dsf_reconstruction` with centres of its own: **our reconstruction**, not the loss that MFER was trained with."""
+    """`dsf_reconstruction` with centers of its own: **our reconstruction**, not the loss that MFER was trained with."""
 
     def __init__(self, num_classes: int, features: int, *, balance: float = 1.0, temperature: float = 1.0) -> None:
         super().__init__()

@@ -41,7 +41,7 @@ def class_balanced_weights(counts: Tensor, *, beta: float = 0.999) -> Tensor:
     """Return (K,) one weight per class, (1 - β) / (1 - β^n), scaled to sum to the number of classes that occur.
 
     Args:
-        counts: (K,) training pictures per class. A class without pictures gets weight 0.
+        counts: (K,) training images per class. A class without images gets weight 0.
         beta: in [0, 1): 0 weighs all classes alike; towards 1 the weights approach 1/n.
 
     Raises:

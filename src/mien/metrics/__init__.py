@@ -1,6 +1,6 @@
 """Figures that say how good predictions are: formulas on arrays, nothing about models or files.
 
-Most figures are functions of sums over pictures: numbers of hits, sums of squares. The classes here keep those sums apart from
+Most figures are functions of sums over images: numbers of hits, sums of squares. The classes here keep those sums apart from
 the formula, so that one resampling gives the interval of every figure (`mien.metrics.intervals`).
 
 Everything is numpy; the tests hold scikit-learn and scipy against it.

@@ -9,14 +9,14 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RiskCoverage:
-    """How the share of errors grows with the share of pictures that are answered, the surest first."""
+    """How the share of errors grows with the share of images that are answered, the surest first."""
 
     coverage: np.ndarray
-    """(M,) share of pictures answered, rising, one value for each distinct confidence."""
+    """(M,) share of images answered, rising, one value for each distinct confidence."""
     risk: np.ndarray
     """(M,) share of wrong answers among them."""
     threshold: np.ndarray
-    """(M,) the confidence from which on pictures are answered."""
+    """(M,) the confidence from which on images are answered."""
     area: float
     """Area under the curve (AURC, Geifman and El-Yaniv 2017): the mean risk over all numbers of answers; 0 is best."""
 
@@ -24,7 +24,7 @@ class RiskCoverage:
 def risk_coverage(confidence: np.ndarray, right: np.ndarray) -> RiskCoverage:
     """Return the curve of (N,) confidences and (N,) bool answers.
 
-    Pictures of equal confidence are answered together: within such a group the area takes the risk to change evenly, so that
+    Images of equal confidence are answered together: within such a group the area takes the risk to change evenly, so that
     it does not depend on the order of the rows.
 
     Raises:

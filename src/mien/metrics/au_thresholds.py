@@ -31,7 +31,7 @@ class UnitThresholds:
         values: action unit → probability above which it is present.
         f1_half: mean F1 of "present" at one half, on the part that the thresholds were not chosen on.
         f1: the same at the thresholds.
-        objective: what was maximised.
+        objective: what was maximized.
         chosen_on, judged_on: faces in the two parts.
     """
 
@@ -108,7 +108,7 @@ def tune_units(
         probability: (N, U), 0 … 1.
         present: (N, U) 1, 0, or −1 where not annotated.
         units: names of the columns.
-        identity: (N,) video or person of each row; the picture's own name where neither is known.
+        identity: (N,) video or person of each row; the image's own name where neither is known.
         objective: see `choose_thresholds`.
     """
     chosen = halves(identity)

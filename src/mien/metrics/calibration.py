@@ -23,12 +23,12 @@ def log_losses(probabilities: np.ndarray, label: np.ndarray) -> np.ndarray:
 
 
 def log_loss(probabilities: np.ndarray, label: np.ndarray) -> float:
-    """Return the mean of `log_losses` for (N, K) probabilities and (N,) indices; NaN without pictures."""
+    """Return the mean of `log_losses` for (N, K) probabilities and (N,) indices; NaN without images."""
     return float(log_losses(probabilities, label).mean()) if len(label) else float("nan")
 
 
 def fit_temperature(logits: np.ndarray, label: np.ndarray) -> float:
-    """Return the temperature that minimises the log loss of `softmax(logits / temperature)` (Guo et al. 2017).
+    """Return the temperature that minimizes the log loss of `softmax(logits / temperature)` (Guo et al. 2017).
 
     Golden-section search over log temperature in [1/8, 8]; the loss has a single minimum there.
 
@@ -40,9 +40,9 @@ def fit_temperature(logits: np.ndarray, label: np.ndarray) -> float:
         ValueError: there is no row, or a logit is NaN or infinite.
     """
     if not len(logits):
-        raise ValueError("a temperature is fitted on validation pictures, and there are none")
+        raise ValueError("a temperature is fitted on validation images, and there are none")
     if len(bad := np.flatnonzero(~np.isfinite(logits).all(1))):
-        raise ValueError(f"{len(bad):,} rows of the logits are NaN or infinite, first row {bad[0]}; leave such pictures out")
+        raise ValueError(f"{len(bad):,} rows of the logits are NaN or infinite, first row {bad[0]}; leave such images out")
     low, high = -np.log(8), np.log(8)
     ratio = (5**0.5 - 1) / 2
 

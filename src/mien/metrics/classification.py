@@ -2,8 +2,8 @@
 
 Every function takes counts (…, K, K) or (…, K, K + 1): rows are true classes, columns what was answered, and a column more than
 there are rows stands for "no answer", which is wrong for every class. Leading axes are kept, so the counts of a thousand
-resamplings give a thousand values at once. Classes without pictures take no part in means over classes, as in scikit-learn's
-`balanced_accuracy_score`; where no class has a picture the value is NaN.
+resamplings give a thousand values at once. Classes without images take no part in means over classes, as in scikit-learn's
+`balanced_accuracy_score`; where no class has an image the value is NaN.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def confusion(label: np.ndarray, answer: np.ndarray, classes: int) -> np.ndarray
         classes: number of classes K.
 
     Returns:
-        (K, K + 1) int64; the last column counts pictures without an answer.
+        (K, K + 1) int64; the last column counts images without an answer.
 
     Raises:
         ValueError: a label or an answer is none of the classes, or the lengths differ.
@@ -31,7 +31,7 @@ def confusion(label: np.ndarray, answer: np.ndarray, classes: int) -> np.ndarray
     """
     label, answer = np.asarray(label), np.asarray(answer)
     if label.shape != answer.shape or label.ndim != 1:
-        raise ValueError(f"labels of shape {label.shape} and answers of shape {answer.shape} are not one answer a picture")
+        raise ValueError(f"labels of shape {label.shape} and answers of shape {answer.shape} are not one answer an image")
     if len(label) and (label.min() < 0 or label.max() >= classes):
         raise ValueError(f"labels from {label.min()} to {label.max()} are not within 0 … {classes - 1}")
     if len(answer) and (answer.min() < -1 or answer.max() >= classes):
@@ -47,7 +47,7 @@ def accuracy(counts: np.ndarray) -> np.ndarray:
 
 
 def recalls(counts: np.ndarray) -> np.ndarray:
-    """Return (…, K) the share of each class that was answered rightly; NaN for a class without pictures."""
+    """Return (…, K) the share of each class that was answered rightly; NaN for a class without images."""
     return _divide(_hits(counts), counts.sum(-1))
 
 
@@ -59,7 +59,7 @@ def precisions(counts: np.ndarray) -> np.ndarray:
 
 
 def f1_scores(counts: np.ndarray) -> np.ndarray:
-    """Return (…, K) the harmonic mean of precision and recall; NaN for a class without pictures."""
+    """Return (…, K) the harmonic mean of precision and recall; NaN for a class without images."""
     classes = counts.shape[-2]
     real, named = counts.sum(-1), counts[..., :classes].sum(-2)
     return np.where(real > 0, _divide(2 * _hits(counts), real + named), np.nan)

@@ -18,17 +18,17 @@ def bootstrap(
     seed: int = 0,
     times: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Resample pictures with replacement (Efron 1979) and return the sums of their terms.
+    """Resample images with replacement (Efron 1979) and return the sums of their terms.
 
-    A figure that is a function of sums over pictures gets its interval by `interval(figure(bootstrap(terms)))`.
+    A figure that is a function of sums over images gets its interval by `interval(figure(bootstrap(terms)))`.
 
     Args:
-        terms: (N, S) what each picture adds to each sum.
-        cluster: (N,) who is shown: whole people are drawn, since pictures of one person are alike. None or empty strings:
-            every picture by itself.
+        terms: (N, S) what each image adds to each sum.
+        cluster: (N,) who is shown: whole people are drawn, since images of one person are alike. None or empty strings:
+            every image by itself.
         draws: number of resamplings D.
         seed: the same seed gives the same draws.
-        times: (N,) how many pictures have each row of terms, where few rows stand for many pictures; not with `cluster`.
+        times: (N,) how many images have each row of terms, where few rows stand for many images; not with `cluster`.
 
     Returns:
         (D, S) float64.
@@ -77,7 +77,7 @@ def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
-    """Return the two-sided p value of McNemar's exact test: do two models err equally often on the same pictures?
+    """Return the two-sided p value of McNemar's exact test: do two models err equally often on the same images?
 
     Args:
         first: (N,) bool, right answers of one model.
@@ -88,7 +88,7 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
     """
     first, second = np.asarray(first, bool), np.asarray(second, bool)
     if first.shape != second.shape:
-        raise ValueError(f"{first.shape} and {second.shape} answers are not about the same pictures")
+        raise ValueError(f"{first.shape} and {second.shape} answers are not about the same images")
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     number, fewer = only_first + only_second, min(only_first, only_second)
     if not number:
@@ -106,10 +106,10 @@ def paired_bootstrap(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> tuple[float, tuple[float, float], float]:
-    """Compare two models on the same pictures, of any figure that is a function of sums.
+    """Compare two models on the same images, of any figure that is a function of sums.
 
     Args:
-        terms: (N, S) what each picture adds to the sums of both models.
+        terms: (N, S) what each image adds to the sums of both models.
         difference: sums (…, S) → (…,) the difference of their figures.
         cluster: as for `bootstrap`.
         draws: as for `bootstrap`.

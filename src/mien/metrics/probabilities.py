@@ -33,10 +33,10 @@ def checked_probabilities(values: np.ndarray, labels: Sequence[str], what: str =
     if values.ndim != 2 or values.shape[1] != len(labels):
         raise ValueError(
             f"{what} gave probabilities of shape {values.shape} for {len(labels)} classes ({', '.join(labels)}); "
-            f"one row a picture and one column a class are needed"
+            f"one row an image and one column a class are needed"
         )
     if len(bad := np.flatnonzero(~np.isfinite(values).all(1))):
-        raise ValueError(f"{what} gave NaN or infinite probabilities for {len(bad):,} pictures, first in row {bad[0]}")
+        raise ValueError(f"{what} gave NaN or infinite probabilities for {len(bad):,} images, first in row {bad[0]}")
     if len(values) and (values.min() < -TOLERANCE or values.max() > 1 + TOLERANCE):
         raise ValueError(
             f"{what} gave values from {values.min():.3g} to {values.max():.3g}; probabilities are within 0 … 1 (logits?)"
@@ -57,7 +57,7 @@ def squared_errors(probabilities: np.ndarray, label: np.ndarray) -> np.ndarray:
 
 
 def brier(probabilities: np.ndarray, label: np.ndarray) -> float:
-    """Return the Brier score of several classes (Brier 1950), 0 … 2: the mean of `squared_errors`; NaN without pictures.
+    """Return the Brier score of several classes (Brier 1950), 0 … 2: the mean of `squared_errors`; NaN without images.
 
     Args:
         probabilities: (N, K).
@@ -75,7 +75,7 @@ class ReliabilityBin:
     high: float
     """… and up to this."""
     n: int
-    """Pictures."""
+    """Images."""
     confidence: float
     """Their mean confidence; NaN if there are none."""
     accuracy: float

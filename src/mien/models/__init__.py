@@ -8,7 +8,7 @@ Importing this module is cheap; torch and timm are imported by the first `build`
     >>> network(torch.zeros(1, 3, 112, 112)).logits.shape
     torch.Size([1, 8])
 
-Every network takes float32 pictures (N, 3, H, W) and answers with a NamedTuple whose fields `logits` (N, classes) and `feature`
+Every network takes float32 images (N, 3, H, W) and answers with a NamedTuple whose fields `logits` (N, classes) and `feature`
 (N, D: the vector that the last layer reads) are always there; the other fields are the model's own, such as attention maps.
 """
 
@@ -72,7 +72,7 @@ def build(name: str, *, plugins: bool = True, **options: Any) -> nn.Module:
 
 
 def info(name: str) -> ModelInfo:
-    """Return what is known about an architecture: its paper, inputs, outputs, published figures and licence.
+    """Return what is known about an architecture: its paper, inputs, outputs, published figures and license.
 
     Raises:
         UnknownName: no architecture has that name, or it is a `"module:function"` and the module's `INFO` has no `function`.

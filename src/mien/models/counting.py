@@ -17,7 +17,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """What one picture costs.
+    """What one image costs.
 
     Attributes:
         parameters: numbers in all parameters, dead ones included.
@@ -39,12 +39,12 @@ def count(name: str, **options: Any) -> Count:
     inputs = info(name).inputs
     with torch.device("meta"):
         network = build(name, **options).eval()
-        pictures = {each.name: torch.empty(1, each.channels, each.size, each.size) for each in inputs}
-    shapes: dict[str, Shape] = {key: tuple(picture.shape[1:]) for key, picture in pictures.items()}
+        images = {each.name: torch.empty(1, each.channels, each.size, each.size) for each in inputs}
+    shapes: dict[str, Shape] = {key: tuple(image.shape[1:]) for key, image in images.items()}
     for path, module in network.named_modules():
         module.register_forward_hook(_recorder(path, shapes))
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        answer = network(**pictures)
+        answer = network(**images)
     sizes = {key: parameter.numel() for key, parameter in network.named_parameters()}
     return Count(
         parameters=sum(sizes.values()),

@@ -1,7 +1,7 @@
 """DAN: several attention heads look at one feature map, and two losses keep classes together and heads apart.
 
 Paper: Wen et al., "Distract your attention: multi-head cross attention network for facial expression recognition", Biomimetics
-2023. Repositories: yaoing/DAN 3872eef (MIT); hyunyongPark/Emotion-Recognition fbc1b52 (six classes; no licence).
+2023. Repositories: yaoing/DAN 3872eef (MIT); hyunyongPark/Emotion-Recognition fbc1b52 (six classes; no license).
 
 A ResNet-18 (or any timm network) gives a map of features. Each head first weighs its places, then its channels, and answers one
 vector. A log-softmax across heads makes them compete for every channel; their sum goes through a linear layer and a BatchNorm.
@@ -46,10 +46,10 @@ class DAN(nn.Module):
         self.heads = nn.ModuleList(CrossAttentionHead(channels) for _ in range(num_heads))
         self.fc = nn.Linear(channels, num_classes)
         self.bn = nn.BatchNorm1d(num_classes)
-        self.fc.apply(_initialise)
+        self.fc.apply(_initialize)
 
     def forward(self, image: Tensor) -> DANOutput:
-        """Return logits (N, classes), feature (N, C), its map (N, C, h, w) and heads (N, K, C) for pictures (N, 3, H, W)."""
+        """Return logits (N, classes), feature (N, C), its map (N, C, h, w) and heads (N, K, C) for images (N, 3, H, W)."""
         IMAGE.check(image)
         (feature_map,) = self.features(image)
         heads = torch.stack([head(feature_map) for head in self.heads], 1)
@@ -72,7 +72,7 @@ class CrossAttentionHead(nn.Module):
             nn.Linear(channels // 16, channels),
             nn.Sigmoid(),
         )
-        self.apply(_initialise)
+        self.apply(_initialize)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the head's vector (N, C) for a feature map (N, C, h, w)."""
@@ -106,7 +106,7 @@ def conv_bn(channels_in: int, channels: int, kernel: tuple[int, int]) -> nn.Sequ
     return nn.Sequential(nn.Conv2d(channels_in, channels, kernel, padding=padding), nn.BatchNorm2d(channels))
 
 
-def _initialise(module: nn.Module) -> None:
+def _initialize(module: nn.Module) -> None:
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out")
     elif isinstance(module, nn.Linear):
@@ -153,7 +153,7 @@ RESNET_RULES: tuple[Rule, ...] = ((r"^(?!fc\.)", "features."), (r"^fc\.", "pretr
 
 
 def _recipes(dataset: str) -> tuple[str, str]:
-    """Return the recipes of a data set; `pooled` are hyunyongPark's, the others yaoing's."""
+    """Return the recipes of a dataset; `pooled` are hyunyongPark's, the others yaoing's."""
     return f"{dataset}-dan-author", f"{dataset}-dan-mien"
 
 
@@ -163,7 +163,7 @@ INFO: dict[str, ModelInfo] = {
         summary="ResNet-18 under four heads that weigh places and channels and compete with each other",
         paper="Wen et al., Distract your attention, Biomimetics 8(2):199, 2023",
         repository="yaoing/DAN 3872eef; hyunyongPark/Emotion-Recognition fbc1b52",
-        licence="yaoing: MIT, checkpoints on Google Drive; hyunyongPark: none stated",
+        license="yaoing: MIT, checkpoints on Google Drive; hyunyongPark: none stated",
         inputs=(IMAGE,),
         outputs={
             "logits": "class scores before softmax (BatchNorm is their last step)",

@@ -67,7 +67,7 @@ class DDANet(nn.Module):
         )
 
     def forward(self, image: Tensor) -> DDAOutput:
-        """Return logits (N, classes), the pooled feature and the four maps for pictures (N, 3, H, W)."""
+        """Return logits (N, classes), the pooled feature and the four maps for images (N, 3, H, W)."""
         IMAGE.check(image)
         x, maps = self.stem(image), []
         for stage, attend in zip(self.stages, self.attention, strict=True):
@@ -157,7 +157,7 @@ class ChannelSoftmax(nn.Module):
         self.bn = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return x (N, C, h, w), each channel times its weight; the weights of a picture sum to one."""
+        """Return x (N, C, h, w), each channel times its weight; the weights of an image sum to one."""
         return x * self.bn(self.conv(x.mean((2, 3), keepdim=True))).softmax(1)
 
 
@@ -283,7 +283,7 @@ def _info(layers: int) -> ModelInfo:
         summary=f"ResNet-{layers} whose four stages are each modulated by a block that looks at space and at context",
         paper="none by the authors; ancestor: Pham et al., Residual masking network, ICPR 2020",
         repository=REPOSITORY,
-        licence="authors' code: Apache-2.0; weights: none published",
+        license="authors' code: Apache-2.0; weights: none published",
         inputs=(IMAGE,),
         outputs={
             "logits": "class scores before softmax",
@@ -300,7 +300,7 @@ def _info(layers: int) -> ModelInfo:
         diagram="""flowchart LR
     A["face<br/>${image}"] --> S["stem<br/>${stem}"] --> S1["stage 1<br/>${stages.0}"] --> M1(("×(1+m)"))
     M1 --> S2["stage 2<br/>${stages.1}"] --> M2(("×(1+m)")) --> S3["stage 3<br/>${stages.2}"] --> M3(("×(1+m)"))
-    M3 --> S4["stage 4<br/>${stages.3}"] --> M4(("×(1+m)")) --> G["mean over the picture"] --> D["dropout, linear<br/>${fc}"]
+    M3 --> S4["stage 4<br/>${stages.3}"] --> M4(("×(1+m)")) --> G["mean over the image"] --> D["dropout, linear<br/>${fc}"]
     S1 -.-> P1 -.-> M1
     S2 -.-> P2["block 2"] -.-> M2
     S3 -.-> P3["block 3"] -.-> M3

@@ -1,7 +1,7 @@
 """DDAMFN: a mobile network of mixed depthwise kernels under attention heads that look along rows and along columns.
 
 Paper: Zhang et al., "A dual-direction attention mixed feature network for facial expression recognition", Electronics
-12(17):3595, 2023. Repository: SainingZhang/DDAMFN cebfe5c (no licence: only formulas and constants were used); DDAMFN++ is the
+12(17):3595, 2023. Repository: SainingZhang/DDAMFN cebfe5c (no license: only formulas and constants were used); DDAMFN++ is the
 same network, trained otherwise.
 
 Parameters at 7 classes and 2 heads: 4,187,421, of which 81,422 are dead: BatchNorm and PReLU of every mixed convolution, a 7×7
@@ -28,7 +28,7 @@ CHANNELS, STRIDE = 512, 16  # of the last feature map
 
 
 def exactly(size: int) -> Input:
-    """Return the input of a network whose last kernels span the whole feature map of pictures of `size`."""
+    """Return the input of a network whose last kernels span the whole feature map of images of `size`."""
     return Input("image", size, str(size), lambda side: side == size)
 
 
@@ -45,12 +45,12 @@ class DDAMFNOutput(NamedTuple):
 
 
 class DDAMFNTrunk(nn.Module):
-    """Everything before the last layers: picture → feature (N, 512), feature map and attention maps (N, 512, h, w)."""
+    """Everything before the last layers: image → feature (N, 512), feature map and attention maps (N, 512, h, w)."""
 
     def __init__(self, num_heads: int, slim: bool, size: int) -> None:
         super().__init__()
         if size % STRIDE or size < STRIDE:
-            raise ConfigError(f"size={size!r}: a DDAMFN reads pictures of {STRIDE}, {2 * STRIDE}, {3 * STRIDE} … pixels")
+            raise ConfigError(f"size={size!r}: a DDAMFN reads images of {STRIDE}, {2 * STRIDE}, {3 * STRIDE} … pixels")
         self.image, side = exactly(size), size // STRIDE
         self.features = mixed_feature_network(slim)
         self.heads = nn.ModuleList(DirectionAttention(side, slim) for _ in range(num_heads))
@@ -63,10 +63,10 @@ class DDAMFNTrunk(nn.Module):
         )
 
     def read(self, image: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-        """Return feature (N, 512), feature map (N, 512, h, w) and a map (N, 512, h, w) a head, for pictures (N, 3, size, size).
+        """Return feature (N, 512), feature map (N, 512, h, w) and a map (N, 512, h, w) a head, for images (N, 3, size, size).
 
         Raises:
-            ValueError: the pictures have another size.
+            ValueError: the images have another size.
         """
         self.image.check(image)
         feature_map = self.features(image)
@@ -85,7 +85,7 @@ class DDAMFN(DDAMFNTrunk):
             self.bn = nn.BatchNorm1d(num_classes).requires_grad_(False)
 
     def forward(self, image: Tensor) -> DDAMFNOutput:
-        """Return logits (N, classes), feature, feature map and attention maps for pictures (N, 3, size, size)."""
+        """Return logits (N, classes), feature, feature map and attention maps for images (N, 3, size, size)."""
         feature, feature_map, heads = self.read(image)
         return DDAMFNOutput(self.fc(feature), feature, feature_map, heads)
 
@@ -218,7 +218,7 @@ def ddamfn(num_classes: int = 7, *, num_heads: int = 2, slim: bool = False, size
         num_classes: 7 for RAF-DB and AffectNet-7, 8 for AffectNet-8 and FERPlus.
         num_heads: attention heads; the authors' checkpoints have 2.
         slim: leave dead parameters out.
-        size: side of the pictures in pixels, a multiple of 16. Published networks read 112; 64 costs a third.
+        size: side of the images in pixels, a multiple of 16. Published networks read 112; 64 costs a third.
 
     Raises:
         ConfigError: there is no network for that size.
@@ -267,7 +267,7 @@ INFO: dict[str, ModelInfo] = {
         summary="A four-million-parameter network with mixed kernels and two heads that attend along rows and columns",
         paper="Zhang et al., A dual-direction attention mixed feature network, Electronics 12(17):3595, 2023",
         repository="SainingZhang/DDAMFN cebfe5c",
-        licence="none stated: nothing copied; three checkpoints in the repository",
+        license="none stated: nothing copied; three checkpoints in the repository",
         inputs=(IMAGE,),
         outputs={
             "logits": "class scores before softmax",
@@ -285,9 +285,7 @@ INFO: dict[str, ModelInfo] = {
             Figure("RAF-DB", 92.34, note="paper, DDAMFN++", recipes=_plus_plus("rafdb")),
             Figure("AffectNet-7", 67.10, note="released checkpoint, epoch 19", recipes=_RELEASED),
             Figure("AffectNet-8", 64.69, note="released checkpoint, epoch 25", recipes=_RELEASED),
-            Figure(
-                "RAF-DB", 92.04, note="released checkpoint, epoch 20; on 3,016 of the 3,068 test pictures", recipes=_RELEASED
-            ),
+            Figure("RAF-DB", 92.04, note="released checkpoint, epoch 20; on 3,016 of the 3,068 test images", recipes=_RELEASED),
         ),
         source="the paper, and the confusion matrices beside the checkpoints; epochs chosen on the test sets",
         cam_layers=("features.8",),

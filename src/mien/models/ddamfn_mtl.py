@@ -2,11 +2,11 @@
 
 Paper: Cabacas-Maso et al., "Enhancing facial expression recognition through dual-direction attention mixed feature networks:
 application to 7th ABAW challenge", arXiv 2407.12390. Repository: josep-cm, kept in the history of rostos/TFM at ade24b7 (no
-licence: only formulas and constants were used).
+license: only formulas and constants were used).
 
 DDAMFN up to its 512 numbers, then one linear layer a task. Three forms:
 
-* `"code"`: a shared 512-unit layer first, and 9 expression columns of which the last is never labelled. This is what produced
+* `"code"`: a shared 512-unit layer first, and 9 expression columns of which the last is never labeled. This is what produced
   the published numbers. The authors' network answers softmax values, and their cross-entropy takes the softmax of these again;
   they are `MultiTaskOutput.expression`.
 * `"paper"`: as the text and figure have it, 8 expressions and no shared layer.
@@ -70,7 +70,7 @@ class MultiTaskDDAMFN(DDAMFNTrunk):
             self.bn = nn.BatchNorm1d(num_classes).requires_grad_(False)
 
     def forward(self, image: Tensor) -> MultiTaskOutput:
-        """Return the tasks' scores, feature, feature map and attention maps for pictures (N, 3, size, size)."""
+        """Return the tasks' scores, feature, feature map and attention maps for images (N, 3, size, size)."""
         feature, feature_map, heads = self.read(image)
         logits, valence_arousal, action_logits = self.classifier(feature)
         return MultiTaskOutput(logits, valence_arousal, action_logits, feature, feature_map, heads)
@@ -113,7 +113,7 @@ def ddamfn_mtl(
         tasks: which answers to give.
         num_heads: attention heads; the authors' checkpoints have 2.
         slim: leave dead parameters out.
-        size: side of the pictures in pixels, a multiple of 16. Published networks read 112.
+        size: side of the images in pixels, a multiple of 16. Published networks read 112.
 
     Raises:
         ConfigError: no such form or task, no task at all, or no network for that size.
@@ -136,7 +136,7 @@ AUTHOR_RULES: tuple[Rule, ...] = (
     (r"^custom_classifier\.dense\.", "classifier.dense.0."),
     (r"^custom_classifier\.val_arousal\.", "classifier.valence_arousal."),
     (r"^custom_classifier\.emotions\.", "classifier.expression."),
-    (r"^custom_classifier\.actions\.", "classifier.action_units."),
+    (r"^custom_classifier\.blendshapes\.", "classifier.action_units."),
 )
 
 _FIGURES = (  # training, CCC of valence, CCC of arousal, F1 of expressions, F1 of action units, P
@@ -159,7 +159,7 @@ INFO: dict[str, ModelInfo] = {
         summary="DDAMFN that answers valence and arousal, expression and 12 action units at once",
         paper="Cabacas-Maso et al., Enhancing facial expression recognition through DDAMFN, arXiv 2407.12390",
         repository="josep-cm, in the history of rostos/TFM at ade24b7",
-        licence="none stated: nothing copied; starts from a DDAMFN checkpoint",
+        license="none stated: nothing copied; starts from a DDAMFN checkpoint",
         inputs=(IMAGE,),
         outputs={
             "logits": "expression scores before softmax, in the order of Aff-Wild2",

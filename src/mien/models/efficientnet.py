@@ -1,9 +1,9 @@
-"""EfficientNet-B3 as hyunyongPark/Emotion-Recognition uses it: timm's network, six classes, 224-pixel pictures.
+"""EfficientNet-B3 as hyunyongPark/Emotion-Recognition uses it: timm's network, six classes, 224-pixel images.
 
 Paper: Tan and Le, "EfficientNet: rethinking model scaling for convolutional neural networks", ICML 2019.
-Repository: hyunyongPark/Emotion-Recognition fbc1b52 (no licence; nothing copied: the network is timm's).
+Repository: hyunyongPark/Emotion-Recognition fbc1b52 (no license; nothing copied: the network is timm's).
 
-Parameters at 6 classes: 10,705,454. Differences from the paper: pictures of 224 instead of 300 pixels.
+Parameters at 6 classes: 10,705,454. Differences from the paper: images of 224 instead of 300 pixels.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ INFO: dict[str, ModelInfo] = {
         summary="EfficientNet-B3 on 224-pixel faces, trained on RAF-DB, AffectNet and CK+ pooled to six classes",
         paper="Tan and Le, EfficientNet, ICML 2019",
         repository="hyunyongPark/Emotion-Recognition fbc1b52",
-        licence="timm: Apache-2.0; the repository and its weights: none stated",
+        license="timm: Apache-2.0; the repository and its weights: none stated",
         inputs=(IMAGE,),
         outputs={"logits": "class scores before softmax", "feature": "the 1536 pooled channels that the linear layer reads"},
         published=(
@@ -40,11 +40,11 @@ INFO: dict[str, ModelInfo] = {
             ),
             Figure("AffectNet", 77.8, note="own split of pooled data, six classes", recipes=_RECIPES),
         ),
-        source="the repository's README; 76 % of its validation pictures are training pictures",
+        source="the repository's README; 76 % of its validation images are training images",
         cam_layers=("model.bn2",),
         diagram="""flowchart LR
     A["face<br/>${image}"] --> B["stem<br/>${model.bn1}"] --> C["26 inverted bottlenecks<br/>in 7 stages<br/>${model.blocks}"]
-    C --> D["1×1 convolution<br/>${model.bn2}"] --> E["mean over the picture<br/>${model.global_pool}"]
+    C --> D["1×1 convolution<br/>${model.bn2}"] --> E["mean over the image<br/>${model.global_pool}"]
     E --> F["linear<br/>${model.classifier}"]""",
     )
 }

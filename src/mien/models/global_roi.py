@@ -1,6 +1,6 @@
 """Global-ROI Net (a face and its eyes, nose and mouth) and Global Net (the face alone), and the fusion of both.
 
-Paper: none named by the repository. Repository: tzu-tsen/code 40440b5 (no licence: only formulas and constants were used).
+Paper: none named by the repository. Repository: tzu-tsen/code 40440b5 (no license: only formulas and constants were used).
 
 The Global-ROI Net runs a ResNet-18 with CBAM (Woo et al., "CBAM: convolutional block attention module", ECCV 2018) in every
 block over the face, and one shared trunk with two transformer blocks over the three 90-pixel crops. All three of its answers
@@ -42,7 +42,7 @@ class GlobalROIOutput(NamedTuple):
 
 
 class GlobalROINet(nn.Module):
-    """Four pictures of one face → three answers that share their last two layers."""
+    """Four images of one face → three answers that share their last two layers."""
 
     def __init__(self, num_classes: int, num_heads: int, cbam: bool) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class GlobalROINet(nn.Module):
         self.bn = nn.BatchNorm1d(num_classes)
 
     def forward(self, image: Tensor, eye: Tensor, nose: Tensor, mouth: Tensor) -> GlobalROIOutput:
-        """Return three logits (N, classes) and the feature (N, 512) for four batches of pictures."""
+        """Return three logits (N, classes) and the feature (N, 512) for four batches of images."""
         IMAGE.check(image)
         for rule, crop in zip(CROPS, (eye, nose, mouth), strict=True):
             rule.check(crop)
@@ -91,7 +91,7 @@ class GlobalNet(nn.Module):
         self.bn = nn.BatchNorm1d(num_classes)
 
     def forward(self, image: Tensor) -> Classified:
-        """Return logits (N, classes) and the feature (N, 512) for pictures (N, 3, H, W)."""
+        """Return logits (N, classes) and the feature (N, 512) for images (N, 3, H, W)."""
         IMAGE.check(image)
         feature = self.cbam(self.features(image)[0]).mean((2, 3))
         return Classified(self.bn(self.fc(feature)), feature)
@@ -166,7 +166,7 @@ def fuse(roi_logits: Tensor, global_logits: Tensor, has_crops: Tensor | None = N
         roi_logits: `logits` of the Global-ROI Net, (N, classes); rows of faces without crops may hold anything.
         global_logits: `logits` of the Global Net, (N, classes).
         has_crops: (N,) bool; None when every face has them.
-        weight: the authors' 0.55, or what `fit_fusion` finds on validation pictures.
+        weight: the authors' 0.55, or what `fit_fusion` finds on validation images.
 
     Example:
         >>> fuse(torch.tensor([[2.0], [2.0]]), torch.tensor([[0.0], [0.0]]), torch.tensor([True, False])).flatten().tolist()
@@ -177,7 +177,7 @@ def fuse(roi_logits: Tensor, global_logits: Tensor, has_crops: Tensor | None = N
 
 
 def fit_fusion(roi_logits: Tensor, global_logits: Tensor, labels: Tensor, has_crops: Tensor | None = None) -> float:
-    """Return the weight 0.00, 0.01 … 1.00 for `fuse` that answers most of these validation pictures rightly.
+    """Return the weight 0.00, 0.01 … 1.00 for `fuse` that answers most of these validation images rightly.
 
     Among equals the one nearest to the authors' 0.55 wins. `labels` is (N,) class indices, the rest as of `fuse`.
     """
@@ -230,12 +230,12 @@ AUTHOR_RULES: tuple[Rule, ...] = (
     (r"\.attn\.", "."),
 )
 
-_FIGURES = (  # data set, Global-ROI Net, Global Net, fused
+_FIGURES = (  # dataset, Global-ROI Net, Global Net, fused
     ("AffectNet-7", 65.71, 64.95, 65.49),
     ("AffectNet-8", 61.85, 61.25, 62.12),
     ("RAF-DB", 88.81, 87.22, 87.65),
     ("FERPlus", 86.25, 85.50, 85.19),
-    ("CK+ (10 folds by picture)", 99.68, 99.81, 99.55),
+    ("CK+ (10 folds by image)", 99.68, 99.81, 99.55),
     ("AffectNet → CK+", 87.72, 89.76, 90.02),
     ("AffectNet → JAFFE", 51.64, 50.70, 52.58),
     ("AffectNet → SFEW", 38.39, 37.80, 37.73),
@@ -244,7 +244,7 @@ _FIGURES = (  # data set, Global-ROI Net, Global Net, fused
     ("RAF-DB → SFEW", 49.01, 46.28, 46.84),
 )
 _REPOSITORY = "tzu-tsen/code 40440b5"
-_LICENCE = "none stated: nothing copied; weights on Google Drive"
+_LICENSE = "none stated: nothing copied; weights on Google Drive"
 _SOURCE = (
     "the repository's README; the epoch was chosen on the test set, except for FERPlus; the three columns have different "
     "denominators (faces with crops, all faces, all faces)"
@@ -255,7 +255,7 @@ _NAMES = {
     "AffectNet-8": "affectnet8",
     "RAF-DB": "rafdb",
     "FERPlus": "ferplus",
-    "CK+ (10 folds by picture)": "ckplus",
+    "CK+ (10 folds by image)": "ckplus",
 }
 
 
@@ -271,7 +271,7 @@ INFO: dict[str, ModelInfo] = {
         summary="A face and the crops of its eyes, nose and mouth, read by two networks that share their last layers",
         paper="none named",
         repository=_REPOSITORY,
-        licence=_LICENCE,
+        license=_LICENSE,
         inputs=(IMAGE, *CROPS),
         outputs={
             "logits": "class scores of face and crops together (BatchNorm is their last step)",
@@ -297,7 +297,7 @@ INFO: dict[str, ModelInfo] = {
         source=_SOURCE,
         cam_layers=("features_whole.layer4",),
         diagram="""flowchart LR
-    A["face<br/>${image}"] --> B["ResNet-18, CBAM in every block<br/>${features_whole[0]}"] --> W["mean over the picture"]
+    A["face<br/>${image}"] --> B["ResNet-18, CBAM in every block<br/>${features_whole[0]}"] --> W["mean over the image"]
     E["eyes<br/>${eye}"] --> T["shared ResNet-18 trunk<br/>with two transformer blocks<br/>${features}"]
     N["nose<br/>${nose}"] --> T
     M["mouth<br/>${mouth}"] --> T
@@ -315,7 +315,7 @@ INFO: dict[str, ModelInfo] = {
         summary="ResNet-18 with one attention module at its end, the partner of global-roi for faces without crops",
         paper="Woo et al., CBAM: convolutional block attention module, ECCV 2018 (the attention)",
         repository=_REPOSITORY,
-        licence=_LICENCE,
+        license=_LICENSE,
         inputs=(IMAGE,),
         outputs={
             "logits": "class scores before softmax (BatchNorm is their last step)",
@@ -326,6 +326,6 @@ INFO: dict[str, ModelInfo] = {
         cam_layers=("cbam",),
         diagram="""flowchart LR
     A["face<br/>${image}"] --> B["ResNet-18<br/>${features[0]}"] --> C["gate channels<br/>${cbam.channel}"]
-    C --> D["gate places<br/>${cbam.spatial}"] --> G["mean over the picture"] --> F["linear, BatchNorm<br/>${bn}"]""",
+    C --> D["gate places<br/>${cbam.spatial}"] --> G["mean over the image"] --> F["linear, BatchNorm<br/>${bn}"]""",
     ),
 }

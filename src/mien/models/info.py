@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One picture a network reads.
+    """One image a network reads.
 
     Attributes:
         name: the argument of `forward`: `"image"`, `"eye"` …
         size: side in pixels that the published network was trained at.
         sizes: in words, which sizes work; it ends the sentence "height and width must be …".
         fits: whether a side of that many pixels works.
-        channels: 3 for RGB, 1 for grey.
+        channels: 3 for RGB, 1 for gray.
     """
 
     name: str
@@ -28,11 +28,11 @@ class Input:
     fits: Callable[[int], bool]
     channels: int = 3
 
-    def check(self, picture: Tensor) -> None:
-        """Raise `ValueError` unless `picture` is (N, channels, H, W) with sides that work."""
-        shape = tuple(picture.shape)
+    def check(self, image: Tensor) -> None:
+        """Raise `ValueError` unless `image` is (N, channels, H, W) with sides that work."""
+        shape = tuple(image.shape)
         if len(shape) != 4 or shape[1] != self.channels:
-            raise ValueError(f"{self.name}: expected pictures of shape (N, {self.channels}, height, width), got {shape}")
+            raise ValueError(f"{self.name}: expected images of shape (N, {self.channels}, height, width), got {shape}")
         if not (self.fits(shape[2]) and self.fits(shape[3])):
             raise ValueError(
                 f"{self.name}: height and width must be {self.sizes}, got {shape[2]} and {shape[3]}; resize to {self.size}"
@@ -49,7 +49,7 @@ class Figure:
     """One published result.
 
     Attributes:
-        dataset: data set, as the authors call it.
+        dataset: dataset, as the authors call it.
         value: the result.
         metric: what the value is.
         note: what to know before comparing with it.
@@ -72,8 +72,8 @@ class ModelInfo:
         summary: one sentence.
         paper: the publication, or "" where there is none.
         repository: the authors' code, with the commit that was read.
-        licence: of the authors' code and weights; ours is Apache-2.0.
-        inputs: the pictures that `forward` takes, in order.
+        license: of the authors' code and weights; ours is Apache-2.0.
+        inputs: the images that `forward` takes, in order.
         outputs: field of the answer → its meaning.
         published: the authors' results.
         source: where `published` was read.
@@ -85,7 +85,7 @@ class ModelInfo:
     summary: str
     paper: str
     repository: str
-    licence: str
+    license: str
     inputs: tuple[Input, ...]
     outputs: Mapping[str, str]
     published: tuple[Figure, ...] = ()

@@ -7,7 +7,7 @@ The prediction is the sum of the three heads' logits. Parameters at 7 classes: 1
 them in the two dense 7×7 convolutions of the attention. None are dead.
 
 Differences from the paper: figure and code disagree, and the default is the code. `form="figure"` gives the figure's attention
-(normalised before GELU, no residual) and its heads, of which head i sees the first and the (i+2)th quarter of the features
+(normalized before GELU, no residual) and its heads, of which head i sees the first and the (i+2)th quarter of the features
 instead of the first i+2 quarters. The loss that the paper adds was never published; `mien.losses` has a reconstruction.
 """
 
@@ -51,7 +51,7 @@ class MFER(nn.Module):
         self.heads = nn.ModuleList(Head(quarter * (i + 2 if form == "code" else 2), num_classes) for i in range(3))
 
     def forward(self, image: Tensor) -> MFEROutput:
-        """Return logits (N, classes), the feature (N, channels) and the heads' logits for pictures (N, 3, H, W)."""
+        """Return logits (N, classes), the feature (N, channels) and the heads' logits for images (N, 3, H, W)."""
         IMAGE.check(image)
         feature = self.backbone(image)
         quarters = feature.chunk(4, 1)
@@ -70,7 +70,7 @@ class DSAttention(nn.Module):
         self.norm = nn.LayerNorm(channels, eps=1e-6)
         self.key = nn.Sequential(nn.Linear(channels, channels // 8), nn.GELU(), nn.Linear(channels // 8, channels))
         self.value = nn.Linear(channels, channels)
-        self.apply(_initialise)
+        self.apply(_initialize)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return a map of the shape of x, (N, C, h, w)."""
@@ -90,7 +90,7 @@ class DSAttention(nn.Module):
         return self.weights(x).mean(3)
 
 
-def _initialise(module: nn.Module) -> None:
+def _initialize(module: nn.Module) -> None:
     if isinstance(module, (nn.Conv2d, nn.Linear)) and module.bias is not None:
         nn.init.trunc_normal_(module.weight, std=0.02)
         nn.init.zeros_(module.bias)
@@ -163,11 +163,11 @@ INFO: dict[str, ModelInfo] = {
         summary="ConvNeXt with attention after its last two stages and three heads on nested shares of its features",
         paper="IEEE Transactions on Affective Computing 16(2):683-696, 2025, doi 10.1109/TAFFC.2024.3458464",
         repository="XuJ1E/MFER 6d041d5",
-        licence="authors' code: MIT; weights and the DSF loss: never published",
+        license="authors' code: MIT; weights and the DSF loss: never published",
         inputs=(IMAGE,),
         outputs={
             "logits": "class scores before softmax: the sum of the heads",
-            "feature": "the normalised, pooled channels of the backbone",
+            "feature": "the normalized, pooled channels of the backbone",
             "heads": "class scores of each head; each takes a loss of its own",
         },
         published=(
@@ -187,7 +187,7 @@ INFO: dict[str, ModelInfo] = {
     A["face<br/>${image}"] --> S["patches of 4×4<br/>${backbone.stem}"] --> B["stages 1 and 2<br/>${backbone.stages.1}"]
     B --> C["stage 3, ending in attention<br/>${backbone.stages.2}"]
     C --> D["stage 4, ending in attention<br/>${backbone.stages.3}"]
-    D --> G["mean over the picture,<br/>LayerNorm<br/>${backbone}"]
+    D --> G["mean over the image,<br/>LayerNorm<br/>${backbone}"]
     G --> H0["head 0: first half<br/>${heads.0}"] --> P["sum of logits"]
     G --> H1["head 1: first three quarters<br/>${heads.1}"] --> P
     G --> H2["head 2: everything<br/>${heads.2}"] --> P""",

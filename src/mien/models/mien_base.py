@@ -1,11 +1,11 @@
 """`mien-base`: the compact residual network that the package bundles and trains itself.
 
-Input: grey faces (N, 1, 48, 48) in the geometry of FER2013, value range as the card says; any size from 32 up works.
+Input: gray faces (N, 1, 48, 48) in the geometry of FER2013, value range as the card says; any size from 32 up works.
 Outputs: `fer2013` (N, 7) and `ferplus` (N, 8) logits from two linear heads on one shared feature vector (N, 512).
 
 The trunk is a pre-2016-style basic-block ResNet (He et al. 2015) with squeeze-and-excitation (Hu et al. 2018), a stride-2
 stem, average-pooled shortcuts (He et al. 2018, "ResNet-D") and a single block in its last stage: at 24 × 24 cells it costs
-0.27 GMACs, which two CPU cores train at about 300 pictures a second in bfloat16.
+0.27 GMACs, which two CPU cores train at about 300 images a second in bfloat16.
 """
 
 from __future__ import annotations
@@ -88,14 +88,14 @@ class MienBase(nn.Module):
         self.ferplus = nn.Linear(channels, 8)
 
     def forward(self, image_NCHW: Tensor) -> MienBaseOutput:
-        """Return logits (N, 7) and (N, 8) and the feature (N, width of the last stage) for pictures (N, 1, H, W)."""
+        """Return logits (N, 7) and (N, 8) and the feature (N, width of the last stage) for images (N, 1, H, W)."""
         feature = self.blocks(self.stem(image_NCHW)).mean((2, 3))
         dropped = self.dropout(feature)
         return MienBaseOutput(self.fer2013(dropped), self.ferplus(dropped), feature)
 
 
 class OnTrunk(nn.Module):
-    """The two heads on the pooled feature of a timm network, which is shown the picture enlarged."""
+    """The two heads on the pooled feature of a timm network, which is shown the image enlarged."""
 
     def __init__(self, trunk: str, options: Mapping[str, Any], dropout: float, enlarge: float) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ class OnTrunk(nn.Module):
         self.ferplus = nn.Linear(self.trunk.num_features, 8)
 
     def forward(self, image_NCHW: Tensor) -> MienBaseOutput:
-        """Return logits (N, 7) and (N, 8) and the feature (N, the trunk's) for pictures (N, 1, H, W)."""
+        """Return logits (N, 7) and (N, 8) and the feature (N, the trunk's) for images (N, 1, H, W)."""
         if self.enlarge != 1:
             height, width = (round(int(side) * self.enlarge) for side in image_NCHW.shape[2:])
             image_NCHW = functional.interpolate(image_NCHW, (height, width), mode="bilinear")
@@ -133,7 +133,7 @@ def mien_base(
         trunk: a timm network to take instead of the residual one, which `widths` and `depths` are then not of: a teacher for
             it, say `"tf_efficientnet_lite0"`.
         trunk_options: what timm is told about it, say `{"pad_type": "same"}`.
-        enlarge: factor by which pictures are enlarged for that network, whose strides are made for larger ones.
+        enlarge: factor by which images are enlarged for that network, whose strides are made for larger ones.
 
     Raises:
         UnknownName: timm has no such network.
@@ -141,7 +141,7 @@ def mien_base(
     """
     if trunk:
         if not enlarge > 0:
-            raise ConfigError(f"enlarge must be above 0, not {enlarge!r}; 1 leaves pictures as they are")
+            raise ConfigError(f"enlarge must be above 0, not {enlarge!r}; 1 leaves images as they are")
         return OnTrunk(trunk, trunk_options or {}, dropout, enlarge).to(memory_format=torch.channels_last)
     return MienBase(widths, depths, dropout).to(memory_format=torch.channels_last)
 

@@ -46,7 +46,7 @@ class Classifier(nn.Module):
         self.channels = next((kernel.shape[1] for kernel in model.parameters() if kernel.ndim == 4), IMAGE.channels)
 
     def forward(self, image: Tensor) -> Classified:
-        """Return logits (N, classes) and the feature (N, D) for pictures (N, 3, H, W); (N, 1, H, W) if `in_chans=1`."""
+        """Return logits (N, classes) and the feature (N, D) for images (N, 3, H, W); (N, 1, H, W) if `in_chans=1`."""
         dataclasses.replace(IMAGE, channels=self.channels).check(image)
         feature = self.model.forward_head(self.model.forward_features(image), pre_logits=True)
         return Classified(self.model.get_classifier()(feature), feature)
@@ -120,7 +120,7 @@ def timm_info(name: str) -> ModelInfo:
         summary=f"timm's {name} under a linear head",
         paper="",
         repository="huggingface/pytorch-image-models",
-        licence=f"code: Apache-2.0; weights: {(tag and tag.license) or 'not stated'}",
+        license=f"code: Apache-2.0; weights: {(tag and tag.license) or 'not stated'}",
         inputs=(at_least(32, size=tag.input_size[-1] if tag else 224),),
         outputs={"logits": "class scores before softmax", "feature": "the vector that the linear layer reads"},
     )
@@ -142,7 +142,7 @@ def _resnet_info(layers: int, published: tuple[Figure, ...], channels: int) -> M
         summary=f"ResNet-{layers} under a linear head, the baseline that DDA is compared with",
         paper="He et al., Deep residual learning for image recognition, CVPR 2016",
         repository=REPOSITORY,
-        licence="code: Apache-2.0 (timm and the authors'); weights: none published",
+        license="code: Apache-2.0 (timm and the authors'); weights: none published",
         inputs=(IMAGE,),
         outputs={
             "logits": "class scores before softmax",
@@ -154,7 +154,7 @@ def _resnet_info(layers: int, published: tuple[Figure, ...], channels: int) -> M
         diagram="""flowchart LR
     A["face<br/>${image}"] --> B["7×7 convolution, max-pool<br/>${model.maxpool}"]
     B --> C["stage 1<br/>${model.layer1}"] --> D["stage 2<br/>${model.layer2}"] --> E["stage 3<br/>${model.layer3}"]
-    E --> F["stage 4<br/>${model.layer4}"] --> G["mean over the picture<br/>${model.global_pool}"]
+    E --> F["stage 4<br/>${model.layer4}"] --> G["mean over the image<br/>${model.global_pool}"]
     G --> H["linear<br/>${model.fc}"]""",
     )
 

@@ -20,9 +20,9 @@ from .. import models
 from ..cards import Card
 from ..errors import MienError, WeightsError
 from ..faces.preprocessing import IMAGE
+from ..models.torch_devices import named, torch_device
 from ..runtime.devices import choice
 from ..runtime.open_model import Batch
-from ..runtime.torch_devices import named, torch_device
 
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "valence_arousal": lambda values: values.clamp(-1, 1),
@@ -48,7 +48,7 @@ class TorchRuntime:
         threads: threads used inside one call; 0 leaves torch's own number.
         bf16: compute in bfloat16, about twice as fast on processors that have it; probabilities then differ by about 0.01.
         compile: run through `torch.compile`: the first calls take a minute, and again when the number of faces changes; those
-            after them are faster. Worth it for many pictures. Needs a C++ compiler on a CPU.
+            after them are faster. Worth it for many images. Needs a C++ compiler on a CPU.
 
     Raises:
         ConfigError: the device is not there.
@@ -90,9 +90,9 @@ class TorchRuntime:
             torch.set_num_threads(before)
 
     def tensors(self, batch: Batch) -> dict[str, Tensor]:
-        """Return a batch as the network takes it: name → tensor on its device; a lone array is the picture of the face."""
-        pictures = batch if isinstance(batch, Mapping) else {IMAGE: batch}
-        return {name: torch.from_numpy(value).to(self._place) for name, value in pictures.items()}
+        """Return a batch as the network takes it: name → tensor on its device; a lone array is the image of the face."""
+        images = batch if isinstance(batch, Mapping) else {IMAGE: batch}
+        return {name: torch.from_numpy(value).to(self._place) for name, value in images.items()}
 
     def meanings(self, answer: Any) -> dict[str, Tensor]:
         """Return field of the network's answer → what it means by the card: probabilities, or the values as they are.
@@ -120,10 +120,10 @@ class TorchRuntime:
         return (value / (self.card.calibration.temperature if role == "scores" else 1)).softmax(1)
 
 
-def ask(network: Callable[..., Any], pictures: Mapping[str, Tensor]) -> Any:
-    """Return a network's answer to pictures (N, C, H, W): the face is its first argument, others go by name."""
-    rest = {name: picture for name, picture in pictures.items() if name != IMAGE}
-    return network(pictures[IMAGE], **rest)
+def ask(network: Callable[..., Any], images: Mapping[str, Tensor]) -> Any:
+    """Return a network's answer to images (N, C, H, W): the face is its first argument, others go by name."""
+    rest = {name: image for name, image in images.items() if name != IMAGE}
+    return network(images[IMAGE], **rest)
 
 
 def open_network(card: Card) -> nn.Module:

@@ -3,10 +3,9 @@
     with use("cuda:1"):
         card, runtime = open_model("dan-fp16.onnx")     # this one, and whatever else is opened here, runs there
 
-The choice is a context variable, read in the three places that open a network (`mien.runtime.onnx`,
-`mien.models.torch_runtime`, `mien.runtime.openvino`), and not an argument of all that lies between: a reading opens eight networks through
-detectors, meshes and runtimes, some of them written by users, whose signatures would all have to carry it. What is open keeps its
-device; the choice is not looked at again. Threads start without it, so whoever opens networks in one says `use` there.
+The device is a context variable, read where a network is opened (`mien.runtime.onnx`, `mien.models.torch_runtime`,
+`mien.runtime.openvino`), so that detectors, meshes and runtimes, some of them user-defined, need no device argument. An open
+network keeps its device. New threads start with the default: call `use` in each thread that opens networks.
 
 The CPU is the default, also where there is a GPU: figures are measured there, answers are the same on every machine, and the
 bundled networks are too small and too exact (8 bits) to gain.

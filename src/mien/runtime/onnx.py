@@ -213,7 +213,7 @@ def _first_line(error: Exception) -> str:
 
 
 TOGETHER = 4
-"""Pictures of 192 pixels and more in one call of a network, where threads or a GPU share them. A single thread takes them one
+"""Images of 192 pixels and more in one call of a network, where threads or a GPU share them. A single thread takes them one
 by one: the maps of more leave the processor's cache, and each takes up to a fifth longer."""
 
 

@@ -1,6 +1,6 @@
 """A server of readings: REST, a WebSocket for cameras, and one web page (extra `[serve]`).
 
-    settings → readers (the models) → batcher (pictures), jobs (videos), streams (cameras) → app (the routes)
+    settings → readers (the models) → batcher (images), jobs (videos), streams (cameras) → app (the routes)
 
 `admission` decides who may ask, `bodies` and `requests` what is let in, `problems` how errors are told. docs/serving.md
 describes the interface and what it defends against.

@@ -78,7 +78,7 @@ def create(settings: Settings | None = None) -> FastAPI:
     problems.install(app)
     _pages(app)
     _operations(app)
-    _pictures(app)
+    _images(app)
     _videos(app)
     app.add_api_websocket_route("/v1/stream", _stream)
     base = app.openapi
@@ -176,19 +176,19 @@ def _operations(app: FastAPI) -> None:
         return _json({"models": cards, "default": readers.default, "explain": True})
 
 
-def _pictures(app: FastAPI) -> None:
-    """Pictures in one request."""
+def _images(app: FastAPI) -> None:
+    """Images in one request."""
     told = ("malformed", "too-slow", "too-large", "media-type", "invalid", "busy", "time-out")
 
     @app.post(
-        "/v1/predict", tags=["reading"], summary="Read pictures", openapi_extra=openapi.pictures_body(),
-        responses=answers({200: of_json("Results", "One result for each picture, also for one that cannot be read.")}, *told),
+        "/v1/predict", tags=["reading"], summary="Read images", openapi_extra=openapi.images_body(),
+        responses=answers({200: of_json("Results", "One result for each image, also for one that cannot be read.")}, *told),
     )  # fmt: skip
     async def predict(request: Request) -> Response:
         state = app.state
         with charged(state.budget) as budget:
             with state.batcher.arriving():
-                files, options = await requests.pictures(request, state.settings, budget)
+                files, options = await requests.images(request, state.settings, budget)
             lines = await state.batcher.read(files, options, budget)
         return Response('{"results": [' + ",\n".join(lines) + "]}", media_type="application/json")
 
@@ -201,7 +201,7 @@ def _videos(app: FastAPI) -> None:
 
     @app.post(
         "/v1/predict/video", tags=["videos"], summary="Read a video", status_code=202,
-        openapi_extra=openapi.pictures_body(VideoOptions, json_too=False, files="video"),
+        openapi_extra=openapi.images_body(VideoOptions, json_too=False, files="video"),
         responses=answers({202: of_json("Job", "The job; the header Location says where it is asked for.")}, *told),
     )  # fmt: skip
     async def predict_video(request: Request) -> Response:

@@ -1,6 +1,6 @@
-"""Pictures of all requests wait in one queue, and threads read them a batch at a time.
+"""Images of all requests wait in one queue, and threads read them a batch at a time.
 
-A batch is whatever waits and can share the network calls (`readers.Key`). Where fewer pictures wait than a batch holds, and
+A batch is whatever waits and can share the network calls (`readers.Key`). Where fewer images wait than a batch holds, and
 more are arriving, a thread waits for them, `Settings.wait` at most; where nothing else is on its way it begins at once, so a
 lone request loses no time. The queue is bounded: who finds it full is told when to ask again.
 """
@@ -22,7 +22,7 @@ from ..errors import SourceError
 from ..inference.recognizer import Recognizer
 from ..inference.results import json_line
 from ..io.decoding import decode
-from ..io.images import Picture
+from ..io.images import DecodedImage
 from ..io.sources import Frame
 from ..io.urls import fetch
 from ..types import Points
@@ -42,7 +42,7 @@ FETCHING = 8
 
 @dataclass(eq=False, slots=True)
 class _Waiting:
-    """One picture in the queue."""
+    """One image in the queue."""
 
     file: File
     key: Key
@@ -61,10 +61,10 @@ class Batcher:
         self._changed = threading.Condition()
         self._arriving = self._idle = 0
         self._closed = False
-        self._pace = 0.05  # seconds a picture, as lately measured
+        self._pace = 0.05  # seconds an image, as lately measured
         # Threads of its own: a fetch that was given up goes on, and must not keep those of asyncio from other work.
         self._fetching = ThreadPoolExecutor(FETCHING, "mien fetching")
-        metrics.gauge("mien_queue_pictures", lambda: len(self._waiting))
+        metrics.gauge("mien_queue_images", lambda: len(self._waiting))
         self._threads = [
             threading.Thread(target=self._work, name=f"mien reading {i}", daemon=True) for i in range(settings.threads)
         ]
@@ -86,10 +86,10 @@ class Batcher:
             self._changed.notify_all()
 
     async def read(self, files: Sequence[File], options: Options, budget: Budget) -> list[str]:
-        """Return one line of JSON for each picture, in order.
+        """Return one line of JSON for each image, in order.
 
         Args:
-            files: the pictures, or URLs of them.
+            files: the images, or URLs of them.
             options: how they are read.
             budget: charged with what is fetched from URLs; the caller gives that back.
 
@@ -105,7 +105,7 @@ class Batcher:
                 answers = self._enqueue(files, key, options.points)
                 return await asyncio.gather(*answers)
         except TimeoutError:
-            detail = f"reading took longer than {limits.seconds:g} seconds; send fewer or smaller pictures, or try later"
+            detail = f"reading took longer than {limits.seconds:g} seconds; send fewer or smaller images, or try later"
             raise Problem("time-out", detail, {"Retry-After": "5"}) from None
         finally:
             for each in (*fetching, *answers):  # a fetch that went on would charge a budget that was given back already
@@ -115,7 +115,7 @@ class Batcher:
         if file.url is None:
             return file
         limits = self.settings.limits
-        ask = functools.partial(fetch, file.url, max_bytes=limits.picture_bytes, timeout=limits.seconds / 2)
+        ask = functools.partial(fetch, file.url, max_bytes=limits.image_bytes, timeout=limits.seconds / 2)
         try:
             data = await asyncio.get_running_loop().run_in_executor(self._fetching, ask)
         except SourceError:  # whether a host exists, and what it answered, is nothing to tell: it may be an inner one
@@ -131,7 +131,7 @@ class Batcher:
                 raise busy("the server is being shut down", 5)
             if len(self._waiting) + len(items) > self.settings.limits.queue:
                 seconds = self._pace * len(self._waiting) / len(self._threads)
-                raise busy("too many pictures are waiting; ask again after the time in Retry-After", seconds)
+                raise busy("too many images are waiting; ask again after the time in Retry-After", seconds)
             self._waiting.extend(items)
             self._changed.notify_all()
         return [item.answer for item in items]
@@ -152,12 +152,12 @@ class Batcher:
             started = time.monotonic()
             for item in batch:
                 self.metrics.observe("mien_queue_seconds", started - item.since)
-            self.metrics.observe("mien_batch_pictures", len(batch))
+            self.metrics.observe("mien_batch_images", len(batch))
             self._read(batch)
             self._pace += 0.1 * ((time.monotonic() - started) / len(batch) - self._pace)
 
     def _take(self) -> list[_Waiting]:
-        """Return pictures to read together; nothing at the end of the server."""
+        """Return images to read together; nothing at the end of the server."""
         with self._changed:
             self._idle += 1
             batch: list[_Waiting] = []
@@ -167,7 +167,7 @@ class Batcher:
                 key, rest = self._waiting[0].key, []
                 while self._waiting and len(batch) < most:
                     item = self._waiting.popleft()
-                    if not item.answer.cancelled():
+                    if not item.answer.canceled():
                         (batch if item.key == key else rest).append(item)
                 self._waiting.extendleft(reversed(rest))
             self._idle -= 1
@@ -193,7 +193,7 @@ class Batcher:
             for item in batch:
                 frame = self._decoded(item.file)
                 part.append((item, frame))
-                pixels += frame.picture.width * frame.picture.height if frame.picture else 0
+                pixels += frame.image.width * frame.image.height if frame.image else 0
                 if pixels > PIXELS:
                     self._answer(reader, part)
                     part, pixels = [], 0
@@ -213,7 +213,7 @@ class Batcher:
             pixels, notes = decode(bytes(file.data), file.name, self.settings.limits.pixels)
         except SourceError as error:  # the limit is the server's: its sender cannot raise it
             return Frame(0, file.name, error=SourceError(str(error).replace(" or raise max_pixels", "")))
-        return Frame(0, file.name, Picture(pixels, file.name, notes))
+        return Frame(0, file.name, DecodedImage(pixels, file.name, notes))
 
     def _answer(self, reader: Recognizer, part: list[tuple[_Waiting, Frame]]) -> None:
         if not part:
@@ -221,7 +221,7 @@ class Batcher:
         answers: list[tuple[_Waiting, str | Problem]] = []
         results = reader.many((frame for _, frame in part), batch=len(part))
         for (item, _), result in zip(part, results, strict=True):
-            self.metrics.count("mien_pictures_total", status=result.status)
+            self.metrics.count("mien_images_total", status=result.status)
             for face in result.faces:
                 self.metrics.count("mien_faces_total", certain=str(face.certain).lower())
             answers.append((item, json_line(result, item.points).rstrip("\n")))

@@ -1,6 +1,6 @@
 """Request bodies within limits: what arrives is counted while it arrives, and nothing is unpacked before it was counted.
 
-Pictures stay in memory and videos go to a file that the server names; what a request calls its files is only ever a text.
+Images stay in memory and videos go to a file that the server names; what a request calls its files is only ever a text.
 `Budget` bounds the memory of all bodies together.
 """
 
@@ -35,7 +35,7 @@ class Budget:
     def take(self, count: int) -> None:
         """Reserve bytes, or refuse the request that brings them."""
         if count > self.left:
-            raise busy("too many pictures are arriving at the same time; send them again a little later", 1)
+            raise busy("too many images are arriving at the same time; send them again a little later", 1)
         self.left -= count
 
     def give(self, count: int) -> None:
@@ -267,7 +267,7 @@ class _Parts:
 
 def plain_name(name: str) -> str:
     """Return what a request calls a file as printable text without folders, of 200 characters at most; never a path to use."""
-    return printable(name.replace("\\", "/").rpartition("/")[2].encode("utf-8", "backslashreplace").decode())[:200] or "picture"
+    return printable(name.replace("\\", "/").rpartition("/")[2].encode("utf-8", "backslashreplace").decode())[:200] or "image"
 
 
 def _too_large(limit: int) -> Problem:

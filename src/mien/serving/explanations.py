@@ -17,7 +17,7 @@ from ..errors import ConfigError, SourceError
 from ..explaining import Explanation, explain
 from ..faces.alignment import apply, invert
 from ..io.decoding import decode
-from ..io.images import Picture
+from ..io.images import DecodedImage
 from . import openapi
 from .bodies import blocks, charged, form, media_type
 from .options import Options, about, bounds
@@ -48,7 +48,7 @@ def install(app: FastAPI, waiting: int = 8) -> None:
 
     @app.post(
         "/v1/explain", tags=["reading"], summary="Tell which parts of a face its reading rests on",
-        openapi_extra=openapi.pictures_body(ExplainOptions, json_too=False, files="pictures"),
+        openapi_extra=openapi.images_body(ExplainOptions, json_too=False, files="images"),
         responses=openapi.answers({200: openapi.of_json("Explanation", "Importances.")}, *TOLD),
     )  # fmt: skip
     async def explanation(request: Request) -> Response:
@@ -62,10 +62,10 @@ def install(app: FastAPI, waiting: int = 8) -> None:
         try:
             with charged(state.budget) as budget:
                 arriving = blocks(request, limits.request_bytes, limits.seconds, budget)
-                files, fields = await form(request, arriving, files=1, file_bytes=limits.picture_bytes)
+                files, fields = await form(request, arriving, files=1, file_bytes=limits.image_bytes)
                 options = ExplainOptions.parse(fields, text=True)
                 if not files:
-                    raise Problem("invalid", "the request holds no picture: add a file to the form")
+                    raise Problem("invalid", "the request holds no image: add a file to the form")
                 try:
                     async with asyncio.timeout(limits.seconds):
                         return await _in_turn(turn, _answer, state.readers, files[0], options, limits.pixels)
@@ -81,7 +81,7 @@ async def _in_turn(turn: asyncio.Semaphore, work: Callable[..., Response], *argu
 
     def done(task: asyncio.Future[Response]) -> None:
         turn.release()
-        if not task.cancelled():
+        if not task.canceled():
             task.exception()  # nobody may be left to take it
 
     await turn.acquire()
@@ -96,8 +96,8 @@ def _answer(readers: Readers, file: tuple, options: ExplainOptions, pixels: int)
     if options.label is not None and options.label not in readers.cards[key.model].labels:
         raise Problem("invalid", f"{key.model} has no class {options.label[:60]!r}")
     try:
-        picture = Picture(decode(bytes(data), name, pixels)[0], name)
-        found = explain(readers(key), picture, method="occlusion", target=options.label, face=options.face)
+        image = DecodedImage(decode(bytes(data), name, pixels)[0], name)
+        found = explain(readers(key), image, method="occlusion", target=options.label, face=options.face)
     except (SourceError, ConfigError) as error:
         raise Problem("invalid", str(error).replace(" or raise max_pixels", "")) from None
     return Response(json.dumps(_table(found)), media_type="application/json")

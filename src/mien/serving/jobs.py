@@ -39,7 +39,7 @@ from .settings import Settings
 
 NUMBER = re.compile(r"[0-9a-f]{32}")
 
-Status = Literal["waiting", "reading", "done", "failed", "cancelled"]
+Status = Literal["waiting", "reading", "done", "failed", "canceled"]
 ACTIVE = ("waiting", "reading")
 
 
@@ -52,7 +52,7 @@ class JobState:
     name: str
     """What the sender called the video."""
     status: Status
-    """`done`, `failed` (then `message` says why) and `cancelled` are final; results are kept in all three."""
+    """`done`, `failed` (then `message` says why) and `canceled` are final; results are kept in all three."""
     progress: float | None
     """Share that is read, 0 … 1; null where the video does not say how long it is."""
     frames: int = 0
@@ -226,7 +226,7 @@ class Jobs:
                     _write(place, state)
                     told = time.monotonic()
                 if cancel.exists() or self._closing.is_set():
-                    status = "cancelled"
+                    status = "canceled"
                     break
                 if state.frames >= limits.video_frames or size >= limits.result_bytes:
                     message = f"only the first {state.frames:,} frames were read: that is the limit of this server"

@@ -20,7 +20,7 @@ from typing import Any, Literal
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 """Upper bounds of the buckets of times."""
 
-PICTURES = (1, 2, 4, 8, 12, 16, 24, 32, 64)
+IMAGES = (1, 2, 4, 8, 12, 16, 24, 32, 64)
 """Upper bounds of the buckets of batch sizes."""
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -28,13 +28,13 @@ MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 NAMES: dict[str, tuple[Literal["counter", "gauge", "histogram"], str, tuple[float, ...]]] = {
     "mien_requests_total": ("counter", "Requests answered, by route, method and status.", ()),
     "mien_request_seconds": ("histogram", "Time from the head of a request to its answer, by route.", SECONDS),
-    "mien_pictures_total": ("counter", "Pictures read, by status: ok, no face, unreadable.", ()),
+    "mien_images_total": ("counter", "Images read, by status: ok, no face, unreadable.", ()),
     "mien_faces_total": ("counter", "Faces read, by whether the model was certain.", ()),
     "mien_rejected_total": ("counter", "Requests refused or given up, by the name of their problem.", ()),
-    "mien_batch_pictures": ("histogram", "Pictures that were read together.", PICTURES),
-    "mien_queue_seconds": ("histogram", "Time that a picture waited to be read.", SECONDS),
-    "mien_queue_pictures": ("gauge", "Pictures waiting to be read.", ()),
-    "mien_jobs_total": ("counter", "Videos that came to an end, by how: done, failed, cancelled.", ()),
+    "mien_batch_images": ("histogram", "Images that were read together.", IMAGES),
+    "mien_queue_seconds": ("histogram", "Time that an image waited to be read.", SECONDS),
+    "mien_queue_images": ("gauge", "Images waiting to be read.", ()),
+    "mien_jobs_total": ("counter", "Videos that came to an end, by how: done, failed, canceled.", ()),
     "mien_jobs_active": ("gauge", "Videos waiting or being read.", ()),
     "mien_streams_open": ("gauge", "Streams that are open.", ()),
     "mien_stream_frames_total": ("counter", "Frames of streams, by what became of them: read, dropped, unreadable.", ()),

@@ -14,7 +14,7 @@ from .options import Options, StreamOptions, VideoOptions, schema
 from .problems import MEDIA_TYPE, PROBLEMS, ProblemDetails
 
 DESCRIPTION = (
-    "Read the expressions of faces in pictures, videos and streams. WS /v1/stream, which OpenAPI cannot describe, takes a text "
+    "Read the expressions of faces in images, videos and streams. WS /v1/stream, which OpenAPI cannot describe, takes a text "
     "message with options (StreamOptions) and then JPEG frames, and answers each frame; docs/serving.md has its messages."
 )
 
@@ -34,7 +34,7 @@ def components() -> dict[str, Any]:
         "required": [each.name for each in dataclasses.fields(ProblemDetails)],
     }  # fmt: skip
     found["Results"] = object_of(
-        {"results": {"type": "array", "items": _ref("Result")}}, "One result for each picture, in order."
+        {"results": {"type": "array", "items": _ref("Result")}}, "One result for each image, in order."
     )
     found["Job"] = JobState.schema()
     found["Models"] = object_of(
@@ -74,8 +74,8 @@ def of_json(name: str, text: str) -> dict[str, Any]:
     return {"description": text, "content": {"application/json": {"schema": _ref(name)}}}
 
 
-def pictures_body(options: type[Options] = Options, *, json_too: bool = True, files: str = "pictures") -> dict[str, Any]:
-    """Return the description of a body with pictures, or with one video."""
+def images_body(options: type[Options] = Options, *, json_too: bool = True, files: str = "images") -> dict[str, Any]:
+    """Return the description of a body with images, or with one video."""
     about = schema(options)["properties"]
     file = {"type": "string", "format": "binary"}
     content: dict[str, Any] = {
@@ -92,8 +92,8 @@ def pictures_body(options: type[Options] = Options, *, json_too: bool = True, fi
         entry = {"anyOf": [_entry("data", _DATA), _entry("url", _URL)]}
         content["application/json"] = {
             "schema": {
-                "type": "object", "additionalProperties": False, "required": ["pictures"],
-                "properties": {"pictures": {"type": "array", "items": entry, "minItems": 1}, "options": _ref(options.__name__)},
+                "type": "object", "additionalProperties": False, "required": ["images"],
+                "properties": {"images": {"type": "array", "items": entry, "minItems": 1}, "options": _ref(options.__name__)},
             },
         }  # fmt: skip
     return {"requestBody": {"required": True, "content": content}}
@@ -105,13 +105,13 @@ def _entry(field: str, about: dict[str, Any]) -> dict[str, Any]:
 
 
 _DATA = {
-    "type": "string", "contentEncoding": "base64", "description": "The picture's file in base64.",
+    "type": "string", "contentEncoding": "base64", "description": "The image's file in base64.",
     "pattern": "^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$",
 }  # fmt: skip
 _URL = {
     "type": "string",
     "format": "uri",
-    "description": "Where the picture is, on the public internet; only with --allow-urls.",
+    "description": "Where the image is, on the public internet; only with --allow-urls.",
 }
 
 

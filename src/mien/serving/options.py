@@ -14,7 +14,7 @@ from ..inference.options import USUAL
 from ..types import Points
 from .problems import Problem
 
-FILES = ("pictures", "picture", "video")
+FILES = ("images", "image", "video")
 """What clients call the files in a form."""
 
 
@@ -30,18 +30,16 @@ def about(text: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How pictures are read, as for `mien.load`."""
+    """How images are read, as for `mien.load`."""
 
     model: str | None = field(default=None, metadata=about("Name of a model of GET /v1/models; null: the first."))
     max_faces: int | None = field(
-        default=None, metadata=bounds(1, 1000, "Read this many faces of a picture at most, the largest and surest first.")
+        default=None, metadata=bounds(1, 1000, "Read this many faces of an image at most, the largest and surest first.")
     )
     min_size: int = field(default=0, metadata=bounds(0, 10_000, "Leave out faces whose longer side has fewer pixels."))
-    small_faces: bool = field(
-        default=False, metadata=about("Look closer, and slower, for faces that are small in the picture.")
-    )
+    small_faces: bool = field(default=False, metadata=about("Look closer, and slower, for faces that are small in the image."))
     points: Points = field(default="5", metadata=about("How many points of the face mesh are listed."))
-    actions: bool = field(default=True, metadata=about("Tell the 52 facial actions."))
+    blendshapes: bool = field(default=True, metadata=about("Tell the 52 blendshapes."))
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], *, text: bool = False) -> Self:
@@ -69,7 +67,7 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class VideoOptions(Options):
-    """How a video is read: as pictures are, and which frames."""
+    """How a video is read: as images are, and which frames."""
 
     every: int = field(default=1, metadata=bounds(1, 10_000, "Read one frame of so many."))
     fps: float | None = field(
@@ -88,7 +86,7 @@ class VideoOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class StreamOptions(Options):
-    """How the frames of a stream are read: as pictures are, and how faces are followed from frame to frame."""
+    """How the frames of a stream are read: as images are, and how faces are followed from frame to frame."""
 
     detect_every: int = field(
         default=USUAL.detect_every,

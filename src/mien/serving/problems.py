@@ -25,7 +25,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "malformed": (400, "The request cannot be understood"),
     "unauthorised": (401, "A valid token is needed"),
     "foreign-origin": (403, "Pages of that origin may not ask here"),
-    "urls-off": (403, "Pictures are not fetched from URLs here"),
+    "urls-off": (403, "Images are not fetched from URLs here"),
     "not-found": (404, "There is nothing here"),
     "method": (405, "This cannot be done here"),
     "too-slow": (408, "The request took too long to arrive"),

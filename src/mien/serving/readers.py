@@ -11,7 +11,7 @@ from .. import cards
 from ..cards import Card
 from ..errors import ConfigError
 from ..faces.detection import Detector, open_detector
-from ..faces.landmarks import Actions, Landmarker
+from ..faces.landmarks import Blendshapes, Landmarker
 from ..inference.options import USUAL
 from ..inference.recognizer import Recognizer
 from ..runtime.devices import use
@@ -26,13 +26,13 @@ DETECTORS = 8
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What two pictures must share to be read in the same calls."""
+    """What two images must share to be read in the same calls."""
 
     model: str
     min_size: int
     small_faces: bool
     max_faces: int
-    actions: bool
+    blendshapes: bool
 
 
 class Readers:
@@ -44,7 +44,7 @@ class Readers:
         Raises:
             UnknownName: no such model or detector.
             WeightsError: a model has no card or is no classifier.
-            ConfigError: two models have the same name, or one of them cannot cut faces out of pictures.
+            ConfigError: two models have the same name, or one of them cannot cut faces out of images.
             MissingExtra: the detector's package is not installed.
         """
         self.settings = settings
@@ -59,9 +59,7 @@ class Readers:
             if card.crop is None:
                 if model in bundled:
                     continue
-                raise ConfigError(
-                    f"{model} has no crop contract in its card: it cannot cut faces out of pictures; name another"
-                )
+                raise ConfigError(f"{model} has no crop contract in its card: it cannot cut faces out of images; name another")
             if card.name in self.cards:
                 raise ConfigError(
                     f"two models are called {card.name!r}: {self._sources[card.name]} and {model}; rename one card"
@@ -73,7 +71,7 @@ class Readers:
         self._lock = threading.Lock()
         self._detectors: OrderedDict[tuple[int, bool], Detector] = OrderedDict()
         with use(settings.device):
-            self._landmarker, self._actions = Landmarker("mesh478"), Actions()
+            self._landmarker, self._blendshapes = Landmarker("mesh478"), Blendshapes()
             self._detector(self.key(Options()))  # what is wrong with it is said now, not to whoever asks first
 
     def key(self, options: Options) -> Key:
@@ -86,7 +84,7 @@ class Readers:
         if model not in self.cards:
             raise Problem("invalid", f"there is no model {model[:60]!r}; this server has {', '.join(self.cards)}")
         most = self.settings.limits.faces
-        return Key(model, options.min_size, options.small_faces, min(options.max_faces or most, most), options.actions)
+        return Key(model, options.min_size, options.small_faces, min(options.max_faces or most, most), options.blendshapes)
 
     def __call__(self, key: Key) -> Recognizer:
         """Return the recognizer for a key; what it is made of is shared with all others."""
@@ -94,7 +92,9 @@ class Readers:
             if key.model not in self._models:
                 self._models[key.model] = open_model(self._sources[key.model])
             card, runtime = self._models[key.model]
-            return Recognizer(card, runtime, self._detector(key), self._landmarker, self._actions if key.actions else None)
+            return Recognizer(
+                card, runtime, self._detector(key), self._landmarker, self._blendshapes if key.blendshapes else None
+            )
 
     def _detector(self, key: Key) -> Detector:
         look = (key.min_size, key.small_faces)

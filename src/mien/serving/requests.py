@@ -1,4 +1,4 @@
-"""What a request to read pictures brings: files of a form, or base64 and URLs in JSON, and the options beside them."""
+"""What a request to read images brings: files of a form, or base64 and URLs in JSON, and the options beside them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from .problems import Problem
 from .settings import Settings
 
 
-async def pictures(request: Request, settings: Settings, budget: Budget) -> tuple[list[File], Options]:
-    """Return the pictures and options of a request.
+async def iter_images(request: Request, settings: Settings, budget: Budget) -> tuple[list[File], Options]:
+    """Return the images and options of a request.
 
     Args:
         request: multipart/form-data or application/json.
@@ -34,7 +34,7 @@ async def pictures(request: Request, settings: Settings, budget: Budget) -> tupl
     kind = media_type(request)
     if kind == "multipart/form-data":
         arriving = blocks(request, limits.request_bytes, limits.seconds, budget)
-        files, fields = await form(request, arriving, files=limits.pictures, file_bytes=limits.picture_bytes)
+        files, fields = await form(request, arriving, files=limits.images, file_bytes=limits.image_bytes)
         found = [File(name, data) for name, data in files if isinstance(data, bytearray)]
         options = Options.parse(fields, text=True)
     elif kind == "application/json":
@@ -43,26 +43,26 @@ async def pictures(request: Request, settings: Settings, budget: Budget) -> tupl
     else:
         raise Problem("media-type", "send multipart/form-data with one file or more, or application/json")
     if not found:
-        raise Problem("invalid", "the request holds no picture: add a file to the form, or an entry to `pictures`")
+        raise Problem("invalid", "the request holds no image: add a file to the form, or an entry to `images`")
     return found, options
 
 
 def _of_json(body: bytearray, settings: Settings) -> tuple[list[File], Options]:
     table = parse_object(body)
-    unknown = sorted(table.keys() - {"pictures", "options"})
+    unknown = sorted(table.keys() - {"images", "options"})
     if unknown:
-        raise Problem("invalid", f"there is no field {unknown[0][:60]!r}; known: pictures, options")
-    entries, chosen = table.get("pictures"), table.get("options", {})
+        raise Problem("invalid", f"there is no field {unknown[0][:60]!r}; known: images, options")
+    entries, chosen = table.get("images"), table.get("options", {})
     if not isinstance(entries, list) or not isinstance(chosen, dict):
-        raise Problem("invalid", "`pictures` must be a list, and `options` an object where it is given")
-    if len(entries) > settings.limits.pictures:
-        raise Problem("too-large", f"{len(entries)} pictures are more than the limit of {settings.limits.pictures}")
+        raise Problem("invalid", "`images` must be a list, and `options` an object where it is given")
+    if len(entries) > settings.limits.images:
+        raise Problem("too-large", f"{len(entries)} images are more than the limit of {settings.limits.images}")
     options = Options.parse(chosen)
     return [_entry(entry, number, settings) for number, entry in enumerate(entries, 1)], options
 
 
 def _entry(entry: Any, number: int, settings: Settings) -> File:
-    where = f"picture {number}"
+    where = f"image {number}"
     if not isinstance(entry, dict) or not entry.keys() <= {"name", "data", "url"} or ("data" in entry) == ("url" in entry):
         raise Problem("invalid", f"{where} must be an object with either `data` (base64) or `url`, and `name` if you like")
     if not all(isinstance(value, str) for value in entry.values()):
@@ -70,14 +70,14 @@ def _entry(entry: Any, number: int, settings: Settings) -> File:
     name = plain_name(entry["name"]) if entry.get("name") else where
     if "url" in entry:
         if not settings.allow_urls:
-            raise Problem("urls-off", "this server was started without --allow-urls; send the picture itself")
+            raise Problem("urls-off", "this server was started without --allow-urls; send the image itself")
         if len(entry["url"]) > 4096 or not is_url(entry["url"]):
             raise Problem("invalid", f"{where}: `url` is no http or https URL of at most 4,096 characters")
         return File(
             plain_name(entry["name"]) if entry.get("name") else printable(without_secrets(entry["url"])), url=entry["url"]
         )
-    if len(entry["data"]) > math.ceil(settings.limits.picture_bytes / 3) * 4:
-        raise Problem("too-large", f"{where} holds more than the limit of {settings.limits.picture_bytes:,} bytes")
+    if len(entry["data"]) > math.ceil(settings.limits.image_bytes / 3) * 4:
+        raise Problem("too-large", f"{where} holds more than the limit of {settings.limits.image_bytes:,} bytes")
     try:
         return File(name, base64.b64decode(entry["data"], validate=True))
     except (binascii.Error, ValueError):

@@ -18,14 +18,14 @@ class Limits:
 
     request_bytes: int = 64_000_000
     """Bytes of one request's body, videos aside."""
-    picture_bytes: int = 20_000_000
-    """Bytes of one encoded picture."""
-    pictures: int = 32
-    """Pictures in one request."""
+    image_bytes: int = 20_000_000
+    """Bytes of one encoded image."""
+    images: int = 32
+    """Images in one request."""
     pixels: int = 50_000_000
-    """Width × height of one picture, checked before any pixel is decoded."""
+    """Width × height of one image, checked before any pixel is decoded."""
     faces: int = 100
-    """Faces of one picture, the largest and surest first."""
+    """Faces of one image, the largest and surest first."""
     video_bytes: int = 1_000_000_000
     """Bytes of one video."""
     video_frames: int = 200_000
@@ -37,7 +37,7 @@ class Limits:
     body_bytes: int = 512_000_000
     """Bytes of all request bodies that are held in memory at a time, videos aside: they go to a temporary file."""
     queue: int = 128
-    """Pictures that may wait to be read."""
+    """Images that may wait to be read."""
     uploads: int = 4
     """Videos that may arrive at a time."""
     jobs: int = 4
@@ -74,18 +74,18 @@ class Settings:
     tokens: tuple[str, ...] = field(default=(), repr=False)
     """Bearer tokens that are let in; none: everybody is."""
     allow_urls: bool = False
-    """Whether pictures may be named by a public URL."""
+    """Whether images may be named by a public URL."""
     cors: tuple[str, ...] = ()
     """Origins whose pages may ask: `https://example.org`; `*` is any. Upper and lower case are the same."""
     hosts: tuple[str, ...] = ()
     """Names by which this server is reached, without a port, checked against the header Host; none: any name. Upper and lower
     case are the same."""
     threads: int = 2
-    """Threads that read pictures, each on one core."""
+    """Threads that read images, each on one core."""
     batch: int = 16
-    """Pictures that share the network calls, at most."""
+    """Images that share the network calls, at most."""
     wait: float = 0.005
-    """Seconds that a picture waits, at most, for others to share its calls."""
+    """Seconds that an image waits, at most, for others to share its calls."""
     folder: str | None = None
     """Where the results of videos lie, shared by all processes of a server; None: each makes its own."""
     limits: Limits = field(default_factory=Limits)

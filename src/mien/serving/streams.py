@@ -2,7 +2,7 @@
 
     →  {"type": "open", "options": {…}, "token": "…"}        once, within ten seconds; everything in it but the type is optional
     ←  {"type": "ready", "model": "mien-base 1", "labels": […]}
-    →  a JPEG (or any picture) as one binary message
+    →  a JPEG (or any image) as one binary message
     ←  {"type": "result", "frame": 1, "result": {…}}          frames count from 1
     ←  {"type": "dropped", "frame": 2}                        a newer frame came before this one's turn
     ←  {"type": "error", "problem": {…}}                      and the end
@@ -26,7 +26,7 @@ from ..errors import SourceError
 from ..inference.results import json_line
 from ..inference.stream import Stream
 from ..io.decoding import decode
-from ..io.images import Picture
+from ..io.images import DecodedImage
 from ..io.sources import Frame
 from .admission import allows
 from .metrics import Metrics
@@ -135,7 +135,7 @@ class Streams:
                 return
             data = message.get("bytes")
             if data is None:
-                raise Problem("malformed", "after the first message, each message is the bytes of one picture")
+                raise Problem("malformed", "after the first message, each message is the bytes of one image")
             if len(data) > limits.frame_bytes:
                 raise Problem("too-large", f"a frame holds more than the limit of {limits.frame_bytes:,} bytes")
             number += 1
@@ -174,7 +174,7 @@ class Streams:
         name = f"frame {waiting.number}"
         try:
             pixels, notes = decode(waiting.data, name, self.settings.limits.pixels)
-            frame = Frame(waiting.number - 1, NAME, Picture(pixels, NAME, notes), time=waiting.time)
+            frame = Frame(waiting.number - 1, NAME, DecodedImage(pixels, NAME, notes), time=waiting.time)
         except SourceError as error:
             frame = Frame(waiting.number - 1, NAME, error=error, time=waiting.time)
         [(_, result)] = stream.push(frame)

@@ -1,11 +1,11 @@
-"""Variation of training pictures, on whole batches at once.
+"""Variation of training images, on whole batches at once.
 
 A recipe lists steps in order, each a table that names its `op`:
 
     augment = [
         { op = "flip" },
         { op = "maybe", p = 0.2, steps = [{ op = "rotate", degrees = 5 }, { op = "crop", padding = 0.0714 }] },
-        { op = "normalise" },
+        { op = "normalize" },
         { op = "erase", scale = [0.02, 0.25] },
     ]
 """
@@ -36,33 +36,33 @@ class Mix(NamedTuple):
     other: Tensor
 
 
-def mix_pairs(pictures: dict[str, Tensor], config: MixConfig, seed: int) -> tuple[dict[str, Tensor], Mix | None]:
-    """Mix every picture of a batch with another one.
+def mix_pairs(images: dict[str, Tensor], config: MixConfig, seed: int) -> tuple[dict[str, Tensor], Mix | None]:
+    """Mix every image of a batch with another one.
 
     Mixup gives λ·a + (1 − λ)·b; CutMix puts a rectangle of b, of 1 − λ of the area, into a. λ is drawn once a batch from
     Beta(α, α); regions of a face are mixed as the face is, CutMix's rectangle at the same place of each.
 
     Args:
-        pictures: name → (N, C, H, W).
+        images: name → (N, C, H, W).
         config: the alphas; with both, each batch draws one way.
         seed: what all draws follow from.
 
     Returns:
-        The pictures, and how they were mixed; None if mixing is off.
+        The images, and how they were mixed; None if mixing is off.
     """
     if not (config.mixup or config.cutmix):
-        return pictures, None
+        return images, None
     random = np.random.default_rng(seed)
-    first = next(iter(pictures.values()))
+    first = next(iter(images.values()))
     cut = bool(config.cutmix) and (not config.mixup or random.random() < 0.5)
     alpha = config.cutmix if cut else config.mixup
     share, other = random.beta(alpha, alpha), torch.from_numpy(random.permutation(len(first)))
     if not cut:
-        return {name: share * image + (1 - share) * image[other] for name, image in pictures.items()}, Mix(share, other)
-    half, centre = (1 - share) ** 0.5 / 2, random.random(2)
-    low, high = np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)
+        return {name: share * image + (1 - share) * image[other] for name, image in images.items()}, Mix(share, other)
+    half, center = (1 - share) ** 0.5 / 2, random.random(2)
+    low, high = np.clip(center - half, 0, 1), np.clip(center + half, 0, 1)
     mixed = {}
-    for name, image in pictures.items():
+    for name, image in images.items():
         height, width = image.shape[2:]
         (top, left), (bottom, right) = np.rint(low * (height, width)).astype(int), np.rint(high * (height, width)).astype(int)
         mixed[name] = image.clone()
@@ -77,7 +77,7 @@ Steps = Annotated[Sequence[Mapping[str, Any]], "a list of steps"]
 
 @dataclass(slots=True)
 class Glance:
-    """What the step `teacher` does: it keeps the picture `image` as it is there; steps after it, of all pictures, draw from
+    """What the step `teacher` does: it keeps the image `image` as it is there; steps after it, of all images, draw from
     other dice.
     """
 
@@ -86,59 +86,59 @@ class Glance:
     """(N, C, H, W) float32 in 0 … 1; None where no step is `teacher`."""
 
     def keep(self, image_NCHW: Tensor) -> None:
-        """Keep pictures as they are now; the steps that follow may change them in place."""
+        """Keep images as they are now; the steps that follow may change them in place."""
         self.image = image_NCHW.clone()
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What a run says about the pictures, beside their steps."""
+    """What a run says about the images, beside their steps."""
 
-    normalise: Callable[[Tensor], Tensor]
+    normalize: Callable[[Tensor], Tensor]
     side: int
     look: Callable[[Tensor], None] | None
-    """What the step `teacher` shows pictures to."""
+    """What the step `teacher` shows images to."""
     pupil: Dice | None
     """Where the draws of the steps after `teacher` come from; None: from where the others do."""
 
 
 def augment(
-    pictures: Mapping[str, Tensor],
+    images: Mapping[str, Tensor],
     steps: Sequence[Mapping[str, Any]],
     dice: Dice,
     *,
-    normalise: Callable[[Tensor], Tensor],
+    normalize: Callable[[Tensor], Tensor],
     size: Mapping[str, int],
     together: bool,
     glance: Glance | None = None,
 ) -> dict[str, Tensor]:
-    """Vary the pictures of a batch.
+    """Vary the images of a batch.
 
     Args:
-        pictures: name → (N, C, H, W) float32 in 0 … 1, C 1 or 3; they are left as they are.
+        images: name → (N, C, H, W) float32 in 0 … 1, C 1 or 3; they are left as they are.
         steps: what is done, in order; see `check`.
         dice: the draws.
-        normalise: what the step `normalise` does; without that step it is done at the end.
-        size: name → side of the pictures that come back. They are resized at the step `resize`, else just before `normalise`.
-        together: whether all pictures of a face get the same draws, or each its own.
+        normalize: what the step `normalize` does; without that step it is done at the end.
+        size: name → side of the images that come back. They are resized at the step `resize`, else just before `normalize`.
+        together: whether all images of a face get the same draws, or each its own.
         glance: what the step `teacher` does; without it, it does nothing.
 
     Returns:
-        Name → (N, C', side, side) float32, normalised.
+        Name → (N, C', side, side) float32, normalized.
     """
     ops = [step["op"] for step in steps]
     full = list(steps)
-    if "normalise" not in ops:
-        full.append({"op": "normalise"})
+    if "normalize" not in ops:
+        full.append({"op": "normalize"})
     if "resize" not in ops:
-        full.insert([step["op"] for step in full].index("normalise"), {"op": "resize"})
+        full.insert([step["op"] for step in full].index("normalize"), {"op": "resize"})
     varied = {}
-    for name, image in pictures.items():
+    for name, image in images.items():
         own = image.contiguous()
         own = own.clone() if own.data_ptr() == image.data_ptr() else own
         key = ("all",) if together else ("one", name)
         look = glance.keep if glance and name == "image" else None
-        scene = Scene(normalise, size[name], look, glance.dice.of(*key) if glance else None)
+        scene = Scene(normalize, size[name], look, glance.dice.of(*key) if glance else None)
         varied[name] = _vary(own, full, dice.of(*key), scene)
     return varied
 
@@ -151,7 +151,7 @@ def check(steps: Sequence[Mapping[str, Any]]) -> None:
 
     Raises:
         ConfigError: an unknown step (the nearest name is said), a parameter that is unknown, missing or of the wrong kind,
-            a second `normalise`, `resize` or `teacher`, or one of them inside another step, or in the wrong order.
+            a second `normalize`, `resize` or `teacher`, or one of them inside another step, or in the wrong order.
 
     Example:
         >>> check([{"op": "flip"}, {"op": "affine", "p": 0.7, "rotate": 20, "scale": [0.8, 1.0]}])
@@ -163,10 +163,10 @@ def check(steps: Sequence[Mapping[str, Any]]) -> None:
     ops = [step["op"] for step in steps]
     for once in ONCE:
         if ops.count(once) > 1:
-            raise ConfigError(f"augment: {once!r} occurs {ops.count(once)} times; pictures are brought there once")
+            raise ConfigError(f"augment: {once!r} occurs {ops.count(once)} times; images are brought there once")
     for first in ("resize", "teacher"):
-        if {first, "normalise"} <= {*ops} and ops.index(first) > ops.index("normalise"):
-            raise ConfigError(f"augment: {first!r} stands after 'normalise'; it belongs before")
+        if {first, "normalize"} <= {*ops} and ops.index(first) > ops.index("normalize"):
+            raise ConfigError(f"augment: {first!r} stands after 'normalize'; it belongs before")
 
 
 def parameters(op: str) -> dict[str, inspect.Parameter]:
@@ -189,23 +189,23 @@ def either(image_NCHW: Tensor, dice: Dice, scene: Scene, *, p: Chance, then: Ste
 def resize(
     image_NCHW: Tensor, dice: Dice, scene: Scene, *, method: Literal["pil-bilinear", "cv2-bilinear"] = "pil-bilinear"
 ) -> Tensor:
-    """Bring pictures to the size that is asked for; without this step that happens just before `normalise`."""
+    """Bring images to the size that is asked for; without this step that happens just before `normalize`."""
     return steps.resized(image_NCHW, scene.side, method)
 
 
-def normalise(image_NCHW: Tensor, dice: Dice, scene: Scene) -> Tensor:
-    """Bring pictures to the network's value range; without this step that happens at the end."""
-    return scene.normalise(image_NCHW)
+def normalize(image_NCHW: Tensor, dice: Dice, scene: Scene) -> Tensor:
+    """Bring images to the network's value range; without this step that happens at the end."""
+    return scene.normalize(image_NCHW)
 
 
 def teacher(image_NCHW: Tensor, dice: Dice, scene: Scene) -> Tensor:
-    """Show pictures to the network that is learned from (`distil.teacher`) as they are here; the rest only the pupil sees."""
+    """Show images to the network that is learned from (`distil.teacher`) as they are here; the rest only the pupil sees."""
     if scene.look:
         scene.look(image_NCHW)
     return image_NCHW
 
 
-ONCE: dict[str, Callable[..., Tensor]] = {"resize": resize, "normalise": normalise, "teacher": teacher}
+ONCE: dict[str, Callable[..., Tensor]] = {"resize": resize, "normalize": normalize, "teacher": teacher}
 """Steps that a recipe names at most once, outside of all others."""
 
 FRAME: dict[str, Callable[..., Tensor]] = {"maybe": maybe, "either": either, **ONCE}
@@ -218,17 +218,17 @@ STEPS: dict[str, Callable[..., Tensor]] = {
     "rotate": steps.rotate,
     "crop": steps.crop,
     "erase": steps.erase,
-    "colour-jitter": steps.colour_jitter,
+    "color-jitter": steps.color_jitter,
     "light": steps.light,
     "blur": steps.blur,
     "coarse": steps.coarse,
     "jpeg": steps.jpeg,
     "noise": steps.noise,
-    "grey": steps.grey,
-    "value-grey": steps.value_grey,
+    "gray": steps.gray,
+    "value-gray": steps.value_gray,
     **FRAME,
 }
-"""Name → function of (pictures, dice, parameters by keyword)."""
+"""Name → function of (images, dice, parameters by keyword)."""
 
 
 def _vary(image: Tensor, steps: Sequence[Mapping[str, Any]], dice: Dice, scene: Scene) -> Tensor:
@@ -288,7 +288,7 @@ def _check(steps: Any, where: str, inside: bool = False) -> None:
         if op not in STEPS:
             raise ConfigError(f"{place}: unknown step {op!r}{did_you_mean(op, STEPS, _known(STEPS))}")
         if inside and op in ONCE:
-            raise ConfigError(f"{place}: {op!r} is done to all pictures, so it cannot stand inside another step")
+            raise ConfigError(f"{place}: {op!r} is done to all images, so it cannot stand inside another step")
         _check_values(step, op, f"{place} ({op})")
 
 

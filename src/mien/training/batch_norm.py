@@ -61,7 +61,7 @@ class _Shared2d(_Shared, nn.BatchNorm2d):
     pass
 
 
-def synchronise(model: nn.Module) -> nn.Module:
+def synchronize(model: nn.Module) -> nn.Module:
     """Make every BatchNorm of a network take its statistics over all processes; names and weights stay."""
     for part in model.modules():
         if type(part) is nn.BatchNorm2d:

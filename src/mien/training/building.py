@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from .. import models
 from ..errors import ConfigError, did_you_mean
+from ..models.torch_devices import torch_device
 from ..runtime.devices import Device
-from ..runtime.torch_devices import torch_device
 from .augmentation import Mix
 from .config import TrainConfig
 from .cpu_kernels import small_maps
@@ -32,12 +32,12 @@ class Learner(nn.Module):
         self.precision: torch.dtype | None = None
 
     def forward(
-        self, pictures: dict[str, Tensor], targets: dict[str, Tensor], mix: Mix | None = None
+        self, images: dict[str, Tensor], targets: dict[str, Tensor], mix: Mix | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss and its terms of a batch, mixed in pairs or not."""
-        kind = next(iter(pictures.values())).device.type
+        kind = next(iter(images.values())).device.type
         with torch.autocast(kind, self.precision, enabled=self.precision is not None), small_maps():
-            answer = ask(self.model, pictures)
+            answer = ask(self.model, images)
         if mix is None:
             return self.objective(answer, targets)
         loss, terms = self.objective(answer, targets)
@@ -127,12 +127,12 @@ def options_of(config: TrainConfig, split: Split) -> dict[str, Any]:
 
 @torch.no_grad()
 def blank_answer(model: nn.Module, config: TrainConfig) -> Any:
-    """Return an answer of the network on blank pictures, for its fields and their widths.
+    """Return an answer of the network on blank images, for its fields and their widths.
 
     Raises:
         ConfigError: the answer has no named fields.
     """
-    channels = 1 if config.input.colour == "grey" else 3
+    channels = 1 if config.input.color == "gray" else 3
     sides = {"image": config.input.size, **config.input.regions}
     state = {name: buffer.clone() for name, buffer in model.named_buffers()}
     model.eval()

@@ -39,11 +39,11 @@ class DataConfig:
     root: str = "."
     """Folder that holds the data."""
     protocol: str = ""
-    """How the pictures are dealt to the splits; nothing: the data set's first protocol."""
+    """How the images are dealt to the splits; nothing: the dataset's first protocol."""
     options: dict[str, str] = field(default_factory=dict)
-    """Options of the data set's reader."""
+    """Options of the dataset's reader."""
     fraction: float = 0.1
-    """Share of the training pictures that `held-out` protocols give to validation."""
+    """Share of the training images that `held-out` protocols give to validation."""
     fold: int = 0
     """Fold of protocols that have folds."""
     folds: int = 10
@@ -51,17 +51,17 @@ class DataConfig:
     draw: int = 0
     """Seed of protocols that draw lots. It is not the seed of the run: runs of several seeds share their splits."""
     labels: str = ""
-    """Label set whose order the network's classes have; nothing: the data set's own order."""
+    """Label set whose order the network's classes have; nothing: the dataset's own order."""
     leak_free: bool = True
-    """Leave out training pictures that also occur, byte for byte, in the validation or test split."""
+    """Leave out training images that also occur, byte for byte, in the validation or test split."""
     limit: int = 0
-    """Use only so many training pictures, the same share of every class; 0 means all."""
+    """Use only so many training images, the same share of every class; 0 means all."""
     validation_limit: int = 0
     """Likewise for validation."""
     strict: bool = False
-    """Stop at a picture that cannot be read, instead of leaving it out and listing it in `skipped.txt`."""
+    """Stop at an image that cannot be read, instead of leaving it out and listing it in `skipped.txt`."""
     cache: str = ""
-    """Folder for decoded and resized pictures; nothing: in memory."""
+    """Folder for decoded and resized images; nothing: in memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,21 +69,21 @@ class InputConfig:
     """What the network is fed; the weights' card says the same."""
 
     size: int = 48
-    """Side of the picture in pixels."""
-    colour: Literal["grey", "rgb"] = "rgb"
+    """Side of the image in pixels."""
+    color: Literal["gray", "rgb"] = "rgb"
     """Channels."""
-    normalise: Literal["imagenet", "unit", "half"] = "imagenet"
+    normalize: Literal["imagenet", "unit", "half"] = "imagenet"
     """Value range: ImageNet's mean and deviation, 0 … 1 (`unit`), or −1 … 1 (`half`)."""
     resize: Literal["pil-bilinear", "cv2-bilinear"] = "pil-bilinear"
-    """How pictures are brought to `size`."""
+    """How images are brought to `size`."""
     native: bool = False
-    """Augment pictures at the size they have and resize afterwards; all must then be of one size."""
+    """Augment images at the size they have and resize afterwards; all must then be of one size."""
     regions: dict[str, int] = field(default_factory=dict)
-    """Further pictures of the same face, name → side: `{eye = 90, nose = 90, mouth = 90}`."""
+    """Further images of the same face, name → side: `{eye = 90, nose = 90, mouth = 90}`."""
     crop: str = ""
-    """Template in `mien.faces.alignment.TEMPLATES` by which faces are cut out of photographs; nothing: whole pictures only."""
+    """Template in `mien.faces.alignment.TEMPLATES` by which faces are cut out of photographs; nothing: whole images only."""
     sizes: dict[str, int] = field(default_factory=dict)
-    """Side of the training pictures from each epoch on: `{0 = 40, 14 = 48}` trains small first. Nothing: always `size`."""
+    """Side of the training images from each epoch on: `{0 = 40, 14 = 48}` trains small first. Nothing: always `size`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +102,7 @@ class Term:
 
 @dataclass(frozen=True, kw_only=True)
 class MixConfig:
-    """Pictures mixed in pairs, with their losses mixed alike."""
+    """Images mixed in pairs, with their losses mixed alike."""
 
     mixup: float = 0.0
     """Alpha of mixup's Beta distribution (Zhang et al. 2018); 0 is off."""
@@ -135,20 +135,20 @@ class DistilConfig:
     `scores` if these have the same classes."""
     views: int = 8
     """Epochs after which the same batches come again, with the teacher's answers kept; it then costs no more. Where `teacher`
-    is the first step of `augment`, no batch comes again, and each picture's one answer is kept."""
+    is the first step of `augment`, no batch comes again, and each image's one answer is kept."""
     mirror: bool = False
-    """Ask about each picture and its mirror image, and learn the mean of both answers."""
+    """Ask about each image and its mirror image, and learn the mean of both answers."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerConfig:
-    """Which training pictures an epoch shows, in which order."""
+    """Which training images an epoch shows, in which order."""
 
     kind: Literal["shuffle", "once", "balanced"] = "shuffle"
     """`shuffle`: all, in a new order each epoch; `once`: all, in one order for the whole run; `balanced`: drawn with
-    replacement, every class alike (soft labels: the mean over a picture's classes)."""
+    replacement, every class alike (soft labels: the mean over an image's classes)."""
     samples: int = 0
-    """Pictures an epoch of `balanced`; 0: as many as there are."""
+    """Images an epoch of `balanced`; 0: as many as there are."""
     drop_last: bool = True
     """Leave out a last batch that is not full."""
 
@@ -182,13 +182,13 @@ class OptimConfig:
     weight_decay: float = 5e-4
     """Weight decay."""
     decay_all: bool = False
-    """Decay biases and normalisation too, as published recipes do; otherwise only matrices and kernels decay."""
+    """Decay biases and normalization too, as published recipes do; otherwise only matrices and kernels decay."""
     clip: float = 0.0
     """Largest norm of the gradient; 0: not clipped."""
     ema: float = 0.0
     """Decay of the moving average of the weights, which is then what is validated and kept; 0: none."""
     sam: float = 0.0
-    """Radius rho of sharpness-aware minimisation (Foret et al. 2021); 0 is off. Every step then costs two passes."""
+    """Radius rho of sharpness-aware minimization (Foret et al. 2021); 0 is off. Every step then costs two passes."""
     sam_batch_norm: Literal["once", "twice"] = "once"
     """Whether the second pass of SAM moves the statistics of BatchNorm again, as published code does."""
     groups: tuple[Group, ...] = ()
@@ -239,7 +239,7 @@ class ValidationConfig:
     """What is best: `accuracy`, `uar`, `macro_f1`, `nll`, `p` (multi-task); of another head `HEAD.accuracy`; `A + B` adds.
     `last`: the last epoch is kept, whatever it gives."""
     views: int = 1
-    """Pictures shown for each face: 1 as it is, 2 with its mirror image."""
+    """Images shown for each face: 1 as it is, 2 with its mirror image."""
     patience: int = 0
     """Stop after so many epochs without a better metric; 0: never."""
     certain: float = 0.8
@@ -258,7 +258,7 @@ class TrainConfig:
     epochs: int = 40
     """Passes over the training split."""
     batch: int = 128
-    """Pictures a step, over all processes."""
+    """Images a step, over all processes."""
     accumulate: int = 1
     """Parts that a batch is computed in, one after the other; BatchNorm sees each part alone."""
     seed: int = 1
@@ -291,17 +291,17 @@ class TrainConfig:
     input: InputConfig = field(default_factory=InputConfig)
     """What the network is fed."""
     augment: tuple[dict[str, Any], ...] = ()
-    """How training pictures are varied: steps of `mien.training.augmentation.STEPS`, in order."""
+    """How training images are varied: steps of `mien.training.augmentation.STEPS`, in order."""
     augment_together: bool = True
     """Whether regions of a face are varied as the face is, or each by draws of its own."""
     mix: MixConfig = field(default_factory=MixConfig)
-    """Mixed pictures."""
+    """Mixed images."""
     fill: FillConfig = field(default_factory=FillConfig)
     """Pseudo-labels for what is not annotated."""
     distil: DistilConfig = field(default_factory=DistilConfig)
     """A teacher."""
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
-    """Which pictures, in which order."""
+    """Which images, in which order."""
     loss: tuple[Term, ...] = (Term(),)
     """Summands of the loss."""
     loss_weighting: Literal["fixed", "uncertainty"] = "fixed"
@@ -356,7 +356,7 @@ class TrainConfig:
         return tables.plain(self)
 
     def size_at(self, epoch: int) -> int:
-        """Return the side of the training pictures in an epoch."""
+        """Return the side of the training images in an epoch."""
         return max(
             ((int(start), side) for start, side in self.input.sizes.items() if int(start) <= epoch),
             default=(0, self.input.size),

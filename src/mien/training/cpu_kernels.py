@@ -1,6 +1,6 @@
 """Convolutions of small maps on a CPU, as products of matrices; and the gradient of PReLU.
 
-oneDNN's kernels are made for large maps. On the last maps of a network that learns from pictures of 32 to 112 pixels (6, 3 or 2
+oneDNN's kernels are made for large maps. On the last maps of a network that learns from images of 32 to 112 pixels (6, 3 or 2
 pixels wide) the gradient of a 3 × 3 kernel takes up to twenty times as long as the same sums written as one product of
 matrices, and that of a depthwise kernel takes up to a hundred times as long as a few multiplications of shifted maps
 (`python -m benchmarks.training`). In bfloat16 depthwise kernels of more than 3 × 3, or of stride 2, have no quick gradient of

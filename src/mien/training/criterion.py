@@ -1,4 +1,4 @@
-"""What a run minimises: the recipe's terms over the fields of a network's answer and the targets of a batch.
+"""What a run minimizes: the recipe's terms over the fields of a network's answer and the targets of a batch.
 
 Targets of a batch, those that the data has:
 
@@ -40,7 +40,7 @@ class Objective(nn.Module):
         terms: the recipe's.
         answer: one answer of the network, for the widths of the fields that the terms read.
         num_classes: classes of the labels.
-        counts: (num_classes,) training pictures of each class, for balanced terms.
+        counts: (num_classes,) training images of each class, for balanced terms.
         weighting: `"fixed"`: each term times its weight; `"uncertainty"`: times a learned factor exp(−s) too, plus s (Kendall
             et al., "Multi-task learning using uncertainty to weigh losses", CVPR 2018).
 
@@ -77,9 +77,9 @@ class Objective(nn.Module):
         return total, found
 
 
-def ask(model: nn.Module, pictures: Mapping[str, Tensor]) -> Any:
-    """Return a network's answer; the whole picture is its first argument, regions of the face go by name."""
-    return model(pictures["image"], **{name: value for name, value in pictures.items() if name != "image"})
+def ask(model: nn.Module, images: Mapping[str, Tensor]) -> Any:
+    """Return a network's answer; the whole image is its first argument, regions of the face go by name."""
+    return model(images["image"], **{name: value for name, value in images.items() if name != "image"})
 
 
 def field_of(answer: Any, path: str) -> Any:
@@ -148,7 +148,7 @@ class Votes(nn.Module):
         return (entropy * weight).sum() / weight.sum().clamp(min=1)
 
 
-class Labelled(nn.Module):
+class Labeled(nn.Module):
     """A loss of some output and `label`, over the rows whose label is known."""
 
     def __init__(self, loss: Callable[[Any, Tensor], Tensor]) -> None:
@@ -262,16 +262,16 @@ class Binary(nn.Module):
 
 def _affinity(width: int, classes: int, *, centers: int = 0, frozen: bool = False) -> nn.Module:
     loss = losses.AffinityLoss(centers or classes, width)
-    return Labelled(loss.requires_grad_(not frozen))
+    return Labeled(loss.requires_grad_(not frozen))
 
 
 def _centers(kind: type, width: int, classes: int, **options: Any) -> nn.Module:
-    return Labelled(kind(classes, width, **options))
+    return Labeled(kind(classes, width, **options))
 
 
 TERMS: dict[str, Callable[..., nn.Module]] = {
     "cross-entropy": lambda width, classes, counts, **options: CrossEntropy(counts, **options),
-    "focal": lambda width, classes, counts, **options: Labelled(partial(losses.focal_loss, **options)),
+    "focal": lambda width, classes, counts, **options: Labeled(partial(losses.focal_loss, **options)),
     "votes": lambda width, classes, counts, **options: Votes(**options),
     "distil": lambda width, classes, counts, **options: Distil(**options),
     "hint": lambda width, classes, counts, **options: Hint(width, **options),
@@ -286,7 +286,7 @@ TERMS: dict[str, Callable[..., nn.Module]] = {
     "valence-arousal": lambda width, classes, counts, **options: ValenceArousal(**options),
     "action-units": lambda width, classes, counts: ActionUnits(),
 }
-"""Kind of a term → function of (width of the output, classes, pictures of each class, the term's options)."""
+"""Kind of a term → function of (width of the output, classes, images of each class, the term's options)."""
 
 TARGETS: dict[str, str] = {
     "votes": "votes",

@@ -1,6 +1,6 @@
-"""What the loop learns from: splits as decoded pictures and target tensors.
+"""What the loop learns from: splits as decoded images and target tensors.
 
-Pictures are decoded and brought to the network's size once, by the same `Preprocess` that reads them in use, and kept in
+Images are decoded and brought to the network's size once, by the same `Preprocess` that reads them in use, and kept in
 memory (or in files that are mapped, with `data.cache`). `loader` varies them for training; here they are as in use.
 """
 
@@ -22,7 +22,7 @@ from torch import Tensor
 from ..cards import Crop, Input
 from ..data.datasets import Dataset, Draw, open_dataset
 from ..errors import ConfigError, DatasetError, SourceError
-from ..faces.preprocessing import Preprocess, grey
+from ..faces.preprocessing import Preprocess, gray
 from ..io.images import read_image
 from ..labels import index_map, label_set
 from .config import DataConfig, InputConfig, TrainConfig
@@ -31,23 +31,23 @@ from .regions import Regions
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 MEMORY_SHARE = 0.4
-"""Share of the machine's memory that decoded pictures of a split may take."""
+"""Share of the machine's memory that decoded images of a split may take."""
 
 
 def card_input(config: InputConfig) -> Input:
     """Return the input contract of a network trained with this config.
 
     Raises:
-        ConfigError: grey pictures cannot have ImageNet's mean and deviation.
+        ConfigError: gray images cannot have ImageNet's mean and deviation.
     """
     values: dict[str, Any] = {"scale": 1 / 255, "offset": (0.0,)}
-    if config.normalise == "half":
+    if config.normalize == "half":
         values = {"scale": 1 / 127.5, "offset": (-1.0,)}
-    elif config.normalise == "imagenet":
-        if config.colour == "grey":
-            raise ConfigError("input: ImageNet's mean and deviation are of RGB pictures; use 'half' or 'unit' for grey ones")
+    elif config.normalize == "imagenet":
+        if config.color == "gray":
+            raise ConfigError("input: ImageNet's mean and deviation are of RGB images; use 'half' or 'unit' for gray ones")
         values |= {"offset": tuple(-mean for mean in IMAGENET_MEAN), "std": IMAGENET_STD}
-    return Input(size=(config.size, config.size), colour=config.colour, resize=config.resize, **values)
+    return Input(size=(config.size, config.size), color=config.color, resize=config.resize, **values)
 
 
 def card_crop(config: InputConfig) -> Crop | None:
@@ -57,23 +57,23 @@ def card_crop(config: InputConfig) -> Crop | None:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """Some pictures as the store has them."""
+    """Some images as the store has them."""
 
-    pictures: dict[str, np.ndarray]
+    images: dict[str, np.ndarray]
     """Name → (n, h, w, 1 or 3) uint8."""
     readable: np.ndarray
     """(n,) bool."""
 
 
-class Pictures:
-    """The pictures of a split, each decoded at most once.
+class Images:
+    """The images of a split, each decoded at most once.
 
     Args:
         data: the split.
-        config: size, colour, regions.
-        native: keep the size that the pictures have, for augmentation before the resize.
+        config: size, color, regions.
+        native: keep the size that the images have, for augmentation before the resize.
         cache: folder of mapped files; nothing: memory.
-        strict: whether a picture that cannot be read is an error.
+        strict: whether an image that cannot be read is an error.
     """
 
     def __init__(
@@ -82,9 +82,9 @@ class Pictures:
         self.data, self.strict = data, strict
         self.skipped: dict[str, str] = {}
         contract = card_input(config)
-        if config.colour == "grey" or (data.images is not None and data.images.ndim == 3):
-            # Pictures that are grey in the data stay one channel until they are fed.
-            contract = dataclasses.replace(contract, colour="grey", offset=(0.0,), std=())
+        if config.color == "gray" or (data.images is not None and data.images.ndim == 3):
+            # Images that are gray in the data stay one channel until they are fed.
+            contract = dataclasses.replace(contract, color="gray", offset=(0.0,), std=())
         self.native = _native_side(data) if native else None
         side = self.native or contract.size[:2]
         self.preprocess = Preprocess(dataclasses.replace(contract, size=side))
@@ -95,7 +95,7 @@ class Pictures:
         self._done = np.zeros(len(data), np.int8)  # 1 decoded, −1 unreadable
 
     def __call__(self, rows: np.ndarray) -> Shown:
-        """Return pictures by row number.
+        """Return images by row number.
 
         Raises:
             SourceError: one cannot be read, and the run is strict.
@@ -106,7 +106,7 @@ class Pictures:
 
     def _decode(self, row: int) -> None:
         try:
-            pixels = read_image(self.data.pictures[row]).pixels
+            pixels = read_image(self.data.images[row]).pixels
             if self.native and pixels.shape[:2] != self.native:
                 raise SourceError(
                     f"is {pixels.shape[1]} × {pixels.shape[0]} pixels, the others are not; leave out input.native"
@@ -120,7 +120,7 @@ class Pictures:
         self._store["image"][row] = self.preprocess.whole(pixels)
         if self.regions:
             for name, crop in self.regions(pixels).items():
-                self._store[name][row] = grey(crop)[..., None] if self.preprocess.channels == 1 else crop
+                self._store[name][row] = gray(crop)[..., None] if self.preprocess.channels == 1 else crop
         self._done[row] = 1
 
     def _key(self, name: str, shape: tuple[int, ...]) -> str:
@@ -131,11 +131,11 @@ class Pictures:
 def _native_side(data: Dataset) -> tuple[int, int]:
     for row in range(min(len(data), 20)):
         try:
-            height, width = read_image(data.pictures[row]).pixels.shape[:2]
+            height, width = read_image(data.images[row]).pixels.shape[:2]
             return height, width
         except SourceError:
             continue
-    raise DatasetError(f"none of the first pictures of {data.name} can be read; check its folder")
+    raise DatasetError(f"none of the first images of {data.name} can be read; check its folder")
 
 
 def _room(rows: int, shape: tuple[int, ...], cache: str, key: str) -> np.ndarray:
@@ -152,7 +152,7 @@ def _room(rows: int, shape: tuple[int, ...], cache: str, key: str) -> np.ndarray
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if size > MEMORY_SHARE * memory:
         raise ConfigError(
-            f"{rows} decoded pictures take {size / 2**30:.0f} GB, more than memory should hold; "
+            f"{rows} decoded images take {size / 2**30:.0f} GB, more than memory should hold; "
             "set data.cache to a folder on a fast disk with that much room"
         )
     return np.empty((rows, *shape), np.uint8)
@@ -168,15 +168,15 @@ class Split:
     """Classes in the network's order."""
     targets: dict[str, Tensor]
     """See `mien.training.criterion`."""
-    pictures: Pictures
-    """The pictures."""
+    images: Images
+    """The images."""
 
     def __len__(self) -> int:
         return len(self.data)
 
     @property
     def counts(self) -> Tensor:
-        """(classes,) pictures of each class; soft labels count by their shares."""
+        """(classes,) images of each class; soft labels count by their shares."""
         label = self.targets["label"]
         if "soft" in self.targets and not (label >= 0).any():
             return self.targets["soft"].sum(0)
@@ -207,9 +207,9 @@ def open_splits(config: TrainConfig) -> tuple[Split, Split]:
 
 
 def split_of(data: Dataset, config: TrainConfig, *, native: bool = False) -> Split:
-    """Return a data set as tensors of the network's label order.
+    """Return a dataset as tensors of the network's label order.
 
-    A picture of a class that this order lacks has no label; of a soft label, the shares of the other classes count.
+    An image of a class that this order lacks has no label; of a soft label, the shares of the other classes count.
     """
     labels = label_set(config.data.labels) if config.data.labels else data.labels
     places = index_map(data.labels, labels)
@@ -227,8 +227,8 @@ def split_of(data: Dataset, config: TrainConfig, *, native: bool = False) -> Spl
         targets["valence_arousal"] = torch.from_numpy(np.stack([data.valence, data.arousal], 1).astype(np.float32))
     if data.action_units is not None:
         targets["action_units"] = torch.from_numpy(data.action_units.astype(np.float32))
-    pictures = Pictures(data, config.input, native=native, cache=config.data.cache, strict=config.data.strict)
-    return Split(data, tuple(labels), targets, pictures)
+    images = Images(data, config.input, native=native, cache=config.data.cache, strict=config.data.strict)
+    return Split(data, tuple(labels), targets, images)
 
 
 def _open(config: DataConfig, split: str) -> Dataset:
@@ -239,35 +239,35 @@ def _open(config: DataConfig, split: str) -> Dataset:
 def _test(config: DataConfig) -> list[Dataset]:
     try:
         return [_open(config, "test")]
-    except DatasetError:  # published on validation alone, or labels kept by the organisers
+    except DatasetError:  # published on validation alone, or labels kept by the organizers
         return []
 
 
 def without_leaks(train: Dataset, others: Sequence[Dataset]) -> Dataset:
-    """Return the training pictures whose content occurs, byte for byte, in none of the other splits."""
+    """Return the training images whose content occurs, byte for byte, in none of the other splits."""
     known = {digest for other in others for digest in _contents(other)}
     kept = np.array([digest not in known for digest in _contents(train)], bool)
     return train.take(np.flatnonzero(kept))
 
 
 def _contents(data: Dataset) -> Iterator[bytes]:
-    for picture in data.pictures:
-        content = picture.tobytes() if isinstance(picture, np.ndarray) else picture.read_bytes() if picture.exists() else b""
+    for image in data.images:
+        content = image.tobytes() if isinstance(image, np.ndarray) else image.read_bytes() if image.exists() else b""
         yield hashlib.blake2b(content, digest_size=16).digest() if content else os.urandom(16)
 
 
 def evaluation_batches(
     split: Split, preprocess: Preprocess, batch: int, rows: np.ndarray
 ) -> Iterator[tuple[np.ndarray, dict[str, Tensor], np.ndarray]]:
-    """Yield (row numbers, pictures, readable) as the network is fed in use: through `Preprocess.tensor`, nothing varied."""
+    """Yield (row numbers, images, readable) as the network is fed in use: through `Preprocess.tensor`, nothing varied."""
     for start in range(0, len(rows), batch):
         part = rows[start : start + batch]
-        shown = split.pictures(part)
-        yield part, {name: evaluation_tensor(store, preprocess) for name, store in shown.pictures.items()}, shown.readable
+        shown = split.images(part)
+        yield part, {name: evaluation_tensor(store, preprocess) for name, store in shown.images.items()}, shown.readable
 
 
 def evaluation_tensor(store_NHWC: np.ndarray, preprocess: Preprocess) -> Tensor:
-    """Return stored pictures, (N, H, W, 1 or 3) uint8, as `Preprocess.tensor` gives them, (N, channels, H, W)."""
+    """Return stored images, (N, H, W, 1 or 3) uint8, as `Preprocess.tensor` gives them, (N, channels, H, W)."""
     if store_NHWC.shape[3] != preprocess.channels:
         store_NHWC = np.repeat(store_NHWC, preprocess.channels, 3)
     return torch.from_numpy(preprocess.tensor(store_NHWC))

@@ -1,9 +1,9 @@
-"""What a finished network says of the pictures of each batch, as targets for a smaller one.
+"""What a finished network says of the images of each batch, as targets for a smaller one.
 
-The teacher sees the very pictures that the student sees, varied in the same way (Beyer et al., "Knowledge distillation: a
-good teacher is patient and consistent", CVPR 2022). So that it need not look at every picture anew in every epoch, batches come
+The teacher sees the very images that the student sees, varied in the same way (Beyer et al., "Knowledge distillation: a
+good teacher is patient and consistent", CVPR 2022). So that it need not look at every image anew in every epoch, batches come
 again after `distil.views` epochs, with the answers of the first time. Where the step `teacher` comes before all others it sees
-every picture as it is: one answer for each, kept for the whole run, and no batch comes again. Several teachers speak with one
+every image as it is: one answer for each, kept for the whole run, and no batch comes again. Several teachers speak with one
 voice, the mean of their probabilities (Hinton et al., "Distilling the knowledge in a neural network", 2015).
 """
 
@@ -29,11 +29,11 @@ from .config import TrainConfig
 from .data import Split
 
 ASKED = 128
-"""Pictures that a teacher is asked about at once."""
+"""Images that a teacher is asked about at once."""
 
 
 class Teacher:
-    """A network in use, or the mean of several, asked for its probabilities; answers are kept by batch or by picture.
+    """A network in use, or the mean of several, asked for its probabilities; answers are kept by batch or by image.
 
     Args:
         config: the run.
@@ -41,7 +41,7 @@ class Teacher:
 
     Raises:
         UnknownName, WeightsError: there is no such network.
-        ConfigError: a teacher wants grey pictures and the student is shown colours, or has not the output that is learned.
+        ConfigError: a teacher wants gray images and the student is shown colors, or has not the output that is learned.
     """
 
     def __init__(self, config: TrainConfig, feed: Input) -> None:
@@ -55,7 +55,7 @@ class Teacher:
         self._of_row: dict[str, np.ndarray] = {}
 
     def of_batch(self, image_NCHW: Tensor, key: tuple[int, int]) -> dict[str, Tensor]:
-        """Return `teacher.OUTPUT` → (N, classes) float32 for each output: of these pictures, or of the first under this key.
+        """Return `teacher.OUTPUT` → (N, classes) float32 for each output: of these images, or of the first under this key.
 
         Of several teachers these are means where a loss term learns them; the rest are the first's.
         """
@@ -64,15 +64,15 @@ class Teacher:
         return {name: value.float() for name, value in self._of_batch[key].items()}
 
     def of_split(self, split: Split, look: Callable[[np.ndarray], Tensor], report: Callable[[dict[str, Any]], None]) -> None:
-        """Ask about every picture of a split, of which `look` (rows) gives some as they are shown, for `of_rows`.
+        """Ask about every image of a split, of which `look` (rows) gives some as they are shown, for `of_rows`.
 
-        The answers are kept in the cache of parsed data sets: other seeds, processes and resumed runs need not ask again.
+        The answers are kept in the cache of parsed datasets: other seeds, processes and resumed runs need not ask again.
         """
 
         def answers() -> dict[str, np.ndarray]:
             parts = []
             for first in range(0, len(split), ASKED):
-                report({"event": "teacher", "pictures": first, "of": len(split)})
+                report({"event": "teacher", "images": first, "of": len(split)})
                 parts.append(self._ask(look(np.arange(first, min(first + ASKED, len(split))))))
             return {name: np.concatenate([part[name].numpy() for part in parts]) for name in parts[0]}
 
@@ -82,7 +82,7 @@ class Teacher:
         self._of_row = {name: np.array(values) for name, values in mapped("teacher", digest, answers).items()}
 
     def of_rows(self, rows: np.ndarray) -> dict[str, Tensor]:
-        """Return the answers to these pictures (N,) of the split that was asked about, as `of_batch` does."""
+        """Return the answers to these images (N,) of the split that was asked about, as `of_batch` does."""
         return {name: torch.from_numpy(values[rows]).float() for name, values in self._of_row.items()}
 
     def _ask(self, image_NCHW: Tensor) -> dict[str, Tensor]:
@@ -105,9 +105,9 @@ class _Voice:
     def __init__(self, model: str, feed: Input) -> None:
         self.card, self.runtime = open_model(model)
         self.ours, self.theirs = feed, Preprocess.of(self.card).input
-        if self.theirs.colour == "grey" != feed.colour:
+        if self.theirs.color == "gray" != feed.color:
             raise ConfigError(
-                f"distil.teacher: {self.card.name} reads grey pictures and this run {feed.colour} ones; set input.colour"
+                f"distil.teacher: {self.card.name} reads gray images and this run {feed.color} ones; set input.color"
             )
 
     def output(self, name: str, first: Card) -> str:
@@ -130,11 +130,11 @@ class _Voice:
         if image_NCHW.shape[2:] != theirs.size:
             image_NCHW = functional.interpolate(image_NCHW, theirs.size, mode="bilinear", antialias=True)
         values = image_NCHW.numpy()
-        if (ours.colour, ours.scale, ours.offset, ours.std) != (theirs.colour, theirs.scale, theirs.offset, theirs.std):
+        if (ours.color, ours.scale, ours.offset, ours.std) != (theirs.color, theirs.scale, theirs.offset, theirs.std):
             levels = (values * _channels(ours.std or (1,)) - _channels(ours.offset)) / ours.scale
-            if ours.colour == "grey":
+            if ours.color == "gray":
                 levels = np.repeat(levels, 3, 1)
-            elif ours.colour != theirs.colour:
+            elif ours.color != theirs.color:
                 levels = levels[:, ::-1]
             values = (levels * theirs.scale + _channels(theirs.offset)) / _channels(theirs.std or (1,))
         return self.runtime(np.ascontiguousarray(values, np.float32))

@@ -9,13 +9,13 @@
 | MobileNetV2, ImageNet (`mobilenet_v2.npz`) | `timm:mobilenetv2_100` | |
 | MobileNetV1 of VGGFace2 (`faceres.npz`) | `timm:mobilenetv1_100` | `options = {pad_type = "same"}` |
 
-The three `.npz` files were learned on pictures of a value range of their own. The first layer is changed so that it does the
-same on the values that the recipe feeds. One thing cannot be carried over: the zeros around a picture stand for another shade
-in another value range. Best are `normalise = "half"` for Lite0 (logits change by 0.001 in 7; with `"imagenet"` by 0.25, with
+The three `.npz` files were learned on images of a value range of their own. The first layer is changed so that it does the
+same on the values that the recipe feeds. One thing cannot be carried over: the zeros around an image stand for another shade
+in another value range. Best are `normalize = "half"` for Lite0 (logits change by 0.001 in 7; with `"imagenet"` by 0.25, with
 `"unit"` by 0.7) and `"imagenet"` for the other two (no change, and features by 0.0005 in 2.6).
 
 `faceres.npz` and exported networks come with their BatchNorm folded away: no mean or variance of any layer is known. A
-network in training would then normalise by the statistics of its first batch, and compute something else than what was learned.
+network in training would then normalize by the statistics of its first batch, and compute something else than what was learned.
 `settle` measures them.
 """
 
@@ -59,7 +59,7 @@ def exported_state(model: nn.Module, path: str | Path) -> dict[str, Tensor]:
     constants = {entry.name: to_array(entry) for entry in graph.initializer}
     for node in graph.node:
         if node.op_type == "DequantizeLinear" and all(name in constants for name in node.input):
-            constants[node.output[0]] = _dequantised(*(constants[name] for name in node.input))
+            constants[node.output[0]] = _dequantized(*(constants[name] for name in node.input))
         elif node.op_type in ("Cast", "Identity") and node.input[0] in constants:
             constants[node.output[0]] = constants[node.input[0]]
     layers = dict(model.named_modules())
@@ -88,7 +88,7 @@ def _tensor(array: np.ndarray) -> Tensor:
     return torch.from_numpy(np.array(array, np.float32))
 
 
-def _dequantised(value: np.ndarray, scale: np.ndarray, zero: np.ndarray) -> np.ndarray:
+def _dequantized(value: np.ndarray, scale: np.ndarray, zero: np.ndarray) -> np.ndarray:
     """Return the float values of an array in 8 or 32 bits, scaled as a whole or along its first axis."""
     along = (-1, *(1,) * (value.ndim - 1)) if scale.ndim else ()
     return (value.astype(np.float32) - zero.astype(np.float32).reshape(along)) * scale.reshape(along)
@@ -137,7 +137,7 @@ class Known:
     """A file of weights whose value range and first layer are known."""
 
     mark: str
-    """Entry by which the file is recognised."""
+    """Entry by which the file is recognized."""
     feed: Input
     """What the network was fed, RGB."""
     stem: str
@@ -151,7 +151,7 @@ class Known:
 
 
 def load_start(
-    model: nn.Module, name: str, path: str | Path, *, feed: Input | None = None, pictures: Callable[[], Tensor] | None = None
+    model: nn.Module, name: str, path: str | Path, *, feed: Input | None = None, images: Callable[[], Tensor] | None = None
 ) -> StartReport:
     """Set the weights of a network from a file that was learned on something else.
 
@@ -166,11 +166,11 @@ def load_start(
         path: the file, or the name of a bundled model.
         feed: the values that the network will be fed, as its card will say; None: RGB by ImageNet's mean and deviation. It only
             matters for the `.npz` files of the module's table; whoever starts from others feeds what they were fed.
-        pictures: gives (N, C, H, W) training pictures as they are fed, a hundred or more; only `faceres.npz` and
+        images: gives (N, C, H, W) training images as they are fed, a hundred or more; only `faceres.npz` and
             exported networks need them.
 
     Raises:
-        WeightsError: the file cannot be read, does not fit, or lacks what only `pictures` can tell. The network is as it was.
+        WeightsError: the file cannot be read, does not fit, or lacks what only `images` can tell. The network is as it was.
 
     Example:
         >>> network = models.build("timm:tf_efficientnet_lite0", num_classes=7)                       # doctest: +SKIP
@@ -182,8 +182,8 @@ def load_start(
     state = exported_state(model, path) if exported else read_checkpoint(path).state
     known = next((entry for entry in KNOWN.values() if entry.mark in state), None)
     folded = exported or (known is not None and known.folded)
-    if folded and pictures is None:
-        raise WeightsError(f"{path} lacks the statistics of BatchNorm; give training pictures to measure them on")
+    if folded and images is None:
+        raise WeightsError(f"{path} lacks the statistics of BatchNorm; give training images to measure them on")
     if known:
         state = _refed(known.convert(state), known, feed or IMAGENET)
     ours = model.state_dict()
@@ -210,8 +210,8 @@ def load_start(
     with torch.no_grad():
         for key in fits:
             ours[key].copy_(found[key])
-    if folded and pictures is not None:
-        settle(model, pictures())
+    if folded and images is not None:
+        settle(model, images())
     return report
 
 
@@ -227,10 +227,10 @@ def _file(start: str | Path) -> Path:
 
 
 @torch.no_grad()
-def settle(model: nn.Module, pictures: Tensor) -> None:
-    """Give every BatchNorm the mean and variance that its input has on some pictures, and undo them in its weight and bias.
+def settle(model: nn.Module, images: Tensor) -> None:
+    """Give every BatchNorm the mean and variance that its input has on some images, and undo them in its weight and bias.
 
-    The pictures are (N, C, H, W). In evaluation the network computes what it did; in training, where a batch has about these
+    The images are (N, C, H, W). In evaluation the network computes what it did; in training, where a batch has about these
     statistics, it now does too.
     """
     seen: dict[nn.Module, Tensor] = {}
@@ -238,7 +238,7 @@ def settle(model: nn.Module, pictures: Tensor) -> None:
     hooks = [norm.register_forward_pre_hook(lambda part, given: seen.__setitem__(part, given[0])) for norm in norms]
     before = {part: part.training for part in model.modules()}
     try:
-        model.eval()(pictures)
+        model.eval()(images)
     finally:
         for hook in hooks:
             hook.remove()
@@ -298,9 +298,9 @@ def _last_layer(state: Mapping[str, Tensor]) -> str:
 
 
 def _one_channel(tensor: Tensor, here: Tensor | None) -> Tensor:
-    """Return the kernel for grey pictures of a kernel for colour, where our network has one input channel."""
-    grey = here is not None and here.ndim == tensor.ndim == 4 and here.shape[1] == 1 and tensor.shape[1] == 3
-    return tensor.sum(1, keepdim=True) if grey else tensor
+    """Return the kernel for gray images of a kernel for color, where our network has one input channel."""
+    gray = here is not None and here.ndim == tensor.ndim == 4 and here.shape[1] == 1 and tensor.shape[1] == 3
+    return tensor.sum(1, keepdim=True) if gray else tensor
 
 
 def _refed(state: dict[str, Tensor], known: Known, feed: Input) -> dict[str, Tensor]:

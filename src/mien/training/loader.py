@@ -1,4 +1,4 @@
-"""Batches of varied pictures that follow from a seed alone, prepared by threads ahead of the step that needs them."""
+"""Batches of varied images that follow from a seed alone, prepared by threads ahead of the step that needs them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Batch:
 
     rows: np.ndarray
     """(n,) row numbers in the split."""
-    pictures: dict[str, Tensor]
+    images: dict[str, Tensor]
     """Name → (n, C, h, w) float32, as the network is fed."""
     targets: dict[str, Tensor]
     """Name → (n, …)."""
@@ -43,7 +43,7 @@ class Loader:
         config: the run.
         process: number of this process.
         processes: how many share each batch.
-        report: called with `{"event": "teacher", "pictures": …, "of": …}` while a teacher is asked about all pictures.
+        report: called with `{"event": "teacher", "images": …, "of": …}` while a teacher is asked about all images.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Loader:
         self.steps = whole + (rest >= processes and rest > 0 and not config.sampler.drop_last)
         if not self.steps:
             raise ConfigError(
-                f"{size} pictures do not fill one batch of {config.batch}; lower batch, or set sampler.drop_last=false"
+                f"{size} images do not fill one batch of {config.batch}; lower batch, or set sampler.drop_last=false"
             )
         if config.batch % processes:
             raise ConfigError(f"a batch of {config.batch} cannot be shared equally by {processes} processes; give a multiple")
@@ -68,7 +68,7 @@ class Loader:
         self.teacher = Teacher(config, self.preprocess.input) if config.distil.teacher else None
         self.plain = self.teacher is not None and bool(config.augment) and config.augment[0]["op"] == "teacher"
         if self.teacher and self.plain:
-            self.teacher.of_split(split, self.plain_pictures, report)
+            self.teacher.of_split(split, self.plain_images, report)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch from step `start` on, prepared ahead by `workers` threads."""
@@ -97,12 +97,12 @@ class Loader:
         return random.choice(len(weights), sampler.samples or len(weights), replace=True, p=weights)
 
     def view(self, epoch: int) -> int:
-        """Return the first epoch that shows a teacher the same as this one; itself where it sees plain pictures or is none."""
+        """Return the first epoch that shows a teacher the same as this one; itself where it sees plain images or is none."""
         return epoch % self.config.distil.views if self.teacher and not self.plain else epoch
 
-    def plain_pictures(self, rows: np.ndarray) -> Tensor:
-        """Return pictures (N, C, H, W) as they are before any step, in the card's value range."""
-        return self.normalise(to_unit(self.split.pictures(rows).pictures["image"]))
+    def plain_images(self, rows: np.ndarray) -> Tensor:
+        """Return images (N, C, H, W) as they are before any step, in the card's value range."""
+        return self.normalize(to_unit(self.split.images(rows).images["image"]))
 
     def prepare(self, order: np.ndarray, epoch: int, step: int) -> Batch:
         """Return this process's part of one batch.
@@ -116,38 +116,38 @@ class Loader:
         first = self.process * each + min(self.process, more)
         part = slice(first, first + each + (self.process < more))
         mine = rows[part]
-        shown = self.split.pictures(mine)
-        size = {name: store.shape[1] for name, store in shown.pictures.items()}
+        shown = self.split.images(mine)
+        size = {name: store.shape[1] for name, store in shown.images.items()}
         size["image"] = config.size_at(epoch)
         dice = Dice(hash_of(config.seed, view, step), total, part)
         glance = Glance(Dice(hash_of(config.seed, "pupil", epoch, step), total, part))
-        pictures = augment(
-            {name: to_unit(store) for name, store in shown.pictures.items()},
+        images = augment(
+            {name: to_unit(store) for name, store in shown.images.items()},
             config.augment,
             dice,
-            normalise=self.normalise,
+            normalize=self.normalize,
             size=size,
             together=config.augment_together,
             glance=glance if self.teacher else None,
         )
         kept = torch.from_numpy(shown.readable)
         if not shown.readable.all():
-            mine, pictures = mine[shown.readable], {name: value[kept] for name, value in pictures.items()}
+            mine, images = mine[shown.readable], {name: value[kept] for name, value in images.items()}
         targets = {name: value[mine] for name, value in self.split.targets.items()}
         if self.teacher and self.plain:
             targets |= self.teacher.of_rows(mine)
         elif self.teacher:
-            seen = pictures["image"] if glance.image is None else self.normalise(glance.image[kept])
+            seen = images["image"] if glance.image is None else self.normalize(glance.image[kept])
             targets |= self.teacher.of_batch(seen, (view, step))
-        return Batch(mine, pictures, targets, len(mine) * self.processes / max(total, 1))
+        return Batch(mine, images, targets, len(mine) * self.processes / max(total, 1))
 
-    def normalise(self, image_NCHW: Tensor) -> Tensor:
-        """Bring pictures in 0 … 1 to the card's channels and value range."""
-        return normalise(image_NCHW, self.preprocess)
+    def normalize(self, image_NCHW: Tensor) -> Tensor:
+        """Bring images in 0 … 1 to the card's channels and value range."""
+        return normalize(image_NCHW, self.preprocess)
 
 
-def normalise(image_NCHW: Tensor, preprocess: Preprocess) -> Tensor:
-    """Bring pictures in 0 … 1 to the channels and the value range of a card, as `Preprocess.tensor` does for uint8."""
+def normalize(image_NCHW: Tensor, preprocess: Preprocess) -> Tensor:
+    """Bring images in 0 … 1 to the channels and the value range of a card, as `Preprocess.tensor` does for uint8."""
     value = preprocess.input
     if image_NCHW.shape[1] != preprocess.channels:
         image_NCHW = image_NCHW.expand(-1, preprocess.channels, -1, -1)
@@ -165,7 +165,7 @@ def sample_weights(split: Split) -> np.ndarray:
     """Return (N,) probabilities that make classes equally frequent: 1 / class size, or its mean over a soft label's classes.
 
     Raises:
-        ConfigError: no picture has a label.
+        ConfigError: no image has a label.
     """
     per_class = torch.where(split.counts > 0, 1 / split.counts.clamp(min=1e-9), 0.0).double()
     label = split.targets["label"]
@@ -176,7 +176,7 @@ def sample_weights(split: Split) -> np.ndarray:
         weight = torch.where(label >= 0, weight, mean) if (label >= 0).all() else mean
     total = float(weight.sum())
     if total <= 0:
-        raise ConfigError("sampler.kind = 'balanced' needs labels, and no training picture has one; take 'shuffle'")
+        raise ConfigError("sampler.kind = 'balanced' needs labels, and no training image has one; take 'shuffle'")
     return (weight / total).numpy()
 
 

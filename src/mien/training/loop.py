@@ -3,7 +3,7 @@
 Everything random in a step follows from (seed, epoch, step), so the state of a run is its weights, its optimizer and where it
 stands: a run that was killed and resumed ends in the same weights, bit for bit, as one that was not.
 
-Several processes (`accelerate launch`, `torchrun`) share each batch: together they take the same pictures, varied in the same
+Several processes (`accelerate launch`, `torchrun`) share each batch: together they take the same images, varied in the same
 way, as one process would.
 """
 
@@ -34,7 +34,7 @@ from . import augmentation, limits, validation
 from . import run_dir as checkpoint
 from . import run_dir as records
 from .augmentation import mix_pairs
-from .batch_norm import synchronise
+from .batch_norm import synchronize
 from .building import Learner, blank_answer, device_of, fastest_precision, open_accelerator, options_of
 from .config import TrainConfig
 from .cpu_kernels import keep_freed_memory
@@ -120,7 +120,7 @@ class _Run:
         self.options = options_of(config, self.train)
         model = models.build(config.model.name, **self.options)
         if config.model.init and fresh:
-            load_start(model, config.model.name, config.model.init, feed=card_input(config.input), pictures=self._some_pictures)
+            load_start(model, config.model.name, config.model.init, feed=card_input(config.input), images=self._some_images)
         answer = blank_answer(model, config)
         objective = Objective(config.loss, answer, len(self.train.labels), self.train.counts, config.loss_weighting)
         for term in config.loss:
@@ -129,7 +129,7 @@ class _Run:
                     f"loss term {term.kind!r} needs {target}, which {self.train.data.name} does not have; leave it out"
                 )
         if config.sync_batch_norm and self.processes > 1:
-            model = synchronise(model)
+            model = synchronize(model)
         if config.channels_last:
             model = model.to(memory_format=torch.channels_last)  # pyrefly: ignore
         self.learner = Learner(model, objective).to(self.device)
@@ -146,13 +146,13 @@ class _Run:
         averaged = self.kept if self.average else None
         self.filling = Filling(config, averaged, self.options, self.device) if config.fill.confidence else None
 
-    def _some_pictures(self) -> Tensor:
-        """Return up to 256 training pictures, spread over the split, as the network is fed."""
+    def _some_images(self) -> Tensor:
+        """Return up to 256 training images, spread over the split, as the network is fed."""
         rows = np.unique(np.linspace(0, len(self.train) - 1, 256).astype(int))
         batches = evaluation_batches(self.train, Preprocess(card_input(self.config.input)), len(rows), rows)
-        _, pictures, readable = next(batches)
-        found = pictures["image"][torch.from_numpy(readable)]
-        side = self.config.input.size  # pictures of `input.native` are still of their own size
+        _, images, readable = next(batches)
+        found = images["image"][torch.from_numpy(readable)]
+        side = self.config.input.size  # images of `input.native` are still of their own size
         return functional.interpolate(found, (side, side), mode="bilinear", antialias=True)
 
     def go(self) -> Path:
@@ -220,33 +220,33 @@ class _Run:
         for name, value in terms.items():
             self.sums[name] = self.sums.get(name, 0.0) + value * n
         self.seen += n
-        self.report({"event": "step", "epoch": self.epoch, "step": self.step, "loss": terms["loss"], "lr": rate, "pictures": n})
+        self.report({"event": "step", "epoch": self.epoch, "step": self.step, "loss": terms["loss"], "lr": rate, "images": n})
 
     def _gradients(self, batch: Batch) -> dict[str, float]:
         """Leave the gradients of a batch in the parameters; return the loss and its terms."""
         config, total = self.config, len(batch.rows)
         if not total:
             raise TrainingError(
-                f"no picture of a batch can be read (epoch {self.epoch + 1}, step {self.step}); see {self.out}/skipped.txt"
+                f"no image of a batch can be read (epoch {self.epoch + 1}, step {self.step}); see {self.out}/skipped.txt"
             )
         sums: dict[str, float] = {}
         parts = torch.arange(total).chunk(config.accumulate)
         for index, part in enumerate(parts):
             share = len(part) / total
-            pictures = {name: self._fed(value[part]) for name, value in batch.pictures.items()}
+            images = {name: self._fed(value[part]) for name, value in batch.images.items()}
             targets = {name: value[part].to(self.device) for name, value in batch.targets.items()}
             more = index + 1 < len(parts) and self.processes > 1
             with self.accelerator.no_sync(self.wrapped) if more else contextlib.nullcontext():
                 if self.filling:
-                    targets = self.filling(pictures, targets, self.epoch)
-                pictures, mix = mix_pairs(pictures, config.mix, hash_of(config.seed, self.epoch, self.step))
+                    targets = self.filling(images, targets, self.epoch)
+                images, mix = mix_pairs(images, config.mix, hash_of(config.seed, self.epoch, self.step))
                 try:
-                    loss, terms = self.wrapped(pictures, targets, mix)
+                    loss, terms = self.wrapped(images, targets, mix)
                 except ValueError as error:
                     if len(part) > 1:
                         raise
                     raise TrainingError(
-                        f"nothing can be learned from a single picture (epoch {self.epoch + 1}, step {self.step}): {error}; "
+                        f"nothing can be learned from a single image (epoch {self.epoch + 1}, step {self.step}): {error}; "
                         "set sampler.drop_last, or another batch or accumulate"
                     ) from error
                 if not loss.isfinite():
@@ -256,9 +256,9 @@ class _Run:
                 sums[name] = sums.get(name, 0.0) + float(value.detach()) * share
         return sums
 
-    def _fed(self, picture: Tensor) -> Tensor:
-        picture = picture.to(self.device, non_blocking=True)
-        return picture.contiguous(memory_format=torch.channels_last) if self.config.channels_last else picture
+    def _fed(self, image: Tensor) -> Tensor:
+        image = image.to(self.device, non_blocking=True)
+        return image.contiguous(memory_format=torch.channels_last) if self.config.channels_last else image
 
     def _no_number(self, batch: Batch, terms: dict[str, Tensor]) -> TrainingError:
         bad = [name for name, p in self.learner.named_parameters() if not p.isfinite().all()]
@@ -267,14 +267,14 @@ class _Run:
         where = f"the first parameter that is none is {bad[0]}" if bad else "all parameters are still numbers"
         return TrainingError(
             f"the loss is no number (term {which or 'sum'}) at epoch {self.epoch + 1}, step {self.step}, "
-            f"pictures {names} …; {where}. "
+            f"images {names} …; {where}. "
             f"Lower optim.lr (now {self.config.optim.lr:g}) or set optim.clip; the last good state is in {self.last}"
         )
 
     def _end_epoch(self) -> None:
         """Validate, keep the best, write everything down."""
         config = self.config
-        self.skipped |= self.train.pictures.skipped
+        self.skipped |= self.train.images.skipped
         row = self._summary() | self._validate()
         if config.validation.metric == "last":
             better = True
@@ -332,7 +332,7 @@ class _Run:
                 buffer.copy_(broadcast(buffer))
         found = validation.predict(self.kept, self.validation, self.config, self.process, self.processes)
         shares = gather_object([found]) if self.processes > 1 else [found]
-        self.skipped |= self.validation.pictures.skipped
+        self.skipped |= self.validation.images.skipped
         outputs = validation.interleave(shares)
         figures = validation.measure(outputs, self.validation, self.config)
         self.units = validation.unit_thresholds(outputs, self.validation, self.config)

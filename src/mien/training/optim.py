@@ -1,4 +1,4 @@
-"""Optimizers with parameter groups, sharpness-aware minimisation, freezing, and the moving average of the weights."""
+"""Optimizers with parameter groups, sharpness-aware minimization, freezing, and the moving average of the weights."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
     """Return the optimizer of all parameters that can learn.
 
     Every group carries `factor`, by which the common learning rate is multiplied for it. Kernels and matrices decay;
-    biases and normalisation only with `decay_all`.
+    biases and normalization only with `decay_all`.
 
     Raises:
         ConfigError: a group's pattern matches no parameter.

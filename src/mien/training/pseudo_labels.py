@@ -1,4 +1,4 @@
-"""Labels filled in by a teacher, where a partly labelled set lacks them.
+"""Labels filled in by a teacher, where a partly labeled set lacks them.
 
 Source: what rostos/TFM's train.py calls EMMA pseudo-labels, for the multi-task DDAMFN (arXiv 2407.12390). Targets are those of
 `mien.training.criterion`.
@@ -51,12 +51,12 @@ class Filling:
             self.teacher = averaged
 
     @torch.no_grad()
-    def __call__(self, pictures: dict[str, Tensor], targets: dict[str, Tensor], epoch: int) -> dict[str, Tensor]:
+    def __call__(self, images: dict[str, Tensor], targets: dict[str, Tensor], epoch: int) -> dict[str, Tensor]:
         """Return the targets of a batch, with the teacher's where there are none and it is sure; as given before its epoch."""
         if epoch < self.wanted.epoch:
             return targets
-        mirrored = {name: picture.flip(3) for name, picture in pictures.items()}
-        answers = [ask(self.teacher, view) for view in (pictures, mirrored)]
+        mirrored = {name: image.flip(3) for name, image in images.items()}
+        answers = [ask(self.teacher, view) for view in (images, mirrored)]
         options = {"confidence": self.wanted.confidence, "tolerance": self.wanted.tolerance}
         return fill(targets, answers, scores=self.scores, **options).targets
 
@@ -84,7 +84,7 @@ def fill(
     """Fill missing annotations with a teacher's confident answers. What people annotated is never changed.
 
     The teacher is the same network with averaged weights, or another one, in evaluation mode, and its answers may be of several
-    views of each picture (as it is, mirrored), whose mean then counts.
+    views of each image (as it is, mirrored), whose mean then counts.
 
     Args:
         targets: those of a batch; names and marks of the unknown as in `mien.training.criterion`.

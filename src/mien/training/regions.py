@@ -1,4 +1,4 @@
-"""Eyes, nose and mouth of training pictures, found by the face mesh."""
+"""Eyes, nose and mouth of training images, found by the face mesh."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..types import points68
 
 
 class Regions:
-    """Cut the regions of pictures that are face crops already; pictures without a mesh give them where they lie on average.
+    """Cut the regions of images that are face crops already; images without a mesh give them where they lie on average.
 
     Args:
         sizes: name → side of the crop in pixels.
@@ -22,7 +22,7 @@ class Regions:
         self.sizes, self.landmarker = dict(sizes), Landmarker("mesh468")
 
     def __call__(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
-        """Return name → (side, side, 3) uint8 of one picture (H, W, 3)."""
+        """Return name → (side, side, 3) uint8 of one image (H, W, 3)."""
         mesh = self.landmarker.crops([pixels])
         points = points68(mesh.points[0]) if mesh.presence[0] >= 0.5 else None
         return region_crops(pixels, points, self.sizes)

@@ -1,4 +1,4 @@
-"""What a run leaves behind: its resolved config, where it ran, a row for every epoch, a picture of its curves, a card."""
+"""What a run leaves behind: its resolved config, where it ran, a row for every epoch, an image of its curves, a card."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ..io.files import whole
 from ..io.provenance import VERSION
 from ..labels import LABEL_SETS
 from ..models.checkpoints.saving import save_state
-from ..runtime.torch_devices import named
+from ..models.torch_devices import named
 from .config import TrainConfig
 from .data import Split, card_crop, card_input
 from .validation import heads
@@ -124,7 +124,7 @@ def environment(splits: Sequence[Split], device: torch.device) -> dict[str, Any]
                 "dataset": split.data.name,
                 "protocol": split.data.variant,
                 "flaws": list(split.data.flaws),
-                "pictures": len(split),
+                "images": len(split),
                 "digest": split.data.digest,
                 "classes": dict(zip(split.labels, split.counts.tolist(), strict=True)),
             }
@@ -211,8 +211,8 @@ def keep_best(
         summary=f"{config.model.name} trained on {split.data.name} by the recipe {name_of(out)}.",
         file=path.name,
         sha256=sha256(path),
-        licence="NOASSERTION",
-        licence_note="The terms of the data that it was trained on apply.",
+        license="NOASSERTION",
+        license_note="The terms of the data that it was trained on apply.",
         origin=f"recipe {name_of(out)}",
         data=f"{split.data.name}, {split.data.variant}",
         labels=split.labels,

@@ -1,11 +1,11 @@
-"""The single steps that vary training pictures, each on a whole batch at once.
+"""The single steps that vary training images, each on a whole batch at once.
 
-A step takes (N, C, H, W) float32 pictures in 0 … 1 (C is 1 or 3), which it may change in place, and dice for them; it
-returns the varied pictures. Lengths are fractions of the picture's side, angles are degrees. A step with `p` touches each
-picture with that probability and works on those only.
+A step takes (N, C, H, W) float32 images in 0 … 1 (C is 1 or 3), which it may change in place, and dice for them; it
+returns the varied images. Lengths are fractions of the image's side, angles are degrees. A step with `p` touches each
+image with that probability and works on those only.
 
-The published recipes work on 8-bit pictures and round after every step; here values stay float32, so that single pixels
-differ by up to one grey level a step.
+The published recipes work on 8-bit images and round after every step; here values stay float32, so that single pixels
+differ by up to one gray level a step.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from torch.nn import functional
 
 
 class Dice:
-    """Draws for the pictures of one batch.
+    """Draws for the images of one batch.
 
-    Numbers are drawn for the whole batch and those of `part` are kept, so that two processes vary each picture as one would.
-    Neither the size of pictures nor the outcome of other draws moves a draw: pictures of several sizes stay in step.
+    Numbers are drawn for the whole batch and those of `part` are kept, so that two processes vary each image as one would.
+    Neither the size of images nor the outcome of other draws moves a draw: images of several sizes stay in step.
 
     Args:
         seed: what all draws follow from.
-        total: pictures of the global batch.
+        total: images of the global batch.
         part: those of this process.
 
     Example:
@@ -49,14 +49,14 @@ class Dice:
         return len(self._rows)
 
     def of(self, *key: int | str) -> Dice:
-        """Return dice for one step or picture: their draws follow from the seed and the key, and disturb no others."""
+        """Return dice for one step or image: their draws follow from the seed and the key, and disturb no others."""
         text = repr((self.seed, key)).encode()
         child = Dice(int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1, self.total, slice(0, 0))
         child._rows = self._rows
         return child
 
     def only(self, rows: Tensor, *key: int | str) -> Dice:
-        """Return dice (see `of`) for some of the pictures, by their numbers (n,) among those of these dice."""
+        """Return dice (see `of`) for some of the images, by their numbers (n,) among those of these dice."""
         child = self.of(*key)
         child._rows = self._rows[rows]
         return child
@@ -70,11 +70,11 @@ class Dice:
         return self.uniform(0, 1) < p
 
     def permutation(self, length: int) -> Tensor:
-        """Return (n, length) int64: the numbers 0 … length − 1 in an order of its own for each picture."""
+        """Return (n, length) int64: the numbers 0 … length − 1 in an order of its own for each image."""
         return self.uniform(0, 1, length).argsort(1)
 
     def noise(self, *shape: int, normal: bool = False) -> Tensor:
-        """Return (n, *shape) float32, uniform in [0, 1) or normal, from a generator of its own for each picture."""
+        """Return (n, *shape) float32, uniform in [0, 1) or normal, from a generator of its own for each image."""
         seeds = torch.randint(1 << 62, (self.total,), generator=self._generator)[self._rows]
         values, own = torch.empty(len(self), *shape), torch.Generator()
         for value, seed in zip(values, seeds.tolist(), strict=True):
@@ -121,21 +121,21 @@ def affine(
     interpolation: Interpolation = "nearest",
     border: Border = "black",
 ) -> Tensor:
-    """Turn, scale and shift about the centre in one resampling.
+    """Turn, scale and shift about the center in one resampling.
 
     The defaults are torchvision's `RandomAffine`; imgaug's `Affine` is `interpolation="bilinear"`. Both turn about
     ((W − 1) / 2, (H − 1) / 2) in pixel indices.
 
     Args:
-        image_NCHW: the pictures.
+        image_NCHW: the images.
         dice: their draws.
-        p: share of pictures that are touched.
+        p: share of images that are touched.
         rotate: the angle is uniform in ± this; positive is clockwise.
         scale: the factor is uniform in this, one for both axes; above 1 the face grows.
         translate: shifts are uniform in ± this fraction of the side, along each axis.
         whole_pixels: round shifts to whole pixels, as torchvision does.
         interpolation: how pixels between pixels are found.
-        border: what comes in from outside: black, or the picture mirrored about its outermost pixels (albumentations).
+        border: what comes in from outside: black, or the image mirrored about its outermost pixels (albumentations).
     """
     chosen, angle, factor = dice.chance(p), dice.uniform(-rotate, rotate), dice.uniform(scale[0], scale[1])
     shift = dice.uniform(-translate, translate, 2)
@@ -155,7 +155,7 @@ def rotate(
     interpolation: Interpolation = "nearest",
     border: Border = "black",
 ) -> Tensor:
-    """Turn about the centre, uniformly in ± `degrees`; positive is anticlockwise, as in torchvision's `RandomRotation`."""
+    """Turn about the center, uniformly in ± `degrees`; positive is anticlockwise, as in torchvision's `RandomRotation`."""
     return affine(image_NCHW, dice, p=p, rotate=-degrees, interpolation=interpolation, border=border)
 
 
@@ -168,10 +168,10 @@ def warp(
     interpolation: Interpolation = "nearest",
     border: Border = "black",
 ) -> Tensor:
-    """Turn, scale and shift pictures.
+    """Turn, scale and shift images.
 
     Args:
-        image_NCHW: N pictures.
+        image_NCHW: N images.
         angle: (N,) degrees, clockwise.
         scale: (N,) factors.
         shift: (N, 2) fractions of width and height, to the right and down.
@@ -183,7 +183,7 @@ def warp(
     pixels = shift * torch.tensor([width, height])
     x, y = (pixels.round() if whole_pixels else pixels).unbind(1)
     cos, sin = (angle * (math.pi / 180)).cos() / scale, (angle * (math.pi / 180)).sin() / scale
-    # From the place in the new picture to that in the old one, in units of half the way between the outermost pixels.
+    # From the place in the new image to that in the old one, in units of half the way between the outermost pixels.
     half_x, half_y = max(width - 1, 1) / 2, max(height - 1, 1) / 2
     theta = torch.stack(
         [
@@ -228,13 +228,13 @@ def erase(
     """Cover a rectangle: torchvision's `RandomErasing` (Zhong et al. 2020).
 
     Args:
-        image_NCHW: the pictures.
+        image_NCHW: the images.
         dice: their draws.
-        p: share of pictures that are touched.
-        scale: the area is uniform in this share of the picture.
+        p: share of images that are touched.
+        scale: the area is uniform in this share of the image.
         ratio: the logarithm of height / width is uniform between those of these. A rectangle that does not fit is drawn again,
             ten times at most.
-        fill: zero, which is the mean colour after normalisation, or uniform noise in 0 … 1.
+        fill: zero, which is the mean color after normalization, or uniform noise in 0 … 1.
     """
     chosen, draws = dice.chance(p), dice.uniform(0, 1, 10, 4)
     height, width = image_NCHW.shape[2:]
@@ -253,7 +253,7 @@ def erase(
     return image_NCHW
 
 
-def colour_jitter(
+def color_jitter(
     image_NCHW: Tensor,
     dice: Dice,
     *,
@@ -262,10 +262,10 @@ def colour_jitter(
     contrast: Amount = 0.0,
     saturation: Amount = 0.0,
 ) -> Tensor:
-    """Change brightness, contrast and saturation, in an order drawn for each picture: torchvision's `ColorJitter`.
+    """Change brightness, contrast and saturation, in an order drawn for each image: torchvision's `ColorJitter`.
 
     Each factor is uniform in 1 ± its amount, not below 0. Brightness multiplies; contrast mixes with the mean luma of the
-    picture; saturation mixes with its grey. Values are cut to 0 … 1 after each.
+    image; saturation mixes with its gray. Values are cut to 0 … 1 after each.
     """
     amounts = (brightness, contrast, saturation)
     chosen, order = dice.chance(p), dice.permutation(3)
@@ -287,7 +287,7 @@ def colour_jitter(
 
 
 def light(image_NCHW: Tensor, dice: Dice, *, p: Chance = 1.0, contrast: Amount = 0.0, brightness: Amount = 0.0) -> Tensor:
-    """Scale the contrast about the picture's mean by 1 ± `contrast` and add ± `brightness`; values may leave 0 … 1 a little."""
+    """Scale the contrast about the image's mean by 1 ± `contrast` and add ± `brightness`; values may leave 0 … 1 a little."""
     chosen, factor, offset = dice.chance(p), dice.uniform(1 - contrast, 1 + contrast), dice.uniform(-brightness, brightness)
 
     def change(image: Tensor, rows: Tensor) -> Tensor:
@@ -329,11 +329,11 @@ def jpeg(image_NCHW: Tensor, dice: Dice, *, p: Chance = 1.0, quality: Quality = 
 
     def change(image: Tensor, rows: Tensor) -> Tensor:
         levels = image.mul(255).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
-        for picture, pixels, wanted in zip(image, levels, value[rows].round().int().tolist(), strict=True):
+        for one, pixels, wanted in zip(image, levels, value[rows].round().int().tolist(), strict=True):
             file = io.BytesIO()
             Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(file, "JPEG", quality=wanted)
             stored = torch.from_numpy(np.array(Image.open(file)).reshape(pixels.shape))
-            picture.copy_(stored.permute(2, 0, 1)).div_(255)
+            one.copy_(stored.permute(2, 0, 1)).div_(255)
         return image
 
     return _some(image_NCHW, chosen, change)
@@ -350,13 +350,13 @@ def noise(image_NCHW: Tensor, dice: Dice, *, p: Chance = 1.0, deviation: Amount 
     return _some(image_NCHW, chosen, change)
 
 
-def grey(image_NCHW: Tensor, dice: Dice, *, p: Chance = 1.0) -> Tensor:
-    """Replace colours by luma."""
+def gray(image_NCHW: Tensor, dice: Dice, *, p: Chance = 1.0) -> Tensor:
+    """Replace colors by luma."""
     return _some(image_NCHW, dice.chance(p), lambda image, rows: image.copy_(luma(image)))
 
 
-def value_grey(image_NCHW: Tensor, dice: Dice, *, p: Chance = 1.0) -> Tensor:
-    """Replace colours by the largest channel: imgaug's `RemoveSaturation(1)`."""
+def value_gray(image_NCHW: Tensor, dice: Dice, *, p: Chance = 1.0) -> Tensor:
+    """Replace colors by the largest channel: imgaug's `RemoveSaturation(1)`."""
     return _some(image_NCHW, dice.chance(p), lambda image, rows: image.copy_(image.amax(1, keepdim=True)))
 
 
@@ -369,7 +369,7 @@ def luma(image_NCHW: Tensor) -> Tensor:
 
 
 def resized(image_NCHW: Tensor, side: int, method: str = "pil-bilinear") -> Tensor:
-    """Return pictures of `side` × `side` pixels; Pillow's bilinear is antialiased, OpenCV's is not."""
+    """Return images of `side` × `side` pixels; Pillow's bilinear is antialiased, OpenCV's is not."""
     if image_NCHW.shape[2:] == (side, side):
         return image_NCHW
     return functional.interpolate(
@@ -378,7 +378,7 @@ def resized(image_NCHW: Tensor, side: int, method: str = "pil-bilinear") -> Tens
 
 
 def _some(image_NCHW: Tensor, chosen: Tensor, change: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Change the chosen (n,) pictures, given with their row numbers, which may be done in place."""
+    """Change the chosen (n,) images, given with their row numbers, which may be done in place."""
     rows = chosen.nonzero().flatten()
     if len(rows) == 0:
         return image_NCHW

@@ -1,6 +1,6 @@
 """How good the network of an epoch is on the validation split: the figures by which the best epoch is chosen.
 
-Every picture counts exactly once, whatever the number of processes, and a picture that cannot be read counts as wrong.
+Every image counts exactly once, whatever the number of processes, and an image that cannot be read counts as wrong.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CLASSIFYING = ("cross-entropy", "focal", "votes", "binary")
 CLASSIFIED = ("accuracy", "uar", "macro_f1", "nll")
 """Figures of `classified`."""
 ENOUGH = 100
-"""Labelled pictures from which on a calibration is fitted."""
+"""Labeled images from which on a calibration is fitted."""
 CONCORDANCE = ("ccc_valence", "ccc_arousal")
 """Figures of `concordance`."""
 
@@ -87,10 +87,10 @@ def predict(
     device = next(model.parameters()).device
     rows = np.arange(process, len(split), processes)
     parts: dict[str, list[np.ndarray]] = {name: [] for name in heads(config)}
-    for _, pictures, readable in evaluation_batches(split, preprocess, batch, rows):
-        views = [pictures]
+    for _, images, readable in evaluation_batches(split, preprocess, batch, rows):
+        views = [images]
         if config.validation.views > 1:
-            views.append({name: value.flip(3) for name, value in pictures.items()})
+            views.append({name: value.flip(3) for name, value in images.items()})
         found: dict[str, list[np.ndarray]] = {name: [] for name in parts}
         for view in views:
             fed = {name: value.to(device) for name, value in view.items()}
@@ -140,7 +140,7 @@ def measure(outputs: dict[str, np.ndarray], split: Split, config: TrainConfig) -
 
 
 def unit_thresholds(outputs: dict[str, np.ndarray], split: Split, config: TrainConfig) -> UnitThresholds | None:
-    """Return thresholds of the action units, chosen on half of the split's videos, persons or pictures; None without units."""
+    """Return thresholds of the action units, chosen on half of the split's videos, persons or images; None without units."""
     for name, target in heads(config).items():
         if target == "action_units":
             data = split.data
@@ -158,7 +158,7 @@ def unit_thresholds(outputs: dict[str, np.ndarray], split: Split, config: TrainC
 def calibration(outputs: dict[str, np.ndarray], split: Split, config: TrainConfig) -> Calibration:
     """Return the temperature of the scores, fitted on the split, and the confidence from which answers are right often enough.
 
-    Fewer than `ENOUGH` labelled pictures say nothing of either: nothing is fitted then.
+    Fewer than `ENOUGH` labeled images say nothing of either: nothing is fitted then.
     """
     scores, label = outputs[config.model.scores], truth(split, heads(config)[config.model.scores])
     usable = (label >= 0) & np.isfinite(scores).all(1)
@@ -216,7 +216,7 @@ def unit_f1(active: np.ndarray, target: np.ndarray) -> float:
 
 
 def quality(figures: dict[str, Any], metric: str) -> float:
-    """Return the number that selection maximises: a metric that `check_metrics` has passed, or `A + B`."""
+    """Return the number that selection maximizes: a metric that `check_metrics` has passed, or `A + B`."""
     total = 0.0
     for key in map(str.strip, metric.split("+")):
         total += -figures[key] if key.rpartition(".")[2] in SMALLER_IS_BETTER else figures[key]

@@ -1,4 +1,4 @@
-"""Annotated copies of pictures and videos, in folders."""
+"""Annotated copies of images and videos, in folders."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from ..io.video_writer import Recorder, suffix
 from ..types import Result
 from .faces import draw
 
-MARK = "mien: annotated picture"
-"""Written into annotated pictures (EXIF `Software`), so that a later run knows which files it may replace."""
+MARK = "mien: annotated image"
+"""Written into annotated images (EXIF `Software`), so that a later run knows which files it may replace."""
 
 
 LONGEST = 230
@@ -61,23 +61,23 @@ class _Folder:
         """Path below the folder, with the suffix of the source."""
         if "://" in source:
             name = unquote(PurePath(urlsplit(source).path).name)
-            return PurePath(re.sub(r"[^\w.-]", "_", name).lstrip(".") or "picture")
+            return PurePath(re.sub(r"[^\w.-]", "_", name).lstrip(".") or "image")
         if source.startswith("<"):  # from memory: "<array>"
-            return PurePath(source.strip("<>") if source == "<video>" else "picture")
+            return PurePath(source.strip("<>") if source == "<video>" else "image")
         path = _absolute(source)
         roots = [root for root in self.roots if path.is_relative_to(root)]
         return path.relative_to(max(roots, key=lambda root: len(root.parts), default=path.parent))
 
 
-class Pictures(_Folder):
-    """Annotated pictures in a folder, in the sub-folders they came from.
+class AnnotatedImages(_Folder):
+    """Annotated images in a folder, in the sub-folders they came from.
 
-    JPEG files become JPEG, all others PNG. A file that this class did not write is never replaced: the picture gets the next
-    free name (`party-2.jpg`), so a folder may even be annotated into itself. Pictures of an earlier run are replaced.
+    JPEG files become JPEG, all others PNG. A file that this class did not write is never replaced: the image gets the next
+    free name (`party-2.jpg`), so a folder may even be annotated into itself. Images of an earlier run are replaced.
 
     Example:
         >>> import tempfile, mien
-        >>> with tempfile.TemporaryDirectory() as folder, Pictures(folder) as sink:
+        >>> with tempfile.TemporaryDirectory() as folder, AnnotatedImages(folder) as sink:
         ...     sink.write(mien.sample(), mien.load()(mien.sample())).name
         'sample.png'
     """
@@ -90,11 +90,11 @@ class Pictures(_Folder):
         points: bool = False,
         quality: int = 92,
     ) -> None:
-        """Open a folder for annotated pictures.
+        """Open a folder for annotated images.
 
         Args:
             folder: made if it does not exist.
-            roots: folders that pictures come from; below `folder` each keeps its place relative to its root.
+            roots: folders that images come from; below `folder` each keeps its place relative to its root.
             points: whether mesh points are shown.
             quality: of JPEG files, 1 … 95.
 
@@ -104,11 +104,11 @@ class Pictures(_Folder):
         super().__init__(folder, roots)
         self.points, self.quality = points, quality
 
-    def write(self, picture: Any, result: Result) -> Path | None:
-        """Write one annotated picture and return its path; None where the picture could not be read.
+    def write(self, image: Any, result: Result) -> Path | None:
+        """Write one annotated image and return its path; None where the image could not be read.
 
         Args:
-            picture: what the result was read from, as for `mien.draw`.
+            image: what the result was read from, as for `mien.draw`.
             result: its reading; `source` names the file.
 
         Raises:
@@ -116,7 +116,7 @@ class Pictures(_Folder):
         """
         if result.status == "unreadable":
             return None
-        annotated = draw(picture, result, points=self.points)
+        annotated = draw(image, result, points=self.points)
         path = self.claim(result.source, (".png", ".jpg", ".jpeg"))
         exif = Image.Exif()
         exif[0x0131] = MARK
@@ -135,7 +135,7 @@ class Pictures(_Folder):
 class Videos(_Folder):
     """Annotated videos in a folder, with the sound of the originals: H.264 in MP4, or Matroska where MP4 cannot hold the sound.
 
-    Names and places are as for `Pictures`. A copy gets its name when the next video begins or the block ends.
+    Names and places are as for `AnnotatedImages`. A copy gets its name when the next video begins or the block ends.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class Videos(_Folder):
 
         Args:
             folder: made if it does not exist.
-            roots: as for `Pictures`.
+            roots: as for `AnnotatedImages`.
             points: whether mesh points are shown.
             start: second of the originals where reading begins; the copies begin there too.
             end: second of the originals where it ends.
@@ -166,11 +166,11 @@ class Videos(_Folder):
         self._recorder: Recorder | None = None
         self._source: str | None = None
 
-    def write(self, picture: Any, result: Result) -> Path | None:
+    def write(self, image: Any, result: Result) -> Path | None:
         """Append one frame, in order, and return the path that the copy will have; None where it could not be read.
 
         Args:
-            picture: the frame, as for `mien.draw`.
+            image: the frame, as for `mien.draw`.
             result: its reading; `source` names the video, `time` places the frame.
         """
         if result.status == "unreadable" or result.time is None:
@@ -178,7 +178,7 @@ class Videos(_Folder):
         if self._recorder is None or result.source != self._source or result.time < self._time:
             self._next(result.source)
         assert self._recorder is not None
-        annotated = draw(picture, result, points=self.points, enlarge=False)
+        annotated = draw(image, result, points=self.points, enlarge=False)
         self._recorder.write(np.asarray(annotated), result.time)
         self._time = result.time
         return self._recorder.path

@@ -1,8 +1,8 @@
-"""A result on its picture: a box for each face, its expression, and bars of all probabilities where there is room.
+"""A result on its image: a box for each face, its expression, and bars of all probabilities where there is room.
 
-Sizes follow the picture and its faces, so that a phone photo and a thumbnail both stay readable; pictures below `SMALL` pixels
-are enlarged by a whole number first. A face that the model abstains on gets a dashed grey box and says so. The colours keep
-apart under the three kinds of colour blindness (measured in the tests), and no fact is told by colour alone. The font is the
+Sizes follow the image and its faces, so that a phone photo and a thumbnail both stay readable; images below `SMALL` pixels
+are enlarged by a whole number first. A face that the model abstains on gets a dashed gray box and says so. The colors keep
+apart under the three kinds of color blindness (measured in the tests), and no fact is told by color alone. The font is the
 one inside Pillow.
 """
 
@@ -22,7 +22,7 @@ from .label_layout import Placement, leader, place
 from .shapes import DARK, Ink
 
 SMALL = 720
-"""Pictures whose longer side is shorter than this are enlarged, sixteen times at most."""
+"""Images whose longer side is shorter than this are enlarged, sixteen times at most."""
 
 BARS_UP_TO = 6
 """With more faces than this, each gets a label only."""
@@ -30,7 +30,7 @@ BARS_UP_TO = 6
 ROWS = 8
 """At most this many bars: the most probable classes, in the order of the model's card."""
 
-COLOURS: Mapping[str, Ink] = {
+COLORS: Mapping[str, Ink] = {
     "neutral": (213, 222, 230),
     "happiness": (245, 233, 46),
     "surprise": (255, 174, 66),
@@ -41,7 +41,7 @@ COLOURS: Mapping[str, Ink] = {
     "contempt": (122, 101, 239),
     "other": (138, 122, 98),
 }
-"""Colour of each expression; classes of other names get `UNKNOWN`."""
+"""Color of each expression; classes of other names get `UNKNOWN`."""
 
 UNKNOWN: Ink = (176, 200, 176)
 UNCERTAIN: Ink = (168, 174, 182)
@@ -51,21 +51,21 @@ TRACK: Ink = (70, 76, 86)
 PLATE_ALPHA = 0.88
 
 
-def draw(picture: Any, result: Result, *, points: bool = False, enlarge: bool = True) -> Image.Image:
-    """Return a copy of the picture with its faces marked.
+def draw(image: Any, result: Result, *, points: bool = False, enlarge: bool = True) -> Image.Image:
+    """Return a copy of the image with its faces marked.
 
     Args:
-        picture: what the result was read from: path, URL, bytes, RGB array, PIL image, or the `Picture` itself.
+        image: what the result was read from: path, URL, bytes, RGB array, PIL image, or the `DecodedImage` itself.
         result: the reading.
         points: also show the mesh points, where the result carries them.
-        enlarge: whether small pictures are enlarged, so that there is room for words.
+        enlarge: whether small images are enlarged, so that there is room for words.
 
     Returns:
-        An RGB image of the picture's size, or a whole multiple of it where the longer side is below 720 pixels.
+        An RGB image of the image's size, or a whole multiple of it where the longer side is below 720 pixels.
 
     Raises:
-        SourceError: the picture cannot be read.
-        ValueError: the result was read from a picture of another size.
+        SourceError: the image cannot be read.
+        ValueError: the result was read from an image of another size.
 
     Example:
         >>> import mien
@@ -73,10 +73,10 @@ def draw(picture: Any, result: Result, *, points: bool = False, enlarge: bool = 
         >>> mien.draw(mien.sample(), result).size
         (1024, 1024)
     """
-    pixels = read_image(picture).pixels
+    pixels = read_image(image).pixels
     height, width = pixels.shape[:2]
     if (width, height) != (result.width, result.height):
-        raise ValueError(f"the result is of a {result.width}×{result.height} picture, this one has {width}×{height} pixels")
+        raise ValueError(f"the result is of a {result.width}×{result.height} image, this one has {width}×{height} pixels")
     longer = max(width, height)
     scale = min(-(-SMALL // longer), 16) if enlarge and longer < SMALL else 1
     canvas = Image.fromarray(pixels).resize((width * scale, height * scale), Image.Resampling.BICUBIC)
@@ -87,9 +87,9 @@ def draw(picture: Any, result: Result, *, points: bool = False, enlarge: bool = 
     return canvas
 
 
-def colour(face: Face) -> Ink:
-    """Return the RGB colour that stands for what was read in a face."""
-    return COLOURS.get(face.label, UNKNOWN) if face.certain else UNCERTAIN
+def color(face: Face) -> Ink:
+    """Return the RGB color that stands for what was read in a face."""
+    return COLORS.get(face.label, UNKNOWN) if face.certain else UNCERTAIN
 
 
 def arrange(faces: Sequence[Face], boxes: np.ndarray, size: tuple[int, int]) -> tuple[list[Label | Bars], Placement]:
@@ -137,7 +137,7 @@ class Label:
         em, (width, height), face = self.em, self.size, self.face
         brushes.rectangle(canvas, np.array([left, top, left + width, top + height]), DARK, 0.28 * em, PLATE_ALPHA)
         middle, ink = top + height / 2, TEXT if face.certain else QUIET
-        brushes.chip(canvas, (left + 0.72 * em, middle), colour(face), 0.26 * em, hollow=not face.certain)
+        brushes.chip(canvas, (left + 0.72 * em, middle), color(face), 0.26 * em, hollow=not face.certain)
         pen = ImageDraw.Draw(canvas)
         pen.text((left + 1.25 * em, middle), self.name, ink, self.font, "lm")
         pen.text((left + width - 0.45 * em, middle), self.percent, ink, self.font, "rm")
@@ -161,7 +161,7 @@ class Bars:
         """Draw it with its upper left corner at this place."""
         em, (width, height), face = self.em, self.size, self.face
         brushes.rectangle(canvas, np.array([left, top, left + width, top + height]), DARK, 0.4 * em, PLATE_ALPHA)
-        brushes.chip(canvas, (left + 0.98 * em, top + 1.15 * em), colour(face), 0.28 * em, hollow=not face.certain)
+        brushes.chip(canvas, (left + 0.98 * em, top + 1.15 * em), color(face), 0.28 * em, hollow=not face.certain)
         pen, right = ImageDraw.Draw(canvas), left + width - 0.7 * em
         pen.text((left + 1.6 * em, top + 1.15 * em), self.title, TEXT if face.certain else QUIET, self.head, "lm")
         pen.text((right, top + 1.15 * em), self.share, TEXT, self.head, "rm")
@@ -175,7 +175,7 @@ class Bars:
             brushes.rectangle(canvas, track, TRACK, 0.27 * em)
             if share >= 0.005:  # what rounds to 0 % shows no bar
                 track[2] = start + max((end - start) * share, 0.54 * em)
-                brushes.rectangle(canvas, track, COLOURS.get(name, UNKNOWN) if face.certain else UNCERTAIN, 0.27 * em)
+                brushes.rectangle(canvas, track, COLORS.get(name, UNKNOWN) if face.certain else UNCERTAIN, 0.27 * em)
 
 
 def _title(face: Face) -> str:
@@ -192,11 +192,11 @@ def _draw_faces(canvas: Image.Image, faces: Sequence[Face], scale: int, points: 
     for face, box, plate, stroke in zip(faces, boxes, spots.plates, strokes, strict=True):
         ends = leader(np.clip(box, 0, [*canvas.size, *canvas.size]), plate)
         if np.hypot(*(ends[1] - ends[0])) > 4 * stroke:
-            brushes.lines(canvas, [ends], colour(face), 0.7 * stroke)
+            brushes.lines(canvas, [ends], color(face), 0.7 * stroke)
     for face, box, stroke in zip(faces, boxes, strokes, strict=True):
         if points and face.points is not None:
             _draw_points(canvas, face, scale)
-        brushes.frame(canvas, box, colour(face), float(stroke), dashed=not face.certain)
+        brushes.frame(canvas, box, color(face), float(stroke), dashed=not face.certain)
     for plate, (left, top, _, _) in zip(plates, spots.plates.tolist(), strict=True):
         plate.paint(canvas, left, top)
 
@@ -205,13 +205,13 @@ def _draw_points(canvas: Image.Image, face: Face, scale: int) -> None:
     """All points where the face is large enough to tell them apart, else the 68."""
     width = face.box.width * scale
     shown, radius = (face.points, width / 420) if width >= 200 else (face.points68, width / 120)
-    brushes.dots(canvas, shown[:, :2] * scale, colour(face), max(radius, 0.8))  # pyrefly: ignore
+    brushes.dots(canvas, shown[:, :2] * scale, color(face), max(radius, 0.8))  # pyrefly: ignore
 
 
 def _draw_note(canvas: Image.Image, text: str) -> None:
     em = min(max(_unit(canvas.size), 10), canvas.width / 12)
     if em < 4:
-        return  # a picture of a few pixels has no room for words
+        return  # an image of a few pixels has no room for words
     letters = font(em)
     width, height, left, bottom = letters.getlength(text) + 1.2 * em, 1.7 * em, 0.6 * em, canvas.height - 0.6 * em
     brushes.rectangle(canvas, np.array([left, bottom - height, left + width, bottom]), DARK, 0.3 * em, PLATE_ALPHA)
@@ -219,7 +219,7 @@ def _draw_note(canvas: Image.Image, text: str) -> None:
 
 
 def _unit(size: tuple[int, int]) -> float:
-    """Text size that reads well when the whole picture is looked at."""
+    """Text size that reads well when the whole image is looked at."""
     return max((size[0] * size[1]) ** 0.5 / 45, 1)
 
 

@@ -1,4 +1,4 @@
-"""Where labels go in a picture, so that they cover no face and not one another.
+"""Where labels go in an image, so that they cover no face and not one another.
 
 Each plate tries the places around its face, nearest first, then wider rings; the cheapest one wins. After a first greedy round
 every plate may move again while the others stand still, until none wants to. That finds a good arrangement, not the best one,
@@ -46,7 +46,7 @@ def place(faces: np.ndarray, sizes: np.ndarray, canvas: tuple[float, float], gap
     Args:
         faces: (N, 4) face boxes: left, top, right, bottom.
         sizes: (N, 2) width and height of each plate.
-        canvas: width and height of the picture.
+        canvas: width and height of the image.
         gap: space between a face and its plate.
 
     Example:
@@ -125,14 +125,14 @@ class _Spots:
         left, top, right, bottom = self.own[0]
         width, height = size
         above, below, before, after = top - gap - height, bottom + gap, left - self.aside - width, right + self.aside
-        middle, centre = (left + right - width) / 2, (top + bottom - height) / 2
+        middle, center = (left + right - width) / 2, (top + bottom - height) / 2
         upright = [(x, y) for x in (left, middle, right - width) for y in (above, below)]
-        beside = [(x, y) for x in (after, before) for y in (top, centre, bottom - height)]
+        beside = [(x, y) for x in (after, before) for y in (top, center, bottom - height)]
         spots = beside + upright if sides_first else upright + beside
         for ring in (1, 2, 3, 4, 6, 8, 11):
             reach_x, reach_y = (right - left + width) / 2 + ring * height, (bottom - top + height) / 2 + ring * height
             turns = [turn * math.pi / 12 for turn in range(24)]
-            spots += [(middle + math.cos(turn) * reach_x, centre + math.sin(turn) * reach_y) for turn in turns]
+            spots += [(middle + math.cos(turn) * reach_x, center + math.sin(turn) * reach_y) for turn in turns]
         spots += [(x, y) for y in (0, canvas[1]) for x in (0, canvas[0])]
         corners = np.clip(spots, gap, np.maximum(np.array(canvas) - size - gap, gap))
         return np.hstack([corners, corners + size])

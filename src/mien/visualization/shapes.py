@@ -1,7 +1,7 @@
-"""Anti-aliased shapes on a Pillow picture.
+"""Anti-aliased shapes on a Pillow image.
 
 Pillow draws shapes with hard edges and without transparency. Here a shape is drawn larger into a mask of its own, the mask is
-reduced, and one colour is laid through it.
+reduced, and one color is laid through it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Ink = tuple[int, int, int]
 """Red, green and blue, 0 … 255."""
 
 DARK: Ink = (18, 21, 26)
-"""Colour of plates and of the halo around lines, which keeps them visible on any ground."""
+"""Color of plates and of the halo around lines, which keeps them visible on any ground."""
 
 
 def rectangle(canvas: Image.Image, box: np.ndarray, ink: Ink, radius: float, alpha: float = 1) -> None:
@@ -37,35 +37,35 @@ def frame(canvas: Image.Image, box: np.ndarray, ink: Ink, stroke: float, *, dash
 def lines(canvas: Image.Image, paths: list[np.ndarray], ink: Ink, stroke: float) -> None:
     """Draw lines through (P, 2) points, on a dark halo."""
     points = np.concatenate(paths)
-    for width, colour, alpha in ((2 * stroke, DARK, 0.5), (stroke, ink, 1)):
+    for width, color, alpha in ((2 * stroke, DARK, 0.5), (stroke, ink, 1)):
 
         def shape(pen: ImageDraw.ImageDraw, move: _Move, width: float = width) -> None:
             for path in paths:
                 pen.line(move(path), 255, max(round(width * move.scale), 1), "curve")
 
-        _stamp(canvas, points, width, shape, colour, alpha)
+        _stamp(canvas, points, width, shape, color, alpha)
 
 
 def dots(canvas: Image.Image, points: np.ndarray, ink: Ink, radius: float) -> None:
     """Draw discs at (P, 2) points, on a faint dark halo."""
-    for reach, colour, alpha in ((1.7 * radius, DARK, 0.35), (radius, ink, 0.9)):
+    for reach, color, alpha in ((1.7 * radius, DARK, 0.35), (radius, ink, 0.9)):
 
         def shape(pen: ImageDraw.ImageDraw, move: _Move, reach: float = reach) -> None:
             for point in move(points):
                 pen.circle(point, reach * move.scale, 255)
 
-        _stamp(canvas, points, reach, shape, colour, alpha)
+        _stamp(canvas, points, reach, shape, color, alpha)
 
 
-def chip(canvas: Image.Image, centre: tuple[float, float], ink: Ink, radius: float, *, hollow: bool = False) -> None:
+def chip(canvas: Image.Image, center: tuple[float, float], ink: Ink, radius: float, *, hollow: bool = False) -> None:
     """Draw a disc, or a ring."""
 
     def shape(pen: ImageDraw.ImageDraw, move: _Move) -> None:
-        (middle,) = move(np.array([centre]))
+        (middle,) = move(np.array([center]))
         width = max(round(0.4 * radius * move.scale), 1)
         pen.circle(middle, radius * move.scale, 0 if hollow else 255, 255, width)
 
-    _stamp(canvas, np.array([centre]), radius, shape, ink, 1)
+    _stamp(canvas, np.array([center]), radius, shape, ink, 1)
 
 
 class _Move:

@@ -1,7 +1,7 @@
-"""What each face of a video showed over time, as a picture (PNG, SVG, PDF) or a page of its own (HTML).
+"""What each face of a video showed over time, as an image (PNG, SVG, PDF) or a page of its own (HTML).
 
 For each face: a band of the expression that was read (palest where the model abstains), the probabilities (thin and pale: of
-each frame alone), valence and arousal where the model has them, and the facial actions that moved most. Nothing is drawn where
+each frame alone), valence and arousal where the model has them, and the blendshapes that moved most. Nothing is drawn where
 the face was not seen.
 """
 
@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError, MissingExtra
-from ..faces.landmarks import ACTIONS
 from ..io.files import whole
+from ..labels import BLENDSHAPES
 from ..types import Face, Result
-from .faces import COLOURS, UNKNOWN
+from .faces import COLORS, UNKNOWN
 
 WIDEST = 1500
-"""Points of a line at most; where there are more values, neighbours are averaged."""
+"""Points of a line at most; where there are more values, neighbors are averaged."""
 FACES = 12
 """Faces that are drawn at most: those seen longest."""
 SUFFIXES = (".png", ".svg", ".pdf", ".html")
@@ -37,7 +37,7 @@ h1{font-size:1.3rem}h2{font-size:1.05rem;margin:2rem 0 .2rem}p{color:#5a626d;mar
 
 
 class Timeline:
-    """Collects the results of videos. It holds four bytes for each value of each face in each frame, and no pictures.
+    """Collects the results of videos. It holds four bytes for each value of each face in each frame, and no images.
 
     Example:
         >>> import mien
@@ -47,24 +47,24 @@ class Timeline:
         >>> timeline.save("clip.html")
     """
 
-    def __init__(self, actions: Sequence[str] | int = 6) -> None:
+    def __init__(self, blendshapes: Sequence[str] | int = 6) -> None:
         """Begin.
 
         Args:
-            actions: names of the facial actions to show, or how many of those that move most.
+            blendshapes: names of the blendshapes to show, or how many of those that move most.
 
         Raises:
-            ConfigError: there is no such facial action.
+            ConfigError: there is no such blendshape.
         """
-        if not isinstance(actions, int) and (unknown := [name for name in actions if name not in ACTIONS]):
-            raise ConfigError(f"there is no facial action {unknown[0]!r}; known: {', '.join(ACTIONS)}")
-        self.actions = actions
+        if not isinstance(blendshapes, int) and (unknown := [name for name in blendshapes if name not in BLENDSHAPES]):
+            raise ConfigError(f"there is no blendshape {unknown[0]!r}; known: {', '.join(BLENDSHAPES)}")
+        self.blendshapes = blendshapes
         self._lines: dict[tuple[str, int], _Line] = {}
         self._frames: dict[str, array[float]] = {}
         self._again: Counter[str] = Counter()
 
     def add(self, result: Result) -> None:
-        """Add the next frame of a video; pictures have no time and are left out.
+        """Add the next frame of a video; images have no time and are left out.
 
         Where time falls, the same video was begun once more: that is another one, called `SOURCE (2)`.
         """
@@ -128,7 +128,7 @@ class Timeline:
                 0.22,
                 2.0,
                 *([1.1] if line.affect else []),
-                *([0.24 * len(shown)] if (shown := line.shown(self.actions)) else []),
+                *([0.24 * len(shown)] if (shown := line.shown(self.blendshapes)) else []),
             ]
         figure = figure_of(figsize=(11, max(sum(heights) * 1.18 + 0.75 * len(lines) + 0.3, 1.5)), layout="constrained")
         if not lines:
@@ -140,7 +140,7 @@ class Timeline:
         for (source, number), line in zip(chosen, lines, strict=True):
             title = f"face {number}" + (f" · {Path(source).name}" if named else "")
             frames = np.array(self._frames[source])
-            used = line.draw(axes, title, self.actions, frames)
+            used = line.draw(axes, title, self.blendshapes, frames)
             axes[used - 1].set_xlabel("seconds", fontsize=8, color="#5a626d")
             del axes[:used]
         return figure
@@ -152,14 +152,14 @@ class _Line:
     def __init__(self, face: Face) -> None:
         self.labels = list(face.scores)
         self.affect = [name for name in ("valence", "arousal") if getattr(face, name) is not None]
-        self.actions = [] if face.actions is None else list(face.actions)
+        self.blendshapes = [] if face.blendshapes is None else list(face.blendshapes)
         self.alone = face.unsmoothed is not None
         self.times, self.values = array("d"), array("f")
 
     @property
     def width(self) -> int:
         """Values of one frame."""
-        return len(self.labels) * (2 if self.alone else 1) + 1 + len(self.affect) + len(self.actions)
+        return len(self.labels) * (2 if self.alone else 1) + 1 + len(self.affect) + len(self.blendshapes)
 
     def add(self, time: float, face: Face) -> None:
         self.times.append(time)
@@ -168,17 +168,17 @@ class _Line:
             self.values.extend((face.unsmoothed or face).scores.values())
         self.values.append(float(face.certain))
         self.values.extend(getattr(face, name) for name in self.affect)
-        self.values.extend((face.actions or {}).values())
+        self.values.extend((face.blendshapes or {}).values())
 
     def shown(self, wanted: Sequence[str] | int) -> list[str]:
-        """Return the facial actions to show: those asked for, or those that move most."""
-        if not self.actions:
+        """Return the blendshapes to show: those asked for, or those that move most."""
+        if not self.blendshapes:
             return []
         if not isinstance(wanted, int):
-            return [name for name in wanted if name in self.actions]
-        table = np.frombuffer(self.values, np.float32).reshape(-1, self.width)[:, -len(self.actions) :]
+            return [name for name in wanted if name in self.blendshapes]
+        table = np.frombuffer(self.values, np.float32).reshape(-1, self.width)[:, -len(self.blendshapes) :]
         most = np.argsort(-table.std(0), kind="stable")
-        return [self.actions[i] for i in most if self.actions[i] != "_neutral"][:wanted]
+        return [self.blendshapes[i] for i in most if self.blendshapes[i] != "_neutral"][:wanted]
 
     def table(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return times and values, thinned out, with NaN where frames were read but this face was not seen."""
@@ -223,7 +223,7 @@ class _Line:
             rest[0].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, frameon=False)
             used.append(rest.pop(0))
         if names := self.shown(wanted):
-            columns = [self.width - len(self.actions) + self.actions.index(name) for name in names]
+            columns = [self.width - len(self.blendshapes) + self.blendshapes.index(name) for name in names]
             heat = rest[0]
             heat.set_facecolor("#eef0f3")
             heat.imshow(values[:, columns].T, aspect="auto", extent=(*extent, len(names), 0), cmap="YlGnBu", vmin=0, vmax=1)
@@ -237,11 +237,11 @@ class _Line:
         return len(used)
 
     def _band(self, scores: np.ndarray, certain: np.ndarray) -> np.ndarray:
-        """Colours (1, T, 3) of the expression that was read; grey where the model abstains, nearly white where no face was."""
-        colours = np.array([_rgb(label) for label in self.labels])
+        """Colors (1, T, 3) of the expression that was read; gray where the model abstains, nearly white where no face was."""
+        colors = np.array([_rgb(label) for label in self.labels])
         seen = np.isfinite(certain)
         band = np.full((len(scores), 3), 0.95)
-        band[seen] = colours[np.nan_to_num(scores[seen]).argmax(1)]
+        band[seen] = colors[np.nan_to_num(scores[seen]).argmax(1)]
         band[seen & (np.nan_to_num(certain) < 0.5)] = (0.84, 0.86, 0.88)
         return band[None]
 
@@ -253,10 +253,10 @@ def check_suffix(path: str | os.PathLike[str]) -> None:
 
 
 def _rgb(label: str) -> np.ndarray:
-    """Colour of a class; the palest are darkened, to be seen on white."""
-    colour = np.array(COLOURS.get(label, UNKNOWN)) / 255
-    light = float(colour @ [0.3, 0.59, 0.11])
-    return colour * min(1.0, 0.7 / light)
+    """Color of a class; the palest are darkened, to be seen on white."""
+    color = np.array(COLORS.get(label, UNKNOWN)) / 255
+    light = float(color @ [0.3, 0.59, 0.11])
+    return color * min(1.0, 0.7 / light)
 
 
 def _ink(label: str) -> tuple[float, float, float]:

@@ -1,8 +1,8 @@
-"""Can the figures of a data set be trusted? Copies across splits, torn labels, shared people, treated and broken pictures.
+"""Can the figures of a dataset be trusted? Copies across splits, torn labels, shared people, treated and broken images.
 
     splits = open_splits("fer2013", "data/fer2013")
     report = audit(splits)
-    report.exact.leaks[0]       # Leak(split='validation', other='train', pictures=280)
+    report.exact.leaks[0]       # Leak(split='validation', other='train', images=280)
     clean_protocol(splits).write("fer2013.clean.json")
 
 `mien audit` does the same from the command line.
@@ -44,11 +44,11 @@ def open_splits(
 ) -> dict[str, Dataset]:
     """Return the splits to audit: those of `protocol`, by default the parts that the files themselves name.
 
-    A data set whose files name no parts is one split, `"all"`.
+    A dataset whose files name no parts is one split, `"all"`.
 
     Raises:
         DatasetError: the data is not there.
-        UnknownName: there is no such data set or protocol.
+        UnknownName: there is no such dataset or protocol.
     """
     known = reader(name)
     as_filed = (name for name, entry in known.protocols.items() if entry.splits is official and not entry.options)

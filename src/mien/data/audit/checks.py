@@ -1,4 +1,4 @@
-"""The audit itself: signatures of every picture, then what they and the columns of the data set say together."""
+"""The audit itself: signatures of every image, then what they and the columns of the dataset say together."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ ZEROED = 0.45
 """`Signatures.zeroed` above which pixels went through JPEG."""
 
 BLANK = 3.0
-"""Standard deviation of the grey levels below which there is nothing to see."""
+"""Standard deviation of the gray levels below which there is nothing to see."""
 
 UNIFORM = 0.9
 """Share of one size from which the other sizes are odd."""
 
 ORIGINS = ("film",)
-"""Group columns that say where a picture comes from, as subject and sequence do."""
+"""Group columns that say where an image comes from, as subject and sequence do."""
 
 FaceFinder = Callable[[np.ndarray], int]
-"""Takes an (H, W, 3) uint8 picture, returns the number of faces."""
+"""Takes an (H, W, 3) uint8 image, returns the number of faces."""
 
 
 def audit(
@@ -48,21 +48,21 @@ def audit(
     workers: int = 1,
     progress: Progress = lambda number: None,
 ) -> Audit:
-    """Audit the splits of one data set, and look for its pictures in others.
+    """Audit the splits of one dataset, and look for its images in others.
 
     Args:
-        splits: name → split, all of one data set and protocol; see `open_splits`.
-        against: name → other data set, to look for copies between the two; its name is that of no split.
-        near: whether to look for similar pictures too, which takes time with the square of their number.
-        find_faces: counts the faces of a picture, to find pictures without one; slow, so only `search` pictures, evenly
+        splits: name → split, all of one dataset and protocol; see `open_splits`.
+        against: name → other dataset, to look for copies between the two; its name is that of no split.
+        near: whether to look for similar images too, which takes time with the square of their number.
+        find_faces: counts the faces of an image, to find images without one; slow, so only `search` images, evenly
             spread over all splits, are looked at.
-        search: number of pictures to search for faces; 0 for all.
+        search: number of images to search for faces; 0 for all.
         workers: threads that decode files.
-        progress: told how many pictures were read.
+        progress: told how many images were read.
 
     Raises:
         ValueError: there is no split.
-        ConfigError: another data set has the name of a split.
+        ConfigError: another dataset has the name of a split.
 
     Example:
         >>> from mien.data.datasets import open_dataset
@@ -73,7 +73,7 @@ def audit(
     if not splits:
         raise ValueError("nothing to audit: there is no split")
     if both := splits.keys() & (against or {}).keys():
-        raise ConfigError(f"{min(both)!r} is a split of the data set; give the data set that it is compared with another name")
+        raise ConfigError(f"{min(both)!r} is a split of the dataset; give the dataset that it is compared with another name")
     first = next(iter(splits.values()))
     sides = {**splits, **(against or {})}
     found = join([signatures(data, workers, progress) for data in sides.values()])
@@ -98,7 +98,7 @@ def audit(
 
 
 class _View:
-    """Rows of all sides together: the splits first, then the other data sets."""
+    """Rows of all sides together: the splits first, then the other datasets."""
 
     def __init__(self, names: list[str], sides: list[Dataset], side: np.ndarray, splits: int) -> None:
         self.names, self.sides, self.side, self.splits = names, sides, side, splits
@@ -122,7 +122,7 @@ def _summary(data: Dataset) -> SplitSummary:
     try:
         # The digest of files is over the files, not over their pixels: it says nothing about the original.
         known = reader(data.name).fingerprints.get(data.split) if data.images is not None else None
-    except UnknownName:  # a data set made in memory
+    except UnknownName:  # a dataset made in memory
         known = None
     original = None if known is None else known == data.digest
     return SplitSummary(len(data), data.counts, int((data.label < 0).sum()), data.digest, original)
@@ -139,7 +139,7 @@ def _duplicates(group: np.ndarray, view: _View) -> Duplicates:
     return Duplicates(
         distinct=len(np.unique(group[own])),
         groups=int((size > 1).sum()),
-        pictures=int(members.sum()),
+        images=int(members.sum()),
         conflicting=int((torn & (size > 1)).sum()),
         leaks=tuple(_leaks(group, view)),
         examples=tuple(_examples(group, members, view)),

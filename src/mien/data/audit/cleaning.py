@@ -12,24 +12,24 @@ from ..datasets.clean import Clean
 from .duplicates import copies
 from .signatures import join, signatures
 
-EVALUATION = "pictures that also stand in another split"
-TRAINING = "pictures that also stand in another split, further copies of a picture, and groups of copies with different labels"
+EVALUATION = "images that also stand in another split"
+TRAINING = "images that also stand in another split, further copies of an image, and groups of copies with different labels"
 
 
 def clean_protocol(splits: Mapping[str, Dataset], *, near: bool = False, workers: int = 1) -> Clean:
-    """Return which pictures to leave out.
+    """Return which images to leave out.
 
-    Evaluation splits lose the pictures that also stand in any other split; copies within the split stay, so that its
+    Evaluation splits lose the images that also stand in any other split; copies within the split stay, so that its
     figure differs from the official one by the leak alone. The training split loses those too, all but the first of
-    equal pictures, and groups of equal pictures whose labels differ.
+    equal images, and groups of equal images whose labels differ.
 
     Args:
         splits: as `open_splits` gives them.
-        near: whether similar pictures count as equal.
+        near: whether similar images count as equal.
         workers: threads that decode files.
 
     Raises:
-        DatasetError: the data set has no splits.
+        DatasetError: the dataset has no splits.
     """
     if len(splits) < 2:
         raise DatasetError(

@@ -1,4 +1,4 @@
-"""Which pictures are the same picture: pixel for pixel, or to the eye."""
+"""Which images are the same image: pixel for pixel, or to the eye."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ in another crop, brightness or with another watermark, and the other two look al
 is. Between 0.90 and 0.93 a third are different people."""
 
 MIN_DEVIATION = 4.0
-"""Grey levels of a thumbnail without which a picture is blank, and like every other blank one."""
+"""Gray levels of a thumbnail without which an image is blank, and like every other blank one."""
 
 BLOCK = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Copies:
-    """Groups of equal pictures, and pairs of similar ones, among the rows of `Signatures`."""
+    """Groups of equal images, and pairs of similar ones, among the rows of `Signatures`."""
 
     group: np.ndarray
     """(N,) int64: equal numbers, equal pixels."""
@@ -35,7 +35,7 @@ class Copies:
         return int(self.group.max(initial=-1)) + 1
 
     def families(self) -> np.ndarray:
-        """(N,) int64: equal numbers for pictures that are linked by equal pixels or by a chain of similar pairs."""
+        """(N,) int64: equal numbers for images that are linked by equal pixels or by a chain of similar pairs."""
         root = np.arange(len(self))
         for first, second in self.pairs:
             root[_top(root, int(second))] = _top(root, int(first))
@@ -43,11 +43,11 @@ class Copies:
 
 
 def copies(found: Signatures, near: bool = True) -> Copies:
-    """Find the copies among pictures.
+    """Find the copies among images.
 
     Args:
-        found: signatures of the pictures.
-        near: whether to look for similar pictures too, mirrored ones among them; takes time with the square of their number
+        found: signatures of the images.
+        near: whether to look for similar images too, mirrored ones among them; takes time with the square of their number
             (half a minute for 35,000 on one core).
     """
     each = np.char.add(b"?", np.arange(len(found.identity)).astype("S"))

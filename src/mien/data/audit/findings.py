@@ -15,7 +15,7 @@ IMBALANCE = 10
 """Ratio of the largest to the smallest class from which accuracy says little."""
 
 ALIKE = 0.6
-"""Median correlation from which pictures are framed so alike that `MIN_CORRELATION` does not tell a copy from another face."""
+"""Median correlation from which images are framed so alike that `MIN_CORRELATION` does not tell a copy from another face."""
 
 EQUALISED_COST = "on FER2013, models trained on the original lose 8 to 10 points on such a copy"
 
@@ -25,7 +25,7 @@ def findings(report: Audit) -> Audit:
     found = [
         *_copies(report),
         *_overlaps(report),
-        *_pictures(report),
+        *_images(report),
         *_balance(report),
         *_published_size(report),
         *_origin(report),
@@ -37,42 +37,42 @@ def findings(report: Audit) -> Audit:
 
 def _copies(report: Audit) -> Iterator[Finding]:
     for leak in report.exact.leaks:
-        share = leak.pictures / report.splits[leak.split].pictures
-        text = f"{leak.pictures:,} of the {leak.split} pictures ({share:.1%}) also stand in {leak.other}, pixel for pixel"
+        share = leak.images / report.splits[leak.split].images
+        text = f"{leak.images:,} of the {leak.split} images ({share:.1%}) also stand in {leak.other}, pixel for pixel"
         yield Finding(_level(leak), text + _example(report.exact, leak))
-    exact = {(leak.split, leak.other): leak.pictures for leak in report.exact.leaks}
+    exact = {(leak.split, leak.other): leak.images for leak in report.exact.leaks}
     for leak in report.near.leaks if report.near else ():
-        if more := leak.pictures - exact.get((leak.split, leak.other), 0):
-            text = f"{more:,} more of the {leak.split} pictures look like one in {leak.other} (crop, brightness, mirror)"
+        if more := leak.images - exact.get((leak.split, leak.other), 0):
+            text = f"{more:,} more of the {leak.split} images look like one in {leak.other} (crop, brightness, mirror)"
             yield Finding(_level(leak), text + _example(report.near, leak))
     if report.near and report.near.groups and report.quality.resemblance > ALIKE:
-        alike = f"any two pictures look alike (correlation {report.quality.resemblance:.2f}), as portraits of one studio do"
-        yield Finding("warning", f"{alike}: what looks like a copy may be another person; see them with --html FILE --pictures")
-    yield from _groups(report.exact, sum(split.pictures for split in report.splits.values()))
+        alike = f"any two images look alike (correlation {report.quality.resemblance:.2f}), as portraits of one studio do"
+        yield Finding("warning", f"{alike}: what looks like a copy may be another person; see them with --html FILE --images")
+    yield from _groups(report.exact, sum(split.images for split in report.splits.values()))
     if not exact and not report.overlaps and not (report.near and report.near.leaks):
-        yield Finding("note", "no picture and nobody stands in two splits")
+        yield Finding("note", "no image and nobody stands in two splits")
 
 
 def _example(copies: Duplicates | None, leak: Leak) -> str:
-    """Return two pictures of one of the groups that are shown, for somebody to look at; nothing if none of them shows this."""
+    """Return two images of one of the groups that are shown, for somebody to look at; nothing if none of them shows this."""
     for group in copies.examples if copies else ():
         names = {member.split: member.name for member in reversed(group)}
         if {leak.split, leak.other} <= names.keys():
-            return f": {names[leak.split]} and {names[leak.other]}" + (", for example" if leak.pictures > 1 else "")
+            return f": {names[leak.split]} and {names[leak.other]}" + (", for example" if leak.images > 1 else "")
     return ""
 
 
 def _groups(copies: Duplicates, total: int) -> Iterator[Finding]:
     if copies.groups:
-        several = f"{copies.groups:,} groups of together {copies.pictures:,} pictures have the same pixels"
-        yield Finding("note", f"{copies.distinct:,} distinct pictures of {total:,}; {several}")
+        several = f"{copies.groups:,} groups of together {copies.images:,} images have the same pixels"
+        yield Finding("note", f"{copies.distinct:,} distinct images of {total:,}; {several}")
     if copies.conflicting:
-        yield Finding("warning", f"{copies.conflicting:,} groups of pictures with the same pixels bear different labels")
+        yield Finding("warning", f"{copies.conflicting:,} groups of images with the same pixels bear different labels")
 
 
 def _overlaps(report: Audit) -> Iterator[Finding]:
     for overlap in report.overlaps:
-        subject = f"{overlap.pictures:,} of the {overlap.split} pictures"
+        subject = f"{overlap.images:,} of the {overlap.split} images"
         if overlap.what == "official part":
             yield Finding("error", f"{subject} belong to the official part {overlap.other}")
         elif overlap.split != "train":
@@ -84,7 +84,7 @@ def _level(seen: Leak | Overlap) -> Level:
     return "warning" if seen.split == "train" else "error"
 
 
-def _pictures(report: Audit) -> Iterator[Finding]:
+def _images(report: Audit) -> Iterator[Finding]:
     quality = report.quality
     usual = next(iter(quality.sizes), "")
     kinds: tuple[tuple[tuple[str, ...], Level, str], ...] = (
@@ -95,47 +95,47 @@ def _pictures(report: Audit) -> Iterator[Finding]:
     for names, level, what in kinds:
         if names:
             shown = ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
-            yield Finding(level, f"{len(names):,} pictures {what}: {shown}")
+            yield Finding(level, f"{len(names):,} images {what}: {shown}")
     if quality.without_face:
         number, searched = len(quality.without_face), quality.searched
-        yield Finding("warning", f"no face was found in {number:,} of {searched:,} pictures ({number / searched:.1%}) searched")
-    yield from _treatment(quality, sum(split.pictures for split in report.splits.values()))
+        yield Finding("warning", f"no face was found in {number:,} of {searched:,} images ({number / searched:.1%}) searched")
+    yield from _treatment(quality, sum(split.images for split in report.splits.values()))
 
 
 def _treatment(quality: Quality, total: int) -> Iterator[Finding]:
     if quality.equalised > total / 2:
-        share = f"{quality.equalised:,} pictures, median deviation {quality.deviation:.0f} grey levels"
+        share = f"{quality.equalised:,} images, median deviation {quality.deviation:.0f} gray levels"
         yield Finding("error", f"this is a histogram-equalised copy ({share}): {EQUALISED_COST}")
     elif quality.equalised > total / 50:
-        yield Finding("warning", f"{quality.equalised:,} pictures are histogram-equalised, the others are not")
+        yield Finding("warning", f"{quality.equalised:,} images are histogram-equalised, the others are not")
     if quality.recompressed > total / 2:
-        yield Finding("note", f"the pictures went through JPEG at this size ({quality.recompressed:,} of {total:,})")
+        yield Finding("note", f"the images went through JPEG at this size ({quality.recompressed:,} of {total:,})")
 
 
 def _balance(report: Audit) -> Iterator[Finding]:
     for name, split in report.splits.items():
         counts = {kind: number for kind, number in split.classes.items() if number}
         if missing := [kind for kind, number in split.classes.items() if not number]:
-            yield Finding("warning", f"{name} has no picture of {', '.join(missing)}")
+            yield Finding("warning", f"{name} has no image of {', '.join(missing)}")
         large, small = (pick(counts, key=counts.__getitem__, default="") for pick in (max, min))
         if counts and (ratio := counts[large] / counts[small]) >= IMBALANCE:
-            text = f"{name} has {ratio:.0f} times as many pictures of {large} as of {small}: report the recall of each class"
+            text = f"{name} has {ratio:.0f} times as many images of {large} as of {small}: report the recall of each class"
             yield Finding("note", text)
-        if split.unlabelled:
-            yield Finding("note", f"{split.unlabelled:,} of the {name} pictures have no label")
+        if split.unlabeled:
+            yield Finding("note", f"{split.unlabeled:,} of the {name} images have no label")
 
 
 def _published_size(report: Audit) -> Iterator[Finding]:
     known = _reader(report)
     usual = next(iter(report.quality.sizes), "")
     if known and known.size and usual and usual != (published := f"{known.size[0]}×{known.size[1]}"):
-        yield Finding("warning", f"most pictures are {usual}, the published ones {published}: this is a changed copy")
+        yield Finding("warning", f"most images are {usual}, the published ones {published}: this is a changed copy")
 
 
 def _reader(report: Audit) -> Reader | None:
     try:
         return reader(report.dataset)
-    except UnknownName:  # a data set made in memory
+    except UnknownName:  # a dataset made in memory
         return None
 
 
@@ -152,5 +152,5 @@ def _origin(report: Audit) -> Iterator[Finding]:
 def _size(report: Audit) -> Iterator[Finding]:
     known = _reader(report)
     published = known.published if known else {}
-    if published and all(part in report.splits and report.splits[part].pictures == published[part] for part in published):
-        yield Finding("note", "the splits have as many pictures as the published set")
+    if published and all(part in report.splits and report.splits[part].images == published[part] for part in published):
+        yield Finding("note", "the splits have as many images as the published set")

@@ -29,12 +29,12 @@ figure img{display:block;height:72px}.group{border-left:3px solid #ccc;padding-l
 """
 
 
-def page(report: Audit, pictures: Mapping[str, Dataset] | None = None) -> str:
+def page(report: Audit, images: Mapping[str, Dataset] | None = None) -> str:
     """Return the report as an HTML document that needs nothing else.
 
     Args:
         report: what `audit` gave.
-        pictures: the splits, to show some copies as thumbnails; the page then holds pictures of the data set, and may go
+        images: the splits, to show some copies as thumbnails; the page then holds images of the dataset, and may go
             only where those may.
     """
     title = f"Audit of {report.dataset}, protocol {report.protocol}"
@@ -46,14 +46,14 @@ def page(report: Audit, pictures: Mapping[str, Dataset] | None = None) -> str:
         "<h2>Splits</h2>",
         _splits(report),
         "<h2>Copies, pixel for pixel</h2>",
-        _copies(report.exact, pictures),
+        _copies(report.exact, images),
     ]
     if report.near:
-        parts += ["<h2>Copies to the eye</h2>", _copies(report.near, pictures)]
+        parts += ["<h2>Copies to the eye</h2>", _copies(report.near, images)]
     if report.overlaps:
-        rows = ((o.what, o.split, o.other, o.shared, o.pictures) for o in report.overlaps)
-        parts += ["<h2>On both sides</h2>", _table(("what", "split", "also in", "shared", "pictures"), rows)]
-    parts += ["<h2>Pictures</h2>", _quality(report)]
+        rows = ((o.what, o.split, o.other, o.shared, o.images) for o in report.overlaps)
+        parts += ["<h2>On both sides</h2>", _table(("what", "split", "also in", "shared", "images"), rows)]
+    parts += ["<h2>Images</h2>", _quality(report)]
     body = "\n".join(parts)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{_text(title)}</title>'
@@ -64,27 +64,27 @@ def page(report: Audit, pictures: Mapping[str, Dataset] | None = None) -> str:
 def _splits(report: Audit) -> str:
     classes = list(dict.fromkeys(kind for split in report.splits.values() for kind in split.classes))
     rows = (
-        (name, split.pictures, *(split.classes.get(kind, 0) for kind in classes), split.digest[:16])
+        (name, split.images, *(split.classes.get(kind, 0) for kind in classes), split.digest[:16])
         for name, split in report.splits.items()
     )
-    return _table(("split", "pictures", *classes, "digest"), rows)
+    return _table(("split", "images", *classes, "digest"), rows)
 
 
-def _copies(copies: Duplicates, pictures: Mapping[str, Dataset] | None) -> str:
+def _copies(copies: Duplicates, images: Mapping[str, Dataset] | None) -> str:
     told = (
-        f"<p>{copies.distinct:,} distinct pictures; {copies.groups:,} groups of together {copies.pictures:,} pictures, "
+        f"<p>{copies.distinct:,} distinct images; {copies.groups:,} groups of together {copies.images:,} images, "
         f"{copies.conflicting:,} of them with different labels.</p>"
     )
-    leaks = _table(("split", "also in", "pictures"), ((leak.split, leak.other, leak.pictures) for leak in copies.leaks))
+    leaks = _table(("split", "also in", "images"), ((leak.split, leak.other, leak.images) for leak in copies.leaks))
     groups = (
-        '<div class="group">' + "".join(_figure(member, pictures) for member in group[:8]) + "</div>"
+        '<div class="group">' + "".join(_figure(member, images) for member in group[:8]) + "</div>"
         for group in copies.examples[:GROUPS]
     )
     return told + (leaks if copies.leaks else "") + "".join(groups)
 
 
-def _figure(member: Member, pictures: Mapping[str, Dataset] | None) -> str:
-    data = (pictures or {}).get(member.split)
+def _figure(member: Member, images: Mapping[str, Dataset] | None) -> str:
+    data = (images or {}).get(member.split)
     rows = [] if data is None else np.flatnonzero(data.names == member.name).tolist()
     thumbnail = _thumbnail(data[rows[0]]) if data is not None and rows else ""
     caption = _text(f"{member.split}/{member.name} {member.label or ''}")
@@ -92,10 +92,10 @@ def _figure(member: Member, pictures: Mapping[str, Dataset] | None) -> str:
 
 
 def _thumbnail(sample: Sample) -> str:
-    picture = Image.fromarray(sample.read())
-    picture.thumbnail((4 * SIDE, SIDE))
+    image = Image.fromarray(sample.read())
+    image.thumbnail((4 * SIDE, SIDE))
     file = io.BytesIO()
-    picture.save(file, "PNG")
+    image.save(file, "PNG")
     return f'<img alt="" src="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}">'
 
 
@@ -111,8 +111,8 @@ def _quality(report: Audit) -> str:
             ("of another size", len(quality.odd_sizes)),
             ("histogram equalised", quality.equalised),
             ("through JPEG", quality.recompressed),
-            ("median deviation of grey levels", f"{quality.deviation:.1f}"),
-            ("median correlation of two pictures", f"{quality.resemblance:.2f}"),
+            ("median deviation of gray levels", f"{quality.deviation:.1f}"),
+            ("median correlation of two images", f"{quality.resemblance:.2f}"),
             ("without a face", faces),
         ),
     )

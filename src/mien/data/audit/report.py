@@ -1,4 +1,4 @@
-"""What an audit found, as plain values: it serialises to JSON and prints the same everywhere."""
+"""What an audit found, as plain values: it serializes to JSON and prints the same everywhere."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Finding:
 class SplitSummary:
     """One split."""
 
-    pictures: int
-    """Number of pictures."""
+    images: int
+    """Number of images."""
     classes: Mapping[str, int]
-    """Class → number of pictures."""
-    unlabelled: int
-    """Pictures without a label."""
+    """Class → number of images."""
+    unlabeled: int
+    """Images without a label."""
     digest: str
     """`Dataset.digest`."""
     original: bool | None
@@ -38,22 +38,22 @@ class SplitSummary:
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """Pictures that two splits share."""
+    """Images that two splits share."""
 
     split: str
-    """The split whose pictures are counted."""
+    """The split whose images are counted."""
     other: str
-    """The split, or the other data set and split, in which they also stand."""
-    pictures: int
+    """The split, or the other dataset and split, in which they also stand."""
+    images: int
     """How many of `split`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One picture of a group of copies."""
+    """One image of a group of copies."""
 
     split: str
-    """The split, or the other data set, that it stands in."""
+    """The split, or the other dataset, that it stands in."""
     name: str
     """Its `Sample.name`."""
     label: str | None
@@ -65,15 +65,15 @@ class Duplicates:
     """Groups of copies."""
 
     distinct: int
-    """Number of different pictures."""
+    """Number of different images."""
     groups: int
-    """Groups of two pictures or more."""
-    pictures: int
-    """Pictures in those groups."""
+    """Groups of two images or more."""
+    images: int
+    """Images in those groups."""
     conflicting: int
-    """Groups whose pictures bear different labels."""
+    """Groups whose images bear different labels."""
     leaks: tuple[Leak, ...]
-    """Between splits, and between the splits and other data sets; none where nothing is shared."""
+    """Between splits, and between the splits and other datasets; none where nothing is shared."""
     examples: tuple[tuple[Member, ...], ...]
     """Some groups, those between splits first."""
 
@@ -85,39 +85,39 @@ class Overlap:
     what: str
     """`"subject"`, `"sequence"` or the name of a group column."""
     split: str
-    """The split whose pictures are counted."""
+    """The split whose images are counted."""
     other: str
     """The other split."""
     shared: int
     """Number of subjects (recordings …) that both have."""
-    pictures: int
-    """Pictures of `split` that show one of them."""
+    images: int
+    """Images of `split` that show one of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """The pictures by themselves."""
+    """The images by themselves."""
 
     sizes: Mapping[str, int]
-    """`"48×48"` → number of pictures, most frequent first."""
+    """`"48×48"` → number of images, most frequent first."""
     odd_sizes: tuple[str, ...]
-    """Names of pictures of another size, where nearly all have one size."""
+    """Names of images of another size, where nearly all have one size."""
     unreadable: tuple[str, ...]
     """Names with reasons."""
     blank: tuple[str, ...]
-    """Names of pictures with hardly any grey levels."""
+    """Names of images with hardly any gray levels."""
     equalised: int
-    """Pictures whose histogram was equalised."""
+    """Images whose histogram was equalised."""
     recompressed: int
-    """Pictures whose pixels went through JPEG on their own grid."""
+    """Images whose pixels went through JPEG on their own grid."""
     deviation: float
-    """Median standard deviation inside a picture."""
+    """Median standard deviation inside an image."""
     resemblance: float
-    """Median correlation of the thumbnails of two pictures, −1 … 1: 0.09 in FER2013, 0.87 among portraits of one studio."""
+    """Median correlation of the thumbnails of two images, −1 … 1: 0.09 in FER2013, 0.87 among portraits of one studio."""
     without_face: tuple[str, ...] | None
-    """Names of pictures in which no face was found; None if that was not looked for."""
+    """Names of images in which no face was found; None if that was not looked for."""
     searched: int
-    """In how many pictures a face was looked for."""
+    """In how many images a face was looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,7 @@ class Audit:
     overlaps: tuple[Overlap, ...]
     """People and recordings that splits share."""
     quality: Quality
-    """The pictures by themselves."""
+    """The images by themselves."""
     findings: tuple[Finding, ...]
     """All of it in sentences, worst first."""
 

@@ -1,8 +1,8 @@
-"""What the audit keeps of each picture: enough to find copies and to tell how the pixels were treated, in 400 bytes.
+"""What the audit keeps of each image: enough to find copies and to tell how the pixels were treated, in 400 bytes.
 
-A picture is decoded once. Its identity is a digest of the decoded pixels, so that a PNG and a csv row of the same pixels are
-one picture. Its perceptual hash says, for an 8 × 8 grid, whether each field is darker than its right-hand neighbour; a 16 × 16
-thumbnail decides whether two pictures of similar hash are one photograph.
+An image is decoded once. Its identity is a digest of the decoded pixels, so that a PNG and a csv row of the same pixels are
+one image. Its perceptual hash says, for an 8 × 8 grid, whether each field is darker than its right-hand neighbor; a 16 × 16
+thumbnail decides whether two images of similar hash are one photograph.
 """
 
 from __future__ import annotations
@@ -20,36 +20,36 @@ from ...errors import SourceError
 from ..datasets import Dataset
 
 CHUNK = 1024
-"""Pictures held in memory at a time."""
+"""Images held in memory at a time."""
 
 Progress = Callable[[int], None]
-"""Called with the number of pictures done since the last call."""
+"""Called with the number of images done since the last call."""
 
 
 @dataclass(frozen=True, slots=True)
 class Signatures:
-    """Columns with one row for each picture; an unreadable picture has zeros and a `failure`."""
+    """Columns with one row for each image; an unreadable image has zeros and a `failure`."""
 
     identity: np.ndarray
-    """(N,) 16 bytes: equal where the decoded pixels are equal; empty for unreadable pictures, which equal nothing."""
+    """(N,) 16 bytes: equal where the decoded pixels are equal; empty for unreadable images, which equal nothing."""
     hash: np.ndarray
     """(N,) uint64 perceptual hash."""
     mirrored: np.ndarray
-    """(N,) uint64 perceptual hash of the mirrored picture."""
+    """(N,) uint64 perceptual hash of the mirrored image."""
     thumbnail: np.ndarray
-    """(N, 16, 16) uint8, grey."""
+    """(N, 16, 16) uint8, gray."""
     size: np.ndarray
     """(N, 2) int32 width and height."""
     deviation: np.ndarray
-    """(N,) float32 standard deviation of the grey levels: 0 is a blank picture; about 53 for FER2013."""
+    """(N,) float32 standard deviation of the gray levels: 0 is a blank image; about 53 for FER2013."""
     unevenness: np.ndarray
-    """(N,) float32, 0 … 1: largest distance between the distribution of grey levels and an even one. Histogram equalisation
-    leaves about 0.02; of FER2013's pictures 99 % have more than 0.08."""
+    """(N,) float32, 0 … 1: largest distance between the distribution of gray levels and an even one. Histogram equalisation
+    leaves about 0.02; of FER2013's images 99 % have more than 0.08."""
     zeroed: np.ndarray
     """(N,) float32, 0 … 1: share of the fine 8 × 8 cosine coefficients that are zero but for rounding. JPEG leaves 0.65 even
-    at quality 95; pictures that were scaled or cut since have about 0.2."""
+    at quality 95; images that were scaled or cut since have about 0.2."""
     failure: np.ndarray
-    """(N,) str: why the picture cannot be read, or empty."""
+    """(N,) str: why the image cannot be read, or empty."""
 
     @property
     def readable(self) -> np.ndarray:
@@ -62,12 +62,12 @@ class Signatures:
 
 
 def signatures(data: Dataset, workers: int = 1, progress: Progress = lambda number: None) -> Signatures:
-    """Return the signatures of all pictures of a data set, in its order.
+    """Return the signatures of all images of a dataset, in its order.
 
     Args:
-        data: the pictures.
+        data: the images.
         workers: threads that decode files.
-        progress: told how many pictures are done.
+        progress: told how many images are done.
     """
     parts = list(_from_array(data, progress) if data.images is not None else _from_files(data, workers, progress))
     return join(parts or [_failed("")]).take(slice(len(data)))
@@ -104,23 +104,23 @@ def _from_files(data: Dataset, workers: int, progress: Progress) -> Iterator[Sig
 
 
 def _describe(batch: np.ndarray) -> Signatures:
-    """Describe (N, H, W) or (N, H, W, 3) uint8 pictures of one size."""
+    """Describe (N, H, W) or (N, H, W, 3) uint8 images of one size."""
     if batch.ndim == 4 and (batch[..., :1] == batch).all():
         batch = batch[..., 0]
-    grey = batch.astype(np.float32) if batch.ndim == 3 else batch @ np.array([0.299, 0.587, 0.114], np.float32)
-    number, height, width = grey.shape
-    thumbnail = np.clip(np.rint(_shrink(grey, 16, 16)), 0, 255).astype(np.uint8)
-    across, back = _shrink(grey, 8, 9), _shrink(grey[:, :, ::-1], 8, 9)
-    levels = np.clip(np.rint(grey), 0, 255).astype(np.uint8).reshape(number, -1)
+    gray = batch.astype(np.float32) if batch.ndim == 3 else batch @ np.array([0.299, 0.587, 0.114], np.float32)
+    number, height, width = gray.shape
+    thumbnail = np.clip(np.rint(_shrink(gray, 16, 16)), 0, 255).astype(np.uint8)
+    across, back = _shrink(gray, 8, 9), _shrink(gray[:, :, ::-1], 8, 9)
+    levels = np.clip(np.rint(gray), 0, 255).astype(np.uint8).reshape(number, -1)
     return Signatures(
-        identity=np.array([_identity(picture) for picture in batch], "S16"),
+        identity=np.array([_identity(image) for image in batch], "S16"),
         hash=_hash(across),
         mirrored=_hash(back),
         thumbnail=thumbnail,
         size=np.tile(np.array([width, height], np.int32), (number, 1)),
-        deviation=grey.reshape(number, -1).std(1),
+        deviation=gray.reshape(number, -1).std(1),
         unevenness=np.array([_unevenness(row) for row in levels], np.float32),
-        zeroed=_zeroed(grey),
+        zeroed=_zeroed(gray),
         failure=np.full(number, ""),
     )
 
@@ -140,10 +140,10 @@ def _failed(message: str) -> Signatures:
     )
 
 
-def _identity(picture: np.ndarray) -> bytes:
-    if picture.ndim == 3 and (picture[..., :1] == picture).all():  # grey, among others in colour
-        picture = picture[..., 0]
-    digest = hashlib.blake2b(np.ascontiguousarray(picture).data, digest_size=15, salt=repr(picture.shape[:2]).encode()[:16])
+def _identity(image: np.ndarray) -> bytes:
+    if image.ndim == 3 and (image[..., :1] == image).all():  # gray, among others in color
+        image = image[..., 0]
+    digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=15, salt=repr(image.shape[:2]).encode()[:16])
     return digest.digest() + b"\x01"  # numpy drops zero bytes from the end of a string
 
 
@@ -157,13 +157,13 @@ def _unevenness(levels: np.ndarray) -> float:
     return float(np.abs(share - np.arange(1, 257) / 256).max())
 
 
-def _zeroed(grey: np.ndarray) -> np.ndarray:
+def _zeroed(gray: np.ndarray) -> np.ndarray:
     """Share of coefficients below 0.8 among the finer half of each 8 × 8 block of JPEG's grid; 0 where there is no block."""
-    number, height, width = grey.shape
+    number, height, width = gray.shape
     down, along = height // 8, width // 8
     if not down or not along:
         return np.zeros(number, np.float32)
-    blocks = grey[:, : down * 8, : along * 8].reshape(number, down, 8, along, 8).transpose(0, 1, 3, 2, 4)
+    blocks = gray[:, : down * 8, : along * 8].reshape(number, down, 8, along, 8).transpose(0, 1, 3, 2, 4)
     basis = _cosines()
     fine = np.add.outer(np.arange(8), np.arange(8)) >= 8
     return (np.abs(basis @ blocks @ basis.T)[..., fine] < 0.8).mean((1, 2, 3), dtype=np.float32)
@@ -177,9 +177,9 @@ def _cosines() -> np.ndarray:
     return basis.astype(np.float32)
 
 
-def _shrink(grey: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Average (N, H, W) pictures over a grid of fields."""
-    return _averages(grey.shape[1], height) @ grey @ _averages(grey.shape[2], width).T
+def _shrink(gray: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Average (N, H, W) images over a grid of fields."""
+    return _averages(gray.shape[1], height) @ gray @ _averages(gray.shape[2], width).T
 
 
 @lru_cache(maxsize=256)

@@ -1,4 +1,4 @@
-"""Data sets of facial expressions, read from the files that people really have.
+"""Datasets of facial expressions, read from the files that people really have.
 
 >>> from mien.data.datasets import DATASETS
 >>> sorted(DATASETS)[:3]
@@ -34,16 +34,16 @@ DATASETS: dict[str, str] = {
     "csv": "mien.data.datasets.csv:READER",
     "synthetic": "mien.data.datasets.synthetic:READER",
 }
-"""Every data set by name."""
+"""Every dataset by name."""
 
 
 def reader(name: str) -> Reader:
-    """Return what is known of a data set: layouts, protocols, options, labels.
+    """Return what is known of a dataset: layouts, protocols, options, labels.
 
     Raises:
-        UnknownName: no data set has that name.
+        UnknownName: no dataset has that name.
     """
-    return lookup(name, DATASETS, "data set")
+    return lookup(name, DATASETS, "dataset")
 
 
 def open_dataset(
@@ -56,20 +56,20 @@ def open_dataset(
     damaged: Damaged = "raise",
     **options: str,
 ) -> Dataset:
-    """Open one split of a data set; which of its layouts lies under `root` is found out.
+    """Open one split of a dataset; which of its layouts lies under `root` is found out.
 
     Args:
         name: entry of `DATASETS`, or `"module:attribute"` of a `Reader` of your own.
         root: the folder that holds the data, or the file that marks the layout.
-        split: `"train"`, `"validation"`, `"test"`, or `"all"` for every picture.
+        split: `"train"`, `"validation"`, `"test"`, or `"all"` for every image.
         protocol: one of the reader's protocols, or `"clean:FILE"` as `mien audit --write-clean` writes it; the
             default is the reader's first.
         draw: seed, fraction and fold of protocols that draw lots.
-        damaged: whether damaged rows and missing pictures raise, or are left out with a note.
-        **options: what the reader offers beyond that: `mode="probability"` of FERPlus, `pictures="original"` of RAF-DB.
+        damaged: whether damaged rows and missing images raise, or are left out with a note.
+        **options: what the reader offers beyond that: `mode="probability"` of FERPlus, `images="original"` of RAF-DB.
 
     Raises:
-        UnknownName: there is no such data set, protocol or option.
+        UnknownName: there is no such dataset, protocol or option.
         DatasetError: the data is not there, is damaged, or has no such split.
 
     Example:

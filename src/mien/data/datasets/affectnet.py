@@ -1,7 +1,7 @@
-"""AffectNet (Mollahosseini et al. 2017): web pictures in eight classes with valence and arousal; seven without contempt.
+"""AffectNet (Mollahosseini et al. 2017): web images in eight classes with valence and arousal; seven without contempt.
 
-The test pictures were never published: papers report on the 4,000 (3,500) validation pictures, which are `test` of the
-protocol `held-out`. Rows labelled none, uncertain or no face are not among the classes and are left out.
+The test images were never published: papers report on the 4,000 (3,500) validation images, which are `test` of the
+protocol `held-out`. Rows labeled none, uncertain or no face are not among the classes and are left out.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _read_lists(place: Place) -> Dataset:
 
 
 def _read_arrays(place: Place) -> Dataset:
-    """`train_set` and `val_set` with a file for each number of each picture: hundreds of thousands of them, hence the cache."""
+    """`train_set` and `val_set` with a file for each number of each image: hundreds of thousands of them, hence the cache."""
     parts = []
     for folder, part in part_folders(place.base).items():
         if (place.base / folder / "annotations").is_dir():
@@ -93,7 +93,7 @@ def _read_arrays(place: Place) -> Dataset:
                 continue
             found = next(filter(None, (locate(f"{stem}{suffix}") for suffix in (".jpg", ".png", ".jpeg"))), None)
             if not found:
-                place.damage(f"{folder}/images has no picture {stem}")
+                place.damage(f"{folder}/images has no image {stem}")
                 continue
             names.append(f"{folder}/images/{found}")
             label.append(int(expression))
@@ -140,7 +140,7 @@ def _parse(folder: Path, files: list[str]) -> dict[str, np.ndarray]:
 
 
 def _valid(values: np.ndarray) -> np.ndarray:
-    """AffectNet writes −2 where a picture has no valence or arousal."""
+    """AffectNet writes −2 where an image has no valence or arousal."""
     values = np.asarray(values, np.float32)
     return np.where(np.abs(values) <= 1, values, np.float32(np.nan))
 
@@ -187,13 +187,13 @@ LAYOUTS = (
     ),
 )
 
-SELECTED = ("selected on the pictures that the figure is reported on",)
+SELECTED = ("selected on the images that the figure is reported on",)
 
 
 def _reader(name: str, labels: tuple[str, ...], published: dict[str, int], systems: dict[str, tuple[str, ...]]) -> Reader:
     authors = {
         f"author:{system}": Protocol(
-            "the official validation pictures choose the epoch and give the figure",
+            "the official validation images choose the epoch and give the figure",
             validation_is_test,
             flaws=(*SELECTED, *more),
         )
@@ -206,9 +206,9 @@ def _reader(name: str, labels: tuple[str, ...], published: dict[str, int], syste
         labels=labels,
         layouts=LAYOUTS,
         protocols={
-            "official": Protocol("the official training and validation pictures", official),
+            "official": Protocol("the official training and validation images", official),
             "held-out": Protocol(
-                "the official validation pictures are the test pictures; a tenth of every class of training is for validation",
+                "the official validation images are the test images; a tenth of every class of training is for validation",
                 held_out,
             ),
             **authors,
@@ -221,11 +221,11 @@ AFFECTNET8 = _reader(
     "affectnet8",
     EIGHT,
     {"train": 287651, "validation": 4000},
-    {"global-roi": (), "dan": (), "ddamfn": ("disgust has 499 pictures",), "mfer": ("inferred",)},
+    {"global-roi": (), "dan": (), "ddamfn": ("disgust has 499 images",), "mfer": ("inferred",)},
 )
 AFFECTNET7 = _reader(
     "affectnet7",
     SEVEN,
     {"train": 283901, "validation": 3500},
-    {"global-roi": (), "dan": (), "ddamfn": ("disgust has 499 pictures",), "mfer": ("inferred",)},
+    {"global-roi": (), "dan": (), "ddamfn": ("disgust has 499 images",), "mfer": ("inferred",)},
 )

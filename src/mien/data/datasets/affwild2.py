@@ -121,7 +121,7 @@ def _read(place: Place) -> Dataset:
 READER = Reader(
     name="affwild2",
     title="s-Aff-Wild2 (Kollias et al. 2024)",
-    obtain="s-Aff-Wild2 is given for research on request by the organisers of the ABAW challenge.",
+    obtain="s-Aff-Wild2 is given for research on request by the organizers of the ABAW challenge.",
     labels=AFFWILD2,
     layouts=(
         Layout(
@@ -134,7 +134,7 @@ READER = Reader(
         ),
     ),
     protocols={
-        "official": Protocol("the official training, validation and (unlabelled) test frames", official),
+        "official": Protocol("the official training, validation and (unlabeled) test frames", official),
         "held-out": Protocol(
             "the official validation frames are the test frames; whole videos of the training part are for validation", held_out
         ),

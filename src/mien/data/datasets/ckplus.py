@@ -1,7 +1,7 @@
-"""CK+ (Lucey et al. 2010): 593 recordings of 123 people from neutral to the peak of an expression, 327 of them labelled.
+"""CK+ (Lucey et al. 2010): 593 recordings of 123 people from neutral to the peak of an expression, 327 of them labeled.
 
-A recording has no label frame by frame. `frames=last-three` (the usual choice, 981 pictures) gives its last three frames
-its label, `frames=apex` only the last. `neutral` adds the first frame of each labelled recording, or of all, as neutral.
+A recording has no label frame by frame. `frames=last-three` (the usual choice, 981 images) gives its last three frames
+its label, `frames=apex` only the last. `neutral` adds the first frame of each labeled recording, or of all, as neutral.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from ...labels import CKPLUS
 from .dataset import Dataset
 from .folders import of_files, read_class_folders
 from .layout import Layout, Place, child
-from .listing import pictures_below, texts
-from .protocols import Protocol, all_test, picture_folds, subject_folds
+from .listing import images_below, texts
+from .protocols import Protocol, all_test, image_folds, subject_folds
 from .reader import Option, Reader
 
 IMAGES_MARK = "cohn-kanade-images|*/cohn-kanade-images"
@@ -40,7 +40,7 @@ def _read_tree(place: Place) -> Dataset:
     for (subject, recording), frames in sorted(_recordings(images).items()):
         key = f"{subject}_{recording}"
         label = CKPLUS[int(kinds[key][0])] if key in kinds else None
-        if neutral == "all" or (neutral == "labelled" and label):
+        if neutral == "all" or (neutral == "labeled" and label):
             rows.append((frames[0], labels.index("neutral"), subject, key, None))
         if label in labels:
             for frame in frames[-last:]:
@@ -55,7 +55,7 @@ def _read_tree(place: Place) -> Dataset:
 def _recordings(images: Path) -> dict[tuple[str, str], list[str]]:
     """Frames of each recording, first to last."""
     found: dict[tuple[str, str], list[tuple[int, str]]] = defaultdict(list)
-    for name in pictures_below(images):
+    for name in images_below(images):
         if match := FRAME.match(name.rpartition("/")[2]):
             found[match[1], match[2]].append((int(match[3]), name))
     return {key: [name for _, name in sorted(frames)] for key, frames in found.items()}
@@ -113,10 +113,10 @@ READER = Reader(
         "subject-folds": Protocol(
             "folds of whole subjects: fold k is the test split, fold k + 1 the validation split", subject_folds
         ),
-        "cross-dataset": Protocol("all pictures, for a model trained on another data set", all_test),
+        "cross-dataset": Protocol("all images, for a model trained on another dataset", all_test),
         "author:global-roi": Protocol(
-            "ten folds of single pictures, with a neutral first frame of every recording",
-            picture_folds,
+            "ten folds of single images, with a neutral first frame of every recording",
+            image_folds,
             flaws=(
                 "frames of one recording and of one subject are on both sides",
                 "selected on test in every fold",
@@ -127,6 +127,6 @@ READER = Reader(
     },
     options={
         "frames": Option("frames that bear the label of their recording", ("last-three", "apex")),
-        "neutral": Option("recordings whose first frame counts as neutral", ("none", "labelled", "all")),
+        "neutral": Option("recordings whose first frame counts as neutral", ("none", "labeled", "all")),
     },
 )

@@ -1,4 +1,4 @@
-"""A protocol as a file: which pictures of which copy of a data set to leave out. `mien audit --write-clean` writes it."""
+"""A protocol as a file: which images of which copy of a dataset to leave out. `mien audit --write-clean` writes it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PREFIX = "clean:"
 
 @dataclass(frozen=True, slots=True)
 class Clean:
-    """Pictures to leave out of the splits of another protocol."""
+    """Images to leave out of the splits of another protocol."""
 
     dataset: str
     """Entry of `mien.data.datasets.DATASETS`."""
@@ -28,7 +28,7 @@ class Clean:
     digests: Mapping[str, str]
     """Split → digest before cleaning: the file is good for this copy of the data and no other."""
     drop: Mapping[str, Sequence[str]]
-    """Split → names of the pictures to leave out."""
+    """Split → names of the images to leave out."""
     why: Mapping[str, str]
     """Split → the rule by which they were chosen."""
 
@@ -43,10 +43,10 @@ class Clean:
             part.write_text(text + "\n", encoding="utf-8")
 
     def apply(self, data: Dataset, path: str) -> Dataset:
-        """Return one split without the pictures to leave out.
+        """Return one split without the images to leave out.
 
         Raises:
-            DatasetError: `data` is another copy or another data set than the file was made from.
+            DatasetError: `data` is another copy or another dataset than the file was made from.
         """
         if data.name != self.dataset or data.digest != self.digests.get(data.split):
             raise DatasetError(
@@ -55,7 +55,7 @@ class Clean:
                 "run mien audit --write-clean on this copy"
             )
         kept = np.flatnonzero(~np.isin(data.names, list(self.drop.get(data.split, ()))))
-        note = f"{len(data) - len(kept)} of {len(data)} pictures left out: {self.why[data.split]}"
+        note = f"{len(data) - len(kept)} of {len(data)} images left out: {self.why[data.split]}"
         return data.take(kept, protocol=f"{PREFIX}{Path(path).name}", notes=(*data.notes, note))
 
 

@@ -1,6 +1,6 @@
-"""Pictures of your own listed in csv files with a header line.
+"""Images of your own listed in csv files with a header line.
 
-Columns are recognised by their usual names (`SYNONYMS`); other columns with few different values become groups to
+Columns are recognized by their usual names (`SYNONYMS`); other columns with few different values become groups to
 compare results by. Several files in one folder are parts if they are called `train.csv`, `val.csv`, `test.csv`.
 """
 
@@ -85,7 +85,7 @@ def _columns(path: Path) -> dict[str, str]:
     found = {what: lower[name] for what, names in SYNONYMS.items() for name in reversed(names) if name in lower}
     if "path" not in found:
         raise DatasetError(
-            f"{path} has no column of picture paths ({', '.join(SYNONYMS['path'])}); it has: {shown(header) or 'nothing'}"
+            f"{path} has no column of image paths ({', '.join(SYNONYMS['path'])}); it has: {shown(header) or 'nothing'}"
         )
     return found
 
@@ -139,13 +139,13 @@ def _groups(rows: list[dict[str, str]], used: set[str]) -> dict[str, np.ndarray]
 
 READER = Reader(
     name="csv",
-    title="a csv list of pictures",
+    title="a csv list of images",
     obtain="Write a csv with a header line: path, label, and if you like split, subject, sequence, valence, arousal, groups.",
     labels=(),
     layouts=(Layout("csv files", ("*.csv",), _read),),
     protocols={
         "official": Protocol(
-            "the parts that the column split, or the file names, say; if they say none, all pictures are for test", named_parts
+            "the parts that the column split, or the file names, say; if they say none, all images are for test", named_parts
         ),
         "held-out": Protocol(
             "the part test (or validation) is the test split; a tenth of train is for validation, whole subjects", held_out
@@ -153,7 +153,7 @@ READER = Reader(
         "subject-folds": Protocol(
             "folds of whole subjects: fold k is the test split, fold k + 1 the validation split", subject_folds
         ),
-        "cross-dataset": Protocol("all pictures, for a model trained on another data set", all_test),
+        "cross-dataset": Protocol("all images, for a model trained on another dataset", all_test),
     },
     options={
         "labels": Option("a label set of mien.labels; without it the classes are the words found, in alphabetical order"),

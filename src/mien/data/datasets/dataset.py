@@ -1,4 +1,4 @@
-"""A data set in memory: columns of annotations beside pictures that stay where they are."""
+"""A dataset in memory: columns of annotations beside images that stay where they are."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import overload
 import numpy as np
 
 from ...errors import DatasetError
-from .pictures import Files, Pixels
+from .images import Files, Pixels
 from .sample import Sample
 
 COLUMNS = [
@@ -28,28 +28,28 @@ COLUMNS = [
     "subject",
     "sequence",
 ]
-"""Fields of `Dataset` with one row per picture."""
+"""Fields of `Dataset` with one row per image."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Dataset(Sequence[Sample]):
-    """Samples in a stated, repeatable order; `dataset[i]` is a `Sample`, `dataset[a:b]` and `dataset.take(rows)` are data sets.
+    """Samples in a stated, repeatable order; `dataset[i]` is a `Sample`, `dataset[a:b]` and `dataset.take(rows)` are datasets.
 
-    Columns say "not known" by −1 (integers), NaN (floats) and the empty string; a column that the data set lacks is None.
+    Columns say "not known" by −1 (integers), NaN (floats) and the empty string; a column that the dataset lacks is None.
     """
 
     name: str
     """Entry of `mien.data.datasets.DATASETS`."""
     labels: tuple[str, ...]
     """Class names in the order that `label` counts in."""
-    pictures: Files | Pixels
-    """The pictures, undecoded."""
+    images: Files | Pixels
+    """The images, undecoded."""
     names: np.ndarray
-    """(N,) str: identity of each picture inside the data set."""
+    """(N,) str: identity of each image inside the dataset."""
     label: np.ndarray
-    """(N,) int64: index into `labels`, −1 where unlabelled."""
+    """(N,) int64: index into `labels`, −1 where unlabeled."""
     part: np.ndarray
-    """(N,) str: the part that the data set's own files put it in: `"train"`, `"validation"`, `"test"` or empty."""
+    """(N,) str: the part that the dataset's own files put it in: `"train"`, `"validation"`, `"test"` or empty."""
     distribution: np.ndarray | None = None
     """(N, len(labels)) float: soft labels, rows summing to one."""
     votes: np.ndarray | None = None
@@ -77,7 +77,7 @@ class Dataset(Sequence[Sample]):
     protocol: str = "official"
     """How the splits were made; see `mien.data.datasets.protocols`."""
     choices: Mapping[str, str] = field(default_factory=dict)
-    """Options of the reader that are not its defaults, such as `{"mode": "probability"}`: they make another data set of it."""
+    """Options of the reader that are not its defaults, such as `{"mode": "probability"}`: they make another dataset of it."""
     flaws: tuple[str, ...] = ()
     """What is wrong with the protocol. Printed wherever a figure of it is printed."""
     layout: str = ""
@@ -98,7 +98,7 @@ class Dataset(Sequence[Sample]):
         index = range(len(self))[index]
         return Sample(
             name=str(self.names[index]),
-            picture=self.pictures[index],
+            image=self.images[index],
             label=self.labels[self.label[index]] if self.label[index] >= 0 else None,
             distribution=_named(self.labels, self.distribution, index, float),
             votes=_named(self.vote_names, self.votes, index, int),
@@ -115,14 +115,14 @@ class Dataset(Sequence[Sample]):
         return (self[index] for index in range(len(self)))
 
     def take(self, rows: np.ndarray, **changes: object) -> Dataset:
-        """Return the pictures of these (M,) row numbers, in their order; `changes` replaces further fields."""
+        """Return the images of these (M,) row numbers, in their order; `changes` replaces further fields."""
         columns = {name: column[rows] for name in COLUMNS if (column := getattr(self, name)) is not None}
         groups = {name: column[rows] for name, column in self.groups.items()}
-        own = {"pictures": self.pictures.take(rows), "groups": groups, **columns}
+        own = {"images": self.images.take(rows), "groups": groups, **columns}
         return dataclasses.replace(self, **own | changes)  # pyrefly: ignore
 
     def evenly(self, number: int) -> Dataset:
-        """Return at most `number` pictures, spread evenly over the data; all of them for 0.
+        """Return at most `number` images, spread evenly over the data; all of them for 0.
 
         Raises:
             DatasetError: the number is negative.
@@ -132,7 +132,7 @@ class Dataset(Sequence[Sample]):
         return self.take(np.unique(np.linspace(0, len(self) - 1, number).astype(int)))
 
     def of_each_class(self, number: int) -> Dataset:
-        """Return `number` pictures, of every class the same share of what there is, spread evenly; all of them for 0.
+        """Return `number` images, of every class the same share of what there is, spread evenly; all of them for 0.
 
         Raises:
             DatasetError: the number is negative.
@@ -149,27 +149,27 @@ class Dataset(Sequence[Sample]):
 
     @property
     def images(self) -> np.ndarray | None:
-        """(N, H, W[, 3]) uint8 of a data set kept as an array, mapped from disk where it can be; None if kept as files."""
-        return self.pictures.stack() if isinstance(self.pictures, Pixels) else None
+        """(N, H, W[, 3]) uint8 of a dataset kept as an array, mapped from disk where it can be; None if kept as files."""
+        return self.images.stack() if isinstance(self.images, Pixels) else None
 
     @property
     def counts(self) -> dict[str, int]:
-        """Number of pictures of each class."""
+        """Number of images of each class."""
         known = np.bincount(self.label[self.label >= 0], minlength=len(self.labels))
         return dict(zip(self.labels, known.tolist(), strict=True))
 
     @cached_property
     def digest(self) -> str:
-        """sha256 (hexadecimal) of pictures and labels: the fingerprint that tells copies of the data apart.
+        """sha256 (hexadecimal) of images and labels: the fingerprint that tells copies of the data apart.
 
-        For a data set kept as an array it covers `images.tobytes()` followed by the labels as uint8, so FER2013 gives
-        the published values; for files it covers the content of each file, in order. Reads every picture once.
+        For a dataset kept as an array it covers `images.tobytes()` followed by the labels as uint8, so FER2013 gives
+        the published values; for files it covers the content of each file, in order. Reads every image once.
         """
         labels = self.label.astype(np.uint8).tobytes()
-        if isinstance(self.pictures, Pixels):
-            content = hashlib.sha256(np.ascontiguousarray(self.pictures.stack()).data)
+        if isinstance(self.images, Pixels):
+            content = hashlib.sha256(np.ascontiguousarray(self.images.stack()).data)
         else:
-            content = hashlib.sha256(self.pictures.fingerprint())
+            content = hashlib.sha256(self.images.fingerprint())
         content.update(labels)
         return content.hexdigest()
 
@@ -201,5 +201,5 @@ def _box(column: np.ndarray | None, index: int) -> tuple[float, float, float, fl
 
 def _wanted(number: int) -> int:
     if number < 0:
-        raise DatasetError(f"{number} pictures cannot be taken; give their number, or 0 for all")
+        raise DatasetError(f"{number} images cannot be taken; give their number, or 0 for all")
     return number

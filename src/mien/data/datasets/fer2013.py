@@ -1,4 +1,4 @@
-"""FER2013 (Goodfellow et al. 2013): 35,887 grey 48 × 48 faces in seven classes, with the votes of FERPlus where they are known.
+"""FER2013 (Goodfellow et al. 2013): 35,887 gray 48 × 48 faces in seven classes, with the votes of FERPlus where they are known.
 
 Training, PublicTest and PrivateTest are our `train`, `validation` and `test`. Copies kept as one array (csv, npz) are
 parsed once and mapped from the cache from then on; names are row numbers of the csv, so they agree between the two.
@@ -21,9 +21,9 @@ from ...labels import FERPLUS_VOTES
 from .cache import file_digest, mapped
 from .dataset import Dataset
 from .folders import part_of, read_class_folders
+from .images import Pixels
 from .layout import Layout, Place, child
 from .listing import no_csv, shown
-from .pictures import Pixels
 from .protocols import Protocol, official
 from .reader import Reader
 
@@ -31,7 +31,7 @@ SPLITS = {"train": 0, "validation": 1, "test": 2}
 """Our split names and the numbers of `usage`: Training, PublicTest, PrivateTest."""
 
 SIDE = 48
-"""Width and height of every picture."""
+"""Width and height of every image."""
 
 NUMBERS = {str(number): name for number, name in enumerate(LABELS)}
 
@@ -178,13 +178,13 @@ def _usage(cells: Mapping[str, str], path: Path) -> str:
 
 
 def of_arrays(place: Place, arrays: Mapping[str, np.ndarray]) -> Dataset:
-    """Return the data set of `csv_arrays` or `npz_arrays`."""
+    """Return the dataset of `csv_arrays` or `npz_arrays`."""
     for what in arrays["damage"]:
         place.damage(str(what))
     return Dataset(
         name="",
         labels=LABELS,
-        pictures=Pixels(arrays["images"], np.arange(len(arrays["row"]))),
+        images=Pixels(arrays["images"], np.arange(len(arrays["row"]))),
         names=np.char.zfill(arrays["row"].astype(str), 5) if len(arrays["row"]) else np.empty(0, "U5"),
         label=np.asarray(arrays["label"]),
         part=np.asarray(arrays["part"]),

@@ -1,7 +1,7 @@
-"""FERPlus: ten crowd votes for each picture of FER2013 (Barsoum et al. 2016), and the rules for turning them into labels.
+"""FERPlus: ten crowd votes for each image of FER2013 (Barsoum et al. 2016), and the rules for turning them into labels.
 
 Votes are columns in the order of `mien.labels.FERPLUS_VOTES`. The rules are those of `src/ferplus.py` in
-microsoft/FERPlus (MIT): a class with a single vote loses it; a picture whose winner is `unknown` or `NF` is dropped.
+microsoft/FERPlus (MIT): a class with a single vote loses it; an image whose winner is `unknown` or `NF` is dropped.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from . import fer2013
 from .dataset import Dataset
 from .folders import of_files, part_of
 from .layout import Layout, Place, child
-from .listing import pictures_below, read_rows
+from .listing import images_below, read_rows
 from .protocols import Protocol, official, validation_is_test
 from .reader import Option, Reader
 
@@ -35,7 +35,7 @@ def targets(votes: np.ndarray, mode: Mode = "majority") -> tuple[np.ndarray, np.
             are taken, stopping at `unknown` or `NF`; kept if they hold more than half of the votes.
             `"multi-target"`: every class with 30 % of the votes or more, if together they hold more than half. A loss
             over single classes takes each non-zero entry as a full target.
-            `"dda"`: what Dual-Domain Attention does instead: nothing is removed but pictures whose winner is `NF`, the
+            `"dda"`: what Dual-Domain Attention does instead: nothing is removed but images whose winner is `NF`, the
             votes for `unknown` count as neutral, and the first of equals wins.
 
     Returns:
@@ -127,21 +127,21 @@ def _read_with_csv(place: Place) -> Dataset:
     row = data.names.astype(np.int64)
     if len(votes) < (row.max(initial=-1) + 1) or (len(votes) != len(row) and not place.damage.found):
         raise DatasetError(
-            f"{path} has {len(votes)} rows of votes for {len(row)} pictures; it goes by row, so both files must be whole"
+            f"{path} has {len(votes)} rows of votes for {len(row)} images; it goes by row, so both files must be whole"
         )
     part = np.array([part_of(word) for word in usage])
     if len(wrong := np.flatnonzero(part[row] != data.part)):
         first = int(row[wrong[0]])
         raise DatasetError(
-            f"{path} is not aligned with the pictures: row {first} is {usage[first]!r} there and {data.part[wrong[0]]} in "
+            f"{path} is not aligned with the images: row {first} is {usage[first]!r} there and {data.part[wrong[0]]} in "
             f"the csv ({len(wrong)} rows differ). Use the two files in their original order"
         )
-    return _labelled(place, data, votes[row])
+    return _labeled(place, data, votes[row])
 
 
 def _read_npz(place: Place) -> Dataset:
     arrays = fer2013.npz_arrays(place.base / "fer2013.npz")
-    return _labelled(place, fer2013.of_arrays(place, arrays), arrays["votes"])
+    return _labeled(place, fer2013.of_arrays(place, arrays), arrays["votes"])
 
 
 def _read_microsoft(place: Place) -> Dataset:
@@ -154,7 +154,7 @@ def _read_microsoft(place: Place) -> Dataset:
     names, parts, rows = [], [], []
     for folder, part in FOLDERS.items():
         below = child(place.base, folder)
-        for name in pictures_below(below) if below else ():
+        for name in images_below(below) if below else ():
             stem = name.rpartition("/")[2].rpartition(".")[0]
             if stem in known:
                 names.append(f"{below.name}/{name}" if below else name)
@@ -164,12 +164,12 @@ def _read_microsoft(place: Place) -> Dataset:
                 place.damage(f"no votes for {folder}/{name}")
     if not rows:
         raise DatasetError(
-            f"no picture under {place.base} bears a name of fer2013new.csv (fer0000000.png …). Votes go by row of fer2013.csv, "
+            f"no image under {place.base} bears a name of fer2013new.csv (fer0000000.png …). Votes go by row of fer2013.csv, "
             "and the names in class folders of other copies (Training_123.jpg) do not tell the row: use fer2013.csv beside "
             "fer2013new.csv"
         )
     data = of_files(place.base, FERPLUS, names, [-1] * len(names), parts)
-    return _labelled(place, data, np.array(rows))
+    return _labeled(place, data, np.array(rows))
 
 
 def _votes_file(base: Path) -> Path:
@@ -178,12 +178,12 @@ def _votes_file(base: Path) -> Path:
     return path
 
 
-def _labelled(place: Place, data: Dataset, votes: np.ndarray) -> Dataset:
-    """Apply the rule asked for and leave out the pictures that it drops."""
+def _labeled(place: Place, data: Dataset, votes: np.ndarray) -> Dataset:
+    """Apply the rule asked for and leave out the images that it drops."""
     mode = place.options["mode"]
     distribution, kept = targets(votes, mode)  # pyrefly: ignore  # one of Mode: the reader checked it
     label = np.where(kept, distribution.argmax(1), -1)
-    note = f"rule {mode}: {int(kept.sum()):,} of {len(kept):,} pictures have a label, the rest is left out"
+    note = f"rule {mode}: {int(kept.sum()):,} of {len(kept):,} images have a label, the rest is left out"
     data = dataclasses.replace(
         data, labels=FERPLUS, label=label, distribution=distribution, votes=votes, vote_names=FERPLUS_VOTES
     )
@@ -205,7 +205,7 @@ FOLDERS = {
 READER = Reader(
     name="ferplus",
     title="FERPlus (Barsoum et al. 2016)",
-    obtain="FERPlus is fer2013new.csv of github.com/microsoft/FERPlus, to lie beside FER2013's pictures. " + fer2013.OBTAIN,
+    obtain="FERPlus is fer2013new.csv of github.com/microsoft/FERPlus, to lie beside FER2013's images. " + fer2013.OBTAIN,
     labels=FERPLUS,
     layouts=(
         Layout("fer2013.csv and fer2013new.csv", (fer2013.CSV_MARK, VOTES_MARK), _read_with_csv, fer2013.has_pixels),

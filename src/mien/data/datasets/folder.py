@@ -1,4 +1,4 @@
-"""Pictures of your own in class folders: `<class>/…`, or `<train|val|test>/<class>/…`."""
+"""Images of your own in class folders: `<class>/…`, or `<train|val|test>/<class>/…`."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def _read(place: Place) -> Dataset:
 READER = Reader(
     name="folder",
     title="a folder of class folders",
-    obtain="Arrange pictures as <class>/… or <train|val|test>/<class>/….",
+    obtain="Arrange images as <class>/… or <train|val|test>/<class>/….",
     labels=(),
     layouts=(Layout("class folders", ("*/",), _read),),
     protocols={
-        "official": Protocol("the parts that the folders name; if they name none, all pictures are for test", named_parts),
+        "official": Protocol("the parts that the folders name; if they name none, all images are for test", named_parts),
         "held-out": Protocol(
             "the folder test (or validation) is the test split; a tenth of every class of train is for validation", held_out
         ),
-        "cross-dataset": Protocol("all pictures, for a model trained on another data set", all_test),
+        "cross-dataset": Protocol("all images, for a model trained on another dataset", all_test),
     },
     options={"labels": Option("a label set of mien.labels; without it the classes are the folder names in alphabetical order")},
 )

@@ -1,4 +1,4 @@
-"""Pictures sorted into one folder per class, the arrangement that most copies of most data sets end up in."""
+"""Images sorted into one folder per class, the arrangement that most copies of most datasets end up in."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 
 from ...labels import canonical
 from .dataset import Dataset
+from .images import Files
 from .layout import Damage, Place
-from .listing import pictures_below, subfolders, texts
-from .pictures import Files
+from .listing import images_below, subfolders, texts
 
 PARTS = {
     "train": "train",
@@ -27,7 +27,7 @@ PARTS = {
     "testing": "test",
     "privatetest": "test",
 }
-"""What files and folders call the parts of a data set, in lower case, and what we call them."""
+"""What files and folders call the parts of a dataset, in lower case, and what we call them."""
 
 
 def part_of(text: str) -> str:
@@ -73,7 +73,7 @@ def read_class_folders(
             if kind not in index:
                 place.damage(f"class folder {inner} is none of {', '.join(labels)}")
                 continue
-            found = pictures_below(place.base / inner)
+            found = images_below(place.base / inner)
             names += [f"{inner}/{name}" for name in found]
             label += [index[kind]] * len(found)
             part += [part_from_name(name.rpartition("/")[2]) or where for name in found]
@@ -81,12 +81,12 @@ def read_class_folders(
 
 
 def of_files(root: Path, labels: tuple[str, ...], names: list[str], label: list[int], part: list[str]) -> Dataset:
-    """Return a data set of picture files from its three indispensable columns."""
+    """Return a dataset of image files from its three indispensable columns."""
     array = texts(names)
     return Dataset(
         name="",
         labels=labels,
-        pictures=Files(root, array),
+        images=Files(root, array),
         names=array,
         label=np.array(label, np.int64),
         part=texts(part),
@@ -94,8 +94,8 @@ def of_files(root: Path, labels: tuple[str, ...], names: list[str], label: list[
 
 
 def existing(locate: Callable[[str], str | None], text: str, where: str, damage: Damage) -> str | None:
-    """Return the located path of a picture that a list names, or report it as missing."""
+    """Return the located path of an image that a list names, or report it as missing."""
     path = locate(text)
     if path is None:
-        damage(f"{where}: there is no picture {text}")
+        damage(f"{where}: there is no image {text}")
     return path

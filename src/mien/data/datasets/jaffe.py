@@ -1,8 +1,8 @@
-"""JAFFE (Lyons et al. 1998): 213 pictures of ten Japanese women posing six expressions and neutral.
+"""JAFFE (Lyons et al. 1998): 213 images of ten Japanese women posing six expressions and neutral.
 
 A file name such as `KA.AN1.39.tiff` names the subject, the expression that was asked for, and the row of the semantic
 ratings. `labels=rated` takes the expression that 60 observers rated highest instead: six classes, neutral faces among
-them, which is what the Global-ROI authors seem to use (54, 39, 41, 8, 41 and 30 pictures).
+them, which is what the Global-ROI authors seem to use (54, 39, 41, 8, 41 and 30 images).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ...labels import ALPHABETICAL7, JAFFE6, canonical
 from .dataset import Dataset
 from .folders import of_files
 from .layout import Layout, Place
-from .listing import pictures_below, texts
+from .listing import images_below, texts
 from .protocols import Protocol, all_test, subject_folds
 from .reader import Option, Reader
 
@@ -30,7 +30,7 @@ RATED = {"HAP": "happiness", "SAD": "sadness", "SUR": "surprise", "ANG": "anger"
 
 def _read(place: Place) -> Dataset:
     names, matches = [], []
-    for name in pictures_below(place.base):
+    for name in images_below(place.base):
         if match := NAME.match(name.rpartition("/")[2]):
             names.append(name)
             matches.append(match)
@@ -53,7 +53,7 @@ def _read(place: Place) -> Dataset:
 
 
 def _ratings(base: Path) -> dict[str, dict[str, float]]:
-    """Picture (`KA-AN1`) → class → mean rating, from the text file that holds the table.
+    """Image (`KA-AN1`) → class → mean rating, from the text file that holds the table.
 
     The file ends with a second table, of a study without fear, which is another measurement and is not read.
     """
@@ -68,7 +68,7 @@ def _ratings(base: Path) -> dict[str, dict[str, float]]:
                 try:
                     values = [float(word) for word in words[1:-1]]
                 except ValueError:
-                    continue  # then the picture has no rating, which is said where it is missed
+                    continue  # then the image has no rating, which is said where it is missed
                 found[words[-1].upper()] = {RATED[name]: value for name, value in zip(columns, values, strict=True)}
         if found:
             return found
@@ -83,12 +83,12 @@ READER = Reader(
     title="JAFFE (Lyons et al. 1998)",
     obtain="JAFFE is given for research on request at zenodo.org/records/3451524.",
     labels=ALPHABETICAL7,
-    layouts=(Layout("pictures named KA.AN1.39.tiff", ("??.??[0-9].*|*/??.??[0-9].*",), _read),),
+    layouts=(Layout("images named KA.AN1.39.tiff", ("??.??[0-9].*|*/??.??[0-9].*",), _read),),
     protocols={
         "subject-folds": Protocol("folds of whole subjects; ten folds leave one subject out", subject_folds),
-        "cross-dataset": Protocol("all pictures, for a model trained on another data set", all_test),
+        "cross-dataset": Protocol("all images, for a model trained on another dataset", all_test),
         "author:global-roi": Protocol(
-            "all 213 pictures in the six classes of the semantic ratings",
+            "all 213 images in the six classes of the semantic ratings",
             all_test,
             flaws=(
                 "the source of the authors' labels is inferred from their class sizes",

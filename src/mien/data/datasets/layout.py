@@ -20,7 +20,7 @@ DEPTH = 2
 MESSAGE = 300
 """Characters of one row's description that are kept."""
 BREADTH = 64
-"""Folders looked into on each level; a folder with more holds pictures, not layouts."""
+"""Folders looked into on each level; a folder with more holds images, not layouts."""
 
 
 @dataclass(slots=True)
@@ -70,7 +70,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """One arrangement of files in which a data set circulates."""
+    """One arrangement of files in which a dataset circulates."""
 
     name: str
     """What people call it."""
@@ -78,7 +78,7 @@ class Layout:
     """Paths that must all exist below the base: `"train_set/images"`. `a|b` accepts either, `*` and `?` are wild, a `/` at
     the end wants a folder, upper and lower case are the same."""
     read: Callable[[Place], Dataset]
-    """Reads all parts of it into one data set."""
+    """Reads all parts of it into one dataset."""
     holds: Callable[[Path], bool] | None = None
     """Whether the files of a base are what their names say; asked only where the base was searched for, since a file of that
     name in some folder below may be another one, such as a table of results. None: names are enough."""

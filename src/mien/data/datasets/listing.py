@@ -1,4 +1,4 @@
-"""Names of pictures: below folders, in csv columns, and written on somebody else's machine."""
+"""Names of images: below folders, in csv columns, and written on somebody else's machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from ...errors import DatasetError
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".pgm", ".ppm"))
-"""What counts as a picture in a folder."""
+"""What counts as an image in a folder."""
 
 
 def number_in(text: str) -> int:
@@ -43,8 +43,8 @@ def texts(values: Iterable[str]) -> np.ndarray:
     return np.array(values, dtype=str) if values else np.empty(0, "U1")
 
 
-def pictures_below(folder: Path) -> list[str]:
-    """Return the picture files in `folder` and its folders as `/`-separated paths below it, sorted.
+def images_below(folder: Path) -> list[str]:
+    """Return the image files in `folder` and its folders as `/`-separated paths below it, sorted.
 
     Hidden files and folders (`.`, `__MACOSX`) are passed over, and links that lead in a circle. File names need not be valid
     UTF-8.

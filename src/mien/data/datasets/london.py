@@ -69,10 +69,10 @@ def _band(age: str) -> str:
 READER = Reader(
     name="london",
     title="Face Research Lab London Set (DeBruine and Jones 2017)",
-    obtain="The London Set is doi:10.6084/m9.figshare.5047666 (CC BY 4.0); write labels.csv beside the pictures.",
+    obtain="The London Set is doi:10.6084/m9.figshare.5047666 (CC BY 4.0); write labels.csv beside the images.",
     labels=FER2013,
     layouts=(Layout("labels.csv and images", ("labels.csv", "images"), _read),),
-    protocols={"cross-dataset": Protocol("all pictures, for a model trained on another data set", all_test)},
+    protocols={"cross-dataset": Protocol("all images, for a model trained on another dataset", all_test)},
     options={
         "classes": Option(
             "whether an answer may be any of seven classes, of which two occur, or only one of these two", ("seven", "two")

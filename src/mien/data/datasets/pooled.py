@@ -1,7 +1,7 @@
 """RAF-DB, AffectNet and CK+ pooled into six classes, from the csv files of hyunyongPark/Emotion-Recognition.
 
 `train.csv`, `valid.csv` and `test.csv` have columns `image_path` (`Data/aff/<class>/…`, `Data/RAF/img/<class>/…`,
-`Data/CK+48/<class>/…`) and `label`. As they stand 76 % of the validation pictures are training pictures.
+`Data/CK+48/<class>/…`) and `label`. As they stand 76 % of the validation images are training images.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .protocols import Draw, Protocol, Rows, cut, official
 from .reader import Reader
 
 SOURCES = {"affectnet": r"(^|/)aff(ectnet)?(/|$)", "rafdb": r"(^|/)raf(-?db)?(/|$)", "ckplus": r"(^|/)ck\+?(48)?(/|$)"}
-"""What a path says about where the picture comes from."""
+"""What a path says about where the image comes from."""
 
 
 def _read(place: Place) -> Dataset:
@@ -58,7 +58,7 @@ def _read(place: Place) -> Dataset:
 
 
 def leak_free(data: Dataset, draw: Draw) -> Rows:
-    """Each picture once; test is RAF-DB's official test part, the AffectNet pictures of `test.csv`, and whole CK+ subjects."""
+    """Each image once; test is RAF-DB's official test part, the AffectNet images of `test.csv`, and whole CK+ subjects."""
     _, first = np.unique(data.names, return_index=True)
     source, official_part = data.groups["source"][first], data.groups["official part"][first]
     in_test_file = np.isin(data.names[first], data.names[data.part == "test"])
@@ -73,12 +73,12 @@ def leak_free(data: Dataset, draw: Draw) -> Rows:
 READER = Reader(
     name="pooled",
     title="RAF-DB, AffectNet and CK+ pooled (hyunyongPark/Emotion-Recognition)",
-    obtain="The csv files are in github.com/hyunyongPark/Emotion-Recognition; the pictures are RAF-DB, AffectNet and CK+48.",
+    obtain="The csv files are in github.com/hyunyongPark/Emotion-Recognition; the images are RAF-DB, AffectNet and CK+48.",
     labels=POOLED6,
     layouts=(Layout("train.csv, valid.csv, test.csv with image_path", ("train.csv", "valid.csv", "test.csv"), _read),),
     protocols={
         "leak-free": Protocol(
-            "RAF-DB's official test part, the AffectNet pictures of test.csv and whole CK+ subjects are for test; the rest is "
+            "RAF-DB's official test part, the AffectNet images of test.csv and whole CK+ subjects are for test; the rest is "
             "for training, a tenth of it for validation",
             leak_free,
         ),
@@ -86,9 +86,9 @@ READER = Reader(
             "the three csv files as they stand",
             official,
             flaws=(
-                "76 % of the validation pictures are training pictures",
+                "76 % of the validation images are training images",
                 "all CK+ test subjects are in training",
-                "RAF-DB's official training pictures are in test and the reverse",
+                "RAF-DB's official training images are in test and the reverse",
             ),
         ),
     },

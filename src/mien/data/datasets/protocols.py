@@ -1,14 +1,14 @@
-"""How pictures are dealt to training, validation and test.
+"""How images are dealt to training, validation and test.
 
 Three families, and every figure names the one it was obtained under:
 
-* `official`: the split that the data set itself comes with.
-* `author:<system>`: what the code of a published system does, flaws included. The flaws travel with the data set and
+* `official`: the split that the dataset itself comes with.
+* `author:<system>`: what the code of a published system does, flaws included. The flaws travel with the dataset and
   are printed with every figure.
-* ours: `held-out` cuts the validation split from the training pictures, so that the test pictures choose nothing;
-  `subject-folds` never shows a person on both sides; `leak-free` and `clean:FILE` keep pictures of one origin together.
+* ours: `held-out` cuts the validation split from the training images, so that the test images choose nothing;
+  `subject-folds` never shows a person on both sides; `leak-free` and `clean:FILE` keep images of one origin together.
 
-Draws go by a hash of each picture's name and a seed: the same on every machine, and adding a picture moves no other.
+Draws go by a hash of each image's name and a seed: the same on every machine, and adding an image moves no other.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ...errors import DatasetError
 from .dataset import Dataset
 
 Rows = dict[str, np.ndarray]
-"""Split name → row numbers of the data set read whole."""
+"""Split name → row numbers of the dataset read whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Draw:
     seed: int = 0
     """Another seed, another draw."""
     fraction: float = 0.1
-    """Share of the training pictures that `held-out` gives to validation."""
+    """Share of the training images that `held-out` gives to validation."""
     folds: int = 10
     """Number of folds."""
     fold: int = 0
@@ -45,7 +45,7 @@ DEFAULT_DRAW = Draw()
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """A named way of splitting a data set."""
+    """A named way of splitting a dataset."""
 
     says: str
     """What it does, in one sentence."""
@@ -63,14 +63,14 @@ def official(data: Dataset, draw: Draw) -> Rows:
 
 
 def named_parts(data: Dataset, draw: Draw) -> Rows:
-    """The parts that the files name; where they name none, every picture is a test picture."""
+    """The parts that the files name; where they name none, every image is a test image."""
     return official(data, draw) or all_test(data, draw)
 
 
 def held_out(data: Dataset, draw: Draw) -> Rows:
     """The part that figures are published on stays the test split; validation is cut from training.
 
-    The cut is stratified by class, and takes all pictures of a subject or recording together where those are known.
+    The cut is stratified by class, and takes all images of a subject or recording together where those are known.
 
     Raises:
         DatasetError: no part is for training, or the fraction is not between 0 and 1.
@@ -102,27 +102,27 @@ def subject_folds(data: Dataset, draw: Draw) -> Rows:
     return _deal(np.array([home[person] for person in data.subject]), draw)
 
 
-def picture_folds(data: Dataset, draw: Draw) -> Rows:
-    """Folds of single pictures, drawn without regard to who is shown; validation is the test split.
+def image_folds(data: Dataset, draw: Draw) -> Rows:
+    """Folds of single images, drawn without regard to who is shown; validation is the test split.
 
     Raises:
         DatasetError: so many folds or such a fold cannot be.
     """
-    folds = _checked(draw, len(data), "pictures")
+    folds = _checked(draw, len(data), "images")
     order = np.random.default_rng(draw.seed).permutation(len(data))
     test = np.sort(np.array_split(order, folds)[draw.fold])
     return {"train": np.setdiff1d(np.arange(len(data)), test), "validation": test, "test": test}
 
 
 def validation_is_test(data: Dataset, draw: Draw) -> Rows:
-    """The best epoch is chosen on the pictures that the figure is reported on."""
+    """The best epoch is chosen on the images that the figure is reported on."""
     parts = official(data, draw)
     test = parts["test"] if "test" in parts else parts["validation"]
     return {"train": parts["train"], "validation": test, "test": test}
 
 
 def all_test(data: Dataset, draw: Draw) -> Rows:
-    """Every picture is a test picture: for models trained on another data set."""
+    """Every image is a test image: for models trained on another dataset."""
     return {"test": np.arange(len(data))}
 
 
@@ -133,7 +133,7 @@ def cut(data: Dataset, rows: np.ndarray, draw: Draw) -> np.ndarray:
         DatasetError: the fraction is not between 0 and 1.
     """
     if not 0 < draw.fraction < 1:
-        raise DatasetError(f"fraction {draw.fraction} is no share of the training pictures; give a number between 0 and 1")
+        raise DatasetError(f"fraction {draw.fraction} is no share of the training images; give a number between 0 and 1")
     units, unit = np.unique(origins(data)[rows], return_inverse=True)
     lot = np.argsort(np.argsort([_lot(name, draw.seed).hex() for name in units]))[unit]
     taken = np.zeros(len(units), bool)
@@ -146,8 +146,8 @@ def cut(data: Dataset, rows: np.ndarray, draw: Draw) -> np.ndarray:
 
 
 def origins(data: Dataset) -> np.ndarray:
-    """Return (N,) str: what must stay together: the subject, else the recording, else the picture by itself."""
-    origin = np.array([f"picture {name}" for name in data.names], dtype=object)
+    """Return (N,) str: what must stay together: the subject, else the recording, else the image by itself."""
+    origin = np.array([f"image {name}" for name in data.names], dtype=object)
     for kind, column in (("recording", data.sequence), ("subject", data.subject)):
         if column is not None:
             origin = np.where(column != "", np.array([f"{kind} {name}" for name in column], dtype=object), origin)

@@ -1,4 +1,4 @@
-"""RAF-DB (Li et al. 2017): 15,339 pictures from the web in seven basic classes, and 3,954 in eleven compound ones.
+"""RAF-DB (Li et al. 2017): 15,339 images from the web in seven basic classes, and 3,954 in eleven compound ones.
 
 Numbered folders are read by RAF-DB's own numbers 1 … 7. Copies sorted into 0 … 6 circulate in two orders (RAF-DB's
 number minus one, and AffectNet's, as DDAMFN and Global-ROI Net want it) and do not say which: `order` must.
@@ -34,12 +34,12 @@ def _labels(place: Place) -> tuple[str, ...]:
 
 
 def _read_list(place: Place) -> Dataset:
-    labels, kind = _labels(place), place.options["pictures"]
+    labels, kind = _labels(place), place.options["images"]
     path = child(place.base, *LIST_MARK.split("|"))
     folder = child(place.base, f"Image/{kind}", f"{kind}/{kind}", kind)
     if path is None or folder is None:
         raise DatasetError(
-            f"RAF-DB under {place.base} has no pictures in Image/{kind}; pictures=aligned|original chooses the other folder"
+            f"RAF-DB under {place.base} has no images in Image/{kind}; images=aligned|original chooses the other folder"
         )
     locate = Locator(folder)
     manual = child(place.base, "Annotation/manual", "Annotation/Annotation/manual")
@@ -72,7 +72,7 @@ def _read_list(place: Place) -> Dataset:
 
 
 def _attributes(folder: Path | None, stem: str) -> list[str]:
-    """Return what the annotators say of a picture, blank where they say nothing; ValueError: the file is damaged."""
+    """Return what the annotators say of an image, blank where they say nothing; ValueError: the file is damaged."""
     values = _words(folder, f"{stem}_manu_attri.txt")[-3:]
     if not values:
         return [""] * 3
@@ -129,27 +129,27 @@ READER = Reader(
         ),
     ),
     protocols={
-        "official": Protocol("the official training and test pictures", official),
+        "official": Protocol("the official training and test images", official),
         "held-out": Protocol(
-            "the official test pictures; a tenth of every class of the training pictures is for validation", held_out
+            "the official test images; a tenth of every class of the training images is for validation", held_out
         ),
-        "author:dda": Protocol("the test pictures are the validation pictures", validation_is_test, flaws=SELECTED),
-        "author:global-roi": Protocol("the test pictures are the validation pictures", validation_is_test, flaws=SELECTED),
-        "author:dan": Protocol("the test pictures are the validation pictures", validation_is_test, flaws=SELECTED),
+        "author:dda": Protocol("the test images are the validation images", validation_is_test, flaws=SELECTED),
+        "author:global-roi": Protocol("the test images are the validation images", validation_is_test, flaws=SELECTED),
+        "author:dan": Protocol("the test images are the validation images", validation_is_test, flaws=SELECTED),
         "author:ddamfn": Protocol(
-            "the test pictures are the validation pictures",
+            "the test images are the validation images",
             validation_is_test,
-            flaws=(*SELECTED, "the published figure counts 3,016 of the 3,068 test pictures; which were left out is not known"),
+            flaws=(*SELECTED, "the published figure counts 3,016 of the 3,068 test images; which were left out is not known"),
         ),
         "author:mfer": Protocol(
-            "the test pictures are the validation pictures",
+            "the test images are the validation images",
             validation_is_test,
-            flaws=("selected on test (inferred)", "pictures without a detected face were thrown away before counting"),
+            flaws=("selected on test (inferred)", "images without a detected face were thrown away before counting"),
         ),
     },
     options={
         "labels": Option("basic or compound expressions", ("basic", "compound")),
-        "pictures": Option("which of RAF-DB's two versions of each picture", ("aligned", "original")),
+        "images": Option("which of RAF-DB's two versions of each image", ("aligned", "original")),
         "order": Option("what class folders 0 … 6 mean", ("unknown", "rafdb", "affectnet")),
     },
     published={"train": 12271, "test": 3068},

@@ -1,4 +1,4 @@
-"""What a data set is to `mien`: where it comes from, in which layouts it circulates, and how it may be split."""
+"""What a dataset is to `mien`: where it comes from, in which layouts it circulates, and how it may be split."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ class Reader:
     options: Mapping[str, Option] = field(default_factory=dict)
     """What can be asked for beyond the protocol."""
     published: Mapping[str, int] = field(default_factory=dict)
-    """Part → number of pictures in the published set, for the default options."""
+    """Part → number of images in the published set, for the default options."""
     size: tuple[int, int] | None = None
-    """Width and height of the published pictures, for the default options, where all have one size."""
+    """Width and height of the published images, for the default options, where all have one size."""
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     """Split of the default protocol → `Dataset.digest` in the original, where it is known."""
 
@@ -86,7 +86,7 @@ class Reader:
         return splits[split]
 
     def deal(self, whole: Dataset, draw: Draw = DEFAULT_DRAW) -> dict[str, Dataset]:
-        """Return the splits, of those that are not empty, that its protocol makes of a data set opened as `"all"`."""
+        """Return the splits, of those that are not empty, that its protocol makes of a dataset opened as `"all"`."""
         rows = self.protocols[whole.protocol].splits(whole, draw)
         return {split: whole.take(taken, split=split) for split, taken in rows.items() if len(taken)}
 
@@ -94,7 +94,7 @@ class Reader:
         """Read all parts of whatever layout lies under `root`.
 
         Raises:
-            DatasetError: no layout fits, a file is damaged, or there is no picture.
+            DatasetError: no layout fits, a file is damaged, or there is no image.
         """
         layout, base = find(root, self.layouts, self.title, self.obtain)
         damage = Damage(damaged)
@@ -102,7 +102,7 @@ class Reader:
         data = layout.read(Place(base, self.labels, options, damage, file))
         notes = (*data.notes, *damage.settle(f"{self.title} under {base}"), *self._missing(data, options))
         if not len(data):
-            raise DatasetError(f"{self.title}: the layout {layout.name} under {base} holds no picture. {self.obtain}")
+            raise DatasetError(f"{self.title}: the layout {layout.name} under {base} holds no image. {self.obtain}")
         return dataclasses.replace(data, name=self.name, layout=layout.name, notes=notes)
 
     def _settings(self, protocol: str, chosen: Protocol, options: Mapping[str, str]) -> dict[str, str]:
@@ -130,7 +130,7 @@ class Reader:
             return ()
         counts = {part: int((data.part == part).sum()) for part in self.published}
         return tuple(
-            f"{part} has {counts[part]:,} pictures, the published set {number:,}"
+            f"{part} has {counts[part]:,} images, the published set {number:,}"
             for part, number in self.published.items()
             if counts[part] not in (0, number)
         )

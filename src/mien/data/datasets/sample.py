@@ -1,4 +1,4 @@
-"""One picture with everything a data set says about it."""
+"""One image with everything a dataset says about it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...io.images import read_image
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One picture and what is known about it; whatever the data set does not say of this picture is None or empty.
+    """One image and what is known about it; whatever the dataset does not say of this image is None or empty.
 
     Example:
         >>> Sample("00007", np.zeros((48, 48), np.uint8), label="fear").read().shape
@@ -21,9 +21,9 @@ class Sample:
     """
 
     name: str
-    """Identity inside the data set: the path below its root, with `/`, or the row number of a csv."""
-    picture: Path | np.ndarray = field(compare=False, repr=False)
-    """Where the picture lies, or its pixels: (H, W) or (H, W, 3) uint8. Nothing is decoded before `read`."""
+    """Identity inside the dataset: the path below its root, with `/`, or the row number of a csv."""
+    image: Path | np.ndarray = field(compare=False, repr=False)
+    """Where the image lies, or its pixels: (H, W) or (H, W, 3) uint8. Nothing is decoded before `read`."""
     label: str | None = None
     """Class name, as `mien.labels` spells it."""
     distribution: Mapping[str, float] | None = None
@@ -35,20 +35,20 @@ class Sample:
     arousal: float | None = None
     """−1 (calm) … 1 (excited)."""
     action_units: Mapping[str, bool] | None = None
-    """Facial action units: `{"AU12": True, …}`, only those that were annotated for this picture."""
+    """Facial action units: `{"AU12": True, …}`, only those that were annotated for this image."""
     box: tuple[float, float, float, float] | None = None
-    """Left, top, right and bottom of the face in pixels, where the data set gives it."""
+    """Left, top, right and bottom of the face in pixels, where the dataset gives it."""
     subject: str | None = None
     """Who is shown."""
     sequence: str | None = None
-    """The recording that the picture is a frame of."""
+    """The recording that the image is a frame of."""
     groups: Mapping[str, str] = field(default_factory=dict)
     """Other columns to compare results by: gender, age range, film …"""
 
     def read(self) -> np.ndarray:
-        """Decode the picture to (H, W, 3) uint8 RGB.
+        """Decode the image to (H, W, 3) uint8 RGB.
 
         Raises:
-            SourceError: the file cannot be read as a picture.
+            SourceError: the file cannot be read as an image.
         """
-        return read_image(self.picture).pixels
+        return read_image(self.image).pixels

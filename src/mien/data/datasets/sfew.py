@@ -25,13 +25,13 @@ FOLDERS = {
 
 
 def _read(place: Place) -> Dataset:
-    wanted = place.options["pictures"]
+    wanted = place.options["images"]
     found = {kind: _folders(place, patterns) for kind, patterns in FOLDERS.items() if wanted in (kind, "auto")}
     kind = next((kind for kind, folders in found.items() if folders), None)
     if kind is None:
         looked = " or ".join(pattern for kind in found for pattern in FOLDERS[kind].values())
         raise DatasetError(
-            f"SFEW under {place.base} has no class folders in {looked}; pictures=aligned|whole chooses the other version"
+            f"SFEW under {place.base} has no class folders in {looked}; images=aligned|whole chooses the other version"
         )
     data = read_class_folders(place, found[kind], ALPHABETICAL7)
     stems = [str(name).rpartition("/")[2].rpartition(".")[0].rsplit("_", 2) for name in data.names]
@@ -39,7 +39,7 @@ def _read(place: Place) -> Dataset:
         data,
         sequence=texts("_".join(stem[:2]) if len(stem) == 3 else "" for stem in stems),
         groups={"film": texts(stem[0] if len(stem) == 3 else "" for stem in stems)},
-        notes=(f"pictures={kind}",) if wanted == "auto" else (),
+        notes=(f"images={kind}",) if wanted == "auto" else (),
     )
 
 
@@ -70,14 +70,14 @@ READER = Reader(
             "the official validation frames are the test frames; a tenth of the training frames is for validation", held_out
         ),
         "author:global-roi": Protocol(
-            "training and validation frames together, for a model trained on another data set",
+            "training and validation frames together, for a model trained on another dataset",
             all_test,
             flaws=("the published test split is not used: figures are over training and validation frames",),
         ),
     },
     options={
-        "pictures": Option(
-            "faces that the data set's authors cut out, or whole film frames; auto prefers the former",
+        "images": Option(
+            "faces that the dataset's authors cut out, or whole film frames; auto prefers the former",
             ("auto", "aligned", "whole"),
         )
     },

@@ -10,9 +10,9 @@ from PIL import Image, ImageDraw
 from ...errors import DatasetError
 from ...labels import FER2013 as LABELS
 from .dataset import Dataset
+from .images import Pixels
 from .layout import Layout, Place
 from .listing import texts
-from .pictures import Pixels
 from .protocols import Protocol, official, subject_folds
 from .reader import Option, Reader
 
@@ -46,8 +46,8 @@ def draw_face(label: str, seed: int, side: int = SIDE) -> np.ndarray:
     curve, mouth, eye, lift, slope = np.array(FEATURES[label]) + random.normal(0, 0.08, 5)
     n = side * SCALE
     skin, ground, ink = (int(value) for value in (random.integers(150, 230), random.integers(20, 120), random.integers(0, 60)))
-    picture = Image.new("L", (n, n), ground)
-    pen = ImageDraw.Draw(picture)
+    image = Image.new("L", (n, n), ground)
+    pen = ImageDraw.Draw(image)
     x, y = n / 2 + random.normal(0, n / 60), n / 2 + random.normal(0, n / 60)
     width, height = n * random.uniform(0.36, 0.42), n * random.uniform(0.44, 0.49)
     pen.ellipse((x - width, y - height, x + width, y + height), fill=skin)
@@ -71,21 +71,21 @@ def draw_face(label: str, seed: int, side: int = SIDE) -> np.ndarray:
     lips = [*zip(across, upper, strict=True), *zip(across[::-1], lower[::-1], strict=True)]
     pen.polygon(lips, fill=ink)
     pen.line(lips, fill=ink, width=n // 48)
-    grey = np.asarray(picture.resize((side, side), Image.Resampling.BOX), np.float64)
-    return np.clip(grey + random.normal(0, 4, grey.shape), 0, 255).astype(np.uint8)
+    gray = np.asarray(image.resize((side, side), Image.Resampling.BOX), np.float64)
+    return np.clip(gray + random.normal(0, 4, gray.shape), 0, 255).astype(np.uint8)
 
 
 def _read(place: Place) -> Dataset:
     text = place.options["number"] or "280"
     if not text.isdigit() or not 0 < int(text) <= 100_000:
-        raise DatasetError(f"number={text} is no number of pictures from 1 to 100000")
+        raise DatasetError(f"number={text} is no number of images from 1 to 100000")
     number = int(text)
     rows = [(index % len(LABELS), index // len(LABELS) % SUBJECTS) for index in range(number)]
     images = np.stack([draw_face(LABELS[label], index) for index, (label, _) in enumerate(rows)])
     data = Dataset(
         name="",
         labels=LABELS,
-        pictures=Pixels(images, np.arange(number)),
+        images=Pixels(images, np.arange(number)),
         names=texts(f"{index:05d}" for index in range(number)),
         label=np.array([label for label, _ in rows]),
         part=texts(PARTS[subject] for _, subject in rows),
@@ -103,5 +103,5 @@ READER = Reader(
         "official": Protocol("14 drawings for training, 3 for validation, 3 for test, each in every class", official),
         "subject-folds": Protocol("folds of whole drawings", subject_folds),
     },
-    options={"number": Option("how many pictures; 280 without it")},
+    options={"number": Option("how many images; 280 without it")},
 )

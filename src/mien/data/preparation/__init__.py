@@ -1,11 +1,11 @@
-"""From the pictures of a data set to what a network is trained on: aligned faces, regions of the face, curated annotations.
+"""From the images of a dataset to what a network is trained on: aligned faces, regions of the face, curated annotations.
 
     splits = open_splits("folder", "photos")
     summary = prepare(splits, Align("arcface112"), "prepared", workers=4)
 
 `mien prepare` does the same from the command line. A preparation that was stopped goes on where it was; one that is
-complete does nothing. The folder that it writes can be opened as data set `folder`, and with everything that was known of
-each picture as data set `csv`.
+complete does nothing. The folder that it writes can be opened as dataset `folder`, and with everything that was known of
+each image as dataset `csv`.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@ Each crop comes in two forms: ours, and, where there is a published routine, the
 
 Differences from the published routines, in our form:
 * the face is the largest one, found by BlazeFace or RetinaFace, not the first or the last detection;
-* `arcface112` is fitted from picture to crop and never reflected (MFER fits the other way, and mirrors strong left profiles);
+* `arcface112` is fitted from image to crop and never reflected (MFER fits the other way, and mirrors strong left profiles);
 * `ddamfn5` uses landmarks as they are, not cut to whole pixels;
-* a picture without a face is kept, resized, and marked, so that it stays in the denominator (MFER discards it);
+* an image without a face is kept, resized, and marked, so that it stays in the denominator (MFER discards it);
 * shrinking averages pixels instead of skipping them.
 """
 
@@ -29,7 +29,7 @@ from .runner import Made
 Faceless = Literal["keep", "error", "discard"]
 
 Matrix = Callable[[FoundFace, int], np.ndarray]
-"""Face and side of the crop → (2, 3) from picture to crop."""
+"""Face and side of the crop → (2, 3) from image to crop."""
 
 
 def on_template(name: str) -> Matrix:
@@ -38,13 +38,13 @@ def on_template(name: str) -> Matrix:
 
 
 def dlib_chip(face: FoundFace, size: int) -> np.ndarray:
-    """Return (2, 3) from picture to the face chip of dlib with its default padding."""
+    """Return (2, 3) from image to the face chip of dlib with its default padding."""
     assert face.points68 is not None
     return dlib_chip_matrix(face.points68, size, padding=0.25)
 
 
 def published_arcface(face: FoundFace, size: int) -> np.ndarray:
-    """Return (2, 3) by face.evoLVe's fit from the template to the picture, which mirrors strong left profiles by mistake."""
+    """Return (2, 3) by face.evoLVe's fit from the template to the image, which mirrors strong left profiles by mistake."""
     return reverse_similarity(face.points5, TEMPLATES["arcface112"].poses[0] * (size / 112), "published")
 
 
@@ -72,11 +72,11 @@ class Crop:
     threshold: float | None = None
     """Score from which something is a face."""
     faceless: Faceless = "keep"
-    """What becomes of a picture without a face: resized and kept, resized and put into `error`, or left out."""
+    """What becomes of an image without a face: resized and kept, resized and put into `error`, or left out."""
     folder: str = ""
     """Folder of the crops inside the folder of the split."""
-    grey: bool = False
-    """Whether the crop is grey."""
+    gray: bool = False
+    """Whether the crop is gray."""
     antialias: bool = True
     """Whether shrinking averages pixels."""
 
@@ -91,7 +91,7 @@ CROPS: Mapping[str, Crop] = {
         points="detector",
     ),
     "dlib-chip": Crop("dlib's face chip, as Global-ROI Net has it", 224, dlib_chip, faceless="error", folder="align"),
-    "fer2013-like": Crop("a grey face where FER2013's faces are", 48, on_template("fer2013"), grey=True),
+    "fer2013-like": Crop("a gray face where FER2013's faces are", 48, on_template("fer2013"), gray=True),
 }
 """Our form of each crop."""
 
@@ -144,7 +144,7 @@ class Align:
     size: int | None = None
     """Instead of the crop's own side."""
     faceless: Faceless | None = None
-    """Instead of what the crop does with pictures without a face."""
+    """Instead of what the crop does with images without a face."""
 
     def recipe(self) -> Crop:
         """Return the crop with its changes.
@@ -163,11 +163,11 @@ class Align:
     def describe(self) -> dict[str, Any]:
         """Return the settings for the manifest."""
         recipe = self.recipe()
-        told = ("says", "size", "detector", "points", "choice", "threshold", "faceless", "grey", "antialias")
+        told = ("says", "size", "detector", "points", "choice", "threshold", "faceless", "gray", "antialias")
         return {"work": "align", "crop": self.crop, "author": self.author, **{name: getattr(recipe, name) for name in told}}
 
     def open(self) -> Callable[[np.ndarray], Made]:
-        """Load the networks and return the function that prepares one picture (H, W, 3)."""
+        """Load the networks and return the function that prepares one image (H, W, 3)."""
         recipe = self.recipe()
         find = FaceFinder(recipe.detector, recipe.points, recipe.choice, recipe.threshold)
 
@@ -178,7 +178,7 @@ class Align:
             matrix = recipe.matrix(face, recipe.size)
             crop = warp(pixels, matrix, recipe.size, antialias=recipe.antialias)
             facts = {"faces": face.faces, "box": face.box.round(1).tolist(), "matrix": matrix.round(6).tolist()}
-            return Made("ok", {recipe.folder: _coloured(crop, recipe)}, facts)
+            return Made("ok", {recipe.folder: _colored(crop, recipe)}, facts)
 
         return make
 
@@ -191,8 +191,8 @@ def _faceless(pixels: np.ndarray, recipe: Crop) -> Made:
     else:
         whole = resize_cv2(pixels, recipe.size, recipe.size)
     folder = "error" if recipe.faceless == "error" else recipe.folder
-    return Made("no face", {folder: _coloured(whole, recipe)})
+    return Made("no face", {folder: _colored(whole, recipe)})
 
 
-def _coloured(crop: np.ndarray, recipe: Crop) -> np.ndarray:
-    return np.asarray(Image.fromarray(crop).convert("L")) if recipe.grey else crop
+def _colored(crop: np.ndarray, recipe: Crop) -> np.ndarray:
+    return np.asarray(Image.fromarray(crop).convert("L")) if recipe.gray else crop

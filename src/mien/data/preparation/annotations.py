@@ -40,7 +40,7 @@ class Curated:
 
 
 def curate(root: str | Path, out: str | Path, filter: str = "strict") -> tuple[Curated, ...]:  # noqa: A002 - the option's name
-    """Filter the annotation files of s-Aff-Wild2; the pictures are not needed.
+    """Filter the annotation files of s-Aff-Wild2; the images are not needed.
 
     Writes `filtered_{training,validation}_set_annotations.csv`: a header, then image, valence, arousal, expression and
     twelve action units in the columns of the original; a value that is missing stays −5 or −1.

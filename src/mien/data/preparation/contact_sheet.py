@@ -1,4 +1,4 @@
-"""Many pictures on one, to look at what a preparation made."""
+"""Many images on one, to look at what a preparation made."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ LINE = 14
 """Height of a caption in pixels."""
 
 
-def contact_sheet(pictures: Iterable[tuple[str, np.ndarray]], side: int = 112, columns: int = 10) -> Image.Image:
-    """Lay pictures out in rows.
+def contact_sheet(images: Iterable[tuple[str, np.ndarray]], side: int = 112, columns: int = 10) -> Image.Image:
+    """Lay images out in rows.
 
     Args:
-        pictures: caption and picture, (H, W) or (H, W, 3) uint8; each is fitted into a square.
+        images: caption and image, (H, W) or (H, W, 3) uint8; each is fitted into a square.
         side: side of the square in pixels.
         columns: squares in a row.
 
     Returns:
-        One RGB picture; of no pictures, an empty row.
+        One RGB image; of no images, an empty row.
     """
-    cells = list(pictures)
+    cells = list(images)
     rows = max(-(-len(cells) // columns), 1)
     width, height = side + GAP, side + LINE + GAP
     sheet = Image.new("RGB", (columns * width + GAP, rows * height + GAP), "white")
@@ -31,11 +31,11 @@ def contact_sheet(pictures: Iterable[tuple[str, np.ndarray]], side: int = 112, c
     font = ImageFont.load_default(size=10)
     for index, (caption, pixels) in enumerate(cells):
         x, y = GAP + index % columns * width, GAP + index // columns * height
-        picture = Image.fromarray(pixels).convert("RGB")
-        scale = side / max(picture.size)
-        size = max(round(picture.width * scale), 1), max(round(picture.height * scale), 1)
-        picture = picture.resize(size, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC)
-        sheet.paste(picture, (x + (side - size[0]) // 2, y + (side - size[1]) // 2))
+        image = Image.fromarray(pixels).convert("RGB")
+        scale = side / max(image.size)
+        size = max(round(image.width * scale), 1), max(round(image.height * scale), 1)
+        image = image.resize(size, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC)
+        sheet.paste(image, (x + (side - size[0]) // 2, y + (side - size[1]) // 2))
         text = caption
         while text and pen.textlength(text, font) > side:
             text = text[1:]

@@ -1,4 +1,4 @@
-"""The one face of a picture that a preparation is about, and its points."""
+"""The one face of an image that a preparation is about, and its points."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def largest(faces: Detections, height: int, width: int) -> int:
 
 
 def central(faces: Detections, height: int, width: int) -> int:
-    """The face whose box is centred nearest to the centre of the picture."""
-    centre = (faces.boxes[:, :2] + faces.boxes[:, 2:]) / 2
-    return int(np.linalg.norm(centre - np.array([width / 2, height / 2]), axis=1).argmin())
+    """The face whose box is centerd nearest to the center of the image."""
+    center = (faces.boxes[:, :2] + faces.boxes[:, 2:]) / 2
+    return int(np.linalg.norm(center - np.array([width / 2, height / 2]), axis=1).argmin())
 
 
 def first(faces: Detections, height: int, width: int) -> int:
@@ -46,23 +46,23 @@ Points = Literal["mesh", "detector"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FoundFace:
-    """A face and its points, in pixels of the picture."""
+    """A face and its points, in pixels of the image."""
 
     box: np.ndarray
     """(4,) left, top, right, bottom."""
     points5: np.ndarray
-    """(5, 2) eye centres, nose tip, mouth corners, image left first."""
+    """(5, 2) eye centers, nose tip, mouth corners, image left first."""
     points68: np.ndarray | None
     """(68, 2) in dlib's order; None where the points are the detector's."""
     faces: int
-    """How many faces were found in the picture."""
+    """How many faces were found in the image."""
 
 
 class FaceFinder:
     """Finds the face that is meant.
 
     Args:
-        detector: name in `mien.faces.detection.DETECTORS`; `"whole"` where each picture is a tight crop of one face.
+        detector: name in `mien.faces.detection.DETECTORS`; `"whole"` where each image is a tight crop of one face.
         points: `"mesh"`, or `"detector"` with a detector that gives five points (retinaface, mtcnn, mtcnn-evolve).
         choice: key of `CHOICES`.
         threshold: score from which something is a face; None is the detector's own.
@@ -80,7 +80,7 @@ class FaceFinder:
         self.landmarker = Landmarker("mesh478") if points == "mesh" else None
 
     def __call__(self, pixels: np.ndarray) -> FoundFace | None:
-        """Return the face of a picture (H, W, 3) uint8 RGB, or None if there is none."""
+        """Return the face of an image (H, W, 3) uint8 RGB, or None if there is none."""
         found = self.detect(pixels)
         if not len(found):
             return None

@@ -1,12 +1,12 @@
 """Eyes, nose and mouth cut out of aligned faces, for networks that look at parts of the face (Global-ROI Net).
 
-A picture gives `align`, `roi/eye`, `roi/nose` and `roi/mouth`, or, where a face or a region is missing, `error`: all of it or
+An image gives `align`, `roi/eye`, `roi/nose` and `roi/mouth`, or, where a face or a region is missing, `error`: all of it or
 nothing.
 
 Differences from the published preprocessing, without `author`:
-* boxes are clamped to the picture, and a region with a side below four pixels counts as missing (the authors' slices wrap);
-* of several faces in an aligned picture the one nearest to the centre is taken, not the last;
-* a picture that fails leaves no eye or nose file behind.
+* boxes are clamped to the image, and a region with a side below four pixels counts as missing (the authors' slices wrap);
+* of several faces in an aligned image the one nearest to the center is taken, not the last;
+* an image that fails leaves no eye or nose file behind.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Regions:
     """A `Work` that cuts regions of the face."""
 
     aligned: bool = False
-    """Whether the pictures are aligned faces already; they are then brought to 224 × 224 and searched as they are."""
+    """Whether the images are aligned faces already; they are then brought to 224 × 224 and searched as they are."""
     author: bool = False
-    """The published behaviour: the last face, boxes as they come, eye and nose files left behind by pictures that fail."""
+    """The published behavior: the last face, boxes as they come, eye and nose files left behind by images that fail."""
     detector: str = "blazeface"
     """What finds the faces."""
 
@@ -39,19 +39,19 @@ class Regions:
         return {"work": "regions", "aligned": self.aligned, "author": self.author, "detector": self.detector, "side": SIDE}
 
     def open(self) -> Callable[[np.ndarray], Made]:
-        """Load the networks and return the function that prepares one picture (H, W, 3)."""
+        """Load the networks and return the function that prepares one image (H, W, 3)."""
         choice = "last" if self.author else "central" if self.aligned else "largest"
         find = FaceFinder(self.detector, choice=choice)
 
         def make(pixels: np.ndarray) -> Made:
-            picture = resized(pixels, SIDE) if self.aligned else pixels
-            face = find(picture)
+            image = resized(pixels, SIDE) if self.aligned else pixels
+            face = find(image)
             if face is None or face.points68 is None:
                 return Made("no face", {"error": resized(pixels, SIDE)})
-            chip, points = picture, face.points68
+            chip, points = image, face.points68
             if not self.aligned:
                 matrix = dlib_chip_matrix(points, SIDE)
-                chip, points = warp(picture, matrix, SIDE, antialias=not self.author), apply(matrix, points)
+                chip, points = warp(image, matrix, SIDE, antialias=not self.author), apply(matrix, points)
             boxes = global_roi_boxes(points)
             facts = {"faces": face.faces, "boxes": {name: list(box) for name, box in boxes.items()}}
             return _published(chip, boxes, facts) if self.author else _clamped(chip, boxes, facts)

@@ -1,8 +1,8 @@
-"""Running a preparation over a data set: in parallel, stoppable at any moment, and the same files every time.
+"""Running a preparation over a dataset: in parallel, stoppable at any moment, and the same files every time.
 
-What was done is in the folder itself: `prepared.jsonl` has a line for each picture, written after its files are complete;
+What was done is in the folder itself: `prepared.jsonl` has a line for each image, written after its files are complete;
 `manifest.json` says with which settings, from which data (by digest) and with what result; `labels.csv` has all that is
-known of each prepared picture, and makes the folder a data set (`csv`).
+known of each prepared image, and makes the folder a dataset (`csv`).
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ from ..datasets import Dataset
 JOURNAL, MANIFEST, LABELS = "prepared.jsonl", "manifest.json", "labels.csv"
 FORMATS: Mapping[str, tuple[str, Mapping[str, int]]] = {"png": ("PNG", {}), "jpg": ("JPEG", {"quality": 100})}
 """Suffix → Pillow's name of the format and how it is written; JPEG as the Global-ROI authors have it."""
-UNLABELLED = "unlabelled"
-"""Folder of pictures without a label."""
+UNLABELED = "unlabeled"
+"""Folder of images without a label."""
 AGAIN = "free some space and start the command again"
 
 Progress = Callable[[int], None]
-"""Called with the number of pictures done since the last call."""
+"""Called with the number of images done since the last call."""
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What one picture gave."""
+    """What one image gave."""
 
     status: str
     """`"ok"`, or what was missing: `"no face"`, `"no region"`, `"unreadable"`."""
-    pictures: Mapping[str, np.ndarray]
-    """Folder inside the split's folder → uint8 picture; all of them are written, or none."""
+    images: Mapping[str, np.ndarray]
+    """Folder inside the split's folder → uint8 image; all of them are written, or none."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """JSON values for the line in `prepared.jsonl`."""
 
@@ -60,7 +60,7 @@ class Work(Protocol):
         ...
 
     def open(self) -> Callable[[np.ndarray], Made]:
-        """Load what is needed, once in each process, and return the function for one picture, (H, W, 3) uint8 RGB."""
+        """Load what is needed, once in each process, and return the function for one image, (H, W, 3) uint8 RGB."""
         ...
 
 
@@ -69,9 +69,9 @@ class Summary:
     """What a run did."""
 
     status: Mapping[str, Mapping[str, int]]
-    """Split → status → number of pictures."""
+    """Split → status → number of images."""
     new: int
-    """Pictures prepared by this run; the others were done before."""
+    """Images prepared by this run; the others were done before."""
     digest: str
     """sha256 over all files written, in order of their names."""
 
@@ -92,19 +92,19 @@ def prepare(
     workers: int = 1,
     progress: Progress = lambda number: None,
 ) -> Summary:
-    """Prepare all pictures of some splits.
+    """Prepare all images of some splits.
 
     Files are `OUT/<split>/[<folder>/]<class>/<name>.<format>`, without `<split>` where that is `"all"`. A run that finds
     files of an earlier one with the same settings and data leaves them alone; after a run that was stopped, only the
-    pictures that it was at are made again.
+    images that it was at are made again.
 
     Args:
-        splits: name → pictures.
-        work: what to make of each picture.
+        splits: name → images.
+        work: what to make of each image.
         out: the folder, made if need be.
-        format: of the pictures that are written.
+        format: of the images that are written.
         workers: processes; each loads the networks anew.
-        progress: told how many pictures are done.
+        progress: told how many images are done.
 
     Returns:
         What was done; also in `OUT/manifest.json`.
@@ -159,7 +159,7 @@ def _run(
 
 
 class _Worker:
-    """Prepares single pictures in one process."""
+    """Prepares single images in one process."""
 
     def __init__(self, splits: Mapping[str, Dataset], work: Work, folder: Path, suffix: str) -> None:
         self.splits, self.folder, self.suffix = splits, folder, suffix
@@ -172,9 +172,9 @@ class _Worker:
         except SourceError as error:
             made = Made("unreadable", {}, {"message": str(error)})
         places: dict[Path, np.ndarray] = {}
-        for inner, pixels in made.pictures.items():
+        for inner, pixels in made.images.items():
             split = "" if task.split == "all" else task.split
-            path = self.folder / split / inner / (sample.label or UNLABELLED) / f"{task.stem}.{self.suffix}"
+            path = self.folder / split / inner / (sample.label or UNLABELED) / f"{task.stem}.{self.suffix}"
             places[path] = pixels
         kind, settings = FORMATS[self.suffix]
         with ExitStack() as complete:  # none has its name before all are complete
@@ -225,7 +225,7 @@ def _write(path: Path, text: str) -> None:
 
 def _source(splits: Mapping[str, Dataset]) -> dict[str, Any]:
     return {
-        name: {"dataset": data.name, "protocol": data.protocol, "pictures": len(data), "digest": data.digest}
+        name: {"dataset": data.name, "protocol": data.protocol, "images": len(data), "digest": data.digest}
         for name, data in splits.items()
     }
 
@@ -256,7 +256,7 @@ def _resume(folder: Path, settings: Mapping[str, Any]) -> dict[tuple[str, str], 
 
 
 def _write_labels(folder: Path, splits: Mapping[str, Dataset], done: Iterator[tuple[_Task, dict[str, Any]]]) -> None:
-    """List the prepared pictures with all that is known of them, in a form that the data set `csv` reads."""
+    """List the prepared images with all that is known of them, in a form that the dataset `csv` reads."""
     groups = list(dict.fromkeys(name for data in splits.values() for name in data.groups))
     with whole(folder / LABELS, AGAIN) as part, part.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(LineFeeds(file))

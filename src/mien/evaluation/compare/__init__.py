@@ -1,11 +1,11 @@
-"""Several models on several data sets: who was trained on what, does how well where, and what can be told apart.
+"""Several models on several datasets: who was trained on what, does how well where, and what can be told apart.
 
     table = compare(["mien-base", "peer:human=human.npz"], {"fer2013": data}, out="out/compare")
     table.cells["human", "fer2013"].p        # after Holm's correction
 
-All models see the same pictures of a data set. The first one is the reference: for every other the difference in accuracy on
-the same pictures has an interval and a p value, corrected for the number of tests in the table. The test is McNemar's; where
-subjects are known, whose pictures resemble each other, it is the paired bootstrap over subjects.
+All models see the same images of a dataset. The first one is the reference: for every other the difference in accuracy on
+the same images has an interval and a p value, corrected for the number of tests in the table. The test is McNemar's; where
+subjects are known, whose images resemble each other, it is the paired bootstrap over subjects.
 
 Runs of one recipe that differ in their seed are rows of their own, and their mean and standard deviation is given too.
 """
@@ -41,12 +41,12 @@ SEED = re.compile(r", seed \d+")
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One model on one data set."""
+    """One model on one dataset."""
 
     report: Report
     """Its evaluation."""
     difference: float | None = None
-    """Its accuracy minus that of the reference, on the pictures of both; None for the reference, or where there are none."""
+    """Its accuracy minus that of the reference, on the images of both; None for the reference, or where there are none."""
     low: float | None = None
     """Lower end of the 95 % interval of the difference."""
     high: float | None = None
@@ -80,7 +80,7 @@ class Comparison:
     datasets: tuple[str, ...]
     """Names of the columns."""
     cells: Mapping[tuple[str, str], Cell]
-    """(model, data set) → what was found."""
+    """(model, dataset) → what was found."""
 
     def trained_on(self, model: str) -> str:
         """Return what its card says about its training data."""
@@ -88,7 +88,7 @@ class Comparison:
         return str(card.get("data", ""))
 
     def costs(self, model: str) -> dict[str, float | None]:
-        """Return parameters, multiply-accumulates where the architecture is ours, pictures a second, memory."""
+        """Return parameters, multiply-accumulates where the architecture is ours, images a second, memory."""
         report = self._any(model)
         return {**costs(report), "macs": _macs(report)}
 
@@ -132,7 +132,7 @@ def compare(
     progress: Callable[[str, int], None] = lambda what, rows: None,
     **options: Any,
 ) -> Comparison:
-    """Evaluate every model on every data set, and say which differ.
+    """Evaluate every model on every dataset, and say which differ.
 
     Args:
         models: as for `evaluate`, `"MODEL@OUTPUT"` for one of its heads; the first is the reference.
@@ -143,10 +143,10 @@ def compare(
         **options: as for `evaluate`: `output`, `faces`, `tta`, `threads` …
 
     Raises:
-        ConfigError: two models have one name, or there are no models or data sets.
+        ConfigError: two models have one name, or there are no models or datasets.
     """
     if not models or not datasets:
-        raise ConfigError("a comparison needs one model and one data set at least")
+        raise ConfigError("a comparison needs one model and one dataset at least")
     out = Path(out)
     found: list[tuple[Report, str, str]] = []
     for place, given in enumerate(models):
@@ -201,9 +201,9 @@ def _known(value: float) -> float | None:
 
 
 def difference(reference: Report, other: Report) -> tuple[float, tuple[float, float], float, str]:
-    """Return the difference in accuracy on the pictures that count for both, its interval, the p value and its test's name.
+    """Return the difference in accuracy on the images that count for both, its interval, the p value and its test's name.
 
-    NaN where no picture counts for both.
+    NaN where no image counts for both.
     """
     first, second = reference.predictions, other.predictions
     place = {name: row for row, name in enumerate(second.sample.tolist())}

@@ -22,9 +22,9 @@ th,td{padding:.3rem 1rem .3rem 0;text-align:left;border-bottom:1px solid var(--l
 """
 
 SAYS = (
-    "Intervals: 95 % bootstrap. Stars: the accuracy differs from that of the first row on the same pictures (McNemar's exact "
+    "Intervals: 95 % bootstrap. Stars: the accuracy differs from that of the first row on the same images (McNemar's exact "
     "test, or the paired bootstrap over subjects where these are known; Holm's correction over the whole table): * p < .05, "
-    "** p < .01, *** p < .001. Pictures without an answer count as wrong."
+    "** p < .01, *** p < .001. Images without an answer count as wrong."
 )
 
 
@@ -62,7 +62,7 @@ def tables(comparison: Comparison) -> list[tuple[str, list[str], list[list[str]]
     if rows:
         found.append(("Accuracy over seeds, mean ± standard deviation", ["recipe", "data", "accuracy", "seeds"], rows))
     rows = [[model, *_costs(comparison, model)] for model in comparison.models]
-    found.append(("Cost", ["model", "parameters", "GMAC", "pictures a second", "memory, MB"], rows))
+    found.append(("Cost", ["model", "parameters", "GMAC", "images a second", "memory, MB"], rows))
     rows = [
         [model, column, comparison.cells[model, column].report.about["mapping"]["says"], _faces(comparison, model, column)]
         for model in comparison.models
@@ -118,7 +118,7 @@ def _faces(comparison: Comparison, model: str, column: str) -> str:
 
 def _costs(comparison: Comparison, model: str) -> list[str]:
     cost = comparison.costs(model)
-    parameters, macs, rate, memory = (cost[name] for name in ("parameters", "macs", "pictures_per_second", "memory_mb"))
+    parameters, macs, rate, memory = (cost[name] for name in ("parameters", "macs", "images_per_second", "memory_mb"))
     return [
         "–" if parameters is None else f"{parameters:,.0f}",
         "–" if macs is None else f"{macs / 1e9:.2f}",

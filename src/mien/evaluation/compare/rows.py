@@ -15,13 +15,13 @@ KEY = ("model", "version", "output", "dataset", "split", "protocol", "faces", "v
 """Columns that tell rows apart."""
 
 FIGURES = ("accuracy", "uar", "macro_f1", "kappa", "nll", "brier", "ece")
-"""Figures with an interval: columns NAME, NAME_low, NAME_high. The first four over the official denominator, with pictures
-without an answer counted as wrong, the others over the answered pictures."""
+"""Figures with an interval: columns NAME, NAME_low, NAME_high. The first four over the official denominator, with images
+without an answer counted as wrong, the others over the answered images."""
 
 OTHERS = ("answered_accuracy", "coverage", "accuracy_when_certain", "aurc", "ccc_valence", "ccc_arousal", "au_f1", "abaw_p")
-COSTS = ("parameters", "pictures_per_second", "memory_mb")
+COSTS = ("parameters", "images_per_second", "memory_mb")
 AGAINST = ("against", "difference", "difference_low", "difference_high", "p")
-"""The model compared with, the difference in accuracy on the same pictures, and the test's p after Holm's correction."""
+"""The model compared with, the difference in accuracy on the same images, and the test's p after Holm's correction."""
 
 COLUMNS = (
     *KEY,
@@ -47,7 +47,7 @@ def row_of(report: Report) -> dict[str, str]:
     about, figures = report.about, report.figures
     if about["identity"]["limit"]:
         raise ConfigError(
-            "an evaluation of only some pictures (--limit) is no row of the results; evaluate all, or leave out --results"
+            "an evaluation of only some images (--limit) is no row of the results; evaluate all, or leave out --results"
         )
     model, data = about["model"], about["dataset"]
     row: dict[str, Any] = {
@@ -84,14 +84,14 @@ def row_of(report: Report) -> dict[str, str]:
 
 
 def costs(report: Report) -> dict[str, float | None]:
-    """Return parameters, pictures a second through the network, and memory, as far as they are known."""
+    """Return parameters, images a second through the network, and memory, as far as they are known."""
     model, speed = report.about["model"], report.about.get("speed", {})
     seconds, rows = speed.get("model_seconds"), speed.get("rows")
     ours = "card" in model  # of a table only its own statement says what the network cost
     rate = rows / seconds if ours and seconds and rows else model.get("speed")
     return {
         "parameters": model.get("parameters"),
-        "pictures_per_second": None if rate is None else round(rate, 1),
+        "images_per_second": None if rate is None else round(rate, 1),
         "memory_mb": speed.get("memory_mb") if ours else model.get("memory_mb"),
     }
 

@@ -1,8 +1,8 @@
-"""What an evaluation found: every figure and picture of it is computed from `predictions.csv` and `evaluation.json`.
+"""What an evaluation found: every figure and image of it is computed from `predictions.csv` and `evaluation.json`.
 
 report = Report.read("out/fer2013")
 report.figures["official"]["accuracy"]["value"]
-report.add_picture("Grad-CAM", "surprise", png, "what the network looks at")
+report.add_image("Grad-CAM", "surprise", png, "what the network looks at")
 report.write()                                   # metrics.json, report.html, figures/
 """
 
@@ -38,7 +38,7 @@ class Report:
     predictions: Predictions
     """The table."""
     about: Mapping[str, Any]
-    """Content of `evaluation.json`: model, data set, mapping of labels, versions, speed."""
+    """Content of `evaluation.json`: model, dataset, mapping of labels, versions, speed."""
 
     @staticmethod
     def read(folder: str | Path) -> Report:
@@ -64,23 +64,23 @@ class Report:
 
     @property
     def extra(self) -> list[Extra]:
-        """Pictures that other code has added, by section."""
+        """Images that other code has added, by section."""
         return read_extra(self.folder)
 
     @property
     def title(self) -> str:
-        """Model and data set, for headings."""
+        """Model and dataset, for headings."""
         model, data = self.about["model"], self.about["dataset"]
         output = f", output {model['output']}" if model.get("output") not in ("", "scores", None) else ""
         return f"{model['name']}{output} on {data['name']} {data['split']}"
 
-    def add_picture(self, section: str, title: str, png: bytes, note: str = "") -> None:
-        """Add a picture to the report: t-SNE plots, Grad-CAM strips. It lies in `figures/extra` and is shown from then on.
+    def add_image(self, section: str, title: str, png: bytes, note: str = "") -> None:
+        """Add an image to the report: t-SNE plots, Grad-CAM strips. It lies in `figures/extra` and is shown from then on.
 
         Args:
-            section: heading under which pictures are gathered.
-            title: of this picture; another of the same title in the section is replaced.
-            png: the picture.
+            section: heading under which images are gathered.
+            title: of this image; another of the same title in the section is replaced.
+            png: the image.
             note: a sentence below it.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Pictures that other code adds to a report: files in `figures/extra`, each a PNG with a JSON of the same name beside it."""
+"""Images that other code adds to a report: files in `figures/extra`, each a PNG with a JSON of the same name beside it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 @dataclass(frozen=True, slots=True)
 class Extra:
-    """One picture."""
+    """One image."""
 
     section: str
     """Heading under which it is shown."""
@@ -24,18 +24,18 @@ class Extra:
     note: str
     """A sentence below it."""
     png: bytes
-    """The picture."""
+    """The image."""
 
 
 def add_extra(report: Path, section: str, title: str, png: bytes, note: str) -> None:
-    """Put a picture into the folder of a report.
+    """Put an image into the folder of a report.
 
     Raises:
         ConfigError: the disk is full, or the folder may not be written.
         ValueError: the bytes are no PNG.
     """
     if not png.startswith(PNG):
-        raise ValueError(f"the picture {title!r} is no PNG: it begins with {png[:8]!r}")
+        raise ValueError(f"the image {title!r} is no PNG: it begins with {png[:8]!r}")
     folder = report / FOLDER
     stem = hashlib.blake2b(f"{section}\0{title}".encode(), digest_size=8).hexdigest()
     order = _order(folder, stem)
@@ -46,7 +46,7 @@ def add_extra(report: Path, section: str, title: str, png: bytes, note: str) -> 
 
 
 def read_extra(report: Path) -> list[Extra]:
-    """Return the pictures in the order in which they were added."""
+    """Return the images in the order in which they were added."""
     found = []
     for path in sorted((report / FOLDER).glob("*.json")):
         about = json.loads(path.read_text(encoding="utf-8"))

@@ -111,10 +111,10 @@ def _mistakes(report: Report) -> list[dict[str, str]]:
 
 def _extra(report: Report) -> list[tuple[str, list[dict[str, str]]]]:
     order = {section: place for place, section in enumerate(dict.fromkeys(e.section for e in report.extra))}
-    pictures = sorted(report.extra, key=lambda each: order[each.section])
+    images = sorted(report.extra, key=lambda each: order[each.section])
     return [
         (section, [{"title": e.title, "note": e.note, "source": _data(e.png, "image/png")} for e in group])
-        for section, group in groupby(pictures, key=lambda each: each.section)
+        for section, group in groupby(images, key=lambda each: each.section)
     ]
 
 

@@ -16,7 +16,7 @@ from .predictions import AFFECT, NO_FACE, OK, OTHER_CLASS, UNREADABLE, Predictio
 Figures = dict[str, Any]
 
 FEWEST = 10
-"""Pictures below which a group takes no part in a gap."""
+"""Images below which a group takes no part in a gap."""
 CURVE_POINTS = 200
 """Points of the stored risk-coverage curve."""
 POSE_EDGES = (10.0, 25.0)
@@ -28,7 +28,7 @@ CUTS: Mapping[str, str] = {"yaw": "degrees, to either side", "roll": "degrees, t
 def measure(table: Predictions, unit_thresholds: Mapping[str, float] | None = None) -> Figures:
     """Return all figures of a table as plain values; those that do not exist are None.
 
-    `official` counts pictures without an answer as wrong; `answered` leaves them out. Intervals are 95 % percentile bootstrap,
+    `official` counts images without an answer as wrong; `answered` leaves them out. Intervals are 95 % percentile bootstrap,
     over people where the table says who is shown.
 
     Args:
@@ -37,7 +37,7 @@ def measure(table: Predictions, unit_thresholds: Mapping[str, float] | None = No
     """
     counted = table.take(np.flatnonzero(table.counted))
     clusters = counted.subject if (counted.subject != "").any() else None
-    found: Figures = {"counts": _counts(table, counted), "intervals": "subjects" if clusters is not None else "pictures"}
+    found: Figures = {"counts": _counts(table, counted), "intervals": "subjects" if clusters is not None else "images"}
     if table.classes and len(counted):
         found |= _classification(counted, clusters)
         found["groups"] = {name: _group(counted, column, clusters) for name, column in counted.groups.items()}
@@ -50,8 +50,8 @@ def measure(table: Predictions, unit_thresholds: Mapping[str, float] | None = No
 
 def _counts(table: Predictions, counted: Predictions) -> Figures:
     return {
-        "pictures": len(table),
-        "unlabelled": int((table.label == "").sum()),
+        "images": len(table),
+        "unlabeled": int((table.label == "").sum()),
         OTHER_CLASS: int((table.status == OTHER_CLASS).sum()),
         NO_FACE: int((counted.status == NO_FACE).sum()),
         UNREADABLE: int((counted.status == UNREADABLE).sum()),
@@ -137,7 +137,7 @@ def _classification(table: Predictions, clusters: np.ndarray | None) -> Figures:
 
 
 def _cells(table: Predictions) -> np.ndarray:
-    """Return (N, K × (K + 1)): a one in the cell of the confusion matrix that each picture falls into."""
+    """Return (N, K × (K + 1)): a one in the cell of the confusion matrix that each image falls into."""
     classes = len(table.classes)
     column = np.where(table.answer < 0, classes, table.answer)
     cells = np.zeros((len(table), classes * (classes + 1)))

@@ -1,6 +1,6 @@
 """The figures of a report in one style, for the page and, as PNG, SVG and PDF, for papers.
 
-Colours are Okabe and Ito's, which colour-blind readers tell apart. Files are the same to the byte for the same predictions.
+Colors are Okabe and Ito's, which color-blind readers tell apart. Files are the same to the byte for the same predictions.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from . import Report
 
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
-COLOURS = (BLUE, RED, GREEN, ORANGE, PURPLE, SKY)
+COLORS = (BLUE, RED, GREEN, ORANGE, PURPLE, SKY)
 FOLDER = "figures"
 FORMATS: Mapping[str, Mapping[str, Any]] = {
     "png": {"dpi": 200, "metadata": {"Software": None}},
@@ -61,9 +61,9 @@ def confusion(report: Report) -> Figure:
     figure, axes = _figure(side + 0.55 * (len(answers) - len(classes)), side)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for row, column in np.ndindex(*counts.shape):
-        colour = "white" if shares[row, column] > 0.55 else "#222222"
-        axes.text(column, row - 0.12, f"{shares[row, column]:.0%}", ha="center", va="center", color=colour, fontsize=8)
-        axes.text(column, row + 0.24, f"{counts[row, column]:,}", ha="center", va="center", color=colour, fontsize=6)
+        color = "white" if shares[row, column] > 0.55 else "#222222"
+        axes.text(column, row - 0.12, f"{shares[row, column]:.0%}", ha="center", va="center", color=color, fontsize=8)
+        axes.text(column, row + 0.24, f"{counts[row, column]:,}", ha="center", va="center", color=color, fontsize=6)
     axes.set_xticks(range(len(answers)), answers, rotation=40, ha="right")
     axes.set_yticks(range(len(classes)), classes)
     axes.set(xlabel="answered", ylabel="true")
@@ -100,13 +100,13 @@ def reliability(report: Report) -> Figure:
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     confidence, accuracy = [row["confidence"] for row in bins], [row["accuracy"] for row in bins]
     sizes = [row["n"] for row in bins]
-    centres, width = [(row["low"] + row["high"]) / 2 for row in bins], 0.9 / len(report.figures["reliability"])
-    upper.bar(centres, accuracy, width, color=BLUE, alpha=0.85, label="accuracy")
+    centers, width = [(row["low"] + row["high"]) / 2 for row in bins], 0.9 / len(report.figures["reliability"])
+    upper.bar(centers, accuracy, width, color=BLUE, alpha=0.85, label="accuracy")
     upper.plot([0, 1], [0, 1], "--", color="#000000", linewidth=1, alpha=0.6, label="as confident as right")
     upper.plot(confidence, accuracy, "o", color=RED, markersize=4, label="mean confidence")
     upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
     upper.legend(ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0), handlelength=1.5)
-    lower.bar(centres, sizes, width, color=ORANGE)
+    lower.bar(centers, sizes, width, color=ORANGE)
     lower.set(xlabel="confidence", ylabel="answers")
     for axes in (upper, lower):
         axes.grid(axis="y", alpha=0.25)
@@ -124,7 +124,7 @@ def risk_coverage(report: Report) -> Figure:
     if threshold and certain is not None:
         label = f"threshold {threshold:.2f}: {coverage:.0%} answered, {certain:.1%} right"
         axes.plot([coverage], [1 - certain], "o", color=RED, markersize=7, label=label)
-    axes.set(xlim=(0, 1), xlabel="share of pictures answered, the surest first", ylabel="share of errors")
+    axes.set(xlim=(0, 1), xlabel="share of images answered, the surest first", ylabel="share of errors")
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.25)
     axes.legend(ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0), handlelength=1.5)
@@ -137,16 +137,16 @@ def learning_curves(report: Report) -> Figure:
     epochs = [row.get("epoch", number) for number, row in enumerate(rows, 1)]
     losses = [key for key in rows[0] if key == "loss" or key.startswith("loss ")]
     wanted = ("accuracy", "uar", "macro_f1", "fer2013", "ferplus", "ccc_valence", "ccc_arousal", "au_f1")
-    shown = [key for key in rows[0] if key.rpartition(".")[2] in wanted][: len(COLOURS)]
+    shown = [key for key in rows[0] if key.rpartition(".")[2] in wanted][: len(COLORS)]
     figure = Figure(figsize=(7.2, 2.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     for axes, keys, title in ((left, losses, "training loss"), (right, shown, "validation")):
-        for colour, key in zip(COLOURS, keys, strict=False):
+        for color, key in zip(COLORS, keys, strict=False):
             values = [_number(row.get(key)) for row in rows]
             axes.plot(
                 epochs,
                 values,
-                color=colour,
+                color=color,
                 marker="." if len(rows) < 60 else "",
                 linewidth=1.4,
                 label=key.removeprefix("loss "),
@@ -168,14 +168,14 @@ def groups(report: Report) -> Figure:
     figure, axes = _figure(6.4, 0.9 + 0.34 * len(rows))
     names = list(dict.fromkeys(name for _, name, _ in rows))
     for place, (_, name, figure_of) in enumerate(rows):
-        colour = COLOURS[names.index(name) % len(COLOURS)]
-        axes.hlines(-place, _number(figure_of["low"]), _number(figure_of["high"]), color=colour, linewidth=2.5, alpha=0.6)
+        color = COLORS[names.index(name) % len(COLORS)]
+        axes.hlines(-place, _number(figure_of["low"]), _number(figure_of["high"]), color=color, linewidth=2.5, alpha=0.6)
         first = place == [row[1] for row in rows].index(name)
-        axes.plot([_number(figure_of["value"])], [-place], "o", color=colour, markersize=6, label=name if first else None)
+        axes.plot([_number(figure_of["value"])], [-place], "o", color=color, markersize=6, label=name if first else None)
     overall = report.figures["official"]["accuracy"]["value"]
     axes.axvline(overall, color="#000000", linewidth=1, linestyle="--", alpha=0.6)
     axes.set_yticks([-place for place in range(len(rows))], [label for label, _, _ in rows])
-    axes.set(xlabel="accuracy, 95 % interval; dashed: all pictures")
+    axes.set(xlabel="accuracy, 95 % interval; dashed: all images")
     axes.grid(axis="x", alpha=0.25)
     axes.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure
@@ -216,7 +216,7 @@ def write_figures(report: Report) -> None:
 
 
 def inline_svg(report: Report, name: str, says: str) -> str:
-    """Return a figure as SVG for the page: its text is text, black follows the page's colour, and it grows with the page.
+    """Return a figure as SVG for the page: its text is text, black follows the page's color, and it grows with the page.
 
     Args:
         report: the report.
@@ -232,7 +232,7 @@ def inline_svg(report: Report, name: str, says: str) -> str:
     text = text.replace("#000000", "currentColor").replace("#262626", "currentColor")
     text = re.sub(r'(<text style=")(?![^"]*fill)', r"\1fill: currentColor; ", text)
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    # identifiers are shared by all pictures of the page
+    # identifiers are shared by all images of the page
     text = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{name}-", text)
     return text.replace(
         "<svg", f'<svg role="img" aria-label="{says}" style="max-width:{figure.get_figwidth() * 1.25:.0f}in"', 1

@@ -1,4 +1,4 @@
-"""`predictions.csv`: what a model answered, a row a picture. Everything that a report says is computed from it.
+"""`predictions.csv`: what a model answered, a row an image. Everything that a report says is computed from it.
 
 Columns: `sample`, `label`, `part`, `status`, `predicted`, `confidence`, `certain`, `subject`; then `p:CLASS` for every class,
 `valence`, `arousal`, `predicted:valence`, `predicted:arousal`, `AUn`, `p:AUn`, `group:NAME` and `slice:NAME`, where known.
@@ -20,7 +20,7 @@ from ...errors import DatasetError
 from ...io.files import LineFeeds
 
 OK, NO_FACE, UNREADABLE, OTHER_CLASS = "ok", "no face", "unreadable", "class not known"
-"""Values of `status`. A picture of a class that the model does not know is left out of every figure; one without a face, or one
+"""Values of `status`. An image of a class that the model does not know is left out of every figure; one without a face, or one
 that cannot be read, counts as wrong."""
 STATUSES = (OK, NO_FACE, UNREADABLE, OTHER_CLASS)
 
@@ -36,11 +36,11 @@ class Predictions:
     classes: tuple[str, ...]
     """Names of the columns of `probabilities`."""
     sample: np.ndarray
-    """(N,) str: name of the picture in its data set."""
+    """(N,) str: name of the image in its dataset."""
     label: np.ndarray
-    """(N,) str: the true class; empty where unlabelled."""
+    """(N,) str: the true class; empty where unlabeled."""
     part: np.ndarray
-    """(N,) str: part of the data set that the picture stands in."""
+    """(N,) str: part of the dataset that the image stands in."""
     status: np.ndarray
     """(N,) str, one of `STATUSES`."""
     probabilities: np.ndarray
@@ -67,7 +67,7 @@ class Predictions:
 
     @cached_property
     def truth(self) -> np.ndarray:
-        """(N,) index into `classes`, −1 where unlabelled or of another class."""
+        """(N,) index into `classes`, −1 where unlabeled or of another class."""
         index = {name: number for number, name in enumerate(self.classes)}
         return np.array([index.get(name, -1) for name in self.label.tolist()], np.int64)
 

@@ -1,4 +1,4 @@
-"""Find the faces of a picture: five detectors behind one call.
+"""Find the faces of an image: five detectors behind one call.
 
     detect = open_detector("blazeface", max_faces=3)
     faces = detect(image)                     # uint8 RGB (H, W, 3) → Detections: boxes, scores, roll, points
@@ -7,10 +7,10 @@
 |---|---|---|
 | blazeface | the default: MediaPipe's full-range detector, looking closer only where it must | Apache-2.0 |
 | retinaface | small faces in one look, any rotation up to ± 60° | MIT, trained on WIDER FACE |
-| mtcnn | the three-stage cascade that many data sets were cropped with | MIT, trained on WIDER FACE |
+| mtcnn | the three-stage cascade that many datasets were cropped with | MIT, trained on WIDER FACE |
 | mtcnn-evolve | the same networks with the conventions of face.evoLVe, which MFER's data were cropped with | as mtcnn |
 | dlib | histograms of gradients, frontal faces (extra `[dlib]`) | Boost |
-| whole | the picture is the face | |
+| whole | the image is the face | |
 
 WIDER FACE is for academic research; whether that binds weights trained on it is disputed.
 """
@@ -33,7 +33,7 @@ DETECTORS = {
     "dlib": "mien.faces.detection.dlib:Dlib",
     "whole": "mien.faces.detection.whole:Whole",
 }
-"""Name → class, opened with keywords `threshold`, `min_size`, `small_faces` and `threads`; its instances turn a picture into
+"""Name → class, opened with keywords `threshold`, `min_size`, `small_faces` and `threads`; its instances turn an image into
 `Detections`. `"module:attribute"` names any other of that kind."""
 
 
@@ -53,11 +53,11 @@ def open_detector(
         name: key of `DETECTORS`, or `"module:attribute"`.
         threshold: score above which something is a face; None is the detector's own default. Scores are probabilities in
             [0, 1], for dlib distances from a decision boundary.
-        min_size: smallest longer side of a box, in pixels of the picture. A large value also saves time.
+        min_size: smallest longer side of a box, in pixels of the image. A large value also saves time.
         max_faces: keep this many faces at most, those with the largest area × score. None: all.
         small_faces: look closer and slower, for crowds and backgrounds.
-        max_roll: faces turned in the picture plane by up to this many degrees, either way, are looked for (0 to 180). Above 45
-            the picture is also searched turned by quarters, which takes three times as long (four above 135).
+        max_roll: faces turned in the image plane by up to this many degrees, either way, are looked for (0 to 180). Above 45
+            the image is also searched turned by quarters, which takes three times as long (four above 135).
         threads: threads used inside one network call; 0 lets the runtime choose.
 
     Raises:

@@ -1,23 +1,23 @@
 """BlazeFace, full range: MediaPipe's small detector, trained by Google on its own data (Apache-2.0).
 
 Bazarevsky et al., "BlazeFace: Sub-millisecond Neural Face Detection on Mobile GPUs", 2019 (arXiv:1907.05047). Boxes run from
-the brow to the chin; the six points are the eyes, the tip of the nose, the centre of the mouth and the tragions of the ears.
+the brow to the chin; the six points are the eyes, the tip of the nose, the center of the mouth and the tragions of the ears.
 
-When one look is enough. The network sees a square of 192 pixels: in one look it finds faces of a tenth of the picture's longer
+When one look is enough. The network sees a square of 192 pixels: in one look it finds faces of a tenth of the image's longer
 side and more, and few below a fifteenth. But it notices them: a face too small to pass the threshold still scores above `SIGN`
-in five cases of six down to a twentieth. So the whole picture is looked at once, and then
+in five cases of six down to a twentieth. So the whole image is looked at once, and then
 
 * small answers between `SIGN` and the threshold, apart from the faces found, are looked at closer: each region is divided into
   two to four overlapping squares, and those around such signs are looked at, in up to `ROUNDS` rounds;
-* where nothing at all was found, every square is looked at, and the picture once more from farther, with a border around it,
+* where nothing at all was found, every square is looked at, and the image once more from farther, with a border around it,
   for a face that fills it;
-* never closer than the picture's own pixels, nor for faces smaller than the caller wants. `small_faces` looks at every square,
+* never closer than the image's own pixels, nor for faces smaller than the caller wants. `small_faces` looks at every square,
   and one round further.
 
 Measured (docs/log.md, "Detector: when to tile"): 204 of 204 portraits have exactly one face, 195 after one look (3.9 ms at
-512 × 512, one thread); the Solvay photo of 29 faces gives 28 in 8 looks (38 ms); 64 pictures without a face give none, in 6.2.
+512 × 512, one thread); the Solvay photo of 29 faces gives 28 in 8 looks (38 ms); 64 images without a face give none, in 6.2.
 
-Differences from MediaPipe: the closer and farther looks (MediaPipe has one); neighbours that refine a box need half its score
+Differences from MediaPipe: the closer and farther looks (MediaPipe has one); neighbors that refine a box need half its score
 instead of the threshold.
 """
 
@@ -43,7 +43,7 @@ ROUNDS, ROUNDS_SMALL_FACES = 2, 3  # of closer looks
 
 
 class BlazeFace:
-    """The whole picture first, then closer looks where it shows signs of more."""
+    """The whole image first, then closer looks where it shows signs of more."""
 
     def __init__(
         self, *, threshold: float | None = None, min_size: float = 0, small_faces: bool = False, threads: int = 1
@@ -53,7 +53,7 @@ class BlazeFace:
         self.min_size, self.small_faces = min_size, small_faces
 
     def __call__(self, image: np.ndarray) -> Detections:
-        """Return the faces of a uint8 RGB picture."""
+        """Return the faces of a uint8 RGB image."""
         whole = Region(0, 0, image.shape[1], image.shape[0])
         regions, looks = [whole], []
         for closeness in range(1 + (ROUNDS_SMALL_FACES if self.small_faces else ROUNDS)):
@@ -93,15 +93,15 @@ class BlazeFace:
 
 
 class Network:
-    """One look at one or several regions of a picture, each fitted into a square of 192 pixels."""
+    """One look at one or several regions of an image, each fitted into a square of 192 pixels."""
 
     def __init__(self, threads: int = 1) -> None:
         self.network = OnnxRuntime(bundled_file("blazeface.onnx"), threads)
-        centres = (np.arange(CELLS, dtype=np.float32) + 0.5) / CELLS
-        self.cells = np.stack(np.meshgrid(centres, centres), -1).reshape(-1, 2)
+        centers = (np.arange(CELLS, dtype=np.float32) + 0.5) / CELLS
+        self.cells = np.stack(np.meshgrid(centers, centers), -1).reshape(-1, 2)
 
     def __call__(self, image: np.ndarray, regions: list[Region], threshold: float) -> list[Detections]:
-        """Return the answers above `threshold` (0 to 1) for each region of a uint8 RGB picture, in the region's pixels."""
+        """Return the answers above `threshold` (0 to 1) for each region of a uint8 RGB image, in the region's pixels."""
         squares, corners = zip(*(_square(region.of(image, SIDE)) for region in regions), strict=True)
         offsets, logits = self.network(np.stack(squares)).values()
         return [
@@ -116,7 +116,7 @@ class Network:
         found = np.flatnonzero(scores > threshold)
         if not found.size:
             return Detections.none(6)
-        values, scores = offsets[found].reshape(-1, 8, 2) / SIDE, scores[found]  # centre, size, six points
+        values, scores = offsets[found].reshape(-1, 8, 2) / SIDE, scores[found]  # center, size, six points
         values[:, [0, 2, 3, 4, 5, 6, 7]] += self.cells[found, None]
         half = values[:, 1] / 2
         values[:, 0], values[:, 1] = values[:, 0] - half, values[:, 0] + half
@@ -127,7 +127,7 @@ class Network:
 
 
 def _square(small: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the picture in the middle of a black square, as the network's input, and the place of its corner there."""
+    """Return the image in the middle of a black square, as the network's input, and the place of its corner there."""
     height, width = small.shape[:2]
     top, left = (SIDE - height) // 2, (SIDE - width) // 2
     square = np.full((SIDE, SIDE, 3), -1, np.float32)

@@ -1,4 +1,4 @@
-"""What every detector answers: the faces of one picture."""
+"""What every detector answers: the faces of one image."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Detections:
-    """The faces of one picture, best first.
+    """The faces of one image, best first.
 
     Example:
         >>> faces = Detections.from_points([[10, 10, 30, 34]], [0.9], [[[15, 18], [25, 18]]])
@@ -19,11 +19,11 @@ class Detections:
     """
 
     boxes: np.ndarray
-    """(N, 4) float32: left, top, right, bottom in pixels of the picture; may reach beyond its border."""
+    """(N, 4) float32: left, top, right, bottom in pixels of the image; may reach beyond its border."""
     scores: np.ndarray
     """(N,) float32, falling. Their scale is the detector's own."""
     roll: np.ndarray
-    """(N,) float32: angle of the face in the picture plane in radians, 0 upright, positive when turned clockwise as seen."""
+    """(N,) float32: angle of the face in the image plane in radians, 0 upright, positive when turned clockwise as seen."""
     points: np.ndarray | None = None
     """(N, K, 2) float32: the points the detector gives, first the eyes, the one on the left of an upright face first.
     None where it gives none."""
@@ -45,7 +45,7 @@ class Detections:
 
     @classmethod
     def join(cls, parts: Sequence[Detections]) -> Detections:
-        """Return the faces of several searches of one picture (at least one search) as one, sorted; none are merged."""
+        """Return the faces of several searches of one image (at least one search) as one, sorted; none are merged."""
         scores = np.concatenate([part.scores for part in parts])
         points = [part.points for part in parts if part.points is not None]
         whole = cls(

@@ -13,17 +13,17 @@ from .detections import Detections
 from .nms import area, containment, suppress
 
 UPRIGHT = 45.0
-"""Degrees of roll up to which the detectors find faces in a picture as it is (measured; see docs/log.md)."""
+"""Degrees of roll up to which the detectors find faces in an image as it is (measured; see docs/log.md)."""
 SAME_FACE = 0.5
 """Share of the smaller box inside the other from which two boxes of different looks are one face."""
 
 
 @dataclass(frozen=True, slots=True)
 class Detector:
-    """A function from a picture to its faces; made by `open_detector`."""
+    """A function from an image to its faces; made by `open_detector`."""
 
     look: Callable[[np.ndarray], Detections]
-    """One search of an upright picture."""
+    """One search of an upright image."""
     min_size: float = 0
     """Smallest longer side of a box in pixels."""
     max_faces: int | None = None
@@ -40,7 +40,7 @@ class Detector:
             raise ConfigError(f"max_roll is {self.max_roll!r}; give degrees between 0 and 180")
 
     def __call__(self, image: np.ndarray) -> Detections:
-        """Return the faces of a picture, best first.
+        """Return the faces of an image, best first.
 
         Args:
             image: uint8 RGB (H, W, 3).
@@ -88,4 +88,4 @@ def _check(image: np.ndarray) -> None:
         given = f"an array of {image.dtype}" if isinstance(image, np.ndarray) else type(image).__name__
         raise TypeError(f"a detector takes a uint8 array (H, W, 3), not {given}; mien.io.images.read_image makes one")
     if image.ndim != 3 or image.shape[2] != 3 or not image.size:
-        raise ValueError(f"a detector takes a picture (H, W, 3), not shape {image.shape}; mien.io.images.read_image makes one")
+        raise ValueError(f"a detector takes an image (H, W, 3), not shape {image.shape}; mien.io.images.read_image makes one")

@@ -13,12 +13,12 @@ import numpy as np
 from ...errors import MissingExtra
 from .detections import Detections
 
-WINDOW = 80  # pixels of the smallest face it sees in a picture as it is
+WINDOW = 80  # pixels of the smallest face it sees in an image as it is
 SMALLEST, SMALLEST_SMALL_FACES = 40, 20
 
 
 class Dlib:
-    """The detector dlib ships, with as many doublings of the picture as the smallest face asks for.
+    """The detector dlib ships, with as many doublings of the image as the smallest face asks for.
 
     Raises:
         MissingExtra: dlib is not installed.
@@ -33,7 +33,7 @@ class Dlib:
         self.detector = _dlib().get_frontal_face_detector()
 
     def __call__(self, image: np.ndarray) -> Detections:
-        """Return the faces of a uint8 RGB picture; scores are distances from the decision boundary, roll is not known (0)."""
+        """Return the faces of a uint8 RGB image; scores are distances from the decision boundary, roll is not known (0)."""
         found, scores, _ = self.detector.run(np.ascontiguousarray(image), self.doublings, self.threshold)
         if not len(found):
             return Detections.none()

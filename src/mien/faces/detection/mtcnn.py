@@ -1,7 +1,7 @@
 """MTCNN: three small networks in a row, each looking closer at what the last one proposed.
 
 Zhang et al., "Joint Face Detection and Alignment using Multi-task Cascaded Convolutional Networks", 2016 (arXiv:1604.02878);
-weights of ipazc/mtcnn (MIT), trained on WIDER FACE and CelebA, whose pictures are for research. Here because many data sets
+weights of ipazc/mtcnn (MIT), trained on WIDER FACE and CelebA, whose images are for research. Here because many datasets
 were cropped with it. The five points are the eyes, the tip of the nose and the corners of the mouth.
 
 Implementations of the cascade differ in rounding, and crops with them. `Conventions` holds the differences: `MTCNN` follows
@@ -33,19 +33,19 @@ class Conventions:
     """Where implementations differ."""
 
     factor: float
-    """From one size of the picture to the next."""
+    """From one size of the image to the next."""
     thresholds: tuple[float, float, float]
     """Of the three networks."""
     extent: int
-    """A cell reaches this far from its first pixel, in pixels of the shrunk picture."""
+    """A cell reaches this far from its first pixel, in pixels of the shrunk image."""
     whole: Callable[[np.ndarray], np.ndarray]
     """How places become whole pixels."""
     origin: int
-    """Number of a picture's first pixel."""
+    """Number of an image's first pixel."""
     inclusive: bool
     """Whether a box's last pixel belongs to it in every step, or only when it is cut out and compared."""
     resize: Callable[[np.ndarray, int, int], np.ndarray]
-    """How pictures and squares are brought to size."""
+    """How images and squares are brought to size."""
 
 
 def _bilinear(image: np.ndarray, width: int, height: int) -> np.ndarray:
@@ -74,7 +74,7 @@ class MTCNN:
         self.smallest = max(min_size, SMALLEST_SMALL_FACES if small_faces else SMALLEST)
 
     def __call__(self, image: np.ndarray) -> Detections:
-        """Return the faces of a uint8 RGB picture."""
+        """Return the faces of a uint8 RGB image."""
         boxes = self._propose(image)
         boxes = self._squared(boxes)
         shifts, scores = self._run(1, self._cut(image, boxes, SQUARES[0]))
@@ -90,7 +90,7 @@ class MTCNN:
         return Detections.from_points(boxes[kept], scores[kept], points[kept]) if len(kept) else Detections.none(5)
 
     def _propose(self, image: np.ndarray) -> np.ndarray:
-        """Return boxes (N, 4) from the first network, run over ever smaller copies of the picture."""
+        """Return boxes (N, 4) from the first network, run over ever smaller copies of the image."""
         found: list[tuple[np.ndarray, ...]] = [(np.zeros((0, 4)), np.zeros(0), np.zeros((0, 4)))]
         height, width = image.shape[:2]
         scale = CELL / self.smallest
@@ -114,7 +114,7 @@ class MTCNN:
         return [*answers, scores[..., 1]]
 
     def _squared(self, boxes: np.ndarray) -> np.ndarray:
-        """Return squares of the longer side about the same centres, in whole pixels."""
+        """Return squares of the longer side about the same centers, in whole pixels."""
         last = int(self.conventions.inclusive)
         size = boxes[:, 2:] - boxes[:, :2] + last
         side = size.max(1, keepdims=True, initial=0)
@@ -122,12 +122,12 @@ class MTCNN:
         return self.conventions.whole(np.concatenate([corner, corner + side - last], 1))
 
     def _cut(self, image: np.ndarray, boxes: np.ndarray, side: int) -> np.ndarray:
-        """Return the squares (N, side, side, 3), black outside the picture."""
-        picture = Image.fromarray(np.ascontiguousarray(image))
+        """Return the squares (N, side, side, 3), black outside the pillow."""
+        pillow = Image.fromarray(np.ascontiguousarray(image))
         squares = np.empty((len(boxes), side, side, 3), np.float32)
         for square, box in zip(squares, boxes.astype(int) - self.conventions.origin, strict=True):
             left, top, right, bottom = box.tolist()
-            crop = picture.crop((left, top, max(right, left) + 1, max(bottom, top) + 1))
+            crop = pillow.crop((left, top, max(right, left) + 1, max(bottom, top) + 1))
             square[:] = self.conventions.resize(np.asarray(crop), side, side)
         return squares
 

@@ -63,9 +63,9 @@ def suppress(boxes: np.ndarray, scores: np.ndarray, limit: float, overlap: Overl
 def average(boxes: np.ndarray, scores: np.ndarray, values: np.ndarray, limit: float) -> tuple[np.ndarray, np.ndarray]:
     """Return one row of `values` (N, D) for every group, averaged by score, and the best score of the group.
 
-    MediaPipe's weighted suppression: the neighbours of the best box refine it instead of being thrown away.
+    MediaPipe's weighted suppression: the neighbors of the best box refine it instead of being thrown away.
 
-    Differences from MediaPipe: neighbours that score less than half of the best do not count. It never sees those below its
+    Differences from MediaPipe: neighbors that score less than half of the best do not count. It never sees those below its
     threshold; here the answers below the threshold are kept, and would blur the others.
     """
     rows, best = [], []

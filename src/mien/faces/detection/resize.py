@@ -1,4 +1,4 @@
-"""Bring a picture to the size a detector looks at: on the critical path, so the cheapest filter that keeps recall.
+"""Bring an image to the size a detector looks at: on the critical path, so the cheapest filter that keeps recall.
 
 Measured on 204 portraits and a group photo of 29: where every new pixel covers few old ones (below `SAMPLES` a side) the
 HAMMING filter gives the scores of OpenCV's area average to the third digit, while BOX, which counts whole pixels only, loses up
@@ -18,25 +18,25 @@ SAMPLES = 4
 def resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
     """Return uint8 RGB (height, width, 3): averages over areas where both sides shrink, bilinear otherwise.
 
-    Of pictures much larger than asked for only every k-th row and column is read, such that each new pixel still averages at
+    Of images much larger than asked for only every k-th row and column is read, such that each new pixel still averages at
     least 4 × 4 of them: a 24-megapixel photo costs milliseconds instead of a tenth of a second.
     """
     shrink = min(image.shape[1] / width, image.shape[0] / height)
     if image.shape[:2] == (height, width):
         return image
     step = max(int(shrink / SAMPLES), 1)
-    picture = Image.fromarray(image[step // 2 :: step, step // 2 :: step])
-    if picture.width % width == picture.height % height == 0:  # whole blocks of pixels: exact, and the fastest of all
-        return np.asarray(picture.reduce((picture.width // width, picture.height // height)))
+    pillow = Image.fromarray(image[step // 2 :: step, step // 2 :: step])
+    if pillow.width % width == pillow.height % height == 0:  # whole blocks of pixels: exact, and the fastest of all
+        return np.asarray(pillow.reduce((pillow.width // width, pillow.height // height)))
     if shrink < 1:
         method = Image.Resampling.BILINEAR
     else:
         method = Image.Resampling.HAMMING if shrink < SAMPLES else Image.Resampling.BOX
-    return np.asarray(picture.resize((width, height), method))
+    return np.asarray(pillow.resize((width, height), method))
 
 
 def fit(image: np.ndarray, longest: int) -> tuple[np.ndarray, float]:
-    """Return the picture (H, W, 3) with its longer side brought to `longest`, each side at least 1, and the scale used."""
+    """Return the image (H, W, 3) with its longer side brought to `longest`, each side at least 1, and the scale used."""
     height, width = image.shape[:2]
     scale = longest / max(height, width)
     return resize(image, max(round(width * scale), 1), max(round(height * scale), 1)), scale

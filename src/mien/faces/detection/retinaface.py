@@ -1,7 +1,7 @@
 """RetinaFace with a MobileNet-0.25 trunk: small faces in one look.
 
 Deng et al., "RetinaFace: Single-stage Dense Face Localisation in the Wild", 2019 (arXiv:1905.00641); weights of
-yakhyo/retinaface-pytorch (MIT), trained on WIDER FACE, whose pictures are for research. Boxes run from the forehead to the
+yakhyo/retinaface-pytorch (MIT), trained on WIDER FACE, whose images are for research. Boxes run from the forehead to the
 chin; the five points are the eyes, the tip of the nose and the corners of the mouth.
 """
 
@@ -26,7 +26,7 @@ ANCHORS = {8: (16, 32), 16: (64, 128), 32: (256, 512)}  # stride of the grid: si
 
 
 class RetinaFace:
-    """The picture shrunk to `LONGEST` (enlarged only if tiny), looked at once."""
+    """The image shrunk to `LONGEST` (enlarged only if tiny), looked at once."""
 
     def __init__(
         self, *, threshold: float | None = None, min_size: float = 0, small_faces: bool = False, threads: int = 1
@@ -36,7 +36,7 @@ class RetinaFace:
         self.longest = LONGEST_SMALL_FACES if small_faces else LONGEST
 
     def __call__(self, image: np.ndarray) -> Detections:
-        """Return the faces of a uint8 RGB picture."""
+        """Return the faces of a uint8 RGB image."""
         small, scale = fit(image, min(max(max(image.shape[:2]), SHORTEST), self.longest))
         height, width = small.shape[:2]
         canvas = np.zeros((-(-height // 32) * 32, -(-width // 32) * 32, 3), np.float32)
@@ -46,9 +46,9 @@ class RetinaFace:
         if not found.size:
             return Detections.none(5)
         anchors, boxes, scores, points = anchors_of(*canvas.shape[:2])[found], boxes[found], scores[found, 1], points[found]
-        centres = anchors[:, :2] + boxes[:, :2] * 0.1 * anchors[:, 2:]
+        centers = anchors[:, :2] + boxes[:, :2] * 0.1 * anchors[:, 2:]
         halves = anchors[:, 2:] * np.exp(boxes[:, 2:] * 0.2) / 2
-        boxes = np.concatenate([centres - halves, centres + halves], 1) / scale
+        boxes = np.concatenate([centers - halves, centers + halves], 1) / scale
         points = (anchors[:, None, :2] + points.reshape(-1, 5, 2) * 0.1 * anchors[:, None, 2:]) / scale
         kept = suppress(boxes, scores, SAME_FACE)
         return Detections.from_points(boxes[kept], scores[kept], points[kept])
@@ -56,14 +56,14 @@ class RetinaFace:
 
 @lru_cache(maxsize=32)
 def anchors_of(height: int, width: int) -> np.ndarray:
-    """Return (A, 4) float32: centre x, y and side (twice) of every anchor, in the order of the network's answers."""
+    """Return (A, 4) float32: center x, y and side (twice) of every anchor, in the order of the network's answers."""
     blocks = []
     for stride, sides in ANCHORS.items():
-        centres = (
+        centers = (
             np.stack(np.meshgrid(np.arange(0, width, stride), np.arange(0, height, stride)), -1).reshape(-1, 1, 2) + stride / 2
         )
-        cell = np.empty((len(centres), len(sides), 4), np.float32)
-        cell[..., :2] = centres
+        cell = np.empty((len(centers), len(sides), 4), np.float32)
+        cell[..., :2] = centers
         cell[..., 2:] = np.array(sides)[:, None]
         blocks.append(cell.reshape(-1, 4))
     return np.concatenate(blocks)

@@ -1,4 +1,4 @@
-"""Regions of a picture to look at: overlapping squares to see closer, a border around it to see from farther."""
+"""Regions of an image to look at: overlapping squares to see closer, a border around it to see from farther."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BORDER = 2  # pixels: a box this near to the edge of a region goes on beyond it
 
 
 class Region(NamedTuple):
-    """A rectangle in the pixels of a picture; it may reach beyond the picture."""
+    """A rectangle in the pixels of an image; it may reach beyond the image."""
 
     left: int
     top: int
@@ -27,7 +27,7 @@ class Region(NamedTuple):
         return max(self.width, self.height)
 
     def of(self, image: np.ndarray, longest: int) -> np.ndarray:
-        """Return (h, w, 3) what the region shows, its longer side `longest`; beyond the picture the border pixels go on."""
+        """Return (h, w, 3) what the region shows, its longer side `longest`; beyond the image the border pixels go on."""
         height, width = image.shape[:2]
         right, bottom = self.left + self.width, self.top + self.height
         inside, scale = image[max(self.top, 0) : bottom, max(self.left, 0) : right], longest / self.long
@@ -39,7 +39,7 @@ class Region(NamedTuple):
         return np.pad(small, pads, "edge")[:longest, :longest]  # three roundings may add up to a pixel too many
 
     def cuts(self, boxes: np.ndarray, image: np.ndarray) -> np.ndarray:
-        """Return which boxes (N, 4), in the region's pixels, reach a side of it that is not the picture's own."""
+        """Return which boxes (N, 4), in the region's pixels, reach a side of it that is not the image's own."""
         height, width = image.shape[:2]
         return (
             ((boxes[:, 0] < BORDER) & (self.left > 0))
@@ -66,7 +66,7 @@ def farther(region: Region) -> Region:
 
 
 def nearest(places: np.ndarray, regions: list[Region]) -> list[Region]:
-    """Return the regions in whose middle the places (N, 2), in pixels of the picture, lie best; each once."""
+    """Return the regions in whose middle the places (N, 2), in pixels of the image, lie best; each once."""
     corners, sizes = np.array(regions)[:, :2], np.array(regions)[:, 2:]
-    off_centre = np.abs((places[:, None] - corners) / sizes - 0.5).max(2)
-    return [regions[i] for i in np.unique(off_centre.argmin(1))]
+    off_center = np.abs((places[:, None] - corners) / sizes - 0.5).max(2)
+    return [regions[i] for i in np.unique(off_center.argmin(1))]

@@ -46,7 +46,7 @@ CROPS: Mapping[str, cards.Crop] = {
 """How the authors cut faces, where they say it. The others were trained on faces that came cut out."""
 
 CV2_RESIZED = ("fer2013", "pooled6")
-"""Data sets whose authors resized pictures with OpenCV, without antialiasing."""
+"""Datasets whose authors resized images with OpenCV, without antialiasing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ def _labels(model: str, name: str | None, count: int) -> tuple[tuple[str, ...], 
         (name,) = known
     classes = label_set(name)
     if model == "ddamfn-mtl" and len(classes) == count - 1:
-        classes = (*classes, "never labelled")  # the ninth column of the published form
+        classes = (*classes, "never labeled")  # the ninth column of the published form
     if len(classes) != count:
         raise ConfigError(f"label set {name!r} has {len(classes)} classes, the file {count}; name another")
     return classes, name
@@ -180,7 +180,7 @@ def _card(
 ) -> cards.Card:
     about = models.info(model)
     sides = {each.name: each.size for each in about.inputs}
-    # DDA's and its baselines' pictures of FER2013 were not normalised, although the weights they start from expect it.
+    # DDA's and its baselines' images of FER2013 were not normalized, although the weights they start from expect it.
     feed = UNIT if origin == "fer2013" and model.removeprefix("dda-").startswith("resnet") else IMAGENET
     resize = "cv2-bilinear" if origin in CV2_RESIZED else "pil-bilinear"
     side = about.inputs[0].size
@@ -191,8 +191,8 @@ def _card(
         summary=about.summary,
         file=out.name,
         sha256=sha256(out),
-        licence="NOASSERTION",
-        licence_note=f"{about.licence}. Ask the authors before you pass the weights on.",
+        license="NOASSERTION",
+        license_note=f"{about.license}. Ask the authors before you pass the weights on.",
         origin=f"{file.name} ({checkpoint.container})",
         origin_sha256=sha256(file),
         labels=classes,

@@ -60,12 +60,12 @@ function form(fields, name, file) {
 export const models = async () => (await ask("/v1/models")).json();
 
 export async function predict(file, options) {
-  const answer = await ask("/v1/predict", { method: "POST", body: form(options, "pictures", file) });
+  const answer = await ask("/v1/predict", { method: "POST", body: form(options, "images", file) });
   return (await answer.json()).results[0];
 }
 
 export async function explain(file, options) {
-  return (await ask("/v1/explain", { method: "POST", body: form(options, "pictures", file) })).json();
+  return (await ask("/v1/explain", { method: "POST", body: form(options, "images", file) })).json();
 }
 
 export async function startJob(file, options) {

@@ -44,11 +44,11 @@ function summary(item) {
 
 // ── what is open ──
 
-const kindOf = (file) => (file.type.startsWith("video/") || /\.(mp4|m4v|mov|mkv|webm|avi|mpe?g|ogv|3gp|wmv|flv)$/i.test(file.name) ? "video" : "picture");
+const kindOf = (file) => (file.type.startsWith("video/") || /\.(mp4|m4v|mov|mkv|webm|avi|mpe?g|ogv|3gp|wmv|flv)$/i.test(file.name) ? "video" : "image");
 
 function open(files) {
   const added = [...files].map((file) => ({
-    file, kind: kindOf(file), name: file.name || "pasted picture", url: URL.createObjectURL(file), results: [], state: "waiting", selected: 0, time: 0,
+    file, kind: kindOf(file), name: file.name || "pasted image", url: URL.createObjectURL(file), results: [], state: "waiting", selected: 0, time: 0,
   }));
   if (!added.length) return;
   stopCamera();
@@ -93,12 +93,12 @@ async function read(item) {
 
 function videoSummary(item) {
   if (item.state === "failed") return `${item.name} cannot be read. ${item.message}`;
-  return `${item.name}: ${item.results.length} frames read${item.cancelled ? ", then cancelled" : ""}.`;
+  return `${item.name}: ${item.results.length} frames read${item.canceled ? ", then canceled" : ""}.`;
 }
 
 // The result that is shown: of a video the last one at or before the present time.
 function now(item) {
-  if (!item || item.kind === "picture") return item?.results[0];
+  if (!item || item.kind === "image") return item?.results[0];
   let low = 0, high = item.results.length;
   while (low < high) {
     const middle = (low + high) >> 1;
@@ -110,7 +110,7 @@ function now(item) {
 
 const selected = (item, result) => {
   if (!result?.faces.length) return -1;
-  if (item.kind === "picture") return Math.min(item.selected, result.faces.length - 1);
+  if (item.kind === "image") return Math.min(item.selected, result.faces.length - 1);
   const place = result.faces.findIndex((face) => face.track === item.track);
   return place >= 0 ? place : 0;
 };
@@ -120,18 +120,18 @@ const selected = (item, result) => {
 function choose(item) {
   $("video").pause();
   current = item;
-  const video = $("video"), picture = $("picture");
+  const video = $("video"), image = $("image");
   $("stage").dataset.state = item ? item.kind : "empty";
   $("welcome").hidden = Boolean(item);
   $("frame").hidden = !item;
-  picture.hidden = item?.kind !== "picture";
-  video.hidden = !item || item.kind === "picture";
+  image.hidden = item?.kind !== "image";
+  video.hidden = !item || item.kind === "image";
   video.classList.toggle("mirrored", item?.kind === "camera");
   item && (item.broken = false);
-  if (item?.kind === "picture") {
-    picture.src = item.url;
-    picture.alt = item.name;
-  } else picture.removeAttribute("src");
+  if (item?.kind === "image") {
+    image.src = item.url;
+    image.alt = item.name;
+  } else image.removeAttribute("src");
   if (item?.kind === "video") {
     video.src = item.url;
     video.currentTime = item.time;
@@ -144,8 +144,8 @@ function refresh(item) {
   strip();
   document.body.classList.toggle("working", items.some((each) => ["waiting", "reading"].includes(each.state)));
   if (item !== current) return;
-  $("actions").hidden = !current;
-  $("timeline").hidden = !current || current.kind === "picture";
+  $("blendshapes").hidden = !current;
+  $("timeline").hidden = !current || current.kind === "image";
   $("play").hidden = current?.kind !== "video";
   $("cancel").hidden = !(current?.kind === "video" && ["waiting", "reading"].includes(current.state));
   const reading = current && ["waiting", "reading"].includes(current.state) && current.kind !== "camera";
@@ -161,8 +161,8 @@ function refresh(item) {
 
 function draw() {
   const result = now(current);
-  const frame = $("frame"), source = current?.kind === "picture" ? $("picture") : $("video");
-  const natural = current?.kind === "picture" ? [source.naturalWidth, source.naturalHeight] : [source.videoWidth, source.videoHeight];
+  const frame = $("frame"), source = current?.kind === "image" ? $("image") : $("video");
+  const natural = current?.kind === "image" ? [source.naturalWidth, source.naturalHeight] : [source.videoWidth, source.videoHeight];
   const size = natural[0] ? natural : result?.width ? [result.width, result.height] : [4, 3];
   frame.style.setProperty("--ratio", size[0] / size[1]);
   frame.classList.toggle("blind", Boolean(current?.broken));
@@ -170,14 +170,14 @@ function draw() {
   const width = frame.clientWidth, height = frame.clientHeight, scale = result?.width ? width / result.width : 1;
   const place = selected(current, result), face = result?.faces[place];
   paint($("overlay"), result, { scale, width, height, mirrored: current?.kind === "camera", boxes: view.boxes, points: view.points, selected: place });
-  const explanation = current?.kind === "picture" ? current.explanations?.[place] : null;
-  $("show-heat").hidden = !canExplain || current?.kind !== "picture" || !face;
+  const explanation = current?.kind === "image" ? current.explanations?.[place] : null;
+  $("show-heat").hidden = !canExplain || current?.kind !== "image" || !face;
   $("heat").hidden = !(view.heat && explanation);
   if (view.heat && explanation) heat($("heat"), explanation, { scale, width, height });
   inspector.show(face, cards[$("model").value], result, place);
   inspector.regions(view.heat ? explanation : null);
   who(result, place);
-  if (current && current.kind !== "picture") time();
+  if (current && current.kind !== "image") time();
 }
 
 function notice(result) {
@@ -186,7 +186,7 @@ function notice(result) {
   else if (result?.status === "unreadable") text = result.message;
   else if (result?.status === "no face" && current.kind !== "camera") text = "No face found.";
   else if (current?.broken && current.kind === "video") text = "This browser cannot play this video. Its readings are below.";
-  else if (current?.broken) text = "This browser cannot show this kind of picture. Its reading is on the side.";
+  else if (current?.broken) text = "This browser cannot show this kind of image. Its reading is on the side.";
   else if (current?.kind === "video" && current.message) text = current.message;
   $("notice").textContent = text;
   $("notice").hidden = !text;
@@ -195,7 +195,7 @@ function notice(result) {
 // One button for each face, with the face itself on it.
 function who(result, place) {
   const box = $("who"), faces = result?.faces ?? [];
-  const live = current?.kind !== "picture";
+  const live = current?.kind !== "image";
   box.hidden = faces.length < 2;
   while (box.children.length > faces.length) box.lastChild.remove();
   while (box.children.length < faces.length) {
@@ -213,7 +213,7 @@ function who(result, place) {
     if (box.hidden) return;
     const mark = `${current.name} ${current.url} ${i} ${live ? Math.round(performance.now() / 500) : face.box.left}`;
     if (button.mark === mark) return;
-    const source = current.kind === "picture" ? $("picture") : $("video"), ratio = (source.naturalWidth ?? source.videoWidth) / result.width;
+    const source = current.kind === "image" ? $("image") : $("video"), ratio = (source.naturalWidth ?? source.videoWidth) / result.width;
     if (!ratio || current.broken) return;
     button.mark = mark;
     const { left, top, right, bottom } = face.box, side = Math.max(right - left, bottom - top) * 1.35;
@@ -260,10 +260,10 @@ function strip() {
     button.lastChild.textContent = fate;
     button.children[1].className = face && item.state === "done" ? (face.certain ? `c-${face.label}` : "c-uncertain") : "c-none";
     const thumb = button.firstChild;
-    if (item.kind === "picture" && thumb.dataset.url !== item.url) {
+    if (item.kind === "image" && thumb.dataset.url !== item.url) {
       thumb.dataset.url = item.url;
       thumb.replaceChildren(Object.assign(document.createElement("img"), { src: item.url, alt: "" }));
-    } else if (item.kind !== "picture") {
+    } else if (item.kind !== "image") {
       thumb.dataset.url = "";
       thumb.textContent = item.kind === "video" ? "▶" : "●";
     }
@@ -356,7 +356,7 @@ function stopCamera() {
 
 async function explain() {
   const item = current, result = now(item), place = selected(item, result);
-  if (place < 0 || item.kind !== "picture" || item.explanations[place]) return draw();
+  if (place < 0 || item.kind !== "image" || item.explanations[place]) return draw();
   document.body.classList.add("working");
   try {
     item.explanations[place] = await api.explain(item.file, { model: $("model").value, face: place });
@@ -403,9 +403,9 @@ for (const button of document.querySelectorAll("[data-save]")) button.addEventLi
   const results = current.results, name = downloads.stem(current.name), labels = cards[$("model").value].labels;
   const kind = button.dataset.save;
   if (kind === "csv") downloads.save(downloads.csv(results, labels), `${name}.csv`);
-  else if (kind === "json") current.kind === "picture" ? downloads.save(downloads.json(results), `${name}.json`) : downloads.save(downloads.jsonLines(results), `${name}.jsonl`);
+  else if (kind === "json") current.kind === "image" ? downloads.save(downloads.json(results), `${name}.json`) : downloads.save(downloads.jsonLines(results), `${name}.jsonl`);
   else {
-    const source = current.kind === "picture" ? $("picture") : $("video");
+    const source = current.kind === "image" ? $("image") : $("video");
     downloads.save(await annotated(source, now(current)), `${name}-read.png`);
   }
 });
@@ -441,7 +441,7 @@ addEventListener("paste", (event) => {
   if (files.length) open(files);
 });
 new ResizeObserver(() => current && draw()).observe($("frame"));
-for (const [element, loaded] of [[$("picture"), "load"], [$("video"), "loadeddata"]]) {
+for (const [element, loaded] of [[$("image"), "load"], [$("video"), "loadeddata"]]) {
   element.addEventListener(loaded, () => current && draw());
   element.addEventListener("error", () => {
     if (!current || current.kind === "camera" || !element.getAttribute("src")) return;
@@ -471,8 +471,8 @@ refresh(null);
 const local = ["localhost", "127.0.0.1", "[::1]"].includes(location.hostname);
 $("where").textContent = local ? "on this machine" : `on ${location.host}`;
 $("promise").textContent = local
-  ? `Pictures and frames go to ${location.host}, which is this machine, and nowhere else. Nothing is kept.`
-  : `Pictures and frames go to ${location.host} and nowhere else. Nothing is kept.`;
+  ? `Images and frames go to ${location.host}, which is this machine, and nowhere else. Nothing is kept.`
+  : `Images and frames go to ${location.host} and nowhere else. Nothing is kept.`;
 inspector.bars(document.querySelector(".ghost"), [0.92, 0.3, 0.55, 0.18, 0.4, 0.12, 0.24].map((share) => ({ name: "", share, text: "" })));
 
 try {

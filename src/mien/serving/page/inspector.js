@@ -35,9 +35,9 @@ export function bars(list, entries) {
 
 const words = (name) => name.replace(/(Left|Right)$/, "").replace(/([A-Z])/g, " $1").toLowerCase();
 
-function pairs(actions) {
+function pairs(blendshapes) {
   const found = new Map();
-  for (const [name, value] of Object.entries(actions)) {
+  for (const [name, value] of Object.entries(blendshapes)) {
     if (name === "_neutral") continue;
     const side = name.endsWith("Left") ? "left" : name.endsWith("Right") ? "right" : null;
     // jawLeft and mouthLeft are movements to a side, not a side of the face
@@ -83,9 +83,9 @@ export function show(face, card, result, number) {
   if (face.valence !== null) bars($("dimensional"), ["valence", "arousal"].filter((name) => face[name] !== null).map((name) => ({
     name, share: (face[name] + 1) / 2, from: 0.5, text: face[name].toFixed(2),
   })));
-  $("movements").hidden = !face.actions;
-  if (face.actions) {
-    const all = pairs(face.actions);
+  $("movements").hidden = !face.blendshapes;
+  if (face.blendshapes) {
+    const all = pairs(face.blendshapes);
     const strongest = [...all].sort((a, b) => Math.max(b.left, b.right) - Math.max(a.left, a.right)).slice(0, 7);
     wings($("strong"), strongest);
     if ($("movements").querySelector("details").open) wings($("every"), all);
@@ -134,7 +134,7 @@ export function card(model) {
   fact("Classes", model.labels.join(", "));
   fact("Trained on", model.data);
   fact("Abstains below", model.calibration?.threshold ? percent(model.calibration.threshold) : "");
-  fact("Licence", [model.licence, model.licence_note].filter(Boolean).join(". "));
+  fact("License", [model.license, model.license_note].filter(Boolean).join(". "));
   fact("Origin", model.origin);
   fact("SHA-256", model.sha256);
   const measured = (model.measured ?? []).filter((one) => one.split === "test");

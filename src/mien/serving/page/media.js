@@ -20,7 +20,7 @@ export async function readVideo(item, options, changed) {
     if (over && !more.length) {
       item.message = now.message;
       item.state = now.status === "failed" && !item.results.length ? "failed" : "done";
-      item.cancelled = now.status === "cancelled";
+      item.canceled = now.status === "canceled";
       api.endJob(started.id).catch(() => {}); // the results are here now: the server need not keep them
       item.job = null;
       return;

@@ -1,16 +1,16 @@
-// Boxes, plates, points and heat maps on a picture: as SVG on the page, and the same on a canvas for the annotated copy.
+// Boxes, plates, points and heat maps on an image: as SVG on the page, and the same on a canvas for the annotated copy.
 
 const SVG = "http://www.w3.org/2000/svg";
 const UNCERTAIN = "#b9bfc8";
 const PLATE = "rgba(16, 18, 22, 0.86)";
 
-// Those of mien.visualization.faces, so that annotated pictures look alike wherever they are made.
-export const COLOURS = {
+// Those of mien.visualization.faces, so that annotated images look alike wherever they are made.
+export const COLORS = {
   neutral: "#d5dee6", happiness: "#f5e92e", surprise: "#ffae42", sadness: "#6cb0fa", anger: "#d9541e",
   disgust: "#3ccb92", fear: "#be62a8", contempt: "#7a65ef", other: "#8a7a62",
 };
 
-export const colour = (face) => (face.certain ? COLOURS[face.label] ?? "#b0c8b0" : UNCERTAIN);
+export const color = (face) => (face.certain ? COLORS[face.label] ?? "#b0c8b0" : UNCERTAIN);
 export const percent = (share) => `${Math.round(share * 100)} %`;
 export const title = (face) => `${face.certain ? face.label : `uncertain: ${face.label}`}  ${percent(face.confidence)}`;
 
@@ -57,7 +57,7 @@ export function paint(svg, result, { scale, width, height, mirrored, boxes, poin
   context.font = FONT;
   const faces = result.faces.map((face) => (mirrored ? flipped(face, result.width) : face));
   if (points) for (const face of faces) {
-    const dots = element("g", { fill: colour(face), opacity: 0.9 }, svg);
+    const dots = element("g", { fill: color(face), opacity: 0.9 }, svg);
     const radius = Math.max(1, Math.min(2.4, (face.box.right - face.box.left) * scale / 90));
     for (const [x, y] of face.points ?? []) element("circle", { cx: x * scale, cy: y * scale, r: radius }, dots);
   }
@@ -67,7 +67,7 @@ export function paint(svg, result, { scale, width, height, mirrored, boxes, poin
   const spots = places(faces, scale, { width, height }, crowd ? 16 : 23, crowd ? short : title, (text) => context.measureText(text).width * (crowd ? 0.8 : 1));
   if (crowd && faces[selected]) [spots[selected]] = places([faces[selected]], scale, { width, height }, 23, title, (text) => context.measureText(text).width);
   faces.forEach((face, i) => {
-    const { box } = face, ink = colour(face), chosen = i === selected;
+    const { box } = face, ink = color(face), chosen = i === selected;
     const group = element("g", { class: chosen ? "face chosen" : "face", "data-face": i }, svg);
     const shape = {
       x: box.left * scale, y: box.top * scale, width: (box.right - box.left) * scale, height: (box.bottom - box.top) * scale, rx: 5,
@@ -83,7 +83,7 @@ export function paint(svg, result, { scale, width, height, mirrored, boxes, poin
     const group = element("g", { class: "plate", "data-face": i, transform: `translate(${spot.left} ${spot.top})` }, svg);
     element("rect", { width: spot.width, height: spot.height, rx: spot.height / 3.4, fill: PLATE }, group);
     const mark = { cx: spot.height * 0.5, cy: spot.height / 2, r: spot.height * 0.19 };
-    element("circle", { ...mark, ...(face.certain ? { fill: colour(face) } : { fill: "none", stroke: UNCERTAIN, "stroke-width": 1.5, "stroke-dasharray": "2.500 2" }) }, group);
+    element("circle", { ...mark, ...(face.certain ? { fill: color(face) } : { fill: "none", stroke: UNCERTAIN, "stroke-width": 1.5, "stroke-dasharray": "2.500 2" }) }, group);
     const text = element("text", { x: spot.height * 0.95, y: spot.height * 0.68, class: small ? "small" : "" }, group);
     text.textContent = small ? short(face) : title(face);
   });
@@ -97,7 +97,7 @@ function flipped(face, width) {
   };
 }
 
-// The annotated picture, at its own size.
+// The annotated image, at its own size.
 export async function annotated(source, result) {
   const canvas = document.createElement("canvas");
   canvas.width = result.width;
@@ -110,7 +110,7 @@ export async function annotated(source, result) {
   result.faces.forEach((face, i) => {
     const { box } = face, spot = spots[i];
     pen.lineWidth = unit / 7;
-    pen.strokeStyle = colour(face);
+    pen.strokeStyle = color(face);
     pen.setLineDash(face.certain ? [] : [unit * 0.5, unit * 0.35]);
     pen.strokeRect(box.left, box.top, box.right - box.left, box.bottom - box.top);
     pen.setLineDash([]);
@@ -118,7 +118,7 @@ export async function annotated(source, result) {
     pen.beginPath();
     pen.roundRect(spot.left, spot.top, spot.width, spot.height, spot.height / 3.5);
     pen.fill();
-    pen.fillStyle = colour(face);
+    pen.fillStyle = color(face);
     pen.beginPath();
     pen.arc(spot.left + spot.height * 0.5, spot.top + spot.height / 2, spot.height * 0.19, 0, 7);
     pen.fill();
@@ -131,7 +131,7 @@ export async function annotated(source, result) {
 
 const FAINT = 0.1;
 
-// A grid of importances over a box of the picture, as a translucent map: cold is nothing, warm is much.
+// A grid of importances over a box of the image, as a translucent map: cold is nothing, warm is much.
 export function heat(canvas, explanation, { scale, width, height }) {
   const ratio = devicePixelRatio;
   canvas.width = width * ratio;

@@ -1,6 +1,6 @@
-// Expressions over time for one face, or for the first of the others where it is out of sight: stacked bands that always add up to one, grey where the model was not certain.
+// Expressions over time for one face, or for the first of the others where it is out of sight: stacked bands that always add up to one, gray where the model was not certain.
 
-import { COLOURS } from "./overlay.js";
+import { COLORS } from "./overlay.js";
 
 const RIGHT = 10, LEFT = 10, TOP = 8, BOTTOM = 20;
 
@@ -83,7 +83,7 @@ export class Timeline {
         pen.lineTo(x(run.at(-1).time + gap / 2), floor - tall * below.at(-1));
         for (let i = run.length - 1; i >= 0; i--) pen.lineTo(x(run[i].time), floor - tall * below[i]);
         pen.closePath();
-        pen.fillStyle = style.getPropertyValue(`--${label}`) || COLOURS[label] || "#999";
+        pen.fillStyle = style.getPropertyValue(`--${label}`) || COLORS[label] || "#999";
         pen.fill();
         edge.forEach((value, i) => (below[i] = value));
       }

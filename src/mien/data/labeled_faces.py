@@ -1,4 +1,4 @@
-"""Which face of a picture is judged, and what is known about it."""
+"""Which face of an image is judged, and what is known about it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from .datasets import Dataset, Sample
 Mode = Literal["auto", "whole", "detect"]
 
 CROP_SIDE = 240
-"""Median shorter side in pixels up to which `auto` takes the pictures of a data set for crops of one face each: FER2013 has 48,
+"""Median shorter side in pixels up to which `auto` takes the images of a dataset for crops of one face each: FER2013 has 48,
 RAF-DB's aligned faces 100, Aff-Wild2's 112, AffectNet's 224; photographs have more."""
 LOOKED_AT = 64
-"""Pictures that `auto` looks at."""
+"""Images that `auto` looks at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,19 +27,19 @@ class Face:
     """A face that a model is asked about."""
 
     row: int
-    """Row of the data set."""
+    """Row of the dataset."""
     sample: str
-    """Name of the picture."""
+    """Name of the image."""
     pixels: np.ndarray
-    """(H, W, 3) uint8 RGB, the whole picture."""
+    """(H, W, 3) uint8 RGB, the whole image."""
     mesh: np.ndarray | None = None
     """(P, 3) points of the face mesh in its pixels, where it was looked for."""
     box: np.ndarray | None = None
-    """(4,) left, top, right, bottom of the detected face; None where the picture is the face."""
+    """(4,) left, top, right, bottom of the detected face; None where the image is the face."""
 
     @property
     def size(self) -> float:
-        """Shorter side of the face in pixels of the picture."""
+        """Shorter side of the face in pixels of the image."""
         if self.box is None:
             return float(min(self.pixels.shape[:2]))
         return float(min(self.box[2] - self.box[0], self.box[3] - self.box[1]))
@@ -54,7 +54,7 @@ class Face:
 
 
 def mode_for(data: Dataset, mode: Mode, *, cuts_faces: bool) -> Literal["whole", "detect"]:
-    """Return whether the pictures are faces already, or faces must be found in them.
+    """Return whether the images are faces already, or faces must be found in them.
 
     Raises:
         ConfigError: there is no such mode.
@@ -75,13 +75,13 @@ def mode_for(data: Dataset, mode: Mode, *, cuts_faces: bool) -> Literal["whole",
 
 
 class FaceFinder:
-    """Finds the face to judge in each picture.
+    """Finds the face to judge in each image.
 
     Args:
-        mode: `"whole"`: the picture is the face. `"detect"`: as `mien.load` finds faces; of several the one that overlaps most
-            with the data set's own box, or else the largest.
+        mode: `"whole"`: the image is the face. `"detect"`: as `mien.load` finds faces; of several the one that overlaps most
+            with the dataset's own box, or else the largest.
         detector: name in `mien.faces.detection.DETECTORS`.
-        mesh: whether to find the mesh of whole pictures too, for pose and regions.
+        mesh: whether to find the mesh of whole images too, for pose and regions.
         threads: threads inside one call of a network.
     """
 
@@ -90,17 +90,17 @@ class FaceFinder:
         self.detector = open_detector(detector, threads=threads) if mode == "detect" else None
         self.landmarker = Landmarker(threads=threads) if mode == "detect" or mesh else None
 
-    def __call__(self, rows: Sequence[int], samples: Sequence[Sample], pictures: Sequence[np.ndarray]) -> list[Face | None]:
-        """Return the face of each picture, or None where there is none."""
-        given = zip(rows, samples, pictures, strict=True)
+    def __call__(self, rows: Sequence[int], samples: Sequence[Sample], images: Sequence[np.ndarray]) -> list[Face | None]:
+        """Return the face of each image, or None where there is none."""
+        given = zip(rows, samples, images, strict=True)
         if self.detector is None:
             faces: list[Face | None] = [Face(row, sample.name, pixels) for row, sample, pixels in given]
-            if self.landmarker is None or not pictures:
+            if self.landmarker is None or not images:
                 return faces
-            mesh = self.landmarker.crops(list(pictures))
+            mesh = self.landmarker.crops(list(images))
             return [
                 Face(row, sample.name, pixels, points if sure >= PRESENCE else None)
-                for row, sample, pixels, points, sure in zip(rows, samples, pictures, mesh.points, mesh.presence, strict=True)
+                for row, sample, pixels, points, sure in zip(rows, samples, images, mesh.points, mesh.presence, strict=True)
             ]
         return [self.found(row, sample.name, pixels, sample.box) for row, sample, pixels in given]
 
@@ -125,16 +125,16 @@ class FaceFinder:
         return Face(row, name, pixels, mesh.points[best], np.asarray(found.boxes[best]))
 
 
-def labelled_faces(
+def labeled_faces(
     data: Dataset, find: FaceFinder, unknown: Container[str] = (), batch: int = 64
 ) -> Iterator[tuple[list[Face], list[str]]]:
-    """Yield the faces of each `batch` pictures and their labels; without those that have no label, no face or cannot be read.
+    """Yield the faces of each `batch` images and their labels; without those that have no label, no face or cannot be read.
 
     Args:
-        data: the pictures.
+        data: the images.
         find: what finds the face of each.
         unknown: labels that are left out, too.
-        batch: pictures a time; the faces found in them may be none.
+        batch: images a time; the faces found in them may be none.
     """
     for first in range(0, len(data), batch):
         faces: list[Face] = []

@@ -1,4 +1,4 @@
-"""The two ways a data set keeps pictures: files below a folder, or rows of one array. Neither decodes before it is asked."""
+"""The two ways a dataset keeps images: files below a folder, or rows of one array. Neither decodes before it is asked."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Pictures that are files."""
+    """Images that are files."""
 
     root: Path
     """The folder that the names start from."""
@@ -39,7 +39,7 @@ class Files:
 
 @dataclass(frozen=True, slots=True)
 class Pixels:
-    """Pictures that are rows of an array. An array mapped from a file stays there, and pickles as the path of that file."""
+    """Images that are rows of an array. An array mapped from a file stays there, and pickles as the path of that file."""
 
     array: np.ndarray
     """(M, H, W) or (M, H, W, 3) uint8, of which `rows` are meant."""

@@ -1,4 +1,4 @@
-"""Picture files of every format that is read."""
+"""Image files of every format that is read."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ MAX_PIXELS = 1 << 18
 
 
 def target(data: bytes) -> None:
-    """Decode a picture."""
-    picture = read_image(data, max_pixels=MAX_PIXELS)
-    assert picture.pixels.ndim == 3 and picture.pixels.shape[2] == 3 and picture.pixels.dtype == "uint8"
-    assert picture.width * picture.height <= MAX_PIXELS
+    """Decode an image."""
+    image = read_image(data, max_pixels=MAX_PIXELS)
+    assert image.pixels.ndim == 3 and image.pixels.shape[2] == 3 and image.pixels.dtype == "uint8"
+    assert image.width * image.height <= MAX_PIXELS
 
 
 def seeds() -> Iterator[bytes]:
@@ -25,20 +25,20 @@ def seeds() -> Iterator[bytes]:
     face = Image.open(mien.sample()).convert("RGB").crop((160, 40, 280, 200)).resize((12, 16))
     exif = Image.Exif()
     exif[0x0112], exif[0x010E] = 6, "description"
-    grey = face.convert("L")
+    gray = face.convert("L")
     kinds = [
         (face, "PNG", {}), (face.convert("P"), "PNG", {"transparency": 0}), (face.convert("RGBA"), "PNG", {"exif": exif}),
-        (grey.convert("I;16"), "PNG", {}), (face.convert("1"), "PNG", {}), (grey.convert("LA"), "PNG", {}),
-        (face, "PNG", {"save_all": True, "append_images": [grey.convert("RGB")]}), (face, "JPEG", {"quality": 50}),
+        (gray.convert("I;16"), "PNG", {}), (face.convert("1"), "PNG", {}), (gray.convert("LA"), "PNG", {}),
+        (face, "PNG", {"save_all": True, "append_images": [gray.convert("RGB")]}), (face, "JPEG", {"quality": 50}),
         (face, "JPEG", {"progressive": True, "quality": 50}), (face, "JPEG", {"exif": exif, "quality": 50}),
-        (face.convert("CMYK"), "JPEG", {"quality": 50}), (grey, "JPEG", {}), (face, "GIF", {}),
+        (face.convert("CMYK"), "JPEG", {"quality": 50}), (gray, "JPEG", {}), (face, "GIF", {}),
         (face, "MPO", {"save_all": True, "append_images": [face]}),
-        (face, "GIF", {"save_all": True, "append_images": [grey.convert("RGB")], "transparency": 3}),
+        (face, "GIF", {"save_all": True, "append_images": [gray.convert("RGB")], "transparency": 3}),
         (face, "WEBP", {"quality": 40}), (face.convert("RGBA"), "WEBP", {"lossless": True}),
         (face, "TIFF", {}), (face, "TIFF", {"compression": "tiff_lzw"}), (face, "TIFF", {"compression": "jpeg"}),
-        (grey.convert("I;16"), "TIFF", {}), (grey.convert("F"), "TIFF", {}), (grey.convert("I"), "TIFF", {}),
+        (gray.convert("I;16"), "TIFF", {}), (gray.convert("F"), "TIFF", {}), (gray.convert("I"), "TIFF", {}),
         (face.convert("1"), "TIFF", {"compression": "group4"}), (face, "BMP", {}),
-        (grey, "BMP", {}), (face, "PPM", {}), (grey, "PPM", {}), (face.convert("1"), "PPM", {}),
+        (gray, "BMP", {}), (face, "PPM", {}), (gray, "PPM", {}), (face.convert("1"), "PPM", {}),
         (face, "JPEG2000", {}), (face, "AVIF", {"quality": 30}),
     ]  # fmt: skip
     for image, form, options in kinds:

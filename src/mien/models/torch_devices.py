@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..errors import ConfigError
-from .devices import Device
+from ..runtime.devices import Device
 
 CUDA = "a build of torch for CUDA with its driver (torch.cuda.is_available() must be True)"
 MPS = "macOS on Apple's processors (torch.backends.mps.is_available() must be True)"

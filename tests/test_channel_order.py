@@ -1,4 +1,4 @@
-"""How often the check for swapped colours speaks up, rightly and wrongly."""
+"""How often the check for swapped colors speaks up, rightly and wrongly."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def load(path: Path) -> np.ndarray:
 @pytest.mark.shared
 def test_portraits(shared: Path) -> None:
     paths = sorted((shared / "data/london/images").glob("*.jpg"))
-    pictures = [load(path) for path in paths]
-    assert len(pictures) == 204
-    assert sum(looks_bgr(pixels) for pixels in pictures) == 0
-    assert sum(looks_bgr(pixels[..., ::-1]) for pixels in pictures) >= 200
+    images = [load(path) for path in paths]
+    assert len(images) == 204
+    assert sum(looks_bgr(pixels) for pixels in images) == 0
+    assert sum(looks_bgr(pixels[..., ::-1]) for pixels in images) >= 200
 
 
 @pytest.mark.shared
@@ -34,7 +34,7 @@ def test_no_alarm_on_other_photographs(shared: Path) -> None:
 
 @pytest.mark.shared
 def test_faces(shared: Path) -> None:
-    """Boxes around the eyes that the data set gives: brow to chin, about twice as wide as the eyes are apart."""
+    """Boxes around the eyes that the dataset gives: brow to chin, about twice as wide as the eyes are apart."""
     right = wrong = 0
     with (shared / "data/london/labels.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["eye_x1"]]
@@ -59,7 +59,7 @@ def test_sample(sample: Path) -> None:
 
 
 def test_blue_sky_is_no_alarm() -> None:
-    """Hazy and deep blue: both have the colour of skin when their order is swapped."""
+    """Hazy and deep blue: both have the color of skin when their order is swapped."""
     sky = np.empty((200, 300, 3), np.uint8)
     for blue in [(140, 165, 200), (70, 120, 190)]:
         sky[:140], sky[140:] = blue, (60, 120, 50)
@@ -68,15 +68,15 @@ def test_blue_sky_is_no_alarm() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 400, 3), (400, 1, 3), (3, 2, 3)])
-@pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), (90, 130, 200), (200, 130, 90)])
-def test_tiny_and_flat_pictures_are_no_alarm(shape: tuple[int, int, int], colour: tuple[int, int, int]) -> None:
-    pixels = np.full(shape, colour, np.uint8)
+@pytest.mark.parametrize("color", [(0, 0, 0), (255, 255, 255), (90, 130, 200), (200, 130, 90)])
+def test_tiny_and_flat_images_are_no_alarm(shape: tuple[int, int, int], color: tuple[int, int, int]) -> None:
+    pixels = np.full(shape, color, np.uint8)
     assert not looks_bgr(pixels)
     assert face_looks_bgr(pixels) in (False, True)
 
 
-def test_grey_face_is_no_alarm(sample: Path) -> None:
-    grey = load(sample).mean(axis=2, keepdims=True).astype(np.uint8).repeat(3, axis=2)
-    assert not looks_bgr(grey)
-    assert not face_looks_bgr(grey[60:200, 160:280])
-    assert not face_looks_bgr(grey[60:60, 160:280])  # a box beyond the edge of the picture
+def test_gray_face_is_no_alarm(sample: Path) -> None:
+    gray = load(sample).mean(axis=2, keepdims=True).astype(np.uint8).repeat(3, axis=2)
+    assert not looks_bgr(gray)
+    assert not face_looks_bgr(gray[60:200, 160:280])
+    assert not face_looks_bgr(gray[60:60, 160:280])  # a box beyond the edge of the image

@@ -1,6 +1,6 @@
-"""Take the pictures of the web page that docs/serving.md shows, from a real server in the system's Chromium.
+"""Take the images of the web page that docs/serving.md shows, from a real server in the system's Chromium.
 
-    python tools/make_page_pictures.py [--out docs/pictures] [--only NAME ...]
+    python tools/make_page_images.py [--out docs/images] [--only NAME ...]
 
 Photos: the bundled sample (NASA, public domain); the Solvay conference of 1927 (B. Couprie, public domain in the USA by age);
 the clip is made of four persons of the Face Research Lab London Set (DeBruine & Jones 2017, CC BY 4.0), turned into a kind that
@@ -21,14 +21,14 @@ from PIL import Image
 from playwright.sync_api import Page
 
 import mien
-from pictures import FOLDER, READER, record
+from images import FOLDER, READER, record
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "serving")]
 
 LARGEST = 150_000
-"""Bytes of a picture above which it is stored at less quality."""
+"""Bytes of an image above which it is stored at less quality."""
 PATIENCE = 600_000
 """Milliseconds until something on the page must have happened, on a machine that does much else."""
 DESKTOP, PHONE = {"width": 1360, "height": 860}, {"width": 390, "height": 844}
@@ -52,10 +52,10 @@ def mjpeg(source: Path, target: Path, size: tuple[int, int] = (640, 480)) -> Pat
         made = written.add_stream("mjpeg", rate=25)
         made.width, made.height, made.pix_fmt = *size, "yuvj420p"
         for frame in read.decode(video=0):
-            picture = Image.new("RGB", size, (92, 98, 104))
+            image = Image.new("RGB", size, (92, 98, 104))
             inner = frame.to_image().resize((size[1], size[1]))
-            picture.paste(inner, ((size[0] - size[1]) // 2, 0))
-            written.mux(made.encode(av.VideoFrame.from_image(picture).reformat(format="yuvj420p")))
+            image.paste(inner, ((size[0] - size[1]) // 2, 0))
+            written.mux(made.encode(av.VideoFrame.from_image(image).reformat(format="yuvj420p")))
         written.mux(made.encode(None))
     return target
 

@@ -1,6 +1,6 @@
-"""Make the pictures of the documentation that show what mien does with photographs, a video, a folder and a data set.
+"""Make the images of the documentation that show what mien does with photographs, a video, a folder and a dataset.
 
-    python tools/make_pictures.py [--data ../shared/data] [--only sample timeline prepared report]
+    python tools/make_images.py [--data ../shared/data] [--only sample timeline prepared report]
 
 Photos: the bundled sample (NASA, public domain); people of the Face Research Lab London Set (DeBruine & Jones 2017, CC BY
 4.0). The report needs Chromium.
@@ -19,9 +19,9 @@ import numpy as np
 from PIL import Image
 
 import mien
+from images import FOLDER, READER, ROOT, record, save
 from mien.data.preparation import contact_sheet
 from mien.io.images import read_image
-from pictures import FOLDER, READER, ROOT, record, save
 
 PEOPLE = ("010_08", "018_08", "024_08", "025_08", "006_03", "042_03", "008_03", "030_03")
 """Eight people of the London set, four who smile and four who do not."""
@@ -53,23 +53,23 @@ def prepared(data: Path, folder: Path) -> None:
     cells = []
     for crop in CROPS:
         call("prepare", "align", *where, "--crop", crop, "--out", folder / crop)
-        cells += [(crop, picture(folder / crop, name)) for name in PEOPLE]
+        cells += [(crop, image(folder / crop, name)) for name in PEOPLE]
     call("prepare", "regions", *where, "--out", folder / "regions")
     for name in (PEOPLE[0], PEOPLE[-1]):
-        cells += [(f"roi/{region}", picture(folder / "regions", name, f"roi/{region}")) for region in REGIONS]
+        cells += [(f"roi/{region}", image(folder / "regions", name, f"roi/{region}")) for region in REGIONS]
     save(contact_sheet(cells, side=88, columns=len(PEOPLE)), "prepared.jpg", ("blazeface", "mesh478", "retinaface"), quality=88)
 
 
 def report(data: Path, folder: Path) -> None:
-    """Photograph the report of an evaluation on the London set, down to where its pictures of people begin."""
+    """Photograph the report of an evaluation on the London set, down to where its images of people begin."""
     call("evaluate", "mien-base", "--dataset", "london", "--root", data / "london", "--out", folder / "london")
     page, script = folder / "london" / "report.html", ROOT / "tools" / "screenshot_report.py"
     subprocess.run([sys.executable, script, page, FOLDER / "report.png", "--height", "3010"], check=True)
     record("report.png", READER)
 
 
-def picture(folder: Path, name: str, part: str = "") -> np.ndarray:
-    """Return the picture of that name and part in a folder that `mien prepare` made."""
+def image(folder: Path, name: str, part: str = "") -> np.ndarray:
+    """Return the image of that name and part in a folder that `mien prepare` made."""
     (path,) = (each for each in folder.rglob(f"{name}.*") if part in str(each.relative_to(folder)))
     return read_image(path).pixels
 
