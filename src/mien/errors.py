@@ -1,102 +1,139 @@
-"""What can go wrong, as one tree.
+"""The exceptions of mien, as one tree.
 
     MienError
-    ├─ UnknownName     a name that no table knows (says the nearest one)
-    ├─ SourceError     an image, folder, video or URL that cannot be read
-    ├─ WeightsError    a weight file or its card that is missing, damaged or does not fit
-    ├─ ConfigError     a recipe or an option that makes no sense
-    ├─ DatasetError    a dataset that is not where, or not what, it was said to be
-    ├─ TrainingError   a run that cannot go on
-    ├─ ExportError     a model that cannot be written in the form asked for
-    └─ MissingExtra    an optional dependency that is not installed (says which extra to install)
+    ├─ UnknownName     unknown name of a model, detector, dataset, loss …
+    ├─ SourceError     unreadable image, folder, video or URL
+    ├─ WeightsError    missing, corrupt or mismatched weight file or card
+    ├─ ConfigError     invalid option or recipe
+    ├─ DatasetError    missing, incomplete or invalid dataset
+    ├─ TrainingError   a training run that cannot continue
+    ├─ ExportError     a model that cannot be written in the requested form
+    └─ MissingExtra    optional dependency that is not installed
 
-Every message says what is wrong, the value, and what to do. Mistakes of the programmer stay `TypeError` and `ValueError`.
+A message states the problem, the offending value and the remedy; the same facts are attributes of the exception. Programming
+errors raise `TypeError` and `ValueError`.
 """
 
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
+from typing import Any
 
 
 class MienError(Exception):
-    """Base of all errors that `mien` raises on purpose.
+    """Base class of all exceptions that mien raises on purpose.
 
-    Read the message: it names the value and what to do.
+    Args:
+        message: what is wrong, the value, and what to do.
+        path: file, folder or URL concerned.
+        line: line of that file, counted from 1.
+        value: offending value, as it was given.
+        expected: what would have been valid: a type, a range, or the known names.
+
+    Example:
+        >>> error = MienError("labels.csv line 7: unknown label 'contemt'", path="labels.csv", line=7, value="contemt")
+        >>> error.line, error.value
+        (7, 'contemt')
     """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        path: str | os.PathLike[str] | None = None,
+        line: int | None = None,
+        value: Any = None,
+        expected: Any = None,
+    ) -> None:
+        super().__init__(message)
+        self.path = None if path is None else os.fspath(path)
+        self.line, self.value, self.expected = line, value, expected
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Exceptions cross process boundaries with their attributes."""
+        return _rebuild, (type(self), self.args, self.__dict__)
 
 
 class UnknownName(MienError):
-    """A name that is in no table; the message names the nearest entry.
+    """Unknown name of a model, detector, dataset, loss or other registered object.
 
-    Take the suggested name, or one of those listed; `package.module:attribute` for an object of your own.
+    Use the suggested name or one of the known names; `package.module:attribute` refers to an object of your own.
     """
 
 
 class SourceError(MienError):
-    """An image, folder, video or URL that cannot be read.
+    """Unreadable image, folder, video or URL.
 
-    Check the path, that the file is whole, and for a URL that its address is public (`--allow-private` if it should not be).
+    Check the path, that the file is complete, and for a URL that its address is public (`--allow-private` if it is not).
     """
 
 
 class WeightsError(MienError):
-    """A weight file or card that is missing, damaged, or does not fit its use.
+    """Missing or corrupt weight file or card, or weights that do not fit their use.
 
-    Put the file where its card says, fetch it anew if its digest differs, mend the field of the card that is named.
+    Put the file where its card expects it, download it again if its digest differs, or fix the field of the card.
     """
 
 
 class ConfigError(MienError):
-    """A recipe or option that makes no sense.
+    """Invalid option or recipe.
 
-    Change the named field or option; docs/training-config.md and `--help` list what each takes.
+    Change the named field or option; `--help` and the page "Fields of a recipe" list the valid values.
     """
 
 
 class DatasetError(MienError):
-    """A dataset that is not where, or not what, it was said to be.
+    """Missing, incomplete or invalid dataset.
 
-    Compare the folder with the layouts in docs/datasets.md; `--skip-damaged` leaves damaged rows out, and says so.
+    Compare the folder with the layouts that the datasets page lists; `--skip-damaged` skips invalid rows and reports them.
     """
 
 
 class TrainingError(MienError):
-    """A training run that cannot go on: its loss is no number, its state cannot be written.
+    """A training run that cannot continue, for example because the loss is NaN or infinite.
 
-    Lower the rate or clip the gradient where the loss is no number; `--resume` goes on from the last whole state.
+    Lower the learning rate or clip gradients if the loss is not finite; `--resume` continues from the last checkpoint.
     """
 
 
 class ExportError(MienError):
-    """A model that cannot be written in the form asked for.
+    """A model that cannot be written in the requested form.
 
-    Ask for another form; what was exported before is still there, unchanged.
+    Choose another form; earlier exports are unchanged.
     """
 
 
 class MissingExtra(MienError):
-    """An optional dependency that is not installed.
+    """Optional dependency that is not installed.
 
-    Install the extra that is named, such as `pip install 'mien[train]'`.
+    Install the named extra, for example `pip install 'mien[train]'`.
     """
 
     def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"{package} is not installed; it comes with: pip install 'mien[{extra}]'")
+        super().__init__(f"{package} is not installed; install it with: pip install 'mien[{extra}]'", value=package)
         self.package, self.extra = package, extra
 
 
+def _rebuild(kind: type[MienError], args: tuple[Any, ...], state: dict[str, Any]) -> MienError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
 def shown(value: object) -> str:
-    """Return a value out of a file as messages show it: one line of bounded length."""
+    """Return the representation of a value from a file for a message: one line of at most 101 characters."""
     try:
         text = repr(value)
-    except ValueError:  # Python writes no number of more than 4300 digits
+    except ValueError:  # Python refuses to print integers of more than 4,300 digits.
         return "a number of thousands of digits"
     return text if len(text) <= 100 else f"{text[:100]}…"
 
 
 def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
-    """Return `; did you mean 'NEAREST'?` for messages, or other words if no known name is near.
+    """Return `; did you mean 'NEAREST'?` for messages, or `otherwise` if no known name is similar.
 
     Example:
         >>> did_you_mean("epoch", ["batch", "epochs"])
