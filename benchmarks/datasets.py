@@ -38,7 +38,7 @@ from mien.evaluation.records import memory_mb
 import numpy
 start, cpu = time.perf_counter(), time.process_time()
 data = open_dataset("fer2013", sys.argv[1], "all")
-total = int(data.images.sum(dtype=numpy.int64))
+total = int(data.pixels.sum(dtype=numpy.int64))
 peak = memory_mb()
 print(json.dumps([time.perf_counter() - start, time.process_time() - cpu, peak, len(data)]))
 """
@@ -79,19 +79,19 @@ def reading(folder: Path) -> Iterator[str]:
         wall, cpu, peak, _ = json.loads(run.stdout)
         yield f"| {what} | {wall:.2f} | {cpu:.2f} | {peak:.0f} |"
     data = open_dataset("fer2013", path, "all")
-    assert data.images is not None
-    pickled, pixels = len(pickle.dumps(data)) / 1e6, data.images.nbytes / 1e6
+    assert data.pixels is not None
+    pickled, pixels = len(pickle.dumps(data)) / 1e6, data.pixels.nbytes / 1e6
     yield f"\nPickled for a worker process: {pickled:.1f} MB, for {pixels:.0f} MB of pixels that stay in the file.\n"
 
 
 def write_fer2013(path: Path) -> None:
     data = open_dataset("fer2013", SHARED / "fer2013", "all")
     usage = {"train": "Training", "validation": "PublicTest", "test": "PrivateTest"}
-    assert data.images is not None
+    assert data.pixels is not None
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["emotion", "pixels", "Usage"])
-        for pixels, label, part in zip(data.images, data.label, data.part, strict=True):
+        for pixels, label, part in zip(data.pixels, data.label, data.part, strict=True):
             writer.writerow([label, " ".join(map(str, pixels.ravel().tolist())), usage[part]])
 
 

@@ -74,8 +74,8 @@ def measure(name: str, side: int, color: str, batch: int = 32, turns: int = 3) -
         model=dataclasses.replace(recipe.model, init="", options={}),
     )
     split, _ = open_splits(config)
-    if color == "rgb" and split.data.images is not None:
-        colors = Pixels(np.repeat(split.data.images[..., None], 3, 3), np.arange(len(split)))
+    if color == "rgb" and split.data.pixels is not None:
+        colors = Pixels(np.repeat(split.data.pixels[..., None], 3, 3), np.arange(len(split)))
         split = split_of(dataclasses.replace(split.data, images=colors), config)
     loader, order = Loader(split, config), np.arange(len(split))
     for step in range(loader.steps):

@@ -21,7 +21,7 @@ ACCURACY_WHEN_CERTAIN = 0.8
 
 def answers(runtime: OnnxRuntime, preprocess: Preprocess, split: Fer2013) -> dict[str, np.ndarray]:
     """Return output → (N, classes) probabilities of a split's images."""
-    parts = [runtime(part) for part in np.array_split(tensor(preprocess, split.images), 16)]
+    parts = [runtime(part) for part in np.array_split(tensor(preprocess, split.pixels), 16)]
     return {name: np.concatenate([part[name] for part in parts]) for name in runtime.outputs}
 
 

@@ -85,8 +85,8 @@ def main() -> None:
         line(name, [contract.cut(gray(i), m)[IMAGE] for i, m in zip(images, meshes, strict=True)])
 
     split = open_arrays(args.shared / "data" / "fer2013", "validation")
-    whole = scores([contract.whole(image) for image in split.images]).argmax(1) == split.label
-    color = [np.repeat(image[..., None], 3, 2) for image in split.images]
+    whole = scores([contract.whole(image) for image in split.pixels]).argmax(1) == split.label
+    color = [np.repeat(image[..., None], 3, 2) for image in split.pixels]
     mesh = Landmarker("mesh468").crops(color)
     seen = mesh.presence >= 0.5
     again = [contract.cut(i, m)[IMAGE] if s else contract.whole(i) for i, m, s in zip(color, mesh.points, seen, strict=True)]

@@ -50,8 +50,8 @@ def main() -> None:
 def _fer2013(landmarker: Landmarker, folder: Path, count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return five points, class and head pose in degrees of the images in which the mesh sees a face."""
     data = open_arrays(folder, "train")
-    rows = np.sort(np.random.default_rng(seed).choice(len(data.images), count, replace=False))
-    found = landmarker.crops(list(data.images[rows]))
+    rows = np.sort(np.random.default_rng(seed).choice(len(data.pixels), count, replace=False))
+    found = landmarker.crops(list(data.pixels[rows]))
     seen = found.presence > 0.5
     pose = np.rad2deg(head_pose(found.points[seen]))
     within = " · ".join(f"{axis} within {a}° {np.mean(np.abs(pose[:, i]) < a):.1%}" for i, axis, a in LIMITS)

@@ -82,7 +82,7 @@ def tensor(preprocess: Preprocess, images: np.ndarray) -> np.ndarray:
 @torch.no_grad()
 def fit(model: nn.Module, preprocess: Preprocess, split: Fer2013) -> Pool:
     """Fit the temperatures of both heads, then what makes their mean probabilities."""
-    outputs = [model(torch.from_numpy(part)) for part in np.array_split(tensor(preprocess, split.images), 16)]
+    outputs = [model(torch.from_numpy(part)) for part in np.array_split(tensor(preprocess, split.pixels), 16)]
     seven, eight = (
         torch.cat([getattr(output, head) for output in outputs]).double().numpy() for head in ("fer2013", "ferplus")
     )

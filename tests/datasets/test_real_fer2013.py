@@ -43,10 +43,10 @@ def test_counts_and_fingerprints_are_the_published_ones(root: Path) -> None:
 
 def test_images_are_mapped_and_pickle_as_a_path(root: Path) -> None:
     data = open_dataset("fer2013", root, "train")
-    assert isinstance(data.images, np.memmap) and data.images.base is not None
+    assert isinstance(data.pixels, np.memmap) and data.pixels.base is not None
     pickled = pickle.dumps(data)
-    assert len(pickled) < 3_000_000 < data.images.nbytes
-    assert np.array_equal(pickle.loads(pickled).images, data.images)
+    assert len(pickled) < 3_000_000 < data.pixels.nbytes
+    assert np.array_equal(pickle.loads(pickled).pixels, data.pixels)
 
 
 @pytest.mark.parametrize("mode", KEPT)
@@ -71,4 +71,4 @@ def test_multi_target_agrees_with_its_definition_row_by_row(root: Path) -> None:
 def test_the_reader_gives_the_arrays_of_the_file(root: Path) -> None:
     for split in SPLITS:
         plain, data = open_arrays(root, split), open_dataset("fer2013", root, split)
-        assert np.array_equal(plain.images, data.images) and np.array_equal(plain.label, data.label)
+        assert np.array_equal(plain.pixels, data.pixels) and np.array_equal(plain.label, data.label)

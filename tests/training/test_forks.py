@@ -23,7 +23,7 @@ from mien.training.loader import Loader
 def open_loader(root, cache, workers):
     settings = config(data={"dataset": "fer2013", "root": root, "cache": cache}, workers=workers)
     split, _ = open_splits(settings)
-    place = split.data.images
+    place = split.data.pixels
     while place is not None and not isinstance(place, np.memmap):
         place = place.base
     assert place is not None  # images are mapped from the cache of parsed files

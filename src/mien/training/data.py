@@ -82,7 +82,7 @@ class Images:
         self.data, self.strict = data, strict
         self.skipped: dict[str, str] = {}
         contract = card_input(config)
-        if config.color == "gray" or (data.images is not None and data.images.ndim == 3):
+        if config.color == "gray" or (data.pixels is not None and data.pixels.ndim == 3):
             # Images that are gray in the data stay one channel until they are fed.
             contract = dataclasses.replace(contract, color="gray", offset=(0.0,), std=())
         self.native = _native_side(data) if native else None

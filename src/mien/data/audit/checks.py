@@ -121,7 +121,7 @@ class _View:
 def _summary(data: Dataset) -> SplitSummary:
     try:
         # The digest of files is over the files, not over their pixels: it says nothing about the original.
-        known = reader(data.name).fingerprints.get(data.split) if data.images is not None else None
+        known = reader(data.name).fingerprints.get(data.split) if data.pixels is not None else None
     except UnknownName:  # a dataset made in memory
         known = None
     original = None if known is None else known == data.digest

@@ -69,7 +69,7 @@ def signatures(data: Dataset, workers: int = 1, progress: Progress = lambda numb
         workers: threads that decode files.
         progress: told how many images are done.
     """
-    parts = list(_from_array(data, progress) if data.images is not None else _from_files(data, workers, progress))
+    parts = list(_from_array(data, progress) if data.pixels is not None else _from_files(data, workers, progress))
     return join(parts or [_failed("")]).take(slice(len(data)))
 
 
@@ -79,7 +79,7 @@ def join(parts: list[Signatures]) -> Signatures:
 
 
 def _from_array(data: Dataset, progress: Progress) -> Iterator[Signatures]:
-    images = data.images
+    images = data.pixels
     assert images is not None
     for start in range(0, len(images), CHUNK):
         batch = np.asarray(images[start : start + CHUNK])

@@ -148,8 +148,8 @@ class Dataset(Sequence[Sample]):
         return ", ".join([self.protocol, *(f"{name}={value}" for name, value in self.choices.items())])
 
     @property
-    def images(self) -> np.ndarray | None:
-        """(N, H, W[, 3]) uint8 of a dataset kept as an array, mapped from disk where it can be; None if kept as files."""
+    def pixels(self) -> np.ndarray | None:
+        """(N, H, W[, 3]) uint8 of a dataset stored as one array, mapped from disk where it can be; None if kept as files."""
         return self.images.stack() if isinstance(self.images, Pixels) else None
 
     @property

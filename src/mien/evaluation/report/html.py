@@ -6,11 +6,11 @@ import base64
 import shlex
 from collections.abc import Mapping
 from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...cards import ASSETS
 from ...errors import MissingExtra
 from .metrics import CUTS
 from .plots import inline_svg
@@ -23,7 +23,7 @@ except ModuleNotFoundError as error:
 if TYPE_CHECKING:
     from . import Report
 
-TEMPLATES = Path(__file__).parents[1] / "assets" / "templates"
+TEMPLATES = ASSETS / "templates"
 
 HEADLINE = (
     ("accuracy", "accuracy", "share of right answers"),
