@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from mien.data.datasets.images import Pixels
 
 from mien import models
+from mien.data.datasets.images import Pixels
 from mien.training.config import TrainConfig
 from mien.training.criterion import Objective, ask, float32
 from mien.training.data import open_splits, split_of

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mien.data.datasets.images import Pixels
 from miniatures import MINIATURES, fer2013_csv, write
 from PIL import Image, ImageOps
 
@@ -23,6 +22,7 @@ from mien.data.audit.page import page
 from mien.data.audit.report import Audit
 from mien.data.audit.signatures import signatures
 from mien.data.datasets import Dataset, open_dataset
+from mien.data.datasets.images import Pixels
 from mien.data.datasets.synthetic import draw_face
 from mien.errors import ConfigError, DatasetError
 

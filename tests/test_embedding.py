@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mien.data.datasets.images import Pixels
 from PIL import Image
 from sklearn.datasets import make_blobs
 
 from mien.cards import Crop
 from mien.data.datasets import Dataset, open_dataset
+from mien.data.datasets.images import Pixels
 from mien.errors import ConfigError, DatasetError, MissingExtra
 from mien.evaluation.embeddings import COLORS, ORDER, Embedding, embed, plot, project, silhouette, style_of, write_figure
 from mien.evaluation.embeddings import save as write

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mien.data.labeled_faces import Face, FaceFinder, mode_for
 from miniatures import MINIATURES
 
 import mien
@@ -18,6 +17,7 @@ from cli.command import environment, line
 from evaluations import Knowing, drawings, evenly, labeled
 from mien import cards
 from mien.data.datasets import open_dataset
+from mien.data.labeled_faces import Face, FaceFinder, mode_for
 from mien.errors import ConfigError, DatasetError, WeightsError
 from mien.evaluation import CardPredictor, FunctionPredictor, evaluate, open_predictor
 from mien.evaluation import run_info as records

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command import mien as run
-from mien.data.labeled_faces import Face, FaceFinder
 from PIL import Image
 
 import mien
 from evaluations import eye_reader
 from mien.data.datasets import Dataset, Sample, open_dataset
+from mien.data.labeled_faces import Face, FaceFinder
 from mien.errors import ConfigError
 from mien.evaluation.corruptions import DEGRADATIONS, Degradation
 from mien.evaluation.robustness import stress

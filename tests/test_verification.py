@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mien.data.labeled_faces import FaceFinder
 from PIL import Image
 
 from evaluations import eye_reader
 from mien import cards
 from mien.data.datasets import Dataset, open_dataset
 from mien.data.datasets.synthetic import draw_face
+from mien.data.labeled_faces import FaceFinder
 from mien.errors import ConfigError
 from mien.evaluation import CardPredictor, open_predictor
 from mien.evaluation.verify import Claim, _changed, variants, verify

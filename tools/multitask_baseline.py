@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mien.data.labeled_faces import Face
 
 import mien
 from mien.data.datasets import Dataset, open_dataset
+from mien.data.labeled_faces import Face
 from mien.evaluation.compare.rows import write_row
 from mien.evaluation.predictors import Answers
 from mien.evaluation.tta import View

@@ -19,10 +19,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from mien.data.labeled_faces import FaceFinder, mode_for
 from PIL import Image
 
 from mien.data.datasets import Dataset, open_dataset
+from mien.data.labeled_faces import FaceFinder, mode_for
 from mien.evaluation import CardPredictor, open_predictor
 from mien.faces.preprocessing import IMAGE
 from mien.labels import FER2013

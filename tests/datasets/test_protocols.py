@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mien.data.datasets.images import Files
 from miniatures import MINIATURES
 
 from mien.data.datasets import Dataset, Draw, open_dataset
 from mien.data.datasets.clean import Clean
+from mien.data.datasets.images import Files
 from mien.data.datasets.protocols import cut, held_out, origins, subject_folds
 from mien.errors import DatasetError
 
