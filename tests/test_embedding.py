@@ -177,7 +177,7 @@ def test_features_of_an_exported_file_need_no_torch() -> None:
 import sys
 for name in ("torch", "sklearn", "matplotlib"):
     sys.modules[name] = None
-from mien.datasets import open_dataset
+from mien.data.datasets import open_dataset
 from mien.embedding import embed
 print(embed("mien-base", open_dataset("synthetic", split="test"), limit=8).features.shape)
 """

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from mien.errors import ConfigError
-from mien.io.files import written_by_us
+from mien.io.files import locked
 
 pytest.importorskip("fcntl", reason="files are locked where the system is one of POSIX")
 
 HOLD = """
 import sys
-from mien.locks import written_by_us
-with written_by_us(sys.argv[1]):
+from mien.io.files import locked
+with locked(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.readline()
 """
@@ -40,11 +40,11 @@ def test_a_second_process_is_told_and_comes_in_once_the_first_is_gone(name: str,
     if name == "folder":
         path.mkdir()
     with another(path) as process:
-        with pytest.raises(ConfigError, match=rf"{name} is being written by another process"), written_by_us(path):
+        with pytest.raises(ConfigError, match=rf"{name} is being written by another process"), locked(path):
             pass
         process.kill()  # what a killed process leaves locks nothing
         process.wait()
-        with written_by_us(path):
+        with locked(path):
             pass
     assert not list(tmp_path.rglob("*.lock"))
 
@@ -54,7 +54,7 @@ def test_who_waits_comes_in_when_the_first_ends(tmp_path: Path) -> None:
         assert process.stdin is not None
         process.stdin.write("\n")  # it ends now or a moment later, while we wait
         process.stdin.flush()
-        with written_by_us(tmp_path, wait=True):
+        with locked(tmp_path, wait=True):
             assert list(tmp_path.glob(".lock"))
     assert not list(tmp_path.iterdir())
 
@@ -62,6 +62,6 @@ def test_who_waits_comes_in_when_the_first_ends(tmp_path: Path) -> None:
 def test_a_place_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with (
         pytest.raises(ConfigError, match=r"rows.csv cannot be written: No such file or directory"),
-        written_by_us(tmp_path / "nowhere" / "rows.csv"),
+        locked(tmp_path / "nowhere" / "rows.csv"),
     ):
         pass

@@ -19,10 +19,10 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor, nn
 
-from mien.datasets import Reader
-from mien.datasets.folders import of_files
-from mien.datasets.layout import Layout
-from mien.datasets.protocols import Protocol, official
+from mien.data.datasets import Reader
+from mien.data.datasets.folders import of_files
+from mien.data.datasets.layout import Layout
+from mien.data.datasets.protocols import Protocol, official
 from mien.detection import Detections
 
 

@@ -91,8 +91,8 @@ def test_no_two_images_get_one_name(tmp_path: Path) -> None:
 
 HOLD = """
 import sys
-from mien.locks import written_by_us
-with written_by_us(sys.argv[1]):
+from mien.io.files import locked
+with locked(sys.argv[1]):
     print(flush=True)
     sys.stdin.read()
 """

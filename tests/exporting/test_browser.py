@@ -33,7 +33,7 @@ from mien.cards import Input
 from mien.exporting import export
 from mien.faces.alignment import warp
 from mien.faces.preprocessing import Preprocess
-from mien.io.files import written_by_us
+from mien.io.files import locked
 from mien.io.images import read_image
 from mien.runtime.onnx import OnnxRuntime
 
@@ -54,7 +54,7 @@ def onnxruntime_web(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "onnxruntime-web"
     folder.mkdir(exist_ok=True)
-    with written_by_us(folder, wait=True):  # by one process of the suite
+    with locked(folder, wait=True):  # by one process of the suite
         if not all((folder / "dist" / name).is_file() for name in FILES):
             _fetch(npm, folder)
     return folder

@@ -19,7 +19,7 @@ from mien.data.datasets import open_dataset
 
 TOGETHER = """
 import sys
-from mien.datasets import fer2013, open_dataset
+from mien.data.datasets import fer2013, open_dataset
 parse = fer2013._parse
 def waiting(paths):
     arrays = parse(paths)
@@ -34,7 +34,7 @@ print(open_dataset("fer2013", sys.argv[1], "all").digest)
 STOPPED = """
 import sys
 import numpy as np
-from mien.datasets import cache
+from mien.data.datasets import cache
 save = np.save
 def slowly(path, array, **options):
     save(path, array, **options)

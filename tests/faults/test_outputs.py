@@ -15,7 +15,7 @@ from command import environment, line
 from surroundings import mien, names_in, refused
 
 from mien.errors import ConfigError
-from mien.io.files import written_by_us
+from mien.io.files import locked
 
 EVALUATE = ("evaluate", "mien-base", "--dataset", "synthetic", "--split", "all", "--no-page")
 
@@ -28,7 +28,7 @@ def test_predict_into_a_read_only_folder(option: str, sample: Path, unwritable: 
 
 def test_evaluate_and_train_into_a_read_only_folder(unwritable: Path) -> None:
     refused(mien(*EVALUATE, "--option", "number=20", "--out", unwritable), f"{unwritable} cannot be written")
-    refused(mien(*EVALUATE, "--option", "number=20", "--out", unwritable / "new"), "cannot be made")
+    refused(mien(*EVALUATE, "--option", "number=20", "--out", unwritable / "new"), "cannot be created")
 
 
 def test_predict_on_a_full_disk(sample: Path, tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_evaluate_goes_on_when_there_is_space_again(tmp_path: Path) -> None:
 def test_what_another_process_writes_is_left_alone(sample: Path, tmp_path: Path) -> None:
     rows, out = tmp_path / "faces.jsonl", tmp_path / "out"
     out.mkdir()
-    with written_by_us(rows), written_by_us(out):
+    with locked(rows), locked(out):
         refused(mien("predict", sample, "--jsonl", rows), "faces.jsonl is being written by another process")
         refused(mien(*EVALUATE, "--option", "number=20", "--out", out), f"{out} is being written by another process")
     assert names_in(tmp_path) == []
@@ -95,8 +95,8 @@ def test_two_processes_at_once_never_mix_their_rows(sample: Path, tmp_path: Path
 
 HOLD = """
 import sys
-from mien.locks import written_by_us
-with written_by_us(sys.argv[1]):
+from mien.io.files import locked
+with locked(sys.argv[1]):
     print(1, flush=True)
     sys.stdin.read()
 """
@@ -106,18 +106,18 @@ def test_what_a_killed_process_leaves_locks_nothing(tmp_path: Path) -> None:
     out = tmp_path / "out"
     with subprocess.Popen([sys.executable, "-c", HOLD, out], stdin=-1, stdout=-1, env=environment()) as holder:
         assert holder.stdout and holder.stdout.readline() == b"1\n"
-        with pytest.raises(ConfigError, match="by another process"), written_by_us(out):
+        with pytest.raises(ConfigError, match="by another process"), locked(out):
             pass
         holder.send_signal(signal.SIGKILL)
     assert names_in(tmp_path) == [".out.lock"]
-    with written_by_us(out):
+    with locked(out):
         pass
     assert names_in(tmp_path) == []
 
 
 ADD = """
 import sys
-from mien.comparison.rows import KEY, write_rows
+from mien.evaluation.compare.rows import KEY, write_rows
 for number in range(20):
     write_rows(sys.argv[1], [{name: f"{sys.argv[2]}-{number}" for name in KEY}])
 """

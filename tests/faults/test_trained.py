@@ -16,7 +16,7 @@ from surroundings import mien, names_in, refused
 
 from disks import full_disk
 from mien.errors import TrainingError
-from mien.io.files import written_by_us
+from mien.io.files import locked
 from mien.training import run_dir as records
 from mien.training.loop import train
 
@@ -45,7 +45,7 @@ def test_a_folder_that_is_taken_or_closed(unwritable: Path, tmp_path: Path) -> N
     path, out = recipe(tmp_path, epochs=1), tmp_path / "run"
     out.mkdir()
     refused(mien("train", path, "-o", unwritable), str(unwritable), "cannot be written")
-    with written_by_us(out):
+    with locked(out):
         refused(mien("train", path, "-o", out), f"{out} is being written by another process")
     assert names_in(out) == []
 

@@ -69,7 +69,7 @@ SCRIPT = """
 import sys
 import ray
 from mien.errors import MienError
-from mien.scaling import Options, batch
+from mien.batch import Options, batch
 
 ray.init(num_cpus=1, num_gpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
 try:

@@ -125,7 +125,7 @@ def parts_in(out: Path) -> set[str]:
 
 DRIVER = """
 import sys
-from mien.scaling import Options, batch
+from mien.batch import Options, batch
 
 options, workers = Options(points="none", blendshapes=False), int(sys.argv[3])
 told = lambda done, *more: print(done, flush=True)

@@ -85,7 +85,7 @@ def batch(
     with contextlib.ExitStack() as ours:
         with contextlib.closing(Listing(listing.items(inputs, column))) as found:
             job = describe(found, options, shard_size, here=ray is None)
-            ours.enter_context(folder.written_by_us())
+            ours.enter_context(folder.locked())
             enter(folder, job, found, resume)
         folder.sweep(ROWS)
         done = tallies(folder, job.shards)

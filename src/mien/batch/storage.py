@@ -14,7 +14,7 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 from ..errors import ConfigError, MissingExtra, SourceError
-from ..io.files import hold, whole
+from ..io.files import atomic_write, locked_folder
 from ..io.images import no_file, printable
 from ..io.urls import is_url, without_secrets
 
@@ -139,7 +139,7 @@ class Folder:
         return shown(self.where)
 
     @contextlib.contextmanager
-    def written_by_us(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         """Keep other processes of this machine from writing the folder, which is made; object storage knows no locks.
 
         Raises:
@@ -149,7 +149,7 @@ class Folder:
             yield
             return
         self.names()  # says so where a file has that name
-        with hold(Path(self.where)):
+        with locked_folder(Path(self.where)):
             yield
 
     def names(self, below: str = "") -> list[str]:
@@ -188,7 +188,7 @@ class Folder:
             self._system.makedirs(self._at(name).rpartition("/")[0], exist_ok=True)
             self._system.pipe_file(self._at(name), bytes(data))
             return
-        with whole(Path(self.where, name), AGAIN) as part:
+        with atomic_write(Path(self.where, name), AGAIN) as part:
             part.write_bytes(data)
 
     def put(self, name: str, file: IO[bytes]) -> None:
@@ -198,7 +198,7 @@ class Folder:
             with self._system.open(self._at(name), "wb") as target:
                 shutil.copyfileobj(file, target, 2**20)
             return
-        with whole(Path(self.where, name), AGAIN) as part, part.open("wb") as target:
+        with atomic_write(Path(self.where, name), AGAIN) as part, part.open("wb") as target:
             shutil.copyfileobj(file, target, 2**20)
 
     def sweep(self, below: str = "") -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import importlib.metadata
 import io
 import json
 import platform
@@ -16,6 +15,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from ..io.files import LineFeeds
+from ..io.provenance import package_version
 from .job import FAILURES, SUMMARY, Job, part
 from .storage import Folder, scratch
 
@@ -123,13 +123,8 @@ def finish(
 
 def versions() -> dict[str, str]:
     """Return the version of whatever rows may depend on."""
-    found = {"mien": importlib.metadata.version("mien"), "python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    found = {name: package_version(name) for name in ("mien", *PACKAGES)}
+    return {"python": platform.python_version(), **{name: number for name, number in found.items() if number}}
 
 
 def _failures(folder: Folder, number: int) -> Iterator[tuple[str, str, str]]:

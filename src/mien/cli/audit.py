@@ -18,7 +18,7 @@ from ..data.audit.checks import FaceFinder
 from ..data.audit.page import page
 from ..data.datasets import open_dataset
 from ..faces.detection import open_detector
-from ..io.files import whole
+from ..io.files import atomic_write
 from .splits import pairs, split_table
 from .terminal import for_programs, progress_bar, side_console, table_console, write_json
 
@@ -86,7 +86,7 @@ def audit(
     else:
         _tell(report, table_console())
     if html:
-        with whole(html) as part:
+        with atomic_write(html) as part:
             part.write_text(page(report, splits if images else None), encoding="utf-8", errors="backslashreplace")
         side.print(f"wrote {html}")
     if write_clean:

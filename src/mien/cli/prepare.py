@@ -18,7 +18,7 @@ from ..data.preparation import Align, Curated, Regions, Summary, Work, contact_s
 from ..data.preparation import prepare as run
 from ..data.preparation.faces import Points
 from ..errors import ConfigError
-from ..io.files import whole
+from ..io.files import atomic_write
 from ..io.images import read_image
 from ..runtime.devices import cores
 from .splits import pairs
@@ -190,7 +190,7 @@ def _write_sheet(out: Path, sheet: Path) -> None:
     files = images_below(out)
     chosen = [files[row] for row in _spread(len(files), SHEET).tolist()]
     drawn = contact_sheet((name, read_image(out / name).pixels) for name in chosen)
-    with whole(sheet) as part:
+    with atomic_write(sheet) as part:
         drawn.save(part, Image.registered_extensions()[sheet.suffix.lower()])
 
 

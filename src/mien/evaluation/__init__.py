@@ -18,7 +18,7 @@ from typing import Any
 from ..data.datasets import Dataset
 from ..data.labeled_faces import FaceFinder, Mode, mode_for
 from ..errors import ConfigError, DatasetError
-from ..io.files import hold
+from ..io.files import locked_folder
 from ..runtime.devices import Device, use
 from .label_mapping import mapping
 from .predict import keep_mistakes, predict
@@ -115,7 +115,7 @@ def evaluate(
         "pose": pose,
         "limit": limit,
     }
-    with use(device), hold(out):
+    with use(device), locked_folder(out):
         if state_of(out, identity, overwrite=overwrite) == "done":
             return _reported(out, page)
         about = {

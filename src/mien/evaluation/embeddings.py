@@ -20,7 +20,7 @@ from ..data.datasets import Dataset
 from ..data.labeled_faces import Face, FaceFinder, Mode, mode_for
 from ..errors import ConfigError, DatasetError, MissingExtra, SourceError
 from ..faces.preprocessing import Preprocess
-from ..io.files import LineFeeds, whole
+from ..io.files import LineFeeds, atomic_write
 from ..io.images import read_image
 from ..runtime.devices import Device, use
 from ..runtime.open_model import Runtime, open_model
@@ -174,7 +174,7 @@ def save(embedding: Embedding, path: str | Path) -> Path:
     if write is None:
         raise ConfigError(f"{path}: features are written as {', '.join(WRITERS)}, not {path.suffix or 'without an ending'}")
     content = write(embedding)
-    with whole(path) as part:
+    with atomic_write(path) as part:
         part.write_bytes(content)
     return path
 
@@ -359,6 +359,6 @@ def write_figure(figure: Figure, path: str | Path) -> Path:
     from .report.plots import FORMATS, STYLE, matplotlib
 
     path, kind = Path(path), figure_kind(path)
-    with whole(path) as part, matplotlib.rc_context(STYLE):
+    with atomic_write(path) as part, matplotlib.rc_context(STYLE):
         figure.savefig(part, format=kind, **FORMATS[kind])  # pyrefly: ignore
     return path

@@ -14,7 +14,7 @@ from PIL import Image
 from ..data.datasets import Dataset
 from ..data.labeled_faces import Face, FaceFinder
 from ..errors import ConfigError, SourceError
-from ..io.files import whole
+from ..io.files import atomic_write
 from ..labels import ACTION_UNITS
 from .label_mapping import Mapping
 from .predictors import Answers, Predictor
@@ -204,7 +204,7 @@ def keep_mistakes(out: Path, dataset: Dataset) -> list[dict[str, str]]:
             continue
         image.thumbnail((SIDE, SIDE))
         name = f"{len(kept):02d}.jpg"
-        with whole(folder / name) as part:
+        with atomic_write(folder / name) as part:
             image.save(part, "JPEG", quality=88)
         kept.append({"file": f"{FOLDER}/{name}", "sample": str(table.sample[row])})
     return kept

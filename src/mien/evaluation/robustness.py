@@ -24,7 +24,7 @@ from .. import metrics
 from ..data.datasets import Dataset
 from ..data.labeled_faces import Face, FaceFinder, labeled_faces, mode_for
 from ..errors import ConfigError
-from ..io.files import LineFeeds, whole
+from ..io.files import LineFeeds, atomic_write
 from ..runtime.devices import Device, use
 from . import StoredPredictor, open_predictor
 from .corruptions import DEGRADATIONS, LOOSE, PHOTOGRAPHS, TIGHT, Degradation
@@ -112,7 +112,7 @@ class Robustness:
         Raises:
             ConfigError: the disk is full, or the folder may not be written.
         """
-        with whole(path) as part:
+        with atomic_write(path) as part:
             part.write_text(self.csv(), encoding="utf-8")
         return Path(path)
 

@@ -8,9 +8,7 @@ import io
 import json
 import os
 import platform
-import subprocess
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +16,8 @@ import numpy as np
 
 from ..data.datasets import Dataset, reader
 from ..errors import ConfigError, UnknownName
-from ..io.files import whole
-from ..io.provenance import VERSION
+from ..io.files import atomic_write
+from ..io.provenance import software
 from .report import EVALUATION, PREDICTIONS
 
 PART = ".part"
@@ -49,33 +47,9 @@ def about_dataset(data: Dataset) -> dict[str, Any]:
 
 
 def environment() -> dict[str, Any]:
-    """Return versions, machine, commit and date."""
-    return {
-        "mien": VERSION,
-        "python": platform.python_version(),
-        "packages": {name: found for name in PACKAGES if (found := _version(name))},
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "commit": commit(),
-        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
-    }
-
-
-def commit() -> str:
-    """Return the commit of the source tree that runs, with `+` for uncommitted changes; empty outside one.
-
-    A package that is installed in an environment inside another project's tree is no part of that tree.
-    """
-    here = Path(__file__).parent
-    try:
-        ours = ["git", "ls-files", "--error-unmatch", Path(__file__).name]
-        subprocess.run(ours, cwd=here, capture_output=True, check=True)
-        name = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
-        # Without locks: status would refresh git's index, and being killed meanwhile leave its lock behind.
-        asked = ["git", "--no-optional-locks", "status", "--porcelain", "-uno"]
-        dirty = subprocess.run(asked, cwd=here, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return name.stdout.strip() + ("+" if dirty.stdout.strip() else "")
+    """Return versions, commit, machine and date."""
+    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    return {**software(PACKAGES), "machine": machine, "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")}
 
 
 def memory_mb() -> float | None:
@@ -103,7 +77,7 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: the disk is full, or the folder may not be written.
     """
-    with whole(path, "free some space and start the command again") as part:
+    with atomic_write(path, "free some space and start the command again") as part:
         part.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", errors="surrogateescape")
 
 
@@ -163,10 +137,3 @@ def whole_rows(path: Path, names: Sequence[str]) -> int:
     if [row[:1] for row in rows] != [[name] for name in names[: len(rows)]]:
         raise ConfigError(f"{path} has rows about other images; give --overwrite to evaluate anew")
     return len(rows)
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""

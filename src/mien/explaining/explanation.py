@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from ..faces.alignment import apply, invert, warp
-from ..io.files import whole
+from ..io.files import atomic_write
 from ..types import Box
 from ..visualization import shapes as brushes
 from ..visualization.faces import font
@@ -148,7 +148,7 @@ def write_image(image: Image.Image, path: Path) -> None:
     kinds = Image.registered_extensions()
     if path.suffix.lower() not in kinds:
         raise ValueError(f"{path.name!r}: no image format has the ending {path.suffix!r}; use .png or .jpg")
-    with whole(path) as part:
+    with atomic_write(path) as part:
         image.save(part, kinds[path.suffix.lower()], **({"quality": 92} if path.suffix.lower() in (".jpg", ".jpeg") else {}))
 
 

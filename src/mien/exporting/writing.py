@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from ..errors import ExportError
-from ..io.files import told_where, whole
+from ..io.files import atomic_write, write_errors
 
 ADVICE = "free some space, or choose another place with --out"
 
@@ -21,7 +21,7 @@ def check_place(path: Path) -> None:
         raise ExportError(f"{path} cannot be written: there is no folder {path.parent}; make it first")
     if path.is_dir():
         raise ExportError(f"{path} is a folder; choose another name with --out")
-    with told_where(path, ADVICE, ExportError), tempfile.TemporaryFile(dir=path.parent):
+    with write_errors(path, ADVICE, ExportError), tempfile.TemporaryFile(dir=path.parent):
         pass
 
 
@@ -31,5 +31,5 @@ def write_whole(path: Path, content: bytes) -> None:
     Raises:
         ExportError: it cannot be written.
     """
-    with whole(path, ADVICE, ExportError) as part:
+    with atomic_write(path, ADVICE, ExportError) as part:
         part.write_bytes(content)

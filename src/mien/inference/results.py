@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from ..errors import ConfigError
-from ..io.files import written_by_us
+from ..io.files import locked
 from ..types import Box, Face, Points, Result
 
 CSV_COLUMNS = (
@@ -45,7 +45,7 @@ class _Rows(ABC):
         self._ours = ExitStack()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._ours.enter_context(written_by_us(self.path))
+            self._ours.enter_context(locked(self.path))
             self.going_on = run is not None and self._part.is_file() and _text_of(self._mark) == run
             """Whether rows of an earlier, interrupted run are there."""
             if run is None:

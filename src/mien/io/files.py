@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and what is said where they cannot be."""
+"""Atomic writes, inter-process locks and line endings of csv files."""
 
 from __future__ import annotations
 
@@ -11,123 +11,128 @@ from typing import Any, Protocol
 
 from ..errors import ConfigError, MienError
 
-ADVICE = "free some space, or choose another place"
-"""What helps against a full disk and a closed folder."""
+try:
+    import fcntl
+except ModuleNotFoundError:  # pragma: no cover - Windows
+    fcntl = None
+try:
+    import msvcrt
+except ModuleNotFoundError:
+    msvcrt = None
+
+ADVICE = "free some space, or choose another path"
+"""Default remedy in messages about a file that cannot be written."""
+
+LOCK = ".lock"
+"""Name of the lock file in a folder."""
 
 
 @contextmanager
-def whole(path: str | os.PathLike[str], advice: str = ADVICE, error: type[MienError] = ConfigError) -> Iterator[Path]:
-    """Give the place where a file grows; it gets its name when the block ends well, else nothing of it stays.
+def atomic_write(path: str | os.PathLike[str], advice: str = ADVICE, error: type[MienError] = ConfigError) -> Iterator[Path]:
+    """Yield a temporary path that replaces `path` when the block succeeds and is removed when it raises.
 
-    The place is beside the file, under a hidden name that no other writer has: `.NAME.….part`. A file that bears the name
-    already stays as it was until then. Folders are made; a pipe or a device is written to as it is.
+    The temporary file `.NAME.….part` is in the same folder and unique to this writer, so `path` holds either the old or the new
+    content at any time. Parent folders are created. Pipes and devices are written to directly.
 
     Args:
-        path: the file.
-        advice: what to do where it cannot be written.
-        error: what is raised there.
+        path: the file to write.
+        advice: remedy for the error message.
+        error: exception class for system errors.
 
     Raises:
-        ConfigError: the disk is full, or the file may not be written; or what `error` says.
+        ConfigError: the disk is full or the file cannot be written (or the class given as `error`).
     """
     path = Path(path)
     part = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
-    with told_where(path, advice, error):
+    with write_errors(path, advice, error):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            if path.exists() and not path.is_file():  # a device must not become a file, and a folder refuses by itself
+            if (
+                path.exists() and not path.is_file()
+            ):  # A device must not be replaced by a file; opening a folder fails by itself.
                 yield path
             else:
                 yield part
                 part.replace(path)
         finally:
-            with suppress(OSError):  # where no folder could be made there is nothing to tidy
+            with suppress(OSError):
                 part.unlink()
 
 
 @contextmanager
-def told_where(path: str | os.PathLike[str], advice: str = ADVICE, error: type[MienError] = ConfigError) -> Iterator[None]:
-    """Name the file where the system refuses to write it: of a full disk it says no name. See `whole`."""
+def write_errors(path: str | os.PathLike[str], advice: str = ADVICE, error: type[MienError] = ConfigError) -> Iterator[None]:
+    """Convert an OSError of the block to `error` with the path: the system's error for a full disk has no file name."""
     try:
         yield
-    except OSError as refusal:
-        raise error(f"{os.fspath(path)} cannot be written: {refusal.strerror or refusal}; {advice}") from refusal
-
-
-try:
-    import fcntl
-except ModuleNotFoundError:  # pragma: no cover - Windows, where what another process writes cannot be opened anyway
-    fcntl = None
-
-
-LOCK = ".lock"
-"""Name of the file that is locked in a folder."""
+    except OSError as failure:
+        message = f"{os.fspath(path)} cannot be written: {failure.strerror or failure}; {advice}"
+        raise error(message, path=path) from failure
 
 
 @contextmanager
-def written_by_us(path: str | os.PathLike[str], *, wait: bool = False) -> Iterator[None]:
-    """Keep other processes from writing a file or folder while the block runs.
+def locked(path: str | os.PathLike[str], *, wait: bool = False) -> Iterator[None]:
+    """Hold an exclusive inter-process lock on a file or folder.
 
-    A hidden file is locked: `.lock` in a folder, `.NAME.lock` beside a file. It is removed afterwards, and what a killed
-    process leaves of it locks nothing. Threads of one process do not keep each other out, and nobody does where the system
-    has no locks (some network disks).
+    The lock is on a hidden file, `.lock` in a folder or `.NAME.lock` beside a file, which is removed afterwards. It is released
+    when the process is killed. Threads of one process do not exclude each other, and file systems without locks (some network
+    disks) exclude nobody.
 
     Args:
-        path: the folder, which exists, or the file, whose folder exists.
-        wait: wait for the other process instead of refusing.
+        path: an existing folder, or a file whose folder exists.
+        wait: wait for the other process instead of raising.
 
     Raises:
-        ConfigError: another process writes it, or nobody may.
+        ConfigError: another process holds the lock, or the lock file cannot be created.
     """
     path = Path(path)
     lock = path / LOCK if path.is_dir() else path.with_name(f".{path.name}.lock")
-    descriptor = _locked(lock, path, wait)
+    descriptor = _acquire(lock, path, wait)
     try:
         yield
     finally:
-        if fcntl is None:  # pragma: no cover - Windows removes no file that is open
+        if fcntl is None:  # pragma: no cover - Windows cannot remove an open file.
             os.close(descriptor)
             with suppress(OSError):
                 lock.unlink()
         else:
-            lock.unlink(missing_ok=True)  # before it is given free, so that nobody can hold a file without a name
+            lock.unlink(missing_ok=True)  # Before the release, so that nobody can lock a file that no longer has a name.
             os.close(descriptor)
 
 
-def hold(folder: Path) -> AbstractContextManager[None]:
-    """Make the folder of a run or an evaluation, and return what keeps it for this process.
+def locked_folder(folder: Path) -> AbstractContextManager[None]:
+    """Create a folder and return its lock.
 
     Raises:
-        ConfigError: the folder cannot be made or written, or another process writes it.
+        ConfigError: the folder cannot be created or written, or another process holds the lock.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"the folder {folder} cannot be made: {error.strerror}; give another with --out") from error
-    return written_by_us(folder)
+        message = f"the folder {folder} cannot be created: {error.strerror}; give another with --out"
+        raise ConfigError(message, path=folder) from error
+    return locked(folder)
 
 
-def _locked(lock: Path, path: Path, wait: bool) -> int:
+def _acquire(lock: Path, path: Path, wait: bool) -> int:
     while True:
-        try:
+        with write_errors(path, "choose another path"):
             descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            raise ConfigError(f"{path} cannot be written: {error.strerror}; choose another place") from error
         try:
             if fcntl is not None:
-                # Not flock: child processes would inherit it, and outlive a killed parent.
+                # Not flock: child processes would inherit that lock and keep it after their parent is killed.
                 fcntl.lockf(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            elif msvcrt is not None:  # pragma: no cover - Windows
+                msvcrt.locking(descriptor, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
         except (BlockingIOError, PermissionError) as error:
             os.close(descriptor)
-            raise ConfigError(f"{path} is being written by another process; let it end, or choose another place") from error
-        except OSError:  # pragma: no cover - a disk without locks
+            message = f"{path} is being written by another process; wait for it to finish, or choose another path"
+            raise ConfigError(message, path=path) from error
+        except OSError:  # pragma: no cover - a file system without locks
             return descriptor
-        try:
+        with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), os.stat(lock)):  # noqa: PTH116
                 return descriptor
-        except FileNotFoundError:
-            pass
-        os.close(descriptor)  # who held it before has removed it meanwhile
+        os.close(descriptor)  # The previous holder removed the file between our open and our lock.
 
 
 class _Text(Protocol):
@@ -135,10 +140,10 @@ class _Text(Protocol):
 
 
 class LineFeeds:
-    r"""A text file for the csv module's writers: lines end with a line feed alone, and cells that hold any break are quoted.
+    r"""Text file for `csv.writer`: rows end with `\n`, and cells that contain any line break are quoted.
 
-    The module quotes the characters of its own line ending only (until Python 3.13), and then cannot read a bare carriage
-    return, which may stand in the name of a file.
+    With `lineterminator="\n"` the csv module (before Python 3.13) does not quote a bare carriage return, which file names may
+    contain, and cannot read it back.
 
     Example:
         >>> import csv, io
@@ -152,5 +157,5 @@ class LineFeeds:
         self.file = file
 
     def write(self, line: str) -> None:
-        """Write one line, as the csv module gives it."""
+        """Write one row as formatted by the csv module."""
         self.file.write(line.removesuffix("\r\n") + "\n")

@@ -29,7 +29,7 @@ from torch.nn import functional
 from .. import models
 from ..errors import ConfigError, TrainingError
 from ..faces.preprocessing import Preprocess
-from ..io.files import hold
+from ..io.files import locked_folder
 from . import augmentation, limits, validation
 from . import run_dir as checkpoint
 from . import run_dir as records
@@ -158,7 +158,7 @@ class _Run:
     def go(self) -> Path:
         with contextlib.ExitStack() as ours:
             if self.main:
-                ours.enter_context(hold(self.out))
+                ours.enter_context(locked_folder(self.out))
                 records.open_run(self.out, self.config, (self.train, self.validation), self.device)
             return self._go()
 

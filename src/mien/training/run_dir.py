@@ -6,7 +6,6 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -18,9 +17,8 @@ from torch import nn
 from .. import cards
 from ..cards import sha256
 from ..errors import TrainingError, WeightsError
-from ..evaluation.run_info import commit
-from ..io.files import whole
-from ..io.provenance import VERSION
+from ..io.files import atomic_write
+from ..io.provenance import commit, software
 from ..labels import LABEL_SETS
 from ..models.checkpoints.saving import save_state
 from ..models.torch_devices import named
@@ -95,7 +93,7 @@ def write(path: Path, text: str) -> None:
     Raises:
         TrainingError: the disk is full or the folder cannot be written.
     """
-    with whole(path, RESUME, TrainingError) as part:
+    with atomic_write(path, RESUME, TrainingError) as part:
         part.write_text(text, encoding="utf-8")
 
 
@@ -108,10 +106,7 @@ def open_run(out: Path, config: TrainConfig, splits: Sequence[Split], device: to
 def environment(splits: Sequence[Split], device: torch.device) -> dict[str, Any]:
     """Return versions, commit, hardware, and what the splits are."""
     return {
-        "mien": VERSION,
-        "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
-        "commit": commit(),
+        **software(PACKAGES),
         "machine": {
             "system": f"{platform.system()} {platform.release()} {platform.machine()}",
             "cores": os.cpu_count(),
@@ -131,13 +126,6 @@ def environment(splits: Sequence[Split], device: torch.device) -> dict[str, Any]
             for split in splits
         },
     }
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""
 
 
 def write_rows(out: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -164,7 +152,7 @@ def draw_curves(out: Path, rows: Sequence[Mapping[str, Any]], metric: str) -> No
         panel.grid(alpha=0.3)
         if panel.get_legend_handles_labels()[0]:
             panel.legend(fontsize="small", frameon=False)
-    with whole(out / "curves.png", RESUME, TrainingError) as part:
+    with atomic_write(out / "curves.png", RESUME, TrainingError) as part:
         FigureCanvasAgg(figure).print_png(part)
 
 

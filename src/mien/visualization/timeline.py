@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError, MissingExtra
-from ..io.files import whole
+from ..io.files import atomic_write
 from ..labels import BLENDSHAPES
 from ..types import Face, Result
 from .faces import COLORS, UNKNOWN
@@ -95,7 +95,7 @@ class Timeline:
         figure_of = _matplotlib()
         chosen = sorted(self._lines, key=lambda key: -len(self._lines[key].times))[:FACES]
         chosen.sort(key=lambda key: (list(self._frames).index(key[0]), key[1]))
-        with whole(path) as part:
+        with atomic_write(path) as part:
             if path.suffix.lower() == ".html":
                 part.write_text(self._page(chosen, figure_of), encoding="utf-8")
             else:

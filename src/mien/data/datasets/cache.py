@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import ConfigError
-from ...io.files import written_by_us
+from ...io.files import locked
 
 VERSION = "1"
 """Changes whenever a parser gives other arrays for the same file."""
@@ -98,7 +98,7 @@ def _write(place: Path, arrays: Mapping[str, np.ndarray]) -> None:
     _sweep(base)
     writer = f"{os.getpid()}-{secrets.token_hex(4)}"
     part = base / (PART + writer)
-    with written_by_us(base / writer):  # there is no such file: its lock says that we live
+    with locked(base / writer):  # there is no such file: its lock says that we live
         try:
             part.mkdir()
             for name, array in arrays.items():
@@ -122,5 +122,5 @@ def _sweep(base: Path) -> None:
         writer = part.name.removeprefix(PART)
         if writer.startswith(f"{os.getpid()}-"):  # by another thread: locks keep only processes apart
             continue
-        with suppress(ConfigError), written_by_us(base / writer):
+        with suppress(ConfigError), locked(base / writer):
             shutil.rmtree(part, ignore_errors=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import DatasetError
-from ...io.files import whole
+from ...io.files import atomic_write
 from .dataset import Dataset
 
 PREFIX = "clean:"
@@ -39,7 +39,7 @@ class Clean:
             ConfigError: the disk is full, or the folder may not be written.
         """
         text = json.dumps(asdict(self), indent=1, sort_keys=True)
-        with whole(path) as part:
+        with atomic_write(path) as part:
             part.write_text(text + "\n", encoding="utf-8")
 
     def apply(self, data: Dataset, path: str) -> Dataset:

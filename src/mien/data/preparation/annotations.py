@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import ConfigError, DatasetError
-from ...io.files import LineFeeds, whole
+from ...io.files import LineFeeds, atomic_write
 from ..datasets.affwild2 import FILTERS, PUBLISHED, READER, UNITS, Annotations, annotation_files, read_annotations
 from ..datasets.layout import Damage
 
@@ -77,7 +77,7 @@ def _curate(part: str, source: Path, target: Path, which: str) -> Curated:
             f"{source} has the {rows:,} rows of the full file, but {number:,} instead of {PUBLISHED[part][1]:,} are complete; "
             "get it anew"
         )
-    with whole(target) as part_file, part_file.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with atomic_write(target) as part_file, part_file.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(LineFeeds(file))
         writer.writerow(["image", "valence", "arousal", "expression", *UNITS])
         writer.writerows(_row(table, index) for index in np.flatnonzero(kept).tolist())

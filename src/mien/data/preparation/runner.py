@@ -25,7 +25,7 @@ from PIL import Image
 
 from ... import __version__
 from ...errors import ConfigError, SourceError
-from ...io.files import LOCK, LineFeeds, told_where, whole, written_by_us
+from ...io.files import LOCK, LineFeeds, atomic_write, locked, write_errors
 from ...io.images import printable
 from ..datasets import Dataset
 
@@ -117,7 +117,7 @@ def prepare(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"{folder} cannot be made: {error.strerror}; choose another folder") from error
-    with written_by_us(folder):  # the files that grow have the same names in every process
+    with locked(folder):  # the files that grow have the same names in every process
         return _prepare(splits, work, folder, format, workers, progress)
 
 
@@ -131,7 +131,7 @@ def _prepare(splits: Mapping[str, Dataset], work: Work, folder: Path, suffix: st
         left.unlink()
     for task, line in zip(waiting, _run(splits, work, folder, suffix, waiting, workers), strict=True):
         done[task.split, task.stem] = line
-        with told_where(folder / JOURNAL, AGAIN), (folder / JOURNAL).open("a", encoding="utf-8") as journal:
+        with write_errors(folder / JOURNAL, AGAIN), (folder / JOURNAL).open("a", encoding="utf-8") as journal:
             journal.write(json.dumps(line) + "\n")
         progress(1)
     lines = [done[task.split, task.stem] for task in tasks]
@@ -179,7 +179,7 @@ class _Worker:
         kind, settings = FORMATS[self.suffix]
         with ExitStack() as complete:  # none has its name before all are complete
             for path, pixels in places.items():
-                Image.fromarray(pixels).save(complete.enter_context(whole(path, AGAIN)), kind, **settings)
+                Image.fromarray(pixels).save(complete.enter_context(atomic_write(path, AGAIN)), kind, **settings)
         return {
             "split": task.split,
             "stem": task.stem,
@@ -219,8 +219,8 @@ def _tasks(split: str, data: Dataset) -> list[_Task]:
 
 
 def _write(path: Path, text: str) -> None:
-    with whole(path, AGAIN) as part:
-        part.write_text(text, encoding="utf-8", newline="\n")
+    with atomic_write(path, AGAIN) as part:
+        part.write_text(text, encoding="utf-8", errors="surrogateescape", newline="\n")
 
 
 def _source(splits: Mapping[str, Dataset]) -> dict[str, Any]:
@@ -258,7 +258,10 @@ def _resume(folder: Path, settings: Mapping[str, Any]) -> dict[tuple[str, str], 
 def _write_labels(folder: Path, splits: Mapping[str, Dataset], done: Iterator[tuple[_Task, dict[str, Any]]]) -> None:
     """List the prepared images with all that is known of them, in a form that the dataset `csv` reads."""
     groups = list(dict.fromkeys(name for data in splits.values() for name in data.groups))
-    with whole(folder / LABELS, AGAIN) as part, part.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with (
+        atomic_write(folder / LABELS, AGAIN) as part,
+        part.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+    ):
         writer = csv.writer(LineFeeds(file))
         writer.writerow(["image", "label", "split", "subject", "sequence", "valence", "arousal", "status", *groups])
         for task, line in done:

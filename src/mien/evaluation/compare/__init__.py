@@ -26,7 +26,7 @@ from ... import metrics
 from ...cards import ARCHITECTURES
 from ...data.datasets import Dataset
 from ...errors import ConfigError
-from ...io.files import whole
+from ...io.files import atomic_write
 from .. import evaluate
 from ..predictors import PEER
 from ..report import Report
@@ -269,5 +269,5 @@ def slug(text: str) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    with whole(path) as part:
+    with atomic_write(path) as part:
         part.write_text(text, encoding="utf-8")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ConfigError, DatasetError
-from ...io.files import LineFeeds, whole, written_by_us
+from ...io.files import LineFeeds, atomic_write, locked
 from ..report import Report
 
 KEY = ("model", "version", "output", "dataset", "split", "protocol", "faces", "views")
@@ -125,9 +125,9 @@ def write_rows(path: str | Path, rows: list[dict[str, str]]) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_by_us(path, wait=True):  # rows that another process adds meanwhile must not be lost
+    with locked(path, wait=True):  # rows that another process adds meanwhile must not be lost
         table = {tuple(row.get(name, "") for name in KEY): row for row in [*read_rows(path), *rows]}
-        with whole(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+        with atomic_write(path) as part, part.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(LineFeeds(file), COLUMNS, extrasaction="ignore", restval="")
             writer.writeheader()
             writer.writerows(sorted(table.values(), key=_order))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DatasetError
-from ...io.files import whole
+from ...io.files import atomic_write
 from .attachments import Extra, add_extra, read_extra
 from .metrics import measure
 from .predictions import Predictions, read_predictions
@@ -137,5 +137,5 @@ class Report:
 
 
 def _write(path: Path, text: str) -> None:
-    with whole(path) as part:
+    with atomic_write(path) as part:
         part.write_text(text, encoding="utf-8", errors="backslashreplace")

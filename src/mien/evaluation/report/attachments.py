@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...io.files import whole
+from ...io.files import atomic_write
 
 FOLDER = "figures/extra"
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -41,7 +41,7 @@ def add_extra(report: Path, section: str, title: str, png: bytes, note: str) -> 
     order = _order(folder, stem)
     about = {"section": section, "title": title, "note": note, "order": order}
     for name, content in ((f"{stem}.png", png), (f"{stem}.json", json.dumps(about, ensure_ascii=False).encode())):
-        with whole(folder / name) as part:
+        with atomic_write(folder / name) as part:
             part.write_bytes(content)
 
 

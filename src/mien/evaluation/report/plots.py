@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import MissingExtra
-from ...io.files import whole
+from ...io.files import atomic_write
 
 try:
     import matplotlib
@@ -211,7 +211,7 @@ def write_figures(report: Report) -> None:
             if figure is None:
                 path.unlink(missing_ok=True)
                 continue
-            with whole(path) as part:
+            with atomic_write(path) as part:
                 part.write_bytes(_bytes(figure, form, options))
 
 

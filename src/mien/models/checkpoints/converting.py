@@ -16,7 +16,7 @@ from torch import Tensor
 from ... import cards, models
 from ...cards import sha256
 from ...errors import ConfigError, WeightsError
-from ...io.files import whole
+from ...io.files import atomic_write
 from ...labels import LABEL_SETS, label_set
 from .checkpoints import Checkpoint, read_checkpoint
 from .loading import LoadReport, load_author_state
@@ -119,7 +119,7 @@ def import_checkpoint(
     save_state(network.state_dict(), out)
     card = _card(model, told, classes, origin, file, checkpoint, report, out)
     path = out.with_suffix(".toml")
-    with whole(path) as part:
+    with atomic_write(path) as part:
         part.write_text(tomli_w.dumps(card.to_dict()), encoding="utf-8")
     cards.read(path)
     return ImportReport(out, path, checkpoint, report)

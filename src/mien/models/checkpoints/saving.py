@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ...errors import WeightsError
-from ...io.files import whole
+from ...io.files import atomic_write
 
 
 def save_state(state: Mapping[str, Tensor], path: Path) -> None:
@@ -19,7 +19,7 @@ def save_state(state: Mapping[str, Tensor], path: Path) -> None:
     Raises:
         WeightsError: the disk is full or the folder cannot be written; the old file, if there is one, is as it was.
     """
-    with whole(path, error=WeightsError) as part:
+    with atomic_write(path, error=WeightsError) as part:
         try:
             save_file({name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}, part)
         except SafetensorError as error:  # what the system said, in the package's words
