@@ -54,7 +54,7 @@ def test_a_small_face_is_found_by_closer_looks(side: int, photo: np.ndarray) -> 
 
 
 def test_small_faces_that_nobody_wants_take_no_closer_look(photo: np.ndarray) -> None:
-    assert search(far_away(photo, 160), min_size=200) == (0, 2)  # the image, and once more from farther
+    assert search(far_away(photo, 160), min_size=200) == (0, 2)  # the image, and the padded view
 
 
 def test_small_faces_mode_looks_closer_although_a_face_was_found(photo: np.ndarray) -> None:
@@ -66,7 +66,7 @@ def test_a_tiny_image_is_never_cut_up() -> None:
     assert search(np.zeros((SIDE, SIDE, 3), np.uint8)) == (0, 2)
 
 
-def test_a_face_that_fills_its_image_is_found_from_farther(photo: np.ndarray) -> None:
+def test_a_face_that_fills_its_image_is_found_in_the_padded_view(photo: np.ndarray) -> None:
     crop = np.asarray(Image.fromarray(photo[66:172, 172:278]).resize((48, 48), Image.Resampling.BOX))
     faces, looks = search(crop)
     assert (faces, looks) == (1, 2)
@@ -78,8 +78,8 @@ def test_half_a_face_at_the_border_of_a_square_is_left_to_other_looks() -> None:
     seen = Detections.from_points([[0, 80, 40, 140], [100, 80, 140, 140]], [0.95, 0.9], eyes)
     right, left = Region(300, 0, 400, 400), Region(0, 0, 400, 400)
     detector = BlazeFace()
-    assert detector._sort(seen, right, image, 0.65)[0].scores.tolist() == pytest.approx([0.9])
-    assert len(detector._sort(seen, left, image, 0.65)[0]) == 2
+    assert detector._split(seen, right, image, 0.65)[0].scores.tolist() == pytest.approx([0.9])
+    assert len(detector._split(seen, left, image, 0.65)[0]) == 2
 
 
 def test_the_same_from_a_view_of_a_larger_array(photo: np.ndarray) -> None:

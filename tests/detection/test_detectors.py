@@ -9,8 +9,7 @@ from PIL import Image
 
 from mien.errors import ConfigError, MissingExtra, UnknownName
 from mien.faces.detection import DETECTORS, Detections, Detector, open_detector
-from mien.faces.detection.detector import turned_back
-from mien.faces.detection.nms import iou
+from mien.metrics.boxes import iou
 
 SEARCHING = ["blazeface", "retinaface", "mtcnn", "mtcnn-evolve", "dlib"]
 FACE = np.array([178, 57, 273, 177.0])  # on the sample photo, forehead to chin
@@ -108,7 +107,7 @@ def test_images_without_a_face(name: str) -> None:
     ],
 )
 def test_what_is_no_rgb_image_is_refused(name: str, image, error: type[Exception]) -> None:
-    with pytest.raises(error, match="takes a"):
+    with pytest.raises(error):
         open_detector(name)(image)
 
 
@@ -129,11 +128,13 @@ def test_threshold(name: str, photo: np.ndarray) -> None:
 
 
 def test_options_out_of_range_and_unknown_names() -> None:
-    bad = [{"min_size": -1}, {"min_size": float("nan")}, {"max_faces": 0}, {"max_roll": 181}, {"max_roll": -1}]
-    for options in bad:
-        with pytest.raises(ConfigError, match=next(iter(options))):
+    for options in [{"min_size": -1}, {"max_faces": 0}, {"max_roll": 181}, {"max_roll": -1}]:
+        with pytest.raises(ConfigError) as caught:
             open_detector("whole", **options)
-    with pytest.raises(UnknownName, match="did you mean 'retinaface'"):
+        assert caught.value.value == next(iter(options.values()))
+    with pytest.raises(ConfigError):
+        open_detector("whole", min_size=float("nan"))
+    with pytest.raises(UnknownName):
         open_detector("retina")
 
 
@@ -144,8 +145,9 @@ def test_own_detectors_by_module_and_attribute(photo: np.ndarray) -> None:
 def test_dlib_missing_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("dlib", "_dlib_pybind11"):
         monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(MissingExtra, match=r"mien\[dlib\]"):
+    with pytest.raises(MissingExtra) as caught:
         open_detector("dlib")
+    assert caught.value.extra == "dlib"
 
 
 def test_every_name_of_the_table_opens() -> None:
@@ -179,7 +181,7 @@ def test_turning_back_finds_the_pixel_again(quarters: int) -> None:
     y, x = np.argwhere(np.rot90(image, quarters))[0]
     # A face one pixel large, its eyes one above the other in the turned image.
     found = Detections.from_points([[x, y, x + 1, y + 1]], [1], [[[x, y], [x, y + 1]]])
-    back = turned_back(found, quarters, 5, 9)
+    back = found.unrotated(quarters, 5, 9)
     assert back.boxes.tolist() == [[6, 1, 7, 2]]
     across = back.points[0, 1] - back.points[0, 0]
     assert [np.cos(back.roll[0]), np.sin(back.roll[0])] == pytest.approx(across.tolist(), abs=1e-6)

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from mien.faces.detection.nms import area, average, containment, groups, iou, suppress
+from mien.faces.detection.nms import average, groups, suppress
+from mien.metrics.boxes import area, containment, iou
 
 corners = st.floats(-50, 50, width=32)
 boxes = st.integers(0, 12).flatmap(

@@ -1,18 +1,21 @@
-"""Find the faces of an image: five detectors behind one call.
+"""Face detection: five detectors behind one function.
 
     detect = open_detector("blazeface", max_faces=3)
     faces = detect(image)                     # uint8 RGB (H, W, 3) → Detections: boxes, scores, roll, points
 
-| name | what | weights |
+| name | detector | license of the weights |
 |---|---|---|
-| blazeface | the default: MediaPipe's full-range detector, looking closer only where it must | Apache-2.0 |
-| retinaface | small faces in one look, any rotation up to ± 60° | MIT, trained on WIDER FACE |
+| blazeface | the default: MediaPipe's full-range detector, tiled where necessary | Apache-2.0 |
+| retinaface | small faces in one pass, in-plane rotation up to ± 60° | MIT, trained on WIDER FACE |
 | mtcnn | the three-stage cascade that many datasets were cropped with | MIT, trained on WIDER FACE |
 | mtcnn-evolve | the same networks with the conventions of face.evoLVe, which MFER's data were cropped with | as mtcnn |
-| dlib | histograms of gradients, frontal faces (extra `[dlib]`) | Boost |
-| whole | the image is the face | |
+| dlib | histograms of oriented gradients, frontal faces (extra `[dlib]`) | Boost |
+| whole | the whole image as one face | |
 
 WIDER FACE is for academic research; whether that binds weights trained on it is disputed.
+
+`mien.faces.finder` combines detection with the face mesh, which confirms each face, and with second attempts where nothing is
+found.
 """
 
 from __future__ import annotations
@@ -33,8 +36,8 @@ DETECTORS = {
     "dlib": "mien.faces.detection.dlib:Dlib",
     "whole": "mien.faces.detection.whole:Whole",
 }
-"""Name → class, opened with keywords `threshold`, `min_size`, `small_faces` and `threads`; its instances turn an image into
-`Detections`. `"module:attribute"` names any other of that kind."""
+"""Name → class, constructed with the keywords `threshold`, `min_size`, `small_faces` and `threads`; an instance maps an image
+to `Detections`. `"module:attribute"` names any other class with this interface."""
 
 
 def open_detector(
@@ -51,20 +54,20 @@ def open_detector(
 
     Args:
         name: key of `DETECTORS`, or `"module:attribute"`.
-        threshold: score above which something is a face; None is the detector's own default. Scores are probabilities in
-            [0, 1], for dlib distances from a decision boundary.
-        min_size: smallest longer side of a box, in pixels of the image. A large value also saves time.
-        max_faces: keep this many faces at most, those with the largest area × score. None: all.
-        small_faces: look closer and slower, for crowds and backgrounds.
-        max_roll: faces turned in the image plane by up to this many degrees, either way, are looked for (0 to 180). Above 45
-            the image is also searched turned by quarters, which takes three times as long (four above 135).
+        threshold: detection score threshold; None for the detector's default. Scores are probabilities in [0, 1], for dlib
+            distances from a decision boundary.
+        min_size: minimum of a box's longer side in pixels. A large value also saves time.
+        max_faces: keep at most this many faces, the most prominent (size × centrality × score). None: all.
+        small_faces: search at a higher resolution, slower, for crowds and backgrounds.
+        max_roll: find faces with an in-plane rotation up to this many degrees either way (0 to 180). Above 45 the image is also
+            searched rotated by a quarter turn both ways, which triples the time (four searches above 135).
         threads: threads used inside one network call; 0 lets the runtime choose.
 
     Raises:
-        UnknownName: no such detector.
-        ConfigError: an option out of its range.
+        UnknownName: unknown detector.
+        ConfigError: an option out of range.
         MissingExtra: the detector's package is not installed.
-        WeightsError: the installation lacks the detector's weights.
+        WeightsError: the detector's weights are missing.
 
     Example:
         >>> import numpy as np
@@ -73,5 +76,5 @@ def open_detector(
         [[0.0, 0.0, 64.0, 48.0]]
     """
     kind: Any = lookup(name, DETECTORS, "detector")
-    look = kind(threshold=threshold, min_size=min_size, small_faces=small_faces, threads=threads)
-    return Detector(look, min_size=min_size, max_faces=max_faces, max_roll=max_roll)
+    search = kind(threshold=threshold, min_size=min_size, small_faces=small_faces, threads=threads)
+    return Detector(search, min_size=min_size, max_faces=max_faces, max_roll=max_roll)

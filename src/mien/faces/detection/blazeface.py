@@ -1,24 +1,22 @@
 """BlazeFace, full range: MediaPipe's small detector, trained by Google on its own data (Apache-2.0).
 
-Bazarevsky et al., "BlazeFace: Sub-millisecond Neural Face Detection on Mobile GPUs", 2019 (arXiv:1907.05047). Boxes run from
-the brow to the chin; the six points are the eyes, the tip of the nose, the center of the mouth and the tragions of the ears.
+Bazarevsky et al., "BlazeFace: Sub-millisecond Neural Face Detection on Mobile GPUs", 2019 (arXiv:1907.05047). Boxes extend from
+the brow to the chin; the six keypoints are the eyes, the tip of the nose, the center of the mouth and the tragions of the ears.
 
-When one look is enough. The network sees a square of 192 pixels: in one look it finds faces of a tenth of the image's longer
-side and more, and few below a fifteenth. But it notices them: a face too small to pass the threshold still scores above `SIGN`
-in five cases of six down to a twentieth. So the whole image is looked at once, and then
+The network's input is a square of 192 pixels: it finds faces of a tenth of the image's longer side and more, few below a
+fifteenth, and misses faces that fill the image. But it responds to them: five of six faces that are too small for the threshold
+still score above `HINT`, down to a twentieth of the side. So the whole image is searched once, and then
 
-* small answers between `SIGN` and the threshold, apart from the faces found, are looked at closer: each region is divided into
-  two to four overlapping squares, and those around such signs are looked at, in up to `ROUNDS` rounds;
-* where nothing at all was found, every square is looked at, and the image once more from farther, with a border around it,
-  for a face that fills it;
-* never closer than the image's own pixels, nor for faces smaller than the caller wants. `small_faces` looks at every square,
-  and one round further.
+* tiles around small detections between `HINT` and the threshold, apart from the faces found, are searched: each view is divided
+  into two to four overlapping tiles, in up to `ROUNDS` rounds;
+* where nothing at all was found, every tile is searched, and the image with a black margin, for a face that fills it;
+* the image with a margin is also searched where a large detection stayed below the threshold or all faces found are small, so
+  that the largest face is not missed because a smaller one was found;
+* tiles never enlarge the image's own pixels, and never search for faces smaller than `min_size`. `small_faces` searches every
+  tile, and one round more.
 
-Measured (docs/log.md, "Detector: when to tile"): 204 of 204 portraits have exactly one face, 195 after one look (3.9 ms at
-512 × 512, one thread); the Solvay photo of 29 faces gives 28 in 8 looks (38 ms); 64 images without a face give none, in 6.2.
-
-Differences from MediaPipe: the closer and farther looks (MediaPipe has one); neighbors that refine a box need half its score
-instead of the threshold.
+Differences from MediaPipe: tiles and the margin (MediaPipe searches the image once); neighbors that refine a box need half its
+score instead of the threshold.
 """
 
 from __future__ import annotations
@@ -26,82 +24,95 @@ from __future__ import annotations
 import numpy as np
 
 from ...cards import bundled_file
+from ...metrics.boxes import centers, containment, sides
 from ...runtime.onnx import OnnxRuntime
 from .detections import Detections
-from .nms import average, containment, suppress
-from .tiling import Region, closer, farther, nearest
+from .nms import average, suppress
+from .tiling import Region, nearest, padded, tiles
 
-SIDE, CELLS = 192, 48  # the network sees a square of SIDE pixels and answers once for each of CELLS × CELLS cells
-SAME_FACE = 0.3  # intersection over union from which two answers of one look are one face
-SAME_IN_LOOKS = 0.5  # share of the smaller box from which two boxes of different looks are one face
+SIDE, CELLS = 192, 48
+"""Side of the network's input in pixels, and number of output cells along each side."""
+SAME_FACE = 0.3
+"""IoU above which two detections of one view are one face."""
+SAME_IN_VIEWS = 0.5
+"""Share of the smaller box above which detections of two views are one face."""
 
-THRESHOLD, THRESHOLD_CLOSER = 0.5, 0.65  # of the first look, and of the closer ones, where there is more to mistake
-SIGN = 0.1  # score from which an answer below the threshold is the sign of a small face, …
-SMALL = 0.15  # … if it is no larger than this share of the region's longer side …
-ON_FACE = 0.3  # … and no more than this share of it lies on a face that was found
-ROUNDS, ROUNDS_SMALL_FACES = 2, 3  # of closer looks
+THRESHOLD, THRESHOLD_TILES = 0.5, 0.65
+"""Score thresholds of the whole image and of its tiles, which show more that can be mistaken for a face."""
+HINT = 0.1
+"""Score above which a detection below the threshold hints at a face that another view may show better."""
+SMALL, LARGE = 0.15, 0.4
+"""A hint at a small face is at most, one at a large face at least this share of the view's longer side."""
+ON_FACE = 0.3
+"""A hint with more than this share on a face that was found is part of that face."""
+FEW = 0.2
+"""Where no face found is larger than this share of the longer side, a larger one may fill the image."""
+ROUNDS, ROUNDS_SMALL_FACES = 2, 3
+"""Rounds of tiling by default, and with `small_faces`."""
 
 
 class BlazeFace:
-    """The whole image first, then closer looks where it shows signs of more."""
+    """Searches the whole image, then further views where it hints at more faces."""
 
     def __init__(
         self, *, threshold: float | None = None, min_size: float = 0, small_faces: bool = False, threads: int = 1
     ) -> None:
         self.network = Network(threads)
-        self.thresholds = (THRESHOLD, THRESHOLD_CLOSER) if threshold is None else (threshold, threshold)
+        self.thresholds = (THRESHOLD, THRESHOLD_TILES) if threshold is None else (threshold, threshold)
         self.min_size, self.small_faces = min_size, small_faces
 
     def __call__(self, image: np.ndarray) -> Detections:
         """Return the faces of a uint8 RGB image."""
         whole = Region(0, 0, image.shape[1], image.shape[0])
-        regions, looks = [whole], []
-        for closeness in range(1 + (ROUNDS_SMALL_FACES if self.small_faces else ROUNDS)):
+        regions, parts = [whole], []
+        for depth in range(1 + (ROUNDS_SMALL_FACES if self.small_faces else ROUNDS)):
             following: list[Region] = []
-            for region, seen in zip(regions, self._see(regions, image), strict=True):
-                faces, signs = self._sort(seen, region, image, self.thresholds[region.long < whole.long])
-                looks.append(faces.shifted(region.left, region.top))
-                following += self._next(region, faces, signs.shifted(region.left, region.top), closeness)
+            for region, seen in zip(regions, self._detect(regions, image), strict=True):
+                faces, hints = self._split(seen, region, image, self.thresholds[region.long < whole.long])
+                parts.append(faces.shifted(region.left, region.top))
+                following += self._next(region, faces, hints.shifted(region.left, region.top), depth)
             regions = list(dict.fromkeys(following))
-        found = Detections.join(looks)
-        return found.select(suppress(found.boxes, found.scores, SAME_IN_LOOKS, containment))
+        found = Detections.join(parts)
+        return found.select(suppress(found.boxes, found.scores, SAME_IN_VIEWS, containment))
 
-    def _see(self, regions: list[Region], image: np.ndarray) -> list[Detections]:
-        floor = min(SIGN, *self.thresholds)
+    def _detect(self, regions: list[Region], image: np.ndarray) -> list[Detections]:
+        floor = min(HINT, *self.thresholds)
         step = self.network.network.together
         batches = (regions[i : i + step] for i in range(0, len(regions), step))
         return [seen for batch in batches for seen in self.network(image, batch, floor)]
 
-    def _sort(self, seen: Detections, region: Region, image: np.ndarray, threshold: float) -> tuple[Detections, Detections]:
-        """Return the faces, and the signs of small faces apart from them, that one look showed."""
+    def _split(self, seen: Detections, region: Region, image: np.ndarray, threshold: float) -> tuple[Detections, Detections]:
+        """Return the faces of one view, and the hints at other faces apart from them."""
         seen = seen.select(~region.cuts(seen.boxes, image))
         faces, rest = seen.select(seen.scores > threshold), seen.select(seen.scores <= threshold)
-        small = (rest.boxes[:, 2:] - rest.boxes[:, :2]).max(1, initial=0) < SMALL * region.long
-        apart = [small[i] and not (containment(box, faces.boxes) > ON_FACE).any() for i, box in enumerate(rest.boxes)]
+        apart = [not (containment(box, faces.boxes) > ON_FACE).any() for box in rest.boxes]
         return faces, rest.select(np.array(apart, bool))
 
-    def _next(self, region: Region, faces: Detections, signs: Detections, closeness: int) -> list[Region]:
-        """Return where to look after this look at `region`; see the module's docstring."""
-        first = closeness == 0
-        following = [farther(region)] if first and not len(faces) else []
+    def _next(self, region: Region, faces: Detections, hints: Detections, depth: int) -> list[Region]:
+        """Return the views to search after this one; see the docstring of the module."""
+        size = sides(hints.boxes).max(1, initial=0) / region.long
+        following = []
+        if depth == 0 and (sides(faces.boxes).max(initial=0) < FEW * region.long or (size > LARGE).any()):
+            following.append(padded(region))
         inside = region.left >= 0 and region.top >= 0
         if not inside or region.long <= SIDE or self.min_size > SMALL * region.long:
-            return following  # there is nothing smaller to be seen, or none is wanted
-        if first and (self.small_faces or not len(faces)):
-            return following + closer(region)
-        return nearest((signs.boxes[:, :2] + signs.boxes[:, 2:]) / 2, closer(region)) if len(signs) else []
+            return following  # Tiles would show nothing smaller, or nothing smaller is wanted.
+        if depth == 0 and (self.small_faces or not len(faces)):
+            return following + tiles(region)
+        small = hints.select(size < SMALL)
+        return following + (nearest(centers(small.boxes), tiles(region)) if len(small) else [])
 
 
 class Network:
-    """One look at one or several regions of an image, each fitted into a square of 192 pixels."""
+    """The network on one or several regions of an image, each scaled into a square of 192 pixels."""
 
     def __init__(self, threads: int = 1) -> None:
         self.network = OnnxRuntime(bundled_file("blazeface.onnx"), threads)
-        centers = (np.arange(CELLS, dtype=np.float32) + 0.5) / CELLS
-        self.cells = np.stack(np.meshgrid(centers, centers), -1).reshape(-1, 2)
+        middles = (np.arange(CELLS, dtype=np.float32) + 0.5) / CELLS
+        self.cells = np.stack(np.meshgrid(middles, middles), -1).reshape(-1, 2)
 
     def __call__(self, image: np.ndarray, regions: list[Region], threshold: float) -> list[Detections]:
-        """Return the answers above `threshold` (0 to 1) for each region of a uint8 RGB image, in the region's pixels."""
+        """Return the detections above `threshold` (0 to 1) in each region of a uint8 RGB image, in the region's pixels."""
         squares, corners = zip(*(_square(region.of(image, SIDE)) for region in regions), strict=True)
         offsets, logits = self.network(np.stack(squares)).values()
         return [
@@ -116,7 +127,8 @@ class Network:
         found = np.flatnonzero(scores > threshold)
         if not found.size:
             return Detections.none(6)
-        values, scores = offsets[found].reshape(-1, 8, 2) / SIDE, scores[found]  # center, size, six points
+        # A cell outputs center, size and six keypoints in pixels of the input; all but the size are relative to the cell.
+        values, scores = offsets[found].reshape(-1, 8, 2) / SIDE, scores[found]
         values[:, [0, 2, 3, 4, 5, 6, 7]] += self.cells[found, None]
         half = values[:, 1] / 2
         values[:, 0], values[:, 1] = values[:, 0] - half, values[:, 0] + half
@@ -127,7 +139,7 @@ class Network:
 
 
 def _square(small: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the image in the middle of a black square, as the network's input, and the place of its corner there."""
+    """Return an image centered in a black square, as the network's input, and the position of its corner."""
     height, width = small.shape[:2]
     top, left = (SIDE - height) // 2, (SIDE - width) // 2
     square = np.full((SIDE, SIDE, 3), -1, np.float32)

@@ -1,91 +1,95 @@
-"""What every detector can be asked for: a smallest size, a largest number, faces turned on their side."""
+"""Options that every detector shares: minimum size, maximum number of faces, in-plane rotation."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from ...errors import ConfigError
+from ...metrics.boxes import area, centers, containment, sides
 from .detections import Detections
-from .nms import area, containment, suppress
+from .nms import suppress
 
 UPRIGHT = 45.0
-"""Degrees of roll up to which the detectors find faces in an image as it is (measured; see docs/log.md)."""
+"""Degrees of roll up to which the detectors find faces in an image as it is (measured, see docs/log.md)."""
 SAME_FACE = 0.5
-"""Share of the smaller box inside the other from which two boxes of different looks are one face."""
+"""Share of the smaller box inside the other above which detections of different rotations are one face."""
 
 
 @dataclass(frozen=True, slots=True)
 class Detector:
-    """A function from an image to its faces; made by `open_detector`."""
+    """A function from an image to `Detections`; opened by `open_detector`."""
 
-    look: Callable[[np.ndarray], Detections]
-    """One search of an upright image."""
+    search: Callable[[np.ndarray], Detections]
+    """Detects the upright faces of an image."""
     min_size: float = 0
-    """Smallest longer side of a box in pixels."""
+    """Minimum of a box's longer side in pixels."""
     max_faces: int | None = None
-    """Most faces to keep, those with the largest area × score."""
+    """Maximum number of faces, those with the highest `prominence` × score are kept; None for all."""
     max_roll: float = UPRIGHT
-    """Degrees of in-plane rotation at which faces must be found."""
+    """Degrees of in-plane rotation up to which faces must be found."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.min_size < math.inf:
-            raise ConfigError(f"min_size is {self.min_size!r}; give a number of pixels, 0 or more")
-        if self.max_faces is not None and self.max_faces < 1:
-            raise ConfigError(f"max_faces is {self.max_faces!r}; give 1 or more, or None for all")
-        if not 0 <= self.max_roll <= 180:
-            raise ConfigError(f"max_roll is {self.max_roll!r}; give degrees between 0 and 180")
+        for name, valid, expected in (
+            ("min_size", 0 <= self.min_size < math.inf, "a number of pixels, 0 or more"),
+            ("max_faces", self.max_faces is None or self.max_faces >= 1, "1 or more, or None for all faces"),
+            ("max_roll", 0 <= self.max_roll <= 180, "degrees from 0 to 180"),
+        ):
+            if not valid:
+                value = getattr(self, name)
+                raise ConfigError(f"{name} must be {expected}, got {value!r}", value=value, expected=expected)
 
     def __call__(self, image: np.ndarray) -> Detections:
         """Return the faces of an image, best first.
 
         Args:
-            image: uint8 RGB (H, W, 3).
+            image: (H, W, 3) uint8 RGB.
 
         Raises:
-            TypeError: not an array of uint8.
-            ValueError: an array of another shape, or an empty one.
+            TypeError: the image is not a uint8 array.
+            ValueError: the image has another shape or is empty.
         """
         _check(image)
-        faces = self._all_round(image)
-        if self.min_size:
-            faces = faces.select((faces.boxes[:, 2:] - faces.boxes[:, :2]).max(1, initial=0) >= self.min_size)
-        if self.max_faces is not None and len(faces) > self.max_faces:
-            order = np.argsort(-area(faces.boxes) * np.maximum(faces.scores, 0), kind="stable")
-            faces = faces.select(np.sort(order[: self.max_faces]))
-        return faces
-
-    def _all_round(self, image: np.ndarray) -> Detections:
         quarters = [0]
         if self.max_roll > UPRIGHT:
             quarters += [1, 3]
         if self.max_roll > 180 - UPRIGHT:
             quarters.append(2)
-        if quarters == [0]:
-            return self.look(image)
-        faces = Detections.join([turned_back(self.look(np.rot90(image, k)), k, *image.shape[:2]) for k in quarters])
-        return faces.select(suppress(faces.boxes, faces.scores, SAME_FACE, containment))
+        faces = rotated(self.search, image, quarters)
+        if self.min_size:
+            faces = faces.select(sides(faces.boxes).max(1, initial=0) >= self.min_size)
+        if self.max_faces is not None and len(faces) > self.max_faces:
+            order = np.argsort(-prominence(faces.boxes, *image.shape[:2]) * np.maximum(faces.scores, 0), kind="stable")
+            faces = faces.select(np.sort(order[: self.max_faces]))
+        return faces
 
 
-def turned_back(faces: Detections, quarters: int, height: int, width: int) -> Detections:
-    """Return faces found in `np.rot90(image, quarters)` as they lie in the image of this height and width."""
+def rotated(search: Callable[[np.ndarray], Detections], image: np.ndarray, quarters: Iterable[int]) -> Detections:
+    """Run a detector on an image rotated by each number of quarter turns, and merge the detections."""
+    parts = [search(np.rot90(image, k)).unrotated(k, *image.shape[:2]) for k in quarters]
+    if len(parts) == 1:
+        return parts[0]
+    faces = Detections.join(parts)
+    return faces.select(suppress(faces.boxes, faces.scores, SAME_FACE, containment))
 
-    def back(places: np.ndarray) -> np.ndarray:
-        x, y = places[..., 0], places[..., 1]
-        return np.stack([(x, y), (width - y, x), (width - x, height - y), (y, height - x)][quarters % 4], -1)
 
-    corners = back(faces.boxes.reshape(-1, 2, 2))
-    boxes = np.concatenate([corners.min(1), corners.max(1)], 1)
-    roll = np.remainder(faces.roll + quarters * np.pi / 2 + np.pi, 2 * np.pi) - np.pi
-    return Detections(boxes, faces.scores, roll.astype(np.float32), None if faces.points is None else back(faces.points))
+def prominence(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Return (N,) size × centrality of boxes (N, 4) in an image: the main face has the largest value.
+
+    The size is the square root of the area, in pixels; a face in a corner counts half of one in the center.
+    """
+    middle = np.array([width, height]) / 2
+    offset = np.linalg.norm(centers(boxes) - middle, axis=-1) / np.linalg.norm(middle)
+    return np.sqrt(area(boxes)) * (1 - 0.5 * offset.clip(0, 1))
 
 
 def _check(image: np.ndarray) -> None:
+    expected = "a uint8 array of shape (H, W, 3), as mien.io.images.read_image returns"
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
-        given = f"an array of {image.dtype}" if isinstance(image, np.ndarray) else type(image).__name__
-        raise TypeError(f"a detector takes a uint8 array (H, W, 3), not {given}; mien.io.images.read_image makes one")
+        got = f"an array of {image.dtype}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise TypeError(f"a detector takes {expected}; got {got}")
     if image.ndim != 3 or image.shape[2] != 3 or not image.size:
-        raise ValueError(f"a detector takes an image (H, W, 3), not shape {image.shape}; mien.io.images.read_image makes one")
+        raise ValueError(f"a detector takes {expected}; got shape {image.shape}")

@@ -1,6 +1,7 @@
-"""dlib's frontal face detector: histograms of oriented gradients, no network (extra `[dlib]`).
+"""dlib's frontal face detector: histograms of oriented gradients, without a network (extra `[dlib]`).
 
-Weak beside the others (0.68 of 114 faces, 0.95 with one upsampling); here because published pipelines crop with it.
+Weaker than the other detectors (recall 0.68 on 114 faces, 0.95 with one upsampling); included because published pipelines crop
+with it.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ import numpy as np
 from ...errors import MissingExtra
 from .detections import Detections
 
-WINDOW = 80  # pixels of the smallest face it sees in an image as it is
+WINDOW = 80
+"""Smallest face in pixels that is found without upsampling."""
 SMALLEST, SMALLEST_SMALL_FACES = 40, 20
+"""Smallest face in pixels by default, and with `small_faces`."""
 
 
 class Dlib:
-    """The detector dlib ships, with as many doublings of the image as the smallest face asks for.
+    """dlib's detector, upsampling the image as often as the smallest face requires.
 
     Raises:
         MissingExtra: dlib is not installed.
@@ -29,12 +32,12 @@ class Dlib:
     ) -> None:
         self.threshold = 0.0 if threshold is None else threshold
         smallest = max(min_size, SMALLEST_SMALL_FACES if small_faces else SMALLEST)
-        self.doublings = max(int(np.ceil(np.log2(WINDOW / smallest))), 0)
+        self.upsamplings = max(int(np.ceil(np.log2(WINDOW / smallest))), 0)
         self.detector = _dlib().get_frontal_face_detector()
 
     def __call__(self, image: np.ndarray) -> Detections:
-        """Return the faces of a uint8 RGB image; scores are distances from the decision boundary, roll is not known (0)."""
-        found, scores, _ = self.detector.run(np.ascontiguousarray(image), self.doublings, self.threshold)
+        """Return the faces of a uint8 RGB image; scores are distances from the decision boundary, roll is unknown (0)."""
+        found, scores, _ = self.detector.run(np.ascontiguousarray(image), self.upsamplings, self.threshold)
         if not len(found):
             return Detections.none()
         order = np.argsort(-np.array(scores), kind="stable")
@@ -43,7 +46,7 @@ class Dlib:
 
 
 def _dlib() -> ModuleType:
-    for name in ("dlib", "_dlib_pybind11"):  # built from source, and the wheel of dlib-bin
+    for name in ("dlib", "_dlib_pybind11"):  # The source build and the wheel dlib-bin use different module names.
         try:
             return importlib.import_module(name)
         except ModuleNotFoundError:

