@@ -42,7 +42,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(2)
     config = TrainConfig.of(tomllib.loads((args.runs[0] / "config.toml").read_text()))
-    config = dataclasses.replace(config, data=dataclasses.replace(config.data, root=args.root))
+    config = dataclasses.replace(config, data=(dataclasses.replace(config.data[0], root=args.root),))
     train, held_out = open_splits(config)
     undistilled = dataclasses.replace(config, distil=dataclasses.replace(config.distil, teacher=""))
     batches = [batch.images["image"] for batch in islice(Loader(train, undistilled).epoch(config.epochs - 1), args.batches)]

@@ -51,13 +51,13 @@ def page() -> str:
 
 def _row(name: str, config: TrainConfig) -> tuple[str, ...]:
     kind = name.rpartition("-")[2]
-    known = reader(config.data.dataset)
-    protocol = config.data.protocol or next(iter(known.protocols))
+    known = reader(config.data[0].dataset)
+    protocol = config.data[0].protocol or next(iter(known.protocols))
     flaws = dict.fromkeys([*config.flaws, *known.protocols[protocol].flaws])
     return (
         f"[`{name}`](../recipes/{name}.toml)",
         KINDS.get(kind, "ours"),
-        f"{config.data.dataset}, `{protocol}`",
+        f"{config.data[0].dataset}, `{protocol}`",
         str(config.epochs),
         str(config.batch),
         _optimizer(config.optim),

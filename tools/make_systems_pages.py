@@ -108,7 +108,7 @@ def _figure(name: str, figure: Figure) -> tuple[str, ...]:
         for recipe, row in measured()
         if recipe in fitting
         and row[column]
-        and row["dataset"] == DATASETS.get(figure.dataset) == recipes()[recipe].data.dataset
+        and row["dataset"] == DATASETS.get(figure.dataset) == recipes()[recipe].data[0].dataset
     ]
     shown = ", ".join(f"[`{recipe}`](../../recipes/{recipe}.toml)" for recipe in fitting)
     value = f"{figure.value:.2f}" if factor == 100 else f"{figure.value:.3f}"

@@ -89,6 +89,8 @@ def _value(hint: Any, value: Any, where: str) -> Any:
             raise ConfigError(f"{where}: {value!r} is called {RENAMED[value]!r} since mien 0.2")
         hint_text = did_you_mean(shown(value).strip("'"), args)
         raise ConfigError(f"{where} must be one of {', '.join(args)}, not {shown(value)}{hint_text}")
+    if origin is tuple and dataclasses.is_dataclass(args[0]) and isinstance(value, Mapping):
+        value = (value,)  # a single table is a list of one
     if origin is tuple and isinstance(value, (list, tuple)):
         return tuple(_value(args[0], item, f"{where} [{index}]") for index, item in enumerate(value))
     if isinstance(origin, type) and issubclass(origin, Mapping) and isinstance(value, Mapping):

@@ -72,7 +72,7 @@ def test_the_folder_of_the_data_may_have_any_name(tmp_path: Path, monkeypatch: p
     """Windows writes backslashes, which mean something else in TOML."""
     loop = pytest.importorskip("mien.training.loop", reason="needs mien[train]", exc_type=ImportError)
     given: list[Any] = []
-    monkeypatch.setattr(loop, "train", lambda config, out, **options: given.append(config.data.root))
+    monkeypatch.setattr(loop, "train", lambda config, out, **options: given.append(config.data[0].root))
     recipe = tmp_path / "mine.toml"
     recipe.write_text("epochs = 3")
     for root in (r"C:\users\new", 'a "b"', "ü"):

@@ -26,6 +26,7 @@ def answers(count: int, *, sure: float = 5.0) -> tuple[dict[str, np.ndarray], An
     scores = 1.5 * random.normal(size=(count, 7))
     label = (softmax(scores).cumsum(1) < random.random((count, 1))).sum(1)
     split = SimpleNamespace(targets={"label": torch.from_numpy(label)}, data=SimpleNamespace(name="drawn", split="validation"))
+    split.parts, split.rows = (split,), lambda index: slice(None)
     return {"fer2013": (sure * scores).astype(np.float32)}, split
 
 

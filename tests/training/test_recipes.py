@@ -73,16 +73,16 @@ def test_a_recipe_holds_together(name: str) -> None:
     config = load(name)
     augmentation.check(config.augment)
     assert config == TrainConfig.of(config.to_dict())
-    known = reader(config.data.dataset)
-    protocol = config.data.protocol or next(iter(known.protocols))
+    known = reader(config.data[0].dataset)
+    protocol = config.data[0].protocol or next(iter(known.protocols))
     assert protocol in known.protocols
-    assert name not in PUBLISHED or name.startswith(f"{config.data.dataset}-{config.model.name}-")
+    assert name not in PUBLISHED or name.startswith(f"{config.data[0].dataset}-{config.model.name}-")
     assert len(config.about.split()) > 15
     for term in config.loss:
         lookup(term.kind, TERMS, "loss term")
-    if config.data.labels:
-        assert set(known.labels) <= set(label_set(config.data.labels))
-    assert set(config.data.options) <= set(known.options)
+    if config.data[0].labels:
+        assert set(known.labels) <= set(label_set(config.data[0].labels))
+    assert set(config.data[0].options) <= set(known.options)
     starts = [stage.epoch for stage in config.stages]
     assert starts == sorted(starts) and all(start < config.epochs for start in starts)
     if config.schedule.kind == "multi-step":
@@ -92,15 +92,15 @@ def test_a_recipe_holds_together(name: str) -> None:
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_published_recipe_owns_up_and_a_corrected_one_selects_honestly(name: str) -> None:
     config = load(name)
-    protocol = reader(config.data.dataset).protocols[config.data.protocol]
+    protocol = reader(config.data[0].dataset).protocols[config.data[0].protocol]
     if name.endswith("-mien"):
-        assert not config.data.protocol.startswith("author:")
+        assert not config.data[0].protocol.startswith("author:")
         assert not protocol.flaws and not config.flaws
-        assert config.data.leak_free
+        assert config.data[0].leak_free
     else:
-        assert config.data.protocol.startswith("author:")
+        assert config.data[0].protocol.startswith("author:")
         assert set(protocol.flaws) <= set(config.flaws)
-        assert config.precision == "fp32" and not config.data.leak_free
+        assert config.precision == "fp32" and not config.data[0].leak_free
 
 
 def test_every_system_has_recipes_for_every_data_set_it_was_published_on() -> None:
@@ -172,8 +172,9 @@ def small(name: str, roots: dict[str, Path]) -> TrainConfig:
         # Teachers are runs of other recipes, whose features and answers are not here.
         distil=dataclasses.replace(config.distil, others=(), teacher="mien-base" if config.distil.teacher else ""),
         loss=tuple(term for term in config.loss if term.kind != "hint"),
-        data=dataclasses.replace(
-            config.data, root=str(roots[config.data.dataset]), limit=2 * batch, validation_limit=3, fraction=0.4, folds=3
+        data=tuple(
+            dataclasses.replace(data, root=str(roots[data.dataset]), limit=2 * batch, validation_limit=3, fraction=0.4, folds=3)
+            for data in config.data
         ),
         sampler=dataclasses.replace(config.sampler, samples=2 * batch if config.sampler.kind == "balanced" else 0),
     )
@@ -195,7 +196,7 @@ def two_steps(config: TrainConfig, folder: Path) -> None:
     assert 0 <= figures["accuracy"] <= 1 and all(math.isfinite(value) for value in run.sums.values())
 
 
-@pytest.mark.parametrize("name", [name for name in RECIPES if load(name).data.dataset in LAYOUTS])
+@pytest.mark.parametrize("name", [name for name in RECIPES if load(name).data[0].dataset in LAYOUTS])
 def test_a_recipe_takes_two_steps(name: str, roots: dict[str, Path], tmp_path: Path) -> None:
     config = small(name, roots)
     if config.model.name == "mfer":

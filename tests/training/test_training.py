@@ -144,7 +144,8 @@ def test_no_process_goes_without_images() -> None:
 def test_soft_labels_of_fewer_classes_still_sum_to_one() -> None:
     data = open_splits(config())[0].data[:3]
     shares = np.array([[0.5, 0, 0, 0.25, 0, 0, 0.25], [0, 0, 0, 0, 0, 0, 1], [1, 0, 0, 0, 0, 0, 0]], np.float32)
-    split = split_of(data.take(np.arange(3), distribution=shares), config(data__labels="pooled6"))  # without neutral
+    settings = config(data__labels="pooled6")  # without neutral
+    split = split_of(data.take(np.arange(3), distribution=shares), settings, settings.data[0])
     expected = [[2 / 3, 0, 0, 1 / 3, 0, 0], [0] * 6, [1, 0, 0, 0, 0, 0]]
     assert split.targets["soft"].flatten().tolist() == pytest.approx([share for row in expected for share in row])
 

@@ -20,7 +20,7 @@ from .augmentation import Mix
 from .config import TrainConfig
 from .cpu_kernels import small_maps
 from .criterion import Objective, ask, float32
-from .data import Split
+from .data import Mixture
 
 
 class Learner(nn.Module):
@@ -108,7 +108,7 @@ def _check_tracker(name: str) -> None:
         raise ConfigError(f"tracker {name!r} is not installed; pip install {name}, or leave out tracker")
 
 
-def options_of(config: TrainConfig, split: Split) -> dict[str, Any]:
+def options_of(config: TrainConfig, split: Mixture) -> dict[str, Any]:
     """Return the network's options, with the number of classes if the network takes it.
 
     Raises:

@@ -31,9 +31,24 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """What is learned from."""
+class Relabel:
+    """Replaces the label of some samples, for example by what a second annotation says."""
 
+    label: str = ""
+    """Label in the dataset that the rule applies to; empty: every label."""
+    where: dict[str, str] = field(default_factory=dict)
+    """Further columns of the dataset and the value that each must have: `{smile = "no"}`."""
+    shares: dict[str, float] = field(default_factory=dict)
+    """Probability of each class: `{happiness = 0.8, neutral = 0.2}`. A single class replaces the label itself, several only the
+    target `soft`; empty: the samples are unlabeled."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """One dataset to learn from."""
+
+    name: str = ""
+    """What loss terms (`loss.data`) and metrics call it; empty: the name of the dataset."""
     dataset: str = "fer2013"
     """Name in `mien.data.datasets.DATASETS`, or `module:attribute`."""
     root: str = "."
@@ -52,6 +67,18 @@ class DataConfig:
     """Seed of protocols that draw lots. It is not the seed of the run: runs of several seeds share their splits."""
     labels: str = ""
     """Label set whose order the network's classes have; nothing: the dataset's own order."""
+    relabel: tuple[Relabel, ...] = ()
+    """Rules that replace labels; for each sample the first rule that matches counts."""
+    weight: float = 1.0
+    """How often an epoch shows each sample, on average over the dataset. Samples are shown ⌊rate⌋ or ⌈rate⌉ times."""
+    balance: float = 0.0
+    """How far classes are balanced within the dataset: the rate of a sample is proportional to (samples of its class) to the
+    power of −`balance`. 0: all samples alike; 0.5: square-root sampling; 1: all classes alike."""
+    faces: Literal["whole", "detect"] = "whole"
+    """`whole`: every image is a face crop. `detect`: images are photographs; the face is detected, aligned and cropped by
+    `input.crop`, as in inference. Images without a face are left out."""
+    detector: str = "retinaface"
+    """Detector of `faces = "detect"`."""
     leak_free: bool = True
     """Leave out training images that also occur, byte for byte, in the validation or test split."""
     limit: int = 0
@@ -96,6 +123,8 @@ class Term:
     """Field of the network's answer; `heads.0` is the first of several."""
     weight: float = 1.0
     """Factor."""
+    data: tuple[str, ...] = ()
+    """Names of the datasets whose samples the term is computed on; empty: all. Other samples count as zero in its mean."""
     options: dict[str, Any] = field(default_factory=dict)
     """Options of the loss: `{smoothing = 0.1}`."""
 
@@ -236,7 +265,8 @@ class ValidationConfig:
     """How the best epoch is chosen. The test split is never opened by training."""
 
     metric: str = "accuracy"
-    """What is best: `accuracy`, `uar`, `macro_f1`, `nll`, `p` (multi-task); of another head `HEAD.accuracy`; `A + B` adds.
+    """What is best: `accuracy`, `uar`, `macro_f1`, `nll`, `p` (multi-task); of another head `HEAD.accuracy`, of another dataset
+    `NAME.HEAD.accuracy`; `A + B` adds.
     `last`: the last epoch is kept, whatever it gives."""
     views: int = 1
     """Images shown for each face: 1 as it is, 2 with its mirror image."""
@@ -286,8 +316,9 @@ class TrainConfig:
     """A tracker of accelerate (`tensorboard`, `wandb` …) that gets every epoch's figures too."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """The network."""
-    data: DataConfig = field(default_factory=DataConfig)
-    """What is learned from."""
+    data: tuple[DataConfig, ...] = (DataConfig(),)
+    """What is learned from: `[data]`, or `[[data]]` for each of several datasets. The network's classes, the calibration and
+    metrics without a prefix are those of the first; metrics of another are `NAME.HEAD.accuracy`."""
     input: InputConfig = field(default_factory=InputConfig)
     """What the network is fed."""
     augment: tuple[dict[str, Any], ...] = ()
@@ -352,8 +383,14 @@ class TrainConfig:
         return tables.build(TrainConfig, table, where)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return every field as plain tables and lists, `None` left out: what `tomli_w` writes and `of` reads."""
-        return tables.plain(self)
+        """Return every field as plain tables and lists, `None` left out: what `tomli_w` writes and `of` reads.
+
+        A single dataset is a table, `data`, as recipes write it; several are a list of tables.
+        """
+        table = tables.plain(self)
+        if len(table["data"]) == 1:
+            (table["data"],) = table["data"]
+        return table
 
     def size_at(self, epoch: int) -> int:
         """Return the side of the training images in an epoch."""
@@ -376,9 +413,16 @@ def _assignment(text: str) -> tuple[str, Any]:
 
 def _assign(table: dict[str, Any], key: str, value: Any) -> None:
     *path, last = key.replace("-", "_").split(".")
+    inner: Any = table
     for name in path:
-        inner = table.setdefault(name, {})
-        if not isinstance(inner, dict):
+        if isinstance(inner, list):
+            if not (name.isdecimal() and int(name) < len(inner)):
+                raise ConfigError(f"{key} cannot be set: {name!r} must be an index from 0 to {len(inner) - 1}")
+            inner = inner[int(name)]
+        else:
+            inner = inner.setdefault(name, {})
+        if not isinstance(inner, (dict, list)):
             raise ConfigError(f"{key} cannot be set: {name} is not a table")
-        table = inner
-    table[last] = value
+    if not isinstance(inner, dict):
+        raise ConfigError(f"{key} cannot be set: {path[-1]} is a list of {len(inner)} tables; write {'.'.join(path)}.0.{last}")
+    inner[last] = value

@@ -9,9 +9,12 @@ Targets of a batch, those that the data has:
 | `votes` | (N, vote names) float32 counts | a row of zeros |
 | `valence_arousal` | (N, 2) float32 in −1 … 1 | NaN |
 | `action_units` | (N, units) float32, 1 or 0 | −1 |
+| `dataset` | (N,) int64 index of the sample's dataset, where a run has several | |
 | `teacher.OUTPUT` | (N, classes) float32 probabilities of the teacher; `teacher.feature`: (N, D), the first teacher's | |
 
-Rows without the target that a term needs do not count in it; if none has it, the term is 0.
+Rows without the target that a term needs do not count in it; if none has it, the term is 0. A term with `data` is computed on
+the rows of these datasets; the others count as zero in its mean over the batch, so that it is the same however a batch is split
+among processes.
 """
 
 from __future__ import annotations
@@ -43,6 +46,7 @@ class Objective(nn.Module):
         counts: (num_classes,) training images of each class, for balanced terms.
         weighting: `"fixed"`: each term times its weight; `"uncertainty"`: times a learned factor exp(−s) too, plus s (Kendall
             et al., "Multi-task learning using uncertainty to weigh losses", CVPR 2018).
+        datasets: names of the run's datasets.
 
     Raises:
         ConfigError: no such term, an option it does not take, or an output that the network does not give.
@@ -55,10 +59,15 @@ class Objective(nn.Module):
         num_classes: int,
         counts: Tensor,
         weighting: Literal["fixed", "uncertainty"] = "fixed",
+        datasets: Sequence[str] = (),
     ) -> None:
         super().__init__()
         if not terms:
             raise ConfigError("loss: a run needs at least one term")
+        for name in (name for term in terms for name in term.data):
+            if name not in datasets:
+                raise ConfigError(f"loss.data: no dataset {name!r}; known: {', '.join(datasets)}")
+        self.concerned = [[datasets.index(name) for name in term.data] if {*term.data} < {*datasets} else [] for term in terms]
         self.terms = tuple(terms)
         self.names = _names(terms)
         self.parts = nn.ModuleList(_part(term, field_of(answer, term.output), num_classes, counts) for term in terms)
@@ -69,12 +78,27 @@ class Objective(nn.Module):
         found: dict[str, Tensor] = {}
         total: Tensor = torch.zeros((), device=next(iter(targets.values())).device)
         for index, (name, term, part) in enumerate(zip(self.names, self.terms, self.parts, strict=True)):
-            value = part(float32(field_of(answer, term.output)), targets)
+            value = self._value(part, float32(field_of(answer, term.output)), targets, self.concerned[index])
             found[name] = value.detach()
             if self.log_variance is not None:
                 value = value * torch.exp(-self.log_variance[index]) + self.log_variance[index]
             total = total + term.weight * value
         return total, found
+
+    @staticmethod
+    def _value(part: nn.Module, output: Any, targets: Targets, datasets: Sequence[int]) -> Tensor:
+        """Return one term, over the rows of some datasets, or over all rows where none are given."""
+        if not datasets:
+            return part(output, targets)
+        rows = torch.isin(targets["dataset"], torch.tensor(datasets, device=targets["dataset"].device)).nonzero().flatten()
+        tensors = [output] if isinstance(output, Tensor) else list(output)
+        if not len(rows):
+            return sum((tensor.sum() * 0 for tensor in tensors), torch.zeros((), device=tensors[0].device))
+        chosen = [tensor[rows] for tensor in tensors]
+        value = part(
+            chosen[0] if isinstance(output, Tensor) else tuple(chosen), {name: value[rows] for name, value in targets.items()}
+        )
+        return value * (len(rows) / len(targets["dataset"]))
 
 
 def ask(model: nn.Module, images: Mapping[str, Tensor]) -> Any:
@@ -117,12 +141,11 @@ class CrossEntropy(nn.Module):
         """Return the loss, one number, of scores (N, classes)."""
         if not self.soft:
             return losses.cross_entropy(logits, targets["label"], smoothing=self.smoothing, weight=self.weight)
-        known = targets["soft"].sum(1) > 0
+        soft = targets["soft"][:, : logits.shape[1]]  # padded where another dataset has more classes
+        known = soft.sum(1) > 0
         if not known.any():
             return logits.sum() * 0
-        return functional.cross_entropy(
-            logits[known], targets["soft"][known], weight=self.weight, label_smoothing=self.smoothing
-        )
+        return functional.cross_entropy(logits[known], soft[known], weight=self.weight, label_smoothing=self.smoothing)
 
 
 class Votes(nn.Module):
@@ -254,10 +277,11 @@ class Binary(nn.Module):
 
     def forward(self, logits: Tensor, targets: Targets) -> Tensor:
         """Return the loss, one number, of scores (N, classes)."""
-        known = targets["soft"].sum(1) > 0
+        soft = targets["soft"][:, : logits.shape[1]]
+        known = soft.sum(1) > 0
         if not known.any():
             return logits.sum() * 0
-        return functional.binary_cross_entropy_with_logits(logits[known], targets["soft"][known])
+        return functional.binary_cross_entropy_with_logits(logits[known], soft[known])
 
 
 def _affinity(width: int, classes: int, *, centers: int = 0, frozen: bool = False) -> nn.Module:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,11 +22,12 @@ from torch import Tensor
 
 from ..cards import Crop, Input
 from ..data.datasets import Dataset, Draw, open_dataset
+from ..data.labeled_faces import FaceFinder
 from ..errors import ConfigError, DatasetError, SourceError
-from ..faces.preprocessing import Preprocess, gray
+from ..faces.preprocessing import IMAGE, Preprocess, gray
 from ..io.images import read_image
 from ..labels import index_map, label_set
-from .config import DataConfig, InputConfig, TrainConfig
+from .config import DataConfig, InputConfig, Relabel, TrainConfig
 from .regions import Regions
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -74,12 +76,27 @@ class Images:
         native: keep the size that the images have, for augmentation before the resize.
         cache: folder of mapped files; nothing: memory.
         strict: whether an image that cannot be read is an error.
+        detector: name of the detector that finds the face in each image, which is then cropped by `config.crop`; empty: the
+            images are face crops.
+
+    Raises:
+        ConfigError: faces are to be detected, and the config has no crop, has regions, or keeps native sizes.
     """
 
     def __init__(
-        self, data: Dataset, config: InputConfig, *, native: bool = False, cache: str = "", strict: bool = False
+        self,
+        data: Dataset,
+        config: InputConfig,
+        *,
+        native: bool = False,
+        cache: str = "",
+        strict: bool = False,
+        detector: str = "",
     ) -> None:
         self.data, self.strict = data, strict
+        if detector and (native or config.regions or not config.crop):
+            raise ConfigError("data.faces = 'detect' needs input.crop, and neither input.regions nor input.native")
+        self.find = FaceFinder("detect", detector) if detector else None
         self.skipped: dict[str, str] = {}
         contract = card_input(config)
         if config.color == "gray" or (data.pixels is not None and data.pixels.ndim == 3):
@@ -87,7 +104,7 @@ class Images:
             contract = dataclasses.replace(contract, color="gray", offset=(0.0,), std=())
         self.native = _native_side(data) if native else None
         side = self.native or contract.size[:2]
-        self.preprocess = Preprocess(dataclasses.replace(contract, size=side))
+        self.preprocess = Preprocess(dataclasses.replace(contract, size=side), card_crop(config))
         self.regions = Regions(config.regions) if config.regions else None
         channels = self.preprocess.channels
         shapes = {"image": (*side, channels), **{name: (s, s, channels) for name, s in config.regions.items()}}
@@ -111,17 +128,26 @@ class Images:
                 raise SourceError(
                     f"is {pixels.shape[1]} × {pixels.shape[0]} pixels, the others are not; leave out input.native"
                 )
+            image = self.preprocess.whole(pixels) if self.find is None else self._face(self.find, row, pixels)
         except SourceError as error:
             if self.strict:
                 raise
             self.skipped[str(self.data.names[row])] = str(error)
             self._done[row] = -1
             return
-        self._store["image"][row] = self.preprocess.whole(pixels)
+        self._store["image"][row] = image
         if self.regions:
             for name, crop in self.regions(pixels).items():
                 self._store[name][row] = gray(crop)[..., None] if self.preprocess.channels == 1 else crop
         self._done[row] = 1
+
+    def _face(self, find: FaceFinder, row: int, pixels: np.ndarray) -> np.ndarray:
+        """Return the aligned crop of the face in a photograph; with boxes in the dataset, of the face that they mark."""
+        box = None if self.data.boxes is None or np.isnan(self.data.boxes[row]).any() else self.data.boxes[row].tolist()
+        face = find.found(row, str(self.data.names[row]), pixels, box)
+        if face is None or face.mesh is None:
+            raise SourceError("has no face that the detector finds; leave it out, or set data.faces to 'whole'")
+        return self.preprocess.cut(face.pixels, face.mesh)[IMAGE]
 
     def _key(self, name: str, shape: tuple[int, ...]) -> str:
         facts = f"{self.data.digest}/{name}/{shape}/{self.preprocess.input.resize}/{bool(self.native)}"
@@ -160,8 +186,10 @@ def _room(rows: int, shape: tuple[int, ...], cache: str, key: str) -> np.ndarray
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A split ready to be learned from or measured on."""
+    """A split of one dataset, ready to be learned from or measured on."""
 
+    name: str
+    """What the run calls the dataset."""
     data: Dataset
     """Names and annotations."""
     labels: tuple[str, ...]
@@ -170,26 +198,130 @@ class Split:
     """See `mien.training.criterion`."""
     images: Images
     """The images."""
+    rates: np.ndarray
+    """(N,) float64: how often an epoch shows each sample."""
 
     def __len__(self) -> int:
         return len(self.data)
 
     @property
     def counts(self) -> Tensor:
-        """(classes,) images of each class; soft labels count by their shares."""
+        """(classes,) samples of each class; soft labels count by their shares."""
         label = self.targets["label"]
         if "soft" in self.targets and not (label >= 0).any():
             return self.targets["soft"].sum(0)
         return torch.bincount(label[label >= 0], minlength=len(self.labels)).float()
 
 
-def open_splits(config: TrainConfig) -> tuple[Split, Split]:
-    """Open the training and the validation split of a run.
+UNKNOWN: dict[str, float] = {"label": -1, "valence_arousal": math.nan, "action_units": -1}
+"""Value of targets that a dataset does not have; 0 for all others."""
+
+
+class Mixture:
+    """The splits of all datasets of a run, as one sequence of samples: those of the first dataset, then of the second, …
+
+    Targets that only some of the datasets have are unknown for the samples of the others. With several datasets the target
+    `dataset`, (N,) int64, is the index of each sample's dataset.
+    """
+
+    def __init__(self, parts: Sequence[Split]) -> None:
+        self.parts = tuple(parts)
+        self.starts = np.cumsum([0, *map(len, self.parts)])
+        if len(self.parts) == 1:
+            self.targets = self.parts[0].targets
+        else:
+            names = dict.fromkeys(name for part in self.parts for name in part.targets)
+            self.targets = {name: _joined(name, [part.targets.get(name) for part in self.parts], self.parts) for name in names}
+            self.targets["dataset"] = torch.repeat_interleave(torch.tensor([len(part) for part in self.parts]))
+        self.rates = np.concatenate([part.rates for part in self.parts])
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    @property
+    def data(self) -> Dataset:
+        """The first dataset, whose classes are the network's."""
+        return self.parts[0].data
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Classes of the first dataset."""
+        return self.parts[0].labels
+
+    @property
+    def counts(self) -> Tensor:
+        """(classes,) samples of each class in the first dataset."""
+        return self.parts[0].counts
+
+    @property
+    def names(self) -> np.ndarray:
+        """(N,) str."""
+        return np.concatenate([part.data.names for part in self.parts])
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        """Name of each image that cannot be used → why."""
+        return {name: reason for part in self.parts for name, reason in part.images.skipped.items()}
+
+    @property
+    def digests(self) -> list[str]:
+        """Digest of each dataset's split."""
+        return [part.data.digest for part in self.parts]
+
+    def rows(self, index: int) -> slice:
+        """Return where the samples of a dataset are."""
+        return slice(int(self.starts[index]), int(self.starts[index + 1]))
+
+    def images(self, rows: np.ndarray) -> Shown:
+        """Return images by row number; errors as of `Images`."""
+        if len(self.parts) == 1:
+            return self.parts[0].images(rows)
+        of = np.searchsorted(self.starts, rows, side="right") - 1
+        images: dict[str, np.ndarray] = {}
+        readable = np.zeros(len(rows), bool)
+        for index in np.unique(of).tolist():
+            here = of == index
+            shown = self.parts[index].images(rows[here] - self.starts[index])
+            readable[here] = shown.readable
+            for name, store in shown.images.items():
+                whole = images.setdefault(name, np.zeros((len(rows), *store.shape[1:]), np.uint8))
+                if whole.shape[1:] != store.shape[1:]:
+                    raise ConfigError(
+                        f"data: images of {self.parts[index].name} are {store.shape[1:]}, those before {whole.shape[1:]}; "
+                        "leave out input.native, and use grayscale or color images in all datasets"
+                    )
+                whole[here] = store
+        return Shown(images, readable)
+
+
+def _joined(name: str, values: Sequence[Tensor | None], parts: Sequence[Split]) -> Tensor:
+    """Return one target of all datasets; narrower ones are padded on the right."""
+    known = [value for value in values if value is not None]
+    width = max(value.shape[1] if value.ndim > 1 else 0 for value in known)
+    joined = known[0].new_full((sum(map(len, parts)), *((width,) if width else ())), UNKNOWN.get(name, 0))
+    start = 0
+    for value, part in zip(values, parts, strict=True):
+        if value is not None:
+            joined[start : start + len(part), ..., *((slice(value.shape[1]),) if width else ())] = value
+        start += len(part)
+    return joined
+
+
+def open_splits(config: TrainConfig) -> tuple[Mixture, Mixture]:
+    """Open the training and the validation splits of a run.
 
     Raises:
+        ConfigError: two datasets have the same name.
         DatasetError: the data is not there, has no validation split, or nothing is left of it.
     """
-    data = config.data
+    opened = [_open_splits(config, data) for data in config.data]
+    names = [train.name for train, _ in opened]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ConfigError(f"data: {', '.join(sorted(twice))} is the name of several datasets; set data.name")
+    return Mixture([train for train, _ in opened]), Mixture([validation for _, validation in opened])
+
+
+def _open_splits(config: TrainConfig, data: DataConfig) -> tuple[Split, Split]:
     train, validation = (_open(data, name) for name in ("train", "validation"))
     if data.leak_free:
         train = without_leaks(train, [validation, *_test(data)])
@@ -200,26 +332,28 @@ def open_splits(config: TrainConfig) -> tuple[Split, Split]:
                 f"{split.name}: the split {split.split!r} is empty, so there is nothing to train on or "
                 "select by; take another protocol"
             )
-    return (
-        split_of(train, config, native=config.input.native),
-        split_of(validation, config),
-    )
+    return split_of(train, config, data, native=config.input.native), split_of(validation, config, data)
 
 
-def split_of(data: Dataset, config: TrainConfig, *, native: bool = False) -> Split:
-    """Return a dataset as tensors of the network's label order.
+def split_of(data: Dataset, config: TrainConfig, chosen: DataConfig, *, native: bool = False) -> Split:
+    """Return a dataset as tensors in the label order that its config gives.
 
-    An image of a class that this order lacks has no label; of a soft label, the shares of the other classes count.
+    A sample of a class that this order lacks has no label; of a soft label, the shares of the other classes count.
     """
-    labels = label_set(config.data.labels) if config.data.labels else data.labels
+    labels = label_set(chosen.labels) if chosen.labels else data.labels
     places = index_map(data.labels, labels)
     label = np.where(data.label >= 0, places[data.label], -1)
-    targets: dict[str, Tensor] = {"label": torch.from_numpy(label)}
+    targets: dict[str, Tensor] = {}
+    soft = None
     if data.distribution is not None:
         soft = np.zeros((len(data), len(labels)), np.float32)
         soft[:, places[places >= 0]] = data.distribution[:, places >= 0]
         if (places < 0).any():  # shares of classes that the network does not have
             soft /= np.maximum(soft.sum(1, keepdims=True), np.finfo(np.float32).tiny)
+    if chosen.relabel:
+        label, soft = _relabeled(data, labels, label, soft, chosen.relabel)
+    targets["label"] = torch.from_numpy(label)
+    if soft is not None:
         targets["soft"] = torch.from_numpy(soft)
     if data.votes is not None:
         targets["votes"] = torch.from_numpy(data.votes.astype(np.float32))
@@ -227,8 +361,65 @@ def split_of(data: Dataset, config: TrainConfig, *, native: bool = False) -> Spl
         targets["valence_arousal"] = torch.from_numpy(np.stack([data.valence, data.arousal], 1).astype(np.float32))
     if data.action_units is not None:
         targets["action_units"] = torch.from_numpy(data.action_units.astype(np.float32))
-    images = Images(data, config.input, native=native, cache=config.data.cache, strict=config.data.strict)
-    return Split(data, tuple(labels), targets, images)
+    images = Images(
+        data,
+        config.input,
+        native=native,
+        cache=chosen.cache,
+        strict=chosen.strict,
+        detector=chosen.detector if chosen.faces == "detect" else "",
+    )
+    rates = sample_rates(label, chosen.weight, chosen.balance)
+    return Split(chosen.name or chosen.dataset, data, tuple(labels), targets, images, rates)
+
+
+def sample_rates(label: np.ndarray, weight: float, balance: float) -> np.ndarray:
+    """Return (N,) float64, mean `weight`: how often an epoch shows each sample, by (size of its class) ** -`balance`.
+
+    Args:
+        label: (N,) class indices; samples without a label, −1, get the mean rate of the others.
+        weight: mean rate.
+        balance: 0: all samples alike; 1: all classes alike.
+    """
+    known = label >= 0
+    if not balance or not known.any():
+        return np.full(len(label), weight)
+    rates = np.ones(len(label))
+    rates[known] = np.bincount(label[known])[label[known]] ** -float(balance)
+    rates[known] /= rates[known].mean()
+    return rates * weight
+
+
+def _relabeled(
+    data: Dataset, labels: Sequence[str], label: np.ndarray, soft: np.ndarray | None, rules: Sequence[Relabel]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return labels (N,) and probabilities (N, classes) after the rules.
+
+    Raises:
+        ConfigError: a rule names a label, a column or a class that does not exist, or has a negative share.
+    """
+    label = label.copy()
+    if soft is None:
+        soft = np.zeros((len(data), len(labels)), np.float32)
+        soft[label >= 0, label[label >= 0]] = 1
+    free = np.ones(len(data), bool)
+    for index, rule in enumerate(rules):
+        place = f"data.relabel [{index}]"
+        checks = [(rule.label, ("", *data.labels))] + [(name, data.groups) for name in rule.where]
+        for name, known in [*checks, *((name, labels) for name in rule.shares)]:
+            if name not in known:
+                raise ConfigError(f"{place}: {data.name} has no {name!r}; known: {', '.join(filter(None, known))}")
+        shares = np.array([rule.shares.get(name, 0.0) for name in labels], np.float32)
+        if (shares < 0).any() or (rule.shares and not shares.sum() > 0):
+            raise ConfigError(f"{place}: shares must be 0 or more, and one of them above 0, not {dict(rule.shares)}")
+        chosen = free & ((data.label == data.labels.index(rule.label)) if rule.label else True)
+        for name, value in rule.where.items():
+            chosen &= data.groups[name] == value
+        soft[chosen] = shares / max(float(shares.sum()), 1e-9)
+        if np.count_nonzero(shares) < 2:
+            label[chosen] = shares.argmax() if rule.shares else -1
+        free &= ~chosen
+    return label, soft
 
 
 def _open(config: DataConfig, split: str) -> Dataset:
@@ -257,7 +448,7 @@ def _contents(data: Dataset) -> Iterator[bytes]:
 
 
 def evaluation_batches(
-    split: Split, preprocess: Preprocess, batch: int, rows: np.ndarray
+    split: Mixture, preprocess: Preprocess, batch: int, rows: np.ndarray
 ) -> Iterator[tuple[np.ndarray, dict[str, Tensor], np.ndarray]]:
     """Yield (row numbers, images, readable) as the network is fed in use: through `Preprocess.tensor`, nothing varied."""
     for start in range(0, len(rows), batch):

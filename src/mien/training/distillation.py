@@ -26,7 +26,7 @@ from ..faces.preprocessing import Preprocess
 from ..labels import LABEL_SETS
 from ..runtime.open_model import open_model
 from .config import TrainConfig
-from .data import Split
+from .data import Mixture
 
 ASKED = 128
 """Images that a teacher is asked about at once."""
@@ -63,7 +63,7 @@ class Teacher:
             self._of_batch[key] = self._ask(image_NCHW)
         return {name: value.float() for name, value in self._of_batch[key].items()}
 
-    def of_split(self, split: Split, look: Callable[[np.ndarray], Tensor], report: Callable[[dict[str, Any]], None]) -> None:
+    def of_split(self, split: Mixture, look: Callable[[np.ndarray], Tensor], report: Callable[[dict[str, Any]], None]) -> None:
         """Ask about every image of a split, of which `look` (rows) gives some as they are shown, for `of_rows`.
 
         The answers are kept in the cache of parsed datasets: other seeds, processes and resumed runs need not ask again.
@@ -77,7 +77,7 @@ class Teacher:
             return {name: np.concatenate([part[name].numpy() for part in parts]) for name in parts[0]}
 
         voices = [voice.card.to_dict() for voice in self.voices]
-        asked = (split.data.digest, voices, dataclasses.asdict(self.feed), sorted(self.shared), self.mirror)
+        asked = (*split.digests, voices, dataclasses.asdict(self.feed), sorted(self.shared), self.mirror)
         digest = hashlib.sha256(repr(asked).encode()).hexdigest()
         self._of_row = {name: np.array(values) for name, values in mapped("teacher", digest, answers).items()}
 

@@ -45,6 +45,9 @@ def check(config: TrainConfig) -> None:
     """
     for name, limits in LIMITS.items():
         _check(name, attrgetter(name)(config), limits)
+    for index, data in enumerate(config.data):
+        _check(f"data.{index}.weight", data.weight, (0, inf))
+        _check(f"data.{index}.balance", data.balance, (0, 1))
     for name, side in config.input.regions.items():
         _check(f"input.regions: {name}", side, (1, inf))
     for start, side in config.input.sizes.items():

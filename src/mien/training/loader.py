@@ -17,7 +17,7 @@ from ..errors import ConfigError
 from ..faces.preprocessing import Preprocess
 from .augmentation import Dice, Glance, augment
 from .config import TrainConfig
-from .data import Split, card_input
+from .data import Mixture, card_input
 from .distillation import Teacher
 
 
@@ -48,14 +48,17 @@ class Loader:
 
     def __init__(
         self,
-        split: Split,
+        split: Mixture,
         config: TrainConfig,
         process: int = 0,
         processes: int = 1,
         report: Callable[[dict[str, Any]], None] = lambda event: None,
     ) -> None:
         self.split, self.config, self.process, self.processes = split, config, process, processes
-        size = config.sampler.samples if config.sampler.kind == "balanced" and config.sampler.samples else len(split)
+        if config.sampler.kind == "balanced" and len(split.parts) > 1:
+            raise ConfigError("sampler.kind = 'balanced' knows one dataset; with several set data.balance and data.weight")
+        shown = max(round(split.rates.sum()), 1)
+        size = config.sampler.samples if config.sampler.kind == "balanced" and config.sampler.samples else shown
         whole, rest = divmod(size, config.batch)
         self.steps = whole + (rest >= processes and rest > 0 and not config.sampler.drop_last)
         if not self.steps:
@@ -92,7 +95,7 @@ class Loader:
         sampler = self.config.sampler
         random = np.random.default_rng([self.config.seed, 0 if sampler.kind == "once" else epoch])
         if sampler.kind != "balanced":
-            return random.permutation(len(self.split))
+            return random.permutation(drawn(self.split.rates, random))
         weights = sample_weights(self.split)
         return random.choice(len(weights), sampler.samples or len(weights), replace=True, p=weights)
 
@@ -161,7 +164,20 @@ def to_unit(store_NHWC: np.ndarray) -> Tensor:
     return torch.from_numpy(store_NHWC).permute(0, 3, 1, 2).float().div_(255)
 
 
-def sample_weights(split: Split) -> np.ndarray:
+def drawn(rates: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Return row numbers in ascending order, each ⌊rate⌋ or ⌈rate⌉ times, as many as the rates (N,) sum up to (rounded).
+
+    Systematic sampling: equidistant positions with one random offset on the cumulated rates.
+    """
+    if (rates == 1).all():
+        return np.arange(len(rates))
+    ends = np.cumsum(rates)
+    number = max(round(float(ends[-1])), 1)
+    positions = (np.arange(number) + random.random()) * (ends[-1] / number)
+    return np.searchsorted(ends, positions, side="right").clip(max=len(rates) - 1)
+
+
+def sample_weights(split: Mixture) -> np.ndarray:
     """Return (N,) probabilities that make classes equally frequent: 1 / class size, or its mean over a soft label's classes.
 
     Raises:

@@ -101,7 +101,7 @@ class _Run:
         if self.device.type == "cpu":
             keep_freed_memory()
         self.train, self.validation = open_splits(config)
-        self.digests = [self.train.data.digest, self.validation.data.digest]
+        self.digests = [digest for pair in zip(self.train.digests, self.validation.digests, strict=True) for digest in pair]
         self.loader = Loader(self.train, config, self.process, self.processes, report if self.main else lambda event: None)
         self.schedule = Schedule(config.schedule, config.epochs, self.loader.steps)
         self.identity = {"config": checkpoint.identity_of(config), "data": self.digests}
@@ -122,11 +122,13 @@ class _Run:
         if config.model.init and fresh:
             load_start(model, config.model.name, config.model.init, feed=card_input(config.input), images=self._some_images)
         answer = blank_answer(model, config)
-        objective = Objective(config.loss, answer, len(self.train.labels), self.train.counts, config.loss_weighting)
+        names = [part.name for part in self.train.parts]
+        objective = Objective(config.loss, answer, len(self.train.labels), self.train.counts, config.loss_weighting, names)
         for term in config.loss:
-            if (target := target_of(term)) and target not in self.train.targets:
+            concerned = [part for part in self.train.parts if not term.data or part.name in term.data]
+            if (target := target_of(term)) and not any(target in part.targets for part in concerned):
                 raise ConfigError(
-                    f"loss term {term.kind!r} needs {target}, which {self.train.data.name} does not have; leave it out"
+                    f"loss term {term.kind!r} needs {target}, which {concerned[0].data.name} does not have; leave it out"
                 )
         if config.sync_batch_norm and self.processes > 1:
             model = synchronize(model)
@@ -263,7 +265,7 @@ class _Run:
     def _no_number(self, batch: Batch, terms: dict[str, Tensor]) -> TrainingError:
         bad = [name for name, p in self.learner.named_parameters() if not p.isfinite().all()]
         which = ", ".join(name for name, value in terms.items() if not value.isfinite())
-        names = ", ".join(str(name) for name in self.train.data.names[batch.rows[:4]])
+        names = ", ".join(str(name) for name in self.train.names[batch.rows[:4]])
         where = f"the first parameter that is none is {bad[0]}" if bad else "all parameters are still numbers"
         return TrainingError(
             f"the loss is no number (term {which or 'sum'}) at epoch {self.epoch + 1}, step {self.step}, "
@@ -274,7 +276,7 @@ class _Run:
     def _end_epoch(self) -> None:
         """Validate, keep the best, write everything down."""
         config = self.config
-        self.skipped |= self.train.images.skipped
+        self.skipped |= self.train.skipped
         row = self._summary() | self._validate()
         if config.validation.metric == "last":
             better = True
@@ -332,7 +334,7 @@ class _Run:
                 buffer.copy_(broadcast(buffer))
         found = validation.predict(self.kept, self.validation, self.config, self.process, self.processes)
         shares = gather_object([found]) if self.processes > 1 else [found]
-        self.skipped |= self.validation.images.skipped
+        self.skipped |= self.validation.skipped
         outputs = validation.interleave(shares)
         figures = validation.measure(outputs, self.validation, self.config)
         self.units = validation.unit_thresholds(outputs, self.validation, self.config)

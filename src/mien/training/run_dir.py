@@ -23,8 +23,8 @@ from ..labels import LABEL_SETS
 from ..models.checkpoints.saving import save_state
 from ..models.torch_devices import named
 from .config import TrainConfig
-from .data import Split, card_crop, card_input
-from .validation import heads
+from .data import Mixture, card_crop, card_input
+from .validation import CLASSIFIED, heads
 
 MAY_CHANGE = ("threads", "workers", "checkpoint_steps", "tracker", "about", "flaws", "device", "compile")
 """Fields of a config that a resumed run may have otherwise than the run that it goes on with."""
@@ -70,8 +70,9 @@ def identity_of(config: TrainConfig) -> dict[str, Any]:
     table = config.to_dict()
     for name in MAY_CHANGE:
         table.pop(name)
-    for name in ("root", "cache"):
-        table["data"].pop(name)
+    for data in [table["data"]] if isinstance(table["data"], dict) else table["data"]:
+        for name in ("root", "cache"):
+            data.pop(name)
     return table
 
 
@@ -97,13 +98,13 @@ def write(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-def open_run(out: Path, config: TrainConfig, splits: Sequence[Split], device: torch.device) -> None:
+def open_run(out: Path, config: TrainConfig, splits: Sequence[Mixture], device: torch.device) -> None:
     """Write `config.toml` and `env.json`; errors as of `write`."""
     write(out / "config.toml", tomli_w.dumps(config.to_dict()))
     write(out / "env.json", json.dumps(environment(splits, device), indent=1))
 
 
-def environment(splits: Sequence[Split], device: torch.device) -> dict[str, Any]:
+def environment(splits: Sequence[Mixture], device: torch.device) -> dict[str, Any]:
     """Return versions, commit, hardware, and what the splits are."""
     return {
         **software(PACKAGES),
@@ -115,7 +116,7 @@ def environment(splits: Sequence[Split], device: torch.device) -> dict[str, Any]
             "accelerator": torch.cuda.get_device_name(device) if device.type == "cuda" else "",
         },
         "data": {
-            split.data.split: {
+            split.data.split if not index else f"{split.name} {split.data.split}": {
                 "dataset": split.data.name,
                 "protocol": split.data.variant,
                 "flaws": list(split.data.flaws),
@@ -123,7 +124,8 @@ def environment(splits: Sequence[Split], device: torch.device) -> dict[str, Any]
                 "digest": split.data.digest,
                 "classes": dict(zip(split.labels, split.counts.tolist(), strict=True)),
             }
-            for split in splits
+            for mixture in splits
+            for index, split in enumerate(mixture.parts)
         },
     }
 
@@ -170,7 +172,7 @@ def keep_best(
     model: nn.Module,
     config: TrainConfig,
     options: Mapping[str, Any],
-    split: Split,
+    splits: Mixture,
     digests: Sequence[str],
     row: Mapping[str, Any],
     calibration: cards.Calibration,
@@ -181,7 +183,8 @@ def keep_best(
     Raises:
         TrainingError: the disk is full or the folder cannot be written.
     """
-    path = out / "best.safetensors"
+    split, path = splits.parts[0], out / "best.safetensors"
+    sources = [part.data for part in splits.parts]
     try:
         save_state(model.state_dict(), path)
     except WeightsError as error:
@@ -196,13 +199,13 @@ def keep_best(
     card = cards.Card(
         name=name_of(out),
         kind="classifier",
-        summary=f"{config.model.name} trained on {split.data.name} by the recipe {name_of(out)}.",
+        summary=f"{config.model.name} trained on {' and '.join(data.name for data in sources)} by the recipe {name_of(out)}.",
         file=path.name,
         sha256=sha256(path),
         license="NOASSERTION",
         license_note="The terms of the data that it was trained on apply.",
         origin=f"recipe {name_of(out)}",
-        data=f"{split.data.name}, {split.data.variant}",
+        data="; ".join(f"{data.name}, {data.variant}" for data in sources),
         labels=split.labels,
         outputs=outputs,
         input=card_input(config.input),
@@ -212,7 +215,7 @@ def keep_best(
         training={
             "recipe": name_of(out),
             "about": config.about,
-            "flaws": list(dict.fromkeys([*config.flaws, *split.data.flaws])),
+            "flaws": list(dict.fromkeys([*config.flaws, *(flaw for data in sources for flaw in data.flaws)])),
             "seed": config.seed,
             "epoch": row["epoch"],
             "epochs": config.epochs,
@@ -223,15 +226,16 @@ def keep_best(
         figures=figures,
         measured=tuple(
             cards.Measured(
-                dataset=split.data.name,
+                dataset=part.data.name,
                 split="validation",
-                metric=key,
+                metric=key.removeprefix(f"{part.name}."),
                 value=round(float(row[key]), 6),
-                n=len(split),
+                n=len(part),
                 note=f"epoch {row['epoch']}, chosen by {config.validation.metric}",
             )
+            for index, part in enumerate(splits.parts)
             for key in row
-            if key in ("accuracy", "uar", "macro_f1", "nll", *CURVES) and row[key] == row[key]
+            if (key.startswith(f"{part.name}.") if index else key in (*CLASSIFIED, *CURVES)) and row[key] == row[key]
         ),
     )
     write(out / "best.toml", tomli_w.dumps(card.to_dict()))

@@ -20,7 +20,7 @@ from ..metrics.au_thresholds import UnitThresholds, tune_units
 from ..metrics.calibration import abstention_threshold, fit_temperature, softmax
 from .config import TrainConfig
 from .criterion import ask, field_of, target_of
-from .data import Split, card_input, evaluation_batches
+from .data import Mixture, Split, card_input, evaluation_batches
 
 SMALLER_IS_BETTER = ("nll",)
 CLASSIFYING = ("cross-entropy", "focal", "votes", "binary")
@@ -33,10 +33,16 @@ CONCORDANCE = ("ccc_valence", "ccc_arousal")
 """Figures of `concordance`."""
 
 
-def heads(config: TrainConfig) -> dict[str, str]:
-    """Return the outputs that are measured and the target of each: the scores, other classifying heads, both regressions."""
-    found = {config.model.scores: "label"}
+def heads(config: TrainConfig, index: int = 0) -> dict[str, str]:
+    """Return the outputs that are measured on a dataset, by its index, and the target of each.
+
+    They are the classifying heads and the regressions that have a loss term on it; on the first dataset also the scores.
+    """
+    found = {} if index else {config.model.scores: "label"}
+    name = config.data[index].name or config.data[index].dataset
     for term in config.loss:
+        if term.data and name not in term.data:
+            continue
         if term.kind in CLASSIFYING and "." not in term.output and term.output != "expression":
             found[term.output] = "votes" if target_of(term) == "votes" else "label"
         if term.kind in ("valence-arousal", "action-units"):
@@ -46,15 +52,25 @@ def heads(config: TrainConfig) -> dict[str, str]:
 
 def figures_of(config: TrainConfig) -> list[str]:
     """Return the names of the figures that a run measures; see `measure`."""
-    found: list[str] = []
-    for name, target in heads(config).items():
-        if target == "valence_arousal":
-            found += CONCORDANCE
-        elif target == "action_units":
-            found += ["au_f1", "au_f1_at_thresholds"]
-        else:
-            found += [f"{'' if name == config.model.scores else f'{name}.'}{figure}" for figure in CLASSIFIED]
-    return [*found, "p"] if {"ccc_valence", "au_f1"} <= {*found} else found
+    every: list[str] = []
+    for index in range(len(config.data)):
+        found: list[str] = []
+        for name, target in heads(config, index).items():
+            if target == "valence_arousal":
+                found += CONCORDANCE
+            elif target == "action_units":
+                found += ["au_f1"] if index else ["au_f1", "au_f1_at_thresholds"]
+            else:
+                found += [prefix_of(config, index, name) + figure for figure in CLASSIFIED]
+        every += [*found, "p"] if {"ccc_valence", "au_f1"} <= {*found} else found
+    return every
+
+
+def prefix_of(config: TrainConfig, index: int, head: str) -> str:
+    """Return what the metrics of a classifying head on a dataset, by its index, begin with."""
+    if index:
+        return f"{config.data[index].name or config.data[index].dataset}.{head}."
+    return "" if head == config.model.scores else f"{head}."
 
 
 def check_metrics(config: TrainConfig) -> None:
@@ -75,7 +91,7 @@ def check_metrics(config: TrainConfig) -> None:
 
 @torch.no_grad()
 def predict(
-    model: nn.Module, split: Split, config: TrainConfig, process: int = 0, processes: int = 1, batch: int = 128
+    model: nn.Module, split: Mixture, config: TrainConfig, process: int = 0, processes: int = 1, batch: int = 128
 ) -> dict[str, np.ndarray]:
     """Return the answers of a network, in evaluation mode, on this process's share of a split: rows `process::processes`.
 
@@ -86,7 +102,7 @@ def predict(
     preprocess = Preprocess(card_input(config.input))
     device = next(model.parameters()).device
     rows = np.arange(process, len(split), processes)
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in heads(config)}
+    parts: dict[str, list[np.ndarray]] = {name: [] for index in range(len(config.data)) for name in heads(config, index)}
     for _, images, readable in evaluation_batches(split, preprocess, batch, rows):
         views = [images]
         if config.validation.views > 1:
@@ -119,15 +135,26 @@ def interleave(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     return whole
 
 
-def measure(outputs: dict[str, np.ndarray], split: Split, config: TrainConfig) -> dict[str, float]:
-    """Return the figures of predictions on a split.
+def measure(outputs: dict[str, np.ndarray], splits: Mixture, config: TrainConfig) -> dict[str, float]:
+    """Return the metrics of predictions on the splits of a run.
 
-    `accuracy`, `uar`, `macro_f1` and `nll` of the scores; the same of another head as `HEAD.accuracy` …; `ccc_valence`,
-    `ccc_arousal`, `au_f1` (mean over units at one half) and, where all three tasks are there, ABAW's `p`.
+    `accuracy`, `uar`, `macro_f1` and `nll` of the scores; the same of another head as `HEAD.accuracy` …, of another dataset as
+    `NAME.HEAD.accuracy` …; `ccc_valence`, `ccc_arousal`, `au_f1` (mean over units at one half) and, where the first dataset has
+    all three tasks, ABAW's `p`.
     """
     figures: dict[str, float] = {}
-    for name, target in heads(config).items():
-        prefix = "" if name == config.model.scores else f"{name}."
+    for index, split in enumerate(splits.parts):
+        rows = splits.rows(index)
+        own = {name: outputs[name][rows] for name in heads(config, index)}
+        found = _measured(own, split, config, index)
+        figures |= found if not index else {key: value for key, value in found.items() if key not in figures}
+    return figures
+
+
+def _measured(outputs: dict[str, np.ndarray], split: Split, config: TrainConfig, index: int) -> dict[str, float]:
+    figures: dict[str, float] = {}
+    for name, target in heads(config, index).items():
+        prefix = prefix_of(config, index, name)
         if target == "valence_arousal":
             figures |= concordance(outputs[name], split.targets["valence_arousal"].numpy())
         elif target == "action_units":
@@ -139,13 +166,14 @@ def measure(outputs: dict[str, np.ndarray], split: Split, config: TrainConfig) -
     return figures
 
 
-def unit_thresholds(outputs: dict[str, np.ndarray], split: Split, config: TrainConfig) -> UnitThresholds | None:
-    """Return thresholds of the action units, chosen on half of the split's videos, persons or images; None without units."""
+def unit_thresholds(outputs: dict[str, np.ndarray], splits: Mixture, config: TrainConfig) -> UnitThresholds | None:
+    """Return thresholds of the action units, chosen on half of the videos, persons or images of the first dataset, or None."""
+    split = splits.parts[0]
     for name, target in heads(config).items():
         if target == "action_units":
             data = split.data
             known = (column for column in (data.sequence, data.subject) if column is not None and (column != "").all())
-            scores = np.clip(outputs[name].astype(np.float64), -60, 60)
+            scores = np.clip(outputs[name][splits.rows(0)].astype(np.float64), -60, 60)
             return tune_units(
                 1 / (1 + np.exp(-scores)),
                 split.targets["action_units"].numpy(),
@@ -155,12 +183,13 @@ def unit_thresholds(outputs: dict[str, np.ndarray], split: Split, config: TrainC
     return None
 
 
-def calibration(outputs: dict[str, np.ndarray], split: Split, config: TrainConfig) -> Calibration:
-    """Return the temperature of the scores, fitted on the split, and the confidence from which answers are right often enough.
+def calibration(outputs: dict[str, np.ndarray], splits: Mixture, config: TrainConfig) -> Calibration:
+    """Return temperature and abstention threshold of the scores, fitted on the validation split of the first dataset.
 
     Fewer than `ENOUGH` labeled images say nothing of either: nothing is fitted then.
     """
-    scores, label = outputs[config.model.scores], truth(split, heads(config)[config.model.scores])
+    split = splits.parts[0]
+    scores, label = outputs[config.model.scores][splits.rows(0)], truth(split, heads(config)[config.model.scores])
     usable = (label >= 0) & np.isfinite(scores).all(1)
     if usable.sum() < ENOUGH:
         return Calibration()
