@@ -33,7 +33,7 @@ SHARED = ROOT.parent / "shared" / "data"
 
 OPEN_CSV = """
 import json, sys, time
-from mien.datasets import open_dataset
+from mien.data.datasets import open_dataset
 from mien.evaluation.records import memory_mb
 import numpy
 start, cpu = time.perf_counter(), time.process_time()

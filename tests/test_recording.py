@@ -79,7 +79,7 @@ def test_sound_that_is_none_leaves_nothing(tmp_path: Path) -> None:
 FULL = """
 import resource, signal, sys
 import numpy as np
-from mien.recording import Recorder
+from mien.io.video_writer import Recorder
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 noise = np.random.default_rng(0).integers(0, 255, (128, 128, 3), np.uint8)

@@ -125,7 +125,7 @@ def test_a_killed_run_leaves_whole_rows(tmp_path: Path) -> None:
     """The process is killed with no chance to flush, right after its third row."""
     code = """
 import os, signal, sys
-from mien.sinks import JsonLines
+from mien.inference.results import JsonLines
 from readings import face, mesh, reading
 sinks = JsonLines(sys.argv[1] + "/short.jsonl"), JsonLines(sys.argv[1] + "/long.jsonl", points="all")
 for number in range(3):

@@ -64,7 +64,8 @@ def test_what_is_empty_may_be_left_out() -> None:
         ({"rate": True}, "rate must be a number, not True"),
         ({"rate": 10**400}, "rate must be a number, not 1000"),
         ({"strict": 1}, "strict must be true or false, not 1"),
-        ({"kind": "gray"}, "kind must be one of gray, rgb, not 'gray'; did you mean 'gray'"),
+        ({"kind": "grau"}, "kind must be one of gray, rgb, not 'grau'; did you mean 'gray'"),
+        ({"kind": "grey"}, "'grey' is called 'gray' since mien 0.2"),
         ({"kind": ["rgb"]}, "kind must be one of gray, rgb"),
     ],
 )

@@ -93,7 +93,7 @@ def main() -> None:
         else:
             training = open_arrays(args.root, "train")
             rows = np.random.default_rng(0).permutation(np.flatnonzero(training.unique))[:512]
-            quantize(whole, final, tensor(preprocess, training.images[rows]))
+            quantize(whole, final, tensor(preprocess, training.pixels[rows]))
         print("In float32:")
         measured(OnnxRuntime(whole, 2), preprocess, validation, test)
         print("The file:")

@@ -3,7 +3,7 @@
 const COLUMNS = ["source", "status", "width", "height", "time", "face", "left", "top", "right", "bottom", "detection",
   "label", "confidence", "certain", "valence", "arousal", "track", "model", "message"];
 
-// A spreadsheet would run what begins like a formula; the same rule as mien.sinks.
+// A spreadsheet would run what begins like a formula; the same rule as mien.inference.results.
 const safe = (text) => (/^[=+\-@\t\r]/.test(text ?? "") ? `'${text}` : text);
 const cell = (value) => {
   const text = value === null || value === undefined ? "" : typeof value === "number" && !Number.isInteger(value) ? value.toFixed(6) : String(value);
