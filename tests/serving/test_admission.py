@@ -1,7 +1,8 @@
-"""Who is let in, what pages of other origins may do, and where no URL leads."""
+"""Access: tokens, origins, hosts and URLs."""
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from websockets.sync.client import connect
 
 from mien.errors import ConfigError
 from mien.io import urls as fetching
-from mien.serving.admission import POLICY, allows
+from mien.serving.admission import POLICY, _known, _name, allows
 from mien.serving.app import PAGE, create
 from mien.serving.settings import Limits, Settings, hosts_of
 
@@ -26,7 +27,9 @@ TOKEN = "s3cret-token"
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[Server]:
     """A server with a token from the environment, CORS for one origin, and URLs."""
-    with running("--cors", "https://good.example", "--allow-urls", "--allow-host", "mien.example", MIEN_TOKEN=TOKEN) as server:
+    with running(
+        "--cors", "https://good.example", "--allow-urls", "--allowed-host", "mien.example", MIEN_TOKEN=TOKEN
+    ) as server:
         yield server
 
 
@@ -40,7 +43,7 @@ BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 
 @pytest.mark.parametrize("given", ["", "Bearer", "Bearer wrong", f"Basic {TOKEN}", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}"])
-def test_without_the_token_nothing_is_told(asks: httpx.Client, given: str) -> None:
+def test_without_the_token_everything_is_refused(asks: httpx.Client, given: str) -> None:
     headers = {"Authorization": given} if given else {}
     for method, path in [("POST", "/v1/predict"), ("POST", "/v1/predict/video"), ("GET", "/v1/jobs/x"), ("GET", "/v1/models"),
                          ("GET", "/v1/schema"), ("GET", "/metrics"), ("DELETE", "/v1/jobs/x")]:  # fmt: skip
@@ -59,7 +62,7 @@ def test_with_the_token(asks: httpx.Client, jpeg: bytes) -> None:
 def test_tokens_are_compared_whole() -> None:
     assert allows(["a", "b"], "b") and not allows(["a", "b"], "ab") and not allows([], "") and not allows(["ä"], "\ud800")
     for tokens in (("",), ("a b",), ("ä",), ("a\n",)):
-        with pytest.raises(ConfigError, match="token"):
+        with pytest.raises(ConfigError):
             Settings(tokens=tokens)
 
 
@@ -103,15 +106,32 @@ def test_cors_lets_the_browser_ask_first(asks: httpx.Client) -> None:
     [("evil.example", 421), ("", 421), ("127.0.0.1.evil.example", 421), ("localhost:1", 200), ("mien.example", 200),
      ("MIEN.example.:80", 200), ("[::1]:80", 200), ("[", 421)],
 )  # fmt: skip
-def test_a_name_that_leads_here_by_foul_means(asks: httpx.Client, host: str, status: int) -> None:
-    """DNS rebinding: the page's own name leads to 127.0.0.1, so its origin is that of the request."""
+def test_dns_rebinding(asks: httpx.Client, host: str, status: int) -> None:
+    """The page's own name resolves to 127.0.0.1, so its origin is that of the request."""
     answer = asks.get("/v1/models", headers={**BEARER, "Host": host, "Origin": f"http://{host}"})
     assert answer.status_code in ((status, 400) if status == 421 else (status,))  # 400: the HTTP parser has refused it
 
 
-def test_names_of_a_server() -> None:
-    assert "localhost" in hosts_of("127.0.0.1") and "a.example" in hosts_of("::1", ("a.example",))
-    assert hosts_of("0.0.0.0") == () and hosts_of("0.0.0.0", ("a.example",)) == ("a.example",)
+@pytest.mark.parametrize(
+    ("hosts", "name", "status"),
+    [(hosts_of("127.0.0.1"), "localhost", 200), (hosts_of("127.0.0.1"), "192.168.1.5", 421),
+     (hosts_of("0.0.0.0"), "192.168.1.5:8000", 200), (hosts_of("0.0.0.0"), "[fe80::1]:8000", 200),
+     (hosts_of("0.0.0.0"), "localhost", 200), (hosts_of("0.0.0.0"), socket.gethostname(), 200),
+     (hosts_of("0.0.0.0"), "evil.example", 421), (hosts_of("0.0.0.0", ("a.example",)), "a.example", 200),
+     (hosts_of("192.168.1.5"), "192.168.1.6", 421), (hosts_of("0.0.0.0", ("*",)), "evil.example", 200)],
+)  # fmt: skip
+def test_host_names(hosts: tuple[str, ...], name: str, status: int) -> None:
+    assert (_known(_name(name), Settings(hosts=hosts).hosts)) == (status == 200)
+
+
+def test_listening_on_all_interfaces() -> None:
+    """Without a token the server warns; a foreign Host is refused."""
+    with running("--host", "0.0.0.0") as server, server.client() as client:
+        assert any("warning" in line for line in server.errors)
+        assert client.get("/healthz").status_code == 200
+        assert client.get("/healthz", headers={"Host": "evil.example"}).status_code == 421
+    with running("--host", "0.0.0.0", MIEN_TOKEN=TOKEN) as server:
+        assert not any("warning" in line for line in server.errors)
 
 
 def test_names_and_origins_are_the_same_in_upper_and_lower_case() -> None:

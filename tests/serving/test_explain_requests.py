@@ -1,4 +1,4 @@
-"""Why a face reads as it does: the parts that matter, checked against covering them by hand."""
+"""Occlusion explanations, checked against covering parts of the image by hand."""
 
 from __future__ import annotations
 
@@ -61,7 +61,9 @@ def test_what_cannot_be_explained(client: httpx.Client, sample: Path) -> None:
         answer = client.post("/v1/explain", files=files, data=data)
         assert answer.status_code == 422
         is_problem(answer)
-    assert client.post("/v1/explain", json={}).status_code == 415
+    assert client.post("/v1/explain", json={}).status_code == 422
+    assert client.post("/v1/explain", files=[("images", photo["images"])] * 2).status_code == 413
+    assert client.post("/v1/explain?face=1", content=photo["images"], headers={"Content-Type": "image/png"}).status_code == 422
     other = client.post("/v1/explain", files=photo, data={"label": "sadness"}).json()
     assert other["label"] == "sadness" and other["probability"] < 0.1
 

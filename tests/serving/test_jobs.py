@@ -1,8 +1,10 @@
-"""Videos as jobs: the readings of the Python API, progress, cancellation, and no trace left on the disk."""
+"""Video jobs: the results of the Python API, progress, cancellation, and no files left behind."""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ import httpx
 import jsonschema
 import pytest
 from fastapi.testclient import TestClient
+from prometheus_client.mmap_dict import MmapedDict
 from server import running
 from test_predict_requests import is_problem, same
 
@@ -53,7 +56,7 @@ def test_a_clip_is_read_as_by_the_api(client: httpx.Client, read: Recognizer, cl
     job = finished(client, send(client, clip.read_bytes(), "../../etc/clip.mp4", fps=5, end=2))
     assert (job["status"], job["progress"], job["name"], job["frames"], job["faces"]) == ("done", 1.0, "clip.mp4", 10, 10)
     document = client.get("/openapi.json").json()
-    jsonschema.validate(job, document["components"]["schemas"]["Job"])
+    jsonschema.validate(job, document["components"]["schemas"]["JobState"])
     text = client.get(f"/v1/jobs/{job['id']}/results")
     assert text.headers["content-type"].startswith("application/jsonl")
     lines = [json.loads(line) for line in text.text.splitlines()]
@@ -68,6 +71,13 @@ def test_a_clip_is_read_as_by_the_api(client: httpx.Client, read: Recognizer, cl
     assert client.get(f"/v1/jobs/{job['id']}").status_code == 404
 
 
+def test_a_raw_video(client: httpx.Client, clip: Path) -> None:
+    """Options are in the query."""
+    headers = {"Content-Type": "video/mp4"}
+    job = finished(client, client.post("/v1/predict/video?fps=2&end=1", content=clip.read_bytes(), headers=headers))
+    assert (job["status"], job["frames"]) == ("done", 2)
+
+
 def test_options_that_contradict(client: httpx.Client, clip: Path) -> None:
     for options in ({"every": 2, "fps": 5}, {"start": 3, "end": 2}, {"every": 0}, {"smooth": "much"}, {"model": "x"}):
         answer = send(client, clip.read_bytes(), **options)
@@ -76,14 +86,12 @@ def test_options_that_contradict(client: httpx.Client, clip: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "why"),
-    [(b"", "not a video"), (b"nonsense" * 100, "not a video"), (b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n", "not a video"),
-     (b"ffconcat version 1.0\nfile /etc/passwd\n", "not a video")],
-)  # fmt: skip
-def test_what_is_no_video(client: httpx.Client, data: bytes, why: str) -> None:
-    """Play lists and concat scripts, which name other files, among it."""
+    "data", [b"", b"nonsense" * 100, b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n", b"ffconcat version 1.0\nfile /etc/passwd\n"]
+)
+def test_uploads_that_are_not_videos(client: httpx.Client, data: bytes) -> None:
+    """Among them playlists and concat scripts, which name other files."""
     job = finished(client, send(client, data))
-    assert job["status"] == "failed" and why in job["message"]
+    assert job["status"] == "failed" and job["message"]
     assert "mien-serving" not in json.dumps(job) and "/tmp" not in json.dumps(job)
 
 
@@ -105,6 +113,9 @@ def test_a_cut_clip_ends_with_what_was_read(client: httpx.Client, clip: Path, tm
 
 def test_other_bodies_are_problems(client: httpx.Client) -> None:
     assert client.post("/v1/predict/video", json={}).status_code == 415
+    for query in ("every=0", "evry=1"):
+        answer = client.post(f"/v1/predict/video?{query}", content=b"", headers={"Content-Type": "video/mp4"})
+        assert answer.status_code == 422
     assert client.post("/v1/predict/video", files={"a": ("a", b"")}, data={"evry": "1"}).status_code == 422
     answer = client.post("/v1/predict/video", files=[("a", ("a", b"")), ("b", ("b", b""))])
     assert answer.status_code == 413
@@ -152,12 +163,12 @@ def test_a_refused_upload_leaves_nothing(temporary: Path) -> None:
 def test_frames_are_limited(clip: Path) -> None:
     with TestClient(create(Settings(limits=Limits(video_frames=3)))) as client:
         job = finished(client, send(client, clip.read_bytes()))
-        assert job["status"] == "done" and job["frames"] == 3 and "only the first 3 frames" in job["message"]
+        assert job["status"] == "done" and job["frames"] == 3 and "3 frames" in job["message"]
 
 
 @pytest.mark.slow
 def test_any_process_of_several_answers_for_a_job(clip: Path, tmp_path: Path) -> None:
-    """Each request has a connection of its own, which either process may take; whose it was is told by their own numbers."""
+    """Each request has a connection of its own, which either process may accept; their counters show who answered."""
     jobs: list[httpx.Response] = []
 
     with running("--workers", 2, TMPDIR=str(tmp_path)) as server:
@@ -167,9 +178,7 @@ def test_any_process_of_several_answers_for_a_job(clip: Path, tmp_path: Path) ->
                 return client.get(path)
 
         def look() -> bool:
-            with server.client() as client:
-                jobs.append(client.get(answer.headers["location"]))
-                client.get("/metrics")  # by the same process, which writes its numbers
+            jobs.append(ask(answer.headers["location"]))
             return jobs[-1].json()["status"] == "done" and len(answered(tmp_path)) == 2
 
         with server.client() as client:
@@ -177,19 +186,46 @@ def test_any_process_of_several_answers_for_a_job(clip: Path, tmp_path: Path) ->
             assert answer.status_code == 202
         assert until(look) and {job.status_code for job in jobs} == {200}
         assert sum(answered(tmp_path).values()) == len(jobs)
-        until(lambda: "mien_jobs_total{" in ask("/metrics").text)  # at the latest when its process has written its numbers
         counted = [line for line in ask("/metrics").text.splitlines() if line.startswith("mien_jobs_total{")]
-        assert counted == ['mien_jobs_total{outcome="done"} 1']
+        assert counted == ['mien_jobs_total{outcome="done"} 1.0']
         results = {ask(answer.headers["location"] + "/results").text for _ in range(4)}
         assert [len(text.splitlines()) for text in results] == [10]
         assert server.stop() == 0
 
 
+@pytest.mark.slow
+def test_the_death_of_a_worker_keeps_the_jobs_of_others(clip: Path, tmp_path: Path) -> None:
+    """The job that it ran has failed, with the reason; its waiting job and those of the other process are completed."""
+    with running("--workers", 2, TMPDIR=str(tmp_path)) as server:
+
+        def state(job: httpx.Response) -> dict[str, Any]:
+            with server.client() as client:
+                return client.get(job.headers["location"]).json()
+
+        def owner(job: httpx.Response) -> int:
+            [path] = tmp_path.glob(f"mien-serving-*/{job.json()['id']}/state.json")
+            return json.loads(path.read_text())["process"]
+
+        jobs = []
+        for _ in range(3):
+            with server.client() as client:
+                jobs.append(send(client, clip.read_bytes()))
+            until(lambda: state(jobs[-1])["status"] == "running" or len({owner(job) for job in jobs}) < len(jobs))
+        dying = next(owner(job) for job in jobs if [owner(other) for other in jobs].count(owner(job)) > 1)
+        mine, others = [job for job in jobs if owner(job) == dying], [job for job in jobs if owner(job) != dying]
+        until(lambda: state(mine[0])["frames"] > 3)
+        os.kill(dying, signal.SIGKILL)
+        ended = [until(lambda job=job: (found := state(job))["status"] not in ACTIVE and found) for job in jobs]
+        assert [found["status"] for found in ended if found["id"] == mine[0].json()["id"]] == ["failed"]
+        assert all(found["status"] == "done" for found in ended if found["id"] != mine[0].json()["id"]), (ended, others)
+
+
 def answered(folder: Path) -> dict[int, float]:
-    """Process of a server → how often it told where a job stands, as it has written last."""
+    """Process of a server → number of its answers about a job's state, from its metrics file."""
     found = {}
-    for path in folder.glob("mien-serving-*/metrics-*.json"):
-        for name, labels, number in json.loads(path.read_text())["values"]:
-            if name == "mien_requests_total" and dict(labels)["route"] == "/v1/jobs/{number}":
-                found[int(path.stem.partition("-")[2])] = number
+    for path in folder.glob("mien-serving-*/counter_*.db"):
+        for key, value, *_ in MmapedDict.read_all_values_from_file(str(path)):
+            _, name, labels, _ = json.loads(key)
+            if name == "mien_requests_total" and labels["route"] == "/v1/jobs/{job}":
+                found[int(path.stem.partition("_")[2])] = value
     return found

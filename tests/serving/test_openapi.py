@@ -1,7 +1,8 @@
-"""The OpenAPI document is true: what it promises holds for whatever schemathesis makes of it."""
+"""The OpenAPI document holds for every request that schemathesis generates from it."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import httpx
@@ -10,8 +11,11 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
+from mien.errors import ConfigError
+from mien.serving.admission import POLICY
 from mien.serving.app import create
-from mien.serving.options import Options, StreamOptions, VideoOptions, schema
+from mien.serving.docs import DOCS_POLICY
+from mien.serving.options import Options, VideoOptions
 from mien.serving.settings import Limits, Settings
 from mien.types import json_schema
 
@@ -38,19 +42,24 @@ def test_schemas_are_those_of_the_dataclasses() -> None:
     result = json_schema()
     assert schemas["Result"]["properties"].keys() == result["properties"].keys()
     assert schemas["Face"]["required"] == result["$defs"]["Face"]["required"]
-    assert schemas["Options"] == schema(Options) and schemas["VideoOptions"] == schema(VideoOptions)
-    assert schemas["StreamOptions"] == schema(StreamOptions)
-    assert schema(Options)["properties"]["max_faces"]["default"] is None
-    paths = {"/v1/predict", "/v1/predict/video", "/v1/jobs/{number}", "/v1/jobs/{number}/results", "/v1/models", "/v1/schema",
+    assert schemas["Options"]["properties"] == Options.model_json_schema()["properties"]
+    assert schemas["VideoOptions"]["properties"]["smooth"]["enum"] == ["none", "ema", "box", "gaussian"]
+    assert VideoOptions().start == 0 and schemas["VideoOptions"]["additionalProperties"] is False
+    paths = {"/v1/predict", "/v1/predict/video", "/v1/jobs/{job}", "/v1/jobs/{job}/results", "/v1/models", "/v1/schema",
              "/healthz", "/readyz", "/metrics"}  # fmt: skip
     assert paths <= DOCUMENT["paths"].keys()
 
 
 def test_the_document_is_served(client: httpx.Client) -> None:
     assert client.get("/openapi.json").json() == DOCUMENT
-    assert client.get("/docs").status_code == 404  # it would load scripts from elsewhere
+    page = client.get("/docs")
+    assert page.status_code == 200 and "unsafe" not in DOCS_POLICY.split("style-src")[0]
+    assert page.headers["content-security-policy"] == DOCS_POLICY != POLICY
+    for asset in re.findall(r'(?:src|href)="([^"]+)"', page.text):  # nothing from other hosts
+        assert asset.startswith("/") and client.get(asset).status_code == 200
 
 
 def test_limits_are_above_zero() -> None:
-    with pytest.raises(Exception, match="queue"):
+    with pytest.raises(ConfigError) as error:
         Limits(queue=0)
+    assert error.value.value == 0

@@ -1,4 +1,4 @@
-"""A camera's frames over a WebSocket: the readings of the API, one answer for each frame, and an end for everything else."""
+"""Camera frames over a WebSocket: the results of the Python API, one answer per frame, and errors."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_faces_keep_their_number(server: Server, jpeg: bytes) -> None:
 
 
 def test_every_frame_has_one_answer(server: Server, jpeg: bytes) -> None:
-    """Sent faster than they can be read, all but the newest are dropped, and the reader hears of each."""
+    """Sent faster than they are processed, all but the newest are dropped, and each is answered."""
     with opened(server) as socket:
         socket.recv()
         for _ in range(30):
@@ -98,7 +98,7 @@ def test_a_broken_frame_is_a_row(server: Server, jpeg: bytes) -> None:
      ('{"type": "open", "options": {"smooth": "box"}}', "invalid"), ('{"type": "open", "options": {"model": "x"}}', "invalid"),
      (b"\xff\xd8", "malformed")],
 )  # fmt: skip
-def test_a_first_message_that_does_not_fit(server: Server, first: str | bytes, name: str) -> None:
+def test_an_invalid_first_message(server: Server, first: str | bytes, name: str) -> None:
     with connect(server.url.replace("http", "ws") + "/v1/stream", proxy=None) as socket:
         socket.send(first)
         told = json.loads(socket.recv())
@@ -176,4 +176,4 @@ def test_metrics_count_frames(server: Server, client: httpx.Client, jpeg: bytes)
         socket.recv()
         socket.send(jpeg)
         socket.recv()
-    assert 'mien_stream_frames_total{fate="read"}' in client.get("/metrics").text
+    assert 'mien_stream_frames_total{outcome="read"}' in client.get("/metrics").text

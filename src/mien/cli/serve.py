@@ -1,4 +1,4 @@
-"""`mien serve`: a server of readings, with its web page."""
+"""`mien serve`: an inference server with a web page."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from ..errors import ConfigError, MissingExtra
 from ..runtime.devices import cores
 from .terminal import side_console
 
+Names = Annotated[tuple[str, ...], Parameter(negative="")]
+
 
 def serve(
     *,
@@ -24,22 +26,22 @@ def serve(
     port: int = 8000,
     workers: int = 1,
     threads: int | None = None,
-    model: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    model: Names = (),
     detector: str = "blazeface",
     device: str = "cpu",
     token: Annotated[tuple[str, ...], Parameter(negative="", env_var="MIEN_TOKEN")] = (),
     token_file: Path | None = None,
     allow_urls: bool = False,
-    allow_host: Annotated[tuple[str, ...], Parameter(negative="")] = (),
-    cors: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    allowed_host: Names = (),
+    cors: Names = (),
     queue: int = 128,
     max_pixels: int = 50_000_000,
     access_log: bool = False,
 ) -> None:
-    """Serve readings over HTTP, and a web page to try them on.
+    """Serve inference over HTTP, with a web page.
 
-    Images, videos and camera frames are read by this process and nowhere else. Ended by Ctrl-C or SIGTERM, which lets it
-    answer what it has accepted.
+    Images, videos and camera frames stay in this process. Ctrl-C or SIGTERM ends the server after the accepted requests are
+    answered. /docs describes the REST API.
 
     Examples:
         mien serve
@@ -50,37 +52,42 @@ def serve(
     Args:
         host: Address to listen at. The default is reached from this machine only.
         port: Port to listen at; 0 takes a free one.
-        workers: Processes, each with models of its own.
-        threads: Threads of a process that read images; by default the cores are shared among the processes.
-        model: Offer this model first: a name, a card (.toml), or an .onnx file with its card. May be given several times.
-        detector: What finds the faces, as for mien predict.
-        device: Where networks run: cpu, cuda (cuda:1 is the second GPU), mps, or auto for the best that starts.
-        token: Let in who sends this bearer token only. May be given several times; MIEN_TOKEN in the environment does the
-            same and is not seen in lists of processes.
-        token_file: Take tokens from this file, one a line.
-        allow_urls: Read images from public URLs that a request names.
-        allow_host: Also answer to this name, where a proxy stands in front. May be given several times.
-        cors: Let pages of this origin ask, such as https://example.org. May be given several times.
-        queue: Images that may wait before others are told to come back.
-        max_pixels: Largest image, width × height.
-        access_log: Write a line to stderr for every request.
+        workers: Worker processes, each with its own models.
+        threads: Inference threads of a process; by default the cores are shared among the processes.
+        model: Offer this model first: a name, a card (.toml), or an .onnx file with its card. Repeatable.
+        detector: Face detector, as for mien predict.
+        device: Device of the networks: cpu, cuda (cuda:1 is the second GPU), mps, or auto.
+        token: Require this bearer token. Repeatable; MIEN_TOKEN in the environment does the same and is not shown in process
+            lists.
+        token_file: File with tokens, one per line.
+        allow_urls: Allow requests to name images by public URLs.
+        allowed_host: Accept this name in the Host header too, for a proxy or a DNS name; * accepts any. Repeatable.
+        cors: Allow pages of this origin, such as https://example.org. Repeatable.
+        queue: Maximum number of waiting images; further requests get status 429.
+        max_pixels: Maximum image size, width × height.
+        access_log: Log every request to stderr.
 
     Raises:
-        ConfigError: there is to be no worker.
-        MissingExtra: uvicorn or something else of the extra serve is not installed.
+        ConfigError: an invalid option, or the address cannot be used.
+        MissingExtra: the extra serve is not installed.
     """
-    try:
-        import uvicorn
-        from uvicorn.supervisors import Multiprocess
-
-        from ..serving.app import SETTINGS, create
-        from ..serving.settings import Limits, Settings, hosts_of
-    except ModuleNotFoundError as error:
-        raise MissingExtra(error.name or "uvicorn", "serve") from None
     if workers < 1:
-        raise ConfigError(f"workers is {workers}; give 1 or more")
+        raise ConfigError(f"--workers must be 1 or more, got {workers}", value=workers, expected="1 or more")
     folder = tempfile.mkdtemp(prefix="mien-serving-")
     try:
+        # prometheus-client reads this variable when it is imported: workers share their metrics through files.
+        os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+        if workers > 1:
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        try:
+            import uvicorn
+            from uvicorn.supervisors import Multiprocess
+
+            from ..serving.app import SETTINGS, create
+            from ..serving.connections import HeadTimeout
+            from ..serving.settings import Limits, Settings, hosts_of, is_loopback
+        except ModuleNotFoundError as error:
+            raise MissingExtra(error.name or "uvicorn", "serve") from None
         settings = Settings(
             models=model,
             detector=detector,
@@ -88,25 +95,29 @@ def serve(
             tokens=(*token, *_tokens(token_file)),
             allow_urls=allow_urls,
             cors=cors,
-            hosts=hosts_of(host, allow_host),
+            hosts=hosts_of(host, allowed_host),
             threads=max(1, cores() // workers) if threads is None else threads,
             folder=folder,
             limits=Limits(queue=queue, pixels=max_pixels),
         )
-        app = create(settings)  # whatever is wrong with the models is said here, once
+        app = create(settings)  # errors of the models are raised here, once
         listening = _listen(host, port)
         address = listening.getsockname()
         shown = f"[{address[0]}]" if ":" in address[0] else address[0]
-        side_console().print(f"mien serves at http://{shown}:{address[1]}", style="bold")
+        side = side_console()
+        if not settings.tokens and not is_loopback(host):
+            side.print(f"mien: warning: anybody who reaches {shown} may use this server; set --token-file or MIEN_TOKEN")
+        side.print(f"mien serves at http://{shown}:{address[1]}", style="bold")
         os.environ[SETTINGS] = settings.to_json()
         config = uvicorn.Config(
             app if workers == 1 else "mien.serving.app:from_environment", factory=workers > 1, workers=workers,
-            log_level="info" if access_log else "warning", access_log=access_log, server_header=False, proxy_headers=False,
+            http=HeadTimeout, log_level="info" if access_log else "warning", access_log=access_log, server_header=False,
+            proxy_headers=False,
             ws_max_size=settings.limits.frame_bytes, ws_max_queue=4, limit_concurrency=1024, timeout_keep_alive=10,
-            timeout_graceful_shutdown=int(2 * settings.limits.seconds),
+            timeout_graceful_shutdown=int(2 * settings.limits.seconds), timeout_worker_healthcheck=60,
         )  # fmt: skip
         server = uvicorn.Server(config)
-        signal.signal(signal.SIGTERM, _end)  # uvicorn raises the signal once more when it has ended
+        signal.signal(signal.SIGTERM, _end)  # uvicorn raises the signal again after its shutdown
         if workers == 1:
             server.run(sockets=[listening])
         else:
@@ -121,19 +132,20 @@ def _end(number: int, frame: object) -> None:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    if not 0 <= port <= 65535:  # getaddrinfo would take the remainder
-        raise ConfigError(f"cannot listen at {host}:{port}: ports go from 0 to 65535; choose another --port")
+    if not 0 <= port <= 65535:  # getaddrinfo would reduce it modulo 65536
+        raise ConfigError(f"cannot listen at {host}:{port}: --port must be 0 to 65535", value=port, expected="0 to 65535")
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listening = socket.socket(family, socket.SOCK_STREAM)
+        # With protocol 0 asyncio would not set TCP_NODELAY, and every keep-alive response would wait for a delayed ACK (40 ms).
+        listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
-        listening.listen(2048)  # who asks before the models are open waits
+        listening.listen(2048)  # requests wait here until the models are open
         listening.set_inheritable(True)
         return listening
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"cannot listen at {host}:{port}: {reason}; choose another --host or --port") from None
+        raise ConfigError(f"cannot listen at {host}:{port}: {reason}; choose another --host or --port", value=port) from None
 
 
 def _tokens(path: Path | None) -> list[str]:
@@ -142,8 +154,8 @@ def _tokens(path: Path | None) -> list[str]:
     try:
         found = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the token file {path} cannot be read: {error}; check its path and rights") from None
+        raise ConfigError(f"cannot read the token file {path}: {error}", path=path) from None
     tokens = [line for line in found if line and not line.startswith("#")]
     if not tokens:
-        raise ConfigError(f"the token file {path} holds no token; write one a line")
+        raise ConfigError(f"the token file {path} has no token; write one per line", path=path)
     return tokens

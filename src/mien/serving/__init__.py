@@ -1,9 +1,9 @@
-"""A server of readings: REST, a WebSocket for cameras, and one web page (extra `[serve]`).
+"""Inference server: REST, a WebSocket for cameras, and a web page (extra `[serve]`).
 
-    settings → readers (the models) → batcher (images), jobs (videos), streams (cameras) → app (the routes)
+    settings → readers (models) → batcher (images), jobs (videos), streams (cameras) → app (routes)
 
-`admission` decides who may ask, `bodies` and `requests` what is let in, `problems` how errors are told. docs/serving.md
-describes the interface and what it defends against.
+`admission` checks access, `bodies` and `requests` limit and decode what arrives, `options` and `openapi` hold the models of
+requests and responses, `problems` the errors. docs/serving.md describes the interface and its threat model.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from ..errors import MissingExtra
 
 try:
     import fastapi as _fastapi  # noqa: F401
+    import prometheus_client as _prometheus_client  # noqa: F401
     import python_multipart as _python_multipart  # noqa: F401
 except ImportError:
     raise MissingExtra("fastapi", "serve") from None

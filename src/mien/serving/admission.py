@@ -1,18 +1,19 @@
-"""Who may ask, from where, and what every answer carries: the outermost layer of the application.
+"""Access checks and security headers: the outermost layer of the application.
 
-* The header Host must be a name of this server, where it has names (`settings.hosts_of`): against DNS rebinding.
-* A request that a browser sends for a page of another origin is refused unless that origin was allowed (`--cors`): pages cannot
-  read the answers of others anyway, but without this they could set a server on this machine to work, and WebSockets know no
-  CORS.
-* Where tokens are set, /v1 and /metrics need one, compared in constant time. A WebSocket brings it in its first message, since
-  browsers cannot give it headers.
-* Answers carry a strict Content-Security-Policy and its kin, and errors of every kind are problems (RFC 9457).
+* The Host header must be a name of this server (`settings.hosts_of`), against DNS rebinding. Starlette's TrustedHostMiddleware
+  is not used: it splits IPv6 addresses at the first colon, does not know the trailing dot, and answers in plain text.
+* A request that a browser sends for a page of another origin is rejected unless `--cors` allows that origin. Such a page cannot
+  read the response anyway, but it could keep a local server busy, and CORS does not cover WebSockets.
+* With tokens, /v1 and /metrics require one, compared in constant time. A WebSocket sends it in its first message, since
+  browsers cannot set its headers.
+* Responses carry a strict Content-Security-Policy and related headers; all errors are problems (RFC 9457).
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 import time
 from collections.abc import Sequence
 from urllib.parse import urlsplit
@@ -22,13 +23,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .metrics import Metrics
 from .problems import Problem, unforeseen
-from .settings import Settings
+from .settings import ANY_ADDRESS, Settings
 
 POLICY = "; ".join((
     "default-src 'none'", "script-src 'self'", "style-src 'self'", "img-src 'self' blob:", "media-src 'self' blob:",
     "connect-src 'self'", "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'",
 ))  # fmt: skip
-"""Content-Security-Policy of every answer: nothing inline, nothing from elsewhere."""
+"""Content-Security-Policy of every response: nothing inline, nothing from other hosts."""
 
 HEADERS = {
     "Content-Security-Policy": POLICY,
@@ -39,14 +40,14 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-"""Headers of every answer; Cache-Control unless the answer has its own."""
+"""Headers of every response, unless it sets its own."""
 
 GUARDED = ("/v1/", "/metrics")
-"""Beginnings of the paths that need a token, where there are tokens."""
+"""Prefixes of the paths that require a token."""
 
 
 def allows(tokens: Sequence[str], given: str) -> bool:
-    """Return whether a token is among those allowed, in a time that does not tell how much of it is right."""
+    """Return whether a token is among those allowed, in a time that is independent of how much of it is right."""
     digest = hashlib.sha256(given.encode("utf-8", "surrogatepass")).digest()
     found = False
     for token in tokens:
@@ -55,13 +56,13 @@ def allows(tokens: Sequence[str], given: str) -> bool:
 
 
 class Admission:
-    """ASGI middleware; see the module's text."""
+    """ASGI middleware; see the module's docstring."""
 
     def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
         self.app, self.settings, self.metrics = app, settings, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Check one request or WebSocket, then hand it on."""
+        """Check one request or WebSocket, then pass it on."""
         if scope["type"] == "websocket":
             await self._websocket(scope, receive, send)
         elif scope["type"] == "http":
@@ -72,7 +73,7 @@ class Admission:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         started, status = time.monotonic(), 0
 
-        async def dressed(message: Message) -> None:
+        async def with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -84,21 +85,21 @@ class Admission:
             await send(message)
 
         try:
-            if problem := self._refusal(scope):
-                await problem.response()(scope, receive, dressed)
+            if problem := self._rejection(scope):
+                await problem.response()(scope, receive, with_headers)
             else:
-                await self.app(scope, receive, dressed)
+                await self.app(scope, receive, with_headers)
         except Exception as error:
-            if status:  # the answer has begun: all that is left is to end the connection
+            if status:  # the response has begun: only the connection can be ended
                 raise
-            await unforeseen(error).response()(scope, receive, dressed)
+            await unforeseen(error).response()(scope, receive, with_headers)
         finally:
             route = getattr(scope.get("route"), "path", "other")
             method = scope["method"] if scope["method"] in ("GET", "HEAD", "POST", "DELETE", "OPTIONS") else "other"
-            self.metrics.count("mien_requests_total", route=route, method=method, status=str(status))
-            self.metrics.observe("mien_request_seconds", time.monotonic() - started, route=route)
+            self.metrics.requests.labels(route, method, str(status)).inc()
+            self.metrics.latency.labels(route).observe(time.monotonic() - started)
 
-    def _refusal(self, scope: Scope) -> Problem | None:
+    def _rejection(self, scope: Scope) -> Problem | None:
         headers = Headers(scope=scope)
         if problem := self._foreign(headers, safe=scope["method"] in ("GET", "HEAD", "OPTIONS")):
             return problem
@@ -106,30 +107,42 @@ class Admission:
             kind, _, token = headers.get("authorization", "").partition(" ")
             if kind.lower() != "bearer" or not allows(self.settings.tokens, token.strip()):
                 detail = "send a token of this server in the header Authorization: Bearer TOKEN"
-                return Problem("unauthorised", detail, {"WWW-Authenticate": "Bearer"})
+                return Problem("unauthorized", detail, {"WWW-Authenticate": "Bearer"})
         return None
 
     def _foreign(self, headers: Headers, *, safe: bool) -> Problem | None:
         host = headers.get("host", "")
-        if self.settings.hosts and _name(host) not in self.settings.hosts:
-            return Problem("foreign-host", "start the server with --allow-host to let it be reached by this name")
+        if not _known(_name(host), self.settings.hosts):
+            return Problem("foreign-host", "start the server with --allowed-host NAME to serve requests for this name")
         origin = headers.get("origin")
         if safe or origin is None or "*" in self.settings.cors or origin in self.settings.cors:
             return None
         if origin != "null" and _location(origin) == host.lower():
             return None
-        return Problem("foreign-origin", "start the server with --cors ORIGIN to let pages of another origin ask")
+        return Problem("foreign-origin", "start the server with --cors ORIGIN to allow pages of another origin")
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._foreign(Headers(scope=scope), safe=False):
             await receive()
-            await send({"type": "websocket.close", "code": 1008})  # before it is accepted: the handshake answers 403
+            await send({"type": "websocket.close", "code": 1008})  # before accepting: the handshake answers 403
             return
         await self.app(scope, receive, send)
 
 
+def _known(name: str, hosts: Sequence[str]) -> bool:
+    return not hosts or "*" in hosts or name in hosts or (not ANY_ADDRESS.isdisjoint(hosts) and _is_address(name))
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
 def _name(host: str) -> str:
-    """Return the host of a header Host without its port."""
+    """Return the host of a Host header without its port."""
     try:
         return (urlsplit(f"//{host}").hostname or "").rstrip(".")
     except ValueError:

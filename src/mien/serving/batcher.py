@@ -1,8 +1,8 @@
-"""Images of all requests wait in one queue, and threads read them a batch at a time.
+"""Dynamic batching: the images of all requests wait in one queue, and threads run inference on a batch at a time.
 
-A batch is whatever waits and can share the network calls (`readers.Key`). Where fewer images wait than a batch holds, and
-more are arriving, a thread waits for them, `Settings.wait` at most; where nothing else is on its way it begins at once, so a
-lone request loses no time. The queue is bounded: who finds it full is told when to ask again.
+A batch consists of waiting images that can share the network calls (`readers.Key`). While a batch is not full and other
+requests are arriving, a thread waits for them, at most `Settings.wait`; otherwise it begins at once, so a single request is
+not delayed. The queue is bounded: when it is full, requests are rejected with Retry-After.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from .readers import Key, Readers
 from .settings import Settings
 
 PIXELS = 32_000_000
-"""Pixels that a thread decodes before it reads them: what bounds the memory of a batch."""
+"""Pixels that a thread decodes before inference: bounds the memory of a batch."""
 
 FETCHING = 8
-"""URLs that are fetched at a time."""
+"""Concurrent fetches of URLs."""
 
 
 @dataclass(eq=False, slots=True)
@@ -61,19 +61,18 @@ class Batcher:
         self._changed = threading.Condition()
         self._arriving = self._idle = 0
         self._closed = False
-        self._pace = 0.05  # seconds an image, as lately measured
-        # Threads of its own: a fetch that was given up goes on, and must not keep those of asyncio from other work.
+        self._pace = 0.05  # moving average of the seconds per image
+        # A separate pool: a fetch that timed out keeps its thread, and must not block those of asyncio.
         self._fetching = ThreadPoolExecutor(FETCHING, "mien fetching")
-        metrics.gauge("mien_queue_images", lambda: len(self._waiting))
         self._threads = [
-            threading.Thread(target=self._work, name=f"mien reading {i}", daemon=True) for i in range(settings.threads)
+            threading.Thread(target=self._work, name=f"mien inference {i}", daemon=True) for i in range(settings.threads)
         ]
         for thread in self._threads:
             thread.start()
 
     @contextlib.contextmanager
     def arriving(self) -> Iterator[None]:
-        """Say that a request is on its way, so that a batch may wait for it."""
+        """Announce a request, so that a batch may wait for it."""
         self._arrives(+1)
         try:
             yield
@@ -90,11 +89,11 @@ class Batcher:
 
         Args:
             files: the images, or URLs of them.
-            options: how they are read.
-            budget: charged with what is fetched from URLs; the caller gives that back.
+            options: their options.
+            budget: charged with the bytes fetched from URLs; the caller releases them.
 
         Raises:
-            Problem: the queue is full, the budget is spent, or the answer was not ready in time.
+            Problem: the queue is full, the budget is exhausted, or inference took too long.
         """
         key, limits = self.readers.key(options), self.settings.limits
         answers: list[asyncio.Future[str]] = []
@@ -105,10 +104,10 @@ class Batcher:
                 answers = self._enqueue(files, key, options.points)
                 return await asyncio.gather(*answers)
         except TimeoutError:
-            detail = f"reading took longer than {limits.seconds:g} seconds; send fewer or smaller images, or try later"
+            detail = f"inference took longer than {limits.seconds:g} seconds; send fewer or smaller images, or retry later"
             raise Problem("time-out", detail, {"Retry-After": "5"}) from None
         finally:
-            for each in (*fetching, *answers):  # a fetch that went on would charge a budget that was given back already
+            for each in (*fetching, *answers):  # a fetch that continued would charge a budget that was released
                 each.cancel()
 
     async def _fetched(self, file: File, budget: Budget) -> File:
@@ -118,7 +117,7 @@ class Batcher:
         ask = functools.partial(fetch, file.url, max_bytes=limits.image_bytes, timeout=limits.seconds / 2)
         try:
             data = await asyncio.get_running_loop().run_in_executor(self._fetching, ask)
-        except SourceError:  # whether a host exists, and what it answered, is nothing to tell: it may be an inner one
+        except SourceError:  # the reason is withheld: it would reveal hosts of the internal network
             return file
         budget.take(len(data))
         return File(file.name, data)
@@ -128,16 +127,17 @@ class Batcher:
         items = [_Waiting(file, key, points, loop.create_future(), loop) for file in files]
         with self._changed:
             if self._closed:
-                raise busy("the server is being shut down", 5)
+                raise busy("the server is shutting down", 5)
             if len(self._waiting) + len(items) > self.settings.limits.queue:
                 seconds = self._pace * len(self._waiting) / len(self._threads)
-                raise busy("too many images are waiting; ask again after the time in Retry-After", seconds)
+                raise busy("the queue is full; retry after the time in Retry-After", seconds)
             self._waiting.extend(items)
+            self.metrics.queue.set(len(self._waiting))
             self._changed.notify_all()
         return [item.answer for item in items]
 
     def close(self, seconds: float = 30) -> None:
-        """Take nothing new, read what waits, and return when that is done."""
+        """Accept nothing new, process the queue, and return."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -151,30 +151,31 @@ class Batcher:
         while batch := self._take():
             started = time.monotonic()
             for item in batch:
-                self.metrics.observe("mien_queue_seconds", started - item.since)
-            self.metrics.observe("mien_batch_images", len(batch))
+                self.metrics.waited.observe(started - item.since)
+            self.metrics.batches.observe(len(batch))
             self._read(batch)
             self._pace += 0.1 * ((time.monotonic() - started) / len(batch) - self._pace)
 
     def _take(self) -> list[_Waiting]:
-        """Return images to read together; nothing at the end of the server."""
+        """Return the next batch; an empty one at shutdown."""
         with self._changed:
             self._idle += 1
             batch: list[_Waiting] = []
-            while not batch and self._some_wait():  # again where nobody waits for an answer any more
-                # what waits is shared among the threads that have nothing to do
+            while not batch and self._some_wait():  # repeated where all requests of a batch were canceled
+                # the queue is shared among the idle threads
                 most = min(self.settings.batch, math.ceil(len(self._waiting) / self._idle))
                 key, rest = self._waiting[0].key, []
                 while self._waiting and len(batch) < most:
                     item = self._waiting.popleft()
-                    if not item.answer.canceled():
+                    if not item.answer.cancelled():
                         (batch if item.key == key else rest).append(item)
                 self._waiting.extendleft(reversed(rest))
+                self.metrics.queue.set(len(self._waiting))
             self._idle -= 1
             return batch
 
     def _some_wait(self) -> bool:
-        """Wait until there is a batch to take, with the lock held; return False at the end of the server."""
+        """Wait until there is a batch to take, with the lock held; return False at shutdown."""
         while True:
             while not self._waiting and not self._closed:
                 self._changed.wait()
@@ -201,7 +202,7 @@ class Batcher:
         except Exception as error:
             if len(batch) == 1:
                 _deliver([(batch[0], unforeseen(error))])
-            else:  # find the one, and spare the others
+            else:  # run each alone, so that only the request of the bad image fails
                 for item in batch:
                     if not item.answer.done():
                         self._read([item])
@@ -211,7 +212,7 @@ class Batcher:
             return Frame(0, file.name, error=SourceError(f"{file.name} could not be fetched from a public address"))
         try:
             pixels, notes = decode(bytes(file.data), file.name, self.settings.limits.pixels)
-        except SourceError as error:  # the limit is the server's: its sender cannot raise it
+        except SourceError as error:  # a client cannot raise the server's limit
             return Frame(0, file.name, error=SourceError(str(error).replace(" or raise max_pixels", "")))
         return Frame(0, file.name, DecodedImage(pixels, file.name, notes))
 
@@ -221,15 +222,15 @@ class Batcher:
         answers: list[tuple[_Waiting, str | Problem]] = []
         results = reader.many((frame for _, frame in part), batch=len(part))
         for (item, _), result in zip(part, results, strict=True):
-            self.metrics.count("mien_images_total", status=result.status)
+            self.metrics.images.labels(result.status).inc()
             for face in result.faces:
-                self.metrics.count("mien_faces_total", certain=str(face.certain).lower())
+                self.metrics.faces.labels(str(face.certain).lower()).inc()
             answers.append((item, json_line(result, item.points).rstrip("\n")))
         _deliver(answers)
 
 
 def _deliver(answers: Sequence[tuple[_Waiting, str | Problem]]) -> None:
-    """Hand answers to the event loops that wait for them; who has gone meanwhile gets none."""
+    """Deliver answers to the event loops of their requests, unless a request is gone."""
 
     def settle(answer: asyncio.Future[str], value: str | Problem) -> None:
         if not answer.done():

@@ -1,7 +1,10 @@
-"""Request bodies within limits: what arrives is counted while it arrives, and nothing is unpacked before it was counted.
+"""Request bodies within limits: bytes are counted while they arrive, and nothing is decoded before.
 
-Images stay in memory and videos go to a file that the server names; what a request calls its files is only ever a text.
-`Budget` bounds the memory of all bodies together.
+Images stay in memory and videos go to a file named by the server; file names of a request are used as text only. `Budget`
+bounds the memory of all bodies together.
+
+Starlette's form parser is not used: it has no limit for a single file, accepts a form whose last boundary is missing, writes
+images above 1 MB to the disk, and keeps only one of two fields of the same name.
 """
 
 from __future__ import annotations
@@ -20,41 +23,41 @@ from ..io.images import printable
 from .problems import Problem, busy
 
 FIELDS = 40
-"""Most fields of a form, files aside."""
+"""Maximum number of form fields other than files."""
 FIELD_BYTES = 4096
 HEADER_BYTES = 8192
 """Bytes of the headers of one part."""
 
 
 class Budget:
-    """Bytes that bodies may hold in memory at a time."""
+    """Bytes that request bodies may occupy in memory."""
 
     def __init__(self, size: int) -> None:
         self.left = size
 
     def take(self, count: int) -> None:
-        """Reserve bytes, or refuse the request that brings them."""
+        """Reserve bytes, or reject the request."""
         if count > self.left:
-            raise busy("too many images are arriving at the same time; send them again a little later", 1)
+            raise busy("too many images are arriving at the same time; retry after the time in Retry-After", 1)
         self.left -= count
 
     def give(self, count: int) -> None:
-        """Return bytes."""
+        """Release bytes."""
         self.left += count
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One file of a request, or the URL that stands for it."""
+    """One file of a request, or its URL."""
 
     name: str
-    """What the request calls it, printable; for messages and results only."""
+    """Printable name for messages and results only."""
     data: bytes | bytearray = b""
     url: str | None = None
 
 
 class Sink(Protocol):
-    """Where the bytes of a file go: a bytearray, or what `Spool` makes of an open file."""
+    """Destination of a file's bytes: a bytearray or a `Spool`."""
 
     def extend(self, data: bytes, /) -> None:
         """Append bytes."""
@@ -86,13 +89,13 @@ async def blocks(request: Request, limit: int, seconds: float, budget: Budget | 
     """Yield a body as it arrives.
 
     Args:
-        request: whose body.
-        limit: bytes.
-        seconds: in which all of it must be there.
-        budget: is charged with what arrives; whoever reads gives it back.
+        request: the request.
+        limit: maximum number of bytes.
+        seconds: time limit of the whole body.
+        budget: charged with the bytes; the caller releases them.
 
     Raises:
-        Problem: too large, too slow, or the budget is spent.
+        Problem: too large, too slow, or over budget.
     """
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced[:20]) > limit:
@@ -112,13 +115,13 @@ async def blocks(request: Request, limit: int, seconds: float, budget: Budget | 
                 budget.take(len(block))
             yield block
     except TimeoutError:
-        raise Problem("too-slow", f"the body was not there within {seconds:g} seconds", {"Connection": "close"}) from None
+        raise Problem("too-slow", f"the body did not arrive within {seconds:g} seconds", {"Connection": "close"}) from None
     except ClientDisconnect:
-        raise Problem("malformed", "the connection ended before the body did") from None
+        raise Problem("malformed", "the connection was closed before the end of the body") from None
 
 
 async def whole(request: Request, limit: int, seconds: float, budget: Budget) -> bytearray:
-    """Return a body. Its bytes are charged to the budget, also where it fails half way: the caller gives `charged` back."""
+    """Return a body. Its bytes are charged to the budget, also on failure: use it inside `charged`."""
     body = bytearray()
     async for block in blocks(request, limit, seconds, budget):
         body += block
@@ -127,7 +130,7 @@ async def whole(request: Request, limit: int, seconds: float, budget: Budget) ->
 
 @contextlib.contextmanager
 def charged(budget: Budget) -> Iterator[Budget]:
-    """Give back, at the end, everything that was taken inside."""
+    """Release at the end everything that was charged inside the block."""
     account = _Account(budget)
     try:
         yield account
@@ -154,17 +157,17 @@ async def form(
     """Read `multipart/form-data`.
 
     Args:
-        request: whose headers name the boundary.
+        request: its headers name the boundary.
         arriving: its body.
-        files: most files.
-        file_bytes: most bytes of one.
-        sink: makes what a file is written to.
+        files: maximum number of files.
+        file_bytes: maximum bytes per file.
+        sink: makes the destination of a file.
 
     Returns:
         Name and sink of each file in order, and the other fields.
 
     Raises:
-        Problem: not such a form, cut short, or beyond a limit.
+        Problem: an invalid or truncated form, or one that exceeds a limit.
     """
     _, parameters = parse_options_header(request.headers.get("content-type", ""))
     boundary = parameters.get(b"boundary", b"")
@@ -177,14 +180,14 @@ async def form(
             parser.write(block)
         parser.finalize()
     except MultipartParseError:
-        raise Problem("malformed", "the body is not the multipart form that its header announces") from None
+        raise Problem("malformed", "the body is not a valid multipart form") from None
     if not parts.ended:
-        raise Problem("malformed", "the multipart form is cut short: its last boundary is missing")
+        raise Problem("malformed", "the multipart form is truncated: its last boundary is missing")
     return parts.files, parts.fields
 
 
 class _Parts:
-    """Gathers the parts of a form from the callbacks of the parser."""
+    """Collects the parts of a form from the parser's callbacks."""
 
     def __init__(self, most: int, file_bytes: int, sink: Callable[[], Sink]) -> None:
         self.most, self.file_bytes, self.sink = most, file_bytes, sink
@@ -216,7 +219,7 @@ class _Parts:
     def _count(self, count: int) -> None:
         self.header_bytes += count
         if self.header_bytes > HEADER_BYTES:
-            raise Problem("too-large", f"the headers of a part hold more than {HEADER_BYTES:,} bytes")
+            raise Problem("too-large", f"the headers of a part exceed {HEADER_BYTES:,} bytes")
 
     def _header_name(self, data: bytes, start: int, end: int) -> None:
         self._count(end - start)
@@ -251,14 +254,14 @@ class _Parts:
         target = self.text if self.target is None else self.target
         if len(target) + end - start > self.limit:
             what = "a file" if self.is_file else "a field"
-            raise Problem("too-large", f"{what} of the form holds more than the limit of {self.limit:,} bytes")
+            raise Problem("too-large", f"{what} of the form exceeds the limit of {self.limit:,} bytes")
         target.extend(data[start:end])
 
     def _end(self) -> None:
         if self.is_file:
             return
         if self.name in self.fields:
-            raise Problem("malformed", f"the form names {self.name[:60]!r} twice")
+            raise Problem("malformed", f"the form has two fields {self.name[:60]!r}")
         self.fields[self.name] = self.text.decode("utf-8", "replace")
 
     def _ended(self) -> None:
@@ -266,9 +269,9 @@ class _Parts:
 
 
 def plain_name(name: str) -> str:
-    """Return what a request calls a file as printable text without folders, of 200 characters at most; never a path to use."""
+    """Return a client's file name as printable text without folders, at most 200 characters; never use it as a path."""
     return printable(name.replace("\\", "/").rpartition("/")[2].encode("utf-8", "backslashreplace").decode())[:200] or "image"
 
 
 def _too_large(limit: int) -> Problem:
-    return Problem("too-large", f"the body holds more than the limit of {limit:,} bytes", {"Connection": "close"})
+    return Problem("too-large", f"the body exceeds the limit of {limit:,} bytes", {"Connection": "close"})

@@ -1,11 +1,9 @@
-"""POST /v1/explain: which parts of a face its reading rests on."""
+"""POST /v1/explain: which parts of a face its prediction depends on."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,71 +16,56 @@ from ..explaining import Explanation, explain
 from ..faces.alignment import apply, invert
 from ..io.decoding import decode
 from ..io.images import DecodedImage
-from . import openapi
-from .bodies import blocks, charged, form, media_type
-from .options import Options, about, bounds
+from . import openapi, requests
+from .bodies import File, charged
+from .openapi import Explained, Heat, Region
+from .options import ExplainOptions
 from .problems import Problem, busy
 from .readers import Readers
 
 CELLS = 24
-"""Cells of the map along each side, at most."""
-
-MAP = "0 … 1 over the crop, 1 for the place that matters most, and the crop's upper left, upper right and lower left corner."
-PARTS = "How far the probability falls when a part of the face is blurred, and where it falls when a patch is covered."
-
-TOLD = ("malformed", "too-slow", "too-large", "media-type", "invalid", "busy", "time-out")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExplainOptions(Options):
-    """Which reading is explained: faces are found as for /v1/predict with the same options."""
-
-    face: int = field(default=0, metadata=bounds(0, 1000, "Place of the face in the result, from 0."))
-    label: str | None = field(default=None, metadata=about("Expression to explain; null: the most probable one."))
+"""Maximum number of cells along each side of the map."""
 
 
 def install(app: FastAPI, waiting: int = 8) -> None:
-    """Add the route. One face is explained at a time, and `waiting` requests may wait for that."""
+    """Add the route. One face is explained at a time, and `waiting` requests may wait."""
     turn = asyncio.Semaphore(1)
     state, here = app.state, 0
 
     @app.post(
-        "/v1/explain", tags=["reading"], summary="Tell which parts of a face its reading rests on",
-        openapi_extra=openapi.images_body(ExplainOptions, json_too=False, files="images"),
-        responses=openapi.answers({200: openapi.of_json("Explanation", "Importances.")}, *TOLD),
+        "/v1/explain", tags=["images"], summary="Explain the prediction of a face by occlusion",
+        openapi_extra=openapi.body(ExplainOptions, "images", "image/*", many=True),
+        responses=openapi.responses(
+            {200: openapi.of_json("Explained", "Importance of the parts of the face.")},
+            "malformed", "too-slow", "too-large", "media-type", "invalid", "busy", "time-out",
+        ),
     )  # fmt: skip
     async def explanation(request: Request) -> Response:
         nonlocal here
         limits = state.settings.limits
-        if media_type(request) != "multipart/form-data":
-            raise Problem("media-type", "send multipart/form-data with one file")
         if here >= waiting:
-            raise busy("too many explanations are waiting; ask again later", 5)
+            raise busy("too many explanations are waiting; retry later", 5)
         here += 1
         try:
             with charged(state.budget) as budget:
-                arriving = blocks(request, limits.request_bytes, limits.seconds, budget)
-                files, fields = await form(request, arriving, files=1, file_bytes=limits.image_bytes)
-                options = ExplainOptions.parse(fields, text=True)
-                if not files:
-                    raise Problem("invalid", "the request holds no image: add a file to the form")
+                [file], options = await requests.images(request, state.settings, budget, ExplainOptions, most=1)
                 try:
                     async with asyncio.timeout(limits.seconds):
-                        return await _in_turn(turn, _answer, state.readers, files[0], options, limits.pixels)
+                        return await _in_turn(turn, _answer, state.readers, file, options, limits.pixels)
                 except TimeoutError:
-                    detail = f"explaining took longer than {limits.seconds:g} seconds; try later"
+                    detail = f"the explanation took longer than {limits.seconds:g} seconds; retry later"
                     raise Problem("time-out", detail, {"Retry-After": "5"}) from None
         finally:
             here -= 1
 
 
 async def _in_turn(turn: asyncio.Semaphore, work: Callable[..., Response], *arguments: Any) -> Response:
-    """Do work in a thread. Who gives it up does not end it, and so the next one's turn comes when the thread is done."""
+    """Run work in a thread. A canceled request does not stop its thread, so the turn passes on when the thread is done."""
 
     def done(task: asyncio.Future[Response]) -> None:
         turn.release()
-        if not task.canceled():
-            task.exception()  # nobody may be left to take it
+        if not task.cancelled():
+            task.exception()  # retrieved here, since the request may be gone
 
     await turn.acquire()
     task = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
@@ -90,40 +73,28 @@ async def _in_turn(turn: asyncio.Semaphore, work: Callable[..., Response], *argu
     return await asyncio.shield(task)
 
 
-def _answer(readers: Readers, file: tuple, options: ExplainOptions, pixels: int) -> Response:
-    name, data = file
+def _answer(readers: Readers, file: File, options: ExplainOptions, pixels: int) -> Response:
     key = readers.key(options)
     if options.label is not None and options.label not in readers.cards[key.model].labels:
-        raise Problem("invalid", f"{key.model} has no class {options.label[:60]!r}")
+        raise Problem("invalid", f"{key.model} has no label {options.label[:60]!r}")
+    if file.url is not None:
+        raise Problem("invalid", "explanations do not fetch URLs; send the image itself")
     try:
-        image = DecodedImage(decode(bytes(data), name, pixels)[0], name)
+        image = DecodedImage(decode(bytes(file.data), file.name, pixels)[0], file.name)
         found = explain(readers(key), image, method="occlusion", target=options.label, face=options.face)
     except (SourceError, ConfigError) as error:
         raise Problem("invalid", str(error).replace(" or raise max_pixels", "")) from None
-    return Response(json.dumps(_table(found)), media_type="application/json")
+    return Response(_explained(found).model_dump_json(), media_type="application/json")
 
 
-def _table(found: Explanation) -> dict:
+def _explained(found: Explanation) -> Explained:
     side = found.heat.shape[0]
     cells = min(side, CELLS)
     small = np.asarray(Image.fromarray(found.heat.astype(np.float32)).resize((cells, cells), Image.Resampling.BOX))
     corners = apply(invert(found.matrix), np.array([[0, 0], [side, 0], [0, side]]) - 0.5)
-    return {
-        "label": found.label,
-        "probability": found.probability,
-        "regions": [{"name": name, "importance": round(value, 4)} for name, value in found.regions.items()],
-        "map": {"values": small.round(4).tolist(), "corners": corners.round(2).tolist()},
-    }
-
-
-def schema() -> dict:
-    """Return the JSON Schema of an answer."""
-    number = {"type": "number"}
-    row = {"type": "array", "items": number}
-    region = openapi.object_of({"name": {"type": "string"}, "importance": number}, "One part of the face.")
-    place = {"values": {"type": "array", "items": row}, "corners": {"type": "array", "items": row}}
-    parts = {
-        "label": {"type": "string"}, "probability": number, "regions": {"type": "array", "items": region},
-        "map": openapi.object_of(place, MAP),
-    }  # fmt: skip
-    return openapi.object_of(parts, PARTS)
+    return Explained(
+        label=found.label,
+        probability=found.probability,
+        regions=[Region(name=name, importance=round(value, 4)) for name, value in found.regions.items()],
+        map=Heat(values=small.astype(float).round(4).tolist(), corners=corners.round(2).tolist()),
+    )

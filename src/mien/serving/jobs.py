@@ -1,13 +1,15 @@
-"""Videos are read as jobs: accepted at once, read one after the other, asked for by their number.
+"""Video jobs: accepted at once, processed one after the other, and polled by their id.
 
-A job is a folder with a random name of our own, so that every process of a server can answer for it:
+A job is a folder with a random name, shared by all processes of a server, so that each of them can answer for it:
 
-    video           what was sent, until it is read
-    state.json      `JobState`, replaced as a whole
-    results.jsonl   one line for each frame read, while it is read
-    cancel          is there when someone wants it to end
+    video           the upload, until it is processed
+    state.json      `JobState`, replaced atomically
+    results.jsonl   one line per frame, while the video is processed
+    cancel          exists when the job is to end
 
-Nothing that a request names reaches the disk. What is finished goes after `Limits.keep_seconds`, and everything at the end.
+File names of a request never reach the disk. Finished jobs are removed after `Limits.keep_seconds`, and all jobs at shutdown.
+When a process dies, the job that it ran is reported as failed; its waiting jobs are taken over by another process
+(`Jobs.adopt`).
 """
 
 from __future__ import annotations
@@ -24,88 +26,70 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from ..errors import MienError
 from ..inference.results import json_line
 from ..io.video import Sampling, Video
-from .metrics import Metrics, lives
+from .metrics import Metrics
 from .options import VideoOptions
 from .problems import Problem, busy, unforeseen
+from .processes import process_exists
 from .readers import Key, Readers
 from .settings import Settings
 
-NUMBER = re.compile(r"[0-9a-f]{32}")
+ID = re.compile(r"[0-9a-f]{32}")
 
-Status = Literal["waiting", "reading", "done", "failed", "canceled"]
-ACTIVE = ("waiting", "reading")
+Status = Literal["waiting", "running", "done", "failed", "canceled"]
+ACTIVE = ("waiting", "running")
 
 
-@dataclass(frozen=True, kw_only=True)
-class JobState:
-    """Where a job stands."""
+class JobState(BaseModel):
+    """The state of a video job."""
 
-    id: str
-    """Its number: whoever knows it may ask for the results."""
-    name: str
-    """What the sender called the video."""
-    status: Status
-    """`done`, `failed` (then `message` says why) and `canceled` are final; results are kept in all three."""
-    progress: float | None
-    """Share that is read, 0 … 1; null where the video does not say how long it is."""
-    frames: int = 0
-    """Frames read."""
-    faces: int = 0
-    """Faces read in them."""
-    time: float = 0.0
-    """Second of the video up to which it is read."""
-    created: float = 0.0
-    """Seconds since 1970."""
-    message: str | None = None
-    """Why it failed, or what a careful reader should know."""
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_serialization_defaults_required=True)
 
-    @staticmethod
-    def schema() -> dict[str, Any]:
-        """Return the JSON Schema."""
-        texts, numbers = ("id", "name"), ("frames", "faces")
-        properties: dict[str, Any] = {name: {"type": "string"} for name in texts}
-        properties["status"] = {"type": "string", "enum": list(get_args(Status))}
-        properties["progress"] = {"type": ["number", "null"], "minimum": 0, "maximum": 1}
-        properties |= {name: {"type": "integer", "minimum": 0} for name in numbers}
-        properties |= {"time": {"type": "number"}, "created": {"type": "number"}, "message": {"type": ["string", "null"]}}
-        return {
-            "type": "object", "description": JobState.__doc__, "properties": properties, "required": list(properties),
-            "additionalProperties": False,
-        }  # fmt: skip
+    id: str = Field(description="Random id; whoever knows it has access to the results.")
+    name: str = Field(description="File name of the upload.")
+    status: Status = Field(
+        description="`done`, `failed` (see `message`) and `canceled` are final; all three keep their results."
+    )
+    progress: float | None = Field(ge=0, le=1, description="Share processed; null if the length of the video is unknown.")
+    frames: int = Field(0, ge=0, description="Frames processed.")
+    faces: int = Field(0, ge=0, description="Faces in these frames.")
+    time: float = Field(0.0, description="Position in the video in seconds.")
+    created: float = Field(0.0, description="Unix time of creation.")
+    message: str | None = Field(None, description="Why the job failed, or a remark on its results.")
+
+    def but(self, **values: object) -> JobState:
+        """Return a copy with other values."""
+        return self.model_copy(update=values)
 
 
 class Jobs:
-    """The videos of a server, and the thread of this process that reads them."""
+    """The video jobs of a server, and the thread of this process that runs them."""
 
     def __init__(self, readers: Readers, settings: Settings, metrics: Metrics, folder: Path) -> None:
         self.readers, self.settings, self.metrics, self.folder = readers, settings, metrics, folder
         self._pool = ThreadPoolExecutor(1, "mien video")
         self._closing = threading.Event()
         self._uploads = 0
-        metrics.gauge("mien_jobs_active", self._mine)
         self._active: set[str] = set()
-
-    def _mine(self) -> float:
-        return len(self._active)
 
     @contextlib.contextmanager
     def upload(self) -> Iterator[Path]:
-        """Give a new folder to write `video` into; it is removed unless `submit` is reached.
+        """Yield a new folder for the file `video`; it is removed unless `submit` is called.
 
         Raises:
-            Problem: too many videos are arriving, waiting or being read.
+            Problem: too many uploads or jobs.
         """
         limits = self.settings.limits
         active = sum(state.status in ACTIVE for state in self.states())
         if active >= limits.jobs or self._uploads >= limits.uploads:
-            raise busy("too many videos are waiting to be read; ask again later", 30)
+            raise busy("too many video jobs; retry later", 30)
         place = self.folder / secrets.token_hex(16)
         place.mkdir(mode=0o700)
         self._uploads += 1
@@ -117,37 +101,52 @@ class Jobs:
                 shutil.rmtree(place, ignore_errors=True)
 
     def submit(self, place: Path, name: str, options: VideoOptions) -> JobState:
-        """Let the video in a folder of `upload` be read, and return where that stands.
+        """Start a job for the video in a folder of `upload` and return its state.
 
         Raises:
-            Problem: options that make no sense.
+            Problem: invalid options, or too many jobs.
         """
         key, sampling = check(self.readers, options)
         if self._closing.is_set() or sum(state.status in ACTIVE for state in self.states()) >= self.settings.limits.jobs:
-            raise busy("too many videos are waiting to be read; ask again later", 30)
+            raise busy("too many video jobs; retry later", 30)
         state = JobState(id=place.name, name=name, status="waiting", progress=0.0, created=time.time())
-        _write(place, state)
-        self._active.add(place.name)
-        self._pool.submit(self._run, place, state, key, sampling, options)
+        _options(place, os.getpid()).write_text(options.model_dump_json(), encoding="utf-8")
+        self._start(place, state, key, sampling, options)
         return state
 
+    def _start(self, place: Path, state: JobState, key: Key, sampling: Sampling, options: VideoOptions) -> None:
+        _write(place, state)
+        self._active.add(place.name)
+        self.metrics.active.set(len(self._active))
+        self._pool.submit(self._run, place, state, key, sampling, options)
+
+    def adopt(self) -> None:
+        """Take over the waiting jobs of processes that died."""
+        for place in self.folder.iterdir():
+            state, process = _load(place) if ID.fullmatch(place.name) else (None, 0)
+            if state is not None and state.status == "waiting" and not process_exists(process):
+                with contextlib.suppress(OSError, Problem):  # renaming is atomic: only one of several processes succeeds
+                    kept = _options(place, process).rename(_options(place, os.getpid()))
+                    options = VideoOptions.model_validate_json(kept.read_text(encoding="utf-8"))
+                    self._start(place, state, *check(self.readers, options), options)
+
     def state(self, number: str) -> JobState:
-        """Return where a job stands.
+        """Return the state of a job.
 
         Raises:
-            Problem: there is no such job, or no longer.
+            Problem: unknown or expired job.
         """
-        if not NUMBER.fullmatch(number) or (state := _read(self.folder / number)) is None:
-            raise Problem("not-found", "there is no such job; results are kept for a limited time")
+        if not ID.fullmatch(number) or (state := _read(self.folder / number)) is None:
+            raise Problem("not-found", "unknown job; results are kept for a limited time")
         return state
 
     def states(self) -> list[JobState]:
-        """Return all jobs of the server."""
-        found = (_read(path) for path in self.folder.iterdir() if NUMBER.fullmatch(path.name))
+        """Return the states of all jobs of the server."""
+        found = (_read(path) for path in self.folder.iterdir() if ID.fullmatch(path.name))
         return [state for state in found if state is not None]
 
     def results(self, number: str, after: int = 0) -> Iterator[bytes]:
-        """Return the lines written so far, without the first `after`.
+        """Return the result lines written so far, without the first `after`.
 
         Raises:
             Problem: as for `state`.
@@ -157,7 +156,7 @@ class Jobs:
         return _lines(path, path.stat().st_size, after) if path.exists() else iter(())
 
     def end(self, number: str) -> JobState | None:
-        """End a job that waits or is being read, and return it; remove one that is finished, and return None.
+        """Cancel an active job and return its state; remove a finished one and return None.
 
         Raises:
             Problem: as for `state`.
@@ -170,7 +169,8 @@ class Jobs:
         return None
 
     def tidy(self) -> None:
-        """Remove what is finished and too old, or one too many."""
+        """Remove finished jobs that are too old or exceed `Limits.kept`, and adopt orphaned ones."""
+        self.adopt()
         limits = self.settings.limits
         finished = sorted((s for s in self.states() if s.status not in ACTIVE), key=lambda s: s.created, reverse=True)
         for place, state in enumerate(finished):
@@ -179,7 +179,7 @@ class Jobs:
                 shutil.rmtree(self.folder / state.id, ignore_errors=True)
 
     def close(self) -> None:
-        """End what is being read: nobody could ask for its results any more."""
+        """Cancel the running job: its results would be out of reach."""
         self._closing.set()
         self._pool.shutdown(cancel_futures=True)
 
@@ -191,13 +191,14 @@ class Jobs:
             state = self._read(place, video, state, key, sampling, options)
         except MienError as error:
             message = str(error).replace(str(video), state.name)
-            state = dataclasses.replace(_read(place) or state, status="failed", message=message)
+            state = (_read(place) or state).but(status="failed", message=message)
         except Exception as error:
-            state = dataclasses.replace(_read(place) or state, status="failed", message=unforeseen(error).detail)
+            state = (_read(place) or state).but(status="failed", message=unforeseen(error).detail)
         finally:
             video.unlink(missing_ok=True)
             self._active.discard(place.name)
-        self.metrics.count("mien_jobs_total", outcome=state.status)
+            self.metrics.active.set(len(self._active))
+        self.metrics.jobs.labels(state.status).inc()
         with contextlib.suppress(OSError):
             _write(place, state)
 
@@ -205,7 +206,7 @@ class Jobs:
         limits, cancel = self.settings.limits, place / "cancel"
         with Video(video, state.name) as opened:
             total = sampling.frames(opened.info.duration, opened.info.rate)
-        state, told = dataclasses.replace(state, status="reading", progress=0.0 if total else None), 0.0
+        state, written = state.but(status="running", progress=0.0 if total else None), 0.0
         frames = self.readers(key).stream(
             video, every=sampling.every, fps=sampling.fps, start=sampling.start, end=sampling.end,
             detect_every=options.detect_every, smooth=None if options.smooth == "none" else options.smooth,
@@ -218,28 +219,28 @@ class Jobs:
                 row = json_line(dataclasses.replace(result, source=state.name, message=message), options.points).encode()
                 rows.write(row)
                 size += len(row)
-                state = dataclasses.replace(
-                    state, frames=state.frames + 1, faces=state.faces + len(result.faces), time=result.time or state.time,
+                state = state.but(
+                    frames=state.frames + 1, faces=state.faces + len(result.faces), time=result.time or state.time,
                     progress=None if total is None else min((state.frames + 1) / total, 0.999),
                 )  # fmt: skip
-                if time.monotonic() - told > 0.25:
+                if time.monotonic() - written > 0.25:
                     _write(place, state)
-                    told = time.monotonic()
+                    written = time.monotonic()
                 if cancel.exists() or self._closing.is_set():
                     status = "canceled"
                     break
                 if state.frames >= limits.video_frames or size >= limits.result_bytes:
-                    message = f"only the first {state.frames:,} frames were read: that is the limit of this server"
+                    message = f"only the first {state.frames:,} frames were processed: that is the limit of this server"
                     break
         progress = 1.0 if status == "done" else state.progress
-        return dataclasses.replace(state, status=status, progress=progress, message=message)
+        return state.but(status=status, progress=progress, message=message)
 
 
 def check(readers: Readers, options: VideoOptions) -> tuple[Key, Sampling]:
-    """Return what the options of a video come to.
+    """Return the key and the sampling of a video's options.
 
     Raises:
-        Problem: no such model, or frames that contradict each other.
+        Problem: unknown model, or contradictory options.
     """
     try:
         return readers.key(options), Sampling(options.every, options.fps, options.start or None, options.end)
@@ -249,20 +250,29 @@ def check(readers: Readers, options: VideoOptions) -> tuple[Key, Sampling]:
 
 def _write(place: Path, state: JobState) -> None:
     part = place / "state.part"
-    part.write_text(json.dumps({**dataclasses.asdict(state), "process": os.getpid()}), encoding="utf-8")
+    part.write_text(json.dumps({**state.model_dump(), "process": os.getpid()}), encoding="utf-8")
     part.replace(place / "state.json")
 
 
 def _read(place: Path) -> JobState | None:
+    state, process = _load(place)
+    if state is not None and state.status == "running" and not process_exists(process):
+        return state.but(status="failed", message=f"its process ended after {state.frames} frames; send the video again")
+    return state
+
+
+def _options(place: Path, process: int) -> Path:
+    """Return the file with the options of a job that belongs to a process."""
+    return place / f"options-{process}.json"
+
+
+def _load(place: Path) -> tuple[JobState | None, int]:
+    """Return the state in a folder and the process that wrote it."""
     try:
         table = json.loads((place / "state.json").read_text(encoding="utf-8"))
+        return JobState(**{name: value for name, value in table.items() if name != "process"}), table["process"]
     except (OSError, ValueError):
-        return None
-    process = table.pop("process")
-    state = JobState(**table)
-    if state.status in ACTIVE and not lives(process):
-        return dataclasses.replace(state, status="failed", message="the process that read it has ended")
-    return state
+        return None, 0
 
 
 def _lines(path: Path, size: int, after: int) -> Iterator[bytes]:

@@ -1,137 +1,146 @@
-"""The OpenAPI document: its schemas come from the dataclasses that the server answers with and checks requests by."""
+"""The OpenAPI document: schemas of the pydantic models that validate requests and of the responses."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import models_json_schema
+
 from ..io.provenance import VERSION
 from ..types import json_schema
 from .jobs import JobState
-from .options import Options, StreamOptions, VideoOptions, schema
+from .options import ExplainOptions, Options, StreamOptions, VideoOptions
 from .problems import MEDIA_TYPE, PROBLEMS, ProblemDetails
 
 DESCRIPTION = (
-    "Read the expressions of faces in images, videos and streams. WS /v1/stream, which OpenAPI cannot describe, takes a text "
-    "message with options (StreamOptions) and then JPEG frames, and answers each frame; docs/serving.md has its messages."
+    "Facial expression recognition in images, videos and streams. WS /v1/stream is outside the scope of OpenAPI: it takes a "
+    "text message with StreamOptions and then JPEG frames, and answers each frame; docs/serving.md describes its messages."
 )
+BINARY = {"schema": {"type": "string", "format": "binary"}}
+REF = "#/components/schemas/"
+
+
+class Entry(BaseModel):
+    """An image of a JSON request: exactly one of `data` and `url`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str | None = Field(None, description="Name in results and messages.")
+    data: str | None = Field(None, description="The encoded image in base64 (line breaks are allowed), or a data: URI.")
+    url: str | None = Field(None, description="Public http or https URL; only with --allow-urls.")
+
+
+class Models(BaseModel):
+    """The cards of all models."""
+
+    models: list[dict[str, Any]]
+    default: str = Field(description="Model of requests that name none.")
+    explain: bool = Field(description="Whether POST /v1/explain is available.")
+    limits: dict[str, float] = Field(description="Limits of one request, as in mien.serving.settings.Limits.")
+
+
+class Region(BaseModel):
+    """A part of the face."""
+
+    name: str
+    importance: float = Field(description="Fall of the probability when this part is blurred.")
+
+
+class Heat(BaseModel):
+    """A map of importance over the crop."""
+
+    values: list[list[float]] = Field(description="Rows of importance, 0 … 1, where 1 is the most important cell.")
+    corners: list[list[float]] = Field(description="Upper left, upper right and lower left corner of the crop in the image.")
+
+
+class Explained(BaseModel):
+    """An occlusion explanation of one score of a face."""
+
+    label: str
+    probability: float
+    regions: list[Region]
+    map: Heat
 
 
 def components() -> dict[str, Any]:
     """Return the named schemas."""
     result = json_schema()
-    found = {name: _in_components(each) for name, each in result.pop("$defs").items()}
-    found["Result"] = _in_components({name: each for name, each in result.items() if not name.startswith("$")})
-    kinds = {"Options": Options, "VideoOptions": VideoOptions, "StreamOptions": StreamOptions}
-    found |= {name: schema(kind) for name, kind in kinds.items()}
-    found["Problem"] = {
-        "type": "object", "description": ProblemDetails.__doc__, "additionalProperties": False,
-        "properties": {
-            **{name: {"type": "string"} for name in ("type", "title", "detail")}, "status": {"type": "integer"},
-        },
-        "required": [each.name for each in dataclasses.fields(ProblemDetails)],
+    schemas = {name: _local(each) for name, each in result.pop("$defs").items()}
+    schemas["Result"] = _local({name: each for name, each in result.items() if not name.startswith("$")})
+    models = (Options, StreamOptions, VideoOptions, ExplainOptions, Entry, Models, Explained, JobState, ProblemDetails)
+    _, found = models_json_schema([(model, "validation") for model in models], ref_template=REF + "{model}")
+    schemas |= found["$defs"]
+    results = {"type": "array", "items": _ref("Result")}
+    schemas["Results"] = {
+        "type": "object", "description": "One result per image, in order.", "properties": {"results": results},
+        "required": ["results"],
     }  # fmt: skip
-    found["Results"] = object_of(
-        {"results": {"type": "array", "items": _ref("Result")}}, "One result for each image, in order."
-    )
-    found["Job"] = JobState.schema()
-    found["Models"] = object_of(
-        {
-            "models": {"type": "array", "items": {"type": "object"}},
-            "default": {"type": "string"},
-            "explain": {"type": "boolean"},
-        },
-        "The cards of all models, the one that answers by default, and whether POST /v1/explain is there.",
-    )
-    return found
+    return schemas
 
 
-def document(base: dict[str, Any], **schemas: dict[str, Any]) -> dict[str, Any]:
-    """Complete what FastAPI made of the routes; `schemas` are named ones besides `components`."""
+def document(base: dict[str, Any]) -> dict[str, Any]:
+    """Complete FastAPI's document of the routes."""
     base["info"] = {"title": "mien", "version": VERSION, "description": DESCRIPTION, "license": {"name": "Apache-2.0"}}
-    base["components"] = {
-        "schemas": components() | schemas,
-        "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
-    }
+    base["components"] = {"schemas": components(), "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}}
     base["security"] = [{}, {"token": []}]
     return base
 
 
-def answers(success: Mapping[int, Any], *problems: str) -> dict[int | str, dict[str, Any]]:
-    """Return the `responses` of a route: what it gives, and the problems it may end with."""
+def responses(success: Mapping[int, Any], *problems: str) -> dict[int | str, dict[str, Any]]:
+    """Return the `responses` of a route: its success and the problems it may answer with."""
     found: dict[int | str, dict[str, Any]] = dict(success.items())
-    for name in (*problems, "foreign-origin", "unauthorised", "foreign-host", "internal"):
+    for name in (*problems, "foreign-origin", "unauthorized", "foreign-host", "internal"):
         status, title = PROBLEMS[name]
-        content = {MEDIA_TYPE: {"schema": _ref("Problem")}}
-        found.setdefault(status, {"description": title, "content": content})
+        found.setdefault(status, {"description": title, "content": {MEDIA_TYPE: {"schema": _ref("ProblemDetails")}}})
     return found
 
 
 def of_json(name: str, text: str) -> dict[str, Any]:
-    """Return the description of an answer in JSON."""
+    """Return the description of a JSON response."""
     return {"description": text, "content": {"application/json": {"schema": _ref(name)}}}
 
 
-def images_body(options: type[Options] = Options, *, json_too: bool = True, files: str = "images") -> dict[str, Any]:
-    """Return the description of a body with images, or with one video."""
-    about = schema(options)["properties"]
+def body(options: type[Options], files: str, *raw: str, many: bool = False) -> dict[str, Any]:
+    """Return the `openapi_extra` of a route that takes files: a form, raw bodies of types `raw`, and JSON for many images."""
     file = {"type": "string", "format": "binary"}
+    form = _form(options)
     content: dict[str, Any] = {
         "multipart/form-data": {
             "schema": {
-                "type": "object",
-                "properties": {files: {"type": "array", "items": file, "minItems": 1} if json_too else file, **_plain(about)},
-                "required": [files],
-                "additionalProperties": False,
+                "type": "object", "required": [files], "additionalProperties": False,
+                "properties": {files: {"type": "array", "items": file, "minItems": 1} if many else file, **form},
             },
         },
-    }
-    if json_too:
-        entry = {"anyOf": [_entry("data", _DATA), _entry("url", _URL)]}
+        **dict.fromkeys(raw, BINARY),
+    }  # fmt: skip
+    if many:
         content["application/json"] = {
             "schema": {
                 "type": "object", "additionalProperties": False, "required": ["images"],
-                "properties": {"images": {"type": "array", "items": entry, "minItems": 1}, "options": _ref(options.__name__)},
+                "properties": {
+                    "images": {"type": "array", "items": _ref("Entry"), "minItems": 1}, "options": _ref(options.__name__),
+                },
             },
         }  # fmt: skip
-    return {"requestBody": {"required": True, "content": content}}
+    parameters = [{"name": name, "in": "query", "required": False, "schema": schema} for name, schema in form.items()]
+    return {"requestBody": {"required": True, "content": content}, "parameters": parameters}
 
 
-def _entry(field: str, about: dict[str, Any]) -> dict[str, Any]:
-    properties = {"name": {"type": "string"}, field: about}
-    return {"type": "object", "properties": properties, "required": [field], "additionalProperties": False}
-
-
-_DATA = {
-    "type": "string", "contentEncoding": "base64", "description": "The image's file in base64.",
-    "pattern": "^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$",
-}  # fmt: skip
-_URL = {
-    "type": "string",
-    "format": "uri",
-    "description": "Where the image is, on the public internet; only with --allow-urls.",
-}
-
-
-def _plain(properties: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the properties as fields of a form, which know no null: leaving one out is its default."""
+def _form(options: type[Options]) -> dict[str, Any]:
+    """Return the options as form fields, where an omitted field stands for null."""
     fields = {}
-    for name, about in properties.items():
-        kind = about["type"][0] if isinstance(about["type"], list) else about["type"]
-        fields[name] = {key: value for key, value in about.items() if key != "default" or value is not None} | {"type": kind}
+    for name, schema in options.model_json_schema()["properties"].items():
+        value = {**schema, **schema.get("anyOf", [{}])[0]}
+        fields[name] = {key: item for key, item in value.items() if key != "anyOf" and (key != "default" or item is not None)}
     return fields
 
 
-def object_of(properties: dict[str, Any], text: str) -> dict[str, Any]:
-    """Return the schema of an object that has all these properties."""
-    return {"type": "object", "description": text, "properties": properties, "required": list(properties)}
-
-
 def _ref(name: str) -> dict[str, str]:
-    return {"$ref": f"#/components/schemas/{name}"}
+    return {"$ref": REF + name}
 
 
-def _in_components(table: dict[str, Any]) -> dict[str, Any]:
-    return json.loads(json.dumps(table).replace("#/$defs/", "#/components/schemas/"))
+def _local(table: dict[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps(table).replace("#/$defs/", REF))

@@ -1,7 +1,7 @@
-"""Errors as RFC 9457 tells them: `application/problem+json` with type, title, status and detail.
+"""Errors as RFC 9457 problems: `application/problem+json` with type, title, status and detail.
 
-A problem says what its sender did and can change. What only concerns the server, a path, a trace or the text of an unexpected
-exception, goes to the server's log and never into an answer.
+A problem describes what the client did and can change. Paths, traces and the text of unexpected exceptions go to the server's
+log and never into a response.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -22,21 +22,20 @@ from starlette.responses import Response
 log = logging.getLogger("mien.serving")
 
 PROBLEMS: dict[str, tuple[int, str]] = {
-    "malformed": (400, "The request cannot be understood"),
-    "unauthorised": (401, "A valid token is needed"),
-    "foreign-origin": (403, "Pages of that origin may not ask here"),
-    "urls-off": (403, "Images are not fetched from URLs here"),
-    "not-found": (404, "There is nothing here"),
-    "method": (405, "This cannot be done here"),
-    "too-slow": (408, "The request took too long to arrive"),
-    "too-large": (413, "The request is too large"),
-    "media-type": (415, "This kind of content is not taken"),
-    "foreign-host": (421, "This server is not reached by that name"),
-    "invalid": (422, "A value does not fit"),
-    "busy": (429, "More was asked than can be done now"),
-    "internal": (500, "Something went wrong here"),
-    "unavailable": (501, "This server cannot do that"),
-    "time-out": (503, "The answer was not ready in time"),
+    "malformed": (400, "Bad request"),
+    "unauthorized": (401, "Unauthorized"),
+    "foreign-origin": (403, "Origin not allowed"),
+    "urls-off": (403, "Image URLs are disabled"),
+    "not-found": (404, "Not found"),
+    "method": (405, "Method not allowed"),
+    "too-slow": (408, "Request timeout"),
+    "too-large": (413, "Content too large"),
+    "media-type": (415, "Unsupported media type"),
+    "foreign-host": (421, "Host not allowed"),
+    "invalid": (422, "Invalid value"),
+    "busy": (429, "Too many requests"),
+    "internal": (500, "Internal server error"),
+    "time-out": (503, "Service unavailable"),
 }
 """Name (the end of `type`) → status and title."""
 
@@ -44,22 +43,19 @@ TYPE = "urn:mien:problem:"
 MEDIA_TYPE = "application/problem+json"
 
 
-@dataclass(frozen=True, kw_only=True)
-class ProblemDetails:
-    """What every error answer holds."""
+class ProblemDetails(BaseModel):
+    """The body of every error response (RFC 9457)."""
 
-    type: str
-    """`urn:mien:problem:` and the name of the problem."""
-    title: str
-    """The problem, in words that are always the same."""
-    status: int
-    """HTTP status."""
-    detail: str
-    """What was wrong this time, and what to do."""
+    model_config = ConfigDict(extra="forbid")
+
+    type: str = Field(description=f"`{TYPE}` and the name of the problem.")
+    title: str = Field(description="The problem in constant words.")
+    status: int = Field(description="HTTP status.")
+    detail: str = Field(description="What was wrong this time, and what to do.")
 
 
 class Problem(Exception):
-    """An error that its sender is told: a name of `PROBLEMS`, what was wrong, and headers of the answer."""
+    """An error reported to the client: a name of `PROBLEMS`, the detail, and response headers."""
 
     def __init__(self, name: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
@@ -71,44 +67,48 @@ class Problem(Exception):
         return {"type": TYPE + self.name, "title": self.title, "status": self.status, "detail": self.detail}
 
     def response(self) -> Response:
-        """Return the answer."""
+        """Return the HTTP response."""
         body = json.dumps(self.to_dict(), ensure_ascii=False).encode("utf-8", "backslashreplace")
         return Response(body, self.status, self.headers, MEDIA_TYPE)
 
 
 def busy(detail: str, seconds: float) -> Problem:
-    """Return the problem of a queue that is full, with the time after which it is worth asking again."""
+    """Return the problem of a full queue, with the time to wait in Retry-After."""
     return Problem("busy", detail, {"Retry-After": str(max(1, min(60, round(seconds + 0.5))))})
 
 
 def install(app: FastAPI) -> None:
-    """Let every error of an application answer as a problem."""
+    """Turn every error of an application into a problem response."""
 
     @app.exception_handler(Problem)
-    async def told(request: Request, error: Problem) -> Response:
+    async def problem(request: Request, error: Problem) -> Response:
         return error.response()
 
     @app.exception_handler(HTTPException)
-    async def raised(request: Request, error: HTTPException) -> Response:
+    async def http_error(request: Request, error: HTTPException) -> Response:
         names = {status: name for name, (status, _) in reversed(PROBLEMS.items())}
         name = names.get(error.status_code, "malformed" if error.status_code < 500 else "internal")
-        detail = {"not-found": "no such address; GET /openapi.json lists them", "method": "the address takes other methods"}
-        text = detail.get(name, HTTPStatus(error.status_code).phrase)
-        return Problem(name, text, error.headers or {}).response()
+        details = {"not-found": "no such path; GET /openapi.json lists them", "method": "this path takes other methods"}
+        detail = details.get(name, HTTPStatus(error.status_code).phrase)
+        return Problem(name, detail, error.headers or {}).response()
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"][1:])
-        return Problem("invalid", f"{where}: {first['msg']}"[:300]).response()
+        return first_error(error.errors(), skip=1).response()
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> Response:
-        return unforeseen().response()  # Starlette hands the exception on to the server, which logs it
+        return unforeseen().response()  # Starlette passes the exception on to the server, which logs it
+
+
+def first_error(errors: Any, skip: int = 0) -> Problem:
+    """Return the first of pydantic's errors as a problem; `skip` leaves out the first parts of its location."""
+    where = ".".join(str(part)[:60] for part in errors[0]["loc"][skip:])
+    return Problem("invalid", f"{where}: {errors[0]['msg']}"[:300])
 
 
 def unforeseen(error: BaseException | None = None) -> Problem:
-    """Return what may be said of an unexpected exception, and log it if it is given."""
+    """Return the problem of an unexpected exception, and log the exception if it is given."""
     if error is not None:
         log.error("unexpected error", exc_info=error)
-    return Problem("internal", "the error was logged; trying again will likely not help")
+    return Problem("internal", "the error was logged; the same request will likely fail again")

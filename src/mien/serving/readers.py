@@ -1,4 +1,4 @@
-"""The models of a server: opened when they are first asked for, and shared by all requests whatever they choose."""
+"""The models of a server: opened on first use and shared by all requests."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from .problems import Problem
 from .settings import Settings
 
 DETECTORS = 8
-"""Detectors that are kept open, each for another choice of smallest face and closer looks."""
+"""Detectors kept open, one for each combination of `min_size` and `small_faces`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What two images must share to be read in the same calls."""
+    """Options that two images must share to be in the same batch."""
 
     model: str
     min_size: int
@@ -36,14 +36,14 @@ class Key:
 
 
 class Readers:
-    """Recognizers by what a request chooses. Safe to call from several threads."""
+    """Recognizers by the options of a request. Thread-safe."""
 
     def __init__(self, settings: Settings) -> None:
-        """Read the cards, and open the detector and the meshes; other networks are opened when they are needed.
+        """Read the cards, and open the default model, the detector and the meshes; other networks are opened on first use.
 
         Raises:
             UnknownName: no such model or detector.
-            WeightsError: a model has no card or is no classifier.
+            WeightsError: a model has no card or is not a classifier.
             ConfigError: two models have the same name, or one of them cannot cut faces out of images.
             MissingExtra: the detector's package is not installed.
         """
@@ -59,10 +59,12 @@ class Readers:
             if card.crop is None:
                 if model in bundled:
                     continue
-                raise ConfigError(f"{model} has no crop contract in its card: it cannot cut faces out of images; name another")
+                raise ConfigError(
+                    f"the card of {model} has no crop contract, so it cannot crop faces; name another", value=model
+                )
             if card.name in self.cards:
                 raise ConfigError(
-                    f"two models are called {card.name!r}: {self._sources[card.name]} and {model}; rename one card"
+                    f"two models are named {card.name!r}: {self._sources[card.name]} and {model}; rename one card"
                 )
             self.cards[card.name], self._sources[card.name] = card, model
             if not self._models:
@@ -72,23 +74,23 @@ class Readers:
         self._detectors: OrderedDict[tuple[int, bool], Detector] = OrderedDict()
         with use(settings.device):
             self._landmarker, self._blendshapes = Landmarker("mesh478"), Blendshapes()
-            self._detector(self.key(Options()))  # what is wrong with it is said now, not to whoever asks first
+            self._detector(self.key(Options()))  # so that its errors are raised at the start
 
     def key(self, options: Options) -> Key:
-        """Return what the options come to.
+        """Return the key of a request's options.
 
         Raises:
             Problem: no such model.
         """
         model = self.default if options.model is None else options.model
         if model not in self.cards:
-            raise Problem("invalid", f"there is no model {model[:60]!r}; this server has {', '.join(self.cards)}")
+            raise Problem("invalid", f"unknown model {model[:60]!r}; this server has {', '.join(self.cards)}")
         most = self.settings.limits.faces
         return Key(model, options.min_size, options.small_faces, min(options.max_faces or most, most), options.blendshapes)
 
     def __call__(self, key: Key) -> Recognizer:
-        """Return the recognizer for a key; what it is made of is shared with all others."""
-        with self._lock, use(self.settings.device):  # networks that are opened later, in whichever thread asks first
+        """Return the recognizer for a key; its networks are shared with all others."""
+        with self._lock, use(self.settings.device):
             if key.model not in self._models:
                 self._models[key.model] = open_model(self._sources[key.model])
             card, runtime = self._models[key.model]

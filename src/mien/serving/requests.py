@@ -1,4 +1,4 @@
-"""What a request to read images brings: files of a form, or base64 and URLs in JSON, and the options beside them."""
+"""Image requests: files of a form, a raw image, or base64 and URLs in JSON, with options."""
 
 from __future__ import annotations
 
@@ -6,89 +6,117 @@ import base64
 import binascii
 import json
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.aliases import AliasChoices
 from starlette.requests import Request
 
 from ..io.images import printable
 from ..io.urls import is_url, without_secrets
 from .bodies import Budget, File, blocks, form, media_type, plain_name, whole
+from .openapi import Entry
 from .options import Options
-from .problems import Problem
+from .problems import Problem, first_error
 from .settings import Settings
 
+Chosen = TypeVar("Chosen", bound=Options)
 
-async def iter_images(request: Request, settings: Settings, budget: Budget) -> tuple[list[File], Options]:
-    """Return the images and options of a request.
+BODIES = "send multipart/form-data with one or more files, one image as image/*, or application/json"
+
+
+class Body(BaseModel):
+    """A JSON request. `pictures`, the name of the field in version 0.1, is accepted until 0.3."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    images: list[Entry] = Field(validation_alias=AliasChoices("images", "pictures"))
+    options: dict[str, Any] = {}
+
+
+async def images(
+    request: Request, settings: Settings, budget: Budget, kind: type[Chosen] = Options, most: int | None = None
+) -> tuple[list[File], Chosen]:
+    """Return the images and options of a request. Options may also be in the query; those of the body come first.
 
     Args:
-        request: multipart/form-data or application/json.
-        settings: for its limits and whether URLs are taken.
-        budget: charged with the body; the caller gives that back.
+        request: multipart/form-data, image/*, or application/json.
+        settings: for its limits and whether URLs are allowed.
+        budget: charged with the body; the caller releases it.
+        kind: class of the options.
+        most: maximum number of images; None is the limit of the settings.
 
     Raises:
-        Problem: anything that does not fit.
+        Problem: an invalid request.
     """
-    limits = settings.limits
-    kind = media_type(request)
-    if kind == "multipart/form-data":
-        arriving = blocks(request, limits.request_bytes, limits.seconds, budget)
-        files, fields = await form(request, arriving, files=limits.images, file_bytes=limits.image_bytes)
-        found = [File(name, data) for name, data in files if isinstance(data, bytearray)]
-        options = Options.parse(fields, text=True)
-    elif kind == "application/json":
-        body = await whole(request, limits.request_bytes, limits.seconds, budget)
-        found, options = await run_in_threadpool(_of_json, body, settings)
-    else:
-        raise Problem("media-type", "send multipart/form-data with one file or more, or application/json")
+    limits, query = settings.limits, dict(request.query_params)
+    most = limits.images if most is None else most
+    match media_type(request).partition("/"):
+        case "multipart", _, "form-data":
+            arriving = blocks(request, limits.request_bytes, limits.seconds, budget)
+            files, fields = await form(request, arriving, files=most, file_bytes=limits.image_bytes)
+            found = [File(name, data) for name, data in files if isinstance(data, bytearray)]
+            options = kind.parse(query | fields, text=True)
+        case "image", _, _:
+            options = kind.parse(query, text=True)
+            found = [File("image", await whole(request, limits.image_bytes, limits.seconds, budget))]
+        case "application", _, "json":
+            data = await whole(request, limits.request_bytes, limits.seconds, budget)
+            found, values = await run_in_threadpool(_of_json, data, settings, most)
+            given = kind.parse(values).model_dump(exclude_unset=True)
+            options = kind.parse(query, text=True).model_copy(update=given)
+        case _:
+            raise Problem("media-type", BODIES)
     if not found:
-        raise Problem("invalid", "the request holds no image: add a file to the form, or an entry to `images`")
+        raise Problem("invalid", "the request has no image: add a file to the form, or an entry to `images`")
     return found, options
 
 
-def _of_json(body: bytearray, settings: Settings) -> tuple[list[File], Options]:
-    table = parse_object(body)
-    unknown = sorted(table.keys() - {"images", "options"})
-    if unknown:
-        raise Problem("invalid", f"there is no field {unknown[0][:60]!r}; known: images, options")
-    entries, chosen = table.get("images"), table.get("options", {})
-    if not isinstance(entries, list) or not isinstance(chosen, dict):
-        raise Problem("invalid", "`images` must be a list, and `options` an object where it is given")
-    if len(entries) > settings.limits.images:
-        raise Problem("too-large", f"{len(entries)} images are more than the limit of {settings.limits.images}")
-    options = Options.parse(chosen)
-    return [_entry(entry, number, settings) for number, entry in enumerate(entries, 1)], options
-
-
-def _entry(entry: Any, number: int, settings: Settings) -> File:
-    where = f"image {number}"
-    if not isinstance(entry, dict) or not entry.keys() <= {"name", "data", "url"} or ("data" in entry) == ("url" in entry):
-        raise Problem("invalid", f"{where} must be an object with either `data` (base64) or `url`, and `name` if you like")
-    if not all(isinstance(value, str) for value in entry.values()):
-        raise Problem("invalid", f"{where}: name, data and url are texts")
-    name = plain_name(entry["name"]) if entry.get("name") else where
-    if "url" in entry:
-        if not settings.allow_urls:
-            raise Problem("urls-off", "this server was started without --allow-urls; send the image itself")
-        if len(entry["url"]) > 4096 or not is_url(entry["url"]):
-            raise Problem("invalid", f"{where}: `url` is no http or https URL of at most 4,096 characters")
-        return File(
-            plain_name(entry["name"]) if entry.get("name") else printable(without_secrets(entry["url"])), url=entry["url"]
-        )
-    if len(entry["data"]) > math.ceil(settings.limits.image_bytes / 3) * 4:
-        raise Problem("too-large", f"{where} holds more than the limit of {settings.limits.image_bytes:,} bytes")
+def _of_json(data: bytearray, settings: Settings, most: int) -> tuple[list[File], dict[str, Any]]:
     try:
-        return File(name, base64.b64decode(entry["data"], validate=True))
+        body = Body.model_validate(parse_object(data), strict=True)
+    except ValidationError as error:
+        raise first_error(error.errors()) from None
+    if len(body.images) > most:
+        raise Problem("too-large", f"{len(body.images)} images exceed the limit of {most}")
+    return [_file(entry, number, settings) for number, entry in enumerate(body.images, 1)], body.options
+
+
+def _file(entry: Entry, number: int, settings: Settings) -> File:
+    where = f"image {number}"
+    if (entry.data is None) == (entry.url is None):
+        raise Problem("invalid", f"{where} must have either `data` (base64 or a data: URI) or `url`")
+    name = plain_name(entry.name) if entry.name else where
+    if entry.data is not None:
+        return File(name, _decoded(entry.data, where, settings.limits.image_bytes))
+    if not settings.allow_urls:
+        raise Problem("urls-off", "this server was started without --allow-urls; send the image itself")
+    url = entry.url or ""
+    if len(url) > 4096 or not is_url(url):
+        raise Problem("invalid", f"{where}: `url` must be an http or https URL of at most 4,096 characters")
+    return File(name if entry.name else printable(without_secrets(url)), url=url)
+
+
+def _decoded(data: str, where: str, limit: int) -> bytes:
+    if data[:5].lower() == "data:":
+        head, comma, data = data.partition(",")
+        if not comma or not head.lower().endswith(";base64"):
+            raise Problem("invalid", f"{where}: a data: URI must be base64, as data:image/jpeg;base64,…")
+    data = "".join(data.split())  # encoders break lines after 64 or 76 characters
+    if len(data) > math.ceil(limit / 3) * 4:
+        raise Problem("too-large", f"{where} exceeds the limit of {limit:,} bytes")
+    try:
+        return base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError):
-        raise Problem("invalid", f"{where}: `data` is not base64 (RFC 4648, without line breaks)") from None
+        raise Problem("invalid", f"{where}: `data` is not base64 (RFC 4648)") from None
 
 
 def parse_object(body: bytes | bytearray | str) -> dict[str, Any]:
     """Return the JSON object of a body.
 
     Raises:
-        Problem: no JSON, not an object, nested without end, or with numbers that JSON does not have.
+        Problem: invalid JSON, not an object, nested too deeply, or with NaN or infinity.
     """
     try:
         text = body if isinstance(body, str) else body.decode("utf-8")

@@ -1,115 +1,119 @@
-"""What a server is told at its start: where it listens, whom it lets in, how much it takes."""
+"""Settings of a server: where it listens, who has access, and its limits."""
 
 from __future__ import annotations
 
 import dataclasses
 import ipaddress
 import json
+import socket
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import ConfigError
 from ..runtime.devices import Device
 
+ANY_ADDRESS = frozenset({"0.0.0.0", "::"})
+"""Addresses that stand for all interfaces of a machine."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """The most that one request, and all of them together, may ask for."""
+    """Limits of one request, and of all requests together."""
 
     request_bytes: int = 64_000_000
-    """Bytes of one request's body, videos aside."""
+    """Bytes of a request body other than a video."""
     image_bytes: int = 20_000_000
     """Bytes of one encoded image."""
     images: int = 32
-    """Images in one request."""
+    """Images per request."""
     pixels: int = 50_000_000
-    """Width × height of one image, checked before any pixel is decoded."""
+    """Width × height of an image, checked before decoding."""
     faces: int = 100
-    """Faces of one image, the largest and surest first."""
+    """Faces per image, the largest and most certain first."""
     video_bytes: int = 1_000_000_000
     """Bytes of one video."""
     video_frames: int = 200_000
-    """Frames that are read of one video."""
+    """Frames read per video."""
     result_bytes: int = 500_000_000
-    """Bytes that the results of one video may take."""
+    """Bytes of the results of one video."""
     frame_bytes: int = 2_000_000
     """Bytes of one frame of a stream."""
     body_bytes: int = 512_000_000
-    """Bytes of all request bodies that are held in memory at a time, videos aside: they go to a temporary file."""
+    """Bytes of all request bodies in memory at a time; videos go to a temporary file instead."""
     queue: int = 128
-    """Images that may wait to be read."""
+    """Images in the queue."""
     uploads: int = 4
-    """Videos that may arrive at a time."""
+    """Concurrent video uploads."""
     jobs: int = 4
-    """Videos that may wait or be read at a time."""
+    """Video jobs waiting or running."""
     kept: int = 32
-    """Finished videos whose results are kept; the oldest go first."""
+    """Finished jobs whose results are kept; the oldest are removed first."""
     keep_seconds: float = 3600.0
-    """Seconds for which the results of a video are kept."""
+    """Seconds for which the results of a job are kept."""
     streams: int = 4
-    """Streams that may be open at a time."""
+    """Concurrent streams."""
     seconds: float = 30.0
-    """Seconds that a request may take to arrive, and as many to be answered."""
+    """Seconds for a request to arrive, and as many to process it."""
     upload_seconds: float = 900.0
-    """Seconds that a video may take to arrive."""
+    """Seconds for a video to arrive."""
     idle_seconds: float = 60.0
     """Seconds without a frame after which a stream is closed."""
 
     def __post_init__(self) -> None:
         for each in dataclasses.fields(self):
-            if not getattr(self, each.name) > 0:
-                raise ConfigError(f"the limit {each.name} is {getattr(self, each.name)!r}; give a number above 0")
+            if not (value := getattr(self, each.name)) > 0:
+                raise ConfigError(f"limit {each.name} must be above 0, got {value!r}", value=value, expected="above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Everything that a process needs to know to make its `mien.serving.app`."""
+    """Everything that a process needs to create its `mien.serving.app`."""
 
     models: tuple[str, ...] = ()
-    """Models to offer before the bundled ones: names, cards or `.onnx` files; the first is the one that answers by default."""
+    """Models offered before the bundled ones: names, cards or `.onnx` files; the first is the default."""
     detector: str = "blazeface"
     """Name in `mien.faces.detection.DETECTORS`."""
     device: str = "cpu"
-    """Where networks run, as for `mien.load`."""
+    """Device of the networks, as for `mien.load`."""
     tokens: tuple[str, ...] = field(default=(), repr=False)
-    """Bearer tokens that are let in; none: everybody is."""
+    """Accepted bearer tokens; empty: no token is required."""
     allow_urls: bool = False
-    """Whether images may be named by a public URL."""
+    """Whether requests may name images by public URLs."""
     cors: tuple[str, ...] = ()
-    """Origins whose pages may ask: `https://example.org`; `*` is any. Upper and lower case are the same."""
+    """Allowed origins of cross-origin requests, such as `https://example.org`; `*` allows any. Case-insensitive."""
     hosts: tuple[str, ...] = ()
-    """Names by which this server is reached, without a port, checked against the header Host; none: any name. Upper and lower
-    case are the same."""
+    """Accepted values of the Host header, without a port; empty or `*`: any; `0.0.0.0` or `::`: any IP address.
+    Case-insensitive."""
     threads: int = 2
-    """Threads that read images, each on one core."""
+    """Inference threads, each on one core."""
     batch: int = 16
-    """Images that share the network calls, at most."""
+    """Maximum number of images in a batch."""
     wait: float = 0.005
-    """Seconds that an image waits, at most, for others to share its calls."""
+    """Maximum seconds that an image waits for others to share its batch."""
     folder: str | None = None
-    """Where the results of videos lie, shared by all processes of a server; None: each makes its own."""
+    """Folder of the video jobs, shared by all processes of a server; None: a temporary folder."""
     limits: Limits = field(default_factory=Limits)
-    """The most that may be asked for."""
+    """Limits of requests."""
 
     def __post_init__(self) -> None:
         Device.parse(self.device)
         if any(not token or not token.isascii() or not token.isprintable() or " " in token for token in self.tokens):
-            raise ConfigError("a token is empty or holds spaces or other than printable ASCII characters; choose another")
+            raise ConfigError("a token must be printable ASCII without spaces; choose another")
         for name in ("cors", "hosts"):  # browsers send both in lower case
             object.__setattr__(self, name, tuple(each.lower() for each in getattr(self, name)))
         for origin in self.cors:
             if origin != "*" and (not origin.startswith(("http://", "https://")) or origin.count("/") != 2):
-                raise ConfigError(f"{origin!r} is no origin; write it as https://example.org, without a path")
+                raise ConfigError(f"invalid origin {origin!r}; expected https://example.org, without a path", value=origin)
         if self.threads < 1 or self.batch < 1:
-            raise ConfigError(f"threads and batch are {self.threads} and {self.batch}; give 1 or more")
+            raise ConfigError(f"threads and batch must be 1 or more, got {self.threads} and {self.batch}")
 
     def to_json(self) -> str:
-        """Return the settings as JSON, for the processes of a server."""
+        """Return the settings as JSON, for the worker processes."""
         return json.dumps(dataclasses.asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Settings:
-        """Return the settings that `to_json` wrote."""
+        """Return the settings written by `to_json`."""
         values: dict[str, Any] = json.loads(text)
         limits = Limits(**values.pop("limits"))
         lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
@@ -117,14 +121,21 @@ class Settings:
         return cls(**chosen)
 
 
-def hosts_of(host: str, allowed: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """Return the names by which a server listening at `host` may be asked.
-
-    A server on the loopback interface is asked by its usual names only, or else a page on the internet could make its own name
-    lead to 127.0.0.1 and read what it likes (DNS rebinding). One that listens elsewhere answers to any name unless told some.
-    """
+def is_loopback(host: str) -> bool:
+    """Return whether an address to listen at is reached from this machine only."""
     try:
-        local = host == "localhost" or ipaddress.ip_address(host).is_loopback
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
-        local = False
-    return tuple(dict.fromkeys(("localhost", "127.0.0.1", "::1", host, *allowed))) if local else allowed
+        return False
+
+
+def hosts_of(host: str, allowed: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Return the accepted Host names of a server that listens at `host`: its own names and `allowed`.
+
+    Otherwise a page on the internet could resolve its own name to this server's address and read the responses (DNS rebinding).
+    A request that names an IP address cannot be such a page's, and is accepted where the server listens on all interfaces.
+    """
+    own = ("localhost", "127.0.0.1", "::1") if is_loopback(host) or host in ANY_ADDRESS else ()
+    if not is_loopback(host):
+        own += (socket.gethostname(),)
+    return tuple(dict.fromkeys((*own, host, *allowed)))

@@ -1,14 +1,14 @@
-"""WS /v1/stream: frames in, results out, for a camera.
+"""WS /v1/stream: camera frames in, results out.
 
-    →  {"type": "open", "options": {…}, "token": "…"}        once, within ten seconds; everything in it but the type is optional
+    →  {"type": "open", "options": {…}, "token": "…"}        once, within ten seconds; all fields but the type are optional
     ←  {"type": "ready", "model": "mien-base 1", "labels": […]}
     →  a JPEG (or any image) as one binary message
-    ←  {"type": "result", "frame": 1, "result": {…}}          frames count from 1
-    ←  {"type": "dropped", "frame": 2}                        a newer frame came before this one's turn
-    ←  {"type": "error", "problem": {…}}                      and the end
+    ←  {"type": "result", "frame": 1, "result": {…}}          frames are numbered from 1
+    ←  {"type": "dropped", "frame": 2}                        a newer frame replaced this one in the queue
+    ←  {"type": "error", "problem": {…}}                      then the stream is closed
 
-Each frame has exactly one answer, so a sender knows how far behind the reader is. One frame is read at a time and one waits: a
-newer one takes its place. Who does not read the answers is not read from either.
+Each frame has exactly one answer, so that a client knows its backlog. One frame is processed and one waits; a newer one
+replaces it. While a client does not read its answers, the server does not read its frames (backpressure).
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ from .requests import parse_object
 from .settings import Settings
 
 OPENING = 10.0
-"""Seconds in which the first message must come."""
+"""Time limit of the first message in seconds."""
 
 CODES = {"busy": 1013, "internal": 1011}
-"""Name of a problem → code that a stream is closed with; all others are 1008, the sender's own doing."""
+"""Name of a problem → WebSocket close code; all others are 1008 (policy violation)."""
 
 NAME = "stream"
 """`Result.source` of all frames."""
@@ -48,7 +48,7 @@ NAME = "stream"
 
 @dataclass(slots=True)
 class _Waiting:
-    """The one frame that waits, if there is one."""
+    """The frame in the queue."""
 
     number: int
     time: float
@@ -62,32 +62,33 @@ class Streams:
         self.readers, self.settings, self.metrics = readers, settings, metrics
         self._open = 0
         self._pool = ThreadPoolExecutor(settings.limits.streams, "mien stream")
-        metrics.gauge("mien_streams_open", lambda: self._open)
 
     async def serve(self, socket: WebSocket) -> None:
-        """Speak with one client until it goes."""
+        """Serve one client until it disconnects."""
         await socket.accept()
         self._open += 1
+        self.metrics.streams.inc()
         try:
             if self._open > self.settings.limits.streams:
-                raise busy("too many streams are open; ask again later", 10)
+                raise busy("too many streams are open; retry later", 10)
             await self._speak(socket)
         except Problem as problem:
             await _end(socket, problem)
-        except (WebSocketDisconnect, RuntimeError):  # RuntimeError: sending after the other side has gone
+        except (WebSocketDisconnect, RuntimeError):  # RuntimeError: sent after the client disconnected
             pass
         except Exception as error:
             await _end(socket, unforeseen(error))
         finally:
             self._open -= 1
+            self.metrics.streams.dec()
 
     def close(self) -> None:
-        """Wait for the frames that are being read."""
+        """Wait for the frames being processed."""
         self._pool.shutdown(cancel_futures=True)
 
     async def _speak(self, socket: WebSocket) -> None:
         options = await self._opening(socket)
-        # in a thread: a model that nobody has asked for is opened there, and other requests go on meanwhile
+        # in a thread, since a model may be opened here
         reader = await asyncio.to_thread(self.readers, self.readers.key(options))
         stream = Stream(reader, detect_every=options.detect_every, smooth=None if options.smooth == "none" else options.smooth)
         await socket.send_text(json.dumps({"type": "ready", "model": reader.name, "labels": list(reader.card.labels)}))
@@ -109,7 +110,7 @@ class Streams:
             async with asyncio.timeout(OPENING):
                 message = await socket.receive()
         except TimeoutError:
-            raise Problem("too-slow", "the first message did not come in time") from None
+            raise Problem("too-slow", "the first message did not arrive in time") from None
         if message["type"] != "websocket.receive":
             raise WebSocketDisconnect
         table = parse_object((message.get("text") or "")[:10_000])
@@ -120,7 +121,7 @@ class Streams:
             kind, _, header = socket.headers.get("authorization", "").partition(" ")
             given = header.strip() if kind.lower() == "bearer" else str(table.get("token", ""))
             if not allows(self.settings.tokens, given):
-                raise Problem("unauthorised", "send a token of this server in the first message")
+                raise Problem("unauthorized", "send a token of this server in the first message")
         return StreamOptions.parse(options)
 
     async def _receive(self, socket: WebSocket, mailbox: list[_Waiting], arrived: asyncio.Event) -> None:
@@ -130,18 +131,18 @@ class Streams:
                 async with asyncio.timeout(limits.idle_seconds):
                     message = await socket.receive()
             except TimeoutError:
-                raise Problem("too-slow", f"no frame came within {limits.idle_seconds:g} seconds") from None
+                raise Problem("too-slow", f"no frame arrived within {limits.idle_seconds:g} seconds") from None
             if message["type"] != "websocket.receive":
                 return
             data = message.get("bytes")
             if data is None:
-                raise Problem("malformed", "after the first message, each message is the bytes of one image")
+                raise Problem("malformed", "after the first message, each message must be the bytes of one image")
             if len(data) > limits.frame_bytes:
-                raise Problem("too-large", f"a frame holds more than the limit of {limits.frame_bytes:,} bytes")
+                raise Problem("too-large", f"a frame exceeds the limit of {limits.frame_bytes:,} bytes")
             number += 1
             if mailbox:
                 dropped = mailbox.pop()
-                self.metrics.count("mien_stream_frames_total", fate="dropped")
+                self.metrics.frames.labels("dropped").inc()
                 await socket.send_text(f'{{"type": "dropped", "frame": {dropped.number}}}')
             mailbox.append(_Waiting(number, time.monotonic() - started, data))
             arrived.set()
@@ -163,7 +164,7 @@ class Streams:
         """Return the result of a frame as JSON.
 
         Raises:
-            Problem: reading failed in a way nobody foresaw. As it is, a RuntimeError would be taken for a closed socket's.
+            Problem: an unexpected error. A RuntimeError would otherwise be mistaken for that of a closed socket.
         """
         try:
             return self._read(stream, waiting, options)
@@ -178,7 +179,7 @@ class Streams:
         except SourceError as error:
             frame = Frame(waiting.number - 1, NAME, error=error, time=waiting.time)
         [(_, result)] = stream.push(frame)
-        self.metrics.count("mien_stream_frames_total", fate="unreadable" if result.status == "unreadable" else "read")
+        self.metrics.frames.labels("unreadable" if result.status == "unreadable" else "read").inc()
         return json_line(result, options.points).rstrip("\n")
 
 
