@@ -1,33 +1,10 @@
-# Every target works on a bare clone with Python (3.11 or newer) and pip.
+# Every target works on a clean clone with Python 3.11 or newer and pip.
 PYTHON ?= python3
 BIN := .venv/bin
 PHOTO ?= src/mien/assets/sample.png
-
-# What writes a file that is committed; each fails with --check where the file is out of step.
-GENERATORS := make_schema make_architectures make_models_page make_datasets_page make_recipes_page make_config_page \
-	make_api_page make_cli_page make_rest_page make_cards_page make_errors_page make_systems_pages \
-	make_results_tables make_readme
-
-# The tests that the core alone passes, without any extra.
-CORE_TESTS := tests/detection tests/datasets tests/test_install.py \
-	$(patsubst %,tests/cli/test_%.py,command datasets predict) \
-	$(patsubst %,tests/test_%.py,alignment calibration cards color_order decoding drawing fetching images inventory labels \
-	landmarks locks lookup placement preprocessing recognizer regions runtime sinks smoothing sources tables topology tracking types)
-# What else tests the core, with PyAV.
-COVER_TESTS := $(CORE_TESTS) tests/faults/test_outputs.py tests/faults/test_surroundings.py \
-	$(patsubst %,tests/cli/test_%.py,predict_video prepare) \
-	$(patsubst %,tests/test_%.py,audit determinism devices outside preparation recording streaming timeline video writing)
-# What else the core passes with some extras.
-EXTRA_TESTS_eval := tests/metrics $(patsubst %,tests/test_%.py,comparison evaluation report robustness verification)
-EXTRA_TESTS_video := $(patsubst %,tests/test_%.py,audit recording streaming timeline video)
-EXTRA_TESTS_serve := $(EXTRA_TESTS_video) $(patsubst %,tests/serving/test_%.py,admission explain_requests fuzzed_uploads gauges \
-	jobs predict_requests shutdown streams)
-EXTRA_TESTS_train := tests/exporting tests/importing tests/losses tests/models \
-	$(patsubst %,tests/test_%.py,embedding explaining torch_devices torch_runtime) \
-	$(patsubst %,tests/training/test_%.py,augmentation convolution distillation multitask multitask_fer2013 starts training)
-EXTRA_TESTS_scale := $(patsubst %,tests/scaling/test_%.py,gpus hanging inputs rows)
-CORE_TOOLS := pytest pytest-randomly pytest-socket hypothesis httpx jsonschema packaging
-QUIET_PIP := -m pip install --quiet --disable-pip-version-check
+PYTEST := $(BIN)/python -m pytest
+PIP := -m pip install --quiet --disable-pip-version-check
+TEST_TOOLS := pytest pytest-xdist pytest-randomly pytest-socket hypothesis httpx jsonschema packaging
 SECONDS ?= 600
 FUZZ ?= images videos tables cards checkpoints
 EXTRAS ?=
@@ -35,50 +12,60 @@ MERMAID ?=
 DATA ?= ../shared/data/fer2013
 comma := ,
 empty :=
-space := $(empty) $(empty)
+extras = $(if $(EXTRAS),[$(subst $(empty) $(empty),$(comma),$(EXTRAS))])
 
-.PHONY: demo test cover check pages images docs parity bench profile default-weights ci clean dist floor latest fuzz audit sbom
+.PHONY: help demo test test-fast test-slow check format docs images cover parity bench profile default-weights \
+	dist floor latest fuzz audit sbom ci clean
 
-demo: .venv/core  ## read a photo: make demo PHOTO=path
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
+
+demo: .venv/core  ## predict on one photo: make demo PHOTO=path
 	$(BIN)/mien predict $(PHOTO) --save out --jsonl out/faces.jsonl
 
-test: .venv/dev  ## the whole test suite
-	$(BIN)/python -m pytest -n 2
+test: .venv/dev  ## the test suite without the slow tests, at most ten minutes on two cores
+	$(PYTEST) -n 2 -m "not slow"
 
-cover: .venv/dev  ## how much of the core its tests run, by branches
-	$(BIN)/python -m pytest -q -m "not slow" --cov=mien --cov-branch --cov-report=json:out/coverage.json $(COVER_TESTS)
-	$(BIN)/python tools/coverage_of_core.py --least 95
+test-fast: .venv/fast  ## the tests that need no extra but eval, at most three minutes
+	MIEN_TEST_EXTRAS=eval $(PYTEST) -n 2 -m "not slow and not shared"
 
-check: .venv/dev  ## style, types, imports, generated files
+test-slow: .venv/dev  ## the slow tests
+	$(PYTEST) -n 2 -m slow
+
+check: .venv/dev  ## style, types, imports, language, generated files, documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyrefly check
 	$(BIN)/lint-imports
-	set -e; for tool in $(GENERATORS); do $(BIN)/python tools/$$tool.py --check; done
-	$(BIN)/python tools/images.py --check
+	$(BIN)/python tools/language.py
+	$(BIN)/python tools/generate.py --check
 	$(MAKE) docs
 
-pages: .venv/dev  ## write every generated file anew
-	set -e; for tool in $(GENERATORS); do $(BIN)/python tools/$$tool.py; done
+format: .venv/dev  ## format the code and regenerate committed files
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/python tools/generate.py
 
-images: .venv/dev  ## make the documentation's images anew, with ../shared and Chromium; its diagrams with MERMAID=mermaid.min.js
-	set -e; for tool in make_images make_page_images make_explaining_images; do $(BIN)/python tools/$$tool.py; done
-	$(if $(MERMAID),$(BIN)/python tools/make_diagrams.py $(MERMAID))
+docs: .venv/dev  ## the documentation in out/site; works offline, warnings are errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-docs: .venv/dev  ## the documentation as a site in out/site, without network; warnings are errors
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+images: .venv/dev  ## regenerate the images of the documentation (needs ../shared and Chromium): make images MERMAID=mermaid.min.js
+	$(BIN)/python tools/images.py $(if $(MERMAID),--mermaid $(MERMAID))
 
-parity: .venv/dev  ## the authors' networks; fails where ../shared is missing
-	MIEN_REQUIRE_SHARED=1 $(BIN)/python -m pytest tests/parity -m shared
+cover: .venv/dev  ## branch coverage of the core
+	$(PYTEST) -q -n 2 -m "not slow" --cov=mien --cov-branch --cov-report=term:skip-covered
+
+parity: .venv/dev  ## compare with the authors' networks; fails where ../shared is missing
+	MIEN_REQUIRE_SHARED=1 $(PYTEST) tests/parity -m shared
 
 bench: .venv/dev  ## speed, as ratios measured in one run
 	$(BIN)/python -m benchmarks.run
 
-profile: .venv/dev  ## where the time goes: flame images and a page
-	$(BIN)/python $(QUIET_PIP) py-spy
+profile: .venv/dev  ## flame graphs of inference
+	$(BIN)/python $(PIP) py-spy
 	$(BIN)/python -m benchmarks.profiling
 
-default-weights: .venv/dev  ## train both bundled classifiers anew and write their files, a day on two cores: DATA=folder of FER2013
+default-weights: .venv/dev  ## train both bundled classifiers, a day on two cores: DATA=folder of FER2013
 	$(BIN)/python tools/default_weights.py --data $(DATA) $(if $(SMOKE),--smoke)
 
 dist: .venv/dev  ## wheel and source archive in dist/
@@ -86,32 +73,32 @@ dist: .venv/dev  ## wheel and source archive in dist/
 	$(BIN)/python -m hatchling build -d dist
 	ls -l dist
 
-floor:  ## the core's tests with the lowest versions that pyproject.toml allows: make floor EXTRAS="eval video serve parquet"
+floor:  ## the tests with the lowest versions that pyproject.toml allows: make floor EXTRAS="eval video serve parquet"
 	$(PYTHON) -m venv --clear out/floor
-	$(PYTHON) tools/lowest_versions.py $(EXTRAS) > out/floor/constraints.txt
-	out/floor/bin/python $(QUIET_PIP) -c out/floor/constraints.txt -e '.$(if $(EXTRAS),[$(subst $(space),$(comma),$(EXTRAS))])' $(CORE_TOOLS)
-	out/floor/bin/python -m pytest -m "not slow" -W ignore::DeprecationWarning $(CORE_TESTS) $(sort $(foreach extra,$(EXTRAS),$(EXTRA_TESTS_$(extra))))
+	out/floor/bin/python $(PIP) uv
+	out/floor/bin/uv pip install --python out/floor/bin/python --quiet --resolution lowest-direct -e '.$(extras)'
+	out/floor/bin/python $(PIP) $(TEST_TOOLS)
+	out/floor/bin/python -m pytest -m "not slow" -W ignore::DeprecationWarning
 
-latest:  ## the same with the newest ones
+latest:  ## the tests of the core with the newest versions
 	$(PYTHON) -m venv --clear out/latest
-	out/latest/bin/python $(QUIET_PIP) --upgrade -e . $(CORE_TOOLS)
-	out/latest/bin/python -m pytest -m "not slow" $(CORE_TESTS)
+	out/latest/bin/python $(PIP) --upgrade -e '.$(extras)' $(TEST_TOOLS)
+	out/latest/bin/python -m pytest -m "not slow"
 
-fuzz: .venv/dev  ## SECONDS of fuzzing for each target (Linux): make fuzz SECONDS=60 FUZZ=cards
-	$(BIN)/python $(QUIET_PIP) atheris
+fuzz: .venv/dev  ## fuzz each target for SECONDS (Linux): make fuzz SECONDS=60 FUZZ=cards
+	$(BIN)/python $(PIP) atheris
 	set -e; for target in $(FUZZ); do $(BIN)/python -m fuzz $$target --seconds $(SECONDS); done
 
-audit: .venv/dev  ## licenses and known vulnerabilities of what is installed: make audit EXTRAS="train serve"
-	$(BIN)/python tools/inventory.py licenses $(EXTRAS)
+audit: .venv/dev  ## licenses and known vulnerabilities of the installed packages; needs a network
+	$(BIN)/pip-licenses --order=license
 	$(PYTHON) -m venv out/audit
-	out/audit/bin/python $(QUIET_PIP) pip-audit
+	out/audit/bin/python $(PIP) pip-audit
 	$(BIN)/python -m pip freeze --exclude-editable > out/installed.txt
-	out/audit/bin/pip-audit --strict --no-deps --disable-pip --progress-spinner off -r out/installed.txt \
-	|| { echo "Known vulnerabilities, or a package that could not be looked up (a service on the network is asked): see above." >&2; exit 1; }
+	out/audit/bin/pip-audit --strict --no-deps --disable-pip --progress-spinner off -r out/installed.txt
 
-sbom: .venv/dev  ## a bill of materials in out/sbom.json (CycloneDX): make sbom EXTRAS=serve
+sbom: .venv/dev  ## CycloneDX bill of materials in out/sbom.json: make sbom EXTRAS="train serve"
 	mkdir -p out
-	$(BIN)/python tools/inventory.py sbom $(EXTRAS) > out/sbom.json
+	$(BIN)/python tools/sbom.py $(EXTRAS) > out/sbom.json
 
 ci: clean
 	$(MAKE) demo
@@ -123,9 +110,13 @@ clean:
 
 .venv/core: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	$(BIN)/python $(PIP) -e .
+	touch $@
+
+.venv/fast: .venv/core pyproject.toml
+	$(BIN)/python $(PIP) -e '.[eval]' $(TEST_TOOLS)
 	touch $@
 
 .venv/dev: .venv/core pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
-	touch $@
+	$(BIN)/python $(PIP) -e '.[dev]'
+	touch $@ .venv/fast

@@ -9,11 +9,12 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
 
-from inventory import packages
+from sbom import dependencies
 
 ROOT = Path(__file__).parents[1]
 
@@ -43,7 +44,7 @@ def core(request: pytest.FixtureRequest, dist: Path, tmp_path_factory: pytest.Te
     folder = tmp_path_factory.mktemp("core") / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     (site,) = folder.glob("lib/python*/site-packages")
-    for package in packages().values():
+    for package in map(distribution, dependencies()):
         for top in {path.parts[0] for path in package.files or ()} - {"..", "__pycache__"}:
             (site / top).symlink_to(Path(str(package.locate_file(top))))
     (wheel,) = dist.glob("*.whl" if request.param == "wheel" else "again/*.whl")

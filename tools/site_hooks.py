@@ -1,17 +1,20 @@
-"""What `make docs` does besides mkdocs' own work, so that the same pages read well on a disk, on GitHub and as a site.
+"""MkDocs hook: the same Markdown reads well on disk, on GitHub and as a site that works offline.
 
-* A link that leaves `docs/` leads to a copy of that file below `repository/` in the site; Markdown among these becomes a page.
-* A mermaid diagram becomes the image that `tools/make_diagrams.py` drew of it: mermaid would be loaded from elsewhere.
-* `<!-- not run: REASON -->` before a block of code is shown to the reader.
-* The page of benchmarks lists them.
+* `<!-- generate: NAME ARGUMENTS -->` is replaced by a section of `tools/docs.py` or a table of `tools/tables.py`.
+* A link out of `docs/` leads to a copy of that file below `repository/` in the site; linked Markdown files become pages.
+* A Mermaid diagram becomes the SVG that `tools/images.py diagrams` drew, because Mermaid itself would be loaded from a CDN.
+* `<!-- not run: REASON -->` before a code block is shown to the reader.
+* The benchmarks page lists the dated benchmark files.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import posixpath
 import re
+import sys
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -19,6 +22,12 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))  # mkdocs loads a hook by its path
+
+from docs import SECTIONS  # noqa: E402
+from tables import TABLES  # noqa: E402
+
+GENERATE = re.compile(r"^<!-- generate: (.+?) -->$", re.MULTILINE)
 DIAGRAMS = ROOT / "docs" / "images" / "diagrams"
 LINK = re.compile(r"\]\((?![a-z]+:|#)([^)\s#]+)(#[^)\s]*)?\)")
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
@@ -39,7 +48,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
                 continue
             seen.add(target)
             if not (ROOT / target).is_file():
-                log.warning("%s links to %s, which is not a file of the repository", page, target)
+                log.warning("%s links to %s, which does not exist", page, target)
                 continue
             files.append(File.generated(config, f"repository/{target}", abs_src_path=str(ROOT / target)))
             if target.endswith(".md"):
@@ -48,9 +57,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Turn what the page says in Markdown alone into what the site needs."""
+    """Fill in generated sections, diagrams and links."""
     here = page.file.src_uri
     source = here.removeprefix("repository/") if here.startswith("repository/") else f"docs/{here}"
+    markdown = generated(markdown)
     markdown = MERMAID.sub(lambda found: _image(found[1], source), markdown)
     markdown = NOT_RUN.sub(r'<p class="not-run">Not run by the tests: \1</p>\n', markdown)
     parts, end = [], 0
@@ -64,14 +74,26 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     return markdown
 
 
+@functools.cache
+def _section(request: str) -> str:
+    name, *arguments = request.split()
+    return {**SECTIONS, **TABLES}[name](*arguments)
+
+
+def generated(markdown: str) -> str:
+    """Return a page with its generated sections and tables."""
+    return GENERATE.sub(lambda found: _section(found[1]), markdown)
+
+
 def digest(code: str) -> str:
-    """Return the name under which the drawing of a diagram is kept."""
+    """Return the file stem of a diagram's SVG."""
     return hashlib.sha256(code.encode()).hexdigest()[:12]
 
 
 def _targets(page: str) -> set[str]:
-    """Return the files that a page of the repository links to, as paths from the repository's root."""
-    text = FENCE.sub("", (ROOT / page).read_text(encoding="utf-8"))
+    """Return the files that a page links to, as paths from the repository's root."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    text = FENCE.sub("", generated(text))
     return {posixpath.normpath(posixpath.join(posixpath.dirname(page), found[1])) for found in LINK.finditer(text)}
 
 
@@ -85,9 +107,9 @@ def _relinked(text: str, source: str, here: str) -> str:
 
 
 def _image(code: str, source: str) -> str:
-    """Return the drawing of a diagram, to stand in the page."""
+    """Return the SVG of a diagram as HTML."""
     drawing = DIAGRAMS / f"{digest(code)}.svg"
     if not drawing.is_file():
-        log.warning("%s has a diagram without a drawing; run: python tools/make_diagrams.py", source)
+        log.warning("%s has a diagram without an SVG; run: python tools/images.py diagrams", source)
         return ""
     return f'<div class="diagram">{drawing.read_text(encoding="utf-8").strip()}</div>\n'

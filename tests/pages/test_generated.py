@@ -1,0 +1,43 @@
+"""Every generated section and table of the documentation can be built from the code and the results."""
+
+from __future__ import annotations
+
+import pytest
+from blocks import PAGES, ROOT
+
+from docs import SECTIONS, fields
+from mien.cards import Card
+from mien.data.datasets import DATASETS, reader
+from mien.models import MODELS
+from site_hooks import GENERATE, generated
+from tables import PLACE, fill
+
+PLACES = [(str(page.relative_to(ROOT)), request) for page in PAGES for request in GENERATE.findall(page.read_text("utf-8"))]
+
+
+@pytest.mark.parametrize(("page", "request_"), PLACES)
+def test_a_section_has_rows(page: str, request_: str) -> None:
+    text = generated(f"<!-- generate: {request_} -->")
+    assert text.count("\n|") > 2 or "* `" in text
+
+
+def test_every_section_has_its_place() -> None:
+    assert set(SECTIONS) <= {request.split()[0] for _, request in PLACES}
+
+
+def test_readers_show_their_flaws_and_architectures_their_diagrams() -> None:
+    text = generated("<!-- generate: datasets -->")
+    assert all(flaw in text for name in DATASETS for entry in reader(name).protocols.values() for flaw in entry.flaws)
+    text = generated("<!-- generate: models -->")
+    described = set(MODELS) - {"mien-base", "mien-nano"}
+    assert all(f"### {name}\n" in text for name in described) and text.count("```mermaid") >= len(described)
+
+
+def test_fields_have_descriptions() -> None:
+    rows = [line.split("|") for line in fields(Card).splitlines()[2:]]
+    assert rows and all(row[4].strip() for row in rows if "`path`" not in row[1])
+
+
+def test_committed_tables_are_current() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert PLACE.search(text) and fill(text) == text
