@@ -82,7 +82,7 @@ def _default(each: dataclasses.Field[Any]) -> str:
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if isinstance(value, (tuple, dict)):
-        return "cross-entropy" if dataclasses.is_dataclass(value[0]) else f"`{list(value)}`"  # pyrefly: ignore
+        return "one table" if dataclasses.is_dataclass(value[0]) else f"`{list(value)}`"  # pyrefly: ignore
     return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
 
 
@@ -266,9 +266,10 @@ def recipes() -> str:
     for system, group in groupby(names, key=lambda name: found[name].model.name):
         rows = []
         for name in group:
-            recipe, known = found[name], reader(found[name].data.dataset)
-            protocol = recipe.data.protocol or next(iter(known.protocols))
-            flaws = dict.fromkeys([*recipe.flaws, *known.protocols[protocol].flaws])
+            recipe = found[name]
+            sources = [(reader(each.dataset), each.protocol) for each in recipe.data]
+            protocols = [(known, protocol or next(iter(known.protocols))) for known, protocol in sources]
+            flaws = dict.fromkeys([*recipe.flaws, *(flaw for known, name in protocols for flaw in known.protocols[name].flaws)])
             optim, schedule = recipe.optim, recipe.schedule
             extras = "".join(
                 f", {key} {value:g}" for key in ("weight_decay", "sam", "ema", "clip") if (value := getattr(optim, key))
@@ -281,7 +282,7 @@ def recipes() -> str:
                 (
                     f"[`{name}`](../recipes/{name}.toml)",
                     kinds.get(name.rpartition("-")[2], "ours"),
-                    f"{recipe.data.dataset}, `{protocol}`, {recipe.input.size} px",
+                    ", ".join([*(f"{known.name} `{protocol}`" for known, protocol in protocols), f"{recipe.input.size} px"]),
                     str(recipe.epochs),
                     str(recipe.batch),
                     f"{optim.name} {optim.lr:g}{extras}",

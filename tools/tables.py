@@ -228,7 +228,7 @@ def _figure(name: str, figure: Figure) -> tuple[str, ...]:
         for recipe, row in _measured()
         if recipe in fitting
         and row[column]
-        and row["dataset"] == DATASETS.get(figure.dataset) == _recipes()[recipe].data.dataset
+        and row["dataset"] == DATASETS.get(figure.dataset) == _recipes()[recipe].data[0].dataset
     ]
     value = f"{figure.value:.2f}" if factor == 100 else f"{figure.value:.3f}"
     shown = ", ".join(map(_link, fitting)) or f"none: {cell(str(figure.recipes))}"
