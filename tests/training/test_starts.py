@@ -208,6 +208,31 @@ def test_the_face_network_can_bear_two_heads(shared: Path, pixels: Tensor) -> No
     assert torch.allclose(*features, atol=1e-5) and float(features[0].std()) > 0.1
 
 
+@torch.no_grad()
+def test_sface_gives_the_features_of_its_file(shared: Path, pixels: Tensor) -> None:
+    network = models.build("mien-base", trunk="sface").eval()
+    gray = pixels.mean(1, keepdim=True)
+    report = load_start(network, "mien-base", shared / "models/sface_trunk.npz", feed=HALF)
+    assert len(report.loaded) == 162 and not report.shape_mismatch
+    assert set(report.missing) == {f"{head}.{part}" for head in ("fer2013", "ferplus") for part in ("weight", "bias")}
+
+    entries = np.load(shared / "models/sface_trunk.npz")
+    expected = (gray.expand(-1, 3, -1, -1) - 127.5) / 128
+    for name in ["conv_1", *(name for index in range(2, 15) for name in (f"conv_{index}_dw", f"conv_{index}"))]:
+        kernel, *norm = (
+            torch.from_numpy(entries[f"{name}_{part}"])
+            for part in ("conv2d_weight", *(f"batchnorm_{each}" for each in ("moving_mean", "moving_var", "gamma", "beta")))
+        )
+        stride = 2 if name in ("conv_3_dw", "conv_5_dw", "conv_7_dw", "conv_13_dw") else 1
+        groups = expected.shape[1] if name.endswith("dw") else 1
+        expected = nn.functional.conv2d(expected, kernel, None, stride, kernel.shape[2] // 2, groups=groups)
+        expected = nn.functional.batch_norm(expected, *norm, eps=1e-3)
+        expected = nn.functional.prelu(expected, torch.from_numpy(entries[f"{name}_relu_gamma"]).flatten())
+    found = network(fed(gray, HALF)).feature
+    # Zeros around the image stand for slightly different grays in the two value ranges.
+    assert found.shape == (len(pixels), 1024) and torch.allclose(found, expected.mean((2, 3)), atol=0.02)
+
+
 def test_a_trunk_is_not_enlarged_by_nothing() -> None:
     with pytest.raises(ConfigError, match="enlarge must be above 0, not 0"):
         models.build("mien-base", trunk="mobilenetv2_100", enlarge=0)

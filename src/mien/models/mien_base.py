@@ -1,4 +1,4 @@
-"""`mien-base`: the compact residual network that the package bundles and trains itself.
+"""`mien-base`: two heads on one trunk, the network that the package bundles and trains itself.
 
 Input: gray faces (N, 1, 48, 48) in the geometry of FER2013, value range as the card says; any size from 32 up works.
 Outputs: `fer2013` (N, 7) and `ferplus` (N, 8) logits from two linear heads on one shared feature vector (N, 512).
@@ -18,7 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import ConfigError
+from .sface import SFace
 from .stock import timm_model
+
+SFACE = "sface"
+"""Name of the trunk of `mien.models.sface`."""
 
 
 class MienBaseOutput(NamedTuple):
@@ -95,12 +99,12 @@ class MienBase(nn.Module):
 
 
 class OnTrunk(nn.Module):
-    """The two heads on the pooled feature of a timm network, which is shown the image enlarged."""
+    """The two heads on the pooled feature of SFace or of a timm network, which is shown the image enlarged."""
 
     def __init__(self, trunk: str, options: Mapping[str, Any], dropout: float, enlarge: float) -> None:
         super().__init__()
         self.enlarge = enlarge
-        self.trunk: Any = timm_model(trunk, in_chans=1, num_classes=0, **options)
+        self.trunk: Any = SFace() if trunk == SFACE else timm_model(trunk, in_chans=1, num_classes=0, **options)
         self.dropout = nn.Dropout(dropout)
         self.fer2013 = nn.Linear(self.trunk.num_features, 7)
         self.ferplus = nn.Linear(self.trunk.num_features, 8)
@@ -130,8 +134,8 @@ def mien_base(
         widths: channels of each stage; of the last one they are the length of the feature.
         depths: blocks of each stage.
         dropout: share of the feature that is left out in training.
-        trunk: a timm network to take instead of the residual one, which `widths` and `depths` are then not of: a teacher for
-            it, say `"tf_efficientnet_lite0"`.
+        trunk: the network below the heads instead of the residual one that `widths` and `depths` describe: `"sface"` (see
+            `mien.models.sface`), or a timm network such as `"tf_efficientnet_lite0"`.
         trunk_options: what timm is told about it, say `{"pad_type": "same"}`.
         enlarge: factor by which images are enlarged for that network, whose strides are made for larger ones.
 

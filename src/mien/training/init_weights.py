@@ -8,11 +8,12 @@
 | EfficientNet-Lite0, ImageNet (`efficientnet_lite0.npz`) | `timm:tf_efficientnet_lite0` | |
 | MobileNetV2, ImageNet (`mobilenet_v2.npz`) | `timm:mobilenetv2_100` | |
 | MobileNetV1 of VGGFace2 (`faceres.npz`) | `timm:mobilenetv1_100` | `options = {pad_type = "same"}` |
+| SFace of OpenCV's model zoo (`sface_trunk.npz`) | `mien-base` | `options = {trunk = "sface"}` |
 
-The three `.npz` files were learned on images of a value range of their own. The first layer is changed so that it does the
+The four `.npz` files were learned on images of a value range of their own. The first layer is changed so that it does the
 same on the values that the recipe feeds. One thing cannot be carried over: the zeros around an image stand for another shade
 in another value range. Best are `normalize = "half"` for Lite0 (logits change by 0.001 in 7; with `"imagenet"` by 0.25, with
-`"unit"` by 0.7) and `"imagenet"` for the other two (no change, and features by 0.0005 in 2.6).
+`"unit"` by 0.7) and for SFace, and `"imagenet"` for the other two (no change, and features by 0.0005 in 2.6).
 
 `faceres.npz` and exported networks come with their BatchNorm folded away: no mean or variance of any layer is known. A
 network in training would then normalize by the statistics of its first batch, and compute something else than what was learned.
@@ -348,6 +349,24 @@ def _face_network(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
+def _sface(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the trunk under the names of `mien.models.sface.SFace`."""
+    blocks = [name for index in range(2, 15) for name in (f"conv_{index}_dw", f"conv_{index}")]
+    parts = {
+        "conv.weight": "_conv2d_weight",
+        "norm.weight": "_batchnorm_gamma",
+        "norm.bias": "_batchnorm_beta",
+        "norm.running_mean": "_batchnorm_moving_mean",
+        "norm.running_var": "_batchnorm_moving_var",
+        "act.weight": "_relu_gamma",
+    }
+    return {
+        f"{unit}.{ours}": state[f"{name}{theirs}"].float() if "conv" in ours else state[f"{name}{theirs}"].float().flatten()
+        for unit, name in enumerate(["conv_1", *blocks])
+        for ours, theirs in parts.items()
+    }
+
+
 KNOWN: dict[str, Known] = {
     "efficientnet-lite0": Known(
         "_conv_stem.weight",
@@ -363,5 +382,12 @@ KNOWN: dict[str, Known] = {
         "bn1.running_mean",
         _face_network,
         folded=True,
+    ),
+    "sface": Known(
+        "conv_14_dw_conv2d_weight",
+        Input(size=(112, 112), scale=1 / 128, offset=(-127.5 / 128,)),
+        "0.conv.weight",
+        "0.norm.running_mean",
+        _sface,
     ),
 }

@@ -1,0 +1,49 @@
+"""SFace: the trunk of a face recognition network, MobileNetV1 with PReLU, as a start for recognizing expressions.
+
+Input: (N, 1, H, W); the published one reads aligned RGB faces of 112 × 112, sides from 48 up work. Output: (N, 1024), the mean
+of the last map, whose side is a sixteenth of the input's.
+
+Source: `face_recognition_sface_2021dec` in opencv/opencv_zoo (Apache-2.0), after Zhong et al., "SFace: Sigmoid-constrained
+hypersphere loss for robust face recognition", TIP 2021; MobileNetV1: Howard et al., arXiv 1704.04861. Unlike there the stem has
+stride 1, since faces are small. `mien-base` is this trunk under two heads: `mien_base(trunk="sface")`.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+WIDTHS = (32, 64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024)
+"""Channels after the stem and after each depthwise-separable block."""
+HALVED = (2, 4, 6, 12)
+"""Blocks, counted as in `WIDTHS`, whose depthwise convolution has stride 2."""
+
+
+class Unit(nn.Module):
+    """Convolution, BatchNorm and PReLU with a slope for each channel."""
+
+    def __init__(self, channels_in: int, channels: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels_in, channels, kernel, stride, kernel // 2, groups=groups, bias=False)
+        self.norm = nn.BatchNorm2d(channels, eps=1e-3)
+        self.act = nn.PReLU(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (N, `channels`, ⌈H/`stride`⌉, ⌈W/`stride`⌉) for x (N, `channels_in`, H, W)."""
+        return self.act(self.norm(self.conv(x)))
+
+
+class SFace(nn.Sequential):
+    """The trunk; see the module's docstring for shapes."""
+
+    num_features = WIDTHS[-1]
+
+    def __init__(self) -> None:
+        units = [Unit(1, WIDTHS[0], 3)]
+        for index in range(1, len(WIDTHS)):
+            wide = WIDTHS[index - 1]
+            units += [Unit(wide, wide, 3, 2 if index in HALVED else 1, wide), Unit(wide, WIDTHS[index], 1)]
+        super().__init__(*units)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return features (N, 1024) of images (N, 1, H, W)."""
+        return super().forward(x).mean((2, 3))
