@@ -15,6 +15,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from miniatures import MINIATURES
@@ -26,6 +27,7 @@ from mien.registry import lookup
 from mien.training import augmentation, loop
 from mien.training.config import TrainConfig
 from mien.training.criterion import TERMS
+from mien.training.data import open_splits
 
 FOLDER = Path(__file__).parents[2] / "recipes"
 RECIPES = sorted(path.stem for path in FOLDER.glob("*.toml"))
@@ -140,6 +142,21 @@ def test_constants_of_the_reference_documents(name: str, facts: dict[str, Any]) 
         assert value == wanted, path
 
 
+@pytest.mark.shared
+def test_recipes_of_several_datasets_open_them_side_by_side(shared: Path) -> None:
+    """Photographs are cropped by the detector; the loss terms of each dataset find their targets."""
+    config = load("photos-mien-base")
+    config = dataclasses.replace(
+        config, batch=8, data=tuple(dataclasses.replace(data, limit=16, validation_limit=8) for data in config.data)
+    )
+    train, validation = open_splits(config)
+    assert [part.name for part in train.parts] == ["fer2013", "photos"] and len(validation) == 16
+    shown = train.images(np.arange(len(train)))
+    assert shown.readable.all() and shown.images["image"].shape == (32, 64, 64, 1)
+    photos = train.rows(1)
+    assert (train.targets["soft"][photos].sum(1) - 1).abs().max() < 1e-6 and (train.targets["votes"][photos] == 0).all()
+
+
 def test_oddities_of_the_authors_are_there() -> None:
     (step, resize) = load("rafdb-dda-resnet34-author").augment
     assert step["otherwise"][0] == {"op": "value-gray"} and resize["op"] == "resize"
@@ -196,7 +213,7 @@ def two_steps(config: TrainConfig, folder: Path) -> None:
     assert 0 <= figures["accuracy"] <= 1 and all(math.isfinite(value) for value in run.sums.values())
 
 
-@pytest.mark.parametrize("name", [name for name in RECIPES if load(name).data[0].dataset in LAYOUTS])
+@pytest.mark.parametrize("name", [name for name in RECIPES if all(data.dataset in LAYOUTS for data in load(name).data)])
 def test_a_recipe_takes_two_steps(name: str, roots: dict[str, Path], tmp_path: Path) -> None:
     config = small(name, roots)
     if config.model.name == "mfer":
