@@ -32,7 +32,7 @@ from mien.batch import Options, batch
 from mien.batch.job import write_part
 from mien.batch.rows import Rows
 from mien.batch.storage import Folder
-from mien.inference.stream import BATCH
+from mien.inference.recognizer import BATCH
 from mien.io.decoding import decode
 from mien.io.images import MAX_PIXELS, DecodedImage
 

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from ..errors import ConfigError
-from ..inference.options import USUAL, Options
+from ..inference import recognizer
+from ..inference.options import DEFAULTS, Options
 from ..io.files import LOCK
 from ..runtime.devices import AUTO, CPU, Device, cores
 from . import listing, pool
@@ -75,7 +76,7 @@ def batch(
     """
     folder, began = Folder(out), datetime.datetime.now(datetime.UTC)
     clock = time.perf_counter()
-    options = options or USUAL
+    options = options or DEFAULTS
     if workers is not None and workers < 1:
         raise ConfigError(f"workers is {workers}; give 1 or more")
     if not timeout > 0:
@@ -121,7 +122,8 @@ def describe(found: Listing, options: Options, shard_size: int | None, *, here: 
     device = Device.parse(options.device)
     if not here and device == AUTO:
         device = CPU
-    read, size = dataclasses.replace(options, device=str(device if here else CPU)).open(), found.shard_size(shard_size)
+    placed = dataclasses.replace(options, device=str(device if here else CPU))
+    read, size = recognizer.load(**placed.loading), found.shard_size(shard_size)
     options.sampling  # noqa: B018 - refuses what makes no sense
     return Job(
         options={**options.to_dict(), "model": absolute(options.model), "device": str(device)},

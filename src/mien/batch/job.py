@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from ..cards import Card
 from ..errors import ConfigError, SourceError
 from ..inference.options import Options
-from ..inference.stream import BATCH
+from ..inference.recognizer import BATCH
 from ..io.provenance import VERSION
 from ..io.urls import is_url
 from ..runtime.devices import Device
@@ -70,7 +70,7 @@ class Job:
     @property
     def reading(self) -> Options:
         """The options."""
-        return Options(**self.options)
+        return Options(**{**self.options, "columns": tuple(self.options["columns"])})
 
     @property
     def on_gpu(self) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from ..inference.recognizer import load
 from .items import Item, ItemReader
 from .job import TALLY, Job, Shards, write_part
 from .rows import Rows
@@ -43,7 +44,7 @@ class ShardReader:
 
     def __init__(self, folder: Folder, job: Job) -> None:
         self.folder, self.job, self.shards = folder, job, Shards(folder)
-        self.read = job.reading.open()
+        self.read = load(**job.reading.loading)
 
     def write(self, number: int, skip: Mapping[int, str], begin: Begin) -> dict[str, Any]:
         """Read a shard, write its part and return its tally.
@@ -66,13 +67,7 @@ class ShardReader:
         """Return the rows of items, and what they count up to."""
         options, count = self.job.reading, Counter[str]()
         status, labels = Counter[str](), Counter[str]()
-        rows = Rows(
-            self.job.labels,
-            unsmoothed=self.job.unsmoothed,
-            points=options.points,
-            blendshapes=options.blendshapes,
-            units=self.job.units,
-        )
+        rows = Rows(self.job.labels, options.groups, unsmoothed=self.job.unsmoothed, units=self.job.units)
         reader, told = ItemReader(options.sampling, allow_private=options.allow_private), time.monotonic()
         with contextlib.closing(reader):
             for frame, result in self.read.stream(reader.frames(items, skip, begin), **options.streaming):

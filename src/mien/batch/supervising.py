@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import IO, Any, Self
 
 from ..errors import MienError
-from ..inference.stream import BATCH
+from ..inference.recognizer import BATCH
 from .process import Process
 from .shards import WRITING
 

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, T
 from rich.text import Text
 
 from ..errors import MissingExtra
-from .flags import AS_USUAL, Reading
+from .flags import NO_FLAGS, Flags
 from .terminal import Left, LongProgress, counted, for_programs, side_console, write_json
 
 
@@ -24,7 +24,7 @@ def batch(
     timeout: float = 300,
     column: str | None = None,
     json: bool = False,
-    reading: Reading = AS_USUAL,
+    flags: Flags = NO_FLAGS,
 ) -> int:
     """Read millions of images or thousands of videos into parquet files.
 
@@ -52,7 +52,7 @@ def batch(
             ended; the file is tried again, and at last listed as failed. Give inf for no limit.
         column: Column of parquet files that holds the images, or their paths or URIs.
         json: Write the counts to stdout as JSON.
-        reading: How images and videos are read.
+        flags: Options of inference.
 
     Raises:
         MissingExtra: pyarrow or something else of the extra scale is not installed.
@@ -61,7 +61,7 @@ def batch(
         from .. import batch as scaling
     except ModuleNotFoundError as error:
         raise MissingExtra(error.name or "pyarrow", "scale") from None
-    options = reading.options()
+    options = flags.options()
     side, began = side_console(), time.perf_counter()
     bar = LongProgress(
         TextColumn("reading"), BarColumn(), MofNCompleteColumn(), _Speed(), Left(), TextColumn("{task.fields[told]}"),

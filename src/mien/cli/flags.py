@@ -1,83 +1,85 @@
-"""Flags that several commands share, with their help: how images are read, and on which device."""
+"""Flags that several commands share: the options of inference."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from cyclopts import Parameter
+from cyclopts import Parameter, Token
 
-from ..inference.options import USUAL, Options
-from ..types import Points
+from ..errors import ConfigError, did_you_mean
+from ..inference.options import DEFAULTS, Options, Smoothing
+from ..types import GROUPS, Group
+from ..visualization.faces import LAYERS, Layer
 from .clips import seconds
 
 MODEL = (
-    "A bundled model (see: mien models), a card (.toml), an .onnx file that has its card inside, a .safetensors file with its "
-    "card beside it, or the folder of a training run. On a cluster, a path must be the same on all machines."
+    "A bundled model (see: mien models), a card (.toml), an .onnx file with its card inside, a .safetensors file with its card "
+    "beside it, or the folder of a training run. On a cluster, the path must be the same on all machines."
 )
 
 
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class Reading:
-    """How images and videos are read: what `mien predict` and `mien batch` have in common, as it is written there. All are
-    fields of `mien.inference.options.Options`, whose defaults they have.
-    """
+def _time(kind: Any, tokens: Sequence[Token]) -> float | None:
+    return seconds(tokens[0].value)
 
-    model: Annotated[str, Parameter(help=MODEL)] = USUAL.model
-    detector: str = USUAL.detector
-    """What finds the faces: blazeface, retinaface, mtcnn, mtcnn-evolve, dlib; whole if each image is a face crop."""
-    max_faces: int | None = USUAL.max_faces
-    """At most this many faces of each image."""
-    min_size: float = USUAL.min_size
-    """Leave out faces whose longer side has fewer pixels."""
-    threshold: float | None = USUAL.threshold
-    """Score from which something is a face; each detector has its own default."""
-    max_roll: float = USUAL.max_roll
-    """Find faces tilted by up to this many degrees."""
-    small_faces: bool = USUAL.small_faces
-    """Look closer, and slower, for faces that are small in the image."""
-    points: Points = USUAL.points
-    """How many points of the face mesh are listed: none, 5, 68 or all; annotated images show them with all."""
-    blendshapes: Annotated[bool, Parameter(negative="--no-blendshapes")] = USUAL.blendshapes
-    """Tell the 52 blendshapes."""
-    threads: int = USUAL.threads
-    """Threads of one network call."""
-    device: str = USUAL.device
-    """Where networks run: cpu, cuda (cuda:1 is the second GPU), mps, or auto for the best that starts."""
-    allow_private: bool = USUAL.allow_private
-    """Let URLs lead to private and local addresses."""
-    every: int = USUAL.every
-    """Read each n-th frame of a video only."""
-    fps: float | None = USUAL.fps
-    """Read at most this many frames of a second of video."""
-    start: str | None = None
-    """Where to begin in each video: seconds, or 1:02:03.5."""
-    end: str | None = None
-    """Where to end."""
-    smooth: Literal["ema", "box", "gaussian", "none"] = "ema"
-    """Average faces over time: ema (over the past), box or gaussian (around each frame), none."""
-    window: float = USUAL.window
-    """Seconds over which is averaged."""
-    detect_every: int = USUAL.detect_every
-    """Frames from one search for faces to the next; between, faces are followed. 1 searches each frame."""
+
+def smoothing(kind: Any, tokens: Sequence[Token]) -> Any:
+    """Return a kind of smoothing; None for "none"."""
+    value = tokens[0].value
+    if value not in (*get_args(Smoothing), "none"):
+        raise ValueError(f"expected one of {', '.join(get_args(Smoothing))}, none")
+    return None if value == "none" else value
+
+
+def _listed(what: str, known: Sequence[str]) -> Any:
+    """Return a converter of comma-separated names."""
+
+    def convert(kind: Any, tokens: Sequence[Token]) -> tuple[str, ...]:
+        names = [name.strip() for token in tokens for name in token.value.split(",") if name.strip()]
+        for name in names:
+            if name not in known:
+                hint = did_you_mean(name, known, ".")
+                raise ConfigError(f"unknown {what} {name!r}{hint} Known: {', '.join(known)}", value=name, expected=known)
+        return tuple(name for name in known if name in names)
+
+    return convert
+
+
+def layers_of(draw: Sequence[Layer], options: Options) -> tuple[Layer, ...]:
+    """Return the layers of annotated images: those of `--draw`, and the mesh with `--points all`."""
+    return (*draw, "mesh") if options.points == "all" and "mesh" not in draw else tuple(draw)
+
+
+Time = Annotated[float | None, Parameter(converter=_time)]
+Smooth = Annotated[Literal["ema", "box", "gaussian", "none"] | None, Parameter(converter=smoothing)]
+Columns = Annotated[tuple[Group, ...], Parameter(converter=_listed("group of columns", GROUPS), n_tokens=1, negative=())]
+Draw = Annotated[tuple[Layer, ...], Parameter(converter=_listed("layer", LAYERS), n_tokens=1, negative=())]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flags(Options):
+    """The options of inference as flags: times as people write them, lists separated by commas."""
+
+    model: Annotated[str, Parameter(help=MODEL)] = DEFAULTS.model
+    blendshapes: Annotated[bool, Parameter(negative="--no-blendshapes")] = DEFAULTS.blendshapes
+    """Compute the 52 blendshapes, and the action units estimated from them."""
+    columns: Columns = DEFAULTS.columns
+    """Groups of columns in CSV, parquet and JSON, separated by commas: expression, pose, gaze, units, blendshapes, landmarks68,
+    mesh."""
+    start: Time = DEFAULTS.start
+    """Start time in each video: seconds, or 1:02:03.5."""
+    end: Time = DEFAULTS.end
+    """End time."""
+    smooth: Smooth = DEFAULTS.smooth
+    """Temporal smoothing: ema (past frames only), box or gaussian (centered), none."""
 
     def options(self) -> Options:
-        """Return the flags as Python takes them: times in seconds, no smoothing as None.
-
-        Raises:
-            ConfigError: a time is none.
-        """
-        smooth = None if self.smooth == "none" else self.smooth
-        values: dict[str, Any] = {
-            **dataclasses.asdict(self),
-            "start": seconds(self.start),
-            "end": seconds(self.end),
-            "smooth": smooth,
-        }
-        return Options(**values)
+        """Return them as Python takes them."""
+        return Options(**dataclasses.asdict(self))
 
 
-AS_USUAL = Reading()
-"""The flags when none is given."""
+NO_FLAGS = Flags()
+"""The defaults."""

@@ -1,4 +1,4 @@
-"""`mien predict`: read images and videos, and write what was read."""
+"""`mien predict`: run inference on images and videos, and write the results."""
 
 from __future__ import annotations
 
@@ -16,17 +16,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from ..inference.recognizer import load
 from ..inference.results import Csv, JsonLines, json_line
 from ..io.sources import Clip, Frame, iter_images
 from ..types import Result
 from ..visualization.timeline import Timeline, check_suffix
-from .clips import Copies, go_on, run_name
-from .flags import AS_USUAL, Reading
+from .clips import Copies
+from .flags import NO_FLAGS, Draw, Flags, layers_of
 from .readings import show
 from .terminal import counted, for_programs, side_console, table_console, write_line
-
-NO_MATTER = ("threads", "allow_private")
-"""Flags that an interrupted run may be gone on with otherwise."""
 
 
 def predict(
@@ -34,19 +32,21 @@ def predict(
     json: bool = False,
     csv: Path | None = None,
     jsonl: Path | None = None,
+    bom: bool = False,
     save: Path | None = None,
+    draw: Draw = (),
     timeline: Path | None = None,
-    reading: Reading = AS_USUAL,
+    flags: Flags = NO_FLAGS,
 ) -> int:
-    """Read the expressions of the faces in images and videos.
+    """Recognize facial expressions, head pose, gaze and action units in images and videos.
 
-    On a terminal the faces are listed in a table; piped, or with --json, each image is one line of JSON, laid out as
-    schemas/result.json in the package says. Images that cannot be read are named at the end with the reason. The others
-    are read all the same, and the exit status is then 1.
+    On a terminal the faces are listed in a table; piped, or with --json, each image is one line of JSON, as
+    schemas/result.json in the package describes it. Images that cannot be read are listed at the end with the reason; the
+    others are processed all the same, and the exit status is then 1.
 
-    Each frame of a video is read like an image, and faces keep a number from frame to frame. Rows are written as they come;
-    after an interruption the same command goes on after the last frame that --csv and --jsonl hold. The annotated copy keeps
-    the sound. A video that ends before its time is read up to there, and named at the end.
+    Each frame of a video gives a result, and faces keep a number from frame to frame. Rows are written as they come; a run that
+    is interrupted leaves them in NAME.part. The annotated copy keeps the sound. A truncated video is processed up to its end,
+    and listed.
 
     Examples:
         mien predict photo.jpg
@@ -54,86 +54,94 @@ def predict(
         mien predict https://example.org/team.jpg --detector retinaface
         mien predict crops --detector whole
         mien predict *.jpg | jq .faces[].label
-        mien predict clip.mp4 --csv rows.csv --save annotated --timeline clip.html
+        mien predict clip.mp4 --csv rows.csv --save annotated --draw pose,gaze --timeline clip.html
 
     Args:
         paths: Images, videos, folders with their sub-folders, patterns, http or https URLs.
         json: Write JSON Lines to stdout, also on a terminal.
-        csv: Also write a table to this file, one row for each face.
+        csv: Also write a table to this file, one row per face.
         jsonl: Also write JSON Lines to this file.
-        save: Also write annotated images and videos into this folder.
-        timeline: Also draw what each face of the videos showed over time: .png, .svg, .pdf or .html.
-        reading: How images and videos are read.
+        bom: Begin the CSV file with a byte order mark, by which Excel recognizes UTF-8.
+        save: Also write annotated images and videos to this folder.
+        draw: Layers of annotated images, separated by commas: pose, gaze, mesh.
+        timeline: Also plot each face of the videos over time: .png, .svg, .pdf or .html.
+        flags: Options of inference.
     """
     if timeline:
         check_suffix(timeline)
-    options = reading.options()
-    sampling, points = options.sampling, options.points
-    frames = iter_images(list(paths), sampling=sampling, allow_private=options.allow_private)
-    read = options.open()
+    options = flags.options()
+    points, groups, layers = options.landmarks, options.groups, layers_of(draw, options)
+    frames = iter_images(list(paths), sampling=options.sampling, allow_private=options.allow_private)
+    read = load(**options.loading)
     programs, side, began = for_programs(json), side_console(), time.perf_counter()
     roots = [path for path in paths if os.path.isdir(path)]  # noqa: PTH112 - Path.is_dir raises on a name too long
-    videos = [item for item in frames.items if isinstance(item, Clip)]
-    settings = [value for name, value in vars(reading).items() if name not in NO_MATTER]
-    run = run_name(frames.items, [*settings, save and str(save)], sampling) if videos else None
-    readable: list[Result] = []  # kept for the table only
+    videos = any(isinstance(item, Clip) for item in frames.items)
+    listed: list[Result] = []  # for the table on a terminal only
     failed: list[Result] = []
-    shown = Timeline() if timeline else None
+    plot = Timeline() if timeline else None
     tally: Counter[str] = Counter()
     with contextlib.ExitStack() as stack:
-        rows: list[Csv | JsonLines] = []
+        sinks: list[Csv | JsonLines] = []
         if jsonl:
-            rows.append(stack.enter_context(JsonLines(jsonl, points=points, run=run)))
+            sinks.append(stack.enter_context(JsonLines(jsonl, points=points, groups=groups)))
         if csv:
-            smoothed = bool(videos) and options.smooth is not None
-            rows.append(stack.enter_context(Csv(csv, read.card.labels, unsmoothed=smoothed, run=run)))
-        known = go_on(rows)
-        first = known.left
-        if first:
-            side.print(f"going on after {counted(first, 'frame')} of an interrupted run", style="dim")
-        copies = Copies(stack, save, roots, points == "all", sampling, options.threads) if save else None
-        mixed = json and sys.stdout.isatty()  # a bar would stand among the lines
-        progress = stack.enter_context(_progress(side, len(frames), videos=bool(videos), disable=mixed))
-        to_read = _not_below(frames, save, roots)
-        for count, (frame, result) in enumerate(read.stream(to_read, known=known, **options.streaming)):
-            if count >= first:
-                for sink in rows:
-                    sink.write(result)
-                if programs:
-                    write_line(json_line(result, points))
+            units = "action_units" in read.card.outputs
+            smoothed = videos and options.smooth is not None
+            sinks.append(stack.enter_context(Csv(csv, read.card.labels, groups, unsmoothed=smoothed, units=units, bom=bom)))
+        stack.enter_context(_partial(side, sinks))
+        copies = Copies(stack, save, roots, layers, options.sampling, options.threads) if save else None
+        mixed = json and sys.stdout.isatty()  # a progress bar would break up the lines
+        progress = stack.enter_context(_progress(side, len(frames), videos=videos, disable=mixed))
+        for frame, result in read.stream(_not_below(frames, save, roots), **options.streaming):
+            for sink in sinks:
+                sink.write(result)
+            if programs:
+                write_line(json_line(result, points, groups))
             if copies:
                 copies.write(frame, result)
-            if shown:
-                shown.add(result)
+            if plot:
+                plot.add(result)
             if result.status == "unreadable":
                 failed.append(result)
             elif not programs and result.time is None:
-                readable.append(result)
+                listed.append(result)
             tally[result.status] += 1
             tally["image" if frame.time is None else "frame"] += 1
             tally["face"] += len(result.faces)
             progress.advance(progress.task_ids[0])
-    if shown and timeline:
-        shown.save(timeline)
-    show(readable, table_console())
+    if plot and timeline:
+        plot.save(timeline)
+    show(listed, table_console())
     for result in failed:
-        side.print(f"not read: {result.message}", style="red")
-    told = [counted(tally[what], what) for what in ("image", "frame") if tally[what]]
-    told += [counted(tally["face"], "face")]
-    told += [f"{tally['no face']} without a face"] if tally["no face"] else []
-    told += [f"{len(failed)} not read"] if failed else []
+        side.print(f"failed: {result.message}", style="red")
+    counts = [counted(tally[what], what) for what in ("image", "frame") if tally[what]]
+    counts += [counted(tally["face"], "face")]
+    counts += [f"{tally['no face']} without a face"] if tally["no face"] else []
+    counts += [f"{len(failed)} failed"] if failed else []
     took = time.perf_counter() - began
-    speed = f", {(tally['frame'] - first) / took:.0f} frames/s" if tally["frame"] > first else ""
-    side.print(f"{', '.join(told)} in {took:.1f} s{speed}", style="dim")
+    speed = f", {tally['frame'] / took:.0f} frames/s" if tally["frame"] else ""
+    side.print(f"{', '.join(counts)} in {took:.1f} s{speed}", style="dim")
     if written := [str(each) for each in (csv, jsonl, save, timeline) if each]:
         side.print(f"wrote {', '.join(written)}", style="dim")
     elif tally["frame"] and not programs:
-        side.print("for what was read in each frame: --csv, --jsonl, --save or --timeline, each with a name", style="dim")
+        side.print("for the results of each frame, give --csv, --jsonl, --save or --timeline", style="dim")
     return 1 if failed else 0
 
 
+@contextlib.contextmanager
+def _partial(side: Console, sinks: list[Csv | JsonLines]) -> Iterator[None]:
+    """Report where the rows are if the run is interrupted."""
+    try:
+        yield
+    except BaseException:
+        for sink in sinks:
+            if sink.count:
+                side.print(f"interrupted; {counted(sink.count, 'result')} in {sink.part}", style="red")
+        raise
+
+
 def _progress(side: Console, total: int, *, videos: bool, disable: bool) -> Progress:
-    columns: list[Any] = [TextColumn("reading"), BarColumn(), MofNCompleteColumn()]
+    columns: list[Any] = [TextColumn("inference"), BarColumn(), MofNCompleteColumn()]
     columns += [_Speed(), TimeRemainingColumn()] if videos else [TimeRemainingColumn()]
     progress = Progress(*columns, console=side, transient=True, disable=disable or not side.is_terminal or total < 2)
     progress.add_task("", total=total)
@@ -141,14 +149,14 @@ def _progress(side: Console, total: int, *, videos: bool, disable: bool) -> Prog
 
 
 class _Speed(ProgressColumn):
-    """Frames a second."""
+    """Frames per second."""
 
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed or 0:.0f} frames/s", "dim")
 
 
 def _not_below(frames: Iterable[Frame], folder: Path | None, roots: list[str]) -> Iterator[Frame]:
-    """Leave out what an earlier run wrote, where annotated images go into a sub-folder of what is read."""
+    """Skip the output of an earlier run, if annotated images go into a sub-folder of the input."""
     if folder is None or not any(_inside(folder, root) for root in roots):
         yield from frames
     else:
@@ -156,5 +164,5 @@ def _not_below(frames: Iterable[Frame], folder: Path | None, roots: list[str]) -
 
 
 def _inside(path: str | Path, folder: str | Path) -> bool:
-    here, there = os.path.abspath(path), os.path.abspath(folder)  # noqa: PTH100 - a link stays where it lies
+    here, there = os.path.abspath(path), os.path.abspath(folder)  # noqa: PTH100 - links are not resolved
     return Path(there) in Path(here).parents

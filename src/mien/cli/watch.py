@@ -1,4 +1,4 @@
-"""`mien watch`: read a camera and show what is read, as it comes."""
+"""`mien watch`: inference on a camera, with a live table."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ import contextlib
 import time
 from collections import deque
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+from cyclopts import Parameter
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from ..errors import SourceError
-from ..inference.options import USUAL
+from ..inference.options import DEFAULTS, Options
 from ..inference.recognizer import load
 from ..inference.results import Csv, JsonLines, json_line
 from ..io.sources import iter_images
-from ..io.video import Sampling
 from ..types import Points, Result
 from ..visualization.faces import COLORS, UNKNOWN
-from .clips import Copies, seconds
+from .clips import Copies
+from .flags import Columns, Draw, Time, layers_of, smoothing
 from .terminal import block_bar, counted, for_programs, side_console, table_console, write_line
 
 
@@ -31,22 +32,25 @@ def watch(
     csv: Path | None = None,
     jsonl: Path | None = None,
     save: Path | None = None,
-    model: str = USUAL.model,
-    detector: str = USUAL.detector,
-    max_faces: int | None = USUAL.max_faces,
-    points: Points = USUAL.points,
-    fps: float | None = USUAL.fps,
-    end: str | None = None,
-    smooth: Literal["ema", "none"] = "ema",
-    window: float = USUAL.window,
-    detect_every: int = USUAL.detect_every,
-    threads: int = USUAL.threads,
-    device: str = USUAL.device,
+    model: str = DEFAULTS.model,
+    detector: str = DEFAULTS.detector,
+    max_faces: int | None = DEFAULTS.max_faces,
+    columns: Columns = DEFAULTS.columns,
+    draw: Draw = (),
+    points: Points = DEFAULTS.points,
+    fps: float | None = DEFAULTS.fps,
+    fov: float = DEFAULTS.fov,
+    end: Time = None,
+    smooth: Annotated[Literal["ema", "none"] | None, Parameter(converter=smoothing)] = "ema",
+    window: float = DEFAULTS.window,
+    detect_every: int = DEFAULTS.detect_every,
+    threads: int = DEFAULTS.threads,
+    device: str = DEFAULTS.device,
 ) -> int:
-    """Read the expressions of the faces before a camera.
+    """Recognize the facial expressions of the people in front of a camera.
 
-    A table follows them, one row for each face; piped, or with --json, each frame is one line of JSON. No window is opened and
-    no image leaves this machine. Ctrl-C ends it, and what was asked for with --csv, --jsonl and --save is finished.
+    A live table has one row per face; piped, or with --json, each frame is one line of JSON. No window is opened and no image
+    leaves this machine. Ctrl-C ends it and completes the files of --csv, --jsonl and --save.
 
     Examples:
         mien watch
@@ -54,44 +58,50 @@ def watch(
         mien watch --camera clip.mp4
 
     Args:
-        camera: Number of the camera; or a video that is read in its place.
+        camera: Number of the camera; or a video instead.
         json: Write JSON Lines to stdout, also on a terminal.
-        csv: Also write a table to this file, one row for each face.
+        csv: Also write a table to this file, one row per face.
         jsonl: Also write JSON Lines to this file.
-        save: Also write the annotated video into this folder.
+        save: Also write the annotated video to this folder.
         model: As for mien predict.
         detector: As for mien predict.
-        max_faces: At most this many faces.
-        points: How many points of the face mesh the JSON lists: none, 5, 68 or all.
-        fps: Read at most this many frames a second.
+        max_faces: Maximum number of faces.
+        columns: As for mien predict.
+        draw: As for mien predict.
+        points: Landmarks in the output: none, 5, 68 or all.
+        fps: Process at most this many frames per second.
+        fov: Vertical field of view of the camera in degrees, for head pose: distances scale with it.
         end: Stop after this time: seconds, or 1:30.
-        smooth: Average faces over the past (ema), or none.
-        window: Seconds over which is averaged.
-        detect_every: Frames from one search for faces to the next.
-        threads: Threads of one network call.
-        device: Where networks run: cpu, cuda (cuda:1 is the second GPU), mps, or auto for the best that starts.
+        smooth: Temporal smoothing: ema (past frames only), or none.
+        window: Length of the smoothing window in seconds.
+        detect_every: Run face detection every N frames; track in between.
+        threads: Threads per network call.
+        device: Device: cpu, cuda (cuda:1 is the second GPU), mps, or auto for the best available.
 
     Raises:
-        SourceError: the camera gave no image at all.
+        SourceError: the camera gave no image.
     """
-    sampling = Sampling(fps=fps, end=seconds(end))
+    options = Options(
+        model=model, detector=detector, max_faces=max_faces, columns=columns, points=points, fps=fps, fov=fov, end=end,
+        smooth=smooth, window=window, detect_every=detect_every, threads=threads, device=device,
+    )  # fmt: skip
+    groups, points = options.groups, options.landmarks
     source = int(camera) if camera.isdecimal() else camera
-    read = load(model, detector=detector, max_faces=max_faces, points=points != "none", threads=threads, device=device)
+    read = load(**options.loading)
     programs, side = for_programs(json), side_console()
-    smoothing = None if smooth == "none" else smooth
     count, failed, ticks = 0, None, deque([time.perf_counter()], 30)
     with contextlib.ExitStack() as stack:
         rows: list[Csv | JsonLines] = []
         if csv:
-            rows.append(stack.enter_context(Csv(csv, read.card.labels, unsmoothed=smoothing is not None)))
+            rows.append(stack.enter_context(Csv(csv, read.card.labels, groups, unsmoothed=smooth is not None)))
         if jsonl:
-            rows.append(stack.enter_context(JsonLines(jsonl, points=points)))
-        copies = Copies(stack, save, [], points == "all", sampling, threads) if save else None
+            rows.append(stack.enter_context(JsonLines(jsonl, points=points, groups=groups)))
+        copies = Copies(stack, save, [], layers_of(draw, options), options.sampling, threads) if save else None
         live = None if programs else stack.enter_context(Live(console=table_console(), auto_refresh=False, transient=True))
         plain = live is not None and not live.console.encoding.lower().startswith("utf")
-        with contextlib.suppress(KeyboardInterrupt):  # the way to end; the files are finished
-            frames = iter_images(source, sampling=sampling)
-            for frame, result in read.stream(frames, smooth=smoothing, window=window, detect_every=detect_every):
+        with contextlib.suppress(KeyboardInterrupt):  # the normal end; the files are completed
+            frames = iter_images(source, sampling=options.sampling)
+            for frame, result in read.stream(frames, **options.streaming):
                 if result.status == "unreadable":
                     failed = result.message
                     continue
@@ -100,7 +110,7 @@ def watch(
                 if copies:
                     copies.write(frame, result)
                 if programs:
-                    write_line(json_line(result, points))
+                    write_line(json_line(result, points, groups))
                 count += 1
                 ticks.append(time.perf_counter())
                 if live:
@@ -109,7 +119,7 @@ def watch(
     if failed and not count:
         raise SourceError(failed)
     if failed:
-        side.print(f"not read on: {failed}", style="red")
+        side.print(f"stopped: {failed}", style="red")
     side.print(counted(count, "frame"), style="dim")
     return 1 if failed else 0
 

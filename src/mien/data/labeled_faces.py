@@ -10,7 +10,8 @@ import numpy as np
 
 from ..errors import ConfigError, SourceError
 from ..faces.detection import open_detector
-from ..faces.landmarks import PRESENCE, Landmarker, head_pose
+from ..faces.landmarks import PRESENCE, Landmarker
+from ..faces.pose import metric_faces
 from .datasets import Dataset, Sample
 
 Mode = Literal["auto", "whole", "detect"]
@@ -49,8 +50,8 @@ class Face:
         """Yaw and roll in degrees; NaN without a mesh."""
         if self.mesh is None:
             return float("nan"), float("nan")
-        roll, yaw, _ = np.degrees(head_pose(self.mesh)).tolist()
-        return yaw, roll
+        (pose,) = metric_faces(self.mesh[None], np.array([self.pixels.shape[1::-1]])).poses
+        return pose.yaw, pose.roll
 
 
 def mode_for(data: Dataset, mode: Mode, *, cuts_faces: bool) -> Literal["whole", "detect"]:

@@ -21,7 +21,7 @@ from ..cards import bundled_file
 from ..labels import BLENDSHAPES
 from ..registry import lookup
 from ..runtime.onnx import OnnxRuntime
-from ..types import EYES, FACE, SIDES, blendshape_points
+from ..types import EYES, FACE, blendshape_points
 from .alignment import apply, invert, warp
 
 MESHES: Mapping[str, float] = {"mesh478": 0.5, "mesh468": 0.0}
@@ -71,7 +71,7 @@ def region_of_crop(height: int, width: int) -> np.ndarray:
 def regions_of_points(points: np.ndarray) -> np.ndarray:
     """Return the regions (N, 4) around meshes (N, P, 2 or 3), turned by the line between the eyes."""
     face = points[..., :FACE, :2].astype(np.float64)
-    roll = head_pose(points)[..., 0]
+    roll = eye_roll(points)
     turned = face @ np.swapaxes(_rotation(-roll), -1, -2)
     low, high = turned.min(-2), turned.max(-2)
     center = ((low + high) / 2)[..., None, :] @ np.swapaxes(_rotation(roll), -1, -2)
@@ -177,21 +177,14 @@ def _rotation(angle: np.ndarray) -> np.ndarray:
     return np.stack([np.stack([cosine, -sine], -1), np.stack([sine, cosine], -1)], -2)
 
 
-def head_pose(points: np.ndarray) -> np.ndarray:
-    """Estimate from meshes (…, P, 3) how heads are turned.
+def eye_roll(points: np.ndarray) -> np.ndarray:
+    """Return (…) the in-plane rotation of meshes (…, P, 2 or 3) in radians, from the line between the outer corners of the
+    eyes.
 
-    Returns:
-        (…, 3) radians: roll (the head leans to the image's right), yaw (the face looks to the image's right) and pitch (the
-        face looks down; about 0.2 for a level head, since foreheads slope). Yaw and pitch rest on the depth that the network
-        guesses. Points without depth, (…, P, 2), give (…, 1) roll alone.
+    Positive: the head leans to the right of the image.
     """
-    corners = points[..., [EYES[0][0], EYES[1][0], *SIDES], :].astype(np.float64)
-    eyes, across, down = (corners[..., i + 1, :] - corners[..., i, :] for i in (0, 2, 4))
-    roll = np.arctan2(eyes[..., 1], eyes[..., 0])
-    if points.shape[-1] == 2:
-        return roll[..., None]
-    yaw, pitch = (np.arctan2(line[..., 2], np.hypot(line[..., 0], line[..., 1])) for line in (across, down))
-    return np.stack([roll, yaw, pitch], -1)
+    across = points[..., EYES[1][0], :2].astype(np.float64) - points[..., EYES[0][0], :2]
+    return np.arctan2(across[..., 1], across[..., 0])
 
 
 class Blendshapes:
@@ -214,7 +207,7 @@ class Blendshapes:
             raise ValueError(f"blendshapes need the 478-point mesh, not {points.shape[-2]} points")
         chosen = blendshape_points(points).astype(np.float64)
         chosen -= chosen.mean(-2, keepdims=True)
-        upright = chosen @ np.swapaxes(_rotation(-head_pose(points)[..., 0]), -1, -2)
+        upright = chosen @ np.swapaxes(_rotation(-eye_roll(points)), -1, -2)
         # One face a call: more at once are no quicker, and the sums of some processors would depend on how many there are.
         faces = [self._network(face[None])["blendshapes"] for face in upright.astype(np.float32)]
         return np.concatenate([np.empty((0, len(BLENDSHAPES)), np.float32), *faces])

@@ -1,95 +1,108 @@
-"""How images and videos are read: all that a row depends on besides its image, in one value.
-
-The commands that read and `mien.batch` take it. Each default is asked of the function that the option goes to, so that there
-is one place for it.
-"""
+"""Options of inference, their defaults and their help: one dataclass for Python, the commands, the server and `mien.batch`."""
 
 from __future__ import annotations
 
 import dataclasses
-import inspect
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from ..io.video import Sampling
-from ..types import Points
-from .recognizer import Recognizer, load
+from ..types import FOV, GROUPS, Group, Points
 
-
-def _usual(function: Callable[..., Any], name: str) -> Any:
-    return inspect.signature(function).parameters[name].default
+Smoothing = Literal["ema", "box", "gaussian"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What every row of a run depends on besides its image; the meanings are those of `mien.load` and `Recognizer.stream`.
+    """What a result depends on besides its image. `mien.load` and `Recognizer.stream` take the same names.
 
     Example:
         >>> Options(max_faces=1, points="none").sampling
         Sampling(every=1, fps=None, start=None, end=None)
     """
 
-    model: str = _usual(load, "model")
-    detector: str = _usual(load, "detector")
-    max_faces: int | None = _usual(load, "max_faces")
-    min_size: float = _usual(load, "min_size")
-    threshold: float | None = _usual(load, "threshold")
-    max_roll: float = _usual(load, "max_roll")
-    small_faces: bool = _usual(load, "small_faces")
+    model: str = "mien-base"
+    """Bundled model, card (.toml), weight file or folder of a training run."""
+    detector: str = "blazeface"
+    """Face detector: blazeface, retinaface, mtcnn, mtcnn-evolve, dlib; whole if each image is a face crop."""
+    max_faces: int | None = None
+    """Maximum number of faces per image, the largest and most confident first."""
+    min_size: float = 0
+    """Minimum face size: longer side of the bounding box in pixels."""
+    threshold: float | None = None
+    """Detection score threshold; the default depends on the detector."""
+    max_roll: float = 45
+    """Largest in-plane rotation, in degrees, at which faces are detected."""
+    small_faces: bool = False
+    """Detect at a finer scale too: finds smaller faces, takes longer."""
     points: Points = "5"
-    blendshapes: bool = _usual(load, "blendshapes")
-    threads: int = _usual(load, "threads")
+    """Landmarks in the output: none, 5, 68 or all 478 of the face mesh; all also draws them."""
+    blendshapes: bool = True
+    """Compute the 52 blendshapes, and the action units estimated from them."""
+    columns: tuple[Group, ...] = ("expression", "pose", "gaze", "units", "blendshapes")
+    """Groups of columns in CSV, parquet and JSON: expression, pose, gaze, units, blendshapes, landmarks68, mesh."""
+    fov: float = FOV
+    """Vertical field of view of the camera in degrees, for head pose: distances scale with it."""
+    threads: int = 1
+    """Threads per network call."""
     device: str = "cpu"
+    """Device: cpu, cuda (cuda:1 is the second GPU), mps, or auto for the best available."""
     allow_private: bool = False
-    every: int = _usual(Recognizer.stream, "every")
-    fps: float | None = _usual(Recognizer.stream, "fps")
-    start: float | None = _usual(Recognizer.stream, "start")
-    end: float | None = _usual(Recognizer.stream, "end")
-    smooth: str | None = _usual(Recognizer.stream, "smooth")
-    window: float = _usual(Recognizer.stream, "window")
-    detect_every: int = _usual(Recognizer.stream, "detect_every")
+    """Allow URLs that resolve to private and local addresses."""
+    every: int = 1
+    """Process every N-th frame of a video."""
+    fps: float | None = None
+    """Process at most this many frames per second of video."""
+    start: float | None = None
+    """Start time in each video, in seconds."""
+    end: float | None = None
+    """End time in each video, in seconds."""
+    smooth: Smoothing | None = "ema"
+    """Temporal smoothing: ema (past frames only), box or gaussian (centered), none."""
+    window: float = 0.25
+    """Length of the smoothing window in seconds."""
+    detect_every: int = 10
+    """Run face detection every N frames; track in between. 1 detects in each frame."""
 
     @property
     def sampling(self) -> Sampling:
-        """Which frames of videos are wanted.
+        """Which frames of videos are processed.
 
         Raises:
-            ConfigError: they make no sense.
+            ConfigError: a value is out of range, or `every` and `fps` exclude each other.
         """
         return Sampling(self.every, self.fps, self.start, self.end)
 
     @property
+    def groups(self) -> tuple[Group, ...]:
+        """The groups of columns: `columns`, and those of the landmarks that `points` asks for."""
+        asked = {*self.columns, *{"68": ("landmarks68",), "all": ("mesh",)}.get(self.points, ())}
+        asked -= set() if self.blendshapes else {"blendshapes"}
+        return tuple(group for group in GROUPS if group in asked)
+
+    @property
+    def landmarks(self) -> Points:
+        """The landmarks in JSON: `points`, or more if `columns` asks for them."""
+        order = get_args(Points)
+        wanted = [self.points, *(name for group, name in (("landmarks68", "68"), ("mesh", "all")) if group in self.columns)]
+        return max(wanted, key=order.index)
+
+    @property
+    def loading(self) -> dict[str, Any]:
+        """The keywords of `mien.load`."""
+        names = ("model", "detector", "max_faces", "min_size", "threshold", "max_roll", "small_faces", "blendshapes")
+        found = {name: getattr(self, name) for name in (*names, "fov", "threads", "device")}
+        return found | {"points": self.landmarks != "none"}
+
+    @property
     def streaming(self) -> dict[str, Any]:
-        """The keywords of `Recognizer.stream` for videos."""
-        return {"smooth": self.smooth, "window": self.window, "detect_every": self.detect_every}
-
-    def open(self) -> Recognizer:
-        """Load the networks.
-
-        Raises:
-            UnknownName: no such model or detector.
-            WeightsError: the weights lack a card or do not fit it.
-            ConfigError: the device is not there.
-        """
-        return load(
-            self.model,
-            detector=self.detector,
-            max_faces=self.max_faces,
-            min_size=self.min_size,
-            threshold=self.threshold,
-            max_roll=self.max_roll,
-            small_faces=self.small_faces,
-            points=self.points != "none",
-            blendshapes=self.blendshapes,
-            threads=self.threads,
-            device=self.device,
-        )
+        """The keywords of `Recognizer.stream`, but those of `sampling`."""
+        return {name: getattr(self, name) for name in ("smooth", "window", "detect_every")}
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        return dataclasses.asdict(self)
+        return {**dataclasses.asdict(self), "columns": list(self.columns)}
 
 
-USUAL = Options()
-"""How it is read where nothing is said."""
+DEFAULTS = Options()
+"""The defaults."""

@@ -1,4 +1,4 @@
-"""The function that everything else makes, measures or serves: an image goes in, a `Result` comes out.
+"""The face pipeline: an image in, a `Result` out; and the same for videos, frame by frame.
 
     detect → landmarks → align → preprocess → run → Result
 
@@ -7,10 +7,11 @@ Faces of several images share one call of the mesh, of the blendshapes and of th
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,12 @@ from typing import Any
 import numpy as np
 
 from ..cards import Card
-from ..errors import SourceError, WeightsError
+from ..errors import ConfigError, WeightsError
+from ..faces.action_units import estimate
 from ..faces.detection import Detections, open_detector
+from ..faces.gaze import gazes
 from ..faces.landmarks import FITTING, PRESENCE, Blendshapes, Landmarker
+from ..faces.pose import metric_faces
 from ..faces.preprocessing import Preprocess
 from ..io import sources
 from ..io.channel_order import LIKELY_BGR, face_looks_bgr
@@ -31,11 +35,18 @@ from ..labels import ACTION_UNITS, BLENDSHAPES
 from ..metrics.probabilities import checked_probabilities
 from ..runtime.devices import Device, use
 from ..runtime.open_model import Batch, open_model
-from ..types import Box, Face, Result
-from . import stream as streaming
+from ..types import FACE, FOV, Box, Face, Gaze, Pose, Result
+from .following import Follower
+from .options import DEFAULTS
+from .smoothing import open_smoother
 
-NO_REGIONS = "no mesh was found: eyes, nose and mouth were cut where they lie on average"
-"""Note of a face crop read by a network that looks at regions."""
+BATCH = 8
+"""Images of one stream whose faces share the network calls."""
+TICK = 0.04
+"""Seconds from one frame to the next where frames have no time."""
+
+NO_REGIONS = "no face mesh was found: the regions of eyes, nose and mouth were taken at their mean positions"
+"""Note on a face crop read by a network that takes regions."""
 
 ROLES = ("scores", "valence_arousal", "action_units")
 """Outputs of a card that become fields of a `Face`."""
@@ -43,7 +54,7 @@ ROLES = ("scores", "valence_arousal", "action_units")
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """One detection on its way to a `Face`."""
+    """A detected face before classification."""
 
     image: int
     box: np.ndarray
@@ -52,7 +63,7 @@ class _Candidate:
 
 
 class Recognizer:
-    """Read faces in images. Made by `mien.load`; safe to call from several threads.
+    """Facial expression recognition in images and videos. Made by `mien.load`; thread-safe.
 
     Example:
         >>> import mien
@@ -71,28 +82,36 @@ class Recognizer:
         blendshapes: Blendshapes | None = None,
         *,
         points: bool = True,
+        fov: float = FOV,
     ) -> None:
-        """Put the parts together.
+        """Assemble a pipeline.
 
         Args:
-            card: contract of the classifier.
-            runtime: the classifier: (N, C, H, W), or several of them by name → outputs by name.
-            detector: image → `Detections`; None if every image is one face crop already.
-            landmarker: the mesh; None leaves points out, which only works without a detector.
-            blendshapes: the blendshapes; None leaves them out.
+            card: model card of the classifier.
+            runtime: the classifier: (N, C, H, W), or several arrays by name → outputs by name.
+            detector: image → `Detections`; None if every image is one face crop.
+            landmarker: the face mesh; may be None without a detector.
+            blendshapes: the blendshape network; None skips it.
             points: whether faces carry their mesh points.
+            fov: vertical field of view of the camera in degrees, for the head pose.
+
+        Raises:
+            WeightsError: the card has no crop contract, and there is a detector.
+            ConfigError: the field of view is not between 1 and 179 degrees.
         """
         self.card, self.runtime, self.detector = card, runtime, detector
-        self.landmarker, self.blendshapes, self.points = landmarker, blendshapes, points
+        self.landmarker, self.blendshapes, self.points, self.fov = landmarker, blendshapes, points, fov
         self.preprocess = Preprocess.of(card)
         self.name = f"{card.name} {card.version}"
+        if not 1 <= fov <= 179:
+            raise ConfigError(f"fov must be 1 to 179 degrees, got {fov}", value=fov, expected="1 to 179")
         if detector is not None and (landmarker is None or not self.preprocess.cuts_faces):
             raise WeightsError(
-                f"{card.name} cannot cut faces out of images: its card has no crop contract; say detector='whole'"
+                f"{card.name} cannot crop faces: its card has no [crop]; use detector='whole' with face crops", value=card.name
             )
 
     def __call__(self, source: Any, **options: Any) -> Result:
-        """Read one image.
+        """Run inference on one image.
 
         Args:
             source: path, URL, bytes, RGB array or PIL image.
@@ -100,12 +119,12 @@ class Recognizer:
 
         Raises:
             SourceError: the image cannot be read.
-            WeightsError: the network answers with NaN.
+            WeightsError: the network outputs NaN.
         """
         return self.read_all([read_image(source, **options)])[0]
 
     def timed(self, source: Any, **options: Any) -> tuple[Result, dict[str, float]]:
-        """Read one image and return the seconds that each stage took beside the result."""
+        """Run inference on one image; return the result and the seconds that each stage took."""
         seconds: dict[str, float] = {}
         clock = _Clock(seconds)
         image = read_image(source, **options)
@@ -113,75 +132,80 @@ class Recognizer:
         return self.read_all([image], clock)[0], seconds
 
     def many(self, images: Any, batch: int = 16, **options: Any) -> Iterator[Result]:
-        """Read many images, `batch` at a time; a broken one becomes a result of status "unreadable".
+        """Run inference on many images, `batch` at a time; a corrupt one gives a result of status "unreadable".
 
         Args:
-            images: a folder, or an iterable of whatever `read` takes.
+            images: a folder, or an iterable of anything `mien.io.images.read_image` takes.
             batch: images whose faces share the network calls.
             options: as for `mien.io.sources.iter_images`.
 
         Yields:
-            One result for each image, in order.
+            One result per image, in order.
         """
-        frames = iter(sources.iter_images(images, **options))
-        while group := list(itertools.islice(frames, batch)):
-            readable = [frame.image for frame in group if frame.image is not None]
-            results = iter(self.read_all(readable))
-            for frame in group:
-                yield next(results) if frame.image is not None else self.unreadable(frame.source, frame.error)
+        return (result for _, result in self._batches(sources.iter_images(images, **options), batch))
 
     def stream(
         self,
         source: Any,
         *,
-        every: int = 1,
-        fps: float | None = None,
-        start: float | None = None,
-        end: float | None = None,
-        detect_every: int = 10,
-        smooth: str | None = "ema",
-        window: float = 0.25,
-        known: streaming.Known | None = None,
+        every: int = DEFAULTS.every,
+        fps: float | None = DEFAULTS.fps,
+        start: float | None = DEFAULTS.start,
+        end: float | None = DEFAULTS.end,
+        detect_every: int = DEFAULTS.detect_every,
+        smooth: str | None = DEFAULTS.smooth,
+        window: float = DEFAULTS.window,
         **options: Any,
     ) -> Iterator[tuple[Frame, Result]]:
-        """Read videos frame by frame, in constant memory; faces keep their number (`Face.track`) through a video.
+        """Run inference on videos frame by frame, in constant memory; faces keep their number (`Face.track`) through a video.
 
         Args:
             source: a video's path, URL or bytes; the number of a camera; a folder, a list or a pattern of videos and images;
-                or an iterable of `Frame`s. Images are read as by `read`.
-            every: read each n-th frame only.
-            fps: read at most this many frames a second, instead of `every`.
-            start: seconds from the start of each video before which nothing is read.
-            end: seconds at which reading ends.
-            detect_every: frames from one search for faces to the next; between, and where nothing is lost, faces are followed
-                by their mesh. With 1 each frame is read as an image of its own.
-            smooth: `"ema"` (over the past only), `"box"` or `"gaussian"` (both look ahead); None for what each frame alone
-                gives. The unsmoothed reading stays in `Face.unsmoothed`.
-            window: seconds over which is smoothed.
-            known: results of the first frames, from an earlier run that was interrupted.
+                or an iterable of `Frame`s. Images are processed independently.
+            every: process every n-th frame.
+            fps: process at most this many frames per second, instead of `every`.
+            start: start time in each video, in seconds.
+            end: end time in each video, in seconds.
+            detect_every: frames from one face detection to the next; in between, faces are followed by their mesh. With 1 each
+                frame is processed like an image.
+            smooth: `"ema"` (past frames only), `"box"` or `"gaussian"` (centered), or None. The values of the frame alone stay
+                in `Face.unsmoothed`.
+            window: length of the smoothing window in seconds.
             options: as for `mien.io.sources.iter_images`.
 
         Yields:
-            A frame (pixels, exact time) and its result, for each wanted frame. A video that ends before its time gives one
-            more, "unreadable", which says so.
+            Each frame (pixels, exact time) with its result. A truncated video gives one more result, "unreadable", with the
+            reason.
 
         Raises:
             SourceError: nothing at all can be read.
-            ConfigError: an option makes no sense.
+            ConfigError: an option is out of range.
             MissingExtra: PyAV is not installed.
         """
         frames = sources.iter_images(source, sampling=Sampling(every, fps, start, end), **options)
-        threshold = self.card.calibration.threshold
-        return streaming.stream(
-            self, frames, detect_every=detect_every, smooth=smooth, window=window, threshold=threshold, known=known
-        )
+        for (_, timed), group in itertools.groupby(frames, _Segments()):
+            if timed:
+                video = Stream(self, detect_every=detect_every, smooth=smooth, window=window)
+                for frame in group:
+                    yield from video.push(frame)
+                yield from video.close()
+            else:
+                yield from self._batches(group, BATCH)
 
-    def unreadable(self, source: str, error: SourceError | None) -> Result:
-        """Return the result that stands for an image that could not be read."""
-        return Result(source, 0, 0, (), "unreadable", self.name, message=str(error))
+    def _batches(self, frames: Iterable[Frame], size: int) -> Iterator[tuple[Frame, Result]]:
+        """Yield independent images with their results; `size` of them share the network calls."""
+        frames = iter(frames)
+        while group := list(itertools.islice(frames, size)):
+            results = iter(self.read_all([frame.image for frame in group if frame.image is not None]))
+            for frame in group:
+                yield frame, next(results) if frame.image is not None else self.unreadable(frame)
+
+    def unreadable(self, frame: Frame) -> Result:
+        """Return the result that stands for an image that cannot be read."""
+        return Result(frame.source, 0, 0, (), "unreadable", self.name, message=str(frame.error))
 
     def result(self, image: DecodedImage, faces: Sequence[Face], notes: tuple[str, ...] = ()) -> Result:
-        """Return the result of an image with these faces, its own notes and some more."""
+        """Return the result of an image with these faces; `notes` are added to its own."""
         return Result(
             source=image.source,
             width=image.pixels.shape[1],
@@ -193,20 +217,20 @@ class Recognizer:
         )
 
     def describe(self, pixels: np.ndarray, boxes: np.ndarray, scores: np.ndarray, points: np.ndarray) -> list[Face]:
-        """Read the expressions of faces whose places in an image are known.
+        """Run inference on faces whose landmarks are known.
 
         Args:
             pixels: (H, W, 3) uint8 RGB.
             boxes: (N, 4) left, top, right, bottom in pixels, for `Face.box` only.
             scores: (N,) for `Face.detection` only.
-            points: (N, P, 3) the meshes.
+            points: (N, P, 3) mesh points.
         """
         candidates = [_Candidate(0, box, float(score), 0.0) for box, score in zip(boxes, scores, strict=True)]
         crops = [self.preprocess.cut(pixels, p) for p in points]
-        return self._describe(crops, candidates, points, lambda stage: None)
+        return self._describe([pixels], crops, candidates, points, lambda stage: None)
 
     def read_all(self, images: Sequence[DecodedImage], clock: Callable[[str], None] = lambda stage: None) -> list[Result]:
-        """Read decoded images, all at once; `clock` is called with the name of each stage when it ends."""
+        """Run inference on decoded images as one batch; `clock` is called with the name of each stage when it ends."""
         notes: list[tuple[str, ...]] = [()] * len(images)
         if self.detector is None:
             faces, notes = self._whole(images, clock)
@@ -232,7 +256,9 @@ class Recognizer:
         clock("mesh")
         crops = [self.preprocess.cut(images[c.image].pixels, p) for c, p in zip(candidates, points, strict=True)]
         clock("align")
-        for c, face in zip(candidates, self._describe(crops, candidates, points, clock), strict=True):
+        for c, face in zip(
+            candidates, self._describe([image.pixels for image in images], crops, candidates, points, clock), strict=True
+        ):
             faces[c.image].append(face)
         return faces
 
@@ -253,10 +279,12 @@ class Recognizer:
         crops = [self.preprocess.take(image.pixels, p) for image, p in zip(images, known, strict=True)]
         clock("align")
         notes: list[tuple[str, ...]] = [(NO_REGIONS,) if self.preprocess.regions and p is None else () for p in known]
-        return [[face] for face in self._describe(crops, candidates, points, clock)], notes
+        faces = self._describe([image.pixels for image in images], crops, candidates, points, clock)
+        return [[face] for face in faces], notes
 
     def _describe(
         self,
+        images: Sequence[np.ndarray],
         crops: list[dict[str, np.ndarray]],
         candidates: list[_Candidate],
         points: np.ndarray | None,
@@ -265,36 +293,60 @@ class Recognizer:
         if not crops:
             return []
         found = self.runtime(self.preprocess.batch(crops))
-        answers = {role: found[name] for role, name in self.card.outputs.items() if role in ROLES}
-        for role, values in answers.items():
-            if not np.isfinite(values).all():  # the first of equals would win, and be told as if it had been read
+        outputs = {role: found[name] for role, name in self.card.outputs.items() if role in ROLES}
+        for role, values in outputs.items():
+            if not np.isfinite(values).all():  # argmax over NaN would silently return class 0
                 raise WeightsError(
-                    f"{self.name} answers with NaN or infinity ({role}): its weights are damaged, or too large for their "
-                    "precision; train it anew with a lower rate, or export it as fp32"
+                    f"{self.name} outputs NaN or infinity ({role}): its weights are corrupt, or overflow their precision; "
+                    "train it again with a lower learning rate, or export it as fp32",
+                    value=role,
                 )
         try:
-            checked_probabilities(answers["scores"], self.card.labels, self.name)
+            checked_probabilities(outputs["scores"], self.card.labels, self.name)
         except ValueError as error:
-            raise WeightsError(f"{error}; docs/howto/own-model.md says what a network gives") from error
+            raise WeightsError(f"{error}; docs/howto/own-model.md describes the outputs of a classifier") from error
         clock("classify")
         blendshapes = None if self.blendshapes is None or points is None else self.blendshapes(points[..., :2])
         clock("blendshapes")
+        poses, directions = self._measure(images, candidates, points)
+        clock("measures")
         return [
             self._face(
                 c,
-                {role: values[i] for role, values in answers.items()},
-                points[i] if points is not None and self.points else None,
+                {role: values[i] for role, values in outputs.items()},
+                None if points is None else points[i],
                 None if blendshapes is None else blendshapes[i],
+                poses[i],
+                directions[i],
             )
             for i, c in enumerate(candidates)
         ]
 
+    def _measure(
+        self, images: Sequence[np.ndarray], candidates: Sequence[_Candidate], points: np.ndarray | None
+    ) -> tuple[Sequence[Pose | None], Sequence[Gaze | None]]:
+        """Return head pose and gaze of each face."""
+        missing = [None] * len(candidates)
+        if points is None:
+            return missing, missing
+        sizes = np.array([images[c.image].shape[1::-1] for c in candidates])
+        faces = metric_faces(points, sizes, self.fov)
+        return faces.poses, gazes(faces) if points.shape[1] > FACE else missing
+
     def _face(
-        self, candidate: _Candidate, answers: dict[str, np.ndarray], points: np.ndarray | None, blendshapes: np.ndarray | None
+        self,
+        candidate: _Candidate,
+        outputs: dict[str, np.ndarray],
+        points: np.ndarray | None,
+        blendshapes: np.ndarray | None,
+        pose: Pose | None,
+        gaze: Gaze | None,
     ) -> Face:
-        best, values = int(answers["scores"].argmax()), answers["scores"].tolist()
-        valence, arousal = answers["valence_arousal"].tolist() if "valence_arousal" in answers else (None, None)
-        units = answers["action_units"].tolist() if "action_units" in answers else None
+        best, values = int(outputs["scores"].argmax()), outputs["scores"].tolist()
+        valence, arousal = outputs["valence_arousal"].tolist() if "valence_arousal" in outputs else (None, None)
+        units = outputs["action_units"].tolist() if "action_units" in outputs else None
+        named = None if blendshapes is None else dict(zip(BLENDSHAPES, blendshapes.tolist(), strict=True))
+        estimated = named is not None and points is not None and units is None
         return Face(
             box=Box(*candidate.box.tolist()),
             detection=candidate.score,
@@ -302,16 +354,19 @@ class Recognizer:
             label=self.card.labels[best],
             confidence=values[best],
             certain=values[best] >= self.card.calibration.threshold,
-            points=points,
-            blendshapes=None if blendshapes is None else dict(zip(BLENDSHAPES, blendshapes.tolist(), strict=True)),
+            points=points if self.points else None,
+            blendshapes=named,
             valence=valence,
             arousal=arousal,
             action_units=None if units is None else dict(zip(ACTION_UNITS, units, strict=True)),
+            action_units_estimated=estimate(named, points) if estimated else None,
+            pose=pose,
+            gaze=gaze,
         )
 
 
 def _notes(image: DecodedImage, faces: Sequence[Face]) -> tuple[str, ...]:
-    """Return the image's notes, with one more if most faces of an array show that red and blue are swapped."""
+    """Return the image's notes, plus one if most faces in an array have red and blue swapped."""
     if image.source != "<array>" or LIKELY_BGR in image.notes or not faces:
         return image.notes
     boxes = [np.maximum([f.box.left, f.box.top, f.box.right, f.box.bottom], 0).astype(int) for f in faces]
@@ -320,6 +375,89 @@ def _notes(image: DecodedImage, faces: Sequence[Face]) -> tuple[str, ...]:
         return image.notes
     warnings.warn(LIKELY_BGR, ColorOrderWarning, stacklevel=4)
     return (*image.notes, LIKELY_BGR)
+
+
+class Stream:
+    """Inference on one video, frame by frame and in order. Each video needs a stream of its own, used by one thread.
+
+    Example:
+        >>> import mien
+        >>> from mien.io.images import read_image
+        >>> stream = Stream(mien.load())
+        >>> image = read_image(mien.sample())
+        >>> for number in range(2):
+        ...     for frame, result in stream.push(Frame(number, "memory", image, time=number / 25)):
+        ...         print(result.time, [(face.track, face.label) for face in result.faces])
+        0.0 [(1, 'happiness')]
+        0.04 [(1, 'happiness')]
+    """
+
+    def __init__(
+        self,
+        read: Recognizer,
+        *,
+        detect_every: int = DEFAULTS.detect_every,
+        smooth: str | None = DEFAULTS.smooth,
+        window: float = DEFAULTS.window,
+    ) -> None:
+        """Begin a video; the arguments are those of `Recognizer.stream`.
+
+        Raises:
+            UnknownName: unknown kind of smoothing.
+            ConfigError: `detect_every` or `window` is out of range.
+        """
+        self.read = read
+        self._follower = None  # without a detector each frame is one face
+        if read.detector is not None and read.landmarker is not None:
+            self._follower = Follower(read.detector, read.landmarker, detect_every)
+        self._smoother = open_smoother(smooth, window, read.card.calibration.threshold) if smooth else None
+        self._now = -TICK  # time of the last frame, also of one that could not be read
+
+    def push(self, frame: Frame) -> list[tuple[Frame, Result]]:
+        """Process the next frame of the video; without a time it is `TICK` seconds after the one before.
+
+        Returns:
+            The results that are final: of this frame, or of earlier ones if the smoothing window is centered.
+        """
+        self._now = self._now + TICK if frame.time is None else frame.time
+        result = self.read.unreadable(frame) if frame.image is None else self._read(frame.image)
+        result = dataclasses.replace(result, time=self._now, frame=frame.index)
+        return self._final([(frame, result)] if self._smoother is None else self._smoother.push(frame, result))
+
+    def close(self) -> list[tuple[Frame, Result]]:
+        """Return the results that were waiting for later frames."""
+        return [] if self._smoother is None else self._final(self._smoother.close())
+
+    def _final(self, done: list[tuple[Frame, Result]]) -> list[tuple[Frame, Result]]:
+        """Return results with the times of their frames, which may be None."""
+        return [(frame, dataclasses.replace(result, time=frame.time)) for frame, result in done]
+
+    def _read(self, image: DecodedImage) -> Result:
+        if self._follower is None:
+            result = self.read.read_all([image])[0]
+            return dataclasses.replace(result, faces=tuple(dataclasses.replace(face, track=1) for face in result.faces))
+        seen, tracks = self._follower(image.pixels, self._now)
+        if not seen:
+            return self.read.result(image, [])
+        boxes, scores, points = (np.array([getattr(face, name) for face in seen]) for name in ("box", "score", "points"))
+        faces = self.read.describe(image.pixels, boxes, scores, points)
+        numbered = [dataclasses.replace(face, track=track) for face, track in zip(faces, tracks, strict=True)]
+        return self.read.result(image, numbered)
+
+
+class _Segments:
+    """Key of `itertools.groupby` over frames: a number for each video, or for a run of images; and whether it is a video."""
+
+    def __init__(self) -> None:
+        self._number, self._last = 0, Frame(-1, "")
+
+    def __call__(self, frame: Frame) -> tuple[int, bool]:
+        last, self._last = self._last, frame
+        if frame.time is None or last.time is None:
+            self._number += (frame.time is None) != (last.time is None)
+        elif frame.source != last.source or (frame.time < last.time and frame.index <= last.index):  # the same video again
+            self._number += 1
+        return self._number, frame.time is not None
 
 
 class _Clock:
@@ -335,42 +473,44 @@ class _Clock:
 
 
 def load(
-    model: str | Path = "mien-base",
+    model: str | Path = DEFAULTS.model,
     *,
-    detector: str = "blazeface",
-    max_faces: int | None = None,
-    min_size: float = 0,
-    threshold: float | None = None,
-    max_roll: float = 45,
-    small_faces: bool = False,
+    detector: str = DEFAULTS.detector,
+    max_faces: int | None = DEFAULTS.max_faces,
+    min_size: float = DEFAULTS.min_size,
+    threshold: float | None = DEFAULTS.threshold,
+    max_roll: float = DEFAULTS.max_roll,
+    small_faces: bool = DEFAULTS.small_faces,
     points: bool = True,
-    blendshapes: bool = True,
-    threads: int = 1,
+    blendshapes: bool = DEFAULTS.blendshapes,
+    fov: float = DEFAULTS.fov,
+    threads: int = DEFAULTS.threads,
     device: str | Device | None = None,
 ) -> Recognizer:
-    """Open a model with the face pipeline that its card asks for. No network is used.
+    """Load a model with the face pipeline that its card describes. Works offline.
 
     Args:
         model: name of a bundled model; path of a card (`.toml`), of an `.onnx` or `.safetensors` file with its card, or of a
             training run's folder.
         detector: name in `mien.faces.detection.DETECTORS`, or `"module:attribute"`; `"whole"` if every image is one
             face crop.
-        max_faces: keep only this many faces of an image, the largest and surest first.
-        min_size: smallest longer side of a face box in pixels.
-        threshold: detector score below which nothing is a face; None is the detector's own default.
-        max_roll: largest in-plane rotation in degrees at which faces must be found.
-        small_faces: look closer, slower, for faces that are small in the image.
+        max_faces: maximum number of faces per image, the largest and most confident first.
+        min_size: minimum longer side of a face's bounding box in pixels.
+        threshold: detection score threshold; None is the detector's own default.
+        max_roll: largest in-plane rotation in degrees at which faces are detected.
+        small_faces: detect at a finer scale too: finds smaller faces, takes longer.
         points: whether faces carry their mesh points.
         blendshapes: whether the 52 blendshapes are computed. Without both, a smaller mesh aligns the
-            faces in a third of the time.
-        threads: threads used inside one network call.
-        device: where all its networks run: `"cpu"`, `"cuda"`, `"cuda:1"`, `"mps"`, or `"auto"` for the best that starts; None:
-            what `mien.runtime.devices.use` chose, or else the CPU.
+            faces in a third of the time, and there is no gaze.
+        fov: vertical field of view of the camera in degrees, for the head pose: distances scale with it.
+        threads: threads per network call.
+        device: where all networks run: `"cpu"`, `"cuda"`, `"cuda:1"`, `"mps"`, or `"auto"` for the best available; None:
+            as `mien.runtime.devices.use` chose, or else the CPU.
 
     Raises:
-        UnknownName: no such model or detector.
-        WeightsError: the weights lack a card or do not fit it.
-        ConfigError: there is no such device here.
+        UnknownName: unknown model or detector.
+        WeightsError: the weights have no card or do not match it.
+        ConfigError: the device is not available.
     """
     with use(device):
         card, runtime = open_model(model, threads)
@@ -395,4 +535,5 @@ def load(
             Landmarker(mesh, refine, threads) if needed else None,
             Blendshapes(threads=threads) if blendshapes else None,
             points=points,
+            fov=fov,
         )

@@ -1,42 +1,42 @@
-"""Readings of a face averaged over a stretch of a video: probabilities, blendshapes, affect, points, and the box.
+"""Temporal smoothing of all numbers of a face: bounding box, probabilities, blendshapes, pose, gaze, landmarks.
 
-    "ema"        exponential: over the past only, so nothing has to wait
-    "box"        the plain mean over `window` seconds around each frame
-    "gaussian"   the same stretch, weighted by a bell of σ = window / 4
+    "ema"        exponential moving average: past frames only, no delay
+    "box"        mean over `window` seconds around each frame
+    "gaussian"   the same window, weighted by a Gaussian of σ = window / 4
 
-Weights follow the times of the frames, so frame rates may vary. The exponential mean forgets so that as much noise is left as
-by "box" with the same window. Only what is one face (`Face.track`) without a gap or a jump is averaged. What each frame alone
-gave is kept in `Face.unsmoothed`.
+Weights follow the times of the frames, so frame rates may vary. The time constant of the exponential average leaves as much
+noise as "box" with the same window. Averages run over one track (`Face.track`) without a gap or a jump. The values of the
+frame alone are kept in `Face.unsmoothed`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from ..errors import ConfigError
 from ..registry import lookup
-from ..types import Box, Face, Result
+from ..types import CONTACT, Box, EyeGaze, Face, Gaze, Pose, Result
 
 Item = TypeVar("Item")
 
 Stretch = tuple[int, int]
-"""A track, and which of its stretches without gap or jump."""
+"""A track, and the number of its segment without gap or jump."""
 
 
 class Smoother(Protocol):
     """Smooths the results of one video, which come in order."""
 
     def push(self, item: Any, result: Result) -> list[tuple[Any, Result]]:
-        """Take one more result, with whatever belongs to it, and return those that are finished."""
+        """Add one result, with an item that belongs to it, and return those that are final."""
         ...
 
     def close(self) -> list[tuple[Any, Result]]:
-        """Return the rest."""
+        """Return the remaining results."""
         ...
 
 
@@ -45,15 +45,15 @@ def open_smoother(kind: str, window: float = 0.25, threshold: float = 0.0) -> Sm
 
     Args:
         kind: `"ema"`, `"box"` or `"gaussian"`.
-        window: seconds over which is averaged.
-        threshold: confidence below which a smoothed face is not certain; see the model's card.
+        window: length of the smoothing window in seconds.
+        threshold: abstention threshold of the model's card.
 
     Raises:
-        UnknownName: there is no such kind.
-        ConfigError: the window makes no sense.
+        UnknownName: unknown kind.
+        ConfigError: the window is not above 0 and at most 60 s.
     """
     if not 0 < window <= 60:
-        raise ConfigError(f"a window of {window} s makes no sense for smoothing; 0.1 to 1 is usual")
+        raise ConfigError(f"window must be above 0 and at most 60 seconds, got {window}", value=window)
     return lookup(kind, SMOOTHERS, "smoothing", plugins=False)(window, threshold)
 
 
@@ -72,25 +72,30 @@ class Exponential:
             values = pack(face)
             if stretch in self._means:
                 last, mean = self._means[stretch]
-                values = mean + (1 - np.exp(-2 * (time - last) / self.window)) * (values - mean)
-            means[stretch] = time, values
+                new = mean + (1 - np.exp(-2 * (time - last) / self.window)) * (values - mean)
+                # A value that is missing in one frame, the gaze in a blink, is missing in its result; the mean goes past it.
+                mean = np.where(np.isnan(values), mean, np.where(np.isnan(mean), values, new))
+                values = np.where(np.isnan(values), np.nan, mean)
+            else:
+                mean = values
+            means[stretch] = time, mean
             faces.append(unpack(face, values, self.threshold))
         old = {stretch: kept for stretch, kept in self._means.items() if time - kept[0] <= self.window}
         self._means = old | means
         return [(item, dataclasses.replace(result, faces=tuple(faces)))]
 
     def close(self) -> list[tuple[Any, Result]]:
-        """Return nothing: nothing waits."""
+        """Return nothing: no result is delayed."""
         return []
 
 
-class Centerd:
-    """The weighted mean of what lies around each frame; frames wait until half the window after them has been read.
+class Centered:
+    """The weighted mean of the frames around each frame; results are delayed by half the window.
 
     Args:
         window: seconds.
-        threshold: of confidence.
-        sigma: of the bell, in windows; infinite for a plain mean.
+        threshold: abstention threshold.
+        sigma: of the Gaussian, in windows; infinite for an unweighted mean.
     """
 
     def __init__(self, window: float, threshold: float, sigma: float = np.inf) -> None:
@@ -100,14 +105,14 @@ class Centerd:
         self._waiting: deque[tuple[Any, Result, list[Stretch]]] = deque()
 
     def push(self, item: Item, result: Result) -> list[tuple[Item, Result]]:
-        """Return the results that have all their neighbors now."""
+        """Return the results whose window is complete."""
         time, stretches = result.time or 0.0, self._stretches(result)
         self._near.append((time, dict(zip(stretches, map(pack, result.faces), strict=True))))
         self._waiting.append((item, result, stretches))
         return self._finished(time - self.half)
 
     def close(self) -> list[tuple[Any, Result]]:
-        """Return what waited for neighbors that do not come."""
+        """Return the results that were waiting for later frames."""
         return self._finished(np.inf)
 
     def _finished(self, until: float) -> list[tuple[Any, Result]]:
@@ -127,18 +132,22 @@ class Centerd:
     def _mean(self, time: float, stretch: Stretch) -> np.ndarray:
         near = [(t - time, values[stretch]) for t, values in self._near if stretch in values and t - time <= self.half]
         weights = np.exp([-0.5 * (apart / self.sigma) ** 2 for apart, _ in near])
-        return weights @ np.stack([values for _, values in near]) / weights.sum()
+        values = np.stack([values for _, values in near])
+        known = np.isfinite(values)
+        mean = weights @ np.where(known, values, 0) / np.maximum(weights @ known, 1e-300)
+        own = next(values for apart, values in near if apart == 0)
+        return np.where(np.isnan(own), np.nan, mean)
 
 
 SMOOTHERS: Mapping[str, Any] = {
     "ema": Exponential,
-    "box": Centerd,
-    "gaussian": lambda window, threshold: Centerd(window, threshold, sigma=0.25),
+    "box": Centered,
+    "gaussian": lambda window, threshold: Centered(window, threshold, sigma=0.25),
 }
 
 
 class _Stretches:
-    """Counts the stretches of each track: a new one begins after a gap, and where the face jumps by more than its width."""
+    """Segments each track: a new segment begins after a gap, and where the face jumps by more than its width."""
 
     def __init__(self, gap: float) -> None:
         self.gap = gap
@@ -160,22 +169,33 @@ class _Stretches:
 
 
 def pack(face: Face) -> np.ndarray:
-    """Return (L,) float64, all that is smoothed of a face, always in the same order."""
-    box = face.box
-    values = [box.left, box.top, box.right, box.bottom, *face.scores.values(), *(face.blendshapes or {}).values()]
-    values += [value for value in (face.valence, face.arousal) if value is not None]
-    values += (face.action_units or {}).values()
-    return np.array(values) if face.points is None else np.concatenate([values, face.points.ravel()])
+    """Return (L,) float64: all numbers of a face that are smoothed, in a fixed order; NaN where it has no pose or gaze."""
+    box, pose, gaze = face.box, face.pose, face.gaze
+    values: list[float | None] = [box.left, box.top, box.right, box.bottom, *face.scores.values()]
+    for mapping in (face.blendshapes, face.action_units, face.action_units_estimated):
+        values += (mapping or {}).values()
+    values += [face.valence, face.arousal]
+    values += [None] * 6 if pose is None else [pose.pitch, pose.yaw, pose.roll, pose.x, pose.y, pose.z]
+    values += [None] * 5 if gaze is None else [gaze.yaw, gaze.pitch, gaze.head_yaw, gaze.head_pitch, gaze.camera_angle]
+    for eye in (None, None) if gaze is None else (gaze.left, gaze.right):
+        values += [None] * 4 if eye is None else [eye.yaw, eye.pitch, eye.head_yaw, eye.head_pitch]
+    found = np.array(values, np.float64)
+    return found if face.points is None else np.concatenate([found, face.points.ravel()])
 
 
 def unpack(face: Face, values: np.ndarray, threshold: float) -> Face:
-    """Return the face with these numbers, (L,) in the order of `pack`, instead of its own, and itself as `unsmoothed`."""
+    """Return the face with these numbers, (L,) in the order of `pack`, and itself as `unsmoothed`."""
     rest = iter(values[: len(values) - (0 if face.points is None else face.points.size)].tolist())
-    box = Box(next(rest), next(rest), next(rest), next(rest))
+
+    def named(mapping: Mapping[str, float] | None) -> dict[str, float] | None:
+        return None if mapping is None else {name: next(rest) for name in mapping}
+
+    box = Box(*_take(rest, 4))
     scores = {label: next(rest) for label in face.scores}
-    blendshapes = None if face.blendshapes is None else {name: next(rest) for name in face.blendshapes}
-    valence, arousal = (None if value is None else next(rest) for value in (face.valence, face.arousal))
-    units = None if face.action_units is None else {name: next(rest) for name in face.action_units}
+    blendshapes, units, estimated = map(named, (face.blendshapes, face.action_units, face.action_units_estimated))
+    valence, arousal = (None if np.isnan(value) else value for value in _take(rest, 2))
+    pose, gaze = _take(rest, 6), _take(rest, 5)
+    eyes = [None if np.isnan(eye[0]) else EyeGaze(*eye) for eye in (_take(rest, 4), _take(rest, 4))]
     points = None if face.points is None else values[-face.points.size :].reshape(face.points.shape).astype(np.float32)
     label = max(scores, key=lambda name: scores[name])
     return dataclasses.replace(
@@ -190,5 +210,12 @@ def unpack(face: Face, values: np.ndarray, threshold: float) -> Face:
         valence=valence,
         arousal=arousal,
         action_units=units,
+        action_units_estimated=estimated,
+        pose=None if face.pose is None else Pose(*pose, face.pose.fov),
+        gaze=None if face.gaze is None else Gaze(*gaze, gaze[4] <= CONTACT, *eyes),
         unsmoothed=face,
     )
+
+
+def _take(values: Iterator[float], count: int) -> list[float]:
+    return [next(values) for _ in range(count)]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ..errors import did_you_mean
-from ..inference.options import USUAL
+from ..inference.options import DEFAULTS
 from ..types import Points
 from .problems import Problem, first_error
 
@@ -71,7 +71,7 @@ class StreamOptions(Options):
     """Inference options of a stream: those of images, and how faces are tracked."""
 
     detect_every: Whole = Field(
-        USUAL.detect_every, ge=1, le=1000, description="Run face detection every N frames and track in between; 1: no tracking."
+        DEFAULTS.detect_every, ge=1, le=1000, description="Run face detection every N frames and track in between; 1: no tracking."
     )
     smooth: Literal["none", "ema"] = Field("ema", description="Smoothing over time.")
 

@@ -12,7 +12,7 @@ from ..cards import Card
 from ..errors import ConfigError
 from ..faces.detection import Detector, open_detector
 from ..faces.landmarks import Blendshapes, Landmarker
-from ..inference.options import USUAL
+from ..inference.options import DEFAULTS
 from ..inference.recognizer import Recognizer
 from ..runtime.devices import use
 from ..runtime.open_model import Runtime, open_model
@@ -52,7 +52,7 @@ class Readers:
         self._sources: dict[str, str] = {}
         self._models: dict[str, tuple[Card, Runtime]] = {}
         bundled = [card.name for card in cards.bundled().values() if card.kind == "classifier"]
-        bundled.sort(key=lambda name: (name != USUAL.model, name))
+        bundled.sort(key=lambda name: (name != DEFAULTS.model, name))
         for model in (*settings.models, *(name for name in bundled if name not in settings.models)):
             with use(settings.device):
                 card, runtime = open_model(model)

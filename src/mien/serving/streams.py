@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ..errors import SourceError
+from ..inference.recognizer import Stream
 from ..inference.results import json_line
-from ..inference.stream import Stream
 from ..io.decoding import decode
 from ..io.images import DecodedImage
 from ..io.sources import Frame

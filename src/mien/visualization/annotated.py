@@ -1,4 +1,4 @@
-"""Annotated copies of images and videos, in folders."""
+"""Folders of annotated images and videos."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..errors import ConfigError, MienError
 from ..io.video import Video, is_video
 from ..io.video_writer import Recorder, suffix
 from ..types import Result
-from .faces import draw
+from .faces import Layer, draw
 
 MARK = "mien: annotated image"
 """Written into annotated images (EXIF `Software`), so that a later run knows which files it may replace."""
@@ -29,7 +29,7 @@ LONGEST = 230
 
 
 class _Folder:
-    """A folder for annotated copies, in the sub-folders that the originals came from."""
+    """A folder for annotated copies, with the sub-folders of the originals."""
 
     def __init__(self, folder: str | os.PathLike[str], roots: Iterable[str | os.PathLike[str]]) -> None:
         self.folder = Path(folder)
@@ -39,7 +39,7 @@ class _Folder:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(
-                f"annotated copies cannot go to {self.folder}: {error.strerror}; choose another folder"
+                f"{self.folder} cannot be written: {error.strerror}; choose another folder", path=self.folder
             ) from error
 
     def claim(self, source: str, suffixes: Sequence[str]) -> Path:
@@ -70,10 +70,10 @@ class _Folder:
 
 
 class AnnotatedImages(_Folder):
-    """Annotated images in a folder, in the sub-folders they came from.
+    """Annotated images in a folder, with the sub-folders of the originals.
 
-    JPEG files become JPEG, all others PNG. A file that this class did not write is never replaced: the image gets the next
-    free name (`party-2.jpg`), so a folder may even be annotated into itself. Images of an earlier run are replaced.
+    JPEG files become JPEG, all others PNG. A file that this class did not write is never replaced: the copy gets the next free
+    name (`party-2.jpg`), so input and output folder may be the same. Copies of an earlier run are replaced.
 
     Example:
         >>> import tempfile, mien
@@ -87,36 +87,36 @@ class AnnotatedImages(_Folder):
         folder: str | os.PathLike[str],
         *,
         roots: Iterable[str | os.PathLike[str]] = (),
-        points: bool = False,
+        layers: Sequence[Layer] = (),
         quality: int = 92,
     ) -> None:
         """Open a folder for annotated images.
 
         Args:
-            folder: made if it does not exist.
-            roots: folders that images come from; below `folder` each keeps its place relative to its root.
-            points: whether mesh points are shown.
+            folder: created if it does not exist.
+            roots: input folders; below `folder` each image keeps its path relative to its root.
+            layers: as for `mien.draw`.
             quality: of JPEG files, 1 … 95.
 
         Raises:
-            ConfigError: `folder` is a file, or may not be written.
+            ConfigError: `folder` is a file or not writable.
         """
         super().__init__(folder, roots)
-        self.points, self.quality = points, quality
+        self.layers, self.quality = tuple(layers), quality
 
     def write(self, image: Any, result: Result) -> Path | None:
         """Write one annotated image and return its path; None where the image could not be read.
 
         Args:
-            image: what the result was read from, as for `mien.draw`.
-            result: its reading; `source` names the file.
+            image: the image, as for `mien.draw`.
+            result: its result; `source` names the file.
 
         Raises:
-            ConfigError: the disk is full, or the folder may not be written.
+            ConfigError: the disk is full, or the folder is not writable.
         """
         if result.status == "unreadable":
             return None
-        annotated = draw(image, result, points=self.points)
+        annotated = draw(image, result, layers=self.layers)
         path = self.claim(result.source, (".png", ".jpg", ".jpeg"))
         exif = Image.Exif()
         exif[0x0131] = MARK
@@ -135,7 +135,7 @@ class AnnotatedImages(_Folder):
 class Videos(_Folder):
     """Annotated videos in a folder, with the sound of the originals: H.264 in MP4, or Matroska where MP4 cannot hold the sound.
 
-    Names and places are as for `AnnotatedImages`. A copy gets its name when the next video begins or the block ends.
+    Names are as for `AnnotatedImages`. A copy gets its name when the next video begins or the block ends.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class Videos(_Folder):
         folder: str | os.PathLike[str],
         *,
         roots: Iterable[str | os.PathLike[str]] = (),
-        points: bool = False,
+        layers: Sequence[Layer] = (),
         start: float | None = None,
         end: float | None = None,
         threads: int = 1,
@@ -151,18 +151,18 @@ class Videos(_Folder):
         """Open a folder for annotated videos.
 
         Args:
-            folder: made if it does not exist.
+            folder: created if it does not exist.
             roots: as for `AnnotatedImages`.
-            points: whether mesh points are shown.
-            start: second of the originals where reading begins; the copies begin there too.
-            end: second of the originals where it ends.
+            layers: as for `mien.draw`.
+            start: start time in the originals, in seconds; the copies begin there.
+            end: end time in the originals.
             threads: threads of the encoder.
 
         Raises:
-            ConfigError: `folder` is a file, or may not be written.
+            ConfigError: `folder` is a file or not writable.
         """
         super().__init__(folder, roots)
-        self.points, self.start, self.end, self.threads = points, start or 0.0, end, threads
+        self.layers, self.start, self.end, self.threads = tuple(layers), start or 0.0, end, threads
         self._recorder: Recorder | None = None
         self._source: str | None = None
 
@@ -171,14 +171,14 @@ class Videos(_Folder):
 
         Args:
             image: the frame, as for `mien.draw`.
-            result: its reading; `source` names the video, `time` places the frame.
+            result: its result, with `source` and `time`.
         """
         if result.status == "unreadable" or result.time is None:
             return None
         if self._recorder is None or result.source != self._source or result.time < self._time:
             self._next(result.source)
         assert self._recorder is not None
-        annotated = draw(image, result, points=self.points, enlarge=False)
+        annotated = draw(image, result, layers=self.layers, enlarge=False)
         self._recorder.write(np.asarray(annotated), result.time)
         self._time = result.time
         return self._recorder.path
@@ -199,11 +199,11 @@ class Videos(_Folder):
 
 
 def _absolute(path: str | os.PathLike[str]) -> Path:
-    return Path(os.path.abspath(path))  # noqa: PTH100 - links stay what they are: their place, not their target's, is kept
+    return Path(os.path.abspath(path))  # noqa: PTH100 - links are not resolved
 
 
 def _cut(path: PurePath) -> PurePath:
-    """Return a path whose name leaves room for what is added to it; those of addresses may be longer than any file's."""
+    """Return a path whose name is short enough for a file, with a suffix added; names from URLs may be too long."""
     stem = path.stem
     while len(os.fsencode(stem + path.suffix)) > LONGEST and stem:
         stem = stem[:-1]

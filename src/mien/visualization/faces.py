@@ -1,22 +1,23 @@
-"""A result on its image: a box for each face, its expression, and bars of all probabilities where there is room.
+"""Annotated images: a bounding box for each face, its expression, and bars of all probabilities where there is room.
 
-Sizes follow the image and its faces, so that a phone photo and a thumbnail both stay readable; images below `SMALL` pixels
-are enlarged by a whole number first. A face that the model abstains on gets a dashed gray box and says so. The colors keep
-apart under the three kinds of color blindness (measured in the tests), and no fact is told by color alone. The font is the
-one inside Pillow.
+Sizes follow the image and its faces, so that a phone photo and a thumbnail are both readable; images below `SMALL` pixels are
+enlarged by an integer factor first. A face that the model abstains on gets a dashed gray box and the label "uncertain". Colors
+are distinguishable under the three kinds of color blindness (measured in the tests), and nothing is encoded by color alone.
+The font is Pillow's own.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ..errors import ConfigError
 from ..io.images import read_image
-from ..types import Face, Result
+from ..types import Face, Gaze, Pose, Result
 from . import shapes as brushes
 from .label_layout import Placement, leader, place
 from .shapes import DARK, Ink
@@ -50,22 +51,39 @@ QUIET: Ink = (166, 172, 180)
 TRACK: Ink = (70, 76, 86)
 PLATE_ALPHA = 0.88
 
+Layer = Literal["pose", "gaze", "mesh"]
+LAYERS: tuple[Layer, ...] = get_args(Layer)
 
-def draw(image: Any, result: Result, *, points: bool = False, enlarge: bool = True) -> Image.Image:
-    """Return a copy of the image with its faces marked.
+AXES: Sequence[tuple[str, tuple[float, float, float], Ink]] = (
+    ("x", (6, 0, 0), (232, 93, 76)), ("y", (0, 6, 0), (104, 196, 103)), ("z", (0, 0, 6), (83, 152, 240)),
+)  # fmt: skip
+"""Axes of the head, in cm: to the person's left, up, and forward."""
+NOSE = np.array([0.0, -0.463, 7.587])
+"""Tip of the nose in the canonical face, in cm: the origin of the axes."""
+EYEBALLS = {"right": np.array([-3.26, 2.83, 3.82]), "left": np.array([3.26, 2.83, 3.82])}
+"""Irises of the canonical face at rest, in cm: where the rays of the gaze begin."""
+RAY = 9.0
+"""Length of a ray in cm."""
+RAY_INK: Ink = (250, 214, 80)
+
+
+def draw(image: Any, result: Result, *, layers: Sequence[Layer] = (), enlarge: bool = True) -> Image.Image:
+    """Return an annotated copy of the image.
 
     Args:
-        image: what the result was read from: path, URL, bytes, RGB array, PIL image, or the `DecodedImage` itself.
-        result: the reading.
-        points: also show the mesh points, where the result carries them.
-        enlarge: whether small images are enlarged, so that there is room for words.
+        image: the image of the result: path, URL, bytes, RGB array, PIL image, or `DecodedImage`.
+        result: its result.
+        layers: what to draw besides boxes and labels: `"pose"` the axes of the head (z is where the face points), `"gaze"` a
+            ray from each open eye, `"mesh"` the landmarks, if the result has them.
+        enlarge: whether small images are enlarged, so that labels fit.
 
     Returns:
         An RGB image of the image's size, or a whole multiple of it where the longer side is below 720 pixels.
 
     Raises:
         SourceError: the image cannot be read.
-        ValueError: the result was read from an image of another size.
+        ConfigError: an unknown layer.
+        ValueError: the result is of an image of another size.
 
     Example:
         >>> import mien
@@ -73,27 +91,30 @@ def draw(image: Any, result: Result, *, points: bool = False, enlarge: bool = Tr
         >>> mien.draw(mien.sample(), result).size
         (1024, 1024)
     """
+    for layer in layers:
+        if layer not in LAYERS:
+            raise ConfigError(f"unknown layer {layer!r}; known: {', '.join(LAYERS)}", value=layer, expected=LAYERS)
     pixels = read_image(image).pixels
     height, width = pixels.shape[:2]
     if (width, height) != (result.width, result.height):
-        raise ValueError(f"the result is of a {result.width}×{result.height} image, this one has {width}×{height} pixels")
+        raise ValueError(f"the result is of a {result.width}×{result.height} image, got an image of {width}×{height}")
     longer = max(width, height)
     scale = min(-(-SMALL // longer), 16) if enlarge and longer < SMALL else 1
     canvas = Image.fromarray(pixels).resize((width * scale, height * scale), Image.Resampling.BICUBIC)
     if result.faces:
-        _draw_faces(canvas, result.faces, scale, points)
+        _draw_faces(canvas, result.faces, scale, layers)
     else:
         _draw_note(canvas, "no face found")
     return canvas
 
 
 def color(face: Face) -> Ink:
-    """Return the RGB color that stands for what was read in a face."""
+    """Return the RGB color of a face's expression."""
     return COLORS.get(face.label, UNKNOWN) if face.certain else UNCERTAIN
 
 
 def arrange(faces: Sequence[Face], boxes: np.ndarray, size: tuple[int, int]) -> tuple[list[Label | Bars], Placement]:
-    """Give bars to as many of the largest faces as have room for them, a label to each of the others.
+    """Place bars at as many of the largest faces as there is room for, and labels at the others.
 
     Args:
         faces: the faces.
@@ -101,7 +122,7 @@ def arrange(faces: Sequence[Face], boxes: np.ndarray, size: tuple[int, int]) -> 
         size: width and height of the canvas.
 
     Returns:
-        One plate for each face, and where they go.
+        A plate for each face, and their positions.
     """
     unit, heights = _unit(size), boxes[:, 3] - boxes[:, 1]
     gap = max(unit / 5, 2)
@@ -133,7 +154,7 @@ class Label:
         self.size = (text + 2.05 * em, 1.45 * em)
 
     def paint(self, canvas: Image.Image, left: float, top: float) -> None:
-        """Draw it with its upper left corner at this place."""
+        """Draw it with its upper left corner at this position."""
         em, (width, height), face = self.em, self.size, self.face
         brushes.rectangle(canvas, np.array([left, top, left + width, top + height]), DARK, 0.28 * em, PLATE_ALPHA)
         middle, ink = top + height / 2, TEXT if face.certain else QUIET
@@ -158,7 +179,7 @@ class Bars:
         self.size = (max(self.names + self.percents + 6.6 * em, title), (2.7 + 1.22 * len(self.rows)) * em)
 
     def paint(self, canvas: Image.Image, left: float, top: float) -> None:
-        """Draw it with its upper left corner at this place."""
+        """Draw it with its upper left corner at this position."""
         em, (width, height), face = self.em, self.size, self.face
         brushes.rectangle(canvas, np.array([left, top, left + width, top + height]), DARK, 0.4 * em, PLATE_ALPHA)
         brushes.chip(canvas, (left + 0.98 * em, top + 1.15 * em), color(face), 0.28 * em, hollow=not face.certain)
@@ -184,7 +205,7 @@ def _title(face: Face) -> str:
     return number + (face.label if face.certain else f"uncertain: {face.label}")
 
 
-def _draw_faces(canvas: Image.Image, faces: Sequence[Face], scale: int, points: bool) -> None:
+def _draw_faces(canvas: Image.Image, faces: Sequence[Face], scale: int, layers: Sequence[Layer]) -> None:
     boxes = np.array([[f.box.left, f.box.top, f.box.right, f.box.bottom] for f in faces]) * scale
     unit = _unit(canvas.size)
     plates, spots = arrange(faces, boxes, canvas.size)
@@ -194,24 +215,49 @@ def _draw_faces(canvas: Image.Image, faces: Sequence[Face], scale: int, points: 
         if np.hypot(*(ends[1] - ends[0])) > 4 * stroke:
             brushes.lines(canvas, [ends], color(face), 0.7 * stroke)
     for face, box, stroke in zip(faces, boxes, strokes, strict=True):
-        if points and face.points is not None:
+        if "mesh" in layers and face.points is not None:
             _draw_points(canvas, face, scale)
         brushes.frame(canvas, box, color(face), float(stroke), dashed=not face.certain)
+        if "pose" in layers and face.pose is not None:
+            _draw_axes(canvas, face.pose, float(stroke))
+        if "gaze" in layers and face.pose is not None and face.gaze is not None:
+            _draw_rays(canvas, face.pose, face.gaze, float(stroke))
     for plate, (left, top, _, _) in zip(plates, spots.plates.tolist(), strict=True):
         plate.paint(canvas, left, top)
 
 
 def _draw_points(canvas: Image.Image, face: Face, scale: int) -> None:
-    """All points where the face is large enough to tell them apart, else the 68."""
+    """All landmarks if the face is large enough to distinguish them, else 68."""
     width = face.box.width * scale
     shown, radius = (face.points, width / 420) if width >= 200 else (face.points68, width / 120)
     brushes.dots(canvas, shown[:, :2] * scale, color(face), max(radius, 0.8))  # pyrefly: ignore
 
 
+def _draw_axes(canvas: Image.Image, pose: Pose, stroke: float) -> None:
+    """The axes of the head from the tip of the nose, the nearest last; z, where the face points, has a tip."""
+    for _, axis, ink in sorted(AXES, key=lambda each: float(pose.rotation[2] @ each[1])):
+        path = pose.project(np.stack([NOSE, NOSE + axis]), *canvas.size)
+        brushes.lines(canvas, [path], ink, 1.2 * stroke)
+        if axis[2]:
+            brushes.dots(canvas, path[1:], ink, 1.8 * stroke)
+
+
+def _draw_rays(canvas: Image.Image, pose: Pose, gaze: Gaze, stroke: float) -> None:
+    """A ray from each open eye, with a dot at its end."""
+    for side, eye in (("left", gaze.left), ("right", gaze.right)):
+        if eye is None:
+            continue
+        yaw, pitch = np.radians([eye.head_yaw, eye.head_pitch])
+        direction = np.array([np.sin(yaw) * np.cos(pitch), -np.sin(pitch), np.cos(yaw) * np.cos(pitch)])
+        path = pose.project(EYEBALLS[side] + RAY * np.array([[0.0], [1.0]]) * direction, *canvas.size)
+        brushes.lines(canvas, [path], RAY_INK, stroke)
+        brushes.dots(canvas, path[1:], RAY_INK, 1.5 * stroke)
+
+
 def _draw_note(canvas: Image.Image, text: str) -> None:
     em = min(max(_unit(canvas.size), 10), canvas.width / 12)
     if em < 4:
-        return  # an image of a few pixels has no room for words
+        return  # too small for text
     letters = font(em)
     width, height, left, bottom = letters.getlength(text) + 1.2 * em, 1.7 * em, 0.6 * em, canvas.height - 0.6 * em
     brushes.rectangle(canvas, np.array([left, bottom - height, left + width, bottom]), DARK, 0.3 * em, PLATE_ALPHA)
@@ -219,7 +265,7 @@ def _draw_note(canvas: Image.Image, text: str) -> None:
 
 
 def _unit(size: tuple[int, int]) -> float:
-    """Text size that reads well when the whole image is looked at."""
+    """Text size in pixels that is readable when the whole image is shown."""
     return max((size[0] * size[1]) ** 0.5 / 45, 1)
 
 

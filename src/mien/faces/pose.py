@@ -1,0 +1,96 @@
+"""Head pose from the face mesh: the rotation and position of the canonical face in camera coordinates.
+
+MediaPipe's metric fit (google-ai-edge/mediapipe, face_geometry/libs/geometry_pipeline.cc and procrustes_solver.cc): a virtual
+camera with a known field of view turns image points into rays, and a weighted similarity of the canonical face to 33 landmarks
+gives the size, and with it the distance, of the face.
+
+Differences from MediaPipe: its third fit differs from the second by the known scale alone, so it is not computed.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..cards import ASSETS
+from ..types import FACE, FOV, Pose
+
+
+@functools.cache
+def canonical_face() -> tuple[np.ndarray, np.ndarray]:
+    """Return (478, 3) points of the canonical face in cm (x to the person's left, y up, z out of the face), and (478,) weights
+    of the fit, most of them 0.
+    """
+    table = np.loadtxt(ASSETS / "canonical_face.csv", delimiter=",")
+    return table[:, :3], table[:, 3]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MetricFaces:
+    """N faces in camera coordinates, in cm: x to the right of the image, y up, z from the scene towards the camera."""
+
+    rotation: np.ndarray
+    """(N, 3, 3) from the canonical face to the camera."""
+    translation: np.ndarray
+    """(N, 3) of the canonical face's origin."""
+    rays: np.ndarray
+    """(N, P, 3) directions from the camera to the landmarks, with z = −1."""
+    depth: np.ndarray
+    """(N, P) distance of the landmarks from the camera, along its axis."""
+    fov: float
+    """Vertical field of view of the camera in degrees."""
+
+    def in_head(self, landmarks: list[int]) -> np.ndarray:
+        """Return (N, K, 3) landmarks in the coordinates of the canonical face."""
+        camera = self.rays[:, landmarks] * self.depth[:, landmarks, None]
+        return (camera - self.translation[:, None]) @ self.rotation
+
+    @property
+    def poses(self) -> list[Pose]:
+        """The head poses."""
+        r = self.rotation
+        pitch, yaw = np.arctan2(r[:, 2, 1], r[:, 2, 2]), np.arcsin(np.clip(-r[:, 2, 0], -1, 1))
+        roll = np.arctan2(r[:, 1, 0], r[:, 0, 0])
+        angles = np.degrees(np.stack([pitch, yaw, roll], 1))
+        return [Pose(*row, self.fov) for row in np.concatenate([angles, self.translation], 1).tolist()]
+
+
+def metric_faces(points: np.ndarray, sizes: np.ndarray, fov: float = FOV) -> MetricFaces:
+    """Fit the canonical face to meshes.
+
+    Args:
+        points: (N, P ≥ 468, 3) mesh points in image pixels.
+        sizes: (N, 2) width and height of their images in pixels.
+        fov: vertical field of view of the camera in degrees. The distance scales with it; angles hardly depend on it.
+    """
+    model, weights = canonical_face()
+    basis = np.flatnonzero(weights)
+    near = 2 * np.tan(np.radians(fov) / 2) / sizes[:, 1].astype(np.float64)  # cm per pixel, 1 cm from the camera
+    rays = np.empty(points.shape)
+    rays[..., :2] = (points[..., :2] + 0.5 - sizes[:, None] / 2) * near[:, None, None]
+    rays[..., 1] *= -1
+    rays[..., 2] = -1
+    depth = points[..., 2] * near[:, None]
+    # The first fit takes the scale of an orthographic view; the second that of the points unprojected with it.
+    first, _, _ = similarity(model[basis], rays[:, basis] * [1, 1, 0] - depth[:, basis, None] * [0, 0, 1], weights[basis])
+    depth = (depth - depth[:, :FACE].mean(1, keepdims=True) + 1) / first[:, None]
+    second, rotation, translation = similarity(model[basis], rays[:, basis] * depth[:, basis, None], weights[basis])
+    return MetricFaces(rotation, translation / second[:, None], rays, depth / second[:, None], fov)
+
+
+def similarity(model: np.ndarray, points: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return scale (N,), rotation (N, 3, 3) and translation (N, 3) from a model (K, 3) to points (N, K, 3), weighted by (K,).
+
+    The weighted orthogonal Procrustes problem without reflection (Umeyama, IEEE TPAMI 13(4), 1991).
+    """
+    weights = weights / weights.sum()
+    middle, middles = weights @ model, weights @ points
+    centered = (model - middle) * weights[:, None]
+    u, singular, v = np.linalg.svd(np.swapaxes(points - middles[:, None], 1, 2) @ centered)
+    proper = np.ones_like(singular)
+    proper[:, 2] = np.sign(np.linalg.det(u @ v))
+    rotation = (u * proper[:, None]) @ v
+    scale = (singular * proper).sum(1) / (centered * (model - middle)).sum()
+    return scale, rotation, middles - scale[:, None] * (rotation @ middle)
