@@ -21,7 +21,7 @@ from command import mien as run_mien
 
 import mien
 from mien.cards import bundled_file
-from mien.cli.flags import AS_USUAL
+from mien.cli.flags import NO_FLAGS
 from mien.errors import ConfigError, WeightsError
 from mien.evaluation.compare import compare
 from mien.evaluation.embeddings import embed
@@ -254,7 +254,7 @@ def test_every_command_that_runs_networks_has_the_flag(verb: str) -> None:
 def test_predict_and_batch_have_one_set_of_flags() -> None:
     """What `mien batch` passes on is what `scaling.Options` holds, with the same values where nothing is said."""
     scaling = pytest.importorskip("mien.batch")
-    assert AS_USUAL.options() == scaling.Options()
+    assert NO_FLAGS.options() == scaling.Options()
 
 
 def test_an_evaluation_says_where_it_ran(tmp_path: Path) -> None:

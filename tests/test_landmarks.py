@@ -10,7 +10,7 @@ from mien.cards import bundled_file
 from mien.errors import UnknownName
 from mien.faces.alignment import TEMPLATES, apply, crop_matrix, similarity, warp
 from mien.faces.detection import open_detector
-from mien.faces.landmarks import MESHES, Blendshapes, Landmarker, head_pose, region_of_box
+from mien.faces.landmarks import MESHES, Blendshapes, Landmarker, eye_roll, region_of_box
 from mien.labels import BLENDSHAPES
 from mien.runtime.onnx import OnnxRuntime
 from mien.types import FACE, irises, points5
@@ -104,7 +104,7 @@ def test_turned_faces_have_the_same_mesh(landmarker, photo, degrees):
     found = landmarker([(turned, (90, 90, 210, 210), angle)])
     assert found.presence[0] > 0.99
     assert apart(apply(matrix, upright[None, :, :2].astype(float)), found.points[..., :2]) < 0.03
-    assert abs(np.rad2deg(head_pose(found.points[0])[0] - head_pose(upright)[0]) - degrees) < 2
+    assert abs(np.rad2deg(eye_roll(found.points[0]) - eye_roll(upright)) - degrees) < 2
 
 
 def test_faces_of_many_images_in_one_call(landmarker, photo):
@@ -230,28 +230,7 @@ def test_mirrored_portraits_have_mirrored_meshes(landmarker, portraits):
     assert abs(shift.mean()) < 0.2
 
 
-# --- pose, blendshapes
-
-
-@pytest.mark.parametrize("turn", [(0.5, 0.0, 0.0), (0.0, 0.4, 0.0), (0.0, 0.0, -0.3)])
-def test_head_pose_follows_the_head(large, photo, turn):
-    points = large([(photo, FACE_BOX, 0.0)]).points[0].astype(float)
-    c, s = np.cos(turn), np.sin(turn)
-    about = {
-        "roll": np.array([[c[0], -s[0], 0], [s[0], c[0], 0], [0, 0, 1]]),
-        "yaw": np.array([[c[1], 0, -s[1]], [0, 1, 0], [s[1], 0, c[1]]]),
-        "pitch": np.array([[1, 0, 0], [0, c[2], -s[2]], [0, s[2], c[2]]]),
-    }
-    upright = points @ about["roll"].T
-    found = head_pose(upright @ about["yaw"].T @ about["pitch"].T) - head_pose(points)
-    assert np.allclose(found, turn, atol=0.05)
-    assert np.allclose(head_pose(points[..., :2]), head_pose(points)[..., :1])
-
-
-def test_head_pose_of_a_mirrored_image(landmarker, photo):
-    x0, y0, x1, y1 = FACE_BOX
-    one, other = landmarker([(photo, FACE_BOX, 0.0), (photo[:, ::-1], (511 - x1, y0, 511 - x0, y1), 0.0)]).points
-    assert np.allclose(head_pose(one) * [-1, -1, 1], head_pose(other), atol=0.08)
+# --- blendshapes
 
 
 def test_the_sample_smiles(large, blendshapes, photo):

@@ -120,7 +120,8 @@ def test_frames_without_faces_stay_as_they_are() -> None:
 
 
 def test_senseless_options() -> None:
-    with pytest.raises(UnknownName, match="'box'"):
+    with pytest.raises(UnknownName):
         open_smoother("boxes")
-    with pytest.raises(ConfigError, match="window of 0"):
+    with pytest.raises(ConfigError) as refused:
         open_smoother("ema", 0)
+    assert refused.value.value == 0

@@ -19,8 +19,8 @@ import scripted
 from clips import cut_short, moving, turn, write_clip
 from mien.errors import ConfigError, UnknownName
 from mien.faces.detection import Detections
-from mien.inference.recognizer import Recognizer
-from mien.inference.stream import Known, Stream, _distinct, _Seen, is_cut, shrink
+from mien.inference.following import Seen, distinct, is_cut, shrink
+from mien.inference.recognizer import Recognizer, Stream
 from mien.io.images import DecodedImage, read_image
 from mien.io.sources import Frame, iter_images
 from mien.io.video import Sampling
@@ -225,15 +225,6 @@ def test_videos_with_too_many_pixels_are_not_decoded(read: Recognizer, sample: P
     assert result.status == "unreadable" and "more than the limit of 1,000" in (result.message or "")
 
 
-def test_going_on_gives_what_one_run_gives(read: Recognizer, sample: Path, tmp_path: Path) -> None:
-    path = write_clip(tmp_path / "clip.mp4", moving(sample, 9))
-    for smooth in ("ema", "gaussian"):
-        whole = [result for _, result in read.stream(path, smooth=smooth)]
-        for number in (1, 5, 9):
-            again = [result for _, result in read.stream(path, smooth=smooth, known=Known(number, whole[:number]))]
-            assert again == whole
-
-
 def test_frames_far_apart_are_searched(read: Recognizer, sample: Path, counted: Counting) -> None:
     frames = [Frame(n, "x", DecodedImage(pixels, "x"), time=float(n)) for n, pixels in enumerate(moving(sample, 3))]
     assert tracks([result for _, result in read.stream(iter(frames))]) == [[1]] * 3
@@ -262,23 +253,6 @@ def test_senseless_options(read: Recognizer, sample: Path) -> None:
             list(read.stream(iter([frame]), **options))
 
 
-def test_going_on_with_images_reads_only_the_others(read: Recognizer, sample: Path) -> None:
-    frames = list(iter_images([sample, "missing.png", sample]))
-    whole = [result for _, result in read.stream(iter(frames))]
-    assert [result.status for result in whole] == ["ok", "unreadable", "ok"]
-    marked = dataclasses.replace(whole[0], model="an earlier run")
-    assert [result for _, result in read.stream(iter(frames), known=Known(2, [marked, whole[1]]))] == [marked, *whole[1:]]
-
-
-def test_frames_long_before_the_end_of_an_earlier_run_are_not_read_once_more(sample: Path) -> None:
-    read = mien.load(detector="whole", blendshapes=False)
-    first, *rest = moving(sample, 2)
-    frames = [Frame(n, "x", DecodedImage(pixels, "x"), time=n / 25) for n, pixels in enumerate([first] * 60 + rest)]
-    whole = [result for _, result in read.stream(iter(frames), smooth=None)]
-    assert len({frame.time for frame in frames}) == len(whole) == 61
-    assert [result for _, result in read.stream(iter(frames), smooth=None, known=Known(60, whole[:60]))] == whole
-
-
 def test_a_face_that_is_lost_is_searched_at_once(read: Recognizer, sample: Path, counted: Counting) -> None:
     whole = read_image(sample).pixels
     covered = whole.copy()
@@ -291,6 +265,6 @@ def test_a_face_that_is_lost_is_searched_at_once(read: Recognizer, sample: Path,
 def test_of_two_faces_that_have_become_one_the_clearer_stays() -> None:
     here, there = np.array([50.0, 50, 60, 0]), np.array([250.0, 50, 60, 0])
     seen = [
-        _Seen(np.zeros((478, 3)), place, score, np.zeros(4)) for place, score in ((here, 0.7), (here + 2, 0.9), (there, 0.6))
+        Seen(np.zeros((478, 3)), place, score, np.zeros(4)) for place, score in ((here, 0.7), (here + 2, 0.9), (there, 0.6))
     ]
-    assert _distinct(seen) == seen[1:]
+    assert distinct(seen) == seen[1:]

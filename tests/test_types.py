@@ -14,7 +14,7 @@ import pytest
 
 import mien
 from mien.cards import ASSETS
-from mien.types import Box, Face, Result, json_schema
+from mien.types import Box, EyeGaze, Face, Gaze, Pose, Result, json_schema
 from readings import LABELS, face, mesh, reading
 
 SCHEMA = ASSETS / "schemas" / "result.json"
@@ -30,6 +30,9 @@ RESULTS = {
             valence=-0.25,
             arousal=0.5,
             action_units={"AU12": 0.75},
+            action_units_estimated={"AU12": 0.5},
+            pose=Pose(1.0, 2.0, 3.0, 0.5, 1.5, -60.0),
+            gaze=Gaze(1.0, 2.0, 0.5, 1.0, 4.0, True, EyeGaze(1.0, 2.0, 0.5, 1.0), None),
             track=3,
         ),
         time=1.5,
@@ -91,7 +94,7 @@ def test_every_field_of_the_classes_is_in_the_json() -> None:
     assert set(table) == {f.name for f in dataclasses.fields(Result)}
     assert set(table["faces"][0]) == {f.name for f in dataclasses.fields(Face)}
     assert list(table["faces"][0]["scores"]) == list(LABELS)
-    assert table["schema_version"] == "1"
+    assert table["schema_version"] == "2"
 
 
 def test_results_compare_and_pickle_by_what_they_hold() -> None:

@@ -10,25 +10,25 @@ import pytest
 
 import mien
 from mien.cli import main
-from mien.cli.flags import AS_USUAL
+from mien.cli.flags import NO_FLAGS
 from mien.cli.verify import _share
 from mien.cli.watch import watch
 from mien.errors import ConfigError
-from mien.inference.options import USUAL
+from mien.inference.options import DEFAULTS
 from mien.inference.recognizer import Recognizer
 
 DRAWN = ("--dataset", "synthetic")
 
 
 def test_defaults_have_one_place() -> None:
-    assert AS_USUAL.options() == USUAL
+    assert NO_FLAGS.options() == DEFAULTS
     opens, streams = (inspect.signature(each).parameters for each in (mien.load, Recognizer.stream))
-    for name, value in USUAL.to_dict().items():
-        if name not in ("points", "device", "allow_private"):
+    for name, value in DEFAULTS.to_dict().items():
+        if name not in ("points", "columns", "device", "allow_private"):
             assert value == (opens | streams)[name].default, name
     for name, parameter in inspect.signature(watch).parameters.items():
-        if name in USUAL.to_dict() and name != "smooth":
-            assert parameter.default == getattr(USUAL, name), name
+        if name in DEFAULTS.to_dict():
+            assert parameter.default == getattr(DEFAULTS, name), name
 
 
 @pytest.mark.parametrize(

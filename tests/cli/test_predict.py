@@ -67,8 +67,8 @@ def test_a_folder_in_a_pipe(album: Path, tmp_path: Path) -> None:
     assert saved == {"a face.png", "lawn.png", "deep/mirrored.jpg"}
 
     told = run.stderr.splitlines()
-    assert told[0].startswith("not read: ") and "note.jpg" in told[0]
-    assert re.fullmatch(r"4 images, 2 faces, 1 without a face, 1 not read in \d+\.\d s", told[1])
+    assert told[0].startswith("failed: ") and "note.jpg" in told[0]
+    assert re.fullmatch(r"4 images, 2 faces, 1 without a face, 1 failed in \d+\.\d s", told[1])
     assert told[2:] == [f"wrote {table}, {rows}, {drawn}"]
 
 
@@ -104,7 +104,7 @@ def test_many_images_on_a_terminal_without_color(album: Path) -> None:
     shown = re.sub(r"\x1b\[[\d;]*m", "", run.stdout)
     assert shown.count("happiness") >= 2 and "no face found" in shown and "note.jpg" not in shown
     assert not set(EIGHTHS) & set(shown)
-    assert "not read: " in run.stderr
+    assert "failed: " in run.stderr
 
 
 def test_json_on_a_terminal(sample: Path) -> None:
@@ -257,5 +257,5 @@ def test_a_reader_may_leave_early(sample: Path, tmp_path: Path) -> None:
 def test_help_names_every_detector(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", "--help"]) == 0
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    named = re.search(r"What finds the faces: (.*?) if each", shown)
+    named = re.search(r"Face detector: (.*?) if each", shown)
     assert named and set(re.findall(r"[a-z-]+", named[1])) == set(DETECTORS)

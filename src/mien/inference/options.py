@@ -1,7 +1,6 @@
 """Options of inference, their defaults and their help: one dataclass for Python, the commands, the server and `mien.batch`."""
 
-from __future__ import annotations
-
+# Annotations are not postponed here: the commands extend this class in another module and resolve its types there.
 import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
