@@ -108,27 +108,6 @@ def test_memory_is_bounded() -> None:
     assert len(tracker.tracks) == 10
 
 
-def test_going_on_after_an_earlier_run() -> None:
-    tracker = Tracker()
-    tracker.reserve(7)
-    looks = np.array([look(1), look(2)])
-    assert tracker.update(np.array([box(100), box(400)]), looks, 0.0) == [8, 9]
-    assert tracker.recall(np.array([box(403), box(98)]), [3, 7]) == {8: 7, 9: 3}
-    assert tracker.update(np.array([box(100), box(400), box(700)]), np.array([*looks, look(3)]), 0.04) == [7, 3, 8]
-
-
-def test_a_number_that_is_recalled_is_taken_from_whoever_had_it() -> None:
-    """A face recalled as 3 leaves; the earlier run called another one 3 later: only one of them can be."""
-    tracker, looks = Tracker(), np.array([look(1), look(2)])
-    tracker.reserve(3)
-    assert tracker.update(np.array([box(100)]), looks[:1], 0.0) == [4]
-    assert tracker.recall(np.array([box(100)]), [3]) == {4: 3}
-    assert tracker.update(np.array([box(400)]), looks[1:], 0.04) == [4]
-    assert tracker.recall(np.array([box(401)]), [3]) == {4: 3}
-    assert tracker.update(np.array([box(100), box(400)]), looks, 0.08) == [5, 3]
-    assert tracker.recall(np.zeros((0, 4)), []) == {}
-
-
 def test_overlap_and_nearness() -> None:
     boxes = np.array([box(100), box(180), box(140), box(100, size=300)])
     both = overlap_and_nearness(boxes[:1], boxes, np.ones(1))[0]

@@ -1,13 +1,13 @@
-"""Numbers that faces keep through a video: by where they should be by now, and by what they look like.
+"""Multi-face tracking: numbers that faces keep through a video, by motion and appearance.
 
-A face is continued by the observation that lies where its motion leads and looks alike; where two faces cross, looks decide.
-One that was hidden, or that a cut took away, gets its number back where it comes into view again and looks the same, wherever
-that is. Times are in seconds, so frame rates may vary and frames may be left out.
+A track is continued by the observation at its predicted position with a similar appearance; where two faces cross, appearance
+decides. A face that was hidden, or that a cut removed, gets its number back when it reappears anywhere with the same
+appearance. Times are in seconds, so frame rates may vary and frames may be skipped.
 
-The idea to add position and likeness in one greedy assignment follows ByteTrack (Zhang et al., ECCV 2022, arXiv 2110.06864).
+The sum of position and similarity in one greedy assignment follows ByteTrack (Zhang et al., ECCV 2022, arXiv 2110.06864).
 
-Differences from it: what the mesh has confirmed is believed, so there is no second round for doubtful detections; likeness is
-that of small images (`looks` in `mien.inference.stream`) and not of a network's features.
+Differences from ByteTrack: faces are confirmed by the mesh, so there is no second round for low scores; appearance is a
+thumbnail (`appearance` in `mien.inference.following`), not a network's features.
 """
 
 from __future__ import annotations
@@ -18,41 +18,41 @@ from dataclasses import dataclass
 import numpy as np
 
 DOUBT, LIKELY = 4.0, 0.85
-"""What likeness counts beside a place: `DOUBT` for each unit above or below `LIKELY`, −0.8 … 0.4."""
+"""Weight of the similarity relative to the position: `DOUBT` per unit above or below `LIKELY`, −0.8 … 0.4."""
 LEAST = 0.0
-"""Merit below which a face is nobody known."""
+"""Merit below which a face starts a new track."""
 SPREAD = 3.0
-"""Face widths a second by which the place of an unseen face becomes less sure."""
+"""Face widths per second by which the position of an unseen face becomes uncertain."""
 
 
 @dataclass(slots=True)
 class Track:
-    """One face, as it was when last seen."""
+    """State of a face when last seen."""
 
     number: int
     box: np.ndarray
     """(4,) float64: left, top, right, bottom in pixels."""
     velocity: np.ndarray
-    """(2,) of its center, in pixels a second."""
+    """(2,) of its center, in pixels per second."""
     look: np.ndarray
-    """(D,) running mean of its looks, of length one."""
+    """(D,) running mean of its appearance, of length one."""
     seen: float
     """Time when last seen."""
 
     def expected(self, time: float) -> np.ndarray:
-        """Return the box (4,) where its motion leads; what is long unseen is not believed to move on for ever."""
+        """Return the predicted box (4,); motion is extrapolated for half a second at most."""
         shift = self.velocity * min(time - self.seen, 0.5)
         return self.box + np.tile(shift, 2)
 
 
 class Tracker:
-    """Gives the faces of each frame their numbers.
+    """Assigns track numbers to the faces of each frame.
 
     Args:
-        memory: seconds after which an unseen face can only be known again by its looks.
-        alike: cosine of looks above which a face that was out of view is the same again. Of 80 Londoners photographed twice,
-            neutral and smiling, 95 % are above it and 1 % of the pairs of strangers.
-        gallery: numbers that are remembered at most, the last seen.
+        memory: seconds after which an unseen face is re-identified by its appearance only.
+        alike: cosine similarity above which a face that was out of view is the same. Of 80 people of the London set
+            photographed twice, neutral and smiling, 95 % are above it, and 1 % of the pairs of different people.
+        gallery: maximum number of tracks that are remembered, the last seen.
 
     Example:
         >>> tracker, look = Tracker(), np.ones((1, 4)) / 2
@@ -65,16 +65,16 @@ class Tracker:
     def __init__(self, memory: float = 1.0, alike: float = 0.945, gallery: int = 100) -> None:
         self.memory, self.alike, self.gallery = memory, alike, gallery
         self.tracks: list[Track] = []
-        self._next, self._reserved, self._time = 1, 0, -np.inf
+        self._next, self._time = 1, -np.inf
 
     def update(self, boxes: np.ndarray, looks: np.ndarray, time: float, *, cut: bool = False) -> list[int]:
-        """Return the number of each face of one frame.
+        """Return the track number of each face of one frame.
 
         Args:
             boxes: (N, 4) left, top, right, bottom in pixels.
-            looks: (N, D) of length one each; see `mien.inference.stream.looks`.
-            time: of the frame, in seconds; never less than the time before.
-            cut: whether the scene is another than in the frame before: then places mean nothing.
+            looks: (N, D) appearance vectors of length one; see `mien.inference.following.appearance`.
+            time: of the frame in seconds, not decreasing.
+            cut: whether a new scene begins, so that positions mean nothing.
         """
         boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
         numbers = [0] * len(boxes)
@@ -95,42 +95,11 @@ class Tracker:
         self._time = time
         return numbers
 
-    def reserve(self, number: int) -> None:
-        """Give no new face a number up to this one."""
-        self._reserved = max(self._reserved, number)
-        self._next = max([self._reserved, *(track.number for track in self.tracks)]) + 1
-
-    def recall(self, boxes: np.ndarray, numbers: list[int]) -> dict[int, int]:
-        """Give the faces of the last frame the numbers that they had in an earlier run, told by their places.
-
-        Args:
-            boxes: (N, 4) where the earlier run saw them.
-            numbers: N, what it called them; all of them reserved.
-
-        Returns:
-            Their new numbers, by those that `update` gave.
-        """
-        now = [track for track in self.tracks if track.seen == self._time]
-        changed = {}
-        if now and numbers:
-            overlap = overlap_and_nearness(np.stack([track.box for track in now]), boxes, np.ones(len(now)))
-            for row, face in _best_pairs(overlap, 1.0):
-                changed[now[row].number] = numbers[face]
-        held = set(changed.values())
-        for track in self.tracks:
-            if track.number in changed:
-                track.number = changed[track.number]
-            elif track.number in held:
-                track.number, self._next = self._next, self._next + 1
-        self.reserve(0)
-        return changed
-
     def _places(self, boxes: np.ndarray, time: float) -> np.ndarray:
-        """(T, N) how well each face lies where each track should be by now, 0 … 2; 0 where its place means nothing."""
-        unseen = np.array([time - track.seen for track in self.tracks])
-        known = unseen <= max(self.memory, 3 * (time - self._time))
-        expected = np.stack([track.expected(time) for track in self.tracks])
-        return overlap_and_nearness(expected, boxes, 1 + SPREAD * unseen) * known[:, None]
+        """Return (T, N) how well each face matches the predicted position of each track, 0 … 2; 0 where positions mean
+        nothing.""" unseen = np.array([time - track.seen for track in self.tracks]) known = unseen <= max(self.memory, 3 *
+        (time - self._time)) expected = np.stack([track.expected(time) for track in self.tracks]) return
+        overlap_and_nearness(expected, boxes, 1 + SPREAD * unseen) * known[:, None]
 
     def _continue(self, track: Track, box: np.ndarray, look: np.ndarray, time: float, likeness: float, *, jumped: bool) -> None:
         passed = time - track.seen
@@ -139,7 +108,7 @@ class Tracker:
         else:
             moved = (box[:2] + box[2:] - track.box[:2] - track.box[2:]) / 2
             track.velocity += (1 - np.exp(-passed / 0.1)) * (moved / passed - track.velocity)
-        if jumped or likeness > LIKELY:  # what half hides a face must not become its look
+        if jumped or likeness > LIKELY:  # an occlusion must not become the appearance of the face
             mean = track.look + (1 - np.exp(-min(passed, 0.2) / 0.5)) * (look - track.look)
             track.look = mean / max(float(np.linalg.norm(mean)), 1e-9)
         track.box, track.seen = box, time
@@ -153,7 +122,7 @@ class Tracker:
 def overlap_and_nearness(a: np.ndarray, b: np.ndarray, reach: np.ndarray) -> np.ndarray:
     """Return (N, M): IoU of boxes (N, 4) and (M, 4), plus 1 − distance of their centers in `reach` (N,) face widths; 0 … 2.
 
-    Nearness lets small, fast faces be found that do not overlap. It counts for boxes of about one size only: within e^0.5.
+    Nearness matches small, fast faces that do not overlap. It counts for boxes of similar size only: within a factor of e^0.5.
     """
     size_a, size_b = a[:, None, 2:] - a[:, None, :2], b[None, :, 2:] - b[None, :, :2]
     both = (np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])).clip(0).prod(-1)

@@ -71,7 +71,7 @@ class StreamOptions(Options):
     """Inference options of a stream: those of images, and how faces are tracked."""
 
     detect_every: Whole = Field(
-        DEFAULTS.detect_every, ge=1, le=1000, description="Run face detection every N frames and track in between; 1: no tracking."
+        DEFAULTS.detect_every, ge=1, le=1000, description="Run face detection every N frames, track in between; 1: no tracking."
     )
     smooth: Literal["none", "ema"] = Field("ema", description="Smoothing over time.")
 
