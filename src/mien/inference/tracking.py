@@ -96,10 +96,11 @@ class Tracker:
         return numbers
 
     def _places(self, boxes: np.ndarray, time: float) -> np.ndarray:
-        """Return (T, N) how well each face matches the predicted position of each track, 0 … 2; 0 where positions mean
-        nothing.""" unseen = np.array([time - track.seen for track in self.tracks]) known = unseen <= max(self.memory, 3 *
-        (time - self._time)) expected = np.stack([track.expected(time) for track in self.tracks]) return
-        overlap_and_nearness(expected, boxes, 1 + SPREAD * unseen) * known[:, None]
+        """Return (T, N) how well each face matches the predicted position of each track, 0 … 2; 0 after a cut."""
+        unseen = np.array([time - track.seen for track in self.tracks])
+        known = unseen <= max(self.memory, 3 * (time - self._time))
+        expected = np.stack([track.expected(time) for track in self.tracks])
+        return overlap_and_nearness(expected, boxes, 1 + SPREAD * unseen) * known[:, None]
 
     def _continue(self, track: Track, box: np.ndarray, look: np.ndarray, time: float, likeness: float, *, jumped: bool) -> None:
         passed = time - track.seen
