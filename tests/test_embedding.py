@@ -18,11 +18,12 @@ from mien.cards import Crop
 from mien.data.datasets import Dataset, open_dataset
 from mien.data.datasets.images import Pixels
 from mien.errors import ConfigError, DatasetError, MissingExtra
-from mien.evaluation.embeddings import COLORS, ORDER, Embedding, embed, plot, project, silhouette, style_of, write_figure
+from mien.evaluation.embeddings import COLORS, ORDER, Embedding, embed, plot, project, silhouette, style_of
 from mien.evaluation.embeddings import save as write
 from mien.faces.preprocessing import Preprocess
 from mien.labels import LABEL_SETS
 from mien.runtime.open_model import open_model
+from mien.visualization.plotting import write_figure
 from small_networks import BASE, SMALL, save
 
 

@@ -23,7 +23,8 @@ from mien.evaluation import CardPredictor, FunctionPredictor, evaluate, open_pre
 from mien.evaluation import run_info as records
 from mien.evaluation.label_mapping import mapping
 from mien.evaluation.report import Report
-from mien.evaluation.run_info import memory_mb, whole_rows
+from mien.evaluation.report.predictions import read_predictions
+from mien.evaluation.run_info import memory_mb
 from mien.evaluation.tta import View, views
 from mien.inference.recognizer import load
 from mien.labels import AFFECTNET8, FER2013, FERPLUS, JAFFE6
@@ -89,12 +90,23 @@ def test_the_crop_of_a_photograph_is_that_of_inference_bit_for_bit(sample: Path)
     assert (predictor.preprocess.batch([predictor.crop(face)]) == fed[0]).all()
 
 
-def test_the_head_that_bears_the_name_of_the_data_set(fer: Path, tmp_path: Path) -> None:
+def test_fer2013_is_evaluated_by_its_own_labels(fer: Path, tmp_path: Path) -> None:
+    """`scores` may mean the judgment of crowds; the output `fer2013` means the labels of FER2013."""
+    data = open_dataset("fer2013", fer, "test")
+    report = evaluate("mien-base", data, out=tmp_path, page=False)
+    assert report.about["model"]["output"] == "fer2013"
+    known = open_predictor("mien-base", "fer2013")
+    faces = [Face(row, sample.name, sample.read()) for row, sample in enumerate(data)]
+    assert report.predictions.probabilities == pytest.approx(known(faces, views(1)).probabilities, abs=1e-6)
+
+
+def test_the_output_named_after_the_dataset(fer: Path, tmp_path: Path) -> None:
     report = evaluate("mien-base", open_dataset("ferplus", fer, "test"), out=tmp_path, page=False)
     assert report.about["model"]["output"] == "ferplus" and report.predictions.classes == FERPLUS
     assert report.about["model"]["threshold"] == 0  # the card's threshold is of the output scores
-    with pytest.raises(ConfigError, match="no output 'rafdb'; it has: scores, fer2013, ferplus"):
+    with pytest.raises(ConfigError) as caught:
         open_predictor("mien-base", "rafdb")
+    assert caught.value.value == "rafdb" and caught.value.expected == ["scores", "fer2013", "ferplus"]
 
 
 @pytest.mark.parametrize(
@@ -124,8 +136,9 @@ def test_images_of_classes_that_the_model_does_not_know_are_left_out(tmp_path: P
     assert report.figures["counts"] | {"images": 70, "class not known": 10, "official": 60} == report.figures["counts"]
     assert report.figures["official"]["accuracy"]["value"] == 1
     assert "disgust" in report.about["mapping"]["says"] and "disgust" not in report.predictions.classes
-    with pytest.raises(ConfigError, match="share none"):
+    with pytest.raises(ConfigError) as caught:
         mapping(("yes", "no"), FER2013)
+    assert (caught.value.value, caught.value.expected) == (("yes", "no"), FER2013)
 
 
 def test_what_cannot_be_read_or_has_no_face_counts_as_wrong(shared: Path, tmp_path: Path) -> None:
@@ -150,12 +163,13 @@ def test_what_cannot_be_read_or_has_no_face_counts_as_wrong(shared: Path, tmp_pa
 def test_views_are_the_same_every_time() -> None:
     assert [str(view) for view in views(4, 3)] == [str(view) for view in views(4, 3)] != [str(view) for view in views(4, 4)]
     first, second, third, fourth = views(4)
-    assert (first, second) == (View(), View(mirrored=True)) and third.turn == fourth.turn != 0 and fourth.mirrored
+    assert (first, second) == (View(), View(mirrored=True)) and third.rotation == fourth.rotation != 0 and fourth.mirrored
     crop = np.random.default_rng(0).integers(0, 255, (48, 48, 1), np.uint8)
     assert (second(crop) == crop[:, ::-1]).all() and first(crop) is crop
     assert third(crop).shape == crop.shape and (third(np.full((9, 9, 3), 7, np.uint8)) == 7).all()
-    with pytest.raises(ConfigError, match="not 0 times"):
+    with pytest.raises(ConfigError) as caught:
         views(0)
+    assert caught.value.value == 0
 
 
 def test_the_answer_is_the_mean_of_the_views(fer: Path) -> None:
@@ -171,7 +185,7 @@ def test_small_images_are_faces_and_large_ones_photographs(shared: Path) -> None
     assert mode_for(drawings(7), "auto", cuts_faces=True) == "whole"
     photos = open_dataset("london", shared / "data" / "london", "test")[:3]
     assert mode_for(photos, "auto", cuts_faces=True) == "detect" and mode_for(photos, "auto", cuts_faces=False) == "whole"
-    with pytest.raises(ConfigError, match="'some'"):
+    with pytest.raises(ConfigError):
         mode_for(photos, "some", cuts_faces=True)  # pyrefly: ignore
 
 
@@ -186,16 +200,17 @@ def test_one_class_missing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("batch", [0, -5])
 def test_a_batch_of_nothing(batch: int, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=f"one image a time or more, not {batch}"):
+    with pytest.raises(ConfigError) as caught:
         evaluate(evenly, drawings(7), out=tmp_path, page=False, batch=batch)
+    assert caught.value.value == batch
 
 
 def test_an_empty_split(tmp_path: Path) -> None:
     data = drawings()
-    with pytest.raises(DatasetError, match="is empty"):
+    with pytest.raises(DatasetError):
         evaluate(evenly, data[:0], out=tmp_path)
     unlabeled = dataclasses.replace(data, label=np.full(len(data), -1))
-    with pytest.raises(DatasetError, match="has a label"):
+    with pytest.raises(DatasetError):
         evaluate(evenly, unlabeled, out=tmp_path)
 
 
@@ -220,7 +235,7 @@ def short(images: list[np.ndarray]) -> np.ndarray:
         (broken, WeightsError, "broken gave NaN or infinite probabilities for 64 images"),
         (logits, WeightsError, "logits gave values from 3 to 3; .*logits"),
         (short, WeightsError, r"shape \(64, 7\) for 8 classes"),
-        (lambda images: images, ConfigError, "no attribute `labels`"),
+        (lambda images: images, ConfigError, "labels"),
         ("peer:human", ConfigError, "peer:NAME=FILE.npz"),
         ("nothing:here", mien.MienError, "no module 'nothing'"),
         ("mien-bse", mien.MienError, "did you mean 'mien-base'"),
@@ -245,8 +260,8 @@ def test_a_predictor_of_your_own_is_asked_as_it_is(tmp_path: Path) -> None:
         def describe(self) -> dict[str, str]:
             return {"name": "other", "version": "2", "sha256": "", "output": ""}
 
-        def __call__(self, faces: list[Face], looks: list[View]) -> object:
-            return dataclasses.replace(self.inner(faces, looks), action_units=np.full((len(faces), 12), 0.75))
+        def __call__(self, faces: list[Face], views: list[View]) -> object:
+            return dataclasses.replace(self.inner(faces, views), action_units=np.full((len(faces), 12), 0.75))
 
     report = evaluate(Other(), drawings(7), out=tmp_path, page=False)
     assert report.about["model"]["version"] == "2" and len(report.predictions) == 7
@@ -284,16 +299,16 @@ def test_probabilities_of_another_package(tmp_path: Path) -> None:
     named = evaluate(f"peer:other={tmp_path / 'named.npz'}", data[10:40], out=tmp_path / "b", page=False)
     assert named.figures["official"]["accuracy"]["value"] == 1
     np.savez(tmp_path / "named.npz", probs=probs[order][::-1], names=data.names[order], labels=np.array(FER2013))
-    with pytest.raises(
-        ConfigError, match=r"holds another evaluation \(model\.\w+: '.*', now '.*'\)"
-    ):  # the same name, another table
+    with pytest.raises(ConfigError):  # the same name, another table
         evaluate(f"peer:other={tmp_path / 'named.npz'}", data[10:40], out=tmp_path / "b", page=False)
     np.savez(tmp_path / "shifted.npz", probs=probs, y=np.roll(data.label, 1))
-    with pytest.raises(WeightsError, match="about other images: row 0 is neutral there, anger here"):
+    with pytest.raises(WeightsError, match=r"shifted\.npz") as caught:
         evaluate(f"peer:other={tmp_path / 'shifted.npz'}", data, out=tmp_path / "c")
-    with pytest.raises(WeightsError, match="70 rows for 7 images"):
+    assert (caught.value.line, caught.value.value, caught.value.expected) == (0, "neutral", "anger")
+    with pytest.raises(WeightsError, match=r"p\.npz") as caught:
         evaluate(f"peer:other={tmp_path / 'p.npz'}", data[:7], out=tmp_path / "c")
-    with pytest.raises(WeightsError, match="cannot be read"):
+    assert (caught.value.value, caught.value.expected) == (70, 7)
+    with pytest.raises(WeightsError, match="nowhere"):
         evaluate("peer:other=nowhere.npz", data, out=tmp_path / "c")
 
 
@@ -303,12 +318,12 @@ def test_tables_of_probabilities_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "empty.npz").write_bytes(b"")
     np.save(tmp_path / "single.npy", np.zeros((14, 7)))
     for name in ("cut.npz", "empty.npz", "single.npy"):
-        with pytest.raises(WeightsError, match=f"{name} cannot be read"):
+        with pytest.raises(WeightsError, match=name):
             open_predictor(f"peer:other={tmp_path / name}")
     probs = np.full((14, 7), 1 / 7)
     for label in (np.zeros(3, int), np.full(14, 7), np.zeros(14, np.float32)):
         np.savez(tmp_path / "y.npz", probs=probs, y=label)
-        with pytest.raises(WeightsError, match="`y` must hold 14 numbers of its 7 classes, or −1"):
+        with pytest.raises(WeightsError, match=r"y\.npz"):
             open_predictor(f"peer:other={tmp_path / 'y.npz'}").prepare(data)
 
 
@@ -322,8 +337,9 @@ def test_images_without_a_label_are_none_in_a_table_either(tmp_path: Path) -> No
         if fits:
             predictor.prepare(some)
         else:
-            with pytest.raises(WeightsError, match="row 0 is neutral there, not labeled here"):
+            with pytest.raises(WeightsError) as caught:
                 predictor.prepare(some)
+            assert (caught.value.value, caught.value.expected) == ("neutral", "not labeled")
 
 
 def test_a_finished_evaluation_is_not_done_again(tmp_path: Path) -> None:
@@ -332,8 +348,9 @@ def test_a_finished_evaluation_is_not_done_again(tmp_path: Path) -> None:
     evaluate(model, data, out=tmp_path, page=False)
     evaluate(model, data, out=tmp_path, page=False)
     assert model.asked == 70
-    with pytest.raises(ConfigError, match=r"another evaluation .*dataset"):
+    with pytest.raises(ConfigError) as caught:
         evaluate(model, data[:50], out=tmp_path, page=False)
+    assert caught.value.path == str(tmp_path)
     better = Knowing(data, 1.0)  # of the same name, and a function has no digest
     assert evaluate(better, data, out=tmp_path, page=False, overwrite=True).figures["official"]["accuracy"]["value"] == 1
     assert better.asked == 70
@@ -341,49 +358,36 @@ def test_a_finished_evaluation_is_not_done_again(tmp_path: Path) -> None:
     assert model.asked == 120 and len(Report.read(tmp_path).predictions) == 50
 
 
-def test_a_stopped_evaluation_goes_on_where_it_was(tmp_path: Path) -> None:
-    """Killed on the way, in a process of its own; the whole rows stay, and the end is as if it had never been stopped."""
+def test_an_interrupted_evaluation_leaves_a_valid_partial_file(tmp_path: Path) -> None:
+    """Killed in a process of its own; the rows so far are whole, and the next evaluation starts over."""
     arguments = ["evaluate", "evaluations:halting", "--dataset", "synthetic", "--split", "all", "--option", "number=40"]
     arguments += ["--batch", 4, "--no-page", "--out"]
-    command, pipe = line(*arguments, tmp_path / "killed"), subprocess.PIPE
+    command, pipe = line(*arguments, tmp_path), subprocess.PIPE
     process = subprocess.Popen(command, env=environment(HALT_AT="12"), stdin=pipe, stdout=pipe, stderr=pipe)
     assert process.stderr is not None
-    assert b"halted\n" in process.stderr  # the fourth batch is being read
+    assert b"halted\n" in process.stderr  # in the fourth batch
     process.kill()
     process.communicate()
-    table = tmp_path / "killed" / "predictions.csv.part"
-    with table.open("ab") as file:
-        file.write(b"00033,anger,te")  # a row that was being written
-    begun = table.read_bytes().count(b"\n") - 1
-    assert begun == 12
+    part = tmp_path / "predictions.csv.part"
+    assert len(read_predictions(part)) == 12 and not (tmp_path / "predictions.csv").exists()
     data = open_dataset("synthetic", split="all", number="40")  # pyrefly: ignore
-    asked: list[int] = []
-    whole = evaluate(evenly, data, out=tmp_path / "whole", batch=4, page=False)
-    resumed = evaluate("evaluations:halting", data, out=tmp_path / "killed", batch=4, page=False, progress=asked.append)
-    assert asked[0] == begun and sum(asked) == 40
-    assert (tmp_path / "killed/predictions.csv").read_bytes() == (tmp_path / "whole/predictions.csv").read_bytes()
-    assert resumed.figures == whole.figures and not table.exists()
+    report = evaluate(evenly, data, out=tmp_path, page=False)
+    assert len(report.predictions) == 40 and not part.exists()
 
 
 @pytest.mark.parametrize("name", ["a b.png", 'a"b.png', "a\u2028b.png", "a\x85b.png", "a\nb.png", "a\rb.png"])
-def test_whole_rows_are_counted_whatever_files_are_called(name: str, tmp_path: Path) -> None:
+def test_names_of_files_survive_the_table(name: str, tmp_path: Path) -> None:
     data = drawings(3)
     data = dataclasses.replace(data, names=np.array([name, f"{name}2", f"{name}3"]))
-    report = evaluate(evenly, data, out=tmp_path / "whole", page=False)
-    table, begun = tmp_path / "whole/predictions.csv", tmp_path / "begun.csv"
-    content = table.read_bytes()
-    header, second = content.index(b"\n") + 1, content.rindex(f"{name}3".replace('"', '""').encode())
-    ends = {header: 0, second: 2, second + len(name.encode()): 2, len(content): 3}
-    for end, number in ends.items():
-        begun.write_bytes(content[:end])
-        assert whole_rows(begun, report.predictions.sample.tolist()) == number
-        assert begun.read_bytes().count(b"p:anger") == (number > 0)  # who has no row writes the header, once
+    evaluate(evenly, data, out=tmp_path, page=False)
+    assert Report.read(tmp_path).predictions.sample.tolist() == data.names.tolist()
 
 
-def test_a_damaged_record_is_told(tmp_path: Path) -> None:
+def test_a_corrupt_record_is_refused(tmp_path: Path) -> None:
     (tmp_path / "evaluation.json").write_text("[]")
-    with pytest.raises(ConfigError, match="is damaged; give --overwrite"):
+    with pytest.raises(ConfigError) as caught:
         evaluate(evenly, drawings(7), out=tmp_path, page=False)
+    assert caught.value.path == str(tmp_path / "evaluation.json")
 
 
 def test_the_commit_is_of_our_own_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

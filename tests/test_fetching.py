@@ -31,7 +31,7 @@ Server = ThreadingHTTPServer
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers by path; what it was asked is kept in `server.asked`."""
+    """Outputs by path; what it was asked is kept in `server.asked`."""
 
     protocol_version = "HTTP/1.1"
     server: Any

@@ -51,9 +51,8 @@ def test_swapped_channels_are_found(colored: Dataset, tmp_path: Path) -> None:
     found = verify(reads_colors("bgr"), colored, out=tmp_path, claims={"accuracy": 1.0})
     assert not found.agrees and not found.claims[0].agrees
     best = found.hypotheses[0]
-    assert best.better and best.says == "your 0.0 becomes 100.0 with RGB instead of BGR" and found.tried_on == 60
+    assert best.better and (best.name, best.before, best.after) == ("RGB instead of BGR", 0, 1) and found.tried_on == 60
     assert all(each.after < best.after for each in found.hypotheses[1:])  # without color it is right by chance, half the time
-    assert "digest of the original is not known" in found.data
 
 
 def test_a_network_that_is_fed_rightly_agrees(colored: Dataset, tmp_path: Path) -> None:
@@ -67,9 +66,6 @@ def test_a_network_that_is_fed_rightly_agrees(colored: Dataset, tmp_path: Path) 
 def test_a_claim_is_judged_by_the_interval() -> None:
     assert Claim("accuracy", 0.62, 0.60, 0.58, 0.63).agrees and not Claim("accuracy", 0.64, 0.60, 0.58, 0.63).agrees
     assert Claim("accuracy", 0.604, 0.60402, 0.61, 0.63).agrees  # to four decimals
-    assert Claim("accuracy", 0.64, 0.60, 0.58, 0.63).says == (
-        "accuracy: claimed 64.0, measured 60.0 (58.0 … 63.0): does not agree"
-    )
 
 
 def test_the_claims_of_the_card_about_this_data(colored: Dataset, tmp_path: Path) -> None:
@@ -86,10 +82,12 @@ def test_the_claims_of_the_card_about_this_data(colored: Dataset, tmp_path: Path
     found = verify(known, colored, out=tmp_path / "a", images=0)
     assert [(claim.metric, claim.claimed) for claim in found.claims] == [("accuracy", 1.0), ("macro f1", 1.0)]
     assert found.hypotheses == () and found.agrees
-    with pytest.raises(ConfigError, match="claims nothing about folder all"):
+    with pytest.raises(ConfigError) as caught:
         verify(predictor, colored, out=tmp_path / "b")
-    with pytest.raises(ConfigError, match="no metric 'charm'"):
+    assert caught.value.value == "folder all"
+    with pytest.raises(ConfigError) as caught:
         verify(predictor, colored, out=tmp_path / "b", claims={"charm": 1.0}, images=0)
+    assert caught.value.value == "charm"
     assert not (tmp_path / "b").exists()  # refused before anything is measured
 
 
@@ -132,7 +130,7 @@ def test_one_offset_stands_for_three_channels() -> None:
     fed = cards.Input(size=(48, 48), color="rgb")
     card = dataclasses.replace(cards.load("mien-base"), input=fed, crop=None)
     names = [name for name, _, _ in variants(CardPredictor(card, reads_colors("rgb").runtime), "whole")]
-    assert "values −1 … 1" not in names and {"values 0 … 1", "ImageNet's mean and deviation"} <= set(names)
+    assert "values −1 … 1" not in names and {"values 0 … 1", "ImageNet mean and deviation"} <= set(names)
 
 
 def test_every_hypothesis_changes_what_the_network_is_fed(sample: Path) -> None:
@@ -145,4 +143,4 @@ def test_every_hypothesis_changes_what_the_network_is_fed(sample: Path) -> None:
             after = fed.preprocess.tensor(fed.preprocess.whole(change(image))[None])
             assert after.shape == before.shape and (after != before).any(), name
             names.append(name)
-        assert len(names) == len(set(names)) and {"cv2-bilinear resizing", "histogram equalisation"} <= set(names)
+        assert len(names) == len(set(names)) and {"cv2-bilinear resizing", "histogram equalization"} <= set(names)

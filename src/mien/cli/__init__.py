@@ -35,13 +35,14 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "prepare": ("mien.cli.prepare:app", "Align faces, cut regions of faces, curate annotations."),
         "audit": ("mien.cli.audit:audit", "Look for copies across splits, torn labels and treated images in a dataset."),
         "train": ("mien.cli.train:train", "Train a network by a recipe."),
-        "evaluate": ("mien.cli.evaluate:evaluate", "Measure a model on a dataset, with intervals and a report."),
-        "compare": ("mien.cli.compare:compare", "Measure several models on several datasets, and say which differ."),
-        "verify": ("mien.cli.verify:verify", "Compare what a card claims with what is measured."),
-        "stress": ("mien.cli.robustness:stress", "Measure what blur, poor light, covered faces and other crops cost a model."),
-        "explain": ("mien.cli.explain:explain", "Show what in a face speaks for an expression, as maps and numbers."),
-        "export": ("mien.cli.export:export", "Write a network as one file that runs without torch."),
-        "embed": ("mien.cli.embed:embed", "Write the features of a dataset, and a plot of them by class."),
+        "evaluate": ("mien.cli.evaluate:evaluate", "Evaluate a model on a dataset, with intervals and a report."),
+        "compare": ("mien.cli.compare:compare", "Evaluate several models on several datasets, with paired tests."),
+        "verify": ("mien.cli.verify:verify", "Compare the metrics that a card claims with measured ones."),
+        "curves": ("mien.cli.curves:curves", "Plot the learning curves of training runs."),
+        "robustness": ("mien.cli.robustness:robustness", "Measure the cost of blur, poor light, occlusion and other crops."),
+        "explain": ("mien.cli.explain:explain", "Explain predictions: heat maps and region importance."),
+        "export": ("mien.cli.export:export", "Export a network as one file that runs without torch."),
+        "embed": ("mien.cli.embed:embed", "Write the features of a dataset, and plot them by class."),
         "import": ("mien.cli.import_:import_", "Turn a checkpoint of a network's authors into weights with a card."),
     },
     "To look": {
@@ -51,6 +52,9 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
     },
 }
 """Group → verb → where its function lies, and the line that `mien --help` shows without importing it."""
+
+RENAMED = {"stress": "robustness"}
+"""Verb of version 0.1 → its name today."""
 
 SUMMARY = "Read facial expressions, and train, measure and compare the networks that do it."
 
@@ -147,6 +151,8 @@ def _verb(tokens: Sequence[str]) -> str | None:
         return None
     if tokens[0] in verbs:
         return tokens[0]
+    if tokens[0] in RENAMED:
+        raise _UnknownVerb(f"mien {tokens[0]} is now mien {RENAMED[tokens[0]]}")
     hint = did_you_mean(tokens[0], verbs, ".")
     raise _UnknownVerb(f"there is no command {tokens[0]!r}{hint} Known: {', '.join(verbs)}")
 

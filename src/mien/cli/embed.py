@@ -1,8 +1,7 @@
-"""`mien embed`: the features of a dataset, and a plot of them by class."""
+"""`mien embed`: features of a dataset, and a plot of them by class."""
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,12 +9,12 @@ import numpy as np
 from cyclopts import Parameter
 from rich.table import Table
 
-from ..data.datasets import open_dataset
 from ..errors import ConfigError
-from ..evaluation.embeddings import WRITERS, Embedding, figure_kind, need_scikit_learn, plot, save, silhouette, write_figure
+from ..evaluation.embeddings import WRITERS, Embedding, plot, require_scikit_learn, save, silhouette
 from ..evaluation.embeddings import embed as run
 from ..evaluation.report import Report
-from .splits import pairs
+from ..visualization.plotting import figure_bytes, figure_kind, write_figure
+from .options import Inference, Split, check_suffix, total
 from .terminal import for_programs, progress_bar, side_console, table_console, write_json
 
 SECTION = "Features"
@@ -24,29 +23,22 @@ SECTION = "Features"
 
 def embed(
     *models: Annotated[str, Parameter(required=True)],
-    dataset: Annotated[str, Parameter(required=True)],
-    root: Path = Path(),
-    split: str = "test",
-    protocol: str = "",
-    option: tuple[str, ...] = (),
+    data: Split,
     limit: int = 0,
     out: Annotated[Path | None, Parameter(alias="-o")] = None,
     plot_to: Annotated[Path | None, Parameter(name="--plot")] = None,
     method: Literal["t-sne", "pca"] = "t-sne",
     title: tuple[str, ...] = (),
     seed: int = 0,
-    faces: Literal["auto", "whole", "detect"] = "auto",
-    detector: str = "blazeface",
     report: Path | None = None,
     batch: int = 64,
-    threads: int = 1,
-    device: str = "cpu",
+    inference: Inference = Inference(),  # noqa: B008 - frozen
     json: bool = False,
 ) -> None:
-    """Write the features of a dataset: the vector that a network's last layer reads, for each face.
+    """Write the features of a dataset: the input of a network's last layer, for each face.
 
-    Images without a face have no row; how many they are is said. With several models the plot has a panel for each, to see
-    what a loss does to the classes; the silhouette of the features is 1 where classes are apart, 0 where they touch.
+    Images without a face have no row; their number is reported. With several models the plot has one panel each, to compare
+    how losses separate the classes; the silhouette of the features is 1 for separated classes and 0 for touching ones.
 
     Examples:
         mien embed runs/fer2013-dan-small/1 --dataset fer2013 --root data/fer2013 --out dan.npz --plot dan.png
@@ -57,82 +49,60 @@ def embed(
 
     Args:
         models: Names of bundled models, cards, weight files, or folders of runs.
-        dataset: Name of the dataset (see: mien datasets).
-        root: Folder that holds it.
-        split: train, validation, test or all.
-        protocol: How to split it; by default the first that the dataset offers.
-        option: NAME=VALUE, one of the options of the dataset.
-        limit: Only about this many images, of each class the same share; 0 for all.
-        out: File for the features: .npz, .csv, or .parquet (which needs pyarrow). With several models their names are added.
-        plot_to: File for the plot: .png, .svg or .pdf.
-        method: How the features come onto a plane.
-        title: Over a panel, instead of the model's name; once for each model.
-        seed: Of the t-SNE.
-        faces: whole: each image is one face; detect: find faces in photographs; auto: by the size of the images.
-        detector: For detect.
+        data: The dataset.
+        limit: Use only about this many images, the same share of each class; 0 for all.
+        out: Output file of the features: .npz, .csv, or .parquet (needs pyarrow); with several models their names are added.
+        plot_to: Output file of the plot: .png, .svg or .pdf.
+        method: Projection onto the plane.
+        title: Title of a panel instead of the model's name; once for each model.
+        seed: Seed of the t-SNE.
         report: Folder of an evaluation; the plot is added to its report.
         batch: Faces in one call of the network.
-        threads: Threads inside one call.
-        device: Where networks run: cpu, cuda (cuda:1 is the second GPU), mps, or auto for the best that starts.
+        inference: How faces are found and networks run.
         json: Write the summary as JSON Lines, also on a terminal.
 
     Raises:
-        ConfigError: nothing is to be written, or in no form that is known, or there are more or fewer titles than models.
+        ConfigError: no output is named, an output has an unknown format, or titles and models differ in number.
     """
     if out is None and plot_to is None and report is None:
-        raise ConfigError("say where the features go with --out, a plot of them with --plot, or both")
-    if out is not None and out.suffix.lower() not in WRITERS:
-        raise ConfigError(f"--out {out}: features are written as {', '.join(WRITERS)}")
+        raise ConfigError("no output: name a file for the features with --out, for a plot with --plot, or both")
+    check_suffix(out, "--out", tuple(WRITERS))
     if title and len(title) != len(models):
-        raise ConfigError(f"--title is given {len(title)} times for {len(models)} models")
+        raise ConfigError(
+            f"--title is given {len(title)} times for {len(models)} models", value=len(title), expected=len(models)
+        )
     if plot_to is not None:
         figure_kind(plot_to)
-    need_scikit_learn()
-    judged = Report.read(report) if report else None
-    data = open_dataset(dataset, root, split, protocol, **pairs(option, "--option"))  # pyrefly: ignore
-    side, found = side_console(), []
+    require_scikit_learn()
+    evaluated = Report.read(report) if report else None
+    split, side, found = data.open(models[0]), side_console(), []
     with progress_bar(side) as bar:
         for model in models:
-            task = bar.add_task(model, total=min(limit, len(data)) if limit else len(data))
-            found.append(
-                run(
-                    model,
-                    data,
-                    limit=limit,
-                    faces=faces,
-                    detector=detector,
-                    batch=batch,
-                    threads=threads,
-                    device=device,
-                    progress=lambda number, task=task: bar.advance(task, number),
-                )
-            )
+            task = bar.add_task(model, total=total(len(split), limit))
+            advance = lambda number, task=task: bar.advance(task, number)  # noqa: E731
+            found.append(run(model, split, limit=limit, batch=batch, **inference.settings(), progress=advance))
     paths = [save(each, path) for each, path in zip(found, _paths(out, found), strict=True)] if out else []
-    if plot_to or judged:
+    if plot_to or evaluated:
         figure = plot(found, method, seed, title)
         if plot_to:
             side.print(f"wrote {write_figure(figure, plot_to)}", style="dim")
-        if judged:
-            drawn = io.BytesIO()
-            figure.savefig(drawn, format="png", dpi=160, metadata={"Software": None})
+        if evaluated:
             name = f"{'t-SNE' if method == 't-sne' else 'PCA'} of {', '.join(title or [each.model for each in found])}"
-            note = (
-                f"{found[0].dataset}, colored by true class; seed {seed}. The silhouette is of the features, not of the plot."
-            )
-            judged.add_image(SECTION, name, drawn.getvalue(), note)
-            judged.write()
-            side.print(f"added {name} to {judged.folder}", style="dim")
+            note = f"{found[0].dataset}, colored by true class; seed {seed}. The silhouette is that of the features."
+            evaluated.add_image(SECTION, name, figure_bytes(figure, "png"), note)
+            evaluated.write()
+            side.print(f"added {name} to {evaluated.folder}", style="dim")
     rows = [_row(each, seed, paths[number] if paths else None) for number, each in enumerate(found)]
     if for_programs(json):
         for row in rows:
             write_json(row)
-    else:
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for key in rows[0]:
-            table.add_column(key, justify="left" if key in ("model", "dataset", "features", "file") else "right")
-        for row in rows:
-            table.add_row(*("" if value is None else str(value) for value in row.values()))
-        table_console().print(table)
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for key in rows[0]:
+        table.add_column(key, justify="left" if key in ("model", "dataset", "features", "file") else "right")
+    for row in rows:
+        table.add_row(*("" if value is None else str(value) for value in row.values()))
+    table_console().print(table)
 
 
 def _paths(out: Path, found: list[Embedding]) -> list[Path]:

@@ -1,25 +1,25 @@
-"""`mien explain`: images and numbers of why a model answered what it did."""
+"""`mien explain`: heat maps and region importance for predictions."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 from rich.table import Table
 from rich.text import Text
 
-from ..data.datasets import open_dataset
 from ..errors import ConfigError
 from ..evaluation.report import Report
 from ..explaining import AUTO, Explanation, explain_face, fitting_method, method_named
 from ..explaining.explanation import write_image
+from ..explaining.strips import strip, strips_per_class
 from ..inference.recognizer import Recognizer, load
 from ..io.sources import Frame, iter_images
 from ..runtime.devices import use
-from .splits import pairs
+from .options import Inference, Place
 from .terminal import counted, for_programs, side_console, table_console, write_json
 
 REGIONS = ("eyes", "nose", "mouth", "elsewhere")
@@ -36,28 +36,23 @@ def explain(
     layer: tuple[str, ...] = (),
     out: Annotated[Path | None, Parameter(alias="-o")] = None,
     every_face: bool = False,
-    detector: str = "blazeface",
     dataset: str | None = None,
-    root: Path = Path(),
     split: str = "test",
-    protocol: str = "",
-    option: tuple[str, ...] = (),
-    faces: Literal["auto", "whole", "detect"] = "auto",
+    place: Place = Place(),  # noqa: B008 - frozen
     per_class: int = 6,
     seed: int = 0,
     report: Path | None = None,
-    threads: int = 1,
-    device: str = "cpu",
+    inference: Inference = Inference(),  # noqa: B008 - frozen
     json: bool = False,
 ) -> int:
-    """Show what in a face speaks for an expression: maps on the photograph, and numbers for eyes, nose and mouth.
+    """Explain a prediction: heat maps on the photo, and the importance of eyes, nose and mouth.
 
-    The numbers say by how much the probability of the expression falls when that part of the face is blurred; where it rises
-    they are negative. Maps are written with --out: one photograph for each image and method, and strip.png with all faces.
-    With --dataset a strip of faces of each class is made instead.
+    The importance of a region is the drop of the class probability when the region is blurred; it is negative where the
+    probability rises. With --out each image and method gives one map, and strip.png shows all faces. With --dataset a strip
+    of faces of each class is made instead.
 
-    Methods: grad-cam, grad-cam++, integrated-gradients and attention look inside the network, so they need a .safetensors file
-    or the folder of a run; occlusion works for every model. auto is grad-cam where it can be, else occlusion.
+    Methods: grad-cam, grad-cam++, integrated-gradients and attention need the network itself, a .safetensors file or the
+    folder of a run; occlusion works for every model. auto is grad-cam where possible, otherwise occlusion.
 
     Examples:
         mien explain mien-base photo.jpg --out why
@@ -71,43 +66,48 @@ def explain(
     Args:
         model: Name of a bundled model, a card, a weight file, or the folder of a run.
         paths: Image files, folders with their sub-folders, patterns, http or https URLs.
-        method: How; may be given several times.
-        target: The expression to explain; by default the one that the model answers.
-        layer: A module that Grad-CAM looks at, instead of those that suit the architecture; may be given several times.
+        method: Explanation method; repeatable.
+        target: Class to explain; by default the predicted one.
+        layer: Module that Grad-CAM looks at, instead of the architecture's default; repeatable.
         out: Folder for the maps.
         every_face: Explain every face of an image, not only the largest.
-        detector: What finds the faces; whole if each image is one face crop.
         dataset: Make a strip for each class of this dataset (see: mien datasets).
-        root: Folder that holds it.
         split: train, validation, test or all.
-        protocol: How to split it.
-        option: NAME=VALUE, one of the options of the dataset.
-        faces: Of the dataset; whole: each image is one face; detect: find them; auto: by the size of the images.
+        place: The dataset.
         per_class: Faces of each class.
-        seed: Of the lot by which they are drawn.
+        seed: Seed of the choice of faces.
         report: Folder of an evaluation; the strip is added to its report.
-        threads: Threads of one network call.
-        device: Where networks run: cpu, cuda (cuda:1 is the second GPU), mps, or auto for the best that starts.
+        inference: How faces are found and networks run; detector whole if each image is one face crop.
         json: Write JSON Lines to stdout, also on a terminal.
 
     Raises:
-        ConfigError: there is nothing to explain.
+        ConfigError: neither images nor a dataset are named.
     """
     if not paths and dataset is None:
         raise ConfigError("nothing to explain: name images, or a dataset with --dataset")
-    judged = Report.read(report) if report else None
-    found = "whole" if dataset and not paths else detector
-    read = load(model, detector=found, blendshapes=False, threads=threads, device=device)
+    evaluated = Report.read(report) if report else None
+    found = "whole" if dataset and not paths else inference.detector
+    read = load(model, detector=found, blendshapes=False, threads=inference.threads, device=inference.device)
     methods = list(dict.fromkeys(fitting_method(read, name) for name in method))
     for name in methods:
         method_named(name)
     failed = 0
     if paths:
-        failed = _images(read, paths, methods, target, layer, out, judged, every_face=every_face, json=json)
+        failed = _images(read, paths, methods, target, layer, out, evaluated, every_face=every_face, json=json)
     if dataset is not None:
-        data = open_dataset(dataset, root, split, protocol, **pairs(option, "--option"))  # pyrefly: ignore
-        with use(device):
-            _classes(read, data, methods, layer, per_class, faces, detector, seed, out, judged)
+        if out is None and report is None:
+            raise ConfigError("a strip of each class needs an output: name it with --out or --report")
+        data = place.open_split(dataset, split, model)
+        with use(inference.device):
+            for name in methods:
+                options = {"faces": inference.faces, "detector": inference.detector, "seed": seed}
+                image = strips_per_class(read, data, per_class, method=name, layers=layer, **options)  # pyrefly: ignore
+                if out is not None:
+                    path = out / f"{data.name}-{data.split}-{name}.png"
+                    write_image(image, path)
+                    side_console().print(f"wrote {path}", style="dim")
+                if evaluated is not None:
+                    _add(evaluated, f"{name}, {per_class} faces of each class", image, read, seed=seed)
     return 1 if failed else 0
 
 
@@ -123,7 +123,7 @@ def _images(
     every_face: bool,
     json: bool,
 ) -> int:
-    """Explain images one by one; return how many could not be read."""
+    """Explain images one by one; return the number of unreadable ones."""
     programs, side, failed = for_programs(json), side_console(), 0
     kept: list[Explanation] = []
     rows: list[dict[str, Any]] = []
@@ -143,10 +143,8 @@ def _images(
         _show(rows)
     for row in rows:
         if row["status"] == "unreadable":
-            side.print(f"not read: {row['message']}", style="red")
+            side.print(f"unreadable: {row['message']}", style="red")
     if kept and (out or report):
-        from ..explaining.strips import strip
-
         image = strip(kept)
         if out is not None:
             write_image(image, out / "strip.png")
@@ -173,7 +171,7 @@ def _explained(
 
 
 def _free(out: Path, found: Explanation, taken: set[Path]) -> Path:
-    """Return where a map goes: the image's name and the method, numbered where that is taken."""
+    """Return the file of a map: the image's name and the method, numbered if that is taken."""
     stem = "image" if found.source.startswith("<") else Path(found.source.partition("?")[0]).stem
     path, number = out / f"{stem}-{found.method}.png", 2
     while path in taken:
@@ -182,37 +180,11 @@ def _free(out: Path, found: Explanation, taken: set[Path]) -> Path:
     return path
 
 
-def _classes(
-    read: Recognizer,
-    data: Any,
-    methods: list[str],
-    layers: tuple[str, ...],
-    number: int,
-    faces: Any,
-    detector: str,
-    seed: int,
-    out: Path | None,
-    report: Report | None,
-) -> None:
-    from ..explaining.strips import strips_per_class
-
-    if out is None and report is None:
-        raise ConfigError("a strip of each class is an image: say where it goes with --out or --report")
-    for method in methods:
-        image = strips_per_class(read, data, number, method=method, layers=layers, faces=faces, detector=detector, seed=seed)
-        if out is not None:
-            path = out / f"{data.name}-{data.split}-{method}.png"
-            write_image(image, path)
-            side_console().print(f"wrote {path}", style="dim")
-        if report is not None:
-            _add(report, f"{method}, {number} faces of each class", image, read, seed=seed)
-
-
 def _add(report: Report, title: str, image: Any, read: Recognizer, *, seed: int | None) -> None:
     drawn = io.BytesIO()
     image.save(drawn, "PNG", optimize=True)
     note = f"{read.name}. " + (
-        f"Maps of the true class; faces drawn by lot (seed {seed}), right or wrong; a wrong answer stands below its face."
+        f"Maps of the true class; random faces (seed {seed}); wrong predictions are named below the face."
         if seed is not None
         else "Maps of the class named beside each face."
     )
@@ -233,11 +205,11 @@ def _show(rows: list[dict[str, Any]]) -> None:
         falls = [f"{-row['regions'][name]:+.1%}" if name in row["regions"] else "–" for name in REGIONS]
         label = Text(row["label"])
         if row["predicted"] != row["label"]:
-            label.append(f" (answer: {row['predicted']})", "dim")
+            label.append(f" (predicted: {row['predicted']})", "dim")
         table.add_row(Text(row["source"]), row["method"], label, f"{row['probability']:.1%}", *falls)
     table_console().print(table)
     for row in rows:
         for note in row.get("notes", ()):
             table_console().print(Text(f"{row['source']}, {row['method']}: {note}", "dim"))
     if any(row["status"] == "ok" for row in rows):
-        side_console().print("eyes … elsewhere: how the probability changes when that part is blurred", style="dim")
+        side_console().print("eyes … elsewhere: change of the probability when the region is blurred", style="dim")

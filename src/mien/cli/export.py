@@ -1,4 +1,4 @@
-"""`mien export`: networks as files that run without torch."""
+"""`mien export`: write a network as a file that runs without torch."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 from rich.table import Table
 
-from ..data.datasets import open_dataset
 from ..exporting import IMAGES, TOLERANCE
 from ..exporting import export as run
-from .splits import pairs
+from .options import Place
 from .terminal import for_programs, side_console, table_console, write_json
 
 
@@ -25,9 +24,7 @@ def export(
     runtime: Literal["onnx", "openvino"] = "onnx",
     raw_input: bool = False,
     calibration: str | None = None,
-    root: Path = Path(),
-    protocol: str = "",
-    option: tuple[str, ...] = (),
+    place: Place = Place(),  # noqa: B008 - frozen
     tolerance: float = TOLERANCE,
     images: int = IMAGES,
     keep: tuple[str, ...] = (),
@@ -36,8 +33,8 @@ def export(
 ) -> None:
     """Write a network as one file that runs without torch, with its card inside.
 
-    The file is compared with its source first, at batches of 1, 2 and 7: fp32 may differ by 1e-4, int8 may lose --tolerance
-    points of accuracy on the validation split. Otherwise nothing is written.
+    The outputs are compared with those of the source first, at batch sizes 1, 2 and 7: fp32 may differ by 1e-4, int8 may lose
+    --tolerance points of accuracy on the validation split. Otherwise nothing is written.
 
     Examples:
         mien export runs/fer2013-dan-small/1 -o dan.onnx
@@ -46,27 +43,25 @@ def export(
         mien export dan.safetensors -o dan-openvino.xml --runtime openvino
 
     Args:
-        model: Folder of a run, a card, a .safetensors file; or an exported .onnx file or bundled model, to be stored anew.
-        out: The file: .onnx, or .xml for OpenVINO (the weights lie beside it, as .bin).
-        precision: fp32; fp16: weights stored in half the bytes; int8: weights and arithmetic. By default fp32, of an exported
-            file what it has.
-        runtime: What runs the file.
-        raw_input: Put the preparation of images into the file: it takes uint8 RGB of any size, (N, H, W, 3).
-        calibration: For int8: a dataset whose training split gives ranges and whose validation split judges.
-        root: Folder that holds it.
-        protocol: How to split it; by default the first that the dataset offers.
-        option: NAME=VALUE, one of the options of the dataset.
+        model: Folder of a run, a card (also of an ensemble), a .safetensors file, an exported .onnx file or a bundled model.
+        out: Output file: .onnx, or .xml for OpenVINO (its weights go beside it, as .bin).
+        precision: fp32; fp16: float16 weights, float32 arithmetic; int8: quantized weights and arithmetic. Default: fp32, or
+            that of an exported file.
+        runtime: Runtime of the file.
+        raw_input: Include preprocessing in the file: its input is uint8 RGB of any size, (N, H, W, 3).
+        calibration: For int8: a dataset; its training split gives activation ranges, its validation split the accuracy.
+        place: The dataset.
         tolerance: Points of accuracy that int8 may lose.
-        images: Training images that ranges are taken from.
-        keep: What int8 leaves in float: names of nodes (with * and ?), or types of operators.
-        threads: Threads inside one call, while measuring.
-        json: Write the figures as JSON, also on a terminal.
+        images: Training images for the activation ranges.
+        keep: Nodes (names with * and ?) or operator types that stay float32 in int8.
+        threads: Threads inside one call of the network.
+        json: Write the metrics as JSON, also on a terminal.
     """
     side = side_console()
     splits: dict[str, Any] = {}
     if calibration is not None:
         for name, split in (("training", "train"), ("validation", "validation")):
-            splits[name] = open_dataset(calibration, root, split, protocol, **pairs(option, "--option"))  # pyrefly: ignore
+            splits[name] = place.open_split(calibration, split, model)
     done = run(
         model,
         out,

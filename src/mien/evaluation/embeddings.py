@@ -1,8 +1,8 @@
-"""Features of a dataset: the vector that a network's last layer reads, for each face; as a table and as a plot by class.
+"""Features of a dataset: the input of a network's last layer for each face, as a table and as a plot by class.
 
-A plot of features shows which classes a network keeps apart. Losses that pull classes together (affinity, DSF, LGM) are judged
-by it: give the models with and without, and they stand side by side. The number in each title is the silhouette of the features
-themselves (Rousseeuw 1987; 1: classes are apart, 0: they touch), because a t-SNE may show clusters where there are none.
+Several models stand side by side in one plot, for example with and without a loss that pulls classes together (affinity, DSF,
+LGM). The number in each title is the silhouette of the features themselves (Rousseeuw 1987; 1: separated classes, 0: touching
+ones), because a t-SNE may show clusters that the features do not have.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from ..io.files import LineFeeds, atomic_write
 from ..io.images import read_image
 from ..runtime.devices import Device, use
 from ..runtime.open_model import Runtime, open_model
+from ..visualization.plotting import new_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,9 +34,9 @@ if TYPE_CHECKING:
 Method = Literal["pca", "t-sne"]
 FEATURE = "feature"
 SMALLEST = 1e-7
-"""Probabilities below are taken for this one when their logarithm stands for a score."""
+"""Lower bound of probabilities before their logarithm."""
 JUDGED = 2000
-"""At most this many faces enter a silhouette; its cost grows with their square."""
+"""Maximum number of faces in a silhouette, whose cost is quadratic."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,7 +48,7 @@ class Embedding:
     dataset: str
     """Name and split of the data."""
     output: str
-    """What the features are: an output of the network, or `"scores, as logarithms"` where it gives no feature."""
+    """Output of the network, or `"scores, as logarithms"` for a network without a feature output."""
     features: np.ndarray
     """(N, D) float32."""
     names: np.ndarray
@@ -57,9 +58,9 @@ class Embedding:
     labels: tuple[str, ...]
     """Classes of the dataset."""
     predicted: np.ndarray
-    """(N,) str: what the model answers."""
+    """(N,) str: predicted class."""
     missed: tuple[str, ...] = ()
-    """Images without a face, or that cannot be read; they have no row."""
+    """Images without a face and unreadable images; they have no row."""
 
     def __len__(self) -> int:
         return len(self.features)
@@ -80,24 +81,24 @@ def embed(
     """Compute the features of a dataset.
 
     Args:
-        model: whatever `mien.load` opens. Torch networks give their field `feature`, exported ones their output of that role;
-            of a network that has none, the logarithms of its probabilities stand in, and `output` says so.
+        model: any model that `mien.load` opens. Networks without an output `feature` give the logarithms of their
+            probabilities, and `output` says so.
         data: the images.
-        limit: only about this many of them, of each class the same share, evenly spread; 0 for all.
+        limit: use only about this many, the same share of each class, evenly spread; 0 for all.
         faces: `"whole"`, `"detect"` or `"auto"`, as for `mien.evaluate`.
         detector: for `"detect"`.
         batch: faces in one call of the network.
         threads: threads inside one call.
-        device: where networks run, as for `mien.load`.
+        device: device of the networks, as for `mien.load`.
         progress: called with the number of images done since the last call.
 
     Raises:
         WeightsError: the model cannot be opened.
-        DatasetError: there are no images, or no face was found in any.
+        DatasetError: the split is empty, or no face is found.
     """
     data = data.of_each_class(limit)
     if not len(data):
-        raise DatasetError(f"{data.name} {data.split} is empty: there is nothing to embed; name another split")
+        raise DatasetError(f"{data.name} {data.split} is empty: nothing to embed; name another split", value=data.split)
     with use(device):
         card, runtime = open_model(model, threads)
         preprocess = Preprocess.of(card)
@@ -120,7 +121,7 @@ def embed(
         progress(len(part))
     if not rows:
         raise DatasetError(
-            f"no face was found in any of {len(data)} images of {data.name} {data.split}; if each is a face, say --faces whole"
+            f"no face found in {len(data)} images of {data.name} {data.split}; if each image is a face, give --faces whole"
         )
     return Embedding(
         model=f"{card.name} {card.version}",
@@ -160,19 +161,20 @@ def _crop(preprocess: Preprocess, face: Face) -> dict[str, np.ndarray]:
 
 
 def save(embedding: Embedding, path: str | Path) -> Path:
-    """Write features with names, labels and answers to a file, whole or not at all.
+    """Write features with names, labels and predictions to a file, atomically.
 
     `.npz` holds `features`, `names`, `label`, `labels`, `predicted`, `model`, `dataset`, `output`; `.csv` and `.parquet` have a
     row for each face and the columns `name`, `label`, `predicted`, `f0` …
 
     Raises:
-        ConfigError: another ending, a full disk, or a folder that may not be written.
+        ConfigError: another suffix, a full disk, or a folder that is not writable.
         MissingExtra: `.parquet` needs pyarrow.
     """
     path = Path(path)
     write = WRITERS.get(path.suffix.lower())
     if write is None:
-        raise ConfigError(f"{path}: features are written as {', '.join(WRITERS)}, not {path.suffix or 'without an ending'}")
+        message = f"{path}: the suffix of a features file must be {', '.join(WRITERS)}"
+        raise ConfigError(message, value=path.suffix, expected=tuple(WRITERS))
     content = write(embedding)
     with atomic_write(path) as part:
         part.write_bytes(content)
@@ -199,7 +201,7 @@ def _csv(embedding: Embedding) -> bytes:
     table.writerow(["name", "label", "predicted", *(f"f{index}" for index in range(embedding.features.shape[1]))])
     first = list(_columns(embedding).values())[:3]
     for name, label, predicted, row in zip(*first, embedding.features, strict=True):
-        table.writerow([name, label, predicted, *map(str, row)])  # the shortest digits that give the same float32
+        table.writerow([name, label, predicted, *map(str, row)])  # The shortest decimal that gives the same float32.
     return file.getvalue().encode()
 
 
@@ -220,19 +222,19 @@ def _parquet(embedding: Embedding) -> bytes:
 
 
 WRITERS: Mapping[str, Callable[[Embedding], bytes]] = {".npz": _npz, ".csv": _csv, ".parquet": _parquet}
-"""Ending → content of the file."""
+"""Suffix → function that makes the content."""
 
 
 def project(features: np.ndarray, method: Method = "t-sne", seed: int = 0) -> np.ndarray:
-    """Return features (N, D) on a plane, (N, 2): their two principal components, or a t-SNE of their first fifty.
+    """Return a projection (N, 2) of features (N, D): two principal components, or a t-SNE of the first fifty.
 
     Raises:
-        ConfigError: fewer than five faces, or no such method.
+        ConfigError: fewer than five faces, or an unknown method.
         MissingExtra: scikit-learn is not installed.
     """
     if len(features) < 5:
-        raise ConfigError(f"{len(features)} faces are too few for a plot of features; take more")
-    need_scikit_learn()
+        raise ConfigError(f"a plot of features needs 5 faces or more, got {len(features)}", value=len(features), expected=5)
+    require_scikit_learn()
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
 
@@ -240,16 +242,16 @@ def project(features: np.ndarray, method: Method = "t-sne", seed: int = 0) -> np
     if method == "pca":
         return PCA(2, svd_solver="full").fit_transform(wide)
     if method != "t-sne":
-        raise ConfigError(f"features are shown by pca or t-sne, not {method!r}")
+        raise ConfigError(f"unknown projection {method!r} (expected pca or t-sne)", value=method, expected=("pca", "t-sne"))
     fewer = PCA(min(50, *wide.shape), random_state=seed).fit_transform(wide)
     return TSNE(2, perplexity=min(30, (len(wide) - 1) / 3), init="pca", random_state=seed).fit_transform(fewer)
 
 
-def need_scikit_learn() -> None:
-    """See that scikit-learn is there, which silhouettes and plots need; worth asking before long work.
+def require_scikit_learn() -> None:
+    """Fail early if silhouettes and plots cannot be computed.
 
     Raises:
-        MissingExtra: it is not installed.
+        MissingExtra: scikit-learn is not installed.
     """
     try:
         import sklearn.metrics  # noqa: F401
@@ -263,7 +265,7 @@ def silhouette(embedding: Embedding, seed: int = 0) -> float:
     Raises:
         MissingExtra: scikit-learn is not installed.
     """
-    need_scikit_learn()
+    require_scikit_learn()
     from sklearn.metrics import silhouette_score
 
     known = np.flatnonzero(embedding.label >= 0)
@@ -274,14 +276,14 @@ def silhouette(embedding: Embedding, seed: int = 0) -> float:
 
 
 COLORS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#0072B2", "#CC79A7", "#B8A800")
-"""Okabe and Ito's eight, the yellow darkened for white paper."""
+"""The eight colors of Okabe and Ito, with yellow darkened for white paper."""
 MARKERS = "o^sDvPX*"
 ORDER = ("neutral", "happiness", "surprise", "disgust", "anger", "sadness", "fear", "contempt")
-"""Classes that always have the same color and marker; others take what is left."""
+"""Classes with a fixed color and marker; others take the remaining ones."""
 
 
 def style_of(labels: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Return class → color and marker. After eight classes colors repeat with other markers."""
+    """Return class → color and marker. Beyond eight classes colors repeat with other markers."""
     known = [*ORDER, *(name for name in labels if name not in ORDER)]
     places = {name: index for index, name in enumerate(known)}
     count = len(COLORS)
@@ -297,25 +299,22 @@ def plot(embeddings: Sequence[Embedding], method: Method = "t-sne", seed: int = 
         embeddings: of one dataset by several models, or of several datasets.
         method: `"pca"` or `"t-sne"`.
         seed: of the t-SNE.
-        titles: over the panels, instead of the models' names.
+        titles: titles of the panels instead of the models' names.
 
     Raises:
-        ConfigError: too few faces, or none with a label.
+        ConfigError: too few faces, or no labels.
         MissingExtra: matplotlib or scikit-learn is not installed.
     """
-    from .report.plots import STYLE, Figure, matplotlib
-
     if not embeddings:
         raise ValueError("no embeddings to plot")
     labels = list(dict.fromkeys(name for each in embeddings for name in each.labels))
     styles = style_of(labels)
     seen: set[str] = set()
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(4.3 * len(embeddings), 4.9), layout="constrained")
-        panels = figure.subplots(1, len(embeddings), squeeze=False)[0]
+    with styled():
+        figure, (panels,) = new_figure(4.3 * len(embeddings), 4.9, 1, len(embeddings), squeeze=False)
         for number, (panel, each) in enumerate(zip(panels, embeddings, strict=True)):
             if not (each.label >= 0).any():
-                raise ConfigError(f"{each.dataset} has no labels to color its features by; leave out the plot")
+                raise ConfigError(f"{each.dataset} has no labels to color the features by; omit the plot")
             points = project(each.features, method, seed)
             size = float(np.clip(9000 / len(points), 4, 28))
             for index, name in enumerate(each.labels):
@@ -333,32 +332,3 @@ def plot(embeddings: Sequence[Embedding], method: Method = "t-sne", seed: int = 
         marks = [panels[0].scatter([], [], s=30, c=styles[n][0], marker=styles[n][1], label=n) for n in labels if n in seen]
         figure.legend(handles=marks, loc="outside lower center", ncols=min(len(marks), 4 * len(embeddings)), fontsize=8)
     return figure
-
-
-def figure_kind(path: str | Path) -> str:
-    """Return how a figure of this name is written: `png`, `svg` or `pdf`; worth asking before long work.
-
-    Raises:
-        ConfigError: another ending.
-        MissingExtra: matplotlib is not installed.
-    """
-    from .report.plots import FORMATS
-
-    kind = Path(path).suffix.lower().removeprefix(".")
-    if kind not in FORMATS:
-        raise ConfigError(f"{path}: plots are written as {', '.join(f'.{each}' for each in FORMATS)}")
-    return kind
-
-
-def write_figure(figure: Figure, path: str | Path) -> Path:
-    """Write a figure as `.png`, `.svg` or `.pdf`, whole or not at all; the same figure gives the same bytes.
-
-    Raises:
-        ConfigError: another ending, a full disk, or a folder that may not be written.
-    """
-    from .report.plots import FORMATS, STYLE, matplotlib
-
-    path, kind = Path(path), figure_kind(path)
-    with atomic_write(path) as part, matplotlib.rc_context(STYLE):
-        figure.savefig(part, format=kind, **FORMATS[kind])  # pyrefly: ignore
-    return path

@@ -1,4 +1,4 @@
-"""When a model's classes are not those of the dataset: by name, stated, and the same for every model."""
+"""Map the classes of a model to those of a dataset, by name."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from ..labels import canonical, map_scores, shared_classes
 
 @dataclass(frozen=True, slots=True)
 class Mapping:
-    """How probabilities of a model become probabilities of the classes that are compared."""
+    """Mapping from the probabilities of a model to those of the compared classes."""
 
     source: tuple[str, ...]
     """The model's classes."""
     classes: tuple[str, ...]
-    """The classes compared: those of the dataset that the model knows, in the dataset's order."""
+    """Compared classes: those of the dataset that the model has, in the dataset's order."""
     unknown: tuple[str, ...]
-    """Classes of the dataset that the model lacks; their images are left out."""
+    """Classes of the dataset that the model lacks; their images are excluded."""
 
     @property
     def dropped(self) -> tuple[str, ...]:
-        """The model's classes that the dataset lacks: their probabilities are left out and the rest scaled to one."""
+        """Classes of the model that the dataset lacks; their probabilities are dropped and the rest rescaled."""
         return tuple(name for name in self.source if canonical(name) not in self.classes)
 
     @property
@@ -32,9 +32,9 @@ class Mapping:
         """The mapping in one sentence."""
         parts = []
         if self.dropped:
-            parts.append(f"the model's {', '.join(self.dropped)} left out and the rest scaled to sum to one")
+            parts.append(f"the model's {', '.join(self.dropped)} dropped and the rest rescaled to sum to one")
         if self.unknown:
-            parts.append(f"images of {', '.join(self.unknown)} left out, which the model does not know")
+            parts.append(f"images of {', '.join(self.unknown)} excluded, which the model does not have")
         if parts:
             return f"{len(self.classes)} shared classes by name: {'; '.join(parts)}"
         return f"the same {len(self.classes)} classes" + (", in another order" if self.source != self.classes else "")
@@ -47,18 +47,20 @@ class Mapping:
 
 
 def mapping(source: Sequence[str], target: Sequence[str]) -> Mapping:
-    """Return how a model with the classes `source` is judged on a dataset with the classes `target`.
+    """Return the mapping from the classes of a model to those of a dataset.
 
     Raises:
-        ConfigError: they share no class, or only one, so that nothing could be told apart.
+        ConfigError: fewer than two classes in common.
     """
-    if not target:  # nothing but valence, arousal or action units
+    if not target:  # only valence, arousal or action units are annotated
         return Mapping(tuple(source), tuple(source), ())
     classes = shared_classes(source, target)
     if len(classes) < 2:
         raise ConfigError(
-            f"the model's classes ({', '.join(source)}) and the dataset's ({', '.join(target)}) share "
-            f"{f'only {classes[0]}' if classes else 'none'}: there is nothing to compare; name another dataset"
+            f"the classes of the model ({', '.join(source)}) and of the dataset ({', '.join(target)}) have "
+            f"{f'only {classes[0]}' if classes else 'none'} in common; expected two or more, name another dataset",
+            value=tuple(source),
+            expected=tuple(target),
         )
     unknown = tuple(name for name in target if canonical(name) not in classes)
     return Mapping(tuple(source), classes, unknown)

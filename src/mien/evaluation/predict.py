@@ -1,199 +1,158 @@
-"""Ask a model about the images of a dataset, and append its answers to `predictions.csv` as they come."""
+"""Run a model over the images of a dataset."""
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from ..data.datasets import Dataset
-from ..data.labeled_faces import Face, FaceFinder
+from ..data.labeled_faces import FaceFinder, Mode, mode_for
 from ..errors import ConfigError, SourceError
 from ..io.files import atomic_write
 from ..labels import ACTION_UNITS
-from .label_mapping import Mapping
-from .predictors import Answers, Predictor
-from .report import PREDICTIONS
-from .report.predictions import NO_FACE, OK, OTHER_CLASS, STATUSES, UNREADABLE, Predictions, read_predictions
-from .run_info import PART, memory_mb, whole_rows
+from .label_mapping import Mapping, mapping
+from .predictors import Outputs, Predictor, cuts_regions
+from .report.predictions import NO_FACE, OK, OTHER_CLASS, STATUSES, UNREADABLE, Predictions
 from .tta import View
 
 SLICES = ("brightness", "contrast", "face size", "yaw", "roll")
-"""What is told of every face, beside the answer."""
+"""Statistics of each face, by which metrics are sliced."""
 
 
-def predict(
-    out: Path,
-    dataset: Dataset,
-    predictor: Predictor,
-    names: Mapping,
-    finder: FaceFinder,
-    looks: Sequence[View],
-    batch: int,
-    progress: Callable[[int], None],
-) -> dict[str, Any]:
-    """Append the rows that are missing to the table of a begun evaluation, and return how fast that went.
-
-    Args:
-        out: its folder.
-        dataset: one split.
-        predictor: the model.
-        names: how its classes become those that are compared.
-        finder: finds the face of each image.
-        looks: views whose mean is the answer.
-        batch: images in one call of the network.
-        progress: called with the number of rows done, first with those that are there already.
+def face_mode(predictor: Predictor, dataset: Dataset, faces: Mode) -> Mode:
+    """Return `"whole"` or `"detect"` for the images of a dataset.
 
     Raises:
-        ConfigError: the table has rows about other images, or the disk is full.
-        WeightsError: as of the predictor.
+        ConfigError: faces must be detected, and the model has no crop contract.
     """
-    path = out / (PREDICTIONS + PART)
-    done = whole_rows(path, [str(name) for name in dataset.names.tolist()])
-    progress(done)
-    started, seconds, asked = time.perf_counter(), 0.0, 0
-    with _told_where(path), path.open("a", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        for first in range(done, len(dataset), batch):
-            rows = range(first, min(first + batch, len(dataset)))
-            table, used = _ask(rows, dataset, predictor, names, finder, looks)
-            table.append_to(file, header=first == 0)
-            seconds, asked = seconds + used, asked + len(rows)
-            progress(len(rows))
-    return {
-        "rows": asked,
-        "seconds": round(time.perf_counter() - started, 3),
-        "model_seconds": round(seconds, 3),
-        "memory_mb": memory_mb(),
-    }
+    mode = mode_for(dataset, faces, cuts_faces=predictor.cuts_faces)
+    if mode == "detect" and not predictor.cuts_faces:
+        raise ConfigError(
+            f"{predictor.name} has no crop contract and cannot be run on photographs; give its card a crop, or use images that "
+            "are faces (--faces whole)",
+            value=faces,
+            expected="whole",
+        )
+    return mode
 
 
-@contextlib.contextmanager
-def _told_where(path: Path) -> Iterator[None]:
-    """Name the file where the disk is full: what is in it stays, and the same command goes on with it."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is not None:  # another file, which could not be opened
-            raise
-        raise ConfigError(f"{path} cannot be written: {error.strerror}; free some space and start the command again") from error
+def compared_classes(dataset: Dataset) -> tuple[str, ...]:
+    """Return the classes of a dataset; none if nothing in it has a class."""
+    return dataset.labels if (dataset.label >= 0).any() else ()
 
 
-def _ask(
-    rows: range, dataset: Dataset, predictor: Predictor, names: Mapping, finder: FaceFinder, looks: Sequence[View]
-) -> tuple[Predictions, float]:
-    """Return the table of some rows, and the seconds that the model took for them."""
-    samples = [dataset[row] for row in rows]
-    status = np.full(len(rows), OK, dtype=f"U{max(map(len, STATUSES))}")
-    readable, images = [], []
-    for place, sample in enumerate(samples):
-        if sample.label in names.unknown:
-            status[place] = OTHER_CLASS
-            continue
-        try:
-            images.append(sample.read())
-            readable.append(place)
-        except SourceError:
-            status[place] = UNREADABLE
-    found = finder([rows[place] for place in readable], [samples[place] for place in readable], images)
-    faces: list[Face] = []
-    places: list[int] = []
-    for place, face in zip(readable, found, strict=True):
-        if face is None:
-            status[place] = NO_FACE
-        else:
-            faces.append(face)
-            places.append(place)
-    started = time.perf_counter()
-    answers = predictor(faces, looks) if faces else None
-    seconds = time.perf_counter() - started
-    return _table(dataset.take(np.asarray(rows)), status, places, faces, answers, predictor, names), seconds
-
-
-def _table(
-    part: Dataset,
-    status: np.ndarray,
-    places: list[int],
-    faces: list[Face],
-    answers: Answers | None,
-    predictor: Predictor,
-    names: Mapping,
+def predict_all(
+    predictor: Predictor, dataset: Dataset, faces: Mode = "auto", detector: str = "blazeface", batch: int = 64
 ) -> Predictions:
-    number = len(part)
-
-    def spread(values: np.ndarray | None, width: int) -> np.ndarray:
-        whole = np.full((number, width), np.nan)
-        if values is not None and places:
-            whole[places] = values
-        return whole
-
-    probabilities = spread(None if answers is None else names(answers.probabilities), len(names.classes))
-    certain = np.zeros(number, bool)
-    certain[places] = probabilities[places].max(1) >= predictor.threshold if places else False
-    known = np.array([*part.labels, ""], dtype=str)
-    seen = None if answers is None else np.concatenate([answers.light, [[face.size, *face.pose] for face in faces]], 1)
-    roles = getattr(predictor, "roles", ())
-    both = spread(None if answers is None else answers.valence_arousal, 2) if "valence_arousal" in roles else None
-    units = spread(None if answers is None else answers.action_units, len(ACTION_UNITS)) if "action_units" in roles else None
-    return Predictions(
-        classes=names.classes,
-        sample=part.names.astype(str),
-        label=known[part.label],
-        part=part.part.astype(str),
-        status=status,
-        probabilities=probabilities,
-        certain=certain,
-        subject=part.subject.astype(str) if part.subject is not None else np.full(number, ""),
-        affect=_affect(part, both),
-        **_units(part, units),
-        groups={name: column.astype(str) for name, column in part.groups.items()},
-        slices=dict(zip(SLICES, spread(seen, len(SLICES)).T, strict=True)),
+    """Return the predictions for a whole dataset; arguments as for `mien.evaluate`."""
+    predictor.prepare(dataset)
+    classes = mapping(predictor.labels, compared_classes(dataset))
+    finder = FaceFinder(face_mode(predictor, dataset, faces), detector, mesh=cuts_regions(predictor))
+    return Predictions.concatenate(
+        [table for table, _ in predict_batches(dataset, predictor, classes, finder, (View(),), batch)]
     )
 
 
-def _affect(part: Dataset, predicted: np.ndarray | None) -> dict[str, np.ndarray]:
-    """Return the columns of valence and arousal that the dataset or the model has; `predicted` is (N, 2)."""
-    found = {}
-    for name in ("valence", "arousal"):
-        column = getattr(part, name)
-        if column is not None or predicted is not None:
-            found[name] = np.full(len(part), np.nan) if column is None else column.astype(np.float64)
-    if predicted is not None:
-        found |= {"predicted:valence": predicted[:, 0], "predicted:arousal": predicted[:, 1]}
-    return found
+def predict_batches(
+    dataset: Dataset, predictor: Predictor, classes: Mapping, finder: FaceFinder, views: Sequence[View], batch: int
+) -> Iterator[tuple[Predictions, float]]:
+    """Yield the predictions for each batch of images, and the seconds that the model took.
+
+    Args:
+        dataset: one split.
+        predictor: the model.
+        classes: mapping of its classes to the compared ones.
+        finder: face finder.
+        views: test-time augmentation; outputs are averaged over the views.
+        batch: images per batch.
+
+    Raises:
+        WeightsError: raised by the predictor.
+    """
+    for first in range(0, len(dataset), batch):
+        rows = range(first, min(first + batch, len(dataset)))
+        samples = [dataset[row] for row in rows]
+        status = np.full(len(rows), OK, dtype=f"U{max(map(len, STATUSES))}")
+        readable, images = [], []
+        for place, sample in enumerate(samples):
+            if sample.label in classes.unknown:
+                status[place] = OTHER_CLASS
+                continue
+            try:
+                images.append(sample.read())
+                readable.append(place)
+            except SourceError:
+                status[place] = UNREADABLE
+        found = finder([rows[place] for place in readable], [samples[place] for place in readable], images)
+        status[[place for place, face in zip(readable, found, strict=True) if face is None]] = NO_FACE
+        faces = [face for face in found if face is not None]
+        started = time.perf_counter()
+        outputs = predictor(faces, views) if faces else None
+        seconds = time.perf_counter() - started
+        shapes = np.array([[face.size, *face.pose] for face in faces])
+        yield _table(dataset.take(np.asarray(rows)), status, outputs, shapes, predictor, classes), seconds
 
 
-def _units(part: Dataset, predicted: np.ndarray | None) -> dict[str, Any]:
-    """Return the fields of action units; `predicted` is (N, 12), and where the dataset has some too, those of both stay."""
-    if part.action_units is None:
-        return {} if predicted is None else {"unit_names": ACTION_UNITS, "unit_probabilities": predicted}
-    units = part.action_units.astype(int)
-    if predicted is None:
-        return {"unit_names": part.unit_names, "units": units}
-    names = tuple(name for name in part.unit_names if name in ACTION_UNITS)  # in the dataset's order
-    return {
-        "unit_names": names,
-        "units": units[:, [part.unit_names.index(name) for name in names]],
-        "unit_probabilities": predicted[:, [ACTION_UNITS.index(name) for name in names]],
+def _table(
+    part: Dataset, status: np.ndarray, outputs: Outputs | None, shapes: np.ndarray, predictor: Predictor, classes: Mapping
+) -> Predictions:
+    """Return the table of one batch; `shapes` is (n, 3) size, yaw and roll of the faces with a prediction."""
+    known = status == OK
+
+    def spread(values: np.ndarray | None, width: int) -> np.ndarray:
+        everywhere = np.full((len(part), width), np.nan)
+        if values is not None and outputs is not None:
+            everywhere[known] = values
+        return everywhere
+
+    def texts(column: np.ndarray | None) -> np.ndarray:
+        return np.full(len(part), "") if column is None else column.astype(str)
+
+    probabilities = spread(outputs and classes(outputs.probabilities), len(classes.classes))
+    columns = {
+        "sample": texts(part.names),
+        "label": np.array([*part.labels, ""], dtype=str)[part.label],
+        "part": texts(part.part),
+        "status": status,
+        "certain": known & (np.nan_to_num(probabilities, nan=-1).max(1) >= predictor.threshold),
+        "subject": texts(part.subject),
+        **{f"p:{name}": column for name, column in zip(classes.classes, probabilities.T, strict=True)},
     }
+    roles = getattr(predictor, "roles", ())
+    both = spread(outputs and outputs.valence_arousal, 2) if "valence_arousal" in roles else None
+    for name, annotated in (("valence", part.valence), ("arousal", part.arousal)):
+        if annotated is not None or both is not None:
+            columns[name] = np.full(len(part), np.nan) if annotated is None else annotated.astype(np.float64)
+    if both is not None:
+        columns |= {"predicted:valence": both[:, 0], "predicted:arousal": both[:, 1]}
+    units = spread(outputs and outputs.action_units, len(ACTION_UNITS)) if "action_units" in roles else None
+    names = part.unit_names if part.action_units is not None else ACTION_UNITS
+    if units is not None:  # of annotated and predicted units those of both
+        names = tuple(name for name in names if name in ACTION_UNITS)
+    if part.action_units is not None:
+        columns |= {name: part.action_units[:, part.unit_names.index(name)].astype(np.int64) for name in names}
+    if units is not None:
+        columns |= {f"p:{name}": units[:, ACTION_UNITS.index(name)] for name in names}
+    columns |= {f"group:{name}": texts(column) for name, column in part.groups.items()}
+    seen = spread(outputs and np.concatenate([outputs.light, shapes], 1), len(SLICES))
+    return Predictions(columns | {f"slice:{name}": column for name, column in zip(SLICES, seen.T, strict=True)})
 
 
-FOLDER = "mistakes"
+MISTAKES = "mistakes"
 NUMBER = 24
 SIDE = 112
-"""Longest side of an image that is kept, in pixels; smaller ones stay as they are."""
+"""Longest side of a stored image in pixels; smaller images are stored as they are."""
 
 
-def keep_mistakes(out: Path, dataset: Dataset) -> list[dict[str, str]]:
-    """Write the images of the most confident wrong answers to `mistakes/`, and return which is which."""
-    table = read_predictions(out / (PREDICTIONS + ".part"))
-    wrong = np.flatnonzero(table.counted & (table.status == OK) & (table.answer != table.truth))
+def save_mistakes(out: Path, table: Predictions, dataset: Dataset) -> list[dict[str, str]]:
+    """Write the images of the most confident wrong predictions to `mistakes/`, and return file and sample of each."""
+    wrong = np.flatnonzero(table.counted & (table.status == OK) & (table.predicted != table.truth))
     worst = wrong[np.argsort(-table.confidence[wrong], kind="stable")][:NUMBER]
-    folder = out / FOLDER
+    folder = out / MISTAKES
     for old in folder.glob("*.jpg"):
         old.unlink()
     kept = []
@@ -206,5 +165,5 @@ def keep_mistakes(out: Path, dataset: Dataset) -> list[dict[str, str]]:
         name = f"{len(kept):02d}.jpg"
         with atomic_write(folder / name) as part:
             image.save(part, "JPEG", quality=88)
-        kept.append({"file": f"{FOLDER}/{name}", "sample": str(table.sample[row])})
+        kept.append({"file": f"{MISTAKES}/{name}", "sample": str(table.sample[row])})
     return kept

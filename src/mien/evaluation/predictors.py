@@ -1,4 +1,4 @@
-"""What can be evaluated: a card with its weights, a Python function, or probabilities that another package left in a file."""
+"""Models under evaluation: a card with its weights, a Python function, or probabilities of another package in a file."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from .tta import View
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Answers:
-    """What a model says about N faces."""
+class Outputs:
+    """Outputs of a model for N faces."""
 
     probabilities: np.ndarray
     """(N, K) in the order of the predictor's labels."""
     light: np.ndarray
-    """(N, 2) mean and standard deviation of the gray levels that it was fed, 0 … 255."""
+    """(N, 2) mean and standard deviation of the gray levels of its input, 0 … 255."""
     valence_arousal: np.ndarray | None = None
     """(N, 2)."""
     action_units: np.ndarray | None = None
@@ -41,30 +41,30 @@ class Answers:
 
 @runtime_checkable
 class Predictor(Protocol):
-    """A model under evaluation; one of your own is asked as it is.
+    """A model under evaluation; objects of your own that have these attributes are used as they are.
 
-    One that answers with more than classes names it in an attribute `roles`: `"valence_arousal"`, `"action_units"`.
+    A multi-task model lists its further outputs in an attribute `roles`: `"valence_arousal"`, `"action_units"`.
     """
 
     name: str
-    """By which reports call it."""
+    """Name in reports."""
     labels: tuple[str, ...]
     """Classes in the order of its probabilities."""
     threshold: float
     """Confidence below which it abstains."""
     cuts_faces: bool
-    """Whether it can be asked about faces in photographs."""
+    """Whether it can crop faces from photographs."""
 
     def prepare(self, data: Dataset) -> None:
-        """Look at the dataset before the first question."""
+        """Prepare for a dataset, before the first call."""
         ...
 
     def describe(self) -> dict[str, Any]:
-        """Return what identifies it, as plain values: name, version, digest, output, card."""
+        """Return its identity as plain values: name, version, digest, output, card."""
         ...
 
-    def __call__(self, faces: Sequence[Face], looks: Sequence[View]) -> Answers:
-        """Answer, as the mean over the views."""
+    def __call__(self, faces: Sequence[Face], views: Sequence[View]) -> Outputs:
+        """Return the outputs, averaged over the views."""
         ...
 
 
@@ -72,7 +72,7 @@ def checked(values: np.ndarray, labels: Sequence[str], name: str) -> np.ndarray:
     """Return probabilities as (N, K) float64.
 
     Raises:
-        WeightsError: they are none, or of other classes; see `mien.metrics.checked_probabilities`.
+        WeightsError: they are not probabilities of these classes; see `mien.metrics.checked_probabilities`.
     """
     try:
         return checked_probabilities(values, labels, name)
@@ -87,21 +87,21 @@ def light(crops: Sequence[np.ndarray]) -> np.ndarray:
 
 
 PEER = "peer:"
-"""`peer:NAME=FILE.npz` is a table of probabilities."""
+"""Prefix of a table of probabilities: `peer:NAME=FILE.npz`."""
 
 
 class StoredPredictor:
-    """Probabilities that another package gave for a dataset, in a `.npz` file.
+    """Probabilities of another package for a dataset, in a `.npz` file.
 
-    Arrays: `probs` (N, K); `labels` (K,) names, FER2013's seven in their order without it; `names` (N,) of the images, or
-    else rows in the order of the dataset; `y` (N,) labels to check that order by; `speed` images a second, `memory_mb`.
+    Arrays: `probs` (N, K); `labels` (K,) names, default FER2013's seven; `names` (N,) of the images, default the order of the
+    dataset; `y` (N,) labels to check that order; `speed` images per second, `memory_mb`.
 
     Args:
-        name: by which reports call it.
+        name: name in reports.
         path: the file.
 
     Raises:
-        WeightsError: the file is missing or holds no such arrays.
+        WeightsError: the file is missing, corrupt or lacks `probs`.
     """
 
     threshold = 0.0
@@ -111,7 +111,7 @@ class StoredPredictor:
         self.name = name
         self.arrays = _arrays(name, path)
         if "probs" not in self.arrays:
-            raise WeightsError(f"{path} has no array `probs`; it has: {', '.join(self.arrays) or 'nothing'}")
+            raise WeightsError(f"{path} has no array `probs`; expected it among {', '.join(self.arrays) or 'nothing'}")
         self.labels = tuple(canonical(str(one)) for one in self.arrays.get("labels", np.array(FER2013)))
         self.probabilities = checked(self.arrays["probs"], self.labels, f"{path}")
         self.path = Path(path)
@@ -121,20 +121,24 @@ class StoredPredictor:
         """Find the row of every image.
 
         Raises:
-            WeightsError: the file is about other images.
+            WeightsError: the file has other images.
         """
         if "names" in self.arrays:
             place = {str(name): row for row, name in enumerate(self.arrays["names"].tolist())}
             missing = [str(name) for name in data.names.tolist() if str(name) not in place]
             if missing:
                 raise WeightsError(
-                    f"{self.path} says nothing about {len(missing):,} of {len(data):,} images, first {missing[0]}; "
-                    "give a row for each"
+                    f"{self.path}: {len(missing):,} of {len(data):,} images are missing, first {missing[0]}; add their rows",
+                    path=self.path,
+                    value=missing[0],
                 )
             self.rows = np.array([place[str(name)] for name in data.names.tolist()], np.int64)
         elif len(self.probabilities) != len(data):
             raise WeightsError(
-                f"{self.path} has {len(self.probabilities):,} rows for {len(data):,} images and no array `names`; add it"
+                f"{self.path}: expected {len(data):,} rows, got {len(self.probabilities):,}; add the array `names`",
+                path=self.path,
+                value=len(self.probabilities),
+                expected=len(data),
             )
         else:
             self.rows = np.arange(len(data))
@@ -142,86 +146,93 @@ class StoredPredictor:
             self._compare(self.arrays["y"], data)
 
     def _compare(self, label: np.ndarray, data: Dataset) -> None:
-        """Refuse labels (N,) that are others than the dataset's; −1 is "no label" in both."""
+        """Refuse labels (N,) that differ from the dataset's; −1 means "not labeled" in both."""
         fits = label.shape == (len(self.probabilities),) and label.dtype.kind in "iu"
         if not fits or label.min(initial=0) < -1 or label.max(initial=0) >= len(self.labels):
             raise WeightsError(
-                f"{self.path}: `y` must hold {len(self.probabilities):,} numbers of its {len(self.labels)} classes, or −1; "
-                f"it has the shape {label.shape} and the type {label.dtype}"
+                f"{self.path}: `y` must be {len(self.probabilities):,} integers from −1 to {len(self.labels) - 1}, got shape "
+                f"{label.shape} and type {label.dtype}",
+                path=self.path,
+                value=label.shape,
             )
-        named, known = (*self.labels, "not labeled"), (*data.labels, "not labeled")  # which −1 points at
+        named, known = (*self.labels, "not labeled"), (*data.labels, "not labeled")  # the index −1 is the last entry
         theirs = [named[index] for index in label[self.rows].tolist()]
         ours = [known[index] for index in data.label.tolist()]
         if wrong := [row for row, (a, b) in enumerate(zip(theirs, ours, strict=True)) if a != b]:
             raise WeightsError(
-                f"{self.path} is about other images: row {wrong[0]} is {theirs[wrong[0]]} there, "
-                f"{ours[wrong[0]]} here ({len(wrong):,} rows differ); "
-                "give the probabilities of this split"
+                f"{self.path} belongs to other images: `y` is {theirs[wrong[0]]} in row {wrong[0]}, the dataset has "
+                f"{ours[wrong[0]]} ({len(wrong):,} rows differ); use the probabilities of this split",
+                path=self.path,
+                line=wrong[0],
+                value=theirs[wrong[0]],
+                expected=ours[wrong[0]],
             )
 
     def describe(self) -> dict[str, Any]:
-        """Return its name, digest of the file, and speed and memory if the file says them."""
+        """Return its name, digest of the file, and speed and memory if the file has them."""
         more = {key: float(self.arrays[key]) for key in ("speed", "memory_mb", "parameters") if key in self.arrays}
         version = str(self.arrays.get("version", ""))
         return {"name": self.name, "version": version, "sha256": sha256(self.path), "output": "", **more}
 
-    def __call__(self, faces: Sequence[Face], looks: Sequence[View]) -> Answers:
-        """Look the answers up.
+    def __call__(self, faces: Sequence[Face], views: Sequence[View]) -> Outputs:
+        """Look the probabilities up.
 
         Raises:
-            ConfigError: more than one view was asked for.
+            ConfigError: more than one view is requested.
         """
-        if len(looks) > 1:
-            raise ConfigError(f"{self.name} is a table of probabilities, which has one view; leave out --tta")
-        return Answers(self.probabilities[self.rows[[face.row for face in faces]]], light([face.pixels for face in faces]))
+        if len(views) > 1:
+            message = f"{self.name} is a table of probabilities and has one view, got {len(views)}; omit --tta"
+            raise ConfigError(message, value=len(views), expected=1)
+        return Outputs(self.probabilities[self.rows[[face.row for face in faces]]], light([face.pixels for face in faces]))
 
 
 def _arrays(name: str, path: str | Path) -> dict[str, np.ndarray]:
     """Return the arrays of a `.npz` file of probabilities, by name."""
     try:
-        with Path(path).open("rb") as file:  # which numpy leaves open where it cannot read it
+        with Path(path).open("rb") as file:  # numpy leaves a path that it cannot read open
             found = np.load(file, allow_pickle=False)
             if isinstance(found, np.ndarray):
-                raise ValueError("it is a single array, .npy")
+                raise ValueError("a single array, .npy")
             return {key: found[key] for key in found.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise WeightsError(
-            f"probabilities of {name}: {path} cannot be read ({error}); a .npz with `probs` is needed"
+            f"probabilities of {name}: {path} cannot be read ({error}); expected an .npz with `probs`", path=path
         ) from error
 
 
 NOT_SCORES = ("valence_arousal", "action_units", "feature")
-"""Roles of a card's outputs that are no probabilities of classes."""
+"""Roles of a card's outputs that are not class probabilities."""
 
 
 class CardPredictor:
-    """A classifier with its card, asked exactly as `mien.load` asks it.
+    """A classifier with its card, with the preprocessing of `mien.load`.
 
     Args:
         card: its card.
         runtime: batch → outputs by name.
-        output: role of the card's outputs that is judged: `"scores"`, or a head that is named after a label set.
+        output: evaluated output of the card: `"scores"`, or a head named after a label set.
 
     Raises:
-        ConfigError: the card has no such output, or its classes are not known.
+        ConfigError: the card has no such output, or its classes are unknown.
     """
 
     def __init__(self, card: Card, runtime: Callable[[Any], Mapping[str, np.ndarray]], output: str = "scores") -> None:
         roles = [role for role in card.outputs if role not in NOT_SCORES]
         if output not in roles:
-            raise ConfigError(f"{card.name} has no output {output!r}; it has: {', '.join(roles)}")
+            message = f"{card.name}: unknown output {output!r} (expected {', '.join(roles)})"
+            raise ConfigError(message, value=output, expected=roles)
         if output != "scores" and output not in LABEL_SETS:
-            raise ConfigError(f"nothing says which classes the output {output!r} of {card.name} has; it is no label set")
+            message = f"the classes of the output {output!r} of {card.name} are unknown; name the output after a label set"
+            raise ConfigError(message, value=output, expected=tuple(LABEL_SETS))
         self.card, self.runtime, self.output, self.roles = card, runtime, output, tuple(card.outputs)
         self.name = card.name
         self.labels = card.labels if output == "scores" else LABEL_SETS[output]
         self.threshold = card.calibration.threshold if output == "scores" else 0.0
         self.preprocess = Preprocess.of(card)
         self.cuts_faces = self.preprocess.cuts_faces
-        self.size = _parameters(card)
 
     def prepare(self, data: Dataset) -> None:
-        """Nothing is needed."""
+        """Do nothing."""
 
     def describe(self) -> dict[str, Any]:
         """Return name, version, digest of the weights, output and the card itself."""
@@ -230,31 +241,31 @@ class CardPredictor:
             "version": self.card.version,
             "sha256": self.card.sha256,
             "output": self.output,
-            "parameters": self.size,
+            **_costs(self.card, self.runtime),
             "card": self.card.to_dict(),
         }
 
     def crop(self, face: Face) -> dict[str, np.ndarray]:
-        """Return name → (h, w, channels) uint8: what the network is fed of a face, by the preprocessing of inference."""
+        """Return name → (h, w, channels) uint8: the inputs of the network for a face, by the preprocessing of inference."""
         if face.box is None or face.mesh is None:
             return self.preprocess.take(face.pixels, face.mesh)
         return self.preprocess.cut(face.pixels, face.mesh)
 
-    def __call__(self, faces: Sequence[Face], looks: Sequence[View]) -> Answers:
-        """Answer, as the mean over the views.
+    def __call__(self, faces: Sequence[Face], views: Sequence[View]) -> Outputs:
+        """Return the outputs, averaged over the views.
 
         Raises:
-            WeightsError: the network gives no probabilities, or others than its card says.
+            WeightsError: the scores are not probabilities of the card's classes.
         """
         crops = [self.crop(face) for face in faces]
         found: dict[str, np.ndarray] = {}
         wanted = {role: name for role, name in self.card.outputs.items() if role == self.output or role in NOT_SCORES[:2]}
-        for look in looks:
-            seen = [{name: look(image) for name, image in crop.items()} for crop in crops]
-            answer = self.runtime(self.preprocess.batch(seen))
+        for view in views:
+            seen = [{name: view(image) for name, image in crop.items()} for crop in crops]
+            outputs = self.runtime(self.preprocess.batch(seen))
             for role, name in wanted.items():
-                found[role] = found.get(role, 0) + np.asarray(answer[name], np.float64) / len(looks)
-        return Answers(
+                found[role] = found.get(role, 0) + np.asarray(outputs[name], np.float64) / len(views)
+        return Outputs(
             checked(found[self.output], self.labels, self.name),
             light([crop[IMAGE] for crop in crops]),
             found.get("valence_arousal"),
@@ -262,20 +273,37 @@ class CardPredictor:
         )
 
 
+def check_fold(predictor: Predictor, data: Dataset) -> None:
+    """Refuse a model that was trained on another fold of the dataset, whose training images would be test images.
+
+    Raises:
+        ConfigError: the folds differ.
+    """
+    card = getattr(predictor, "card", None)
+    if card is None or data.fold is None or card.data != f"{data.name}, {data.variant}" or "fold" not in card.training:
+        return
+    trained = (int(card.training["fold"]), int(card.training.get("folds", data.fold[1])))
+    if trained != data.fold:
+        raise ConfigError(
+            f"{card.name} was trained on fold {trained[0]} of {trained[1]} of {data.name}, and this is fold {data.fold[0]} of "
+            f"{data.fold[1]}: its training images would be test images; give --folds {trained[1]} --fold {trained[0]}",
+            value=data.fold,
+            expected=trained,
+        )
+
+
 def cuts_regions(predictor: Predictor) -> bool:
-    """Return whether it is shown eyes, nose and mouth too, for which the mesh of whole images must be found."""
+    """Return whether the model reads eyes, nose and mouth too, which need the face mesh of whole images."""
     return isinstance(predictor, CardPredictor) and bool(predictor.preprocess.regions)
 
 
 class FunctionPredictor:
-    """A Python function of your own.
-
-    It takes a list of (H, W, 3) uint8 RGB images and returns (N, K) probabilities; its attribute `labels` names the classes
-    in the order of the columns. It is given whole images.
+    """A Python function of your own, called with whole images.
 
     Args:
-        function: the function.
-        name: by which reports call it.
+        function: takes a list of (H, W, 3) uint8 RGB images and returns (N, K) probabilities; its attribute `labels` names the
+            classes in the order of the columns.
+        name: name in reports.
 
     Raises:
         ConfigError: it has no labels.
@@ -288,38 +316,40 @@ class FunctionPredictor:
         self.function, self.name = function, name or getattr(function, "__name__", type(function).__name__)
         labels = getattr(function, "labels", None)
         if not labels or isinstance(labels, str):
-            raise ConfigError(f"{self.name} has no attribute `labels` that names the classes of its probabilities in order")
+            message = f"{self.name} has no attribute `labels`; set it to the classes in the order of its probabilities"
+            raise ConfigError(message, value=labels, expected="a sequence of class names")
         self.labels = tuple(canonical(str(label)) for label in labels)
 
     def prepare(self, data: Dataset) -> None:
-        """Nothing is needed."""
+        """Do nothing."""
 
     def describe(self) -> dict[str, Any]:
         """Return its name and labels; a function has no digest."""
         return {"name": self.name, "version": "", "sha256": "", "output": "", "parameters": None}
 
-    def __call__(self, faces: Sequence[Face], looks: Sequence[View]) -> Answers:
-        """Answer, as the mean over the views."""
+    def __call__(self, faces: Sequence[Face], views: Sequence[View]) -> Outputs:
+        """Return the outputs, averaged over the views."""
         images = [face.pixels for face in faces]
         means = [
-            checked(np.asarray(self.function([look(image) for image in images])), self.labels, self.name) for look in looks
+            checked(np.asarray(self.function([view(image) for image in images])), self.labels, self.name) for view in views
         ]
-        return Answers(np.mean(means, 0), light(images))
+        return Outputs(np.mean(means, 0), light(images))
 
 
 def open_predictor(model: Any, output: str = "auto", data: Dataset | None = None, threads: int = 1) -> Predictor:
-    """Open whatever can be evaluated.
+    """Open a model for evaluation.
 
     Args:
         model: name of a bundled model, card, weight file or run, as for `mien.load`; `"peer:NAME=FILE.npz"`; a Python function,
             or `"module:function"`; or a `Predictor`.
-        output: role of the card's output; `"auto"` takes the head that bears the name of the dataset, or else the scores.
+        output: output of the card; `"auto"`: the head named after the dataset (FER2013's own labels for a model whose `scores`
+            are the judgment of crowds), otherwise `scores`.
         data: the dataset, for `"auto"`.
         threads: threads inside one call of the network.
 
     Raises:
-        ConfigError: a peer's file is not named, or the card has no such output.
-        MienError: it cannot be opened.
+        ConfigError: a peer without a file, or an output that the card does not have.
+        MienError: the model cannot be opened.
     """
     if isinstance(model, Predictor):
         return model
@@ -329,7 +359,7 @@ def open_predictor(model: Any, output: str = "auto", data: Dataset | None = None
     if text.startswith(PEER):
         name, equals, path = text.removeprefix(PEER).partition("=")
         if not equals:
-            raise ConfigError(f"{text!r}: probabilities of another package are given as {PEER}NAME=FILE.npz")
+            raise ConfigError(f"invalid model {text!r}: expected {PEER}NAME=FILE.npz", value=text)
         return StoredPredictor(name, path)
     if ":" in text and not Path(text).exists():
         return FunctionPredictor(lookup(text, {}, "function"), text)
@@ -339,8 +369,27 @@ def open_predictor(model: Any, output: str = "auto", data: Dataset | None = None
     return CardPredictor(card, runtime, output)
 
 
-def _parameters(card: Card) -> int | None:
-    """Return the number of parameters that lie in the weight file, where that can be read without torch."""
+BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
+"""Entries of a weight file that are not parameters."""
+
+
+def _costs(card: Card, runtime: Any) -> dict[str, int | None]:
+    """Return parameters (without buffers), and multiply-accumulates of one face at the card's size, as far as known."""
+    network = getattr(runtime, "network", None)
+    if network is not None:
+        from ..models.counting import multiply_accumulates
+
+        preprocess = Preprocess.of(card)
+        face = runtime.tensors(preprocess.batch([preprocess.take(np.zeros((*preprocess.size, 3), np.uint8))]))
+        return {
+            "parameters": sum(each.numel() for each in network.parameters()),
+            "macs": multiply_accumulates(network, face)[0],
+        }
+    return {"parameters": _stored_parameters(card), "macs": None}
+
+
+def _stored_parameters(card: Card) -> int | None:
+    """Return the number of parameters in a weight file, if it can be read without torch."""
     try:
         path = card.weights
     except (WeightsError, UnknownName):
@@ -349,7 +398,8 @@ def _parameters(card: Card) -> int | None:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
             header = json.loads(file.read(length))
-        return sum(int(np.prod(each["shape"])) for name, each in header.items() if name != "__metadata__")
+        stored = {name: each for name, each in header.items() if name != "__metadata__" and not name.endswith(BUFFERS)}
+        return sum(int(np.prod(each["shape"])) for each in stored.values())
     try:
         import onnx
     except ModuleNotFoundError:
@@ -358,5 +408,5 @@ def _parameters(card: Card) -> int | None:
 
 
 def with_card(predictor: CardPredictor, **changes: Any) -> CardPredictor:
-    """Return the same network fed by a changed card, for trying what it should have been fed."""
+    """Return the same network with a changed card, for preprocessing hypotheses."""
     return CardPredictor(dataclasses.replace(predictor.card, **changes), predictor.runtime, predictor.output)

@@ -1,11 +1,11 @@
-"""How much of a model's accuracy is left when faces are blurred, badly lit, covered, turned or cut otherwise.
+"""Accuracy of a model on corrupted faces: blur, poor light, occlusion, rotation and other crops.
 
-    found = mien.evaluation.robustness.stress("mien-base", mien.open_dataset("fer2013", "data/fer2013", "test"))
-    found.rows[0].change                        # what blur does to the accuracy, with an interval beside it
+    found = mien.evaluation.robustness.robustness("mien-base", mien.open_dataset("fer2013", "data/fer2013", "test"))
+    found.rows[0].change                        # change of the accuracy by blur, with an interval
 
-The same faces are read as they are and degraded, so that differences are paired. Faces are found once, in the images as they
-are: what a degradation does to the search for faces is another question. Only where a photograph is cut close around the face,
-the face is found and aligned anew, as for anybody who reads such an image; a face that is lost there counts as a wrong answer.
+The same faces are classified with and without each corruption, so that differences are paired. Faces are detected once, in the
+original images, so that the effect on the detector is not included. Only corruptions that crop the photograph detect and align
+the face again; a face that is not found then counts as wrong.
 """
 
 from __future__ import annotations
@@ -22,66 +22,67 @@ import numpy as np
 
 from .. import metrics
 from ..data.datasets import Dataset
-from ..data.labeled_faces import Face, FaceFinder, labeled_faces, mode_for
+from ..data.labeled_faces import Face, FaceFinder, labeled_faces
 from ..errors import ConfigError
 from ..io.files import LineFeeds, atomic_write
 from ..runtime.devices import Device, use
-from . import StoredPredictor, open_predictor
+from ..visualization.plotting import BLUE, RED, new_figure, styled
 from .corruptions import DEGRADATIONS, LOOSE, PHOTOGRAPHS, TIGHT, Degradation
 from .label_mapping import mapping
-from .predictors import cuts_regions
+from .predict import face_mode
+from .predictors import StoredPredictor, check_fold, cuts_regions, open_predictor
 from .tta import View
 
 if TYPE_CHECKING:
-    from .report.plots import Figure
+    from matplotlib.figure import Figure
 
 BATCH = 64
 MARGIN = 0.03
-"""Loss of accuracy that the figure calls small."""
+"""Loss of accuracy that the figure marks as small."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What one degradation does."""
+    """Effect of one degradation."""
 
     name: str
-    """Of the degradation."""
+    """Name of the degradation."""
     strength: str
-    """In words."""
+    """Strength in words."""
     accuracy: float
-    """On the degraded faces."""
+    """Accuracy on the degraded faces."""
     change: float
-    """Of the accuracy, against the faces as they are."""
+    """Change of the accuracy against the original faces."""
     low: float
-    """Lower end of the 95 % interval of the change (paired bootstrap, over people where they are known)."""
+    """Lower end of the 95 % interval of the change (paired bootstrap, over persons where they are known)."""
     high: float
     """Upper end."""
     same: float
-    """Share of faces that get the same answer as before."""
+    """Share of unchanged predictions."""
     moved: float
-    """Mean distance of the probabilities from those before (total variation, 0 … 1)."""
+    """Mean shift of the probabilities (total variation, 0 … 1)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Robustness:
-    """What was found."""
+    """Result for one model."""
 
     model: str
     """Name of the model."""
     output: str
-    """Head that was judged; empty for functions."""
+    """Evaluated output; empty for functions."""
     data: str
     """Name and split of the dataset."""
     faces: int
-    """Labeled faces that were read."""
+    """Number of labeled faces."""
     accuracy: float
-    """As they are."""
+    """Accuracy on the original faces."""
     rows: tuple[Row, ...]
     """One for each degradation."""
     tight_to_loose: float | None
-    """Mean distance between the probabilities of a tight and a loose crop of a face (total variation); None without both."""
+    """Mean shift of the probabilities from a tight to a loose crop (total variation); None without both."""
     tight_to_loose_photograph: float | None = None
-    """The same for photographs cut tight and loose, in which the face is found anew; a lost face is 1 away."""
+    """The same for tight and loose photographs with the face detected in each; a missed face counts as 1."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain values."""
@@ -94,7 +95,7 @@ class Robustness:
         names = [field.name for field in dataclasses.fields(Row)]
         writer.writerow(["model", "output", "data", "faces", *names])
         about = [self.model, self.output, self.data, self.faces]
-        writer.writerow([*about, "as they are", "", f"{self.accuracy:.4f}", "0", "0", "0", "1", "0"])
+        writer.writerow([*about, "original", "", f"{self.accuracy:.4f}", "0", "0", "0", "1", "0"])
         for row in self.rows:
             values = [getattr(row, name) for name in names]
             writer.writerow([*about, *(value if isinstance(value, str) else f"{value:.4f}" for value in values)])
@@ -107,36 +108,33 @@ class Robustness:
         return text.getvalue()
 
     def save(self, path: str | Path) -> Path:
-        """Write the rows as csv, whole or not at all.
+        """Write the rows as csv, atomically.
 
         Raises:
-            ConfigError: the disk is full, or the folder may not be written.
+            ConfigError: the disk is full, or the folder is not writable.
         """
         with atomic_write(path) as part:
             part.write_text(self.csv(), encoding="utf-8")
         return Path(path)
 
     def figure(self) -> Figure:
-        """Return a matplotlib figure: the change of the accuracy for each degradation, with intervals and the numbers beside.
+        """Return a matplotlib figure: change of the accuracy for each degradation, with intervals and numbers.
 
         Raises:
             MissingExtra: matplotlib is not installed.
         """
-        from .report.plots import BLUE, RED, STYLE, Figure, matplotlib
-
-        with matplotlib.rc_context(STYLE):
-            figure = Figure(figsize=(8.6, 1.3 + 0.27 * len(self.rows)), layout="constrained")
-            axes, numbers = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1.4))
+        with styled():
+            figure, (axes, numbers) = new_figure(8.6, 1.3 + 0.27 * len(self.rows), 1, 2, sharey=True, width_ratios=(3, 1.4))
             axes.axvspan(-100 * MARGIN, 100 * MARGIN, color="#888888", alpha=0.15, linewidth=0)
             axes.axvline(0, color="#555555", linewidth=0.8)
-            for column, text in enumerate(("accuracy", "change", "same"), 1):
+            for column, text in enumerate(("accuracy", "change", "unchanged"), 1):
                 numbers.text(column, -1, text, va="center", ha="right", fontsize=8, color="#555555")
             for place, row in enumerate(self.rows):
                 color = RED if row.change < -MARGIN else BLUE
                 axes.plot([100 * row.low, 100 * row.high], [place] * 2, color=color, linewidth=1.6)
                 axes.plot(100 * row.change, place, "o", color=color, markersize=5)
-                told = f"{100 * row.accuracy:.1f} %", f"{100 * row.change:+.1f}", f"{row.same:.0%}"
-                for column, text in enumerate(told, 1):
+                texts = f"{100 * row.accuracy:.1f} %", f"{100 * row.change:+.1f}", f"{row.same:.0%}"
+                for column, text in enumerate(texts, 1):
                     numbers.text(column, place, text, va="center", ha="right", fontsize=8)
             numbers.set_xlim(0.1, 3.1)
             numbers.axis("off")
@@ -148,7 +146,7 @@ class Robustness:
         return figure
 
 
-def stress(
+def robustness(
     model: Any,
     dataset: Dataset,
     *,
@@ -162,62 +160,60 @@ def stress(
     device: str | Device | None = None,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> Robustness:
-    """Read the faces of a dataset as they are and degraded.
+    """Classify the faces of a dataset with and without degradations.
 
     Args:
-        model: as for `mien.evaluate`; a table of probabilities cannot be asked.
+        model: as for `mien.evaluate`, except tables of probabilities.
         dataset: one split.
-        degradations: what to try; None for `DEGRADATIONS`, and `PHOTOGRAPHS` where faces are found in photographs.
-        output: head of the card; `"auto"` takes the one that bears the name of the dataset, or else the scores.
+        degradations: None for `DEGRADATIONS`, and `PHOTOGRAPHS` where faces are detected in photographs.
+        output: as for `mien.evaluate`.
         faces: as for `mien.evaluate`.
         detector: as for `mien.evaluate`.
-        limit: only this many images, evenly spread; 0 for all.
-        seed: of what chance decides: noise, what is covered, the side of the light.
+        limit: use only this many images, evenly spread; 0 for all.
+        seed: seed of the noise, the occluded place and the side of the light.
         threads: threads inside one call of the network.
-        device: where networks run, as for `mien.load`.
-        progress: called with the number of images done.
+        device: device of the networks, as for `mien.load`.
+        progress: called with the number of images done since the last call.
 
     Raises:
-        ConfigError: the model cannot be asked, or no labeled face was found.
+        ConfigError: the model is a table of probabilities, or no labeled face is found.
     """
     dataset = dataset.evenly(limit)
     with use(device):
         predictor = open_predictor(model, output, dataset, threads)
     if isinstance(predictor, StoredPredictor):
-        raise ConfigError(
-            f"{predictor.name} is a table of probabilities; degraded faces can be shown only to a model; name that"
-        )
-    mode = mode_for(dataset, faces, cuts_faces=predictor.cuts_faces)  # pyrefly: ignore  # refuses other words
-    if mode == "detect" and not predictor.cuts_faces:
-        raise ConfigError(f"{predictor.name} cannot cut faces out of photographs; its images must be faces (--faces whole)")
+        message = f"{predictor.name} is a table of probabilities and cannot be run on degraded faces; name the model itself"
+        raise ConfigError(message, value=predictor.name)
+    check_fold(predictor, dataset)
+    mode = face_mode(predictor, dataset, faces)  # pyrefly: ignore  # checks the word
     if degradations is None:
         degradations = (*DEGRADATIONS, *PHOTOGRAPHS) if mode == "detect" else DEGRADATIONS
-    names = mapping(predictor.labels, dataset.labels)
+    classes = mapping(predictor.labels, dataset.labels)
     with use(device):
         finder = FaceFinder(mode, detector, mesh=cuts_regions(predictor), threads=threads)
     truth: list[int] = []
     left = len(dataset)
-    people: list[str] = []
-    answers: list[list[np.ndarray]] = [[] for _ in range(len(degradations) + 1)]
-    for batch, labels in labeled_faces(dataset, finder, names.unknown, BATCH):
-        truth += [names.classes.index(label) for label in labels]
-        people += ["" if dataset.subject is None else str(dataset.subject[face.row]) for face in batch]
-        for kept, degrade in zip(answers, (None, *degradations), strict=True):
+    subjects: list[str] = []
+    outputs: list[list[np.ndarray]] = [[] for _ in range(len(degradations) + 1)]
+    for batch, labels in labeled_faces(dataset, finder, classes.unknown, BATCH):
+        truth += [classes.classes.index(label) for label in labels]
+        subjects += ["" if dataset.subject is None else str(dataset.subject[face.row]) for face in batch]
+        for kept, degrade in zip(outputs, (None, *degradations), strict=True):
             if batch:
                 shown = [_shown(face, degrade, seed, finder) for face in batch]
                 found = [face for face in shown if face is not None]
-                values = np.full((len(batch), len(names.classes)), np.nan)
+                values = np.full((len(batch), len(classes.classes)), np.nan)
                 if found:
-                    values[[face is not None for face in shown]] = names(predictor(found, (View(),)).probabilities)
+                    values[[face is not None for face in shown]] = classes(predictor(found, (View(),)).probabilities)
                 kept.append(values)
         progress(min(BATCH, left))
         left -= BATCH
     if not truth:
         raise ConfigError(
-            f"no labeled face was found in {dataset.name} {dataset.split}; if each image is a face, say --faces whole"
+            f"no labeled face found in {dataset.name} {dataset.split}; if each image is a face, give --faces whole"
         )
-    before, *after = (np.concatenate(each) for each in answers)
-    label, cluster = np.array(truth), np.array(people)
+    before, *after = (np.concatenate(each) for each in outputs)
+    label, cluster = np.array(truth), np.array(subjects)
     rows = tuple(_row(each, before, values, label, cluster) for each, values in zip(degradations, after, strict=True))
     crops = {each.name: values for each, values in zip(degradations, after, strict=True)}
 
@@ -237,7 +233,7 @@ def stress(
 
 
 def _shown(face: Face, degrade: Degradation | None, seed: int, find: FaceFinder) -> Face | None:
-    """Return the face as the model sees it; None if it was to be found anew and was not."""
+    """Return the degraded face; None if it is detected again and not found."""
     if degrade is None:
         return face
     if degrade.window is not None:
@@ -264,5 +260,5 @@ def _row(which: Degradation, before: np.ndarray, after: np.ndarray, label: np.nd
 
 
 def _distance(one: np.ndarray, other: np.ndarray) -> float:
-    """Return the mean total variation; what is NaN in either is 1 away."""
+    """Return the mean total variation; rows with NaN count as 1."""
     return float(np.nan_to_num(np.abs(one - other).sum(1) / 2, nan=1.0).mean())

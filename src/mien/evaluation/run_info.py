@@ -1,31 +1,28 @@
-"""`evaluation.json`: what was evaluated on what, and with what; and how a stopped evaluation goes on."""
+"""`evaluation.json`: model, dataset, environment and identity of an evaluation."""
 
 from __future__ import annotations
 
-import csv
 import datetime
-import io
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from ..data.datasets import Dataset, reader
 from ..errors import ConfigError, UnknownName
 from ..io.files import atomic_write
-from ..io.provenance import software
+from ..io.provenance import VERSION
 from .report import EVALUATION, PREDICTIONS
 
-PART = ".part"
 PACKAGES = ("numpy", "pillow", "onnxruntime", "torch")
 
 
 def about_dataset(data: Dataset) -> dict[str, Any]:
-    """Return what a report says about the data, its digest included, which reads every image once."""
+    """Return what a report says about the data, including its digest (which reads every image once)."""
     try:
         known = reader(data.name)
     except UnknownName:  # made in memory
@@ -47,16 +44,42 @@ def about_dataset(data: Dataset) -> dict[str, Any]:
 
 
 def environment() -> dict[str, Any]:
-    """Return versions, commit, machine and date."""
-    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
-    return {**software(PACKAGES), "machine": machine, "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")}
+    """Return versions, machine, commit and date."""
+    return {
+        "mien": VERSION,
+        "python": platform.python_version(),
+        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "commit": commit(),
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
+    }
+
+
+def commit() -> str:
+    """Return the commit of the source tree that runs, with `+` for uncommitted changes; empty outside a source tree.
+
+    A package installed in an environment inside another project's tree does not belong to that tree.
+    """
+    here = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", Path(__file__).name)
+        # Without optional locks, because status would refresh git's index, and a killed process would leave the lock behind.
+        return git("rev-parse", "--short", "HEAD") + (
+            "+" if git("--no-optional-locks", "status", "--porcelain", "-uno") else ""
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
 
 
 def memory_mb() -> float | None:
-    """Return the largest memory that this process has held, in MB; None where the system does not tell.
+    """Return the peak resident memory of this process in MB; None where the system does not report it.
 
-    Linux counts what a process had before it became another program: a small one, started by a large one, is said to have been
-    as large. There the number that starts anew with the program is read.
+    On Linux `ru_maxrss` includes the parent's memory before exec, so a small program started by a large one would be reported
+    as large; `VmHWM` starts with the program.
     """
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
@@ -72,68 +95,55 @@ def memory_mb() -> float | None:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON file whole or not at all.
+    """Write a JSON file atomically.
 
     Raises:
-        ConfigError: the disk is full, or the folder may not be written.
+        ConfigError: the disk is full, or the folder is not writable.
     """
-    with atomic_write(path, "free some space and start the command again") as part:
+    with atomic_write(path) as part:
         part.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", errors="surrogateescape")
 
 
-def state_of(out: Path, identity: Mapping[str, Any], *, overwrite: bool) -> str:
-    """Return whether an evaluation is `"done"`, `"begun"` or `"new"`.
+def is_finished(out: Path, identity: Mapping[str, Any], *, overwrite: bool) -> bool:
+    """Return whether a folder holds this evaluation; with `overwrite`, or if it does not, its files are removed.
 
-    With `overwrite` it is always new: a Python function has no digest that would tell that it has changed.
+    Python functions have no digest that would reveal a change, hence `overwrite`.
 
     Raises:
-        ConfigError: the folder holds another evaluation.
+        ConfigError: the folder holds another evaluation, or a corrupt one.
     """
-    for path, state in ((out / EVALUATION, "done"), (out / (EVALUATION + PART), "begun")):
-        if overwrite or not path.is_file():
-            continue
+    path = out / EVALUATION
+    if path.is_file() and not overwrite:
         try:
             there = json.loads(path.read_text(encoding="utf-8"))["identity"]
         except (ValueError, KeyError, TypeError) as error:
-            if state == "begun":  # stopped while its first line was written
-                continue
-            raise ConfigError(f"{path} is damaged; give --overwrite to evaluate anew") from error
-        if there == json.loads(json.dumps(identity)):
-            if state == "begun" or (out / PREDICTIONS).is_file():
-                return state
-        else:
-            raise ConfigError(f"{out} holds another evaluation ({_other(there, identity)}); give another --out, or --overwrite")
-    for name in (EVALUATION, PREDICTIONS, EVALUATION + PART, PREDICTIONS + PART):
+            raise ConfigError(f"{path} is corrupt; give --overwrite to evaluate again", path=path) from error
+        if there != json.loads(json.dumps(identity)):
+            key, before, now = _other(there, identity)
+            raise ConfigError(
+                f"{out} holds another evaluation ({key}: {before!r}, now {now!r}); give another --out, or --overwrite",
+                path=out,
+                value=now,
+                expected=before,
+            )
+        if (out / PREDICTIONS).is_file():
+            return True
+    for name in (EVALUATION, PREDICTIONS):
         (out / name).unlink(missing_ok=True)
-    return "new"
+    return False
 
 
-def _other(there: Mapping[str, Any], now: Mapping[str, Any], of: str = "") -> str:
+def _other(there: Mapping[str, Any], now: Mapping[str, Any], of: str = "") -> tuple[str, Any, Any]:
     """Return the first entry in which two identities differ, and its two values."""
     key = next(key for key in {**there, **now} if there.get(key) != now.get(key))
     before, after = there.get(key), now.get(key)
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         return _other(before, after, f"{of}{key}.")
-    return f"{of}{key}: {before!r}, now {after!r}"
+    return f"{of}{key}", before, after
 
 
-def whole_rows(path: Path, names: Sequence[str]) -> int:
-    """Return how many rows of a begun table are whole, and cut off the rest; of one without rows the header too.
-
-    A row ends with a line, but not every line ends a row: names of files may hold line breaks, which stand in quotes.
-
-    Raises:
-        ConfigError: the rows are about other images.
-    """
-    if not path.is_file():
-        return 0
-    content = path.read_bytes()
-    letters = np.frombuffer(content, np.uint8)
-    ends = np.flatnonzero((letters == ord("\n")) & (np.cumsum(letters == ord('"')) % 2 == 0)) + 1
-    whole = int(ends[-1]) if len(ends) else 0
-    rows = list(csv.reader(io.StringIO(content[:whole].decode("utf-8", "surrogateescape"), newline="")))[1:]
-    with path.open("r+b") as file:
-        file.truncate(whole if rows else 0)
-    if [row[:1] for row in rows] != [[name] for name in names[: len(rows)]]:
-        raise ConfigError(f"{path} has rows about other images; give --overwrite to evaluate anew")
-    return len(rows)
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""

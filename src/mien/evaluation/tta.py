@@ -1,4 +1,4 @@
-"""Test-time augmentation: a model's answer is the mean over a few views of the same face."""
+"""Test-time augmentation (TTA): outputs averaged over several views of a face."""
 
 from __future__ import annotations
 
@@ -9,51 +9,53 @@ from PIL import Image
 
 from ..errors import ConfigError
 
-LARGEST_TURN = 10.0
-"""Degrees; views turn by up to this to either side."""
+MAX_ROTATION = 10.0
+"""Maximum rotation of a view to either side, in degrees."""
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One way of looking at a face."""
+    """One view of a face."""
 
-    turn: float = 0.0
+    rotation: float = 0.0
     """Degrees, counter-clockwise."""
     mirrored: bool = False
-    """Left and right exchanged, after the turn."""
+    """Mirrored left to right, after the rotation."""
 
     def __call__(self, crop: np.ndarray) -> np.ndarray:
-        """Return the view of a (h, w, channels) uint8 crop, of the same shape; what a turn uncovers repeats the edge."""
-        if self.turn:
-            crop = _turned(crop, self.turn)
+        """Return the view of a (h, w, channels) uint8 crop, of the same shape, padded with its edge; single pixels stay."""
+        if crop.shape[0] == 1:
+            return crop
+        if self.rotation:
+            crop = _rotated(crop, self.rotation)
         return np.ascontiguousarray(crop[:, ::-1]) if self.mirrored else crop
 
     def __str__(self) -> str:
-        turned = f"turned by {self.turn:+.1f}°" if self.turn else ""
-        return ", ".join(filter(None, (turned, "mirrored" if self.mirrored else ""))) or "as it is"
+        rotated = f"rotated by {self.rotation:+.1f}°" if self.rotation else ""
+        return ", ".join(filter(None, (rotated, "mirrored" if self.mirrored else ""))) or "original"
 
 
 def views(number: int, seed: int = 0) -> tuple[View, ...]:
-    """Return the first `number` views: the face as it is, mirrored, then small turns in pairs of both; the same for a seed.
+    """Return the first `number` views: original, mirrored, then small rotations of both.
 
     Raises:
         ConfigError: `number` is less than one.
 
     Example:
         >>> [str(view) for view in views(2)]
-        ['as it is', 'mirrored']
+        ['original', 'mirrored']
     """
     if number < 1:
-        raise ConfigError(f"a face is looked at once or more often, not {number} times (--tta)")
-    turns = np.random.default_rng(seed).uniform(-LARGEST_TURN, LARGEST_TURN, (number + 1) // 2)
-    turns[0] = 0
-    return tuple(View(round(float(turns[index // 2]), 3), bool(index % 2)) for index in range(number))
+        raise ConfigError(f"tta must be at least 1 view, got {number} (--tta)", value=number, expected=">= 1")
+    rotations = np.random.default_rng(seed).uniform(-MAX_ROTATION, MAX_ROTATION, (number + 1) // 2)
+    rotations[0] = 0
+    return tuple(View(round(float(rotations[index // 2]), 3), bool(index % 2)) for index in range(number))
 
 
-def _turned(crop: np.ndarray, degrees: float) -> np.ndarray:
+def _rotated(crop: np.ndarray, degrees: float) -> np.ndarray:
     height, width = crop.shape[:2]
     room = max(height, width) // 4
     padded = np.pad(crop, ((room, room), (room, room), (0, 0)), mode="edge")
     image = Image.fromarray(padded[..., 0] if crop.shape[2] == 1 else padded)
-    turned = np.asarray(image.rotate(degrees, Image.Resampling.BILINEAR))[room : room + height, room : room + width]
-    return turned.reshape(crop.shape)
+    rotated = np.asarray(image.rotate(degrees, Image.Resampling.BILINEAR))[room : room + height, room : room + width]
+    return rotated.reshape(crop.shape)

@@ -1,7 +1,7 @@
-"""Is a model as good as its card claims, on this copy of the data; and if not, is it fed the wrong way?
+"""Compare the metrics that a card claims with measured ones, and test hypotheses about the preprocessing.
 
-Figures of the field often differ by how an image was turned into numbers: red and blue swapped, another resize, a tighter
-crop. Each of these is tried as a hypothesis on the same images, and told in a sentence where it really changes the accuracy.
+Published metrics often differ by preprocessing: swapped channels, another resize, a tighter crop. Each is tested as a
+hypothesis on the same images, and reported where it improves the accuracy significantly.
 """
 
 from __future__ import annotations
@@ -18,25 +18,26 @@ from PIL import Image, ImageOps
 from .. import metrics
 from ..cards import Input, Measured
 from ..data.datasets import Dataset
-from ..data.labeled_faces import Face, FaceFinder, labeled_faces, mode_for
+from ..data.labeled_faces import Face, FaceFinder, labeled_faces
 from ..errors import ConfigError
 from ..runtime.devices import Device, use
 from . import CardPredictor, Report, evaluate, open_predictor
 from .label_mapping import mapping
+from .predict import face_mode
 from .predictors import with_card
 from .tta import View
 
 SAME = 5e-5
-"""Difference up to which a figure is the same: cards round to four decimals."""
+"""Maximum difference of equal values; cards round to four decimals."""
 
 LEVEL = 0.05
-"""Corrected p value below which a hypothesis counts."""
+"""Significance level of the corrected p values."""
 
 RANGES: Mapping[str, tuple[float, tuple[float, ...], tuple[float, ...]]] = {
     "values 0 … 1": (1 / 255, (0.0,), ()),
     "values −1 … 1": (1 / 127.5, (-1.0,), ()),
     "values 0 … 255": (1.0, (0.0,), ()),
-    "ImageNet's mean and deviation": (1 / 255, (-0.485, -0.456, -0.406), (0.229, 0.224, 0.225)),
+    "ImageNet mean and deviation": (1 / 255, (-0.485, -0.456, -0.406), (0.229, 0.224, 0.225)),
 }
 """Name → scale, offset and deviation."""
 
@@ -51,19 +52,19 @@ METRICS: Mapping[str, tuple[str, ...]] = {
     "coverage": ("abstention", "coverage"),
     "accuracy_when_certain": ("abstention", "accuracy_when_certain"),
 }
-"""Metric of a card, in our spelling → where the figure of a report lies."""
+"""Metric of a card, in our spelling → its place in the metrics of a report."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One figure that was claimed."""
+    """One claimed metric."""
 
     metric: str
-    """Its name."""
+    """Name of the metric."""
     claimed: float
-    """The claim."""
+    """Claimed value."""
     measured: float
-    """What was measured."""
+    """Measured value."""
     low: float
     """Lower end of the 95 % interval of the measurement."""
     high: float
@@ -71,14 +72,14 @@ class Claim:
 
     @property
     def agrees(self) -> bool:
-        """Whether the claim lies in the interval, or is the measured figure."""
+        """Whether the claim is within the interval, or equals the measured value."""
         return self.low <= self.claimed <= self.high or abs(self.claimed - self.measured) <= SAME
 
     @property
     def says(self) -> str:
-        """The claim in a sentence."""
+        """The claim as a sentence."""
         same = abs(self.claimed - self.measured) <= SAME
-        verdict = "the same" if same else "agrees" if self.agrees else "does not agree"
+        verdict = "equal" if same else "agrees" if self.agrees else "does not agree"
         return (
             f"{self.metric}: claimed {100 * self.claimed:.1f}, measured {100 * self.measured:.1f} "
             f"({100 * self.low:.1f} … {100 * self.high:.1f}): {verdict}"
@@ -87,46 +88,46 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """Another way of feeding the network."""
+    """Another preprocessing."""
 
     name: str
-    """What was done: `"RGB instead of BGR"`."""
+    """Name: `"RGB instead of BGR"`."""
     before: float
-    """Accuracy on the images tried, as the card says."""
+    """Accuracy with the preprocessing of the card."""
     after: float
-    """Accuracy with it."""
+    """Accuracy with this preprocessing."""
     p: float
-    """McNemar's p value of the difference, after Holm's correction over all hypotheses."""
+    """p value of McNemar's test, after Holm's correction over all hypotheses."""
 
     @property
     def better(self) -> bool:
-        """Whether it really raises the accuracy."""
+        """Whether it improves the accuracy significantly."""
         return self.after > self.before and self.p < LEVEL
 
     @property
     def says(self) -> str:
-        """The hypothesis in a sentence."""
-        return f"your {100 * self.before:.1f} becomes {100 * self.after:.1f} with {self.name}"
+        """The hypothesis as a sentence."""
+        return f"accuracy {100 * self.before:.1f} becomes {100 * self.after:.1f} with {self.name}"
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What was found."""
+    """Result of `verify`."""
 
     report: Report
-    """The measurement."""
+    """The evaluation."""
     claims: tuple[Claim, ...]
     """Claims about this dataset and split."""
     data: str
-    """Whether the data is the published original, in a sentence."""
+    """Sentence on whether the data is the published original."""
     hypotheses: tuple[Hypothesis, ...]
-    """Every one that was tried, best first."""
+    """All tested hypotheses, best first."""
     tried_on: int
-    """Images that they were tried on."""
+    """Number of images they were tested on."""
 
     @property
     def agrees(self) -> bool:
-        """Whether every claim agrees and no hypothesis is better than what the card says."""
+        """Whether every claim agrees and no hypothesis is better than the preprocessing of the card."""
         return all(claim.agrees for claim in self.claims) and not any(each.better for each in self.hypotheses)
 
 
@@ -137,7 +138,7 @@ def verify(
     out: str | Path,
     claims: Mapping[str, float] | None = None,
     images: int = 1000,
-    output: str = "scores",
+    output: str = "auto",
     faces: str = "auto",
     detector: str = "blazeface",
     threads: int = 1,
@@ -145,37 +146,43 @@ def verify(
     progress: Callable[[int], None] = lambda rows: None,
     **options: Any,
 ) -> Verification:
-    """Measure a model and compare with what its card claims.
+    """Evaluate a model and compare with the claims of its card.
 
     Args:
         model: as for `evaluate`, with a card.
         dataset: one split.
         out: folder for the evaluation.
-        claims: metric → value, 0 … 1, instead of the card's.
-        images: try hypotheses on so many, evenly spread; 0 tries none.
-        output: head of the card.
+        claims: metric → value, 0 … 1, instead of the claims of the card.
+        images: number of images for hypotheses, evenly spread; 0 tests none.
+        output: output of the card; `"auto"`: the one named after the dataset if the card has claims about it, otherwise scores.
         faces: as for `evaluate`.
         detector: as for `evaluate`.
         threads: threads inside one call of the network.
-        device: where networks run, as for `mien.load`.
-        progress: called with the number of rows done.
+        device: device of the networks, as for `mien.load`.
+        progress: called with the number of rows done since the last call.
         **options: further options of `evaluate`.
 
     Raises:
-        ConfigError: nothing is claimed about this dataset, or a claim names an unknown metric.
+        ConfigError: the card has no claims about this dataset, or a claim has an unknown metric.
     """
     with use(device):
         predictor = open_predictor(model, output, dataset, threads)
-    if not isinstance(predictor, CardPredictor):
-        raise ConfigError(f"{predictor.name} has no card whose claims could be verified; name a model with one")
-    wanted = dict(claims or {}) or _claimed(predictor.card.measured, dataset, predictor.output)
+        if not isinstance(predictor, CardPredictor):
+            message = f"{predictor.name} has no card with claims to verify; name a model with a card"
+            raise ConfigError(message, value=predictor.name)
+        wanted = dict(claims or {}) or _claimed(predictor.card.measured, dataset, predictor.output)
+        if not wanted and output == "auto" and predictor.output != "scores":
+            predictor = CardPredictor(predictor.card, predictor.runtime)
+            wanted = _claimed(predictor.card.measured, dataset, "scores")
     if not wanted:
         raise ConfigError(
-            f"the card of {predictor.name} claims nothing about {dataset.name} {dataset.split}, output {predictor.output}, "
-            f"{len(dataset):,} images; give the claim with --claim accuracy=60.4"
+            f"the card of {predictor.name} has no claims about {dataset.name} {dataset.split}, output {predictor.output}, "
+            f"{len(dataset):,} images; give the claim with --claim accuracy=60.4",
+            value=f"{dataset.name} {dataset.split}",
         )
     if unknown := [name for name in wanted if _spelling(name) not in METRICS]:
-        raise ConfigError(f"there is no metric {unknown[0]!r} to claim; known: {', '.join(METRICS)}")
+        message = f"unknown metric {unknown[0]!r} (expected {', '.join(METRICS)})"
+        raise ConfigError(message, value=unknown[0], expected=tuple(METRICS))
     shared: dict[str, Any] = {"faces": faces, "detector": detector, "threads": threads, "device": device}
     report = evaluate(model, dataset, out=out, output=predictor.output, page=False, progress=progress, **shared, **options)
     with use(device):
@@ -186,7 +193,7 @@ def verify(
 
 
 def _claimed(measured: Sequence[Measured], dataset: Dataset, output: str) -> dict[str, float]:
-    """Return the claims of a card about as many images of this split, and this output."""
+    """Return the claims of a card about this split with this number of images, and this output."""
     found: dict[str, float] = {}
     for each in measured:
         name = _spelling(each.metric)
@@ -216,14 +223,14 @@ def _data(report: Report) -> str:
     data = report.about["dataset"]
     digest = f"digest {data['digest'][:12]}"
     if data["original"] is None:
-        return f"{data['name']} {data['split']}, {digest}; the digest of the original is not known"
+        return f"{data['name']} {data['split']}, {digest}; the digest of the original is unknown"
     if data["original"]:
         return f"{data['name']} {data['split']} is the published original ({digest})"
-    return f"{data['name']} {data['split']} is another copy than the published original ({digest}): figures of copies differ"
+    return f"{data['name']} {data['split']} differs from the published original ({digest}), so metrics may differ"
 
 
 def variants(predictor: CardPredictor, mode: str) -> Iterator[tuple[str, CardPredictor, Callable[[np.ndarray], np.ndarray]]]:
-    """Yield the hypotheses: a name, the network fed by a changed card, and what happens to an image before that."""
+    """Yield the hypotheses: a name, the network with a changed card, and a function of the image before it."""
     card = predictor.card
     fed, crop = card.input, card.crop
     assert fed is not None
@@ -231,7 +238,7 @@ def variants(predictor: CardPredictor, mode: str) -> Iterator[tuple[str, CardPre
     def same(pixels: np.ndarray) -> np.ndarray:
         return pixels
 
-    inside = fed.dtype == "uint8"  # the network's own preparation cannot be changed from here
+    inside = fed.dtype == "uint8"  # Preprocessing inside the network cannot be changed from here.
     if fed.color in ("rgb", "bgr") and not inside:
         other = "bgr" if fed.color == "rgb" else "rgb"
         name = f"{other.upper()} instead of {fed.color.upper()}"
@@ -248,7 +255,7 @@ def variants(predictor: CardPredictor, mode: str) -> Iterator[tuple[str, CardPre
         for margin in (0.8, 0.9, 1.1, 1.25):
             changed = with_card(predictor, crop=replace(crop, margin=crop.margin * margin))
             yield f"crops of {margin:.0%} of the side", changed, same
-    yield "histogram equalisation", predictor, _equalised
+    yield "histogram equalization", predictor, _equalized
     channels = predictor.preprocess.channels
     for name, (scale, offset, std) in () if inside else RANGES.items():
         if len(offset) > channels or _same_range(fed, scale, offset, std):
@@ -257,7 +264,7 @@ def variants(predictor: CardPredictor, mode: str) -> Iterator[tuple[str, CardPre
 
 
 def _same_range(fed: Input, scale: float, offset: tuple[float, ...], std: tuple[float, ...]) -> bool:
-    """Return whether a pixel becomes the same value; one offset for all channels may stand against one for each."""
+    """Return whether two value ranges are equal; one offset may be compared with one for each channel."""
     ends = np.array([[0.0], [255.0]])
     mine, theirs = (
         (ends * by + np.asarray(plus)) / np.asarray(over or (1.0,))
@@ -270,18 +277,18 @@ def _hypotheses(
     predictor: CardPredictor, dataset: Dataset, faces: str, detector: str, images: int, threads: int
 ) -> tuple[tuple[Hypothesis, ...], int]:
     some = dataset.evenly(images)
-    mode = mode_for(some, faces, cuts_faces=predictor.cuts_faces)  # pyrefly: ignore  # evaluate has checked it
+    mode = face_mode(predictor, some, faces)  # pyrefly: ignore  # checked by evaluate
     finder = FaceFinder(mode, detector, mesh=bool(predictor.preprocess.regions), threads=threads)
-    names = mapping(predictor.labels, some.labels)
+    classes = mapping(predictor.labels, some.labels)
     tried = [("as the card says", predictor, lambda pixels: pixels), *variants(predictor, mode)]
     right: dict[str, list[bool]] = {name: [] for name, _, _ in tried}
-    for asked, truth in labeled_faces(some, finder, names.unknown):
-        if not asked:
+    for batch, truth in labeled_faces(some, finder, classes.unknown):
+        if not batch:
             continue
         for name, fed, change in tried:
-            changed = [_changed(face, change) for face in asked]
-            answer = names(fed(changed, (View(),)).probabilities).argmax(1)
-            right[name] += [names.classes[index] == label for index, label in zip(answer.tolist(), truth, strict=True)]
+            changed = [_changed(face, change) for face in batch]
+            predicted = classes(fed(changed, (View(),)).probabilities).argmax(1).tolist()
+            right[name] += [classes.classes[index] == label for index, label in zip(predicted, truth, strict=True)]
     base = np.array(right.pop("as the card says"), bool)
     if not len(base):
         return (), 0
@@ -294,7 +301,7 @@ def _hypotheses(
 
 
 def _changed(face: Face, change: Callable[[np.ndarray], np.ndarray]) -> Face:
-    """Return a face with changed pixels; where these are cut or framed alike on all sides, its mesh stays where the face is."""
+    """Return a face with changed pixels; after cropping or padding by the same width on all sides its mesh moves along."""
     pixels = change(face.pixels)
     grown = np.array(pixels.shape[1::-1]) - face.pixels.shape[1::-1]
     if face.mesh is None or not grown.any():
@@ -308,7 +315,7 @@ def _gray(pixels: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(pixels).convert("L").convert("RGB"))
 
 
-def _equalised(pixels: np.ndarray) -> np.ndarray:
+def _equalized(pixels: np.ndarray) -> np.ndarray:
     gray = ImageOps.equalize(Image.fromarray(pixels).convert("L"))
     return np.asarray(gray.convert("RGB"))
 

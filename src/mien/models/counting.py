@@ -43,16 +43,22 @@ def count(name: str, **options: Any) -> Count:
     shapes: dict[str, Shape] = {key: tuple(image.shape[1:]) for key, image in images.items()}
     for path, module in network.named_modules():
         module.register_forward_hook(_recorder(path, shapes))
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        answer = network(**images)
+    macs, answer = multiply_accumulates(network, images)
     sizes = {key: parameter.numel() for key, parameter in network.named_parameters()}
     return Count(
         parameters=sum(sizes.values()),
         dead=sum(sizes[key] for key in dead_parameters(network)),
-        macs=counter.get_total_flops() // 2,
+        macs=macs,
         outputs=_named_shapes(answer),
         shapes=shapes,
     )
+
+
+def multiply_accumulates(network: nn.Module, images: Mapping[str, Tensor]) -> tuple[int, Any]:
+    """Return the multiply-accumulates of a network for these images, and its output."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        output = network(**images)
+    return counter.get_total_flops() // 2, output
 
 
 def _recorder(path: str, shapes: dict[str, Shape]) -> Callable[..., None]:

@@ -76,6 +76,8 @@ class Dataset(Sequence[Sample]):
     """Which split of `protocol` this is."""
     protocol: str = "official"
     """How the splits were made; see `mien.data.datasets.protocols`."""
+    fold: tuple[int, int] | None = None
+    """Fold and number of folds, of protocols with folds."""
     choices: Mapping[str, str] = field(default_factory=dict)
     """Options of the reader that are not its defaults, such as `{"mode": "probability"}`: they make another dataset of it."""
     flaws: tuple[str, ...] = ()

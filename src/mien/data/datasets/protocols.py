@@ -114,6 +114,10 @@ def image_folds(data: Dataset, draw: Draw) -> Rows:
     return {"train": np.setdiff1d(np.arange(len(data)), test), "validation": test, "test": test}
 
 
+FOLDED = (subject_folds, image_folds)
+"""Functions whose splits depend on fold and number of folds."""
+
+
 def validation_is_test(data: Dataset, draw: Draw) -> Rows:
     """The best epoch is chosen on the images that the figure is reported on."""
     parts = official(data, draw)

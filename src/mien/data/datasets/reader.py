@@ -12,7 +12,7 @@ from ...registry import lookup
 from .clean import PREFIX, read_clean
 from .dataset import Dataset
 from .layout import Damage, Damaged, Layout, Place, find
-from .protocols import DEFAULT_DRAW, Draw, Protocol
+from .protocols import DEFAULT_DRAW, FOLDED, Draw, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +87,9 @@ class Reader:
 
     def deal(self, whole: Dataset, draw: Draw = DEFAULT_DRAW) -> dict[str, Dataset]:
         """Return the splits, of those that are not empty, that its protocol makes of a dataset opened as `"all"`."""
-        rows = self.protocols[whole.protocol].splits(whole, draw)
-        return {split: whole.take(taken, split=split) for split, taken in rows.items() if len(taken)}
+        deal = self.protocols[whole.protocol].splits
+        fold = (draw.fold, draw.folds) if deal in FOLDED else None
+        return {split: whole.take(rows, split=split, fold=fold) for split, rows in deal(whole, draw).items() if len(rows)}
 
     def read(self, root: str | Path, damaged: Damaged, options: Mapping[str, str]) -> Dataset:
         """Read all parts of whatever layout lies under `root`.

@@ -1,119 +1,184 @@
-"""A comparison as Markdown, and as a page that needs nothing else."""
+"""A comparison as tables: Markdown, a self-contained page, LaTeX (booktabs) and csv."""
 
 from __future__ import annotations
 
-import html as escape
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from ...visualization.pages import html_page, html_table, markdown_table
 
 if TYPE_CHECKING:
-    from . import Comparison
+    from . import Cell, Comparison
+    from .statistics import Value
 
-FIGURES = (("accuracy", "Accuracy"), ("uar", "UAR"), ("macro_f1", "Macro-F1"))
-
-STYLE = """
-:root{--ink:#1c2024;--soft:#626b75;--line:#dde2e7;--ground:#fff}
-@media(prefers-color-scheme:dark){:root{--ink:#e4e8ec;--soft:#9aa5b0;--line:#333a42;--ground:#14171a}}
-body{font:15px/1.5 system-ui,"DejaVu Sans",sans-serif;max-width:66rem;margin:0 auto;padding:1.5rem 1rem}
-body{color:var(--ink);background:var(--ground)}
-h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2rem}.scroll{overflow-x:auto}
-table{border-collapse:collapse;font-variant-numeric:tabular-nums}
-th,td{padding:.3rem 1rem .3rem 0;text-align:left;border-bottom:1px solid var(--line)}th{color:var(--soft);font-size:.85rem}
-"""
-
-SAYS = (
-    "Intervals: 95 % bootstrap. Stars: the accuracy differs from that of the first row on the same images (McNemar's exact "
-    "test, or the paired bootstrap over subjects where these are known; Holm's correction over the whole table): * p < .05, "
-    "** p < .01, *** p < .001. Images without an answer count as wrong."
+TITLES = {
+    "accuracy": "Accuracy",
+    "uar": "UAR",
+    "macro_f1": "Macro-F1",
+    "kappa": "Kappa",
+    "ccc_valence": "CCC valence",
+    "ccc_arousal": "CCC arousal",
+    "ccc": "CCC",
+    "unit_f1": "AU F1",
+    "p": "P",
+}
+NOTES = (
+    "Intervals: 95 % bootstrap over images, or over persons (videos) where they are known, and over seeds. Stars: different "
+    "from the first row on the common images (McNemar's exact test or the paired bootstrap, Holm's correction over the table): "
+    "* p < .05, ** p < .01, *** p < .001. Images without a prediction count as wrong. † whole images instead of detected faces."
 )
+
+
+def title_of(metric: str) -> str:
+    """Return a metric's name in headings."""
+    return TITLES.get(metric, metric)
 
 
 def tables(comparison: Comparison) -> list[tuple[str, list[str], list[list[str]]]]:
     """Return title, header and rows of each table."""
     found = []
-    for key, title in FIGURES:
+    for metric in comparison.metrics:
         rows = []
         for model in comparison.models:
             cells = [model, comparison.trained_on(model) or "not stated"]
             for column in comparison.datasets:
-                cell = comparison.cells[model, column]
-                one = cell.report.figures.get("official", {}).get(key)
-                stars = cell.stars if key == "accuracy" else ""
-                cells.append(
-                    "–" if one is None else f"{_number(one['value'])}{stars} ({_number(one['low'])} … {_number(one['high'])})"
-                )
+                mark = "†" if (model, column) in comparison.unlike else ""
+                cells.append(_cell(comparison.cells[model, column], metric) + mark)
             rows.append(cells)
-        found.append((title, ["model", "trained on", *comparison.datasets], rows))
-    rows = []
-    for column in comparison.datasets:
-        for model in comparison.models[1:]:
-            cell = comparison.cells[model, column]
-            between = f"{_signed(cell.low)} … {_signed(cell.high)}"
-            p = "" if cell.p is None else f"{cell.p:.2g}"
-            rows.append([f"{model} − {comparison.models[0]}", column, _signed(cell.difference), between, p, cell.test])
-    if rows:
-        found.append(("Differences in accuracy", ["models", "data", "difference", "95 %", "p (Holm)", "test"], rows))
-    spreads = comparison.over_seeds()
-    rows = [
-        [name, column, f"{_number(one.mean)} ± {_number(one.deviation)}", str(one.seeds)]
-        for name, columns in spreads.items()
-        for column, one in columns.items()
-    ]
-    if rows:
-        found.append(("Accuracy over seeds, mean ± standard deviation", ["recipe", "data", "accuracy", "seeds"], rows))
+        found.append((title_of(metric), ["model", "trained on", *comparison.datasets], rows))
+    if rows := _difference_rows(comparison, comparison.models, comparison.cells):
+        found.append(("Differences", ["models", "data", "metric", "difference", "95 %", "p (Holm)", "test"], rows))
+    if comparison.recipes:
+        rows = []
+        for (recipe, column), cell in comparison.recipes.items():
+            for metric, one in cell.values.items():
+                spread = "–" if one.deviation is None else _percent(one.deviation)
+                rows.append([recipe, column, title_of(metric), _cell(cell, metric), spread, str(one.seeds), str(one.folds)])
+        found.append(("Recipes", ["recipe", "data", "metric", "mean (95 %)", "sd over seeds", "seeds", "folds"], rows))
+        if rows := _difference_rows(comparison, tuple(comparison.members), comparison.recipes):
+            header = ["recipes", "data", "metric", "difference", "95 %", "p (Holm)", "test"]
+            found.append(("Recipe against recipe", header, rows))
     rows = [[model, *_costs(comparison, model)] for model in comparison.models]
-    found.append(("Cost", ["model", "parameters", "GMAC", "images a second", "memory, MB"], rows))
+    found.append(("Cost", ["model", "parameters", "GMAC", "images/s", "memory, MB"], rows))
     rows = [
         [model, column, comparison.cells[model, column].report.about["mapping"]["says"], _faces(comparison, model, column)]
         for model in comparison.models
         for column in comparison.datasets
     ]
-    found.append(("How classes were matched", ["model", "data", "classes", "faces"], rows))
+    found.append(("Class mapping", ["model", "data", "classes", "faces"], rows))
     return found
 
 
 def markdown(comparison: Comparison) -> str:
     """Return the comparison as Markdown."""
-    parts = ["# Comparison", SAYS]
+    parts = ["# Comparison", *(f"**Warning.** {text}." for text in comparison.warnings), NOTES]
     for title, header, rows in tables(comparison):
-        parts += [f"## {title}", table(header, rows)]
+        parts += [f"## {title}", markdown_table(header, rows)]
     return "\n\n".join([*parts, *_flaws(comparison)]) + "\n"
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def html(comparison: Comparison) -> str:
     """Return the comparison as a page."""
-    parts = ["<h1>Comparison</h1>", f"<p>{escape.escape(SAYS)}</p>"]
+    parts = ["<h1>Comparison</h1>", *(f"<p><strong>Warning.</strong> {escape(text)}.</p>" for text in comparison.warnings)]
+    parts.append(f"<p>{escape(NOTES)}</p>")
     for title, header, rows in tables(comparison):
-        head = "".join(f"<th>{escape.escape(name)}</th>" for name in header)
-        body = "".join("<tr>" + "".join(f"<td>{escape.escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
-        parts.append(f'<h2>{title}</h2><div class="scroll"><table><tr>{head}</tr>{body}</table></div>')
-    parts += [f"<p>{escape.escape(text)}</p>" for text in _flaws(comparison)]
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Comparison</title>'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>\n<body>\n'
-        + "\n".join(parts)
-        + "\n</body></html>\n"
-    )
+        parts.append(f"<h2>{escape(title)}</h2>{html_table(header, rows)}")
+    return html_page("Comparison", [*parts, *(f"<p>{escape(text)}</p>" for text in _flaws(comparison))])
+
+
+def latex(comparison: Comparison) -> str:
+    """Return a LaTeX table for a paper (package booktabs): recipes, or models without them, by dataset and metric.
+
+    The best value of each column is bold; smaller numbers are the 95 % interval, or the standard deviation over seeds.
+    """
+    cells = comparison.recipes or comparison.cells
+    names = tuple(comparison.members) if comparison.recipes else comparison.models
+    columns = [(column, metric) for column in comparison.datasets for metric in comparison.metrics]
+    best = {}
+    for column, metric in columns:
+        values = [one.value for name in names if (one := cells[name, column].values.get(metric)) is not None]
+        best[column, metric] = max(values, default=None)
+    lines = [f"% {text}" for text in (*comparison.warnings, "needs \\usepackage{booktabs}; " + NOTES)]
+    lines += [f"\\begin{{tabular}}{{l{'c' * len(columns)}}}", "\\toprule"]
+    spans = [f"\\multicolumn{{{len(comparison.metrics)}}}{{c}}{{{_tex(column)}}}" for column in comparison.datasets]
+    lines.append(" & ".join(["", *spans]) + r" \\")
+    width = len(comparison.metrics)
+    lines.append("".join(f"\\cmidrule(lr){{{2 + k * width}-{1 + (k + 1) * width}}}" for k in range(len(comparison.datasets))))
+    lines.append(" & ".join(["", *(_tex(title_of(metric)) for _, metric in columns)]) + r" \\")
+    lines.append("\\midrule")
+    for name in names:
+        texts = [_tex(name)]
+        for column, metric in columns:
+            cell = cells[name, column]
+            one = cell.values.get(metric)
+            if one is None:
+                texts.append("--")
+                continue
+            number = _percent(one.value)
+            number = f"\\textbf{{{number}}}" if one.value == best[column, metric] else number
+            stars = cell.differences[metric].stars if metric in cell.differences else ""
+            stars = f"$^{{{stars}}}$" if stars else ""
+            spread = f"$\\pm${_percent(one.deviation)}" if one.deviation is not None else _between(one)
+            dagger = "$^\\dagger$" if (name, column) in comparison.unlike else ""
+            texts.append(f"{number}{stars}{dagger} {{\\scriptsize {spread}}}")
+        lines.append(" & ".join(texts) + r" \\")
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
+
+
+def recipe_rows(comparison: Comparison) -> list[dict[str, Any]]:
+    """Return one row for each recipe (or model), dataset and metric."""
+    cells: Mapping[tuple[str, str], Cell] = comparison.recipes or comparison.cells
+    found = []
+    for (name, column), cell in cells.items():
+        for metric, one in cell.values.items():
+            test = cell.differences.get(metric)
+            found.append(
+                {
+                    "name": name,
+                    "dataset": column,
+                    "metric": metric,
+                    "value": one.value,
+                    "low": one.low,
+                    "high": one.high,
+                    "deviation": one.deviation,
+                    "seeds": one.seeds,
+                    "folds": one.folds,
+                    "difference": test and test.value,
+                    "difference_low": test and test.low,
+                    "difference_high": test and test.high,
+                    "p": test and test.p,
+                    "test": test and test.test,
+                }
+            )
+    return found
+
+
+def _difference_rows(comparison: Comparison, names: tuple[str, ...], cells: Mapping[tuple[str, str], Cell]) -> list[list[str]]:
+    rows = []
+    for column in comparison.datasets:
+        for name in names[1:]:
+            for metric, one in cells[name, column].differences.items():
+                between = f"{_signed(one.low)} … {_signed(one.high)}"
+                p = "" if one.p is None else f"{one.p:.2g}"
+                pair = f"{name} − {names[0]}"
+                rows.append([pair, column, title_of(metric), _signed(one.value), between, p, one.test])
+    return rows
 
 
 def _flaws(comparison: Comparison) -> list[str]:
-    found = []
-    for column in comparison.datasets:
-        data = comparison.cells[comparison.models[0], column].report.about["dataset"]
-        found += [f"{column}: {text}." for text in (*data["flaws"], *data["notes"])]
-    return found
+    found: dict[str, None] = {}
+    for (model, column), cell in comparison.cells.items():
+        data = cell.report.about["dataset"]
+        own = [f"{column}: {text}." for text in data["flaws"]] + [f"{model} on {column}: {text}." for text in data["notes"]]
+        found |= dict.fromkeys(own)
+    return list(found)
 
 
 def _faces(comparison: Comparison, model: str, column: str) -> str:
     report = comparison.cells[model, column].report
     stored = "card" not in report.about["model"] and report.about["model"].get("sha256")
-    return "as the other package was fed" if stored else str(report.about["identity"]["faces"])
+    return "as given to the other package" if stored else str(report.about["identity"]["faces"])
 
 
 def _costs(comparison: Comparison, model: str) -> list[str]:
@@ -127,9 +192,27 @@ def _costs(comparison: Comparison, model: str) -> list[str]:
     ]
 
 
-def _number(value: float | None) -> str:
+def _cell(cell: Cell, metric: str) -> str:
+    one = cell.values.get(metric)
+    if one is None:
+        return "–"
+    stars = cell.differences[metric].stars if metric in cell.differences else ""
+    return f"{_percent(one.value)}{stars} {_between(one)}"
+
+
+def _between(one: Value) -> str:
+    return f"({_percent(one.low)} … {_percent(one.high)})"
+
+
+def _percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f}"
 
 
 def _signed(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:+.1f}"
+
+
+def _tex(text: str) -> str:
+    """Return text with LaTeX's special characters escaped."""
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    return "".join(special.get(c, f"\\{c}" if c in "&%$#_{}" else c) for c in text).replace("…", "--")

@@ -1,4 +1,4 @@
-"""`results/*.csv`: one row for each evaluation, found again by its key and rewritten in place. Written by commands only."""
+"""`results/*.csv`: one row per evaluation, replaced by key; written by commands only."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from ...io.files import LineFeeds, atomic_write, locked
 from ..report import Report
 
 KEY = ("model", "version", "output", "dataset", "split", "protocol", "faces", "views")
-"""Columns that tell rows apart."""
+"""Columns that identify a row."""
 
 FIGURES = ("accuracy", "uar", "macro_f1", "kappa", "nll", "brier", "ece")
-"""Figures with an interval: columns NAME, NAME_low, NAME_high. The first four over the official denominator, with images
-without an answer counted as wrong, the others over the answered images."""
+"""Metrics with an interval: columns NAME, NAME_low, NAME_high. The first four count images without a prediction as wrong, the
+others exclude them."""
 
 OTHERS = ("answered_accuracy", "coverage", "accuracy_when_certain", "aurc", "ccc_valence", "ccc_arousal", "au_f1", "abaw_p")
-COSTS = ("parameters", "images_per_second", "memory_mb")
+COSTS = ("parameters", "macs", "images_per_second", "memory_mb")
 AGAINST = ("against", "difference", "difference_low", "difference_high", "p")
-"""The model compared with, the difference in accuracy on the same images, and the test's p after Holm's correction."""
+"""Reference model, difference in accuracy on the common images, and p value after Holm's correction."""
 
 COLUMNS = (
     *KEY,
@@ -47,7 +47,8 @@ def row_of(report: Report) -> dict[str, str]:
     about, figures = report.about, report.figures
     if about["identity"]["limit"]:
         raise ConfigError(
-            "an evaluation of only some images (--limit) is no row of the results; evaluate all, or leave out --results"
+            "an evaluation of a subset (--limit) cannot be a row of the results; evaluate all images, or omit --results",
+            value=about["identity"]["limit"],
         )
     model, data = about["model"], about["dataset"]
     row: dict[str, Any] = {
@@ -76,7 +77,7 @@ def row_of(report: Report) -> dict[str, str]:
         "accuracy_when_certain": abstention.get("accuracy_when_certain", {}).get("value"),
         "aurc": abstention.get("aurc"),
         "au_f1": figures.get("unit_f1", {}).get("value"),
-        "abaw_p": figures.get("abaw_p"),
+        "abaw_p": figures.get("abaw_p", {}).get("value"),
     }
     for name in ("valence", "arousal"):
         row[f"ccc_{name}"] = figures.get("affect", {}).get(name, {}).get("ccc", {}).get("value")
@@ -84,13 +85,14 @@ def row_of(report: Report) -> dict[str, str]:
 
 
 def costs(report: Report) -> dict[str, float | None]:
-    """Return parameters, images a second through the network, and memory, as far as they are known."""
+    """Return parameters, MACs of a face, images per second of the network, and memory in MB, as far as they are known."""
     model, speed = report.about["model"], report.about.get("speed", {})
     seconds, rows = speed.get("model_seconds"), speed.get("rows")
-    ours = "card" in model  # of a table only its own statement says what the network cost
+    ours = "card" in model  # A stored table can only state its own costs.
     rate = rows / seconds if ours and seconds and rows else model.get("speed")
     return {
         "parameters": model.get("parameters"),
+        "macs": model.get("macs"),
         "images_per_second": None if rate is None else round(rate, 1),
         "memory_mb": speed.get("memory_mb") if ours else model.get("memory_mb"),
     }
@@ -100,7 +102,7 @@ def read_rows(path: str | Path) -> list[dict[str, str]]:
     """Return the rows of a results file; none if it does not exist.
 
     Raises:
-        DatasetError: it is another kind of file.
+        DatasetError: the file is not a results table.
     """
     path = Path(path)
     if not path.is_file():
@@ -108,24 +110,25 @@ def read_rows(path: str | Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
         if missing := [name for name in KEY if name not in (reader.fieldnames or ())]:
-            raise DatasetError(f"{path} is no table of results: it lacks the columns {', '.join(missing)}; name another file")
+            message = f"{path}: missing columns {', '.join(missing)} of a results table; name another file"
+            raise DatasetError(message, path=path, value=missing, expected=KEY)
         return [dict(row) for row in reader]
 
 
 def write_row(path: str | Path, report: Report, **more: Any) -> None:
-    """Put the row of an evaluation into a results file, in place of an older one of the same key."""
+    """Write the row of an evaluation to a results file, replacing an older row of the same key."""
     write_rows(path, [row_of(report) | {name: _cell(value) for name, value in more.items()}])
 
 
 def write_rows(path: str | Path, rows: list[dict[str, str]]) -> None:
-    """Put rows into a results file, sorted by key.
+    """Write rows to a results file, sorted by key; older rows of the same keys are replaced.
 
     Raises:
-        ConfigError: the disk is full, or the folder may not be written.
+        ConfigError: the disk is full, or the folder is not writable.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(path, wait=True):  # rows that another process adds meanwhile must not be lost
+    with locked(path, wait=True):  # Another process may add rows meanwhile.
         table = {tuple(row.get(name, "") for name in KEY): row for row in [*read_rows(path), *rows]}
         with atomic_write(path) as part, part.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(LineFeeds(file), COLUMNS, extrasaction="ignore", restval="")
@@ -149,3 +152,15 @@ def _cell(value: Any) -> str:
             else f"{value:.4f}"
         )
     return str(value)
+
+
+def write_table(path: str | Path, rows: list[dict[str, Any]]) -> None:
+    """Write rows of equal keys as csv, atomically.
+
+    Raises:
+        ConfigError: the disk is full, or the folder is not writable.
+    """
+    with atomic_write(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(LineFeeds(file), list(rows[0]) if rows else ())
+        writer.writeheader()
+        writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)

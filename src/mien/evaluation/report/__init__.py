@@ -1,4 +1,4 @@
-"""What an evaluation found: every figure and image of it is computed from `predictions.csv` and `evaluation.json`.
+"""The report of an evaluation: metrics, figures and a page, computed from `predictions.csv` and `evaluation.json`.
 
 report = Report.read("out/fer2013")
 report.figures["official"]["accuracy"]["value"]
@@ -17,6 +17,7 @@ from typing import Any
 
 from ...errors import DatasetError
 from ...io.files import atomic_write
+from ...visualization.plotting import require_matplotlib
 from .attachments import Extra, add_extra, read_extra
 from .metrics import measure
 from .predictions import Predictions, read_predictions
@@ -31,10 +32,10 @@ PAGE = "report.html"
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """A finished evaluation. Made by `mien.evaluate`, or from its folder by `Report.read`."""
+    """A finished evaluation, from `mien.evaluate` or, by `Report.read`, from its folder."""
 
     folder: Path
-    """Where it lies."""
+    """Its folder."""
     predictions: Predictions
     """The table."""
     about: Mapping[str, Any]
@@ -45,26 +46,25 @@ class Report:
         """Read the folder of an evaluation.
 
         Raises:
-            DatasetError: there is no finished evaluation, or its files are damaged.
+            DatasetError: the evaluation is missing, unfinished or corrupt.
         """
         folder = Path(folder)
         try:
             about = json.loads((folder / EVALUATION).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise DatasetError(
-                f"{folder} holds no finished evaluation ({EVALUATION}: {error}); mien evaluate makes one"
-            ) from error
+            message = f"{folder} holds no finished evaluation ({EVALUATION}: {error}); run mien evaluate"
+            raise DatasetError(message, path=folder) from error
         return Report(folder, read_predictions(folder / PREDICTIONS), about)
 
     @cached_property
     def figures(self) -> dict[str, Any]:
-        """Every figure, as in `metrics.json`; see `mien.evaluation.report.metrics.measure`."""
+        """All metrics, as in `metrics.json`; see `mien.evaluation.report.metrics.measure`."""
         thresholds = self.about["model"].get("card", {}).get("figures", {}).get("unit_thresholds", {})
-        return measure(self.predictions, thresholds)
+        return measure(self.predictions, thresholds, self.about.get("metrics", ()))
 
     @property
     def extra(self) -> list[Extra]:
-        """Images that other code has added, by section."""
+        """Images added by `add_image`, by section."""
         return read_extra(self.folder)
 
     @property
@@ -75,33 +75,32 @@ class Report:
         return f"{model['name']}{output} on {data['name']} {data['split']}"
 
     def add_image(self, section: str, title: str, png: bytes, note: str = "") -> None:
-        """Add an image to the report: t-SNE plots, Grad-CAM strips. It lies in `figures/extra` and is shown from then on.
+        """Add an image to the report, such as a t-SNE plot; it is stored in `figures/extra`.
 
         Args:
-            section: heading under which images are gathered.
-            title: of this image; another of the same title in the section is replaced.
-            png: the image.
-            note: a sentence below it.
+            section: heading.
+            title: title; an image of the same section and title is replaced.
+            png: content of a PNG file.
+            note: caption.
 
         Raises:
-            ValueError: the bytes are no PNG.
+            ValueError: the bytes are not a PNG file.
         """
         add_extra(self.folder, section, title, png, note)
 
     @staticmethod
     def require_page() -> None:
-        """Raise now, rather than after a long evaluation, if the page cannot be written.
+        """Fail early if the page cannot be written.
 
         Raises:
             MissingExtra: jinja2 or matplotlib is not installed.
         """
-        from . import (
-            html,  # noqa: F401
-            plots,  # noqa: F401
-        )
+        from . import html  # noqa: F401
+
+        require_matplotlib()
 
     def html(self) -> str:
-        """Return the page, which needs nothing else.
+        """Return the self-contained page.
 
         Raises:
             MissingExtra: jinja2 or matplotlib is not installed.
@@ -114,7 +113,7 @@ class Report:
         """Write `metrics.json`, and if `page` is set `report.html` and `figures/`.
 
         Raises:
-            ConfigError: the disk is full, or the folder may not be written.
+            ConfigError: the disk is full, or the folder is not writable.
             MissingExtra: jinja2 or matplotlib is not installed.
         """
         text = json.dumps({"about": self._headline(), **self.figures}, indent=1, ensure_ascii=False)

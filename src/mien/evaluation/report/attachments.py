@@ -1,4 +1,4 @@
-"""Images that other code adds to a report: files in `figures/extra`, each a PNG with a JSON of the same name beside it."""
+"""Images added to a report: PNG files in `figures/extra`, each with a JSON file of the same name."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Extra:
     """One image."""
 
     section: str
-    """Heading under which it is shown."""
+    """Heading."""
     title: str
     """Its title."""
     note: str
-    """A sentence below it."""
+    """Caption."""
     png: bytes
     """The image."""
 
@@ -31,11 +31,11 @@ def add_extra(report: Path, section: str, title: str, png: bytes, note: str) -> 
     """Put an image into the folder of a report.
 
     Raises:
-        ConfigError: the disk is full, or the folder may not be written.
-        ValueError: the bytes are no PNG.
+        ConfigError: the disk is full, or the folder is not writable.
+        ValueError: the bytes are not a PNG file.
     """
     if not png.startswith(PNG):
-        raise ValueError(f"the image {title!r} is no PNG: it begins with {png[:8]!r}")
+        raise ValueError(f"the image {title!r} is not a PNG file: it begins with {png[:8]!r}")
     folder = report / FOLDER
     stem = hashlib.blake2b(f"{section}\0{title}".encode(), digest_size=8).hexdigest()
     order = _order(folder, stem)

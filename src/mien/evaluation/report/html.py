@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs nothing else: no network, no script."""
+"""The report as one self-contained HTML page, without scripts or network access."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
 TEMPLATES = ASSETS / "templates"
 
 HEADLINE = (
-    ("accuracy", "accuracy", "share of right answers"),
-    ("uar", "UAR", "mean recall of the classes, balanced accuracy"),
-    ("macro_f1", "macro-F1", "mean F1 of the classes"),
-    ("kappa", "kappa", "Cohen's: agreement beyond chance"),
-    ("nll", "NLL", "mean negative log probability of the truth"),
+    ("accuracy", "accuracy", "share of correct predictions"),
+    ("uar", "UAR", "mean recall over classes (balanced accuracy)"),
+    ("macro_f1", "macro-F1", "mean F1 over classes"),
+    ("kappa", "kappa", "Cohen's kappa: agreement beyond chance"),
+    ("nll", "NLL", "mean negative log-likelihood"),
     ("brier", "Brier", "squared error of the probabilities, 0 to 2"),
-    ("ece", "ECE", "mean gap between confidence and accuracy, 15 bins"),
+    ("ece", "ECE", "expected calibration error, 15 bins"),
 )
-"""Key, name and meaning of the figures at the top, in order."""
+"""Key, name and definition of the main metrics, in order."""
 
 FIGURES = {
-    "reliability": "Accuracy of the answers at each confidence, and how many there are",
-    "risk_coverage": "Share of errors among the surest answers",
-    "learning_curves": "Loss and validation figures over the epochs",
+    "reliability": "Accuracy and number of predictions by confidence",
+    "risk_coverage": "Share of errors among the most confident predictions",
+    "learning_curves": "Loss and validation metrics over the epochs",
 }
 
 
@@ -73,7 +73,7 @@ def _confusion(figures: Mapping[str, Any]) -> dict[str, Any] | None:
     if "confusion" not in figures:
         return None
     counts = np.array(figures["confusion"])
-    answers = [*figures["classes"], "no answer"] if counts[:, -1].any() else figures["classes"]
+    columns = [*figures["classes"], "no prediction"] if counts[:, -1].any() else figures["classes"]
     total = counts.sum(1)
     rows = [
         {
@@ -81,12 +81,12 @@ def _confusion(figures: Mapping[str, Any]) -> dict[str, Any] | None:
             "n": int(total[k]),
             "cells": [
                 {"n": int(n), "share": n / total[k] if total[k] else 0.0, "right": column == k}
-                for column, n in enumerate(counts[k, : len(answers)].tolist())
+                for column, n in enumerate(counts[k, : len(columns)].tolist())
             ],
         }
         for k, name in enumerate(figures["classes"])
     ]
-    return {"answers": answers, "rows": rows}
+    return {"columns": columns, "rows": rows}
 
 
 def _mistakes(report: Report) -> list[dict[str, str]]:
@@ -102,7 +102,7 @@ def _mistakes(report: Report) -> list[dict[str, str]]:
                 "source": _data(path.read_bytes(), "image/jpeg"),
                 "sample": each["sample"],
                 "label": str(table.label[row]),
-                "answer": table.classes[table.answer[row]],
+                "predicted": table.classes[table.predicted[row]],
                 "confidence": f"{table.confidence[row]:.0%}",
             }
         )
@@ -123,7 +123,7 @@ def _data(content: bytes, kind: str) -> str:
 
 
 def _facts(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Return a nested table as lines of name and text, empty ones left out."""
+    """Return a nested table as lines of name and text, without empty ones."""
     lines: list[tuple[str, str]] = []
     for key, value in table.items():
         name = f"{prefix}{key}"

@@ -1,72 +1,41 @@
-"""The figures of a report in one style, for the page and, as PNG, SVG and PDF, for papers.
-
-Colors are Okabe and Ito's, which color-blind readers tell apart. Files are the same to the byte for the same predictions.
-"""
+"""The figures of a report, for its page and, as PNG, SVG and PDF, for papers."""
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...errors import MissingExtra
 from ...io.files import atomic_write
-
-try:
-    import matplotlib
-    from matplotlib.axes import Axes
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-except ModuleNotFoundError as error:
-    raise MissingExtra("matplotlib", "eval") from error
+from ...visualization.plotting import BLUE, COLORS, FORMATS, ORANGE, RED, figure_bytes, new_figure, styled
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from . import Report
 
-BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
-COLORS = (BLUE, RED, GREEN, ORANGE, PURPLE, SKY)
 FOLDER = "figures"
-FORMATS: Mapping[str, Mapping[str, Any]] = {
-    "png": {"dpi": 200, "metadata": {"Software": None}},
-    "svg": {"metadata": {"Date": None, "Creator": None}},
-    "pdf": {"metadata": {"CreationDate": None, "Creator": None, "Producer": None}},
-}
-STYLE = {
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 9,
-    "axes.titleweight": "bold",
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-    "pdf.fonttype": 42,
-    "svg.hashsalt": "mien",
-    "path.simplify": True,
-}
 
 
 def confusion(report: Report) -> Figure:
     """The confusion matrix: shares of each true class, with counts."""
     figures = report.figures
     classes, counts = figures["classes"], np.array(figures["confusion"])
-    answers = [*classes, "no answer"] if counts[:, -1].any() else list(classes)
-    counts = counts[:, : len(answers)]
+    columns = [*classes, "no prediction"] if counts[:, -1].any() else list(classes)
+    counts = counts[:, : len(columns)]
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     side = 1.6 + 0.55 * len(classes)
-    figure, axes = _figure(side + 0.55 * (len(answers) - len(classes)), side)
+    figure, axes = new_figure(side + 0.55 * (len(columns) - len(classes)), side)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for row, column in np.ndindex(*counts.shape):
         color = "white" if shares[row, column] > 0.55 else "#222222"
         axes.text(column, row - 0.12, f"{shares[row, column]:.0%}", ha="center", va="center", color=color, fontsize=8)
         axes.text(column, row + 0.24, f"{counts[row, column]:,}", ha="center", va="center", color=color, fontsize=6)
-    axes.set_xticks(range(len(answers)), answers, rotation=40, ha="right")
+    axes.set_xticks(range(len(columns)), columns, rotation=40, ha="right")
     axes.set_yticks(range(len(classes)), classes)
-    axes.set(xlabel="answered", ylabel="true")
+    axes.set(xlabel="predicted", ylabel="true")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     return figure
@@ -75,7 +44,7 @@ def confusion(report: Report) -> Figure:
 def per_class(report: Report) -> Figure:
     """Recall with its interval, precision and F1 of each class."""
     rows = report.figures["per_class"]
-    figure, axes = _figure(6.4, 0.9 + 0.42 * len(rows))
+    figure, axes = new_figure(6.4, 0.9 + 0.42 * len(rows))
     place = np.arange(len(rows))[::-1]
     recall = [
         [row["recall"][key] if row["recall"][key] is not None else np.nan for key in ("value", "low", "high")]
@@ -94,78 +63,99 @@ def per_class(report: Report) -> Figure:
 
 
 def reliability(report: Report) -> Figure:
-    """Confidence against accuracy, and how many answers each confidence has."""
+    """Reliability diagram, and the number of predictions in each bin of confidence."""
     bins = [row for row in report.figures["reliability"] if row["n"]]
-    figure = Figure(figsize=(4.2, 4.2), layout="constrained")
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    figure, (upper, lower) = new_figure(4.2, 4.2, 2, 1, sharex=True, height_ratios=(3, 1))
     confidence, accuracy = [row["confidence"] for row in bins], [row["accuracy"] for row in bins]
     sizes = [row["n"] for row in bins]
     centers, width = [(row["low"] + row["high"]) / 2 for row in bins], 0.9 / len(report.figures["reliability"])
     upper.bar(centers, accuracy, width, color=BLUE, alpha=0.85, label="accuracy")
-    upper.plot([0, 1], [0, 1], "--", color="#000000", linewidth=1, alpha=0.6, label="as confident as right")
+    upper.plot([0, 1], [0, 1], "--", color="#000000", linewidth=1, alpha=0.6, label="perfect calibration")
     upper.plot(confidence, accuracy, "o", color=RED, markersize=4, label="mean confidence")
     upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
     upper.legend(ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0), handlelength=1.5)
     lower.bar(centers, sizes, width, color=ORANGE)
-    lower.set(xlabel="confidence", ylabel="answers")
+    lower.set(xlabel="confidence", ylabel="predictions")
     for axes in (upper, lower):
         axes.grid(axis="y", alpha=0.25)
     return figure
 
 
 def risk_coverage(report: Report) -> Figure:
-    """Share of errors among the surest answers."""
+    """Risk-coverage curve: share of errors among the most confident predictions."""
     abstention = report.figures["abstention"]
     curve = abstention["curve"]
-    figure, axes = _figure(4.6, 3.4)
+    figure, axes = new_figure(4.6, 3.4)
     axes.plot(curve["coverage"], curve["risk"], color=BLUE, linewidth=1.8, label=f"AURC {_number(abstention['aurc']):.3f}")
     coverage, certain = abstention["coverage"]["value"], abstention["accuracy_when_certain"]["value"]
     threshold = report.about["model"].get("threshold", 0)
     if threshold and certain is not None:
-        label = f"threshold {threshold:.2f}: {coverage:.0%} answered, {certain:.1%} right"
+        label = f"threshold {threshold:.2f}: coverage {coverage:.0%}, accuracy {certain:.1%}"
         axes.plot([coverage], [1 - certain], "o", color=RED, markersize=7, label=label)
-    axes.set(xlim=(0, 1), xlabel="share of images answered, the surest first", ylabel="share of errors")
+    axes.set(xlim=(0, 1), xlabel="coverage, most confident first", ylabel="risk (share of errors)")
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.25)
     axes.legend(ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0), handlelength=1.5)
     return figure
 
 
+VALIDATED = ("accuracy", "uar", "macro_f1", "fer2013", "ferplus", "ccc_valence", "ccc_arousal", "au_f1")
+"""Last words of the metrics that learning curves show."""
+
+
 def learning_curves(report: Report) -> Figure:
-    """Losses and validation figures over the epochs of the run."""
-    rows = report.about["run"]["rows"]
-    epochs = [row.get("epoch", number) for number, row in enumerate(rows, 1)]
-    losses = [key for key in rows[0] if key == "loss" or key.startswith("loss ")]
-    wanted = ("accuracy", "uar", "macro_f1", "fer2013", "ferplus", "ccc_valence", "ccc_arousal", "au_f1")
-    shown = [key for key in rows[0] if key.rpartition(".")[2] in wanted][: len(COLORS)]
-    figure = Figure(figsize=(7.2, 2.8), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for axes, keys, title in ((left, losses, "training loss"), (right, shown, "validation")):
-        for color, key in zip(COLORS, keys, strict=False):
-            values = [_number(row.get(key)) for row in rows]
-            axes.plot(
-                epochs,
-                values,
-                color=color,
-                marker="." if len(rows) < 60 else "",
-                linewidth=1.4,
-                label=key.removeprefix("loss "),
-            )
+    """Losses and validation metrics over the epochs of the run."""
+    run = report.about["run"]
+    return curves({run["name"]: run["rows"]})
+
+
+def curves(runs: Mapping[str, list[dict[str, Any]]]) -> Figure:
+    """Return learning curves: losses on the left, accuracies and other metrics on the right.
+
+    Args:
+        runs: name → rows of `metrics.jsonl`. One run shows all its losses and metrics; several are told apart by color, and
+            show the total loss and the first metric, training as dashed and validation as solid lines.
+    """
+    figure, (left, right) = new_figure(7.2, 2.8, 1, 2)
+    single = len(runs) == 1
+    for number, (name, rows) in enumerate(runs.items()):
+        if not rows:
+            continue
+        keys = list(dict.fromkeys(key for row in rows for key in row))
+        losses = [key for key in keys if key == "loss" or key.startswith("loss ") or key.endswith(("validation_loss", "nll"))]
+        metrics = [key for key in keys if key.rpartition(".")[2] in VALIDATED or key.endswith("train_accuracy")]
+        if not single:
+            losses = [key for key in losses if key == "loss" or key.endswith(("validation_loss", "nll"))][:2]
+            metrics = [*[key for key in metrics if key.endswith("train_accuracy")], *metrics[:1]]
+        epochs = [row.get("epoch", place) for place, row in enumerate(rows, 1)]
+        for axes, shown in ((left, losses[: len(COLORS)]), (right, metrics[: len(COLORS)])):
+            for place, key in enumerate(shown):
+                training = key == "loss" or key.startswith("loss ") or key.endswith("train_accuracy")
+                axes.plot(
+                    epochs,
+                    [_number(row.get(key)) for row in rows],
+                    "--" if training and not single else "-",
+                    color=COLORS[(place if single else number) % len(COLORS)],
+                    marker="." if len(rows) < 60 else "",
+                    linewidth=1.4,
+                    label=key.removeprefix("loss ") if single else (name if place == len(shown) - 1 else None),
+                )
+    for axes, title in ((left, "loss"), (right, "accuracy and other metrics")):
         axes.set(title=title, xlabel="epoch")
         axes.grid(alpha=0.25)
-        if keys:
+        if axes.lines:
             axes.legend()
     return figure
 
 
 def groups(report: Report) -> Figure:
-    """Accuracy of every value of the group columns, with intervals."""
+    """Accuracy of each value of the group columns, with intervals."""
     rows = [
         (f"{value}  ({row['n']:,})", name, row["accuracy"])
         for name, group in report.figures["groups"].items()
         for value, row in group["values"].items()
     ]
-    figure, axes = _figure(6.4, 0.9 + 0.34 * len(rows))
+    figure, axes = new_figure(6.4, 0.9 + 0.34 * len(rows))
     names = list(dict.fromkeys(name for _, name, _ in rows))
     for place, (_, name, figure_of) in enumerate(rows):
         color = COLORS[names.index(name) % len(COLORS)]
@@ -189,15 +179,15 @@ DRAWN: Mapping[str, tuple[Callable[[Report], Figure], Callable[[Report], bool]]]
     "groups": (groups, lambda report: any(group["values"] for group in report.figures.get("groups", {}).values())),
     "learning_curves": (learning_curves, lambda report: bool((report.about.get("run") or {}).get("rows"))),
 }
-"""Name → what draws it, and whether the report has it."""
+"""Name → function that draws it, and whether the report has the data."""
 
 
 def draw(report: Report, name: str) -> Figure | None:
-    """Return one figure, or None where the report has nothing to show in it."""
-    function, there = DRAWN[name]
-    if not there(report):
+    """Return one figure, or None if the report lacks the data."""
+    function, available = DRAWN[name]
+    if not available(report):
         return None
-    with matplotlib.rc_context(STYLE):
+    with styled():
         return function(report)
 
 
@@ -206,50 +196,37 @@ def write_figures(report: Report) -> None:
     folder = report.folder / FOLDER
     for name in DRAWN:
         figure = draw(report, name)
-        for form, options in FORMATS.items():
+        for form in FORMATS:
             path = folder / f"{name}.{form}"
             if figure is None:
                 path.unlink(missing_ok=True)
                 continue
             with atomic_write(path) as part:
-                part.write_bytes(_bytes(figure, form, options))
+                part.write_bytes(figure_bytes(figure, form))
 
 
 def inline_svg(report: Report, name: str, says: str) -> str:
-    """Return a figure as SVG for the page: its text is text, black follows the page's color, and it grows with the page.
+    """Return a figure as SVG for the page: with real text, in the page's text color, scaling with the page.
 
     Args:
         report: the report.
         name: entry of `DRAWN`.
-        says: what it shows, for those who do not see it.
+        says: description for screen readers.
     """
     figure = draw(report, name)
     if figure is None:
         return ""
-    text = _bytes(figure, "svg", FORMATS["svg"], {"svg.fonttype": "none", "savefig.transparent": True}).decode()
+    text = figure_bytes(figure, "svg", **{"svg.fonttype": "none", "savefig.transparent": True}).decode()
     text = text[text.index("<svg") :]
     text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1), count=1)
     text = text.replace("#000000", "currentColor").replace("#262626", "currentColor")
     text = re.sub(r'(<text style=")(?![^"]*fill)', r"\1fill: currentColor; ", text)
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    # identifiers are shared by all images of the page
+    # Identifiers are shared by all images of a page, so they get the name of the figure.
     text = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{name}-", text)
     return text.replace(
         "<svg", f'<svg role="img" aria-label="{says}" style="max-width:{figure.get_figwidth() * 1.25:.0f}in"', 1
     )
-
-
-def _bytes(figure: Figure, form: str, options: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> bytes:
-    file = io.BytesIO()
-    with matplotlib.rc_context({**STYLE, **(more or {})}):
-        FigureCanvasAgg(figure)
-        figure.savefig(file, format=form, **options)
-    return file.getvalue()
-
-
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots()
 
 
 def _number(value: float | None) -> float:

@@ -1,15 +1,20 @@
-"""`predictions.csv`: what a model answered, a row an image. Everything that a report says is computed from it.
+"""`predictions.csv`: the predictions of a model, one row per image; every metric of a report is computed from it.
 
-Columns: `sample`, `label`, `part`, `status`, `predicted`, `confidence`, `certain`, `subject`; then `p:CLASS` for every class,
-`valence`, `arousal`, `predicted:valence`, `predicted:arousal`, `AUn`, `p:AUn`, `group:NAME` and `slice:NAME`, where known.
-An empty cell means "not known", or "no answer" in the columns of the model.
+| column | content |
+|---|---|
+| `sample`, `label`, `part`, `subject` | image, true class, part of the dataset, person; empty where unknown |
+| `status` | one of `STATUSES` |
+| `predicted`, `confidence`, `certain` | most probable class, its probability, and whether that reaches the threshold |
+| `p:CLASS`, `p:AUn` | probability of a class or an action unit; empty without a prediction |
+| `valence`, `arousal`, `AUn` | annotations; empty where not annotated |
+| `predicted:valence`, `predicted:arousal` | predictions |
+| `group:NAME`, `slice:NAME` | group of the person; image statistics and head pose |
 """
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import IO
@@ -20,50 +25,38 @@ from ...errors import DatasetError
 from ...io.files import LineFeeds
 
 OK, NO_FACE, UNREADABLE, OTHER_CLASS = "ok", "no face", "unreadable", "class not known"
-"""Values of `status`. An image of a class that the model does not know is left out of every figure; one without a face, or one
-that cannot be read, counts as wrong."""
+"""Values of `status`. Images of a class that the model does not have are excluded from all metrics; images without a face and
+unreadable images count as wrong."""
 STATUSES = (OK, NO_FACE, UNREADABLE, OTHER_CLASS)
 
 FIXED = ("sample", "label", "part", "status", "predicted", "confidence", "certain", "subject")
+"""Columns that every file has, in this order."""
+DERIVED = ("predicted", "confidence")
+"""Columns of the file that follow from the probabilities."""
 AFFECT = ("valence", "arousal")
-MAKES = "mien evaluate writes it"
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class Predictions:
-    """The table in memory."""
+    """The table in memory.
 
-    classes: tuple[str, ...]
-    """Names of the columns of `probabilities`."""
-    sample: np.ndarray
-    """(N,) str: name of the image in its dataset."""
-    label: np.ndarray
-    """(N,) str: the true class; empty where unlabeled."""
-    part: np.ndarray
-    """(N,) str: part of the dataset that the image stands in."""
-    status: np.ndarray
-    """(N,) str, one of `STATUSES`."""
-    probabilities: np.ndarray
-    """(N, K) float64, NaN where there is no answer."""
-    certain: np.ndarray
-    """(N,) bool: the model does not abstain."""
-    subject: np.ndarray
-    """(N,) str: who is shown; empty where unknown."""
-    affect: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """`valence`, `arousal` and `predicted:…` → (N,) float64, NaN where unknown."""
-    unit_names: tuple[str, ...] = ()
-    """Action units."""
-    units: np.ndarray | None = None
-    """(N, U) int: 1 present, 0 absent, −1 not annotated."""
-    unit_probabilities: np.ndarray | None = None
-    """(N, U) float64, NaN where there is no answer."""
-    groups: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """Name → (N,) str, empty where unknown."""
-    slices: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """Name → (N,) float64: brightness, contrast, face size, yaw, roll; NaN where unknown."""
+    Args:
+        columns: name of a column, as in the file, → (N,) array. Text is str, empty where unknown; numbers are float64, NaN
+            where unknown; annotations of action units are int64, −1 where missing; `certain` is bool. `DERIVED` is left out.
+    """
+
+    def __init__(self, columns: Mapping[str, np.ndarray]) -> None:
+        self.columns = columns
+        self.sample, self.label, self.part = columns["sample"], columns["label"], columns["part"]
+        self.status, self.certain, self.subject = columns["status"], columns["certain"], columns["subject"]
+        self.classes = tuple(name[2:] for name in columns if name.startswith("p:") and not is_unit(name[2:]))
 
     def __len__(self) -> int:
         return len(self.sample)
+
+    @cached_property
+    def probabilities(self) -> np.ndarray:
+        """(N, K) float64 in the order of `classes`, NaN without a prediction."""
+        return self._stacked([f"p:{name}" for name in self.classes])
 
     @cached_property
     def truth(self) -> np.ndarray:
@@ -72,8 +65,8 @@ class Predictions:
         return np.array([index.get(name, -1) for name in self.label.tolist()], np.int64)
 
     @cached_property
-    def answer(self) -> np.ndarray:
-        """(N,) index into `classes` of the likeliest class, −1 where there is no answer."""
+    def predicted(self) -> np.ndarray:
+        """(N,) index into `classes` of the most probable class, −1 without a prediction."""
         if not self.classes:
             return np.full(len(self), -1)
         known = self.status == OK
@@ -81,7 +74,7 @@ class Predictions:
 
     @cached_property
     def confidence(self) -> np.ndarray:
-        """(N,) its probability, NaN where there is no answer."""
+        """(N,) probability of the predicted class, NaN without a prediction."""
         return self.probabilities.max(1) if self.classes else np.full(len(self), np.nan)
 
     @property
@@ -89,139 +82,141 @@ class Predictions:
         """(N,) bool: rows of the official denominator."""
         return (self.truth >= 0) & (self.status != OTHER_CLASS)
 
+    @property
+    def clusters(self) -> np.ndarray | None:
+        """(N,) person of each image, whose images are resampled together; None if nobody is known."""
+        return self.subject if (self.subject != "").any() else None
+
+    @property
+    def affect(self) -> dict[str, np.ndarray]:
+        """`valence`, `arousal`, `predicted:…` → (N,) float64."""
+        return {name: column for name, column in self.columns.items() if name.removeprefix("predicted:") in AFFECT}
+
+    @cached_property
+    def unit_names(self) -> tuple[str, ...]:
+        """Annotated action units, or the predicted ones without annotations."""
+        annotated = tuple(filter(is_unit, self.columns))
+        return annotated or tuple(name[2:] for name in self.columns if name.startswith("p:") and is_unit(name[2:]))
+
+    @property
+    def units(self) -> np.ndarray | None:
+        """(N, U) int: 1 present, 0 absent, −1 not annotated."""
+        return self._stacked(self.unit_names) if any(map(is_unit, self.columns)) else None
+
+    @property
+    def unit_probabilities(self) -> np.ndarray | None:
+        """(N, U) float64."""
+        names = [f"p:{name}" for name in self.unit_names]
+        return self._stacked(names) if names and names[0] in self.columns else None
+
+    @property
+    def groups(self) -> dict[str, np.ndarray]:
+        """Name → (N,) str."""
+        return self._under("group:")
+
+    @property
+    def slices(self) -> dict[str, np.ndarray]:
+        """Name → (N,) float64: brightness, contrast, face size, yaw, roll."""
+        return self._under("slice:")
+
     def take(self, rows: np.ndarray) -> Predictions:
-        """Return the rows of these numbers, or of this mask."""
-        return Predictions(
-            classes=self.classes,
-            sample=self.sample[rows],
-            label=self.label[rows],
-            part=self.part[rows],
-            status=self.status[rows],
-            probabilities=self.probabilities[rows],
-            certain=self.certain[rows],
-            subject=self.subject[rows],
-            affect={name: column[rows] for name, column in self.affect.items()},
-            unit_names=self.unit_names,
-            units=None if self.units is None else self.units[rows],
-            unit_probabilities=None if self.unit_probabilities is None else self.unit_probabilities[rows],
-            groups={name: column[rows] for name, column in self.groups.items()},
-            slices={name: column[rows] for name, column in self.slices.items()},
-        )
+        """Return the rows of these numbers or this mask."""
+        return Predictions({name: column[rows] for name, column in self.columns.items()})
 
-    def header(self) -> list[str]:
-        """Return the column names of the file."""
-        units = self.unit_names if self.units is not None else ()
-        predicted = self.unit_names if self.unit_probabilities is not None else ()
-        return [
-            *FIXED,
-            *(f"p:{name}" for name in self.classes),
-            *self.affect,
-            *units,
-            *(f"p:{name}" for name in predicted),
-            *(f"group:{name}" for name in self.groups),
-            *(f"slice:{name}" for name in self.slices),
-        ]
+    @staticmethod
+    def concatenate(parts: Sequence[Predictions]) -> Predictions:
+        """Return the rows of several tables of the same columns."""
+        return Predictions({name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns})
 
-    def rows(self) -> Iterable[list[str]]:
-        """Yield the cells of each row."""
-        columns: list[list[str]] = [
-            self.sample.tolist(),
-            self.label.tolist(),
-            self.part.tolist(),
-            self.status.tolist(),
-            [self.classes[index] if index >= 0 else "" for index in self.answer.tolist()],
-            _numbers(self.confidence),
-            [("yes" if sure else "no") if ok else "" for sure, ok in zip(self.certain, self.status == OK, strict=True)],
-            self.subject.tolist(),
-            *(_numbers(column) for column in self.probabilities.T),
-            *(_numbers(column) for column in self.affect.values()),
-        ]
-        if self.units is not None:
-            columns += [["" if value < 0 else str(value) for value in column.tolist()] for column in self.units.T]
-        if self.unit_probabilities is not None:
-            columns += [_numbers(column) for column in self.unit_probabilities.T]
-        columns += [column.tolist() for column in self.groups.values()]
-        columns += [_numbers(column) for column in self.slices.values()]
-        return (list(cells) for cells in zip(*columns, strict=True))
-
-    def append_to(self, file: IO[str], *, header: bool) -> None:
-        """Write the rows at the end of an open csv, and see them on the disk."""
+    def write(self, file: IO[str], *, header: bool = True) -> None:
+        """Write the rows to an open csv file, and flush it."""
+        names = [*FIXED, *(name for name in self.columns if name not in FIXED)]
+        ok = self.status == OK
+        cells = {name: _cells(column) for name, column in self.columns.items()} | {
+            "predicted": [self.classes[index] if index >= 0 else "" for index in self.predicted.tolist()],
+            "confidence": _cells(self.confidence),
+            "certain": [("yes" if sure else "no") if known else "" for sure, known in zip(self.certain, ok, strict=True)],
+        }
         writer = csv.writer(LineFeeds(file))
         if header:
-            writer.writerow(self.header())
-        writer.writerows(self.rows())
+            writer.writerow(names)
+        writer.writerows(zip(*(cells[name] for name in names), strict=True))
         file.flush()
+
+    def _stacked(self, names: Sequence[str]) -> np.ndarray:
+        return np.stack([self.columns[name] for name in names], 1) if names else np.empty((len(self), 0))
+
+    def _under(self, prefix: str) -> dict[str, np.ndarray]:
+        return {name.removeprefix(prefix): column for name, column in self.columns.items() if name.startswith(prefix)}
 
 
 def read_predictions(path: str | Path) -> Predictions:
     """Read the file.
 
     Raises:
-        DatasetError: it does not exist, is damaged, or is no such file.
+        DatasetError: the file is missing, corrupt or of another kind.
     """
     path = Path(path)
+
+    def invalid(problem: str, **facts: object) -> DatasetError:
+        return DatasetError(f"{path}: {problem}; run mien evaluate again", path=path, **facts)  # pyrefly: ignore
+
     try:
         with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
             reader = csv.reader(file)
-            header = next(reader, [])
-            rows = list(reader)
+            header, rows = next(reader, []), list(reader)
     except OSError as error:
-        raise DatasetError(f"{path} cannot be read: {error.strerror}; {MAKES}") from error
+        raise invalid(f"cannot be read: {error.strerror}") from error
     except csv.Error as error:
-        raise DatasetError(f"{path} is no csv: {error}; {MAKES}") from error
+        raise invalid(f"invalid csv: {error}") from error
     if missing := [name for name in FIXED if name not in header]:
-        raise DatasetError(f"{path} is no predictions.csv: it lacks the columns {', '.join(missing)}; {MAKES}")
+        raise invalid(f"missing columns {', '.join(missing)}", value=header, expected=FIXED)
     if wrong := [number for number, row in enumerate(rows, 2) if len(row) != len(header)]:
-        raise DatasetError(f"{path} line {wrong[0]} has {len(rows[wrong[0] - 2])} cells instead of {len(header)}; {MAKES}")
-    table = dict(zip(header, zip(*rows, strict=True) if rows else ([] for _ in header), strict=True))
-    units = tuple(name for name in header if is_unit(name))
-    predicted = tuple(name[2:] for name in header if name.startswith("p:") and is_unit(name[2:]))
-    classes = tuple(name[2:] for name in header if name.startswith("p:") and not is_unit(name[2:]))
-    status = _texts(table["status"])
-    if unknown := sorted(set(status.tolist()) - set(STATUSES)):
-        raise DatasetError(f"{path} has the status {unknown[0]!r}; known: {', '.join(STATUSES)}")
-    try:
-        probabilities = _matrix([_floats(table[f"p:{name}"]) for name in classes], len(rows))
-        result = Predictions(
-            classes=classes,
-            sample=_texts(table["sample"]),
-            label=_texts(table["label"]),
-            part=_texts(table["part"]),
-            status=status,
-            probabilities=probabilities,
-            certain=_texts(table["certain"]) == "yes",
-            subject=_texts(table["subject"]),
-            affect={n: _floats(table[n]) for n in header if n in AFFECT or n.removeprefix("predicted:") in AFFECT},
-            unit_names=units or predicted,
-            units=_matrix([np.array([int(v or -1) for v in table[n]]) for n in units], len(rows)) if units else None,
-            unit_probabilities=_matrix([_floats(table[f"p:{n}"]) for n in predicted], len(rows)) if predicted else None,
-            groups={n[6:]: _texts(table[n]) for n in header if n.startswith("group:")},
-            slices={n[6:]: _floats(table[n]) for n in header if n.startswith("slice:")},
-        )
-    except ValueError as error:
-        raise DatasetError(f"{path} holds a cell that is no number: {error}; {MAKES}") from error
-    if classes and len(bad := np.flatnonzero((status == OK) & ~np.isfinite(probabilities).all(1))):
-        raise DatasetError(f"{path} line {bad[0] + 2}: the status is ok, and a probability is missing or NaN; {MAKES}")
-    return result
+        cells = len(rows[wrong[0] - 2])
+        raise invalid(f"line {wrong[0]}: expected {len(header)} cells, got {cells}", line=wrong[0], value=cells)
+    columns: dict[str, np.ndarray] = {}
+    for name, cells in zip(header, zip(*rows, strict=True) if rows else ([] for _ in header), strict=True):
+        try:
+            if name not in DERIVED:
+                columns[name] = _parsed(name, cells)
+        except ValueError as error:
+            line = next(line for line, cell in enumerate(cells, 2) if not _is_number(cell))
+            raise invalid(f"line {line}, {name}: expected a number, got {cells[line - 2]!r}", line=line) from error
+    table = Predictions(columns)
+    if unknown := sorted(set(table.status.tolist()) - set(STATUSES)):
+        raise invalid(f"unknown status {unknown[0]!r} (expected {', '.join(STATUSES)})", value=unknown[0], expected=STATUSES)
+    if table.classes and len(bad := np.flatnonzero((table.status == OK) & ~np.isfinite(table.probabilities).all(1))):
+        raise invalid(f"line {bad[0] + 2}: status ok with a missing or NaN probability", line=int(bad[0]) + 2)
+    return table
 
 
 def is_unit(name: str) -> bool:
-    """Return whether a column name is that of an action unit: `AU12`."""
+    """Return whether a column is the annotation of an action unit: `AU12`."""
     return name.startswith("AU") and name[2:].isdigit()
 
 
-def _numbers(values: np.ndarray) -> list[str]:
-    """Return seven significant digits, those that a float32 has; empty for NaN."""
-    return ["" if value != value else f"{value:.7g}" for value in values.tolist()]
-
-
-def _floats(cells: Sequence[str]) -> np.ndarray:
+def _parsed(name: str, cells: Sequence[str]) -> np.ndarray:
+    if name == "certain":
+        return np.array([cell == "yes" for cell in cells], bool)
+    if name in FIXED or name.startswith("group:"):
+        return np.array(list(cells), dtype=str) if len(cells) else np.empty(0, "U1")
+    if is_unit(name):
+        return np.array([int(cell or -1) for cell in cells], np.int64)
     return np.array([float(cell) if cell else np.nan for cell in cells], np.float64)
 
 
-def _texts(cells: Sequence[str]) -> np.ndarray:
-    return np.array(list(cells), dtype=str) if len(cells) else np.empty(0, "U1")
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell or 0)
+    except ValueError:
+        return False
+    return True
 
 
-def _matrix(columns: list[np.ndarray], rows: int) -> np.ndarray:
-    return np.stack(columns, 1) if columns else np.empty((rows, 0))
+def _cells(column: np.ndarray) -> Iterable[str]:
+    """Return text as it is, numbers with the seven significant digits of float32, and empty cells where unknown."""
+    if column.dtype.kind == "U":
+        return column.tolist()
+    if column.dtype.kind in "ib":
+        return ["" if value < 0 else str(int(value)) for value in column.tolist()]
+    return ["" if value != value else f"{value:.7g}" for value in column.tolist()]

@@ -1,0 +1,125 @@
+"""Options that several commands about datasets and models share, with one help text each."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from .. import cards
+from ..data.datasets import Dataset, Draw, open_dataset
+from ..errors import ConfigError, MienError
+from .splits import pairs
+
+MODEL = "Name of a bundled model, a card, a weight file, the folder of a run, MODULE:FUNCTION, or peer:NAME=FILE.npz."
+Model = Annotated[str, Parameter(help=MODEL)]
+"""The argument MODEL of commands that evaluate."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a dataset lies and how it is split."""
+
+    root: Path = Path()
+    """Folder of the dataset."""
+    protocol: str = ""
+    """Protocol that makes the splits; by default the dataset's first."""
+    option: tuple[str, ...] = ()
+    """NAME=VALUE, an option of the dataset; repeatable."""
+    fold: int | None = None
+    """Fold of protocols with folds, from 0; by default the fold that the run was trained with, or else 0."""
+    folds: int | None = None
+    """Number of folds; by default that of the run, or else 10."""
+    skip_damaged: bool = False
+    """Skip invalid rows and missing images instead of failing."""
+
+    def open_split(self, name: str, split: str, model: str = "") -> Dataset:
+        """Open one split of a dataset, by default of the fold that a model was trained with.
+
+        Raises:
+            MienError: see `mien.open_dataset`.
+        """
+        damaged: Any = "skip" if self.skip_damaged else "raise"
+        options: Any = pairs(self.option, "--option")
+        return open_dataset(name, self.root, split, self.protocol, draw=self.draw(model), damaged=damaged, **options)
+
+    def draw(self, model: str = "") -> Draw:
+        """Return fold and folds, by default those of a training run."""
+        trained = trained_with(model) if model and (self.fold is None or self.folds is None) else {}
+        chosen = {"fold": self.fold, "folds": self.folds, "seed": None}
+        known = {"fold": trained.get("fold"), "folds": trained.get("folds"), "seed": trained.get("draw")}
+        values = {key: known[key] if value is None else value for key, value in chosen.items()}
+        return Draw(**{key: int(value) for key, value in values.items() if value is not None})
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Split(Place):
+    """One split of a dataset."""
+
+    dataset: str
+    """Name of the dataset (see: mien datasets)."""
+    split: str = "test"
+    """train, validation, test or all."""
+
+    def open(self, model: str = "") -> Dataset:
+        """Open the split; see `Place.open_split`."""
+        return self.open_split(self.dataset, self.split, model)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Compute:
+    """How networks run."""
+
+    threads: int = 1
+    """Threads inside one call of a network."""
+    device: str = "cpu"
+    """Device of the networks: cpu, cuda (cuda:1 is the second GPU), mps, or auto for the fastest one that works."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Inference(Compute):
+    """How faces are found in the images of a dataset, and how networks run."""
+
+    faces: Literal["auto", "whole", "detect"] = "auto"
+    """whole: each image is one face; detect: find faces in photographs; auto: by the size of the images."""
+    detector: str = "blazeface"
+    """Face detector for detect."""
+
+    def settings(self) -> Mapping[str, Any]:
+        """Return the fields by name, as the functions of `mien.evaluation` take them."""
+        return dataclasses.asdict(self)
+
+
+def trained_with(model: str) -> dict[str, Any]:
+    """Return what the card of a model says about its training; empty without a readable card."""
+    path = Path(model)
+    try:
+        for place in (path / "best.toml", path if path.suffix == ".toml" else path.with_suffix(".toml")):
+            if place.is_file():
+                return dict(cards.read(place).training)
+    except (MienError, OSError, ValueError):
+        pass
+    return {}
+
+
+def total(images: int, limit: int) -> int:
+    """Return how many of `images` are used under a limit; 0 means all."""
+    return min(limit, images) if limit else images
+
+
+def check_suffix(path: Path | None, flag: str, suffixes: tuple[str, ...]) -> None:
+    """Refuse an output file of an unknown format before anything is computed.
+
+    Raises:
+        ConfigError: the suffix is not one of `suffixes`.
+    """
+    if path is not None and path.suffix.lower() not in suffixes:
+        raise ConfigError(f"{flag} {path}: the suffix must be {' or '.join(suffixes)}", value=str(path), expected=suffixes)

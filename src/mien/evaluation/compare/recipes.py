@@ -1,0 +1,144 @@
+"""Names of compared models, and training runs grouped by configuration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ...errors import ConfigError
+from ..report import Report
+
+VARIED = {
+    "seed",
+    "data.fold",
+    "out",
+    "resume",
+    "workers",
+    "threads",
+    "device",
+    "devices",
+    "name",
+    "about",
+    "data.root",
+    "data.cache",
+}
+"""Fields of a run's configuration that do not make another recipe."""
+SHOWN = 3
+"""Maximum number of differing fields in a name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One evaluation in a comparison."""
+
+    report: Report
+    head: str
+    """Output that was asked for, or empty."""
+    column: str
+    folder: str
+    """Name of the folder of its evaluations."""
+
+    @property
+    def model(self) -> Mapping[str, Any]:
+        """Description of the model in the report."""
+        return self.report.about["model"]
+
+    @property
+    def training(self) -> Mapping[str, Any]:
+        """What the card says about its training."""
+        return self.model.get("card", {}).get("training", {})
+
+    @property
+    def seed(self) -> Any:
+        """Seed of the run, None if unknown."""
+        return self.training.get("seed")
+
+    @property
+    def fold(self) -> Any:
+        """Fold of the run, None without folds."""
+        return self.training.get("fold")
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """Fields of the run's configuration, without `VARIED`; those of the card for a model outside a run's folder."""
+        run = (self.report.about.get("run") or {}).get("config")
+        card = self.model.get("card", {})
+        stated = run or {key: card[key] for key in ("network", "input", "crop", "labels", "data") if key in card}
+        fields = {key: value for key, value in _flat(stated) if key not in VARIED}
+        return fields | {"output": self.head} if self.head else fields
+
+    @property
+    def trained(self) -> bool:
+        """Whether it is a training run, which may belong to a recipe."""
+        return bool(self.training) and self.seed is not None
+
+
+def named(entries: Sequence[Entry]) -> list[str]:
+    """Return a name for each entry, equal for the entries of one model on several datasets.
+
+    Models of one name are told apart by seed, fold and the fields of their configurations that differ.
+
+    Raises:
+        ConfigError: two models cannot be told apart.
+    """
+    found = [f"{entry.model['name']}, output {entry.head}" if entry.head else entry.model["name"] for entry in entries]
+    tags = (
+        lambda group: _differences([entry.configuration for entry in group]),
+        lambda group: _tags("seed", [entry.seed for entry in group]),
+        lambda group: _tags("fold", [entry.fold for entry in group]),
+    )
+    for tag in tags:
+        for name, rows in _groups(found).items():
+            if len({entries[row].folder for row in rows}) > 1:
+                for row, text in zip(rows, tag([entries[row] for row in rows]), strict=True):
+                    found[row] = f"{name}, {text}" if text else name
+    for name, rows in _groups(found).items():
+        if len({entries[row].folder for row in rows}) > 1:
+            raise ConfigError(f"two models are named {name!r}; give them different names in their cards", value=name)
+    return found
+
+
+def recipes(names: Sequence[str], entries: Sequence[Entry]) -> dict[str, tuple[str, ...]]:
+    """Return name of a recipe → its models: the runs of one configuration; every other model is a recipe of its own."""
+    groups: dict[str, list[str]] = {}
+    first: dict[str, str] = {}
+    for name, entry in zip(names, entries, strict=True):
+        key = json.dumps(entry.configuration, sort_keys=True, default=str) if entry.trained else name
+        first.setdefault(key, name.partition(", seed ")[0].partition(", fold ")[0] if entry.trained else name)
+        if name not in groups.setdefault(key, []):
+            groups[key].append(name)
+    taken: dict[str, int] = {}
+    found = {}
+    for key, members in groups.items():
+        taken[first[key]] = taken.get(first[key], 0) + 1
+        suffix = f" ({taken[first[key]]})" if taken[first[key]] > 1 else ""
+        found[first[key] + suffix] = tuple(members)
+    return found
+
+
+def _groups(names: Iterable[str]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for row, name in enumerate(names):
+        found.setdefault(name, []).append(row)
+    return found
+
+
+def _tags(what: str, values: Sequence[Any]) -> list[str]:
+    return [f"{what} {value}" if len(set(values)) > 1 else "" for value in values]
+
+
+def _differences(configurations: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the fields in which configurations differ, as `optim.lr=0.001`."""
+    keys = dict.fromkeys(key for each in configurations for key in each)
+    unlike = [key for key in keys if len({str(each.get(key)) for each in configurations}) > 1][:SHOWN]
+    return [", ".join(f"{key}={each.get(key)}" for key in unlike) for each in configurations]
+
+
+def _flat(table: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
