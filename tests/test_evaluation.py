@@ -431,7 +431,7 @@ def test_valence_arousal_and_action_units(tmp_path: Path) -> None:
     assert figures["units"]["AU2"]["f1"]["value"] == 1
     assert figures["units"]["AU1"]["f1_at_thresholds"]["value"] == 0
     ccc = [figures["affect"][name]["ccc"]["value"] for name in ("valence", "arousal")]
-    assert figures["abaw_p"] == pytest.approx(sum(ccc) / 2 + 1 + 1, abs=1e-5)
+    assert figures["abaw_p"]["value"] == pytest.approx(sum(ccc) / 2 + 1 + 1, abs=1e-5)
     assert "Action units" in (tmp_path / "report.html").read_text()
 
 

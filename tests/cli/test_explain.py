@@ -38,7 +38,7 @@ def test_a_broken_file_is_named_and_the_rest_goes_on(album: Path, tmp_path: Path
         wanted.probability
     )
     assert sorted(each.name for each in out.iterdir()) == ["a face-occlusion.png", "strip.png"]
-    assert face["file"] == str(out / "a face-occlusion.png") and "not read:" in run.stderr and "note.jpg" in run.stderr
+    assert face["file"] == str(out / "a face-occlusion.png") and "unreadable:" in run.stderr and "note.jpg" in run.stderr
     with Image.open(face["file"]) as drawn, Image.open(out / "strip.png") as strip:
         assert drawn.width == 1024 and strip.width > 2 * 160
 
@@ -47,7 +47,7 @@ def test_a_table_on_a_terminal(album: Path) -> None:
     run = on_terminal("explain", "mien-base", album / "a face.png", album / "lawn.png")
     assert run.returncode == 0 and "happiness" in run.stdout and "no face" in run.stdout
     assert "mouth" in run.stdout.splitlines()[0] and "-" in run.stdout.splitlines()[1]
-    assert "when that part is blurred" in run.stderr
+    assert "blurred" in run.stderr
 
 
 def test_two_images_of_one_name_keep_apart(sample: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -76,7 +76,7 @@ def test_a_strip_of_classes_joins_a_report(tmp_path: Path, capfd: pytest.Capture
     (["mien-base", "SAMPLE", "--method", "grad-cam"], "is an exported file"),
     (["mien-base", "SAMPLE", "--target", "joy"], "no class 'joy'"),
     (["mien-base", "SAMPLE", "--report", "nowhere"], "nowhere holds no finished evaluation"),
-    (["mien-base", "--dataset", "synthetic"], "say where it goes with --out or --report"),
+    (["mien-base", "--dataset", "synthetic"], "--out or --report"),
 ])  # fmt: skip
 def test_mistakes(words: list[str], message: str, sample: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", *(str(sample) if word == "SAMPLE" else word for word in words)]) == 1
