@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .types import Box as Box
     from .types import Face as Face
     from .types import Result as Result
+    from .types import to_frame as to_frame
     from .visualization.faces import draw as draw
 
 _WHERE = {
@@ -43,6 +44,7 @@ _WHERE = {
     "load": "inference.recognizer",
     "open_dataset": "data.datasets",
     "sample": "io.images",
+    "to_frame": "types",
 }
 
 __all__ = [
@@ -60,6 +62,7 @@ __all__ = [
     "load",
     "open_dataset",
     "sample",
+    "to_frame",
 ]
 
 

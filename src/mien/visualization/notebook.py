@@ -1,0 +1,63 @@
+"""Results in notebooks: the annotated image and a small table."""
+
+from __future__ import annotations
+
+import base64
+import html as markup
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from PIL import Image
+
+from ..errors import ConfigError, SourceError
+from ..io.video import is_video
+from ..types import Face, Result
+from .faces import Layer, draw
+
+WIDEST = 800
+"""Longer side in pixels of the image in a notebook."""
+
+
+def plot(result: Result, image: Any = None, *, layers: Sequence[Layer] = ("pose", "gaze"), enlarge: bool = True) -> Image.Image:
+    """Return the annotated image; see `Result.plot`."""
+    if image is None and (result.time is not None or result.source.startswith("<")):
+        raise SourceError(
+            f"{result.source}: a frame of a video and an image in memory cannot be read again; give it: result.plot(image)",
+            value=result.source,
+        )
+    return draw(result.source if image is None else image, result, layers=layers, enlarge=enlarge)
+
+
+def html(result: Result) -> str:
+    """Return HTML: the image, if it can be read again, and a table with one row per face."""
+    parts = []
+    try:
+        image = plot(result) if not is_video(result.source) else None
+    except (SourceError, ConfigError, ValueError):  # deleted or replaced since; the numbers are still valid
+        image = None
+    if image is not None:
+        image.thumbnail((WIDEST, WIDEST))
+        file = io.BytesIO()
+        image.save(file, "JPEG", quality=88)
+        data = base64.b64encode(file.getvalue()).decode()
+        parts.append(f'<img alt="annotated image" style="max-width:100%" src="data:image/jpeg;base64,{data}">')
+    parts.append(f"<p>{markup.escape(result.source)}: {markup.escape(result.message or result.status)}</p>")
+    if result.faces:
+        head = "".join(f"<th>{name}</th>" for name in ("face", "expression", "confidence", "pitch, yaw, roll", "gaze", "box"))
+        body = "".join(_row(number, face) for number, face in enumerate(result.faces, 1))
+        parts.append(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+    return "".join(parts)
+
+
+def _row(number: int, face: Face) -> str:
+    pose, gaze = face.pose, face.gaze
+    cells = [
+        str(number),
+        face.label if face.certain else f"uncertain: {face.label}",
+        f"{face.confidence:.1%}",
+        "" if pose is None else f"{pose.pitch:.0f}°, {pose.yaw:.0f}°, {pose.roll:.0f}°",
+        "" if gaze is None else "at the camera" if gaze.at_camera else f"{gaze.yaw:.0f}°, {gaze.pitch:.0f}°",
+        str(face.box),
+    ]
+    return "<tr>" + "".join(f"<td>{markup.escape(cell)}</td>" for cell in cells) + "</tr>"
