@@ -21,8 +21,9 @@ import torch
 
 from mien import models
 from mien.data.datasets.images import Pixels
+from mien.models.torch_runtime import run_network
 from mien.training.config import TrainConfig
-from mien.training.criterion import Objective, ask, float32
+from mien.training.criterion import Criterion, float32
 from mien.training.data import open_splits, split_of
 from mien.training.loader import Loader
 from mien.training.loop import fastest_precision
@@ -99,12 +100,12 @@ def learner(config: TrainConfig, counts: torch.Tensor, classes: int) -> Callable
     model = models.build(config.model.name, **options).to(memory_format=torch.channels_last).train()  # pyrefly: ignore
     channels = 1 if config.input.color == "gray" else 3
     answer = model(torch.zeros(2, channels, config.input.size, config.input.size))
-    objective = Objective(config.loss, answer, classes, counts)
+    objective = Criterion(config.loss, answer, classes, counts)
     optimizer = torch.optim.SGD([*model.parameters(), *objective.parameters()], lr=1e-3, momentum=0.9, fused=True)
 
     def learn(images: dict[str, torch.Tensor], targets: dict[str, torch.Tensor]) -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=fastest_precision() == "bf16"):
-            answer = ask(model, {k: v.contiguous(memory_format=torch.channels_last) for k, v in images.items()})
+            answer = run_network(model, {k: v.contiguous(memory_format=torch.channels_last) for k, v in images.items()})
         loss, _ = objective(type(answer)(*(v if v is None else float32(v) for v in answer)), targets)
         optimizer.zero_grad()
         loss.backward()

@@ -30,10 +30,11 @@ from torch import nn
 from torch.nn import functional
 
 from mien import models
-from mien.training import run_dir as records
+from mien.evaluation.run_info import commit
+from mien.training.building import fastest_precision
 from mien.training.config import TrainConfig
 from mien.training.cpu_kernels import keep_freed_memory, small_maps
-from mien.training.loop import _Run, fastest_precision
+from mien.training.loop import open_run, optimization_step, start_epoch
 
 ROOT = Path(__file__).parents[1]
 TABLE: dict[str, Any] = {
@@ -59,7 +60,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     parts = [overhead(args.steps), formats(args.steps), convolutions(args.steps), memory(args.steps), processes()]
-    name = f"{datetime.date.today()}-{records.commit().rstrip('+') or 'unknown'}-training.md"
+    name = f"{datetime.date.today()}-{commit().rstrip('+') or 'unknown'}-training.md"
     page = args.out or ROOT / "docs" / "benchmarks" / name
     machine = platform.processor() or platform.machine()
     head = f"# Training, measured {datetime.date.today()}\n\n{machine}, {os.cpu_count()} cores, "
@@ -85,8 +86,8 @@ def overhead(steps: int) -> str:
     """Compare a step of the loop with forward, backward and step written out, taking turns."""
     config = TrainConfig.of(TABLE)
     with tempfile.TemporaryDirectory() as folder:
-        run = _Run(config, Path(folder), False, lambda event: None)
-        run._enter(0)
+        run = open_run(config, Path(folder))
+        start_epoch(run)
         batches = list(islice(run.loader.epoch(0), 4))
         order = run.loader.order(0)
         bare_model = models.build("mien-base").train()
@@ -103,7 +104,7 @@ def overhead(steps: int) -> str:
             optimizer.step()
 
         def ours(batch: Any) -> None:
-            run._learn(batch)
+            optimization_step(run, batch)
 
         times: dict[str, list[float]] = {"bare": [], "loop": []}
         for index in range(steps + 1):

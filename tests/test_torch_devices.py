@@ -114,7 +114,7 @@ def test_a_compiled_network_says_the_same(tmp_path: Path, monkeypatch: pytest.Mo
     ({"device": "cuda:-1"}, "counted from 0"),
     pytest.param({"device": "cuda"}, "does not find it here", marks=without_cuda),
     pytest.param({"device": "mps"}, "does not find it here", marks=without_mps),
-    ({"device": "cpu", "precision": "fp16"}, "needs a GPU"),
+    ({"device": "cpu", "precision": "fp16"}, "requires a GPU"),
 ])  # fmt: skip
 def test_training_refuses_what_is_not_there(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=message):
@@ -137,9 +137,10 @@ def test_training_on_the_cpu_by_name_and_compiled(tmp_path: Path) -> None:
         assert other.keys() == weights[0].keys()
         assert all(torch.equal(value, other[name]) for name, value in weights[0].items())
     assert 'device = "cpu"' in (folders[1] / "config.toml").read_text()
-    run = loop._Run(config(epochs=1, compile=True), tmp_path / "looked", False, lambda event: None)
-    assert run.learner.model._compiled_call_impl is not None
-    assert loop._Run(config(epochs=1), tmp_path / "plain", False, lambda event: None).learner.model._compiled_call_impl is None
+    compiled = loop.open_run(config(epochs=1, compile=True), tmp_path / "looked")
+    assert compiled.parts.learner.model._compiled_call_impl is not None
+    plain = loop.open_run(config(epochs=1), tmp_path / "plain")
+    assert plain.parts.learner.model._compiled_call_impl is None
 
 
 def test_a_run_may_go_on_elsewhere() -> None:

@@ -77,7 +77,7 @@ def main() -> None:
 def go(one: Round, tree: Path, data: Path, starts: Path, changes: Sequence[str] = ()) -> None:
     """Train a round in a tree and write what it makes."""
     run = Path("runs") / f"fer2013-{one.recipe}"
-    changes = [*changes, *([f"model.init={starts / one.start}"] if one.start else [])]
+    changes = [*changes, *([f"model.init.file={starts / one.start}"] if one.start else [])]
     recipe = Path("recipes") / f"{run.name}.toml"
     seeds = one.seeds or (tomllib.loads((tree / recipe).read_text())["seed"],)
     folders = [run / str(seed) for seed in seeds]

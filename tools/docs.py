@@ -230,10 +230,10 @@ def config() -> str:
 
 def transforms() -> str:
     """Return the augmentation transforms with their parameters."""
-    from mien.training.augmentation import STEPS, parameters
+    from mien.training.augmentation import TRANSFORMS, parameters
 
     rows = []
-    for op, step in STEPS.items():
+    for op, step in TRANSFORMS.items():
         shown = [
             f"`{name}`" if each.default is each.empty else f"`{name} = {_toml(each.default)}`"
             for name, each in parameters(op).items()

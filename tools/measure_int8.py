@@ -21,10 +21,10 @@ from pathlib import Path
 import torch
 
 import mien
+from mien.evaluation.run_info import commit
 from mien.exporting import IMAGES, TOLERANCE
 from mien.exporting.measuring import speeds
 from mien.runtime.open_model import open_model
-from mien.training.run_dir import commit
 from pages import table
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -1,27 +1,63 @@
-"""Frozen dataclasses from plain tables (TOML, JSON) and back: cards and recipes are read by what they declare.
+"""Conversion between plain tables (TOML, JSON) and frozen dataclasses, used for cards and recipes.
 
-A dataclass is the only declaration: its fields are the keys, their types say what a value must be, and what has a default may
-be left out.
+The dataclass is the only declaration: its fields are the keys, their types and ranges decide which values are valid, and
+fields with a default are optional.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import tomllib
 import types
 from collections.abc import Mapping, Set
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from .errors import ConfigError, did_you_mean, shown
 
 T = TypeVar("T")
 
 WORDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false", tuple: "a list", dict: "a table"}
-"""What messages call a type."""
+"""Names of types in messages."""
 
 
-RENAMED = {"colour": "color", "grey": "gray", "normalise": "normalize", "licence": "license", "licence_note": "license_note"}
+@dataclasses.dataclass(frozen=True, slots=True)
+class Range:
+    """Valid range of a number, as in `Annotated[int, Range(1)]`; of a pair, both numbers lie in it and are in order.
+
+    Attributes:
+        low: smallest valid value.
+        high: largest valid value.
+        open: whether `low` itself is invalid.
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
+    open: bool = False
+
+    def __contains__(self, value: Any) -> bool:
+        values = value if isinstance(value, tuple) else (value,)
+        inside = all(self.low <= each <= self.high and not (self.open and each == self.low) for each in values)
+        return inside and all(math.isfinite(each) for each in values) and list(values) == sorted(values)
+
+    def __str__(self) -> str:
+        low = f"above {self.low:g}" if self.open else f"{self.low:g} or more"
+        if math.isinf(self.high):
+            return low if math.isfinite(self.low) else "finite"
+        return f"{low} and at most {self.high:g}" if self.open else f"from {self.low:g} to {self.high:g}"
+
+
+RENAMED = {
+    "colour": "color",
+    "grey": "gray",
+    "normalise": "normalize",
+    "licence": "license",
+    "licence_note": "license_note",
+    "colour-jitter": "color-jitter",
+    "value-grey": "value-gray",
+    "fill": "pseudo_labels",
+}
 """Keys and values of mien 0.1 → their names since 0.2, for messages."""
 
 
@@ -29,26 +65,26 @@ def parse(text: str, where: str) -> dict[str, Any]:
     """Return the tables of a TOML text; `where` names it in messages.
 
     Raises:
-        ConfigError: the text is no TOML.
+        ConfigError: invalid TOML.
     """
     try:
         return tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # no TOML, numbers of thousands of digits, endless nesting
+    except (ValueError, RecursionError) as error:  # invalid TOML, integers of thousands of digits, or deep nesting
         raise ConfigError(f"{where} is not valid TOML: {' '.join(str(error).split())[:200]}") from error
 
 
 def build(kind: type[T], table: Any, where: str, *, without: Set[str] = frozenset()) -> T:
-    """Return a dataclass with the values of a table; tables within become the dataclasses that its fields declare.
+    """Return an instance of a dataclass with the values of a table; nested tables become the declared dataclasses.
 
     Args:
         kind: the dataclass. Its fields are of type `str`, `int`, `float`, `bool`, `Any`, `Literal`, `tuple[…, ...]`, a mapping
-            from text, another such dataclass, or one of these or None.
+            with text keys, another such dataclass, one of these or None, or one of these `Annotated` with a `Range`.
         table: name → value.
-        where: what the table is, for messages.
-        without: fields that no table may give.
+        where: name of the table in messages.
+        without: fields that a table must not set.
 
     Raises:
-        ConfigError: an unknown key, a missing one, or a value of another type.
+        ConfigError: unknown or missing key, value of another type or out of range.
 
     Example:
         >>> from mien.cards import Crop
@@ -56,56 +92,71 @@ def build(kind: type[T], table: Any, where: str, *, without: Set[str] = frozense
         0.0
     """
     if not isinstance(table, Mapping):
-        raise ConfigError(f"{where} must be a table, not {shown(table)}")
+        raise ConfigError(f"{where} must be a table, got {shown(table)}", value=table)
     fields = {each.name: each for each in dataclasses.fields(kind) if each.name not in without}  # pyrefly: ignore
     for key in table:
         if key not in fields:
             if RENAMED.get(key) in fields:
-                raise ConfigError(f"{where}: {key} is called {RENAMED[key]} since mien 0.2")
+                raise ConfigError(f"{where}: {key} was renamed {RENAMED[key]} in mien 0.2", value=key, expected=RENAMED[key])
             hint = did_you_mean(str(key), fields, f"; known: {', '.join(fields)}")
-            raise ConfigError(f"{where}: unknown key {shown(key)}{hint}")
+            raise ConfigError(f"{where}: unknown key {shown(key)}{hint}", value=key, expected=tuple(fields))
     missing = [
         name
         for name, each in fields.items()
         if each.default is each.default_factory is dataclasses.MISSING and name not in table
     ]
     if missing:
-        raise ConfigError(f"{where} lacks {', '.join(missing)}")
-    hints = get_type_hints(kind)
-    return kind(**{key: _value(hints[key], value, f"{where}: {key}") for key, value in table.items()})
+        raise ConfigError(f"{where}: missing {', '.join(missing)}", expected=tuple(missing))
+    hints = get_type_hints(kind, include_extras=True)
+    return kind(**{key: convert(hints[key], value, f"{where}: {key}") for key, value in table.items()})
 
 
-def _value(hint: Any, value: Any, where: str) -> Any:
-    """Return a value as the type that a field declares, or say where it is wrong."""
+def convert(hint: Any, value: Any, where: str) -> Any:
+    """Return a value as the declared type of a field; `where` names the field in messages.
+
+    Raises:
+        ConfigError: the value has another type, or is outside the declared `Range`.
+    """
     origin, args = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        value = convert(args[0], value, where)
+        for bounds in args[1:]:
+            if isinstance(bounds, Range) and value not in bounds:
+                order = " in ascending order" if isinstance(value, tuple) else ""
+                raise ConfigError(f"{where} must be {bounds}{order}, got {shown(value)}", value=value, expected=bounds)
+        return value
     if origin is types.UnionType:
-        return None if value is None else _value(next(arg for arg in args if arg is not types.NoneType), value, where)
+        return None if value is None else convert(next(arg for arg in args if arg is not types.NoneType), value, where)
     if dataclasses.is_dataclass(hint):
         return build(hint, value, where)  # pyrefly: ignore
     if origin is Literal:
         if value in args:
             return value
         if isinstance(value, str) and RENAMED.get(value) in args:
-            raise ConfigError(f"{where}: {value!r} is called {RENAMED[value]!r} since mien 0.2")
+            raise ConfigError(f"{where}: {value!r} was renamed {RENAMED[value]!r} in mien 0.2", value=value, expected=args)
         hint_text = did_you_mean(shown(value).strip("'"), args)
-        raise ConfigError(f"{where} must be one of {', '.join(args)}, not {shown(value)}{hint_text}")
+        raise ConfigError(
+            f"{where} must be one of {', '.join(args)}, got {shown(value)}{hint_text}", value=value, expected=args
+        )
     if origin is tuple and dataclasses.is_dataclass(args[0]) and isinstance(value, Mapping):
-        value = (value,)  # a single table is a list of one
+        value = (value,)  # A single table is a list of one.
     if origin is tuple and isinstance(value, (list, tuple)):
-        return tuple(_value(args[0], item, f"{where} [{index}]") for index, item in enumerate(value))
+        if Ellipsis not in args and len(value) != len(args):
+            raise ConfigError(f"{where} must be {len(args)} values, got {shown(value)}", value=value, expected=len(args))
+        return tuple(convert(args[0], item, f"{where} [{index}]") for index, item in enumerate(value))
     if isinstance(origin, type) and issubclass(origin, Mapping) and isinstance(value, Mapping):
-        return {str(key): _value(args[1], item, f"{where}.{key}") for key, item in value.items()}
+        return {str(key): convert(args[1], item, f"{where}.{key}") for key, item in value.items()}
     if hint is float and type(value) is int:
         with contextlib.suppress(OverflowError):
             return float(value)
     if hint is Any or type(value) is hint:
         return value
     wanted = WORDS.get(hint) or WORDS[tuple if origin is tuple else dict]
-    raise ConfigError(f"{where} must be {wanted}, not {shown(value)}")
+    raise ConfigError(f"{where} must be {wanted}, got {shown(value)}", value=value, expected=wanted)
 
 
 def plain(value: Any, *, empty: bool = True) -> Any:
-    """Return dataclasses, mappings and tuples as plain tables and lists; None is left out, and what is empty unless wanted."""
+    """Return dataclasses, mappings and tuples as plain tables and lists, without None and, if not `empty`, empty values."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
     if isinstance(value, Mapping):

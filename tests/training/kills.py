@@ -1,12 +1,12 @@
-"""`mien train` again and again, killed by signal 9 each time; what every process needs to begin is loaded once.
+"""Run `mien train` several times, killed by signal 9 each time; imports are done once.
 
     python kills.py RECIPE OUT KIND:STEPS:NUMBER …
 
-Each process is a fork of this one. It goes on with the run that OUT holds, does so many whole steps, and is killed
+Each process is a fork of this one. It resumes the run in OUT, does STEPS complete steps, and is killed
 
 * `step:3:500`: at the 500th call or return of a function in the step after that;
-* `byte:3:500`: before byte 500 of the state that is written after that step;
-* `epoch:3:500`: at the 500th call or return when an epoch has ended, that in which this step is.
+* `byte:3:500`: before byte 500 of the checkpoint after that step;
+* `epoch:3:500`: at the 500th call or return at the end of that step's epoch.
 
 Prints how each process ended, as `subprocess` says it.
 """
@@ -29,7 +29,7 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-class Torn:
+class Truncated:
     """A file whose writer is killed before a byte; what comes before it is on the disk."""
 
     def __init__(self, file: Any, left: int) -> None:
@@ -50,7 +50,7 @@ class Torn:
 
 def train(recipe: str, out: str, kind: str, steps: int, number: int) -> None:
     """Train until the moment comes."""
-    learn, end, save = loop._Run._learn, loop._Run._end_epoch, torch.save
+    learn, end, save = loop.optimization_step, loop.end_epoch, torch.save
     begun = called = 0
 
     def count(*_: object) -> None:
@@ -72,9 +72,9 @@ def train(recipe: str, out: str, kind: str, steps: int, number: int) -> None:
         end(run)
 
     def save_until(state: Any, file: Any) -> None:
-        save(state, Torn(file, number) if kind == "byte" and begun > steps else file)
+        save(state, Truncated(file, number) if kind == "byte" and begun > steps else file)
 
-    loop._Run._learn, loop._Run._end_epoch, torch.save = learn_until, end_until, save_until
+    loop.optimization_step, loop.end_epoch, torch.save = learn_until, end_until, save_until
     main(["train", recipe, "-o", out, "--resume"])
 
 

@@ -10,7 +10,7 @@ import pytest
 
 STEPS = """
 import resource, sys
-from mien.training.allocation import keep_freed_memory
+from mien.training.cpu_kernels import keep_freed_memory
 assert sys.argv[1] == "as it is" or keep_freed_memory()
 def step():
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""Every step against an independent implementation: torchvision and Pillow on 8-bit images, OpenCV's formulas in numpy."""
+"""Every transform against an independent implementation: torchvision and Pillow on 8-bit images, OpenCV's formulas in numpy."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as reference
 
 import mien
-from mien.errors import ConfigError
+from mien.errors import ConfigError, UnknownName
 from mien.faces.preprocessing import resize_cv2
 from mien.io.images import read_image
 from mien.training import transforms as steps
-from mien.training.augmentation import STEPS, Dice, augment, check, parameters
+from mien.training.augmentation import TRANSFORMS, BatchRng, augment, check, parameters
 
 LEVEL = 1 / 255
 
@@ -41,8 +41,8 @@ def tensor(pixels_NHWC: np.ndarray) -> Tensor:
     return torch.from_numpy(pixels_NHWC.copy()).permute(0, 3, 1, 2).float().div(255).contiguous()
 
 
-def whole(seed: int, n: int) -> Dice:
-    return Dice(seed, n, slice(0, n))
+def whole(seed: int, n: int) -> BatchRng:
+    return BatchRng(seed, n, slice(0, n))
 
 
 def vary(image: Tensor, table: Sequence[dict[str, Any]], seed: int = 0, size: int | None = None) -> Tensor:
@@ -66,9 +66,9 @@ def test_flip_is_numpys() -> None:
 
 def test_affine_is_torchvisions_on_pillow() -> None:
     pixels = photos(24)
-    dice = whole(3, 24)
-    dice.chance(1)
-    angle, factor, shift = dice.uniform(-20, 20), dice.uniform(0.8, 1.0), dice.uniform(-0.2, 0.2, 2)
+    rng = whole(3, 24)
+    rng.chance(1)
+    angle, factor, shift = rng.uniform(-20, 20), rng.uniform(0.8, 1.0), rng.uniform(-0.2, 0.2, 2)
     varied = steps.affine(tensor(pixels), whole(3, 24), rotate=20, scale=(0.8, 1.0), translate=0.2)
     same = []
     for row, image in enumerate(pixels):
@@ -90,9 +90,9 @@ def test_affine_of_images_that_are_not_square() -> None:
 
 def test_rotate_turns_as_torchvisions_does() -> None:
     pixels = photos(12)
-    dice = whole(5, 12)
-    dice.chance(1)
-    angle = dice.uniform(30, -30)  # the step turns anticlockwise, the affine one clockwise
+    rng = whole(5, 12)
+    rng.chance(1)
+    angle = rng.uniform(30, -30)  # the step turns anticlockwise, the affine one clockwise
     varied = steps.rotate(tensor(pixels), whole(5, 12), degrees=30)
     for row, image in enumerate(pixels):
         wanted = np.asarray(reference.rotate(pil(image), -float(angle[row]), InterpolationMode.NEAREST))
@@ -136,9 +136,9 @@ def test_a_mirrored_border_continues_the_image_as_numpys_reflect_does() -> None:
 
 def test_crop_is_a_window_of_the_padded_image() -> None:
     pixels = photos(200, 28)
-    dice = whole(7, 200)
-    dice.chance(1)
-    place = dice.uniform(0, 1, 2)
+    rng = whole(7, 200)
+    rng.chance(1)
+    place = rng.uniform(0, 1, 2)
     varied = steps.crop(tensor(pixels), whole(7, 200), padding=0.142)
     offsets = (place * 9).floor().int()  # 4 pixels of 28 on both sides
     for row, image in enumerate(pixels):
@@ -201,11 +201,11 @@ def test_erase_with_noise_leaves_the_rest() -> None:
 )
 def test_color_jitter_is_torchvisions(options: dict[str, float]) -> None:
     pixels = photos(16)
-    dice = whole(2, 16)
-    dice.chance(1)
-    order = dice.permutation(3)
+    rng = whole(2, 16)
+    rng.chance(1)
+    order = rng.permutation(3)
     amounts = [options.get(name, 0.0) for name in ("brightness", "contrast", "saturation")]
-    factors = [dice.uniform(1 - amount, 1 + amount) for amount in amounts]
+    factors = [rng.uniform(1 - amount, 1 + amount) for amount in amounts]
     adjust = (reference.adjust_brightness, reference.adjust_contrast, reference.adjust_saturation)
     varied = steps.color_jitter(tensor(pixels), whole(2, 16), **options)
     for row, image in enumerate(pixels):
@@ -218,7 +218,7 @@ def test_color_jitter_is_torchvisions(options: dict[str, float]) -> None:
 
 def test_brightness_and_contrast_come_in_both_orders() -> None:
     image = torch.rand(1, 1, 8, 8).expand(64, -1, -1, -1).clone()
-    order = whole(0, 64).of(0, "color-jitter")
+    order = whole(0, 64).derive(0, "color-jitter")
     order.chance(1)
     first = order.permutation(3)
     before = (first == 0).int().argmax(1) < (first == 1).int().argmax(1)
@@ -249,9 +249,9 @@ def test_light_keeps_the_mean_but_for_its_offset() -> None:
 
 def test_blur_is_torchvisions() -> None:
     image = tensor(photos(4))
-    dice = whole(1, 4)
-    dice.chance(1)
-    sigma = dice.uniform(0.5, 2.0)
+    rng = whole(1, 4)
+    rng.chance(1)
+    sigma = rng.uniform(0.5, 2.0)
     found = steps.blur(image.clone(), whole(1, 4), sigma=(0.5, 2.0))
     for row in range(4):
         wanted = reference.gaussian_blur(image[row], [13, 13], [float(sigma[row])] * 2)
@@ -266,9 +266,9 @@ def test_coarse_loses_what_lies_between_pixels() -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torchvision")
 def test_jpeg_is_torchvisions() -> None:
     for image in (tensor(photos(4)), tensor(photos(4)).mean(1, keepdim=True)):
-        dice = whole(1, 4)
-        dice.chance(1)
-        quality = dice.uniform(20, 90).round().int().tolist()
+        rng = whole(1, 4)
+        rng.chance(1)
+        quality = rng.uniform(20, 90).round().int().tolist()
         found = steps.jpeg(image.clone(), whole(1, 4), quality=(20, 90))
         for row in range(4):
             stored = torchvision.io.encode_jpeg((image[row] * 255).round().byte(), quality[row])
@@ -277,9 +277,9 @@ def test_jpeg_is_torchvisions() -> None:
 
 
 def test_noise_is_normal_of_the_deviation_drawn() -> None:
-    dice = whole(0, 20)
-    dice.chance(1)
-    amount = dice.uniform(0, 0.1)
+    rng = whole(0, 20)
+    rng.chance(1)
+    amount = rng.uniform(0, 0.1)
     found = steps.noise(torch.full((20, 3, 64, 64), 0.5), whole(0, 20), deviation=0.1) - 0.5
     assert torch.allclose(found.flatten(1).std(1), amount, rtol=0.05)
     assert stats.kstest((found[3] / amount[3]).flatten().numpy(), "norm").pvalue > 0.01
@@ -325,7 +325,7 @@ def test_either_does_one_of_two_and_maybe_all_or_nothing() -> None:
     assert (turned ^ same).all() and 0.2 < turned.float().mean() < 0.4
 
 
-CHANCY = [name for name in STEPS if "p" in parameters(name)]
+CHANCY = [name for name in TRANSFORMS if "p" in parameters(name)]
 REQUIRED: dict[str, dict[str, Any]] = {
     "rotate": {"degrees": 20},
     "crop": {"padding": 0.1},
@@ -350,7 +350,7 @@ def test_a_step_touches_the_share_of_images_it_says(op: str, channels: int) -> N
     assert touched == 0 if blank else 0.25 < touched < 0.75
 
 
-# Dice
+# BatchRng
 
 
 @settings(max_examples=30, deadline=None)
@@ -361,7 +361,7 @@ def test_two_processes_vary_as_one(total: int, cut: int, seed: int, op: str) -> 
     parts = [slice(0, total), slice(0, min(cut, total)), slice(min(cut, total), total)]
     found = [
         augment(
-            {"image": image[part]}, table, Dice(seed, total, part), normalize=lambda x: x, size={"image": 12}, together=True
+            {"image": image[part]}, table, BatchRng(seed, total, part), normalize=lambda x: x, size={"image": 12}, together=True
         )
         for part in parts
     ]
@@ -395,10 +395,10 @@ def test_regions_follow_the_face_or_go_their_own_way() -> None:
 
 
 def test_draws_are_uniform_and_orders_are_fair() -> None:
-    dice = whole(0, 4000)
-    assert stats.kstest(dice.uniform(2, 5).numpy(), stats.uniform(2, 3).cdf).pvalue > 0.01
-    assert np.bincount(dice.permutation(3)[:, 0], minlength=3).min() > 1200
-    assert len(dice.only(torch.tensor([5, 6]))) == 2
+    rng = whole(0, 4000)
+    assert stats.kstest(rng.uniform(2, 5).numpy(), stats.uniform(2, 3).cdf).pvalue > 0.01
+    assert np.bincount(rng.permutation(3)[:, 0], minlength=3).min() > 1200
+    assert len(rng.derive("some", rows=torch.tensor([5, 6]))) == 2
 
 
 # Recipes
@@ -406,39 +406,62 @@ def test_draws_are_uniform_and_orders_are_fair() -> None:
 
 def test_blur_of_nothing_and_borders_of_more_than_a_side() -> None:
     image = torch.rand(4, 3, 12, 12)
-    dice = Dice(1, 4, slice(0, 4))
-    torch.testing.assert_close(steps.blur(image.clone(), dice, sigma=(0, 0)), image)
-    assert steps.crop(image.clone(), dice, padding=2.0).shape == image.shape
+    rng = BatchRng(1, 4, slice(0, 4))
+    torch.testing.assert_close(steps.blur(image.clone(), rng, sigma=(0, 0)), image)
+    assert steps.crop(image.clone(), rng, padding=2.0).shape == image.shape
 
 
 @pytest.mark.parametrize(
-    ("table", "message"),
+    ("table", "value"),
     [
-        ([{"op": "flop"}], r"augment \[0\]: unknown step 'flop'; did you mean 'flip'"),
-        ([{"p": 0.5}], "must be a table with op"),
-        (["flip"], "must be a table with op"),
-        ([{"op": "flip", "q": 1}], "unknown parameter 'q'"),
-        ([{"op": "affine", "rotat": 1}], "unknown parameter 'rotat'; did you mean 'rotate'"),
-        ([{"op": "flip", "p": 1.5}], "p must be a number from 0 to 1, not 1.5"),
-        ([{"op": "flip", "p": True}], "p must be a number from 0 to 1"),
-        ([{"op": "affine", "rotate": float("nan")}], "rotate must be a number, 0 or more"),
-        ([{"op": "affine", "scale": [1.2, 0.8]}], "scale must be two numbers above 0, the lower one first"),
-        ([{"op": "affine", "scale": [0, 1]}], "scale must be two numbers above 0"),
-        ([{"op": "erase", "ratio": [0, 1]}], "ratio must be two numbers above 0"),
-        ([{"op": "erase", "scale": [0.1, 1.5]}], "scale must be two numbers from 0 to 1"),
-        ([{"op": "jpeg", "quality": [0, 50]}], "quality must be two numbers from 1 to 95"),
-        ([{"op": "blur", "sigma": [2, 1]}], "sigma must be two numbers, the lower one first"),
-        ([{"op": "affine", "interpolation": "cubic"}], "interpolation must be one of nearest, bilinear"),
-        ([{"op": "affine", "whole_pixels": 1}], "whole_pixels must be true or false"),
-        ([{"op": "coarse", "factor": 1}], "factor must be a whole number above 1"),
-        ([{"op": "rotate"}], r"\(rotate\) lacks degrees"),
-        ([{"op": "normalize"}, {"op": "normalize"}], "'normalize' occurs 2 times"),
-        ([{"op": "normalize"}, {"op": "resize"}], "belongs before"),
-        ([{"op": "maybe", "p": 0.2, "steps": [{"op": "normalize"}]}], "cannot stand inside"),
-        ([{"op": "maybe", "p": 0.2, "steps": [{"op": "flap"}]}], r"steps \[0\]: unknown step 'flap'"),
-        ([{"op": "either", "p": 0.2, "then": {"op": "flip"}}], "then must be a list of steps"),
+        ([{"p": 0.5}], {"p": 0.5}),
+        (["flip"], "flip"),
+        ([{"op": "flip", "q": 1}], "q"),
+        ([{"op": "affine", "rotat": 1}], "rotat"),
+        ([{"op": "flip", "p": 1.5}], 1.5),
+        ([{"op": "flip", "p": True}], True),
+        ([{"op": "affine", "scale": [1.2, 0.8]}], (1.2, 0.8)),
+        ([{"op": "affine", "scale": [0, 1]}], (0, 1)),
+        ([{"op": "erase", "ratio": [0, 1]}], (0, 1)),
+        ([{"op": "erase", "scale": [0.1, 1.5]}], (0.1, 1.5)),
+        ([{"op": "jpeg", "quality": [0, 50]}], (0, 50)),
+        ([{"op": "blur", "sigma": [2, 1]}], (2, 1)),
+        ([{"op": "blur", "sigma": [2]}], [2]),
+        ([{"op": "affine", "interpolation": "cubic"}], "cubic"),
+        ([{"op": "affine", "whole_pixels": 1}], 1),
+        ([{"op": "coarse", "factor": 1}], 1),
+        ([{"op": "rotate"}], None),
+        ([{"op": "normalize"}, {"op": "normalize"}], "normalize"),
+        ([{"op": "normalize"}, {"op": "resize"}], "resize"),
+        ([{"op": "maybe", "p": 0.2, "steps": [{"op": "normalize"}]}], "normalize"),
+        ([{"op": "either", "p": 0.2, "then": {"op": "flip"}}], {"op": "flip"}),
+        ([{"op": "normalise"}], "normalise"),
     ],
 )
-def test_a_wrong_step_is_refused(table: list[Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
+def test_invalid_transforms_are_refused(table: list[Any], value: Any) -> None:
+    with pytest.raises(ConfigError) as caught:
         check(table)
+    assert caught.value.value == value
+
+
+@pytest.mark.parametrize("table", [[{"op": "flop"}], [{"op": "maybe", "p": 0.2, "steps": [{"op": "flap"}]}]])
+def test_unknown_transforms_are_refused(table: list[Any]) -> None:
+    with pytest.raises(UnknownName):
+        check(table)
+
+
+def invert(image_NCHW: Tensor, rng: BatchRng, *, p: float = 1.0) -> Tensor:
+    """A transform of a user."""
+    chosen = rng.chance(p)[:, None, None, None]
+    return torch.where(chosen, 1 - image_NCHW, image_NCHW)
+
+
+def test_own_transforms_are_found_by_module_and_name() -> None:
+    image = torch.rand(64, 1, 4, 4)
+    name = f"{__name__}:invert"
+    assert torch.equal(vary(image, [{"op": name}]), 1 - image)
+    share = (vary(image, [{"op": name, "p": 0.5}]) == image).flatten(1).all(1).float().mean()
+    assert 0.2 < share < 0.8
+    with pytest.raises(ConfigError) as caught:
+        check([{"op": name, "q": 1}])
+    assert caught.value.expected == ("p",)

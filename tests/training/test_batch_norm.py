@@ -10,7 +10,7 @@ import torch
 import torch.distributed
 from torch import nn
 
-from mien.training.batch_norm import synchronize
+from mien.training.optim import synchronize_batch_norm
 
 
 @pytest.fixture
@@ -24,7 +24,9 @@ def group(tmp_path: Path) -> Iterator[None]:
 def test_large_numbers_keep_their_variance(group: None, mean: float, deviation: float) -> None:
     x = (torch.randn(32, 4, 5, 5, generator=torch.Generator().manual_seed(0)) * deviation + mean).requires_grad_()
     found = []
-    for kind in (nn.BatchNorm2d(4), synchronize(nn.BatchNorm2d(4))):
+    synchronized = nn.BatchNorm2d(4)
+    synchronize_batch_norm(synchronized)
+    for kind in (nn.BatchNorm2d(4), synchronized):
         answer = kind(x)
         (gradient,) = torch.autograd.grad((answer**3).sum(), x)
         found.append((answer, gradient, kind.running_mean, kind.running_var))

@@ -51,7 +51,7 @@ def test_what_has_no_label_or_no_answer_is_left_out() -> None:
 
 
 def test_a_handful_of_images_says_nothing() -> None:
-    assert validation.calibration(*answers(validation.ENOUGH - 1), config()) == cards.Calibration()
+    assert validation.calibration(*answers(validation.MIN_CALIBRATION - 1), config()) == cards.Calibration()
 
 
 def test_the_card_of_a_run_is_followed(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_the_card_of_a_run_is_followed(tmp_path: Path) -> None:
     train(settings, tmp_path)
     card, runtime = open_model(tmp_path)
     _, split = open_splits(settings)
-    assert len(split) >= validation.ENOUGH
+    assert len(split) >= validation.MIN_CALIBRATION
     preprocess = Preprocess.of(card)
     batch = preprocess.tensor(np.stack([preprocess.whole(sample.read()) for sample in split.data]))
     given = runtime(batch)[card.outputs["scores"]]

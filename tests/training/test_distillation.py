@@ -16,7 +16,7 @@ from torch.nn import functional
 from mien.errors import ConfigError, UnknownName
 from mien.exporting import export
 from mien.runtime.open_model import open_model
-from mien.training.augmentation import Dice, Glance, augment, check
+from mien.training.augmentation import BatchRng, TeacherView, augment, check
 from mien.training.config import TrainConfig
 from mien.training.criterion import Distil, Hint
 from mien.training.data import open_splits
@@ -47,7 +47,7 @@ def test_the_teacher_sees_what_the_student_sees() -> None:
         assert torch.equal(old.targets["teacher.scores"], new.targets["teacher.scores"])
 
 
-def test_what_follows_the_step_teacher_only_the_pupil_sees() -> None:
+def test_what_follows_the_step_teacher_only_the_student_sees() -> None:
     """The teacher's answer is to the turned image without its noise; noise is new in every epoch, turns come again."""
     turn, noise = {"op": "rotate", "degrees": 20}, {"op": "noise", "deviation": 0.3}
     plain = learning(augment=[turn])
@@ -83,7 +83,7 @@ def test_a_teacher_that_comes_first_answers_once_for_each_image(tmp_path: Path, 
     first, again = (list(loader.epoch(epoch)) for epoch in (0, 2))
     assert not np.array_equal(first[0].rows, again[0].rows)
     runtime = open_model("mien-base")[1]
-    stored = loader.split.images(first[0].rows).images["image"].astype(np.float32).transpose(0, 3, 1, 2) / 127.5 - 1
+    stored = loader.split.images(first[0].rows)[0]["image"].astype(np.float32).transpose(0, 3, 1, 2) / 127.5 - 1
     wanted, mirror = (runtime(np.ascontiguousarray(look))["fer2013"] for look in (stored, stored[..., ::-1]))
     assert np.abs(first[0].targets["teacher.fer2013"].numpy() - wanted).max() < 1e-3
     answers = {row: answer for batch in first for row, answer in zip(batch.rows, batch.targets["teacher.fer2013"], strict=True)}
@@ -97,30 +97,31 @@ def test_a_teacher_that_comes_first_answers_once_for_each_image(tmp_path: Path, 
 
 @pytest.mark.parametrize("together", [True, False])
 def test_images_of_a_face_stay_in_step_behind_the_teacher(together: bool) -> None:
-    """Face and regions that are varied together are still so where only the pupil looks, and only the face is shown."""
+    """Face and regions that are varied together are still so where only the student looks, and only the face is shown."""
     whole = slice(0, 64)
     shade = torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    glance = Glance(Dice(2, 64, whole))
+    glance = TeacherView(BatchRng(2, 64, whole))
     steps = [{"op": "flip"}, {"op": "teacher"}, {"op": "flip"}]
     varied = augment(
-        {"image": shade, "eye": shade.clone()}, steps, Dice(1, 64, whole), normalize=lambda image: image,
-        size={"image": 8, "eye": 8}, together=together, glance=glance,
+        {"image": shade, "eye": shade.clone()}, steps, BatchRng(1, 64, whole), normalize=lambda image: image,
+        size={"image": 8, "eye": 8}, together=together, teacher_view=glance,
     )  # fmt: skip
     assert glance.image is not None and not torch.equal(glance.image, varied["image"])
     assert torch.equal(varied["image"], varied["eye"]) is together
 
 
 @pytest.mark.parametrize(
-    ("steps", "message"),
+    "steps",
     [
-        ([{"op": "normalize"}, {"op": "teacher"}], "'teacher' stands after 'normalize'"),
-        ([{"op": "teacher"}, {"op": "teacher"}], "'teacher' occurs 2 times"),
-        ([{"op": "maybe", "p": 0.5, "steps": [{"op": "teacher"}]}], "'teacher' is done to all images"),
+        [{"op": "normalize"}, {"op": "teacher"}],
+        [{"op": "teacher"}, {"op": "teacher"}],
+        [{"op": "maybe", "p": 0.5, "steps": [{"op": "teacher"}]}],
     ],
 )
-def test_where_the_step_teacher_may_stand(steps: list[dict[str, object]], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
+def test_teacher_occurs_once_before_normalize_and_not_nested(steps: list[dict[str, object]]) -> None:
+    with pytest.raises(ConfigError) as caught:
         check(steps)
+    assert caught.value.value == "teacher"
 
 
 def test_other_sizes_are_brought_to_the_teachers() -> None:
@@ -159,10 +160,11 @@ def test_a_teacher_that_reads_colors_is_shown_gray_ones(tmp_path: Path) -> None:
     answers = runtime(((gray.expand(-1, 3, -1, -1) - mean) / deviation).numpy())[card.outputs["scores"]]
     base = open_model("mien-base")[1](image.numpy())["fer2013"]
     assert np.abs(batch.targets["teacher.fer2013"].numpy() - (base + answers) / 2).max() < 2e-3
-    with pytest.raises(ConfigError, match="has no output 'ferplus'; it gives logits"):
+    with pytest.raises(ConfigError) as caught:
         Loader(
             open_splits(run)[0], learning(distil__others=(str(other),), loss=[{**LOSS[0], "options": {"teacher": "ferplus"}}])
         )
+    assert caught.value.value == "ferplus" and "logits" in caught.value.expected
 
 
 def test_the_loss_is_least_where_both_agree() -> None:
@@ -171,8 +173,9 @@ def test_the_loss_is_least_where_both_agree() -> None:
     entropy = -(probability * probability.log()).sum(1).mean()
     assert Distil()(probability.log(), targets) == pytest.approx(float(entropy))
     assert Distil()(probability.log().flip(1), targets) > entropy
-    with pytest.raises(ConfigError, match="has 3 classes, this output 2"):
+    with pytest.raises(ConfigError) as caught:
         Distil()(torch.zeros(2, 2), targets)
+    assert (caught.value.value, caught.value.expected) == (3, 2)
 
 
 @pytest.mark.parametrize("augment", [[], [{"op": "teacher"}, {"op": "flip"}]])
@@ -199,15 +202,17 @@ def test_a_run_learns_and_resumes_alike(augment: list[dict[str, object]], tmp_pa
     assert all(torch.equal(value, other[name]) for name, value in one.items())
 
 
-def test_wrong_teachers(tmp_path: Path) -> None:
-    with pytest.raises(UnknownName, match="did you mean 'mien-base'"):
+def test_unsuitable_teachers_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnknownName):
         train(learning(distil__teacher="mien-bas"), tmp_path / "a")
-    with pytest.raises(ConfigError, match=r"mien-base reads gray images and this run rgb ones"):
-        train(learning(input__color="rgb", input__normalize="imagenet"), tmp_path / "b")
-    with pytest.raises(ConfigError, match=r"has no output 'sums'; it gives (\w+, ){2}\w+$"):
-        train(learning(loss=[{"kind": "distil", "output": "fer2013", "options": {"teacher": "sums"}}]), tmp_path / "c")
-    with pytest.raises(ConfigError, match="needs distil"):
-        train(learning(distil__teacher=""), tmp_path / "d")
+    for changes, value in (
+        ({"input__color": "rgb", "input__normalize": "imagenet"}, "rgb"),
+        ({"loss": [{"kind": "distil", "output": "fer2013", "options": {"teacher": "sums"}}]}, "sums"),
+        ({"distil__teacher": ""}, None),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            train(learning(**changes), tmp_path / "b")
+        assert caught.value.value == value
 
 
 def test_a_hint_pulls_the_feature_to_the_first_teachers(tmp_path: Path) -> None:
@@ -236,11 +241,12 @@ def test_a_run_learns_the_feature_of_an_exported_one(tmp_path: Path) -> None:
     train(learning(loss=[*LOSS, hint], augment=steps, epochs=4, distil__teacher=str(file)), tmp_path / "run")
     lines = [json.loads(line)["loss hint"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1] < lines[0] and lines[-1] < 1
-    for name, changes, message in (
-        ("a", {"distil__teacher": ""}, r"'hint' needs distil\.teacher"),
-        ("b", {"distil__teacher": "mien-base"}, "an output 'feature'"),
-        ("c", {"loss": [{**hint, "options": {"size": 32}}], "distil__teacher": str(file)}, "the teacher's feature has 72"),
-        ("d", {"loss": [{**hint, "options": {}}], "distil__teacher": str(file)}, "size"),
+    for name, changes, expected in (
+        ("a", {"distil__teacher": ""}, None),
+        ("b", {"distil__teacher": "mien-base"}, None),
+        ("c", {"loss": [{**hint, "options": {"size": 32}}], "distil__teacher": str(file)}, 72),
+        ("d", {"loss": [{**hint, "options": {}}], "distil__teacher": str(file)}, None),
     ):
-        with pytest.raises(ConfigError, match=message):
+        with pytest.raises(ConfigError) as caught:
             train(learning(**{"loss": [hint]} | changes), tmp_path / name)
+        assert caught.value.expected == expected

@@ -51,7 +51,7 @@ def test_ten_kills_change_no_bit(straight: Path, tmp_path: Path) -> None:
     assert ended.stdout.split() == [str(-signal.SIGKILL)] * 10, ended.stderr
     done = run(path, out, "--resume")
     assert done.returncode == 0, done.stderr
-    whole, broken = checkpoint.load(straight / "last.pt"), checkpoint.load(out / "last.pt")
+    whole, broken = checkpoint.load_checkpoint(straight / "last.pt"), checkpoint.load_checkpoint(out / "last.pt")
     for part in ("learner", "kept"):
         assert all(torch.equal(whole[part][key], broken[part][key]) for key in whole[part])
     assert same_weights(straight / "best.safetensors", out / "best.safetensors")
@@ -69,42 +69,43 @@ def test_sigterm_writes_the_state_and_ends(straight: Path, tmp_path: Path) -> No
     process.terminate()
     _, said = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "go on with --resume" in said
+    assert "--resume" in said
     train(TrainConfig.load(path), out, resume=True)
     assert same_weights(straight / "best.safetensors", out / "best.safetensors")
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "last.pt"
-    checkpoint.save(path, {"step": 1})
+    checkpoint.save_checkpoint(path, {"step": 1})
     limit = 200_000
     code = (
         "import resource, torch, pathlib\n"
         "from mien.errors import TrainingError\n"
-        "from mien.training import checkpoint\n"
+        "from mien.training import run_dir as checkpoint\n"
         "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"  # as a full disk: writing beyond it fails
         "try:\n"
-        f"    checkpoint.save(pathlib.Path({str(path)!r}), {{'weights': torch.zeros(1_000_000)}})\n"
+        f"    checkpoint.save_checkpoint(pathlib.Path({str(path)!r}), {{'weights': torch.zeros(1_000_000)}})\n"
         "except TrainingError as error:\n"
         "    print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=False)
-    assert "cannot be written" in done.stdout and "the last one is untouched" in done.stdout, done.stderr
-    assert checkpoint.load(path) == {"step": 1}
+    assert "cannot be written" in done.stdout, done.stderr
+    assert checkpoint.load_checkpoint(path) == {"step": 1}
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_folder_that_cannot_be_made_is_said_before_anything_is_trained(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="cannot be made: Not a directory; give another"):
+    with pytest.raises(ConfigError, match="Not a directory"):
         train(config(), tmp_path / "file" / "run")
 
 
-def test_a_loss_that_is_no_number_names_the_batch_and_keeps_the_last_good_state(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"epoch \d, step \d+, images 0\d+.*optim\.lr") as caught:
+def test_an_infinite_loss_names_the_images_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError) as caught:
         train(config(optim__lr=1e30, optim__clip=0.0, schedule__kind="constant", schedule__warmup=0.0), tmp_path / "run")
-    assert "model." in str(caught.value) or "all parameters" in str(caught.value)
+    assert caught.value.path == str(tmp_path / "run" / "last.pt")
+    assert len(caught.value.value) == 4 and all(name.startswith("0") for name in caught.value.value)
 
 
 @pytest.fixture
@@ -136,23 +137,25 @@ def test_a_broken_image_is_listed_and_the_run_goes_on(folders: Path, tmp_path: P
 def test_changed_data_ends_a_resume(folders: Path, tmp_path: Path) -> None:
     train(on_folders(folders), tmp_path / "run")  # pyrefly: ignore
     Image.fromarray(np.zeros((48, 48), np.uint8)).save(folders / "train" / "fear" / "0.png")
-    with pytest.raises(ConfigError, match="the data has changed"):
+    with pytest.raises(ConfigError, match="has changed"):
         train(on_folders(folders), tmp_path / "run", resume=True)  # pyrefly: ignore
 
 
 def test_another_config_does_not_continue_a_run(tmp_path: Path) -> None:
     train(config(epochs=1), tmp_path)
-    with pytest.raises(ConfigError, match=r"holds a run already"):
+    with pytest.raises(ConfigError) as caught:
         train(config(epochs=1), tmp_path)
-    with pytest.raises(ConfigError, match=r"optim\.lr was 0\.02, is 0\.03"):
+    assert caught.value.path == str(tmp_path)
+    with pytest.raises(ConfigError) as caught:
         train(config(epochs=1, optim__lr=0.03), tmp_path, resume=True)
+    assert caught.value.value == ("optim.lr was 0.02, is 0.03",)
     train(config(epochs=1, threads=0, workers=2), tmp_path, resume=True)  # these change nothing
 
 
 def test_a_tracker_that_cannot_track_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Accelerate warns of one that is not installed, and tracks nothing."""
     monkeypatch.setattr("mien.training.building.get_available_trackers", list)
-    with pytest.raises(ConfigError, match="tracker 'tensorboard' is not installed; pip install tensorboard"):
-        train(config(tracker="tensorboard"), tmp_path / "one")
-    with pytest.raises(ConfigError, match="unknown tracker 'tensorbord'; did you mean 'tensorboard'"):
-        train(config(tracker="tensorbord"), tmp_path / "two")
+    for name, known in (("tensorboard", None), ("tensorbord", "tensorboard")):
+        with pytest.raises(ConfigError) as caught:
+            train(config(tracker=name), tmp_path / name)
+        assert caught.value.value == name and (known is None or known in caught.value.expected)

@@ -20,9 +20,9 @@ from mien.data.datasets import open_dataset
 from mien.errors import ConfigError
 from mien.models.mien_base import MienBaseOutput
 from mien.training.config import Relabel, Term, TrainConfig
-from mien.training.criterion import Objective
+from mien.training.criterion import Criterion
 from mien.training.data import open_splits, sample_rates, split_of
-from mien.training.loader import Loader, drawn
+from mien.training.loader import Loader, sampled
 from mien.training.loop import Interrupted, train
 
 SMILES = {"happiness": ("yes", "no"), "neutral": ("no", "yes")}
@@ -97,9 +97,9 @@ def test_targets_that_a_dataset_lacks_are_unknown(tmp_path: Path) -> None:
     assert train_split.targets["dataset"][first].unique().tolist() == [0]
     assert train_split.targets["dataset"][second].unique().tolist() == [1]
     assert len(validation) == sum(map(len, validation.parts)) and len({*train_split.digests}) == 2
-    shown = train_split.images(np.array([0, first.stop, 1]))
-    assert shown.readable.all()
-    assert (shown.images["image"][1] == train_split.parts[1].images(np.array([0])).images["image"][0]).all()
+    images, readable = train_split.images(np.array([0, first.stop, 1]))
+    assert readable.all()
+    assert (images["image"][1] == train_split.parts[1].images(np.array([0]))[0]["image"][0]).all()
 
 
 def test_rules_replace_labels_and_the_first_counts(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_rates_balance_classes_and_keep_the_mean(balance: float) -> None:
 
 def test_every_sample_is_shown_as_often_as_its_rate_says() -> None:
     rates = np.random.default_rng(1).uniform(0, 3, 200)
-    counts = np.array([np.bincount(drawn(rates, np.random.default_rng(seed)), minlength=200) for seed in range(400)])
+    counts = np.array([np.bincount(sampled(rates, np.random.default_rng(seed)), minlength=200) for seed in range(400)])
     assert (counts.sum(1) == round(rates.sum())).all()
     assert (np.floor(rates * 0.99) <= counts).all() and (counts <= np.ceil(rates * 1.01)).all()
     assert np.abs(counts.mean(0) - rates).max() < 0.12  # 5 standard deviations of a mean of 400 draws
@@ -157,7 +157,7 @@ def test_terms_with_data_ignore_the_samples_of_other_datasets() -> None:
         "dataset": torch.tensor([0, 0, 0, 1, 1, 1]),
     }
     term = Term(output="fer2013", data=("first",))
-    objective = Objective([term], answer, 7, torch.ones(7), datasets=("first", "second"))
+    objective = Criterion([term], answer, 7, torch.ones(7), datasets=("first", "second"))
     whole, _ = objective(answer, targets)
     expected = torch.nn.functional.cross_entropy(logits[:3, :7], targets["label"][:3]) / 2
     assert torch.allclose(whole, expected)
@@ -167,7 +167,7 @@ def test_terms_with_data_ignore_the_samples_of_other_datasets() -> None:
     ]
     assert torch.allclose(sum(halves) / 2, whole)  # as two processes share a batch
     with pytest.raises(ConfigError):
-        Objective([Term(data=("third",))], answer, 7, torch.ones(7), datasets=("first", "second"))
+        Criterion([Term(data=("third",))], answer, 7, torch.ones(7), datasets=("first", "second"))
 
 
 def test_a_run_on_two_datasets_stops_and_resumes_to_the_same_weights(tmp_path: Path) -> None:

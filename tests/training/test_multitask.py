@@ -18,17 +18,17 @@ from mien.models.ddamfn_mtl import MultiTaskOutput
 from mien.training import loop
 from mien.training.config import TrainConfig
 from mien.training.loop import train
-from mien.training.pseudo_labels import fill
+from mien.training.pseudo_labels import fill, pseudo_labeled
 
 UNITS = ("AU1", "AU2", "AU4")
 
 
 def faces(rows: int = 400, seed: int = 3) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities of three units that are good, shifted low, and useless; a tenth is not annotated."""
-    dice = np.random.default_rng(seed)
-    truth = (dice.random((rows, 3)) < [0.4, 0.2, 0.1]).astype(int)
-    score = truth * [2.0, 2.0, 0.0] + dice.normal(size=(rows, 3)) - [1.0, 2.5, 1.0]
-    return 1 / (1 + np.exp(-score)), np.where(dice.random((rows, 3)) < 0.1, -1, truth)
+    random = np.random.default_rng(seed)
+    truth = (random.random((rows, 3)) < [0.4, 0.2, 0.1]).astype(int)
+    score = truth * [2.0, 2.0, 0.0] + random.normal(size=(rows, 3)) - [1.0, 2.5, 1.0]
+    return 1 / (1 + np.exp(-score)), np.where(random.random((rows, 3)) < 0.1, -1, truth)
 
 
 def best_by_search(probability: np.ndarray, truth: np.ndarray, average: str) -> float:
@@ -107,14 +107,14 @@ def test_only_missing_annotations_are_filled_and_only_by_sure_answers() -> None:
     assert found["valence_arousal"][2].isnan().all()
     assert pseudo["valence_arousal"].tolist() == [False, True, False]
     assert targets["label"].tolist() == [2, -1, -1]
-    assert "valence_arousal" not in fill(targets, first).pseudo  # one view says nothing about how sure it is
-    with pytest.raises(ValueError, match=r"confidence=0\.5"):
-        fill(targets, first, confidence=0.5)
+    assert "valence_arousal" not in fill(targets, [first]).pseudo  # one view says nothing about how sure it is
+    with pytest.raises(ValueError, match="confidence"):
+        fill(targets, [first], confidence=0.5)
 
 
 def test_soft_labels_are_annotations_too() -> None:
     targets = {"label": torch.tensor([-1, -1]), "soft": torch.tensor([[0.5, 0.5, 0.0], [0.0, 0.0, 0.0]])}
-    found, pseudo = fill(targets, answer([[9.0, 0.0, 0.0]] * 2, [[0.0, 0.0]] * 2, [[0.0, 0.0]] * 2))
+    found, pseudo = fill(targets, [answer([[9.0, 0.0, 0.0]] * 2, [[0.0, 0.0]] * 2, [[0.0, 0.0]] * 2)])
     assert found["label"].tolist() == [-1, 0]
     assert pseudo["label"].tolist() == pseudo["soft"].tolist() == [False, True]
     assert found["soft"][0].tolist() == [0.5, 0.5, 0.0] and found["soft"][1, 0] > 0.99
@@ -125,7 +125,7 @@ def test_a_run_writes_its_thresholds_into_the_card(tmp_path: Path) -> None:
     MINIATURES["affwild2: cropped_aligned and annotations filter=none"].build(tmp_path / "data")
     recipe = TrainConfig.load(
         Path(__file__).parents[2] / "recipes/affwild2-ddamfn-mtl-mien.toml",
-        {"epochs": 1, "batch": 4, "threads": 1, "stages": [], "model.init": "", "data.root": str(tmp_path / "data")}
+        {"epochs": 1, "batch": 4, "threads": 1, "stages": [], "model.init.file": "", "data.root": str(tmp_path / "data")}
         | {"data.limit": 8, "data.validation_limit": 4, "data.fraction": 0.4},
     )
     best = train(recipe, tmp_path / "mtl" / "1")
@@ -138,21 +138,23 @@ def test_a_run_writes_its_thresholds_into_the_card(tmp_path: Path) -> None:
     )
 
 
-def test_a_run_fills_what_is_missing_from_its_averaged_weights(tmp_path: Path) -> None:
-    run = loop._Run(config(fill={"confidence": 0.6, "epoch": 1}), tmp_path, False, lambda event: None)
-    assert run.filling is not None and run.filling.teacher is run.kept
+def test_a_run_takes_pseudo_labels_from_its_averaged_weights(tmp_path: Path) -> None:
+    run = loop.open_run(config(pseudo_labels={"confidence": 0.6, "epoch": 1}), tmp_path)
+    teacher = run.parts.pseudo_teacher
+    assert teacher is not None and teacher is run.parts.kept
     batch = next(iter(run.loader.epoch(0)))
     images = dict(batch.images)
     targets = {"label": torch.full_like(batch.targets["label"], -1)}
-    assert run.filling(images, targets, 0) is targets  # not before its epoch
-    run.epoch = 1
+    assert pseudo_labeled(teacher, run.config, images, targets, 0) is targets  # not before its epoch
     with torch.no_grad():
-        run.filling.teacher.fer2013.bias[3] += 50
+        teacher.fer2013.bias[3] += 50
     targets["label"][0] = 5
-    found = run.filling(images, targets, 1)["label"]
+    found = pseudo_labeled(teacher, run.config, images, targets, 1)["label"]
     assert found[0] == 5 and (found[1:] == 3).all()
-    assert math.isfinite(run._gradients(dataclasses.replace(batch, targets=targets))["loss"])
-    with pytest.raises(ConfigError, match=r"need optim\.ema"):
-        loop._Run(config(fill={"confidence": 0.6}, optim__ema=0.0), tmp_path / "b", False, lambda event: None)
-    with pytest.raises(ConfigError, match=r"fill\.confidence = 0\.4"):
-        loop._Run(config(fill={"confidence": 0.4}), tmp_path / "c", False, lambda event: None)
+    run.progress.epoch = 1
+    assert math.isfinite(loop.gradients(run, dataclasses.replace(batch, targets=targets))["loss"])
+    with pytest.raises(ConfigError, match=r"optim\.ema"):
+        loop.open_run(config(pseudo_labels={"confidence": 0.6}, optim__ema=0.0), tmp_path / "b")
+    with pytest.raises(ConfigError) as caught:
+        loop.open_run(config(pseudo_labels={"confidence": 0.4}), tmp_path / "c")
+    assert caught.value.value == 0.4

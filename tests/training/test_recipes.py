@@ -25,7 +25,7 @@ from mien.errors import ConfigError
 from mien.labels import label_set
 from mien.registry import lookup
 from mien.training import augmentation, loop
-from mien.training.config import TrainConfig
+from mien.training.config import InitConfig, TrainConfig
 from mien.training.criterion import TERMS
 from mien.training.data import open_splits
 
@@ -185,7 +185,7 @@ def small(name: str, roots: dict[str, Path]) -> TrainConfig:
         config,
         batch=batch,
         threads=1,
-        model=dataclasses.replace(config.model, init="", options=options),
+        model=dataclasses.replace(config.model, init=InitConfig(), options=options),
         # Teachers are runs of other recipes, whose features and answers are not here.
         distil=dataclasses.replace(config.distil, others=(), teacher="mien-base" if config.distil.teacher else ""),
         loss=tuple(term for term in config.loss if term.kind != "hint"),
@@ -199,18 +199,19 @@ def small(name: str, roots: dict[str, Path]) -> TrainConfig:
 
 def two_steps(config: TrainConfig, folder: Path) -> None:
     """Take two steps as a run does, measure, and see that what should learn has learned."""
-    run = loop._Run(config, folder / "run", False, lambda event: None)
+    run = loop.open_run(config, folder / "run")
+    learner = run.parts.learner
     assert run.loader.steps == 2
-    before = {name: parameter.detach().clone() for name, parameter in run.learner.named_parameters()}
-    run._enter(0)
+    before = {name: parameter.detach().clone() for name, parameter in learner.named_parameters()}
+    loop.start_epoch(run)
     for batch in run.loader.epoch(0):
-        run._learn(batch)
-        run.step += 1
-    learns = {name for name, parameter in run.learner.named_parameters() if parameter.requires_grad}
-    moved = {name for name, parameter in run.learner.named_parameters() if not torch.equal(parameter, before[name])}
+        loop.optimization_step(run, batch)
+        run.progress.step += 1
+    learns = {name for name, parameter in learner.named_parameters() if parameter.requires_grad}
+    moved = {name for name, parameter in learner.named_parameters() if not torch.equal(parameter, before[name])}
     assert moved <= learns and len(moved) > len(learns) / 2
-    figures = run._validate()
-    assert 0 <= figures["accuracy"] <= 1 and all(math.isfinite(value) for value in run.sums.values())
+    metrics, *_ = loop.validate(run)
+    assert 0 <= metrics["accuracy"] <= 1 and all(math.isfinite(value) for value in run.progress.sums.values())
 
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if all(data.dataset in LAYOUTS for data in load(name).data)])

@@ -19,16 +19,17 @@ from torch import nn
 
 from make_golden_losses import STEPS, losses
 from mien import cards, models
-from mien.errors import ConfigError, DatasetError, TrainingError, UnknownName
+from mien.errors import ConfigError, DatasetError, MienError, TrainingError, UnknownName
 from mien.faces.preprocessing import Preprocess
 from mien.training import loop
-from mien.training.augmentation import mix_pairs
-from mien.training.config import MixConfig, ScheduleConfig, Stage, Term, TrainConfig
-from mien.training.criterion import Objective
+from mien.training.augmentation import mixup
+from mien.training.config import ScheduleConfig, Stage, Term, TrainConfig
+from mien.training.criterion import Criterion
 from mien.training.data import card_input, evaluation_tensor, open_splits, split_of
 from mien.training.loader import Loader, normalize, sample_weights, to_unit
-from mien.training.loop import _Run, train
-from mien.training.optim import Average, climb, descend, freeze, optimizer, still_statistics
+from mien.training.loop import Progress, out_of_patience, train
+from mien.training.optim import Average, freeze, frozen_statistics, optimizer, sam_ascend, sam_restore
+from mien.training.run_dir import identity_of, identity_of_saved
 from mien.training.schedule import Schedule
 from mien.training.validation import classified, concordance, interleave, quality, unit_f1
 
@@ -92,10 +93,10 @@ def test_evaluation_feeds_what_use_feeds() -> None:
         _, validation = open_splits(settings)
         preprocess = Preprocess(card_input(settings.input))
         rows = np.arange(4)
-        fed = evaluation_tensor(validation.images(rows).images["image"], preprocess)
+        fed = evaluation_tensor(validation.images(rows)[0]["image"], preprocess)
         used = preprocess.tensor(np.stack([preprocess.whole(validation.data[int(row)].read()) for row in rows]))
         assert np.array_equal(fed.numpy(), used)
-        trained = normalize(to_unit(validation.images(rows).images["image"]), preprocess)
+        trained = normalize(to_unit(validation.images(rows)[0]["image"]), preprocess)
         torch.testing.assert_close(trained, fed, atol=2e-6, rtol=0)
 
 
@@ -154,16 +155,14 @@ def test_decoded_images_on_a_disk_go_with_the_process(tmp_path: Path) -> None:
     kept, _ = open_splits(config(data__cache=str(tmp_path / "cache")))
     plain, _ = open_splits(config())
     rows = np.arange(8)
-    assert (kept.images(rows).images["image"] == plain.images(rows).images["image"]).all()
+    assert (kept.images(rows)[0]["image"] == plain.images(rows)[0]["image"]).all()
     assert not list((tmp_path / "cache").iterdir())
 
 
-def test_patience_outlasts_epochs_without_a_figure() -> None:
-    run = object.__new__(_Run)
-    run.config = config(validation__patience=2)
+def test_patience_counts_epochs_without_a_metric() -> None:
+    patient = config(validation__patience=2)
     for epochs, ended in ((1, False), (2, True)):
-        run.rows = [{"best": False}] * epochs
-        assert run._given_up() is ended
+        assert out_of_patience(patient, Progress(rows=[{"best": False}] * epochs)) is ended
 
 
 def test_a_process_without_rows_adds_none() -> None:
@@ -180,7 +179,7 @@ def test_a_last_batch_of_one_is_explained(tmp_path: Path) -> None:
         "loss": [{}],
         "sampler": {"drop_last": False},
     }
-    with pytest.raises(TrainingError, match=r"single image \(epoch 1, step 1\).*set sampler.drop_last"):
+    with pytest.raises(TrainingError, match="drop_last"):
         train(config(**changes, batch=7, data__limit=8, optim__ema=0.0), tmp_path / "run")
 
 
@@ -231,23 +230,14 @@ def test_one_cycle_rises_and_falls() -> None:
     assert factors[0] == pytest.approx(1 / 25) and max(factors) == factors[24] == 1.0
     assert factors[99] == 0.01 and all(a >= b for a, b in itertools.pairwise(factors[24:]))
     assert Schedule(ScheduleConfig(warmup=2.0), epochs=10, per_epoch=10).rise == 20  # epochs from 1 on
-    with pytest.raises(ConfigError, match="floor"):
-        Schedule(ScheduleConfig(floor=2.0), 1, 1)
 
 
-def test_groups_have_rates_and_decay_of_their_own() -> None:
+def test_only_kernels_and_matrices_decay() -> None:
     network = models.build("mien-base", **TABLE["model"]["options"])
-    settings = TrainConfig.of({"optim": {"lr": 1.0, "weight_decay": 0.1, "groups": [{"match": "stem.*", "lr": 0.5}]}}).optim
-    groups = optimizer(network, settings).param_groups
-    assert sorted({(group["factor"], group["weight_decay"]) for group in groups}) == [
-        (0.5, 0.0),
-        (0.5, 0.1),
-        (1.0, 0.0),
-        (1.0, 0.1),
-    ]
-    assert sum(len(group["params"]) for group in groups) == len(list(network.parameters()))
-    with pytest.raises(ConfigError, match=r"no parameter is called like 'steam\.\*'"):
-        optimizer(network, TrainConfig.of({"optim": {"groups": [{"match": "steam.*"}]}}).optim)
+    settings = TrainConfig.of({"optim": {"weight_decay": 0.1}}).optim
+    groups = {group["weight_decay"]: group["params"] for group in optimizer(network, settings).param_groups}
+    assert {parameter.ndim for parameter in groups[0.1]} == {2, 4} and {parameter.ndim for parameter in groups[0.0]} == {1}
+    assert sum(map(len, groups.values())) == len(list(network.parameters()))
 
 
 def test_stages_freeze_what_they_say() -> None:
@@ -258,20 +248,21 @@ def test_stages_freeze_what_they_say() -> None:
     assert not network.stem[1].training and network.blocks[3].norm1.training
     freeze(network, None, able)
     assert all(p.requires_grad for p in network.parameters())
-    with pytest.raises(ConfigError, match="no parameter is called like"):
+    with pytest.raises(ConfigError) as caught:
         freeze(network, Stage(train=("head*",)), able)
+    assert caught.value.value == ("head*",) and "stem.0.weight" in caught.value.expected
 
 
 def test_sam_steps_from_where_the_loss_is_highest_nearby() -> None:
     """One step on a quadratic, against the formula written out; BatchNorm's statistics move once or twice."""
     weight = nn.Parameter(torch.tensor([3.0, 4.0]))
     weight.grad = torch.tensor([3.0, 4.0])
-    moves = climb([weight], 0.5)
+    moves = sam_ascend([weight], 0.5)
     torch.testing.assert_close(weight.detach(), torch.tensor([3.3, 4.4]))
-    descend([weight], moves)
+    sam_restore([weight], moves)
     torch.testing.assert_close(weight.detach(), torch.tensor([3.0, 4.0]))
     norm = nn.BatchNorm1d(2)
-    with still_statistics(norm):
+    with frozen_statistics(norm):
         norm(torch.randn(8, 2))
     assert norm.running_mean.abs().sum() == 0 and norm.num_batches_tracked == 0 and norm.momentum == 0.1
 
@@ -286,18 +277,11 @@ def test_the_average_follows_the_weights() -> None:
     assert kept.weight.tolist() == pytest.approx([1.1] * 3) and kept.num_batches_tracked == 7
 
 
-def test_mixing_is_what_the_papers_say() -> None:
+def test_mixup_blends_images_by_the_share() -> None:
     images = {"image": torch.arange(4.0).view(4, 1, 1, 1).expand(4, 1, 20, 20).contiguous()}
-    blended, mix = mix_pairs(images, MixConfig(mixup=1.0), seed=3)
-    assert mix is not None
+    blended, mix = mixup(images, 1.0, seed=3)
     expected = mix.share * torch.arange(4.0) + (1 - mix.share) * mix.other
     torch.testing.assert_close(blended["image"][:, 0, 0, 0], expected.float())
-    pasted, mix = mix_pairs(images, MixConfig(cutmix=1.0), seed=5)
-    assert mix is not None
-    moved = [row for row in range(4) if mix.other[row] != row]
-    shares = [(pasted["image"][row] == row).float().mean().item() for row in moved]
-    assert shares == pytest.approx([mix.share] * len(moved), abs=0.06)  # whole pixels
-    assert mix_pairs(images, MixConfig(), 1) == (images, None)
 
 
 def test_figures_are_scikit_learns() -> None:
@@ -321,49 +305,71 @@ def test_figures_are_scikit_learns() -> None:
 
 def test_unknown_labels_do_not_count() -> None:
     answer = models.build("mien-base", **TABLE["model"]["options"]).eval()(torch.zeros(4, 1, 32, 32))
-    objective = Objective((Term(output="fer2013"), Term(kind="votes", output="ferplus")), answer, 7, torch.ones(7))
+    criterion = Criterion((Term(output="fer2013"), Term(kind="votes", output="ferplus")), answer, 7, torch.ones(7))
     targets = {"label": torch.tensor([1, -1, -1, 2]), "votes": torch.zeros(4, 10)}
     targets["votes"][0, 3] = 8
-    loss, terms = objective(answer, targets)
-    part = Objective((Term(output="fer2013"),), answer, 7, torch.ones(7))
+    loss, terms = criterion(answer, targets)
+    part = Criterion((Term(output="fer2013"),), answer, 7, torch.ones(7))
     kept = type(answer)(*(value[[0, 3]] for value in answer))
     assert terms["cross-entropy"] == pytest.approx(part(kept, {"label": torch.tensor([1, 2])})[0].item())
     assert loss.isfinite()
-    nothing, _ = objective(answer, {"label": torch.full((4,), -1), "votes": torch.zeros(4, 10)})
+    nothing, _ = criterion(answer, {"label": torch.full((4,), -1), "votes": torch.zeros(4, 10)})
     assert nothing.item() == 0
 
 
 @pytest.mark.parametrize(
-    ("changes", "error", "message"),
+    ("changes", "error", "value"),
     [
-        ({"loss": [{"kind": "cross-entrpy", "output": "fer2013"}]}, UnknownName, "did you mean 'cross-entropy'"),
-        ({"loss": [{"kind": "cross-entropy", "output": "logits"}]}, ConfigError, "has no 'logits'; it has fer2013"),
-        ({"loss": [{"output": "fer2013", "options": {"smothing": 1}}]}, ConfigError, "smothing"),
-        ({"loss": [{"kind": "votes", "output": "ferplus"}]}, ConfigError, "needs votes, which synthetic does not have"),
-        ({"loss": []}, ConfigError, "at least one term"),
-        ({"batch": 4096}, ConfigError, "do not fill one batch"),
-        ({"precision": "fp16"}, ConfigError, "needs a GPU"),
-        ({"augment": [{"op": "flipp"}]}, ConfigError, "did you mean 'flip'"),
-        ({"input": {"size": 32, "color": "gray", "normalize": "imagenet"}}, ConfigError, "RGB"),
-        ({"validation": {"metric": "accuracies"}}, ConfigError, "there is no 'accuracies'; this run measures accuracy, uar"),
-        ({"validation": {"metric": "loss"}}, ConfigError, "there is no 'loss'"),
-        ({"validation": {"metric": "p"}}, ConfigError, "there is no 'p'"),
-        ({"validation": {"metric": "last"}, "schedule": {"kind": "plateau"}}, ConfigError, "schedule.metric: .* no 'last'"),
-        ({"epochs": 0}, ConfigError, "epochs must be 1 or more, not 0"),
-        ({"batch": 0}, ConfigError, "batch must be 1 or more, not 0"),
-        ({"accumulate": 0}, ConfigError, "accumulate must be 1 or more, not 0"),
-        ({"workers": -1}, ConfigError, "workers must be 0 or more, not -1"),
-        ({"schedule": {"kind": "step", "every": 0}}, ConfigError, "schedule.every must be 1 or more"),
-        ({"optim__lr": float("nan")}, ConfigError, "optim.lr must be 0 or more, not nan"),
-        ({"validation": {"views": 3}}, ConfigError, "validation.views must be from 1 to 2, not 3"),
-        ({"mix": {"mixup": -1.0}}, ConfigError, "mix.mixup must be 0 or more"),
-        ({"input__sizes": {"first": 32}}, ConfigError, "input.sizes: 'first' is no epoch"),
-        ({"input__regions": {"eye": 0}}, ConfigError, "input.regions: eye must be 1 or more, not 0"),
+        ({"loss": [{"kind": "cross-entrpy", "output": "fer2013"}]}, UnknownName, None),
+        ({"loss": [{"kind": "cross-entropy", "output": "logits"}]}, ConfigError, "logits"),
+        ({"loss": [{"output": "fer2013", "options": {"smothing": 1}}]}, ConfigError, {"smothing": 1}),
+        ({"loss": [{"kind": "votes", "output": "ferplus"}]}, ConfigError, "votes"),
+        ({"loss": []}, ConfigError, None),
+        ({"batch": 4096}, ConfigError, 4096),
+        ({"precision": "fp16"}, ConfigError, "fp16"),
+        ({"augment": [{"op": "flipp"}]}, UnknownName, None),
+        ({"augment": [{"op": "colour-jitter"}]}, ConfigError, "colour-jitter"),
+        ({"input": {"size": 32, "color": "gray", "normalize": "imagenet"}}, ConfigError, "imagenet"),
+        ({"validation": {"metric": "accuracies"}}, ConfigError, "accuracies"),
+        ({"validation": {"metric": "loss"}}, ConfigError, "loss"),
+        ({"validation": {"metric": "p"}}, ConfigError, "p"),
+        ({"validation": {"metric": "last"}, "schedule": {"kind": "plateau"}}, ConfigError, "last"),
+        ({"epochs": 0}, ConfigError, 0),
+        ({"workers": -1}, ConfigError, -1),
+        ({"schedule": {"kind": "step", "every": 0}}, ConfigError, 0),
+        ({"optim__betas": [0.9]}, ConfigError, [0.9]),
+        ({"validation": {"views": 3}}, ConfigError, 3),
+        ({"mix": {"mixup": -1.0}}, ConfigError, -1.0),
+        ({"input__sizes": {"first": 32}}, ConfigError, "first"),
+        ({"input__regions": {"eye": 0}}, ConfigError, 0),
+        ({"model__init": "mien-base"}, ConfigError, "mien-base"),
+        ({"fill": {"confidence": 0.9}}, ConfigError, "fill"),
     ],
 )
-def test_nonsense_is_said(changes: dict[str, Any], error: type, message: str, tmp_path: Path) -> None:
-    with pytest.raises(error, match=message):
+def test_invalid_configs_are_refused_before_training(
+    changes: dict[str, Any], error: type[MienError], value: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(error) as caught:
         train(config(**changes), tmp_path / "run")
+    assert caught.value.value == value or error is UnknownName
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_learning_rate_must_be_a_number() -> None:
+    with pytest.raises(ConfigError) as caught:
+        config(optim__lr=float("nan"))
+    assert str(caught.value.expected) == "0 or more"
+
+
+def test_runs_of_mien_0_1_have_the_same_identity() -> None:
+    """A config of 0.1, with its spelling and the fields that are gone, is the config of 0.2 that it became."""
+    ours = identity_of(config(model__init={"file": "first.safetensors"}))
+    theirs = config().to_dict()
+    theirs["input"]["colour"], theirs["input"]["normalise"] = theirs["input"].pop("color"), theirs["input"].pop("normalize")
+    theirs["input"]["colour"] = "grey"
+    theirs |= {"loss_weighting": "fixed", "fill": theirs.pop("pseudo_labels")}
+    theirs["mix"]["cutmix"], theirs["optim"]["groups"], theirs["model"]["init"] = 0.0, [], "first.safetensors"
+    assert identity_of_saved(theirs) == ours
 
 
 @pytest.mark.parametrize(
@@ -372,12 +378,12 @@ def test_nonsense_is_said(changes: dict[str, Any], error: type, message: str, tm
         {"optim__sam": 0.05},
         {"accumulate": 4},
         {"optim__name": "radam", "optim__lr": 1e-3, "schedule__kind": "plateau"},
-        {"optim__name": "adamw", "optim__lr": 1e-3, "mix": {"mixup": 0.4, "cutmix": 1.0}, "loss_weighting": "uncertainty"},
+        {"optim__name": "adamw", "optim__lr": 1e-3, "mix": {"mixup": 0.4}},
         {"sampler": {"kind": "balanced", "samples": 48}, "validation": {"views": 2, "patience": 1},
          "input__sizes": {"0": 32, "1": 40}},
         {"stages": [{"epoch": 0, "train": ["fer2013.*"], "batch_norm": "frozen"}, {"epoch": 1}]},
         {"precision": "bf16", "data__limit": 32},
-        {"loss": [{"output": "fer2013"}, {"kind": "focal", "output": "fer2013"},
+        {"loss": [{"output": "fer2013"},
                   {"kind": "center", "output": "feature", "weight": 0.01},
                   {"kind": "dsf", "output": "feature", "weight": 0.01}, {"kind": "lgm", "output": "feature", "weight": 0.1}]},
     ],
@@ -400,29 +406,34 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "expected"),
     [
-        ("epoch = 3", "unknown key 'epoch'; did you mean 'epochs'"),
-        ("[optim]\nlr = 'high'", "optim: lr must be a number"),
-        ("optim = 3", "optim must be a table"),
-        ("epochs = ", "not valid TOML"),
-        pytest.param(f"epochs = {'9' * 5_000}", "not valid TOML: Exceeds the limit", id="thousands of digits"),
-        pytest.param(f"epochs = {'[' * 5_000}", "not valid TOML: maximum recursion", id="thousands of lists"),
-        pytest.param(f"precision = 0x{'f' * 5_000}", "not a number of thousands of digits", id="hexadecimal"),
-        pytest.param(f"[optim]\nlr = 0x{'f' * 500}", "must be a number, not", id="no float"),
-        ("[schedule]\nkind = 'cosin'", "did you mean 'cosine'"),
+        ("epoch = 3", "epochs"),
+        ("[optim]\nlr = 'high'", "a number"),
+        ("optim = 3", None),
+        ("epochs = ", None),
+        pytest.param(f"epochs = {'9' * 5_000}", None, id="thousands of digits"),
+        pytest.param(f"epochs = {'[' * 5_000}", None, id="thousands of lists"),
+        pytest.param(f"precision = 0x{'f' * 5_000}", "auto", id="hexadecimal"),
+        pytest.param(f"[optim]\nlr = 0x{'f' * 500}", "a number", id="too large for a float"),
+        ("[schedule]\nkind = 'cosin'", "cosine"),
+        ("[input]\nnormalise = 'half'", "normalize"),
+        ("[input]\ncolor = 'grey'", "gray"),
     ],
 )
-def test_a_wrong_recipe_is_refused(text: str, message: str, tmp_path: Path) -> None:
+def test_invalid_recipes_are_refused(text: str, expected: str | None, tmp_path: Path) -> None:
     path = tmp_path / "wrong.toml"
     path.write_text(text)
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError) as caught:
         TrainConfig.load(path)
-    with pytest.raises(ConfigError, match="cannot be read"):
+    assert expected is None or expected in caught.value.expected
+    with pytest.raises(ConfigError) as caught:
         TrainConfig.load(tmp_path / "none.toml")
-    with pytest.raises(ConfigError, match="sets nothing"):
-        path.write_text("")
+    assert caught.value.path == str(tmp_path / "none.toml")
+    path.write_text("")
+    with pytest.raises(ConfigError) as caught:
         TrainConfig.load(path, ["--epochs"])
+    assert caught.value.value == "--epochs"
 
 
 def test_precision_is_what_the_processor_has() -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from ..models.torch_runtime import ask
+from ..models.torch_runtime import run_network
 from .faces import Asked, SeenFace
 from .gradients import runtime_of
 
@@ -35,7 +35,7 @@ def attention(asked: Asked, face: SeenFace, target: int) -> dict[str, np.ndarray
     hooks = [module.register_forward_pre_hook(partial(_keep, inputs, name)) for name, module in looking.items()]
     try:
         with torch.no_grad():
-            ask(runtime.network, runtime.tensors(asked.batch(face, [face.pixels])))
+            run_network(runtime.network, runtime.tensors(asked.batch(face, [face.pixels])))
     finally:
         for hook in hooks:
             hook.remove()

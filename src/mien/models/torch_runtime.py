@@ -84,7 +84,7 @@ class TorchRuntime:
             torch.set_num_threads(self.threads)
         try:
             with torch.inference_mode(), torch.autocast(self.device.kind, torch.bfloat16, enabled=self.bf16):
-                answer = ask(self._answer, self.tensors(batch))
+                answer = run_network(self._answer, self.tensors(batch))
             return {name: value.float().cpu().numpy() for name, value in self.meanings(answer).items()}
         finally:
             torch.set_num_threads(before)
@@ -120,8 +120,8 @@ class TorchRuntime:
         return (value / (self.card.calibration.temperature if role == "scores" else 1)).softmax(1)
 
 
-def ask(network: Callable[..., Any], images: Mapping[str, Tensor]) -> Any:
-    """Return a network's answer to images (N, C, H, W): the face is its first argument, others go by name."""
+def run_network(network: Callable[..., Any], images: Mapping[str, Tensor]) -> Any:
+    """Return the output of a network for images (N, C, H, W); the face is its first argument, regions are passed by name."""
     rest = {name: image for name, image in images.items() if name != IMAGE}
     return network(images[IMAGE], **rest)
 

@@ -1,6 +1,6 @@
-"""Variation of training images, on whole batches at once.
+"""Augmentation of training images, described by a list of transforms.
 
-A recipe lists steps in order, each a table that names its `op`:
+A recipe lists transforms in order, each a table with its name (`op`) and parameters:
 
     augment = [
         { op = "flip" },
@@ -8,308 +8,254 @@ A recipe lists steps in order, each a table that names its `op`:
         { op = "normalize" },
         { op = "erase", scale = [0.02, 0.25] },
     ]
+
+Own transforms are named `module:function`; see `mien.training.transforms` for their signature.
 """
 
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any, Literal, NamedTuple, get_args, get_type_hints
+from typing import Any, Literal, NamedTuple, get_type_hints
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError, did_you_mean
-from . import transforms as steps
-from .config import MixConfig
-from .transforms import Above, Amount, Chance, Dice, Interval, Quality, Shares
+from .. import config as tables
+from ..errors import ConfigError, did_you_mean, shown
+from ..registry import lookup
+from . import transforms
+from .transforms import BatchRng, Chance
+
+Step = Mapping[str, Any]
+Steps = tuple[dict[str, Any], ...]
 
 
 class Mix(NamedTuple):
-    """How a batch was mixed: the loss is `share` times that of its targets plus the rest of that of `other`'s."""
+    """Mixing of a batch: the loss is `share` times the loss of its targets plus the rest times that of `other`'s."""
 
     share: float
     other: Tensor
 
 
-def mix_pairs(images: dict[str, Tensor], config: MixConfig, seed: int) -> tuple[dict[str, Tensor], Mix | None]:
-    """Mix every image of a batch with another one.
-
-    Mixup gives λ·a + (1 − λ)·b; CutMix puts a rectangle of b, of 1 − λ of the area, into a. λ is drawn once a batch from
-    Beta(α, α); regions of a face are mixed as the face is, CutMix's rectangle at the same place of each.
+def mixup(images: dict[str, Tensor], alpha: float, seed: int) -> tuple[dict[str, Tensor], Mix]:
+    """Blend every image of a batch with another one, λ·a + (1 − λ)·b, with one λ from Beta(α, α) for the batch.
 
     Args:
-        images: name → (N, C, H, W).
-        config: the alphas; with both, each batch draws one way.
-        seed: what all draws follow from.
-
-    Returns:
-        The images, and how they were mixed; None if mixing is off.
+        images: name → (N, C, H, W); all crops of a face are mixed alike.
+        alpha: parameter of the Beta distribution.
+        seed: seed of λ and the pairs.
     """
-    if not (config.mixup or config.cutmix):
-        return images, None
     random = np.random.default_rng(seed)
     first = next(iter(images.values()))
-    cut = bool(config.cutmix) and (not config.mixup or random.random() < 0.5)
-    alpha = config.cutmix if cut else config.mixup
     share, other = random.beta(alpha, alpha), torch.from_numpy(random.permutation(len(first)))
-    if not cut:
-        return {name: share * image + (1 - share) * image[other] for name, image in images.items()}, Mix(share, other)
-    half, center = (1 - share) ** 0.5 / 2, random.random(2)
-    low, high = np.clip(center - half, 0, 1), np.clip(center + half, 0, 1)
-    mixed = {}
-    for name, image in images.items():
-        height, width = image.shape[2:]
-        (top, left), (bottom, right) = np.rint(low * (height, width)).astype(int), np.rint(high * (height, width)).astype(int)
-        mixed[name] = image.clone()
-        mixed[name][:, :, top:bottom, left:right] = image[other][:, :, top:bottom, left:right]
-    return mixed, Mix(1 - float(np.prod(high - low)), other)
-
-
-__all__ = ["STEPS", "Dice", "augment", "check", "parameters"]
-
-Steps = Annotated[Sequence[Mapping[str, Any]], "a list of steps"]
+    return {name: share * image + (1 - share) * image[other] for name, image in images.items()}, Mix(share, other)
 
 
 @dataclass(slots=True)
-class Glance:
-    """What the step `teacher` does: it keeps the image `image` as it is there; steps after it, of all images, draw from
-    other dice.
+class TeacherView:
+    """The images at the transform `teacher`, for a teacher whose student sees further augmentation.
+
+    Attributes:
+        rng: random numbers of the transforms after `teacher`.
+        image: (N, C, H, W) float32 in 0 … 1; None if no transform is `teacher`.
     """
 
-    dice: Dice
+    rng: BatchRng
     image: Tensor | None = None
-    """(N, C, H, W) float32 in 0 … 1; None where no step is `teacher`."""
-
-    def keep(self, image_NCHW: Tensor) -> None:
-        """Keep images as they are now; the steps that follow may change them in place."""
-        self.image = image_NCHW.clone()
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
-    """What a run says about the images, beside their steps."""
+class Context:
+    """Settings of the run that some transforms need, for one input of the network."""
 
     normalize: Callable[[Tensor], Tensor]
     side: int
-    look: Callable[[Tensor], None] | None
-    """What the step `teacher` shows images to."""
-    pupil: Dice | None
-    """Where the draws of the steps after `teacher` come from; None: from where the others do."""
+    view: TeacherView | None
+    """Where `teacher` stores a copy of the images."""
+    student: BatchRng | None
+    """Random numbers after `teacher`; None: those of the other transforms."""
 
 
 def augment(
     images: Mapping[str, Tensor],
-    steps: Sequence[Mapping[str, Any]],
-    dice: Dice,
+    steps: Sequence[Step],
+    rng: BatchRng,
     *,
     normalize: Callable[[Tensor], Tensor],
     size: Mapping[str, int],
     together: bool,
-    glance: Glance | None = None,
+    teacher_view: TeacherView | None = None,
 ) -> dict[str, Tensor]:
-    """Vary the images of a batch.
+    """Augment the images of a batch.
 
     Args:
-        images: name → (N, C, H, W) float32 in 0 … 1, C 1 or 3; they are left as they are.
-        steps: what is done, in order; see `check`.
-        dice: the draws.
-        normalize: what the step `normalize` does; without that step it is done at the end.
-        size: name → side of the images that come back. They are resized at the step `resize`, else just before `normalize`.
-        together: whether all images of a face get the same draws, or each its own.
-        glance: what the step `teacher` does; without it, it does nothing.
+        images: name → (N, C, H, W) float32 in 0 … 1, C 1 or 3; not modified.
+        steps: the transforms in order; see `check`.
+        rng: random numbers.
+        normalize: function of the transform `normalize`, which is applied last if it is not listed.
+        size: name → output side. Images are resized at the transform `resize`, or just before `normalize`.
+        together: whether all crops of a face get the same random numbers.
+        teacher_view: receives the images at the transform `teacher`.
 
     Returns:
         Name → (N, C', side, side) float32, normalized.
     """
-    ops = [step["op"] for step in steps]
     full = list(steps)
-    if "normalize" not in ops:
+    if all(step["op"] != "normalize" for step in full):
         full.append({"op": "normalize"})
-    if "resize" not in ops:
+    if all(step["op"] != "resize" for step in full):
         full.insert([step["op"] for step in full].index("normalize"), {"op": "resize"})
-    varied = {}
+    augmented = {}
     for name, image in images.items():
         own = image.contiguous()
         own = own.clone() if own.data_ptr() == image.data_ptr() else own
         key = ("all",) if together else ("one", name)
-        look = glance.keep if glance and name == "image" else None
-        scene = Scene(normalize, size[name], look, glance.dice.of(*key) if glance else None)
-        varied[name] = _vary(own, full, dice.of(*key), scene)
-    return varied
+        view = teacher_view if name == "image" else None
+        context = Context(normalize, size[name], view, teacher_view.rng.derive(*key) if teacher_view else None)
+        augmented[name] = _apply(own, full, rng.derive(*key), context)
+    return augmented
 
 
-def check(steps: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse steps that cannot be done.
+def check(steps: Sequence[Step]) -> None:
+    """Validate a list of transforms.
 
     Args:
-        steps: tables with `op`, a name in `STEPS`, and the parameters of that function.
+        steps: tables with `op`, a name in `TRANSFORMS` or `module:function`, and the parameters of that function.
 
     Raises:
-        ConfigError: an unknown step (the nearest name is said), a parameter that is unknown, missing or of the wrong kind,
-            a second `normalize`, `resize` or `teacher`, or one of them inside another step, or in the wrong order.
+        ConfigError, UnknownName: unknown transform; unknown, missing or invalid parameter; `normalize`, `resize` or `teacher`
+            repeated, nested, or in the wrong order.
 
     Example:
         >>> check([{"op": "flip"}, {"op": "affine", "p": 0.7, "rotate": 20, "scale": [0.8, 1.0]}])
-        >>> check([{"op": "flipp"}])
+        >>> check([{"op": "flip", "q": 1}])
         Traceback (most recent call last):
-        mien.errors.ConfigError: augment [0]: unknown step 'flipp'; did you mean 'flip'?
+        mien.errors.ConfigError: augment [0] (flip): unknown parameter 'q'; known: p
     """
     _check(steps, "augment")
     ops = [step["op"] for step in steps]
     for once in ONCE:
         if ops.count(once) > 1:
-            raise ConfigError(f"augment: {once!r} occurs {ops.count(once)} times; images are brought there once")
+            raise ConfigError(f"augment: {once!r} occurs {ops.count(once)} times, expected at most once", value=once)
     for first in ("resize", "teacher"):
         if {first, "normalize"} <= {*ops} and ops.index(first) > ops.index("normalize"):
-            raise ConfigError(f"augment: {first!r} stands after 'normalize'; it belongs before")
+            raise ConfigError(f"augment: {first!r} must come before 'normalize'", value=first)
 
 
-def parameters(op: str) -> dict[str, inspect.Parameter]:
-    """Return the parameters of a step by name, their annotations resolved."""
-    return dict(_signature(op))
+def maybe(image_NCHW: Tensor, rng: BatchRng, context: Context, *, p: Chance, steps: Steps) -> Tensor:
+    """Apply several transforms with probability p: torchvision's `RandomApply`."""
+    return _apply_to(image_NCHW, rng.chance(p), steps, rng, "then", context)
 
 
-def maybe(image_NCHW: Tensor, dice: Dice, scene: Scene, *, p: Chance, steps: Steps) -> Tensor:
-    """Do several steps, or none of them: torchvision's `RandomApply`."""
-    return _branch(image_NCHW, dice.chance(p), steps, dice, "then", scene)
-
-
-def either(image_NCHW: Tensor, dice: Dice, scene: Scene, *, p: Chance, then: Steps, otherwise: Steps = ()) -> Tensor:
-    """Do some steps with probability p, others if not: imgaug's `Sometimes`."""
-    chosen = dice.chance(p)
-    image_NCHW = _branch(image_NCHW, chosen, then, dice, "then", scene)
-    return _branch(image_NCHW, ~chosen, otherwise, dice, "otherwise", scene)
+def either(image_NCHW: Tensor, rng: BatchRng, context: Context, *, p: Chance, then: Steps, otherwise: Steps = ()) -> Tensor:
+    """Apply some transforms with probability p, otherwise others: imgaug's `Sometimes`."""
+    chosen = rng.chance(p)
+    image_NCHW = _apply_to(image_NCHW, chosen, then, rng, "then", context)
+    return _apply_to(image_NCHW, ~chosen, otherwise, rng, "otherwise", context)
 
 
 def resize(
-    image_NCHW: Tensor, dice: Dice, scene: Scene, *, method: Literal["pil-bilinear", "cv2-bilinear"] = "pil-bilinear"
+    image_NCHW: Tensor, rng: BatchRng, context: Context, *, method: Literal["pil-bilinear", "cv2-bilinear"] = "pil-bilinear"
 ) -> Tensor:
-    """Bring images to the size that is asked for; without this step that happens just before `normalize`."""
-    return steps.resized(image_NCHW, scene.side, method)
+    """Resize to the input size of the network; applied just before `normalize` if not listed."""
+    return transforms.resized(image_NCHW, context.side, method)
 
 
-def normalize(image_NCHW: Tensor, dice: Dice, scene: Scene) -> Tensor:
-    """Bring images to the network's value range; without this step that happens at the end."""
-    return scene.normalize(image_NCHW)
+def normalize(image_NCHW: Tensor, rng: BatchRng, context: Context) -> Tensor:
+    """Convert to the value range of the network; applied last if not listed."""
+    return context.normalize(image_NCHW)
 
 
-def teacher(image_NCHW: Tensor, dice: Dice, scene: Scene) -> Tensor:
-    """Show images to the network that is learned from (`distil.teacher`) as they are here; the rest only the pupil sees."""
-    if scene.look:
-        scene.look(image_NCHW)
+def teacher(image_NCHW: Tensor, rng: BatchRng, context: Context) -> Tensor:
+    """Use the images at this point as the teacher's input (`distil.teacher`); later transforms apply to the student only."""
+    if context.view:
+        context.view.image = image_NCHW.clone()  # Later transforms may work in place.
     return image_NCHW
 
 
 ONCE: dict[str, Callable[..., Tensor]] = {"resize": resize, "normalize": normalize, "teacher": teacher}
-"""Steps that a recipe names at most once, outside of all others."""
+"""Transforms that occur at most once and cannot be nested."""
 
-FRAME: dict[str, Callable[..., Tensor]] = {"maybe": maybe, "either": either, **ONCE}
-"""Steps that hold others or need to know what the run asks for."""
+WITH_CONTEXT: dict[str, Callable[..., Tensor]] = {"maybe": maybe, "either": either, **ONCE}
+"""Transforms that contain others or depend on the settings of the run."""
 
-STEPS: dict[str, Callable[..., Tensor]] = {
-    "flip": steps.flip,
-    "vertical-flip": steps.vertical_flip,
-    "affine": steps.affine,
-    "rotate": steps.rotate,
-    "crop": steps.crop,
-    "erase": steps.erase,
-    "color-jitter": steps.color_jitter,
-    "light": steps.light,
-    "blur": steps.blur,
-    "coarse": steps.coarse,
-    "jpeg": steps.jpeg,
-    "noise": steps.noise,
-    "gray": steps.gray,
-    "value-gray": steps.value_gray,
-    **FRAME,
+TRANSFORMS: dict[str, Callable[..., Tensor]] = {
+    "flip": transforms.flip,
+    "vertical-flip": transforms.vertical_flip,
+    "affine": transforms.affine,
+    "rotate": transforms.rotate,
+    "crop": transforms.crop,
+    "erase": transforms.erase,
+    "color-jitter": transforms.color_jitter,
+    "light": transforms.light,
+    "blur": transforms.blur,
+    "coarse": transforms.coarse,
+    "jpeg": transforms.jpeg,
+    "noise": transforms.noise,
+    "gray": transforms.gray,
+    "value-gray": transforms.value_gray,
+    **WITH_CONTEXT,
 }
-"""Name → function of (images, dice, parameters by keyword)."""
-
-
-def _vary(image: Tensor, steps: Sequence[Mapping[str, Any]], dice: Dice, scene: Scene) -> Tensor:
-    for index, step in enumerate(steps):
-        op, values = step["op"], {key: value for key, value in step.items() if key != "op"}
-        extra = (scene,) if op in FRAME else ()
-        image = STEPS[op](image, dice.of(index, op), *extra, **values)
-        if op == "teacher" and scene.pupil:
-            dice = scene.pupil
-    return image
-
-
-def _branch(image: Tensor, chosen: Tensor, steps: Steps, dice: Dice, key: str, scene: Scene) -> Tensor:
-    rows = chosen.nonzero().flatten()
-    if len(rows) and steps:
-        image[rows] = _vary(image[rows], steps, dice.only(rows, key), scene)
-    return image
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _within(value: Any, low: float, high: float) -> bool:
-    pair = isinstance(value, (list, tuple)) and len(value) == 2 and all(map(_number, value))
-    return pair and low <= value[0] <= value[1] <= high
-
-
-VALID: dict[Any, Callable[[Any], bool]] = {
-    Chance: lambda value: _number(value) and 0 <= value <= 1,
-    Amount: lambda value: _number(value) and value >= 0,
-    Interval: lambda value: _within(value, -math.inf, math.inf),
-    Above: lambda value: _within(value, math.ulp(0.0), math.inf),
-    Shares: lambda value: _within(value, 0, 1),
-    Quality: lambda value: _within(value, 1, 95),
-    Annotated[int, "a whole number above 1"]: lambda value: type(value) is int and value > 1,
-    bool: lambda value: isinstance(value, bool),
-    Steps: lambda value: isinstance(value, (list, tuple)),
-}
+"""Name → function of (images, random numbers, keyword parameters)."""
 
 
 @cache
-def _signature(op: str) -> tuple[tuple[str, inspect.Parameter], ...]:
-    hints = get_type_hints(STEPS[op], include_extras=True)
-    found = inspect.signature(STEPS[op]).parameters.items()
-    return tuple((name, p.replace(annotation=hints[name])) for name, p in found if p.kind is p.KEYWORD_ONLY)
+def parameters(op: str) -> dict[str, inspect.Parameter]:
+    """Return the parameters of a transform by name, with resolved annotations.
+
+    Raises:
+        UnknownName: unknown transform.
+    """
+    function = lookup(op, TRANSFORMS, "transform")
+    hints = get_type_hints(function, include_extras=True)
+    found = inspect.signature(function).parameters.items()
+    return {name: p.replace(annotation=hints.get(name, Any)) for name, p in found if p.kind is p.KEYWORD_ONLY}
 
 
-def _check(steps: Any, where: str, inside: bool = False) -> None:
-    if not isinstance(steps, (list, tuple)):
-        raise ConfigError(f"{where} must be a list of steps, not {steps!r}")
+def _apply(image: Tensor, steps: Sequence[Step], rng: BatchRng, context: Context) -> Tensor:
+    for index, step in enumerate(steps):
+        op, values = step["op"], {key: value for key, value in step.items() if key != "op"}
+        extra = (context,) if op in WITH_CONTEXT else ()
+        image = lookup(op, TRANSFORMS, "transform")(image, rng.derive(index, op), *extra, **values)
+        if op == "teacher" and context.student:
+            rng = context.student
+    return image
+
+
+def _apply_to(image: Tensor, chosen: Tensor, steps: Steps, rng: BatchRng, key: str, context: Context) -> Tensor:
+    rows = chosen.nonzero().flatten()
+    if len(rows) and steps:
+        image[rows] = _apply(image[rows], steps, rng.derive(key, rows=rows), context)
+    return image
+
+
+def _check(steps: Any, where: str, nested: bool = False) -> None:
     for index, step in enumerate(steps):
         place = f"{where} [{index}]"
         if not isinstance(step, Mapping) or not isinstance(step.get("op"), str):
-            raise ConfigError(f"{place} must be a table with op, a step's name: {{ op = 'flip' }}; it is {step!r}")
-        op = step["op"]
-        if op not in STEPS:
-            raise ConfigError(f"{place}: unknown step {op!r}{did_you_mean(op, STEPS, _known(STEPS))}")
-        if inside and op in ONCE:
-            raise ConfigError(f"{place}: {op!r} is done to all images, so it cannot stand inside another step")
-        _check_values(step, op, f"{place} ({op})")
-
-
-def _check_values(step: Mapping[str, Any], op: str, place: str) -> None:
-    known = parameters(op)
-    for name, value in step.items():
-        if name == "op":
-            continue
-        if name not in known:
-            raise ConfigError(f"{place}: unknown parameter {name!r}{did_you_mean(name, known, _known(known))}")
-        hint = known[name].annotation
-        choices = get_args(hint) if hint not in VALID else ()
-        if (value not in choices) if choices else not VALID[hint](value):
-            wanted = f"one of {', '.join(choices)}" if choices else getattr(hint, "__metadata__", ("true or false",))[0]
-            raise ConfigError(f"{place}: {name} must be {wanted}, not {value!r}")
-        if hint == Steps:
-            _check(value, f"{place} {name}", inside=True)
-    for name, parameter in known.items():
-        if parameter.default is parameter.empty and name not in step:
-            raise ConfigError(f"{place} lacks {name}")
-
-
-def _known(names: Mapping[str, Any]) -> str:
-    return f"; known: {', '.join(names) or 'none'}"
+            raise ConfigError(
+                f"{place} must be a table with the name of a transform, {{ op = 'flip' }}, got {shown(step)}", value=step
+            )
+        op = tables.RENAMED.get(step["op"], step["op"])
+        if op != step["op"]:
+            raise ConfigError(f"{place}: {step['op']!r} was renamed {op!r} in mien 0.2", value=step["op"], expected=op)
+        known = parameters(op)
+        if nested and op in ONCE:
+            raise ConfigError(f"{place}: {op!r} applies to all images and cannot be nested", value=op)
+        place = f"{place} ({op})"
+        for name, value in step.items():
+            if name == "op":
+                continue
+            if name not in known:
+                hint = did_you_mean(name, known, f"; known: {', '.join(known) or 'none'}")
+                raise ConfigError(f"{place}: unknown parameter {name!r}{hint}", value=name, expected=tuple(known))
+            tables.convert(known[name].annotation, value, f"{place}: {name}")
+            if known[name].annotation == Steps:
+                _check(value, f"{place} {name}", nested=True)
+        missing = [name for name, each in known.items() if each.default is each.empty and name not in step]
+        if missing:
+            raise ConfigError(f"{place}: missing {', '.join(missing)}", expected=tuple(missing))

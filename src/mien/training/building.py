@@ -1,61 +1,191 @@
-"""What a run is put together from: the network with its loss as one module, its options, the device and its number format."""
+"""Assembly of a run: the network and its loss as one module, the optimizer, and accelerate's view of devices and processes."""
 
 from __future__ import annotations
 
+import copy
 import inspect
+import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import LoggerType, get_available_trackers
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
+from torch.nn import functional
 
 from .. import models
 from ..errors import ConfigError, did_you_mean
+from ..faces.preprocessing import Preprocess
 from ..models.torch_devices import torch_device
+from ..models.torch_runtime import run_network
 from ..runtime.devices import Device
 from .augmentation import Mix
 from .config import TrainConfig
 from .cpu_kernels import small_maps
-from .criterion import Objective, ask, float32
-from .data import Mixture
+from .criterion import Criterion, float32, target_of
+from .data import Mixture, card_input, evaluation_batches
+from .init_weights import load_initial_weights
+from .optim import Average, optimizer, synchronize_batch_norm
+from .pseudo_labels import teacher_of
 
 
 class Learner(nn.Module):
-    """The network with its loss, as one module, so that everything that learns is shared between processes alike."""
+    """The network and its loss as one module, so that all trained parameters are synchronized between processes.
 
-    def __init__(self, model: nn.Module, objective: Objective) -> None:
+    Args:
+        model: the network.
+        criterion: the loss.
+        precision: autocast type of the network; None: float32.
+    """
+
+    def __init__(self, model: nn.Module, criterion: Criterion, precision: torch.dtype | None = None) -> None:
         super().__init__()
-        self.model, self.objective = model, objective
-        self.precision: torch.dtype | None = None
+        self.model, self.criterion, self.precision = model, criterion, precision
 
     def forward(
         self, images: dict[str, Tensor], targets: dict[str, Tensor], mix: Mix | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss and its terms of a batch, mixed in pairs or not."""
+        """Return the loss and its terms of a batch, which may be mixed in pairs."""
         kind = next(iter(images.values())).device.type
         with torch.autocast(kind, self.precision, enabled=self.precision is not None), small_maps():
-            answer = ask(self.model, images)
+            output = run_network(self.model, images)
+        loss, terms = self.criterion(output, targets)
         if mix is None:
-            return self.objective(answer, targets)
-        loss, terms = self.objective(answer, targets)
-        other, _ = self.objective(answer, {name: value[mix.other] for name, value in targets.items()})
+            return loss, terms
+        other, _ = self.criterion(output, {name: value[mix.other] for name, value in targets.items()})
         return mix.share * loss + (1 - mix.share) * other, terms
 
 
-def device_of(config: TrainConfig) -> torch.device:
-    """Return the device that a run is to learn on, of several processes the first one's.
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The stateful parts of a run."""
+
+    learner: Learner
+    distributed: nn.Module
+    """The learner as prepared by accelerate."""
+    optimizer: torch.optim.Optimizer
+    stepper: Any
+    """The optimizer as prepared by accelerate."""
+    trainable: list[str]
+    """Names of the parameters that can be trained, without dead ones."""
+    kept: nn.Module
+    """The network that is validated and saved: with averaged weights, or the trained one itself."""
+    average: Average | None
+    """Updates the averaged weights."""
+    pseudo_teacher: nn.Module | None
+    """Teacher of the pseudo-labels."""
+    options: dict[str, Any]
+    """Options of the architecture."""
+
+
+def build_parts(config: TrainConfig, split: Mixture, accelerator: Accelerator, *, initialize: bool) -> Parts:
+    """Build network, loss and optimizer.
+
+    Args:
+        config: the run.
+        split: the training split.
+        accelerator: accelerate's view of devices.
+        initialize: whether to load the initial weights, which a resumed run does not need.
 
     Raises:
-        ConfigError: there is no such device, or not here.
+        ConfigError, UnknownName, WeightsError: invalid model, loss or initial weights.
+    """
+    options = options_of(config, split)
+    model = models.build(config.model.name, **options)
+    if config.model.init.file and initialize:
+        images = lambda: _some_images(config, split)  # noqa: E731 - called only for files without statistics
+        load_initial_weights(model, config.model.name, config.model.init, feed=card_input(config.input), images=images)
+    datasets = [part.name for part in split.parts]
+    criterion = Criterion(config.loss, sample_output(model, config), len(split.labels), split.counts, datasets)
+    for term in config.loss:
+        used = [part for part in split.parts if not term.data or part.name in term.data]
+        if (target := target_of(term)) and not any(target in part.targets for part in used):
+            raise ConfigError(
+                f"loss term {term.kind!r} requires {target}, which {used[0].data.name} does not have; remove the term",
+                value=target,
+                expected=tuple(used[0].targets),
+            )
+    if config.sync_batch_norm and accelerator.num_processes > 1:
+        synchronize_batch_norm(model)
+    if config.channels_last:
+        model = model.to(memory_format=torch.channels_last)  # pyrefly: ignore
+    precision = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.precision)
+    learner = Learner(model, criterion, precision).to(accelerator.device)
+    if config.compile:
+        model.compile()  # In place, so that parameter names do not change.
+    trainable = [name for name, parameter in learner.named_parameters() if parameter.requires_grad]
+    optim = optimizer(learner, config.optim)
+    distributed, stepper = accelerator.prepare(learner, optim)
+    kept = copy.deepcopy(model).eval() if config.optim.ema else model
+    average = Average(kept, model, config.optim.ema) if config.optim.ema else None
+    teacher = teacher_of(config, kept if average else None, options, accelerator.device)
+    return Parts(learner, distributed, optim, stepper, trainable, kept, average, teacher, options)
+
+
+def options_of(config: TrainConfig, split: Mixture) -> dict[str, Any]:
+    """Return the options of the network, with the number of classes of the dataset if the network has that option.
+
+    Raises:
+        ConfigError: the recipe gives fewer classes than the dataset has.
+    """
+    options = dict(config.model.options)
+    if "num_classes" in inspect.signature(models.factory(config.model.name)).parameters:
+        given = options.setdefault("num_classes", len(split.labels))
+        if given < len(split.labels):
+            raise ConfigError(
+                f"model.options: num_classes = {given}, but the dataset has {len(split.labels)} classes: "
+                f"{', '.join(split.labels)}",
+                value=given,
+                expected=len(split.labels),
+            )
+    return options
+
+
+@torch.no_grad()
+def sample_output(model: nn.Module, config: TrainConfig) -> Any:
+    """Return the output of the network for blank images, which defines its fields and their widths.
+
+    Raises:
+        ConfigError: the output is not a NamedTuple.
+    """
+    channels = 1 if config.input.color == "gray" else 3
+    sides = {"image": config.input.size, **config.input.regions}
+    state = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    model.eval()
+    output = run_network(model, {name: torch.zeros(2, channels, side, side) for name, side in sides.items()})
+    model.train()
+    for name, buffer in model.named_buffers():
+        buffer.copy_(state[name])
+    if not hasattr(output, "_fields"):
+        kind = type(output).__name__
+        raise ConfigError(f"the output of {config.model.name} must be a NamedTuple, got {kind}", value=kind)
+    return type(output)(*(value if value is None else float32(value) for value in output))
+
+
+def _some_images(config: TrainConfig, split: Mixture) -> Tensor:
+    """Return up to 256 training images, spread over the split, (N, C, side, side)."""
+    rows = np.unique(np.linspace(0, len(split) - 1, 256).astype(int))
+    _, images, readable = next(evaluation_batches(split, Preprocess(card_input(config.input)), len(rows), rows))
+    found = images["image"][torch.from_numpy(readable)]
+    # Images of `input.native` still have their original size.
+    return functional.interpolate(found, (config.input.size,) * 2, mode="bilinear", antialias=True)
+
+
+def device_of(config: TrainConfig) -> torch.device:
+    """Return the device of a run, of the first process if there are several.
+
+    Raises:
+        ConfigError: unknown or unavailable device.
     """
     return torch_device(Device.parse(config.device))
 
 
 def fastest_precision(kind: str = "cpu") -> Literal["bf16", "fp32"]:
-    """Return bf16 where a kind of device of this machine computes it natively, else fp32."""
+    """Return bf16 if a kind of device of this machine supports it natively, otherwise fp32."""
     if kind == "mps":
         return "fp32"
     if kind == "cuda":
@@ -67,20 +197,22 @@ def open_accelerator(config: TrainConfig, out: Path) -> Accelerator:
     """Return accelerate's view of devices, processes and trackers.
 
     Raises:
-        ConfigError: fp16 without a GPU, or together with SAM; a device that is not there, or another one than this process has
-            trained on before; a tracker that is unknown or not installed.
+        ConfigError: fp16 without a GPU or with SAM; unavailable device, or another one than this process has used before;
+            unknown tracker, or one that is not installed.
     """
     device = device_of(config)
     if config.precision == "fp16" and device.type != "cuda":
-        raise ConfigError("precision = 'fp16' needs a GPU; on a CPU use 'bf16' or 'fp32'")
+        raise ConfigError("precision = 'fp16' requires a GPU; on a CPU use 'bf16' or 'fp32'", value="fp16")
     if config.precision == "fp16" and config.optim.sam:
-        raise ConfigError("optim.sam takes two passes, which fp16's loss scaling does not know; use 'bf16' or 'fp32'")
+        raise ConfigError("optim.sam is not supported with precision = 'fp16'; use 'bf16' or 'fp32'", value="fp16")
     if device.type == "cuda":
-        torch.cuda.set_device(device)  # what accelerate takes, unless it deals GPUs out to processes
+        torch.cuda.set_device(device)  # Accelerate uses the current device in a single process.
     if config.tracker:
         _check_tracker(config.tracker)
+    # Without this, several processes on a machine without GPU would not know of each other.
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     accelerator = Accelerator(
-        cpu=device.type == "cpu" and config.device != "auto",
+        cpu=device.type == "cpu" and (config.device != "auto" or several),
         mixed_precision="fp16" if config.precision == "fp16" else "no",
         log_with=config.tracker or None,
         project_dir=str(out) if config.tracker else None,
@@ -89,59 +221,22 @@ def open_accelerator(config: TrainConfig, out: Path) -> Accelerator:
     )
     if config.device != "auto" and accelerator.device.type != device.type:
         raise ConfigError(
-            f"device {config.device!r}: this process has trained on {accelerator.device} before, which accelerate does not "
-            "change; train in a new process"
+            f"device {config.device!r}: accelerate cannot change the device of a process, which is {accelerator.device}; "
+            "train in a new process",
+            value=config.device,
         )
     if ":" in config.device and accelerator.num_processes > 1:
-        raise ConfigError(f"device {config.device!r}: with several processes each takes a GPU of its own; write cuda")
+        raise ConfigError(f"device {config.device!r}: with several processes write cuda, without number", value=config.device)
     if config.tracker:
         accelerator.init_trackers("mien", {"epochs": config.epochs, "batch": config.batch, "seed": config.seed})
     return accelerator
 
 
 def _check_tracker(name: str) -> None:
-    """Refuse a tracker that accelerate does not know, or that is not installed: it would only warn."""
+    """Raise for a tracker that is unknown or not installed, for which accelerate would only warn."""
     known = [str(each) for each in LoggerType.list()]
     if name not in known:
-        raise ConfigError(f"tracker: unknown tracker {name!r}{did_you_mean(name, known, '.')} Known: {', '.join(known)}")
+        hint = did_you_mean(name, known, ".")
+        raise ConfigError(f"unknown tracker {name!r}{hint} Known: {', '.join(known)}", value=name, expected=tuple(known))
     if name != "all" and name not in map(str, get_available_trackers()):
-        raise ConfigError(f"tracker {name!r} is not installed; pip install {name}, or leave out tracker")
-
-
-def options_of(config: TrainConfig, split: Mixture) -> dict[str, Any]:
-    """Return the network's options, with the number of classes if the network takes it.
-
-    Raises:
-        ConfigError: the recipe gives fewer classes than the data has.
-    """
-    options = dict(config.model.options)
-    takes = inspect.signature(models.factory(config.model.name)).parameters
-    if "num_classes" in takes:
-        given = options.setdefault("num_classes", len(split.labels))
-        if given < len(split.labels):
-            raise ConfigError(
-                f"model.options: num_classes = {given}, but the data has {len(split.labels)} classes: {', '.join(split.labels)}"
-            )
-    return options
-
-
-@torch.no_grad()
-def blank_answer(model: nn.Module, config: TrainConfig) -> Any:
-    """Return an answer of the network on blank images, for its fields and their widths.
-
-    Raises:
-        ConfigError: the answer has no named fields.
-    """
-    channels = 1 if config.input.color == "gray" else 3
-    sides = {"image": config.input.size, **config.input.regions}
-    state = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    model.eval()
-    answer = ask(model, {name: torch.zeros(2, channels, side, side) for name, side in sides.items()})
-    model.train()
-    for name, buffer in model.named_buffers():
-        buffer.copy_(state[name])
-    if not hasattr(answer, "_fields"):
-        raise ConfigError(
-            f"the answer of {config.model.name} must be a NamedTuple with named fields, not {type(answer).__name__}"
-        )
-    return type(answer)(*(value if value is None else float32(value) for value in answer))
+        raise ConfigError(f"tracker {name!r} is not installed; pip install {name}, or remove tracker", value=name)

@@ -1,6 +1,6 @@
-"""`TrainConfig`: the complete, frozen description of one training run. A knob is a field here or it does not exist.
+"""`TrainConfig`: the complete, immutable configuration of a training run.
 
-The same declaration gives the TOML form (a recipe), the flags of `mien train` (`--optim.lr=5e-4`) and the reference page.
+The same declaration defines the TOML format of recipes, the flags of `mien train` (`--optim.lr=5e-4`) and the reference page.
 """
 
 from __future__ import annotations
@@ -9,189 +9,191 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from .. import config as tables
+from ..config import Range
 from ..errors import ConfigError, did_you_mean
+
+Count = Annotated[int, Range(0)]
+Positive = Annotated[int, Range(1)]
+Fraction = Annotated[float, Range(0, 1)]
+Amount = Annotated[float, Range(0)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class InitConfig:
+    """Initial weights of the network; see `mien.training.init_weights`."""
+
+    file: str = ""
+    """Weights file, or the name of a bundled model; empty: random initialization."""
+    kind: Literal["mien", "author", "backbone", "ordered", "efficientnet-lite0", "mobilenet-v2", "faceres", "sface"] = "mien"
+    """Layout of the file: weights of the same architecture from mien (`.safetensors`, `.onnx`), a checkpoint of the authors,
+    a timm or torchvision backbone by its names or (`ordered`) by the order of its entries, or one of four known `.npz`
+    files."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Which network, and what it starts from."""
+    """Architecture and initial weights."""
 
     name: str = "mien-base"
     """Name in `mien.models.MODELS`, `timm:NAME`, or `module:function`."""
     options: dict[str, Any] = field(default_factory=dict)
-    """Options of the network. `num_classes` is set from the data where the network has it and it is not given."""
-    init: str = ""
-    """What the weights start from: `mien-base`, `mien-nano`, or a file (`.safetensors`, `.onnx`, `.npz`, an authors'
-    checkpoint); nothing: random weights."""
+    """Options of the architecture. `num_classes` defaults to the number of classes of the dataset."""
+    init: InitConfig = field(default_factory=InitConfig)
+    """Initial weights."""
     scores: str = "logits"
-    """Field of the network's answer that holds the class scores."""
+    """Output field with the class scores."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Relabel:
-    """Replaces the label of some samples, for example by what a second annotation says."""
+    """Replacement of the labels of some samples, for example according to a second annotation."""
 
     label: str = ""
     """Label in the dataset that the rule applies to; empty: every label."""
     where: dict[str, str] = field(default_factory=dict)
     """Further columns of the dataset and the value that each must have: `{smile = "no"}`."""
-    shares: dict[str, float] = field(default_factory=dict)
+    shares: dict[str, Amount] = field(default_factory=dict)
     """Probability of each class: `{happiness = 0.8, neutral = 0.2}`. A single class replaces the label itself, several only the
-    target `soft`; empty: the samples are unlabeled."""
+    target `soft`; empty: the samples become unlabeled."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """One dataset to learn from."""
+    """A dataset and its splits."""
 
     name: str = ""
-    """What loss terms (`loss.data`) and metrics call it; empty: the name of the dataset."""
+    """Name of the dataset in loss terms (`loss.data`) and metrics; empty: `dataset`."""
     dataset: str = "fer2013"
     """Name in `mien.data.datasets.DATASETS`, or `module:attribute`."""
     root: str = "."
-    """Folder that holds the data."""
+    """Folder of the dataset."""
     protocol: str = ""
-    """How the images are dealt to the splits; nothing: the dataset's first protocol."""
+    """How images are assigned to splits; empty: the first protocol of the dataset."""
     options: dict[str, str] = field(default_factory=dict)
-    """Options of the dataset's reader."""
+    """Options of the dataset reader."""
     fraction: float = 0.1
-    """Share of the training images that `held-out` protocols give to validation."""
+    """Fraction of the training images that `held-out` protocols use for validation."""
     fold: int = 0
-    """Fold of protocols that have folds."""
+    """Validation fold of cross-validation protocols, counted from 0."""
     folds: int = 10
     """Number of folds."""
     draw: int = 0
-    """Seed of protocols that draw lots. It is not the seed of the run: runs of several seeds share their splits."""
+    """Seed of random splits. It is independent of the seed of the run, so runs with several seeds share their splits."""
     labels: str = ""
-    """Label set whose order the network's classes have; nothing: the dataset's own order."""
+    """Label set that defines the order of the network's classes; empty: the order of the dataset."""
     relabel: tuple[Relabel, ...] = ()
-    """Rules that replace labels; for each sample the first rule that matches counts."""
-    weight: float = 1.0
-    """How often an epoch shows each sample, on average over the dataset. Samples are shown ⌊rate⌋ or ⌈rate⌉ times."""
-    balance: float = 0.0
-    """How far classes are balanced within the dataset: the rate of a sample is proportional to (samples of its class) to the
-    power of −`balance`. 0: all samples alike; 0.5: square-root sampling; 1: all classes alike."""
+    """Rules that replace labels; the first matching rule applies to each sample."""
+    weight: Amount = 1.0
+    """Mean number of times that an epoch shows each sample. Each is shown ⌊rate⌋ or ⌈rate⌉ times."""
+    balance: Fraction = 0.0
+    """Class balancing within the dataset: the rate of a sample is proportional to (samples of its class) to the power of
+    −`balance`. 0: equal rates; 0.5: square-root sampling; 1: balanced classes."""
     faces: Literal["whole", "detect"] = "whole"
-    """`whole`: every image is a face crop. `detect`: images are photographs; the face is detected, aligned and cropped by
-    `input.crop`, as in inference. Images without a face are left out."""
+    """`whole`: images are face crops. `detect`: images are photos; the face is detected, aligned and cropped by `input.crop` as
+    in inference, and images without a face are skipped."""
     detector: str = "retinaface"
     """Detector of `faces = "detect"`."""
     leak_free: bool = True
-    """Leave out training images that also occur, byte for byte, in the validation or test split."""
-    limit: int = 0
-    """Use only so many training images, the same share of every class; 0 means all."""
-    validation_limit: int = 0
-    """Likewise for validation."""
+    """Exclude training images that also occur, byte for byte, in the validation or test split."""
+    limit: Count = 0
+    """Maximum number of training images, the same fraction of every class; 0: all."""
+    validation_limit: Count = 0
+    """Maximum number of validation images; 0: all."""
     strict: bool = False
-    """Stop at an image that cannot be read, instead of leaving it out and listing it in `skipped.txt`."""
+    """Raise an error at an unreadable image instead of skipping it and listing it in `skipped.txt`."""
     cache: str = ""
-    """Folder for decoded and resized images; nothing: in memory."""
+    """Folder for decoded and resized images; empty: keep them in memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class InputConfig:
-    """What the network is fed; the weights' card says the same."""
+    """Input format of the network; it is also written to the card."""
 
-    size: int = 48
-    """Side of the image in pixels."""
+    size: Positive = 48
+    """Image side in pixels."""
     color: Literal["gray", "rgb"] = "rgb"
-    """Channels."""
+    """Color channels."""
     normalize: Literal["imagenet", "unit", "half"] = "imagenet"
-    """Value range: ImageNet's mean and deviation, 0 … 1 (`unit`), or −1 … 1 (`half`)."""
+    """Value range: ImageNet mean and standard deviation, 0 … 1 (`unit`), or −1 … 1 (`half`)."""
     resize: Literal["pil-bilinear", "cv2-bilinear"] = "pil-bilinear"
-    """How images are brought to `size`."""
+    """Interpolation used to resize images to `size`."""
     native: bool = False
-    """Augment images at the size they have and resize afterwards; all must then be of one size."""
-    regions: dict[str, int] = field(default_factory=dict)
-    """Further images of the same face, name → side: `{eye = 90, nose = 90, mouth = 90}`."""
+    """Augment images at their original size and resize afterwards; all images must have the same size."""
+    regions: dict[str, Positive] = field(default_factory=dict)
+    """Further inputs, crops of the same face, name → side: `{eye = 90, nose = 90, mouth = 90}`."""
     crop: str = ""
-    """Template in `mien.faces.alignment.TEMPLATES` by which faces are cut out of photographs; nothing: whole images only."""
-    sizes: dict[str, int] = field(default_factory=dict)
-    """Side of the training images from each epoch on: `{0 = 40, 14 = 48}` trains small first. Nothing: always `size`."""
+    """Template in `mien.faces.alignment.TEMPLATES` for cropping faces from photos; empty: only face crops can be read."""
+    sizes: dict[str, Positive] = field(default_factory=dict)
+    """Progressive resizing, first epoch → side of the training images: `{0 = 40, 14 = 48}`. Empty: always `size`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Term:
-    """One summand of the loss."""
+    """One term of the loss."""
 
     kind: str = "cross-entropy"
     """Name in `mien.training.criterion.TERMS`."""
     output: str = "logits"
-    """Field of the network's answer; `heads.0` is the first of several."""
+    """Output field of the network; `heads.0` is the first of several tensors."""
     weight: float = 1.0
     """Factor."""
     data: tuple[str, ...] = ()
-    """Names of the datasets whose samples the term is computed on; empty: all. Other samples count as zero in its mean."""
+    """Names of the datasets on whose samples the term is computed; empty: all. Other samples count as zero in its mean."""
     options: dict[str, Any] = field(default_factory=dict)
-    """Options of the loss: `{smoothing = 0.1}`."""
+    """Options of the term: `{smoothing = 0.1}`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MixConfig:
-    """Images mixed in pairs, with their losses mixed alike."""
+    """Mixing of image pairs and their losses."""
 
-    mixup: float = 0.0
-    """Alpha of mixup's Beta distribution (Zhang et al. 2018); 0 is off."""
-    cutmix: float = 0.0
-    """Alpha of CutMix's (Yun et al. 2019); 0 is off. With both, each batch draws one of them."""
+    mixup: Amount = 0.0
+    """Alpha of the Beta distribution of mixup (Zhang et al. 2018); 0: off."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class FillConfig:
-    """Missing annotations filled with a teacher's confident answers: pseudo-labels, task by task."""
+class PseudoLabelConfig:
+    """Pseudo-labels: missing annotations are replaced with confident predictions of a teacher, for each task."""
 
-    confidence: float = 0.0
-    """Probability from which a class, or an action unit's presence or absence, is taken; 0 is off."""
-    tolerance: float = 0.1
-    """Valence and arousal are taken where the teacher says the same of the mirrored face, within this."""
-    epoch: int = 1
-    """First epoch that is filled, counted from 0."""
+    confidence: Fraction = 0.0
+    """Minimum probability of a class, or of the presence or absence of an action unit; 0: off."""
+    tolerance: Amount = 0.1
+    """Maximum difference between the predictions of valence and arousal for an image and its mirror image."""
+    epoch: Count = 1
+    """First epoch with pseudo-labels, counted from 0."""
     teacher: str = ""
-    """File of another network of the same kind; nothing: the run's own averaged weights (`optim.ema`)."""
+    """Weights file of another network of the same architecture; empty: the averaged weights of the run (`optim.ema`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DistilConfig:
-    """A finished network whose probabilities are learned from, by loss terms of kind `distil`."""
+    """Knowledge distillation: loss terms of kind `distil` use the probabilities of a trained teacher as targets."""
 
     teacher: str = ""
-    """Name of a bundled model, or path of a network with its card; nothing: no teacher."""
+    """Name of a bundled model, or path of a network with a card; empty: no teacher."""
     others: tuple[str, ...] = ()
-    """More such networks: the mean of the probabilities of all is learned. Each gives its output of the same name, or else its
-    `scores` if these have the same classes."""
-    views: int = 8
-    """Epochs after which the same batches come again, with the teacher's answers kept; it then costs no more. Where `teacher`
-    is the first step of `augment`, no batch comes again, and each image's one answer is kept."""
+    """Further teachers, averaged with the first. Each needs an output of the same name, or `scores` of the same classes."""
+    views: Positive = 8
+    """Number of epochs after which the batches repeat, so that the teacher's predictions can be cached. If `teacher` is the
+    first step of `augment`, batches never repeat, and one prediction is cached for each image."""
     mirror: bool = False
-    """Ask about each image and its mirror image, and learn the mean of both answers."""
+    """Average the teacher's predictions for each image and its mirror image."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerConfig:
-    """Which training images an epoch shows, in which order."""
+    """Selection and order of the training images of an epoch."""
 
     kind: Literal["shuffle", "once", "balanced"] = "shuffle"
-    """`shuffle`: all, in a new order each epoch; `once`: all, in one order for the whole run; `balanced`: drawn with
-    replacement, every class alike (soft labels: the mean over an image's classes)."""
-    samples: int = 0
-    """Images an epoch of `balanced`; 0: as many as there are."""
+    """`shuffle`: all images, a new order each epoch; `once`: all images, the same order each epoch; `balanced`: sampled with
+    replacement, all classes equally often (soft labels: the mean over the classes of an image)."""
+    samples: Count = 0
+    """Images in an epoch of `balanced`; 0: the size of the training split."""
     drop_last: bool = True
-    """Leave out a last batch that is not full."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Group:
-    """Parameters with a rate of their own."""
-
-    match: str
-    """Shell pattern of parameter names: `features.*`."""
-    lr: float = 1.0
-    """Factor of the learning rate."""
-    weight_decay: float | None = None
-    """Weight decay instead of the common one."""
+    """Drop an incomplete last batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,151 +202,144 @@ class OptimConfig:
 
     name: Literal["sgd", "adam", "adamw", "radam"] = "sgd"
     """Algorithm."""
-    lr: float = 0.1
-    """Highest learning rate."""
-    momentum: float = 0.9
+    lr: Amount = 0.1
+    """Maximum learning rate."""
+    momentum: Fraction = 0.9
     """Momentum of SGD."""
     nesterov: bool = True
-    """Nesterov's form of it."""
-    betas: tuple[float, ...] = (0.9, 0.999)
-    """Decay rates of the other algorithms."""
-    weight_decay: float = 5e-4
+    """Nesterov momentum."""
+    betas: Annotated[tuple[float, float], Range(0, 1)] = (0.9, 0.999)
+    """Decay rates of Adam, AdamW and RAdam."""
+    weight_decay: Amount = 5e-4
     """Weight decay."""
     decay_all: bool = False
-    """Decay biases and normalization too, as published recipes do; otherwise only matrices and kernels decay."""
-    clip: float = 0.0
-    """Largest norm of the gradient; 0: not clipped."""
-    ema: float = 0.0
-    """Decay of the moving average of the weights, which is then what is validated and kept; 0: none."""
-    sam: float = 0.0
-    """Radius rho of sharpness-aware minimization (Foret et al. 2021); 0 is off. Every step then costs two passes."""
+    """Apply weight decay to biases and normalization layers too, as most published recipes do."""
+    clip: Amount = 0.0
+    """Maximum gradient norm; 0: no clipping."""
+    ema: Fraction = 0.0
+    """Decay of the exponential moving average of the weights, which is then validated and saved; 0: off."""
+    sam: Amount = 0.0
+    """Radius rho of sharpness-aware minimization (Foret et al. 2021), which needs two passes a step; 0: off."""
     sam_batch_norm: Literal["once", "twice"] = "once"
-    """Whether the second pass of SAM moves the statistics of BatchNorm again, as published code does."""
-    groups: tuple[Group, ...] = ()
-    """Parameters with rates of their own; the first that matches counts."""
+    """Whether the second pass of SAM updates the BatchNorm statistics again, as published code does."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleConfig:
-    """How the learning rate changes."""
+    """The learning-rate schedule."""
 
     kind: Literal["constant", "step", "multi-step", "exponential", "plateau", "cosine", "one-cycle"] = "one-cycle"
-    """`step`, `multi-step`, `exponential` and `plateau` change after epochs, the others with every step."""
-    warmup: float = 0.0
-    """Linear rise from zero: a fraction of all steps below 1, a number of epochs from 1 on."""
-    gamma: float = 0.1
+    """`step`, `multi-step`, `exponential` and `plateau` change after epochs, the others after every step."""
+    warmup: Amount = 0.0
+    """Linear warm-up from zero: below 1 a fraction of all steps, otherwise a number of epochs."""
+    gamma: Amount = 0.1
     """Factor of `step`, `multi-step`, `exponential` and `plateau`."""
-    every: int = 10
-    """Epochs between the steps of `step`."""
+    every: Positive = 10
+    """Period of `step` in epochs."""
     milestones: tuple[int, ...] = ()
-    """Epochs after which `multi-step` multiplies."""
-    patience: int = 5
-    """`plateau`: epochs without a better validation metric before it multiplies (torch's counting)."""
+    """Epochs after which `multi-step` reduces the rate."""
+    patience: Count = 5
+    """`plateau`: epochs without improvement before the rate is reduced, counted as torch does."""
     metric: str = ""
-    """`plateau`: the validation figure that it watches; nothing: that of `validation.metric`."""
+    """`plateau`: the validation metric to watch; empty: `validation.metric`."""
     threshold: float = 1e-4
-    """`plateau`: relative improvement that counts."""
-    floor: float = 0.0
-    """Lowest rate, as a fraction of the highest."""
+    """`plateau`: minimum relative improvement."""
+    floor: Fraction = 0.0
+    """Minimum rate, as a fraction of the maximum."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """From some epoch on, which parameters learn."""
+    """Parameters that are trained from some epoch on."""
 
-    epoch: int = 0
+    epoch: Count = 0
     """First epoch of the stage, counted from 0."""
     train: tuple[str, ...] = ("*",)
-    """Shell patterns of the parameters that learn; all others are frozen."""
+    """Shell patterns of the trained parameters; all others are frozen."""
     batch_norm: Literal["live", "frozen"] = "live"
-    """Whether BatchNorm inside frozen parts still takes the batch's statistics, or those it has."""
+    """Whether BatchNorm layers with frozen parameters use and update batch statistics, or use their running statistics."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationConfig:
-    """How the best epoch is chosen. The test split is never opened by training."""
+    """Selection of the best epoch. Training never opens the test split."""
 
     metric: str = "accuracy"
-    """What is best: `accuracy`, `uar`, `macro_f1`, `nll`, `p` (multi-task); of another head `HEAD.accuracy`, of another dataset
-    `NAME.HEAD.accuracy`; `A + B` adds.
-    `last`: the last epoch is kept, whatever it gives."""
-    views: int = 1
-    """Images shown for each face: 1 as it is, 2 with its mirror image."""
-    patience: int = 0
-    """Stop after so many epochs without a better metric; 0: never."""
-    certain: float = 0.8
-    """Share of right answers wanted among those that are given: the card's threshold, below which the network abstains, is the
-    lowest confidence that reaches it on the validation split. 0: it never abstains."""
+    """Metric to maximize: `accuracy`, `uar`, `macro_f1`, `nll` (minimized), `p` (multi-task), `HEAD.accuracy` for another
+    head, `NAME.HEAD.accuracy` for another dataset, or a sum `A + B`. `last`: always keep the last epoch."""
+    views: Annotated[int, Range(1, 2)] = 1
+    """Test-time augmentation: 1 uses the image only, 2 averages over the image and its mirror image."""
+    patience: Count = 0
+    """Early stopping after this many epochs without improvement; 0: off."""
+    certain: Fraction = 0.8
+    """Target accuracy of the predictions above the abstention threshold of the card, which is chosen on the validation split.
+    0: no threshold."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """One run: a recipe file holds exactly these fields."""
+    """One training run; a recipe file contains exactly these fields."""
 
     about: str = ""
-    """What the recipe is: published constants, what is corrected, what is reduced."""
+    """Description of the recipe: published constants, corrections, simplifications."""
     flaws: tuple[str, ...] = ()
-    """What makes its figures incomparable, such as selection on the test set; printed with every figure."""
-    epochs: int = 40
+    """Reasons why its results are not comparable, such as model selection on the test set; shown with every result."""
+    epochs: Positive = 40
     """Passes over the training split."""
-    batch: int = 128
-    """Images a step, over all processes."""
-    accumulate: int = 1
-    """Parts that a batch is computed in, one after the other; BatchNorm sees each part alone."""
+    batch: Positive = 128
+    """Batch size, over all processes."""
+    accumulate: Positive = 1
+    """Gradient accumulation: number of parts into which a batch is divided. BatchNorm sees each part separately."""
     seed: int = 1
-    """Seed of weights, order and augmentation."""
+    """Seed of initial weights, sample order and augmentation."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Number format of the network's computation; losses and weights are float32. `auto`: bf16 where the processor has
-    instructions for it, else fp32 (emulated bf16 is many times slower)."""
+    """Precision of the network; losses and weights are float32. `auto`: bf16 if the processor supports it natively (emulation
+    is many times slower), otherwise fp32."""
     device: str = "auto"
-    """Where the network learns: `cpu`, `cuda`, `cuda:1`, `mps`, or `auto` for the best that torch finds. With several processes
-    each takes a GPU of its own."""
+    """`cpu`, `cuda`, `cuda:1`, `mps`, or `auto` for the best available device. With several processes each uses its own GPU."""
     compile: bool = False
-    """Run the network through `torch.compile`: the first steps take minutes, the others less time. Dropout then draws other
-    numbers, so figures are not those of a plain run."""
+    """Use `torch.compile`: the first steps take minutes, later ones are faster. Dropout masks, and thus results, differ."""
     channels_last: bool = True
-    """Memory layout that suits convolutions."""
+    """Use the channels-last memory format, which is faster for convolutions."""
     sync_batch_norm: bool = False
-    """With several processes, take BatchNorm's statistics over all of them."""
-    threads: int = 0
-    """Threads of each process; 0: torch's own choice."""
-    workers: int = 1
-    """Threads that prepare the coming batches."""
-    checkpoint_steps: int = 0
-    """Write the state every so many steps; 0: after each epoch."""
+    """Synchronize BatchNorm statistics over all processes."""
+    threads: Count = 0
+    """CPU threads of each process; 0: torch's default."""
+    workers: Count = 1
+    """Threads that prepare batches in advance."""
+    checkpoint_steps: Count = 0
+    """Steps between checkpoints; 0: one after each epoch."""
     tracker: str = ""
-    """A tracker of accelerate (`tensorboard`, `wandb` …) that gets every epoch's figures too."""
+    """Experiment tracker of accelerate (`tensorboard`, `wandb` …)."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """The network."""
     data: tuple[DataConfig, ...] = (DataConfig(),)
-    """What is learned from: `[data]`, or `[[data]]` for each of several datasets. The network's classes, the calibration and
-    metrics without a prefix are those of the first; metrics of another are `NAME.HEAD.accuracy`."""
+    """The dataset, `[data]`, or several, `[[data]]`. Classes, calibration and metrics without prefix are those of the first;
+    metrics of the others are `NAME.HEAD.accuracy`."""
     input: InputConfig = field(default_factory=InputConfig)
-    """What the network is fed."""
+    """Input format of the network."""
     augment: tuple[dict[str, Any], ...] = ()
-    """How training images are varied: steps of `mien.training.augmentation.STEPS`, in order."""
+    """Augmentation of the training images: transforms of `mien.training.augmentation.TRANSFORMS`, in order."""
     augment_together: bool = True
-    """Whether regions of a face are varied as the face is, or each by draws of its own."""
+    """Whether all crops of a face (`input.regions`) get the same random augmentation."""
     mix: MixConfig = field(default_factory=MixConfig)
-    """Mixed images."""
-    fill: FillConfig = field(default_factory=FillConfig)
-    """Pseudo-labels for what is not annotated."""
+    """Mixing of image pairs."""
+    pseudo_labels: PseudoLabelConfig = field(default_factory=PseudoLabelConfig)
+    """Pseudo-labels for missing annotations."""
     distil: DistilConfig = field(default_factory=DistilConfig)
-    """A teacher."""
+    """Knowledge distillation."""
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
-    """Which images, in which order."""
+    """Selection and order of the training images."""
     loss: tuple[Term, ...] = (Term(),)
-    """Summands of the loss."""
-    loss_weighting: Literal["fixed", "uncertainty"] = "fixed"
-    """`uncertainty` learns a factor for each term beside its weight (Kendall et al. 2018), for tasks of different scale."""
+    """Terms of the loss, which are added."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     """The optimizer."""
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    """The learning rate."""
+    """The learning-rate schedule."""
     stages: tuple[Stage, ...] = ()
-    """Freezing; nothing: all parameters learn."""
+    """Freezing of parameters; empty: train all of them."""
     validation: ValidationConfig = field(default_factory=ValidationConfig)
-    """Selection."""
+    """Model selection."""
 
     @staticmethod
     def load(path: str | Path, overrides: Sequence[str] | Mapping[str, Any] = ()) -> TrainConfig:
@@ -355,7 +350,7 @@ class TrainConfig:
             overrides: fields to change: `["optim.lr=5e-4"]` (with or without leading dashes), or `{"optim.lr": 5e-4}`.
 
         Raises:
-            ConfigError: the file is missing, no TOML, or has a key or a type that no field has.
+            ConfigError: missing file, invalid TOML, unknown key, or invalid value.
 
         Example:
             >>> import pathlib, tempfile
@@ -370,7 +365,8 @@ class TrainConfig:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             near = did_you_mean(path.name, [each.name for each in path.parent.glob("*.toml")])
-            raise ConfigError(f"recipe {path} cannot be read: {getattr(error, 'strerror', error)}{near}") from error
+            reason = getattr(error, "strerror", None) or error
+            raise ConfigError(f"recipe {path} cannot be read: {reason}{near}", path=path) from error
         table = tables.parse(text, f"recipe {path}")
         given = overrides if isinstance(overrides, Mapping) else dict(map(_assignment, overrides))
         for key, value in given.items():
@@ -379,13 +375,22 @@ class TrainConfig:
 
     @staticmethod
     def of(table: Mapping[str, Any], where: str = "config") -> TrainConfig:
-        """Build a config from plain tables, as `to_dict` gives them; errors as of `load`."""
-        return tables.build(TrainConfig, table, where)
+        """Build a config from plain tables, as `to_dict` returns them; errors as in `load`."""
+        init = table.get("model", {}).get("init") if isinstance(table.get("model"), Mapping) else None
+        if isinstance(init, str):
+            raise ConfigError(
+                f"{where}: model.init is a table since mien 0.2; write init = {{ file = {init!r}, kind = … }}", value=init
+            )
+        config = tables.build(TrainConfig, table, where)
+        for epoch in config.input.sizes:
+            if not epoch.isdecimal():
+                raise ConfigError(f"{where}: input.sizes: keys must be epochs such as 0, got {epoch!r}", value=epoch)
+        return config
 
     def to_dict(self) -> dict[str, Any]:
-        """Return every field as plain tables and lists, `None` left out: what `tomli_w` writes and `of` reads.
+        """Return every field as plain tables and lists, which `tomli_w` writes and `of` reads.
 
-        A single dataset is a table, `data`, as recipes write it; several are a list of tables.
+        A single dataset is a table, as in recipes; several are a list of tables.
         """
         table = tables.plain(self)
         if len(table["data"]) == 1:
@@ -394,17 +399,35 @@ class TrainConfig:
 
     def size_at(self, epoch: int) -> int:
         """Return the side of the training images in an epoch."""
-        return max(
-            ((int(start), side) for start, side in self.input.sizes.items() if int(start) <= epoch),
-            default=(0, self.input.size),
-        )[1]
+        started = [(int(start), side) for start, side in self.input.sizes.items() if int(start) <= epoch]
+        return max(started)[1] if started else self.input.size
+
+
+def upgrade(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tables of a run that mien 0.1 saved (`config.toml`, or inside a checkpoint) in the format of 0.2."""
+    table = _renamed(saved)
+    table.pop("loss_weighting", None)
+    table.get("mix", {}).pop("cutmix", None)
+    table.get("optim", {}).pop("groups", None)
+    model = table.get("model", {})
+    if isinstance(model.get("init"), str):
+        model["init"] = {"file": model["init"]}
+    return table
+
+
+def _renamed(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {tables.RENAMED.get(key, key): _renamed(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_renamed(item) for item in value]
+    return tables.RENAMED.get(value, value) if isinstance(value, str) else value
 
 
 def _assignment(text: str) -> tuple[str, Any]:
-    """Read `a.b=value`: the value is TOML where it can be read as TOML, else text."""
+    """Parse `a.b=value`. Values that are not valid TOML are text."""
     key, equals, value = text.removeprefix("--").partition("=")
     if not equals:
-        raise ConfigError(f"{text!r} sets nothing; write FIELD=VALUE, for example optim.lr=5e-4")
+        raise ConfigError(f"{text!r} has no value; write FIELD=VALUE, for example optim.lr=5e-4", value=text)
     try:
         return key, tomllib.loads(f"value = {value}")["value"]
     except (ValueError, RecursionError):
@@ -417,12 +440,13 @@ def _assign(table: dict[str, Any], key: str, value: Any) -> None:
     for name in path:
         if isinstance(inner, list):
             if not (name.isdecimal() and int(name) < len(inner)):
-                raise ConfigError(f"{key} cannot be set: {name!r} must be an index from 0 to {len(inner) - 1}")
+                raise ConfigError(f"{key}: {name!r} must be an index from 0 to {len(inner) - 1}", value=key)
             inner = inner[int(name)]
         else:
             inner = inner.setdefault(name, {})
         if not isinstance(inner, (dict, list)):
-            raise ConfigError(f"{key} cannot be set: {name} is not a table")
+            raise ConfigError(f"{key} cannot be set: {name} is not a table", value=key)
     if not isinstance(inner, dict):
-        raise ConfigError(f"{key} cannot be set: {path[-1]} is a list of {len(inner)} tables; write {'.'.join(path)}.0.{last}")
+        expected = ".".join([*path, "0", last])
+        raise ConfigError(f"{key}: {path[-1]} is a list of {len(inner)} tables; write {expected}", value=key, expected=expected)
     inner[last] = value

@@ -1,12 +1,12 @@
-"""Convolutions of small maps on a CPU, as products of matrices; and the gradient of PReLU.
+"""Faster CPU gradients of convolutions on small feature maps and of PReLU, and memory allocation for training.
 
-oneDNN's kernels are made for large maps. On the last maps of a network that learns from images of 32 to 112 pixels (6, 3 or 2
-pixels wide) the gradient of a 3 × 3 kernel takes up to twenty times as long as the same sums written as one product of
-matrices, and that of a depthwise kernel takes up to a hundred times as long as a few multiplications of shifted maps
-(`python -m benchmarks.training`). In bfloat16 depthwise kernels of more than 3 × 3, or of stride 2, have no quick gradient of
-their own there: that of float32 takes a fifth to a half of the time, both casts included. The gradient of PReLU chooses between
-two numbers for each place, which takes four times as long as reckoning both. While a network learns inside `small_maps()`, such
-layers take the quicker way. What they compute is the same but for rounding.
+The kernels of oneDNN are optimized for large feature maps. On the last feature maps of a network for images of 32 to 112 pixels
+(6, 3 or 2 pixels wide), the gradient of a 3 × 3 kernel takes up to twenty times as long as the same sums written as one matrix
+product, and that of a depthwise kernel up to a hundred times as long as a few products of shifted maps
+(`python -m benchmarks.training`). In bfloat16, depthwise kernels larger than 3 × 3 or with stride 2 have no fast gradient: the
+float32 gradient takes a fifth to a half of the time, casts included. The gradient of PReLU selects between two values per
+element, which takes four times as long as computing both. Inside `small_maps()`, training uses the faster variant of each such
+layer. Results are equal up to rounding.
 """
 
 from __future__ import annotations
@@ -24,27 +24,29 @@ from torch.overrides import TorchFunctionMode
 
 
 class small_maps(TorchFunctionMode):
-    """While it is entered, two-dimensional convolutions and PReLU that learn on a CPU take the quicker way of two."""
+    """Context in which 2D convolutions and PReLU that need gradients on a CPU use the faster of two implementations."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        learns = func in (torch.conv2d, torch.prelu) and not kwargs and torch.is_grad_enabled() and args[0].device.type == "cpu"
-        if learns and func is torch.conv2d and len(args) == 7:
+        trains = func in (torch.conv2d, torch.prelu) and not kwargs and torch.is_grad_enabled() and args[0].device.type == "cpu"
+        if trains and func is torch.conv2d and len(args) == 7:
             return _convolve(*args)
-        if learns and func is torch.prelu and args[0].ndim == 4:
+        if trains and func is torch.prelu and args[0].ndim == 4:
             return _PRelu.apply(args[0], args[1].to(args[0].dtype))  # pyrefly: ignore
         return func(*args, **(kwargs or {}))
 
 
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: int) -> Tensor:
-    """Return what `torch.conv2d` returns."""
+    """Return the same as `torch.conv2d`, with the fastest gradients for the given shapes."""
     kernel, square = weight.shape[-1], weight.shape[-1] == weight.shape[-2]
-    alike = not isinstance(padding, str) and stride[0] == stride[1] and padding[0] == padding[1] and tuple(dilation) == (1, 1)
-    learns = weight.requires_grad or x.requires_grad
-    if not (learns and square and alike and x.ndim == 4):
+    isotropic = (
+        not isinstance(padding, str) and stride[0] == stride[1] and padding[0] == padding[1] and tuple(dilation) == (1, 1)
+    )
+    if not ((weight.requires_grad or x.requires_grad) and square and isotropic and x.ndim == 4):
         return torch.conv2d(x, weight, bias, stride, padding, dilation, groups)
     if torch.is_autocast_enabled("cpu"):
         kind = torch.get_autocast_dtype("cpu")
         x, weight, bias = x.to(kind), weight.to(kind), None if bias is None else bias.to(kind)
+    # The thresholds below are measured crossover points between the implementations.
     places = [(side + 2 * padding[0] - kernel) // stride[0] + 1 for side in x.shape[-2:]]
     area, half = places[0] * places[1], x.dtype == torch.bfloat16
     if groups == 1:
@@ -63,19 +65,19 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, paddi
 
 
 class _Product(torch.autograd.Function):
-    """A convolution that is one product of matrices, both ways."""
+    """Convolution as one matrix product (im2col), forward and backward."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
         kernel = weight.shape[-1]
         columns, places = _columns(x, kernel, stride, padding)
-        answer = x.new_empty((x.shape[0], weight.shape[0], *places)).contiguous(memory_format=torch.channels_last)
-        torch.matmul(columns, _matrix(weight).t(), out=answer.permute(0, 2, 3, 1).view(len(columns), -1))
+        output = x.new_empty((x.shape[0], weight.shape[0], *places)).contiguous(memory_format=torch.channels_last)
+        torch.matmul(columns, _matrix(weight).t(), out=output.permute(0, 2, 3, 1).view(len(columns), -1))
         if bias is not None:
-            answer += bias[:, None, None]
+            output += bias[:, None, None]
         ctx.save_for_backward(columns, weight)
         ctx.shape, ctx.stride, ctx.padding, ctx.biased = x.shape, stride, padding, bias is not None
-        return answer
+        return output
 
     @staticmethod
     @once_differentiable
@@ -95,11 +97,11 @@ class _Product(torch.autograd.Function):
 
 
 _NATIVE, _SINGLE, _OTHER = "native", "single", "other"
-"""Ways to a gradient: torch's own, torch's own in float32, and not by torch's convolution."""
+"""Implementations of a gradient: torch's, torch's in float32, and matrix products instead of a convolution."""
 
 
 class _Mixed(torch.autograd.Function):
-    """torch's own convolution, of which one or both gradients are computed in another way."""
+    """torch's convolution with other implementations of one or both gradients."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, *how: Any) -> Tensor:
@@ -136,7 +138,7 @@ class _Mixed(torch.autograd.Function):
 
 
 class _PRelu(torch.autograd.Function):
-    """PReLU of maps, with one slope a channel or one for all, whose gradient has no branches."""
+    """PReLU of feature maps, with one slope per channel or one for all, and a gradient without branches."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, slope: Tensor) -> Tensor:
@@ -147,6 +149,7 @@ class _PRelu(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:  # pyrefly: ignore
         (grad,), (x, slope) = grad_outputs, ctx.saved_tensors
+        # Splitting the gradient into its positive and negative part replaces the selection per element by arithmetic.
         positive = torch.ops.aten.threshold_backward(grad, x, 0)
         negative = grad - positive
         to_x = torch.addcmul(positive, negative, slope[:, None, None]) if ctx.needs_input_grad[0] else None
@@ -157,23 +160,24 @@ class _PRelu(torch.autograd.Function):
 
 
 def _columns(x: Tensor, kernel: int, stride: int, padding: int) -> tuple[Tensor, tuple[int, int]]:
-    """Return what the kernel sees at each place, (N · height · width, kernel² · C), and (height, width) of the answer."""
+    """Return the receptive field of each output pixel, (N · height · width, kernel² · C), and the output (height, width)."""
     last = functional.pad(x.permute(0, 2, 3, 1), (0, 0, padding, padding, padding, padding)).contiguous()
     n, rows, columns, channels = last.shape
     places = (rows - kernel) // stride + 1, (columns - kernel) // stride + 1
+    # A strided view repeats pixels without copying them; the reshape below makes the only copy.
     a, b, c, d = last.stride()
     seen = last.as_strided((n, *places, kernel, kernel, channels), (a, b * stride, c * stride, b, c, d))
     return seen.reshape(n * places[0] * places[1], kernel * kernel * channels), places
 
 
-def _from_columns(columns: Tensor, shape: Any, kernel: int, stride: int, padding: int, answer: Any) -> Tensor:
-    """Return the sum of what `_columns` spread, (N, C, H, W)."""
+def _from_columns(columns: Tensor, shape: Any, kernel: int, stride: int, padding: int, output: Any) -> Tensor:
+    """Return the adjoint of `_columns`, the sum over all receptive fields, (N, C, H, W)."""
     n, channels, rows, width = shape
-    seen = columns.view(n, answer[2], answer[3], kernel, kernel, channels)
+    seen = columns.view(n, output[2], output[3], kernel, kernel, channels)
     whole = columns.new_zeros(n, rows + 2 * padding, width + 2 * padding, channels)
     for i in range(kernel):
         for j in range(kernel):
-            whole[:, i : i + stride * (answer[2] - 1) + 1 : stride, j : j + stride * (answer[3] - 1) + 1 : stride] += seen[
+            whole[:, i : i + stride * (output[2] - 1) + 1 : stride, j : j + stride * (output[3] - 1) + 1 : stride] += seen[
                 :, :, :, i, j
             ]
     return whole[:, padding : padding + rows, padding : padding + width].permute(0, 3, 1, 2)
@@ -195,7 +199,7 @@ def _kernel(matrix: Tensor, shape: Any) -> Tensor:
 
 
 def _shifts(x: Tensor, grad: Tensor, kernel: int, stride: int, padding: int) -> Any:
-    """Yield (i, j, the part of `x` that the kernel's pixel (i, j) touches, the part of `grad` it touches it for)."""
+    """Yield (i, j, the pixels of `x` under kernel element (i, j), the output pixels of `grad` that they contribute to)."""
 
     def overlap(shift: int, size: int, places: int) -> tuple[slice, slice]:
         first = max(0, -(shift // stride))
@@ -212,15 +216,15 @@ def _shifts(x: Tensor, grad: Tensor, kernel: int, stride: int, padding: int) -> 
 
 def _shifted_to_weight(grad: Tensor, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
     """Return the gradient of a depthwise kernel, (C, 1, k, k)."""
-    answer = torch.zeros_like(weight)
+    output = torch.zeros_like(weight)
     for i, j, part, there in _shifts(x, grad, weight.shape[-1], stride, padding):
         if part.numel():
-            answer[:, 0, i, j] = (part * there).sum((0, 2, 3))
-    return answer
+            output[:, 0, i, j] = (part * there).sum((0, 2, 3))
+    return output
 
 
 def _all_pairs_to_weight(grad: Tensor, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
-    """Return the same from the product of every pixel with every place of the answer: one product of matrices a channel."""
+    """Return the same from all products of input and output pixels: one matrix product for each channel."""
     (n, channels, rows, columns), places, kernel = x.shape, grad.shape[2:], weight.shape[-1]
     pixels = x.permute(1, 2, 3, 0).reshape(channels, rows * columns, n)
     pairs = torch.bmm(pixels, grad.permute(1, 0, 2, 3).reshape(channels, n, -1)).reshape(channels, -1)
@@ -229,7 +233,7 @@ def _all_pairs_to_weight(grad: Tensor, x: Tensor, weight: Tensor, stride: int, p
 
 @functools.lru_cache(64)
 def _meeting(size: tuple[int, int], places: tuple[int, ...], kernel: int, stride: int, padding: int) -> Tensor:
-    """Return (pixels · places, k · k): 1 where a pixel of the kernel lies on that pixel at that place."""
+    """Return (input pixels · output pixels, k · k): 1 for the kernel element that connects an input and an output pixel."""
     across = [
         torch.arange(pixels)[:, None] - stride * torch.arange(ends) + padding for pixels, ends in zip(size, places, strict=True)
     ]
@@ -244,7 +248,10 @@ TRIM_THRESHOLD, MMAP_THRESHOLD, TOP_PAD = -1, -3, -2
 
 
 def keep_freed_memory() -> bool:
-    """Let malloc keep what is freed, for this process from now on; return whether it does, which is so with glibc only."""
+    """Configure glibc's malloc to keep freed memory instead of returning it to the system; return whether it succeeded.
+
+    Every step frees and allocates the same feature maps; returning them would clear their pages in every step.
+    """
     if platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt

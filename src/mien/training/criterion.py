@@ -1,6 +1,6 @@
-"""What a run minimizes: the recipe's terms over the fields of a network's answer and the targets of a batch.
+"""The training loss: a weighted sum of terms over the output fields of a network and the targets of a batch.
 
-Targets of a batch, those that the data has:
+Targets of a batch, as far as the dataset has them:
 
 | name | shape | unknown |
 |---|---|---|
@@ -9,12 +9,14 @@ Targets of a batch, those that the data has:
 | `votes` | (N, vote names) float32 counts | a row of zeros |
 | `valence_arousal` | (N, 2) float32 in −1 … 1 | NaN |
 | `action_units` | (N, units) float32, 1 or 0 | −1 |
-| `dataset` | (N,) int64 index of the sample's dataset, where a run has several | |
-| `teacher.OUTPUT` | (N, classes) float32 probabilities of the teacher; `teacher.feature`: (N, D), the first teacher's | |
+| `dataset` | (N,) int64 index of the sample's dataset, in runs with several | |
+| `teacher.OUTPUT` | (N, classes) float32 probabilities of the teacher; `teacher.feature`: (N, D) of the first teacher | |
 
-Rows without the target that a term needs do not count in it; if none has it, the term is 0. A term with `data` is computed on
-the rows of these datasets; the others count as zero in its mean over the batch, so that it is the same however a batch is split
-among processes.
+Samples without the target of a term are ignored by it; if no sample has the target, the term is 0. A
+term with `data` is computed on the samples of these datasets; other samples count as zero in its mean over the batch, so that
+it does not depend on how a batch is divided among processes.
+
+Own terms are named `module:function`, with the signature of the functions in `TERMS`.
 """
 
 from __future__ import annotations
@@ -36,90 +38,79 @@ from .config import Term
 Targets = Mapping[str, Tensor]
 
 
-class Objective(nn.Module):
-    """The sum of a recipe's terms.
+class Criterion(nn.Module):
+    """The weighted sum of the terms of a recipe.
 
     Args:
-        terms: the recipe's.
-        answer: one answer of the network, for the widths of the fields that the terms read.
-        num_classes: classes of the labels.
-        counts: (num_classes,) training images of each class, for balanced terms.
-        weighting: `"fixed"`: each term times its weight; `"uncertainty"`: times a learned factor exp(−s) too, plus s (Kendall
-            et al., "Multi-task learning using uncertainty to weigh losses", CVPR 2018).
-        datasets: names of the run's datasets.
+        terms: the terms.
+        output: an output of the network, which defines the widths of its fields.
+        num_classes: number of classes.
+        counts: (num_classes,) training images of each class, for class-balanced terms.
+        datasets: names of the datasets of the run.
 
     Raises:
-        ConfigError: no such term, an option it does not take, or an output that the network does not give.
+        ConfigError: unknown option of a term, unknown output field, or unknown dataset.
+        UnknownName: unknown term.
     """
 
     def __init__(
-        self,
-        terms: Sequence[Term],
-        answer: Any,
-        num_classes: int,
-        counts: Tensor,
-        weighting: Literal["fixed", "uncertainty"] = "fixed",
-        datasets: Sequence[str] = (),
+        self, terms: Sequence[Term], output: Any, num_classes: int, counts: Tensor, datasets: Sequence[str] = ()
     ) -> None:
         super().__init__()
         if not terms:
-            raise ConfigError("loss: a run needs at least one term")
+            raise ConfigError("loss: expected at least one term")
         for name in (name for term in terms for name in term.data):
             if name not in datasets:
-                raise ConfigError(f"loss.data: no dataset {name!r}; known: {', '.join(datasets)}")
-        self.concerned = [[datasets.index(name) for name in term.data] if {*term.data} < {*datasets} else [] for term in terms]
+                known = ", ".join(datasets)
+                raise ConfigError(f"loss.data: unknown dataset {name!r}; known: {known}", value=name, expected=tuple(datasets))
+        # Dataset indices of each term; empty for terms on all samples.
+        self.datasets = [[datasets.index(name) for name in term.data] if {*term.data} < {*datasets} else [] for term in terms]
         self.terms = tuple(terms)
-        self.names = _names(terms)
-        self.parts = nn.ModuleList(_part(term, field_of(answer, term.output), num_classes, counts) for term in terms)
-        self.log_variance = nn.Parameter(torch.zeros(len(terms))) if weighting == "uncertainty" else None
+        kinds = [term.kind for term in terms]
+        self.names = [t.kind if kinds.count(t.kind) == 1 else f"{t.kind} {t.output}" for t in terms]
+        self.parts = nn.ModuleList(_build(term, field_of(output, term.output), num_classes, counts) for term in terms)
 
-    def forward(self, answer: Any, targets: Targets) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss and its terms, unweighted, one number each; the answer is brought to float32 before."""
-        found: dict[str, Tensor] = {}
+    def forward(self, output: Any, targets: Targets) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss and its unweighted terms, scalars, computed in float32."""
+        values: dict[str, Tensor] = {}
         total: Tensor = torch.zeros((), device=next(iter(targets.values())).device)
-        for index, (name, term, part) in enumerate(zip(self.names, self.terms, self.parts, strict=True)):
-            value = self._value(part, float32(field_of(answer, term.output)), targets, self.concerned[index])
-            found[name] = value.detach()
-            if self.log_variance is not None:
-                value = value * torch.exp(-self.log_variance[index]) + self.log_variance[index]
+        for name, term, part, datasets in zip(self.names, self.terms, self.parts, self.datasets, strict=True):
+            value = _on_datasets(part, float32(field_of(output, term.output)), targets, datasets)
+            values[name] = value.detach()
             total = total + term.weight * value
-        return total, found
-
-    @staticmethod
-    def _value(part: nn.Module, output: Any, targets: Targets, datasets: Sequence[int]) -> Tensor:
-        """Return one term, over the rows of some datasets, or over all rows where none are given."""
-        if not datasets:
-            return part(output, targets)
-        rows = torch.isin(targets["dataset"], torch.tensor(datasets, device=targets["dataset"].device)).nonzero().flatten()
-        tensors = [output] if isinstance(output, Tensor) else list(output)
-        if not len(rows):
-            return sum((tensor.sum() * 0 for tensor in tensors), torch.zeros((), device=tensors[0].device))
-        chosen = [tensor[rows] for tensor in tensors]
-        value = part(
-            chosen[0] if isinstance(output, Tensor) else tuple(chosen), {name: value[rows] for name, value in targets.items()}
-        )
-        return value * (len(rows) / len(targets["dataset"]))
+        return total, values
 
 
-def ask(model: nn.Module, images: Mapping[str, Tensor]) -> Any:
-    """Return a network's answer; the whole image is its first argument, regions of the face go by name."""
-    return model(images["image"], **{name: value for name, value in images.items() if name != "image"})
+def _on_datasets(part: nn.Module, output: Any, targets: Targets, datasets: Sequence[int]) -> Tensor:
+    """Return a term over the samples of some datasets, or over all samples if none are given."""
+    if not datasets:
+        return part(output, targets)
+    rows = torch.isin(targets["dataset"], torch.tensor(datasets, device=targets["dataset"].device)).nonzero().flatten()
+    tensors = [output] if isinstance(output, Tensor) else list(output)
+    if not len(rows):
+        return sum((tensor.sum() * 0 for tensor in tensors), torch.zeros((), device=tensors[0].device))
+    chosen = [tensor[rows] for tensor in tensors]
+    value = part(
+        chosen[0] if isinstance(output, Tensor) else tuple(chosen), {name: value[rows] for name, value in targets.items()}
+    )
+    return value * (len(rows) / len(targets["dataset"]))
 
 
-def field_of(answer: Any, path: str) -> Any:
-    """Return a field of a network's answer: `logits`, or `heads.0` for the first of several.
+def field_of(output: Any, path: str) -> Any:
+    """Return a field of a network's output: `logits`, or `heads.0` for the first of several tensors.
 
     Raises:
-        ConfigError: the answer has no such field, or the task is switched off.
+        ConfigError: the field does not exist, or its task is disabled.
     """
     name, _, index = path.partition(".")
-    value = getattr(answer, name, None)
+    value = getattr(output, name, None)
     if value is None:
-        raise ConfigError(f"the network's answer has no {name!r}; it has {', '.join(answer._fields)}")
+        known = tuple(each for each in output._fields if getattr(output, each) is not None)
+        raise ConfigError(f"the network has no output {name!r}; its outputs are {', '.join(known)}", value=name, expected=known)
     if not index:
         return value
     if not (index.isdigit() and int(index) < len(value)):
-        raise ConfigError(f"{name!r} of the network's answer has {len(value)} parts; there is no {path!r}")
+        raise ConfigError(f"output {name!r} has {len(value)} tensors, got index {index!r}", value=path, expected=len(value))
     return value[int(index)]
 
 
@@ -129,7 +120,7 @@ def float32(value: Any) -> Any:
 
 
 class CrossEntropy(nn.Module):
-    """Of class scores against `label`; against `soft`, shares of the classes, with `soft=True`."""
+    """Cross-entropy of class scores and `label`, or with `soft=True` the class distribution `soft`."""
 
     def __init__(self, counts: Tensor, smoothing: float = 0.0, balanced: float | None = None, soft: bool = False) -> None:
         super().__init__()
@@ -138,10 +129,10 @@ class CrossEntropy(nn.Module):
         self.register_buffer("weight", weight, persistent=False)
 
     def forward(self, logits: Tensor, targets: Targets) -> Tensor:
-        """Return the loss, one number, of scores (N, classes)."""
+        """Return the loss, a scalar, of scores (N, classes)."""
         if not self.soft:
             return losses.cross_entropy(logits, targets["label"], smoothing=self.smoothing, weight=self.weight)
-        soft = targets["soft"][:, : logits.shape[1]]  # padded where another dataset has more classes
+        soft = targets["soft"][:, : logits.shape[1]]  # Padded if another dataset has more classes.
         known = soft.sum(1) > 0
         if not known.any():
             return logits.sum() * 0
@@ -149,14 +140,14 @@ class CrossEntropy(nn.Module):
 
 
 class Votes(nn.Module):
-    """Of class scores against the votes of FERPlus, single votes dropped, weighted by the share that fell on the classes."""
+    """Loss of class scores and FERPlus votes, without single votes, weighted by the fraction of votes for the classes."""
 
     def __init__(self, mode: losses.VoteMode = "cross-entropy", smoothing: float = 0.0) -> None:
         super().__init__()
         self.mode, self.smoothing = mode, smoothing
 
     def forward(self, logits: Tensor, targets: Targets) -> Tensor:
-        """Return the loss, one number, of scores (N, classes); votes for what is no class come after those."""
+        """Return the loss, a scalar, of scores (N, classes); columns of votes after the classes are votes for other content."""
         votes = targets["votes"]
         votes = torch.where(votes > 1, votes, 0.0)
         classes = votes[:, : logits.shape[1]]
@@ -172,34 +163,34 @@ class Votes(nn.Module):
 
 
 class Labeled(nn.Module):
-    """A loss of some output and `label`, over the rows whose label is known."""
+    """A loss of an output and `label`, over the labeled samples."""
 
     def __init__(self, loss: Callable[[Any, Tensor], Tensor]) -> None:
         super().__init__()
         self.loss = loss
 
     def forward(self, output: Any, targets: Targets) -> Tensor:
-        """Return the loss, one number, of an output (N, …)."""
+        """Return the loss, a scalar, of an output (N, …)."""
         known = targets["label"] >= 0
         if not known.any():
             return output.sum() * 0
         return self.loss(output if known.all() else output[known], targets["label"][known])
 
 
-class Alone(nn.Module):
-    """A loss that needs no target."""
+class Unsupervised(nn.Module):
+    """A loss without target."""
 
     def __init__(self, loss: Callable[[Any], Tensor]) -> None:
         super().__init__()
         self.loss = loss
 
     def forward(self, output: Any, targets: Targets) -> Tensor:
-        """Return the loss, one number, of an output, or of several outputs together."""
+        """Return the loss, a scalar, of one tensor or several."""
         return self.loss(output)
 
 
 class ValenceArousal(nn.Module):
-    """1 − the mean concordance of valence and arousal over the batch."""
+    """1 − the mean concordance correlation coefficient (CCC) of valence and arousal over the batch."""
 
     def __init__(self, moments: Literal["biased", "mixed"] = "biased") -> None:
         super().__init__()
@@ -216,42 +207,44 @@ class ActionUnits(nn.Module):
     """Binary cross-entropy over the annotated action units."""
 
     def forward(self, output: Tensor, targets: Targets) -> Tensor:
-        """Return the loss, one number, of scores (N, units)."""
+        """Return the loss, a scalar, of scores (N, units)."""
         return losses.action_unit_loss(output, targets["action_units"], from_logits=True)
 
 
 class Distil(nn.Module):
-    """Cross-entropy of class scores against the probabilities of an output of the teacher (`distil.teacher`)."""
+    """Cross-entropy of class scores and the probabilities of an output of the teacher (`distil.teacher`)."""
 
     def __init__(self, teacher: str = "scores") -> None:
         super().__init__()
         self.target = f"teacher.{teacher}"
 
     def forward(self, logits: Tensor, targets: Targets) -> Tensor:
-        """Return the loss, one number, of scores (N, classes).
+        """Return the loss, a scalar, of scores (N, classes).
 
         Raises:
-            ConfigError: there is no teacher, or it has other classes.
+            ConfigError: no teacher, or a teacher with other classes.
         """
         if self.target not in targets:
-            raise ConfigError("loss term 'distil' needs distil.teacher, the network that is learned from")
+            raise ConfigError("loss term 'distil' requires distil.teacher")
         if targets[self.target].shape != logits.shape:
             theirs, ours = targets[self.target].shape[1], logits.shape[1]
             raise ConfigError(
-                f"loss term 'distil': the teacher's {self.target[8:]!r} has {theirs} classes, this output {ours}; take another"
+                f"loss term 'distil': {self.target[8:]!r} of the teacher has {theirs} classes, expected {ours}",
+                value=theirs,
+                expected=ours,
             )
         return functional.cross_entropy(logits, targets[self.target])
 
 
 class Hint(nn.Module):
-    """Mean squared error between a learned linear map of an output and the first teacher's `feature`.
+    """Mean squared error between a learned linear projection of an output and the `feature` of the first teacher.
 
-    The hints of FitNets (Romero et al., ICLR 2015) where both networks have pooled; the map only serves training. Each number
-    of the teacher's is brought to mean 0 and variance 1 over the batch, so that a map that knows nothing is at 1.
+    The hints of FitNets (Romero et al., ICLR 2015), applied after pooling; the projection is used in training only. The
+    teacher's feature is standardized over the batch, so a constant projection has loss 1.
 
     Args:
-        width: of the output.
-        size: of the teacher's feature.
+        width: length of the output.
+        size: length of the teacher's feature.
     """
 
     def __init__(self, width: int, *, size: int) -> None:
@@ -259,24 +252,29 @@ class Hint(nn.Module):
         self.map = nn.Linear(width, size)
 
     def forward(self, feature: Tensor, targets: Targets) -> Tensor:
-        """Return the loss, one number, of features (N, width).
+        """Return the loss, a scalar, of features (N, width).
 
         Raises:
-            ConfigError: there is no teacher, its feature is not exported, or is of another size.
+            ConfigError: no teacher, or no `feature` of length `size`.
         """
         wanted = targets.get("teacher.feature")
         if wanted is None:
-            raise ConfigError("loss term 'hint' needs distil.teacher, an exported network with an output 'feature'")
+            raise ConfigError("loss term 'hint' requires distil.teacher, an exported network with an output 'feature'")
         if wanted.shape[1] != self.map.out_features:
-            raise ConfigError(f"loss term 'hint': size is {self.map.out_features}, the teacher's feature has {wanted.shape[1]}")
+            length = wanted.shape[1]
+            raise ConfigError(
+                f"loss term 'hint': size must be {length}, the length of the teacher's feature, got {self.map.out_features}",
+                value=self.map.out_features,
+                expected=length,
+            )
         return functional.mse_loss(self.map(feature), functional.batch_norm(wanted, None, None, training=True))
 
 
 class Binary(nn.Module):
-    """Binary cross-entropy of each class against `soft`, as Global-ROI Net learns FERPlus."""
+    """Binary cross-entropy of each class and `soft`, as Global-ROI Net uses for FERPlus."""
 
     def forward(self, logits: Tensor, targets: Targets) -> Tensor:
-        """Return the loss, one number, of scores (N, classes)."""
+        """Return the loss, a scalar, of scores (N, classes)."""
         soft = targets["soft"][:, : logits.shape[1]]
         known = soft.sum(1) > 0
         if not known.any():
@@ -285,32 +283,27 @@ class Binary(nn.Module):
 
 
 def _affinity(width: int, classes: int, *, centers: int = 0, frozen: bool = False) -> nn.Module:
-    loss = losses.AffinityLoss(centers or classes, width)
-    return Labeled(loss.requires_grad_(not frozen))
-
-
-def _centers(kind: type, width: int, classes: int, **options: Any) -> nn.Module:
-    return Labeled(kind(classes, width, **options))
+    return Labeled(losses.AffinityLoss(centers or classes, width).requires_grad_(not frozen))
 
 
 TERMS: dict[str, Callable[..., nn.Module]] = {
     "cross-entropy": lambda width, classes, counts, **options: CrossEntropy(counts, **options),
-    "focal": lambda width, classes, counts, **options: Labeled(partial(losses.focal_loss, **options)),
     "votes": lambda width, classes, counts, **options: Votes(**options),
     "distil": lambda width, classes, counts, **options: Distil(**options),
     "hint": lambda width, classes, counts, **options: Hint(width, **options),
     "binary": lambda width, classes, counts: Binary(),
     "affinity": lambda width, classes, counts, **options: _affinity(width, classes, **options),
-    "partition": lambda width, classes, counts: Alone(losses.dan_partition),
-    "attention": lambda width, classes, counts, **options: Alone(partial(losses.ddamfn_attention, **options)),
-    "center": lambda width, classes, counts, **options: _centers(losses.CenterLoss, width, classes, **options),
-    "faer-center": lambda width, classes, counts: _centers(losses.CenterLoss, width, classes, faer=True),
-    "dsf": lambda width, classes, counts, **options: _centers(losses.ReconstructedDSF, width, classes, **options),
-    "lgm": lambda width, classes, counts, **options: _centers(losses.GaussianMixtureLoss, width, classes, **options),
+    "partition": lambda width, classes, counts: Unsupervised(losses.dan_partition),
+    "attention": lambda width, classes, counts, **options: Unsupervised(partial(losses.ddamfn_attention, **options)),
+    "center": lambda width, classes, counts, **options: Labeled(losses.CenterLoss(classes, width, **options)),
+    "faer-center": lambda width, classes, counts: Labeled(losses.CenterLoss(classes, width, faer=True)),
+    "dsf": lambda width, classes, counts, **options: Labeled(losses.ReconstructedDSF(classes, width, **options)),
+    "lgm": lambda width, classes, counts, **options: Labeled(losses.GaussianMixtureLoss(classes, width, **options)),
     "valence-arousal": lambda width, classes, counts, **options: ValenceArousal(**options),
     "action-units": lambda width, classes, counts: ActionUnits(),
 }
-"""Kind of a term → function of (width of the output, classes, images of each class, the term's options)."""
+"""Kind → function of (width of the output, classes, training images of each class, options) that returns a module; the module
+maps (output, targets) to a scalar."""
 
 TARGETS: dict[str, str] = {
     "votes": "votes",
@@ -322,27 +315,23 @@ TARGETS: dict[str, str] = {
     "partition": "",
     "attention": "",
 }
-"""Target that a kind reads, where it is not `label`."""
+"""Target of a kind, if not `label`."""
 
 
 def target_of(term: Term) -> str:
-    """Return the target that a term reads, "" for none."""
-    soft = term.kind == "cross-entropy" and bool(term.options.get("soft"))
-    return "soft" if soft else TARGETS.get(term.kind, "label")
+    """Return the name of a term's target, "" if it has none or is an own term."""
+    if term.kind == "cross-entropy" and term.options.get("soft"):
+        return "soft"
+    return TARGETS.get(term.kind, "label" if term.kind in TERMS else "")
 
 
-def _part(term: Term, output: Any, classes: int, counts: Tensor) -> nn.Module:
-    factory = lookup(term.kind, TERMS, "loss term", plugins=False)
+def _build(term: Term, output: Any, classes: int, counts: Tensor) -> nn.Module:
+    factory = lookup(term.kind, TERMS, "loss term")
     tensor = output if isinstance(output, Tensor) else output[0]
     width = tensor.shape[1] if tensor.ndim > 1 else 1
     try:
         inspect.signature(factory).bind(width, classes, counts, **term.options)
         return factory(width, classes, counts, **term.options)
     except TypeError as error:
-        raise ConfigError(f"loss term {term.kind!r}: {str(error).removeprefix('<lambda>() ')}") from error
-
-
-def _names(terms: Sequence[Term]) -> list[str]:
-    """Name terms by kind, and by output where several are of a kind."""
-    kinds = [term.kind for term in terms]
-    return [term.kind if kinds.count(term.kind) == 1 else f"{term.kind} {term.output}" for term in terms]
+        reason = str(error).removeprefix("<lambda>() ")
+        raise ConfigError(f"loss term {term.kind!r}: {reason}", value=term.options) from error

@@ -1,7 +1,7 @@
-"""What the loop learns from: splits as decoded images and target tensors.
+"""Training and validation splits as decoded images and target tensors.
 
-Images are decoded and brought to the network's size once, by the same `Preprocess` that reads them in use, and kept in
-memory (or in files that are mapped, with `data.cache`). `loader` varies them for training; here they are as in use.
+Images are decoded and resized once, by the same `Preprocess` that inference uses, and kept in memory or, with `data.cache`, in
+memory-mapped files. `loader` augments them for training.
 """
 
 from __future__ import annotations
@@ -24,47 +24,41 @@ from ..cards import Crop, Input
 from ..data.datasets import Dataset, Draw, open_dataset
 from ..data.labeled_faces import FaceFinder
 from ..errors import ConfigError, DatasetError, SourceError
+from ..faces.landmarks import Landmarker
 from ..faces.preprocessing import IMAGE, Preprocess, gray
+from ..faces.regions import region_crops
 from ..io.images import read_image
 from ..labels import index_map, label_set
+from ..types import points68
 from .config import DataConfig, InputConfig, Relabel, TrainConfig
-from .regions import Regions
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 MEMORY_SHARE = 0.4
-"""Share of the machine's memory that decoded images of a split may take."""
+"""Maximum fraction of the machine's memory for the decoded images of a split."""
 
 
 def card_input(config: InputConfig) -> Input:
-    """Return the input contract of a network trained with this config.
+    """Return the card's input format of a network trained with this config.
 
     Raises:
-        ConfigError: gray images cannot have ImageNet's mean and deviation.
+        ConfigError: ImageNet normalization of gray images.
     """
     values: dict[str, Any] = {"scale": 1 / 255, "offset": (0.0,)}
     if config.normalize == "half":
         values = {"scale": 1 / 127.5, "offset": (-1.0,)}
     elif config.normalize == "imagenet":
         if config.color == "gray":
-            raise ConfigError("input: ImageNet's mean and deviation are of RGB images; use 'half' or 'unit' for gray ones")
+            raise ConfigError(
+                "input.normalize = 'imagenet' requires RGB; use 'half' or 'unit' for gray images", value="imagenet"
+            )
         values |= {"offset": tuple(-mean for mean in IMAGENET_MEAN), "std": IMAGENET_STD}
     return Input(size=(config.size, config.size), color=config.color, resize=config.resize, **values)
 
 
 def card_crop(config: InputConfig) -> Crop | None:
-    """Return the crop contract, or None."""
+    """Return the card's crop, or None."""
     return Crop(template=config.crop) if config.crop else None
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """Some images as the store has them."""
-
-    images: dict[str, np.ndarray]
-    """Name → (n, h, w, 1 or 3) uint8."""
-    readable: np.ndarray
-    """(n,) bool."""
 
 
 class Images:
@@ -73,14 +67,17 @@ class Images:
     Args:
         data: the split.
         config: size, color, regions.
-        native: keep the size that the images have, for augmentation before the resize.
-        cache: folder of mapped files; nothing: memory.
-        strict: whether an image that cannot be read is an error.
-        detector: name of the detector that finds the face in each image, which is then cropped by `config.crop`; empty: the
-            images are face crops.
+        native: keep the original image size, for augmentation before the resize.
+        cache: folder of memory-mapped files; empty: memory.
+        strict: whether an unreadable image is an error.
+        detector: name of the detector for the face in each photo, which is then cropped by `config.crop`; empty: the images are
+            face crops.
+
+    Attributes:
+        skipped: name → reason, of unreadable images.
 
     Raises:
-        ConfigError: faces are to be detected, and the config has no crop, has regions, or keeps native sizes.
+        ConfigError: face detection without a crop, with regions, or with native sizes.
     """
 
     def __init__(
@@ -95,58 +92,64 @@ class Images:
     ) -> None:
         self.data, self.strict = data, strict
         if detector and (native or config.regions or not config.crop):
-            raise ConfigError("data.faces = 'detect' needs input.crop, and neither input.regions nor input.native")
+            raise ConfigError("data.faces = 'detect' requires input.crop, and excludes input.regions and input.native")
         self.find = FaceFinder("detect", detector) if detector else None
         self.skipped: dict[str, str] = {}
         contract = card_input(config)
         if config.color == "gray" or (data.pixels is not None and data.pixels.ndim == 3):
-            # Images that are gray in the data stay one channel until they are fed.
+            # Gray images are stored with one channel and expanded when they are normalized.
             contract = dataclasses.replace(contract, color="gray", offset=(0.0,), std=())
         self.native = _native_side(data) if native else None
         side = self.native or contract.size[:2]
         self.preprocess = Preprocess(dataclasses.replace(contract, size=side), card_crop(config))
-        self.regions = Regions(config.regions) if config.regions else None
+        self.regions, self.landmarker = config.regions, Landmarker("mesh468") if config.regions else None
         channels = self.preprocess.channels
         shapes = {"image": (*side, channels), **{name: (s, s, channels) for name, s in config.regions.items()}}
-        self._store = {name: _room(len(data), shape, cache, self._key(name, shape)) for name, shape in shapes.items()}
-        self._done = np.zeros(len(data), np.int8)  # 1 decoded, −1 unreadable
+        self._store = {name: _allocate(len(data), shape, cache, self._key(name, shape)) for name, shape in shapes.items()}
+        self._state = np.zeros(len(data), np.int8)  # 1 decoded, −1 unreadable
 
-    def __call__(self, rows: np.ndarray) -> Shown:
-        """Return images by row number.
+    def __call__(self, rows: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Return name → (n, h, w, 1 or 3) uint8 of some rows, and (n,) whether each is readable.
 
         Raises:
-            SourceError: one cannot be read, and the run is strict.
+            SourceError: an image is unreadable, and `strict` is set.
         """
-        for row in rows[self._done[rows] == 0]:
+        for row in rows[self._state[rows] == 0]:
             self._decode(int(row))
-        return Shown({name: store[rows] for name, store in self._store.items()}, self._done[rows] > 0)
+        return {name: store[rows] for name, store in self._store.items()}, self._state[rows] > 0
 
     def _decode(self, row: int) -> None:
         try:
             pixels = read_image(self.data.images[row]).pixels
             if self.native and pixels.shape[:2] != self.native:
                 raise SourceError(
-                    f"is {pixels.shape[1]} × {pixels.shape[0]} pixels, the others are not; leave out input.native"
+                    f"is {pixels.shape[1]} × {pixels.shape[0]} pixels, other images are {self.native[1]} × {self.native[0]}; "
+                    "input.native requires one size",
+                    value=pixels.shape[:2],
+                    expected=self.native,
                 )
             image = self.preprocess.whole(pixels) if self.find is None else self._face(self.find, row, pixels)
         except SourceError as error:
             if self.strict:
                 raise
             self.skipped[str(self.data.names[row])] = str(error)
-            self._done[row] = -1
+            self._state[row] = -1
             return
         self._store["image"][row] = image
-        if self.regions:
-            for name, crop in self.regions(pixels).items():
+        if self.landmarker:
+            mesh = self.landmarker.crops([pixels])
+            # Faces without a mesh get the regions of an average face.
+            points = points68(mesh.points[0]) if mesh.presence[0] >= 0.5 else None
+            for name, crop in region_crops(pixels, points, self.regions).items():
                 self._store[name][row] = gray(crop)[..., None] if self.preprocess.channels == 1 else crop
-        self._done[row] = 1
+        self._state[row] = 1
 
     def _face(self, find: FaceFinder, row: int, pixels: np.ndarray) -> np.ndarray:
-        """Return the aligned crop of the face in a photograph; with boxes in the dataset, of the face that they mark."""
+        """Return the aligned crop of the face in a photo, of the annotated one if the dataset has bounding boxes."""
         box = None if self.data.boxes is None or np.isnan(self.data.boxes[row]).any() else self.data.boxes[row].tolist()
         face = find.found(row, str(self.data.names[row]), pixels, box)
         if face is None or face.mesh is None:
-            raise SourceError("has no face that the detector finds; leave it out, or set data.faces to 'whole'")
+            raise SourceError("no face detected; exclude the image, or set data.faces to 'whole'")
         return self.preprocess.cut(face.pixels, face.mesh)[IMAGE]
 
     def _key(self, name: str, shape: tuple[int, ...]) -> str:
@@ -161,52 +164,54 @@ def _native_side(data: Dataset) -> tuple[int, int]:
             return height, width
         except SourceError:
             continue
-    raise DatasetError(f"none of the first images of {data.name} can be read; check its folder")
+    raise DatasetError(f"the first 20 images of {data.name} are unreadable; check its folder")
 
 
-def _room(rows: int, shape: tuple[int, ...], cache: str, key: str) -> np.ndarray:
-    """Return (rows, *shape) uint8: memory that is taken only as it is filled, or a mapped file that goes with the process."""
+def _allocate(rows: int, shape: tuple[int, ...], cache: str, key: str) -> np.ndarray:
+    """Return (rows, *shape) uint8: lazily committed memory, or a memory-mapped file that is deleted with the process."""
     if cache:
         folder = Path(cache)
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{key}-{os.getpid()}.npy"
-        room = np.lib.format.open_memmap(path, "w+", np.uint8, (rows, *shape))
-        with contextlib.suppress(PermissionError):  # Windows removes no open file
-            path.unlink()  # it lives on while it is mapped, and no longer, however the process ends
-        return room
+        array = np.lib.format.open_memmap(path, "w+", np.uint8, (rows, *shape))
+        with contextlib.suppress(PermissionError):  # Windows cannot delete an open file.
+            path.unlink()  # The mapping keeps the data until the process ends, however it ends.
+        return array
     size = rows * int(np.prod(shape))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if size > MEMORY_SHARE * memory:
         raise ConfigError(
-            f"{rows} decoded images take {size / 2**30:.0f} GB, more than memory should hold; "
-            "set data.cache to a folder on a fast disk with that much room"
+            f"{rows} decoded images need {size / 2**30:.0f} GB of memory; set data.cache to a folder on a fast disk with that "
+            "much free space",
+            value=size,
+            expected=int(MEMORY_SHARE * memory),
         )
     return np.empty((rows, *shape), np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A split of one dataset, ready to be learned from or measured on."""
+    """A split of one dataset, for training or validation."""
 
     name: str
-    """What the run calls the dataset."""
+    """Name of the dataset in this run."""
     data: Dataset
     """Names and annotations."""
     labels: tuple[str, ...]
-    """Classes in the network's order."""
+    """Classes in the order of the network."""
     targets: dict[str, Tensor]
     """See `mien.training.criterion`."""
     images: Images
     """The images."""
     rates: np.ndarray
-    """(N,) float64: how often an epoch shows each sample."""
+    """(N,) float64: mean number of times that an epoch shows each sample."""
 
     def __len__(self) -> int:
         return len(self.data)
 
     @property
     def counts(self) -> Tensor:
-        """(classes,) samples of each class; soft labels count by their shares."""
+        """(classes,) samples of each class; soft labels count fractionally."""
         label = self.targets["label"]
         if "soft" in self.targets and not (label >= 0).any():
             return self.targets["soft"].sum(0)
@@ -260,7 +265,7 @@ class Mixture:
 
     @property
     def skipped(self) -> dict[str, str]:
-        """Name of each image that cannot be used → why."""
+        """Name → reason, of unreadable images."""
         return {name: reason for part in self.parts for name, reason in part.images.skipped.items()}
 
     @property
@@ -269,11 +274,11 @@ class Mixture:
         return [part.data.digest for part in self.parts]
 
     def rows(self, index: int) -> slice:
-        """Return where the samples of a dataset are."""
+        """Return the rows of a dataset, by its index."""
         return slice(int(self.starts[index]), int(self.starts[index + 1]))
 
-    def images(self, rows: np.ndarray) -> Shown:
-        """Return images by row number; errors as of `Images`."""
+    def images(self, rows: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Return images by row number, and whether each is readable; errors as in `Images`."""
         if len(self.parts) == 1:
             return self.parts[0].images(rows)
         of = np.searchsorted(self.starts, rows, side="right") - 1
@@ -281,21 +286,22 @@ class Mixture:
         readable = np.zeros(len(rows), bool)
         for index in np.unique(of).tolist():
             here = of == index
-            shown = self.parts[index].images(rows[here] - self.starts[index])
-            readable[here] = shown.readable
-            for name, store in shown.images.items():
+            stored, readable[here] = self.parts[index].images(rows[here] - self.starts[index])
+            for name, store in stored.items():
                 whole = images.setdefault(name, np.zeros((len(rows), *store.shape[1:]), np.uint8))
                 if whole.shape[1:] != store.shape[1:]:
                     raise ConfigError(
-                        f"data: images of {self.parts[index].name} are {store.shape[1:]}, those before {whole.shape[1:]}; "
-                        "leave out input.native, and use grayscale or color images in all datasets"
+                        f"data: images of {self.parts[index].name} have shape {store.shape[1:]}, expected {whole.shape[1:]} as "
+                        "in the first dataset; remove input.native, and use gray or color images in all datasets",
+                        value=store.shape[1:],
+                        expected=whole.shape[1:],
                     )
                 whole[here] = store
-        return Shown(images, readable)
+        return images, readable
 
 
 def _joined(name: str, values: Sequence[Tensor | None], parts: Sequence[Split]) -> Tensor:
-    """Return one target of all datasets; narrower ones are padded on the right."""
+    """Return one target of all datasets, padded to the largest width."""
     known = [value for value in values if value is not None]
     width = max(value.shape[1] if value.ndim > 1 else 0 for value in known)
     joined = known[0].new_full((sum(map(len, parts)), *((width,) if width else ())), UNKNOWN.get(name, 0))
@@ -312,12 +318,12 @@ def open_splits(config: TrainConfig) -> tuple[Mixture, Mixture]:
 
     Raises:
         ConfigError: two datasets have the same name.
-        DatasetError: the data is not there, has no validation split, or nothing is left of it.
+        DatasetError: missing dataset, no validation split, or an empty split.
     """
     opened = [_open_splits(config, data) for data in config.data]
     names = [train.name for train, _ in opened]
     if twice := {name for name in names if names.count(name) > 1}:
-        raise ConfigError(f"data: {', '.join(sorted(twice))} is the name of several datasets; set data.name")
+        raise ConfigError(f"data: several datasets are called {', '.join(sorted(twice))}; set data.name", value=tuple(twice))
     return Mixture([train for train, _ in opened]), Mixture([validation for _, validation in opened])
 
 
@@ -329,16 +335,15 @@ def _open_splits(config: TrainConfig, data: DataConfig) -> tuple[Split, Split]:
     for split in (train, validation):
         if not len(split):
             raise DatasetError(
-                f"{split.name}: the split {split.split!r} is empty, so there is nothing to train on or "
-                "select by; take another protocol"
+                f"{split.name}: the split {split.split!r} is empty; choose another protocol (data.protocol)", value=split.split
             )
     return split_of(train, config, data, native=config.input.native), split_of(validation, config, data)
 
 
 def split_of(data: Dataset, config: TrainConfig, chosen: DataConfig, *, native: bool = False) -> Split:
-    """Return a dataset as tensors in the label order that its config gives.
+    """Return a dataset as tensors in the label order of its config.
 
-    A sample of a class that this order lacks has no label; of a soft label, the shares of the other classes count.
+    Samples of classes that this order lacks are unlabeled; soft labels are renormalized over the other classes.
     """
     labels = label_set(chosen.labels) if chosen.labels else data.labels
     places = index_map(data.labels, labels)
@@ -348,7 +353,7 @@ def split_of(data: Dataset, config: TrainConfig, chosen: DataConfig, *, native: 
     if data.distribution is not None:
         soft = np.zeros((len(data), len(labels)), np.float32)
         soft[:, places[places >= 0]] = data.distribution[:, places >= 0]
-        if (places < 0).any():  # shares of classes that the network does not have
+        if (places < 0).any():
             soft /= np.maximum(soft.sum(1, keepdims=True), np.finfo(np.float32).tiny)
     if chosen.relabel:
         label, soft = _relabeled(data, labels, label, soft, chosen.relabel)
@@ -374,12 +379,12 @@ def split_of(data: Dataset, config: TrainConfig, chosen: DataConfig, *, native: 
 
 
 def sample_rates(label: np.ndarray, weight: float, balance: float) -> np.ndarray:
-    """Return (N,) float64, mean `weight`: how often an epoch shows each sample, by (size of its class) ** -`balance`.
+    """Return the sampling rates (N,) float64 with mean `weight`, proportional to (size of the class) ** -`balance`.
 
     Args:
-        label: (N,) class indices; samples without a label, −1, get the mean rate of the others.
+        label: (N,) class indices; unlabeled samples, −1, get the mean rate.
         weight: mean rate.
-        balance: 0: all samples alike; 1: all classes alike.
+        balance: 0: equal rates; 1: balanced classes.
     """
     known = label >= 0
     if not balance or not known.any():
@@ -396,7 +401,7 @@ def _relabeled(
     """Return labels (N,) and probabilities (N, classes) after the rules.
 
     Raises:
-        ConfigError: a rule names a label, a column or a class that does not exist, or has a negative share.
+        ConfigError: unknown label, column or class, or invalid shares.
     """
     label = label.copy()
     if soft is None:
@@ -408,10 +413,14 @@ def _relabeled(
         checks = [(rule.label, ("", *data.labels))] + [(name, data.groups) for name in rule.where]
         for name, known in [*checks, *((name, labels) for name in rule.shares)]:
             if name not in known:
-                raise ConfigError(f"{place}: {data.name} has no {name!r}; known: {', '.join(filter(None, known))}")
+                raise ConfigError(
+                    f"{place}: {data.name} has no {name!r}; known: {', '.join(filter(None, known))}",
+                    value=name,
+                    expected=tuple(known),
+                )
         shares = np.array([rule.shares.get(name, 0.0) for name in labels], np.float32)
-        if (shares < 0).any() or (rule.shares and not shares.sum() > 0):
-            raise ConfigError(f"{place}: shares must be 0 or more, and one of them above 0, not {dict(rule.shares)}")
+        if rule.shares and not shares.sum() > 0:
+            raise ConfigError(f"{place}: at least one share must be above 0, got {dict(rule.shares)}", value=rule.shares)
         chosen = free & ((data.label == data.labels.index(rule.label)) if rule.label else True)
         for name, value in rule.where.items():
             chosen &= data.groups[name] == value
@@ -430,12 +439,12 @@ def _open(config: DataConfig, split: str) -> Dataset:
 def _test(config: DataConfig) -> list[Dataset]:
     try:
         return [_open(config, "test")]
-    except DatasetError:  # published on validation alone, or labels kept by the organizers
+    except DatasetError:  # Some datasets have no public test split.
         return []
 
 
 def without_leaks(train: Dataset, others: Sequence[Dataset]) -> Dataset:
-    """Return the training images whose content occurs, byte for byte, in none of the other splits."""
+    """Return the training images that do not occur, byte for byte, in the other splits."""
     known = {digest for other in others for digest in _contents(other)}
     kept = np.array([digest not in known for digest in _contents(train)], bool)
     return train.take(np.flatnonzero(kept))
@@ -450,15 +459,15 @@ def _contents(data: Dataset) -> Iterator[bytes]:
 def evaluation_batches(
     split: Mixture, preprocess: Preprocess, batch: int, rows: np.ndarray
 ) -> Iterator[tuple[np.ndarray, dict[str, Tensor], np.ndarray]]:
-    """Yield (row numbers, images, readable) as the network is fed in use: through `Preprocess.tensor`, nothing varied."""
+    """Yield (row numbers, images, readable), preprocessed as in inference."""
     for start in range(0, len(rows), batch):
         part = rows[start : start + batch]
-        shown = split.images(part)
-        yield part, {name: evaluation_tensor(store, preprocess) for name, store in shown.images.items()}, shown.readable
+        stored, readable = split.images(part)
+        yield part, {name: evaluation_tensor(store, preprocess) for name, store in stored.items()}, readable
 
 
 def evaluation_tensor(store_NHWC: np.ndarray, preprocess: Preprocess) -> Tensor:
-    """Return stored images, (N, H, W, 1 or 3) uint8, as `Preprocess.tensor` gives them, (N, channels, H, W)."""
+    """Return stored images, (N, H, W, 1 or 3) uint8, preprocessed by `Preprocess.tensor` to (N, channels, H, W)."""
     if store_NHWC.shape[3] != preprocess.channels:
         store_NHWC = np.repeat(store_NHWC, preprocess.channels, 3)
     return torch.from_numpy(preprocess.tensor(store_NHWC))

@@ -1,10 +1,9 @@
-"""What a finished network says of the images of each batch, as targets for a smaller one.
+"""Predictions of a trained teacher as training targets: knowledge distillation.
 
-The teacher sees the very images that the student sees, varied in the same way (Beyer et al., "Knowledge distillation: a
-good teacher is patient and consistent", CVPR 2022). So that it need not look at every image anew in every epoch, batches come
-again after `distil.views` epochs, with the answers of the first time. Where the step `teacher` comes before all others it sees
-every image as it is: one answer for each, kept for the whole run, and no batch comes again. Several teachers speak with one
-voice, the mean of their probabilities (Hinton et al., "Distilling the knowledge in a neural network", 2015).
+The teacher sees the same augmented images as the student (Beyer et al., "Knowledge distillation: a good teacher is patient and
+consistent", CVPR 2022). Batches repeat after `distil.views` epochs, so that predictions can be cached. If the transform
+`teacher` comes first, the teacher sees images without augmentation: one prediction for each image is cached, and batches do not
+repeat. Probabilities of several teachers are averaged (Hinton et al., "Distilling the knowledge in a neural network", 2015).
 """
 
 from __future__ import annotations
@@ -28,93 +27,97 @@ from ..runtime.open_model import open_model
 from .config import TrainConfig
 from .data import Mixture
 
-ASKED = 128
-"""Images that a teacher is asked about at once."""
+BATCH = 128
+"""Batch size of a teacher."""
 
 
 class Teacher:
-    """A network in use, or the mean of several, asked for its probabilities; answers are kept by batch or by image.
+    """One trained network, or the mean of several, with predictions cached by batch or by image.
 
     Args:
         config: the run.
-        feed: the input contract of the student.
+        feed: input format of the student.
 
     Raises:
-        UnknownName, WeightsError: there is no such network.
-        ConfigError: a teacher wants gray images and the student is shown colors, or has not the output that is learned.
+        UnknownName, WeightsError: network not found.
+        ConfigError: a teacher needs gray images and the student has color, or a teacher lacks an output of a loss term.
     """
 
     def __init__(self, config: TrainConfig, feed: Input) -> None:
         wanted = {str(term.options.get("teacher", "scores")) for term in config.loss if term.kind == "distil"}
-        self.voices = [_Voice(name, feed) for name in (config.distil.teacher, *config.distil.others)]
+        self.members = [_Member(name, feed) for name in (config.distil.teacher, *config.distil.others)]
         self.feed = feed
-        first = self.voices[0].card
-        self.shared = {name: [voice.output(name, first) for voice in self.voices] for name in wanted}
+        first = self.members[0].card
+        self.shared = {name: [member.output(name, first) for member in self.members] for name in wanted}
         self.mirror = config.distil.mirror
         self._of_batch: dict[tuple[int, int], dict[str, Tensor]] = {}
         self._of_row: dict[str, np.ndarray] = {}
 
     def of_batch(self, image_NCHW: Tensor, key: tuple[int, int]) -> dict[str, Tensor]:
-        """Return `teacher.OUTPUT` → (N, classes) float32 for each output: of these images, or of the first under this key.
+        """Return `teacher.OUTPUT` → (N, classes) float32 for each output, cached under `key`.
 
-        Of several teachers these are means where a loss term learns them; the rest are the first's.
+        Outputs of loss terms are means over all teachers, others are the first teacher's.
         """
         if key not in self._of_batch:
-            self._of_batch[key] = self._ask(image_NCHW)
+            self._of_batch[key] = self._predict(image_NCHW)
         return {name: value.float() for name, value in self._of_batch[key].items()}
 
-    def of_split(self, split: Mixture, look: Callable[[np.ndarray], Tensor], report: Callable[[dict[str, Any]], None]) -> None:
-        """Ask about every image of a split, of which `look` (rows) gives some as they are shown, for `of_rows`.
+    def predict_split(
+        self, split: Mixture, images: Callable[[np.ndarray], Tensor], report: Callable[[dict[str, Any]], None]
+    ) -> None:
+        """Run inference over a split, whose normalized images `images` (rows) returns, for `of_rows`.
 
-        The answers are kept in the cache of parsed datasets: other seeds, processes and resumed runs need not ask again.
+        The predictions are stored in the cache of parsed datasets for other seeds, processes and resumed runs.
         """
 
-        def answers() -> dict[str, np.ndarray]:
+        def predictions() -> dict[str, np.ndarray]:
             parts = []
-            for first in range(0, len(split), ASKED):
+            for first in range(0, len(split), BATCH):
                 report({"event": "teacher", "images": first, "of": len(split)})
-                parts.append(self._ask(look(np.arange(first, min(first + ASKED, len(split))))))
+                parts.append(self._predict(images(np.arange(first, min(first + BATCH, len(split))))))
             return {name: np.concatenate([part[name].numpy() for part in parts]) for name in parts[0]}
 
-        voices = [voice.card.to_dict() for voice in self.voices]
-        asked = (*split.digests, voices, dataclasses.asdict(self.feed), sorted(self.shared), self.mirror)
-        digest = hashlib.sha256(repr(asked).encode()).hexdigest()
-        self._of_row = {name: np.array(values) for name, values in mapped("teacher", digest, answers).items()}
+        members = [member.card.to_dict() for member in self.members]
+        key = (*split.digests, members, dataclasses.asdict(self.feed), sorted(self.shared), self.mirror)
+        digest = hashlib.sha256(repr(key).encode()).hexdigest()
+        self._of_row = {name: np.array(values) for name, values in mapped("teacher", digest, predictions).items()}
 
     def of_rows(self, rows: np.ndarray) -> dict[str, Tensor]:
-        """Return the answers to these images (N,) of the split that was asked about, as `of_batch` does."""
+        """Return the predictions for rows (N,) of the split of `predict_split`, as `of_batch` does."""
         return {name: torch.from_numpy(values[rows]).float() for name, values in self._of_row.items()}
 
-    def _ask(self, image_NCHW: Tensor) -> dict[str, Tensor]:
-        looks = (image_NCHW, image_NCHW.flip(3)) if self.mirror else (image_NCHW,)
-        answers = [self._mean(look) for look in looks]
-        return {f"teacher.{name}": torch.from_numpy(np.mean([each[name] for each in answers], 0)).half() for name in answers[0]}
+    def _predict(self, image_NCHW: Tensor) -> dict[str, Tensor]:
+        views = (image_NCHW, image_NCHW.flip(3)) if self.mirror else (image_NCHW,)
+        found = [self._mean(view) for view in views]
+        return {f"teacher.{name}": torch.from_numpy(np.mean([each[name] for each in found], 0)).half() for name in found[0]}
 
     def _mean(self, image_NCHW: Tensor) -> dict[str, np.ndarray]:
-        answers = [voice(image_NCHW) for voice in self.voices]
+        found = [member(image_NCHW) for member in self.members]
         shared = {
-            name: np.mean([answer[called] for answer, called in zip(answers, theirs, strict=True)], 0)
-            for name, theirs in self.shared.items()
+            name: np.mean([outputs[own] for outputs, own in zip(found, names, strict=True)], 0)
+            for name, names in self.shared.items()
         }
-        return answers[0] | shared
+        return found[0] | shared
 
 
-class _Voice:
-    """One network, shown what the student is shown."""
+class _Member:
+    """One teacher, which converts the student's input to its own input format."""
 
     def __init__(self, model: str, feed: Input) -> None:
         self.card, self.runtime = open_model(model)
         self.ours, self.theirs = feed, Preprocess.of(self.card).input
         if self.theirs.color == "gray" != feed.color:
             raise ConfigError(
-                f"distil.teacher: {self.card.name} reads gray images and this run {feed.color} ones; set input.color"
+                f"distil.teacher: {self.card.name} needs gray images, this run has {feed.color}; set input.color",
+                value=feed.color,
+                expected="gray",
             )
 
     def output(self, name: str, first: Card) -> str:
-        """Return what this network calls the output `name` of a loss term: its own, or its scores of the same classes.
+        """Return this network's name of the output `name` of a loss term: the same, or its scores of the same classes.
 
         Raises:
-            ConfigError: it has none with these classes.
+            ConfigError: no output has these classes.
         """
         if name in self.runtime.outputs:
             return name
@@ -122,7 +125,9 @@ class _Voice:
         if classes == self.card.labels:
             return self.card.outputs["scores"]
         raise ConfigError(
-            f"loss term 'distil': {self.card.name} has no output {name!r}; it gives {', '.join(self.runtime.outputs)}"
+            f"loss term 'distil': {self.card.name} has no output {name!r}; its outputs are {', '.join(self.runtime.outputs)}",
+            value=name,
+            expected=tuple(self.runtime.outputs),
         )
 
     def __call__(self, image_NCHW: Tensor) -> dict[str, np.ndarray]:

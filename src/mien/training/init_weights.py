@@ -1,23 +1,23 @@
-"""What a network starts from: weights that were learned on something else, put where they fit (`model.init` of a recipe).
+"""Initial weights from other networks (`model.init` of a recipe).
 
-| file | into | the recipe must say |
+| `kind` | file | network |
 |---|---|---|
-| name of a bundled model, or an `.onnx` of ours | the network it was exported from, other classes allowed | |
-| `.safetensors` | the network that wrote it, other classes allowed; a timm or torchvision backbone inside one of ours | |
-| an authors' checkpoint | what `mien.models.checkpoints.load_author_state(partial=True)` lists | |
-| EfficientNet-Lite0, ImageNet (`efficientnet_lite0.npz`) | `timm:tf_efficientnet_lite0` | |
-| MobileNetV2, ImageNet (`mobilenet_v2.npz`) | `timm:mobilenetv2_100` | |
-| MobileNetV1 of VGGFace2 (`faceres.npz`) | `timm:mobilenetv1_100` | `options = {pad_type = "same"}` |
-| SFace of OpenCV's model zoo (`sface_trunk.npz`) | `mien-base` | `options = {trunk = "sface"}` |
+| `mien` | a bundled model by name, or `.onnx` or `.safetensors` written by mien | the same architecture; any classes |
+| `author` | a checkpoint of the authors | see `mien.models.checkpoints.load_author_state(partial=True)` |
+| `backbone` | a timm or torchvision state dict | a network that contains this backbone under the same names |
+| `ordered` | a state dict with other names | a network, or backbone of it, with the same layers in the same order |
+| `efficientnet-lite0` | EfficientNet-Lite0 of ImageNet (`efficientnet_lite0.npz`) | `timm:tf_efficientnet_lite0` |
+| `mobilenet-v2` | MobileNetV2 of ImageNet (`mobilenet_v2.npz`) | `timm:mobilenetv2_100` |
+| `faceres` | MobileNetV1 of VGGFace2 (`faceres.npz`) | `timm:mobilenetv1_100` with `options = {pad_type = "same"}` |
+| `sface` | SFace of OpenCV's model zoo (`sface_trunk.npz`) | `mien-base` with `options = {trunk = "sface"}` |
 
-The four `.npz` files were learned on images of a value range of their own. The first layer is changed so that it does the
-same on the values that the recipe feeds. One thing cannot be carried over: the zeros around an image stand for another shade
-in another value range. Best are `normalize = "half"` for Lite0 (logits change by 0.001 in 7; with `"imagenet"` by 0.25, with
-`"unit"` by 0.7) and for SFace, and `"imagenet"` for the other two (no change, and features by 0.0005 in 2.6).
+The four `.npz` files were trained with value ranges of their own. The first layer is adapted to the value range of the recipe,
+except for zero padding, which stands for another shade in another range. Best are `normalize = "half"` for SFace and Lite0
+(logits change by 0.001 of 7; with `"imagenet"` by 0.25, with `"unit"` by 0.7) and `"imagenet"` for the other two (logits
+unchanged, features change by 0.0005 of 2.6).
 
-`faceres.npz` and exported networks come with their BatchNorm folded away: no mean or variance of any layer is known. A
-network in training would then normalize by the statistics of its first batch, and compute something else than what was learned.
-`settle` measures them.
+In `faceres.npz` and exported networks BatchNorm is folded into the convolutions, so running means and variances are unknown. In
+training, the network would be normalized by batch statistics and compute something else. `measure_statistics` restores them.
 """
 
 from __future__ import annotations
@@ -38,25 +38,25 @@ from ..cards import Input, bundled_file
 from ..errors import WeightsError, did_you_mean
 from ..models.checkpoints import LoadReport, read_checkpoint
 from ..models.checkpoints.loading import PRETRAINING
+from .config import InitConfig
 
 
 def exported_state(model: nn.Module, path: str | Path) -> dict[str, Tensor]:
-    """Return the entries of a network's state dict that follow from an ONNX file of it.
+    """Return the entries of a network's state dict that an ONNX export of it contains.
 
-    BatchNorm gets mean 0, variance 1, and the bias of the convolution it was folded into; `starts.settle` gives it the
-    statistics that training needs.
+    BatchNorm gets mean 0, variance 1, and the bias of the convolution that it was folded into; see `measure_statistics`.
 
     Args:
-        model: the network that was exported, or one with other classes.
+        model: the architecture that was exported; other classes are allowed.
         path: the ONNX file.
 
     Raises:
-        WeightsError: the file is no ONNX network, or has none of this network's layers.
+        WeightsError: invalid ONNX file, or none of the network's layers found.
     """
     try:
         graph = onnx.load(path).graph
-    except Exception as error:  # protobuf raises classes of its own
-        raise WeightsError(f"{path} cannot be read as an ONNX network: {error}; check the file") from error
+    except Exception as error:  # protobuf has its own exception classes.
+        raise WeightsError(f"{path} is not a valid ONNX file: {error}", path=path) from error
     constants = {entry.name: to_array(entry) for entry in graph.initializer}
     for node in graph.node:
         if node.op_type == "DequantizeLinear" and all(name in constants for name in node.input):
@@ -79,9 +79,7 @@ def exported_state(model: nn.Module, path: str | Path) -> dict[str, Tensor]:
             found[f"{norm}.bias"] = offset
             found[f"{norm}.running_mean"], found[f"{norm}.running_var"] = torch.zeros_like(offset), torch.ones_like(offset)
     if not found:
-        raise WeightsError(
-            f"{path} has no layer of {type(model).__name__}; start from a file that was exported from that network"
-        )
+        raise WeightsError(f"{path} has no layer of {type(model).__name__}; use an export of that network", path=path)
     return found
 
 
@@ -90,13 +88,13 @@ def _tensor(array: np.ndarray) -> Tensor:
 
 
 def _dequantized(value: np.ndarray, scale: np.ndarray, zero: np.ndarray) -> np.ndarray:
-    """Return the float values of an array in 8 or 32 bits, scaled as a whole or along its first axis."""
+    """Return the float values of a quantized array with a scale per tensor or along its first axis."""
     along = (-1, *(1,) * (value.ndim - 1)) if scale.ndim else ()
     return (value.astype(np.float32) - zero.astype(np.float32).reshape(along)) * scale.reshape(along)
 
 
 def _layer(node: str, layers: Mapping[str, nn.Module]) -> str | None:
-    """Return the layer whose operation a node is: `/model/blocks/blocks.0/conv1/Conv` → `blocks.0.conv1`."""
+    """Return the layer that an ONNX node belongs to: `/model/blocks/blocks.0/conv1/Conv` → `blocks.0.conv1`."""
     parts = node.strip("/").split("/")[:-1]
     short: list[str] = []
     for part in parts:
@@ -108,7 +106,7 @@ def _layer(node: str, layers: Mapping[str, nn.Module]) -> str | None:
 
 
 def _norms(layers: Mapping[str, nn.Module]) -> dict[str, str]:
-    """Return the BatchNorm that follows each convolution in the order of registration."""
+    """Return, for each convolution, the BatchNorm that is registered after it."""
     names = list(layers)
     pairs = itertools.pairwise(names)
     return {a: b for a, b in pairs if isinstance(layers[a], nn.Conv2d) and isinstance(layers[b], nn.BatchNorm2d)}
@@ -119,79 +117,61 @@ COUNTER = ".num_batches_tracked"
 
 
 @dataclass(frozen=True, slots=True)
-class StartReport(LoadReport):
-    """What became of a file of weights; see `LoadReport`.
-
-    Attributes:
-        layout: whose names the file was read by.
-    """
-
-    layout: str = ""
-
-    def summary(self) -> str:
-        """Return one line: counts, the first names of each kind, and the layout."""
-        return f"{LoadReport.summary(self)}; read by {self.layout}"
-
-
-@dataclass(frozen=True, slots=True)
 class Known:
-    """A file of weights whose value range and first layer are known."""
+    """Properties of a known weights file."""
 
-    mark: str
-    """Entry by which the file is recognized."""
     feed: Input
-    """What the network was fed, RGB."""
+    """Input format, RGB."""
     stem: str
     """First convolution, after `convert`."""
     mean: str
-    """Running mean of the BatchNorm that follows it."""
+    """Running mean of the BatchNorm after it."""
     convert: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = dict
-    """From the file's entries to a state dict."""
+    """File entries → state dict."""
     folded: bool = False
-    """Whether BatchNorm's statistics are lost."""
+    """Whether BatchNorm statistics are missing."""
 
 
-def load_start(
-    model: nn.Module, name: str, path: str | Path, *, feed: Input | None = None, images: Callable[[], Tensor] | None = None
-) -> StartReport:
-    """Set the weights of a network from a file that was learned on something else.
+def load_initial_weights(
+    model: nn.Module, name: str, init: InitConfig, *, feed: Input | None = None, images: Callable[[], Tensor] | None = None
+) -> LoadReport:
+    """Set the weights of a network from a file that was trained on something else.
 
-    These readings are tried, and the one that places most entries is taken: the network's own names, the names of a timm or
-    torchvision network inside it, its authors' names, and the order of the entries if every kind and shape agrees (an order
-    that `.safetensors` files do not keep). Layers of other classes keep their random weights. A network of one input channel
-    gets the sum of the first layer over red, green and blue.
+    Layers with other classes keep their random weights. A network with one input channel gets the sum of the first layer over
+    red, green and blue.
 
     Args:
         model: the network, from `mien.models.build`.
         name: its name there.
-        path: the file, or the name of a bundled model.
-        feed: the values that the network will be fed, as its card will say; None: RGB by ImageNet's mean and deviation. It only
-            matters for the `.npz` files of the module's table; whoever starts from others feeds what they were fed.
-        images: gives (N, C, H, W) training images as they are fed, a hundred or more; only `faceres.npz` and
-            exported networks need them.
+        init: the file and its kind; see the table of this module.
+        feed: input format of the network, as in its card; None: RGB with ImageNet normalization. Only used for `.npz` files.
+        images: returns (N, C, H, W) preprocessed training images, a hundred or more; needed for `faceres` and `.onnx`.
 
     Raises:
-        WeightsError: the file cannot be read, does not fit, or lacks what only `images` can tell. The network is as it was.
+        WeightsError: the file is unreadable, does not fit, or `images` is missing. The network is not changed.
 
     Example:
-        >>> network = models.build("timm:tf_efficientnet_lite0", num_classes=7)                       # doctest: +SKIP
-        >>> load_start(network, "timm:tf_efficientnet_lite0", "efficientnet_lite0.npz").summary()     # doctest: +SKIP
+        >>> network = models.build("timm:tf_efficientnet_lite0", num_classes=7)                        # doctest: +SKIP
+        >>> init = InitConfig(file="efficientnet_lite0.npz", kind="efficientnet-lite0")                # doctest: +SKIP
+        >>> load_initial_weights(network, "timm:tf_efficientnet_lite0", init).summary()                # doctest: +SKIP
         '294 tensors loaded, 2 of another shape (model.classifier.weight is 1000×1280 there and 7×1280 here, …'
     """
-    path = _file(path)
+    path = _file(init.file)
     exported = path.suffix == ".onnx"
     state = exported_state(model, path) if exported else read_checkpoint(path).state
-    known = next((entry for entry in KNOWN.values() if entry.mark in state), None)
+    known = KNOWN.get(init.kind)
+    if known and known.stem not in (converted := _converted(known, state)):
+        raise WeightsError(f"{path} is not {init.kind}; choose another kind in model.init", path=path, value=init.kind)
     folded = exported or (known is not None and known.folded)
     if folded and images is None:
-        raise WeightsError(f"{path} lacks the statistics of BatchNorm; give training images to measure them on")
+        raise WeightsError(f"{path} has no BatchNorm statistics; pass training images to measure them", path=path)
     if known:
-        state = _refed(known.convert(state), known, feed or IMAGENET)
+        state = _adapted(converted, known, feed or IMAGENET)
     ours = model.state_dict()
-    layout, found = max(_readings(model, name, state), key=lambda reading: _fitting(ours, reading[1]))
+    found = max(_candidates(model, name, state, init.kind), key=lambda candidate: _fit(ours, candidate))
     found = {key: _one_channel(tensor, ours.get(key)) for key, tensor in found.items()}
     fits = [key for key, tensor in found.items() if key in ours and tensor.shape == ours[key].shape]
-    report = StartReport(
+    report = LoadReport(
         loaded=tuple(fits),
         unused=tuple(key for key in found if key not in ours),
         missing=tuple(key for key in ours if key not in found and not key.endswith(COUNTER)),
@@ -200,39 +180,47 @@ def load_start(
             for key, tensor in found.items()
             if key in ours and tensor.shape != ours[key].shape
         ),
-        layout=layout,
     )
-    last = _last_layer(found)
-    dead = models.dead_prefixes(model)
-    homeless = [key for key in report.unused if not key.startswith((PRETRAINING, *dead)) and key.rpartition(".")[0] != last]
+    last, dead = _last_layer(found), models.dead_prefixes(model)
+    unplaced = [key for key in report.unused if not key.startswith((PRETRAINING, *dead)) and key.rpartition(".")[0] != last]
     misfits = [key for key, theirs, here in report.shape_mismatch if theirs[1:] != here[1:] or len(here) > 2]
-    if not fits or homeless or misfits:
-        raise WeightsError(f"{path} does not fit the model {name!r}: {report.summary()}; take another file")
+    if not fits or unplaced or misfits:
+        raise WeightsError(
+            f"{path} ({init.kind}) does not fit the model {name!r}: {report.summary()}; choose another file or kind",
+            path=path,
+            value=init.kind,
+        )
     with torch.no_grad():
         for key in fits:
             ours[key].copy_(found[key])
     if folded and images is not None:
-        settle(model, images())
+        measure_statistics(model, images())
     return report
 
 
-def _file(start: str | Path) -> Path:
-    """Return the file that a start names; a bundled classifier ships as one."""
+def _file(file: str) -> Path:
+    """Return the path of a file, or of a bundled classifier."""
     classifiers = [name for name, card in cards.bundled().items() if card.kind == "classifier"]
-    if str(start) in classifiers:
-        return bundled_file(f"{start}.onnx")
-    if not Path(start).exists():
-        hint = did_you_mean(str(start), classifiers, f"; bundled networks to start from: {', '.join(classifiers)}")
-        raise WeightsError(f"there is no checkpoint {start}{hint}")
-    return Path(start)
+    if file in classifiers:
+        return bundled_file(f"{file}.onnx")
+    if not Path(file).exists():
+        hint = did_you_mean(file, classifiers, f"; bundled models: {', '.join(classifiers)}")
+        raise WeightsError(f"initial weights {file} not found{hint}", path=file, expected=tuple(classifiers))
+    return Path(file)
+
+
+def _converted(known: Known, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    try:
+        return known.convert(state)
+    except KeyError:
+        return {}
 
 
 @torch.no_grad()
-def settle(model: nn.Module, images: Tensor) -> None:
-    """Give every BatchNorm the mean and variance that its input has on some images, and undo them in its weight and bias.
+def measure_statistics(model: nn.Module, images: Tensor) -> None:
+    """Set the running statistics of every BatchNorm to those of images (N, C, H, W), and compensate in its weight and bias.
 
-    The images are (N, C, H, W). In evaluation the network computes what it did; in training, where a batch has about these
-    statistics, it now does too.
+    In evaluation mode the outputs do not change; in training mode, where batches have similar statistics, they now agree.
     """
     seen: dict[nn.Module, Tensor] = {}
     norms = [part for part in model.modules() if isinstance(part, nn.BatchNorm2d)]
@@ -255,32 +243,33 @@ def settle(model: nn.Module, images: Tensor) -> None:
         norm.running_var.copy_(variance)
 
 
-def _readings(model: nn.Module, name: str, state: Mapping[str, Tensor]) -> list[tuple[str, dict[str, Tensor]]]:
-    """Return every way to understand a file's names, as (what it is, state dict under our names)."""
-    found = [("its own names", dict(state))]
-    found += [
-        (f"the names of its part {part!r}", {f"{part}.{key}": tensor for key, tensor in state.items()})
-        for part, _ in model.named_children()
-    ]
-    found.append(("its authors' names", models.author_mapping(name)(state)))
-    if ordered := _in_order(model.state_dict(), state):
-        found.append(("the order of its entries", ordered))
-    headless = {key: tensor for key, tensor in state.items() if key.rpartition(".")[0] != _last_layer(state)}
-    for part, module in model.named_children():
-        if ordered := _in_order(module.state_dict(), headless):
-            named = {f"{part}.{key}": tensor for key, tensor in ordered.items()}
-            found.append((f"the order of its entries, in its part {part!r}", named))
-    return found
+def _candidates(model: nn.Module, name: str, state: Mapping[str, Tensor], kind: str) -> list[dict[str, Tensor]]:
+    """Return the state dicts under our names that a kind of file allows; they differ in the part of the network."""
+    if kind == "mien":
+        return [dict(state)]
+    if kind == "author":
+        return [models.author_mapping(name)(state)]
+    parts = dict(model.named_children())
+    named = [{f"{part}.{key}": tensor for key, tensor in state.items()} for part in parts]
+    if kind in ("backbone", "faceres", "sface"):
+        return named
+    last = _last_layer(state)
+    headless = {key: tensor for key, tensor in state.items() if key.rpartition(".")[0] != last}
+    ordered = [_in_order(model.state_dict(), state)]
+    for part, module in parts.items():
+        inner = _in_order(module.state_dict(), headless)
+        ordered.append(inner and {f"{part}.{key}": tensor for key, tensor in inner.items()})
+    return [each for each in ordered if each] or [{}]
 
 
-def _fitting(ours: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> tuple[int, int]:
-    """Return how good a reading is: entries that fit, and, where that is equal, fewer that are lost without a known reason."""
+def _fit(ours: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> tuple[int, int]:
+    """Return a sort key: the number of fitting entries, then minus the number of unexpected ones."""
     fitting = sum(key in ours and tensor.shape == ours[key].shape for key, tensor in state.items())
     return fitting, -sum(key not in ours and not key.startswith(PRETRAINING) for key in state)
 
 
 def _in_order(ours: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-    """Return `state` under our names, entry by entry, or None if a kind differs, or a shape between the outer layers."""
+    """Return `state` under our names, entry by entry; None if kinds or inner shapes differ."""
     here = [key for key in ours if not key.endswith(COUNTER)]
     there = [key for key in state if not key.endswith(COUNTER)]
     if len(here) != len(there):
@@ -299,13 +288,13 @@ def _last_layer(state: Mapping[str, Tensor]) -> str:
 
 
 def _one_channel(tensor: Tensor, here: Tensor | None) -> Tensor:
-    """Return the kernel for gray images of a kernel for color, where our network has one input channel."""
+    """Return a convolution kernel for gray images if our network has one input channel and the file has three."""
     gray = here is not None and here.ndim == tensor.ndim == 4 and here.shape[1] == 1 and tensor.shape[1] == 3
     return tensor.sum(1, keepdim=True) if gray else tensor
 
 
-def _refed(state: dict[str, Tensor], known: Known, feed: Input) -> dict[str, Tensor]:
-    """Return the state of a network that makes of the values of `feed` what the known one makes of its own."""
+def _adapted(state: dict[str, Tensor], known: Known, feed: Input) -> dict[str, Tensor]:
+    """Return the state with the first layer adapted to the input format `feed`."""
     scale, shift = _between(feed, known.feed)
     kernel = state[known.stem].float()
     moved = (kernel * shift[:, None, None]).sum((1, 2, 3))
@@ -313,12 +302,13 @@ def _refed(state: dict[str, Tensor], known: Known, feed: Input) -> dict[str, Ten
 
 
 def _between(ours: Input, theirs: Input) -> tuple[Tensor, Tensor]:
-    """Return a and b of their value = a × our value + b, for each of red, green and blue."""
+    """Return scale and shift of `theirs` = scale × `ours` + shift, for each of red, green and blue."""
 
     def three(values: tuple[float, ...]) -> np.ndarray:
         return np.broadcast_to(np.asarray(values or (1.0,), np.float64), 3)
 
-    pixel_scale = three(ours.std) / ours.scale  # pixel = (our value × std − offset) / scale
+    # From our value to the pixel, (value × std − offset) / scale, and from the pixel to their value.
+    pixel_scale = three(ours.std) / ours.scale
     pixel_shift = -three(ours.offset) / ours.scale
     scale = pixel_scale * theirs.scale / three(theirs.std)
     shift = (pixel_shift * theirs.scale + three(theirs.offset)) / three(theirs.std)
@@ -326,13 +316,15 @@ def _between(ours: Input, theirs: Input) -> tuple[Tensor, Tensor]:
 
 
 def _face_network(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the folded MobileNetV1 as timm's `mobilenetv1_100`: kernels turned, red first, BatchNorm without statistics."""
+    """Return the folded MobileNetV1 as timm's `mobilenetv1_100`: kernels transposed to RGB, BatchNorm without statistics."""
     found: dict[str, Tensor] = {}
 
     def layer(kernel: Tensor, name: str, offset: Tensor, norm: str, factor: Tensor | None = None) -> None:
         found[f"{name}.weight"] = kernel.float()
         one = torch.ones(len(offset))
-        found[f"{norm}.weight"] = (one if factor is None else factor.float()) * (1 + 1e-5) ** 0.5  # timm's eps
+        found[f"{norm}.weight"] = (one if factor is None else factor.float()) * (
+            1 + 1e-5
+        ) ** 0.5  # Cancels the eps of timm's BatchNorm.
         found[f"{norm}.bias"] = offset.float()
         found[f"{norm}.running_mean"], found[f"{norm}.running_var"] = torch.zeros(len(offset)), one
 
@@ -350,7 +342,7 @@ def _face_network(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _sface(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the trunk under the names of `mien.models.sface.SFace`."""
+    """Return the entries under the names of `mien.models.sface.SFace`."""
     blocks = [name for index in range(2, 15) for name in (f"conv_{index}_dw", f"conv_{index}")]
     parts = {
         "conv.weight": "_conv2d_weight",
@@ -369,14 +361,12 @@ def _sface(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 KNOWN: dict[str, Known] = {
     "efficientnet-lite0": Known(
-        "_conv_stem.weight",
         Input(size=(224, 224), scale=1 / 128, offset=(-127 / 128,)),
         "_conv_stem.weight",
         "_bn0.running_mean",
     ),
-    "mobilenet-v2": Known("features.18.0.weight", IMAGENET, "features.0.0.weight", "features.0.1.running_mean"),
-    "mobilenet-v1-faces": Known(
-        "conv1/convolution/merged_input",
+    "mobilenet-v2": Known(IMAGENET, "features.0.0.weight", "features.0.1.running_mean"),
+    "faceres": Known(
         Input(size=(224, 224), scale=1.0, offset=(-123.68, -116.779, -103.939)),
         "conv_stem.weight",
         "bn1.running_mean",
@@ -384,7 +374,6 @@ KNOWN: dict[str, Known] = {
         folded=True,
     ),
     "sface": Known(
-        "conv_14_dw_conv2d_weight",
         Input(size=(112, 112), scale=1 / 128, offset=(-127.5 / 128,)),
         "0.conv.weight",
         "0.norm.running_mean",

@@ -1,408 +1,441 @@
-"""One straight training loop, on one process or many.
+"""The training loop, for one process or several.
 
-Everything random in a step follows from (seed, epoch, step), so the state of a run is its weights, its optimizer and where it
-stands: a run that was killed and resumed ends in the same weights, bit for bit, as one that was not.
+`train` opens the data, builds the parts of the run, and repeats: for every epoch, for every batch an `optimization_step`, then
+`end_epoch`. All random numbers of a step follow from (seed, epoch, step), so the state of a run is its weights, its optimizer
+and its `Progress`: an interrupted run resumes and ends in bit-identical weights.
 
-Several processes (`accelerate launch`, `torchrun`) share each batch: together they take the same images, varied in the same
-way, as one process would.
+Several processes (`torchrun`, `accelerate launch`) share each batch: together they see the same augmented images as one process
+would.
 """
 
 from __future__ import annotations
 
 import contextlib
-import copy
 import dataclasses
+import math
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-import torch.distributed
+from accelerate import Accelerator
 from accelerate.utils import broadcast, gather_object
-from torch import Tensor
-from torch.nn import functional
+from torch import Tensor, nn
 
-from .. import models
+from ..cards import Calibration
 from ..errors import ConfigError, TrainingError
-from ..faces.preprocessing import Preprocess
 from ..io.files import locked_folder
-from . import augmentation, limits, validation
-from . import run_dir as checkpoint
-from . import run_dir as records
-from .augmentation import mix_pairs
-from .batch_norm import synchronize
-from .building import Learner, blank_answer, device_of, fastest_precision, open_accelerator, options_of
+from ..metrics.au_thresholds import UnitThresholds
+from . import augmentation, run_dir, validation
+from .augmentation import mixup
+from .building import Parts, build_parts, device_of, fastest_precision, open_accelerator
 from .config import TrainConfig
 from .cpu_kernels import keep_freed_memory
-from .criterion import Objective, target_of
-from .data import card_input, evaluation_batches, open_splits
-from .init_weights import load_start
+from .data import Mixture, open_splits
 from .loader import Batch, Loader, hash_of
-from .optim import Average, climb, descend, freeze, optimizer, still_statistics
-from .pseudo_labels import Filling
+from .optim import freeze, frozen_statistics, sam_ascend, sam_restore
+from .pseudo_labels import pseudo_labeled
 from .schedule import Schedule
 
 Report = Callable[[dict[str, Any]], None]
 
 
 class Interrupted(TrainingError):
-    """The run was asked to stop (SIGTERM); its state is written.
+    """Training was interrupted by SIGTERM after writing a checkpoint.
 
-    Go on with `--resume`.
+    Resume with `--resume`.
     """
 
 
-def train(
-    config: TrainConfig,
-    out: str | Path,
-    *,
-    resume: bool = False,
-    report: Report = lambda event: None,
-) -> Path:
-    """Train one network; the best epoch on the validation split is kept. The test split chooses nothing.
+@dataclass(slots=True)
+class Progress:
+    """Position and results of a run, saved in every checkpoint."""
+
+    epoch: int = 0
+    step: int = 0
+    """Steps done in this epoch."""
+    best: float = -math.inf
+    """Best value of the validation metric."""
+    sums: dict[str, float] = field(default_factory=dict)
+    """Sum of the loss and its terms over the images of this epoch."""
+    seen: int = 0
+    """Images seen in this epoch by this process."""
+    seconds: float = 0.0
+    """Duration of the steps of this epoch."""
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    """Metrics of the finished epochs."""
+    skipped: dict[str, str] = field(default_factory=dict)
+    """Unreadable images and reasons."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """An opened run."""
+
+    config: TrainConfig
+    out: Path
+    report: Report
+    accelerator: Accelerator
+    train: Mixture
+    validation: Mixture
+    loader: Loader
+    schedule: Schedule
+    parts: Parts
+    progress: Progress
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file from which the run resumes."""
+        return self.out / "last.pt"
+
+    @property
+    def digests(self) -> list[str]:
+        """Digests of the training and validation split of each dataset."""
+        return [each for pair in zip(self.train.digests, self.validation.digests, strict=True) for each in pair]
+
+
+def train(config: TrainConfig, out: str | Path, *, resume: bool = False, report: Report = lambda event: None) -> Path:
+    """Train a network and keep the best epoch on the validation split. The test split is never used for model selection.
 
     Args:
         config: the run.
         out: folder of the run.
-        resume: go on with the run that `out` holds. Otherwise a folder that holds one is refused.
-        report: called with `{"event": "teacher" | "start" | "step" | "epoch", …}`; rows of epochs are as in `metrics.jsonl`.
+        resume: continue the run in `out`; without it, a folder with a run is an error.
+        report: called by the first process with `{"event": "teacher" | "start" | "step" | "epoch", …}`; the keys of an epoch
+            are those of `metrics.jsonl`.
 
     Returns:
         Path of `best.safetensors`; its card is `best.toml` beside it.
 
     Raises:
-        ConfigError: a field makes no sense, or `out` holds a run already, of another config, or of other data.
-        DatasetError: the data is not there.
-        TrainingError: the loss is no number, the state cannot be written, or the run was told to stop.
+        ConfigError: an invalid field, or `out` contains a run, or one with another config or dataset.
+        DatasetError: missing or empty dataset.
+        TrainingError: the loss is NaN or infinite, a file cannot be written, or the run was interrupted.
     """
+    run = open_run(config, Path(out), resume, report)
+    config, progress = run.config, run.progress
+    with contextlib.ExitStack() as stack:
+        if run.accelerator.is_main_process:
+            stack.enter_context(locked_folder(run.out))
+            run_dir.open_run(run.out, config, (run.train, run.validation), run.accelerator.device)
+        interrupted = stack.enter_context(_sigterm())
+        run.report(
+            {
+                "event": "start",
+                "epoch": progress.epoch,
+                "epochs": config.epochs,
+                "step": progress.step,
+                "steps": run.loader.steps,
+            }
+        )
+        while progress.epoch < config.epochs and not out_of_patience(config, progress):
+            start_epoch(run)
+            for batch in run.loader.epoch(progress.epoch, progress.step):
+                started = time.perf_counter()
+                optimization_step(run, batch)
+                progress.seconds += time.perf_counter() - started
+                progress.step += 1
+                due = config.checkpoint_steps and progress.step % config.checkpoint_steps == 0
+                if due or interrupted.is_set():
+                    save(run)
+                if interrupted.is_set():
+                    raise Interrupted(
+                        f"interrupted in epoch {progress.epoch + 1}, step {progress.step}; use --resume to continue"
+                    )
+            end_epoch(run)
+    best = run.out / "best.safetensors"
+    if not best.exists():
+        raise TrainingError(f"no epoch of {run.out} has a {config.validation.metric}; see metrics.jsonl", path=run.out)
+    return best
+
+
+def open_run(config: TrainConfig, out: Path, resume: bool = False, report: Report = lambda event: None) -> Run:
+    """Check the config, open the data, build the parts, and restore the checkpoint of a resumed run; errors as in `train`."""
+    config = TrainConfig.of(config.to_dict())  # Configs built in Python are checked like recipes.
     if config.precision == "auto":
         config = dataclasses.replace(config, precision=fastest_precision(device_of(config).type))
-    return _Run(config, Path(out), resume, report).go()
-
-
-class _Run:
-    def __init__(self, config: TrainConfig, out: Path, resume: bool, report: Report) -> None:
-        self.config, self.out, self.report = config, out, report
-        self.last = out / "last.pt"
-        if self.last.exists() and not resume:
-            raise ConfigError(f"{out} holds a run already; go on with it by --resume, or give another folder with --out")
-        limits.check(config)
-        validation.check_metrics(config)
-        augmentation.check(config.augment)
-        if config.threads:
-            torch.set_num_threads(config.threads)
-        self.accelerator = open_accelerator(config, out)
-        self.process, self.processes = self.accelerator.process_index, self.accelerator.num_processes
-        self.main, self.device = self.accelerator.is_main_process, self.accelerator.device
-        if self.device.type == "cpu":
-            keep_freed_memory()
-        self.train, self.validation = open_splits(config)
-        self.digests = [digest for pair in zip(self.train.digests, self.validation.digests, strict=True) for digest in pair]
-        self.loader = Loader(self.train, config, self.process, self.processes, report if self.main else lambda event: None)
-        self.schedule = Schedule(config.schedule, config.epochs, self.loader.steps)
-        self.identity = {"config": checkpoint.identity_of(config), "data": self.digests}
-        goes_on = resume and self.last.exists()
-        self._build(fresh=not goes_on)
-        self.epoch, self.step, self.rows, self.best = 0, 0, [], -float("inf")
-        self.sums: dict[str, float] = {}
-        self.seen, self.seconds = 0, 0.0
-        self.skipped: dict[str, str] = {}
-        if goes_on:
-            self._restore()
-
-    def _build(self, fresh: bool) -> None:
-        config = self.config
-        torch.manual_seed(hash_of(config.seed))
-        self.options = options_of(config, self.train)
-        model = models.build(config.model.name, **self.options)
-        if config.model.init and fresh:
-            load_start(model, config.model.name, config.model.init, feed=card_input(config.input), images=self._some_images)
-        answer = blank_answer(model, config)
-        names = [part.name for part in self.train.parts]
-        objective = Objective(config.loss, answer, len(self.train.labels), self.train.counts, config.loss_weighting, names)
-        for term in config.loss:
-            concerned = [part for part in self.train.parts if not term.data or part.name in term.data]
-            if (target := target_of(term)) and not any(target in part.targets for part in concerned):
-                raise ConfigError(
-                    f"loss term {term.kind!r} needs {target}, which {concerned[0].data.name} does not have; leave it out"
-                )
-        if config.sync_batch_norm and self.processes > 1:
-            model = synchronize(model)
-        if config.channels_last:
-            model = model.to(memory_format=torch.channels_last)  # pyrefly: ignore
-        self.learner = Learner(model, objective).to(self.device)
-        if config.compile:
-            model.compile()  # in place: names of parameters stay as they are
-        self.learner.precision = torch.bfloat16 if config.precision == "bf16" else None
-        if config.precision == "fp16":
-            self.learner.precision = torch.float16
-        self.able = [name for name, parameter in self.learner.named_parameters() if parameter.requires_grad]
-        self.optimizer = optimizer(self.learner, config.optim)
-        self.wrapped, self.stepper = self.accelerator.prepare(self.learner, self.optimizer)
-        self.kept = copy.deepcopy(model).eval() if config.optim.ema else model
-        self.average = Average(self.kept, model, config.optim.ema) if config.optim.ema else None
-        averaged = self.kept if self.average else None
-        self.filling = Filling(config, averaged, self.options, self.device) if config.fill.confidence else None
-
-    def _some_images(self) -> Tensor:
-        """Return up to 256 training images, spread over the split, as the network is fed."""
-        rows = np.unique(np.linspace(0, len(self.train) - 1, 256).astype(int))
-        batches = evaluation_batches(self.train, Preprocess(card_input(self.config.input)), len(rows), rows)
-        _, images, readable = next(batches)
-        found = images["image"][torch.from_numpy(readable)]
-        side = self.config.input.size  # images of `input.native` are still of their own size
-        return functional.interpolate(found, (side, side), mode="bilinear", antialias=True)
-
-    def go(self) -> Path:
-        with contextlib.ExitStack() as ours:
-            if self.main:
-                ours.enter_context(locked_folder(self.out))
-                records.open_run(self.out, self.config, (self.train, self.validation), self.device)
-            return self._go()
-
-    def _go(self) -> Path:
-        config = self.config
-        self.report(
-            {"event": "start", "epoch": self.epoch, "epochs": config.epochs, "steps": self.loader.steps, "step": self.step}
+    exists = (out / "last.pt").exists()
+    if exists and not resume:
+        raise ConfigError(
+            f"{out} already contains a run; continue it with --resume, or choose another folder (--out)", path=out
         )
-        with _told_to_stop() as told:
-            for epoch in range(self.epoch, config.epochs):
-                if self._given_up():
-                    break
-                self.epoch = epoch
-                self._enter(epoch)
-                for batch in self.loader.epoch(epoch, self.step):
-                    started = time.perf_counter()
-                    self._learn(batch)
-                    self.step += 1
-                    self.seconds += time.perf_counter() - started
-                    if told.is_set() or (config.checkpoint_steps and self.step % config.checkpoint_steps == 0):
-                        self._save()
-                    if told.is_set():
-                        raise Interrupted(f"stopped by a signal at epoch {epoch + 1}, step {self.step}; go on with --resume")
-                self._end_epoch()
-        best = self.out / "best.safetensors"
-        if not best.exists():
-            raise TrainingError(f"no epoch of {self.out} gave a {config.validation.metric}; look at metrics.jsonl")
-        return best
+    validation.check_metrics(config)
+    augmentation.check(config.augment)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    accelerator = open_accelerator(config, out)
+    if not accelerator.is_main_process:
+        report = lambda event: None  # noqa: E731
+    if accelerator.device.type == "cpu":
+        keep_freed_memory()
+    train_split, validation_split = open_splits(config)
+    loader = Loader(train_split, config, accelerator.process_index, accelerator.num_processes, report)
+    torch.manual_seed(hash_of(config.seed))
+    run = Run(
+        config=config,
+        out=out,
+        report=report,
+        accelerator=accelerator,
+        train=train_split,
+        validation=validation_split,
+        loader=loader,
+        schedule=Schedule(config.schedule, config.epochs, loader.steps),
+        parts=build_parts(config, train_split, accelerator, initialize=not exists),
+        progress=Progress(),
+    )
+    if exists:
+        restore(run)
+    return run
 
-    def _enter(self, epoch: int) -> None:
-        self.wrapped.train()
-        stages = sorted(self.config.stages, key=lambda stage: stage.epoch)
-        current = [stage for stage in stages if stage.epoch <= epoch]
-        freeze(self.learner, current[-1] if current else None, self.able)
-        self.learning = [p for p in self.learner.parameters() if p.requires_grad]
 
-    def _learn(self, batch: Batch) -> None:
-        """One step: forward, backward, clip, update, average."""
-        config, optim = self.config, self.config.optim
-        at = self.epoch * self.loader.steps + self.step
-        rate = optim.lr * self.schedule.factor(at)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["factor"]
-        torch.manual_seed(hash_of(config.seed, self.epoch, self.step, self.process))
-        self.optimizer.zero_grad(set_to_none=True)
-        terms = self._gradients(batch)
-        if optim.sam:
-            moves = climb(self.learning, optim.sam)
-            self.optimizer.zero_grad(set_to_none=True)
-            with still_statistics(self.learner) if optim.sam_batch_norm == "once" else contextlib.nullcontext():
-                self._gradients(batch)
-            descend(self.learning, moves)
-        if optim.clip:
-            self.accelerator.clip_grad_norm_(self.learning, optim.clip)
-        self.stepper.step()
-        if self.average:
-            self.average.update(at)
-        n = len(batch.rows)
-        for name, value in terms.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value * n
-        self.seen += n
-        self.report({"event": "step", "epoch": self.epoch, "step": self.step, "loss": terms["loss"], "lr": rate, "images": n})
+def start_epoch(run: Run) -> None:
+    """Set training mode and freeze the parameters of the current stage."""
+    run.parts.distributed.train()
+    stages = sorted(run.config.stages, key=lambda stage: stage.epoch)
+    current = [stage for stage in stages if stage.epoch <= run.progress.epoch]
+    freeze(run.parts.learner, current[-1] if current else None, run.parts.trainable)
 
-    def _gradients(self, batch: Batch) -> dict[str, float]:
-        """Leave the gradients of a batch in the parameters; return the loss and its terms."""
-        config, total = self.config, len(batch.rows)
-        if not total:
-            raise TrainingError(
-                f"no image of a batch can be read (epoch {self.epoch + 1}, step {self.step}); see {self.out}/skipped.txt"
-            )
-        sums: dict[str, float] = {}
-        parts = torch.arange(total).chunk(config.accumulate)
-        for index, part in enumerate(parts):
-            share = len(part) / total
-            images = {name: self._fed(value[part]) for name, value in batch.images.items()}
-            targets = {name: value[part].to(self.device) for name, value in batch.targets.items()}
-            more = index + 1 < len(parts) and self.processes > 1
-            with self.accelerator.no_sync(self.wrapped) if more else contextlib.nullcontext():
-                if self.filling:
-                    targets = self.filling(images, targets, self.epoch)
-                images, mix = mix_pairs(images, config.mix, hash_of(config.seed, self.epoch, self.step))
-                try:
-                    loss, terms = self.wrapped(images, targets, mix)
-                except ValueError as error:
-                    if len(part) > 1:
-                        raise
-                    raise TrainingError(
-                        f"nothing can be learned from a single image (epoch {self.epoch + 1}, step {self.step}): {error}; "
-                        "set sampler.drop_last, or another batch or accumulate"
-                    ) from error
-                if not loss.isfinite():
-                    raise self._no_number(batch, terms)
-                self.accelerator.backward(loss * share * batch.share)
-            for name, value in {"loss": loss, **terms}.items():
-                sums[name] = sums.get(name, 0.0) + float(value.detach()) * share
-        return sums
 
-    def _fed(self, image: Tensor) -> Tensor:
-        image = image.to(self.device, non_blocking=True)
-        return image.contiguous(memory_format=torch.channels_last) if self.config.channels_last else image
+def optimization_step(run: Run, batch: Batch) -> None:
+    """Do one step: forward and backward pass, gradient clipping, update of the weights and their average."""
+    config, parts, progress, optim = run.config, run.parts, run.progress, run.config.optim
+    step = progress.epoch * run.loader.steps + progress.step
+    rate = optim.lr * run.schedule.factor(step)
+    for group in parts.optimizer.param_groups:
+        group["lr"] = rate
+    learning = [p for p in parts.learner.parameters() if p.requires_grad]
+    torch.manual_seed(hash_of(config.seed, progress.epoch, progress.step, run.accelerator.process_index))  # for dropout
+    parts.optimizer.zero_grad(set_to_none=True)
+    terms = gradients(run, batch)
+    if optim.sam:
+        moves = sam_ascend(learning, optim.sam)
+        parts.optimizer.zero_grad(set_to_none=True)
+        with frozen_statistics(parts.learner) if optim.sam_batch_norm == "once" else contextlib.nullcontext():
+            gradients(run, batch)
+        sam_restore(learning, moves)
+    if optim.clip:
+        run.accelerator.clip_grad_norm_(learning, optim.clip)
+    parts.stepper.step()
+    if parts.average:
+        parts.average.update(step)
+    count = len(batch.rows)
+    for name, value in terms.items():
+        progress.sums[name] = progress.sums.get(name, 0.0) + value * count
+    progress.seen += count
+    run.report(
+        {"event": "step", "epoch": progress.epoch, "step": progress.step, "loss": terms["loss"], "lr": rate, "images": count}
+    )
 
-    def _no_number(self, batch: Batch, terms: dict[str, Tensor]) -> TrainingError:
-        bad = [name for name, p in self.learner.named_parameters() if not p.isfinite().all()]
-        which = ", ".join(name for name, value in terms.items() if not value.isfinite())
-        names = ", ".join(str(name) for name in self.train.names[batch.rows[:4]])
-        where = f"the first parameter that is none is {bad[0]}" if bad else "all parameters are still numbers"
-        return TrainingError(
-            f"the loss is no number (term {which or 'sum'}) at epoch {self.epoch + 1}, step {self.step}, "
-            f"images {names} …; {where}. "
-            f"Lower optim.lr (now {self.config.optim.lr:g}) or set optim.clip; the last good state is in {self.last}"
+
+def gradients(run: Run, batch: Batch) -> dict[str, float]:
+    """Compute the gradients of a batch, in parts if gradients are accumulated; return the loss and its terms."""
+    config, parts, progress, total = run.config, run.parts, run.progress, len(batch.rows)
+    place = f"epoch {progress.epoch + 1}, step {progress.step}"
+    if not total:
+        raise TrainingError(f"no image of a batch is readable ({place}); see skipped.txt in {run.out}", path=run.out)
+    sums: dict[str, float] = {}
+    chunks = torch.arange(total).chunk(config.accumulate)
+    for index, chunk in enumerate(chunks):
+        share = len(chunk) / total
+        images = {name: _on_device(run, value[chunk]) for name, value in batch.images.items()}
+        targets = {name: value[chunk].to(run.accelerator.device) for name, value in batch.targets.items()}
+        more = index + 1 < len(chunks) and run.accelerator.num_processes > 1
+        with run.accelerator.no_sync(parts.distributed) if more else contextlib.nullcontext():
+            if parts.pseudo_teacher:
+                targets = pseudo_labeled(parts.pseudo_teacher, config, images, targets, progress.epoch)
+            mix = None
+            if config.mix.mixup:
+                images, mix = mixup(images, config.mix.mixup, hash_of(config.seed, progress.epoch, progress.step))
+            try:
+                loss, terms = parts.distributed(images, targets, mix)
+            except ValueError as error:
+                if len(chunk) > 1:
+                    raise
+                raise TrainingError(
+                    f"a batch of one cannot be used with BatchNorm ({place}): {error}; set sampler.drop_last = true, or change "
+                    "batch or accumulate"
+                ) from error
+            if not loss.isfinite():
+                raise _not_finite(run, batch, terms)
+            run.accelerator.backward(loss * share * batch.share)
+        for name, value in {"loss": loss, **terms}.items():
+            sums[name] = sums.get(name, 0.0) + float(value.detach()) * share
+    return sums
+
+
+def end_epoch(run: Run) -> None:
+    """Validate, save the best weights and a checkpoint, and write the metrics of the epoch."""
+    config, parts, progress = run.config, run.parts, run.progress
+    progress.skipped |= run.train.skipped
+    row = training_row(run)
+    metrics, calibration, units = validate(run)
+    row |= metrics
+    if config.validation.metric == "last":
+        row["best"] = True
+    else:
+        value = validation.quality(row, config.validation.metric)
+        row["best"] = value > progress.best
+        progress.best = max(progress.best, value)
+    if config.schedule.kind == "plateau":
+        watched = config.schedule.metric or config.validation.metric
+        smaller_is_better = watched.strip().rpartition(".")[2] in validation.SMALLER_IS_BETTER
+        value = validation.quality(row, watched)
+        run.schedule.epoch_ended(-value if smaller_is_better else 1 - value)
+    if bad := _first_not_finite(parts.learner):
+        raise TrainingError(
+            f"{bad} is NaN or infinite at the end of epoch {progress.epoch + 1}; reduce optim.lr, then resume from the last "
+            f"checkpoint, {run.checkpoint}",
+            path=run.checkpoint,
         )
-
-    def _end_epoch(self) -> None:
-        """Validate, keep the best, write everything down."""
-        config = self.config
-        self.skipped |= self.train.skipped
-        row = self._summary() | self._validate()
-        if config.validation.metric == "last":
-            better = True
-        else:
-            value = validation.quality(row, config.validation.metric)
-            better = value > self.best
-            self.best = max(self.best, value)
-        if config.schedule.kind == "plateau":
-            watched = config.schedule.metric or config.validation.metric
-            figure = validation.quality(row, watched)
-            falling = watched.strip().rpartition(".")[2] in validation.SMALLER_IS_BETTER
-            self.schedule.epoch_ended(-figure if falling else 1 - figure)
-        row["best"] = better
-        bad = next((name for name, p in self.learner.named_parameters() if not p.isfinite().all()), None)
-        if bad:
-            raise TrainingError(
-                f"{bad} is no number at the end of epoch {self.epoch + 1}; the last good state is in {self.last}. "
-                "Lower optim.lr, then resume"
+    progress.rows.append(row)
+    progress.epoch += 1
+    progress.step, progress.sums, progress.seen, progress.seconds = 0, {}, 0, 0.0
+    if run.accelerator.is_main_process:
+        if row["best"]:
+            figures = units.figures() if units else {}
+            run_dir.keep_best(
+                run.out, parts.kept, config, parts.options, run.validation, run.digests, row, calibration, figures
             )
-        self.rows.append(row)
-        self.epoch, self.step, self.sums, self.seen, self.seconds = self.epoch + 1, 0, {}, 0, 0.0
-        if self.main:
-            if better:
-                figures = self.units.figures() if self.units else {}
-                records.keep_best(
-                    self.out, self.kept, config, self.options, self.validation, self.digests, row, self.calibration, figures
-                )
-            self._save()
-            records.write_rows(self.out, self.rows)
-            records.draw_curves(self.out, self.rows, config.validation.metric)
-            self._list_skipped()
-        if config.tracker:
-            self.accelerator.log({k: v for k, v in row.items() if isinstance(v, (int, float))}, step=row["epoch"])
-        self.accelerator.wait_for_everyone()
-        self.report({"event": "epoch", **row})
+        save(run)
+        run_dir.write_rows(run.out, progress.rows)
+        run_dir.draw_curves(run.out, progress.rows, config.validation.metric)
+        run_dir.write_skipped(run.out, progress.skipped)
+    if config.tracker:
+        run.accelerator.log({k: v for k, v in row.items() if isinstance(v, (int, float))}, step=row["epoch"])
+    run.accelerator.wait_for_everyone()
+    run.report({"event": "epoch", **row})
 
-    def _summary(self) -> dict[str, Any]:
-        parts = [(self.sums, self.seen)]
-        if self.processes > 1:
-            parts = gather_object(parts)
-        seen = sum(number for _, number in parts)
-        means = {name: sum(sums[name] for sums, _ in parts) / max(seen, 1) for name in self.sums}
-        step = (self.epoch + 1) * self.loader.steps - 1
-        row: dict[str, Any] = {
-            "epoch": self.epoch + 1,
-            "loss": means.pop("loss"),
-            "lr": self.config.optim.lr * self.schedule.factor(step),
-        }
-        row |= {f"loss {name}": value for name, value in means.items() if len(means) > 1}
-        return row | {"seconds": round(self.seconds, 3), "per_second": round(seen / max(self.seconds, 1e-9), 2)}
 
-    def _validate(self) -> dict[str, float]:
-        if self.processes > 1:  # BatchNorm's statistics are each process's own; those of the first count
-            for buffer in self.kept.buffers():
-                buffer.copy_(broadcast(buffer))
-        found = validation.predict(self.kept, self.validation, self.config, self.process, self.processes)
-        shares = gather_object([found]) if self.processes > 1 else [found]
-        self.skipped |= self.validation.skipped
-        outputs = validation.interleave(shares)
-        figures = validation.measure(outputs, self.validation, self.config)
-        self.units = validation.unit_thresholds(outputs, self.validation, self.config)
-        self.calibration = validation.calibration(outputs, self.validation, self.config)
-        return figures | ({"au_f1_at_thresholds": self.units.f1} if self.units else {})
+def training_row(run: Run) -> dict[str, Any]:
+    """Return epoch, mean losses over all processes, learning rate and speed of the epoch."""
+    progress = run.progress
+    sums = [(progress.sums, progress.seen)]
+    if run.accelerator.num_processes > 1:
+        sums = gather_object(sums)
+    seen = sum(number for _, number in sums)
+    means = {name: sum(part[name] for part, _ in sums) / max(seen, 1) for name in progress.sums}
+    last_step = (progress.epoch + 1) * run.loader.steps - 1
+    row: dict[str, Any] = {
+        "epoch": progress.epoch + 1,
+        "loss": means.pop("loss"),
+        "lr": run.config.optim.lr * run.schedule.factor(last_step),
+    }
+    row |= {f"loss {name}": value for name, value in means.items() if len(means) > 1}
+    return row | {"seconds": round(progress.seconds, 3), "per_second": round(seen / max(progress.seconds, 1e-9), 2)}
 
-    def _given_up(self) -> bool:
-        patience = self.config.validation.patience
-        if not patience or not self.rows:
-            return False
-        best = max((index for index, row in enumerate(self.rows) if row["best"]), default=-1)  # of all NaN none is best
-        return len(self.rows) - 1 - best >= patience
 
-    def _list_skipped(self) -> None:
-        if self.skipped:
-            text = "".join(f"{name}\t{' '.join(reason.split())}\n" for name, reason in sorted(self.skipped.items()))
-            records.write(self.out / "skipped.txt", text)
+def validate(run: Run) -> tuple[dict[str, float], Calibration, UnitThresholds | None]:
+    """Return metrics, calibration and action unit thresholds on the validation split."""
+    config, kept, accelerator = run.config, run.parts.kept, run.accelerator
+    if accelerator.num_processes > 1:
+        # BatchNorm statistics differ between processes; those of the first are used.
+        for buffer in kept.buffers():
+            buffer.copy_(broadcast(buffer))
+    found = validation.predict(kept, run.validation, config, accelerator.process_index, accelerator.num_processes)
+    outputs = validation.interleave(gather_object([found]) if accelerator.num_processes > 1 else [found])
+    run.progress.skipped |= run.validation.skipped
+    metrics = validation.measure(outputs, run.validation, config)
+    units = validation.unit_thresholds(outputs, run.validation, config)
+    if units:
+        metrics["au_f1_at_thresholds"] = units.f1
+    return metrics, validation.calibration(outputs, run.validation, config), units
 
-    def _save(self) -> None:
-        if not self.main:
-            return
-        state = {
-            "identity": self.identity,
-            "learner": self.learner.state_dict(),
-            "kept": self.kept.state_dict() if self.average else {},
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state(),
-            "at": {"epoch": self.epoch, "step": self.step, "seen": self.seen, "seconds": self.seconds, "best": self.best},
-            "sums": self.sums,
-            "rows": self.rows,
-            "skipped": self.skipped,
-        }
-        if self.accelerator.scaler is not None:
-            state["scaler"] = self.accelerator.scaler.state_dict()
-        checkpoint.save(self.last, state)
 
-    def _restore(self) -> None:
-        saved = checkpoint.load(self.last)
-        theirs = saved["identity"]
-        if theirs["data"] != self.digests:
-            raise ConfigError(f"the data has changed since {self.last} was written (digest); start a new run with --out")
-        if theirs["config"] != self.identity["config"]:
-            changed = checkpoint.differences(theirs["config"], self.identity["config"])
-            raise ConfigError(
-                f"{self.out} holds a run of another config ({', '.join(changed[:4])}); give another folder with --out"
-            )
-        self.learner.load_state_dict(saved["learner"])
-        if self.average:
-            self.kept.load_state_dict(saved["kept"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        if self.accelerator.scaler is not None and "scaler" in saved:
-            self.accelerator.scaler.load_state_dict(saved["scaler"])
-        self.schedule.restore(saved["schedule"])
-        at = saved["at"]
-        self.epoch, self.step, self.seen = int(at["epoch"]), int(at["step"]), int(at["seen"])
-        self.seconds, self.best = float(at["seconds"]), float(at["best"])
-        self.sums, self.rows, self.skipped = saved["sums"], saved["rows"], saved["skipped"]
+def out_of_patience(config: TrainConfig, progress: Progress) -> bool:
+    """Return whether `validation.patience` epochs have passed without improvement."""
+    if not config.validation.patience or not progress.rows:
+        return False
+    best = max((index for index, row in enumerate(progress.rows) if row["best"]), default=-1)
+    return len(progress.rows) - 1 - best >= config.validation.patience
+
+
+def save(run: Run) -> None:
+    """Write the checkpoint, in the first process."""
+    if not run.accelerator.is_main_process:
+        return
+    parts, scaler = run.parts, run.accelerator.scaler
+    state = {
+        "identity": {"config": run_dir.identity_of(run.config), "data": run.digests},
+        "learner": parts.learner.state_dict(),
+        "kept": parts.kept.state_dict() if parts.average else {},
+        "optimizer": parts.optimizer.state_dict(),
+        "schedule": run.schedule.state(),
+        "progress": dataclasses.asdict(run.progress),
+    }
+    if scaler is not None:
+        state["scaler"] = scaler.state_dict()
+    run_dir.save_checkpoint(run.checkpoint, state)
+
+
+def restore(run: Run) -> None:
+    """Set weights, optimizer, schedule and progress from the checkpoint.
+
+    Raises:
+        ConfigError: the checkpoint has another config or dataset.
+        WeightsError: corrupt checkpoint.
+    """
+    parts, path, scaler = run.parts, run.checkpoint, run.accelerator.scaler
+    saved = run_dir.load_checkpoint(path)
+    if saved["identity"]["data"] != run.digests:
+        raise ConfigError(f"the dataset has changed since {path} was written; start a new run with --out", path=path)
+    theirs, ours = run_dir.identity_of_saved(saved["identity"]["config"]), run_dir.identity_of(run.config)
+    if theirs != ours:
+        changed = run_dir.differences(theirs, ours)
+        raise ConfigError(
+            f"{run.out} contains a run with another config ({', '.join(changed[:4])}); choose another folder (--out)",
+            path=run.out,
+            value=tuple(changed),
+        )
+    # In checkpoints of mien 0.1 the criterion is called objective, and the progress is not nested.
+    learner = {name.replace("objective.", "criterion.", 1): value for name, value in saved["learner"].items()}
+    progress = saved.get("progress") or {**saved["at"], **{name: saved[name] for name in ("sums", "rows", "skipped")}}
+    parts.learner.load_state_dict(learner)
+    if parts.average:
+        parts.kept.load_state_dict(saved["kept"])
+    parts.optimizer.load_state_dict(saved["optimizer"])
+    if scaler is not None and "scaler" in saved:
+        scaler.load_state_dict(saved["scaler"])
+    run.schedule.restore(saved["schedule"])
+    for name, value in progress.items():
+        setattr(run.progress, name, value)
+
+
+def _on_device(run: Run, image: Tensor) -> Tensor:
+    image = image.to(run.accelerator.device, non_blocking=True)
+    return image.contiguous(memory_format=torch.channels_last) if run.config.channels_last else image
+
+
+def _first_not_finite(module: nn.Module) -> str | None:
+    return next((name for name, parameter in module.named_parameters() if not parameter.isfinite().all()), None)
+
+
+def _not_finite(run: Run, batch: Batch, terms: dict[str, Tensor]) -> TrainingError:
+    bad = _first_not_finite(run.parts.learner)
+    which = ", ".join(name for name, value in terms.items() if not value.isfinite())
+    names = [str(name) for name in run.train.names[batch.rows[:4]]]
+    where = f"the first such parameter is {bad}" if bad else "all parameters are finite"
+    return TrainingError(
+        f"loss is NaN or infinite (term {which or 'sum'}) in epoch {run.progress.epoch + 1}, step {run.progress.step}, images "
+        f"{', '.join(names)} …; {where}. Reduce optim.lr (now {run.config.optim.lr:g}) or set optim.clip; the last checkpoint "
+        f"is {run.checkpoint}",
+        path=run.checkpoint,
+        value=tuple(names),
+    )
 
 
 @contextlib.contextmanager
-def _told_to_stop() -> Iterator[threading.Event]:
-    """Give an event that SIGTERM sets; the step that runs is finished first."""
-    told = threading.Event()
+def _sigterm() -> Iterator[threading.Event]:
+    """Yield an event that SIGTERM sets, so that the current step is finished first."""
+    received = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield told
+        yield received
         return
-    before = signal.signal(signal.SIGTERM, lambda number, frame: told.set())
+    before = signal.signal(signal.SIGTERM, lambda number, frame: received.set())
     try:
-        yield told
+        yield received
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -1,4 +1,4 @@
-"""Optimizers with parameter groups, sharpness-aware minimization, freezing, and the moving average of the weights."""
+"""Optimizers, sharpness-aware minimization, parameter freezing, averaged weights, and synchronized BatchNorm on CPUs."""
 
 from __future__ import annotations
 
@@ -8,89 +8,68 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
+import torch.distributed
 from torch import Tensor, nn
+from torch.autograd import Function
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import ConfigError
 from .config import OptimConfig, Stage
 
 MODEL = "model."
-"""What names of the network's parameters begin with inside a `Learner`; patterns of a recipe leave it out."""
-
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+"""Prefix of the names of the network's parameters inside a `Learner`; patterns in recipes omit it."""
 
 
 def optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """Return the optimizer of all parameters that can learn.
-
-    Every group carries `factor`, by which the common learning rate is multiplied for it. Kernels and matrices decay;
-    biases and normalization only with `decay_all`.
-
-    Raises:
-        ConfigError: a group's pattern matches no parameter.
-    """
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    matched: set[str] = set()
-    for name, parameter in module.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        group = next((g for g in config.groups if fnmatchcase(name.removeprefix(MODEL), g.match)), None)
-        decay, factor = config.weight_decay, 1.0
-        if group:
-            matched.add(group.match)
-            factor, decay = group.lr, decay if group.weight_decay is None else group.weight_decay
-        if parameter.ndim <= 1 and not config.decay_all:
-            decay = 0.0
-        groups.setdefault((factor, decay), []).append(parameter)
-    for group in config.groups:
-        if group.match not in matched:
-            raise ConfigError(f"optim.groups: no parameter is called like {group.match!r}; names: {_examples(module)}")
-    listed = [{"params": parameters, "weight_decay": decay, "factor": factor} for (factor, decay), parameters in groups.items()]
+    """Return the optimizer of all trainable parameters. Biases and normalization decay only with `decay_all`."""
+    groups: dict[float, list[nn.Parameter]] = {}
+    for parameter in module.parameters():
+        if parameter.requires_grad:
+            decay = config.weight_decay if parameter.ndim > 1 or config.decay_all else 0.0
+            groups.setdefault(decay, []).append(parameter)
+    listed = [{"params": parameters, "weight_decay": decay} for decay, parameters in groups.items()]
     if config.name == "sgd":
         nesterov = config.nesterov and config.momentum > 0
-        # Not torch's fused form: it fails where a later stage lets further parameters learn.
+        # The fused implementation fails if a later stage unfreezes parameters.
         return torch.optim.SGD(listed, lr=config.lr, momentum=config.momentum, nesterov=nesterov, foreach=True)
-    if len(config.betas) != 2:
-        raise ConfigError(f"optim.betas must be two decay rates, not {config.betas}")
-    betas = (config.betas[0], config.betas[1])
     if config.name == "radam":
-        return torch.optim.RAdam(listed, lr=config.lr, betas=betas)
+        return torch.optim.RAdam(listed, lr=config.lr, betas=config.betas)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.name]
-    return kind(listed, lr=config.lr, betas=betas, fused=True)
+    return kind(listed, lr=config.lr, betas=config.betas, fused=True)
 
 
-def freeze(module: nn.Module, stage: Stage | None, able: Sequence[str]) -> None:
-    """Let only the parameters of a stage learn.
+def freeze(module: nn.Module, stage: Stage | None, trainable: Sequence[str]) -> None:
+    """Freeze all parameters except those of a stage.
 
     Args:
         module: the learner, in training mode.
-        stage: the stage; None lets everything learn.
-        able: names of the parameters that can learn at all (dead ones cannot).
+        stage: the stage; None: no parameter is frozen.
+        trainable: names of the parameters that can be trained at all, without dead ones.
 
     Raises:
-        ConfigError: nothing would learn.
+        ConfigError: no parameter matches.
     """
     patterns = stage.train if stage else ("*",)
-    learning = {name for name in able if any(fnmatchcase(name.removeprefix(MODEL), pattern) for pattern in patterns)}
-    if not learning:
-        raise ConfigError(f"stages: no parameter is called like {', '.join(patterns)}; names: {_examples(module)}")
+    names = [name.removeprefix(MODEL) for name in trainable]
+    chosen = {name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)}
+    if not chosen:
+        examples = ", ".join([*names[:2], "…", *names[-2:]] if len(names) > 4 else names)
+        raise ConfigError(
+            f"stages: no parameter matches {', '.join(patterns)}; parameters: {examples}", value=patterns, expected=tuple(names)
+        )
     for name, parameter in module.named_parameters():
-        parameter.requires_grad_(name in learning)
+        parameter.requires_grad_(name in trainable and name.removeprefix(MODEL) in chosen)
     if stage and stage.batch_norm == "frozen":
         for part in module.modules():
-            if isinstance(part, BATCH_NORMS) and not any(p.requires_grad for p in part.parameters()):
+            if isinstance(part, _BatchNorm) and not any(p.requires_grad for p in part.parameters()):
                 part.eval()
 
 
-def _examples(module: nn.Module) -> str:
-    names = [name.removeprefix(MODEL) for name, _ in module.named_parameters()]
-    return ", ".join([*names[:2], "…", *names[-2:]]) if len(names) > 4 else ", ".join(names)
-
-
 class Average:
-    """The moving average of a network's weights, kept in a copy of it.
+    """Exponential moving average of the weights of a network, stored in a copy of it.
 
-    Parameters and floating-point buffers move towards the network's by 1 − decay (faster in the first steps), counters are
-    copied.
+    Parameters and floating-point buffers move towards those of the network by 1 − decay, faster in the first steps; counters
+    are copied.
     """
 
     def __init__(self, kept: nn.Module, model: nn.Module, decay: float) -> None:
@@ -102,7 +81,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Move after step `step`, counted from 0 over the whole run."""
+        """Update after step `step`, counted from 0 over the whole run."""
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(self._old, self._new, 1 - decay)
         for old, new in self._counters:
@@ -110,13 +89,13 @@ class Average:
 
 
 @torch.no_grad()
-def climb(parameters: Sequence[Tensor], radius: float) -> list[Tensor]:
-    """Move parameters to where the loss is highest nearby, to first order: the first half of a SAM step.
+def sam_ascend(parameters: Sequence[Tensor], radius: float) -> list[Tensor]:
+    """Move parameters to the maximum of the linearized loss within a radius: the first half of a SAM step.
 
-    w ← w + ρ·g / (‖g‖₂ + 1e-12), the norm taken over all gradients (Foret et al., "Sharpness-aware minimization", 2021).
+    w ← w + ρ·g / (‖g‖₂ + 1e-12), with the norm over all gradients (Foret et al., "Sharpness-aware minimization", 2021).
 
     Returns:
-        What was added to each parameter; `descend` takes it away again.
+        The change of each parameter, for `sam_restore`.
     """
     gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
     norm = torch.stack([g.norm() for g in gradients]).norm()
@@ -126,15 +105,15 @@ def climb(parameters: Sequence[Tensor], radius: float) -> list[Tensor]:
 
 
 @torch.no_grad()
-def descend(parameters: Sequence[Tensor], moves: list[Tensor]) -> None:
-    """Undo `climb`; the gradients of the climbed place stay for the optimizer."""
+def sam_restore(parameters: Sequence[Tensor], moves: list[Tensor]) -> None:
+    """Undo `sam_ascend`, keeping the gradients for the optimizer."""
     torch._foreach_sub_(list(parameters), moves)
 
 
 @contextmanager
-def still_statistics(module: nn.Module) -> Iterator[None]:
-    """Within it, BatchNorm uses the batch's statistics without moving its own."""
-    norms: list[Any] = [part for part in module.modules() if isinstance(part, BATCH_NORMS)]
+def frozen_statistics(module: nn.Module) -> Iterator[None]:
+    """Context in which BatchNorm normalizes with batch statistics without updating its running statistics."""
+    norms: list[Any] = [part for part in module.modules() if isinstance(part, _BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     counters = [norm.num_batches_tracked.clone() if norm.num_batches_tracked is not None else None for norm in norms]
     try:
@@ -146,3 +125,49 @@ def still_statistics(module: nn.Module) -> Iterator[None]:
             norm.momentum = momentum
             if counter is not None:
                 norm.num_batches_tracked.copy_(counter)
+
+
+class _Sum(Function):
+    """Sum over all processes; its gradient is the sum of their gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        value = value.clone()
+        torch.distributed.all_reduce(value)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, *gradient: Tensor) -> Tensor:
+        value = gradient[0].contiguous().clone()
+        torch.distributed.all_reduce(value)
+        return value
+
+
+class SyncBatchNorm(nn.SyncBatchNorm):
+    """torch's `SyncBatchNorm`, which rejects CPU tensors, with a forward pass for them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x (N, C, …) normalized by mean and variance over all processes while training."""
+        if x.device.type != "cpu" or not self.training or not torch.distributed.is_initialized():
+            return super().forward(x)
+        axes, shape = [axis for axis in range(x.ndim) if axis != 1], [1, -1, *[1] * (x.ndim - 2)]
+        wide = x.float()
+        count = torch.full((1,), x.numel() / x.shape[1])
+        sums = _Sum.apply(torch.cat([wide.sum(axes), count]))  # pyrefly: ignore
+        mean, total = sums[:-1] / sums[-1], sums[-1]
+        # Mean and variance are exchanged separately, since E[x²] − E[x]² loses all precision if the mean is large.
+        offset = wide - mean.view(shape)
+        variance = _Sum.apply(offset.square().sum(axes)) / total  # pyrefly: ignore
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * total / (total - 1).clamp(min=1), self.momentum)
+        scale = (variance + self.eps).rsqrt() * self.weight
+        return (offset * scale.view(shape) + self.bias.view(shape)).to(x.dtype)
+
+
+def synchronize_batch_norm(model: nn.Module) -> None:
+    """Convert every BatchNorm of a network to `SyncBatchNorm`, in place; names and weights stay the same."""
+    for part in model.modules():
+        if type(part) in (nn.BatchNorm1d, nn.BatchNorm2d):
+            part.__class__, part.process_group = SyncBatchNorm, None

@@ -1,4 +1,4 @@
-"""What a run leaves behind: its resolved config, where it ran, a row for every epoch, an image of its curves, a card."""
+"""Files of a run: config, environment, metrics of every epoch, learning curves, checkpoint, and best weights with card."""
 
 from __future__ import annotations
 
@@ -22,19 +22,22 @@ from ..io.provenance import commit, software
 from ..labels import LABEL_SETS
 from ..models.checkpoints.saving import save_state
 from ..models.torch_devices import named
-from .config import TrainConfig
+from .config import TrainConfig, upgrade
 from .data import Mixture, card_crop, card_input
 from .validation import CLASSIFIED, heads
 
 MAY_CHANGE = ("threads", "workers", "checkpoint_steps", "tracker", "about", "flaws", "device", "compile")
-"""Fields of a config that a resumed run may have otherwise than the run that it goes on with."""
+"""Config fields that may change on resume."""
+PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow")
+RESUME = "free disk space or fix the permissions, then resume"
+CURVES = ("ccc_valence", "ccc_arousal", "au_f1", "p")
 
 
-def save(path: Path, state: dict[str, Any]) -> None:
-    """Write tensors and plain values; the file is either the old or the new one, never half of it.
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write tensors and plain values atomically.
 
     Raises:
-        TrainingError: the disk is full or the folder cannot be written; the old file, if there is one, is as it was.
+        TrainingError: the disk is full or the folder is not writable; an existing file is not changed.
     """
     part = path.with_suffix(".part")
     try:
@@ -43,69 +46,69 @@ def save(path: Path, state: dict[str, Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
-    except (OSError, RuntimeError) as error:  # torch wraps what its file says
+    except (OSError, RuntimeError) as error:  # torch wraps I/O errors.
         part.unlink(missing_ok=True)
-        kept = "the last one is untouched" if path.exists() else "there is none yet"
         reason = str(error).splitlines()[0][:200]
-        raise TrainingError(
-            f"checkpoint {path} cannot be written ({reason}); {kept}. Free some space or the folder, then resume"
-        ) from error
+        kept = "; the previous checkpoint is unchanged" if path.exists() else ""
+        raise TrainingError(f"checkpoint {path} cannot be written ({reason}){kept}; {RESUME}", path=path) from error
 
 
-def load(path: Path) -> dict[str, Any]:
-    """Read what `save` wrote; nothing but tensors and plain values is accepted.
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint; only tensors and plain values are accepted.
 
     Raises:
-        WeightsError: the file is missing or damaged.
+        WeightsError: missing or corrupt file.
     """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         reason = str(error).splitlines()[0][:200]
-        raise WeightsError(f"checkpoint {path} cannot be read ({reason}); start the run anew or give another one") from error
+        raise WeightsError(f"checkpoint {path} cannot be read ({reason}); start a new run", path=path) from error
 
 
 def identity_of(config: TrainConfig) -> dict[str, Any]:
-    """Return the fields of a config that make a run what it is."""
+    """Return the config fields that must not change on resume."""
     table = config.to_dict()
     for name in MAY_CHANGE:
         table.pop(name)
     for data in [table["data"]] if isinstance(table["data"], dict) else table["data"]:
         for name in ("root", "cache"):
             data.pop(name)
+    table["model"]["init"].pop("kind")  # Runs of mien 0.1 did not save it.
     return table
 
 
+def identity_of_saved(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the same of a saved identity, which may be of mien 0.1."""
+    return identity_of(TrainConfig.of(upgrade(table)))
+
+
 def differences(theirs: Any, ours: Any, path: str = "") -> list[str]:
-    """Return the fields in which two identities differ, with both values."""
+    """Return descriptions of the fields in which two identities differ."""
     if isinstance(theirs, dict) and isinstance(ours, dict):
         keys = sorted({*theirs, *ours})
         return [found for key in keys for found in differences(theirs.get(key), ours.get(key), f"{path}.{key}".strip("."))]
     return [] if theirs == ours else [f"{path} was {theirs!r}, is {ours!r}"]
 
 
-PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow")
-RESUME = "free some space or the folder, then resume"
-
-
 def write(path: Path, text: str) -> None:
-    """Write a text file whole or not at all.
+    """Write a text file atomically.
 
     Raises:
-        TrainingError: the disk is full or the folder cannot be written.
+        TrainingError: the disk is full or the folder is not writable.
     """
     with atomic_write(path, RESUME, TrainingError) as part:
         part.write_text(text, encoding="utf-8")
 
 
 def open_run(out: Path, config: TrainConfig, splits: Sequence[Mixture], device: torch.device) -> None:
-    """Write `config.toml` and `env.json`; errors as of `write`."""
+    """Write `config.toml` and `env.json`; errors as in `write`."""
     write(out / "config.toml", tomli_w.dumps(config.to_dict()))
     write(out / "env.json", json.dumps(environment(splits, device), indent=1))
 
 
 def environment(splits: Sequence[Mixture], device: torch.device) -> dict[str, Any]:
-    """Return versions, commit, hardware, and what the splits are."""
+    """Return versions, commit, hardware, and descriptions of the splits."""
     return {
         **software(PACKAGES),
         "machine": {
@@ -131,12 +134,19 @@ def environment(splits: Sequence[Mixture], device: torch.device) -> dict[str, An
 
 
 def write_rows(out: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write `metrics.jsonl`, a row an epoch."""
+    """Write `metrics.jsonl`, one line for each epoch."""
     write(out / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
 
+def write_skipped(out: Path, skipped: Mapping[str, str]) -> None:
+    """Write `skipped.txt`, one line for each unreadable image."""
+    if skipped:
+        text = "".join(f"{name}\t{' '.join(reason.split())}\n" for name, reason in sorted(skipped.items()))
+        write(out / "skipped.txt", text)
+
+
 def draw_curves(out: Path, rows: Sequence[Mapping[str, Any]], metric: str) -> None:
-    """Write `curves.png`: losses, validation figures and learning rate over the epochs; errors as of `write`."""
+    """Write `curves.png`: losses, validation metrics and learning rate over the epochs; errors as in `write`."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -149,7 +159,7 @@ def draw_curves(out: Path, rows: Sequence[Mapping[str, Any]], metric: str) -> No
     for key in validation:
         panels[1].plot(epochs, [row[key] for row in rows], marker=".", label=key)
     panels[2].plot(epochs, [row["lr"] for row in rows], marker=".", color="0.3")
-    for panel, title in zip(panels, ("training loss", f"validation (chosen by {metric})", "learning rate"), strict=True):
+    for panel, title in zip(panels, ("training loss", f"validation (selected by {metric})", "learning rate"), strict=True):
         panel.set(title=title, xlabel="epoch")
         panel.grid(alpha=0.3)
         if panel.get_legend_handles_labels()[0]:
@@ -158,11 +168,8 @@ def draw_curves(out: Path, rows: Sequence[Mapping[str, Any]], metric: str) -> No
         FigureCanvasAgg(figure).print_png(part)
 
 
-CURVES = ("ccc_valence", "ccc_arousal", "au_f1", "p")
-
-
 def name_of(out: Path) -> str:
-    """Return what a run is called after its folder: runs/RECIPE/SEED after the recipe, any other after itself."""
+    """Return the name of a run: RECIPE of runs/RECIPE/SEED, otherwise the name of the folder."""
     folder = out.absolute()
     return folder.parent.name if folder.name.isdigit() and folder.parent.name else folder.name
 
@@ -181,30 +188,29 @@ def keep_best(
     """Write `best.safetensors` and its card `best.toml`, with `calibration` and further `figures`; return the weights' path.
 
     Raises:
-        TrainingError: the disk is full or the folder cannot be written.
+        TrainingError: the disk is full or the folder is not writable.
     """
     split, path = splits.parts[0], out / "best.safetensors"
     sources = [part.data for part in splits.parts]
     try:
         save_state(model.state_dict(), path)
     except WeightsError as error:
-        raise TrainingError(f"{error}; then resume") from error
-    sides = {"image": config.input.size, **config.input.regions}
+        raise TrainingError(f"{error}; then resume", path=path) from error
+    name = name_of(out)
     outputs = {"scores": config.model.scores}
-    outputs |= {name: name for name in heads(config) if name in LABEL_SETS and name != config.model.scores}
+    outputs |= {head: head for head in heads(config) if head in LABEL_SETS and head != config.model.scores}
     for term in config.loss:
-        name = {"valence-arousal": "valence_arousal", "action-units": "action_units"}.get(term.kind)
-        if name:
-            outputs[name] = term.output
+        if role := {"valence-arousal": "valence_arousal", "action-units": "action_units"}.get(term.kind):
+            outputs[role] = term.output
     card = cards.Card(
-        name=name_of(out),
+        name=name,
         kind="classifier",
-        summary=f"{config.model.name} trained on {' and '.join(data.name for data in sources)} by the recipe {name_of(out)}.",
+        summary=f"{config.model.name} trained on {' and '.join(data.name for data in sources)} with the recipe {name}.",
         file=path.name,
         sha256=sha256(path),
         license="NOASSERTION",
-        license_note="The terms of the data that it was trained on apply.",
-        origin=f"recipe {name_of(out)}",
+        license_note="The terms of the training data apply.",
+        origin=f"recipe {name}",
         data="; ".join(f"{data.name}, {data.variant}" for data in sources),
         labels=split.labels,
         outputs=outputs,
@@ -213,7 +219,7 @@ def keep_best(
         calibration=calibration,
         network={"architecture": config.model.name, "options": dict(options)},
         training={
-            "recipe": name_of(out),
+            "recipe": name,
             "about": config.about,
             "flaws": list(dict.fromkeys([*config.flaws, *(flaw for data in sources for flaw in data.flaws)])),
             "seed": config.seed,
@@ -222,7 +228,7 @@ def keep_best(
             "commit": commit(),
             "data_digests": list(digests),
         },
-        reading={"inputs": sides} if config.input.regions else {},
+        reading={"inputs": {"image": config.input.size, **config.input.regions}} if config.input.regions else {},
         figures=figures,
         measured=tuple(
             cards.Measured(
@@ -231,7 +237,7 @@ def keep_best(
                 metric=key.removeprefix(f"{part.name}."),
                 value=round(float(row[key]), 6),
                 n=len(part),
-                note=f"epoch {row['epoch']}, chosen by {config.validation.metric}",
+                note=f"epoch {row['epoch']}, selected by {config.validation.metric}",
             )
             for index, part in enumerate(splits.parts)
             for key in row

@@ -1,4 +1,4 @@
-"""Learning-rate schedules, as functions of the step, so that a resumed run needs no other state than where it stands."""
+"""Learning-rate schedules as functions of the step, so that resuming a run needs no other state than the step."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ import bisect
 import math
 from typing import Any
 
-from ..errors import ConfigError
 from .config import ScheduleConfig
 
 
 class Schedule:
     """The factor of the learning rate at every step of a run.
 
-    `step`, `multi-step`, `exponential` and `plateau` count as torch's schedulers of these names do, stepped after each epoch.
+    `step`, `multi-step`, `exponential` and `plateau` agree with torch's schedulers of these names, stepped after each epoch.
 
     Args:
-        config: what the recipe says.
+        config: the schedule of the recipe.
         epochs: epochs of the run.
-        per_epoch: steps of an epoch.
+        per_epoch: steps in an epoch.
 
     Example:
         >>> schedule = Schedule(ScheduleConfig(kind="step", every=2, gamma=0.1), epochs=4, per_epoch=10)
@@ -28,21 +27,17 @@ class Schedule:
 
     def __init__(self, config: ScheduleConfig, epochs: int, per_epoch: int) -> None:
         self.config, self.per_epoch, self.total = config, per_epoch, epochs * per_epoch
-        if not 0 <= config.floor <= 1:
-            raise ConfigError(f"schedule.floor is a fraction of the highest rate, 0 … 1, not {config.floor}")
-        if config.warmup < 0:
-            raise ConfigError(f"schedule.warmup cannot be negative: {config.warmup}")
-        # Below 1 a fraction of the run, from 1 on epochs.
+        # Warm-up below 1 is a fraction of the run, otherwise a number of epochs.
         self.rise = round(config.warmup * (self.total if config.warmup < 1 else per_epoch))
         self.best, self.bad, self.drops = math.inf, 0, 0
 
     def factor(self, step: int) -> float:
-        """Return what the highest rate is multiplied by at a step, counted from 0 over the whole run."""
+        """Return the factor of the maximum rate at a step, counted from 0 over the whole run."""
         if step < self.rise:
             return (step + 1) / self.rise
-        return max(self._settled(step), self.config.floor)
+        return max(self._after_warmup(step), self.config.floor)
 
-    def _settled(self, step: int) -> float:
+    def _after_warmup(self, step: int) -> float:
         config, epoch = self.config, step // self.per_epoch
         if config.kind == "step":
             return config.gamma ** (epoch // config.every)
@@ -58,7 +53,7 @@ class Schedule:
         return 1.0
 
     def epoch_ended(self, loss: float) -> None:
-        """Tell `plateau` how the epoch went; smaller is better."""
+        """Update `plateau` with the result of an epoch; smaller is better."""
         if loss < self.best * (1 - self.config.threshold if self.best > 0 else 1 + self.config.threshold):
             self.best, self.bad = loss, 0
             return
@@ -67,9 +62,9 @@ class Schedule:
             self.drops, self.bad = self.drops + 1, 0
 
     def state(self) -> dict[str, Any]:
-        """Return what `plateau` remembers."""
+        """Return the state of `plateau`."""
         return {"best": self.best, "bad": self.bad, "drops": self.drops}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take back what `state` gave."""
+        """Set the state that `state` returned."""
         self.best, self.bad, self.drops = float(state["best"]), int(state["bad"]), int(state["drops"])

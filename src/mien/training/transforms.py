@@ -1,11 +1,11 @@
-"""The single steps that vary training images, each on a whole batch at once.
+"""Random transforms of training images, each applied to a whole batch at once.
 
-A step takes (N, C, H, W) float32 images in 0 … 1 (C is 1 or 3), which it may change in place, and dice for them; it
-returns the varied images. Lengths are fractions of the image's side, angles are degrees. A step with `p` touches each
-image with that probability and works on those only.
+A transform takes (N, C, H, W) float32 images in 0 … 1 (C is 1 or 3), which it may modify in place, and a `BatchRng`; it
+returns the transformed images. Lengths are fractions of the image side, angles are in degrees. A transform with `p` changes
+each image with that probability.
 
-The published recipes work on 8-bit images and round after every step; here values stay float32, so that single pixels
-differ by up to one gray level a step.
+Published recipes transform 8-bit images and round after every transform. Values stay float32 here, so single pixels differ by
+up to one gray level per transform.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 import numpy as np
@@ -22,21 +22,24 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from ..config import Range
 
-class Dice:
-    """Draws for the images of one batch.
 
-    Numbers are drawn for the whole batch and those of `part` are kept, so that two processes vary each image as one would.
-    Neither the size of images nor the outcome of other draws moves a draw: images of several sizes stay in step.
+class BatchRng:
+    """Random numbers for the images of one batch.
+
+    Numbers are drawn for the whole batch and those of `part` are kept, so that several processes together augment a batch
+    exactly as one process would. Draws depend neither on the image size nor on the results of other draws: several crops of
+    one face get the same random transforms.
 
     Args:
-        seed: what all draws follow from.
-        total: images of the global batch.
-        part: those of this process.
+        seed: seed of all draws.
+        total: images in the global batch.
+        part: images of this process.
 
     Example:
-        >>> whole = Dice(1, 6, slice(0, 6)).uniform(0, 1)
-        >>> bool((Dice(1, 6, slice(2, 6)).uniform(0, 1) == whole[2:]).all())
+        >>> whole = BatchRng(1, 6, slice(0, 6)).uniform(0, 1)
+        >>> bool((BatchRng(1, 6, slice(2, 6)).uniform(0, 1) == whole[2:]).all())
         True
     """
 
@@ -48,17 +51,11 @@ class Dice:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def of(self, *key: int | str) -> Dice:
-        """Return dice for one step or image: their draws follow from the seed and the key, and disturb no others."""
+    def derive(self, *key: int | str, rows: Tensor | None = None) -> BatchRng:
+        """Return an independent generator seeded by this one's seed and a key, optionally for some of the images (n,)."""
         text = repr((self.seed, key)).encode()
-        child = Dice(int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1, self.total, slice(0, 0))
-        child._rows = self._rows
-        return child
-
-    def only(self, rows: Tensor, *key: int | str) -> Dice:
-        """Return dice (see `of`) for some of the images, by their numbers (n,) among those of these dice."""
-        child = self.of(*key)
-        child._rows = self._rows[rows]
+        child = BatchRng(int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1, self.total, slice(0, 0))
+        child._rows = self._rows if rows is None else self._rows[rows]
         return child
 
     def uniform(self, low: float, high: float, *shape: int) -> Tensor:
@@ -70,11 +67,11 @@ class Dice:
         return self.uniform(0, 1) < p
 
     def permutation(self, length: int) -> Tensor:
-        """Return (n, length) int64: the numbers 0 … length − 1 in an order of its own for each image."""
+        """Return (n, length) int64: an independent permutation of 0 … length − 1 for each image."""
         return self.uniform(0, 1, length).argsort(1)
 
     def noise(self, *shape: int, normal: bool = False) -> Tensor:
-        """Return (n, *shape) float32, uniform in [0, 1) or normal, from a generator of its own for each image."""
+        """Return (n, *shape) float32, uniform in [0, 1) or standard normal, from a separate generator for each image."""
         seeds = torch.randint(1 << 62, (self.total,), generator=self._generator)[self._rows]
         values, own = torch.empty(len(self), *shape), torch.Generator()
         for value, seed in zip(values, seeds.tolist(), strict=True):
@@ -86,12 +83,12 @@ class Dice:
         return values
 
 
-Chance = Annotated[float, "a number from 0 to 1"]
-Amount = Annotated[float, "a number, 0 or more"]
-Interval = Annotated[Sequence[float], "two numbers, the lower one first"]
-Above = Annotated[Sequence[float], "two numbers above 0, the lower one first"]
-Shares = Annotated[Sequence[float], "two numbers from 0 to 1, the lower one first"]
-Quality = Annotated[Sequence[float], "two numbers from 1 to 95, the lower one first"]
+Chance = Annotated[float, Range(0, 1)]
+Amount = Annotated[float, Range(0)]
+Interval = Annotated[tuple[float, float], Range()]
+Above = Annotated[tuple[float, float], Range(0, open=True)]
+Shares = Annotated[tuple[float, float], Range(0, 1)]
+Quality = Annotated[tuple[float, float], Range(1, 95)]
 Interpolation = Literal["nearest", "bilinear"]
 Border = Literal["black", "mirror"]
 
@@ -99,19 +96,19 @@ LUMA = (0.299, 0.587, 0.114)
 """ITU-R 601 weights of red, green and blue."""
 
 
-def flip(image_NCHW: Tensor, dice: Dice, *, p: Chance = 0.5) -> Tensor:
-    """Exchange left and right."""
-    return _some(image_NCHW, dice.chance(p), lambda image, rows: image.flip(3))
+def flip(image_NCHW: Tensor, rng: BatchRng, *, p: Chance = 0.5) -> Tensor:
+    """Flip horizontally."""
+    return _some(image_NCHW, rng.chance(p), lambda image, rows: image.flip(3))
 
 
-def vertical_flip(image_NCHW: Tensor, dice: Dice, *, p: Chance = 0.5) -> Tensor:
-    """Exchange top and bottom."""
-    return _some(image_NCHW, dice.chance(p), lambda image, rows: image.flip(2))
+def vertical_flip(image_NCHW: Tensor, rng: BatchRng, *, p: Chance = 0.5) -> Tensor:
+    """Flip vertically."""
+    return _some(image_NCHW, rng.chance(p), lambda image, rows: image.flip(2))
 
 
 def affine(
     image_NCHW: Tensor,
-    dice: Dice,
+    rng: BatchRng,
     *,
     p: Chance = 1.0,
     rotate: Amount = 0.0,
@@ -121,24 +118,24 @@ def affine(
     interpolation: Interpolation = "nearest",
     border: Border = "black",
 ) -> Tensor:
-    """Turn, scale and shift about the center in one resampling.
+    """Rotate, scale and translate about the center with a single resampling.
 
-    The defaults are torchvision's `RandomAffine`; imgaug's `Affine` is `interpolation="bilinear"`. Both turn about
+    The defaults match torchvision's `RandomAffine`; `interpolation="bilinear"` matches imgaug's `Affine`. The center is
     ((W − 1) / 2, (H − 1) / 2) in pixel indices.
 
     Args:
         image_NCHW: the images.
-        dice: their draws.
-        p: share of images that are touched.
-        rotate: the angle is uniform in ± this; positive is clockwise.
-        scale: the factor is uniform in this, one for both axes; above 1 the face grows.
-        translate: shifts are uniform in ± this fraction of the side, along each axis.
+        rng: random numbers.
+        p: probability for each image.
+        rotate: maximum angle, uniform in ± this; positive is clockwise.
+        scale: range of the scale factor, the same for both axes; above 1 the face grows.
+        translate: maximum shift along each axis, uniform in ± this fraction of the side.
         whole_pixels: round shifts to whole pixels, as torchvision does.
-        interpolation: how pixels between pixels are found.
-        border: what comes in from outside: black, or the image mirrored about its outermost pixels (albumentations).
+        interpolation: interpolation method.
+        border: padding mode: black, or reflection about the outermost pixels (albumentations).
     """
-    chosen, angle, factor = dice.chance(p), dice.uniform(-rotate, rotate), dice.uniform(scale[0], scale[1])
-    shift = dice.uniform(-translate, translate, 2)
+    chosen, angle, factor = rng.chance(p), rng.uniform(-rotate, rotate), rng.uniform(scale[0], scale[1])
+    shift = rng.uniform(-translate, translate, 2)
 
     def change(image: Tensor, rows: Tensor) -> Tensor:
         return warp(image, angle[rows], factor[rows], shift[rows], whole_pixels, interpolation, border)
@@ -148,15 +145,15 @@ def affine(
 
 def rotate(
     image_NCHW: Tensor,
-    dice: Dice,
+    rng: BatchRng,
     *,
     degrees: Amount,
     p: Chance = 1.0,
     interpolation: Interpolation = "nearest",
     border: Border = "black",
 ) -> Tensor:
-    """Turn about the center, uniformly in ± `degrees`; positive is anticlockwise, as in torchvision's `RandomRotation`."""
-    return affine(image_NCHW, dice, p=p, rotate=-degrees, interpolation=interpolation, border=border)
+    """Rotate about the center, uniformly in ± `degrees`; positive is counterclockwise, as in torchvision's `RandomRotation`."""
+    return affine(image_NCHW, rng, p=p, rotate=-degrees, interpolation=interpolation, border=border)
 
 
 def warp(
@@ -168,7 +165,7 @@ def warp(
     interpolation: Interpolation = "nearest",
     border: Border = "black",
 ) -> Tensor:
-    """Turn, scale and shift images.
+    """Rotate, scale and translate images.
 
     Args:
         image_NCHW: N images.
@@ -183,7 +180,8 @@ def warp(
     pixels = shift * torch.tensor([width, height])
     x, y = (pixels.round() if whole_pixels else pixels).unbind(1)
     cos, sin = (angle * (math.pi / 180)).cos() / scale, (angle * (math.pi / 180)).sin() / scale
-    # From the place in the new image to that in the old one, in units of half the way between the outermost pixels.
+    # `affine_grid` needs the inverse transform, which maps output coordinates to input coordinates. Both axes are normalized so
+    # that the centers of the outermost pixels are at −1 and 1, hence the aspect ratio in the off-diagonal terms.
     half_x, half_y = max(width - 1, 1) / 2, max(height - 1, 1) / 2
     theta = torch.stack(
         [
@@ -197,12 +195,12 @@ def warp(
     return functional.grid_sample(image_NCHW, grid, mode=interpolation, padding_mode=padding, align_corners=True)
 
 
-def crop(image_NCHW: Tensor, dice: Dice, *, padding: Amount, p: Chance = 1.0) -> Tensor:
-    """Add a black border of `padding` sides all round and cut a random part of the old size out: torchvision's `RandomCrop`."""
-    chosen, place = dice.chance(p), dice.uniform(0, 1, 2)
+def crop(image_NCHW: Tensor, rng: BatchRng, *, padding: Amount, p: Chance = 1.0) -> Tensor:
+    """Pad with a black border of `padding` sides and crop to the original size at random: torchvision's `RandomCrop`."""
+    chosen, place = rng.chance(p), rng.uniform(0, 1, 2)
     sides = torch.tensor(image_NCHW.shape[2:])
     border = (sides * padding).round()
-    shift = ((place * (2 * border + 1)).floor() - border).clamp(-sides, sides).int()  # from a side on, nothing is left to see
+    shift = ((place * (2 * border + 1)).floor() - border).clamp(-sides, sides).int()  # Larger shifts leave a black image.
 
     def change(image: Tensor, rows: Tensor) -> Tensor:
         height, width = image.shape[2:]
@@ -218,25 +216,24 @@ def crop(image_NCHW: Tensor, dice: Dice, *, padding: Amount, p: Chance = 1.0) ->
 
 def erase(
     image_NCHW: Tensor,
-    dice: Dice,
+    rng: BatchRng,
     *,
     p: Chance = 0.5,
     scale: Shares = (0.02, 0.33),
     ratio: Above = (0.3, 3.3),
     fill: Literal["zero", "noise"] = "zero",
 ) -> Tensor:
-    """Cover a rectangle: torchvision's `RandomErasing` (Zhong et al. 2020).
+    """Erase a rectangle: torchvision's `RandomErasing` (Zhong et al. 2020).
 
     Args:
         image_NCHW: the images.
-        dice: their draws.
-        p: share of images that are touched.
-        scale: the area is uniform in this share of the image.
-        ratio: the logarithm of height / width is uniform between those of these. A rectangle that does not fit is drawn again,
-            ten times at most.
+        rng: random numbers.
+        p: probability for each image.
+        scale: range of the area, as a fraction of the image.
+        ratio: range of height / width, uniform in its logarithm. Rectangles that do not fit are redrawn up to ten times.
         fill: zero, which is the mean color after normalization, or uniform noise in 0 … 1.
     """
-    chosen, draws = dice.chance(p), dice.uniform(0, 1, 10, 4)
+    chosen, draws = rng.chance(p), rng.uniform(0, 1, 10, 4)
     height, width = image_NCHW.shape[2:]
     area = (draws[..., 0] * (scale[1] - scale[0]) + scale[0]) * (height * width)
     low, high = math.log(ratio[0]), math.log(ratio[1])
@@ -247,7 +244,7 @@ def erase(
     first = fits.int().argmax(1, keepdim=True)
     boxes = torch.stack([top, left, tall, wide], 2).gather(1, first[..., None].expand(-1, 1, 4))[:, 0].int()
     rows = (chosen & fits.any(1)).nonzero().flatten()
-    noise = dice.only(rows, "noise").noise(*image_NCHW.shape[1:]) if fill == "noise" else None
+    noise = rng.derive("noise", rows=rows).noise(*image_NCHW.shape[1:]) if fill == "noise" else None
     for index, (row, (y, x, h, w)) in enumerate(zip(rows.tolist(), boxes[rows].tolist(), strict=True)):
         image_NCHW[row, :, y : y + h, x : x + w] = 0.0 if noise is None else noise[index, :, y : y + h, x : x + w]
     return image_NCHW
@@ -255,21 +252,21 @@ def erase(
 
 def color_jitter(
     image_NCHW: Tensor,
-    dice: Dice,
+    rng: BatchRng,
     *,
     p: Chance = 1.0,
     brightness: Amount = 0.0,
     contrast: Amount = 0.0,
     saturation: Amount = 0.0,
 ) -> Tensor:
-    """Change brightness, contrast and saturation, in an order drawn for each image: torchvision's `ColorJitter`.
+    """Change brightness, contrast and saturation in random order: torchvision's `ColorJitter`.
 
-    Each factor is uniform in 1 ± its amount, not below 0. Brightness multiplies; contrast mixes with the mean luma of the
-    image; saturation mixes with its gray. Values are cut to 0 … 1 after each.
+    Each factor is uniform in 1 ± its amount, at least 0. Brightness multiplies the image, contrast blends it with its mean
+    luma, saturation blends it with its gray version. Values are clipped to 0 … 1 after each.
     """
     amounts = (brightness, contrast, saturation)
-    chosen, order = dice.chance(p), dice.permutation(3)
-    factors = torch.stack([dice.uniform(max(0.0, 1 - amount), 1 + amount) for amount in amounts], 1)
+    chosen, order = rng.chance(p), rng.permutation(3)
+    factors = torch.stack([rng.uniform(max(0.0, 1 - amount), 1 + amount) for amount in amounts], 1)
 
     def change(image: Tensor, rows: Tensor) -> Tensor:
         for turn in order[rows].unbind(1):
@@ -286,9 +283,9 @@ def color_jitter(
     return _some(image_NCHW, chosen, change)
 
 
-def light(image_NCHW: Tensor, dice: Dice, *, p: Chance = 1.0, contrast: Amount = 0.0, brightness: Amount = 0.0) -> Tensor:
-    """Scale the contrast about the image's mean by 1 ± `contrast` and add ± `brightness`; values may leave 0 … 1 a little."""
-    chosen, factor, offset = dice.chance(p), dice.uniform(1 - contrast, 1 + contrast), dice.uniform(-brightness, brightness)
+def light(image_NCHW: Tensor, rng: BatchRng, *, p: Chance = 1.0, contrast: Amount = 0.0, brightness: Amount = 0.0) -> Tensor:
+    """Scale the contrast about the image mean by 1 ± `contrast` and add ± `brightness`, without clipping."""
+    chosen, factor, offset = rng.chance(p), rng.uniform(1 - contrast, 1 + contrast), rng.uniform(-brightness, brightness)
 
     def change(image: Tensor, rows: Tensor) -> Tensor:
         mean, scale = image.mean((1, 2, 3)), factor[rows]
@@ -297,9 +294,9 @@ def light(image_NCHW: Tensor, dice: Dice, *, p: Chance = 1.0, contrast: Amount =
     return _some(image_NCHW, chosen, change)
 
 
-def blur(image_NCHW: Tensor, dice: Dice, *, p: Chance = 1.0, sigma: Interval = (0.1, 2.0)) -> Tensor:
-    """Blur by a Gaussian whose deviation, in pixels, is uniform in `sigma`; edges are mirrored, as torchvision does."""
-    chosen, deviation = dice.chance(p), dice.uniform(sigma[0], sigma[1])
+def blur(image_NCHW: Tensor, rng: BatchRng, *, p: Chance = 1.0, sigma: Interval = (0.1, 2.0)) -> Tensor:
+    """Gaussian blur with a standard deviation in pixels uniform in `sigma` and reflected edges, as in torchvision."""
+    chosen, deviation = rng.chance(p), rng.uniform(sigma[0], sigma[1])
     radius = min(max(1, math.ceil(3 * sigma[1])), min(image_NCHW.shape[2:]) - 1)
 
     def change(image: Tensor, rows: Tensor) -> Tensor:
@@ -313,19 +310,19 @@ def blur(image_NCHW: Tensor, dice: Dice, *, p: Chance = 1.0, sigma: Interval = (
     return _some(image_NCHW, chosen, change)
 
 
-def coarse(image_NCHW: Tensor, dice: Dice, *, p: Chance = 1.0, factor: Annotated[int, "a whole number above 1"] = 2) -> Tensor:
-    """Shrink by averaging and enlarge again, as if the face had been `factor` times smaller."""
+def coarse(image_NCHW: Tensor, rng: BatchRng, *, p: Chance = 1.0, factor: Annotated[int, Range(2)] = 2) -> Tensor:
+    """Downsample by averaging and upsample again, as if the face had been `factor` times smaller."""
 
     def change(image: Tensor, rows: Tensor) -> Tensor:
         small = functional.interpolate(image, scale_factor=1 / factor, mode="area")
         return functional.interpolate(small, size=image.shape[2:], mode="bilinear", align_corners=False)
 
-    return _some(image_NCHW, dice.chance(p), change)
+    return _some(image_NCHW, rng.chance(p), change)
 
 
-def jpeg(image_NCHW: Tensor, dice: Dice, *, p: Chance = 1.0, quality: Quality = (30, 95)) -> Tensor:
-    """Store as JPEG and read again; the quality (1 … 95, Pillow's scale) is uniform in `quality`."""
-    chosen, value = dice.chance(p), dice.uniform(quality[0], quality[1])
+def jpeg(image_NCHW: Tensor, rng: BatchRng, *, p: Chance = 1.0, quality: Quality = (30, 95)) -> Tensor:
+    """Compress as JPEG with a quality (1 … 95, Pillow's scale) uniform in `quality`."""
+    chosen, value = rng.chance(p), rng.uniform(quality[0], quality[1])
 
     def change(image: Tensor, rows: Tensor) -> Tensor:
         levels = image.mul(255).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
@@ -339,29 +336,29 @@ def jpeg(image_NCHW: Tensor, dice: Dice, *, p: Chance = 1.0, quality: Quality = 
     return _some(image_NCHW, chosen, change)
 
 
-def noise(image_NCHW: Tensor, dice: Dice, *, p: Chance = 1.0, deviation: Amount = 0.05) -> Tensor:
-    """Add normal noise whose deviation is uniform in 0 … `deviation`, and cut to 0 … 1."""
-    chosen, amount = dice.chance(p), dice.uniform(0, deviation)
+def noise(image_NCHW: Tensor, rng: BatchRng, *, p: Chance = 1.0, deviation: Amount = 0.05) -> Tensor:
+    """Add Gaussian noise with a standard deviation uniform in 0 … `deviation`, and clip to 0 … 1."""
+    chosen, amount = rng.chance(p), rng.uniform(0, deviation)
 
     def change(image: Tensor, rows: Tensor) -> Tensor:
-        grain = dice.only(rows, "noise").noise(*image.shape[1:], normal=True)
+        grain = rng.derive("noise", rows=rows).noise(*image.shape[1:], normal=True)
         return image.addcmul_(grain, amount[rows, None, None, None]).clamp_(0, 1)
 
     return _some(image_NCHW, chosen, change)
 
 
-def gray(image_NCHW: Tensor, dice: Dice, *, p: Chance = 1.0) -> Tensor:
-    """Replace colors by luma."""
-    return _some(image_NCHW, dice.chance(p), lambda image, rows: image.copy_(luma(image)))
+def gray(image_NCHW: Tensor, rng: BatchRng, *, p: Chance = 1.0) -> Tensor:
+    """Convert to gray (luma)."""
+    return _some(image_NCHW, rng.chance(p), lambda image, rows: image.copy_(luma(image)))
 
 
-def value_gray(image_NCHW: Tensor, dice: Dice, *, p: Chance = 1.0) -> Tensor:
-    """Replace colors by the largest channel: imgaug's `RemoveSaturation(1)`."""
-    return _some(image_NCHW, dice.chance(p), lambda image, rows: image.copy_(image.amax(1, keepdim=True)))
+def value_gray(image_NCHW: Tensor, rng: BatchRng, *, p: Chance = 1.0) -> Tensor:
+    """Convert to gray by the largest channel: imgaug's `RemoveSaturation(1)`."""
+    return _some(image_NCHW, rng.chance(p), lambda image, rows: image.copy_(image.amax(1, keepdim=True)))
 
 
 def luma(image_NCHW: Tensor) -> Tensor:
-    """Return (N, 1, H, W)."""
+    """Return the luma, (N, 1, H, W)."""
     if image_NCHW.shape[1] == 1:
         return image_NCHW
     red, green, blue = image_NCHW.split(1, 1)
@@ -369,7 +366,7 @@ def luma(image_NCHW: Tensor) -> Tensor:
 
 
 def resized(image_NCHW: Tensor, side: int, method: str = "pil-bilinear") -> Tensor:
-    """Return images of `side` × `side` pixels; Pillow's bilinear is antialiased, OpenCV's is not."""
+    """Resize to `side` × `side` pixels; Pillow's bilinear interpolation is antialiased, OpenCV's is not."""
     if image_NCHW.shape[2:] == (side, side):
         return image_NCHW
     return functional.interpolate(
@@ -378,7 +375,7 @@ def resized(image_NCHW: Tensor, side: int, method: str = "pil-bilinear") -> Tens
 
 
 def _some(image_NCHW: Tensor, chosen: Tensor, change: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Change the chosen (n,) images, given with their row numbers, which may be done in place."""
+    """Apply `change`, which may work in place, to the `chosen` images and their row numbers."""
     rows = chosen.nonzero().flatten()
     if len(rows) == 0:
         return image_NCHW

@@ -1,6 +1,6 @@
-"""How good the network of an epoch is on the validation split: the figures by which the best epoch is chosen.
+"""Metrics on the validation split, by which the best epoch is selected.
 
-Every image counts exactly once, whatever the number of processes, and an image that cannot be read counts as wrong.
+Every image counts exactly once for any number of processes, and unreadable images count as wrong.
 """
 
 from __future__ import annotations
@@ -18,25 +18,26 @@ from ..errors import ConfigError
 from ..faces.preprocessing import Preprocess
 from ..metrics.au_thresholds import UnitThresholds, tune_units
 from ..metrics.calibration import abstention_threshold, fit_temperature, softmax
+from ..models.torch_runtime import run_network
 from .config import TrainConfig
-from .criterion import ask, field_of, target_of
+from .criterion import field_of, target_of
 from .data import Mixture, Split, card_input, evaluation_batches
 
 SMALLER_IS_BETTER = ("nll",)
-CLASSIFYING = ("cross-entropy", "focal", "votes", "binary")
-"""Kinds of loss terms whose output is scores of classes."""
+CLASSIFYING = ("cross-entropy", "votes", "binary")
+"""Kinds of loss terms on class scores."""
 CLASSIFIED = ("accuracy", "uar", "macro_f1", "nll")
-"""Figures of `classified`."""
-ENOUGH = 100
-"""Labeled images from which on a calibration is fitted."""
+"""Metrics of `classified`."""
+MIN_CALIBRATION = 100
+"""Minimum number of labeled images for calibration."""
 CONCORDANCE = ("ccc_valence", "ccc_arousal")
-"""Figures of `concordance`."""
+"""Metrics of `concordance`."""
 
 
 def heads(config: TrainConfig, index: int = 0) -> dict[str, str]:
-    """Return the outputs that are measured on a dataset, by its index, and the target of each.
+    """Return the outputs that are evaluated on a dataset, by its index, and the target of each.
 
-    They are the classifying heads and the regressions that have a loss term on it; on the first dataset also the scores.
+    These are the classification heads and regressions with a loss term on it, and on the first dataset the scores.
     """
     found = {} if index else {config.model.scores: "label"}
     name = config.data[index].name or config.data[index].dataset
@@ -50,8 +51,8 @@ def heads(config: TrainConfig, index: int = 0) -> dict[str, str]:
     return found
 
 
-def figures_of(config: TrainConfig) -> list[str]:
-    """Return the names of the figures that a run measures; see `measure`."""
+def metrics_of(config: TrainConfig) -> list[str]:
+    """Return the names of the metrics of a run; see `measure`."""
     every: list[str] = []
     for index in range(len(config.data)):
         found: list[str] = []
@@ -61,42 +62,46 @@ def figures_of(config: TrainConfig) -> list[str]:
             elif target == "action_units":
                 found += ["au_f1"] if index else ["au_f1", "au_f1_at_thresholds"]
             else:
-                found += [prefix_of(config, index, name) + figure for figure in CLASSIFIED]
+                found += [prefix_of(config, index, name) + metric for metric in CLASSIFIED]
         every += [*found, "p"] if {"ccc_valence", "au_f1"} <= {*found} else found
     return every
 
 
 def prefix_of(config: TrainConfig, index: int, head: str) -> str:
-    """Return what the metrics of a classifying head on a dataset, by its index, begin with."""
+    """Return the prefix of the metrics of a classification head on a dataset, by its index."""
     if index:
         return f"{config.data[index].name or config.data[index].dataset}.{head}."
     return "" if head == config.model.scores else f"{head}."
 
 
 def check_metrics(config: TrainConfig) -> None:
-    """Refuse a metric that the run will not measure, rather than at the end of its first epoch.
+    """Check the metrics of model selection before training instead of after the first epoch.
 
     Raises:
-        ConfigError: there is no such metric.
+        ConfigError: unknown metric.
     """
-    chosen, known = config.validation.metric, figures_of(config)
-    asked = {"validation.metric": "" if chosen == "last" else chosen}
+    chosen, known = config.validation.metric, metrics_of(config)
+    wanted = {"validation.metric": "" if chosen == "last" else chosen}
     if config.schedule.kind == "plateau":
-        asked["schedule.metric"] = config.schedule.metric or chosen
-    for field, metric in asked.items():
+        wanted["schedule.metric"] = config.schedule.metric or chosen
+    for field, metric in wanted.items():
         for name in map(str.strip, metric.split("+") if metric else ()):
             if name not in known:
-                raise ConfigError(f"{field}: there is no {name!r}; this run measures {', '.join(known)}")
+                raise ConfigError(
+                    f"{field}: unknown metric {name!r}; the metrics of this run are {', '.join(known)}",
+                    value=name,
+                    expected=tuple(known),
+                )
 
 
 @torch.no_grad()
 def predict(
     model: nn.Module, split: Mixture, config: TrainConfig, process: int = 0, processes: int = 1, batch: int = 128
 ) -> dict[str, np.ndarray]:
-    """Return the answers of a network, in evaluation mode, on this process's share of a split: rows `process::processes`.
+    """Run a network in evaluation mode over this process's part of a split: rows `process::processes`.
 
     Returns:
-        Output name → (n, …) float32: scores before softmax, the mean over the views. Rows that cannot be read are NaN.
+        Output name → (n, …) float32: scores before softmax, averaged over the views; NaN for unreadable images.
     """
     model.eval()
     preprocess = Preprocess(card_input(config.input))
@@ -109,12 +114,12 @@ def predict(
             views.append({name: value.flip(3) for name, value in images.items()})
         found: dict[str, list[np.ndarray]] = {name: [] for name in parts}
         for view in views:
-            fed = {name: value.to(device) for name, value in view.items()}
+            inputs = {name: value.to(device) for name, value in view.items()}
             if config.channels_last:
-                fed = {name: value.contiguous(memory_format=torch.channels_last) for name, value in fed.items()}
-            answer = ask(model, fed)
+                inputs = {name: value.contiguous(memory_format=torch.channels_last) for name, value in inputs.items()}
+            output = run_network(model, inputs)
             for name in parts:
-                found[name].append(field_of(answer, name).float().cpu().numpy())
+                found[name].append(field_of(output, name).float().cpu().numpy())
         for name in parts:
             mean = np.mean(found[name], 0)
             mean[~readable] = np.nan
@@ -123,13 +128,13 @@ def predict(
 
 
 def interleave(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Put the shares of all processes, each (n, …), back into the order of the split."""
+    """Return the outputs of all processes, each (n, …), in the order of the split."""
     whole = {}
     for name, first in parts[0].items():
         total = sum(len(part[name]) for part in parts)
         values = np.empty((total, *first.shape[1:]), first.dtype)
         for process, part in enumerate(parts):
-            if len(part[name]):  # a process without rows does not know how long one is
+            if len(part[name]):  # The shape of an empty part is unknown.
                 values[process :: len(parts)] = part[name]
         whole[name] = values
     return whole
@@ -139,8 +144,8 @@ def measure(outputs: dict[str, np.ndarray], splits: Mixture, config: TrainConfig
     """Return the metrics of predictions on the splits of a run.
 
     `accuracy`, `uar`, `macro_f1` and `nll` of the scores; the same of another head as `HEAD.accuracy` …, of another dataset as
-    `NAME.HEAD.accuracy` …; `ccc_valence`, `ccc_arousal`, `au_f1` (mean over units at one half) and, where the first dataset has
-    all three tasks, ABAW's `p`.
+    `NAME.HEAD.accuracy` …; `ccc_valence`, `ccc_arousal`, `au_f1` (mean over units at a threshold of 0.5) and, if the first
+    dataset has all three tasks, the `p` of ABAW.
     """
     figures: dict[str, float] = {}
     for index, split in enumerate(splits.parts):
@@ -167,7 +172,7 @@ def _measured(outputs: dict[str, np.ndarray], split: Split, config: TrainConfig,
 
 
 def unit_thresholds(outputs: dict[str, np.ndarray], splits: Mixture, config: TrainConfig) -> UnitThresholds | None:
-    """Return thresholds of the action units, chosen on half of the videos, persons or images of the first dataset, or None."""
+    """Return action unit thresholds tuned on half of the videos, subjects or images of the first dataset, or None."""
     split = splits.parts[0]
     for name, target in heads(config).items():
         if target == "action_units":
@@ -184,14 +189,11 @@ def unit_thresholds(outputs: dict[str, np.ndarray], splits: Mixture, config: Tra
 
 
 def calibration(outputs: dict[str, np.ndarray], splits: Mixture, config: TrainConfig) -> Calibration:
-    """Return temperature and abstention threshold of the scores, fitted on the validation split of the first dataset.
-
-    Fewer than `ENOUGH` labeled images say nothing of either: nothing is fitted then.
-    """
+    """Return the calibration fitted on the first dataset, or the default for fewer than `MIN_CALIBRATION` images."""
     split = splits.parts[0]
     scores, label = outputs[config.model.scores][splits.rows(0)], truth(split, heads(config)[config.model.scores])
     usable = (label >= 0) & np.isfinite(scores).all(1)
-    if usable.sum() < ENOUGH:
+    if usable.sum() < MIN_CALIBRATION:
         return Calibration()
     scores, label = scores[usable].astype(np.float64), label[usable]
     temperature = round(fit_temperature(scores, label), 4)
@@ -203,7 +205,7 @@ def calibration(outputs: dict[str, np.ndarray], splits: Mixture, config: TrainCo
 
 
 def truth(split: Split, target: str) -> np.ndarray:
-    """Return (N,) class indices, −1 where unknown; votes give their majority by Microsoft's rule, soft labels their largest."""
+    """Return (N,) class indices, −1 if unknown: labels, the majority of votes by Microsoft's rule, or the top soft label."""
     if target == "votes":
         distribution, kept = ferplus.targets(split.targets["votes"].numpy(), "majority")
         return np.where(kept, distribution.argmax(1), -1)
@@ -215,13 +217,13 @@ def truth(split: Split, target: str) -> np.ndarray:
 
 
 def classified(scores: np.ndarray, label: np.ndarray) -> dict[str, float]:
-    """Return accuracy, UAR, macro-F1 over the classes that occur, and mean negative log-likelihood of (N, K) scores."""
+    """Return accuracy, UAR, macro-F1 over the classes present, and mean negative log-likelihood of (N, K) scores."""
     scores, label = scores[label >= 0].astype(np.float64), label[label >= 0]
     if not len(label):
         return dict.fromkeys(CLASSIFIED, float("nan"))
     readable = np.asarray(np.isfinite(scores).all(1))
     counts = metrics.confusion(label, np.where(readable, np.nan_to_num(scores).argmax(1), -1), scores.shape[1])
-    # What cannot be read is answered by equal scores.
+    # Unreadable images get equal probabilities in the likelihood.
     scores = np.where(readable[:, None], scores, 0.0)
     top = scores.max(1, keepdims=True)
     log_p = scores - top - np.log(np.exp(scores - top).sum(1, keepdims=True))
@@ -234,19 +236,17 @@ def classified(scores: np.ndarray, label: np.ndarray) -> dict[str, float]:
 
 
 def concordance(prediction: np.ndarray, target: np.ndarray) -> dict[str, float]:
-    """Return Lin's CCC of valence and arousal, (N, 2) each, over the rows that have them."""
+    """Return Lin's CCC of valence and arousal, (N, 2) each, over the annotated samples."""
     return {name: metrics.concordance(prediction[:, k], target[:, k]) for k, name in enumerate(CONCORDANCE)}
 
 
 def unit_f1(active: np.ndarray, target: np.ndarray) -> float:
-    """Return the mean over action units, (N, U) each, of the F1 of "present", over the faces where the unit is annotated."""
+    """Return the mean F1 over action units, (N, U) each, over the annotated samples."""
     found = metrics.unit_f1(active.astype(np.float64), target)
     return float(np.nanmean(found)) if np.isfinite(found).any() else float("nan")
 
 
 def quality(figures: dict[str, Any], metric: str) -> float:
-    """Return the number that selection maximizes: a metric that `check_metrics` has passed, or `A + B`."""
-    total = 0.0
-    for key in map(str.strip, metric.split("+")):
-        total += -figures[key] if key.rpartition(".")[2] in SMALLER_IS_BETTER else figures[key]
-    return total
+    """Return the value that model selection maximizes: a metric, negated if smaller is better, or a sum `A + B`."""
+    keys = map(str.strip, metric.split("+"))
+    return sum(-figures[key] if key.rpartition(".")[2] in SMALLER_IS_BETTER else figures[key] for key in keys)

@@ -15,8 +15,14 @@ from mien import cards, models
 from mien.cards import Input
 from mien.errors import ConfigError, WeightsError
 from mien.runtime.open_model import open_model
-from mien.training.init_weights import IMAGENET, load_start
+from mien.training.config import InitConfig
+from mien.training.init_weights import IMAGENET, load_initial_weights
 from mien.training.loop import train
+
+
+def init(file: object, kind: str = "mien") -> InitConfig:
+    return InitConfig(file=str(file), kind=kind)
+
 
 HALF = Input(size=(224, 224))
 UNIT = Input(size=(224, 224), scale=1 / 255, offset=(0.0,))
@@ -59,7 +65,7 @@ def test_a_bundled_network_can_be_trained_on(name: str, sample: Path) -> None:
     crops = np.stack([np.asarray(Image.fromarray(photo[y : y + 192, x : x + 192]).resize((48, 48))) for y, x in corners])
     images = torch.from_numpy(crops).float()[:, None] / 127.5 - 1
     network = models.build(name)
-    report = load_start(network, name, name, images=lambda: images)
+    report = load_initial_weights(network, name, init(name), images=lambda: images)
     assert not (report.unused or report.missing or report.shape_mismatch)
     wanted = torch.from_numpy(open_model(name)[1](images.numpy())["ferplus"])
     temperature = cards.load(name).training["pool"]["ferplus"]
@@ -70,13 +76,13 @@ def test_a_bundled_network_can_be_trained_on(name: str, sample: Path) -> None:
         if isinstance(part, nn.Dropout):
             part.p = 0.0
     assert float(((network(images).ferplus / temperature).softmax(1) - wanted).abs().mean()) < 0.02
-    with pytest.raises(WeightsError, match="give training images"):
-        load_start(models.build(name), name, name)
+    with pytest.raises(WeightsError, match="training images"):
+        load_initial_weights(models.build(name), name, init(name))
 
 
 def test_a_run_that_goes_on_needs_its_start_no_more(tmp_path: Path) -> None:
     first = train(config(epochs=1), tmp_path / "first")
-    started = config(model__init=str(first), epochs=2)
+    started = config(model__init={"file": str(first)}, epochs=2)
 
     def stop(event: dict[str, object]) -> None:
         if event["event"] == "epoch":
@@ -90,30 +96,28 @@ def test_a_run_that_goes_on_needs_its_start_no_more(tmp_path: Path) -> None:
         train(started, tmp_path / "third")
 
 
-def test_a_misspelt_bundled_network_is_told() -> None:
-    for given, message in (
-        ("mien-bse", "did you mean 'mien-base'"),
-        ("x", "mien-base, mien-nano"),
-        ("blazefac", "no checkpoint"),
-    ):
-        with pytest.raises(WeightsError, match=message):
-            load_start(models.build("mien-nano"), "mien-nano", given)
+@pytest.mark.parametrize("file", ["mien-bse", "x", "blazefac"])
+def test_missing_files_name_the_bundled_models(file: str) -> None:
+    with pytest.raises(WeightsError) as caught:
+        load_initial_weights(models.build("mien-nano"), "mien-nano", init(file))
+    assert caught.value.path == file and {"mien-base", "mien-nano"} <= {*caught.value.expected}
 
 
-def test_an_exported_file_that_is_of_another_network(tmp_path: Path) -> None:
+def test_an_exported_file_of_another_network(tmp_path: Path) -> None:
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no network")
     network = models.build("mien-nano")
-    for path, message in ((broken, "cannot be read"), (Path("mien-base"), "does not fit")):
-        with pytest.raises(WeightsError, match=message):
-            load_start(network, "mien-nano", path, images=lambda: torch.zeros(4, 1, 48, 48))
+    for file in (broken, "mien-base"):
+        with pytest.raises(WeightsError) as caught:
+            load_initial_weights(network, "mien-nano", init(file), images=lambda: torch.zeros(4, 1, 48, 48))
+        assert caught.value.path is not None and caught.value.path.endswith(".onnx")
 
 
 @torch.no_grad()
 def test_mobilenet_v2_answers_as_torchvisions(shared: Path, pixels: Tensor) -> None:
     path = shared / "models/mobilenet_v2.npz"
     network = models.build(MOBILE, num_classes=1000).eval()
-    report = load_start(network, MOBILE, path)
+    report = load_initial_weights(network, MOBILE, init(path, "mobilenet-v2"))
     assert len(report.loaded) == 262 and not (report.unused or report.missing or report.shape_mismatch)
     expected = filled(torchvision.models.mobilenet_v2(), path)(fed(pixels, IMAGENET))
     assert torch.allclose(network(fed(pixels, IMAGENET)).logits, expected, atol=1e-4)
@@ -123,7 +127,7 @@ def test_mobilenet_v2_answers_as_torchvisions(shared: Path, pixels: Tensor) -> N
 @pytest.mark.parametrize(("feed", "tolerance"), [(HALF, 5e-3), (IMAGENET, 0.5), (UNIT, 1.0)])
 def test_lite0_answers_as_its_reference_whatever_it_is_fed(shared: Path, pixels: Tensor, feed: Input, tolerance: float) -> None:
     network = models.build(LITE0, num_classes=1000).eval()
-    load_start(network, LITE0, shared / "models/efficientnet_lite0.npz", feed=feed)
+    load_initial_weights(network, LITE0, init(shared / "models/efficientnet_lite0.npz", "efficientnet-lite0"), feed=feed)
     plain, own = reference(shared), (pixels - 127) / 128
     here, there = network.model.conv_stem(fed(pixels, feed)), plain._conv_stem(own)
     here, there = (x if norm is None else norm(x) for x, norm in ((here, network.model.bn1), (there, plain._bn0)))
@@ -141,13 +145,17 @@ def test_the_face_network_answers_as_its_onnx_file_also_in_training(shared: Path
     bgr = faces.flip(1).permute(0, 2, 3, 1).numpy() - np.array([103.939, 116.779, 123.68], np.float32)
     expected = torch.from_numpy(session.run(None, {"input_1": bgr})[0])
     network = models.build(FACES, num_classes=7, pad_type="same")
-    report = load_start(network, FACES, shared / "models/faceres.npz", images=lambda: fed(faces, IMAGENET))
+    weights = init(shared / "models/faceres.npz", "faceres")
+    report = load_initial_weights(network, FACES, weights, images=lambda: fed(faces, IMAGENET))
     assert report.missing == ("model.classifier.weight", "model.classifier.bias") and len(report.loaded) == 135
     assert network.training
     assert torch.allclose(network(fed(faces, IMAGENET)).feature, expected, atol=0.05)
     assert torch.allclose(network.eval()(fed(faces, IMAGENET)).feature, expected, atol=5e-3)
-    with pytest.raises(WeightsError, match=r"faceres\.npz lacks the statistics of BatchNorm; give training images"):
-        load_start(network, FACES, shared / "models/faceres.npz")
+    with pytest.raises(WeightsError, match="training images"):
+        load_initial_weights(network, FACES, weights)
+    with pytest.raises(WeightsError) as caught:
+        load_initial_weights(network, FACES, init(weights.file, "mobilenet-v2"))
+    assert caught.value.value == "mobilenet-v2"
 
 
 @torch.no_grad()
@@ -156,7 +164,7 @@ def test_gray_images_are_read_as_the_color_network_reads_them(shared: Path, pixe
     answers = []
     for channels in (1, 3):
         network = models.build(LITE0, num_classes=1000, in_chans=channels).eval()
-        load_start(network, LITE0, shared / "models/efficientnet_lite0.npz", feed=HALF)
+        load_initial_weights(network, LITE0, init(shared / "models/efficientnet_lite0.npz", "efficientnet-lite0"), feed=HALF)
         answers.append(network(fed(gray.expand(-1, channels, -1, -1), HALF)).logits)
     assert torch.allclose(*answers, atol=1e-4)
 
@@ -169,8 +177,8 @@ def test_torchvisions_names_are_understood_by_their_order(tmp_path: Path) -> Non
             part.running_mean.uniform_(-0.1, 0.1)
     torch.save(theirs.state_dict(), tmp_path / "b0.pth")
     network = models.build("timm:efficientnet_b0", num_classes=5).eval()
-    report = load_start(network, "timm:efficientnet_b0", tmp_path / "b0.pth")
-    assert report.layout == "the order of its entries" and not report.missing
+    report = load_initial_weights(network, "timm:efficientnet_b0", init(tmp_path / "b0.pth", "ordered"))
+    assert not report.missing
     image = torch.rand(2, 3, 64, 64)
     assert torch.allclose(network(image).logits, theirs(image), atol=1e-4)
 
@@ -184,8 +192,7 @@ def test_the_trunk_of_two_heads_is_found_by_the_order_of_entries(tmp_path: Path)
             part.running_mean.uniform_(-0.1, 0.1)
     torch.save(theirs.state_dict(), tmp_path / "mobilenet.pth")
     network = models.build("mien-base", trunk="mobilenetv2_100", enlarge=2.0).eval()
-    report = load_start(network, "mien-base", tmp_path / "mobilenet.pth")
-    assert report.layout == "the order of its entries, in its part 'trunk'"
+    report = load_initial_weights(network, "mien-base", init(tmp_path / "mobilenet.pth", "ordered"))
     assert report.missing == ("fer2013.weight", "fer2013.bias", "ferplus.weight", "ferplus.bias")
     image = torch.rand(2, 1, 32, 32)
     large = nn.functional.interpolate(image, (64, 64), mode="bilinear").expand(-1, 3, -1, -1)
@@ -203,7 +210,7 @@ def test_the_face_network_can_bear_two_heads(shared: Path, pixels: Tensor) -> No
     features = []
     for name, wanted in options.items():
         network = models.build(name, **wanted).eval()
-        load_start(network, name, shared / "models/faceres.npz", feed=HALF, images=lambda: gray)
+        load_initial_weights(network, name, init(shared / "models/faceres.npz", "faceres"), feed=HALF, images=lambda: gray)
         features.append(network(gray).feature)
     assert torch.allclose(*features, atol=1e-5) and float(features[0].std()) > 0.1
 
@@ -212,7 +219,7 @@ def test_the_face_network_can_bear_two_heads(shared: Path, pixels: Tensor) -> No
 def test_sface_gives_the_features_of_its_file(shared: Path, pixels: Tensor) -> None:
     network = models.build("mien-base", trunk="sface").eval()
     gray = pixels.mean(1, keepdim=True)
-    report = load_start(network, "mien-base", shared / "models/sface_trunk.npz", feed=HALF)
+    report = load_initial_weights(network, "mien-base", init(shared / "models/sface_trunk.npz", "sface"), feed=HALF)
     assert len(report.loaded) == 162 and not report.shape_mismatch
     assert set(report.missing) == {f"{head}.{part}" for head in ("fer2013", "ferplus") for part in ("weight", "bias")}
 
@@ -244,11 +251,11 @@ def test_a_network_starts_from_itself_with_other_classes(tmp_path: Path) -> None
     dan = models.build("dan", num_classes=7)
     save_file(dan.state_dict(), tmp_path / "dan.safetensors")
     network = models.build("mien-base")
-    assert load_start(network, "mien-base", tmp_path / "best.safetensors").layout == "its own names"
+    assert not load_initial_weights(network, "mien-base", init(tmp_path / "best.safetensors")).missing
     assert all(torch.equal(a, b) for a, b in zip(network.state_dict().values(), trained.state_dict().values(), strict=True))
     other = models.build("dan", num_classes=8)
     before = other.fc.weight.clone()
-    report = load_start(other, "dan", tmp_path / "dan.safetensors")
+    report = load_initial_weights(other, "dan", init(tmp_path / "dan.safetensors"))
     assert {key for key, _, _ in report.shape_mismatch} == {
         *("fc.weight", "fc.bias", "bn.weight", "bn.bias", "bn.running_mean", "bn.running_var")
     }
@@ -260,17 +267,17 @@ def test_backbones_go_inside_our_networks_under_any_names(tmp_path: Path) -> Non
     resnet = torchvision.models.resnet18()
     save_file(resnet.state_dict(), tmp_path / "resnet18.safetensors")
     dan = models.build("dan", num_classes=7)
-    report = load_start(dan, "dan", tmp_path / "resnet18.safetensors")
+    report = load_initial_weights(dan, "dan", init(tmp_path / "resnet18.safetensors", "author"))
     assert sorted(report.unused) == ["pretraining.fc.bias", "pretraining.fc.weight"]
     assert torch.equal(dan.features.layer4[1].conv2.weight, resnet.layer4[1].conv2.weight)
     plain = models.build("timm:resnet18", num_classes=7)
-    report = load_start(plain, "timm:resnet18", tmp_path / "resnet18.safetensors")
+    report = load_initial_weights(plain, "timm:resnet18", init(tmp_path / "resnet18.safetensors", "backbone"))
     assert [key for key, _, _ in report.shape_mismatch] == ["model.fc.bias", "model.fc.weight"]
     assert torch.equal(plain.model.layer4[1].conv2.weight, resnet.layer4[1].conv2.weight)
     ddamfn = models.build("ddamfn", num_classes=8)
     torch.save({"model_state_dict": ddamfn.state_dict()}, tmp_path / "affectnet8.pth")
     multi = models.build("ddamfn-mtl")
-    report = load_start(multi, "ddamfn-mtl", tmp_path / "affectnet8.pth")
+    report = load_initial_weights(multi, "ddamfn-mtl", init(tmp_path / "affectnet8.pth", "author"))
     assert all(key.startswith("classifier.") for key in report.missing) and len(report.missing) == 8
     assert torch.equal(multi.pool[0].weight, ddamfn.pool[0].weight)
 
@@ -278,12 +285,14 @@ def test_backbones_go_inside_our_networks_under_any_names(tmp_path: Path) -> Non
 def test_what_does_not_fit_is_refused_and_changes_nothing(shared: Path, tmp_path: Path) -> None:
     network = models.build("timm:resnet18", num_classes=7)
     before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
-    with pytest.raises(WeightsError, match=r"mobilenet_v2\.npz does not fit the model 'timm:resnet18': 0 tensors loaded"):
-        load_start(network, "timm:resnet18", shared / "models/mobilenet_v2.npz")
-    with pytest.raises(WeightsError, match="there is no checkpoint"):
-        load_start(network, "timm:resnet18", tmp_path / "missing.npz")
     wide = torchvision.models.wide_resnet50_2()
     save_file(wide.state_dict(), tmp_path / "wide.safetensors")
-    with pytest.raises(WeightsError, match="of another shape"):
-        load_start(network, "timm:resnet18", tmp_path / "wide.safetensors")
+    for weights in (
+        init(shared / "models/mobilenet_v2.npz", "ordered"),
+        init(tmp_path / "missing.npz"),
+        init(tmp_path / "wide.safetensors", "backbone"),
+    ):
+        with pytest.raises(WeightsError) as caught:
+            load_initial_weights(network, "timm:resnet18", weights)
+        assert caught.value.path == weights.file
     assert all(torch.equal(tensor, before[key]) for key, tensor in network.state_dict().items())
