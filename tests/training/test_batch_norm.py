@@ -25,7 +25,7 @@ def test_large_numbers_keep_their_variance(group: None, mean: float, deviation: 
     x = (torch.randn(32, 4, 5, 5, generator=torch.Generator().manual_seed(0)) * deviation + mean).requires_grad_()
     found = []
     synchronized = nn.BatchNorm2d(4)
-    synchronize_batch_norm(synchronized)
+    synchronize_batch_norm(synchronized, "cpu")
     for kind in (nn.BatchNorm2d(4), synchronized):
         answer = kind(x)
         (gradient,) = torch.autograd.grad((answer**3).sum(), x)

@@ -110,7 +110,7 @@ def build_parts(config: TrainConfig, split: Mixture, accelerator: Accelerator, *
                 expected=tuple(used[0].targets),
             )
     if config.sync_batch_norm and accelerator.num_processes > 1:
-        synchronize_batch_norm(model)
+        synchronize_batch_norm(model, accelerator.device.type)
     if config.channels_last:
         model = model.to(memory_format=torch.channels_last)  # pyrefly: ignore
     precision = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.precision)

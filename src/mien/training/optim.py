@@ -143,13 +143,12 @@ class _Sum(Function):
         return value
 
 
-class SyncBatchNorm(nn.SyncBatchNorm):
-    """torch's `SyncBatchNorm`, which rejects CPU tensors, with a forward pass for them."""
+class _CpuSync:
+    """BatchNorm with statistics over all processes on CPUs, where torch's `SyncBatchNorm` does not run."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return x (N, C, …) normalized by mean and variance over all processes while training."""
-        if x.device.type != "cpu" or not self.training or not torch.distributed.is_initialized():
-            return super().forward(x)
+    def forward(self: _BatchNorm, x: Tensor) -> Tensor:  # pyrefly: ignore
+        if not self.training or not torch.distributed.is_initialized():
+            return _BatchNorm.forward(self, x)
         axes, shape = [axis for axis in range(x.ndim) if axis != 1], [1, -1, *[1] * (x.ndim - 2)]
         wide = x.float()
         count = torch.full((1,), x.numel() / x.shape[1])
@@ -166,8 +165,23 @@ class SyncBatchNorm(nn.SyncBatchNorm):
         return (offset * scale.view(shape) + self.bias.view(shape)).to(x.dtype)
 
 
-def synchronize_batch_norm(model: nn.Module) -> None:
-    """Convert every BatchNorm of a network to `SyncBatchNorm`, in place; names and weights stay the same."""
+class _CpuSync1d(_CpuSync, nn.BatchNorm1d):
+    pass
+
+
+class _CpuSync2d(_CpuSync, nn.BatchNorm2d):
+    pass
+
+
+def synchronize_batch_norm(model: nn.Module, device: str) -> None:
+    """Synchronize the statistics of every BatchNorm of a network over all processes, in place; names and weights do not change.
+
+    Args:
+        model: the network.
+        device: type of its device: `cpu`, `cuda` …
+    """
+    kinds = {nn.BatchNorm1d: _CpuSync1d, nn.BatchNorm2d: _CpuSync2d}
     for part in model.modules():
-        if type(part) in (nn.BatchNorm1d, nn.BatchNorm2d):
-            part.__class__, part.process_group = SyncBatchNorm, None
+        if type(part) in kinds:
+            part.process_group = None  # pyrefly: ignore - an attribute of torch's SyncBatchNorm
+            part.__class__ = kinds[type(part)] if device == "cpu" else nn.SyncBatchNorm
