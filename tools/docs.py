@@ -15,6 +15,7 @@ import inspect
 import pkgutil
 import re
 import sys
+import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -401,9 +402,28 @@ def crops() -> str:
     return table(("crop", "description", "default", "with `--author`"), rows)
 
 
+def floors() -> str:
+    """Return a drawing of the layers of the import contract, the lowest at the bottom."""
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    layers = [re.split(r"\s*[|:]\s*", line) for line in tool["importlinter"]["contracts"][0]["layers"]]
+    width, height, gap = 720, 40, 6
+    parts = []
+    for row, names in enumerate(layers):
+        y, each = row * (height + gap), (width - (len(names) - 1) * gap) / len(names)
+        for column, name in enumerate(names):
+            x = column * (each + gap)
+            parts.append(
+                f'<rect x="{x:.1f}" y="{y}" width="{each:.1f}" height="{height}" rx="6"/>'
+                f'<text x="{x + each / 2:.1f}" y="{y + height / 2 + 5}">{name}</text>'
+            )
+    size = f'viewBox="0 0 {width} {len(layers) * (height + gap) - gap}"'
+    label = "Layers of mien, the lowest at the bottom: " + "; ".join(", ".join(names) for names in reversed(layers))
+    return f'<div class="floors"><svg role="img" aria-label="{label}" {size}>{"".join(parts)}</svg></div>'
+
+
 SECTIONS: dict[str, Callable[[], str]] = {
     "cli": cli, "rest": rest, "cards": cards, "card-fields": card_fields, "errors": errors, "config": config,
-    "transforms": transforms, "recipes": recipes, "models": models, "datasets": datasets, "crops": crops,
+    "transforms": transforms, "recipes": recipes, "models": models, "datasets": datasets, "crops": crops, "floors": floors,
 }  # fmt: skip
 
 if __name__ == "__main__":

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import re
+
 import pytest
 from blocks import PAGES, ROOT
 
@@ -18,7 +21,7 @@ PLACES = [(str(page.relative_to(ROOT)), request) for page in PAGES for request i
 @pytest.mark.parametrize(("page", "request_"), PLACES)
 def test_a_section_has_rows(page: str, request_: str) -> None:
     text = generated(f"<!-- generate: {request_} -->")
-    assert text.count("\n|") > 2 or "* `" in text
+    assert text.count("\n|") > 2 or "* `" in text or "<svg" in text
 
 
 def test_every_section_has_its_place() -> None:
@@ -31,6 +34,19 @@ def test_readers_show_their_flaws_and_architectures_their_diagrams() -> None:
     text = generated("<!-- generate: models -->")
     described = set(MODELS) - {"mien-base", "mien-nano"}
     assert all(f"### {name}\n" in text for name in described) and text.count("```mermaid") >= len(described)
+
+
+def test_the_python_reference_names_modules_that_exist() -> None:
+    names = re.findall(r"^::: (\S+)$", (ROOT / "docs" / "reference" / "api.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert names and all(importlib.import_module(name) for name in names)
+
+
+def test_the_architecture_page_lists_every_package() -> None:
+    listed = set(re.findall(r"^[├└]─ (\w+)", (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"), re.MULTILINE))
+    entries = {
+        path.stem for path in (ROOT / "src" / "mien").iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()
+    }
+    assert listed == entries - {"__init__", "__main__"}
 
 
 def test_fields_have_descriptions() -> None:
