@@ -9,22 +9,30 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from ..inference.recognizer import load
+from ..errors import ConfigError
+from ..inference.baseline import Baseline
+from ..inference.elan import Elan
+from ..inference.openface import OpenFaceFiles
+from ..inference.options import DEFAULTS, Options
+from ..inference.recognizer import Recognizer, load
 from ..inference.results import Csv, JsonLines, json_line
-from ..io.sources import Clip, Frame, iter_images
+from ..inference.summary import Summary
+from ..io.sources import Clip, Frame, Images, iter_images
 from ..types import Result
 from ..visualization.timeline import Timeline, check_suffix
 from .clips import Copies
 from .flags import NO_FLAGS, Draw, Flags, layers_of
-from .readings import show
+from .readings import show, show_videos
 from .terminal import counted, for_programs, side_console, table_console, write_line
+
+Sink = Csv | JsonLines | OpenFaceFiles
 
 
 def predict(
@@ -32,7 +40,10 @@ def predict(
     json: bool = False,
     csv: Path | None = None,
     jsonl: Path | None = None,
+    layout: Annotated[Literal["mien", "openface"], Parameter(name="--format")] = "mien",
     bom: bool = False,
+    elan: Path | None = None,
+    baseline: str | None = None,
     save: Path | None = None,
     draw: Draw = (),
     timeline: Path | None = None,
@@ -55,13 +66,18 @@ def predict(
         mien predict crops --detector whole
         mien predict *.jpg | jq .faces[].label
         mien predict clip.mp4 --csv rows.csv --save annotated --draw pose,gaze --timeline clip.html
+        mien predict interview.mp4 --csv interview.csv --format openface --baseline median
 
     Args:
         paths: Images, videos, folders with their sub-folders, patterns, http or https URLs.
         json: Write JSON Lines to stdout, also on a terminal.
-        csv: Also write a table to this file, one row per face.
+        csv: Also write a table to this file, one row per face. With --format openface and several inputs: a folder.
+        layout: Columns of the table: mien, or openface: those of OpenFace 2, with its units and signs.
         jsonl: Also write JSON Lines to this file.
         bom: Begin the CSV file with a byte order mark, by which Excel recognizes UTF-8.
+        elan: Also write an annotation file for ELAN (.eaf): a tier per face and quantity. For one video.
+        baseline: Subtract each person's neutral from blendshapes and estimated action units: median (of a video), "first 5 s",
+            or a neutral image of the person.
         save: Also write annotated images and videos to this folder.
         draw: Layers of annotated images, separated by commas: pose, gaze, mesh.
         timeline: Also plot each face of the videos over time: .png, .svg, .pdf or .html.
@@ -79,24 +95,35 @@ def predict(
     listed: list[Result] = []  # for the table on a terminal only
     failed: list[Result] = []
     plot = Timeline() if timeline else None
+    annotations = _elan(frames) if elan else None
+    summary = Summary()
     tally: Counter[str] = Counter()
     with contextlib.ExitStack() as stack:
-        sinks: list[Csv | JsonLines] = []
+        sinks: list[Sink] = []
         if jsonl:
             sinks.append(stack.enter_context(JsonLines(jsonl, points=points, groups=groups)))
         if csv:
-            units = "action_units" in read.card.outputs
-            smoothed = videos and options.smooth is not None
-            sinks.append(stack.enter_context(Csv(csv, read.card.labels, groups, unsmoothed=smoothed, units=units, bom=bom)))
+            several = len(frames.items) > 1
+            table = _table(csv, layout, read, options, videos=videos, bom=bom, several=several)
+            sinks.append(stack.enter_context(table))
         stack.enter_context(_partial(side, sinks))
         copies = Copies(stack, save, roots, layers, options.sampling, options.threads) if save else None
         mixed = json and sys.stdout.isatty()  # a progress bar would break up the lines
         progress = stack.enter_context(_progress(side, len(frames), videos=videos, disable=mixed))
+        neutral = Baseline(baseline, read) if baseline else None
+
+        def give(results: Iterable[Result]) -> None:
+            for result in results:
+                for sink in sinks:
+                    sink.write(result)
+                if programs:
+                    write_line(json_line(result, points, groups))
+
         for frame, result in read.stream(_not_below(frames, save, roots), **options.streaming):
-            for sink in sinks:
-                sink.write(result)
-            if programs:
-                write_line(json_line(result, points, groups))
+            give(neutral.push(result) if neutral else [result])
+            summary.add(result)
+            if annotations:
+                annotations.add(result)
             if copies:
                 copies.write(frame, result)
             if plot:
@@ -109,9 +136,14 @@ def predict(
             tally["image" if frame.time is None else "frame"] += 1
             tally["face"] += len(result.faces)
             progress.advance(progress.task_ids[0])
+        give(neutral.close() if neutral else [])
+    if annotations and elan:
+        annotations.save(elan)
     if plot and timeline:
         plot.save(timeline)
     show(listed, table_console())
+    if not programs:
+        show_videos(summary.faces, table_console())
     for result in failed:
         side.print(f"failed: {result.message}", style="red")
     counts = [counted(tally[what], what) for what in ("image", "frame") if tally[what]]
@@ -121,22 +153,47 @@ def predict(
     took = time.perf_counter() - began
     speed = f", {tally['frame'] / took:.0f} frames/s" if tally["frame"] else ""
     side.print(f"{', '.join(counts)} in {took:.1f} s{speed}", style="dim")
-    if written := [str(each) for each in (csv, jsonl, save, timeline) if each]:
+    if written := [str(each) for each in (csv, jsonl, elan, save, timeline) if each]:
         side.print(f"wrote {', '.join(written)}", style="dim")
     elif tally["frame"] and not programs:
         side.print("for the results of each frame, give --csv, --jsonl, --save or --timeline", style="dim")
     return 1 if failed else 0
 
 
+def _table(
+    path: Path, layout: str, read: Recognizer, options: Options, *, videos: bool, bom: bool, several: bool
+) -> Csv | OpenFaceFiles:
+    """Open the table of `--csv`."""
+    units = "action_units" in read.card.outputs
+    if layout == "openface":
+        if several and path.suffix.lower() == ".csv":
+            raise ConfigError(f"OpenFace's format has one file per image or video; name a folder instead of {path}", path=path)
+        # The format has four groups: all of them, unless some were chosen.
+        groups = ("pose", "gaze", "landmarks68", "units") if options.columns == DEFAULTS.columns else options.groups
+        return OpenFaceFiles(path, groups, units=units)
+    return Csv(path, read.card.labels, options.groups, unsmoothed=videos and options.smooth is not None, units=units, bom=bom)
+
+
+def _elan(frames: Images) -> Elan:
+    """Begin the annotations of the only video.
+
+    Raises:
+        ConfigError: there are several inputs, or none is a video.
+    """
+    if len(frames.items) != 1 or not isinstance(frames.items[0], Clip):
+        raise ConfigError(f"--elan annotates one video, got {len(frames.items)} inputs", value=len(frames.items))
+    return Elan()
+
+
 @contextlib.contextmanager
-def _partial(side: Console, sinks: list[Csv | JsonLines]) -> Iterator[None]:
+def _partial(side: Console, sinks: list[Sink]) -> Iterator[None]:
     """Report where the rows are if the run is interrupted."""
     try:
         yield
     except BaseException:
         for sink in sinks:
             if sink.count:
-                side.print(f"interrupted; {counted(sink.count, 'result')} in {sink.part}", style="red")
+                side.print(f"partial file: {counted(sink.count, 'result')} in {sink.part}", style="red")
         raise
 
 

@@ -68,7 +68,7 @@ def rows(result: Result, names: Iterable[str], groups: Sequence[Group]) -> list[
     return [{name: row.get(name, row.get(other)) for name, other in fallback.items()} for row in result.rows(groups)]
 
 
-class _File:
+class TextFile:
     """A text file that grows by whole rows, under the name `NAME.part` until it is complete.
 
     After an error or a kill `NAME.part` stays, complete up to its last line.
@@ -119,7 +119,7 @@ class _File:
                 self.part.unlink(missing_ok=True)
 
 
-class JsonLines(_File):
+class JsonLines(TextFile):
     """JSON Lines, one object per result, as `assets/schemas/result.json` describes it.
 
     Example:
@@ -146,7 +146,7 @@ class JsonLines(_File):
         self.count += 1
 
 
-class Csv(_File):
+class Csv(TextFile):
     """A table with one row per face, and one for each image without a face: see `columns`.
 
     RFC 4180, UTF-8, with a header. Text that a spreadsheet would run as a formula (it begins with `=`, `+`, `-`, `@`, a tab
