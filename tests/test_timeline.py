@@ -14,7 +14,7 @@ from PIL import Image
 
 from mien.errors import ConfigError, MissingExtra
 from mien.labels import BLENDSHAPES
-from mien.types import Result
+from mien.types import Gaze, Pose, Result
 from mien.visualization.timeline import WIDEST, Timeline
 from readings import face, reading
 
@@ -76,7 +76,7 @@ def test_nothing_to_show(tmp_path: Path) -> None:
     timeline.add(reading((64, 48), face(BOX)))  # an image has no time
     timeline.save(tmp_path / "none.png")
     timeline.save(tmp_path / "none.html")
-    assert "No face was found" in (tmp_path / "none.html").read_text()
+    assert "No face found" in (tmp_path / "none.html").read_text()
 
 
 def test_the_same_video_once_more(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_the_same_video_once_more(tmp_path: Path) -> None:
         timeline.add(result)
     timeline.save(tmp_path / "clip.html")
     page = (tmp_path / "clip.html").read_text()
-    assert "40 frames read" in page and "clip.mp4 (2)</h2><p>20 frames read" in page and page.count("<svg") == 3
+    assert "40 frames, " in page and "clip.mp4 (2)</h2><p>20 frames, " in page and page.count("<svg") == 3
 
 
 @pytest.mark.parametrize("blendshapes", [0, []])
@@ -123,3 +123,19 @@ def test_what_cannot_be_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingExtra, match=r"mien\[eval\]"):
         filled().save(tmp_path / "clip.png")
+
+
+def test_pose_gaze_and_units_have_strips(tmp_path: Path) -> None:
+    """A blink leaves a gap in the gaze; the units that vary most are named."""
+    timeline = Timeline()
+    for number in range(20):
+        gaze = None if number == 10 else Gaze(5.0, 2.0, 0.0, 0.0, 5.0, True, None, None)
+        units = {"AU12": 0.05 * number, "AU12_left": 0.0, "AU1": 0.1}
+        pose = Pose(10.0, -30.0, 0.0, 0, 0, -60)
+        shown = face((10, 10, 50, 50), track=1, pose=pose, gaze=gaze, action_units_estimated=units)
+        timeline.add(dataclasses.replace(reading((640, 480), shown, source="clip.mp4"), time=number / 25))
+    timeline.save(tmp_path / "clip.svg")
+    drawn = (tmp_path / "clip.svg").read_text(encoding="utf-8")
+    assert (
+        all(f"<!-- {name} -->" in drawn for name in ("pose yaw", "gaze pitch", "AU12", "degrees")) and "AU12_left" not in drawn
+    )

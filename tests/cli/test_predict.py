@@ -167,7 +167,7 @@ def test_images_that_cannot_be_read_are_named(capsys: pytest.CaptureFixture[str]
     assert [each["status"] for each in results] == ["unreadable"] * 3 and "missing.jpg does not exist" in results[0]["message"]
     *told, summary = err.splitlines()
     assert told == [f"failed: {each['message']}" for each in results]
-    assert summary.startswith("3 images, 0 faces, 3 not read in ")
+    assert summary.startswith("3 images, 0 faces, 3 failed in ")
 
 
 def test_what_was_annotated_is_not_read_again(album: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -106,7 +106,7 @@ def test_a_truncated_video(sample: Path, tmp_path: Path, capsys: pytest.CaptureF
         (["--start", "1:77"], "1:77"),
         (["--start", "0:05"], "has no frames from 5 s"),
         (["--every", "2", "--fps", "3"], "one of them"),
-        (["--timeline", "clip.bmp"], "a timeline cannot be written as 'clip.bmp'"),
+        (["--timeline", "clip.bmp"], "'clip.bmp'"),
     ],
 )
 def test_senseless_options(clip: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -46,9 +46,7 @@ def _cells(face: Face) -> list[Text]:
         Text(f"{face.confidence:.1%}"),
         Text("".join(f"{name} {share:.1%}" for name, share in second), "dim"),
         certain,
-        Text(
-            "" if face.pose is None else " ".join(f"{angle:.0f}°" for angle in (face.pose.pitch, face.pose.yaw, face.pose.roll))
-        ),
+        Text("" if face.pose is None else degrees(face.pose.pitch, face.pose.yaw, face.pose.roll)),
         Text(gaze_text(face)),
     ]
 

@@ -1,8 +1,8 @@
-"""What each face of a video showed over time, as an image (PNG, SVG, PDF) or a page of its own (HTML).
+"""Timeline of a video: each face over time, as an image (PNG, SVG, PDF) or an HTML page.
 
-For each face: a band of the expression that was read (palest where the model abstains), the probabilities (thin and pale: of
-each frame alone), valence and arousal where the model has them, and the blendshapes that moved most. Nothing is drawn where
-the face was not seen.
+For each face: a band of the expression (palest where the model abstains), the probabilities (thin and pale: of the frame
+alone), valence and arousal if the model has them, head pose and gaze in degrees, and the action units and blendshapes that
+varied most. Gaps are left where the face was not visible.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import io
 import os
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,16 @@ from ..types import Face, Result
 from .faces import COLORS, UNKNOWN
 
 WIDEST = 1500
-"""Points of a line at most; where there are more values, neighbors are averaged."""
+"""Maximum number of points of a line; more values are averaged over neighbors."""
 FACES = 12
-"""Faces that are drawn at most: those seen longest."""
+"""Maximum number of faces: those visible longest."""
+STRIPS: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "pose": (("pitch", "#b3541e"), ("yaw", "#3d6fb4"), ("roll", "#5a8f3c")),
+    "gaze": (("yaw", "#3d6fb4"), ("pitch", "#b3541e")),
+}
+"""Strip → its lines and their colors; values in degrees."""
+UNITS = 6
+"""Action units that are drawn: those that vary most."""
 SUFFIXES = (".png", ".svg", ".pdf", ".html")
 
 STYLE = """
@@ -51,22 +58,22 @@ class Timeline:
         """Begin.
 
         Args:
-            blendshapes: names of the blendshapes to show, or how many of those that move most.
+            blendshapes: names of the blendshapes to show, or how many of those that vary most.
 
         Raises:
-            ConfigError: there is no such blendshape.
+            ConfigError: unknown blendshape.
         """
         if not isinstance(blendshapes, int) and (unknown := [name for name in blendshapes if name not in BLENDSHAPES]):
-            raise ConfigError(f"there is no blendshape {unknown[0]!r}; known: {', '.join(BLENDSHAPES)}")
+            raise ConfigError(f"unknown blendshape {unknown[0]!r}; known: {', '.join(BLENDSHAPES)}", value=unknown[0])
         self.blendshapes = blendshapes
         self._lines: dict[tuple[str, int], _Line] = {}
         self._frames: dict[str, array[float]] = {}
         self._again: Counter[str] = Counter()
 
     def add(self, result: Result) -> None:
-        """Add the next frame of a video; images have no time and are left out.
+        """Add the next frame of a video; images are ignored.
 
-        Where time falls, the same video was begun once more: that is another one, called `SOURCE (2)`.
+        A time that decreases begins the same video again, as `SOURCE (2)`.
         """
         if result.time is None or result.status == "unreadable":
             return
@@ -84,10 +91,10 @@ class Timeline:
         return f"{source} ({again + 1})" if (again := self._again[source]) else source
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the timeline; the suffix says how.
+        """Write the timeline in the format of the suffix.
 
         Raises:
-            ConfigError: the suffix is none of `SUFFIXES`, or the file cannot be written.
+            ConfigError: the suffix is not one of `SUFFIXES`, or the file cannot be written.
             MissingExtra: matplotlib is not installed.
         """
         path = Path(path)
@@ -106,15 +113,13 @@ class Timeline:
         parts = []
         for source in dict.fromkeys(self._frames):
             frames = self._frames[source]
-            parts.append(
-                f"<h2>{html.escape(source)}</h2><p>{len(frames)} frames read, {frames[0]:.2f} to {frames[-1]:.2f} s</p>"
-            )
+            parts.append(f"<h2>{html.escape(source)}</h2><p>{len(frames)} frames, {frames[0]:.2f} to {frames[-1]:.2f} s</p>")
             for key in (key for key in chosen if key[0] == source):
                 drawn = io.StringIO()
                 self._figure([key], figure_of).savefig(drawn, format="svg")
                 parts.append("<svg" + drawn.getvalue().split("<svg", 1)[1])
         if not chosen:
-            parts.append("<p>No face was found.</p>")
+            parts.append("<p>No face found.</p>")
         head = '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Timeline</title>'
         view = '<meta name="viewport" content="width=device-width,initial-scale=1">'
         body = f"<h1>Facial expressions over time</h1>{''.join(parts)}"
@@ -128,11 +133,12 @@ class Timeline:
                 0.22,
                 2.0,
                 *([1.1] if line.affect else []),
-                *([0.24 * len(shown)] if (shown := line.shown(self.blendshapes)) else []),
+                *(1.1 for strip in STRIPS if line.measured[strip]),
+                *(0.24 * len(names) for names in (line.varied(), line.shown(self.blendshapes)) if names),
             ]
         figure = figure_of(figsize=(11, max(sum(heights) * 1.18 + 0.75 * len(lines) + 0.3, 1.5)), layout="constrained")
         if not lines:
-            figure.text(0.5, 0.5, "no face was found", ha="center", va="center", color="#5a626d")
+            figure.text(0.5, 0.5, "no face found", ha="center", va="center", color="#5a626d")
             return figure
         figure.get_layout_engine().set(hspace=0.01, h_pad=0.03)
         axes = list(figure.subplots(len(heights), 1, gridspec_kw={"height_ratios": heights}, squeeze=False)[:, 0])
@@ -152,6 +158,9 @@ class _Line:
     def __init__(self, face: Face) -> None:
         self.labels = list(face.scores)
         self.affect = [name for name in ("valence", "arousal") if getattr(face, name) is not None]
+        self.measured = {"pose": face.pose is not None, "gaze": face.pose is not None}
+        units = face.action_units or face.action_units_estimated or {}
+        self.units = [name for name in units if "_" not in name]
         self.blendshapes = [] if face.blendshapes is None else list(face.blendshapes)
         self.alone = face.unsmoothed is not None
         self.times, self.values = array("d"), array("f")
@@ -159,7 +168,9 @@ class _Line:
     @property
     def width(self) -> int:
         """Values of one frame."""
-        return len(self.labels) * (2 if self.alone else 1) + 1 + len(self.affect) + len(self.blendshapes)
+        degrees = sum(len(lines) for strip, lines in STRIPS.items() if self.measured[strip])
+        scores = len(self.labels) * (2 if self.alone else 1) + 1
+        return scores + len(self.affect) + degrees + len(self.units) + len(self.blendshapes)
 
     def add(self, time: float, face: Face) -> None:
         self.times.append(time)
@@ -168,10 +179,24 @@ class _Line:
             self.values.extend((face.unsmoothed or face).scores.values())
         self.values.append(float(face.certain))
         self.values.extend(getattr(face, name) for name in self.affect)
+        for strip, lines in STRIPS.items():
+            if self.measured[strip]:
+                self.values.extend(getattr(getattr(face, strip), name, np.nan) for name, _ in lines)
+        units = face.action_units or face.action_units_estimated or {}
+        self.values.extend(units[name] for name in self.units)
         self.values.extend((face.blendshapes or {}).values())
 
+    def varied(self) -> list[str]:
+        """Return the action units that vary most."""
+        if not self.units:
+            return []
+        table = np.frombuffer(self.values, np.float32).reshape(-1, self.width)
+        first = self.width - len(self.blendshapes) - len(self.units)
+        most = np.argsort(-table[:, first : first + len(self.units)].std(0), kind="stable")
+        return [self.units[i] for i in most[:UNITS]]
+
     def shown(self, wanted: Sequence[str] | int) -> list[str]:
-        """Return the blendshapes to show: those asked for, or those that move most."""
+        """Return the blendshapes to show: those chosen, or those that vary most."""
         if not self.blendshapes:
             return []
         if not isinstance(wanted, int):
@@ -181,7 +206,7 @@ class _Line:
         return [self.blendshapes[i] for i in most if self.blendshapes[i] != "_neutral"][:wanted]
 
     def table(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return times and values, thinned out, with NaN where frames were read but this face was not seen."""
+        """Return times and values, averaged to `WIDEST` points, with NaN in frames in which this face was not visible."""
         values = np.full((len(frames), self.width), np.nan, np.float32)
         values[np.searchsorted(frames, self.times)] = np.frombuffer(self.values, np.float32).reshape(-1, self.width)
         step = -(-len(frames) // WIDEST)
@@ -222,13 +247,30 @@ class _Line:
             rest[0].set_ylim(-1.05, 1.05)
             rest[0].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, frameon=False)
             used.append(rest.pop(0))
-        if names := self.shown(wanted):
-            columns = [self.width - len(self.blendshapes) + self.blendshapes.index(name) for name in names]
-            heat = rest[0]
-            heat.set_facecolor("#eef0f3")
-            heat.imshow(values[:, columns].T, aspect="auto", extent=(*extent, len(names), 0), cmap="YlGnBu", vmin=0, vmax=1)
-            heat.set_yticks(np.arange(len(names)) + 0.5, names, fontsize=7)
-            used.append(heat)
+        column = start + 1 + len(self.affect)
+        for strip, lines_of in STRIPS.items():
+            if not self.measured[strip]:
+                continue
+            axis = rest.pop(0)
+            for name, ink in lines_of:
+                axis.plot(times, values[:, column], linewidth=1.2, label=f"{strip} {name}", color=ink)
+                column += 1
+            axis.axhline(0, color="#c4c9d0", linewidth=0.8, zorder=0)
+            # A scale of at least 20 degrees, so that the noise of a still head does not fill the strip.
+            low, high = axis.get_ylim()
+            axis.set_ylim(min(low, -20), max(high, 20))
+            axis.set_ylabel("degrees", fontsize=8)
+            axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, frameon=False)
+            used.append(axis)
+        for known, names in ((self.units, self.varied()), (self.blendshapes, self.shown(wanted))):
+            if names:
+                heat = rest.pop(0)
+                chosen = values[:, [column + known.index(name) for name in names]]
+                heat.set_facecolor("#eef0f3")
+                heat.imshow(chosen.T, aspect="auto", extent=(*extent, len(names), 0), cmap="YlGnBu", vmin=0, vmax=1)
+                heat.set_yticks(np.arange(len(names)) + 0.5, names, fontsize=7)
+                used.append(heat)
+            column += len(known)
         for place, axis in enumerate(used):
             axis.set_xlim(*extent)
             axis.tick_params(labelsize=7, length=2, labelbottom=place == len(used) - 1)
@@ -237,7 +279,7 @@ class _Line:
         return len(used)
 
     def _band(self, scores: np.ndarray, certain: np.ndarray) -> np.ndarray:
-        """Colors (1, T, 3) of the expression that was read; gray where the model abstains, nearly white where no face was."""
+        """Return (1, T, 3) colors of the expressions; gray where the model abstains, nearly white without the face."""
         colors = np.array([_rgb(label) for label in self.labels])
         seen = np.isfinite(certain)
         band = np.full((len(scores), 3), 0.95)
@@ -247,13 +289,17 @@ class _Line:
 
 
 def check_suffix(path: str | os.PathLike[str]) -> None:
-    """Raise ConfigError for a file name that says no known format."""
+    """Raise ConfigError for a file name whose suffix is not one of `SUFFIXES`."""
     if Path(path).suffix.lower() not in SUFFIXES:
-        raise ConfigError(f"a timeline cannot be written as {Path(path).name!r}; end the name with {', '.join(SUFFIXES)}")
+        raise ConfigError(
+            f"unknown format of the timeline {Path(path).name!r}; expected one of {', '.join(SUFFIXES)}",
+            value=Path(path).name,
+            expected=SUFFIXES,
+        )
 
 
 def _rgb(label: str) -> np.ndarray:
-    """Color of a class; the palest are darkened, to be seen on white."""
+    """Return the color of a class; the palest are darkened, to be visible on white."""
     color = np.array(COLORS.get(label, UNKNOWN)) / 255
     light = float(color @ [0.3, 0.59, 0.11])
     return color * min(1.0, 0.7 / light)
