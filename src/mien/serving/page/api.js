@@ -1,4 +1,4 @@
-// What the page asks of its server; nothing else is ever asked.
+// Requests to the server of this page; no other host is contacted.
 
 const TRIES = 6;
 let token = sessionStorage.getItem("mien-token") ?? "";
@@ -14,8 +14,10 @@ export class Refusal extends Error {
 const pause = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
 
 function askForToken() {
-  const dialog = document.getElementById("ask");
+  const dialog = document.getElementById("ask"), wrong = document.getElementById("ask-wrong");
   asking ??= new Promise((resolve) => {
+    wrong.hidden = !token; // a token was sent, and the server refused it
+    document.getElementById("token").value = "";
     dialog.showModal();
     dialog.addEventListener("close", () => {
       token = document.getElementById("token").value;
@@ -80,7 +82,7 @@ export async function jobResults(id, after) {
   return text.split("\n").filter(Boolean).map((line) => JSON.parse(line));
 }
 
-// One WebSocket. `send` takes a frame when `ready`; at most `ahead` frames are without an answer.
+// One WebSocket. `send` takes a frame when `free`; at most `ahead` frames are unanswered.
 export class Stream {
   constructor(options, { onready, onresult, onend }, ahead = 2) {
     this.ahead = ahead;
@@ -99,7 +101,7 @@ export class Stream {
         if (message.problem.status === 401) askForToken();
       } else {
         this.unanswered -= 1;
-        if (message.type === "result") onresult(message.result);
+        if (message.type === "result") onresult(message.result, message.frame);
       }
     };
     this.socket.onclose = () => onend(this.reason);

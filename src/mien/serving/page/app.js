@@ -1,24 +1,27 @@
-// The page: what is open, what is shown of it, and what its buttons do.
+// The page: open files, the one that is shown, and the buttons.
 
 import * as api from "./api.js";
 import * as downloads from "./downloads.js";
 import * as inspector from "./inspector.js";
-import { Camera, readVideo } from "./media.js";
-import { annotated, heat, paint, percent } from "./overlay.js";
+import { Camera, predictVideo, Recording, thumbnail } from "./media.js";
+import * as overview from "./overview.js";
+import { annotated, heat, number, paint, percent } from "./overlay.js";
 import { clock, Timeline } from "./timeline.js";
+import { Zoom } from "./zoom.js";
 
 const $ = (id) => document.getElementById(id);
-const KEPT = 60; // seconds of a camera that the timeline shows
 const POINTS = { points: "68" };
+const ACTIVE = ["waiting", "running"];
 
 const items = [];
 const view = { boxes: true, points: false, heat: false };
 let current = null; // the item that is shown
 let cards = {};
+let limits = {};
 let canExplain = false;
 let camera = null;
 
-// ── saying things ──
+// ── messages ──
 
 function say(text) {
   $("status").textContent = text;
@@ -32,30 +35,51 @@ function toast(text) {
   hiding = setTimeout(() => ($("toast").hidden = true), 7000);
 }
 
+const reason = (item) => (item.state === "failed" ? item.message : item.kind === "image" && item.results[0]?.status === "unreadable" ? item.results[0].message : "");
+
 function summary(item) {
+  if (reason(item)) return `${item.name} cannot be read. ${reason(item)}`;
+  if (item.kind !== "image") return `${item.name}: ${item.results.length} frames${item.canceled ? ", then canceled" : ""}.`;
   const result = now(item);
   if (!result) return "";
-  if (result.status === "unreadable") return `${item.name} cannot be read. ${result.message}`;
   if (!result.faces.length) return `${item.name}: no face found.`;
   const faces = result.faces.slice(0, 5).map((face, i) =>
     `Face ${i + 1}: ${face.certain ? face.label : `uncertain, nearest ${face.label}`}, ${percent(face.confidence)}.`);
   return `${item.name}: ${result.faces.length === 1 ? "one face" : `${result.faces.length} faces`}. ${faces.join(" ")}`;
 }
 
-// ── what is open ──
+const megabytes = (bytes) => `${(bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0)} MB`;
+
+// ── open files ──
 
 const kindOf = (file) => (file.type.startsWith("video/") || /\.(mp4|m4v|mov|mkv|webm|avi|mpe?g|ogv|3gp|wmv|flv)$/i.test(file.name) ? "video" : "image");
 
 function open(files) {
-  const added = [...files].map((file) => ({
-    file, kind: kindOf(file), name: file.name || "pasted image", url: URL.createObjectURL(file), results: [], state: "waiting", selected: 0, time: 0,
-  }));
+  const added = [...files].map((file) => {
+    const kind = kindOf(file), limit = limits[`${kind}_bytes`];
+    const item = { file, kind, name: file.name || "pasted image", url: URL.createObjectURL(file), results: [], explanations: {}, state: "waiting", selected: 0, time: 0 };
+    if (file.size > limit) Object.assign(item, { state: "failed", message: `It has ${megabytes(file.size)}; this server accepts at most ${megabytes(limit)}. It was not sent.` });
+    if (kind === "video") thumbnail(item.url).then((url) => { item.thumb = url; strip(); });
+    return item;
+  });
   if (!added.length) return;
   stopCamera();
   items.push(...added);
   choose(added[0]);
-  queue.push(...added);
+  queue.push(...added.filter((item) => item.state === "waiting"));
   work();
+}
+
+function remove(item) {
+  if (item.job) api.endJob(item.job).catch(() => {});
+  if (item.kind !== "recording") URL.revokeObjectURL(item.url);
+  const place = items.indexOf(item);
+  items.splice(place, 1);
+  if (queue.includes(item)) queue.splice(queue.indexOf(item), 1);
+  item.removed = true;
+  if (item === current) choose(items[Math.min(place, items.length - 1)] ?? null);
+  else strip();
+  say(`${item.name} removed.`);
 }
 
 const queue = [];
@@ -63,40 +87,35 @@ let working = 0;
 async function work() {
   while (queue.length && working < 3) {
     working += 1;
-    read(queue.shift()).finally(() => {
+    predict(queue.shift()).finally(() => {
       working -= 1;
       work();
     });
   }
 }
 
-async function read(item) {
-  item.state = "reading";
-  item.results = [];
-  item.explanations = {};
+async function predict(item) {
+  Object.assign(item, { state: "running", results: [], explanations: {}, canceled: false, progress: undefined });
   refresh(item);
+  const options = { ...POINTS, model: $("model").value };
   try {
-    if (item.kind === "video") await readVideo(item, { ...POINTS, model: $("model").value }, () => refresh(item));
+    if (item.kind === "video") await predictVideo(item, options, () => refresh(item));
     else {
-      item.results = [await api.predict(item.file, { ...POINTS, model: $("model").value })];
+      item.results = [await api.predict(item.file, options)];
       item.state = "done";
     }
   } catch (error) {
     item.state = "failed";
     item.message = error.message;
-    toast(`${item.name}: ${error.message}`);
   }
-  item.thumb = null;
+  if (item.removed) return;
   refresh(item);
-  if (item === current) say(item.kind === "video" ? videoSummary(item) : summary(item));
+  if (item !== current) return;
+  say(summary(item));
+  if (view.heat) explain();
 }
 
-function videoSummary(item) {
-  if (item.state === "failed") return `${item.name} cannot be read. ${item.message}`;
-  return `${item.name}: ${item.results.length} frames read${item.canceled ? ", then canceled" : ""}.`;
-}
-
-// The result that is shown: of a video the last one at or before the present time.
+// The result that is shown: of a video the last one at or before the current time.
 function now(item) {
   if (!item || item.kind === "image") return item?.results[0];
   let low = 0, high = item.results.length;
@@ -115,7 +134,7 @@ const selected = (item, result) => {
   return place >= 0 ? place : 0;
 };
 
-// ── showing it ──
+// ── the item that is shown ──
 
 function choose(item) {
   $("video").pause();
@@ -123,10 +142,10 @@ function choose(item) {
   const video = $("video"), image = $("image");
   $("stage").dataset.state = item ? item.kind : "empty";
   $("welcome").hidden = Boolean(item);
-  $("frame").hidden = !item;
-  image.hidden = item?.kind !== "image";
-  video.hidden = !item || item.kind === "image";
+  image.hidden = !["image", "recording"].includes(item?.kind);
+  video.hidden = !["video", "camera"].includes(item?.kind);
   video.classList.toggle("mirrored", item?.kind === "camera");
+  image.classList.toggle("mirrored", item?.kind === "recording");
   item && (item.broken = false);
   if (item?.kind === "image") {
     image.src = item.url;
@@ -136,45 +155,57 @@ function choose(item) {
     video.src = item.url;
     video.currentTime = item.time;
   } else if (item?.kind !== "camera") video.removeAttribute("src");
+  zoom.enabled = Boolean(item) && item.kind !== "camera";
+  zoom.reset();
+  if (item?.kind === "recording") still(item);
   refresh(item);
   say(item ? summary(item) : "");
+  if (view.heat) explain();
 }
 
 function refresh(item) {
   strip();
-  document.body.classList.toggle("working", items.some((each) => ["waiting", "reading"].includes(each.state)));
+  document.body.classList.toggle("working", items.some((each) => ACTIVE.includes(each.state)));
   if (item !== current) return;
-  $("blendshapes").hidden = !current;
-  $("timeline").hidden = !current || current.kind === "image";
-  $("play").hidden = current?.kind !== "video";
-  $("cancel").hidden = !(current?.kind === "video" && ["waiting", "reading"].includes(current.state));
-  const reading = current && ["waiting", "reading"].includes(current.state) && current.kind !== "camera";
-  $("progress").hidden = !reading;
-  const share = current?.kind === "video" ? current.progress : null;
+  const video = current?.kind === "video", active = ACTIVE.includes(current?.state), failed = Boolean(current && reason(current));
+  $("tools").hidden = !current;
+  $("unreadable").hidden = !failed;
+  $("frame").hidden = !current || failed;
+  $("zoom").hidden = !current || failed || current.kind === "camera";
+  if (failed) {
+    $("unreadable-name").textContent = current.name;
+    $("unreadable-reason").textContent = reason(current);
+  }
+  $("timeline").hidden = !current || current.kind === "image" || failed;
+  $("play").hidden = !video;
+  $("cancel").hidden = !(video && active);
+  $("progress").hidden = !(active && current.kind !== "camera");
+  const share = video ? current.progress : null;
   $("progress").classList.toggle("endless", share === null || share === undefined);
   $("progress").firstElementChild.style.width = `${100 * (share ?? 0.3)}%`;
   if (share === null || share === undefined) $("progress").removeAttribute("aria-valuenow");
   else $("progress").setAttribute("aria-valuenow", Math.round(100 * share));
-  for (const button of document.querySelectorAll("[data-save]")) button.disabled = !current?.results.length;
+  for (const button of document.querySelectorAll("[data-save]")) button.disabled = !current?.results.length || failed;
   draw();
 }
 
 function draw() {
   const result = now(current);
-  const frame = $("frame"), source = current?.kind === "image" ? $("image") : $("video");
-  const natural = current?.kind === "image" ? [source.naturalWidth, source.naturalHeight] : [source.videoWidth, source.videoHeight];
+  const frame = $("frame"), image = ["image", "recording"].includes(current?.kind), source = image ? $("image") : $("video");
+  const natural = image ? [source.naturalWidth, source.naturalHeight] : [source.videoWidth, source.videoHeight];
   const size = natural[0] ? natural : result?.width ? [result.width, result.height] : [4, 3];
   frame.style.setProperty("--ratio", size[0] / size[1]);
   frame.classList.toggle("blind", Boolean(current?.broken));
   notice(result);
   const width = frame.clientWidth, height = frame.clientHeight, scale = result?.width ? width / result.width : 1;
   const place = selected(current, result), face = result?.faces[place];
-  paint($("overlay"), result, { scale, width, height, mirrored: current?.kind === "camera", boxes: view.boxes, points: view.points, selected: place });
-  const explanation = current?.kind === "image" ? current.explanations?.[place] : null;
+  const mirrored = ["camera", "recording"].includes(current?.kind);
+  paint($("overlay"), result, { scale, width, height, mirrored, boxes: view.boxes, points: view.points, selected: place });
+  const explanation = current?.kind === "image" ? current.explanations[place] : null;
   $("show-heat").hidden = !canExplain || current?.kind !== "image" || !face;
   $("heat").hidden = !(view.heat && explanation);
   if (view.heat && explanation) heat($("heat"), explanation, { scale, width, height });
-  inspector.show(face, cards[$("model").value], result, place);
+  inspector.show(face, cards[$("model").value], result, place, current);
   inspector.regions(view.heat ? explanation : null);
   who(result, place);
   if (current && current.kind !== "image") time();
@@ -182,17 +213,17 @@ function draw() {
 
 function notice(result) {
   let text = "";
-  if (current?.state === "failed") text = current.message;
-  else if (result?.status === "unreadable") text = result.message;
-  else if (result?.status === "no face" && current.kind !== "camera") text = "No face found.";
-  else if (current?.broken && current.kind === "video") text = "This browser cannot play this video. Its readings are below.";
-  else if (current?.broken) text = "This browser cannot show this kind of image. Its reading is on the side.";
-  else if (current?.kind === "video" && current.message) text = current.message;
+  if (!current || reason(current)) text = "";
+  else if (result?.status === "no face" && current.kind !== "camera") text = current.kind === "image" ? "No face found in this image." : "No face found in this frame.";
+  else if (current.broken && current.kind === "video") text = "This browser cannot play this video. Its results are below.";
+  else if (current.broken) text = "This browser cannot show this kind of image. Its result is on the side.";
+  else if (current.canceled) text = `Canceled after ${current.results.length} frames.`;
+  else if (current.kind === "video" && current.message) text = current.message;
   $("notice").textContent = text;
   $("notice").hidden = !text;
 }
 
-// One button for each face, with the face itself on it.
+// One button for each face: its crop, its number on the image, its label.
 function who(result, place) {
   const box = $("who"), faces = result?.faces ?? [];
   const live = current?.kind !== "image";
@@ -201,22 +232,24 @@ function who(result, place) {
   while (box.children.length < faces.length) {
     const button = document.createElement("button");
     button.type = "button";
-    button.append(Object.assign(document.createElement("canvas"), { width: 96, height: 96 }));
+    button.append(Object.assign(document.createElement("canvas"), { width: 96, height: 96 }), document.createElement("b"), document.createElement("span"));
     button.addEventListener("click", () => pick([...box.children].indexOf(button)));
     box.append(button);
   }
   faces.forEach((face, i) => {
-    const button = box.children[i];
+    const button = box.children[i], label = face.certain ? face.label : "uncertain";
     button.setAttribute("aria-pressed", String(i === place));
-    button.setAttribute("aria-label", `Face ${live && face.track !== null ? face.track : i + 1}: ${face.certain ? face.label : "uncertain"}`);
+    button.setAttribute("aria-label", `Face ${number(face, i)}: ${label}`);
     button.className = face.certain ? `face c-${face.label}` : "face c-uncertain";
+    button.children[1].textContent = number(face, i);
+    button.children[2].textContent = label;
     if (box.hidden) return;
     const mark = `${current.name} ${current.url} ${i} ${live ? Math.round(performance.now() / 500) : face.box.left}`;
     if (button.mark === mark) return;
-    const source = current.kind === "image" ? $("image") : $("video"), ratio = (source.naturalWidth ?? source.videoWidth) / result.width;
-    if (!ratio || current.broken) return;
     button.mark = mark;
-    const { left, top, right, bottom } = face.box, side = Math.max(right - left, bottom - top) * 1.35;
+    const source = ["image", "recording"].includes(current.kind) ? $("image") : $("video"), { left, top, right, bottom } = face.box;
+    const ratio = (source.naturalWidth || source.videoWidth) / result.width;
+    const side = Math.max(right - left, bottom - top) * 1.15;
     const x = (left + right - side) / 2, y = (top + bottom - side) / 2;
     const pen = button.firstChild.getContext("2d");
     pen.clearRect(0, 0, 96, 96);
@@ -232,50 +265,67 @@ function pick(place) {
   current.track = now(current)?.faces[place]?.track ?? current.track;
   draw();
   if (view.heat) explain();
+  $("who").children[place]?.scrollIntoView({ block: "nearest" });
   const face = now(current)?.faces[place];
-  if (face) say(`Face ${place + 1}: ${face.certain ? face.label : "uncertain"}, ${percent(face.confidence)}`);
+  if (face) say(`Face ${number(face, place)}: ${face.certain ? face.label : "uncertain"}, ${percent(face.confidence)}`);
 }
+
+function fate(item) {
+  const result = item.results[0], face = result?.faces[0];
+  if (reason(item)) return "cannot be read";
+  if (item.canceled) return "canceled";
+  if (item.state !== "done") return "processing";
+  if (item.kind !== "image") return `${item.results.length} frames`;
+  if (!face) return "no face";
+  return result.faces.length > 1 ? `${result.faces.length} faces` : face.certain ? face.label : "uncertain";
+}
+
+const TILE = '<button type="button" class="tile"><span class="thumb"></span><i aria-hidden="true"></i><b class="name"></b><span class="fate"></span></button>'
+  + '<button type="button" class="remove" title="Remove"><svg aria-hidden="true"><use href="icons.svg#close"/></svg></button>';
 
 function strip() {
   const nav = $("strip");
-  nav.hidden = items.length < 2;
+  nav.hidden = items.length < 1;
   while (nav.children.length > items.length) nav.lastChild.remove();
   items.forEach((item, i) => {
-    let button = nav.children[i];
-    if (!button) {
-      button = document.createElement("button");
-      button.type = "button";
-      button.innerHTML = '<span class="thumb"></span><i aria-hidden="true"></i><span class="name"></span>';
-      button.addEventListener("click", () => choose(items[i]));
-      nav.append(button);
+    let tile = nav.children[i];
+    if (!tile) {
+      tile = Object.assign(document.createElement("div"), { innerHTML: TILE });
+      tile.firstChild.addEventListener("click", () => choose(items[[...nav.children].indexOf(tile)]));
+      tile.lastChild.addEventListener("click", () => remove(items[[...nav.children].indexOf(tile)]));
+      nav.append(tile);
     }
+    const [button, cross] = tile.children, [thumb, mark, name, state] = button.children;
     const result = item.results[0], face = result?.faces[0];
-    const fate = item.state === "failed" || result?.status === "unreadable" ? "cannot be read"
-      : item.state !== "done" ? "being read" : item.kind === "video" ? `${item.results.length} frames`
-        : !result?.faces.length ? "no face" : result.faces.length > 1 ? `${result.faces.length} faces` : face.certain ? face.label : "uncertain";
     button.setAttribute("aria-current", String(item === current));
-    button.setAttribute("aria-label", `${item.name}: ${fate}`);
+    button.setAttribute("aria-label", `${item.name}: ${fate(item)}`);
+    cross.setAttribute("aria-label", `Remove ${item.name}`);
     button.title = item.name;
-    button.dataset.fate = fate;
-    button.lastChild.textContent = fate;
-    button.children[1].className = face && item.state === "done" ? (face.certain ? `c-${face.label}` : "c-uncertain") : "c-none";
-    const thumb = button.firstChild;
-    if (item.kind === "image" && thumb.dataset.url !== item.url) {
-      thumb.dataset.url = item.url;
-      thumb.replaceChildren(Object.assign(document.createElement("img"), { src: item.url, alt: "" }));
-    } else if (item.kind !== "image") {
-      thumb.dataset.url = "";
-      thumb.textContent = item.kind === "video" ? "▶" : "●";
-    }
+    name.textContent = item.name;
+    state.textContent = fate(item);
+    button.classList.toggle("bad", Boolean(reason(item)));
+    mark.className = face && item.state === "done" && item.kind === "image" ? (face.certain ? `c-${face.label}` : "c-uncertain") : "c-none";
+    const url = reason(item) ? "" : item.kind === "image" ? item.url : item.thumb ?? "";
+    const key = `${url} ${item.kind} ${reason(item)}`;
+    if (thumb.dataset.key === key) return;
+    thumb.dataset.key = key;
+    const icon = reason(item) ? "broken" : { image: "image", video: "play", camera: "camera", recording: "camera" }[item.kind];
+    thumb.innerHTML = `<svg aria-hidden="true"><use href="icons.svg#${icon}"/></svg>`;
+    if (!url) return;
+    const img = Object.assign(document.createElement("img"), { alt: "", src: url });
+    img.addEventListener("error", () => img.remove()); // the icon stays for kinds of images that the browser does not know
+    thumb.append(img);
   });
+  overview.show(items.filter((item) => item.kind !== "camera"), choose);
 }
 
 // ── time ──
 
 const timeline = new Timeline($("track"), (to) => {
-  if (current?.kind !== "video") return;
+  if (!["video", "recording"].includes(current?.kind)) return;
   current.time = to;
-  if (!current.broken) $("video").currentTime = to;
+  if (current.kind === "recording") still(current);
+  else if (!current.broken) $("video").currentTime = to;
   draw();
 });
 
@@ -285,11 +335,20 @@ function time() {
   const samples = current.results.map((each) => ({
     time: each.time ?? 0, face: each.faces.find((face) => face.track === current.track) ?? each.faces[0] ?? null,
   }));
-  const last = samples.at(-1)?.time ?? 0;
-  const live = current.kind === "camera";
-  const length = live ? last : Math.max(last, Number.isFinite($("video").duration) ? $("video").duration : 0);
-  timeline.set(samples, live ? Math.max(0, last - KEPT) : 0, live ? Math.max(last, 10) : length, live ? last : current.time, cards[$("model").value]?.labels);
+  const last = samples.at(-1)?.time ?? 0, live = current.kind === "camera";
+  const length = current.kind === "video" ? Math.max(last, Number.isFinite($("video").duration) ? $("video").duration : 0) : last;
+  timeline.set(samples, live ? Math.max(0, last - 60) : 0, live ? Math.max(last, 10) : length, live ? last : current.time, cards[$("model").value]?.labels);
   $("clock").textContent = clock(live ? last : current.time);
+}
+
+// The stored frame of a recording at its current time.
+function still(item) {
+  const blob = item.recording.at(item.time);
+  if (!blob || item.shown === blob) return item.url && item === current && !$("image").getAttribute("src") && ($("image").src = item.url);
+  if (item.url) URL.revokeObjectURL(item.url);
+  item.shown = blob;
+  item.url = URL.createObjectURL(blob);
+  if (item === current) $("image").src = item.url;
 }
 
 function tick() {
@@ -308,25 +367,26 @@ for (const event of ["play", "pause", "ended"]) $("video").addEventListener(even
   $("play").querySelector("use").setAttribute("href", `icons.svg#${playing ? "pause" : "play"}`);
 });
 
-// ── the camera ──
+// ── camera ──
 
 async function toggleCamera() {
   if (camera) return stopCamera();
-  const item = { kind: "camera", name: "Camera", url: "camera", results: [], state: "done", selected: 0, time: 0 };
+  const recording = new Recording();
+  const item = { kind: "camera", name: "Camera", url: "", results: recording.results, recording, explanations: {}, state: "done", selected: 0, time: 0 };
   camera = new Camera($("video"));
   choose(item);
-  $("live-text").textContent = `Live. Frames go to ${location.host} only and are not kept.`;
+  $("live-text").textContent = `Live. Frames go to ${location.host} only, which does not keep them.`;
   try {
     await camera.start({ ...POINTS, model: $("model").value }, {
-      onresult: (result) => {
-        item.results.push(result);
-        while (result.time - item.results[0].time > KEPT) item.results.shift();
+      onresult: (result, blob) => {
+        recording.add(result, blob);
+        item.results = recording.results;
         item.time = result.time;
         if (item.results.length === 1) refresh(item);
         else if (current === item) draw();
       },
-      onend: (reason) => {
-        toast(reason ? `The stream ended: ${reason}` : "The server ended the stream.");
+      onend: (why) => {
+        toast(why ? `The stream ended: ${why}` : "The server ended the stream.");
         stopCamera();
       },
     });
@@ -341,6 +401,7 @@ async function toggleCamera() {
   }
 }
 
+// Ends the camera; its recording becomes an item.
 function stopCamera() {
   if (!camera) return;
   camera.stop();
@@ -349,27 +410,41 @@ function stopCamera() {
   $("camera").setAttribute("aria-pressed", "false");
   $("camera-name").textContent = "Camera";
   say("The camera is off.");
-  if (current?.kind === "camera") choose(items.at(-1) ?? null);
+  const item = current;
+  if (item?.kind !== "camera") return;
+  if (!item.results.length) return choose(items.at(-1) ?? null);
+  const count = items.filter((each) => each.kind === "recording").length + 1;
+  const start = item.results[0].time;
+  item.results.forEach((result) => (result.source = `recording ${count}`));
+  Object.assign(item, { kind: "recording", name: `Recording ${count}`, url: "", time: start });
+  items.push(item);
+  choose(item);
+  const first = item.recording.at(start);
+  if (first) item.thumb = URL.createObjectURL(first);
+  strip();
 }
 
-// ── why ──
+// ── explanations ──
 
 async function explain() {
-  const item = current, result = now(item), place = selected(item, result);
-  if (place < 0 || item.kind !== "image" || item.explanations[place]) return draw();
+  const item = current, result = now(item), place = selected(item, result), model = $("model").value;
+  if (place < 0 || item.kind !== "image" || item.state !== "done" || item.explanations[place]) return current && draw();
+  const known = item.explanations;
+  $("explaining").hidden = false;
   document.body.classList.add("working");
   try {
-    item.explanations[place] = await api.explain(item.file, { model: $("model").value, face: place });
+    known[place] = await api.explain(item.file, { model, face: place });
   } catch (error) {
     toast(error.message);
   }
-  document.body.classList.remove("working");
-  if (item === current) draw();
+  $("explaining").hidden = true;
+  document.body.classList.toggle("working", items.some((each) => ACTIVE.includes(each.state)));
+  if (item === current) draw(); // a prediction of another model has replaced item.explanations, and this one is not shown
 }
 
 // ── buttons ──
 
-const DEEDS = {
+const ACTIONS = {
   choose: () => $("files").click(),
   camera: toggleCamera,
   sample: async () => {
@@ -380,11 +455,21 @@ const DEEDS = {
     inspector.card(cards[$("model").value]);
     $("card").showModal();
   },
+  clear: () => {
+    stopCamera();
+    for (const item of [...items]) remove(item);
+  },
+  "all-csv": () => downloads.save(downloads.csv(items.flatMap((item) => item.results), cards[$("model").value].labels), "mien.csv"),
+  "all-jsonl": () => downloads.save(downloads.jsonLines(items.flatMap((item) => item.results)), "mien.jsonl"),
+  "zoom-in": () => zoom.by(1.6),
+  "zoom-out": () => zoom.by(1 / 1.6),
+  "zoom-fit": () => zoom.by(0),
 };
-for (const button of document.querySelectorAll("[data-do]")) button.addEventListener("click", () => DEEDS[button.dataset.do]());
-$("about").addEventListener("click", DEEDS.about);
+for (const button of document.querySelectorAll("[data-do]")) button.addEventListener("click", () => ACTIONS[button.dataset.do]());
+$("about").addEventListener("click", ACTIONS.about);
 $("card").addEventListener("click", (event) => event.target === $("card") && $("card").close());
 $("cancel").addEventListener("click", () => current?.job && api.endJob(current.job).catch((error) => toast(error.message)));
+$("unreadable-remove").addEventListener("click", () => remove(current));
 $("files").addEventListener("change", () => {
   open($("files").files);
   $("files").value = "";
@@ -405,12 +490,12 @@ for (const button of document.querySelectorAll("[data-save]")) button.addEventLi
   if (kind === "csv") downloads.save(downloads.csv(results, labels), `${name}.csv`);
   else if (kind === "json") current.kind === "image" ? downloads.save(downloads.json(results), `${name}.json`) : downloads.save(downloads.jsonLines(results), `${name}.jsonl`);
   else {
-    const source = current.kind === "image" ? $("image") : $("video");
-    downloads.save(await annotated(source, now(current)), `${name}-read.png`);
+    const source = ["image", "recording"].includes(current.kind) ? $("image") : $("video");
+    downloads.save(await annotated(source, now(current)), `${name}-annotated.png`);
   }
 });
 $("model").addEventListener("change", () => {
-  for (const item of items) if (!queue.includes(item)) {
+  for (const item of items) if (item.file && !queue.includes(item) && !item.message?.includes("not sent")) {
     if (item.job) api.endJob(item.job).catch(() => {});
     item.state = "waiting";
     queue.push(item);
@@ -422,7 +507,7 @@ $("model").addEventListener("change", () => {
   work();
 });
 
-// ── dropping, pasting, sizes ──
+// ── drop, paste, sizes ──
 
 let depth = 0;
 const carries = (event) => event.dataTransfer?.types.includes("Files");
@@ -440,6 +525,7 @@ addEventListener("paste", (event) => {
   const files = [...(event.clipboardData?.files ?? [])];
   if (files.length) open(files);
 });
+const zoom = new Zoom($("stage"), $("frame"), () => current && draw());
 new ResizeObserver(() => current && draw()).observe($("frame"));
 for (const [element, loaded] of [[$("image"), "load"], [$("video"), "loadeddata"]]) {
   element.addEventListener(loaded, () => current && draw());
@@ -453,7 +539,7 @@ $("video").addEventListener("seeked", () => current && draw());
 
 // ── theme ──
 
-const THEMES = ["auto", "light", "dark"], SPOKEN = { auto: "as the system", light: "light", dark: "dark" };
+const THEMES = ["auto", "light", "dark"], SPOKEN = { auto: "system", light: "light", dark: "dark" };
 function theme(name) {
   document.documentElement.dataset.theme = name;
   localStorage.setItem("mien-theme", name);
@@ -465,7 +551,7 @@ $("theme").addEventListener("click", () => theme(THEMES[(THEMES.indexOf(document
 theme(THEMES.includes(localStorage.getItem("mien-theme")) ? localStorage.getItem("mien-theme") : "auto");
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => current && draw());
 
-// ── begin ──
+// ── start ──
 
 refresh(null);
 const local = ["localhost", "127.0.0.1", "[::1]"].includes(location.hostname);
@@ -476,10 +562,11 @@ $("promise").textContent = local
 inspector.bars(document.querySelector(".ghost"), [0.92, 0.3, 0.55, 0.18, 0.4, 0.12, 0.24].map((share) => ({ name: "", share, text: "" })));
 
 try {
-  const told = await api.models();
-  cards = Object.fromEntries(told.models.map((model) => [model.name, model]));
-  canExplain = told.explain;
-  $("model").replaceChildren(...told.models.map((model) => new Option(model.name, model.name, model.name === told.default, model.name === told.default)));
+  const found = await api.models();
+  cards = Object.fromEntries(found.models.map((model) => [model.name, model]));
+  canExplain = found.explain;
+  limits = found.limits;
+  $("model").replaceChildren(...found.models.map((model) => new Option(model.name, model.name, model.name === found.default, model.name === found.default)));
 } catch (error) {
   toast(error.message);
 }

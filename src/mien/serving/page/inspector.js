@@ -1,4 +1,4 @@
-// The reading of one face in words and bars.
+// The result of one face in words and bars.
 
 import { percent } from "./overlay.js";
 
@@ -63,19 +63,64 @@ function wings(list, entries) {
   });
 }
 
-export function show(face, card, result, number) {
+const UNITS = {
+  AU1: "inner brow raiser", AU2: "outer brow raiser", AU4: "brow lowerer", AU5: "upper lid raiser", AU6: "cheek raiser",
+  AU7: "lid tightener", AU9: "nose wrinkler", AU10: "upper lip raiser", AU12: "lip corner puller", AU14: "dimpler",
+  AU15: "lip corner depressor", AU16: "lower lip depressor", AU17: "chin raiser", AU18: "lip pucker", AU20: "lip stretcher",
+  AU22: "lip funneler", AU23: "lip tightener", AU24: "lip pressor", AU25: "lips part", AU26: "jaw drop", AU27: "mouth stretch",
+  AU28: "lip suck", AU43: "eyes closed", AU45: "blink",
+};
+
+const degrees = (value) => `${value < 0 ? "−" : ""}${Math.abs(Math.round(value))}°`;
+
+// An angle as a bar from the middle: −90° … 90°.
+const angle = (name, value) => ({ name, share: Math.min(Math.max(0.5 + value / 180, 0), 1), from: 0.5, text: degrees(value) });
+
+function direction(face) {
+  const { pose, gaze } = face;
+  $("direction").hidden = !pose && !gaze;
+  if (!pose && !gaze) return;
+  bars($("angles"), [
+    ...(pose ? [angle("head yaw", pose.yaw), angle("head pitch", pose.pitch), angle("head roll", pose.roll)] : []),
+    ...(gaze ? [angle("gaze yaw", gaze.yaw), angle("gaze pitch", gaze.pitch)] : []),
+  ]);
+  $("contact").textContent = (gaze ? `Looks ${gaze.at_camera ? "at the camera" : `${degrees(gaze.camera_angle)} past the camera`}. ` : "")
+    + "Yaw: positive to the right of the image. Pitch: positive down.";
+}
+
+function units(face) {
+  const found = face.action_units ?? face.action_units_estimated;
+  $("units").hidden = !found;
+  if (!found) return;
+  $("facs-kind").textContent = face.action_units ? "probability" : "estimated intensity";
+  const all = Object.entries(found).filter(([name]) => !name.includes("_")).map(([name, value]) => ({
+    name: UNITS[name] ? `${name.slice(2)} ${UNITS[name]}` : name, share: Math.min(Math.max(value, 0), 1),
+  }));
+  const strongest = [...all].sort((a, b) => b.share - a.share).slice(0, 5);
+  bars($("unit-bars"), strongest);
+  bars($("unit-rest"), all);
+}
+
+export function show(face, card, result, place, item) {
   $("blank").hidden = Boolean(face);
   $("reading").hidden = !face;
-  if (!face) return;
+  if (!face) {
+    const none = item && result && result.status === "no face";
+    $("blank-title").textContent = none ? "No face found" : item?.state === "failed" || result?.status === "unreadable" ? "Cannot be read" : item ? "Processing" : "No results yet";
+    document.querySelector(".ghost").hidden = Boolean(item);
+    $("blank-text").textContent = none ? "Faces that are very small, hidden or turned away may be missed."
+      : item ? result?.message ?? item.message ?? "" : $("blank-text").dataset.text ??= $("blank-text").textContent;
+    return;
+  }
   const threshold = card?.calibration?.threshold ?? 0;
-  const who = face.track === null ? `Face ${number + 1} of ${result.faces.length}` : `Face ${face.track}`;
+  const who = face.track === null ? `Face ${place + 1} of ${result.faces.length}` : `Face ${face.track}`;
   $("kind").textContent = result.faces.length > 1 || face.track !== null ? who : "One face";
   $("label").textContent = face.certain ? face.label : "Uncertain";
   $("verdict").classList.toggle("uncertain", !face.certain);
   $("chip").className = face.certain ? `c-${face.label}` : "c-uncertain";
   $("sure").textContent = face.certain
-    ? `${percent(face.confidence)} probable`
-    : `Nearest is ${face.label} with ${percent(face.confidence)}; below ${percent(threshold)} this model does not decide.`;
+    ? `Probability ${percent(face.confidence)}`
+    : `Nearest is ${face.label} with ${percent(face.confidence)}; this model abstains below ${percent(threshold)}.`;
   bars($("scores"), Object.entries(face.scores).map(([name, share]) => ({
     name, share, tone: face.certain ? `c-${name}` : "c-uncertain", strong: name === face.label,
   })));
@@ -83,6 +128,8 @@ export function show(face, card, result, number) {
   if (face.valence !== null) bars($("dimensional"), ["valence", "arousal"].filter((name) => face[name] !== null).map((name) => ({
     name, share: (face[name] + 1) / 2, from: 0.5, text: face[name].toFixed(2),
   })));
+  direction(face);
+  units(face);
   $("movements").hidden = !face.blendshapes;
   if (face.blendshapes) {
     const all = pairs(face.blendshapes);
@@ -99,11 +146,13 @@ export function regions(explanation) {
   $("regions").hidden = !explanation;
   if (!explanation) return;
   bars($("importance"), explanation.regions.map(({ name, importance }) => ({
-    name, share: Math.min(Math.max(importance, 0), 1), text: `${importance < 0 ? "−" : ""}${percent(Math.abs(importance))}`, tone: "heat",
+    name, share: Math.min(Math.abs(importance), 1), text: `${importance < 0 ? "▲" : "▼"} ${Math.round(Math.abs(importance) * 100)}`, tone: importance < 0 ? "plain" : "heat",
   })));
+  const rises = explanation.regions.some(({ importance }) => importance <= -0.005);
   const alone = Math.max(...explanation.regions.map(({ importance }) => importance)) < 0.05;
-  $("parts-hint").textContent = "Each part was blurred in turn: how far the probability fell."
-    + (alone ? " No part carries this reading alone." : "");
+  $("parts-hint").textContent = `▼ 22: the probability of ${explanation.label} falls by 22 percentage points when this part is blurred.`
+    + (rises ? " ▲: it rises, so this part speaks for another expression." : "")
+    + (alone ? " No single part carries this prediction." : "");
 }
 
 $("movements").querySelector("details").addEventListener("toggle", (event) => {
@@ -128,7 +177,7 @@ export function card(model) {
   const limits = part("section", "", body);
   limits.className = "limits";
   part("h3", "Limits", limits);
-  part("p", model.limits || "The card names none. Treat its answers with care.", limits);
+  part("p", model.limits || "The card names none. Use its predictions with care.", limits);
   const facts = part("dl", "", body);
   const fact = (name, text) => text && (part("dt", name, facts), part("dd", text, facts));
   fact("Classes", model.labels.join(", "));

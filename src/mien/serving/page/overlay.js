@@ -1,10 +1,10 @@
-// Boxes, plates, points and heat maps on an image: as SVG on the page, and the same on a canvas for the annotated copy.
+// Bounding boxes, tags, landmarks and heat maps over an image: as SVG on the page, and on a canvas for the annotated copy.
 
 const SVG = "http://www.w3.org/2000/svg";
 const UNCERTAIN = "#b9bfc8";
 const PLATE = "rgba(16, 18, 22, 0.86)";
 
-// Those of mien.visualization.faces, so that annotated images look alike wherever they are made.
+// The colors of mien.visualization.faces, so that annotated images look alike wherever they are made.
 export const COLORS = {
   neutral: "#d5dee6", happiness: "#f5e92e", surprise: "#ffae42", sadness: "#6cb0fa", anger: "#d9541e",
   disgust: "#3ccb92", fear: "#be62a8", contempt: "#7a65ef", other: "#8a7a62",
@@ -13,6 +13,7 @@ export const COLORS = {
 export const color = (face) => (face.certain ? COLORS[face.label] ?? "#b0c8b0" : UNCERTAIN);
 export const percent = (share) => `${Math.round(share * 100)} %`;
 export const title = (face) => `${face.certain ? face.label : `uncertain: ${face.label}`}  ${percent(face.confidence)}`;
+export const number = (face, place) => face.track ?? place + 1;
 
 function element(name, attributes, parent) {
   const made = document.createElementNS(SVG, name);
@@ -21,28 +22,40 @@ function element(name, attributes, parent) {
   return made;
 }
 
-// Where the plate of a box goes: above it or below, shifted so that it covers neither another plate nor, if it can be, a face.
-function places(faces, scale, size, height, text, measure) {
+const overlap = (a, b) => Math.max(0, Math.min(a.left + a.width, b.left + b.width) - Math.max(a.left, b.left))
+  * Math.max(0, Math.min(a.top + a.height, b.top + b.height) - Math.max(a.top, b.top));
+
+// The tag of each face. It lies inside the upper edge of its own box, so that it never covers another face, detected or not.
+// A box too small for words gets a numbered dot on its edge, where it overlaps other boxes and dots least; the list has the words.
+function tags(faces, scale, area, height, measure) {
   const boxes = faces.map(({ box }) => ({
     left: box.left * scale, top: box.top * scale, width: (box.right - box.left) * scale, height: (box.bottom - box.top) * scale,
   }));
-  const overlap = (a, b) => Math.max(0, Math.min(a.left + a.width, b.left + b.width) - Math.max(a.left, b.left))
-    * Math.max(0, Math.min(a.top + a.height, b.top + b.height) - Math.max(a.top, b.top));
-  const taken = [];
+  const dots = [];
   return faces.map((face, i) => {
-    const box = boxes[i], width = measure(text(face)) + height * 1.35, tries = [];
-    for (const top of [box.top - height - 4, box.top + box.height + 4]) {
-      for (const left of [box.left, box.left + (box.width - width) / 2, box.left + box.width - width]) {
+    const box = boxes[i];
+    for (const text of [title(face), face.certain ? face.label : "uncertain"]) {
+      const width = measure(text) + height * 1.35;
+      if (width <= box.width - 4 && box.height >= 3.6 * height) {
+        return { text, left: Math.max(box.left + (box.width - width < 8 ? (box.width - width) / 2 : 4), 2), top: Math.max(box.top + 4, 2), width, height };
+      }
+    }
+    const text = String(number(face, i)), side = Math.min(Math.max(box.width * 0.7, height * 0.52), height * 0.82); // small on small faces
+    const size = side / (height * 0.82), width = Math.max(side, (measure(text) + height * 0.4) * size);
+    const tries = [];
+    for (const y of [box.top, box.top + box.height, box.top + box.height / 2]) {
+      for (const x of [box.left, box.left + box.width, box.left + box.width / 2]) {
+        if (y === box.top + box.height / 2 && x === box.left + box.width / 2) continue;
         tries.push({
-          left: Math.min(Math.max(left, 2), Math.max(size.width - width - 2, 2)),
-          top: Math.min(Math.max(top, 2), Math.max(size.height - height - 2, 2)), width, height,
+          left: Math.min(Math.max(x - width / 2, 1), Math.max(area.width - width - 1, 1)),
+          top: Math.min(Math.max(y - side / 2, 1), Math.max(area.height - side - 1, 1)), width, height: side,
         });
       }
     }
-    const cost = (spot) => 4 * taken.reduce((sum, each) => sum + overlap(spot, each), 0)
-      + boxes.reduce((sum, each) => sum + overlap(spot, each), 0);
-    const costs = tries.map(cost), best = tries[costs.indexOf(Math.min(...costs))];
-    taken.push(best);
+    const cost = (spot) => dots.reduce((sum, dot) => sum + 4 * overlap(spot, dot), 0)
+      + boxes.reduce((sum, other, j) => sum + (j === i ? 0.3 : 1) * overlap(spot, other), 0);
+    const costs = tries.map(cost), best = { ...tries[costs.indexOf(Math.min(...costs))], text, dot: true, size };
+    dots.push(best);
     return best;
   });
 }
@@ -62,31 +75,37 @@ export function paint(svg, result, { scale, width, height, mirrored, boxes, poin
     for (const [x, y] of face.points ?? []) element("circle", { cx: x * scale, cy: y * scale, r: radius }, dots);
   }
   if (!boxes) return;
-  // in a crowd a word must do; the chosen face has all of it
-  const crowd = faces.length > 9, short = (face) => (face.certain ? face.label : "?");
-  const spots = places(faces, scale, { width, height }, crowd ? 16 : 23, crowd ? short : title, (text) => context.measureText(text).width * (crowd ? 0.8 : 1));
-  if (crowd && faces[selected]) [spots[selected]] = places([faces[selected]], scale, { width, height }, 23, title, (text) => context.measureText(text).width);
   faces.forEach((face, i) => {
-    const { box } = face, ink = color(face), chosen = i === selected;
+    const { box } = face, chosen = i === selected;
     const group = element("g", { class: chosen ? "face chosen" : "face", "data-face": i }, svg);
+    element("title", {}, group).textContent = title(face);
     const shape = {
       x: box.left * scale, y: box.top * scale, width: (box.right - box.left) * scale, height: (box.bottom - box.top) * scale, rx: 5,
     };
     element("rect", { ...shape, fill: "transparent", stroke: "rgba(0,0,0,.45)", "stroke-width": chosen ? 5 : 3.6 }, group);
     element("rect", {
-      ...shape, fill: "none", stroke: ink, "stroke-width": chosen ? 3 : 1.8, ...(!face.certain && { "stroke-dasharray": "7 5" }),
+      ...shape, fill: "none", stroke: color(face), "stroke-width": chosen ? 3 : 1.8, ...(!face.certain && { "stroke-dasharray": "7 5" }),
     }, group);
   });
+  const spots = tags(faces, scale, { width, height }, 22, (text) => context.measureText(text).width);
   const order = faces.map((_, i) => i).sort((a, b) => (a === selected) - (b === selected));
-  order.forEach((i) => {
-    const face = faces[i], spot = spots[i], small = crowd && i !== selected;
-    const group = element("g", { class: "plate", "data-face": i, transform: `translate(${spot.left} ${spot.top})` }, svg);
-    element("rect", { width: spot.width, height: spot.height, rx: spot.height / 3.4, fill: PLATE }, group);
-    const mark = { cx: spot.height * 0.5, cy: spot.height / 2, r: spot.height * 0.19 };
-    element("circle", { ...mark, ...(face.certain ? { fill: color(face) } : { fill: "none", stroke: UNCERTAIN, "stroke-width": 1.5, "stroke-dasharray": "2.500 2" }) }, group);
-    const text = element("text", { x: spot.height * 0.95, y: spot.height * 0.68, class: small ? "small" : "" }, group);
-    text.textContent = small ? short(face) : title(face);
-  });
+  for (const i of order) {
+    const face = faces[i], spot = spots[i];
+    const group = element("g", { class: spot.dot ? "tag dot" : "tag", "data-face": i, transform: `translate(${spot.left} ${spot.top})` }, svg);
+    element("title", {}, group).textContent = title(face);
+    element("rect", {
+      width: spot.width, height: spot.height, rx: spot.dot ? spot.height / 2 : spot.height / 3.4,
+      fill: spot.dot && i === selected ? "#f6f7f9" : PLATE, ...(spot.dot && { stroke: color(face), "stroke-width": 1.6 }),
+    }, group);
+    if (!spot.dot) {
+      const mark = { cx: spot.height * 0.5, cy: spot.height / 2, r: spot.height * 0.19 };
+      element("circle", { ...mark, ...(face.certain ? { fill: color(face) } : { fill: "none", stroke: UNCERTAIN, "stroke-width": 1.5, "stroke-dasharray": "2.5 2" }) }, group);
+    }
+    const text = element("text", spot.dot
+      ? { x: spot.width / 2, y: spot.height * 0.71, "text-anchor": "middle", class: i === selected ? "small on" : "small", "font-size": 11.5 * spot.size }
+      : { x: spot.height * 0.95, y: spot.height * 0.68 }, group);
+    text.textContent = spot.text;
+  }
 }
 
 function flipped(face, width) {
@@ -106,7 +125,7 @@ export async function annotated(source, result) {
   pen.drawImage(source, 0, 0, result.width, result.height);
   const unit = Math.max(Math.sqrt(result.width * result.height) / 45, 11);
   pen.font = `600 ${unit * 0.62}px system-ui, sans-serif`;
-  const spots = places(result.faces, 1, result, unit * 1.15, title, (text) => pen.measureText(text).width);
+  const spots = tags(result.faces, 1, result, unit * 1.15, (text) => pen.measureText(text).width);
   result.faces.forEach((face, i) => {
     const { box } = face, spot = spots[i];
     pen.lineWidth = unit / 7;
@@ -116,28 +135,33 @@ export async function annotated(source, result) {
     pen.setLineDash([]);
     pen.fillStyle = PLATE;
     pen.beginPath();
-    pen.roundRect(spot.left, spot.top, spot.width, spot.height, spot.height / 3.5);
+    pen.roundRect(spot.left, spot.top, spot.width, spot.height, spot.height / (spot.dot ? 2 : 3.5));
     pen.fill();
-    pen.fillStyle = color(face);
-    pen.beginPath();
-    pen.arc(spot.left + spot.height * 0.5, spot.top + spot.height / 2, spot.height * 0.19, 0, 7);
-    pen.fill();
+    if (spot.dot) pen.stroke();
+    else {
+      pen.fillStyle = color(face);
+      pen.beginPath();
+      pen.arc(spot.left + spot.height * 0.5, spot.top + spot.height / 2, spot.height * 0.19, 0, 7);
+      pen.fill();
+    }
     pen.fillStyle = "#f6f7f9";
     pen.textBaseline = "middle";
-    pen.fillText(title(face), spot.left + spot.height * 0.95, spot.top + spot.height * 0.53);
+    pen.textAlign = spot.dot ? "center" : "left";
+    pen.font = `600 ${unit * 0.62 * (spot.size ?? 1)}px system-ui, sans-serif`;
+    pen.fillText(spot.text, spot.left + (spot.dot ? spot.width / 2 : spot.height * 0.95), spot.top + spot.height * 0.53);
   });
   return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
 }
 
 const FAINT = 0.1;
 
-// A grid of importances over a box of the image, as a translucent map: cold is nothing, warm is much.
+// A grid of importance over a box of the image, as a translucent map: transparent is unimportant, red is important.
 export function heat(canvas, explanation, { scale, width, height }) {
   const ratio = devicePixelRatio;
   canvas.width = width * ratio;
   canvas.height = height * ratio;
   const { values, corners } = explanation.map, rows = values.length, columns = values[0].length;
-  const strength = Math.min(1, Math.max(...explanation.regions.map(({ importance }) => importance)) / FAINT); // what hardly matters stays faint
+  const strength = Math.min(1, Math.max(...explanation.regions.map(({ importance }) => importance)) / FAINT); // unimportant maps stay faint
   const small = new OffscreenCanvas(columns, rows), pen = small.getContext("2d"), pixels = pen.createImageData(columns, rows);
   values.flat().forEach((value, i) => {
     const share = value * Math.max(strength, 0.15);

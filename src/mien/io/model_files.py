@@ -1,0 +1,93 @@
+"""Weight files from the web: `https://…/model.onnx` and `hf://owner/repo[@revision][/file]`, with a cache and digest pinning.
+
+`#sha256=…` at the end pins the content: another file is rejected, also one that is cached already. A file is downloaded once; a
+later call uses the cache without a network. Without https a digest is required, since anybody on the way could replace the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from ..errors import MissingExtra, SourceError, WeightsError
+from .files import atomic_write, locked
+from .urls import fetch, without_secrets
+
+FILE = "model.onnx"
+"""File of an hf:// repository if none is named: the layout of `mien export --push-ready`."""
+
+MAX_BYTES = 4_000_000_000
+SECONDS = 1800.0
+
+_HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w.-]+))?(?:/(?P<file>[\w./-]+))?")
+
+
+def model_file(url: str) -> Path:
+    """Return the path of the downloaded or cached file of a URL.
+
+    Args:
+        url: `https://…`, or `hf://owner/repo`, optionally with `@revision`, `/file` and `#sha256=…`.
+
+    Raises:
+        WeightsError: an invalid URL, a failed download, or another digest than the pinned one.
+        MissingExtra: huggingface_hub is not installed.
+    """
+    place, _, fragment = url.partition("#")
+    name, digest = without_secrets(place), fragment.removeprefix("sha256=").lower()
+    if fragment and not re.fullmatch(r"sha256=[0-9a-fA-F]{64}", fragment):
+        raise WeightsError(f"{name}: expected #sha256= and 64 hexadecimal digits, got #{fragment[:80]}", value=fragment)
+    path = _from_hub(place, name) if place.startswith("hf://") else _from_web(place, name, pinned=bool(digest))
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest and found != digest:
+        raise WeightsError(
+            f"{name} has sha256 {found}, expected {digest}: the file was changed, or the digest is of another file; "
+            f"the downloaded file is {path}",
+            path=path, value=found, expected=digest,
+        )  # fmt: skip
+    return path
+
+
+def folder() -> Path:
+    """Return the folder of downloaded models: `$MIEN_CACHE/models`, else `mien/models` in the user's cache folder."""
+    if cache := os.environ.get("MIEN_CACHE"):
+        return Path(cache) / "models"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mien" / "models"
+
+
+def _from_web(url: str, name: str, *, pinned: bool) -> Path:
+    parts = urlsplit(url)
+    if parts.scheme not in ("https", "http") or (parts.scheme == "http" and not pinned):
+        raise WeightsError(f"{name}: expected https://, hf:// or http:// with #sha256=…", value=name)
+    file = re.sub(r"[^\w.-]", "_", parts.path.rpartition("/")[2]) or FILE
+    path = folder() / hashlib.sha256(url.encode()).hexdigest()[:16] / file
+    if path.is_file():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path, wait=True):
+        if not path.is_file():
+            try:
+                data = fetch(url, max_bytes=MAX_BYTES, timeout=SECONDS, allow_private=True)  # the URL is the user's own
+            except SourceError as error:
+                raise WeightsError(str(error), value=name) from error
+            with atomic_write(path) as part:
+                part.write_bytes(data)
+    return path
+
+
+def _from_hub(url: str, name: str) -> Path:
+    found = _HUB.fullmatch(url)
+    if found is None:
+        raise WeightsError(f"invalid {name}: expected hf://owner/repo, hf://owner/repo@revision or hf://owner/repo/file", value=name)
+    try:
+        from huggingface_hub import hf_hub_download
+    except ModuleNotFoundError:
+        raise MissingExtra("huggingface_hub", "hub") from None
+    try:
+        return Path(hf_hub_download(found["repo"], found["file"] or FILE, revision=found["revision"], cache_dir=folder() / "hub"))
+    except Exception as error:  # its exceptions have no common base
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise WeightsError(f"cannot download {name}: {reason}; check the repository, the revision and HF_TOKEN", value=name) from error
