@@ -1,7 +1,8 @@
 """Weight files from the web: `https://…/model.onnx` and `hf://owner/repo[@revision][/file]`, with a cache and digest pinning.
 
-`#sha256=…` at the end pins the content: another file is rejected, also one that is cached already. A file is downloaded once; a
-later call uses the cache without a network. Without https a digest is required, since anybody on the way could replace the file.
+`#sha256=…` at the end pins the content: another file is rejected, also one that is cached already. A file is downloaded once;
+a later call uses the cache without a network. Without https a digest is required, since anybody on the way could replace the
+file.
 """
 
 from __future__ import annotations
@@ -81,13 +82,19 @@ def _from_web(url: str, name: str, *, pinned: bool) -> Path:
 def _from_hub(url: str, name: str) -> Path:
     found = _HUB.fullmatch(url)
     if found is None:
-        raise WeightsError(f"invalid {name}: expected hf://owner/repo, hf://owner/repo@revision or hf://owner/repo/file", value=name)
+        raise WeightsError(
+            f"invalid {name}: expected hf://owner/repo, hf://owner/repo@revision or hf://owner/repo/file", value=name
+        )
     try:
         from huggingface_hub import hf_hub_download
     except ModuleNotFoundError:
         raise MissingExtra("huggingface_hub", "hub") from None
     try:
-        return Path(hf_hub_download(found["repo"], found["file"] or FILE, revision=found["revision"], cache_dir=folder() / "hub"))
+        return Path(
+            hf_hub_download(found["repo"], found["file"] or FILE, revision=found["revision"], cache_dir=folder() / "hub")
+        )
     except Exception as error:  # its exceptions have no common base
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise WeightsError(f"cannot download {name}: {reason}; check the repository, the revision and HF_TOKEN", value=name) from error
+        raise WeightsError(
+            f"cannot download {name}: {reason}; check the repository, the revision and HF_TOKEN", value=name
+        ) from error

@@ -13,6 +13,8 @@ import numpy as np
 from .. import cards
 from ..cards import Card, no_weights, sha256
 from ..errors import MissingExtra, WeightsError
+from ..io.model_files import model_file
+from ..io.urls import is_url
 from ..registry import lookup
 from .devices import Device
 from .onnx import Batch, OnnxRuntime
@@ -49,8 +51,8 @@ def open_model(model: str | Path, threads: int = 1) -> tuple[Card, Runtime]:
 
     Args:
         model: name of a bundled model, a card file (`.toml`), a weight file (`.onnx` with its card inside or beside it,
-            `.safetensors` and OpenVINO's `.xml` with their card beside them), or the folder of a training run, whose best
-            weights are meant.
+            `.safetensors` and OpenVINO's `.xml` with their card beside them), the folder of a training run, whose best weights
+            are meant, or a URL (`hf://owner/repo@revision`, `https://…/model.onnx#sha256=…`; see `mien.io.model_files`).
         threads: threads used inside one call.
 
     Raises:
@@ -59,6 +61,8 @@ def open_model(model: str | Path, threads: int = 1) -> tuple[Card, Runtime]:
         MissingExtra: the weights need torch, and it is not installed.
         ConfigError: the device is not there.
     """
+    if is_url(str(model)):
+        model = model_file(str(model))
     path = Path(model)
     if os.path.isdir(path) and str(model) not in cards.bundled():  # noqa: PTH112 - Path.is_dir raises on a name too long
         path = _best_of(path)
