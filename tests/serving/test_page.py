@@ -127,9 +127,9 @@ def test_upload_and_downloads(open_page: Any, read: Recognizer, sample: Path) ->
     assert name == "sample.csv" and row["label"] == "happiness" and row["certain"] == "true"
     assert float(row["score_happiness"]) == pytest.approx(wanted.faces[0].scores["happiness"], abs=1e-5)
     name, data = saved(page, "image")
-    assert name == "sample-read.png" and Image.open(io.BytesIO(data)).size == (512, 512)
+    assert name == "sample-annotated.png" and Image.open(io.BytesIO(data)).size == (512, 512)
     page.click("#show-points")
-    assert page.locator("#overlay circle").count() > 68
+    assert page.locator("#overlay circle").count() >= 68
     page.click("#show-heat")
     page.wait_for_selector("#heat:not([hidden])")
     assert page.locator("#importance li").count() == 4
@@ -162,9 +162,9 @@ def test_several_files_and_many_faces(open_page: Any, read: Recognizer, sample: 
     page = open_page()
     page.set_input_files("#files", [sample, group, blank])
     done(page)
-    assert page.locator("#strip button").count() == 3
+    assert page.locator("#strip .tile").count() == 3
     wanted = read(group)
-    page.click("#strip button:nth-child(2)")
+    page.click("#strip > div:nth-child(2) .tile")
     faces = page.locator("#who button")
     assert faces.count() == len(wanted.faces) == page.locator("#overlay .face").count()
     doubtful = next(i for i, face in enumerate(wanted.faces) if not face.certain)
@@ -175,12 +175,105 @@ def test_several_files_and_many_faces(open_page: Any, read: Recognizer, sample: 
     assert faces.nth(3).get_attribute("aria-pressed") == "true" and "Face 4 of" in page.inner_text("#kind")
     dashed = page.locator("#overlay .face:has(rect[stroke-dasharray])").count()
     assert dashed == sum(not face.certain for face in wanted.faces)
-    page.click("#strip button:nth-child(3)")
-    assert page.inner_text("#notice") == "No face found." and page.is_visible("#blank")
+    page.click("#strip > div:nth-child(3) .tile")
+    assert "No face found" in page.inner_text("#notice") and page.inner_text("#blank-title") == "No face found"
     page.set_input_files("#files", broken)
     done(page)
-    assert "broken.jpg" in page.inner_text("#notice") and "damaged" in page.inner_text("#notice")
-    assert "cannot be read" in page.get_attribute("#strip button:nth-child(4)", "aria-label")
+    assert page.inner_text("#unreadable-name") == "broken.jpg" and page.inner_text("#unreadable-reason")
+    assert not page.is_visible("#frame") and page.locator("#strip .bad").count() == 1
+
+
+def test_the_overview_of_several_files(open_page: Any, read: Recognizer, sample: Path, shared: Path, tmp_path: Path) -> None:
+    """A sortable table, the shares of the expressions, one download for all, removal."""
+    portraits = [shared / "data/london/images" / name for name in ("013_08.jpg", "026_03.jpg")]
+    page = open_page(accept_downloads=True)
+    page.set_input_files("#files", sample)
+    done(page)
+    assert not page.is_visible("#overview")
+    page.set_input_files("#files", portraits)
+    done(page)
+    wanted = {path.name: read(path).faces[0] for path in (sample, *portraits)}
+    names = lambda: page.locator("#table tbody td:first-child").all_inner_texts()  # noqa: E731
+    page.click("#table th:nth-child(5) button")
+    assert names() == sorted(wanted, key=lambda name: wanted[name].confidence)
+    page.click("#table th:nth-child(5) button")
+    assert names() == sorted(wanted, key=lambda name: -wanted[name].confidence)
+    assert page.get_attribute("#table th:nth-child(5)", "aria-sort") == "descending"
+    assert page.locator("#shares i").count() == len({face.label if face.certain else "" for face in wanted.values()})
+    with page.expect_download() as download:
+        page.click("[data-do=all-csv]")
+    rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text())))
+    assert {row["source"]: row["label"] for row in rows} == {name: face.label for name, face in wanted.items()}
+    page.click("#table tbody tr:first-child td:first-child button")
+    assert page.inner_text("#label") == wanted[names()[0]].label
+    page.hover("#strip > div:nth-child(1)")
+    page.click("#strip > div:nth-child(1) .remove")
+    assert page.locator("#strip .tile").count() == 2 and "sample.png" not in names()
+    page.click("[data-do=clear]")
+    assert page.is_visible("#welcome") and not page.is_visible("#strip") and not page.is_visible("#overview")
+
+
+INSIDE = """() => {
+  const boxes = [...document.querySelectorAll("#overlay .face rect:first-of-type")].map((e) => e.getBoundingClientRect());
+  return [...document.querySelectorAll("#overlay .tag:not(.dot)")].map((tag) => {
+    const { left, right, top, bottom } = tag.getBoundingClientRect(), own = boxes[tag.dataset.face];
+    return left >= own.left - 3 && right <= own.right + 3 && top >= own.top - 3 && bottom <= own.bottom + 3;
+  });
+}"""
+
+
+def test_tags_cover_no_other_face(open_page: Any, shared: Path) -> None:
+    """Words lie inside the box of their own face; small faces have numbered dots, and zooming in shows the words."""
+    page = open_page()
+    page.set_input_files("#files", shared / "data/photos/solvay_conference_1927.jpg")
+    done(page)
+    faces = page.locator("#overlay .face").count()
+    assert page.locator("#overlay .dot").count() == faces and page.locator("#who b").all_inner_texts() == [
+        str(i + 1) for i in range(faces)
+    ]
+    for _ in range(5):
+        page.click("[data-do=zoom-in]")
+    assert page.locator("#overlay .tag:not(.dot)").count() > faces / 2 and all(page.evaluate(INSIDE))
+    page.click("[data-do=zoom-fit]")
+    assert page.locator("#overlay .dot").count() == faces
+
+
+def test_the_heat_map_follows_images_and_models(open_page: Any, sample: Path, shared: Path) -> None:
+    page = open_page()
+    page.set_input_files("#files", sample)
+    done(page)
+    page.click("#show-heat")
+    page.wait_for_selector("#heat:not([hidden])")
+    page.set_input_files("#files", shared / "data/london/images/026_03.jpg")
+    page.wait_for_selector("#parts-hint:has-text('neutral')")
+    assert page.is_visible("#heat")
+    values = page.locator("#importance .value").all_inner_texts()
+    page.select_option("#model", "mien-nano")
+    page.wait_for_function(
+        "(before) => document.getElementById('importance').innerText && "
+        "[...document.querySelectorAll('#importance .value')].some((e, i) => e.textContent !== before[i])",
+        arg=values,
+    )
+
+
+def test_uploads_that_are_too_large_are_not_sent(browser: Any, tmp_path: Path) -> None:
+    from server import in_thread
+
+    from mien.serving.settings import Limits, Settings
+
+    (tmp_path / "large.png").write_bytes(bytes(3000))
+    asked: list[str] = []
+    with in_thread(Settings(threads=1, limits=Limits(image_bytes=2000))) as url:
+        context = browser.new_context()
+        page = watched(context, url, [])
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(url)
+        page.wait_for_selector("body[data-ready]")
+        page.set_input_files("#files", tmp_path / "large.png")
+        page.wait_for_selector("#unreadable")
+        assert page.inner_text("#unreadable-name") == "large.png"
+        assert not any("/v1/predict" in each for each in asked)
+        context.close()
 
 
 def test_a_video(open_page: Any, film: Path) -> None:
@@ -206,24 +299,33 @@ def test_a_broken_video(open_page: Any, tmp_path: Path) -> None:
     page = open_page()
     page.set_input_files("#files", tmp_path / "broken.mp4")
     done(page)
-    assert "not a video" in page.inner_text("#notice")
+    assert page.inner_text("#unreadable-name") == "broken.mp4" and page.inner_text("#unreadable-reason")
 
 
 def test_the_camera(open_page: Any, server: Server) -> None:
-    page = open_page(permissions=["camera"])
+    page = open_page(permissions=["camera"], accept_downloads=True)
     page.click("#welcome [data-do=camera]")
     page.wait_for_selector("#label:text('happiness')")
-    page.wait_for_selector("#live:not([hidden])")  # the first answer may come before the camera is said to be on
+    page.wait_for_selector("#live:not([hidden])")  # the first result may arrive before the camera is reported as on
     assert server.url.removeprefix("http://") in page.inner_text("#live")
     page.wait_for_selector("#kind:text('Face ')")
     middle = page.wait_for_function("""() => {
       const frame = document.getElementById("frame").getBoundingClientRect();
       const box = document.querySelector("#overlay .face rect")?.getBoundingClientRect();
       return box && (box.left + box.width / 2 - frame.left) / frame.width;
-    }""")  # in one go: each result paints the boxes anew
+    }""")  # in one call: each result repaints the boxes
     assert middle.json_value() == pytest.approx(1 - 0.457, abs=0.03), "the image is mirrored, and so is the box"
+    page.wait_for_function(f"() => {NOW} > 1.5")
     page.click("#camera")
-    assert not page.is_visible("#live") and page.is_visible("#welcome")
+    assert not page.is_visible("#live")
+    assert page.locator("#strip .name").all_inner_texts() == ["Recording 1"] and page.is_visible("#image")
+    name, data = saved(page, "json")
+    times = [json.loads(line)["time"] for line in data.decode().splitlines()]
+    assert name == "Recording 1.jsonl" and times == sorted(times) and times[-1] > 1.5
+    page.focus("#track")
+    page.keyboard.press("End")
+    page.wait_for_function(f"() => {NOW} > 1.5")
+    assert page.locator("#overlay .face").count() == 1
 
 
 def test_themes(open_page: Any) -> None:
@@ -248,11 +350,12 @@ def test_a_phone(open_page: Any, sample: Path) -> None:
     assert reading["y"] > stage["y"] + stage["height"] and reading["width"] > 320
     for button in page.locator("button:visible").all():
         box = button.bounding_box()
-        assert box["height"] >= 36 or "link" in (button.get_attribute("class") or ""), button.inner_text()
+        kind = button.get_attribute("class") or ""
+        assert box["height"] >= 36 or "link" in kind or "remove" in kind, button.inner_text()
 
 
 def test_by_keyboard_alone(open_page: Any) -> None:
-    """From the top: the sample, a face's heat map, the card and back."""
+    """From the top: the sample, its landmarks, the card and back."""
     page = open_page()
     page.keyboard.press("Tab")
     assert page.evaluate("() => document.activeElement.className") == "skip"
@@ -292,13 +395,17 @@ def test_everything_has_a_name(open_page: Any, sample: Path) -> None:
     assert page.locator("[aria-live=polite]").count() == 1 and page.get_attribute("html", "lang") == "en"
 
 
-def test_a_token_is_asked_for(browser: Any, sample: Path) -> None:
+def test_a_token_is_required(browser: Any, sample: Path) -> None:
     from server import running
 
     with running(MIEN_TOKEN="open") as guarded:
         context = browser.new_context()
         page = watched(context, guarded.url, [])
         page.goto(guarded.url)
+        assert not page.is_visible("#ask-wrong")
+        page.fill("#token", "wrong")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#ask-wrong:visible")
         page.fill("#token", "open")
         page.keyboard.press("Enter")
         page.wait_for_selector("body[data-ready]")

@@ -124,6 +124,7 @@ def build(verb: str | None = None) -> App:
         suppress_keyboard_interrupt=False,
         result_action="return_value",
     )
+    app.register_install_completion_command(help="Install shell completion (bash, zsh, fish, powershell).")
     for order, (title, verbs) in enumerate(VERBS.items()):
         group = Group(title, sort_key=order)
         for place, (name, (target, summary)) in enumerate(verbs.items()):

@@ -9,8 +9,11 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 from rich.table import Table
 
+from ..errors import ConfigError
 from ..exporting import IMAGES, TOLERANCE
 from ..exporting import export as run
+from ..exporting.repository import write_repository
+from ..io.model_files import FILE
 from .options import Place
 from .terminal import for_programs, side_console, table_console, write_json
 
@@ -19,7 +22,8 @@ def export(
     model: str,
     /,
     *,
-    out: Annotated[Path, Parameter(alias="-o")],
+    out: Annotated[Path | None, Parameter(alias="-o")] = None,
+    push_ready: Path | None = None,
     precision: Literal["fp32", "fp16", "int8"] | None = None,
     runtime: Literal["onnx", "openvino"] = "onnx",
     raw_input: bool = False,
@@ -40,11 +44,14 @@ def export(
         mien export runs/fer2013-dan-small/1 -o dan.onnx
         mien export runs/fer2013-dan-small/1 -o dan-int8.onnx --precision int8 --calibration fer2013 --root data/fer2013
         mien export mien-base -o face.onnx --raw-input
+        mien export runs/fer2013-dan-small/1 --push-ready fer-dan
         mien export dan.safetensors -o dan-openvino.xml --runtime openvino
 
     Args:
         model: Folder of a run, a card (also of an ensemble), a .safetensors file, an exported .onnx file or a bundled model.
         out: Output file: .onnx, or .xml for OpenVINO (its weights go beside it, as .bin).
+        push_ready: Instead of --out: folder for a model hub, with model.onnx, README.md, card.json and example.py; it loads as
+            hf://OWNER/NAME.
         precision: fp32; fp16: float16 weights, float32 arithmetic; int8: quantized weights and arithmetic. Default: fp32, or
             that of an exported file.
         runtime: Runtime of the file.
@@ -58,13 +65,20 @@ def export(
         json: Write the metrics as JSON, also on a terminal.
     """
     side = side_console()
+    if (out is None) == (push_ready is None) or (push_ready and runtime != "onnx"):
+        raise ConfigError(
+            "expected either --out or --push-ready (onnx only)", value=push_ready, expected="--out or --push-ready"
+        )
+    path = out or (push_ready or Path()) / FILE
+    if push_ready is not None:
+        push_ready.mkdir(parents=True, exist_ok=True)
     splits: dict[str, Any] = {}
     if calibration is not None:
         for name, split in (("training", "train"), ("validation", "validation")):
             splits[name] = place.open_split(calibration, split, model)
     done = run(
         model,
-        out,
+        path,
         precision=precision,
         runtime=runtime,
         raw_input=raw_input,
@@ -76,6 +90,8 @@ def export(
         threads=threads,
         progress=lambda step: side.print(f"{step} …", style="dim"),
     )
+    if push_ready is not None:
+        write_repository(done.card, push_ready)
     figures = [dataclasses.asdict(each) for each in (done.source, done.file)]
     if for_programs(json):
         write_json({"out": str(done.path), "source": figures[0], "file": figures[1], "differences": done.differences})

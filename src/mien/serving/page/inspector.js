@@ -71,7 +71,7 @@ const UNITS = {
   AU28: "lip suck", AU43: "eyes closed", AU45: "blink",
 };
 
-const degrees = (value) => `${value < 0 ? "−" : ""}${Math.abs(Math.round(value))}°`;
+const degrees = (value) => `${Math.round(value) < 0 ? "−" : ""}${Math.abs(Math.round(value))}°`;
 
 // An angle as a bar from the middle: −90° … 90°.
 const angle = (name, value) => ({ name, share: Math.min(Math.max(0.5 + value / 180, 0), 1), from: 0.5, text: degrees(value) });

@@ -40,6 +40,10 @@ function tags(faces, scale, area, height, measure) {
         return { text, left: Math.max(box.left + (box.width - width < 8 ? (box.width - width) / 2 : 4), 2), top: Math.max(box.top + 4, 2), width, height };
       }
     }
+    if (faces.length === 1 && box.top + box.height + height + 4 < area.height) { // below is this person's neck
+      const text = title(face), width = measure(text) + height * 1.35;
+      return { text, left: Math.min(Math.max(box.left + (box.width - width) / 2, 2), Math.max(area.width - width - 2, 2)), top: box.top + box.height + 4, width, height };
+    }
     const text = String(number(face, i)), side = Math.min(Math.max(box.width * 0.7, height * 0.52), height * 0.82); // small on small faces
     const size = side / (height * 0.82), width = Math.max(side, (measure(text) + height * 0.4) * size);
     const tries = [];
