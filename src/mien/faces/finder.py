@@ -1,0 +1,200 @@
+"""Face finder: detection, face mesh and confirmation in one place, for everything that looks for faces in images.
+
+    detect ──► mesh ──► keep the faces that the mesh confirms ──► try harder where none is left ──► sort, the main face first
+
+Where nothing is confirmed, a second detector searches the image, then the image upside down and on its side. A portrait costs one
+pass of the detector; only an image without a face pays for all attempts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import ConfigError
+from ..metrics.boxes import iou
+from .detection import Detections, open_detector
+from .detection.detector import prominence, rotated
+from .landmarks import FITTING, PRESENCE, Landmarker
+
+Detect = Callable[[np.ndarray], Detections]
+"""(H, W, 3) uint8 RGB → `Detections`."""
+
+SECOND = {"blazeface": "retinaface", "retinaface": "blazeface"}
+"""Detector → the one that searches images in which it finds no face. User-chosen others have none, so that they stay what they
+are."""
+TURNED = ((2,), (1, 3))
+"""Quarter turns in which an image is searched when no upright face is found: upside down, then on either side."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FoundFace:
+    """One face in an image."""
+
+    box: np.ndarray
+    """(4,) float32: left, top, right, bottom in pixels."""
+    score: float
+    """Detection score."""
+    points: np.ndarray | None = None
+    """(P, 3) float32 mesh points in pixels; None without a mesh."""
+    presence: float = 1.0
+    """Probability that the mesh shows a face, 0 … 1; 1 without a mesh."""
+    keypoints: np.ndarray | None = None
+    """(K, 2) float32: the detector's own keypoints; None where it has none."""
+
+    @property
+    def mesh(self) -> np.ndarray | None:
+        """The mesh points if the mesh shows a face, else None."""
+        return self.points if self.presence >= PRESENCE else None
+
+
+class FaceFinder:
+    """Finds the faces of images. Thread-safe.
+
+    Args:
+        detector: finds boxes; None where each image is one face crop.
+        landmarker: the face mesh; None skips it, and nothing is confirmed.
+        second: detector for images in which no face is confirmed; None skips further attempts.
+        max_faces: maximum number of faces per image, the most prominent; None for all.
+
+    Example:
+        >>> find = open_finder()
+        >>> find([np.zeros((64, 64, 3), np.uint8)])
+        [[]]
+    """
+
+    def __init__(
+        self,
+        detector: Detect | None,
+        landmarker: Landmarker | None = None,
+        *,
+        second: Detect | None = None,
+        max_faces: int | None = None,
+    ) -> None:
+        self.detector, self.landmarker, self.second, self.max_faces = detector, landmarker, second, max_faces
+
+    def __call__(
+        self, images: Sequence[np.ndarray], clock: Callable[[str], None] = lambda stage: None
+    ) -> list[list[FoundFace]]:
+        """Return the faces of each image (H, W, 3) uint8 RGB, the main face first.
+
+        Without a detector each image gives exactly one face; `FoundFace.mesh` is None where its mesh shows no face.
+
+        Args:
+            images: images of any sizes; their faces share the calls of the mesh.
+            clock: called with "detect" and "mesh" when a stage ends.
+        """
+        if self.detector is None:
+            faces = self._whole(images)
+            clock("mesh")
+            return [[face] for face in faces]
+        detections = [self.detector(image) for image in images]
+        clock("detect")
+        found = self.confirm(images, detections)
+        clock("mesh")
+        for index, image in enumerate(images):
+            if not found[index]:
+                found[index] = self.retry(image)
+        clock("detect")
+        return found
+
+    def confirm(self, images: Sequence[np.ndarray], detections: Sequence[Detections]) -> list[list[FoundFace]]:
+        """Compute the meshes of detected faces, and return those that show a face, for each image, the main face first."""
+        origin = np.repeat(np.arange(len(images)), [len(each) for each in detections])
+        faces = [
+            FoundFace(box, float(score), keypoints=None if each.points is None else each.points[i])
+            for each in detections
+            for i, (box, score) in enumerate(zip(each.boxes, each.scores, strict=True))
+        ]
+        if self.landmarker is not None and faces:
+            roll = np.concatenate([each.roll for each in detections])
+            mesh = self.landmarker([(images[i], face.box, float(r)) for i, face, r in zip(origin, faces, roll, strict=True)])
+            faces = [
+                FoundFace(face.box, face.score, points, float(presence), face.keypoints)
+                for face, points, presence in zip(faces, mesh.points, mesh.presence, strict=True)
+            ]
+        found: list[list[FoundFace]] = [[] for _ in images]
+        for index, face in zip(origin, faces, strict=True):
+            if face.presence >= PRESENCE:
+                found[index].append(face)
+        return [self._sorted(each, image) for each, image in zip(found, images, strict=True)]
+
+    def retry(self, image: np.ndarray) -> list[FoundFace]:
+        """Return the faces of an image in which the detector found none, from the first further attempt that finds any."""
+        if self.second is None:
+            return []
+        for quarters in ((0,), *TURNED):
+            (found,) = self.confirm([image], [rotated(self.second, image, quarters)])
+            if found:
+                return found
+        return []
+
+    def _whole(self, images: Sequence[np.ndarray]) -> list[FoundFace]:
+        boxes = [np.array([0, 0, image.shape[1], image.shape[0]], np.float32) for image in images]
+        if self.landmarker is None or not boxes:
+            return [FoundFace(box, 1.0) for box in boxes]
+        mesh = self.landmarker.crops(images)
+        return [
+            FoundFace(box, 1.0, points, float(presence))
+            for box, points, presence in zip(boxes, mesh.points, mesh.presence, strict=True)
+        ]
+
+    def _sorted(self, faces: list[FoundFace], image: np.ndarray) -> list[FoundFace]:
+        if len(faces) < 2:
+            return faces
+        order = np.argsort(-prominence(np.stack([face.box for face in faces]), *image.shape[:2]), kind="stable")
+        return [faces[i] for i in order[: self.max_faces]]
+
+
+def matching(faces: Sequence[FoundFace], box: Sequence[float] | np.ndarray | None = None) -> FoundFace | None:
+    """Return the face that overlaps most with an annotated box (4,), or the main face without a box; None if there is none."""
+    if not faces or box is None:
+        return faces[0] if faces else None
+    overlap = iou(np.asarray(box, np.float64), np.stack([face.box for face in faces]))
+    return faces[int(overlap.argmax())] if overlap.max() > 0 else None
+
+
+def open_finder(
+    detector: str = "blazeface",
+    *,
+    mesh: str | None = "mesh478",
+    retry: bool = True,
+    threshold: float | None = None,
+    min_size: float = 0,
+    max_faces: int | None = None,
+    small_faces: bool = False,
+    max_roll: float = 45,
+    threads: int = 1,
+) -> FaceFinder:
+    """Open the networks of a face finder.
+
+    Args:
+        detector: name in `mien.faces.detection.DETECTORS`, or `"module:attribute"`; `"whole"` if every image is one face crop.
+        mesh: name in `mien.faces.landmarks.MESHES`, or None for no mesh. `"mesh468"` takes a fifth of the time, without irises.
+        retry: whether images without a confirmed face are searched by a second detector, and rotated.
+        threshold: as for `open_detector`, like the rest.
+        min_size: minimum of a box's longer side in pixels.
+        max_faces: maximum number of faces per image, the most prominent (size × centrality).
+        small_faces: search at a higher resolution.
+        max_roll: degrees of in-plane rotation up to which faces are always searched.
+        threads: threads used inside one network call.
+
+    Raises:
+        UnknownName: unknown detector or mesh.
+        ConfigError: an option out of range.
+        MissingExtra: the detector's package is not installed.
+        WeightsError: a network is missing.
+    """
+    if max_faces is not None and max_faces < 1:
+        raise ConfigError(f"max_faces must be 1 or more, got {max_faces}", value=max_faces, expected="1 or more, or None")
+    # BlazeFace's boxes are those that the mesh expects, so the small mesh needs no second pass there.
+    refine = 0 if mesh == "mesh468" and detector in FITTING else 1
+    landmarker = None if mesh is None else Landmarker(mesh, refine, threads)
+    if detector == "whole":
+        return FaceFinder(None, landmarker)
+    options = {"threshold": threshold, "min_size": min_size, "small_faces": small_faces, "max_roll": max_roll, "threads": threads}
+    first = open_detector(detector, **options)
+    second = open_detector(SECOND[detector], **options) if retry and detector in SECOND else None
+    return FaceFinder(first, landmarker, second=second, max_faces=max_faces)
