@@ -72,6 +72,11 @@ class Detections:
         points = None if self.points is None else self.points + offset
         return Detections(self.boxes + np.tile(offset, 2), self.scores, self.roll, points)
 
+    def scaled(self, factor: float) -> Detections:
+        """Return the faces with all coordinates multiplied by a factor."""
+        points = None if self.points is None else self.points * np.float32(factor)
+        return Detections(self.boxes * np.float32(factor), self.scores, self.roll, points)
+
     def unrotated(self, quarters: int, height: int, width: int) -> Detections:
         """Return faces found in `np.rot90(image, quarters)` in the coordinates of the image of this height and width."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,7 +69,11 @@ class Detector:
 
 def rotated(search: Callable[[np.ndarray], Detections], image: np.ndarray, quarters: Iterable[int]) -> Detections:
     """Run a detector on an image rotated by each number of quarter turns, and merge the detections."""
-    parts = [search(np.rot90(image, k)).unrotated(k, *image.shape[:2]) for k in quarters]
+    return merged([search(np.rot90(image, k)).unrotated(k, *image.shape[:2]) for k in quarters])
+
+
+def merged(parts: Sequence[Detections]) -> Detections:
+    """Merge the detections of several searches of one image: of those that share a face the best is kept."""
     if len(parts) == 1:
         return parts[0]
     faces = Detections.join(parts)
