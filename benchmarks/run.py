@@ -129,7 +129,7 @@ def meshes() -> str:
     box = mien.load()(PHOTO).faces[0].box
     face = (image, (box.left, box.top, box.right, box.bottom), 0.0)
     reading = {"points and blendshapes": mien.load(), "expressions alone": mien.load(points=False, blendshapes=False)}
-    forms = {f"as read for {name}": read.landmarker for name, read in reading.items()}
+    forms = {f"as read for {name}": read.finder.landmarker for name, read in reading.items()}
     forms |= {f"{mesh}, one look": Landmarker(mesh, refine=0) for mesh in ("mesh478", "mesh468")}
     times = {name: median_ms(lambda find=find: find([face])) for name, find in forms.items()}
     first = next(iter(times.values()))

@@ -130,11 +130,11 @@ def stages(clip: Path) -> dict[str, float]:
 
         return run
 
-    landmarker = read.landmarker
+    landmarker = read.finder.landmarker
     assert landmarker is not None
     with contextlib.ExitStack() as stack:
         for holder, name, stage in (
-            (read, "detector", "searching for faces (every 10th frame)"),
+            (read.finder, "detector", "searching for faces (every 10th frame)"),
             (landmarker, "locate", "mesh"),
             (read, "describe", "crop, expressions, blendshapes"),
             (streaming, "looks", "what faces look like"),

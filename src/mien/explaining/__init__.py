@@ -110,7 +110,7 @@ def explain_face(
     layers: Sequence[str] = (),
 ) -> Explanation:
     """Explain a face that has been read; arguments as for `explain`."""
-    whole = read.detector is None
+    whole = read.finder.detector is None
     seen = see(read.preprocess, image.pixels, face.points, whole=whole)
     return explain_seen(read, seen, method, target, source=image.source, box=face.box, layers=layers)
 

@@ -9,15 +9,16 @@ The mesh alone costs a third of detection and mesh, and stays on its face from f
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 
 import numpy as np
 
 from ..errors import ConfigError
 from ..faces.alignment import warp
-from ..faces.detection import Detections
-from ..faces.detection.nms import iou, suppress
-from ..faces.landmarks import PRESENCE, Landmarker
+from ..faces.detection.detector import prominence
+from ..faces.detection.nms import suppress
+from ..faces.finder import FaceFinder, FoundFace
+from ..faces.landmarks import PRESENCE, regions_of_points
+from ..metrics.boxes import iou
 from .options import DEFAULTS
 from .tracking import Tracker
 
@@ -56,27 +57,29 @@ class Seen:
         x, y, side, _ = self.region
         return np.array([x, y, x, y]) + self.relation * side
 
+    @property
+    def found(self) -> FoundFace:
+        """The face as a face finder gives it."""
+        return FoundFace(self.box, self.score, self.points)
+
 
 class Follower:
     """Finds the faces of one video, frame by frame, and gives each its track number. Used by one thread.
 
     Args:
-        detector: image → `Detections`.
-        landmarker: the face mesh.
+        finder: detector and face mesh.
         detect_every: frames from one detection to the next.
 
     Raises:
         ConfigError: `detect_every` is below 1.
     """
 
-    def __init__(
-        self, detector: Callable[[np.ndarray], Detections], landmarker: Landmarker, detect_every: int = DEFAULTS.detect_every
-    ) -> None:
+    def __init__(self, finder: FaceFinder, detect_every: int = DEFAULTS.detect_every) -> None:
         if detect_every < 1:
             raise ConfigError(
                 f"detect_every must be 1 or more, got {detect_every}; 1 runs face detection in each frame", value=detect_every
             )
-        self.detector, self.landmarker, self.detect_every = detector, landmarker, detect_every
+        self.finder, self.detect_every = finder, detect_every
         self.tracker = Tracker()
         self._seen: list[Seen] = []
         self._since = 0  # frames since the last detection
@@ -88,6 +91,9 @@ class Follower:
         small = shrink(pixels)
         cut = self._small is None or is_cut(self._small, small)
         seen = self._find(pixels, time, cut)
+        boxes = np.array([face.box for face in seen]).reshape(-1, 4)
+        order = np.argsort(-prominence(boxes, *pixels.shape[:2]), kind="stable")
+        seen = [seen[i] for i in order[: self.finder.max_faces]]
         boxes = np.array([face.box for face in seen]).reshape(-1, 4)
         regions = np.array([face.region for face in seen]).reshape(-1, 4)
         tracks = self.tracker.update(boxes, appearance(pixels, regions), time, cut=cut)
@@ -109,10 +115,10 @@ class Follower:
 
     def _follow(self, pixels: np.ndarray) -> list[Seen]:
         """Find the faces of the last frame near their last position; of two that have merged, the more confident stays."""
-        if not self._seen:
+        if not self._seen or self.finder.landmarker is None:
             return []
         before = np.array([face.region for face in self._seen])
-        mesh = self.landmarker.locate([pixels] * len(before), before, refine=0)
+        mesh = self.finder.landmarker.locate([pixels] * len(before), before, refine=0)
         found = [
             dataclasses.replace(face, points=points, region=region, score=float(presence))
             for face, points, region, presence in zip(self._seen, mesh.points, mesh.regions, mesh.presence, strict=True)
@@ -122,28 +128,35 @@ class Follower:
 
     def _detect(self, pixels: np.ndarray, followed: list[Seen]) -> list[Seen]:
         """Detect faces in the whole image: confirm those that are followed, add the others."""
-        detections = self.detector(pixels)
+        assert self.finder.detector is not None
+        detections = self.finder.detector(pixels)
         boxes = np.array([face.box for face in followed]).reshape(-1, 4)
-        fresh = []
-        for place, box in enumerate(detections.boxes):
-            overlap = iou(np.asarray(box, np.float64), boxes)
-            if overlap.max(initial=0) > SAME:
-                face = followed[int(overlap.argmax())]
-                face.relation, face.score, face.unconfirmed = relation(face.region, box), float(detections.scores[place]), -1
+        overlap = iou(detections.boxes[:, None].astype(np.float64), boxes[None])
+        known = overlap.max(1, initial=0) > SAME
+        confirmed = set()
+        for place in np.flatnonzero(known):
+            index = int(overlap[place].argmax())
+            confirmed.add(index)
+            face, box = followed[index], detections.boxes[place]
+            face.relation, face.score = relation(face.region, box), float(detections.scores[place])
+        for index, face in enumerate(followed):
+            # A face that has turned too far for the detector is looked at upright before it counts as missed.
+            if index in confirmed or self.finder.verifies(pixels, face.region):
+                face.unconfirmed = 0
             else:
-                fresh.append(place)
-        for face in followed:
-            face.unconfirmed += 1
+                face.unconfirmed += 1
         kept = [face for face in followed if face.unconfirmed < UNCONFIRMED]
-        if not fresh:
-            return kept
-        mesh = self.landmarker([(pixels, detections.boxes[i], float(detections.roll[i])) for i in fresh])
-        new = [
-            Seen(points, region, float(detections.scores[i]), relation(region, detections.boxes[i]))
-            for i, points, region, presence in zip(fresh, mesh.points, mesh.regions, mesh.presence, strict=True)
-            if presence >= PRESENCE
-        ]
+        (found,) = self.finder.confirm([pixels], [detections.select(~known)])
+        if not kept and not found:
+            found = self.finder.settle(pixels, [])
+        new = [_seen(face) for face in found]
         return distinct([*kept, *new]) if kept else new
+
+
+def _seen(face: FoundFace) -> Seen:
+    assert face.points is not None
+    (region,) = regions_of_points(face.points[None])
+    return Seen(face.points, region, face.score, relation(region, face.box))
 
 
 def appearance(pixels: np.ndarray, regions: np.ndarray) -> np.ndarray:

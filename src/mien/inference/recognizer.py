@@ -12,7 +12,6 @@ import itertools
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,9 @@ import numpy as np
 from ..cards import Card
 from ..errors import ConfigError, WeightsError
 from ..faces.action_units import estimate
-from ..faces.detection import Detections, open_detector
+from ..faces.finder import FaceFinder, FoundFace, open_finder
 from ..faces.gaze import gazes
-from ..faces.landmarks import FITTING, PRESENCE, Blendshapes, Landmarker
+from ..faces.landmarks import Blendshapes
 from ..faces.pose import metric_faces
 from ..faces.preprocessing import Preprocess
 from ..io import sources
@@ -52,16 +51,6 @@ ROLES = ("scores", "valence_arousal", "action_units")
 """Outputs of a card that become fields of a `Face`."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    """A detected face before classification."""
-
-    image: int
-    box: np.ndarray
-    score: float
-    roll: float
-
-
 class Recognizer:
     """Facial expression recognition in images and videos. Made by `mien.load`; thread-safe.
 
@@ -77,8 +66,7 @@ class Recognizer:
         self,
         card: Card,
         runtime: Callable[[Batch], dict[str, np.ndarray]],
-        detector: Callable[[np.ndarray], Detections] | None,
-        landmarker: Landmarker | None,
+        finder: FaceFinder,
         blendshapes: Blendshapes | None = None,
         *,
         points: bool = True,
@@ -89,23 +77,22 @@ class Recognizer:
         Args:
             card: model card of the classifier.
             runtime: the classifier: (N, C, H, W), or several arrays by name → outputs by name.
-            detector: image → `Detections`; None if every image is one face crop.
-            landmarker: the face mesh; may be None without a detector.
+            finder: finds faces and their meshes.
             blendshapes: the blendshape network; None skips it.
             points: whether faces carry their mesh points.
             fov: vertical field of view of the camera in degrees, for the head pose.
 
         Raises:
-            WeightsError: the card has no crop contract, and there is a detector.
+            WeightsError: the card has no crop contract, and the finder searches for faces.
             ConfigError: the field of view is not between 1 and 179 degrees.
         """
-        self.card, self.runtime, self.detector = card, runtime, detector
-        self.landmarker, self.blendshapes, self.points, self.fov = landmarker, blendshapes, points, fov
+        self.card, self.runtime, self.finder = card, runtime, finder
+        self.blendshapes, self.points, self.fov = blendshapes, points, fov
         self.preprocess = Preprocess.of(card)
         self.name = f"{card.name} {card.version}"
         if not 1 <= fov <= 179:
             raise ConfigError(f"fov must be 1 to 179 degrees, got {fov}", value=fov, expected="1 to 179")
-        if detector is not None and (landmarker is None or not self.preprocess.cuts_faces):
+        if finder.detector is not None and (finder.landmarker is None or not self.preprocess.cuts_faces):
             raise WeightsError(
                 f"{card.name} cannot crop faces: its card has no [crop]; use detector='whole' with face crops", value=card.name
             )
@@ -216,80 +203,36 @@ class Recognizer:
             notes=(*_notes(image, faces), *notes),
         )
 
-    def describe(self, pixels: np.ndarray, boxes: np.ndarray, scores: np.ndarray, points: np.ndarray) -> list[Face]:
-        """Run inference on faces whose landmarks are known.
-
-        Args:
-            pixels: (H, W, 3) uint8 RGB.
-            boxes: (N, 4) left, top, right, bottom in pixels, for `Face.box` only.
-            scores: (N,) for `Face.detection` only.
-            points: (N, P, 3) mesh points.
-        """
-        candidates = [_Candidate(0, box, float(score), 0.0) for box, score in zip(boxes, scores, strict=True)]
-        crops = [self.preprocess.cut(pixels, p) for p in points]
-        return self._describe([pixels], crops, candidates, points, lambda stage: None)
+    def describe(self, pixels: np.ndarray, faces: Sequence[FoundFace]) -> list[Face]:
+        """Run inference on faces of an image (H, W, 3) uint8 RGB whose meshes are known."""
+        crops = [self.preprocess.cut(pixels, face.points) for face in faces if face.points is not None]
+        return self._describe([pixels] * len(faces), crops, faces, lambda stage: None)
 
     def read_all(self, images: Sequence[DecodedImage], clock: Callable[[str], None] = lambda stage: None) -> list[Result]:
         """Run inference on decoded images as one batch; `clock` is called with the name of each stage when it ends."""
-        notes: list[tuple[str, ...]] = [()] * len(images)
-        if self.detector is None:
-            faces, notes = self._whole(images, clock)
+        found = self.finder([image.pixels for image in images], clock)
+        pixels = [image.pixels for image, faces in zip(images, found, strict=True) for _ in faces]
+        faces = [face for each in found for face in each]
+        if whole := self.finder.detector is None:
+            crops = [self.preprocess.take(image, face.mesh) for image, face in zip(pixels, faces, strict=True)]
         else:
-            faces = self._faces(images, self.detector, clock)
-        return [self.result(*each) for each in zip(images, faces, notes, strict=True)]
-
-    def _faces(self, images: Sequence[DecodedImage], detector: Any, clock: Callable[[str], None]) -> list[list[Face]]:
-        candidates = []
-        for index, image in enumerate(images):
-            found = detector(image.pixels)
-            candidates += [
-                _Candidate(index, box, float(score), float(roll))
-                for box, score, roll in zip(found.boxes, found.scores, found.roll, strict=True)
-            ]
-        clock("detect")
-        faces: list[list[Face]] = [[] for _ in images]
-        if not candidates or self.landmarker is None:
-            return faces
-        mesh = self.landmarker([(images[c.image].pixels, c.box, c.roll) for c in candidates])
-        present = np.flatnonzero(mesh.presence >= PRESENCE)
-        candidates, points = [candidates[i] for i in present], mesh.points[present]
-        clock("mesh")
-        crops = [self.preprocess.cut(images[c.image].pixels, p) for c, p in zip(candidates, points, strict=True)]
+            crops = [self.preprocess.cut(image, face.points) for image, face in zip(pixels, faces, strict=True)]
         clock("align")
-        for c, face in zip(
-            candidates, self._describe([image.pixels for image in images], crops, candidates, points, clock), strict=True
-        ):
-            faces[c.image].append(face)
-        return faces
-
-    def _whole(
-        self, images: Sequence[DecodedImage], clock: Callable[[str], None]
-    ) -> tuple[list[list[Face]], list[tuple[str, ...]]]:
-        candidates = [
-            _Candidate(i, np.array([0, 0, p.pixels.shape[1], p.pixels.shape[0]], np.float32), 1.0, 0.0)
-            for i, p in enumerate(images)
+        described = iter(self._describe(pixels, crops, faces, clock))
+        missing = whole and self.preprocess.regions
+        return [
+            self.result(image, [next(described) for _ in each], (NO_REGIONS,) if missing and each[0].mesh is None else ())
+            for image, each in zip(images, found, strict=True)
         ]
-        points = None
-        known: list[np.ndarray | None] = [None] * len(images)
-        if self.landmarker is not None and (self.points or self.blendshapes or self.preprocess.regions):
-            mesh = self.landmarker.crops([p.pixels for p in images])
-            points = mesh.points
-            known = [p if sure >= PRESENCE else None for p, sure in zip(points, mesh.presence, strict=True)]
-        clock("mesh")
-        crops = [self.preprocess.take(image.pixels, p) for image, p in zip(images, known, strict=True)]
-        clock("align")
-        notes: list[tuple[str, ...]] = [(NO_REGIONS,) if self.preprocess.regions and p is None else () for p in known]
-        faces = self._describe([image.pixels for image in images], crops, candidates, points, clock)
-        return [[face] for face in faces], notes
 
     def _describe(
         self,
         images: Sequence[np.ndarray],
         crops: list[dict[str, np.ndarray]],
-        candidates: list[_Candidate],
-        points: np.ndarray | None,
+        faces: Sequence[FoundFace],
         clock: Callable[[str], None],
     ) -> list[Face]:
+        """Run the networks on the crops of faces; `images` holds the image of each face."""
         if not crops:
             return []
         found = self.runtime(self.preprocess.batch(crops))
@@ -306,38 +249,38 @@ class Recognizer:
         except ValueError as error:
             raise WeightsError(f"{error}; docs/howto/own-model.md describes the outputs of a classifier") from error
         clock("classify")
+        meshes = [face.points for face in faces if face.points is not None]
+        points = np.stack(meshes) if meshes else None  # all faces have a mesh, or none has
         blendshapes = None if self.blendshapes is None or points is None else self.blendshapes(points[..., :2])
         clock("blendshapes")
-        poses, directions = self._measure(images, candidates, points)
+        poses, directions = self._measure(images, points)
         clock("measures")
         return [
             self._face(
-                c,
+                face,
                 {role: values[i] for role, values in outputs.items()},
-                None if points is None else points[i],
                 None if blendshapes is None else blendshapes[i],
                 poses[i],
                 directions[i],
             )
-            for i, c in enumerate(candidates)
+            for i, face in enumerate(faces)
         ]
 
     def _measure(
-        self, images: Sequence[np.ndarray], candidates: Sequence[_Candidate], points: np.ndarray | None
+        self, images: Sequence[np.ndarray], points: np.ndarray | None
     ) -> tuple[Sequence[Pose | None], Sequence[Gaze | None]]:
         """Return head pose and gaze of each face."""
-        missing = [None] * len(candidates)
+        missing = [None] * len(images)
         if points is None:
             return missing, missing
-        sizes = np.array([images[c.image].shape[1::-1] for c in candidates])
+        sizes = np.array([image.shape[1::-1] for image in images])
         faces = metric_faces(points, sizes, self.fov)
         return faces.poses, gazes(faces) if points.shape[1] > FACE else missing
 
     def _face(
         self,
-        candidate: _Candidate,
+        found: FoundFace,
         outputs: dict[str, np.ndarray],
-        points: np.ndarray | None,
         blendshapes: np.ndarray | None,
         pose: Pose | None,
         gaze: Gaze | None,
@@ -346,20 +289,20 @@ class Recognizer:
         valence, arousal = outputs["valence_arousal"].tolist() if "valence_arousal" in outputs else (None, None)
         units = outputs["action_units"].tolist() if "action_units" in outputs else None
         named = None if blendshapes is None else dict(zip(BLENDSHAPES, blendshapes.tolist(), strict=True))
-        estimated = named is not None and points is not None and units is None
+        estimated = named is not None and found.points is not None and units is None
         return Face(
-            box=Box(*candidate.box.tolist()),
-            detection=candidate.score,
+            box=Box(*found.box.tolist()),
+            detection=found.score,
             scores=dict(zip(self.card.labels, values, strict=True)),
             label=self.card.labels[best],
             confidence=values[best],
             certain=values[best] >= self.card.calibration.threshold,
-            points=points if self.points else None,
+            points=found.points if self.points else None,
             blendshapes=named,
             valence=valence,
             arousal=arousal,
             action_units=None if units is None else dict(zip(ACTION_UNITS, units, strict=True)),
-            action_units_estimated=estimate(named, points) if estimated else None,
+            action_units_estimated=estimate(named, found.points) if estimated else None,
             pose=pose,
             gaze=gaze,
         )
@@ -407,9 +350,8 @@ class Stream:
             ConfigError: `detect_every` or `window` is out of range.
         """
         self.read = read
-        self._follower = None  # without a detector each frame is one face
-        if read.detector is not None and read.landmarker is not None:
-            self._follower = Follower(read.detector, read.landmarker, detect_every)
+        # Without a detector each frame is one face crop.
+        self._follower = Follower(read.finder, detect_every) if read.finder.detector is not None else None
         self._smoother = open_smoother(smooth, window, read.card.calibration.threshold) if smooth else None
         self._now = -TICK  # time of the last frame, also of one that could not be read
 
@@ -437,10 +379,7 @@ class Stream:
             result = self.read.read_all([image])[0]
             return dataclasses.replace(result, faces=tuple(dataclasses.replace(face, track=1) for face in result.faces))
         seen, tracks = self._follower(image.pixels, self._now)
-        if not seen:
-            return self.read.result(image, [])
-        boxes, scores, points = (np.array([getattr(face, name) for face in seen]) for name in ("box", "score", "points"))
-        faces = self.read.describe(image.pixels, boxes, scores, points)
+        faces = self.read.describe(image.pixels, [face.found for face in seen])
         numbered = [dataclasses.replace(face, track=track) for face, track in zip(faces, tracks, strict=True)]
         return self.read.result(image, numbered)
 
@@ -494,7 +433,7 @@ def load(
             training run's folder.
         detector: name in `mien.faces.detection.DETECTORS`, or `"module:attribute"`; `"whole"` if every image is one
             face crop.
-        max_faces: maximum number of faces per image, the largest and most confident first.
+        max_faces: maximum number of faces per image, the most prominent (size × centrality); the main face comes first.
         min_size: minimum longer side of a face's bounding box in pixels.
         threshold: detection score threshold; None is the detector's own default.
         max_roll: largest in-plane rotation in degrees at which faces are detected.
@@ -514,25 +453,22 @@ def load(
     """
     with use(device):
         card, runtime = open_model(model, threads)
-        found = None
-        if detector != "whole":
-            found = open_detector(
-                detector,
-                threshold=threshold,
-                min_size=min_size,
-                max_faces=max_faces,
-                small_faces=small_faces,
-                max_roll=max_roll,
-                threads=threads,
-            )
-        needed = found is not None or points or blendshapes or bool(card.reading.get("inputs"))
+        needed = detector != "whole" or points or blendshapes or bool(card.reading.get("inputs"))
         mesh = "mesh478" if points or blendshapes else "mesh468"
-        refine = 0 if mesh == "mesh468" and detector in FITTING else 1
+        finder = open_finder(
+            detector,
+            mesh=mesh if needed else None,
+            threshold=threshold,
+            min_size=min_size,
+            max_faces=max_faces,
+            small_faces=small_faces,
+            max_roll=max_roll,
+            threads=threads,
+        )
         return Recognizer(
             card,
             runtime,
-            found,
-            Landmarker(mesh, refine, threads) if needed else None,
+            finder,
             Blendshapes(threads=threads) if blendshapes else None,
             points=points,
             fov=fov,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -11,7 +10,8 @@ from .. import cards
 from ..cards import Card
 from ..errors import ConfigError
 from ..faces.detection import Detector, open_detector
-from ..faces.landmarks import Blendshapes, Landmarker
+from ..faces.finder import FaceFinder, open_finder
+from ..faces.landmarks import Blendshapes
 from ..inference.options import DEFAULTS
 from ..inference.recognizer import Recognizer
 from ..runtime.devices import use
@@ -73,7 +73,7 @@ class Readers:
         self._lock = threading.Lock()
         self._detectors: OrderedDict[tuple[int, bool], Detector] = OrderedDict()
         with use(settings.device):
-            self._landmarker, self._blendshapes = Landmarker("mesh478"), Blendshapes()
+            self._finder, self._blendshapes = open_finder(settings.detector), Blendshapes()
             self._detector(self.key(Options()))  # so that its errors are raised at the start
 
     def key(self, options: Options) -> Key:
@@ -94,9 +94,11 @@ class Readers:
             if key.model not in self._models:
                 self._models[key.model] = open_model(self._sources[key.model])
             card, runtime = self._models[key.model]
-            return Recognizer(
-                card, runtime, self._detector(key), self._landmarker, self._blendshapes if key.blendshapes else None
+            shared = self._finder
+            finder = FaceFinder(
+                self._detector(key), shared.landmarker, second=shared.second, min_size=key.min_size, max_faces=key.max_faces
             )
+            return Recognizer(card, runtime, finder, self._blendshapes if key.blendshapes else None)
 
     def _detector(self, key: Key) -> Detector:
         look = (key.min_size, key.small_faces)
@@ -105,4 +107,4 @@ class Readers:
             if len(self._detectors) > DETECTORS:
                 self._detectors.popitem(last=False)
         self._detectors.move_to_end(look)
-        return dataclasses.replace(self._detectors[look], max_faces=key.max_faces)
+        return self._detectors[look]

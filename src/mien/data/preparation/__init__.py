@@ -13,7 +13,7 @@ from __future__ import annotations
 from .align import CROPS, Align
 from .annotations import Curated, curate
 from .contact_sheet import contact_sheet
-from .faces import FaceFinder, FoundFace
+from .faces import FacePicker, PreparedFace
 from .regions import Regions
 from .runner import Made, Summary, Work, prepare
 
@@ -21,9 +21,9 @@ __all__ = [
     "CROPS",
     "Align",
     "Curated",
-    "FaceFinder",
-    "FoundFace",
+    "FacePicker",
     "Made",
+    "PreparedFace",
     "Regions",
     "Summary",
     "Work",

@@ -23,12 +23,12 @@ from PIL import Image
 from ...faces.alignment import TEMPLATES, crop_matrix, dlib_chip_matrix, reverse_similarity, warp
 from ...faces.preprocessing import resize_cv2
 from ...registry import lookup
-from .faces import FaceFinder, FoundFace, Points
+from .faces import FacePicker, Points, PreparedFace
 from .runner import Made
 
 Faceless = Literal["keep", "error", "discard"]
 
-Matrix = Callable[[FoundFace, int], np.ndarray]
+Matrix = Callable[[PreparedFace, int], np.ndarray]
 """Face and side of the crop → (2, 3) from image to crop."""
 
 
@@ -37,18 +37,18 @@ def on_template(name: str) -> Matrix:
     return lambda face, size: crop_matrix(face.points5, TEMPLATES[name], size)
 
 
-def dlib_chip(face: FoundFace, size: int) -> np.ndarray:
+def dlib_chip(face: PreparedFace, size: int) -> np.ndarray:
     """Return (2, 3) from image to the face chip of dlib with its default padding."""
     assert face.points68 is not None
     return dlib_chip_matrix(face.points68, size, padding=0.25)
 
 
-def published_arcface(face: FoundFace, size: int) -> np.ndarray:
+def published_arcface(face: PreparedFace, size: int) -> np.ndarray:
     """Return (2, 3) by face.evoLVe's fit from the template to the image, which mirrors strong left profiles by mistake."""
     return reverse_similarity(face.points5, TEMPLATES["arcface112"].poses[0] * (size / 112), "published")
 
 
-def published_ddamfn(face: FoundFace, size: int) -> np.ndarray:
+def published_ddamfn(face: PreparedFace, size: int) -> np.ndarray:
     """Return (2, 3) by DDAMFN++'s five poses, landmarks cut to whole pixels."""
     return crop_matrix(np.trunc(face.points5), TEMPLATES["ddamfn5"], size)
 
@@ -169,7 +169,7 @@ class Align:
     def open(self) -> Callable[[np.ndarray], Made]:
         """Load the networks and return the function that prepares one image (H, W, 3)."""
         recipe = self.recipe()
-        find = FaceFinder(recipe.detector, recipe.points, recipe.choice, recipe.threshold)
+        find = FacePicker(recipe.detector, recipe.points, recipe.choice, recipe.threshold)
 
         def make(pixels: np.ndarray) -> Made:
             face = find(pixels)

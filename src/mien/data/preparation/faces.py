@@ -1,99 +1,91 @@
-"""The one face of an image that a preparation is about, and its points."""
+"""The one face of an image that is prepared, and its landmarks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from ...errors import ConfigError
-from ...faces.detection import Detections, open_detector
-from ...faces.landmarks import PRESENCE, Landmarker
+from ...faces.finder import FoundFace, open_finder
+from ...metrics.boxes import area, centers
 from ...types import points5, points68
 
 
-def largest(faces: Detections, height: int, width: int) -> int:
-    """The face with the largest box; of equal ones that with the best score."""
-    sides = faces.boxes[:, 2:] - faces.boxes[:, :2]
-    return int(sides.prod(1).argmax())
+def largest(faces: Sequence[FoundFace], height: int, width: int) -> int:
+    """The face with the largest box."""
+    return int(area(np.stack([face.box for face in faces])).argmax())
 
 
-def central(faces: Detections, height: int, width: int) -> int:
-    """The face whose box is centerd nearest to the center of the image."""
-    center = (faces.boxes[:, :2] + faces.boxes[:, 2:]) / 2
-    return int(np.linalg.norm(center - np.array([width / 2, height / 2]), axis=1).argmin())
+def central(faces: Sequence[FoundFace], height: int, width: int) -> int:
+    """The face whose box is nearest to the center of the image."""
+    offset = centers(np.stack([face.box for face in faces])) - np.array([width, height]) / 2
+    return int(np.linalg.norm(offset, axis=1).argmin())
 
 
-def first(faces: Detections, height: int, width: int) -> int:
+def first(faces: Sequence[FoundFace], height: int, width: int) -> int:
     """The face with the best score."""
-    return 0
+    return int(np.argmax([face.score for face in faces]))
 
 
-def last(faces: Detections, height: int, width: int) -> int:
-    """The face with the worst score: what is left where every face is written to the same file."""
-    return len(faces) - 1
+def last(faces: Sequence[FoundFace], height: int, width: int) -> int:
+    """The face with the worst score: the one that remains if every face is written to the same file."""
+    return int(np.argmin([face.score for face in faces]))
 
 
-Choice = Callable[[Detections, int, int], int]
+Choice = Callable[[Sequence[FoundFace], int, int], int]
 CHOICES: Mapping[str, Choice] = {"largest": largest, "central": central, "first": first, "last": last}
-"""Which face is meant where there are several."""
+"""Which of several faces is prepared."""
 
 Points = Literal["mesh", "detector"]
-"""Where the five points come from: the face mesh, or the detector itself."""
+"""Source of the five landmarks: the face mesh or the detector."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FoundFace:
-    """A face and its points, in pixels of the image."""
+class PreparedFace:
+    """A face and its landmarks, in pixels of the image."""
 
     box: np.ndarray
     """(4,) left, top, right, bottom."""
     points5: np.ndarray
     """(5, 2) eye centers, nose tip, mouth corners, image left first."""
     points68: np.ndarray | None
-    """(68, 2) in dlib's order; None where the points are the detector's."""
+    """(68, 2) in dlib's order; None where the landmarks are the detector's."""
     faces: int
-    """How many faces were found in the image."""
+    """Number of faces found in the image."""
 
 
-class FaceFinder:
-    """Finds the face that is meant.
+class FacePicker:
+    """Picks the face of an image that is prepared.
 
     Args:
         detector: name in `mien.faces.detection.DETECTORS`; `"whole"` where each image is a tight crop of one face.
-        points: `"mesh"`, or `"detector"` with a detector that gives five points (retinaface, mtcnn, mtcnn-evolve).
+        points: `"mesh"`, or `"detector"` with a detector that has five keypoints (retinaface, mtcnn, mtcnn-evolve).
         choice: key of `CHOICES`.
-        threshold: score from which something is a face; None is the detector's own.
+        threshold: detection score threshold; None for the detector's default.
 
     Raises:
-        UnknownName: there is no such detector.
-        ConfigError: `points="detector"` with a detector that gives no five points.
+        UnknownName: unknown detector.
+        ConfigError: `points="detector"` with a detector that has no five keypoints.
     """
 
     def __init__(
         self, detector: str = "blazeface", points: Points = "mesh", choice: str = "largest", threshold: float | None = None
     ) -> None:
         self.detector, self.points, self.choose = detector, points, CHOICES[choice]
-        self.detect = open_detector(detector, threshold=threshold)
-        self.landmarker = Landmarker("mesh478") if points == "mesh" else None
+        self.find = open_finder(detector, mesh="mesh478" if points == "mesh" else None, threshold=threshold)
 
-    def __call__(self, pixels: np.ndarray) -> FoundFace | None:
-        """Return the face of an image (H, W, 3) uint8 RGB, or None if there is none."""
-        found = self.detect(pixels)
-        if not len(found):
+    def __call__(self, pixels: np.ndarray) -> PreparedFace | None:
+        """Return the face of an image (H, W, 3) uint8 RGB, or None without a face."""
+        faces = [face for face in self.find([pixels])[0] if self.points == "detector" or face.mesh is not None]
+        if not faces:
             return None
-        index = self.choose(found, *pixels.shape[:2])
-        if self.landmarker is None:
-            if found.points is None or found.points.shape[1] != 5:
-                raise ConfigError(f"the detector {self.detector} gives no five points; use points from the mesh")
-            return FoundFace(found.boxes[index], found.points[index].astype(np.float64), None, len(found))
-        if self.detector == "whole":
-            mesh = self.landmarker.crops([pixels])
-        else:
-            mesh = self.landmarker([(pixels, found.boxes[index], float(found.roll[index]))])
-        if mesh.presence[0] < PRESENCE:
-            return None
-        points = mesh.points[0].astype(np.float64)
-        return FoundFace(found.boxes[index], points5(points), points68(points), len(found))
+        face = faces[self.choose(faces, *pixels.shape[:2])]
+        if face.mesh is not None:
+            points = face.mesh.astype(np.float64)
+            return PreparedFace(face.box, points5(points), points68(points), len(faces))
+        if face.keypoints is None or len(face.keypoints) != 5:
+            raise ConfigError(f"{self.detector} has no five keypoints; use points='mesh'", value=self.detector)
+        return PreparedFace(face.box, face.keypoints.astype(np.float64), None, len(faces))

@@ -19,7 +19,7 @@ import numpy as np
 
 from ...faces.alignment import apply, dlib_chip_matrix, warp
 from ...faces.regions import SIDE, Box, global_roi_boxes, inside, resized
-from .faces import FaceFinder
+from .faces import FacePicker
 from .runner import Made
 
 
@@ -41,7 +41,7 @@ class Regions:
     def open(self) -> Callable[[np.ndarray], Made]:
         """Load the networks and return the function that prepares one image (H, W, 3)."""
         choice = "last" if self.author else "central" if self.aligned else "largest"
-        find = FaceFinder(self.detector, choice=choice)
+        find = FacePicker(self.detector, choice=choice)
 
         def make(pixels: np.ndarray) -> Made:
             image = resized(pixels, SIDE) if self.aligned else pixels
