@@ -24,7 +24,7 @@ from ..cards import Crop, Input
 from ..data.datasets import Dataset, Draw, open_dataset
 from ..data.labeled_faces import FaceFinder
 from ..errors import ConfigError, DatasetError, SourceError
-from ..faces.landmarks import Landmarker
+from ..faces.finder import open_finder
 from ..faces.preprocessing import IMAGE, Preprocess, gray
 from ..faces.regions import region_crops
 from ..io.images import read_image
@@ -102,7 +102,7 @@ class Images:
         self.native = _native_side(data) if native else None
         side = self.native or contract.size[:2]
         self.preprocess = Preprocess(dataclasses.replace(contract, size=side), card_crop(config))
-        self.regions, self.landmarker = config.regions, Landmarker("mesh468") if config.regions else None
+        self.regions, self.mesh = config.regions, open_finder("whole", mesh="mesh468") if config.regions else None
         channels = self.preprocess.channels
         shapes = {"image": (*side, channels), **{name: (s, s, channels) for name, s in config.regions.items()}}
         self._store = {name: _allocate(len(data), shape, cache, self._key(name, shape)) for name, shape in shapes.items()}
@@ -136,10 +136,10 @@ class Images:
             self._state[row] = -1
             return
         self._store["image"][row] = image
-        if self.landmarker:
-            mesh = self.landmarker.crops([pixels])
+        if self.mesh:
+            ((face,),) = self.mesh([pixels])
             # Faces without a mesh get the regions of an average face.
-            points = points68(mesh.points[0]) if mesh.presence[0] >= 0.5 else None
+            points = None if face.mesh is None else points68(face.mesh)
             for name, crop in region_crops(pixels, points, self.regions).items():
                 self._store[name][row] = gray(crop)[..., None] if self.preprocess.channels == 1 else crop
         self._state[row] = 1
