@@ -73,6 +73,7 @@ def test_photographs_are_read_as_in_use(shared: Path, tmp_path: Path) -> None:
         (face,) = read(sample.image).faces
         assert row == pytest.approx([face.scores[name] for name in data.labels], abs=1e-5)
     assert set(report.figures["groups"]) == {"gender", "ethnicity", "age"}
+    assert np.median(report.predictions.slices["gaze"]) < 10  # the subjects look at the camera
     assert np.isfinite(report.predictions.slices["yaw"]).all() and (report.predictions.slices["face size"] > 80).all()
 
 

@@ -10,7 +10,9 @@ import numpy as np
 
 from ..errors import ConfigError, SourceError
 from ..faces.finder import FoundFace, matching, open_finder
+from ..faces.gaze import gazes
 from ..faces.pose import metric_faces
+from ..types import FACE
 from .datasets import Dataset, Sample
 
 Mode = Literal["auto", "whole", "detect"]
@@ -45,12 +47,13 @@ class Face:
         return float(min(self.box[2] - self.box[0], self.box[3] - self.box[1]))
 
     @property
-    def pose(self) -> tuple[float, float]:
-        """Yaw and roll in degrees; NaN without a mesh."""
+    def pose(self) -> tuple[float, float, float, float]:
+        """Pitch, yaw, roll, and angle between gaze and camera, in degrees; NaN if they cannot be measured."""
         if self.mesh is None:
-            return float("nan"), float("nan")
-        (pose,) = metric_faces(self.mesh[None], np.array([self.pixels.shape[1::-1]])).poses
-        return pose.yaw, pose.roll
+            return np.nan, np.nan, np.nan, np.nan
+        found = metric_faces(self.mesh[None], np.array([self.pixels.shape[1::-1]]))
+        (pose,), (gaze,) = found.poses, gazes(found) if len(self.mesh) > FACE else [None]
+        return pose.pitch, pose.yaw, pose.roll, np.nan if gaze is None else gaze.camera_angle
 
 
 def mode_for(data: Dataset, mode: Mode, *, cuts_faces: bool) -> Literal["whole", "detect"]:

@@ -19,7 +19,7 @@ from .predictors import Outputs, Predictor, cuts_regions
 from .report.predictions import NO_FACE, OK, OTHER_CLASS, STATUSES, UNREADABLE, Predictions
 from .tta import View
 
-SLICES = ("brightness", "contrast", "face size", "yaw", "roll")
+SLICES = ("brightness", "contrast", "face size", "pitch", "yaw", "roll", "gaze")
 """Statistics of each face, by which metrics are sliced."""
 
 

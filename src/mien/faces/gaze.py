@@ -11,6 +11,8 @@ The other half measures bias and noise (benchmarks/gaze.py).
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from ..types import CONTACT, EyeGaze, Gaze
@@ -21,6 +23,7 @@ LEFT = (263, 362, 386, 374, 473)
 """The person's left eye, on the right of the image."""
 RIGHT = (33, 133, 159, 145, 468)
 """The person's right eye."""
+LIDS, IRISES = [*RIGHT[:4], *LEFT[:4]], [RIGHT[4], LEFT[4]]
 
 RADIUS = 1.2
 """Radius of the eyeball in cm, in a canonical face."""
@@ -38,17 +41,29 @@ def gazes(faces: MetricFaces) -> list[Gaze | None]:
     Args:
         faces: from meshes with irises.
     """
-    camera = -np.einsum("nji,nj->ni", faces.rotation, faces.translation)  # position of the camera in head coordinates
-    eyes = [_eye(faces, camera, RIGHT, -1), _eye(faces, camera, LEFT, 1)]
-    directions, openings, centers = (np.stack(each, 1) for each in zip(*eyes, strict=True))
-    is_open = openings >= CLOSED  # (N, 2)
+    rest, widths = _eyes()
+    backwards = np.swapaxes(faces.rotation, 1, 2)
+    corners = faces.in_head(LIDS).reshape(-1, 2, 4, 3)  # right eye, left eye
+    across, down = (np.linalg.norm(corners[:, :, i] - corners[:, :, i + 1], axis=-1) for i in (0, 2))
+    size = (across / widths)[..., None]  # (N, 2, 1) of these eyes relative to the canonical ones
+    centers = (corners[:, :, 0] + corners[:, :, 1]) / 2 + size * rest
+    rays = faces.rays[:, IRISES] @ faces.rotation
+    rays /= np.linalg.norm(rays, axis=-1, keepdims=True)
+    camera = -(backwards @ faces.translation[..., None])[..., 0]  # (N, 3) position of the camera in head coordinates
+    # The nearer intersection of ray and sphere; a ray that misses the sphere is taken where it comes closest.
+    away = camera[:, None] - centers
+    along = (away * rays).sum(-1, keepdims=True)
+    inside = along**2 - (away**2).sum(-1, keepdims=True) + (size * RADIUS) ** 2
+    directions = away - (along + np.sqrt(np.maximum(inside, 0))) * rays
+    directions /= np.maximum(np.linalg.norm(directions, axis=-1, keepdims=True), 1e-9)
+    is_open = down >= CLOSED * across  # (N, 2)
     mean = (directions * is_open[..., None]).sum(1)
     mean /= np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-9)
-    to_camera = camera - centers.mean(1)
+    to_camera = away.mean(1)
     to_camera /= np.linalg.norm(to_camera, axis=1, keepdims=True)
     off = np.degrees(np.arccos(np.clip((mean * to_camera).sum(1), -1, 1)))
     in_head = np.concatenate([directions, mean[:, None]], 1)
-    angles = np.concatenate([_angles(in_head @ np.swapaxes(faces.rotation, 1, 2)), _angles(in_head)], -1).tolist()
+    angles = np.concatenate([_angles(in_head @ backwards), _angles(in_head)], -1).tolist()
     found: list[Gaze | None] = []
     for (right, left, both), (right_open, left_open), angle in zip(angles, is_open.tolist(), off.tolist(), strict=True):
         each = EyeGaze(*left) if left_open else None, EyeGaze(*right) if right_open else None
@@ -56,27 +71,15 @@ def gazes(faces: MetricFaces) -> list[Gaze | None]:
     return found
 
 
-def _eye(faces: MetricFaces, camera: np.ndarray, eye: tuple[int, ...], side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return gaze directions (N, 3) in head coordinates, lid openings (N,) in eye widths, and centers (N, 3) of the eyeball.
-
-    `side` is +1 for the person's left eye.
+@functools.cache
+def _eyes() -> tuple[np.ndarray, np.ndarray]:
+    """Return (2, 3) the centers of the canonical eyeballs relative to the middle of their corners, and (2,) the widths of the
+    eyes; right eye first.
     """
     model, _ = canonical_face()
-    outer, inner, *_, iris = eye
-    rest = model[iris] - (model[outer] + model[inner]) / 2 + [side * OUTWARD + SHIFT, UP, -RADIUS]
-    corners = faces.in_head(list(eye[:4]))
-    width = np.linalg.norm(corners[:, 0] - corners[:, 1], axis=1)
-    opening = np.linalg.norm(corners[:, 2] - corners[:, 3], axis=1) / np.maximum(width, 1e-9)
-    size = (width / np.linalg.norm(model[outer] - model[inner]))[:, None]  # of this eye relative to the canonical one
-    center = corners[:, :2].mean(1) + size * rest
-    ray = np.einsum("nji,nj->ni", faces.rotation, faces.rays[:, iris])
-    ray /= np.linalg.norm(ray, axis=1, keepdims=True)
-    # The nearer intersection of ray and sphere; a ray that misses the sphere is taken where it comes closest.
-    away = camera - center
-    along = (away * ray).sum(1, keepdims=True)
-    inside = along**2 - (away**2).sum(1, keepdims=True) + (size * RADIUS) ** 2
-    direction = away + (-along - np.sqrt(np.maximum(inside, 0))) * ray
-    return direction / np.maximum(np.linalg.norm(direction, axis=1, keepdims=True), 1e-9), opening, center
+    outer, inner, _, _, iris = (model[[eye[i] for eye in (RIGHT, LEFT)]] for i in range(5))
+    correction = [[-OUTWARD + SHIFT, UP, -RADIUS], [OUTWARD + SHIFT, UP, -RADIUS]]
+    return iris - (outer + inner) / 2 + correction, np.linalg.norm(outer - inner, axis=1)
 
 
 def _angles(directions: np.ndarray) -> np.ndarray:

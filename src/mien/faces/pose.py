@@ -27,6 +27,20 @@ def canonical_face() -> tuple[np.ndarray, np.ndarray]:
     return table[:, :3], table[:, 3]
 
 
+@functools.cache
+def _basis() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
+    """Return the landmarks of the fit, their weights (sum 1), the weighted mean of the canonical face there, the weighted
+    differences from it, and its weighted variance.
+    """
+    model, weights = canonical_face()
+    basis = np.flatnonzero(weights)
+    share = weights[basis] / weights.sum()
+    middle = share @ model[basis]
+    centered = model[basis] - middle
+    weighted = centered * share[:, None]
+    return basis, share, middle, weighted, float((weighted * centered).sum())
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class MetricFaces:
     """N faces in camera coordinates, in cm: x to the right of the image, y up, z from the scene towards the camera."""
@@ -65,32 +79,33 @@ def metric_faces(points: np.ndarray, sizes: np.ndarray, fov: float = FOV) -> Met
         sizes: (N, 2) width and height of their images in pixels.
         fov: vertical field of view of the camera in degrees. The distance scales with it; angles hardly depend on it.
     """
-    model, weights = canonical_face()
-    basis = np.flatnonzero(weights)
-    near = 2 * np.tan(np.radians(fov) / 2) / sizes[:, 1].astype(np.float64)  # cm per pixel, 1 cm from the camera
+    basis, share, middle, weighted, variance = _basis()
+    near = 2 * np.tan(np.radians(fov) / 2) / sizes[:, 1:].astype(np.float64)  # cm per pixel, 1 cm from the camera
     rays = np.empty(points.shape)
-    rays[..., :2] = (points[..., :2] + 0.5 - sizes[:, None] / 2) * near[:, None, None]
-    rays[..., 1] *= -1
+    rays[..., :2] = (points[..., :2] + (0.5 - sizes[:, None] / 2)) * (near[:, None] * [1, -1])
     rays[..., 2] = -1
-    depth = points[..., 2] * near[:, None]
-    # The first fit takes the scale of an orthographic view; the second that of the points unprojected with it.
-    first, _, _ = similarity(model[basis], rays[:, basis] * [1, 1, 0] - depth[:, basis, None] * [0, 0, 1], weights[basis])
+    depth = points[..., 2] * near
+    # The first fit gives the size of the face in an orthographic view.
+    flat = rays[:, basis]
+    flat[..., 2] = -depth[:, basis]
+    first, _ = _similarity(flat, weighted, variance)
+    # The second gives size and rotation of the landmarks unprojected with it.
     depth = (depth - depth[:, :FACE].mean(1, keepdims=True) + 1) / first[:, None]
-    second, rotation, translation = similarity(model[basis], rays[:, basis] * depth[:, basis, None], weights[basis])
-    return MetricFaces(rotation, translation / second[:, None], rays, depth / second[:, None], fov)
+    camera = rays[:, basis] * depth[:, basis, None]
+    second, rotation = _similarity(camera, weighted, variance)
+    translation = (share @ camera) / second[:, None] - rotation @ middle
+    return MetricFaces(rotation, translation, rays, depth / second[:, None], fov)
 
 
-def similarity(model: np.ndarray, points: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return scale (N,), rotation (N, 3, 3) and translation (N, 3) from a model (K, 3) to points (N, K, 3), weighted by (K,).
+def _similarity(points: np.ndarray, weighted: np.ndarray, variance: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return scale (N,) and rotation (N, 3, 3) from the canonical face to points (N, K, 3).
 
     The weighted orthogonal Procrustes problem without reflection (Umeyama, IEEE TPAMI 13(4), 1991).
     """
-    weights = weights / weights.sum()
-    middle, middles = weights @ model, weights @ points
-    centered = (model - middle) * weights[:, None]
-    u, singular, v = np.linalg.svd(np.swapaxes(points - middles[:, None], 1, 2) @ centered)
-    proper = np.ones_like(singular)
-    proper[:, 2] = np.sign(np.linalg.det(u @ v))
-    rotation = (u * proper[:, None]) @ v
-    scale = (singular * proper).sum(1) / (centered * (model - middle)).sum()
-    return scale, rotation, middles - scale[:, None] * (rotation @ middle)
+    # The weighted differences sum to zero, so the points need not be centered.
+    covariance = np.swapaxes(points, 1, 2) @ weighted
+    u, singular, v = np.linalg.svd(covariance)
+    proper = np.sign(np.linalg.det(covariance))
+    singular[:, 2] *= proper
+    u[..., 2] *= proper[:, None]
+    return singular.sum(1) / variance, u @ v

@@ -28,8 +28,15 @@ FEWEST = 10
 CURVE_POINTS = 200
 """Points of the stored risk-coverage curve."""
 POSE_EDGES = (10.0, 25.0)
-"""Degrees at which the slices of yaw and roll are cut."""
-CUTS: Mapping[str, str] = {"yaw": "degrees, to either side", "roll": "degrees, to either side", "face size": "pixels"}
+"""Degrees at which the slices of head pose and gaze are cut."""
+POSE = ("pitch", "yaw", "roll", "gaze")
+CUTS: Mapping[str, str] = {
+    "pitch": "degrees, up or down",
+    "yaw": "degrees, to either side",
+    "roll": "degrees, to either side",
+    "gaze": "degrees from the camera",
+    "face size": "pixels",
+}
 """Slice → unit. Pose is cut at `POSE_EDGES`, everything else into thirds."""
 RESAMPLES = 200
 """Resamples for the interval of a plain function."""
@@ -319,11 +326,11 @@ def _slices(table: Predictions, clusters: np.ndarray | None) -> Figures:
     found: Figures = {}
     right = table.predicted == table.truth
     for name, values in table.slices.items():
-        values = np.abs(values) if name in ("yaw", "roll") else values
+        values = np.abs(values) if name in POSE else values
         known = values[np.isfinite(values)]
         if len(known) < 3 * FEWEST or known.min() == known.max():
             continue
-        edges = np.unique(POSE_EDGES if name in ("yaw", "roll") else np.percentile(known, [100 / 3, 200 / 3]))
+        edges = np.unique(POSE_EDGES if name in POSE else np.percentile(known, [100 / 3, 200 / 3]))
         index = np.where(np.isfinite(values), np.searchsorted(edges, values, side="right"), -1)
         bounds = [float(known.min()), *edges.tolist(), float(known.max())]
         rows = []
