@@ -28,7 +28,10 @@ from mien.data.preparation import contact_sheet
 from mien.evaluation.embeddings import embed, plot, write_figure
 from mien.explaining import explain
 from mien.explaining.strips import strips_per_class
+from mien.faces.pose import canonical_face
 from mien.io.images import read_image
+from mien.types import Pose, points68
+from mien.visualization.faces import AXES, EYEBALLS, NOSE
 from site_hooks import DIAGRAMS, MERMAID, digest, generated
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,6 +48,58 @@ def sample(data: Path, folder: Path) -> None:
     """Draw the prediction for the bundled photo."""
     drawn = mien.draw(mien.sample(), mien.load()(mien.sample()))
     save(drawn.resize((640, 640), Image.Resampling.LANCZOS).quantize(256), "sample.png")
+
+
+def signs(data: Path, folder: Path) -> None:
+    """Draw the canonical face with each angle of head pose and gaze at a positive value, and the axes of the position."""
+    import matplotlib.pyplot as plt
+
+    points = canonical_face()[0]
+    panels = {
+        "all angles 0": (Pose(0, 0, 0, 0, 0, -60), (0, 0)),
+        "pitch +25°: down": (Pose(25, 0, 0, 0, 0, -60), (0, 0)),
+        "yaw +30°: to the image's right": (Pose(0, 30, 0, 0, 0, -60), (0, 0)),
+        "roll +25°: counterclockwise": (Pose(0, 0, 25, 0, 0, -60), (0, 0)),
+        "gaze yaw +30°: to the image's right": (Pose(0, 0, 0, 0, 0, -60), (30, 0)),
+        "gaze pitch +25°: down": (Pose(0, 0, 0, 0, 0, -60), (0, 25)),
+    }
+    figure, axes = plt.subplots(2, 3, figsize=(10.5, 7.6), layout="constrained")
+    for axis, (title, (pose, gaze)) in zip(axes.flat, panels.items(), strict=True):
+        face = pose.project(np.concatenate([points68_of(points), points[[468, 473]]]), 640, 640)
+        for part, closed in PARTS:
+            path = face[[*part, *part[:1]] if closed else [*part]]
+            axis.plot(*path.T, color="#39424e", linewidth=1.6)
+        axis.plot(*face[68:].T, "o", color="#39424e", markersize=5)
+        for name, direction, ink in AXES:
+            start, end = pose.project(np.stack([NOSE, NOSE + direction]), 640, 640)
+            axis.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": np.array(ink) / 300, "linewidth": 2})
+            if title == "all angles 0" and name != "z":
+                axis.text(*(end + (end - start) * 0.12), name, color=np.array(ink) / 300, ha="center", va="center")
+        if title.startswith("gaze"):
+            yaw, pitch = np.radians(gaze)
+            ray = 9 * np.array([np.sin(yaw) * np.cos(pitch), -np.sin(pitch), np.cos(yaw) * np.cos(pitch)])
+            for eye in EYEBALLS.values():
+                start, end = pose.project(np.stack([eye, eye + ray]), 640, 640)
+                axis.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": "#b8860b", "linewidth": 2})
+        axis.set_title(title, fontsize=11)
+        axis.set(xlim=(195, 445), ylim=(455, 205), aspect="equal", xticks=[], yticks=[])
+        for side in axis.spines.values():
+            side.set_color("#c4c9d0")
+    axes[0, 0].set_xlabel("x: the person's left · y: up · z: out of the image")
+    figure.savefig(folder / "signs.png", dpi=110)
+    save(Image.open(folder / "signs.png").convert("RGB").quantize(64), "signs.png")
+
+
+def points68_of(points: np.ndarray) -> np.ndarray:
+    """Return (68, 3) of a mesh (478, 3): the view gives x and y, and with them exchanged for z, depth."""
+    return np.concatenate([points68(points), points68(points[:, [2, 1, 0]])[:, :1]], 1)
+
+
+PARTS = (
+    (range(17), False), (range(17, 22), False), (range(22, 27), False), (range(27, 31), False), (range(31, 36), False),
+    (range(36, 42), True), (range(42, 48), True), (range(48, 60), True), (range(60, 68), True),
+)  # fmt: skip
+"""Lines through the 68 landmarks, and whether they are closed."""
 
 
 def timeline(data: Path, folder: Path) -> None:
@@ -170,7 +225,7 @@ def run(*arguments: object) -> None:
 
 IMAGES: dict[str, Callable[[Path, Path], None]] = {
     "sample": sample, "timeline": timeline, "prepared": prepared, "report": report, "explained": explained,
-    "features": features,
+    "features": features, "signs": signs,
 }  # fmt: skip
 
 
