@@ -65,8 +65,8 @@ def turns() -> str:
                 (pose,) = metric_faces(projected(Pose(pitch, yaw, roll, 0, 0, -60), points)[None], np.array([SIZE])).poses
                 worst = np.maximum(worst, np.abs(np.array([pose.pitch, pose.yaw, pose.roll]) - [pitch, yaw, roll]))
     rows = [[name, f"{error:.2f}°"] for name, error in zip(("pitch", "yaw", "roll"), worst, strict=True)]
-    text = "Canonical face at 60 cm, pitch to ±30°, yaw to ±60°, roll to ±45°, no noise: largest errors.\n"
-    return f"## Head pose of synthetic faces\n\n{text}\n{table(['angle', 'error'], rows)}\n"
+    note = "Canonical face at 60 cm, pitch to ±30°, yaw to ±60°, roll to ±45°, no noise: largest errors."
+    return table("Head pose of synthetic faces", ["angle", "error"], rows, note)
 
 
 def rotations(read: Recognizer) -> str:
@@ -79,7 +79,7 @@ def rotations(read: Recognizer) -> str:
         assert face.pose is not None
         rolls[angle] = face.pose.roll
     rows = [[f"{angle}°", f"{rolls[angle] - rolls[0]:.2f}°"] for angle in rolls if angle]
-    return f"## Rotated photo\n\n{table(['rotation', 'change of roll'], rows)}\n"
+    return table("Rotated photo", ["rotation", "change of roll"], rows)
 
 
 def eyes() -> str:
@@ -100,9 +100,9 @@ def eyes() -> str:
             found = [each for each in gazes(metric_faces(mesh, np.repeat([SIZE], 400, 0))) if each is not None]
             error = np.array([(each.head_yaw - yaw, each.head_pitch) for each in found])
             rows.append([f"{yaw}°", f"{head}°", f"{error[:, 0].mean():.1f}°", *(f"{each:.1f}°" for each in error.std(0))])
-    text = f"Noise of {NOISE} of the distance of the eyes on corners, lids and irises; mean of both eyes.\n"
+    note = f"Noise of {NOISE} of the distance of the eyes on corners, lids and irises; mean of both eyes."
     head = ["gaze to the left", "head yaw", "bias of yaw", "sd of yaw", "sd of pitch"]
-    return f"## Gaze of synthetic eyes\n\n{text}\n{table(head, rows)}\n"
+    return table("Gaze of synthetic eyes", head, rows, note)
 
 
 def london(read: Recognizer) -> str:
@@ -123,9 +123,9 @@ def london(read: Recognizer) -> str:
     ):
         difference = np.median(np.abs(values[:, 0] - mirror * values[:, 1]))
         rows.append([name, f"{values[:, 0].mean():.2f}°", f"{values[:, 0].std():.2f}°", f"{difference:.2f}°"])
-    contact = f"Looking at the camera (`Gaze.at_camera`): {np.mean(off <= model.CONTACT):.0%} of {len(pairs)} portraits.\n"
+    note = f"Looking at the camera (`Gaze.at_camera`): {np.mean(off <= model.CONTACT):.0%} of {len(pairs)} portraits."
     head = ["", "mean", "sd", "difference to the mirrored photo, median"]
-    return f"## London set, subjects with odd numbers\n\n{table(head, rows)}\n\n{contact}"
+    return table("London set, subjects with odd numbers", head, rows, note)
 
 
 def cost(read: Recognizer) -> str:
@@ -145,7 +145,7 @@ def cost(read: Recognizer) -> str:
     try:
         for turn in range(400):
             on = turn % 2 == 0
-            Recognizer._measure = measure if on else (lambda self, images, candidates, points: ([None], [None]))  # pyrefly: ignore
+            Recognizer._measure = measure if on else (lambda self, images, points: ([None], [None]))  # pyrefly: ignore
             recognizer.estimate = estimate if on else (lambda blendshapes, points: None)  # pyrefly: ignore
             started = time.process_time()
             read(image)
@@ -153,8 +153,8 @@ def cost(read: Recognizer) -> str:
     finally:
         Recognizer._measure, recognizer.estimate = measure, estimate  # pyrefly: ignore
     ratio = np.median(times[True]) / np.median(times[False])
-    text = f"The whole pipeline on one photo, one face: {ratio:.3f} times the processor time without the measures.\n"
-    return f"## Cost\n\n{table(['', 'ms per face'], rows)}\n\n{text}"
+    note = f"The whole pipeline on one photo, one face: {ratio:.3f} times the processor time without the measures."
+    return table("Cost", ["", "ms per face"], rows, note)
 
 
 def fastest(call: Callable[[], object]) -> float:

@@ -421,9 +421,32 @@ def floors() -> str:
     return f'<div class="floors"><svg role="img" aria-label="{label}" {size}>{"".join(parts)}</svg></div>'
 
 
+def action_units() -> str:
+    """List the estimated action units with their blendshapes, and those that cannot be estimated."""
+    from mien.faces.action_units import CENTRAL, SIDED, UNITS, UNSUPPORTED
+
+    rows = []
+    for unit in UNITS:
+        names = (
+            [f"`{SIDED[unit]}Left`, `{SIDED[unit]}Right`"] if unit in SIDED else [f"`{name}`" for name in CENTRAL.get(unit, ())]
+        )
+        rows.append([unit, ", ".join(names) or "gap between the inner lips of the mesh"])
+    missing = "\n".join(f"* {unit}: {reason}." for unit, reason in UNSUPPORTED.items())
+    return join(table(["unit", "from"], rows), "Not estimated, and missing in the output rather than zero:", missing)
+
+
+def measured() -> str:
+    """Return the tables of the newest benchmark of the measures, without cost and machine."""
+    newest = max((ROOT / "docs" / "benchmarks").glob("*-measures.md"))
+    sections = newest.read_text(encoding="utf-8").split("\n## ")[1:]
+    chosen = [section for section in sections if not section.startswith("Cost")]
+    return join(*(f"**{section.partition(chr(10))[0]}.**\n{section.partition(chr(10))[2]}" for section in chosen))
+
+
 SECTIONS: dict[str, Callable[[], str]] = {
     "cli": cli, "rest": rest, "cards": cards, "card-fields": card_fields, "errors": errors, "config": config,
     "transforms": transforms, "recipes": recipes, "models": models, "datasets": datasets, "crops": crops, "floors": floors,
+    "action_units": action_units, "measured": measured,
 }  # fmt: skip
 
 if __name__ == "__main__":
