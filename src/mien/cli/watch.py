@@ -22,6 +22,7 @@ from ..types import Points, Result
 from ..visualization.faces import COLORS, UNKNOWN
 from .clips import Copies
 from .flags import Columns, Draw, Time, layers_of, smoothing
+from .readings import degrees, gaze_text
 from .terminal import block_bar, counted, for_programs, side_console, table_console, write_line
 
 
@@ -93,7 +94,11 @@ def watch(
     with contextlib.ExitStack() as stack:
         rows: list[Csv | JsonLines] = []
         if csv:
-            rows.append(stack.enter_context(Csv(csv, read.card.labels, groups, unsmoothed=smooth is not None)))
+            rows.append(
+                stack.enter_context(
+                    Csv(csv, read.card.labels, groups, unsmoothed=smooth is not None, units="action_units" in read.card.outputs)
+                )
+            )
         if jsonl:
             rows.append(stack.enter_context(JsonLines(jsonl, points=points, groups=groups)))
         copies = Copies(stack, save, [], layers_of(draw, options), options.sampling, threads) if save else None
@@ -128,7 +133,7 @@ def view(result: Result, rate: float, *, plain: bool) -> Table:
     """Return a table of the faces in one frame."""
     title = f"{result.source} · {result.time or 0:.1f} s · {rate:.0f} frames/s · {len(result.faces)} in view"
     table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left", title_style="dim")
-    for name in ("face", "expression", "", "confidence", "certain"):
+    for name in ("face", "expression", "", "confidence", "certain", "pitch yaw roll", "gaze"):
         table.add_column(
             name, justify="right" if name in ("face", "confidence") else "left", min_width=24 if not name else None
         )
@@ -141,5 +146,7 @@ def view(result: Result, rate: float, *, plain: bool) -> Table:
             Text(block_bar(face.confidence, 24, plain=plain), style if face.certain else "dim"),
             f"{face.confidence:.0%}",
             Text("yes") if face.certain else Text("no", "yellow"),
+            "" if face.pose is None else degrees(face.pose.pitch, face.pose.yaw, face.pose.roll),
+            gaze_text(face),
         )
     return table

@@ -1,8 +1,8 @@
-"""Where labels go in an image, so that they cover no face and not one another.
+"""Label placement: labels of faces that cover no face and not one another.
 
-Each plate tries the places around its face, nearest first, then wider rings; the cheapest one wins. After a first greedy round
-every plate may move again while the others stand still, until none wants to. That finds a good arrangement, not the best one,
-so it is done from several starting orders and the cheapest outcome is kept.
+Each label has candidate positions around its face, nearest first, then in wider rings, with a cost. After a greedy pass, each
+label moves to its cheapest position while the others stay, until none moves: a local minimum. The cheapest of several starting
+orders is used.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from dataclasses import dataclass
 import numpy as np
 
 TOUCH = 30.0
-"""Cost of covering anything of another plate or face; the share that is covered counts on top."""
+"""Cost of touching another plate or face; the covered share is added."""
 
 ON_PLATE, ON_FACE, ON_OWN, ON_FEATURES = 1000.0, 300.0, 60.0, 300.0
 """Costs of covering all of another plate, another face, the own face, and the brows, eyes, nose and mouth of the own face."""
 
 AWAY, CROSSING, AMBIGUOUS = 6.0, 6.0, 2.0
-"""Costs of each plate height of distance, of each crossing of a leader line with a plate or face, and of lying about as near to
+"""Costs per plate height of distance, per crossing of a leader line with a plate or face, and of a position about as near to
 another face as to the own one."""
 
 ROUNDS = 6
 MANY = 100
-"""From this many faces on, one round from one order must do."""
+"""Number of faces from which one round from one order is run, to bound the time."""
 
 OWN_SHARE = 0.1
-"""Share of its own face that a plate may cover and still count as clean: a corner of the box, which is no face yet."""
+"""Share of its own face that a plate may cover and still count as clean: corners of the box are background."""
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where the plates went."""
+    """Positions of the plates."""
 
     plates: np.ndarray
     """(N, 4) left, top, right, bottom."""
@@ -41,7 +41,7 @@ class Placement:
 
 
 def place(faces: np.ndarray, sizes: np.ndarray, canvas: tuple[float, float], gap: float) -> Placement:
-    """Find a place for one plate per face.
+    """Return a position for one plate per face.
 
     Args:
         faces: (N, 4) face boxes: left, top, right, bottom.
@@ -83,7 +83,7 @@ def overlaps(one: np.ndarray, many: np.ndarray) -> np.ndarray:
 
 
 class _Spots:
-    """The places where one plate may go, with what each costs before the other plates are known."""
+    """Candidate positions of one plate, with their costs before the other plates are placed."""
 
     def __init__(self, index: int, faces: np.ndarray, size: np.ndarray, canvas: tuple[float, float], gap: float) -> None:
         self.index, self.faces = index, faces

@@ -1,7 +1,7 @@
 """Anti-aliased shapes on a Pillow image.
 
-Pillow draws shapes with hard edges and without transparency. Here a shape is drawn larger into a mask of its own, the mask is
-reduced, and one color is laid through it.
+Pillow draws shapes with hard edges and without transparency. Here a shape is drawn larger into a mask, the mask is reduced, and a
+color is blended through it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Ink = tuple[int, int, int]
 """Red, green and blue, 0 … 255."""
 
 DARK: Ink = (18, 21, 26)
-"""Color of plates and of the halo around lines, which keeps them visible on any ground."""
+"""Color of plates and of the halo around lines, which keeps them visible on any background."""
 
 
 def rectangle(canvas: Image.Image, box: np.ndarray, ink: Ink, radius: float, alpha: float = 1) -> None:
@@ -86,12 +86,12 @@ def _stamp(
     ink: Ink,
     alpha: float,
 ) -> None:
-    """Lay `ink` through the mask of a shape that lies within `reach` of these points."""
+    """Blend `ink` through the mask of a shape within `reach` of these points."""
     left, top = (int(low) for low in np.maximum(np.floor(points.min(0) - reach) - 1, 0))
     right, bottom = (int(high) for high in np.minimum(np.ceil(points.max(0) + reach) + 1, canvas.size))
     if right <= left or bottom <= top:
         return
-    finer = 4 if (right - left) * (bottom - top) < 500_000 else 2  # a large mask costs more than its edges show
+    finer = 4 if (right - left) * (bottom - top) < 500_000 else 2  # finer edges of a large shape are not visible
     mask = Image.new("L", ((right - left) * finer, (bottom - top) * finer))
     shape(ImageDraw.Draw(mask), _Move(left, top, finer))
     mask = mask.reduce(finer)
@@ -110,7 +110,7 @@ def _outline(box: np.ndarray, radius: float) -> np.ndarray:
 
 
 def _dashes(path: np.ndarray, dash: float, gap: float) -> list[np.ndarray]:
-    """Cut a path into dashes of about this length, evenly round the whole."""
+    """Return the dashes of a path, of about this length and evenly spaced."""
     along = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(path, axis=0).T))])
     count = max(round(along[-1] / (dash + gap)), 4)
     pieces = []
