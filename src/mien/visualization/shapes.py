@@ -1,7 +1,7 @@
 """Anti-aliased shapes on a Pillow image.
 
-Pillow draws shapes with hard edges and without transparency. Here a shape is drawn larger into a mask, the mask is reduced, and a
-color is blended through it.
+Pillow draws shapes with hard edges and without transparency. Here a shape is drawn larger into a mask, the mask is reduced,
+and a color is blended through it.
 """
 
 from __future__ import annotations
