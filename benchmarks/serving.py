@@ -1,10 +1,10 @@
-"""Load a real server and write `docs/benchmarks/<date>-<commit>-serving.md`: throughput beside batches in one process.
+"""Load a real server and write `docs/benchmarks/<date>-<commit>-serving.md`: throughput against one process, and latency.
 
     python -m benchmarks.serving                  # 64 clients for 60 seconds
-    python -m benchmarks.serving --seconds 6      # a quick look
+    python -m benchmarks.serving --seconds 6      # a quick run
 
-Everything runs on the same cores, the clients too, and reading in one process is measured before, between and after the rounds
-of load, so that both see the same neighbors.
+Everything runs on the same cores, the clients too. Inference in one process is measured before, between and after the rounds of
+load, so that both see the same neighbors.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import collections
+import contextlib
 import datetime
+import http.client
 import io
 import json
 import os
@@ -34,6 +36,8 @@ import mien
 from .run import ROOT, machine, table
 
 ROUNDS = 3
+CLIENTS = (1, 8, 64, 300)
+"""Numbers of concurrent clients of the latency table."""
 
 
 def photo() -> bytes:
@@ -44,7 +48,7 @@ def photo() -> bytes:
 
 
 def in_process(seconds: float, threads: int) -> float:
-    """Images a second read from their bytes in batches of 16, by so many threads with one recognizer."""
+    """Images per second from encoded bytes in batches of 16, by `threads` threads with one recognizer."""
     read, data = mien.load(), photo()
     list(read.many([data] * 16))
     end = time.perf_counter() + seconds
@@ -62,7 +66,7 @@ def in_process(seconds: float, threads: int) -> float:
 
 
 async def client(host: str, port: int, request: bytes, until: float, times: list[float], statuses: collections.Counter) -> None:
-    """One connection that asks again as soon as it is answered, and waits where it is told to."""
+    """One keep-alive connection: the next request follows the response at once, or after its Retry-After."""
     reader, writer = await asyncio.open_connection(host, port)
     while time.perf_counter() < until:
         started = time.perf_counter()
@@ -80,7 +84,7 @@ async def client(host: str, port: int, request: bytes, until: float, times: list
 
 
 async def load(port: int, clients: int, seconds: float) -> dict:
-    """Run all clients and return what they saw."""
+    """Run all clients and return their latencies and statuses."""
     data = photo()
     body = b'--b\r\nContent-Disposition: form-data; name="images"; filename="a.jpg"\r\n\r\n' + data + b"\r\n--b--\r\n"
     head = f"POST /v1/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n"
@@ -146,19 +150,52 @@ def main() -> None:
         return
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
     today = datetime.date.today().isoformat()
-    parts = [f"# {today}, {commit}: serving\n\n{machine()}\n", measure(args.seconds, args.clients, args.threads)]
+    parts = [
+        f"# {today}, {commit}: serving\n\n{machine()}\n",
+        latencies(args.seconds / 4, args.threads),
+        measure(args.seconds, args.clients, args.threads),
+    ]
     path = args.out or ROOT / "docs" / "benchmarks" / f"{today}-{commit}-serving.md"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(parts), encoding="utf-8")
     print(path)
 
 
-def measure(seconds: float, clients: int, threads: int) -> str:
+def start(threads: int) -> tuple[subprocess.Popen, str]:
+    """Return a warm server and its port."""
     line = [sys.executable, "-m", "mien", "serve", "--port", "0", "--threads", str(threads)]
     server = subprocess.Popen(line, stderr=subprocess.PIPE, text=True, cwd=ROOT)
     assert server.stderr is not None
     port = server.stderr.readline().strip().rpartition(":")[2]
-    child("--part", "load", "--port", port, "--clients", "8", "--seconds", "2")  # warm
+    child("--part", "load", "--port", port, "--clients", "8", "--seconds", "2")
+    return server, port
+
+
+def latencies(seconds: float, threads: int) -> str:
+    """Return the latency table: GET /healthz from one client, then images from 1 to 300 clients."""
+    server, port = start(threads)
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", int(port))) as connection:
+        times = []
+        for _ in range(300):
+            began = time.perf_counter()
+            connection.request("GET", "/healthz")
+            connection.getresponse().read()
+            times.append((time.perf_counter() - began) * 1000)
+    rows = [["1, GET /healthz", *(f"{value:.2f} ms" for value in np.percentile(times, (50, 99))), "", ""]]
+    for clients in CLIENTS:
+        one = child("--part", "load", "--port", port, "--clients", str(clients), "--seconds", str(seconds))
+        p50, p99 = np.percentile(np.array(one["times"]) * 1000, (50, 99)) if one["times"] else (np.nan, np.nan)
+        refused = sum(count for status, count in one["statuses"].items() if str(status) != "200")
+        rows.append([str(clients), f"{p50:.0f} ms", f"{p99:.0f} ms", f"{len(one['times']) / one['seconds']:.1f}", str(refused)])
+    server.send_signal(signal.SIGTERM)
+    server.wait(60)
+    note = "Time from a request to its response over keep-alive connections. Beyond the queue of 128 images requests get 429."
+    return table("Latency", ["clients", "p50", "p99", "images per second", "other statuses"], rows, note)
+
+
+def measure(seconds: float, clients: int, threads: int) -> str:
+    """Return the throughput table."""
+    server, port = start(threads)
     watch, used = Watch(server.pid), processor_seconds(server.pid)
     watch.start()
     alone, rounds = [], []
@@ -187,18 +224,18 @@ def measure(seconds: float, clients: int, threads: int) -> str:
             "latency p50, p90, p99, worst",
             ", ".join(f"{value:.0f} ms" for value in (*np.percentile(times, (50, 90, 99)), times.max())),
         ],
-        ["images a second, each round", ", ".join(f"{rate:.1f}" for rate in rates)],
+        ["images per second, each round", ", ".join(f"{rate:.1f}" for rate in rates)],
         ["in one process, batches of 16, before, between and after", ", ".join(f"{rate:.1f}" for rate in alone)],
         ["served against in one process, each round", ", ".join(f"{ratio:.2f}" for ratio in ratios)],
         ["**served against in one process, all**", f"**{np.mean(ratios):.2f}**"],
-        ["processor time of the server an image", f"{used / len(times) * 1000:.1f} ms"],
-        ["processor time of the clients an image", f"{sum(one['cpu'] for one in rounds) / len(times) * 1000:.1f} ms"],
+        ["processor time of the server per image", f"{used / len(times) * 1000:.1f} ms"],
+        ["processor time of the clients per image", f"{sum(one['cpu'] for one in rounds) / len(times) * 1000:.1f} ms"],
         ["resident memory, mean of each quarter of the run", ", ".join(f"{part.mean():.0f} MB" for part in memory)],
         ["exit status after SIGTERM", str(status)],
     ]
     note = (
-        f"One JPEG of 512 × 512 pixels with one face in each request, read by {threads} threads on as many cores; the clients "
-        "use the same cores. Each client asks again as soon as it is answered, so the latency is that of a full house."
+        f"One JPEG of 512 × 512 pixels with one face per request, {threads} inference threads; the clients use the same cores. "
+        "Each client sends its next request as soon as the last is answered, so the latency is that at full load."
     )
     return table(f"{clients} clients at once", ["what", "figure"], rows, note)
 

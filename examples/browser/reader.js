@@ -1,149 +1,13 @@
-// Read one face with a network that `mien export` wrote: its card lies inside the file and says how.
+// Inference on one face crop with a file written by `mien export`: the embedded card describes its input.
 
 const RUNTIME = "./node_modules/onnxruntime-web/dist/ort.wasm.bundle.min.mjs";
 const NETWORK = "face.onnx";
-const LARGEST = 1024; // pixels on a side that are read; larger images are shrunk by the browser first
+const LARGEST = 1024; // pixels on a side; larger images are shrunk by the browser first
 const SMALLEST = 8; // pixels on a side of a square that is marked; less is a click
 
-// --- the card: entry `mien.card` of the fields 14 (metadata_props) of an ONNX file, which is one protobuf message
+import { metadata, prepared, toml } from "./network.js";
 
-function* fields(bytes) {
-  let at = 0;
-  const varint = () => {
-    for (let value = 0, unit = 1; at < bytes.length; unit *= 128) {
-      const byte = bytes[at++];
-      value += (byte & 127) * unit;
-      if (byte < 128) return value;
-    }
-    throw new Error("this is not an ONNX file, or it is cut short");
-  };
-  while (at < bytes.length) {
-    const tag = varint(), kind = tag % 8;
-    const length = kind === 0 ? (varint(), 0) : { 1: () => 8, 2: varint, 5: () => 4 }[kind]?.();
-    if (length === undefined || at + length > bytes.length) throw new Error("this is not an ONNX file, or it is cut short");
-    yield [Math.floor(tag / 8), bytes.subarray(at, at + length)];
-    at += length;
-  }
-}
-
-export function metadata(bytes) {
-  const text = new TextDecoder(), found = {};
-  for (const [number, entry] of fields(bytes)) {
-    if (number !== 14) continue;
-    const { 1: key, 2: value = new Uint8Array() } = Object.fromEntries(fields(entry));
-    found[text.decode(key)] = text.decode(value);
-  }
-  return found;
-}
-
-// The TOML that cards are written in: everything but dates and numbers that are not decimal.
-export function toml(text) {
-  let at = 0;
-  const match = (pattern) => {
-    pattern.lastIndex = at;
-    const found = pattern.exec(text);
-    if (found) at = pattern.lastIndex;
-    return found;
-  };
-  const gap = () => match(/(?:\s|#.*)*/y);
-  const take = (pattern) => { const found = match(pattern); gap(); return found; };
-  const need = (pattern) => {
-    const found = take(pattern);
-    if (!found) throw new Error(`the card cannot be read at ${JSON.stringify(text.slice(at, at + 30))}`);
-    return found;
-  };
-  const unquoted = ([whole]) => (whole[0] === '"' ? JSON.parse(whole) : whole[0] === "'" ? whole.slice(1, -1) : whole);
-  const path = () => {
-    const keys = [];
-    do keys.push(unquoted(need(/"(?:[^"\\\n]|\\.)*"|'[^'\n]*'|[\w-]+/y))); while (take(/\./y));
-    return keys;
-  };
-  const inside = (table, keys) => keys.reduce((each, key) => {
-    const next = (each[key] ??= Object.create(null));
-    return Array.isArray(next) ? next.at(-1) : next;
-  }, table);
-  const assign = (table) => {
-    const keys = path(), last = keys.pop();
-    need(/=/y);
-    inside(table, keys)[last] = value();
-  };
-  const several = (end, item) => { while (!take(end)) { item(); if (!take(/,/y)) { need(end); break; } } };
-  const value = () => {
-    if (take(/\[/y)) { const list = []; several(/\]/y, () => list.push(value())); return list; }
-    if (take(/\{/y)) { const table = Object.create(null); several(/\}/y, () => assign(table)); return table; }
-    const long = take(/"""\n?([^]*?)"""(?!")|'''\n?([^]*?)'''(?!')/y);
-    if (long) return long[2] ?? JSON.parse(`"${long[1].replace(/\\\s*\n\s*/g, "").replace(/(?<!\\)"/g, '\\"').replace(/\n/g, "\\n")}"`);
-    const found = need(/"(?:[^"\\\n]|\\.)*"|'[^'\n]*'|true|false|[-+]?(?:inf|nan|\d[\d_]*(?:\.[\d_]+)?(?:[eE][-+]?\d+)?)(?![\w:-])/y);
-    if (/^["']/.test(found[0])) return unquoted(found);
-    if (/^[tf]/.test(found[0])) return found[0] === "true";
-    return Number(found[0].replaceAll("_", "").replace("inf", "Infinity"));
-  };
-  const root = Object.create(null);
-  let table = root;
-  for (gap(); at < text.length;) {
-    const header = take(/\[\[?/y);
-    if (!header) { assign(table); continue; }
-    const keys = path(), last = keys.pop(), parent = inside(root, keys);
-    table = header[0] === "[" ? inside(parent, [last]) : (parent[last] ??= []).at((parent[last].push(Object.create(null))) - 1);
-    need(header[0] === "[" ? /\]/y : /\]\]/y);
-  }
-  return root;
-}
-
-// --- what the network is fed
-
-// One axis of Pillow's antialiased bilinear resizing: for each new pixel the first old one and the shares, in units of 2⁻²².
-function axis(old, size) {
-  const scale = old / size, reach = Math.max(scale, 1);
-  return Array.from({ length: size }, (_, i) => {
-    const center = (i + 0.5) * scale, first = Math.max(Math.trunc(center - reach + 0.5), 0);
-    const last = Math.min(Math.trunc(center + reach + 0.5), old), shares = [];
-    for (let x = first; x < last; x++) shares.push(Math.max(1 - Math.abs((x - center + 0.5) / reach), 0));
-    const sum = shares.reduce((total, share) => total + share, 0);
-    return [first, shares.map((share) => Math.trunc((share / sum) * 2 ** 22 + 0.5))];
-  });
-}
-
-const rounded = (sum) => Math.min(Math.max(Math.floor(sum / 2 ** 22 + 0.5), 0), 255);
-
-// { width, height, data } with three bytes a pixel → the same at another size: columns first, rounded after each pass.
-export function resized({ width, height, data }, newHeight, newWidth) {
-  const across = new Uint8Array(height * newWidth * 3), out = new Uint8Array(newHeight * newWidth * 3);
-  const sum = (values, from, step, shares) => {
-    let total = 0;
-    for (let i = 0; i < shares.length; i++) total += shares[i] * values[from + i * step];
-    return rounded(total);
-  };
-  axis(width, newWidth).forEach(([first, shares], x) => {
-    for (let y = 0; y < height; y++) for (let c = 0; c < 3; c++) {
-      across[(y * newWidth + x) * 3 + c] = sum(data, (y * width + first) * 3 + c, 3, shares);
-    }
-  });
-  const row = newWidth * 3;
-  axis(height, newHeight).forEach(([first, shares], y) => {
-    for (let x = 0; x < row; x++) out[y * row + x] = sum(across, first * row + x, row, shares);
-  });
-  return { width: newWidth, height: newHeight, data: out };
-}
-
-// RGB pixels → [type, values, shape] of the network's input, as its card says.
-export function prepared(pixels, given) {
-  const input = { color: "rgb", layout: "NCHW", scale: 1 / 127.5, offset: [-1], std: [], resize: "pil-bilinear", ...given };
-  if (input.dtype === "uint8") return ["uint8", pixels.data, [1, pixels.height, pixels.width, 3]]; // it prepares them itself
-  if (input.resize !== "pil-bilinear") throw new Error("this network resizes as OpenCV does: export it with --raw-input");
-  const [height, width] = input.size, { data } = resized(pixels, height, width);
-  const gray = input.color === "gray", count = height * width, channels = gray ? 1 : 3;
-  const values = new Float32Array(count * channels), of = (list, c) => Math.fround(list[list.length > 1 ? c : 0]);
-  const scale = Math.fround(input.scale); // float32 at each step, as mien has it: an 8-bit network rounds what comes out
-  for (let i = 0; i < count; i++) for (let c = 0; c < channels; c++) {
-    const level = gray // ITU-R 601, as Pillow rounds it
-      ? (data[3 * i] * 19595 + data[3 * i + 1] * 38470 + data[3 * i + 2] * 7471 + 0x8000) >> 16
-      : data[3 * i + (input.color === "bgr" ? 2 - c : c)];
-    const value = Math.fround(Math.fround(level * scale) + of(input.offset, c)) / (input.std.length ? of(input.std, c) : 1);
-    values[input.layout === "NCHW" ? c * count + i : i * channels + c] = value;
-  }
-  return ["float32", values, input.layout === "NCHW" ? [1, channels, height, width] : [1, height, width, channels]];
-}
+export { metadata, prepared, resized, toml } from "./network.js";
 
 // A square of an image as RGB, transparent parts laid over white.
 function cut(bitmap, { left, top, width, height }) {
@@ -166,11 +30,11 @@ async function opened(bytes) {
   const text = metadata(bytes)["mien.card"];
   if (text === undefined) throw new Error("this file has no card: write it with mien export");
   const card = toml(text);
-  if (!card.input || !card.outputs?.scores) throw new Error(`${card.name} is not a network that reads expressions`);
-  const ort = await import(RUNTIME).catch(() => { throw new Error("onnxruntime-web is not here: npm install"); });
+  if (!card.input || !card.outputs?.scores) throw new Error(`${card.name} is not an expression classifier`);
+  const ort = await import(RUNTIME).catch(() => { throw new Error("onnxruntime-web is missing: npm install"); });
   ort.env.wasm.numThreads = 1;
   const session = await ort.InferenceSession.create(bytes, { executionProviders: ["wasm"] });
-  if (session.inputNames.length > 1) throw new Error(`${card.name} also reads ${session.inputNames.slice(1).join(", ")}: not in this page`);
+  if (session.inputNames.length > 1) throw new Error(`${card.name} also takes ${session.inputNames.slice(1).join(", ")}: not in this page`);
   return { card, ort, session };
 }
 
@@ -196,7 +60,7 @@ const inTurn = (job) => (queue = queue.then(job).catch((error) => say(error.mess
 
 function paint() {
   const { width, height } = bitmap, scale = canvas.width / width, context = canvas.getContext("2d");
-  canvas.ariaLabel = `The image; ${square.width} × ${square.height} pixels at ${square.left}, ${square.top} are read`;
+  canvas.ariaLabel = `The image; ${square.width} × ${square.height} pixels at ${square.left}, ${square.top} are the input`;
   context.imageSmoothingEnabled = scale < 1;
   context.fillStyle = "white";
   context.fillRect(0, 0, canvas.width, canvas.height);
@@ -225,7 +89,7 @@ async function read() {
   }));
   $("fine").textContent = limits;
   $("reading").hidden = false;
-  say(`${network.card.name} read ${square.width} × ${square.height} pixels in ${took.toFixed(0)} ms.`);
+  say(`${network.card.name}: ${square.width} × ${square.height} pixels in ${took.toFixed(0)} ms.`);
 }
 
 const whole = () => ({ left: 0, top: 0, width: bitmap.width, height: bitmap.height });
@@ -240,7 +104,7 @@ async function show(file) {
 }
 
 async function use(bytes) {
-  say("Opening the network …");
+  say("Loading the network …");
   const before = network;
   network = await opened(new Uint8Array(bytes));
   await before?.session.release();
@@ -275,6 +139,6 @@ canvas.addEventListener("pointerdown", (down) => {
 
 inTurn(async () => {
   const answer = await fetch(NETWORK);
-  if (!answer.ok) return say(`There is no ${NETWORK} beside this page: choose a network.`);
+  if (!answer.ok) return say(`${NETWORK} is missing beside this page: choose a network.`);
   await use(await answer.arrayBuffer());
 });

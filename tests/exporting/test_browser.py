@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import functools
+import gzip
 import importlib.resources
 import itertools
 import json
@@ -23,12 +24,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
 
 import mien
-from browsers import NEEDED, chromium, watched
+from browsers import NEEDED, camera, chromium, watched
 from mien.cards import Input
 from mien.exporting import export
 from mien.faces.alignment import warp
@@ -87,6 +89,8 @@ def site(onnxruntime_web: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     (folder / "node_modules").mkdir()
     (folder / "node_modules" / "onnxruntime-web").symlink_to(onnxruntime_web)
     shutil.copy(NANO, folder / "face.onnx")
+    for name in ("blazeface.onnx", "mesh468.onnx"):
+        shutil.copy(ASSETS / "weights" / name, folder)
     line = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", str(folder)]
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
@@ -237,7 +241,7 @@ def test_what_cannot_be_read_is_said(
     assert page.get_attribute("#status", "data-wrong") is None
 
 
-@pytest.mark.parametrize(("absent", "status"), [("**/face.onnx", "There is no face.onnx"), ("**/*.mjs", "npm install")])
+@pytest.mark.parametrize(("absent", "status"), [("**/face.onnx", "face.onnx is missing"), ("**/*.mjs", "npm install")])
 def test_what_is_absent_is_said(absent: str, status: str, open_page: Any) -> None:
     page = open_page(status, allow=absent)
     assert page.is_disabled("#image")
@@ -332,3 +336,80 @@ def test_cards_are_read_as_tomllib_reads_them(open_page: Any) -> None:
     assert inside == OnnxRuntime(NANO).metadata
     assert [json.loads(each) for each in found] == [tomllib.loads(each) for each in texts]
     assert all("cannot be read" in each for each in told), told
+
+
+# ── faces.html ──
+
+RECOGNIZE = """async (address) => {
+  const { load, recognize } = await import("./faces.js");
+  const networks = window.networks ??= await load(), blob = await (await fetch(address)).blob();
+  const bitmap = await createImageBitmap(blob, { colorSpaceConversion: "none" });
+  const faces = await recognize(networks, bitmap, bitmap.width, bitmap.height);
+  return faces.map(({ box, scores }) => [box, Object.fromEntries(scores)]);
+}"""
+
+
+def overlap(one: Any, other: Any) -> float:
+    """IoU of two boxes (left, top, right, bottom)."""
+    width, height = (min(one[i + 2], other[i + 2]) - max(one[i], other[i]) for i in (0, 1))
+    inside = max(width, 0) * max(height, 0)
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
+    return inside / (sum(areas) - inside)
+
+
+def test_faces_are_those_of_python(browser: Any, site: tuple[Path, str], sample: Path, shared: Path) -> None:
+    """The same labels and nearly the same probabilities on photos with one face; the canvas resamples otherwise."""
+    photos = [sample, *(shared / "data/london/images" / name for name in ("013_08.jpg", "026_03.jpg"))]
+    read, wrong = mien.load("mien-nano", points=True, blendshapes=False), []
+    context = browser.new_context()
+    page = watched(context, site[1], wrong)
+    page.goto(f"{site[1]}faces.html")
+    says(page, "Ready")
+    for photo in photos:
+        Image.open(photo).convert("RGB").save(site[0] / "photo.png")
+        [wanted] = read(site[0] / "photo.png").faces
+        [(box, scores)] = page.evaluate(RECOGNIZE, "photo.png")
+        assert wanted.points is not None
+        mesh = [*wanted.points[:468, :2].min(0), *wanted.points[:468, :2].max(0)]
+        assert overlap(box, mesh) > 0.9
+        assert max(scores, key=scores.__getitem__) == wanted.label and scores == pytest.approx(dict(wanted.scores), abs=0.12)
+    Image.new("RGB", (300, 200), "teal").save(site[0] / "photo.png")
+    assert page.evaluate(RECOGNIZE, "photo.png") == []
+    page.set_input_files("#image", sample)
+    says(page, "One face in")
+    assert "happiness" in page.inner_text("#faces")
+    context.close()
+    assert not wrong
+
+
+def test_a_camera(site: tuple[Path, str], tmp_path: Path) -> None:
+    """Frames of Chromium's fake camera, which shows the bundled photo."""
+    scene = Image.new("RGB", (640, 480), "gray")
+    scene.paste(Image.open(mien.sample()).convert("RGB").resize((480, 480)), (80, 0))
+    with av.open(str(tmp_path / "camera.mjpeg"), "w", format="mjpeg") as film:
+        stream = film.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 640, 480, "yuvj420p"
+        for _ in range(5):
+            film.mux(stream.encode(av.VideoFrame.from_image(scene).reformat(format="yuvj420p")))
+        film.mux(stream.encode(None))
+    with chromium(*camera(tmp_path / "camera.mjpeg")) as browser:
+        context = browser.new_context(permissions=["camera"])
+        wrong: list[str] = []
+        page = watched(context, site[1], wrong)
+        page.goto(f"{site[1]}faces.html")
+        says(page, "Ready")
+        page.click("#camera")
+        says(page, "frames per second")
+        page.wait_for_selector("#faces li:has-text('happiness')")
+        page.click("#camera")
+        page.wait_for_selector("#camera:has-text('Start')")
+        context.close()
+        assert not wrong
+
+
+def test_the_pages_and_networks_are_small(site: tuple[Path, str]) -> None:
+    """At most 10 MB as a web server sends them, compressed."""
+    folder = site[0]
+    files = [path for path in folder.iterdir() if path.suffix in (".html", ".js", ".css", ".onnx")]
+    files += [folder / "node_modules/onnxruntime-web/dist" / name for name in FILES]
+    assert sum(len(gzip.compress(path.read_bytes(), 6)) for path in files) < 10_000_000

@@ -5,8 +5,11 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import re
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +21,7 @@ import jsonschema
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
+from server import Server
 
 import mien
 from mien.inference.recognizer import Recognizer
@@ -342,3 +346,12 @@ def test_a_model_of_ones_own(tmp_path: Path, jpeg: bytes) -> None:
         for model, certain in (("own", False), ("mien-base", True)):
             answer = client.post("/v1/predict", files={"images": jpeg}, data={"model": model})
             assert answer.json()["results"][0]["faces"][0]["certain"] is certain
+
+
+def test_the_asyncio_example(server: Server, sample: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.jpg").write_text("no image")
+    script = Path(__file__).parents[2] / "examples" / "async_client.py"
+    line = [sys.executable, str(script), server.url, *[str(sample)] * 12, str(tmp_path / "text.jpg")]
+    done = subprocess.run(line, capture_output=True, text=True, env={**os.environ, "NO_PROXY": "*"})
+    assert done.returncode == 0, done.stderr
+    assert [text.rpartition(": ")[2] for text in done.stdout.splitlines()] == ["happiness"] * 12 + ["unreadable"]
