@@ -14,7 +14,7 @@ import pytest
 from command import environment, line, mien
 
 from mien import __version__
-from mien.cli import ABANDONED, VERBS, build, main
+from mien.cli import ABANDONED, COMMANDS, build, main
 from mien.errors import SourceError
 
 HERE = Path(__file__).parent
@@ -22,7 +22,7 @@ ROOT = HERE.parents[1]
 
 
 def verbs() -> list[str]:
-    return [verb for group in VERBS.values() for verb in group]
+    return [verb for group in COMMANDS.values() for verb in group]
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -74,8 +74,8 @@ def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["prdict"], "mien: there is no command 'prdict'; did you mean 'predict'?"),
-        (["xyzzy"], "mien: there is no command 'xyzzy'. Known: predict"),
+        (["prdict"], "mien: unknown command 'prdict'; did you mean 'predict'?"),
+        (["xyzzy"], "mien: unknown command 'xyzzy'. Known: predict"),
         (["predict"], "PATHS"),
         (["predict", "a.jpg", "--thread", "2"], "--thread. Did you mean --threads"),
         (["predict", "a.jpg", "--max-faces", "many"], "many"),
@@ -89,7 +89,7 @@ def test_wrong_usage_is_one_line_and_2(arguments: list[str], told: str, capsys: 
     assert out == "" and err.startswith("mien: ") and told in err and err.count("\n") == 1
 
 
-# Verbs of this test, registered as any other verb is: one line in VERBS.
+# Verbs of this test, registered as any other verb is: one line in COMMANDS.
 
 
 def raises(*, level: int = 1) -> None:
@@ -115,7 +115,7 @@ def count() -> int:
 @pytest.fixture
 def own(monkeypatch: pytest.MonkeyPatch) -> None:
     for function in (raises, stop, fill, stumble, count):
-        monkeypatch.setitem(VERBS["To look"], function.__name__, (f"{__name__}:{function.__name__}", "A verb of this test."))
+        monkeypatch.setitem(COMMANDS["Information"], function.__name__, (f"{__name__}:{function.__name__}", "A verb of this test."))
 
 
 @pytest.mark.usefixtures("own")
@@ -169,3 +169,16 @@ def test_json_lines_are_utf_8_in_any_locale() -> None:
     run = mien("models", "--json", env={"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"})
     told = {each["name"]: each for each in map(json.loads, run.stdout.splitlines()) if each["what"] == "weights"}
     assert "48 × 48" in told["mien-base"]["summary"]
+
+
+@pytest.mark.parametrize(
+    ("words", "new"),
+    [
+        (["stress", "mien-base"], "mien robustness"),
+        (["predict", "a.jpg", "--actions"], "--blendshapes"),
+        (["predict", "a.jpg", "--no-actions"], "--no-blendshapes"),
+        (["audit", "--pictures=true"], "--images"),
+    ],
+)
+def test_names_of_version_0_1_give_the_new_name(words: list[str], new: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2 and new in capsys.readouterr().err

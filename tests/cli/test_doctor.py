@@ -34,7 +34,7 @@ def test_a_whole_installation_works() -> None:
     assert re.match(r"\S+ \(onnxruntime\), \S+ \(torch\)", found["device auto"]["detail"])
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers() and sys.platform != "darwin":
         assert found["device auto"]["detail"].startswith("cpu (onnxruntime)")
-    reading = found["reading the sample"]["detail"]
+    reading = found["inference"]["detail"]
     assert re.match(r"happiness \d+% in \d+ ms with one thread \(decode \d", reading)
     for stage in ("detect", "mesh", "align", "classify", "blendshapes"):
         assert re.search(rf"\b{stage} \d+\.\d", reading)
@@ -44,7 +44,7 @@ def test_a_terminal_gets_marks() -> None:
     run = on_terminal("doctor", env={"NO_COLOR": "1"})
     shown = re.sub(r"\x1b\[[\d;]*m", "", run.stdout)
     assert run.returncode == 0 and "✗" not in shown
-    assert re.search(r"^ok +mien +\S+", shown, re.MULTILINE) and re.search(r"^ok +reading the sample", shown, re.MULTILINE)
+    assert re.search(r"^ok +mien +\S+", shown, re.MULTILINE) and re.search(r"^ok +inference", shown, re.MULTILINE)
 
 
 def doctor_of(package: Path) -> subprocess.CompletedProcess[str]:
@@ -73,19 +73,19 @@ def test_damaged_and_missing_weights_are_found(copy: Path) -> None:
     weights.write_bytes(data)
     run = doctor_of(copy)
     broken = states(run)
-    assert run.returncode == 1 and run.stderr == "2 broken\n" and set(broken) == {"weights mien-base", "reading the sample"}
+    assert run.returncode == 1 and run.stderr == "2 broken\n" and set(broken) == {"weights mien-base", "inference"}
     assert "sha256" in broken["weights mien-base"]
     weights.unlink()
     assert "does not exist" in states(doctor_of(copy))["weights mien-base"]
 
 
 def test_a_part_that_cannot_be_imported_does_not_stop_the_doctor(copy: Path) -> None:
-    (copy / "recognizer.py").write_text("raise ImportError('half an installation')\n")
+    (copy / "inference" / "recognizer.py").write_text("raise ImportError('half an installation')\n")
     (copy / "assets" / "cards" / "broken.toml").write_text("name = ")
     run = doctor_of(copy)
     broken = states(run)
-    assert run.returncode == 1 and set(broken) == {"cards", "reading the sample"}
-    assert broken["reading the sample"] == "ImportError: half an installation"
+    assert run.returncode == 1 and set(broken) == {"cards", "inference"}
+    assert broken["inference"] == "ImportError: half an installation"
     assert "broken.toml" in broken["cards"] and "TOML" in broken["cards"]
 
 
@@ -116,7 +116,7 @@ sys.exit(main(["doctor"]))
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", env=environment())
     found = {each["name"]: each for each in map(json.loads, run.stdout.splitlines())}
     assert run.returncode == 0 and found["extra train"]["state"] == "absent"
-    assert "without torch" in found["extra train"]["detail"] and "pip install 'mien[train]'" in found["extra train"]["detail"]
+    assert "missing torch" in found["extra train"]["detail"] and "pip install 'mien[train]'" in found["extra train"]["detail"]
 
 
 def test_checks_come_one_after_the_other() -> None:

@@ -1,10 +1,11 @@
-"""The command `mien`: its verbs, and what happens when one fails.
+"""The command `mien`: its subcommands, error reporting and exit status.
 
-A verb is one line in `VERBS` and a function in a file of its own, imported when the verb is used. Its docstring is its help,
-the section "Examples:" included. It returns its exit status, or None for 0. Data goes to stdout, everything else to stderr.
+A subcommand is an entry of `COMMANDS` and a function in its own file, which is imported on use. The docstring is the help,
+including the section "Examples:". The function returns its exit status, or None for 0. Results go to stdout, everything else
+to stderr.
 
-Exit status: 0 done, 1 an error that `mien` explains in one line (or some images of many that could not be read), 2 wrong
-usage, 130 interrupted, 141 whoever read stdout went away.
+Exit status: 0 success, 1 an error reported in one line (or some of many images could not be read), 2 invalid usage, 130
+interrupted, 141 the reader of stdout closed the pipe.
 """
 
 from __future__ import annotations
@@ -24,17 +25,17 @@ from cyclopts import App, CycloptsError, Group, Parameter
 from ..errors import MienError, did_you_mean
 from ..io.provenance import VERSION
 
-VERBS: dict[str, dict[str, tuple[str, str]]] = {
-    "To use": {
-        "predict": ("mien.cli.predict:predict", "Read the expressions of the faces in images and videos."),
-        "watch": ("mien.cli.watch:watch", "Read a camera and show what is read, as it comes."),
-        "serve": ("mien.cli.serve:serve", "Serve readings over HTTP, with a web page to try them on."),
-        "batch": ("mien.cli.batch:batch", "Read millions of images or thousands of videos into parquet files."),
+COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
+    "Inference": {
+        "predict": ("mien.cli.predict:predict", "Predict the expressions of faces in images and videos."),
+        "watch": ("mien.cli.watch:watch", "Predict on a camera and show the results live."),
+        "serve": ("mien.cli.serve:serve", "Serve predictions over HTTP, with a web page."),
+        "batch": ("mien.cli.batch:batch", "Predict on millions of images or videos, into Parquet files."),
     },
-    "To make": {
-        "prepare": ("mien.cli.prepare:app", "Align faces, cut regions of faces, curate annotations."),
-        "audit": ("mien.cli.audit:audit", "Look for copies across splits, torn labels and treated images in a dataset."),
-        "train": ("mien.cli.train:train", "Train a network by a recipe."),
+    "Training and evaluation": {
+        "prepare": ("mien.cli.prepare:app", "Align faces, crop facial regions, filter annotations."),
+        "audit": ("mien.cli.audit:audit", "Find duplicates across splits, conflicting labels and preprocessed images."),
+        "train": ("mien.cli.train:train", "Train a network from a recipe."),
         "evaluate": ("mien.cli.evaluate:evaluate", "Evaluate a model on a dataset, with intervals and a report."),
         "compare": ("mien.cli.compare:compare", "Evaluate several models on several datasets, with paired tests."),
         "verify": ("mien.cli.verify:verify", "Compare the metrics that a card claims with measured ones."),
@@ -43,20 +44,23 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "explain": ("mien.cli.explain:explain", "Explain predictions: heat maps and region importance."),
         "export": ("mien.cli.export:export", "Export a network as one file that runs without torch."),
         "embed": ("mien.cli.embed:embed", "Write the features of a dataset, and plot them by class."),
-        "import": ("mien.cli.import_:import_", "Turn a checkpoint of a network's authors into weights with a card."),
+        "import": ("mien.cli.import_:import_", "Convert an authors' checkpoint into weights with a card."),
     },
-    "To look": {
-        "models": ("mien.cli.models:models", "List the bundled weights and the architectures that can be trained."),
-        "datasets": ("mien.cli.datasets:datasets", "List the datasets that can be read, or count what lies in a folder."),
-        "doctor": ("mien.cli.doctor:doctor", "Check this installation, down to one real reading."),
+    "Information": {
+        "models": ("mien.cli.models:models", "List the bundled models and the architectures."),
+        "datasets": ("mien.cli.datasets:datasets", "List the supported datasets, or summarize a dataset folder."),
+        "doctor": ("mien.cli.doctor:doctor", "Check the installation."),
     },
 }
-"""Group → verb → where its function lies, and the line that `mien --help` shows without importing it."""
+"""Group → command → import path of its function, and the line shown by `mien --help` without importing it."""
 
 RENAMED = {"stress": "robustness"}
-"""Verb of version 0.1 → its name today."""
+"""Command of version 0.1 → new name."""
 
-SUMMARY = "Read facial expressions, and train, measure and compare the networks that do it."
+RENAMED_FLAGS = {"--actions": "--blendshapes", "--no-actions": "--no-blendshapes", "--pictures": "--images"}
+"""Flag of version 0.1 → new name."""
+
+SUMMARY = "Facial expression recognition: predict, train, evaluate and compare."
 
 EPILOGUE = """Examples:
 
@@ -66,27 +70,27 @@ EPILOGUE = """Examples:
     mien watch
     mien doctor
 
-Every command says more: mien predict --help
-What is a table on a terminal is JSON Lines in a pipe, or with --json.
-With --debug an error shows its traceback.
+Help for one command: mien predict --help
+Output is a table on a terminal and JSON Lines in a pipe or with --json.
+--debug shows the traceback of an error.
 """
 
 ABANDONED = 128 + 13
-"""Exit status when whoever reads stdout has gone, as the shell reports SIGPIPE."""
+"""Exit status when the reader of stdout closed the pipe, as shells report SIGPIPE."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status.
 
     Args:
-        arguments: what follows `mien`; by default the arguments of the process.
+        arguments: the command line without `mien`; by default that of the process.
     """
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in tokens[: tokens.index("--") if "--" in tokens else None]
     if debug:
         tokens.remove("--debug")
     try:
-        status = build(_verb(tokens))(tokens)
+        status = build(_command(tokens))(tokens)
         sys.stdout.flush()
         return int(status or 0)
     except BrokenPipeError:
@@ -94,44 +98,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return ABANDONED
     except KeyboardInterrupt:
         return _fail("interrupted", 130, debug)
-    except (CycloptsError, _UnknownVerb) as error:
+    except (CycloptsError, _UsageError) as error:
         return _fail(str(error), 2, debug)
     except (MienError, OSError) as error:
         text = str(error)
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:  # files have names
-            text = f"standard output cannot be written: {error.strerror}; free space, or send it elsewhere"
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:
+            # Without a file name the full disk is that of redirected standard output.
+            text = f"cannot write standard output: {error.strerror}; free space or redirect it"
             _give_up_stdout()
         return _fail(text, 1, debug)
 
 
 def _give_up_stdout() -> None:
-    """Send what is left elsewhere: Python flushes stdout once more at its end, and that must not fail again."""
+    """Redirect stdout to the null device, because Python flushes it again at exit and would fail again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def build(verb: str | None = None) -> App:
-    """Return the command-line application, with one verb imported and the others known by name."""
+def build(command: str | None = None) -> App:
+    """Return the command-line application with one command imported; the others are imported lazily."""
     app = App(
         "mien",
         SUMMARY,
         version=VERSION,
         help_format="plaintext",
         help_epilogue=EPILOGUE,
-        group_commands=Group("Options", sort_key=len(VERBS)),
-        default_parameter=Parameter(negative=(), show_default=_worth_showing),
+        group_commands=Group("Options", sort_key=len(COMMANDS)),
+        default_parameter=Parameter(negative=(), show_default=_shown_default),
         exit_on_error=False,
         print_error=False,
         suppress_keyboard_interrupt=False,
         result_action="return_value",
     )
     app.register_install_completion_command(help="Install shell completion (bash, zsh, fish, powershell).")
-    for order, (title, verbs) in enumerate(VERBS.items()):
+    for order, (title, commands) in enumerate(COMMANDS.items()):
         group = Group(title, sort_key=order)
-        for place, (name, (target, summary)) in enumerate(verbs.items()):
-            if name == verb:
+        for place, (name, (target, summary)) in enumerate(commands.items()):
+            if name == command:
                 module, _, attribute = target.partition(":")
                 function = getattr(importlib.import_module(module), attribute)
-                if isinstance(function, App):  # a verb with verbs of its own
+                if isinstance(function, App):  # a command with subcommands
                     function.group, function.sort_key, function.group_commands = group, place, Group("Commands")
                     app.command(function, name=name)
                 else:
@@ -141,25 +146,32 @@ def build(verb: str | None = None) -> App:
     return app
 
 
-class _UnknownVerb(Exception):
+class _UsageError(Exception):
     pass
 
 
-def _verb(tokens: Sequence[str]) -> str | None:
-    """Return the verb, or refuse an unknown one: cyclopts would do so too, but import all verbs to say which there are."""
-    verbs = [verb for group in VERBS.values() for verb in group]
+def _command(tokens: Sequence[str]) -> str | None:
+    """Return the name of the command. cyclopts would import all commands to report an unknown one.
+
+    Raises:
+        _UsageError: unknown command, or a command or flag of version 0.1.
+    """
+    commands = [command for group in COMMANDS.values() for command in group]
+    for flag in (token.partition("=")[0] for token in tokens):
+        if flag in RENAMED_FLAGS:
+            raise _UsageError(f"{flag} was renamed to {RENAMED_FLAGS[flag]}")
     if not tokens or tokens[0].startswith("-"):
         return None
-    if tokens[0] in verbs:
+    if tokens[0] in commands:
         return tokens[0]
     if tokens[0] in RENAMED:
-        raise _UnknownVerb(f"mien {tokens[0]} is now mien {RENAMED[tokens[0]]}")
-    hint = did_you_mean(tokens[0], verbs, ".")
-    raise _UnknownVerb(f"there is no command {tokens[0]!r}{hint} Known: {', '.join(verbs)}")
+        raise _UsageError(f"mien {tokens[0]} was renamed to mien {RENAMED[tokens[0]]}")
+    hint = did_you_mean(tokens[0], commands, ".")
+    raise _UsageError(f"unknown command {tokens[0]!r}{hint} Known: {', '.join(commands)}")
 
 
 def _examples(function: Any) -> str:
-    """Return the section "Examples:" of a docstring, which cyclopts leaves out."""
+    """Return the section "Examples:" of a docstring, which cyclopts does not show."""
     found = re.search(r"^Examples:\n(?:(?:[ \t].*)?\n)+", f"{inspect.getdoc(function)}\n", re.MULTILINE)
     return found[0].rstrip() + "\n" if found else ""
 
@@ -171,8 +183,8 @@ def _fail(message: str, status: int, debug: bool) -> int:
     return status
 
 
-def _worth_showing(value: Any) -> str | None:
-    """Return how help shows a default: not at all where it is nothing, and several as they would be given."""
+def _shown_default(value: Any) -> str | None:
+    """Return a default as help shows it: empty defaults not at all, tuples as given on the command line."""
     if value is None or value is False or value in ("", ()):
         return None
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

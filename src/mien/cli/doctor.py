@@ -1,6 +1,6 @@
-"""`mien doctor`: is this installation whole, and does it read a face?
+"""`mien doctor`: check the installation.
 
-What is looked at is imported by the check that looks at it, so that a broken part is reported and not the end of the doctor.
+Each check imports what it tests, so that a broken part is reported and does not stop the others.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "scale": ("pyarrow", "fsspec", "ray"),
     "openvino": ("openvino",),
     "dlib": ("dlib", "face_recognition_models"),
-    "docs": ("material",),
+    "docs": ("material", "mkdocstrings_handlers"),
 }
-"""Optional dependency group → the modules that it brings."""
+"""Extra → its modules."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at."""
+    """Result of one check."""
 
     name: str
     state: Literal["ok", "broken", "absent"]
-    """`"absent"` is an extra that nobody asked for."""
+    """`"absent"` is an extra that is not installed."""
     detail: str
 
 
 def doctor(*, json: bool = False) -> int:
-    """Check this installation, down to one real reading.
+    """Check the installation.
 
-    Looks at versions, onnxruntime, every bundled weight file against the digest in its card, the optional extras, and reads
-    the bundled photograph. The exit status is 1 if anything is broken.
+    Reports versions, onnxruntime, the digest of every bundled weights file and the optional extras, and runs inference on the
+    bundled photo. The exit status is 1 if anything is broken.
 
     Examples:
         mien doctor
@@ -78,7 +78,7 @@ def doctor(*, json: bool = False) -> int:
 
 
 def checks() -> Iterator[Check]:
-    """Yield what is found, one thing after the other."""
+    """Yield the results of all checks."""
     yield Check("mien", "ok", VERSION)
     python = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
     yield Check("Python", "ok" if sys.version_info >= (3, 11) else "broken", python)
@@ -90,9 +90,9 @@ def checks() -> Iterator[Check]:
     yield from _weights()
     for extra, modules in EXTRAS.items():
         missing = [module for module in modules if importlib.util.find_spec(module) is None]
-        told = f"without {', '.join(missing)}: pip install 'mien[{extra}]'" if missing else ", ".join(modules)
-        yield Check(f"extra {extra}", "absent" if missing else "ok", told)
-    yield _guarded("reading the sample", _reading)
+        detail = f"missing {', '.join(missing)}: pip install 'mien[{extra}]'" if missing else ", ".join(modules)
+        yield Check(f"extra {extra}", "absent" if missing else "ok", detail)
+    yield _guarded("inference", _inference)
 
 
 def _weights() -> Iterator[Check]:
@@ -101,7 +101,7 @@ def _weights() -> Iterator[Check]:
 
         bundled = cards.bundled()
     except Exception as error:
-        yield Check("cards", "broken", _told(error))
+        yield Check("cards", "broken", _message(error))
         return
     if not bundled:
         yield Check("cards", "broken", "none found; reinstall the package")
@@ -111,16 +111,16 @@ def _weights() -> Iterator[Check]:
         )
 
 
-def _reading() -> str:
+def _inference() -> str:
     from ..inference.recognizer import load
     from ..io.images import sample
 
     read = load()
-    read(sample())  # the first reading is slower: memory is laid out
+    read(sample())  # the first call allocates memory and is slower
     result, seconds = read.timed(sample())
     if [face.label for face in result.faces] != ["happiness"]:
         found = ", ".join(f"{face.label} {face.confidence:.0%}" for face in result.faces) or "no face"
-        raise MienError(f"the bundled photograph shows one happy face, this installation reads {found}; reinstall the package")
+        raise MienError(f"expected one happy face in the bundled photo, got {found}; reinstall the package", value=found)
     stages = ", ".join(f"{stage} {1000 * time:.1f}" for stage, time in seconds.items())
     face = result.faces[0]
     return f"{face.label} {face.confidence:.0%} in {1000 * sum(seconds.values()):.0f} ms with one thread ({stages})"
@@ -133,7 +133,7 @@ def _providers() -> str:
 
 
 def _device() -> str:
-    """Say what the device `auto` comes to, and why nothing better: that a GPU does not start breaks nothing else."""
+    """Return the device selected by `auto` and why better ones were rejected."""
     from ..runtime.devices import AUTO
     from ..runtime.onnx import find_best
 
@@ -146,13 +146,13 @@ def _device() -> str:
     return "; ".join([found, *refused])
 
 
-def _guarded(name: str, look: Callable[[], str]) -> Check:
-    """Return what `look` says, or why it failed: whatever is wrong, the other checks must go on."""
+def _guarded(name: str, check: Callable[[], str]) -> Check:
+    """Return the result of `check`, or its error."""
     try:
-        return Check(name, "ok", look())
+        return Check(name, "ok", check())
     except Exception as error:
-        return Check(name, "broken", _told(error))
+        return Check(name, "broken", _message(error))
 
 
-def _told(error: Exception) -> str:
+def _message(error: Exception) -> str:
     return str(error) if isinstance(error, MienError) else f"{type(error).__name__}: {error}"

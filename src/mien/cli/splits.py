@@ -1,4 +1,4 @@
-"""What the verbs about datasets share: options as NAME=VALUE, and a table of what each split holds."""
+"""Helpers of the dataset commands: NAME=VALUE options, and a table of the splits."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ def pairs(options: Sequence[str], flag: str) -> dict[str, str]:
     """Return `("mode=probability",)` as `{"mode": "probability"}`.
 
     Raises:
-        ConfigError: one of them has no `=`.
+        ConfigError: an option without `=`.
     """
     found = {}
     for option in options:
         name, equals, value = option.partition("=")
         if not equals:
-            raise ConfigError(f"{flag} takes NAME=VALUE, not {option!r}")
+            raise ConfigError(f"{flag} must be NAME=VALUE, got {option!r}", value=option, expected=("NAME=VALUE",))
         found[name] = value
     return found
 
 
 def split_table(classes: Mapping[str, Mapping[str, int]], images: Mapping[str, int], digests: Mapping[str, str]) -> Table:
-    """Return a table of the images of each class (rows) in each split (columns), with totals and digests."""
+    """Return a table of image counts, classes down and splits across, with totals and digests."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("")
     for split in classes:

@@ -1,4 +1,4 @@
-"""The two streams: data on stdout, a table for eyes and JSON Lines for programs; everything else on stderr."""
+"""Output of commands: results on stdout as a table or JSON Lines, everything else on stderr."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 
-def for_programs(asked: bool) -> bool:
-    """Return whether stdout gets JSON Lines: asked for, or not read by a person."""
-    return asked or not sys.stdout.isatty()
+def for_programs(requested: bool) -> bool:
+    """Return whether stdout gets JSON Lines: requested, or stdout is not a terminal."""
+    return requested or not sys.stdout.isatty()
 
 
 def write_json(value: Mapping[str, Any]) -> None:
-    """Write one JSON Line to stdout, in UTF-8 whatever the locale, so that it can be read while the rest is being made."""
+    """Write one JSON Line to stdout and flush, in UTF-8 whatever the locale."""
     write_line(json.dumps(value, ensure_ascii=False) + "\n")
 
 
@@ -32,69 +32,69 @@ def write_line(line: str) -> None:
 
 
 def table_console() -> Console:
-    """Return where tables go. Colors follow the terminal and `NO_COLOR`; what its encoding lacks becomes a question mark."""
+    """Return the console for tables on stdout. Characters outside its encoding become question marks."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
     return Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
 
 
 def side_console() -> Console:
-    """Return where everything that is no data goes: progress, summaries, notes."""
+    """Return the console on stderr for progress, summaries and notes."""
     return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def progress_bar(console: Console) -> Progress:
-    """Return a bar on stderr, which is silent where nobody watches."""
+    """Return a progress bar, hidden unless the console is a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 @contextmanager
 def counting(console: Console, what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show one bar while the block runs, and give what moves it on by a number of images."""
+    """Show a progress bar while the block runs; yields a function that advances it."""
     with progress_bar(console) as bar:
         task = bar.add_task(what, total=total)
         yield lambda number: bar.advance(task, number)
 
 
 class Left(TimeRemainingColumn):
-    """The time that is left."""
+    """The remaining time."""
 
     def render(self, task: Task) -> Text:
-        """Return it with its unit, so that it can be read without its bar: "0:03:20 left"."""
+        """Return the time with the word "left", so that it is clear without the bar."""
         return super().render(task).append(" left")
 
 
 LONG = 600
-"""Seconds over which the speed of long work is estimated: by half a minute that holds a validation, days would be left."""
+"""Seconds over which the speed of a long task is averaged, longer than a validation that pauses it."""
 
 
 class LongProgress(Progress):
-    """The bar of a work of hours. Where no terminal shows it, as in the log of a job on a cluster, it is a line a minute."""
+    """A progress bar for tasks of hours. Without a terminal, as in the log of a cluster job, it prints one line per minute."""
 
     def __init__(self, *columns: ProgressColumn, console: Console, every: float = 60) -> None:
         hidden = not console.is_terminal
         super().__init__(*columns, console=console, transient=True, disable=hidden, speed_estimate_period=LONG)
-        self._every, self._told = every, time.monotonic()
+        self._every, self._printed = every, time.monotonic()
 
     def update(self, task_id: TaskID, *args: Any, **fields: Any) -> None:
-        """Take how far a task is, as rich's own."""
+        """Update a task like `rich.progress.Progress`, and print a line when it is due."""
         super().update(task_id, *args, **fields)
         now = time.monotonic()
-        if not self.console.is_terminal and now - self._told >= self._every:
-            self._told = now
+        if not self.console.is_terminal and now - self._printed >= self._every:
+            self._printed = now
             task = self._tasks[task_id]
             cells = [column(task) for column in self.columns if isinstance(column, ProgressColumn)]
             self.console.print("  ".join(cell.plain for cell in cells if isinstance(cell, Text) and cell.plain))
 
 
 def counted(number: int, name: str) -> str:
-    """Return a number of things: "1 face", "3,000 faces"."""
+    """Return a count with its noun: "1 face", "3,000 faces"."""
     return f"{number:,} {name}" if number == 1 else f"{number:,} {name}s"
 
 
 def block_bar(share: float, width: int, *, plain: bool) -> str:
-    """Return a bar that is `width` characters long at 1, in eighths of a character, or in `#` where there are no blocks."""
+    """Return a bar of `share` × `width` characters, in eighths of a block, or with `plain` in `#`."""
     if plain:
         return "#" * round(share * width)
     eighths = round(share * width * 8)
