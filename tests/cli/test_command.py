@@ -115,7 +115,8 @@ def count() -> int:
 @pytest.fixture
 def own(monkeypatch: pytest.MonkeyPatch) -> None:
     for function in (raises, stop, fill, stumble, count):
-        monkeypatch.setitem(COMMANDS["Information"], function.__name__, (f"{__name__}:{function.__name__}", "A verb of this test."))
+        entry = (f"{__name__}:{function.__name__}", "A command of this test.")
+        monkeypatch.setitem(COMMANDS["Information"], function.__name__, entry)
 
 
 @pytest.mark.usefixtures("own")

@@ -28,7 +28,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "eval": ("sklearn", "matplotlib", "jinja2"),
     "train": ("torch", "torchvision", "timm", "accelerate", "safetensors", "captum", "onnx", "onnxscript", "tomli_w"),
     "video": ("av",),
-    "serve": ("fastapi", "uvicorn", "websockets", "python_multipart"),
+    "serve": ("fastapi", "fastapi_swagger", "uvicorn", "websockets", "python_multipart", "prometheus_client"),
     "parquet": ("pyarrow",),
     "scale": ("pyarrow", "fsspec", "ray"),
     "hub": ("huggingface_hub",),
