@@ -11,7 +11,7 @@ import hashlib
 import math
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -146,6 +146,52 @@ class Measured:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Member:
+    """One model of an ensemble."""
+
+    card: str
+    """Path of its card or weight file, relative to the card of the ensemble."""
+    sha256: str
+    """Digest of its weights."""
+    weight: float
+    """Weight of its scores in the ensemble."""
+    output: str = "scores"
+    """Role of its output that is pooled."""
+    labels: tuple[str, ...] = ()
+    """Classes of that output."""
+    input: Input | None = None
+    """Its input contract."""
+    crop: Crop | None = None
+    """Its crop contract."""
+    regions: Mapping[str, int] = field(default_factory=dict)
+    """Regions of the face that it reads, name → side. Without landmarks it has no vote, if other members need none."""
+
+
+ARCHITECTURE = "ensemble"
+"""`network.architecture` of ensembles; `network.rule` is `"logits"` or `"probabilities"`."""
+
+FOUND = "regions"
+"""Input of ensembles with regions: (N,) 1 where the landmarks of the face are known, otherwise 0."""
+
+
+def contracts(members: Sequence[Member]) -> list[int]:
+    """Return the number of each member's input: members with the same contracts share an input."""
+    distinct: list[tuple[Any, ...]] = []
+    found = []
+    for each in members:
+        contract = (each.input, each.crop, dict(each.regions))
+        if contract not in distinct:
+            distinct.append(contract)
+        found.append(distinct.index(contract))
+    return found
+
+
+def input_name(contract: int, image: str) -> str:
+    """Return the name of an image among the inputs of an ensemble: plain for the first contract, `1/image` for others."""
+    return f"{contract}/{image}" if contract else image
+
+
+@dataclass(frozen=True, kw_only=True)
 class Card:
     """The contract of one weight file."""
 
@@ -197,6 +243,8 @@ class Card:
     reading: Mapping[str, Any] = field(default_factory=dict)
     """Input of networks that are not classifiers: layout, color, range, size. Of classifiers that read several images of a
     face: `inputs`, name → side; `image` is the face."""
+    members: tuple[Member, ...] = ()
+    """Models of an ensemble, which has no weight file of its own unless it was exported."""
     schema: int = 1
     """Version of this layout."""
     path: Path | None = field(default=None, compare=False)
@@ -209,8 +257,16 @@ class Card:
         Raises:
             WeightsError: the file is missing or is not the one the card describes.
         """
-        folder = WEIGHTS if self.path is None or self.path.parent == CARDS else self.path.parent
-        return verify(folder / self.file, self.sha256)
+        if self.members and not self.file:
+            raise WeightsError(
+                f"the ensemble {self.name} has no weight file of its own; export it as one file", value=self.name
+            )
+        return verify(self.folder / self.file, self.sha256)
+
+    @property
+    def folder(self) -> Path:
+        """Folder of its files."""
+        return WEIGHTS if self.path is None or self.path.parent == CARDS else self.path.parent
 
     def to_dict(self) -> dict[str, Any]:
         """Return the card as plain tables without empty fields."""

@@ -1,16 +1,14 @@
-"""Networks as files that run without torch: ONNX or OpenVINO, checked against their source before they are written.
+"""Export networks as ONNX or OpenVINO files that run without torch, after a comparison with the source.
 
     import mien
-    mien.export("runs/fer2013-dan-small/1", "dan.onnx")                  # what mien.load opens; any number of faces at once
-    mien.export("runs/fer2013-dan-small/1", "dan.onnx", raw_input=True)  # uint8 RGB images of any size in
-    mien.export("runs/fer2013-dan-small/1", "dan.onnx", precision="int8",  # ranges from training images, judged on validation
+    mien.export("runs/fer2013-dan-small/1", "dan.onnx")                  # for mien.load; any batch size
+    mien.export("runs/fer2013-dan-small/1", "dan.onnx", raw_input=True)  # input: uint8 RGB images of any size
+    mien.export("runs/fer2013-dan-small/1", "dan.onnx", precision="int8",  # ranges from training, accuracy on validation
                 training=mien.open_dataset("fer2013", root, "train"),
                 validation=mien.open_dataset("fer2013", root, "validation"))
 
-An output is called by its role: `scores` (probabilities, calibrated), `valence_arousal`, `action_units`, heads, `feature`. The
-card lies inside the file.
-
-(A sub-package `export` would hide the function of that name; see docs/log.md.)
+Outputs are named by their role: `scores` (calibrated probabilities), `valence_arousal`, `action_units`, heads, `feature`. The
+card is inside the file. An ensemble becomes one file.
 """
 
 from __future__ import annotations
@@ -35,11 +33,11 @@ Runtime = Literal["onnx", "openvino"]
 
 PRECISIONS = get_args(Precision)
 ENDINGS = {"onnx": (".onnx",), "openvino": (".xml",)}
-"""Runtime → ending of its files (in a tuple: a registry would import a name)."""
+"""Runtime → suffix of its files, in a tuple since a registry would import a plain text."""
 TOLERANCE = 0.5
-"""Points of accuracy that int8 may lose."""
+"""Maximum loss of accuracy by int8, in points."""
 IMAGES = 512
-"""Training images that ranges are taken from."""
+"""Number of training images for activation ranges."""
 
 
 def export(
@@ -58,32 +56,32 @@ def export(
     threads: int = 1,
     progress: Callable[[str], None] = lambda step: None,
 ) -> Exported:
-    """Write a network as a file that runs without torch. It is written whole, or not at all.
+    """Write a network as a file that runs without torch, atomically.
 
     Args:
-        model: whatever `mien.load` opens: folder of a run, card, `.safetensors`; an exported `.onnx` can be stored anew.
-        out: the file; ends in `.onnx`, or `.xml` for OpenVINO (whose weights lie beside it, as `.bin`).
-        precision: `"fp32"`; `"fp16"`: weights stored in half the bytes, arithmetic as before; `"int8"`: weights and arithmetic.
-            None: fp32 of weights, and what an exported file has.
+        model: any model that `mien.load` opens: folder of a run, card (also of an ensemble), `.safetensors`, exported `.onnx`.
+        out: output file: `.onnx`, or `.xml` for OpenVINO (its weights go beside it, as `.bin`).
+        precision: `"fp32"`; `"fp16"`: float16 weights, float32 arithmetic; `"int8"`: quantized weights and arithmetic. None:
+            fp32, or that of an exported file.
         runtime: `"onnx"` or `"openvino"`.
-        raw_input: put the preparation of images into the file: it takes (N, H, W, 3) uint8 RGB of any size.
-        training: images that int8 takes its ranges from.
-        validation: images that int8 is judged by.
-        tolerance: points of accuracy on `validation` that int8 may lose.
-        images: how many of `training` are looked at.
-        keep: patterns of node names, or types of operators, that int8 leaves in float.
-        speed: also measure images a second, of the source and of the file.
-        threads: threads inside one call, while measuring.
-        progress: called with what is done next.
+        raw_input: include preprocessing in the file: its input is (N, H, W, 3) uint8 RGB of any size.
+        training: images for the activation ranges of int8.
+        validation: images for the accuracy of int8.
+        tolerance: maximum loss of accuracy on `validation`, in points.
+        images: number of images of `training` that are used.
+        keep: patterns of node names, or operator types, that stay float32.
+        speed: also measure images per second of source and file.
+        threads: threads inside one call.
+        progress: called with the next step.
 
     Returns:
-        What was written, and its figures beside those of the source.
+        The file with its measurements and those of the source.
 
     Raises:
         ExportError: the file would differ from its source by more than 1e-4 (fp32), or lose more accuracy than `tolerance`
-            (int8); the source is an int8 file and another precision is asked for; `out` cannot be written; or the card of
-            OpenVINO's files would take the place of another file.
-        ConfigError: the options make no sense together.
+            (int8); an int8 source with another precision; `out` cannot be written; or the card of OpenVINO's files would
+            replace another file.
+        ConfigError: contradictory options.
         WeightsError: the model cannot be opened.
         MissingExtra: torch, onnx or openvino is not installed.
 
@@ -96,18 +94,32 @@ def export(
     (ending,) = lookup(runtime, ENDINGS, "runtime", plugins=False)
     path = Path(out)
     if path.suffix.lower() != ending:
-        raise ConfigError(f"{path}: a file for {runtime} ends in {ending}")
+        raise ConfigError(f"{path}: the suffix for {runtime} must be {ending}", value=path.suffix, expected=ending)
     if precision == "int8" and (training is None or validation is None):
-        raise ConfigError("int8 needs training images for its ranges and validation ones to be judged by (--calibration)")
+        raise ConfigError("int8 needs training and validation images (--calibration)", value=precision)
     if precision != "int8" and (training is not None or validation is not None or keep):
-        raise ConfigError(f"training and validation images, and what stays float, are for int8, not {precision or 'fp32'}")
+        message = f"training, validation and keep are options of int8, got {precision or 'fp32'}"
+        raise ConfigError(message, value=precision, expected="int8")
     if images < 1:
-        raise ConfigError(f"ranges cannot be taken from {images} images; give 1 or more (--images)")
+        raise ConfigError(f"images must be at least 1, got {images} (--images)", value=images, expected=">= 1")
     check_place(path)
     try:
-        from .exporter import Request, write
+        from .exporter import write
     except ModuleNotFoundError as error:
         name = error.name or ""
         raise (MissingExtra(name, "train") if name in {*TORCH_SIDE, "onnx", "tomli_w"} else error) from error
-    request = Request(precision, runtime, raw_input, training, validation, tolerance, images, tuple(keep), speed, threads)
-    return write(model, path, request, progress)
+    return write(
+        model,
+        path,
+        precision,
+        runtime,
+        raw_input=raw_input,
+        training=training,
+        validation=validation,
+        tolerance=tolerance,
+        images=images,
+        keep=tuple(keep),
+        speed=speed,
+        threads=threads,
+        progress=progress,
+    )

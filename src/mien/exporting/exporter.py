@@ -1,10 +1,10 @@
-"""The steps of an export: open, trace, store, prepare, card, check, measure, write."""
+"""The steps of an export: open, trace, convert, compare, measure, write."""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +18,10 @@ from ..io.provenance import VERSION
 from ..models.torch_runtime import TorchRuntime
 from ..runtime.devices import use
 from ..runtime.onnx import OnnxRuntime
-from ..runtime.open_model import Runtime, open_model
+from ..runtime.open_model import EnsembleRuntime, Runtime, open_model
 from . import parity
 from .files import OnnxFile, described_by, size
+from .fusion import fused_graph
 from .measuring import Figures, batches_of, judged, speeds
 from .pixels import prepend
 from .prelu import with_convolutions
@@ -31,144 +32,150 @@ from .tracing import trace_network
 if TYPE_CHECKING:
     from .openvino import OpenvinoFiles
 
-AS_IT_IS = "as it is"
-"""Precision of an exported file that is stored anew."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What is asked for; the fields are the arguments of `mien.export`."""
-
-    precision: str | None
-    runtime: str
-    raw_input: bool
-    training: Dataset | None
-    validation: Dataset | None
-    tolerance: float
-    images: int
-    keep: tuple[str, ...]
-    speed: bool
-    threads: int
+UNCHANGED = "unchanged"
+"""Precision of an exported file that is stored again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """A file that was written."""
+    """An exported file."""
 
     path: Path
     """The file."""
     card: Card
-    """Its card, as `mien.load` will see it."""
+    """Its card."""
     differences: dict[str, float]
-    """Role → largest difference from the source's answers."""
+    """Role → largest difference from the outputs of the source."""
     source: Figures
-    """The source, measured."""
+    """Measurements of the source."""
     file: Figures
-    """The file, measured in the same way."""
+    """Measurements of the file."""
 
 
-@use("cpu")  # where files are compared and figures are measured, whatever device is chosen around it
-def write(model: str | Path, path: Path, request: Request, progress: Callable[[str], None]) -> Exported:
+@use("cpu")  # Files are compared and measured on the CPU, whatever device is chosen around it.
+def write(
+    model: str | Path,
+    path: Path,
+    precision: str | None,
+    runtime: str,
+    *,
+    raw_input: bool,
+    training: Dataset | None,
+    validation: Dataset | None,
+    tolerance: float,
+    images: int,
+    keep: Sequence[str],
+    speed: bool,
+    threads: int,
+    progress: Callable[[str], None],
+) -> Exported:
     """Export; see `mien.export`.
 
     Raises:
-        ExportError: the source or the file does not allow what is asked for, or the file would differ from its source.
+        ExportError: the source or the file does not allow the options, or the file would differ from its source.
     """
-    if request.runtime == "openvino":
-        _spare_card(path)
-    card, source = open_model(model, request.threads)
-    progress(f"reading {card.file}")
+    if runtime == "openvino":
+        _check_card_place(path)
+    card, source = open_model(model, threads)
+    progress(f"opening {card.file or card.name}")
     exported, graph = _graph(card, source)
-    precision = request.precision or (AS_IT_IS if isinstance(source, OnnxRuntime) else "fp32")
-    if is_quantized(graph) and precision != AS_IT_IS:
-        raise ExportError(f"{card.file} has 8-bit weights already and no float ones; leave out the precision {precision}")
-    if request.raw_input and card.input is not None and card.input.dtype == "uint8":
-        raise ExportError(f"{card.file} prepares its images itself already; leave out raw input")
+    precision = precision or (UNCHANGED if isinstance(source, OnnxRuntime) else "fp32")
+    if is_quantized(graph) and precision != UNCHANGED:
+        message = f"{card.file} has 8-bit weights and no float ones; omit the precision {precision}"
+        raise ExportError(message, path=card.file, value=precision)
+    if raw_input and (card.members or (card.input is not None and card.input.dtype == "uint8")):
+        reason = "is an ensemble, whose members have preprocessing of their own" if card.members else "includes preprocessing"
+        raise ExportError(f"{card.file or card.name} {reason}; omit raw input", path=card.file)
     more: dict[str, Any] = {}
     if precision == "int8":
-        graph, more = _quantized(card, source, graph, request, progress)
-    elif request.runtime == "onnx" and precision != AS_IT_IS:
+        assert training is not None
+        progress(f"taking activation ranges from {min(images, len(training))} images of {training.name} {training.split}")
+        batches = batches_of(card, source, training, images)
+        count = sum(len(next(iter(batch.values()))) for batch in batches)
+        more = {"calibration": f"{count} images of {training.name} {training.split}, digest {training.digest[:12]}"}
+        more |= {"kept_float": list(keep)} if keep else {}
+        graph = quantize(graph, batches, keep)
+    elif runtime == "onnx" and precision != UNCHANGED:
         graph = with_convolutions(graph)
         if precision == "fp16":
             graph = halved(graph)
-    if request.raw_input and exported.input is not None:
-        progress("putting the preparation of images into the graph")
+    if raw_input and exported.input is not None:
+        progress("adding preprocessing to the graph")
         graph = prepend(graph, exported)
         exported = dataclasses.replace(exported, input=dataclasses.replace(exported.input, dtype="uint8"))
-    exported = _described(exported, card, path, precision, request, more)
-    network = OnnxFile(graph)
-    product: OnnxFile | OpenvinoFiles = network
-    limit = parity.TOLERANCES[None if precision == AS_IT_IS else precision]
-    if request.runtime == "openvino":
+    exported = _described(exported, card, path, precision, runtime, more)
+    product: OnnxFile | OpenvinoFiles = OnnxFile(graph)
+    limit = parity.TOLERANCES[None if precision == UNCHANGED else precision]
+    if runtime == "openvino":
         from .openvino import convert
 
-        progress("converting for OpenVINO")
-        product = convert(network.content(exported), half=precision == "fp16")
-        if is_quantized(graph) and limit is not None:  # it rounds sums of 8-bit products in its own way
+        progress("converting to OpenVINO")
+        product = convert(product.content(exported), half=precision == "fp16")
+        if is_quantized(graph) and limit is not None:  # OpenVINO rounds sums of 8-bit products in another way.
             limit = parity.ROUNDED
-    file = product.runtime(request.threads)
+    file = product.runtime(threads)
     progress("comparing with the source")
     differences = parity.largest_difference(card, source, exported, file)
     parity.check(differences, limit)
-    before, after = (Figures(name, kind, 0) for name, kind in ((card.file, _kind(source)), (path.name, precision)))
+    kind = "fp32" if isinstance(source, (TorchRuntime, EnsembleRuntime)) else UNCHANGED
+    before, after = Figures(card.file or card.name, kind, 0), Figures(path.name, precision, 0)
     if precision == "int8":
-        progress("judging the source and the file on validation images")
-        before, after, exported = _judge(before, after, (card, source), (exported, file), request)
+        progress("evaluating the source and the file on validation images")
+        assert validation is not None
+        before, after, exported = _judge(before, after, (card, source), (exported, file), validation, tolerance)
     exported = product.write(path, exported)
-    if request.speed:
+    if speed:
         progress("measuring speed")
         first, second = speeds([(card, source), (exported, file)])
         before, after = dataclasses.replace(before, speed=first), dataclasses.replace(after, speed=second)
-    before, after = (dataclasses.replace(each, size=size(place)) for each, place in ((before, card.weights), (after, path)))
-    return Exported(path, exported, differences, before, after)
+    sources = [member.weights for member, *_ in source.members] if isinstance(source, EnsembleRuntime) else [card.weights]
+    before = dataclasses.replace(before, size=sum(map(size, sources)))
+    return Exported(path, exported, differences, before, dataclasses.replace(after, size=size(path)))
 
 
-def _spare_card(path: Path) -> None:
-    """Refuse a name under which the card of OpenVINO's files would take the place of another file's card, or of a recipe."""
+def _check_card_place(path: Path) -> None:
+    """Refuse a name under which the card of OpenVINO's files would replace another file's card, or a recipe."""
     beside = path.with_suffix(".toml")
     if beside.exists() and (other := described_by(beside)) != path.name:
-        what = f"the card of {other}" if other else "no card of it"
-        raise ExportError(f"{path} needs a card in {beside.name}, which is {what} already; choose another name with --out")
+        what = f"the card of {other}" if other else "another file"
+        message = f"{path} needs a card in {beside.name}, which is {what}; choose another name with --out"
+        raise ExportError(message, path=beside, value=other)
 
 
 def _graph(card: Card, source: Runtime) -> tuple[Card, onnx.ModelProto]:
+    if isinstance(source, EnsembleRuntime):
+        return fused_graph(card, [(*_graph(member, runtime), names) for member, runtime, names in source.members])
     if isinstance(source, TorchRuntime):
         return trace_network(source)
     if not isinstance(source, OnnxRuntime):
-        raise ExportError(f"{card.file} cannot be exported: give its weights (.safetensors) or an .onnx file")
+        message = f"{card.file} cannot be exported; give its weights (.safetensors) or an .onnx file"
+        raise ExportError(message, path=card.file)
     return card, onnx.load(card.weights)
 
 
-def _kind(source: Runtime) -> str:
-    return "fp32" if isinstance(source, TorchRuntime) else AS_IT_IS
-
-
-def _quantized(
-    card: Card, source: Runtime, graph: onnx.ModelProto, request: Request, progress: Callable[[str], None]
-) -> tuple[onnx.ModelProto, dict[str, Any]]:
-    training = request.training
-    assert training is not None
-    progress(f"taking ranges from {min(request.images, len(training))} images of {training.name} {training.split}")
-    batches = batches_of(card, source, training, request.images)
-    count = sum(len(next(iter(batch.values()))) for batch in batches)
-    told = {"calibration": f"{count} images of {training.name} {training.split}, digest {training.digest[:12]}"}
-    return quantize(graph, batches, request.keep), told | ({"kept_float": list(request.keep)} if request.keep else {})
-
-
 def _judge(
-    before: Figures, after: Figures, source: tuple[Card, Runtime], file: tuple[Card, Runtime], request: Request
+    before: Figures,
+    after: Figures,
+    source: tuple[Card, Runtime],
+    file: tuple[Card, Runtime],
+    data: Dataset,
+    tolerance: float,
 ) -> tuple[Figures, Figures, Card]:
-    """Measure the accuracy of source and file, and return their figures and the file's card with them."""
-    data = request.validation
-    assert data is not None
+    """Evaluate source and file, and return their figures and the file's card with its metrics.
+
+    Raises:
+        ExportError: the file loses more accuracy than `tolerance`, in points.
+    """
     (old, new), card = (judged(*each, data) for each in (source, file)), file[0]
     before, after = dataclasses.replace(before, **old), dataclasses.replace(after, **new)
     lost = 100 * (old["accuracy"] - new["accuracy"])
-    if not lost <= request.tolerance:
+    if not lost <= tolerance:
         raise ExportError(
             f"int8 loses {lost:.2f} points of accuracy on {data.name} {data.split} ({100 * old['accuracy']:.2f} → "
-            f"{100 * new['accuracy']:.2f}, {new['n']:,} images), more than the tolerance of {request.tolerance:g}; nothing "
-            "was written. Keep what quantizes badly in float (--keep), or export as fp16"
+            f"{100 * new['accuracy']:.2f}, {new['n']:,} images), more than the tolerance of {tolerance:g}; nothing was "
+            "written. Keep sensitive layers in float (--keep), or export as fp16",
+            value=lost,
+            expected=tolerance,
         )
     new = {key: round(value, 4) for key, value in new.items() if key != "n"}
 
@@ -181,13 +188,13 @@ def _judge(
     return before, after, dataclasses.replace(card, measured=measured, export={**card.export, **loss})
 
 
-def _described(exported: Card, card: Card, path: Path, precision: str, request: Request, more: dict[str, Any]) -> Card:
-    """Return the card of the file: the source's, with what the export changed."""
-    told = {
-        "source": card.file,
+def _described(exported: Card, card: Card, path: Path, precision: str, runtime: str, more: dict[str, Any]) -> Card:
+    """Return the card of the file: that of the source with the changes of the export."""
+    about = {
+        "source": card.file or card.name,
         "source_sha256": card.sha256,
         "precision": precision,
-        "runtime": request.runtime,
+        "runtime": runtime,
         "mien": VERSION,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
@@ -198,5 +205,5 @@ def _described(exported: Card, card: Card, path: Path, precision: str, request: 
     elif precision == "int8":
         measured = ()
     return dataclasses.replace(
-        exported, file=path.name, sha256="", path=None, measured=measured, export={**card.export, **told, **more}
+        exported, file=path.name, sha256="", path=None, measured=measured, export={**card.export, **about, **more}
     )

@@ -1,13 +1,11 @@
-"""What a file costs and what it is worth: size, speed, accuracy."""
+"""Size, speed and accuracy of exported files."""
 
 from __future__ import annotations
 
 import statistics
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +14,9 @@ from ..cards import Card
 from ..data.datasets import Dataset
 from ..data.labeled_faces import FaceFinder, mode_for
 from ..errors import DatasetError
-from ..evaluation import CardPredictor, evaluate
+from ..evaluation.predict import predict_all
+from ..evaluation.predictors import CardPredictor
+from ..evaluation.report.metrics import measure
 from ..faces.preprocessing import Preprocess
 from ..runtime.open_model import Runtime
 from .parity import faces
@@ -26,7 +26,7 @@ ROUNDS, SECONDS, BATCH = 5, 0.3, 8
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """One file, measured."""
+    """Measurements of one file."""
 
     file: str
     """Its name."""
@@ -35,9 +35,9 @@ class Figures:
     size: int
     """Bytes."""
     speed: float | None = None
-    """Images a second, preparation outside the network not counted."""
+    """Images per second of the network, without preprocessing."""
     accuracy: float | None = None
-    """Share of right answers on the validation images."""
+    """Accuracy on the validation images."""
     low: float | None = None
     """Lower end of its 95 % interval."""
     high: float | None = None
@@ -49,7 +49,7 @@ class Figures:
 
 
 def speeds(networks: Sequence[tuple[Card, Runtime]]) -> list[float]:
-    """Return images a second of each network: medians of rounds in which they take turns, so that all meet the same load."""
+    """Return images per second of each network: medians of rounds in which the networks take turns, under the same load."""
     batches = []
     for card, _ in networks:
         preprocess = Preprocess.of(card)
@@ -67,23 +67,23 @@ def speeds(networks: Sequence[tuple[Card, Runtime]]) -> list[float]:
 
 
 def judged(card: Card, runtime: Runtime, data: Dataset) -> dict[str, Any]:
-    """Return accuracy with its interval, calibration error and the number of images, as `mien.evaluate` counts them."""
-    with tempfile.TemporaryDirectory() as folder:
-        report = evaluate(CardPredictor(card, runtime), data, out=Path(folder), page=False)
-    official, answered = report.figures["official"], report.figures["answered"]
-    accuracy = official["accuracy"]
-    return {key: accuracy[key] for key in ("low", "high")} | {
+    """Return accuracy with its interval, calibration error and number of images, as `mien.evaluate` computes them."""
+    figures = measure(predict_all(CardPredictor(card, runtime), data))
+    accuracy = figures["official"]["accuracy"]
+    return {
         "accuracy": accuracy["value"],
-        "ece": answered["ece"]["value"],
-        "n": official["n"],
+        "low": accuracy["low"],
+        "high": accuracy["high"],
+        "ece": figures["answered"]["ece"]["value"],
+        "n": figures["official"]["n"],
     }
 
 
 def batches_of(card: Card, runtime: Runtime, data: Dataset, count: int, batch: int = 32) -> list[dict[str, np.ndarray]]:
-    """Return what a network is fed for `count` images of a dataset, drawn by lot, always the same: input → (n, C, H, W).
+    """Return the inputs of a network for `count` images of a dataset, chosen at random with a fixed seed: input → (n, C, H, W).
 
     Raises:
-        DatasetError: no face is found in any of them.
+        DatasetError: no face is found.
     """
     rows = np.sort(np.random.default_rng(0).permutation(len(data))[:count])
     predictor, some = CardPredictor(card, runtime), data.take(rows)
@@ -99,6 +99,6 @@ def batches_of(card: Card, runtime: Runtime, data: Dataset, count: int, batch: i
             found.append(dict(fed) if isinstance(fed, Mapping) else {"image": fed})
     if not found:
         raise DatasetError(
-            f"no face was found in {len(some)} images of {data.name} {data.split}; ranges need faces, take other images"
+            f"no face found in {len(some)} images of {data.name} {data.split}; activation ranges need faces, use other images"
         )
     return found

@@ -1,4 +1,4 @@
-"""Does the file answer what its source answers? Asked with faces of the bundled photograph, at batches of 1, 2 and 7."""
+"""Compare the outputs of a file with those of its source, on faces of the bundled photograph at batch sizes 1, 2 and 7."""
 
 from __future__ import annotations
 
@@ -6,25 +6,26 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..cards import Card
+from ..cards import FOUND, Card
 from ..errors import ExportError
 from ..faces.preprocessing import Preprocess
 from ..io.images import read_image, sample
 from ..models.torch_runtime import FEATURE
+from ..runtime.onnx import Batch
 from ..runtime.open_model import Runtime
 
 BATCHES = (1, 2, 7)
 TOLERANCES: Mapping[str | None, float | None] = {"fp32": 1e-4, "fp16": 1e-2, "int8": None, None: 1e-4}
-"""Precision → largest difference of an output. Of probabilities, valence, arousal and the like it is absolute, of the feature
-relative to its largest value. int8 has none: it is judged by accuracy. None: the precision did not change."""
+"""Precision → maximum difference of an output: absolute, or relative to the largest value for the feature. int8 is judged by
+accuracy instead. None: unchanged precision."""
 ROUNDED = 5e-2
-"""The same for 8-bit networks that go from one runtime to another."""
+"""The same for 8-bit networks in another runtime."""
 FACE = (190, 40, 150)
 """Left, top and side of the face in the bundled photograph."""
 
 
 def faces(count: int) -> list[np.ndarray]:
-    """Return (S, S, 3) uint8 RGB images: windows of the bundled photograph around the face, of different places and sizes."""
+    """Return (S, S, 3) uint8 RGB images: windows of several places and sizes around the face of the bundled photograph."""
     pixels = read_image(sample()).pixels
     left, top, side = FACE
     found = []
@@ -37,52 +38,65 @@ def faces(count: int) -> list[np.ndarray]:
 
 
 def largest_difference(card: Card, source: Runtime, exported: Card, file: Runtime) -> dict[str, float]:
-    """Return role → largest difference between the answers of two networks, each fed as its own card says.
+    """Return role → largest difference between the outputs of two networks, each with the preprocessing of its card.
 
     Raises:
-        ExportError: the file gives NaN, or another number of answers, or the network has other classes than its card.
+        ExportError: NaN, another shape, or another number of classes than on the card.
     """
     found: dict[str, float] = {}
     for batch in BATCHES:
         images = faces(batch)
         wanted, given = (
-            run(preprocess.batch([preprocess.take(image) for image in images]))
+            run(_batch(preprocess, images))
             for run, preprocess in ((source, Preprocess.of(card)), (file, Preprocess.of(exported)))
         )
         width = wanted[card.outputs["scores"]].shape[-1]
         if width != len(card.labels):
             raise ExportError(
-                f"the card of {card.name} names {len(card.labels)} classes, but the network has {width}; mend its labels"
+                f"the card of {card.name} names {len(card.labels)} classes, but the network has {width}; fix its labels",
+                value=width,
+                expected=len(card.labels),
             )
         pairs = [(role, wanted[name], given[exported.outputs[role]]) for role, name in _roles(card, wanted)]
-        if Preprocess.of(exported).raw and not Preprocess.of(exported).regions:  # images of their own size
+        if Preprocess.of(exported).raw and not Preprocess.of(exported).regions:  # Images may have any size.
             own = [file(image[None])[exported.outputs["scores"]] for image in images]
             pairs.append(("scores", wanted[card.outputs["scores"]], np.concatenate(own)))
         for role, left, right in pairs:
             if left.shape != right.shape or not np.isfinite(right).all():
                 shape = "NaN" if left.shape == right.shape else f"the shape {right.shape} instead of {left.shape}"
-                raise ExportError(f"the exported {role} have {shape} at batch {batch}; nothing was written")
+                message = f"the exported {role} have {shape} at batch size {batch}; nothing was written"
+                raise ExportError(message, value=role)
             unit = max(1.0, float(np.abs(left).max())) if role == FEATURE else 1.0
             found[role] = max(found.get(role, 0.0), float(np.abs(left - right).max()) / unit)
     return found
 
 
-def _roles(card: Card, answers: Mapping[str, np.ndarray]) -> Sequence[tuple[str, str]]:
+def _batch(preprocess: Preprocess, images: Sequence[np.ndarray]) -> Batch:
+    """Return the inputs for these faces; of ensembles with regions, every second face counts as one with landmarks."""
+    batch = preprocess.batch([preprocess.take(image) for image in images])
+    if isinstance(batch, dict) and FOUND in batch:
+        batch[FOUND] = (np.arange(len(images)) % 2).astype(np.float32)
+    return batch
+
+
+def _roles(card: Card, outputs: Mapping[str, np.ndarray]) -> Sequence[tuple[str, str]]:
     roles = dict(card.outputs)
-    if FEATURE in answers:
+    if FEATURE in outputs:
         roles.setdefault(FEATURE, FEATURE)
     return list(roles.items())
 
 
 def check(differences: Mapping[str, float], limit: float | None) -> None:
-    """Raise where a difference is larger than it may be.
+    """Raise if a difference exceeds the limit.
 
     Raises:
-        ExportError: it is.
+        ExportError: the largest difference exceeds it.
     """
     role, worst = max(differences.items(), key=lambda each: each[1])
     if limit is not None and not worst <= limit:
         raise ExportError(
             f"the file differs from its source by {worst:.1e} in {role}, more than {limit:.0e}; nothing was written. "
-            "Export it with more precision"
+            "Export it with more precision",
+            value=worst,
+            expected=limit,
         )

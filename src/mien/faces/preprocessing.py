@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image
 
-from ..cards import Card, Crop, Input
+from ..cards import FOUND, Card, Crop, Input, Member, contracts, input_name
 from ..errors import WeightsError
 from ..registry import lookup
 from ..types import points5, points68
@@ -59,6 +59,8 @@ class Preprocess:
         Raises:
             WeightsError: the card has no input contract.
         """
+        if card.members:
+            return EnsemblePreprocess(card.members)
         if card.input is None:
             raise WeightsError(f"the card of {card.name!r} does not say what its network is fed; write its [input]")
         regions = {name: side for name, side in card.reading.get("inputs", {}).items() if name != IMAGE}
@@ -159,6 +161,62 @@ class Preprocess:
         if image.ndim == 2:
             return np.repeat(image[..., None], 3, 2)
         return image[..., ::-1] if self.input.color == "bgr" and not self.raw else image
+
+
+class EnsemblePreprocess(Preprocess):
+    """Preprocessing of an ensemble: the inputs of all members, each distinct contract once.
+
+    Sizes and crops of the face itself are those of the first member. With regions there is a further input `FOUND`, which tells
+    the ensemble whether the landmarks are known.
+
+    Args:
+        members: models of the ensemble.
+    """
+
+    def __init__(self, members: Sequence[Member]) -> None:
+        numbers = contracts(members)
+        first = [members[numbers.index(number)] for number in range(max(numbers) + 1)]
+        self.parts = []
+        for each in first:
+            if each.input is None:
+                raise WeightsError(f"member {each.card} of the ensemble has no input contract", path=each.card)
+            self.parts.append(Preprocess(each.input, each.crop, each.regions))
+        super().__init__(self.parts[0].input, self.parts[0].crop)
+        self.regions = {
+            input_name(number, name): side for number, part in enumerate(self.parts) for name, side in part.regions.items()
+        }
+
+    @property
+    def cuts_faces(self) -> bool:
+        """Whether every member can crop faces from photographs."""
+        return all(part.cuts_faces for part in self.parts)
+
+    def matrix(self, mesh: np.ndarray, size: int | None = None) -> np.ndarray:
+        """Return the matrix of the first member."""
+        return self.parts[0].matrix(mesh, size)
+
+    def cut(self, image: np.ndarray, mesh: np.ndarray) -> dict[str, np.ndarray]:
+        """Cut the inputs of all members out of a photograph."""
+        return self._joined([part.cut(image, mesh) for part in self.parts], found=True)
+
+    def take(self, image: np.ndarray, mesh: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """Take the inputs of all members from an image of one face."""
+        return self._joined([part.take(image, mesh) for part in self.parts], found=mesh is not None)
+
+    def batch(self, faces: Sequence[Mapping[str, np.ndarray]]) -> np.ndarray | dict[str, np.ndarray]:
+        """Return the input of the ensemble: one array, or name → array with several contracts or regions."""
+        arrays = {}
+        for number, part in enumerate(self.parts):
+            for name in (IMAGE, *part.regions):
+                key = input_name(number, name)
+                arrays[key] = part.tensor(np.stack([face[key] for face in faces]))
+        if self.regions:
+            arrays[FOUND] = np.array([face[FOUND].item() > 0 for face in faces], np.float32)
+        return arrays if len(arrays) > 1 else arrays[IMAGE]
+
+    def _joined(self, parts: Sequence[Mapping[str, np.ndarray]], *, found: bool) -> dict[str, np.ndarray]:
+        crops = {input_name(number, name): crop for number, part in enumerate(parts) for name, crop in part.items()}
+        return crops | ({FOUND: np.full((1, 1, 1), 255 * found, np.uint8)} if self.regions else {})
 
 
 def gray(image: np.ndarray) -> np.ndarray:

@@ -11,13 +11,14 @@ from typing import Protocol
 import numpy as np
 
 from .. import cards
-from ..cards import Card, no_weights, sha256
+from ..cards import FOUND, Card, contracts, input_name, no_weights, sha256
 from ..errors import MissingExtra, WeightsError
 from ..io.model_files import model_file
 from ..io.urls import is_url
 from ..registry import lookup
 from .devices import Device
 from .onnx import Batch, OnnxRuntime
+from .pooling import RULES, columns, pooled, selected, votes
 
 
 class Runtime(Protocol):
@@ -72,7 +73,7 @@ def open_model(model: str | Path, threads: int = 1) -> tuple[Card, Runtime]:
         path = beside  # an exported file beside the weights that it was made of has its own card inside
     if path.suffix not in RUNTIMES:
         card = cards.load(path if path.suffix == ".toml" else model)
-        runtime = _runtime(card, threads)
+        runtime = EnsembleRuntime(card, threads) if card.members and not card.file else _runtime(card, threads)
     elif path.suffix != ".onnx":
         if not os.path.isfile(path):  # noqa: PTH113
             raise no_weights(path)
@@ -101,6 +102,61 @@ def open_model(model: str | Path, threads: int = 1) -> tuple[Card, Runtime]:
             f"the card of {card.name} names the output {missing[0]!r}; the network gives {', '.join(runtime.outputs)}"
         )
     return card, runtime
+
+
+class EnsembleRuntime:
+    """The models of an ensemble as one function from a batch to its named outputs.
+
+    Args:
+        card: card of the ensemble.
+        threads: threads inside one call of a member.
+
+    Raises:
+        WeightsError: the weights of a member are missing, or are not those that the ensemble was made of.
+    """
+
+    def __init__(self, card: Card, threads: int = 1) -> None:
+        self.card, self.members = card, []
+        for each, number in zip(card.members, contracts(card.members), strict=True):
+            member, runtime = open_model(card.folder / each.card, threads)
+            if member.sha256 != each.sha256:
+                raise WeightsError(
+                    f"member {each.card} of the ensemble {card.name} has other weights than it was fused from; fuse again",
+                    path=card.folder / each.card,
+                    value=member.sha256,
+                    expected=each.sha256,
+                )
+            names = ["image", *each.regions]
+            self.members.append((member, runtime, {name: input_name(number, name) for name in names}))
+        self.device = self.members[0][1].device
+        self.outputs = list(card.outputs.values())
+        self._weights = np.array([each.weight for each in card.members])
+        self._regional = np.array([bool(each.regions) for each in card.members])
+
+    def __call__(self, batch: Batch, /) -> dict[str, np.ndarray]:
+        """Return every output by name."""
+        images = batch if isinstance(batch, Mapping) else {"image": batch}
+        shares = votes(self._weights, self._regional, images.get(FOUND))
+        outputs = []
+        for _, runtime, names in self.members:
+            own = {name: images[given] for name, given in names.items()}
+            outputs.append(runtime(own if len(own) > 1 else own["image"]))
+        found = {}
+        for role, name in self.card.outputs.items():
+            if role == "scores":
+                scores = [
+                    selected(np.asarray(given[member.outputs[each.output]]), columns(self.card.labels, each.labels))
+                    for (member, *_), each, given in zip(self.members, self.card.members, outputs, strict=True)
+                ]
+                rule, temperature = self.card.network.get("rule", RULES[0]), self.card.calibration.temperature
+                found[name] = pooled(scores, shares, rule, temperature).astype(np.float32)
+            else:
+                values = np.stack(
+                    [np.asarray(given[m.outputs[role]]) for (m, *_), given in zip(self.members, outputs, strict=True)], 1
+                )
+                parts = np.broadcast_to(shares, values.shape[:2])[..., None]
+                found[name] = ((parts * values).sum(1) / parts.sum(1)).astype(np.float32)
+        return found
 
 
 def _best_of(run: Path) -> Path:

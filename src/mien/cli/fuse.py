@@ -1,0 +1,79 @@
+"""`mien fuse`: an ensemble of models as a card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+from rich.table import Table
+
+from ..errors import ConfigError
+from ..evaluation.fusion import fuse as run
+from .options import Inference, Place
+from .terminal import for_programs, side_console, table_console, write_json
+
+
+def fuse(
+    *models: Annotated[str, Parameter(required=True)],
+    out: Annotated[Path, Parameter(alias="-o", required=True)],
+    weights: str = "equal",
+    rule: Literal["logits", "probabilities"] = "logits",
+    dataset: str | None = None,
+    split: str = "validation",
+    place: Place = Place(),  # noqa: B008 - frozen
+    inference: Inference = Inference(),  # noqa: B008 - frozen
+    json: bool = False,
+) -> None:
+    """Fuse models into an ensemble: a card that predict, evaluate, compare and export take like any other.
+
+    Members may have any inputs and classes. For faces whose landmarks are not found, members that read regions of the face
+    (Global-ROI) have no vote, and the others share the whole weight.
+
+    Examples:
+        mien fuse runs/rafdb-global-roi/1 runs/rafdb-global/1 --weights .55,.45 -o fused.toml
+        mien fuse runs/dan/1 runs/dan/2 runs/dan/3 --weights fit --dataset rafdb --root data/rafdb -o dan-3.toml
+
+    Args:
+        models: Cards, weight files or folders of runs; MODEL@OUTPUT pools another output than the scores.
+        out: Output file, the card (.toml).
+        weights: One number for each member, separated by commas; equal; or fit: on the validation split of --dataset.
+        rule: Weighted sum of logits, or weighted mean of probabilities.
+        dataset: Dataset for fit (see: mien datasets).
+        split: Split for fit.
+        place: The dataset.
+        inference: How faces are found and networks run.
+        json: Write the members as JSON Lines, also on a terminal.
+
+    Raises:
+        ConfigError: invalid weights.
+    """
+    side = side_console()
+    try:
+        chosen = weights if weights in ("equal", "fit") else tuple(float(each) for each in weights.split(","))
+    except ValueError as error:
+        message = f"--weights: expected numbers separated by commas, equal or fit, got {weights!r}"
+        raise ConfigError(message, value=weights) from error
+    data = place.open_split(dataset, split, models[0]) if dataset else None
+    options = {"faces": inference.faces, "detector": inference.detector, "threads": inference.threads}
+    card = run(
+        models,
+        out,
+        weights=chosen,
+        rule=rule,
+        data=data,
+        device=inference.device,
+        progress=lambda step: side.print(f"{step} …", style="dim"),
+        **options,  # pyrefly: ignore
+    )
+    if for_programs(json):
+        for each in card.members:
+            write_json({"card": each.card, "weight": each.weight, "output": each.output, "sha256": each.sha256})
+    else:
+        table = Table("member", "output", "weight", box=None, pad_edge=False, header_style="bold")
+        for each in card.members:
+            table.add_row(each.card, each.output, f"{each.weight:.4f}")
+        table_console().print(table)
+    for one in card.measured:
+        side.print(f"{one.metric} {one.value:.4f} on the {one.n:,} images of the fit", style="dim")
+    side.print(f"wrote {out}", style="dim")
