@@ -5,21 +5,31 @@ from __future__ import annotations
 import csv
 import dataclasses
 import importlib.util
+import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tomli_w
 from scipy import stats
 
 import mien.cards
 from evaluations import Knowing, drawings
-from mien.data.datasets import Dataset
-from mien.errors import ConfigError, DatasetError
+from mien.cli import main
+from mien.data.datasets import Dataset, Draw, open_dataset
+from mien.data.labeled_faces import Face
+from mien.errors import ConfigError, DatasetError, UnknownName
 from mien.evaluation import FunctionPredictor, evaluate
 from mien.evaluation.compare import Difference, compare
 from mien.evaluation.compare.rows import COLUMNS, KEY, read_rows, write_row
 from mien.evaluation.compare.statistics import difference
+from mien.evaluation.predictors import Outputs
+from mien.evaluation.report.metrics import Metric
+from mien.evaluation.report.predictions import Predictions
+from mien.evaluation.tta import View
+from mien.labels import ACTION_UNITS, FER2013
 from mien.metrics import holm, mcnemar
 
 
@@ -174,3 +184,144 @@ def test_only_its_own_statement_says_what_a_table_cost(data: Dataset, tmp_path: 
     table = compare(models, {"drawn": data}, out=tmp_path / "out")
     assert set(table.costs("silent").values()) == {None}
     assert [table.costs("told")[key] for key in ("parameters", "images_per_second", "memory_mb")] == [58e3, 225, 205]
+
+
+def run_of(root: Path, name: str, seed: int, fold: int | None = None, **config: object) -> str:
+    """A training run: mien-base's weights with the card and config of a run."""
+    folder = root / name / str(seed if fold is None else f"{seed}-{fold}")
+    folder.mkdir(parents=True)
+    base = mien.cards.load("mien-base")
+    (folder / "best.onnx").write_bytes(Path(base.weights).read_bytes())
+    training = {"seed": seed} | ({} if fold is None else {"fold": fold, "folds": 3})
+    data = "synthetic, subject-folds, number=42" if fold is not None else base.data
+    card = dataclasses.replace(base, name=name, file="best.onnx", training=training, data=data, measured=())
+    (folder / "best.toml").write_text(tomli_w.dumps(card.to_dict()))
+    rows = [{"epoch": epoch, "loss": 2.0 - epoch, "accuracy": 0.5 + epoch / 10} for epoch in range(2)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = {"seed": seed, "optim": {"lr": 0.1}, "data": {"fold": fold or 0}} | config
+    (folder / "config.toml").write_text(tomli_w.dumps(settings))
+    return str(folder)
+
+
+def test_runs_are_grouped_by_configuration_and_not_by_name(tmp_path: Path) -> None:
+    runs = [run_of(tmp_path / "a", "net", seed) for seed in (1, 2)] + [run_of(tmp_path / "b", "net", 3, optim={"lr": 0.01})]
+    table = compare(runs, {"drawn": drawings(28)}, out=tmp_path / "out")
+    assert sorted(map(len, table.members.values())) == [1, 2]
+    pair = next(members for members in table.members.values() if len(members) == 2)
+    assert all("optim.lr=0.1" in name for name in pair) and {name[-6:] for name in pair} == {"seed 1", "seed 2"}
+
+
+def test_recipes_over_seeds_and_folds(tmp_path: Path) -> None:
+    """Each run is evaluated on its own fold; a recipe has all images, and its difference to itself is zero."""
+    cases = [(name, seed, fold) for name in ("one", "two") for seed in (1, 2) for fold in (0, 1, 2)]
+    runs = [run_of(tmp_path, name, seed, fold, model={"name": name}) for name, seed, fold in cases]
+
+    def own_fold(model: str) -> Dataset:
+        fold = mien.cards.read(Path(model) / "best.toml").training["fold"]
+        return open_dataset("synthetic", split="test", protocol="subject-folds", draw=Draw(folds=3, fold=fold), number="42")
+
+    metrics = ("accuracy", "f1:fear", "uar")
+    table = compare(runs, {"drawn": own_fold}, out=tmp_path / "out", metrics=metrics)
+    assert {name: len(members) for name, members in table.members.items()} == {"one": 6, "two": 6}
+    cell = table.recipes["two", "drawn"]
+    assert sum(report.figures["counts"]["official"] for report in cell.reports) == 2 * 42
+    assert (cell.values["uar"].seeds, cell.values["uar"].folds) == (2, 3) and tuple(cell.values) == metrics
+    assert cell.differences["accuracy"].value == 0 and cell.differences["f1:fear"].p == 1
+    assert cell.differences["uar"].test == "bootstrap over subjects and seeds"
+    text = (tmp_path / "out/comparison.tex").read_text()
+    assert text.count("\\midrule") == 1 and "f1:fear" in text and text.count(r" \\") == 4
+    with (tmp_path / "out/comparison-table.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 6 and {row["metric"] for row in rows} == set(metrics)
+
+
+def test_a_recipe_is_tested_over_images_and_seeds(data: Dataset, tmp_path: Path) -> None:
+    """Differences larger than the spread of images and seeds are significant, others are not."""
+    reports = {
+        name: {seed: [evaluate(model(f"{name}{seed}", data, right), data, out=tmp_path / f"{name}{seed}", page=False)]
+               for seed, right in enumerate(shares)}
+        for name, shares in {"low": (0.5, 0.55), "high": (0.8, 0.85), "like": (0.5, 0.57)}.items()
+    }  # fmt: skip
+    better, alike = (difference(reports["low"], reports[name], "macro_f1") for name in ("high", "like"))
+    assert better.value is not None and better.p is not None and better.p < 0.01 and better.low is not None and better.low > 0
+    assert alike.p is not None and alike.p > 0.05
+    assert better.test == "bootstrap over images and seeds"
+
+
+def test_other_inputs_are_marked(shared: Path, tmp_path: Path) -> None:
+    """A model without a crop contract sees whole photographs, and cannot be compared with models that see faces."""
+    photos = open_dataset("london", shared / "data" / "london", "test")[:4]
+    card = dataclasses.replace(mien.cards.load("mien-nano"), name="uncut", crop=None, measured=())
+    folder = tmp_path / "uncut"
+    folder.mkdir()
+    (folder / "best.onnx").write_bytes(Path(mien.cards.load("mien-nano").weights).read_bytes())
+    (folder / "best.toml").write_text(tomli_w.dumps(dataclasses.replace(card, file="best.onnx").to_dict()))
+    table = compare(["mien-nano", str(folder)], {"london": photos}, out=tmp_path / "out")
+    assert table.unlike == {("uncut", "london")} and len(table.warnings) == 1
+    for kind in ("md", "html", "tex"):
+        text = (tmp_path / f"out/comparison.{kind}").read_text()
+        assert "not comparable" in text and ("†" in text or "dagger" in text)
+    assert any("whole image" in note for note in table.cells["uncut", "london"].report.about["dataset"]["notes"])
+
+
+def test_metrics_of_all_tasks(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    valence, arousal = random.uniform(-1, 1, (2, 70)).astype(np.float32)
+    units = random.integers(0, 2, (70, 12)).astype(np.int8)
+    data = dataclasses.replace(
+        drawings(70), valence=valence, arousal=arousal, action_units=units, unit_names=ACTION_UNITS, subject=np.arange(70) // 7
+    )
+
+    class Tasks:
+        labels, threshold, cuts_faces, roles = FER2013, 0.0, False, ("valence_arousal", "action_units")
+
+        def __init__(self, name: str, noise: float) -> None:
+            self.name, self.noise = name, noise
+
+        def prepare(self, data: Dataset) -> None:
+            pass
+
+        def describe(self) -> dict[str, str]:
+            return {"name": self.name, "version": "1", "sha256": "", "output": ""}
+
+        def __call__(self, faces: Sequence[Face], views: Sequence[View]) -> Outputs:
+            rows = [face.row for face in faces]
+            noise = self.noise * np.random.default_rng(1).normal(size=(len(rows), 2))
+            light = np.zeros((len(rows), 2))
+            both = np.stack([valence[rows], arousal[rows]], 1) + noise
+            return Outputs(np.eye(7)[data.label[rows]], light, both, np.abs(units[rows] - 0.6 * (self.noise > 1)))
+
+    metrics = ("ccc", "ccc_valence", "unit_f1", "f1:AU12", "p", "macro_f1")
+    table = compare([Tasks("good", 0.01), Tasks("poor", 2.0)], {"all": data}, out=tmp_path, metrics=metrics)
+    good, poor = (table.cells[name, "all"].values for name in ("good", "poor"))
+    assert good["p"].value == pytest.approx(3, abs=0.01) and good["ccc"].value > 0.99 > 0.6 > poor["ccc"].value
+    assert table.cells["poor", "all"].differences["ccc"].stars and table.cells["poor", "all"].differences["p"].value < -0.3
+    with pytest.raises(UnknownName):
+        compare([Tasks("good", 0.01)], {"all": data}, out=tmp_path, metrics=("charm",))
+
+
+def fear_share(table: Predictions) -> float:
+    """A metric from outside the package: the share of images that are predicted to show fear."""
+    return float((table.predicted == table.classes.index("fear")).mean())
+
+
+ERROR_RATE = Metric(
+    lambda table: np.stack([table.predicted != table.truth, np.ones(len(table))], 1), lambda sums: sums[..., 0] / sums[..., 1]
+)
+
+
+def test_metrics_from_outside(data: Dataset, tmp_path: Path) -> None:
+    names = ("test_comparison:fear_share", "test_comparison:ERROR_RATE")
+    report = evaluate(model("a", data, 0.8), data, out=tmp_path / "a", metrics=names)
+    share, error = (report.figures["own"][name] for name in names)
+    assert error["value"] == pytest.approx(0.2) and error["low"] < 0.2 < error["high"]
+    assert share["low"] < share["value"] < share["high"] and names[0] in (tmp_path / "a/report.html").read_text()
+    table = compare([model("a", data, 0.8), model("b", data, 0.5)], {"all": data}, out=tmp_path / "out", metrics=names[1:])
+    assert table.cells["b", "all"].differences[names[1]].value == pytest.approx(0.3)
+
+
+def test_curves_of_several_runs(tmp_path: Path) -> None:
+    runs = [run_of(tmp_path, name, 1) for name in ("one", "two")]
+    assert main(["curves", *runs, "--out", str(tmp_path / "curves.svg")]) == 0
+    assert (tmp_path / "curves.svg").stat().st_size > 5000
+    assert main(["curves", str(tmp_path), "--out", str(tmp_path / "none.svg")]) == 1

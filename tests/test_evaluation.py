@@ -10,13 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tomli_w
 from miniatures import MINIATURES
 
 import mien
 from cli.command import environment, line
 from evaluations import Knowing, drawings, evenly, labeled
 from mien import cards
-from mien.data.datasets import open_dataset
+from mien.cli import main
+from mien.data.datasets import Draw, open_dataset
 from mien.data.labeled_faces import Face, FaceFinder, mode_for
 from mien.errors import ConfigError, DatasetError, WeightsError
 from mien.evaluation import CardPredictor, FunctionPredictor, evaluate, open_predictor
@@ -27,7 +29,8 @@ from mien.evaluation.report.predictions import read_predictions
 from mien.evaluation.run_info import memory_mb
 from mien.evaluation.tta import View, views
 from mien.inference.recognizer import load
-from mien.labels import AFFECTNET8, FER2013, FERPLUS, JAFFE6
+from mien.labels import ACTION_UNITS, AFFECTNET8, FER2013, FERPLUS, JAFFE6
+from small_networks import save
 
 
 @pytest.fixture(scope="module")
@@ -443,3 +446,42 @@ def test_memory_is_that_of_this_program_alone() -> None:
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert 10 < float(told) < 300 < ballast.nbytes / 2**20
     assert (memory_mb() or 0) > 300
+
+
+def test_a_run_is_evaluated_on_its_own_fold(tmp_path: Path) -> None:
+    """Of another fold its training images would be test images: refused; the command takes the fold of the run."""
+    base = cards.load("mien-nano")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/best.onnx").write_bytes(Path(base.weights).read_bytes())
+    training = {"seed": 1, "fold": 1, "folds": 3}
+    data = "synthetic, subject-folds, number=42"
+    card = dataclasses.replace(base, name="run", file="best.onnx", training=training, data=data, measured=())
+    (tmp_path / "run/best.toml").write_text(tomli_w.dumps(card.to_dict()))
+    chosen = {"protocol": "subject-folds", "number": "42", "split": "test"}
+    other = open_dataset("synthetic", draw=Draw(folds=3, fold=0), **chosen)  # pyrefly: ignore
+    with pytest.raises(ConfigError) as caught:
+        evaluate(tmp_path / "run", other, out=tmp_path / "out", page=False)
+    assert (caught.value.value, caught.value.expected) == ((0, 3), (1, 3))
+    command = ["evaluate", str(tmp_path / "run"), "--dataset", "synthetic", "--protocol", "subject-folds"]
+    command += ["--option", "number=42"]
+    assert main([*command, "--no-page", "--out", str(tmp_path / "own")]) == 0
+    own = open_dataset("synthetic", draw=Draw(folds=3, fold=1), **chosen)  # pyrefly: ignore
+    assert Report.read(tmp_path / "own").predictions.sample.tolist() == own.names.tolist()
+    assert main([*command, "--fold", "2", "--no-page", "--out", str(tmp_path / "wrong")]) == 1
+
+
+def test_columns_that_are_never_labeled(tmp_path: Path) -> None:
+    """The authors' multi-task DDAMFN: nine expression columns for eight classes, valence and arousal, twelve action units."""
+    options = {"form": "code", "num_classes": 9}
+    outputs = {"scores": "logits", "valence_arousal": "valence_arousal", "action_units": "action_logits"}
+    size = cards.Input(size=(112, 112))
+    weights = save(tmp_path / "run", "ddamfn-mtl", options, labels=AFFECTNET8, outputs=outputs, input=size)
+    random = np.random.default_rng(0)
+    data = drawings(14)
+    units = random.integers(0, 2, (14, 12)).astype(np.int8)
+    both = random.uniform(-1, 1, (2, 14)).astype(np.float32)
+    data = dataclasses.replace(data, valence=both[0], arousal=both[1], action_units=units, unit_names=ACTION_UNITS)
+    figures = evaluate(weights, data, out=tmp_path / "out", page=False).figures
+    assert figures["counts"]["answered"] == 14 and {"affect", "unit_f1", "abaw_p"} <= set(figures)
+    (face,) = load(weights, detector="whole")(data[0].read()).faces
+    assert len(face.scores) == 8 and sum(face.scores.values()) == pytest.approx(1, abs=1e-5)

@@ -35,7 +35,7 @@ class Case:
                 nn.init.uniform_(tensor, -bound, bound)
         return network.eval()
 
-    def iter_images(self, batch: int) -> dict[str, Tensor]:
+    def images(self, batch: int) -> dict[str, Tensor]:
         draw = torch.Generator().manual_seed(batch)
         return {name: torch.randn(batch, 3, side, side, generator=draw) for name, side in self.sizes.items()}
 

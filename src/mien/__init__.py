@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .data.datasets import open_dataset as open_dataset
     from .errors import MienError as MienError
     from .evaluation import evaluate as evaluate
+    from .evaluation.fusion import fuse as fuse
     from .evaluation.report import Report as Report
     from .explaining import explain as explain
     from .exporting import export as export
@@ -41,6 +42,7 @@ _WHERE = {
     "evaluate": "evaluation",
     "explain": "explaining",
     "export": "exporting",
+    "fuse": "evaluation.fusion",
     "load": "inference.recognizer",
     "open_dataset": "data.datasets",
     "sample": "io.images",
@@ -59,6 +61,7 @@ __all__ = [
     "evaluate",
     "explain",
     "export",
+    "fuse",
     "load",
     "open_dataset",
     "sample",

@@ -161,17 +161,21 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_written(
         export(tmp_path, out)
     with pytest.raises(UnknownName, match="precision"):
         export(base, out, precision="fp8")  # pyrefly: ignore
-    with pytest.raises(ConfigError, match="int8 needs"):
+    with pytest.raises(ConfigError) as caught:
         export(base, out, precision="int8")
-    with pytest.raises(ConfigError, match=r"ends in \.onnx"):
+    assert caught.value.value == "int8"
+    with pytest.raises(ConfigError) as caught:
         export(base, tmp_path / "out.pth")
+    assert (caught.value.value, caught.value.expected) == (".pth", ".onnx")
     with pytest.raises(ExportError, match="there is no folder"):
         export(base, tmp_path / "none" / "out.onnx")
-    with pytest.raises(ExportError, match="8-bit weights already"):
+    with pytest.raises(ExportError) as refused:
         export("mien-base", out, precision="fp16")
+    assert refused.value.value == "fp16"
     monkeypatch.setitem(parity.TOLERANCES, "fp32", 1e-12)
-    with pytest.raises(ExportError, match="differs from its source"):
+    with pytest.raises(ExportError) as refused:
         export(base, out)
+    assert refused.value.expected == 1e-12
     assert list(tmp_path.iterdir()) == []
 
 
@@ -181,7 +185,7 @@ def test_a_changed_weight_is_noticed(base: Path, tmp_path: Path) -> None:
     tensor = max(model.graph.initializer, key=lambda each: np.prod(each.dims))
     tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1.5), tensor.name))
     found = parity.largest_difference(*open_model(base), done.card, OnnxRuntime(model.SerializeToString()))
-    with pytest.raises(ExportError, match="differs from its source"):
+    with pytest.raises(ExportError):
         parity.check(found, parity.TOLERANCES["fp32"])
 
 

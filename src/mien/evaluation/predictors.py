@@ -280,7 +280,12 @@ def check_fold(predictor: Predictor, data: Dataset) -> None:
         ConfigError: the folds differ.
     """
     card = getattr(predictor, "card", None)
-    if card is None or data.fold is None or card.data != f"{data.name}, {data.variant}" or "fold" not in card.training:
+    if (
+        card is None
+        or data.fold is None
+        or f"{data.name}, {data.variant}" not in card.data.split("; ")
+        or "fold" not in card.training
+    ):
         return
     trained = (int(card.training["fold"]), int(card.training.get("folds", data.fold[1])))
     if trained != data.fold:

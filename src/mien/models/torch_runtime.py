@@ -69,6 +69,8 @@ class TorchRuntime:
         # The network itself stays plain: who looks into it (gradients, tracing) hooks its modules.
         self._answer: Callable[..., Any] = torch.compile(self.network) if compile else self.network
         self._place = place
+        # The authors' multi-task DDAMFN has nine expression columns for eight labels; the last one is never labeled.
+        self._unlabeled = card.network.get("options", {}).get("num_classes", 0) > len(card.labels)
         answer = get_type_hints(type(self.network).forward)["return"]
         self.fields = tuple(answer._fields)
         self.outputs = [*self.fields, *(name for name, value in vars(answer).items() if isinstance(value, property))]
@@ -111,7 +113,11 @@ class TorchRuntime:
                 raise WeightsError(
                     f"{self.card.name} does not give {name!r}, which its card names for {role}; mend the card's outputs"
                 )
-            found[name] = self._meaning(role, value.float()) if name in self.fields else value.float()
+            value = value.float()
+            if role == "scores" and self._unlabeled:
+                value = value[:, : len(self.card.labels)]
+                value = value if name in self.fields else value / value.sum(1, keepdim=True)
+            found[name] = self._meaning(role, value) if name in self.fields else value
         return found
 
     def _meaning(self, role: str, value: Tensor) -> Tensor:
