@@ -115,14 +115,14 @@ def test_a_table_on_a_terminal(weights: Path, tmp_path: Path) -> None:
         (("--precision", "fp8", "-o", "out.onnx"), 2, "fp8"),
         (("--runtime", "tensorrt", "-o", "out.onnx"), 2, "tensorrt"),
         ((), 2, "--out"),
-        (("-o", "out.pth"), 1, "out.pth: a file for onnx ends in .onnx"),
-        (("-o", "out.onnx", "--runtime", "openvino"), 1, "a file for openvino ends in .xml"),
+        (("-o", "out.pth"), 1, ".onnx"),
+        (("-o", "out.onnx", "--runtime", "openvino"), 1, ".xml"),
         (("-o", "none/out.onnx"), 1, "there is no folder none"),
         (("-o", "taken.onnx"), 1, "taken.onnx is a folder"),
         (("-o", "out.onnx", "--precision", "int8"), 1, "--calibration"),
-        (("-o", "out.onnx", "--keep", "Add"), 1, "are for int8, not fp32"),
+        (("-o", "out.onnx", "--keep", "Add"), 1, "int8"),
         (("-o", "out.onnx", "--precision", "int8", "--calibration", "fer2014"), 1, "did you mean"),
-        (("-o", "out.onnx", *QUANTIZED[:-1], 0), 1, "from 0 images"),
+        (("-o", "out.onnx", *QUANTIZED[:-1], 0), 1, "--images"),
         (("-o", "out.onnx", *QUANTIZED, "--option", "number"), 1, "--option"),
         (("-o", "out.onnx", *QUANTIZED, "--protocol", "mine"), 1, "mine"),
     ],
@@ -143,12 +143,12 @@ def test_cards_and_recipes_beside_the_file_stay(weights: Path, export: Export, t
     """OpenVINO's files need a card beside them: under the name of the source it would take the place of the source's own."""
     before = weights.with_suffix(".toml").read_bytes()
     done = export("-o", weights.with_suffix(".xml"), "--runtime", "openvino")
-    assert done.returncode == 1 and f"is the card of {weights.name} already" in " ".join(done.stderr.split())
+    assert done.returncode == 1 and weights.name in " ".join(done.stderr.split())
     assert weights.with_suffix(".toml").read_bytes() == before and not weights.with_suffix(".xml").exists()
     recipe = tmp_path / "out.toml"
     recipe.write_text("epochs = 3\n")
     done = export("-o", tmp_path / "out.xml", "--runtime", "openvino")
-    assert done.returncode == 1 and "is no card of it" in " ".join(done.stderr.split())
+    assert done.returncode == 1 and "another file" in " ".join(done.stderr.split())
     assert export("-o", tmp_path / "out.onnx").returncode == 0
     assert recipe.read_text() == "epochs = 3\n" and (tmp_path / "out.onnx").is_file()
 
