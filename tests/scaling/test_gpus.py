@@ -40,9 +40,9 @@ def test_gpus_are_shared_alike(
 def test_without_gpus() -> None:
     assert actors_for({"CPU": 8, "GPU": 2}, None, 2, gpu=False) == (4, {"num_cpus": 2})
     assert actors_for({"CPU": 8}, 3, 1, gpu=False) == (3, {"num_cpus": 1})
-    with pytest.raises(ConfigError, match="no GPU that Ray knows of"):
+    with pytest.raises(ConfigError, match="GPU"):
         actors_for({"CPU": 8}, None, 1, gpu=True)
-    with pytest.raises(ConfigError, match="too few for an actor of 4 threads"):
+    with pytest.raises(ConfigError, match="cores"):
         actors_for({"CPU": 2, "GPU": 1}, None, 4, gpu=True)
 
 
@@ -58,7 +58,7 @@ def test_the_job_says_the_device(album: Path) -> None:
 
 
 def test_ray_chooses_which_gpu(album: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="on a cluster Ray chooses which GPU an actor gets; write cuda"):
+    with pytest.raises(ConfigError, match="cuda:1"):
         batch([str(album)], tmp_path / "out", Options(device="cuda:1"), ray="local")
     with pytest.raises(ConfigError, match="there is no device 'gpu'"):
         batch([str(album)], tmp_path / "out", Options(device="gpu"), ray="local")

@@ -35,7 +35,7 @@ def test_an_image_at_which_reading_stops_is_listed_and_the_run_goes_on(tar_pit: 
     names = [f"{tar_pit}/{'pit' if number == 10 else 'good'}{number}.jpg" for number in range(16)]
     summary = batch(names, tmp_path / "out", QUICK, workers=1, timeout=LIMIT)
     assert summary.status == {"ok": 15, "unreadable": 1}
-    assert failures(tmp_path / "out") == {names[10]: "it was not read within 4 seconds (--timeout)"}
+    assert failures(tmp_path / "out") == {names[10]: "timed out after 4 seconds (--timeout)"}
     assert [row["source"] for row in rows(tmp_path / "out")] == names
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["run"]["lost_workers"] == 3
     assert not children(os.getpid())
@@ -81,7 +81,7 @@ def test_an_image_that_a_network_never_leaves_is_found_in_its_group(album: Path,
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["status"] == {"ok": 7, "unreadable": 2}
     found = {Path(name).name: why for name, why in failures(tmp_path / "out").items()}
-    assert found["3.jpg"] == "it was not read within 4 seconds (--timeout)" and "pipe" in found["8.jpg"]
+    assert found["3.jpg"] == "timed out after 4 seconds (--timeout)" and "pipe" in found["8.jpg"]
 
 
 def test_storage_that_does_not_answer_ends_the_run_and_accuses_no_image(
@@ -100,16 +100,18 @@ def test_storage_that_does_not_answer_ends_the_run_and_accuses_no_image(
     names = [str(album / "face 1.jpg")]
     with monkeypatch.context() as patch:
         patch.syspath_prepend(slow)
-        with pytest.raises(MienError, match=r"nothing was heard for 4 seconds while its part was written .* --resume"):
+        with pytest.raises(MienError) as stopped:
             batch(names, tmp_path / "out", QUICK, workers=1, timeout=LIMIT, progress=once_it_reads)
+        assert (stopped.value.path, stopped.value.value) == (str(tmp_path / "out"), 0)
     assert not children(os.getpid())
     assert batch(names, tmp_path / "out", QUICK, workers=1, resume=True).new == 1
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan")])
 def test_a_limit_that_makes_no_sense_is_refused(seconds: float, album: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="timeout is"):
+    with pytest.raises(ConfigError) as refused:
         batch([str(album)], tmp_path / "out", QUICK, timeout=seconds)
+    assert refused.value.value is seconds
     assert not (tmp_path / "out").exists()
 
 

@@ -104,7 +104,7 @@ def test_a_run_can_be_written_to_object_storage(memory: str) -> None:
     folder.write("rows/a.parquet", b"first")
     folder.put("rows/b.parquet", io.BytesIO(b"second"))
     assert folder.names("rows") == ["a.parquet", "b.parquet"] and folder.read("rows/b.parquet") == b"second"
-    with pytest.raises(SourceError, match="no place that fsspec knows"):
+    with pytest.raises(SourceError, match="nowhere"):
         Folder("nowhere://bucket")
 
 
@@ -116,7 +116,7 @@ def test_what_is_wrong_with_a_container_is_said(files: list[Path], tmp_path: Pat
     whole = plant_tar(tmp_path / "whole.tar", files).read_bytes()
     (tmp_path / "cut.tar").write_bytes(whole[: len(whole) // 2])
     listed = list(items([str(tmp_path / "cut.tar")]))
-    assert [item.kind for item in listed][-1] == "missing" and "damaged" in listed[-1].message and len(listed) > 3
+    assert [item.kind for item in listed][-1] == "missing" and "corrupt" in listed[-1].message and len(listed) > 3
     frames = list(ItemReader(Sampling()).frames(listed, {}))
     assert sum(frame.image is not None for frame in frames) >= len(listed) - 2
     for name in ("pipe.tar", "pipe.parquet", "pipe.jpg", "pipe.mp4"):
@@ -132,7 +132,7 @@ def test_what_is_wrong_with_a_container_is_said(files: list[Path], tmp_path: Pat
     waiting = [tmp_path / "pipe.jpg", (tmp_path / "pipe.jpg").as_uri(), tmp_path / "pipe.mp4", (tmp_path / "pipe.mp4").as_uri()]
     frames = ItemReader(Sampling()).frames(items(list(map(str, waiting))), {})
     assert ["pipe" in str(frame.error) or "no file" in str(frame.error) for frame in frames] == [True] * 4
-    assert "unpack" in problems(tmp_path / "packed.tar.gz")[0]
+    assert "decompress" in problems(tmp_path / "packed.tar.gz")[0]
     assert "no tar" in problems(tmp_path / "no.tar")[0]
     assert "not a parquet file" in problems(tmp_path / "no.parquet")[0]
     assert "is empty" in problems(tmp_path / "empty.txt")[0]
@@ -191,8 +191,9 @@ def test_videos_in_a_tar_are_not_held_in_memory(tmp_path: Path) -> None:
     member = _Member(Counting(data), Item("x", "member", at=512, size=len(data) - 512))
     assert member.read(10) == data[512:522] and member.tell() == 10 and most < 100_000
     assert member.seek(-5, io.SEEK_END) == len(data) - 517 and member.read(100) == data[-5:]
-    with pytest.raises(SourceError, match="cut short"):
+    with pytest.raises(SourceError) as cut:
         _Member(io.BytesIO(data), Item("x", "member", at=512, size=len(data)))
+    assert (cut.value.value, cut.value.expected) == (len(data) - 512, len(data))
 
 
 def test_a_table_that_is_damaged_in_the_middle_is_read_before_and_after(tmp_path: Path) -> None:
@@ -211,7 +212,7 @@ def test_a_table_that_is_damaged_in_the_middle_is_read_before_and_after(tmp_path
             try:
                 found.append(opened.cell("image", row) == cells[row])
             except SourceError as error:
-                found.append("cannot be read on" in str(error) and None)
+                found.append(None if error.path == str(path) else error)
     assert found == [True] * 32 + [None] * 32 + [True] * 32
 
 
@@ -254,7 +255,7 @@ def test_a_folder_that_holds_something_else_is_refused(files: list[Path], tmp_pa
     out, names = tmp_path / "out", [str(file) for file in files[:3]]
     batch(names, out, QUICK, workers=1)
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    with pytest.raises(ConfigError, match="finished; give a new folder"):
+    with pytest.raises(ConfigError, match="finished"):
         batch(names, out, QUICK)
     with pytest.raises(ConfigError, match=r"points 'none' there, '5' now"):
         batch(names, out, Options(blendshapes=False), resume=True)
@@ -262,14 +263,14 @@ def test_a_folder_that_holds_something_else_is_refused(files: list[Path], tmp_pa
         batch(names[:2], out, QUICK, resume=True)
     with pytest.raises(ConfigError, match="shard size 64 there, 8 now"):
         batch(names, out, QUICK, shard_size=8, resume=True)
-    with pytest.raises(ConfigError, match="multiple of 8"):
+    with pytest.raises(ConfigError, match="12"):
         batch(names, out, QUICK, shard_size=12)
-    with pytest.raises(ConfigError, match="is not empty and holds no run"):
+    with pytest.raises(ConfigError, match="not empty"):
         batch(names, files[0].parent, QUICK)
     with pytest.raises(ConfigError, match="is a file"):
         batch(names, files[0], QUICK)
     (out / "_job.json").write_text("{")
-    with pytest.raises(ConfigError, match="cannot be understood"):
+    with pytest.raises(ConfigError, match="_job"):
         batch(names, out, QUICK, resume=True)
     assert {path: path.read_bytes() for path in before if path.name != "_job.json"} == {
         path: data for path, data in before.items() if path.name != "_job.json"

@@ -110,7 +110,7 @@ def test_files_that_kill_their_reader_are_found_and_listed(trap: str, album: Pat
     assert summary.status == {"ok": 22, "unreadable": 2}
     bad = failures(tmp_path / "out")
     assert list(bad) == [names[10], names[23]]
-    assert set(bad.values()) == {"the process that read it was ended by SIGKILL, as happens when memory runs out"}
+    assert len(set(bad.values())) == 1 and "SIGKILL" in bad[names[10]]
     found = rows(tmp_path / "out")
     assert [row["source"] for row in found] == names
     lone = batch([str(album / "face 1.jpg")], tmp_path / "lone", options, workers=1)

@@ -1,16 +1,16 @@
-"""Reading millions of images or thousands of videos: on the cores of one machine, or on a cluster through Ray Data.
+"""Batch inference over millions of images or thousands of videos, on one machine or on a cluster through Ray Data.
 
     inputs ──► listing ──► shards ──► workers ──► rows/part-00000.parquet … ──► summary.json, failures.csv
-               names in     consecutive  a process   one file a shard, written    made from the parts
-               order        items        each        whole or not at all
+               all inputs   consecutive  one process one file per shard,          aggregated from the parts
+               in order     items        each        written atomically
 
-What is to be done is decided before anything is read, and written down: `_job.json` has the options and a digest of the
-inputs, `_listing.parquet` the items of each shard. A shard's rows depend on nothing else, so it does not matter who reads it,
-when, or how often: the bytes are the same, and a run that was stopped goes on with the parts that are missing.
+The work is planned before the first image is read: `_job.json` holds the options and a digest of the inputs, `_listing.parquet`
+the items of each shard. The rows of a shard depend on nothing else, so any worker may process it at any time with identical
+bytes as the result, and an interrupted run resumes with the missing parts.
 
-`items` reads what is listed, `shards` turns a shard into rows with the same `Recognizer.stream` as `mien predict`, `worker` is
-the process that does so, `supervising` replaces it when it dies and finds the file that killed it; `pool` and `cluster` hand
-out the shards, on one machine and on many, and `driver` is what holds it all together.
+`items` reads listed inputs; `shards` turns a shard into rows with the same `Recognizer.stream` as `mien predict`; `worker` is
+the process that runs it; `supervising` restarts crashed workers and isolates the file that crashed them; `pool` and `cluster`
+distribute shards on one machine and on many; `driver` ties them together.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The driver for a cluster: Ray Data streams the numbers of shards through actors, each with a worker process of its own.
+"""Distribution of shards over a cluster: Ray Data streams shard numbers through actors, each with its own worker process.
 
-Nothing but numbers and tallies goes through Ray: actors read the listing and write their parts in the run's folder, which all
-machines share. An image that ends its reader ends a process below the actor, so it is found as on one machine. When an actor
-or a whole machine is lost, Ray gives its shards to others; what was written before is found there and not read again.
+Only numbers and tallies pass through Ray: actors read the listing and write their parts to the folder of the run, which all
+machines share. A file that crashes its worker does not crash the actor and is isolated as on one machine. When an actor or a
+machine is lost, Ray reassigns its shards; parts that exist already are not processed again.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from .storage import Folder
 from .supervising import TIMEOUT, Supervisor
 
 LOCAL = "local"
-"""Address that means: start Ray on this machine, for this run."""
+"""Address that starts Ray on this machine for the run."""
 
 
 class ShardActor:
-    """Reads the shards that Ray hands to it."""
+    """Ray actor that processes shards."""
 
     def __init__(self, folder: str, threads: int, cwd: str, timeout: float) -> None:
         self.folder, self.keeper = Folder(folder), Supervisor(folder, threads, cwd=cwd, timeout=timeout)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
-        """Return a row for each shard: its number, its tally as JSON, workers lost over it, what ended it all or nothing."""
+        """Return a row for each shard: number, tally as JSON, number of crashed workers, error message or an empty string."""
         answers: dict[str, list[Any]] = {"shard": [], "tally": [], "lost": [], "error": []}
         for number, items in zip(batch["shard"].tolist(), batch["items"].tolist(), strict=True):
             before, found, error = self.keeper.lost, tally(self.folder, number), ""
@@ -58,24 +58,24 @@ def run(
     *,
     gpu: bool = False,
 ) -> Generator[tuple[int, dict[str, Any], int]]:
-    """Read shards on a cluster.
+    """Process shards on a cluster.
 
     Args:
-        folder: of the job, on storage that all machines reach.
-        shards: number → items in it.
-        workers: most actors; None: as many as there are cores or, with `gpu`, GPUs.
-        threads: of one network call; an actor takes as many cores.
-        address: of the cluster, as `ray.init` takes it, or `LOCAL`.
+        folder: folder of the job, on storage that all machines share.
+        shards: shard number → number of items.
+        workers: maximum number of actors; None: one per core or, with `gpu`, per GPU.
+        threads: threads of one network call; an actor reserves as many cores.
+        address: address of the cluster for `ray.init`, or `LOCAL`.
         timeout: see `Supervisor`.
-        gpu: whether each actor needs a GPU, or its share of one.
+        gpu: whether each actor needs a GPU or a share of one.
 
     Yields:
-        For each shard, as they come: its number, its tally, workers that died over it.
+        For each shard, in order of completion: its number, its tally, and how many workers it crashed.
 
     Raises:
         MissingExtra: Ray is not installed.
-        ConfigError: there is no such cluster, no machine in it has room for an actor, or it has no GPU where one is needed.
-        MienError: what every actor meets: the folder is not there, the versions differ.
+        ConfigError: no cluster at the address, or it lacks cores or GPUs for an actor.
+        MienError: an error that concerns all actors: the folder is missing, versions differ.
     """
     with _connected(address) as ray:
         room, needs = actors_for(ray.cluster_resources(), workers, threads, gpu=gpu)
@@ -96,32 +96,34 @@ def run(
 
 
 def actors_for(resources: Mapping[str, float], workers: int | None, threads: int, *, gpu: bool) -> tuple[int, dict[str, float]]:
-    """Return how many actors there will be, and what each needs, as Ray counts it.
+    """Return the number of actors and the resources of each in Ray's units.
 
-    Where there are more workers than GPUs, each GPU is shared by the same number of them: one process seldom keeps it busy,
-    since it also decodes the images.
+    With more workers than GPUs, each GPU is shared by the same number of workers: a single process also decodes images and
+    rarely keeps a GPU busy.
 
     Args:
-        resources: of the cluster, as `ray.cluster_resources` tells them.
-        workers: as many are wanted; None: as there is room for.
-        threads: of one network call.
+        resources: resources of the cluster, from `ray.cluster_resources`.
+        workers: requested number of actors; None: as many as there is room for.
+        threads: threads of one network call.
         gpu: whether GPUs are needed.
 
     Raises:
-        ConfigError: there are too few cores, or no GPU.
+        ConfigError: too few cores, or no GPU.
     """
     cores = max(threads, 1)
     room = int(resources.get("CPU", 0) // cores)
     if room < 1:
         raise ConfigError(
-            f"the cluster has {resources.get('CPU', 0):g} cores, too few for an actor of {cores} threads; lower --threads"
+            f"the cluster has {resources.get('CPU', 0):g} cores, too few for an actor of {cores} threads; lower --threads",
+            value=cores,
+            expected=resources.get("CPU", 0),
         )
     if not gpu:
         return workers or room, {"num_cpus": cores}
     number = int(resources.get("GPU", 0))
     if number < 1:
         raise ConfigError(
-            "the cluster has no GPU that Ray knows of; start its machines with `ray start --num-gpus 1`, or take the device cpu"
+            "Ray reports no GPU in the cluster; start its machines with `ray start --num-gpus 1`, or use --device cpu"
         )
     sharing = math.ceil((workers or number) / number)
     share = math.floor(10_000 / sharing) / 10_000  # Ray counts four decimals
@@ -129,21 +131,22 @@ def actors_for(resources: Mapping[str, float], workers: int | None, threads: int
 
 
 def _check(address: str) -> None:
-    """Refuse an address at which nobody listens, for which Ray would wait minutes."""
+    """Raise ConfigError for an address without a listener, for which Ray would wait minutes."""
     host, colon, port = address.rpartition(":")
     if colon and port.isdigit() and "://" not in address:
         try:
             socket.create_connection((host, int(port)), 10).close()
         except OSError as error:
             raise ConfigError(
-                f"there is no Ray cluster at {address!r}: {error.strerror or error}; start one with `ray start --head`, "
-                f"or say --ray {LOCAL}"
+                f"no Ray cluster at {address!r}: {error.strerror or error}; start one with `ray start --head`, "
+                f"or use --ray {LOCAL}",
+                value=address,
             ) from error
 
 
 @contextlib.contextmanager
 def _connected(address: str) -> Iterator[Any]:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anyone
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # No usage statistics are sent.
     try:
         import ray
         import ray.data
@@ -158,7 +161,8 @@ def _connected(address: str) -> Iterator[Any]:
         except (ConnectionError, RuntimeError, ValueError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             raise ConfigError(
-                f"there is no Ray cluster at {address!r}: {reason}; start one with `ray start --head`, or say --ray {LOCAL}"
+                f"no Ray cluster at {address!r}: {reason}; start one with `ray start --head`, or use --ray {LOCAL}",
+                value=address,
             ) from error
     context = ray.data.DataContext.get_current()
     before, context.enable_progress_bars = context.enable_progress_bars, False

@@ -1,4 +1,4 @@
-"""`batch`: everything named, read into one folder; and what may be in that folder already."""
+"""Entry point of batch inference, and the checks of its output folder."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from .supervising import TIMEOUT
 
 
 class Progress(Protocol):
-    """Is told how far a run is, from any thread."""
+    """Progress callback; may be called from any thread."""
 
     def __call__(self, done: int, total: int, failures: int, /) -> None:
-        """Take the number of items done, of all, and of images that could not be read."""
+        """Receive the number of completed items, of all items, and of unreadable images."""
         ...
 
 
@@ -43,29 +43,28 @@ def batch(
     resume: bool = False,
     progress: Progress = lambda done, total, failures: None,
 ) -> Summary:
-    """Read everything that is named into a folder of parquet files.
+    """Run inference over all inputs and write the rows to a folder of parquet files.
 
     Args:
         inputs: images, videos, folders, patterns, http URLs; lists (`@names` or `names.txt`), tables (`.parquet`), tars
             (`.tar`); URIs of fsspec, such as `s3://bucket/prefix`.
-        out: the folder: a path or a URI of fsspec. On a cluster all machines must reach it.
-        options: how images are read; None: as `mien predict` does.
-        column: of tables, with bytes or with paths and URIs; None: the likeliest.
-        workers: processes, or actors on a cluster; None: one for each core here, as many as there is room for on a cluster.
+        out: output folder, a path or an fsspec URI. On a cluster, all machines must have access to it.
+        options: inference options; None: those of `mien predict`.
+        column: column of tables with image bytes, paths or URIs; None: detected.
+        workers: processes, or actors on a cluster; None: one per core, or as many actors as the cluster has room for.
         shard_size: images in a part, a multiple of 8; None: by the number of images, 64 to 4096.
         ray: address of a cluster (`"auto"`, `"HOST:PORT"`), `"local"` to start one here; None: processes, without Ray.
-        timeout: seconds that an image may take, the networks' work on up to 8 included, or a video from one wanted frame to
-            the next. Whoever reads longer is ended, and the file is a failure. `math.inf`: no limit.
-        resume: go on in a folder that holds a part of the same run.
-        progress: told how far it is.
+        timeout: seconds allowed for one image (including inference on up to 8) or for one sampled frame of a video. A worker
+            that takes longer is killed and the file is reported as a failure. `math.inf`: no limit.
+        resume: continue an interrupted run in the same folder.
+        progress: progress callback.
 
     Returns:
-        What all parts add up to. `out/rows/part-00000.parquet` … hold the rows, `out/failures.csv` what could not be read.
+        Totals over all parts. `out/rows/part-00000.parquet` … hold the rows, `out/failures.csv` the unreadable inputs.
 
     Raises:
-        SourceError: nothing at all can be read.
-        ConfigError: `out` holds something else, or an unfinished run and `resume` was not asked for; or another process on
-            this machine writes it.
+        SourceError: no input can be read.
+        ConfigError: `out` contains other files, or an unfinished run without `resume`; or another process is writing to it.
         MissingExtra: pyarrow, fsspec or Ray is not installed.
 
     Example:
@@ -78,11 +77,17 @@ def batch(
     clock = time.perf_counter()
     options = options or DEFAULTS
     if workers is not None and workers < 1:
-        raise ConfigError(f"workers is {workers}; give 1 or more")
+        raise ConfigError(f"workers must be 1 or more, got {workers}", value=workers, expected="1 or more")
     if not timeout > 0:
-        raise ConfigError(f"timeout is {timeout:g}; give seconds, more than 0, or inf for no limit")
+        raise ConfigError(
+            f"timeout must be a positive number of seconds or inf, got {timeout:g}", value=timeout, expected="above 0"
+        )
     if ray is not None and Device.parse(options.device).index:
-        raise ConfigError(f"device {options.device!r}: on a cluster Ray chooses which GPU an actor gets; write cuda")
+        raise ConfigError(
+            f"device {options.device!r}: on a cluster Ray assigns GPUs to actors; use device cuda",
+            value=options.device,
+            expected="cuda",
+        )
     with contextlib.ExitStack() as ours:
         with contextlib.closing(Listing(listing.items(inputs, column))) as found:
             job = describe(found, options, shard_size, here=ray is None)
@@ -114,17 +119,17 @@ def batch(
 
 
 def describe(found: Listing, options: Options, shard_size: int | None, *, here: bool = True) -> Job:
-    """Return the job of a listing; opens the model once, so that what is wrong with it is said before anything begins.
+    """Return the job of a listing. The model is opened once, so that its errors are raised before the work starts.
 
-    What is not read `here` is read where there may be another GPU, or one at all: the model is then tried on the CPU, and the
-    device `auto` is the CPU, since Ray keeps GPUs for those who ask for them.
+    With `here=False` the work runs on other machines, whose GPUs may differ: the model is then checked on the CPU, and device
+    `auto` means the CPU, since Ray reserves GPUs for actors that request them.
     """
     device = Device.parse(options.device)
     if not here and device == AUTO:
         device = CPU
     placed = dataclasses.replace(options, device=str(device if here else CPU))
     read, size = recognizer.load(**placed.loading), found.shard_size(shard_size)
-    options.sampling  # noqa: B018 - refuses what makes no sense
+    options.sampling  # noqa: B018 - raises ConfigError on invalid values
     return Job(
         options={**options.to_dict(), "model": absolute(options.model), "device": str(device)},
         model=identity(read.card),
@@ -139,35 +144,40 @@ def describe(found: Listing, options: Options, shard_size: int | None, *, here: 
 
 
 def enter(folder: Folder, job: Job, found: Listing, resume: bool) -> None:
-    """Write down what is to be done, or make sure that the folder belongs to it.
+    """Write the job to an empty folder, or check that the folder belongs to the same job.
 
     Raises:
-        ConfigError: the folder holds something else, or an unfinished run and `resume` was not asked for.
+        ConfigError: the folder contains other files, another run, or an unfinished run without `resume`.
     """
     before = load(folder)
     if before is None:
         others = [name for name in folder.names() if name not in (LISTING, LOCK) and not name.endswith(PART)]
         if others:
-            raise ConfigError(f"{folder} is not empty and holds no run of mien batch ({others[0]}, …); give a new folder")
+            raise ConfigError(
+                f"{folder} is not empty and not a run of mien batch (found {others[0]}); choose a new folder", path=str(folder)
+            )
         found.write(folder, job.shard_size)
         folder.write(JOB, job.to_json())  # last: a folder with this file is complete
         return
     if differences := job.differences(before):
         raise ConfigError(
-            f"{folder} holds another run: {'; '.join(differences)}. Give a new folder, or the inputs and options of that run"
+            f"{folder} holds another run: {'; '.join(differences)}. Choose a new folder, or use the same inputs and options",
+            path=str(folder),
+            value=differences,
         )
     if resume:
         return
     if SUMMARY in folder.names():
-        raise ConfigError(f"{folder} holds this very run, finished; give a new folder to read everything again")
+        raise ConfigError(f"{folder} holds this run, finished; choose a new folder to run it again", path=str(folder))
     there = sum(name.endswith(".parquet") and not name.startswith(".") for name in folder.names(ROWS))
     raise ConfigError(
-        f"{folder} holds this run, stopped with {there} of {job.shards} parts; add --resume to go on with the others"
+        f"{folder} holds this run, interrupted after {there} of {job.shards} parts; add --resume to continue it",
+        path=str(folder),
     )
 
 
 class _Meter:
-    """Adds up what is done in finished shards and in those under way."""
+    """Progress over finished and running shards."""
 
     def __init__(self, progress: Progress, total: int, done: dict[int, dict[str, Any]]) -> None:
         self._progress, self._total = progress, total

@@ -1,4 +1,4 @@
-"""What is read one by one: a file, an object, a member of a tar, a row of a table; and how each becomes `Frame`s."""
+"""Items of a batch run (a file, an object, a tar member, a table row) and their decoding into `Frame`s."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from ..io.video import Sampling, looks_like_video
 from .storage import opened
 
 HEAD = 512
-"""Bytes by which a video is told from an image."""
+"""Bytes needed to distinguish a video from an image."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One image or video that is to be read, or the reason why it cannot be."""
+    """One image or video, or the reason why it cannot be read."""
 
     name: str
-    """What its rows call it, `Result.source`."""
+    """Name in the rows, `Result.source`."""
     kind: Literal["file", "object", "member", "row", "missing"]
-    """A path or http URL as `mien predict` takes it; a URI; part of a tar; a row of a table; nothing that could be read."""
+    """Path or http URL; fsspec URI; tar member; table row; unreadable input."""
     place: str = ""
-    """Path or URI of it, or of what it is in."""
+    """Path or URI of the item or of its container."""
     at: int = 0
-    """First byte in a tar; number of the row in a table."""
+    """Offset in the tar in bytes; row of the table."""
     size: int = 0
-    """Bytes in a tar."""
+    """Size of a tar member in bytes."""
     column: str = ""
-    """Column of a table; `COLUMN.bytes` where that is a structure."""
+    """Column of the table; `COLUMN.bytes` for struct columns."""
     stamp: str = ""
-    """Changes when the content does: size and time of change, as far as listing them is cheap."""
+    """Size and modification time where they are cheap to list; used to detect changed inputs."""
     video: bool = False
-    """Whether its extension is a video's."""
+    """Whether the extension is that of a video."""
     message: str = ""
-    """Why it cannot be read."""
+    """Reason why the item cannot be read."""
 
 
 class ItemReader:
-    """Reads items in order; keeps the tar or table open that the next item is likely in too."""
+    """Reader of items in order; keeps the current tar or table open for the next item."""
 
     def __init__(self, sampling: Sampling, *, allow_private: bool = False) -> None:
         self.sampling = sampling
@@ -58,9 +58,9 @@ class ItemReader:
         """Yield the frames of all items.
 
         Args:
-            items: what to read.
-            skip: place in `items` → why that one is not touched.
-            begin: called with the place of each item before it is touched.
+            items: items to read.
+            skip: index in `items` → reason to skip it.
+            begin: called with the index of each item before it is opened.
         """
         for number, item in enumerate(items):
             begin(number)
@@ -70,7 +70,7 @@ class ItemReader:
                 yield from self._frames(number, item)
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close the open tar or table."""
         self._open = None
         self._stack.close()
 
@@ -115,11 +115,11 @@ class ItemReader:
             yield self._image(number, item, member.read())
 
     def _row(self, item: Item) -> bytes:
-        from .tables import Table  # pyarrow only where there is a table
+        from .tables import Table  # Imports pyarrow, which only tables need.
 
         data = self._kept(item.place, Table.opened).cell(item.column, item.at)
         if data is None:
-            raise SourceError(f"{item.name} is empty: row {item.at} has no bytes in the column {item.column}")
+            raise SourceError(f"{item.name} is empty: no bytes in the column {item.column}", path=item.name, value=item.column)
         return data
 
     def _bytes(self, number: int, item: Item, data: bytes) -> Iterator[Frame]:
@@ -143,17 +143,22 @@ class ItemReader:
 
 
 class _Member(io.RawIOBase):
-    """Part of an open tar, as a file of its own: a video in it may be larger than the memory.
+    """A tar member as a seekable file; a video in a tar may be larger than the memory.
 
     Raises:
-        SourceError: the tar ends before it.
+        SourceError: the tar is truncated before the end of the member.
     """
 
     def __init__(self, tar: IO[bytes], item: Item) -> None:
         self.tar, self.start, self.size, self.place = tar, item.at, item.size, 0
         if (there := tar.seek(0, io.SEEK_END) - self.start) < self.size:
             there = max(there, 0)
-            raise SourceError(f"{item.name} is cut short: the tar ends after {there:,} of its {self.size:,} bytes; get it anew")
+            raise SourceError(
+                f"{item.name} is truncated: the tar ends after {there:,} of its {self.size:,} bytes; download it again",
+                path=item.name,
+                value=there,
+                expected=self.size,
+            )
 
     def readable(self) -> bool:
         return True
@@ -179,7 +184,7 @@ class _Member(io.RawIOBase):
 
 
 def _is_clip(head: bytes, item: Item) -> bool:
-    """Whether an item is a video: told by how it begins, else by its extension, as `mien.io.video.is_video` does."""
+    """Whether an item is a video: by its first bytes, else by its extension, like `mien.io.video.is_video`."""
     known = looks_like_video(head)
     return item.video if known is None else known
 
@@ -187,9 +192,11 @@ def _is_clip(head: bytes, item: Item) -> bool:
 def _rest(file: IO[bytes], item: Item, known: int) -> bytes:
     rest = file.read(MAX_BYTES + 1 - known)
     if known + len(rest) > MAX_BYTES:
-        raise SourceError(f"{item.name} holds more than the limit of {MAX_BYTES:,} bytes; make it smaller")
+        raise SourceError(f"{item.name} exceeds the limit of {MAX_BYTES:,} bytes", path=item.name, expected=MAX_BYTES)
     return rest
 
 
 def _too_long(name: str, size: int) -> SourceError:
-    return SourceError(f"{name} holds {size:,} bytes, more than the limit of {MAX_BYTES:,}; make it smaller")
+    return SourceError(
+        f"{name} has {size:,} bytes, more than the limit of {MAX_BYTES:,}", path=name, value=size, expected=MAX_BYTES
+    )

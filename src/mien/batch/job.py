@@ -1,4 +1,4 @@
-"""A run as it is written down before it begins: `_job.json`, `_listing.parquet`, and which parts are there."""
+"""The plan of a batch run (`_job.json`, `_listing.parquet`) and the parts completed so far."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from .items import Item
 from .storage import Folder, scratch
 
 JOB, LISTING, SUMMARY, FAILURES, ROWS = "_job.json", "_listing.parquet", "summary.json", "failures.csv", "rows"
-"""What a run's folder holds. Readers of parquet pass over names that begin with a line."""
+"""Names in the folder of a run. Parquet readers ignore names that begin with an underscore."""
 
 TALLY = b"mien.tally"
-"""Metadata of a part: what its rows count up to, as JSON."""
+"""Metadata key of a part: counts over its rows as JSON."""
 
 FORMAT = 1
 
 LEAST, MOST, SHARDS = 64, 4096, 256
-"""Items of a shard, unless the user says: so many that there are about `SHARDS`, within these bounds."""
+"""Bounds of the default shard size, which aims at `SHARDS` shards."""
 
 _COLUMNS = pa.schema([
     ("name", pa.string()), ("kind", pa.string()), ("place", pa.binary()), ("at", pa.int64()), ("size", pa.int64()),
@@ -42,26 +42,26 @@ _COLUMNS = pa.schema([
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What is read, and how. Two jobs that are equal give the same parts, byte for byte."""
+    """Inputs and options of a run. Equal jobs produce byte-identical parts."""
 
     options: dict[str, Any]
-    """As `Options.to_dict` gives them."""
+    """Inference options, from `Options.to_dict`."""
     model: dict[str, str]
     """Name, version and digest of the weights."""
     labels: list[str]
-    """Of the scores."""
+    """Classes of the scores."""
     units: bool
-    """Whether the model tells action units."""
+    """Whether the model outputs action units."""
     items: int
     """Images and videos."""
     videos: int
-    """Of these, how many have the extension of a video."""
+    """Number of items with the extension of a video."""
     shards: int
-    """Parts that there will be."""
+    """Number of parts."""
     shard_size: int
-    """Most items of a shard; a video is a shard of its own."""
+    """Maximum number of items in a shard; each video is its own shard."""
     digest: str
-    """sha256 over the listing: names, places, sizes and times of change."""
+    """sha256 over the listing: names, locations, sizes and modification times."""
     mien: str = VERSION
     """Version of this package."""
     format: int = FORMAT
@@ -69,17 +69,17 @@ class Job:
 
     @property
     def reading(self) -> Options:
-        """The options."""
+        """Inference options."""
         return Options(**{**self.options, "columns": tuple(self.options["columns"])})
 
     @property
     def on_gpu(self) -> bool:
-        """Whether each worker needs a GPU of NVIDIA."""
+        """Whether each worker needs an NVIDIA GPU."""
         return Device.parse(self.options["device"]).kind == "cuda"
 
     @property
     def unsmoothed(self) -> bool:
-        """Whether rows also have the scores of each frame alone, as in the CSV of videos."""
+        """Whether rows also contain unsmoothed scores, as in the CSV of videos."""
         return self.videos > 0 and self.options["smooth"] is not None
 
     def to_json(self) -> bytes:
@@ -87,7 +87,7 @@ class Job:
         return (json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n").encode()
 
     def differences(self, other: Job) -> list[str]:
-        """Name what is not the same in another job."""
+        """Describe the differences from another job."""
         found = []
         for name, value in self.options.items():
             if other.options.get(name) != value:
@@ -101,21 +101,21 @@ class Job:
 
 
 def identity(card: Card) -> dict[str, str]:
-    """Return what tells one model from another: name, version and the digest of its weights."""
+    """Return the identity of a model: name, version and digest of the weights."""
     return {"name": card.name, "version": str(card.version), "sha256": card.sha256}
 
 
 def absolute(model: str) -> str:
-    """Return a model's path so that it means the same in every folder; the name of a bundled model stays."""
+    """Return the absolute path of a model file; names of bundled models are returned unchanged."""
     path = Path(model)
     return str(path.absolute()) if path.exists() else model
 
 
 def load(folder: Folder) -> Job | None:
-    """Return the job that a folder belongs to, None if it belongs to none.
+    """Return the job of a folder, or None if it has none.
 
     Raises:
-        ConfigError: `_job.json` is damaged, or of another version of this package.
+        ConfigError: `_job.json` is invalid, or was written by another version of mien.
     """
     if JOB not in folder.names():
         return None
@@ -123,17 +123,17 @@ def load(folder: Folder) -> Job | None:
         values = json.loads(folder.read(JOB))
         return Job(**{field.name: values[field.name] for field in fields(Job)})
     except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{folder}/{JOB} cannot be understood ({error}); give a new folder") from error
+        raise ConfigError(f"{folder}/{JOB} is invalid ({error}); choose a new folder", path=f"{folder}/{JOB}") from error
 
 
 class Listing:
-    """All items in order, written to a temporary file while they are counted."""
+    """All items in order, spooled to a temporary file while they are counted."""
 
     def __init__(self, items: Iterator[Item]) -> None:
-        """Go through the items.
+        """Read the items.
 
         Raises:
-            SourceError: there are none that can be read.
+            SourceError: no item can be read.
             ConfigError: the disk for temporary files is full.
         """
         self.items = self.videos = 0
@@ -152,23 +152,25 @@ class Listing:
             self.videos += item.video
             gone = item.kind == "file" and not item.stamp and not is_url(item.place)
             readable = readable or not (gone or item.kind == "missing")
-            reason = reason or item.message or (f"{item.name} does not exist, or must not be looked at" if gone else "")
+            reason = reason or item.message or (f"{item.name} does not exist or is not accessible" if gone else "")
         self._file.flush()
         if not readable:
-            raise SourceError(reason or "there is nothing to read: the inputs hold no images; name other ones")
+            raise SourceError(reason or "the inputs contain no images or videos")
         return digest.hexdigest()
 
     def shard_size(self, wanted: int | None) -> int:
-        """Return how many items a shard has.
+        """Return the number of items per shard.
 
         Raises:
-            ConfigError: `wanted` is no multiple of the images that share network calls.
+            ConfigError: `wanted` is not a multiple of the inference batch size.
         """
         if wanted is None:
             return max(LEAST, min(MOST, -(-self.items // SHARDS // BATCH) * BATCH))
         if wanted < 1 or wanted % BATCH:
             raise ConfigError(
-                f"shard-size is {wanted}; give a multiple of {BATCH}: as many images share network calls, here as in predict"
+                f"shard-size must be a multiple of the inference batch size {BATCH}, got {wanted}",
+                value=wanted,
+                expected=f"a multiple of {BATCH}",
             )
         return wanted
 
@@ -206,7 +208,7 @@ class Listing:
 
 
 class Shards:
-    """The shards of a folder's job, by number."""
+    """Shards of a job, by number."""
 
     def __init__(self, folder: Folder) -> None:
         self._file = pq.ParquetFile(folder.open(LISTING))
@@ -219,7 +221,7 @@ class Shards:
         return self._file.metadata.num_row_groups
 
     def size(self, number: int) -> int:
-        """Return how many items a shard has."""
+        """Return the number of items of a shard."""
         return self._file.metadata.row_group(number).num_rows
 
     def __getitem__(self, number: int) -> list[Item]:
@@ -228,22 +230,22 @@ class Shards:
 
 
 def part(number: int) -> str:
-    """Return the name of a shard's part in the folder."""
+    """Return the name of the part of a shard."""
     return f"{ROWS}/part-{number:05d}.parquet"
 
 
 def write_part(folder: Folder, number: int, table: pa.Table) -> None:
-    """Write a shard's rows, whole or not at all."""
+    """Write the rows of a shard atomically."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
     folder.write(part(number), memoryview(sink.getvalue()))
 
 
 def tally(folder: Folder, number: int) -> dict[str, Any] | None:
-    """Return what the rows of a part count up to; None if the part is missing or damaged.
+    """Return the counts of a part; None if it is missing or corrupt.
 
     Raises:
-        OSError: the storage does not answer.
+        OSError: the storage does not respond.
     """
     try:
         with folder.open(part(number)) as file:
@@ -253,11 +255,11 @@ def tally(folder: Folder, number: int) -> dict[str, Any] | None:
     except OSError as error:
         if error.errno is not None:
             raise
-        return None  # pyarrow's own word for a footer that makes no sense
+        return None  # pyarrow raises OSError without errno for an invalid footer.
 
 
 def tallies(folder: Folder, shards: int) -> dict[int, dict[str, Any]]:
-    """Return those of all parts that are there."""
+    """Return the tallies of all existing parts."""
     there = set(folder.names(ROWS))
     numbers = (number for number in range(shards) if part(number).rpartition("/")[2] in there)
     return {number: found for number in numbers if (found := tally(folder, number)) is not None}

@@ -1,7 +1,7 @@
-"""From what was named to items, in an order that is the same on every machine and every day.
+"""Expansion of the inputs into items, in a deterministic order.
 
-Paths, folders, patterns and http URLs become the items that `mien predict` reads, in its order. Beside them stand lists
-(`@list` or `.txt`, a name in each line), tables (`.parquet`), tars (`.tar`) and URIs for fsspec, which may each be any of them.
+Paths, folders, patterns and http URLs become the items that `mien predict` reads, in the same order. In addition: lists
+(`@list` or `.txt`, one input per line), tables (`.parquet`), tars (`.tar`) and fsspec URIs of any of these.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .storage import filesystem, is_remote, is_special, opened, shown
 from .tables import Table
 
 WANTED = EXTENSIONS | video.EXTENSIONS
-"""What a folder in object storage and a tar are searched for."""
+"""Extensions read from folders in object storage and from tars."""
 
 TARS = frozenset({".tar"})
 PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
@@ -31,11 +31,11 @@ LISTS = frozenset({".txt"})
 
 
 def items(inputs: Sequence[str], column: str | None = None) -> Iterator[Item]:
-    """Yield the items of all inputs, in order and in constant memory; what cannot be read is an item of kind "missing".
+    """Yield the items of all inputs, in order and in constant memory; unreadable inputs become items of kind "missing".
 
     Args:
         inputs: paths, folders, patterns, URLs, URIs, lists, tables, tars.
-        column: of tables; None: the likeliest.
+        column: column of tables; None: detected.
 
     Raises:
         MissingExtra: a URI or a table needs a package that is not installed.
@@ -50,7 +50,7 @@ def items(inputs: Sequence[str], column: str | None = None) -> Iterator[Item]:
 
 
 def _named(one: str, column: str | None) -> Iterator[Item]:
-    """Yield what one name stands for."""
+    """Yield the items of one input."""
     try:
         if is_remote(one):
             yield from _remote(one, column)
@@ -66,14 +66,14 @@ def _named(one: str, column: str | None) -> Iterator[Item]:
 
 
 def _file(path: str, column: str | None) -> Iterator[Item]:
-    """Yield a file on this machine, or what it holds."""
+    """Yield a local file, or the items inside it."""
     if is_url(path):
         yield Item(name_of(path), "file", path, video=_suffix(path) in video.EXTENSIONS)
         return
     try:
         info = Path(path).stat()
         stamp = f"{info.st_size} {info.st_mtime_ns}"
-    except (OSError, ValueError):  # said by the one who reads it, in the words of `mien predict`
+    except (OSError, ValueError):  # The reader reports it later, with the message of `mien predict`.
         stamp = ""
     if _holds_others(path):
         yield from _inside(path, stamp, column)
@@ -82,7 +82,7 @@ def _file(path: str, column: str | None) -> Iterator[Item]:
 
 
 def _remote(uri: str, column: str | None) -> Iterator[Item]:
-    """Yield an object, what it holds, or the objects below a prefix."""
+    """Yield an object, the items inside it, or the objects below a prefix."""
     if _holds_others(uri) and not _is_pattern(uri):
         yield from _inside(uri, "", column)
         return
@@ -104,15 +104,17 @@ def _remote(uri: str, column: str | None) -> Iterator[Item]:
                 yield Item(shown(below), "object", below, stamp=_stamp(entry), video=is_clip)
     except FileNotFoundError:
         pass
-    except Exception as error:  # each storage raises classes of its own: denied, no such bucket, no route
+    except Exception as error:  # Each storage backend raises its own classes: access denied, no such bucket, no route.
         reason = str(error)[:200] or type(error).__name__
-        raise SourceError(f"{shown(uri)} cannot be listed: {reason}; check the address and its rights") from error
+        raise SourceError(
+            f"{shown(uri)} cannot be listed: {reason}; check the address and its permissions", path=shown(uri)
+        ) from error
     if empty:
-        raise SourceError(f"{shown(uri)} holds no images, or does not exist; check the path")
+        raise SourceError(f"{shown(uri)} holds no images, or does not exist; check the path", path=shown(uri))
 
 
 def _matching(system: Any, path: str) -> Iterator[dict[str, Any]]:
-    """Yield objects that fit a pattern, or lie below a prefix: files before folders, each in natural order."""
+    """Yield the objects that match a pattern or are below a prefix: files before folders, each in natural order."""
     if _is_pattern(path):
         found = system.glob(path, detail=True)
         yield from (found[name] for name in sorted(found, key=natural) if found[name]["type"] == "file")
@@ -125,13 +127,15 @@ def _matching(system: Any, path: str) -> Iterator[dict[str, Any]]:
 
 
 def _inside(place: str, stamp: str, column: str | None) -> Iterator[Item]:
-    """Yield what a table or a tar holds."""
+    """Yield the items inside a table or a tar."""
     name = shown(place)
     try:
         if not is_remote(place) and is_special(place):
             raise no_file(name)
         if place.lower().endswith(PACKED):
-            raise SourceError(f"{name} is a compressed tar, which cannot be read from the middle; unpack it to a plain .tar")
+            raise SourceError(
+                f"{name} is a compressed tar, which has no random access; decompress it to a plain .tar", path=name
+            )
         if _suffix(place) in TARS:
             yield from _members(place, name, stamp)
         else:
@@ -146,16 +150,16 @@ def _members(place: str, name: str, stamp: str) -> Iterator[Item]:
         try:
             with tarfile.open(fileobj=file, mode="r:") as tar:
                 while (info := tar.next()) is not None:
-                    tar.members.clear()  # pyrefly: ignore - or a large tar would be held in memory, member by member
+                    tar.members.clear()  # pyrefly: ignore - tarfile would keep every member in memory
                     suffix = _suffix(info.name)
                     if info.isreg() and not info.issparse() and suffix in WANTED and not _hidden(info.name):
                         found = True
                         inner, is_clip = printable(info.name), suffix in video.EXTENSIONS
                         yield Item(f"{name}/{inner}", "member", place, info.offset_data, info.size, stamp=stamp, video=is_clip)
         except tarfile.TarError as error:
-            raise SourceError(f"{name} is damaged or no tar: {error}; get it anew") from error
+            raise SourceError(f"{name} is corrupt or not a tar: {error}; download it again", path=name) from error
         if not found:
-            raise SourceError(f"the tar {name} holds no images; name another")
+            raise SourceError(f"the tar {name} holds no images", path=name)
 
 
 def _rows(place: str, name: str, stamp: str, column: str | None) -> Iterator[Item]:
@@ -169,7 +173,7 @@ def _rows(place: str, name: str, stamp: str, column: str | None) -> Iterator[Ite
             if one:
                 yield from _named(one, column)
             else:
-                yield _missing(f"{name}#{row}", f"row {row} of {name} has nothing in the column {inner}")
+                yield _missing(f"{name}#{row}", f"row {row} of {name} is empty in the column {inner}")
 
 
 def _list(place: str, column: str | None) -> Iterator[Item]:
@@ -183,7 +187,7 @@ def _list(place: str, column: str | None) -> Iterator[Item]:
                     empty = False
                     yield from _named(one, column)
         if empty:
-            raise SourceError(f"the list {name} is empty; write a path or URI in each line")
+            raise SourceError(f"the list {name} is empty; write one path or URI per line", path=name)
     except SourceError as error:
         yield _missing(name, str(error))
 
@@ -216,7 +220,7 @@ def _stamp(entry: dict[str, Any]) -> str:
 
 
 def _unstripped(system: Any, uri: str, path: str) -> str:
-    """Return the URI of a path, with the scheme as it was given."""
+    """Return the URI of a path, with the scheme of the input."""
     if "::" in uri:
         return system.unstrip_protocol(path)
     return f"{uri.partition('://')[0]}://{path}"

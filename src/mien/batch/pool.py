@@ -1,4 +1,4 @@
-"""The driver for one machine: worker processes, each with a thread here that hands it shards one at a time."""
+"""Distribution of shards over worker processes of one machine; a thread per process hands out one shard at a time."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from .supervising import TIMEOUT, Supervisor
 def run(
     folder: str, shards: Mapping[int, int], workers: int, threads: int, tell: Callable[[int], None], timeout: float = TIMEOUT
 ) -> Generator[tuple[int, dict[str, Any], int]]:
-    """Read shards in processes.
+    """Process shards in worker processes.
 
     Args:
-        folder: of the job.
-        shards: number → items in it.
+        folder: folder of the job.
+        shards: shard number → number of items.
         workers: processes.
-        threads: of one network call.
-        tell: called with the number of items that are done in shards under way, from any thread.
+        threads: threads of one network call.
+        tell: called with the number of completed items in running shards, from any thread.
         timeout: see `Supervisor`.
 
     Yields:
-        For each shard, as they come: its number, its tally, workers that died over it.
+        For each shard, in order of completion: its number, its tally, and how many workers it crashed.
     """
     waiting = iter(shards.items())
     lock, done = threading.Lock(), queue.Queue[Any]()

@@ -1,4 +1,4 @@
-"""A worker process, what is said to it, and what it answers in time or not at all."""
+"""A worker process and its message pipe with timeouts."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ import threading
 from typing import IO, Any
 
 ENDING = 10.0
-"""Seconds for a process to end, asked to or killed. One that waits for a dead disk may not even then: it is left behind."""
+"""Seconds to wait for a process to exit. A process blocked on a dead disk may not exit even after SIGKILL; it is abandoned."""
 
 
 class Process:
-    """`mien.batch.worker` in a process of its own. Used by one thread; only `kill` may be called from others.
+    """A subprocess that runs `mien.batch.worker`. Not thread-safe, except for `kill`.
 
-    Answers are taken in by a thread, so that the one who waits for them can stop waiting: a process that is stopped, or hangs
-    in a decoder, says nothing and does not end either.
+    A thread receives the messages, so that waiting for them can time out: a process that is stopped or hangs in a decoder
+    neither answers nor exits.
 
     Args:
-        threads: of numeric libraries.
-        cwd: the folder that relative names start from; None: this one.
-        errors: file for what it prints.
+        threads: threads of numeric libraries.
+        cwd: working directory; None: the current one.
+        errors: file that receives its stderr.
     """
 
     def __init__(self, threads: int, cwd: str | None, errors: IO[bytes]) -> None:
@@ -45,32 +45,32 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """Its number."""
+        """Process ID."""
         return self._process.pid
 
     @property
     def runs(self) -> bool:
-        """Whether it has not ended."""
+        """Whether the process is running."""
         return self._process.poll() is None
 
     def say(self, message: dict[str, Any]) -> None:
         """Send a message.
 
         Raises:
-            BrokenPipeError: it has ended.
+            BrokenPipeError: the process has exited.
         """
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(message).encode() + b"\n")
         self._process.stdin.flush()
 
     def hear(self, limit: float | None = None) -> dict[str, Any] | None:
-        """Return the next answer; None when there will be none, a torn one included.
+        """Return the next message; None after the process has exited or sent an incomplete line.
 
         Args:
-            limit: seconds to wait for it; None: as long as it takes.
+            limit: seconds to wait; None: no limit.
 
         Raises:
-            TimeoutError: there was none in time.
+            TimeoutError: no message arrived in time.
         """
         try:
             line = self._lines.get(timeout=limit)
@@ -79,11 +79,11 @@ class Process:
         return json.loads(line) if line.endswith(b"\n") else None
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill the process."""
         self._process.kill()
 
     def close(self) -> None:
-        """Let it end, and end it if it does not."""
+        """Close its stdin, wait for its exit, and kill it if it does not exit."""
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
@@ -95,16 +95,16 @@ class Process:
         self._listener.join(ENDING)
 
     def epitaph(self) -> str:
-        """End it, if it has not ended, and say how it did."""
-        self._process.kill()  # it may have closed its stdout and gone on
+        """Kill the process if it is running and return a description of how it ended."""
+        self._process.kill()  # It may have closed its stdout and still be running.
         status = self._wait()
         if status is None:
-            return "the process that read it cannot be ended"
+            return "its worker process cannot be killed"
         if status >= 0:
-            return f"the process that read it ended with status {status}"
+            return f"its worker process exited with status {status}"
         name = signal.Signals(-status).name if -status in signal.valid_signals() else str(-status)
-        hint = ", as happens when memory runs out" if name == "SIGKILL" else ""
-        return f"the process that read it was ended by {name}{hint}"
+        hint = " (out of memory?)" if name == "SIGKILL" else ""
+        return f"its worker process was killed by {name}{hint}"
 
     def _wait(self) -> int | None:
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -1,6 +1,6 @@
-"""Results as parquet: the columns of `mien predict --csv`, with the unrounded values of its JSON.
+"""Results as parquet: the columns of `mien predict --csv`, with unrounded values.
 
-One row per face, and one for each image or frame without a face or that cannot be read.
+One row per face, and one for each image or frame without a face or that is unreadable.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ KINDS: Mapping[type, pa.DataType] = {str: pa.string(), int: pa.int32(), float: p
 """Python type of a column → its type in parquet."""
 
 CHUNK = 2048
-"""Rows that are kept as Python objects before they are converted: a long video has many."""
+"""Rows buffered as Python objects before conversion to Arrow."""
 
 
 class Rows:
-    """A table that grows by results.
+    """Table of rows, filled result by result.
 
     Args:
         labels: classes of the scores, in the order of the card.
@@ -43,7 +43,7 @@ class Rows:
             self._pack()
 
     def table(self, metadata: Mapping[bytes, bytes] | None = None) -> pa.Table:
-        """Return all rows as one chunk, so that the bytes of a file do not depend on how they arrived."""
+        """Return all rows as one chunk, so that the bytes of a file do not depend on batching."""
         self._pack()
         table = pa.Table.from_batches(self._packed, self.schema).combine_chunks()
         return table.replace_schema_metadata(dict(metadata) if metadata else None)

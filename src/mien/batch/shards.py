@@ -1,4 +1,4 @@
-"""One shard: items in, rows out, through the same `Recognizer.stream` as `mien predict`."""
+"""Inference over one shard with the same `Recognizer.stream` as `mien predict`."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from .rows import Rows
 from .storage import Folder
 
 Begin = Callable[[int], None]
-"""Called with the place of each item before it is touched, and with the numbers below."""
+"""Called with the index of each item before it is opened, and with the codes below."""
 
 ALIVE = -1
-"""Instead of a place: still at the same item, and some of it is done."""
+"""Code: still working on the same item."""
 
 WRITING = -2
-"""Instead of a place: all items are read, and their rows are being written."""
+"""Code: all items are done, the part is being written."""
 
 PULSE = 1.0
-"""Seconds between two signs of life, at least."""
+"""Minimum number of seconds between two heartbeats."""
 
 
 class ShardReader:
-    """Reads shards of one job; loads the networks once.
+    """Processor of the shards of one job; loads the networks once.
 
     Args:
-        folder: of the job.
-        job: what it is.
+        folder: folder of the job.
+        job: the job.
 
     Raises:
         UnknownName: no such model or detector.
@@ -47,11 +47,11 @@ class ShardReader:
         self.read = load(**job.reading.loading)
 
     def write(self, number: int, skip: Mapping[int, str], begin: Begin) -> dict[str, Any]:
-        """Read a shard, write its part and return its tally.
+        """Process a shard, write its part and return its tally.
 
         Args:
-            number: of the shard.
-            skip: place in the shard → why that item is not touched but reported as unreadable.
+            number: number of the shard.
+            skip: index in the shard → reason to report that item as unreadable without opening it.
             begin: called before each item.
         """
         table, counts = self.rows(self.shards[number], skip, begin)
@@ -60,15 +60,15 @@ class ShardReader:
         return counts
 
     def try_out(self, number: int, start: int, stop: int, skip: Mapping[int, str], begin: Begin) -> None:
-        """Read a piece of a shard and forget it."""
+        """Process a slice of a shard without writing it."""
         self.rows(self.shards[number][start:stop], {at - start: why for at, why in skip.items()}, begin)
 
     def rows(self, items: Sequence[Item], skip: Mapping[int, str], begin: Begin) -> tuple[pa.Table, dict[str, Any]]:
-        """Return the rows of items, and what they count up to."""
+        """Return the rows of items and their counts."""
         options, count = self.job.reading, Counter[str]()
         status, labels = Counter[str](), Counter[str]()
         rows = Rows(self.job.labels, options.groups, unsmoothed=self.job.unsmoothed, units=self.job.units)
-        reader, told = ItemReader(options.sampling, allow_private=options.allow_private), time.monotonic()
+        reader, reported = ItemReader(options.sampling, allow_private=options.allow_private), time.monotonic()
         with contextlib.closing(reader):
             for frame, result in self.read.stream(reader.frames(items, skip, begin), **options.streaming):
                 rows.add(result)
@@ -76,9 +76,9 @@ class ShardReader:
                 labels.update(face.label for face in result.faces)
                 count["images" if frame.time is None else "frames"] += 1
                 count["faces"] += len(result.faces)
-                if time.monotonic() - told >= PULSE:  # within a long video, and between the networks and the next image
+                if time.monotonic() - reported >= PULSE:  # within a long video, and between inference and the next image
                     begin(ALIVE)
-                    told = time.monotonic()
+                    reported = time.monotonic()
         counts = {"items": len(items), **{name: count[name] for name in ("images", "frames", "faces")}}
         counts |= {"status": dict(sorted(status.items())), "labels": dict(sorted(labels.items()))}
         return rows.table({TALLY: json.dumps(counts).encode()}), counts

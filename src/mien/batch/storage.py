@@ -1,4 +1,4 @@
-"""Files on this machine and in object storage under one roof: a place is a path, or a URI that fsspec opens."""
+"""Local files and object storage behind one interface: a location is a path, or a URI opened by fsspec."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from ..io.images import no_file, printable
 from ..io.urls import is_url, without_secrets
 
 PART = ".part"
-"""Ending of files that are still being written."""
-AGAIN = "free some space and go on with --resume"
+"""Suffix of files that are being written."""
+AGAIN = "free some space and resume with --resume"
 
 
 def is_remote(place: str) -> bool:
-    """Return whether a place is a URI for fsspec: of any scheme but http and https, which `mien.io.urls` guards."""
+    """Return whether a location is an fsspec URI: any scheme except http and https, which `mien.io.urls` handles."""
     return is_url(place) and urlsplit(place).scheme.lower() not in ("http", "https")
 
 
@@ -33,7 +33,7 @@ def filesystem(uri: str) -> tuple[Any, str]:
 
     Raises:
         MissingExtra: fsspec, or what it needs for this scheme, is not installed.
-        SourceError: the scheme is not known.
+        SourceError: unknown scheme.
     """
     try:
         import fsspec
@@ -42,22 +42,24 @@ def filesystem(uri: str) -> tuple[Any, str]:
     try:
         return fsspec.core.url_to_fs(uri)
     except ImportError as error:
-        raise SourceError(f"{shown(uri)} needs another package: {error}") from error
+        raise SourceError(f"{shown(uri)} needs another package: {error}", path=shown(uri)) from error
     except ValueError as error:
-        raise SourceError(f"{shown(uri)} is no place that fsspec knows: {error}; write it like s3://bucket/folder") from error
+        raise SourceError(
+            f"{shown(uri)} is not a valid fsspec URI: {error}; expected for example s3://bucket/folder", path=shown(uri)
+        ) from error
 
 
 def shown(place: str) -> str:
-    """Return what a path, URL or URI is called in results and messages: printable, without secrets."""
+    """Return the display name of a path, URL or URI: printable, without credentials."""
     return printable(without_secrets(place) if is_url(place) else place)
 
 
 @contextlib.contextmanager
 def opened(place: str) -> Iterator[IO[bytes]]:
-    """Open a place for reading.
+    """Open a location for reading.
 
     Raises:
-        SourceError: it cannot be opened, or not read on.
+        SourceError: it cannot be opened or read.
     """
     name = shown(place)
     try:
@@ -66,17 +68,18 @@ def opened(place: str) -> Iterator[IO[bytes]]:
     except SourceError:
         raise
     except FileNotFoundError:
-        raise SourceError(f"{name} does not exist; check the path") from None
+        raise SourceError(f"{name} does not exist; check the path", path=name) from None
     except OSError as error:
-        raise SourceError(f"{name} cannot be read: {error.strerror or error}; check its rights and its disk") from error
+        raise SourceError(
+            f"{name} cannot be read: {error.strerror or error}; check its permissions and the disk", path=name
+        ) from error
 
 
 def open_place(place: str) -> IO[bytes]:
-    """Open a place for reading; raises OSError like `open`.
+    """Open a location for reading; raises OSError like `open`.
 
     Raises:
-        SourceError: it is a pipe, socket or device, which might be waited for without end; pipes may be opened by their path.
-            Or it is no name for a file at all.
+        SourceError: the URI refers to a local pipe, socket or device, which could block forever; or the path is invalid.
     """
     if not is_remote(place):
         try:
@@ -91,16 +94,16 @@ def open_place(place: str) -> IO[bytes]:
 
 @contextlib.contextmanager
 def scratch() -> Iterator[IO[bytes]]:
-    """Give a file without a name, for what may not fit into memory; it is gone when the block ends.
+    """Context manager of an anonymous temporary file for data that may not fit into memory.
 
     Raises:
-        ConfigError: the disk is full on which the system keeps such files.
+        ConfigError: the disk of temporary files is full.
     """
     try:
         with tempfile.TemporaryFile() as file:
             yield file
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):  # of another file, which is read meanwhile
+        if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):  # The error concerns another file that is being read.
             raise
         where = tempfile.gettempdir()
         raise ConfigError(f"a temporary file in {where} cannot be written: {error.strerror}; {AGAIN}") from error
@@ -116,52 +119,52 @@ def is_special(path: str) -> bool:
 
 
 class Folder:
-    """The folder that a run writes, on this machine or in object storage.
+    """Output folder of a run, local or in object storage.
 
-    A file appears under its name whole or not at all: on a disk by renaming, in object storage because uploads are so.
+    Files are written atomically: by renaming on a disk; uploads to object storage are atomic by themselves.
     """
 
     def __init__(self, where: str | os.PathLike[str]) -> None:
-        """Name a folder, which need not be there yet.
+        """Refer to a folder, which need not exist.
 
         Raises:
             MissingExtra: fsspec is not installed.
-            SourceError: the scheme is not known.
+            SourceError: unknown scheme.
         """
         self.where = os.fspath(where)
         self._system: Any = None
         if is_remote(self.where):
             self._system, self._root = filesystem(self.where.rstrip("/"))
         else:
-            self.where = os.path.abspath(self.where)  # noqa: PTH100 - a link stays where it lies
+            self.where = os.path.abspath(self.where)  # noqa: PTH100 - symbolic links are not resolved
 
     def __str__(self) -> str:
         return shown(self.where)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes of this machine from writing the folder, which is made; object storage knows no locks.
+        """Create the folder and lock it against other processes of this machine; object storage has no locks.
 
         Raises:
-            ConfigError: another process writes it, or nobody may.
+            ConfigError: another process is writing to the folder, or it is not writable.
         """
         if self._system is not None:
             yield
             return
-        self.names()  # says so where a file has that name
+        self.names()  # Raises ConfigError if the path is a file.
         with locked_folder(Path(self.where)):
             yield
 
     def names(self, below: str = "") -> list[str]:
-        """Return the names in this folder, or in one below it, in order; nothing where there is no folder.
+        """Return the sorted names in this folder or a subfolder; empty if it does not exist.
 
         Raises:
-            ConfigError: it is a file.
+            ConfigError: the path is a file.
         """
         if self._system is None:
             path = Path(self.where, below)
             if path.exists() and not path.is_dir():
-                raise ConfigError(f"{path} is a file; name a folder for what is written")
+                raise ConfigError(f"{path} is a file; expected a folder", path=path, expected="a folder")
             return sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
         self._system.invalidate_cache()
         try:
@@ -179,10 +182,10 @@ class Folder:
             return file.read()
 
     def write(self, name: str, data: bytes | memoryview) -> None:
-        """Write a file, whole or not at all.
+        """Write a file atomically.
 
         Raises:
-            ConfigError: the disk is full, or the folder may not be written.
+            ConfigError: the disk is full, or the folder is not writable.
         """
         if self._system is not None:
             self._system.makedirs(self._at(name).rpartition("/")[0], exist_ok=True)
@@ -192,7 +195,7 @@ class Folder:
             part.write_bytes(data)
 
     def put(self, name: str, file: IO[bytes]) -> None:
-        """Write a file from an open one, which may be larger than the memory; errors as of `write`."""
+        """Write a file atomically from an open file, which may be larger than the memory; raises like `write`."""
         if self._system is not None:
             self._system.makedirs(self._at(name).rpartition("/")[0], exist_ok=True)
             with self._system.open(self._at(name), "wb") as target:
@@ -202,7 +205,7 @@ class Folder:
             shutil.copyfileobj(file, target, 2**20)
 
     def sweep(self, below: str = "") -> None:
-        """Remove what killed processes left half written."""
+        """Remove incomplete files of killed processes."""
         if self._system is None and Path(self.where, below).is_dir():
             for path in Path(self.where, below).glob(f".*{PART}"):
                 path.unlink(missing_ok=True)

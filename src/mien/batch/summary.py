@@ -1,4 +1,4 @@
-"""What a run comes to: `summary.json` and `failures.csv`, made from the parts."""
+"""Summary of a run: `summary.json` and `failures.csv`, aggregated from the parts."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from .job import FAILURES, SUMMARY, Job, part
 from .storage import Folder, scratch
 
 PACKAGES = ("numpy", "pillow", "onnxruntime", "pyarrow", "av", "fsspec", "ray")
-"""Packages whose versions are told, where they are installed."""
+"""Packages whose versions the summary records, if installed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a whole run gave, the parts of earlier, interrupted runs included."""
+    """Totals of a run, including the parts of earlier, interrupted runs."""
 
     items: int
     """Images and videos."""
     images: int
-    """Images, the unreadable ones included."""
+    """Images, including unreadable ones."""
     frames: int
     """Frames of videos."""
     faces: int
@@ -40,20 +40,20 @@ class Summary:
     labels: Mapping[str, int]
     """Label → faces."""
     parts: int
-    """Files with rows."""
+    """Number of parts."""
     new: int
-    """Of these, how many this run has written."""
+    """Number of parts written by this run."""
     reason: str = ""
-    """Why the first of what could not be read could not."""
+    """Reason of the first failure."""
 
     @property
     def failures(self) -> int:
-        """Images and videos that could not be read, or not to their end."""
+        """Images and videos that are unreadable or truncated."""
         return self.status.get("unreadable", 0)
 
     @property
     def readable(self) -> int:
-        """Images and frames that could be read."""
+        """Readable images and frames."""
         return sum(self.status.values()) - self.failures
 
 
@@ -79,18 +79,18 @@ def add_up(tallies: Mapping[int, Mapping[str, Any]], new: int) -> Summary:
 def finish(
     folder: Folder, job: Job, summary: Summary, tallies: Mapping[int, Mapping[str, Any]], run: Mapping[str, Any]
 ) -> Summary:
-    """Write `failures.csv`, and then `summary.json`, which says that the run is complete; return the summary with its reason.
+    """Write `failures.csv`, then `summary.json`, which marks the run as complete; return the summary with its reason.
 
     Args:
-        folder: of the job.
-        job: what it is.
-        summary: of all parts.
+        folder: folder of the job.
+        job: the job.
+        summary: totals over all parts.
         tallies: shard → tally; only parts with failures are opened.
-        run: how it went this time: times, workers.
+        run: facts about this run: times, workers.
     """
     failed = [number for number, tally in sorted(tallies.items()) if tally["status"].get("unreadable")]
     reason = summary.reason
-    # in a file: of a hundred million images those that failed may not fit into memory
+    # Failures are spooled to a file: those of a hundred million images may not fit into memory.
     with scratch() as file, io.TextIOWrapper(file, "utf-8", "backslashreplace", newline="") as text:
         writer = csv.writer(LineFeeds(text))
         writer.writerow(["source", "time", "message"])
@@ -101,7 +101,7 @@ def finish(
         text.flush()
         file.seek(0)
         folder.put(FAILURES, file)
-    told = {
+    record = {
         "items": summary.items,
         "images": summary.images,
         "frames": summary.frames,
@@ -117,12 +117,12 @@ def finish(
         "versions": versions(),
         "run": {**run, "new_parts": summary.new},
     }
-    folder.write(SUMMARY, (json.dumps(told, indent=1, ensure_ascii=False) + "\n").encode())
+    folder.write(SUMMARY, (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode())
     return dataclasses.replace(summary, reason=reason)
 
 
 def versions() -> dict[str, str]:
-    """Return the version of whatever rows may depend on."""
+    """Return the versions of all packages that may influence rows."""
     found = {name: package_version(name) for name in ("mien", *PACKAGES)}
     return {"python": platform.python_version(), **{name: number for name, number in found.items() if number}}
 

@@ -1,9 +1,9 @@
-"""Whoever answers for a worker process: it is replaced when it dies or hangs, and the file that did it is found.
+"""Supervision of a worker process: it is restarted when it crashes or hangs, and the responsible file is isolated.
 
-A shard whose worker died is tried once more, by a new worker. If that dies, too, the pieces of the shard are tried, halved
-again and again, beginning with the few items that were under way: an item that alone ends two workers is reported as a failure,
-and the shard is read without it. What was killed from outside passes the second time, so nothing is accused that merely was
-there. A worker that gives no sign of life for too long is killed, and counts as one that died.
+A shard whose worker crashed is retried by a new worker. If that crashes too, the shard is bisected, starting with the items in
+progress: an item that alone crashes two workers is reported as a failure, and the shard is processed without it. A worker that
+was killed from outside succeeds on the second try, so no item is blamed by coincidence. A worker without a heartbeat for too
+long is killed and counts as crashed.
 """
 
 from __future__ import annotations
@@ -23,37 +23,37 @@ from .process import Process
 from .shards import WRITING
 
 TIMEOUT = 300.0
-"""Seconds without a sign of life after which a worker is ended: no image within the limit of pixels takes nearly as long."""
+"""Seconds without a heartbeat after which a worker is killed; no image within the pixel limit takes nearly as long."""
 
 PATIENCE = 300.0
-"""The same, at least, for what is no image's fault: loading networks, finding a shard in the listing, writing its part."""
+"""Minimum of the same limit while no image is processed: loading networks, reading the listing, writing a part."""
 
 PAUSES = (0.0, 0.0, 0.5, 2.0, 5.0)
-"""Seconds before each try to get a worker ready, when others died before they were: memory that is short may be free again."""
+"""Seconds before each attempt to start a worker after a failed start, for example while memory is short."""
 
 ROUNDS = 8
-"""Times in a row that a shard is tried and none of its pieces is found guilty."""
+"""Consecutive attempts at a shard without an isolated item, before giving up."""
 
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """How a worker ended in the middle of its work."""
+    """Crash of a worker."""
 
     at: int
-    """Place of the item that it had begun last."""
+    """Index of the item it had started last."""
     why: str
-    """One line."""
+    """Reason in one line."""
 
 
 class Supervisor:
-    """Reads shards in a process of its own. Used by one thread; only `kill` may be called from others.
+    """Processes shards in a worker process. Not thread-safe, except for `kill`.
 
     Args:
-        folder: of the job.
-        threads: of one network call; numeric libraries in the worker get no more.
-        tell: called with the place of the item that is being read, as it goes.
-        cwd: the folder that relative names start from; None, or where there is no such folder: this one.
-        timeout: seconds that may go by until the next image is begun, or the next frame of a video is read.
+        folder: folder of the job.
+        threads: threads of one network call and of numeric libraries in the worker.
+        tell: called with the index of the current item.
+        cwd: working directory of the worker; None or a missing folder: the current one.
+        timeout: seconds until the next image must be started or the next frame of a video read.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Supervisor:
         self.folder, self.threads, self.tell, self.timeout = folder, threads, tell, timeout
         self.cwd = cwd if cwd and os.path.isdir(cwd) else None  # noqa: PTH112 - one line
         self.lost = 0
-        """Workers that died."""
+        """Number of crashed workers."""
         self._process: Process | None = None
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with this object
         self._lock = threading.Lock()
@@ -75,14 +75,14 @@ class Supervisor:
 
     @property
     def pid(self) -> int | None:
-        """Number of the worker process, None between two."""
+        """Process ID of the worker; None while there is none."""
         return None if self._process is None else self._process.pid
 
     def read(self, shard: int, items: int) -> dict[str, Any]:
-        """Read a shard of so many items, write its part, and return its tally.
+        """Process a shard with this number of items, write its part, and return its tally.
 
         Raises:
-            MienError: it cannot be read at all: no worker becomes ready, the folder cannot be written.
+            MienError: no worker starts, or the folder cannot be written.
         """
         skip: dict[int, str] = {}
         idle = 0
@@ -97,19 +97,20 @@ class Supervisor:
             idle = 0 if found else idle + 1
             skip |= found
         raise MienError(
-            f"shard {shard} has ended {2 * ROUNDS} workers, and none of its items alone does so. "
-            "Give fewer --workers or a smaller --shard-size, then --resume"
+            f"shard {shard} crashed {2 * ROUNDS} workers, but none of its items alone does. "
+            "Use fewer --workers or a smaller --shard-size, then --resume",
+            value=shard,
         )
 
     def kill(self) -> None:
-        """End the worker at once, and start no other."""
+        """Kill the worker and start no other."""
         with self._lock:
             self._ended = True
             if self._process is not None:
                 self._process.kill()
 
     def close(self) -> None:
-        """Let the worker end."""
+        """Shut down the worker."""
         self._bury()
         self._errors.close()
 
@@ -120,9 +121,9 @@ class Supervisor:
         self.close()
 
     def _find(self, shard: int, items: int, skip: dict[int, str], first: int, last: int) -> dict[int, str]:
-        """Return the items that end whoever reads them, looked for where two workers ended, around it, and everywhere.
+        """Return the items that crash workers: search at the last started item, then in its batch, then in the whole shard.
 
-        The item begun last died alone if it was being decoded; if it was in a network, any of its group may have done it.
+        A crash in the decoder is due to the item started last; a crash during inference may be due to any item of its batch.
         """
         group = max(0, last + 1 - BATCH)
         return (
@@ -132,7 +133,7 @@ class Supervisor:
         )
 
     def _guilty(self, shard: int, start: int, stop: int, skip: dict[int, str], *, sure: bool = False) -> dict[int, str]:
-        """Return the items of a piece that end whoever reads them, each with the reason; `sure` asks a lone item only once."""
+        """Return the items of a slice that crash workers, with reasons; `sure` tries a single item only once."""
         if start >= stop or all(place in skip for place in range(start, stop)):
             return {}
         task = {"shard": shard, "skip": skip, "start": start, "stop": stop}
@@ -146,19 +147,19 @@ class Supervisor:
 
     def _ask(self, task: dict[str, Any]) -> dict[str, Any] | Death:
         process, at, began = self._ready(), -1, False
-        stage, limit = "the listing was read", max(PATIENCE, self.timeout)
+        stage, limit = "reading the listing", max(PATIENCE, self.timeout)
         try:
             process.say(task)
             while (answer := process.hear(_seconds(limit))) is not None:
                 if "at" in answer:
                     began = answer["at"] != WRITING
-                    stage, limit = ("", self.timeout) if began else ("its part was written", max(PATIENCE, self.timeout))
+                    stage, limit = ("", self.timeout) if began else ("writing its part", max(PATIENCE, self.timeout))
                     at = max(at, answer["at"])
                     self.tell(at)
                 elif "done" in answer:
                     return answer["done"]
                 elif "failed" in answer:
-                    return Death(at, f"reading it failed: {answer['failed']}")
+                    return Death(at, f"processing failed: {answer['failed']}")
                 else:
                     raise MienError(answer["error"])
         except BrokenPipeError:
@@ -167,14 +168,16 @@ class Supervisor:
             self._end(process)
             if not began:
                 raise MienError(
-                    f"nothing was heard for {limit:g} seconds while {stage} (shard {task['shard']} of {self.folder}); "
-                    "see that the storage answers, then --resume"
+                    f"no response for {limit:g} seconds while {stage} (shard {task['shard']} of {self.folder}); "
+                    "check that the storage responds, then --resume",
+                    path=self.folder,
+                    value=task["shard"],
                 ) from None
-            return Death(at, f"it was not read within {limit:g} seconds (--timeout)")
+            return Death(at, f"timed out after {limit:g} seconds (--timeout)")
         return Death(at, self._end(process))
 
     def _ready(self) -> Process:
-        """Return a worker that has loaded its networks."""
+        """Return a worker with loaded networks."""
         if self._process is not None and self._process.runs:
             return self._process
         why = ""
@@ -189,14 +192,14 @@ class Supervisor:
             except TimeoutError:
                 self._end(process)
                 raise MienError(
-                    f"a worker has not loaded its networks after {PATIENCE:g} seconds; see that its disk answers"
+                    f"a worker did not load its networks within {PATIENCE:g} seconds; check that its disk responds"
                 ) from None
             if answer is not None and "ready" in answer:
                 return process
             if answer is not None:
                 raise MienError(answer["error"])
             why = self._end(process)
-        raise MienError(f"a worker ends before it is ready ({why}){self._last_words()}; fewer --workers need less memory")
+        raise MienError(f"a worker exits at startup ({why}){self._last_words()}; fewer --workers need less memory")
 
     def _start(self) -> Process:
         self._bury()
@@ -212,7 +215,7 @@ class Supervisor:
             process.close()
 
     def _end(self, process: Process) -> str:
-        """Count a worker as lost and say how it ended."""
+        """Count a worker as crashed and describe how it ended."""
         self.lost += 1
         return process.epitaph()
 
@@ -223,5 +226,5 @@ class Supervisor:
 
 
 def _seconds(limit: float) -> float | None:
-    """Return a limit as waiting takes it."""
+    """Return a limit as a timeout of `queue.get`."""
     return None if math.isinf(limit) else limit

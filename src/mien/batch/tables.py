@@ -9,24 +9,24 @@ from typing import Any, Self
 from ..errors import MissingExtra, SourceError
 from .storage import opened, shown
 
-PLACES = ("path", "uri", "url", "file", "filename", "file_name", "image_path", "source", "image")
-"""Columns of text that are taken for paths or URIs, likeliest first."""
+PLACES = ("path", "uri", "url", "file", "filename", "file_name", "image_path", "source", "image", "picture")
+"""Names of text columns with paths or URIs, in order of preference."""
 
-BYTES = ("image", "bytes", "jpg", "jpeg", "png", "image", "content", "data")
-"""Columns of bytes that are taken for images, likeliest first; where there is none of these, the only one of bytes."""
+BYTES = ("image", "bytes", "jpg", "jpeg", "png", "picture", "content", "data")
+"""Names of binary columns with encoded images, in order of preference; otherwise a single binary column is used."""
 
 BATCH = 16
-"""Rows that are decoded from a table at once: images are large."""
+"""Rows decoded from a table at once; images are large."""
 
 
 class Table:
-    """A parquet file, read from its front; rows can be skipped, not gone back to without starting again."""
+    """A parquet file, read sequentially; going back to an earlier row restarts at its row group."""
 
     def __init__(self, file: Any, name: str) -> None:
         """Open a table.
 
         Raises:
-            SourceError: it is no parquet file.
+            SourceError: not a valid parquet file.
             MissingExtra: pyarrow is not installed.
         """
         try:
@@ -39,22 +39,24 @@ class Table:
         try:
             self._file = pyarrow.parquet.ParquetFile(file)
         except self._refusals as error:
-            raise SourceError(f"{name} is not a parquet file that can be read: {_first_line(error)}; get it anew") from error
+            raise SourceError(
+                f"{name} is not a valid parquet file: {_first_line(error)}; download it again", path=name
+            ) from error
         self.rows: int = self._file.metadata.num_rows
         self._column, self._next, self._values = "", 0, iter(())
 
     @classmethod
     @contextlib.contextmanager
     def opened(cls, place: str) -> Iterator[Self]:
-        """Open the table at a place."""
+        """Open the table at a location."""
         with opened(place) as file:
             yield cls(file, shown(place))
 
     def column(self, wanted: str | None) -> tuple[str, bool]:
-        """Return the column that holds images, and whether it holds their bytes; otherwise it holds paths or URIs.
+        """Return the image column, and whether it contains encoded images; otherwise it contains paths or URIs.
 
         Raises:
-            SourceError: there is no such column, or none that holds images.
+            SourceError: the column does not exist, or no column contains images.
         """
         import pyarrow.types as kinds
 
@@ -69,7 +71,12 @@ class Table:
                 data[field.name] = f"{field.name}.bytes"
         if wanted is not None:
             if wanted not in {**text, **data}:
-                raise SourceError(f"{self.name} has no column {wanted!r} of bytes or text; it has {self._columns()}")
+                raise SourceError(
+                    f"{self.name}: no binary or text column {wanted!r}; columns: {self._columns()}",
+                    path=self.name,
+                    value=wanted,
+                    expected=[*text, *data],
+                )
             return ({**text, **data}[wanted]), wanted in data
         for name in BYTES:
             if name in data:
@@ -79,14 +86,18 @@ class Table:
         for name in PLACES:
             if name in text:
                 return text[name], False
-        raise SourceError(f"{self.name} has no column that is known to hold images; name one of {self._columns()} (--column)")
+        raise SourceError(
+            f"{self.name}: no column with images found; choose one of {self._columns()} with --column",
+            path=self.name,
+            expected=[*text, *data],
+        )
 
     def places(self, column: str) -> Iterator[str | None]:
         """Yield the text of a column."""
         return self._cells(column, 0)
 
     def cell(self, column: str, row: int) -> bytes | None:
-        """Return the bytes in a row; quickest in rising order."""
+        """Return the bytes of a row; fast in ascending order."""
         if column != self._column or row < self._next:
             first, self._next = self._group_of(row)
             self._column, self._values = column, self._cells(column, first)
@@ -104,11 +115,11 @@ class Table:
                     found = value.as_py()
                     yield found["bytes"] if isinstance(found, dict) else found
         except self._refusals as error:
-            self._column = ""  # this iterator is spent; the next row begins at its own group, which may be whole
-            raise SourceError(f"{self.name} cannot be read on: {_first_line(error)}; get it anew") from error
+            self._column = ""  # This iterator is exhausted; the next row restarts at its own row group, which may be intact.
+            raise SourceError(f"{self.name} is corrupt: {_first_line(error)}; download it again", path=self.name) from error
 
     def _group_of(self, row: int) -> tuple[int, int]:
-        """Return the row group that a row is in, and its first row."""
+        """Return the row group of a row and the first row of the group."""
         first = 0
         for group in range(self._file.metadata.num_row_groups):
             count = self._file.metadata.row_group(group).num_rows
@@ -116,7 +127,9 @@ class Table:
                 return group, first
             first += count
         raise SourceError(
-            f"{self.name} has {first} rows, so none of number {row}: it has changed since it was listed; begin anew"
+            f"{self.name} has {first} rows, row {row} is missing: it changed after it was listed; start a new run",
+            path=self.name,
+            value=row,
         )
 
     def _columns(self) -> str:

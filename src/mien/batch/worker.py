@@ -1,16 +1,16 @@
-"""The process that reads shards: told what to do on stdin and answering on stdout, a JSON object in each line.
+"""The worker process: commands on stdin, messages on stdout, one JSON object per line.
 
     ← {"folder": …}                                        once
     → {"ready": true}
-    ← {"shard": 12, "skip": {"7": "why"}}                  read it, write its part
-    ← {"shard": 12, "skip": {}, "start": 0, "stop": 8}     only try this piece of it
-    → {"at": 3}                                            before the item of this place; −1: still at the same one;
-                                                           −2: all are read, the part is being written
-    → {"done": {…tally…}} | {"failed": "why"}              then it waits for the next
-    → {"error": "why"}                                     nothing can be read at all: it ends
+    ← {"shard": 12, "skip": {"7": "reason"}}               process the shard and write its part
+    ← {"shard": 12, "skip": {}, "start": 0, "stop": 8}     process this slice without writing it
+    → {"at": 3}                                            before the item of this index; −1: still at the same item;
+                                                           −2: writing the part
+    → {"done": {…tally…}} | {"failed": "reason"}           then waits for the next command
+    → {"error": "reason"}                                  the job cannot be processed; exits
 
-When stdin closes, or nobody reads its answers any more, it ends: a driver that was killed leaves no workers behind. Who says
-nothing for too long is ended by the driver.
+The process exits when stdin or stdout is closed, so that a killed driver leaves no workers behind. The driver kills workers
+that send no message for too long.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from .storage import Folder
 
 
 def main() -> None:
-    """Work until stdin closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
+    """Process commands until stdin closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The driver handles Ctrl-C.
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)  # what a library prints must not stand among the answers
+    os.dup2(2, 1)  # Output of libraries must not mix with messages.
 
     def say(**message: Any) -> None:
         answers.write(json.dumps(message).encode() + b"\n")
@@ -56,7 +56,7 @@ def main() -> None:
             except OSError as error:
                 say(error=f"a part cannot be written: {error}")
                 return
-            except Exception as error:  # a file that breaks a decoder in a way nobody foresaw must not end the run
+            except Exception as error:  # An unexpected decoder error must not end the run.
                 say(failed=f"{type(error).__name__}: {error}"[:300])
 
 
@@ -64,12 +64,20 @@ def _open(opening: dict[str, Any]) -> ShardReader:
     folder = Folder(opening["folder"])
     job = load(folder)
     if job is None:
-        raise MienError(f"{folder} is not there, or empty: the folder must be one that all machines share")
+        raise MienError(f"{folder} is missing or empty; all machines must have access to the same folder", path=str(folder))
     if job.mien != VERSION:
-        raise MienError(f"this machine has mien {VERSION}, the run was begun with {job.mien}; install the same everywhere")
+        raise MienError(
+            f"this machine has mien {VERSION}, the run was started with {job.mien}; install the same version on all machines",
+            value=VERSION,
+            expected=job.mien,
+        )
     reader = ShardReader(folder, job)
     if (found := identity(reader.read.card)) != job.model:
-        raise MienError(f"this machine has the model {found}, the run was begun with {job.model}; put the same file everywhere")
+        raise MienError(
+            f"this machine has the model {found}, the run was started with {job.model}; copy the same file to all machines",
+            value=found,
+            expected=job.model,
+        )
     return reader
 
 
