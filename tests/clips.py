@@ -71,14 +71,15 @@ def write_clip(
     return path
 
 
-def turn(path: Path, degrees: int) -> None:
-    """Write a display matrix into the header of the first track, as a phone held upright does: shown turned clockwise."""
+def turn(path: Path, degrees: int, *, mirrored: bool = False) -> None:
+    """Write a display matrix into the header of the first track: rotated clockwise, after mirroring left-right."""
     data = bytearray(path.read_bytes())
-    at = data.index(b"tkhd") + 4 + 40  # version 0: flags, times, number, length, layer, volume come first
+    at = data.index(b"tkhd") + 4 + 40  # Version 0: flags, times, number, length, layer and volume come first.
     cosine, sine = {0: (1, 0), 90: (0, 1), 180: (-1, 0), 270: (0, -1)}[degrees]
-    data[at : at + 36] = struct.pack(
-        ">9i", cosine << 16, sine << 16, 0, -sine * (1 << 16), cosine * (1 << 16), 0, 0, 0, 1 << 30
-    )
+    sign = -1 if mirrored else 1
+    one = 1 << 16
+    numbers = sign * cosine * one, sign * sine * one, 0, -sine * one, cosine * one, 0, 0, 0, 1 << 30
+    data[at : at + 36] = struct.pack(">9i", *numbers)
     path.write_bytes(data)
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mien.errors import ConfigError
-from mien.inference.results import Csv, JsonLines, columns, json_line
+from mien.inference.results import Csv, JsonLines, check_rows, columns, json_line
 from mien.types import Result
 from mien.visualization.annotated import MARK, AnnotatedImages
 from readings import LABELS, face, mesh, reading
@@ -251,3 +251,20 @@ def test_an_error_before_the_first_row_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), JsonLines(tmp_path / "faces.jsonl"), Csv(tmp_path / "faces.csv", LABELS):
         1 / 0  # noqa: B018
     assert not list(tmp_path.glob("*.part*"))
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_files_of_others_are_not_replaced(kind: str, tmp_path: Path) -> None:
+    photo, other, ours = tmp_path / "photo.jpg", tmp_path / f"notes.{kind}", tmp_path / f"ours.{kind}"
+    photo.write_bytes(b"photo")
+    other.write_text("my notes\n")
+    with Csv(ours, LABELS) if kind == "csv" else JsonLines(ours) as sink:
+        sink.write(PARTY)
+    for path, overwrite in ((photo, True), (photo, False), (other, False)):
+        with pytest.raises(ConfigError) as caught:
+            check_rows(path, kind, overwrite=overwrite)
+        assert caught.value.path == str(path)
+    with pytest.raises(ConfigError):
+        check_rows(other, kind, inputs=[str(other)], overwrite=True)
+    for path, overwrite in ((other, True), (ours, False), (tmp_path / f"new.{kind}", False)):
+        check_rows(path, kind, overwrite=overwrite)

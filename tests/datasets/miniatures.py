@@ -571,9 +571,11 @@ def _all() -> dict[str, Miniature]:
         (affectnet_headless, "training.csv, validation.csv"),
         (affectnet_arrays, "train_set, val_set with annotations"),
         (affectnet_phases, "affectnet.csv with phases"),
-        (affectnet_folders, "part folders of class folders"),
     ):
         list_ += [Miniature("affectnet8", layout, build), Miniature("affectnet7", layout, without_contempt(build))]
+    layout, order = "part folders of class folders", {"order": "affectnet"}
+    list_ += [Miniature("affectnet8", layout, affectnet_folders, order)]
+    list_ += [Miniature("affectnet7", layout, without_contempt(affectnet_folders), order)]
     names = Counter[str]()
     found = {}
     for miniature in list_:

@@ -71,4 +71,4 @@ def test_multi_target_agrees_with_its_definition_row_by_row(root: Path) -> None:
 def test_the_reader_gives_the_arrays_of_the_file(root: Path) -> None:
     for split in SPLITS:
         plain, data = open_arrays(root, split), open_dataset("fer2013", root, split)
-        assert np.array_equal(plain.pixels, data.pixels) and np.array_equal(plain.label, data.label)
+        assert np.array_equal(plain.images, data.pixels) and np.array_equal(plain.label, data.label)

@@ -106,7 +106,7 @@ def test_what_a_killed_process_leaves_locks_nothing(tmp_path: Path) -> None:
     out = tmp_path / "out"
     with subprocess.Popen([sys.executable, "-c", HOLD, out], stdin=-1, stdout=-1, env=environment()) as holder:
         assert holder.stdout and holder.stdout.readline() == b"1\n"
-        with pytest.raises(ConfigError, match="by another process"), locked(out):
+        with pytest.raises(ConfigError), locked(out):
             pass
         holder.send_signal(signal.SIGKILL)
     assert names_in(tmp_path) == [".out.lock"]

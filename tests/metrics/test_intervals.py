@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -118,3 +118,23 @@ def test_seeds() -> None:
     assert m.mean_and_deviation([1.0, 2.0, 3.0]) == (2.0, 1.0)
     mean, deviation = m.mean_and_deviation([0.7])
     assert mean == 0.7 and np.isnan(deviation) and np.isnan(m.mean_and_deviation([])).all()
+
+
+@given(st.integers(0, 10**6), st.integers(20, 500), st.floats(0, 0.3))
+@settings(max_examples=30, deadline=None)
+def test_the_interval_of_a_biased_statistic_contains_its_value(seed: int, number: int, bias: float) -> None:
+    """The expected calibration error in 15 bins, whose percentile interval lies above it for small errors."""
+    random = np.random.default_rng(seed)
+    confidence = random.uniform(0.2, 1, number)
+    terms = np.zeros((number, 16))
+    terms[np.arange(number), (confidence * 15).astype(int).clip(0, 14)] = confidence - (
+        random.random(number) < (confidence - bias).clip(0, 1)
+    )
+    terms[:, 15] = 1
+
+    def ece(sums: np.ndarray) -> np.ndarray:
+        return np.abs(sums[..., :15]).sum(-1) / sums[..., 15]
+
+    value = float(ece(terms.sum(0)))
+    low, high = m.basic_interval(ece(m.bootstrap(terms, draws=200)), value, least=0)
+    assert 0 <= low <= value <= high

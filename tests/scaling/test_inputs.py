@@ -15,13 +15,14 @@ import pytest
 from batch_runs import failures, rows
 
 from clips import moving, write_clip
-from mien.batch import Options, batch
+from mien.batch import batch
 from mien.batch.items import Item, ItemReader, _Member
 from mien.batch.job import TALLY, Listing, Shards, tally, write_part
 from mien.batch.listing import items
 from mien.batch.storage import Folder
 from mien.batch.tables import Table
 from mien.errors import ConfigError, SourceError
+from mien.inference.options import Options
 from mien.io import sources
 from mien.io.images import read_image
 from mien.io.images import sample as sources_sample
@@ -92,7 +93,7 @@ def test_object_storage_is_listed_like_folders_and_read_alike(memory: str, files
     local = [Path(str(path)).relative_to(tmp_path).as_posix() for path in sources.iter_images(tmp_path).items]
     assert [item.name.partition("bucket/")[2] for item in found] == local and len(local) == 8
     assert all(item.kind == "object" and item.stamp for item in found)
-    for frame, name in zip(ItemReader(Sampling()).frames(found, {}), local, strict=True):
+    for frame, name in zip(ItemReader(Options()).frames(found, {}), local, strict=True):
         assert frame.image is not None and (frame.image.pixels == read_image(tmp_path / name).pixels).all()
     assert [item.name for item in items([f"{memory}/face*.jpg"])] == [item.name for item in found if "/deep/" not in item.name]
     assert [item.kind for item in items([f"{memory}/face 0.jpg", f"{memory}/nothing"])] == ["object", "missing"]
@@ -117,7 +118,7 @@ def test_what_is_wrong_with_a_container_is_said(files: list[Path], tmp_path: Pat
     (tmp_path / "cut.tar").write_bytes(whole[: len(whole) // 2])
     listed = list(items([str(tmp_path / "cut.tar")]))
     assert [item.kind for item in listed][-1] == "missing" and "corrupt" in listed[-1].message and len(listed) > 3
-    frames = list(ItemReader(Sampling()).frames(listed, {}))
+    frames = list(ItemReader(Options()).frames(listed, {}))
     assert sum(frame.image is not None for frame in frames) >= len(listed) - 2
     for name in ("pipe.tar", "pipe.parquet", "pipe.jpg", "pipe.mp4"):
         os.mkfifo(tmp_path / name)
@@ -130,7 +131,7 @@ def test_what_is_wrong_with_a_container_is_said(files: list[Path], tmp_path: Pat
     pq.write_table(nothing, tmp_path / "none.parquet")
     assert "pipe" in problems(tmp_path / "pipe.tar")[0] and "pipe" in problems(tmp_path / "pipe.parquet")[0]
     waiting = [tmp_path / "pipe.jpg", (tmp_path / "pipe.jpg").as_uri(), tmp_path / "pipe.mp4", (tmp_path / "pipe.mp4").as_uri()]
-    frames = ItemReader(Sampling()).frames(items(list(map(str, waiting))), {})
+    frames = ItemReader(Options()).frames(items(list(map(str, waiting))), {})
     assert ["pipe" in str(frame.error) or "no file" in str(frame.error) for frame in frames] == [True] * 4
     assert "decompress" in problems(tmp_path / "packed.tar.gz")[0]
     assert "no tar" in problems(tmp_path / "no.tar")[0]
@@ -145,10 +146,10 @@ def test_what_is_wrong_with_a_container_is_said(files: list[Path], tmp_path: Pat
     assert "no column 'd'" in problems(tmp_path / "two.parquet", column="d")[0]
     assert problems(tmp_path / "two.parquet", column="b") == []
     assert "nothing in the column path" in problems(tmp_path / "none.parquet", column="path")[0]
-    (frame,) = ItemReader(Sampling()).frames(items([str(tmp_path / "none.parquet")]), {})
+    (frame,) = ItemReader(Options()).frames(items([str(tmp_path / "none.parquet")]), {})
     assert "no bytes" in str(frame.error)
     gone = Item("gone", "member", str(tmp_path / "gone.tar"), 512, 10)
-    (frame,) = ItemReader(Sampling()).frames([gone], {})
+    (frame,) = ItemReader(Options()).frames([gone], {})
     assert "gone.tar does not exist" in str(frame.error)
 
 
@@ -170,7 +171,7 @@ def test_videos_in_a_tar_are_not_held_in_memory(tmp_path: Path) -> None:
             tar.add(clip, name)
     listed = list(items([str(tmp_path / "clips.tar")]))
     wanted = [frame.image.pixels for frame in sources.iter_images(clip, sampling=Sampling()) if frame.image]
-    reader = ItemReader(Sampling())
+    reader = ItemReader(Options())
     found = list(reader.frames(listed, {}))
     assert [frame.error for frame in found] == [None] * 12
     for frame, pixels in zip(found, [*wanted, *wanted], strict=True):

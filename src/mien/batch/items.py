@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from typing import IO, Any, Literal
 
 from ..errors import SourceError
+from ..inference.options import Options
 from ..io.decoding import decode
+from ..io.image_sequences import is_animation
 from ..io.images import MAX_BYTES, MAX_PIXELS, DecodedImage, ReadOptions
 from ..io.sources import Clip, Frame, iter_images
-from ..io.video import Sampling, looks_like_video
+from ..io.video import looks_like_video
 from .storage import opened
 
 HEAD = 512
@@ -46,9 +48,9 @@ class Item:
 class ItemReader:
     """Reader of items in order; keeps the current tar or table open for the next item."""
 
-    def __init__(self, sampling: Sampling, *, allow_private: bool = False) -> None:
-        self.sampling = sampling
-        self.options: ReadOptions = {"allow_private": allow_private}
+    def __init__(self, options: Options) -> None:
+        self.sampling, self.animations = options.sampling, options.animations
+        self.options: ReadOptions = options.reading
         self._stack = contextlib.ExitStack()
         self._open: tuple[str, Any] | None = None
 
@@ -80,7 +82,8 @@ class ItemReader:
                 case "missing":
                     yield Frame(number, item.name, error=SourceError(item.message))
                 case "file":
-                    yield from iter_images(iter([item.place]), sampling=self.sampling, **self.options)
+                    items = iter([item.place])
+                    yield from iter_images(items, sampling=self.sampling, animations=self.animations, **self.options)
                 case "object":
                     yield from self._object(number, item)
                 case "member":
@@ -99,7 +102,7 @@ class ItemReader:
                 file.seek(0)
                 yield from Clip(file, self.sampling, self.options, item.name)
             else:
-                yield self._image(number, item, head + _rest(file, item, len(head)))
+                yield from self._bytes(number, item, head + _rest(file, item, len(head)))
 
     def _member(self, number: int, item: Item) -> Iterator[Frame]:
         if item.size > MAX_BYTES and not item.video:
@@ -112,7 +115,7 @@ class ItemReader:
         elif item.size > MAX_BYTES:
             raise _too_long(item.name, item.size)
         else:
-            yield self._image(number, item, member.read())
+            yield from self._bytes(number, item, member.read())
 
     def _row(self, item: Item) -> bytes:
         from .tables import Table  # Imports pyarrow, which only tables need.
@@ -123,7 +126,7 @@ class ItemReader:
         return data
 
     def _bytes(self, number: int, item: Item, data: bytes) -> Iterator[Frame]:
-        if _is_clip(data[:HEAD], item):
+        if _is_clip(data[:HEAD], item) or (self.animations and is_animation(data)):
             yield from Clip(data, self.sampling, self.options, item.name)
         else:
             yield self._image(number, item, data)
@@ -131,7 +134,8 @@ class ItemReader:
     def _image(self, number: int, item: Item, data: bytes) -> Frame:
         if len(data) > MAX_BYTES:
             raise _too_long(item.name, len(data))
-        pixels, notes = decode(data, item.name, MAX_PIXELS)
+        limit, truncated = self.options.get("max_pixels", MAX_PIXELS), self.options.get("truncated", False)
+        pixels, notes = decode(data, item.name, limit, truncated=truncated)
         pixels.flags.writeable = False
         return Frame(number, item.name, DecodedImage(pixels, item.name, notes))
 

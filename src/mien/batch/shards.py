@@ -68,7 +68,7 @@ class ShardReader:
         options, count = self.job.reading, Counter[str]()
         status, labels = Counter[str](), Counter[str]()
         rows = Rows(self.job.labels, options.groups, unsmoothed=self.job.unsmoothed, units=self.job.units)
-        reader, reported = ItemReader(options.sampling, allow_private=options.allow_private), time.monotonic()
+        reader, reported = ItemReader(options), time.monotonic()
         with contextlib.closing(reader):
             for frame, result in self.read.stream(reader.frames(items, skip, begin), **options.streaming):
                 rows.add(result)

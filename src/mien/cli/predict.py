@@ -16,21 +16,22 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from ..errors import ConfigError
+from ..errors import ConfigError, SourceError
 from ..inference.baseline import Baseline
 from ..inference.elan import Elan
 from ..inference.openface import OpenFaceFiles
 from ..inference.options import DEFAULTS, Options
 from ..inference.recognizer import Recognizer, load
-from ..inference.results import Csv, JsonLines, json_line
+from ..inference.results import Csv, JsonLines, check_rows, json_line
 from ..inference.summary import Summary
-from ..io.sources import Clip, Frame, Images, iter_images
+from ..io.files import check_output
+from ..io.sources import Clip, Frame, Images, from_bytes, iter_images
 from ..types import Result
-from ..visualization.timeline import Timeline, check_suffix
+from ..visualization.timeline import Timeline, check_timeline
 from .clips import Copies
 from .flags import NO_FLAGS, Draw, Flags, layers_of
 from .readings import show, show_videos
-from .terminal import counted, for_programs, side_console, table_console, write_line
+from .terminal import STDIN, counted, for_programs, in_flags, side_console, table_console, write_line
 
 Sink = Csv | JsonLines | OpenFaceFiles
 
@@ -47,6 +48,7 @@ def predict(
     save: Path | None = None,
     draw: Draw = (),
     timeline: Path | None = None,
+    overwrite: bool = False,
     flags: Flags = NO_FLAGS,
 ) -> int:
     """Recognize facial expressions, head pose, gaze and action units in images and videos.
@@ -67,9 +69,13 @@ def predict(
         mien predict *.jpg | jq .faces[].label
         mien predict clip.mp4 --csv rows.csv --save annotated --draw pose,gaze --timeline clip.html
         mien predict interview.mp4 --csv interview.csv --format openface --baseline median
+        mien predict --fps 25 numbered-frames --timeline clip.html
+        find . -name '*.jpg' | mien predict @-
+        curl -s https://example.org/team.jpg | mien predict -
 
     Args:
-        paths: Images, videos, folders with their sub-folders, patterns, http or https URLs.
+        paths: Images, videos, folders with their sub-folders, patterns, http or https URLs; @FILE for a list of these, one per
+            line; - for an image or video on standard input, @- for a list there.
         json: Write JSON Lines to stdout, also on a terminal.
         csv: Also write a table to this file, one row per face. With --format openface and several inputs: a folder.
         layout: Columns of the table: mien, or openface: those of OpenFace 2, with its units and signs.
@@ -81,13 +87,22 @@ def predict(
         save: Also write annotated images and videos to this folder.
         draw: Layers of annotated images, separated by commas: pose, gaze, mesh.
         timeline: Also plot each face of the videos over time: .png, .svg, .pdf or .html.
+        overwrite: Replace existing files that mien did not write; inputs are never replaced.
         flags: Options of inference.
     """
-    if timeline:
-        check_suffix(timeline)
     options = flags.options()
     points, groups, layers = options.landmarks, options.groups, layers_of(draw, options)
-    frames = iter_images(list(paths), sampling=options.sampling, allow_private=options.allow_private)
+    frames = _frames(paths, options, animations=options.animations or timeline is not None or elan is not None)
+    inputs = [str(item.source if isinstance(item, (Clip, Frame)) else item) for item in frames.items]
+    check_rows(jsonl, "jsonl", inputs=inputs, overwrite=overwrite)
+    if layout == "mien":
+        check_rows(csv, "csv", inputs=inputs, overwrite=overwrite)
+    elif csv and csv.suffix:
+        check_output(csv, "--csv", (".csv",), b"confidence", inputs=inputs, overwrite=overwrite)
+    if elan:
+        check_output(elan, "--elan", (".eaf",), b"ANNOTATION_DOCUMENT", inputs=inputs, overwrite=overwrite)
+    if timeline:
+        check_timeline(timeline, inputs=inputs, overwrite=overwrite)
     read = load(**options.loading)
     programs, side, began = for_programs(json), side_console(), time.perf_counter()
     roots = [path for path in paths if os.path.isdir(path)]  # noqa: PTH112 - Path.is_dir raises on a name too long
@@ -104,7 +119,7 @@ def predict(
             sinks.append(stack.enter_context(JsonLines(jsonl, points=points, groups=groups)))
         if csv:
             several = len(frames.items) > 1
-            table = _table(csv, layout, read, options, videos=videos, bom=bom, several=several)
+            table = _table(csv, layout, read, options, bom=bom, several=several)
             sinks.append(stack.enter_context(table))
         stack.enter_context(_partial(side, sinks))
         copies = Copies(stack, save, roots, layers, options.sampling, options.threads) if save else None
@@ -132,6 +147,9 @@ def predict(
                 failed.append(result)
             elif not programs and result.time is None:
                 listed.append(result)
+            elif frame.index == 0 and frame.image:
+                for note in frame.image.notes:
+                    side.print(f"{result.source}: {in_flags(note)}", style="dim")
             tally[result.status] += 1
             tally["image" if frame.time is None else "frame"] += 1
             tally["face"] += len(result.faces)
@@ -145,7 +163,7 @@ def predict(
     if not programs:
         show_videos(summary.faces, table_console())
     for result in failed:
-        side.print(f"failed: {result.message}", style="red")
+        side.print(f"failed: {in_flags(result.message or '')}", style="red")
     counts = [counted(tally[what], what) for what in ("image", "frame") if tally[what]]
     counts += [counted(tally["face"], "face")]
     counts += [f"{tally['no face']} without a face"] if tally["no face"] else []
@@ -160,9 +178,39 @@ def predict(
     return 1 if failed else 0
 
 
-def _table(
-    path: Path, layout: str, read: Recognizer, options: Options, *, videos: bool, bom: bool, several: bool
-) -> Csv | OpenFaceFiles:
+def _frames(paths: Iterable[str], options: Options, *, animations: bool) -> Images:
+    """Return the images of the command line: paths, lists (`@FILE`, `@-`) and standard input (`-`).
+
+    Raises:
+        SourceError: a list cannot be read, or nothing can.
+    """
+    sources: list[Any] = []
+    for path in paths:
+        if path == STDIN:
+            data = sys.stdin.buffer.read()
+            sources.append(from_bytes(data, STDIN, options.sampling, animations=animations, **options.reading))
+        elif path.startswith("@") and not os.path.exists(path):  # noqa: PTH110 - Path.exists raises on a name too long
+            sources += _listed(path[1:])
+        else:
+            sources.append(path)
+    return iter_images(sources, sampling=options.sampling, animations=animations, **options.reading)
+
+
+def _listed(name: str) -> list[str]:
+    """Return the lines of a list of paths."""
+    try:
+        data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SourceError(f"the list {name} cannot be read: {reason}", path=name) from error
+    text = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
+    lines = [line.rstrip("\r") for line in text.split("\n") if line.strip()]
+    if not lines:
+        raise SourceError(f"the list {name} is empty; expected one path or URL per line", path=name)
+    return lines
+
+
+def _table(path: Path, layout: str, read: Recognizer, options: Options, *, bom: bool, several: bool) -> Csv | OpenFaceFiles:
     """Open the table of `--csv`."""
     units = "action_units" in read.card.outputs
     if layout == "openface":
@@ -171,7 +219,7 @@ def _table(
         # The format has four groups: all of them, unless some were chosen.
         groups = ("pose", "gaze", "landmarks68", "units") if options.columns == DEFAULTS.columns else options.groups
         return OpenFaceFiles(path, groups, units=units)
-    return Csv(path, read.card.labels, options.groups, unsmoothed=videos and options.smooth is not None, units=units, bom=bom)
+    return Csv(path, read.card.labels, options.groups, unsmoothed=options.smooth is not None, units=units, bom=bom)
 
 
 def _elan(frames: Images) -> Elan:

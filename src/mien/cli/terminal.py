@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,6 +14,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
+
+STDIN = "<stdin>"
+"""Stands for the argument `-`, which the parser of the command line takes for an option."""
 
 
 def for_programs(requested: bool) -> bool:
@@ -86,6 +90,19 @@ class LongProgress(Progress):
             task = self._tasks[task_id]
             cells = [column(task) for column in self.columns if isinstance(column, ProgressColumn)]
             self.console.print("  ".join(cell.plain for cell in cells if isinstance(cell, Text) and cell.plain))
+
+
+_KEYWORDS = "allow_private|max_pixels|max_bytes|(?<=raise )timeout|max_faces|min_size|small_faces|detect_every|video_stream"
+
+
+def in_flags(message: str) -> str:
+    """Return a message with the keywords of Python functions as flags of the command line."""
+    text = re.sub(rf"\b({_KEYWORDS})(?:=True|(?=[ ,.;)=]|$))", lambda found: "--" + found[1].replace("_", "-"), message)
+    text = re.sub(r"damaged='skip' \(--skip-damaged\)", "--skip-damaged", text)
+    text = re.sub(r"stream=N \(--video-stream N\)", "--video-stream N", text)
+    return re.sub(
+        r"(?<![\w-])(?<!--option )((?:labels|label|order|images|file|mode|number|filter)=[A-Z][A-Z|]*\b)", r"--option \1", text
+    )
 
 
 def counted(number: int, name: str) -> str:

@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections import deque
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 from rich.live import Live
@@ -16,8 +16,11 @@ from rich.text import Text
 from ..errors import SourceError
 from ..inference.options import DEFAULTS, Options
 from ..inference.recognizer import load
-from ..inference.results import Csv, JsonLines, json_line
-from ..io.sources import iter_images
+from ..inference.results import Csv, JsonLines, check_rows, json_line
+from ..io.live import is_live
+from ..io.sources import Clip, iter_images
+from ..io.urls import is_url
+from ..io.video import camera_number, is_video
 from ..types import Points, Result
 from ..visualization.faces import COLORS, UNKNOWN
 from .clips import Copies
@@ -33,6 +36,7 @@ def watch(
     csv: Path | None = None,
     jsonl: Path | None = None,
     save: Path | None = None,
+    overwrite: bool = False,
     model: str = DEFAULTS.model,
     detector: str = DEFAULTS.detector,
     max_faces: int | None = DEFAULTS.max_faces,
@@ -53,17 +57,22 @@ def watch(
     A live table has one row per face; piped, or with --json, each frame is one line of JSON. No window is opened and no image
     leaves this machine. Ctrl-C ends it and completes the files of --csv, --jsonl and --save.
 
+    A network camera is reconnected after an interruption, for up to a minute. Frames that arrive faster than they are processed
+    are dropped, so the delay stays small.
+
     Examples:
         mien watch
         mien watch --camera 1 --jsonl faces.jsonl
+        mien watch --camera rtsp://user:password@192.168.1.20/stream1
         mien watch --camera clip.mp4
 
     Args:
-        camera: Number of the camera; or a video instead.
+        camera: Number or name of the camera; RTSP, RTMP or HTTP (MJPEG) address of a network camera; or a video file.
         json: Write JSON Lines to stdout, also on a terminal.
         csv: Also write a table to this file, one row per face.
         jsonl: Also write JSON Lines to this file.
         save: Also write the annotated video to this folder.
+        overwrite: Replace existing files that mien did not write.
         model: As for mien predict.
         detector: As for mien predict.
         max_faces: Maximum number of faces.
@@ -87,7 +96,13 @@ def watch(
         smooth=smooth, window=window, detect_every=detect_every, threads=threads, device=device,
     )  # fmt: skip
     groups, points = options.groups, options.landmarks
-    source = int(camera) if camera.isdecimal() else camera
+    if is_url(camera) and (is_live(camera) or not is_video(camera)):
+        # The user of this machine typed the address, and most cameras are on a private network.
+        frames: Any = Clip(camera, options.sampling, {"allow_private": True}, live=True)
+    else:
+        frames = iter_images(camera if is_url(camera) else camera_number(camera), sampling=options.sampling)
+    for path, kind in ((csv, "csv"), (jsonl, "jsonl")):
+        check_rows(path, kind, inputs=[camera], overwrite=overwrite)
     read = load(**options.loading)
     programs, side = for_programs(json), side_console()
     count, failed, ticks = 0, None, deque([time.perf_counter()], 30)
@@ -105,7 +120,6 @@ def watch(
         live = None if programs else stack.enter_context(Live(console=table_console(), auto_refresh=False, transient=True))
         plain = live is not None and not live.console.encoding.lower().startswith("utf")
         with contextlib.suppress(KeyboardInterrupt):  # the normal end; the files are completed
-            frames = iter_images(source, sampling=options.sampling)
             for frame, result in read.stream(frames, **options.streaming):
                 if result.status == "unreadable":
                     failed = result.message

@@ -5,6 +5,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from ..io.images import MAX_BYTES, MAX_PIXELS, TIMEOUT, ReadOptions
 from ..io.video import Sampling
 from ..types import FOV, GROUPS, Group, Points
 
@@ -17,7 +18,7 @@ class Options:
 
     Example:
         >>> Options(max_faces=1, points="none").sampling
-        Sampling(every=1, fps=None, start=None, end=None)
+        Sampling(every=1, fps=None, start=None, end=None, stream=None)
     """
 
     model: str = "mien-base"
@@ -48,14 +49,26 @@ class Options:
     """Device: cpu, cuda (cuda:1 is the second GPU), mps, or auto for the best available."""
     allow_private: bool = False
     """Allow URLs that resolve to private and local addresses."""
+    max_pixels: int = MAX_PIXELS
+    """Limit of width × height of an image or video."""
+    max_bytes: int = MAX_BYTES
+    """Limit of the size of an image file or download, in bytes."""
+    timeout: float = TIMEOUT
+    """Limit of a download in seconds."""
+    truncated: bool = False
+    """Decode as much as there is of truncated images, with a note."""
+    frames: bool = False
+    """Process animations and multi-page TIFF files frame by frame, as is done wherever frames of a video are selected."""
     every: int = 1
     """Process every N-th frame of a video."""
     fps: float | None = None
-    """Process at most this many frames per second of video."""
+    """Process at most this many frames per second of video; the frame rate of a folder of numbered images."""
     start: float | None = None
     """Start time in each video, in seconds."""
     end: float | None = None
     """End time in each video, in seconds."""
+    video_stream: int | None = None
+    """Number of the video stream in files with several, from 0; the largest by default."""
     smooth: Smoothing | None = "ema"
     """Temporal smoothing: ema (past frames only), box or gaussian (centered), none."""
     window: float = 0.25
@@ -70,7 +83,23 @@ class Options:
         Raises:
             ConfigError: a value is out of range, or `every` and `fps` exclude each other.
         """
-        return Sampling(self.every, self.fps, self.start, self.end)
+        return Sampling(self.every, self.fps, self.start, self.end, self.video_stream)
+
+    @property
+    def animations(self) -> bool:
+        """Whether animations and pages are processed frame by frame: on request, or if frames of videos are selected."""
+        return self.frames or self.sampling != Sampling()
+
+    @property
+    def reading(self) -> ReadOptions:
+        """The keywords of `mien.io.images.read_image`."""
+        return {
+            "allow_private": self.allow_private,
+            "max_pixels": self.max_pixels,
+            "max_bytes": self.max_bytes,
+            "timeout": self.timeout,
+            "truncated": self.truncated,
+        }
 
     @property
     def groups(self) -> tuple[Group, ...]:

@@ -139,6 +139,7 @@ class Recognizer:
         fps: float | None = DEFAULTS.fps,
         start: float | None = DEFAULTS.start,
         end: float | None = DEFAULTS.end,
+        video_stream: int | None = DEFAULTS.video_stream,
         detect_every: int = DEFAULTS.detect_every,
         smooth: str | None = DEFAULTS.smooth,
         window: float = DEFAULTS.window,
@@ -147,12 +148,14 @@ class Recognizer:
         """Run inference on videos frame by frame, in constant memory; faces keep their number (`Face.track`) through a video.
 
         Args:
-            source: a video's path, URL or bytes; the number of a camera; a folder, a list or a pattern of videos and images;
-                or an iterable of `Frame`s. Images are processed independently.
+            source: a video's path, URL or bytes; the number of a camera; an RTSP or RTMP URL; a folder, a list or a pattern of
+                videos and images; or an iterable of `Frame`s. Images are processed independently, animations and pages of TIFF
+                files frame by frame. With `fps`, a folder or pattern of numbered images is a video of that rate.
             every: process every n-th frame.
             fps: process at most this many frames per second, instead of `every`.
             start: start time in each video, in seconds.
             end: end time in each video, in seconds.
+            video_stream: number of the video stream in files with several, from 0; None: the largest.
             detect_every: frames from one face detection to the next; in between, faces are followed by their mesh. With 1 each
                 frame is processed like an image.
             smooth: `"ema"` (past frames only), `"box"` or `"gaussian"` (centered), or None. The values of the frame alone stay
@@ -169,7 +172,8 @@ class Recognizer:
             ConfigError: an option is out of range.
             MissingExtra: PyAV is not installed.
         """
-        frames = sources.iter_images(source, sampling=Sampling(every, fps, start, end), **options)
+        sampling = Sampling(every, fps, start, end, video_stream)
+        frames = sources.iter_images(source, sampling=sampling, **{"animations": True, "live": True, **options})
         for (_, timed), group in itertools.groupby(frames, _Segments()):
             if timed:
                 video = Stream(self, detect_every=detect_every, smooth=smooth, window=window)

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from ..errors import ConfigError
 from ..faces.action_units import COLUMNS as ESTIMATED
-from ..io.files import locked
+from ..io.files import check_output, locked
 from ..labels import ACTION_UNITS, BLENDSHAPES
 from ..types import GROUPS, Group, Points, Result
 from .options import DEFAULTS
@@ -66,6 +66,20 @@ def rows(result: Result, names: Iterable[str], groups: Sequence[Group]) -> list[
     """Return the rows of a result with these columns; what a face lacks is None, and an unsmoothed score is its score."""
     fallback = {name: name.replace("unsmoothed_", "score_", 1) for name in names}
     return [{name: row.get(name, row.get(other)) for name, other in fallback.items()} for row in result.rows(groups)]
+
+
+FILES = {
+    "csv": ((".csv", ".tsv", ".txt"), b"source,status,width,height,"),
+    "jsonl": ((".jsonl", ".ndjson", ".json", ".txt"), b'{"schema_version":'),
+}
+"""Kind of a file → its extensions, and bytes at the start of every one that mien writes."""
+
+
+def check_rows(path: Path | None, kind: str, *, inputs: Iterable[str] = (), overwrite: bool = False) -> None:
+    """Refuse to replace a file that mien did not write, see `mien.io.files.check_output`; `kind` is a key of `FILES`."""
+    if path is not None:
+        suffixes, start = FILES[kind]
+        check_output(path, f"--{kind}", suffixes, start, inputs=inputs, overwrite=overwrite)
 
 
 class TextFile:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -57,6 +57,46 @@ def atomic_write(path: str | os.PathLike[str], advice: str = ADVICE, error: type
         finally:
             with suppress(OSError):
                 part.unlink()
+
+
+def check_output(
+    path: str | os.PathLike[str], flag: str, suffixes: Sequence[str], ours: bytes, *, inputs: Iterable[str], overwrite: bool
+) -> None:
+    """Refuse to replace a file that mien did not write.
+
+    Args:
+        path: the output; pipes and devices are always accepted.
+        flag: option of the command line, for messages.
+        suffixes: extensions that it may have: `--csv *.jpg` names a photo of the user's.
+        ours: bytes in the first or last 8 KB of every file of this kind that mien writes.
+        inputs: files that are read, which are never replaced.
+        overwrite: replace other files.
+
+    Raises:
+        ConfigError: wrong extension, an input, or an existing file of somebody else's.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_file():  # A pipe or device; a folder raises when it is opened.
+        return
+    if path.suffix.lower() not in suffixes:
+        message = (
+            f"{flag} {path}: unexpected extension (expected {', '.join(suffixes)}); the output's name follows {flag} directly"
+        )
+        raise ConfigError(message, path=path, value=path.suffix, expected=suffixes)
+    if not path.exists():
+        return
+    for one in inputs:
+        with suppress(OSError, ValueError):
+            if path.samefile(one):
+                raise ConfigError(f"{flag} {path} is one of the inputs; give another name", path=path)
+    if not overwrite:
+        with path.open("rb") as file:
+            content = file.read(8192)
+            file.seek(max(path.stat().st_size - 8192, 0))
+            content += file.read()
+        if content and ours not in content:
+            message = f"{flag} {path} exists and was not written by mien; give another name, or --overwrite to replace it"
+            raise ConfigError(message, path=path)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
-"""One image from wherever it comes: path, URL, bytes, array or Pillow image → upright 8-bit RGB.
+"""Read one image from a path, URL, bytes, array or Pillow image as upright 8-bit RGB.
 
-`decoding.py` says what each kind of file becomes, `fetching.py` which URLs are followed, `color_order.py` how BGR is noticed.
+`decoding.py` describes the conversion of each kind of file, `urls.py` the download, `channel_order.py` the detection of BGR.
 """
 
 from __future__ import annotations
@@ -29,26 +29,27 @@ MAX_PIXELS = 100_000_000
 """Default limit of width × height: 100 megapixels, which decode into 300 MB."""
 
 MAX_BYTES = 100_000_000
-"""Default limit of an encoded image, on disk or on its way: 100 MB."""
+"""Default limit of an encoded image, on disk or downloaded: 100 MB."""
 
 TIMEOUT = 20.0
-"""Default limit in seconds for everything that one URL takes, redirects included."""
+"""Default limit in seconds for one download, redirects included."""
 
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | NDArray[Any] | Image.Image
-"""What `read_image` takes."""
+"""Inputs of `read_image`."""
 
 
 class ColorOrderWarning(UserWarning):
-    """An array that should be RGB is likely BGR."""
+    """An array passed as RGB is probably BGR."""
 
 
 class ReadOptions(TypedDict, total=False):
-    """The keywords of `read_image`, for functions that hand them on."""
+    """Keyword arguments of `read_image`, for functions that forward them."""
 
     max_pixels: int
     max_bytes: int
     allow_private: bool
     timeout: float
+    truncated: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,18 +59,18 @@ class DecodedImage:
     pixels: NDArray[np.uint8]
     """(H, W, 3) uint8 RGB, upright, contiguous and read-only."""
     source: str
-    """Its path, its URL without secrets, or `"<bytes>"`, `"<array>"`, `"<image>"`; printable whatever the file is called."""
+    """Its path, its URL without secrets, or `"<bytes>"`, `"<array>"`, `"<image>"`, with unprintable characters escaped."""
     notes: tuple[str, ...] = ()
-    """What a careful reader should know: `"first of 12 frames"`."""
+    """Remarks about the input, such as `"first of 12 frames"`."""
 
     @property
     def width(self) -> int:
-        """Width in pixels, after the EXIF turn."""
+        """Width in pixels, after applying the EXIF orientation."""
         return self.pixels.shape[1]
 
     @property
     def height(self) -> int:
-        """Height in pixels, after the EXIF turn."""
+        """Height in pixels, after applying the EXIF orientation."""
         return self.pixels.shape[0]
 
 
@@ -80,28 +81,30 @@ def read_image(
     max_bytes: int = MAX_BYTES,
     allow_private: bool = False,
     timeout: float = TIMEOUT,
+    truncated: bool = False,
 ) -> DecodedImage:
     """Read one image.
 
     Args:
-        source: a path; an http or https URL; the bytes of an image file; an array, RGB in the last axis; or a Pillow image, at
-            the frame it stands at. Arrays are (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), of uint8 or uint16 over their full
-            range, float in [0, 1], or bool. A `DecodedImage` is returned as it is.
-        max_pixels: width × height above which nothing is decoded. Pillow's own limit, twice `PIL.Image.MAX_IMAGE_PIXELS`
-            (178 megapixels unless the program changes it), holds as well.
-        max_bytes: size of the file or download above which it is not read.
-        allow_private: whether URLs may lead to private, loopback and other non-public addresses.
-        timeout: seconds that a URL may take in all.
+        source: a path; an http or https URL; the bytes of an image file; an array, RGB in the last axis; or a Pillow image (its
+            current frame). Arrays are (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), of uint8 or uint16 over their full
+            range, float in [0, 1], or bool. A `DecodedImage` is returned unchanged.
+        max_pixels: limit of width × height. Pillow's own limit, twice `PIL.Image.MAX_IMAGE_PIXELS` (178 megapixels by default),
+            applies as well.
+        max_bytes: limit of the size of a file or download.
+        allow_private: whether URLs may refer to private, loopback and other non-public addresses.
+        timeout: seconds for a download.
+        truncated: decode as much as there is of a truncated file, and add a note.
 
     Returns:
         The image. A contiguous uint8 RGB array shares its memory.
 
     Raises:
-        SourceError: it cannot be read; the message says why and what to do.
-        TypeError: `source` is nothing of the above.
+        SourceError: the image cannot be read.
+        TypeError: `source` is of another type.
 
     Warns:
-        ColorOrderWarning: a color array is likely BGR (figures: `mien.io.channel_order`); the image's notes say it too.
+        ColorOrderWarning: a color array is probably BGR (error rates: `mien.io.channel_order`); also in the notes of the image.
 
     Example:
         >>> image = read_image(sample())
@@ -119,12 +122,13 @@ def read_image(
         case bytes() | bytearray() | memoryview():
             if len(source) > max_bytes:
                 raise _too_long(name, len(source), max_bytes)
-            pixels, notes = decode(bytes(source), name, max_pixels)
+            pixels, notes = decode(bytes(source), name, max_pixels, truncated=truncated)
         case str() if is_url(source):
             data = fetch(source, max_bytes=max_bytes, timeout=timeout, allow_private=allow_private)
-            pixels, notes = decode(data, name, max_pixels)
+            pixels, notes = decode(data, name, max_pixels, truncated=truncated)
         case _:
-            pixels, notes = decode(_read_file(Path(os.fsdecode(source)), name, max_bytes), name, max_pixels)
+            data = read_bytes(source, max_bytes)
+            pixels, notes = decode(data, name, max_pixels, truncated=truncated)
     pixels = pixels.view()
     pixels.flags.writeable = False
     return DecodedImage(pixels, name, notes)
@@ -136,10 +140,10 @@ def sample() -> Path:
 
 
 def name_of(source: Source | DecodedImage) -> str:
-    """Return what a source is called in results and messages, always printable (see `Image.source`).
+    """Return the printable name of a source for results and messages (see `DecodedImage.source`).
 
     Raises:
-        TypeError: it is nothing that `read_image` takes.
+        TypeError: not an input of `read_image`.
     """
     match source:
         case DecodedImage():
@@ -161,46 +165,53 @@ def name_of(source: Source | DecodedImage) -> str:
 
 
 def printable(path: str | bytes | os.PathLike[Any]) -> str:
-    """Return a path with whatever cannot be printed (bytes that are not UTF-8, control characters) as backslash escapes."""
+    """Return a path with control characters and bytes that are not UTF-8 as backslash escapes."""
     text = os.fsdecode(path).encode("utf-8", "backslashreplace").decode("utf-8")
     return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda match: match[0].encode("unicode_escape").decode("ascii"), text) or "''"
 
 
 def no_file(name: str) -> SourceError:
-    """Return the error of what would be waited for without end."""
-    return SourceError(f"{name} is not a file but a pipe, socket or device; write what comes out of it to a file")
+    """Return the error for a path that cannot be read to its end."""
+    return SourceError(f"{name} is a pipe, socket or device, expected a file; write its output to a file first", path=name)
 
 
-def _read_file(path: Path, name: str, max_bytes: int) -> bytes:
+def read_bytes(source: str | os.PathLike[str], max_bytes: int) -> bytes:
+    """Return the content of a file.
+
+    Raises:
+        SourceError: not a regular file, too large, or not readable.
+    """
+    path, name = Path(os.fsdecode(source)), printable(source)
     try:
         info = path.stat()
         if stat.S_ISDIR(info.st_mode):
-            raise SourceError(f"{name} is a folder, not an image; mien.io.sources.iter_images reads folders")
-        if not stat.S_ISREG(info.st_mode):  # opening a pipe would wait for ever
+            raise SourceError(f"{name} is a folder, expected an image; mien.io.sources.iter_images reads folders", path=name)
+        if not stat.S_ISREG(info.st_mode):  # Opening a pipe would block.
             raise no_file(name)
         if info.st_size > max_bytes:
             raise _too_long(name, info.st_size, max_bytes)
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
-        raise SourceError(f"{_short(name)} does not exist{_nearest(path)}") from None
+        raise SourceError(f"{_short(name)} does not exist{_nearest(path)}", path=path) from None
     except PermissionError:
-        raise SourceError(f"{name} may not be read: permission denied; change its rights") from None
-    except (OSError, ValueError) as error:  # a circle of links, a name too long, a null character, a disk that fails
+        raise SourceError(f"{name} cannot be read: permission denied; change its permissions", path=path) from None
+    except (OSError, ValueError) as error:  # A circle of links, a name too long, a null character, a failing disk.
         reason = getattr(error, "strerror", None) or error
-        raise SourceError(f"{_short(name)} cannot be opened: {reason}; check the path and its disk") from error
+        raise SourceError(f"{_short(name)} cannot be opened: {reason}; check the path and its disk", path=path) from error
 
 
 def _too_long(name: str, size: int, max_bytes: int) -> SourceError:
-    return SourceError(f"{name} holds {size:,} bytes, more than the limit of {max_bytes:,}; raise max_bytes")
+    message = f"{name} has {size:,} bytes, more than the limit of {max_bytes:,}; raise max_bytes"
+    return SourceError(message, path=name, value=size, expected=max_bytes)
 
 
 def _nearest(path: Path) -> str:
-    """Say what a missing path may have been meant to be."""
+    """Return the end of a message about a missing path: the most similar name, or the missing folder."""
     folder = path.absolute().parent
     try:
         names = {entry.name.lower(): entry.name for entry in itertools.islice(folder.iterdir(), 5000)}
     except OSError:
-        return f": there is no folder {_short(printable(folder))}"
+        return f": the folder {_short(printable(folder))} does not exist"
     near = difflib.get_close_matches(path.name.lower(), sorted(names), n=1)
     return f"; did you mean {printable(names[near[0]])}?" if near else f" in {printable(folder)}"
 
@@ -218,7 +229,7 @@ def _from_array(array: NDArray[Any], name: str, max_pixels: int) -> tuple[NDArra
             if first
             else "pass (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)"
         )
-        raise SourceError(f"an array of shape {shape} is no image; {hint}")
+        raise SourceError(f"an array of shape {shape} is not an image; {hint}", value=shape)
     check_size(shape[1], shape[0], name, max_pixels)
     values = _as_uint8(array)
     if len(shape) == 2 or shape[2] == 1:
@@ -243,15 +254,17 @@ def _as_uint8(array: NDArray[Any]) -> NDArray[np.uint8]:
         case "f", _:
             return _from_float(array)
     raise SourceError(
-        f"an array of {array.dtype} has no known range of values; pass uint8 (array.astype(numpy.uint8) if they are 0 … 255)"
+        f"an array of {array.dtype} has an unknown range of values; pass uint8 (array.astype(numpy.uint8) if they are 0 … 255)",
+        value=array.dtype,
     )
 
 
 def _from_float(array: NDArray[np.floating]) -> NDArray[np.uint8]:
     low, high = float(array.min()), float(array.max())
-    if not (low >= -1e-3 and high <= 1 + 1e-3):  # written so that NaN fails; the margin is for rounding in resizing
+    if not (low >= -1e-3 and high <= 1 + 1e-3):  # False for NaN; the margin is for rounding in resizing.
         what = "contains NaN" if np.isnan(low) or np.isnan(high) else f"has values from {low:g} to {high:g}"
         raise SourceError(
-            f"a float array must lie in [0, 1], this one {what}; scale it, or pass uint8 if its values are 0 … 255"
+            f"a float array must be in [0, 1], this one {what}; scale it, or pass uint8 if its values are 0 … 255",
+            value=(low, high),
         )
     return (array.clip(0, 1) * 255 + 0.5).astype(np.uint8)

@@ -1,14 +1,12 @@
-"""Many images from a list, a folder or a pattern, as `Frame`s: one at a time, in constant memory, and none stops the others.
+"""Many images from a list, folder or pattern as `Frame`s: lazily, in constant memory, with errors per file.
 
-Files are named when `images` is called, so that their number is known, and read when their turn comes. A file that cannot be
-read becomes a `Frame` with an `error` in its place. Videos and cameras give `Frame`s too, with a `time`, where a `Sampling`
-says which of their frames are wanted.
+`iter_images` lists the files, so that their number is known, and reads each on iteration. A file that cannot be read gives a
+`Frame` with an `error`. With a `Sampling`, videos, cameras, animations and numbered images give `Frame`s with a `time`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import glob
 import os
 import re
@@ -22,23 +20,22 @@ import numpy as np
 
 from ..errors import SourceError
 from . import video
-from .decoding import FORMATS, check_size
+from .decoding import EXTENSIONS, check_size, decode
+from .image_sequences import Animation, NumberedImages, are_numbered, is_animation
 from .images import MAX_BYTES, MAX_PIXELS, TIMEOUT, DecodedImage, ReadOptions, Source, name_of, printable, read_image
+from .live import LiveStream, is_live
 from .urls import fetch, is_url
 from .video import Sampling, Video, is_video
-
-EXTENSIONS = frozenset(extension for known in FORMATS.values() for extension in known) | {".heic", ".heif"}
-"""What a folder is searched for. HEIC cannot be read yet, but a folder of phone photos must say so and not look empty."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """One image of many, or the reason why it could not be read."""
+    """One image of many, or the error of reading it."""
 
     index: int
-    """Place in the source, from 0; for a frame of a video its number there, from the wanted start on."""
+    """Number in the source, from 0; for a video the number of the frame, from `Sampling.start` on."""
     source: str
-    """Name of the image, as in `Image.source`, or of the video."""
+    """Name of the image, as in `DecodedImage.source`, or of the video."""
     image: DecodedImage | None = None
     """The image; None if it could not be read."""
     error: SourceError | None = None
@@ -49,26 +46,28 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """A video or camera still to be read: iterate for its `Frame`s."""
+    """A video, camera or image sequence, not opened yet: iterate for its `Frame`s."""
 
     source: Any
-    """Path, bytes, an open binary file, or the number of a camera."""
+    """Path, URL, bytes, open binary file, number of a camera, or the paths of numbered images."""
     sampling: Sampling
-    """Which of its frames are wanted."""
+    """Selection of its frames."""
     options: ReadOptions = field(default_factory=ReadOptions)
-    """Limits, as for `read_image`; `max_bytes` and `timeout` hold for a URL only."""
+    """Limits as for `read_image`; `max_bytes` and `timeout` apply to downloads only."""
     called: str | None = None
-    """What the source of its frames is called, where `source` itself has no name."""
+    """Name of a source that has none."""
+    live: bool = False
+    """Whether a URL is a live stream instead of a file."""
 
     @property
     def name(self) -> str:
-        """What the source of its frames is called."""
+        """Name of the source of its frames."""
         if self.called is not None:
             return self.called
         return f"camera {self.source}" if isinstance(self.source, int) else name_of(self.source).replace("<bytes>", "<video>")
 
     def __len__(self) -> int:
-        """Estimate the number of wanted frames; 0 if it is not known, as of a video that would have to be fetched for it."""
+        """Estimated number of selected frames; 0 if unknown, as for a video that would have to be downloaded."""
         if isinstance(self.source, str) and is_url(self.source):
             return 0
         try:
@@ -78,41 +77,44 @@ class Clip:
             return 1
 
     def __iter__(self) -> Iterator[Frame]:
-        """Yield the frames; one with an error at the end tells that the video cannot be opened or ends before its time."""
+        """Yield the frames; a last one has an error if the video cannot be opened or is truncated."""
         index, time = 0, None
         try:
             limit = self.options.get("max_pixels", MAX_PIXELS)
             with self._open() as video:
                 check_size(*video.coded, self.name, limit)
+                notes = video.notes
                 for shot in video.frames(self.sampling):
                     check_size(*shot.size, self.name, limit)
                     index, time = shot.index, shot.time
-                    notes = ("the frame is damaged in the file",) if shot.damaged else ()
-                    yield Frame(index, self.name, DecodedImage(shot.pixels, self.name, notes), time=time)
+                    yield Frame(index, self.name, DecodedImage(shot.pixels, self.name, (*notes, *shot.notes)), time=time)
+                    notes = ()  # Those of the video are on its first frame.
         except SourceError as error:
             yield Frame(index + 1 if time is not None else 0, self.name, error=error, time=time)
 
-    def _open(self) -> Video:
-        if not isinstance(self.source, str) or not is_url(self.source):
-            return Video(self.source, self.name)
-        found = self.options
-        data = fetch(
-            self.source,
-            max_bytes=found.get("max_bytes", MAX_BYTES),
-            timeout=found.get("timeout", TIMEOUT),
-            allow_private=found.get("allow_private", False),
-        )
-        return Video(data, self.name)
+    def _open(self) -> Video | Animation | NumberedImages | LiveStream:
+        if isinstance(self.source, tuple):
+            return NumberedImages(self.source, self.sampling.fps or 25, self.name, self.options)
+        private = self.options.get("allow_private", False)
+        if self.live:
+            return LiveStream(self.source, allow_private=private)
+        source = self.source
+        if isinstance(source, str) and is_url(source):
+            limits = {"max_bytes": self.options.get("max_bytes", MAX_BYTES), "timeout": self.options.get("timeout", TIMEOUT)}
+            source = fetch(source, allow_private=private, **limits)
+        if isinstance(source, (str, os.PathLike, bytes)) and is_animation(source):
+            return Animation(source, self.options)
+        return Video(source, self.name, stream=self.sampling.stream)
 
 
 Item = Source | DecodedImage | Frame | Clip
-"""What `Images` goes through: something to be read, or the frame that stands for it already."""
+"""Elements of `Images`: something to read, or a frame that was read before."""
 
 
 class Images:
-    """Images still to be read: iterate for `Frame`s, as often as wanted; `len` says how many, estimated for videos.
+    """Images to read: iterate for `Frame`s, repeatedly if needed; `len` is their number, estimated for videos.
 
-    A generator given as the source can be iterated once and has no length.
+    A generator as the source can be iterated once and has no length.
     """
 
     def __init__(self, items: Iterable[Item], options: ReadOptions) -> None:
@@ -120,12 +122,12 @@ class Images:
 
     @property
     def items(self) -> Iterable[Item]:
-        """What is gone through, one for each image or video."""
+        """One element for each image or video."""
         return self._items
 
     def __len__(self) -> int:
         if not isinstance(self._items, Sequence):
-            raise TypeError("the number of images that a generator gives is not known")
+            raise TypeError("the number of images of a generator is unknown")
         return sum(len(item) if isinstance(item, Clip) else 1 for item in self._items)
 
     def __iter__(self) -> Iterator[Frame]:
@@ -147,64 +149,115 @@ class Images:
 
 
 def iter_images(
-    source: Any, *, recursive: bool = True, sampling: Sampling | None = None, **options: Unpack[ReadOptions]
+    source: Any,
+    *,
+    recursive: bool = True,
+    sampling: Sampling | None = None,
+    animations: bool = False,
+    live: bool = False,
+    **options: Unpack[ReadOptions],
 ) -> Images:
-    """Return the images that a source stands for, unread.
+    """Return the images of a source, unread.
 
     Args:
-        source: whatever `read_image` takes; a folder; a pattern such as `"photos/*.jpg"`, in which `**` stands for folders
-            of any depth; or an iterable of all these. A folder gives its files with the extension of an image, files before
-            sub-folders, each in natural order (`2.jpg` before `10.jpg`), without hidden ones. Links to folders are followed, no
-            folder is read twice.
+        source: an input of `read_image`; a folder; a pattern such as `"photos/*.jpg"`, in which `**` matches folders
+            of any depth; or an iterable of all these. A folder gives its files with an image extension, files before
+            sub-folders, each in natural order (`2.jpg` before `10.jpg`), without hidden ones. Links to folders are followed,
+            no folder is read twice.
         recursive: whether folders are searched with their sub-folders.
-        sampling: which frames of videos are wanted; then videos and cameras (by number) are sources too. None: images only.
+        sampling: selection of the frames of videos; then videos and cameras (by number) are sources too, and a folder or
+            pattern of numbered images is a video if `sampling.fps` is given. None: images only.
+        animations: read every frame of animated images and every page of TIFF files as those of a video, instead of the first.
+        live: whether RTSP and RTMP URLs are sources.
         options: as for `read_image`.
 
     Raises:
-        SourceError: nothing at all can be read: a folder without images, a pattern that fits no file. What is only part of
-            a list or a folder becomes a `Frame` with that error instead.
+        SourceError: nothing can be read: a folder without images, a pattern without matches. A part of a list or folder that
+            cannot be read becomes a `Frame` with the error instead.
 
     Example:
         >>> from mien.io.images import sample
-        >>> for frame in images([sample(), "missing.jpg"]):
+        >>> for frame in iter_images([sample(), "missing.jpg"]):
         ...     print(frame.index, frame.image is not None)
         0 True
         1 False
     """
-    expand = functools.partial(_expand, recursive=recursive, sampling=sampling, options=options)
+    kinds = _Kinds(recursive, sampling, animations and sampling is not None, live and sampling is not None, options)
     if isinstance(source, Iterator):
-        return Images((item for one in source for item in expand(one)), options)
+        return Images((item for one in source for item in kinds.expand(one)), options)
     single = isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview, np.ndarray)) or not isinstance(
         source, Iterable
     )
-    items = [item for one in ([source] if single else source) for item in expand(one)]
+    several = [source] if single else list(source)
+    if kinds.numbered(several):  # A pattern that the shell expanded.
+        several = [Clip(tuple(several), sampling or Sampling(), options, os.path.dirname(several[0]) or ".")]  # noqa: PTH120
+    items = [item for one in several for item in kinds.expand(one)]
     if not items:
-        raise SourceError("an empty list holds no images; name one or more")
+        raise SourceError("the list of images is empty; give one or more")
     errors = [item.error for item in items if isinstance(item, Frame) and item.error is not None]
     if len(errors) == len(items):
         raise errors[0]
     return Images(items, options)
 
 
-def _expand(source: Any, recursive: bool, sampling: Sampling | None, options: ReadOptions) -> Iterator[Item]:
-    """Yield what one source stands for: itself, the files of a folder, or those that fit a pattern."""
-    extensions = EXTENSIONS if sampling is None else EXTENSIONS | video.EXTENSIONS
-    for item in _files(source, recursive, extensions):
-        if sampling is not None and _is_clip(item):
-            yield Clip(item, sampling, options)
-        else:
-            yield item
+def from_bytes(
+    data: bytes, name: str, sampling: Sampling, *, animations: bool = False, **options: Unpack[ReadOptions]
+) -> Clip | Frame:
+    """Return the content of a file as a video or as one image, as `iter_images` does for a file."""
+    if is_video(data) or (animations and is_animation(data)):
+        return Clip(data, sampling, options, name)
+    try:
+        limit = options.get("max_pixels", MAX_PIXELS)
+        pixels, notes = decode(data, name, limit, truncated=options.get("truncated", False))
+    except SourceError as error:
+        return Frame(0, name, error=error)
+    return Frame(0, name, DecodedImage(pixels, name, notes))
 
 
-def _is_clip(item: Item) -> bool:
-    match item:
-        case int():
-            return True
-        case str() if is_url(item):
-            return PurePosixPath(re.split("[?#]", item)[0]).suffix.lower() in video.EXTENSIONS
-        case str() | os.PathLike() | bytes() | bytearray() | memoryview():
-            return is_video(item)
-    return False
+@dataclass(frozen=True, slots=True)
+class _Kinds:
+    """What `iter_images` accepts."""
+
+    recursive: bool
+    sampling: Sampling | None
+    animations: bool
+    live: bool
+    options: ReadOptions
+
+    def expand(self, source: Any) -> Iterator[Item]:
+        """Yield the items of one source: itself, the files of a folder, or those that match a pattern."""
+        if self.sampling is None:
+            yield from _files(source, self.recursive, EXTENSIONS)
+            return
+        found = _files(source, self.recursive, EXTENSIONS | video.EXTENSIONS)
+        if self.sampling.fps is not None and isinstance(source, (str, os.PathLike)) and not is_url(str(source)):
+            files = list(found)
+            if self.numbered(files):
+                yield Clip(tuple(files), self.sampling, self.options, printable(source))
+                return
+            found = iter(files)
+        for item in found:
+            if self._is_clip(item):
+                yield Clip(item, self.sampling, self.options, live=isinstance(item, str) and is_live(item))
+            else:
+                yield item
+
+    def numbered(self, files: Sequence[Any]) -> bool:
+        """Return whether files are the frames of one video, with a frame rate."""
+        wanted = self.sampling is not None and self.sampling.fps is not None
+        return wanted and all(isinstance(file, str) for file in files) and are_numbered(files)
+
+    def _is_clip(self, item: Item) -> bool:
+        match item:
+            case int():
+                return True
+            case str() if is_url(item):
+                if is_live(item):
+                    return self.live
+                return PurePosixPath(re.split("[?#]", item)[0]).suffix.lower() in video.EXTENSIONS
+            case str() | os.PathLike() | bytes() | bytearray() | memoryview():
+                return is_video(item) or (self.animations and not isinstance(item, memoryview) and is_animation(item))
+        return False
 
 
 def _files(source: Any, recursive: bool, extensions: Set[str]) -> Iterator[Item]:
@@ -212,7 +265,7 @@ def _files(source: Any, recursive: bool, extensions: Set[str]) -> Iterator[Item]
         yield source
         return
     path = os.fsdecode(source)
-    if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises below a folder that may not be entered
+    if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises below a folder without permission.
         yield from _folder(path, recursive, extensions)
     elif glob.has_magic(path) and not os.path.lexists(path):
         yield from _pattern(path, recursive, extensions)
@@ -223,10 +276,10 @@ def _files(source: Any, recursive: bool, extensions: Set[str]) -> Iterator[Item]
 def _pattern(pattern: str, recursive: bool, extensions: Set[str]) -> Iterator[Item]:
     deep = recursive and "**" in pattern
     found = glob.glob(pattern, recursive=deep)  # noqa: PTH207 - Path.glob takes no absolute patterns
-    if deep:  # it follows links in circles
+    if deep:  # It follows circular links.
         found = {os.path.realpath(path): path for path in sorted(found, key=len, reverse=True)}.values()
     if not found:
-        yield _failure(pattern, f"no file fits the pattern {printable(pattern)}")
+        yield _failure(pattern, f"no file matches the pattern {printable(pattern)}")
     seen: set[str] = set()
     for path in sorted(found, key=natural):
         if not os.path.isdir(path):  # noqa: PTH112 - as in `_files`
@@ -237,13 +290,13 @@ def _pattern(pattern: str, recursive: bool, extensions: Set[str]) -> Iterator[It
             place = os.path.realpath(item) if deep and isinstance(item, str) else ""
             if place not in seen:
                 yield item
-            if place:  # what is in a folder that fits may fit by itself
+            if place:  # A file of a matching folder may match by itself.
                 seen.add(place)
 
 
 def _folder(folder: str, recursive: bool, extensions: Set[str]) -> Iterator[Item]:
-    """Yield the images of a folder, and an error for each folder that may not be read."""
-    other: Counter[str] = Counter()  # what was found beside images
+    """Yield the images of a folder, and an error for each folder that cannot be read."""
+    other: Counter[str] = Counter()  # Other files, for the message.
     empty = True
     seen: set[tuple[int, int]] = set()
     waiting = [folder]
@@ -251,7 +304,7 @@ def _folder(folder: str, recursive: bool, extensions: Set[str]) -> Iterator[Item
         here = waiting.pop()
         try:
             info = Path(here).stat()
-            if (info.st_dev, info.st_ino) in seen:  # reached through a link before
+            if (info.st_dev, info.st_ino) in seen:  # Reached through a link before.
                 continue
             seen.add((info.st_dev, info.st_ino))
             with os.scandir(here) as scan:
@@ -278,21 +331,21 @@ def _folder(folder: str, recursive: bool, extensions: Set[str]) -> Iterator[Item
             other["sub-folder"] += len(folders)
     if empty:
         found = ", ".join(f"{count} {kind}" for kind, count in other.most_common(5)) or "nothing"
-        yield _failure(folder, f"the folder {printable(folder)} holds no images; found: {found}")
+        yield _failure(folder, f"the folder {printable(folder)} contains no images; found: {found}")
 
 
 def _failure(path: str, message: str) -> Frame:
-    return Frame(0, printable(path), error=SourceError(message))
+    return Frame(0, printable(path), error=SourceError(message, path=path))
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads in a circle
+    except OSError:  # A circular link.
         return False
 
 
 def natural(name: str) -> tuple[list[int | str], str]:
-    """Order digits by value, letters without case, and equal ones by their exact spelling."""
+    """Sort key: digits by value, letters case-insensitively, ties by the exact spelling."""
     parts = re.split(r"([0-9]+)", name.casefold())
     return [int(part) if place % 2 else part for place, part in enumerate(parts)], name

@@ -1,13 +1,12 @@
-"""The bytes behind an http or https URL, from public addresses only, within limits of time and size.
+"""Download http and https URLs, from public addresses only, within limits of time and size.
 
-A service that fetches what its users name must not become their way into its own network. Therefore:
+A service that downloads what its users name must not give them access to its own network (SSRF). Therefore:
 
-* the host is resolved once, *every* address it has is checked, and the connection goes to a checked address, so that a name
-  that resolves differently the second time (DNS rebinding) gains nothing; the host name still goes into `Host` and into TLS;
-* notations such as `http://2130706433/`, `http://0x7f.1/` or `[::ffff:127.0.0.1]` need no rules of their own, because what is
-  checked is the address that the system makes of them;
-* redirects are followed here, one by one, and each is checked like the first;
-* credentials in a URL go to its host only and appear in no message.
+* the host is resolved once, *every* address is checked, and the connection uses a checked address, so a name that resolves
+  differently the second time (DNS rebinding) has no effect; `Host` and TLS still use the host name;
+* notations such as `http://2130706433/`, `http://0x7f.1/` or `[::ffff:127.0.0.1]` need no rules: the address itself is checked;
+* redirects are followed here, and each is checked like the first URL;
+* credentials in a URL are sent to its host only and appear in no message.
 
 Proxies from the environment are not used: through a proxy the address could not be checked.
 """
@@ -31,14 +30,14 @@ from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 from ..errors import SourceError
 
 REDIRECTS = 5
-"""How many redirects are followed."""
+"""Maximum number of redirects."""
 
 _BLOCK = 65_536
 _SAFE = "/?&=%:@!$'()*+,;~-._[]|"
 
 _REFUSED = [ipaddress.ip_network(network) for network in ("192.0.0.0/24", "168.63.129.16/32", "64:ff9b:1::/48")]
-"""Not public in fact, though some versions of `ipaddress` say so: protocol assignments (with a cloud's metadata service),
-another cloud's metadata service, and the local NAT64 prefix."""
+"""Not public, although some versions of `ipaddress` say so: protocol assignments (with a cloud's metadata service), another
+cloud's metadata service, and the local NAT64 prefix."""
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
@@ -46,12 +45,12 @@ IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def is_url(text: str) -> bool:
-    """Return whether a string is a URL of any scheme, and not a path (`C:/photo.jpg` is a path)."""
+    """Return whether a string is a URL of any scheme; `C:/photo.jpg` is a path."""
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text) is not None
 
 
 def without_secrets(url: str) -> str:
-    """Return a URL fit for messages and results: no user, password or fragment, no values of keys and tokens."""
+    """Return a URL for messages and results: without user, password, fragment and values of keys and tokens."""
     url = re.sub(r"[\x00-\x1f\x7f]", "", url.partition("#")[0])
     url = re.sub(r"//[^/?]*@", "//", url, count=1)
     secret = r"([?&;][^=&;]*(?:key|token|secret|sig|pass|auth|cred|session)[^=&;]*=)[^&;]*"
@@ -62,38 +61,40 @@ def fetch(url: str, *, max_bytes: int, timeout: float, allow_private: bool = Fal
     """Download one URL.
 
     Args:
-        url: http or https, with a port and with `user:password@` if need be.
-        max_bytes: the download is broken off beyond this.
-        timeout: seconds for everything together: resolving, connecting, TLS, redirects and the last byte.
-        allow_private: whether private, loopback, link-local and other non-public addresses may be asked.
+        url: http or https, optionally with a port and `user:password@`.
+        max_bytes: limit of the size.
+        timeout: seconds in total for resolving, connecting, TLS, redirects and the body.
+        allow_private: whether private, loopback, link-local and other non-public addresses are allowed.
 
     Raises:
-        SourceError: whatever goes wrong; the message names the URL without its secrets.
+        SourceError: any failure; the message contains the URL without its secrets.
     """
     name = without_secrets(url)
     deadline = time.monotonic() + timeout
     try:
         for _ in range(REDIRECTS + 1):
             parts = _parse(url, name)
-            with closing(_connect(parts, name, deadline, allow_private)) as connection, _ask(connection, parts) as response:
+            with closing(_connect(parts, name, deadline, allow_private)) as connection, _get(connection, parts) as response:
                 target = response.getheader("Location")
                 if response.status not in (301, 302, 303, 307, 308) or not target:
                     return _body(response, name, max_bytes)
                 url = _follow(url, target)
     except TimeoutError:
-        raise SourceError(f"{name} did not arrive within {timeout:g} seconds; try again, or raise timeout") from None
+        message = f"{name} was not downloaded within {timeout:g} seconds; try again, or raise timeout"
+        raise SourceError(message, path=name, expected=timeout) from None
     except ssl.SSLCertVerificationError as error:
         raise SourceError(
-            f"{name}: the server's certificate is not trusted ({error.verify_message}); check the address and the clock"
+            f"{name}: the server's certificate is not trusted ({error.verify_message}); check the address and the clock",
+            path=name,
         ) from error
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
-        raise SourceError(f"{name} cannot be fetched: {reason}; check the address and the connection") from error
-    raise SourceError(f"{name} is redirected more than {REDIRECTS} times; give the address where that ends")
+        raise SourceError(f"{name} cannot be downloaded: {reason}; check the address and the connection", path=name) from error
+    raise SourceError(f"{name} is redirected more than {REDIRECTS} times; give the final address", path=name)
 
 
 def is_public(address: IPAddress) -> bool:
-    """Return whether an address is one of the public internet, looking through IPv6 forms that carry an IPv4 address."""
+    """Return whether an address is on the public internet; an IPv4 address inside an IPv6 address decides for it."""
     if isinstance(address, ipaddress.IPv6Address):
         carried = address.ipv4_mapped or address.sixtofour
         if address in _NAT64:
@@ -109,15 +110,16 @@ def is_public(address: IPAddress) -> bool:
 
 def _parse(url: str, name: str) -> SplitResult:
     try:
-        url.encode()  # lone surrogates
+        url.encode()  # Raises for lone surrogates.
         parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port  # a port that is no number
-    except ValueError:  # the URL is not repeated: where it is garbled, so is what of it is secret
-        raise SourceError(f"the {url.partition(':')[0]} URL cannot be understood; check its host and port") from None
+        host, _ = parts.hostname, parts.port  # Raises for an invalid port.
+    except ValueError:  # The message does not repeat an invalid URL, because its secrets cannot be recognized.
+        raise SourceError(f"the {url.partition(':')[0]} URL is invalid; check its host and port") from None
     if parts.scheme not in ("http", "https"):
-        raise SourceError(f"{name}: URLs of the scheme {parts.scheme!r} are not read, only http and https")
+        message = f"{name}: URL scheme {parts.scheme!r} is not supported here (expected http or https)"
+        raise SourceError(message, path=name, value=parts.scheme, expected=("http", "https"))
     if not host:
-        raise SourceError(f"{name} names no host; write it like https://example.org/face.jpg")
+        raise SourceError(f"{name} has no host; expected a URL such as https://example.org/face.jpg", path=name)
     return parts
 
 
@@ -125,9 +127,8 @@ def _follow(url: str, target: str) -> str:
     try:
         return urljoin(url, quote(target, _SAFE + "#", encoding="latin-1"))
     except ValueError:
-        raise SourceError(
-            f"{without_secrets(url)} is redirected to a URL that cannot be understood; give the address of the image itself"
-        ) from None
+        name = without_secrets(url)
+        raise SourceError(f"{name} is redirected to an invalid URL; give the address of the image itself", path=name) from None
 
 
 def _connect(parts: SplitResult, name: str, deadline: float, allow_private: bool) -> http.client.HTTPConnection:
@@ -135,19 +136,17 @@ def _connect(parts: SplitResult, name: str, deadline: float, allow_private: bool
     secure = parts.scheme == "https"
     port = parts.port if parts.port is not None else 443 if secure else 80
     rows = _resolve(host, port, name, deadline)
-    if not allow_private and not all(is_public(ipaddress.ip_address(row[4][0])) for row in rows):
-        raise SourceError(
-            f"{name} leads to {host}, which is not on the public internet; allow_private=True permits private addresses"
-        )
+    if not allow_private:
+        _check_public(rows, host, name)
     failure = OSError("no address")
     for tried, (family, kind, protocol, _, address) in enumerate(rows):
         try:
             plain = socket.socket(family, kind, protocol)
-        except OSError as error:  # a machine without IPv6
+        except OSError as error:  # A machine without IPv6.
             failure = error
             continue
         try:
-            plain.settimeout(_left(deadline) / (len(rows) - tried))  # a dead address leaves time for the next
+            plain.settimeout(_left(deadline) / (len(rows) - tried))  # An unreachable address leaves time for the next.
             plain.connect(address)
             wire = ssl.create_default_context().wrap_socket(plain, server_hostname=host) if secure else plain
         except ssl.SSLError:
@@ -158,35 +157,55 @@ def _connect(parts: SplitResult, name: str, deadline: float, allow_private: bool
             failure = error
             continue
         connection = http.client.HTTPConnection(host, port)
-        connection.default_port = 443 if secure else 80  # for the Host header, which leaves the usual port out
+        connection.default_port = 443 if secure else 80  # For the Host header, which omits the default port.
         connection.sock = _TimedSocket(wire, deadline)
         return connection
     raise failure
 
 
 def _resolve(host: str, port: int, name: str, deadline: float) -> list[Any]:
-    """Return the rows of `getaddrinfo`. It cannot be interrupted, so a thread waits for it and may be left behind."""
-    answers: queue.SimpleQueue[list[Any] | Exception] = queue.SimpleQueue()
+    """Return the rows of `getaddrinfo`, which cannot be interrupted and therefore runs in a thread."""
+    results: queue.SimpleQueue[list[Any] | Exception] = queue.SimpleQueue()
 
-    def ask() -> None:
+    def resolve() -> None:
         try:
-            answers.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+            results.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
         except Exception as error:
-            answers.put(error)
+            results.put(error)
 
-    threading.Thread(target=ask, daemon=True).start()
+    threading.Thread(target=resolve, daemon=True).start()
     try:
-        answer = answers.get(timeout=_left(deadline))
+        result = results.get(timeout=_left(deadline))
     except queue.Empty:
         raise TimeoutError from None
-    if isinstance(answer, (socket.gaierror, UnicodeError)):  # UnicodeError: a label that is empty or too long
-        raise SourceError(f"{name}: the host {host} is not known; check the spelling and the connection") from None
-    if isinstance(answer, Exception):
-        raise answer  # pragma: no cover - out of files or memory: nothing a test can bring about without harm
-    return answer
+    if isinstance(result, (socket.gaierror, UnicodeError)):  # UnicodeError: an empty or too long label.
+        raise SourceError(
+            f"{name}: unknown host {host}; check the spelling and the connection", path=name, value=host
+        ) from None
+    if isinstance(result, Exception):
+        raise result  # pragma: no cover - out of file descriptors or memory
+    return result
 
 
-def _ask(connection: http.client.HTTPConnection, parts: SplitResult) -> http.client.HTTPResponse:
+def require_public(host: str, name: str, timeout: float) -> None:
+    """Check that every address of a host is public.
+
+    Raises:
+        SourceError: it is not, or the host is unknown.
+    """
+    try:
+        _check_public(_resolve(host, 0, name, time.monotonic() + timeout), host, name)
+    except TimeoutError:
+        raise SourceError(f"{name}: the host {host} was not resolved within {timeout:g} seconds", path=name) from None
+
+
+def _check_public(rows: list[Any], host: str, name: str) -> None:
+    if not all(is_public(ipaddress.ip_address(row[4][0])) for row in rows):
+        message = f"{name}: the host {host} is not on the public internet; allow_private=True permits private addresses"
+        raise SourceError(message, path=name, value=host)
+
+
+def _get(connection: http.client.HTTPConnection, parts: SplitResult) -> http.client.HTTPResponse:
     headers = {"Accept": "image/*, */*;q=0.5", "Accept-Encoding": "identity", "User-Agent": "mien"}
     if parts.username is not None:
         pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
@@ -199,10 +218,13 @@ def _ask(connection: http.client.HTTPConnection, parts: SplitResult) -> http.cli
 def _body(response: http.client.HTTPResponse, name: str, max_bytes: int) -> bytes:
     if response.status != 200:
         meaning = http.client.responses.get(response.status, "unknown")
-        raise SourceError(f"{name} answered {response.status} ({meaning}) instead of an image; check the address")
+        message = f"{name}: HTTP status {response.status} ({meaning}) instead of an image; check the address"
+        raise SourceError(message, path=name, value=response.status, expected=200)
     if response.getheader("Content-Encoding", "identity").lower() != "identity":
-        raise SourceError(f"{name} answered with a compressed body, which was not asked for; save the file and read that")
-    too_large = SourceError(f"{name} holds more than the limit of {max_bytes:,} bytes; raise max_bytes")
+        raise SourceError(f"{name}: the response is compressed, which was not requested; download the file first", path=name)
+    too_large = SourceError(
+        f"{name} has more than the limit of {max_bytes:,} bytes; raise max_bytes", path=name, expected=max_bytes
+    )
     if response.length is not None and response.length > max_bytes:
         raise too_large
     data = bytearray()
@@ -210,8 +232,8 @@ def _body(response: http.client.HTTPResponse, name: str, max_bytes: int) -> byte
         data += block
         if len(data) > max_bytes:
             raise too_large
-    if response.length:  # what the server announced and did not send
-        raise SourceError(f"{name} broke off {response.length:,} bytes before its end; try again")
+    if response.length:  # Announced and not sent.
+        raise SourceError(f"{name}: the download stopped {response.length:,} bytes before its end; try again", path=name)
     return bytes(data)
 
 
@@ -223,10 +245,7 @@ def _left(deadline: float) -> float:
 
 
 class _TimedSocket:
-    """The part of a socket that `http.client` uses, with one deadline for all of it.
-
-    A timeout of the socket itself begins anew with every byte that trickles in.
-    """
+    """The methods of a socket that `http.client` uses, with one deadline; a socket's own timeout restarts with every byte."""
 
     def __init__(self, sock: socket.socket, deadline: float) -> None:
         self.sock, self.deadline = sock, deadline
@@ -245,7 +264,7 @@ class _TimedSocket:
 class _TimedReader(io.RawIOBase):
     def __init__(self, sock: socket.socket, deadline: float) -> None:
         self.sock, self.deadline = sock, deadline
-        self.raw = sock.makefile("rb", buffering=0)  # holds the socket open after `close`, as http.client expects
+        self.raw = sock.makefile("rb", buffering=0)  # Keeps the socket open after `close`, as http.client expects.
 
     def readable(self) -> bool:
         return True

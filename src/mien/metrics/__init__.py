@@ -11,7 +11,7 @@ from __future__ import annotations
 from .abstention import RiskCoverage, risk_coverage
 from .affect import abaw_p, concordance, pearson, root_mean_square_error, sign_agreement, unit_f1
 from .classification import accuracy, confusion, f1_scores, kappa, macro_f1, precisions, recalls, uar
-from .intervals import bootstrap, holm, interval, mcnemar, mean_and_deviation, paired_bootstrap
+from .intervals import basic_interval, bootstrap, holm, interval, mcnemar, mean_and_deviation, paired_bootstrap
 from .probabilities import (
     ReliabilityBin,
     brier,
@@ -27,6 +27,7 @@ __all__ = [
     "RiskCoverage",
     "abaw_p",
     "accuracy",
+    "basic_interval",
     "bootstrap",
     "brier",
     "checked_probabilities",

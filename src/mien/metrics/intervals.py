@@ -76,6 +76,27 @@ def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def basic_interval(values: np.ndarray, value: float, level: float = 0.95, least: float = -math.inf) -> tuple[float, float]:
+    """Return the basic (reverse percentile) bootstrap interval of a biased statistic, which always contains its value.
+
+    Resampling adds noise, so a statistic such as the expected calibration error, which noise only increases, is larger in the
+    resamples than on all data, and their percentiles can exclude the value. The basic interval subtracts that bias: it reflects
+    the percentiles at the value. See Davison and Hinkley (1997), section 5.2.
+
+    Args:
+        values: (D,) resampled values; NaN values are ignored.
+        value: the statistic on all data.
+        level: confidence level.
+        least: smallest possible value of the statistic.
+
+    Example:
+        >>> basic_interval(np.array([0.05, 0.06, 0.07]), 0.04, least=0)
+        (0.0105, 0.04)
+    """
+    low, high = interval(values, level)
+    return max(min(2 * value - high, value), least), max(2 * value - low, value)
+
+
 def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
     """Return the two-sided p value of McNemar's exact test: do two models err equally often on the same images?
 

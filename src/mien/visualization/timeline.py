@@ -12,14 +12,14 @@ import io
 import os
 from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import ConfigError, MissingExtra
-from ..io.files import atomic_write
+from ..io.files import atomic_write, check_output
 from ..labels import BLENDSHAPES
 from ..types import Face, Result
 from .faces import COLORS, UNKNOWN
@@ -35,6 +35,9 @@ STRIPS: Mapping[str, tuple[tuple[str, str], ...]] = {
 """Strip → its lines and their colors; values in degrees."""
 UNITS = 6
 """Action units that are drawn: those that vary most."""
+MARK = "mien timeline"
+"""Metadata of every timeline, by which it is recognized when it is written again."""
+
 SUFFIXES = (".png", ".svg", ".pdf", ".html")
 
 STYLE = """
@@ -98,7 +101,7 @@ class Timeline:
             MissingExtra: matplotlib is not installed.
         """
         path = Path(path)
-        check_suffix(path)
+        check_timeline(path)
         figure_of = _matplotlib()
         chosen = sorted(self._lines, key=lambda key: -len(self._lines[key].times))[:FACES]
         chosen.sort(key=lambda key: (list(self._frames).index(key[0]), key[1]))
@@ -107,7 +110,9 @@ class Timeline:
                 part.write_text(self._page(chosen, figure_of), encoding="utf-8")
             else:
                 figure = self._figure(chosen, figure_of)
-                figure.savefig(part, format=path.suffix[1:].lower(), dpi=110)
+                kind = path.suffix[1:].lower()
+                key = "Software" if kind == "png" else "Creator"
+                figure.savefig(part, format=kind, dpi=110, metadata={key: MARK})
 
     def _page(self, chosen: Sequence[tuple[str, int]], figure_of: Any) -> str:
         parts = []
@@ -121,6 +126,7 @@ class Timeline:
         if not chosen:
             parts.append("<p>No face found.</p>")
         head = '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Timeline</title>'
+        head += f'<meta name="generator" content="{MARK}">'
         view = '<meta name="viewport" content="width=device-width,initial-scale=1">'
         body = f"<h1>Facial expressions over time</h1>{''.join(parts)}"
         return f"{head}{view}<style>{STYLE}</style></head><body>{body}</body></html>\n"
@@ -288,14 +294,15 @@ class _Line:
         return band[None]
 
 
-def check_suffix(path: str | os.PathLike[str]) -> None:
-    """Raise ConfigError for a file name whose suffix is not one of `SUFFIXES`."""
-    if Path(path).suffix.lower() not in SUFFIXES:
-        raise ConfigError(
-            f"unknown format of the timeline {Path(path).name!r}; expected one of {', '.join(SUFFIXES)}",
-            value=Path(path).name,
-            expected=SUFFIXES,
-        )
+def check_timeline(path: str | os.PathLike[str], *, inputs: Iterable[str] = (), overwrite: bool = True) -> None:
+    """Check before any inference that a timeline can be drawn and written.
+
+    Raises:
+        ConfigError: an unknown extension, one of the inputs, or an existing file that mien did not write.
+        MissingExtra: matplotlib is not installed.
+    """
+    check_output(path, "--timeline", SUFFIXES, MARK.encode(), inputs=inputs, overwrite=overwrite)
+    _matplotlib()
 
 
 def _rgb(label: str) -> np.ndarray:

@@ -17,14 +17,14 @@ import numpy as np
 from ...errors import DatasetError
 from ...labels import AFFECTNET7 as SEVEN
 from ...labels import AFFECTNET8 as EIGHT
-from ...labels import AFFECTNET11
+from ...labels import AFFECTNET11, ALPHABETICAL8
 from .cache import mapped
 from .dataset import Dataset
 from .folders import existing, of_files, part_folders, part_of, read_class_folders
 from .layout import Layout, Place, child
-from .listing import Locator, header_of, number_in, read_rows, single_precision
+from .listing import Locator, header_of, number_in, read_rows, single_precision, subfolders
 from .protocols import Protocol, held_out, official, validation_is_test
-from .reader import Reader
+from .reader import Option, Reader
 
 COLUMNS = [
     "subDirectory_filePath",
@@ -49,14 +49,12 @@ def _read_lists(place: Place) -> Dataset:
         place.base, "Manually_Annotated_Images", "Manually_Annotated/Manually_Annotated_Images", "Manually_Annotated", "images"
     )
     root = folder or place.base
-    locate = Locator(root)
+    files = {where: path for where, mark in LISTS.items() if (path := child(place.base, *mark.split("|")))}
+    tables = {where: list(read_rows(path, None if COLUMNS[0] in header_of(path) else COLUMNS)) for where, path in files.items()}
+    locate = Locator(root, (row.get(COLUMNS[0], "") for table in tables.values() for _, row in table))
     names, label, part, numbers = [], [], [], []
-    for where, mark in LISTS.items():
-        path = child(place.base, *mark.split("|"))
-        if path is None:
-            continue
-        headed = COLUMNS[0] in header_of(path)
-        for line, row in read_rows(path, None if headed else COLUMNS):
+    for where, path in files.items():
+        for line, row in tables[where]:
             try:
                 expression = int(row["expression"])
                 x, y, width, height, valence, arousal = (float(row[name]) for name in (*COLUMNS[1:5], "valence", "arousal"))
@@ -74,7 +72,8 @@ def _read_lists(place: Place) -> Dataset:
                 numbers.append((x, y, x + width, y + height, valence, arousal))
     columns = single_precision(numbers).reshape(-1, 6)
     data = of_files(root, place.labels, names, label, part)
-    return dataclasses.replace(data, boxes=columns[:, :4], valence=_valid(columns[:, 4]), arousal=_valid(columns[:, 5]))
+    affect = {"valence": _valid(columns[:, 4]), "arousal": _valid(columns[:, 5])}
+    return dataclasses.replace(data, boxes=columns[:, :4], **affect, notes=locate.notes)
 
 
 def _read_arrays(place: Place) -> Dataset:
@@ -151,9 +150,10 @@ def _read_phases(place: Place) -> Dataset:
     assert path is not None
     if missing := {"phase", "img_path", "label"} - set(header_of(path)):
         raise DatasetError(f"{path} lacks the columns {', '.join(sorted(missing))}; take it as published")
-    locate = Locator(place.base)
+    table = list(read_rows(path))
+    locate = Locator(place.base, (row.get("img_path", "") for _, row in table))
     names, label, part = [], [], []
-    for line, row in read_rows(path):
+    for line, row in table:
         where = part_of(row.get("phase", ""))
         number = number_in(row.get("label", ""))
         if not where or not 0 <= number < len(AFFECTNET11):
@@ -165,13 +165,26 @@ def _read_phases(place: Place) -> Dataset:
             names.append(found)
             label.append(number)
             part.append(where)
-    return of_files(place.base, place.labels, names, label, part)
+    return dataclasses.replace(of_files(place.base, place.labels, names, label, part), notes=locate.notes)
+
+
+ORDERS = {"affectnet": AFFECTNET11, "alphabetical": ALPHABETICAL8}
+"""Option `order` → classes of the folders 0, 1, 2 …"""
 
 
 def _read_folders(place: Place) -> Dataset:
-    numbers = {str(number): name for number, name in enumerate(AFFECTNET11)}
+    folders, order = part_folders(place.base), place.options["order"]
+    numbered = any(name.isdigit() for folder in folders for name in subfolders(place.base / folder))
+    if numbered and order not in ORDERS:
+        message = (
+            f"the numbered class folders under {place.base} do not state their order, and copies of AffectNet with two orders "
+            "circulate; give order=affectnet (0 neutral, 1 happiness) or order=alphabetical (0 anger, 1 contempt); in "
+            "training data the folder of happiness is the largest"
+        )
+        raise DatasetError(message, path=place.base, expected=tuple(ORDERS))
+    numbers = {str(number): name for number, name in enumerate(ORDERS.get(order, AFFECTNET11))}
     ignore = set(AFFECTNET11) - set(place.labels)
-    return read_class_folders(place, part_folders(place.base), place.labels, numbers=numbers, ignore=ignore)
+    return read_class_folders(place, folders, place.labels, numbers=numbers, ignore=ignore)
 
 
 LAYOUTS = (
@@ -213,6 +226,7 @@ def _reader(name: str, labels: tuple[str, ...], published: dict[str, int], syste
             ),
             **authors,
         },
+        options={"order": Option("classes of folders named 0, 1, 2 …", ("unknown", *ORDERS))},
         published=published,
     )
 

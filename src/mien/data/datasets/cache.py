@@ -16,8 +16,8 @@ import numpy as np
 from ...errors import ConfigError
 from ...io.files import locked
 
-VERSION = "1"
-"""Changes whenever a parser gives other arrays for the same file."""
+VERSION = "2"
+"""Changes whenever a parser returns other arrays for the same file."""
 
 
 LIST = "arrays.json"

@@ -1,46 +1,57 @@
-"""Images of your own listed in csv files with a header line.
+"""Images listed in csv files with a header line.
 
-Columns are recognized by their usual names (`SYNONYMS`); other columns with few different values become groups to
-compare results by. Several files in one folder are parts if they are called `train.csv`, `val.csv`, `test.csv`.
+Columns are recognized by common names (`SYNONYMS`); other columns with few distinct values become groups for comparing
+results. Several files in one folder are parts if they are named `train.csv`, `val.csv`, `test.csv`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ...errors import DatasetError
+from ...errors import DatasetError, did_you_mean
 from ...labels import canonical, label_set
 from .dataset import Dataset
 from .folders import existing, of_files, part_of
 from .layout import Layout, Place, children
-from .listing import Locator, header_of, read_rows, shown, single_precision, texts
+from .listing import Locator, decimal, header_of, read_rows, shown, single_precision, texts
 from .protocols import Protocol, all_test, held_out, named_parts, subject_folds
 from .reader import Option, Reader
 
 SYNONYMS = {
-    "path": ("path", "image", "image_path", "img_path", "img", "file", "filename", "file_name", "filepath", "name"),
-    "label": ("label", "expression", "emotion", "class", "target"),
-    "split": ("split", "usage", "phase", "part", "partition", "set"),
+    "path": (
+        "path", "image", "image_path", "img_path", "img", "file", "filename", "file_name", "filepath", "file_path",
+        "image_name", "img_name", "pth", "name", "images", "paths", "files",
+    ),
+    "label": (
+        "label", "expression", "emotion", "class", "target", "labels", "expressions", "emotions", "classes", "targets",
+        "label_name", "class_name", "emotion_label", "expression_label", "emotion_name", "category",
+    ),
+    "split": ("split", "usage", "phase", "part", "partition", "set", "subset"),
     "subject": ("subject", "subject_id", "person", "person_id", "identity"),
     "sequence": ("sequence", "video", "clip"),
     "valence": ("valence",),
     "arousal": ("arousal",),
-}
-"""What we look for, and the column names that mean it, best first; upper and lower case are the same."""
+}  # fmt: skip
+"""Meaning → names of columns, best first; case does not matter."""
 
 NUMBERS = ("valence", "arousal")
-"""Columns whose cells are numbers, or empty where not annotated."""
+"""Columns of numbers; empty where not annotated."""
+
+UNLABELED = frozenset({"", "nan", "na", "n/a", "#n/a", "<na>", "none", "null", "nil", "-", "?", "unlabeled", "unlabelled"})
+"""Cells of the label column that mean that there is none, in lower case, unless the label set has a class of that name."""
 
 UNIT = re.compile(r"AU\d+", re.IGNORECASE)
-"""Name of a column that holds an action unit."""
+"""Name of a column of an action unit."""
 
 GROUP_VALUES = range(2, 21)
-"""How many different values make a column a group."""
+"""Numbers of distinct values of a column that make it a group."""
 
 
 def _read(place: Place) -> Dataset:
@@ -48,25 +59,31 @@ def _read(place: Place) -> Dataset:
     files = [path for path in children(place.base, wanted) if path.is_file()]
     if not files:
         there = [path.name for path in children(place.base, "*.csv")]
-        raise DatasetError(f"{place.base} holds no file {wanted}; its csv files: {shown(there)}")
+        message = f"{place.base} contains no file {wanted}; its csv files: {shown(there)}"
+        raise DatasetError(message, path=place.base, value=wanted, expected=there)
     if len(files) > 1 and not all(part_of(path.stem) for path in files):
-        several = ", ".join(path.name for path in files)
-        raise DatasetError(f"{place.base} holds several csv files ({several}); name one as the root, or by file=NAME")
+        several = [path.name for path in files]
+        message = f"{place.base} contains several csv files ({', '.join(several)}); give one as the root, or by file=NAME"
+        raise DatasetError(message, path=place.base, expected=several)
+    headers = {path: header_of(path) for path in files}
     columns: dict[str, str] = {}
-    for path in files:
-        columns |= _columns(path)
-    units = {name: name.upper() for path in files for name in header_of(path) if UNIT.fullmatch(name)}
-    locate, paths, rows = Locator(place.base), [], []
-    for path in files:
-        for line, row in read_rows(path):
+    for path, header in headers.items():
+        columns |= _columns(path, header, place)
+    units = {name: name.upper() for header in headers.values() for name in header if UNIT.fullmatch(name)}
+    root = Path(place.options["images"] or place.base)
+    tables = {path: list(read_rows(path)) for path in files}
+    written = (row.get(columns["path"], "") for table in tables.values() for _, row in table)
+    locate, paths, rows = Locator(root, written, csv=place.base), [], []
+    for path, table in tables.items():
+        for line, row in table:
             where = f"{path.name} line {line}"
             if wrong := [name for what in NUMBERS if (name := columns.get(what)) and not _is_number(row.get(name, ""))]:
-                place.damage(f"{where}: {wrong[0]} {row[wrong[0]][:40]!r} is no number")
+                place.damage(f"{where}: {wrong[0]} {row[wrong[0]][:40]!r} is not a number")
             elif found := existing(locate, row.get(columns["path"], ""), where, place.damage):
                 paths.append(found)
                 rows.append({"split": path.stem, **{what: row.get(name, "") for what, name in columns.items()}, "row": row})
     labels, label = _labels(place, [row.get("label", "") for row in rows])
-    data = of_files(place.base, labels, paths, label, [part_of(row["split"]) for row in rows])
+    data = of_files(root, labels, paths, label, [part_of(row["split"]) for row in rows])
     return dataclasses.replace(
         data,
         subject=texts(row["subject"] for row in rows) if "subject" in columns else None,
@@ -76,58 +93,90 @@ def _read(place: Place) -> Dataset:
         action_units=_units([row["row"] for row in rows], units) if units else None,
         unit_names=tuple(units.values()),
         groups=_groups([row["row"] for row in rows], {*columns.values(), *units}),
+        notes=(*locate.notes, *_notes(rows, label, columns, headers, bool(units))),
     )
 
 
-def _columns(path: Path) -> dict[str, str]:
-    header = header_of(path)
+def _columns(path: Path, header: Sequence[str], place: Place) -> dict[str, str]:
     lower = {name.lower(): name for name in header}
     found = {what: lower[name] for what, names in SYNONYMS.items() for name in reversed(names) if name in lower}
+    if wanted := place.options["label"]:
+        if wanted.lower() not in lower:
+            hint = did_you_mean(wanted, header)
+            message = f"{path} has no column {wanted!r}; it has: {shown(header)}{hint}"
+            raise DatasetError(message, path=path, line=1, value=wanted, expected=header)
+        found["label"] = lower[wanted.lower()]
     if "path" not in found:
-        raise DatasetError(
-            f"{path} has no column of image paths ({', '.join(SYNONYMS['path'])}); it has: {shown(header) or 'nothing'}"
-        )
+        expected = ", ".join(SYNONYMS["path"])
+        message = f"{path} has no column of image paths (expected one of {expected}); it has: {shown(header) or 'nothing'}"
+        raise DatasetError(message, path=path, line=1, value=header, expected=SYNONYMS["path"])
     return found
 
 
+def _notes(
+    rows: Sequence[dict[str, Any]], label: list[int], columns: dict[str, str], headers: dict[Path, list[str]], units: bool
+) -> list[str]:
+    """Return notes on images without a label and on words of the split column that name no split."""
+    notes = []
+    if "label" not in columns and not units and not {"valence", "arousal"} & columns.keys():
+        there = shown(dict.fromkeys(name for header in headers.values() for name in header))
+        notes.append(f"no label column among {there}: all images are unlabeled; label=COLUMN selects one")
+    elif "label" in columns and (without := label.count(-1)):
+        notes.append(f"{without} of {len(label)} images are unlabeled")
+    if "split" in columns:
+        unknown = Counter(row["split"] for row in rows if not part_of(row["split"]))
+        unknown.pop("", None)
+        if unknown:
+            words = ", ".join(f"{shown([word])} ({number})" for word, number in unknown.most_common(8))
+            notes.append(f"unknown words in the split column, whose images are in no split but all: {words}")
+    return notes
+
+
+def _code(text: str) -> int | None:
+    """Return the number of a class (`3`, `3.0`, `-1`), None for a word."""
+    match = re.fullmatch(r"([+-]?\d{1,9})(?:[.,]0*)?", text, re.ASCII)
+    return int(match[1]) if match else None
+
+
 def _labels(place: Place, words: list[str]) -> tuple[tuple[str, ...], list[int]]:
-    kinds = sorted({word for word in words if word})
-    numbers = bool(kinds) and all(kind.isdigit() for kind in kinds)
-    if name := place.options["labels"]:
-        labels = label_set(name)
-    elif numbers:
-        raise DatasetError(
-            f"the labels under {place.base} are numbers ({shown(kinds)}); labels=NAME says which order they count in"
-        )
+    name = place.options["labels"]
+    labels = label_set(name) if name else ()
+    missing = {word for word in words if word.lower() in UNLABELED and canonical(word) not in labels}
+    kinds = sorted(set(words) - missing)
+    codes = {word: _code(word) for word in kinds}
+    if kinds and None not in codes.values():
+        if not name:
+            message = f"the labels under {place.base} are numbers ({shown(kinds)}); labels=NAME gives the order of the classes"
+            raise DatasetError(message, path=place.base, value=kinds)
+        known = range(len(labels))
+        index = {word: code if code in known else -1 for word, code in codes.items() if code is not None}
+        unknown = [word for word, code in codes.items() if code is not None and code >= len(labels)]
     else:
-        labels = tuple(sorted({canonical(kind) for kind in kinds}))
-    index = (
-        {str(number): number for number in range(len(labels))}
-        if numbers
-        else {kind: number for number, kind in enumerate(labels)}
-    )
-    label = [index.get(word if numbers else canonical(word), -1) for word in words]
-    if unknown := sorted({word for word, number in zip(words, label, strict=True) if word and number < 0}):
-        place.damage(f"labels that are none of {', '.join(labels)}: {shown(unknown)}")
-    return labels, label
+        labels = labels or tuple(sorted({canonical(kind) for kind in kinds}))
+        places = {kind: number for number, kind in enumerate(labels)}
+        index = {word: places.get(canonical(word), -1) for word in kinds}
+        unknown = [word for word in kinds if index[word] < 0]
+    if unknown:
+        place.damage(f"unknown labels: {shown(unknown)} (expected one of {', '.join(labels)})")
+    return labels, [index.get(word, -1) for word in words]
 
 
 def _is_number(text: str) -> bool:
     try:
-        float(text or "nan")
+        decimal(text)
     except ValueError:
         return False
     return True
 
 
 def _numbers(rows: list[dict], name: str) -> np.ndarray:
-    values = single_precision([float(row[name] or "nan") for row in rows])
+    values = single_precision([decimal(row[name]) for row in rows])
     return np.where(np.abs(values) <= 1, values, np.float32(np.nan))
 
 
 def _units(rows: list[dict[str, str]], names: Iterable[str]) -> np.ndarray:
     """Columns AU1, AU2 …: 1 present, 0 absent, anything else not annotated."""
-    known = {"0": 0, "1": 1}
+    known = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
     return np.array([[known.get(row.get(name, ""), -1) for name in names] for row in rows], np.int8)
 
 
@@ -140,12 +189,12 @@ def _groups(rows: list[dict[str, str]], used: set[str]) -> dict[str, np.ndarray]
 READER = Reader(
     name="csv",
     title="a csv list of images",
-    obtain="Write a csv with a header line: path, label, and if you like split, subject, sequence, valence, arousal, groups.",
+    obtain="Write a csv with a header line: path, label, and optionally split, subject, sequence, valence, arousal, groups.",
     labels=(),
     layouts=(Layout("csv files", ("*.csv",), _read),),
     protocols={
         "official": Protocol(
-            "the parts that the column split, or the file names, say; if they say none, all images are for test", named_parts
+            "the parts in the column split or in the file names; without any, all images are for test", named_parts
         ),
         "held-out": Protocol(
             "the part test (or validation) is the test split; a tenth of train is for validation, whole subjects", held_out
@@ -156,7 +205,9 @@ READER = Reader(
         "cross-dataset": Protocol("all images, for a model trained on another dataset", all_test),
     },
     options={
-        "labels": Option("a label set of mien.labels; without it the classes are the words found, in alphabetical order"),
-        "file": Option("which csv, where a folder holds several and the root is not one of them"),
+        "labels": Option("a label set of mien.labels; by default the classes are the words of the file in alphabetical order"),
+        "label": Option("column of the labels; by default the first with a usual name"),
+        "images": Option("folder that image paths start from, if it is not the folder of the csv"),
+        "file": Option("name of the csv, if the root is a folder with several"),
     },
 )

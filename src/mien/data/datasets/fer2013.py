@@ -1,14 +1,15 @@
-"""FER2013 (Goodfellow et al. 2013): 35,887 gray 48 × 48 faces in seven classes, with the votes of FERPlus where they are known.
+"""FER2013 (Goodfellow et al. 2013): 35,887 gray 48 × 48 faces in seven classes, with the votes of FERPlus if available.
 
-Training, PublicTest and PrivateTest are our `train`, `validation` and `test`. Copies kept as one array (csv, npz) are
-parsed once and mapped from the cache from then on; names are row numbers of the csv, so they agree between the two.
+Training, PublicTest and PrivateTest are `train`, `validation` and `test`. Copies in one file (csv, npz) are parsed once and
+memory-mapped from the cache afterwards; sample names are row numbers of the csv in both.
 """
 
 from __future__ import annotations
 
 import csv
+import dataclasses
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,12 @@ from .dataset import Dataset
 from .folders import part_of, read_class_folders
 from .images import Pixels
 from .layout import Layout, Place, child
-from .listing import no_csv, shown
+from .listing import header_of, open_csv, shown
 from .protocols import Protocol, official
 from .reader import Reader
 
 SPLITS = {"train": 0, "validation": 1, "test": 2}
-"""Our split names and the numbers of `usage`: Training, PublicTest, PrivateTest."""
+"""Split → number in `usage`: Training, PublicTest, PrivateTest."""
 
 SIDE = 48
 """Width and height of every image."""
@@ -49,15 +50,15 @@ FINGERPRINTS = {
 def csv_arrays(*paths: Path) -> dict[str, np.ndarray]:
     """Return the rows of FER2013 csv files as arrays, from the cache if these files were read before.
 
-    Columns are found by name (`emotion`, `pixels`, `Usage`, blanks around them ignored); a file without `Usage`
-    (`train.csv`, `val.csv`, `test.csv`) is the part that its name says.
+    Columns are found by name (`emotion`, `pixels`, `Usage`, blanks around them ignored). Without `Usage` the file name
+    (`train.csv`, `val.csv`, `test.csv`) is the part.
 
     Returns:
         `images` (N, 48, 48) uint8; `label` (N,) int64, −1 where the file has no `emotion`; `part` (N,) str; `row` (N,)
-        int64, counted through all files; `damage` (D,) str: what was left out.
+        int64, counted through all files; `damage` (D,) str: the rows left out.
 
     Raises:
-        DatasetError: a file has no column `pixels`.
+        DatasetError: a file has no column `pixels`, or neither `Usage` nor the name of a part.
     """
     return mapped("fer2013-csv", file_digest(*paths), partial(_parse, paths))
 
@@ -90,7 +91,7 @@ def _load_npz(path: Path, *names: str) -> dict[str, np.ndarray]:
             arrays = {name: file[name] for name in names}
     except Exception as error:  # zip files, numpy's headers and missing arrays each have errors of their own
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise DatasetError(f"{path} is damaged or no fer2013.npz: {reason}; get it anew") from error
+        raise DatasetError(f"{path} is corrupt or not a fer2013.npz: {reason}; copy it again", path=path) from error
     rows = len(arrays["label"]) if arrays["label"].ndim else 0
     wanted = {
         "images": ((rows, SIDE, SIDE), 255),
@@ -101,7 +102,8 @@ def _load_npz(path: Path, *names: str) -> dict[str, np.ndarray]:
     for name, (shape, most) in wanted.items():
         array = arrays[name]
         if array.shape != shape or array.dtype.kind not in "iu" or (array.size and not 0 <= array.min() <= array.max() <= most):
-            raise DatasetError(f"{path} is no fer2013.npz: {name} is not {shape} whole numbers from 0 to {most}; get it anew")
+            message = f"{path} is not a fer2013.npz: {name} must be {shape} whole numbers from 0 to {most}; copy it again"
+            raise DatasetError(message, path=path, value=array.shape, expected=shape)
     return arrays
 
 
@@ -110,15 +112,22 @@ def _parse(paths: tuple[Path, ...]) -> dict[str, np.ndarray]:
     csv.field_size_limit(1 << 20)
     row = -1
     for path in paths:
-        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-            reader = csv.reader(file)
-            header = _header(reader, path)
+        with open_csv(path) as reader:
+            header = _header(reader)
             if "pixels" not in header:
-                raise DatasetError(f"{path} has no column 'pixels'; it has: {shown(header) or 'nothing'}")
-            for fields in _rows(reader, path):
+                message = f"{path} has no column 'pixels'; it has: {shown(header) or 'nothing'}"
+                raise DatasetError(message, path=path, line=1, value=header, expected="pixels")
+            if "usage" not in header and not part_of(path.stem):
+                message = f"{path} has no column Usage; add it, or name the file train.csv, val.csv or test.csv after its part"
+                raise DatasetError(message, path=path, line=1, value=header, expected="Usage")
+            for fields in reader:
+                if not fields:
+                    continue
                 row += 1
                 try:
-                    cells = dict(zip(header, fields, strict=True))
+                    cells = dict(zip(header, fields, strict=False))
+                    if len(cells) < len(header):
+                        raise ValueError(_incomplete(cells.get("pixels", ""), header))
                     pixels, kind, usage = _pixels(cells["pixels"]), _kind(cells), _usage(cells, path)
                 except ValueError as error:
                     damage.append(f"{path.name} line {reader.line_num}: {error}")
@@ -136,28 +145,27 @@ def _parse(paths: tuple[Path, ...]) -> dict[str, np.ndarray]:
     }
 
 
-def _header(reader: Any, path: Path) -> list[str]:
-    return [name.strip().lower() for name in next(_rows(reader, path), [])]
+def _header(reader: Any) -> list[str]:
+    return [name.strip().lower() for name in next(reader, [])]
 
 
-def _rows(reader: Any, path: Path) -> Iterator[list[str]]:
-    try:
-        yield from reader
-    except csv.Error as error:
-        raise no_csv(path, reader.line_num, error) from error
+def _incomplete(pixels: str, header: list[str]) -> str:
+    """Return the message for a row that ends before its last column, as the last one of a truncated file does."""
+    number = len(pixels.split())
+    return f"incomplete: {number} of {SIDE * SIDE} values" if number != SIDE * SIDE else f"fewer cells than {', '.join(header)}"
 
 
 def _pixels(text: str) -> np.ndarray:
     with warnings.catch_warnings():
-        warnings.simplefilter("error", DeprecationWarning)  # what older numpy says where something is not a number
+        warnings.simplefilter("error", DeprecationWarning)  # Raised by older numpy where a word is not a number.
         try:
             values = np.fromstring(text, np.int64, sep=" ")
         except (DeprecationWarning, ValueError) as error:
             raise ValueError("pixels are not all numbers") from error
     if len(values) != SIDE * SIDE:
-        raise ValueError(f"{len(values)} pixels instead of {SIDE * SIDE}")
+        raise ValueError(f"incomplete: {len(values)} of {SIDE * SIDE} values")
     if values.min() < 0 or values.max() > 255:
-        raise ValueError(f"pixels from {values.min()} to {values.max()}, not within 0 … 255")
+        raise ValueError(f"pixels from {values.min()} to {values.max()} (expected 0 … 255)")
     return values.astype(np.uint8)
 
 
@@ -166,14 +174,14 @@ def _kind(cells: Mapping[str, str]) -> int:
         return -1
     text = cells["emotion"].strip()
     if text not in NUMBERS:
-        raise ValueError(f"emotion {text[:40]!r} is not 0 … {len(LABELS) - 1}")
+        raise ValueError(f"emotion {text[:40]!r} (expected 0 … {len(LABELS) - 1})")
     return int(text)
 
 
 def _usage(cells: Mapping[str, str], path: Path) -> str:
     text = cells.get("usage", path.stem)
     if not (part := part_of(text)):
-        raise ValueError(f"Usage {text[:40]!r} is none of Training, PublicTest, PrivateTest")
+        raise ValueError(f"Usage {text[:40]!r} (expected Training, PublicTest or PrivateTest)")
     return part
 
 
@@ -201,21 +209,26 @@ def csv_file(base: Path) -> Path:
 
 
 def has_pixels(base: Path) -> bool:
-    """Whether the csv of a base that `CSV_MARK` fits has the column of FER2013; results of models on it bear its name, too."""
-    with csv_file(base).open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        try:
-            return "pixels" in _header(csv.reader(file), base)
-        except DatasetError:
-            return False
+    """Return whether the csv that matches `CSV_MARK` has the column `pixels`; tables of results can have the same name."""
+    return _has_pixels(csv_file(base))
+
+
+def _has_pixels(path: Path | None) -> bool:
+    try:
+        return path is not None and "pixels" in (name.lower() for name in header_of(path))
+    except DatasetError:
+        return False
 
 
 def _read_csv(place: Place) -> Dataset:
     return of_arrays(place, csv_arrays(csv_file(place.base)))
 
 
-def _read_three(place: Place) -> Dataset:
-    files = (child(place.base, name) for name in ("train.csv", "val.csv", "test.csv"))
-    return of_arrays(place, csv_arrays(*(path for path in files if path)))
+def _read_parts(place: Place) -> Dataset:
+    files = (child(place.base, *names) for names in (("train.csv",), ("val.csv", "valid.csv"), ("test.csv",)))
+    data = of_arrays(place, csv_arrays(*(path for path in files if _has_pixels(path) and path)))
+    unlabeled = [part for part in SPLITS if (data.part == part).any() and (data.label[data.part == part] < 0).all()]
+    return dataclasses.replace(data, notes=tuple(f"{part} is unlabeled" for part in unlabeled))
 
 
 def _read_npz(place: Place) -> Dataset:
@@ -223,7 +236,7 @@ def _read_npz(place: Place) -> Dataset:
 
 
 def read_folders(place: Place) -> Dataset:
-    """Read `<part>/<class>/…`; a name such as `PublicTest_123.jpg` in `test` says which of the two test parts is meant."""
+    """Read `<part>/<class>/…`; a name such as `PublicTest_123.jpg` in `test` decides between the two test parts."""
     folders = {
         path.name: part
         for name in (*FOLDER_MARKS, "train", "test")
@@ -239,7 +252,12 @@ LAYOUTS = (
     Layout("fer2013.npz", ("fer2013.npz",), _read_npz),
     Layout("folders Training, PublicTest, PrivateTest", FOLDER_MARKS, read_folders),
     Layout("folders train, test", ("train/angry|train/anger|train/0", "test"), read_folders),
-    Layout("train.csv, val.csv, test.csv with pixels", ("train.csv", "val.csv", "test.csv"), _read_three),
+    Layout(
+        "train.csv, val.csv, test.csv with pixels",
+        ("train.csv",),
+        _read_parts,
+        lambda base: _has_pixels(child(base, "train.csv")),
+    ),
 )
 
 OBTAIN = "FER2013 is fer2013.csv of Kaggle's 'Challenges in Representation Learning: Facial Expression Recognition' (2013)."

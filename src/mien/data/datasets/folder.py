@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from ...errors import DatasetError
 from ...labels import canonical, label_set
 from .dataset import Dataset
-from .folders import part_folders, read_class_folders
+from .folders import part_folders, part_of, read_class_folders
 from .layout import Layout, Place
 from .listing import subfolders
 from .protocols import Protocol, all_test, held_out, named_parts
@@ -14,15 +16,21 @@ from .reader import Option, Reader
 
 def _read(place: Place) -> Dataset:
     folders = part_folders(place.base) or {"": ""}
+    lost = [name for name in subfolders(place.base) if "" not in folders and not part_of(name)]
     kinds = sorted({name for folder in folders for name in subfolders(place.base / folder)})
     if name := place.options["labels"]:
         labels = label_set(name)
-        return read_class_folders(place, folders, labels, numbers={str(number): kind for number, kind in enumerate(labels)})
+        data = read_class_folders(place, folders, labels, numbers={str(number): kind for number, kind in enumerate(labels)})
+        return _with_lost(data, lost)
     if any(kind.isdigit() for kind in kinds):
-        raise DatasetError(
-            f"the class folders {', '.join(kinds[:8])} under {place.base} are numbers; labels=NAME says in which order"
-        )
-    return read_class_folders(place, folders, tuple(sorted({canonical(kind) for kind in kinds})))
+        message = f"the class folders {', '.join(kinds[:8])} under {place.base} are numbers; labels=NAME gives their order"
+        raise DatasetError(message, path=place.base, value=kinds)
+    return _with_lost(read_class_folders(place, folders, tuple(sorted({canonical(kind) for kind in kinds}))), lost)
+
+
+def _with_lost(data: Dataset, lost: list[str]) -> Dataset:
+    note = (f"folders beside train, validation and test were skipped: {', '.join(lost[:8])}",) if lost else ()
+    return dataclasses.replace(data, notes=(*data.notes, *note))
 
 
 READER = Reader(

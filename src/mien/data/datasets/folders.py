@@ -1,7 +1,9 @@
-"""Images sorted into one folder per class, the arrangement that most copies of most datasets end up in."""
+"""Images in one folder per class, the layout of most copies of most datasets."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
@@ -27,11 +29,11 @@ PARTS = {
     "testing": "test",
     "privatetest": "test",
 }
-"""What files and folders call the parts of a dataset, in lower case, and what we call them."""
+"""Names of the parts of a dataset in files and folders, in lower case → our name."""
 
 
 def part_of(text: str) -> str:
-    """Return `"train"`, `"validation"`, `"test"`, or the empty string for a word that names no part."""
+    """Return `"train"`, `"validation"`, `"test"`, or the empty string for any other word."""
     return PARTS.get(text.strip().lower(), "")
 
 
@@ -54,16 +56,17 @@ def read_class_folders(
     Args:
         place: the base that the folders are in.
         folders: folder → part; the folder `""` is the base itself.
-        labels: class names in the order wanted.
-        numbers: what folders with a number for a name stand for.
-        ignore: classes that are known and not wanted.
-        part_from_name: tells the part from a file name, where that says more than the folder.
+        labels: class names in order.
+        numbers: number → class, for folders named by numbers.
+        ignore: known classes to skip.
+        part_from_name: file name → part, empty for the part of the folder.
     """
     names: list[str] = []
     label: list[int] = []
     part: list[str] = []
     index = {canonical(name): number for number, name in enumerate(labels)}
     unwanted = {canonical(name) for name in ignore}
+    others: Counter[str] = Counter()
     for folder, where in folders.items():
         for below in subfolders(place.base / folder):
             kind = canonical((numbers or {}).get(below, below))
@@ -71,17 +74,19 @@ def read_class_folders(
                 continue
             inner = f"{folder}/{below}" if folder else below
             if kind not in index:
-                place.damage(f"class folder {inner} is none of {', '.join(labels)}")
+                place.damage(f"class folder {inner}: unknown class (expected one of {', '.join(labels)})")
                 continue
-            found = images_below(place.base / inner)
+            found = images_below(place.base / inner, others)
             names += [f"{inner}/{name}" for name in found]
             label += [index[kind]] * len(found)
             part += [part_from_name(name.rpartition("/")[2]) or where for name in found]
-    return of_files(place.base, labels, names, label, part)
+    skipped = ", ".join(f"{count} {extension}" for extension, count in others.most_common(5))
+    notes = (f"files that are not images were skipped: {skipped}",) if others else ()
+    return dataclasses.replace(of_files(place.base, labels, names, label, part), notes=notes)
 
 
 def of_files(root: Path, labels: tuple[str, ...], names: list[str], label: list[int], part: list[str]) -> Dataset:
-    """Return a dataset of image files from its three indispensable columns."""
+    """Return a dataset of image files."""
     array = texts(names)
     return Dataset(
         name="",
@@ -94,8 +99,8 @@ def of_files(root: Path, labels: tuple[str, ...], names: list[str], label: list[
 
 
 def existing(locate: Callable[[str], str | None], text: str, where: str, damage: Damage) -> str | None:
-    """Return the located path of an image that a list names, or report it as missing."""
+    """Return the path of an image in a list, or report it as missing."""
     path = locate(text)
     if path is None:
-        damage(f"{where}: there is no image {text}")
+        damage(f"{where}: image not found: {text}")
     return path

@@ -1,27 +1,40 @@
-"""Names of images: below folders, in csv columns, and written on somebody else's machine."""
+"""Names of images below folders and in csv files, also of csv files written on another machine."""
 
 from __future__ import annotations
 
 import csv
 import os
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ...errors import DatasetError
+from ...io.decoding import EXTENSIONS
 
-SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".pgm", ".ppm"))
-"""What counts as an image in a folder."""
+DELIMITERS = ",;\t|"
+"""Separators of csv columns."""
 
 
 def number_in(text: str) -> int:
-    """Return the number that up to nine decimal digits write, −1 for any other text.
+    """Return the number written in up to nine decimal digits, −1 for any other text.
 
-    `str.isdigit` alone is true for "²", which is no `int`, and for thousands of digits, which Python refuses to read.
+    `str.isdigit` alone is true for "²", which `int` refuses, and for thousands of digits, which Python refuses to read.
     """
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else -1
+
+
+def decimal(text: str) -> float:
+    """Return a number with a decimal point or comma; NaN for an empty text.
+
+    Raises:
+        ValueError: not a number.
+    """
+    return float(text.replace(",", ".") or "nan")
 
 
 def single_precision(values: Any) -> np.ndarray:
@@ -31,23 +44,26 @@ def single_precision(values: Any) -> np.ndarray:
 
 
 def shown(words: Iterable[str]) -> str:
-    """Return the first dozen words of a file for a message, long ones cut short."""
-    words = [" ".join(word.split()) for word in words]  # a quoted cell may hold line breaks
+    """Return the first dozen words of a file for a message, long ones shortened."""
+    words = [" ".join(word.split()) for word in words]  # A quoted cell can contain line breaks.
     first = ", ".join(word if len(word) <= 40 else f"{word[:40]}…" for word in words[:12])
     return f"{first} and {len(words) - 12} more" if len(words) > 12 else first
 
 
 def texts(values: Iterable[str]) -> np.ndarray:
-    """Return a (N,) str array; the names of an empty one still have a character each."""
+    """Return a (N,) str array, also of no values."""
     values = list(values)
     return np.array(values, dtype=str) if values else np.empty(0, "U1")
 
 
-def images_below(folder: Path) -> list[str]:
-    """Return the image files in `folder` and its folders as `/`-separated paths below it, sorted.
+def images_below(folder: Path, others: Counter[str] | None = None) -> list[str]:
+    """Return the image files in a folder and its sub-folders as sorted `/`-separated paths below it.
 
-    Hidden files and folders (`.`, `__MACOSX`) are passed over, and links that lead in a circle. File names need not be valid
-    UTF-8.
+    Hidden files and folders (`.`, `__MACOSX`) and circular links are skipped. File names need not be valid UTF-8.
+
+    Args:
+        folder: the folder.
+        others: counts the extensions of the files that are not images.
     """
     found: list[str] = []
     pending: list[tuple[str, tuple[tuple[int, int], ...]]] = [("", ())]
@@ -62,88 +78,159 @@ def images_below(folder: Path) -> list[str]:
                 if entry.name.startswith((".", "__MACOSX")):
                     continue
                 path = f"{inner}/{entry.name}" if inner else entry.name
+                extension = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
                 if entry.is_dir():
                     pending.append((path, (*around, here)))
-                elif entry.name[entry.name.rfind(".") :].lower() in SUFFIXES:
+                elif extension in EXTENSIONS:
                     found.append(path)
+                elif others is not None and entry.name.lower() not in ("thumbs.db", "desktop.ini"):
+                    others[extension or "without extension"] += 1
     return sorted(found)
 
 
 def subfolders(folder: Path) -> list[str]:
-    """Return the names of the folders directly inside `folder`, sorted, hidden ones passed over."""
+    """Return the sorted names of the folders directly inside `folder`, without hidden ones."""
     with os.scandir(folder) as entries:
         return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith((".", "__MACOSX")))
 
 
-def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield `(line number, {column: text})` of a csv, names and texts stripped of blanks.
+@contextmanager
+def open_csv(path: Path, *, delimiter: str = "") -> Iterator[Any]:
+    """Yield a `csv.reader` of a file in UTF-8 or UTF-16, with any line ending and any of `DELIMITERS`.
 
-    A byte-order mark is dropped, and bytes that are not UTF-8 become what the file system would call them, so that
-    paths in a csv still open. `columns` names the columns of a file that has no header line.
+    Bytes that are not UTF-8 become surrogates, as in file names, so that paths in a csv can be opened.
+
+    Args:
+        path: the file.
+        delimiter: of the columns; by default the most frequent one in the first line, or the one of Excel's line `sep=;`.
 
     Raises:
-        DatasetError: the file is empty or no csv.
+        DatasetError: not a csv: an unclosed quote, or invalid UTF-16.
     """
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-        file.read(1) == "\ufeff" or file.seek(0)
-        reader = csv.reader(file)
+    with path.open("rb") as binary:
+        head = binary.read(1 << 16)
+    encoding = "utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig" if head[:3] == b"\xef\xbb\xbf" else "utf-8"
+    if encoding == "utf-8" and len(head) > 3 and head.count(0) > len(head) // 3:  # UTF-16 without a byte-order mark.
+        encoding = "utf-16-le" if head[1] == 0 else "utf-16-be"
+    wide = encoding.startswith("utf-16")
+    first = next(iter(head.decode(encoding, "replace").lstrip("\r\n").splitlines()), "")
+    declared = re.fullmatch(r"sep=(.)", first.strip(" "))
+    bare = re.sub(r'"[^"]*"', "", first)
+    delimiter = declared[1] if declared else delimiter or max(DELIMITERS, key=bare.count)
+    with path.open(encoding=encoding, errors="strict" if wide else "surrogateescape", newline="") as file:
+        reader = csv.reader(file, delimiter=delimiter)
         try:
-            header = list(columns) if columns else [name.strip() for name in next(reader, [])]
-            if not header:
-                raise DatasetError(f"{path} is empty; get it anew")
-            for row in reader:
-                if row:
-                    yield reader.line_num, dict(zip(header, (text.strip() for text in row), strict=False))
-        except csv.Error as error:  # a cell longer than any text, behind a quote that nothing closes
-            raise no_csv(path, reader.line_num, error) from error
+            if declared:
+                next(reader)
+            yield reader
+        except csv.Error as error:  # A cell longer than any text, after a quote that is not closed.
+            message = f"{path} line {reader.line_num} is not valid csv: {error}; check its quotes"
+            raise DatasetError(message, path=path, line=reader.line_num) from error
+        except UnicodeError as error:
+            raise DatasetError(
+                f"{path} is not valid {encoding.upper()}; save it as UTF-8", path=path, value=encoding
+            ) from error
 
 
-def no_csv(path: Path, line: int, error: Exception) -> DatasetError:
-    """Return the error of a line that is none of a csv: a quote that nothing closes."""
-    return DatasetError(f"{path} line {line} is no csv: {error}; mend its quotes, or get it anew")
+def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield `(line number, {column: text})` of a csv, names and texts without surrounding blanks.
+
+    Args:
+        path: the file; see `open_csv`.
+        columns: names of the comma-separated columns of a file without a header line.
+
+    Raises:
+        DatasetError: the file is empty or not valid csv.
+    """
+    with open_csv(path, delimiter="," if columns else "") as reader:
+        header = list(columns) if columns else [name.strip() for name in next(reader, [])]
+        if not header:
+            raise DatasetError(f"{path} is empty", path=path)
+        for row in reader:
+            if row:
+                yield reader.line_num, dict(zip(header, (text.strip() for text in row), strict=False))
 
 
 def header_of(path: Path) -> list[str]:
-    """Return the stripped fields of the first line of a csv; none of an empty one.
+    """Return the stripped cells of the first line of a csv; none of an empty file.
 
     Raises:
-        DatasetError: it is no csv.
+        DatasetError: not valid csv.
     """
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        try:
-            return [name.strip() for name in next(csv.reader(file), [])]
-        except csv.Error as error:
-            raise no_csv(path, 1, error) from error
+    with open_csv(path) as reader:
+        return [name.strip() for name in next(reader, [])]
 
 
 class Locator:
-    r"""Finds the file that a path in a csv means, wherever the csv was written.
+    r"""Finds the files that the paths in a csv refer to, also if it was written on another machine.
 
-    Such paths come with `\\`, drive letters and folders of another machine. The longest tail of the path that exists
-    below the root is the file, whatever other paths were found by. Folders are listed once, so that a hundred thousand
-    paths cost no hundred thousand look-ups.
+    A path is used as it is written if that file exists. If no path of the csv exists as written, the same leading folders are
+    dropped from all of them (`prefix`): those that let most paths exist. A path is never shortened further than the others, so
+    it cannot match another file of the same name. Each folder is listed once.
 
     Example:
-        >>> Locator(Path("/data"))("C:\\\\Users\\\\kim\\\\Data\\\\aff\\\\anger\\\\1.jpg") is None   # no such file
+        >>> paths = [r"C:\\Users\\kim\\Data\\aff\\anger\\1.jpg"]
+        >>> Locator(Path("/data"), paths)(paths[0]) is None  # no such file
         True
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.folders: dict[str, frozenset[str]] = {}
+    def __init__(self, root: Path, paths: Iterable[str] = (), *, csv: Path | None = None) -> None:
+        """Find the prefix.
+
+        Args:
+            root: folder of the images.
+            paths: all paths of the csv.
+            csv: folder of the csv: paths relative to it and absolute paths are accepted too.
+        """
+        self.root, self.csv = root, csv
+        self._folders: dict[str, frozenset[str]] = {}
+        self.prefix: list[str] = []
+        prefixes: Counter[tuple[str, ...]] = Counter()
+        for text in paths:
+            if self._as_written(text):
+                return
+            parts = _parts(text)
+            drop = next((drop for drop in range(1, len(parts)) if self._exists(parts[drop:])), 0)
+            if drop:
+                prefixes[tuple(parts[:drop])] += 1
+        if prefixes:
+            self.prefix = list(prefixes.most_common(1)[0][0])
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Note about the prefix."""
+        return (f"image paths are read without their first folders {'/'.join(self.prefix)}",) if self.prefix else ()
 
     def __call__(self, text: str) -> str | None:
-        """Return the path below the root with `/`, or None if no tail of `text` exists there."""
-        parts = [part for part in text.replace("\\", "/").split("/") if part not in ("", ".")]
-        for drop in range(len(parts)):
-            tail = parts[drop:]
-            if ".." not in tail and tail[-1] in self._names("/".join(tail[:-1])):
-                return "/".join(tail)
-        return None
+        """Return the path below the root with `/` (or an absolute path), or None if there is no such file."""
+        if found := self._as_written(text):
+            return found
+        parts, drop = _parts(text), len(self.prefix)
+        return "/".join(parts[drop:]) if drop and parts[:drop] == self.prefix and self._exists(parts[drop:]) else None
+
+    def _as_written(self, text: str) -> str | None:
+        parts = _parts(text)
+        if not parts:
+            return None
+        if self.csv is not None:
+            path = text if os.path.isabs(text) or "\\" not in text else text.replace("\\", "/")  # noqa: PTH117
+            place = os.path.normpath(self.csv / path).replace(os.sep, "/")
+            folder, name = place.rpartition("/")[::2]
+            if name in self._names(folder or "/"):
+                below = os.path.relpath(place, self.root).replace(os.sep, "/")
+                return below if not below.startswith("../../") and not os.path.isabs(path) else place  # noqa: PTH117
+        inside = not text.startswith(("/", "\\")) or self.csv is None
+        return "/".join(parts) if inside and self._exists(parts) else None
+
+    def _exists(self, parts: list[str]) -> bool:
+        return ".." not in parts and parts[-1] in self._names(f"{self.root}/" + "/".join(parts[:-1]))
 
     def _names(self, folder: str) -> frozenset[str]:
-        if folder not in self.folders:
-            path = self.root / folder
-            there = os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises on a name too long
-            self.folders[folder] = frozenset(entry.name for entry in path.iterdir()) if there else frozenset()
-        return self.folders[folder]
+        if folder not in self._folders:
+            there = os.path.isdir(folder)  # noqa: PTH112 - Path.is_dir raises on a name too long.
+            self._folders[folder] = frozenset(os.listdir(folder)) if there else frozenset()  # noqa: PTH208
+        return self._folders[folder]
+
+
+def _parts(text: str) -> list[str]:
+    return [part for part in text.replace("\\", "/").split("/") if part not in ("", ".")]

@@ -31,8 +31,9 @@ def _read(place: Place) -> Dataset:
     if missing := [name for name in COLUMNS if name not in header_of(path)]:
         raise DatasetError(f"{path} lacks the columns {', '.join(missing)}; take it as published")
     labels = SHOWN if place.options["classes"] == "two" else FER2013
-    locate, names, rows = Locator(place.base), [], []
-    for line, row in read_rows(path):
+    table, names, rows = list(read_rows(path)), [], []
+    locate = Locator(place.base, (row.get("image", "") for _, row in table))
+    for line, row in table:
         if missing := [name for name in COLUMNS if name not in row]:
             place.damage(f"labels.csv line {line}: no cell for {missing[0]}")
         elif canonical(row["expression"]) not in SHOWN:
@@ -46,6 +47,7 @@ def _read(place: Place) -> Dataset:
     return dataclasses.replace(
         data,
         subject=texts(row["subject"] for row in rows),
+        notes=locate.notes,
         groups={
             "gender": texts(row["face_gender"] for row in rows),
             "ethnicity": texts(row["face_eth"] for row in rows),

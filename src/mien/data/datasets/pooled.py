@@ -26,15 +26,18 @@ SOURCES = {"affectnet": r"(^|/)aff(ectnet)?(/|$)", "rafdb": r"(^|/)raf(-?db)?(/|
 
 
 def _read(place: Place) -> Dataset:
-    locate = Locator(place.base)
-    names, label, part = [], [], []
+    tables: dict[str, list[tuple[int, dict[str, str]]]] = {}
     for name in ("train.csv", "valid.csv", "test.csv"):
         path = child(place.base, name)
         if path is None or not {"image_path", "label"} <= set(header_of(path)):
             raise DatasetError(
                 f"{place.base / name} has no columns image_path and label, so this is not the pooled set; see docs/datasets.md"
             )
-        for line, row in read_rows(path):
+        tables[name] = list(read_rows(path))
+    locate = Locator(place.base, (row.get("image_path", "") for table in tables.values() for _, row in table))
+    names, label, part = [], [], []
+    for name, table in tables.items():
+        for line, row in table:
             kind = row.get("label", "")
             kind = POOLED6[number] if 0 <= (number := number_in(kind)) < len(POOLED6) else canonical(kind)
             if kind not in POOLED6:
@@ -42,10 +45,11 @@ def _read(place: Place) -> Dataset:
             elif found := existing(locate, row.get("image_path", ""), f"{name} line {line}", place.damage):
                 names.append(found)
                 label.append(POOLED6.index(kind))
-                part.append(part_of(path.stem))
+                part.append(part_of(name.removesuffix(".csv")))
     matches = [FRAME.match(name.rpartition("/")[2]) for name in names]
     return dataclasses.replace(
         of_files(place.base, POOLED6, names, label, part),
+        notes=locate.notes,
         subject=texts(match[1] if match else "" for match in matches),
         sequence=texts(f"{match[1]}_{match[2]}" if match else "" for match in matches),
         groups={

@@ -150,8 +150,11 @@ def cut(data: Dataset, rows: np.ndarray, draw: Draw) -> np.ndarray:
 
 
 def origins(data: Dataset) -> np.ndarray:
-    """Return (N,) str: what must stay together: the subject, else the recording, else the image by itself."""
-    origin = np.array([f"image {name}" for name in data.names], dtype=object)
+    """Return (N,) str: key of the images that must stay together: the subject, else the recording, else the image itself.
+
+    Splits are drawn by a hash of these keys, so their words must never change.
+    """
+    origin = np.array([f"picture {name}" for name in data.names], dtype=object)
     for kind, column in (("recording", data.sequence), ("subject", data.subject)):
         if column is not None:
             origin = np.where(column != "", np.array([f"{kind} {name}" for name in column], dtype=object), origin)

@@ -252,7 +252,9 @@ def _classification(table: Predictions, clusters: np.ndarray | None) -> Figures:
             **{name: figure(only(formula)) for name, formula in OVERALL.items()},
             "nll": figure(mean(0)),
             "brier": figure(mean(1)),
-            "ece": figure(lambda sums: _ratio(np.abs(sums[..., width : width + BINS]).sum(-1), sums[..., width + BINS + 2])),
+            "ece": _biased(
+                lambda sums: _ratio(np.abs(sums[..., width : width + BINS]).sum(-1), sums[..., width + BINS + 2]), terms, draws
+            ),
         },
         "per_class": {
             name: {
@@ -397,6 +399,13 @@ def _units(table: Predictions, thresholds: Mapping[str, float], cluster: np.ndar
 def _figure(formula: Callable[[np.ndarray], np.ndarray], terms: np.ndarray, draws: np.ndarray) -> Figures:
     low, high = m.interval(formula(draws))
     return {"value": float(formula(terms.sum(0))), "low": low, "high": high}
+
+
+def _biased(formula: Callable[[np.ndarray], np.ndarray], terms: np.ndarray, draws: np.ndarray) -> Figures:
+    """Return a metric that noise only increases, with its basic interval."""
+    value = float(formula(terms.sum(0)))
+    low, high = m.basic_interval(formula(draws), value, least=0.0)
+    return {"value": value, "low": low, "high": high}
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
