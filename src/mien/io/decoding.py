@@ -112,7 +112,7 @@ def decode(data: bytes, name: str, max_pixels: int, *, truncated: bool = False) 
             return _decode(stripped, name, max_pixels)
     if truncated and data:
         with suppress(SourceError):
-            pixels, notes = _decode(_completed(stripped), name, max_pixels)
+            pixels, notes = _decode(_completed(stripped, max_pixels), name, max_pixels)
             return pixels, (*notes, TRUNCATED)
     raise failure
 
@@ -233,25 +233,30 @@ def _without_ancillary(data: bytes) -> bytes:
     return b"".join(parts)
 
 
-def _completed(data: bytes) -> bytes:
+def _completed(data: bytes, max_pixels: int) -> bytes:
     """Return a truncated file padded so that its decoder reaches the end."""
     if data.startswith(b"\xff\xd8\xff"):
         return data + b"\xff\xd9"  # libjpeg fills the rest with gray.
     if not data.startswith(_PNG):
         return data + bytes(min(max(4 * len(data), 1 << 20), 1 << 28))  # Uncompressed formats: black.
-    inflate, before, content = zlib.decompressobj(), [], b""
-    for kind, part, _ in _png_chunks(data):
+    before, content, header = [], b"", b""
+    for kind, part, complete in _png_chunks(data):
         if kind == b"IDAT":
             content += part
-        elif kind in (b"IHDR", b"PLTE", b"tRNS"):
+        elif kind in (b"IHDR", b"PLTE", b"tRNS") and complete:
             before.append(_chunk(kind, part))
-    width, height, depth, color, *_, interlaced = struct.unpack(">IIBBBBB", next(_png_chunks(data))[1][:13])
+            header = header or part[:13]
+    if len(header) < 13:
+        return data
+    width, height, depth, color, *_, interlaced = struct.unpack(">IIBBBBB", header)
+    if width * height > max_pixels:
+        return data
     bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(color, 4)
     size = (width * bits + 7) // 8 * height + height
     size = min(size + (8 * (width + height) + 64) * interlaced, 1 << 29)  # The rows of the seven passes are filled up to bytes.
     pixels = b""
     with suppress(zlib.error):
-        pixels = inflate.decompress(content, size)
+        pixels = zlib.decompressobj().decompress(content, size)
     padded = pixels.ljust(size, b"\0")
     return _PNG + b"".join(before) + _chunk(b"IDAT", zlib.compress(padded, 1)) + _chunk(b"IEND", b"")
 
@@ -343,7 +348,8 @@ def _describe(data: bytes) -> str:
 
 def _refusal(name: str, error: Exception) -> SourceError:
     if isinstance(error, (Image.DecompressionBombError, MemoryError)):
-        return SourceError(f"{name} is too large to be decoded safely ({str(error) or 'out of memory'}); reduce it", path=name)
+        message = f"{name} is too large to be decoded safely ({str(error) or 'out of memory'}); reduce it"
+        return SourceError(message, path=name, expected=2 * (Image.MAX_IMAGE_PIXELS or 0))
     reason = str(error) or type(error).__name__
     return SourceError(f"{name} is corrupt or truncated ({reason}); download or export it again", path=name, value=reason)
 

@@ -46,6 +46,9 @@ CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}"), 
 TOLERANCE = 1e-6
 """Seconds by which a time stamp may differ from a requested time."""
 
+LONGEST = 5_000_000
+"""Frames, 55 hours; a larger estimate is a corrupt header, and `list` would allocate memory for it."""
+
 JITTER = 0.2
 """Seconds by which a time stamp may be lower than the one before; a larger step means that the stamps restart."""
 
@@ -84,7 +87,8 @@ class Sampling:
         if duration is None or rate is None:
             return None
         length = max(min(duration, self.end or duration) - (self.start or 0), 0)
-        return max(round(length * min(rate / self.every, self.fps or rate)), 1)
+        number = max(round(length * min(rate / self.every, self.fps or rate)), 1)
+        return number if number < LONGEST else None
 
     def select(self, frames: Iterable[tuple[float, T]]) -> Iterator[tuple[int, float, T]]:
         """Yield number (from `start` on), time and frame of the selected ones of (time, frame) pairs in order."""
@@ -146,7 +150,7 @@ class VideoFrame:
         stretch = {} if (width, height) == (self.decoded.width, self.decoded.height) else {"width": width, "height": height}
         try:
             decoded = self.decoded.to_ndarray(format="rgb24", **stretch)
-        except (OSError, ValueError, import_av().error.FFmpegError) as error:
+        except (OSError, ValueError, MemoryError, import_av().error.FFmpegError) as error:
             raise SourceError(
                 f"{self.name}: frame {self.index} cannot be converted to RGB ({_reason(error)}); convert its colors to BT.709",
                 path=self.name,
@@ -278,7 +282,7 @@ class Video:
                 packet = next(packets)
             except (StopIteration, av.error.InvalidDataError, av.error.EOFError):  # `_check_end` tells the two apart.
                 return
-            except (OSError, av.error.FFmpegError) as error:
+            except (OSError, MemoryError, av.error.FFmpegError) as error:
                 message = f"{self.name} cannot be read: {_reason(error)}; check that the file is complete and still there"
                 raise SourceError(message, path=self.name) from error
             if self._packets is not None and packet.size:
@@ -287,7 +291,7 @@ class Video:
                 frames = packet.decode()
             except (av.error.InvalidDataError, av.error.EOFError):
                 continue
-            except (OSError, av.error.FFmpegError) as error:
+            except (OSError, MemoryError, av.error.FFmpegError) as error:
                 message = f"{self.name} cannot be decoded: {_reason(error)}; convert it to H.264 in MP4"
                 raise SourceError(message, path=self.name) from error
             for frame in frames:
@@ -482,7 +486,7 @@ def _open(source: Any, name: str) -> Any:
     options = {"protocol_whitelist": "file", "format_whitelist": ",".join(CONTAINERS)}
     try:
         return av.open(file, options=options, metadata_errors="replace")
-    except (av.error.FFmpegError, OSError) as error:
+    except (av.error.FFmpegError, OSError, MemoryError) as error:
         message = f"{name} cannot be read as a video: {_reason(error)}; check that a player plays it"
         raise SourceError(message, path=name) from error
 
@@ -505,7 +509,7 @@ def _open_camera(number: int) -> Any:
         raise SourceError(f"camera {number} was not found; {there}", value=number, expected=known)
     try:
         return av.open(pattern.format(name), format=kind)
-    except (av.error.FFmpegError, OSError) as error:
+    except (av.error.FFmpegError, OSError, MemoryError) as error:
         message = f"camera {number} cannot be opened: {_reason(error)}; check whether another program uses it"
         raise SourceError(message, value=number) from error
 
