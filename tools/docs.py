@@ -375,7 +375,10 @@ def datasets() -> str:
     for name, each in known.items():
         parts += [f"### {name}", inspect.cleandoc(sys.modules[DATASETS[name].partition(":")[0]].__doc__ or "")]
         parts.append(f"{each.obtain} Classes: {', '.join(each.labels) or 'as in the files'}.")
-        layouts = [(layout.name, " and ".join(f"`{cell(mark)}`" for mark in layout.marks) or "–") for layout in each.layouts]
+        layouts = [
+            (layout.name, " and ".join(f"`{cell(mark)}`" for mark in layout.marks) or "–", each.copies.get(layout.name, "–"))
+            for layout in each.layouts
+        ]
         protocols = [
             (f"`{key}`", cell(entry.says), cell("; ".join(entry.flaws)) or "–") for key, entry in each.protocols.items()
         ]
@@ -383,7 +386,10 @@ def datasets() -> str:
             (f"`{key}`", cell(option.says), ", ".join(f"`{choice}`" for choice in option.choices) or "any text")
             for key, option in each.options.items()
         ]
-        parts += [table(("layout", "recognized by"), layouts), table(("protocol", "definition", "flaws"), protocols)]
+        parts += [
+            table(("layout", "recognized by", "public copies with it"), layouts),
+            table(("protocol", "definition", "flaws"), protocols),
+        ]
         parts.append(table(("option", "meaning", "values, the default first"), options) if options else "")
     sets = [(f"`{name}`", ", ".join(classes)) for name, classes in LABEL_SETS.items()]
     return join(*parts, "## Label sets", table(("name", "classes, from 0"), sets))

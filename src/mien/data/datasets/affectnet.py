@@ -218,6 +218,12 @@ def _reader(name: str, labels: tuple[str, ...], published: dict[str, int], syste
         obtain="AffectNet is given for research on request at mohammadmahoor.com/pages/databases/affectnet.",
         labels=labels,
         layouts=LAYOUTS,
+        copies={
+            "training.csv, validation.csv": "the authors' release of 2017",
+            "train_set, val_set with annotations": "the authors' release of 2021",
+            "affectnet.csv with phases": "preparation of yaoing/DAN",
+            "part folders of class folders": "copies on Kaggle: named folders, numbered ones in two orders",
+        },
         protocols={
             "official": Protocol("the official training and validation images", official),
             "held-out": Protocol(

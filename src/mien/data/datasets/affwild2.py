@@ -133,6 +133,9 @@ READER = Reader(
             _read,
         ),
     ),
+    copies={
+        "cropped_aligned and annotations": "release of the 7th ABAW challenge",
+    },
     protocols={
         "official": Protocol("the official training, validation and (unlabeled) test frames", official),
         "held-out": Protocol(

@@ -109,6 +109,10 @@ READER = Reader(
         Layout("cohn-kanade-images and Emotion", (IMAGES_MARK, EMOTION_MARK), _read_tree),
         Layout("class folders (CK+48)", ("anger", "contempt", "disgust", "fear", "happy|happiness", "surprise"), _read_48),
     ),
+    copies={
+        "cohn-kanade-images and Emotion": "the authors' archive",
+        "class folders (CK+48)": "Kaggle shawon10/ckplus",
+    },
     protocols={
         "subject-folds": Protocol(
             "folds of whole subjects: fold k is the test split, fold k + 1 the validation split", subject_folds

@@ -268,6 +268,13 @@ READER = Reader(
     obtain=OBTAIN,
     labels=LABELS,
     layouts=LAYOUTS,
+    copies={
+        "one csv": "Kaggle challenge of 2013: fer2013.csv, icml_face_data.csv",
+        "fer2013.npz": "this project's tests and benchmarks",
+        "folders Training, PublicTest, PrivateTest": "exports of the csv by scripts",
+        "folders train, test": "Kaggle msambare/fer2013",
+        "train.csv, val.csv, test.csv with pixels": "Kaggle challenge of 2013: train.csv and test.csv (unlabeled)",
+    },
     protocols={
         "official": Protocol("train on Training, choose on PublicTest, report on PrivateTest once", official),
         "author:dda": Protocol("the official splits, as Dual-Domain Attention and RMN use them", official),

@@ -217,6 +217,12 @@ READER = Reader(
         ),
         Layout("class folders and fer2013new.csv", ("Training|train", "PrivateTest|test", VOTES_MARK), _read_microsoft),
     ),
+    copies={
+        "fer2013.csv and fer2013new.csv": "Kaggle challenge of 2013 and github.com/microsoft/FERPlus",
+        "fer2013.npz with votes": "this project's tests and benchmarks",
+        "folders written by Microsoft's script": "github.com/microsoft/FERPlus: generate_training_data.py",
+        "class folders and fer2013new.csv": "exports of the csv by scripts that keep the names fer0000000.png",
+    },
     protocols={
         "official": Protocol("train on Training, choose on PublicTest, report on PrivateTest once", official),
         "author:dda": Protocol(

@@ -84,6 +84,9 @@ READER = Reader(
     obtain="JAFFE is given for research on request at zenodo.org/records/3451524.",
     labels=ALPHABETICAL7,
     layouts=(Layout("images named KA.AN1.39.tiff", ("??.??[0-9].*|*/??.??[0-9].*",), _read),),
+    copies={
+        "images named KA.AN1.39.tiff": "zenodo.org/records/3451524",
+    },
     protocols={
         "subject-folds": Protocol("folds of whole subjects; ten folds leave one subject out", subject_folds),
         "cross-dataset": Protocol("all images, for a model trained on another dataset", all_test),

@@ -74,6 +74,9 @@ READER = Reader(
     obtain="The London Set is doi:10.6084/m9.figshare.5047666 (CC BY 4.0); write labels.csv beside the images.",
     labels=FER2013,
     layouts=(Layout("labels.csv and images", ("labels.csv", "images"), _read),),
+    copies={
+        "labels.csv and images": "doi:10.6084/m9.figshare.5047666 with a table joined by this project",
+    },
     protocols={"cross-dataset": Protocol("all images, for a model trained on another dataset", all_test)},
     options={
         "classes": Option(

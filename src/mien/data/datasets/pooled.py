@@ -80,6 +80,9 @@ READER = Reader(
     obtain="The csv files are in github.com/hyunyongPark/Emotion-Recognition; the images are RAF-DB, AffectNet and CK+48.",
     labels=POOLED6,
     layouts=(Layout("train.csv, valid.csv, test.csv with image_path", ("train.csv", "valid.csv", "test.csv"), _read),),
+    copies={
+        "train.csv, valid.csv, test.csv with image_path": "github.com/hyunyongPark/Emotion-Recognition",
+    },
     protocols={
         "leak-free": Protocol(
             "RAF-DB's official test part, the AffectNet images of test.csv and whole CK+ subjects are for test; the rest is "

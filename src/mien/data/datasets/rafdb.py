@@ -128,6 +128,10 @@ READER = Reader(
             _read_folders,
         ),
     ),
+    copies={
+        "list_patition_label.txt and Image": "the authors' archive (basic and compound)",
+        "part folders of class folders": "Kaggle shuvoalok/raf-db-dataset (folders 1 … 7); preparations of DAN and DDAMFN",
+    },
     protocols={
         "official": Protocol("the official training and test images", official),
         "held-out": Protocol(

@@ -43,6 +43,8 @@ class Reader:
     """The first is the default."""
     options: Mapping[str, Option] = field(default_factory=dict)
     """What can be asked for beyond the protocol."""
+    copies: Mapping[str, str] = field(default_factory=dict)
+    """Layout → the public copies of the dataset that have it, by their published descriptions."""
     published: Mapping[str, int] = field(default_factory=dict)
     """Part → number of images in the published set, for the default options."""
     size: tuple[int, int] | None = None

@@ -64,6 +64,10 @@ READER = Reader(
         Layout("Train_Aligned_Faces, Val_Aligned_Faces", ("Train_Aligned_Faces*|*/Train_Aligned_Faces*",), _read),
         Layout("Train, Val", ("Train/Angry|Train/*/Angry", "Val*"), _read),
     ),
+    copies={
+        "Train_Aligned_Faces, Val_Aligned_Faces": "the authors' archive (EmotiW 2015)",
+        "Train, Val": "the authors' archive (EmotiW 2015)",
+    },
     protocols={
         "official": Protocol("the official training and validation frames", official),
         "held-out": Protocol(
