@@ -170,3 +170,10 @@ def test_openvino_that_is_missing_is_said(export: Export, tmp_path: Path) -> Non
     done = export("-o", tmp_path / "out.xml", "--runtime", "openvino")
     assert done.returncode == 1 and "mien[openvino]" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_source_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(b"a model")
+    assert main(["export", str(path), "-o", str(path)]) == 1
+    assert path.read_bytes() == b"a model"

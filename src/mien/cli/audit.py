@@ -1,4 +1,4 @@
-"""`mien audit`: can the figures of a dataset be trusted?"""
+"""`mien audit`: find duplicates, conflicting labels, subject overlap and unusable images of a dataset."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from ..data.audit.checks import FaceFinder
 from ..data.audit.page import page
 from ..data.datasets import open_dataset
 from ..faces.detection import open_detector
-from ..io.files import atomic_write
+from ..io.files import atomic_write, check_output
 from .splits import pairs, split_table
 from .terminal import for_programs, progress_bar, side_console, table_console, write_json
 
 STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 SMALL = 160
-"""Images with a shorter side than this are enlarged before faces are looked for."""
+"""Shorter side in pixels below which images are enlarged before face detection."""
 
 
 def audit(
@@ -40,11 +40,12 @@ def audit(
     html: Path | None = None,
     images: bool = False,
     write_clean: Path | None = None,
+    overwrite: bool = False,
     workers: int = 0,
 ) -> int:
-    """Look for copies across splits, torn labels, shared people, and treated or broken images.
+    """Find duplicates across splits, conflicting labels, subject overlap, preprocessed and corrupt images.
 
-    The exit status is 1 if anything was found that spoils a figure.
+    The exit status is 1 if a finding invalidates a reported metric.
 
     Examples:
         mien audit --dataset fer2013 --root data/fer2013
@@ -54,17 +55,22 @@ def audit(
     Args:
         dataset: Name of the dataset (see: mien datasets).
         root: Folder that holds it.
-        protocol: Whose splits to audit; by default the parts that the files themselves name.
+        protocol: Protocol whose splits are audited; by default the parts named by the files.
         option: NAME=VALUE, one of the options of the dataset.
-        against: NAME=DIR, another dataset to look for the same images in.
-        near: Look for similar images too, which takes time with the square of their number.
-        faces: Look for faces in this many images, evenly spread; 0 for all.
+        against: NAME=DIR, another dataset to compare with.
+        near: Find near duplicates too; the time grows with the square of the number of images.
+        faces: Run face detection on this many images, evenly spread; 0 for all.
         json: Write the report as JSON, also on a terminal.
         html: Also write a page to this file.
-        images: Show some of the copies on that page; it then holds images of the dataset.
-        write_clean: Also write a protocol without the copies to this file, for --protocol clean:FILE.
+        images: Show some of the duplicates on that page, which then contains images of the dataset.
+        write_clean: Also write a protocol without the duplicates to this file, for --protocol clean:FILE.
+        overwrite: Replace existing files that mien did not write.
         workers: Threads that decode images; 0 for one per core.
     """
+    if html:
+        check_output(html, "--html", (".html", ".htm"), b"Audit of ", inputs=(), overwrite=overwrite)
+    if write_clean:
+        check_output(write_clean, "--write-clean", (".json",), b'"digests"', inputs=(), overwrite=overwrite)
     splits = open_splits(dataset, root, protocol, options=pairs(option, "--option"))
     others = {name: open_dataset(name, place, "all", damaged="skip") for name, place in pairs(against, "--against").items()}
     threads = workers or os.cpu_count() or 1
@@ -108,7 +114,7 @@ def _tell(report: Audit, console: Console) -> None:
 
 
 def _face_finder() -> FaceFinder:
-    """Faces of tight crops are found only with some room around them, and enlarged."""
+    """Return a face counter that pads and enlarges tight crops, in which detectors find nothing otherwise."""
     detect = open_detector("retinaface")
 
     def find(pixels: np.ndarray) -> int:

@@ -18,7 +18,7 @@ from ..data.preparation import Align, Curated, Regions, Summary, Work, contact_s
 from ..data.preparation import prepare as run
 from ..data.preparation.faces import Points
 from ..errors import ConfigError
-from ..io.files import atomic_write
+from ..io.files import atomic_write, check_output
 from ..io.images import read_image
 from ..runtime.devices import cores
 from .splits import pairs
@@ -31,6 +31,9 @@ EXAMPLES = """Examples:
 """
 
 app = App("prepare", help="Align faces, cut regions of faces, curate annotations.", help_epilogue=EXAMPLES)
+
+MARK = b"mien contact sheet"
+"""Metadata of contact sheets, by which they are recognized when they are written again."""
 
 SHEET = 60
 """Images on a contact sheet."""
@@ -57,6 +60,8 @@ class Job:
     """At most this many images of each split, evenly spread."""
     sheet: Path | None = None
     """Also write a contact sheet of some of the results to this file."""
+    overwrite: bool = False
+    """Replace an existing --sheet that mien did not write."""
     workers: int | None = None
     """Processes; one per core if not given."""
     json: bool = False
@@ -137,13 +142,13 @@ def annotations(
 
 def _prepare(job: Job, work: Work, suffix: Literal["png", "jpg"]) -> None:
     damaged = "skip" if job.skip_damaged else "raise"
+    if job.sheet:
+        check_output(job.sheet, "--sheet", tuple(Image.registered_extensions()), MARK, inputs=(), overwrite=job.overwrite)
     splits = open_splits(job.dataset, job.root, job.protocol, damaged=damaged, options=pairs(job.option, "--option"))
     if job.limit is not None and job.limit < 1:
         raise ConfigError(f"--limit is {job.limit}; give 1 image or more")
     if job.workers is not None and job.workers < 1:
         raise ConfigError(f"--workers is {job.workers}; give 1 process or more")
-    if job.sheet and job.sheet.suffix.lower() not in Image.registered_extensions():
-        raise ConfigError(f"--sheet {job.sheet}: no image format has this ending; use .png or .jpg")
     if job.limit is not None:
         splits = {name: data.take(_spread(len(data), job.limit)) for name, data in splits.items()}
     side, workers = side_console(), cores() if job.workers is None else job.workers
@@ -191,7 +196,9 @@ def _write_sheet(out: Path, sheet: Path) -> None:
     chosen = [files[row] for row in _spread(len(files), SHEET).tolist()]
     drawn = contact_sheet((name, read_image(out / name).pixels) for name in chosen)
     with atomic_write(sheet) as part:
-        drawn.save(part, Image.registered_extensions()[sheet.suffix.lower()])
+        exif = Image.Exif()
+        exif[0x0131] = MARK.decode()  # Software
+        drawn.save(part, Image.registered_extensions()[sheet.suffix.lower()], exif=exif)
 
 
 def _spread(number: int, wanted: int) -> np.ndarray:

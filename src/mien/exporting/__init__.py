@@ -95,6 +95,8 @@ def export(
     path = Path(out)
     if path.suffix.lower() != ending:
         raise ConfigError(f"{path}: the suffix for {runtime} must be {ending}", value=path.suffix, expected=ending)
+    if path.exists() and Path(model).exists() and path.samefile(model):
+        raise ConfigError(f"{path} is the source of the export; give another output", path=path)
     if precision == "int8" and (training is None or validation is None):
         raise ConfigError("int8 needs training and validation images (--calibration)", value=precision)
     if precision != "int8" and (training is not None or validation is not None or keep):
