@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from mien import models
 from mien.models.checkpoints import load_author_state
+from mien.models.checkpoints.loading import PRETRAINING
 
 sys.path.insert(0, str(Path(__file__).parent))  # so that this file works however it is imported
 from fill import images, read_keys, state_dict
@@ -73,6 +74,15 @@ def _mfer(answer: Any) -> dict[str, Tensor]:
     return {"feature": answer.feature} | {f"logits{k}": head for k, head in enumerate(answer.heads)}
 
 
+def _poster(answer: Any) -> dict[str, Tensor]:
+    scales = {
+        f"{name}{k}": each
+        for name, field in (("landmark", answer.landmarks), ("window", answer.windows), ("fused", answer.fused))
+        for k, each in enumerate(field, start=1)
+    }
+    return _logits(answer) | scales | {name: getattr(answer, name) for name in ("tokens", "tokens_out", "pooled")}
+
+
 NETWORKS: dict[str, Network] = {
     "resnet34": Network("resnet34", _logits),
     "resnet50": Network("resnet50", _logits),
@@ -91,6 +101,8 @@ NETWORKS: dict[str, Network] = {
     "dan8": Network("dan", _dan, {"num_classes": 8}),
     "efficientnet_b3_6": Network("efficientnet-b3", _logits, {"num_classes": 6}),
     "mfer7": Network("mfer", _mfer, batch=1),
+    "poster7": Network("poster", _poster, {"num_classes": 7}),
+    "poster8": Network("poster", _poster, {"num_classes": 8}),
 }
 
 
@@ -117,11 +129,17 @@ def author_network(name: str, seed: str) -> nn.Module:
     with torch.device("meta"):  # no time spent on random weights
         network = models.build(recipe.name, **recipe.options)
     network.to_empty(device="cpu")
-    filled = state_dict(seed, read_keys(GOLDEN / "keys" / f"{name}.tsv"))
+    filled = state_dict(seed, read_keys(folder_of(name) / "keys" / f"{name}.tsv"))
     report = load_author_state(network, recipe.name, {key: torch.from_numpy(np.array(value)) for key, value in filled.items()})
-    assert not report.unused, report
+    dead = [key for key in models.author_mapping(recipe.name)(dict.fromkeys(filled)) if key.startswith(PRETRAINING)]
+    assert len(report.unused) == len(dead), report
     assert not report.missing, report
     return network
+
+
+def folder_of(name: str) -> Path:
+    """Return the folder of a golden model's files."""
+    return GOLDEN / "poster" if name.startswith("poster") else GOLDEN
 
 
 @contextmanager

@@ -232,6 +232,16 @@ def test_one_cycle_rises_and_falls() -> None:
     assert Schedule(ScheduleConfig(warmup=2.0), epochs=10, per_epoch=10).rise == 20  # epochs from 1 on
 
 
+def test_groups_have_their_own_learning_rate() -> None:
+    network = models.build("mien-base", **TABLE["model"]["options"])
+    settings = TrainConfig.of({"optim": {"weight_decay": 0.1, "groups": [{"match": "stem.*", "lr": 0.5}]}}).optim
+    found = {(group["factor"], group["weight_decay"]) for group in optimizer(network, settings).param_groups}
+    assert found == {(0.5, 0.0), (0.5, 0.1), (1.0, 0.0), (1.0, 0.1)}
+    with pytest.raises(ConfigError) as caught:
+        optimizer(network, TrainConfig.of({"optim": {"groups": [{"match": "steam.*"}]}}).optim)
+    assert caught.value.value == "steam.*" and "stem.0.weight" in caught.value.expected
+
+
 def test_only_kernels_and_matrices_decay() -> None:
     network = models.build("mien-base", **TABLE["model"]["options"])
     settings = TrainConfig.of({"optim": {"weight_decay": 0.1}}).optim
@@ -368,7 +378,7 @@ def test_runs_of_mien_0_1_have_the_same_identity() -> None:
     theirs["input"]["colour"], theirs["input"]["normalise"] = theirs["input"].pop("color"), theirs["input"].pop("normalize")
     theirs["input"]["colour"] = "grey"
     theirs |= {"loss_weighting": "fixed", "fill": theirs.pop("pseudo_labels")}
-    theirs["mix"]["cutmix"], theirs["optim"]["groups"], theirs["model"]["init"] = 0.0, [], "first.safetensors"
+    theirs["mix"]["cutmix"], theirs["model"]["init"] = 0.0, "first.safetensors"
     assert identity_of_saved(theirs) == ours
 
 

@@ -42,6 +42,7 @@ MODELS: dict[str, str] = {
     "dan": "mien.models.dan:dan",
     "efficientnet-b3": "mien.models.efficientnet:efficientnet_b3",
     "mfer": "mien.models.mfer:mfer",
+    "poster": "mien.models.poster:poster",
     "mien-base": "mien.models.mien_base:mien_base",
     "mien-nano": "mien.models.mien_base:mien_nano",
 }

@@ -197,6 +197,18 @@ class SamplerConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Group:
+    """Parameters with their own learning rate."""
+
+    match: str
+    """Shell pattern of parameter names: `trunk.*`."""
+    lr: Amount = 1.0
+    """Factor of the learning rate."""
+    weight_decay: float | None = None
+    """Weight decay instead of the common one."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class OptimConfig:
     """The optimizer."""
 
@@ -222,6 +234,8 @@ class OptimConfig:
     """Radius rho of sharpness-aware minimization (Foret et al. 2021), which needs two passes a step; 0: off."""
     sam_batch_norm: Literal["once", "twice"] = "once"
     """Whether the second pass of SAM updates the BatchNorm statistics again, as published code does."""
+    groups: tuple[Group, ...] = ()
+    """Parameters with their own learning rate; the first matching group applies."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -408,7 +422,6 @@ def upgrade(saved: Mapping[str, Any]) -> dict[str, Any]:
     table = _renamed(saved)
     table.pop("loss_weighting", None)
     table.get("mix", {}).pop("cutmix", None)
-    table.get("optim", {}).pop("groups", None)
     model = table.get("model", {})
     if isinstance(model.get("init"), str):
         model["init"] = {"file": model["init"]}

@@ -206,7 +206,7 @@ def optimization_step(run: Run, batch: Batch) -> None:
     step = progress.epoch * run.loader.steps + progress.step
     rate = optim.lr * run.schedule.factor(step)
     for group in parts.optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["factor"]
     learning = [p for p in parts.learner.parameters() if p.requires_grad]
     torch.manual_seed(hash_of(config.seed, progress.epoch, progress.step, run.accelerator.process_index))  # for dropout
     parts.optimizer.zero_grad(set_to_none=True)

@@ -21,13 +21,24 @@ MODEL = "model."
 
 
 def optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """Return the optimizer of all trainable parameters. Biases and normalization decay only with `decay_all`."""
-    groups: dict[float, list[nn.Parameter]] = {}
-    for parameter in module.parameters():
-        if parameter.requires_grad:
-            decay = config.weight_decay if parameter.ndim > 1 or config.decay_all else 0.0
-            groups.setdefault(decay, []).append(parameter)
-    listed = [{"params": parameters, "weight_decay": decay} for decay, parameters in groups.items()]
+    """Return the optimizer of all trainable parameters.
+
+    Each of its groups has a `factor` for the common learning rate. Biases and normalization decay only with `decay_all`.
+
+    Raises:
+        ConfigError: the pattern of a group matches no parameter.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    names = {name.removeprefix(MODEL): parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+    for group in config.groups:
+        if not any(fnmatchcase(name, group.match) for name in names):
+            raise ConfigError(_no_match("optim.groups", (group.match,), list(names)), value=group.match, expected=tuple(names))
+    for name, parameter in names.items():
+        group = next((each for each in config.groups if fnmatchcase(name, each.match)), None)
+        decay = config.weight_decay if group is None or group.weight_decay is None else group.weight_decay
+        decays = parameter.ndim > 1 or config.decay_all
+        groups.setdefault((group.lr if group else 1.0, decay if decays else 0.0), []).append(parameter)
+    listed = [{"params": parameters, "weight_decay": decay, "factor": factor} for (factor, decay), parameters in groups.items()]
     if config.name == "sgd":
         nesterov = config.nesterov and config.momentum > 0
         # The fused implementation fails if a later stage unfreezes parameters.
@@ -53,16 +64,18 @@ def freeze(module: nn.Module, stage: Stage | None, trainable: Sequence[str]) -> 
     names = [name.removeprefix(MODEL) for name in trainable]
     chosen = {name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)}
     if not chosen:
-        examples = ", ".join([*names[:2], "…", *names[-2:]] if len(names) > 4 else names)
-        raise ConfigError(
-            f"stages: no parameter matches {', '.join(patterns)}; parameters: {examples}", value=patterns, expected=tuple(names)
-        )
+        raise ConfigError(_no_match("stages", patterns, names), value=patterns, expected=tuple(names))
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(name in trainable and name.removeprefix(MODEL) in chosen)
     if stage and stage.batch_norm == "frozen":
         for part in module.modules():
             if isinstance(part, _BatchNorm) and not any(p.requires_grad for p in part.parameters()):
                 part.eval()
+
+
+def _no_match(field: str, patterns: Sequence[str], names: Sequence[str]) -> str:
+    examples = ", ".join([*names[:2], "…", *names[-2:]] if len(names) > 4 else names)
+    return f"{field}: no parameter matches {', '.join(patterns)}; parameters: {examples}"
 
 
 class Average:
