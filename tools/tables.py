@@ -55,6 +55,7 @@ SYSTEMS = {
     "ddamfn-mtl": ("ddamfn", "ddamfn-mtl"),
     "dan-efficientnet": ("dan", "efficientnet-b3"),
     "mfer": ("mfer",),
+    "poster": ("poster",),
 }
 """Page of `docs/systems` → architectures."""
 

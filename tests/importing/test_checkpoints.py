@@ -1,3 +1,4 @@
+import argparse
 import sys
 import zipfile
 from pathlib import Path
@@ -56,7 +57,7 @@ def test_plain_values_beside_the_state_are_metadata(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["optimizer", "optimizer_state_dict", "Optim"])
 def test_an_optimizer_is_never_taken_for_the_network(name: str, tmp_path: Path) -> None:
     assert_same(read_checkpoint(saved({name: optimizer_state(), "encoder": state()}, tmp_path / "a")).state, state())
-    with pytest.raises(WeightsError, match=f"it holds no state dict, only 'epoch', '{name}'"):
+    with pytest.raises(WeightsError, match=f"it contains no state dict, only 'epoch', '{name}'"):
         read_checkpoint(saved({"epoch": 3, name: optimizer_state()}, tmp_path / "b"))
 
 
@@ -154,18 +155,18 @@ def test_other_files_are_named(content: bytes, reason: str, tmp_path: Path) -> N
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
     for path in (tmp_path / "none.pth", tmp_path):
-        with pytest.raises(WeightsError, match=f"there is no checkpoint {path}"):
+        with pytest.raises(WeightsError, match="not found"):
             read_checkpoint(path)
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ({"epoch": 3, "loss": [0.5]}, "it holds no state dict, only 'epoch', 'loss'"),
+        ({"epoch": 3, "loss": [0.5]}, "it contains no state dict, only 'epoch', 'loss'"),
         ({}, "only an empty dict"),
-        ([torch.ones(2)], "it holds a list, not a state dict"),
-        (torch.ones(2), "it holds a TensorRef, not a state dict"),
-        (torch.nn.ReLU(), "its torch.nn.modules.activation.ReLU is no module with weights"),
+        ([torch.ones(2)], "it contains a list, expected a state dict"),
+        (torch.ones(2), "it contains a TensorRef, expected a state dict"),
+        (torch.nn.ReLU(), "its torch.nn.modules.activation.ReLU is not a module with weights"),
     ],
 )
 def test_files_without_weights_say_what_they_hold(content: object, reason: str, tmp_path: Path) -> None:
@@ -179,3 +180,32 @@ def test_a_torchscript_program_is_named(tmp_path: Path) -> None:
         archive.writestr("archive/constants.pkl", b"\x80\x02).")
     with pytest.raises(WeightsError, match="TorchScript program"):
         read_checkpoint(path)
+
+
+class RecorderMeter:
+    """What the training script of POSTER++ pickles beside the weights."""
+
+
+def test_records_of_metrics_and_arguments_beside_the_weights_are_ignored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meter, arguments = RecorderMeter(), argparse.Namespace(lr=3.5e-5)
+    meter.epoch_losses = np.zeros((3, 2), np.float32)  # pyrefly: ignore
+    monkeypatch.setattr(RecorderMeter, "__module__", "__main__")
+    monkeypatch.setattr(sys.modules["__main__"], "RecorderMeter", RecorderMeter, raising=False)
+    wrapped = {f"module.{name}": tensor for name, tensor in state().items()}
+    content = {"epoch": 3, "state_dict": wrapped, "best_acc": torch.tensor(92.2), "recorder": meter, "args": arguments}
+    checkpoint = read_checkpoint(saved(content, tmp_path / "model_best.pth"))
+    assert_same(checkpoint.state, state())
+    assert checkpoint.metadata["epoch"] == 3
+
+
+def test_a_file_with_only_an_optimizer_is_refused(tmp_path: Path) -> None:
+    parameter = torch.nn.Parameter(torch.zeros(3))
+    optimizer = torch.optim.Adam([parameter])
+    parameter.sum().backward()
+    optimizer.step()
+    path = saved(optimizer.state_dict(), tmp_path / "model_best.pth")
+    with pytest.raises(WeightsError, match="optimizer") as caught:
+        read_checkpoint(path)
+    assert caught.value.path == str(path)

@@ -17,6 +17,7 @@ from mien.errors import ConfigError, UnknownName, WeightsError
 from mien.faces.preprocessing import Preprocess
 from mien.labels import AFFECTNET7, AFFWILD2, label_set
 from mien.models.checkpoints import import_checkpoint
+from mien.runtime.open_model import open_model
 
 
 def filled(name: str, **options: Any) -> dict[str, Tensor]:
@@ -167,3 +168,32 @@ def test_mistakes_are_told_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="the file does not fit the model 'global-roi'"):
         import_checkpoint("global-roi", file, out, labels="affectnet8")
     assert not out.parent.exists()
+
+
+@pytest.mark.parametrize(("labels", "given", "template"), [
+    ("fer2013", None, "fer2013"), ("rafdb", None, "arcface112"), ("rafdb", "fer2013", "fer2013"), ("rafdb", "", None),
+])  # fmt: skip
+def test_faces_are_cropped_as_in_the_dataset_or_as_given(
+    labels: str, given: str | None, template: str | None, tmp_path: Path
+) -> None:
+    file = saved(filled("timm:test_resnet", num_classes=7), tmp_path / "a.pth")
+    report = import_checkpoint("timm:test_resnet", file, tmp_path / "a.safetensors", labels=labels, crop=given)
+    assert report.card is not None
+    crop = cards.read(report.card).crop
+    assert (crop.template if crop else None) == template
+
+
+def test_a_misspelt_crop_is_refused_before_the_file_is_read(tmp_path: Path) -> None:
+    with pytest.raises(UnknownName):
+        import_checkpoint("dan", tmp_path / "none.pth", tmp_path / "a.safetensors", crop="arcface")
+
+
+def test_the_multi_task_card_has_all_three_heads(tmp_path: Path) -> None:
+    file = saved(filled("ddamfn-mtl", form="code"), tmp_path / "a.pth")
+    report = import_checkpoint("ddamfn-mtl", file, tmp_path / "a.safetensors")
+    assert report.card is not None
+    card, runtime = open_model(report.card)
+    outputs = runtime(np.zeros((2, 3, 112, 112), np.float32))
+    assert outputs[card.outputs["valence_arousal"]].shape == (2, 2)
+    assert outputs[card.outputs["action_units"]].shape == (2, 12)
+    assert outputs[card.outputs["scores"]].shape == (2, 9)

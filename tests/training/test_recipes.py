@@ -44,6 +44,7 @@ SYSTEMS: dict[str, tuple[str, ...]] = {
     "dan": ("rafdb", "affectnet7", "affectnet8", "pooled"),
     "efficientnet-b3": ("pooled",),
     "mfer": ("rafdb", "affectnet7", "affectnet8", "ferplus"),
+    "poster": ("rafdb", "affectnet7", "affectnet8", "caers"),
 }
 """Each published system and the datasets that it was published on."""
 
@@ -57,12 +58,13 @@ LAYOUTS = {
     "affectnet8": "affectnet8: affectnet.csv with phases",
     "ckplus": "ckplus: cohn-kanade-images and Emotion",
     "affwild2": "affwild2: cropped_aligned and annotations filter=none",
+    "folder": "folder: class folders #2",
     "pooled": "pooled: train.csv, valid.csv, test.csv with image_path",
 }
 """The miniature that stands for each dataset."""
 
 
-LARGE = ("dda-resnet34", "dda-resnet50", "global-roi", "mfer", "resnet50")
+LARGE = ("dda-resnet34", "dda-resnet50", "global-roi", "mfer", "poster", "resnet50")
 """Networks that see two images a step here, the others four."""
 
 
@@ -78,7 +80,9 @@ def test_a_recipe_holds_together(name: str) -> None:
     known = reader(config.data[0].dataset)
     protocol = config.data[0].protocol or next(iter(known.protocols))
     assert protocol in known.protocols
-    assert name not in PUBLISHED or name.startswith(f"{config.data[0].dataset}-{config.model.name}-")
+    dataset = {"folder": "caers"}.get(config.data[0].dataset, config.data[0].dataset)  # CAER-S is class folders
+    assert name not in PUBLISHED or name.startswith(f"{dataset}-{config.model.name}-")
+    assert config.input.crop or config.input.regions, "faces could not be cropped from photos"
     assert len(config.about.split()) > 15
     for term in config.loss:
         lookup(term.kind, TERMS, "loss term")

@@ -338,6 +338,7 @@ def test_unknown_labels_do_not_count() -> None:
         ({"batch": 4096}, ConfigError, 4096),
         ({"precision": "fp16"}, ConfigError, "fp16"),
         ({"augment": [{"op": "flipp"}]}, UnknownName, None),
+        ({"input__crop": "arcfase112"}, UnknownName, None),
         ({"augment": [{"op": "colour-jitter"}]}, ConfigError, "colour-jitter"),
         ({"input": {"size": 32, "color": "gray", "normalize": "imagenet"}}, ConfigError, "imagenet"),
         ({"validation": {"metric": "accuracies"}}, ConfigError, "accuracies"),

@@ -21,6 +21,7 @@ def import_(
     partial: bool = False,
     loose: bool = False,
     option: tuple[str, ...] = (),
+    crop: str | None = None,
     json: bool = False,
 ) -> None:
     """Turn a checkpoint of a network's authors into a .safetensors file with its card beside it.
@@ -45,6 +46,7 @@ def import_(
         partial: The file is of another network that this one starts from; writes what fits, without a card.
         loose: Write what fits even if entries are unused, missing or of another shape.
         option: An option of the architecture that the file does not tell, as NAME=VALUE; may be given several times.
+        crop: Template for cropping faces from photos (arcface112, ddamfn5, fer2013 …); default: the authors', or the dataset's.
         json: Write the report to stdout as JSON, also on a terminal.
 
     Raises:
@@ -56,7 +58,7 @@ def import_(
         raise MissingExtra(error.name or "torch", "train") from error
 
     options = dict(map(_pair, option))
-    report = import_checkpoint(model, file, out, labels=labels, strict=not loose, partial=partial, options=options)
+    report = import_checkpoint(model, file, out, labels=labels, strict=not loose, partial=partial, options=options, crop=crop)
     if for_programs(json):
         told = {} if report.load is None else {**dataclasses.asdict(report.load), "loaded": len(report.load.loaded)}
         card = str(report.card) if report.card else None

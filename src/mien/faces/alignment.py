@@ -245,18 +245,6 @@ _DDAMFN = np.array(
     ]
 )
 
-TEMPLATES: Mapping[str, Template] = {
-    template.name: template
-    for template in (
-        Template("arcface112", 112, _ARCFACE[None]),
-        Template("mfer112", 112, _ARCFACE[None], reverse=True),
-        Template("ddamfn5", 112, _DDAMFN),
-        Template("fer2013", 48, _FER2013[None]),
-    )
-}
-"""Crops of ArcFace, of MFER (the same points, fitted the other way), of DDAMFN++ (five poses), and of FER2013 as measured by
-`tools/measure_fer2013_geometry.py`: its images, laid on this template, keep their place."""
-
 # Nose, eyes and upper lip: dlib leaves out jaw, brows and the lower lip, which move most.
 _DLIB_POINTS = [*range(27, 55), *range(60, 65)]
 # fmt: off
@@ -270,3 +258,26 @@ _DLIB_MEAN_FACE = np.array([
     [0.490127, 0.785343], [0.552157, 0.778746], [0.689874, 0.784792],
 ])
 # fmt: on
+
+
+def _dlib_points5(size: int = 224, padding: float = 0.25) -> np.ndarray:
+    """Return (5, 2) eyes, nose tip and mouth corners of the mean face in a face chip."""
+    place = {point: _DLIB_MEAN_FACE[index] for index, point in enumerate(_DLIB_POINTS)}
+    groups = ([*range(36, 42)], [*range(42, 48)], [30], [48], [54])
+    points = np.stack([np.mean([place[point] for point in group], 0) for group in groups])
+    return (points + padding) / (1 + 2 * padding) * size
+
+
+TEMPLATES: Mapping[str, Template] = {
+    template.name: template
+    for template in (
+        Template("arcface112", 112, _ARCFACE[None]),
+        Template("mfer112", 112, _ARCFACE[None], reverse=True),
+        Template("ddamfn5", 112, _DDAMFN),
+        Template("fer2013", 48, _FER2013[None]),
+        Template("dlib", 224, _dlib_points5()[None]),
+    )
+}
+"""Crops of ArcFace, of MFER (the same points, fitted the other way), of DDAMFN++ (five poses), and of FER2013 as measured by
+`tools/measure_fer2013_geometry.py`: its images, laid on this template, keep their place. `dlib` is
+the five-point form of dlib's face chip, which Global-ROI Net and its baseline were trained on."""

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from ..cards import Calibration
 from ..errors import ConfigError, TrainingError
+from ..faces.preprocessing import Preprocess
 from ..io.files import locked_folder
 from ..metrics.au_thresholds import UnitThresholds
 from . import augmentation, run_dir, validation
@@ -35,7 +36,7 @@ from .augmentation import mixup
 from .building import Parts, build_parts, device_of, fastest_precision, open_accelerator
 from .config import TrainConfig
 from .cpu_kernels import keep_freed_memory
-from .data import Mixture, open_splits
+from .data import Mixture, card_crop, card_input, open_splits
 from .loader import Batch, Loader, hash_of
 from .optim import freeze, frozen_statistics, sam_ascend, sam_restore
 from .pseudo_labels import pseudo_labeled
@@ -163,6 +164,7 @@ def open_run(config: TrainConfig, out: Path, resume: bool = False, report: Repor
         raise ConfigError(
             f"{out} already contains a run; continue it with --resume, or choose another folder (--out)", path=out
         )
+    Preprocess(card_input(config.input), card_crop(config.input))  # Raises for an unknown crop.
     validation.check_metrics(config)
     augmentation.check(config.augment)
     if config.threads:

@@ -241,11 +241,11 @@ AFFECTNET8 = _reader(
     "affectnet8",
     EIGHT,
     {"train": 287651, "validation": 4000},
-    {"global-roi": (), "dan": (), "ddamfn": ("disgust has 499 images",), "mfer": ("inferred",)},
+    {"global-roi": (), "dan": (), "ddamfn": ("disgust has 499 images",), "mfer": ("inferred",), "poster": ()},
 )
 AFFECTNET7 = _reader(
     "affectnet7",
     SEVEN,
     {"train": 283901, "validation": 3500},
-    {"global-roi": (), "dan": (), "ddamfn": ("disgust has 499 images",), "mfer": ("inferred",)},
+    {"global-roi": (), "dan": (), "ddamfn": ("disgust has 499 images",), "mfer": ("inferred",), "poster": ()},
 )

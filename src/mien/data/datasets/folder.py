@@ -10,7 +10,7 @@ from .dataset import Dataset
 from .folders import part_folders, part_of, read_class_folders
 from .layout import Layout, Place
 from .listing import subfolders
-from .protocols import Protocol, all_test, held_out, named_parts
+from .protocols import Protocol, all_test, held_out, named_parts, validation_is_test
 from .reader import Option, Reader
 
 
@@ -43,6 +43,11 @@ READER = Reader(
         "official": Protocol("the parts that the folders name; if they name none, all images are for test", named_parts),
         "held-out": Protocol(
             "the folder test (or validation) is the test split; a tenth of every class of train is for validation", held_out
+        ),
+        "author:poster": Protocol(
+            "the test (or validation) images choose the epoch and give the result",
+            validation_is_test,
+            flaws=("selected on test",),
         ),
         "cross-dataset": Protocol("all images, for a model trained on another dataset", all_test),
     },

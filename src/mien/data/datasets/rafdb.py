@@ -145,6 +145,7 @@ READER = Reader(
             validation_is_test,
             flaws=(*SELECTED, "the published figure counts 3,016 of the 3,068 test images; which were left out is not known"),
         ),
+        "author:poster": Protocol("the test images are the validation images", validation_is_test, flaws=SELECTED),
         "author:mfer": Protocol(
             "the test images are the validation images",
             validation_is_test,

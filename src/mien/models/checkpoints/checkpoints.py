@@ -1,4 +1,4 @@
-"""Find the state dict in whatever a checkpoint file holds."""
+"""Location of the state dict in the contents of a checkpoint file."""
 
 from __future__ import annotations
 
@@ -14,20 +14,19 @@ from .containers import growth_is_plausible, open_container
 from .pickled import Record, TensorRef, describe, refuse
 
 WRAPPERS = ("state_dict", "model_state_dict", "net", "model", "network", "weights", "params", "model_state", "module")
-"""Keys under which training scripts keep the network's state dict, or the whole network."""
+"""Keys of the state dict, or of the whole network, in the files of training scripts."""
 
 MAX_MODULES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What a file of weights holds.
+    """Contents of a weights file.
 
     Attributes:
-        state: name → tensor, in the file's order, without the `module.` that DataParallel puts before every name. Tied weights
-            share their memory.
-        container: what the file was, in words: `"torch zip, entry 'net'"`.
-        metadata: plain values that stood beside the state dict: epoch, accuracy, configuration.
+        state: name → tensor, in the order of the file, without the prefix `module.` of DataParallel. Tied weights share memory.
+        container: description of the file format: `"torch zip, entry 'net'"`.
+        metadata: plain values beside the state dict: epoch, accuracy, configuration.
     """
 
     state: dict[str, Tensor]
@@ -36,13 +35,13 @@ class Checkpoint:
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Read the weights of a file without running any of it, whatever container it is.
+    """Read the weights of a file in any supported format without executing code from it.
 
-    Plain and wrapped state dicts, whole pickled modules (of `package.*`, `networks.*`, torchvision and torch; their code is not
-    needed), in torch's zip or legacy format; safetensors; npz.
+    Plain and wrapped state dicts and whole pickled modules, whose code is not needed, in torch's zip or legacy format;
+    safetensors; npz.
 
     Raises:
-        WeightsError: the file is missing, damaged or hostile, or holds no weights. The message says what was found.
+        WeightsError: missing, corrupt or hostile file, or no weights in it. The message says what was found.
 
     Example:
         >>> read_checkpoint("rafdb_epoch21_acc0.897.pth").container  # doctest: +SKIP
@@ -50,22 +49,22 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     """
     path = Path(path)
     if not path.is_file():
-        raise WeightsError(f"there is no checkpoint {path}; check the path")
+        raise WeightsError(f"checkpoint {path} not found", path=path)
     try:
         with open_container(path) as container:
             found, where, beside = _find(container.content)
             needed = sum(_bytes(tensor) for tensor in found.values())
             if not growth_is_plausible(needed, path.stat().st_size):
-                refuse(f"its tensors would take {needed:,} bytes, far more than the file has")
+                refuse(f"its tensors would take {needed:,} bytes, far more than the size of the file")
             state = {name: container.tensor(tensor) for name, tensor in found.items()}
             if all(name.startswith("module.") for name in state):
                 state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
             return Checkpoint(state, f"{container.kind}, {where}", beside)
     except WeightsError as error:
-        raise WeightsError(f"{path} was not read: {error}") from error
-    except Exception as error:  # a dozen readers, each with errors of its own; the original stays attached
+        raise WeightsError(f"{path} was not read: {error}", path=path) from error
+    except Exception as error:  # Each of a dozen readers has its own exceptions.
         raise WeightsError(
-            f"{path} is damaged: {' '.join(str(error).split())[:200] or type(error).__name__}; fetch it again"
+            f"{path} is corrupt: {' '.join(str(error).split())[:200] or type(error).__name__}; download it again", path=path
         ) from error
 
 
@@ -73,16 +72,18 @@ _Found = tuple[dict[str, Any], str, dict[str, Any]]
 
 
 def _find(content: Any, depth: int = 0) -> _Found:
-    """Return the tensors by name, where they were, and the plain values beside them."""
+    """Return tensors by name, their location, and the plain values beside them."""
     if isinstance(content, Record):
         tensors = _module_state(content)
         return (
             (tensors, f"module {describe(content)}", {})
             if tensors
-            else refuse(f"its {describe(content)} is no module with weights")
+            else refuse(f"its {describe(content)} is not a module with weights")
         )
     if not isinstance(content, dict):
-        refuse(f"it holds a {type(content).__name__}, not a state dict")
+        refuse(f"it contains a {type(content).__name__}, expected a state dict")
+    if {"state", "param_groups"} <= content.keys():  # for example the "best" file that the code of POSTER++ writes
+        refuse("it contains only the state of an optimizer, not the weights of a network; use another file of that run")
     inside = [key for key in WRAPPERS if isinstance(content.get(key), (dict, Record))]
     tensors = {
         name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, (TensorRef, Tensor))
@@ -100,12 +101,12 @@ def _find(content: Any, depth: int = 0) -> _Found:
         return tensors, f"entry {describe(key)}{kind}", _plain(content) | beside
     if not tensors:
         names = ", ".join(describe(key) for key in list(content)[:8])
-        refuse(f"it holds no state dict, only {names or 'an empty dict'}")
+        refuse(f"it contains no state dict, only {names or 'an empty dict'}")
     return tensors, "state dict", _plain(content)
 
 
 def _module_state(module: Record) -> dict[str, TensorRef]:
-    """Return what `state_dict` of a pickled module would: its parameters and persistent buffers, then those of its children."""
+    """Return the state dict of a pickled module: its parameters and persistent buffers, then those of its children."""
     state: dict[str, TensorRef] = {}
     waiting: list[tuple[str, Any]] = [("", module)]
     visited = 0
@@ -113,7 +114,7 @@ def _module_state(module: Record) -> dict[str, TensorRef]:
         prefix, record = waiting.pop()
         visited += 1
         if visited > MAX_MODULES:
-            refuse("its modules contain themselves or are more than any network has")
+            refuse("its modules contain themselves, or are too many")
         own = record.state if isinstance(record, Record) else None
         if not isinstance(own, dict):
             continue
@@ -131,7 +132,7 @@ def _table(state: Mapping[str, Any], name: str) -> dict[Any, Any]:
 
 
 def _plain(content: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return the entries that are numbers, texts or lists of them."""
+    """Return the entries that are numbers, text or lists of them."""
     plain = (str, int, float, bool)
     return {
         name: value

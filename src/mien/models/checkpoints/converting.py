@@ -16,8 +16,10 @@ from torch import Tensor
 from ... import cards, models
 from ...cards import sha256
 from ...errors import ConfigError, WeightsError
+from ...faces.alignment import TEMPLATES
 from ...io.files import atomic_write
 from ...labels import LABEL_SETS, label_set
+from ...registry import lookup
 from .checkpoints import Checkpoint, read_checkpoint
 from .loading import LoadReport, load_author_state
 from .saving import save_state
@@ -39,11 +41,20 @@ LABELS: Mapping[str, tuple[str, ...]] = {
 }
 """Label sets that need not be said, because the authors of a network used no other of as many classes."""
 
-CROPS: Mapping[str, cards.Crop] = {
-    "ddamfn": cards.Crop(template="ddamfn5"),
-    "mfer": cards.Crop(template="mfer112"),
+CROPS: Mapping[str, str] = {
+    "ddamfn": "ddamfn5",
+    "mfer": "mfer112",
+    "global-cbam": "dlib",
+    "fer2013": "fer2013",
+    "ferplus": "fer2013",
+    "global-roi": "",
 }
-"""How the authors cut faces, where they say it. The others were trained on faces that came cut out."""
+"""Crop template of an architecture whose authors describe their alignment, otherwise of a label set; empty: dlib's chip with
+regions. The aligned images of the other datasets are nearest to `DEFAULT_CROP`."""
+DEFAULT_CROP = "arcface112"
+
+ROLES: Mapping[str, str] = {"valence_arousal": "valence_arousal", "action_units": "action_logits"}
+"""Role → output field of the multi-task network besides the scores."""
 
 CV2_RESIZED = ("fer2013", "pooled6")
 """Datasets whose authors resized images with OpenCV, without antialiasing."""
@@ -75,6 +86,7 @@ def import_checkpoint(
     strict: bool = True,
     partial: bool = False,
     options: Mapping[str, Any] | None = None,
+    crop: str | None = None,
 ) -> ImportReport:
     """Read a checkpoint, check that it fits, and write it as `.safetensors` with its card (`.toml`) beside it.
 
@@ -88,6 +100,8 @@ def import_checkpoint(
         partial: the file only starts the network (see `load_author_state`): the entries that fit are written under our names,
             without a card, because there is no classifier yet.
         options: of the network, besides what the file itself tells (classes, heads).
+        crop: template in `mien.faces.alignment.TEMPLATES` for cropping faces from photos; None: that of the authors, or of the
+            dataset with these labels.
 
     Raises:
         WeightsError: the file cannot be read or does not fit, or the new one cannot be written.
@@ -95,6 +109,8 @@ def import_checkpoint(
         UnknownName: there is no such model or label set.
     """
     file, out = Path(file), Path(out)
+    if crop:
+        lookup(crop, TEMPLATES, "alignment template", plugins=False)
     if out.suffix != ".safetensors":
         raise ConfigError(f"{out} does not end in .safetensors, which is what is written")
     if model != AS_IS:
@@ -117,7 +133,9 @@ def import_checkpoint(
     network = models.build(model, **told)
     report = load_author_state(network, model, checkpoint.state, strict=strict)
     save_state(network.state_dict(), out)
-    card = _card(model, told, classes, origin, file, checkpoint, report, out)
+    if crop is None:
+        crop = CROPS.get(model, CROPS.get(origin, DEFAULT_CROP))
+    card = _card(model, told, classes, origin, file, checkpoint, report, out, crop)
     path = out.with_suffix(".toml")
     with atomic_write(path) as part:
         part.write_text(tomli_w.dumps(card.to_dict()), encoding="utf-8")
@@ -177,6 +195,7 @@ def _card(
     checkpoint: Checkpoint,
     load: LoadReport,
     out: Path,
+    crop: str,
 ) -> cards.Card:
     about = models.info(model)
     sides = {each.name: each.size for each in about.inputs}
@@ -196,9 +215,9 @@ def _card(
         origin=f"{file.name} ({checkpoint.container})",
         origin_sha256=sha256(file),
         labels=classes,
-        outputs={"scores": "logits"},
+        outputs={"scores": "logits", **({role: field for role, field in ROLES.items() if model == "ddamfn-mtl"})},
         input=dataclasses.replace(feed, size=(side, side), resize=resize),
-        crop=CROPS.get(model),
+        crop=cards.Crop(template=crop) if crop else None,
         network={"architecture": model, "options": options},
         training={"paper": about.paper, "repository": about.repository, "file_says": figures, "import": load.summary()},
         reading={"inputs": sides} if len(sides) > 1 else {},

@@ -1,7 +1,7 @@
-"""What a checkpoint's pickle may name, and what each of these becomes here: a description, never the thing itself.
+"""Names that the pickle of a checkpoint may contain, and the inert descriptions that stand for them.
 
-The list is short on purpose. Besides plain values a state dict needs ordered dicts, sets, tensors and the storages they lie in;
-a pickled module needs its classes as well, which are kept as names. Every other name is refused.
+Besides plain values a state dict needs ordered dicts, sets, tensors and their storages; pickled modules, training arguments and
+records of metrics need their classes, which are kept as names. No object is created from them. Every other name is refused.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any, NoReturn
 
 from ...errors import WeightsError
 
-INERT_PACKAGES = ("package", "networks", "torchvision", "torch.nn")
-"""The authors' own classes and those of torch's modules: kept as records, whatever they are."""
+INERT_PACKAGES = ("package", "networks", "models", "model", "__main__", "argparse", "timm", "torchvision", "torch.nn")
+"""Packages of authors' classes, torch modules and training arguments, whose objects are kept as records."""
 
 ITEM_BYTES = {
     "float64": 8,
@@ -45,19 +45,19 @@ _STORAGES = {
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A class or function as the file names it."""
+    """A class or function named in the file."""
 
     module: str
     name: str
 
     @property
     def inert(self) -> bool:
-        """Return whether objects of this class are kept as records."""
+        """Whether objects of this class are kept as records."""
         return self.module in INERT_PACKAGES or self.module.startswith(tuple(f"{package}." for package in INERT_PACKAGES))
 
     @property
     def dtype(self) -> str | None:
-        """Return the type of number that a storage class of this name holds; None if it is no storage."""
+        """The number type of a storage class; None for other names."""
         return _STORAGES.get(self.name) if self.module in ("torch", "torch.cuda") else None
 
     def __str__(self) -> str:
@@ -66,7 +66,7 @@ class Name:
 
 @dataclass(slots=True, eq=False)
 class Record:
-    """An object of some class, never made: its class, the arguments it was to be made of, and its state (`__dict__`)."""
+    """Description of an object that is never created: its class, constructor arguments and state (`__dict__`)."""
 
     kind: Name
     arguments: tuple[Any, ...] = field(repr=False)
@@ -75,7 +75,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """A run of numbers in the file: `count` of type `dtype`, `offset` numbers after the start of the block called `key`."""
+    """A range of numbers in the file: `count` of type `dtype`, `offset` numbers after the start of block `key`."""
 
     key: str
     dtype: str
@@ -84,13 +84,13 @@ class Storage:
 
     @property
     def end(self) -> int:
-        """Return the bytes from the start of the block to the end of this run."""
+        """Bytes from the start of the block to the end of the range."""
         return (self.offset + self.count) * ITEM_BYTES[self.dtype]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TensorRef:
-    """A tensor that has not been read: a window of a storage. `offset` and `stride` count numbers, not bytes."""
+    """A tensor that has not been read yet: a view of a storage. `offset` and `stride` count numbers, not bytes."""
 
     storage: Storage
     offset: int
@@ -99,7 +99,7 @@ class TensorRef:
 
     @property
     def bytes(self) -> int:
-        """Return the bytes that the tensor's numbers take."""
+        """Size of the tensor in bytes."""
         return math.prod(self.size) * ITEM_BYTES[self.storage.dtype]
 
 
@@ -109,45 +109,48 @@ def refuse(reason: str) -> NoReturn:
 
 
 def describe(value: Any) -> str:
-    """Return a few words for a message: never more of a hostile value than its type or its first characters."""
+    """Return a short description for messages: the type of a hostile value, or its first characters."""
     if type(value) in (Name, int, float, bool, str):
         return repr(str(value)[:60])
     return str(value.kind)[:60] if type(value) is Record else type(value).__name__
 
 
 def allowed(module: Any, name: Any) -> Name:
-    """Return the name a pickle asks for if a checkpoint may ask for it."""
+    """Return a name in a pickle if checkpoints may contain it."""
     if type(module) is not str or type(name) is not str:
-        refuse("its pickle names a class by something that is no text")
+        refuse("its pickle names a class with a value that is not text")
     named = Name(module, name)
     if not (named.inert or named.dtype or str(named) in _CONSTRUCTORS or str(named) in _VALUES):
-        refuse(f"its pickle names {str(named)[:100]!r}, which no checkpoint needs; nothing of it was run")
+        refuse(
+            f"its pickle contains {str(named)[:100]!r}, which is not allowed in checkpoints and was not executed; if you trust "
+            "the file, load it with its own code and save only the state dict: torch.save(model.state_dict(), …)"
+        )
     return named
 
 
 def call(function: Any, arguments: Any) -> Any:
-    """Return what stands for `function(*arguments)`; only the constructors below are ever called."""
+    """Return the description of `function(*arguments)`; only the constructors below are ever called."""
     if type(function) is not Name or type(arguments) is not tuple:
         refuse(f"its pickle calls a {describe(function)}")
     if str(function) in _CONSTRUCTORS:
         return _CONSTRUCTORS[str(function)](*arguments)
     if not function.inert:
-        refuse(f"its pickle calls {function}, which is no function of a checkpoint")
+        refuse(f"its pickle calls {function}, which is not allowed in checkpoints")
     return record(function, arguments)
 
 
 def record(kind: Any, arguments: Any) -> Record:
-    """Return what stands for an object of class `kind`."""
+    """Return the description of an object of class `kind`."""
     if type(kind) is not Name or not kind.inert or type(arguments) is not tuple:
         refuse(f"its pickle makes an object of {describe(kind)}")
     return Record(kind, arguments)
 
 
 def build(target: Any, state: Any) -> None:
-    """Keep `state` as that of a record; a class's own `__setstate__` has no say."""
+    """Set the state of a record; `__setstate__` is never called."""
     if type(target) is Record and target.state is None:
         target.state = state
-    elif type(target) is not dict:  # an OrderedDict's attributes, such as a state dict's version numbers, are of no use here
+    elif type(target) is not dict:  # Attributes of an OrderedDict, such as version numbers, are ignored.
         refuse(f"its pickle sets the state of a {describe(target)}")
 
 
@@ -158,16 +161,16 @@ def put(target: dict[Any, Any], items: list[Any]) -> dict[Any, Any]:
 
 
 def key(value: Any) -> Any:
-    """Return `value` if it may be hashed: a tuple nested a million deep, say, would overflow the interpreter's stack."""
+    """Return `value` if it is safe to hash; a tuple nested a million times would overflow the stack of the interpreter."""
     if value is None or type(value) in (str, bytes, bool) or (type(value) is int and abs(value) < 2**63):
         return value
     refuse(f"its pickle has a {describe(value)} as key")
 
 
 def natural(number: Any) -> int:
-    """Return `number` if it is a count or an offset."""
+    """Return `number` if it is a valid count or offset."""
     if type(number) is not int or not 0 <= number < 2**63:
-        refuse(f"its pickle holds {describe(number)} where a size belongs")
+        refuse(f"its pickle contains {describe(number)}, expected a size")
     return number
 
 
@@ -208,6 +211,12 @@ def _numpy_type(code: Any, *_: Any) -> Record:
     return Record(Name("numpy", "dtype"), (code,))
 
 
+def _array(kind: Any, *_: Any) -> Record:
+    if kind != Name("numpy", "ndarray"):
+        refuse("its pickle contains an unknown kind of array")
+    return Record(Name("numpy", "ndarray"), ())
+
+
 def _numpy_number(kind: Any, data: Any) -> float | int | bool:
     code = _NUMPY_CODES.get(kind.arguments[0]) if type(kind) is Record and kind.kind == Name("numpy", "dtype") else None
     return (
@@ -233,10 +242,12 @@ _CONSTRUCTORS: dict[str, Callable[..., Any]] = {
     "torch.nn.parameter.Parameter": _parameter,
     "torch._utils._rebuild_parameter": _parameter,
     "torch._utils._rebuild_parameter_with_state": _parameter,
-    # An accuracy that stands beside the weights is often a number of numpy's.
+    # Accuracies beside the weights are often numpy scalars, records of metrics contain numpy arrays.
     "numpy.dtype": _numpy_type,
     "numpy.core.multiarray.scalar": _numpy_number,
     "numpy._core.multiarray.scalar": _numpy_number,
+    "numpy.core.multiarray._reconstruct": _array,
+    "numpy._core.multiarray._reconstruct": _array,
     "_codecs.encode": _bytes,
 }
-_VALUES = {f"torch.{dtype}" for dtype in ITEM_BYTES}
+_VALUES = {"numpy.ndarray", *(f"torch.{dtype}" for dtype in ITEM_BYTES)}
