@@ -1,14 +1,13 @@
-"""Networks rewritten for onnxruntime answer as before."""
+"""Graphs rewritten for onnxruntime compute the same function."""
 
 import numpy as np
 import onnxruntime
 import pytest
 
-from convert.blocked import block
-from convert.norms import name_norms
-from convert.onnx_graph import Graph
+from convert.graph import Graph
+from convert.optimize import block, name_norms
 
-dice = np.random.default_rng(3)
+rng = np.random.default_rng(3)
 
 
 def network(narrow: int, steepest: float, activation: str) -> Graph:
@@ -16,24 +15,24 @@ def network(narrow: int, steepest: float, activation: str) -> Graph:
     graph = Graph()
 
     def convolve(value: str, out: int, into: int, size: int, group: int = 1) -> str:
-        weights = graph.constant(dice.normal(size=(out, into, size, size)).astype(np.float32))
-        bias = graph.constant(dice.normal(size=out).astype(np.float32))
+        weights = graph.constant(rng.normal(size=(out, into, size, size)).astype(np.float32))
+        bias = graph.constant(rng.normal(size=out).astype(np.float32))
         return graph.node("Conv", [value, weights, bias], kernel_shape=[size, size], pads=[size // 2] * 4, group=group)
 
     def activate(value: str, channels: int) -> str:
-        slope = dice.uniform(-0.5, steepest, (channels, 1, 1)).astype(np.float32)
+        slope = rng.uniform(-0.5, steepest, (channels, 1, 1)).astype(np.float32)
         return graph.node(activation, [value, graph.constant(slope)] if activation == "PRelu" else [value])
 
     first = activate(convolve("image", 16, 3, 3), 16)
     inner = activate(convolve(first, narrow, 16, 1), narrow)
     inner = convolve(convolve(inner, narrow, 1, 3, narrow), 16, narrow, 1)
     total = activate(graph.node("Add", [first, inner]), 16)
-    graph.node("GlobalAveragePool", [convolve(total, 5, 16, 1)], "answer")
+    graph.node("GlobalAveragePool", [convolve(total, 5, 16, 1)], "output")
     return graph
 
 
-def answer(graph: Graph, image: np.ndarray) -> np.ndarray:
-    model = graph.model({"image": ["N", 3, 9, 9]}, {"answer": ["N", 5, 1, 1]})
+def output_of(graph: Graph, image: np.ndarray) -> np.ndarray:
+    model = graph.model({"image": ["N", 3, 9, 9]}, {"output": ["N", 5, 1, 1]})
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     return session.run(None, {"image": image})[0]
 
@@ -41,10 +40,10 @@ def answer(graph: Graph, image: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("activation", ["Relu", "PRelu"])
 @pytest.mark.parametrize("steepest", [0.9, 1.6])
 @pytest.mark.parametrize("narrow", [8, 12, 16])
-def test_the_same_answer_in_whole_blocks(narrow: int, steepest: float, activation: str) -> None:
-    graph, image = network(narrow, steepest, activation), dice.normal(size=(2, 3, 9, 9)).astype(np.float32)
-    before = answer(graph, image)
-    after = answer(block(graph, ["answer"]), image)
+def test_blocked_graphs_compute_the_same(narrow: int, steepest: float, activation: str) -> None:
+    graph, image = network(narrow, steepest, activation), rng.normal(size=(2, 3, 9, 9)).astype(np.float32)
+    before = output_of(graph, image)
+    after = output_of(block(graph, ["output"]), image)
     assert np.allclose(before, after, rtol=1e-4, atol=1e-5)
     assert not any(node.op_type == "PRelu" for node in graph.nodes)
     groups = [
@@ -54,34 +53,34 @@ def test_the_same_answer_in_whole_blocks(narrow: int, steepest: float, activatio
         assert set(groups) == {16}
 
 
-def test_what_nothing_uses_is_dropped() -> None:
-    graph = block(network(8, 0.9, "PRelu"), ["answer"])
+def test_unused_nodes_are_dropped() -> None:
+    graph = block(network(8, 0.9, "PRelu"), ["output"])
     graph.node("Relu", [graph.constant(np.zeros(3, np.float32))], "unused")
-    answer(graph, np.zeros((1, 3, 9, 9), np.float32))
+    output_of(graph, np.zeros((1, 3, 9, 9), np.float32))
     assert "unused" not in {node.output[0] for node in graph.nodes}
     used = {name for node in graph.nodes for name in node.input}
     assert {tensor.name for tensor in graph.constants} <= used
 
 
-@pytest.mark.parametrize("spoilt", ["", "mean", "gain", "square"])
-def test_layer_normalization_is_named(spoilt: str) -> None:
-    """As TFLite spells it out; and not where something else is meant."""
+@pytest.mark.parametrize("changed", ["", "mean", "gain", "square"])
+def test_layer_normalization_is_fused(changed: str) -> None:
+    """The pattern of TFLite is replaced; similar patterns are not."""
     graph = Graph()
     mean = graph.node("Identity", [graph.node("ReduceMean", ["image"], axes=[3], keepdims=1)], "mean")
     minus = graph.node("Neg", [mean])
-    difference = graph.node("Sub", ["image", minus if spoilt == "mean" else mean])
-    square = graph.node("Mul", [difference, "image" if spoilt == "square" else difference])
+    difference = graph.node("Sub", ["image", minus if changed == "mean" else mean])
+    square = graph.node("Mul", [difference, "image" if changed == "square" else difference])
     variance = graph.node("ReduceMean", [square], axes=[3], keepdims=1)
     root = graph.node("Sqrt", [graph.node("Add", [variance, graph.constant(np.array([1e-3], np.float32))])])
-    gain = graph.constant(dice.normal(size=9).astype(np.float32))
+    gain = graph.constant(rng.normal(size=9).astype(np.float32))
     scale = graph.node("Mul", [graph.node("Reciprocal", [root]), gain])
-    other = graph.node("Mul", [scale, gain]) if spoilt == "gain" else scale
+    other = graph.node("Mul", [scale, gain]) if changed == "gain" else scale
     total = graph.node("Add", [graph.node("Mul", ["image", scale]), graph.node("Mul", [minus, other])])
-    weights = graph.constant(dice.normal(size=(5, 3, 1, 1)).astype(np.float32))
-    graph.node("GlobalAveragePool", [graph.node("Conv", [total, weights])], "answer")
-    image = dice.normal(size=(2, 3, 9, 9)).astype(np.float32)
-    before = answer(graph, image)
-    after = answer(name_norms(graph), image)
+    weights = graph.constant(rng.normal(size=(5, 3, 1, 1)).astype(np.float32))
+    graph.node("GlobalAveragePool", [graph.node("Conv", [total, weights])], "output")
+    image = rng.normal(size=(2, 3, 9, 9)).astype(np.float32)
+    before = output_of(graph, image)
+    after = output_of(name_norms(graph), image)
     assert np.allclose(before, after, atol=1e-5)
     kinds = [node.op_type for node in graph.nodes]
-    assert ("LayerNormalization" in kinds) == (not spoilt) and (bool(spoilt) or len(kinds) == 3)
+    assert ("LayerNormalization" in kinds) == (not changed) and (bool(changed) or len(kinds) == 3)

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from sklearn import metrics as oracle
 from torch import nn
 
-from make_golden_losses import STEPS, losses
+from make_golden_scores import STEPS, losses
 from mien import cards, models
 from mien.errors import ConfigError, DatasetError, MienError, TrainingError, UnknownName
 from mien.faces.preprocessing import Preprocess
@@ -454,7 +454,7 @@ def test_precision_is_what_the_processor_has() -> None:
 
 
 def test_the_first_losses_are_as_ever(tmp_path: Path) -> None:
-    """Twenty steps of a run with augmentation, clipping and averaged weights, as tools/make_golden_losses.py wrote them.
+    """Twenty steps of a run with augmentation, clipping and averaged weights, as tools/make_golden_scores.py wrote them.
 
     They may differ by 0.001: sums in another order, as processors take them, move them by 1e-5 (see test_processes.py).
     """

@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 import tflite
 
-from .blocked import block
 from .flatbuffer import Network, Operator
-from .onnx_graph import Graph
+from .graph import Graph
+from .optimize import block
 
 TO_CHANNELS_FIRST, TO_CHANNELS_LAST = [0, 3, 1, 2], [0, 2, 3, 1]
 

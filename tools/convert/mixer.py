@@ -1,7 +1,7 @@
-"""TFLite → ONNX for networks over vectors (MediaPipe's blendshapes, an MLP-mixer): every tensor keeps its layout.
+"""TFLite → ONNX for networks over vectors (MediaPipe's blendshapes, an MLP-mixer); tensors keep their layout.
 
-The source works on one face. Its first axis, always 1 and never mixed with others, becomes the batch: what selects or drops it
-passes everything on instead, so the output gains that axis if the source had dropped it.
+The source processes one face. Its first axis, always 1, becomes the batch axis: operators that select or drop it are converted
+to keep all of it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import onnx
 import tflite
 
 from .flatbuffer import Network, Operator
-from .norms import name_norms
-from .onnx_graph import Graph
+from .graph import Graph
+from .optimize import name_norms
 
 
 def convert(network: Network, source: str = "points", target: str = "blendshapes") -> onnx.ModelProto:

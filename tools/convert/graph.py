@@ -1,4 +1,4 @@
-"""Write an ONNX graph node by node, with the same names, hence the same bytes, on every run."""
+"""ONNX graphs written node by node with deterministic names, and float16 storage of weights."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import onnx
 from onnx import helper, numpy_helper
 
 OPSET, IR_VERSION = 17, 8
+SMALLEST = 128  # values; for fewer the Cast costs more than it saves
+LARGEST = 6e4  # the largest float16 is 65504
 
 
 class Graph:
@@ -57,3 +59,25 @@ class Graph:
         model.ir_version = IR_VERSION
         onnx.checker.check_model(model)
         return model
+
+
+def halve(model: onnx.ModelProto, *, exact: bool = False) -> onnx.ModelProto:
+    """Store float32 constants of a model as float16 with a Cast, in place: half the file, arithmetic still in float32.
+
+    onnxruntime folds the Cast while loading. With `exact`, constants that float16 cannot represent exactly stay float32.
+    """
+    stored, casts = [], []
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        large = values.dtype == np.float32 and values.size >= SMALLEST and np.abs(values).max() < LARGEST
+        if large and not (exact and (values.astype(np.float16) != values).any()):
+            stored.append(numpy_helper.from_array(values.astype(np.float16), f"{tensor.name}_h"))
+            casts.append(helper.make_node("Cast", [f"{tensor.name}_h"], [tensor.name], to=onnx.TensorProto.FLOAT))
+        else:
+            stored.append(tensor)
+    nodes = [*casts, *model.graph.node]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(stored)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return model

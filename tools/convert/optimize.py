@@ -1,7 +1,8 @@
-"""Rewrite a graph so that onnxruntime computes all of it in its blocked layout, and with as few passes as it can.
+"""Graph rewrites for speed in onnxruntime: blocked layout for convolutions, and fused layer normalization.
 
-That layout holds 16 channels side by side (8 on older processors). What does not fit is unpacked, computed slowly and packed
-again: a depthwise convolution of 24 channels, a PRelu. The graph computes what it did before, but for rounding.
+The blocked layout stores 16 channels contiguously (8 on older processors). Operators that do not fit, such as a depthwise
+convolution of 24 channels or PRelu, are unpacked, computed slowly and packed again. Rewritten graphs compute the same function
+up to rounding.
 """
 
 from __future__ import annotations
@@ -11,27 +12,27 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
-from .onnx_graph import Graph
+from .graph import Graph
 
 BLOCK = 16
 
 
 def block(graph: Graph, outputs: Collection[str]) -> Graph:
-    """Change the graph in place and return it; `outputs` are the values that leave it."""
+    """Rewrite a graph in place and return it; `outputs` are its output values."""
     _Rewriting(graph, outputs).run()
     return graph
 
 
 @dataclass(frozen=True, slots=True)
 class _Reach:
-    """Where a value goes until its channels are mixed."""
+    """The nodes that a value reaches until its channels are mixed."""
 
     activations: list[onnx.NodeProto]
     depthwise: list[onnx.NodeProto]
     mixing: list[onnx.NodeProto]
-    """The convolutions where it ends; none where it goes elsewhere."""
+    """The convolutions where it ends; empty if it also goes elsewhere."""
 
 
 class _Rewriting:
@@ -53,7 +54,7 @@ class _Rewriting:
                 self._widen(node)
 
     def _double(self, node: onnx.NodeProto) -> None:
-        """Compute x and −x where a block has room for both: PReLU is then a ReLU, whose halves the next convolutions weigh."""
+        """Compute x and −x where a block has room for both: PReLU becomes ReLU, and the next convolutions weigh the halves."""
         reach = self._reach(node.output[0], ("PRelu",))
         if not (len(reach.activations) == len(reach.depthwise) == len(reach.mixing) == 1):
             return
@@ -72,7 +73,7 @@ class _Rewriting:
         del activation.input[1]
 
     def _prelu(self, node: onnx.NodeProto) -> None:
-        """Write PReLU as relu((1 − a)·x) + a·x, two depthwise convolutions that take in the activation and the sum."""
+        """Write PReLU as relu((1 − a)·x) + a·x: two depthwise convolutions that fuse with activation and sum."""
         value, slope = node.input[0], self._array(node.input[1]).reshape(-1, 1, 1, 1)
         per_channel = {"kernel_shape": [1, 1], "group": len(slope)}
         if slope.max() <= 1:
@@ -137,3 +138,67 @@ def _groups(node: onnx.NodeProto) -> int:
 
 def _set_groups(node: onnx.NodeProto, groups: int) -> None:
     next(attribute for attribute in node.attribute if attribute.name == "group").i = groups
+
+
+def name_norms(graph: Graph) -> Graph:
+    """Replace spelled-out layer normalization by the operator of opset 17, in place; unused nodes stay.
+
+    The pattern is x·s − m·s with s = g / √(v + e), where m and v are mean and variance of x over its last axis.
+    """
+    search = _Search(graph)
+    graph.nodes = [search.norm(node) or node for node in graph.nodes]
+    return graph
+
+
+class _Search:
+    def __init__(self, graph: Graph) -> None:
+        self.makers = {node.output[0]: node for node in graph.nodes}
+        self.constants = {tensor.name: tensor for tensor in graph.constants}
+
+    def norm(self, node: onnx.NodeProto) -> onnx.NodeProto | None:
+        """Return the normalization that ends in this Add node, if any."""
+        if node.op_type != "Add":
+            return None
+        for scaled, shift in (node.input, reversed(node.input)):
+            x, s = self.factors(scaled)
+            minus, again = self.factors(shift)
+            mean = self.only("Neg", minus)
+            if x and mean and s == again and self.only("ReduceMean", mean) == x and (found := self.scale(s, x, mean)):
+                gain, epsilon = found
+                return helper.make_node("LayerNormalization", [x, gain], node.output, axis=-1, epsilon=epsilon)
+        return None
+
+    def scale(self, s: str, x: str, mean: str) -> tuple[str, float] | None:
+        """Return g and e if s is g / √(v + e) for the variance v of x."""
+        inverse, gain = self.factors(s)
+        total = self.only("Sqrt", self.only("Reciprocal", inverse))
+        maker = self.makers.get(total)
+        if gain not in self.constants or maker is None or maker.op_type != "Add" or maker.input[1] not in self.constants:
+            return None
+        square = self.only("ReduceMean", self.plain(maker.input[0]))
+        difference, other = self.factors(square)
+        maker_of = self.makers.get(difference)
+        if difference != other or maker_of is None or maker_of.op_type != "Sub":
+            return None
+        if [self.plain(each) for each in maker_of.input] != [x, mean]:
+            return None
+        return gain, float(numpy_helper.to_array(self.constants[maker.input[1]]).reshape(-1)[0])
+
+    def plain(self, name: str) -> str:
+        """Return the name of a value before Identity nodes."""
+        while (maker := self.makers.get(name)) is not None and maker.op_type == "Identity":
+            name = maker.input[0]
+        return name
+
+    def only(self, kind: str, name: str) -> str:
+        """Return the input of the node that produces a value if it is of this kind, otherwise an empty string."""
+        maker = self.makers.get(name)
+        return self.plain(maker.input[0]) if maker is not None and maker.op_type == kind else ""
+
+    def factors(self, name: str) -> tuple[str, str]:
+        """Return the factors of a product, or two empty strings."""
+        maker = self.makers.get(self.plain(name))
+        if maker is None or maker.op_type != "Mul":
+            return "", ""
+        one, other = (self.plain(each) for each in maker.input)
+        return one, other
