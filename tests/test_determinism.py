@@ -28,7 +28,7 @@ def read() -> Recognizer:
 
 
 @pytest.fixture(scope="module")
-def iter_images(sample: Path) -> list[np.ndarray]:
+def images(sample: Path) -> list[np.ndarray]:
     """Six different images, one of them without a face and one with two."""
     whole = np.asarray(Image.open(sample).convert("RGB"))
     face = whole[20:280, 100:340]

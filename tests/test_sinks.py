@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mien.errors import ConfigError
+from mien.inference.options import Options
 from mien.inference.results import Csv, JsonLines, check_rows, columns, json_line
-from mien.types import Result
+from mien.types import Group, Pose, Result
 from mien.visualization.annotated import MARK, AnnotatedImages
 from readings import LABELS, face, mesh, reading
 
@@ -63,6 +64,43 @@ def test_csv_has_a_row_for_each_face_and_each_image_without(tmp_path: Path) -> N
         assert {label: float(row[f"score_{label}"]) for label in LABELS} == pytest.approx(dict(one.scores), abs=1e-6)
     assert {none[key] for key in none if key not in ("source", "status", "width", "height", "model")} == {""}
     assert (none["width"], broken["message"]) == ("30", BROKEN.message)
+
+
+def test_a_byte_order_mark_on_request(tmp_path: Path) -> None:
+    with Csv(tmp_path / "a.csv", LABELS, bom=True) as sink:
+        sink.write(EMPTY)
+    data = (tmp_path / "a.csv").read_bytes()
+    assert data.startswith(b"\xef\xbb\xbfsource,") and data.decode("utf-8-sig").splitlines()[1].startswith("wall.png")
+
+
+def test_groups_choose_the_columns_of_every_format(tmp_path: Path) -> None:
+    pose, points = Pose(1, 2, 3, 0, 0, -60), mesh(BOX)
+    result = reading((640, 480), face(BOX, points=points, pose=pose, blendshapes={"jawOpen": 0.5}))
+    groups: tuple[Group, ...] = ("pose", "landmarks68")
+    with Csv(tmp_path / "a.csv", LABELS, groups) as table, JsonLines(tmp_path / "a.jsonl", groups=groups) as lines:
+        table.write(result)
+        lines.write(result)
+    (row,) = rows_of(tmp_path / "a.csv")
+    assert (
+        float(row["pose_yaw"]) == 2 and "label" not in row and "blendshape_jawOpen" not in row and len(row) == 13 + 6 + 136 + 3
+    )
+    assert float(row["x_30"]) == pytest.approx(points[4, 0], abs=0.01)
+    told = json.loads((tmp_path / "a.jsonl").read_text())["faces"][0]
+    assert told["pose"]["yaw"] == 2 and told["blendshapes"] is None and told["label"] == "happiness"
+
+
+def test_landmarks_of_the_json_follow_the_columns() -> None:
+    assert Options(columns=("pose", "mesh")).landmarks == "all" and Options(columns=("pose",)).landmarks == "5"
+    assert Options(points="68").groups[-1] == "landmarks68" and "blendshapes" not in Options(blendshapes=False).groups
+    assert not set(Options(blendshapes=False, columns=("blendshapes",)).groups)
+
+
+def test_the_columns_of_trained_units_replace_the_estimated_ones(tmp_path: Path) -> None:
+    result = reading((640, 480), face(BOX, action_units={"AU12": 0.75}))
+    with Csv(tmp_path / "a.csv", LABELS, ["units"], units=True) as table:
+        table.write(result)
+    (row,) = rows_of(tmp_path / "a.csv")
+    assert row["unit_AU12"] == "0.750000" and not [name for name in row if name.startswith("estimated_")]
 
 
 def test_csv_is_rfc_4180(tmp_path: Path) -> None:

@@ -35,7 +35,11 @@ class Baseline:
     """Subtracts the baseline from results, which come in order.
 
     Example:
-        >>> results = subtract(frames, "first 2 s", read)
+        >>> import mien
+        >>> read = mien.load()
+        >>> results = (result for _, result in read.stream("clip.mp4"))
+        >>> for result in subtract(results, "first 2 s", read):
+        ...     assert -1 <= result.faces[0].blendshapes["mouthSmileLeft"] <= 1
     """
 
     def __init__(self, kind: str, read: Recognizer) -> None:

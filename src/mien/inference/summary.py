@@ -112,7 +112,8 @@ class Summary:
         >>> summary = Summary()
         >>> for frame, result in mien.load().stream("clip.mp4"):
         ...     summary.add(result)
-        >>> [(face.track, len(face.blinks)) for face in summary.faces]
+        >>> [(face.track, face.frames, len(face.blinks)) for face in summary.faces]
+        [(1, 10, 0)]
     """
 
     def __init__(self) -> None:
