@@ -21,7 +21,7 @@ from mien.cards import Input, sha256
 from mien.errors import ConfigError, SourceError, UnknownName
 from mien.explaining import METHODS, NOTHING, Explanation, explain
 from mien.explaining.explanation import RAMP, colors, lay, positive
-from mien.explaining.faces import Asked, SeenFace, enlarged, see, smoothed
+from mien.explaining.faces import Probe, SeenFace, enlarged, see, smoothed
 from mien.explaining.gradients import attributions, plus_plus
 from mien.explaining.occlusion import patches
 from mien.explaining.strips import strip, strips_per_class
@@ -150,7 +150,7 @@ def test_grad_cam_is_the_formula(read: Recognizer) -> None:
     image = scene((2, 1), seed=1)
     found = explain(read, image, method="grad-cam", target=FER2013[2])
     assert list(found.maps) == ["blocks"]  # the last module that gives places
-    batch = torch.from_numpy(np.asarray(Asked(read).batch(seen_of(read, image), [image])))
+    batch = torch.from_numpy(np.asarray(Probe(read).batch(seen_of(read, image), [image])))
     places = network.blocks(network.stem(batch)).detach().requires_grad_()  # pyrefly: ignore
     network.fer2013(places.mean((2, 3)))[0, 2].backward()  # pyrefly: ignore
     assert places.grad is not None
@@ -194,7 +194,7 @@ def test_integrated_gradients_add_up(read: Recognizer) -> None:
 def test_occlusion_is_captums(read: Recognizer) -> None:
     network, name = network_and_field(read)
     image = scene((3, 0), seed=2)
-    found = patches(Asked(read), seen_of(read, image), 3, window=16, stride=8)
+    found = patches(Probe(read), seen_of(read, image), 3, window=16, stride=8)
     fill = float(np.round(image.mean((0, 1)))[0]) / 127.5 - 1
     batch = torch.from_numpy(image[..., 0])[None, None] / 127.5 - 1
     with torch.no_grad():
@@ -215,7 +215,7 @@ def test_attention_is_what_the_network_says(name: str, side: int, maps: int, tmp
     if name != "ddamfn":
         return
     seen = seen_of(read, image)
-    image = torch.from_numpy(np.asarray(Asked(read).batch(seen, [seen.pixels])))
+    image = torch.from_numpy(np.asarray(Probe(read).batch(seen, [seen.pixels])))
     with torch.no_grad():
         heads = network_and_field(read)[0](image).heads
     for each, head in zip(found.maps.values(), heads, strict=True):
@@ -319,20 +319,20 @@ def test_what_cannot_be_explained(on_photo: tuple[Recognizer, Explanation], samp
     lawn = np.full((120, 160, 3), 90, np.uint8)
     with pytest.raises(SourceError, match="no face was found"):
         explain(read, lawn)
-    with pytest.raises(SourceError, match="there is no face 1"):
+    with pytest.raises(SourceError, match="got 1"):
         explain(read, sample, face=1)
-    with pytest.raises(ConfigError, match="no class 'contempt'; it has anger"):
+    with pytest.raises(ConfigError, match="no class 'contempt'"):
         explain(read, sample, target="contempt")
     with pytest.raises(UnknownName, match="did you mean 'grad-cam'"):
         explain(read, sample, method="gradcam")
     with pytest.raises(UnknownName, match=r"unknown layer 'block\.1'"):
         explain(read, sample, layers=["block.1"])
-    with pytest.raises(ConfigError, match="has no attention over places; dan"):
+    with pytest.raises(ConfigError, match="no spatial attention"):
         explain(read, sample, method="attention")
     for method in METHODS.keys() - {"occlusion"}:
-        with pytest.raises(ConfigError, match="is an exported file"):
+        with pytest.raises(ConfigError, match="exported file"):
             explain("mien-base", sample, method=method)
-    with pytest.raises(ValueError, match=r"no image format has the ending '\.txt'"):
+    with pytest.raises(ValueError, match=r"unknown image extension '\.txt'"):
         found.save(tmp_path / "why.txt")
 
 
@@ -352,7 +352,7 @@ def test_a_missing_explanation_leaves_its_place_empty(on_photo: tuple[Recognizer
     uneven = np.asarray(strip([on_photo[1], other], tile=64))  # Grad-CAM of one face and occlusion of another
     corners = [(top, uneven.shape[1] - right) for top in (11, 81) for right in (146, 76)]
     assert [bool((uneven[y : y + 64, x : x + 64] == 255).all()) for y, x in corners] == [False, True, True, False]
-    with pytest.raises(ConfigError, match="no explanation to show"):
+    with pytest.raises(ConfigError, match="no explanations"):
         strip([])
 
 
@@ -363,10 +363,10 @@ def test_strips(on_photo: tuple[Recognizer, Explanation], read: Recognizer, samp
     assert two.width == one.width + 70 and two.height == one.height  # one row: the same face
 
     data = mien.open_dataset("fer2013", shared / "data" / "fer2013", "validation").take(np.arange(60))
-    with pytest.raises(ConfigError, match="one face or more of a class, not 0"):
+    with pytest.raises(ConfigError, match="got 0"):
         strips_per_class(read, data, 0)
     first, again = (strips_per_class(read, data, 2, method="occlusion", tile=48, seed=seed) for seed in (1, 1))
     assert first.tobytes() == again.tobytes() and first.width > 3 * 48
     nameless = data.take(np.arange(5), labels=tuple(f"class {index}" for index in range(7)))
-    with pytest.raises(ConfigError, match="answers anger"):
+    with pytest.raises(ConfigError, match="share no class"):
         strips_per_class(read, nameless)

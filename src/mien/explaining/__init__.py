@@ -1,15 +1,15 @@
-"""Why did the model answer that? Maps of what in a face speaks for a class, and numbers for eyes, nose and mouth.
+"""Explanations of predictions: saliency maps of a face for a class, and the importance of eyes, nose and mouth.
 
-| method | needs | what it says |
+| method | needs | shows |
 |---|---|---|
-| `grad-cam` | weights | where the last maps of features speak for the class |
-| `grad-cam++` | weights | the same, with a weight for each place |
-| `integrated-gradients` | weights | which pixels raise the score above that of a plain face |
-| `attention` | weights of a network that has attention | where it looks, whatever the class |
-| `occlusion` | any file | where the probability falls when a patch is covered |
+| `grad-cam` | weights | locations whose last feature maps support the class |
+| `grad-cam++` | weights | the same, weighted per location |
+| `integrated-gradients` | weights | pixels that raise the score above that of a uniform face |
+| `attention` | weights of a network with attention | attention maps, independent of the class |
+| `occlusion` | any file | locations whose occlusion lowers the probability |
 
-`.safetensors` files with their card and folders of runs are weights; exported files can be asked, but not looked into. Regions
-(eyes, nose, mouth, elsewhere) are blurred in turn for any model: the numbers are falls of the class's probability.
+Weights are `.safetensors` files with their card and run folders; exported files have no gradients. Region importance is the
+drop in probability when eyes, nose, mouth or the rest are blurred; it works for any model.
 
     >>> import mien
     >>> found = mien.explain("mien-base", mien.sample(), method="occlusion")
@@ -33,12 +33,12 @@ from ..runtime.devices import Device
 from ..runtime.open_model import TORCH_SIDE
 from ..types import Box, Face
 from .explanation import Explanation, positive
-from .faces import Asked, SeenFace, enlarged, see
+from .faces import Probe, SeenFace, enlarged, see
 from .occlusion import region_importance
 
 __all__ = ["METHODS", "Explanation", "explain", "explain_face", "explain_seen", "fitting_method"]
 
-Method = Callable[[Asked, SeenFace, int], Mapping[str, np.ndarray]]
+Method = Callable[[Probe, SeenFace, int], Mapping[str, np.ndarray]]
 
 METHODS: Mapping[str, str] = {
     "grad-cam": "mien.explaining.gradients:grad_cam",
@@ -50,12 +50,12 @@ METHODS: Mapping[str, str] = {
 """Name → function (model, face, index of the class) → layer or head → map of places."""
 
 AUTO = "auto"
-"""Grad-CAM where the model can be looked into, else occlusion."""
+"""Grad-CAM if the model has gradients, else occlusion."""
 
 COARSE = 4
-"""Places a side below which a map gets a note."""
+"""Maps with fewer locations per side get a note."""
 
-NOTHING = "nothing in the face speaks for this class by this method"
+NOTHING = "the map is empty: nothing in the face supports this class by this method"
 
 
 def explain(
@@ -73,31 +73,38 @@ def explain(
     """Explain one face of an image.
 
     Args:
-        model: whatever `mien.load` opens, or what it returned.
+        model: a recognizer, or any model that `mien.load` opens.
         image: path, URL, bytes, RGB array or PIL image.
         method: name in `METHODS`, or `"auto"`.
-        target: the class to explain; None for the one that the model answers.
-        face: which of the faces, as `mien.load` counts them; None for the largest.
-        layers: modules that Grad-CAM looks at, by name; none for those that suit the architecture.
-        detector: as for `mien.load`, where `model` is not open yet; `"whole"` if the image is one face crop.
-        device: as for `mien.load`, likewise.
+        target: class to explain; None: the predicted class.
+        face: index of the face in the result; None: the largest face.
+        layers: modules for Grad-CAM, by name; empty: the default of the architecture.
+        detector: as for `mien.load`, unless `model` is a recognizer; `"whole"` if the image is one face crop.
+        device: as for `mien.load`, unless `model` is a recognizer.
         options: as for `mien.io.images.read_image`.
 
     Raises:
-        SourceError: the image cannot be read, or no such face was found in it.
-        ConfigError: the model has no such class, or cannot be explained by this method.
-        UnknownName: there is no such method or model.
-        MissingExtra: the method needs torch or captum, and it is not installed.
+        SourceError: the image is unreadable, or has no face of this index.
+        ConfigError: the model lacks the class, or does not support the method.
+        UnknownName: unknown method or model.
+        MissingExtra: torch or captum is required but not installed.
     """
     read = model if isinstance(model, Recognizer) else load(model, detector=detector, blendshapes=False, device=device)
     seen = read_image(image, **options)
     faces = read(seen).faces
     if not faces:
-        raise SourceError(f"no face was found in {seen.source}; detector='whole' takes the image as one face")
+        raise SourceError(
+            f"no face was found in {seen.source}; use detector='whole' if the image is a face crop", path=seen.source
+        )
     if face is None:
         face = max(range(len(faces)), key=lambda index: faces[index].box.width * faces[index].box.height)
     if not 0 <= face < len(faces):
-        raise SourceError(f"{seen.source} shows {len(faces)} faces; there is no face {face}, they count from 0")
+        raise SourceError(
+            f"{seen.source}: face must be 0 to {len(faces) - 1}, got {face}",
+            path=seen.source,
+            value=face,
+            expected=range(len(faces)),
+        )
     return explain_face(read, seen, faces[face], method, target, layers)
 
 
@@ -109,7 +116,7 @@ def explain_face(
     target: str | None = None,
     layers: Sequence[str] = (),
 ) -> Explanation:
-    """Explain a face that has been read; arguments as for `explain`."""
+    """Explain a face of a result; arguments as for `explain`."""
     whole = read.finder.detector is None
     seen = see(read.preprocess, image.pixels, face.points, whole=whole)
     return explain_seen(read, seen, method, target, source=image.source, box=face.box, layers=layers)
@@ -126,41 +133,43 @@ def explain_seen(
     regions: bool = True,
     layers: Sequence[str] = (),
 ) -> Explanation:
-    """Explain a face that has been cut out; without `regions` only the map is made."""
+    """Explain a cropped face; `regions=False` skips the region importance."""
     method = fitting_method(read, method)
     find = method_named(method)
-    asked = Asked(read, layers)
-    probabilities = asked.probabilities(seen, [seen.pixels])[0]
-    index, best = asked.target(target, probabilities), int(probabilities.argmax())
+    probe = Probe(read, layers)
+    probabilities = probe.probabilities(seen, [seen.pixels])[0]
+    index, best = probe.target(target, probabilities), int(probabilities.argmax())
     side = seen.pixels.shape[0]
-    raw = find(asked, seen, index)
+    raw = find(probe, seen, index)
     maps = {name: positive(enlarged(found, side, side)) for name, found in raw.items()}
     notes = [] if any(found.any() for found in maps.values()) else [NOTHING]
     if (coarse := min(min(found.shape) for found in raw.values())) < COARSE:
-        notes.append(f"the map has only {coarse} places a side: too few to tell eyes from mouth; an earlier layer has more")
+        notes.append(
+            f"the map has only {coarse} locations per side, too coarse to separate eyes from mouth; choose an earlier layer"
+        )
     return Explanation(
         source=source,
         model=read.name,
         method=method,
-        label=asked.card.labels[index],
+        label=probe.card.labels[index],
         probability=float(probabilities[index]),
-        predicted=asked.card.labels[best],
+        predicted=probe.card.labels[best],
         confidence=float(probabilities[best]),
         box=box,
         image=seen.image,
         crop=seen.pixels,
         matrix=seen.matrix,
         maps=maps,
-        regions=region_importance(asked, seen, index) if regions else {},
+        regions=region_importance(probe, seen, index) if regions else {},
         notes=tuple(notes),
     )
 
 
 def method_named(name: str) -> Method:
-    """Return a method.
+    """Return a method by name.
 
     Raises:
-        UnknownName: there is none of this name.
+        UnknownName: unknown method.
         MissingExtra: torch or captum is not installed.
     """
     try:
@@ -171,7 +180,7 @@ def method_named(name: str) -> Method:
 
 
 def fitting_method(read: Recognizer, method: str) -> str:
-    """Return the method, or for `"auto"` the one that suits the model."""
+    """Resolve `"auto"` to the method for the model."""
     if method != AUTO:
         return method
     return "grad-cam" if hasattr(read.runtime, "network") else "occlusion"

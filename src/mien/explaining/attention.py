@@ -1,6 +1,6 @@
-"""Where the attention of a network lies, as it says itself: every module with a method `places`, in the order they run.
+"""Spatial attention maps of a network: one per module with a `places` method, in execution order.
 
-DAN's spatial heads, the blocks of DDA, the direction attention of DDAMFN, the attention of MFER, CBAM in the Global Nets.
+DAN's spatial heads, the DDA blocks, the direction attention of DDAMFN, the attention of MFER, CBAM in the Global Nets.
 """
 
 from __future__ import annotations
@@ -14,35 +14,36 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..models.torch_runtime import run_network
-from .faces import Asked, SeenFace
+from .faces import Probe, SeenFace
 from .gradients import runtime_of
 
 
-def attention(asked: Asked, face: SeenFace, target: int) -> dict[str, np.ndarray]:
-    """Return module → (h, w) map, 0 where it looks least and 1 where it looks most; the target plays no part.
+def attention(probe: Probe, face: SeenFace, target: int) -> dict[str, np.ndarray]:
+    """Return module → (h, w) attention map scaled to 0 … 1; independent of the target.
 
     Raises:
-        ConfigError: the network has no attention over places.
+        ConfigError: the network has no spatial attention.
     """
-    runtime = runtime_of(asked, "attention")
-    looking = {name: module for name, module in runtime.network.named_modules() if hasattr(module, "places")}
-    if not looking:
+    runtime = runtime_of(probe, "attention")
+    attentive = {name: module for name, module in runtime.network.named_modules() if hasattr(module, "places")}
+    if not attentive:
         raise ConfigError(
-            f"{asked.card.network['architecture']} has no attention over places; "
-            "dan, dda-resnet34, dda-resnet50, ddamfn, ddamfn-mtl, mfer, global-cbam and global-roi have"
+            f"{probe.card.network['architecture']} has no spatial attention; "
+            "dan, dda-resnet34, dda-resnet50, ddamfn, ddamfn-mtl, mfer, global-cbam and global-roi do",
+            value=probe.card.network["architecture"],
         )
     inputs: dict[str, Tensor] = {}
-    hooks = [module.register_forward_pre_hook(partial(_keep, inputs, name)) for name, module in looking.items()]
+    hooks = [module.register_forward_pre_hook(partial(_keep, inputs, name)) for name, module in attentive.items()]
     try:
         with torch.no_grad():
-            run_network(runtime.network, runtime.tensors(asked.batch(face, [face.pixels])))
+            run_network(runtime.network, runtime.tensors(probe.batch(face, [face.pixels])))
     finally:
         for hook in hooks:
             hook.remove()
     found = {}
     with torch.no_grad():
-        for name, x in inputs.items():  # in the order in which they ran
-            module: Any = looking[name]
+        for name, x in inputs.items():  # in execution order
+            module: Any = attentive[name]
             found[name] = _stretched(module.places(x)[0].float().cpu().numpy())
     return found
 

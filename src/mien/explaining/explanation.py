@@ -1,7 +1,7 @@
-"""What a method found on one face, and its image: heat on the photograph.
+"""The explanation of one face and its rendering as a heat map on the photo.
 
-The colors run from dark violet to pale yellow and grow lighter all the way, so that they read in gray and to color-blind
-eyes. Where there is little heat the photograph shows through.
+The color map runs from dark violet to pale yellow with monotonically increasing lightness, readable in gray and for color-blind
+readers. The photo shows through where values are low.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 from ..faces.alignment import apply, invert, warp
 from ..io.files import atomic_write
 from ..types import Box
-from ..visualization import shapes as brushes
+from ..visualization import shapes
 from ..visualization.faces import font
 from .faces import enlarged
 
@@ -34,18 +34,18 @@ RAMP = np.array(
     ],
     np.float64,
 )
-"""Colors from no heat to all of it, evenly spaced."""
+"""Color map, evenly spaced from 0 to 1."""
 
 STRONGEST = 0.72
-"""Share of the color where the heat is 1."""
+"""Opacity at 1."""
 
 SMALL = 640
-"""Photographs whose longer side is shorter are enlarged by a whole number before they are drawn on."""
+"""Photos with a shorter longest side are enlarged by an integer factor before drawing."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Explanation:
-    """What speaks for a class in one face, by one method."""
+    """Explanation of one face for one class by one method."""
 
     source: str
     """Name of the image."""
@@ -54,35 +54,35 @@ class Explanation:
     method: str
     """Name in `mien.explaining.METHODS`."""
     label: str
-    """The class that is explained."""
+    """Explained class."""
     probability: float
-    """Its probability."""
+    """Probability of the explained class."""
     predicted: str
-    """The class that the model answers."""
+    """Predicted class."""
     confidence: float
-    """The probability of that."""
+    """Probability of the predicted class."""
     box: Box
-    """Where the face is, in pixels of the photograph."""
+    """Bounding box in pixels of the photo."""
     image: np.ndarray = field(repr=False)
-    """(H, W, 3) uint8 RGB, the photograph."""
+    """(H, W, 3) uint8 RGB, the photo."""
     crop: np.ndarray = field(repr=False)
-    """(S, S, 3) uint8 RGB, the face as it is cut for the network."""
+    """(S, S, 3) uint8 RGB, the face crop of the network."""
     matrix: np.ndarray = field(repr=False)
-    """(2, 3) from the photograph to the crop."""
+    """(2, 3) affine transform from the photo to the crop."""
     maps: Mapping[str, np.ndarray] = field(repr=False)
-    """Layer, head or block → (S, S) float32 in 0 … 1; one without a name where the method has no layers."""
+    """Layer, head or block → (S, S) float32 in 0 … 1; a single unnamed map for methods without layers."""
     regions: Mapping[str, float] = field(default_factory=dict)
-    """Eyes, nose, mouth, elsewhere → by how much the probability falls when that is blurred."""
+    """Eyes, nose, mouth, elsewhere → drop in probability when the region is blurred."""
     notes: tuple[str, ...] = ()
-    """What a careful reader should know."""
+    """Caveats."""
 
     @property
     def heat(self) -> np.ndarray:
-        """(S, S) float32 in 0 … 1: the mean of the maps, its largest value being 1; zeros where nothing speaks for it."""
+        """(S, S) float32 in 0 … 1: the mean of the maps, scaled to a maximum of 1; all zeros if nothing supports the class."""
         return positive(np.mean(list(self.maps.values()), 0))
 
     def overlay(self) -> Image.Image:
-        """Return the photograph with the heat on it and a caption below."""
+        """Return the photo with the heat map and a caption."""
         height, width = self.image.shape[:2]
         longer = max(height, width)
         scale = min(-(-SMALL // longer), 16) if longer < SMALL else 1
@@ -94,27 +94,27 @@ class Explanation:
         return _captioned(image, self)
 
     def on_crop(self, name: str | None = None, side: int | None = None) -> Image.Image:
-        """Return the crop under one of the maps, or under `heat`, with `side` pixels a side."""
+        """Return the crop with one of the maps, or with `heat`, `side` pixels per side."""
         side = side or self.crop.shape[0]
         face = self.face(side)
         heat = self.heat if name is None else self.maps[name]
         return blend(face, enlarged(heat, side, side).clip(0, 1))
 
     def face(self, side: int) -> Image.Image:
-        """Return the crop with `side` pixels a side, cut from the photograph anew, as sharp as that is."""
+        """Return the face cropped from the photo with `side` pixels per side."""
         scale = side / self.crop.shape[0]
         matrix = np.concatenate([self.matrix[:, :2] * scale, self.matrix[:, 2:] * scale + (scale - 1) / 2], 1)
-        # An image that is the face itself must not get a dark rim from what lies beyond its edge.
+        # Replicate the border, so that a photo that is itself a face crop gets no dark rim.
         wider = np.pad(self.image, ((2, 2), (2, 2), (0, 0)), "edge")
         matrix[:, 2] -= matrix[:, :2] @ [2, 2]
         return Image.fromarray(warp(wider, matrix, side))
 
     def save(self, path: str | Path) -> Path:
-        """Write `overlay` to a file, whole or not at all, in the format of its ending.
+        """Write `overlay` to a file atomically, in the format of its extension.
 
         Raises:
-            ConfigError: the disk is full, or the folder may not be written.
-            ValueError: Pillow knows no format of this ending.
+            ConfigError: the disk is full, or the folder is not writable.
+            ValueError: unknown image extension.
         """
         path = Path(path)
         write_image(self.overlay(), path)
@@ -139,28 +139,28 @@ class Explanation:
 
 
 def write_image(image: Image.Image, path: Path) -> None:
-    """Write an image whole or not at all, in the format of its ending.
+    """Write an image atomically, in the format of its extension.
 
     Raises:
-        ConfigError: the disk is full, or the folder may not be written.
-        ValueError: Pillow knows no format of this ending.
+        ConfigError: the disk is full, or the folder is not writable.
+        ValueError: unknown image extension.
     """
     kinds = Image.registered_extensions()
     if path.suffix.lower() not in kinds:
-        raise ValueError(f"{path.name!r}: no image format has the ending {path.suffix!r}; use .png or .jpg")
+        raise ValueError(f"{path.name!r}: unknown image extension {path.suffix!r}; use .png or .jpg")
     with atomic_write(path) as part:
         image.save(part, kinds[path.suffix.lower()], **({"quality": 92} if path.suffix.lower() in (".jpg", ".jpeg") else {}))
 
 
 def positive(values: np.ndarray) -> np.ndarray:
-    """Return what speaks for a class as float32 of the same shape, the largest value being 1; all zeros where nothing does."""
+    """Return the positive part as float32 of the same shape, scaled to a maximum of 1; all zeros if nothing is positive."""
     kept = np.maximum(np.nan_to_num(values), 0)
     peak = float(kept.max())
     return (kept / peak).astype(np.float32) if peak > 1e-9 else np.zeros(kept.shape, np.float32)
 
 
 def colors(heat: np.ndarray) -> np.ndarray:
-    """Return (…, 3) float colors, 0 … 255, for heat in 0 … 1."""
+    """Map values in 0 … 1 to (…, 3) float colors in 0 … 255."""
     place = np.clip(heat, 0, 1) * (len(RAMP) - 1)
     lower = np.minimum(place.astype(int), len(RAMP) - 2)
     share = (place - lower)[..., None]
@@ -168,16 +168,18 @@ def colors(heat: np.ndarray) -> np.ndarray:
 
 
 def blend(image: Image.Image, heat: np.ndarray, inside: np.ndarray | float = 1.0) -> Image.Image:
-    """Lay heat (H, W) in 0 … 1 over an image of that size, less of it where there is little; `inside` fades it out."""
+    """Blend a heat map (H, W) in 0 … 1 over an image of that size with proportional opacity; `inside` masks it."""
     pixels = np.asarray(image.convert("RGB"), np.float64)
     gray = pixels @ [0.299, 0.587, 0.114]
     alpha = (STRONGEST * np.clip(heat, 0, 1) ** 0.7)[..., None] * np.asarray(inside)[..., None]
-    ground = pixels + (gray[..., None] - pixels) * 0.6 * np.asarray(inside)[..., None]  # heat reads better on little color
+    ground = (
+        pixels + (gray[..., None] - pixels) * 0.6 * np.asarray(inside)[..., None]
+    )  # Heat is easier to see on desaturated color.
     return Image.fromarray(np.rint(ground * (1 - alpha) + colors(heat) * alpha).astype(np.uint8))
 
 
 def lay(image: Image.Image, heat: np.ndarray, matrix: np.ndarray) -> Image.Image:
-    """Lay the heat (h, w) of a crop over a whole image; `matrix` (2, 3) leads from the image to the crop."""
+    """Blend the heat map (h, w) of a crop over the whole image; `matrix` (2, 3) maps the image to the crop."""
     data = (*matrix[0, :2], matrix[0] @ [-0.5, -0.5, 1] + 0.5, *matrix[1, :2], matrix[1] @ [-0.5, -0.5, 1] + 0.5)
     size = image.size
 
@@ -191,14 +193,14 @@ def lay(image: Image.Image, heat: np.ndarray, matrix: np.ndarray) -> Image.Image
 def _outline(image: Image.Image, matrix: np.ndarray, side: int) -> None:
     corners = apply(matrix, np.array([(0, 0), (side, 0), (side, side), (0, side), (0, 0)]) - 0.5)
     stroke = max((image.size[0] * image.size[1]) ** 0.5 / 450, 1.2)
-    brushes.lines(image, [corners], (236, 238, 242), stroke)
+    shapes.lines(image, [corners], (236, 238, 242), stroke)
 
 
 def _captioned(image: Image.Image, explanation: Explanation) -> Image.Image:
-    """Add a bar below with the class, the method and what the colors mean."""
+    """Add a bar with the class, the method and the color scale."""
     em = max(min((image.size[0] * image.size[1]) ** 0.5 / 42, image.size[0] / 28), 11)
     bar = round(em * 2.6)
-    canvas = Image.new("RGB", (image.size[0], image.size[1] + bar), brushes.DARK)
+    canvas = Image.new("RGB", (image.size[0], image.size[1] + bar), shapes.DARK)
     canvas.paste(image)
     pen, middle = ImageDraw.Draw(canvas), image.size[1] + bar / 2
     strong, plain = font(em), font(em * 0.84)
@@ -206,7 +208,7 @@ def _captioned(image: Image.Image, explanation: Explanation) -> Image.Image:
     pen.text((em, middle), title, (246, 247, 249), strong, "lm")
     rest = explanation.method
     if explanation.predicted != explanation.label:
-        rest += f", though the answer is {explanation.predicted} {explanation.confidence:.0%}"
+        rest += f"; predicted {explanation.predicted} {explanation.confidence:.0%}"
     start, length = em * 1.9 + strong.getlength(title), round(em * 5)
     right = image.size[0] - em - plain.getlength("more") - em * 0.4
     left = right - length
@@ -223,7 +225,7 @@ def _captioned(image: Image.Image, explanation: Explanation) -> Image.Image:
 
 
 def _center(heat: np.ndarray) -> list[float] | None:
-    """Return x and y of the center of the heat, as shares of the crop."""
+    """Return x and y of the center of mass of the heat map, relative to the crop."""
     total = float(heat.sum())
     if total <= 0:
         return None

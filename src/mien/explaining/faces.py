@@ -1,4 +1,4 @@
-"""A face as a network sees it, and the network's answer when the face is changed: the ground that all methods stand on."""
+"""A face as the network input, and predictions for modified versions of it: the basis of all methods."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ from ..faces.regions import SIDE
 from ..inference.recognizer import Recognizer
 
 BATCH = 32
-"""Changed faces in one call of the network."""
+"""Modified faces per network call."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SeenFace:
-    """One face, cut out as its card says, in color and before the value range."""
+    """One face, cropped according to the card, in color and before normalization."""
 
     image: np.ndarray
     """(H, W, 3) uint8 RGB, the photograph."""
     pixels: np.ndarray
     """(S, S, 3) uint8 RGB, the face."""
     matrix: np.ndarray
-    """(2, 3) from the photograph to the face."""
+    """(2, 3) affine transform from the photo to the crop."""
     mesh: np.ndarray | None
-    """(P, 2) points of the face mesh in the pixels of the face, if known."""
+    """(P, 2) face mesh in pixels of the crop, if known."""
 
 
 def see(preprocess: Preprocess, image: np.ndarray, mesh: np.ndarray | None, *, whole: bool = False) -> SeenFace:
-    """Cut a face out as a network is fed, but keep its colors.
+    """Crop a face for the network, but keep its colors.
 
     Args:
-        preprocess: of the network's card.
+        preprocess: preprocessing of the network's card.
         image: (H, W, 3) uint8 RGB.
-        mesh: (P, 2 or 3) points of the face in its pixels; may be None if the image is the face.
-        whole: whether the image is the face.
+        mesh: (P, 2 or 3) face mesh in image pixels; may be None if the image is a face crop.
+        whole: whether the image is a face crop.
     """
     height, width = (SIDE, SIDE) if preprocess.regions else preprocess.size
     if whole or mesh is None:
         scale = np.array([width / image.shape[1], height / image.shape[0]])
-        matrix = np.concatenate([np.diag(scale), scale[:, None] / 2 - 0.5], 1)  # centers of pixels are whole numbers
+        matrix = np.concatenate([np.diag(scale), scale[:, None] / 2 - 0.5], 1)  # Pixel centers have integer coordinates.
         pixels = preprocess.resize(image, height, width)
     else:
         matrix = preprocess.matrix(mesh, width)
@@ -52,19 +52,19 @@ def see(preprocess: Preprocess, image: np.ndarray, mesh: np.ndarray | None, *, w
     return SeenFace(image, pixels, matrix, None if mesh is None else apply(matrix, mesh[:, :2].astype(np.float64)))
 
 
-class Asked:
-    """A model that is asked about changed faces.
+class Probe:
+    """A model that is evaluated on modified faces.
 
     Args:
-        read: the model, made by `mien.load`.
-        layers: modules that Grad-CAM looks at; none for those that suit the architecture.
+        read: recognizer from `mien.load`.
+        layers: modules for Grad-CAM; empty: the default of the architecture.
     """
 
     def __init__(self, read: Recognizer, layers: Sequence[str] = ()) -> None:
         self.read, self.card, self.preprocess, self.layers = read, read.card, read.preprocess, tuple(layers)
 
     def batch(self, face: SeenFace, variants: Sequence[np.ndarray]) -> np.ndarray | dict[str, np.ndarray]:
-        """Return what the network is fed for variants (S, S, 3) of a face; its regions are cut from each anew."""
+        """Return the network input for variants (S, S, 3) of a face; regions are cropped from each variant."""
         return self.preprocess.batch([self.preprocess.take(variant, face.mesh) for variant in variants])
 
     def probabilities(self, face: SeenFace, variants: Sequence[np.ndarray]) -> np.ndarray:
@@ -74,26 +74,30 @@ class Asked:
         return np.concatenate([self.read.runtime(self.batch(face, part))[name] for part in parts])
 
     def target(self, label: str | None, probabilities: np.ndarray) -> int:
-        """Return the index of the class to explain: the one named, or the most probable one of (classes,).
+        """Return the index of the class to explain: the given label, or the most probable class.
 
         Raises:
-            ConfigError: the model has no such class.
+            ConfigError: the model lacks the class.
         """
         if label is None:
             return int(probabilities.argmax())
         if label not in self.card.labels:
-            raise ConfigError(f"{self.card.name} has no class {label!r}; it has {', '.join(self.card.labels)}")
+            raise ConfigError(
+                f"{self.card.name} has no class {label!r}; expected one of {', '.join(self.card.labels)}",
+                value=label,
+                expected=self.card.labels,
+            )
         return self.card.labels.index(label)
 
 
 def enlarged(map_hw: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Return (height, width) float32, a map at another size, bicubic."""
+    """Resize a map to (height, width) float32, bicubic."""
     image = Image.fromarray(np.asarray(map_hw, np.float32))
     return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
 
 
 def smoothed(map_hw: np.ndarray, deviation: float) -> np.ndarray:
-    """Return (h, w), a map under a Gaussian of this standard deviation in pixels; the edge is repeated outwards."""
+    """Return (h, w), a map filtered by a Gaussian of this standard deviation in pixels; borders are replicated."""
     reach = max(int(np.ceil(3 * deviation)), 1)
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / max(deviation, 1e-6)) ** 2)
     kernel /= kernel.sum()

@@ -1,9 +1,9 @@
-"""Maps from gradients: Grad-CAM, Grad-CAM++ and integrated gradients. They need the network itself, not an exported file.
+"""Gradient-based maps: Grad-CAM, Grad-CAM++ and integrated gradients. They need weights, not an exported file.
 
-Grad-CAM: Selvaraju et al., ICCV 2017. Grad-CAM++: Chattopadhyay et al., WACV 2018, equation 19 (the class score passed through
-an exponential, whose factor is the same everywhere and drops out). Integrated gradients: Sundararajan et al., ICML 2017, from a
-face of one color, its mean; attributions are added over channels and smoothed, since single pixels mean nothing to an eye.
-Grad-CAM and integrated gradients are captum's.
+Grad-CAM: Selvaraju et al., ICCV 2017. Grad-CAM++: Chattopadhyay et al., WACV 2018, equation 19 (with an
+exponential of the class score, whose constant factor cancels). Integrated gradients: Sundararajan et al., ICML 2017, with the
+mean color of the face as baseline; attributions are summed over channels and smoothed for display. Grad-CAM and integrated gradients
+use captum.
 """
 
 from __future__ import annotations
@@ -21,45 +21,47 @@ from ..errors import ConfigError, UnknownName
 from ..faces.preprocessing import IMAGE
 from ..models.torch_runtime import TorchRuntime
 from ..registry import lookup
-from .faces import Asked, SeenFace, smoothed
+from .faces import Probe, SeenFace, smoothed
 
 STEPS = 32
-"""Points on the path of integrated gradients."""
+"""Steps on the path of integrated gradients."""
 SMOOTHING = 1 / 40
-"""Standard deviation of the smoothing of integrated gradients, as a share of the face."""
+"""Standard deviation of the smoothing of integrated gradients, relative to the side of the face."""
 
 
-def runtime_of(asked: Asked, method: str) -> TorchRuntime:
-    """Return the network with what feeds it.
+def runtime_of(probe: Probe, method: str) -> TorchRuntime:
+    """Return the torch runtime of the model.
 
     Raises:
-        ConfigError: the model is an exported file, which has no gradients.
+        ConfigError: the model is an exported file without gradients.
     """
-    runtime = asked.read.runtime
+    runtime = probe.read.runtime
     if not isinstance(runtime, TorchRuntime):
         raise ConfigError(
-            f"{method} looks inside the network, and {asked.card.file} is an exported file; "
-            "give its .safetensors, or take the method occlusion"
+            f"{method} needs gradients, and {probe.card.file} is an exported file; "
+            "use its .safetensors weights, or the method occlusion",
+            path=probe.card.file,
+            value=method,
         )
     return runtime
 
 
-def grad_cam(asked: Asked, face: SeenFace, target: int) -> dict[str, np.ndarray]:
-    """Return layer → (h, w) map of what speaks for the target."""
-    network, (image, *rest), score = _opened(asked, face, "grad-cam")
+def grad_cam(probe: Probe, face: SeenFace, target: int) -> dict[str, np.ndarray]:
+    """Return layer → (h, w) map of the support for the target."""
+    network, (image, *rest), score = _opened(probe, face, "grad-cam")
     found = {}
-    for name, layer in cam_layers(network, asked, (image, *rest)).items():
+    for name, layer in cam_layers(network, probe, (image, *rest)).items():
         method: Any = LayerGradCam(score, layer)
-        answer = method.attribute(image, target, additional_forward_args=tuple(rest), relu_attributions=True)
-        found[name] = answer.detach()[0, 0].cpu().numpy()
+        attribution = method.attribute(image, target, additional_forward_args=tuple(rest), relu_attributions=True)
+        found[name] = attribution.detach()[0, 0].cpu().numpy()
     return found
 
 
-def grad_cam_plus_plus(asked: Asked, face: SeenFace, target: int) -> dict[str, np.ndarray]:
-    """Return layer → (h, w) map, with a weight for each place of each channel."""
-    network, inputs, score = _opened(asked, face, "grad-cam++")
+def grad_cam_plus_plus(probe: Probe, face: SeenFace, target: int) -> dict[str, np.ndarray]:
+    """Return layer → (h, w) map, weighted per location and channel."""
+    network, inputs, score = _opened(probe, face, "grad-cam++")
     found = {}
-    for name, layer in cam_layers(network, asked, inputs).items():
+    for name, layer in cam_layers(network, probe, inputs).items():
         kept: list[Tensor] = []
         hook = layer.register_forward_hook(lambda _module, _inputs, output, kept=kept: kept.append(output))
         try:
@@ -80,9 +82,9 @@ def plus_plus(activation_CHW: Tensor, gradient_CHW: Tensor) -> Tensor:
     return (weight[:, None, None] * activation_CHW).sum(0).relu()
 
 
-def integrated_gradients(asked: Asked, face: SeenFace, target: int) -> dict[str, np.ndarray]:
-    """Return one map (S, S) of what in the image of the face raises the target's score above that of a plain face."""
-    _, (image, *rest), score = _opened(asked, face, "integrated-gradients")
+def integrated_gradients(probe: Probe, face: SeenFace, target: int) -> dict[str, np.ndarray]:
+    """Return one map (S, S) of pixel attributions relative to a face of uniform color."""
+    _, (image, *rest), score = _opened(probe, face, "integrated-gradients")
     attribution = attributions(score, image, tuple(rest), target, image.mean((2, 3), keepdim=True).expand_as(image))
     values = attribution[0].sum(0).numpy()
     return {"": smoothed(values, values.shape[0] * SMOOTHING)}
@@ -97,10 +99,10 @@ def attributions(score: Callable[..., Tensor], image: Tensor, rest: tuple[Tensor
     return found.detach().float().cpu()
 
 
-def _opened(asked: Asked, face: SeenFace, method: str) -> tuple[nn.Module, tuple[Tensor, ...], Callable[..., Tensor]]:
-    """Return the network, the images that it is fed, and the function from them to the scores before softmax."""
-    runtime, name = runtime_of(asked, method), asked.card.outputs["scores"]
-    network, images = runtime.network, runtime.tensors(asked.batch(face, [face.pixels]))
+def _opened(probe: Probe, face: SeenFace, method: str) -> tuple[nn.Module, tuple[Tensor, ...], Callable[..., Tensor]]:
+    """Return the network, its inputs, and the function from inputs to scores before softmax."""
+    runtime, name = runtime_of(probe, method), probe.card.outputs["scores"]
+    network, images = runtime.network, runtime.tensors(probe.batch(face, [face.pixels]))
     names = [key for key in images if key != IMAGE]
 
     def score(image: Tensor, *rest: Tensor) -> Tensor:
@@ -109,16 +111,16 @@ def _opened(asked: Asked, face: SeenFace, method: str) -> tuple[nn.Module, tuple
     return network, tuple(images[key] for key in (IMAGE, *names)), score
 
 
-def cam_layers(network: nn.Module, asked: Asked, inputs: tuple[Tensor, ...]) -> dict[str, nn.Module]:
-    """Return the layers that Grad-CAM looks at: those asked for, those that the architecture names, or the last with places.
+def cam_layers(network: nn.Module, probe: Probe, inputs: tuple[Tensor, ...]) -> dict[str, nn.Module]:
+    """Return the layers for Grad-CAM: the requested ones, those of the architecture, or the last spatial layer.
 
     Raises:
-        UnknownName: the network has no such layer.
-        ConfigError: no layer gives a map, as in networks of tokens.
+        UnknownName: unknown layer.
+        ConfigError: no layer has spatial output, as in token networks.
     """
-    modules, architecture = dict(network.named_modules()), asked.card.network["architecture"]
-    if asked.layers:
-        return {name: lookup(name, modules, "layer", plugins=False) for name in asked.layers}
+    modules, architecture = dict(network.named_modules()), probe.card.network["architecture"]
+    if probe.layers:
+        return {name: lookup(name, modules, "layer", plugins=False) for name in probe.layers}
     try:
         named = models.info(architecture).cam_layers
     except UnknownName:
@@ -127,10 +129,10 @@ def cam_layers(network: nn.Module, asked: Asked, inputs: tuple[Tensor, ...]) -> 
 
 
 def last_map(network: nn.Module, architecture: str, inputs: tuple[Tensor, ...]) -> dict[str, nn.Module]:
-    """Return the last module whose answer is (N, C, h, w) with more than one place.
+    """Return the last module with output (N, C, h, w) and more than one location.
 
     Raises:
-        ConfigError: there is none, as in networks of tokens.
+        ConfigError: no module has spatial output, as in token networks.
     """
     last: list[str] = []
     names = {module: name for name, module in network.named_modules()}
@@ -147,5 +149,7 @@ def last_map(network: nn.Module, architecture: str, inputs: tuple[Tensor, ...]) 
         for hook in hooks:
             hook.remove()
     if not last:
-        raise ConfigError(f"no layer of {architecture} gives a map of places; take integrated-gradients or occlusion")
+        raise ConfigError(
+            f"no layer of {architecture} has spatial output; use integrated-gradients or occlusion", value=architecture
+        )
     return {last[-1]: network.get_submodule(last[-1])}

@@ -1,7 +1,7 @@
-"""What a network loses when parts of a face are covered: for any network, since it is only asked.
+"""Occlusion maps and region importance, for any model.
 
-Occlusion: a gray patch is moved over the face; the map says by how much the probability of the class falls while a place is
-covered (Zeiler and Fergus, ECCV 2014). Region importance: eyes with brows, nose, mouth, and all else are blurred in turn.
+Occlusion: a patch of the mean color slides over the face; the map is the drop in probability while a location is covered
+ (Zeiler and Fergus, ECCV 2014). Region importance: eyes with brows, nose, mouth, and the rest are blurred in turn.
 """
 
 from __future__ import annotations
@@ -11,26 +11,26 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from ..faces.regions import region_boxes
 from ..types import points68
-from .faces import Asked, SeenFace, smoothed
+from .faces import Probe, SeenFace, smoothed
 
 PATCH = 1 / 6
-"""Side of the patch, as a share of the face."""
+"""Side of the patch relative to the face."""
 NAMES = {"eye": "eyes", "nose": "nose", "mouth": "mouth"}
 ELSEWHERE = "elsewhere"
-"""All of the face but eyes, nose and mouth."""
+"""The face without eyes, nose and mouth."""
 BLUR = 1 / 10
-"""Standard deviation of the blur, as a share of the face: no feature is left, the colors stay."""
+"""Standard deviation of the blur relative to the face: removes features, keeps colors."""
 
 
-def occlusion(asked: Asked, face: SeenFace, target: int) -> dict[str, np.ndarray]:
-    """Return one map (S, S): the mean fall of the target's probability over the patches that cover a place, smoothed."""
+def occlusion(probe: Probe, face: SeenFace, target: int) -> dict[str, np.ndarray]:
+    """Return one map (S, S): the mean drop in probability over the patches that cover a location, smoothed."""
     window = max(round(face.pixels.shape[0] * PATCH), 2)
     stride = max(window // 2, 1)
-    return {"": smoothed(patches(asked, face, target, window, stride), stride / 2)}
+    return {"": smoothed(patches(probe, face, target, window, stride), stride / 2)}
 
 
-def patches(asked: Asked, face: SeenFace, target: int, window: int, stride: int) -> np.ndarray:
-    """Return the (S, S) map of `occlusion` for patches of `window` pixels, `stride` apart; the last ones end at the edge."""
+def patches(probe: Probe, face: SeenFace, target: int, window: int, stride: int) -> np.ndarray:
+    """Return the (S, S) map of `occlusion` for patches of `window` pixels, `stride` apart; the last ones are aligned to the edge."""
     height, width = face.pixels.shape[:2]
     places = [(y, x) for y in _starts(height, window, stride) for x in _starts(width, window, stride)]
     fill = face.pixels.mean((0, 1)).round().astype(np.uint8)
@@ -39,7 +39,7 @@ def patches(asked: Asked, face: SeenFace, target: int, window: int, stride: int)
         variant = face.pixels.copy()
         variant[y : y + window, x : x + window] = fill
         variants.append(variant)
-    probabilities = asked.probabilities(face, [face.pixels, *variants])[:, target]
+    probabilities = probe.probabilities(face, [face.pixels, *variants])[:, target]
     falls = probabilities[0] - probabilities[1:]
     total, count = np.zeros((height, width)), np.zeros((height, width))
     for (y, x), fall in zip(places, falls, strict=True):
@@ -52,10 +52,10 @@ def _starts(side: int, window: int, stride: int) -> list[int]:
     return [*range(0, side - window, stride), side - window]
 
 
-def region_importance(asked: Asked, face: SeenFace, target: int) -> dict[str, float]:
-    """Return by how much the target's probability falls when a region is blurred: eyes, nose, mouth, elsewhere.
+def region_importance(probe: Probe, face: SeenFace, target: int) -> dict[str, float]:
+    """Return the drop in the target's probability when eyes, nose, mouth or the rest are blurred.
 
-    Negative where the class becomes more probable. Empty if the mesh of the face is not known.
+    Negative if the class becomes more probable. Empty if the mesh of the face is unknown.
     """
     if face.mesh is None:
         return {}
@@ -67,12 +67,12 @@ def region_importance(asked: Asked, face: SeenFace, target: int) -> dict[str, fl
     variants = [
         np.rint(face.pixels * (1 - mask[..., None]) + blurred * mask[..., None]).astype(np.uint8) for mask in masks.values()
     ]
-    probabilities = asked.probabilities(face, [face.pixels, *variants])[:, target]
+    probabilities = probe.probabilities(face, [face.pixels, *variants])[:, target]
     return {name: float(probabilities[0] - p) for name, p in zip(masks, probabilities[1:], strict=True)}
 
 
 def _soft(box: tuple[int, int, int, int], height: int, width: int) -> np.ndarray:
-    """Return a (height, width) mask, 1 in the box, that falls off softly: a hard edge would be a feature of its own."""
+    """Return a (height, width) mask, 1 in the box, with soft edges: a hard edge would be a new feature."""
     mask = Image.new("L", (width, height))
     x0, y0, x1, y1 = box
     ImageDraw.Draw(mask).rectangle((x0, y0, x1 - 1, y1 - 1), 255)

@@ -1,4 +1,4 @@
-"""Many explanations in one image: a row for each face or class, a column for each map."""
+"""Contact sheets of explanations: a row per face or class, a column per map."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TILE = 160
 GAP = 6
 INK, QUIET, WRONG, PAPER = (26, 30, 36), (98, 106, 116), (196, 72, 16), (255, 255, 255)
 MOST = 8
-"""At most this many maps of one explanation in a row."""
+"""Maximum number of maps per row."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,11 +35,11 @@ class Tile:
     image: Image.Image
     caption: str = ""
     warns: bool = False
-    """Whether the caption says that something is wrong."""
+    """Whether the caption is highlighted."""
 
 
 def table(rows: Sequence[tuple[str, str, Sequence[Tile]]], heads: Sequence[str], tile: int = TILE) -> Image.Image:
-    """Return rows of tiles on white: (name, what is below the name, tiles) for each row, and a word over each column."""
+    """Return rows of tiles on white: (name, subtitle, tiles) per row, with column headings."""
     strong, plain = font(tile * 0.1), font(tile * 0.085)
     left = round(max([strong.getlength(name) for name, _, _ in rows] + [plain.getlength(more) for _, more, _ in rows]) + 24)
     top = round(tile * 0.17) if any(heads) else GAP
@@ -64,15 +64,15 @@ def table(rows: Sequence[tuple[str, str, Sequence[Tile]]], heads: Sequence[str],
 
 
 def strip(explanations: Sequence[Explanation], tile: int = TILE) -> Image.Image:
-    """Return an image with a row for each face: the crop, and each method's map; or each layer's, if there is one method.
+    """Return an image with a row per face: the crop and the map of each method, or of each layer for a single method.
 
-    Explanations of the same face (source and box) by several methods share a row; a place stays empty where one is missing.
+    Explanations of the same face (source and box) by several methods share a row; missing ones are left blank.
 
     Raises:
-        ConfigError: there is no explanation.
+        ConfigError: no explanations.
     """
     if not explanations:
-        raise ConfigError("there is no explanation to show")
+        raise ConfigError("no explanations to show")
     methods = list(dict.fromkeys(each.method for each in explanations))
     rows, heads = [], ["face"]
     groups: dict[tuple[str, str], list[Explanation]] = {}
@@ -108,35 +108,39 @@ def strips_per_class(
 ) -> Image.Image:
     """Return a row for each class of a dataset: maps of `number` faces for their true class, and the mean of these maps.
 
-    The faces are drawn by lot from those in which a face is found, whether the model is right or not; a wrong answer stands
-    below its face. The last column lays the mean of the maps on the mean of the faces.
+    Faces are a random sample, whether the prediction is correct or not; wrong predictions are captioned. The last column
+    shows the mean map on the mean face.
 
     Args:
         read: the model.
         data: labeled images.
-        number: faces of each class.
+        number: faces per class.
         method: as for `explain`.
         layers: as for `explain`.
         faces: `"whole"`, `"detect"`, or `"auto"`: as for `mien.evaluate`.
         detector: for `"detect"`.
-        seed: of the lot.
+        seed: seed of the random sample.
         tile: side of a tile in pixels.
 
     Raises:
-        ConfigError: the model and the data share no class, no face was found, or `number` is less than one.
+        ConfigError: the model and the dataset share no class, no face was found, or `number` is below 1.
     """
     if number < 1:
-        raise ConfigError(f"a row shows one face or more of a class, not {number}")
+        raise ConfigError(f"number of faces per class must be 1 or more, got {number}", value=number, expected="1 or more")
     finder = FaceFinder(
         mode_for(data, faces, cuts_faces=read.preprocess.cuts_faces), detector, mesh=bool(read.preprocess.regions)
     )
     shared = [name for name in data.labels if name in read.card.labels]
     if not shared:
-        raise ConfigError(f"{read.card.name} answers {', '.join(read.card.labels)}; {data.name} has {', '.join(data.labels)}")
-    lot = np.random.default_rng(seed)
+        raise ConfigError(
+            f"{read.card.name} and {data.name} share no class: {', '.join(read.card.labels)}; {', '.join(data.labels)}",
+            value=data.labels,
+            expected=read.card.labels,
+        )
+    rng = np.random.default_rng(seed)
     rows = []
     for label in shared:
-        candidates = lot.permutation(np.flatnonzero(data.label == data.labels.index(label)))
+        candidates = rng.permutation(np.flatnonzero(data.label == data.labels.index(label)))
         cells, crops, maps, right = [], [], [], 0
         for row in candidates[: number * 4].tolist():
             if len(cells) == number:
@@ -152,11 +156,11 @@ def strips_per_class(
             maps.append(enlarged(found.heat, tile, tile))
         if cells:
             ground = Image.fromarray(np.rint(np.mean(crops, 0)).astype(np.uint8))
-            # What all faces of a row share takes the last column, also where fewer were found.
+            # The mean is always in the last column, also if fewer faces were found.
             mean = Tile(blend(ground, positive(np.mean(maps, 0))), "mean")
-            rows.append((label, f"{right} of {len(cells)} right", [*cells, *[_blank(tile)] * (number - len(cells)), mean]))
+            rows.append((label, f"{right} of {len(cells)} correct", [*cells, *[_blank(tile)] * (number - len(cells)), mean]))
     if not rows:
-        raise ConfigError(f"no labeled face was found in {data.name}; if each image is a face, say --faces whole")
+        raise ConfigError(f"no labeled face was found in {data.name}; if each image is a face crop, use --faces whole")
     return table(rows, [], tile)
 
 
