@@ -2,8 +2,8 @@
 
 Grad-CAM: Selvaraju et al., ICCV 2017. Grad-CAM++: Chattopadhyay et al., WACV 2018, equation 19 (with an
 exponential of the class score, whose constant factor cancels). Integrated gradients: Sundararajan et al., ICML 2017, with the
-mean color of the face as baseline; attributions are summed over channels and smoothed for display. Grad-CAM and integrated gradients
-use captum.
+mean color of the face as baseline; attributions are summed over channels and smoothed for display. Grad-CAM and integrated
+gradients use captum.
 """
 
 from __future__ import annotations

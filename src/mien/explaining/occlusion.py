@@ -1,7 +1,7 @@
 """Occlusion maps and region importance, for any model.
 
 Occlusion: a patch of the mean color slides over the face; the map is the drop in probability while a location is covered
- (Zeiler and Fergus, ECCV 2014). Region importance: eyes with brows, nose, mouth, and the rest are blurred in turn.
+(Zeiler and Fergus, ECCV 2014). Region importance: eyes with brows, nose, mouth, and the rest are blurred in turn.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def occlusion(probe: Probe, face: SeenFace, target: int) -> dict[str, np.ndarray
 
 
 def patches(probe: Probe, face: SeenFace, target: int, window: int, stride: int) -> np.ndarray:
-    """Return the (S, S) map of `occlusion` for patches of `window` pixels, `stride` apart; the last ones are aligned to the edge."""
+    """Return the (S, S) map of `occlusion` for patches of `window` pixels, `stride` apart, the last ones at the edge."""
     height, width = face.pixels.shape[:2]
     places = [(y, x) for y in _starts(height, window, stride) for x in _starts(width, window, stride)]
     fill = face.pixels.mean((0, 1)).round().astype(np.uint8)
