@@ -32,7 +32,7 @@ def clip(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def both(album: Path, clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what both commands made of the same images and the same video."""
     folder = tmp_path_factory.mktemp("both")
-    inputs = [album, clip, "missing.jpg"]
+    inputs = [album, clip, "missing.jpg", "--baseline", "median"]
     predicted = mien("predict", *inputs, "--csv", folder / "rows.csv", "--jsonl", folder / "rows.jsonl")
     assert predicted.returncode == 1
     done = mien("batch", *inputs, "--out", folder / "read", "--shard-size", 16, "--workers", 2)

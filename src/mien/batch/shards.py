@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from ..inference.baseline import Baseline
 from ..inference.recognizer import load
 from .items import Item, ItemReader
 from .job import TALLY, Job, Shards, write_part
@@ -69,9 +70,11 @@ class ShardReader:
         status, labels = Counter[str](), Counter[str]()
         rows = Rows(self.job.labels, options.groups, unsmoothed=self.job.unsmoothed, units=self.job.units)
         reader, reported = ItemReader(options), time.monotonic()
+        baseline = Baseline(options.baseline, self.read)
         with contextlib.closing(reader):
             for frame, result in self.read.stream(reader.frames(items, skip, begin), **options.streaming):
-                rows.add(result)
+                for final in baseline.push(result):
+                    rows.add(final)
                 status[result.status] += 1
                 labels.update(face.label for face in result.faces)
                 count["images" if frame.time is None else "frames"] += 1
@@ -79,6 +82,8 @@ class ShardReader:
                 if time.monotonic() - reported >= PULSE:  # within a long video, and between inference and the next image
                     begin(ALIVE)
                     reported = time.monotonic()
+        for final in baseline.close():
+            rows.add(final)
         counts = {"items": len(items), **{name: count[name] for name in ("images", "frames", "faces")}}
         counts |= {"status": dict(sorted(status.items())), "labels": dict(sorted(labels.items()))}
         return rows.table({TALLY: json.dumps(counts).encode()}), counts

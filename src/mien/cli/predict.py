@@ -44,7 +44,6 @@ def predict(
     layout: Annotated[Literal["mien", "openface"], Parameter(name="--format")] = "mien",
     bom: bool = False,
     elan: Path | None = None,
-    baseline: str | None = None,
     save: Path | None = None,
     draw: Draw = (),
     timeline: Path | None = None,
@@ -82,8 +81,6 @@ def predict(
         jsonl: Also write JSON Lines to this file.
         bom: Begin the CSV file with a byte order mark, by which Excel recognizes UTF-8.
         elan: Also write an annotation file for ELAN (.eaf): a tier per face and quantity. For one video.
-        baseline: Subtract each person's neutral from blendshapes and estimated action units: median (of a video), "first 5 s",
-            or a neutral image of the person.
         save: Also write annotated images and videos to this folder.
         draw: Layers of annotated images, separated by commas: pose, gaze, mesh.
         timeline: Also plot each face of the videos over time: .png, .svg, .pdf or .html.
@@ -125,7 +122,7 @@ def predict(
         copies = Copies(stack, save, roots, layers, options.sampling, options.threads) if save else None
         mixed = json and sys.stdout.isatty()  # a progress bar would break up the lines
         progress = stack.enter_context(_progress(side, len(frames), videos=videos, disable=mixed))
-        neutral = Baseline(baseline, read) if baseline else None
+        baseline = Baseline(options.baseline, read)
 
         def give(results: Iterable[Result]) -> None:
             for result in results:
@@ -135,7 +132,7 @@ def predict(
                     write_line(json_line(result, points, groups))
 
         for frame, result in read.stream(_not_below(frames, save, roots), **options.streaming):
-            give(neutral.push(result) if neutral else [result])
+            give(baseline.push(result))
             summary.add(result)
             if annotations:
                 annotations.add(result)
@@ -154,7 +151,7 @@ def predict(
             tally["image" if frame.time is None else "frame"] += 1
             tally["face"] += len(result.faces)
             progress.advance(progress.task_ids[0])
-        give(neutral.close() if neutral else [])
+        give(baseline.close())
     if annotations and elan:
         annotations.save(elan)
     if plot and timeline:

@@ -42,8 +42,8 @@ class Baseline:
         ...     assert -1 <= result.faces[0].blendshapes["mouthSmileLeft"] <= 1
     """
 
-    def __init__(self, kind: str, read: Recognizer) -> None:
-        """Parse a kind of baseline; for a file, run inference on it.
+    def __init__(self, kind: str | None, read: Recognizer) -> None:
+        """Parse a kind of baseline; for a file, run inference on it. None subtracts nothing.
 
         Raises:
             ConfigError: unknown kind, or there is no face or no blendshapes in the file.
@@ -51,7 +51,8 @@ class Baseline:
         """
         self.seconds = 0.0
         self.neutral: Neutral | None = None
-        if kind == "median":
+        self.kind = kind
+        if kind is None or kind == "median":
             self.seconds = np.inf
         elif found := re.fullmatch(r"first\s*(\d+(?:\.\d+)?)\s*s?", kind):
             self.seconds = float(found[1])
@@ -69,6 +70,8 @@ class Baseline:
 
     def push(self, result: Result) -> list[Result]:
         """Add the next result, and return those whose baseline is known."""
+        if self.kind is None:
+            return [result]
         if self.neutral is not None:
             return [self._subtracted(result, dict.fromkeys((face.track for face in result.faces), self.neutral))]
         if result.time is None:

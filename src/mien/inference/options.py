@@ -75,6 +75,9 @@ class Options:
     """Length of the smoothing window in seconds."""
     detect_every: int = 10
     """Run face detection every N frames; track in between. 1 detects in each frame."""
+    baseline: str | None = None
+    """Subtract each person's neutral from blendshapes and estimated action units: median (of a video), "first 5 s", or a
+    neutral image of the person."""
 
     @property
     def sampling(self) -> Sampling:
