@@ -14,7 +14,7 @@ comma := ,
 empty :=
 extras = $(if $(EXTRAS),[$(subst $(empty) $(empty),$(comma),$(EXTRAS))])
 
-.PHONY: help demo test test-fast test-slow check format docs images cover parity bench profile default-weights \
+.PHONY: help demo test test-fast test-slow check format docs images cover parity bench bench-photos profile default-weights \
 	dist floor latest fuzz audit sbom ci clean
 
 help:  ## this list
@@ -60,6 +60,9 @@ parity: .venv/dev  ## compare with the authors' networks; fails where ../shared 
 
 bench: .venv/dev  ## speed, as ratios measured in one run
 	$(BIN)/python -m benchmarks.run
+
+bench-photos: .venv/dev  ## accuracy on photographs, end to end: PEERS="--fer-python … --node-dir …" adds other packages
+	$(BIN)/python -m benchmarks.photos $(PEERS)
 
 profile: .venv/dev  ## flame graphs of inference
 	$(BIN)/python $(PIP) py-spy

@@ -209,7 +209,10 @@ class Face:
     confidence: float
     """Its probability."""
     certain: bool
-    """False where the model abstains: the confidence is below the threshold of its card."""
+    """False where the model abstains: the confidence is below the threshold of its card, or the quality too low."""
+    quality: float | None = None
+    """Quality of the face image, 0 … 1: size, sharpness, frontal and upright pose, and whether it surely shows a face. None
+    without a mesh."""
     points: np.ndarray | None = field(default=None, repr=False)
     """(P, 3) float32 mesh points: x and y in image pixels, z in the same unit, smaller is nearer. None if not computed."""
     blendshapes: Mapping[str, float] | None = field(default=None, repr=False)
@@ -259,6 +262,7 @@ class Face:
             "label": self.label,
             "confidence": self.confidence,
             "certain": self.certain,
+            "quality": self.quality,
             "points": None if chosen is None else np.round(chosen.astype(float), 2).tolist(),
             "blendshapes": dict(self.blendshapes) if self.blendshapes is not None and blendshapes else None,
             "valence": self.valence,
@@ -294,6 +298,7 @@ class Face:
     def row(self, groups: Sequence[Group] = GROUPS) -> dict[str, Any]:
         """Return one flat row, column → value, of the groups that this face has."""
         row: dict[str, Any] = {"track": self.track, **dataclasses.asdict(self.box), "detection": self.detection}
+        row["quality"] = self.quality
         if "expression" in groups:
             row |= {name: getattr(self, name) for name in ("label", "confidence", "certain", "valence", "arousal")}
             row |= {f"score_{label}": score for label, score in self.scores.items()}

@@ -16,14 +16,14 @@ Figures of the alternatives: docs/log.md, "Faces on ordinary photographs".
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..errors import ConfigError
 from ..metrics.boxes import centers, containment, iou, sides
 from .detection import Detections, open_detector
-from .detection.detector import merged, prominence, rotated
+from .detection.detector import UPRIGHT, merged, prominence, rotated
 from .detection.resize import fit
 from .landmarks import FITTING, PRESENCE, Landmarker, eye_roll, region_crops
 
@@ -64,6 +64,8 @@ class FoundFace:
     """Probability that the mesh shows a face, 0 … 1; 1 without a mesh."""
     keypoints: np.ndarray | None = None
     """(K, 2) float32: the detector's own keypoints; None where it has none."""
+    agreed: bool = True
+    """False if the second detector searched the image and did not find this face."""
 
     @property
     def roll(self) -> float:
@@ -153,15 +155,21 @@ class FaceFinder:
         second, long = self.second, max(image.shape[:2])
         if second is None:
             return faces
+        searches = []
         if not any(face.score >= SURE for face in faces):
             small, scale = fit(image, min(long, ORIENTATION_SIDE))
             found = rotated(second, small, (0, 2))
             if found.scores.max(initial=0) < CLEAR:
                 found = merged([found, rotated(second, small, (1, 3))])
-            faces = self._combined(image, faces, found.select(found.scores >= CONFIRMED).scaled(1 / scale))
+            searches.append(found.scaled(1 / scale))
+            faces = self._combined(image, faces, searches[0].select(found.scores >= CONFIRMED))
         if max((sides(face.box).max() for face in faces), default=long) < LARGE * long:
-            faces = self._combined(image, faces, second(image))
-        return faces
+            searches.append(second(image))
+            faces = self._combined(image, faces, searches[-1])
+        if not searches:
+            return faces
+        seen = np.concatenate([found.boxes for found in searches])
+        return [face if (containment(face.box, seen) > SAME_FACE).any() else replace(face, agreed=False) for face in faces]
 
     def verifies(self, image: np.ndarray, region: np.ndarray) -> bool:
         """Return whether the detector finds a face in the upright crop around a mesh's region (4,), see `mien.faces.landmarks`.
@@ -180,7 +188,7 @@ class FaceFinder:
         boxes = np.stack([face.box for face in faces]) if faces else np.zeros((0, 4), np.float32)
         roll = np.array([face.roll for face in faces])
         same = containment(found.boxes[:, None], boxes[None]) > SAME_FACE
-        turned = np.cos(found.roll[:, None] - roll) < 0
+        turned = np.cos(found.roll[:, None] - roll) < np.cos(np.radians(UPRIGHT))
         new = (~same | turned).all(1) & (sides(found.boxes).max(-1) >= self.min_size)
         (fresh,) = self.confirm([image], [found.select(new)])
         fresh = [face for face in fresh if face.presence >= CONFIRMED]

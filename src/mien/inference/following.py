@@ -48,6 +48,8 @@ class Seen:
     """Presence score of the mesh, or detection score in a frame with detection."""
     relation: np.ndarray
     """(4,) bounding box relative to the region: from its center to the box's sides, in units of the region's side."""
+    presence: float = 1.0
+    """Presence score of the mesh."""
     unconfirmed: int = 0
     """Consecutive detections that missed it."""
 
@@ -60,7 +62,7 @@ class Seen:
     @property
     def found(self) -> FoundFace:
         """The face as a face finder gives it."""
-        return FoundFace(self.box, self.score, self.points)
+        return FoundFace(self.box, self.score, self.points, self.presence)
 
 
 class Follower:
@@ -120,7 +122,7 @@ class Follower:
         before = np.array([face.region for face in self._seen])
         mesh = self.finder.landmarker.locate([pixels] * len(before), before, refine=0)
         found = [
-            dataclasses.replace(face, points=points, region=region, score=float(presence))
+            dataclasses.replace(face, points=points, region=region, score=float(presence), presence=float(presence))
             for face, points, region, presence in zip(self._seen, mesh.points, mesh.regions, mesh.presence, strict=True)
             if presence >= PRESENCE and _inside(region, pixels)
         ]
@@ -156,7 +158,7 @@ class Follower:
 def _seen(face: FoundFace) -> Seen:
     assert face.points is not None
     (region,) = regions_of_points(face.points[None])
-    return Seen(face.points, region, face.score, relation(region, face.box))
+    return Seen(face.points, region, face.score, relation(region, face.box), face.presence)
 
 
 def appearance(pixels: np.ndarray, regions: np.ndarray) -> np.ndarray:

@@ -25,6 +25,7 @@ from ..faces.gaze import gazes
 from ..faces.landmarks import Blendshapes
 from ..faces.pose import metric_faces
 from ..faces.preprocessing import Preprocess
+from ..faces.quality import face_quality, is_certain
 from ..io import sources
 from ..io.channel_order import LIKELY_BGR, face_looks_bgr
 from ..io.images import ColorOrderWarning, DecodedImage, read_image
@@ -258,6 +259,7 @@ class Recognizer:
         blendshapes = None if self.blendshapes is None or points is None else self.blendshapes(points[..., :2])
         clock("blendshapes")
         poses, directions = self._measure(images, points)
+        qualities = [face_quality(image, face, pose) for image, face, pose in zip(images, faces, poses, strict=True)]
         clock("measures")
         return [
             self._face(
@@ -266,6 +268,7 @@ class Recognizer:
                 None if blendshapes is None else blendshapes[i],
                 poses[i],
                 directions[i],
+                qualities[i],
             )
             for i, face in enumerate(faces)
         ]
@@ -288,6 +291,7 @@ class Recognizer:
         blendshapes: np.ndarray | None,
         pose: Pose | None,
         gaze: Gaze | None,
+        quality: float | None,
     ) -> Face:
         best, values = int(outputs["scores"].argmax()), outputs["scores"].tolist()
         valence, arousal = outputs["valence_arousal"].tolist() if "valence_arousal" in outputs else (None, None)
@@ -300,7 +304,8 @@ class Recognizer:
             scores=dict(zip(self.card.labels, values, strict=True)),
             label=self.card.labels[best],
             confidence=values[best],
-            certain=values[best] >= self.card.calibration.threshold,
+            certain=is_certain(values[best], self.card.calibration.threshold, quality),
+            quality=quality,
             points=found.points if self.points else None,
             blendshapes=named,
             valence=valence,

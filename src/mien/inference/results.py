@@ -50,6 +50,7 @@ def columns(
     found: dict[str, type] = {
         "source": str, "status": str, "width": int, "height": int, "frame": int, "time": float, "face": int, "track": int,
         "left": float, "top": float, "right": float, "bottom": float, "detection": float,
+        "quality": float,
     }  # fmt: skip
     for group in (each for each in GROUPS if each in groups):
         if group == "units" and units:

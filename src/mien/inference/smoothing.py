@@ -19,6 +19,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from ..errors import ConfigError
+from ..faces.quality import is_certain
 from ..registry import lookup
 from ..types import CONTACT, Box, EyeGaze, Face, Gaze, Pose, Result
 
@@ -204,7 +205,7 @@ def unpack(face: Face, values: np.ndarray, threshold: float) -> Face:
         scores=scores,
         label=label,
         confidence=scores[label],
-        certain=scores[label] >= threshold,
+        certain=is_certain(scores[label], threshold, face.quality),
         points=points,
         blendshapes=blendshapes,
         valence=valence,
