@@ -49,17 +49,16 @@ def test_words(word: str, device: Device, text: str) -> None:
     assert str(device) == text and Device.parse(device) is device
 
 
-@pytest.mark.parametrize(("word", "told"), [
-    ("gpu", "did you mean 'cuda'"), ("CUDA", "did you mean 'cuda'"), ("metal", "did you mean 'mps'"),
-    ("tpu", "Known: auto, cpu"), ("", "Known: auto, cpu"), ("cuda:-1", "counted from 0"), ("cuda:", "counted from 0"),
-    ("cuda:one", "counted from 0"), ("cuda:1.5", "counted from 0"), ("cuda:²", "counted from 0"),
-    ("cuda:0,1", "counted from 0"), ("cpu:0", "write cpu"), ("auto:1", "write auto"), ("mps:0", "only cuda takes a number"),
+@pytest.mark.parametrize(("word", "named"), [
+    ("gpu", "'cuda'"), ("CUDA", "'cuda'"), ("metal", "'mps'"), ("tpu", "auto, cpu"), ("", "auto, cpu"), ("cuda:-1", "cuda:1"),
+    ("cuda:", "cuda:1"), ("cuda:one", "cuda:1"), ("cuda:1.5", "cuda:1"), ("cuda:²", "cuda:1"), ("cuda:0,1", "cuda:1"),
+    ("cpu:0", "use cpu"), ("auto:1", "use auto"), ("mps:0", "use mps"),
 ])  # fmt: skip
-def test_words_that_name_nothing(word: str, told: str) -> None:
-    with pytest.raises(ConfigError, match=told) as error:
+def test_invalid_devices_are_refused(word: str, named: str) -> None:
+    with pytest.raises(ConfigError, match=named) as error:
         Device.parse(word)
-    assert repr(word) in str(error.value)
-    with pytest.raises(ConfigError, match=told):
+    assert error.value.value == word
+    with pytest.raises(ConfigError, match=named):
         mien.load(device=word)
 
 
@@ -108,7 +107,7 @@ def test_what_onnxruntime_was_not_built_for(word: str, available: list[str], mis
         ", ".join(available),
         f"pip install {package}"[:11],
         package,
-        "take the device cpu",
+        "device cpu",
     ):
         assert part in str(error.value)
 
@@ -179,7 +178,7 @@ def test_a_device_that_is_built_in_but_does_not_start() -> None:
     """
     with pytest.warns(UserWarning, match="CUDAExecutionProvider"), pytest.raises(ConfigError, match="does not start") as error:
         started(Device("cuda"), tuple(WITH_CUDA))
-    assert "'cuda:0'" in str(error.value) and "take the device cpu" in str(error.value)
+    assert "'cuda:0'" in str(error.value) and "device cpu" in str(error.value)
     with pytest.warns(UserWarning, match="CUDAExecutionProvider"):
         best, (refused,) = find_best(tuple(WITH_CUDA))
     assert best == CPU and refused == str(error.value)
@@ -226,7 +225,7 @@ def test_what_is_no_model_is_still_said_for_a_device() -> None:
 def test_the_command_refuses_in_one_line(sample: Path, tmp_path: Path) -> None:
     cases = (
         (("predict", sample), "cuda", "onnxruntime-gpu"),
-        (("watch", "--camera", sample), "cuda:-1", "counted from 0"),
+        (("watch", "--camera", sample), "cuda:-1", "cuda:-1"),
         (("batch", sample, "--out", tmp_path / "out"), "cuda", "onnxruntime-gpu"),
     )
     for arguments, device, told in cases:
@@ -262,7 +261,7 @@ def test_an_evaluation_says_where_it_ran(tmp_path: Path) -> None:
     mien.evaluate("mien-base", data, out=tmp_path / "out", faces="whole", page=False, device="cpu")
     about = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert about["environment"]["device"] == "cpu" and "device" not in about["identity"]
-    with pytest.raises(ConfigError, match="there is no device 'gpu'"):
+    with pytest.raises(ConfigError, match="'gpu'"):
         mien.evaluate("mien-base", data, out=tmp_path / "other", device="gpu")
 
 

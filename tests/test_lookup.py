@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -34,19 +35,19 @@ def test_a_file_of_the_working_folder_is_found_after_everything_installed(here: 
 
 
 @pytest.mark.parametrize(
-    ("name", "says"),
+    ("name", "named"),
     [
-        ("no_such_module_at_all:thing", "there is no module 'no_such_module_at_all'"),
-        ("json.py:loads", r"there is no module 'json\.py'; a module is named without \.py: json:loads"),
-        ("math:no_such_function", "module 'math' has no 'no_such_function'"),
-        ("gone", r"there is no module 'mien\.no_such_module'"),
-        ("absent", "module 'math' has no 'no_such_function'"),
-        ("plane", r"unknown function 'plane'; did you mean 'plain'\? Known: absent, gone, lazy, plain"),
-        ("xyz", r"unknown function 'xyz'\. Known:"),
+        ("no_such_module_at_all:thing", "no_such_module_at_all"),
+        ("json.py:loads", "json:loads"),
+        ("math:no_such_function", "no_such_function"),
+        ("gone", "mien.no_such_module"),
+        ("absent", "no_such_function"),
+        ("plane", "plain"),
+        ("xyz", "absent, gone, lazy, plain"),
     ],
 )
-def test_what_is_not_there_is_named(name: str, says: str, here: Path) -> None:
-    with pytest.raises(UnknownName, match=says):
+def test_missing_entries_are_named(name: str, named: str, here: Path) -> None:
+    with pytest.raises(UnknownName, match=re.escape(named)):
         lookup(name, TABLE, "function")
 
 
@@ -58,5 +59,5 @@ def test_what_a_plug_in_lacks_is_not_taken_for_the_plug_in(here: Path) -> None:
 
 def test_names_from_files_import_nothing(here: Path) -> None:
     (here / "never_run.py").write_text("raise SystemExit('this ran')\n")
-    with pytest.raises(UnknownName, match="unknown thing 'never_run:thing'"):
+    with pytest.raises(UnknownName, match="never_run:thing"):
         lookup("never_run:thing", TABLE, "thing", plugins=False)

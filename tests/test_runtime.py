@@ -32,9 +32,9 @@ def test_a_lone_file_carries_its_card(copied: Path) -> None:
 
 def test_a_file_without_a_card_is_refused() -> None:
     detector = cards.bundled()["blazeface"].weights
-    with pytest.raises(WeightsError, match="labels are never guessed"):
+    with pytest.raises(WeightsError, match=r"mien\.card"):
         open_model(detector)
-    with pytest.raises(WeightsError, match="kind 'detector', not a classifier"):
+    with pytest.raises(WeightsError, match="'detector'"):
         open_model("blazeface")
 
 
@@ -44,9 +44,7 @@ def test_a_network_for_one_face_at_a_time_is_refused(copied: Path) -> None:
     network = onnx.load(copied)
     network.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
     onnx.save(network, copied)
-    with pytest.raises(
-        WeightsError, match=r"takes 1 at a time and no other number; export it with the first axis .* left open"
-    ):
+    with pytest.raises(WeightsError, match="batch size 1"):
         open_model(copied)
 
 
@@ -56,9 +54,7 @@ def test_a_card_of_another_file_is_refused(copied: Path) -> None:
     open_model(copied)
     with copied.open("ab") as file:
         file.write(b"\0")
-    with pytest.raises(
-        WeightsError, match=r"has sha256 \w{64}, its card says \w{12}….*get the file anew, or, if it is your own"
-    ):
+    with pytest.raises(WeightsError, match=r"sha256 \w{64}"):
         open_model(copied)
 
 
@@ -82,7 +78,7 @@ def test_an_output_that_the_network_lacks_is_refused(copied: Path) -> None:
     copied.with_suffix(".toml").write_text(
         text.replace('file = "mien-base.onnx"', 'file = "mine.onnx"').replace('scores = "scores"', 'scores = "logits"')
     )
-    with pytest.raises(WeightsError, match="names the output 'logits'"):
+    with pytest.raises(WeightsError, match="'logits'"):
         open_model(copied)
 
 
@@ -113,21 +109,21 @@ def test_bundled_classifiers_answer_the_same_on_the_slower_way(name: str, monkey
 def test_metadata_that_is_no_text_is_refused(copied: Path) -> None:
     """Any byte may stand in a string of an ONNX file: here one more entry, "x" → FF, at its end."""
     copied.write_bytes(copied.read_bytes() + b"\x72\x06\x0a\x01x\x12\x01\xff")
-    with pytest.raises(WeightsError, match=r"mine\.onnx holds metadata that is not UTF-8"):
+    with pytest.raises(WeightsError, match=r"mine\.onnx.*UTF-8"):
         open_model(copied)
 
 
 def test_what_is_no_model_is_said(copied: Path, tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"holds no best\.toml"):
+    with pytest.raises(WeightsError, match=r"best\.toml"):
         open_model(tmp_path)
     with pytest.raises(WeightsError, match=r"none\.safetensors does not exist"):
         open_model(tmp_path / "none.safetensors")
     (tmp_path / "lone.safetensors").touch()
-    with pytest.raises(WeightsError, match="has no card beside it"):
+    with pytest.raises(WeightsError, match=r"lone\.toml"):
         open_model(tmp_path / "lone.safetensors")
     card = Path(cards.load("mien-base").path or "").read_text()
     (tmp_path / "odd.toml").write_text(card.replace("mien-base.onnx", "mine.h5"))
-    with pytest.raises(WeightsError, match=r"names the file 'mine\.h5'; known endings: \.onnx, \.safetensors"):
+    with pytest.raises(WeightsError, match=r"'mine\.h5'.*\.onnx, \.safetensors"):
         open_model(tmp_path / "odd.toml")
     copied.write_bytes(copied.read_bytes()[:1000])
     with pytest.raises(WeightsError, match=r"mine\.onnx is not an ONNX model"):
@@ -143,5 +139,5 @@ def test_bundled_weights_are_checked_before_they_run(tmp_path: Path, monkeypatch
     with pytest.raises(WeightsError, match=r"blazeface\.onnx is missing"):
         weights.bundled_file("blazeface.onnx")
     (tmp_path / "blazeface.onnx").write_bytes(b"other")
-    with pytest.raises(WeightsError, match=r"has sha256 .* its card says"):
+    with pytest.raises(WeightsError, match="sha256"):
         weights.bundled_file("blazeface.onnx")

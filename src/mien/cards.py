@@ -1,7 +1,7 @@
-"""The card of a weight file: the unit of truth about labels, crop, color, license, data and measured numbers.
+"""Model cards: labels, preprocessing, license, training data and metrics of a weights file.
 
-A card is a TOML file beside the weights, and the same text inside every ONNX file that the package exports (metadata key
-`mien.card`). A file without a card, or one whose card does not fit the file, is refused.
+A card is a TOML file next to the weights, and is embedded in every exported ONNX file (metadata key `mien.card`). Weights
+without a card, or with a card for another file, are refused.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ def bundled_file(name: str) -> Path:
     """Return the path of a weight file that ships with the package: `bundled_file("blazeface.onnx")`.
 
     Raises:
-        WeightsError: the installation lacks the file, or has another than its card describes.
+        WeightsError: the file is missing or does not match its card.
     """
     path = WEIGHTS / name
     try:
         digest = tomllib.loads((CARDS / f"{path.stem}.toml").read_text(encoding="utf-8"))["sha256"]
     except (OSError, ValueError, KeyError) as error:
-        raise WeightsError(f"the card of the bundled weight {name} is missing or damaged; reinstall the package") from error
+        raise WeightsError(f"the card of the bundled weight {name} is missing or invalid; reinstall the package") from error
     if not path.is_file():
         raise WeightsError(f"the bundled weight {name} is missing from {WEIGHTS}; reinstall the package")
     return verify(path, digest)
@@ -49,8 +49,8 @@ def sha256(path: str | Path) -> str:
 
 
 def no_weights(path: str | Path) -> WeightsError:
-    """Return the error of a weight file that is not there."""
-    return WeightsError(f"weight file {path} does not exist; check the path, and where it was trained or exported to")
+    """Return the error for a missing weights file."""
+    return WeightsError(f"weights file {path} does not exist; check the path", path=path)
 
 
 def verify(path: str | Path, digest: str) -> Path:
@@ -64,8 +64,11 @@ def verify(path: str | Path, digest: str) -> Path:
         raise no_weights(path)
     if (found := sha256(path)) != digest:
         raise WeightsError(
-            f"weight file {path} has sha256 {found}, its card says {digest[:12]}…; get the file anew, or, if it is your own, "
-            "write its digest into the card"
+            f"weights file {path} has sha256 {found}, expected {digest[:12]}… from its card; download it again, or update "
+            "the card of your own file",
+            path=path,
+            value=found,
+            expected=digest,
         )
     return path
 
@@ -73,12 +76,12 @@ def verify(path: str | Path, digest: str) -> Path:
 METADATA_KEY = "mien.card"
 
 MAX_SIDE = 4096
-"""Sides of images beyond which a card is refused: a number mistyped, or made to fill the memory."""
+"""Largest valid side of an input image, against typos and memory exhaustion."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Input:
-    """What the network wants to be fed."""
+    """Input of the network and its normalization."""
 
     size: tuple[int, ...]
     """Height and width of the image."""
@@ -87,62 +90,62 @@ class Input:
     layout: Literal["NCHW", "NHWC"] = "NCHW"
     """Order of the axes."""
     scale: float = 1 / 127.5
-    """Values are pixel × scale + offset, channel by channel …"""
+    """Input values are (pixel × scale + offset) / std with pixels 0 … 255."""
     offset: tuple[float, ...] = (-1.0,)
-    """… with pixels 0 … 255; one offset for all channels or one for each …"""
+    """One offset for all channels, or one per channel."""
     std: tuple[float, ...] = ()
-    """… and then divided by these, one for all channels or one for each; nothing: not divided."""
+    """One divisor for all channels, or one per channel; empty for none."""
     resize: Literal["pil-bilinear", "cv2-bilinear"] = "pil-bilinear"
-    """How a whole image is brought to `size`."""
+    """Interpolation: antialiased (Pillow) or not (OpenCV)."""
     dtype: Literal["float32", "uint8"] = "float32"
-    """float32: the values above, at `size`. uint8: RGB images (N, H, W, 3) of any size, whatever the color; the network
-    itself does all that is said here."""
+    """float32: normalized values at `size`. uint8: RGB images (N, H, W, 3) of any size; the network contains the
+    preprocessing described here."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Crop:
-    """How the face is cut from the image."""
+    """Alignment and crop of the face."""
 
     template: str
     """Name in `mien.faces.alignment.TEMPLATES`."""
     fit: Literal["five", "eyes-mouth"] = "five"
-    """Points that are laid on the template."""
+    """Landmarks that are aligned with the template."""
     margin: float = 1.0
-    """The crop shows this many times the template's side."""
+    """Side of the crop relative to the template."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """What turns raw outputs into probabilities that can be trusted."""
+    """Temperature scaling and the abstention threshold."""
 
     temperature: float = 1.0
-    """The logits were divided by this inside the network; weights without their graph are divided when they are run."""
+    """Divisor of the logits: inside the graph of ONNX files, applied at inference for other weights."""
     threshold: float = 0.0
-    """Below this confidence the model abstains: `certain` is False."""
+    """Confidence below which `certain` is False."""
     fitted_on: str = ""
-    """Data and split that both were fitted on."""
+    """Dataset and split on which both were fitted."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """One number and what it takes to repeat it."""
+    """One metric and its conditions."""
 
     dataset: str
-    """Dataset and, where papers differ, the rule that made the labels."""
+    """Dataset and, where papers differ, the label rule."""
     split: str
-    """Split by our names: train, validation, test."""
+    """train, validation or test."""
     metric: str
     """Accuracy, UAR, macro-F1, ECE …"""
     value: float
-    """The number."""
+    """Value of the metric."""
     n: int
-    """Images in the denominator."""
+    """Number of images."""
     low: float | None = None
-    """Lower end of the 95 % interval."""
+    """Lower bound of the 95 % interval."""
     high: float | None = None
-    """Upper end."""
+    """Upper bound."""
     note: str = ""
-    """Protocol: which head, which rows."""
+    """Output and protocol."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,69 +196,69 @@ def input_name(contract: int, image: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """The contract of one weight file."""
+    """Model card of one weights file."""
 
     name: str
-    """Name by which the weights are asked for."""
+    """Name of the model."""
     kind: Literal["classifier", "detector", "landmarks", "blendshapes"]
-    """What the network does."""
+    """Task of the network."""
     summary: str
     """One sentence."""
     file: str
-    """File name of the weights, beside the card or among the bundled weights."""
+    """File name of the weights, next to the card or bundled."""
     sha256: str
-    """Digest of that file. Empty in a card that lies inside it."""
+    """SHA-256 of that file; empty in an embedded card."""
     license: str
     """SPDX expression of the weights' license."""
     license_note: str = ""
-    """Terms of the training data, and what else a user must know."""
+    """Terms of the training data and other notes."""
     origin: str = ""
-    """Package and file the weights were taken from, or the recipe that made them."""
+    """Source package and file, or the training recipe."""
     origin_sha256: str = ""
     """Digest of that package file."""
     data: str = ""
-    """What the network was trained on."""
+    """Training data."""
     version: str = "1"
     """Version of the weights."""
     labels: tuple[str, ...] = ()
     """Classes in the order of the output `scores`."""
     outputs: Mapping[str, str] = field(default_factory=dict)
-    """Role → output of the network (for weights without their graph: field of the network's answer): `scores` gives
-    probabilities in the order of `labels`, `valence_arousal` (N, 2), `action_units` (N, 12), `feature` (N, D)."""
+    """Role → output of the network, or field of its output for torch weights: `scores` (probabilities in the order of
+    `labels`), `valence_arousal` (N, 2), `action_units` (N, 12), `feature` (N, D)."""
     input: Input | None = None
-    """What the network is fed (classifiers; others say it in `reading`)."""
+    """Input of a classifier; other networks use `reading`."""
     crop: Crop | None = None
-    """How the face is cut out. None: the whole image."""
+    """Crop of the face; None for the whole image."""
     calibration: Calibration = field(default_factory=Calibration)
     """Temperature and abstention."""
     network: Mapping[str, Any] = field(default_factory=dict)
-    """Architecture of `mien.models` and the options it was built with, for weights that come without their graph."""
+    """Architecture of `mien.models` and its options, for weights without a graph."""
     training: Mapping[str, Any] = field(default_factory=dict)
     """Recipe, seed, commit, data digests."""
     export: Mapping[str, Any] = field(default_factory=dict)
-    """How an exported file was made: source and its digest, precision, images that ranges were taken from, loss."""
+    """Export: source and its digest, precision, calibration images, accuracy loss."""
     limits: str = ""
-    """What the model must not be used for."""
+    """Limitations and prohibited uses."""
     measured: tuple[Measured, ...] = ()
-    """Numbers written by the evaluation."""
+    """Metrics, written by tools."""
     figures: Mapping[str, Any] = field(default_factory=dict)
-    """Other figures, name → number (conversion error, recall …)."""
+    """Other metrics, name → number (conversion error, recall …)."""
     reading: Mapping[str, Any] = field(default_factory=dict)
-    """Input of networks that are not classifiers: layout, color, range, size. Of classifiers that read several images of a
-    face: `inputs`, name → side; `image` is the face."""
+    """Input of networks that are not classifiers: layout, color, range, size. For classifiers with facial regions:
+    `inputs`, name → side; `image` is the face."""
     members: tuple[Member, ...] = ()
     """Models of an ensemble, which has no weight file of its own unless it was exported."""
     schema: int = 1
-    """Version of this layout."""
+    """Version of the card format."""
     path: Path | None = field(default=None, compare=False)
-    """Where the card was read; not part of the file."""
+    """Path of the card; not part of the file."""
 
     @property
     def weights(self) -> Path:
-        """Return the checked path of the weight file.
+        """Return the path of the weights file after checking its digest.
 
         Raises:
-            WeightsError: the file is missing or is not the one the card describes.
+            WeightsError: the file is missing or has another digest.
         """
         if self.members and not self.file:
             raise WeightsError(
@@ -265,7 +268,7 @@ class Card:
 
     @property
     def folder(self) -> Path:
-        """Folder of its files."""
+        """Folder of the weights."""
         return WEIGHTS if self.path is None or self.path.parent == CARDS else self.path.parent
 
     def to_dict(self) -> dict[str, Any]:
@@ -277,14 +280,12 @@ def parse(text: str, where: str) -> Card:
     """Read a card from TOML text.
 
     Raises:
-        WeightsError: the text is no card: broken TOML, a missing or unknown field, a wrong type or a contradiction.
+        WeightsError: invalid TOML, a missing or unknown field, an invalid type, or a contradiction.
     """
     try:
         table = tables.parse(text, f"card {where}")
         if table.get("schema", 1) != 1:
-            raise WeightsError(
-                f"card {where} has schema {shown(table['schema'])}; this version of mien reads schema 1; install a newer one"
-            )
+            raise WeightsError(f"card {where} has schema {shown(table['schema'])}, expected 1; install a newer version of mien")
         card = tables.build(Card, upgraded(table), f"card {where}", without={"path"})
     except ConfigError as error:
         raise WeightsError(str(error)) from error
@@ -294,7 +295,7 @@ def parse(text: str, where: str) -> Card:
 
 
 def upgraded(table: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the table of a card with the names of today; cards of mien 0.1 have British keys and values.
+    """Return the table of a card with current names; cards of mien 0.1 have British keys and values.
 
     Example:
         >>> upgraded({"licence": "MIT", "input": {"colour": "grey"}})
@@ -315,13 +316,13 @@ def read(path: str | Path) -> Card:
     """Read a card file.
 
     Raises:
-        WeightsError: the file is missing or no card.
+        WeightsError: the file is missing or invalid.
     """
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise WeightsError(f"card {path} cannot be read: {error}; check its path and its TOML") from error
+        raise WeightsError(f"cannot read card {path}: {error}; check the path and the TOML syntax", path=path) from error
     return dataclasses.replace(parse(text, str(path)), path=path)
 
 
@@ -332,11 +333,11 @@ def bundled() -> dict[str, Card]:
 
 
 def load(model: str | Path) -> Card:
-    """Return the card of a bundled model's name or of a card file.
+    """Return the card of a bundled model or of a card file.
 
     Raises:
-        UnknownName: no bundled model has that name.
-        WeightsError: the file is missing or no card, or a path leads to nothing.
+        UnknownName: unknown model.
+        WeightsError: the file is missing or invalid.
     """
     if Path(model).suffix == ".toml":
         return read(model)
@@ -345,25 +346,29 @@ def load(model: str | Path) -> Card:
         return known[str(model)]
     if "/" in str(model) or os.sep in str(model):
         there = os.path.exists(model)  # noqa: PTH110 - Path.exists raises on a name too long
-        what = "is no run, weight file or card" if there else "does not exist; check the path, or name a model of `mien models`"
-        raise WeightsError(f"{model} {what}")
-    classifiers = {name: card for name, card in known.items() if card.kind == "classifier"}  # others are no models to a user
+        reason = (
+            "is not a run, weights file or card"
+            if there
+            else "does not exist; check the path, or name a model of `mien models`"
+        )
+        raise WeightsError(f"{model} {reason}", path=model)
+    classifiers = {name: card for name, card in known.items() if card.kind == "classifier"}
     return lookup(str(model), classifiers, "model", plugins=False)
 
 
 def _check_classifier(card: Card, where: str) -> None:
-    """Refuse a classifier's card that says too little, or what no image can be prepared by."""
+    """Raise unless a classifier's card describes its labels and a valid input."""
     if not card.labels or card.input is None or "scores" not in card.outputs:
-        raise WeightsError(f"card {where} of a classifier must say labels, [input] and outputs.scores")
+        raise WeightsError(f"card {where} of a classifier must have labels, [input] and outputs.scores")
     if len(set(card.labels)) != len(card.labels):
-        raise WeightsError(f"card {where} names a class twice: {', '.join(card.labels)}")
+        raise WeightsError(f"card {where} has duplicate labels: {', '.join(card.labels)}", value=card.labels)
     size, numbers = card.input.size, (card.input.scale, *card.input.offset, *card.input.std)
     if len(size) != 2 or not all(1 <= side <= MAX_SIDE for side in size):
-        raise WeightsError(f"card {where}: input.size must be height and width, 1 to {MAX_SIDE}, not {shown(list(size))}")
+        raise WeightsError(f"card {where}: input.size must be height and width from 1 to {MAX_SIDE}, got {shown(list(size))}")
     if not all(map(math.isfinite, numbers)) or not all(card.input.std):
-        raise WeightsError(f"card {where}: scale, offset and std of its input must be finite, and std not 0")
+        raise WeightsError(f"card {where}: input.scale, offset and std must be finite, and std must not be 0")
     if not 0 < card.calibration.temperature < math.inf:
-        raise WeightsError(f"card {where}: calibration.temperature must be above 0, not {card.calibration.temperature}")
+        raise WeightsError(f"card {where}: calibration.temperature must be above 0, got {card.calibration.temperature}")
     sides = card.reading.get("inputs", {})
     if not isinstance(sides, dict) or not all(type(side) is int and 1 <= side <= MAX_SIDE for side in sides.values()):
-        raise WeightsError(f"card {where}: reading.inputs must be name → side, 1 to {MAX_SIDE}, not {shown(sides)}")
+        raise WeightsError(f"card {where}: reading.inputs must map names to sides from 1 to {MAX_SIDE}, got {shown(sides)}")

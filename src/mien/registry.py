@@ -1,7 +1,4 @@
-"""Find an entry of a registry by name: the whole plug-in system.
-
-A registry is a literal dict of name → object, or name → `"package.module:attribute"` where importing the object is expensive.
-"""
+"""Registries: literal dicts from a name to an object, or to `"package.module:attribute"` where an import is expensive."""
 
 from __future__ import annotations
 
@@ -15,17 +12,17 @@ from .errors import UnknownName, did_you_mean
 
 
 def lookup(name: str, table: Mapping[str, Any], kind: str, *, plugins: bool = True) -> Any:
-    """Return the object that `name` stands for.
+    """Return the entry of a registry.
 
     Args:
-        name: a key of `table`, or `"module:attribute"` for an object of the caller's own.
+        name: a key of `table`, or `"module:attribute"` for a user-defined object.
         table: the registry. Values that are `"module:attribute"` strings are imported.
-        kind: what the table holds, in the singular, for the message: `"detector"`.
-        plugins: whether `"module:attribute"` names are accepted; the module may lie in the working folder. Pass False
-            for names that come from a card, a checkpoint or a request: those must never import code of their choosing.
+        kind: singular noun for messages, such as `"detector"`.
+        plugins: whether `"module:attribute"` is allowed; the module may be in the working folder. Must be False for names
+            from cards, checkpoints and requests, which must not import code.
 
     Raises:
-        UnknownName: no entry has that name, or the module or attribute does not exist.
+        UnknownName: unknown name, or the module or attribute does not exist.
 
     Example:
         >>> lookup("sqrt", {"sqrt": "math:sqrt"}, "function")(9.0)
@@ -36,7 +33,7 @@ def lookup(name: str, table: Mapping[str, Any], kind: str, *, plugins: bool = Tr
         return _load(entry, kind) if isinstance(entry, str) else entry
     if plugins and ":" in name:
         here = str(Path.cwd())
-        if here not in sys.path:  # the command `mien` starts without it; last, so that nothing installed is hidden
+        if here not in sys.path:  # Scripts start without it; appended last so that installed modules take precedence.
             sys.path.append(here)
         return _load(name, kind)
     hint = did_you_mean(name, table, ".")
@@ -49,9 +46,9 @@ def _load(path: str, kind: str) -> Any:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name and not module_name.startswith(error.name):
-            raise  # the module exists, one of its own imports does not
+            raise  # The module exists, but one of its imports does not.
         hint = f"; a module is named without .py: {module_name[:-3]}:{attribute}" if module_name.endswith(".py") else ""
-        raise UnknownName(f"{kind} {path!r}: there is no module {module_name!r}{hint}") from error
+        raise UnknownName(f"{kind} {path!r}: module {module_name!r} not found{hint}") from error
     try:
         return getattr(module, attribute)
     except AttributeError as error:

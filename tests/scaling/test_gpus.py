@@ -60,7 +60,7 @@ def test_the_job_says_the_device(album: Path) -> None:
 def test_ray_chooses_which_gpu(album: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cuda:1"):
         batch([str(album)], tmp_path / "out", Options(device="cuda:1"), ray="local")
-    with pytest.raises(ConfigError, match="there is no device 'gpu'"):
+    with pytest.raises(ConfigError, match="'gpu'"):
         batch([str(album)], tmp_path / "out", Options(device="gpu"), ray="local")
     assert not (tmp_path / "out").exists()
 

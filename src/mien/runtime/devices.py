@@ -1,14 +1,14 @@
-"""Which device networks run on: the words for it, and the choice that holds where networks are opened.
+"""Device selection.
 
     with use("cuda:1"):
-        card, runtime = open_model("dan-fp16.onnx")     # this one, and whatever else is opened here, runs there
+        card, runtime = open_model("dan-fp16.onnx")     # all networks opened here run on the second GPU
 
 The device is a context variable, read where a network is opened (`mien.runtime.onnx`, `mien.models.torch_runtime`,
 `mien.runtime.openvino`), so that detectors, meshes and runtimes, some of them user-defined, need no device argument. An open
 network keeps its device. New threads start with the default: call `use` in each thread that opens networks.
 
-The CPU is the default, also where there is a GPU: figures are measured there, answers are the same on every machine, and the
-bundled networks are too small and too exact (8 bits) to gain.
+The CPU is the default, also on machines with a GPU: metrics are measured on it, results are the same on every machine, and the
+bundled 8-bit networks do not gain from a GPU.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from dataclasses import dataclass
 from ..errors import ConfigError
 
 KINDS = ("auto", "cpu", "cuda", "mps")
-"""`auto` is the best that starts, `cuda` a GPU of NVIDIA (`cuda:1` the second), `mps` that of an Apple computer."""
+"""`auto` is the best available device, `cuda` an NVIDIA GPU (`cuda:1` the second), `mps` an Apple GPU."""
 
 SYNONYMS = {"gpu": "cuda", "nvidia": "cuda", "metal": "mps", "coreml": "mps"}
-"""What people write → the word that is meant, for the message."""
+"""Common other names → our name, for messages."""
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A device, or `auto` for one that is still to be found.
+    """A device, or `auto` before it is resolved.
 
     Example:
         >>> str(Device.parse("cuda")), str(Device.parse("cuda:1")), str(Device.parse("cpu"))
@@ -40,17 +40,17 @@ class Device:
     kind: str
     """One of `KINDS`."""
     index: int = 0
-    """Which GPU, from 0; of `cuda` only."""
+    """Index of the GPU, from 0; `cuda` only."""
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.index}" if self.kind == "cuda" else self.kind
 
     @classmethod
     def parse(cls, word: str | Device) -> Device:
-        """Return the device that a word names.
+        """Return the device of a name.
 
         Raises:
-            ConfigError: it names none.
+            ConfigError: unknown device.
         """
         if isinstance(word, Device):
             return word
@@ -58,13 +58,15 @@ class Device:
         if kind not in KINDS:
             meant = SYNONYMS.get(kind.lower(), kind.lower())
             hint = f"; did you mean {meant!r}?" if meant in KINDS else "."
-            raise ConfigError(f"there is no device {word!r}{hint} Known: auto, cpu, cuda, cuda:1 …, mps")
+            raise ConfigError(
+                f"unknown device {word!r}{hint} Known: auto, cpu, cuda, cuda:1 …, mps", value=word, expected=KINDS
+            )
         if not colon:
             return cls(kind)
         if kind != "cuda":
-            raise ConfigError(f"there is no device {word!r}: only cuda takes a number; write {kind}")
+            raise ConfigError(f"invalid device {word!r}: only cuda has an index; use {kind}", value=word, expected=kind)
         if not (number.isascii() and number.isdigit()):
-            raise ConfigError(f"there is no device {word!r}: GPUs are counted from 0; write cuda:0, cuda:1 …")
+            raise ConfigError(f"invalid device {word!r}: the index must be a number from 0, as in cuda:1", value=word)
         return cls(kind, int(number))
 
 
@@ -74,16 +76,16 @@ _CHOICE: ContextVar[Device] = ContextVar("device", default=CPU)
 
 
 def choice() -> Device:
-    """Return the device that networks opened here run on, as it was chosen: `auto` stays `auto`."""
+    """Return the selected device of this context; `auto` is not resolved."""
     return _CHOICE.get()
 
 
 @contextlib.contextmanager
 def use(device: str | Device | None) -> Iterator[None]:
-    """Choose the device of all networks that are opened inside; None leaves the choice as it is.
+    """Select the device of all networks opened inside the block; None changes nothing.
 
     Raises:
-        ConfigError: there is no such device. Whether it is there in this machine is said where a network is opened.
+        ConfigError: unknown device. Availability is checked when a network is opened.
     """
     before = _CHOICE.set(choice() if device is None else Device.parse(device))
     try:
@@ -93,5 +95,5 @@ def use(device: str | Device | None) -> Iterator[None]:
 
 
 def cores() -> int:
-    """Return how many cores of the CPU this process may use; all of the machine where the system does not say."""
+    """Return the number of CPU cores available to this process."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Sessions of onnxruntime: every network in ONNX is opened here, on the device that `mien.runtime.devices` says."""
+"""Sessions of onnxruntime on the device selected with `mien.runtime.devices`."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ Batch = np.ndarray | Mapping[str, np.ndarray]
 """(N, C, H, W) float32; or input name → array for networks with several inputs."""
 
 Providers = list[tuple[str, dict[str, str]]]
-"""What onnxruntime runs a network on, with options, the first that can."""
+"""Execution providers with options, in order of preference."""
 
 ON_CPU = "CPUExecutionProvider"
 
 
 class Accelerator(NamedTuple):
-    """How onnxruntime calls a kind of device, and where it comes from."""
+    """Execution provider of a kind of device."""
 
     provider: str
     options: Mapping[str, str]
     package: str
-    """What brings it, as an advice."""
+    """How to install it, for messages."""
 
 
 ACCELERATORS: Mapping[str, Accelerator] = {
     "cuda": Accelerator(
         "CUDAExecutionProvider",
-        # float32 is float32, as on the CPU, as far as this option reaches (not into graphs of cuDNN). And the number of faces
-        # in a call changes all the time, for which an exhaustive search of algorithms would be made anew.
+        # Full float32 as on the CPU, except inside cuDNN graphs. The batch size changes between calls, and an exhaustive
+        # algorithm search would run again for each size.
         {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"},
-        "pip uninstall onnxruntime, then pip install 'onnxruntime-gpu[cuda,cudnn]' (the two must not be there together)",
+        "pip uninstall onnxruntime, then pip install 'onnxruntime-gpu[cuda,cudnn]' (they cannot be installed together)",
     ),
     "mps": Accelerator(
         "CoreMLExecutionProvider",
@@ -50,35 +50,37 @@ ACCELERATORS: Mapping[str, Accelerator] = {
         "pip install onnxruntime on macOS, whose wheels have it",
     ),
 }
-"""Kind of device → what runs networks on it; the better first."""
+"""Kind of device → execution provider, in order of preference."""
 
 PROBE = "blazeface.onnx"
-"""A small network with convolutions, by which a device is tried."""
+"""A small convolutional network to test a device with."""
 
 PRODUCT = (
     "CAUSADpYChgKAWEKAWISAXkiDU1hdE11bEludGVnZXISAWcqDwgECAEQAyoEf39/f0IBYloTCgFhEg4KDAgCEggKAggBCgIIBGITCgF5Eg4KDAgGEggKAggBCgIIAUIE"
     "CgAQCg=="
 )
-"""An ONNX network in base64: four unsigned bytes times four signed ones, all of which are 127."""
+"""An ONNX network in base64: the product of four unsigned bytes with four signed bytes of 127."""
 
 
 def providers(device: Device, available: Collection[str]) -> Providers:
-    """Return what a network is opened with to run on a device; what that cannot do, the CPU does.
+    """Return the execution providers for a device, with the CPU as fallback for unsupported operators.
 
     Args:
         device: not `auto`.
-        available: providers that the installed onnxruntime was built with.
+        available: providers of the installed onnxruntime.
 
     Raises:
-        ConfigError: the one that is needed is not among them.
+        ConfigError: the required provider is not available.
     """
     if device.kind == "cpu":
         return [(ON_CPU, {})]
     provider, options, package = ACCELERATORS[device.kind]
     if provider not in available:
         raise ConfigError(
-            f"device {str(device)!r} needs {provider}, and the installed onnxruntime {onnxruntime.__version__} has only "
-            f"{', '.join(available)}. Install one that has it: {package}; or take the device cpu"
+            f"device {str(device)!r} needs {provider}; the installed onnxruntime {onnxruntime.__version__} has "
+            f"{', '.join(available)}. Install it: {package}; or use the device cpu",
+            value=str(device),
+            expected=tuple(available),
         )
     number = {"device_id": str(device.index)} if device.kind == "cuda" else {}
     return [(provider, {**number, **options}), (ON_CPU, {})]
@@ -86,10 +88,10 @@ def providers(device: Device, available: Collection[str]) -> Providers:
 
 @functools.cache
 def find_best(available: tuple[str, ...] | None = None) -> tuple[Device, tuple[str, ...]]:
-    """Return what `auto` is, and why others that onnxruntime was built for do not start.
+    """Return the best available device and why better ones failed to start.
 
     Args:
-        available: providers that onnxruntime was built with, by what it says itself.
+        available: providers of onnxruntime; by default those that it reports.
     """
     refused = []
     for kind, accelerator in ACCELERATORS.items():
@@ -103,55 +105,55 @@ def find_best(available: tuple[str, ...] | None = None) -> tuple[Device, tuple[s
 
 @functools.cache
 def started(device: Device, available: tuple[str, ...] | None = None) -> Device:
-    """Return a device once a small network has run on it: that onnxruntime was built for it does not mean that it is there.
+    """Return a device after running a small network on it: a provider may be installed without its hardware or driver.
 
     Args:
         device: not `auto`.
         available: as for `find_best`.
 
     Raises:
-        ConfigError: onnxruntime was not built for it, or it does not start, as without its driver or libraries.
+        ConfigError: the provider is missing, or the device does not start, for example without its driver.
     """
     wanted = providers(device, available or onnxruntime.get_available_providers())
-    reason = "onnxruntime went on without it: its libraries are missing, or there is no such hardware"
+    reason = "onnxruntime fell back to the CPU; libraries or hardware are missing"
     with _quiet():
         try:
             if device.kind == "cuda" and hasattr(onnxruntime, "preload_dlls"):
-                onnxruntime.preload_dlls()  # CUDA and cuDNN out of packages, where they came with pip
+                onnxruntime.preload_dlls()  # CUDA and cuDNN from pip packages
             session = _session(bundled_file(PROBE), _options(threads=1), wanted)
             if session.get_providers()[0] == wanted[0][0]:
                 session.run(None, {session.get_inputs()[0].name: np.zeros((1, 192, 192, 3), np.float32)})
                 return device
         except WeightsError:
             raise
-        except Exception as error:  # onnxruntime raises classes of its own that share no public base
+        except Exception as error:  # The exceptions of onnxruntime share no public base class.
             reason = _first_line(error)
     raise ConfigError(
-        f"device {str(device)!r} does not start: {reason}. Look at the driver and at what {wanted[0][0]} needs, "
-        "or take the device cpu"
+        f"device {str(device)!r} does not start: {reason}. Check the driver and the requirements of {wanted[0][0]}, "
+        "or use the device cpu",
+        value=str(device),
     )
 
 
 def present(device: Device) -> Device:
-    """Return a device that is there: the same one, or for `auto` the best; errors as of `started`."""
+    """Return an available device: the given one, or the best for `auto`; raises like `started`."""
     if device == AUTO:
         return find_best()[0]
     return device if device == CPU else started(device)
 
 
 def open_session(model: str | Path | bytes, threads: int = 1) -> tuple[onnxruntime.InferenceSession, Device]:
-    """Open an ONNX file (or its bytes) on the device that is chosen (see `mien.runtime.devices`), and say which that is.
+    """Open an ONNX file or its bytes on the selected device (see `mien.runtime.devices`); returns session and device.
 
-    Worker threads do not spin while idle, so several sessions share cores kindly, and the number of threads is what
-    was asked for instead of the number of cores.
+    Idle worker threads do not spin, so several sessions can share cores.
 
     Args:
         model: path of the file, or its content.
-        threads: threads used inside one call, of the part that the CPU does; 0 lets the runtime choose.
+        threads: CPU threads inside one call; 0 lets onnxruntime choose.
 
     Raises:
-        WeightsError: the file is missing or no valid ONNX model.
-        ConfigError: the device is not there.
+        WeightsError: the file is missing or invalid.
+        ConfigError: the device is not available.
     """
     name = "the given bytes" if isinstance(model, bytes) else str(model)
     if not isinstance(model, bytes) and not os.path.isfile(model):  # noqa: PTH113 - Path.is_file raises on a name too long
@@ -163,7 +165,7 @@ def open_session(model: str | Path | bytes, threads: int = 1) -> tuple[onnxrunti
         where = "" if device == CPU else f" on {device}"
         raise WeightsError(
             f"{name} is not an ONNX model that onnxruntime {onnxruntime.__version__} can run{where}: {_first_line(error)}; "
-            "get it anew, or export it anew"
+            "download or export it again"
         ) from error
 
 
@@ -180,18 +182,18 @@ def _options(threads: int) -> onnxruntime.SessionOptions:
 
 @functools.cache
 def bytes_overflow() -> bool:
-    """Return whether onnxruntime's quick product of 8-bit matrices is wrong on this processor.
+    """Return whether onnxruntime's fast 8-bit matrix product overflows on this processor.
 
-    x86 without VNNI adds pairs of products in 16 bits, which overflow: `mien-base` then loses two points. There onnxruntime
-    must be told to take a slower way; where it need not, it must not: with VNNI the slower way takes 2.6 times as long.
+    x86 without VNNI sums pairs of products in 16 bits, which can overflow and costs `mien-base` two points of accuracy. The
+    exact kernel is 2.6 times slower on processors with VNNI, so it is used only where needed.
     """
     session = _session(base64.b64decode(PRODUCT), onnxruntime.SessionOptions(), [(ON_CPU, {})])
-    (answer,) = session.run(None, {"a": np.full((1, 4), 255, np.uint8)})
-    return np.asarray(answer).item() != 4 * 255 * 127
+    (product,) = session.run(None, {"a": np.full((1, 4), 255, np.uint8)})
+    return np.asarray(product).item() != 4 * 255 * 127
 
 
 def _session(model: str | Path | bytes, options: onnxruntime.SessionOptions, wanted: Providers) -> onnxruntime.InferenceSession:
-    """Open a session without onnxruntime's own way of falling back, which is told on stdout."""
+    """Open a session without the fallback of onnxruntime, which prints to stdout."""
     return onnxruntime.InferenceSession(
         model if isinstance(model, bytes) else str(model), options, providers=wanted, enable_fallback=0
     )
@@ -199,7 +201,7 @@ def _session(model: str | Path | bytes, options: onnxruntime.SessionOptions, wan
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Let a device be tried without onnxruntime's messages: what comes of it is said by us. Data alone goes to stdout."""
+    """Suppress the messages of onnxruntime while a device is tested; stdout is for results."""
     onnxruntime.set_default_logger_severity(4)
     try:
         with contextlib.redirect_stdout(sys.stderr):
@@ -213,12 +215,12 @@ def _first_line(error: Exception) -> str:
 
 
 TOGETHER = 4
-"""Images of 192 pixels and more in one call of a network, where threads or a GPU share them. A single thread takes them one
-by one: the maps of more leave the processor's cache, and each takes up to a fifth longer."""
+"""Batch size for images of 192 pixels and more with several threads or a GPU. A single thread uses batches of one: larger
+activations exceed the CPU cache and take up to 20 % longer per image."""
 
 
 class OnnxRuntime:
-    """A classifier file as a function from a batch to its named outputs."""
+    """An ONNX classifier as a function from a batch to named outputs."""
 
     def __init__(self, model: str | Path | bytes, threads: int = 1) -> None:
         self.session, self.device = open_session(model, threads)
@@ -226,21 +228,21 @@ class OnnxRuntime:
         inputs = self.session.get_inputs()
         self.inputs = [value.name for value in inputs]
         self.faces: int | str | None = next(iter(inputs[0].shape), None) if inputs else None
-        """How many the first input takes: a number, or the name of an open axis."""
+        """Batch size of the first input: a number, or the name of a dynamic axis."""
         self.outputs = [value.name for value in self.session.get_outputs()]
         try:
             self.metadata: Mapping[str, str] = self.session.get_modelmeta().custom_metadata_map
         except UnicodeDecodeError as error:
             name = "the given bytes" if isinstance(model, bytes) else str(model)
-            raise WeightsError(f"{name} holds metadata that is not UTF-8 ({error.reason}); export it again") from error
+            raise WeightsError(f"{name} has metadata that is not UTF-8 ({error.reason}); export it again") from error
 
     def __call__(self, batch: Batch, /) -> dict[str, np.ndarray]:
-        """Return every output by name for a float32 batch, or one for each input by name."""
+        """Return all outputs by name, for one batch or a mapping from input name to batch."""
         fed = dict(batch) if isinstance(batch, Mapping) else {self.inputs[0]: batch}
         values = self.session.run(self.outputs, fed)
         return {name: np.asarray(value) for name, value in zip(self.outputs, values, strict=True)}
 
 
 def onnx_runtime(card: Card, threads: int = 1) -> OnnxRuntime:
-    """Return what runs the `.onnx` file of a card."""
+    """Return the runtime of a card's `.onnx` file."""
     return OnnxRuntime(card.weights, threads)

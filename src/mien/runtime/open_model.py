@@ -1,4 +1,4 @@
-"""Run a network file: (N, C, H, W) in, named arrays out."""
+"""Open classifiers with their cards."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from .pooling import RULES, columns, pooled, selected, votes
 
 
 class Runtime(Protocol):
-    """A network, ready to run on a device."""
+    """A network on a device."""
 
     device: Device
-    """Where it runs."""
+    """Device of the network."""
 
     @property
     def outputs(self) -> Sequence[str]:
-        """Names of what it gives."""
+        """Names of the outputs."""
         ...
 
     def __call__(self, batch: Batch, /) -> dict[str, np.ndarray]:
@@ -42,25 +42,25 @@ RUNTIMES: Mapping[str, str] = {
     ".safetensors": "mien.models.torch_runtime:TorchRuntime",
     ".xml": "mien.runtime.openvino:OpenvinoRuntime",
 }
-"""Ending of a weight file → what makes a `Runtime` of its card and a number of threads, on the device that is chosen."""
+"""File extension → factory of a `Runtime` from a card and a number of threads, on the selected device."""
 
 TORCH_SIDE = {"torch", "torchvision", "timm", "safetensors"}
 
 
 def open_model(model: str | Path, threads: int = 1) -> tuple[Card, Runtime]:
-    """Open a classifier with its card, on the device that is chosen (see `mien.runtime.devices`).
+    """Open a classifier and its card on the selected device (see `mien.runtime.devices`).
 
     Args:
-        model: name of a bundled model, a card file (`.toml`), a weight file (`.onnx` with its card inside or beside it,
-            `.safetensors` and OpenVINO's `.xml` with their card beside them), the folder of a training run, whose best weights
-            are meant, or a URL (`hf://owner/repo@revision`, `https://…/model.onnx#sha256=…`; see `mien.io.model_files`).
+        model: name of a bundled model, a card (`.toml`), a weights file (`.onnx` with an embedded or adjacent card,
+            `.safetensors` or OpenVINO `.xml` with an adjacent card), a training run, of which the best weights are used,
+            or a URL (`hf://owner/repo@revision`, `https://…/model.onnx#sha256=…`; see `mien.io.model_files`).
         threads: threads used inside one call.
 
     Raises:
-        UnknownName: no bundled model has that name.
-        WeightsError: there is no card, the card is of another file, or the network lacks an output that the card names.
-        MissingExtra: the weights need torch, and it is not installed.
-        ConfigError: the device is not there.
+        UnknownName: unknown model.
+        WeightsError: the card is missing or belongs to another file, or an output on the card is missing.
+        MissingExtra: the weights need torch, which is not installed.
+        ConfigError: the device is not available.
     """
     if is_url(str(model)):
         model = model_file(str(model))
@@ -70,36 +70,39 @@ def open_model(model: str | Path, threads: int = 1) -> tuple[Card, Runtime]:
     beside = path.with_suffix(".toml")
     has_card = path.suffix in RUNTIMES and os.path.isfile(beside)  # noqa: PTH113 - as above
     if has_card and (path.suffix != ".onnx" or cards.read(beside).file == path.name):
-        path = beside  # an exported file beside the weights that it was made of has its own card inside
+        path = beside  # An exported file next to its source has an embedded card of its own.
     if path.suffix not in RUNTIMES:
         card = cards.load(path if path.suffix == ".toml" else model)
         runtime = EnsembleRuntime(card, threads) if card.members and not card.file else _runtime(card, threads)
     elif path.suffix != ".onnx":
         if not os.path.isfile(path):  # noqa: PTH113
             raise no_weights(path)
-        raise WeightsError(
-            f"{path} has no card beside it; labels are never guessed. Write {beside.name}, see docs/howto/own-model.md"
-        )
+        raise WeightsError(f"{path} has no card; write {beside.name}, see docs/howto/own-model.md", path=path, expected=beside)
     else:
         runtime = OnnxRuntime(path, threads)
         text = runtime.metadata.get(cards.METADATA_KEY)
         if text is None:
             raise WeightsError(
-                f"{path} has no card inside (metadata {cards.METADATA_KEY}) and none beside it; labels are never guessed. "
-                f"Write {beside.name} as docs/howto/own-model.md shows"
+                f"{path} has no embedded card (metadata {cards.METADATA_KEY}) and no adjacent one; "
+                f"write {beside.name}, see docs/howto/own-model.md",
+                path=path,
+                expected=beside,
             )
         card = cards.parse(text, f"inside {path}")
         card = dataclasses.replace(card, file=path.name, sha256=sha256(path), path=path.with_suffix(".toml"))
     if card.kind != "classifier":
-        raise WeightsError(f"{card.name} is a network of kind {card.kind!r}, not a classifier; name another card")
+        raise WeightsError(
+            f"{card.name} is of kind {card.kind!r}, expected a classifier", value=card.kind, expected="classifier"
+        )
     if isinstance(runtime, OnnxRuntime) and isinstance(runtime.faces, int):
         raise WeightsError(
-            f"{card.name} takes {runtime.faces} at a time and no other number; "
-            "export it with the first axis of its input left open"
+            f"{card.name} has the fixed batch size {runtime.faces}; export it with a dynamic batch axis", value=runtime.faces
         )
     if missing := sorted(set(card.outputs.values()) - set(runtime.outputs)):
         raise WeightsError(
-            f"the card of {card.name} names the output {missing[0]!r}; the network gives {', '.join(runtime.outputs)}"
+            f"output {missing[0]!r} on the card of {card.name} not found; the network has {', '.join(runtime.outputs)}",
+            value=missing[0],
+            expected=tuple(runtime.outputs),
         )
     return card, runtime
 
@@ -160,10 +163,10 @@ class EnsembleRuntime:
 
 
 def _best_of(run: Path) -> Path:
-    """Return the card of a run's best weights."""
+    """Return the card of the best weights of a run."""
     if not (run / "best.toml").is_file():
         raise WeightsError(
-            f"the folder {run} holds no best.toml, the card of a training run's best weights; let the run finish an epoch"
+            f"{run} has no best.toml, the card of the best weights of a run; finish at least one epoch", path=run
         )
     return run / "best.toml"
 
@@ -171,7 +174,9 @@ def _best_of(run: Path) -> Path:
 def _runtime(card: Card, threads: int) -> Runtime:
     suffix = Path(card.file).suffix
     if suffix not in RUNTIMES:
-        raise WeightsError(f"the card of {card.name} names the file {card.file!r}; known endings: {', '.join(RUNTIMES)}")
+        raise WeightsError(
+            f"the card of {card.name} names the file {card.file!r}, expected one of the extensions {', '.join(RUNTIMES)}"
+        )
     try:
         return lookup(suffix, RUNTIMES, "runtime", plugins=False)(card, threads)
     except ModuleNotFoundError as error:
