@@ -21,7 +21,6 @@ import torch
 from miniatures import MINIATURES
 
 from mien.data.datasets import reader
-from mien.errors import ConfigError
 from mien.labels import label_set
 from mien.registry import lookup
 from mien.training import augmentation, loop
@@ -237,8 +236,3 @@ def test_recipes_are_written_as_they_are_read() -> None:
     for name in RECIPES:
         table = tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
         assert TrainConfig.of(table, name) == load(name)
-
-
-def test_a_misspelt_recipe_names_the_nearest() -> None:
-    with pytest.raises(ConfigError, match=r"cannot be read: .*; did you mean 'fer2013-dan-small\.toml'\?"):
-        load("fer2013-dan-smal")

@@ -37,6 +37,8 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "prepare": ("mien.cli.prepare:app", "Align faces, crop facial regions, filter annotations."),
         "audit": ("mien.cli.audit:audit", "Find duplicates across splits, conflicting labels and preprocessed images."),
         "train": ("mien.cli.train:train", "Train a network from a recipe."),
+        "sweep": ("mien.cli.sweep:sweep", "Train a recipe with several values of its fields."),
+        "recipes": ("mien.cli.recipes:recipes", "List the recipes of the package, or show one."),
         "evaluate": ("mien.cli.evaluate:evaluate", "Evaluate a model on a dataset, with intervals and a report."),
         "compare": ("mien.cli.compare:compare", "Evaluate several models on several datasets, with paired tests."),
         "verify": ("mien.cli.verify:verify", "Compare the metrics that a card claims with measured ones."),

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
+from rich.table import Table
 
 from ..errors import MissingExtra
-from .terminal import Left, LongProgress, side_console
+from .terminal import Left, LongProgress, for_programs, side_console, table_console, write_json
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
+    from ..training.config import TrainConfig
+
 
 def train(
-    recipe: Path,
+    recipe: str,
     /,
     *fields: Annotated[str, Parameter(allow_leading_hyphen=True)],
     out: Annotated[Path | None, Parameter(alias="-o")] = None,
@@ -24,55 +30,108 @@ def train(
     root: Path | None = None,
     seed: int | None = None,
     device: str | None = None,
+    folds: int = 0,
+    seeds: int = 0,
+    jobs: int = 1,
 ) -> None:
-    """Train a network by a recipe.
+    """Train a network from a recipe.
 
-    The best epoch on the validation split lies in OUT/best.safetensors, with its card beside it; curves.png, metrics.jsonl,
-    config.toml and env.json say how it came about. A run that was stopped, even by kill -9, goes on with --resume as if
-    nothing had happened. Several processes: torchrun --nproc-per-node 2 -m mien train …, or accelerate launch.
+    The best epoch on the validation split is saved as OUT/best.safetensors with its card; curves.png, metrics.jsonl,
+    config.toml and env.json document the run. An interrupted run resumes with --resume and ends in bit-identical weights.
+    Several processes: torchrun --nproc-per-node 2 -m mien train …, or accelerate launch.
 
     Examples:
-        mien train recipes/fer2013-mien-base.toml --root data/fer2013
+        mien train fer2013-mien-base --root data/fer2013
 
-        mien train recipes/rafdb-dan-mien.toml --root data/rafdb --optim.lr=5e-4 --epochs=20
+        mien train rafdb-dan-mien --root data/rafdb --lr=5e-4 --epochs=20 --loss.1.weight=0.5
 
-        mien train recipes/fer2013-mien-base.toml --seed 2 -o runs/second --resume
+        mien train mine.toml --seed 2 -o runs/second --resume
+
+        mien train ckplus-global-cbam-mien --root data/ckplus --folds 10 --jobs 2
 
     Args:
-        recipe: TOML file with the fields of TrainConfig.
-        fields: fields to change, as --FIELD=VALUE; docs/training-config.md lists them all.
-        out: folder of the run; runs/RECIPE/SEED if not given.
-        resume: go on with the run that lies there.
-        root: folder of the data, instead of the recipe's.
-        seed: seed, instead of the recipe's.
+        recipe: Name of a recipe (see: mien recipes) or TOML file with the fields of TrainConfig.
+        fields: Fields to change, as --FIELD=VALUE; docs/training-config.md lists them all.
+        out: Folder of the run; default: runs/RECIPE/SEED.
+        resume: Continue the run in that folder.
+        root: Folder of the dataset, instead of the recipe's.
+        seed: Seed, instead of the recipe's.
         device: cpu, cuda (cuda:1 is the second GPU), mps, or auto, instead of the recipe's.
+        folds: Train every fold of a cross-validation protocol, and pool the results. Finished folds are skipped.
+        seeds: Train this many seeds, and pool the results. Finished seeds are skipped.
+        jobs: Number of folds or seeds that are trained at the same time.
 
     Raises:
-        MissingExtra: torch or something else of the extra train is not installed.
+        MissingExtra: torch or another package of the extra train is not installed.
     """
+    from ..training.config import TrainConfig
+
+    changes = overrides(fields, root, seed, device)
+    config = TrainConfig.load(recipe, changes)  # before torch is imported, so that errors come at once
+    name = Path(recipe).stem
+    if folds or seeds:
+        train_series(recipe, config, changes, out or Path("runs") / name, jobs, folds=folds, seeds=seeds)
+        return
     try:
-        from ..training.config import TrainConfig
         from ..training.loop import train as run
     except ModuleNotFoundError as error:
         raise MissingExtra(error.name or "torch", "train") from error
 
-    given = [*fields]
-    given += [] if root is None else [f"data.root={json.dumps(str(root))}"]  # TOML has the escapes of JSON
-    given += [] if seed is None else [f"seed={seed}"]
-    given += [] if device is None else [f"device={json.dumps(device)}"]
-    config = TrainConfig.load(recipe, given)
-    out = out or Path("runs") / recipe.stem / str(config.seed)
     with Progress(config.validation.metric) as progress:
-        best = run(config, out, resume=resume, report=progress)
-    print(best)
+        best = run(config, out or Path("runs") / name / str(config.seed), resume=resume, report=progress)
+    if int(os.environ.get("RANK", "0")) == 0:
+        print(best)
+
+
+def overrides(fields: Sequence[str], root: Path | None, seed: int | None, device: str | None) -> list[str]:
+    """Return changed fields of a recipe as FIELD=VALUE, those of options last."""
+    given = [field.removeprefix("--") for field in fields]
+    given += [] if root is None else [f"data.root={json.dumps(str(root))}"]  # TOML strings have the escapes of JSON.
+    given += [] if seed is None else [f"seed={seed}"]
+    return given + ([] if device is None else [f"device={json.dumps(device)}"])
+
+
+def train_series(
+    recipe: str,
+    config: TrainConfig,
+    changes: Sequence[str],
+    out: Path,
+    jobs: int,
+    *,
+    folds: int = 0,
+    seeds: int = 0,
+    settings: Sequence[Mapping[str, str]] = ({},),
+) -> None:
+    """Run a series and print its pooled results as a table or JSON Lines."""
+    from ..training import recipes, series
+
+    console, metrics = side_console(), [name.strip() for name in config.validation.metric.split("+")]
+    metrics = list(dict.fromkeys([*(["accuracy"] if metrics == ["last"] else metrics), "accuracy", "uar", "macro_f1"]))
+    runs = series.members(config, out, folds=folds, seeds=seeds, settings=settings)
+    series.run(
+        recipes.find(recipe), changes, runs, jobs=jobs, report=lambda member, event: console.print(f"{event} {member.out}")
+    )
+    found = list(series.pooled(runs, metrics))
+    if for_programs(False):
+        for each in found:
+            write_json(dataclasses.asdict(each))
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in (*(["setting"] if any(each.setting for each in found) else []), "metric", "runs", "mean", "sd", "95 % CI"):
+        table.add_column(column)
+    for each in found:
+        setting = [each.setting] if any(one.setting for one in found) else []
+        spread = ["", ""] if each.runs < 2 else [f"{each.deviation:.4f}", f"{each.low:.4f} … {each.high:.4f}"]
+        table.add_row(*setting, each.metric, str(each.runs), f"{each.mean:.4f}", *spread)
+    table_console().print(table)
 
 
 class Progress:
-    """A bar for the epoch that runs, and a line for each that is over, on stderr.
+    """Progress bar of the current epoch and a line for each finished one, on stderr.
 
     Args:
-        metric: what an epoch is chosen by.
-        every: seconds between the lines that take the place of the bar where no terminal shows it.
+        metric: metric of model selection.
+        every: seconds between lines that replace the bar if stderr is not a terminal.
     """
 
     def __init__(self, metric: str, every: float = 60) -> None:
@@ -89,7 +148,7 @@ class Progress:
         self.bar = LongProgress(*columns, console=self.console, every=every)
         self.metric, self.loss, self.epochs = metric, 0.0, 0
         self.task: TaskID | None = None
-        self.asking: TaskID | None = None
+        self.inference: TaskID | None = None
 
     def __enter__(self) -> Progress:
         return self
@@ -98,16 +157,16 @@ class Progress:
         self.bar.stop()
 
     def __call__(self, event: dict[str, Any]) -> None:
-        """Take an event of `mien.training.loop.train`."""
+        """Show an event of `mien.training.loop.train`."""
         if event["event"] == "teacher":
-            if self.asking is None:
+            if self.inference is None:
                 self.bar.start()
-                self.asking = self.bar.add_task("asking the teacher", total=event["of"], figures="")
-            self.bar.update(self.asking, completed=event["images"])
+                self.inference = self.bar.add_task("teacher inference", total=event["of"], figures="")
+            self.bar.update(self.inference, completed=event["images"])
         elif event["event"] == "start":
-            if self.asking is not None:
-                self.bar.remove_task(self.asking)
-            self.bar.start()  # only now, so that an error before is one line
+            if self.inference is not None:
+                self.bar.remove_task(self.inference)
+            self.bar.start()  # An error before this is a single line.
             self.epochs, steps = event["epochs"], event["steps"]
             done = event["epoch"] * steps + event["step"]
             self.task = self.bar.add_task("training", total=self.epochs * steps, completed=done, figures="")
@@ -120,7 +179,7 @@ class Progress:
             self.console.print(self.line(event))
 
     def line(self, row: dict[str, Any]) -> str:
-        """Return the line of an epoch: loss, what is selected by, what else was measured, rate."""
+        """Return the line of an epoch: loss, metric of model selection, other metrics, speed."""
         wanted = [key.strip() for key in self.metric.split("+") if key.strip() in row]
         shown = [*wanted, *(key for key in row if key.rpartition(".")[2] in SHOWN and key not in wanted)]
         figures = "  ".join(f"{key} {row[key]:.4f}" for key in shown)

@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal
 
 from .. import config as tables
 from ..config import Range
-from ..errors import ConfigError, did_you_mean
+from ..errors import ConfigError
+from . import recipes
 
 Count = Annotated[int, Range(0)]
 Positive = Annotated[int, Range(1)]
@@ -356,35 +357,26 @@ class TrainConfig:
     """Model selection."""
 
     @staticmethod
-    def load(path: str | Path, overrides: Sequence[str] | Mapping[str, Any] = ()) -> TrainConfig:
+    def load(recipe: str | Path, overrides: Sequence[str] | Mapping[str, Any] = ()) -> TrainConfig:
         """Read a recipe.
 
         Args:
-            path: the TOML file.
-            overrides: fields to change: `["optim.lr=5e-4"]` (with or without leading dashes), or `{"optim.lr": 5e-4}`.
+            recipe: a TOML file, or the name of a recipe of the package. `extends = "NAME"` in it starts from another recipe.
+            overrides: fields to change: `["optim.lr=5e-4"]` (with or without leading dashes), or `{"optim.lr": 5e-4}`. `lr`,
+                `weight_decay`, `size`, `fold`, `folds` and `protocol` are short for `optim.lr` etc.
 
         Raises:
             ConfigError: missing file, invalid TOML, unknown key, or invalid value.
 
         Example:
-            >>> import pathlib, tempfile
-            >>> with tempfile.TemporaryDirectory() as folder:
-            ...     recipe = pathlib.Path(folder, "mine.toml")
-            ...     _ = recipe.write_text("epochs = 3")
-            ...     TrainConfig.load(recipe, ["--optim.lr=5e-4"]).optim.lr
+            >>> TrainConfig.load("rafdb-dan-mien", ["--lr=5e-4"]).optim.lr
             0.0005
         """
-        path = Path(path)
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            near = did_you_mean(path.name, [each.name for each in path.parent.glob("*.toml")])
-            reason = getattr(error, "strerror", None) or error
-            raise ConfigError(f"recipe {path} cannot be read: {reason}{near}", path=path) from error
-        table = tables.parse(text, f"recipe {path}")
+        path = recipes.find(recipe)
+        table = recipes.read(path)
         given = overrides if isinstance(overrides, Mapping) else dict(map(_assignment, overrides))
         for key, value in given.items():
-            _assign(table, key, value)
+            _assign(table, ALIASES.get(key.replace("-", "_"), key), value)
         return TrainConfig.of(table, str(path))
 
     @staticmethod
@@ -415,6 +407,17 @@ class TrainConfig:
         """Return the side of the training images in an epoch."""
         started = [(int(start), side) for start, side in self.input.sizes.items() if int(start) <= epoch]
         return max(started)[1] if started else self.input.size
+
+
+ALIASES = {
+    "lr": "optim.lr",
+    "weight_decay": "optim.weight_decay",
+    "size": "input.size",
+    "fold": "data.fold",
+    "folds": "data.folds",
+    "protocol": "data.protocol",
+}
+"""Short names of fields in overrides."""
 
 
 def upgrade(saved: Mapping[str, Any]) -> dict[str, Any]:

@@ -228,6 +228,11 @@ def keep_best(
             "epochs": config.epochs,
             "commit": commit(),
             "data_digests": list(digests),
+            **(
+                {"fold": split.data.fold[0], "folds": split.data.fold[1], "draw": config.data[0].draw}
+                if split.data.fold
+                else {}
+            ),
         },
         reading={"inputs": {"image": config.input.size, **config.input.regions}} if config.input.regions else {},
         figures=figures,
