@@ -283,7 +283,7 @@ class Face:
         points, unsmoothed, pose, gaze = (values[name] for name in ("points", "unsmoothed", "pose", "gaze"))
         whole = points is not None and len(points) > 68
         if gaze is not None:
-            eyes = {side: None if gaze[side] is None else EyeGaze(**gaze[side]) for side in ("left", "right")}
+            eyes: dict[str, Any] = {side: gaze[side] and EyeGaze(**gaze[side]) for side in ("left", "right")}
             gaze = Gaze(**{**gaze, **eyes})
         fields: dict[str, Any] = {
             **values,
@@ -307,7 +307,7 @@ class Face:
         if "pose" in groups and self.pose is not None:
             row |= {f"pose_{name}": getattr(self.pose, name) for name in ("pitch", "yaw", "roll", "x", "y", "z")}
         if "gaze" in groups and self.gaze is not None:
-            values = dataclasses.asdict(self.gaze)
+            values: dict[str, Any] = dataclasses.asdict(self.gaze)
             for side in ("left", "right"):
                 values |= {f"{side}_{name}": value for name, value in (values.pop(side) or {}).items()}
             row |= {f"gaze_{name}": value for name, value in values.items()}
@@ -318,8 +318,8 @@ class Face:
             row |= {f"blendshape_{name}": value for name, value in (self.blendshapes or {}).items()}
         for group, prefix, points in (("landmarks68", "", self.points68), ("mesh", "mesh_", self.points)):
             if group in groups and points is not None:
-                for axis, values in zip("xyz", np.round(points.T.astype(float), 2).tolist(), strict=False):
-                    row |= {f"{prefix}{axis}_{i}": value for i, value in enumerate(values)}
+                for axis, column in zip("xyz", np.round(points.T.astype(float), 2).tolist(), strict=False):
+                    row |= {f"{prefix}{axis}_{i}": value for i, value in enumerate(column)}
         return row
 
     def __eq__(self, other: object) -> bool:

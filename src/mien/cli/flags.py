@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, get_args
 
 from cyclopts import Parameter, Token
 
@@ -53,7 +53,7 @@ def layers_of(draw: Sequence[Layer], options: Options) -> tuple[Layer, ...]:
 
 
 Time = Annotated[float | None, Parameter(converter=_time)]
-Smooth = Annotated[Literal["ema", "box", "gaussian", "none"] | None, Parameter(converter=smoothing)]
+Smooth = Annotated[Smoothing | None, Parameter(converter=smoothing)]
 Columns = Annotated[tuple[Group, ...], Parameter(converter=_listed("group of columns", GROUPS), n_tokens=1, negative=())]
 Draw = Annotated[tuple[Layer, ...], Parameter(converter=_listed("layer", LAYERS), n_tokens=1, negative=())]
 

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,7 +25,7 @@ from ..inference.recognizer import Recognizer, load
 from ..inference.results import Csv, JsonLines, check_rows, json_line
 from ..inference.summary import Summary
 from ..io.files import check_output
-from ..io.sources import Clip, Frame, Images, from_bytes, iter_images
+from ..io.sources import Clip, Frame, Images, Item, from_bytes, iter_images
 from ..types import Result
 from ..visualization.timeline import Timeline, check_timeline
 from .clips import Copies
@@ -90,7 +90,8 @@ def predict(
     options = flags.options()
     points, groups, layers = options.landmarks, options.groups, layers_of(draw, options)
     frames = _frames(paths, options, animations=options.animations or timeline is not None or elan is not None)
-    inputs = [str(item.source if isinstance(item, (Clip, Frame)) else item) for item in frames.items]
+    items = list(frames.items)
+    inputs = [str(item.source if isinstance(item, (Clip, Frame)) else item) for item in items]
     check_rows(jsonl, "jsonl", inputs=inputs, overwrite=overwrite)
     if layout == "mien":
         check_rows(csv, "csv", inputs=inputs, overwrite=overwrite)
@@ -103,11 +104,11 @@ def predict(
     read = load(**options.loading)
     programs, side, began = for_programs(json), side_console(), time.perf_counter()
     roots = [path for path in paths if os.path.isdir(path)]  # noqa: PTH112 - Path.is_dir raises on a name too long
-    videos = any(isinstance(item, Clip) for item in frames.items)
+    videos = any(isinstance(item, Clip) for item in items)
     listed: list[Result] = []  # for the table on a terminal only
     failed: list[Result] = []
     plot = Timeline() if timeline else None
-    annotations = _elan(frames) if elan else None
+    annotations = _elan(items) if elan else None
     summary = Summary()
     tally: Counter[str] = Counter()
     with contextlib.ExitStack() as stack:
@@ -115,7 +116,7 @@ def predict(
         if jsonl:
             sinks.append(stack.enter_context(JsonLines(jsonl, points=points, groups=groups)))
         if csv:
-            several = len(frames.items) > 1
+            several = len(items) > 1
             table = _table(csv, layout, read, options, bom=bom, several=several)
             sinks.append(stack.enter_context(table))
         stack.enter_context(_partial(side, sinks))
@@ -219,14 +220,14 @@ def _table(path: Path, layout: str, read: Recognizer, options: Options, *, bom: 
     return Csv(path, read.card.labels, options.groups, unsmoothed=options.smooth is not None, units=units, bom=bom)
 
 
-def _elan(frames: Images) -> Elan:
+def _elan(items: Sequence[Item]) -> Elan:
     """Begin the annotations of the only video.
 
     Raises:
         ConfigError: there are several inputs, or none is a video.
     """
-    if len(frames.items) != 1 or not isinstance(frames.items[0], Clip):
-        raise ConfigError(f"--elan annotates one video, got {len(frames.items)} inputs", value=len(frames.items))
+    if len(items) != 1 or not isinstance(items[0], Clip):
+        raise ConfigError(f"--elan annotates one video, got {len(items)} inputs", value=len(items))
     return Elan()
 
 

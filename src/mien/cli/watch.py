@@ -46,7 +46,7 @@ def watch(
     fps: float | None = DEFAULTS.fps,
     fov: float = DEFAULTS.fov,
     end: Time = None,
-    smooth: Annotated[Literal["ema", "none"] | None, Parameter(converter=smoothing)] = "ema",
+    smooth: Annotated[Literal["ema"] | None, Parameter(converter=smoothing)] = "ema",
     window: float = DEFAULTS.window,
     detect_every: int = DEFAULTS.detect_every,
     threads: int = DEFAULTS.threads,

@@ -67,7 +67,9 @@ def gazes(faces: MetricFaces) -> list[Gaze | None]:
     found: list[Gaze | None] = []
     for (right, left, both), (right_open, left_open), angle in zip(angles, is_open.tolist(), off.tolist(), strict=True):
         each = EyeGaze(*left) if left_open else None, EyeGaze(*right) if right_open else None
-        found.append(Gaze(*both, angle, angle <= CONTACT, *each) if left_open or right_open else None)
+        yaw, pitch, head_yaw, head_pitch = both
+        gaze = Gaze(yaw, pitch, head_yaw, head_pitch, angle, angle <= CONTACT, *each)
+        found.append(gaze if left_open or right_open else None)
     return found
 
 

@@ -68,7 +68,8 @@ class MetricFaces:
         pitch, yaw = np.arctan2(r[:, 2, 1], r[:, 2, 2]), np.arcsin(np.clip(-r[:, 2, 0], -1, 1))
         roll = np.arctan2(r[:, 1, 0], r[:, 0, 0])
         angles = np.degrees(np.stack([pitch, yaw, roll], 1))
-        return [Pose(*row, self.fov) for row in np.concatenate([angles, self.translation], 1).tolist()]
+        rows = np.concatenate([angles, self.translation], 1).tolist()
+        return [Pose(p, q, r, x, y, z, self.fov) for p, q, r, x, y, z in rows]
 
 
 def metric_faces(points: np.ndarray, sizes: np.ndarray, fov: float = FOV) -> MetricFaces:

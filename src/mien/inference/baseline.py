@@ -15,7 +15,7 @@ import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -115,7 +115,7 @@ def subtract(results: Iterable[Result], kind: str, read: Recognizer) -> Iterator
 
 
 def _without(face: Face, neutral: Neutral) -> Face:
-    changed = {}
+    changed: dict[str, Any] = {}
     for name in FIELDS:
         values = getattr(face, name)
         if values is not None:

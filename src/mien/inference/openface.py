@@ -128,7 +128,8 @@ class OpenFaceFiles:
     def _measures(self, face: Face) -> list[str]:
         cells: list[str] = []
         if "gaze" in self.groups:
-            vectors = [_vector(face.gaze and face.gaze.right), _vector(face.gaze and face.gaze.left)]
+            eyes = (None, None) if face.gaze is None else (face.gaze.right, face.gaze.left)
+            vectors = [_vector(eye) for eye in eyes]
             cells += [f"{value:.6f}" for vector in vectors for value in vector]
             seen = [vector for vector in vectors if np.isfinite(vector).all()]
             x, y, z = np.mean(seen, 0) if seen else np.full(3, np.nan)

@@ -114,8 +114,9 @@ class Options:
     @property
     def landmarks(self) -> Points:
         """The landmarks in JSON: `points`, or more if `columns` asks for them."""
-        order = get_args(Points)
-        wanted = [self.points, *(name for group, name in (("landmarks68", "68"), ("mesh", "all")) if group in self.columns)]
+        order: tuple[Points, ...] = get_args(Points)
+        by_group: dict[Group, Points] = {"landmarks68": "68", "mesh": "all"}
+        wanted = [self.points, *(points for group, points in by_group.items() if group in self.columns)]
         return max(wanted, key=order.index)
 
     @property

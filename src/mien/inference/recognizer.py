@@ -297,7 +297,9 @@ class Recognizer:
         valence, arousal = outputs["valence_arousal"].tolist() if "valence_arousal" in outputs else (None, None)
         units = outputs["action_units"].tolist() if "action_units" in outputs else None
         named = None if blendshapes is None else dict(zip(BLENDSHAPES, blendshapes.tolist(), strict=True))
-        estimated = named is not None and found.points is not None and units is None
+        estimated = None
+        if named is not None and found.points is not None and units is None:
+            estimated = estimate(named, found.points)
         return Face(
             box=Box(*found.box.tolist()),
             detection=found.score,
@@ -311,7 +313,7 @@ class Recognizer:
             valence=valence,
             arousal=arousal,
             action_units=None if units is None else dict(zip(ACTION_UNITS, units, strict=True)),
-            action_units_estimated=estimate(named, found.points) if estimated else None,
+            action_units_estimated=estimated,
             pose=pose,
             gaze=gaze,
         )

@@ -21,7 +21,10 @@ import numpy as np
 from ..errors import ConfigError
 from ..faces.quality import is_certain
 from ..registry import lookup
-from ..types import CONTACT, Box, EyeGaze, Face, Gaze, Pose, Result
+from ..types import CONTACT, Box, EyeGaze, Face, Gaze, Result
+
+POSE = ("pitch", "yaw", "roll", "x", "y", "z")
+"""Fields of a pose that are smoothed."""
 
 Item = TypeVar("Item")
 
@@ -176,7 +179,7 @@ def pack(face: Face) -> np.ndarray:
     for mapping in (face.blendshapes, face.action_units, face.action_units_estimated):
         values += (mapping or {}).values()
     values += [face.valence, face.arousal]
-    values += [None] * 6 if pose is None else [pose.pitch, pose.yaw, pose.roll, pose.x, pose.y, pose.z]
+    values += [None] * 6 if pose is None else [getattr(pose, name) for name in POSE]
     values += [None] * 5 if gaze is None else [gaze.yaw, gaze.pitch, gaze.head_yaw, gaze.head_pitch, gaze.camera_angle]
     for eye in (None, None) if gaze is None else (gaze.left, gaze.right):
         values += [None] * 4 if eye is None else [eye.yaw, eye.pitch, eye.head_yaw, eye.head_pitch]
@@ -212,10 +215,15 @@ def unpack(face: Face, values: np.ndarray, threshold: float) -> Face:
         arousal=arousal,
         action_units=units,
         action_units_estimated=estimated,
-        pose=None if face.pose is None else Pose(*pose, face.pose.fov),
-        gaze=None if face.gaze is None else Gaze(*gaze, gaze[4] <= CONTACT, *eyes),
+        pose=None if face.pose is None else dataclasses.replace(face.pose, **dict(zip(POSE, pose, strict=True))),
+        gaze=None if face.gaze is None else _gaze(gaze, *eyes),
         unsmoothed=face,
     )
+
+
+def _gaze(values: list[float], left: EyeGaze | None, right: EyeGaze | None) -> Gaze:
+    yaw, pitch, head_yaw, head_pitch, angle = values
+    return Gaze(yaw, pitch, head_yaw, head_pitch, angle, angle <= CONTACT, left, right)
 
 
 def _take(values: Iterator[float], count: int) -> list[float]:
