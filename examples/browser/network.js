@@ -124,6 +124,7 @@ export function resized({ width, height, data }, newHeight, newWidth) {
 // RGB pixels → [type, values, shape] of the network's input, as its card says.
 export function prepared(pixels, given) {
   const input = { color: "rgb", layout: "NCHW", scale: 1 / 127.5, offset: [-1], std: [], resize: "pil-bilinear", ...given };
+  input.color = (given.color ?? given.colour ?? input.color).replace("grey", "gray"); // files of version 0.1 have a colour
   if (input.dtype === "uint8") return ["uint8", pixels.data, [1, pixels.height, pixels.width, 3]]; // it prepares them itself
   if (input.resize !== "pil-bilinear") throw new Error("this network resizes as OpenCV does: export it with --raw-input");
   const [height, width] = input.size, { data } = resized(pixels, height, width);

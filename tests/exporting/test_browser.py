@@ -101,8 +101,18 @@ def site(onnxruntime_web: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as browser:
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """With a fake camera that shows the bundled photo."""
+    feed = tmp_path_factory.mktemp("feed") / "camera.mjpeg"
+    scene = Image.new("RGB", (640, 480), "gray")
+    scene.paste(Image.open(mien.sample()).convert("RGB").resize((480, 480)), (80, 0))
+    with av.open(str(feed), "w", format="mjpeg") as film:
+        stream = film.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 640, 480, "yuvj420p"
+        for _ in range(5):
+            film.mux(stream.encode(av.VideoFrame.from_image(scene).reformat(format="yuvj420p")))
+        film.mux(stream.encode(None))
+    with chromium(*camera(feed)) as browser:
         yield browser
 
 
@@ -128,7 +138,7 @@ def open_page(browser: Any, site: tuple[Path, str]) -> Iterator[Callable[..., An
 
 
 @pytest.fixture(scope="module")
-def iter_images(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def images(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The bundled photograph's face: cut as the card says, and as a square window of other size."""
     folder, photo = tmp_path_factory.mktemp("images"), read_image(sample).pixels
     recognizer = mien.load("mien-nano")
@@ -171,9 +181,9 @@ def test_the_page_gives_the_probabilities_of_mien(
     page = open_page()
     says(page, "mien-nano is open")
     page.set_input_files("#image", images["aligned"])
-    says(page, "read 48 × 48 pixels")  # with the network that lay beside the page
+    says(page, "48 × 48 pixels")  # with the network that lay beside the page
     page.set_input_files("#network", networks[form])
-    says(page, "read 48 × 48 pixels")
+    says(page, "48 × 48 pixels")
     found = shown(page)
     assert found == pytest.approx(wanted(images["aligned"]), abs=1e-4)
     (face,) = mien.load("mien-nano")(sample).faces
@@ -183,14 +193,14 @@ def test_the_page_gives_the_probabilities_of_mien(
     )
     assert "Not for decisions about people" in page.inner_text("#fine")
     page.set_input_files("#image", images["window"])
-    says(page, "read 150 × 150 pixels")
+    says(page, "150 × 150 pixels")
     assert shown(page) == pytest.approx(wanted(images["window"]), abs=1e-4)
 
 
 def test_a_square_is_marked_and_left_again(open_page: Any, sample: Path) -> None:
     page = open_page()
     page.set_input_files("#image", sample)
-    says(page, "read 512 × 512 pixels")
+    says(page, "512 × 512 pixels")
     page.locator("#canvas").scroll_into_view_if_needed()
     box = page.locator("#canvas").bounding_box()
     at = lambda x, y: (box["x"] + box["width"] * x / 512, box["y"] + box["height"] * y / 512)  # noqa: E731
@@ -204,7 +214,7 @@ def test_a_square_is_marked_and_left_again(open_page: Any, sample: Path) -> None
     photo = np.ascontiguousarray(read_image(sample).pixels[60:210, 180:330])
     assert shown(page) == pytest.approx(wanted(photo), abs=1e-4)
     page.click("#whole")
-    says(page, "read 512 × 512 pixels")
+    says(page, "512 × 512 pixels")
     assert shown(page) == pytest.approx(wanted(sample), abs=1e-4)
 
 
@@ -214,7 +224,7 @@ def test_uncertain_faces_are_called_so_and_transparent_parts_are_white(open_page
     image.save(tmp_path / "plain.png")
     page = open_page()
     page.set_input_files("#image", tmp_path / "plain.png")
-    says(page, "read 60 × 60 pixels")
+    says(page, "60 × 60 pixels")
     (face,) = reader()(tmp_path / "plain.png").faces
     assert not face.certain and page.inner_text("#label") == f"Uncertain; nearest is {face.label}"
     assert shown(page) == pytest.approx(dict(face.scores), abs=1e-4)
@@ -237,7 +247,7 @@ def test_what_cannot_be_read_is_said(
     page.set_input_files("#image", tmp_path / "broken.png")
     says(page, "broken.png is not an image")
     page.set_input_files("#image", images["aligned"])  # with the network from before
-    says(page, "read 48 × 48 pixels")
+    says(page, "48 × 48 pixels")
     assert page.get_attribute("#status", "data-wrong") is None
 
 
@@ -253,7 +263,7 @@ def test_what_is_absent_is_said(absent: str, status: str, open_page: Any) -> Non
 def test_a_phone_and_the_policy(open_page: Any, sample: Path) -> None:
     page = open_page(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
     page.set_input_files("#image", sample)
-    says(page, "read 512 × 512 pixels")
+    says(page, "512 × 512 pixels")
     assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
     page.evaluate("""() => {
       addEventListener("securitypolicyviolation", (event) => (document.body.dataset.refused = event.effectiveDirective));
@@ -382,29 +392,19 @@ def test_faces_are_those_of_python(browser: Any, site: tuple[Path, str], sample:
     assert not wrong
 
 
-def test_a_camera(site: tuple[Path, str], tmp_path: Path) -> None:
-    """Frames of Chromium's fake camera, which shows the bundled photo."""
-    scene = Image.new("RGB", (640, 480), "gray")
-    scene.paste(Image.open(mien.sample()).convert("RGB").resize((480, 480)), (80, 0))
-    with av.open(str(tmp_path / "camera.mjpeg"), "w", format="mjpeg") as film:
-        stream = film.add_stream("mjpeg", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 640, 480, "yuvj420p"
-        for _ in range(5):
-            film.mux(stream.encode(av.VideoFrame.from_image(scene).reformat(format="yuvj420p")))
-        film.mux(stream.encode(None))
-    with chromium(*camera(tmp_path / "camera.mjpeg")) as browser:
-        context = browser.new_context(permissions=["camera"])
-        wrong: list[str] = []
-        page = watched(context, site[1], wrong)
-        page.goto(f"{site[1]}faces.html")
-        says(page, "Ready")
-        page.click("#camera")
-        says(page, "frames per second")
-        page.wait_for_selector("#faces li:has-text('happiness')")
-        page.click("#camera")
-        page.wait_for_selector("#camera:has-text('Start')")
-        context.close()
-        assert not wrong
+def test_a_camera(browser: Any, site: tuple[Path, str]) -> None:
+    wrong: list[str] = []
+    context = browser.new_context(permissions=["camera"])
+    page = watched(context, site[1], wrong)
+    page.goto(f"{site[1]}faces.html")
+    says(page, "Ready")
+    page.click("#camera")
+    says(page, "frames per second")
+    page.wait_for_selector("#faces li:has-text('happiness')")
+    page.click("#camera")
+    page.wait_for_selector("#camera:has-text('Start')")
+    context.close()
+    assert not wrong
 
 
 def test_the_pages_and_networks_are_small(site: tuple[Path, str]) -> None:

@@ -158,12 +158,12 @@ def _connected(address: str) -> Iterator[Any]:
         place: dict[str, Any] = {"include_dashboard": False} if address == LOCAL else {"address": address}
         try:
             ray.init(**place, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-            raise ConfigError(
-                f"no Ray cluster at {address!r}: {reason}; start one with `ray start --head`, or use --ray {LOCAL}",
-                value=address,
-            ) from error
+            advice = f"start one with `ray start --head`, or use --ray {LOCAL}"
+            if isinstance(error, ray.exceptions.AuthenticationError) or "auth" in str(error).lower():
+                advice = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) as on its head node"
+            raise ConfigError(f"no Ray cluster at {address!r}: {reason}; {advice}", value=address) from error
     context = ray.data.DataContext.get_current()
     before, context.enable_progress_bars = context.enable_progress_bars, False
     log = logging.getLogger("ray.data")

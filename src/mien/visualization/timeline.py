@@ -42,7 +42,10 @@ SUFFIXES = (".png", ".svg", ".pdf", ".html")
 
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:1100px;padding:0 1rem;color:#1d2127;background:#fff}
-h1{font-size:1.3rem}h2{font-size:1.05rem;margin:2rem 0 .2rem}p{color:#5a626d;margin:.2rem 0}svg{width:100%;height:auto}
+h1{font-size:1.3rem}h2{font-size:1.05rem;margin:2rem 0 .2rem;overflow-wrap:anywhere}p{color:#5a626d;margin:.2rem 0}
+.scroll{overflow-x:auto}svg{display:block;width:100%;min-width:680px;height:auto}
+@media(prefers-color-scheme:dark){body{color:#e8eaed;background:#17191d}p{color:#a3a9b3}
+svg{filter:invert(.91) hue-rotate(180deg)}}
 """
 
 
@@ -118,11 +121,12 @@ class Timeline:
         parts = []
         for source in dict.fromkeys(self._frames):
             frames = self._frames[source]
-            parts.append(f"<h2>{html.escape(source)}</h2><p>{len(frames)} frames, {frames[0]:.2f} to {frames[-1]:.2f} s</p>")
+            name = f'<h2 title="{html.escape(source)}">{html.escape(Path(source).name)}</h2>'
+            parts.append(f"{name}<p>{len(frames)} frames, {frames[0]:.2f} to {frames[-1]:.2f} s</p>")
             for key in (key for key in chosen if key[0] == source):
                 drawn = io.StringIO()
                 self._figure([key], figure_of).savefig(drawn, format="svg")
-                parts.append("<svg" + drawn.getvalue().split("<svg", 1)[1])
+                parts.append(f'<div class="scroll"><svg{drawn.getvalue().split("<svg", 1)[1]}</div>')
         if not chosen:
             parts.append("<p>No face found.</p>")
         head = '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Timeline</title>'
@@ -273,7 +277,10 @@ class _Line:
                 heat = rest.pop(0)
                 chosen = values[:, [column + known.index(name) for name in names]]
                 heat.set_facecolor("#eef0f3")
-                heat.imshow(chosen.T, aspect="auto", extent=(*extent, len(names), 0), cmap="YlGnBu", vmin=0, vmax=1)
+                shown = heat.imshow(chosen.T, aspect="auto", extent=(*extent, len(names), 0), cmap="YlGnBu", vmin=0, vmax=1)
+                scale = heat.figure.colorbar(shown, cax=heat.inset_axes([1.01, 0.05, 0.01, 0.9]), ticks=[0, 1])
+                scale.ax.tick_params(labelsize=7, length=2)
+                scale.outline.set_visible(False)
                 heat.set_yticks(np.arange(len(names)) + 0.5, names, fontsize=7)
                 used.append(heat)
             column += len(known)
