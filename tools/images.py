@@ -31,6 +31,7 @@ FOLDER = ROOT / "docs" / "images"
 OPTIONS = "{startOnLoad: false, theme: 'neutral', deterministicIds: true, htmlLabels: false, flowchart: {htmlLabels: false}}"
 FLAGS = ["--no-sandbox", "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
 DESKTOP, PHONE = {"width": 1360, "height": 860}, {"width": 390, "height": 844}
+WIDE = {"width": 1920, "height": 1080}
 
 
 def sample(data: Path, folder: Path) -> None:
@@ -70,13 +71,38 @@ def page(data: Path, folder: Path) -> None:
     portraits = [data / "london" / "images" / name for name in ("013_08.jpg", "026_03.jpg")]
     group = (mien.sample(), *portraits, data / "photos" / "solvay_conference_1927.jpg")
     ready = "() => [...document.images].every((each) => each.complete)"
+    solvay, broken, blank = group[-1], folder / "broken.jpg", folder / "blank.png"
+    broken.write_bytes(mien.sample().read_bytes()[:2000])
+    Image.new("RGB", (640, 480), (120, 130, 140)).save(blank)
+    last, middle = "#strip > div:last-child .tile", {"position": {"x": 300, "y": 30}}
+    table = "document.getElementById('overview').scrollIntoView()"
     turns: dict[str, tuple[Any, str, Callable[[Page], Any]]] = {
         "empty": (DESKTOP, "light", lambda page: None),
         "photo": (DESKTOP, "light", lambda page: upload(page, mien.sample())),
         "points": (DESKTOP, "dark", lambda page: (upload(page, mien.sample()), page.click("#show-points"))),
-        "group": (DESKTOP, "light", lambda page: (upload(page, *group), page.wait_for_function(ready))),
+        "group": (DESKTOP, "light", lambda page: (upload(page, *group), page.click(last), page.wait_for_function(ready))),
+        "batch": (DESKTOP, "light", lambda page: (upload(page, *group, blank, broken), page.evaluate(table))),
+        "wide": (WIDE, "light", lambda page: (upload(page, *group), page.click(last), page.wait_for_function(ready))),
         "video": (DESKTOP, "light", lambda page: (upload(page, film), seek(page, 6.8))),
         "camera": (DESKTOP, "dark", lambda page: (page.click("#welcome [data-do=camera]"), page.wait_for_timeout(30_000))),
+        "recording": (
+            DESKTOP,
+            "light",
+            lambda page: (
+                page.click("#welcome [data-do=camera]"),
+                page.wait_for_timeout(30_000),
+                page.click("#camera"),
+                page.click("#track", **middle),
+            ),
+        ),
+        "unreadable": (DESKTOP, "dark", lambda page: upload(page, broken)),
+        "no-face": (DESKTOP, "dark", lambda page: upload(page, blank)),
+        "phone-group": (PHONE, "dark", lambda page: upload(page, solvay)),
+        "phone-zoom": (
+            PHONE,
+            "light",
+            lambda page: (upload(page, solvay), [page.click("[data-do=zoom-in]") for _ in range(4)]),
+        ),
         "card": (DESKTOP, "light", lambda page: page.click("#about")),
         "phone": (PHONE, "light", lambda page: upload(page, mien.sample())),
         "heat": (

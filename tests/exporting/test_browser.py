@@ -210,7 +210,7 @@ def test_a_square_is_marked_and_left_again(open_page: Any, sample: Path) -> None
     page.mouse.move(*at(180, 70))
     page.mouse.up()
     says(page, "× 150 pixels")
-    assert "150 × 150 pixels at 180, 60 are read" in page.get_attribute("#canvas", "aria-label")
+    assert "150 × 150 pixels at 180, 60 are the input" in page.get_attribute("#canvas", "aria-label")
     photo = np.ascontiguousarray(read_image(sample).pixels[60:210, 180:330])
     assert shown(page) == pytest.approx(wanted(photo), abs=1e-4)
     page.click("#whole")
@@ -376,15 +376,15 @@ def test_faces_are_those_of_python(browser: Any, site: tuple[Path, str], sample:
     page.goto(f"{site[1]}faces.html")
     says(page, "Ready")
     for photo in photos:
-        Image.open(photo).convert("RGB").save(site[0] / "photo.png")
-        [wanted] = read(site[0] / "photo.png").faces
-        [(box, scores)] = page.evaluate(RECOGNIZE, "photo.png")
+        Image.open(photo).convert("RGB").save(site[0] / f"{photo.stem}.png")
+        [wanted] = read(site[0] / f"{photo.stem}.png").faces
+        [(box, scores)] = page.evaluate(RECOGNIZE, f"{photo.stem}.png")
         assert wanted.points is not None
         mesh = [*wanted.points[:468, :2].min(0), *wanted.points[:468, :2].max(0)]
         assert overlap(box, mesh) > 0.9
         assert max(scores, key=scores.__getitem__) == wanted.label and scores == pytest.approx(dict(wanted.scores), abs=0.12)
-    Image.new("RGB", (300, 200), "teal").save(site[0] / "photo.png")
-    assert page.evaluate(RECOGNIZE, "photo.png") == []
+    Image.new("RGB", (300, 200), "teal").save(site[0] / "blank.png")
+    assert page.evaluate(RECOGNIZE, "blank.png") == []
     page.set_input_files("#image", sample)
     says(page, "One face in")
     assert "happiness" in page.inner_text("#faces")

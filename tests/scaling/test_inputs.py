@@ -291,6 +291,6 @@ def test_a_run_in_which_nothing_could_be_read_ends_with_status_1(album: Path, tm
     from command import mien
 
     done = mien("batch", album / "note.jpg", album / "empty.png", "--out", tmp_path / "out")
-    assert done.returncode == 1 and "2 not read" in done.stderr
+    assert done.returncode == 1 and "2 failed" in done.stderr
     assert f"nothing could be read; the first failure: {album / 'note.jpg'} cannot be read" in done.stderr
     assert list(failures(tmp_path / "out")) == [str(album / "note.jpg"), str(album / "empty.png")]

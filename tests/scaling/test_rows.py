@@ -37,7 +37,7 @@ def both(album: Path, clip: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     assert predicted.returncode == 1
     done = mien("batch", *inputs, "--out", folder / "read", "--shard-size", 16, "--workers", 2)
     assert done.returncode == 0, done.stderr  # failures are listed
-    assert json.loads(done.stdout)["images"] == 45 and "6 not read" in done.stderr
+    assert json.loads(done.stdout)["images"] == 45 and "6 failed" in done.stderr
     return folder
 
 
