@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ import httpx
 import jsonschema
 import pytest
 from fastapi.testclient import TestClient
+from PIL import Image
 from prometheus_client.mmap_dict import MmapedDict
 from server import running
 from test_predict_requests import is_problem, same
@@ -69,6 +71,15 @@ def test_a_clip_is_read_as_by_the_api(client: httpx.Client, read: Recognizer, cl
     assert [json.loads(line) for line in rest] == lines[7:]
     assert client.delete(f"/v1/jobs/{job['id']}").status_code == 204
     assert client.get(f"/v1/jobs/{job['id']}").status_code == 404
+
+
+def test_an_animation_is_a_video(client: httpx.Client, sample: Path) -> None:
+    photo, file = Image.open(sample).convert("RGB").resize((160, 160)), io.BytesIO()
+    photo.save(file, "WEBP", save_all=True, append_images=[photo.rotate(3), photo.rotate(6)], duration=100)
+    job = finished(client, send(client, file.getvalue(), "a.webp"))
+    assert (job["status"], job["frames"], job["faces"]) == ("done", 3, 3)
+    rows = client.get(f"/v1/jobs/{job['id']}/results").text.splitlines()
+    assert [json.loads(row)["time"] for row in rows] == pytest.approx([0, 0.1, 0.2])
 
 
 def test_a_raw_video(client: httpx.Client, clip: Path) -> None:

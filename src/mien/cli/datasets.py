@@ -1,4 +1,4 @@
-"""`mien datasets`: which datasets can be read, and what lies in a folder."""
+"""`mien datasets`: supported datasets, and the content of a folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def datasets(
     skip_damaged: bool = False,
     json: bool = False,
 ) -> None:
-    """List the datasets that can be read; with --root, read one and count what is there.
+    """List the supported datasets; with --root, read one and count its images.
 
     Examples:
         mien datasets
@@ -30,11 +30,11 @@ def datasets(
         mien datasets ferplus --root data/fer2013 --option mode=probability
 
     Args:
-        names: Datasets to tell everything about.
-        root: Folder that holds the dataset named; which of its layouts lies there is found out.
-        protocol: How to split it.
-        option: NAME=VALUE, one of the options of the dataset.
-        skip_damaged: Leave out damaged rows and missing images instead of refusing to read.
+        names: Datasets to describe in full.
+        root: Folder of the dataset; its layout is detected.
+        protocol: Protocol of the splits.
+        option: NAME=VALUE, an option of the dataset.
+        skip_damaged: Skip invalid rows and missing images instead of raising an error.
         json: Write JSON Lines, also on a terminal.
     """
     readers = [reader(name) for name in names or DATASETS]
@@ -42,13 +42,13 @@ def datasets(
         for known in readers:
             damaged = "skip" if skip_damaged else "raise"
             whole = known.open(root, "all", protocol, damaged=damaged, options=pairs(option, "--option"))
-            _tell_contents(known, whole, json=json)
+            _print_contents(known, whole, json=json)
     elif for_programs(json):
         for known in readers:
             write_json(_to_dict(known))
     elif names:
         for known in readers:
-            _tell_all(known)
+            _print_reader(known)
     else:
         _list(readers)
 
@@ -61,21 +61,21 @@ def _list(readers: list[Reader]) -> None:
     for known in readers:
         table.add_row(known.name, str(len(known.labels) or "–"), known.title, ", ".join(known.protocols))
     console.print(table)
-    console.print("\nAbout one: mien datasets NAME. What lies in a folder: mien datasets NAME --root DIR.", style="dim")
+    console.print("\nDetails: mien datasets NAME. Content of a folder: mien datasets NAME --root DIR.", style="dim")
 
 
-def _tell_all(known: Reader) -> None:
+def _print_reader(known: Reader) -> None:
     console = table_console()
     grid = Table.grid(padding=(0, 2))
     grid.add_row(Text("name", "bold"), f"{known.name}: {known.title}")
-    grid.add_row(Text("labels", "bold"), ", ".join(known.labels) or "as the files say")
+    grid.add_row(Text("labels", "bold"), ", ".join(known.labels) or "as in the files")
     grid.add_row(Text("layouts", "bold"), "\n".join(f"{e.name}: {' and '.join(e.marks)}" for e in known.layouts))
     for name, entry in known.protocols.items():
         flaws = "".join(f"\n! {flaw}" for flaw in entry.flaws)
         grid.add_row(Text(f"protocol {name}", "bold"), entry.says + flaws)
     for name, option in known.options.items():
         grid.add_row(Text(f"option {name}", "bold"), f"{option.says}: {'|'.join(option.choices) or 'any text'}")
-    grid.add_row(Text("where from", "bold"), known.obtain)
+    grid.add_row(Text("source", "bold"), known.obtain)
     console.print(grid)
     console.print()
 
@@ -93,7 +93,7 @@ def _to_dict(known: Reader) -> dict[str, Any]:
     }
 
 
-def _tell_contents(known: Reader, whole: Dataset, *, json: bool) -> None:
+def _print_contents(known: Reader, whole: Dataset, *, json: bool) -> None:
     splits = known.deal(whole)
     if for_programs(json):
         for name, data in splits.items():

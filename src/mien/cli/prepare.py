@@ -1,4 +1,4 @@
-"""`mien prepare`: aligned faces, regions of faces, curated annotations."""
+"""`mien prepare`: aligned faces, regions of faces, filtered annotations."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ EXAMPLES = """Examples:
     mien prepare annotations --root data/affwild2 --out data/affwild2
 """
 
-app = App("prepare", help="Align faces, cut regions of faces, curate annotations.", help_epilogue=EXAMPLES)
+app = App("prepare", help="Align faces, crop regions of faces, filter annotations.", help_epilogue=EXAMPLES)
 
 MARK = b"mien contact sheet"
 """Metadata of contact sheets, by which they are recognized when they are written again."""
@@ -42,20 +42,20 @@ SHEET = 60
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What the verbs that write images share."""
+    """Options of the commands that write images."""
 
     dataset: str
     """Name of the dataset (see: mien datasets)."""
     root: Path
-    """Folder that holds it."""
+    """Folder of the dataset."""
     out: Path
-    """Folder to write to; a preparation that was stopped goes on there."""
+    """Output folder; an interrupted preparation resumes."""
     protocol: str = ""
-    """Whose splits to prepare; by default the parts that the files themselves name."""
+    """Protocol whose splits are prepared; by default the parts named by the files."""
     option: tuple[str, ...] = ()
-    """NAME=VALUE, one of the options of the dataset."""
+    """NAME=VALUE, an option of the dataset."""
     skip_damaged: bool = False
-    """Leave out damaged rows and missing images instead of refusing to start."""
+    """Skip invalid rows and missing images instead of raising an error."""
     limit: int | None = None
     """At most this many images of each split, evenly spread."""
     sheet: Path | None = None
@@ -63,7 +63,7 @@ class Job:
     overwrite: bool = False
     """Replace an existing --sheet that mien did not write."""
     workers: int | None = None
-    """Processes; one per core if not given."""
+    """Processes; by default one per core."""
     json: bool = False
     """Write the result as JSON, also on a terminal."""
 
@@ -80,17 +80,17 @@ def align(
     faceless: Literal["keep", "error", "discard"] | None = None,
     format: Literal["png", "jpg"] = "png",  # noqa: A002 - the name of the flag
 ) -> None:
-    """Cut aligned faces out of the images of a dataset.
+    """Crop aligned faces from the images of a dataset.
 
     Args:
-        job: What to prepare.
+        job: Dataset and output.
         crop: Geometry: ArcFace's five points, DDAMFN++'s five poses, dlib's face chip, or FER2013's.
-        author: Reproduce the published routine with its oddities.
-        detector: What finds the faces, instead of the crop's own; whole if each image is a tight crop of one face.
-        points: Where the points come from, instead of the crop's own.
-        size: Side of the crop in pixels, instead of the crop's own.
-        faceless: What becomes of an image without a face: resized and kept, resized and put into error, or left out.
-        format: Format of the images that are written.
+        author: Reproduce the published routine exactly.
+        detector: Face detector, instead of the crop's default; whole if each image is a tight crop of one face.
+        points: Source of the landmarks, instead of the crop's default.
+        size: Side of the crop in pixels, instead of the crop's default.
+        faceless: Images without a face: resized and kept (keep), moved to a folder (error), or excluded (discard).
+        format: Image format.
     """
     _prepare(job, Align(crop, author, detector, points, size, faceless), format)
 
@@ -104,14 +104,14 @@ def regions(
     detector: str = "blazeface",
     format: Literal["png", "jpg"] = "jpg",  # noqa: A002 - the name of the flag
 ) -> None:
-    """Cut eyes, nose and mouth out of the images of a dataset, with the formulas of Global-ROI Net.
+    """Crop eyes, nose and mouth from the images of a dataset, with the formulas of Global-ROI Net.
 
     Args:
-        job: What to prepare.
-        aligned: The images are aligned faces already.
-        author: Reproduce the published routine with its oddities.
-        detector: What finds the faces; whole if each image is a tight crop of one face.
-        format: Format of the images that are written.
+        job: Dataset and output.
+        aligned: The images are aligned faces.
+        author: Reproduce the published routine exactly.
+        detector: Face detector; whole if each image is a tight crop of one face.
+        format: Image format.
     """
     _prepare(job, Regions(aligned, author, detector), format)
 
@@ -124,12 +124,12 @@ def annotations(
     filter: Literal["strict", "valence-arousal", "expression", "action-units", "none"] = "strict",  # noqa: A002 - as above
     json: bool = False,
 ) -> None:
-    """Filter the annotation files of s-Aff-Wild2, and say why rows were dropped.
+    """Filter the annotation files of s-Aff-Wild2, and report why rows were dropped.
 
     Args:
-        root: Folder that holds the annotation files.
-        out: Folder to write the filtered files to.
-        filter: Rows to keep: those annotated for every task, for one task, or all.
+        root: Folder of the annotation files.
+        out: Output folder.
+        filter: Rows to keep: annotated for every task (strict), for one task, or all (none).
         json: Write the tables as JSON Lines, also on a terminal.
     """
     tables = curate(root, out, filter)
@@ -146,9 +146,9 @@ def _prepare(job: Job, work: Work, suffix: Literal["png", "jpg"]) -> None:
         check_output(job.sheet, "--sheet", tuple(Image.registered_extensions()), MARK, inputs=(), overwrite=job.overwrite)
     splits = open_splits(job.dataset, job.root, job.protocol, damaged=damaged, options=pairs(job.option, "--option"))
     if job.limit is not None and job.limit < 1:
-        raise ConfigError(f"--limit is {job.limit}; give 1 image or more")
+        raise ConfigError(f"--limit must be 1 or more, got {job.limit}", value=job.limit)
     if job.workers is not None and job.workers < 1:
-        raise ConfigError(f"--workers is {job.workers}; give 1 process or more")
+        raise ConfigError(f"--workers must be 1 or more, got {job.workers}", value=job.workers)
     if job.limit is not None:
         splits = {name: data.take(_spread(len(data), job.limit)) for name, data in splits.items()}
     side, workers = side_console(), cores() if job.workers is None else job.workers

@@ -1,4 +1,4 @@
-"""Which face of an image is judged, and what is known about it."""
+"""The face of each labeled image, for evaluation and training."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from .datasets import Dataset, Sample
 Mode = Literal["auto", "whole", "detect"]
 
 CROP_SIDE = 240
-"""Median shorter side in pixels up to which `auto` takes the images of a dataset for crops of one face each: FER2013 has 48,
-RAF-DB's aligned faces 100, Aff-Wild2's 112, AffectNet's 224; photographs have more."""
+"""Median shorter side in pixels up to which `auto` treats the images of a dataset as face crops: FER2013 has 48, RAF-DB's
+aligned faces 100, Aff-Wild2's 112, AffectNet's 224; photos have more."""
 LOOKED_AT = 64
-"""Images that `auto` looks at."""
+"""Images that `auto` inspects."""
 
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """A face that a model is asked about."""
+    """A face for inference."""
 
     row: int
     """Row of the dataset."""
@@ -35,9 +35,9 @@ class Face:
     pixels: np.ndarray
     """(H, W, 3) uint8 RGB, the whole image."""
     mesh: np.ndarray | None = None
-    """(P, 3) points of the face mesh in its pixels, where it was looked for."""
+    """(P, 3) face mesh in its pixels, if computed."""
     box: np.ndarray | None = None
-    """(4,) left, top, right, bottom of the detected face; None where the image is the face."""
+    """(4,) left, top, right, bottom of the detected face; None if the image is a face crop."""
 
     @property
     def size(self) -> float:
@@ -57,7 +57,7 @@ class Face:
 
 
 def mode_for(data: Dataset, mode: Mode, *, cuts_faces: bool) -> Literal["whole", "detect"]:
-    """Return whether the images are faces already, or faces must be found in them.
+    """Return whether the images are face crops, or faces must be detected.
 
     Raises:
         ConfigError: there is no such mode.

@@ -1,16 +1,14 @@
-"""Was this array meant as RGB, or is it BGR as OpenCV's `imread` gives it?
+"""Detection of arrays in BGR order, as OpenCV's `imread` returns them, where RGB is expected.
 
-Nothing fails when red and blue are swapped: faces are still found and scored, only worse. Skin gives the order away. Under any
-usual light it is warm, red > green > blue; read in the wrong order it turns blue, and a person has no blue skin.
+Swapped channels raise no error and only lower accuracy. Skin reveals the order: under any usual light it is warm (red > green >
+blue), and in the wrong order it is blue, a color that skin does not have.
 
-Two questions, because they are answered with very different certainty:
+* `looks_bgr` inspects a whole image without knowing the face. A blue sky in the wrong order has the color of skin too, so it
+  reports only images like portraits: a skin-colored region of moderate saturation that leaves the top and upper sides of the
+  image free, and almost no skin in the given order.
+* `face_looks_bgr` inspects the crop of a detected face and is almost always right.
 
-* `looks_bgr` sees a whole image and does not know where the face is. A blue sky or wall read in the wrong order has the
-  color of skin too, so the rule only speaks up for what looks like a portrait: a skin-colored region of moderate saturation
-  that leaves the top and upper sides of the image free, and next to no skin if the order is taken as it stands.
-* `face_looks_bgr` sees the crop of a face that has been found, and is nearly always right.
-
-Measured (alarms on RGB images, then how many are found when the same images are given as BGR):
+Measured (false alarms on RGB images; detections on the same images as BGR):
 
     looks_bgr        London portraits, even gray wall                  0 / 204    203 / 204
                      15 other portraits and group photographs          0 / 15       1 / 15
@@ -25,14 +23,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 LIKELY_BGR = "this array looks like BGR, as cv2.imread gives it; mien reads RGB: pass array[..., ::-1]"
-"""The note and the warning."""
+"""Text of the note and the warning."""
 
 SAMPLES = 16_384
-"""Pixels looked at; more change nothing and cost time."""
+"""Number of pixels that are inspected."""
 
 
 def looks_bgr(pixels: NDArray[np.uint8]) -> bool:
-    """Return whether an image that should be RGB is likely BGR; in doubt, no.
+    """Return whether an image that should be RGB is probably BGR; False in doubt.
 
     Args:
         pixels: (H, W, 3) uint8.
@@ -47,17 +45,17 @@ def looks_bgr(pixels: NDArray[np.uint8]) -> bool:
     edge = max(1, width // 20)
     sides = swapped[: max(1, height // 2), np.r_[:edge, width - edge : width]]
     if max(top.mean(), sides.mean()) > 0.1:
-        return False  # a sky or a backdrop
+        return False  # Sky or a backdrop.
     skin = thin[swapped]
     brightest = skin.max(axis=-1)
     return float(((brightest - skin.min(axis=-1)) / brightest).mean()) < 0.45
 
 
 def face_looks_bgr(crop: NDArray[np.uint8]) -> bool:
-    """Return whether the crop of a face that should be RGB is likely BGR.
+    """Return whether the crop of a face that should be RGB is probably BGR.
 
     Args:
-        crop: (H, W, 3) uint8, the box of one face, brow to chin.
+        crop: (H, W, 3) uint8, bounding box of one face, brow to chin.
     """
     height, width = crop.shape[:2]
     thin = _thin(crop[height // 5 : height - height // 10, width // 5 : width - width // 5])
@@ -75,7 +73,7 @@ def _thin(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def _skin(rgb: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Pixels with the chroma of skin: a box in the Cb-Cr plane, common in the literature, that all complexions share."""
+    """Return the pixels with the chroma of skin: a range in the Cb-Cr plane, common in the literature, for all complexions."""
     red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
     luma = 0.299 * red + 0.587 * green + 0.114 * blue
     cb, cr = (blue - luma) * 0.564 + 128, (red - luma) * 0.713 + 128

@@ -71,7 +71,7 @@ class Clip:
         if isinstance(self.source, str) and is_url(self.source):
             return 0
         try:
-            with self._open() as video:
+            with self.open() as video:
                 return self.sampling.frames(video.info.duration, video.info.rate) or 0
         except SourceError:
             return 1
@@ -81,7 +81,7 @@ class Clip:
         index, time = 0, None
         try:
             limit = self.options.get("max_pixels", MAX_PIXELS)
-            with self._open() as video:
+            with self.open() as video:
                 check_size(*video.coded, self.name, limit)
                 notes = video.notes
                 for shot in video.frames(self.sampling):
@@ -92,7 +92,13 @@ class Clip:
         except SourceError as error:
             yield Frame(index + 1 if time is not None else 0, self.name, error=error, time=time)
 
-    def _open(self) -> Video | Animation | NumberedImages | LiveStream:
+    def open(self) -> Video | Animation | NumberedImages | LiveStream:
+        """Open the source.
+
+        Raises:
+            SourceError: it cannot be read.
+            MissingExtra: PyAV is not installed.
+        """
         if isinstance(self.source, tuple):
             return NumberedImages(self.source, self.sampling.fps or 25, self.name, self.options)
         private = self.options.get("allow_private", False)

@@ -1,4 +1,4 @@
-"""Write a video, through PyAV (FFmpeg): frames at the times they have, and the sound of another video, copied as it is."""
+"""Write videos through PyAV (FFmpeg), with exact times and the unchanged audio of another video."""
 
 from __future__ import annotations
 
@@ -18,17 +18,16 @@ from ..errors import ConfigError, SourceError
 from .video import Video, import_av
 
 CLOCK = 90_000
-"""Ticks a second of the times that are written: those of common frame rates are whole numbers of them."""
+"""Ticks per second of the time stamps; common frame rates are whole numbers of ticks."""
 
 MP4_SOUND = frozenset({"aac", "mp3", "mp3float", "ac3", "eac3", "opus", "libopus", "flac", "alac"})
-"""Codecs, as FFmpeg names them, that players understand in MP4. Other sound goes into a Matroska file."""
+"""Audio codecs, by FFmpeg's names, that players support in MP4; others need Matroska."""
 
 
 class Recorder:
     """Writes one video, H.264 in MP4 or Matroska. Use it in a `with` block: the file gets its name at the end.
 
-    If the block ends with an error, or the process is killed, what was written stays in `NAME.part`, and an older `NAME` as it
-    was.
+    If the block raises or the process is killed, the frames so far are in `NAME.part`, and an older `NAME` is unchanged.
 
     Example:
         >>> with Video("clip.mp4") as video, Recorder("copy.mp4", sound="clip.mp4") as recorder:
@@ -47,20 +46,20 @@ class Recorder:
         comment: str = "",
         threads: int = 1,
     ) -> None:
-        """Begin a video; its size is that of the first frame.
+        """Open a video; its size is that of the first frame.
 
         Args:
-            path: of the file, `.mp4` or `.mkv`; see `suffix`.
-            sound: a video (path or bytes) whose sound is copied; None for silence.
+            path: output, `.mp4` or `.mkv`; see `suffix`.
+            sound: video (path or bytes) whose audio is copied; None for no audio.
             start: time in the source that is zero in the copy, in seconds.
-            end: time in the source where the sound ends; None for its own end.
-            rate: frames a second, as a hint for the encoder; times are exact whatever it is.
-            comment: written into the file.
-            threads: threads of the encoder.
+            end: time in the source where the audio ends; None for its own end.
+            rate: frames per second, as a hint for the encoder; times are exact in any case.
+            comment: metadata of the file.
+            threads: encoder threads.
 
         Raises:
-            ConfigError: the file cannot be written there.
-            SourceError: `sound` is no video.
+            ConfigError: the file cannot be written.
+            SourceError: `sound` is not a video.
             MissingExtra: PyAV is not installed.
         """
         av = import_av()
@@ -78,7 +77,7 @@ class Recorder:
             if self._sound:
                 self._sound.close()
             reason = getattr(error, "strerror", None) or error
-            raise ConfigError(f"{self.path} cannot be written: {reason}; choose another place") from error
+            raise ConfigError(f"{self.path} cannot be written: {reason}; choose another path", path=self.path) from error
         if comment:
             self._file.metadata["comment"] = comment
 
@@ -86,8 +85,8 @@ class Recorder:
         """Append a frame.
 
         Args:
-            pixels: (H, W, 3) uint8 RGB; frames after the first are brought to its size.
-            time: seconds, in the source; later than that of the frame before.
+            pixels: (H, W, 3) uint8 RGB; resized to the first frame.
+            time: seconds in the source, increasing.
 
         Raises:
             ConfigError: the disk is full.
@@ -99,7 +98,7 @@ class Recorder:
         if pixels.shape[1::-1] != self._size:
             pixels = np.asarray(Image.fromarray(pixels).resize(self._size))
         tall, wide = pixels.shape[0] % 2, pixels.shape[1] % 2
-        if tall or wide:  # the codec halves the colors' resolution
+        if tall or wide:  # The codec subsamples colors.
             pixels = np.pad(pixels, ((0, tall), (0, wide), (0, 0)), "edge")
         frame: Any = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels, np.uint8))
         self._last = max(round((time - self.start) * CLOCK), self._last + 1)
@@ -107,10 +106,10 @@ class Recorder:
         self._encode(frame, time)
 
     def close(self) -> None:
-        """Write what is left, and give the file its name; without any frame there is no file.
+        """Finish the file and rename it; without any frame no file is written.
 
         Raises:
-            ConfigError: the disk is full; what was written stays in `NAME.part`.
+            ConfigError: the disk is full; the frames so far are in `NAME.part`.
         """
         if self._stream is None:
             self.abandon()
@@ -121,18 +120,18 @@ class Recorder:
         except BaseException:
             self.abandon()
             raise
-        with self._told():
+        with self._errors():
             self._close()
             self._part.replace(self.path)
 
     def abandon(self) -> None:
-        """Close the file as it is, without giving it its name."""
-        with contextlib.suppress(ConfigError), self._told():  # a full disk was told of before
+        """Close the file without renaming it."""
+        with contextlib.suppress(ConfigError), self._errors():  # A full disk was reported before.
             self._close()
 
     def _encode(self, frame: Any, time: float) -> None:
-        """Write a frame, or what the encoder still holds, and the sound up to a time in the source."""
-        with self._told():
+        """Write a frame, or the delayed frames of the encoder, and the audio up to a time in the source."""
+        with self._errors():
             self._file.mux(self._stream.encode(frame))
             if self._sound:
                 self._sound.copy(self._file, time)
@@ -145,15 +144,16 @@ class Recorder:
                 self._sound.close()
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        """Say in our words what FFmpeg cannot do."""
+    def _errors(self) -> Iterator[None]:
+        """Convert errors of FFmpeg."""
         import av
 
         try:
             yield
         except (OSError, av.error.FFmpegError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise ConfigError(f"{self.path} cannot be written: {reason}; free some space, or choose another place") from error
+            message = f"{self.path} cannot be written: {reason}; free some space, or choose another path"
+            raise ConfigError(message, path=self.path) from error
 
     def __enter__(self) -> Self:
         return self
@@ -180,7 +180,7 @@ class Recorder:
 
 
 class _Sound:
-    """The packets of a video's sound, on their way into another file."""
+    """Audio packets of a video, to be copied into another file."""
 
     def __init__(self, source: Any, start: float, end: float | None) -> None:
         self._video = Video(source)
@@ -194,18 +194,18 @@ class _Sound:
         self._packets = container.demux(self._from) if self._from else iter(())
 
     def begin(self, file: Any) -> None:
-        """Add the stream to a file, before its first packet is written."""
+        """Add the audio stream to a file, before its first packet."""
         if self._from is not None:
             self._to = file.add_stream_from_template(self._from)
 
     def copy(self, file: Any, until: float) -> None:
-        """Copy what sounds up to a time in the source."""
+        """Copy the audio up to a time in the source."""
         import av
 
         while self._to is not None:
             try:
                 packet = self._next or next(self._packets)
-            except (StopIteration, OSError, av.error.FFmpegError):  # a truncated source has no more
+            except (StopIteration, OSError, av.error.FFmpegError):  # The end, or a truncated source.
                 return
             self._next = None
             if packet.dts is None or packet.pts is None:
@@ -216,7 +216,7 @@ class _Sound:
             elif time > until:
                 self._next = packet
                 return
-            elif time >= self._start or not self._start:  # what comes before zero readies the decoder
+            elif time >= self._start or not self._start:  # Packets before zero prepare the decoder.
                 shift = round((self._start + self._video.origin) / packet.time_base)
                 packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
                 packet.stream = self._to
@@ -228,7 +228,7 @@ class _Sound:
 
 
 def suffix(source: Any) -> str:
-    """Return `.mp4`, or `.mkv` where MP4 cannot hold the sound of a video."""
+    """Return `.mp4`, or `.mkv` if MP4 does not support the audio of a video."""
     try:
         with Video(source) as video:
             sound = video.container.streams.audio

@@ -33,7 +33,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..errors import MienError
 from ..inference.results import json_line
-from ..io.video import Sampling, Video
+from ..io.sources import Clip
+from ..io.video import Sampling
 from .metrics import Metrics
 from .options import VideoOptions
 from .problems import Problem, busy, unforeseen
@@ -204,7 +205,7 @@ class Jobs:
 
     def _read(self, place: Path, video: Path, state: JobState, key: Key, sampling: Sampling, options: VideoOptions) -> JobState:
         limits, cancel = self.settings.limits, place / "cancel"
-        with Video(video, state.name) as opened:
+        with Clip(str(video), sampling, called=state.name).open() as opened:
             total = sampling.frames(opened.info.duration, opened.info.rate)
         state, written = state.but(status="running", progress=0.0 if total else None), 0.0
         frames = self.readers(key).stream(

@@ -1,4 +1,4 @@
-"""Can the figures of a dataset be trusted? Copies across splits, torn labels, shared people, treated and broken images.
+"""Dataset audit: duplicates across splits, conflicting labels, subject overlap, preprocessed and corrupt images.
 
     splits = open_splits("fer2013", "data/fer2013")
     report = audit(splits)
@@ -42,13 +42,13 @@ def open_splits(
     damaged: Damaged = "skip",
     options: Mapping[str, str] | None = None,
 ) -> dict[str, Dataset]:
-    """Return the splits to audit: those of `protocol`, by default the parts that the files themselves name.
+    """Return the splits to audit: those of `protocol`, by default the parts named by the files.
 
-    A dataset whose files name no parts is one split, `"all"`.
+    A dataset without parts is one split, `"all"`.
 
     Raises:
-        DatasetError: the data is not there.
-        UnknownName: there is no such dataset or protocol.
+        DatasetError: the data is missing.
+        UnknownName: unknown dataset or protocol.
     """
     known = reader(name)
     as_filed = (name for name, entry in known.protocols.items() if entry.splits is official and not entry.options)

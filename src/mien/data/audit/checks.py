@@ -1,4 +1,4 @@
-"""The audit itself: signatures of every image, then what they and the columns of the dataset say together."""
+"""The audit: computes signatures of all images and combines them with the columns of the dataset."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from .report import Audit, Duplicates, Leak, Member, Overlap, Quality, SplitSumm
 from .signatures import Progress, Signatures, join, signatures
 
 EXAMPLES = 20
-"""Groups of copies that a report lists."""
+"""Groups of duplicates listed in a report."""
 
 UNEVEN = 0.06
-"""`Signatures.unevenness` below which a histogram was equalised."""
+"""`Signatures.unevenness` below which a histogram was equalized."""
 
 ZEROED = 0.45
-"""`Signatures.zeroed` above which pixels went through JPEG."""
+"""`Signatures.zeroed` above which an image was JPEG-compressed."""
 
 BLANK = 3.0
-"""Standard deviation of the gray levels below which there is nothing to see."""
+"""Standard deviation of the gray levels below which an image is blank."""
 
 UNIFORM = 0.9
-"""Share of one size from which the other sizes are odd."""
+"""Share of the most frequent size from which other sizes are reported."""
 
 ORIGINS = ("film",)
-"""Group columns that say where an image comes from, as subject and sequence do."""
+"""Group columns that identify the origin of an image, like subject and sequence."""
 
 FaceFinder = Callable[[np.ndarray], int]
 """Takes an (H, W, 3) uint8 image, returns the number of faces."""
@@ -48,20 +48,20 @@ def audit(
     workers: int = 1,
     progress: Progress = lambda number: None,
 ) -> Audit:
-    """Audit the splits of one dataset, and look for its images in others.
+    """Audit the splits of one dataset, and find its images in others.
 
     Args:
         splits: name → split, all of one dataset and protocol; see `open_splits`.
-        against: name → other dataset, to look for copies between the two; its name is that of no split.
-        near: whether to look for similar images too, which takes time with the square of their number.
-        find_faces: counts the faces of an image, to find images without one; slow, so only `search` images, evenly
-            spread over all splits, are looked at.
-        search: number of images to search for faces; 0 for all.
+        against: name → other dataset to compare with; no name of a split.
+        near: find near duplicates too; the time grows with the square of the number of images.
+        find_faces: counts the faces of an image, to find images without one; slow, so it runs on `search` images only,
+            evenly spread over all splits.
+        search: number of images for face detection; 0 for all.
         workers: threads that decode files.
-        progress: told how many images were read.
+        progress: called with the number of images read.
 
     Raises:
-        ValueError: there is no split.
+        ValueError: no splits.
         ConfigError: another dataset has the name of a split.
 
     Example:
@@ -71,9 +71,9 @@ def audit(
         (42, 0, 'warning')
     """
     if not splits:
-        raise ValueError("nothing to audit: there is no split")
+        raise ValueError("no splits to audit")
     if both := splits.keys() & (against or {}).keys():
-        raise ConfigError(f"{min(both)!r} is a split of the dataset; give the dataset that it is compared with another name")
+        raise ConfigError(f"{min(both)!r} is the name of a split; give another name to the other dataset", value=min(both))
     first = next(iter(splits.values()))
     sides = {**splits, **(against or {})}
     found = join([signatures(data, workers, progress) for data in sides.values()])
@@ -120,7 +120,7 @@ class _View:
 
 def _summary(data: Dataset) -> SplitSummary:
     try:
-        # The digest of files is over the files, not over their pixels: it says nothing about the original.
+        # The digest of files covers the files, not the pixels, and cannot be compared with the original.
         known = reader(data.name).fingerprints.get(data.split) if data.pixels is not None else None
     except UnknownName:  # a dataset made in memory
         known = None
@@ -154,7 +154,7 @@ def _leaks(group: np.ndarray, view: _View) -> Iterator[Leak]:
 
 
 def _examples(group: np.ndarray, members: np.ndarray, view: _View) -> Iterator[tuple[Member, ...]]:
-    """Some groups of several members, those that stand in two splits first."""
+    """Groups of several members, those in two splits first."""
     kinds = np.unique(np.stack([group, view.side])[:, members], axis=1)[0]
     listed, sides = np.unique(kinds, return_counts=True)
     for chosen in listed[np.argsort(sides == 1, kind="stable")][:EXAMPLES]:

@@ -1,4 +1,4 @@
-"""A protocol without the leaks that an audit finds, to report beside the official one."""
+"""Clean protocols: splits without the leaks found by an audit, for reporting beside the official ones."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from ..datasets.clean import Clean
 from .duplicates import copies
 from .signatures import join, signatures
 
-EVALUATION = "images that also stand in another split"
-TRAINING = "images that also stand in another split, further copies of an image, and groups of copies with different labels"
+EVALUATION = "images that also occur in another split"
+TRAINING = "images that also occur in another split, further copies of an image, and duplicates with conflicting labels"
 
 
 def clean_protocol(splits: Mapping[str, Dataset], *, near: bool = False, workers: int = 1) -> Clean:
-    """Return which images to leave out.
+    """Return the images to exclude.
 
-    Evaluation splits lose the images that also stand in any other split; copies within the split stay, so that its
-    figure differs from the official one by the leak alone. The training split loses those too, all but the first of
-    equal images, and groups of equal images whose labels differ.
+    Images that also occur in another split are excluded from evaluation splits; duplicates within the split stay, so that
+    its metrics differ from the official ones by the leak only. From the training split, further copies of equal images and
+    groups of equal images with conflicting labels are excluded too.
 
     Args:
         splits: as `open_splits` gives them.
-        near: whether similar images count as equal.
+        near: whether near duplicates count as equal.
         workers: threads that decode files.
 
     Raises:
-        DatasetError: the dataset has no splits.
+        DatasetError: the dataset has fewer than two splits.
     """
     if len(splits) < 2:
         raise DatasetError(
-            f"{', '.join(splits) or 'nothing'}: a clean protocol is about several splits; name a protocol that makes some"
+            f"a clean protocol needs at least two splits, got {', '.join(splits) or 'none'}; choose another protocol"
         )
     found = copies(join([signatures(data, workers) for data in splits.values()]), near)
     group = found.families()
@@ -43,9 +43,9 @@ def clean_protocol(splits: Mapping[str, Dataset], *, near: bool = False, workers
         mine = group[side == index]
         gone = np.isin(mine, group[side != index])
         if name == "train":
-            gone |= _repeated(mine) | _torn(mine, data.label)
+            gone |= _repeated(mine) | _conflicting(mine, data.label)
         drop[name] = [str(text) for text in data.names[gone]]
-        why[name] = (TRAINING if name == "train" else EVALUATION) + (", to the eye" if near else "")
+        why[name] = (TRAINING if name == "train" else EVALUATION) + (", near duplicates included" if near else "")
     first = next(iter(splits.values()))
     return Clean(first.name, first.protocol, {name: data.digest for name, data in splits.items()}, drop, why)
 
@@ -56,7 +56,7 @@ def _repeated(group: np.ndarray) -> np.ndarray:
     return ~first
 
 
-def _torn(group: np.ndarray, label: np.ndarray) -> np.ndarray:
+def _conflicting(group: np.ndarray, label: np.ndarray) -> np.ndarray:
     pairs = np.unique(np.stack([group, label])[:, label >= 0], axis=1)
     kinds = np.bincount(pairs[0], minlength=int(group.max(initial=0)) + 1)
     return kinds[group] > 1

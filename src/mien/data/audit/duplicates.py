@@ -1,4 +1,4 @@
-"""Which images are the same image: pixel for pixel, or to the eye."""
+"""Exact and near duplicates of images."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ in another crop, brightness or with another watermark, and the other two look al
 is. Between 0.90 and 0.93 a third are different people."""
 
 MIN_DEVIATION = 4.0
-"""Gray levels of a thumbnail without which an image is blank, and like every other blank one."""
+"""Standard deviation of a thumbnail below which an image is blank and resembles all other blank ones."""
 
 BLOCK = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Copies:
-    """Groups of equal images, and pairs of similar ones, among the rows of `Signatures`."""
+    """Groups of exact duplicates and pairs of near duplicates among the rows of `Signatures`."""
 
     group: np.ndarray
-    """(N,) int64: equal numbers, equal pixels."""
+    """(N,) int64: equal for images with equal pixels."""
     pairs: np.ndarray
-    """(P, 2) int64: groups that show one photograph, the smaller number first."""
+    """(P, 2) int64: pairs of groups of near duplicates, the smaller number first."""
 
     def __len__(self) -> int:
         return int(self.group.max(initial=-1)) + 1
 
     def families(self) -> np.ndarray:
-        """(N,) int64: equal numbers for images that are linked by equal pixels or by a chain of similar pairs."""
+        """(N,) int64: equal for images that are connected by equal pixels or by pairs of near duplicates."""
         root = np.arange(len(self))
         for first, second in self.pairs:
             root[_top(root, int(second))] = _top(root, int(first))
@@ -43,12 +43,12 @@ class Copies:
 
 
 def copies(found: Signatures, near: bool = True) -> Copies:
-    """Find the copies among images.
+    """Find duplicates among images.
 
     Args:
         found: signatures of the images.
-        near: whether to look for similar images too, mirrored ones among them; takes time with the square of their number
-            (half a minute for 35,000 on one core).
+        near: find near duplicates too, also mirrored ones; the time grows with the square of the number of images (half a
+            minute for 35,000 on one core).
     """
     each = np.char.add(b"?", np.arange(len(found.identity)).astype("S"))
     identity = np.where(found.readable, found.identity, each)

@@ -1,4 +1,4 @@
-"""An audit in sentences."""
+"""Findings of an audit as sentences."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from .report import Audit, Duplicates, Finding, Leak, Level, Overlap, Quality
 LEVELS: tuple[Level, ...] = ("error", "warning", "note")
 
 IMBALANCE = 10
-"""Ratio of the largest to the smallest class from which accuracy says little."""
+"""Ratio of the largest to the smallest class from which accuracy is misleading."""
 
 ALIKE = 0.6
-"""Median correlation from which images are framed so alike that `MIN_CORRELATION` does not tell a copy from another face."""
+"""Median correlation from which images are so similar that `MIN_CORRELATION` does not separate duplicates."""
 
-EQUALISED_COST = "on FER2013, models trained on the original lose 8 to 10 points on such a copy"
+EQUALISED_COST = "on FER2013, models trained on the original lose 8 to 10 points of accuracy on such a copy"
 
 
 def findings(report: Audit) -> Audit:
-    """Return the report with its findings, worst first."""
+    """Return the report with its findings, most severe first."""
     found = [
         *_copies(report),
         *_overlaps(report),
@@ -38,23 +38,23 @@ def findings(report: Audit) -> Audit:
 def _copies(report: Audit) -> Iterator[Finding]:
     for leak in report.exact.leaks:
         share = leak.images / report.splits[leak.split].images
-        text = f"{leak.images:,} of the {leak.split} images ({share:.1%}) also stand in {leak.other}, pixel for pixel"
+        text = f"{leak.images:,} of the {leak.split} images ({share:.1%}) also occur in {leak.other} (exact duplicates)"
         yield Finding(_level(leak), text + _example(report.exact, leak))
     exact = {(leak.split, leak.other): leak.images for leak in report.exact.leaks}
     for leak in report.near.leaks if report.near else ():
         if more := leak.images - exact.get((leak.split, leak.other), 0):
-            text = f"{more:,} more of the {leak.split} images look like one in {leak.other} (crop, brightness, mirror)"
+            text = f"{more:,} more {leak.split} images are near duplicates in {leak.other} (crop, brightness, mirror)"
             yield Finding(_level(leak), text + _example(report.near, leak))
     if report.near and report.near.groups and report.quality.resemblance > ALIKE:
-        alike = f"any two images look alike (correlation {report.quality.resemblance:.2f}), as portraits of one studio do"
-        yield Finding("warning", f"{alike}: what looks like a copy may be another person; see them with --html FILE --images")
+        alike = f"all images are similar (correlation {report.quality.resemblance:.2f}), as portraits from one studio are"
+        yield Finding("warning", f"{alike}: near duplicates may be other people; check them with --html FILE --images")
     yield from _groups(report.exact, sum(split.images for split in report.splits.values()))
     if not exact and not report.overlaps and not (report.near and report.near.leaks):
-        yield Finding("note", "no image and nobody stands in two splits")
+        yield Finding("note", "no duplicates and no subjects in two splits")
 
 
 def _example(copies: Duplicates | None, leak: Leak) -> str:
-    """Return two images of one of the groups that are shown, for somebody to look at; nothing if none of them shows this."""
+    """Return two images of a listed group as an example of a leak; empty if none is listed."""
     for group in copies.examples if copies else ():
         names = {member.split: member.name for member in reversed(group)}
         if {leak.split, leak.other} <= names.keys():
@@ -64,10 +64,10 @@ def _example(copies: Duplicates | None, leak: Leak) -> str:
 
 def _groups(copies: Duplicates, total: int) -> Iterator[Finding]:
     if copies.groups:
-        several = f"{copies.groups:,} groups of together {copies.images:,} images have the same pixels"
+        several = f"{copies.groups:,} groups of {copies.images:,} exact duplicates"
         yield Finding("note", f"{copies.distinct:,} distinct images of {total:,}; {several}")
     if copies.conflicting:
-        yield Finding("warning", f"{copies.conflicting:,} groups of images with the same pixels bear different labels")
+        yield Finding("warning", f"{copies.conflicting:,} groups of exact duplicates have conflicting labels")
 
 
 def _overlaps(report: Audit) -> Iterator[Finding]:
@@ -76,11 +76,11 @@ def _overlaps(report: Audit) -> Iterator[Finding]:
         if overlap.what == "official part":
             yield Finding("error", f"{subject} belong to the official part {overlap.other}")
         elif overlap.split != "train":
-            yield Finding("error", f"{subject} show one of {overlap.shared:,} {overlap.what}s that {overlap.other} has too")
+            yield Finding("error", f"{subject} share {overlap.shared:,} {overlap.what}s with {overlap.other}")
 
 
 def _level(seen: Leak | Overlap) -> Level:
-    """What training shares with a test split is told from the side of the test split, whose figure it spoils."""
+    """Leaks between training and test are errors of the test split, whose metrics they invalidate."""
     return "warning" if seen.split == "train" else "error"
 
 
@@ -90,7 +90,7 @@ def _images(report: Audit) -> Iterator[Finding]:
     kinds: tuple[tuple[tuple[str, ...], Level, str], ...] = (
         (quality.unreadable, "error", "cannot be read"),
         (quality.blank, "warning", "are blank"),
-        (quality.odd_sizes, "warning", f"are not {usual} as the others"),
+        (quality.odd_sizes, "warning", f"are not {usual} like the others"),
     )
     for names, level, what in kinds:
         if names:
@@ -98,25 +98,27 @@ def _images(report: Audit) -> Iterator[Finding]:
             yield Finding(level, f"{len(names):,} images {what}: {shown}")
     if quality.without_face:
         number, searched = len(quality.without_face), quality.searched
-        yield Finding("warning", f"no face was found in {number:,} of {searched:,} images ({number / searched:.1%}) searched")
+        yield Finding(
+            "warning", f"no face was detected in {number:,} of {searched:,} images ({number / searched:.1%}) searched"
+        )
     yield from _treatment(quality, sum(split.images for split in report.splits.values()))
 
 
 def _treatment(quality: Quality, total: int) -> Iterator[Finding]:
     if quality.equalised > total / 2:
         share = f"{quality.equalised:,} images, median deviation {quality.deviation:.0f} gray levels"
-        yield Finding("error", f"this is a histogram-equalised copy ({share}): {EQUALISED_COST}")
+        yield Finding("error", f"this is a histogram-equalized copy ({share}): {EQUALISED_COST}")
     elif quality.equalised > total / 50:
-        yield Finding("warning", f"{quality.equalised:,} images are histogram-equalised, the others are not")
+        yield Finding("warning", f"{quality.equalised:,} images are histogram-equalized, the others are not")
     if quality.recompressed > total / 2:
-        yield Finding("note", f"the images went through JPEG at this size ({quality.recompressed:,} of {total:,})")
+        yield Finding("note", f"the images were JPEG-compressed at this size ({quality.recompressed:,} of {total:,})")
 
 
 def _balance(report: Audit) -> Iterator[Finding]:
     for name, split in report.splits.items():
         counts = {kind: number for kind, number in split.classes.items() if number}
         if missing := [kind for kind, number in split.classes.items() if not number]:
-            yield Finding("warning", f"{name} has no image of {', '.join(missing)}")
+            yield Finding("warning", f"{name} has no images of {', '.join(missing)}")
         large, small = (pick(counts, key=counts.__getitem__, default="") for pick in (max, min))
         if counts and (ratio := counts[large] / counts[small]) >= IMBALANCE:
             text = f"{name} has {ratio:.0f} times as many images of {large} as of {small}: report the recall of each class"
@@ -129,7 +131,7 @@ def _published_size(report: Audit) -> Iterator[Finding]:
     known = _reader(report)
     usual = next(iter(report.quality.sizes), "")
     if known and known.size and usual and usual != (published := f"{known.size[0]}×{known.size[1]}"):
-        yield Finding("warning", f"most images are {usual}, the published ones {published}: this is a changed copy")
+        yield Finding("warning", f"most images are {usual}, the published ones {published}: a modified copy")
 
 
 def _reader(report: Audit) -> Reader | None:
@@ -142,9 +144,9 @@ def _reader(report: Audit) -> Reader | None:
 def _origin(report: Audit) -> Iterator[Finding]:
     known = [split.original for split in report.splits.values() if split.original is not None]
     if known and all(known):
-        yield Finding("note", "pixels and labels are those of the published original, by their digest")
+        yield Finding("note", "pixels and labels equal the published original (digest)")
     elif known:
-        yield Finding("warning", "pixels or labels are not those of the published original: print the digest beside a figure")
+        yield Finding("warning", "pixels or labels differ from the published original: report the digest with every metric")
     else:
         yield from _size(report)
 
@@ -153,4 +155,4 @@ def _size(report: Audit) -> Iterator[Finding]:
     known = _reader(report)
     published = known.published if known else {}
     if published and all(part in report.splits and report.splits[part].images == published[part] for part in published):
-        yield Finding("note", "the splits have as many images as the published set")
+        yield Finding("note", "the splits have the published numbers of images")

@@ -1,4 +1,4 @@
-"""An audit as one self-contained page."""
+"""The audit report as a self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..datasets import Dataset, Sample
 from .report import Audit, Duplicates, Member
 
 GROUPS = 12
-"""Groups of copies of each kind that are shown."""
+"""Maximum number of groups of duplicates of each kind."""
 SIDE = 72
 """Side of a thumbnail in pixels."""
 
@@ -30,12 +30,12 @@ figure img{display:block;height:72px}.group{border-left:3px solid #ccc;padding-l
 
 
 def page(report: Audit, images: Mapping[str, Dataset] | None = None) -> str:
-    """Return the report as an HTML document that needs nothing else.
+    """Return the report as an HTML document.
 
     Args:
-        report: what `audit` gave.
-        images: the splits, to show some copies as thumbnails; the page then holds images of the dataset, and may go
-            only where those may.
+        report: output of `audit`.
+        images: the splits, to show some duplicates as thumbnails; the page then contains images of the dataset and their
+            terms of use apply to it.
     """
     title = f"Audit of {report.dataset}, protocol {report.protocol}"
     parts = [
@@ -45,14 +45,14 @@ def page(report: Audit, images: Mapping[str, Dataset] | None = None) -> str:
         "<ul>" + "".join(f'<li class="{f.level}">{f.level}: {_text(f.text)}</li>' for f in report.findings) + "</ul>",
         "<h2>Splits</h2>",
         _splits(report),
-        "<h2>Copies, pixel for pixel</h2>",
+        "<h2>Exact duplicates</h2>",
         _copies(report.exact, images),
     ]
     if report.near:
-        parts += ["<h2>Copies to the eye</h2>", _copies(report.near, images)]
+        parts += ["<h2>Near duplicates</h2>", _copies(report.near, images)]
     if report.overlaps:
         rows = ((o.what, o.split, o.other, o.shared, o.images) for o in report.overlaps)
-        parts += ["<h2>On both sides</h2>", _table(("what", "split", "also in", "shared", "images"), rows)]
+        parts += ["<h2>Overlap of splits</h2>", _table(("what", "split", "also in", "shared", "images"), rows)]
     parts += ["<h2>Images</h2>", _quality(report)]
     body = "\n".join(parts)
     return (
@@ -73,7 +73,7 @@ def _splits(report: Audit) -> str:
 def _copies(copies: Duplicates, images: Mapping[str, Dataset] | None) -> str:
     told = (
         f"<p>{copies.distinct:,} distinct images; {copies.groups:,} groups of together {copies.images:,} images, "
-        f"{copies.conflicting:,} of them with different labels.</p>"
+        f"{copies.conflicting:,} with conflicting labels.</p>"
     )
     leaks = _table(("split", "also in", "images"), ((leak.split, leak.other, leak.images) for leak in copies.leaks))
     groups = (
@@ -101,16 +101,16 @@ def _thumbnail(sample: Sample) -> str:
 
 def _quality(report: Audit) -> str:
     quality = report.quality
-    faces = f"{len(quality.without_face):,} of {quality.searched:,}" if quality.without_face is not None else "not looked for"
+    faces = f"{len(quality.without_face):,} of {quality.searched:,}" if quality.without_face is not None else "not searched"
     return _table(
         ("", ""),
         (
             ("sizes", ", ".join(f"{size}: {number:,}" for size, number in quality.sizes.items())),
             ("unreadable", len(quality.unreadable)),
             ("blank", len(quality.blank)),
-            ("of another size", len(quality.odd_sizes)),
-            ("histogram equalised", quality.equalised),
-            ("through JPEG", quality.recompressed),
+            ("other sizes", len(quality.odd_sizes)),
+            ("histogram equalized", quality.equalised),
+            ("JPEG compressed", quality.recompressed),
             ("median deviation of gray levels", f"{quality.deviation:.1f}"),
             ("median correlation of two images", f"{quality.resemblance:.2f}"),
             ("without a face", faces),

@@ -1,4 +1,4 @@
-"""What an audit found, as plain values: it serializes to JSON and prints the same everywhere."""
+"""Results of an audit as plain values that serialize to JSON."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ Level = Literal["error", "warning", "note"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One sentence for people."""
+    """One finding in a sentence."""
 
     level: Level
-    """`"error"`: a figure from these splits is wrong; `"warning"`: it needs a remark; `"note"`: good to know."""
+    """`"error"`: metrics on these splits are invalid; `"warning"`: they need a remark; `"note"`: information."""
     text: str
-    """What was found, with its number."""
+    """The sentence, with numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class SplitSummary:
     digest: str
     """`Dataset.digest`."""
     original: bool | None
-    """Whether that is the digest of the published original; None where it is not known."""
+    """Whether that is the digest of the published original; None if unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +43,17 @@ class Leak:
     split: str
     """The split whose images are counted."""
     other: str
-    """The split, or the other dataset and split, in which they also stand."""
+    """The other split or dataset."""
     images: int
-    """How many of `split`."""
+    """Number of images of `split`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One image of a group of copies."""
+    """One image of a group of duplicates."""
 
     split: str
-    """The split, or the other dataset, that it stands in."""
+    """Its split or other dataset."""
     name: str
     """Its `Sample.name`."""
     label: str | None
@@ -62,7 +62,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Duplicates:
-    """Groups of copies."""
+    """Groups of duplicates."""
 
     distinct: int
     """Number of different images."""
@@ -71,16 +71,16 @@ class Duplicates:
     images: int
     """Images in those groups."""
     conflicting: int
-    """Groups whose images bear different labels."""
+    """Groups with conflicting labels."""
     leaks: tuple[Leak, ...]
-    """Between splits, and between the splits and other datasets; none where nothing is shared."""
+    """Images shared between splits, and between splits and other datasets."""
     examples: tuple[tuple[Member, ...], ...]
-    """Some groups, those between splits first."""
+    """Examples, groups between splits first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """People, recordings or other groups on both sides."""
+    """Subjects, recordings or other groups in two splits."""
 
     what: str
     """`"subject"`, `"sequence"` or the name of a group column."""
@@ -89,63 +89,63 @@ class Overlap:
     other: str
     """The other split."""
     shared: int
-    """Number of subjects (recordings …) that both have."""
+    """Number of shared subjects, recordings …"""
     images: int
-    """Images of `split` that show one of them."""
+    """Images of `split` that belong to one of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """The images by themselves."""
+    """Quality of the images."""
 
     sizes: Mapping[str, int]
     """`"48×48"` → number of images, most frequent first."""
     odd_sizes: tuple[str, ...]
-    """Names of images of another size, where nearly all have one size."""
+    """Images of another size, if nearly all have one size."""
     unreadable: tuple[str, ...]
-    """Names with reasons."""
+    """Names and reasons."""
     blank: tuple[str, ...]
-    """Names of images with hardly any gray levels."""
+    """Blank images."""
     equalised: int
-    """Images whose histogram was equalised."""
+    """Images with an equalized histogram."""
     recompressed: int
-    """Images whose pixels went through JPEG on their own grid."""
+    """Images that were JPEG-compressed at their size."""
     deviation: float
     """Median standard deviation inside an image."""
     resemblance: float
     """Median correlation of the thumbnails of two images, −1 … 1: 0.09 in FER2013, 0.87 among portraits of one studio."""
     without_face: tuple[str, ...] | None
-    """Names of images in which no face was found; None if that was not looked for."""
+    """Images without a detected face; None if not searched."""
     searched: int
-    """In how many images a face was looked for."""
+    """Number of images searched for faces."""
 
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """Everything an audit found."""
+    """Result of an audit."""
 
     dataset: str
     """Entry of `mien.data.datasets.DATASETS`."""
     protocol: str
     """The protocol whose splits were audited."""
     layout: str
-    """The layout that was found."""
+    """The detected layout."""
     flaws: tuple[str, ...]
-    """Stated flaws of the protocol."""
+    """Known flaws of the protocol."""
     notes: tuple[str, ...]
     """Notes of the reader."""
     splits: Mapping[str, SplitSummary]
     """By name."""
     exact: Duplicates
-    """Copies pixel for pixel."""
+    """Exact duplicates."""
     near: Duplicates | None
-    """Copies to the eye, the exact ones included; None if they were not looked for."""
+    """Near duplicates, exact ones included; None if not searched."""
     overlaps: tuple[Overlap, ...]
-    """People and recordings that splits share."""
+    """Subjects and recordings in several splits."""
     quality: Quality
-    """The images by themselves."""
+    """Quality of the images."""
     findings: tuple[Finding, ...]
-    """All of it in sentences, worst first."""
+    """Findings as sentences, most severe first."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""

@@ -1,8 +1,8 @@
-"""What the audit keeps of each image: enough to find copies and to tell how the pixels were treated, in 400 bytes.
+"""Signatures of images for the audit: 400 bytes to find duplicates and preprocessing.
 
-An image is decoded once. Its identity is a digest of the decoded pixels, so that a PNG and a csv row of the same pixels are
-one image. Its perceptual hash says, for an 8 × 8 grid, whether each field is darker than its right-hand neighbor; a 16 × 16
-thumbnail decides whether two images of similar hash are one photograph.
+Each image is decoded once. Its identity is a digest of the decoded pixels, so a PNG and a csv row with the same pixels are
+equal. Its perceptual hash compares each field of an 8 × 8 grid with its right-hand neighbor; a 16 × 16 thumbnail decides
+whether two images with similar hashes are near duplicates.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CHUNK = 1024
 """Images held in memory at a time."""
 
 Progress = Callable[[int], None]
-"""Called with the number of images done since the last call."""
+"""Called with the number of images since the last call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Signatures:
     """Columns with one row for each image; an unreadable image has zeros and a `failure`."""
 
     identity: np.ndarray
-    """(N,) 16 bytes: equal where the decoded pixels are equal; empty for unreadable images, which equal nothing."""
+    """(N,) 16 bytes: equal for equal pixels; empty for unreadable images."""
     hash: np.ndarray
     """(N,) uint64 perceptual hash."""
     mirrored: np.ndarray
@@ -43,11 +43,11 @@ class Signatures:
     deviation: np.ndarray
     """(N,) float32 standard deviation of the gray levels: 0 is a blank image; about 53 for FER2013."""
     unevenness: np.ndarray
-    """(N,) float32, 0 … 1: largest distance between the distribution of gray levels and an even one. Histogram equalisation
-    leaves about 0.02; of FER2013's images 99 % have more than 0.08."""
+    """(N,) float32, 0 … 1: largest distance between the distribution of gray levels and an even one. Histogram equalization
+    gives about 0.02; 99 % of FER2013's images have more than 0.08."""
     zeroed: np.ndarray
-    """(N,) float32, 0 … 1: share of the fine 8 × 8 cosine coefficients that are zero but for rounding. JPEG leaves 0.65 even
-    at quality 95; images that were scaled or cut since have about 0.2."""
+    """(N,) float32, 0 … 1: share of the high-frequency 8 × 8 DCT coefficients that are zero up to rounding. JPEG gives 0.65
+    even at quality 95; images that were scaled or cropped afterwards have about 0.2."""
     failure: np.ndarray
     """(N,) str: why the image cannot be read, or empty."""
 
@@ -67,7 +67,7 @@ def signatures(data: Dataset, workers: int = 1, progress: Progress = lambda numb
     Args:
         data: the images.
         workers: threads that decode files.
-        progress: told how many images are done.
+        progress: called with the number of images.
     """
     parts = list(_from_array(data, progress) if data.pixels is not None else _from_files(data, workers, progress))
     return join(parts or [_failed("")]).take(slice(len(data)))
@@ -141,10 +141,10 @@ def _failed(message: str) -> Signatures:
 
 
 def _identity(image: np.ndarray) -> bytes:
-    if image.ndim == 3 and (image[..., :1] == image).all():  # gray, among others in color
+    if image.ndim == 3 and (image[..., :1] == image).all():  # Gray, stored as color.
         image = image[..., 0]
     digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=15, salt=repr(image.shape[:2]).encode()[:16])
-    return digest.digest() + b"\x01"  # numpy drops zero bytes from the end of a string
+    return digest.digest() + b"\x01"  # numpy strips trailing zero bytes.
 
 
 def _hash(fields: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Datasets of facial expressions, read from the files that people really have.
+"""Datasets of facial expressions, in the layouts in which they are distributed.
 
 >>> from mien.data.datasets import DATASETS
 >>> sorted(DATASETS)[:3]
@@ -38,10 +38,10 @@ DATASETS: dict[str, str] = {
 
 
 def reader(name: str) -> Reader:
-    """Return what is known of a dataset: layouts, protocols, options, labels.
+    """Return the reader of a dataset, with its layouts, protocols, options and labels.
 
     Raises:
-        UnknownName: no dataset has that name.
+        UnknownName: unknown dataset.
     """
     return lookup(name, DATASETS, "dataset")
 
@@ -56,21 +56,21 @@ def open_dataset(
     damaged: Damaged = "raise",
     **options: str,
 ) -> Dataset:
-    """Open one split of a dataset; which of its layouts lies under `root` is found out.
+    """Open one split of a dataset; the layout under `root` is detected.
 
     Args:
         name: entry of `DATASETS`, or `"module:attribute"` of a `Reader` of your own.
-        root: the folder that holds the data, or the file that marks the layout.
+        root: folder of the data, or the file that identifies the layout.
         split: `"train"`, `"validation"`, `"test"`, or `"all"` for every image.
-        protocol: one of the reader's protocols, or `"clean:FILE"` as `mien audit --write-clean` writes it; the
-            default is the reader's first.
-        draw: seed, fraction and fold of protocols that draw lots.
-        damaged: whether damaged rows and missing images raise, or are left out with a note.
-        **options: what the reader offers beyond that: `mode="probability"` of FERPlus, `images="original"` of RAF-DB.
+        protocol: one of the reader's protocols, by default the first, or `"clean:FILE"` as written by
+            `mien audit --write-clean`.
+        draw: seed, fraction and fold of protocols with random splits.
+        damaged: whether invalid rows and missing images raise, or are skipped with a note.
+        **options: options of the reader, such as `mode="probability"` of FERPlus or `images="original"` of RAF-DB.
 
     Raises:
-        UnknownName: there is no such dataset, protocol or option.
-        DatasetError: the data is not there, is damaged, or has no such split.
+        UnknownName: unknown dataset, protocol or option.
+        DatasetError: the data is missing or invalid, or has no such split.
 
     Example:
         >>> data = open_dataset("synthetic", split="test")

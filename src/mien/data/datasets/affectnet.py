@@ -1,7 +1,7 @@
 """AffectNet (Mollahosseini et al. 2017): web images in eight classes with valence and arousal; seven without contempt.
 
 The test images were never published: papers report on the 4,000 (3,500) validation images, which are `test` of the
-protocol `held-out`. Rows labeled none, uncertain or no face are not among the classes and are left out.
+protocol `held-out`. Rows labeled none, uncertain or no face are skipped.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _read_lists(place: Place) -> Dataset:
 
 
 def _read_arrays(place: Place) -> Dataset:
-    """`train_set` and `val_set` with a file for each number of each image: hundreds of thousands of them, hence the cache."""
+    """`train_set` and `val_set` with one file per value and image: hundreds of thousands, hence the cache."""
     parts = []
     for folder, part in part_folders(place.base).items():
         if (place.base / folder / "annotations").is_dir():
@@ -126,7 +126,7 @@ def _parse(folder: Path, files: list[str]) -> dict[str, np.ndarray]:
                 float(np.load(folder / f"{stem}_{kind}.npy", allow_pickle=False)) for kind in ("exp", "val", "aro")
             )
             rows.append((stem, int(expression) if abs(expression) < 100 else -1, valence, arousal))
-        except Exception as error:  # numpy evaluates a header as Python and raises whatever that does
+        except Exception as error:  # numpy evaluates the header and raises anything.
             damage.append(f"annotations of {stem}: {' '.join(str(error).split())[:200] or type(error).__name__}")
     stems, expressions, valences, arousals = zip(*rows, strict=True) if rows else ((), (), (), ())
     return {
@@ -139,7 +139,7 @@ def _parse(folder: Path, files: list[str]) -> dict[str, np.ndarray]:
 
 
 def _valid(values: np.ndarray) -> np.ndarray:
-    """AffectNet writes −2 where an image has no valence or arousal."""
+    """Return valence or arousal with NaN for AffectNet's −2 (not annotated)."""
     values = np.asarray(values, np.float32)
     return np.where(np.abs(values) <= 1, values, np.float32(np.nan))
 
@@ -149,7 +149,7 @@ def _read_phases(place: Place) -> Dataset:
     path = child(place.base, "affectnet.csv")
     assert path is not None
     if missing := {"phase", "img_path", "label"} - set(header_of(path)):
-        raise DatasetError(f"{path} lacks the columns {', '.join(sorted(missing))}; take it as published")
+        raise DatasetError(f"{path} lacks the columns {', '.join(sorted(missing))}; use the published file", path=path)
     table = list(read_rows(path))
     locate = Locator(place.base, (row.get("img_path", "") for _, row in table))
     names, label, part = [], [], []
@@ -200,13 +200,13 @@ LAYOUTS = (
     ),
 )
 
-SELECTED = ("selected on the images that the figure is reported on",)
+SELECTED = ("selected on the images that the result is reported on",)
 
 
 def _reader(name: str, labels: tuple[str, ...], published: dict[str, int], systems: dict[str, tuple[str, ...]]) -> Reader:
     authors = {
         f"author:{system}": Protocol(
-            "the official validation images choose the epoch and give the figure",
+            "the official validation images are used for selection and for the reported result",
             validation_is_test,
             flaws=(*SELECTED, *more),
         )
@@ -215,7 +215,7 @@ def _reader(name: str, labels: tuple[str, ...], published: dict[str, int], syste
     return Reader(
         name=name,
         title=f"AffectNet, {len(labels)} classes (Mollahosseini et al. 2017)",
-        obtain="AffectNet is given for research on request at mohammadmahoor.com/pages/databases/affectnet.",
+        obtain="AffectNet is available for research on request at mohammadmahoor.com/pages/databases/affectnet.",
         labels=labels,
         layouts=LAYOUTS,
         copies={

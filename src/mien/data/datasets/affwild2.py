@@ -121,7 +121,7 @@ def _read(place: Place) -> Dataset:
 READER = Reader(
     name="affwild2",
     title="s-Aff-Wild2 (Kollias et al. 2024)",
-    obtain="s-Aff-Wild2 is given for research on request by the organizers of the ABAW challenge.",
+    obtain="s-Aff-Wild2 is available for research on request by the organizers of the ABAW challenge.",
     labels=AFFWILD2,
     layouts=(
         Layout(

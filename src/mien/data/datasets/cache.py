@@ -1,4 +1,4 @@
-"""Arrays parsed once and mapped from disk ever after, found again by the digest of the files they came from."""
+"""Cache of parsed arrays, memory-mapped and keyed by the digest of their source files."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ VERSION = "2"
 
 
 LIST = "arrays.json"
-"""File that names the arrays of a place: programs that tidy cache folders take single files away."""
+"""Index of the arrays of an entry: programs that clean cache folders delete single files."""
 
 
 PART = ".part-"
-"""Beginning of the name of a place that is being written; the number of the process follows."""
+"""Prefix of an entry while it is written; the process number follows."""
 
 
 def folder() -> Path | None:
-    """Return where parsed arrays are kept: `$MIEN_CACHE/datasets`, else `mien/datasets` in the user's cache folder.
+    """Return the cache folder: `$MIEN_CACHE/datasets`, else `mien/datasets` in the user's cache folder.
 
-    None for a user without a home, as in containers that are run under a bare number.
+    None for a user without a home folder, as in containers that run under a bare user number.
     """
     if cache := os.environ.get("MIEN_CACHE"):
         return Path(cache) / "datasets"
@@ -51,15 +51,15 @@ def file_digest(*paths: Path) -> str:
 
 
 def mapped(kind: str, digest: str, parse: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Return the arrays of `parse()`, mapped read-only from the cache; parsed only if these files were never seen.
+    """Return the arrays of `parse()`, mapped read-only from the cache if these files were parsed before.
 
     Args:
         kind: name of the parser, which is part of the key.
-        digest: digest of everything that `parse` reads, so that a changed file is parsed anew.
-        parse: gives the arrays; raises what it likes, then nothing is kept.
+        digest: digest of everything that `parse` reads, so that a changed file is parsed again.
+        parse: returns the arrays; if it raises, nothing is stored.
 
-    A cache that cannot be written is no error: the arrays are then held in memory. One that is damaged is written anew, and
-    what killed processes left half written is removed when the next place is written.
+    If the cache cannot be written, the arrays are held in memory. A corrupt entry is written again, and incomplete entries of
+    killed processes are removed when the next one is written.
     """
     base = folder()
     if base is None:
@@ -68,7 +68,7 @@ def mapped(kind: str, digest: str, parse: Callable[[], Mapping[str, np.ndarray]]
     if (found := _read(place)) is not None:
         return found
     arrays = dict(parse())
-    if (found := _read(place)) is not None:  # another process was first
+    if (found := _read(place)) is not None:  # Another process was first.
         return found
     try:
         shutil.rmtree(place, ignore_errors=True)
@@ -82,23 +82,23 @@ def _read(place: Path) -> dict[str, np.ndarray] | None:
     try:
         names = json.loads((place / LIST).read_text(encoding="utf-8"))
         return {name: _load(place / f"{name}.npy") for name in names}
-    except (OSError, ValueError, EOFError):  # not there, cut short, other bytes
+    except (OSError, ValueError, EOFError):  # Missing, truncated or corrupt.
         return None
 
 
 def _load(path: Path) -> np.ndarray:
-    large = path.stat().st_size > 1 << 20  # labels and names are wanted in memory, and an empty file cannot be mapped
+    large = path.stat().st_size > 1 << 20  # Small arrays are loaded; an empty file cannot be mapped.
     return np.load(path, mmap_mode="r" if large else None, allow_pickle=False)
 
 
 def _write(place: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write beside the place and move there at once, so that two processes never see half of it."""
+    """Write beside the entry and rename, so that no process sees an incomplete one."""
     base = place.parent
     base.mkdir(parents=True, exist_ok=True)
     _sweep(base)
     writer = f"{os.getpid()}-{secrets.token_hex(4)}"
     part = base / (PART + writer)
-    with locked(base / writer):  # there is no such file: its lock says that we live
+    with locked(base / writer):  # The lock of a file that does not exist marks a living process.
         try:
             part.mkdir()
             for name, array in arrays.items():
@@ -107,20 +107,20 @@ def _write(place: Path, arrays: Mapping[str, np.ndarray]) -> None:
             try:
                 part.rename(place)
             except OSError:
-                if not place.is_dir():  # not merely that another process was first
+                if not place.is_dir():  # Another reason than that another process was first.
                     raise
         finally:
             shutil.rmtree(part, ignore_errors=True)
 
 
 def _sweep(base: Path) -> None:
-    """Remove what killed processes left half written; who lives holds a lock.
+    """Remove incomplete entries of killed processes; living ones hold a lock.
 
-    Where a disk has no locks, what a living process writes may go, too: it then holds its arrays in memory, as on a full disk.
+    On a file system without locks an entry of a living process can be removed; its arrays then stay in memory.
     """
     for part in base.glob(f"{PART}*"):
         writer = part.name.removeprefix(PART)
-        if writer.startswith(f"{os.getpid()}-"):  # by another thread: locks keep only processes apart
+        if writer.startswith(f"{os.getpid()}-"):  # Of another thread: locks exclude only other processes.
             continue
         with suppress(ConfigError), locked(base / writer):
             shutil.rmtree(part, ignore_errors=True)

@@ -103,7 +103,7 @@ def _read_48(place: Place) -> Dataset:
 READER = Reader(
     name="ckplus",
     title="CK+ (Lucey et al. 2010)",
-    obtain="CK+ is given for research on request at jeffcohn.net/Resources.",
+    obtain="CK+ is available for research on request at jeffcohn.net/Resources.",
     labels=CKPLUS,
     layouts=(
         Layout("cohn-kanade-images and Emotion", (IMAGES_MARK, EMOTION_MARK), _read_tree),

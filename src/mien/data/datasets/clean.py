@@ -1,4 +1,4 @@
-"""A protocol as a file: which images of which copy of a dataset to leave out. `mien audit --write-clean` writes it."""
+"""Clean protocols: files with the images to exclude from one copy of a dataset, written by `mien audit --write-clean`."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ PREFIX = "clean:"
 
 @dataclass(frozen=True, slots=True)
 class Clean:
-    """Images to leave out of the splits of another protocol."""
+    """Images to exclude from the splits of another protocol."""
 
     dataset: str
     """Entry of `mien.data.datasets.DATASETS`."""
     protocol: str
     """The protocol whose splits are cleaned."""
     digests: Mapping[str, str]
-    """Split → digest before cleaning: the file is good for this copy of the data and no other."""
+    """Split → digest before cleaning: the file applies to this copy of the data only."""
     drop: Mapping[str, Sequence[str]]
-    """Split → names of the images to leave out."""
+    """Split → names of the images to exclude."""
     why: Mapping[str, str]
-    """Split → the rule by which they were chosen."""
+    """Split → rule by which they were selected."""
 
     def write(self, path: str | Path) -> None:
         """Write the file as JSON.
@@ -43,7 +43,7 @@ class Clean:
             part.write_text(text + "\n", encoding="utf-8")
 
     def apply(self, data: Dataset, path: str) -> Dataset:
-        """Return one split without the images to leave out.
+        """Return one split without the excluded images.
 
         Raises:
             DatasetError: `data` is another copy or another dataset than the file was made from.
@@ -55,19 +55,20 @@ class Clean:
                 "run mien audit --write-clean on this copy"
             )
         kept = np.flatnonzero(~np.isin(data.names, list(self.drop.get(data.split, ()))))
-        note = f"{len(data) - len(kept)} of {len(data)} images left out: {self.why[data.split]}"
+        note = f"{len(data) - len(kept)} of {len(data)} images excluded: {self.why[data.split]}"
         return data.take(kept, protocol=f"{PREFIX}{Path(path).name}", notes=(*data.notes, note))
 
 
 def read_clean(path: str | Path) -> Clean:
-    """Read such a file.
+    """Read a clean protocol.
 
     Raises:
-        DatasetError: it does not exist or is not one.
+        DatasetError: the file does not exist or is invalid.
     """
     try:
         return Clean(**json.loads(Path(path).read_text(encoding="utf-8")))
     except FileNotFoundError as error:
-        raise DatasetError(f"there is no clean protocol at {path}; mien audit --write-clean makes one") from error
+        raise DatasetError(f"{path} does not exist; mien audit --write-clean writes clean protocols", path=path) from error
     except (ValueError, TypeError) as error:
-        raise DatasetError(f"{path} is no clean protocol ({error}); mien audit --write-clean makes one") from error
+        message = f"{path} is not a clean protocol ({error}); mien audit --write-clean writes one"
+        raise DatasetError(message, path=path) from error

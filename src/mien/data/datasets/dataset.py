@@ -33,15 +33,15 @@ COLUMNS = [
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Dataset(Sequence[Sample]):
-    """Samples in a stated, repeatable order; `dataset[i]` is a `Sample`, `dataset[a:b]` and `dataset.take(rows)` are datasets.
+    """Samples in a fixed order; `dataset[i]` is a `Sample`, `dataset[a:b]` and `dataset.take(rows)` are datasets.
 
-    Columns say "not known" by −1 (integers), NaN (floats) and the empty string; a column that the dataset lacks is None.
+    Missing values are −1 (integers), NaN (floats) or the empty string; a missing column is None.
     """
 
     name: str
     """Entry of `mien.data.datasets.DATASETS`."""
     labels: tuple[str, ...]
-    """Class names in the order that `label` counts in."""
+    """Class names, in the order of `label`."""
     images: Files | Pixels
     """The images, undecoded."""
     names: np.ndarray
@@ -49,7 +49,7 @@ class Dataset(Sequence[Sample]):
     label: np.ndarray
     """(N,) int64: index into `labels`, −1 where unlabeled."""
     part: np.ndarray
-    """(N,) str: the part that the dataset's own files put it in: `"train"`, `"validation"`, `"test"` or empty."""
+    """(N,) str: part in the dataset's files: `"train"`, `"validation"`, `"test"` or empty."""
     distribution: np.ndarray | None = None
     """(N, len(labels)) float: soft labels, rows summing to one."""
     votes: np.ndarray | None = None
@@ -79,13 +79,13 @@ class Dataset(Sequence[Sample]):
     fold: tuple[int, int] | None = None
     """Fold and number of folds, of protocols with folds."""
     choices: Mapping[str, str] = field(default_factory=dict)
-    """Options of the reader that are not its defaults, such as `{"mode": "probability"}`: they make another dataset of it."""
+    """Non-default options of the reader, such as `{"mode": "probability"}`: they make it another dataset."""
     flaws: tuple[str, ...] = ()
-    """What is wrong with the protocol. Printed wherever a figure of it is printed."""
+    """Known flaws of the protocol, reported with every metric."""
     layout: str = ""
-    """Which of the layouts that people hold was found."""
+    """Name of the detected layout."""
     notes: tuple[str, ...] = ()
-    """What a careful reader should know: rows left out, counts that differ from the published ones."""
+    """Remarks: skipped rows, counts that differ from the published ones."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -203,5 +203,5 @@ def _box(column: np.ndarray | None, index: int) -> tuple[float, float, float, fl
 
 def _wanted(number: int) -> int:
     if number < 0:
-        raise DatasetError(f"{number} images cannot be taken; give their number, or 0 for all")
+        raise DatasetError(f"number of images must be 0 (all) or more, got {number}", value=number)
     return number

@@ -1,4 +1,4 @@
-"""The two ways a dataset keeps images: files below a folder, or rows of one array. Neither decodes before it is asked."""
+"""Storage of a dataset's images: files below a folder, or rows of one array; both are decoded on access."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Files:
     """Images that are files."""
 
     root: Path
-    """The folder that the names start from."""
+    """Folder of the names."""
     names: np.ndarray
     """(N,) str: paths below `root`, with `/`."""
 

@@ -81,7 +81,7 @@ def _ratings(base: Path) -> dict[str, dict[str, float]]:
 READER = Reader(
     name="jaffe",
     title="JAFFE (Lyons et al. 1998)",
-    obtain="JAFFE is given for research on request at zenodo.org/records/3451524.",
+    obtain="JAFFE is available for research on request at zenodo.org/records/3451524.",
     labels=ALPHABETICAL7,
     layouts=(Layout("images named KA.AN1.39.tiff", ("??.??[0-9].*|*/??.??[0-9].*",), _read),),
     copies={

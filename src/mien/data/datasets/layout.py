@@ -1,4 +1,4 @@
-"""Finding out which of the layouts that people hold lies under a folder, and saying plainly when none does."""
+"""Detection of the layout of a dataset folder, and collection of its invalid rows."""
 
 from __future__ import annotations
 
@@ -16,87 +16,85 @@ if TYPE_CHECKING:
 
 Damaged = Literal["raise", "skip"]
 DEPTH = 2
-"""How many folders below the root a layout may begin: archives often unpack into a folder of their own."""
+"""Levels below the root that are searched for a layout: archives often unpack into a folder of their own."""
 MESSAGE = 300
-"""Characters of one row's description that are kept."""
+"""Maximum length of the description of one row."""
 BREADTH = 64
-"""Folders looked into on each level; a folder with more holds images, not layouts."""
+"""Folders searched on each level; a folder with more contains images."""
 
 
 @dataclass(slots=True)
 class Damage:
-    """What is wrong with single rows or files, gathered so that one message tells all."""
+    """Invalid rows and missing files, collected for one message."""
 
     policy: Damaged = "raise"
     found: list[str] = field(default_factory=list)
 
     def __call__(self, what: str) -> None:
-        """Note one damaged row or missing file; the reader leaves it out and goes on."""
-        line = " ".join(what.split())  # what a file says may be long, and hold line breaks
+        """Report one invalid row or missing file, which the reader skips."""
+        line = " ".join(what.split())  # Cells of a file may be long and contain line breaks.
         self.found.append(line if len(line) <= MESSAGE else f"{line[:MESSAGE]}…")
 
     def settle(self, title: str) -> tuple[str, ...]:
-        """Return a note on what was left out.
+        """Return a note on the skipped rows.
 
         Raises:
-            DatasetError: something is damaged and the policy is to raise.
+            DatasetError: there are any and the policy is to raise.
         """
         if not self.found:
             return ()
         first = "; ".join(self.found[:3]) + (" …" if len(self.found) > 3 else "")
-        rows = f"{len(self.found)} damaged row{'s' * (len(self.found) > 1)}"
+        rows = f"{len(self.found)} invalid row{'s' * (len(self.found) > 1)}"
         if self.policy == "raise":
-            raise DatasetError(
-                f"{title}: {rows}: {first}. Mend the files, or leave the rows out with damaged='skip' (--skip-damaged)"
-            )
-        return (f"{rows} left out: {first}",)
+            message = f"{title}: {rows}: {first}. Fix the files, or skip the rows with damaged='skip' (--skip-damaged)"
+            raise DatasetError(message, value=len(self.found))
+        return (f"{rows} skipped: {first}",)
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What a layout's reading function gets."""
+    """Input of a layout's reading function."""
 
     base: Path
-    """Folder that the layout was found in."""
+    """Folder of the layout."""
     labels: tuple[str, ...]
     """The reader's class names."""
     options: Mapping[str, str]
-    """The reader's options, all of them, as given or by default."""
+    """All options of the reader, given or default."""
     damage: Damage
-    """Where to report rows that cannot be used."""
+    """Collects invalid rows."""
     file: str = ""
-    """Name of the file that was given instead of a folder, or nothing."""
+    """Name of the file, if one was given instead of a folder."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """One arrangement of files in which a dataset circulates."""
+    """One arrangement of files in which a dataset is distributed."""
 
     name: str
-    """What people call it."""
+    """Name."""
     marks: tuple[str, ...]
-    """Paths that must all exist below the base: `"train_set/images"`. `a|b` accepts either, `*` and `?` are wild, a `/` at
-    the end wants a folder, upper and lower case are the same."""
+    """Paths that must all exist below the base, such as `"train_set/images"`: `a|b` matches either, `*` and `?` are wildcards,
+    a trailing `/` requires a folder, case does not matter."""
     read: Callable[[Place], Dataset]
     """Reads all parts of it into one dataset."""
     holds: Callable[[Path], bool] | None = None
-    """Whether the files of a base are what their names say; asked only where the base was searched for, since a file of that
-    name in some folder below may be another one, such as a table of results. None: names are enough."""
+    """Checks the content of the files of a base below the root, where a file of that name can be another one, such as a table
+    of results. None: names are sufficient."""
 
     def fits(self, base: Path) -> bool:
-        """Whether every mark exists below `base`."""
+        """Return whether every mark exists below `base`."""
         return all(any(_exists(base, path.split("/")) for path in mark.split("|")) for mark in self.marks)
 
 
 def find(root: str | Path, layouts: Sequence[Layout], title: str, obtain: str) -> tuple[Layout, Path]:
-    """Return the first layout that fits `root` or a folder at most two levels below it, and the folder where it begins.
+    """Return the first layout that matches `root` or a folder at most two levels below it, and that folder.
 
-    `root` may also be the file that marks a layout. Files in `root` itself are taken for what their names say, and their reader
-    tells what is wrong with them; below it, files that are something else (`Layout.holds`) are passed over.
+    `root` may also be the file that marks a layout. Files in `root` itself are identified by name, so that their reader
+    reports what is wrong with them; below it, files with other content (`Layout.holds`) are skipped.
 
     Raises:
-        DatasetError: `root` does not exist, or no layout fits; says what was looked for, what is there, and where the
-            data comes from.
+        DatasetError: `root` does not exist or no layout matches; lists layouts, files and the source.
     """
     root = Path(root)
     start = root.parent if root.is_file() else root
@@ -106,20 +104,21 @@ def find(root: str | Path, layouts: Sequence[Layout], title: str, obtain: str) -
     elif root.is_dir():
         bases = _folders(root)
     else:
-        raise DatasetError(f"{title}: {root} does not exist. {obtain}")
+        raise DatasetError(f"{title}: {root} does not exist. {obtain}", path=root)
     for base in bases:
         for layout in layouts:
             if layout.fits(base) and (layout.holds is None or base == start or layout.holds(base)):
                 return layout, base
     looked = (
         "; ".join(f"{layout.name} ({', '.join(layout.marks)})" for layout in layouts)
-        or "no layout is a single file of that name"
+        or "a folder, since no layout is a single file of that name"
     )
-    raise DatasetError(f"{title} is not under {root}. Looked for: {looked}. Found: {_inventory(root)}. {obtain}")
+    message = f"{title} was not found under {root}. Expected: {looked}. Found: {_inventory(root)}. {obtain}"
+    raise DatasetError(message, path=root)
 
 
 def child(base: Path, *alternatives: str) -> Path | None:
-    """Return the first of these paths below `base` that exists, whatever its case, or None."""
+    """Return the first of these paths below `base` that exists (case-insensitive), or None."""
     for path in alternatives:
         for found in _glob(base, path.split("/")):
             return found
@@ -127,7 +126,7 @@ def child(base: Path, *alternatives: str) -> Path | None:
 
 
 def children(base: Path, pattern: str) -> list[Path]:
-    """Return everything below `base` that `pattern` (with `*`, whatever the case) matches, in order of name."""
+    """Return everything below `base` that matches a pattern with `*` (case-insensitive), sorted."""
     return list(_glob(base, pattern.split("/")))
 
 

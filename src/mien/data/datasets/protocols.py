@@ -1,14 +1,14 @@
-"""How images are dealt to training, validation and test.
+"""Splits of datasets into training, validation and test.
 
-Three families, and every figure names the one it was obtained under:
+There are three families of protocols, and every reported metric names its protocol:
 
-* `official`: the split that the dataset itself comes with.
-* `author:<system>`: what the code of a published system does, flaws included. The flaws travel with the dataset and
-  are printed with every figure.
-* ours: `held-out` cuts the validation split from the training images, so that the test images choose nothing;
-  `subject-folds` never shows a person on both sides; `leak-free` and `clean:FILE` keep images of one origin together.
+* `official`: the split of the dataset itself.
+* `author:<system>`: the split of a published system's code, including its flaws, which are reported with every metric.
+* ours: `held-out` takes the validation split from the training images, so the test images are never used for selection;
+  `subject-folds` has no subject in two splits; `leak-free` and `clean:FILE` keep images of one origin together.
 
-Draws go by a hash of each image's name and a seed: the same on every machine, and adding an image moves no other.
+Random splits are drawn by a hash of each image's name and a seed: the same on every machine, and adding an image moves no
+other.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from ...errors import DatasetError
 from .dataset import Dataset
 
 Rows = dict[str, np.ndarray]
-"""Split name → row numbers of the dataset read whole."""
+"""Split → row numbers of the complete dataset."""
 
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """What a protocol that draws lots may be asked to vary."""
+    """Parameters of protocols with random splits."""
 
     seed: int = 0
-    """Another seed, another draw."""
+    """Random seed."""
     fraction: float = 0.1
-    """Share of the training images that `held-out` gives to validation."""
+    """Fraction of the training images that `held-out` uses for validation."""
     folds: int = 10
     """Number of folds."""
     fold: int = 0
-    """Which fold is the test split; the next one is the validation split."""
+    """Index of the test fold; the next one is the validation split."""
 
 
 DEFAULT_DRAW = Draw()
@@ -48,27 +48,27 @@ class Protocol:
     """A named way of splitting a dataset."""
 
     says: str
-    """What it does, in one sentence."""
+    """Description in one sentence."""
     splits: Callable[[Dataset, Draw], Rows]
-    """Deals the rows."""
+    """Returns the rows of each split."""
     flaws: tuple[str, ...] = ()
-    """What is wrong with it; printed with every figure."""
+    """Known flaws, reported with every metric."""
     options: Mapping[str, str] = field(default_factory=dict)
-    """Options of the reader that belong to it."""
+    """Options of the reader that it requires."""
 
 
 def official(data: Dataset, draw: Draw) -> Rows:
-    """The parts that the files name."""
+    """The parts named by the files."""
     return {part: np.flatnonzero(data.part == part) for part in ("train", "validation", "test") if (data.part == part).any()}
 
 
 def named_parts(data: Dataset, draw: Draw) -> Rows:
-    """The parts that the files name; where they name none, every image is a test image."""
+    """The parts named by the files; without any, every image is a test image."""
     return official(data, draw) or all_test(data, draw)
 
 
 def held_out(data: Dataset, draw: Draw) -> Rows:
-    """The part that figures are published on stays the test split; validation is cut from training.
+    """The part that results are published on is the test split; validation is taken from training.
 
     The cut is stratified by class, and takes all images of a subject or recording together where those are known.
 
@@ -79,7 +79,7 @@ def held_out(data: Dataset, draw: Draw) -> Rows:
     if "test" not in parts or not (data.label[parts["test"]] >= 0).any():  # AffectNet and others publish on validation
         parts["test"] = parts.pop("validation", np.empty(0, np.int64))
     if "train" not in parts:
-        raise DatasetError(f"{data.name} names no part for training, so nothing can be held out from it; take another protocol")
+        raise DatasetError(f"{data.name} has no training part, so nothing can be held out; choose another protocol")
     train = parts["train"]
     chosen = cut(data, train, draw)
     return {"train": np.setdiff1d(train, chosen), "validation": chosen, "test": parts["test"]}
@@ -92,7 +92,7 @@ def subject_folds(data: Dataset, draw: Draw) -> Rows:
         DatasetError: nobody knows who is shown, or so many folds or such a fold cannot be.
     """
     if data.subject is None:
-        raise DatasetError(f"{data.name} does not say who is shown, so there are no folds by subject; take another protocol")
+        raise DatasetError(f"{data.name} has no subjects, so folds by subject are impossible; choose another protocol")
     people, count = np.unique(data.subject, return_counts=True)
     folds = _checked(draw, len(people), "subjects")
     load, home = np.zeros(folds), {}
@@ -103,7 +103,7 @@ def subject_folds(data: Dataset, draw: Draw) -> Rows:
 
 
 def image_folds(data: Dataset, draw: Draw) -> Rows:
-    """Folds of single images, drawn without regard to who is shown; validation is the test split.
+    """Folds of single images, regardless of the subject; validation is the test split.
 
     Raises:
         DatasetError: so many folds or such a fold cannot be.
@@ -119,7 +119,7 @@ FOLDED = (subject_folds, image_folds)
 
 
 def validation_is_test(data: Dataset, draw: Draw) -> Rows:
-    """The best epoch is chosen on the images that the figure is reported on."""
+    """The best epoch is selected on the images that results are reported on."""
     parts = official(data, draw)
     test = parts["test"] if "test" in parts else parts["validation"]
     return {"train": parts["train"], "validation": test, "test": test}
@@ -137,7 +137,7 @@ def cut(data: Dataset, rows: np.ndarray, draw: Draw) -> np.ndarray:
         DatasetError: the fraction is not between 0 and 1.
     """
     if not 0 < draw.fraction < 1:
-        raise DatasetError(f"fraction {draw.fraction} is no share of the training images; give a number between 0 and 1")
+        raise DatasetError(f"fraction must be between 0 and 1, got {draw.fraction}", value=draw.fraction)
     units, unit = np.unique(origins(data)[rows], return_inverse=True)
     lot = np.argsort(np.argsort([_lot(name, draw.seed).hex() for name in units]))[unit]
     taken = np.zeros(len(units), bool)
@@ -168,10 +168,11 @@ def _lot(name: str, seed: int) -> bytes:
 def _checked(draw: Draw, available: int, what: str) -> int:
     if not 2 <= draw.folds <= available:
         raise DatasetError(
-            f"{draw.folds} folds cannot be made of {available} {what}; folds (data.folds in a recipe) says how many"
+            f"folds (data.folds in a recipe) must be between 2 and {available} for {available} {what}, got {draw.folds}",
+            value=draw.folds,
         )
     if not 0 <= draw.fold < draw.folds:
-        raise DatasetError(f"there is no fold {draw.fold}; with {draw.folds} folds they count from 0 to {draw.folds - 1}")
+        raise DatasetError(f"fold must be between 0 and {draw.folds - 1}, got {draw.fold}", value=draw.fold)
     return draw.folds
 
 

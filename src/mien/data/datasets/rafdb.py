@@ -118,7 +118,7 @@ SELECTED = ("selected on test",)
 READER = Reader(
     name="rafdb",
     title="RAF-DB (Li et al. 2017)",
-    obtain="RAF-DB is given for research on request at whdeng.cn/RAF/model1.html.",
+    obtain="RAF-DB is available for research on request at whdeng.cn/RAF/model1.html.",
     labels=RAFDB,
     layouts=(
         Layout("list_patition_label.txt and Image", (LIST_MARK, "Image/aligned|Image/original|aligned|original"), _read_list),

@@ -1,4 +1,4 @@
-"""What a dataset is to `mien`: where it comes from, in which layouts it circulates, and how it may be split."""
+"""Dataset readers: source, layouts, protocols and options of a dataset."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .protocols import DEFAULT_DRAW, FOLDED, Draw, Protocol
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """A choice that a reader offers."""
+    """An option of a reader."""
 
     says: str
-    """What is chosen."""
+    """Description."""
     choices: tuple[str, ...] = ()
-    """The values it takes, the default first; empty where any text will do, and then the default is empty."""
+    """Valid values, the default first; empty if any text is valid, with an empty default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,23 +34,23 @@ class Reader:
     title: str
     """Name and source."""
     obtain: str
-    """Where the data comes from: the last sentence of an error that found none."""
+    """Where the data can be obtained; the last sentence of errors about missing data."""
     labels: tuple[str, ...]
-    """Class names in their published order; empty where the files decide."""
+    """Class names in their published order; empty if the files define them."""
     layouts: tuple[Layout, ...]
     """Tried in this order."""
     protocols: Mapping[str, Protocol]
     """The first is the default."""
     options: Mapping[str, Option] = field(default_factory=dict)
-    """What can be asked for beyond the protocol."""
+    """Options beyond the protocol."""
     copies: Mapping[str, str] = field(default_factory=dict)
     """Layout → the public copies of the dataset that have it, by their published descriptions."""
     published: Mapping[str, int] = field(default_factory=dict)
     """Part → number of images in the published set, for the default options."""
     size: tuple[int, int] | None = None
-    """Width and height of the published images, for the default options, where all have one size."""
+    """Width and height of the published images, for the default options; None if they differ."""
     fingerprints: Mapping[str, str] = field(default_factory=dict)
-    """Split of the default protocol → `Dataset.digest` in the original, where it is known."""
+    """Split of the default protocol → `Dataset.digest` of the original, if known."""
 
     def open(
         self,
@@ -65,8 +65,8 @@ class Reader:
         """Read one split; see `mien.data.datasets.open_dataset`.
 
         Raises:
-            UnknownName: there is no such protocol or option.
-            DatasetError: the data is not there, is damaged, or has no such split.
+            UnknownName: unknown protocol or option.
+            DatasetError: the data is missing or invalid, or has no such split.
         """
         if protocol.startswith(PREFIX):
             path = protocol.removeprefix(PREFIX)
@@ -82,22 +82,21 @@ class Reader:
         splits = self.deal(whole, draw)
         if split not in splits:
             has = ", ".join(f"{name} ({len(data)})" for name, data in splits.items()) or "none"
-            raise DatasetError(
-                f"{self.title} under {root} has no split {split!r} under protocol {name!r}. It has: {has}, all ({len(whole)})"
-            )
+            message = f"{self.title} under {root}: protocol {name!r} has no split {split!r}; it has: {has}, all ({len(whole)})"
+            raise DatasetError(message, path=root, value=split, expected=(*splits, "all"))
         return splits[split]
 
     def deal(self, whole: Dataset, draw: Draw = DEFAULT_DRAW) -> dict[str, Dataset]:
-        """Return the splits, of those that are not empty, that its protocol makes of a dataset opened as `"all"`."""
+        """Return the non-empty splits that the protocol of a dataset opened as `"all"` makes."""
         deal = self.protocols[whole.protocol].splits
         fold = (draw.fold, draw.folds) if deal in FOLDED else None
         return {split: whole.take(rows, split=split, fold=fold) for split, rows in deal(whole, draw).items() if len(rows)}
 
     def read(self, root: str | Path, damaged: Damaged, options: Mapping[str, str]) -> Dataset:
-        """Read all parts of whatever layout lies under `root`.
+        """Detect the layout under `root` and read all its parts.
 
         Raises:
-            DatasetError: no layout fits, a file is damaged, or there is no image.
+            DatasetError: no layout matches, a file is invalid, or there is no image.
         """
         layout, base = find(root, self.layouts, self.title, self.obtain)
         damage = Damage(damaged)
@@ -105,7 +104,7 @@ class Reader:
         data = layout.read(Place(base, self.labels, options, damage, file))
         notes = (*data.notes, *damage.settle(f"{self.title} under {base}"), *self._missing(data, options))
         if not len(data):
-            raise DatasetError(f"{self.title}: the layout {layout.name} under {base} holds no image. {self.obtain}")
+            raise DatasetError(f"{self.title}: no images in the layout {layout.name} under {base}. {self.obtain}", path=base)
         return dataclasses.replace(data, name=self.name, layout=layout.name, notes=notes)
 
     def _settings(self, protocol: str, chosen: Protocol, options: Mapping[str, str]) -> dict[str, str]:
@@ -113,22 +112,23 @@ class Reader:
         for name, value in options.items():
             option: Option = lookup(name, self.options, f"option of {self.name}", plugins=False)
             if option.choices and value not in option.choices:
-                raise DatasetError(f"{self.name} takes {name}={'|'.join(option.choices)}, not {value!r}")
+                message = f"{self.name}: {name}={value} is invalid (expected {name}={'|'.join(option.choices)})"
+                raise DatasetError(message, value=value, expected=option.choices)
             if chosen.options.get(name, value) != value:
-                raise DatasetError(
-                    f"protocol {protocol!r} of {self.name} means {name}={chosen.options[name]}; {value!r} would be another one"
-                )
+                wanted = chosen.options[name]
+                message = f"protocol {protocol!r} of {self.name} requires {name}={wanted}, got {value!r}"
+                raise DatasetError(message, value=value, expected=wanted)
         return settings | dict(options) | dict(chosen.options)
 
     def _choices(self, settings: Mapping[str, str], chosen: Protocol) -> dict[str, str]:
-        """Return the settings that are neither the reader's defaults nor what the protocol means."""
+        """Return the options that differ from the defaults of the reader and of the protocol."""
         default = {name: option.choices[0] if option.choices else "" for name, option in self.options.items()} | dict(
             chosen.options
         )
         return {name: value for name, value in settings.items() if value != default[name]}
 
     def _missing(self, data: Dataset, options: Mapping[str, str]) -> tuple[str, ...]:
-        """Notes on parts whose size is not the published one; a choice of other options explains itself."""
+        """Notes on parts whose size differs from the published one, for default options."""
         if any(option.choices and options[name] != option.choices[0] for name, option in self.options.items()):
             return ()
         counts = {part: int((data.part == part).sum()) for part in self.published}

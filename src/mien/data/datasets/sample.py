@@ -1,4 +1,4 @@
-"""One image with everything a dataset says about it."""
+"""One labeled image of a dataset."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...io.images import read_image
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One image and what is known about it; whatever the dataset does not say of this image is None or empty.
+    """One image with its annotations; missing ones are None or empty.
 
     Example:
         >>> Sample("00007", np.zeros((48, 48), np.uint8), label="fear").read().shape
@@ -23,13 +23,13 @@ class Sample:
     name: str
     """Identity inside the dataset: the path below its root, with `/`, or the row number of a csv."""
     image: Path | np.ndarray = field(compare=False, repr=False)
-    """Where the image lies, or its pixels: (H, W) or (H, W, 3) uint8. Nothing is decoded before `read`."""
+    """Path of the image, or its pixels: (H, W) or (H, W, 3) uint8. Files are decoded by `read`."""
     label: str | None = None
     """Class name, as `mien.labels` spells it."""
     distribution: Mapping[str, float] | None = None
     """Soft label: class → probability, summing to one."""
     votes: Mapping[str, int] | None = None
-    """How many people named each class, among classes that may go beyond the labels (`unknown`, `NF`)."""
+    """Number of annotators per class, which may include classes beyond the labels (`unknown`, `NF`)."""
     valence: float | None = None
     """−1 (unpleasant) … 1 (pleasant)."""
     arousal: float | None = None
@@ -37,13 +37,13 @@ class Sample:
     action_units: Mapping[str, bool] | None = None
     """Facial action units: `{"AU12": True, …}`, only those that were annotated for this image."""
     box: tuple[float, float, float, float] | None = None
-    """Left, top, right and bottom of the face in pixels, where the dataset gives it."""
+    """Left, top, right and bottom of the face in pixels, if annotated."""
     subject: str | None = None
-    """Who is shown."""
+    """Identity of the person."""
     sequence: str | None = None
-    """The recording that the image is a frame of."""
+    """Recording of which the image is a frame."""
     groups: Mapping[str, str] = field(default_factory=dict)
-    """Other columns to compare results by: gender, age range, film …"""
+    """Other columns for comparing results: gender, age range, film …"""
 
     def read(self) -> np.ndarray:
         """Decode the image to (H, W, 3) uint8 RGB.

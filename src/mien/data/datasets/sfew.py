@@ -58,7 +58,7 @@ def _folders(place: Place, patterns: Mapping[str, str]) -> dict[str, str]:
 READER = Reader(
     name="sfew",
     title="SFEW 2.0 (Dhall et al. 2015)",
-    obtain="SFEW is given for research on request by its authors (EmotiW challenge).",
+    obtain="SFEW is available for research on request by its authors (EmotiW challenge).",
     labels=ALPHABETICAL7,
     layouts=(
         Layout("Train_Aligned_Faces, Val_Aligned_Faces", ("Train_Aligned_Faces*|*/Train_Aligned_Faces*",), _read),

@@ -1,11 +1,10 @@
-"""From the images of a dataset to what a network is trained on: aligned faces, regions of the face, curated annotations.
+"""Preparation of training data: aligned faces, regions of faces, filtered annotations.
 
     splits = open_splits("folder", "photos")
     summary = prepare(splits, Align("arcface112"), "prepared", workers=4)
 
-`mien prepare` does the same from the command line. A preparation that was stopped goes on where it was; one that is
-complete does nothing. The folder that it writes can be opened as dataset `folder`, and with everything that was known of
-each image as dataset `csv`.
+`mien prepare` does the same from the command line. An interrupted preparation resumes; a complete one does nothing. The output
+can be opened as dataset `folder`, or as dataset `csv` with all annotations.
 """
 
 from __future__ import annotations

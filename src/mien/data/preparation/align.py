@@ -1,12 +1,12 @@
-"""Aligned faces in the geometry that published networks were trained on.
+"""Aligned faces with the crop geometries of published networks.
 
-Each crop comes in two forms: ours, and, where there is a published routine, the authors' with its oddities.
+Each crop has two variants: ours, and the published routine if there is one.
 
-Differences from the published routines, in our form:
+Differences of ours from the published routines:
 * the face is the largest one, found by BlazeFace or RetinaFace, not the first or the last detection;
 * `arcface112` is fitted from image to crop and never reflected (MFER fits the other way, and mirrors strong left profiles);
 * `ddamfn5` uses landmarks as they are, not cut to whole pixels;
-* an image without a face is kept, resized, and marked, so that it stays in the denominator (MFER discards it);
+* an image without a face is resized, marked and kept in the denominator (MFER discards it);
 * shrinking averages pixels instead of skipping them.
 """
 
@@ -33,7 +33,7 @@ Matrix = Callable[[PreparedFace, int], np.ndarray]
 
 
 def on_template(name: str) -> Matrix:
-    """Return what lays the five points on a template of `mien.faces.alignment`."""
+    """Return the transform of the five points to a template of `mien.faces.alignment`."""
     return lambda face, size: crop_matrix(face.points5, TEMPLATES[name], size)
 
 
@@ -55,24 +55,24 @@ def published_ddamfn(face: PreparedFace, size: int) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """How a crop is made."""
+    """Definition of a crop."""
 
     says: str
-    """What it is."""
+    """Description."""
     size: int
     """Side in pixels."""
     matrix: Matrix
-    """Where the face goes."""
+    """Transform."""
     detector: str = "blazeface"
-    """What finds faces."""
+    """Face detector."""
     points: Points = "mesh"
-    """What finds their points."""
+    """Source of the landmarks."""
     choice: str = "largest"
-    """Which face is meant."""
+    """Which face is used."""
     threshold: float | None = None
-    """Score from which something is a face."""
+    """Detection score threshold."""
     faceless: Faceless = "keep"
-    """What becomes of an image without a face: resized and kept, resized and put into `error`, or left out."""
+    """Images without a face: resized and kept, resized and moved to `error`, or excluded."""
     folder: str = ""
     """Folder of the crops inside the folder of the split."""
     gray: bool = False
@@ -93,7 +93,7 @@ CROPS: Mapping[str, Crop] = {
     "dlib-chip": Crop("dlib's face chip, as Global-ROI Net has it", 224, dlib_chip, faceless="error", folder="align"),
     "fer2013-like": Crop("a gray face where FER2013's faces are", 48, on_template("fer2013"), gray=True),
 }
-"""Our form of each crop."""
+"""Our variants."""
 
 AUTHORS: Mapping[str, Crop] = {
     "arcface112": Crop(
@@ -126,7 +126,7 @@ AUTHORS: Mapping[str, Crop] = {
         antialias=False,
     ),
 }
-"""The authors' form, where there is one."""
+"""The published variants."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,21 +136,21 @@ class Align:
     crop: str
     """Key of `CROPS`."""
     author: bool = False
-    """The authors' form."""
+    """Use the published variant."""
     detector: str | None = None
-    """Instead of the crop's own detector."""
+    """Detector; None for that of the crop."""
     points: Points | None = None
-    """Instead of the crop's own points."""
+    """Source of the landmarks; None for that of the crop."""
     size: int | None = None
-    """Instead of the crop's own side."""
+    """Side in pixels; None for that of the crop."""
     faceless: Faceless | None = None
-    """Instead of what the crop does with images without a face."""
+    """Images without a face; None for the crop's default."""
 
     def recipe(self) -> Crop:
         """Return the crop with its changes.
 
         Raises:
-            UnknownName: there is no such crop, or it has no authors' form.
+            UnknownName: unknown crop, or no published variant.
         """
         plain: Crop = lookup(
             self.crop, AUTHORS if self.author else CROPS, "crop of the authors" if self.author else "crop", plugins=False
@@ -167,7 +167,7 @@ class Align:
         return {"work": "align", "crop": self.crop, "author": self.author, **{name: getattr(recipe, name) for name in told}}
 
     def open(self) -> Callable[[np.ndarray], Made]:
-        """Load the networks and return the function that prepares one image (H, W, 3)."""
+        """Load the networks and return the function for one image (H, W, 3)."""
         recipe = self.recipe()
         find = FacePicker(recipe.detector, recipe.points, recipe.choice, recipe.threshold)
 

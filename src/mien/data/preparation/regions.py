@@ -28,18 +28,18 @@ class Regions:
     """A `Work` that cuts regions of the face."""
 
     aligned: bool = False
-    """Whether the images are aligned faces already; they are then brought to 224 × 224 and searched as they are."""
+    """Whether the images are aligned faces; they are resized to 224 × 224."""
     author: bool = False
-    """The published behavior: the last face, boxes as they come, eye and nose files left behind by images that fail."""
+    """Published behavior: the last face, unclamped boxes, eye and nose files of failed images remain."""
     detector: str = "blazeface"
-    """What finds the faces."""
+    """Face detector."""
 
     def describe(self) -> dict[str, Any]:
         """Return the settings for the manifest."""
         return {"work": "regions", "aligned": self.aligned, "author": self.author, "detector": self.detector, "side": SIDE}
 
     def open(self) -> Callable[[np.ndarray], Made]:
-        """Load the networks and return the function that prepares one image (H, W, 3)."""
+        """Load the networks and return the function for one image (H, W, 3)."""
         choice = "last" if self.author else "central" if self.aligned else "largest"
         find = FacePicker(self.detector, choice=choice)
 
@@ -68,7 +68,7 @@ def _clamped(chip: np.ndarray, boxes: dict[str, Box], facts: dict[str, Any]) -> 
 
 
 def _published(chip: np.ndarray, boxes: dict[str, Box], facts: dict[str, Any]) -> Made:
-    """Cut with Python's slices as the authors do, in the order eye, nose, mouth, and stop at the first that is empty."""
+    """Crop with Python slices as the authors do, in the order eye, nose, mouth, until the first empty one."""
     made: dict[str, np.ndarray] = {}
     for name, (x0, y0, x1, y1) in boxes.items():
         crop = chip[y0:y1, x0:x1]

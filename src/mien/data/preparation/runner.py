@@ -1,8 +1,8 @@
-"""Running a preparation over a dataset: in parallel, stoppable at any moment, and the same files every time.
+"""Run a preparation over a dataset: in parallel, resumable, with identical files every time.
 
-What was done is in the folder itself: `prepared.jsonl` has a line for each image, written after its files are complete;
-`manifest.json` says with which settings, from which data (by digest) and with what result; `labels.csv` has all that is
-known of each prepared image, and makes the folder a dataset (`csv`).
+The output folder documents itself: `prepared.jsonl` has a line per image, written after its files are complete;
+`manifest.json` contains the settings, the source with digests, and the result; `labels.csv` contains the annotations of each
+prepared image, and makes the folder a dataset (`csv`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from ..datasets import Dataset
 
 JOURNAL, MANIFEST, LABELS = "prepared.jsonl", "manifest.json", "labels.csv"
 FORMATS: Mapping[str, tuple[str, Mapping[str, int]]] = {"png": ("PNG", {}), "jpg": ("JPEG", {"quality": 100})}
-"""Suffix → Pillow's name of the format and how it is written; JPEG as the Global-ROI authors have it."""
+"""Suffix → Pillow's format and options; JPEG as by the Global-ROI authors."""
 UNLABELED = "unlabeled"
 """Folder of images without a label."""
 AGAIN = "free some space and start the command again"
@@ -42,14 +42,14 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What one image gave."""
+    """Output for one image."""
 
     status: str
-    """`"ok"`, or what was missing: `"no face"`, `"no region"`, `"unreadable"`."""
+    """`"ok"`, `"no face"`, `"no region"` or `"unreadable"`."""
     images: Mapping[str, np.ndarray]
-    """Folder inside the split's folder → uint8 image; all of them are written, or none."""
+    """Sub-folder of the split → uint8 image; all are written, or none."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """JSON values for the line in `prepared.jsonl`."""
+    """JSON values for `prepared.jsonl`."""
 
 
 class Work(Protocol):
@@ -60,20 +60,20 @@ class Work(Protocol):
         ...
 
     def open(self) -> Callable[[np.ndarray], Made]:
-        """Load what is needed, once in each process, and return the function for one image, (H, W, 3) uint8 RGB."""
+        """Load models, once per process, and return the function for one image, (H, W, 3) uint8 RGB."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a run did."""
+    """Result of a run."""
 
     status: Mapping[str, Mapping[str, int]]
     """Split → status → number of images."""
     new: int
-    """Images prepared by this run; the others were done before."""
+    """Images prepared by this run; the others existed before."""
     digest: str
-    """sha256 over all files written, in order of their names."""
+    """sha256 over all files, in order of their names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,30 +94,29 @@ def prepare(
 ) -> Summary:
     """Prepare all images of some splits.
 
-    Files are `OUT/<split>/[<folder>/]<class>/<name>.<format>`, without `<split>` where that is `"all"`. A run that finds
-    files of an earlier one with the same settings and data leaves them alone; after a run that was stopped, only the
-    images that it was at are made again.
+    Files are `OUT/<split>/[<folder>/]<class>/<name>.<format>`, without `<split>` where that is `"all"`. Files of an
+    earlier run with the same settings and data are kept; after an interruption, only the images in progress are repeated.
 
     Args:
         splits: name → images.
-        work: what to make of each image.
-        out: the folder, made if need be.
-        format: of the images that are written.
-        workers: processes; each loads the networks anew.
-        progress: told how many images are done.
+        work: the preparation of one image.
+        out: output folder, created if necessary.
+        format: image format.
+        workers: processes; each loads the networks.
+        progress: called with the number of images.
 
     Returns:
-        What was done; also in `OUT/manifest.json`.
+        The summary; also in `OUT/manifest.json`.
 
     Raises:
-        ConfigError: `out` holds another preparation, is being written by another process, or cannot be written.
+        ConfigError: `out` contains another preparation, is locked by another process, or cannot be written.
     """
     folder = Path(out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"{folder} cannot be made: {error.strerror}; choose another folder") from error
-    with locked(folder):  # the files that grow have the same names in every process
+        raise ConfigError(f"{folder} cannot be created: {error.strerror}; choose another folder", path=folder) from error
+    with locked(folder):  # Journal and manifest have the same names in every process.
         return _prepare(splits, work, folder, format, workers, progress)
 
 
@@ -127,7 +126,7 @@ def _prepare(splits: Mapping[str, Dataset], work: Work, folder: Path, suffix: st
     tasks = [task for name, data in splits.items() for task in _tasks(name, data)]
     waiting = [task for task in tasks if (task.split, task.stem) not in done]
     progress(len(tasks) - len(waiting))
-    for left in folder.rglob(".*.part"):  # by processes that were killed
+    for left in folder.rglob(".*.part"):  # Of killed processes.
         left.unlink()
     for task, line in zip(waiting, _run(splits, work, folder, suffix, waiting, workers), strict=True):
         done[task.split, task.stem] = line
@@ -177,7 +176,7 @@ class _Worker:
             path = self.folder / split / inner / (sample.label or UNLABELED) / f"{task.stem}.{self.suffix}"
             places[path] = pixels
         kind, settings = FORMATS[self.suffix]
-        with ExitStack() as complete:  # none has its name before all are complete
+        with ExitStack() as complete:  # All files get their names together.
             for path, pixels in places.items():
                 Image.fromarray(pixels).save(complete.enter_context(atomic_write(path, AGAIN)), kind, **settings)
         return {
@@ -231,24 +230,25 @@ def _source(splits: Mapping[str, Dataset]) -> dict[str, Any]:
 
 
 def _resume(folder: Path, settings: Mapping[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
-    """Return the lines of the journal whose files are all there, or refuse a folder that holds something else."""
+    """Return the lines of the journal whose files exist; raise for a folder with other content."""
     manifest = folder / MANIFEST
     if not manifest.is_file():
         if any(path.name != LOCK for path in folder.iterdir()):
-            raise ConfigError(f"{folder} is not empty and holds no preparation; give a new folder")
+            raise ConfigError(f"{folder} is not empty and not a preparation; choose a new folder", path=folder)
         _write(manifest, json.dumps(settings, indent=1) + "\n")
         return {}
     before = json.loads(manifest.read_text(encoding="utf-8"))
     for part in ("settings", "source"):
         if before.get(part) != settings[part]:
             changed = [key for key, value in settings[part].items() if before.get(part, {}).get(key) != value] or [part]
-            raise ConfigError(f"{folder} holds another preparation ({part} {', '.join(changed)} differ); give a new folder")
+            message = f"{folder} contains another preparation ({part}: {', '.join(changed)} differ); choose a new folder"
+            raise ConfigError(message, path=folder, value=changed)
     lines = (folder / JOURNAL).read_text(encoding="utf-8").splitlines() if (folder / JOURNAL).is_file() else []
     found = {}
     for text in lines:
         try:
             line = json.loads(text)
-        except ValueError:  # the last line of a run that was stopped while it wrote
+        except ValueError:  # The last, incomplete line of an interrupted run.
             continue
         if all((folder / file).is_file() for file in line["files"]):
             found[line["split"], line["stem"]] = line
@@ -256,7 +256,7 @@ def _resume(folder: Path, settings: Mapping[str, Any]) -> dict[tuple[str, str], 
 
 
 def _write_labels(folder: Path, splits: Mapping[str, Dataset], done: Iterator[tuple[_Task, dict[str, Any]]]) -> None:
-    """List the prepared images with all that is known of them, in a form that the dataset `csv` reads."""
+    """Write the prepared images with their annotations for the dataset `csv`."""
     groups = list(dict.fromkeys(name for data in splits.values() for name in data.groups))
     with (
         atomic_write(folder / LABELS, AGAIN) as part,
