@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,10 @@ def test_a_still_image_is_no_animation(faces: list[Image.Image], tmp_path: Path)
         faces[0].save(tmp_path / name)
         assert not is_animation(tmp_path / name)
     assert [frame.time for frame in read(tmp_path)] == [None] * 5
-    assert not is_animation(tmp_path / "missing.gif") and not is_animation(b"GIF89a")
+    os.mkfifo(tmp_path / "pipe.gif")
+    for other in ("missing.gif", "pipe.gif"):
+        assert not is_animation(tmp_path / other)
+    assert not is_animation(b"GIF89a")
 
 
 def test_pages_of_a_tiff(faces: list[Image.Image], tmp_path: Path) -> None:

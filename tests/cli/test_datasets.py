@@ -74,7 +74,7 @@ def test_damaged_rows_are_skipped_on_request(capsys: pytest.CaptureFixture[str],
     assert main(["datasets", "fer2013", "--root", str(tmp_path)]) == 1
     assert "--skip-damaged" in capsys.readouterr().err
     told = lines(capsys, "datasets", "fer2013", "--root", tmp_path, "--skip-damaged")
-    assert "1 damaged row left out" in told[0]["notes"][0]
+    assert "1 invalid row skipped" in told[0]["notes"][0]
 
 
 def test_an_audit_reports_writes_and_fails_on_leaks(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -104,5 +104,5 @@ def test_an_audit_on_a_terminal(tmp_path: Path) -> None:
     run = on_terminal("audit", "--dataset", "pooled", "--root", tmp_path, "--no-near", env={"NO_COLOR": "1"})
     shown = re.sub(r"\x1b\[[\d;]*m", "", run.stdout)
     assert run.returncode == 1
-    assert "error   38 of the validation images (76.0%) also stand in train" in shown
+    assert "error   38 of the validation images (76.0%) also occur in train" in shown
     assert shown.index("error ") < shown.index("warning ") < shown.index("note ")

@@ -47,7 +47,7 @@ def test_a_broken_row_is_named_or_left_out(spoil: Callable[[str], str], tmp_path
     for _ in range(2):  # the second time from the cache, which must remember what was left out
         data = open_dataset("fer2013", tmp_path, "all", damaged="skip")
         assert "00001" not in data.names and data.names[1] == "00002"
-        assert any("1 damaged row left out" in note for note in data.notes)
+        assert any("1 invalid row skipped" in note for note in data.notes)
 
 
 def test_a_csv_without_pixels(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_damage_says_how_much_there_is_and_shows_three() -> None:
     assert damage.settle("a set") == ()
     for number in range(5):
         damage(f"line {number}")
-    assert damage.settle("a set") == ("5 damaged rows left out: line 0; line 1; line 2 …",)
+    assert damage.settle("a set") == ("5 invalid rows skipped: line 0; line 1; line 2 …",)
     damage.policy = "raise"
     with pytest.raises(DatasetError):
         damage.settle("a set")
@@ -333,7 +333,7 @@ def test_a_row_of_affectnet_that_is_no_row(cells: str, tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("4,5,40,41", cells, 1))
     with pytest.raises(DatasetError):
         open_dataset("affectnet8", tmp_path, order="affectnet")
-    assert any("1 damaged row left out" in note for note in open_dataset("affectnet8", tmp_path, damaged="skip").notes)
+    assert any("1 invalid row skipped" in note for note in open_dataset("affectnet8", tmp_path, damaged="skip").notes)
 
 
 def test_blank_lines_are_passed_over(tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ def test_a_clean_file_leaves_out_what_it_lists_and_refuses_other_copies(tmp_path
     Clean("synthetic", "official", {"test": data.digest}, {"test": [str(data.names[0])]}, {"test": "just because"}).write(path)
     clean = open_dataset("synthetic", split="test", protocol=f"clean:{path}")
     assert clean.names.tolist() == data.names[1:].tolist()
-    assert clean.protocol == "clean:clean.json" and clean.notes[-1] == "1 of 42 images left out: just because"
+    assert clean.protocol == "clean:clean.json" and clean.notes[-1] == "1 of 42 images excluded: just because"
     with pytest.raises(DatasetError):
         open_dataset("synthetic", split="test", protocol=f"clean:{path}", number="140")
     with pytest.raises(DatasetError):

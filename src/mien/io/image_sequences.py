@@ -156,6 +156,8 @@ def is_animation(source: str | os.PathLike[str] | bytes) -> bool:
         if isinstance(source, bytes):
             head = source[:8192]
         else:
+            if not os.path.isfile(source):  # noqa: PTH113 - Opening a pipe would block.
+                return False
             with open(source, "rb") as file:  # noqa: PTH123
                 head = file.read(8192)
         still = head[12:16] == b"VP8X" and not head[20] & 2
