@@ -70,7 +70,8 @@ class Job:
     @property
     def reading(self) -> Options:
         """Inference options."""
-        return Options(**{**self.options, "columns": tuple(self.options["columns"])})
+        values: dict[str, Any] = {**self.options, "columns": tuple(self.options["columns"])}
+        return Options(**values)
 
     @property
     def on_gpu(self) -> bool:

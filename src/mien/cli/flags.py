@@ -69,6 +69,8 @@ class Flags(Options):
     columns: Columns = DEFAULTS.columns
     """Groups of columns in CSV, parquet and JSON, separated by commas: expression, pose, gaze, units, blendshapes, landmarks68,
     mesh."""
+    every: int | None = None  # pyrefly: ignore - None tells "not given" from 1, which selects frames of animations
+    """Process every N-th frame of a video, animation or multi-page TIFF."""
     start: Time = DEFAULTS.start
     """Start time in each video: seconds, or 1:02:03.5."""
     end: Time = DEFAULTS.end
@@ -78,7 +80,12 @@ class Flags(Options):
 
     def options(self) -> Options:
         """Return them as Python takes them."""
-        return Options(**dataclasses.asdict(self))
+        values: dict[str, Any] = dataclasses.asdict(self)
+        if self.every is None:
+            values["every"] = 1
+        else:
+            values["frames"] = True
+        return Options(**values)
 
 
 NO_FLAGS = Flags()

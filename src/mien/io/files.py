@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,10 +16,7 @@ try:
     import fcntl
 except ModuleNotFoundError:  # pragma: no cover - Windows
     fcntl = None
-try:
-    import msvcrt
-except ModuleNotFoundError:
-    msvcrt = None
+msvcrt: Any = importlib.import_module("msvcrt") if os.name == "nt" else None
 
 ADVICE = "free some space, or choose another path"
 """Default remedy in messages about a file that cannot be written."""

@@ -262,7 +262,9 @@ class _Kinds:
                     return self.live
                 return PurePosixPath(re.split("[?#]", item)[0]).suffix.lower() in video.EXTENSIONS
             case str() | os.PathLike() | bytes() | bytearray() | memoryview():
-                return is_video(item) or (self.animations and not isinstance(item, memoryview) and is_animation(item))
+                return is_video(item) or (
+                    self.animations and not isinstance(item, (bytearray, memoryview)) and is_animation(item)
+                )
         return False
 
 
