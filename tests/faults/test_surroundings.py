@@ -164,7 +164,7 @@ def test_a_damaged_bundled_weight_is_refused(weight: str, copied: Path, sample: 
     middle = len(whole) // 2
     try:
         path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
-        refused(mien("predict", sample, env={"PYTHONPATH": str(copied)}), weight, "has sha256", "get the file anew")
+        refused(mien("predict", sample, env={"PYTHONPATH": str(copied)}), weight, "has sha256", "download it again")
     finally:
         path.write_bytes(whole)
 

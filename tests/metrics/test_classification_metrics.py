@@ -67,7 +67,7 @@ def test_many_matrices_at_once() -> None:
 
 @pytest.mark.parametrize(
     ("label", "answer", "says"),
-    [([0, 3], [0, 0], "labels from 0 to 3"), ([0, 1], [0, 4], "answers from 0 to 4"), ([0, 1], [0], "one answer an image")],
+    [([0, 3], [0, 0], "labels from 0 to 3"), ([0, 1], [0, 4], "predictions from 0 to 4"), ([0, 1], [0], "must both be")],
 )
 def test_wrong_indices_are_refused(label: list[int], answer: list[int], says: str) -> None:
     with pytest.raises(ValueError, match=says):

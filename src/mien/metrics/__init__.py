@@ -1,9 +1,7 @@
-"""Figures that say how good predictions are: formulas on arrays, nothing about models or files.
+"""Metrics as functions of numpy arrays.
 
-Most figures are functions of sums over images: numbers of hits, sums of squares. The classes here keep those sums apart from
-the formula, so that one resampling gives the interval of every figure (`mien.metrics.intervals`).
-
-Everything is numpy; the tests hold scikit-learn and scipy against it.
+Most metrics are functions of sums over images (hits, sums of squares). Sums and formulas are separate functions, so that one
+bootstrap yields the intervals of all metrics (`mien.metrics.intervals`). Tests compare with scikit-learn and scipy.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Risk and coverage: what is gained by not answering when unsure."""
+"""Risk-coverage curves of selective prediction."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RiskCoverage:
-    """How the share of errors grows with the share of images that are answered, the surest first."""
+    """Error rate as a function of coverage, in order of decreasing confidence."""
 
     coverage: np.ndarray
-    """(M,) share of images answered, rising, one value for each distinct confidence."""
+    """(M,) coverage, ascending, one value per distinct confidence."""
     risk: np.ndarray
-    """(M,) share of wrong answers among them."""
+    """(M,) error rate among the covered images."""
     threshold: np.ndarray
-    """(M,) the confidence from which on images are answered."""
+    """(M,) confidence threshold."""
     area: float
-    """Area under the curve (AURC, Geifman and El-Yaniv 2017): the mean risk over all numbers of answers; 0 is best."""
+    """Area under the curve (AURC, Geifman and El-Yaniv 2017): the mean risk over all coverages; 0 is best."""
 
 
 def risk_coverage(confidence: np.ndarray, right: np.ndarray) -> RiskCoverage:
-    """Return the curve of (N,) confidences and (N,) bool answers.
+    """Return the curve for (N,) confidences and (N,) bool correctness.
 
-    Images of equal confidence are answered together: within such a group the area takes the risk to change evenly, so that
-    it does not depend on the order of the rows.
+    Images of equal confidence are covered together; within such a group the area interpolates the risk linearly, so that it
+    does not depend on the order of rows.
 
     Raises:
         ValueError: a confidence is NaN.
     """
     confidence = np.asarray(confidence, np.float64)
     if np.isnan(confidence).any():
-        raise ValueError(f"{int(np.isnan(confidence).sum())} confidences are NaN; risk and coverage need numbers")
+        raise ValueError(f"{int(np.isnan(confidence).sum())} confidences are NaN")
     if not len(confidence):
         empty = np.empty(0)
         return RiskCoverage(empty, empty, empty, float("nan"))

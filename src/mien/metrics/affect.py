@@ -1,6 +1,6 @@
-"""Figures of valence and arousal, of action units, and the ABAW challenge's sum of all three tasks.
+"""Metrics of valence and arousal, of action units, and the ABAW multi-task score.
 
-`nan` in a float column and −1 in a column of action units mean "not annotated"; such rows take no part.
+NaN in a float column and −1 in a column of action units mean "not annotated"; such rows are ignored.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import numpy as np
 
 
 def concordance(prediction: np.ndarray, target: np.ndarray) -> float:
-    """Return Lin's concordance correlation coefficient, −1 … 1: correlation that also asks for the same mean and spread.
+    """Return Lin's concordance correlation coefficient, −1 … 1; it also measures agreement of mean and spread.
 
     Both sides are (N,). With variances over N, as the ABAW challenges compute it. 0 where one side is constant, as it is with a
     single row; NaN without rows, or where both are constant and the same.
@@ -31,7 +31,7 @@ def root_mean_square_error(prediction: np.ndarray, target: np.ndarray) -> float:
 
 
 def sign_agreement(prediction: np.ndarray, target: np.ndarray) -> float:
-    """Return the share of rows on which both have the same sign (SAGR, Nicolaou et al. 2011), zero being a sign of its own."""
+    """Return the share of rows on which both have the same sign (SAGR, Nicolaou et al. 2011), with zero as a third sign."""
     p, t = _known(prediction, target)
     return float((np.sign(p) == np.sign(t)).mean()) if len(p) else float("nan")
 
@@ -74,16 +74,16 @@ def unit_f1(probability: np.ndarray, present: np.ndarray, threshold: float | np.
     Args:
         probability: (N, U), 0 … 1.
         present: (N, U): 1 present, 0 absent, −1 not annotated.
-        threshold: one value, or (U,): a unit is taken as present above it.
+        threshold: one value, or (U,); a unit is predicted as present above it.
 
     Returns:
-        (U,); 0 where a unit is annotated but neither present nor named, NaN where it is annotated nowhere.
+        (U,); 0 for units that are annotated but neither present nor predicted, NaN for units without annotation.
     """
     return unit_f1_of(unit_counts(probability, present, threshold).sum(0))
 
 
 def unit_counts(probability: np.ndarray, present: np.ndarray, threshold: float | np.ndarray = 0.5) -> np.ndarray:
-    """Return (N, U, 4) hits, named, present and annotated, whose sums give `unit_f1_of`."""
+    """Return (N, U, 4) hits, predicted, present and annotated, whose sums are the input of `unit_f1_of`."""
     present = np.asarray(present)
     known = (present >= 0) & np.isfinite(probability)
     named = (np.where(known, probability, 0) > threshold) & known
@@ -106,7 +106,7 @@ def abaw_p(ccc_valence: float, ccc_arousal: float, expression_f1: float, mean_un
 def _known(prediction: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     p, t = np.asarray(prediction, np.float64), np.asarray(target, np.float64)
     if p.shape != t.shape or p.ndim != 1:
-        raise ValueError(f"predictions of shape {p.shape} and targets of shape {t.shape} are not one value a row each")
+        raise ValueError(f"predictions of shape {p.shape} and targets of shape {t.shape} must be (N,) with equal N")
     known = np.isfinite(p) & np.isfinite(t)
     return p[known], t[known]
 
@@ -114,7 +114,7 @@ def _known(prediction: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.n
 def _spread(sums: np.ndarray) -> tuple[np.ndarray, ...]:
     n, p, t, pp, tt, pt, _ = np.moveaxis(np.asarray(sums, np.float64), -1, 0)
     mean_p, mean_t = _divide(p, n), _divide(t, n)
-    # Differences of large sums: what rounding leaves of a constant must not count as spread.
+    # Rounding errors of differences of large sums must not count as variance of a constant.
     var_p, var_t = (_above(_divide(q, n) - m * m, m * m) for q, m in ((pp, mean_p), (tt, mean_t)))
     return mean_p, mean_t, var_p, var_t, _divide(pt, n) - mean_p * mean_t
 

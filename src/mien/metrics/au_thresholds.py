@@ -1,9 +1,9 @@
-"""Thresholds of action units: chosen on one part of the validation split and judged on the other.
+"""Thresholds of action units, selected on one half of the validation split and evaluated on the other.
 
-So the figure beside them is of faces that they were not chosen on; videos and persons are never in both parts.
+Videos and persons are never in both halves.
 
-Source: the multi-task DDAMFN (arXiv 2407.12390). Differences: its authors choose thresholds by the mean F1 of both answers and
-report on the same frames (`objective="macro-f1"` on one set does so); here by F1 of "present", the reported figure.
+Source: the multi-task DDAMFN (arXiv 2407.12390). Differences: its authors select thresholds by the mean F1 of both classes and
+evaluate on the same frames (`objective="macro-f1"` on one set does so); here by F1 of "present", the reported figure.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ import numpy as np
 from . import unit_f1
 
 GRID = np.arange(10, 90) / 100
-"""Thresholds that are tried, as the authors do."""
+"""Candidate thresholds, as in the authors' code."""
 
 Choice = Literal["f1", "macro-f1"]
 
 
 @dataclass(frozen=True, slots=True)
 class UnitThresholds:
-    """Thresholds of action units, and what they are worth.
+    """Thresholds of action units and their F1.
 
     Attributes:
         values: action unit → probability above which it is present.
-        f1_half: mean F1 of "present" at one half, on the part that the thresholds were not chosen on.
+        f1_half: mean F1 of "present" at one half, on the evaluation half.
         f1: the same at the thresholds.
-        objective: what was maximized.
-        chosen_on, judged_on: faces in the two parts.
+        objective: selection criterion.
+        chosen_on, judged_on: number of faces in the two halves.
     """
 
     values: Mapping[str, float]
@@ -57,10 +57,10 @@ class UnitThresholds:
 
 
 def choose_thresholds(probability: np.ndarray, present: np.ndarray, objective: Choice = "f1") -> np.ndarray:
-    """Return for each action unit the threshold of `GRID` that gives the best figure; of equal ones that nearest to one half.
+    """Return the best threshold of `GRID` for each action unit; ties are resolved towards 0.5.
 
     Args:
-        probability: (N, U), 0 … 1; a row with NaN does not count.
+        probability: (N, U), 0 … 1; rows with NaN are ignored.
         present: (N, U) 1, 0, or −1 where not annotated.
         objective: `"f1"` of "present", or `"macro-f1"`: its mean with the F1 of "absent", as the authors do.
 
@@ -83,9 +83,9 @@ def choose_thresholds(probability: np.ndarray, present: np.ndarray, objective: C
 
 
 def halves(identity: Sequence[str]) -> np.ndarray:
-    """Return (N,) bool, about half of them True: all rows of one identity (a video, a person) are on the same side.
+    """Split rows into two halves, returned as (N,) bool; all rows of one identity (a video, a person) are in the same half.
 
-    The sides depend on the names alone: identities are dealt in the order of their sha256, each to the side with fewer rows.
+    The split depends on the names alone: identities are assigned in the order of their sha256 to the half with fewer rows.
     """
     names, member, count = np.unique(np.asarray(identity, dtype=str), return_inverse=True, return_counts=True)
     side, load = np.zeros(len(names), bool), [0, 0]
@@ -102,13 +102,13 @@ def tune_units(
     identity: Sequence[str],
     objective: Choice = "f1",
 ) -> UnitThresholds:
-    """Choose thresholds on one half of a validation split and judge them on the other.
+    """Select thresholds on one half of a validation split and evaluate them on the other.
 
     Args:
         probability: (N, U), 0 … 1.
         present: (N, U) 1, 0, or −1 where not annotated.
         units: names of the columns.
-        identity: (N,) video or person of each row; the image's own name where neither is known.
+        identity: (N,) video or person of each row; the name of the image if neither is known.
         objective: see `choose_thresholds`.
     """
     chosen = halves(identity)

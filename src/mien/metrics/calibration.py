@@ -1,14 +1,14 @@
-"""Probabilities that can be trusted: temperature and abstention threshold, fitted on validation data and kept in the card."""
+"""Calibration: temperature scaling and abstention threshold, fitted on validation data and stored in the card."""
 
 from __future__ import annotations
 
 import numpy as np
 
 BINS = 15
-"""Bins of the calibration error, as most papers have it."""
+"""Default number of bins of the calibration error."""
 
 SMALLEST = 1e-12
-"""What a probability of zero counts as in the log loss."""
+"""Lower bound of probabilities in the log loss."""
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -33,16 +33,16 @@ def fit_temperature(logits: np.ndarray, label: np.ndarray) -> float:
     Golden-section search over log temperature in [1/8, 8]; the loss has a single minimum there.
 
     Args:
-        logits: (N, K), one row at least.
+        logits: (N, K), at least one row.
         label: (N,) true classes.
 
     Raises:
-        ValueError: there is no row, or a logit is NaN or infinite.
+        ValueError: no rows, or a logit is NaN or infinite.
     """
     if not len(logits):
-        raise ValueError("a temperature is fitted on validation images, and there are none")
+        raise ValueError("fitting a temperature needs at least one validation image")
     if len(bad := np.flatnonzero(~np.isfinite(logits).all(1))):
-        raise ValueError(f"{len(bad):,} rows of the logits are NaN or infinite, first row {bad[0]}; leave such images out")
+        raise ValueError(f"{len(bad):,} rows of the logits are NaN or infinite, first row {bad[0]}; exclude such images")
     low, high = -np.log(8), np.log(8)
     ratio = (5**0.5 - 1) / 2
 
@@ -85,12 +85,12 @@ def expected_calibration_error(probabilities: np.ndarray, label: np.ndarray, bin
 
 
 def abstention_threshold(probabilities: np.ndarray, label: np.ndarray, accuracy: float) -> float:
-    """Return the lowest confidence from which on the answers given reach an accuracy; equal confidences are answered together.
+    """Return the lowest confidence threshold at which predictions reach an accuracy.
 
     Args:
         probabilities: (N, K), calibrated.
         label: (N,) true classes.
-        accuracy: wanted share of right answers among those with at least the returned confidence.
+        accuracy: target accuracy of predictions with at least the returned confidence.
 
     Returns:
         A confidence in [0, 1]; 1.0 if no threshold reaches it.

@@ -1,9 +1,9 @@
-"""Figures of a confusion matrix.
+"""Metrics of a confusion matrix.
 
-Every function takes counts (…, K, K) or (…, K, K + 1): rows are true classes, columns what was answered, and a column more than
-there are rows stands for "no answer", which is wrong for every class. Leading axes are kept, so the counts of a thousand
-resamplings give a thousand values at once. Classes without images take no part in means over classes, as in scikit-learn's
-`balanced_accuracy_score`; where no class has an image the value is NaN.
+Every function takes counts (…, K, K) or (…, K, K + 1): rows are true classes, columns predicted classes, and an additional last
+column means "no prediction", which is wrong for every class. Leading axes are kept, so that bootstrap samples are evaluated at
+once. Means over classes ignore classes without images, as scikit-learn's `balanced_accuracy_score` does; without any image the
+value is NaN.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ import numpy as np
 
 
 def confusion(label: np.ndarray, answer: np.ndarray, classes: int) -> np.ndarray:
-    """Count answers by true class.
+    """Return the confusion matrix.
 
     Args:
         label: (N,) true classes, 0 … classes − 1.
-        answer: (N,) answered classes, −1 where there is no answer.
+        answer: (N,) predicted classes, −1 for no prediction.
         classes: number of classes K.
 
     Returns:
-        (K, K + 1) int64; the last column counts images without an answer.
+        (K, K + 1) int64; the last column counts images without a prediction.
 
     Raises:
-        ValueError: a label or an answer is none of the classes, or the lengths differ.
+        ValueError: a label or prediction is out of range, or the lengths differ.
 
     Example:
         >>> confusion(np.array([0, 0, 1]), np.array([0, 1, -1]), 2).tolist()
@@ -31,28 +31,28 @@ def confusion(label: np.ndarray, answer: np.ndarray, classes: int) -> np.ndarray
     """
     label, answer = np.asarray(label), np.asarray(answer)
     if label.shape != answer.shape or label.ndim != 1:
-        raise ValueError(f"labels of shape {label.shape} and answers of shape {answer.shape} are not one answer an image")
+        raise ValueError(f"labels of shape {label.shape} and predictions of shape {answer.shape} must both be (N,)")
     if len(label) and (label.min() < 0 or label.max() >= classes):
-        raise ValueError(f"labels from {label.min()} to {label.max()} are not within 0 … {classes - 1}")
+        raise ValueError(f"labels from {label.min()} to {label.max()} must be within 0 … {classes - 1}")
     if len(answer) and (answer.min() < -1 or answer.max() >= classes):
-        raise ValueError(f"answers from {answer.min()} to {answer.max()} are not within −1 … {classes - 1}")
+        raise ValueError(f"predictions from {answer.min()} to {answer.max()} must be within −1 … {classes - 1}")
     column = np.where(answer < 0, classes, answer)
     cells = np.bincount(label * (classes + 1) + column, minlength=classes * (classes + 1))
     return cells.reshape(classes, classes + 1)
 
 
 def accuracy(counts: np.ndarray) -> np.ndarray:
-    """Return (…) the share of right answers, 0 … 1."""
+    """Return (…) the accuracy, 0 … 1."""
     return _divide(_hits(counts).sum(-1), counts.sum((-2, -1)))
 
 
 def recalls(counts: np.ndarray) -> np.ndarray:
-    """Return (…, K) the share of each class that was answered rightly; NaN for a class without images."""
+    """Return (…, K) the recall of each class; NaN for a class without images."""
     return _divide(_hits(counts), counts.sum(-1))
 
 
 def precisions(counts: np.ndarray) -> np.ndarray:
-    """Return (…, K) the share of right ones among the answers that name each class; 0 for a class that is never named."""
+    """Return (…, K) the precision of each class; 0 for a class that is never predicted."""
     classes = counts.shape[-2]
     named = counts[..., :classes].sum(-2)
     return np.where(named > 0, _divide(_hits(counts), named), 0.0)
@@ -78,7 +78,7 @@ def macro_f1(counts: np.ndarray) -> np.ndarray:
 def kappa(counts: np.ndarray) -> np.ndarray:
     """Return (…) Cohen's kappa, −1 … 1: agreement beyond what the frequencies of labels and answers would give by chance.
 
-    "No answer" counts as an answer that is no label. NaN where chance alone gives full agreement.
+    "No prediction" counts as an additional class. NaN if chance alone gives full agreement.
     """
     classes = counts.shape[-2]
     total = counts.sum((-2, -1)).astype(np.float64)

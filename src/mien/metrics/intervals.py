@@ -1,4 +1,4 @@
-"""How sure a figure is, and whether two models differ."""
+"""Confidence intervals and significance tests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 DRAWS = 2000
-"""Resamplings of an interval."""
+"""Default number of bootstrap samples."""
 
 
 def bootstrap(
@@ -20,15 +20,15 @@ def bootstrap(
 ) -> np.ndarray:
     """Resample images with replacement (Efron 1979) and return the sums of their terms.
 
-    A figure that is a function of sums over images gets its interval by `interval(figure(bootstrap(terms)))`.
+    The interval of a metric that is a function of sums over images is `interval(metric(bootstrap(terms)))`.
 
     Args:
-        terms: (N, S) what each image adds to each sum.
-        cluster: (N,) who is shown: whole people are drawn, since images of one person are alike. None or empty strings:
-            every image by itself.
-        draws: number of resamplings D.
-        seed: the same seed gives the same draws.
-        times: (N,) how many images have each row of terms, where few rows stand for many images; not with `cluster`.
+        terms: (N, S) contribution of each image to each sum.
+        cluster: (N,) identity of each image: people are resampled as a whole, since images of one person are correlated. None
+            or empty strings: each image is its own cluster.
+        draws: number of bootstrap samples D.
+        seed: seed of the RNG.
+        times: (N,) number of images with each row of terms, if rows are aggregated; not with `cluster`.
 
     Returns:
         (D, S) float64.
@@ -68,7 +68,7 @@ def _sums_by(terms: np.ndarray, cluster: np.ndarray) -> np.ndarray:
 
 
 def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """Return the percentile interval of (D,) resampled values; NaN values, of draws without a class, take no part."""
+    """Return the percentile interval of (D,) resampled values; NaN values (samples without a class) are ignored."""
     known = values[np.isfinite(values)]
     if not len(known):
         return float("nan"), float("nan")
@@ -98,14 +98,14 @@ def basic_interval(values: np.ndarray, value: float, level: float = 0.95, least:
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
-    """Return the two-sided p value of McNemar's exact test: do two models err equally often on the same images?
+    """Return the two-sided p value of McNemar's exact test: whether two models have equal error rates on the same images.
 
     Args:
-        first: (N,) bool, right answers of one model.
-        second: (N,) bool, right answers of the other, in the same order.
+        first: (N,) bool, correctness of one model.
+        second: (N,) bool, correctness of the other, in the same order.
 
     Raises:
-        ValueError: they are not equally many.
+        ValueError: the lengths differ.
     """
     first, second = np.asarray(first, bool), np.asarray(second, bool)
     if first.shape != second.shape:
