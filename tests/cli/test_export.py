@@ -114,7 +114,7 @@ def test_a_table_on_a_terminal(weights: Path, tmp_path: Path) -> None:
     [
         (("--precision", "fp8", "-o", "out.onnx"), 2, "fp8"),
         (("--runtime", "tensorrt", "-o", "out.onnx"), 2, "tensorrt"),
-        ((), 2, "--out"),
+        ((), 1, "--out"),
         (("-o", "out.pth"), 1, ".onnx"),
         (("-o", "out.onnx", "--runtime", "openvino"), 1, ".xml"),
         (("-o", "none/out.onnx"), 1, "there is no folder none"),
