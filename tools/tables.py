@@ -12,6 +12,7 @@ In `docs/` they are built with the site, at `<!-- generate: NAME ARGUMENTS -->`.
 | groups | FILE | accuracy by group of people, and the largest gaps |
 | card | MODEL | the test metrics of a model card |
 | int8 | FILE | accuracy, size and speed of 8-bit files |
+| photos | FILE [SET …] | accuracy on photographs, end to end |
 | csv | FILE | any other file as it is |
 | figures, recipes-of | ARCHITECTURE … | published and measured figures; recipes |
 | overview | | every published system in one line |
@@ -312,9 +313,28 @@ def _plain(text: str) -> str:
     return f"{float(text):.3f}" if text else "–"
 
 
+def photos(name: str, *sets: str) -> str:
+    """Return the end-to-end accuracy on photographs, the best first, of some sets or of all with labels."""
+    with (ROOT / name).open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["accuracy"] and (not sets or row["set"] in sets)]
+    lines = []
+    for row in sorted(rows, key=lambda row: (row["set"], -float(row["accuracy"]))):
+        model = f"{row['model']} {row['version']}".strip() + (f", output {row['output']}" if row["output"] else "")
+        cells = [
+            row["set"],
+            model,
+            row["detector"],
+            _percent(row, "accuracy"),
+            _share(row["uar"]),
+            _share(row["neutral_recall"]),
+        ]
+        lines.append([*cells, _plain(row["ece"]), row["missed"], f"{float(row['ms']):.0f}", f"{int(row['n']):,}"])
+    return table(["images", "model", "detector", "accuracy %", "UAR %", "neutral %", "ECE", "no face", "ms", "n"], lines)
+
+
 TABLES: dict[str, Callable[..., str]] = {
     "results": results, "side-by-side": side_by_side, "robustness": robustness, "tasks": tasks, "groups": groups, "card": card,
-    "int8": int8, "csv": plain, "figures": figures, "recipes-of": recipes_of, "overview": overview,
+    "int8": int8, "photos": photos, "csv": plain, "figures": figures, "recipes-of": recipes_of, "overview": overview,
 }  # fmt: skip
 
 
