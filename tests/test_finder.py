@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFilter
 import mien
 from mien.faces.finder import FaceFinder, FoundFace, matching, open_finder
 from mien.faces.quality import TRUSTED, face_quality, is_certain
+from mien.inference.following import Follower
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +127,16 @@ def test_inverted_and_tiny_faces_are_never_certain(photo: np.ndarray) -> None:
     assert upright.certain and upright.quality is not None and upright.quality > 0.9
     assert not inverted.certain and inverted.label == upright.label
     assert not any(face.certain for face in read(resized(photo[30:200, 140:310], 20, 20)).faces)
+
+
+def test_a_face_in_a_video_stays_followed_when_it_turns_upside_down(find: FaceFinder, photo: np.ndarray) -> None:
+    """By 9 degrees a frame; with five detections that do not confirm it, it would be dropped within ten frames."""
+    follow, image = Follower(find, detect_every=2), Image.fromarray(photo)
+    for number in range(34):
+        turned = image.rotate(min(9 * number, 180), Image.Resampling.BILINEAR, center=(225, 117))
+        seen, tracks = follow(np.asarray(turned), number / 25)
+        assert tracks == [1]
+    assert abs(seen[0].found.roll) > np.radians(160)
 
 
 @pytest.mark.shared
