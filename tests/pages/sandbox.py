@@ -234,8 +234,8 @@ def smaller(recipe: Path) -> list[str]:
     model = whole["model"]
     fetched = [name for name in model.get("options", {}) if name.endswith("pretrained")]
     fields = [*SMALLER, *(f"--model.options.{name}=false" for name in fetched)]
-    if model.get("init", "").startswith("weights/"):
-        fields.append("--model.init=")
+    if model.get("init", {}).get("file", "").startswith("weights/"):
+        fields.append("--model.init.file=")
     if whole.get("sampler", {}).get("samples"):
         fields.append("--sampler.samples=8")
     if model["name"] == "mfer":
