@@ -16,11 +16,11 @@ from mien.cli.train import Progress
 def told(*, terminal: bool, every: float) -> list[str]:
     file = io.StringIO()
     console = Console(file=file, force_terminal=terminal, width=200)
-    columns = TextColumn("reading"), BarColumn(), MofNCompleteColumn(), Left(), TextColumn("{task.fields[told]}")
+    columns = TextColumn("reading"), BarColumn(), MofNCompleteColumn(), Left(), TextColumn("{task.fields[detail]}")
     with LongProgress(*columns, console=console, every=every) as bar:
-        task = bar.add_task("", total=3, told="")
+        task = bar.add_task("", total=3, detail="")
         for done in range(1, 4):
-            bar.update(task, completed=done, told="1 not read" if done == 2 else "")
+            bar.update(task, completed=done, detail="1 not read" if done == 2 else "")
     return file.getvalue().splitlines()
 
 

@@ -62,14 +62,14 @@ def _weights(card: Card) -> dict[str, Any]:
 
 
 def _architectures() -> dict[str, dict[str, Any]]:
-    """Return what each architecture's file says and what it costs, from the file of tools/make_architectures.py: no torch."""
+    """Return description and cost of each architecture from the file of tools/generate.py, without torch."""
     described = json.loads(ARCHITECTURES.read_text(encoding="utf-8"))
     return {name: {"what": "architecture", "name": name, **described.get(name, {})} for name in MODELS}
 
 
 def _print_weights(bundled: Mapping[str, Card], console: Console) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("name", "kind", "size", "license", "input", "what it tells"):
+    for name in ("name", "kind", "size", "license", "input", "summary"):
         table.add_column(name, justify="right" if name == "size" else "left", no_wrap=name in ("name", "size"))
     for card in sorted(bundled.values(), key=lambda card: (card.kind != "classifier", card.kind, card.name)):
         size = Text("missing", "red") if (number := _bytes(card)) is None else _size(number)

@@ -58,7 +58,7 @@ class OnnxFile:
 
 
 def described_by(path: Path) -> str | None:
-    """Return the name of the file that a card is about; None where there is no card, but nothing or another kind of file."""
+    """Return the name of the file that a card describes, or None without a valid card."""
     try:
         return cards.read(path).file if path.is_file() else None
     except WeightsError:

@@ -1,4 +1,4 @@
-"""Where an exported file goes: asked before it is made, and written whole or not at all."""
+"""Output path of an export: checked before the export starts, written atomically."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ ADVICE = "free some space, or choose another place with --out"
 
 
 def check_place(path: Path) -> None:
-    """Make sure that a file can be written, before anything that takes time is done for it.
+    """Check that a file can be written before the export starts.
 
     Raises:
-        ExportError: its folder is missing or may not be written, or the name is a folder's.
+        ExportError: the folder is missing or not writable, or the path is a folder.
     """
     if not path.parent.is_dir():
-        raise ExportError(f"{path} cannot be written: there is no folder {path.parent}; make it first")
+        raise ExportError(f"{path} cannot be written: folder {path.parent} not found; create it first", path=path)
     if path.is_dir():
         raise ExportError(f"{path} is a folder; choose another name with --out")
     with write_errors(path, ADVICE, ExportError), tempfile.TemporaryFile(dir=path.parent):

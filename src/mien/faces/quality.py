@@ -25,7 +25,7 @@ SHARPNESS = (0.12, 0.32)
 TURN = (75.0, 45.0)
 """Yaw or pitch in degrees: useless, good."""
 ROLL = (110.0, 60.0)
-"""In-plane rotation in degrees: useless, good. Upside-down faces are found, but what is found there is often no face."""
+"""In-plane rotation in degrees: useless, good. Upside-down detections are often false."""
 PRESENCE = (0.5, 0.95)
 """Presence of the mesh: useless, good."""
 DOUBTED = 0.3

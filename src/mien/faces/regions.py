@@ -96,7 +96,7 @@ def region_crops(image: np.ndarray, points68: np.ndarray | None, sizes: Mapping[
         Region → (side, side) or (side, side, 3) uint8, in the order of `sizes`.
 
     Raises:
-        UnknownName: there is no such region.
+        UnknownName: unknown region.
 
     Example:
         >>> crops = region_crops(np.zeros((48, 48), np.uint8), None, {"eye": 90, "mouth": 60})

@@ -46,7 +46,7 @@ class Baseline:
         """Parse a kind of baseline; for a file, run inference on it. None subtracts nothing.
 
         Raises:
-            ConfigError: unknown kind, or there is no face or no blendshapes in the file.
+            ConfigError: unknown kind, or a file without a face or without blendshapes.
             SourceError: the file cannot be read.
         """
         self.seconds = 0.0

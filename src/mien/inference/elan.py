@@ -69,7 +69,7 @@ class Elan:
                 self._extend(f"face {face.track or 1} {quantity}", result.time, value)
 
     def _extend(self, tier: str, time: float, value: str | None) -> None:
-        """Extend the last interval of a tier if the value is the same, or begin one; None is no annotation."""
+        """Extend the last interval of a tier if the value is the same, or begin one; None for no annotation."""
         intervals = self._tiers.setdefault(tier, [])
         if intervals and time - intervals[-1][1] <= GAP and intervals[-1][2] == value:
             intervals[-1] = (intervals[-1][0], time + self._step, intervals[-1][2])

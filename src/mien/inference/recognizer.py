@@ -451,7 +451,7 @@ def load(
         small_faces: detect at a finer scale too: finds smaller faces, takes longer.
         points: whether faces carry their mesh points.
         blendshapes: whether the 52 blendshapes are computed. Without both, a smaller mesh aligns the
-            faces in a third of the time, and there is no gaze.
+            faces in a third of the time, without gaze.
         fov: vertical field of view of the camera in degrees, for the head pose: distances scale with it.
         threads: threads per network call.
         device: where all networks run: `"cpu"`, `"cuda"`, `"cuda:1"`, `"mps"`, or `"auto"` for the best available; None:

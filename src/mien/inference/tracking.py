@@ -6,7 +6,7 @@ appearance. Times are in seconds, so frame rates may vary and frames may be skip
 
 The sum of position and similarity in one greedy assignment follows ByteTrack (Zhang et al., ECCV 2022, arXiv 2110.06864).
 
-Differences from ByteTrack: faces are confirmed by the mesh, so there is no second round for low scores; appearance is a
+Differences from ByteTrack: faces are confirmed by the mesh, so low scores have no second round; appearance is a
 thumbnail (`appearance` in `mien.inference.following`), not a network's features.
 """
 

@@ -1,17 +1,17 @@
 """The losses of the published systems, and the field's usual ones, as plain functions of tensors.
 
-| file | what it holds |
+| file | contents |
 |---|---|
-| `attention.py` | what keeps attention heads apart: DAN's affinity and partition losses, DDAMFN's attention loss |
-| `centers.py` | what pulls features together: center loss, its FAER variant, a reconstruction of MFER's DSF loss |
+| `attention.py` | separation of attention heads: DAN's affinity and partition losses, DDAMFN's attention loss |
+| `centers.py` | attraction of features to class centers: center loss, its FAER variant, a reconstruction of MFER's DSF loss |
 | `gaussian.py` | the large-margin Gaussian mixture loss |
 | `classification.py` | one label per face: label smoothing, class-balanced weights, focal loss |
-| `votes.py` | many annotators per face (FERPlus): five ways to learn from their votes |
-| `affect.py` | valence/arousal (CCC) and action units, with rows or units that were never annotated |
+| `votes.py` | many annotators per face (FERPlus): five loss modes |
+| `affect.py` | valence/arousal (CCC) and action units, with missing annotations |
 
 Every function returns a scalar (0-dimensional) tensor unless its docstring says otherwise, works in float32 and float64, and is
-differentiable with respect to every floating-point argument that describes a prediction. Losses that learn something of their
-own (centers, covariances) are modules: give `loss.parameters()` to the optimizer.
+differentiable with respect to every floating-point argument that describes a prediction. Losses with parameters
+(centers, covariances) are modules: give `loss.parameters()` to the optimizer.
 Under mixed precision, compute them outside autocast, on float32 outputs.
 """
 

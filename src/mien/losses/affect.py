@@ -49,8 +49,8 @@ def ccc_loss(prediction: Tensor, target: Tensor, *, moments: Moments = "biased",
         prediction: (N, K) in [-1, 1].
         target: (N, K) in [-1, 1].
         moments: see `ccc`. "mixed" per batch reproduces the ABAW authors.
-        valid: (N,) booleans; rows that are False have no annotation and do not count. With fewer than two rows left there is no
-            correlation to speak of: the loss is 0, with zero gradients.
+        valid: (N,) booleans; False for rows without annotation, which are excluded. With fewer than two rows
+            left the loss and its gradients are 0.
     """
     if valid is not None:
         prediction, target = prediction[valid], target[valid]

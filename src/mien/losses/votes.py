@@ -37,13 +37,13 @@ def vote_loss(
         mode: with q the shares and p the softmax of the logits,
             "cross-entropy": -Σ q·log p, the whole distribution;
             "majority": the class with most votes (the first of equals) is the label;
-            "probability": a label is drawn from q, anew at every call;
+            "probability": a label is drawn from q in every call;
             "multi-target": any class with q > `threshold` is right: -max log p over those (the most voted one if there is
                 none);
             "binary": mean over N·K of the binary cross-entropy of sigmoid(logits) against q.
         smoothing: label smoothing for the first three modes; see `cross_entropy`.
         threshold: share above which "multi-target" accepts a class.
-        generator: source of the draws of "probability", for runs that repeat.
+        generator: RNG of "probability".
 
     Raises:
         ValueError: a row without votes, or an unknown mode.

@@ -24,7 +24,7 @@ TOLERANCE = 1e-3
 
 
 def checked_probabilities(values: np.ndarray, labels: Sequence[str], what: str = "the model") -> np.ndarray:
-    """Return probabilities as (N, K) float64, or say what is wrong with them.
+    """Return probabilities as (N, K) float64, after validation.
 
     Raises:
         ValueError: the shape is not (N, len(labels)), a value is NaN, infinite or outside 0 … 1, or a row does not sum to one.

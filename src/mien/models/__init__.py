@@ -1,4 +1,4 @@
-"""The table of architectures: build one by name, ask what it is and what it costs.
+"""Registry of architectures: build a network by name, describe it, count parameters and MACs.
 
 Importing this module is cheap; torch and timm are imported by the first `build`, `info` or `count`.
 
@@ -8,8 +8,8 @@ Importing this module is cheap; torch and timm are imported by the first `build`
     >>> network(torch.zeros(1, 3, 112, 112)).logits.shape
     torch.Size([1, 8])
 
-Every network takes float32 images (N, 3, H, W) and answers with a NamedTuple whose fields `logits` (N, classes) and `feature`
-(N, D: the vector that the last layer reads) are always there; the other fields are the model's own, such as attention maps.
+Every network maps float32 images (N, 3, H, W) to a NamedTuple with `logits` (N, classes), `feature` (N, D, the input of the
+last layer) and further fields of its own, such as attention maps.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ def build(name: str, *, plugins: bool = True, **options: Any) -> nn.Module:
     """Return a new network with random weights, in training mode.
 
     Args:
-        name: a key of `MODELS`, `"timm:NAME"` for any timm backbone under a linear head, or `"module:function"` of your own.
-        plugins: whether `"module:function"` is accepted; pass False for names out of a card, a checkpoint or a request.
-        options: the network's own, such as `num_classes`; its function's docstring lists them.
+        name: a key of `MODELS`, `"timm:NAME"` for any timm backbone under a linear head, or a user-defined `"module:function"`.
+        plugins: whether `"module:function"` is allowed; False for names from cards, checkpoints and requests.
+        options: arguments of the network's function, such as `num_classes`.
 
     Raises:
-        UnknownName: no architecture has that name.
-        ConfigError: the architecture takes no such option.
+        UnknownName: unknown architecture.
+        ConfigError: unknown option.
         MissingExtra: torch or timm is not installed.
     """
     make = factory(name, plugins)
@@ -73,10 +73,10 @@ def build(name: str, *, plugins: bool = True, **options: Any) -> nn.Module:
 
 
 def info(name: str) -> ModelInfo:
-    """Return what is known about an architecture: its paper, inputs, outputs, published figures and license.
+    """Return paper, inputs, outputs, published figures and license of an architecture.
 
     Raises:
-        UnknownName: no architecture has that name, or it is a `"module:function"` and the module's `INFO` has no `function`.
+        UnknownName: unknown architecture, or it is a `"module:function"` and the module's `INFO` has no `function`.
 
     Example:
         >>> [(figure.dataset, figure.value) for figure in info("mfer").published][0]
@@ -87,13 +87,13 @@ def info(name: str) -> ModelInfo:
     module = _torch_side(factory(name, plugins=True).__module__)
     table: Mapping[str, ModelInfo] | None = getattr(module, "INFO", None)
     if table is None:
-        own = f"; its card tells what the bundled one is: mien models {name}" if name in MODELS else ""
+        own = f"; see its card: mien models {name}" if name in MODELS else ""
         raise UnknownName(f"{name} has no description: its module has no INFO{own}")
     return lookup(name if name in MODELS else name.partition(":")[2], table, "model description", plugins=False)
 
 
 def count(name: str, **options: Any) -> Count:
-    """Return parameters, multiply-accumulates and shapes of a network, found without computing or holding one weight.
+    """Return parameters, multiply-accumulates and shapes of a network, computed without allocating weights.
 
     Example:
         >>> count("dan", num_classes=8).parameters
@@ -103,7 +103,7 @@ def count(name: str, **options: Any) -> Count:
 
 
 def dead_prefixes(network: nn.Module) -> tuple[str, ...]:
-    """Return what the names of entries begin with on which no output of a network depends: `("module.", …)`."""
+    """Return the name prefixes of entries that no output of a network depends on: `("module.", …)`."""
     return tuple(f"{part}." for part in vars(network).get("dead", ()))
 
 

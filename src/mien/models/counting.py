@@ -24,7 +24,7 @@ class Count:
         dead: how many of them no output depends on.
         macs: multiply-accumulates of convolutions, linear layers and attention products for a batch of one.
         outputs: output field → its shape without the batch; a field that holds several tensors gives `field[i]`.
-        shapes: module path or input name → shape of what it gives, without the batch.
+        shapes: module path or input name → output shape, without the batch.
     """
 
     parameters: int

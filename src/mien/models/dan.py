@@ -126,7 +126,7 @@ def dan(num_classes: int = 7, *, num_heads: int = 4, backbone: str = "resnet18",
             `mien.models.checkpoints`.
 
     Raises:
-        ConfigError: there is no head.
+        ConfigError: no heads.
     """
     if num_heads < 1:
         raise ConfigError(f"num_heads={num_heads}: DAN has one head or more")

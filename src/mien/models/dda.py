@@ -215,7 +215,7 @@ def dda_resnet34(
         slim: leave dead parameters out.
 
     Raises:
-        ConfigError: there is no such gate.
+        ConfigError: unknown gate.
     """
     return DDANet(resnet("resnet34", pretrained, num_classes=0), 512, num_classes, dropout, gate, context_pretrained, slim)
 

@@ -221,7 +221,7 @@ def ddamfn(num_classes: int = 7, *, num_heads: int = 2, slim: bool = False, size
         size: side of the images in pixels, a multiple of 16. Published networks read 112; 64 costs a third.
 
     Raises:
-        ConfigError: there is no network for that size.
+        ConfigError: unsupported input size.
     """
     return DDAMFN(num_classes, num_heads, slim, size)
 

@@ -147,7 +147,7 @@ _FIGURES = (  # training, CCC of valence, CCC of arousal, F1 of expressions, F1 
 )
 _RECIPES: dict[str, tuple[str, ...] | str] = {
     "all tasks at once": tuple(f"affwild2-ddamfn-mtl-{kind}" for kind in ("author", "mien", "paper")),
-    "shared layer, all tasks": "the code has that layer, its log the figures of all tasks at once; this run is not told of",
+    "shared layer, all tasks": "the code has that layer, its log the figures of all tasks at once; this run is not documented",
     "one network a task": "no recipe trains one task alone",
     "last layers only": "no recipe ends after the first stage",
 }

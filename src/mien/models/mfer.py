@@ -127,7 +127,7 @@ def mfer(
         pretrained: start of the backbone, as in `mien.models.stock.timm_model`.
 
     Raises:
-        ConfigError: the backbone is no ConvNeXt, or there is no such form.
+        ConfigError: the backbone is not a ConvNeXt, or unknown form.
     """
     if not backbone.startswith("convnext"):
         raise ConfigError(f"backbone={backbone!r}: MFER stands on a ConvNeXt, such as convnext_tiny or convnext_base")

@@ -136,7 +136,7 @@ def mien_base(
         dropout: share of the feature that is left out in training.
         trunk: the network below the heads instead of the residual one that `widths` and `depths` describe: `"sface"` (see
             `mien.models.sface`), or a timm network such as `"tf_efficientnet_lite0"`.
-        trunk_options: what timm is told about it, say `{"pad_type": "same"}`.
+        trunk_options: options for timm, such as `{"pad_type": "same"}`.
         enlarge: factor by which images are enlarged for that network, whose strides are made for larger ones.
 
     Raises:

@@ -53,7 +53,7 @@ class TorchRuntime:
     Raises:
         ConfigError: the device is not there.
         WeightsError: the card does not describe a network, or the file does not fit it.
-        UnknownName: there is no such architecture.
+        UnknownName: unknown architecture.
 
     Example:
         >>> from mien.runtime.open_model import open_model
@@ -111,7 +111,7 @@ class TorchRuntime:
             value = getattr(answer, name)
             if value is None:
                 raise WeightsError(
-                    f"{self.card.name} does not give {name!r}, which its card names for {role}; mend the card's outputs"
+                    f"{self.card.name} does not give {name!r}, which its card names for {role}; correct the outputs on the card"
                 )
             value = value.float()
             if role == "scores" and self._unlabeled:
@@ -138,7 +138,7 @@ def open_network(card: Card) -> nn.Module:
     Raises:
         WeightsError: the card does not describe a network, the file does not fit it, or the architecture is code outside the
             package that the user has not named in `MIEN_PLUGINS`.
-        UnknownName: there is no such architecture.
+        UnknownName: unknown architecture.
     """
     name, options = card.network.get("architecture"), card.network.get("options", {})
     if not name:
@@ -156,7 +156,7 @@ def open_network(card: Card) -> nn.Module:
     try:
         state = safetensors.torch.load_file(card.weights)
     except safetensors.SafetensorError as error:
-        raise WeightsError(f"{card.weights} is damaged or no safetensors file: {error}; get it anew") from error
+        raise WeightsError(f"{card.weights} is damaged or no safetensors file: {error}; download or export it again") from error
     try:
         network = models.build(name, plugins=trusted, **options)
         network.load_state_dict(state, strict=True)
@@ -165,6 +165,6 @@ def open_network(card: Card) -> nn.Module:
     except (RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         raise WeightsError(
-            f"{card.file} does not fit {name!r} with the options of its card: {reason}; mend network.options there"
+            f"{card.file} does not fit {name!r} with the options of its card: {reason}; correct network.options"
         ) from error
     return network.float().eval()

@@ -35,7 +35,7 @@ class Entry:
 
     report: Report
     head: str
-    """Output that was asked for, or empty."""
+    """Requested output, or empty."""
     column: str
     folder: str
     """Name of the folder of its evaluations."""

@@ -1,4 +1,4 @@
-"""The authors' checkpoints as weights of our modules; nothing from a pickle is executed.
+"""Import of authors' checkpoints; nothing from a pickle is executed.
 
     >>> from mien import models
     >>> from mien.models.checkpoints import load_author_state, read_checkpoint
@@ -7,15 +7,15 @@
     >>> load_author_state(network, "dan", checkpoint.state).summary()                   # doctest: +SKIP
     '275 tensors loaded'
 
-| file | what it does |
+| file | contents |
 |---|---|
-| `pickled.py` | what a checkpoint's pickle may name, and the inert thing that each of these becomes |
-| `unpickling.py` | a machine that reads pickles as data |
-| `containers.py` | the file formats |
-| `checkpoints.py` | finds the state dict: plain, wrapped, or inside a pickled module |
-| `loading.py` | the authors' names → ours, starting weights of other networks, what fitted and what did not |
-| `saving.py` | weights → `.safetensors` |
-| `converting.py` | a checkpoint → `.safetensors` and card |
+| `pickled.py` | allowed names in a pickle, and the inert objects that they become |
+| `unpickling.py` | parser of pickles as data |
+| `containers.py` | file formats |
+| `checkpoints.py` | location of the state dict: plain, wrapped, or inside a pickled module |
+| `loading.py` | mapping of the authors' names to ours, backbones, report of matched entries |
+| `saving.py` | writing `.safetensors` |
+| `converting.py` | conversion of a checkpoint to `.safetensors` and card |
 """
 
 from .checkpoints import Checkpoint, read_checkpoint

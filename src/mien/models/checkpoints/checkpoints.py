@@ -41,7 +41,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     safetensors; npz.
 
     Raises:
-        WeightsError: missing, corrupt or hostile file, or no weights in it. The message says what was found.
+        WeightsError: missing, corrupt or hostile file, or no weights in it. The message names the contents.
 
     Example:
         >>> read_checkpoint("rafdb_epoch21_acc0.897.pth").container  # doctest: +SKIP

@@ -1,4 +1,4 @@
-"""The files that weights come in: what they hold is described first, and numbers are read only where somebody asks for them.
+"""Formats of weights files. Contents are described first; values are read on request.
 
 | container | file begins with | written by |
 |---|---|---|
@@ -7,7 +7,7 @@
 | npz | `PK` and entries `*.npy` | `numpy.savez`, `numpy.savez_compressed` |
 | safetensors | the length of its header, then `{` | `safetensors` |
 
-Sizes are believed only as far as the file has the bytes for them.
+Declared sizes are accepted only if the file is large enough.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Container:
 
     Attributes:
         kind: "torch zip", "torch legacy", "npz" or "safetensors".
-        content: what it holds; tensors are `TensorRef` (torch) or `Tensor` (npz, safetensors).
+        content: contents; tensors are `TensorRef` (torch) or `Tensor` (npz, safetensors).
         block: reads the bytes of one torch storage.
     """
 
@@ -67,11 +67,11 @@ class Container:
 
 @contextmanager
 def open_container(path: Path) -> Iterator[Container]:
-    """Open a file of weights and describe what it holds.
+    """Open a weights file and describe its contents.
 
     Raises:
-        WeightsError: the file is none of the containers, or it asks for what no checkpoint needs.
-        OSError, ValueError and others: the file is damaged.
+        WeightsError: unsupported format, or the file requests something that no checkpoint needs.
+        OSError, ValueError and others: the file is corrupt.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -102,8 +102,8 @@ def _unknown(start: bytes) -> str:
     if start[257:262] == b"ustar":
         return "it is in the tar format that PyTorch wrote before 0.1.10; load and save it with a newer version"
     if start.lstrip()[:1] in (b"<", b"{"):
-        return "it is text, perhaps the web page of a download that failed; fetch the file again"
-    return f"it begins with {start[:8]!r}, which is no PyTorch, safetensors or npz file"
+        return "it is text, perhaps the error page of a failed download; download it again"
+    return f"it begins with {start[:8]!r}, expected a PyTorch, safetensors or npz file"
 
 
 def _zip(archive: zipfile.ZipFile, size: int) -> Container:
@@ -203,4 +203,4 @@ def _safetensors(path: Path) -> Container:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return Container("safetensors", (file.metadata() or {}) | tensors)
     except safetensors.SafetensorError as error:
-        refuse(f"it is no valid safetensors file: {error}")
+        refuse(f"it is not a valid safetensors file: {error}")

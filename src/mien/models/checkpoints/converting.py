@@ -1,4 +1,4 @@
-"""A checkpoint of the authors → a `.safetensors` file of our network, with the card that says what it must be fed."""
+"""Conversion of an authors' checkpoint into a `.safetensors` file with its card."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ LABELS: Mapping[str, tuple[str, ...]] = {
     "efficientnet-b3": ("pooled6",),
     "mfer": ("alphabetical7", "alphabetical8"),
 }
-"""Label sets that need not be said, because the authors of a network used no other of as many classes."""
+"""Architecture → default label sets: the only ones that its authors used for their number of classes."""
 
 CROPS: Mapping[str, str] = {
     "ddamfn": "ddamfn5",
@@ -66,9 +66,9 @@ class ImportReport:
 
     Attributes:
         weights: the `.safetensors` file.
-        card: the card beside it; None for a file that only starts a network.
-        checkpoint: what was read.
-        load: what became of its entries; None if only the container changed.
+        card: its card; None for initial weights of a part of a network.
+        checkpoint: the checkpoint.
+        load: report of its entries; None if only the container changed.
     """
 
     weights: Path
@@ -93,12 +93,12 @@ def import_checkpoint(
     Args:
         model: a name of `mien.models`; or `"as-is"` to keep the file's own names, for networks that start from a timm or
             torchvision backbone.
-        file: the checkpoint; see `read_checkpoint` for what is read.
-        out: where to write; ends in `.safetensors`.
+        file: the checkpoint; see `read_checkpoint`.
+        out: output path, ending in `.safetensors`.
         labels: label set in whose order the classes are. May be left out where the authors of the network used one order only.
         strict: refuse a file that does not fit exactly; see `load_author_state`.
         partial: the file only starts the network (see `load_author_state`): the entries that fit are written under our names,
-            without a card, because there is no classifier yet.
+            without a card, because it is not a classifier.
         options: of the network, besides what the file itself tells (classes, heads).
         crop: template in `mien.faces.alignment.TEMPLATES` for cropping faces from photos; None: that of the authors, or of the
             dataset with these labels.
@@ -106,13 +106,13 @@ def import_checkpoint(
     Raises:
         WeightsError: the file cannot be read or does not fit, or the new one cannot be written.
         ConfigError: the classes' order is not known, or `out` has another ending.
-        UnknownName: there is no such model or label set.
+        UnknownName: unknown model or label set.
     """
     file, out = Path(file), Path(out)
     if crop:
         lookup(crop, TEMPLATES, "alignment template", plugins=False)
     if out.suffix != ".safetensors":
-        raise ConfigError(f"{out} does not end in .safetensors, which is what is written")
+        raise ConfigError(f"{out} must end in .safetensors", path=out)
     if model != AS_IS:
         models.info(model)  # names are checked before a large file is read
     checkpoint = read_checkpoint(file)
@@ -120,22 +120,22 @@ def import_checkpoint(
         save_state(checkpoint.state, out)
         return ImportReport(out, None, checkpoint, None)
     renamed = models.author_mapping(model)(checkpoint.state)
-    told = {**_told(model, renamed), **(options or {})}
+    found = {**_options_of(model, renamed), **(options or {})}
     if partial:
-        network = models.build(model, **told)
+        network = models.build(model, **found)
         report = load_author_state(network, model, checkpoint.state, strict=strict, partial=True)
         ours = network.state_dict()
         save_state({name: ours[name] for name in report.loaded}, out)
         return ImportReport(out, None, checkpoint, report)
-    if "num_classes" not in told:
-        told["num_classes"] = _classes(model, renamed, told)
-    classes, origin = _labels(model, labels, told["num_classes"])
-    network = models.build(model, **told)
+    if "num_classes" not in found:
+        found["num_classes"] = _classes(model, renamed, found)
+    classes, origin = _labels(model, labels, found["num_classes"])
+    network = models.build(model, **found)
     report = load_author_state(network, model, checkpoint.state, strict=strict)
     save_state(network.state_dict(), out)
     if crop is None:
         crop = CROPS.get(model, CROPS.get(origin, DEFAULT_CROP))
-    card = _card(model, told, classes, origin, file, checkpoint, report, out, crop)
+    card = _card(model, found, classes, origin, file, checkpoint, report, out, crop)
     path = out.with_suffix(".toml")
     with atomic_write(path) as part:
         part.write_text(tomli_w.dumps(card.to_dict()), encoding="utf-8")
@@ -143,16 +143,16 @@ def import_checkpoint(
     return ImportReport(out, path, checkpoint, report)
 
 
-def _told(model: str, state: Mapping[str, Tensor]) -> dict[str, Any]:
+def _options_of(model: str, state: Mapping[str, Tensor]) -> dict[str, Any]:
     """Return the options that the entries of a file give away: number of heads, form of the multi-task net."""
-    told: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     if model in ("dan", "ddamfn", "ddamfn-mtl"):
         heads = {match[1] for name in state if (match := re.match(r"heads\.(\d+)\.", name))}
-        told |= {"num_heads": len(heads)} if heads else {}
+        found |= {"num_heads": len(heads)} if heads else {}
     if model == "ddamfn-mtl" and "classifier.expression.weight" in state:
         nine = len(state["classifier.expression.weight"]) == 9
-        told["form"] = "code" if nine else "default" if "classifier.dense.0.weight" in state else "paper"
-    return told
+        found["form"] = "code" if nine else "default" if "classifier.dense.0.weight" in state else "paper"
+    return found
 
 
 def _classes(model: str, state: Mapping[str, Tensor], options: Mapping[str, Any]) -> int:
@@ -162,9 +162,9 @@ def _classes(model: str, state: Mapping[str, Tensor], options: Mapping[str, Any]
     growing = [name for name in seven if seven[name].shape != eight[name].shape]
     lengths = {len(state[name]) for name in growing if name in state and state[name].ndim}
     if len(lengths) != 1:
-        told = f"says {sorted(lengths)} at once" if lengths else "does not say"
+        found = f"says {sorted(lengths)} at once" if lengths else "does not say"
         raise WeightsError(
-            f"the file {told} how many classes {model!r} has; its entries are {', '.join(list(state)[:6])} …; "
+            f"the file {found} how many classes {model!r} has; its entries are {', '.join(list(state)[:6])} …; "
             "name another model"
         )
     return lengths.pop()

@@ -47,9 +47,9 @@ def load_author_state(
 ) -> LoadReport:
     """Set the parameters and buffers of a network from a state dict under its authors' names.
 
-    With `partial` the file is that of another network, which this one starts from:
+    With `partial` the file contains initial weights from another network:
 
-    | file | network | what it sets |
+    | file | network | loaded entries |
     |---|---|---|
     | ResNet-18 of MS-Celeb-1M | `dan`, `global-cbam` | the backbone |
     | MFN of MS-Celeb-1M | `ddamfn`, `ddamfn-mtl` | the backbone |

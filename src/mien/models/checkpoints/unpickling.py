@@ -140,7 +140,7 @@ class _Machine:
 
 
 def _limit_nesting(root: Any) -> None:
-    """Refuse what is nested too deeply for readers that recurse: level by level, for we must not recurse either."""
+    """Raise if the nesting is too deep for recursive readers; iterative itself."""
     level, seen = [root], set[int]()
     for _ in range(MAX_NESTING):
         inner: list[Any] = []
