@@ -187,7 +187,7 @@ def _tell_tables(tables: tuple[Curated, ...]) -> None:
         remark = ", the published number" if table.published else ""
         shown.add_row("", f"{table.kept:,}", f"kept in {table.file}{remark}", style="bold")
         if table.unreadable:
-            shown.add_row("", f"{table.unreadable:,}", "lines that are no rows")
+            shown.add_row("", f"{table.unreadable:,}", "invalid lines")
     table_console().print(shown)
 
 

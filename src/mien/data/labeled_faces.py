@@ -60,7 +60,7 @@ def mode_for(data: Dataset, mode: Mode, *, cuts_faces: bool) -> Literal["whole",
     """Return whether the images are face crops, or faces must be detected.
 
     Raises:
-        ConfigError: there is no such mode.
+        ConfigError: unknown mode.
     """
     if mode not in get_args(Mode):
         raise ConfigError(f"faces are taken {', '.join(get_args(Mode))}, not {mode!r}")

@@ -158,7 +158,7 @@ def _unevenness(levels: np.ndarray) -> float:
 
 
 def _zeroed(gray: np.ndarray) -> np.ndarray:
-    """Share of coefficients below 0.8 among the finer half of each 8 × 8 block of JPEG's grid; 0 where there is no block."""
+    """Share of coefficients below 0.8 among the finer half of each 8 × 8 block of JPEG's grid; 0 without a block."""
     number, height, width = gray.shape
     down, along = height // 8, width // 8
     if not down or not along:

@@ -102,9 +102,7 @@ def read_votes(path: Path) -> tuple[np.ndarray, list[str], list[str]]:
         try:
             votes.append([_vote(row[name]) for name in FERPLUS_VOTES])
         except (KeyError, ValueError) as error:
-            raise DatasetError(
-                f"{path} line {line}: no ten votes there ({error}); FERPlus rows cannot be left out, get the file anew"
-            ) from error
+            raise DatasetError(f"{path} line {line}: expected ten votes ({error}); download the file again") from error
         names.append(row.get("Image name", ""))
         usage.append(row.get("Usage", ""))
     return np.array(votes, np.uint8).reshape(-1, 10), names, usage
@@ -114,7 +112,7 @@ def _vote(text: str) -> int:
     try:
         count = int(float(text))
     except (ValueError, OverflowError):
-        raise ValueError(f"{text[:40]!r} is no number of votes") from None
+        raise ValueError(f"{text[:40]!r} is not a number of votes") from None
     if not 0 <= count <= 255:
         raise ValueError(f"{text[:40]!r} votes")
     return count
@@ -179,7 +177,7 @@ def _votes_file(base: Path) -> Path:
 
 
 def _labeled(place: Place, data: Dataset, votes: np.ndarray) -> Dataset:
-    """Apply the rule asked for and leave out the images that it drops."""
+    """Apply the selected label rule and exclude the images that it drops."""
     mode = place.options["mode"]
     distribution, kept = targets(votes, mode)  # pyrefly: ignore  # one of Mode: the reader checked it
     label = np.where(kept, distribution.argmax(1), -1)

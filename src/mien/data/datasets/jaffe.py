@@ -1,6 +1,6 @@
 """JAFFE (Lyons et al. 1998): 213 images of ten Japanese women posing six expressions and neutral.
 
-A file name such as `KA.AN1.39.tiff` names the subject, the expression that was asked for, and the row of the semantic
+A file name such as `KA.AN1.39.tiff` names the subject, the posed expression, and the row of the semantic
 ratings. `labels=rated` takes the expression that 60 observers rated highest instead: six classes, neutral faces among
 them, which is what the Global-ROI authors seem to use (54, 39, 41, 8, 41 and 30 images).
 """
@@ -100,6 +100,6 @@ READER = Reader(
             options={"labels": "rated"},
         ),
     },
-    options={"labels": Option("the expression asked for, or the one rated highest", ("posed", "rated"))},
+    options={"labels": Option("the posed expression, or the one rated highest", ("posed", "rated"))},
     size=(256, 256),
 )

@@ -202,7 +202,7 @@ class Locator:
         return (f"image paths are read without their first folders {'/'.join(self.prefix)}",) if self.prefix else ()
 
     def __call__(self, text: str) -> str | None:
-        """Return the path below the root with `/` (or an absolute path), or None if there is no such file."""
+        """Return the path below the root with `/` (or an absolute path), or None if it does not exist."""
         if found := self._as_written(text):
             return found
         parts, drop = _parts(text), len(self.prefix)

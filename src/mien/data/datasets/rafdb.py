@@ -83,7 +83,7 @@ def _attributes(folder: Path | None, stem: str) -> list[str]:
 
 
 def _box(folder: Path | None, stem: str) -> list[float]:
-    """Return left, top, right, bottom, NaN where there is no file; ValueError: the file is damaged."""
+    """Return left, top, right, bottom, NaN for missing files; ValueError: the file is damaged."""
     values = [float(word) for word in _words(folder, f"{stem}_boundingbox.txt")[:4]] or [np.nan] * 4
     if len(values) != 4:
         raise ValueError(f"{len(values)} numbers instead of a box")

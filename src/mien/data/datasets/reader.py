@@ -96,7 +96,7 @@ class Reader:
         """Detect the layout under `root` and read all its parts.
 
         Raises:
-            DatasetError: no layout matches, a file is invalid, or there is no image.
+            DatasetError: no layout matches, a file is invalid, or no image was found.
         """
         layout, base = find(root, self.layouts, self.title, self.obtain)
         damage = Damage(damaged)

@@ -78,7 +78,7 @@ def draw_face(label: str, seed: int, side: int = SIDE) -> np.ndarray:
 def _read(place: Place) -> Dataset:
     text = place.options["number"] or "280"
     if not text.isdigit() or not 0 < int(text) <= 100_000:
-        raise DatasetError(f"number={text} is no number of images from 1 to 100000")
+        raise DatasetError(f"number must be from 1 to 100000, got {text}", value=text)
     number = int(text)
     rows = [(index % len(LABELS), index // len(LABELS) % SUBJECTS) for index in range(number)]
     images = np.stack([draw_face(LABELS[label], index) for index, (label, _) in enumerate(rows)])

@@ -33,7 +33,7 @@ class Curated:
     dropped: Mapping[str, int]
     """What a row lacked → rows that lacked exactly that: `"expression, action units"`."""
     unreadable: int
-    """Lines that are no rows."""
+    """Invalid lines."""
     published: bool | None
     """Whether rows and kept rows are those of the published set; None where the file is not the full one, or the filter
     not the published one."""
@@ -55,11 +55,13 @@ def curate(root: str | Path, out: str | Path, filter: str = "strict") -> tuple[C
         A table for each file.
 
     Raises:
-        ConfigError: there is no such filter, the disk is full, or the folder may not be written.
-        DatasetError: no annotation file is there, or a full file gives other counts than it must.
+        ConfigError: unknown filter, the disk is full, or the folder is not writable.
+        DatasetError: annotation file not found, or unexpected counts in a complete file.
     """
     if filter not in FILTERS:
-        raise ConfigError(f"there is no filter {filter!r}; there are {', '.join(FILTERS)}")
+        raise ConfigError(
+            f"unknown filter {filter!r}; expected one of {', '.join(FILTERS)}", value=filter, expected=tuple(FILTERS)
+        )
     files = {part: path for part, path in annotation_files(Path(root)).items() if part in NAMES} if Path(root).is_dir() else {}
     if not files:
         raise DatasetError(f"no training_set_annotations.txt or validation_set_annotations.txt under {root}. {READER.obtain}")
@@ -75,7 +77,7 @@ def _curate(part: str, source: Path, target: Path, which: str) -> Curated:
     if full and number != PUBLISHED[part][1]:
         raise DatasetError(
             f"{source} has the {rows:,} rows of the full file, but {number:,} instead of {PUBLISHED[part][1]:,} are complete; "
-            "get it anew"
+            "download it again"
         )
     with atomic_write(target) as part_file, part_file.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(LineFeeds(file))
