@@ -37,7 +37,7 @@ NEEDS = {
     "mien.evaluation.embeddings": "train", "sklearn": "eval",
     "matplotlib": "eval", "scipy": "eval", "mien.metrics": "eval", "mien.evaluation": "eval", "av": "video", "clips": "video",
     "fastapi": "serve", "uvicorn": "serve", "websockets": "serve", "mien.serving": "serve", "playwright": "dev",
-    "site_hooks": "dev", "tables": "train",
+    "site_hooks": "dev", "tables": "train", "convert": "train",
     "schemathesis": "dev", "pyarrow": "scale", "fsspec": "scale", "ray": "scale", "mien.batch": "scale", "openvino": "openvino",
 }  # fmt: skip
 """Module → the extra that it needs; the longest name that fits counts."""
@@ -83,12 +83,16 @@ def _imports(path: Path) -> Iterator[str]:
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    """Skip test files that need a missing extra."""
-    if collection_path.suffix != ".py" or not collection_path.name.startswith("test_"):
+    """Skip test files, and folders whose conftest.py needs a missing extra."""
+    if collection_path.is_dir():
+        files, tests = [collection_path / "conftest.py"], [*collection_path.rglob("test_*.py")]
+    elif collection_path.name.startswith("test_") and collection_path.suffix == ".py":
+        files, tests = [collection_path], [collection_path]
+    else:
         return None
-    files = [path for path in (collection_path, collection_path.parent / "conftest.py") if path.is_file()]
-    if absent := missing() & frozenset().union(*map(extras, files)):
-        left_out[min(absent)] += 1
+    needed = frozenset().union(*(extras(path) for path in files if path.is_file() and path != TESTS / "conftest.py"))
+    if absent := missing() & needed:
+        left_out[min(absent)] += len(tests)
         return True
     return None
 
