@@ -31,6 +31,8 @@ from mien.types import Face, Pose
 
 from .run import ROOT, SHARED, machine, table
 
+CARD = ROOT / "src" / "mien" / "assets" / "cards" / "mesh478.toml"
+"""Card of the mesh, which gets the figures of the gaze."""
 SIZE = (640, 480)
 NOISE = 0.009
 """Noise of the landmarks of the eyes in distances of the eyes: the error of the pupils measured on the London set."""
@@ -45,7 +47,11 @@ def main() -> None:
     read = mien.load()
     head = f"# {today}, {commit}: head pose and gaze\n\n{machine()}\n"
     path = args.out or ROOT / "docs" / "benchmarks" / f"{today}-{commit}-measures.md"
-    path.write_text("\n".join([head, turns(), rotations(read), eyes(), london(read), cost(read)]), encoding="utf-8")
+    synthetic, (portraits, figures) = eyes(), london(read)
+    path.write_text("\n".join([head, turns(), rotations(read), synthetic, portraits, cost(read)]), encoding="utf-8")
+    lines = [line for line in CARD.read_text(encoding="utf-8").splitlines() if not line.startswith("gaze_")]
+    lines += [f"{name} = {value:.2f}" for name, value in figures.items()]  # [figures] is the last table of the card
+    CARD.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(path)
 
 
@@ -105,8 +111,8 @@ def eyes() -> str:
     return table("Gaze of synthetic eyes", head, rows, note)
 
 
-def london(read: Recognizer) -> str:
-    """Bias, noise and symmetry on portraits that look into the camera."""
+def london(read: Recognizer) -> tuple[str, dict[str, float]]:
+    """Bias, noise and symmetry on portraits that look into the camera: a table, and the figures of the card in degrees."""
     pairs: list[tuple[Face, Face]] = []
     for path in sorted((SHARED / "data" / "london" / "images").glob("*.jpg")):
         if int(path.name[:3]) % 2:
@@ -116,16 +122,20 @@ def london(read: Recognizer) -> str:
     gaze = np.array([[(f.gaze.yaw, f.gaze.pitch) for f in pair if f.gaze] for pair in pairs])
     pose = np.array([[(f.pose.yaw, f.pose.pitch, f.pose.roll) for f in pair if f.pose] for pair in pairs])
     off = np.array([f.gaze.camera_angle for f, _ in pairs if f.gaze])
-    rows = []
+    rows, figures = [], {}
     for name, values, mirror in (
         *((f"gaze {name}", gaze[..., i], sign) for i, (name, sign) in enumerate((("yaw", -1), ("pitch", 1)))),
         *((f"head {name}", pose[..., i], sign) for i, (name, sign) in enumerate((("yaw", -1), ("pitch", 1), ("roll", -1)))),
     ):
         difference = np.median(np.abs(values[:, 0] - mirror * values[:, 1]))
         rows.append([name, f"{values[:, 0].mean():.2f}°", f"{values[:, 0].std():.2f}°", f"{difference:.2f}°"])
+        if name.startswith("gaze"):
+            key = name.replace(" ", "_")
+            figures |= {f"{key}_bias_london": values[:, 0].mean(), f"{key}_noise_london": values[:, 0].std()}
+            figures[f"{key}_mirrored_london"] = float(difference)
     note = f"Looking at the camera (`Gaze.at_camera`): {np.mean(off <= model.CONTACT):.0%} of {len(pairs)} portraits."
     head = ["", "mean", "sd", "difference to the mirrored photo, median"]
-    return table("London set, subjects with odd numbers", head, rows, note)
+    return table("London set, subjects with odd numbers", head, rows, note), figures
 
 
 def cost(read: Recognizer) -> str:

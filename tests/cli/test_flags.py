@@ -34,10 +34,10 @@ def test_defaults_have_one_place() -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("--option", "number=24"), "--option number=24 is of none of the datasets; write NAME:OPTION=VALUE with synthetic"),
-        (("--option", "fer2013:number=24"), "is of none of the datasets"),
-        (("--root", "a", "--root", "b"), "--root is given as a and b; write NAME=DIR"),
-        (("--root", "syntetic=a"), "--root syntetic=… is of none of the datasets; did you mean 'synthetic'?"),
+        (("--option", "number=24"), "number=24"),
+        (("--option", "fer2013:number=24"), "fer2013"),
+        (("--root", "a", "--root", "b"), "--root"),
+        (("--root", "syntetic=a"), "did you mean 'synthetic'"),
     ],
 )
 def test_what_compare_would_pass_over_is_refused(

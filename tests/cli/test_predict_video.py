@@ -79,15 +79,20 @@ def test_a_killed_run_leaves_whole_rows(clip: Path, tmp_path: Path) -> None:
 
 def test_an_interrupted_run_names_its_rows(clip: Path, tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
-    process = subprocess.Popen(
-        line("predict", clip, "--jsonl", rows), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
-    )
-    assert process.stdout is not None and process.stderr is not None
-    with process.stdout, process.stderr:
-        assert len(list(islice(process.stdout, 3))) == 3
-        process.send_signal(signal.SIGINT)
-        assert f"{rows}.part" in process.stderr.read().decode()
-    assert process.wait() != 0 and len(rows_of(Path(f"{rows}.part"))) >= 3
+    previous = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a background job would ignore it, and its children too
+    try:
+        process = subprocess.Popen(
+            line("predict", clip, "--jsonl", rows), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+        )
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    assert process.stdout is not None
+    assert len(list(islice(process.stdout, 3))) == 3
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate()
+    assert process.returncode != 0 and f"{rows}.part" in errors.decode() and len(rows_of(Path(f"{rows}.part"))) >= 3
 
 
 def test_a_truncated_video(sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -67,8 +67,7 @@ class Flags(Options):
     blendshapes: Annotated[bool, Parameter(negative="--no-blendshapes")] = DEFAULTS.blendshapes
     """Compute the 52 blendshapes, and the action units estimated from them."""
     columns: Columns = DEFAULTS.columns
-    """Groups of columns in CSV, parquet and JSON, separated by commas: expression, pose, gaze, units, blendshapes, landmarks68,
-    mesh."""
+    """Groups of columns in CSV, parquet and JSON, separated by commas."""
     every: int | None = None  # pyrefly: ignore - None tells "not given" from 1, which selects frames of animations
     """Process every N-th frame of a video, animation or multi-page TIFF."""
     start: Time = DEFAULTS.start

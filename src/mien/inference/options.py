@@ -76,8 +76,7 @@ class Options:
     detect_every: int = 10
     """Run face detection every N frames; track in between. 1 detects in each frame."""
     baseline: str | None = None
-    """Subtract each person's neutral from blendshapes and estimated action units: median (of a video), "first 5 s", or a
-    neutral image of the person."""
+    """Subtract each person's neutral from blendshapes and action units: median, "first 5 s", or a neutral image."""
 
     @property
     def sampling(self) -> Sampling:
