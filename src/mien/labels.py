@@ -6,6 +6,7 @@ same way (`anger`, not `angry`), so a map between sets is a matter of order and 
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -81,7 +82,7 @@ ALIASES: dict[str, str] = {
 
 def canonical(name: str) -> str:
     """Return the one spelling of a class name: `canonical("Happy")` is `"happiness"`."""
-    key = name.strip().lower()
+    key = unicodedata.normalize("NFC", name.strip().lower())
     return ALIASES.get(key, key)
 
 
