@@ -117,7 +117,7 @@ def test_altered_copies_are_found_and_told_from_exact_ones(change) -> None:
     splits = {"train": dataset(train, "train"), "test": dataset(test, "test")}
     report = audit(splits)
     assert leaks(report) == {} and leaks(report, near=True) == {("train", "test"): 1, ("test", "train"): 1}
-    assert texts(report, "error").startswith("1 more of the test images look like one in train")
+    assert texts(report, "error").startswith("1 more test images are near duplicates in train")
     assert texts(report, "error").endswith("(crop, brightness, mirror): test004 and train007")
     assert audit(splits, near=False).near is None
 
@@ -343,7 +343,7 @@ def test_missing_classes_and_labels_are_told_and_people_stand_on_the_page() -> N
     assert "train has 27 times as many images of anger as of happiness" in texts(report, "note")
     parser = Balanced()
     parser.feed(page(report))
-    assert parser.open == [] and "On both sides" in parser.text and "subject" in parser.text
+    assert parser.open == [] and "Overlap of splits" in parser.text and "subject" in parser.text
 
 
 def test_images_below_the_grid_of_jpeg_have_no_trace_of_it() -> None:
