@@ -76,6 +76,10 @@ def _rewritten(model: onnx.ModelProto, rewrite: Callable[[onnx.NodeProto, str], 
         nodes += rewrite(node, node.name or node.output[0]) if node.op_type == "PRelu" else [node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
+    used = {name for node in nodes for name in node.input}
+    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
     return model
 
 
