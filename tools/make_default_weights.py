@@ -44,6 +44,8 @@ from mien.training.data import Mixture, Split, card_crop, card_input, open_split
 
 ACCURACY_WHEN_CERTAIN = 0.95
 """Of both validation splits together, equally weighted; the threshold of abstention follows from it."""
+RARE = 0.25
+"""How far rare classes count more in the fit of `scores`: 0 as often as they occur, 1 as much as frequent ones."""
 SEVEN = [FERPLUS.index(name) for name in FER2013]
 """Where the classes of `scores` are in the head `ferplus`."""
 OUTPUTS = ("scores", "fer2013", "ferplus")
@@ -165,11 +167,10 @@ def measurable(config: TrainConfig, preprocess: Preprocess, root: Path | None) -
 
 
 def _fed(split: Mixture, preprocess: Preprocess, label: np.ndarray, crowd: np.ndarray, unique: np.ndarray | None) -> Measurable:
-    shown = split.images(np.arange(len(split)))
-    print(f"{split.data.name} {split.data.split}: {len(split)} images, {int((~shown.readable).sum())} without a face")
-    return Measurable(
-        preprocess.tensor(shown.images["image"]), label, crowd, np.ones(len(label), bool) if unique is None else unique
-    )
+    images, readable = split.images(np.arange(len(split)))
+    print(f"{split.data.name} {split.data.split}: {len(split)} images, {int((~readable).sum())} without a face")
+    everywhere = np.zeros(len(label), bool) if unique is None else unique
+    return Measurable(preprocess.tensor(images["image"]), label, crowd, everywhere)
 
 
 def _unique(part: Split, data: DataConfig, split: str) -> np.ndarray:
@@ -192,9 +193,8 @@ def fit(model: nn.Module, crops: Measurable, photos: Measurable) -> Calibration:
         groups.append((values[label >= 0][:, SEVEN], label[label >= 0]))
 
     def loss(values: np.ndarray) -> float:
-        return sum(_log_loss(scores * values[0] + [*values[1:], 0.0], label) for scores, label in groups) / 2 + 1e-3 * float(
-            (values[1:] ** 2).sum()
-        )
+        own = (_log_loss(scores * values[0] + [*values[1:], 0.0], label) for scores, label in groups)
+        return sum(own) / 2 + 1e-2 * float((values[1:] ** 2).sum())
 
     factor, *offset = np.round(minimize(loss, [1.0, *[0.0] * 6], method="L-BFGS-B").x, 4).tolist()
     known = crops.crowd >= 0
@@ -214,9 +214,11 @@ def logits(model: nn.Module, split: Measurable) -> tuple[np.ndarray, np.ndarray]
 
 
 def _log_loss(scores: np.ndarray, label: np.ndarray) -> float:
+    """Return the mean log loss, classes weighted by (samples, at least 15) to the power of −`RARE`."""
+    weight = np.maximum(np.bincount(label, minlength=scores.shape[1]), 15.0)[label] ** -RARE
     top = scores.max(1)
     total = top + np.log(np.exp(scores - top[:, None]).sum(1))
-    return float((total - scores[np.arange(len(label)), label]).mean())
+    return float(np.average(total - scores[np.arange(len(label)), label], weights=weight))
 
 
 def certain(runtime: OnnxRuntime, splits: Mapping[tuple[str, str], Measurable]) -> float:
