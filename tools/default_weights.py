@@ -1,10 +1,10 @@
-"""Train both bundled classifiers anew, round by round, and write their files: a night and a day on two cores.
+"""Train both bundled classifiers and write their files: some hours on two cores.
 
-    python tools/default_weights.py --data ../shared/data/fer2013 --models ../shared/models
-    python tools/default_weights.py --smoke       # every step once, on a few images, in a copy of the tree: five minutes
+    python tools/default_weights.py --data ../shared/data --models ../shared/models
+    python tools/default_weights.py --smoke       # every step once, on a few images, in a copy of the tree: minutes
 
-Each round begins from, or is taught by, the file that the round before wrote, so the order counts. Runs stand in `runs/` and go
-on where they were stopped; what a round needs is in its recipe. `--smoke` leaves the package's own files as they are.
+mien-nano is taught by mien-base and begins from the bundled mien-nano. Runs are in `runs/` and resume where they stopped; what
+a round needs is in its recipe. `--smoke` leaves the package's own files as they are.
 """
 
 from __future__ import annotations
@@ -15,48 +15,36 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-SMOKE = ("epochs=1", "batch=16", "threads=2", "data.limit=64", "data.validation_limit=64")
+FOLDERS = ("fer2013", "lfw_expressions/labels.csv")
+"""Datasets of both recipes, in their order, in `--data`."""
+SMOKE = ("epochs=1", "batch=16", "threads=2", *(f"data.{k}.{key}=64" for k in (0, 1) for key in ("limit", "validation_limit")))
 """What `--smoke` changes in every recipe."""
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One recipe, and what becomes of it."""
+    """One recipe and the bundled classifier that it makes."""
 
-    recipe: str
-    """Name without `fer2013-`."""
-    name: str = ""
-    """Bundled classifier whose file it makes; none: it only teaches."""
-    version: str = ""
-    """That file's."""
-    seeds: tuple[int, ...] = ()
-    """Seeds of which the mean is tried; nothing: the recipe's own seed alone."""
+    name: str
+    """The classifier; the recipe is `photos-NAME`."""
+    version: str
+    """That of its file."""
     start: str = ""
-    """File in `--models` that it begins from."""
-    exported: bool = False
-    """Whether later rounds ask the ONNX file of it."""
+    """File in `--models` that it begins from, instead of the recipe's."""
 
 
-ROUNDS = (
-    Round("mien-base", "mien-base", "2"),
-    Round("mien-nano", "mien-nano", "1"),
-    Round("mien-nano-2", "mien-nano", "2"),
-    Round("mien-base-2", "mien-base", "3"),
-    Round("lite0-teacher", start="efficientnet_lite0.npz", exported=True),
-    Round("mien-base-3", "mien-base", "4", seeds=(1, 2)),
-)
+ROUNDS = (Round("mien-base", "5", "sface_trunk.npz"), Round("mien-nano", "3"))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/fer2013"), help="folder of FER2013 and FERPlus")
-    parser.add_argument("--models", type=Path, default=Path("../shared/models"), help="folder of efficientnet_lite0.npz")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of both datasets")
+    parser.add_argument("--models", type=Path, default=Path("../shared/models"), help="folder of sface_trunk.npz")
     parser.add_argument("--smoke", action="store_true", help="every step once, on a few images, in a copy of the tree")
     args = parser.parse_args()
     data, starts = args.data.resolve(), args.models.resolve()
@@ -76,22 +64,11 @@ def main() -> None:
 
 def go(one: Round, tree: Path, data: Path, starts: Path, changes: Sequence[str] = ()) -> None:
     """Train a round in a tree and write what it makes."""
-    run = Path("runs") / f"fer2013-{one.recipe}"
-    changes = [*changes, *([f"model.init.file={starts / one.start}"] if one.start else [])]
-    recipe = Path("recipes") / f"{run.name}.toml"
-    seeds = one.seeds or (tomllib.loads((tree / recipe).read_text())["seed"],)
-    folders = [run / str(seed) for seed in seeds]
-    for folder, seed in zip(folders, seeds, strict=True):
-        options = [f"--{change}" for change in changes]
-        call(tree, "-m", "mien", "train", recipe, "--root", data, "-o", folder, "--seed", seed, "--resume", *options)
-    if len(folders) > 1:
-        call(tree, "tools/average_runs.py", *folders, "-o", run, "--root", data)
-    else:
-        run = folders[0]
-    if one.exported:
-        call(tree, "-m", "mien", "export", run, "-o", run / "best.onnx")
-    if one.name:
-        call(tree, "tools/make_default_weights.py", run, "--name", one.name, "--version", one.version, "--root", data)
+    run, recipe = Path("runs") / f"photos-{one.name}", Path("recipes") / f"photos-{one.name}.toml"
+    changes = [*changes, *(f"data.{index}.root={data / folder}" for index, folder in enumerate(FOLDERS))]
+    changes += [f"model.init.file={starts / one.start}"] if one.start else []
+    call(tree, "-m", "mien", "train", recipe, "-o", run, "--resume", *(f"--{change}" for change in changes))
+    call(tree, "tools/make_default_weights.py", run, "--name", one.name, "--version", one.version)
 
 
 def call(tree: Path, *command: object) -> None:
