@@ -24,9 +24,9 @@ def copied(tmp_path: Path) -> Path:
 
 def test_a_lone_file_carries_its_card(copied: Path) -> None:
     card, runtime = open_model(copied)
-    assert card.labels == cards.load("mien-base").labels
+    assert card.input is not None and card.labels == cards.load("mien-base").labels
     assert card.weights == copied
-    scores = runtime(np.zeros((3, 1, 48, 48), np.float32))[card.outputs["scores"]]
+    scores = runtime(np.zeros((3, 1, *card.input.size), np.float32))[card.outputs["scores"]]
     assert scores.shape == (3, 7) and np.allclose(scores.sum(1), 1, atol=1e-5)
 
 
@@ -99,7 +99,9 @@ def test_eight_bits_are_exact_and_quick_on_this_processor() -> None:
 @pytest.mark.parametrize("name", ["mien-base", "mien-nano"])
 def test_bundled_classifiers_answer_the_same_on_the_slower_way(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What processors without VNNI are told to compute is what the others compute, to the last digit."""
-    faces = np.random.default_rng(0).uniform(-1, 1, (16, 1, 48, 48)).astype(np.float32)
+    card = cards.load(name)
+    assert card.input is not None
+    faces = np.random.default_rng(0).uniform(-1, 1, (16, 1, *card.input.size)).astype(np.float32)
     quick = open_model(name)[1](faces)
     monkeypatch.setattr(sessions, "bytes_overflow", lambda: True)
     slow = open_model(name)[1](faces)

@@ -169,7 +169,7 @@ def test_a_closed_pipe_is_no_error() -> None:
 def test_json_lines_are_utf_8_in_any_locale() -> None:
     run = mien("models", "--json", env={"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"})
     told = {each["name"]: each for each in map(json.loads, run.stdout.splitlines()) if each["what"] == "weights"}
-    assert "48 × 48" in told["mien-base"]["summary"]
+    assert "64 × 64" in told["mien-base"]["summary"]
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def test_a_terminal_gets_a_table() -> None:
     assert rows[0].startswith("mien-base")  # what most people look for comes first
     base = next(row for row in rows if row.startswith("mien-base"))
     size = (WEIGHTS / "mien-base.onnx").stat().st_size
-    assert f"{size / 1e6:.1f} MB" in base and "Apache-2.0" in base and "48×48 gray" in base
+    assert f"{size / 1e6:.1f} MB" in base and "Apache-2.0" in base and "64×64 gray" in base
     assert re.search(r"fer2013 test \d\d\.\d%", " ".join(shown.split()))
     assert all(name in shown for name in (*cards.bundled(), *MODELS))
 
