@@ -31,14 +31,22 @@ def learning(**changes: object) -> TrainConfig:
     return config(**options | {"distil__views": 2, "loss": LOSS, "batch": 32} | changes)
 
 
+def answered(name: str, image_NCHW: torch.Tensor) -> dict[str, np.ndarray]:
+    """Return what a bundled model gives for images that are brought to its size."""
+    card, runtime = open_model(name)
+    assert card.input is not None
+    if image_NCHW.shape[2:] != card.input.size:
+        image_NCHW = functional.interpolate(image_NCHW, card.input.size, mode="bilinear", antialias=True)
+    return runtime(image_NCHW.numpy())
+
+
 def test_the_teacher_sees_what_the_student_sees() -> None:
     """The targets of a batch are the teacher's answers to its very images; after `views` epochs batches come again."""
     run = learning()
     loader = Loader(open_splits(run)[0], run)
     first, second, third = (list(loader.epoch(epoch)) for epoch in (0, 1, 2))
-    _, runtime = open_model("mien-base")
     for batch in (first[0], second[-1]):
-        wanted = runtime(batch.images["image"].numpy())
+        wanted = answered("mien-base", batch.images["image"])
         for name in ("scores", "fer2013", "ferplus"):
             assert np.abs(batch.targets[f"teacher.{name}"].numpy() - wanted[name]).max() < 1e-3  # kept as float16
     assert not torch.equal(first[0].images["image"], second[0].images["image"])
@@ -82,9 +90,9 @@ def test_a_teacher_that_comes_first_answers_once_for_each_image(tmp_path: Path, 
     assert not asked
     first, again = (list(loader.epoch(epoch)) for epoch in (0, 2))
     assert not np.array_equal(first[0].rows, again[0].rows)
-    runtime = open_model("mien-base")[1]
     stored = loader.split.images(first[0].rows)[0]["image"].astype(np.float32).transpose(0, 3, 1, 2) / 127.5 - 1
-    wanted, mirror = (runtime(np.ascontiguousarray(look))["fer2013"] for look in (stored, stored[..., ::-1]))
+    looks = (torch.from_numpy(np.ascontiguousarray(look)) for look in (stored, stored[..., ::-1]))
+    wanted, mirror = (answered("mien-base", look)["fer2013"] for look in looks)
     assert np.abs(first[0].targets["teacher.fer2013"].numpy() - wanted).max() < 1e-3
     answers = {row: answer for batch in first for row, answer in zip(batch.rows, batch.targets["teacher.fer2013"], strict=True)}
     for batch in again:
@@ -127,16 +135,14 @@ def test_teacher_occurs_once_before_normalize_and_not_nested(steps: list[dict[st
 def test_other_sizes_are_brought_to_the_teachers() -> None:
     run = learning(input__size=40)
     batch = next(iter(Loader(open_splits(run)[0], run).epoch(0)))
-    larger = functional.interpolate(batch.images["image"], (48, 48), mode="bilinear", antialias=True)
-    wanted = open_model("mien-base")[1](larger.numpy())["ferplus"]
+    wanted = answered("mien-base", batch.images["image"])["ferplus"]
     assert np.abs(batch.targets["teacher.ferplus"].numpy() - wanted).max() < 1e-3
 
 
 def test_several_teachers_are_their_mean() -> None:
     run = learning(distil__others=("mien-nano",))
     batch = next(iter(Loader(open_splits(run)[0], run).epoch(0)))
-    image = batch.images["image"].numpy()
-    base, nano = (open_model(name)[1](image) for name in ("mien-base", "mien-nano"))
+    base, nano = (answered(name, batch.images["image"]) for name in ("mien-base", "mien-nano"))
     assert np.abs(batch.targets["teacher.fer2013"].numpy() - (base["fer2013"] + nano["fer2013"]) / 2).max() < 1e-3
     assert np.abs(batch.targets["teacher.ferplus"].numpy() - base["ferplus"]).max() < 1e-3  # which no term learns
 
@@ -158,7 +164,7 @@ def test_a_teacher_that_reads_colors_is_shown_gray_ones(tmp_path: Path) -> None:
     mean, deviation = (torch.tensor(each)[:, None, None] for each in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     card, runtime = open_model(other)
     answers = runtime(((gray.expand(-1, 3, -1, -1) - mean) / deviation).numpy())[card.outputs["scores"]]
-    base = open_model("mien-base")[1](image.numpy())["fer2013"]
+    base = answered("mien-base", image)["fer2013"]
     assert np.abs(batch.targets["teacher.fer2013"].numpy() - (base + answers) / 2).max() < 2e-3
     with pytest.raises(ConfigError) as caught:
         Loader(

@@ -154,8 +154,8 @@ def test_recipes_of_several_datasets_open_them_side_by_side(shared: Path) -> Non
     )
     train, validation = open_splits(config)
     assert [part.name for part in train.parts] == ["fer2013", "photos"] and len(validation) == 16
-    shown = train.images(np.arange(len(train)))
-    assert shown.readable.all() and shown.images["image"].shape == (32, 64, 64, 1)
+    images, readable = train.images(np.arange(len(train)))
+    assert readable.all() and images["image"].shape == (32, 64, 64, 1)
     photos = train.rows(1)
     assert (train.targets["soft"][photos].sum(1) - 1).abs().max() < 1e-6 and (train.targets["votes"][photos] == 0).all()
 
