@@ -50,6 +50,7 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
     given = parser.parse_args()
     out, faces, started = given.out, given.out / "faces", time.perf_counter()
 
@@ -59,34 +60,31 @@ def main() -> None:
     elif not (faces / "prepared.csv").exists():
         draw_faces(faces)
 
-    # 2. Both networks on all folds and seeds, and their fusion with the weights of the authors. Folds are of whole subjects.
-    data = ("--dataset", "csv", "--root", faces, "--protocol", "subject-folds")
-    runs = [(seed, fold) for seed in range(1, given.seeds + 1) for fold in range(given.folds)]
-    fused = []
-    for seed, fold in runs:
-        members = [out / "runs" / network / f"{seed}-{fold}" for network in NETWORKS]
-        for network, run in zip(NETWORKS, members, strict=True):
-            if not (run / "best.toml").exists():
-                fields = (f"--data.fold={fold}", f"--data.folds={given.folds}", f"--epochs={given.epochs}")
-                mien("train", HERE / f"{network}.toml", "--root", faces, "--seed", seed, "-o", run, *fields)
-        fused.append(out / "runs" / "fused" / f"{seed}-{fold}" / "best.toml")
-        if not fused[-1].exists():
-            mien("fuse", *members, "--weights", ".55,.45", "-o", fused[-1])
+    # 2. Both networks on all folds (of whole subjects) and seeds, and their fusion with the weights of the authors.
+    runs = {network: out / "runs" / network for network in NETWORKS}
+    for network, folder in runs.items():
+        series = ("--folds", given.folds, "--seeds", given.seeds, "--jobs", given.jobs)
+        mien("train", HERE / f"{network}.toml", "--root", faces, "-o", folder, *series, f"--epochs={given.epochs}")
+    places = sorted(path.parent.relative_to(runs["global"]) for path in runs["global"].glob("seed-*/fold-*/best.toml"))
+    fused = [out / "runs" / "fused" / place / "best.toml" for place in places]
+    for place, card in zip(places, fused, strict=True):
+        if not card.exists():
+            mien("fuse", *(folder / place for folder in runs.values()), "--weights", ".55,.45", "-o", card)
 
     # 3. Recipe against recipe: each run on its own fold, with tests over subjects and seeds; a table for LaTeX.
-    models = [out / "runs" / network / f"{seed}-{fold}" for network in NETWORKS for seed, fold in runs]
+    models = [folder / place for folder in runs.values() for place in places] + fused
     metrics = (word for name in ("accuracy", "uar", "macro_f1") for word in ("--metric", name))
-    place = ("--dataset", "csv@subject-folds", "--root", faces)
-    mien("compare", *models, *(path.parent for path in fused), *place, *metrics, "--out", out / "compare")
-    mien("curves", *(out / "runs" / network / "1-0" for network in NETWORKS), "--out", out / "curves.pdf")
+    mien("compare", *models, "--dataset", "csv@subject-folds", "--root", faces, *metrics, "--out", out / "compare")
+    mien("curves", *(folder / places[0] for folder in runs.values()), "--out", out / "curves.pdf")
 
     # 4. One model for use: its report and plots, its claim verified, exported as one file that runs without torch.
     best = fused[0]
+    data = ("--dataset", "csv", "--root", faces, "--protocol", "subject-folds")
     mien("evaluate", best, *data, "--out", out / "report")
     accuracy = accuracy_of(out / "report")
     mien("verify", best, *data, "--claim", f"accuracy={accuracy}", "--images", 0, "--out", out / "verify")
     mien("export", best, "-o", out / "fused.onnx")
-    mien("predict", out / "fused.onnx", "--csv", out / "photo.csv", HERE.parents[1] / "src/mien/assets/sample.png")
+    mien("predict", HERE.parents[1] / "src/mien/assets/sample.png", "--model", out / "fused.onnx", "--csv", out / "photo.csv")
     print(f"\n{(out / 'compare' / 'comparison.tex').read_text()}\n{time.perf_counter() - started:.0f} s")
 
 

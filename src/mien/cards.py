@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import math
 import os
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -46,6 +47,14 @@ def sha256(path: str | Path) -> str:
     """Return the hexadecimal sha256 of a file."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def run_name(folder: Path) -> str:
+    """Return the name of a training run: RECIPE of runs/RECIPE/SEED and runs/RECIPE/seed-1/fold-0, or the folder name."""
+    folder = folder.absolute()
+    while re.fullmatch(r"(seed-|fold-)?\d+", folder.name) and folder.parent.name:
+        folder = folder.parent
+    return folder.name
 
 
 def no_weights(path: str | Path) -> WeightsError:

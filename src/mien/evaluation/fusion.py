@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ..cards import ARCHITECTURE, Calibration, Card, Measured, Member
+from ..cards import ARCHITECTURE, Calibration, Card, Measured, Member, run_name
 from ..data.datasets import Dataset
 from ..data.labeled_faces import Mode
 from ..errors import ConfigError, MissingExtra
@@ -54,7 +54,8 @@ def fuse(
     Args:
         models: cards, weight files, folders of runs; `"MODEL@OUTPUT"` pools another output than the scores. The first one gives
             the order of the classes; classes that another member lacks are left out.
-        out: the card, `.toml`; it refers to the members by relative path and digest.
+        out: the card, `.toml`, named like the ensemble (or `best.toml` in a folder of that name); it refers to the members by
+            relative path and digest.
         weights: one number for each member, `"equal"`, or `"fit"`: minimize the negative log-likelihood on `data`.
         rule: `"logits"` or `"probabilities"`; see the module.
         data: labeled validation images, for `"fit"`.
@@ -97,7 +98,8 @@ def fuse(
                 f"expected {len(models)} weights of 0 or more, got {', '.join(map(str, weights))}", value=tuple(weights)
             )
     members = tuple(_member(each, float(weight), out) for each, weight in zip(predictors, chosen, strict=True))
-    card = _card(out, predictors, members, labels, rule, calibration, measured)
+    stated = weights if isinstance(weights, str) else ", ".join(f"{each:g}" for each in weights)
+    card = _card(out, predictors, members, labels, rule, f"mien fuse, rule {rule}, weights {stated}", calibration, measured)
     _write(card, out)
     return dataclasses.replace(card, path=out)
 
@@ -207,6 +209,7 @@ def _card(
     members: Sequence[Member],
     labels: tuple[str, ...],
     rule: str,
+    origin: str,
     calibration: Calibration,
     measured: tuple[Measured, ...],
 ) -> Card:
@@ -221,14 +224,14 @@ def _card(
         if len(values) == 1 and None not in values:
             training[key] = values.pop()
     return Card(
-        name=out.stem,
+        name=run_name(out.parent) if out.stem == "best" else out.stem,
         kind="classifier",
         summary=f"Ensemble of {', '.join(card.name for card in cards)}.",
         file="",
         sha256=hashlib.sha256("\n".join(identity).encode()).hexdigest(),
         license=" AND ".join(dict.fromkeys(card.license for card in cards)),
         license_note=" ".join(dict.fromkeys(card.license_note for card in cards if card.license_note)),
-        origin=f"mien fuse, rule {rule}",
+        origin=origin,
         data="; ".join(dict.fromkeys(card.data for card in cards if card.data)),
         labels=labels,
         outputs={role: role for role in ("scores", *roles)},

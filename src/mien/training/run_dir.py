@@ -169,9 +169,8 @@ def draw_curves(out: Path, rows: Sequence[Mapping[str, Any]], metric: str) -> No
 
 
 def name_of(out: Path) -> str:
-    """Return the name of a run: RECIPE of runs/RECIPE/SEED, otherwise the name of the folder."""
-    folder = out.absolute()
-    return folder.parent.name if folder.name.isdigit() and folder.parent.name else folder.name
+    """Return the name of a run; see `mien.cards.run_name`."""
+    return cards.run_name(out)
 
 
 def keep_best(

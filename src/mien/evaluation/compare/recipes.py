@@ -65,14 +65,15 @@ class Entry:
         """Fields of the run's configuration, without `VARIED`; those of the card for a model outside a run's folder."""
         run = (self.report.about.get("run") or {}).get("config")
         card = self.model.get("card", {})
-        stated = run or {key: card[key] for key in ("network", "input", "crop", "labels", "data") if key in card}
+        own = ("network", "input", "crop", "labels", "data", *(("origin",) if "members" in card else ()))
+        stated = run or {key: card[key] for key in own if key in card}
         fields = {key: value for key, value in _flat(stated) if key not in VARIED}
         return fields | {"output": self.head} if self.head else fields
 
     @property
     def trained(self) -> bool:
-        """Whether it is a training run, which may belong to a recipe."""
-        return bool(self.training) and self.seed is not None
+        """Whether it is a training run or an ensemble of runs of one seed, which may belong to a recipe."""
+        return self.seed is not None
 
 
 def named(entries: Sequence[Entry]) -> list[str]:
@@ -130,10 +131,16 @@ def _tags(what: str, values: Sequence[Any]) -> list[str]:
 
 
 def _differences(configurations: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the fields in which configurations differ, as `optim.lr=0.001`."""
-    keys = dict.fromkeys(key for each in configurations for key in each)
-    unlike = [key for key in keys if len({str(each.get(key)) for each in configurations}) > 1][:SHOWN]
-    return [", ".join(f"{key}={each.get(key)}" for key in unlike) for each in configurations]
+    """Return the fields that tell configurations apart, as `optim.lr=0.001`: as few as needed, the network first."""
+    keys = dict.fromkeys(["model.name", *(key for each in configurations for key in each)])
+    unlike = [key for key in keys if len({str(each.get(key)) for each in configurations}) > 1]
+    shown: list[str] = []
+    texts = [""] * len(configurations)
+    for key in unlike[: 10 * SHOWN]:
+        more = [", ".join(f"{name}={each.get(name)}" for name in [*shown, key]) for each in configurations]
+        if len(set(more)) > len(set(texts)) and len(shown) < SHOWN:
+            shown, texts = [*shown, key], more
+    return texts
 
 
 def _flat(table: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
