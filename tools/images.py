@@ -96,7 +96,6 @@ def page(data: Path, folder: Path) -> None:
             ),
         ),
         "unreadable": (DESKTOP, "dark", lambda page: upload(page, broken)),
-        "no-face": (DESKTOP, "dark", lambda page: upload(page, blank)),
         "phone-group": (PHONE, "dark", lambda page: upload(page, solvay)),
         "phone-zoom": (
             PHONE,
