@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .inference.recognizer import Recognizer as Recognizer
     from .inference.recognizer import load as load
     from .io.images import sample as sample
+    from .training import torch_bridge as torch  # noqa: F401
     from .types import Box as Box
     from .types import Face as Face
     from .types import Result as Result
@@ -75,6 +76,8 @@ def __getattr__(name: str) -> Any:
         from .io.provenance import VERSION
 
         return VERSION
+    if name == "torch":
+        return importlib.import_module(".training.torch_bridge", __name__)
     if name not in _WHERE:
         raise AttributeError(f"module 'mien' has no attribute {name!r}")
     value = getattr(importlib.import_module(f".{_WHERE[name]}", __name__), name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -126,6 +126,19 @@ def train_series(
     table_console().print(table)
 
 
+def introduction(start: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines that describe a run at its start."""
+    processes = f", {start['processes']} processes" if start["processes"] > 1 else ""
+    sizes = f"{start['parameters']:,} parameters, {start['trainable']:,} trained (with the loss)"
+    yield f"{start['model']}: {sizes}, on {start['device']} in {start['precision']}{processes}"
+    for data in start["datasets"]:
+        leaks = f"; {data['leaks']:,} training images excluded, since they occur in another split" if data["leaks"] else ""
+        empty = f"; no training images of {', '.join(data['empty'])}" if data["empty"] else ""
+        sizes = f"{data['train']:,} training and {data['validation']:,} validation images"
+        yield f"{data['name']} ({data['protocol']}): {sizes}{leaks}{empty}"
+    yield f"{start['epochs']} epochs of {start['steps']:,} steps, batch size {start['batch']}"
+
+
 class Progress:
     """Progress bar of the current epoch and a line for each finished one, on stderr.
 
@@ -168,6 +181,8 @@ class Progress:
                 self.bar.remove_task(self.inference)
             self.bar.start()  # An error before this is a single line.
             self.epochs, steps = event["epochs"], event["steps"]
+            for line in introduction(event):
+                self.console.print(line, style="dim")
             done = event["epoch"] * steps + event["step"]
             self.task = self.bar.add_task("training", total=self.epochs * steps, completed=done, figures="")
         elif event["event"] == "step" and self.task is not None:

@@ -72,7 +72,17 @@ def timm_model(name: str, pretrained: bool | str = False, **options: Any) -> Any
                 f"pretrained={pretrained!r}: not a .safetensors file; convert checkpoints with `mien import` first"
             )
         options["pretrained_cfg_overlay"] = {"file": pretrained}
-    model = timm.create_model(name, pretrained=bool(pretrained), **options)
+    try:
+        model = timm.create_model(name, pretrained=bool(pretrained), **options)
+    except (OSError, RuntimeError) as error:
+        if pretrained is not True:
+            raise
+        reason = str(error).strip().splitlines()[0][:150] if str(error).strip() else type(error).__name__
+        raise WeightsError(
+            f"the pretrained weights of timm's {name!r} cannot be downloaded ({reason}); set pretrained to the path of a "
+            ".safetensors file (model.options.pretrained=…), or to false for random weights",
+            value=name,
+        ) from error
     if isinstance(model, DRAWN_FOR_A_THOUSAND):
         head, offered = model.get_classifier(), cast(dict[str, Any], model.pretrained_cfg)
         if isinstance(head, nn.Linear) and not (pretrained and model.num_classes == offered["num_classes"]):

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from .. import models
 from ..cards import Card
 from ..errors import MienError, WeightsError
-from ..faces.preprocessing import IMAGE
+from ..faces.preprocessing import IMAGE, Preprocess
 from ..models.torch_devices import named, torch_device
 from ..runtime.devices import choice
 from ..runtime.open_model import Batch
@@ -71,9 +71,23 @@ class TorchRuntime:
         self._place = place
         # The authors' multi-task DDAMFN has nine expression columns for eight labels; the last one is never labeled.
         self._unlabeled = card.network.get("options", {}).get("num_classes", 0) > len(card.labels)
-        answer = get_type_hints(type(self.network).forward)["return"]
+        answer = self._output_type()
         self.fields = tuple(answer._fields)
         self.outputs = [*self.fields, *(name for name, value in vars(answer).items() if isinstance(value, property))]
+
+    def _output_type(self) -> Any:
+        """Return the NamedTuple that the network returns: as annotated, or that of its output for a blank image."""
+        annotated = get_type_hints(type(self.network).forward).get("return")
+        if hasattr(annotated, "_fields"):
+            return annotated
+        input_ = Preprocess.of(self.card).input
+        blank = torch.zeros(1, 1 if input_.color == "gray" else 3, *input_.size, device=self._place)
+        with torch.inference_mode():
+            output = self.network(blank)
+        if not hasattr(output, "_fields"):
+            kind = type(output).__name__
+            raise WeightsError(f"the output of {self.card.name} must be a NamedTuple, got {kind}", value=kind)
+        return type(output)
 
     def __call__(self, batch: Batch, /) -> dict[str, np.ndarray]:
         """Return the outputs that the card names, and the feature, by name for a float32 batch.

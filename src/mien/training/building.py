@@ -26,7 +26,7 @@ from ..runtime.devices import Device
 from .augmentation import Mix
 from .config import TrainConfig
 from .cpu_kernels import small_maps
-from .criterion import Criterion, float32, target_of
+from .criterion import Criterion, field_of, float32, target_of
 from .data import Mixture, card_input, evaluation_batches
 from .init_weights import load_initial_weights
 from .optim import Average, optimizer, synchronize_batch_norm
@@ -100,7 +100,9 @@ def build_parts(config: TrainConfig, split: Mixture, accelerator: Accelerator, *
         images = lambda: _some_images(config, split)  # noqa: E731 - called only for files without statistics
         load_initial_weights(model, config.model.name, config.model.init, feed=card_input(config.input), images=images)
     datasets = [part.name for part in split.parts]
-    criterion = Criterion(config.loss, sample_output(model, config), len(split.labels), split.counts, datasets)
+    output = sample_output(model, config)
+    check_classes(config, split, output)
+    criterion = Criterion(config.loss, output, len(split.labels), split.counts, datasets)
     for term in config.loss:
         used = [part for part in split.parts if not term.data or part.name in term.data]
         if (target := target_of(term)) and not any(target in part.targets for part in used):
@@ -124,6 +126,26 @@ def build_parts(config: TrainConfig, split: Mixture, accelerator: Accelerator, *
     average = Average(kept, model, config.optim.ema) if config.optim.ema else None
     teacher = teacher_of(config, kept if average else None, options, accelerator.device)
     return Parts(learner, distributed, optim, stepper, trainable, kept, average, teacher, options)
+
+
+def check_classes(config: TrainConfig, split: Mixture, output: Any) -> None:
+    """Check that the scores have the classes of the dataset, and that there is something to distinguish.
+
+    Raises:
+        ConfigError: another number of classes, or labels of a single class only.
+    """
+    scores, labels = field_of(output, config.model.scores), split.labels
+    width = scores.shape[1]
+    if width != len(labels) and "num_classes" not in config.model.options:
+        raise ConfigError(
+            f"model.scores: {config.model.scores!r} of {config.model.name} has {width} classes, the dataset {len(labels)}: "
+            f"{', '.join(labels)}; choose another output, or an architecture with num_classes",
+            value=width,
+            expected=len(labels),
+        )
+    present = [name for name, count in zip(labels, split.counts.tolist(), strict=True) if count]
+    if len(present) == 1:
+        raise ConfigError(f"all labeled training images are {present[0]!r}; at least two classes are needed", value=present[0])
 
 
 def options_of(config: TrainConfig, split: Mixture) -> dict[str, Any]:

@@ -13,9 +13,11 @@ from typing import Annotated, Any, Literal
 
 from .. import config as tables
 from ..config import Range
-from ..errors import ConfigError
+from ..errors import ConfigError, did_you_mean
 from . import recipes
 
+OPTIMIZERS = ("sgd", "adam", "adamw", "radam")
+SCHEDULES = ("constant", "step", "multi-step", "exponential", "plateau", "cosine", "one-cycle")
 Count = Annotated[int, Range(0)]
 Positive = Annotated[int, Range(1)]
 Fraction = Annotated[float, Range(0, 1)]
@@ -213,8 +215,8 @@ class Group:
 class OptimConfig:
     """The optimizer."""
 
-    name: Literal["sgd", "adam", "adamw", "radam"] = "sgd"
-    """Algorithm."""
+    name: str = "sgd"
+    """Algorithm: `sgd`, `adam`, `adamw`, `radam`, or `module:function` of (parameter groups, this config)."""
     lr: Amount = 0.1
     """Maximum learning rate."""
     momentum: Fraction = 0.9
@@ -243,8 +245,10 @@ class OptimConfig:
 class ScheduleConfig:
     """The learning-rate schedule."""
 
-    kind: Literal["constant", "step", "multi-step", "exponential", "plateau", "cosine", "one-cycle"] = "one-cycle"
-    """`step`, `multi-step`, `exponential` and `plateau` change after epochs, the others after every step."""
+    kind: str = "one-cycle"
+    """`constant`, `cosine`, `one-cycle`, `step`, `multi-step`, `exponential`, `plateau`, or `module:function` of (step, steps,
+    steps of an epoch) that returns the factor of the rate. `step`, `multi-step`, `exponential` and `plateau` change after
+    epochs, the others after every step."""
     warmup: Amount = 0.0
     """Linear warm-up from zero: below 1 a fraction of all steps, otherwise a number of epochs."""
     gamma: Amount = 0.1
@@ -388,6 +392,14 @@ class TrainConfig:
                 f"{where}: model.init is a table since mien 0.2; write init = {{ file = {init!r}, kind = … }}", value=init
             )
         config = tables.build(TrainConfig, table, where)
+        for field_, name, known in (
+            ("optim: name", config.optim.name, OPTIMIZERS),
+            ("schedule: kind", config.schedule.kind, SCHEDULES),
+        ):
+            if name not in known and ":" not in name:
+                hint = did_you_mean(name, known)
+                expected = f"one of {', '.join(known)} or module:function"
+                raise ConfigError(f"{where}: {field_} must be {expected}, got {name!r}{hint}", value=name, expected=known)
         for epoch in config.input.sizes:
             if not epoch.isdecimal():
                 raise ConfigError(f"{where}: input.sizes: keys must be epochs such as 0, got {epoch!r}", value=epoch)

@@ -122,10 +122,25 @@ def float32(value: Any) -> Any:
 class CrossEntropy(nn.Module):
     """Cross-entropy of class scores and `label`, or with `soft=True` the class distribution `soft`."""
 
-    def __init__(self, counts: Tensor, smoothing: float = 0.0, balanced: float | None = None, soft: bool = False) -> None:
+    def __init__(
+        self,
+        counts: Tensor,
+        smoothing: float = 0.0,
+        balanced: float | None = None,
+        soft: bool = False,
+        class_weights: Sequence[float] = (),
+    ) -> None:
         super().__init__()
         self.smoothing, self.soft = smoothing, soft
         weight = None if balanced is None else losses.class_balanced_weights(counts, beta=balanced)
+        if class_weights:
+            if len(class_weights) != len(counts) or balanced is not None:
+                raise ConfigError(
+                    f"class_weights must be {len(counts)} numbers, without balanced, got {len(class_weights)}",
+                    value=tuple(class_weights),
+                    expected=len(counts),
+                )
+            weight = torch.tensor(class_weights, dtype=torch.float32)
         self.register_buffer("weight", weight, persistent=False)
 
     def forward(self, logits: Tensor, targets: Targets) -> Tensor:

@@ -205,6 +205,8 @@ class Split:
     """The images."""
     rates: np.ndarray
     """(N,) float64: mean number of times that an epoch shows each sample."""
+    leaks: int = 0
+    """Number of images that were excluded because they occur in another split."""
 
     def __len__(self) -> int:
         return len(self.data)
@@ -329,15 +331,18 @@ def open_splits(config: TrainConfig) -> tuple[Mixture, Mixture]:
 
 def _open_splits(config: TrainConfig, data: DataConfig) -> tuple[Split, Split]:
     train, validation = (_open(data, name) for name in ("train", "validation"))
+    before = len(train)
     if data.leak_free:
         train = without_leaks(train, [validation, *_test(data)])
+    leaks = before - len(train)
     train, validation = train.of_each_class(data.limit), validation.of_each_class(data.validation_limit)
     for split in (train, validation):
         if not len(split):
             raise DatasetError(
                 f"{split.name}: the split {split.split!r} is empty; choose another protocol (data.protocol)", value=split.split
             )
-    return split_of(train, config, data, native=config.input.native), split_of(validation, config, data)
+    opened = split_of(train, config, data, native=config.input.native)
+    return dataclasses.replace(opened, leaks=leaks), split_of(validation, config, data)
 
 
 def split_of(data: Dataset, config: TrainConfig, chosen: DataConfig, *, native: bool = False) -> Split:

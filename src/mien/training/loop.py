@@ -124,15 +124,7 @@ def train(config: TrainConfig, out: str | Path, *, resume: bool = False, report:
             stack.enter_context(locked_folder(run.out))
             run_dir.open_run(run.out, config, (run.train, run.validation), run.accelerator.device)
         interrupted = stack.enter_context(_sigterm())
-        run.report(
-            {
-                "event": "start",
-                "epoch": progress.epoch,
-                "epochs": config.epochs,
-                "step": progress.step,
-                "steps": run.loader.steps,
-            }
-        )
+        run.report({"event": "start", **summary(run)})
         while progress.epoch < config.epochs and not out_of_patience(config, progress):
             start_epoch(run)
             for batch in run.loader.epoch(progress.epoch, progress.step):
@@ -192,6 +184,36 @@ def open_run(config: TrainConfig, out: Path, resume: bool = False, report: Repor
     if exists:
         restore(run)
     return run
+
+
+def summary(run: Run) -> dict[str, Any]:
+    """Return position, size and settings of a run, for the report at its start."""
+    config, learner = run.config, run.parts.learner
+    datasets = [
+        {
+            "name": train.data.name,
+            "protocol": train.data.variant,
+            "train": len(train),
+            "validation": len(held_out),
+            "leaks": train.leaks,
+            "empty": [name for name, count in zip(train.labels, train.counts.tolist(), strict=True) if not count],
+        }
+        for train, held_out in zip(run.train.parts, run.validation.parts, strict=True)
+    ]
+    return {
+        "epoch": run.progress.epoch,
+        "epochs": config.epochs,
+        "step": run.progress.step,
+        "steps": run.loader.steps,
+        "batch": config.batch,
+        "device": str(run.accelerator.device),
+        "processes": run.accelerator.num_processes,
+        "precision": config.precision,
+        "model": config.model.name,
+        "parameters": sum(parameter.numel() for parameter in learner.model.parameters()),
+        "trainable": sum(p.numel() for name, p in learner.named_parameters() if name in run.parts.trainable),
+        "datasets": datasets,
+    }
 
 
 def start_epoch(run: Run) -> None:

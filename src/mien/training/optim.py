@@ -14,6 +14,7 @@ from torch.autograd import Function
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import ConfigError
+from ..registry import lookup
 from .config import OptimConfig, Stage
 
 MODEL = "model."
@@ -45,6 +46,8 @@ def optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
         return torch.optim.SGD(listed, lr=config.lr, momentum=config.momentum, nesterov=nesterov, foreach=True)
     if config.name == "radam":
         return torch.optim.RAdam(listed, lr=config.lr, betas=config.betas)
+    if ":" in config.name:
+        return lookup(config.name, {}, "optimizer")(listed, config)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.name]
     return kind(listed, lr=config.lr, betas=config.betas, fused=True)
 

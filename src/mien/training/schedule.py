@@ -6,6 +6,7 @@ import bisect
 import math
 from typing import Any
 
+from ..registry import lookup
 from .config import ScheduleConfig
 
 
@@ -30,6 +31,7 @@ class Schedule:
         # Warm-up below 1 is a fraction of the run, otherwise a number of epochs.
         self.rise = round(config.warmup * (self.total if config.warmup < 1 else per_epoch))
         self.best, self.bad, self.drops = math.inf, 0, 0
+        self._own = lookup(config.kind, {}, "schedule") if ":" in config.kind else None
 
     def factor(self, step: int) -> float:
         """Return the factor of the maximum rate at a step, counted from 0 over the whole run."""
@@ -39,6 +41,8 @@ class Schedule:
 
     def _after_warmup(self, step: int) -> float:
         config, epoch = self.config, step // self.per_epoch
+        if self._own is not None:
+            return float(self._own(step, self.total, self.per_epoch))
         if config.kind == "step":
             return config.gamma ** (epoch // config.every)
         if config.kind == "multi-step":

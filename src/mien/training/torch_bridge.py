@@ -1,0 +1,170 @@
+"""`mien.torch`: datasets, networks and features for training loops of your own.
+
+    import torch, mien
+
+    network = mien.torch.model("runs/mine/1")
+    data = mien.torch.dataset("folder", "faces", "train", model="runs/mine/1", augment=[{"op": "flip"}])
+    loader = torch.utils.data.DataLoader(data, batch_size=64, shuffle=True)
+
+Networks return a NamedTuple of outputs (`output.logits`); images are preprocessed as the card of the model says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from .. import models
+from ..cards import Card
+from ..data.datasets import Dataset, Draw, open_dataset
+from ..errors import ConfigError, WeightsError
+from ..faces.preprocessing import Preprocess
+from ..io.images import read_image
+from ..labels import index_map
+from ..models.torch_runtime import open_network, run_network
+from ..runtime.open_model import open_model
+from . import augmentation
+from .augmentation import BatchRng, augment
+from .config import InitConfig
+from .init_weights import load_initial_weights
+from .loader import normalize, to_unit
+
+SAMPLES = 256
+"""Images from which BatchNorm statistics are measured."""
+
+
+class FaceDataset(TorchDataset[tuple[Tensor, int]]):
+    """Face crops of a dataset as (image, label): float32 (C, H, W) as the model expects, and the class index, −1 if unknown.
+
+    Args:
+        data: the dataset.
+        card: card of the model, which defines preprocessing and class order.
+        transforms: augmentation as in recipes; its random numbers follow torch's seed.
+
+    Attributes:
+        data, card: see above.
+        labels: (N,) int64 class indices in the order of the card.
+    """
+
+    def __init__(self, data: Dataset, card: Card, transforms: Sequence[Mapping[str, Any]] = ()) -> None:
+        augmentation.check(transforms)
+        self.data, self.card, self.transforms = data, card, tuple(transforms)
+        self.preprocess = Preprocess.of(card)
+        places = index_map(data.labels, card.labels)
+        self.labels = np.where(data.label >= 0, places[data.label], -1)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        crop = self.preprocess.whole(read_image(self.data.images[index]).pixels)[None]
+        if not self.transforms:
+            return torch.from_numpy(self.preprocess.tensor(crop))[0], int(self.labels[index])
+        rng = BatchRng(int(torch.randint(1 << 62, ())), 1, slice(0, 1))
+        size = {"image": crop.shape[1]}
+        images = augment(
+            {"image": to_unit(crop)}, self.transforms, rng,
+            normalize=lambda image: normalize(image, self.preprocess), size=size, together=True,
+        )  # fmt: skip
+        return images["image"][0], int(self.labels[index])
+
+
+def dataset(
+    name: str,
+    root: str | Path = ".",
+    split: str = "train",
+    protocol: str = "",
+    *,
+    model: str | Path | Card = "mien-base",
+    augment: Sequence[Mapping[str, Any]] = (),
+    draw: Draw | None = None,
+    **options: str,
+) -> FaceDataset:
+    """Return a split of a dataset as a map-style `torch.utils.data.Dataset`.
+
+    Args:
+        name: dataset, as in `mien.open_dataset`.
+        root: its folder.
+        split: "train", "validation" or "test".
+        protocol: how images are assigned to splits; empty: the first protocol of the dataset.
+        model: bundled model, card or run that defines preprocessing and class order.
+        augment: augmentation, as in recipes.
+        draw: seed and folds of the protocol.
+        options: options of the dataset.
+
+    Raises:
+        UnknownName, DatasetError, ConfigError: unknown dataset or model, missing files, invalid augmentation.
+
+    Example:
+        >>> import mien
+        >>> image, label = mien.torch.dataset("synthetic")[0]
+        >>> image.shape, label
+        (torch.Size([1, 48, 48]), 0)
+    """
+    chosen = {} if draw is None else {"draw": draw}
+    return FaceDataset(open_dataset(name, root, split, protocol, **chosen, **options), _card(model), augment)
+
+
+def model(source: str | Path | Card, *, data: TorchDataset[tuple[Tensor, int]] | None = None) -> nn.Module:
+    """Return the network of a bundled model, card or run with its weights, in evaluation mode.
+
+    Args:
+        source: bundled model, card or run.
+        data: training images, from which the BatchNorm statistics of a bundled model are measured. They are needed to train it,
+            but not for inference.
+
+    Raises:
+        WeightsError: the network cannot be built from the card.
+
+    Example:
+        >>> import mien, torch
+        >>> mien.torch.model("mien-nano")(torch.zeros(1, 1, 48, 48)).ferplus.shape
+        torch.Size([1, 8])
+    """
+    card = _card(source)
+    if not card.file.endswith(".onnx"):
+        return open_network(card)
+    if card.name not in models.MODELS:
+        raise WeightsError(f"{card.name} is an exported network; use the run that it was exported from", path=card.file)
+    network = models.build(card.name)
+    size = (SAMPLES, Preprocess.of(card).channels, *Preprocess.of(card).input.size)
+
+    def images() -> Tensor:
+        if data is None:
+            return torch.randn(size, generator=torch.Generator().manual_seed(0)) / 2
+        rows = np.unique(np.linspace(0, len(data) - 1, SAMPLES).astype(int))  # pyrefly: ignore
+        return torch.stack([data[int(row)][0] for row in rows])
+
+    load_initial_weights(network, card.name, InitConfig(file=card.name), images=images)
+    return network.eval()
+
+
+@torch.no_grad()
+def features(network: nn.Module, data: TorchDataset[tuple[Tensor, int]], *, batch_size: int = 64) -> Tensor:
+    """Return the features (N, D) float32 of a dataset: the vectors that the last layer of the network reads.
+
+    Raises:
+        ConfigError: the network has no output `feature`.
+    """
+    before = network.training
+    network.eval()
+    device = next(network.parameters()).device
+    found = []
+    for images, _ in DataLoader(data, batch_size):
+        output = run_network(network, {"image": images.to(device)})
+        if getattr(output, "feature", None) is None:
+            raise ConfigError(f"{type(network).__name__} has no output 'feature'", value=type(network).__name__)
+        found.append(output.feature.float().cpu())
+    network.train(before)
+    return torch.cat(found) if found else torch.empty(0, 0)
+
+
+def _card(source: str | Path | Card) -> Card:
+    return source if isinstance(source, Card) else open_model(source)[0]
