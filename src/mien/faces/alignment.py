@@ -1,7 +1,7 @@
-"""Bring a face to a known place: similarity transforms, the published templates, and the warp that cuts the crop.
+"""Face alignment: similarity transforms, the published templates, and the warp that makes the crop.
 
-A matrix is (2, 3) and takes image coordinates to crop coordinates; pixel centers lie at whole numbers, as in OpenCV, so every
-matrix here can also be given to `cv2.warpAffine`. A stack of faces (N, 5, 2) gives a stack of matrices (N, 2, 3).
+A matrix is (2, 3) and maps image coordinates to crop coordinates; pixel centers are at integers, as in OpenCV, so every matrix
+here also works with `cv2.warpAffine`. A stack of faces (N, 5, 2) gives a stack of matrices (N, 2, 3).
 
 Sources: least squares after Umeyama, TPAMI 13(4), 1991; templates of ArcFace (deepinsight/insightface), of MFER's alignment
 (ZhaoJ9014/face.evoLVe), of DDAMFN++ (SainingZhang/DDAMFN) and of dlib (davisking/dlib, `get_face_chip_details`).
@@ -20,29 +20,29 @@ from PIL import Image
 from ..types import View
 
 FITS: Mapping[str, View] = {"five": View(0, 1, 2, 3, 4), "eyes-mouth": View(0, 1, (3, 4))}
-"""What is laid on the template: all five points, or the eyes and the middle of the mouth."""
+"""Landmarks that are fitted to the template: all five, or the eyes and the middle of the mouth."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Template:
-    """Where the five points lie in a square crop."""
+    """Positions of the five landmarks in a square crop."""
 
     name: str
     """Its key in `TEMPLATES`."""
     size: int
-    """Side of the crop that the points are given for, in pixels."""
+    """Side in pixels of the crop that the positions refer to."""
     poses: np.ndarray
-    """(P, 5, 2) left eye, right eye, nose tip, left and right mouth corner; with several poses the best fitting one is used."""
+    """(P, 5, 2) left eye, right eye, nose tip, left and right mouth corner; of several poses the best fitting one is used."""
     reverse: bool = False
     """The fit minimizes distances in the image instead of in the crop (see `reverse_similarity`)."""
 
 
 def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Return the rotation, scale and shift, without reflection, that brings `source` nearest to `target`.
+    """Return the similarity transform, without reflection, that maps `source` closest to `target` in least squares.
 
     Args:
         source: (…, K, 2) points, K ≥ 2.
-        target: (…, K, 2) where they should go.
+        target: (…, K, 2) their target positions.
 
     Returns:
         (…, 2, 3) the matrix M with the least Σ‖M·source − target‖².
@@ -54,7 +54,8 @@ def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
         >>> similarity([[0, 0], [1, 0]], [[5, 5], [5, 7]]).tolist()
         [[0.0, -2.0, 5.0], [2.0, 0.0, 5.0]]
     """
-    start, end = (np.asarray(points, np.float64) @ [1, 1j] for points in (source, target))  # the plane as complex numbers
+    # In complex numbers a rotation with scaling is one factor, so the least-squares solution is a division.
+    start, end = (np.asarray(points, np.float64) @ [1, 1j] for points in (source, target))
     start_mean, end_mean = start.mean(-1), end.mean(-1)
     offset = start - start_mean[..., None]
     spread = (np.abs(offset) ** 2).sum(-1)
@@ -71,12 +72,12 @@ def reverse_similarity(
 ) -> np.ndarray:
     """Fit from the target to the source and invert: the alignment that MFER and face.evoLVe use.
 
-    Errors are then measured in the image, so a face that fits badly comes out larger: on real faces the scale is 4 to 7 %
-    above that of `similarity`.
+    Errors are measured in the image, so a face that fits poorly is scaled up: on real faces the scale is 4 to 7 % above that of
+    `similarity`.
 
     Args:
         source: (…, K, 2) points.
-        target: (…, K, 2) where they should go.
+        target: (…, K, 2) their target positions.
         reflection: whether the mirrored solution may win. `"better"` where it fits better; `"published"` compares both
             with the mirrored target, as the published routine does by mistake, and so mirrors strong left profiles.
 
@@ -102,7 +103,7 @@ def crop_matrix(
     fit: str = "five",
     margin: float = 1.0,
 ) -> np.ndarray:
-    """Return the matrix that lays five points of a face on a template.
+    """Return the matrix that aligns five landmarks of a face with a template.
 
     Args:
         points: (…, 5, 2) in image pixels: left eye, right eye, nose tip, left and right mouth corner, left in the image.
@@ -131,17 +132,17 @@ def crop_matrix(
 
 
 def pose_errors(points: np.ndarray, matrices: np.ndarray, poses: np.ndarray) -> np.ndarray:
-    """Return (…, P) sums of the distances between the moved points and each pose, in crop pixels."""
+    """Return (…, P) the summed distances between the transformed points and each pose, in crop pixels."""
     return np.linalg.norm(apply(matrices, points) - poses, axis=-1).sum(-1)
 
 
 def dlib_chip_matrix(points68: np.ndarray, size: int = 224, padding: float = 0.25) -> np.ndarray:
-    """Return the matrix of dlib's face chip: eyes, nose and upper lip of 68 points on the mean face.
+    """Return the matrix of dlib's face chip: eyes, nose and upper lip of the 68 landmarks fitted to the mean face.
 
     Args:
         points68: (…, 68, 2) in image pixels.
         size: side of the chip in pixels.
-        padding: room added on every side, as a share of the mean face's box.
+        padding: margin on every side, as a share of the mean face's box.
 
     Returns:
         (…, 2, 3) from image to chip.
@@ -151,13 +152,13 @@ def dlib_chip_matrix(points68: np.ndarray, size: int = 224, padding: float = 0.2
 
 
 def invert(matrix: np.ndarray) -> np.ndarray:
-    """Return the (…, 2, 3) matrix of the way back: from crop to image."""
+    """Return the (…, 2, 3) inverse matrices: from crop to image."""
     linear = np.linalg.inv(matrix[..., :2])
     return np.concatenate([linear, -linear @ matrix[..., 2:]], -1)
 
 
 def apply(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Return (…, K, 2) points moved by a (…, 2, 3) matrix."""
+    """Return (…, K, 2) points transformed by a (…, 2, 3) matrix."""
     return points @ np.swapaxes(matrix[..., :2], -1, -2) + matrix[..., None, :, 2]
 
 
@@ -170,41 +171,42 @@ def warp(
     antialias: bool = True,
     interpolation: Literal["bilinear", "nearest"] = "bilinear",
 ) -> np.ndarray:
-    """Cut a square crop out of an image.
+    """Return a square crop of an image.
 
     Args:
         image: (H, W) or (H, W, 3) uint8.
         matrix: (2, 3) from image to crop.
         size: side of the crop in pixels.
-        border: gray level of what lies outside the image.
-        antialias: where a crop pixel covers two image pixels or more, average them first. Off, pixels are skipped, as
-            `cv2.warpAffine` does.
-        interpolation: `"nearest"` is for crops that only a rough measurement is taken from: ten times faster.
+        border: gray level outside the image.
+        antialias: average image pixels first where a crop pixel covers two or more. Without it pixels are skipped, as by
+            `cv2.warpAffine`.
+        interpolation: `"nearest"` is ten times faster, for crops from which only a rough measurement is taken.
 
     Returns:
         (size, size) or (size, size, 3) uint8. Bilinear and without antialiasing it is within one gray level of OpenCV's, and
-        half a level darker on average since Pillow cuts the fraction off.
+        half a level darker on average since Pillow truncates.
 
     Raises:
         ValueError: the matrix has no inverse.
     """
-    # In plain numbers: a dozen calls of numpy on four values each would cost more than cutting out a small crop.
+    # Plain Python numbers: a dozen numpy calls on four values each would take longer than a small crop.
     a, b, x, c, d, y = given = np.asarray(matrix, np.float64).ravel().tolist()
     area = a * d - b * c
     if not (math.isfinite(area) and area and all(map(math.isfinite, given))):
         raise ValueError(f"this matrix does not map images to crops: {np.asarray(matrix).tolist()}")
-    a, b, c, d = d / area, -b / area, -c / area, a / area  # the way back, from crop to image
+    a, b, c, d = d / area, -b / area, -c / area, a / area  # the inverse, from crop to image
     x, y = -(a * x + b * y), -(c * x + d * y)
     if not all(map(math.isfinite, (a, b, c, d, x, y))):
         raise ValueError(f"this matrix does not map images to crops: {np.asarray(matrix).tolist()}")
     step = max(1, int(abs(1 / area) ** 0.5 + 1e-6)) if antialias else 1
-    # One block of pixels is kept around what the crop covers, and around the image, where it has the border's color.
+    # The part of the image that the crop covers keeps one block of pixels around it, so that interpolation and averaging at its
+    # edge see the neighboring pixels, or the border color outside the image.
     left, right = _covered(a, b, x, size, image.shape[1], step)
     top, bottom = _covered(c, d, y, size, image.shape[0], step)
     part = Image.fromarray(_cut(image, left, top, right, bottom, border))
     if step > 1:
         part = part.reduce(step)
-    # Pillow counts from the corner of a pixel, not from its center.
+    # Pillow counts from the corner of a pixel, the matrices from its center.
     across = a / step, b / step, (x + 0.5 - (a + b) / 2 - left) / step
     down = c / step, d / step, (y + 0.5 - (c + d) / 2 - top) / step
     fill = border if part.mode == "L" else (border,) * 3
@@ -213,7 +215,7 @@ def warp(
 
 
 def _covered(a: float, b: float, shift: float, size: int, length: int, step: int) -> tuple[int, int]:
-    """Return the first and last-but-one pixel, in one direction of the image, that a crop covers with a block around it."""
+    """Return the half-open range of pixels along one axis that a crop covers, with a block around it."""
     near, far = -0.5, size - 0.5
     places = [a * u + b * v + shift for u in (near, far) for v in (near, far)]
     low = int(min(max(math.floor(min(places)), 0), length)) - step
@@ -222,7 +224,7 @@ def _covered(a: float, b: float, shift: float, size: int, length: int, step: int
 
 
 def _cut(image: np.ndarray, left: int, top: int, right: int, bottom: int, border: int) -> np.ndarray:
-    """Return a rectangle; what lies outside the image is border."""
+    """Return a rectangle of the image, with the border color outside the image."""
     height, width = image.shape[:2]
     x0, y0, x1, y1 = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
     inside = image[y0:y1, x0:x1]
@@ -245,7 +247,7 @@ _DDAMFN = np.array(
     ]
 )
 
-# Nose, eyes and upper lip: dlib leaves out jaw, brows and the lower lip, which move most.
+# Nose, eyes and upper lip: dlib excludes jaw, brows and the lower lip, which move most.
 _DLIB_POINTS = [*range(27, 55), *range(60, 65)]
 # fmt: off
 _DLIB_MEAN_FACE = np.array([

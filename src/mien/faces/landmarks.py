@@ -1,7 +1,7 @@
-"""Find the points of a face: MediaPipe's face mesh (468 or 478 points) and the 52 blendshapes computed from it.
+"""Face landmarks: MediaPipe's face mesh (468 or 478 points) and the 52 blendshapes computed from it.
 
-The mesh network looks at a square region of the image, turned so that the eyes are level. A detector's box gives a first
-region; detectors disagree about boxes (brow or forehead to chin), so it is taken again from the points found in the first.
+The input of the mesh network is a square region of the image, rotated so that the eyes are level. A detector's box gives the
+first region; detectors disagree about boxes (brow or forehead to chin), so the region is refined from the first landmarks.
 
 Source: MediaPipe's face landmark and blendshape models and its rules for their regions (google-ai-edge/mediapipe).
 
@@ -25,15 +25,15 @@ from ..types import EYES, FACE, blendshape_points
 from .alignment import apply, invert, warp
 
 MESHES: Mapping[str, float] = {"mesh478": 0.5, "mesh468": 0.0}
-"""Name of a mesh → what its network calls the center of the first pixel. The authors do not say; with these, the mesh of a
-mirrored image is the mirrored mesh (measured on 68 portraits: 0.498 ± 0.016 and −0.06 ± 0.03)."""
+"""Name of a mesh → coordinate of the first pixel's center in its network's output. It is undocumented; with these values the
+mesh of a mirrored image is the mirrored mesh (measured on 68 portraits: 0.498 ± 0.016 and −0.06 ± 0.03)."""
 SCOUT = "mesh468"
-"""The mesh that finds the region for either, in roughly cut crops. The 478 points then lie about as near to where more passes
-settle as after a first pass of their own (0.7 against 0.4 % of the distance between the eyes, with an error of 3 %), and the
-pass takes 0.9 ms instead of 5."""
+"""The mesh that refines the region for both, in nearest-neighbor crops. The 478 landmarks are then about as close to their
+converged positions as after a first pass of their own (0.7 against 0.4 % of the interocular distance, with an error of 3 %), and
+the pass takes 0.9 ms instead of 5."""
 FITTING = ("blazeface",)
-"""Detectors whose boxes are the ones that the mesh expects. Where only alignment is wanted, one look is enough there: eyes,
-nose and mouth lie 3.1 % of the distance between the eyes from where three looks of the large mesh settle, after two 3.0 %."""
+"""Detectors whose boxes the mesh was made for. If only alignment is needed, one pass suffices: eyes, nose and mouth are 3.1 %
+of the interocular distance from where three passes of the large mesh converge, after two passes 3.0 %."""
 PRESENCE = 0.5
 """Mesh presence below which a region shows no face."""
 
@@ -46,19 +46,19 @@ class Landmarks:
     """(N, 468 or 478, 3) float32: x and y in image pixels (pixel centers at whole numbers), z in the same unit, smaller is
     nearer; its zero is near the middle of the head. Views: `mien.types`."""
     presence: np.ndarray
-    """(N,) float32, 0 … 1: that the region shows a face. Below 0.5 it does not."""
+    """(N,) float32, 0 … 1: probability that the region shows a face."""
 
     def __len__(self) -> int:
         return len(self.points)
 
     @property
     def regions(self) -> np.ndarray:
-        """(N, 4) where to look for the same faces again, in the next frame of a video."""
+        """(N, 4) regions in which the same faces are searched in the next frame of a video."""
         return regions_of_points(self.points)
 
 
 def region_of_box(box: Sequence[float] | np.ndarray, roll: float = 0.0) -> np.ndarray:
-    """Return the region (x and y of its center, side, turn in radians) for a detected box (x0, y0, x1, y1)."""
+    """Return the region (x and y of its center, side, rotation in radians) for a detected box (x0, y0, x1, y1)."""
     x0, y0, x1, y1 = (float(value) for value in box)
     return np.array([(x0 + x1) / 2, (y0 + y1) / 2, 1.425 * max(x1 - x0, y1 - y0), roll])
 
@@ -69,7 +69,7 @@ def region_of_crop(height: int, width: int) -> np.ndarray:
 
 
 def regions_of_points(points: np.ndarray) -> np.ndarray:
-    """Return the regions (N, 4) around meshes (N, P, 2 or 3), turned by the line between the eyes."""
+    """Return the regions (N, 4) around meshes (N, P, 2 or 3), rotated by the line between the eyes."""
     face = points[..., :FACE, :2].astype(np.float64)
     roll = eye_roll(points)
     turned = face @ np.swapaxes(_rotation(-roll), -1, -2)
@@ -80,12 +80,12 @@ def regions_of_points(points: np.ndarray) -> np.ndarray:
 
 
 class Landmarker:
-    """Meshes for detected faces. Safe to call from several threads.
+    """Computes the meshes of detected faces. Thread-safe.
 
     Args:
         mesh: `"mesh478"` (with irises, as the blendshapes need it), or `"mesh468"`, a fifth of the time and about as good
             for alignment but on profiles.
-        refine: how often the region is taken again from the points found. 0 for regions known from the last frame.
+        refine: how often the region is refined from the landmarks. 0 for regions known from the last frame.
         threads: threads inside one call of the network.
 
     Raises:
@@ -104,10 +104,10 @@ class Landmarker:
         self._scout = _Mesh(SCOUT, threads) if refine and mesh != SCOUT else self._mesh
 
     def __call__(self, faces: Sequence[tuple[np.ndarray, Sequence[float] | np.ndarray, float]]) -> Landmarks:
-        """Find the points of detected faces.
+        """Return the meshes of detected faces.
 
         Args:
-            faces: image, box (x0, y0, x1, y1) in its pixels, and turn in radians, for every face; of one or many images.
+            faces: image, box (x0, y0, x1, y1) in its pixels, and rotation in radians, for each face; of one or many images.
 
         Returns:
             The meshes, in the order of `faces`.
@@ -116,17 +116,17 @@ class Landmarker:
         return self.locate([image for image, _, _ in faces], np.array(regions).reshape(-1, 4))
 
     def crops(self, images: Sequence[np.ndarray]) -> Landmarks:
-        """Find the points in images (H, W, 3) that are tight crops of one upright face each; a detector is not needed."""
+        """Return the meshes of images (H, W, 3) that are tight crops of one upright face each; no detector is needed."""
         regions = [region_of_crop(*image.shape[:2]) for image in images]
         return self.locate(images, np.array(regions).reshape(-1, 4))
 
     def locate(self, images: Sequence[np.ndarray], regions: np.ndarray, refine: int | None = None) -> Landmarks:
-        """Find the points in given regions.
+        """Return the meshes in given regions.
 
         Args:
             images: the image of every region, (H, W) or (H, W, 3) uint8 RGB.
             regions: (N, 4), see `region_of_box` and `Landmarks.regions`.
-            refine: instead of the landmarker's own.
+            refine: overrides the landmarker's own.
         """
         for _ in range(self.refine if refine is None else refine):
             regions = self._scout(images, regions, "nearest").regions
@@ -134,7 +134,7 @@ class Landmarker:
 
 
 class _Mesh:
-    """One network: regions in, meshes out."""
+    """One mesh network: regions in, meshes out."""
 
     def __init__(self, name: str, threads: int) -> None:
         self.origin = lookup(name, MESHES, "mesh", plugins=False)
@@ -188,10 +188,9 @@ def eye_roll(points: np.ndarray) -> np.ndarray:
 
 
 class Blendshapes:
-    """Blendshapes from 478-point meshes. Safe to call from several threads.
+    """Computes blendshapes from 478-point meshes. Thread-safe.
 
-    The network takes no account of a head that leans, so meshes are set upright first; and of float32's limits, so they are
-    moved to the origin.
+    The network expects upright heads, so meshes are rotated first, and moved to the origin for the precision of float32.
     """
 
     def __init__(self, threads: int = 1) -> None:
@@ -201,13 +200,13 @@ class Blendshapes:
         """Return (N, 52) float32 activations, 0 … 1, named by `BLENDSHAPES`, for meshes (N, 478, 2 or 3).
 
         Raises:
-            ValueError: the meshes have no irises.
+            ValueError: the meshes have no iris landmarks.
         """
         if points.shape[-2] != 478:
             raise ValueError(f"blendshapes need the 478-point mesh, not {points.shape[-2]} points")
         chosen = blendshape_points(points).astype(np.float64)
         chosen -= chosen.mean(-2, keepdims=True)
         upright = chosen @ np.swapaxes(_rotation(-eye_roll(points)), -1, -2)
-        # One face a call: more at once are no quicker, and the sums of some processors would depend on how many there are.
+        # One face per call: batches are no faster, and on some processors the sums would depend on the batch size.
         faces = [self._network(face[None])["blendshapes"] for face in upright.astype(np.float32)]
         return np.concatenate([np.empty((0, len(BLENDSHAPES)), np.float32), *faces])

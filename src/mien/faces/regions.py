@@ -1,4 +1,4 @@
-"""Boxes around eyes, nose and mouth from the 68 points, and their images, for networks that look at parts of the face.
+"""Regions of eyes, nose and mouth from the 68 landmarks, for networks that take parts of the face as inputs.
 
 Source of `global_roi_boxes`: the published preprocessing of the Global-ROI Net (tzu-tsen/code, `get_roi/face_roi.py`).
 """
@@ -13,7 +13,7 @@ from PIL import Image
 from ..registry import lookup
 
 Box = tuple[int, int, int, int]
-"""x0, y0, x1, y1 in pixels, the last two outside, as in the slice `image[y0:y1, x0:x1]`."""
+"""x0, y0, x1, y1 in pixels, the last two exclusive, as in the slice `image[y0:y1, x0:x1]`."""
 
 EYES = [*range(17, 27), *range(36, 48)]
 """Brows and eyes."""
@@ -25,7 +25,7 @@ SIDE = 224
 """Side of an aligned face; the formulas of `global_roi_boxes` are in its pixels."""
 
 SMALLEST = 4
-"""Pixels that each side of a region has at least; below, it counts as missing."""
+"""Minimum side of a region in pixels; a smaller one counts as missing."""
 
 
 def global_roi_boxes(points68: np.ndarray) -> dict[str, Box]:
@@ -35,8 +35,7 @@ def global_roi_boxes(points68: np.ndarray) -> dict[str, Box]:
         points68: (68, 2) on a face aligned to 224 × 224; rounded to whole pixels, as the authors' landmarks are.
 
     Returns:
-        Boxes that may reach beyond the image. The authors' slices then wrap around, and the image counts as failed; here
-        `clamp` is for that.
+        Boxes that may extend beyond the image; use `clamp`. The authors' slices wrap around there, and the image fails.
     """
     points = np.rint(points68).astype(int)
 
@@ -53,9 +52,9 @@ def global_roi_boxes(points68: np.ndarray) -> dict[str, Box]:
 
 
 def region_boxes(points68: np.ndarray, height: int, width: int, scale: float = 1.3) -> dict[str, Box]:
-    """Return boxes `scale` times as large as the points of eyes and brows, nose, and mouth, inside a height × width image.
+    """Return the boxes of eyes and brows, nose, and mouth, enlarged by `scale` and clamped to a height × width image.
 
-    Unlike `global_roi_boxes` they grow with the face, so the face need not be aligned to a given size.
+    Unlike those of `global_roi_boxes` they scale with the face, so the face may have any size.
     """
     boxes = {}
     for name, indices in {"eye": EYES, "nose": NOSE, "mouth": MOUTH}.items():
@@ -67,30 +66,30 @@ def region_boxes(points68: np.ndarray, height: int, width: int, scale: float = 1
 
 
 def clamp(box: Box, height: int, width: int) -> Box:
-    """Return the part of a box that lies in a height × width image, at least one pixel large."""
+    """Return the intersection of a box with a height × width image, at least one pixel large."""
     x0, y0 = min(max(box[0], 0), width - 1), min(max(box[1], 0), height - 1)
     return x0, y0, max(min(box[2], width), x0 + 1), max(min(box[3], height), y0 + 1)
 
 
 AVERAGE: Mapping[str, Box] = {"eye": (26, 46, 195, 102), "nose": (85, 79, 139, 150), "mouth": (72, 152, 152, 195)}
-"""Median boxes of 383 evenly spread images of FER2013's training split, brought to 224 × 224."""
+"""Median boxes of 383 evenly spaced images of FER2013's training split, resized to 224 × 224."""
 
 
 def inside(boxes: Mapping[str, Box]) -> dict[str, Box] | None:
-    """Return `global_roi_boxes` cut off at the edges of the 224 × 224 face; None if one of them is missing then."""
+    """Return `global_roi_boxes` clamped to the 224 × 224 face; None if one of them is too small then."""
     kept = {name: clamp(box, SIDE, SIDE) for name, box in boxes.items()}
     return None if any(min(x1 - x0, y1 - y0) < SMALLEST for x0, y0, x1, y1 in kept.values()) else kept
 
 
 def region_crops(image: np.ndarray, points68: np.ndarray | None, sizes: Mapping[str, int]) -> dict[str, np.ndarray]:
-    """Cut regions out of an aligned face, as the Global-ROI Net is fed.
+    """Crop the regions of an aligned face as inputs of the Global-ROI Net.
 
-    The face is brought to 224 × 224, boxes are taken there (`global_roi_boxes`), and each is brought to its size, bilinearly.
+    The face is resized to 224 × 224, cropped by `global_roi_boxes`, and each crop is resized bilinearly.
 
     Args:
         image: (H, W) or (H, W, 3) uint8, one aligned face that fills the image.
-        points68: (68, 2) in its pixels. None, or points that give no regions: these are then cut where they lie on average.
-        sizes: region (`eye`, `nose`, `mouth`) → side of its image in pixels.
+        points68: (68, 2) in its pixels. With None, or where a region is missing, the mean boxes are used.
+        sizes: region (`eye`, `nose`, `mouth`) → side of its crop in pixels.
 
     Returns:
         Region → (side, side) or (side, side, 3) uint8, in the order of `sizes`.
@@ -113,15 +112,16 @@ def region_crops(image: np.ndarray, points68: np.ndarray | None, sizes: Mapping[
 
 
 def find_boxes(image: np.ndarray, points68: np.ndarray | None) -> dict[str, Box] | None:
-    """Return the boxes of `region_crops` in the aligned face at 224 × 224; None where it falls back on the average."""
+    """Return the boxes of `region_crops` in the aligned face at 224 × 224; None where the mean boxes are used."""
     if points68 is None:
         return None
-    scale = SIDE / np.array([image.shape[1], image.shape[0]])  # centers of pixels are whole numbers on both grids
+    scale = SIDE / np.array([image.shape[1], image.shape[0]])
+    # Pixel centers are integers on both grids.
     return inside(global_roi_boxes((points68 + 0.5) * scale - 0.5))
 
 
 def resized(image: np.ndarray, side: int) -> np.ndarray:
-    """Return an image brought to side × side, bilinearly."""
+    """Return an image resized to side × side, bilinearly."""
     if image.shape[:2] == (side, side):
         return image
     return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR))
