@@ -29,8 +29,8 @@ MESHES: Mapping[str, float] = {"mesh478": 0.5, "mesh468": 0.0}
 mesh of a mirrored image is the mirrored mesh (measured on 68 portraits: 0.498 ± 0.016 and −0.06 ± 0.03)."""
 SCOUT = "mesh468"
 """The mesh that refines the region for both, in nearest-neighbor crops. The 478 landmarks are then about as close to their
-converged positions as after a first pass of their own (0.7 against 0.4 % of the interocular distance, with an error of 3 %), and
-the pass takes 0.9 ms instead of 5."""
+converged positions as after a first pass of their own (0.7 against 0.4 % of the interocular distance, with an error of 3 %), in
+0.9 ms instead of 5."""
 FITTING = ("blazeface",)
 """Detectors whose boxes the mesh was made for. If only alignment is needed, one pass suffices: eyes, nose and mouth are 3.1 %
 of the interocular distance from where three passes of the large mesh converge, after two passes 3.0 %."""
