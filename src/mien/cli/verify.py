@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 from rich.table import Table
@@ -55,7 +55,7 @@ def verify(
     claims = {name: _share(name, value) for name, value in pairs(claim, "--claim").items()}
     side = side_console()
     out = out or Path("out/verify", slug(model) or "model", f"{split.name}-{split.split}")
-    options = {"images": images, "output": output, "overwrite": overwrite, **inference.settings()}
+    options: dict[str, Any] = {"images": images, "output": output, "overwrite": overwrite, **inference.settings()}
     with counting(side, f"{model} on {split.name} {split.split}", len(split)) as progress:
         found = run(model, split, out=out, claims=claims, progress=progress, **options)
     side.print(f"wrote {out}", style="dim")

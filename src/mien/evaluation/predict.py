@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -23,7 +24,7 @@ SLICES = ("brightness", "contrast", "face size", "pitch", "yaw", "roll", "gaze")
 """Statistics of each face, by which metrics are sliced."""
 
 
-def face_mode(predictor: Predictor, dataset: Dataset, faces: Mode) -> Mode:
+def face_mode(predictor: Predictor, dataset: Dataset, faces: Mode) -> Literal["whole", "detect"]:
     """Return `"whole"` or `"detect"` for the images of a dataset.
 
     Raises:
@@ -112,7 +113,7 @@ def _table(
     def texts(column: np.ndarray | None) -> np.ndarray:
         return np.full(len(part), "") if column is None else column.astype(str)
 
-    probabilities = spread(outputs and classes(outputs.probabilities), len(classes.classes))
+    probabilities = spread(None if outputs is None else classes(outputs.probabilities), len(classes.classes))
     columns = {
         "sample": texts(part.names),
         "label": np.array([*part.labels, ""], dtype=str)[part.label],
@@ -123,13 +124,13 @@ def _table(
         **{f"p:{name}": column for name, column in zip(classes.classes, probabilities.T, strict=True)},
     }
     roles = getattr(predictor, "roles", ())
-    both = spread(outputs and outputs.valence_arousal, 2) if "valence_arousal" in roles else None
+    both = spread(None if outputs is None else outputs.valence_arousal, 2) if "valence_arousal" in roles else None
     for name, annotated in (("valence", part.valence), ("arousal", part.arousal)):
         if annotated is not None or both is not None:
             columns[name] = np.full(len(part), np.nan) if annotated is None else annotated.astype(np.float64)
     if both is not None:
         columns |= {"predicted:valence": both[:, 0], "predicted:arousal": both[:, 1]}
-    units = spread(outputs and outputs.action_units, len(ACTION_UNITS)) if "action_units" in roles else None
+    units = spread(None if outputs is None else outputs.action_units, len(ACTION_UNITS)) if "action_units" in roles else None
     names = part.unit_names if part.action_units is not None else ACTION_UNITS
     if units is not None:  # of annotated and predicted units those of both
         names = tuple(name for name in names if name in ACTION_UNITS)
@@ -138,7 +139,7 @@ def _table(
     if units is not None:
         columns |= {f"p:{name}": units[:, ACTION_UNITS.index(name)] for name in names}
     columns |= {f"group:{name}": texts(column) for name, column in part.groups.items()}
-    seen = spread(outputs and np.concatenate([outputs.light, shapes], 1), len(SLICES))
+    seen = spread(None if outputs is None else np.concatenate([outputs.light, shapes], 1), len(SLICES))
     return Predictions(columns | {f"slice:{name}": column for name, column in zip(SLICES, seen.T, strict=True)})
 
 

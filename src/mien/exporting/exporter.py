@@ -104,13 +104,14 @@ def write(
         graph = prepend(graph, exported)
         exported = dataclasses.replace(exported, input=dataclasses.replace(exported.input, dtype="uint8"))
     exported = _described(exported, card, path, precision, runtime, more)
-    product: OnnxFile | OpenvinoFiles = OnnxFile(graph)
+    network = OnnxFile(graph)
+    product: OnnxFile | OpenvinoFiles = network
     limit = parity.TOLERANCES[None if precision == UNCHANGED else precision]
     if runtime == "openvino":
         from .openvino import convert
 
         progress("converting to OpenVINO")
-        product = convert(product.content(exported), half=precision == "fp16")
+        product = convert(network.content(exported), half=precision == "fp16")
         if is_quantized(graph) and limit is not None:  # OpenVINO rounds sums of 8-bit products in another way.
             limit = parity.ROUNDED
     file = product.runtime(threads)

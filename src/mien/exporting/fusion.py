@@ -6,6 +6,7 @@ It computes what `mien.runtime.pooling` does, so that the file gives the probabi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -22,7 +23,7 @@ class Builder:
         self.graph = graph
         self._count = 0
 
-    def node(self, kind: str, *inputs: str, name: str = "", **attributes: object) -> str:
+    def node(self, kind: str, *inputs: str, name: str = "", **attributes: Any) -> str:
         """Add a node with one output."""
         self._count += 1
         output = name or f"pool/{self._count}"

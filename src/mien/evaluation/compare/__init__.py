@@ -13,6 +13,7 @@ seed is computed over its folds together, the mean over seeds is compared, and t
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -204,7 +205,7 @@ def _tested(
     for metric in metrics:
         keys = [(name, column) for column in columns for name in names[1:]]
         raw = [difference(reports[names[0], column], reports[name, column], metric) for name, column in keys]
-        for key, one, corrected in zip(keys, raw, m.holm([one.p for one in raw]), strict=True):
+        for key, one, corrected in zip(keys, raw, m.holm([math.nan if one.p is None else one.p for one in raw]), strict=True):
             found[key][metric] = one.with_p(corrected)
     return {
         key: Cell(tuple(report for seed in runs.values() for report in seed), values[key], found[key])

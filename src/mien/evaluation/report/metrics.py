@@ -153,6 +153,7 @@ def _mean_ccc(sums: np.ndarray) -> np.ndarray:
 
 
 def _unit_terms(table: Predictions, threshold: float | np.ndarray = 0.5) -> np.ndarray:
+    assert table.unit_probabilities is not None and table.units is not None
     return affect_figures.unit_counts(table.unit_probabilities, table.units, threshold).reshape(len(table), -1)
 
 
