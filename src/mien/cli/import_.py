@@ -60,9 +60,9 @@ def import_(
     options = dict(map(_pair, option))
     report = import_checkpoint(model, file, out, labels=labels, strict=not loose, partial=partial, options=options, crop=crop)
     if for_programs(json):
-        told = {} if report.load is None else {**dataclasses.asdict(report.load), "loaded": len(report.load.loaded)}
+        entries = {} if report.load is None else {**dataclasses.asdict(report.load), "loaded": len(report.load.loaded)}
         card = str(report.card) if report.card else None
-        write_json({"weights": str(report.weights), "card": card, "container": report.checkpoint.container, **told})
+        write_json({"weights": str(report.weights), "card": card, "container": report.checkpoint.container, **entries})
     side = side_console()
     side.print(f"read {file}: {report.checkpoint.container}, {len(report.checkpoint.state)} tensors", style="dim")
     if report.load:

@@ -29,7 +29,7 @@ def models(*names: str, json: bool = False) -> None:
         mien models --json | jq .license
 
     Args:
-        names: Weights or architectures to tell everything about.
+        names: Weights or architectures to describe in full.
         json: Write JSON Lines, also on a terminal.
 
     Raises:
@@ -73,8 +73,8 @@ def _print_weights(bundled: Mapping[str, Card], console: Console) -> None:
         table.add_column(name, justify="right" if name == "size" else "left", no_wrap=name in ("name", "size"))
     for card in sorted(bundled.values(), key=lambda card: (card.kind != "classifier", card.kind, card.name)):
         size = Text("missing", "red") if (number := _bytes(card)) is None else _size(number)
-        told = "; ".join(filter(None, (", ".join(card.labels), _accuracies(card)))) or card.summary
-        table.add_row(card.name, card.kind, size, card.license, _input(card), told)
+        description = "; ".join(filter(None, (", ".join(card.labels), _accuracies(card)))) or card.summary
+        table.add_row(card.name, card.kind, size, card.license, _input(card), description)
     console.print(table)
 
 

@@ -63,7 +63,7 @@ def dan_partition(heads_NKD: Tensor) -> Tensor:
     """Return DAN's partition loss, log(1 + K / mean variance over the K heads): small when the heads differ.
 
     Args:
-        heads_NKD: (N, K, D), one vector per face and head. With K = 1 there is nothing to part and the loss is 0.
+        heads_NKD: (N, K, D), one vector per face and head. With K = 1 the loss is 0.
 
     Example:
         >>> round(dan_partition(torch.tensor([[[0.0], [2.0]]])).item(), 4)  # unbiased variance 2, K = 2

@@ -43,13 +43,13 @@ def count(name: str, **options: Any) -> Count:
     shapes: dict[str, Shape] = {key: tuple(image.shape[1:]) for key, image in images.items()}
     for path, module in network.named_modules():
         module.register_forward_hook(_recorder(path, shapes))
-    macs, answer = multiply_accumulates(network, images)
+    macs, output = multiply_accumulates(network, images)
     sizes = {key: parameter.numel() for key, parameter in network.named_parameters()}
     return Count(
         parameters=sum(sizes.values()),
         dead=sum(sizes[key] for key in dead_parameters(network)),
         macs=macs,
-        outputs=_named_shapes(answer),
+        outputs=_named_shapes(output),
         shapes=shapes,
     )
 
@@ -71,9 +71,9 @@ def _recorder(path: str, shapes: dict[str, Shape]) -> Callable[..., None]:
     return record
 
 
-def _named_shapes(answer: Any) -> dict[str, Shape]:
+def _named_shapes(output: Any) -> dict[str, Shape]:
     named: dict[str, Shape] = {}
-    for field, value in answer._asdict().items():
+    for field, value in output._asdict().items():
         if isinstance(value, Tensor):
             named[field] = tuple(value.shape[1:])
         elif value is not None:

@@ -1,9 +1,9 @@
-"""DAN: several attention heads look at one feature map, and two losses keep classes together and heads apart.
+"""DAN: several attention heads on one feature map; two losses pull classes together and push heads apart.
 
 Paper: Wen et al., "Distract your attention: multi-head cross attention network for facial expression recognition", Biomimetics
 2023. Repositories: yaoing/DAN 3872eef (MIT); hyunyongPark/Emotion-Recognition fbc1b52 (six classes; no license).
 
-A ResNet-18 (or any timm network) gives a map of features. Each head first weighs its places, then its channels, and answers one
+A ResNet-18 (or any timm network) returns a feature map. Each head weighs its locations, then its channels, and returns one
 vector. A log-softmax across heads makes them compete for every channel; their sum goes through a linear layer and a BatchNorm.
 
 The spatial weight is a sum of 512 ReLU maps, without a sigmoid: vectors of order 10³ are normal before training, so compare
@@ -29,7 +29,7 @@ IMAGE = at_least(32)
 
 
 class DANOutput(NamedTuple):
-    """Answer of DAN; `heads` (N, K, C) are the vectors after the log-softmax across heads, `feature` (N, C) their sum."""
+    """Output of DAN; `heads` (N, K, C) are the vectors after the log-softmax across heads, `feature` (N, C) their sum."""
 
     logits: Tensor
     feature: Tensor
@@ -81,7 +81,7 @@ class CrossAttentionHead(nn.Module):
 
 
 class SpatialAttention(nn.Module):
-    """Multiply x by one weight a place, the channel sum of three convolutions that see squares, rows and columns."""
+    """Multiply x by one weight for each location, the channel sum of square, row and column convolutions."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -91,11 +91,11 @@ class SpatialAttention(nn.Module):
         self.column = conv_bn(channels // 2, channels, (3, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return x (N, C, h, w), each place times its weight."""
+        """Return x (N, C, h, w), each location times its weight."""
         return x * self.places(x)[:, None]
 
     def places(self, x: Tensor) -> Tensor:
-        """Return the weight of each place, (N, h, w), zero or more."""
+        """Return the weight of each location, (N, h, w), zero or more."""
         y = self.reduce(x)
         return (self.square(y) + self.row(y) + self.column(y)).relu().sum(1)
 
@@ -199,8 +199,8 @@ INFO: dict[str, ModelInfo] = {
     B --> S3["head 3"]
     B --> S4["head 4"]
     subgraph H["head 1"]
-        S1["where to look:<br/>one weight a place<br/>${heads.0.spatial}"]
-        C1["what to look for:<br/>one weight a channel<br/>${heads.0.channel}"]
+        S1["where to look:<br/>one weight per location<br/>${heads.0.spatial}"]
+        C1["what to look for:<br/>one weight per channel<br/>${heads.0.channel}"]
     end
     C1 --> L["heads compete:<br/>log-softmax across heads"]
     S2 --> L

@@ -4,7 +4,7 @@ Paper: none by these authors (the README says that others published the ideas at
 "Facial expression recognition using residual masking network", ICPR 2020.
 Repository: Harly-1506/Dual-Domain-Attention f5a10f8 (Apache-2.0).
 
-After stage k with output x, block k answers a map m of x's shape, and the stage's output becomes x · (1 + m). A block looks at
+After stage k with output x, block k returns a map m of x's shape, and the stage's output becomes x · (1 + m). A block looks at
 x in two domains: a spatial path of strided convolutions, and a context path through a ResNet-18 of its own. m is a softmax over
 channels, so its values are near 1/C and x changes little: the maps, not the logits, show whether a block is right.
 
@@ -207,7 +207,7 @@ def dda_resnet34(
     """Return a ResNet-34 with DDA.
 
     Args:
-        num_classes: size of the answer.
+        num_classes: number of classes.
         dropout: before the last layer.
         gate: how a map is made from its scores; "softmax" over channels is the published one.
         pretrained: start of the backbone, as in `mien.models.stock.timm_model`.

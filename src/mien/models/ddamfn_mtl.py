@@ -7,7 +7,7 @@ license: only formulas and constants were used).
 DDAMFN up to its 512 numbers, then one linear layer a task. Three forms:
 
 * `"code"`: a shared 512-unit layer first, and 9 expression columns of which the last is never labeled. This is what produced
-  the published numbers. The authors' network answers softmax values, and their cross-entropy takes the softmax of these again;
+  the published numbers. The authors' network returns softmax values, and their cross-entropy takes the softmax of these again;
   they are `MultiTaskOutput.expression`.
 * `"paper"`: as the text and figure have it, 8 expressions and no shared layer.
 * `"default"`, ours: 8 expressions with the shared layer.
@@ -35,7 +35,7 @@ Task = Literal["valence_arousal", "expression", "action_units"]
 
 
 class MultiTaskOutput(NamedTuple):
-    """Answer of the multi-task net; what belongs to a task that is switched off is None.
+    """Output of the multi-task network; fields of disabled tasks are None.
 
     `logits` (N, expressions); `valence_arousal` (N, 2) in (-1, 1), valence first; `action_logits` (N, 12) in the order AU1, 2,
     4, 6, 7, 10, 12, 15, 23, 24, 25, 26; `feature` (N, 512); `feature_map` and each of `heads` (N, 512, h, w),
@@ -110,7 +110,7 @@ def ddamfn_mtl(
     Args:
         num_classes: expressions; None means the form's own number, 9 for "code" and 8 for the others.
         form: "default", "code" or "paper"; the module's docstring tells them apart.
-        tasks: which answers to give.
+        tasks: outputs to compute.
         num_heads: attention heads; the authors' checkpoints have 2.
         slim: leave dead parameters out.
         size: side of the images in pixels, a multiple of 16. Published networks read 112.
@@ -156,7 +156,7 @@ _METRICS = ("CCC valence", "CCC arousal", "macro-F1 expressions", "mean F1 actio
 INFO: dict[str, ModelInfo] = {
     "ddamfn-mtl": ModelInfo(
         name="ddamfn-mtl",
-        summary="DDAMFN that answers valence and arousal, expression and 12 action units at once",
+        summary="DDAMFN that predicts valence and arousal, expression and 12 action units at once",
         paper="Cabacas-Maso et al., Enhancing facial expression recognition through DDAMFN, arXiv 2407.12390",
         repository="josep-cm, in the history of rostos/TFM at ade24b7",
         license="none stated: nothing copied; starts from a DDAMFN checkpoint",

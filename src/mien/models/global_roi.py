@@ -3,7 +3,7 @@
 Paper: none named by the repository. Repository: tzu-tsen/code 40440b5 (no license: only formulas and constants were used).
 
 The Global-ROI Net runs a ResNet-18 with CBAM (Woo et al., "CBAM: convolutional block attention module", ECCV 2018) in every
-block over the face, and one shared trunk with two transformer blocks over the three 90-pixel crops. All three of its answers
+block over the face, and one shared trunk with two transformer blocks over the three 90-pixel crops. All three of its outputs
 (face alone, crops alone, both) go through the same linear layer and the same BatchNorm. The Global Net is a ResNet-18 with one
 CBAM at its end. `fuse` mixes both nets' logits; a face without crops keeps the Global Net's.
 
@@ -42,7 +42,7 @@ class GlobalROIOutput(NamedTuple):
 
 
 class GlobalROINet(nn.Module):
-    """Four images of one face → three answers that share their last two layers."""
+    """Four images of one face → three outputs that share their last two layers."""
 
     def __init__(self, num_classes: int, num_heads: int, cbam: bool) -> None:
         super().__init__()
@@ -177,14 +177,14 @@ def fuse(roi_logits: Tensor, global_logits: Tensor, has_crops: Tensor | None = N
 
 
 def fit_fusion(roi_logits: Tensor, global_logits: Tensor, labels: Tensor, has_crops: Tensor | None = None) -> float:
-    """Return the weight 0.00, 0.01 … 1.00 for `fuse` that answers most of these validation images rightly.
+    """Return the weight 0.00, 0.01 … 1.00 for `fuse` with the highest accuracy on these validation images.
 
     Among equals the one nearest to the authors' 0.55 wins. `labels` is (N,) class indices, the rest as of `fuse`.
     """
 
     def quality(percent: int) -> tuple[int, int]:
-        answers = fuse(roi_logits, global_logits, has_crops, percent / 100).argmax(1)
-        return int((answers == labels).sum()), -abs(percent - 55)
+        predicted = fuse(roi_logits, global_logits, has_crops, percent / 100).argmax(1)
+        return int((predicted == labels).sum()), -abs(percent - 55)
 
     return max(range(101), key=quality) / 100
 
@@ -193,7 +193,7 @@ def global_roi(num_classes: int = 7, *, num_heads: int = 8, cbam: bool = True) -
     """Return a Global-ROI Net.
 
     Args:
-        num_classes: size of each answer.
+        num_classes: number of classes of each output.
         num_heads: attention heads of the two transformer blocks, among which their 128 and 256 channels are dealt.
         cbam: whether the face's ResNet-18 has CBAM in its blocks.
 

@@ -70,11 +70,11 @@ class ModelInfo:
     Attributes:
         name: its key in `MODELS`.
         summary: one sentence.
-        paper: the publication, or "" where there is none.
+        paper: the publication, or "".
         repository: the authors' code, with the commit that was read.
         license: of the authors' code and weights; ours is Apache-2.0.
         inputs: the images that `forward` takes, in order.
-        outputs: field of the answer → its meaning.
+        outputs: output field → its meaning.
         published: the authors' results.
         source: where `published` was read.
         cam_layers: modules whose (N, C, H, W) output Grad-CAM looks at.

@@ -31,7 +31,7 @@ IMAGE = at_least(32)
 
 
 class MFEROutput(NamedTuple):
-    """Answer of MFER; `logits` is the sum of `heads`, each (N, classes)."""
+    """Output of MFER; `logits` is the sum of `heads`, each (N, classes)."""
 
     logits: Tensor
     feature: Tensor
@@ -61,7 +61,7 @@ class MFER(nn.Module):
 
 
 class DSAttention(nn.Module):
-    """Weigh all places against each other, channel by channel: (N, C, h, w) → the same shape."""
+    """Attention over all locations, for each channel: (N, C, h, w) → the same shape."""
 
     def __init__(self, channels: int, form: Form) -> None:
         super().__init__()
@@ -73,20 +73,20 @@ class DSAttention(nn.Module):
         self.apply(_initialize)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return a map of the shape of x, (N, C, h, w)."""
+        """Return (N, C, h, w) for a map of that shape."""
         weights, x = self.weights(x), x.permute(0, 2, 3, 1)
-        answer = weights * self.value(x)
-        return (answer + x if self.form == "code" else answer).permute(0, 3, 1, 2)
+        weighted = weights * self.value(x)
+        return (weighted + x if self.form == "code" else weighted).permute(0, 3, 1, 2)
 
     def weights(self, x: Tensor) -> Tensor:
-        """Return (N, h, w, C), which sum to one over all places, for x (N, C, h, w)."""
+        """Return weights (N, h, w, C) that sum to one over all locations, for x (N, C, h, w)."""
         query, x = self.query(x).permute(0, 2, 3, 1), x.permute(0, 2, 3, 1)
         query = self.norm(F.gelu(query)) if self.form == "code" else F.gelu(self.norm(query))
         scores = query + self.key(x) * x
         return scores.flatten(1, 2).softmax(1).view_as(scores)
 
     def places(self, x: Tensor) -> Tensor:
-        """Return the weight of each place, the mean over channels, (N, h, w)."""
+        """Return the weight of each location, averaged over channels, (N, h, w)."""
         return self.weights(x).mean(3)
 
 

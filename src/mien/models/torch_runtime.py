@@ -1,6 +1,6 @@
-"""Run a `.safetensors` file by its card: the same answers as the exported network, without exporting.
+"""Run a `.safetensors` file by its card: the same outputs as the exported network, without exporting.
 
-The card names the architecture (`network`), what each answer is for (`outputs`: role → field of the network's answer), and the
+The card names the architecture (`network`), the role of each output (`outputs`: role → output field of the network), and the
 temperature. Fields come out as what their role means: probabilities of classes, of action units, or the values as they are.
 """
 
@@ -71,9 +71,9 @@ class TorchRuntime:
         self._place = place
         # The authors' multi-task DDAMFN has nine expression columns for eight labels; the last one is never labeled.
         self._unlabeled = card.network.get("options", {}).get("num_classes", 0) > len(card.labels)
-        answer = self._output_type()
-        self.fields = tuple(answer._fields)
-        self.outputs = [*self.fields, *(name for name, value in vars(answer).items() if isinstance(value, property))]
+        output = self._output_type()
+        self.fields = tuple(output._fields)
+        self.outputs = [*self.fields, *(name for name, value in vars(output).items() if isinstance(value, property))]
 
     def _output_type(self) -> Any:
         """Return the NamedTuple that the network returns: as annotated, or that of its output for a blank image."""
@@ -100,8 +100,8 @@ class TorchRuntime:
             torch.set_num_threads(self.threads)
         try:
             with torch.inference_mode(), torch.autocast(self.device.kind, torch.bfloat16, enabled=self.bf16):
-                answer = run_network(self._answer, self.tensors(batch))
-            return {name: value.float().cpu().numpy() for name, value in self.meanings(answer).items()}
+                output = run_network(self._answer, self.tensors(batch))
+            return {name: value.float().cpu().numpy() for name, value in self.meanings(output).items()}
         finally:
             torch.set_num_threads(before)
 
@@ -110,8 +110,8 @@ class TorchRuntime:
         images = batch if isinstance(batch, Mapping) else {IMAGE: batch}
         return {name: torch.from_numpy(value).to(self._place) for name, value in images.items()}
 
-    def meanings(self, answer: Any) -> dict[str, Tensor]:
-        """Return field of the network's answer → what it means by the card: probabilities, or the values as they are.
+    def meanings(self, output: Any) -> dict[str, Tensor]:
+        """Return output field → its value in the unit of its role: probabilities, or the values as they are.
 
         Raises:
             WeightsError: the network does not give a field that the card names.
@@ -122,7 +122,7 @@ class TorchRuntime:
         roles["scores"] = self.card.outputs["scores"]
         found = {}
         for role, name in roles.items():
-            value = getattr(answer, name)
+            value = getattr(output, name)
             if value is None:
                 raise WeightsError(
                     f"{self.card.name} does not give {name!r}, which its card names for {role}; correct the outputs on the card"
@@ -170,7 +170,9 @@ def open_network(card: Card) -> nn.Module:
     try:
         state = safetensors.torch.load_file(card.weights)
     except safetensors.SafetensorError as error:
-        raise WeightsError(f"{card.weights} is damaged or no safetensors file: {error}; download or export it again") from error
+        raise WeightsError(
+            f"{card.weights} is corrupt or not a safetensors file: {error}; download or export it again"
+        ) from error
     try:
         network = models.build(name, plugins=trusted, **options)
         network.load_state_dict(state, strict=True)

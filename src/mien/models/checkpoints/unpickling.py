@@ -30,7 +30,7 @@ def unpickle(stream: BinaryIO) -> tuple[Any, list[Storage]]:
 
     Raises:
         WeightsError: the pickle names or does what no checkpoint needs, or goes beyond a limit.
-        ValueError, IndexError, KeyError, TypeError: the stream is damaged.
+        ValueError, IndexError, KeyError, TypeError: corrupt stream.
     """
     machine = _Machine()
     for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
