@@ -1,4 +1,4 @@
-"""Measure the bundled classifiers anew: results/mien.csv, results/peers.csv, and in results/groups and results/stress.
+"""Measure the bundled classifiers: results/mien.csv, results/peers.csv, and in results/groups and results/robustness.
 
     python tools/measure_bundled.py --data ../shared/data --peers out/peers
 
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "out/measured", help="folder of the evaluations")
     parser.add_argument("--peers", type=Path, help="folder of other packages' answers; without it results/peers.csv stays")
     parser.add_argument("--only", nargs="*", default=MODELS, choices=MODELS, help="classifiers to measure; peers.csv has all")
-    parser.add_argument("--no-stress", action="store_true", help="leave results/stress as it is")
+    parser.add_argument("--no-robustness", action="store_true", help="leave results/robustness as it is")
     args = parser.parse_args()
     roots = {name: (args.data / folder).resolve() for name, folder in FOLDERS.items()}
     for model in args.only:
@@ -52,8 +52,8 @@ def main() -> None:
             where = ("--dataset", data, "--root", roots[data], "--out", args.out / f"{model}-{number}")
             how = ("--output", head, "--no-page", "--overwrite", *(("--protocol", protocol) if protocol else ()))
             call("evaluate", model, *where, *how, "--results", "results/mien.csv")
-        for data in () if args.no_stress else ("fer2013", "london"):
-            call("robustness", model, "--dataset", data, "--root", roots[data], "--out", f"results/stress/{model}-{data}.csv")
+        for data in () if args.no_robustness else ("fer2013", "london"):
+            call("robustness", model, "--dataset", data, "--root", roots[data], "--out", f"results/robustness/{model}-{data}.csv")
     forget_older(ROOT / "results/mien.csv")
     write_groups(args.out, args.only)
     if args.peers:
