@@ -53,7 +53,8 @@ def main() -> None:
             how = ("--output", head, "--no-page", "--overwrite", *(("--protocol", protocol) if protocol else ()))
             call("evaluate", model, *where, *how, "--results", "results/mien.csv")
         for data in () if args.no_robustness else ("fer2013", "london"):
-            call("robustness", model, "--dataset", data, "--root", roots[data], "--out", f"results/robustness/{model}-{data}.csv")
+            table = f"results/robustness/{model}-{data}.csv"
+            call("robustness", model, "--dataset", data, "--root", roots[data], "--out", table)
     forget_older(ROOT / "results/mien.csv")
     write_groups(args.out, args.only)
     if args.peers:
