@@ -63,6 +63,9 @@ def export(
         keep: Nodes (names with * and ?) or operator types that stay float32 in int8.
         threads: Threads inside one call of the network.
         json: Write the metrics as JSON, also on a terminal.
+
+    Raises:
+        ConfigError: neither --out nor --push-ready, or both.
     """
     side = side_console()
     if (out is None) == (push_ready is None) or (push_ready and runtime != "onnx"):
