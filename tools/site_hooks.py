@@ -110,6 +110,6 @@ def _image(code: str, source: str) -> str:
     """Return the SVG of a diagram as HTML."""
     drawing = DIAGRAMS / f"{digest(code)}.svg"
     if not drawing.is_file():
-        log.warning("%s has a diagram without an SVG; run: python tools/images.py diagrams", source)
-        return ""
+        log.info("%s has a diagram without an SVG; run: python tools/images.py diagrams", source)
+        return f"```text\n{code}```"
     return f'<div class="diagram">{drawing.read_text(encoding="utf-8").strip()}</div>\n'
