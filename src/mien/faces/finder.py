@@ -238,7 +238,7 @@ def open_finder(
         detector: name in `mien.faces.detection.DETECTORS`, or `"module:attribute"`; `"whole"` if every image is one face crop.
         mesh: name in `mien.faces.landmarks.MESHES`, or None for no mesh. `"mesh468"` takes a fifth of the time, without irises.
         retry: whether RetinaFace searches the images that BlazeFace does not settle, upright and rotated.
-        threshold: as for `open_detector`, like the rest.
+        threshold: detection score threshold of the detector; with one there is no second detector. None: its default.
         min_size: minimum of a box's longer side in pixels.
         max_faces: maximum number of faces per image, the most prominent (size × centrality).
         small_faces: search at a higher resolution.
@@ -266,5 +266,7 @@ def open_finder(
         "threads": threads,
     }
     first = open_detector(detector, **options)
-    second = open_detector("retinaface", threads=threads) if retry and landmarker and detector in RETRYING else None
+    # A threshold that the user sets is not undermined by a second detector.
+    retry = retry and threshold is None and landmarker is not None and detector in RETRYING
+    second = open_detector("retinaface", threads=threads) if retry else None
     return FaceFinder(first, landmarker, second=second, min_size=min_size, max_faces=max_faces)
