@@ -185,3 +185,12 @@ def test_a_start_that_is_no_safetensors_file_is_refused(path: str) -> None:
 def test_an_option_of_a_value_that_does_not_exist_is_refused(name: str, options: dict[str, str]) -> None:
     with torch.device("meta"), pytest.raises(MienError, match=next(iter(options.values()))):
         models.build(name, **options)
+
+
+def test_multiply_accumulates_of_a_network_with_its_own_argument_name() -> None:
+    """The argument of `mien-base` is not called `image`, as the inputs of cards are."""
+    from mien.models.counting import multiply_accumulates
+
+    network = models.build("mien-base").eval()
+    macs, output = multiply_accumulates(network, {"image": torch.zeros(1, 1, 48, 48)})
+    assert macs > 0 and output.fer2013.shape == (1, 7)

@@ -57,7 +57,7 @@ def count(name: str, **options: Any) -> Count:
 def multiply_accumulates(network: nn.Module, images: Mapping[str, Tensor]) -> tuple[int, Any]:
     """Return the multiply-accumulates of a network for these images, and its output."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        output = network(**images)
+        output = network(**images) if len(images) > 1 else network(*images.values())
     return counter.get_total_flops() // 2, output
 
 
