@@ -63,6 +63,7 @@ def test_the_wheel_holds_what_runs_and_nothing_else(dist: Path) -> None:
     assert tops == {"mien", info}  # no tests, tools or data
     here = ROOT / "src"
     ours = {path.relative_to(here).as_posix() for path in (here / "mien").rglob("*") if path.is_file()}
+    ours |= {f"mien/assets/recipes/{path.name}" for path in (ROOT / "recipes").glob("*.toml")}
     assert {name for name in names if name.startswith("mien/")} == {name for name in ours if "__pycache__" not in name}
     assert {f"{info}/licenses/LICENSE", f"{info}/licenses/NOTICE", f"{info}/entry_points.txt"} <= names
     assert {

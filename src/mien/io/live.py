@@ -38,7 +38,7 @@ class LiveStream:
     """A live stream with the interface of `mien.io.video.Video`.
 
     Example:
-        >>> with LiveStream("rtsp://192.168.1.20/stream1", allow_private=True) as camera:
+        >>> with LiveStream("rtsp://192.168.1.20/stream1", allow_private=True) as camera:  # doctest: +SKIP
         ...     for frame in camera.frames():
         ...         print(frame.time, frame.pixels.shape)
         ...         break

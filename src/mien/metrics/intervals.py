@@ -90,8 +90,9 @@ def basic_interval(values: np.ndarray, value: float, level: float = 0.95, least:
         least: smallest possible value of the statistic.
 
     Example:
-        >>> basic_interval(np.array([0.05, 0.06, 0.07]), 0.04, least=0)
-        (0.0105, 0.04)
+        >>> low, high = basic_interval(np.array([0.05, 0.06, 0.07]), 0.04, least=0)
+        >>> round(low, 2), high
+        (0.01, 0.04)
     """
     low, high = interval(values, level)
     return max(min(2 * value - high, value), least), max(2 * value - low, value)
