@@ -210,7 +210,7 @@ class Recognizer:
 
     def describe(self, pixels: np.ndarray, faces: Sequence[FoundFace]) -> list[Face]:
         """Run inference on faces of an image (H, W, 3) uint8 RGB whose meshes are known."""
-        crops = [self.preprocess.cut(pixels, face.points) for face in faces if face.points is not None]
+        crops = [self._crop(pixels, face) for face in faces]
         return self._describe([pixels] * len(faces), crops, faces, lambda stage: None)
 
     def read_all(self, images: Sequence[DecodedImage], clock: Callable[[str], None] = lambda stage: None) -> list[Result]:
@@ -218,17 +218,21 @@ class Recognizer:
         found = self.finder([image.pixels for image in images], clock)
         pixels = [image.pixels for image, faces in zip(images, found, strict=True) for _ in faces]
         faces = [face for each in found for face in each]
-        if whole := self.finder.detector is None:
-            crops = [self.preprocess.take(image, face.mesh) for image, face in zip(pixels, faces, strict=True)]
-        else:
-            crops = [self.preprocess.cut(image, face.points) for image, face in zip(pixels, faces, strict=True)]
+        crops = [self._crop(image, face) for image, face in zip(pixels, faces, strict=True)]
         clock("align")
         described = iter(self._describe(pixels, crops, faces, clock))
-        missing = whole and self.preprocess.regions
+        missing = self.finder.detector is None and self.preprocess.regions
         return [
             self.result(image, [next(described) for _ in each], (NO_REGIONS,) if missing and each[0].mesh is None else ())
             for image, each in zip(images, found, strict=True)
         ]
+
+    def _crop(self, pixels: np.ndarray, face: FoundFace) -> dict[str, np.ndarray]:
+        """Return the inputs of a face: cut out by its mesh, or the whole image where each image is one face crop."""
+        if self.finder.detector is None:
+            return self.preprocess.take(pixels, face.mesh)
+        assert face.points is not None  # a recognizer with a detector has a mesh
+        return self.preprocess.cut(pixels, face.points)
 
     def _describe(
         self,
