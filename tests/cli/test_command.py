@@ -153,7 +153,7 @@ def test_mistakes_of_ours_are_not_hidden() -> None:
 @pytest.mark.usefixtures("own")
 def test_one_line_registers_a_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
-    assert "A verb of this test." in capsys.readouterr().out
+    assert "A command of this test." in capsys.readouterr().out
 
 
 def test_a_closed_pipe_is_no_error() -> None:

@@ -98,7 +98,7 @@ def test_extras_are_those_of_the_project() -> None:
     assert set(EXTRAS) == set(extras) - {"dev"}
     distributions = packages_distributions()
     for extra, modules in EXTRAS.items():
-        wanted = {re.split(r"[<>=\[ ]", each)[0] for each in extras[extra]} - {"mien"}
+        wanted = {re.split(r"[<>=\[ ]", each)[0].replace("_", "-") for each in extras[extra]} - {"mien"}
         assert len(modules) == len(wanted)
         known = {name.lower().replace("_", "-") for module in modules for name in distributions.get(module, [])}
         assert known <= {name.lower() for name in wanted}

@@ -24,7 +24,6 @@ from cyclopts import App, CycloptsError, Group, Parameter
 
 from ..errors import MienError, did_you_mean
 from ..io.provenance import VERSION
-from .terminal import STDIN, in_flags
 
 COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Inference": {
@@ -90,7 +89,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the command line without `mien`; by default that of the process.
     """
     tokens = list(sys.argv[1:] if arguments is None else arguments)
-    tokens = [STDIN if token == "-" else token for token in tokens]
+    if "-" in tokens:  # cyclopts takes a lone dash for a flag
+        from .terminal import STDIN
+
+        tokens = [STDIN if token == "-" else token for token in tokens]
     debug = "--debug" in tokens[: tokens.index("--") if "--" in tokens else None]
     if debug:
         tokens.remove("--debug")
@@ -182,6 +184,8 @@ def _examples(function: Any) -> str:
 
 
 def _fail(message: str, status: int, debug: bool) -> int:
+    from .terminal import in_flags  # --help stays free of rich's progress bars
+
     if debug:
         traceback.print_exc()
     print(f"mien: {in_flags(' '.join(message.split()))}", file=sys.stderr)

@@ -32,6 +32,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "parquet": ("pyarrow",),
     "scale": ("pyarrow", "fsspec", "ray"),
     "hub": ("huggingface_hub",),
+    "heif": ("pillow_heif", "pillow_jxl"),
     "tables": ("pandas",),
     "elan": ("pympi",),
     "openvino": ("openvino",),
