@@ -20,6 +20,7 @@ SHOWING = [
 """Modules with examples."""
 
 NEEDS = {
+    "mien.io.live": "a network camera",
     "mien.exporting": "half a minute; the pages export in the tests",
     "mien.models.checkpoints": "a checkpoint of the authors of DAN",
     "mien.models.checkpoints.checkpoints": "a checkpoint of the authors of DAN",
