@@ -131,7 +131,7 @@ class FaceFinder:
 
     def confirm(self, images: Sequence[np.ndarray], detections: Sequence[Detections]) -> list[list[FoundFace]]:
         """Compute the meshes of detected faces, and return those that show a face, for each image, the main face first."""
-        origin = np.repeat(np.arange(len(images)), [len(each) for each in detections])
+        origin = np.repeat(np.arange(len(images)), [len(each) for each in detections]).tolist()
         faces = [
             FoundFace(box, float(score), keypoints=None if each.points is None else each.points[i])
             for each in detections
