@@ -101,7 +101,7 @@ def test_extras_are_those_of_the_project() -> None:
         wanted = {re.split(r"[<>=\[ ]", each)[0].replace("_", "-") for each in extras[extra]} - {"mien"}
         assert len(modules) == len(wanted)
         known = {name.lower().replace("_", "-") for module in modules for name in distributions.get(module, [])}
-        assert known <= {name.lower() for name in wanted}
+        assert known <= {name.lower().replace("_", "-") for name in wanted}
 
 
 def test_a_missing_extra_is_no_fault() -> None:

@@ -117,7 +117,7 @@ def test_a_table_on_a_terminal(weights: Path, tmp_path: Path) -> None:
         ((), 1, "--out"),
         (("-o", "out.pth"), 1, ".onnx"),
         (("-o", "out.onnx", "--runtime", "openvino"), 1, ".xml"),
-        (("-o", "none/out.onnx"), 1, "there is no folder none"),
+        (("-o", "none/out.onnx"), 1, "folder none"),
         (("-o", "taken.onnx"), 1, "taken.onnx is a folder"),
         (("-o", "out.onnx", "--precision", "int8"), 1, "--calibration"),
         (("-o", "out.onnx", "--keep", "Add"), 1, "int8"),
