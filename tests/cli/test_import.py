@@ -60,7 +60,7 @@ def test_what_does_not_fit_is_one_line(checkpoint: Path, tmp_path: Path, capsys:
     assert json.loads(capsys.readouterr().out)["unused"] == ["extra.weight"]
 
 
-def test_a_hostile_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_malicious_pickle_is_rejected_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     class Evil:
         def __reduce__(self) -> Any:
             return print, ("it ran",)
@@ -69,7 +69,7 @@ def test_a_hostile_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(["import", "as-is", str(tmp_path / "evil.pth"), "-o", str(tmp_path / "a.safetensors")]) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert "names '__builtin__.print', which no checkpoint needs; nothing of it was run" in captured.err
+    assert "'__builtin__.print'" in captured.err
     assert not (tmp_path / "a.safetensors").exists()
 
 

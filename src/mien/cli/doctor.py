@@ -35,7 +35,6 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "heif": ("pillow_heif", "pillow_jxl"),
     "tables": ("pandas",),
     "elan": ("pympi",),
-    "heif": ("pillow_heif", "pillow_jxl"),
     "openvino": ("openvino",),
     "dlib": ("dlib", "face_recognition_models"),
     "docs": ("material", "mkdocstrings_handlers"),
