@@ -44,6 +44,6 @@ class SFace(nn.Sequential):
             units += [Unit(wide, wide, 3, 2 if index in HALVED else 1, wide), Unit(wide, WIDTHS[index], 1)]
         super().__init__(*units)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  The base class names it so.
         """Return features (N, 1024) of images (N, 1, H, W)."""
-        return super().forward(x).mean((2, 3))
+        return super().forward(input).mean((2, 3))

@@ -256,7 +256,7 @@ def open_accelerator(config: TrainConfig, out: Path) -> Accelerator:
 
 def _check_tracker(name: str) -> None:
     """Raise for a tracker that is unknown or not installed, for which accelerate would only warn."""
-    known = [str(each) for each in LoggerType.list()]
+    known = LoggerType.list()
     if name not in known:
         hint = did_you_mean(name, known, ".")
         raise ConfigError(f"unknown tracker {name!r}{hint} Known: {', '.join(known)}", value=name, expected=tuple(known))

@@ -385,7 +385,11 @@ class TrainConfig:
 
     @staticmethod
     def of(table: Mapping[str, Any], where: str = "config") -> TrainConfig:
-        """Build a config from plain tables, as `to_dict` returns them; errors as in `load`."""
+        """Build a config from plain tables, as `to_dict` returns them.
+
+        Raises:
+            ConfigError: unknown key or invalid value.
+        """
         init = table.get("model", {}).get("init") if isinstance(table.get("model"), Mapping) else None
         if isinstance(init, str):
             raise ConfigError(

@@ -280,7 +280,11 @@ class Mixture:
         return slice(int(self.starts[index]), int(self.starts[index + 1]))
 
     def images(self, rows: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Return images by row number, and whether each is readable; errors as in `Images`."""
+        """Return images by row number, and whether each is readable; errors as in `Images`.
+
+        Raises:
+            ConfigError: images of two datasets differ in shape.
+        """
         if len(self.parts) == 1:
             return self.parts[0].images(rows)
         of = np.searchsorted(self.starts, rows, side="right") - 1

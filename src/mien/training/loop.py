@@ -16,7 +16,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -115,7 +115,8 @@ def train(config: TrainConfig, out: str | Path, *, resume: bool = False, report:
     Raises:
         ConfigError: an invalid field, or `out` contains a run, or one with another config or dataset.
         DatasetError: missing or empty dataset.
-        TrainingError: the loss is NaN or infinite, a file cannot be written, or the run was interrupted.
+        TrainingError: the loss is NaN or infinite, a file cannot be written, or no epoch has the metric of validation.
+        Interrupted: the run was interrupted; its checkpoint is written.
     """
     run = open_run(config, Path(out), resume, report)
     config, progress = run.config, run.progress
@@ -147,7 +148,11 @@ def train(config: TrainConfig, out: str | Path, *, resume: bool = False, report:
 
 
 def open_run(config: TrainConfig, out: Path, resume: bool = False, report: Report = lambda event: None) -> Run:
-    """Check the config, open the data, build the parts, and restore the checkpoint of a resumed run; errors as in `train`."""
+    """Check the config, open the data, build the parts, and restore the checkpoint of a resumed run.
+
+    Raises:
+        ConfigError, DatasetError, TrainingError: as in `train`.
+    """
     config = TrainConfig.of(config.to_dict())  # Configs built in Python are checked like recipes.
     if config.precision == "auto":
         config = dataclasses.replace(config, precision=fastest_precision(device_of(config).type))
@@ -256,7 +261,11 @@ def optimization_step(run: Run, batch: Batch) -> None:
 
 
 def gradients(run: Run, batch: Batch) -> dict[str, float]:
-    """Compute the gradients of a batch, in parts if gradients are accumulated; return the loss and its terms."""
+    """Compute the gradients of a batch, in parts if gradients are accumulated; return the loss and its terms.
+
+    Raises:
+        TrainingError: no image of the batch is readable, the loss is NaN or infinite, or BatchNorm has a single image.
+    """
     config, parts, progress, total = run.config, run.parts, run.progress, len(batch.rows)
     place = f"epoch {progress.epoch + 1}, step {progress.step}"
     if not total:
@@ -292,7 +301,11 @@ def gradients(run: Run, batch: Batch) -> dict[str, float]:
 
 
 def end_epoch(run: Run) -> None:
-    """Validate, save the best weights and a checkpoint, and write the metrics of the epoch."""
+    """Validate, save the best weights and a checkpoint, and write the metrics of the epoch.
+
+    Raises:
+        TrainingError: a parameter is NaN or infinite, or a file cannot be written.
+    """
     config, parts, progress = run.config, run.parts, run.progress
     progress.skipped |= run.train.skipped
     row = training_row(run)
@@ -452,7 +465,7 @@ def _not_finite(run: Run, batch: Batch, terms: dict[str, Tensor]) -> TrainingErr
 
 
 @contextlib.contextmanager
-def _sigterm() -> Iterator[threading.Event]:
+def _sigterm() -> Generator[threading.Event]:
     """Yield an event that SIGTERM sets, so that the current step is finished first."""
     received = threading.Event()
     if threading.current_thread() is not threading.main_thread():

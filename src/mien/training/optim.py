@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import Any
@@ -127,7 +127,7 @@ def sam_restore(parameters: Sequence[Tensor], moves: list[Tensor]) -> None:
 
 
 @contextmanager
-def frozen_statistics(module: nn.Module) -> Iterator[None]:
+def frozen_statistics(module: nn.Module) -> Generator[None]:
     """Context in which BatchNorm normalizes with batch statistics without updating its running statistics."""
     norms: list[Any] = [part for part in module.modules() if isinstance(part, _BatchNorm)]
     momenta = [norm.momentum for norm in norms]
@@ -162,7 +162,7 @@ class _Sum(Function):
 class _CpuSync:
     """BatchNorm with statistics over all processes on CPUs, where torch's `SyncBatchNorm` does not run."""
 
-    def forward(self: _BatchNorm, x: Tensor) -> Tensor:  # pyrefly: ignore
+    def forward(self: Any, x: Tensor) -> Tensor:
         if not self.training or not torch.distributed.is_initialized():
             return _BatchNorm.forward(self, x)
         axes, shape = [axis for axis in range(x.ndim) if axis != 1], [1, -1, *[1] * (x.ndim - 2)]
@@ -196,7 +196,7 @@ def synchronize_batch_norm(model: nn.Module, device: str) -> None:
         model: the network.
         device: type of its device: `cpu`, `cuda` …
     """
-    kinds = {nn.BatchNorm1d: _CpuSync1d, nn.BatchNorm2d: _CpuSync2d}
+    kinds: dict[type[nn.Module], type[nn.Module]] = {nn.BatchNorm1d: _CpuSync1d, nn.BatchNorm2d: _CpuSync2d}
     for part in model.modules():
         if type(part) in kinds:
             part.process_group = None  # pyrefly: ignore - an attribute of torch's SyncBatchNorm

@@ -24,6 +24,8 @@ from torch.utils.data import Dataset as TorchDataset
 from .. import models
 from ..cards import Card
 from ..data.datasets import Dataset, Draw, open_dataset
+from ..data.datasets.layout import Damaged
+from ..data.datasets.protocols import DEFAULT_DRAW
 from ..errors import ConfigError, WeightsError
 from ..faces.preprocessing import Preprocess
 from ..io.images import read_image
@@ -84,7 +86,8 @@ def dataset(
     *,
     model: str | Path | Card = "mien-base",
     augment: Sequence[Mapping[str, Any]] = (),
-    draw: Draw | None = None,
+    draw: Draw = DEFAULT_DRAW,
+    damaged: Damaged = "raise",
     **options: str,
 ) -> FaceDataset:
     """Return a split of a dataset as a map-style `torch.utils.data.Dataset`.
@@ -97,6 +100,7 @@ def dataset(
         model: bundled model, card or run that defines preprocessing and class order.
         augment: augmentation, as in recipes.
         draw: seed and folds of the protocol.
+        damaged: whether images that cannot be read raise, or are skipped with a note.
         options: options of the dataset.
 
     Raises:
@@ -106,10 +110,9 @@ def dataset(
         >>> import mien
         >>> image, label = mien.torch.dataset("synthetic")[0]
         >>> image.shape, label
-        (torch.Size([1, 48, 48]), 0)
+        (torch.Size([1, 64, 64]), 0)
     """
-    chosen = {} if draw is None else {"draw": draw}
-    return FaceDataset(open_dataset(name, root, split, protocol, **chosen, **options), _card(model), augment)
+    return FaceDataset(open_dataset(name, root, split, protocol, draw=draw, damaged=damaged, **options), _card(model), augment)
 
 
 def model(source: str | Path | Card, *, data: TorchDataset[tuple[Tensor, int]] | None = None) -> nn.Module:

@@ -20,7 +20,11 @@ WIDEST = 800
 
 
 def plot(result: Result, image: Any = None, *, layers: Sequence[Layer] = ("pose", "gaze"), enlarge: bool = True) -> Image.Image:
-    """Return the annotated image; see `Result.plot`."""
+    """Return the annotated image; see `Result.plot`.
+
+    Raises:
+        SourceError: the image of the result cannot be read again and is not given.
+    """
     if image is None and (result.time is not None or result.source.startswith("<")):
         raise SourceError(
             f"{result.source}: a frame of a video and an image in memory cannot be read again; give it: result.plot(image)",
