@@ -21,7 +21,8 @@ def test_images_are_those_of_inference_in_the_order_of_the_card() -> None:
     data = mien.torch.dataset("synthetic", split="validation")
     card, runtime = open_model("mien-base")
     images, labels = next(iter(DataLoader(data, 8)))
-    assert images.shape == (8, 1, *card.input.size) and [card.labels[label] for label in labels] == [s.label for s in list(data.data)[:8]]
+    assert images.shape == (8, 1, *card.input.size)
+    assert [card.labels[label] for label in labels] == [s.label for s in list(data.data)[:8]]
     network = mien.torch.model("mien-base", data=data)
     with torch.no_grad():
         ours = (network(images).ferplus / card.training["pool"]["ferplus"]).softmax(1)
