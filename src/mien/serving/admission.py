@@ -71,7 +71,8 @@ class Admission:
             await self.app(scope, receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started, status = time.monotonic(), 0
+        started = time.monotonic()
+        status: int = 0
 
         async def with_headers(message: Message) -> None:
             nonlocal status

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
+if TYPE_CHECKING:  # uvicorn declares the protocol that it selects as a bare `asyncio.Protocol`
+    from uvicorn.protocols.http.h11_impl import H11Protocol as AutoHTTPProtocol
+else:
+    from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 
 class HeadTimeout(AutoHTTPProtocol):
@@ -38,10 +41,10 @@ class HeadTimeout(AutoHTTPProtocol):
         self._stop()
         super().on_response_complete()
 
-    def handle_websocket_upgrade(self, *arguments: Any) -> None:
+    def handle_websocket_upgrade(self, *arguments: Any, **options: Any) -> None:
         """Stop the timer: the WebSocket protocol takes the connection over."""
         self._stop()
-        super().handle_websocket_upgrade(*arguments)
+        super().handle_websocket_upgrade(*arguments, **options)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the timer."""
