@@ -73,6 +73,7 @@ def furnish(folder: Path, sample: Path) -> Path:
         MINIATURES[miniature].build(folder / "data" / name)
     _rafdb(folder / "data" / "rafdb", RAFDB, deal(RAFDB, {"train": 10, "test": 1}))  # so that a tenth can be held out
     (folder / "recipes").symlink_to(ROOT / "recipes")
+    (folder / "faces").symlink_to("photos")
     (folder / "tokens.txt").write_text("secret\n")
     shutil.copy(ROOT / "src" / "mien" / "assets" / "weights" / "mien-base.onnx", folder / "other.onnx")
     return folder
@@ -169,7 +170,7 @@ class Sandbox:
                 network = models.build(words[1], num_classes=8 if "affecnet8" in words[2] else 7)
                 torch.save({"model_state_dict": network.state_dict()}, words[2])
             return
-        for word in words:
+        for word in (each.replace("*", "1") for each in words):
             weights = word.endswith(".safetensors")
             if (weights or re.fullmatch(r"runs/[\w./-]+", word)) and not Path(word).exists():
                 trained(Path(word).with_suffix("") if weights else Path(word))

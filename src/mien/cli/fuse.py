@@ -32,7 +32,7 @@ def fuse(
 
     Examples:
         mien fuse runs/rafdb-global-roi/1 runs/rafdb-global/1 --weights .55,.45 -o fused.toml
-        mien fuse runs/dan/1 runs/dan/2 runs/dan/3 --weights fit --dataset rafdb --root data/rafdb -o dan-3.toml
+        mien fuse runs/dan/1 runs/dan/2 --weights fit --dataset rafdb --root data/rafdb --protocol held-out -o dan-2.toml
 
     Args:
         models: Cards, weight files or folders of runs; MODEL@OUTPUT pools another output than the scores.
