@@ -21,7 +21,6 @@ from mien.serving import explanations
 from mien.serving.app import create
 from mien.serving.settings import Limits, Settings
 
-
 NANO = {"model": "mien-nano"}
 """The model whose prediction depends on one part of the sample image; mien-base is certain whichever part is covered."""
 
