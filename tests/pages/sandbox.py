@@ -136,7 +136,8 @@ class Sandbox:
         self.supply(words)
         words = [entry for word in words for entry in (sorted(map(str, Path().glob(word))) if "*" in word else [word])]
         if words[0] == "train":
-            words += smaller(Path(words[1])) if words[1].startswith("recipes/") else ["--epochs=1"]
+            recipe = Path(words[1]) if words[1].startswith("recipes/") else Path("recipes", f"{words[1]}.toml")
+            words += smaller(recipe) if recipe.is_file() else ["--epochs=1"]
         if words[0] == "explain" and "--dataset" in words:
             words += ["--per-class=1"]
         if words[0] == "prepare" and "annotations" not in words:
@@ -235,8 +236,10 @@ def smaller(recipe: Path) -> list[str]:
     """Return the fields that make a recipe end within seconds, without network."""
     whole = tomllib.loads(recipe.read_text(encoding="utf-8"))
     model = whole["model"]
-    fetched = [name for name in model.get("options", {}) if name.endswith("pretrained")]
-    fields = [*SMALLER, *(f"--model.options.{name}=false" for name in fetched)]
+    options = model.get("options", {})
+    fetched = [f"--model.options.{name}=false" for name in options if name.endswith("pretrained")]
+    files = [f"--model.options.{name}=" for name, value in options.items() if str(value).startswith("weights/")]
+    fields = [*SMALLER, *fetched, *files]
     if model.get("init", {}).get("file", "").startswith("weights/"):
         fields.append("--model.init.file=")
     if whole.get("sampler", {}).get("samples"):

@@ -25,7 +25,7 @@ def test_images_are_those_of_inference_in_the_order_of_the_card() -> None:
     assert [card.labels[label] for label in labels] == [s.label for s in list(data.data)[:8]]
     network = mien.torch.model("mien-base", data=data)
     with torch.no_grad():
-        ours = (network(images).ferplus / card.training["pool"]["ferplus"]).softmax(1)
+        ours = (network(images).ferplus / card.training["calibration"]["ferplus"]).softmax(1)
     assert float((ours - torch.from_numpy(runtime(images.numpy())["ferplus"])).abs().mean()) < 0.02
 
 
