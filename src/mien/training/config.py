@@ -439,6 +439,8 @@ ALIASES = {
 def upgrade(saved: Mapping[str, Any]) -> dict[str, Any]:
     """Return the tables of a run that mien 0.1 saved (`config.toml`, or inside a checkpoint) in the format of 0.2."""
     table = _renamed(saved)
+    if "fill" in table:  # The section only: the parameter `fill` of the transform `erase` has kept its name.
+        table["pseudo_labels"] = table.pop("fill")
     table.pop("loss_weighting", None)
     table.get("mix", {}).pop("cutmix", None)
     model = table.get("model", {})
@@ -449,7 +451,7 @@ def upgrade(saved: Mapping[str, Any]) -> dict[str, Any]:
 
 def _renamed(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {tables.RENAMED.get(key, key): _renamed(item) for key, item in value.items()}
+        return {key if key == "fill" else tables.RENAMED.get(key, key): _renamed(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_renamed(item) for item in value]
     return tables.RENAMED.get(value, value) if isinstance(value, str) else value
