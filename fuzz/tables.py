@@ -21,8 +21,8 @@ from miniatures import MINIATURES, Miniature
 
 from mien.data.datasets import open_dataset, reader
 from mien.data.datasets.clean import read_clean
-from mien.data.datasets.listing import SUFFIXES
 from mien.evaluation.report.predictions import read_predictions
+from mien.io.decoding import EXTENSIONS
 from mien.training.config import TrainConfig
 
 _folder = tempfile.TemporaryDirectory()
@@ -45,7 +45,7 @@ def _files() -> list[tuple[Path, Callable[[Path, bool], object]]]:
         root = ROOT / str(number)
         miniature.build(root)
         kinds = set[str]()
-        for path in sorted(path for path in root.rglob("*") if path.is_file() and path.suffix.lower() not in SUFFIXES):
+        for path in sorted(path for path in root.rglob("*") if path.is_file() and path.suffix.lower() not in EXTENSIONS):
             kind = re.sub(r"\d+", "0", path.name)  # one of the many files of one kind is enough
             if kind not in kinds:
                 kinds.add(kind)

@@ -173,7 +173,7 @@ def test_heads_of_one_model(tmp_path: Path) -> None:
     if importlib.util.find_spec("onnx"):  # which counts them
         assert table.costs("mien-base")["parameters"] > 1e6
     assert table.costs("mien-base")["images_per_second"]
-    assert "FER2013 Training split" in table.trained_on("mien-base")
+    assert "FER2013 training split" in table.trained_on("mien-base")
 
 
 def test_only_its_own_statement_says_what_a_table_cost(data: Dataset, tmp_path: Path) -> None:

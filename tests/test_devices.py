@@ -205,7 +205,8 @@ def test_the_cpu_answers_as_before(sample: Path) -> None:
 def test_a_plain_session_gives_the_same_probabilities() -> None:
     """An oracle: onnxruntime alone, without anything of ours."""
     card, runtime = open_model("mien-base")
-    batch = np.random.default_rng(0).normal(size=(5, 1, 48, 48)).astype(np.float32)
+    assert card.input is not None
+    batch = np.random.default_rng(0).normal(size=(5, 1, *card.input.size)).astype(np.float32)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     if bytes_overflow():

@@ -241,7 +241,7 @@ def short(images: list[np.ndarray]) -> np.ndarray:
         (short, WeightsError, r"shape \(64, 7\) for 8 classes"),
         (lambda images: images, ConfigError, "labels"),
         ("peer:human", ConfigError, "peer:NAME=FILE.npz"),
-        ("nothing:here", mien.MienError, "no module 'nothing'"),
+        ("nothing:here", mien.MienError, "nothing:here"),
         ("mien-bse", mien.MienError, "did you mean 'mien-base'"),
     ],
 )

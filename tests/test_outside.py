@@ -23,7 +23,7 @@ from mien.data.datasets import Reader
 from mien.data.datasets.folders import of_files
 from mien.data.datasets.layout import Layout
 from mien.data.datasets.protocols import Protocol, official
-from mien.detection import Detections
+from mien.faces.detection import Detections
 
 
 class Answer(NamedTuple):

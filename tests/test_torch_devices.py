@@ -67,7 +67,7 @@ def test_a_network_says_where_it_runs_and_answers_as_before(base: Path) -> None:
 
 
 def test_openvino_has_no_word_for_a_gpu() -> None:
-    with use("cuda"), pytest.raises(ConfigError, match=r"runs on the CPU, not on cuda:0; export it as \.onnx"):
+    with use("cuda"), pytest.raises(ConfigError, match="cuda:0"):
         OpenvinoRuntime((b"", b""))
 
 

