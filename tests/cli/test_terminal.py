@@ -1,4 +1,4 @@
-"""How far a long work is: a bar for eyes, lines for logs."""
+"""Progress of long work: a bar on a terminal, lines in a log."""
 
 from __future__ import annotations
 
@@ -39,11 +39,30 @@ def test_a_terminal_gets_a_bar_and_no_lines() -> None:
     assert not any(line.startswith("reading  1/3") for line in told(terminal=True, every=0))
 
 
-def test_training_tells_its_steps_in_a_log(capsys: pytest.CaptureFixture[str]) -> None:
+START = {
+    "event": "start",
+    "model": "resnet18",
+    "parameters": 11_000_000,
+    "trainable": 10_000_000,
+    "device": "cpu",
+    "precision": "fp32",
+    "processes": 1,
+    "datasets": [{"name": "fer2013", "protocol": "fer2013", "train": 28, "validation": 3, "leaks": 0, "empty": []}],
+    "epochs": 2,
+    "steps": 4,
+    "batch": 8,
+    "epoch": 0,
+    "step": 2,
+}
+"""Event at the start of a run that resumes in its first epoch."""
+
+
+def test_training_logs_its_steps(capsys: pytest.CaptureFixture[str]) -> None:
     with Progress("accuracy", every=0) as progress:
-        progress({"event": "start", "epochs": 2, "steps": 4, "epoch": 0, "step": 2})
+        progress(START)
         progress({"event": "step", "epoch": 0, "step": 3, "loss": 1.5, "lr": 1e-3, "images": 8})
         progress({"event": "epoch", "epoch": 1, "loss": 1.5, "accuracy": 0.5, "per_second": 20.0, "best": True})
-    first, second = capsys.readouterr().err.splitlines()
+    *introduction, first, second = capsys.readouterr().err.splitlines()
+    assert len(introduction) == 3 and "resnet18" in introduction[0] and "fer2013" in introduction[1]
     assert first.startswith("epoch 1/2  3/8  loss 1.500  lr 0.001  ") and first.endswith(" left")
     assert second == "epoch   1/2  loss 1.500  accuracy 0.5000  20 images/s *"

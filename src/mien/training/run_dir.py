@@ -29,7 +29,7 @@ from .validation import CLASSIFIED, heads
 MAY_CHANGE = ("threads", "workers", "checkpoint_steps", "tracker", "about", "flaws", "device", "compile")
 """Config fields that may change on resume."""
 PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow")
-RESUME = "free disk space or fix the permissions, then resume"
+RESUME = "free some space or fix the permissions, then resume"
 CURVES = ("ccc_valence", "ccc_arousal", "au_f1", "p")
 
 
