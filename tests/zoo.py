@@ -55,6 +55,7 @@ CASES = {
         Case("dan"),
         Case("efficientnet-b3"),
         Case("mfer", {"backbone": "convnext_atto", "drop_path": 0.0}),
+        Case("poster", {"size": 64}),
         Case("timm:test_resnet"),
         Case("timm:test_vit", sizes={"image": 160}),
     )

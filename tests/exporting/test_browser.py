@@ -220,7 +220,7 @@ def test_a_square_is_marked_and_left_again(open_page: Any, sample: Path) -> None
 
 def test_uncertain_faces_are_called_so_and_transparent_parts_are_white(open_page: Any, tmp_path: Path) -> None:
     image = Image.new("RGBA", (60, 60), "teal")
-    image.paste((200, 0, 0, 0), (20, 10, 60, 50))
+    image.paste((200, 0, 0, 0), (0, 0, 60, 30))
     image.save(tmp_path / "plain.png")
     page = open_page()
     page.set_input_files("#image", tmp_path / "plain.png")

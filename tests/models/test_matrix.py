@@ -48,13 +48,11 @@ def test_learns(case: Case, tmp_path: Path) -> None:
     before = loss(network, images)
     before.backward()
     for name, parameter in network.named_parameters():
-        if name in dead:
-            assert parameter.grad is None, name
-            assert not parameter.requires_grad, name
-        else:
-            assert parameter.grad is not None, name
-            assert parameter.grad.isfinite().all(), name
+        assert not (name in dead and parameter.requires_grad), name
+        assert (parameter.grad is not None) == parameter.requires_grad, name
+        assert parameter.grad is None or parameter.grad.isfinite().all(), name
     learning = [each for each in network.parameters() if each.requires_grad]
+    assert learning
     nn.utils.clip_grad_norm_(learning, 1.0)
     torch.optim.SGD(learning, lr=1e-3).step()
     assert loss(network, images) < before

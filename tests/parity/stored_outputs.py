@@ -32,6 +32,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "dan": ("dan", {}),
     "dan on MobileNetV3": ("dan", {"backbone": "mobilenetv3_small_050", "num_heads": 2}),
     "efficientnet-b3": ("efficientnet-b3", {}),
+    "poster": ("poster", {"size": 96}),
     "mfer as in the figure": ("mfer", {"form": "figure", "backbone": "convnext_atto"}),
     "timm:test_convnext": ("timm:test_convnext", {}),
 }

@@ -136,7 +136,7 @@ AUTHOR_RULES: tuple[Rule, ...] = (
     (r"^custom_classifier\.dense\.", "classifier.dense.0."),
     (r"^custom_classifier\.val_arousal\.", "classifier.valence_arousal."),
     (r"^custom_classifier\.emotions\.", "classifier.expression."),
-    (r"^custom_classifier\.blendshapes\.", "classifier.action_units."),
+    (r"^custom_classifier\.actions\.", "classifier.action_units."),
 )
 
 _FIGURES = (  # training, CCC of valence, CCC of arousal, F1 of expressions, F1 of action units, P

@@ -183,7 +183,7 @@ class Transformer(nn.Module):
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Return the tokens after the second block (N, tokens + 1, 768) and the normalized class token (N, 768)."""
-        x = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], 1) + self.pos_embed
+        x = torch.cat([self.cls_token.expand(tokens.shape[0], -1, -1), tokens], 1) + self.pos_embed
         x = self.blocks(x)
         return x, self.norm(x)[:, 0]
 
