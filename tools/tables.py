@@ -314,9 +314,13 @@ def _plain(text: str) -> str:
 
 
 def photos(name: str, *sets: str) -> str:
-    """Return the end-to-end accuracy on photographs, the best first, of some sets or of all with labels."""
+    """Return the end-to-end accuracy on photographs, the best first, of some sets or all; `default`: default settings only."""
     with (ROOT / name).open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["accuracy"] and (not sets or row["set"] in sets)]
+        rows = [row for row in csv.DictReader(file) if row["accuracy"]]
+    if "default" in sets:
+        rows = [row for row in rows if row["output"] in ("scores", "") and row["detector"] in ("blazeface", "its own")]
+    if wanted := {*sets} - {"default"}:
+        rows = [row for row in rows if row["set"] in wanted]
     lines = []
     for row in sorted(rows, key=lambda row: (row["set"], -float(row["accuracy"]))):
         model = f"{row['model']} {row['version']}".strip() + (f", output {row['output']}" if row["output"] else "")
