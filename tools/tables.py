@@ -191,7 +191,9 @@ def _recipes() -> dict[str, TrainConfig]:
 @functools.cache
 def _measured() -> tuple[tuple[str, Row], ...]:
     """Return (recipe, row) for each row of results/*.csv whose model was trained by a recipe."""
-    rows = [row for path in sorted((ROOT / "results").glob("*.csv")) for row in read_rows(path)]
+    # The benchmark of photographs has columns of its own.
+    files = sorted({*(ROOT / "results").glob("*.csv")} - {ROOT / "results/photos.csv"})
+    rows = [row for path in files for row in read_rows(path)]
     return tuple((row["model"], row) for row in rows if row["model"] in _recipes())
 
 
