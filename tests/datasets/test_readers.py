@@ -12,6 +12,7 @@ from PIL import Image
 
 from mien.data.datasets import DATASETS, open_dataset, reader
 from mien.data.datasets.listing import Locator
+from mien.data.datasets.protocols import validation_is_test
 from mien.errors import DatasetError, UnknownName
 
 every_miniature = pytest.mark.parametrize("miniature", MINIATURES.values(), ids=MINIATURES)
@@ -58,7 +59,9 @@ def test_every_protocol_gives_the_splits_it_names(miniature: Miniature, tmp_path
         whole = open_dataset(miniature.dataset, tmp_path, "all", name, **options)
         if name == "subject-folds" and (whole.subject is None or len(set(whole.subject)) < 10):
             continue
-        if "held-out" in name and "train" not in whole.part:
+        if ("held-out" in name or protocol.splits is validation_is_test) and "train" not in whole.part:
+            with pytest.raises(DatasetError):
+                known.deal(whole)
             continue
         for split, dealt in known.deal(whole).items():
             data = open_dataset(miniature.dataset, tmp_path, split, name, **options)

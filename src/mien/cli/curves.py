@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -35,13 +36,17 @@ def curves(
         ConfigError: a folder is not a training run, or the output file has an unknown suffix.
     """
     figure_kind(out)
-    found = {}
+    found = []
     for run in runs:
         about = about_run(run) if run.is_dir() else None
         if about is None or not about["rows"]:
             raise ConfigError(f"{run} holds no metrics.jsonl with epochs; name the folder of a training run", path=run)
-        name = about["name"] if about["name"] not in found else str(run)
-        found[name] = about["rows"]
+        found.append(about)
+    names = [about["name"] for about in found]
+    if len(set(names)) < len(names):
+        paths = [run.resolve() for run in runs]
+        shared = Path(os.path.commonpath([path.parent for path in paths]))
+        names = [path.relative_to(shared).as_posix() for path in paths]
     with styled():
-        figure = draw(found)
+        figure = draw({name: about["rows"] for name, about in zip(names, found, strict=True)})
     side_console().print(f"wrote {write_figure(figure, out)}", style="dim")

@@ -119,9 +119,16 @@ FOLDED = (subject_folds, image_folds)
 
 
 def validation_is_test(data: Dataset, draw: Draw) -> Rows:
-    """The best epoch is selected on the images that results are reported on."""
+    """The best epoch is selected on the images that results are reported on.
+
+    Raises:
+        DatasetError: there is no part `train`, or neither `test` nor `validation`.
+    """
     parts = official(data, draw)
-    test = parts["test"] if "test" in parts else parts["validation"]
+    test = parts.get("test", parts.get("validation"))
+    if test is None or "train" not in parts:
+        has = ", ".join(parts) or "none"
+        raise DatasetError(f"this protocol needs the parts train and test (or validation); the files name: {has}", value=has)
     return {"train": parts["train"], "validation": test, "test": test}
 
 

@@ -138,7 +138,7 @@ def curves(runs: Mapping[str, list[dict[str, Any]]]) -> Figure:
                     color=COLORS[(place if single else number) % len(COLORS)],
                     marker="." if len(rows) < 60 else "",
                     linewidth=1.4,
-                    label=key.removeprefix("loss ") if single else (name if place == len(shown) - 1 else None),
+                    label=key.removeprefix("loss ") if single else (_short(name) if place == len(shown) - 1 else None),
                 )
     for axes, title in ((left, "loss"), (right, "accuracy and other metrics")):
         axes.set(title=title, xlabel="epoch")
@@ -146,6 +146,10 @@ def curves(runs: Mapping[str, list[dict[str, Any]]]) -> Figure:
         if axes.lines:
             axes.legend()
     return figure
+
+
+def _short(name: str, limit: int = 32) -> str:
+    return name if len(name) <= limit else "…" + name[1 - limit :]
 
 
 def groups(report: Report) -> Figure:
