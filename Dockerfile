@@ -1,13 +1,16 @@
 # mien serve on the CPU: docker build -t mien . && docker run --rm -p 8000:8000 -e MIEN_TOKEN=secret --read-only --tmpfs /tmp mien
-FROM python:3.12-slim AS build
+# Any image with Python 3.11 or newer and venv: docker build --build-arg BASE=…
+ARG BASE=python:3.12-slim
+FROM ${BASE} AS build
 COPY pyproject.toml README.md LICENSE NOTICE /source/
+COPY recipes /source/recipes
 COPY src /source/src
-RUN python -m venv /opt/mien \
+RUN python3 -m venv /opt/mien \
  && /opt/mien/bin/pip install --no-cache-dir --no-compile '/source[serve]' \
  && /opt/mien/bin/pip uninstall --yes pip \
  && find /opt/mien -name tests -type d -prune -exec rm -rf {} +
 
-FROM python:3.12-slim
+FROM ${BASE}
 LABEL org.opencontainers.image.title="mien" \
       org.opencontainers.image.description="Facial expression recognition server" \
       org.opencontainers.image.licenses="Apache-2.0"

@@ -21,6 +21,7 @@ from prometheus_client.mmap_dict import MmapedDict
 from server import running
 from test_predict_requests import is_problem, same
 
+from mien.inference.baseline import subtract
 from mien.inference.recognizer import Recognizer
 from mien.serving.app import create
 from mien.serving.jobs import ACTIVE
@@ -71,6 +72,35 @@ def test_a_clip_is_read_as_by_the_api(client: httpx.Client, read: Recognizer, cl
     assert [json.loads(line) for line in rest] == lines[7:]
     assert client.delete(f"/v1/jobs/{job['id']}").status_code == 204
     assert client.get(f"/v1/jobs/{job['id']}").status_code == 404
+
+
+@pytest.mark.parametrize("baseline", ["median", "first 1 s"])
+def test_a_baseline_is_subtracted(client: httpx.Client, read: Recognizer, clip: Path, baseline: str) -> None:
+    job = finished(client, send(client, clip.read_bytes(), fps=5, end=2, baseline=baseline, columns="units,landmarks68"))
+    lines = client.get(f"/v1/jobs/{job['id']}/results").text.splitlines()
+    results = (result for _, result in read.stream(clip, fps=5, end=2))
+    wanted = list(subtract(results, baseline, read))
+    assert len(lines) == len(wanted) == 10
+    for line, result in zip(map(json.loads, lines), wanted, strict=True):
+        [face], expected = line["faces"], result.faces[0]
+        jsonschema.validate(line, json_schema())
+        assert face["action_units_estimated"] == pytest.approx(dict(expected.action_units_estimated or {}), abs=1e-4)
+        assert face["pose"] is face["gaze"] is face["blendshapes"] is None and len(face["points"]) == 68
+        assert line["notes"] == list(result.notes)
+
+
+@pytest.mark.parametrize("baseline", ["/etc/passwd", "first", "first -1 s", "first 9999999 s", "mean"])
+def test_a_baseline_is_no_file(client: httpx.Client, clip: Path, baseline: str) -> None:
+    """A name of a file, which the command accepts, would reveal what exists on the server."""
+    answer = send(client, clip.read_bytes(), baseline=baseline)
+    assert answer.status_code == 422 and is_problem(answer) is None
+
+
+def test_faces_that_wait_for_a_baseline_are_limited(clip: Path) -> None:
+    with TestClient(create(Settings(threads=1, limits=Limits(waiting_faces=3)))) as client:
+        job = finished(client, send(client, clip.read_bytes(), baseline="median"))
+        assert (job["status"], job["frames"]) == ("done", 3) and job["message"]
+        assert len(client.get(f"/v1/jobs/{job['id']}/results").text.splitlines()) == 3
 
 
 def test_an_animation_is_a_video(client: httpx.Client, sample: Path) -> None:

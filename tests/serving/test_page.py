@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import base64
 import csv
+import dataclasses
 import io
 import json
+import re
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,7 @@ import mien
 from browsers import NEEDED, chromium, watched
 from mien import cards
 from mien.inference.recognizer import Recognizer
+from mien.inference.results import Csv
 from mien.serving.app import PAGE
 from mien.visualization.faces import COLORS
 
@@ -111,6 +115,21 @@ def saved(page: Any, kind: str) -> tuple[str, bytes]:
     return download.value.suggested_filename, Path(download.value.path()).read_bytes()
 
 
+def equals_the_csv_of_the_command(data: bytes, wanted: list[mien.Result], read: Recognizer, **options: Any) -> None:
+    """The same columns in the same order, and the same cells."""
+    with tempfile.TemporaryDirectory() as folder:
+        with Csv(Path(folder) / "wanted.csv", read.card.labels, **options) as sink:
+            for result in wanted:
+                sink.write(result)
+        expected = list(csv.reader(io.StringIO(sink.path.read_text(encoding="utf-8"))))
+    table = list(csv.reader(io.StringIO(data.decode())))
+    assert table[0] == expected[0] and len(table) == len(expected)
+    for cells, others in zip(table[1:], expected[1:], strict=True):
+        for name, cell, other in zip(table[0], cells, others, strict=True):
+            number = re.fullmatch(r"-?\d+\.\d+", other)
+            assert float(cell) == pytest.approx(float(other), abs=2e-3) if number else cell == other, name
+
+
 def test_upload_and_downloads(open_page: Any, read: Recognizer, sample: Path) -> None:
     page, wanted = open_page(accept_downloads=True), read(sample)
     page.set_input_files("#files", sample)
@@ -123,9 +142,8 @@ def test_upload_and_downloads(open_page: Any, read: Recognizer, sample: Path) ->
     assert name == "sample.json" and result["source"] == "sample.png"
     assert result["faces"][0]["scores"] == pytest.approx(dict(wanted.faces[0].scores), abs=1e-5)
     name, data = saved(page, "csv")
-    [row] = csv.DictReader(io.StringIO(data.decode()))
-    assert name == "sample.csv" and row["label"] == "happiness" and row["certain"] == "true"
-    assert float(row["score_happiness"]) == pytest.approx(wanted.faces[0].scores["happiness"], abs=1e-5)
+    assert name == "sample.csv"
+    equals_the_csv_of_the_command(data, [dataclasses.replace(wanted, source="sample.png")], read)
     name, data = saved(page, "image")
     assert name == "sample-annotated.png" and Image.open(io.BytesIO(data)).size == (512, 512)
     page.click("#show-points")
@@ -276,7 +294,7 @@ def test_uploads_that_are_too_large_are_not_sent(browser: Any, tmp_path: Path) -
         context.close()
 
 
-def test_a_video(open_page: Any, film: Path) -> None:
+def test_a_video(open_page: Any, read: Recognizer, film: Path) -> None:
     page = open_page(accept_downloads=True)
     page.set_input_files("#files", film)
     done(page)
@@ -287,6 +305,10 @@ def test_a_video(open_page: Any, film: Path) -> None:
     page.wait_for_selector("#kind:text-is('Face 1')")
     page.keyboard.press("Home")
     page.wait_for_function(f"() => {NOW} === 0")
+    wanted = [dataclasses.replace(result, source="smile.webm") for _, result in read.stream(film)]
+    name, data = saved(page, "csv")
+    assert name == "smile.csv"
+    equals_the_csv_of_the_command(data, wanted, read, unsmoothed=True)
     name, data = saved(page, "json")
     lines = [json.loads(line) for line in data.decode().splitlines()]
     assert name == "smile.jsonl" and len(lines) == 15 and lines[3]["time"] == pytest.approx(0.3, abs=0.01)

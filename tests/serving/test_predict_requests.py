@@ -125,6 +125,32 @@ def test_options_are_those_of_the_api(client: httpx.Client, shared: Path, option
     assert len(result["faces"]) == options.get("max_faces", len(result["faces"]))
 
 
+@pytest.mark.parametrize(
+    ("columns", "points"),
+    [(["pose"], "5"), (["expression", "units"], "none"), (["landmarks68", "gaze"], "68"), (["mesh", "blendshapes"], "all"), ([], "5")],
+)
+def test_columns_choose_the_groups(
+    client: httpx.Client, read: Recognizer, jpeg: bytes, columns: list[Any], points: Any
+) -> None:
+    """As JSON, as a form and in the query: the groups that `Result.to_dict` gives for the same groups."""
+    wanted = json.loads(json.dumps(read(jpeg).to_dict(points, columns)))["faces"][0]
+    fields = {"columns": ",".join(columns), "points": "none" if points == "none" else "5"}
+    entry = {"images": [{"data": base64.b64encode(jpeg).decode()}], "options": {**fields, "columns": columns}}
+    answers = [
+        client.post("/v1/predict", json=entry),
+        client.post("/v1/predict", files={"images": jpeg}, data=fields),
+        client.post("/v1/predict", content=jpeg, headers={"Content-Type": "image/jpeg"}, params=fields),
+    ]
+    for answer in answers:
+        [result] = answer.json()["results"]
+        [face] = result["faces"]
+        jsonschema.validate(result, json_schema())
+        for name in ("pose", "gaze", "action_units_estimated", "blendshapes", "points"):
+            assert (face[name] is None) == (wanted[name] is None), name
+        assert len(face["points"] or ()) == len(wanted["points"] or ())
+        assert face["pose"] == (wanted["pose"] and pytest.approx(wanted["pose"], abs=1e-2))
+
+
 def test_requests_at_the_same_time_share_batches(client: httpx.Client, server: Any, read: Recognizer, jpeg: bytes) -> None:
     wanted = read(jpeg)
     with ThreadPoolExecutor(16) as pool:
@@ -189,6 +215,9 @@ MALFORMED_OR_TOO_LARGE = (400, 413)
         (b'{"images": [{"data": ""}], "options": {"max_faces": true}}', JSON, 422),
         (b'{"images": [{"data": ""}], "options": {"points": "7"}}', JSON, 422),
         (b'{"images": [{"data": ""}], "options": {"blendshapes": "yes"}}', JSON, 422),
+        (b'{"images": [{"data": ""}], "options": {"columns": ["poses"]}}', JSON, 422),
+        (b'{"images": [{"data": ""}], "options": {"columns": null}}', JSON, 422),
+        (b'{"images": [{"data": ""}], "options": {"baseline": "median"}}', JSON, 422),
         (b'{"images": [{"data": ""}], "options": {"model": "os:system"}}', JSON, 422),
         (b'{"images": [{"data": ""}], "options": {"model": "\\ud800"}}', JSON, 422),
         (b'{"images": [{"data": ""}], "options": {"model": "/etc/passwd.onnx"}}', JSON, 422),

@@ -19,6 +19,7 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import FileResponse, Response, StreamingResponse
 
+from ..inference.results import columns
 from ..io.images import sample
 from ..io.provenance import VERSION
 from ..types import json_schema
@@ -174,7 +175,11 @@ def _operations(app: FastAPI) -> None:
         readers: Readers = app.state.readers
         limits = dataclasses.asdict(app.state.settings.limits)
         models = [card.to_dict() for card in readers.cards.values()]
-        return _json({"models": models, "default": readers.default, "explain": True, "limits": limits})
+        tables = {
+            name: list(columns(card.labels, unsmoothed=True, units="action_units" in card.outputs))
+            for name, card in readers.cards.items()
+        }
+        return _json({"models": models, "default": readers.default, "columns": tables, "explain": True, "limits": limits})
 
 
 def _images(app: FastAPI) -> None:

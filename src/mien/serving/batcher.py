@@ -25,7 +25,7 @@ from ..io.decoding import decode
 from ..io.images import DecodedImage
 from ..io.sources import Frame
 from ..io.urls import fetch
-from ..types import Points
+from ..types import Group, Points
 from .bodies import Budget, File
 from .metrics import Metrics
 from .options import Options
@@ -46,7 +46,7 @@ class _Waiting:
 
     file: File
     key: Key
-    points: Points
+    shown: tuple[Points, tuple[Group, ...]]
     answer: asyncio.Future[str]
     loop: asyncio.AbstractEventLoop
     since: float = field(default_factory=time.monotonic)
@@ -101,7 +101,7 @@ class Batcher:
         try:
             async with asyncio.timeout(limits.seconds):
                 files = await asyncio.gather(*fetching)
-                answers = self._enqueue(files, key, options.points)
+                answers = self._enqueue(files, key, options.shown)
                 return await asyncio.gather(*answers)
         except TimeoutError:
             detail = f"inference took longer than {limits.seconds:g} seconds; send fewer or smaller images, or retry later"
@@ -122,9 +122,11 @@ class Batcher:
         budget.take(len(data))
         return File(file.name, data)
 
-    def _enqueue(self, files: Sequence[File], key: Key, points: Points) -> list[asyncio.Future[str]]:
+    def _enqueue(
+        self, files: Sequence[File], key: Key, shown: tuple[Points, tuple[Group, ...]]
+    ) -> list[asyncio.Future[str]]:
         loop = asyncio.get_running_loop()
-        items = [_Waiting(file, key, points, loop.create_future(), loop) for file in files]
+        items = [_Waiting(file, key, shown, loop.create_future(), loop) for file in files]
         with self._changed:
             if self._closed:
                 raise busy("the server is shutting down", 5)
@@ -225,7 +227,7 @@ class Batcher:
             self.metrics.images.labels(result.status).inc()
             for face in result.faces:
                 self.metrics.faces.labels(str(face.certain).lower()).inc()
-            answers.append((item, json_line(result, item.points).rstrip("\n")))
+            answers.append((item, json_line(result, *item.shown).rstrip("\n")))
         _deliver(answers)
 
 

@@ -32,9 +32,11 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..errors import MienError
+from ..inference.baseline import Baseline
 from ..inference.results import json_line
 from ..io.sources import Clip
 from ..io.video import Sampling
+from ..types import Result
 from .metrics import Metrics
 from .options import VideoOptions
 from .problems import Problem, busy, unforeseen
@@ -207,32 +209,41 @@ class Jobs:
         limits, cancel = self.settings.limits, place / "cancel"
         with Clip(str(video), sampling, called=state.name).open() as opened:
             total = sampling.frames(opened.info.duration, opened.info.rate)
-        state, written = state.but(status="running", progress=0.0 if total else None), 0.0
-        frames = self.readers(key).stream(
+        state, stored = state.but(status="running", progress=0.0 if total else None), 0.0
+        read = self.readers(key)
+        frames = read.stream(
             video, every=sampling.every, fps=sampling.fps, start=sampling.start, end=sampling.end,
             detect_every=options.detect_every, smooth=None if options.smooth == "none" else options.smooth,
             max_pixels=limits.pixels, max_bytes=limits.video_bytes,
         )  # fmt: skip
-        size, status, message = 0, "done", None
+        baseline = Baseline(options.baseline, read)
+        status, message, faces = "done", None, 0
         with (place / "results.jsonl").open("wb", buffering=0) as rows:
+
+            def write(results: list[Result]) -> int:
+                """Write results and return the number of their faces."""
+                for result in results:
+                    rows.write(json_line(result, *options.shown).encode())
+                return sum(len(result.faces) for result in results)
+
             for _, result in frames:
                 message = result.message and result.message.replace(str(video), state.name)
-                row = json_line(dataclasses.replace(result, source=state.name, message=message), options.points).encode()
-                rows.write(row)
-                size += len(row)
+                faces += write(baseline.push(dataclasses.replace(result, source=state.name, message=message)))
                 state = state.but(
                     frames=state.frames + 1, faces=state.faces + len(result.faces), time=result.time or state.time,
                     progress=None if total is None else min((state.frames + 1) / total, 0.999),
                 )  # fmt: skip
-                if time.monotonic() - written > 0.25:
+                if time.monotonic() - stored > 0.25:
                     _write(place, state)
-                    written = time.monotonic()
+                    stored = time.monotonic()
                 if cancel.exists() or self._closing.is_set():
                     status = "canceled"
                     break
-                if state.frames >= limits.video_frames or size >= limits.result_bytes:
+                full = rows.tell() >= limits.result_bytes or state.faces - faces >= limits.waiting_faces
+                if full or state.frames >= limits.video_frames:
                     message = f"only the first {state.frames:,} frames were processed: that is the limit of this server"
                     break
+            write(baseline.close())
         progress = 1.0 if status == "done" else state.progress
         return state.but(status=status, progress=progress, message=message)
 

@@ -38,6 +38,7 @@ class Models(BaseModel):
 
     models: list[dict[str, Any]]
     default: str = Field(description="Model of requests that name none.")
+    columns: dict[str, list[str]] = Field(description="Model → columns of its CSV files, as those of `mien predict --csv`.")
     explain: bool = Field(description="Whether POST /v1/explain is available.")
     limits: dict[str, float] = Field(description="Limits of one request, as in mien.serving.settings.Limits.")
 
@@ -134,6 +135,9 @@ def _form(options: type[Options]) -> dict[str, Any]:
     fields = {}
     for name, schema in options.model_json_schema()["properties"].items():
         value = {**schema, **schema.get("anyOf", [{}])[0]}
+        if value.get("type") == "array":  # comma-separated
+            item = "|".join(value.pop("items")["enum"])
+            value |= {"type": "string", "default": ",".join(value["default"]), "pattern": f"^(({item})(,({item}))*)?$"}
         fields[name] = {key: item for key, item in value.items() if key != "anyOf" and (key != "default" or item is not None)}
     return fields
 

@@ -9,7 +9,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from ..errors import did_you_mean
 from ..inference.options import DEFAULTS
-from ..types import Points
+from ..inference.options import Options as InferenceOptions
+from ..types import Group, Points
 from .problems import Problem, first_error
 
 FILES = ("images", "image", "pictures", "video")
@@ -23,6 +24,10 @@ def _integral(value: Any) -> Any:
 
 def _null(value: Any) -> Any:
     return None if value in ("", "null") else value
+
+
+def _listed(value: Any) -> Any:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
 Whole = Annotated[int, BeforeValidator(_integral)]
@@ -43,6 +48,16 @@ class Options(BaseModel):
     small_faces: bool = Field(False, description="Search small faces at a higher resolution; slower.")
     points: Points = Field("5", description="Face mesh points in the result.")
     blendshapes: bool = Field(True, description="Include the 52 blendshapes.")
+    columns: Annotated[list[Group], BeforeValidator(_listed)] = Field(
+        list(DEFAULTS.columns),
+        description="Groups of measures in the result; the others are null. Comma-separated in forms and queries.",
+    )
+
+    @property
+    def shown(self) -> tuple[Points, tuple[Group, ...]]:
+        """Landmarks and groups of a result: the arguments of `Result.to_dict`."""
+        chosen = InferenceOptions(points=self.points, blendshapes=self.blendshapes, columns=tuple(self.columns))
+        return chosen.landmarks, chosen.groups
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], *, text: bool = False) -> Self:
@@ -86,6 +101,10 @@ class VideoOptions(StreamOptions):
     )
     start: float = Field(0.0, ge=0, le=1e6, description="Start time in seconds.")
     end: Annotated[float | None, Null] = Field(None, ge=0, le=1e6, description="End time in seconds; null: the end.")
+    baseline: Annotated[str | None, Null] = Field(
+        None, pattern=r"^(median|first \d{1,6}(\.\d{1,3})? s)$",
+        description="Subtract each person's neutral from blendshapes and action units: `median`, or `first 5 s` of each face.",
+    )  # fmt: skip
 
 
 class ExplainOptions(Options):

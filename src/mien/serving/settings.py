@@ -34,6 +34,8 @@ class Limits:
     """Bytes of one video."""
     video_frames: int = 200_000
     """Frames read per video."""
+    waiting_faces: int = 50_000
+    """Faces of one video in memory while their baseline is computed."""
     result_bytes: int = 500_000_000
     """Bytes of the results of one video."""
     frame_bytes: int = 2_000_000

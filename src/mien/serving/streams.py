@@ -180,7 +180,7 @@ class Streams:
             frame = Frame(waiting.number - 1, NAME, error=error, time=waiting.time)
         [(_, result)] = stream.push(frame)
         self.metrics.frames.labels("unreadable" if result.status == "unreadable" else "read").inc()
-        return json_line(result, options.points).rstrip("\n")
+        return json_line(result, *options.shown).rstrip("\n")
 
 
 async def _end(socket: WebSocket, problem: Problem) -> None:

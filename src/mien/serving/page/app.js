@@ -18,6 +18,7 @@ const view = { boxes: true, points: false, heat: false };
 let current = null; // the item that is shown
 let cards = {};
 let limits = {};
+let columns = {}; // model → columns of a table of its results
 let canExplain = false;
 let camera = null;
 
@@ -459,7 +460,7 @@ const ACTIONS = {
     stopCamera();
     for (const item of [...items]) remove(item);
   },
-  "all-csv": () => downloads.save(downloads.csv(items.flatMap((item) => item.results), cards[$("model").value].labels), "mien.csv"),
+  "all-csv": () => downloads.save(downloads.csv(items.flatMap((item) => item.results), columns[$("model").value]), "mien.csv"),
   "all-jsonl": () => downloads.save(downloads.jsonLines(items.flatMap((item) => item.results)), "mien.jsonl"),
   "zoom-in": () => zoom.by(1.6),
   "zoom-out": () => zoom.by(1 / 1.6),
@@ -485,9 +486,9 @@ for (const [id, name] of [["show-boxes", "boxes"], ["show-points", "points"], ["
   else draw();
 });
 for (const button of document.querySelectorAll("[data-save]")) button.addEventListener("click", async () => {
-  const results = current.results, name = downloads.stem(current.name), labels = cards[$("model").value].labels;
+  const results = current.results, name = downloads.stem(current.name);
   const kind = button.dataset.save;
-  if (kind === "csv") downloads.save(downloads.csv(results, labels), `${name}.csv`);
+  if (kind === "csv") downloads.save(downloads.csv(results, columns[$("model").value]), `${name}.csv`);
   else if (kind === "json") current.kind === "image" ? downloads.save(downloads.json(results), `${name}.json`) : downloads.save(downloads.jsonLines(results), `${name}.jsonl`);
   else {
     const source = ["image", "recording"].includes(current.kind) ? $("image") : $("video");
@@ -566,6 +567,7 @@ try {
   cards = Object.fromEntries(found.models.map((model) => [model.name, model]));
   canExplain = found.explain;
   limits = found.limits;
+  columns = found.columns;
   $("model").replaceChildren(...found.models.map((model) => new Option(model.name, model.name, model.name === found.default, model.name === found.default)));
 } catch (error) {
   toast(error.message);

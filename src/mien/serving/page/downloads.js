@@ -1,32 +1,35 @@
 // Results as files.
 
-const COLUMNS = ["source", "status", "width", "height", "time", "face", "left", "top", "right", "bottom", "detection",
-  "label", "confidence", "certain", "valence", "arousal", "track", "model", "message"];
-const POSE = ["pitch", "yaw", "roll", "x", "y", "z"], GAZE = ["yaw", "pitch", "head_yaw", "head_pitch", "camera_angle", "at_camera"];
-
-// A spreadsheet would run what begins like a formula; the same rule as mien.inference.results.
-const safe = (text) => (/^[=+\-@\t\r]/.test(text ?? "") ? `'${text}` : text);
-const cell = (value) => {
-  const text = value === null || value === undefined ? "" : typeof value === "number" && !Number.isInteger(value) ? value.toFixed(6) : String(value);
+// A spreadsheet would run what begins like a formula; the same rules as mien.inference.results.
+const safe = (value) => (typeof value === "string" && /^[=+\-@\t\r]/.test(value) ? `'${value}` : value);
+const PIXELS = ["left", "top", "right", "bottom"], WHOLE = ["width", "height", "frame", "face", "track"];
+const cell = (name, value) => {
+  const text = typeof value === "number" && !WHOLE.includes(name) ? value.toFixed(PIXELS.includes(name) ? 2 : 6) : String(safe(value) ?? "");
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 };
 
-export function csv(results, labels) {
-  const some = results.flatMap((result) => result.faces).find((face) => face.pose);
-  const [pose, gaze] = some ? [POSE, GAZE] : [[], []];
-  const lines = [[...COLUMNS, ...labels.map((label) => `score_${label}`), ...pose.map((name) => `pose_${name}`), ...gaze.map((name) => `gaze_${name}`)]];
+// Column → value of a face, under the names of mien.types.Face.row.
+function row(face) {
+  const { pose, gaze, unsmoothed, action_units, action_units_estimated, blendshapes, scores, box, ...plain } = face;
+  const groups = {
+    score: scores, unsmoothed: unsmoothed?.scores ?? scores, pose, gaze, gaze_left: gaze?.left, gaze_right: gaze?.right,
+    unit: action_units, estimated: action_units_estimated, blendshape: blendshapes,
+  };
+  const named = Object.entries(groups).flatMap(([group, values]) => Object.entries(values ?? {}).map(([name, value]) => [`${group}_${name}`, value]));
+  return { ...plain, ...box, ...Object.fromEntries(named) };
+}
+
+// A table with the columns of `mien predict --csv`; those of frames without smoothing only where there are any.
+export function csv(results, columns) {
+  const smoothed = results.some((result) => result.faces.some((face) => face.unsmoothed));
+  const names = columns.filter((name) => smoothed || !name.startsWith("unsmoothed_"));
+  const lines = [names];
   for (const result of results) {
-    const head = [safe(result.source), result.status, result.width, result.height, result.time];
-    const tail = [safe(result.model), safe(result.message)];
-    if (!result.faces.length) lines.push([...head, ...Array(12).fill(null), ...tail, ...[...labels, ...pose, ...gaze].map(() => null)]);
-    result.faces.forEach((face, i) => {
-      const box = ["left", "top", "right", "bottom"].map((side) => face.box[side].toFixed(2));
-      const read = [face.detection, safe(face.label), face.confidence, face.certain, face.valence, face.arousal, face.track];
-      lines.push([...head, i + 1, ...box, ...read, ...tail, ...labels.map((label) => face.scores[label]),
-        ...pose.map((name) => face.pose?.[name]), ...gaze.map((name) => face.gaze?.[name])]);
-    });
+    const head = { ...result, notes: result.notes.join("; ") };
+    const faces = result.faces.length ? result.faces.map((face, i) => ({ ...head, face: i + 1, ...row(face) })) : [head];
+    for (const values of faces) lines.push(names.map((name) => cell(name, values[name])));
   }
-  return new Blob(lines.map((line) => `${line.map(cell).join(",")}\r\n`), { type: "text/csv" });
+  return new Blob(lines.map((line) => `${line.join(",")}\r\n`), { type: "text/csv" });
 }
 
 export const json = (results) => new Blob([JSON.stringify(results.length === 1 ? results[0] : results, null, 1)], { type: "application/json" });
