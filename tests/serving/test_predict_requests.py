@@ -127,7 +127,13 @@ def test_options_are_those_of_the_api(client: httpx.Client, shared: Path, option
 
 @pytest.mark.parametrize(
     ("columns", "points"),
-    [(["pose"], "5"), (["expression", "units"], "none"), (["landmarks68", "gaze"], "68"), (["mesh", "blendshapes"], "all"), ([], "5")],
+    [
+        (["pose"], "5"),
+        (["expression", "units"], "none"),
+        (["landmarks68", "gaze"], "68"),
+        (["mesh", "blendshapes"], "all"),
+        ([], "5"),
+    ],
 )
 def test_columns_choose_the_groups(
     client: httpx.Client, read: Recognizer, jpeg: bytes, columns: list[Any], points: Any

@@ -122,9 +122,7 @@ class Batcher:
         budget.take(len(data))
         return File(file.name, data)
 
-    def _enqueue(
-        self, files: Sequence[File], key: Key, shown: tuple[Points, tuple[Group, ...]]
-    ) -> list[asyncio.Future[str]]:
+    def _enqueue(self, files: Sequence[File], key: Key, shown: tuple[Points, tuple[Group, ...]]) -> list[asyncio.Future[str]]:
         loop = asyncio.get_running_loop()
         items = [_Waiting(file, key, shown, loop.create_future(), loop) for file in files]
         with self._changed:
