@@ -144,7 +144,7 @@ READER = Reader(
         "author:abaw-mtl": Protocol(
             "the official training and validation frames that have every annotation",
             official,
-            flaws=("63 % of the training frames are thrown away", "thresholds are tuned and reported on the same frames"),
+            flaws=("63 % of the training frames are dropped", "thresholds are tuned and reported on the same frames"),
             options={"filter": "strict"},
         ),
     },

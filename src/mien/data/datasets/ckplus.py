@@ -122,9 +122,9 @@ READER = Reader(
             "ten folds of single images, with a neutral first frame of every recording",
             image_folds,
             flaws=(
-                "frames of one recording and of one subject are on both sides",
+                "frames of the same recording and subject are in both splits",
                 "selected on test in every fold",
-                "the authors have 582 neutral frames of the 593 recordings; which are missing is not known",
+                "the authors use 582 neutral frames of the 593 recordings; which are missing is unknown",
             ),
             options={"neutral": "all"},
         ),

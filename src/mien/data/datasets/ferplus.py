@@ -233,8 +233,8 @@ READER = Reader(
             "the official splits with soft labels",
             official,
             flaws=(
-                "a prediction counted as right if anyone voted for it",
-                "the authors' label maker is unpublished: Microsoft's probability rule stands in",
+                "a prediction counts as correct if any annotator voted for it",
+                "the authors' labeling code is unpublished; Microsoft's probability rule is used instead",
             ),
             options={"mode": "probability"},
         ),

@@ -95,7 +95,7 @@ READER = Reader(
             flaws=(
                 "76 % of the validation images are training images",
                 "all CK+ test subjects are in training",
-                "RAF-DB's official training images are in test and the reverse",
+                "RAF-DB's official training images are in test and vice versa",
             ),
         ),
     },

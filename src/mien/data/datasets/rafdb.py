@@ -143,13 +143,13 @@ READER = Reader(
         "author:ddamfn": Protocol(
             "the test images are the validation images",
             validation_is_test,
-            flaws=(*SELECTED, "the published figure counts 3,016 of the 3,068 test images; which were left out is not known"),
+            flaws=(*SELECTED, "the published figure counts 3,016 of the 3,068 test images; which were excluded is unknown"),
         ),
         "author:poster": Protocol("the test images are the validation images", validation_is_test, flaws=SELECTED),
         "author:mfer": Protocol(
             "the test images are the validation images",
             validation_is_test,
-            flaws=("selected on test (inferred)", "images without a detected face were thrown away before counting"),
+            flaws=("selected on test (inferred)", "images without a detected face were dropped before counting"),
         ),
     },
     options={
