@@ -14,6 +14,7 @@ In `docs/` they are built with the site, at `<!-- generate: NAME ARGUMENTS -->`.
 | int8 | FILE | accuracy, size and speed of 8-bit files |
 | photos | FILE [SET …] | accuracy on photographs, end to end |
 | csv | FILE | any other file as it is |
+| curves | | learning curves of the runs in docs/images/runs |
 | figures, recipes-of | ARCHITECTURE … | published and measured figures; recipes |
 | overview | | every published system in one line |
 """
@@ -70,10 +71,17 @@ def results(name: str, *datasets: str) -> str:
         views = f", {row['views']} views" if several and int(row["views"]) > 1 else ""
         cells = [f"{row['dataset']} {row['split']}", _protocol(row), _model(row) + views, _accuracy(row)]
         cells += [_difference(row)] if tested else []
-        cells += [_percent(row, "uar"), _percent(row, "macro_f1"), _plain(row["nll"]), _plain(row["ece"]), f"{int(row['n']):,}"]
+        cells += [
+            _percent(row, "uar"),
+            _percent(row, "macro_f1"),
+            _plain(row["nll"]),
+            _plain(row["ece"]),
+            f"{int(row['n']):,}",
+            row["date"],
+        ]
         lines.append(cells)
     against = ["against the reference"] if tested else []
-    return table(["data", "protocol", "model", "accuracy", *against, "UAR", "macro-F1", "NLL", "ECE", "n"], lines)
+    return table(["data", "protocol", "model", "accuracy", *against, "UAR", "macro-F1", "NLL", "ECE", "n", "measured"], lines)
 
 
 def side_by_side(name: str, *datasets: str) -> str:
@@ -181,6 +189,15 @@ def plain(name: str) -> str:
     """Return a CSV file as it is."""
     rows = _records(name)
     return table(list(rows[0]), [list(row.values()) for row in rows])
+
+
+def curves() -> str:
+    """Return the learning curves of every run, as images."""
+    names = sorted(path.stem for path in (ROOT / "docs" / "images" / "runs").glob("*.png"))
+    return table(
+        ["recipe", "learning curves"],
+        [[f"[`{name}`](../recipes/{name}.toml)", f"![Loss and metrics by epoch](images/runs/{name}.png)"] for name in names],
+    )
 
 
 @functools.cache
@@ -340,7 +357,7 @@ def photos(name: str, *sets: str) -> str:
 
 TABLES: dict[str, Callable[..., str]] = {
     "results": results, "side-by-side": side_by_side, "robustness": robustness, "tasks": tasks, "groups": groups, "card": card,
-    "int8": int8, "photos": photos, "csv": plain, "figures": figures, "recipes-of": recipes_of, "overview": overview,
+    "int8": int8, "photos": photos, "csv": plain, "curves": curves, "figures": figures, "recipes-of": recipes_of, "overview": overview,
 }  # fmt: skip
 
 
