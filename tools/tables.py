@@ -357,7 +357,8 @@ def photos(name: str, *sets: str) -> str:
 
 TABLES: dict[str, Callable[..., str]] = {
     "results": results, "side-by-side": side_by_side, "robustness": robustness, "tasks": tasks, "groups": groups, "card": card,
-    "int8": int8, "photos": photos, "csv": plain, "curves": curves, "figures": figures, "recipes-of": recipes_of, "overview": overview,
+    "int8": int8, "photos": photos, "csv": plain, "curves": curves, "figures": figures, "recipes-of": recipes_of,
+    "overview": overview,
 }  # fmt: skip
 
 
