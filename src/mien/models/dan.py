@@ -9,7 +9,8 @@ vector. A log-softmax across heads makes them compete for every channel; their s
 The spatial weight is a sum of 512 ReLU maps, without a sigmoid: vectors of order 10³ are normal before training, so compare
 numbers relatively. Parameters at 7 classes: 19,723,733. Affinity and partition losses are in `mien.losses`.
 
-Differences from the paper: none known in the authors' form; other backbones are ours, with head widths that scale along.
+Differences from the paper: none known in the authors' form; other backbones are ours, with head widths that scale along. On
+SFace's trunk (gray images, 256 channels behind a 1×1 convolution) DAN has 5,606,811 parameters.
 """
 
 from __future__ import annotations
@@ -21,11 +22,14 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from .info import Figure, ModelInfo, at_least
+from . import sface
+from .info import Figure, Input, ModelInfo, at_least
 from .keys import RESNET_CHILDREN, Rule, rename
 from .stock import resnet, timm_model
 
 IMAGE = at_least(32)
+SFACE_CHANNELS = 256
+"""Channels of the heads on SFace's trunk, whose 1,024 would make them seven times as large as the trunk."""
 
 
 class DANOutput(NamedTuple):
@@ -40,8 +44,9 @@ class DANOutput(NamedTuple):
 class DAN(nn.Module):
     """A feature extractor under `num_heads` cross-attention heads."""
 
-    def __init__(self, features: nn.Module, channels: int, num_classes: int, num_heads: int) -> None:
+    def __init__(self, features: nn.Module, channels: int, num_classes: int, num_heads: int, image: Input = IMAGE) -> None:
         super().__init__()
+        self.image = image
         self.features = features
         self.heads = nn.ModuleList(CrossAttentionHead(channels) for _ in range(num_heads))
         self.fc = nn.Linear(channels, num_classes)
@@ -50,7 +55,7 @@ class DAN(nn.Module):
 
     def forward(self, image: Tensor) -> DANOutput:
         """Return logits (N, classes), feature (N, C), its map (N, C, h, w) and heads (N, K, C) for images (N, 3, H, W)."""
-        IMAGE.check(image)
+        self.image.check(image)
         (feature_map,) = self.features(image)
         heads = torch.stack([head(feature_map) for head in self.heads], 1)
         if len(self.heads) > 1:
@@ -121,7 +126,7 @@ def dan(num_classes: int = 7, *, num_heads: int = 4, backbone: str = "resnet18",
     Args:
         num_classes: 7 for RAF-DB and AffectNet-7, 8 for AffectNet-8, 6 for the pooled sets of hyunyongPark.
         num_heads: how many heads; the authors use 4.
-        backbone: any timm network that can give feature maps; the authors use ResNet-18.
+        backbone: any timm network that can give feature maps, or `"sface"`, which reads gray images; the authors use ResNet-18.
         pretrained: start of the backbone, as in `mien.models.stock.timm_model`; the authors' MS-Celeb start comes through
             `mien.models.checkpoints`.
 
@@ -130,6 +135,8 @@ def dan(num_classes: int = 7, *, num_heads: int = 4, backbone: str = "resnet18",
     """
     if num_heads < 1:
         raise ConfigError(f"num_heads={num_heads}: DAN has one head or more")
+    if backbone == sface.NAME:
+        return DAN(sface.Extractor(SFACE_CHANNELS), SFACE_CHANNELS, num_classes, num_heads, sface.GRAY)
     create = resnet if backbone in ("resnet18", "resnet34", "resnet50") else timm_model
     features = create(backbone, pretrained, features_only=True, out_indices=(-1,))
     return DAN(features, features.feature_info.channels()[-1], num_classes, num_heads)

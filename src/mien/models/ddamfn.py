@@ -13,6 +13,7 @@ Differences from the paper: none known.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import ConfigError
+from . import sface
 from .info import Figure, Input, ModelInfo
 from .keys import Rule, rename
 
@@ -47,14 +49,19 @@ class DDAMFNOutput(NamedTuple):
 class DDAMFNTrunk(nn.Module):
     """Everything before the last layers: image → feature (N, 512), feature map and attention maps (N, 512, h, w)."""
 
-    def __init__(self, num_heads: int, slim: bool, size: int) -> None:
+    def __init__(self, num_heads: int, slim: bool, size: int, backbone: str = "mfn") -> None:
         super().__init__()
+        if backbone not in ("mfn", sface.NAME):
+            raise ConfigError(f"backbone={backbone!r}: DDAMFN stands on mfn or sface", value=backbone)
         if size % STRIDE or size < STRIDE:
             raise ConfigError(f"size={size!r}: a DDAMFN reads images of {STRIDE}, {2 * STRIDE}, {3 * STRIDE} … pixels")
-        self.image, side = exactly(size), size // STRIDE
-        self.features = mixed_feature_network(slim)
-        self.heads = nn.ModuleList(DirectionAttention(side, slim) for _ in range(num_heads))
-        self.pool = depthwise(CHANNELS, (side, side))
+        self.image, side, on_sface = exactly(size), size // STRIDE, backbone == sface.NAME
+        if on_sface:
+            self.image = dataclasses.replace(self.image, channels=1)
+        self.channels = sface.CHANNELS[-1] if on_sface else CHANNELS
+        self.features = sface.Extractor() if on_sface else mixed_feature_network(slim)
+        self.heads = nn.ModuleList(DirectionAttention(self.channels, side, slim) for _ in range(num_heads))
+        self.pool = depthwise(self.channels, (side, side))
         mixed = [name for name, module in self.named_modules() if isinstance(module, MixedDepthwise)]
         self.dead = (
             "bn",
@@ -69,7 +76,8 @@ class DDAMFNTrunk(nn.Module):
             ValueError: the images have another size.
         """
         self.image.check(image)
-        feature_map = self.features(image)
+        found = self.features(image)
+        feature_map = found[0] if isinstance(found, list) else found
         heads = tuple(head(feature_map) for head in self.heads)
         strongest = torch.stack(heads).amax(0)
         return self.pool(feature_map * strongest).flatten(1), feature_map, heads
@@ -78,9 +86,9 @@ class DDAMFNTrunk(nn.Module):
 class DDAMFN(DDAMFNTrunk):
     """The classifier."""
 
-    def __init__(self, num_classes: int, num_heads: int, slim: bool, size: int) -> None:
-        super().__init__(num_heads, slim, size)
-        self.fc = nn.Linear(CHANNELS, num_classes)
+    def __init__(self, num_classes: int, num_heads: int, slim: bool, size: int, backbone: str) -> None:
+        super().__init__(num_heads, slim, size, backbone)
+        self.fc = nn.Linear(self.channels, num_classes)
         if not slim:
             self.bn = nn.BatchNorm1d(num_classes).requires_grad_(False)
 
@@ -189,13 +197,13 @@ class CoordinateMap(nn.Module):
 class DirectionAttention(nn.Module):
     """A head: coordinate attention whose summaries of rows and columns are learned."""
 
-    def __init__(self, side: int, slim: bool) -> None:
+    def __init__(self, channels: int, side: int, slim: bool) -> None:
         super().__init__()
-        self.rows = depthwise(CHANNELS, (1, side))
-        self.columns = depthwise(CHANNELS, (side, 1))
-        self.attention = CoordinateMap(CHANNELS, 16)
+        self.rows = depthwise(channels, (1, side))
+        self.columns = depthwise(channels, (side, 1))
+        self.attention = CoordinateMap(channels, 16)
         if not slim:
-            self.unused = depthwise(CHANNELS, (side, side)).requires_grad_(False)
+            self.unused = depthwise(channels, (side, side)).requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the gates (N, 512, h, w), each in (0, 1), for a feature map of that shape."""
@@ -211,7 +219,7 @@ def depthwise(channels: int, kernel: tuple[int, int]) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(channels, channels, kernel, groups=channels, bias=False), nn.BatchNorm2d(channels))
 
 
-def ddamfn(num_classes: int = 7, *, num_heads: int = 2, slim: bool = False, size: int = 112) -> DDAMFN:
+def ddamfn(num_classes: int = 7, *, num_heads: int = 2, slim: bool = False, size: int = 112, backbone: str = "mfn") -> DDAMFN:
     """Return a DDAMFN.
 
     Args:
@@ -219,11 +227,13 @@ def ddamfn(num_classes: int = 7, *, num_heads: int = 2, slim: bool = False, size
         num_heads: attention heads; the authors' checkpoints have 2.
         slim: leave dead parameters out.
         size: side of the images in pixels, a multiple of 16. Published networks read 112; 64 costs a third.
+        backbone: "mfn", the authors' mixed feature network, or "sface" (`mien.models.sface`), which reads gray images and has
+            1,024 channels where this module says 512.
 
     Raises:
-        ConfigError: unsupported input size.
+        ConfigError: unsupported input size or backbone.
     """
-    return DDAMFN(num_classes, num_heads, slim, size)
+    return DDAMFN(num_classes, num_heads, slim, size, backbone)
 
 
 def from_author(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ both, as in the authors' code. `cbam=False` gives the authors' unused variant wi
 
 from __future__ import annotations
 
+import dataclasses
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -24,7 +25,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import ConfigError
-from .info import Figure, ModelInfo, at_least
+from . import sface
+from .info import Figure, Input, ModelInfo, at_least
 from .keys import RESNET_CHILDREN, Rule, rename
 from .stock import Classified, resnet
 
@@ -80,19 +82,62 @@ class GlobalROINet(nn.Module):
         return GlobalROIOutput(logits, whole_logits, roi_logits, feature)
 
 
+class GlobalROIOnSFace(nn.Module):
+    """The same with one trunk of SFace for the face and its crops: two transformer blocks inside it run over the crops alone.
+
+    The transformer blocks add nothing at first, so that the pretrained trunk begins as it was trained.
+    """
+
+    WITH_ATTENTION = (1, 2)
+    """Stages of the trunk, 128 and 256 channels wide, that a transformer block follows."""
+
+    def __init__(self, num_classes: int, num_heads: int) -> None:
+        super().__init__()
+        self.trunk, channels = sface.SFace(), sface.CHANNELS[-1]
+        self.transformers = nn.ModuleList(TransformerBlock(sface.CHANNELS[stage], num_heads) for stage in self.WITH_ATTENTION)
+        for block in self.transformers:
+            for last in (block.project, block.mlp[-1]):
+                nn.init.zeros_(last.weight)
+                nn.init.zeros_(last.bias)
+        self.fc_roi = nn.Linear(3 * channels, channels)
+        self.bn_roi = nn.BatchNorm1d(channels)
+        self.fc = nn.Linear(channels, num_classes)
+        self.bn = nn.BatchNorm1d(num_classes)
+
+    def forward(self, image: Tensor, eye: Tensor, nose: Tensor, mouth: Tensor) -> GlobalROIOutput:
+        """Return three logits (N, classes) and the feature (N, 1024) for four batches of gray images (N, 1, H, W)."""
+        sface.GRAY.check(image)
+        for rule, crop in zip(CROPS, (eye, nose, mouth), strict=True):
+            dataclasses.replace(rule, channels=1).check(crop)
+        whole = self.trunk(image)
+        crops = torch.cat([self._crop(crop).amax((2, 3)) for crop in (eye, nose, mouth)], 1)
+        roi = self.bn_roi(self.fc_roi(crops.relu()))
+        feature = (whole + roi).relu()
+        whole_logits, roi_logits, logits = (self.bn(self.fc(each)) for each in (whole, roi, feature))
+        return GlobalROIOutput(logits, whole_logits, roi_logits, feature)
+
+    def _crop(self, x: Tensor) -> Tensor:
+        blocks = dict(zip(self.WITH_ATTENTION, self.transformers, strict=True))
+        for stage in range(len(sface.STAGES)):
+            x = self.trunk.stage(stage, x)
+            if stage in blocks:
+                x = blocks[stage](x)
+        return x
+
+
 class GlobalNet(nn.Module):
     """ResNet-18, one CBAM, pooling, linear, BatchNorm."""
 
-    def __init__(self, num_classes: int, pretrained: bool | str) -> None:
+    def __init__(self, features: nn.Module, channels: int, num_classes: int, image: Input = IMAGE) -> None:
         super().__init__()
-        self.features = resnet("resnet18", pretrained, features_only=True, out_indices=(4,))
-        self.cbam = CBAM(512)
-        self.fc = nn.Linear(512, num_classes)
+        self.image, self.features = image, features
+        self.cbam = CBAM(channels)
+        self.fc = nn.Linear(channels, num_classes)
         self.bn = nn.BatchNorm1d(num_classes)
 
     def forward(self, image: Tensor) -> Classified:
         """Return logits (N, classes) and the feature (N, 512) for images (N, 3, H, W)."""
-        IMAGE.check(image)
+        self.image.check(image)
         feature = self.cbam(self.features(image)[0]).mean((2, 3))
         return Classified(self.bn(self.fc(feature)), feature)
 
@@ -189,25 +234,45 @@ def fit_fusion(roi_logits: Tensor, global_logits: Tensor, labels: Tensor, has_cr
     return max(range(101), key=quality) / 100
 
 
-def global_roi(num_classes: int = 7, *, num_heads: int = 8, cbam: bool = True) -> GlobalROINet:
+def global_roi(
+    num_classes: int = 7, *, num_heads: int = 8, cbam: bool = True, backbone: str = "resnet18"
+) -> GlobalROINet | GlobalROIOnSFace:
     """Return a Global-ROI Net.
 
     Args:
         num_classes: number of classes of each output.
         num_heads: attention heads of the two transformer blocks, among which their 128 and 256 channels are dealt.
         cbam: whether the face's ResNet-18 has CBAM in its blocks.
+        backbone: "resnet18", or "sface" (`mien.models.sface`, gray images) for face and crops alike, without CBAM.
 
     Raises:
-        ConfigError: the channels cannot be dealt to so many heads.
+        ConfigError: the channels cannot be dealt to so many heads, or unknown backbone.
     """
     if num_heads < 1 or 128 % num_heads:
         raise ConfigError(f"num_heads={num_heads}: 128 channels are dealt to 1, 2, 4, 8, 16, 32, 64 or 128 heads")
+    if backbone == sface.NAME:
+        return GlobalROIOnSFace(num_classes, num_heads)
+    if backbone != "resnet18":
+        raise ConfigError(f"backbone={backbone!r}: a Global-ROI Net stands on resnet18 or sface", value=backbone)
     return GlobalROINet(num_classes, num_heads, cbam)
 
 
-def global_cbam(num_classes: int = 7, *, pretrained: bool | str = False) -> GlobalNet:
-    """Return a Global Net; `pretrained` as in `mien.models.stock.timm_model` (the authors start from ImageNet)."""
-    return GlobalNet(num_classes, pretrained)
+def global_cbam(num_classes: int = 7, *, pretrained: bool | str = False, backbone: str = "resnet18") -> GlobalNet:
+    """Return a Global Net.
+
+    Args:
+        num_classes: number of classes.
+        pretrained: start of the ResNet, as in `mien.models.stock.timm_model` (the authors start from ImageNet).
+        backbone: "resnet18", or "sface" (`mien.models.sface`), which reads gray images and has 1,024 channels.
+
+    Raises:
+        ConfigError: unknown backbone.
+    """
+    if backbone == sface.NAME:
+        return GlobalNet(sface.Extractor(), sface.CHANNELS[-1], num_classes, sface.GRAY)
+    if backbone != "resnet18":
+        raise ConfigError(f"backbone={backbone!r}: a Global Net stands on resnet18 or sface", value=backbone)
+    return GlobalNet(resnet("resnet18", pretrained, features_only=True, out_indices=(4,)), 512, num_classes)
 
 
 def from_author(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

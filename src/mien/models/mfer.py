@@ -14,14 +14,15 @@ instead of the first i+2 quarters. The loss that the paper adds was never publis
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import ConfigError
-from .info import Figure, ModelInfo, at_least
+from . import sface
+from .info import Figure, Input, ModelInfo, at_least
 from .keys import Rule, rename
 from .stock import timm_model
 
@@ -39,25 +40,47 @@ class MFEROutput(NamedTuple):
 
 
 class MFER(nn.Module):
-    """ConvNeXt, attention at the end of stages 3 and 4, three heads."""
+    """A backbone that ends in attention, and three heads."""
 
-    def __init__(self, backbone: str, form: Form, num_classes: int, drop_path: float, pretrained: bool | str) -> None:
+    def __init__(self, backbone: Any, form: Form, num_classes: int, image: Input = IMAGE) -> None:
         super().__init__()
-        self.form = form
-        self.backbone = timm_model(backbone, pretrained, num_classes=0, drop_path_rate=drop_path)
-        for stage, description in list(zip(self.backbone.stages, self.backbone.feature_info, strict=True))[2:]:
-            stage.blocks.append(DSAttention(description["num_chs"], form))
+        self.form, self.image, self.backbone = form, image, backbone
         quarter = self.backbone.num_features // 4
         self.heads = nn.ModuleList(Head(quarter * (i + 2 if form == "code" else 2), num_classes) for i in range(3))
 
     def forward(self, image: Tensor) -> MFEROutput:
         """Return logits (N, classes), the feature (N, channels) and the heads' logits for images (N, 3, H, W)."""
-        IMAGE.check(image)
+        self.image.check(image)
         feature = self.backbone(image)
         quarters = feature.chunk(4, 1)
         shares = [quarters[: i + 2] if self.form == "code" else (quarters[0], quarters[i + 1]) for i in range(3)]
         heads = tuple(head(torch.cat(share, 1)) for head, share in zip(self.heads, shares, strict=True))
         return MFEROutput(heads[0] + heads[1] + heads[2], feature, heads)
+
+
+def convnext(name: str, form: Form, drop_path: float, pretrained: bool | str) -> Any:
+    """Return timm's ConvNeXt `name` with attention at the end of stages 3 and 4, without a last layer."""
+    network = timm_model(name, pretrained, num_classes=0, drop_path_rate=drop_path)
+    for stage, description in list(zip(network.stages, network.feature_info, strict=True))[2:]:
+        stage.blocks.append(DSAttention(description["num_chs"], form))
+    return network
+
+
+class OnSFace(nn.Module):
+    """SFace's trunk with attention on its last map, narrowed since the attention has a dense 7×7 convolution."""
+
+    num_features = 256
+
+    def __init__(self, form: Form) -> None:
+        super().__init__()
+        self.features = sface.Extractor(self.num_features)
+        self.attention = DSAttention(self.num_features, form)
+        self.norm = nn.LayerNorm(self.num_features, eps=1e-6)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the normalized, pooled channels (N, 256) of images (N, 1, H, W)."""
+        (x,) = self.features(image)
+        return self.norm(self.attention(x).mean((2, 3)))
 
 
 class DSAttention(nn.Module):
@@ -121,7 +144,9 @@ def mfer(
 
     Args:
         num_classes: 7 for RAF-DB and AffectNet-7, 8 for AffectNet-8 and FERPlus.
-        backbone: any of timm's ConvNeXts; "convnext_tiny" is a small one, "convnext_base.fb_in22k" names a start.
+        backbone: any of timm's ConvNeXts; "convnext_tiny" is a small one, "convnext_base.fb_in22k" names a start. Or "sface"
+            (`mien.models.sface`, gray images) with one attention, after its last stage. `drop_path` and
+            `pretrained` are for ConvNeXts only.
         form: "code" or "figure"; the module's docstring tells them apart.
         drop_path: how often the last block is skipped in training; earlier ones less, linearly.
         pretrained: start of the backbone, as in `mien.models.stock.timm_model`.
@@ -129,11 +154,15 @@ def mfer(
     Raises:
         ConfigError: the backbone is not a ConvNeXt, or unknown form.
     """
-    if not backbone.startswith("convnext"):
-        raise ConfigError(f"backbone={backbone!r}: MFER stands on a ConvNeXt, such as convnext_tiny or convnext_base")
     if form not in get_args(Form):
         raise ConfigError(f"form={form!r}: MFER has the forms {', '.join(get_args(Form))}")
-    return MFER(backbone, form, num_classes, drop_path, pretrained)
+    if backbone == sface.NAME:
+        return MFER(OnSFace(form), form, num_classes, sface.GRAY)
+    if not backbone.startswith("convnext"):
+        raise ConfigError(
+            f"backbone={backbone!r}: MFER stands on a ConvNeXt, such as convnext_tiny or convnext_base, or on sface"
+        )
+    return MFER(convnext(backbone, form, drop_path, pretrained), form, num_classes)
 
 
 def from_author(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -5,17 +5,32 @@ of the last map, whose side is a sixteenth of the input's.
 
 Source: `face_recognition_sface_2021dec` in opencv/opencv_zoo (Apache-2.0), after Zhong et al., "SFace: Sigmoid-constrained
 hypersphere loss for robust face recognition", TIP 2021; MobileNetV1: Howard et al., arXiv 1704.04861. Unlike there the stem has
-stride 1, since faces are small. `mien-base` is this trunk under two heads: `mien_base(trunk="sface")`.
+stride 1, since faces are small. `mien-base` is this trunk under two heads: `mien_base(trunk="sface")`; the published systems
+stand on it with `backbone="sface"`, through `Extractor`.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
+
 from torch import Tensor, nn
+
+from .info import at_least
 
 WIDTHS = (32, 64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024)
 """Channels after the stem and after each depthwise-separable block."""
 HALVED = (2, 4, 6, 12)
 """Blocks, counted as in `WIDTHS`, whose depthwise convolution has stride 2."""
+NAME = "sface"
+"""`backbone` of the systems on this trunk."""
+GRAY = dataclasses.replace(at_least(32, size=64), channels=1)
+STAGES = tuple(
+    range(2 * first - 1 if first else 0, 2 * last - 1) for first, last in itertools.pairwise((0, *HALVED, len(WIDTHS)))
+)
+"""Layers of each of the five stages; a stage begins with stride 2, except for the first."""
+CHANNELS = tuple(WIDTHS[stage[-1] // 2] for stage in STAGES)
+"""Channels after each stage: 64, 128, 256, 512, 1024."""
 
 
 class Unit(nn.Module):
@@ -47,3 +62,25 @@ class SFace(nn.Sequential):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  The base class names it so.
         """Return features (N, 1024) of images (N, 1, H, W)."""
         return super().forward(input).mean((2, 3))
+
+    def stage(self, number: int, x: Tensor) -> Tensor:
+        """Return the map after stage `number`, 0 … 4, for the map of the stage before, or images (N, 1, H, W)."""
+        for layer in STAGES[number]:
+            x = self[layer](x)
+        return x
+
+
+class Extractor(nn.Module):
+    """The trunk as a feature extractor in timm's form: images (N, 1, H, W) → [(N, `channels`, h, w)], h = ⌈H/16⌉."""
+
+    def __init__(self, channels: int = CHANNELS[-1]) -> None:
+        super().__init__()
+        self.trunk = SFace()
+        self.neck = nn.Identity() if channels == CHANNELS[-1] else Unit(CHANNELS[-1], channels, 1)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Return the last map, with `channels` channels, in a list."""
+        x = image
+        for number in range(len(STAGES)):
+            x = self.trunk.stage(number, x)
+        return [self.neck(x)]

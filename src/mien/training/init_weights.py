@@ -9,7 +9,7 @@
 | `efficientnet-lite0` | EfficientNet-Lite0 of ImageNet (`efficientnet_lite0.npz`) | `timm:tf_efficientnet_lite0` |
 | `mobilenet-v2` | MobileNetV2 of ImageNet (`mobilenet_v2.npz`) | `timm:mobilenetv2_100` |
 | `faceres` | MobileNetV1 of VGGFace2 (`faceres.npz`) | `timm:mobilenetv1_100` with `options = {pad_type = "same"}` |
-| `sface` | SFace of OpenCV's model zoo (`sface_trunk.npz`) | `mien-base` with `options = {trunk = "sface"}` |
+| `sface` | SFace of OpenCV's model zoo (`sface_trunk.npz`) | `mien-base` with `trunk = "sface"`, others with `backbone = "sface"` |
 
 The four `.npz` files were trained with value ranges of their own. The first layer is adapted to the value range of the recipe,
 except for zero padding, which stands for another shade in another range. Best are `normalize = "half"` for SFace and Lite0
@@ -38,6 +38,7 @@ from ..cards import Input, bundled_file
 from ..errors import WeightsError, did_you_mean
 from ..models.checkpoints import LoadReport, read_checkpoint
 from ..models.checkpoints.loading import PRETRAINING
+from ..models.sface import SFace
 from .config import InitConfig
 
 
@@ -252,9 +253,12 @@ def _candidates(model: nn.Module, name: str, state: Mapping[str, Tensor], kind: 
         return [dict(state)]
     if kind == "author":
         return [models.author_mapping(name)(state)]
+    if kind == "sface":
+        trunks = [trunk for trunk, module in model.named_modules() if isinstance(module, SFace)]
+        return [{f"{trunk}.{key}": tensor for trunk in trunks for key, tensor in state.items()}]
     parts = dict(model.named_children())
     named = [{f"{part}.{key}": tensor for key, tensor in state.items()} for part in parts]
-    if kind in ("backbone", "faceres", "sface"):
+    if kind in ("backbone", "faceres"):
         return named
     last = _last_layer(state)
     headless = {key: tensor for key, tensor in state.items() if key.rpartition(".")[0] != last}
