@@ -11,6 +11,8 @@ channels, so its values are near 1/C and x changes little: the maps, not the log
 Parameters at 7 classes: 103,280,871 (ResNet-34) and 202,107,647 (ResNet-50), of which 5,684,896 are dead: every inner ResNet-18
 is complete, with stem, early stages and a 1000-way last layer that nothing reads. `slim=True` leaves those out.
 
+`dda-sface` has the blocks, with inner ResNets a quarter as wide, on SFace's trunk (`mien.models.sface`).
+
 Differences from the paper: none known; `gate="sigmoid"` is an experiment of ours whose maps can reach all of (0, 1).
 """
 
@@ -25,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import ConfigError
+from . import sface
 from .info import Figure, Input, ModelInfo
 from .keys import Rule, rename
 from .stock import README, REPOSITORY, recipes_from, resnet
@@ -34,7 +37,11 @@ Gate = Literal["softmax", "sigmoid"]
 IMAGE = Input(
     "image", 224, "32 times an odd number (96, 160, 224, 288 …), else the two paths do not meet", lambda side: side % 64 == 32
 )
-DEEP, SHALLOW = 512, 256  # channels of a ResNet-18's last stage and of the one before
+GRAY = Input(
+    "image", 80, "16 times an odd number (48, 80, 112 …), else the two paths do not meet", lambda side: side % 32 == 16, 1
+)
+FULL, QUARTER = 64, 16
+"""Channels of the first stage of the inner ResNets: those of a ResNet-18, and of one a quarter as wide for SFace's trunk."""
 
 
 class DDAOutput(NamedTuple):
@@ -51,14 +58,13 @@ class DDANet(nn.Module):
     def __init__(
         self, backbone: Any, width: int, num_classes: int, dropout: float, gate: Gate, context: bool | str, slim: bool
     ) -> None:
-        if gate not in get_args(Gate):
-            raise ConfigError(f"gate={gate!r}: DDA's maps are made by one of {', '.join(get_args(Gate))}")
+        _check(gate)
         super().__init__()
         self.stem = nn.Sequential(backbone.conv1, backbone.bn1, backbone.act1, backbone.maxpool)
         self.stages = nn.ModuleList([backbone.layer1, backbone.layer2, backbone.layer3, backbone.layer4])
         channels = [entry["num_chs"] for entry in backbone.feature_info[1:]]
         self.attention = nn.ModuleList(
-            DualDomainAttention(level, each, width, gate, context, slim) for level, each in enumerate(channels, start=1)
+            DualDomainAttention(level, each, width, gate, context, slim, FULL) for level, each in enumerate(channels, start=1)
         )
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(channels[-1], num_classes)
@@ -78,20 +84,57 @@ class DDANet(nn.Module):
         return DDAOutput(self.fc(self.dropout(feature)), feature, tuple(maps))
 
 
+class DDAOnSFace(nn.Module):
+    """SFace's trunk; a `DualDomainAttention` follows each stage but the first, inner ResNets are a quarter as wide.
+
+    The last stage is narrowed to 256 channels, since its block would have several times as many weights as the trunk.
+    """
+
+    CHANNELS = (*sface.CHANNELS[1:4], 256)
+    WIDTH = 128
+
+    def __init__(self, num_classes: int, dropout: float, gate: Gate) -> None:
+        super().__init__()
+        _check(gate)
+        self.trunk = sface.SFace()
+        self.neck = sface.Unit(sface.CHANNELS[4], self.CHANNELS[3], 1)
+        self.attention = nn.ModuleList(
+            DualDomainAttention(level, each, self.WIDTH, gate, False, True, QUARTER)
+            for level, each in enumerate(self.CHANNELS, start=1)
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(self.CHANNELS[3], num_classes)
+
+    def forward(self, image: Tensor) -> DDAOutput:
+        """Return logits (N, classes), the pooled feature and the four maps for gray images (N, 1, H, W)."""
+        GRAY.check(image)
+        x, maps = self.trunk.stage(0, image), []
+        for level, attend in enumerate(self.attention, start=1):
+            x = self.trunk.stage(level, x)
+            if level == 4:
+                x = self.neck(x)
+            maps.append(attend(x))
+            x = x * (1 + maps[-1])
+        feature = x.mean((2, 3))
+        return DDAOutput(self.fc(self.dropout(feature)), feature, tuple(maps))
+
+
 class DualDomainAttention(nn.Module):
     """Block k = `level` of 1 … 4: (N, C, H, W) → a map of the same shape."""
 
-    def __init__(self, level: int, channels: int, width: int, gate: Gate, context: bool | str, slim: bool) -> None:
+    def __init__(self, level: int, channels: int, width: int, gate: Gate, context: bool | str, slim: bool, base: int) -> None:
         super().__init__()
         self.level, self.gate = level, gate
-        strided = [conv_block(channels if i == 0 else DEEP, DEEP, stride=2) for i in range(4 - level)]
+        deep_channels, shallow_channels = 8 * base, 4 * base  # of the last stage of the inner ResNet and of the one before
+        strided = [conv_block(channels if i == 0 else deep_channels, deep_channels, stride=2) for i in range(4 - level)]
         self.spatial = nn.Sequential(*strided)
-        self.context = ContextPath(channels, level, context, slim)
-        self.arm1 = ChannelSoftmax(SHALLOW) if level < 4 else None
-        self.arm2 = ChannelSoftmax(DEEP)
-        self.raise_deep = None if level == 1 else up_block(DEEP, DEEP, kernel=3, padding=1)  # side 4 → 7
-        spatial_channels = DEEP if level < 4 else channels
-        self.fuse = DualDomainFusion(spatial_channels + DEEP + (SHALLOW if level < 4 else 0), channels)
+        self.context = ContextPath(channels, level, context, slim, base)
+        self.arm1 = ChannelSoftmax(shallow_channels) if level < 4 else None
+        self.arm2 = ChannelSoftmax(deep_channels)
+        # Brings side 4 to 7.
+        self.raise_deep = None if level == 1 else up_block(deep_channels, deep_channels, kernel=3, padding=1)
+        spatial_channels = deep_channels if level < 4 else channels
+        self.fuse = DualDomainFusion(spatial_channels + deep_channels + (shallow_channels if level < 4 else 0), channels)
         ups = [up_block(channels if i == 0 else width, width) for i in range(3 - level)]
         ups += [up_block(width if ups else channels, channels)] if level < 4 else []
         self.up = nn.Sequential(*ups)
@@ -122,12 +165,13 @@ class DualDomainAttention(nn.Module):
 class ContextPath(nn.Module):
     """The last stages of a ResNet-18 behind two 3×3 convolutions that bring x to the channels of the first stage used."""
 
-    def __init__(self, channels: int, level: int, pretrained: bool | str, slim: bool) -> None:
+    def __init__(self, channels: int, level: int, pretrained: bool | str, slim: bool, base: int) -> None:
         super().__init__()
-        middle = 32 << level  # 64, 128, 256, 512: the width of stage `level`
-        entry = 64 if level == 1 else middle // 2
+        middle = base // 2 << level  # The width of stage `level`.
+        entry = 64 if level == 1 else middle // 2  # timm's first stage reads 64 channels at every width.
         self.entry = nn.Sequential(conv_block(channels, middle), conv_block(middle, entry))
-        self.resnet = resnet("resnet18", pretrained)
+        widths = {} if base == FULL else {"channels": [base, 2 * base, 4 * base, 8 * base]}
+        self.resnet = resnet("resnet18", pretrained, **widths)
         self.stages = [f"layer{i}" for i in range(level, 5)]
         for part in unused_parts(level):
             if slim:
@@ -182,6 +226,11 @@ class DualDomainFusion(nn.Module):
         return mixed + mixed * self.weigh(mixed.mean((2, 3), keepdim=True))
 
 
+def _check(gate: str) -> None:
+    if gate not in get_args(Gate):
+        raise ConfigError(f"gate={gate!r}: DDA's maps are made by one of {', '.join(get_args(Gate))}")
+
+
 def conv_block(channels_in: int, channels: int, stride: int = 1) -> nn.Sequential:
     """Return 3×3 convolution, BatchNorm, ReLU."""
     conv = nn.Conv2d(channels_in, channels, 3, stride, 1, bias=False)
@@ -231,6 +280,11 @@ def dda_resnet50(
 ) -> DDANet:
     """Return a ResNet-50 with DDA; options as in `dda_resnet34`. The authors' VGGFace2 variant has the same shapes."""
     return DDANet(resnet("resnet50", pretrained, num_classes=0), 612, num_classes, dropout, gate, context_pretrained, slim)
+
+
+def dda_sface(num_classes: int = 7, *, dropout: float = 0.4, gate: Gate = "softmax") -> DDAOnSFace:
+    """Return DDA on the trunk of `mien.models.sface`, for gray images; options as in `dda_resnet34`."""
+    return DDAOnSFace(num_classes, dropout, gate)
 
 
 def from_author(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@
 | `efficientnet-lite0` | EfficientNet-Lite0 of ImageNet (`efficientnet_lite0.npz`) | `timm:tf_efficientnet_lite0` |
 | `mobilenet-v2` | MobileNetV2 of ImageNet (`mobilenet_v2.npz`) | `timm:mobilenetv2_100` |
 | `faceres` | MobileNetV1 of VGGFace2 (`faceres.npz`) | `timm:mobilenetv1_100` with `options = {pad_type = "same"}` |
-| `sface` | SFace of OpenCV's model zoo (`sface_trunk.npz`) | `mien-base` with `trunk = "sface"`, others with `backbone = "sface"` |
+| `sface` | SFace of OpenCV's model zoo (`sface_trunk.npz`) | a network that contains `mien.models.sface.SFace` |
 
 The four `.npz` files were trained with value ranges of their own. The first layer is adapted to the value range of the recipe,
 except for zero padding, which stands for another shade in another range. Best are `normalize = "half"` for SFace and Lite0
