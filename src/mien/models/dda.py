@@ -11,7 +11,7 @@ channels, so its values are near 1/C and x changes little: the maps, not the log
 Parameters at 7 classes: 103,280,871 (ResNet-34) and 202,107,647 (ResNet-50), of which 5,684,896 are dead: every inner ResNet-18
 is complete, with stem, early stages and a 1000-way last layer that nothing reads. `slim=True` leaves those out.
 
-`dda-sface` has the blocks, with inner ResNets a quarter as wide, on SFace's trunk (`mien.models.sface`).
+`dda-sface` has the blocks, with inner ResNets an eighth as wide, on SFace's trunk (`mien.models.sface`).
 
 Differences from the paper: none known; `gate="sigmoid"` is an experiment of ours whose maps can reach all of (0, 1).
 """
@@ -40,8 +40,8 @@ IMAGE = Input(
 GRAY = Input(
     "image", 80, "16 times an odd number (48, 80, 112 …), else the two paths do not meet", lambda side: side % 32 == 16, 1
 )
-FULL, QUARTER = 64, 16
-"""Channels of the first stage of the inner ResNets: those of a ResNet-18, and of one a quarter as wide for SFace's trunk."""
+FULL, NARROW = 64, 8
+"""Channels of the first stage of the inner ResNets: those of a ResNet-18, and of one an eighth as wide for SFace's trunk."""
 
 
 class DDAOutput(NamedTuple):
@@ -85,13 +85,13 @@ class DDANet(nn.Module):
 
 
 class DDAOnSFace(nn.Module):
-    """SFace's trunk; a `DualDomainAttention` follows each stage but the first, inner ResNets are a quarter as wide.
+    """SFace's trunk; a `DualDomainAttention` follows each stage but the first, inner ResNets are an eighth as wide.
 
     The last stage is narrowed to 256 channels, since its block would have several times as many weights as the trunk.
     """
 
     CHANNELS = (*sface.CHANNELS[1:4], 256)
-    WIDTH = 128
+    WIDTH = 64
 
     def __init__(self, num_classes: int, dropout: float, gate: Gate) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class DDAOnSFace(nn.Module):
         self.trunk = sface.SFace()
         self.neck = sface.Unit(sface.CHANNELS[4], self.CHANNELS[3], 1)
         self.attention = nn.ModuleList(
-            DualDomainAttention(level, each, self.WIDTH, gate, False, True, QUARTER)
+            DualDomainAttention(level, each, self.WIDTH, gate, False, True, NARROW)
             for level, each in enumerate(self.CHANNELS, start=1)
         )
         self.dropout = nn.Dropout(dropout)
