@@ -85,31 +85,31 @@ class DDANet(nn.Module):
 
 
 class DDAOnSFace(nn.Module):
-    """SFace's trunk; a `DualDomainAttention` follows each stage but the first, inner ResNets are an eighth as wide.
+    """SFace's trunk; a `DualDomainAttention` follows each of the last three stages, inner ResNets are an eighth as wide.
 
     The last stage is narrowed to 256 channels, since its block would have several times as many weights as the trunk.
     """
 
-    CHANNELS = (*sface.CHANNELS[1:4], 256)
+    CHANNELS = {2: sface.CHANNELS[2], 3: sface.CHANNELS[3], 4: 256}
+    """Level of a block, counted as by `DualDomainAttention` and by the trunk's stages → channels of its stage."""
     WIDTH = 64
 
     def __init__(self, num_classes: int, dropout: float, gate: Gate) -> None:
         super().__init__()
         _check(gate)
         self.trunk = sface.SFace()
-        self.neck = sface.Unit(sface.CHANNELS[4], self.CHANNELS[3], 1)
+        self.neck = sface.Unit(sface.CHANNELS[4], self.CHANNELS[4], 1)
         self.attention = nn.ModuleList(
-            DualDomainAttention(level, each, self.WIDTH, gate, False, True, NARROW)
-            for level, each in enumerate(self.CHANNELS, start=1)
+            DualDomainAttention(level, each, self.WIDTH, gate, False, True, NARROW) for level, each in self.CHANNELS.items()
         )
         self.dropout = nn.Dropout(dropout)
-        self.fc = nn.Linear(self.CHANNELS[3], num_classes)
+        self.fc = nn.Linear(self.CHANNELS[4], num_classes)
 
     def forward(self, image: Tensor) -> DDAOutput:
-        """Return logits (N, classes), the pooled feature and the four maps for gray images (N, 1, H, W)."""
+        """Return logits (N, classes), the pooled feature and the three maps for gray images (N, 1, H, W)."""
         GRAY.check(image)
-        x, maps = self.trunk.stage(0, image), []
-        for level, attend in enumerate(self.attention, start=1):
+        x, maps = self.trunk.stage(1, self.trunk.stage(0, image)), []
+        for level, attend in zip(self.CHANNELS, self.attention, strict=True):
             x = self.trunk.stage(level, x)
             if level == 4:
                 x = self.neck(x)

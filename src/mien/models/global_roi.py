@@ -75,30 +75,25 @@ class GlobalROINet(nn.Module):
             rule.check(crop)
         whole = self.features_whole(image)[0].mean((2, 3))
         crops = torch.cat([self.features(crop).amax((2, 3)) for crop in (eye, nose, mouth)], 1)
-        roi = self.bn_roi(self.fc_roi(crops.relu()))
-        feature = (whole + roi).relu()
-        # one after the other, not as one batch: in training each takes its own statistics
-        whole_logits, roi_logits, logits = (self.bn(self.fc(each)) for each in (whole, roi, feature))
-        return GlobalROIOutput(logits, whole_logits, roi_logits, feature)
+        return _outputs(self, whole, crops)
 
 
 class GlobalROIOnSFace(nn.Module):
-    """The same with one trunk of SFace for the face and its crops: two transformer blocks inside it run over the crops alone.
+    """The same with one trunk of SFace for the face and its crops, inside which a transformer block runs over the crops alone.
 
-    The transformer blocks add nothing at first, so that the pretrained trunk begins as it was trained.
+    The transformer block adds nothing at first, so that the pretrained trunk begins as it was trained.
     """
 
-    WITH_ATTENTION = (1, 2)
-    """Stages of the trunk, 128 and 256 channels wide, that a transformer block follows."""
+    ATTENTIVE = 2
+    """Stage of the trunk, 256 channels wide, that the transformer block follows."""
 
     def __init__(self, num_classes: int, num_heads: int) -> None:
         super().__init__()
         self.trunk, channels = sface.SFace(), sface.CHANNELS[-1]
-        self.transformers = nn.ModuleList(TransformerBlock(sface.CHANNELS[stage], num_heads) for stage in self.WITH_ATTENTION)
-        for block in self.transformers:
-            for last in (block.project, block.mlp[-1]):
-                nn.init.zeros_(last.weight)
-                nn.init.zeros_(last.bias)
+        self.transformer = TransformerBlock(sface.CHANNELS[self.ATTENTIVE], num_heads)
+        for last in (self.transformer.project, self.transformer.mlp[-1]):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
         self.fc_roi = nn.Linear(3 * channels, channels)
         self.bn_roi = nn.BatchNorm1d(channels)
         self.fc = nn.Linear(channels, num_classes)
@@ -111,18 +106,23 @@ class GlobalROIOnSFace(nn.Module):
             dataclasses.replace(rule, channels=1).check(crop)
         whole = self.trunk(image)
         crops = torch.cat([self._crop(crop).amax((2, 3)) for crop in (eye, nose, mouth)], 1)
-        roi = self.bn_roi(self.fc_roi(crops.relu()))
-        feature = (whole + roi).relu()
-        whole_logits, roi_logits, logits = (self.bn(self.fc(each)) for each in (whole, roi, feature))
-        return GlobalROIOutput(logits, whole_logits, roi_logits, feature)
+        return _outputs(self, whole, crops)
 
     def _crop(self, x: Tensor) -> Tensor:
-        blocks = dict(zip(self.WITH_ATTENTION, self.transformers, strict=True))
         for stage in range(len(sface.STAGES)):
             x = self.trunk.stage(stage, x)
-            if stage in blocks:
-                x = blocks[stage](x)
+            if stage == self.ATTENTIVE:
+                x = self.transformer(x)
         return x
+
+
+def _outputs(network: Any, whole: Tensor, crops: Tensor) -> GlobalROIOutput:
+    """Return the outputs for the features of the face and those of its crops side by side."""
+    roi = network.bn_roi(network.fc_roi(crops.relu()))
+    feature = (whole + roi).relu()
+    # One after the other, not as one batch: in training each takes its own statistics.
+    whole_logits, roi_logits, logits = (network.bn(network.fc(each)) for each in (whole, roi, feature))
+    return GlobalROIOutput(logits, whole_logits, roi_logits, feature)
 
 
 class GlobalNet(nn.Module):

@@ -30,10 +30,12 @@ class InitConfig:
 
     file: str = ""
     """Weights file, or the name of a bundled model; empty: random initialization."""
-    kind: Literal["mien", "author", "backbone", "ordered", "efficientnet-lite0", "mobilenet-v2", "faceres", "sface"] = "mien"
+    kind: Literal[
+        "mien", "author", "backbone", "ordered", "trunk", "efficientnet-lite0", "mobilenet-v2", "faceres", "sface"
+    ] = "mien"
     """Layout of the file: weights of the same architecture from mien (`.safetensors`, `.onnx`), a checkpoint of the authors,
-    a timm or torchvision backbone by its names or (`ordered`) by the order of its entries, or one of four known `.npz`
-    files."""
+    a timm or torchvision backbone by its names or (`ordered`) by the order of its entries, SFace's trunk inside another network
+    of mien (`trunk`), or one of four known `.npz` files."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@
 | `mobilenet-v2` | MobileNetV2 of ImageNet (`mobilenet_v2.npz`) | `timm:mobilenetv2_100` |
 | `faceres` | MobileNetV1 of VGGFace2 (`faceres.npz`) | `timm:mobilenetv1_100` with `options = {pad_type = "same"}` |
 | `sface` | SFace of OpenCV's model zoo (`sface_trunk.npz`) | a network that contains `mien.models.sface.SFace` |
+| `trunk` | `mien-base`, or another network of mien on SFace's trunk | the same |
 
 The four `.npz` files were trained with value ranges of their own. The first layer is adapted to the value range of the recipe,
 except for zero padding, which stands for another shade in another range. Best are `normalize = "half"` for SFace and Lite0
@@ -36,9 +37,9 @@ from torch import Tensor, nn
 from .. import cards, models
 from ..cards import Input, bundled_file
 from ..errors import WeightsError, did_you_mean
+from ..models import sface
 from ..models.checkpoints import LoadReport, read_checkpoint
 from ..models.checkpoints.loading import PRETRAINING
-from ..models.sface import SFace
 from .config import InitConfig
 
 
@@ -118,6 +119,8 @@ def _norms(layers: Mapping[str, nn.Module]) -> dict[str, str]:
 
 IMAGENET = Input(size=(224, 224), scale=1 / 255, offset=(-0.485, -0.456, -0.406), std=(0.229, 0.224, 0.225))
 COUNTER = ".num_batches_tracked"
+STEM = "0.conv.weight"
+"""First entry of SFace's trunk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +165,8 @@ def load_initial_weights(
     """
     path = _file(init.file)
     exported = path.suffix == ".onnx"
-    state = exported_state(model, path) if exported else read_checkpoint(path).state
+    donor = models.build("mien-base", trunk=sface.NAME) if init.kind == "trunk" else model
+    state = exported_state(donor, path) if exported else read_checkpoint(path).state
     known = KNOWN.get(init.kind)
     if known and known.stem not in (converted := _converted(known, state)):
         raise WeightsError(f"{path} is not {init.kind}; choose another kind in model.init", path=path, value=init.kind)
@@ -253,9 +257,14 @@ def _candidates(model: nn.Module, name: str, state: Mapping[str, Tensor], kind: 
         return [dict(state)]
     if kind == "author":
         return [models.author_mapping(name)(state)]
-    if kind == "sface":
-        trunks = [trunk for trunk, module in model.named_modules() if isinstance(module, SFace)]
-        return [{f"{trunk}.{key}": tensor for trunk in trunks for key, tensor in state.items()}]
+    if kind in ("sface", "trunk"):
+        first = "." if kind == "trunk" else ""  # There, the trunk is a part of a network.
+        prefix = next((key.removesuffix(STEM) for key in state if key.endswith(f"{first}{STEM}")), None)
+        if prefix is None:
+            return [{}]
+        found = {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
+        trunks = [trunk for trunk, module in model.named_modules() if isinstance(module, sface.SFace)]
+        return [{f"{trunk}.{key}": tensor for trunk in trunks for key, tensor in found.items()}]
     parts = dict(model.named_children())
     named = [{f"{part}.{key}": tensor for key, tensor in state.items()} for part in parts]
     if kind in ("backbone", "faceres"):
@@ -382,7 +391,7 @@ KNOWN: dict[str, Known] = {
     ),
     "sface": Known(
         Input(size=(112, 112), scale=1 / 128, offset=(-127.5 / 128,)),
-        "0.conv.weight",
+        STEM,
         "0.norm.running_mean",
         _sface,
     ),
