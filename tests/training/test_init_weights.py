@@ -241,6 +241,30 @@ def test_sface_gives_the_features_of_its_file(shared: Path, pixels: Tensor) -> N
     assert found.shape == (len(pixels), 1024) and torch.allclose(found, expected.mean((2, 3)), atol=0.02)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("exported", [False, True])
+def test_a_system_starts_from_the_trunk_of_another_network(exported: bool, tmp_path: Path) -> None:
+    donor = models.build("mien-base", trunk="sface").eval()
+    images = torch.rand(64, 1, 48, 48) * 2 - 1
+    if exported:
+        load_initial_weights(donor, "mien-base", init("mien-base"), images=lambda: images)
+    path = tmp_path / "donor.safetensors"
+    save_file(donor.state_dict(), path)
+    network = models.build("dan", backbone="sface").eval()
+    source = init("mien-base" if exported else path, "trunk")
+    report = load_initial_weights(network, "dan", source, images=lambda: images)
+    assert not any("trunk" in key for key in report.missing) and not report.unused and not report.shape_mismatch
+    inner = network.features.trunk
+    assert torch.allclose(inner(images), donor.trunk(images), rtol=1e-3, atol=1e-4)
+
+
+def test_a_file_without_a_trunk_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "plain.safetensors"
+    save_file({"fc.weight": torch.zeros(7, 512)}, path)
+    with pytest.raises(WeightsError):
+        load_initial_weights(models.build("dan", backbone="sface"), "dan", init(path, "trunk"))
+
+
 def test_a_trunk_is_not_enlarged_by_nothing() -> None:
     with pytest.raises(ConfigError, match="enlarge must be above 0, not 0"):
         models.build("mien-base", trunk="mobilenetv2_100", enlarge=0)

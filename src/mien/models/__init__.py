@@ -35,7 +35,6 @@ MODELS: dict[str, str] = {
     "resnet50": "mien.models.stock:resnet50",
     "dda-resnet34": "mien.models.dda:dda_resnet34",
     "dda-resnet50": "mien.models.dda:dda_resnet50",
-    "dda-sface": "mien.models.dda:dda_sface",
     "global-roi": "mien.models.global_roi:global_roi",
     "global-cbam": "mien.models.global_roi:global_cbam",
     "ddamfn": "mien.models.ddamfn:ddamfn",

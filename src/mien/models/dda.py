@@ -11,7 +11,7 @@ channels, so its values are near 1/C and x changes little: the maps, not the log
 Parameters at 7 classes: 103,280,871 (ResNet-34) and 202,107,647 (ResNet-50), of which 5,684,896 are dead: every inner ResNet-18
 is complete, with stem, early stages and a 1000-way last layer that nothing reads. `slim=True` leaves those out.
 
-`dda-sface` has the blocks, with inner ResNets an eighth as wide, on SFace's trunk (`mien.models.sface`).
+`backbone="sface"` puts the blocks, with inner ResNets an eighth as wide, on SFace's trunk: 9,125,815 parameters.
 
 Differences from the paper: none known; `gate="sigmoid"` is an experiment of ours whose maps can reach all of (0, 1).
 """
@@ -252,7 +252,8 @@ def dda_resnet34(
     pretrained: bool | str = False,
     context_pretrained: bool | str = False,
     slim: bool = False,
-) -> DDANet:
+    backbone: str = "resnet34",
+) -> DDANet | DDAOnSFace:
     """Return a ResNet-34 with DDA.
 
     Args:
@@ -262,10 +263,16 @@ def dda_resnet34(
         pretrained: start of the backbone, as in `mien.models.stock.timm_model`.
         context_pretrained: start of the four inner ResNet-18s, the same.
         slim: leave dead parameters out.
+        backbone: "resnet34", or "sface" for the blocks on the trunk of `mien.models.sface`, which reads gray images; the three
+            options before this one do not apply to it.
 
     Raises:
-        ConfigError: unknown gate.
+        ConfigError: unknown gate or backbone.
     """
+    if backbone == sface.NAME:
+        return DDAOnSFace(num_classes, dropout, gate)
+    if backbone != "resnet34":
+        raise ConfigError(f"backbone={backbone!r}: this DDA stands on resnet34 or sface", value=backbone)
     return DDANet(resnet("resnet34", pretrained, num_classes=0), 512, num_classes, dropout, gate, context_pretrained, slim)
 
 
@@ -280,11 +287,6 @@ def dda_resnet50(
 ) -> DDANet:
     """Return a ResNet-50 with DDA; options as in `dda_resnet34`. The authors' VGGFace2 variant has the same shapes."""
     return DDANet(resnet("resnet50", pretrained, num_classes=0), 612, num_classes, dropout, gate, context_pretrained, slim)
-
-
-def dda_sface(num_classes: int = 7, *, dropout: float = 0.4, gate: Gate = "softmax") -> DDAOnSFace:
-    """Return DDA on the trunk of `mien.models.sface`, for gray images; options as in `dda_resnet34`."""
-    return DDAOnSFace(num_classes, dropout, gate)
 
 
 def from_author(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
