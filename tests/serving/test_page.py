@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 from PIL import Image
 from server import Server
@@ -27,7 +28,7 @@ from mien import cards
 from mien.inference.recognizer import Recognizer
 from mien.inference.results import Csv
 from mien.serving.app import PAGE
-from mien.visualization.faces import COLORS
+from mien.visualization.faces import COLORS, NOSE
 
 pytestmark = NEEDED
 
@@ -148,6 +149,13 @@ def test_upload_and_downloads(open_page: Any, read: Recognizer, sample: Path) ->
     assert name == "sample-annotated.png" and Image.open(io.BytesIO(data)).size == (512, 512)
     page.click("#show-points")
     assert page.locator("#overlay circle").count() >= 68
+    pose, scale = wanted.faces[0].pose, page.locator("#frame").bounding_box()["width"] / wanted.width
+    page.click("#show-axes")
+    lines = page.locator("#overlay .axis line")
+    assert lines.count() == 5, "three axes, two rays"
+    ends = [[float(line.get_attribute(name)) / scale for name in ("x1", "y1", "x2", "y2")] for line in lines.all()]
+    forward = pose.project(np.array([NOSE, NOSE + [0, 0, 6]]), wanted.width, wanted.height)
+    assert min(np.abs(forward.ravel() - end).max() for end in ends) < 0.5
     page.click("#show-heat")
     page.wait_for_selector("#heat:not([hidden])")
     assert page.locator("#importance li").count() == 4
@@ -305,6 +313,9 @@ def test_a_video(open_page: Any, read: Recognizer, film: Path) -> None:
     page.wait_for_selector("#kind:text-is('Face 1')")
     page.keyboard.press("Home")
     page.wait_for_function(f"() => {NOW} === 0")
+    tall = page.locator("#track").bounding_box()["height"]
+    page.click("#show-measures")  # strips of head pose, gaze and action units
+    assert page.locator("#track").bounding_box()["height"] < tall / 2
     wanted = [dataclasses.replace(result, source="smile.webm") for _, result in read.stream(film)]
     name, data = saved(page, "csv")
     assert name == "smile.csv"

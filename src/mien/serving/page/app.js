@@ -14,7 +14,7 @@ const POINTS = { points: "68" };
 const ACTIVE = ["waiting", "running"];
 
 const items = [];
-const view = { boxes: true, points: false, heat: false };
+const view = { boxes: true, points: false, axes: false, heat: false, measures: true };
 let current = null; // the item that is shown
 let cards = {};
 let limits = {};
@@ -96,7 +96,7 @@ async function work() {
 }
 
 async function predict(item) {
-  Object.assign(item, { state: "running", results: [], explanations: {}, canceled: false, progress: undefined });
+  Object.assign(item, { state: "running", results: [], explanations: {}, canceled: false, progress: undefined, seen: null });
   refresh(item);
   const options = { ...POINTS, model: $("model").value };
   try {
@@ -172,12 +172,14 @@ function refresh(item) {
   $("tools").hidden = !current;
   $("unreadable").hidden = !failed;
   $("frame").hidden = !current || failed;
+  $("views").hidden = failed;
   $("zoom").hidden = !current || failed || current.kind === "camera";
   if (failed) {
     $("unreadable-name").textContent = current.name;
     $("unreadable-reason").textContent = reason(current);
   }
   $("timeline").hidden = !current || current.kind === "image" || failed;
+  $("show-measures").hidden = $("timeline").hidden;
   $("play").hidden = !video;
   $("cancel").hidden = !(video && active);
   $("progress").hidden = !(active && current.kind !== "camera");
@@ -195,13 +197,13 @@ function draw() {
   const frame = $("frame"), image = ["image", "recording"].includes(current?.kind), source = image ? $("image") : $("video");
   const natural = image ? [source.naturalWidth, source.naturalHeight] : [source.videoWidth, source.videoHeight];
   const size = natural[0] ? natural : result?.width ? [result.width, result.height] : [4, 3];
-  frame.style.setProperty("--ratio", size[0] / size[1]);
+  $("stage").style.setProperty("--ratio", size[0] / size[1]);
   frame.classList.toggle("blind", Boolean(current?.broken));
   notice(result);
   const width = frame.clientWidth, height = frame.clientHeight, scale = result?.width ? width / result.width : 1;
   const place = selected(current, result), face = result?.faces[place];
   const mirrored = ["camera", "recording"].includes(current?.kind);
-  paint($("overlay"), result, { scale, width, height, mirrored, boxes: view.boxes, points: view.points, selected: place });
+  paint($("overlay"), width ? result : null, { scale, width, height, mirrored, ...view, selected: place });
   const explanation = current?.kind === "image" ? current.explanations[place] : null;
   $("show-heat").hidden = !canExplain || current?.kind !== "image" || !face;
   $("heat").hidden = !(view.heat && explanation);
@@ -333,12 +335,13 @@ const timeline = new Timeline($("track"), (to) => {
 function time() {
   const result = now(current), place = selected(current, result);
   if (place >= 0 && current.track === undefined) current.track = result.faces[place].track;
-  const samples = current.results.map((each) => ({
+  const last = current.results.at(-1)?.time ?? 0, live = current.kind === "camera", seen = `${current.results.length} ${last} ${current.track}`;
+  if (current.seen !== seen) Object.assign(current, { seen, samples: current.results.map((each) => ({
     time: each.time ?? 0, face: each.faces.find((face) => face.track === current.track) ?? each.faces[0] ?? null,
-  }));
-  const last = samples.at(-1)?.time ?? 0, live = current.kind === "camera";
+  })) });
   const length = current.kind === "video" ? Math.max(last, Number.isFinite($("video").duration) ? $("video").duration : 0) : last;
-  timeline.set(samples, live ? Math.max(0, last - 60) : 0, live ? Math.max(last, 10) : length, live ? last : current.time, cards[$("model").value]?.labels);
+  const samples = live ? current.samples.filter(({ time }) => time > last - 60) : current.samples;
+  timeline.set(samples, live ? Math.max(0, last - 60) : 0, live ? Math.max(last, 10) : length, live ? last : current.time, cards[$("model").value]?.labels, view.measures);
   $("clock").textContent = clock(live ? last : current.time);
 }
 
@@ -479,9 +482,9 @@ $("overlay").addEventListener("click", (event) => {
   const face = event.target.closest("[data-face]");
   if (face) pick(Number(face.dataset.face));
 });
-for (const [id, name] of [["show-boxes", "boxes"], ["show-points", "points"], ["show-heat", "heat"]]) $(id).addEventListener("click", () => {
+for (const name of Object.keys(view)) $(`show-${name}`).addEventListener("click", () => {
   view[name] = !view[name];
-  $(id).setAttribute("aria-pressed", String(view[name]));
+  $(`show-${name}`).setAttribute("aria-pressed", String(view[name]));
   if (name === "heat" && view.heat) explain();
   else draw();
 });
@@ -492,7 +495,7 @@ for (const button of document.querySelectorAll("[data-save]")) button.addEventLi
   else if (kind === "json") current.kind === "image" ? downloads.save(downloads.json(results), `${name}.json`) : downloads.save(downloads.jsonLines(results), `${name}.jsonl`);
   else {
     const source = ["image", "recording"].includes(current.kind) ? $("image") : $("video");
-    downloads.save(await annotated(source, now(current)), `${name}-annotated.png`);
+    downloads.save(await annotated(source, now(current), view), `${name}-annotated.png`);
   }
 });
 $("model").addEventListener("change", () => {
@@ -536,7 +539,11 @@ for (const [element, loaded] of [[$("image"), "load"], [$("video"), "loadeddata"
     draw();
   });
 }
-$("video").addEventListener("seeked", () => current && draw());
+$("video").addEventListener("seeked", () => {
+  if (current?.kind !== "video" || $("video").seeking) return;
+  current.time = $("video").currentTime;
+  draw();
+});
 
 // ── theme ──
 

@@ -94,7 +94,7 @@ function units(face) {
   if (!found) return;
   $("facs-kind").textContent = face.action_units ? "probability" : "estimated intensity";
   const all = Object.entries(found).filter(([name]) => !name.includes("_")).map(([name, value]) => ({
-    name: UNITS[name] ? `${name.slice(2)} ${UNITS[name]}` : name, share: Math.min(Math.max(value, 0), 1),
+    name: UNITS[name] ? `${name} ${UNITS[name]}` : name, share: Math.min(Math.max(value, 0), 1),
   }));
   const strongest = [...all].sort((a, b) => b.share - a.share).slice(0, 5);
   bars($("unit-bars"), strongest);

@@ -64,10 +64,38 @@ function tags(faces, scale, area, height, measure) {
   });
 }
 
+// Axes of the head and rays of the gaze, projected into the image: the same lengths and colors as in mien.visualization.faces.
+const NOSE = [0, -0.463, 7.587], EYES = { right: [-3.26, 2.83, 3.82], left: [3.26, 2.83, 3.82] }, RAY = 9;
+const AXES = [[[6, 0, 0], "#e85d4c"], [[0, 6, 0], "#68c467"], [[0, 0, 6], "#5398f0"]], RAY_INK = "#fad650";
+const radians = (degrees) => (degrees * Math.PI) / 180;
+
+function arrows({ pose, gaze }, { width, height }) {
+  if (!pose) return [];
+  const [sx, sy, sz] = [pose.pitch, pose.yaw, pose.roll].map((turn) => Math.sin(radians(turn)));
+  const [cx, cy, cz] = [pose.pitch, pose.yaw, pose.roll].map((turn) => Math.cos(radians(turn)));
+  const rotation = [
+    [cz * cy, cz * sy * sx - sz * cx, cz * sy * cx + sz * sx], [sz * cy, sz * sy * sx + cz * cx, sz * sy * cx - cz * sx], [-sy, cy * sx, cy * cx],
+  ];
+  const focal = height / 2 / Math.tan(radians(pose.fov) / 2);
+  const turned = (point) => rotation.map((row) => row.reduce((sum, value, i) => sum + value * point[i], 0));
+  const project = (point) => {
+    const [x, y, z] = turned(point), depth = -Math.min(z + pose.z, -1e-6);
+    return [((x + pose.x) / depth) * focal + width / 2, height / 2 - ((y + pose.y) / depth) * focal];
+  };
+  const line = (from, direction, ink, tip) => ({ from: project(from), to: project(from.map((value, i) => value + direction[i])), ink, tip });
+  const axes = [...AXES].sort((a, b) => turned(a[0])[2] - turned(b[0])[2]).map(([axis, ink]) => line(NOSE, axis, ink, axis[2] > 0));
+  const rays = Object.entries(EYES).filter(([side]) => gaze?.[side]).map(([side, eye]) => {
+    const yaw = radians(gaze[side].head_yaw), pitch = radians(gaze[side].head_pitch);
+    const direction = [Math.sin(yaw) * Math.cos(pitch), -Math.sin(pitch), Math.cos(yaw) * Math.cos(pitch)];
+    return line(eye, direction.map((value) => RAY * value), RAY_INK, true);
+  });
+  return [...axes, ...rays];
+}
+
 const context = document.createElement("canvas").getContext("2d");
 const FONT = `600 12.5px ${getComputedStyle(document.documentElement).getPropertyValue("--font")}`;
 
-export function paint(svg, result, { scale, width, height, mirrored, boxes, points, selected }) {
+export function paint(svg, result, { scale, width, height, mirrored, boxes, points, axes, selected }) {
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   svg.replaceChildren();
   if (!result) return;
@@ -77,6 +105,15 @@ export function paint(svg, result, { scale, width, height, mirrored, boxes, poin
     const dots = element("g", { fill: color(face), opacity: 0.9 }, svg);
     const radius = Math.max(1, Math.min(2.4, (face.box.right - face.box.left) * scale / 90));
     for (const [x, y] of face.points ?? []) element("circle", { cx: x * scale, cy: y * scale, r: radius }, dots);
+  }
+  if (axes) for (const face of result.faces) {
+    const at = ([x, y]) => [(mirrored ? result.width - x : x) * scale, y * scale];
+    const stroke = Math.max(1.5, Math.min(3, ((face.box.right - face.box.left) * scale) / 60));
+    for (const { from, to, ink, tip } of arrows(face, result)) {
+      const [x1, y1] = at(from), [x2, y2] = at(to), group = element("g", { class: "axis", stroke: ink, fill: ink }, svg);
+      element("line", { x1, y1, x2, y2, "stroke-width": stroke, "stroke-linecap": "round" }, group);
+      if (tip) element("circle", { cx: x2, cy: y2, r: 1.5 * stroke, stroke: "none" }, group);
+    }
   }
   if (!boxes) return;
   faces.forEach((face, i) => {
@@ -121,7 +158,7 @@ function flipped(face, width) {
 }
 
 // The annotated image, at its own size.
-export async function annotated(source, result) {
+export async function annotated(source, result, { axes }) {
   const canvas = document.createElement("canvas");
   canvas.width = result.width;
   canvas.height = result.height;
@@ -130,6 +167,17 @@ export async function annotated(source, result) {
   const unit = Math.max(Math.sqrt(result.width * result.height) / 45, 11);
   pen.font = `600 ${unit * 0.62}px system-ui, sans-serif`;
   const spots = tags(result.faces, 1, result, unit * 1.15, (text) => pen.measureText(text).width);
+  if (axes) for (const { from, to, ink, tip } of result.faces.flatMap((face) => arrows(face, result))) {
+    Object.assign(pen, { strokeStyle: ink, fillStyle: ink, lineWidth: unit / 6, lineCap: "round" });
+    pen.beginPath();
+    pen.moveTo(...from);
+    pen.lineTo(...to);
+    pen.stroke();
+    if (!tip) continue;
+    pen.beginPath();
+    pen.arc(...to, unit / 4, 0, 7);
+    pen.fill();
+  }
   result.faces.forEach((face, i) => {
     const { box } = face, spot = spots[i];
     pen.lineWidth = unit / 7;
