@@ -154,7 +154,7 @@ def test_upload_and_downloads(open_page: Any, read: Recognizer, sample: Path) ->
     lines = page.locator("#overlay .axis line")
     assert lines.count() == 5, "three axes, two rays"
     ends = [[float(line.get_attribute(name)) / scale for name in ("x1", "y1", "x2", "y2")] for line in lines.all()]
-    forward = pose.project(np.array([NOSE, NOSE + [0, 0, 6]]), wanted.width, wanted.height)
+    forward = pose.project(NOSE + np.outer([0, 6], [0, 0, 1]), wanted.width, wanted.height)
     assert min(np.abs(forward.ravel() - end).max() for end in ends) < 0.5
     page.click("#show-heat")
     page.wait_for_selector("#heat:not([hidden])")
