@@ -12,17 +12,17 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.tracking import LoggerType, get_available_trackers
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 from torch.nn import functional
 
 from .. import models
-from ..errors import ConfigError, did_you_mean
+from ..errors import ConfigError
 from ..faces.preprocessing import Preprocess
 from ..models.torch_devices import torch_device
 from ..models.torch_runtime import run_network
 from ..runtime.devices import Device
+from . import tracking
 from .augmentation import Mix
 from .config import TrainConfig
 from .cpu_kernels import small_maps
@@ -39,25 +39,41 @@ class Learner(nn.Module):
     Args:
         model: the network.
         criterion: the loss.
+        scores: output of the network with the class scores.
         precision: autocast type of the network; None: float32.
     """
 
-    def __init__(self, model: nn.Module, criterion: Criterion, precision: torch.dtype | None = None) -> None:
+    def __init__(self, model: nn.Module, criterion: Criterion, scores: str, precision: torch.dtype | None = None) -> None:
         super().__init__()
-        self.model, self.criterion, self.precision = model, criterion, precision
+        self.model, self.criterion, self.scores, self.precision = model, criterion, scores, precision
 
     def forward(
         self, images: dict[str, Tensor], targets: dict[str, Tensor], mix: Mix | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss and its terms of a batch, which may be mixed in pairs."""
+        """Return the loss of a batch, which may be mixed in pairs, and its terms with the shares `CORRECT` and `LABELED`."""
         kind = next(iter(images.values())).device.type
         with torch.autocast(kind, self.precision, enabled=self.precision is not None), small_maps():
             output = run_network(self.model, images)
         loss, terms = self.criterion(output, targets)
-        if mix is None:
-            return loss, terms
-        other, _ = self.criterion(output, {name: value[mix.other] for name, value in targets.items()})
-        return mix.share * loss + (1 - mix.share) * other, terms
+        if mix is not None:
+            other, _ = self.criterion(output, {name: value[mix.other] for name, value in targets.items()})
+            loss = mix.share * loss + (1 - mix.share) * other
+        return loss, terms | _correct(field_of(output, self.scores).detach(), targets)
+
+
+CORRECT, LABELED = "correct", "labeled"
+"""Shares of a batch: images of the first dataset whose class is predicted, and those with a label."""
+
+
+def _correct(scores: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
+    label = targets["label"]
+    if "soft" in targets:
+        soft = targets["soft"][:, : scores.shape[1]]
+        label = torch.where((label < 0) & (soft.sum(1) > 0), soft.argmax(1), label)
+    known = label >= 0
+    if "dataset" in targets:
+        known = known & (targets["dataset"] == 0)
+    return {CORRECT: ((scores.argmax(1) == label) & known).float().mean(), LABELED: known.float().mean()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +132,7 @@ def build_parts(config: TrainConfig, split: Mixture, accelerator: Accelerator, *
     if config.channels_last:
         model = model.to(memory_format=torch.channels_last)  # pyrefly: ignore
     precision = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.precision)
-    learner = Learner(model, criterion, precision).to(accelerator.device)
+    learner = Learner(model, criterion, config.model.scores, precision).to(accelerator.device)
     if config.compile:
         model.compile()  # In place, so that parameter names do not change.
     trainable = [name for name, parameter in learner.named_parameters() if parameter.requires_grad]
@@ -230,7 +246,7 @@ def open_accelerator(config: TrainConfig, out: Path) -> Accelerator:
     if device.type == "cuda":
         torch.cuda.set_device(device)  # Accelerate uses the current device in a single process.
     if config.tracker:
-        _check_tracker(config.tracker)
+        tracking.check(config.tracker)
     # Without this, several processes on a machine without GPU would not know of each other.
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     accelerator = Accelerator(
@@ -250,15 +266,5 @@ def open_accelerator(config: TrainConfig, out: Path) -> Accelerator:
     if ":" in config.device and accelerator.num_processes > 1:
         raise ConfigError(f"device {config.device!r}: with several processes write cuda, without number", value=config.device)
     if config.tracker:
-        accelerator.init_trackers("mien", {"epochs": config.epochs, "batch": config.batch, "seed": config.seed})
+        tracking.start(accelerator, config, out)
     return accelerator
-
-
-def _check_tracker(name: str) -> None:
-    """Raise for a tracker that is unknown or not installed, for which accelerate would only warn."""
-    known = LoggerType.list()
-    if name not in known:
-        hint = did_you_mean(name, known, ".")
-        raise ConfigError(f"unknown tracker {name!r}{hint} Known: {', '.join(known)}", value=name, expected=tuple(known))
-    if name != "all" and name not in map(str, get_available_trackers()):
-        raise ConfigError(f"tracker {name!r} is not installed; pip install {name}, or remove tracker", value=name)

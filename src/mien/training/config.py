@@ -286,8 +286,9 @@ class ValidationConfig:
     """Selection of the best epoch. Training never opens the test split."""
 
     metric: str = "accuracy"
-    """Metric to maximize: `accuracy`, `uar`, `macro_f1`, `nll` (minimized), `p` (multi-task), `HEAD.accuracy` for another
-    head, `NAME.HEAD.accuracy` for another dataset, or a sum `A + B`. `last`: always keep the last epoch."""
+    """Metric to maximize: `accuracy`, `uar`, `macro_f1`, `nll` or `validation_loss` (minimized), `p` (multi-task),
+    `HEAD.accuracy` for another head, `NAME.HEAD.accuracy` for another dataset, or a sum `A + B`. `last`: always keep the last
+    epoch."""
     views: Annotated[int, Range(1, 2)] = 1
     """Test-time augmentation: 1 uses the image only, 2 averages over the image and its mirror image."""
     patience: Count = 0

@@ -71,10 +71,15 @@ class Criterion(nn.Module):
         self.parts = nn.ModuleList(_build(term, field_of(output, term.output), num_classes, counts) for term in terms)
 
     def forward(self, output: Any, targets: Targets) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss and its unweighted terms, scalars, computed in float32."""
+        """Return the loss and its unweighted terms, scalars, computed in float32.
+
+        In evaluation mode terms that need a teacher are left out.
+        """
         values: dict[str, Tensor] = {}
         total: Tensor = torch.zeros((), device=next(iter(targets.values())).device)
         for name, term, part, datasets in zip(self.names, self.terms, self.parts, self.datasets, strict=True):
+            if not self.training and term.kind in TAUGHT:
+                continue
             value = _on_datasets(part, float32(field_of(output, term.output)), targets, datasets)
             values[name] = value.detach()
             total = total + term.weight * value
@@ -319,6 +324,9 @@ TERMS: dict[str, Callable[..., nn.Module]] = {
 }
 """Kind → function of (width of the output, classes, training images of each class, options) that returns a module; the module
 maps (output, targets) to a scalar."""
+
+TAUGHT = ("distil", "hint")
+"""Kinds whose targets are predictions of a teacher."""
 
 TARGETS: dict[str, str] = {
     "votes": "votes",

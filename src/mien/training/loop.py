@@ -21,19 +21,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast, gather_object
 from torch import Tensor, nn
 
-from ..cards import Calibration
 from ..errors import ConfigError, TrainingError
+from ..evaluation.report.plots import confusion_matrix
 from ..faces.preprocessing import Preprocess
 from ..io.files import locked_folder
 from ..metrics.au_thresholds import UnitThresholds
-from . import augmentation, run_dir, validation
+from . import augmentation, run_dir, tracking, validation
 from .augmentation import mixup
-from .building import Parts, build_parts, device_of, fastest_precision, open_accelerator
+from .building import CORRECT, LABELED, Parts, build_parts, device_of, fastest_precision, open_accelerator
 from .config import TrainConfig
 from .cpu_kernels import keep_freed_memory
 from .data import Mixture, card_crop, card_input, open_splits
@@ -255,6 +256,8 @@ def optimization_step(run: Run, batch: Batch) -> None:
     for name, value in terms.items():
         progress.sums[name] = progress.sums.get(name, 0.0) + value * count
     progress.seen += count
+    if config.tracker:
+        run.accelerator.log({f"step/{name}": value for name, value in ({"lr": rate} | terms).items()}, step=step)
     run.report(
         {"event": "step", "epoch": progress.epoch, "step": progress.step, "loss": terms["loss"], "lr": rate, "images": count}
     )
@@ -309,7 +312,7 @@ def end_epoch(run: Run) -> None:
     config, parts, progress = run.config, run.parts, run.progress
     progress.skipped |= run.train.skipped
     row = training_row(run)
-    metrics, calibration, units = validate(run)
+    outputs, metrics, units = validate(run)
     row |= metrics
     if config.validation.metric == "last":
         row["best"] = True
@@ -334,15 +337,20 @@ def end_epoch(run: Run) -> None:
     if run.accelerator.is_main_process:
         if row["best"]:
             figures = units.figures() if units else {}
+            calibration = validation.calibration(outputs, run.validation, config)
             run_dir.keep_best(
                 run.out, parts.kept, config, parts.options, run.validation, run.digests, row, calibration, figures
             )
         save(run)
         run_dir.write_rows(run.out, progress.rows)
-        run_dir.draw_curves(run.out, progress.rows, config.validation.metric)
+        curves = run_dir.draw_curves(run.out, progress.rows)
         run_dir.write_skipped(run.out, progress.skipped)
-    if config.tracker:
-        run.accelerator.log({k: v for k, v in row.items() if isinstance(v, (int, float))}, step=row["epoch"])
+        if config.tracker:
+            step = progress.epoch * run.loader.steps
+            run.accelerator.log({key: float(value) for key, value in row.items()}, step=step)
+            counts = validation.confusion(outputs, run.validation, config)
+            matrix = confusion_matrix(run.validation.labels, counts)
+            tracking.log_figures(run.accelerator, {"confusion": matrix, "curves": curves}, step)
     run.accelerator.wait_for_everyone()
     run.report({"event": "epoch", **row})
 
@@ -361,25 +369,35 @@ def training_row(run: Run) -> dict[str, Any]:
         "loss": means.pop("loss"),
         "lr": run.config.optim.lr * run.schedule.factor(last_step),
     }
+    correct, labeled = means.pop(CORRECT, 0.0), means.pop(LABELED, 0.0)
+    if labeled:
+        row["train_accuracy"] = correct / labeled
     row |= {f"loss {name}": value for name, value in means.items() if len(means) > 1}
     return row | {"seconds": round(progress.seconds, 3), "per_second": round(seen / max(progress.seconds, 1e-9), 2)}
 
 
-def validate(run: Run) -> tuple[dict[str, float], Calibration, UnitThresholds | None]:
-    """Return metrics, calibration and action unit thresholds on the validation split."""
+def validate(run: Run) -> tuple[dict[str, np.ndarray], dict[str, float], UnitThresholds | None]:
+    """Return outputs, metrics and action unit thresholds on the validation split."""
     config, kept, accelerator = run.config, run.parts.kept, run.accelerator
     if accelerator.num_processes > 1:
         # BatchNorm statistics differ between processes; those of the first are used.
         for buffer in kept.buffers():
             buffer.copy_(broadcast(buffer))
-    found = validation.predict(kept, run.validation, config, accelerator.process_index, accelerator.num_processes)
+    found = validation.predict(
+        kept,
+        run.validation,
+        config,
+        accelerator.process_index,
+        accelerator.num_processes,
+        criterion=run.parts.learner.criterion,
+    )
     outputs = validation.interleave(gather_object([found]) if accelerator.num_processes > 1 else [found])
     run.progress.skipped |= run.validation.skipped
     metrics = validation.measure(outputs, run.validation, config)
     units = validation.unit_thresholds(outputs, run.validation, config)
     if units:
         metrics["au_f1_at_thresholds"] = units.f1
-    return metrics, validation.calibration(outputs, run.validation, config), units
+    return outputs, metrics, units
 
 
 def out_of_patience(config: TrainConfig, progress: Progress) -> bool:

@@ -8,7 +8,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tomli_w
 import torch
@@ -17,14 +17,19 @@ from torch import nn
 from .. import cards
 from ..cards import sha256
 from ..errors import TrainingError, WeightsError
+from ..evaluation.report.plots import curves
 from ..io.files import atomic_write
 from ..io.provenance import commit, software
 from ..labels import LABEL_SETS
 from ..models.checkpoints.saving import save_state
 from ..models.torch_devices import named
+from ..visualization.plotting import figure_bytes, styled
 from .config import TrainConfig, upgrade
 from .data import Mixture, card_crop, card_input
 from .validation import CLASSIFIED, heads
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MAY_CHANGE = ("threads", "workers", "checkpoint_steps", "tracker", "about", "flaws", "device", "compile")
 """Config fields that may change on resume."""
@@ -145,32 +150,14 @@ def write_skipped(out: Path, skipped: Mapping[str, str]) -> None:
         write(out / "skipped.txt", text)
 
 
-def draw_curves(out: Path, rows: Sequence[Mapping[str, Any]], metric: str) -> None:
-    """Write `curves.png`: losses, validation metrics and learning rate over the epochs; errors as in `write`."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    epochs = [row["epoch"] for row in rows]
-    figure = Figure(figsize=(10, 3.2), layout="constrained")
-    panels = figure.subplots(1, 3)
-    validation = [key for key in rows[0] if key.rpartition(".")[2] in ("accuracy", "uar", "macro_f1") or key in CURVES]
-    for key in ["loss", *(key for key in rows[0] if key.startswith("loss "))]:
-        panels[0].plot(epochs, [row[key] for row in rows], marker=".", label=key.removeprefix("loss ") or key)
-    for key in validation:
-        panels[1].plot(epochs, [row[key] for row in rows], marker=".", label=key)
-    panels[2].plot(epochs, [row["lr"] for row in rows], marker=".", color="0.3")
-    for panel, title in zip(panels, ("training loss", f"validation (selected by {metric})", "learning rate"), strict=True):
-        panel.set(title=title, xlabel="epoch")
-        panel.grid(alpha=0.3)
-        if panel.get_legend_handles_labels()[0]:
-            panel.legend(fontsize="small", frameon=False)
+def draw_curves(out: Path, rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Write `curves.png`, losses and metrics over the epochs, and return the figure; errors as in `write`."""
+    with styled():
+        figure = curves({cards.run_name(out): rows})
+    content = figure_bytes(figure, "png")
     with atomic_write(out / "curves.png", RESUME, TrainingError) as part:
-        FigureCanvasAgg(figure).print_png(part)
-
-
-def name_of(out: Path) -> str:
-    """Return the name of a run; see `mien.cards.run_name`."""
-    return cards.run_name(out)
+        part.write_bytes(content)
+    return figure
 
 
 def keep_best(
@@ -195,7 +182,7 @@ def keep_best(
         save_state(model.state_dict(), path)
     except WeightsError as error:
         raise TrainingError(f"{error}; then resume", path=path) from error
-    name = name_of(out)
+    name = cards.run_name(out)
     outputs = {"scores": config.model.scores}
     outputs |= {head: head for head in heads(config) if head in LABEL_SETS and head != config.model.scores}
     for term in config.loss:

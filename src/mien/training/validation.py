@@ -20,10 +20,9 @@ from ..metrics.au_thresholds import UnitThresholds, tune_units
 from ..metrics.calibration import abstention_threshold, fit_temperature, softmax
 from ..models.torch_runtime import run_network
 from .config import TrainConfig
-from .criterion import field_of, target_of
-from .data import Mixture, Split, card_input, evaluation_batches
+from .criterion import TAUGHT, Criterion, field_of, target_of
+from .data import UNKNOWN, Mixture, Split, card_input, evaluation_batches
 
-SMALLER_IS_BETTER = ("nll",)
 CLASSIFYING = ("cross-entropy", "votes", "binary")
 """Kinds of loss terms on class scores."""
 CLASSIFIED = ("accuracy", "uar", "macro_f1", "nll")
@@ -32,6 +31,9 @@ MIN_CALIBRATION = 100
 """Minimum number of labeled images for calibration."""
 CONCORDANCE = ("ccc_valence", "ccc_arousal")
 """Metrics of `concordance`."""
+LOSS = "validation_loss"
+"""The loss of the recipe, without terms of a teacher: a metric, and a column of `predict`."""
+SMALLER_IS_BETTER = ("nll", LOSS)
 
 
 def heads(config: TrainConfig, index: int = 0) -> dict[str, str]:
@@ -53,7 +55,7 @@ def heads(config: TrainConfig, index: int = 0) -> dict[str, str]:
 
 def metrics_of(config: TrainConfig) -> list[str]:
     """Return the names of the metrics of a run; see `measure`."""
-    every: list[str] = []
+    every = [LOSS] if any(term.kind not in TAUGHT for term in config.loss) else []
     for index in range(len(config.data)):
         found: list[str] = []
         for name, target in heads(config, index).items():
@@ -96,19 +98,30 @@ def check_metrics(config: TrainConfig) -> None:
 
 @torch.no_grad()
 def predict(
-    model: nn.Module, split: Mixture, config: TrainConfig, process: int = 0, processes: int = 1, batch: int = 128
+    model: nn.Module,
+    split: Mixture,
+    config: TrainConfig,
+    process: int = 0,
+    processes: int = 1,
+    *,
+    criterion: Criterion | None = None,
+    batch: int = 128,
 ) -> dict[str, np.ndarray]:
     """Run a network in evaluation mode over this process's part of a split: rows `process::processes`.
 
     Returns:
-        Output name → (n, …) float32: scores before softmax, averaged over the views; NaN for unreadable images.
+        Output name → (n, …) float32: scores before softmax, averaged over the views; NaN for unreadable images. With a
+        `criterion`, `LOSS` is the loss of each image's batch.
     """
     model.eval()
+    if criterion is not None:
+        criterion.eval()
     preprocess = Preprocess(card_input(config.input))
     device = next(model.parameters()).device
     rows = np.arange(process, len(split), processes)
     parts: dict[str, list[np.ndarray]] = {name: [] for index in range(len(config.data)) for name in heads(config, index)}
-    for _, images, readable in evaluation_batches(split, preprocess, batch, rows):
+    losses: list[np.ndarray] = []
+    for taken, images, readable in evaluation_batches(split, preprocess, batch, rows):
         views = [images]
         if config.validation.views > 1:
             views.append({name: value.flip(3) for name, value in images.items()})
@@ -120,11 +133,25 @@ def predict(
             output = run_network(model, inputs)
             for name in parts:
                 found[name].append(field_of(output, name).float().cpu().numpy())
+            if criterion is not None and view is images:
+                losses.append(np.full(len(taken), _loss(criterion, output, split, taken, readable, device)))
         for name in parts:
             mean = np.mean(found[name], 0)
             mean[~readable] = np.nan
             parts[name].append(mean)
+    if criterion is not None:
+        parts[LOSS] = losses
     return {name: np.concatenate(values) if values else np.empty((0,)) for name, values in parts.items()}
+
+
+def _loss(
+    criterion: Criterion, output: Any, split: Mixture, rows: np.ndarray, readable: np.ndarray, device: torch.device
+) -> float:
+    targets = {name: value[rows] for name, value in split.targets.items()}
+    for name, value in targets.items():
+        value[~torch.from_numpy(readable)] = UNKNOWN.get(name, 0)
+    loss, terms = criterion(output, {name: value.to(device) for name, value in targets.items()})
+    return float(loss) if terms else float("nan")
 
 
 def interleave(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -143,11 +170,12 @@ def interleave(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
 def measure(outputs: dict[str, np.ndarray], splits: Mixture, config: TrainConfig) -> dict[str, float]:
     """Return the metrics of predictions on the splits of a run.
 
-    `accuracy`, `uar`, `macro_f1` and `nll` of the scores; the same of another head as `HEAD.accuracy` …, of another dataset as
-    `NAME.HEAD.accuracy` …; `ccc_valence`, `ccc_arousal`, `au_f1` (mean over units at a threshold of 0.5) and, if the first
-    dataset has all three tasks, the `p` of ABAW.
+    `validation_loss`, if `predict` computed it; `accuracy`, `uar`, `macro_f1` and `nll` of the scores; the same of another head
+    as `HEAD.accuracy` …, of another dataset as `NAME.HEAD.accuracy` …; `ccc_valence`, `ccc_arousal`, `au_f1` (mean over units at
+    a threshold of 0.5) and, if the first dataset has all three tasks, the `p` of ABAW.
     """
-    figures: dict[str, float] = {}
+    losses = outputs.get(LOSS, np.empty(0))
+    figures = {LOSS: float(np.nanmean(losses))} if np.isfinite(losses).any() else {}
     for index, split in enumerate(splits.parts):
         rows = splits.rows(index)
         own = {name: outputs[name][rows] for name in heads(config, index)}
@@ -191,7 +219,7 @@ def unit_thresholds(outputs: dict[str, np.ndarray], splits: Mixture, config: Tra
 def calibration(outputs: dict[str, np.ndarray], splits: Mixture, config: TrainConfig) -> Calibration:
     """Return the calibration fitted on the first dataset, or the default for fewer than `MIN_CALIBRATION` images."""
     split = splits.parts[0]
-    scores, label = outputs[config.model.scores][splits.rows(0)], truth(split, heads(config)[config.model.scores])
+    scores, label = _scored(outputs, splits, config)
     usable = (label >= 0) & np.isfinite(scores).all(1)
     if usable.sum() < MIN_CALIBRATION:
         return Calibration()
@@ -202,6 +230,22 @@ def calibration(outputs: dict[str, np.ndarray], splits: Mixture, config: TrainCo
     return Calibration(
         temperature=temperature, threshold=round(threshold, 4), fitted_on=f"{split.data.name} {split.data.split}"
     )
+
+
+def confusion(outputs: dict[str, np.ndarray], splits: Mixture, config: TrainConfig) -> np.ndarray:
+    """Return the confusion matrix of the scores on the first dataset, (K, K + 1), the last column for unreadable images."""
+    scores, label = _scored(outputs, splits, config)
+    return _confusion(scores[label >= 0, : len(splits.labels)], label[label >= 0])
+
+
+def _scored(outputs: dict[str, np.ndarray], splits: Mixture, config: TrainConfig) -> tuple[np.ndarray, np.ndarray]:
+    scores = config.model.scores
+    return outputs[scores][splits.rows(0)], truth(splits.parts[0], heads(config)[scores])
+
+
+def _confusion(scores: np.ndarray, label: np.ndarray) -> np.ndarray:
+    answer = np.where(np.isfinite(scores).all(1), np.nan_to_num(scores).argmax(1), -1)
+    return metrics.confusion(label, answer, scores.shape[1])
 
 
 def truth(split: Split, target: str) -> np.ndarray:
@@ -222,7 +266,7 @@ def classified(scores: np.ndarray, label: np.ndarray) -> dict[str, float]:
     if not len(label):
         return dict.fromkeys(CLASSIFIED, float("nan"))
     readable = np.asarray(np.isfinite(scores).all(1))
-    counts = metrics.confusion(label, np.where(readable, np.nan_to_num(scores).argmax(1), -1), scores.shape[1])
+    counts = _confusion(scores, label)
     # Unreadable images get equal probabilities in the likelihood.
     scores = np.where(readable[:, None], scores, 0.0)
     top = scores.max(1, keepdims=True)

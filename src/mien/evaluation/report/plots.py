@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,8 +21,11 @@ FOLDER = "figures"
 
 def confusion(report: Report) -> Figure:
     """The confusion matrix: shares of each true class, with counts."""
-    figures = report.figures
-    classes, counts = figures["classes"], np.array(figures["confusion"])
+    return confusion_matrix(report.figures["classes"], np.array(report.figures["confusion"]))
+
+
+def confusion_matrix(classes: Sequence[str], counts: np.ndarray) -> Figure:
+    """Return the plot of a confusion matrix, (K, K + 1) counts with a last column for no prediction."""
     columns = [*classes, "no prediction"] if counts[:, -1].any() else list(classes)
     counts = counts[:, : len(columns)]
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)

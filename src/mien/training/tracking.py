@@ -1,0 +1,65 @@
+"""Experiment trackers of accelerate (TensorBoard, Weights & Biases, MLflow …): config, losses of steps, metrics, figures."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from accelerate import Accelerator
+from accelerate.tracking import LoggerType, get_available_trackers
+from PIL import Image
+
+from .. import cards
+from ..errors import ConfigError, did_you_mean
+from ..visualization.plotting import figure_bytes
+from .config import TrainConfig
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def check(name: str) -> None:
+    """Raise for a tracker that is unknown or not installed, for which accelerate would only warn.
+
+    Raises:
+        ConfigError: unknown or missing tracker.
+    """
+    known = LoggerType.list()
+    if name not in known:
+        hint = did_you_mean(name, known, ".")
+        raise ConfigError(f"unknown tracker {name!r}{hint} Known: {', '.join(known)}", value=name, expected=tuple(known))
+    if name != "all" and name not in map(str, get_available_trackers()):
+        raise ConfigError(f"tracker {name!r} is not installed; pip install {name}, or remove tracker", value=name)
+
+
+def start(accelerator: Accelerator, config: TrainConfig, out: Path) -> None:
+    """Open the tracker with the name of the run and its whole config, as one value for each dotted field name."""
+    parts = out.absolute().parts
+    name = "/".join(parts[len(parts) - parts[::-1].index(cards.run_name(out)) - 1 :])  # RECIPE/SEED
+    accelerator.init_trackers(
+        name.replace("/", "-") if config.tracker == "tensorboard" else "mien",  # TensorBoard's is a folder in that of the run.
+        dict(_flat(config.to_dict())),
+        {"wandb": {"name": name, "dir": str(out)}, "mlflow": {"run_name": name}},
+    )
+
+
+def _flat(value: Any, name: str = "") -> list[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        return [pair for key, item in value.items() for pair in _flat(item, f"{name}.{key}".lstrip("."))]
+    return [(name, value if isinstance(value, (bool, int, float, str)) else json.dumps(value))]
+
+
+def log_figures(accelerator: Accelerator, figures: Mapping[str, Figure], step: int) -> None:
+    """Log figures as images to all trackers that take images."""
+    for name, figure in figures.items():
+        image = np.asarray(Image.open(io.BytesIO(figure_bytes(figure, "png"))).convert("RGB"))[None]
+        for tracker in accelerator.trackers:
+            if hasattr(tracker, "log_images"):
+                options = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
+                tracker.log_images({name: image}, step=step, **options)
+            elif hasattr(tracker, "log_figure"):
+                tracker.log_figure(figure, f"{name}-{step}.png")
