@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from runs import config, recipe, run
+from runs import recipe, run
 
 
 def test_tensorboard(tmp_path: Path) -> None:
@@ -16,7 +16,8 @@ def test_tensorboard(tmp_path: Path) -> None:
     found = accumulator.EventAccumulator(str(out / "tiny-3"), {"images": 0}).Reload()
     losses = found.Scalars("step/loss")
     assert [event.step for event in losses] == list(range(12)) and losses[-1].value < losses[0].value
-    assert {"step/lr", "step/cross-entropy", "loss", "validation_loss", "train_accuracy", "accuracy"} <= {*found.Tags()["scalars"]}
+    wanted = {"step/lr", "step/cross-entropy", "loss", "validation_loss", "train_accuracy", "accuracy"}
+    assert wanted <= {*found.Tags()["scalars"]}
     assert [event.step for event in found.Scalars("accuracy")] == [6, 12]
     for name in ("confusion", "curves"):
         assert len(found.Images(name)) == 2 and found.Images(name)[0].width > 300

@@ -171,8 +171,8 @@ def measure(outputs: dict[str, np.ndarray], splits: Mixture, config: TrainConfig
     """Return the metrics of predictions on the splits of a run.
 
     `validation_loss`, if `predict` computed it; `accuracy`, `uar`, `macro_f1` and `nll` of the scores; the same of another head
-    as `HEAD.accuracy` …, of another dataset as `NAME.HEAD.accuracy` …; `ccc_valence`, `ccc_arousal`, `au_f1` (mean over units at
-    a threshold of 0.5) and, if the first dataset has all three tasks, the `p` of ABAW.
+    as `HEAD.accuracy` …, of another dataset as `NAME.HEAD.accuracy` …; `ccc_valence`, `ccc_arousal`, `au_f1` (mean over units
+    at a threshold of 0.5) and, if the first dataset has all three tasks, the `p` of ABAW.
     """
     losses = outputs.get(LOSS, np.empty(0))
     figures = {LOSS: float(np.nanmean(losses))} if np.isfinite(losses).any() else {}
