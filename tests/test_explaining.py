@@ -21,7 +21,7 @@ from mien.cards import Input, sha256
 from mien.errors import ConfigError, SourceError, UnknownName
 from mien.explaining import METHODS, NOTHING, Explanation, explain
 from mien.explaining.explanation import RAMP, colors, lay, positive
-from mien.explaining.faces import Probe, SeenFace, enlarged, see, smoothed
+from mien.explaining.faces import Probe, SeenFace, enlarged, log_odds, see, smoothed
 from mien.explaining.gradients import attributions, plus_plus
 from mien.explaining.occlusion import patches
 from mien.explaining.strips import strip, strips_per_class
@@ -197,10 +197,24 @@ def test_occlusion_is_captums(read: Recognizer) -> None:
     found = patches(Probe(read), seen_of(read, image), 3, window=16, stride=8)
     fill = float(np.round(image.mean((0, 1)))[0]) / 127.5 - 1
     batch = torch.from_numpy(image[..., 0])[None, None] / 127.5 - 1
+
+    def log_odds(x: Tensor) -> Tensor:
+        logits = getattr(network(x), name)
+        others = [column for column in range(logits.shape[1]) if column != 3]
+        return logits[:, 3] - logits[:, others].logsumexp(1)
+
     with torch.no_grad():
-        occlusion = Occlusion(lambda x: getattr(network(x), name).softmax(1))
-        wanted = occlusion.attribute(batch, (1, 16, 16), (1, 8, 8), baselines=fill, target=3)
-    assert found == pytest.approx(wanted[0, 0].numpy(), abs=1e-4) and found.max() > 0.1
+        wanted = Occlusion(log_odds).attribute(batch, (1, 16, 16), (1, 8, 8), baselines=fill)
+    assert found == pytest.approx(wanted[0, 0].numpy(), abs=1e-3) and found.max() > 0.1
+
+
+def test_drops_of_the_log_odds_of_a_sure_model(read: Recognizer) -> None:
+    """Where the probability of a class rounds to one, covering its texture still lowers the log-odds."""
+    sure = np.float32([[1e-7, 1, 9e-7], [0, 1, 0], [0.5, 0.5, 0], [1, 0, 0]])
+    assert log_odds(sure, 1) == pytest.approx([np.log(1e6), np.log(1e7), 0, -np.log(1e7)], rel=1e-3, abs=1e-6)
+    found = explain(read, scene((1, 0), seed=4), method="occlusion", target=FER2013[1])
+    assert found.strength == pytest.approx(found.to_dict()["strength"]) and found.strength > 1
+    assert explain(read, scene((1, 0), seed=4), method="grad-cam").strength is None
 
 
 @pytest.mark.parametrize(("name", "side", "maps"), [("dan", 64, 4), ("ddamfn", 112, 2), ("global-cbam", 64, 1)])
@@ -344,7 +358,8 @@ def test_a_map_of_nothing_says_so(tmp_path: Path) -> None:
         network.fer2013.weight.zero_()  # pyrefly: ignore
     read = mien.load(rewrite(path, network), detector="whole", points=False, blendshapes=False)
     found = explain(read, scene((0, 0)), method="occlusion")
-    assert found.notes == (NOTHING,) and not found.heat.any() and found.to_dict()["center"] is None
+    assert NOTHING in found.notes and not found.heat.any() and found.to_dict()["center"] is None
+    assert found.strength == pytest.approx(0, abs=1e-6)
 
 
 def test_a_missing_explanation_leaves_its_place_empty(on_photo: tuple[Recognizer, Explanation]) -> None:

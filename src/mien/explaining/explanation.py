@@ -71,8 +71,10 @@ class Explanation:
     """(2, 3) affine transform from the photo to the crop."""
     maps: Mapping[str, np.ndarray] = field(repr=False)
     """Layer, head or block → (S, S) float32 in 0 … 1; a single unnamed map for methods without layers."""
+    strength: float | None = None
+    """Drop of the log-odds of the class where the occlusion map is 1; None for other methods, whose maps have no unit."""
     regions: Mapping[str, float] = field(default_factory=dict)
-    """Eyes, nose, mouth, elsewhere → drop in probability when the region is blurred."""
+    """Eyes, nose, mouth, elsewhere → drop of the log-odds of the class when the region is blurred."""
     notes: tuple[str, ...] = ()
     """Caveats."""
 
@@ -132,6 +134,7 @@ class Explanation:
             "predicted": self.predicted,
             "confidence": self.confidence,
             "box": [self.box.left, self.box.top, self.box.right, self.box.bottom],
+            "strength": self.strength,
             "regions": dict(self.regions),
             "center": _center(self.heat),
             "notes": list(self.notes),
@@ -209,18 +212,19 @@ def _captioned(image: Image.Image, explanation: Explanation) -> Image.Image:
     rest = explanation.method
     if explanation.predicted != explanation.label:
         rest += f"; predicted {explanation.predicted} {explanation.confidence:.0%}"
+    least, most = ("less", "more") if explanation.strength is None else ("0", f"−{explanation.strength:.1f} log-odds")
     start, length = em * 1.9 + strong.getlength(title), round(em * 5)
-    right = image.size[0] - em - plain.getlength("more") - em * 0.4
+    right = image.size[0] - em - plain.getlength(most) - em * 0.4
     left = right - length
-    room = left - plain.getlength("less") - em * 0.8 - start
+    room = left - plain.getlength(least) - em * 0.8 - start
     if plain.getlength(rest) > room:
         rest = explanation.method if plain.getlength(explanation.method) <= room else ""
     pen.text((start, middle), rest, (166, 172, 180), plain, "lm")
     if room > 0:
         ramp = np.broadcast_to(colors(np.linspace(0, 1, length)), (max(round(em * 0.55), 4), length, 3))
         canvas.paste(Image.fromarray(np.rint(ramp).astype(np.uint8)), (round(left), round(middle - em * 0.27)))
-        pen.text((left - em * 0.4, middle), "less", (166, 172, 180), plain, "rm")
-        pen.text((image.size[0] - em, middle), "more", (166, 172, 180), plain, "rm")
+        pen.text((left - em * 0.4, middle), least, (166, 172, 180), plain, "rm")
+        pen.text((image.size[0] - em, middle), most, (166, 172, 180), plain, "rm")
     return canvas
 
 

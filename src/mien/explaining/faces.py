@@ -1,4 +1,4 @@
-"""A face as the network input, and predictions for modified versions of it: the basis of all methods."""
+"""A cropped face, and predictions for modified versions of it: the basis of all methods."""
 
 from __future__ import annotations
 
@@ -52,8 +52,12 @@ def see(preprocess: Preprocess, image: np.ndarray, mesh: np.ndarray | None, *, w
     return SeenFace(image, pixels, matrix, None if mesh is None else apply(matrix, mesh[:, :2].astype(np.float64)))
 
 
+SMALLEST = 1e-7
+"""Lower bound of probabilities in log-odds."""
+
+
 class Probe:
-    """A model that is evaluated on modified faces.
+    """A model that is run on modified faces.
 
     Args:
         read: recognizer from `mien.load`.
@@ -73,6 +77,11 @@ class Probe:
         parts = [variants[start : start + BATCH] for start in range(0, len(variants), BATCH)]
         return np.concatenate([self.read.runtime(self.batch(face, part))[name] for part in parts])
 
+    def drops(self, face: SeenFace, variants: Sequence[np.ndarray], target: int) -> np.ndarray:
+        """Return (N,) by how much the log-odds of a class are lower in variants (S, S, 3) uint8 than in the face itself."""
+        odds = log_odds(self.probabilities(face, [face.pixels, *variants]), target)
+        return odds[0] - odds[1:]
+
     def target(self, label: str | None, probabilities: np.ndarray) -> int:
         """Return the index of the class to explain: the given label, or the most probable class.
 
@@ -88,6 +97,15 @@ class Probe:
                 expected=self.card.labels,
             )
         return self.card.labels.index(label)
+
+
+def log_odds(probabilities: np.ndarray, target: int) -> np.ndarray:
+    """Return (N,) log p/(1 − p) of a class for (N, K) probabilities; they change where a probability near 0 or 1 hardly moves.
+
+    The odds against the class are the sum of the other classes, since 1 − p of a float32 probability rounds to zero.
+    """
+    others = np.delete(probabilities, target, 1).astype(np.float64).sum(1)
+    return np.log(np.maximum(probabilities[:, target], SMALLEST)) - np.log(np.maximum(others, SMALLEST))
 
 
 def enlarged(map_hw: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Occlusion maps and region importance, for any model.
 
-Occlusion: a patch of the mean color slides over the face; the map is the drop in probability while a location is covered
-(Zeiler and Fergus, ECCV 2014). Region importance: eyes with brows, nose, mouth, and the rest are blurred in turn.
+Occlusion: a patch of the mean color slides over the face; the map is the drop of the log-odds of the class while a location is
+covered (Zeiler and Fergus, ECCV 2014). Region importance: eyes with brows, nose, mouth, and the rest are blurred in turn.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ BLUR = 1 / 10
 
 
 def occlusion(probe: Probe, face: SeenFace, target: int) -> dict[str, np.ndarray]:
-    """Return one map (S, S): the mean drop in probability over the patches that cover a location, smoothed."""
+    """Return one map (S, S): the mean drop of the log-odds over the patches that cover a location, smoothed."""
     window = max(round(face.pixels.shape[0] * PATCH), 2)
     stride = max(window // 2, 1)
     return {"": smoothed(patches(probe, face, target, window, stride), stride / 2)}
@@ -39,11 +39,9 @@ def patches(probe: Probe, face: SeenFace, target: int, window: int, stride: int)
         variant = face.pixels.copy()
         variant[y : y + window, x : x + window] = fill
         variants.append(variant)
-    probabilities = probe.probabilities(face, [face.pixels, *variants])[:, target]
-    falls = probabilities[0] - probabilities[1:]
     total, count = np.zeros((height, width)), np.zeros((height, width))
-    for (y, x), fall in zip(places, falls, strict=True):
-        total[y : y + window, x : x + window] += fall
+    for (y, x), drop in zip(places, probe.drops(face, variants, target), strict=True):
+        total[y : y + window, x : x + window] += drop
         count[y : y + window, x : x + window] += 1
     return total / count
 
@@ -53,7 +51,7 @@ def _starts(side: int, window: int, stride: int) -> list[int]:
 
 
 def region_importance(probe: Probe, face: SeenFace, target: int) -> dict[str, float]:
-    """Return the drop in the target's probability when eyes, nose, mouth or the rest are blurred.
+    """Return the drop of the target's log-odds when eyes, nose, mouth or the rest are blurred.
 
     Negative if the class becomes more probable. Empty if the mesh of the face is unknown.
     """
@@ -67,8 +65,7 @@ def region_importance(probe: Probe, face: SeenFace, target: int) -> dict[str, fl
     variants = [
         np.rint(face.pixels * (1 - mask[..., None]) + blurred * mask[..., None]).astype(np.uint8) for mask in masks.values()
     ]
-    probabilities = probe.probabilities(face, [face.pixels, *variants])[:, target]
-    return {name: float(probabilities[0] - p) for name, p in zip(masks, probabilities[1:], strict=True)}
+    return dict(zip(masks, probe.drops(face, variants, target).tolist(), strict=True))
 
 
 def _soft(box: tuple[int, int, int, int], height: int, width: int) -> np.ndarray:

@@ -13,14 +13,15 @@ card is inside the file. An ensemble becomes one file.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from ..errors import ConfigError, MissingExtra
+from ..errors import ConfigError, ExportError, MissingExtra
+from ..io.files import write_errors
 from ..registry import lookup
 from ..runtime.open_model import TORCH_SIDE
-from .writing import check_place
 
 if TYPE_CHECKING:
     from ..data.datasets import Dataset
@@ -32,8 +33,9 @@ Precision = Literal["fp32", "fp16", "int8"]
 Runtime = Literal["onnx", "openvino"]
 
 PRECISIONS = get_args(Precision)
-ENDINGS = {"onnx": (".onnx",), "openvino": (".xml",)}
-"""Runtime → suffix of its files, in a tuple since a registry would import a plain text."""
+ENDINGS = {"onnx": ".onnx", "openvino": ".xml"}
+"""Runtime → suffix of its files."""
+ADVICE = "free some space, or choose another place with --out"
 TOLERANCE = 0.5
 """Maximum loss of accuracy by int8, in points."""
 IMAGES = 512
@@ -89,12 +91,15 @@ def export(
         >>> mien.export("mien-base", "face.onnx", raw_input=True).card.input.dtype  # doctest: +SKIP
         'uint8'
     """
-    if precision is not None:
-        lookup(precision, dict.fromkeys(PRECISIONS), "precision", plugins=False)
-    (ending,) = lookup(runtime, ENDINGS, "runtime", plugins=False)
-    path = Path(out)
+    for name, known, kind in ((precision or "fp32", PRECISIONS, "precision"), (runtime, ENDINGS, "runtime")):
+        lookup(name, dict.fromkeys(known), kind, plugins=False)
+    path, ending = Path(out), ENDINGS[runtime]
     if path.suffix.lower() != ending:
         raise ConfigError(f"{path}: the suffix for {runtime} must be {ending}", value=path.suffix, expected=ending)
+    if not path.parent.is_dir():
+        raise ExportError(f"{path} cannot be written: folder {path.parent} not found; create it first", path=path)
+    if path.is_dir():
+        raise ExportError(f"{path} is a folder; choose another name with --out", path=path)
     if path.exists() and Path(model).exists() and path.samefile(model):
         raise ConfigError(f"{path} is the source of the export; give another output", path=path)
     if precision == "int8" and (training is None or validation is None):
@@ -104,7 +109,8 @@ def export(
         raise ConfigError(message, value=precision, expected="int8")
     if images < 1:
         raise ConfigError(f"images must be at least 1, got {images} (--images)", value=images, expected=">= 1")
-    check_place(path)
+    with write_errors(path, ADVICE, ExportError), tempfile.TemporaryFile(dir=path.parent):
+        pass
     try:
         from .exporter import write
     except ModuleNotFoundError as error:

@@ -7,7 +7,7 @@ import datetime
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import onnx
 
@@ -20,20 +20,15 @@ from ..runtime.devices import use
 from ..runtime.onnx import OnnxRuntime
 from ..runtime.open_model import EnsembleRuntime, Runtime, open_model
 from . import parity
-from .files import OnnxFile, described_by, size
+from .files import OnnxFile, described_by, size, to_openvino
 from .fusion import fused_graph
-from .measuring import Figures, batches_of, judged, speeds
+from .parity import Figures
 from .pixels import prepend
-from .prelu import with_convolutions
-from .quantization import is_quantized, quantize
-from .storage import halved
+from .precision import halved, is_quantized, quantize, with_convolutions
 from .tracing import trace_network
 
-if TYPE_CHECKING:
-    from .openvino import OpenvinoFiles
-
 UNCHANGED = "unchanged"
-"""Precision of an exported file that is stored again."""
+"""Precision of an exported file that is converted without changing its weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +47,7 @@ class Exported:
     """Measurements of the file."""
 
 
-@use("cpu")  # Files are compared and measured on the CPU, whatever device is chosen around it.
+@use("cpu")  # Files are compared and measured on the CPU, whatever device the caller selected.
 def write(
     model: str | Path,
     path: Path,
@@ -72,12 +67,13 @@ def write(
     """Export; see `mien.export`.
 
     Raises:
-        ExportError: the source or the file does not allow the options, or the file would differ from its source.
+        ExportError: the source does not support the options, or the file would differ from its source.
     """
     if runtime == "openvino":
         _check_card_place(path)
     card, source = open_model(model, threads)
-    progress(f"opening {card.file or card.name}")
+    name = card.file or card.name
+    progress(f"opening {name}")
     exported, graph = _graph(card, source)
     precision = precision or (UNCHANGED if isinstance(source, OnnxRuntime) else "fp32")
     if is_quantized(graph) and precision != UNCHANGED:
@@ -85,12 +81,12 @@ def write(
         raise ExportError(message, path=card.file, value=precision)
     if raw_input and (card.members or (card.input is not None and card.input.dtype == "uint8")):
         reason = "is an ensemble, whose members have preprocessing of their own" if card.members else "includes preprocessing"
-        raise ExportError(f"{card.file or card.name} {reason}; omit raw input", path=card.file)
+        raise ExportError(f"{name} {reason}; omit raw input", path=card.file)
     more: dict[str, Any] = {}
     if precision == "int8":
         assert training is not None
-        progress(f"taking activation ranges from {min(images, len(training))} images of {training.name} {training.split}")
-        batches = batches_of(card, source, training, images)
+        progress(f"measuring activation ranges on {min(images, len(training))} images of {training.name} {training.split}")
+        batches = parity.batches_of(card, source, training, images)
         count = sum(len(next(iter(batch.values()))) for batch in batches)
         more = {"calibration": f"{count} images of {training.name} {training.split}, digest {training.digest[:12]}"}
         more |= {"kept_float": list(keep)} if keep else {}
@@ -104,46 +100,50 @@ def write(
         graph = prepend(graph, exported)
         exported = dataclasses.replace(exported, input=dataclasses.replace(exported.input, dtype="uint8"))
     exported = _described(exported, card, path, precision, runtime, more)
-    network = OnnxFile(graph)
-    product: OnnxFile | OpenvinoFiles = network
+    product: Any = OnnxFile(graph)
     limit = parity.TOLERANCES[None if precision == UNCHANGED else precision]
     if runtime == "openvino":
-        from .openvino import convert
-
         progress("converting to OpenVINO")
-        product = convert(network.content(exported), half=precision == "fp16")
-        if is_quantized(graph) and limit is not None:  # OpenVINO rounds sums of 8-bit products in another way.
+        product = to_openvino(product.content(exported), half=precision == "fp16")
+        if is_quantized(graph) and limit is not None:  # OpenVINO rounds sums of 8-bit products differently.
             limit = parity.ROUNDED
     file = product.runtime(threads)
     progress("comparing with the source")
     differences = parity.largest_difference(card, source, exported, file)
     parity.check(differences, limit)
-    kind = "fp32" if isinstance(source, (TorchRuntime, EnsembleRuntime)) else UNCHANGED
-    before, after = Figures(card.file or card.name, kind, 0), Figures(path.name, precision, 0)
+    before: dict[str, Any] = {}
+    after: dict[str, Any] = {}
     if precision == "int8":
         progress("evaluating the source and the file on validation images")
         assert validation is not None
-        before, after, exported = _judge(before, after, (card, source), (exported, file), validation, tolerance)
+        before, after = (parity.accuracy(*each, validation) for each in ((card, source), (exported, file)))
+        exported = _with_accuracy(exported, before, after, validation, tolerance)
     exported = product.write(path, exported)
     if speed:
         progress("measuring speed")
-        first, second = speeds([(card, source), (exported, file)])
-        before, after = dataclasses.replace(before, speed=first), dataclasses.replace(after, speed=second)
+        before["speed"], after["speed"] = parity.speeds([(card, source), (exported, file)])
     sources = [member.weights for member, *_ in source.members] if isinstance(source, EnsembleRuntime) else [card.weights]
-    before = dataclasses.replace(before, size=sum(map(size, sources)))
-    return Exported(path, exported, differences, before, dataclasses.replace(after, size=size(path)))
+    kind = "fp32" if isinstance(source, (TorchRuntime, EnsembleRuntime)) else UNCHANGED
+    return Exported(
+        path,
+        exported,
+        differences,
+        Figures(name, kind, sum(map(size, sources)), **before),
+        Figures(path.name, precision, size(path), **after),
+    )
 
 
 def _check_card_place(path: Path) -> None:
-    """Refuse a name under which the card of OpenVINO's files would replace another file's card, or a recipe."""
+    """Refuse a name under which the card of OpenVINO's files would replace the card of another file, or a recipe."""
     beside = path.with_suffix(".toml")
     if beside.exists() and (other := described_by(beside)) != path.name:
-        what = f"the card of {other}" if other else "another file"
-        message = f"{path} needs a card in {beside.name}, which is {what}; choose another name with --out"
+        owner = f"the card of {other}" if other else "another file"
+        message = f"{path} needs a card in {beside.name}, which is {owner}; choose another name with --out"
         raise ExportError(message, path=beside, value=other)
 
 
 def _graph(card: Card, source: Runtime) -> tuple[Card, onnx.ModelProto]:
+    """Return the graph of a model, and its card with the outputs of the graph."""
     if isinstance(source, EnsembleRuntime):
         return fused_graph(card, [(*_graph(member, runtime), names) for member, runtime, names in source.members])
     if isinstance(source, TorchRuntime):
@@ -154,21 +154,12 @@ def _graph(card: Card, source: Runtime) -> tuple[Card, onnx.ModelProto]:
     return card, onnx.load(card.weights)
 
 
-def _judge(
-    before: Figures,
-    after: Figures,
-    source: tuple[Card, Runtime],
-    file: tuple[Card, Runtime],
-    data: Dataset,
-    tolerance: float,
-) -> tuple[Figures, Figures, Card]:
-    """Evaluate source and file, and return their figures and the file's card with its metrics.
+def _with_accuracy(card: Card, old: dict[str, Any], new: dict[str, Any], data: Dataset, tolerance: float) -> Card:
+    """Return the card of an int8 file with its accuracy.
 
     Raises:
         ExportError: the file loses more accuracy than `tolerance`, in points.
     """
-    (old, new), card = (judged(*each, data) for each in (source, file)), file[0]
-    before, after = dataclasses.replace(before, **old), dataclasses.replace(after, **new)
     lost = 100 * (old["accuracy"] - new["accuracy"])
     if not lost <= tolerance:
         raise ExportError(
@@ -178,15 +169,14 @@ def _judge(
             value=lost,
             expected=tolerance,
         )
-    new = {key: round(value, 4) for key, value in new.items() if key != "n"}
-
-    def row(metric: str, value: float, **ends: float) -> Measured:
-        number, note = len(data), "output scores, this int8 file"
-        return Measured(dataset=data.name, split=data.split, metric=metric, value=value, n=number, note=note, **ends)
-
-    measured = (row("accuracy", new["accuracy"], low=new["low"], high=new["high"]), row("ECE", new["ece"]))
+    shared = {"dataset": data.name, "split": data.split, "n": len(data), "note": "output scores, this int8 file"}
+    value, low, high, ece = (round(new[key], 4) for key in ("accuracy", "low", "high", "ece"))
+    measured = (
+        Measured(metric="accuracy", value=value, low=low, high=high, **shared),
+        Measured(metric="ECE", value=ece, **shared),
+    )
     loss = {"accuracy_lost": round(lost / 100, 4), "ece_before": round(old["ece"], 4)}
-    return before, after, dataclasses.replace(card, measured=measured, export={**card.export, **loss})
+    return dataclasses.replace(card, measured=measured, export={**card.export, **loss})
 
 
 def _described(exported: Card, card: Card, path: Path, precision: str, runtime: str, more: dict[str, Any]) -> Card:
@@ -199,12 +189,10 @@ def _described(exported: Card, card: Card, path: Path, precision: str, runtime: 
         "mien": VERSION,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
-    measured = card.measured
+    measured = card.measured if precision != "int8" else ()
     if precision == "fp16":
         note = "before weights were stored as float16"
         measured = tuple(dataclasses.replace(each, note=f"{each.note}; {note}".removeprefix("; ")) for each in measured)
-    elif precision == "int8":
-        measured = ()
     return dataclasses.replace(
         exported, file=path.name, sha256="", path=None, measured=measured, export={**card.export, **about, **more}
     )

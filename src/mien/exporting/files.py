@@ -1,8 +1,10 @@
-"""Networks and cards as bytes, on their way to files."""
+"""Exported networks as files: ONNX with the card inside, or OpenVINO's two files with the card beside them."""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,53 +14,83 @@ import tomli_w
 from .. import cards
 from ..cards import Card, sha256
 from ..errors import ExportError, WeightsError
+from ..io.files import atomic_write
 from ..runtime.onnx import OnnxRuntime
-from ..runtime.open_model import Runtime
-from .writing import write_whole
-
-
-def card_text(card: Card) -> str:
-    """Return a card as TOML.
-
-    Raises:
-        ExportError: it does not read back as it is.
-    """
-    table = {"sha256": "", **card.to_dict()}  # a card inside its file cannot hold the digest, and must have the field
-    text = tomli_w.dumps(table)
-    if {"sha256": "", **cards.parse(text, card.name).to_dict()} != table:
-        raise ExportError(f"the card of {card.name} does not read back as it is; nothing was written")
-    return text
+from ..runtime.openvino import OpenvinoRuntime, import_openvino
+from . import ADVICE
 
 
 @dataclass(frozen=True, slots=True)
 class OnnxFile:
-    """A graph on its way to an `.onnx` file."""
+    """A graph to be written as an `.onnx` file."""
 
     graph: onnx.ModelProto
 
     def content(self, card: Card) -> bytes:
-        """Return the bytes of the file, with the card inside; other metadata that the graph has stays."""
+        """Return the file with the card in its metadata; other metadata is kept."""
         kept = {each.key: each.value for each in self.graph.metadata_props}
-        text = card_text(dataclasses.replace(card, sha256=""))
+        text = _card_bytes(dataclasses.replace(card, sha256="")).decode()
         onnx.helper.set_model_props(self.graph, {**kept, cards.METADATA_KEY: text})
         return self.graph.SerializeToString()
 
-    def runtime(self, threads: int) -> Runtime:
-        """Return what runs the graph."""
+    def runtime(self, threads: int) -> OnnxRuntime:
+        """Return a runtime of the graph."""
         return OnnxRuntime(self.graph.SerializeToString(), threads)
 
     def write(self, path: Path, card: Card) -> Card:
-        """Write the file, and return its card as it is read from there; one beside it that is about it is replaced."""
+        """Write the file, update its card beside it if there is one, and return the card."""
         beside = path.with_suffix(".toml")
-        write_whole(path, self.content(card))
+        _write(path, self.content(card))
         card = dataclasses.replace(card, sha256=sha256(path), path=beside)
         if described_by(beside) == path.name:
-            write_whole(beside, card_text(card).encode())
+            _write(beside, _card_bytes(card))
         return card
 
 
+@dataclass(frozen=True, slots=True)
+class OpenvinoFiles:
+    """A converted network to be written as an `.xml` and a `.bin` file."""
+
+    graph: bytes
+    weights: bytes
+
+    def runtime(self, threads: int) -> OpenvinoRuntime:
+        """Return a runtime of the network."""
+        return OpenvinoRuntime((self.graph, self.weights), threads)
+
+    def write(self, path: Path, card: Card) -> Card:
+        """Write both files and the card, and return the card."""
+        _write(path.with_suffix(".bin"), self.weights)
+        _write(path, self.graph)
+        export = {**card.export, "bin_sha256": hashlib.sha256(self.weights).hexdigest()}
+        card = dataclasses.replace(card, sha256=sha256(path), export=export, path=path.with_suffix(".toml"))
+        _write(path.with_suffix(".toml"), _card_bytes(card))
+        return card
+
+
+def to_openvino(content: bytes, *, half: bool) -> OpenvinoFiles:
+    """Convert the content of an ONNX file; `half` stores weights as float16.
+
+    Raises:
+        MissingExtra: openvino is not installed.
+        ExportError: OpenVINO cannot convert the network.
+    """
+    openvino = import_openvino()
+    with tempfile.TemporaryDirectory() as folder:
+        source, converted = Path(folder) / "network.onnx", Path(folder) / "network.xml"
+        source.write_bytes(content)
+        try:
+            openvino.save_model(openvino.convert_model(source), converted, compress_to_fp16=half)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0][:200]
+            raise ExportError(
+                f"OpenVINO {openvino.__version__} cannot convert the network: {reason}; export it as .onnx"
+            ) from error
+        return OpenvinoFiles(converted.read_bytes(), converted.with_suffix(".bin").read_bytes())
+
+
 def described_by(path: Path) -> str | None:
-    """Return the name of the file that a card describes, or None without a valid card."""
+    """Return the file that a card describes; None if the card is missing or invalid."""
     try:
         return cards.read(path).file if path.is_file() else None
     except WeightsError:
@@ -66,6 +98,16 @@ def described_by(path: Path) -> str | None:
 
 
 def size(path: Path) -> int:
-    """Return the bytes of a network's file, with OpenVINO's weights beside it."""
+    """Return the size of a network in bytes, including the weights beside an OpenVINO graph."""
     weights = path.with_suffix(".bin")
     return path.stat().st_size + (weights.stat().st_size if path.suffix == ".xml" and weights.is_file() else 0)
+
+
+def _card_bytes(card: Card) -> bytes:
+    # A card inside its file cannot contain the digest, but the field is required.
+    return tomli_w.dumps({"sha256": "", **card.to_dict()}).encode()
+
+
+def _write(path: Path, content: bytes) -> None:
+    with atomic_write(path, ADVICE, ExportError) as part:
+        part.write_bytes(content)

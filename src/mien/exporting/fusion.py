@@ -1,7 +1,4 @@
-"""An ensemble as one ONNX graph: the graphs of its members side by side, and the pooling of their scores.
-
-It computes what `mien.runtime.pooling` does, so that the file gives the probabilities of the ensemble.
-"""
+"""An ensemble as one ONNX graph: the graphs of its members, and the pooling of their scores as in `mien.runtime.pooling`."""
 
 from __future__ import annotations
 
@@ -14,9 +11,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ..cards import FOUND, Card
 from ..runtime.pooling import RULES, SMALLEST, columns
+from .tracing import opset_of
 
 
-class Builder:
+class _Builder:
     """Adds nodes and constants to a graph; each method returns the name of its result."""
 
     def __init__(self, graph: onnx.GraphProto) -> None:
@@ -24,21 +22,18 @@ class Builder:
         self._count = 0
 
     def node(self, kind: str, *inputs: str, name: str = "", **attributes: Any) -> str:
-        """Add a node with one output."""
         self._count += 1
         output = name or f"pool/{self._count}"
         self.graph.node.append(helper.make_node(kind, inputs, [output], f"{output}/{kind}", **attributes))
         return output
 
     def constant(self, value: object, kind: type = np.float32) -> str:
-        """Add a constant."""
         self._count += 1
         name = f"pool/constant{self._count}"
         self.graph.initializer.append(numpy_helper.from_array(np.array(value, kind), name))
         return name
 
     def total(self, terms: Sequence[str]) -> str:
-        """Add the sum of terms."""
         return self.node("Sum", *terms) if len(terms) > 1 else terms[0]
 
 
@@ -47,13 +42,13 @@ def fused_graph(card: Card, members: Sequence[tuple[Card, onnx.ModelProto, dict[
 
     Args:
         card: of the ensemble.
-        members: card (with the outputs of its graph) and graph of each member, and its image → input of the ensemble.
+        members: for each member its card (with the outputs of its graph), its graph, and image → input of the ensemble.
     """
-    opset = max(_opset(model) for _, model, _ in members)
+    opset = max(opset_of(model) for _, model, _ in members)
     graph = helper.make_graph([], card.name, [], [])
     given: list[str] = []
     for place, (_, model, names) in enumerate(members):
-        if _opset(model) != opset:
+        if opset_of(model) != opset:
             model = onnx.version_converter.convert_version(model, opset)
         own = [value.name for value in model.graph.input]
         order = own if set(own) == set(names) else list(names)
@@ -68,7 +63,7 @@ def fused_graph(card: Card, members: Sequence[tuple[Card, onnx.ModelProto, dict[
                 graph.input.append(value)
         graph.node.extend(part.node)
         graph.initializer.extend(part.initializer)
-    build = Builder(graph)
+    build = _Builder(graph)
     shares, total = _shares(build, card)
     for role, name in card.outputs.items():
         if role == "scores":
@@ -84,12 +79,8 @@ def fused_graph(card: Card, members: Sequence[tuple[Card, onnx.ModelProto, dict[
     return card, model
 
 
-def _opset(model: onnx.ModelProto) -> int:
-    return next(each.version for each in model.opset_import if each.domain in ("", "ai.onnx"))
-
-
-def _shares(build: Builder, card: Card) -> tuple[list[str], str]:
-    """Return the weight of each member, a constant or (N, 1), and their sum, which faces without landmarks do not change."""
+def _shares(build: _Builder, card: Card) -> tuple[list[str], str]:
+    """Return the weight of each member, constant or (N, 1), and their sum, which is the same for faces without landmarks."""
     regional = [bool(each.regions) for each in card.members]
     weights = [build.constant([[each.weight]]) for each in card.members]
     total = build.constant([[sum(each.weight for each in card.members)]])
@@ -104,7 +95,7 @@ def _shares(build: Builder, card: Card) -> tuple[list[str], str]:
     return [build.node("Mul", each, scale) for each in left], total
 
 
-def _scores(build: Builder, card: Card, owners: Sequence[Card], shares: Sequence[str], total: str, name: str) -> None:
+def _scores(build: _Builder, card: Card, owners: Sequence[Card], shares: Sequence[str], total: str, name: str) -> None:
     smallest, terms = build.constant(SMALLEST), []
     logits = card.network.get("rule", RULES[0]) == "logits"
     for place, (each, owner) in enumerate(zip(card.members, owners, strict=True)):

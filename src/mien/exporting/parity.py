@@ -1,14 +1,23 @@
-"""Compare the outputs of a file with those of its source, on faces of the bundled photograph at batch sizes 1, 2 and 7."""
+"""Compare an exported file with its source: outputs on faces of the bundled photo, accuracy on a dataset, speed."""
 
 from __future__ import annotations
 
+import statistics
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ..cards import FOUND, Card
-from ..errors import ExportError
-from ..faces.preprocessing import Preprocess
+from ..data.datasets import Dataset
+from ..data.labeled_faces import FaceFinder
+from ..errors import DatasetError, ExportError
+from ..evaluation.predict import face_mode, predict_all
+from ..evaluation.predictors import CardPredictor, cuts_regions
+from ..evaluation.report.metrics import measure
+from ..faces.preprocessing import IMAGE, Preprocess
 from ..io.images import read_image, sample
 from ..models.torch_runtime import FEATURE
 from ..runtime.onnx import Batch
@@ -16,16 +25,42 @@ from ..runtime.open_model import Runtime
 
 BATCHES = (1, 2, 7)
 TOLERANCES: Mapping[str | None, float | None] = {"fp32": 1e-4, "fp16": 1e-2, "int8": None, None: 1e-4}
-"""Precision → maximum difference of an output: absolute, or relative to the largest value for the feature. int8 is judged by
+"""Precision → maximum difference of an output: absolute, or relative to the largest value for the feature. int8 is checked by
 accuracy instead. None: unchanged precision."""
 ROUNDED = 5e-2
 """The same for 8-bit networks in another runtime."""
 FACE = (190, 40, 150)
-"""Left, top and side of the face in the bundled photograph."""
+"""Left, top and side of the face in the bundled photo."""
+ROUNDS, SECONDS, BATCH = 5, 0.3, 8
+"""Rounds, seconds per round and batch size of the speed measurement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Measurements of one file."""
+
+    file: str
+    """Its name."""
+    precision: str
+    """Precision of its weights."""
+    size: int
+    """Bytes."""
+    speed: float | None = None
+    """Images per second of the network, without preprocessing."""
+    accuracy: float | None = None
+    """Accuracy on the validation images."""
+    low: float | None = None
+    """Lower end of its 95 % interval."""
+    high: float | None = None
+    """Upper end."""
+    ece: float | None = None
+    """Expected calibration error on the same images."""
+    n: int | None = None
+    """Number of these images."""
 
 
 def faces(count: int) -> list[np.ndarray]:
-    """Return (S, S, 3) uint8 RGB images: windows of several places and sizes around the face of the bundled photograph."""
+    """Return (S, S, 3) uint8 RGB crops around the face of the bundled photo, shifted, scaled and mirrored."""
     pixels = read_image(sample()).pixels
     left, top, side = FACE
     found = []
@@ -44,27 +79,25 @@ def largest_difference(card: Card, source: Runtime, exported: Card, file: Runtim
         ExportError: NaN, another shape, or another number of classes than on the card.
     """
     found: dict[str, float] = {}
-    for batch in BATCHES:
-        images = faces(batch)
-        wanted, given = (
-            run(_batch(preprocess, images))
-            for run, preprocess in ((source, Preprocess.of(card)), (file, Preprocess.of(exported)))
-        )
-        width = wanted[card.outputs["scores"]].shape[-1]
-        if width != len(card.labels):
-            raise ExportError(
-                f"the card of {card.name} names {len(card.labels)} classes, but the network has {width}; fix its labels",
-                value=width,
-                expected=len(card.labels),
+    before, after = Preprocess.of(card), Preprocess.of(exported)
+    for count in BATCHES:
+        images = faces(count)
+        wanted, given = source(_batch(before, images)), file(_batch(after, images))
+        scores = wanted[card.outputs["scores"]]
+        classes, labels = scores.shape[-1], len(card.labels)
+        if classes != labels:
+            message = f"the card of {card.name} names {labels} classes, but the network has {classes}; fix its labels"
+            raise ExportError(message, value=classes, expected=labels)
+        roles = {FEATURE: FEATURE} if FEATURE in wanted else {}
+        pairs = [(role, wanted[name], given[exported.outputs[role]]) for role, name in (roles | dict(card.outputs)).items()]
+        if after.raw and not after.regions:  # Images may have any size.
+            pairs.append(
+                ("scores", scores, np.concatenate([file(image[None])[exported.outputs["scores"]] for image in images]))
             )
-        pairs = [(role, wanted[name], given[exported.outputs[role]]) for role, name in _roles(card, wanted)]
-        if Preprocess.of(exported).raw and not Preprocess.of(exported).regions:  # Images may have any size.
-            own = [file(image[None])[exported.outputs["scores"]] for image in images]
-            pairs.append(("scores", wanted[card.outputs["scores"]], np.concatenate(own)))
         for role, left, right in pairs:
             if left.shape != right.shape or not np.isfinite(right).all():
-                shape = "NaN" if left.shape == right.shape else f"the shape {right.shape} instead of {left.shape}"
-                message = f"the exported {role} have {shape} at batch size {batch}; nothing was written"
+                problem = "NaN" if left.shape == right.shape else f"the shape {right.shape} instead of {left.shape}"
+                message = f"the exported {role} have {problem} at batch size {count}; nothing was written"
                 raise ExportError(message, value=role)
             unit = max(1.0, float(np.abs(left).max())) if role == FEATURE else 1.0
             found[role] = max(found.get(role, 0.0), float(np.abs(left - right).max()) / unit)
@@ -72,22 +105,15 @@ def largest_difference(card: Card, source: Runtime, exported: Card, file: Runtim
 
 
 def _batch(preprocess: Preprocess, images: Sequence[np.ndarray]) -> Batch:
-    """Return the inputs for these faces; of ensembles with regions, every second face counts as one with landmarks."""
+    """Return the inputs for these faces; for ensembles with regions every second face has landmarks."""
     batch = preprocess.batch([preprocess.take(image) for image in images])
     if isinstance(batch, dict) and FOUND in batch:
         batch[FOUND] = (np.arange(len(images)) % 2).astype(np.float32)
     return batch
 
 
-def _roles(card: Card, outputs: Mapping[str, np.ndarray]) -> Sequence[tuple[str, str]]:
-    roles = dict(card.outputs)
-    if FEATURE in outputs:
-        roles.setdefault(FEATURE, FEATURE)
-    return list(roles.items())
-
-
 def check(differences: Mapping[str, float], limit: float | None) -> None:
-    """Raise if a difference exceeds the limit.
+    """Check the differences against the limit.
 
     Raises:
         ExportError: the largest difference exceeds it.
@@ -100,3 +126,53 @@ def check(differences: Mapping[str, float], limit: float | None) -> None:
             value=worst,
             expected=limit,
         )
+
+
+def accuracy(card: Card, runtime: Runtime, data: Dataset) -> dict[str, Any]:
+    """Return accuracy with its interval, calibration error and number of images, as `mien.evaluate` computes them."""
+    figures = measure(predict_all(CardPredictor(card, runtime), data))
+    official = figures["official"]["accuracy"]
+    return {
+        "accuracy": official["value"],
+        "low": official["low"],
+        "high": official["high"],
+        "ece": figures["answered"]["ece"]["value"],
+        "n": figures["official"]["n"],
+    }
+
+
+def speeds(networks: Sequence[tuple[Card, Runtime]]) -> list[float]:
+    """Return images per second of each network: medians of alternating rounds, so that all see the same load."""
+    batches = [_batch(Preprocess.of(card), faces(BATCH)) for card, _ in networks]
+    seconds: list[list[float]] = [[] for _ in networks]
+    for _ in range(ROUNDS + 1):
+        for (_, run), batch, kept in zip(networks, batches, seconds, strict=True):
+            started, calls = time.perf_counter(), 0
+            while not calls or time.perf_counter() - started < SECONDS:
+                run(batch)
+                calls += 1
+            kept.append((time.perf_counter() - started) / calls)
+    return [BATCH / statistics.median(kept[1:]) for kept in seconds]  # The first round warms up.
+
+
+def batches_of(card: Card, runtime: Runtime, data: Dataset, count: int, batch: int = 32) -> list[dict[str, np.ndarray]]:
+    """Return the network inputs, input → (n, C, H, W), for a random sample of `count` images with a fixed seed.
+
+    Raises:
+        DatasetError: no face is found.
+    """
+    predictor, some = CardPredictor(card, runtime), data.take(np.sort(np.random.default_rng(0).permutation(len(data))[:count]))
+    find = FaceFinder(face_mode(predictor, some, "auto"), "blazeface", mesh=cuts_regions(predictor))
+    found: list[dict[str, np.ndarray]] = []
+    for first in range(0, len(some), batch):
+        samples = [some[row] for row in range(first, min(first + batch, len(some)))]
+        seen = find(list(range(len(samples))), samples, [sample.read() for sample in samples])
+        crops = [predictor.crop(face) for face in seen if face is not None]
+        if crops:
+            fed = predictor.preprocess.batch(crops)
+            found.append(dict(fed) if isinstance(fed, Mapping) else {IMAGE: fed})
+    if not found:
+        raise DatasetError(
+            f"no face found in {len(some)} images of {data.name} {data.split}; activation ranges need faces, use other images"
+        )
+    return found

@@ -41,10 +41,6 @@ print(read("photo.jpg").faces[0].label)
 def write_repository(card: Card, folder: str | Path) -> None:
     """Write README.md, card.json and example.py beside the exported `model.onnx` of a folder.
 
-    Args:
-        card: card of the exported file.
-        folder: the folder.
-
     Raises:
         ConfigError: a file cannot be written.
     """

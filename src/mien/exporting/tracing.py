@@ -1,7 +1,7 @@
-"""From a torch network with its card to an ONNX graph whose outputs mean what the card says.
+"""Trace a torch network as an ONNX graph whose outputs are named by their roles on the card.
 
-torch's exporter of graphs (`dynamo=True`) takes ten times longer and writes opset 18 or newer; the one that traces is enough
-for networks without branches, and the quantizer and OpenVINO know its patterns.
+The tracing exporter is used, since networks have no branches: `dynamo=True` takes ten times longer and needs opset 18, and the
+quantizer and OpenVINO know the patterns of the tracer.
 """
 
 from __future__ import annotations
@@ -27,31 +27,23 @@ from ..models.torch_runtime import FEATURE, TorchRuntime
 OPSET = 17
 
 
-class Deployed(nn.Module):
-    """A network that answers what its card promises, as a tuple: probabilities, calibrated, and values of the other roles.
-
-    Args:
-        runtime: the network with its card; what its fields mean is decided there.
-        inputs: names of the images that it reads, the face first.
-        fields: fields of its answer, in the order of the outputs.
-    """
+class _Deployed(nn.Module):
+    """A network that returns a tuple of calibrated probabilities and of the values of its other roles."""
 
     def __init__(self, runtime: TorchRuntime, inputs: Sequence[str], fields: Sequence[str]) -> None:
         super().__init__()
         self.network, self.runtime, self.inputs, self.fields = runtime.network, runtime, inputs, fields
 
     def forward(self, *images: Tensor) -> tuple[Tensor, ...]:
-        """Return the outputs for images (N, C, H, W), one argument for each input."""
-        answer = self.network(images[0], **dict(zip(self.inputs[1:], images[1:], strict=True)))
-        found = self.runtime.meanings(answer)
+        output = self.network(images[0], **dict(zip(self.inputs[1:], images[1:], strict=True)))
+        found = self.runtime.meanings(output)
         return tuple(found[field] for field in self.fields)
 
 
 class _FixedSame(Conv2dSame):
-    """timm's convolution with TensorFlow's padding, as large as the image at hand wants it."""
+    """timm's convolution with TensorFlow's padding, with its size as constants."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return what `Conv2dSame` returns."""
         sides = zip(x.shape[-2:], self.kernel_size, self.stride, self.dilation, strict=True)
         high, wide = (int(get_same_padding(int(side), *sizes)) for side, *sizes in sides)
         x = functional.pad(x, (wide // 2, wide - wide // 2, high // 2, high - high // 2))
@@ -59,8 +51,8 @@ class _FixedSame(Conv2dSame):
 
 
 @contextmanager
-def _numbers_as_padding(module: nn.Module) -> Iterator[None]:
-    """Write TensorFlow's padding as numbers: where it is computed, onnxruntime does not make it part of the convolution."""
+def _constant_padding(module: nn.Module) -> Iterator[None]:
+    """Trace TensorFlow's padding as constants: onnxruntime does not fuse computed padding with the convolution."""
     computed = [part for part in module.modules() if type(part) is Conv2dSame]
     try:
         for part in computed:
@@ -71,42 +63,38 @@ def _numbers_as_padding(module: nn.Module) -> Iterator[None]:
             part.__class__ = Conv2dSame
 
 
-def outputs_of(card: Card, fields: Sequence[str]) -> dict[str, str]:
-    """Return output → field of the network's answer: one output for each field that the card names, called by its role.
-
-    Where several roles name one field the first of them names the output, `scores` before all. The feature is always there.
-    """
-    roles = {"scores": card.outputs["scores"]} | dict(card.outputs)
-    if FEATURE in fields:
-        roles.setdefault(FEATURE, FEATURE)
-    found: dict[str, str] = {}
-    for role, field in roles.items():
-        if field not in found.values():
-            found[role] = field
-    return found
-
-
 def trace_network(runtime: TorchRuntime) -> tuple[Card, onnx.ModelProto]:
-    """Return the network as ONNX for any number of faces, and its card with the outputs that the graph has.
+    """Return the network as ONNX for any batch size, and its card with the outputs of the graph.
+
+    There is one output for each field of the network that the card names, and the feature. Where several roles name one field,
+    the first of them, `scores` before all, names the output.
 
     Raises:
-        WeightsError: the network does not give an output that the card names.
+        WeightsError: the network lacks an output that the card names.
         ExportError: ONNX lacks an operation of the network.
     """
     card, preprocess = runtime.card, Preprocess.of(runtime.card)
-    outputs = outputs_of(card, runtime.fields)
-    examples = {
-        name: torch.zeros(2, preprocess.channels, *size)
-        for name, size in {IMAGE: preprocess.size, **{name: (side, side) for name, side in preprocess.regions.items()}}.items()
-    }
-    if card.input is not None and card.input.layout == "NHWC":
+    roles = {"scores": card.outputs["scores"]} | dict(card.outputs)
+    if FEATURE in runtime.fields:
+        roles.setdefault(FEATURE, FEATURE)
+    names = {field: role for role, field in reversed(roles.items())}
+    outputs = {role: field for role, field in roles.items() if names[field] == role}
+    examples = {name: torch.zeros(2, preprocess.channels, *size) for name, size in sizes_of(preprocess).items()}
+    if preprocess.input.layout == "NHWC":
         examples = {name: example.permute(0, 2, 3, 1) for name, example in examples.items()}
-    network = Deployed(runtime, list(examples), list(outputs.values())).eval()
+    network = _Deployed(runtime, list(examples), list(outputs.values())).eval()
     model = trace(network, examples, list(outputs))
-    names = {field: output for output, field in outputs.items()}
-    roles = {role: names[field] for role, field in card.outputs.items()}
-    roles |= {output: output for output in outputs}
-    return dataclasses.replace(card, outputs=roles), model
+    return dataclasses.replace(card, outputs={role: names[field] for role, field in roles.items()}), model
+
+
+def sizes_of(preprocess: Preprocess) -> dict[str, tuple[int, int]]:
+    """Return input → (height, width), the face first."""
+    return {IMAGE: preprocess.size, **{name: (side, side) for name, side in preprocess.regions.items()}}
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """Return the version of the ONNX operator set of a model."""
+    return next(each.version for each in model.opset_import if each.domain in ("", "ai.onnx"))
 
 
 def trace(
@@ -120,25 +108,25 @@ def trace(
     """Return a module as ONNX.
 
     Args:
-        module: in evaluation mode; gives a tensor or a tuple of them.
+        module: in evaluation mode; returns a tensor or a tuple of tensors.
         examples: input → a tensor of its shape and type.
-        outputs: names.
-        dynamic: axis of the inputs → its name, beside the batch.
-        opset: version of the operators.
+        outputs: names of the outputs.
+        dynamic: axis of the inputs → its name, in addition to the batch.
+        opset: ONNX operator set.
 
     Raises:
         ExportError: ONNX lacks an operation of the module.
     """
     axes: dict[str, dict[int, str]] = {name: {0: "batch", **(dynamic or {})} for name in examples}
     axes |= {name: {0: "batch"} for name in outputs}
-    with warnings.catch_warnings(), torch.inference_mode(), nullcontext() if dynamic else _numbers_as_padding(module):
+    with warnings.catch_warnings(), torch.inference_mode(), nullcontext() if dynamic else _constant_padding(module):
         written = io.BytesIO()
-        warnings.simplefilter("ignore")  # of the tracer, about checks of shapes in Python, and about itself
+        warnings.simplefilter("ignore")  # The tracer warns about shape checks in Python and about its deprecation.
         try:
             torch.onnx.export(
                 module,
                 tuple(examples.values()),
-                written,  # pyrefly: ignore - the exporter that traces takes more than the new one
+                written,  # pyrefly: ignore
                 input_names=list(examples),
                 output_names=list(outputs),
                 dynamic_axes=axes,
@@ -146,8 +134,6 @@ def trace(
                 dynamo=False,
             )
         except torch.onnx.OnnxExporterError as error:
-            what = str(error).strip().partition("\n")[0].partition(" Please ")[0]
-            raise ExportError(
-                f"torch cannot write the network as ONNX: {what} Write that part of the network another way"
-            ) from error
+            reason = str(error).strip().partition("\n")[0].partition(" Please ")[0]
+            raise ExportError(f"torch cannot export the network to ONNX: {reason} Replace that part of the network") from error
         return onnx.load_from_string(written.getvalue())

@@ -96,5 +96,9 @@ def _explained(found: Explanation) -> Explained:
         label=found.label,
         probability=found.probability,
         regions=[Region(name=name, importance=round(value, 4)) for name, value in found.regions.items()],
-        map=Heat(values=small.astype(float).round(4).tolist(), corners=corners.round(2).tolist()),
+        map=Heat(
+            values=small.astype(float).round(4).tolist(),
+            strength=round(max(found.strength or 0.0, 0.0), 4),
+            corners=corners.round(2).tolist(),
+        ),
     )

@@ -47,13 +47,14 @@ class Region(BaseModel):
     """A part of the face."""
 
     name: str
-    importance: float = Field(description="Fall of the probability when this part is blurred.")
+    importance: float = Field(description="Drop of the log-odds of the label, log p/(1 − p), when this part is blurred.")
 
 
 class Heat(BaseModel):
     """A map of importance over the crop."""
 
     values: list[list[float]] = Field(description="Rows of importance, 0 … 1, where 1 is the most important cell.")
+    strength: float = Field(description="Drop of the log-odds of the label when the most important cell is covered.")
     corners: list[list[float]] = Field(description="Upper left, upper right and lower left corner of the crop in the image.")
 
 

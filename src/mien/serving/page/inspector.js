@@ -142,16 +142,18 @@ export function show(face, card, result, place, item) {
   $("notes").replaceChildren(...notes.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
 }
 
+const FULL = 4; // log-odds of a full bar: the odds fall to 1/55
+
 export function regions(explanation) {
   $("regions").hidden = !explanation;
   if (!explanation) return;
   bars($("importance"), explanation.regions.map(({ name, importance }) => ({
-    name, share: Math.min(Math.abs(importance), 1), text: `${importance < 0 ? "▲" : "▼"} ${Math.round(Math.abs(importance) * 100)}`, tone: importance < 0 ? "plain" : "heat",
+    name, share: Math.min(Math.abs(importance) / FULL, 1), text: `${importance < 0 ? "▲" : "▼"} ${Math.abs(importance).toFixed(1)}`, tone: importance < 0 ? "plain" : "heat",
   })));
-  const rises = explanation.regions.some(({ importance }) => importance <= -0.005);
-  const alone = Math.max(...explanation.regions.map(({ importance }) => importance)) < 0.05;
-  $("parts-hint").textContent = `▼ 22: the probability of ${explanation.label} falls by 22 percentage points when this part is blurred.`
-    + (rises ? " ▲: it rises, so this part speaks for another expression." : "")
+  const rises = explanation.regions.some(({ importance }) => importance <= -0.05);
+  const alone = Math.max(...explanation.regions.map(({ importance }) => importance)) < 0.2;
+  $("parts-hint").textContent = `▼ 1.0: the log-odds of ${explanation.label} fall by 1, so its odds are divided by 2.7, when this part is blurred.`
+    + (rises ? " ▲: they rise, so this part speaks for another expression." : "")
     + (alone ? " No single part carries this prediction." : "");
 }
 

@@ -205,18 +205,17 @@ export async function annotated(source, result, { axes }) {
   return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
 }
 
-const FAINT = 0.1;
+const FAINT = 1; // log-odds below which a map is drawn fainter
 
 // A grid of importance over a box of the image, as a translucent map: transparent is unimportant, red is important.
 export function heat(canvas, explanation, { scale, width, height }) {
   const ratio = devicePixelRatio;
   canvas.width = width * ratio;
   canvas.height = height * ratio;
-  const { values, corners } = explanation.map, rows = values.length, columns = values[0].length;
-  const strength = Math.min(1, Math.max(...explanation.regions.map(({ importance }) => importance)) / FAINT); // unimportant maps stay faint
+  const { values, strength, corners } = explanation.map, rows = values.length, columns = values[0].length;
   const small = new OffscreenCanvas(columns, rows), pen = small.getContext("2d"), pixels = pen.createImageData(columns, rows);
   values.flat().forEach((value, i) => {
-    const share = value * Math.max(strength, 0.15);
+    const share = value * Math.max(Math.min(strength / FAINT, 1), 0.15);
     pixels.data.set([255, 210 - 170 * share, 60 - 40 * share, 235 * share ** 0.8], i * 4);
   });
   pen.putImageData(pixels, 0, 0);
