@@ -6,25 +6,19 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 from cyclopts import Parameter
-from PIL import Image
 from rich.console import Console
 from rich.text import Text
 
 from ..data.audit import Audit, clean_protocol, open_splits
 from ..data.audit import audit as run
-from ..data.audit.checks import FaceFinder
 from ..data.audit.page import page
 from ..data.datasets import open_dataset
-from ..faces.detection import open_detector
 from ..io.files import atomic_write, check_output
 from .splits import pairs, split_table
 from .terminal import for_programs, progress_bar, side_console, table_console, write_json
 
 STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
-SMALL = 160
-"""Shorter side in pixels below which images are enlarged before face detection."""
 
 
 def audit(
@@ -82,8 +76,7 @@ def audit(
             splits,
             others,
             near=near,
-            find_faces=_face_finder() if faces is not None else None,
-            search=faces or 0,
+            search=faces,
             workers=threads,
             progress=lambda number: progress.advance(task, number),
         )
@@ -111,19 +104,3 @@ def _tell(report: Audit, console: Console) -> None:
     splits = report.splits.items()
     classes = {name: split.classes for name, split in splits}
     console.print(split_table(classes, {n: s.images for n, s in splits}, {n: s.digest for n, s in splits}))
-
-
-def _face_finder() -> FaceFinder:
-    """Return a face counter that pads and enlarges tight crops, in which detectors find nothing otherwise."""
-    detect = open_detector("retinaface")
-
-    def find(pixels: np.ndarray) -> int:
-        height, width = pixels.shape[:2]
-        room = round(0.3 * max(height, width))
-        pixels = np.pad(pixels, ((room, room), (room, room), (0, 0)), mode="edge")
-        if (scale := -(-SMALL // min(height, width))) > 1:
-            larger = (pixels.shape[1] * scale, pixels.shape[0] * scale)
-            pixels = np.asarray(Image.fromarray(pixels).resize(larger, Image.Resampling.BICUBIC))
-        return len(detect(pixels))
-
-    return find

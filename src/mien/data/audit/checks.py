@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from ...errors import ConfigError, UnknownName
+from ...faces.finder import open_finder
 from ...io.images import printable
 from ..datasets import Dataset, Sample, reader
 from .duplicates import copies
@@ -34,17 +35,13 @@ UNIFORM = 0.9
 ORIGINS = ("film",)
 """Group columns that identify the origin of an image, like subject and sequence."""
 
-FaceFinder = Callable[[np.ndarray], int]
-"""Takes an (H, W, 3) uint8 image, returns the number of faces."""
-
 
 def audit(
     splits: Mapping[str, Dataset],
     against: Mapping[str, Dataset] | None = None,
     *,
     near: bool = True,
-    find_faces: FaceFinder | None = None,
-    search: int = 200,
+    search: int | None = None,
     workers: int = 1,
     progress: Progress = lambda number: None,
 ) -> Audit:
@@ -54,9 +51,7 @@ def audit(
         splits: name → split, all of one dataset and protocol; see `open_splits`.
         against: name → other dataset to compare with; no name of a split.
         near: find near duplicates too; the time grows with the square of the number of images.
-        find_faces: counts the faces of an image, to find images without one; slow, so it runs on `search` images only,
-            evenly spread over all splits.
-        search: number of images for face detection; 0 for all.
+        search: number of images, evenly spread over all splits, that are searched for faces; 0 for all. None: no search.
         workers: threads that decode files.
         progress: called with the number of images read.
 
@@ -91,7 +86,7 @@ def audit(
         exact=_duplicates(linked.group, view),
         near=_duplicates(linked.families(), view) if near else None,
         overlaps=tuple(_overlaps(splits)),
-        quality=_quality(found, view, own, find_faces, search),
+        quality=_quality(found, view, own, search),
         findings=(),
     )
     return findings(report)
@@ -191,14 +186,17 @@ def _resemblance(thumbnails: np.ndarray) -> float:
     return float(np.median(np.einsum("ij,ij->i", flat, np.roll(flat, len(flat) // 2, axis=0))))
 
 
-def _quality(found: Signatures, view: _View, own: np.ndarray, find_faces: FaceFinder | None, search: int) -> Quality:
+def _quality(found: Signatures, view: _View, own: np.ndarray, search: int | None) -> Quality:
     good = np.flatnonzero(own & found.readable)
     sizes = Counter(map(tuple, found.size[good].tolist()))
     usual, number = sizes.most_common(1)[0] if sizes else ((0, 0), 0)
     odd = good[(found.size[good] != usual).any(1)] if number >= UNIFORM * len(good) else []
     seen = found.deviation[good] >= BLANK
-    rows = good[np.linspace(0, len(good) - 1, min(search or len(good), len(good))).astype(int)] if find_faces else []
-    without = [row for row in rows if find_faces and not find_faces(view.sample(row)[1].read())]
+    rows: list[int] = []
+    if search is not None:
+        find = open_finder()
+        rows = good[np.linspace(0, len(good) - 1, min(search or len(good), len(good))).astype(int)].tolist()
+    without = [row for row in rows if not find([view.sample(row)[1].read()])[0]]
     return Quality(
         sizes={f"{width}×{height}": count for (width, height), count in sizes.most_common(20)},
         odd_sizes=tuple(view.name(row) for row in odd[:1000]),
@@ -208,6 +206,6 @@ def _quality(found: Signatures, view: _View, own: np.ndarray, find_faces: FaceFi
         recompressed=int((found.zeroed[good][seen] > ZEROED).sum()),
         deviation=float(np.median(found.deviation[good])) if len(good) else 0.0,
         resemblance=_resemblance(found.thumbnail[good][seen]),
-        without_face=tuple(view.name(row) for row in without) if find_faces else None,
+        without_face=tuple(view.name(row) for row in without) if search is not None else None,
         searched=len(rows),
     )
