@@ -14,6 +14,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
@@ -341,13 +342,50 @@ def bundled() -> dict[str, Card]:
     return {card.name: card for card in cards}
 
 
+ZOO = "zoo:"
+"""Start of the names of models that a checkout has and the package has not: `zoo:dan-sface`."""
+
+
+def zoo_folder() -> Path:
+    """Return the folder of the zoo: `$MIEN_ZOO`, or else `zoo` of the source tree that the package runs from."""
+    return Path(os.environ.get("MIEN_ZOO") or Path(__file__).parents[2] / "zoo")
+
+
+def zoo() -> dict[str, Card]:
+    """Return the cards of the zoo by name, `zoo:NAME`; none without its folder.
+
+    Raises:
+        WeightsError: a card is invalid.
+    """
+    return {f"{ZOO}{path.stem}": read(path) for path in sorted(zoo_folder().glob("*.toml"))}
+
+
+def zoo_names(pattern: str) -> list[str]:
+    """Return the models of the zoo that match a shell pattern, such as `zoo:*`.
+
+    Raises:
+        WeightsError: there are none; the message says how to get the folder.
+    """
+    known = zoo()
+    found = [name for name in known if fnmatchcase(name, pattern)]
+    if not found:
+        folder = zoo_folder()
+        reason = f"the models in {folder} are {', '.join(known)}"
+        if not known:
+            reason = f"no models in {folder}; clone the repository of mien, and set MIEN_ZOO to the folder zoo of the clone"
+        raise WeightsError(f"{pattern} not found: {reason}", path=folder, value=pattern, expected=tuple(known))
+    return found
+
+
 def load(model: str | Path) -> Card:
-    """Return the card of a bundled model or of a card file.
+    """Return the card of a bundled model, of a model of the zoo or of a card file.
 
     Raises:
         UnknownName: unknown model.
         WeightsError: the file is missing or invalid.
     """
+    if str(model).startswith(ZOO):
+        return zoo()[zoo_names(str(model))[0]]
     if Path(model).suffix == ".toml":
         return read(model)
     known = bundled()

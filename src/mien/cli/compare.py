@@ -9,6 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.table import Table
 
+from .. import cards
 from ..data.datasets import Dataset
 from ..errors import ConfigError, did_you_mean
 from ..evaluation.compare import METRICS
@@ -52,8 +53,8 @@ def compare(
 --root london=data/london --out out/cross
 
     Args:
-        models: Models as for mien evaluate; MODEL@OUTPUT selects an output; peer:NAME=FILE.npz is a table of probabilities of
-            another package.
+        models: Models as for mien evaluate; MODEL@OUTPUT selects an output; zoo:* names the whole zoo; peer:NAME=FILE.npz is a
+            table of probabilities of another package.
         dataset: NAME or NAME@PROTOCOL; repeatable.
         root: Folder of the dataset, or NAME=DIR for each dataset.
         out: Output folder, with a folder for each evaluation.
@@ -75,6 +76,7 @@ def compare(
     Raises:
         ConfigError: no model is named, or an option matches none of the datasets.
     """
+    models = tuple(one for each in models for one in (cards.zoo_names(each) if each.startswith(cards.ZOO) else [each]))
     if not models:
         raise ConfigError("name at least one model: mien compare MODEL… --dataset NAME --root DIR --out DIR")
     _check(dataset, root, option)

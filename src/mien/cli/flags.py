@@ -16,8 +16,8 @@ from ..visualization.faces import LAYERS, Layer
 from .clips import seconds
 
 MODEL = (
-    "A bundled model (see: mien models), a card (.toml), an .onnx file with its card inside, a .safetensors file with its card "
-    "beside it, or the folder of a training run. On a cluster, the path must be the same on all machines."
+    "A bundled model or one of the zoo (see: mien models), a card (.toml), an .onnx file with its card inside, a .safetensors "
+    "file with its card beside it, or the folder of a training run. On a cluster, the path must be the same on all machines."
 )
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .. import cards
-from ..cards import ARCHITECTURES, WEIGHTS, Card
+from ..cards import ARCHITECTURES, Card
 from ..errors import UnknownName
 from ..models import MODELS
 from .terminal import for_programs, table_console, write_json
@@ -20,7 +20,9 @@ MORE = "Published accuracies are those of the authors. How they were obtained, l
 
 
 def models(*names: str, json: bool = False) -> None:
-    """List the bundled weights and the architectures that can be trained.
+    """List the bundled weights, those of the zoo and the architectures that can be trained.
+
+    The zoo is a folder of the repository, or the folder that MIEN_ZOO names.
 
     Examples:
         mien models
@@ -35,14 +37,14 @@ def models(*names: str, json: bool = False) -> None:
     Raises:
         UnknownName: neither weights nor an architecture have that name.
     """
-    bundled = cards.bundled()
-    unknown = [name for name in names if name not in bundled and name not in MODELS]
+    known_weights = {**cards.bundled(), **cards.zoo()}
+    unknown = [name for name in names if name not in known_weights and name not in MODELS]
     if unknown:
-        known = ", ".join(sorted({*bundled, *MODELS}))
+        known = ", ".join(sorted({*known_weights, *MODELS}))
         raise UnknownName(f"there are neither weights nor an architecture called {unknown[0]!r}. Known: {known}")
-    weights = [_weights(bundled[name]) for name in names or bundled if name in bundled]
+    weights = [_weights(name, known_weights[name]) for name in names or known_weights if name in known_weights]
     described = _architectures()
-    architectures = [described[name] for name in names or MODELS if name in MODELS and not (names and name in bundled)]
+    architectures = [described[name] for name in names or MODELS if name in MODELS and not (names and name in known_weights)]
     console = table_console()
     if for_programs(json):
         for table in (*weights, *architectures):
@@ -51,14 +53,14 @@ def models(*names: str, json: bool = False) -> None:
         for table in (*weights, *architectures):
             _print_all(table, console)
     else:
-        _print_weights(bundled, console)
+        _print_weights(known_weights, console)
         console.print()
         _print_architectures(architectures, console)
         console.print(f"\n{MORE}", style="dim")
 
 
-def _weights(card: Card) -> dict[str, Any]:
-    return {"what": "weights", **card.to_dict(), "bytes": _bytes(card)}
+def _weights(name: str, card: Card) -> dict[str, Any]:
+    return {"what": "weights", **card.to_dict(), "name": name, "bytes": _bytes(card)}
 
 
 def _architectures() -> dict[str, dict[str, Any]]:
@@ -67,14 +69,18 @@ def _architectures() -> dict[str, dict[str, Any]]:
     return {name: {"what": "architecture", "name": name, **described.get(name, {})} for name in MODELS}
 
 
-def _print_weights(bundled: Mapping[str, Card], console: Console) -> None:
+def _print_weights(known: Mapping[str, Card], console: Console) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("name", "kind", "size", "license", "input", "summary"):
         table.add_column(name, justify="right" if name == "size" else "left", no_wrap=name in ("name", "size"))
-    for card in sorted(bundled.values(), key=lambda card: (card.kind != "classifier", card.kind, card.name)):
+    in_order = sorted(
+        known, key=lambda name: (name.startswith(cards.ZOO), known[name].kind != "classifier", known[name].kind, name)
+    )
+    for name in in_order:
+        card = known[name]
         size = Text("missing", "red") if (number := _bytes(card)) is None else _size(number)
         description = "; ".join(filter(None, (", ".join(card.labels), _accuracies(card)))) or card.summary
-        table.add_row(card.name, card.kind, size, card.license, _input(card), description)
+        table.add_row(name, card.kind, size, card.license, _input(card), description)
     console.print(table)
 
 
@@ -147,5 +153,5 @@ def _size(number: int) -> str:
 
 
 def _bytes(card: Card) -> int | None:
-    path = WEIGHTS / card.file
+    path = card.folder / card.file
     return path.stat().st_size if path.is_file() else None

@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from ..cards import Card, sha256
+from ..cards import ZOO, Card, sha256
 from ..data.datasets import Dataset
 from ..data.labeled_faces import Face
 from ..errors import ConfigError, UnknownName, WeightsError
@@ -366,7 +366,7 @@ def open_predictor(model: Any, output: str = "auto", data: Dataset | None = None
         if not equals:
             raise ConfigError(f"invalid model {text!r}: expected {PEER}NAME=FILE.npz", value=text)
         return StoredPredictor(name, path)
-    if ":" in text and not Path(text).exists():
+    if ":" in text and not text.startswith(ZOO) and not Path(text).exists():
         return FunctionPredictor(lookup(text, {}, "function"), text)
     card, runtime = open_model(model, threads)
     if output == "auto":

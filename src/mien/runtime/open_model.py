@@ -51,9 +51,9 @@ def open_model(model: str | Path, threads: int = 1) -> tuple[Card, Runtime]:
     """Open a classifier and its card on the selected device (see `mien.runtime.devices`).
 
     Args:
-        model: name of a bundled model, a card (`.toml`), a weights file (`.onnx` with an embedded or adjacent card,
-            `.safetensors` or OpenVINO `.xml` with an adjacent card), a training run, of which the best weights are used,
-            or a URL (`hf://owner/repo@revision`, `https://…/model.onnx#sha256=…`; see `mien.io.model_files`).
+        model: name of a bundled model or of the zoo (`zoo:NAME`), a card (`.toml`), a weights file (`.onnx` with an embedded or
+            adjacent card, `.safetensors` or OpenVINO `.xml` with an adjacent card), a training run, of which the best weights
+            are used, or a URL (`hf://owner/repo@revision`, `https://…/model.onnx#sha256=…`; see `mien.io.model_files`).
         threads: threads used inside one call.
 
     Raises:
