@@ -80,8 +80,8 @@ class Job:
 
     @property
     def unsmoothed(self) -> bool:
-        """Whether rows also contain unsmoothed scores, as in the CSV of videos."""
-        return self.videos > 0 and self.options["smooth"] is not None
+        """Whether rows also contain unsmoothed scores, as the CSV of `mien predict` does."""
+        return self.options["smooth"] is not None
 
     def to_json(self) -> bytes:
         """Return the content of `_job.json`."""

@@ -92,17 +92,22 @@ class LongProgress(Progress):
             self.console.print("  ".join(cell.plain for cell in cells if isinstance(cell, Text) and cell.plain))
 
 
-_KEYWORDS = "allow_private|max_pixels|max_bytes|(?<=raise )timeout|max_faces|min_size|small_faces|detect_every|video_stream"
+_FLAGS = (
+    "allow_private|max_pixels|max_bytes|(?<=raise )timeout|max_faces|min_size|small_faces|detect_every|video_stream"
+    "|detector(?==)|crop(?==)"
+)
+_OPTIONS = "labels|label|order|images|file|mode|number|filter"
+"""Options of datasets, which `--option` sets."""
 
 
 def in_flags(message: str) -> str:
     """Return a message with the keywords of Python functions as flags of the command line."""
-    text = re.sub(rf"\b({_KEYWORDS})(?:=True|(?=[ ,.;)=]|$))", lambda found: "--" + found[1].replace("_", "-"), message)
-    text = re.sub(r"damaged='skip' \(--skip-damaged\)", "--skip-damaged", text)
-    text = re.sub(r"stream=N \(--video-stream N\)", "--video-stream N", text)
-    return re.sub(
-        r"(?<![\w-])(?<!--option )((?:labels|label|order|images|file|mode|number|filter)=[A-Z][A-Z|]*\b)", r"--option \1", text
+    text = re.sub(r"\b\w+=\S+ \((--[^()]+)\)", r"\1", message)  # both are named
+    value = r"(?:=True|=('?)(\w+)\2|(?=[ ,.;)=]|$))"
+    text = re.sub(
+        rf"(?<!-)\b({_FLAGS}){value}", lambda found: " ".join(filter(None, ("--" + found[1].replace("_", "-"), found[3]))), text
     )
+    return re.sub(rf"(?<![\w:/'\"-])(?<!--option )({_OPTIONS})=(?=\w)", r"--option \1=", text)
 
 
 def counted(number: int, name: str) -> str:

@@ -1,6 +1,6 @@
 """Quality of a face image: whether its pixels can support a confident prediction.
 
-    quality = size × sharpness × frontal × upright × presence × agreement          each 0 … 1
+    quality = size × sharpness × detail × frontal × upright × presence × agreement          each 0 … 1
 
 Each factor is 1 where predictions are as accurate as on good portraits, and 0 where they are useless or there may be no face at
 all. The ramps between were set on degraded images of the LFW validation split, the threshold on the clean ones (docs/log.md,
@@ -21,7 +21,10 @@ TRUSTED = 0.4
 SIZE = (14.0, 26.0)
 """Longer side of the mesh in pixels: useless, good. Accuracy drops by 1 point at 22 pixels and by 15 at 15 pixels."""
 SHARPNESS = (0.12, 0.32)
-"""Sharpness of the face at `SIDE` pixels, see `sharpness`: useless, good. Accuracy drops by 9 points at 0.24 and 24 at 0.17."""
+"""Sharpness of the face at `SIDE` pixels, see `texture`: useless, good. Accuracy drops by 9 points at 0.24 and 24 at 0.17."""
+FLAT = (0.62, 0.45)
+"""Flat share of the face, see `texture`: useless, good. Photographs have at most 0.28, drawings and logos mostly 0.64 or more;
+portraits that are half white by overexposure lie between."""
 TURN = (75.0, 45.0)
 """Yaw or pitch in degrees: useless, good."""
 ROLL = (110.0, 60.0)
@@ -31,7 +34,7 @@ PRESENCE = (0.5, 0.95)
 DOUBTED = 0.3
 """Factor of a face that only one of two detectors finds."""
 SIDE = 48
-"""Side in pixels of the upright crop whose sharpness is measured."""
+"""Side in pixels of the upright crop whose texture is measured."""
 
 
 def face_quality(image: np.ndarray, face: FoundFace, pose: Pose | None = None) -> float | None:
@@ -45,9 +48,11 @@ def face_quality(image: np.ndarray, face: FoundFace, pose: Pose | None = None) -
     if face.points is None:
         return None
     points = face.points[:FACE, :2].astype(np.float64)
+    sharpness, flat = texture(image, points, face.roll)
     factors = [
         _ramp(float(np.ptp(points, 0).max()), *SIZE),
-        _ramp(sharpness(image, points, face.roll), *SHARPNESS),
+        _ramp(sharpness, *SHARPNESS),
+        _ramp(flat, *FLAT),
         _ramp(abs(float(np.degrees(face.roll))), *ROLL),
         _ramp(face.presence, *PRESENCE),
         1.0 if face.agreed else DOUBTED,
@@ -62,10 +67,12 @@ def is_certain(confidence: float, threshold: float, quality: float | None) -> bo
     return confidence >= threshold and (quality is None or quality >= TRUSTED)
 
 
-def sharpness(image: np.ndarray, points: np.ndarray, roll: float) -> float:
-    """Return the deviation of the Laplacian of an upright face crop, as a share of the deviation of its gray levels.
+def texture(image: np.ndarray, points: np.ndarray, roll: float) -> tuple[float, float]:
+    """Return sharpness and flat share of an upright face crop.
 
-    The share does not depend on brightness and contrast. A face smaller than the crop is enlarged, so it is less sharp.
+    Sharpness is the deviation of the Laplacian as a share of the deviation of the gray levels, so it does not depend on
+    brightness and contrast. A face smaller than the crop is enlarged, so it is less sharp. The flat share is that of the pixels
+    whose Laplacian is below 2 % of the deviation of the gray levels: skin has some texture everywhere, drawn areas have none.
     """
     low, high = points.min(0), points.max(0)
     scale = SIDE / max(float((high - low).max()), 1)
@@ -75,7 +82,8 @@ def sharpness(image: np.ndarray, points: np.ndarray, roll: float) -> float:
     pixels = gray(warp(image, matrix, SIDE)).astype(np.float32)
     inside = pixels[1:-1, 1:-1]
     laplacian = 4 * inside - pixels[:-2, 1:-1] - pixels[2:, 1:-1] - pixels[1:-1, :-2] - pixels[1:-1, 2:]
-    return float(laplacian.std() / max(float(inside.std()), 1.0))
+    deviation = max(float(inside.std()), 1.0)
+    return float(laplacian.std()) / deviation, float((np.abs(laplacian) < 0.02 * deviation).mean())
 
 
 def _ramp(value: float, useless: float, good: float) -> float:

@@ -25,6 +25,8 @@ class Options:
     """Bundled model, card (.toml), weight file or folder of a training run."""
     detector: str = "blazeface"
     """Face detector: blazeface, retinaface, mtcnn, mtcnn-evolve, dlib; whole if each image is a face crop."""
+    crop: str | None = None
+    """Template by which faces are cropped (arcface112, ddamfn5, fer2013 …), instead of the crop of the model's card."""
     max_faces: int | None = None
     """Maximum number of faces per image, the largest and most confident first."""
     min_size: float = 0
@@ -121,7 +123,7 @@ class Options:
     @property
     def loading(self) -> dict[str, Any]:
         """The keywords of `mien.load`."""
-        names = ("model", "detector", "max_faces", "min_size", "threshold", "max_roll", "small_faces", "blendshapes")
+        names = ("model", "detector", "crop", "max_faces", "min_size", "threshold", "max_roll", "small_faces", "blendshapes")
         found = {name: getattr(self, name) for name in (*names, "fov", "threads", "device")}
         return found | {"points": self.landmarks != "none"}
 

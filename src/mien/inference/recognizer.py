@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from ..cards import Card
+from ..cards import Card, Crop
 from ..errors import ConfigError, WeightsError
 from ..faces.action_units import estimate
+from ..faces.alignment import TEMPLATES
 from ..faces.finder import FaceFinder, FoundFace, open_finder
 from ..faces.gaze import gazes
 from ..faces.landmarks import Blendshapes
@@ -33,6 +34,7 @@ from ..io.sources import Frame
 from ..io.video import Sampling
 from ..labels import ACTION_UNITS, BLENDSHAPES
 from ..metrics.probabilities import checked_probabilities
+from ..registry import lookup
 from ..runtime.devices import Device, use
 from ..runtime.open_model import Batch, open_model
 from ..types import FACE, FOV, Box, Face, Gaze, Pose, Result
@@ -95,7 +97,9 @@ class Recognizer:
             raise ConfigError(f"fov must be 1 to 179 degrees, got {fov}", value=fov, expected="1 to 179")
         if finder.detector is not None and (finder.landmarker is None or not self.preprocess.cuts_faces):
             raise WeightsError(
-                f"{card.name} cannot crop faces: its card has no [crop]; use detector='whole' with face crops", value=card.name
+                f"{card.name} cannot crop faces: its card has no [crop]; give one, such as crop='arcface112', or "
+                "detector='whole' if each image is a face crop",
+                value=card.name,
             )
 
     def __call__(self, source: Any, **options: Any) -> Result:
@@ -430,6 +434,7 @@ def load(
     model: str | Path = DEFAULTS.model,
     *,
     detector: str = DEFAULTS.detector,
+    crop: str | None = DEFAULTS.crop,
     max_faces: int | None = DEFAULTS.max_faces,
     min_size: float = DEFAULTS.min_size,
     threshold: float | None = DEFAULTS.threshold,
@@ -448,6 +453,7 @@ def load(
             training run's folder.
         detector: name in `mien.faces.detection.DETECTORS`, or `"module:attribute"`; `"whole"` if every image is one
             face crop.
+        crop: name in `mien.faces.alignment.TEMPLATES` by which faces are cropped, instead of the crop of the card.
         max_faces: maximum number of faces per image, the most prominent (size × centrality); the main face comes first.
         min_size: minimum longer side of a face's bounding box in pixels.
         threshold: detection score threshold; None is the detector's own default.
@@ -462,12 +468,20 @@ def load(
             as `mien.runtime.devices.use` chose, or else the CPU.
 
     Raises:
-        UnknownName: unknown model or detector.
-        WeightsError: the weights have no card or do not match it.
-        ConfigError: the device is not available.
+        UnknownName: unknown model, detector or template.
+        WeightsError: the weights have no card or do not match it, or the card has no crop and `crop` is not given.
+        ConfigError: the device is not available, or `crop` is given for an ensemble.
     """
+    if crop is not None:
+        lookup(crop, TEMPLATES, "alignment template", plugins=False)
     with use(device):
         card, runtime = open_model(model, threads)
+        if crop is not None:
+            if card.members:
+                raise ConfigError(
+                    f"{card.name} is an ensemble, and crop={crop} cannot replace the crops of its members", value=crop
+                )
+            card = dataclasses.replace(card, crop=Crop(template=crop))
         needed = detector != "whole" or points or blendshapes or bool(card.reading.get("inputs"))
         mesh = "mesh478" if points or blendshapes else "mesh468"
         finder = open_finder(

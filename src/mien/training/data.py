@@ -342,8 +342,11 @@ def _open_splits(config: TrainConfig, data: DataConfig) -> tuple[Split, Split]:
     train, validation = train.of_each_class(data.limit), validation.of_each_class(data.validation_limit)
     for split in (train, validation):
         if not len(split):
+            copies = leaks and split is train
+            reason = f", since each of its {before:,} images also occurs in another split (data.leak_free)" if copies else ""
             raise DatasetError(
-                f"{split.name}: the split {split.split!r} is empty; choose another protocol (data.protocol)", value=split.split
+                f"{split.name}: the split {split.split!r} is empty{reason}; choose another protocol (data.protocol)",
+                value=split.split,
             )
     opened = split_of(train, config, data, native=config.input.native)
     return dataclasses.replace(opened, leaks=leaks), split_of(validation, config, data)
