@@ -1,3 +1,5 @@
+import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,13 @@ from test_loading import author_dan, build
 from torch import Tensor
 from torchvision.transforms import v2
 
+import mien
 from disks import full_disk
 from mien import cards, models
+from mien.cli import main
 from mien.errors import ConfigError, UnknownName, WeightsError
 from mien.faces.preprocessing import Preprocess
-from mien.labels import AFFECTNET7, AFFWILD2, label_set
+from mien.labels import ACTION_UNITS, AFFECTNET7, AFFWILD2, label_set
 from mien.models.checkpoints import import_checkpoint
 from mien.runtime.open_model import open_model
 
@@ -197,3 +201,31 @@ def test_the_multi_task_card_has_all_three_heads(tmp_path: Path) -> None:
     assert outputs[card.outputs["valence_arousal"]].shape == (2, 2)
     assert outputs[card.outputs["action_units"]].shape == (2, 12)
     assert outputs[card.outputs["scores"]].shape == (2, 9)
+
+
+def test_trained_action_units_of_an_import_replace_the_estimated_ones(tmp_path: Path, sample: Path) -> None:
+    """From the authors' file by `mien import` to every output of `mien predict`."""
+    torch.manual_seed(0)
+    network = models.build("ddamfn-mtl", form="code")
+    file, out = saved(network.state_dict(), tmp_path / "a.pth"), tmp_path / "mtl.safetensors"
+    assert main(["import", "ddamfn-mtl", str(file), "--out", str(out)]) == 0
+    (face,) = mien.load(out)(sample).faces
+    (usual,) = mien.load()(sample).faces
+    assert usual.action_units is None and usual.action_units_estimated is not None
+    assert face.action_units_estimated is None and face.action_units is not None and tuple(face.action_units) == ACTION_UNITS
+    assert face.valence is not None and face.arousal is not None and len(face.scores) == 9
+    table, lines = tmp_path / "faces.csv", tmp_path / "faces.jsonl"
+    assert main(["predict", str(sample), "--model", str(out), "--csv", str(table), "--jsonl", str(lines), "--overwrite"]) == 0
+    with table.open(newline="") as rows:
+        (row,) = csv.DictReader(rows)
+    assert not [name for name in row if name.startswith("estimated_")]
+    assert {name.removeprefix("unit_"): float(row[name]) for name in row if name.startswith("unit_")} == pytest.approx(
+        face.action_units, abs=1e-5
+    )
+    assert float(row["valence"]) == pytest.approx(face.valence, abs=1e-5)
+    (stored,) = json.loads(lines.read_text())["faces"]
+    assert stored["action_units"] == pytest.approx(face.action_units, abs=1e-5) and stored["action_units_estimated"] is None
+    table = tmp_path / "openface.csv"
+    assert main(["predict", str(sample), "--model", str(out), "--csv", str(table), "--format", "openface"]) == 0
+    header = table.read_text().splitlines()[0]
+    assert "AU12_c" in header and "AU12_r" not in header  # trained units have probabilities, not intensities
