@@ -17,6 +17,7 @@ In `docs/` they are built with the site, at `<!-- generate: NAME ARGUMENTS -->`.
 | curves | | learning curves of the runs in docs/images/runs |
 | figures, recipes-of | ARCHITECTURE … | published and measured figures; recipes |
 | overview | | every published system in one line |
+| trained | MODEL … | systems trained on FER2013: PrivateTest, FERPlus, photographs, minutes |
 """
 
 from __future__ import annotations
@@ -279,6 +280,34 @@ def overview() -> str:
     return table(("network", "summary", "reference code", "published figures repeated here"), rows)
 
 
+def trained(*names: str) -> str:
+    """Return the accuracy of systems trained on FER2013 on each test set, and what the zoo knows of their training."""
+    zoo = {str(each.training.get("recipe", each.name)): (name, each) for name, each in cards.zoo().items()}
+    rows = [*read_rows(ROOT / "results/fer2013.csv"), *read_rows(ROOT / "results/lfw.csv")]
+    lines = []
+    for name in names:
+        found = {(row["dataset"], _protocol(row), row["views"]): row for row in rows if row["model"] == name}
+        shown, known = zoo.get(name, ("", None))
+        lines.append([
+            _link(name) if name in _recipes() else f"`{name}`",
+            *(_percent(found[key], "accuracy") if key in found else "–" for key in TRAINED.values()),
+            f"`{shown}`" if known else "–",
+            f"{float(known.training['minutes']):.0f}" if known and "minutes" in known.training else "–",
+        ])  # fmt: skip
+    return table(["recipe", *TRAINED, "zoo", "minutes"], lines)
+
+
+TRAINED = {
+    "PrivateTest": ("fer2013", "official", "1"),
+    "with mirror image": ("fer2013", "official", "2"),
+    "ten views": ("fer2013", "official", "10"),
+    "leak-free": ("fer2013", "leak-free", "1"),
+    "FERPlus test": ("ferplus", "official", "1"),
+    "LFW validation": ("csv", "official", "1"),
+}
+"""Column of `trained` → dataset, protocol and views."""
+
+
 def _rows(name: str, datasets: tuple[str, ...]) -> list[Row]:
     return [row for row in read_rows(ROOT / "results" / name) if not datasets or row["dataset"] in datasets]
 
@@ -358,7 +387,7 @@ def photos(name: str, *sets: str) -> str:
 TABLES: dict[str, Callable[..., str]] = {
     "results": results, "side-by-side": side_by_side, "robustness": robustness, "tasks": tasks, "groups": groups, "card": card,
     "int8": int8, "photos": photos, "csv": plain, "curves": curves, "figures": figures, "recipes-of": recipes_of,
-    "overview": overview,
+    "overview": overview, "trained": trained,
 }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -69,10 +70,16 @@ def export(name: str, run: Path, data: Path, precision: str) -> None:
     one = Measured(
         dataset="fer2013", split="test", metric="accuracy", n=len(report.predictions), note=f"this {precision} file", **found
     )
-    inside = dataclasses.replace(inside, measured=(one,))
+    inside = dataclasses.replace(inside, measured=(one,), training={**inside.training, "minutes": minutes(run)})
     inside = OnnxFile(graph).write(out, inside)
     beside = dataclasses.replace(inside, file=out.name, sha256=sha256(out))
     out.with_suffix(".toml").write_text(tomli_w.dumps(beside.to_dict()), encoding="utf-8")
+
+
+def minutes(run: Path) -> int:
+    """Return how long a run took, beside whatever else the machine did."""
+    events = map(json.loads, (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
+    return round(sum(event["seconds"] for event in events if "seconds" in event) / 60)
 
 
 SPLITS = {"training": "train", "validation": "validation"}
