@@ -279,7 +279,9 @@ class Card:
     @property
     def folder(self) -> Path:
         """Folder of the weights."""
-        return WEIGHTS if self.path is None or self.path.parent == CARDS else self.path.parent
+        if self.path is None or self.path.parent.resolve() == CARDS.resolve():  # an ensemble names its members by relative paths
+            return WEIGHTS
+        return self.path.parent
 
     def to_dict(self) -> dict[str, Any]:
         """Return the card as plain tables without empty fields."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,21 @@ def test_a_cluster_that_loses_an_actor_and_a_node(album: Path, whole: Path, tmp_
     assert told["nodes"] == told["actors"] == 2 and told["actor killed"] and told["node killed"], told
     assert told["parts when the node is killed"] < 6, told
     assert bytes_of(tmp_path / "out") == bytes_of(whole)
+
+
+@pytest.mark.slow
+def test_a_cluster_that_requires_a_token(sample: Path, tmp_path: Path) -> None:
+    """Two nodes. With the token a run succeeds; with another, without one and with authentication off the error names it."""
+    pytest.importorskip("ray", reason="clusters need mien[scale]")
+    script = Path(__file__).with_name("with_token.py")
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}
+    command = [sys.executable, script, sample, tmp_path / "out"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(**token), timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found.pop("right")[0] == 0
+    assert list(found) == ["wrong", "missing", "disabled"]
+    assert all(status == 1 and "RAY_AUTH_TOKEN" in message for status, message in found.values()), found
 
 
 def test_a_run_without_ray_does_not_import_it(album: Path, tmp_path: Path) -> None:

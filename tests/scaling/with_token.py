@@ -31,7 +31,7 @@ def main(images: str, out: str) -> None:
             del env["RAY_AUTH_TOKEN"]
         line = [sys.executable, "-m", "mien", "batch", images, "--out", str(Path(out) / name), "--ray", cluster.address,
                 "--points", "none", "--no-blendshapes", "--shard-size", "8"]  # fmt: skip
-        done = subprocess.run(line, capture_output=True, text=True, env=env, timeout=100)
+        done = subprocess.run(line, capture_output=True, text=True, env=env, timeout=300)
         found[name] = [done.returncode, (done.stderr.strip().splitlines() or [""])[-1]]
     cluster.shutdown()
     print(json.dumps(found))

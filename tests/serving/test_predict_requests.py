@@ -383,6 +383,21 @@ def test_a_model_of_ones_own(tmp_path: Path, jpeg: bytes) -> None:
             assert answer.json()["results"][0]["faces"][0]["certain"] is certain
 
 
+def test_an_ensemble(tmp_path: Path, sample: Path, jpeg: bytes) -> None:
+    """A fused model of two bundled ones, named by its card, answers images and explanations as in Python."""
+    path = str(tmp_path / "duo.toml")
+    mien.fuse(["mien-base", "mien-nano"], path)
+    with TestClient(create(Settings(models=(path,), threads=1))) as client:
+        assert client.get("/v1/models").json()["default"] == "duo"
+        answer = client.post("/v1/predict", files=[("images", sample.read_bytes()), ("images", jpeg)])
+        read = mien.load(path)
+        for result, photo in zip(answer.json()["results"], (sample, jpeg), strict=True):
+            same(result, read(photo))
+            assert result["model"].startswith("duo ")
+        explained = client.post("/v1/explain", files={"images": jpeg}).json()
+        assert explained["label"] == answer.json()["results"][1]["faces"][0]["label"]
+
+
 def test_the_asyncio_example(server: Server, sample: Path, tmp_path: Path) -> None:
     (tmp_path / "text.jpg").write_text("no image")
     script = Path(__file__).parents[2] / "examples" / "async_client.py"

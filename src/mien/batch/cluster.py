@@ -17,13 +17,12 @@ from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..errors import ConfigError, MienError, MissingExtra
 from .job import tally
 from .storage import Folder
 from .supervising import TIMEOUT, Supervisor
 
+TOKEN = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) as on its head node"
 LOCAL = "local"
 """Address that starts Ray on this machine for the run."""
 
@@ -34,18 +33,16 @@ class ShardActor:
     def __init__(self, folder: str, threads: int, cwd: str, timeout: float) -> None:
         self.folder, self.keeper = Folder(folder), Supervisor(folder, threads, cwd=cwd, timeout=timeout)
 
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
-        """Return a row for each shard: number, tally as JSON, number of crashed workers, error message or an empty string."""
-        answers: dict[str, list[Any]] = {"shard": [], "tally": [], "lost": [], "error": []}
-        for number, items in zip(batch["shard"].tolist(), batch["items"].tolist(), strict=True):
-            before, found, error = self.keeper.lost, tally(self.folder, number), ""
-            try:
-                found = found or self.keeper.read(number, items)
-            except MienError as problem:
-                error = str(problem)
-            for name, value in zip(answers, (number, json.dumps(found), self.keeper.lost - before, error), strict=True):
-                answers[name].append(value)
-        return answers
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Return number, tally as JSON, number of crashed workers, and error message (or an empty string) of a shard."""
+        number, items = int(row["shard"]), int(row["items"])
+        found, lost, error = tally(self.folder, number), 0, ""
+        try:
+            if found is None:
+                found, lost = self.keeper.read(number, items)
+        except MienError as problem:
+            error = str(problem)
+        return {"shard": number, "tally": json.dumps(found), "lost": lost, "error": error}
 
 
 def run(
@@ -82,9 +79,8 @@ def run(
         size = min(room, len(shards))
         data = ray.data.from_items(
             [{"shard": number, "items": items} for number, items in shards.items()], override_num_blocks=len(shards)
-        ).map_batches(
+        ).map(
             ShardActor,
-            batch_size=1,
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=size, initial_size=size, max_tasks_in_flight_per_actor=1),
             fn_constructor_args=(folder, threads, str(Path.cwd()), timeout),
             **needs,
@@ -161,8 +157,8 @@ def _connected(address: str) -> Iterator[Any]:
         except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             advice = f"start one with `ray start --head`, or use --ray {LOCAL}"
-            if isinstance(error, ray.exceptions.AuthenticationError) or "auth" in str(error).lower():
-                advice = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) as on its head node"
+            if isinstance(error, ConnectionError) or "auth" in str(error).lower():  # a wrong token is a failed connection
+                advice += f"; if it requires a token, {TOKEN}"
             raise ConfigError(f"no Ray cluster at {address!r}: {reason}; {advice}", value=address) from error
     context = ray.data.DataContext.get_current()
     before, context.enable_progress_bars = context.enable_progress_bars, False

@@ -10,9 +10,8 @@ from typing import IO, Any, Literal
 
 from ..errors import SourceError
 from ..inference.options import Options
-from ..io.decoding import decode
 from ..io.image_sequences import is_animation
-from ..io.images import MAX_BYTES, MAX_PIXELS, DecodedImage, ReadOptions
+from ..io.images import MAX_BYTES, MAX_PIXELS, ReadOptions
 from ..io.sources import Clip, Frame, iter_images
 from ..io.video import looks_like_video
 from .storage import opened
@@ -129,15 +128,10 @@ class ItemReader:
         if _is_clip(data[:HEAD], item) or (self.animations and is_animation(data)):
             yield from Clip(data, self.sampling, self.options, item.name)
         else:
-            yield self._image(number, item, data)
-
-    def _image(self, number: int, item: Item, data: bytes) -> Frame:
-        if len(data) > MAX_BYTES:
-            raise _too_long(item.name, len(data))
-        limit, truncated = self.options.get("max_pixels", MAX_PIXELS), self.options.get("truncated", False)
-        pixels, notes = decode(data, item.name, limit, truncated=truncated)
-        pixels.flags.writeable = False
-        return Frame(number, item.name, DecodedImage(pixels, item.name, notes))
+            if len(data) > MAX_BYTES:
+                raise _too_long(item.name, len(data))
+            limit, truncated = self.options.get("max_pixels", MAX_PIXELS), self.options.get("truncated", False)
+            yield Frame.decoded(number, item.name, data, limit, truncated=truncated)
 
     def _kept(self, place: str, how: Callable[[str], contextlib.AbstractContextManager[Any]]) -> Any:
         if self._open is None or self._open[0] != place:

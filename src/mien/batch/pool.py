@@ -1,10 +1,10 @@
-"""Distribution of shards over worker processes of one machine; a thread per process hands out one shard at a time."""
+"""Distribution of shards over worker processes of one machine, each with a thread that waits for it."""
 
 from __future__ import annotations
 
 import queue
-import threading
 from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 from .supervising import TIMEOUT, Supervisor
@@ -26,52 +26,34 @@ def run(
     Yields:
         For each shard, in order of completion: its number, its tally, and how many workers it crashed.
     """
-    waiting = iter(shards.items())
-    lock, done = threading.Lock(), queue.Queue[Any]()
-    under_way: dict[int, int] = {}
-    keepers = [
-        Supervisor(folder, threads, lambda at, who=who: _note(who, at), timeout=timeout)
-        for who in range(min(workers, len(shards)))
-    ]
+    under_way: dict[Supervisor, int] = {}
+    free = queue.SimpleQueue[Supervisor]()
 
-    def _note(who: int, at: int) -> None:
-        under_way[who] = at
+    def note(keeper: Supervisor, at: int) -> None:
+        under_way[keeper] = at
         tell(sum(under_way.copy().values()))
 
-    def keep(who: int, keeper: Supervisor) -> None:
+    def read(shard: int, items: int) -> tuple[int, dict[str, Any], int]:
+        keeper = free.get()
         try:
-            with keeper:
-                while True:
-                    with lock:
-                        shard = next(waiting, None)
-                    if shard is None:
-                        break
-                    before = keeper.lost
-                    tally = keeper.read(*shard)
-                    under_way[who] = 0
-                    done.put((shard[0], tally, keeper.lost - before))
-        except BaseException as error:
-            done.put(error)
+            return shard, *keeper.read(shard, items)
         finally:
-            done.put(None)
+            under_way[keeper] = 0
+            free.put(keeper)
 
-    crew = [threading.Thread(target=keep, args=pair, daemon=True) for pair in enumerate(keepers)]
-    for thread in crew:
-        thread.start()
-    working = len(crew)
+    keepers = [Supervisor(folder, threads, note, timeout=timeout) for _ in range(min(workers, len(shards)))]
+    for keeper in keepers:
+        free.put(keeper)
     try:
-        while working:
-            found = done.get()
-            if found is None:
-                working -= 1
-            elif isinstance(found, BaseException):
-                raise found
-            else:
-                yield found
+        with ThreadPoolExecutor(len(keepers)) as crew:
+            waiting = [crew.submit(read, *shard) for shard in shards.items()]
+            try:
+                for done in as_completed(waiting):
+                    yield done.result()
+            finally:
+                crew.shutdown(wait=False, cancel_futures=True)
+                for keeper in keepers:
+                    keeper.kill()
     finally:
-        with lock:
-            waiting = iter(())
         for keeper in keepers:
-            keeper.kill()
-        for thread in crew:
-            thread.join()
+            keeper.close()

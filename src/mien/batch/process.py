@@ -44,11 +44,6 @@ class Process:
         self._listener.start()
 
     @property
-    def pid(self) -> int:
-        """Process ID."""
-        return self._process.pid
-
-    @property
     def runs(self) -> bool:
         """Whether the process is running."""
         return self._process.poll() is None

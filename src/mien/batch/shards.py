@@ -1,4 +1,7 @@
-"""Inference over one shard with the same `Recognizer.stream` as `mien predict`."""
+"""Inference over one shard with the same `Recognizer.stream` as `mien predict`.
+
+The rows have the columns of `mien predict --csv`, with unrounded values.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,10 @@ import pyarrow as pa
 
 from ..inference.baseline import Baseline
 from ..inference.recognizer import load
+from ..inference.results import columns, rows
+from ..types import Result
 from .items import Item, ItemReader
 from .job import TALLY, Job, Shards, write_part
-from .rows import Rows
 from .storage import Folder
 
 Begin = Callable[[int], None]
@@ -26,6 +30,12 @@ ALIVE = -1
 
 WRITING = -2
 """Code: all items are done, the part is being written."""
+
+KINDS: Mapping[type, pa.DataType] = {str: pa.string(), int: pa.int32(), float: pa.float64(), bool: pa.bool_()}
+"""Python type of a column → its type in parquet."""
+
+CHUNK = 2048
+"""Rows buffered as Python objects before conversion to Arrow."""
 
 PULSE = 1.0
 """Minimum number of seconds between two heartbeats."""
@@ -68,13 +78,23 @@ class ShardReader:
         """Return the rows of items and their counts."""
         options, count = self.job.reading, Counter[str]()
         status, labels = Counter[str](), Counter[str]()
-        rows = Rows(self.job.labels, options.groups, unsmoothed=self.job.unsmoothed, units=self.job.units)
+        kinds = columns(self.job.labels, options.groups, unsmoothed=self.job.unsmoothed, units=self.job.units)
+        schema = pa.schema([(name, KINDS[kind]) for name, kind in kinds.items()])
+        table: list[dict[str, Any]] = []
+        packed: list[pa.RecordBatch] = []
+
+        def add(results: Sequence[Result], most: int = CHUNK) -> None:
+            for result in results:
+                table.extend(rows(result, kinds, options.groups))
+            if len(table) >= most:
+                packed.append(pa.RecordBatch.from_pylist(table, schema))
+                table.clear()
+
         reader, reported = ItemReader(options), time.monotonic()
         baseline = Baseline(options.baseline, self.read)
         with contextlib.closing(reader):
             for frame, result in self.read.stream(reader.frames(items, skip, begin), **options.streaming):
-                for final in baseline.push(result):
-                    rows.add(final)
+                add(baseline.push(result))
                 status[result.status] += 1
                 labels.update(face.label for face in result.faces)
                 count["images" if frame.time is None else "frames"] += 1
@@ -82,8 +102,9 @@ class ShardReader:
                 if time.monotonic() - reported >= PULSE:  # within a long video, and between inference and the next image
                     begin(ALIVE)
                     reported = time.monotonic()
-        for final in baseline.close():
-            rows.add(final)
+        add(baseline.close(), 1)
         counts = {"items": len(items), **{name: count[name] for name in ("images", "frames", "faces")}}
         counts |= {"status": dict(sorted(status.items())), "labels": dict(sorted(labels.items()))}
-        return rows.table({TALLY: json.dumps(counts).encode()}), counts
+        # One chunk, so that the bytes of a file do not depend on batching.
+        whole = pa.Table.from_batches(packed, schema).combine_chunks()
+        return whole.replace_schema_metadata({TALLY: json.dumps(counts).encode()}), counts

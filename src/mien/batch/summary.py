@@ -64,16 +64,8 @@ def add_up(tallies: Mapping[int, Mapping[str, Any]], new: int) -> Summary:
         numbers.update({name: tally[name] for name in ("items", "images", "frames", "faces")})
         status.update(tally["status"])
         labels.update(tally["labels"])
-    return Summary(
-        numbers["items"],
-        numbers["images"],
-        numbers["frames"],
-        numbers["faces"],
-        dict(sorted(status.items())),
-        dict(sorted(labels.items())),
-        len(tallies),
-        new,
-    )
+    status, labels = dict(sorted(status.items())), dict(sorted(labels.items()))
+    return Summary(**numbers, status=status, labels=labels, parts=len(tallies), new=new)
 
 
 def finish(
@@ -102,12 +94,7 @@ def finish(
         file.seek(0)
         folder.put(FAILURES, file)
     record = {
-        "items": summary.items,
-        "images": summary.images,
-        "frames": summary.frames,
-        "faces": summary.faces,
-        "failures": summary.failures,
-        "status": summary.status,
+        **{name: getattr(summary, name) for name in ("items", "images", "frames", "faces", "failures", "status")},
         "labels": {label: summary.labels.get(label, 0) for label in job.labels},
         "parts": summary.parts,
         "shard_size": job.shard_size,

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import IO, Any, Self
+from typing import IO, Any
 
 from ..errors import MienError
 from ..inference.recognizer import BATCH
@@ -51,7 +51,7 @@ class Supervisor:
     Args:
         folder: folder of the job.
         threads: threads of one network call and of numeric libraries in the worker.
-        tell: called with the index of the current item.
+        tell: called with this object and the index of the current item.
         cwd: working directory of the worker; None or a missing folder: the current one.
         timeout: seconds until the next image must be started or the next frame of a video read.
     """
@@ -60,7 +60,7 @@ class Supervisor:
         self,
         folder: str,
         threads: int = 1,
-        tell: Callable[[int], None] = lambda at: None,
+        tell: Callable[[Supervisor, int], None] = lambda keeper, at: None,
         cwd: str | None = None,
         timeout: float = TIMEOUT,
     ) -> None:
@@ -73,25 +73,20 @@ class Supervisor:
         self._lock = threading.Lock()
         self._ended = False
 
-    @property
-    def pid(self) -> int | None:
-        """Process ID of the worker; None while there is none."""
-        return None if self._process is None else self._process.pid
-
-    def read(self, shard: int, items: int) -> dict[str, Any]:
-        """Process a shard with this number of items, write its part, and return its tally.
+    def read(self, shard: int, items: int) -> tuple[dict[str, Any], int]:
+        """Process a shard with this number of items, write its part, and return its tally and how many workers it crashed.
 
         Raises:
             MienError: no worker starts, or the folder cannot be written.
         """
         skip: dict[int, str] = {}
-        idle = 0
+        idle, before = 0, self.lost
         while idle < ROUNDS:
             places = []
             for _ in range(2):
                 end = self._ask({"shard": shard, "skip": skip})
                 if not isinstance(end, Death):
-                    return end
+                    return end, self.lost - before
                 places.append(max(end.at, 0))
             found = self._find(shard, items, skip, *places)
             idle = 0 if found else idle + 1
@@ -113,12 +108,6 @@ class Supervisor:
         """Shut down the worker."""
         self._bury()
         self._errors.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
     def _find(self, shard: int, items: int, skip: dict[int, str], first: int, last: int) -> dict[int, str]:
         """Return the items that crash workers: search at the last started item, then in its batch, then in the whole shard.
@@ -155,7 +144,7 @@ class Supervisor:
                     began = answer["at"] != WRITING
                     stage, limit = ("", self.timeout) if began else ("writing its part", max(PATIENCE, self.timeout))
                     at = max(at, answer["at"])
-                    self.tell(at)
+                    self.tell(self, at)
                 elif "done" in answer:
                     return answer["done"]
                 elif "failed" in answer:

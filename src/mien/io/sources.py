@@ -43,6 +43,18 @@ class Frame:
     time: float | None = None
     """Seconds from the start of a video; None for an image."""
 
+    @classmethod
+    def decoded(
+        cls, index: int, source: str, data: bytes, max_pixels: int, *, truncated: bool = False, time: float | None = None
+    ) -> Frame:
+        """Decode the content of an image file; the frame has the error of an invalid one."""
+        try:
+            pixels, notes = decode(data, source, max_pixels, truncated=truncated)
+        except SourceError as error:
+            return cls(index, source, error=error, time=time)
+        pixels.flags.writeable = False
+        return cls(index, source, DecodedImage(pixels, source, notes), time=time)
+
 
 @dataclass(frozen=True, slots=True)
 class Clip:

@@ -21,8 +21,6 @@ from dataclasses import dataclass, field
 from ..errors import SourceError
 from ..inference.recognizer import Recognizer
 from ..inference.results import json_line
-from ..io.decoding import decode
-from ..io.images import DecodedImage
 from ..io.sources import Frame
 from ..io.urls import fetch
 from ..types import Group, Points
@@ -210,11 +208,10 @@ class Batcher:
     def _decoded(self, file: File) -> Frame:
         if file.url is not None:
             return Frame(0, file.name, error=SourceError(f"{file.name} could not be fetched from a public address"))
-        try:
-            pixels, notes = decode(bytes(file.data), file.name, self.settings.limits.pixels)
-        except SourceError as error:  # a client cannot raise the server's limit
-            return Frame(0, file.name, error=SourceError(str(error).replace(" or raise max_pixels", "")))
-        return Frame(0, file.name, DecodedImage(pixels, file.name, notes))
+        frame = Frame.decoded(0, file.name, bytes(file.data), self.settings.limits.pixels)
+        if frame.error is None:
+            return frame
+        return Frame(0, file.name, error=SourceError(str(frame.error).replace(" or raise max_pixels", "")))  # no client can
 
     def _answer(self, reader: Recognizer, part: list[tuple[_Waiting, Frame]]) -> None:
         if not part:

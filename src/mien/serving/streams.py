@@ -22,11 +22,8 @@ from dataclasses import dataclass
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from ..errors import SourceError
 from ..inference.recognizer import Stream
 from ..inference.results import json_line
-from ..io.decoding import decode
-from ..io.images import DecodedImage
 from ..io.sources import Frame
 from .admission import allows
 from .metrics import Metrics
@@ -167,20 +164,12 @@ class Streams:
             Problem: an unexpected error. A RuntimeError would otherwise be mistaken for that of a closed socket.
         """
         try:
-            return self._read(stream, waiting, options)
+            frame = Frame.decoded(waiting.number - 1, NAME, waiting.data, self.settings.limits.pixels, time=waiting.time)
+            [(_, result)] = stream.push(frame)
+            self.metrics.frames.labels("unreadable" if result.status == "unreadable" else "read").inc()
+            return json_line(result, *options.shown).rstrip("\n")
         except Exception as error:
             raise unforeseen(error) from error
-
-    def _read(self, stream: Stream, waiting: _Waiting, options: StreamOptions) -> str:
-        name = f"frame {waiting.number}"
-        try:
-            pixels, notes = decode(waiting.data, name, self.settings.limits.pixels)
-            frame = Frame(waiting.number - 1, NAME, DecodedImage(pixels, NAME, notes), time=waiting.time)
-        except SourceError as error:
-            frame = Frame(waiting.number - 1, NAME, error=error, time=waiting.time)
-        [(_, result)] = stream.push(frame)
-        self.metrics.frames.labels("unreadable" if result.status == "unreadable" else "read").inc()
-        return json_line(result, *options.shown).rstrip("\n")
 
 
 async def _end(socket: WebSocket, problem: Problem) -> None:

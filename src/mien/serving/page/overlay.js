@@ -2,7 +2,7 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 const UNCERTAIN = "#b9bfc8";
-const PLATE = "rgba(16, 18, 22, 0.86)";
+const PLATE = "rgba(16, 18, 22, 0.86)", TEXT = "#f6f7f9";
 
 // The colors of mien.visualization.faces, so that annotated images look alike wherever they are made.
 export const COLORS = {
@@ -93,13 +93,14 @@ function arrows({ pose, gaze }, { width, height }) {
 }
 
 const context = document.createElement("canvas").getContext("2d");
-const FONT = `600 12.5px ${getComputedStyle(document.documentElement).getPropertyValue("--font")}`;
+const FAMILY = getComputedStyle(document.documentElement).getPropertyValue("--font");
+const HEIGHT = 22; // of a tag
 
 export function paint(svg, result, { scale, width, height, mirrored, boxes, points, axes, selected }) {
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   svg.replaceChildren();
   if (!result) return;
-  context.font = FONT;
+  context.font = `600 12.5px ${FAMILY}`;
   const faces = result.faces.map((face) => (mirrored ? flipped(face, result.width) : face));
   if (points) for (const face of faces) {
     const dots = element("g", { fill: color(face), opacity: 0.9 }, svg);
@@ -128,7 +129,7 @@ export function paint(svg, result, { scale, width, height, mirrored, boxes, poin
       ...shape, fill: "none", stroke: color(face), "stroke-width": chosen ? 3 : 1.8, ...(!face.certain && { "stroke-dasharray": "7 5" }),
     }, group);
   });
-  const spots = tags(faces, scale, { width, height }, 22, (text) => context.measureText(text).width);
+  const spots = tags(faces, scale, { width, height }, HEIGHT, (text) => context.measureText(text).width);
   const order = faces.map((_, i) => i).sort((a, b) => (a === selected) - (b === selected));
   for (const i of order) {
     const face = faces[i], spot = spots[i];
@@ -136,15 +137,16 @@ export function paint(svg, result, { scale, width, height, mirrored, boxes, poin
     element("title", {}, group).textContent = title(face);
     element("rect", {
       width: spot.width, height: spot.height, rx: spot.dot ? spot.height / 2 : spot.height / 3.4,
-      fill: spot.dot && i === selected ? "#f6f7f9" : PLATE, ...(spot.dot && { stroke: color(face), "stroke-width": 1.6 }),
+      fill: spot.dot && i === selected ? TEXT : PLATE, ...(spot.dot && { stroke: color(face), "stroke-width": 1.6 }),
     }, group);
     if (!spot.dot) {
       const mark = { cx: spot.height * 0.5, cy: spot.height / 2, r: spot.height * 0.19 };
       element("circle", { ...mark, ...(face.certain ? { fill: color(face) } : { fill: "none", stroke: UNCERTAIN, "stroke-width": 1.5, "stroke-dasharray": "2.5 2" }) }, group);
     }
-    const text = element("text", spot.dot
-      ? { x: spot.width / 2, y: spot.height * 0.71, "text-anchor": "middle", class: i === selected ? "small on" : "small", "font-size": 11.5 * spot.size }
-      : { x: spot.height * 0.95, y: spot.height * 0.68 }, group);
+    const place = spot.dot
+      ? { x: spot.width / 2, y: spot.height * 0.71, "text-anchor": "middle", "font-size": 11.5 * spot.size, fill: i === selected ? "#101216" : TEXT }
+      : { x: spot.height * 0.95, y: spot.height * 0.68, "font-size": 12.5, fill: TEXT };
+    const text = element("text", { ...place, "font-family": FAMILY, "font-weight": 600, "xml:space": "preserve" }, group);
     text.textContent = spot.text;
   }
 }
@@ -157,51 +159,20 @@ function flipped(face, width) {
   };
 }
 
-// The annotated image, at its own size.
-export async function annotated(source, result, { axes }) {
-  const canvas = document.createElement("canvas");
-  canvas.width = result.width;
-  canvas.height = result.height;
-  const pen = canvas.getContext("2d");
-  pen.drawImage(source, 0, 0, result.width, result.height);
-  const unit = Math.max(Math.sqrt(result.width * result.height) / 45, 11);
-  pen.font = `600 ${unit * 0.62}px system-ui, sans-serif`;
-  const spots = tags(result.faces, 1, result, unit * 1.15, (text) => pen.measureText(text).width);
-  if (axes) for (const { from, to, ink, tip } of result.faces.flatMap((face) => arrows(face, result))) {
-    Object.assign(pen, { strokeStyle: ink, fillStyle: ink, lineWidth: unit / 6, lineCap: "round" });
-    pen.beginPath();
-    pen.moveTo(...from);
-    pen.lineTo(...to);
-    pen.stroke();
-    if (!tip) continue;
-    pen.beginPath();
-    pen.arc(...to, unit / 4, 0, 7);
-    pen.fill();
-  }
-  result.faces.forEach((face, i) => {
-    const { box } = face, spot = spots[i];
-    pen.lineWidth = unit / 7;
-    pen.strokeStyle = color(face);
-    pen.setLineDash(face.certain ? [] : [unit * 0.5, unit * 0.35]);
-    pen.strokeRect(box.left, box.top, box.right - box.left, box.bottom - box.top);
-    pen.setLineDash([]);
-    pen.fillStyle = PLATE;
-    pen.beginPath();
-    pen.roundRect(spot.left, spot.top, spot.width, spot.height, spot.height / (spot.dot ? 2 : 3.5));
-    pen.fill();
-    if (spot.dot) pen.stroke();
-    else {
-      pen.fillStyle = color(face);
-      pen.beginPath();
-      pen.arc(spot.left + spot.height * 0.5, spot.top + spot.height / 2, spot.height * 0.19, 0, 7);
-      pen.fill();
-    }
-    pen.fillStyle = "#f6f7f9";
-    pen.textBaseline = "middle";
-    pen.textAlign = spot.dot ? "center" : "left";
-    pen.font = `600 ${unit * 0.62 * (spot.size ?? 1)}px system-ui, sans-serif`;
-    pen.fillText(spot.text, spot.left + (spot.dot ? spot.width / 2 : spot.height * 0.95), spot.top + spot.height * 0.53);
-  });
+// The annotated image, at its own size: the overlay of the page as an SVG image over it.
+export async function annotated(source, result, view) {
+  const { width, height } = result, canvas = Object.assign(document.createElement("canvas"), { width, height });
+  const unit = Math.max(Math.sqrt(width * height) / 38, 16) / HEIGHT; // pixels of the image for one of the overlay
+  const svg = document.createElementNS(SVG, "svg");
+  paint(svg, result, { ...view, boxes: true, scale: 1 / unit, width: width / unit, height: height / unit });
+  svg.setAttribute("width", width);
+  svg.setAttribute("height", height);
+  const drawn = new Image(), pen = canvas.getContext("2d");
+  drawn.src = URL.createObjectURL(new Blob([new XMLSerializer().serializeToString(svg)], { type: "image/svg+xml" }));
+  await drawn.decode();
+  pen.drawImage(source, 0, 0, width, height);
+  pen.drawImage(drawn, 0, 0, width, height);
+  URL.revokeObjectURL(drawn.src);
   return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
 }
 
