@@ -279,7 +279,7 @@ class Card:
     @property
     def folder(self) -> Path:
         """Folder of the weights."""
-        if self.path is None or self.path.parent.resolve() == CARDS.resolve():  # an ensemble names its members by relative paths
+        if self.path is None or self.path.parent.resolve() == CARDS.resolve():  # members of ensembles have relative paths
             return WEIGHTS
         return self.path.parent
 
