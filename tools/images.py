@@ -41,10 +41,11 @@ def sample(data: Path, folder: Path) -> None:
 
 
 def timeline(data: Path, folder: Path) -> None:
-    """Draw the timeline of a video of four people, each turning from neutral to a smile."""
+    """Draw the timeline of a person who turns from neutral to a smile."""
     clip, path = data / "video" / "london_crossfade_neutral_happy.mp4", folder / "timeline.png"
-    run("predict", clip, "--jsonl", folder / "rows.jsonl", "--timeline", path)
-    save(Image.open(path).convert("RGB").quantize(128), "timeline.png")
+    run("predict", clip, "--start", "2.4", "--end", "4.75", "--jsonl", folder / "rows.jsonl", "--timeline", path)
+    # The default method merges the colors of thin lines.
+    save(Image.open(path).convert("RGB").quantize(256, Image.Quantize.FASTOCTREE), "timeline.png")
 
 
 def report(data: Path, folder: Path) -> None:
