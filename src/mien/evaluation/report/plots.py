@@ -143,11 +143,11 @@ def curves(runs: Mapping[str, list[dict[str, Any]]]) -> Figure:
                     linewidth=1.4,
                     label=key.removeprefix("loss ") if single else (_short(name) if place == len(shown) - 1 else None),
                 )
-    for axes, title in ((left, "loss"), (right, "accuracy and other metrics")):
+    for axes, title, place in ((left, "loss", "upper right"), (right, "accuracy and other metrics", "lower right")):
         axes.set(title=title, xlabel="epoch")
         axes.grid(alpha=0.25)
         if axes.lines:
-            axes.legend()
+            axes.legend(loc=place)  # The best place takes seconds to find.
     return figure
 
 
