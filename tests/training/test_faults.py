@@ -159,3 +159,16 @@ def test_a_tracker_that_cannot_track_is_refused(tmp_path: Path, monkeypatch: pyt
         with pytest.raises(ConfigError) as caught:
             train(config(tracker=name), tmp_path / name)
         assert caught.value.value == name and (known is None or known in caught.value.expected)
+
+
+def test_pretrained_weights_without_network_are_one_line(tmp_path: Path) -> None:
+    """Nothing listens at the hub's address: no attempts are repeated, and the message says what to set."""
+    path = recipe(tmp_path, model={"name": "dda-resnet34", "options": {"pretrained": True}}, input__color="rgb")
+    environ = {**environment(), "HF_HOME": str(tmp_path / "hub"), "HF_ENDPOINT": "http://127.0.0.1:9"}
+    environ = {name: value for name, value in environ.items() if not name.lower().endswith("_proxy")}
+    done = subprocess.run(
+        command(path, tmp_path / "run"), env=environ, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 1 and not done.stdout
+    (line,) = done.stderr.strip().splitlines()
+    assert "model.options.pretrained" in line and "resnet34" in line

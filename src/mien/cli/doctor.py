@@ -33,6 +33,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "scale": ("pyarrow", "fsspec", "ray"),
     "hub": ("huggingface_hub",),
     "heif": ("pillow_heif", "pillow_jxl"),
+    "sweep": ("optuna",),
     "tables": ("pandas",),
     "elan": ("pympi",),
     "openvino": ("openvino",),

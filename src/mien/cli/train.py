@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -57,7 +58,8 @@ def train(
         root: Folder of the dataset, instead of the recipe's.
         seed: Seed, instead of the recipe's.
         device: cpu, cuda (cuda:1 is the second GPU), mps, or auto, instead of the recipe's.
-        folds: Train every fold of a cross-validation protocol, and pool the results. Finished folds are skipped.
+        folds: Train every fold of a cross-validation protocol, and pool the results and test predictions. Finished folds are
+            skipped.
         seeds: Train this many seeds, and pool the results. Finished seeds are skipped.
         jobs: Number of folds or seeds that are trained at the same time.
 
@@ -112,17 +114,21 @@ def train_series(
         recipes.find(recipe), changes, runs, jobs=jobs, report=lambda member, event: console.print(f"{event} {member.out}")
     )
     found = list(series.pooled(runs, metrics))
+    if folds and settings == ({},):  # Values of a sweep are chosen by validation alone.
+        found += series.tested(runs, metrics)
     if for_programs(False):
         for each in found:
             write_json(dataclasses.asdict(each))
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in (*(["setting"] if any(each.setting for each in found) else []), "metric", "runs", "mean", "sd", "95 % CI"):
+    swept = any(each.setting for each in found)
+    for column in (*(["setting"] if swept else []), "split", "metric", "runs", "mean", "sd", "95 % CI"):
         table.add_column(column)
     for each in found:
-        setting = [each.setting] if any(one.setting for one in found) else []
-        spread = ["", ""] if each.runs < 2 else [f"{each.deviation:.4f}", f"{each.low:.4f} … {each.high:.4f}"]
-        table.add_row(*setting, each.metric, str(each.runs), f"{each.mean:.4f}", *spread)
+        deviation = "" if math.isnan(each.deviation) else f"{each.deviation:.4f}"
+        spread = "" if math.isnan(each.low) else f"{each.low:.4f} … {each.high:.4f}"
+        setting = [each.setting] if swept else []
+        table.add_row(*setting, each.split, each.metric, str(each.runs), f"{each.mean:.4f}", deviation, spread)
     table_console().print(table)
 
 

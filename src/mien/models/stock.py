@@ -10,9 +10,13 @@ The 50-layer network has its stride on the 3×3 convolution (torchvision's, "v1.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import socket
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, cast
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import timm
 from torch import Tensor, nn
@@ -73,7 +77,8 @@ def timm_model(name: str, pretrained: bool | str = False, **options: Any) -> Any
             )
         options["pretrained_cfg_overlay"] = {"file": pretrained}
     try:
-        model = timm.create_model(name, pretrained=bool(pretrained), **options)
+        with _offline() if pretrained is True else nullcontext():
+            model = timm.create_model(name, pretrained=bool(pretrained), **options)
     except (OSError, RuntimeError) as error:
         if pretrained is not True:
             raise
@@ -88,6 +93,22 @@ def timm_model(name: str, pretrained: bool | str = False, **options: Any) -> Any
         if isinstance(head, nn.Linear) and not (pretrained and model.num_classes == offered["num_classes"]):
             head.reset_parameters()
     return model
+
+
+@contextmanager
+def _offline() -> Generator[None]:
+    """Context in which Hugging Face's hub, if it cannot be reached, is not tried for half a minute; cached weights are read."""
+    from huggingface_hub import constants
+
+    server, before = urlsplit(getproxies().get("https") or constants.ENDPOINT), constants.HF_HUB_OFFLINE
+    try:
+        socket.create_connection((server.hostname, server.port or 443), 5).close()
+    except (OSError, RuntimeError):
+        constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def resnet34(num_classes: int = 7, *, pretrained: bool | str = False) -> Classifier:

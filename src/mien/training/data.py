@@ -334,7 +334,7 @@ def open_splits(config: TrainConfig) -> tuple[Mixture, Mixture]:
 
 
 def _open_splits(config: TrainConfig, data: DataConfig) -> tuple[Split, Split]:
-    train, validation = (_open(data, name) for name in ("train", "validation"))
+    train, validation = (open_split(data, name) for name in ("train", "validation"))
     before = len(train)
     if data.leak_free:
         train = without_leaks(train, [validation, *_test(data)])
@@ -443,14 +443,15 @@ def _relabeled(
     return label, soft
 
 
-def _open(config: DataConfig, split: str) -> Dataset:
+def open_split(config: DataConfig, split: str) -> Dataset:
+    """Return a split of a dataset; errors as in `open_dataset`."""
     draw = Draw(seed=config.draw, fraction=config.fraction, folds=config.folds, fold=config.fold)
     return open_dataset(config.dataset, config.root, split, config.protocol, draw=draw, damaged="skip", **config.options)
 
 
 def _test(config: DataConfig) -> list[Dataset]:
     try:
-        return [_open(config, "test")]
+        return [open_split(config, "test")]
     except DatasetError:  # Some datasets have no public test split.
         return []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, TrainingError
+from ..errors import ConfigError, MissingExtra, TrainingError
 from .config import TrainConfig
 
 T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
@@ -29,11 +30,13 @@ class Member:
     Attributes:
         out: folder of the run.
         changes: changed fields of the recipe, as `FIELD=VALUE`.
+        seed: its seed.
         setting: the changes that are not seed or fold, by which results are pooled.
     """
 
     out: Path
     changes: tuple[str, ...]
+    seed: int
     setting: str = ""
 
     @property
@@ -68,27 +71,142 @@ def members(
         parts = [name.replace("/", "_").replace('"', "")] if name else []
         parts += [f"seed-{seed}"] if seeds else []
         parts += [f"fold-{fold}"] if fold is not None else []
-        found.append(Member(out.joinpath(*parts), tuple(changes), name))
+        found.append(Member(out.joinpath(*parts), tuple(changes), seed, name))
     return found
 
 
-def grid(assignments: Sequence[str]) -> list[dict[str, str]]:
-    """Return all combinations of `FIELD=VALUE,VALUE…`.
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """All values between two numbers, on a logarithmic scale if they are a factor of ten or more apart."""
+
+    low: float
+    high: float
+
+    @property
+    def whole(self) -> bool:
+        """Whether the values are whole numbers."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+    @property
+    def log(self) -> bool:
+        """Whether the scale is logarithmic."""
+        return self.low > 0 and self.high >= 10 * self.low
+
+    def at(self, share: float) -> str:
+        """Return the value at a share, 0 … 1, of the interval, as TOML."""
+        value = self.low * (self.high / self.low) ** share if self.log else self.low + (self.high - self.low) * share
+        return str(round(value)) if self.whole else f"{value:.3g}"
+
+
+Space = Mapping[str, list[str] | Interval]
+"""Field → TOML values, or an interval of numbers."""
+Setting = dict[str, str]
+"""Field → TOML value."""
+
+
+def space(assignments: Sequence[str]) -> Space:
+    """Parse `FIELD=VALUE,VALUE…` and `FIELD=LOW..HIGH`.
 
     Raises:
-        ConfigError: an assignment without values.
+        ConfigError: an assignment without values, or an invalid interval.
 
     Example:
-        >>> grid(["optim.lr=1e-3,3e-4", "batch=64"])
-        [{'optim.lr': '1e-3', 'batch': '64'}, {'optim.lr': '3e-4', 'batch': '64'}]
+        >>> space(["optim.lr=1e-4..1e-2", "batch=64,128"])
+        {'optim.lr': Interval(low=0.0001, high=0.01), 'batch': ['64', '128']}
     """
-    fields = {}
+    found: dict[str, list[str] | Interval] = {}
     for text in assignments:
         name, _, values = text.partition("=")
-        fields[name] = [value for value in values.split(",") if value]
-        if not (name and fields[name]):
-            raise ConfigError(f"--set {text!r} must be FIELD=VALUE,VALUE, for example optim.lr=1e-3,3e-4", value=text)
-    return [dict(zip(fields, values, strict=True)) for values in product(*fields.values())]
+        low, dots, high = values.partition("..")
+        try:
+            found[name] = Interval(*map(_number, (low, high))) if dots else [value for value in values.split(",") if value]
+        except ValueError:
+            found[name] = []
+        given = found[name]
+        if not (name and given) or (isinstance(given, Interval) and given.low >= given.high):
+            raise ConfigError(
+                f"--set {text!r} must be FIELD=VALUE,VALUE or FIELD=LOW..HIGH, for example optim.lr=1e-3,3e-4", value=text
+            )
+    return found
+
+
+def _number(text: str) -> float:
+    return int(text) if text.isdecimal() else float(text)
+
+
+def settings_of(space: Space, sample: int = 0, seed: int = 0) -> list[Setting]:
+    """Return all combinations of the values of a space, or a random sample of them.
+
+    Raises:
+        ConfigError: all combinations of an interval.
+
+    Example:
+        >>> settings_of({"optim.lr": ["1e-3", "3e-4"], "batch": ["64"]})
+        [{'optim.lr': '1e-3', 'batch': '64'}, {'optim.lr': '3e-4', 'batch': '64'}]
+    """
+    intervals = [name for name, values in space.items() if isinstance(values, Interval)]
+    rng = random.Random(seed)
+    if intervals and not sample:
+        raise ConfigError(f"--set {intervals[0]}=LOW..HIGH needs --sample or --trials", value=intervals[0])
+    if intervals:
+        return [
+            {
+                name: values.at(rng.random()) if isinstance(values, Interval) else rng.choice(values)
+                for name, values in space.items()
+            }
+            for _ in range(sample)
+        ]
+    every = [dict(zip(space, values, strict=True)) for values in product(*space.values())]  # pyrefly: ignore
+    return rng.sample(every, sample) if 0 < sample < len(every) else every
+
+
+def search(space: Space, trials: int, *, seed: int, jobs: int, train: Callable[[list[Setting]], list[float]]) -> list[Setting]:
+    """Search a space with Optuna (TPE), and return the settings that were trained.
+
+    Trials follow from the seed and the results so far: the same command repeats the finished ones, whose runs are skipped.
+
+    Args:
+        space: the values.
+        trials: number of settings.
+        seed: seed of the search.
+        jobs: number of settings that are chosen and trained together.
+        train: trains settings, or skips them, and returns the value of each, larger is better.
+
+    Raises:
+        MissingExtra: Optuna is not installed.
+    """
+    try:
+        import optuna
+    except ModuleNotFoundError as error:
+        raise MissingExtra("optuna", "sweep") from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed, constant_liar=jobs > 1))
+
+    def suggested(trial: Any) -> Setting:
+        return {
+            name: values.at(trial.suggest_float(name, 0, 1)) if isinstance(values, Interval)
+            else trial.suggest_categorical(name, values)
+            for name, values in space.items()
+        }  # fmt: skip
+
+    done: list[Setting] = []
+    while len(done) < trials:
+        asked = [study.ask() for _ in range(min(jobs, trials - len(done)))]
+        settings = [suggested(trial) for trial in asked]
+        for trial, value in zip(asked, train(settings), strict=True):
+            study.tell(trial, value)
+        done += settings
+    return [setting for place, setting in enumerate(done) if setting not in done[:place]]
+
+
+def score(runs: Sequence[Member], metric: str) -> list[float]:
+    """Return, for each setting of finished runs, the mean of what model selection maximizes."""
+    from .validation import quality
+
+    values: dict[str, list[float]] = {}
+    for member in runs:
+        values.setdefault(member.setting, []).append(quality(_best_row(member), "accuracy" if metric == "last" else metric))
+    return [statistics.fmean(each) for each in values.values()]
 
 
 def run(
@@ -145,14 +263,17 @@ class Pooled:
 
     Attributes:
         setting: changed fields; empty without a sweep.
-        metric: name of the metric on the validation split.
+        split: `validation`: the best epochs; `test`: the predictions on the test images of all folds together.
+        metric: name of the metric.
         runs: number of runs.
-        mean: mean over the runs.
-        deviation: standard deviation over the runs; NaN for a single run.
-        low, high: 95 % confidence interval of the mean (Student's t); NaN for a single run.
+        mean: mean over the runs; of `test` over the seeds.
+        deviation: standard deviation over the runs, of `test` over the seeds; NaN for a single one.
+        low, high: 95 % confidence interval of the mean: Student's t over the runs, NaN for a single one; of `test` the
+            bootstrap over images, or over subjects where they are known, and over seeds.
     """
 
     setting: str
+    split: str
     metric: str
     runs: int
     mean: float
@@ -181,11 +302,35 @@ def interval(setting: str, metric: str, values: Sequence[float]) -> Pooled:
     """
     mean = statistics.fmean(values)
     if len(values) < 2:
-        return Pooled(setting, metric, 1, mean, math.nan, math.nan, math.nan)
+        return Pooled(setting, "validation", metric, 1, mean, math.nan, math.nan, math.nan)
     deviation = statistics.stdev(values)
     degrees = len(values) - 1
     half = (T_975[degrees - 1] if degrees <= len(T_975) else 1.96) * deviation / math.sqrt(len(values))
-    return Pooled(setting, metric, len(values), mean, deviation, mean - half, mean + half)
+    return Pooled(setting, "validation", metric, len(values), mean, deviation, mean - half, mean + half)
+
+
+def tested(runs: Sequence[Member], metrics: Sequence[str]) -> Iterator[Pooled]:
+    """Yield test metrics of finished runs over folds: every image is predicted by the run that has it in its test split.
+
+    The predictions are kept in the folder `test` of each run, and not repeated.
+    """
+    from ..evaluation import evaluate
+    from ..evaluation.compare.statistics import rate
+    from .data import open_split
+
+    reports: dict[int, list[Any]] = {}
+    for member in runs:
+        if member.done:
+            config = TrainConfig.load(member.out / "config.toml").data[0]
+            data = open_split(config, "test")
+            report = evaluate(
+                member.out, data, out=member.out / "test", faces=config.faces, detector=config.detector, page=False
+            )
+            reports.setdefault(member.seed, []).append(report)
+    for metric, value in rate(reports, metrics).items() if reports else ():
+        number = sum(map(len, reports.values()))
+        deviation = math.nan if value.deviation is None else value.deviation
+        yield Pooled("", "test", metric, number, value.value, deviation, value.low, value.high)
 
 
 def _best_row(member: Member) -> dict[str, Any]:
