@@ -38,7 +38,7 @@ def failures(out: Path) -> dict[str, str]:
 
 
 def bomb() -> bytes:
-    """A PNG of a few hundred bytes that says it has 3.6 thousand million pixels."""
+    """A PNG of a few hundred bytes that claims 3.6 billion pixels."""
     buffer = io.BytesIO()
     Image.new("L", (8, 8)).save(buffer, "PNG")
     data = bytearray(buffer.getvalue())
@@ -56,7 +56,7 @@ def children(parent: int, matching: str = "mien.batch.worker") -> list[int]:
 
 @contextlib.contextmanager
 def trapping(album: Path, word: str, number: signal.Signals) -> Iterator[str]:
-    """Serve one image under every name; who asks for a name with `word` in it makes all workers get that signal first."""
+    """Serve one image under every name; a request for a name with `word` first sends that signal to all workers."""
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def do_GET(self) -> None:

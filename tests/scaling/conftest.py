@@ -14,7 +14,7 @@ pytest.importorskip("pyarrow", reason="mien batch needs mien[scale]")
 
 @pytest.fixture(scope="session")
 def album(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """44 images in two folders: 36 of one face in different light, and 8 that are empty, damaged or dangerous."""
+    """44 images in two folders: 36 of one face in different light, and 8 that are empty, corrupt or malicious."""
     folder = tmp_path_factory.mktemp("images")
     (folder / "deep").mkdir()
     with Image.open(sample) as image:

@@ -21,10 +21,10 @@ def test_a_cluster_that_loses_an_actor_and_a_node(album: Path, whole: Path, tmp_
     quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment(**quiet), timeout=120)
     assert done.returncode == 0, done.stderr[-3000:]
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert told["answer"] == [44, 5, 6], told
-    assert told["nodes"] == told["actors"] == 2 and told["actor killed"] and told["node killed"], told
-    assert told["parts when the node is killed"] < 6, told
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert report["answer"] == [44, 5, 6], report
+    assert report["nodes"] == report["actors"] == 2 and report["actor killed"] and report["node killed"], report
+    assert report["parts when the node is killed"] < 6, report
     assert bytes_of(tmp_path / "out") == bytes_of(whole)
 
 
@@ -54,7 +54,7 @@ print([name for name in ("ray", "torch", "fsspec") if name in sys.modules], file
     assert done.returncode == 0 and done.stderr.splitlines()[-1] == "[]", done.stderr
 
 
-def test_a_cluster_that_is_not_there_is_said_in_one_line(album: Path, tmp_path: Path) -> None:
+def test_an_unreachable_cluster_is_one_line(album: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="clusters need mien[scale]")
     done = mien("batch", album / "face 0.jpg", "--out", tmp_path / "out", "--ray", "127.0.0.1:1")
     assert done.returncode == 1

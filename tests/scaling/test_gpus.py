@@ -1,6 +1,6 @@
-"""Actors that need GPUs: how many, what Ray keeps for them, and that a cluster without any is told.
+"""Actors that need GPUs: how many, what Ray keeps for them, and that a cluster without any is report.
 
-Ray believes what it is told about GPUs, so its part of this needs none; the worker then finds that onnxruntime has no CUDA.
+Ray believes what it is report about GPUs, so its part of this needs none; the worker then finds that onnxruntime has no CUDA.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A worker that hangs is ended, and the file that does it is found, listed and left out; its neighbors are read."""
+"""A worker that hangs is killed, and the responsible file is reported and skipped."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ LIMIT = 4.0
 
 @pytest.fixture
 def tar_pit(album: Path) -> Iterator[str]:
-    """Address of a server that stops the worker which asks it for an image called "pit": that hangs, and does not end."""
+    """Address of a server that stops (SIGSTOP) a worker that requests an image called "pit"."""
     with trapping(album, "pit", signal.SIGSTOP) as address:
         yield address
 
 
 @pytest.mark.slow
-def test_an_image_at_which_reading_stops_is_listed_and_the_run_goes_on(tar_pit: str, tmp_path: Path) -> None:
+def test_an_image_that_stops_its_worker_is_reported(tar_pit: str, tmp_path: Path) -> None:
     names = [f"{tar_pit}/{'pit' if number == 10 else 'good'}{number}.jpg" for number in range(16)]
     summary = batch(names, tmp_path / "out", QUICK, workers=1, timeout=LIMIT)
     assert summary.status == {"ok": 15, "unreadable": 1}
@@ -42,9 +42,7 @@ def test_an_image_at_which_reading_stops_is_listed_and_the_run_goes_on(tar_pit: 
 
 
 @pytest.mark.slow
-def test_a_worker_that_is_stopped_from_outside_is_replaced_and_nothing_accused(
-    album: Path, whole: Path, tmp_path: Path
-) -> None:
+def test_a_worker_stopped_from_outside_is_replaced_without_a_failure(album: Path, whole: Path, tmp_path: Path) -> None:
     stopped: list[int] = []
 
     def progress(done: int, total: int, failed: int) -> None:
@@ -58,8 +56,8 @@ def test_a_worker_that_is_stopped_from_outside_is_replaced_and_nothing_accused(
 
 
 @pytest.mark.slow
-def test_an_image_that_a_network_never_leaves_is_found_in_its_group(album: Path, tmp_path: Path) -> None:
-    """By the command, with a detector that does not come back from one of eight images; it lies in the middle."""
+def test_an_image_that_hangs_inference_is_found_in_its_batch(album: Path, tmp_path: Path) -> None:
+    """By the command, with a detector that never returns for one of eight images."""
     (tmp_path / "endless.py").write_text(
         "import signal\nfrom mien.faces.detection.blazeface import BlazeFace\n"
         "class Endless(BlazeFace):\n"
@@ -84,10 +82,8 @@ def test_an_image_that_a_network_never_leaves_is_found_in_its_group(album: Path,
     assert found["3.jpg"] == "timed out after 4 seconds (--timeout)" and "pipe" in found["8.jpg"]
 
 
-def test_storage_that_does_not_answer_ends_the_run_and_accuses_no_image(
-    album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The worker's storage takes for ever to write; what it would have written is read on resuming."""
+def test_storage_that_does_not_respond_ends_the_run(album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker's storage never finishes a write; the run can be resumed."""
     slow = tmp_path / "slow"
     slow.mkdir()
     code = "import signal\nimport mien.batch.shards as shards\nshards.write_part = lambda *part: signal.pause()\n"
@@ -108,12 +104,12 @@ def test_storage_that_does_not_answer_ends_the_run_and_accuses_no_image(
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan")])
-def test_a_limit_that_makes_no_sense_is_refused(seconds: float, album: Path, tmp_path: Path) -> None:
+def test_invalid_timeouts_are_refused(seconds: float, album: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as refused:
         batch([str(album)], tmp_path / "out", QUICK, timeout=seconds)
     assert refused.value.value is seconds
     assert not (tmp_path / "out").exists()
 
 
-def test_no_limit_can_be_asked_for(album: Path, tmp_path: Path) -> None:
+def test_no_timeout(album: Path, tmp_path: Path) -> None:
     assert batch([str(album / "face 1.jpg")], tmp_path / "out", QUICK, workers=1, timeout=float("inf")).faces == 1

@@ -197,8 +197,8 @@ def test_videos_in_a_tar_are_not_held_in_memory(tmp_path: Path) -> None:
     assert (cut.value.value, cut.value.expected) == (len(data) - 512, len(data))
 
 
-def test_a_table_that_is_damaged_in_the_middle_is_read_before_and_after(tmp_path: Path) -> None:
-    """Each row of the damaged group is a failure that says so; the next group is whole."""
+def test_a_table_with_a_corrupt_row_group(tmp_path: Path) -> None:
+    """Each row of the corrupt group is reported as a failure; the other groups are read."""
     path = tmp_path / "table.parquet"
     cells = [os.urandom(2000) for _ in range(96)]
     table = pa.table({"image": pa.array(cells, pa.binary())})
@@ -226,7 +226,7 @@ def test_patterns_also_find_tars_in_object_storage(memory: str, files: list[Path
         assert [item.place.rpartition("/")[2] for item in listed] == ["part-1.tar"] * 2 + ["part-2.tar"] * 2, listed
 
 
-def test_a_part_whose_footer_makes_no_sense_is_damaged(tmp_path: Path) -> None:
+def test_a_part_with_an_invalid_footer_is_corrupt(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     write_part(folder, 0, pa.table({"a": [1]}).replace_schema_metadata({TALLY: b'{"items": 1}'}))
     assert tally(folder, 0) == {"items": 1} and tally(folder, 1) is None

@@ -43,32 +43,32 @@ def test_workers_that_are_killed_are_replaced(album: Path, whole: Path, tmp_path
     summary = batch([str(album)], tmp_path / "out", QUICK, workers=2, shard_size=8, progress=kill)
     assert len(killed) == 2 and summary.failures == 5 and summary.parts == 6
     assert bytes_of(tmp_path / "out") == bytes_of(whole)
-    told = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert told["run"]["lost_workers"] >= 1
+    report = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert report["run"]["lost_workers"] >= 1
     assert not children(os.getpid())
 
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="Linux tells of the end of another's child")
-def test_a_driver_that_is_killed_leaves_nothing_behind_and_goes_on(album: Path, whole: Path, tmp_path: Path) -> None:
+def test_a_killed_driver_leaves_no_workers_and_resumes(album: Path, whole: Path, tmp_path: Path) -> None:
     out, chance, seen = tmp_path / "out", random.Random(2), []
     for attempt in range(3):
         with driver(album, out, workers=2) as (process, progress):
             assert any(len(parts_in(out)) > attempt for _ in progress)
-            list(islice(progress, chance.randrange(6)))  # so many images more
+            list(islice(progress, chance.randrange(6)))  # further progress
             workers = [os.pidfd_open(worker) for worker in children(process.pid)]
         assert workers and not (out / "summary.json").exists()
         for worker in workers:
             assert select.select([worker], [], [], 60)[0]  # it ends with its driver
             os.close(worker)
         seen.append(parts_in(out))
-    assert seen[0] <= seen[1] <= seen[2] and len(seen[2]) >= 3  # what was read stays
+    assert seen[0] <= seen[1] <= seen[2] and len(seen[2]) >= 3  # finished parts are kept
 
     refused = mien("batch", album, "--out", out, *SLOW)
     assert refused.returncode == 1 and "--resume" in refused.stderr and f"{len(seen[2])} of 6 parts" in refused.stderr
     times = {name: (out / "rows" / name).stat().st_mtime_ns for name in seen[2]}
     done = mien("batch", album, "--out", out, *SLOW, "--resume")
     assert done.returncode == 0, done.stderr
-    assert all((out / "rows" / name).stat().st_mtime_ns == then for name, then in times.items())  # none was read again
+    assert all((out / "rows" / name).stat().st_mtime_ns == then for name, then in times.items())  # no part was written again
     assert bytes_of(out) == bytes_of(whole)
     assert not [path for path in (out / "rows").iterdir() if path.name.startswith(".")]
 
@@ -85,8 +85,8 @@ def test_another_process_does_not_write_beside_us(album: Path, tmp_path: Path) -
     assert (out / "summary.json").is_file() and not (out / ".lock").exists()
 
 
-def test_a_damaged_part_is_made_again(album: Path, whole: Path, tmp_path: Path) -> None:
-    """As a disk that was full or lost its power leaves it."""
+def test_a_corrupt_part_is_written_again(album: Path, whole: Path, tmp_path: Path) -> None:
+    """As after a full disk or a power failure."""
     out = shutil.copytree(whole, tmp_path / "out")
     (out / "rows" / "part-00002.parquet").write_bytes((whole / "rows" / "part-00002.parquet").read_bytes()[:500])
     (out / "rows" / "part-00004.parquet").unlink()
@@ -96,13 +96,13 @@ def test_a_damaged_part_is_made_again(album: Path, whole: Path, tmp_path: Path) 
 
 @pytest.fixture
 def trap(album: Path) -> Iterator[str]:
-    """Address of a server whose images called "poison" end, by signal 9, the workers that ask for them."""
+    """Address of a server whose images called "poison" kill the workers that request them."""
     with trapping(album, "poison", signal.SIGKILL) as address:
         yield address
 
 
-def test_files_that_kill_their_reader_are_found_and_listed(trap: str, album: Path, tmp_path: Path) -> None:
-    """One in the middle of a group and one at the end of the shard; their neighbors are read."""
+def test_files_that_crash_their_worker_are_reported(trap: str, album: Path, tmp_path: Path) -> None:
+    """One in the middle of a group and one at the end of the shard; the others are processed."""
     names = [f"{trap}/{'poison' if number in (10, 23) else 'good'}{number}.jpg" for number in range(24)]
     (tmp_path / "names.txt").write_text("\n".join(names))
     options = Options(points="none", blendshapes=False, allow_private=True)
@@ -128,14 +128,14 @@ import sys
 from mien.batch import Options, batch
 
 options, workers = Options(points="none", blendshapes=False), int(sys.argv[3])
-told = lambda done, *more: print(done, flush=True)
-batch([sys.argv[1]], sys.argv[2], options, workers=workers, shard_size=8, resume=True, progress=told)
+report = lambda done, *more: print(done, flush=True)
+batch([sys.argv[1]], sys.argv[2], options, workers=workers, shard_size=8, resume=True, progress=report)
 """
 
 
 @contextlib.contextmanager
 def driver(album: Path, out: Path, workers: int) -> Iterator[tuple[subprocess.Popen[bytes], Iterator[bytes]]]:
-    """A process that does what `mien batch` does, and says each step forward on stdout; killed at the end of the block."""
+    """A process that does what `mien batch` does, and prints its progress; killed at the end of the block."""
     command = [sys.executable, "-c", DRIVER, album, out, str(workers)]
     with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdout is not None

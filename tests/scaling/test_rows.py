@@ -86,11 +86,11 @@ def results(found: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
 
 
 def test_the_summary_adds_up_what_is_there(both: Path, album: Path) -> None:
-    told, found = json.loads((both / "read" / "summary.json").read_text()), rows(both / "read")
-    status = {name: sum(row["status"] == name and row["face"] in (None, 1) for row in found) for name in told["status"]}
-    assert told["status"] == status and told["status"]["unreadable"] == told["failures"] == 6
-    assert told["images"] == 45 and told["frames"] == 12 and told["items"] == 46
-    assert sum(told["labels"].values()) == told["faces"] == sum(row["face"] is not None for row in found)
+    report, found = json.loads((both / "read" / "summary.json").read_text()), rows(both / "read")
+    status = {name: sum(row["status"] == name and row["face"] in (None, 1) for row in found) for name in report["status"]}
+    assert report["status"] == status and report["status"]["unreadable"] == report["failures"] == 6
+    assert report["images"] == 45 and report["frames"] == 12 and report["items"] == 46
+    assert sum(report["labels"].values()) == report["faces"] == sum(row["face"] is not None for row in found)
     bad = failures(both / "read")
     names = ["corrupt.jpg", "empty.png", "note.jpg", "truncated.jpg", "bomb.png", "missing.jpg"]
     assert [Path(name).name for name in bad] == names

@@ -27,7 +27,7 @@ def main(images: str, out: str) -> None:
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     second = cluster.add_node(num_cpus=1)
     cluster.wait_for_nodes()
-    told: dict[str, object] = {"nodes": len(ray_nodes(cluster.address))}
+    report: dict[str, object] = {"nodes": len(ray_nodes(cluster.address))}
     answer: list[object] = []
 
     def work() -> None:
@@ -39,22 +39,22 @@ def main(images: str, out: str) -> None:
 
     thread = threading.Thread(target=work)
     thread.start()
-    told["actors"] = len(wait_for(actors, thread, 2))
+    report["actors"] = len(wait_for(actors, thread, 2))
     wait_for(lambda: parts(out), thread, 1)
     with contextlib.suppress(ProcessLookupError):
         victim = actors()[0]
         os.kill(victim, signal.SIGKILL)
-        told["actor killed"] = True
+        report["actor killed"] = True
     wait_for(lambda: parts(out), thread, 2)
-    told["parts when the node is killed"] = len(parts(out))
+    report["parts when the node is killed"] = len(parts(out))
     raylet = second.all_processes["raylet"][0].process
     os.kill(raylet.pid, signal.SIGKILL)
-    told["node killed"] = raylet.wait() == -signal.SIGKILL
+    report["node killed"] = raylet.wait() == -signal.SIGKILL
     thread.join()
-    told["answer"] = answer[0]
+    report["answer"] = answer[0]
     ray.shutdown()
     cluster.shutdown()
-    print(json.dumps(told))
+    print(json.dumps(report))
 
 
 def ray_nodes(address: str) -> list[object]:

@@ -1,4 +1,4 @@
-"""Damaged images and damaged requests, sent to a real server: it must answer each, and go on as before.
+"""Corrupt images and requests, sent to a real server, which must answer each and keep running.
 
 python tests/serving/fuzzing.py --files 10000
 """
@@ -45,55 +45,55 @@ def seeds() -> list[bytes]:
     return found
 
 
-def damaged(data: bytes, dice: random.Random) -> bytes:
+def corrupted(data: bytes, rng: random.Random) -> bytes:
     """One file with one to six mutations: flipped bits, wild bytes, large lengths, cuts, repeats, swaps."""
     file = bytearray(data)
-    for _ in range(dice.randint(1, 6)):
+    for _ in range(rng.randint(1, 6)):
         if not file:
             break
-        place = dice.randrange(min(len(file), 400)) if dice.random() < 0.5 else dice.randrange(len(file))
-        length = dice.choice((1, 2, 4, 16, 200))
-        match dice.randrange(8):
+        place = rng.randrange(min(len(file), 400)) if rng.random() < 0.5 else rng.randrange(len(file))
+        length = rng.choice((1, 2, 4, 16, 200))
+        match rng.randrange(8):
             case 0:
-                file[place] ^= 1 << dice.randrange(8)
+                file[place] ^= 1 << rng.randrange(8)
             case 1:
-                file[place : place + length] = dice.randbytes(length)
+                file[place : place + length] = rng.randbytes(length)
             case 2:
-                file[place : place + 4] = dice.choice((b"\xff" * 4, b"\x7f\xff\xff\xff", bytes(4), b"\0\0\xff\xff"))
+                file[place : place + 4] = rng.choice((b"\xff" * 4, b"\x7f\xff\xff\xff", bytes(4), b"\0\0\xff\xff"))
             case 3:
                 del file[place:]
             case 4:
                 del file[place : place + length]
             case 5:
-                file[place:place] = file[place : place + length] * dice.choice((1, 3, 50))
+                file[place:place] = file[place : place + length] * rng.choice((1, 3, 50))
             case 6:
-                other = dice.randrange(len(file))
+                other = rng.randrange(len(file))
                 file[place : place + length], file[other : other + length] = (
                     file[other : other + length],
                     file[place : place + length],
                 )
             case 7:
-                file[place:place] = dice.randbytes(length)
+                file[place:place] = rng.randbytes(length)
     return bytes(file)
 
 
 def requests(count: int, seed: int) -> Iterator[tuple[int, bytes, str]]:
-    """Number of files, body and content type of each request; one form in ten is damaged itself."""
-    dice, known, left = random.Random(seed), seeds(), count
+    """Number of files, body and content type of each request; one form in ten is corrupted itself."""
+    rng, known, left = random.Random(seed), seeds(), count
     while left > 0:
         number = min(PER_REQUEST, left)
         left -= number
-        boundary = f"{dice.getrandbits(64):016x}"
+        boundary = f"{rng.getrandbits(64):016x}"
         body = b""
         for i in range(number):
             head = f'--{boundary}\r\nContent-Disposition: form-data; name="images"; filename="{i}"\r\n\r\n'
-            body += head.encode() + damaged(dice.choice(known), dice) + b"\r\n"
+            body += head.encode() + corrupted(rng.choice(known), rng) + b"\r\n"
         body += f"--{boundary}--\r\n".encode()
-        yield number, damaged(body, dice) if dice.random() < 0.1 else body, f"multipart/form-data; boundary={boundary}"
+        yield number, corrupted(body, rng) if rng.random() < 0.1 else body, f"multipart/form-data; boundary={boundary}"
 
 
 def run(client: httpx.Client, count: int, seed: int = 1) -> collections.Counter[str]:
-    """Send damaged files and count what became of them.
+    """Send corrupted files and count what became of them.
 
     Raises:
         AssertionError: an answer of 5xx, one that is no answer, or a server that then reads its own photo differently.

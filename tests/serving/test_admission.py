@@ -34,7 +34,7 @@ def guarded() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def asks(guarded: Server) -> Iterator[httpx.Client]:
+def guarded_client(guarded: Server) -> Iterator[httpx.Client]:
     with guarded.client() as client:
         yield client
 
@@ -43,20 +43,20 @@ BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 
 @pytest.mark.parametrize("given", ["", "Bearer", "Bearer wrong", f"Basic {TOKEN}", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}"])
-def test_without_the_token_everything_is_refused(asks: httpx.Client, given: str) -> None:
+def test_without_the_token_everything_is_refused(guarded_client: httpx.Client, given: str) -> None:
     headers = {"Authorization": given} if given else {}
     for method, path in [("POST", "/v1/predict"), ("POST", "/v1/predict/video"), ("GET", "/v1/jobs/x"), ("GET", "/v1/models"),
                          ("GET", "/v1/schema"), ("GET", "/metrics"), ("DELETE", "/v1/jobs/x")]:  # fmt: skip
-        answer = asks.request(method, path, headers=headers)
+        answer = guarded_client.request(method, path, headers=headers)
         assert answer.status_code == 401 and answer.headers["www-authenticate"] == "Bearer"
         is_problem(answer)
 
 
-def test_with_the_token(asks: httpx.Client, jpeg: bytes) -> None:
-    assert asks.post("/v1/predict", files={"images": jpeg}, headers=BEARER).status_code == 200
-    assert asks.get("/v1/models", headers={"authorization": f"bearer {TOKEN}"}).status_code == 200
-    for path in ("/", "/app.js", "/style.css", "/healthz", "/readyz"):  # the page asks for the token by itself
-        assert asks.get(path).status_code == 200
+def test_with_the_token(guarded_client: httpx.Client, jpeg: bytes) -> None:
+    assert guarded_client.post("/v1/predict", files={"images": jpeg}, headers=BEARER).status_code == 200
+    assert guarded_client.get("/v1/models", headers={"authorization": f"bearer {TOKEN}"}).status_code == 200
+    for path in ("/", "/app.js", "/style.css", "/healthz", "/readyz"):  # the page prompts for the token
+        assert guarded_client.get(path).status_code == 200
 
 
 def test_tokens_are_compared_whole() -> None:
@@ -78,9 +78,9 @@ def test_a_token_file(tmp_path: Path, jpeg: bytes) -> None:
     [("https://good.example", 200), ("https://evil.example", 403), ("null", 403), ("http://good.example", 403),
      ("https://good.example.evil.example", 403), ("SAME", 200), ("http://[", 403)],
 )  # fmt: skip
-def test_pages_of_other_origins(asks: httpx.Client, guarded: Server, jpeg: bytes, origin: str, status: int) -> None:
+def test_pages_of_other_origins(guarded_client: httpx.Client, guarded: Server, jpeg: bytes, origin: str, status: int) -> None:
     origin = guarded.url if origin == "SAME" else origin
-    answer = asks.post("/v1/predict", files={"images": jpeg}, headers={**BEARER, "Origin": origin})
+    answer = guarded_client.post("/v1/predict", files={"images": jpeg}, headers={**BEARER, "Origin": origin})
     assert answer.status_code == status
     allowed = answer.headers.get("access-control-allow-origin")
     assert allowed == (origin if origin == "https://good.example" else None)
@@ -94,10 +94,10 @@ def test_cors_is_off_by_default(client: httpx.Client) -> None:
     assert "access-control-allow-origin" not in answer.headers
 
 
-def test_cors_lets_the_browser_ask_first(asks: httpx.Client) -> None:
+def test_cors_lets_the_browser_ask_first(guarded_client: httpx.Client) -> None:
     headers = {"Origin": "https://good.example", "Access-Control-Request-Method": "POST",
                "Access-Control-Request-Headers": "authorization"}  # fmt: skip
-    answer = asks.options("/v1/predict", headers=headers)
+    answer = guarded_client.options("/v1/predict", headers=headers)
     assert answer.status_code == 200 and answer.headers["access-control-allow-origin"] == "https://good.example"
 
 
@@ -106,9 +106,9 @@ def test_cors_lets_the_browser_ask_first(asks: httpx.Client) -> None:
     [("evil.example", 421), ("", 421), ("127.0.0.1.evil.example", 421), ("localhost:1", 200), ("mien.example", 200),
      ("MIEN.example.:80", 200), ("[::1]:80", 200), ("[", 421)],
 )  # fmt: skip
-def test_dns_rebinding(asks: httpx.Client, host: str, status: int) -> None:
+def test_dns_rebinding(guarded_client: httpx.Client, host: str, status: int) -> None:
     """The page's own name resolves to 127.0.0.1, so its origin is that of the request."""
-    answer = asks.get("/v1/models", headers={**BEARER, "Host": host, "Origin": f"http://{host}"})
+    answer = guarded_client.get("/v1/models", headers={**BEARER, "Host": host, "Origin": f"http://{host}"})
     assert answer.status_code in ((status, 400) if status == 421 else (status,))  # 400: the HTTP parser has refused it
 
 
@@ -183,26 +183,26 @@ def test_the_page_needs_nothing_from_elsewhere_and_nothing_inline() -> None:
 # ── URLs ──
 
 
-def test_urls_lead_to_no_inner_address(asks: httpx.Client, guarded: Server) -> None:
+def test_urls_lead_to_no_inner_address(guarded_client: httpx.Client, guarded: Server) -> None:
     """The server itself is the inner service: it would answer, and is not asked."""
-    before = _asked(asks)
+    before = _requests(guarded_client)
     for url in (f"{guarded.url}/sample.png", f"{guarded.url.replace('127.0.0.1', 'localhost')}/sample.png",
                 f"{guarded.url.replace('127.0.0.1', '2130706433')}/sample.png", "http://169.254.169.254/latest",
                 "file:///etc/passwd", "ftp://127.0.0.1/a"):  # fmt: skip
-        answer = asks.post("/v1/predict", json={"images": [{"url": url}]}, headers=BEARER)
+        answer = guarded_client.post("/v1/predict", json={"images": [{"url": url}]}, headers=BEARER)
         [result] = answer.json()["results"]
         assert result["status"] == "unreadable" and result["message"].endswith("could not be fetched from a public address")
-    assert _asked(asks) == before
+    assert _requests(guarded_client) == before
 
 
-def _asked(client: httpx.Client) -> list[str]:
+def _requests(client: httpx.Client) -> list[str]:
     return [
         line for line in client.get("/metrics", headers=BEARER).text.splitlines() if "/sample.png" in line and "_total" in line
     ]
 
 
 def test_a_public_url_is_read_and_its_redirect_checked(
-    guarded: Server, monkeypatch: pytest.MonkeyPatch, asks: httpx.Client
+    guarded: Server, monkeypatch: pytest.MonkeyPatch, guarded_client: httpx.Client
 ) -> None:
     """The first address counts as public here. It answers with the photo; or leads to one that does not count."""
     asked: list[Any] = []

@@ -25,27 +25,27 @@ NANO = {"model": "mien-nano"}
 """The model whose prediction changes most when one part of the sample image is covered."""
 
 
-def test_a_smile_is_read_from_the_mouth(client: httpx.Client, sample: Path) -> None:
+def test_happiness_depends_on_the_mouth(client: httpx.Client, sample: Path) -> None:
     answer = client.post("/v1/explain", files={"images": sample.read_bytes()}, data=NANO)
     assert answer.status_code == 200, answer.text
-    told = answer.json()
+    body = answer.json()
     face = mien.load("mien-nano")(sample).faces[0]
-    assert told["label"] == "happiness" and told["probability"] == pytest.approx(face.confidence, abs=1e-4)
-    parts = {region["name"]: region["importance"] for region in told["regions"]}
+    assert body["label"] == "happiness" and body["probability"] == pytest.approx(face.confidence, abs=1e-4)
+    parts = {region["name"]: region["importance"] for region in body["regions"]}
     assert max(parts, key=parts.__getitem__) == "mouth" and parts["mouth"] > 1
-    values = np.array(told["map"]["values"])
-    assert told["map"]["strength"] > 0.5
+    values = np.array(body["map"]["values"])
+    assert body["map"]["strength"] > 0.5
     assert values.max() <= 1 and values.min() >= 0
     assert np.unravel_index(values.argmax(), values.shape)[0] >= len(values) // 2, "a smile is in the lower half"
-    corners = np.array(told["map"]["corners"])
+    corners = np.array(body["map"]["corners"])
     assert face.box.left - 40 < corners[0, 0] < corners[1, 0] < face.box.right + 40 and corners[2, 1] > corners[0, 1]
 
 
-def test_covering_the_hottest_cell_lowers_the_score(client: httpx.Client, sample: Path) -> None:
+def test_occluding_the_hottest_cell_lowers_the_score(client: httpx.Client, sample: Path) -> None:
     """Independent of the explanation: paint over the hottest and the coldest cell of the image and predict again."""
     read = mien.load("mien-nano")
-    told = client.post("/v1/explain", files={"images": sample.read_bytes()}, data=NANO).json()["map"]
-    values, (upper, right, lower) = np.array(told["values"]), np.array(told["corners"])
+    body = client.post("/v1/explain", files={"images": sample.read_bytes()}, data=NANO).json()["map"]
+    values, (upper, right, lower) = np.array(body["values"]), np.array(body["corners"])
 
     def painted(cell: int) -> float:
         row, column = divmod(int(cell), len(values))
@@ -58,7 +58,7 @@ def test_covering_the_hottest_cell_lowers_the_score(client: httpx.Client, sample
     assert painted(values.argmax()) < painted(values.argmin()) - 0.05
 
 
-def test_what_cannot_be_explained(client: httpx.Client, sample: Path) -> None:
+def test_invalid_explanations_are_problems(client: httpx.Client, sample: Path) -> None:
     photo = {"images": sample.read_bytes()}
     for files, data in [(photo, {"face": "1"}), (photo, {"label": "joy"}), (photo, {"model": "x"}), (photo, {"fase": "1"}),
                         ({"images": b"nonsense"}, {})]:  # fmt: skip
@@ -72,8 +72,8 @@ def test_what_cannot_be_explained(client: httpx.Client, sample: Path) -> None:
     assert other["label"] == "sadness" and other["probability"] < 0.1
 
 
-def test_an_explanation_that_was_given_up_keeps_its_turn(sample: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its thread goes on, and another beside it would make both slower."""
+def test_an_abandoned_explanation_keeps_its_turn(sample: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its thread continues, and a second one would slow both down."""
     begun, go_on = [], threading.Event()
 
     def slow(*_: object) -> Response:

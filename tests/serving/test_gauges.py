@@ -47,8 +47,8 @@ def test_os_kill_is_not_used_on_windows(monkeypatch: pytest.MonkeyPatch) -> None
     assert process_exists(7) and not process_exists(8)
 
 
-def test_fetches_that_were_given_up_keep_no_others_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They go on in their threads, which are not those that other work is done in."""
+def test_abandoned_fetches_do_not_block_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They continue in threads of their own."""
     go_on, fetching = threading.Event(), []
 
     def slow(url: str, **_: Any) -> bytes:
@@ -77,16 +77,16 @@ def test_fetches_that_were_given_up_keep_no_others_waiting(monkeypatch: pytest.M
         batcher.close()
 
 
-def test_a_thread_outlives_any_number_of_requests_that_were_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thread_survives_any_number_of_abandoned_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
     monkeypatch.setattr(Batcher, "_read", lambda self, batch: read.extend(item.file.name for item in batch))
     some_wait, looks = Batcher._some_wait, threading.Semaphore(0)
 
-    def told(self: Batcher) -> bool:
+    def waits(self: Batcher) -> bool:
         looks.release()  # the thread is done with what it had, and looks for more
         return some_wait(self)
 
-    monkeypatch.setattr(Batcher, "_some_wait", told)
+    monkeypatch.setattr(Batcher, "_some_wait", waits)
     batcher = Batcher(None, Settings(threads=1), Metrics())  # type: ignore[arg-type]
     loop = asyncio.new_event_loop()
 

@@ -249,9 +249,9 @@ def test_a_file_that_comes_as_text_is_told_apart(client: httpx.Client) -> None:
 def is_problem(answer: httpx.Response) -> None:
     """RFC 9457, and nothing of this machine in it."""
     assert answer.headers["content-type"] == "application/problem+json"
-    told = answer.json()
-    assert set(told) == {"type", "title", "status", "detail"} and told["status"] == answer.status_code
-    assert told["type"].startswith("urn:mien:problem:")
+    body = answer.json()
+    assert set(body) == {"type", "title", "status", "detail"} and body["status"] == answer.status_code
+    assert body["type"].startswith("urn:mien:problem:")
     for secret in ("Traceback", "site-packages", str(Path.home()), str(Path(mien.__file__).parent), 'File "'):
         assert secret not in answer.text
 
@@ -361,9 +361,9 @@ def test_one_bad_image_spares_the_others(monkeypatch: pytest.MonkeyPatch, jpeg: 
 
 
 def test_models_and_schema(client: httpx.Client) -> None:
-    told = client.get("/v1/models").json()
-    assert told["default"] == "mien-base" and told["models"][0]["labels"] and told["models"][0]["limits"]
-    assert told["limits"]["video_bytes"] == Limits().video_bytes
+    body = client.get("/v1/models").json()
+    assert body["default"] == "mien-base" and body["models"][0]["labels"] and body["models"][0]["limits"]
+    assert body["limits"]["video_bytes"] == Limits().video_bytes
     assert client.get("/v1/schema").json() == json_schema()
 
 
@@ -375,8 +375,8 @@ def test_a_model_of_ones_own(tmp_path: Path, jpeg: bytes) -> None:
     text = text.replace('name = "mien-base"', 'name = "own"').replace("mien-base.onnx", "own.onnx")
     (tmp_path / "own.toml").write_text(re.sub(r"(?m)^threshold = .*", "threshold = 0.9999", text))
     with TestClient(create(Settings(models=(str(tmp_path / "own.onnx"),)))) as client:
-        told = client.get("/v1/models").json()
-        assert told["default"] == "own" and [card["name"] for card in told["models"]][:2] == ["own", "mien-base"]
+        body = client.get("/v1/models").json()
+        assert body["default"] == "own" and [card["name"] for card in body["models"]][:2] == ["own", "mien-base"]
         assert str(tmp_path) not in client.get("/v1/models").text
         for model, certain in (("own", False), ("mien-base", True)):
             answer = client.post("/v1/predict", files={"images": jpeg}, data={"model": model})

@@ -101,8 +101,8 @@ def test_a_broken_frame_is_a_row(server: Server, jpeg: bytes) -> None:
 def test_an_invalid_first_message(server: Server, first: str | bytes, name: str) -> None:
     with connect(server.url.replace("http", "ws") + "/v1/stream", proxy=None) as socket:
         socket.send(first)
-        told = json.loads(socket.recv())
-        assert told["type"] == "error" and told["problem"]["type"].endswith(name)
+        body = json.loads(socket.recv())
+        assert body["type"] == "error" and body["problem"]["type"].endswith(name)
 
 
 def test_texts_and_giants_end_a_stream(server: Server) -> None:
@@ -120,10 +120,10 @@ def test_texts_and_giants_end_a_stream(server: Server) -> None:
 def test_streams_are_limited_and_idle_ones_closed() -> None:
     def statuses(socket: ClientConnection) -> Any:
         try:
-            told = json.loads(socket.recv())
+            body = json.loads(socket.recv())
         except ConnectionClosed as closed:  # refused before anything was said
             return closed.rcvd.code if closed.rcvd else None
-        return told.get("problem", {}).get("status", told["type"])
+        return body.get("problem", {}).get("status", body["type"])
 
     with in_thread(Settings(limits=Limits(streams=1, idle_seconds=0.4))) as url, url_open(url) as first:
         assert statuses(first) == "ready"
