@@ -82,7 +82,7 @@ def main() -> None:
     data = ("--dataset", "csv", "--root", faces, "--protocol", "subject-folds")
     mien("evaluate", best, *data, "--out", out / "report")
     accuracy = accuracy_of(out / "report")
-    mien("verify", best, *data, "--claim", f"accuracy={accuracy}", "--images", 0, "--out", out / "verify")
+    mien("verify", best, *data, "--claim", f"accuracy={accuracy}", "--hypotheses", 0, "--out", out / "verify")
     mien("export", best, "-o", out / "fused.onnx")
     mien("predict", HERE.parents[1] / "src/mien/assets/sample.png", "--model", out / "fused.onnx", "--csv", out / "photo.csv")
     print(f"\n{(out / 'compare' / 'comparison.tex').read_text()}\n{time.perf_counter() - started:.0f} s")

@@ -178,7 +178,7 @@ def test_json_lines_are_utf_8_in_any_locale() -> None:
         (["stress", "mien-base"], "mien robustness"),
         (["predict", "a.jpg", "--actions"], "--blendshapes"),
         (["predict", "a.jpg", "--no-actions"], "--no-blendshapes"),
-        (["audit", "--pictures=true"], "--images"),
+        (["audit", "--pictures=true"], "--show-images"),
     ],
 )
 def test_names_of_version_0_1_give_the_new_name(words: list[str], new: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -82,7 +82,7 @@ def test_compare(tmp_path: Path) -> None:
 
 
 def test_verify_says_by_its_status_whether_a_claim_holds(fer: Path, tmp_path: Path) -> None:
-    arguments = ("verify", "mien-base", "--dataset", "fer2013", "--root", fer, "--images", 0)
+    arguments = ("verify", "mien-base", "--dataset", "fer2013", "--root", fer, "--hypotheses", 0)
     measured = mien(*arguments, "--claim", "accuracy=50", "--out", tmp_path / "a")
     value = json.loads(measured.stdout)["claims"][0]["measured"]
     right = mien(*arguments, "--claim", f"accuracy={value}", "--out", tmp_path / "a")
@@ -92,7 +92,7 @@ def test_verify_says_by_its_status_whether_a_claim_holds(fer: Path, tmp_path: Pa
     assert "70 images" in wrong.stdout and "histogram equalization" in wrong.stdout
     folders = {"mien-base": "mien-base", str(cards.load("mien-nano").weights): "mien-nano.onnx"}
     for model, folder in folders.items():  # each has a folder of its own, so that the second is not refused the first's
-        done = mien("verify", model, *DRAWN, "--images", 0, "--claim", "accuracy=99", cwd=tmp_path)
+        done = mien("verify", model, *DRAWN, "--hypotheses", 0, "--claim", "accuracy=99", cwd=tmp_path)
         assert done.returncode == 1 and "does not agree" not in done.stderr, done.stderr
         (written,) = (tmp_path / "out" / "verify").glob(f"*{folder}/synthetic-all")
         assert (written / "predictions.csv").is_file() and f"wrote {written.relative_to(tmp_path)}" in done.stderr

@@ -18,7 +18,7 @@ from mien.cli import main
 from mien.runtime.open_model import open_model
 from small_networks import BASE, SMALL, save
 
-QUANTIZED = ("--precision", "int8", "--calibration", "synthetic", "--images", 16)
+QUANTIZED = ("--precision", "int8", "--calibration", "synthetic", "--calibration-images", 16)
 
 Export = Callable[..., Done]
 
@@ -122,7 +122,7 @@ def test_a_table_on_a_terminal(weights: Path, tmp_path: Path) -> None:
         (("-o", "out.onnx", "--precision", "int8"), 1, "--calibration"),
         (("-o", "out.onnx", "--keep", "Add"), 1, "int8"),
         (("-o", "out.onnx", "--precision", "int8", "--calibration", "fer2014"), 1, "did you mean"),
-        (("-o", "out.onnx", *QUANTIZED[:-1], 0), 1, "--images"),
+        (("-o", "out.onnx", *QUANTIZED[:-1], 0), 1, "--calibration-images"),
         (("-o", "out.onnx", *QUANTIZED, "--option", "number"), 1, "--option"),
         (("-o", "out.onnx", *QUANTIZED, "--protocol", "mine"), 1, "mine"),
     ],

@@ -11,7 +11,8 @@ import torch
 
 from mien import cards, models
 from mien.cli import main
-from mien.cli.import_ import _pair
+from mien.cli.import_ import _value
+from mien.cli.options import pairs
 from mien.errors import ConfigError
 from mien.labels import RAFDB
 
@@ -73,9 +74,10 @@ def test_malicious_pickle_is_rejected_in_one_line(tmp_path: Path, capsys: pytest
     assert not (tmp_path / "a.safetensors").exists()
 
 
-def test_options_are_numbers_truths_or_words() -> None:
-    given = ["num_heads=4", "drop_path=0.1", "slim=true", "slim=false", "form=code", "backbone=a=b"]
-    assert [_pair(text)[1] for text in given] == [4, 0.1, True, False, "code", "a=b"]
-    for text in ("num_heads", "=4", "a b=4"):
-        with pytest.raises(ConfigError, match="is not of the form NAME=VALUE"):
-            _pair(text)
+def test_options_are_numbers_booleans_or_text() -> None:
+    assert [_value(text) for text in ("4", "0.1", "true", "false", "code", "a=b")] == [4, 0.1, True, False, "code", "a=b"]
+    assert pairs(["num_heads=4", "backbone=a=b"], "--option") == {"num_heads": "4", "backbone": "a=b"}
+    for text in ("num_heads", "=4"):
+        with pytest.raises(ConfigError) as caught:
+            pairs([text], "--option")
+        assert caught.value.value == text

@@ -60,7 +60,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
 RENAMED = {"stress": "robustness"}
 """Command of version 0.1 → new name."""
 
-RENAMED_FLAGS = {"--actions": "--blendshapes", "--no-actions": "--no-blendshapes", "--pictures": "--images"}
+RENAMED_FLAGS = {"--actions": "--blendshapes", "--no-actions": "--no-blendshapes", "--pictures": "--show-images"}
 """Flag of version 0.1 → new name."""
 
 SUMMARY = "Facial expression recognition: predict, train, evaluate and compare."

@@ -15,24 +15,22 @@ from ..data.audit import audit as run
 from ..data.audit.page import page
 from ..data.datasets import open_dataset
 from ..io.files import atomic_write, check_output
-from .splits import pairs, split_table
-from .terminal import for_programs, progress_bar, side_console, table_console, write_json
+from .options import Source, pairs
+from .terminal import counting, for_programs, side_console, split_table, table_console, write_json
 
 STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
 
 def audit(
     *,
-    dataset: Annotated[str, Parameter(required=True)],
-    root: Annotated[Path, Parameter(required=True)],
-    protocol: str = "",
-    option: tuple[str, ...] = (),
+    dataset: str,
+    place: Source = Source(),  # noqa: B008 - frozen
     against: tuple[str, ...] = (),
     near: Annotated[bool, Parameter(negative="--no-near")] = True,
     faces: int | None = None,
     json: bool = False,
     html: Path | None = None,
-    images: bool = False,
+    show_images: bool = False,
     write_clean: Path | None = None,
     overwrite: bool = False,
     workers: int = 0,
@@ -48,15 +46,13 @@ def audit(
 
     Args:
         dataset: Name of the dataset (see: mien datasets).
-        root: Folder that holds it.
-        protocol: Protocol whose splits are audited; by default the parts named by the files.
-        option: NAME=VALUE, one of the options of the dataset.
+        place: The dataset; by default the parts named by its files are audited.
         against: NAME=DIR, another dataset to compare with.
         near: Find near duplicates too; the time grows with the square of the number of images.
         faces: Run face detection on this many images, evenly spread; 0 for all.
         json: Write the report as JSON, also on a terminal.
         html: Also write a page to this file.
-        images: Show some of the duplicates on that page, which then contains images of the dataset.
+        show_images: Show some of the duplicates on that page, which then contains images of the dataset.
         write_clean: Also write a protocol without the duplicates to this file, for --protocol clean:FILE.
         overwrite: Replace existing files that mien did not write.
         workers: Threads that decode images; 0 for one per core.
@@ -65,20 +61,18 @@ def audit(
         check_output(html, "--html", (".html", ".htm"), b"Audit of ", inputs=(), overwrite=overwrite)
     if write_clean:
         check_output(write_clean, "--write-clean", (".json",), b'"digests"', inputs=(), overwrite=overwrite)
-    splits = open_splits(dataset, root, protocol, options=pairs(option, "--option"))
+    splits = open_splits(dataset, place.root, place.protocol, options=place.options)
     others = {name: open_dataset(name, place, "all", damaged="skip") for name, place in pairs(against, "--against").items()}
     threads = workers or os.cpu_count() or 1
     side = side_console()
-    total = sum(len(data) for data in (*splits.values(), *others.values()))
-    with progress_bar(side) as progress:
-        task = progress.add_task("reading images", total=total)
+    with counting("reading images", sum(len(data) for data in (*splits.values(), *others.values()))) as progress:
         report = run(
             splits,
             others,
             near=near,
             search=faces,
             workers=threads,
-            progress=lambda number: progress.advance(task, number),
+            progress=progress,
         )
     if for_programs(json):
         write_json(report.to_dict())
@@ -86,7 +80,7 @@ def audit(
         _tell(report, table_console())
     if html:
         with atomic_write(html) as part:
-            part.write_text(page(report, splits if images else None), encoding="utf-8", errors="backslashreplace")
+            part.write_text(page(report, splits if show_images else None), encoding="utf-8", errors="backslashreplace")
         side.print(f"wrote {html}")
     if write_clean:
         clean = clean_protocol(splits, workers=threads)

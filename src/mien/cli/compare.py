@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.table import Table
 
 from .. import cards
 from ..data.datasets import Dataset
@@ -15,8 +14,8 @@ from ..errors import ConfigError, did_you_mean
 from ..evaluation.compare import METRICS
 from ..evaluation.compare import compare as run
 from ..evaluation.compare.pages import NOTES, tables
-from .options import Inference, Place, total
-from .terminal import for_programs, progress_bar, side_console, table_console, write_json
+from .options import Folds, Inference, total
+from .terminal import counting, for_programs, plain_table, side_console, table_console, write_json
 
 
 def compare(
@@ -87,11 +86,10 @@ def compare(
     opened = {column: _open(column, root, split, option, fold, folds, models[0]) for column in dataset}
     columns = {column: opener(column) if data.fold else data for column, data in opened.items()}
     side = side_console()
-    with progress_bar(side) as bar:
-        task = bar.add_task("comparing", total=len(models) * sum(total(len(data), limit) for data in opened.values()))
-        options = {"output": output, "tta": tta, "limit": limit, "batch": batch, "overwrite": overwrite, **inference.settings()}
-        advance = lambda what, rows: bar.update(task, description=what, advance=rows)  # noqa: E731
-        table = run(models, columns, out=out, metrics=metric, results=results, progress=advance, **options)
+    options = {"output": output, "tta": tta, "limit": limit, "batch": batch, "overwrite": overwrite, **inference.settings}
+    with counting("comparing", len(models) * sum(total(len(data), limit) for data in opened.values())) as advance:
+        progress = lambda what, rows: advance(rows, what)  # noqa: E731
+        table = run(models, columns, out=out, metrics=metric, results=results, progress=progress, **options)
     if for_programs(json):
         for kind, cells in (("model", table.cells), ("recipe", table.recipes)):
             for (name, column), cell in cells.items():
@@ -105,7 +103,7 @@ def compare(
         console = table_console()
         for title, header, rows in tables(table):
             console.print(f"\n{title}", style="bold")
-            printed = Table(*header, box=None, pad_edge=False, header_style="bold")
+            printed = plain_table(*header, text=header)
             for row in rows:
                 printed.add_row(*row)
             console.print(printed)
@@ -152,5 +150,5 @@ def _open(
     if root is None:
         raise ConfigError(f"the folder of {name} is missing; give --root {name}=DIR", value=name)
     own = tuple(option.removeprefix(f"{name}:") for option in options if option.startswith(f"{name}:"))
-    place = Place(root=Path(root), protocol=protocol, option=own, fold=fold, folds=folds)
+    place = Folds(root=Path(root), protocol=protocol, option=own, fold=fold, folds=folds)
     return place.open_split(name, split, model)

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cyclopts import Parameter
 from rich.table import Table
 from rich.text import Text
 
 from ..data.datasets import DATASETS, Dataset, Reader, reader
-from .splits import pairs, split_table
-from .terminal import for_programs, side_console, table_console, write_json
+from .options import Place
+from .terminal import for_programs, plain_table, side_console, split_table, table_console, write_json
 
 
-def datasets(
-    *names: str,
-    root: Path | None = None,
-    protocol: str = "",
-    option: tuple[str, ...] = (),
-    skip_damaged: bool = False,
-    json: bool = False,
-) -> None:
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Folder(Place):
+    """Where a dataset lies, if one is read."""
+
+    root: Path | None = None  # pyrefly: ignore - without it nothing is read
+    """Folder of the dataset; its layout is detected."""
+
+
+def datasets(*names: str, place: Folder = Folder(), json: bool = False) -> None:
     """List the supported datasets; with --root, read one and count its images.
 
     Examples:
@@ -28,20 +32,17 @@ def datasets(
         mien datasets rafdb
         mien datasets fer2013 --root data/fer2013
         mien datasets ferplus --root data/fer2013 --option mode=probability
+        mien datasets csv --root lists/faces.csv --images photos
 
     Args:
         names: Datasets to describe in full.
-        root: Folder of the dataset; its layout is detected.
-        protocol: Protocol of the splits.
-        option: NAME=VALUE, an option of the dataset.
-        skip_damaged: Skip invalid rows and missing images instead of raising an error.
+        place: The dataset that is read.
         json: Write JSON Lines, also on a terminal.
     """
     readers = [reader(name) for name in names or DATASETS]
-    if root is not None:
+    if place.root is not None:
         for known in readers:
-            damaged = "skip" if skip_damaged else "raise"
-            whole = known.open(root, "all", protocol, damaged=damaged, options=pairs(option, "--option"))
+            whole = known.open(place.root, "all", place.protocol, damaged=place.damaged, options=place.options)
             _print_contents(known, whole, json=json)
     elif for_programs(json):
         for known in readers:
@@ -55,9 +56,8 @@ def datasets(
 
 def _list(readers: list[Reader]) -> None:
     console = table_console()
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("name", "classes", "dataset", "protocols"):
-        table.add_column(column, justify="right" if column == "classes" else "left", no_wrap=column == "name")
+    table = plain_table("name", "classes", "dataset", "protocols", text=("name", "dataset", "protocols"))
+    table.columns[0].no_wrap = True
     for known in readers:
         table.add_row(known.name, str(len(known.labels) or "–"), known.title, ", ".join(known.protocols))
     console.print(table)

@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 
 import numpy as np
 from cyclopts import Parameter
-from rich.table import Table
 
 from ..errors import ConfigError
 from ..evaluation.embeddings import WRITERS, Embedding, plot, require_scikit_learn, save, silhouette
@@ -15,7 +14,7 @@ from ..evaluation.embeddings import embed as run
 from ..evaluation.report import Report
 from ..visualization.plotting import figure_bytes, figure_kind, write_figure
 from .options import Inference, Split, check_suffix, total
-from .terminal import for_programs, progress_bar, side_console, table_console, write_json
+from .terminal import counting, for_programs, plain_table, side_console, table_console, write_json
 
 SECTION = "Features"
 """Heading in a report."""
@@ -76,11 +75,9 @@ def embed(
     require_scikit_learn()
     evaluated = Report.read(report) if report else None
     split, side, found = data.open(models[0]), side_console(), []
-    with progress_bar(side) as bar:
-        for model in models:
-            task = bar.add_task(model, total=total(len(split), limit))
-            advance = lambda number, task=task: bar.advance(task, number)  # noqa: E731
-            found.append(run(model, split, limit=limit, batch=batch, **inference.settings(), progress=advance))
+    for model in models:
+        with counting(model, total(len(split), limit)) as progress:
+            found.append(run(model, split, limit=limit, batch=batch, **inference.settings, progress=progress))
     paths = [save(each, path) for each, path in zip(found, _paths(out, found), strict=True)] if out else []
     if plot_to or evaluated:
         figure = plot(found, method, seed, title)
@@ -97,9 +94,7 @@ def embed(
         for row in rows:
             write_json(row)
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for key in rows[0]:
-        table.add_column(key, justify="left" if key in ("model", "dataset", "features", "file") else "right")
+    table = plain_table(*rows[0], text=("model", "dataset", "features", "file"))
     for row in rows:
         table.add_row(*("" if value is None else str(value) for value in row.values()))
     table_console().print(table)

@@ -8,14 +8,13 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 from rich.console import Console
-from rich.table import Table
 
 from ..errors import ConfigError, MissingExtra
 from ..evaluation import evaluate as run
 from ..evaluation.compare.rows import write_row
 from ..evaluation.report import Report
 from .options import Inference, Model, Split, total
-from .terminal import counting, for_programs, side_console, table_console, write_json
+from .terminal import counting, for_programs, plain_table, side_console, table_console, write_json
 
 NAMES = {
     "accuracy": "accuracy",
@@ -80,7 +79,7 @@ def evaluate(
     """
     split = data.open(model)
     side = side_console()
-    with counting(side, f"{model} on {split.name} {split.split}", total(len(split), limit)) as progress:
+    with counting(f"{model} on {split.name} {split.split}", total(len(split), limit)) as progress:
         try:
             report = run(
                 model,
@@ -93,7 +92,7 @@ def evaluate(
                 metrics=metric,
                 limit=limit,
                 batch=batch,
-                **inference.settings(),
+                **inference.settings,
                 overwrite=overwrite,
                 page=page,
                 command=["mien", *sys.argv[1:]] if len(sys.argv) > 1 else [],
@@ -128,7 +127,7 @@ def show(report: Report, console: Console) -> None:
     """Print the main metrics as a table."""
     figures, counts = report.figures, report.figures["counts"]
     console.print(f"{report.title}, protocol {report.about['dataset']['protocol']}\n", style="bold")
-    table = Table("", box=None, pad_edge=False, header_style="bold")
+    table = plain_table("", text=("",))
     same = counts["answered"] == counts["official"]
     for name, number in (("all", counts["official"]), ("answered", counts["answered"])):
         if name == "all" or not same:
@@ -149,9 +148,7 @@ def show(report: Report, console: Console) -> None:
     console.print(table)
     if "per_class" in figures:
         console.print()
-        classes = Table(box=None, pad_edge=False, header_style="bold")
-        for name in ("class", "n", "precision", "recall", "F1"):
-            classes.add_column(name, justify="left" if name == "class" else "right")
+        classes = plain_table("class", "n", "precision", "recall", "F1", text=("class",))
         for name, row in figures["per_class"].items():
             values = (row["precision"], row["recall"]["value"], row["f1"])
             classes.add_row(name, f"{row['n']:,}", *map(_number, values))

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
-from rich.table import Table
 from rich.text import Text
 
 from ..errors import ConfigError
@@ -19,8 +18,8 @@ from ..explaining.strips import strip, strips_per_class
 from ..inference.recognizer import Recognizer, load
 from ..io.sources import Frame, iter_images
 from ..runtime.devices import use
-from .options import Inference, Place
-from .terminal import counted, for_programs, side_console, table_console, write_json
+from .options import Folds, Inference
+from .terminal import counted, for_programs, plain_table, side_console, table_console, write_json
 
 REGIONS = ("eyes", "nose", "mouth", "elsewhere")
 SECTION = "What the model looks at"
@@ -38,7 +37,7 @@ def explain(
     every_face: bool = False,
     dataset: str | None = None,
     split: str = "test",
-    place: Place = Place(),  # noqa: B008 - frozen
+    place: Folds = Folds(),  # noqa: B008 - frozen
     per_class: int = 6,
     seed: int = 0,
     report: Path | None = None,
@@ -194,10 +193,9 @@ def _add(report: Report, title: str, image: Any, read: Recognizer, *, seed: int 
 
 
 def _show(rows: list[dict[str, Any]]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("image", "method", "expression", "probability", *REGIONS):
-        right = name in ("probability", *REGIONS)
-        table.add_column(name, justify="right" if right else "left", overflow="fold" if name == "image" else "ellipsis")
+    text = ("image", "method", "expression")
+    table = plain_table(*text, "probability", *REGIONS, text=text)
+    table.columns[0].overflow = "fold"
     for row in rows:
         if row["status"] != "ok":
             table.add_row(Text(row["source"]), Text("–", "dim"), Text(row["status"], "dim"))

@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
-from rich.table import Table
 
 from ..errors import ConfigError
 from ..exporting import IMAGES, TOLERANCE
 from ..exporting import export as run
 from ..exporting.repository import write_repository
 from ..io.model_files import FILE
-from .options import Place
-from .terminal import for_programs, side_console, table_console, write_json
+from .options import Folds
+from .terminal import for_programs, plain_table, side_console, table_console, write_json
 
 
 def export(
@@ -28,9 +27,9 @@ def export(
     runtime: Literal["onnx", "openvino"] = "onnx",
     raw_input: bool = False,
     calibration: str | None = None,
-    place: Place = Place(),  # noqa: B008 - frozen
+    place: Folds = Folds(),  # noqa: B008 - frozen
     tolerance: float = TOLERANCE,
-    images: int = IMAGES,
+    calibration_images: int = IMAGES,
     keep: tuple[str, ...] = (),
     threads: int = 1,
     json: bool = False,
@@ -59,7 +58,7 @@ def export(
         calibration: For int8: a dataset; its training split gives activation ranges, its validation split the accuracy.
         place: The dataset.
         tolerance: Points of accuracy that int8 may lose.
-        images: Training images for the activation ranges.
+        calibration_images: Training images for the activation ranges.
         keep: Nodes (names with * and ?) or operator types that stay float32 in int8.
         threads: Threads inside one call of the network.
         json: Write the metrics as JSON, also on a terminal.
@@ -87,7 +86,7 @@ def export(
         raw_input=raw_input,
         **splits,
         tolerance=tolerance,
-        images=images,
+        images=calibration_images,
         keep=keep,
         speed=True,
         threads=threads,
@@ -99,9 +98,8 @@ def export(
     if for_programs(json):
         write_json({"out": str(done.path), "source": figures[0], "file": figures[1], "differences": done.differences})
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("file", "precision", "MB", "images/s", *(("accuracy", "ECE") if done.file.n else ())):
-        table.add_column(name, justify="left" if name in ("file", "precision") else "right")
+    text, rated = ("file", "precision"), ("accuracy", "ECE") if done.file.n else ()
+    table = plain_table(*text, "MB", "images/s", *rated, text=text)
     for each in (done.source, done.file):
         cells = [each.file, each.precision, f"{each.size / 1e6:.2f}", f"{each.speed:,.0f}"]
         table.add_row(*cells, *((f"{each.accuracy:.4f}", f"{each.ece:.4f}") if each.n else ()))

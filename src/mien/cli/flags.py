@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args
@@ -13,7 +14,6 @@ from ..errors import ConfigError, did_you_mean
 from ..inference.options import DEFAULTS, Options, Smoothing
 from ..types import GROUPS, Group
 from ..visualization.faces import LAYERS, Layer
-from .clips import seconds
 
 MODEL = (
     "A bundled model or one of the zoo (see: mien models), a card (.toml), an .onnx file with its card inside, a .safetensors "
@@ -21,8 +21,19 @@ MODEL = (
 )
 
 
-def _time(kind: Any, tokens: Sequence[Token]) -> float | None:
-    return seconds(tokens[0].value)
+def _time(kind: Any, tokens: Sequence[Token]) -> float:
+    """Return the seconds of "83.5", "1:23.5" or "0:01:23.5".
+
+    Raises:
+        ConfigError: it is not a time.
+    """
+    text = tokens[0].value
+    if not re.fullmatch(r"((\d+:[0-5]?\d|\d+):[0-5]?\d|\d+)(\.\d*)?", text):
+        raise ConfigError(f"invalid time {text!r}; expected seconds (83.5), 1:23.5 or 0:01:23.5", value=text)
+    total = 0.0
+    for part in text.split(":"):
+        total = 60 * total + float(part)
+    return total
 
 
 def smoothing(kind: Any, tokens: Sequence[Token]) -> Any:

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
-from rich.table import Table
 
 from ..errors import ConfigError
 from ..evaluation.fusion import fuse as run
-from .options import Inference, Place
-from .terminal import for_programs, side_console, table_console, write_json
+from .options import Folds, Inference
+from .terminal import for_programs, plain_table, side_console, table_console, write_json
 
 
 def fuse(
@@ -21,7 +20,7 @@ def fuse(
     rule: Literal["logits", "probabilities"] = "logits",
     dataset: str | None = None,
     split: str = "validation",
-    place: Place = Place(),  # noqa: B008 - frozen
+    place: Folds = Folds(),  # noqa: B008 - frozen
     inference: Inference = Inference(),  # noqa: B008 - frozen
     json: bool = False,
 ) -> None:
@@ -55,22 +54,20 @@ def fuse(
         message = f"--weights: expected numbers separated by commas, equal or fit, got {weights!r}"
         raise ConfigError(message, value=weights) from error
     data = place.open_split(dataset, split, models[0]) if dataset else None
-    options = {"faces": inference.faces, "detector": inference.detector, "threads": inference.threads}
     card = run(
         models,
         out,
         weights=chosen,
         rule=rule,
         data=data,
-        device=inference.device,
         progress=lambda step: side.print(f"{step} …", style="dim"),
-        **options,  # pyrefly: ignore
+        **inference.settings,
     )
     if for_programs(json):
         for each in card.members:
             write_json({"card": each.card, "weight": each.weight, "output": each.output, "sha256": each.sha256})
     else:
-        table = Table("member", "output", "weight", box=None, pad_edge=False, header_style="bold")
+        table = plain_table("member", "output", "weight", text=("member", "output"))
         for each in card.members:
             table.add_row(each.card, each.output, f"{each.weight:.4f}")
         table_console().print(table)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from ..errors import ConfigError, MissingExtra
+from ..errors import MissingExtra
+from .options import pairs
 from .terminal import for_programs, side_console, write_json
 
 
@@ -57,7 +59,7 @@ def import_(
     except ModuleNotFoundError as error:
         raise MissingExtra(error.name or "torch", "train") from error
 
-    options = dict(map(_pair, option))
+    options = {name: _value(text) for name, text in pairs(option, "--option").items()}
     report = import_checkpoint(model, file, out, labels=labels, strict=not loose, partial=partial, options=options, crop=crop)
     if for_programs(json):
         entries = {} if report.load is None else {**dataclasses.asdict(report.load), "loaded": len(report.load.loaded)}
@@ -70,14 +72,9 @@ def import_(
     side.print(f"wrote {report.weights}" + (f" and {report.card.name}" if report.card else ""))
 
 
-def _pair(text: str) -> tuple[str, Any]:
-    """Read NAME=VALUE; a value is a whole number, a number, true, false or text."""
-    name, equals, value = text.partition("=")
-    if not (name.isidentifier() and equals):
-        raise ConfigError(f"option {text!r} is not of the form NAME=VALUE, for example num_heads=4")
+def _value(text: str) -> Any:
+    """Return a whole number, a number, true or false; otherwise the text."""
     for kind in (int, float):
-        try:
-            return name, kind(value)
-        except ValueError:
-            continue
-    return name, {"true": True, "false": False}.get(value, value)
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return {"true": True, "false": False}.get(text, text)

@@ -14,7 +14,7 @@ from .. import cards
 from ..cards import ARCHITECTURES, Card
 from ..errors import UnknownName
 from ..models import MODELS
-from .terminal import for_programs, table_console, write_json
+from .terminal import for_programs, plain_table, table_console, write_json
 
 MORE = "Published accuracies are those of the authors. How they were obtained, licenses and all else: mien models NAME."
 
@@ -70,9 +70,10 @@ def _architectures() -> dict[str, dict[str, Any]]:
 
 
 def _print_weights(known: Mapping[str, Card], console: Console) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("name", "kind", "size", "license", "input", "summary"):
-        table.add_column(name, justify="right" if name == "size" else "left", no_wrap=name in ("name", "size"))
+    table = plain_table(
+        "name", "kind", "size", "license", "input", "summary", text=("name", "kind", "license", "input", "summary")
+    )
+    table.columns[0].no_wrap = table.columns[2].no_wrap = True
     in_order = sorted(
         known, key=lambda name: (name.startswith(cards.ZOO), known[name].kind != "classifier", known[name].kind, name)
     )
@@ -85,9 +86,9 @@ def _print_weights(known: Mapping[str, Card], console: Console) -> None:
 
 
 def _print_architectures(tables: Sequence[Mapping[str, Any]], console: Console) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("architecture", "parameters", "GMAC", "input", "published accuracy, %"):
-        table.add_column(name, justify="right" if name in ("parameters", "GMAC") else "left", no_wrap=name == "architecture")
+    text = ("architecture", "input", "published accuracy, %")
+    table = plain_table("architecture", "parameters", "GMAC", *text[1:], text=text)
+    table.columns[0].no_wrap = True
     for each in tables:
         if "summary" not in each:
             table.add_row(each["name"], *[""] * 3, "see its weights")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,8 +12,8 @@ from cyclopts import Parameter
 
 from .. import cards
 from ..data.datasets import Dataset, Draw, open_dataset
+from ..data.datasets.layout import Damaged
 from ..errors import ConfigError, MienError
-from .splits import pairs
 
 MODEL = "Name of a bundled model, a card, a weight file, the folder of a run, MODULE:FUNCTION, or peer:NAME=FILE.npz."
 Model = Annotated[str, Parameter(help=MODEL)]
@@ -22,21 +22,47 @@ Model = Annotated[str, Parameter(help=MODEL)]
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class Source:
     """Where a dataset lies and how it is split."""
 
     root: Path = Path()
     """Folder of the dataset."""
     protocol: str = ""
-    """Protocol that makes the splits; by default the dataset's first."""
+    """Protocol that makes the splits; by default the dataset's first (audit and prepare: the parts named by the files)."""
+    images: str = ""
+    """Folder from which the paths of a csv list start, if not that of the csv. Short for --option images=."""
     option: tuple[str, ...] = ()
-    """NAME=VALUE, an option of the dataset; repeatable."""
+    """NAME=VALUE, an option of the dataset (see: mien datasets NAME); repeatable."""
+
+    @property
+    def options(self) -> dict[str, str]:
+        """The options of the dataset."""
+        return ({"images": self.images} if self.images else {}) | pairs(self.option, "--option")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Place(Source):
+    """A dataset of which invalid rows may be skipped."""
+
+    skip_damaged: bool = False
+    """Skip invalid rows and missing images instead of failing."""
+
+    @property
+    def damaged(self) -> Damaged:
+        """What is done with invalid rows."""
+        return "skip" if self.skip_damaged else "raise"
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Folds(Place):
+    """A dataset that may be split into folds."""
+
     fold: int | None = None
     """Fold of protocols with folds, from 0; by default the fold that the run was trained with, or else 0."""
     folds: int | None = None
     """Number of folds; by default that of the run, or else 10."""
-    skip_damaged: bool = False
-    """Skip invalid rows and missing images instead of failing."""
 
     def open_split(self, name: str, split: str, model: str = "") -> Dataset:
         """Open one split of a dataset, by default of the fold that a model was trained with.
@@ -44,22 +70,17 @@ class Place:
         Raises:
             MienError: see `mien.open_dataset`.
         """
-        damaged: Any = "skip" if self.skip_damaged else "raise"
-        options: Any = pairs(self.option, "--option")
-        return open_dataset(name, self.root, split, self.protocol, draw=self.draw(model), damaged=damaged, **options)
-
-    def draw(self, model: str = "") -> Draw:
-        """Return fold and folds, by default those of a training run."""
         trained = trained_with(model) if model and (self.fold is None or self.folds is None) else {}
-        chosen = {"fold": self.fold, "folds": self.folds, "seed": None}
         known = {"fold": trained.get("fold"), "folds": trained.get("folds"), "seed": trained.get("draw")}
-        values = {key: known[key] if value is None else value for key, value in chosen.items()}
-        return Draw(**{key: int(value) for key, value in values.items() if value is not None})
+        known |= {key: value for key, value in (("fold", self.fold), ("folds", self.folds)) if value is not None}
+        draw = Draw(**{key: int(value) for key, value in known.items() if value is not None})
+        options: Any = self.options
+        return open_dataset(name, self.root, split, self.protocol, draw=draw, damaged=self.damaged, **options)
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Split(Place):
+class Split(Folds):
     """One split of a dataset."""
 
     dataset: str
@@ -68,7 +89,7 @@ class Split(Place):
     """train, validation, test or all."""
 
     def open(self, model: str = "") -> Dataset:
-        """Open the split; see `Place.open_split`."""
+        """Open the split; see `Folds.open_split`."""
         return self.open_split(self.dataset, self.split, model)
 
 
@@ -93,8 +114,9 @@ class Inference(Compute):
     detector: str = "blazeface"
     """Face detector for detect."""
 
-    def settings(self) -> Mapping[str, Any]:
-        """Return the fields by name, as the functions of `mien.evaluation` take them."""
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The fields by name, as the functions of `mien.evaluation` take them."""
         return dataclasses.asdict(self)
 
 
@@ -123,3 +145,15 @@ def check_suffix(path: Path | None, flag: str, suffixes: tuple[str, ...]) -> Non
     """
     if path is not None and path.suffix.lower() not in suffixes:
         raise ConfigError(f"{flag} {path}: the suffix must be {' or '.join(suffixes)}", value=str(path), expected=suffixes)
+
+
+def pairs(options: Sequence[str], flag: str) -> dict[str, str]:
+    """Return `("mode=probability",)` as `{"mode": "probability"}`.
+
+    Raises:
+        ConfigError: an option without `=`.
+    """
+    for option in options:
+        if "=" not in option[1:]:
+            raise ConfigError(f"{flag} must be NAME=VALUE, got {option!r}", value=option, expected=("NAME=VALUE",))
+    return dict(option.split("=", 1) for option in options)

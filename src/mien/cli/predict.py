@@ -28,9 +28,8 @@ from ..io.files import check_output
 from ..io.sources import Clip, Frame, Images, Item, from_bytes, iter_images
 from ..types import Result
 from ..visualization.timeline import Timeline, check_timeline
-from .clips import Copies
 from .flags import NO_FLAGS, Draw, Flags, layers_of
-from .readings import show, show_videos
+from .readings import Copies, show, show_videos
 from .terminal import STDIN, counted, for_programs, in_flags, side_console, table_console, write_line
 
 Sink = Csv | JsonLines | OpenFaceFiles

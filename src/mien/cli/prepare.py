@@ -10,7 +10,6 @@ from typing import Literal
 import numpy as np
 from cyclopts import App, Parameter
 from PIL import Image
-from rich.table import Table
 
 from ..data.audit import open_splits
 from ..data.datasets.listing import images_below
@@ -21,8 +20,8 @@ from ..errors import ConfigError
 from ..io.files import atomic_write, check_output
 from ..io.images import read_image
 from ..runtime.devices import cores
-from .splits import pairs
-from .terminal import for_programs, progress_bar, side_console, table_console, write_json
+from .options import Place
+from .terminal import counting, for_programs, plain_table, side_console, table_console, write_json
 
 EXAMPLES = """Examples:
     mien prepare align --dataset folder --root photos --out aligned --crop arcface112
@@ -40,22 +39,14 @@ SHEET = 60
 
 
 @Parameter(name="*")
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """Options of the commands that write images."""
+@dataclass(frozen=True, kw_only=True)
+class Job(Place):
+    """Dataset and output of the commands that write images. By default the parts named by the files are prepared."""
 
     dataset: str
     """Name of the dataset (see: mien datasets)."""
-    root: Path
-    """Folder of the dataset."""
     out: Path
     """Output folder; an interrupted preparation resumes."""
-    protocol: str = ""
-    """Protocol whose splits are prepared; by default the parts named by the files."""
-    option: tuple[str, ...] = ()
-    """NAME=VALUE, an option of the dataset."""
-    skip_damaged: bool = False
-    """Skip invalid rows and missing images instead of raising an error."""
     limit: int | None = None
     """At most this many images of each split, evenly spread."""
     sheet: Path | None = None
@@ -141,23 +132,21 @@ def annotations(
 
 
 def _prepare(job: Job, work: Work, suffix: Literal["png", "jpg"]) -> None:
-    damaged = "skip" if job.skip_damaged else "raise"
     if job.sheet:
         check_output(job.sheet, "--sheet", tuple(Image.registered_extensions()), MARK, inputs=(), overwrite=job.overwrite)
-    splits = open_splits(job.dataset, job.root, job.protocol, damaged=damaged, options=pairs(job.option, "--option"))
+    splits = open_splits(job.dataset, job.root, job.protocol, damaged=job.damaged, options=job.options)
     if job.limit is not None and job.limit < 1:
         raise ConfigError(f"--limit must be 1 or more, got {job.limit}", value=job.limit)
     if job.workers is not None and job.workers < 1:
         raise ConfigError(f"--workers must be 1 or more, got {job.workers}", value=job.workers)
     if job.limit is not None:
         splits = {name: data.take(_spread(len(data), job.limit)) for name, data in splits.items()}
-    side, workers = side_console(), cores() if job.workers is None else job.workers
-    with progress_bar(side) as bar:
-        task = bar.add_task("preparing", total=sum(map(len, splits.values())))
-        summary = run(splits, work, job.out, format=suffix, workers=workers, progress=lambda number: bar.advance(task, number))
+    workers = cores() if job.workers is None else job.workers
+    with counting("preparing", sum(map(len, splits.values()))) as progress:
+        summary = run(splits, work, job.out, format=suffix, workers=workers, progress=progress)
     if job.sheet:
         _write_sheet(job.out, job.sheet)
-        side.print(f"wrote {job.sheet}")
+        side_console().print(f"wrote {job.sheet}")
     if for_programs(job.json):
         write_json(dataclasses.asdict(summary))
     else:
@@ -165,10 +154,8 @@ def _prepare(job: Job, work: Work, suffix: Literal["png", "jpg"]) -> None:
 
 
 def _tell(summary: Summary, out: Path) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    kinds = list(dict.fromkeys(kind for counts in summary.status.values() for kind in counts))
-    for column in ("split", *kinds):
-        table.add_column(column, justify="left" if column == "split" else "right")
+    kinds = dict.fromkeys(kind for counts in summary.status.values() for kind in counts)
+    table = plain_table("split", *kinds, text=("split",))
     for name, counts in summary.status.items():
         table.add_row(name, *(f"{counts.get(kind, 0):,}" for kind in kinds))
     table_console().print(table)
@@ -177,9 +164,7 @@ def _tell(summary: Summary, out: Path) -> None:
 
 
 def _tell_tables(tables: tuple[Curated, ...]) -> None:
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("part", "rows", "of them"):
-        shown.add_column(column, justify="right" if column == "rows" else "left")
+    shown = plain_table("part", "rows", "of them", text=("part", "of them"))
     for table in tables:
         shown.add_row(table.part, f"{table.rows:,}", "read")
         for lacking, number in table.dropped.items():

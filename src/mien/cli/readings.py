@@ -1,27 +1,31 @@
-"""Results on a terminal: a table of faces, bars of all probabilities for a single face, and the summary of videos."""
+"""Results on a terminal (a table of faces, bars of a single face, the summary of videos), and annotated copies in a folder."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from ..inference.summary import FaceSummary
+from ..io.sources import Frame
+from ..io.video import Sampling
 from ..types import Face, Result
-from ..visualization.faces import COLORS, UNKNOWN
-from .terminal import block_bar
+from ..visualization.annotated import AnnotatedImages, Videos
+from ..visualization.faces import COLORS, UNKNOWN, Layer
+from .terminal import block_bar, plain_table
 
 
 def show(results: Sequence[Result], console: Console) -> None:
     """Print a table with one row per face, and one for each image without a face."""
     if not results:
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("image", "face", "box", "expression", "confidence", "runner-up", "certain", "pitch yaw roll", "gaze"):
-        right = name in ("face", "confidence")
-        table.add_column(name, justify="right" if right else "left", overflow="fold" if name == "image" else "ellipsis")
+    names = ("image", "face", "box", "expression", "confidence", "runner-up", "certain", "pitch yaw roll", "gaze")
+    table = plain_table(*names, text={*names} - {"face", "confidence"})
+    table.columns[0].overflow = "fold"
     for result in results:
         for number, face in enumerate(result.faces, 1):
             table.add_row(Text(result.source), str(number), *_cells(face))
@@ -68,10 +72,9 @@ def show_videos(faces: Sequence[FaceSummary], console: Console) -> None:
     if not faces:
         return
     several = len({face.source for face in faces}) > 1
-    table = Table(box=None, pad_edge=False, header_style="bold")
     names = ("face", "from", "visible", "expressions", "blinks", "per minute", "pitch yaw roll", "at the camera")
-    for name in (*(("video",) if several else ()), *names):
-        table.add_column(name, justify="right" if name in ("face", "from", "visible", "blinks", "per minute") else "left")
+    text = ("video", "expressions", "pitch yaw roll", "at the camera")
+    table = plain_table(*(["video"] if several else []), *names, text=text)
     for face in faces:
         shares = [f"{label} {share:.0%}" for label, share in list(face.expressions.items())[:3]]
         pose = [angle for angle in (face.pitch, face.yaw, face.roll) if angle is not None]
@@ -102,3 +105,26 @@ def _style(name: str) -> str:
     """Return the color of a class; neutral, nearly white, has the color of the text, to be visible on a light terminal."""
     red, green, blue = COLORS.get(name, UNKNOWN)
     return "" if name == "neutral" else f"rgb({red},{green},{blue})"
+
+
+class Copies:
+    """Annotated copies of images and of videos in one folder."""
+
+    def __init__(
+        self,
+        stack: contextlib.ExitStack,
+        folder: Path,
+        roots: Sequence[str],
+        layers: Sequence[Layer],
+        sampling: Sampling,
+        threads: int,
+    ) -> None:
+        self.images = stack.enter_context(AnnotatedImages(folder, roots=roots, layers=layers))
+        self.videos = stack.enter_context(
+            Videos(folder, roots=roots, layers=layers, start=sampling.start, end=sampling.end, threads=threads)
+        )
+
+    def write(self, frame: Frame, result: Result) -> None:
+        """Write one image, or the next frame of a video."""
+        if frame.image is not None:
+            (self.images if frame.time is None else self.videos).write(frame.image, result)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from rich.table import Table
-
-from .terminal import for_programs, table_console, write_json
+from .terminal import for_programs, plain_table, table_console, write_json
 
 
 def recipes(name: str | None = None, /, *, json: bool = False) -> None:
@@ -29,18 +27,17 @@ def recipes(name: str | None = None, /, *, json: bool = False) -> None:
     if name is not None:
         sys.stdout.write(known.find(name).read_text(encoding="utf-8"))
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("recipe", "model", "dataset", "epochs", "about"):
-        table.add_column(column, no_wrap=column != "about")
+    columns = ("recipe", "model", "dataset", "epochs", "about")
+    table = plain_table(*columns, text=columns)
+    for column in table.columns[:-1]:
+        column.no_wrap = True
     for each in known.names():
         config = TrainConfig.load(each)
-        datasets = ", ".join(data.dataset for data in config.data)
         about = " ".join(config.about.split())
+        row = (each, config.model.name, ", ".join(data.dataset for data in config.data), config.epochs, about)
         if for_programs(json):
-            write_json(
-                {"recipe": each, "model": config.model.name, "dataset": datasets, "epochs": config.epochs, "about": about}
-            )
+            write_json(dict(zip(columns, row, strict=True)))
         else:
-            table.add_row(each, config.model.name, datasets, str(config.epochs), about.partition(". ")[0])
+            table.add_row(*map(str, row[:-1]), about.partition(". ")[0])
     if not for_programs(json):
         table_console().print(table)

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.table import Table
 
 from ..evaluation.report import Report
 from ..evaluation.robustness import MARGIN
 from ..evaluation.robustness import robustness as run
 from ..visualization.plotting import figure_bytes, figure_kind, write_figure
 from .options import Inference, Model, Split, check_suffix, total
-from .terminal import counting, for_programs, side_console, table_console, write_json
+from .terminal import counting, for_programs, plain_table, side_console, table_console, write_json
 
 SECTION = "Degraded faces"
 """Heading in a report."""
@@ -65,8 +64,8 @@ def robustness(
         figure_kind(plot_to)
     evaluated = Report.read(report) if report else None
     split, side = data.open(model), side_console()
-    with counting(side, f"{model} on {split.name} {split.split}", total(len(split), limit)) as progress:
-        found = run(model, split, output=output, limit=limit, seed=seed, **inference.settings(), progress=progress)
+    with counting(f"{model} on {split.name} {split.split}", total(len(split), limit)) as progress:
+        found = run(model, split, output=output, limit=limit, seed=seed, **inference.settings, progress=progress)
     if out:
         side.print(f"wrote {found.save(out)}", style="dim")
     if plot_to:
@@ -81,9 +80,8 @@ def robustness(
         return
     console = table_console()
     console.print(f"{found.model} on {found.data}: {100 * found.accuracy:.1f} % of {found.faces:,} faces\n", style="bold")
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("degradation", "strength", "accuracy", "change", "95 %", "unchanged", "shift"):
-        table.add_column(name, justify="left" if name in ("degradation", "strength") else "right")
+    text = ("degradation", "strength")
+    table = plain_table(*text, "accuracy", "change", "95 %", "unchanged", "shift", text=text)
     for row in found.rows:
         table.add_row(
             row.name,

@@ -7,12 +7,13 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
 from rich.text import Text
 
 STDIN = "<stdin>"
@@ -42,23 +43,37 @@ def table_console() -> Console:
     return Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
 
 
+def plain_table(*columns: str, text: Collection[str] = ()) -> Table:
+    """Return an empty table without lines; columns that are not in `text` are aligned to the right."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in columns:
+        table.add_column(name, justify="left" if name in text else "right")
+    return table
+
+
+def split_table(classes: Mapping[str, Mapping[str, int]], images: Mapping[str, int], digests: Mapping[str, str]) -> Table:
+    """Return a table of image counts, classes down and splits across, with totals and digests."""
+    table = plain_table("", *classes, text=("",))
+    for kind in dict.fromkeys(kind for counts in classes.values() for kind in counts):
+        table.add_row(kind, *(f"{counts.get(kind, 0):,}" for counts in classes.values()))
+    table.add_row("images", *(f"{number:,}" for number in images.values()), style="bold")
+    table.add_row("digest", *(digest[:12] for digest in digests.values()), style="dim")
+    return table
+
+
 def side_console() -> Console:
     """Return the console on stderr for progress, summaries and notes."""
     return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
-def progress_bar(console: Console) -> Progress:
-    """Return a progress bar, hidden unless the console is a terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-
-
 @contextmanager
-def counting(console: Console, what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar while the block runs; yields a function that advances it."""
-    with progress_bar(console) as bar:
+def counting(what: str, total: int) -> Iterator[Callable[..., None]]:
+    """Show a progress bar on a terminal while the block runs; yields a function that advances it, and may rename it."""
+    console = side_console()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=total)
-        yield lambda number: bar.advance(task, number)
+        yield lambda number, what=None: bar.update(task, advance=number, description=what)
 
 
 class Left(TimeRemainingColumn):

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
-from rich.table import Table
 
 from ..errors import MissingExtra
-from .terminal import Left, LongProgress, for_programs, side_console, table_console, write_json
+from .terminal import Left, LongProgress, for_programs, plain_table, side_console, table_console, write_json
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -120,10 +119,9 @@ def train_series(
         for each in found:
             write_json(dataclasses.asdict(each))
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
     swept = any(each.setting for each in found)
-    for column in (*(["setting"] if swept else []), "split", "metric", "runs", "mean", "sd", "95 % CI"):
-        table.add_column(column)
+    columns = (*(["setting"] if swept else []), "split", "metric", "runs", "mean", "sd", "95 % CI")
+    table = plain_table(*columns, text=columns)
     for each in found:
         deviation = "" if math.isnan(each.deviation) else f"{each.deviation:.4f}"
         spread = "" if math.isnan(each.low) else f"{each.low:.4f} … {each.high:.4f}"

@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
-from rich.table import Table
 
 from ..errors import ConfigError
 from ..evaluation.compare import slug
 from ..evaluation.verify import verify as run
-from .options import Inference, Model, Split
-from .splits import pairs
-from .terminal import counting, for_programs, side_console, table_console, write_json
+from .options import Inference, Model, Split, pairs
+from .terminal import counting, for_programs, plain_table, side_console, table_console, write_json
 
 
 def verify(
@@ -26,7 +24,7 @@ def verify(
     out: Annotated[Path | None, Parameter(alias="-o")] = None,
     claim: tuple[str, ...] = (),
     output: str = "auto",
-    images: int = 1000,
+    hypotheses: int = 1000,
     inference: Inference = Inference(),  # noqa: B008 - frozen
     overwrite: bool = False,
     json: bool = False,
@@ -46,7 +44,7 @@ def verify(
         out: Folder for the evaluation; default: out/verify/MODEL/DATASET-SPLIT.
         claim: METRIC=VALUE, in percent (88.2, 0.9%) or as a share (0.882), instead of the card's claims; repeatable.
         output: Output (head) of the model; auto takes the one named after the dataset if the card has claims about it.
-        images: Number of images for the preprocessing hypotheses, evenly spread; 0 for none.
+        hypotheses: Number of images for the preprocessing hypotheses, evenly spread; 0 for none.
         inference: How faces are found and networks run.
         overwrite: Replace whatever evaluation the folder holds.
         json: Write JSON, also on a terminal.
@@ -55,8 +53,8 @@ def verify(
     claims = {name: _share(name, value) for name, value in pairs(claim, "--claim").items()}
     side = side_console()
     out = out or Path("out/verify", slug(model) or "model", f"{split.name}-{split.split}")
-    options: dict[str, Any] = {"images": images, "output": output, "overwrite": overwrite, **inference.settings()}
-    with counting(side, f"{model} on {split.name} {split.split}", len(split)) as progress:
+    options: dict[str, Any] = {"images": hypotheses, "output": output, "overwrite": overwrite, **inference.settings}
+    with counting(f"{model} on {split.name} {split.split}", len(split)) as progress:
         found = run(model, split, out=out, claims=claims, progress=progress, **options)
     side.print(f"wrote {out}", style="dim")
     if for_programs(json):
@@ -77,9 +75,7 @@ def verify(
         console.print(one.says, style="" if one.agrees else "bold red")
     if found.hypotheses:
         console.print(f"\nPreprocessing hypotheses on {found.tried_on:,} images:", style="bold")
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for name in ("preprocessing", "accuracy", "difference", "p (Holm)"):
-            table.add_column(name, justify="left" if name == "preprocessing" else "right")
+        table = plain_table("preprocessing", "accuracy", "difference", "p (Holm)", text=("preprocessing",))
         table.add_row("as the card says", f"{100 * found.hypotheses[0].before:.1f}", "", "")
         for each in found.hypotheses:
             table.add_row(each.name, f"{100 * each.after:.1f}", f"{100 * (each.after - each.before):+.1f}", f"{each.p:.2g}")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 from rich.live import Live
@@ -14,19 +15,33 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import SourceError
-from ..inference.options import DEFAULTS, Options
+from ..inference.options import DEFAULTS
 from ..inference.recognizer import load
 from ..inference.results import Csv, JsonLines, check_rows, json_line
 from ..io.live import is_live
 from ..io.sources import Clip, iter_images
 from ..io.urls import is_url
 from ..io.video import camera_number, is_video
-from ..types import Points, Result
+from ..types import Result
 from ..visualization.faces import COLORS, UNKNOWN
-from .clips import Copies
-from .flags import Columns, Draw, Time, layers_of, smoothing
-from .readings import degrees, gaze_text
-from .terminal import block_bar, counted, for_programs, side_console, table_console, write_line
+from .flags import Draw, Flags, layers_of
+from .readings import Copies, degrees, gaze_text
+from .terminal import block_bar, counted, for_programs, plain_table, side_console, table_console, write_line
+
+Hidden = Annotated[Any, Parameter(parse=False)]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveFlags(Flags):
+    """The options of inference that apply to a camera."""
+
+    allow_private: Hidden = True  # the user of this machine typed the address, and most cameras are on a private network
+    max_bytes: Hidden = DEFAULTS.max_bytes
+    timeout: Hidden = DEFAULTS.timeout
+    truncated: Hidden = DEFAULTS.truncated
+    frames: Hidden = DEFAULTS.frames
+    baseline: Hidden = DEFAULTS.baseline
 
 
 def watch(
@@ -37,20 +52,8 @@ def watch(
     jsonl: Path | None = None,
     save: Path | None = None,
     overwrite: bool = False,
-    model: str = DEFAULTS.model,
-    detector: str = DEFAULTS.detector,
-    max_faces: int | None = DEFAULTS.max_faces,
-    columns: Columns = DEFAULTS.columns,
     draw: Draw = (),
-    points: Points = DEFAULTS.points,
-    fps: float | None = DEFAULTS.fps,
-    fov: float = DEFAULTS.fov,
-    end: Time = None,
-    smooth: Annotated[Literal["ema"] | None, Parameter(converter=smoothing)] = "ema",
-    window: float = DEFAULTS.window,
-    detect_every: int = DEFAULTS.detect_every,
-    threads: int = DEFAULTS.threads,
-    device: str = DEFAULTS.device,
+    flags: LiveFlags = LiveFlags(),
 ) -> int:
     """Recognize the facial expressions of the people in front of a camera.
 
@@ -73,31 +76,15 @@ def watch(
         jsonl: Also write JSON Lines to this file.
         save: Also write the annotated video to this folder.
         overwrite: Replace existing files that mien did not write.
-        model: As for mien predict.
-        detector: As for mien predict.
-        max_faces: Maximum number of faces.
-        columns: As for mien predict.
         draw: As for mien predict.
-        points: Landmarks in the output: none, 5, 68 or all.
-        fps: Process at most this many frames per second.
-        fov: Vertical field of view of the camera in degrees, for head pose: distances scale with it.
-        end: Stop after this time: seconds, or 1:30.
-        smooth: Temporal smoothing: ema (past frames only), or none.
-        window: Length of the smoothing window in seconds.
-        detect_every: Run face detection every N frames; track in between.
-        threads: Threads per network call.
-        device: Device: cpu, cuda (cuda:1 is the second GPU), mps, or auto for the best available.
+        flags: Options of inference.
 
     Raises:
         SourceError: the camera gave no image.
     """
-    options = Options(
-        model=model, detector=detector, max_faces=max_faces, columns=columns, points=points, fps=fps, fov=fov, end=end,
-        smooth=smooth, window=window, detect_every=detect_every, threads=threads, device=device,
-    )  # fmt: skip
+    options = flags.options()
     groups, points = options.groups, options.landmarks
     if is_url(camera) and (is_live(camera) or not is_video(camera)):
-        # The user of this machine typed the address, and most cameras are on a private network.
         frames: Any = Clip(camera, options.sampling, {"allow_private": True}, live=True)
     else:
         frames = iter_images(camera if is_url(camera) else camera_number(camera), sampling=options.sampling)
@@ -109,14 +96,13 @@ def watch(
     with contextlib.ExitStack() as stack:
         rows: list[Csv | JsonLines] = []
         if csv:
+            units = "action_units" in read.card.outputs
             rows.append(
-                stack.enter_context(
-                    Csv(csv, read.card.labels, groups, unsmoothed=smooth is not None, units="action_units" in read.card.outputs)
-                )
+                stack.enter_context(Csv(csv, read.card.labels, groups, unsmoothed=flags.smooth is not None, units=units))
             )
         if jsonl:
             rows.append(stack.enter_context(JsonLines(jsonl, points=points, groups=groups)))
-        copies = Copies(stack, save, [], layers_of(draw, options), options.sampling, threads) if save else None
+        copies = Copies(stack, save, [], layers_of(draw, options), options.sampling, options.threads) if save else None
         live = None if programs else stack.enter_context(Live(console=table_console(), auto_refresh=False, transient=True))
         plain = live is not None and not live.console.encoding.lower().startswith("utf")
         with contextlib.suppress(KeyboardInterrupt):  # the normal end; the files are completed
@@ -146,11 +132,9 @@ def watch(
 def view(result: Result, rate: float, *, plain: bool) -> Table:
     """Return a table of the faces in one frame."""
     title = f"{result.source} · {result.time or 0:.1f} s · {rate:.0f} frames/s · {len(result.faces)} in view"
-    table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left", title_style="dim")
-    for name in ("face", "expression", "", "confidence", "certain", "pitch yaw roll", "gaze"):
-        table.add_column(
-            name, justify="right" if name in ("face", "confidence") else "left", min_width=24 if not name else None
-        )
+    names = ("face", "expression", "", "confidence", "certain", "pitch yaw roll", "gaze")
+    table = plain_table(*names, text={*names} - {"face", "confidence"})
+    table.title, table.title_justify, table.title_style, table.columns[2].min_width = title, "left", "dim", 24
     for face in sorted(result.faces, key=lambda face: face.track or 0):
         red, green, blue = COLORS.get(face.label, UNKNOWN)
         style = "" if face.label == "neutral" else f"rgb({red},{green},{blue})"

@@ -108,7 +108,7 @@ def export(
         message = f"training, validation and keep are options of int8, got {precision or 'fp32'}"
         raise ConfigError(message, value=precision, expected="int8")
     if images < 1:
-        raise ConfigError(f"images must be at least 1, got {images} (--images)", value=images, expected=">= 1")
+        raise ConfigError(f"images must be at least 1, got {images} (--calibration-images)", value=images, expected=">= 1")
     with write_errors(path, ADVICE, ExportError), tempfile.TemporaryFile(dir=path.parent):
         pass
     try:
