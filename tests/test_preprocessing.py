@@ -89,7 +89,7 @@ def test_gray_images_feed_networks_that_want_colors() -> None:
 
 
 def test_contradictions_are_refused() -> None:
-    with pytest.raises(WeightsError, match="the card of 'mesh478' does not say what its network is fed"):
+    with pytest.raises(WeightsError, match=r"the card of 'mesh478' has no \[input\]"):
         Preprocess.of(cards.load("mesh478"))
     with pytest.raises(WeightsError, match="2 offsets for 1 channels"):
         Preprocess(Input(size=(48, 48), color="gray", offset=(0.0, 1.0)))

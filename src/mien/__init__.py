@@ -75,7 +75,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import public names on first use (PEP 562), so that `import mien` costs next to nothing."""
+    """Import public names on first use (PEP 562), so that `import mien` is fast."""
     if name == "__version__":
         from .io.provenance import VERSION
 

@@ -257,7 +257,7 @@ class Card:
     """Input of networks that are not classifiers: layout, color, range, size. For classifiers with facial regions:
     `inputs`, name → side; `image` is the face."""
     members: tuple[Member, ...] = ()
-    """Models of an ensemble, which has no weight file of its own unless it was exported."""
+    """Models of an ensemble, which has no weights file unless it was exported."""
     schema: int = 1
     """Version of the card format."""
     path: Path | None = field(default=None, compare=False)
@@ -271,9 +271,7 @@ class Card:
             WeightsError: the file is missing or has another digest.
         """
         if self.members and not self.file:
-            raise WeightsError(
-                f"the ensemble {self.name} has no weight file of its own; export it as one file", value=self.name
-            )
+            raise WeightsError(f"the ensemble {self.name} has no weights file; export it as one file", value=self.name)
         return verify(self.folder / self.file, self.sha256)
 
     @property
@@ -366,7 +364,7 @@ def zoo_names(pattern: str) -> list[str]:
     """Return the models of the zoo that match a shell pattern, such as `zoo:*`.
 
     Raises:
-        WeightsError: there are none; the message says how to get the folder.
+        WeightsError: the bundled weights are missing; the message states how to get the folder.
     """
     known = zoo()
     found = [name for name in known if fnmatchcase(name, pattern)]

@@ -24,7 +24,7 @@ WORDS = {str: "text", int: "a whole number", float: "a number", bool: "true or f
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Range:
-    """Valid range of a number, as in `Annotated[int, Range(1)]`; of a pair, both numbers lie in it and are in order.
+    """Valid range of a number, as in `Annotated[int, Range(1)]`; of a pair, both numbers are in it and in order.
 
     Attributes:
         low: smallest valid value.

@@ -98,7 +98,7 @@ def label_set(name: str) -> tuple[str, ...]:
 def shared_classes(source: Sequence[str], target: Sequence[str]) -> tuple[str, ...]:
     """Return the classes that both sets have, in the order of `target`.
 
-    This is how a model trained on one dataset is judged on another: its scores of other classes are left out, and so
+    This is how a model trained on one dataset is evaluated on another: its scores of other classes are dropped, and so
     are the images of classes that it does not know. The rules of published cross-dataset figures follow from it: an
     AffectNet-8 model loses contempt on SFEW, a RAF-DB model skips the contempt images of CK+, and both keep the six
     of JAFFE.
@@ -134,7 +134,7 @@ def map_scores(scores: np.ndarray, source: Sequence[str], target: Sequence[str])
     Args:
         scores: (N, len(source)) probabilities.
         source: class names of the columns.
-        target: class names wanted.
+        target: requested class names.
 
     Returns:
         (N, len(target)) probabilities, each row summing to one.

@@ -85,7 +85,7 @@ GROUPS: tuple[Group, ...] = get_args(Group)
 FOV = 63.0
 """Default vertical field of view in degrees: that of MediaPipe's virtual camera."""
 CONTACT = 10.0
-"""Angle in degrees between the gaze and the direction to the camera up to which a face looks at the camera."""
+"""Angle in degrees between the gaze and the direction to the camera up to which the gaze counts as directed at the camera."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +187,7 @@ class Gaze:
     camera_angle: float
     """Angle between the gaze and the direction from the eyes to the camera, 0 … 180."""
     at_camera: bool
-    """Whether the face looks at the camera: `camera_angle` is at most `CONTACT`."""
+    """Whether the gaze is directed at the camera: `camera_angle` is at most `CONTACT`."""
     left: EyeGaze | None
     """The person's left eye; None if it is closed."""
     right: EyeGaze | None

@@ -65,9 +65,9 @@ def test_a_strip_of_classes_joins_a_report(tmp_path: Path, capfd: pytest.Capture
     words = ["explain", "mien-base", "--dataset", "synthetic", "--per-class", "1", "--report", str(tmp_path / "report")]
     assert main([*words, "--out", str(tmp_path)]) == 0, capfd.readouterr().err
     (extra,) = mien.Report.read(tmp_path / "report").extra
-    assert extra.section == "What the model looks at" and extra.title == "occlusion, 1 faces of each class"
+    assert extra.section == "Heat map of the model" and extra.title == "occlusion, 1 faces of each class"
     assert "mien-base" in extra.note and (tmp_path / "synthetic-test-occlusion.png").is_file()
-    assert "What the model looks at" in (tmp_path / "report" / "report.html").read_text()
+    assert "Heat map of the model" in (tmp_path / "report" / "report.html").read_text()
 
 
 @pytest.mark.parametrize(("words", "message"), [

@@ -90,7 +90,7 @@ def test_what_does_not_fit_is_told_by_name_and_changes_nothing() -> None:
 
 
 def test_a_file_of_something_else_is_refused_even_when_loose() -> None:
-    with pytest.raises(WeightsError, match=r"nothing in the file fits the model 'dan': its entries are encoder\.weight"):
+    with pytest.raises(WeightsError, match=r"no entry of the file fits the model 'dan': its entries are encoder\.weight"):
         load_author_state(build("dan"), "dan", {"encoder.weight": torch.zeros(3)}, strict=False)
 
 

@@ -5,7 +5,7 @@
                in order     items        each        written atomically
 
 The work is planned before the first image is read: `_job.json` holds the options and a digest of the inputs, `_listing.parquet`
-the items of each shard. The rows of a shard depend on nothing else, so any worker may process it at any time with identical
+the items of each shard. The rows of a shard depend only on them, so any worker may process it at any time with identical
 bytes as the result, and an interrupted run resumes with the missing parts.
 
 `items` reads listed inputs; `shards` turns a shard into rows with the same `Recognizer.stream` as `mien predict`; `worker` is

@@ -41,7 +41,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "evaluate": ("mien.cli.evaluate:evaluate", "Evaluate a model on a dataset, with intervals and a report."),
         "compare": ("mien.cli.compare:compare", "Evaluate several models on several datasets, with paired tests."),
         "verify": ("mien.cli.verify:verify", "Compare the metrics that a card claims with measured ones."),
-        "fuse": ("mien.cli.fuse:fuse", "Fuse models into an ensemble with a card of its own."),
+        "fuse": ("mien.cli.fuse:fuse", "Fuse models into an ensemble with its own card."),
         "curves": ("mien.cli.curves:curves", "Plot the learning curves of training runs."),
         "robustness": ("mien.cli.robustness:robustness", "Measure the cost of blur, poor light, occlusion and other crops."),
         "explain": ("mien.cli.explain:explain", "Explain predictions: heat maps and region importance."),

@@ -30,7 +30,7 @@ def batch(
 
     OUT/rows/part-00000.parquet and so on have the rows of mien predict, OUT/failures.csv the unreadable files with reasons,
     OUT/summary.json the counts. Parts are written atomically: an interrupted run resumes with --resume. A file that crashes or
-    hangs a worker is reported as failed and skipped. The exit status is 0 if anything could be read.
+    hangs a worker is reported as failed and skipped. The exit status is 0 if at least one input could be read.
 
     Examples:
         mien batch photos --out results
@@ -46,7 +46,7 @@ def batch(
         resume: Resume an interrupted run.
         workers: Processes, or Ray actors; by default one per core.
         ray: Address of a Ray cluster (auto, HOST:PORT), or local to start one on this machine. By default Ray is not used.
-        shard_size: Images per part, a multiple of 8; by default 64 to 4096, by their number. A video is a part of its own.
+        shard_size: Images per part, a multiple of 8; by default 64 to 4096, by their number. A video is its own part.
         timeout: Maximum seconds per image, or between two sampled frames of a video. Then the worker is killed; the file is
             retried, and finally reported as failed. inf: no limit.
         column: Column of parquet files with the images, or their paths or URIs.

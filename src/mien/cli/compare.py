@@ -68,7 +68,7 @@ def compare(
         limit: Use only this many images, evenly spread; 0 for all.
         batch: Images in one call of a network.
         inference: How faces are found and networks run.
-        overwrite: Replace whatever evaluations the folder holds.
+        overwrite: Replace the evaluations in the folder.
         results: Also write the rows to this csv, replacing older rows of the same key.
         json: Write JSON Lines, also on a terminal.
 
@@ -118,7 +118,7 @@ DIFFERENCE = {"difference": "value", "low": "low", "high": "high", "p": "p"}
 
 
 def _check(columns: tuple[str, ...], roots: tuple[str, ...], options: tuple[str, ...]) -> None:
-    """Refuse roots and options that match none of the datasets, since they would change nothing."""
+    """Refuse roots and options that match none of the datasets, since they have no effect."""
     names = [column.partition("@")[0] for column in columns]
     plain = [root for root in roots if "=" not in root]
     if len(plain) > 1:

@@ -21,7 +21,7 @@ def curves(
 ) -> None:
     """Plot the learning curves of one or several training runs.
 
-    One run shows all its losses and validation metrics. Several runs are told apart by color and show the total loss and the
+    One run shows all its losses and validation metrics. Several runs have different colors and show the total loss and the
     first metric; training is dashed, validation solid.
 
     Examples:

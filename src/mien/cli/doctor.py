@@ -57,7 +57,7 @@ def doctor(*, json: bool = False) -> int:
     """Check the installation.
 
     Reports versions, onnxruntime, the digest of every bundled weights file and the optional extras, and runs inference on the
-    bundled photo. The exit status is 1 if anything is broken.
+    bundled photo. The exit status is 1 if a check fails.
 
     Examples:
         mien doctor

@@ -69,7 +69,7 @@ def evaluate(
         limit: Use only this many images, evenly spread; 0 for all.
         batch: Images in one call of the network.
         inference: How faces are found and networks run.
-        overwrite: Replace whatever evaluation the folder holds.
+        overwrite: Replace the evaluation in the folder.
         page: Write report.html and figures (needs the extra eval).
         results: Also write the row of this evaluation to this csv, replacing an older row of the same key.
         json: Write the metrics as JSON, also on a terminal.

@@ -22,7 +22,7 @@ from .options import Folds, Inference
 from .terminal import counted, for_programs, plain_table, side_console, table_console, write_json
 
 REGIONS = ("eyes", "nose", "mouth", "elsewhere")
-SECTION = "What the model looks at"
+SECTION = "Heat map of the model"
 """Heading in a report."""
 
 
@@ -67,7 +67,7 @@ def explain(
         paths: Image files, folders with their sub-folders, patterns, http or https URLs.
         method: Explanation method; repeatable.
         target: Class to explain; by default the predicted one.
-        layer: Module that Grad-CAM looks at, instead of the architecture's default; repeatable.
+        layer: Module whose output Grad-CAM uses, instead of the architecture's default; repeatable.
         out: Folder for the maps.
         every_face: Explain every face of an image, not only the largest.
         dataset: Make a strip for each class of this dataset (see: mien datasets).

@@ -41,18 +41,18 @@ def import_(
         mien import as-is resnet18_msceleb.pth -o resnet18-msceleb.safetensors
 
     Args:
-        model: An architecture (see: mien models), timm:NAME, or as-is to change nothing but the container.
+        model: An architecture (see: mien models), timm:NAME, or as-is to change only the container.
         file: The checkpoint.
         out: Where to write; ends in .safetensors. The card gets the same name with .toml.
         labels: Label set in whose order the classes are; needed where authors used several.
         partial: The file is of another network that this one starts from; writes what fits, without a card.
         loose: Write what fits even if entries are unused, missing or of another shape.
-        option: An option of the architecture that the file does not tell, as NAME=VALUE; may be given several times.
+        option: An option of the architecture that cannot be read from the file, as NAME=VALUE; may be given several times.
         crop: Template for cropping faces from photos (arcface112, ddamfn5, fer2013 …); default: the authors', or the dataset's.
         json: Write the report to stdout as JSON, also on a terminal.
 
     Raises:
-        MissingExtra: torch or something else of the extra train is not installed.
+        MissingExtra: the extra train is not installed.
     """
     try:
         from ..models.checkpoints import import_checkpoint

@@ -23,7 +23,7 @@ Model = Annotated[str, Parameter(help=MODEL)]
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where a dataset lies and how it is split."""
+    """Location and split of a dataset."""
 
     root: Path = Path()
     """Folder of the dataset."""
@@ -121,7 +121,7 @@ class Inference(Compute):
 
 
 def trained_with(model: str) -> dict[str, Any]:
-    """Return what the card of a model says about its training; empty without a readable card."""
+    """Return the training data stated on the card of a model; empty without a readable card."""
     path = Path(model)
     try:
         for place in (path / "best.toml", path if path.suffix == ".toml" else path.with_suffix(".toml")):

@@ -61,7 +61,7 @@ def degrees(*angles: float) -> str:
 
 
 def gaze_text(face: Face) -> str:
-    """Return the gaze of a face as yaw and pitch, or that it looks at the camera."""
+    """Return the gaze of a face as yaw and pitch, or `camera` if it is directed at the camera."""
     if face.gaze is None:
         return "" if face.pose is None else "–"
     return "camera" if face.gaze.at_camera else degrees(face.gaze.yaw, face.gaze.pitch)

@@ -1,4 +1,4 @@
-"""Output of commands: results on stdout as a table or JSON Lines, everything else on stderr."""
+"""Output of commands: results on stdout as a table or JSON Lines, messages on stderr."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def verify(
         output: Output (head) of the model; auto takes the one named after the dataset if the card has claims about it.
         hypotheses: Number of images for the preprocessing hypotheses, evenly spread; 0 for none.
         inference: How faces are found and networks run.
-        overwrite: Replace whatever evaluation the folder holds.
+        overwrite: Replace the evaluation in the folder.
         json: Write JSON, also on a terminal.
     """
     split = data.open(model)
@@ -76,7 +76,7 @@ def verify(
     if found.hypotheses:
         console.print(f"\nPreprocessing hypotheses on {found.tried_on:,} images:", style="bold")
         table = plain_table("preprocessing", "accuracy", "difference", "p (Holm)", text=("preprocessing",))
-        table.add_row("as the card says", f"{100 * found.hypotheses[0].before:.1f}", "", "")
+        table.add_row("as on the card", f"{100 * found.hypotheses[0].before:.1f}", "", "")
         for each in found.hypotheses:
             table.add_row(each.name, f"{100 * each.after:.1f}", f"{100 * (each.after - each.before):+.1f}", f"{each.p:.2g}")
         console.print(table)

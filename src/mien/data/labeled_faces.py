@@ -125,7 +125,7 @@ def labeled_faces(
     Args:
         data: the images.
         find: what finds the face of each.
-        unknown: labels that are left out, too.
+        unknown: labels that are excluded, too.
         batch: images a time; the faces found in them may be none.
     """
     for first in range(0, len(data), batch):

@@ -91,7 +91,7 @@ def evaluate(
         batch: images in one call of the network.
         threads: threads inside one call.
         device: device of the networks, as for `mien.load`.
-        overwrite: replace whatever evaluation `out` holds.
+        overwrite: replace the evaluation in `out`.
         page: also write `report.html` and `figures/`, which need the extra `eval`.
         command: command line, for the report.
         progress: called with the number of rows done since the last call.
@@ -181,10 +181,10 @@ def _check_annotated(dataset: Dataset) -> None:
     """Refuse a split without images or annotations."""
     where = f"the split {dataset.split!r} of {dataset.name}"
     if not len(dataset):
-        raise DatasetError(f"{where} is empty: nothing to evaluate; name another split", value=dataset.split)
+        raise DatasetError(f"{where} is empty; choose another split", value=dataset.split)
     annotations = (dataset.valence, dataset.arousal, dataset.action_units)
     if not (dataset.label >= 0).any() and all(column is None for column in annotations):
-        raise DatasetError(f"{where} has no annotations: nothing to compare with; name another split", value=dataset.split)
+        raise DatasetError(f"{where} has no annotations; choose another split", value=dataset.split)
 
 
 def about_run(model: Any) -> dict[str, Any] | None:

@@ -1,8 +1,8 @@
 """Features of a dataset: the input of a network's last layer for each face, as a table and as a plot by class.
 
-Several models stand side by side in one plot, for example with and without a loss that pulls classes together (affinity, DSF,
-LGM). The number in each title is the silhouette of the features themselves (Rousseeuw 1987; 1: separated classes, 0: touching
-ones), because a t-SNE may show clusters that the features do not have.
+Several models are shown side by side in one plot, for example with and without a loss that pulls classes together
+(affinity, DSF, LGM). The number in each title is the silhouette of the features themselves (Rousseeuw 1987; 1: separated
+classes, 0: touching ones), because a t-SNE may show clusters that the features do not have.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def embed(
     """
     data = data.of_each_class(limit)
     if not len(data):
-        raise DatasetError(f"{data.name} {data.split} is empty: nothing to embed; name another split", value=data.split)
+        raise DatasetError(f"{data.name} {data.split} is empty; choose another split", value=data.split)
     with use(device):
         card, runtime = open_model(model, threads)
         preprocess = Preprocess.of(card)

@@ -1,4 +1,4 @@
-"""Fuse models into an ensemble: a card of its own, whose scores pool those of its members.
+"""Fuse models into an ensemble: a card whose scores pool those of its members.
 
     card = fuse(["runs/global-roi/1", "runs/global/1"], "fused.toml", weights=(0.55, 0.45))
     mien.load("fused.toml")                                       # predict, evaluate, compare and export take the card
@@ -53,7 +53,7 @@ def fuse(
 
     Args:
         models: cards, weight files, folders of runs; `"MODEL@OUTPUT"` pools another output than the scores. The first one gives
-            the order of the classes; classes that another member lacks are left out.
+            the order of the classes; classes that another member lacks are dropped.
         out: the card, `.toml`, named like the ensemble (or `best.toml` in a folder of that name); it refers to the members by
             relative path and digest.
         weights: one number for each member, `"equal"`, or `"fit"`: minimize the negative log-likelihood on `data`.

@@ -42,7 +42,7 @@ def face_mode(predictor: Predictor, dataset: Dataset, faces: Mode) -> Literal["w
 
 
 def compared_classes(dataset: Dataset) -> tuple[str, ...]:
-    """Return the classes of a dataset; none if nothing in it has a class."""
+    """Return the classes of a dataset; none if no sample has a class."""
     return dataset.labels if (dataset.label >= 0).any() else ()
 
 

@@ -348,7 +348,7 @@ def open_predictor(model: Any, output: str = "auto", data: Dataset | None = None
         model: name of a bundled model, card, weight file or run, as for `mien.load`; `"peer:NAME=FILE.npz"`; a Python function,
             or `"module:function"`; or a `Predictor`.
         output: output of the card; `"auto"`: the head named after the dataset (FER2013's own labels for a model whose `scores`
-            are the judgment of crowds), otherwise `scores`.
+            are the labels of many annotators), otherwise `scores`.
         data: the dataset, for `"auto"`.
         threads: threads inside one call of the network.
 

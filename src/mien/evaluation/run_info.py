@@ -22,7 +22,7 @@ PACKAGES = ("numpy", "pillow", "onnxruntime", "torch")
 
 
 def about_dataset(data: Dataset) -> dict[str, Any]:
-    """Return what a report says about the data, including its digest (which reads every image once)."""
+    """Return the description of the data in a report, including its digest (which reads every image once)."""
     try:
         known = reader(data.name)
     except UnknownName:  # made in memory

@@ -280,7 +280,7 @@ def _hypotheses(
     mode = face_mode(predictor, some, faces)  # pyrefly: ignore  # checked by evaluate
     finder = FaceFinder(mode, detector, mesh=bool(predictor.preprocess.regions), threads=threads)
     classes = mapping(predictor.labels, some.labels)
-    tried = [("as the card says", predictor, lambda pixels: pixels), *variants(predictor, mode)]
+    tried = [("as on the card", predictor, lambda pixels: pixels), *variants(predictor, mode)]
     right: dict[str, list[bool]] = {name: [] for name, _, _ in tried}
     for batch, truth in labeled_faces(some, finder, classes.unknown):
         if not batch:
@@ -289,7 +289,7 @@ def _hypotheses(
             changed = [_changed(face, change) for face in batch]
             predicted = classes(fed(changed, (View(),)).probabilities).argmax(1).tolist()
             right[name] += [classes.classes[index] == label for index, label in zip(predicted, truth, strict=True)]
-    base = np.array(right.pop("as the card says"), bool)
+    base = np.array(right.pop("as on the card"), bool)
     if not len(base):
         return (), 0
     p = metrics.holm([metrics.mcnemar(base, np.array(values)) for values in right.values()])

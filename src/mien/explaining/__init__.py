@@ -58,7 +58,7 @@ FAINT = 0.2
 COARSE = 4
 """Maps with fewer locations per side get a note."""
 
-NOTHING = "the map is empty: nothing in the face supports this class by this method"
+NOTHING = "the map is empty: no location supports this class by this method"
 
 
 def explain(

@@ -80,7 +80,7 @@ class Explanation:
 
     @property
     def heat(self) -> np.ndarray:
-        """(S, S) float32 in 0 … 1: the mean of the maps, scaled to a maximum of 1; all zeros if nothing supports the class."""
+        """(S, S) float32 in 0 … 1: the mean of the maps, scaled to a maximum of 1; all zeros without support."""
         return positive(np.mean(list(self.maps.values()), 0))
 
     def overlay(self) -> Image.Image:
@@ -156,7 +156,7 @@ def write_image(image: Image.Image, path: Path) -> None:
 
 
 def positive(values: np.ndarray) -> np.ndarray:
-    """Return the positive part as float32 of the same shape, scaled to a maximum of 1; all zeros if nothing is positive."""
+    """Return the positive part as float32 of the same shape, scaled to a maximum of 1; all zeros if no value is positive."""
     kept = np.maximum(np.nan_to_num(values), 0)
     peak = float(kept.max())
     return (kept / peak).astype(np.float32) if peak > 1e-9 else np.zeros(kept.shape, np.float32)

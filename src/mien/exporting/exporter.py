@@ -80,7 +80,7 @@ def write(
         message = f"{card.file} has 8-bit weights and no float ones; omit the precision {precision}"
         raise ExportError(message, path=card.file, value=precision)
     if raw_input and (card.members or (card.input is not None and card.input.dtype == "uint8")):
-        reason = "is an ensemble, whose members have preprocessing of their own" if card.members else "includes preprocessing"
+        reason = "is an ensemble, whose members have different preprocessing" if card.members else "includes preprocessing"
         raise ExportError(f"{name} {reason}; omit raw input", path=card.file)
     more: dict[str, Any] = {}
     if precision == "int8":

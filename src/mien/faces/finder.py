@@ -1,4 +1,4 @@
-"""Face finder: detection, face mesh and confirmation in one place, for everything that looks for faces in images.
+"""Face finder: detection, face mesh and confirmation in one place, for all code that finds faces in images.
 
     detect ──► mesh ──► keep the faces that the mesh confirms ──► settled? ──► sort, the main face first
                                                                     └─ no: second detector ─┘
@@ -83,7 +83,7 @@ class FaceFinder:
 
     Args:
         detector: finds boxes; None where each image is one face crop.
-        landmarker: the face mesh; None skips it, and nothing is confirmed.
+        landmarker: the face mesh; None skips it and the confirmation.
         second: RetinaFace, for images that the detector does not settle; None skips further attempts.
         min_size: minimum of a box's longer side in pixels.
         max_faces: maximum number of faces per image, the most prominent; None for all.

@@ -3,7 +3,7 @@
     cut (a face in a photograph)  ┐
     take (an image of one face)  ┴─► name → uint8 crop, for each image that the network reads ─► batch ─► the network
 
-Most networks read one image, `image`. Those that also read regions of the face (`eye`, `nose`, `mouth`) say so in their card,
+Most networks read one image, `image`. Those that also read regions of the face (`eye`, `nose`, `mouth`) state it in their card,
 as `reading.inputs`; the regions are cut from the face at 224 × 224 by `mien.faces.regions.region_crops`.
 """
 
@@ -26,7 +26,7 @@ IMAGE = "image"
 
 
 class Preprocess:
-    """Crop, resize, color and value range as one card says.
+    """Crop, resize, color and value range as one card specifies.
 
     Args:
         input: the card's input contract.
@@ -62,7 +62,7 @@ class Preprocess:
         if card.members:
             return EnsemblePreprocess(card.members)
         if card.input is None:
-            raise WeightsError(f"the card of {card.name!r} does not say what its network is fed; write its [input]")
+            raise WeightsError(f"the card of {card.name!r} has no [input]; write it")
         regions = {name: side for name, side in card.reading.get("inputs", {}).items() if name != IMAGE}
         return cls(card.input, card.crop, regions)
 
@@ -79,7 +79,7 @@ class Preprocess:
             size: side of the crop; the card's own if None.
 
         Raises:
-            WeightsError: the card does not say how faces are cut.
+            WeightsError: the card lacks a crop.
         """
         size = size or self.size[0]
         if self.crop is not None and self._template is not None:
@@ -148,7 +148,7 @@ class Preprocess:
         return np.ascontiguousarray(values.transpose(0, 3, 1, 2)) if self.input.layout == "NCHW" else values
 
     def resize(self, image: np.ndarray, height: int, width: int) -> np.ndarray:
-        """Bring an image (H, W) or (H, W, 3) uint8 to another size, as the card says."""
+        """Bring an image (H, W) or (H, W, 3) uint8 to another size, as the card specifies."""
         if image.shape[:2] == (height, width):
             return image
         if self.input.resize == "pil-bilinear":

@@ -24,7 +24,7 @@ SHARPNESS = (0.12, 0.32)
 """Sharpness of the face at `SIDE` pixels, see `texture`: useless, good. Accuracy drops by 9 points at 0.24 and 24 at 0.17."""
 FLAT = (0.62, 0.45)
 """Flat share of the face, see `texture`: useless, good. Photographs have at most 0.28, drawings and logos mostly 0.64 or more;
-portraits that are half white by overexposure lie between."""
+portraits that are half white by overexposure are in between."""
 TURN = (75.0, 45.0)
 """Yaw or pitch in degrees: useless, good."""
 ROLL = (110.0, 60.0)
@@ -63,7 +63,7 @@ def face_quality(image: np.ndarray, face: FoundFace, pose: Pose | None = None) -
 
 
 def is_certain(confidence: float, threshold: float, quality: float | None) -> bool:
-    """Return whether a prediction is certain: its confidence reaches the card's threshold, and the face is worth trusting."""
+    """Return whether a prediction is certain: confidence and quality of the face reach their thresholds."""
     return confidence >= threshold and (quality is None or quality >= TRUSTED)
 
 

@@ -43,7 +43,7 @@ class Baseline:
     """
 
     def __init__(self, kind: str | None, read: Recognizer) -> None:
-        """Parse a kind of baseline; for a file, run inference on it. None subtracts nothing.
+        """Parse a kind of baseline; for a file, run inference on it. None disables it.
 
         Raises:
             ConfigError: unknown kind, or a file without a face or without blendshapes.

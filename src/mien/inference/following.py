@@ -142,7 +142,7 @@ class Follower:
             face, box = followed[index], detections.boxes[place]
             face.relation, face.score = relation(face.region, box), float(detections.scores[place])
         for index, face in enumerate(followed):
-            # A face that has turned too far for the detector is looked at upright before it counts as missed.
+            # A face that has turned too far for the detector is searched upright before it counts as missed.
             if index in confirmed or self.finder.verifies(pixels, face.region):
                 face.unconfirmed = 0
             else:

@@ -107,14 +107,14 @@ class Options:
 
     @property
     def groups(self) -> tuple[Group, ...]:
-        """The groups of columns: `columns`, and those of the landmarks that `points` asks for."""
+        """The groups of columns: `columns`, and those of the landmarks in `points`."""
         asked = {*self.columns, *{"68": ("landmarks68",), "all": ("mesh",)}.get(self.points, ())}
         asked -= set() if self.blendshapes else {"blendshapes"}
         return tuple(group for group in GROUPS if group in asked)
 
     @property
     def landmarks(self) -> Points:
-        """The landmarks in JSON: `points`, or more if `columns` asks for them."""
+        """The landmarks in JSON: `points`, or more if `columns` includes them."""
         order: tuple[Points, ...] = get_args(Points)
         by_group: dict[Group, Points] = {"landmarks68": "68", "mesh": "all"}
         wanted = [self.points, *(points for group, points in by_group.items() if group in self.columns)]

@@ -127,7 +127,7 @@ class Recognizer:
         """Run inference on many images, `batch` at a time; a corrupt one gives a result of status "unreadable".
 
         Args:
-            images: a folder, or an iterable of anything `mien.io.images.read_image` takes.
+            images: a folder, or an iterable of the inputs of `mien.io.images.read_image`.
             batch: images whose faces share the network calls.
             options: as for `mien.io.sources.iter_images`.
 
@@ -173,7 +173,7 @@ class Recognizer:
             reason.
 
         Raises:
-            SourceError: nothing at all can be read.
+            SourceError: no image can be read.
             ConfigError: an option is out of range.
             MissingExtra: PyAV is not installed.
         """
@@ -197,7 +197,7 @@ class Recognizer:
                 yield frame, next(results) if frame.image is not None else self.unreadable(frame)
 
     def unreadable(self, frame: Frame) -> Result:
-        """Return the result that stands for an image that cannot be read."""
+        """Return the result for an image that cannot be read."""
         return Result(frame.source, 0, 0, (), "unreadable", self.name, message=str(frame.error))
 
     def result(self, image: DecodedImage, faces: Sequence[Face], notes: tuple[str, ...] = ()) -> Result:
@@ -340,7 +340,7 @@ def _notes(image: DecodedImage, faces: Sequence[Face]) -> tuple[str, ...]:
 
 
 class Stream:
-    """Inference on one video, frame by frame and in order. Each video needs a stream of its own, used by one thread.
+    """Inference on one video, frame by frame and in order. Each video needs its own stream, used by one thread.
 
     Example:
         >>> import mien

@@ -77,7 +77,7 @@ class Exponential:
             if stretch in self._means:
                 last, mean = self._means[stretch]
                 new = mean + (1 - np.exp(-2 * (time - last) / self.window)) * (values - mean)
-                # A value that is missing in one frame, the gaze in a blink, is missing in its result; the mean goes past it.
+                # A value that is missing in one frame, the gaze in a blink, is missing in its result; the mean skips it.
                 mean = np.where(np.isnan(values), mean, np.where(np.isnan(mean), values, new))
                 values = np.where(np.isnan(values), np.nan, mean)
             else:
@@ -89,7 +89,7 @@ class Exponential:
         return [(item, dataclasses.replace(result, faces=tuple(faces)))]
 
     def close(self) -> list[tuple[Any, Result]]:
-        """Return nothing: no result is delayed."""
+        """Return no results, since none is delayed."""
         return []
 
 

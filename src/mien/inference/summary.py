@@ -60,7 +60,7 @@ class FaceSummary:
     roll: float | None
     """Mean head pose in degrees."""
     at_camera: float | None
-    """Share of the frames with a gaze in which it looks at the camera; None without any."""
+    """Share of the frames with a gaze in which it is directed at the camera; None without any."""
 
     @property
     def blink_rate(self) -> float:

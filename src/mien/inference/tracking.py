@@ -74,7 +74,7 @@ class Tracker:
             boxes: (N, 4) left, top, right, bottom in pixels.
             looks: (N, D) appearance vectors of length one; see `mien.inference.following.appearance`.
             time: of the frame in seconds, not decreasing.
-            cut: whether a new scene begins, so that positions mean nothing.
+            cut: whether a new scene begins, so that positions are meaningless.
         """
         boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
         numbers = [0] * len(boxes)

@@ -71,7 +71,7 @@ def check_output(
         overwrite: replace other files.
 
     Raises:
-        ConfigError: wrong extension, an input, or an existing file of somebody else's.
+        ConfigError: wrong extension, an input, or an existing file that mien did not write.
     """
     path = Path(path)
     if path.exists() and not path.is_file():  # A pipe or device; a folder raises when it is opened.
@@ -113,7 +113,7 @@ def locked(path: str | os.PathLike[str], *, wait: bool = False) -> Iterator[None
 
     The lock is on a hidden file, `.lock` in a folder or `.NAME.lock` beside a file, which is removed afterwards. It is released
     when the process is killed. Threads of one process do not exclude each other, and file systems without locks (some network
-    disks) exclude nobody.
+    disks) have no effect.
 
     Args:
         path: an existing folder, or a file whose folder exists.
@@ -133,7 +133,7 @@ def locked(path: str | os.PathLike[str], *, wait: bool = False) -> Iterator[None
             with suppress(OSError):
                 lock.unlink()
         else:
-            lock.unlink(missing_ok=True)  # Before the release, so that nobody can lock a file that no longer has a name.
+            lock.unlink(missing_ok=True)  # Before the release, so that no process locks a file that no longer has a name.
             os.close(descriptor)
 
 

@@ -145,7 +145,7 @@ class LiveStream:
                             break
                         last, pause = time.monotonic(), 0.5
                         self._put((last, frame))
-                except Exception as error:  # Whatever a broken connection leads to, the answer is a new one.
+                except Exception as error:  # Any error of a broken connection leads to a new connection.
                     failure = str(error).splitlines()[0] or type(error).__name__
                 with contextlib.suppress(Exception):
                     container.close()

@@ -126,7 +126,7 @@ class Clip:
 
 
 Item = Source | DecodedImage | Frame | Clip
-"""Elements of `Images`: something to read, or a frame that was read before."""
+"""Elements of `Images`: an input to read, or a frame."""
 
 
 class Images:
@@ -190,7 +190,7 @@ def iter_images(
         options: as for `read_image`.
 
     Raises:
-        SourceError: nothing can be read: a folder without images, a pattern without matches. A part of a list or folder that
+        SourceError: no image can be read: a folder without images, a pattern without matches. A part of a list or folder that
             cannot be read becomes a `Frame` with the error instead.
 
     Example:

@@ -36,7 +36,7 @@ _BLOCK = 65_536
 _SAFE = "/?&=%:@!$'()*+,;~-._[]|"
 
 _REFUSED = [ipaddress.ip_network(network) for network in ("192.0.0.0/24", "168.63.129.16/32", "64:ff9b:1::/48")]
-"""Not public, although some versions of `ipaddress` say so: protocol assignments (with a cloud's metadata service), another
+"""Not public, although some versions of `ipaddress` differ: protocol assignments (with a cloud's metadata service), another
 cloud's metadata service, and the local NAT64 prefix."""
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")

@@ -61,7 +61,7 @@ class Sampling:
     """Use every n-th frame, from the first one at or after `start`."""
     fps: float | None = None
     """Use at most this many frames per second: the first one at or after each tick. None: all. It is the frame rate of numbered
-    images and of pages, which have none of their own."""
+    images and of pages, which have none."""
     start: float | None = None
     """Start in seconds from the beginning of the video."""
     end: float | None = None
@@ -77,7 +77,7 @@ class Sampling:
         if self.fps is not None and self.every != 1:
             raise ConfigError("every and fps are alternatives; give one of them", value=(self.every, self.fps))
         if not 0 <= (self.start or 0) < math.inf or (self.end is not None and not self.end > (self.start or 0)):
-            message = f"start={self.start} and end={self.end} select nothing; both count in seconds from the start of the video"
+            message = f"start={self.start} and end={self.end} select no frame; both are in seconds from the start of the video"
             raise ConfigError(message, value=(self.start, self.end))
         if self.stream is not None and self.stream < 0:
             raise ConfigError(f"stream={self.stream} must be 0 or more", value=self.stream)
@@ -223,7 +223,7 @@ class Video:
 
     @property
     def coded(self) -> tuple[int, int]:
-        """Width and height in the header, before rotation and scaling; known before anything is decoded."""
+        """Width and height in the header, before rotation and scaling; known before decoding."""
         return self._stream.codec_context.width, self._stream.codec_context.height
 
     def __iter__(self) -> Iterator[VideoFrame]:
@@ -280,7 +280,7 @@ class Video:
         while True:
             try:
                 packet = next(packets)
-            except (StopIteration, av.error.InvalidDataError, av.error.EOFError):  # `_check_end` tells the two apart.
+            except (StopIteration, av.error.InvalidDataError, av.error.EOFError):  # `_check_end` distinguishes them.
                 return
             except (OSError, MemoryError, av.error.FFmpegError) as error:
                 message = f"{self.name} cannot be read: {_reason(error)}; check that the file is complete and still there"
@@ -321,7 +321,7 @@ class Video:
     def _check_end(self, last: float, shown: float) -> None:
         """Raise if the file is truncated.
 
-        The last frame may be shown for a long time, so a gap at the end alone is no sign of truncation: the number of packets
+        The last frame may be shown for a long time, so a gap at the end alone does not mean truncation: the number of packets
         or the sizes in the container's header decide.
 
         Args:

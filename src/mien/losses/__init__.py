@@ -9,8 +9,8 @@
 | `votes.py` | many annotators per face (FERPlus): five loss modes |
 | `affect.py` | valence/arousal (CCC) and action units, with missing annotations |
 
-Every function returns a scalar (0-dimensional) tensor unless its docstring says otherwise, works in float32 and float64, and is
-differentiable with respect to every floating-point argument that describes a prediction. Losses with parameters
+Every function returns a scalar (0-dimensional) tensor unless its docstring states otherwise, works in float32 and float64, and
+is differentiable with respect to every floating-point argument that describes a prediction. Losses with parameters
 (centers, covariances) are modules: give `loss.parameters()` to the optimizer.
 Under mixed precision, compute them outside autocast, on float32 outputs.
 """

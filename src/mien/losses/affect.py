@@ -64,7 +64,7 @@ def action_unit_loss(prediction: Tensor, target: Tensor, *, from_logits: bool = 
 
     Args:
         prediction: (N, K) probabilities, as the published multi-task net gives them, or logits.
-        target: (N, K): 1 active, 0 not active, negative (the dataset writes -1) not annotated: left out of the mean. Without
+        target: (N, K): 1 active, 0 not active, negative (the dataset writes -1) not annotated: excluded from the mean. Without
             any annotation the loss is 0.
         from_logits: whether `prediction` is logits.
 

@@ -44,7 +44,7 @@ def dan_affinity(feature_map_NCHW: Tensor, labels: Tensor, centers: Tensor) -> T
 
 
 class AffinityLoss(nn.Module):
-    """`dan_affinity` with centers of its own, drawn from N(0, 1).
+    """`dan_affinity` with its own centers, drawn from N(0, 1).
 
     The centers are a parameter: hand it to the optimizer with the network's (yaoing/DAN does), or freeze it with
     `requires_grad_(False)` to train as hyunyongPark/Emotion-Recognition does.

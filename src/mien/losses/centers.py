@@ -14,14 +14,14 @@ derive:
    centers: pull = mean over faces of ½‖f - c_y‖².
 2. "probability … of encoded … features": an encoded feature f has no probability until it is normalized, so p = softmax(f / T).
 3. "difference of … intra-class": within one class of the batch, how far the p of its faces are from each other. The measure
-   that treats all faces of the class alike and exists for any number of them is the generalized Jensen-Shannon divergence,
+   that treats all faces of the class equally and exists for any number of them is the generalized Jensen-Shannon divergence,
    H(mean of p) - mean of H(p): 0 when all agree, at most log n for n faces, 0 for a class with one face.
 4. "balance": every class that occurs in the batch counts the same, however many faces it has there.
 
    DSF = pull + balance · (mean over the classes present of their divergence)
 
 Of these steps only the first has a second witness (FAER, by the same authors, trains with that center loss, weight .01); the
-others are the reading we find nearest to the words. Numbers obtained with it say nothing about MFER's published ones.
+others are the reading we find nearest to the words. Numbers obtained with it are not comparable with MFER's published ones.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def dsf_reconstruction(
 
 
 class CenterLoss(nn.Module):
-    """`center_loss` with centers of its own (Xavier uniform, gain √2, as in FAER); `faer=True` for FAER's gradient."""
+    """`center_loss` with its own centers (Xavier uniform, gain √2, as in FAER); `faer=True` for FAER's gradient."""
 
     def __init__(self, num_classes: int, features: int, *, faer: bool = False) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class CenterLoss(nn.Module):
 
 
 class ReconstructedDSF(nn.Module):
-    """`dsf_reconstruction` with centers of its own: **our reconstruction**, not the loss that MFER was trained with."""
+    """`dsf_reconstruction` with its own centers: **our reconstruction**, not the loss that MFER was trained with."""
 
     def __init__(self, num_classes: int, features: int, *, balance: float = 1.0, temperature: float = 1.0) -> None:
         super().__init__()

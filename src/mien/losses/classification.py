@@ -42,7 +42,7 @@ def class_balanced_weights(counts: Tensor, *, beta: float = 0.999) -> Tensor:
 
     Args:
         counts: (K,) training images per class. A class without images gets weight 0.
-        beta: in [0, 1): 0 weighs all classes alike; towards 1 the weights approach 1/n.
+        beta: in [0, 1): 0 weighs all classes equally; towards 1 the weights approach 1/n.
 
     Raises:
         ValueError: `beta` is outside.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 SMALLEST = 1e-9
-"""Lower bound of a denominator: empty boxes overlap nothing instead of dividing by zero."""
+"""Lower bound of a denominator: empty boxes have overlap 0 instead of a division by zero."""
 
 
 def sides(boxes: np.ndarray) -> np.ndarray:
@@ -47,5 +47,5 @@ def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def containment(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return (…) intersection over the smaller area, 0 … 1: 1 where one box lies inside the other."""
+    """Return (…) intersection over the smaller area, 0 … 1: 1 where one box contains the other."""
     return intersection(a, b) / np.maximum(np.minimum(area(a), area(b)), SMALLEST)

@@ -76,7 +76,7 @@ def macro_f1(counts: np.ndarray) -> np.ndarray:
 
 
 def kappa(counts: np.ndarray) -> np.ndarray:
-    """Return (…) Cohen's kappa, −1 … 1: agreement beyond what the frequencies of labels and answers would give by chance.
+    """Return (…) Cohen's kappa, −1 … 1: agreement beyond what the frequencies of labels and predictions would give by chance.
 
     "No prediction" counts as an additional class. NaN if chance alone gives full agreement.
     """

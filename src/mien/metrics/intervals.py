@@ -110,7 +110,7 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
     """
     first, second = np.asarray(first, bool), np.asarray(second, bool)
     if first.shape != second.shape:
-        raise ValueError(f"{first.shape} and {second.shape} answers are not about the same images")
+        raise ValueError(f"{first.shape} and {second.shape} predictions are not of the same images")
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     number, fewer = only_first + only_second, min(only_first, only_second)
     if not number:

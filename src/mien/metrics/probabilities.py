@@ -79,14 +79,14 @@ class ReliabilityBin:
     confidence: float
     """Their mean confidence; NaN if there are none."""
     accuracy: float
-    """Share of right answers; NaN if there are none."""
+    """Fraction of correct predictions; NaN without any."""
 
 
 def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> tuple[ReliabilityBin, ...]:
     """Compare confidence with accuracy in bins of equal width over (0, 1]: the bins of `expected_calibration_error`.
 
     Args:
-        confidence: (N,) probability of the answered class.
+        confidence: (N,) probability of the predicted class.
         right: (N,) bool.
         bins: their number.
     """

@@ -9,7 +9,7 @@ Importing this module is cheap; torch and timm are imported by the first `build`
     torch.Size([1, 8])
 
 Every network maps float32 images (N, 3, H, W) to a NamedTuple with `logits` (N, classes), `feature` (N, D, the input of the
-last layer) and further fields of its own, such as attention maps.
+last layer) and further fields, such as attention maps.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def author_mapping(name: str) -> Callable[[Mapping[str, Tensor]], dict[str, Tens
 
 
 def factory(name: str, plugins: bool = True) -> Callable[..., nn.Module]:
-    """Return the function that builds a network; its signature says which options it takes. Errors as of `build`."""
+    """Return the function that builds a network; its signature lists the options. Errors as of `build`."""
     if name.startswith("timm:"):
         return _torch_side("mien.models.stock").timm_factory(name.removeprefix("timm:"))
     try:

@@ -1,4 +1,4 @@
-"""Count parameters, multiply-accumulates and shapes on torch's meta device: nothing is computed, no weight is held."""
+"""Count parameters, multiply-accumulates and shapes on torch's meta device: without computation and without weights."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ Paper: Wen et al., "Distract your attention: multi-head cross attention network 
 2023. Repositories: yaoing/DAN 3872eef (MIT); hyunyongPark/Emotion-Recognition fbc1b52 (six classes; no license).
 
 A ResNet-18 (or any timm network) returns a feature map. Each head weighs its locations, then its channels, and returns one
-vector. A log-softmax across heads makes them compete for every channel; their sum goes through a linear layer and a BatchNorm.
+vector. A log-softmax across heads makes them compete for every channel; their sum passes a linear layer and a BatchNorm.
 
 The spatial weight is a sum of 512 ReLU maps, without a sigmoid: vectors of order 10³ are normal before training, so compare
 numbers relatively. Parameters at 7 classes: 19,723,733. Affinity and partition losses are in `mien.losses`.

@@ -5,11 +5,11 @@ Paper: none by these authors (the README says that others published the ideas at
 Repository: Harly-1506/Dual-Domain-Attention f5a10f8 (Apache-2.0).
 
 After stage k with output x, block k returns a map m of x's shape, and the stage's output becomes x · (1 + m). A block looks at
-x in two domains: a spatial path of strided convolutions, and a context path through a ResNet-18 of its own. m is a softmax over
+x in two domains: a spatial path of strided convolutions, and a context path through its own ResNet-18. m is a softmax over
 channels, so its values are near 1/C and x changes little: the maps, not the logits, show whether a block is right.
 
 Parameters at 7 classes: 103,280,871 (ResNet-34) and 202,107,647 (ResNet-50), of which 5,684,896 are dead: every inner ResNet-18
-is complete, with stem, early stages and a 1000-way last layer that nothing reads. `slim=True` leaves those out.
+is complete, with stem, early stages and a 1000-way last layer that are never used. `slim=True` omits them.
 
 `backbone="sface"` puts the blocks, with inner ResNets an eighth as wide, on SFace's trunk: 9,125,815 parameters.
 
@@ -157,13 +157,13 @@ class DualDomainAttention(nn.Module):
     def places(self, x: Tensor) -> Tensor:
         """Return by how much each place of x gains, (N, h, w): the mean of the map over channels, weighed by x.
 
-        The map's own mean over channels says nothing: its softmax makes it 1/C everywhere.
+        The map's own mean over channels is 1/C everywhere because of its softmax.
         """
         return (x * self(x)).sum(1) / x.sum(1).clamp(min=1e-6)
 
 
 class ContextPath(nn.Module):
-    """The last stages of a ResNet-18 behind two 3×3 convolutions that bring x to the channels of the first stage used."""
+    """The last stages of a ResNet-18 behind two 3×3 convolutions that map x to the channels of the first stage used."""
 
     def __init__(self, channels: int, level: int, pretrained: bool | str, slim: bool, base: int) -> None:
         super().__init__()
@@ -272,7 +272,7 @@ def dda_resnet34(
     if backbone == sface.NAME:
         return DDAOnSFace(num_classes, dropout, gate)
     if backbone != "resnet34":
-        raise ConfigError(f"backbone={backbone!r}: this DDA stands on resnet34 or sface", value=backbone)
+        raise ConfigError(f"backbone={backbone!r}: the backbones of this DDA are resnet34 and sface", value=backbone)
     return DDANet(resnet("resnet34", pretrained, num_classes=0), 512, num_classes, dropout, gate, context_pretrained, slim)
 
 
@@ -336,7 +336,7 @@ _FIGURES = {  # start, FER2013, RAF-DB
 def _info(layers: int) -> ModelInfo:
     return ModelInfo(
         name=f"dda-resnet{layers}",
-        summary=f"ResNet-{layers} whose four stages are each modulated by a block that looks at space and at context",
+        summary=f"ResNet-{layers} whose four stages are each modulated by a block with a spatial and a context path",
         paper="none by the authors; ancestor: Pham et al., Residual masking network, ICPR 2020",
         repository=REPOSITORY,
         license="authors' code: Apache-2.0; weights: none published",

@@ -1,11 +1,11 @@
-"""DDAMFN: a mobile network of mixed depthwise kernels under attention heads that look along rows and along columns.
+"""DDAMFN: a mobile network of mixed depthwise kernels under attention heads over rows and columns.
 
 Paper: Zhang et al., "A dual-direction attention mixed feature network for facial expression recognition", Electronics
 12(17):3595, 2023. Repository: SainingZhang/DDAMFN cebfe5c (no license: only formulas and constants were used); DDAMFN++ is the
 same network, trained otherwise.
 
 Parameters at 7 classes and 2 heads: 4,187,421, of which 81,422 are dead: BatchNorm and PReLU of every mixed convolution, a 7×7
-convolution in every head, and a BatchNorm over the classes. `slim=True` leaves them out. The loss that pushes heads apart is in
+convolution in every head, and a BatchNorm over the classes. `slim=True` omits them. The loss that pushes heads apart is in
 `mien.losses`.
 
 Differences from the paper: none known.
@@ -52,7 +52,7 @@ class DDAMFNTrunk(nn.Module):
     def __init__(self, num_heads: int, slim: bool, size: int, backbone: str = "mfn") -> None:
         super().__init__()
         if backbone not in ("mfn", sface.NAME):
-            raise ConfigError(f"backbone={backbone!r}: DDAMFN stands on mfn or sface", value=backbone)
+            raise ConfigError(f"backbone={backbone!r}: the backbones of DDAMFN are mfn and sface", value=backbone)
         if size % STRIDE or size < STRIDE:
             raise ConfigError(f"size={size!r}: a DDAMFN reads images of {STRIDE}, {2 * STRIDE}, {3 * STRIDE} … pixels")
         self.image, side, on_sface = exactly(size), size // STRIDE, backbone == sface.NAME
@@ -228,7 +228,7 @@ def ddamfn(num_classes: int = 7, *, num_heads: int = 2, slim: bool = False, size
         slim: leave dead parameters out.
         size: side of the images in pixels, a multiple of 16. Published networks read 112; 64 costs a third.
         backbone: "mfn", the authors' mixed feature network, or "sface" (`mien.models.sface`), which reads gray images and has
-            1,024 channels where this module says 512.
+            1,024 channels where this module has 512.
 
     Raises:
         ConfigError: unsupported input size or backbone.

@@ -109,7 +109,7 @@ def ddamfn_mtl(
 
     Args:
         num_classes: expressions; None means the form's own number, 9 for "code" and 8 for the others.
-        form: "default", "code" or "paper"; the module's docstring tells them apart.
+        form: "default", "code" or "paper"; see the docstring of the module.
         tasks: outputs to compute.
         num_heads: attention heads; the authors' checkpoints have 2.
         slim: leave dead parameters out.

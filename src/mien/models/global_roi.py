@@ -81,7 +81,7 @@ class GlobalROINet(nn.Module):
 class GlobalROIOnSFace(nn.Module):
     """The same with one trunk of SFace for the face and its crops, inside which a transformer block runs over the crops alone.
 
-    The transformer block adds nothing at first, so that the pretrained trunk begins as it was trained.
+    The transformer block adds zero at first, so that the pretrained trunk begins as it was trained.
     """
 
     ATTENTIVE = 2
@@ -143,7 +143,7 @@ class GlobalNet(nn.Module):
 
 
 class CBAM(nn.Module):
-    """Gate channels, then places, each by what the mean and the maximum say."""
+    """Gate channels, then places, each from mean and maximum."""
 
     def __init__(self, channels: int, reduction: int = 16) -> None:
         super().__init__()
@@ -208,7 +208,7 @@ def fuse(roi_logits: Tensor, global_logits: Tensor, has_crops: Tensor | None = N
     """Return `weight` · Global-ROI Net + (1 − `weight`) · Global Net, and the Global Net alone where a face has no crops.
 
     Args:
-        roi_logits: `logits` of the Global-ROI Net, (N, classes); rows of faces without crops may hold anything.
+        roi_logits: `logits` of the Global-ROI Net, (N, classes); rows of faces without crops are undefined.
         global_logits: `logits` of the Global Net, (N, classes).
         has_crops: (N,) bool; None when every face has them.
         weight: the authors' 0.55, or what `fit_fusion` finds on validation images.
@@ -243,7 +243,7 @@ def global_roi(
         num_classes: number of classes of each output.
         num_heads: attention heads of the two transformer blocks, among which their 128 and 256 channels are dealt.
         cbam: whether the face's ResNet-18 has CBAM in its blocks.
-        backbone: "resnet18", or "sface" (`mien.models.sface`, gray images) for face and crops alike, without CBAM.
+        backbone: "resnet18", or "sface" (`mien.models.sface`, gray images) for face and crops, without CBAM.
 
     Raises:
         ConfigError: the channels cannot be dealt to so many heads, or unknown backbone.
@@ -253,7 +253,7 @@ def global_roi(
     if backbone == sface.NAME:
         return GlobalROIOnSFace(num_classes, num_heads)
     if backbone != "resnet18":
-        raise ConfigError(f"backbone={backbone!r}: a Global-ROI Net stands on resnet18 or sface", value=backbone)
+        raise ConfigError(f"backbone={backbone!r}: the backbones of Global-ROI Net are resnet18 and sface", value=backbone)
     return GlobalROINet(num_classes, num_heads, cbam)
 
 
@@ -271,7 +271,7 @@ def global_cbam(num_classes: int = 7, *, pretrained: bool | str = False, backbon
     if backbone == sface.NAME:
         return GlobalNet(sface.Extractor(), sface.CHANNELS[-1], num_classes, sface.GRAY)
     if backbone != "resnet18":
-        raise ConfigError(f"backbone={backbone!r}: a Global Net stands on resnet18 or sface", value=backbone)
+        raise ConfigError(f"backbone={backbone!r}: the backbones of Global Net are resnet18 and sface", value=backbone)
     return GlobalNet(resnet("resnet18", pretrained, features_only=True, out_indices=(4,)), 512, num_classes)
 
 

@@ -1,4 +1,4 @@
-"""What a model file says about its architecture, in a form that tables, pages and checks can read."""
+"""Description of an architecture in a form that tables, pages and checks can read."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ class ModelInfo:
         outputs: output field → its meaning.
         published: the authors' results.
         source: where `published` was read.
-        cam_layers: modules whose (N, C, H, W) output Grad-CAM looks at.
-        diagram: Mermaid source; `${module.path}` stands for the shape that module gives, `${image}` for an input's.
+        cam_layers: modules whose (N, C, H, W) output Grad-CAM uses.
+        diagram: Mermaid source; `${module.path}` is the shape of that module's output, `${image}` for an input's.
     """
 
     name: str

@@ -7,7 +7,7 @@ The prediction is the sum of the three heads' logits. Parameters at 7 classes: 1
 them in the two dense 7×7 convolutions of the attention. None are dead.
 
 Differences from the paper: figure and code disagree, and the default is the code. `form="figure"` gives the figure's attention
-(normalized before GELU, no residual) and its heads, of which head i sees the first and the (i+2)th quarter of the features
+(normalized before GELU, no residual) and its heads, of which head i receives the first and the (i+2)th quarter of the features
 instead of the first i+2 quarters. The loss that the paper adds was never published; `mien.losses` has a reconstruction.
 """
 
@@ -147,7 +147,7 @@ def mfer(
         backbone: any of timm's ConvNeXts; "convnext_tiny" is a small one, "convnext_base.fb_in22k" names a start. Or "sface"
             (`mien.models.sface`, gray images) with one attention, after its last stage. `drop_path` and
             `pretrained` are for ConvNeXts only.
-        form: "code" or "figure"; the module's docstring tells them apart.
+        form: "code" or "figure"; see the docstring of the module.
         drop_path: how often the last block is skipped in training; earlier ones less, linearly.
         pretrained: start of the backbone, as in `mien.models.stock.timm_model`.
 
@@ -168,7 +168,7 @@ def mfer(
 def from_author(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the authors' state dict, or that of a ConvNeXt as its authors name it (a start), under our names.
 
-    The backbone may stand under `backbone.` or at the top, the heads under `msc.` or `Msc.msc.`; both are in use.
+    The backbone may be under `backbone.` or at the top, the heads under `msc.` or `Msc.msc.`; both are in use.
     """
     return rename(state, AUTHOR_RULES)
 
@@ -197,13 +197,13 @@ INFO: dict[str, ModelInfo] = {
         outputs={
             "logits": "class scores before softmax: the sum of the heads",
             "feature": "the normalized, pooled channels of the backbone",
-            "heads": "class scores of each head; each takes a loss of its own",
+            "heads": "class scores of each head; each has its own loss",
         },
         published=(
             Figure(
                 "RAF-DB",
                 92.08,
-                note="undetected test faces were left out",
+                note="undetected test faces were excluded",
                 recipes=("rafdb-mfer-author", "rafdb-mfer-mien", "rafdb-mfer-paper"),
             ),
             Figure("AffectNet-7", 67.06, recipes=("affectnet7-mfer-author", "affectnet7-mfer-mien")),

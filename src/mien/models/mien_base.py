@@ -1,6 +1,6 @@
 """`mien-base`: two heads on one trunk, the network that the package bundles and trains itself.
 
-Input: gray faces (N, 1, 48, 48) in the geometry of FER2013, value range as the card says; any size from 32 up works.
+Input: gray faces (N, 1, 48, 48) in the geometry of FER2013, value range as on the card; any size from 32 up works.
 Outputs: `fer2013` (N, 7) and `ferplus` (N, 8) logits from two linear heads on one shared feature vector (N, 512).
 
 The trunk is a pre-2016-style basic-block ResNet (He et al. 2015) with squeeze-and-excitation (Hu et al. 2018), a stride-2
@@ -133,7 +133,7 @@ def mien_base(
     Args:
         widths: channels of each stage; of the last one they are the length of the feature.
         depths: blocks of each stage.
-        dropout: share of the feature that is left out in training.
+        dropout: share of the feature that is dropped in training.
         trunk: the network below the heads instead of the residual one that `widths` and `depths` describe: `"sface"` (see
             `mien.models.sface`), or a timm network such as `"tf_efficientnet_lite0"`.
         trunk_options: options for timm, such as `{"pad_type": "same"}`.

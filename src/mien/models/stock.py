@@ -31,7 +31,7 @@ README = "README, probably with test-time augmentation; RAF-DB's best epoch was 
 """Where the figures of these baselines and of DDA come from."""
 DRAWN_FOR_A_THOUSAND = (timm.models.EfficientNet, timm.models.MobileNetV3)
 """Networks whose last layer timm draws from ±1/√classes. With seven classes a network then begins with logits three apart and
-gradients of some hundreds, and EfficientNet-B3 learned nothing in two epochs; so it is drawn as torch draws linear layers."""
+gradients of some hundreds, and EfficientNet-B3 did not learn in two epochs; so it is drawn as torch draws linear layers."""
 
 
 class Classified(NamedTuple):
@@ -143,7 +143,7 @@ def timm_factory(name: str) -> Callable[..., Classifier]:
 
 
 def timm_info(name: str) -> ModelInfo:
-    """Return what timm's own table says about its network `name`."""
+    """Return the entry of timm's table for its network `name`."""
     _require_timm(name)
     tag = timm.get_pretrained_cfg(name)
     return ModelInfo(

@@ -1,4 +1,4 @@
-"""Devices as torch has them: the words of `mien.runtime.devices` mean the same hardware in training and in use."""
+"""Devices of torch: the names of `mien.runtime.devices` mean the same hardware in training and in use."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class TorchRuntime:
     It runs on the device that is chosen where it is opened (see `mien.runtime.devices`).
 
     Args:
-        card: says the architecture and where the weights lie.
+        card: architecture and location of the weights.
         threads: threads used inside one call; 0 leaves torch's own number.
         bf16: compute in bfloat16, about twice as fast on processors that have it; probabilities then differ by about 0.01.
         compile: run through `torch.compile`: the first calls take a minute, and again when the number of faces changes; those
@@ -66,7 +66,7 @@ class TorchRuntime:
         place = torch_device(choice())
         self.device = named(place)
         self.network = open_network(card).to(place)
-        # The network itself stays plain: who looks into it (gradients, tracing) hooks its modules.
+        # The network itself stays plain: gradients and tracing hook its modules.
         self._answer: Callable[..., Any] = torch.compile(self.network) if compile else self.network
         self._place = place
         # The authors' multi-task DDAMFN has nine expression columns for eight labels; the last one is never labeled.
@@ -156,9 +156,7 @@ def open_network(card: Card) -> nn.Module:
     """
     name, options = card.network.get("architecture"), card.network.get("options", {})
     if not name:
-        raise WeightsError(
-            f"the card of {card.name} does not say network.architecture, so {card.file} cannot be run; write it there"
-        )
+        raise WeightsError(f"the card of {card.name} lacks network.architecture, so {card.file} cannot be run; write it there")
     trusted = name in os.environ.get(PLUGINS, "").split(",")
     if ":" in name and not name.startswith("timm:") and not trusted:
         raise WeightsError(

@@ -82,7 +82,7 @@ def choice() -> Device:
 
 @contextlib.contextmanager
 def use(device: str | Device | None) -> Iterator[None]:
-    """Select the device of all networks opened inside the block; None changes nothing.
+    """Select the device of all networks opened inside the block; None keeps the current one.
 
     Raises:
         ConfigError: unknown device. Availability is checked when a network is opened.

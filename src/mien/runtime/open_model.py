@@ -70,7 +70,7 @@ def open_model(model: str | Path, threads: int = 1) -> tuple[Card, Runtime]:
     beside = path.with_suffix(".toml")
     has_card = path.suffix in RUNTIMES and os.path.isfile(beside)  # noqa: PTH113 - as above
     if has_card and (path.suffix != ".onnx" or cards.read(beside).file == path.name):
-        path = beside  # An exported file next to its source has an embedded card of its own.
+        path = beside  # An exported file next to its source has its own embedded card.
     if path.suffix not in RUNTIMES:
         card = cards.load(path if path.suffix == ".toml" else model)
         runtime = EnsembleRuntime(card, threads) if card.members and not card.file else _runtime(card, threads)

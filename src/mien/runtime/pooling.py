@@ -40,7 +40,7 @@ def pooled(
 def votes(weights: np.ndarray, regional: np.ndarray, found: np.ndarray | None) -> np.ndarray:
     """Return the weights (N, M) of members for each face: members that read regions have none where these were not found.
 
-    The others then share the whole weight, as the authors of Global-ROI do it; if all members read regions, nothing changes.
+    The others then share the whole weight, as the authors of Global-ROI do it; if all members read regions, all keep it.
 
     Args:
         weights: (M,).
@@ -60,6 +60,6 @@ def columns(labels: Sequence[str], member: Sequence[str]) -> list[int]:
 
 
 def selected(probabilities: np.ndarray, chosen: Sequence[int]) -> np.ndarray:
-    """Return the chosen classes (N, len(chosen)), rescaled to sum to one if some are left out."""
+    """Return the chosen classes (N, len(chosen)), rescaled to sum to one if some are dropped."""
     part = probabilities[:, list(chosen)]
     return part if len(chosen) == probabilities.shape[1] else part / np.maximum(part.sum(1, keepdims=True), SMALLEST)

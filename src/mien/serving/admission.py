@@ -29,7 +29,7 @@ POLICY = "; ".join((
     "default-src 'none'", "script-src 'self'", "style-src 'self'", "img-src 'self' blob:", "media-src 'self' blob:",
     "connect-src 'self'", "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'",
 ))  # fmt: skip
-"""Content-Security-Policy of every response: nothing inline, nothing from other hosts."""
+"""Content-Security-Policy of every response: no inline content, no other hosts."""
 
 HEADERS = {
     "Content-Security-Policy": POLICY,

@@ -135,7 +135,7 @@ class Batcher:
         return [item.answer for item in items]
 
     def close(self, seconds: float = 30) -> None:
-        """Accept nothing new, process the queue, and return."""
+        """Stop accepting, process the queue, and return."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -227,7 +227,7 @@ class Batcher:
 
 
 def _deliver(answers: Sequence[tuple[_Waiting, str | Problem]]) -> None:
-    """Deliver answers to the event loops of their requests, unless a request is gone."""
+    """Deliver results to the event loops of their requests, unless a request is gone."""
 
     def settle(answer: asyncio.Future[str], value: str | Problem) -> None:
         if not answer.done():

@@ -1,4 +1,4 @@
-"""Request bodies within limits: bytes are counted while they arrive, and nothing is decoded before.
+"""Request bodies within limits: bytes are counted while they arrive, and decoded only afterwards.
 
 Images stay in memory and videos go to a file named by the server; file names of a request are used as text only. `Budget`
 bounds the memory of all bodies together.

@@ -55,7 +55,7 @@ class JobState(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, json_schema_serialization_defaults_required=True)
 
-    id: str = Field(description="Random id; whoever knows it has access to the results.")
+    id: str = Field(description="Random id; it grants access to the results.")
     name: str = Field(description="File name of the upload.")
     status: Status = Field(
         description="`done`, `failed` (see `message`) and `canceled` are final; all three keep their results."

@@ -17,7 +17,7 @@ from .problems import MEDIA_TYPE, PROBLEMS, ProblemDetails
 
 DESCRIPTION = (
     "Facial expression recognition in images, videos and streams. WS /v1/stream is outside the scope of OpenAPI: it takes a "
-    "text message with StreamOptions and then JPEG frames, and answers each frame; docs/serving.md describes its messages."
+    "text message with StreamOptions and then JPEG frames, and returns one message per frame; docs/serving.md describes them."
 )
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 REF = "#/components/schemas/"
@@ -92,7 +92,7 @@ def document(base: dict[str, Any]) -> dict[str, Any]:
 
 
 def responses(success: Mapping[int, Any], *problems: str) -> dict[int | str, dict[str, Any]]:
-    """Return the `responses` of a route: its success and the problems it may answer with."""
+    """Return the `responses` of a route: its success and its possible problems."""
     found: dict[int | str, dict[str, Any]] = dict(success.items())
     for name in (*problems, "foreign-origin", "unauthorized", "foreign-host", "internal"):
         status, title = PROBLEMS[name]
@@ -132,7 +132,7 @@ def body(options: type[Options], files: str, *raw: str, many: bool = False) -> d
 
 
 def _form(options: type[Options]) -> dict[str, Any]:
-    """Return the options as form fields, where an omitted field stands for null."""
+    """Return the options as form fields, where an omitted field means null."""
     fields = {}
     for name, schema in options.model_json_schema()["properties"].items():
         value = {**schema, **schema.get("anyOf", [{}])[0]}

@@ -32,7 +32,7 @@ def _listed(value: Any) -> Any:
 
 Whole = Annotated[int, BeforeValidator(_integral)]
 Null = BeforeValidator(_null)
-"""Converts the texts that stand for null in a form."""
+"""Converts the texts that mean null in a form."""
 
 
 class Options(BaseModel):

@@ -102,7 +102,7 @@ def install(app: FastAPI) -> None:
 
 
 def first_error(errors: Any, skip: int = 0) -> Problem:
-    """Return the first of pydantic's errors as a problem; `skip` leaves out the first parts of its location."""
+    """Return the first of pydantic's errors as a problem; `skip` drops the first parts of its location."""
     where = ".".join(str(part)[:60] for part in errors[0]["loc"][skip:])
     return Problem("invalid", f"{where}: {errors[0]['msg']}"[:300])
 

@@ -13,7 +13,7 @@ from ..errors import ConfigError
 from ..runtime.devices import Device
 
 ANY_ADDRESS = frozenset({"0.0.0.0", "::"})
-"""Addresses that stand for all interfaces of a machine."""
+"""Addresses that mean all interfaces of a machine."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,8 @@
     ←  {"type": "dropped", "frame": 2}                        a newer frame replaced this one in the queue
     ←  {"type": "error", "problem": {…}}                      then the stream is closed
 
-Each frame has exactly one answer, so that a client knows its backlog. One frame is processed and one waits; a newer one
-replaces it. While a client does not read its answers, the server does not read its frames (backpressure).
+Each frame has exactly one response, so that a client knows its backlog. One frame is processed and one waits; a newer one
+replaces it. While a client does not read its responses, the server does not read its frames (backpressure).
 """
 
 from __future__ import annotations

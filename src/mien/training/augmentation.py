@@ -45,7 +45,7 @@ def mixup(images: dict[str, Tensor], alpha: float, seed: int) -> tuple[dict[str,
     """Blend every image of a batch with another one, λ·a + (1 − λ)·b, with one λ from Beta(α, α) for the batch.
 
     Args:
-        images: name → (N, C, H, W); all crops of a face are mixed alike.
+        images: name → (N, C, H, W); all crops of a face are mixed in the same way.
         alpha: parameter of the Beta distribution.
         seed: seed of λ and the pairs.
     """

@@ -145,7 +145,7 @@ def build_parts(config: TrainConfig, split: Mixture, accelerator: Accelerator, *
 
 
 def check_classes(config: TrainConfig, split: Mixture, output: Any) -> None:
-    """Check that the scores have the classes of the dataset, and that there is something to distinguish.
+    """Check that the scores have the classes of the dataset, and that there are at least two.
 
     Raises:
         ConfigError: another number of classes, or labels of a single class only.

@@ -73,7 +73,7 @@ class Criterion(nn.Module):
     def forward(self, output: Any, targets: Targets) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss and its unweighted terms, scalars, computed in float32.
 
-        In evaluation mode terms that need a teacher are left out.
+        In evaluation mode terms that need a teacher are skipped.
         """
         values: dict[str, Tensor] = {}
         total: Tensor = torch.zeros((), device=next(iter(targets.values())).device)

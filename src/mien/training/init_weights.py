@@ -12,13 +12,13 @@
 | `sface` | SFace of OpenCV's model zoo (`sface_trunk.npz`) | a network that contains `mien.models.sface.SFace` |
 | `trunk` | `mien-base`, or another network of mien on SFace's trunk | the same |
 
-The four `.npz` files were trained with value ranges of their own. The first layer is adapted to the value range of the recipe,
-except for zero padding, which stands for another shade in another range. Best are `normalize = "half"` for SFace and Lite0
+The four `.npz` files were trained with different value ranges. The first layer is adapted to the value range of the recipe,
+except for zero padding, which is another shade in another range. Best are `normalize = "half"` for SFace and Lite0
 (logits change by 0.001 of 7; with `"imagenet"` by 0.25, with `"unit"` by 0.7) and `"imagenet"` for the other two (logits
 unchanged, features change by 0.0005 of 2.6).
 
 In `faceres.npz` and exported networks BatchNorm is folded into the convolutions, so running means and variances are unknown. In
-training, the network would be normalized by batch statistics and compute something else. `measure_statistics` restores them.
+training, the network would be normalized by batch statistics and compute different outputs. `measure_statistics` restores them.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ class Known:
 def load_initial_weights(
     model: nn.Module, name: str, init: InitConfig, *, feed: Input | None = None, images: Callable[[], Tensor] | None = None
 ) -> LoadReport:
-    """Set the weights of a network from a file that was trained on something else.
+    """Set the weights of a network from a file that was trained on other data.
 
     Layers with other classes keep their random weights. A network with one input channel gets the sum of the first layer over
     red, green and blue.

@@ -94,7 +94,7 @@ def fill(
         views: the teacher's `MultiTaskOutput` for each view of the images (original, mirrored); their mean is used.
         confidence: minimum probability of a class, and of the presence of an action unit; a unit is absent below
             1 − confidence.
-        tolerance: regression has no confidence of its own, so valence and arousal are used if at least two views differ by at
+        tolerance: regression has no confidence, so valence and arousal are used if at least two views differ by at
             most this in both.
         scores: output field with the class scores.
 

@@ -212,7 +212,7 @@ def score(runs: Sequence[Member], metric: str) -> list[float]:
 def run(
     recipe: Path, base: Sequence[str], runs: Sequence[Member], *, jobs: int = 1, report: Callable[[Member, str], None]
 ) -> None:
-    """Run or resume the members of a series, each in a process of its own; finished ones are skipped.
+    """Run or resume the members of a series, each in its own process; finished ones are skipped.
 
     Args:
         recipe: the recipe file.

@@ -6,7 +6,7 @@
     data = mien.torch.dataset("folder", "faces", "train", model="runs/mine/1", augment=[{"op": "flip"}])
     loader = torch.utils.data.DataLoader(data, batch_size=64, shuffle=True)
 
-Networks return a NamedTuple of outputs (`output.logits`); images are preprocessed as the card of the model says.
+Networks return a NamedTuple of outputs (`output.logits`); images are preprocessed as the card of the model specifies.
 """
 
 from __future__ import annotations

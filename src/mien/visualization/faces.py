@@ -2,8 +2,8 @@
 
 Sizes follow the image and its faces, so that a phone photo and a thumbnail are both readable; images below `SMALL` pixels are
 enlarged by an integer factor first. A face that the model abstains on gets a dashed gray box and the label "uncertain". Colors
-are distinguishable under the three kinds of color blindness (measured in the tests), and nothing is encoded by color alone.
-The font is Pillow's own.
+are distinguishable under the three kinds of color blindness (measured in the tests), and color is never the only
+code. The font is Pillow's own.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Plots in one style: matplotlib figures for reports and papers, identical to the byte for identical data.
 
-The colors are those of Okabe and Ito, which color-blind readers can tell apart. matplotlib is imported when a figure is made.
+The colors are those of Okabe and Ito, which color-blind readers can distinguish. matplotlib is imported when a figure is made.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ MAX_DISTANCE = 10
 
 MIN_CORRELATION = 0.95
 """Correlation of the 16 × 16 thumbnails of one photograph. On FER2013, 46 of 48 pairs between 0.95 and 0.96 are one photograph
-in another crop, brightness or with another watermark, and the other two look alike; above 0.96 every one that was looked at
+in another crop, brightness or with another watermark, and the other two look the same; above 0.96 every one that was looked at
 is. Between 0.90 and 0.93 a third are different people."""
 
 MIN_DEVIATION = 4.0

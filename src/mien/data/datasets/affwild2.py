@@ -1,7 +1,7 @@
 """s-Aff-Wild2 (Kollias et al., 7th ABAW challenge): video frames with valence, arousal, expression and twelve action units.
 
 Each line of an annotation file is `video/frame.jpg` and 15 numbers; −5 marks a missing valence or arousal, −1 a missing
-expression or action unit. `filter=strict` keeps the frames that have everything (52,154 of 142,382 for training, 15,440
+expression or action unit. `filter=strict` keeps the fully annotated frames (52,154 of 142,382 for training, 15,440
 of 26,876 for validation), the other filters those that have one task's numbers.
 """
 
@@ -59,7 +59,7 @@ class Annotations:
 def read_annotations(path: Path, damage: Damage) -> Annotations:
     """Read an annotation file, or the list of test frames, whose rows have nothing but the frame.
 
-    Lines that are neither are reported to `damage` and left out.
+    Lines that are neither are reported to `damage` and dropped.
     """
     frames, numbers = [], []
     for line, text in enumerate(path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines(), 1):
@@ -84,7 +84,7 @@ def read_annotations(path: Path, damage: Damage) -> Annotations:
 
 
 def annotation_files(base: Path) -> dict[str, Path]:
-    """Return part → annotation file for those that lie in `base` or in a folder of it."""
+    """Return part → annotation file for those in `base` or in a folder of it."""
     ways = {part: [f"{folder}{name}" for folder in FOLDERS] for part, name in FILES.items()}
     return {part: path for part, names in ways.items() if (path := child(base, *names))}
 

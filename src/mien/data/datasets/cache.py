@@ -56,7 +56,7 @@ def mapped(kind: str, digest: str, parse: Callable[[], Mapping[str, np.ndarray]]
     Args:
         kind: name of the parser, which is part of the key.
         digest: digest of everything that `parse` reads, so that a changed file is parsed again.
-        parse: returns the arrays; if it raises, nothing is stored.
+        parse: returns the arrays; if it raises, the cache is unchanged.
 
     If the cache cannot be written, the arrays are held in memory. A corrupt entry is written again, and incomplete entries of
     killed processes are removed when the next one is written.

@@ -130,7 +130,7 @@ READER = Reader(
         ),
     },
     options={
-        "frames": Option("frames that bear the label of their recording", ("last-three", "apex")),
+        "frames": Option("frames that have the label of their recording", ("last-three", "apex")),
         "neutral": Option("recordings whose first frame counts as neutral", ("none", "labeled", "all")),
     },
 )

@@ -116,7 +116,7 @@ def _columns(path: Path, header: Sequence[str], place: Place) -> dict[str, str]:
 def _notes(
     rows: Sequence[dict[str, Any]], label: list[int], columns: dict[str, str], headers: dict[Path, list[str]], units: bool
 ) -> list[str]:
-    """Return notes on images without a label and on words of the split column that name no split."""
+    """Return notes on images without a label and on unknown words in the split column."""
     notes = []
     if "label" not in columns and not units and not {"valence", "arousal"} & columns.keys():
         there = shown(dict.fromkeys(name for header in headers.values() for name in header))
@@ -175,7 +175,7 @@ def _numbers(rows: list[dict], name: str) -> np.ndarray:
 
 
 def _units(rows: list[dict[str, str]], names: Iterable[str]) -> np.ndarray:
-    """Columns AU1, AU2 …: 1 present, 0 absent, anything else not annotated."""
+    """Columns AU1, AU2 …: 1 present, 0 absent, otherwise not annotated."""
     known = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
     return np.array([[known.get(row.get(name, ""), -1) for name in names] for row in rows], np.int8)
 

@@ -162,7 +162,7 @@ class Dataset(Sequence[Sample]):
 
     @cached_property
     def digest(self) -> str:
-        """sha256 (hexadecimal) of images and labels: the fingerprint that tells copies of the data apart.
+        """sha256 (hexadecimal) of images and labels: the fingerprint that distinguishes versions of the data.
 
         For a dataset kept as an array it covers `images.tobytes()` followed by the labels as uint8, so FER2013 gives
         the published values; for files it covers the content of each file, in order. Reads every image once.

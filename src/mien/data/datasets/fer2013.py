@@ -55,7 +55,7 @@ def csv_arrays(*paths: Path) -> dict[str, np.ndarray]:
 
     Returns:
         `images` (N, 48, 48) uint8; `label` (N,) int64, −1 where the file has no `emotion`; `part` (N,) str; `row` (N,)
-        int64, counted through all files; `damage` (D,) str: the rows left out.
+        int64, counted through all files; `damage` (D,) str: the dropped rows.
 
     Raises:
         DatasetError: a file has no column `pixels`, or neither `Usage` nor the name of a part.
@@ -84,7 +84,7 @@ def _load_npz(path: Path, *names: str) -> dict[str, np.ndarray]:
     """Return arrays of `fer2013.npz`, of which those that are read everywhere are checked.
 
     Raises:
-        DatasetError: the file is damaged, or another one.
+        DatasetError: the file is corrupt, or another one.
     """
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:

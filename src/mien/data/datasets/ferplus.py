@@ -35,11 +35,11 @@ def targets(votes: np.ndarray, mode: Mode = "majority") -> tuple[np.ndarray, np.
             are taken, stopping at `unknown` or `NF`; kept if they hold more than half of the votes.
             `"multi-target"`: every class with 30 % of the votes or more, if together they hold more than half. A loss
             over single classes takes each non-zero entry as a full target.
-            `"dda"`: what Dual-Domain Attention does instead: nothing is removed but images whose winner is `NF`, the
+            `"dda"`: what Dual-Domain Attention does instead: only images are removed whose winner is `NF`, the
             votes for `unknown` count as neutral, and the first of equals wins.
 
     Returns:
-        `(distribution, kept)`: (N, 8) float64 rows that sum to one where kept and are zero elsewhere, and (N,) bool.
+        `(distribution, kept)`: (N, 8) float64 rows that sum to one where kept and are zero otherwise, and (N,) bool.
     """
     if mode == "dda":
         return _dda(np.asarray(votes, np.float64))
@@ -93,7 +93,7 @@ def read_votes(path: Path) -> tuple[np.ndarray, list[str], list[str]]:
         (N, 10) uint8 votes, N image names, N words of `Usage` (empty in `label.csv`).
 
     Raises:
-        DatasetError: a row lacks a vote or has one that is no number.
+        DatasetError: a row lacks a vote or has an invalid one.
     """
     headed = path.name.lower() != "label.csv"
     columns = None if headed else ["Image name", "box", *FERPLUS_VOTES]
@@ -125,7 +125,7 @@ def _read_with_csv(place: Place) -> Dataset:
     row = data.names.astype(np.int64)
     if len(votes) < (row.max(initial=-1) + 1) or (len(votes) != len(row) and not place.damage.found):
         raise DatasetError(
-            f"{path} has {len(votes)} rows of votes for {len(row)} images; it goes by row, so both files must be whole"
+            f"{path} has {len(votes)} rows of votes for {len(row)} images; rows are matched, so both must be complete"
         )
     part = np.array([part_of(word) for word in usage])
     if len(wrong := np.flatnonzero(part[row] != data.part)):
@@ -143,7 +143,7 @@ def _read_npz(place: Place) -> Dataset:
 
 
 def _read_microsoft(place: Place) -> Dataset:
-    """Folders whose files bear FERPlus names (`fer0000000.png`), with or without class folders inside."""
+    """Folders whose files have FERPlus names (`fer0000000.png`), with or without class folders inside."""
     known: dict[str, np.ndarray] = {}
     files = [path for folder in FOLDERS if (path := child(place.base, f"{folder}/label.csv"))]
     for path in files or [_votes_file(place.base)]:
@@ -162,7 +162,7 @@ def _read_microsoft(place: Place) -> Dataset:
                 place.damage(f"no votes for {folder}/{name}")
     if not rows:
         raise DatasetError(
-            f"no image under {place.base} bears a name of fer2013new.csv (fer0000000.png …). Votes go by row of fer2013.csv, "
+            f"no image under {place.base} has a name of fer2013new.csv (fer0000000.png …). Votes go by row of fer2013.csv, "
             "and the names in class folders of other copies (Training_123.jpg) do not tell the row: use fer2013.csv beside "
             "fer2013new.csv"
         )
@@ -181,7 +181,7 @@ def _labeled(place: Place, data: Dataset, votes: np.ndarray) -> Dataset:
     mode = place.options["mode"]
     distribution, kept = targets(votes, mode)  # pyrefly: ignore  # one of Mode: the reader checked it
     label = np.where(kept, distribution.argmax(1), -1)
-    note = f"rule {mode}: {int(kept.sum()):,} of {len(kept):,} images have a label, the rest is left out"
+    note = f"rule {mode}: {int(kept.sum()):,} of {len(kept):,} images have a label, the rest is dropped"
     data = dataclasses.replace(
         data, labels=FERPLUS, label=label, distribution=distribution, votes=votes, vote_names=FERPLUS_VOTES
     )
@@ -203,7 +203,7 @@ FOLDERS = {
 READER = Reader(
     name="ferplus",
     title="FERPlus (Barsoum et al. 2016)",
-    obtain="FERPlus is fer2013new.csv of github.com/microsoft/FERPlus, to lie beside FER2013's images. " + fer2013.OBTAIN,
+    obtain="FERPlus is fer2013new.csv of github.com/microsoft/FERPlus, to be placed beside FER2013's images. " + fer2013.OBTAIN,
     labels=FERPLUS,
     layouts=(
         Layout("fer2013.csv and fer2013new.csv", (fer2013.CSV_MARK, VOTES_MARK), _read_with_csv, fer2013.has_pixels),

@@ -68,7 +68,7 @@ def _ratings(base: Path) -> dict[str, dict[str, float]]:
                 try:
                     values = [float(word) for word in words[1:-1]]
                 except ValueError:
-                    continue  # then the image has no rating, which is said where it is missed
+                    continue  # then the image has no rating, which is reported where it is needed
                 found[words[-1].upper()] = {RATED[name]: value for name, value in zip(columns, values, strict=True)}
         if found:
             return found

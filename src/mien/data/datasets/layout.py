@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Damaged = Literal["raise", "skip"]
 DEPTH = 2
-"""Levels below the root that are searched for a layout: archives often unpack into a folder of their own."""
+"""Levels below the root that are searched for a layout: archives often unpack into their own folder."""
 MESSAGE = 300
 """Maximum length of the description of one row."""
 BREADTH = 64
@@ -136,7 +136,7 @@ def _matches(name: str, pattern: str) -> bool:
 
 def _glob(base: Path, parts: Sequence[str]) -> Iterator[Path]:
     if not parts or parts[0] == "":
-        if not parts or base.is_dir():  # a pattern that ends in / wants a folder
+        if not parts or base.is_dir():  # a pattern that ends in / matches folders
             yield base
         return
     first, rest = parts[0], parts[1:]

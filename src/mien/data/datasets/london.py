@@ -80,7 +80,7 @@ READER = Reader(
     protocols={"cross-dataset": Protocol("all images, for a model trained on another dataset", all_test)},
     options={
         "classes": Option(
-            "whether an answer may be any of seven classes, of which two occur, or only one of these two", ("seven", "two")
+            "whether a prediction may be any of seven classes, of which two occur, or only one of these two", ("seven", "two")
         )
     },
 )

@@ -1,7 +1,7 @@
 """RAF-DB, AffectNet and CK+ pooled into six classes, from the csv files of hyunyongPark/Emotion-Recognition.
 
 `train.csv`, `valid.csv` and `test.csv` have columns `image_path` (`Data/aff/<class>/…`, `Data/RAF/img/<class>/…`,
-`Data/CK+48/<class>/…`) and `label`. As they stand 76 % of the validation images are training images.
+`Data/CK+48/<class>/…`) and `label`. In these files 76 % of the validation images are training images.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .protocols import Draw, Protocol, Rows, cut, official
 from .reader import Reader
 
 SOURCES = {"affectnet": r"(^|/)aff(ectnet)?(/|$)", "rafdb": r"(^|/)raf(-?db)?(/|$)", "ckplus": r"(^|/)ck\+?(48)?(/|$)"}
-"""What a path says about where the image comes from."""
+"""The source of an image, from its path."""
 
 
 def _read(place: Place) -> Dataset:
@@ -90,7 +90,7 @@ READER = Reader(
             leak_free,
         ),
         "author:dan-efficientnet": Protocol(
-            "the three csv files as they stand",
+            "the three csv files unchanged",
             official,
             flaws=(
                 "76 % of the validation images are training images",

@@ -79,7 +79,7 @@ def held_out(data: Dataset, draw: Draw) -> Rows:
     if "test" not in parts or not (data.label[parts["test"]] >= 0).any():  # AffectNet and others publish on validation
         parts["test"] = parts.pop("validation", np.empty(0, np.int64))
     if "train" not in parts:
-        raise DatasetError(f"{data.name} has no training part, so nothing can be held out; choose another protocol")
+        raise DatasetError(f"{data.name} has no training part to hold out from; choose another protocol")
     train = parts["train"]
     chosen = cut(data, train, draw)
     return {"train": np.setdiff1d(train, chosen), "validation": chosen, "test": parts["test"]}
@@ -89,7 +89,7 @@ def subject_folds(data: Dataset, draw: Draw) -> Rows:
     """Folds of whole subjects, about equally large: fold `fold` is the test split, the next one the validation split.
 
     Raises:
-        DatasetError: nobody knows who is shown, or so many folds or such a fold cannot be.
+        DatasetError: subjects are unknown, or so many folds or such a fold cannot be.
     """
     if data.subject is None:
         raise DatasetError(f"{data.name} has no subjects, so folds by subject are impossible; choose another protocol")
@@ -122,7 +122,7 @@ def validation_is_test(data: Dataset, draw: Draw) -> Rows:
     """The best epoch is selected on the images that results are reported on.
 
     Raises:
-        DatasetError: there is no part `train`, or neither `test` nor `validation`.
+        DatasetError: the part `train` is missing, or both `test` and `validation`.
     """
     parts = official(data, draw)
     test = parts.get("test", parts.get("validation"))

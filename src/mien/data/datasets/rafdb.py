@@ -1,7 +1,7 @@
 """RAF-DB (Li et al. 2017): 15,339 images from the web in seven basic classes, and 3,954 in eleven compound ones.
 
 Numbered folders are read by RAF-DB's own numbers 1 … 7. Copies sorted into 0 … 6 circulate in two orders (RAF-DB's
-number minus one, and AffectNet's, as DDAMFN and Global-ROI Net want it) and do not say which: `order` must.
+number minus one, and AffectNet's, as DDAMFN and Global-ROI Net need it); `order` must state which.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _read_list(place: Place) -> Dataset:
 
 
 def _attributes(folder: Path | None, stem: str) -> list[str]:
-    """Return what the annotators say of an image, blank where they say nothing; ValueError: the file is damaged."""
+    """Return the annotations of an image, blank where missing; ValueError: the file is corrupt."""
     values = _words(folder, f"{stem}_manu_attri.txt")[-3:]
     if not values:
         return [""] * 3
@@ -83,7 +83,7 @@ def _attributes(folder: Path | None, stem: str) -> list[str]:
 
 
 def _box(folder: Path | None, stem: str) -> list[float]:
-    """Return left, top, right, bottom, NaN for missing files; ValueError: the file is damaged."""
+    """Return left, top, right, bottom, NaN for missing files; ValueError: the file is corrupt."""
     values = [float(word) for word in _words(folder, f"{stem}_boundingbox.txt")[:4]] or [np.nan] * 4
     if len(values) != 4:
         raise ValueError(f"{len(values)} numbers instead of a box")
@@ -103,7 +103,7 @@ def _read_folders(place: Place) -> Dataset:
         orders = {"rafdb": RAFDB, "affectnet": AFFECTNET7}
         if place.options["order"] not in orders:
             raise DatasetError(
-                f"the class folders 0 … 6 under {place.base} do not say their order; give order=rafdb (label minus one: "
+                f"the class folders 0 … 6 under {place.base} do not state their order; give order=rafdb (label minus one: "
                 "0 surprise, 3 happiness) or order=affectnet (0 neutral, 1 happiness), whichever makes happiness the largest"
             )
         order = orders[place.options["order"]]

@@ -44,7 +44,7 @@ def _read(place: Place) -> Dataset:
 
 
 def _folders(place: Place, patterns: Mapping[str, str]) -> dict[str, str]:
-    """Folder → part: for each part the first folder that fits, or lies in or around one that fits, and holds class folders."""
+    """Folder → part: for each part the first folder that fits, or is in or around one that fits, and holds class folders."""
     found = {}
     for part, pattern in patterns.items():
         for folder in (path for way in (pattern, f"*/{pattern}", f"{pattern}/*") for path in children(place.base, way)):

@@ -1,4 +1,4 @@
-"""Drawn faces, made on the spot: for trying things out, for tests and for demonstrations. They teach nothing about people."""
+"""Drawn faces, generated when needed, for tests and demonstrations. They teach nothing about people."""
 
 from __future__ import annotations
 
@@ -96,9 +96,9 @@ def _read(place: Place) -> Dataset:
 READER = Reader(
     name="synthetic",
     title="drawn faces",
-    obtain="They are drawn on the spot.",
+    obtain="They are generated when needed.",
     labels=LABELS,
-    layouts=(Layout("nothing on disk", (), _read),),
+    layouts=(Layout("no files", (), _read),),
     protocols={
         "official": Protocol("14 drawings for training, 3 for validation, 3 for test, each in every class", official),
         "subject-folds": Protocol("folds of whole drawings", subject_folds),

@@ -3,7 +3,7 @@
     splits = open_splits("folder", "photos")
     summary = prepare(splits, Align("arcface112"), "prepared", workers=4)
 
-`mien prepare` does the same from the command line. An interrupted preparation resumes; a complete one does nothing. The output
+`mien prepare` does the same from the command line. An interrupted preparation resumes; a complete one is unchanged. The output
 can be opened as dataset `folder`, or as dataset `csv` with all annotations.
 """
 

@@ -1,4 +1,4 @@
-"""Annotations of s-Aff-Wild2 reduced to the frames that can be learned from, with a table of why the others were dropped."""
+"""Annotations of s-Aff-Wild2 reduced to the frames that can be used for training, with the reasons of the others."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def curate(root: str | Path, out: str | Path, filter: str = "strict") -> tuple[C
     Args:
         root: folder with `training_set_annotations.txt` or `validation_set_annotations.txt`.
         out: folder for the files.
-        filter: `"strict"` (everything annotated, as the published systems do), `"valence-arousal"`, `"expression"`,
+        filter: `"strict"` (all annotations, as the published systems do), `"valence-arousal"`, `"expression"`,
             `"action-units"`, or `"none"`.
 
     Returns:

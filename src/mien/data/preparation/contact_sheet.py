@@ -1,4 +1,4 @@
-"""Many images on one, to look at what a preparation made."""
+"""A contact sheet of prepared images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Eyes, nose and mouth cut out of aligned faces, for networks that look at parts of the face (Global-ROI Net).
+"""Eyes, nose and mouth cut out of aligned faces, for networks that read regions of the face (Global-ROI Net).
 
 An image gives `align`, `roi/eye`, `roi/nose` and `roi/mouth`, or, where a face or a region is missing, `error`: all of it or
 nothing.

@@ -87,7 +87,7 @@ class Comparison:
     """(model, column) whose model saw whole images where others saw cropped faces."""
 
     def trained_on(self, model: str) -> str:
-        """Return what the card says about training data."""
+        """Return the training data stated on the card."""
         return str(self._any(model).about["model"].get("card", {}).get("data", ""))
 
     def costs(self, model: str) -> dict[str, float | None]:
@@ -132,7 +132,7 @@ def compare(
         **options: as for `evaluate`: `output`, `faces`, `tta`, `threads` …
 
     Raises:
-        ConfigError: no models or datasets, or two models that cannot be told apart.
+        ConfigError: no models or datasets, or two models with the same name.
         UnknownName: unknown metric.
     """
     if not models or not datasets:
@@ -168,7 +168,7 @@ def tabulate(entries: Sequence[Entry], metrics: Sequence[str]) -> Comparison:
     """Return the table of evaluations.
 
     Raises:
-        ConfigError: two models cannot be told apart.
+        ConfigError: two models have the same name.
     """
     names = named(entries)
     reports = {(name, entry.column): entry.report for name, entry in zip(names, entries, strict=True)}

@@ -47,7 +47,7 @@ class Entry:
 
     @property
     def training(self) -> Mapping[str, Any]:
-        """What the card says about its training."""
+        """The training data stated on the card."""
         return self.model.get("card", {}).get("training", {})
 
     @property
@@ -79,10 +79,10 @@ class Entry:
 def named(entries: Sequence[Entry]) -> list[str]:
     """Return a name for each entry, equal for the entries of one model on several datasets.
 
-    Models of one name are told apart by seed, fold and the fields of their configurations that differ.
+    Models with the same name are distinguished by seed, fold and the fields of their configurations that differ.
 
     Raises:
-        ConfigError: two models cannot be told apart.
+        ConfigError: two models cannot be distinguished.
     """
     found = [f"{entry.model['name']}, output {entry.head}" if entry.head else entry.model["name"] for entry in entries]
     tags = (
@@ -102,7 +102,7 @@ def named(entries: Sequence[Entry]) -> list[str]:
 
 
 def recipes(names: Sequence[str], entries: Sequence[Entry]) -> dict[str, tuple[str, ...]]:
-    """Return name of a recipe → its models: the runs of one configuration; every other model is a recipe of its own."""
+    """Return name of a recipe → its models: the runs of one configuration; every other model is its own recipe."""
     groups: dict[str, list[str]] = {}
     first: dict[str, str] = {}
     for name, entry in zip(names, entries, strict=True):
@@ -131,7 +131,7 @@ def _tags(what: str, values: Sequence[Any]) -> list[str]:
 
 
 def _differences(configurations: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the fields that tell configurations apart, as `optim.lr=0.001`: as few as needed, the network first."""
+    """Return the fields that distinguish configurations, as `optim.lr=0.001`: as few as needed, the network first."""
     keys = dict.fromkeys(["model.name", *(key for each in configurations for key in each)])
     unlike = [key for key in keys if len({str(each.get(key)) for each in configurations}) > 1]
     shown: list[str] = []

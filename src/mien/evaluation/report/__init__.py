@@ -2,7 +2,7 @@
 
 report = Report.read("out/fer2013")
 report.figures["official"]["accuracy"]["value"]
-report.add_image("Grad-CAM", "surprise", png, "what the network looks at")
+report.add_image("Grad-CAM", "surprise", png, "evidence of the network")
 report.write()                                   # metrics.json, report.html, figures/
 """
 

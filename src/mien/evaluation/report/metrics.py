@@ -37,7 +37,7 @@ CUTS: Mapping[str, str] = {
     "gaze": "degrees from the camera",
     "face size": "pixels",
 }
-"""Slice → unit. Pose is cut at `POSE_EDGES`, everything else into thirds."""
+"""Slice → unit. Pose is cut at `POSE_EDGES`, other units into thirds."""
 RESAMPLES = 200
 """Resamples for the interval of a plain function."""
 

@@ -41,7 +41,7 @@ class Predictions:
 
     Args:
         columns: name of a column, as in the file, → (N,) array. Text is str, empty where unknown; numbers are float64, NaN
-            where unknown; annotations of action units are int64, −1 where missing; `certain` is bool. `DERIVED` is left out.
+            where unknown; annotations of action units are int64, −1 where missing; `certain` is bool. `DERIVED` is excluded.
     """
 
     def __init__(self, columns: Mapping[str, np.ndarray]) -> None:
@@ -84,7 +84,7 @@ class Predictions:
 
     @property
     def clusters(self) -> np.ndarray | None:
-        """(N,) person of each image, whose images are resampled together; None if nobody is known."""
+        """(N,) person of each image, whose images are resampled together; None if no person is known."""
         return self.subject if (self.subject != "").any() else None
 
     @property

@@ -60,7 +60,7 @@ def open_detector(
         max_faces: keep at most this many faces, the most prominent (size × centrality × score). None: all.
         small_faces: search at a higher resolution, slower, for crowds and backgrounds.
         max_roll: find faces with an in-plane rotation up to this many degrees either way (0 to 180). Above 45 the image is also
-            searched rotated by a quarter turn both ways, which triples the time (four searches above 135).
+            searched rotated by 90° both ways, which triples the time (four searches above 135).
         threads: threads used inside one network call; 0 lets the runtime choose.
 
     Raises:

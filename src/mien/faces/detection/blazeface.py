@@ -9,7 +9,7 @@ still score above `HINT`, down to a twentieth of the side. So the whole image is
 
 * tiles around small detections between `HINT` and the threshold, apart from the faces found, are searched: each view is divided
   into two to four overlapping tiles, in up to `ROUNDS` rounds;
-* where nothing at all was found, every tile is searched, and the image with a black margin, for a face that fills it;
+* where no face was found, every tile is searched, and the image with a black margin, for a face that fills it;
 * the image with a margin is also searched where a large detection stayed below the threshold or all faces found are small, so
   that the largest face is not missed because a smaller one was found;
 * tiles never enlarge the image's own pixels, and never search for faces smaller than `min_size`. `small_faces` searches every
@@ -82,7 +82,7 @@ class BlazeFace:
         return [seen for batch in batches for seen in self.network(image, batch, floor)]
 
     def _split(self, seen: Detections, region: Region, image: np.ndarray, threshold: float) -> tuple[Detections, Detections]:
-        """Return the faces of one view, and the hints at other faces apart from them."""
+        """Return the faces of one view, and the hints at other faces."""
         seen = seen.select(~region.cuts(seen.boxes, image))
         faces, rest = seen.select(seen.scores > threshold), seen.select(seen.scores <= threshold)
         apart = [not (containment(box, faces.boxes) > ON_FACE).any() for box in rest.boxes]
@@ -96,7 +96,7 @@ class BlazeFace:
             following.append(padded(region))
         inside = region.left >= 0 and region.top >= 0
         if not inside or region.long <= SIDE or self.min_size > SMALL * region.long:
-            return following  # Tiles would show nothing smaller, or nothing smaller is wanted.
+            return following  # Tiles would show no smaller faces, or none are wanted.
         if depth == 0 and (self.small_faces or not len(faces)):
             return following + tiles(region)
         small = hints.select(size < SMALL)

@@ -68,7 +68,7 @@ class Detector:
 
 
 def rotated(search: Callable[[np.ndarray], Detections], image: np.ndarray, quarters: Iterable[int]) -> Detections:
-    """Run a detector on an image rotated by each number of quarter turns, and merge the detections."""
+    """Run a detector on an image rotated by each multiple of 90°, and merge the detections."""
     return merged([search(np.rot90(image, k)).unrotated(k, *image.shape[:2]) for k in quarters])
 
 

@@ -102,7 +102,7 @@ class MTCNN:
         while min(height, width) * scale >= CELL:
             copy = self.conventions.resize(image, int(np.ceil(width * scale)), int(np.ceil(height * scale)))
             shifts, scores = self._run(0, np.round(copy)[None])
-            # The network is convolutional: its output cell (i, j) stands for a square of the scaled image.
+            # The network is convolutional: its output cell (i, j) covers a square of the scaled image.
             columns, rows = np.where(scores[0] >= self.thresholds[0])
             first = STRIDE * np.stack([columns, rows], 1) + 1
             corners = self.conventions.whole(np.concatenate([first, first + self.conventions.extent], 1) / scale)

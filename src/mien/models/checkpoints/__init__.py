@@ -1,4 +1,4 @@
-"""Import of authors' checkpoints; nothing from a pickle is executed.
+"""Import of authors' checkpoints; no code from a pickle is executed.
 
     >>> from mien import models
     >>> from mien.models.checkpoints import load_author_state, read_checkpoint

@@ -70,7 +70,7 @@ def open_container(path: Path) -> Iterator[Container]:
     """Open a weights file and describe its contents.
 
     Raises:
-        WeightsError: unsupported format, or the file requests something that no checkpoint needs.
+        WeightsError: unsupported format, or the file requests a name that no checkpoint needs.
         OSError, ValueError and others: the file is corrupt.
     """
     size = path.stat().st_size

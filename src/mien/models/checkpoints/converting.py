@@ -95,11 +95,11 @@ def import_checkpoint(
             torchvision backbone.
         file: the checkpoint; see `read_checkpoint`.
         out: output path, ending in `.safetensors`.
-        labels: label set in whose order the classes are. May be left out where the authors of the network used one order only.
+        labels: label set in whose order the classes are. May be omitted where the authors of the network used one order only.
         strict: refuse a file that does not fit exactly; see `load_author_state`.
         partial: the file only starts the network (see `load_author_state`): the entries that fit are written under our names,
             without a card, because it is not a classifier.
-        options: of the network, besides what the file itself tells (classes, heads).
+        options: of the network, besides those read from the file (classes, heads).
         crop: template in `mien.faces.alignment.TEMPLATES` for cropping faces from photos; None: that of the authors, or of the
             dataset with these labels.
 
@@ -156,7 +156,7 @@ def _options_of(model: str, state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def _classes(model: str, state: Mapping[str, Tensor], options: Mapping[str, Any]) -> int:
-    """Return the number of classes of a file: the length of whatever grows with `num_classes` in the network."""
+    """Return the number of classes of a file: the length of the entries that depend on `num_classes`."""
     with torch.device("meta"):
         seven, eight = (models.build(model, **options, num_classes=count).state_dict() for count in (7, 8))
     growing = [name for name in seven if seven[name].shape != eight[name].shape]
@@ -176,7 +176,7 @@ def _labels(model: str, name: str | None, count: int) -> tuple[tuple[str, ...], 
         known = [each for each in LABELS.get(model, ()) if len(label_set(each)) in (count, count - (model == "ddamfn-mtl"))]
         if not known:
             fitting = ", ".join(each for each, classes in LABEL_SETS.items() if len(classes) == count) or "none that is known"
-            raise ConfigError(f"the file has {count} classes, in an order it does not say; name the label set: {fitting}")
+            raise ConfigError(f"the file has {count} classes in an unknown order; name the label set: {fitting}")
         (name,) = known
     classes = label_set(name)
     if model == "ddamfn-mtl" and len(classes) == count - 1:

@@ -1,4 +1,4 @@
-"""Put the authors' weights into our modules, and say by name what fitted and what did not."""
+"""Put the authors' weights into our modules, and report by name which entries fit."""
 
 from __future__ import annotations
 
@@ -58,22 +58,22 @@ def load_author_state(
 
     Args:
         model: the network, from `mien.models.build`.
-        name: its name there, which says how the authors call its parts.
+        name: its name there, which selects the authors' names of its parts.
         state: `Checkpoint.state`.
         strict: refuse a file that does not fit exactly. Counters of BatchNorm, which old files lack, may be missing, and what
             the network left out with `slim=True` may be unused. With `partial`, entries may be missing, the last layers may be
-            of other classes, but everything else in the file must have found its place.
+            of other classes, but all other entries of the file must match.
         partial: whether the file only starts the network.
 
     Raises:
-        WeightsError: nothing in the file fits, or `strict` and something does not; the network is then as it was.
+        WeightsError: no entry of the file fits, or `strict` and an entry does not; the network is then as it was.
     """
     ours = model.state_dict()
     renamed = models.author_mapping(name)(state)
     origin = {id(tensor): theirs for theirs, tensor in state.items()}
     fitting = {key: tensor for key, tensor in renamed.items() if key in ours and tensor.shape == ours[key].shape}
     dead = models.dead_prefixes(model)
-    # Entries that are missed without regret come last, so that a message begins with those that matter.
+    # Entries that may be missing come last, so that a message begins with those that matter.
     expected = (*dead, PRETRAINING)
     unplaced = sorted((key for key in renamed if key not in ours), key=lambda key: key.startswith(expected))
     report = LoadReport(
@@ -85,7 +85,9 @@ def load_author_state(
         ),
     )
     if not fitting:
-        raise WeightsError(f"nothing in the file fits the model {name!r}: its entries are {_first(tuple(state))}; name another")
+        raise WeightsError(
+            f"no entry of the file fits the model {name!r}: its entries are {_first(tuple(state))}; name another"
+        )
     wrong = any(not key.startswith(expected) for key in unplaced)
     if not partial:
         wrong |= bool(report.shape_mismatch) or any(not key.endswith(".num_batches_tracked") for key in report.missing)

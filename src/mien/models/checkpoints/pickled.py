@@ -1,4 +1,4 @@
-"""Names that the pickle of a checkpoint may contain, and the inert descriptions that stand for them.
+"""Names that the pickle of a checkpoint may contain, and the inert descriptions that represent them.
 
 Besides plain values a state dict needs ordered dicts, sets, tensors and their storages; pickled modules, training arguments and
 records of metrics need their classes, which are kept as names. No object is created from them. Every other name is refused.

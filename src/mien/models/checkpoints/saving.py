@@ -22,5 +22,5 @@ def save_state(state: Mapping[str, Tensor], path: Path) -> None:
     with atomic_write(path, error=WeightsError) as part:
         try:
             save_file({name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}, part)
-        except SafetensorError as error:  # what the system said, in the package's words
+        except SafetensorError as error:  # the error of the system as an error of the package
             raise OSError(error) from error

@@ -1,7 +1,7 @@
-"""Read a pickle as data: nothing it names is imported and nothing it says is called.
+"""Read a pickle as data: its names are not imported and its calls are not made.
 
 A pickle is a program for a small stack machine. This is a machine of our own, made of the instructions that state dicts and
-modules use, in which a class is only a name, an object only a record of what the file says about it, and a tensor only the
+modules use, in which a class is only a name, an object only a record of its description in the file, and a tensor only the
 whereabouts of its numbers; `pickled.py` says which names it takes. What a hostile file could still try is bounded: the number
 of instructions, the size of integers, memory slots, nesting, and what may be a dictionary's key, so that nothing hostile is
 ever hashed or compared.
@@ -29,7 +29,7 @@ def unpickle(stream: BinaryIO) -> tuple[Any, list[Storage]]:
         and `TensorRef`; and every storage it refers to.
 
     Raises:
-        WeightsError: the pickle names or does what no checkpoint needs, or goes beyond a limit.
+        WeightsError: the pickle uses names or operations that no checkpoint needs, or exceeds a limit.
         ValueError, IndexError, KeyError, TypeError: corrupt stream.
     """
     machine = _Machine()
@@ -130,7 +130,7 @@ class _Machine:
     def _persistent(self, identifier: Any) -> Any:
         match identifier:
             case ("storage", Name(dtype=str(dtype)), str(block), str(), int(count), *view):
-                # In the oldest files a view (key, offset, count) stands for a part of the block.
+                # In the oldest files a view (key, offset, count) is a part of the block.
                 offset, count = (0, count) if view in ([], [None]) else view[0][1:]
                 self.storages.append(Storage(block, dtype, natural(count), natural(offset)))
                 return self.storages[-1]
