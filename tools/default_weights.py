@@ -3,8 +3,7 @@
     python tools/default_weights.py --data ../shared/data --models ../shared/models
     python tools/default_weights.py --smoke       # every step once, on a few images, in a copy of the tree: minutes
 
-mien-nano is taught by mien-base and begins from the bundled mien-nano. Runs are in `runs/` and resume where they stopped; what
-a round needs is in its recipe. `--smoke` leaves the package's own files as they are.
+mien-nano is taught by mien-base and begins from the bundled mien-nano. Runs are in `runs/` and resume where they stopped.
 """
 
 from __future__ import annotations
@@ -15,30 +14,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = ("fer2013", "lfw_expressions/labels.csv")
-"""Datasets of both recipes, in their order, in `--data`."""
+VERSIONS = {"mien-base": "6", "mien-nano": "4"}
+"""Classifier → version of its file; its recipe is `photos-NAME`."""
 SMOKE = ("epochs=1", "batch=16", "threads=2", *(f"data.{k}.{key}=64" for k in (0, 1) for key in ("limit", "validation_limit")))
-"""What `--smoke` changes in every recipe."""
-
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    """One recipe and the bundled classifier that it makes."""
-
-    name: str
-    """The classifier; the recipe is `photos-NAME`."""
-    version: str
-    """That of its file."""
-    start: str = ""
-    """File in `--models` that it begins from, instead of the recipe's."""
-
-
-ROUNDS = (Round("mien-base", "5", "sface_trunk.npz"), Round("mien-nano", "3"))
+"""What `--smoke` changes in both recipes."""
 
 
 def main() -> None:
@@ -47,35 +29,27 @@ def main() -> None:
     parser.add_argument("--models", type=Path, default=Path("../shared/models"), help="folder of sface_trunk.npz")
     parser.add_argument("--smoke", action="store_true", help="every step once, on a few images, in a copy of the tree")
     args = parser.parse_args()
-    data, starts = args.data.resolve(), args.models.resolve()
-    if not args.smoke:
-        for each in ROUNDS:
-            go(each, ROOT, data, starts)
-        return
+    data = args.data.resolve()
+    changes = [f"--data.0.root={data / 'fer2013'}", f"--data.1.root={data / 'lfw_expressions/labels.csv'}"]
+    starts = {"mien-base": [f"--model.init.file={args.models.resolve() / 'sface_trunk.npz'}"], "mien-nano": []}
     with tempfile.TemporaryDirectory() as folder:
-        tree = Path(folder)
-        for part in ("src", "tools", "recipes"):
-            shutil.copytree(ROOT / part, tree / part)
-        for each in ROUNDS:
-            go(each, tree, data, starts, SMOKE)
-        for name in ("mien-base", "mien-nano"):
-            call(tree, "-m", "mien", "predict", tree / "src/mien/assets/sample.png", "--model", name)
+        tree = ROOT
+        if args.smoke:
+            tree = Path(folder)
+            changes += [f"--{change}" for change in SMOKE]
+            for part in ("src", "tools", "recipes"):
+                shutil.copytree(ROOT / part, tree / part)
+        for name, version in VERSIONS.items():
+            run = f"runs/photos-{name}"
+            call(tree, "-m", "mien", "train", f"recipes/photos-{name}.toml", "-o", run, "--resume", *changes, *starts[name])
+            call(tree, "tools/make_default_weights.py", run, "--name", name, "--version", version)
+            call(tree, "-m", "mien", "predict", "src/mien/assets/sample.png", "--model", name)
 
 
-def go(one: Round, tree: Path, data: Path, starts: Path, changes: Sequence[str] = ()) -> None:
-    """Train a round in a tree and write what it makes."""
-    run, recipe = Path("runs") / f"photos-{one.name}", Path("recipes") / f"photos-{one.name}.toml"
-    changes = [*changes, *(f"data.{index}.root={data / folder}" for index, folder in enumerate(FOLDERS))]
-    changes += [f"model.init.file={starts / one.start}"] if one.start else []
-    call(tree, "-m", "mien", "train", recipe, "-o", run, "--resume", *(f"--{change}" for change in changes))
-    call(tree, "tools/make_default_weights.py", run, "--name", one.name, "--version", one.version)
-
-
-def call(tree: Path, *command: object) -> None:
+def call(tree: Path, *command: str) -> None:
     """Run Python in a tree, with its package; stop where that fails."""
-    line = [sys.executable, *map(str, command)]
-    print("$", *line[1:], flush=True)
-    subprocess.run(line, cwd=tree, env={**os.environ, "PYTHONPATH": str(tree / "src")}, check=True)
+    print("$", *command, flush=True)
+    subprocess.run([sys.executable, *command], cwd=tree, env={**os.environ, "PYTHONPATH": str(tree / "src")}, check=True)
 
 
 if __name__ == "__main__":

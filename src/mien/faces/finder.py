@@ -44,6 +44,9 @@ CLEAR = 0.997
 of those lying on their side."""
 CONFIRMED = 0.9
 """Score of RetinaFace in a rotated search, and presence of the mesh, from which a further attempt has found a face."""
+SURELY_A_FACE = 0.95
+"""Score of RetinaFace from which the usual presence of the mesh suffices where nothing else was found, for profiles and tight
+crops. Images without a face reach 0.88."""
 CROP = 192
 """Side in pixels of the crop in which a followed face is verified."""
 SAME_FACE = 0.5
@@ -191,7 +194,7 @@ class FaceFinder:
         turned = np.cos(found.roll[:, None] - roll) < np.cos(np.radians(UPRIGHT))
         new = (~same | turned).all(1) & (sides(found.boxes).max(-1) >= self.min_size)
         (fresh,) = self.confirm([image], [found.select(new)])
-        fresh = [face for face in fresh if face.presence >= CONFIRMED]
+        fresh = [face for face in fresh if face.presence >= CONFIRMED or (not faces and face.score >= SURELY_A_FACE)]
         kept = [face for face in faces if not any(containment(face.box, other.box) > SAME_FACE for other in fresh)]
         return self._sorted([*kept, *fresh], image) if fresh else faces
 

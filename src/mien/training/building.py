@@ -113,7 +113,7 @@ def build_parts(config: TrainConfig, split: Mixture, accelerator: Accelerator, *
     options = options_of(config, split)
     model = models.build(config.model.name, **options)
     if config.model.init.file and initialize:
-        images = lambda: _some_images(config, split)  # noqa: E731 - called only for files without statistics
+        images = lambda: some_images(config, split)  # noqa: E731 - called only for files without statistics
         load_initial_weights(model, config.model.name, config.model.init, feed=card_input(config.input), images=images)
     datasets = [part.name for part in split.parts]
     output = sample_output(model, config)
@@ -204,7 +204,7 @@ def sample_output(model: nn.Module, config: TrainConfig) -> Any:
     return type(output)(*(value if value is None else float32(value) for value in output))
 
 
-def _some_images(config: TrainConfig, split: Mixture) -> Tensor:
+def some_images(config: TrainConfig, split: Mixture) -> Tensor:
     """Return up to 256 training images, spread over the split, (N, C, side, side)."""
     rows = np.unique(np.linspace(0, len(split) - 1, 256).astype(int))
     _, images, readable = next(evaluation_batches(split, Preprocess(card_input(config.input)), len(rows), rows))
