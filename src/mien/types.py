@@ -38,7 +38,10 @@ class View:
 
     def __call__(self, mesh: np.ndarray) -> np.ndarray:
         """Return (…, K, 2) x and y for a mesh of (…, P, 2 or 3)."""
-        return np.add.reduceat(mesh[..., self.indices, :2], self._starts, -2) / self.counts.astype(mesh.dtype)
+        chosen = mesh[..., self.indices, :2]
+        if len(self._starts) == len(self.indices):
+            return chosen
+        return np.add.reduceat(chosen, self._starts, -2) / self.counts.astype(mesh.dtype)
 
 
 EYES = ((33, 133), (263, 362))

@@ -7,6 +7,7 @@ FACS coders. `UNSUPPORTED` lists what cannot be estimated; it is missing in the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -57,7 +58,7 @@ def estimate(blendshapes: Mapping[str, float], points: np.ndarray) -> dict[str, 
         found |= {unit: max(left, right), f"{unit}_left": left, f"{unit}_right": right}
     for unit, names in CENTRAL.items():
         found[unit] = sum(blendshapes[name] for name in names) / len(names)
-    (upper, lower, left, right) = points[[*LIPS, *EYES]].astype(np.float64)
-    gap = np.linalg.norm(upper - lower) / max(float(np.linalg.norm(left - right)), 1e-9)
-    found["AU25"] = min(max(float(gap - CLOSED) / (OPEN - CLOSED), 0.0), 1.0)
+    upper, lower, left, right = (points[i].tolist() for i in (*LIPS, *EYES))
+    gap = math.dist(upper, lower) / max(math.dist(left, right), 1e-9)
+    found["AU25"] = min(max((gap - CLOSED) / (OPEN - CLOSED), 0.0), 1.0)
     return {name: found[name] for name in COLUMNS}

@@ -134,19 +134,17 @@ class FaceFinder:
 
     def confirm(self, images: Sequence[np.ndarray], detections: Sequence[Detections]) -> list[list[FoundFace]]:
         """Compute the meshes of detected faces, and return those that show a face, for each image, the main face first."""
-        origin = np.repeat(np.arange(len(images)), [len(each) for each in detections]).tolist()
-        faces = [
-            FoundFace(box, float(score), keypoints=None if each.points is None else each.points[i])
-            for each in detections
-            for i, (box, score) in enumerate(zip(each.boxes, each.scores, strict=True))
-        ]
-        if self.landmarker is not None and faces:
-            roll = np.concatenate([each.roll for each in detections])
-            mesh = self.landmarker([(images[i], face.box, float(r)) for i, face, r in zip(origin, faces, roll, strict=True)])
-            faces = [
-                FoundFace(face.box, face.score, points, float(presence), face.keypoints)
-                for face, points, presence in zip(faces, mesh.points, mesh.presence, strict=True)
-            ]
+        origin = [i for i, each in enumerate(detections) for _ in each.boxes]
+        boxes = [box for each in detections for box in each.boxes]
+        scores = [score for each in detections for score in each.scores.tolist()]
+        keypoints = [None if each.points is None else each.points[i] for each in detections for i in range(len(each))]
+        if self.landmarker is not None and boxes:
+            roll = [angle for each in detections for angle in each.roll.tolist()]
+            mesh = self.landmarker([(images[i], box, angle) for i, box, angle in zip(origin, boxes, roll, strict=True)])
+            meshes, presence = list(mesh.points), mesh.presence.tolist()
+        else:
+            meshes, presence = [None] * len(boxes), [1.0] * len(boxes)
+        faces = map(FoundFace, boxes, scores, meshes, presence, keypoints)
         found: list[list[FoundFace]] = [[] for _ in images]
         for index, face in zip(origin, faces, strict=True):
             if face.presence >= PRESENCE:

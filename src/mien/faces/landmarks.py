@@ -11,9 +11,9 @@ were found to mean (`MESHES`), half a pixel of the 256 from where MediaPipe has 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from ..labels import BLENDSHAPES
 from ..registry import lookup
 from ..runtime.onnx import OnnxRuntime
 from ..types import EYES, FACE, blendshape_points
-from .alignment import apply, invert, warp
+from .alignment import Interpolation, apply, crop_square, square_matrix
 
 MESHES: Mapping[str, float] = {"mesh478": 0.5, "mesh468": 0.0}
 """Name of a mesh → coordinate of the first pixel's center in its network's output. It is undocumented; with these values the
@@ -70,13 +70,16 @@ def region_of_crop(height: int, width: int) -> np.ndarray:
 
 def regions_of_points(points: np.ndarray) -> np.ndarray:
     """Return the regions (N, 4) around meshes (N, P, 2 or 3), rotated by the line between the eyes."""
-    face = points[..., :FACE, :2].astype(np.float64)
-    roll = eye_roll(points)
-    turned = face @ np.swapaxes(_rotation(-roll), -1, -2)
-    low, high = turned.min(-2), turned.max(-2)
-    center = ((low + high) / 2)[..., None, :] @ np.swapaxes(_rotation(roll), -1, -2)
-    side = 1.5 * (high - low).max(-1)
-    return np.concatenate([center[..., 0, :], side[..., None], roll[..., None]], -1)
+    found = np.empty((len(points), 4))
+    for region, mesh in zip(found, points, strict=True):
+        roll = float(eye_roll(mesh))
+        cosine, sine = math.cos(roll), math.sin(roll)
+        x, y = mesh[:FACE, 0].astype(np.float64), mesh[:FACE, 1].astype(np.float64)
+        across, down = x * cosine + y * sine, y * cosine - x * sine
+        left, right, top, bottom = (float(value) for value in (across.min(), across.max(), down.min(), down.max()))
+        u, v = (left + right) / 2, (top + bottom) / 2
+        region[:] = u * cosine - v * sine, u * sine + v * cosine, 1.5 * max(right - left, bottom - top), roll
+    return found
 
 
 class Landmarker:
@@ -143,7 +146,7 @@ class _Mesh:
         self.count: int = self.network.session.get_outputs()[0].shape[1] // 3
 
     def __call__(
-        self, images: Sequence[np.ndarray], regions: np.ndarray, interpolation: Literal["bilinear", "nearest"] = "bilinear"
+        self, images: Sequence[np.ndarray], regions: np.ndarray, interpolation: Interpolation = "bilinear"
     ) -> Landmarks:
         points = np.empty((len(images), self.count, 3), np.float32)
         presence = np.empty(len(images), np.float32)
@@ -159,22 +162,15 @@ class _Mesh:
 
 
 def region_crops(
-    images: Sequence[np.ndarray], regions: np.ndarray, size: int, interpolation: Literal["bilinear", "nearest"] = "bilinear"
+    images: Sequence[np.ndarray], regions: np.ndarray, size: int, interpolation: Interpolation = "bilinear"
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the regions as (N, size, size, 3) float32, 0 … 1, and the (N, 2, 3) matrices from there to the images."""
-    center, side, roll = regions[:, :2], np.maximum(regions[:, 2], 1), regions[:, 3]
-    linear = _rotation(-roll) * (size / side)[:, None, None]
-    matrices = np.concatenate([linear, size / 2 - linear @ center[..., None]], -1)
+    backs = [square_matrix(x, y, max(side, 1), roll, size) for x, y, side, roll in regions.tolist()]
     batch = np.empty((len(images), size, size, 3), np.float32)
-    for pixels, image, matrix in zip(batch, images, matrices, strict=True):
-        crop = warp(image, matrix, size, interpolation=interpolation)
+    for pixels, image, back in zip(batch, images, backs, strict=True):
+        crop = crop_square(image, back, size, interpolation=interpolation)
         np.multiply(crop if crop.ndim == 3 else crop[..., None], np.float32(1 / 255), out=pixels)
-    return batch, invert(matrices)
-
-
-def _rotation(angle: np.ndarray) -> np.ndarray:
-    cosine, sine = np.cos(angle), np.sin(angle)
-    return np.stack([np.stack([cosine, -sine], -1), np.stack([sine, cosine], -1)], -2)
+    return batch, np.array(backs).reshape(-1, 2, 3)
 
 
 def eye_roll(points: np.ndarray) -> np.ndarray:
@@ -206,7 +202,11 @@ class Blendshapes:
             raise ValueError(f"blendshapes need the 478-point mesh, not {points.shape[-2]} points")
         chosen = blendshape_points(points).astype(np.float64)
         chosen -= chosen.mean(-2, keepdims=True)
-        upright = chosen @ np.swapaxes(_rotation(-eye_roll(points)), -1, -2)
+        roll = eye_roll(points)
+        cosine, sine = np.cos(roll)[:, None], np.sin(roll)[:, None]
+        upright = np.empty(chosen.shape, np.float32)
+        upright[..., 0] = chosen[..., 0] * cosine + chosen[..., 1] * sine
+        upright[..., 1] = chosen[..., 1] * cosine - chosen[..., 0] * sine
         # One face per call: batches are no faster, and on some processors the sums would depend on the batch size.
-        faces = [self._network(face[None])["blendshapes"] for face in upright.astype(np.float32)]
+        faces = [self._network(face[None])["blendshapes"] for face in upright]
         return np.concatenate([np.empty((0, len(BLENDSHAPES)), np.float32), *faces])

@@ -98,7 +98,7 @@ class Preprocess:
         Returns:
             Name → (h, w, channels) uint8; `image` is the face.
         """
-        face = self._color(warp(image, self.matrix(mesh), self.size[0]))
+        face = self._color(warp(image, self.matrix(mesh), self.size[0], gray=self.channels == 1 and not self.raw))
         if not self.regions:
             return {IMAGE: face}
         matrix = self.matrix(mesh, SIDE)

@@ -9,12 +9,13 @@ all. The ramps between were set on degraded images of the LFW validation split, 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from ..types import FACE, Pose
-from .alignment import warp
+from .alignment import crop_square, square_matrix
 from .finder import FoundFace
-from .preprocessing import gray
 
 TRUSTED = 0.4
 """Quality from which a prediction may be certain."""
@@ -47,19 +48,22 @@ def face_quality(image: np.ndarray, face: FoundFace, pose: Pose | None = None) -
     """
     if face.points is None:
         return None
-    points = face.points[:FACE, :2].astype(np.float64)
-    sharpness, flat = texture(image, points, face.roll)
+    points, roll = face.points[:FACE, :2], face.roll
+    low, high = points.min(0).tolist(), points.max(0).tolist()
+    size = max(high[0] - low[0], high[1] - low[1])
+    middle = (low[0] + high[0]) / 2, (low[1] + high[1]) / 2
+    sharpness, flat = texture(crop_square(image, square_matrix(*middle, max(size, 1), roll, SIDE), SIDE, gray=True))
     factors = [
-        _ramp(float(np.ptp(points, 0).max()), *SIZE),
+        _ramp(size, *SIZE),
         _ramp(sharpness, *SHARPNESS),
         _ramp(flat, *FLAT),
-        _ramp(abs(float(np.degrees(face.roll))), *ROLL),
+        _ramp(abs(math.degrees(roll)), *ROLL),
         _ramp(face.presence, *PRESENCE),
         1.0 if face.agreed else DOUBTED,
     ]
     if pose is not None:
         factors += [_ramp(abs(pose.yaw), *TURN), _ramp(abs(pose.pitch), *TURN)]
-    return float(np.prod(factors))
+    return math.prod(factors)
 
 
 def is_certain(confidence: float, threshold: float, quality: float | None) -> bool:
@@ -67,19 +71,14 @@ def is_certain(confidence: float, threshold: float, quality: float | None) -> bo
     return confidence >= threshold and (quality is None or quality >= TRUSTED)
 
 
-def texture(image: np.ndarray, points: np.ndarray, roll: float) -> tuple[float, float]:
-    """Return sharpness and flat share of an upright face crop.
+def texture(crop: np.ndarray) -> tuple[float, float]:
+    """Return sharpness and flat share of an upright face crop (`SIDE`, `SIDE`), uint8 gray.
 
     Sharpness is the deviation of the Laplacian as a share of the deviation of the gray levels, so it does not depend on
     brightness and contrast. A face smaller than the crop is enlarged, so it is less sharp. The flat share is that of the pixels
     whose Laplacian is below 2 % of the deviation of the gray levels: skin has some texture everywhere, drawn areas have none.
     """
-    low, high = points.min(0), points.max(0)
-    scale = SIDE / max(float((high - low).max()), 1)
-    cosine, sine = scale * np.cos(roll), scale * np.sin(roll)
-    linear = np.array([[cosine, sine], [-sine, cosine]])
-    matrix = np.concatenate([linear, (SIDE / 2 - linear @ ((low + high) / 2))[:, None]], 1)
-    pixels = gray(warp(image, matrix, SIDE)).astype(np.float32)
+    pixels = crop.astype(np.float32)
     inside = pixels[1:-1, 1:-1]
     laplacian = 4 * inside - pixels[:-2, 1:-1] - pixels[2:, 1:-1] - pixels[1:-1, :-2] - pixels[1:-1, 2:]
     deviation = max(float(inside.std()), 1.0)
@@ -87,4 +86,4 @@ def texture(image: np.ndarray, points: np.ndarray, roll: float) -> tuple[float, 
 
 
 def _ramp(value: float, useless: float, good: float) -> float:
-    return float(np.clip((value - useless) / (good - useless), 0, 1))
+    return min(max((value - useless) / (good - useless), 0.0), 1.0)

@@ -13,7 +13,7 @@ import dataclasses
 import numpy as np
 
 from ..errors import ConfigError
-from ..faces.alignment import warp
+from ..faces.alignment import crop_square, square_matrix
 from ..faces.detection.detector import prominence
 from ..faces.detection.nms import suppress
 from ..faces.finder import FaceFinder, FoundFace
@@ -169,11 +169,9 @@ def appearance(pixels: np.ndarray, regions: np.ndarray) -> np.ndarray:
         regions: (N, 4) around their meshes, see `mien.faces.landmarks`.
     """
     found = np.empty((len(regions), LOOK * LOOK * 3))
-    for row, (x, y, side, roll) in zip(found, regions, strict=True):
-        scale = LOOK / max(0.87 * side, 1)  # the width of the face plus a third
-        cosine, sine = scale * np.cos(roll), scale * np.sin(roll)
-        matrix = np.array([[cosine, sine, LOOK / 2 - cosine * x - sine * y], [-sine, cosine, LOOK / 2 + sine * x - cosine * y]])
-        row[:] = warp(pixels, matrix, LOOK).ravel()
+    for row, (x, y, side, roll) in zip(found, regions.tolist(), strict=True):
+        back = square_matrix(x, y, max(0.87 * side, 1), roll, LOOK)  # the width of the face plus a third
+        row[:] = crop_square(pixels, back, LOOK).ravel()
         row -= row.mean()
         row /= max(float(np.linalg.norm(row)), 1e-9)
     return found

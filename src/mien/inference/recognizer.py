@@ -248,6 +248,31 @@ class Recognizer:
         """Run the networks on the crops of faces; `images` holds the image of each face."""
         if not crops:
             return []
+        points = None if faces[0].points is None else np.array([face.points for face in faces])  # all have a mesh, or none has
+        poses, directions = self._measure(images, points)
+        qualities = [face_quality(image, face, pose) for image, face, pose in zip(images, faces, poses, strict=True)]
+        clock("measures")
+        blendshapes = None if self.blendshapes is None or points is None else self.blendshapes(points).tolist()
+        clock("blendshapes")
+        outputs = self._outputs(crops)
+        clock("classify")
+        return [
+            self._face(face, outputs, i, poses[i], directions[i], qualities[i], None if blendshapes is None else blendshapes[i])
+            for i, face in enumerate(faces)
+        ]
+
+    def _measure(
+        self, images: Sequence[np.ndarray], points: np.ndarray | None
+    ) -> tuple[Sequence[Pose | None], Sequence[Gaze | None]]:
+        """Return head pose and gaze of each face."""
+        missing = [None] * len(images)
+        if points is None:
+            return missing, missing
+        faces = metric_faces(points, np.array([image.shape[1::-1] for image in images]), self.fov)
+        return faces.poses, gazes(faces) if points.shape[1] > FACE else missing
+
+    def _outputs(self, crops: list[dict[str, np.ndarray]]) -> dict[str, list[list[float]]]:
+        """Return the outputs of the classifier by role: for each face a list of values."""
         found = self.runtime(self.preprocess.batch(crops))
         outputs = {role: found[name] for role, name in self.card.outputs.items() if role in ROLES}
         for role, values in outputs.items():
@@ -261,66 +286,39 @@ class Recognizer:
             checked_probabilities(outputs["scores"], self.card.labels, self.name)
         except ValueError as error:
             raise WeightsError(f"{error}; docs/howto/own-model.md describes the outputs of a classifier") from error
-        clock("classify")
-        meshes = [face.points for face in faces if face.points is not None]
-        points = np.stack(meshes) if meshes else None  # all faces have a mesh, or none has
-        blendshapes = None if self.blendshapes is None or points is None else self.blendshapes(points[..., :2])
-        clock("blendshapes")
-        poses, directions = self._measure(images, points)
-        qualities = [face_quality(image, face, pose) for image, face, pose in zip(images, faces, poses, strict=True)]
-        clock("measures")
-        return [
-            self._face(
-                face,
-                {role: values[i] for role, values in outputs.items()},
-                None if blendshapes is None else blendshapes[i],
-                poses[i],
-                directions[i],
-                qualities[i],
-            )
-            for i, face in enumerate(faces)
-        ]
-
-    def _measure(
-        self, images: Sequence[np.ndarray], points: np.ndarray | None
-    ) -> tuple[Sequence[Pose | None], Sequence[Gaze | None]]:
-        """Return head pose and gaze of each face."""
-        missing = [None] * len(images)
-        if points is None:
-            return missing, missing
-        sizes = np.array([image.shape[1::-1] for image in images])
-        faces = metric_faces(points, sizes, self.fov)
-        return faces.poses, gazes(faces) if points.shape[1] > FACE else missing
+        return {role: values.tolist() for role, values in outputs.items()}
 
     def _face(
         self,
         found: FoundFace,
-        outputs: dict[str, np.ndarray],
-        blendshapes: np.ndarray | None,
+        outputs: dict[str, list[list[float]]],
+        index: int,
         pose: Pose | None,
         gaze: Gaze | None,
         quality: float | None,
+        blendshapes: list[float] | None,
     ) -> Face:
-        best, values = int(outputs["scores"].argmax()), outputs["scores"].tolist()
-        valence, arousal = outputs["valence_arousal"].tolist() if "valence_arousal" in outputs else (None, None)
-        units = outputs["action_units"].tolist() if "action_units" in outputs else None
-        named = None if blendshapes is None else dict(zip(BLENDSHAPES, blendshapes.tolist(), strict=True))
+        scores = outputs["scores"][index]
+        confidence = max(scores)
+        valence, arousal = outputs["valence_arousal"][index] if "valence_arousal" in outputs else (None, None)
+        units = dict(zip(ACTION_UNITS, outputs["action_units"][index], strict=True)) if "action_units" in outputs else None
+        named = None if blendshapes is None else dict(zip(BLENDSHAPES, blendshapes, strict=True))
         estimated = None
         if named is not None and found.points is not None and units is None:
             estimated = estimate(named, found.points)
         return Face(
             box=Box(*found.box.tolist()),
             detection=found.score,
-            scores=dict(zip(self.card.labels, values, strict=True)),
-            label=self.card.labels[best],
-            confidence=values[best],
-            certain=is_certain(values[best], self.card.calibration.threshold, quality),
+            scores=dict(zip(self.card.labels, scores, strict=True)),
+            label=self.card.labels[scores.index(confidence)],
+            confidence=confidence,
+            certain=is_certain(confidence, self.card.calibration.threshold, quality),
             quality=quality,
             points=found.points if self.points else None,
             blendshapes=named,
             valence=valence,
             arousal=arousal,
-            action_units=None if units is None else dict(zip(ACTION_UNITS, units, strict=True)),
+            action_units=units,
             action_units_estimated=estimated,
             pose=pose,
             gaze=gaze,

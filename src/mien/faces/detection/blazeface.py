@@ -72,7 +72,7 @@ class BlazeFace:
                 parts.append(faces.shifted(region.left, region.top))
                 following += self._next(region, faces, hints.shifted(region.left, region.top), depth)
             regions = list(dict.fromkeys(following))
-        found = Detections.join(parts)
+        found = Detections.join(parts) if len(parts) > 1 else parts[0]
         return found.select(suppress(found.boxes, found.scores, SAME_IN_VIEWS, containment))
 
     def _detect(self, regions: list[Region], image: np.ndarray) -> list[Detections]:
@@ -83,8 +83,11 @@ class BlazeFace:
 
     def _split(self, seen: Detections, region: Region, image: np.ndarray, threshold: float) -> tuple[Detections, Detections]:
         """Return the faces of one view, and the hints at other faces."""
-        seen = seen.select(~region.cuts(seen.boxes, image))
-        faces, rest = seen.select(seen.scores > threshold), seen.select(seen.scores <= threshold)
+        cut = region.cuts(seen.boxes, image)
+        if cut.any():
+            seen = seen.select(~cut)
+        count = int((seen.scores > threshold).sum())  # the best come first
+        faces, rest = seen[:count], seen[count:]
         apart = [not (containment(box, faces.boxes) > ON_FACE).any() for box in rest.boxes]
         return faces, rest.select(np.array(apart, bool))
 
@@ -113,8 +116,17 @@ class Network:
 
     def __call__(self, image: np.ndarray, regions: list[Region], threshold: float) -> list[Detections]:
         """Return the detections above `threshold` (0 to 1) in each region of a uint8 RGB image, in the region's pixels."""
-        squares, corners = zip(*(_square(region.of(image, SIDE)) for region in regions), strict=True)
-        offsets, logits = self.network(np.stack(squares)).values()
+        squares = np.full((len(regions), SIDE, SIDE, 3), -1, np.float32)
+        corners = np.empty((len(regions), 2), np.float32)
+        for square, corner, region in zip(squares, corners, regions, strict=True):
+            small = region.of(image, SIDE)
+            height, width = small.shape[:2]
+            top, left = (SIDE - height) // 2, (SIDE - width) // 2
+            inside = square[top : top + height, left : left + width]
+            np.divide(small, np.float32(127.5), out=inside)
+            inside -= 1
+            corner[:] = left, top
+        offsets, logits = self.network(squares).values()
         return [
             self._decode(offset, logit, corner, SIDE / region.long, threshold)
             for offset, logit, corner, region in zip(offsets, logits[..., 0], corners, regions, strict=True)
@@ -123,25 +135,17 @@ class Network:
     def _decode(
         self, offsets: np.ndarray, logits: np.ndarray, corner: np.ndarray, scale: float, threshold: float
     ) -> Detections:
-        scores = 1 / (1 + np.exp(-logits.clip(-80, 80)))
-        found = np.flatnonzero(scores > threshold)
+        found = np.flatnonzero(logits > (np.log(threshold / (1 - threshold)) if threshold > 0 else -np.inf))
         if not found.size:
             return Detections.none(6)
         # A cell outputs center, size and six keypoints in pixels of the input; all but the size are relative to the cell.
-        values, scores = offsets[found].reshape(-1, 8, 2) / SIDE, scores[found]
-        values[:, [0, 2, 3, 4, 5, 6, 7]] += self.cells[found, None]
-        half = values[:, 1] / 2
-        values[:, 0], values[:, 1] = values[:, 0] - half, values[:, 0] + half
+        values, scores = offsets[found].reshape(-1, 8, 2) / SIDE, 1 / (1 + np.exp(-logits[found].clip(-80, 80)))
+        half, cells = values[:, 1] / 2, self.cells[found]
+        values[:, 1] = 0
+        values += cells[:, None]
+        values[:, 1] = values[:, 0] + half
+        values[:, 0] -= half
         flat = values.reshape(-1, 16)
         means, scores = average(flat[:, :4], scores, flat, SAME_FACE)
         pixels = (means.reshape(-1, 8, 2) * SIDE - corner) / scale
         return Detections.from_points(pixels[:, :2].reshape(-1, 4), scores, pixels[:, 2:])
-
-
-def _square(small: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return an image centered in a black square, as the network's input, and the position of its corner."""
-    height, width = small.shape[:2]
-    top, left = (SIDE - height) // 2, (SIDE - width) // 2
-    square = np.full((SIDE, SIDE, 3), -1, np.float32)
-    square[top : top + height, left : left + width] = small / np.float32(127.5) - 1
-    return square, np.array([left, top], np.float32)

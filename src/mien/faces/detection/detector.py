@@ -58,7 +58,7 @@ class Detector:
             quarters += [1, 3]
         if self.max_roll > 180 - UPRIGHT:
             quarters.append(2)
-        faces = rotated(self.search, image, quarters)
+        faces = rotated(self.search, image, quarters) if len(quarters) > 1 else self.search(image)
         if self.min_size:
             faces = faces.select(sides(faces.boxes).max(1, initial=0) >= self.min_size)
         if self.max_faces is not None and len(faces) > self.max_faces:

@@ -34,6 +34,8 @@ def suppress(boxes: np.ndarray, scores: np.ndarray, limit: float, overlap: Overl
 
     Arguments as for `groups`.
     """
+    if len(boxes) < 2:
+        return np.arange(len(boxes))
     return np.array([group[0] for group in groups(boxes, scores, limit, overlap)], dtype=np.intp)
 
 

@@ -41,7 +41,7 @@ class Region(NamedTuple):
         inside, scale = image[max(self.top, 0) : bottom, max(self.left, 0) : right], longest / self.long
         small = resize(inside, max(round(inside.shape[1] * scale), 1), max(round(inside.shape[0] * scale), 1))
         beyond = [(max(-self.top, 0), max(bottom - height, 0)), (max(-self.left, 0), max(right - width, 0)), (0, 0)]
-        if not np.any(beyond):
+        if not any(map(any, beyond)):
             return small
         pads = [(round(before * scale), round(after * scale)) for before, after in beyond]
         return np.pad(small, pads)[:longest, :longest]  # Three roundings may add up to one pixel too many.
@@ -49,6 +49,8 @@ class Region(NamedTuple):
     def cuts(self, boxes: np.ndarray, image: np.ndarray) -> np.ndarray:
         """Return which boxes (N, 4), in pixels of the region, touch a side of it that is not also a side of the image."""
         height, width = image.shape[:2]
+        if self.left <= 0 and self.top <= 0 and self.left + self.width >= width and self.top + self.height >= height:
+            return np.zeros(len(boxes), bool)
         return (
             ((boxes[:, 0] < BORDER) & (self.left > 0))
             | ((boxes[:, 1] < BORDER) & (self.top > 0))
