@@ -84,7 +84,7 @@ def page(data: Path, folder: Path) -> None:
         "group": (DESKTOP, "light", lambda page: (upload(page, *group), page.click(last), page.wait_for_function(ready))),
         "batch": (DESKTOP, "light", lambda page: (upload(page, *group, blank, broken), page.evaluate(table))),
         "wide": (WIDE, "light", lambda page: (upload(page, *group), page.click(last), page.wait_for_function(ready))),
-        "video": (DESKTOP, "light", lambda page: (upload(page, film), seek(page, 6.8))),
+        "video": (DESKTOP, "light", lambda page: (upload(page, film), seek(page, 6.8), page.click("#show-axes"))),
         "camera": (DESKTOP, "dark", lambda page: (page.click("#welcome [data-do=camera]"), page.wait_for_timeout(30_000))),
         "recording": (
             DESKTOP,

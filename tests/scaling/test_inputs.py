@@ -103,7 +103,7 @@ def test_a_run_can_be_written_to_object_storage(memory: str) -> None:
     folder = Folder(f"{memory}/out")
     assert folder.names() == [] and folder.names("rows") == []
     folder.write("rows/a.parquet", b"first")
-    folder.put("rows/b.parquet", io.BytesIO(b"second"))
+    folder.write("rows/b.parquet", io.BytesIO(b"second"))
     assert folder.names("rows") == ["a.parquet", "b.parquet"] and folder.read("rows/b.parquet") == b"second"
     with pytest.raises(SourceError, match="nowhere"):
         Folder("nowhere://bucket")

@@ -7,7 +7,9 @@ import dataclasses
 import datetime
 import os
 import time
+from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import ConfigError
@@ -16,7 +18,7 @@ from ..inference.options import DEFAULTS, Options
 from ..io.files import LOCK
 from ..runtime.devices import AUTO, CPU, Device, cores
 from . import listing, pool
-from .job import JOB, LISTING, ROWS, SUMMARY, Job, Listing, Shards, absolute, identity, load, tallies
+from .job import JOB, LISTING, ROWS, SUMMARY, Job, Listing, Shards, identity, load, tallies
 from .storage import PART, Folder
 from .summary import Summary, add_up, finish
 from .supervising import TIMEOUT
@@ -97,12 +99,21 @@ def batch(
         done = tallies(folder, job.shards)
         with contextlib.closing(Shards(folder)) as shards:
             waiting = {number: shards.size(number) for number in range(len(shards)) if number not in done}
-        meter = _Meter(progress, job.items, done)
-        lost = 0
+        totals = Counter[str](lost=0, items=0, failures=0)
+
+        def count(tally: dict[str, Any]) -> None:
+            totals.update(items=tally["items"], failures=tally["status"].get("unreadable", 0))
+
+        def report(under_way: int = 0) -> None:
+            progress(min(totals["items"] + under_way, job.items), job.items, totals["failures"])
+
+        for tally in done.values():
+            count(tally)
+        report()
         if waiting:
             where = folder.where
             if ray is None:
-                results = pool.run(where, waiting, workers or cores(), options.threads, meter.under_way, timeout)
+                results = pool.run(where, waiting, workers or cores(), options.threads, report, timeout)
             else:
                 from . import cluster
 
@@ -110,12 +121,15 @@ def batch(
             with contextlib.closing(results):
                 for number, tally, deaths in results:
                     done[number] = tally
-                    lost += deaths
-                    meter.finished(tally)
+                    totals["lost"] += deaths
+                    count(tally)
+                    report()
         folder.sweep(ROWS)
         summary = add_up(done, len(waiting))
         run = {"started": began.isoformat(timespec="seconds"), "seconds": round(time.perf_counter() - clock, 3)}
-        return finish(folder, job, summary, done, {**run, "workers": workers or cores(), "ray": ray, "lost_workers": lost})
+        return finish(
+            folder, job, summary, done, {**run, "workers": workers or cores(), "ray": ray, "lost_workers": totals["lost"]}
+        )
 
 
 def describe(found: Listing, options: Options, shard_size: int | None, *, here: bool = True) -> Job:
@@ -127,11 +141,16 @@ def describe(found: Listing, options: Options, shard_size: int | None, *, here: 
     device = Device.parse(options.device)
     if not here and device == AUTO:
         device = CPU
+    model = Path(options.model)  # or a name
     placed = dataclasses.replace(options, device=str(device if here else CPU))
     read, size = recognizer.load(**placed.loading), found.shard_size(shard_size)
     options.sampling  # noqa: B018 - raises ConfigError on invalid values
     return Job(
-        options={**options.to_dict(), "model": absolute(options.model), "device": str(device)},
+        options={
+            **options.to_dict(),
+            "model": str(model.absolute()) if model.exists() else options.model,
+            "device": str(device),
+        },
         model=identity(read.card),
         labels=list(read.card.labels),
         units="action_units" in read.card.outputs,
@@ -174,21 +193,3 @@ def enter(folder: Folder, job: Job, found: Listing, resume: bool) -> None:
         f"{folder} holds this run, interrupted after {there} of {job.shards} parts; add --resume to continue it",
         path=str(folder),
     )
-
-
-class _Meter:
-    """Progress over finished and running shards."""
-
-    def __init__(self, progress: Progress, total: int, done: dict[int, dict[str, Any]]) -> None:
-        self._progress, self._total = progress, total
-        self._items = sum(tally["items"] for tally in done.values())
-        self._failures = sum(tally["status"].get("unreadable", 0) for tally in done.values())
-        progress(self._items, total, self._failures)
-
-    def under_way(self, items: int) -> None:
-        self._progress(min(self._items + items, self._total), self._total, self._failures)
-
-    def finished(self, tally: dict[str, Any]) -> None:
-        self._items += tally["items"]
-        self._failures += tally["status"].get("unreadable", 0)
-        self._progress(self._items, self._total, self._failures)

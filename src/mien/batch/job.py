@@ -7,7 +7,6 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from typing import IO, Any
 
 import pyarrow as pa
@@ -106,12 +105,6 @@ def identity(card: Card) -> dict[str, str]:
     return {"name": card.name, "version": str(card.version), "sha256": card.sha256}
 
 
-def absolute(model: str) -> str:
-    """Return the absolute path of a model file; names of bundled models are returned unchanged."""
-    path = Path(model)
-    return str(path.absolute()) if path.exists() else model
-
-
 def load(folder: Folder) -> Job | None:
     """Return the job of a folder, or None if it has none.
 
@@ -201,7 +194,7 @@ class Listing:
                 for shard in self.shards(size):
                     writer.write_table(_table(shard))
             file.seek(0)
-            folder.put(LISTING, file)
+            folder.write(LISTING, file)
 
     def close(self) -> None:
         """Remove the temporary file."""

@@ -169,7 +169,7 @@ def _rows(place: str, name: str, stamp: str, column: str | None) -> Iterator[Ite
             for row in range(table.rows):
                 yield Item(f"{name}#{row}", "row", place, row, column=inner, stamp=stamp)
             return
-        for row, one in enumerate(table.places(inner)):
+        for row, one in enumerate(table.cells(inner)):
             if one:
                 yield from _named(one, column)
             else:

@@ -181,28 +181,22 @@ class Folder:
         with self.open(name) as file:
             return file.read()
 
-    def write(self, name: str, data: bytes | memoryview) -> None:
-        """Write a file atomically.
+    def write(self, name: str, data: bytes | memoryview | IO[bytes]) -> None:
+        """Write a file atomically; an open file may be larger than the memory.
 
         Raises:
             ConfigError: the disk is full, or the folder is not writable.
         """
-        if self._system is not None:
-            self._system.makedirs(self._at(name).rpartition("/")[0], exist_ok=True)
-            self._system.pipe_file(self._at(name), bytes(data))
-            return
-        with atomic_write(Path(self.where, name), AGAIN) as part:
-            part.write_bytes(data)
-
-    def put(self, name: str, file: IO[bytes]) -> None:
-        """Write a file atomically from an open file, which may be larger than the memory; raises like `write`."""
-        if self._system is not None:
-            self._system.makedirs(self._at(name).rpartition("/")[0], exist_ok=True)
-            with self._system.open(self._at(name), "wb") as target:
-                shutil.copyfileobj(file, target, 2**20)
-            return
-        with atomic_write(Path(self.where, name), AGAIN) as part, part.open("wb") as target:
-            shutil.copyfileobj(file, target, 2**20)
+        with contextlib.ExitStack() as stack:
+            if self._system is None:
+                target = stack.enter_context(stack.enter_context(atomic_write(Path(self.where, name), AGAIN)).open("wb"))
+            else:
+                self._system.makedirs(self._at(name).rpartition("/")[0], exist_ok=True)
+                target = stack.enter_context(self._system.open(self._at(name), "wb"))
+            if isinstance(data, bytes | memoryview):
+                target.write(data)
+            else:
+                shutil.copyfileobj(data, target, 2**20)
 
     def sweep(self, below: str = "") -> None:
         """Remove incomplete files of killed processes."""

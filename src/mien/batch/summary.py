@@ -92,7 +92,7 @@ def finish(
                 writer.writerow(row)
         text.flush()
         file.seek(0)
-        folder.put(FAILURES, file)
+        folder.write(FAILURES, file)
     record = {
         **{name: getattr(summary, name) for name in ("items", "images", "frames", "faces", "failures", "status")},
         "labels": {label: summary.labels.get(label, 0) for label in job.labels},

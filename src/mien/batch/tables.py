@@ -61,6 +61,7 @@ class Table:
         import pyarrow.types as kinds
 
         text, data = {}, {}
+        known = ", ".join(self._file.schema_arrow.names)
         for field in self._file.schema_arrow:
             kind = field.type
             if kinds.is_binary(kind) or kinds.is_large_binary(kind):
@@ -72,7 +73,7 @@ class Table:
         if wanted is not None:
             if wanted not in {**text, **data}:
                 raise SourceError(
-                    f"{self.name}: no binary or text column {wanted!r}; columns: {self._columns()}",
+                    f"{self.name}: no binary or text column {wanted!r}; columns: {known}",
                     path=self.name,
                     value=wanted,
                     expected=[*text, *data],
@@ -87,27 +88,24 @@ class Table:
             if name in text:
                 return text[name], False
         raise SourceError(
-            f"{self.name}: no column with images found; choose one of {self._columns()} with --column",
+            f"{self.name}: no column with images found; choose one of {known} with --column",
             path=self.name,
             expected=[*text, *data],
         )
-
-    def places(self, column: str) -> Iterator[str | None]:
-        """Yield the text of a column."""
-        return self._cells(column, 0)
 
     def cell(self, column: str, row: int) -> bytes | None:
         """Return the bytes of a row; fast in ascending order."""
         if column != self._column or row < self._next:
             first, self._next = self._group_of(row)
-            self._column, self._values = column, self._cells(column, first)
+            self._column, self._values = column, self.cells(column, first)
         value = None
         while self._next <= row:
             value = next(self._values)
             self._next += 1
         return value
 
-    def _cells(self, column: str, group: int) -> Iterator[Any]:
+    def cells(self, column: str, group: int = 0) -> Iterator[Any]:
+        """Yield the values of a column from a row group on."""
         try:
             groups = list(range(group, self._file.metadata.num_row_groups))
             for batch in self._file.iter_batches(BATCH, groups, [column]):
@@ -131,9 +129,6 @@ class Table:
             path=self.name,
             value=row,
         )
-
-    def _columns(self) -> str:
-        return ", ".join(field.name for field in self._file.schema_arrow)
 
 
 def _first_line(error: BaseException) -> str:

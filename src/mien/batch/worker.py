@@ -38,6 +38,9 @@ def main() -> None:
     def say(**message: Any) -> None:
         answers.write(json.dumps(message).encode() + b"\n")
 
+    def begin(at: int) -> None:
+        say(at=at)
+
     with contextlib.suppress(BrokenPipeError):
         try:
             reader = _open(json.loads(sys.stdin.buffer.readline()))
@@ -47,7 +50,14 @@ def main() -> None:
         say(ready=True)
         for line in sys.stdin.buffer:
             try:
-                say(done=_do(reader, json.loads(line), lambda at: say(at=at)))
+                task = json.loads(line)
+                skip = {int(place): why for place, why in task["skip"].items()}
+                done: dict[str, Any] = {}
+                if "start" in task:
+                    reader.try_out(task["shard"], task["start"], task["stop"], skip, begin)
+                else:
+                    done = reader.write(task["shard"], skip, begin)
+                say(done=done)
             except BrokenPipeError:
                 raise
             except MienError as error:
@@ -79,11 +89,3 @@ def _open(opening: dict[str, Any]) -> ShardReader:
             expected=job.model,
         )
     return reader
-
-
-def _do(reader: ShardReader, task: dict[str, Any], begin: Any) -> dict[str, Any]:
-    skip = {int(place): why for place, why in task["skip"].items()}
-    if "start" not in task:
-        return reader.write(task["shard"], skip, begin)
-    reader.try_out(task["shard"], task["start"], task["stop"], skip, begin)
-    return {}

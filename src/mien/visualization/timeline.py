@@ -45,7 +45,7 @@ body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:1100px;paddin
 h1{font-size:1.3rem}h2{font-size:1.05rem;margin:2rem 0 .2rem;overflow-wrap:anywhere}p{color:#5a626d;margin:.2rem 0}
 .scroll{overflow-x:auto}svg{display:block;width:100%;min-width:680px;height:auto}
 @media(prefers-color-scheme:dark){body{color:#e8eaed;background:#17191d}p{color:#a3a9b3}
-svg{filter:invert(.91) hue-rotate(180deg)}}
+svg{filter:invert(.93) hue-rotate(180deg) brightness(1.4)}}
 """
 
 
@@ -276,8 +276,8 @@ class _Line:
             if names:
                 heat = rest.pop(0)
                 chosen = values[:, [column + known.index(name) for name in names]]
-                heat.set_facecolor("#eef0f3")
-                shown = heat.imshow(chosen.T, aspect="auto", extent=(*extent, len(names), 0), cmap="YlGnBu", vmin=0, vmax=1)
+                heat.set_facecolor("#e4e6ea")
+                shown = heat.imshow(chosen.T, aspect="auto", extent=(*extent, len(names), 0), cmap="Blues", vmin=0, vmax=1)
                 scale = heat.figure.colorbar(shown, cax=heat.inset_axes([1.01, 0.05, 0.01, 0.9]), ticks=[0, 1])
                 scale.ax.tick_params(labelsize=7, length=2)
                 scale.outline.set_visible(False)
