@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import uvicorn
 from server import Server
+from websockets.sync.client import connect
 
 from mien.cli.serve import _listen
 from mien.serving.connections import HeadTimeout
@@ -81,7 +82,12 @@ class _Impatient(HeadTimeout):
 
 
 async def _echo(scope: Any, receive: Any, send: Any) -> None:
-    """Answer when the body is complete."""
+    """Answer when the body is complete; a WebSocket gets its first message back."""
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "text": (await receive())["text"]})
+        return
     while (await receive()).get("more_body"):
         pass
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
@@ -89,7 +95,7 @@ async def _echo(scope: Any, receive: Any, send: Any) -> None:
 
 
 def test_slow_request_heads_time_out() -> None:
-    """A client that does not complete its head is disconnected; one whose body takes longer is not."""
+    """A client that does not complete its head is disconnected; a longer body and an open WebSocket are not."""
     server = uvicorn.Server(uvicorn.Config(_echo, http=_Impatient, log_level="error", lifespan="off"))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=server.run, args=([listening],))
@@ -108,6 +114,10 @@ def test_slow_request_heads_time_out() -> None:
                     threading.Event().wait(3 * _Impatient.seconds)
                     client.sendall(b"x")
                     assert client.recv(1000).startswith(b"HTTP/1.1 200 ")
+            with connect(f"ws://127.0.0.1:{listening.getsockname()[1]}/", proxy=None) as client:
+                threading.Event().wait(3 * _Impatient.seconds)
+                client.send("still open")
+                assert client.recv() == "still open"
         finally:
             server.should_exit = True
             thread.join(30)

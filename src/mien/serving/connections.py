@@ -31,6 +31,8 @@ class HeadTimeout(AutoHTTPProtocol):
     def data_received(self, data: bytes) -> None:
         """Stop the timer when the head is complete, start it when another head begins."""
         super().data_received(data)
+        if self.transport.get_protocol() is not self:  # a WebSocket took the connection over
+            return
         if self.cycle is not None and not self.cycle.response_complete:
             self._stop()
         elif self._timer is None and not self.transport.is_closing():
