@@ -173,7 +173,8 @@ def measurable(config: TrainConfig, preprocess: Preprocess, root: Path | None) -
     first, second = config.data
     first = dataclasses.replace(first, root=str(root or first.root))
     _, validation = open_splits(dataclasses.replace(config, data=(first, second)))
-    test = split_of(open_dataset(first.dataset, first.root, "test", first.protocol), config, first)
+    images = open_dataset(first.dataset, first.root, "test", first.protocol).of_each_class(first.validation_limit)
+    test = split_of(images, config, first)
     found = {}
     for split, part in (("validation", validation.parts[0]), ("test", test)):
         distribution, kept = ferplus.targets(part.targets["votes"].numpy(), "majority")
