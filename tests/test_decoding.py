@@ -366,6 +366,14 @@ def test_bomb_is_refused_by_its_header(side: int) -> None:
         decode(bomb(side, side), "x", MEGA)
 
 
+def test_the_limit_may_exceed_that_of_pillow(monkeypatch: pytest.MonkeyPatch, sample: Path) -> None:
+    """Some phones take photos of 200 megapixels; Pillow refuses 179."""
+    wanted, _ = decode(sample.read_bytes(), "x", MEGA)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    found, _ = decode(sample.read_bytes(), "x", MEGA)
+    assert np.array_equal(found, wanted)
+
+
 def test_limit_is_exact() -> None:
     data = png(4, 3, 8, 0, (b"\0" + b"\7" * 4) * 3)
     assert decode(data, "x", 12)[0].shape == (3, 4, 3)

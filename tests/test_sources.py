@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from PIL import Image
 from mien.errors import SourceError
 from mien.io.decoding import EXTENSIONS, FORMATS, PLUGINS
 from mien.io.images import read_image
-from mien.io.sources import Frame, iter_images, natural
+from mien.io.sources import Frame, iter_images, list_lines, natural
 
 
 @pytest.fixture
@@ -254,3 +255,33 @@ def test_a_folder_of_images_alone_is_read_without_looking_below(sample: Path, tm
     (tmp_path / "1.png").rename(tmp_path / "1.bin")
     with pytest.raises(SourceError):
         iter_images(tmp_path, recursive=False)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"a.png\nhttps://example.org/b.png\n",
+        b"\xef\xbb\xbfa.png\r\n\r\nhttps://example.org/b.png\r\n",
+        b"a.png\rhttps://example.org/b.png\r",
+        b"a.png\0https://example.org/b.png\0",  # find -print0
+        "# mine\na.png\nhttps://example.org/b.png".encode("utf-16"),
+        b"  a.png \n# a comment\n'https://example.org/b.png'\n",
+        b'"a.png"\n\thttps://example.org/b.png',
+    ],
+)
+def test_lists_as_people_and_programs_write_them(data: bytes, tmp_path: Path) -> None:
+    assert list(list_lines(io.BytesIO(data), "list")) == ["a.png", "https://example.org/b.png"]
+
+
+def test_paths_of_a_list_exist_as_written_or_beside_it(plant: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = plant("lists/near.png", "here.png", "# odd.png")
+    monkeypatch.chdir(folder)
+    found = list(list_lines(io.BytesIO(b"here.png\nnear.png\n# odd.png\nmissing.png\n"), "list", "lists"))
+    assert found == ["here.png", str(Path("lists") / "near.png"), "# odd.png", "missing.png"]
+
+
+@pytest.mark.parametrize("data", [b"", b"\n \r\n", b"# nothing\n", b"\xff\xd8\xff\xe0\0\x10JFIF\0\x01"])
+def test_what_is_no_list(data: bytes) -> None:
+    with pytest.raises(SourceError) as caught:
+        list(list_lines(io.BytesIO(data), "list.txt"))
+    assert caught.value.path == "list.txt"

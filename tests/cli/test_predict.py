@@ -176,6 +176,12 @@ def test_standard_input_and_lists(sample: Path, tmp_path: Path) -> None:
         assert [result["source"] for result in lines_of(done.stdout.decode())] == [str(sample), str(copy)]
 
 
+def test_two_outputs_need_two_files(sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "both.txt"
+    assert main(["predict", str(sample), "--csv", str(path), "--jsonl", str(tmp_path / "." / "both.txt")]) == 1
+    assert str(path) in capsys.readouterr().err and not path.exists()
+
+
 def test_limits_are_flags_and_messages_name_them(sample: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", str(sample), "--max-pixels", "1000"]) == 1
     assert "--max-pixels" in capsys.readouterr().err

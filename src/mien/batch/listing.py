@@ -15,7 +15,7 @@ from typing import Any
 from ..errors import SourceError
 from ..io import video
 from ..io.images import name_of, no_file, printable
-from ..io.sources import EXTENSIONS, Clip, Frame, iter_images, natural
+from ..io.sources import EXTENSIONS, Clip, Frame, iter_images, list_lines, natural
 from ..io.urls import is_url
 from .items import Item
 from .storage import filesystem, is_remote, is_special, opened, shown
@@ -178,16 +178,10 @@ def _rows(place: str, name: str, stamp: str, column: str | None) -> Iterator[Ite
 
 def _list(place: str, column: str | None) -> Iterator[Item]:
     name = shown(place)
-    empty = True
     try:
         with opened(place) as file:
-            for line in file:
-                one = line.rstrip(b"\r\n").decode("utf-8", "surrogateescape")
-                if one.strip():
-                    empty = False
-                    yield from _named(one, column)
-        if empty:
-            raise SourceError(f"the list {name} is empty; write one path or URI per line", path=name)
+            for one in list_lines(file, name, "" if is_remote(place) else os.path.dirname(place)):  # noqa: PTH120 - a str
+                yield from _named(one, column)
     except SourceError as error:
         yield _missing(name, str(error))
 

@@ -184,11 +184,11 @@ def _examples(function: Any) -> str:
 
 
 def _fail(message: str, status: int, debug: bool) -> int:
-    from .terminal import in_flags  # --help stays free of rich's progress bars
+    from .terminal import STDIN, in_flags  # --help stays free of rich's progress bars
 
     if debug:
         traceback.print_exc()
-    print(f"mien: {in_flags(' '.join(message.split()))}", file=sys.stderr)
+    print(f"mien: {in_flags(' '.join(message.replace(STDIN, '-').split()))}", file=sys.stderr)
     return status
 
 

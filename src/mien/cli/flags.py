@@ -6,6 +6,7 @@ import dataclasses
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, get_args
 
 from cyclopts import Parameter, Token
@@ -56,6 +57,18 @@ def _listed(what: str, known: Sequence[str]) -> Any:
         return tuple(name for name in known if name in names)
 
     return convert
+
+
+def check_distinct(**outputs: Path | None) -> None:
+    """Refuse one file for two outputs.
+
+    Raises:
+        ConfigError: two options name the same file.
+    """
+    seen: dict[Path, str] = {}
+    for name, path in outputs.items():
+        if path and (other := seen.setdefault(path.resolve(), name)) != name:
+            raise ConfigError(f"--{other} and --{name} name the same file {path}; give two names", path=path)
 
 
 def layers_of(draw: Sequence[Layer], options: Options) -> tuple[Layer, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 import time
@@ -25,10 +26,10 @@ from ..inference.recognizer import Recognizer, load
 from ..inference.results import Csv, JsonLines, check_rows, json_line
 from ..inference.summary import Summary
 from ..io.files import check_output
-from ..io.sources import Clip, Frame, Images, Item, from_bytes, iter_images
+from ..io.sources import Clip, Frame, Images, Item, from_bytes, iter_images, list_lines
 from ..types import Result
 from ..visualization.timeline import Timeline, check_timeline
-from .flags import NO_FLAGS, Draw, Flags, layers_of
+from .flags import NO_FLAGS, Draw, Flags, check_distinct, layers_of
 from .readings import Copies, show, show_videos
 from .terminal import STDIN, counted, for_programs, in_flags, side_console, table_console, write_line
 
@@ -91,6 +92,7 @@ def predict(
     frames = _frames(paths, options, animations=options.animations or timeline is not None or elan is not None)
     items = list(frames.items)
     inputs = [str(item.source if isinstance(item, (Clip, Frame)) else item) for item in items]
+    check_distinct(csv=csv, jsonl=jsonl, elan=elan, timeline=timeline)
     check_rows(jsonl, "jsonl", inputs=inputs, overwrite=overwrite)
     if layout == "mien":
         check_rows(csv, "csv", inputs=inputs, overwrite=overwrite)
@@ -183,6 +185,8 @@ def _frames(paths: Iterable[str], options: Options, *, animations: bool) -> Imag
     """
     sources: list[Any] = []
     for path in paths:
+        if not path:
+            raise SourceError("a path is empty; is a variable of the shell unset?", value=path)
         if path == STDIN:
             data = sys.stdin.buffer.read()
             sources.append(from_bytes(data, STDIN, options.sampling, animations=animations, **options.reading))
@@ -194,17 +198,15 @@ def _frames(paths: Iterable[str], options: Options, *, animations: bool) -> Imag
 
 
 def _listed(name: str) -> list[str]:
-    """Return the lines of a list of paths."""
+    """Return the paths and URLs of a list."""
+    if name == "-":
+        return list(list_lines(io.BytesIO(sys.stdin.buffer.read()), "on standard input"))
     try:
-        data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        with Path(name).open("rb") as file:
+            return list(list_lines(file, name, os.path.dirname(name)))  # noqa: PTH120 - a str
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise SourceError(f"the list {name} cannot be read: {reason}", path=name) from error
-    text = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
-    lines = [line.rstrip("\r") for line in text.split("\n") if line.strip()]
-    if not lines:
-        raise SourceError(f"the list {name} is empty; expected one path or URL per line", path=name)
-    return lines
 
 
 def _table(path: Path, layout: str, read: Recognizer, options: Options, *, bom: bool, several: bool) -> Csv | OpenFaceFiles:

@@ -24,7 +24,7 @@ from ..io.urls import is_url
 from ..io.video import camera_number, is_video
 from ..types import Result
 from ..visualization.faces import COLORS, UNKNOWN
-from .flags import Draw, Flags, layers_of
+from .flags import Draw, Flags, check_distinct, layers_of
 from .readings import Copies, degrees, gaze_text
 from .terminal import block_bar, counted, for_programs, plain_table, side_console, table_console, write_line
 
@@ -88,6 +88,7 @@ def watch(
         frames: Any = Clip(camera, options.sampling, {"allow_private": True}, live=True)
     else:
         frames = iter_images(camera if is_url(camera) else camera_number(camera), sampling=options.sampling)
+    check_distinct(csv=csv, jsonl=jsonl)
     for path, kind in ((csv, "csv"), (jsonl, "jsonl")):
         check_rows(path, kind, inputs=[camera], overwrite=overwrite)
     read = load(**options.loading)

@@ -9,7 +9,7 @@
     truncated          raises, or with `truncated=True` the missing part is filled and a note added
     metadata           never required: a PNG with oversized or corrupt ancillary chunks is decoded without them
 
-Global state is unchanged: `PIL.Image.MAX_IMAGE_PIXELS` is a second limit, `PIL.ImageFile.LOAD_TRUNCATED_IMAGES` is not set.
+Global state is unchanged: `PIL.Image.MAX_IMAGE_PIXELS` does not apply, `PIL.ImageFile.LOAD_TRUNCATED_IMAGES` is not set.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from typing import cast
 
@@ -80,6 +80,7 @@ _SIGNATURES = [
     (rb"PK\x03\x04|\x1f\x8b|7z\xbc\xaf|Rar!", "an archive; unpack it first"),
     (rb"(?i:\s*(?:<!doctype html|<html))", "a web page, not an image"),
     (rb"(?is:\s*<(?:\?xml.{0,400}<)?svg)", "an SVG drawing; export it as PNG"),
+    (rb".{257}ustar", "a tar archive; unpack it, or use mien batch"),
     (rb"\0+\Z", "zero bytes only"),
     (rb"[\t\n\r\x20-\x7e]+\Z", "text"),
 ]
@@ -129,15 +130,27 @@ def open_image(data: bytes, name: str) -> Image.Image:
     """
     if not data:
         raise SourceError(f"{name} is empty (0 bytes); download or export it again", path=name)
+    formats = _formats(data, name)
     with _quiet():
         try:
-            return Image.open(io.BytesIO(data), formats=_formats(data, name))
+            try:
+                return Image.open(io.BytesIO(data), formats=formats)
+            except Image.DecompressionBombError:
+                return _open_large(data, formats)
         except UnidentifiedImageError:
             raise SourceError(f"{name} cannot be read as an image: it is {_describe(data)}", path=name) from None
-        except SourceError:
-            raise
         except Exception as error:  # Decoders raise whatever arbitrary bytes lead to.
             raise _refusal(name, error) from error
+
+
+def _open_large(data: bytes, formats: Sequence[str]) -> Image.Image:
+    """Open an image above Pillow's limit of pixels like `Image.open`; `check_size` applies the limit of the caller."""
+    for kind in formats:
+        factory, accepts = Image.OPEN[kind]
+        if accepts is None or accepts(data[:16]) is True:
+            with suppress(SyntaxError, IndexError, TypeError, struct.error):  # how plugins reject a file
+                return factory(io.BytesIO(data), "")  # pyrefly: ignore - plugins take file objects
+    raise UnidentifiedImageError
 
 
 def _decode(data: bytes, name: str, max_pixels: int) -> tuple[NDArray[np.uint8], tuple[str, ...]]:

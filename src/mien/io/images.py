@@ -89,8 +89,7 @@ def read_image(
         source: a path; an http or https URL; the bytes of an image file; an array, RGB in the last axis; or a Pillow image (its
             current frame). Arrays are (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), of uint8 or uint16 over their full
             range, float in [0, 1], or bool. A `DecodedImage` is returned unchanged.
-        max_pixels: limit of width × height. Pillow's own limit, twice `PIL.Image.MAX_IMAGE_PIXELS` (178 megapixels by default),
-            applies as well.
+        max_pixels: limit of width × height, also above that of Pillow (`PIL.Image.MAX_IMAGE_PIXELS`).
         max_bytes: limit of the size of a file or download.
         allow_private: whether URLs may refer to private, loopback and other non-public addresses.
         timeout: seconds for a download.

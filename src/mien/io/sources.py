@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import glob
+import io
 import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, Unpack
+from typing import Any, BinaryIO, Unpack
 
 import numpy as np
 
@@ -352,6 +353,49 @@ def _folder(folder: str, recursive: bool, extensions: Set[str]) -> Iterator[Item
     if empty:
         found = ", ".join(f"{count} {kind}" for kind, count in other.most_common(5)) or "nothing"
         yield _failure(folder, f"the folder {printable(folder)} contains no images; found: {found}")
+
+
+def list_lines(file: BinaryIO, name: str, folder: str = "") -> Iterator[str]:
+    """Yield the paths and URLs of a list, one per line or, as `find -print0` writes them, one per zero byte.
+
+    UTF-8 or UTF-16, any line ends; empty lines and comments (`# …`) are skipped, quotes and spaces around a path are removed. A
+    path that does not exist is taken relative to the folder of the list if it exists there.
+
+    Args:
+        file: the list, seekable.
+        name: its name in messages.
+        folder: its folder.
+
+    Raises:
+        SourceError: it is not text, or has no line.
+    """
+    start = file.read(4096)
+    file.seek(0)
+    wide = start.startswith((b"\xff\xfe", b"\xfe\xff"))
+    if not wide and re.search(rb"[\x01-\x08\x0e-\x1f]", start):
+        raise SourceError(f"{name} is not a list of paths, but a binary file", path=name, expected="text")
+    text = io.TextIOWrapper(file, "utf-16" if wide else "utf-8-sig", "replace" if wide else "surrogateescape")
+    lines = text.read().split("\0") if b"\0" in start and not wide else text
+    empty = True
+    for line in lines:
+        if line.strip() and (found := _listed(line.rstrip("\r\n"), folder)):
+            empty = False
+            yield found
+    if empty:
+        raise SourceError(f"the list {name} is empty; expected one path or URL per line", path=name)
+
+
+def _listed(line: str, folder: str) -> str | None:
+    """Return the path or URL of a line; None for a comment."""
+    path = line
+    for _ in range(2):
+        for candidate in (path, os.path.join(folder, path)):  # noqa: PTH118 - also URLs and patterns
+            if os.path.exists(candidate):  # noqa: PTH110 - Path.exists raises on a name too long
+                return candidate
+        path = path.strip()
+        if len(path) > 1 and path[0] == path[-1] and path[0] in "\"'":
+            path = path[1:-1]
+    return None if path.startswith("#") else path
 
 
 def _failure(path: str, message: str) -> Frame:
