@@ -20,6 +20,11 @@ LIMITS = {
     "'there is no' for missing": (r"\b[Tt]here (is|are) no\b", 0.5),
     "British spelling": (r"\b(colour|grey|normalis|labell|optimis|quantis|initialis|behaviour|licence|centre)\w*", 0.5),
     "picture for image": (r"\bpictures?\b", 0.3),
+    "data set for dataset": (r"\bdata sets?\b", 0.3),
+    "answer for prediction": (r"\banswer(s|ed)?\b", 1.0),
+    "texts that say, files that lie": (r"\b(says?|said|tells?|lies?|lying|stands?|speaks?|whoever|nobody|somebody)\b", 2.0),
+    "left out, passed over": (r"\b(left out|lea(ve|ves|ving) out|pass(es|ed)? over|for ever|on the spot)\b", 0.5),
+    "damaged for corrupt": (r"\b(damaged|broken|spoil\w*)\b(?!=)", 1.5),
 }
 """Name → pattern and the largest count per 10,000 words."""
 

@@ -127,7 +127,7 @@ def test_a_file_that_only_starts_a_network_gets_no_card(tmp_path: Path) -> None:
     written = safetensors.torch.load_file(report.weights)
     assert len(written) == 120
     assert torch.equal(written["features.layer4.1.conv2.weight"], start["layer4.1.conv2.weight"])
-    with pytest.raises(WeightsError, match="does not say how many classes 'dan' has"):
+    with pytest.raises(WeightsError, match="number of classes of 'dan' is missing"):
         import_checkpoint("dan", file, tmp_path / "whole.safetensors")
 
 

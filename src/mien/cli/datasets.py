@@ -18,7 +18,7 @@ from .terminal import for_programs, plain_table, side_console, split_table, tabl
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class Folder(Place):
-    """Where a dataset lies, if one is read."""
+    """Location of a dataset, if one is read."""
 
     root: Path | None = None  # pyrefly: ignore - without it nothing is read
     """Folder of the dataset; its layout is detected."""

@@ -41,7 +41,7 @@ ORIENTATION_SIDE = 320
 """Longer side in pixels of the copy on which the orientation of faces is decided."""
 CLEAR = 0.997
 """Score of RetinaFace below which an image is searched on its sides too: four of five upright portraits have more, hardly any
-of those lying on their side."""
+of those rotated by 90°."""
 CONFIRMED = 0.9
 """Score of RetinaFace in a rotated search, and presence of the mesh, from which a further attempt has found a face."""
 SURELY_A_FACE = 0.95

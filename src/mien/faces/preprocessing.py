@@ -109,8 +109,8 @@ class Preprocess:
 
         Args:
             image: (H, W), (H, W, 1) or (H, W, 3) uint8 RGB; the face fills it.
-            mesh: (P, 2 or 3) points of the face mesh in its pixels, for networks that read regions; without it these are cut
-                where they lie on average.
+            mesh: (P, 2 or 3) points of the face mesh in its pixels, for networks that read regions; without it average
+                regions are cut.
 
         Returns:
             Name → (h, w, channels) uint8; `image` is the face.
@@ -166,8 +166,8 @@ class Preprocess:
 class EnsemblePreprocess(Preprocess):
     """Preprocessing of an ensemble: the inputs of all members, each distinct contract once.
 
-    Sizes and crops of the face itself are those of the first member. With regions there is a further input `FOUND`, which tells
-    the ensemble whether the landmarks are known.
+    Sizes and crops of the face itself are those of the first member. With regions there is a further input `FOUND`, which states
+    whether the landmarks are known.
 
     Args:
         members: models of the ensemble.

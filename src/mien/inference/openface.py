@@ -1,7 +1,7 @@
 """Tables in the format of OpenFace 2: its columns, units, signs and order, for the groups that exist here.
 
 One file per image or video, as OpenFace writes them; separator comma and blank, readers use `skipinitialspace`. Missing groups
-and action units are left out, not zero: the 3D landmarks, the eye landmarks, and the units in
+and action units are omitted, not zero: the 3D landmarks, the eye landmarks, and the units in
 `mien.faces.action_units.UNSUPPORTED`.
 
     pose_T*        mm; x to the right, y down, z away from the camera

@@ -1,6 +1,6 @@
 """DDA: Dual-Domain Attention after each stage of a ResNet-34 or ResNet-50.
 
-Paper: none by these authors (the README says that others published the ideas at ICIP 2023); the ancestor is Pham et al.,
+Paper: none by these authors (according to the README others published the ideas at ICIP 2023); the ancestor is Pham et al.,
 "Facial expression recognition using residual masking network", ICPR 2020.
 Repository: Harly-1506/Dual-Domain-Attention f5a10f8 (Apache-2.0).
 

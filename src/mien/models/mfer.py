@@ -160,7 +160,7 @@ def mfer(
         return MFER(OnSFace(form), form, num_classes, sface.GRAY)
     if not backbone.startswith("convnext"):
         raise ConfigError(
-            f"backbone={backbone!r}: MFER stands on a ConvNeXt, such as convnext_tiny or convnext_base, or on sface"
+            f"backbone={backbone!r}: the backbones of MFER are ConvNeXt (convnext_tiny, convnext_base …) and sface"
         )
     return MFER(convnext(backbone, form, drop_path, pretrained), form, num_classes)
 

@@ -6,7 +6,7 @@ of the last map, whose side is a sixteenth of the input's.
 Source: `face_recognition_sface_2021dec` in opencv/opencv_zoo (Apache-2.0), after Zhong et al., "SFace: Sigmoid-constrained
 hypersphere loss for robust face recognition", TIP 2021; MobileNetV1: Howard et al., arXiv 1704.04861. Unlike there the stem has
 stride 1, since faces are small. `mien-base` is this trunk under two heads: `mien_base(trunk="sface")`; the published systems
-stand on it with `backbone="sface"`, through `Extractor`.
+use it with `backbone="sface"`, through `Extractor`.
 """
 
 from __future__ import annotations

@@ -163,7 +163,7 @@ def _read_microsoft(place: Place) -> Dataset:
     if not rows:
         raise DatasetError(
             f"no image under {place.base} has a name of fer2013new.csv (fer0000000.png …). Votes go by row of fer2013.csv, "
-            "and the names in class folders of other copies (Training_123.jpg) do not tell the row: use fer2013.csv beside "
+            "and the names in class folders of other copies (Training_123.jpg) do not contain the row: use fer2013.csv beside "
             "fer2013new.csv"
         )
     data = of_files(place.base, FERPLUS, names, [-1] * len(names), parts)

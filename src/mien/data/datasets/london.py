@@ -1,7 +1,7 @@
 """Face Research Lab London Set (DeBruine and Jones 2017): 102 adults from the front, neutral and smiling.
 
-For measuring, not for training: whether a smile is told from a neutral face, and how much that differs between people who
-state another gender, ethnicity or age. `labels.csv` joins `image, subject, expression, face_age, face_gender, face_eth`. Group
+For evaluation, not for training: smiles against neutral faces, and the difference between groups of self-reported gender,
+ethnicity and age. `labels.csv` joins `image, subject, expression, face_age, face_gender, face_eth`. Group
 sizes of 9 to 13 allow only wide intervals.
 """
 

@@ -1,6 +1,6 @@
 """SFEW 2.0 (Dhall et al. 2015): single frames of films in seven classes, 958 for training and 436 for validation.
 
-The labels of the test frames were never published. A name such as `AlexEmma_000435486_00000021.png` says film, time and
+The labels of the test frames were never published. A name such as `AlexEmma_000435486_00000021.png` contains film, time and
 face; two frames of one time are one recording.
 """
 

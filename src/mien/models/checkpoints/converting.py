@@ -162,9 +162,9 @@ def _classes(model: str, state: Mapping[str, Tensor], options: Mapping[str, Any]
     growing = [name for name in seven if seven[name].shape != eight[name].shape]
     lengths = {len(state[name]) for name in growing if name in state and state[name].ndim}
     if len(lengths) != 1:
-        found = f"says {sorted(lengths)} at once" if lengths else "does not say"
+        found = f"contradictory ({sorted(lengths)})" if lengths else "missing"
         raise WeightsError(
-            f"the file {found} how many classes {model!r} has; its entries are {', '.join(list(state)[:6])} …; "
+            f"the number of classes of {model!r} is {found} in the file; its entries are {', '.join(list(state)[:6])} …; "
             "name another model"
         )
     return lengths.pop()

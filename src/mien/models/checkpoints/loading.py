@@ -61,7 +61,7 @@ def load_author_state(
         name: its name there, which selects the authors' names of its parts.
         state: `Checkpoint.state`.
         strict: refuse a file that does not fit exactly. Counters of BatchNorm, which old files lack, may be missing, and what
-            the network left out with `slim=True` may be unused. With `partial`, entries may be missing, the last layers may be
+            the network omits with `slim=True` may be unused. With `partial`, entries may be missing, the last layers may be
             of other classes, but all other entries of the file must match.
         partial: whether the file only starts the network.
 

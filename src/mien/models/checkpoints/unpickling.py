@@ -2,7 +2,7 @@
 
 A pickle is a program for a small stack machine. This is a machine of our own, made of the instructions that state dicts and
 modules use, in which a class is only a name, an object only a record of its description in the file, and a tensor only the
-whereabouts of its numbers; `pickled.py` says which names it takes. What a hostile file could still try is bounded: the number
+whereabouts of its numbers; `pickled.py` lists the allowed names. What a hostile file could still try is bounded: the number
 of instructions, the size of integers, memory slots, nesting, and what may be a dictionary's key, so that nothing hostile is
 ever hashed or compared.
 """
