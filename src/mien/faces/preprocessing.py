@@ -166,8 +166,8 @@ class Preprocess:
 class EnsemblePreprocess(Preprocess):
     """Preprocessing of an ensemble: the inputs of all members, each distinct contract once.
 
-    Sizes and crops of the face itself are those of the first member. With regions there is a further input `FOUND`, which states
-    whether the landmarks are known.
+    Sizes and crops of the face itself are those of the first member. With regions there is a further input `FOUND`: whether
+    the landmarks are known.
 
     Args:
         members: models of the ensemble.
