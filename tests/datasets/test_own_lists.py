@@ -183,3 +183,36 @@ def test_numbered_folders_of_affectnet_need_an_order(tmp_path: Path) -> None:
     assert caught.value.expected == ("affectnet", "alphabetical")
     for order, first in (("affectnet", "neutral"), ("alphabetical", "anger")):
         assert open_dataset("affectnet8", tmp_path, "all", order=order)[0].label == first
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("list.tsv", b"path\tlabel\na/1.png\thappy\n"),
+        ("list.csv", b"'path','label'\n'a/1.png','happy'\n"),
+        ("list.csv", b"path,label\n\n,\na/1.png,happy\n ,\n"),
+        ("list.csv", b"path,label\n../up/a/1.png,happy\n"),
+        ("list.csv", "path;label\nBilder ä/1.png;fröhlich\n".encode("cp1252")),
+    ],
+)
+def test_lists_of_other_programs(name: str, content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "up"
+    for image in ("a/1.png", "Bilder ä/1.png"):
+        write(folder / image)
+    (folder / name).write_bytes(content)
+    for here, root in ((tmp_path, f"up/{name}"), (folder, name), (folder, str(folder / name))):
+        monkeypatch.chdir(here)
+        data = open_dataset("csv", root, "all")
+        assert labels_of(data) in (["happiness"], ["fröhlich"]) and data[0].image.exists()
+
+
+def test_a_workbook_and_a_missing_folder_of_images_are_named(tmp_path: Path) -> None:
+    plant(tmp_path)
+    (tmp_path / "list.csv").write_bytes(b"PK\x03\x04workbook")
+    with pytest.raises(DatasetError) as caught:
+        open_dataset("csv", tmp_path / "list.csv")
+    assert caught.value.path == str(tmp_path / "list.csv")
+    save(tmp_path / "list.csv", [["path", "label"], ["a/1.png", "happy"]])
+    with pytest.raises(DatasetError) as caught:
+        open_dataset("csv", tmp_path / "list.csv", images=str(tmp_path / "nowhere"))
+    assert caught.value.path == str(tmp_path / "nowhere")

@@ -1,4 +1,4 @@
-"""Images listed in csv files with a header line.
+"""Images listed in csv or tsv files with a header line.
 
 Columns are recognized by common names (`SYNONYMS`); other columns with few distinct values become groups for comparing
 results. Several files in one folder are parts if they are named `train.csv`, `val.csv`, `test.csv`.
@@ -20,7 +20,7 @@ from ...labels import canonical, label_set
 from .dataset import Dataset
 from .folders import existing, of_files, part_of
 from .layout import Layout, Place, children
-from .listing import Locator, decimal, header_of, read_rows, shown, single_precision, texts
+from .listing import Locator, decimal, header_of, read_rows, shown, single_precision, texts, windows_1252
 from .protocols import Protocol, all_test, held_out, named_parts, subject_folds
 from .reader import Option, Reader
 
@@ -55,10 +55,10 @@ GROUP_VALUES = range(2, 21)
 
 
 def _read(place: Place) -> Dataset:
-    wanted = place.options["file"] or place.file or "*.csv"
+    wanted = place.options["file"] or place.file or "*.[ct]sv"
     files = [path for path in children(place.base, wanted) if path.is_file()]
     if not files:
-        there = [path.name for path in children(place.base, "*.csv")]
+        there = [path.name for path in children(place.base, "*.[ct]sv")]
         message = f"{place.base} contains no file {wanted}; its csv files: {shown(there)}"
         raise DatasetError(message, path=place.base, value=wanted, expected=there)
     if len(files) > 1 and not all(part_of(path.stem) for path in files):
@@ -71,6 +71,8 @@ def _read(place: Place) -> Dataset:
         columns |= _columns(path, header, place)
     units = {name: name.upper() for header in headers.values() for name in header if UNIT.fullmatch(name)}
     root = Path(place.options["images"] or place.base)
+    if not root.is_dir():
+        raise DatasetError(f"the folder of the images {root} does not exist; give it by images=DIR", path=root)
     tables = {path: list(read_rows(path)) for path in files}
     written = (row.get(columns["path"], "") for table in tables.values() for _, row in table)
     locate, paths, rows = Locator(root, written, csv=place.base), [], []
@@ -81,6 +83,7 @@ def _read(place: Place) -> Dataset:
                 place.damage(f"{where}: {wrong[0]} {row[wrong[0]][:40]!r} is not a number")
             elif found := existing(locate, row.get(columns["path"], ""), where, place.damage):
                 paths.append(found)
+                row = {name: windows_1252(text) for name, text in row.items()}
                 rows.append({"split": path.stem, **{what: row.get(name, "") for what, name in columns.items()}, "row": row})
     labels, label = _labels(place, [row.get("label", "") for row in rows])
     data = of_files(root, labels, paths, label, [part_of(row["split"]) for row in rows])
@@ -191,7 +194,7 @@ READER = Reader(
     title="a csv list of images",
     obtain="Write a csv with a header line: path, label, and optionally split, subject, sequence, valence, arousal, groups.",
     labels=(),
-    layouts=(Layout("csv files", ("*.csv",), _read),),
+    layouts=(Layout("csv files", ("*.[ct]sv",), _read),),
     protocols={
         "official": Protocol(
             "the parts in the column split or in the file names; without any, all images are for test", named_parts

@@ -105,7 +105,7 @@ def open_csv(path: Path, *, delimiter: str = "") -> Iterator[Any]:
         delimiter: of the columns; by default the most frequent one in the first line, or the one of Excel's line `sep=;`.
 
     Raises:
-        DatasetError: not a csv: an unclosed quote, or invalid UTF-16.
+        DatasetError: not a csv: a workbook, an unclosed quote, or invalid UTF-16.
     """
     with path.open("rb") as binary:
         head = binary.read(1 << 16)
@@ -113,12 +113,15 @@ def open_csv(path: Path, *, delimiter: str = "") -> Iterator[Any]:
     if encoding == "utf-8" and len(head) > 3 and head.count(0) > len(head) // 3:  # UTF-16 without a byte-order mark.
         encoding = "utf-16-le" if head[1] == 0 else "utf-16-be"
     wide = encoding.startswith("utf-16")
+    if head.startswith(b"PK\x03\x04"):
+        raise DatasetError(f"{path} is an Excel workbook or an archive; save the table as csv", path=path)
     first = next(iter(head.decode(encoding, "replace").lstrip("\r\n").splitlines()), "")
     declared = re.fullmatch(r"sep=(.)", first.strip(" "))
-    bare = re.sub(r'"[^"]*"', "", first)
+    quote = "'" if re.match(r"'[^']*'\W", first) else '"'
+    bare = re.sub(rf"{quote}[^{quote}]*{quote}", "", first)
     delimiter = declared[1] if declared else delimiter or max(DELIMITERS, key=bare.count)
     with path.open(encoding=encoding, errors="strict" if wide else "surrogateescape", newline="") as file:
-        reader = csv.reader(file, delimiter=delimiter)
+        reader = csv.reader(file, delimiter=delimiter, quotechar=quote)
         try:
             if declared:
                 next(reader)
@@ -147,7 +150,7 @@ def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[tupl
         if not header:
             raise DatasetError(f"{path} is empty", path=path)
         for row in reader:
-            if row:
+            if any(map(str.strip, row)):
                 yield reader.line_num, dict(zip(header, (text.strip() for text in row), strict=False))
 
 
@@ -159,6 +162,15 @@ def header_of(path: Path) -> list[str]:
     """
     with open_csv(path) as reader:
         return [name.strip() for name in next(reader, [])]
+
+
+def windows_1252(text: str) -> str:
+    """Return a text of a csv that was not in UTF-8 as Windows saves it in western Europe, other texts unchanged."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # It has surrogates in the place of bytes that are not UTF-8.
+        return text.encode("utf-8", "surrogateescape").decode("cp1252", "replace")
+    return text
 
 
 class Locator:
@@ -203,7 +215,7 @@ class Locator:
 
     def __call__(self, text: str) -> str | None:
         """Return the path below the root with `/` (or an absolute path), or None if it does not exist."""
-        if found := self._as_written(text):
+        if found := self._as_written(text) or self._as_written(windows_1252(text)):
             return found
         parts, drop = _parts(text), len(self.prefix)
         return "/".join(parts[drop:]) if drop and parts[:drop] == self.prefix and self._exists(parts[drop:]) else None
@@ -216,7 +228,7 @@ class Locator:
             path = text if os.path.isabs(text) or "\\" not in text else text.replace("\\", "/")  # noqa: PTH117
             place = os.path.normpath(self.csv / path).replace(os.sep, "/")
             folder, name = place.rpartition("/")[::2]
-            if name in self._names(folder or "/"):
+            if name in self._names(folder or ("/" if place.startswith("/") else ".")):
                 below = os.path.relpath(place, self.root).replace(os.sep, "/")
                 return below if not below.startswith("../../") and not os.path.isabs(path) else place  # noqa: PTH117
         inside = not text.startswith(("/", "\\")) or self.csv is None
