@@ -98,7 +98,7 @@ export class Timeline {
     const pen = this.layer.getContext("2d");
     pen.scale(ratio, ratio);
     pen.font = FONT;
-    const gap = spacing(samples), runs = unbroken(samples, gap), x = (time) => this.x(time, width);
+    const gap = spacing(samples), runs = unbroken(samples, gap), x = (time) => Math.min(this.x(time, width), width - RIGHT);
     const rail = (y, tall) => {
       pen.fillStyle = ink("rail");
       pen.fillRect(LEFT, y, width - LEFT - RIGHT, tall);
