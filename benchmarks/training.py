@@ -30,7 +30,7 @@ from torch import nn
 from torch.nn import functional
 
 from mien import models
-from mien.evaluation.run_info import commit
+from mien.io.provenance import commit
 from mien.training.building import fastest_precision
 from mien.training.config import TrainConfig
 from mien.training.cpu_kernels import keep_freed_memory, small_maps

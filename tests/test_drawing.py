@@ -15,8 +15,8 @@ from PIL import Image
 
 from mien import draw
 from mien.labels import AFFECTNET8, AFFWILD2, FERPLUS
+from mien.metrics.boxes import intersection
 from mien.visualization.faces import COLORS, DARK, TEXT, UNCERTAIN, UNKNOWN, Bars, Label, arrange, color
-from mien.visualization.label_layout import overlaps
 from readings import LABELS, SOLVAY, face, mesh, reading
 
 GRAY = (120, 120, 120)
@@ -113,8 +113,8 @@ def test_few_faces_get_bars_a_crowd_gets_labels() -> None:
     assert all(isinstance(plate, Label) for plate in nine)
     crowd, found = arrange([face(box) for box in SOLVAY], boxes(*SOLVAY), (1600, 806))
     assert all(isinstance(plate, Label) for plate in crowd)
-    assert np.triu(overlaps(found.plates, found.plates), 1).sum() == 0
-    assert overlaps(found.plates, boxes(*SOLVAY)).sum() == 0
+    assert np.triu(intersection(found.plates[:, None], found.plates), 1).sum() == 0
+    assert intersection(found.plates[:, None], boxes(*SOLVAY)).sum() == 0
 
 
 def test_the_largest_faces_keep_their_bars_when_room_is_short() -> None:
@@ -128,7 +128,7 @@ def test_a_close_up_keeps_its_eyes_nose_and_mouth_free() -> None:
     close = (20, 10, 580, 790)
     plates, found = arrange([face(close)], boxes(close), (600, 800))
     assert isinstance(plates[0], Bars)
-    assert overlaps(found.plates, boxes((150, 250, 450, 700))).sum() == 0
+    assert intersection(found.plates[:, None], boxes((150, 250, 450, 700))).sum() == 0
 
 
 def test_text_stays_readable_on_any_size() -> None:

@@ -22,13 +22,13 @@ from mien.data.datasets import Draw, open_dataset
 from mien.data.labeled_faces import Face, FaceFinder, mode_for
 from mien.errors import ConfigError, DatasetError, WeightsError
 from mien.evaluation import CardPredictor, FunctionPredictor, evaluate, open_predictor
-from mien.evaluation import run_info as records
 from mien.evaluation.label_mapping import mapping
 from mien.evaluation.report import Report
 from mien.evaluation.report.predictions import read_predictions
 from mien.evaluation.run_info import memory_mb
 from mien.evaluation.tta import View, views
 from mien.inference.recognizer import load
+from mien.io import provenance
 from mien.labels import ACTION_UNITS, AFFECTNET8, FER2013, FERPLUS, JAFFE6
 from small_networks import save
 
@@ -399,11 +399,11 @@ def test_the_commit_is_of_our_own_tree(tmp_path: Path, monkeypatch: pytest.Monke
     git = ["git", "-c", "user.name=x", "-c", "user.email=x@localhost", "-C", str(tmp_path)]
     subprocess.run([*git, "init", "-q"], check=True)
     subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "theirs"], check=True)
-    (tmp_path / "records.py").write_text("")
-    monkeypatch.setattr(records, "__file__", str(tmp_path / "records.py"))
-    assert records.commit() == ""
-    subprocess.run([*git, "add", "records.py"], check=True)
-    assert records.commit().endswith("+")
+    (tmp_path / "provenance.py").write_text("")
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "provenance.py"))
+    assert provenance.commit() == ""
+    subprocess.run([*git, "add", "provenance.py"], check=True)
+    assert provenance.commit().endswith("+")
 
 
 def test_valence_arousal_and_action_units(tmp_path: Path) -> None:

@@ -246,7 +246,7 @@ def test_places_are_what_the_modules_multiply_by() -> None:
         assert torch.allclose(cbam(x), cbam.channels(x) * cbam.places(x)[:, None])
         attend = DSAttention(32, "code").eval()
         assert attend.places(x).shape == (2, 6, 5) and torch.allclose(attend.places(x).sum((1, 2)), torch.ones(2))
-        block = DualDomainAttention(4, 512, 512, "sigmoid", False, True).eval()
+        block = DualDomainAttention(4, 512, 512, "sigmoid", False, True, 64).eval()
         x = torch.randn(1, 512, 7, 7).relu()
         gain = block.places(x)
         assert torch.allclose((x * (1 + block(x))).sum(1), x.sum(1) * (1 + gain), rtol=1e-4)

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mien.visualization.label_layout import leader, overlaps, place
+from mien.metrics.boxes import intersection
+from mien.visualization.label_layout import leader, place
 from readings import SOLVAY
 
 CANVAS = (1600, 806)
@@ -18,8 +19,8 @@ def test_a_crowd_is_labeled_without_touching_a_face_or_a_label(widths: tuple[int
     faces = np.array(SOLVAY, float)
     sizes = np.array([(widths[i % len(widths)], 22) for i in range(len(faces))], float)
     plates = place(faces, sizes, CANVAS, 4).plates
-    assert np.triu(overlaps(plates, plates), 1).sum() == 0
-    assert overlaps(plates, faces).sum() == 0
+    assert np.triu(intersection(plates[:, None], plates), 1).sum() == 0
+    assert intersection(plates[:, None], faces).sum() == 0
     ends = leader(faces, plates)
     lengths = np.hypot(*(ends[:, 1] - ends[:, 0]).T)
     assert lengths.mean() < 16 and lengths.max() < 80  # and each stays with its face
@@ -64,8 +65,8 @@ def test_whatever_the_faces_plates_are_inside_and_the_verdict_is_true(spots: lis
     shown = np.clip(faces, 0, [640, 480, 640, 480])
     for i in np.flatnonzero(found.clean):
         others = np.arange(len(faces)) != i
-        assert overlaps(plates[i : i + 1], plates[others]).sum() == 0
-        assert overlaps(plates[i : i + 1], shown[others]).sum() == 0
+        assert intersection(plates[i : i + 1][:, None], plates[others]).sum() == 0
+        assert intersection(plates[i : i + 1][:, None], shown[others]).sum() == 0
 
 
 def test_a_hundred_faces_and_more_end() -> None:

@@ -19,6 +19,7 @@ from mien import cards
 from mien.errors import DatasetError
 from mien.evaluation import evaluate
 from mien.evaluation.report import Report
+from mien.evaluation.report.metrics import measure
 from mien.evaluation.report.predictions import Predictions, read_predictions
 
 
@@ -149,6 +150,25 @@ def test_many_rows_are_read_back_as_written(tmp_path: Path) -> None:
     assert back.probabilities == pytest.approx(table.probabilities, rel=1e-6, nan_ok=True)
     assert back.slices["yaw"] == pytest.approx(table.slices["yaw"], rel=1e-6, nan_ok=True)
     assert back.units is not None and table.units is not None and (back.units == table.units).all()
+
+
+def test_slices_by_pose_and_gaze() -> None:
+    """Angles count to either side, are cut at 10 and 25 degrees, and all images of a slice are resampled together."""
+    angle = np.repeat([-3.0, 3.0, -12.0, 12.0, 40.0, np.nan], 20)
+    right = np.tile([True] * 12 + [False] * 8, 6) | (np.abs(angle) < 10)
+    known = many(120)
+    columns = dict(known.columns) | {
+        "label": np.where(right, "anger", "fear, or so"),
+        "status": np.full(120, "ok"),
+        **{f"p:{name}": np.full(120, value) for name, value in zip(known.classes, (0.8, 0.1, 0.1), strict=True)},
+        "slice:yaw": angle,
+        "slice:gaze": np.abs(angle),
+    }
+    slices = measure(Predictions(columns))["slices"]
+    assert slices["yaw"] == slices["gaze"]
+    assert [(row["low"], row["high"], row["n"]) for row in slices["yaw"]] == [(3, 10, 40), (10, 25, 40), (25, 40, 20)]
+    assert [row["accuracy"]["value"] for row in slices["yaw"]] == [1, 0.6, 0.6]
+    assert slices["yaw"][0]["accuracy"]["low"] == 1 and 0.4 < slices["yaw"][1]["accuracy"]["low"] < 0.6
 
 
 def many(number: int) -> Predictions:

@@ -56,10 +56,12 @@ def test_gaps_stay_empty_and_values_are_kept() -> None:
     timeline = filled()
     line = timeline._lines["<b>clip.mp4", 1]
     times, values = line.table(np.array(timeline._frames["<b>clip.mp4"]))
-    assert np.isnan(values[10:20]).all() and np.isfinite(np.delete(values, range(10, 20), 0)).all()
-    happiness = values[:, line.labels.index("happiness")]
+    for column in values.values():
+        assert np.isnan(column[10:20]).all() and np.isfinite(np.delete(column, range(10, 20), 0)).all()
+    happiness = values["scores"][:, line.names["scores"].index("happiness")]
     assert happiness[30] == pytest.approx(0.5 + 30 / 120) and times[30] == pytest.approx(1.2)
-    assert line.shown(1) == ["mouthSmileLeft"] and line.shown(["jawOpen"]) == ["jawOpen"]
+    assert line.shown("blendshapes", values["blendshapes"], 1) == ["mouthSmileLeft"]
+    assert line.shown("blendshapes", values["blendshapes"], ["jawOpen"]) == ["jawOpen"]
 
 
 def test_long_videos_are_thinned_out() -> None:
@@ -68,7 +70,7 @@ def test_long_videos_are_thinned_out() -> None:
     for number in range(4000):
         timeline.add(dataclasses.replace(reading((64, 48), one), time=number / 25))
     times, values = timeline._lines["photo.jpg", 1].table(np.array(timeline._frames["photo.jpg"]))
-    assert len(times) == len(values) <= WIDEST and values[:, 3] == pytest.approx(0.9)
+    assert len(times) == len(values["scores"]) <= WIDEST and values["scores"][:, 3] == pytest.approx(0.9)
 
 
 def test_nothing_to_show(tmp_path: Path) -> None:

@@ -117,29 +117,33 @@ class FaceFinder:
         return None if face is None else Face(row, name, pixels, face.points, face.box)
 
 
+def found_faces(data: Dataset, find: FaceFinder, rows: Sequence[int]) -> dict[int, Face]:
+    """Return row → face of some images; unreadable images and those without a face are missing."""
+    readable, samples, images = [], [], []
+    for row in rows:
+        sample = data[row]
+        try:
+            images.append(sample.read())
+        except SourceError:
+            continue
+        readable.append(row)
+        samples.append(sample)
+    return {face.row: face for face in find(readable, samples, images) if face is not None}
+
+
 def labeled_faces(
     data: Dataset, find: FaceFinder, unknown: Container[str] = (), batch: int = 64
 ) -> Iterator[tuple[list[Face], list[str]]]:
-    """Yield the faces of each `batch` images and their labels; without those that have no label, no face or cannot be read.
+    """Yield the faces of each `batch` images, possibly none, and their labels.
 
     Args:
-        data: the images.
-        find: what finds the face of each.
-        unknown: labels that are excluded, too.
-        batch: images a time; the faces found in them may be none.
+        data: the images; those without a label are skipped.
+        find: finds the face of each image.
+        unknown: labels that are skipped too.
+        batch: number of images.
     """
+    label = np.array([*data.labels, ""], dtype=str)[data.label]
+    usable = [name != "" and name not in unknown for name in label.tolist()]
     for first in range(0, len(data), batch):
-        faces: list[Face] = []
-        labels: list[str] = []
-        for row in range(first, min(first + batch, len(data))):
-            sample = data[row]
-            if sample.label is None or sample.label in unknown:
-                continue
-            try:
-                (face,) = find([row], [sample], [sample.read()])
-            except SourceError:
-                continue
-            if face is not None:
-                faces.append(face)
-                labels.append(sample.label)
-        yield faces, labels
+        faces = found_faces(data, find, [row for row in range(first, min(first + batch, len(data))) if usable[row]])
+        yield list(faces.values()), [str(label[row]) for row in faces]

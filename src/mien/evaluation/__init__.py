@@ -12,13 +12,14 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ..data.datasets import Dataset
 from ..data.labeled_faces import FaceFinder, Mode, mode_for
 from ..errors import ConfigError, DatasetError
-from ..io.files import locked_folder, write_errors
+from ..io.files import atomic_write, locked_folder, write_errors
 from ..runtime.devices import Device, use
 from .label_mapping import mapping
 from .predict import compared_classes, face_mode, predict_batches, save_mistakes
@@ -33,7 +34,7 @@ from .predictors import (
 )
 from .report import EVALUATION, PREDICTIONS, Report
 from .report.predictions import read_predictions
-from .run_info import about_dataset, environment, is_finished, memory_mb, write_json
+from .run_info import about_dataset, environment, is_finished, memory_mb
 from .tta import views
 
 __all__ = [
@@ -152,12 +153,7 @@ def evaluate(
             "model": {**described, "threshold": predictor.threshold},
             "dataset": data,
             "fold": dataset.fold,
-            "mapping": {
-                "source": classes.source,
-                "classes": classes.classes,
-                "unknown": classes.unknown,
-                "says": classes.says,
-            },
+            "mapping": {**asdict(classes), "says": classes.says},
             "metrics": list(metrics),
             "command": list(command),
             "environment": {**environment(), **({} if runtime_device is None else {"device": str(runtime_device)})},
@@ -171,8 +167,10 @@ def evaluate(
             },
             "mistakes": save_mistakes(out, table, dataset),
         }
-        write_json(out / EVALUATION, about)
-        report = Report(out, table, json.loads(json.dumps(about)))
+        text = json.dumps(about, indent=1, ensure_ascii=False) + "\n"
+        with atomic_write(out / EVALUATION) as part:
+            part.write_text(text, encoding="utf-8", errors="surrogateescape")
+        report = Report(out, table, json.loads(text))
         report.write(page=page)
         return report
 

@@ -112,10 +112,6 @@ def _levels(values: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
-def _blurred(pixels: np.ndarray, at: Place, rng: np.random.Generator) -> np.ndarray:
-    return np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(at.side / 48)))
-
-
 def _small(pixels: np.ndarray, at: Place, rng: np.random.Generator) -> np.ndarray:
     image = Image.fromarray(pixels)
     share = min(24 / at.side, 1.0)
@@ -129,33 +125,9 @@ def _jpeg(pixels: np.ndarray, at: Place, rng: np.random.Generator) -> np.ndarray
     return np.asarray(Image.open(file).convert("RGB"))
 
 
-def _noisy(pixels: np.ndarray, at: Place, rng: np.random.Generator) -> np.ndarray:
-    return _levels(pixels + rng.normal(0, 10, (*pixels.shape[:2], 1)))
-
-
-def _dark(pixels: np.ndarray, at: Place, rng: np.random.Generator) -> np.ndarray:
-    return _levels(pixels * 0.5)
-
-
-def _bright(pixels: np.ndarray, at: Place, rng: np.random.Generator) -> np.ndarray:
-    return _levels(pixels * 1.4)
-
-
-def _flat(pixels: np.ndarray, at: Place, rng: np.random.Generator) -> np.ndarray:
-    return _levels(pixels * 0.5 + 64)
-
-
 def _side_light(pixels: np.ndarray, at: Place, rng: np.random.Generator) -> np.ndarray:
     across = np.clip((np.arange(pixels.shape[1]) + 0.5 - at.x) / at.side, -0.5, 0.5) * rng.choice((-1, 1))
     return _levels(pixels * (1 + across)[None, :, None])
-
-
-def _cast(pixels: np.ndarray, at: Place, rng: np.random.Generator) -> np.ndarray:
-    return _levels(pixels * np.array([1.25, 1.0, 0.75])[:: rng.choice((-1, 1))])
-
-
-def _colorless(pixels: np.ndarray, at: Place, rng: np.random.Generator) -> np.ndarray:
-    return np.broadcast_to(gray(pixels).reshape(*pixels.shape[:2], 1), pixels.shape)
 
 
 def _covered(pixels: np.ndarray, at: Place, rng: np.random.Generator) -> np.ndarray:
@@ -168,16 +140,24 @@ def _covered(pixels: np.ndarray, at: Place, rng: np.random.Generator) -> np.ndar
 
 
 DEGRADATIONS: tuple[Degradation, ...] = (
-    Degradation("blur", "Gaussian, 1/48 of the face", _blurred),
+    Degradation(
+        "blur",
+        "Gaussian, 1/48 of the face",
+        lambda pixels, at, rng: np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(at.side / 48))),
+    ),
     Degradation("small face", "24 pixels", _small),
     Degradation("JPEG", "quality 30", _jpeg),
-    Degradation("noise", "10 gray levels", _noisy),
-    Degradation("dark", "half the light", _dark),
-    Degradation("bright", "1.4 × the light, clipped", _bright),
-    Degradation("low contrast", "half", _flat),
+    Degradation("noise", "10 gray levels", lambda pixels, at, rng: _levels(pixels + rng.normal(0, 10, (*pixels.shape[:2], 1)))),
+    Degradation("dark", "half the light", lambda pixels, at, rng: _levels(pixels * 0.5)),
+    Degradation("bright", "1.4 × the light, clipped", lambda pixels, at, rng: _levels(pixels * 1.4)),
+    Degradation("low contrast", "half", lambda pixels, at, rng: _levels(pixels * 0.5 + 64)),
     Degradation("light from a side", "0.5 … 1.5 across the face", _side_light),
-    Degradation("color cast", "red × 1.25, blue × 0.75, or the reverse", _cast),
-    Degradation("no color", "gray", _colorless),
+    Degradation(
+        "color cast",
+        "red × 1.25, blue × 0.75, or the reverse",
+        lambda pixels, at, rng: _levels(pixels * np.array([1.25, 1.0, 0.75])[:: rng.choice((-1, 1))]),
+    ),
+    Degradation("no color", "gray", lambda pixels, at, rng: np.broadcast_to(gray(pixels)[..., None], pixels.shape)),
     Degradation("covered", "a square of a quarter of its side", _covered),
     Degradation("turned left", "15°", turn=15),
     Degradation("turned right", "15°", turn=-15),
@@ -190,4 +170,4 @@ PHOTOGRAPHS: tuple[Degradation, ...] = (
     Degradation("loose photograph", "1.56 × the face, face detected again", window=1.56),
 )
 """Further defaults for photographs: 1.3 × the face, 20 % less and 20 % more."""
-TIGHT, LOOSE, COLORLESS = "tight crop", "loose crop", "no color"
+TIGHT, LOOSE = "tight crop", "loose crop"

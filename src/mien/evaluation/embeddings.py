@@ -12,24 +12,22 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from ..data.datasets import Dataset
-from ..data.labeled_faces import Face, FaceFinder, Mode, mode_for
-from ..errors import ConfigError, DatasetError, MissingExtra, SourceError
-from ..faces.preprocessing import Preprocess
+from ..data.labeled_faces import Mode, found_faces
+from ..errors import ConfigError, DatasetError, MissingExtra
 from ..io.files import LineFeeds, atomic_write
-from ..io.images import read_image
 from ..runtime.devices import Device, use
-from ..runtime.open_model import Runtime, open_model
+from ..runtime.open_model import open_model
 from ..visualization.plotting import new_figure, styled
+from .predict import finder_for
+from .predictors import CardPredictor
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from ..cards import Card
 
 Method = Literal["pca", "t-sne"]
 FEATURE = "feature"
@@ -101,20 +99,18 @@ def embed(
         raise DatasetError(f"{data.name} {data.split} is empty; choose another split", value=data.split)
     with use(device):
         card, runtime = open_model(model, threads)
-        preprocess = Preprocess.of(card)
-        mode = mode_for(data, faces, cuts_faces=preprocess.cuts_faces)
-        find = FaceFinder(mode, detector, mesh=bool(preprocess.regions), threads=threads)
+        predictor = CardPredictor(card, runtime)
+        find = finder_for(predictor, data, faces, detector, threads=threads)
     rows, features, predicted, missed = [], [], [], []
-    output = _output(card, runtime)
+    output = next((name for name in (card.outputs.get(FEATURE), FEATURE) if name in runtime.outputs), None)
     for start in range(0, len(data), batch):
         part = range(start, min(start + batch, len(data)))
-        found = _found(data, part, find)
+        found = found_faces(data, find, part)
         missed += [str(data.names[row]) for row in part if row not in found]
         if found:
-            crops = [_crop(preprocess, face) for face in found.values()]
-            answer = runtime(preprocess.batch(crops))
-            scores = np.asarray(answer[card.outputs["scores"]])
-            values = np.log(np.maximum(scores, SMALLEST)) if output is None else np.asarray(answer[output])
+            outputs = runtime(predictor.preprocess.batch([predictor.crop(face) for face in found.values()]))
+            scores = np.asarray(outputs[card.outputs["scores"]])
+            values = np.log(np.maximum(scores, SMALLEST)) if output is None else np.asarray(outputs[output])
             features.append(values.reshape(len(found), -1).astype(np.float32))
             predicted += [card.labels[index] for index in scores.argmax(1).tolist()]
             rows += list(found)
@@ -134,30 +130,6 @@ def embed(
         predicted=np.array(predicted),
         missed=tuple(missed),
     )
-
-
-def _output(card: Card, runtime: Runtime) -> str | None:
-    name = card.outputs.get(FEATURE, FEATURE)
-    return name if name in runtime.outputs else None
-
-
-def _found(data: Dataset, rows: range, find: FaceFinder) -> dict[int, Face]:
-    readable, samples, images = [], [], []
-    for row in rows:
-        sample = data[row]
-        try:
-            images.append(read_image(sample.image).pixels)
-        except SourceError:
-            continue
-        readable.append(row)
-        samples.append(sample)
-    return {face.row: face for face in find(readable, samples, images) if face is not None}
-
-
-def _crop(preprocess: Preprocess, face: Face) -> dict[str, np.ndarray]:
-    if face.box is None or face.mesh is None:
-        return preprocess.take(face.pixels, face.mesh)
-    return preprocess.cut(face.pixels, face.mesh)
 
 
 def save(embedding: Embedding, path: str | Path) -> Path:
@@ -189,19 +161,19 @@ def _npz(embedding: Embedding) -> bytes:
     return file.getvalue()
 
 
-def _columns(embedding: Embedding) -> dict[str, list[Any]]:
-    true = [embedding.labels[index] if index >= 0 else "" for index in embedding.label.tolist()]
-    columns = {"name": embedding.names.tolist(), "label": true, "predicted": embedding.predicted.tolist()}
-    return columns | {f"f{index}": column for index, column in enumerate(embedding.features.T.tolist())}
+def _columns(embedding: Embedding) -> dict[str, np.ndarray]:
+    label = np.array([*embedding.labels, ""])[embedding.label]
+    columns = {"name": embedding.names.astype(str), "label": label, "predicted": embedding.predicted}
+    return columns | {f"f{index}": column for index, column in enumerate(embedding.features.T)}
 
 
 def _csv(embedding: Embedding) -> bytes:
-    file = io.StringIO()
+    file, columns = io.StringIO(), _columns(embedding)
     table = csv.writer(LineFeeds(file))
-    table.writerow(["name", "label", "predicted", *(f"f{index}" for index in range(embedding.features.shape[1]))])
-    first = list(_columns(embedding).values())[:3]
-    for name, label, predicted, row in zip(*first, embedding.features, strict=True):
-        table.writerow([name, label, predicted, *map(str, row)])  # The shortest decimal that gives the same float32.
+    table.writerow(columns)
+    texts = [columns[name].tolist() for name in ("name", "label", "predicted")]
+    for *names, row in zip(*texts, embedding.features, strict=True):
+        table.writerow([*names, *map(str, row)])  # the shortest decimals that give the same float32
     return file.getvalue().encode()
 
 
@@ -211,13 +183,10 @@ def _parquet(embedding: Embedding) -> bytes:
         import pyarrow.parquet  # pyrefly: ignore
     except ModuleNotFoundError as error:
         raise MissingExtra("pyarrow", "parquet") from error
-    columns = _columns(embedding)
-    for index, column in enumerate(embedding.features.T):
-        columns[f"f{index}"] = np.ascontiguousarray(column)  # pyrefly: ignore
+    columns = {name: np.ascontiguousarray(column) for name, column in _columns(embedding).items()}
     about = {"model": embedding.model, "dataset": embedding.dataset, "output": embedding.output}
-    table = pyarrow.table(columns).replace_schema_metadata(about)
     file = io.BytesIO()
-    pyarrow.parquet.write_table(table, file)
+    pyarrow.parquet.write_table(pyarrow.table(columns).replace_schema_metadata(about), file)
     return file.getvalue()
 
 
@@ -268,11 +237,11 @@ def silhouette(embedding: Embedding, seed: int = 0) -> float:
     require_scikit_learn()
     from sklearn.metrics import silhouette_score
 
-    known = np.flatnonzero(embedding.label >= 0)
-    if len(np.unique(embedding.label[known])) < 2 or len(np.unique(embedding.label[known])) >= len(known):
+    known = embedding.label >= 0
+    features, label = embedding.features[known], embedding.label[known]
+    if not 2 <= len(np.unique(label)) < len(label):
         return float("nan")
-    size = JUDGED if len(known) > JUDGED else None
-    return float(silhouette_score(embedding.features[known], embedding.label[known], sample_size=size, random_state=seed))
+    return float(silhouette_score(features, label, sample_size=JUDGED if len(label) > JUDGED else None, random_state=seed))
 
 
 COLORS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#0072B2", "#CC79A7", "#B8A800")
@@ -284,12 +253,9 @@ ORDER = ("neutral", "happiness", "surprise", "disgust", "anger", "sadness", "fea
 
 def style_of(labels: Sequence[str]) -> dict[str, tuple[str, str]]:
     """Return class → color and marker. Beyond eight classes colors repeat with other markers."""
-    known = [*ORDER, *(name for name in labels if name not in ORDER)]
-    places = {name: index for index, name in enumerate(known)}
-    count = len(COLORS)
-    return {
-        name: (COLORS[places[name] % count], MARKERS[(places[name] + places[name] // count) % len(MARKERS)]) for name in labels
-    }
+    known = list(dict.fromkeys([*ORDER, *labels]))
+    places, count = {name: known.index(name) for name in labels}, len(COLORS)
+    return {name: (COLORS[k % count], MARKERS[(k + k // count) % len(MARKERS)]) for name, k in places.items()}
 
 
 def plot(embeddings: Sequence[Embedding], method: Method = "t-sne", seed: int = 0, titles: Sequence[str] = ()) -> Figure:

@@ -41,6 +41,24 @@ def face_mode(predictor: Predictor, dataset: Dataset, faces: Mode) -> Literal["w
     return mode
 
 
+def finder_for(
+    predictor: Predictor,
+    dataset: Dataset,
+    faces: Mode = "auto",
+    detector: str = "blazeface",
+    *,
+    mesh: bool = False,
+    threads: int = 1,
+) -> FaceFinder:
+    """Return the face finder for a model and a dataset; `mesh` computes the mesh of whole images too.
+
+    Raises:
+        ConfigError: as for `face_mode`.
+    """
+    mode = face_mode(predictor, dataset, faces)
+    return FaceFinder(mode, detector, mesh=mesh or cuts_regions(predictor), threads=threads)
+
+
 def compared_classes(dataset: Dataset) -> tuple[str, ...]:
     """Return the classes of a dataset; none if no sample has a class."""
     return dataset.labels if (dataset.label >= 0).any() else ()
@@ -52,7 +70,7 @@ def predict_all(
     """Return the predictions for a whole dataset; arguments as for `mien.evaluate`."""
     predictor.prepare(dataset)
     classes = mapping(predictor.labels, compared_classes(dataset))
-    finder = FaceFinder(face_mode(predictor, dataset, faces), detector, mesh=cuts_regions(predictor))
+    finder = finder_for(predictor, dataset, faces, detector)
     return Predictions.concatenate(
         [table for table, _ in predict_batches(dataset, predictor, classes, finder, (View(),), batch)]
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import struct
 import zipfile
@@ -125,8 +124,7 @@ class StoredPredictor:
         """
         if "names" in self.arrays:
             place = {str(name): row for row, name in enumerate(self.arrays["names"].tolist())}
-            missing = [str(name) for name in data.names.tolist() if str(name) not in place]
-            if missing:
+            if missing := [str(name) for name in data.names.tolist() if str(name) not in place]:
                 raise WeightsError(
                     f"{self.path}: {len(missing):,} of {len(data):,} images are missing, first {missing[0]}; add their rows",
                     path=self.path,
@@ -155,17 +153,17 @@ class StoredPredictor:
                 path=self.path,
                 value=label.shape,
             )
-        named, known = (*self.labels, "not labeled"), (*data.labels, "not labeled")  # the index −1 is the last entry
-        theirs = [named[index] for index in label[self.rows].tolist()]
-        ours = [known[index] for index in data.label.tolist()]
-        if wrong := [row for row, (a, b) in enumerate(zip(theirs, ours, strict=True)) if a != b]:
+        theirs = np.array([*self.labels, "not labeled"])[label[self.rows]]  # the index −1 is the last entry
+        ours = np.array([*data.labels, "not labeled"])[data.label]
+        if len(wrong := np.flatnonzero(theirs != ours)):
+            row = int(wrong[0])
             raise WeightsError(
-                f"{self.path} belongs to other images: `y` is {theirs[wrong[0]]} in row {wrong[0]}, the dataset has "
-                f"{ours[wrong[0]]} ({len(wrong):,} rows differ); use the probabilities of this split",
+                f"{self.path} belongs to other images: `y` is {theirs[row]} in row {row}, the dataset has {ours[row]} "
+                f"({len(wrong):,} rows differ); use the probabilities of this split",
                 path=self.path,
-                line=wrong[0],
-                value=theirs[wrong[0]],
-                expected=ours[wrong[0]],
+                line=row,
+                value=str(theirs[row]),
+                expected=str(ours[row]),
             )
 
     def describe(self) -> dict[str, Any]:
@@ -410,8 +408,3 @@ def _stored_parameters(card: Card) -> int | None:
     except ModuleNotFoundError:
         return None
     return sum(int(np.prod(tensor.dims)) for tensor in onnx.load(path).graph.initializer)
-
-
-def with_card(predictor: CardPredictor, **changes: Any) -> CardPredictor:
-    """Return the same network with a changed card, for preprocessing hypotheses."""
-    return CardPredictor(dataclasses.replace(predictor.card, **changes), predictor.runtime, predictor.output)

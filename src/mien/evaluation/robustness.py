@@ -22,15 +22,15 @@ import numpy as np
 
 from .. import metrics
 from ..data.datasets import Dataset
-from ..data.labeled_faces import Face, FaceFinder, labeled_faces
+from ..data.labeled_faces import Face, FaceFinder, Mode, labeled_faces
 from ..errors import ConfigError
 from ..io.files import LineFeeds, atomic_write
 from ..runtime.devices import Device, use
 from ..visualization.plotting import BLUE, RED, new_figure, styled
 from .corruptions import DEGRADATIONS, LOOSE, PHOTOGRAPHS, TIGHT, Degradation
 from .label_mapping import mapping
-from .predict import face_mode
-from .predictors import StoredPredictor, check_fold, cuts_regions, open_predictor
+from .predict import finder_for
+from .predictors import StoredPredictor, check_fold, open_predictor
 from .tta import View
 
 if TYPE_CHECKING:
@@ -90,21 +90,18 @@ class Robustness:
 
     def csv(self) -> str:
         """Return the rows as a table with a header."""
+        names = [field.name for field in dataclasses.fields(Row)]
+        rows = [Row("original", "", self.accuracy, 0, 0, 0, 1, 0), *self.rows]
+        cells: list[list[object]] = [
+            [value if isinstance(value, str) else f"{value:.4f}" for value in dataclasses.astuple(row)] for row in rows
+        ]
+        shifts = {"tight to loose": self.tight_to_loose, "tight to loose photograph": self.tight_to_loose_photograph}
+        blank = [""] * (len(names) - 2)
+        cells += [[name, *blank, f"{moved:.4f}"] for name, moved in shifts.items() if moved is not None]
         text = io.StringIO()
         writer = csv.writer(LineFeeds(text))
-        names = [field.name for field in dataclasses.fields(Row)]
         writer.writerow(["model", "output", "data", "faces", *names])
-        about = [self.model, self.output, self.data, self.faces]
-        writer.writerow([*about, "original", "", f"{self.accuracy:.4f}", "0", "0", "0", "1", "0"])
-        for row in self.rows:
-            values = [getattr(row, name) for name in names]
-            writer.writerow([*about, *(value if isinstance(value, str) else f"{value:.4f}" for value in values)])
-        for name, moved in (
-            ("tight to loose", self.tight_to_loose),
-            ("tight to loose photograph", self.tight_to_loose_photograph),
-        ):
-            if moved is not None:
-                writer.writerow([*about, name, "", "", "", "", "", "", f"{moved:.4f}"])
+        writer.writerows([self.model, self.output, self.data, self.faces, *row] for row in cells)
         return text.getvalue()
 
     def save(self, path: str | Path) -> Path:
@@ -152,7 +149,7 @@ def robustness(
     *,
     degradations: Sequence[Degradation] | None = None,
     output: str = "auto",
-    faces: str = "auto",
+    faces: Mode = "auto",
     detector: str = "blazeface",
     limit: int = 0,
     seed: int = 0,
@@ -185,27 +182,25 @@ def robustness(
         message = f"{predictor.name} is a table of probabilities and cannot be run on degraded faces; name the model itself"
         raise ConfigError(message, value=predictor.name)
     check_fold(predictor, dataset)
-    mode = face_mode(predictor, dataset, faces)  # pyrefly: ignore  # checks the word
-    if degradations is None:
-        degradations = (*DEGRADATIONS, *PHOTOGRAPHS) if mode == "detect" else DEGRADATIONS
     classes = mapping(predictor.labels, dataset.labels)
     with use(device):
-        finder = FaceFinder(mode, detector, mesh=cuts_regions(predictor), threads=threads)
+        finder = finder_for(predictor, dataset, faces, detector, threads=threads)
+    if degradations is None:
+        degradations = (*DEGRADATIONS, *PHOTOGRAPHS) if finder.mode == "detect" else DEGRADATIONS
     truth: list[int] = []
     left = len(dataset)
-    subjects: list[str] = []
+    rows: list[int] = []
     outputs: list[list[np.ndarray]] = [[] for _ in range(len(degradations) + 1)]
     for batch, labels in labeled_faces(dataset, finder, classes.unknown, BATCH):
         truth += [classes.classes.index(label) for label in labels]
-        subjects += ["" if dataset.subject is None else str(dataset.subject[face.row]) for face in batch]
+        rows += [face.row for face in batch]
         for kept, degrade in zip(outputs, (None, *degradations), strict=True):
-            if batch:
-                shown = [_shown(face, degrade, seed, finder) for face in batch]
-                found = [face for face in shown if face is not None]
-                values = np.full((len(batch), len(classes.classes)), np.nan)
-                if found:
-                    values[[face is not None for face in shown]] = classes(predictor(found, (View(),)).probabilities)
-                kept.append(values)
+            shown = [_shown(face, degrade, seed, finder) for face in batch]
+            found = [face for face in shown if face is not None]
+            values = np.full((len(batch), len(classes.classes)), np.nan)
+            if found:
+                values[[face is not None for face in shown]] = classes(predictor(found, (View(),)).probabilities)
+            kept.append(values)
         progress(min(BATCH, left))
         left -= BATCH
     if not truth:
@@ -213,8 +208,7 @@ def robustness(
             f"no labeled face found in {dataset.name} {dataset.split}; if each image is a face, give --faces whole"
         )
     before, *after = (np.concatenate(each) for each in outputs)
-    label, cluster = np.array(truth), np.array(subjects)
-    rows = tuple(_row(each, before, values, label, cluster) for each, values in zip(degradations, after, strict=True))
+    label, cluster = np.array(truth), None if dataset.subject is None else dataset.subject[rows]
     crops = {each.name: values for each, values in zip(degradations, after, strict=True)}
 
     def apart(*pair: str) -> float | None:
@@ -226,7 +220,7 @@ def robustness(
         data=f"{dataset.name} {dataset.split}",
         faces=len(label),
         accuracy=float((before.argmax(1) == label).mean()),
-        rows=rows,
+        rows=tuple(_row(each, before, crops[each.name], label, cluster) for each in degradations),
         tight_to_loose=apart(TIGHT, LOOSE),
         tight_to_loose_photograph=apart(*(each.name for each in PHOTOGRAPHS)),
     )
@@ -241,12 +235,11 @@ def _shown(face: Face, degrade: Degradation | None, seed: int, find: FaceFinder)
     return degrade(face, seed)
 
 
-def _row(which: Degradation, before: np.ndarray, after: np.ndarray, label: np.ndarray, cluster: np.ndarray) -> Row:
+def _row(which: Degradation, before: np.ndarray, after: np.ndarray, label: np.ndarray, cluster: np.ndarray | None) -> Row:
     there = ~np.isnan(after).any(1)
-    right = np.stack([before.argmax(1) == label, there & (after.argmax(1) == label), np.ones(len(label))], 1)
-    change, (low, high), _ = metrics.paired_bootstrap(
-        right, lambda sums: (sums[..., 1] - sums[..., 0]) / sums[..., 2], cluster if (cluster != "").any() else None
-    )
+    predicted = np.where(there, np.nan_to_num(after).argmax(1), -1)
+    right = np.stack([before.argmax(1) == label, predicted == label, np.ones(len(label))], 1)
+    change, (low, high), _ = metrics.paired_bootstrap(right, lambda sums: (sums[..., 1] - sums[..., 0]) / sums[..., 2], cluster)
     return Row(
         name=which.name,
         strength=which.strength,
@@ -254,7 +247,7 @@ def _row(which: Degradation, before: np.ndarray, after: np.ndarray, label: np.nd
         change=change,
         low=low,
         high=high,
-        same=float((there & (before.argmax(1) == after.argmax(1))).mean()),
+        same=float((before.argmax(1) == predicted).mean()),
         moved=_distance(before, after),
     )
 

@@ -6,16 +6,13 @@ import datetime
 import json
 import os
 import platform
-import subprocess
-from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..data.datasets import Dataset, reader
 from ..errors import ConfigError, UnknownName
-from ..io.files import atomic_write
-from ..io.provenance import VERSION
+from ..io.provenance import software
 from .report import EVALUATION, PREDICTIONS
 
 PACKAGES = ("numpy", "pillow", "onnxruntime", "torch")
@@ -46,33 +43,10 @@ def about_dataset(data: Dataset) -> dict[str, Any]:
 def environment() -> dict[str, Any]:
     """Return versions, machine, commit and date."""
     return {
-        "mien": VERSION,
-        "python": platform.python_version(),
-        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        **software(PACKAGES),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "commit": commit(),
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
     }
-
-
-def commit() -> str:
-    """Return the commit of the source tree that runs, with `+` for uncommitted changes; empty outside a source tree.
-
-    A package installed in an environment inside another project's tree does not belong to that tree.
-    """
-    here = Path(__file__).parent
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        git("ls-files", "--error-unmatch", Path(__file__).name)
-        # Without optional locks, because status would refresh git's index, and a killed process would leave the lock behind.
-        return git("rev-parse", "--short", "HEAD") + (
-            "+" if git("--no-optional-locks", "status", "--porcelain", "-uno") else ""
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return ""
 
 
 def memory_mb() -> float | None:
@@ -94,16 +68,6 @@ def memory_mb() -> float | None:
     return round(peak / (1024 if platform.system() != "Darwin" else 1024**2), 1)
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON file atomically.
-
-    Raises:
-        ConfigError: the disk is full, or the folder is not writable.
-    """
-    with atomic_write(path) as part:
-        part.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", errors="surrogateescape")
-
-
 def is_finished(out: Path, identity: Mapping[str, Any], *, overwrite: bool) -> bool:
     """Return whether a folder holds this evaluation; with `overwrite`, or if it does not, its files are removed.
 
@@ -118,8 +82,8 @@ def is_finished(out: Path, identity: Mapping[str, Any], *, overwrite: bool) -> b
             there = json.loads(path.read_text(encoding="utf-8"))["identity"]
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"{path} is corrupt; give --overwrite to evaluate again", path=path) from error
-        if there != json.loads(json.dumps(identity)):
-            key, before, now = _other(there, identity)
+        if other := next(_differences(there, json.loads(json.dumps(identity))), None):
+            key, before, now = other
             raise ConfigError(
                 f"{out} holds another evaluation ({key}: {before!r}, now {now!r}); give another --out, or --overwrite",
                 path=out,
@@ -133,17 +97,10 @@ def is_finished(out: Path, identity: Mapping[str, Any], *, overwrite: bool) -> b
     return False
 
 
-def _other(there: Mapping[str, Any], now: Mapping[str, Any], of: str = "") -> tuple[str, Any, Any]:
-    """Return the first entry in which two identities differ, and its two values."""
-    key = next(key for key in {**there, **now} if there.get(key) != now.get(key))
-    before, after = there.get(key), now.get(key)
-    if isinstance(before, Mapping) and isinstance(after, Mapping):
-        return _other(before, after, f"{of}{key}.")
-    return f"{of}{key}", before, after
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""
+def _differences(before: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield the entries in which two nested identities differ, as `model.sha256`, and their two values."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        for each in {**before, **now}:
+            yield from _differences(before.get(each), now.get(each), f"{key}.{each}".removeprefix("."))
+    elif before != now:
+        yield key, before, now

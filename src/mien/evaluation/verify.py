@@ -18,17 +18,19 @@ from PIL import Image, ImageOps
 from .. import metrics
 from ..cards import Input, Measured
 from ..data.datasets import Dataset
-from ..data.labeled_faces import Face, FaceFinder, labeled_faces
+from ..data.labeled_faces import Face, Mode, labeled_faces
 from ..errors import ConfigError
 from ..runtime.devices import Device, use
 from . import CardPredictor, Report, evaluate, open_predictor
 from .label_mapping import mapping
-from .predict import face_mode
-from .predictors import with_card
+from .predict import finder_for
 from .tta import View
 
 SAME = 5e-5
 """Maximum difference of equal values; cards round to four decimals."""
+
+Change = Callable[[np.ndarray], np.ndarray]
+"""(H, W, 3) uint8 RGB image → changed image."""
 
 LEVEL = 0.05
 """Significance level of the corrected p values."""
@@ -41,7 +43,7 @@ RANGES: Mapping[str, tuple[float, tuple[float, ...], tuple[float, ...]]] = {
 }
 """Name → scale, offset and deviation."""
 
-METRICS: Mapping[str, tuple[str, ...]] = {
+METRICS: Mapping[str, tuple[str, str]] = {
     "accuracy": ("official", "accuracy"),
     "uar": ("official", "uar"),
     "macro_f1": ("official", "macro_f1"),
@@ -78,8 +80,8 @@ class Claim:
     @property
     def says(self) -> str:
         """The claim as a sentence."""
-        same = abs(self.claimed - self.measured) <= SAME
-        verdict = "equal" if same else "agrees" if self.agrees else "does not agree"
+        equal = abs(self.claimed - self.measured) <= SAME
+        verdict = "equal" if equal else "agrees" if self.agrees else "does not agree"
         return (
             f"{self.metric}: claimed {100 * self.claimed:.1f}, measured {100 * self.measured:.1f} "
             f"({100 * self.low:.1f} … {100 * self.high:.1f}): {verdict}"
@@ -139,7 +141,7 @@ def verify(
     claims: Mapping[str, float] | None = None,
     images: int = 1000,
     output: str = "auto",
-    faces: str = "auto",
+    faces: Mode = "auto",
     detector: str = "blazeface",
     threads: int = 1,
     device: str | Device | None = None,
@@ -207,12 +209,10 @@ def _claimed(measured: Sequence[Measured], dataset: Dataset, output: str) -> dic
 
 def _claim(report: Report, name: str, value: float) -> Claim:
     key = _spelling(name)
-    one = report.figures
-    for step in METRICS[key]:
-        one = one[step]
-    return Claim(
-        key.replace("_", " "), value, *(float("nan") if one[end] is None else one[end] for end in ("value", "low", "high"))
-    )
+    section, metric = METRICS[key]
+    measured = report.figures[section][metric]
+    ends = (np.nan if measured[end] is None else measured[end] for end in ("value", "low", "high"))
+    return Claim(key.replace("_", " "), value, *ends)
 
 
 def _spelling(metric: str) -> str:
@@ -229,38 +229,34 @@ def _data(report: Report) -> str:
     return f"{data['name']} {data['split']} differs from the published original ({digest}), so metrics may differ"
 
 
-def variants(predictor: CardPredictor, mode: str) -> Iterator[tuple[str, CardPredictor, Callable[[np.ndarray], np.ndarray]]]:
+def variants(predictor: CardPredictor, mode: str) -> Iterator[tuple[str, CardPredictor, Change]]:
     """Yield the hypotheses: a name, the network with a changed card, and a function of the image before it."""
     card = predictor.card
     fed, crop = card.input, card.crop
     assert fed is not None
 
-    def same(pixels: np.ndarray) -> np.ndarray:
-        return pixels
+    def changed(**fields: Any) -> CardPredictor:
+        return CardPredictor(replace(card, **fields), predictor.runtime, predictor.output)
 
     inside = fed.dtype == "uint8"  # Preprocessing inside the network cannot be changed from here.
     if fed.color in ("rgb", "bgr") and not inside:
         other = "bgr" if fed.color == "rgb" else "rgb"
-        name = f"{other.upper()} instead of {fed.color.upper()}"
-        yield name, with_card(predictor, input=replace(fed, color=other)), same
+        yield f"{other.upper()} instead of {fed.color.upper()}", changed(input=replace(fed, color=other)), _same
     if fed.color in ("rgb", "bgr"):
-        yield "gray images", predictor, _gray
-    resize = "cv2-bilinear" if fed.resize == "pil-bilinear" else "pil-bilinear"
+        yield "gray images", predictor, lambda pixels: np.asarray(Image.fromarray(pixels).convert("L").convert("RGB"))
     if mode == "whole":
-        yield f"{resize} resizing", with_card(predictor, input=replace(fed, resize=resize)), same
+        resize = "cv2-bilinear" if fed.resize == "pil-bilinear" else "pil-bilinear"
+        yield f"{resize} resizing", changed(input=replace(fed, resize=resize)), _same
         for share in (0.9, 0.8):
             yield f"the crop tightened to {share:.0%}", predictor, lambda pixels, share=share: _center(pixels, share)
         yield "a margin of 10 % around the crop", predictor, lambda pixels: _margin(pixels, 0.1)
     elif crop is not None:
         for margin in (0.8, 0.9, 1.1, 1.25):
-            changed = with_card(predictor, crop=replace(crop, margin=crop.margin * margin))
-            yield f"crops of {margin:.0%} of the side", changed, same
+            yield f"crops of {margin:.0%} of the side", changed(crop=replace(crop, margin=crop.margin * margin)), _same
     yield "histogram equalization", predictor, _equalized
-    channels = predictor.preprocess.channels
     for name, (scale, offset, std) in () if inside else RANGES.items():
-        if len(offset) > channels or _same_range(fed, scale, offset, std):
-            continue
-        yield name, with_card(predictor, input=replace(fed, scale=scale, offset=offset, std=std)), same
+        if len(offset) <= predictor.preprocess.channels and not _same_range(fed, scale, offset, std):
+            yield name, changed(input=replace(fed, scale=scale, offset=offset, std=std)), _same
 
 
 def _same_range(fed: Input, scale: float, offset: tuple[float, ...], std: tuple[float, ...]) -> bool:
@@ -274,22 +270,19 @@ def _same_range(fed: Input, scale: float, offset: tuple[float, ...], std: tuple[
 
 
 def _hypotheses(
-    predictor: CardPredictor, dataset: Dataset, faces: str, detector: str, images: int, threads: int
+    predictor: CardPredictor, dataset: Dataset, faces: Mode, detector: str, images: int, threads: int
 ) -> tuple[tuple[Hypothesis, ...], int]:
     some = dataset.evenly(images)
-    mode = face_mode(predictor, some, faces)  # pyrefly: ignore  # checked by evaluate
-    finder = FaceFinder(mode, detector, mesh=bool(predictor.preprocess.regions), threads=threads)
+    finder = finder_for(predictor, some, faces, detector, threads=threads)
     classes = mapping(predictor.labels, some.labels)
-    tried = [("as on the card", predictor, lambda pixels: pixels), *variants(predictor, mode)]
+    tried = [("", predictor, _same), *variants(predictor, finder.mode)]
     right: dict[str, list[bool]] = {name: [] for name, _, _ in tried}
     for batch, truth in labeled_faces(some, finder, classes.unknown):
-        if not batch:
-            continue
-        for name, fed, change in tried:
-            changed = [_changed(face, change) for face in batch]
-            predicted = classes(fed(changed, (View(),)).probabilities).argmax(1).tolist()
+        for name, fed, change in tried if batch else ():
+            outputs = fed([_changed(face, change) for face in batch], (View(),))
+            predicted = classes(outputs.probabilities).argmax(1).tolist()
             right[name] += [classes.classes[index] == label for index, label in zip(predicted, truth, strict=True)]
-    base = np.array(right.pop("as on the card"), bool)
+    base = np.array(right.pop(""), bool)
     if not len(base):
         return (), 0
     p = metrics.holm([metrics.mcnemar(base, np.array(values)) for values in right.values()])
@@ -300,7 +293,7 @@ def _hypotheses(
     return tuple(sorted(found, key=lambda each: -each.after)), len(base)
 
 
-def _changed(face: Face, change: Callable[[np.ndarray], np.ndarray]) -> Face:
+def _changed(face: Face, change: Change) -> Face:
     """Return a face with changed pixels; after cropping or padding by the same width on all sides its mesh moves along."""
     pixels = change(face.pixels)
     grown = np.array(pixels.shape[1::-1]) - face.pixels.shape[1::-1]
@@ -311,13 +304,12 @@ def _changed(face: Face, change: Callable[[np.ndarray], np.ndarray]) -> Face:
     return replace(face, pixels=pixels, mesh=mesh)
 
 
-def _gray(pixels: np.ndarray) -> np.ndarray:
-    return np.asarray(Image.fromarray(pixels).convert("L").convert("RGB"))
+def _same(pixels: np.ndarray) -> np.ndarray:
+    return pixels
 
 
 def _equalized(pixels: np.ndarray) -> np.ndarray:
-    gray = ImageOps.equalize(Image.fromarray(pixels).convert("L"))
-    return np.asarray(gray.convert("RGB"))
+    return np.asarray(ImageOps.equalize(Image.fromarray(pixels).convert("L")).convert("RGB"))
 
 
 def _center(pixels: np.ndarray, share: float) -> np.ndarray:

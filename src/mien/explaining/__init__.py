@@ -44,7 +44,7 @@ METHODS: Mapping[str, str] = {
     "grad-cam": "mien.explaining.gradients:grad_cam",
     "grad-cam++": "mien.explaining.gradients:grad_cam_plus_plus",
     "integrated-gradients": "mien.explaining.gradients:integrated_gradients",
-    "attention": "mien.explaining.attention:attention",
+    "attention": "mien.explaining.gradients:attention",
     "occlusion": "mien.explaining.occlusion:occlusion",
 }
 """Name → function (model, face, index of the class) → layer or head → map of places."""

@@ -1,4 +1,4 @@
-"""Gradient-based maps: Grad-CAM, Grad-CAM++ and integrated gradients. They need weights, not an exported file.
+"""Maps from inside a torch network: Grad-CAM, Grad-CAM++, integrated gradients, attention. They need weights.
 
 Grad-CAM: Selvaraju et al., ICCV 2017. Grad-CAM++: Chattopadhyay et al., WACV 2018, equation 19 (with an
 exponential of the class score, whose constant factor cancels). Integrated gradients: Sundararajan et al., ICML 2017, with the
@@ -9,7 +9,7 @@ gradients use captum.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from .. import models
 from ..errors import ConfigError, UnknownName
 from ..faces.preprocessing import IMAGE
-from ..models.torch_runtime import TorchRuntime
+from ..models.torch_runtime import TorchRuntime, run_network
 from ..registry import lookup
 from .faces import Probe, SeenFace, smoothed
 
@@ -153,3 +153,38 @@ def last_map(network: nn.Module, architecture: str, inputs: tuple[Tensor, ...]) 
             f"no layer of {architecture} has spatial output; use integrated-gradients or occlusion", value=architecture
         )
     return {last[-1]: network.get_submodule(last[-1])}
+
+
+def attention(probe: Probe, face: SeenFace, target: int) -> dict[str, np.ndarray]:
+    """Return module → (h, w) spatial attention scaled to 0 … 1, of the modules with a method `places`; without the target.
+
+    Raises:
+        ConfigError: the network has no spatial attention.
+    """
+    runtime = runtime_of(probe, "attention")
+    attentive = {module: name for name, module in runtime.network.named_modules() if hasattr(module, "places")}
+    if not attentive:
+        raise ConfigError(
+            f"{probe.card.network['architecture']} has no spatial attention; "
+            "dan, dda-resnet34, dda-resnet50, ddamfn, ddamfn-mtl, mfer, global-cbam and global-roi do",
+            value=probe.card.network["architecture"],
+        )
+    inputs: dict[nn.Module, Tensor] = {}
+
+    def keep(module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        inputs.setdefault(module, given[0].clone())
+
+    hooks = [module.register_forward_pre_hook(keep) for module in attentive]
+    try:
+        with torch.no_grad():
+            run_network(runtime.network, runtime.tensors(probe.batch(face, [face.pixels])))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    found = {}
+    for module, x in inputs.items():  # in execution order
+        with torch.no_grad():
+            weights = cast("Any", module).places(x)[0].float().cpu().numpy()
+        low, high = float(weights.min()), float(weights.max())
+        found[attentive[module]] = (weights - low) / (high - low) if high > low else np.zeros_like(weights)
+    return found

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from ..data.datasets import Dataset
-from ..data.labeled_faces import FaceFinder, Mode, mode_for
-from ..errors import ConfigError, SourceError
+from ..data.labeled_faces import FaceFinder, Mode, found_faces, mode_for
+from ..errors import ConfigError
 from ..inference.recognizer import Recognizer
-from ..io.images import read_image
 from ..types import Box
 from ..visualization.faces import font
 from . import explain_seen
@@ -28,14 +27,8 @@ MOST = 8
 """Maximum number of maps per row."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Tile:
-    """One cell."""
-
-    image: Image.Image
-    caption: str = ""
-    warns: bool = False
-    """Whether the caption is highlighted."""
+Tile = tuple[Image.Image, str, bool]
+"""Image, caption below it, and whether the caption is highlighted."""
 
 
 def table(rows: Sequence[tuple[str, str, Sequence[Tile]]], heads: Sequence[str], tile: int = TILE) -> Image.Image:
@@ -43,7 +36,7 @@ def table(rows: Sequence[tuple[str, str, Sequence[Tile]]], heads: Sequence[str],
     strong, plain = font(tile * 0.1), font(tile * 0.085)
     left = round(max([strong.getlength(name) for name, _, _ in rows] + [plain.getlength(more) for _, more, _ in rows]) + 24)
     top = round(tile * 0.17) if any(heads) else GAP
-    under = round(tile * 0.15) if any(cell.caption for _, _, tiles in rows for cell in tiles) else 0
+    under = round(tile * 0.15) if any(caption for _, _, tiles in rows for _, caption, _ in tiles) else 0
     step, columns = tile + under + GAP, max(len(tiles) for _, _, tiles in rows)
     canvas = Image.new("RGB", (left + columns * (tile + GAP) + GAP, top + len(rows) * step + GAP), PAPER)
     pen = ImageDraw.Draw(canvas)
@@ -54,12 +47,11 @@ def table(rows: Sequence[tuple[str, str, Sequence[Tile]]], heads: Sequence[str],
         middle = y + tile / 2
         pen.text((left - 12, middle - (tile * 0.06 if more else 0)), name, INK, strong, "rm")
         pen.text((left - 12, middle + tile * 0.07), more, QUIET, plain, "rm")
-        for column, cell in enumerate(tiles):
+        for column, (image, caption, warns) in enumerate(tiles):
             x = left + column * (tile + GAP)
-            canvas.paste(cell.image.resize((tile, tile), Image.Resampling.BICUBIC), (x, y))
-            if cell.caption:
-                ink = WRONG if cell.warns else QUIET
-                pen.text((x + tile / 2, y + tile + under / 2), _short(cell.caption, plain, tile), ink, plain, "mm")
+            canvas.paste(image.resize((tile, tile), Image.Resampling.BICUBIC), (x, y))
+            ink = WRONG if warns else QUIET
+            pen.text((x + tile / 2, y + tile + under / 2), _short(caption, plain, tile), ink, plain, "mm")
     return canvas
 
 
@@ -74,23 +66,22 @@ def strip(explanations: Sequence[Explanation], tile: int = TILE) -> Image.Image:
     if not explanations:
         raise ConfigError("no explanations to show")
     methods = list(dict.fromkeys(each.method for each in explanations))
-    rows, heads = [], ["face"]
+    rows, heads = [], []
     groups: dict[tuple[str, str], list[Explanation]] = {}
     for each in explanations:
         groups.setdefault((each.source, str(each.box)), []).append(each)
+    blank = Image.new("RGB", (tile, tile), PAPER)
     for (source, _), group in groups.items():
-        first = group[0]
-        cells = [Tile(first.face(tile))]
+        first, by_method = group[0], {each.method: each for each in group}
         names = list(first.maps) if len(methods) == 1 else []
         if 1 < len(names) <= MOST:
-            cells += [Tile(first.on_crop(side=tile)), *(Tile(first.on_crop(name, tile)) for name in names)]
+            images = [first.on_crop(side=tile), *(first.on_crop(name, tile) for name in names)]
             heads = ["face", f"{first.method}, mean", *names]
         else:
-            by_method = {each.method: each for each in group}
-            cells += [Tile(by_method[name].on_crop(side=tile)) if name in by_method else _blank(tile) for name in methods]
+            images = [by_method[name].on_crop(side=tile) if name in by_method else blank for name in methods]
             heads = ["face", *methods]
-        more = f"{first.label} {first.probability:.0%}"
-        rows.append((_name(source), more, cells))
+        cells = [(image, "", False) for image in (first.face(tile), *images)]
+        rows.append((_name(source), f"{first.label} {first.probability:.0%}", cells))
     return table(rows, heads, tile)
 
 
@@ -141,47 +132,37 @@ def strips_per_class(
     rows = []
     for label in shared:
         candidates = rng.permutation(np.flatnonzero(data.label == data.labels.index(label)))
-        cells, crops, maps, right = [], [], [], 0
-        for row in candidates[: number * 4].tolist():
-            if len(cells) == number:
-                break
-            found = _explained(read, data, row, finder, method, label, layers)
-            if found is None:
-                continue
-            right += found.predicted == label
+        explained = (_explained(read, data, row, finder, method, label, layers) for row in candidates[: number * 4].tolist())
+        shown = list(itertools.islice((found for found in explained if found is not None), number))
+        if not shown:
+            continue
+        cells: list[Tile] = []
+        for found in shown:
             wrong = found.predicted != label
             caption = f"{found.predicted} {found.confidence:.0%}" if wrong else f"{found.probability:.0%}"
-            cells.append(Tile(found.on_crop(side=tile), caption, wrong))
-            crops.append(np.asarray(found.face(tile), np.float64))
-            maps.append(enlarged(found.heat, tile, tile))
-        if cells:
-            ground = Image.fromarray(np.rint(np.mean(crops, 0)).astype(np.uint8))
-            # The mean is always in the last column, also if fewer faces were found.
-            mean = Tile(blend(ground, positive(np.mean(maps, 0))), "mean")
-            rows.append((label, f"{right} of {len(cells)} correct", [*cells, *[_blank(tile)] * (number - len(cells)), mean]))
+            cells.append((found.on_crop(side=tile), caption, wrong))
+        ground = np.mean([np.asarray(found.face(tile), np.float64) for found in shown], 0)
+        heat = positive(np.mean([enlarged(found.heat, tile, tile) for found in shown], 0))
+        # The mean is always in the last column, also if fewer faces were found.
+        cells += [(Image.new("RGB", (tile, tile), PAPER), "", False)] * (number - len(cells))
+        cells.append((blend(Image.fromarray(np.rint(ground).astype(np.uint8)), heat), "mean", False))
+        right = sum(found.predicted == label for found in shown)
+        rows.append((label, f"{right} of {len(shown)} correct", cells))
     if not rows:
         raise ConfigError(f"no labeled face was found in {data.name}; if each image is a face crop, use --faces whole")
     return table(rows, [], tile)
 
 
-def _blank(tile: int) -> Tile:
-    return Tile(Image.new("RGB", (tile, tile), PAPER))
-
-
 def _explained(
     read: Recognizer, data: Dataset, row: int, finder: FaceFinder, method: str, label: str, layers: Sequence[str]
 ) -> Explanation | None:
-    sample = data[row]
-    try:
-        pixels = read_image(sample.image).pixels
-    except SourceError:
-        return None
-    (face,) = finder([row], [sample], [pixels])
+    face = found_faces(data, finder, [row]).get(row)
     if face is None:
         return None
+    pixels = face.pixels
     seen = see(read.preprocess, pixels, face.mesh, whole=face.box is None)
     box = Box(*face.box.tolist()) if face.box is not None else Box(0, 0, pixels.shape[1], pixels.shape[0])
-    return explain_seen(read, seen, method, label, source=sample.name, box=box, regions=False, layers=layers)
+    return explain_seen(read, seen, method, label, source=face.sample, box=box, regions=False, layers=layers)
 
 
 def _name(source: str) -> str:

@@ -12,10 +12,10 @@ import numpy as np
 
 from ..cards import FOUND, Card
 from ..data.datasets import Dataset
-from ..data.labeled_faces import FaceFinder
+from ..data.labeled_faces import found_faces
 from ..errors import DatasetError, ExportError
-from ..evaluation.predict import face_mode, predict_all
-from ..evaluation.predictors import CardPredictor, cuts_regions
+from ..evaluation.predict import finder_for, predict_all
+from ..evaluation.predictors import CardPredictor
 from ..evaluation.report.metrics import measure
 from ..faces.preprocessing import IMAGE, Preprocess
 from ..io.images import read_image, sample
@@ -162,13 +162,11 @@ def batches_of(card: Card, runtime: Runtime, data: Dataset, count: int, batch: i
         DatasetError: no face is found.
     """
     predictor, some = CardPredictor(card, runtime), data.take(np.sort(np.random.default_rng(0).permutation(len(data))[:count]))
-    find = FaceFinder(face_mode(predictor, some, "auto"), "blazeface", mesh=cuts_regions(predictor))
+    find = finder_for(predictor, some)
     found: list[dict[str, np.ndarray]] = []
     for first in range(0, len(some), batch):
-        samples = [some[row] for row in range(first, min(first + batch, len(some)))]
-        seen = find(list(range(len(samples))), samples, [sample.read() for sample in samples])
-        crops = [predictor.crop(face) for face in seen if face is not None]
-        if crops:
+        part = found_faces(some, find, range(first, min(first + batch, len(some))))
+        if crops := [predictor.crop(face) for face in part.values()]:
             fed = predictor.preprocess.batch(crops)
             found.append(dict(fed) if isinstance(fed, Mapping) else {IMAGE: fed})
     if not found:

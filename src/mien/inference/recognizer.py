@@ -33,7 +33,7 @@ from ..io.images import ColorOrderWarning, DecodedImage, read_image
 from ..io.sources import Frame
 from ..io.video import Sampling
 from ..labels import ACTION_UNITS, BLENDSHAPES
-from ..metrics.probabilities import checked_probabilities
+from ..metrics import checked_probabilities
 from ..registry import lookup
 from ..runtime.devices import Device, use
 from ..runtime.open_model import Batch, open_model

@@ -6,19 +6,21 @@ bootstrap yields the intervals of all metrics (`mien.metrics.intervals`). Tests 
 
 from __future__ import annotations
 
-from .abstention import RiskCoverage, risk_coverage
 from .affect import abaw_p, concordance, pearson, root_mean_square_error, sign_agreement, unit_f1
-from .classification import accuracy, confusion, f1_scores, kappa, macro_f1, precisions, recalls, uar
-from .intervals import basic_interval, bootstrap, holm, interval, mcnemar, mean_and_deviation, paired_bootstrap
-from .probabilities import (
+from .calibration import (
     ReliabilityBin,
+    RiskCoverage,
     brier,
     checked_probabilities,
     expected_calibration_error,
+    log_loss,
     log_losses,
-    negative_log_likelihood,
     reliability,
+    risk_coverage,
+    squared_errors,
 )
+from .classification import accuracy, confusion, divide, f1_scores, kappa, macro_f1, precisions, recalls, uar
+from .intervals import basic_interval, bootstrap, holm, interval, mcnemar, mean_and_deviation, paired_bootstrap, two_sided_p
 
 __all__ = [
     "ReliabilityBin",
@@ -31,16 +33,17 @@ __all__ = [
     "checked_probabilities",
     "concordance",
     "confusion",
+    "divide",
     "expected_calibration_error",
     "f1_scores",
     "holm",
     "interval",
     "kappa",
+    "log_loss",
     "log_losses",
     "macro_f1",
     "mcnemar",
     "mean_and_deviation",
-    "negative_log_likelihood",
     "paired_bootstrap",
     "pearson",
     "precisions",
@@ -49,6 +52,8 @@ __all__ = [
     "risk_coverage",
     "root_mean_square_error",
     "sign_agreement",
+    "squared_errors",
+    "two_sided_p",
     "uar",
     "unit_f1",
 ]

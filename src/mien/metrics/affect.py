@@ -7,33 +7,31 @@ from __future__ import annotations
 
 import numpy as np
 
+from .classification import divide
+
 
 def concordance(prediction: np.ndarray, target: np.ndarray) -> float:
-    """Return Lin's concordance correlation coefficient, −1 … 1; it also measures agreement of mean and spread.
+    """Return Lin's concordance correlation coefficient of two (N,), −1 … 1; it also measures agreement of mean and spread.
 
-    Both sides are (N,). With variances over N, as the ABAW challenges compute it. 0 where one side is constant, as it is with a
-    single row; NaN without rows, or where both are constant and the same.
+    With variances over N, as the ABAW challenges compute it. 0 where one side is constant, as it is with a single row; NaN
+    without rows, or where both are constant and equal.
     """
-    p, t = _known(prediction, target)
-    return float(concordance_of(moments(p, t).sum(0)))
+    return float(concordance_of(_summed(prediction, target)))
 
 
 def pearson(prediction: np.ndarray, target: np.ndarray) -> float:
     """Return Pearson's correlation of two (N,), −1 … 1; NaN for fewer than two rows or where one side is constant."""
-    p, t = _known(prediction, target)
-    return float(pearson_of(moments(p, t).sum(0)))
+    return float(pearson_of(_summed(prediction, target)))
 
 
 def root_mean_square_error(prediction: np.ndarray, target: np.ndarray) -> float:
     """Return the root of the mean squared difference of two (N,); NaN without rows."""
-    p, t = _known(prediction, target)
-    return float(rmse_of(moments(p, t).sum(0)))
+    return float(rmse_of(_summed(prediction, target)))
 
 
 def sign_agreement(prediction: np.ndarray, target: np.ndarray) -> float:
     """Return the share of rows on which both have the same sign (SAGR, Nicolaou et al. 2011), with zero as a third sign."""
-    p, t = _known(prediction, target)
-    return float((np.sign(p) == np.sign(t)).mean()) if len(p) else float("nan")
+    return float(sign_agreement_of(_summed(prediction, target)))
 
 
 def moments(prediction: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -48,24 +46,24 @@ def moments(prediction: np.ndarray, target: np.ndarray) -> np.ndarray:
 def concordance_of(sums: np.ndarray) -> np.ndarray:
     """Return the concordance of sums (…, 7) of `moments`."""
     mean_p, mean_t, var_p, var_t, covariance = _spread(sums)
-    return _divide(2 * covariance, var_p + var_t + (mean_p - mean_t) ** 2)
+    return divide(2 * covariance, var_p + var_t + (mean_p - mean_t) ** 2)
 
 
 def pearson_of(sums: np.ndarray) -> np.ndarray:
     """Return the correlation of sums (…, 7) of `moments`."""
     _, _, var_p, var_t, covariance = _spread(sums)
-    return _divide(covariance, np.sqrt(var_p * var_t))
+    return divide(covariance, np.sqrt(var_p * var_t))
 
 
 def rmse_of(sums: np.ndarray) -> np.ndarray:
     """Return the root mean square error of sums (…, 7) of `moments`."""
     n, _, _, pp, tt, pt, _ = np.moveaxis(sums, -1, 0)
-    return np.sqrt(np.maximum(_divide(pp + tt - 2 * pt, n), 0))
+    return np.sqrt(np.maximum(divide(pp + tt - 2 * pt, n), 0))
 
 
 def sign_agreement_of(sums: np.ndarray) -> np.ndarray:
     """Return the share of equal signs of sums (…, 7) of `moments`."""
-    return _divide(sums[..., 6], sums[..., 0])
+    return divide(sums[..., 6], sums[..., 0])
 
 
 def unit_f1(probability: np.ndarray, present: np.ndarray, threshold: float | np.ndarray = 0.5) -> np.ndarray:
@@ -103,27 +101,20 @@ def abaw_p(ccc_valence: float, ccc_arousal: float, expression_f1: float, mean_un
     return (ccc_valence + ccc_arousal) / 2 + expression_f1 + mean_unit_f1
 
 
-def _known(prediction: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    p, t = np.asarray(prediction, np.float64), np.asarray(target, np.float64)
-    if p.shape != t.shape or p.ndim != 1:
-        raise ValueError(f"predictions of shape {p.shape} and targets of shape {t.shape} must be (N,) with equal N")
-    known = np.isfinite(p) & np.isfinite(t)
-    return p[known], t[known]
+def _summed(prediction: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Return the sums (7,) of `moments`."""
+    shapes = np.shape(prediction), np.shape(target)
+    if shapes[0] != shapes[1] or len(shapes[0]) != 1:
+        raise ValueError(f"predictions of shape {shapes[0]} and targets of shape {shapes[1]} must be (N,) with equal N")
+    return moments(prediction, target).sum(0)
 
 
 def _spread(sums: np.ndarray) -> tuple[np.ndarray, ...]:
     n, p, t, pp, tt, pt, _ = np.moveaxis(np.asarray(sums, np.float64), -1, 0)
-    mean_p, mean_t = _divide(p, n), _divide(t, n)
-    # Rounding errors of differences of large sums must not count as variance of a constant.
-    var_p, var_t = (_above(_divide(q, n) - m * m, m * m) for q, m in ((pp, mean_p), (tt, mean_t)))
-    return mean_p, mean_t, var_p, var_t, _divide(pt, n) - mean_p * mean_t
-
-
-def _above(variance: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    return np.where(variance > 1e-13 * (1 + scale), variance, np.where(np.isnan(variance), np.nan, 0.0))
-
-
-def _divide(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
-    shape = np.broadcast(part, whole).shape
-    return np.divide(part, whole, out=np.full(shape, np.nan), where=np.isfinite(whole) & (whole != 0))
+    mean_p, mean_t = divide(p, n), divide(t, n)
+    variances = []
+    for squares, mean in ((pp, mean_p), (tt, mean_t)):
+        variance = divide(squares, n) - mean * mean
+        # Rounding errors of differences of large sums must not count as variance of a constant.
+        variances.append(np.where(variance <= 1e-13 * (1 + mean * mean), 0.0, variance))
+    return mean_p, mean_t, *variances, divide(pt, n) - mean_p * mean_t

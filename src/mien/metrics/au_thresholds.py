@@ -25,22 +25,19 @@ Choice = Literal["f1", "macro-f1"]
 
 @dataclass(frozen=True, slots=True)
 class UnitThresholds:
-    """Thresholds of action units and their F1.
-
-    Attributes:
-        values: action unit → probability above which it is present.
-        f1_half: mean F1 of "present" at one half, on the evaluation half.
-        f1: the same at the thresholds.
-        objective: selection criterion.
-        chosen_on, judged_on: number of faces in the two halves.
-    """
+    """Thresholds of action units and their mean F1 of "present"."""
 
     values: Mapping[str, float]
+    """Action unit → probability above which it is present."""
     f1_half: float
+    """F1 at one half, on the evaluation half."""
     f1: float
+    """F1 at the thresholds, on the same."""
     objective: Choice
     chosen_on: int
+    """Number of faces of the selection half."""
     judged_on: int
+    """Number of faces of the evaluation half."""
 
     def figures(self) -> dict[str, Any]:
         """Return the entries of a card's `figures`; reports read `unit_thresholds`."""
@@ -113,11 +110,16 @@ def tune_units(
     """
     chosen = halves(identity)
     values = choose_thresholds(probability[chosen], present[chosen], objective)
-    judged, truth = np.nan_to_num(probability[~chosen]), present[~chosen]
+    rest, truth = np.nan_to_num(probability[~chosen]), present[~chosen]
+
+    def mean_f1(thresholds: np.ndarray | float) -> float:
+        scores = unit_f1(rest, truth, thresholds)
+        return float(np.nanmean(scores)) if np.isfinite(scores).any() else float("nan")
+
     return UnitThresholds(
         values=dict(zip(units, values.tolist(), strict=True)),
-        f1_half=_mean(unit_f1(judged, truth)),
-        f1=_mean(unit_f1(judged, truth, values)),
+        f1_half=mean_f1(0.5),
+        f1=mean_f1(values),
         objective=objective,
         chosen_on=int(chosen.sum()),
         judged_on=int((~chosen).sum()),
@@ -126,7 +128,3 @@ def tune_units(
 
 def _f1(hits: np.ndarray, alarms: np.ndarray, misses: np.ndarray) -> np.ndarray:
     return 2 * hits / np.maximum(2 * hits + alarms + misses, 1)
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")

@@ -11,12 +11,19 @@ from __future__ import annotations
 import numpy as np
 
 
-def confusion(label: np.ndarray, answer: np.ndarray, classes: int) -> np.ndarray:
+def divide(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Return part / whole, broadcast; NaN where the denominator is 0 or not finite."""
+    part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
+    shape = np.broadcast_shapes(part.shape, whole.shape)
+    return np.divide(part, whole, out=np.full(shape, np.nan), where=np.isfinite(whole) & (whole != 0))
+
+
+def confusion(label: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
     """Return the confusion matrix.
 
     Args:
         label: (N,) true classes, 0 … classes − 1.
-        answer: (N,) predicted classes, −1 for no prediction.
+        predicted: (N,) predicted classes, −1 for no prediction.
         classes: number of classes K.
 
     Returns:
@@ -29,40 +36,40 @@ def confusion(label: np.ndarray, answer: np.ndarray, classes: int) -> np.ndarray
         >>> confusion(np.array([0, 0, 1]), np.array([0, 1, -1]), 2).tolist()
         [[1, 1, 0], [0, 0, 1]]
     """
-    label, answer = np.asarray(label), np.asarray(answer)
-    if label.shape != answer.shape or label.ndim != 1:
-        raise ValueError(f"labels of shape {label.shape} and predictions of shape {answer.shape} must both be (N,)")
+    label, predicted = np.asarray(label), np.asarray(predicted)
+    if label.shape != predicted.shape or label.ndim != 1:
+        raise ValueError(f"labels of shape {label.shape} and predictions of shape {predicted.shape} must both be (N,)")
     if len(label) and (label.min() < 0 or label.max() >= classes):
         raise ValueError(f"labels from {label.min()} to {label.max()} must be within 0 … {classes - 1}")
-    if len(answer) and (answer.min() < -1 or answer.max() >= classes):
-        raise ValueError(f"predictions from {answer.min()} to {answer.max()} must be within −1 … {classes - 1}")
-    column = np.where(answer < 0, classes, answer)
+    if len(predicted) and (predicted.min() < -1 or predicted.max() >= classes):
+        raise ValueError(f"predictions from {predicted.min()} to {predicted.max()} must be within −1 … {classes - 1}")
+    column = np.where(predicted < 0, classes, predicted)
     cells = np.bincount(label * (classes + 1) + column, minlength=classes * (classes + 1))
     return cells.reshape(classes, classes + 1)
 
 
 def accuracy(counts: np.ndarray) -> np.ndarray:
     """Return (…) the accuracy, 0 … 1."""
-    return _divide(_hits(counts).sum(-1), counts.sum((-2, -1)))
+    return divide(_hits(counts).sum(-1), counts.sum((-2, -1)))
 
 
 def recalls(counts: np.ndarray) -> np.ndarray:
     """Return (…, K) the recall of each class; NaN for a class without images."""
-    return _divide(_hits(counts), counts.sum(-1))
+    return divide(_hits(counts), counts.sum(-1))
 
 
 def precisions(counts: np.ndarray) -> np.ndarray:
     """Return (…, K) the precision of each class; 0 for a class that is never predicted."""
     classes = counts.shape[-2]
     named = counts[..., :classes].sum(-2)
-    return np.where(named > 0, _divide(_hits(counts), named), 0.0)
+    return np.where(named > 0, divide(_hits(counts), named), 0.0)
 
 
 def f1_scores(counts: np.ndarray) -> np.ndarray:
     """Return (…, K) the harmonic mean of precision and recall; NaN for a class without images."""
     classes = counts.shape[-2]
     real, named = counts.sum(-1), counts[..., :classes].sum(-2)
-    return np.where(real > 0, _divide(2 * _hits(counts), real + named), np.nan)
+    return np.where(real > 0, divide(2 * _hits(counts), real + named), np.nan)
 
 
 def uar(counts: np.ndarray) -> np.ndarray:
@@ -83,8 +90,8 @@ def kappa(counts: np.ndarray) -> np.ndarray:
     classes = counts.shape[-2]
     total = counts.sum((-2, -1)).astype(np.float64)
     real, named = counts.sum(-1), counts[..., :classes].sum(-2)
-    chance = _divide((real * named).sum(-1), total * total)
-    return _divide(accuracy(counts) - chance, 1 - chance)
+    chance = divide((real * named).sum(-1), total * total)
+    return divide(accuracy(counts) - chance, 1 - chance)
 
 
 def _hits(counts: np.ndarray) -> np.ndarray:
@@ -93,9 +100,4 @@ def _hits(counts: np.ndarray) -> np.ndarray:
 
 def _mean(values: np.ndarray) -> np.ndarray:
     known = ~np.isnan(values)
-    return _divide(np.where(known, values, 0).sum(-1), known.sum(-1))
-
-
-def _divide(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
-    return np.divide(part, whole, out=np.full(np.broadcast(part, whole).shape, np.nan), where=whole != 0)
+    return divide(np.where(known, values, 0).sum(-1), known.sum(-1))

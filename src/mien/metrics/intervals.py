@@ -110,7 +110,7 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
     """
     first, second = np.asarray(first, bool), np.asarray(second, bool)
     if first.shape != second.shape:
-        raise ValueError(f"{first.shape} and {second.shape} predictions are not of the same images")
+        raise ValueError(f"predictions of shapes {first.shape} and {second.shape} are not of the same images")
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     number, fewer = only_first + only_second, min(only_first, only_second)
     if not number:
@@ -121,33 +121,33 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
     return min(1.0, 2 * tail)
 
 
+def two_sided_p(differences: np.ndarray) -> float:
+    """Return the two-sided p value of (D,) resampled differences; NaN values are ignored, NaN if there are no others.
+
+    It is twice the smaller share on one side of zero, with one added to both counts so that it is never zero.
+    """
+    known = differences[np.isfinite(differences)]
+    if not len(known):
+        return float("nan")
+    fewer = min(int((known <= 0).sum()), int((known >= 0).sum()))
+    return min(1.0, 2 * (fewer + 1) / (len(known) + 1))
+
+
 def paired_bootstrap(
-    terms: np.ndarray,
-    difference: Callable[[np.ndarray], np.ndarray],
-    cluster: np.ndarray | None = None,
-    draws: int = DRAWS,
-    seed: int = 0,
+    terms: np.ndarray, difference: Callable[[np.ndarray], np.ndarray], cluster: np.ndarray | None = None
 ) -> tuple[float, tuple[float, float], float]:
-    """Compare two models on the same images, of any figure that is a function of sums.
+    """Compare two models on the same images by any metric that is a function of sums.
 
     Args:
-        terms: (N, S) what each image adds to the sums of both models.
-        difference: sums (…, S) → (…,) the difference of their figures.
+        terms: (N, S) contribution of each image to the sums of both models.
+        difference: sums (…, S) → (…,) difference of the metrics.
         cluster: as for `bootstrap`.
-        draws: as for `bootstrap`.
-        seed: as for `bootstrap`.
 
     Returns:
-        The difference, its 95 % interval, and a two-sided p value: twice the smaller share of draws on one side of zero, with
-        one added to both counts so that it is never zero.
+        The difference, its 95 % interval, and `two_sided_p`.
     """
-    value = float(difference(np.asarray(terms, np.float64).sum(0)))
-    drawn = difference(bootstrap(terms, cluster, draws, seed))
-    drawn = drawn[np.isfinite(drawn)]
-    if not len(drawn):
-        return value, (float("nan"), float("nan")), float("nan")
-    below, above = int((drawn <= 0).sum()), int((drawn >= 0).sum())
-    return value, interval(drawn), min(1.0, 2 * (min(below, above) + 1) / (len(drawn) + 1))
+    drawn = difference(bootstrap(terms, cluster))
+    return float(difference(np.asarray(terms, np.float64).sum(0))), interval(drawn), two_sided_p(drawn)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -167,7 +167,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
-    """Return mean and standard deviation (over n − 1) of the same figure over seeds; the deviation of one seed is NaN."""
+    """Return mean and standard deviation (over n − 1) of a metric over seeds; the deviation of one seed is NaN."""
     array = np.asarray(values, np.float64)
     if not len(array):
         return float("nan"), float("nan")

@@ -14,7 +14,8 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 from PIL import Image
 
-from ..errors import ConfigError, MienError
+from ..errors import MienError
+from ..io.files import atomic_write, write_errors
 from ..io.video import Video, is_video
 from ..io.video_writer import Recorder, suffix
 from ..types import Result
@@ -23,9 +24,8 @@ from .faces import Layer, draw
 MARK = "mien: annotated image"
 """Written into annotated images (EXIF `Software`), so that a later run knows which files it may replace."""
 
-
 LONGEST = 230
-"""Bytes of a name; file systems take 255, and a number and `.PROCESS.part` must fit too."""
+"""Bytes of a name; file systems take 255, and a number and `.….part` must fit too."""
 
 
 class _Folder:
@@ -35,19 +35,20 @@ class _Folder:
         self.folder = Path(folder)
         self.roots = [_absolute(root) for root in roots]
         self._written: set[Path] = set()
-        try:
+        with write_errors(self.folder, "choose another folder"):
             self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(
-                f"{self.folder} cannot be written: {error.strerror}; choose another folder", path=self.folder
-            ) from error
 
     def claim(self, source: str, suffixes: Sequence[str]) -> Path:
         """Return the first free path for the copy of a source, with its own suffix, or the first of `suffixes`."""
         place = self._place(source)
         wanted = self.folder / _cut(place if place.suffix.lower() in suffixes else place.with_suffix(suffixes[0]))
         wanted.parent.mkdir(parents=True, exist_ok=True)
-        path = next(path for path in _names(wanted) if path not in self._written and (not path.exists() or _ours(path)))
+        numbered = (wanted.with_stem(f"{wanted.stem}-{number}") for number in itertools.count(2))
+        path = next(
+            path
+            for path in itertools.chain([wanted], numbered)
+            if path not in self._written and (not path.exists() or _ours(path))
+        )
         self._written.add(path)
         return path
 
@@ -121,14 +122,8 @@ class AnnotatedImages(_Folder):
         exif = Image.Exif()
         exif[0x0131] = MARK
         options = {"quality": self.quality, "subsampling": 0} if path.suffix.lower() != ".png" else {"compress_level": 4}
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        try:
+        with atomic_write(path, "choose another folder") as part:
             annotated.save(part, "PNG" if path.suffix.lower() == ".png" else "JPEG", exif=exif, **options)
-            part.replace(path)
-        except OSError as error:
-            raise ConfigError(f"{path} cannot be written: {error.strerror or error}; choose another folder") from error
-        finally:
-            part.unlink(missing_ok=True)
         return path
 
 
@@ -208,12 +203,6 @@ def _cut(path: PurePath) -> PurePath:
     while len(os.fsencode(stem + path.suffix)) > LONGEST and stem:
         stem = stem[:-1]
     return path.with_name(stem + path.suffix) if stem else path
-
-
-def _names(path: Path) -> Iterable[Path]:
-    yield path
-    for number in itertools.count(2):
-        yield path.with_stem(f"{path.stem}-{number}")
 
 
 def _ours(path: Path) -> bool:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..metrics.boxes import area, intersection
+
 TOUCH = 30.0
 """Cost of touching another plate or face; the covered share is added."""
 
@@ -75,13 +77,6 @@ def leader(face: np.ndarray, plate: np.ndarray) -> np.ndarray:
     return np.stack([np.stack(end, -1) for end in ends], -1)
 
 
-def overlaps(one: np.ndarray, many: np.ndarray) -> np.ndarray:
-    """Return the (N, M) common areas of N and M rectangles; a rectangle of NaN, one not placed yet, has none."""
-    width = np.minimum(one[:, None, 2], many[None, :, 2]) - np.maximum(one[:, None, 0], many[None, :, 0])
-    height = np.minimum(one[:, None, 3], many[None, :, 3]) - np.maximum(one[:, None, 1], many[None, :, 1])
-    return np.fmax(width, 0) * np.fmax(height, 0)
-
-
 class _Spots:
     """Candidate positions of one plate, with their costs before the other plates are placed."""
 
@@ -100,23 +95,23 @@ class _Spots:
         across, along = self.own[0, 2] - self.own[0, 0], self.own[0, 3] - self.own[0, 1]
         features = self.own + np.array([0.2 * across, 0.15 * along, -0.2 * across, -0.1 * along])
         for weight, part in ((ON_OWN, self.own), (ON_FEATURES, features)):
-            self.cost += weight * overlaps(self.rectangles, part)[:, 0] / max(_area(self.own)[0], 1)
-        covered = overlaps(self.rectangles, others)
-        self.cost += TOUCH * (covered > 0).sum(1) + ON_FACE * (covered / np.minimum(_area(others), self.area).clip(1)).sum(1)
+            self.cost += weight * intersection(self.rectangles, part) / max(area(self.own)[0], 1)
+        covered = intersection(self.rectangles[:, None], others)
+        self.cost += TOUCH * (covered > 0).sum(1) + ON_FACE * (covered / np.minimum(area(others), self.area).clip(1)).sum(1)
         self.cost += CROSSING * _crossings(self.lines, others).sum(1)
         if len(others):
             self.cost += AMBIGUOUS * (_gaps(self.rectangles, others).min(1) < away + size[1] / 2)
 
     def costs(self, plates: np.ndarray, lines: np.ndarray) -> np.ndarray:
         """Return what each place costs among these plates and their leader lines."""
-        covered = overlaps(self.rectangles, plates)
+        covered = intersection(self.rectangles[:, None], plates)
         crossed = _crossings(self.lines, plates).sum(1) + _crossings(lines, self.rectangles).sum(0)
         return self.cost + TOUCH * (covered > 0).sum(1) + ON_PLATE * covered.sum(1) / self.area + CROSSING * crossed
 
     def clean(self, plates: np.ndarray, canvas: tuple[float, float], gap: float) -> bool:
         plate, others = plates[self.index : self.index + 1], np.arange(len(plates)) != self.index
-        covered = overlaps(plate, np.concatenate([self.faces[others], plates[others]])).sum()
-        own = overlaps(plate, self.own)[0, 0] / max(_area(self.own)[0], 1)
+        covered = intersection(plate, np.concatenate([self.faces[others], plates[others]])).sum()
+        own = intersection(plate, self.own)[0] / max(area(self.own)[0], 1)
         near = _gaps(plate, self.own)[0, 0] <= self.aside + 2 * gap
         return bool(near and covered == 0 and own <= OWN_SHARE and (plate[0, 2:] <= canvas).all())
 
@@ -169,7 +164,3 @@ def _gaps(one: np.ndarray, many: np.ndarray) -> np.ndarray:
     x = np.maximum(one[:, None, 0] - many[None, :, 2], many[None, :, 0] - one[:, None, 2]).clip(0)
     y = np.maximum(one[:, None, 1] - many[None, :, 3], many[None, :, 1] - one[:, None, 3]).clip(0)
     return np.hypot(x, y)
-
-
-def _area(boxes: np.ndarray) -> np.ndarray:
-    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])

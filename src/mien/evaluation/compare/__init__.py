@@ -27,7 +27,7 @@ from ...io.files import atomic_write
 from .. import evaluate
 from ..predictors import PEER
 from ..report import Report
-from .pages import html, latex, markdown, recipe_rows
+from .pages import RECIPE_COLUMNS, html, latex, markdown, recipe_rows
 from .recipes import Entry, named, recipes
 from .rows import costs, row_of, write_rows, write_table
 from .statistics import Difference, Value, difference, rate
@@ -94,14 +94,13 @@ class Comparison:
         """Return parameters (without buffers), multiply-accumulates of a face, images per second, and memory in MB."""
         return costs(self._any(model))
 
-    def rows(self) -> list[dict[str, str]]:
+    def rows(self) -> list[dict[str, Any]]:
         """Return a row for each cell, as in `results/*.csv`."""
         found = []
         for (model, _), cell in self.cells.items():
-            row = row_of(cell.report) | {"model": model.partition(", output ")[0]}
+            row: dict[str, Any] = row_of(cell.report) | {"model": model.partition(", output ")[0]}
             if (one := cell.differences.get("accuracy")) is not None and one.value is not None:
-                values = {"difference": one.value, "difference_low": one.low, "difference_high": one.high}
-                row |= {name: "" if value is None else f"{value:.4f}" for name, value in values.items()}
+                row |= {"difference": one.value, "difference_low": one.low, "difference_high": one.high}
                 row |= {"against": self.models[0], "p": "" if one.p is None else f"{one.p:.2g}"}
             found.append(row)
         return found
@@ -155,7 +154,7 @@ def compare(
     for name, text in (("md", markdown(table)), ("html", html(table)), ("tex", latex(table))):
         with atomic_write(out / f"comparison.{name}") as part:
             part.write_text(text, encoding="utf-8")
-    write_table(out / "comparison-table.csv", recipe_rows(table))
+    write_table(out / "comparison-table.csv", recipe_rows(table), RECIPE_COLUMNS)
     if not options.get("limit"):
         (out / "comparison.csv").unlink(missing_ok=True)
         for path in (out / "comparison.csv", results):

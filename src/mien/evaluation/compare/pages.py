@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -126,31 +127,22 @@ def latex(comparison: Comparison) -> str:
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
 
 
+RECIPE_COLUMNS = (
+    "name", "dataset", "metric", "value", "low", "high", "deviation", "seeds", "folds", "difference", "difference_low",
+    "difference_high", "p", "test",
+)  # fmt: skip
+
+
 def recipe_rows(comparison: Comparison) -> list[dict[str, Any]]:
-    """Return one row for each recipe (or model), dataset and metric."""
-    cells: Mapping[tuple[str, str], Cell] = comparison.recipes or comparison.cells
+    """Return one row, with `RECIPE_COLUMNS`, for each recipe (or model), dataset and metric."""
     found = []
-    for (name, column), cell in cells.items():
+    for (name, column), cell in (comparison.recipes or comparison.cells).items():
         for metric, one in cell.values.items():
-            test = cell.differences.get(metric)
-            found.append(
-                {
-                    "name": name,
-                    "dataset": column,
-                    "metric": metric,
-                    "value": one.value,
-                    "low": one.low,
-                    "high": one.high,
-                    "deviation": one.deviation,
-                    "seeds": one.seeds,
-                    "folds": one.folds,
-                    "difference": test and test.value,
-                    "difference_low": test and test.low,
-                    "difference_high": test and test.high,
-                    "p": test and test.p,
-                    "test": test and test.test,
-                }
-            )
+            row = {"name": name, "dataset": column, "metric": metric, **asdict(one)}
+            if (test := cell.differences.get(metric)) is not None:
+                row |= {"difference": test.value, "difference_low": test.low, "difference_high": test.high}
+                row |= {"p": test.p, "test": test.test}
+            found.append(row)
     return found
 
 
@@ -183,13 +175,8 @@ def _faces(comparison: Comparison, model: str, column: str) -> str:
 
 def _costs(comparison: Comparison, model: str) -> list[str]:
     cost = comparison.costs(model)
-    parameters, macs, rate, memory = (cost[name] for name in ("parameters", "macs", "images_per_second", "memory_mb"))
-    return [
-        "–" if parameters is None else f"{parameters:,.0f}",
-        "–" if macs is None else f"{macs / 1e9:.2f}",
-        "–" if rate is None else f"{rate:,.0f}",
-        "–" if memory is None else f"{memory:,.0f}",
-    ]
+    units = {"parameters": (1, 0), "macs": (1e9, 2), "images_per_second": (1, 0), "memory_mb": (1, 0)}
+    return ["–" if (value := cost[name]) is None else f"{value / unit:,.{digits}f}" for name, (unit, digits) in units.items()]
 
 
 def _cell(cell: Cell, metric: str) -> str:

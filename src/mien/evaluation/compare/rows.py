@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,24 @@ from ..report import Report
 
 KEY = ("model", "version", "output", "dataset", "split", "protocol", "faces", "views")
 """Columns that identify a row."""
+ORDER = ("dataset", "split", "protocol", "model", "version", "output", "faces", "views")
+"""Columns by which rows are sorted."""
 
 FIGURES = ("accuracy", "uar", "macro_f1", "kappa", "nll", "brier", "ece")
 """Metrics with an interval: columns NAME, NAME_low, NAME_high. The first four count images without a prediction as wrong, the
 others exclude them."""
 
-OTHERS = ("answered_accuracy", "coverage", "accuracy_when_certain", "aurc", "ccc_valence", "ccc_arousal", "au_f1", "abaw_p")
+OTHERS: Mapping[str, tuple[str, ...]] = {
+    "answered_accuracy": ("answered", "accuracy", "value"),
+    "coverage": ("abstention", "coverage", "value"),
+    "accuracy_when_certain": ("abstention", "accuracy_when_certain", "value"),
+    "aurc": ("abstention", "aurc"),
+    "ccc_valence": ("affect", "valence", "ccc", "value"),
+    "ccc_arousal": ("affect", "arousal", "ccc", "value"),
+    "au_f1": ("unit_f1", "value"),
+    "abaw_p": ("abaw_p", "value"),
+}
+"""Column → its place in the metrics of a report."""
 COSTS = ("parameters", "macs", "images_per_second", "memory_mb")
 AGAINST = ("against", "difference", "difference_low", "difference_high", "p")
 """Reference model, difference in accuracy on the common images, and p value after Holm's correction."""
@@ -70,18 +82,12 @@ def row_of(report: Report) -> dict[str, str]:
     for name in FIGURES:
         one = figures.get("official", {}).get(name) or figures.get("answered", {}).get(name) or {}
         row |= {name: one.get("value"), f"{name}_low": one.get("low"), f"{name}_high": one.get("high")}
-    abstention = figures.get("abstention", {})
-    row |= {
-        "answered_accuracy": figures.get("answered", {}).get("accuracy", {}).get("value"),
-        "coverage": abstention.get("coverage", {}).get("value"),
-        "accuracy_when_certain": abstention.get("accuracy_when_certain", {}).get("value"),
-        "aurc": abstention.get("aurc"),
-        "au_f1": figures.get("unit_f1", {}).get("value"),
-        "abaw_p": figures.get("abaw_p", {}).get("value"),
-    }
-    for name in ("valence", "arousal"):
-        row[f"ccc_{name}"] = figures.get("affect", {}).get(name, {}).get("ccc", {}).get("value")
-    return {name: _cell(row.get(name)) for name in COLUMNS} | {name: _cell(value) for name, value in costs(report).items()}
+    for name, keys in OTHERS.items():
+        value: Any = figures
+        for key in keys:
+            value = value.get(key, {})
+        row[name] = None if value == {} else value
+    return {name: _cell(value) for name, value in (dict.fromkeys(COLUMNS) | row | costs(report)).items()}
 
 
 def costs(report: Report) -> dict[str, float | None]:
@@ -130,37 +136,25 @@ def write_rows(path: str | Path, rows: list[dict[str, str]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path, wait=True):  # Another process may add rows meanwhile.
         table = {tuple(row.get(name, "") for name in KEY): row for row in [*read_rows(path), *rows]}
-        with atomic_write(path) as part, part.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(LineFeeds(file), COLUMNS, extrasaction="ignore", restval="")
-            writer.writeheader()
-            writer.writerows(sorted(table.values(), key=_order))
+        ordered = sorted(table.values(), key=lambda row: tuple(row.get(name, "") for name in ORDER))
+        write_table(path, ordered, COLUMNS)
 
 
-def _order(row: Mapping[str, str]) -> tuple[str, ...]:
-    return tuple(row.get(name, "") for name in ("dataset", "split", "protocol", "model", "version", "output", "faces", "views"))
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return (
-            f"{value:.0f}"
-            if value.is_integer() and abs(value) >= 2
-            else f"{value:.4g}"
-            if abs(value) >= 1000
-            else f"{value:.4f}"
-        )
-    return str(value)
-
-
-def write_table(path: str | Path, rows: list[dict[str, Any]]) -> None:
-    """Write rows of equal keys as csv, atomically.
+def write_table(path: str | Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    """Write columns of rows as csv, atomically; missing cells are empty.
 
     Raises:
         ConfigError: the disk is full, or the folder is not writable.
     """
     with atomic_write(path) as part, part.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(LineFeeds(file), list(rows[0]) if rows else ())
-        writer.writeheader()
-        writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+        writer = csv.writer(LineFeeds(file))
+        writer.writerow(columns)
+        writer.writerows([_cell(row.get(name)) for name in columns] for row in rows)
+
+
+def _cell(value: Any) -> str:
+    if not isinstance(value, float):
+        return "" if value is None else str(value)
+    if value.is_integer() and abs(value) >= 2:
+        return f"{value:.0f}"
+    return f"{value:.4g}" if abs(value) >= 1000 else f"{value:.4f}"

@@ -72,14 +72,11 @@ def rate(runs: Runs, metrics: Sequence[str]) -> dict[str, Value]:
         values = [float(one.formula(each.sum(0))) for one, each in zip(rated, terms, strict=True)]
         if not np.isfinite(values).any():
             continue
-        same = all(np.array_equal(table.sample, tables[0].sample) for table in tables)
-        drawn = (
-            _drawn(terms, rated, tables[0].clusters)
-            if same
-            else np.concatenate(
-                [_drawn([one], [which], table.clusters) for one, which, table in zip(terms, rated, tables, strict=True)]
-            )
-        )
+        if all(np.array_equal(table.sample, tables[0].sample) for table in tables):
+            drawn = _drawn(terms, rated, tables[0].clusters)
+        else:
+            seeds = zip(terms, rated, tables, strict=True)
+            drawn = np.concatenate([_drawn([one], [which], table.clusters) for one, which, table in seeds])
         mean, deviation = m.mean_and_deviation(values)
         folds = max(len(reports) for reports in runs.values())
         found[name] = Value(mean, *m.interval(drawn), deviation if len(values) > 1 else None, len(values), folds)
@@ -112,9 +109,7 @@ def difference(reference: Runs, other: Runs, name: str) -> Difference:
     if not math.isfinite(value):
         return Difference(None, p=math.nan)
     drawn = _drawn(terms[1], rated[1], first.clusters, seed=1) - _drawn(terms[0], rated[0], first.clusters, seed=2)
-    drawn = drawn[np.isfinite(drawn)]
-    below, above = int((drawn <= 0).sum()), int((drawn >= 0).sum())
-    p = min(1.0, 2 * (min(below, above) + 1) / (len(drawn) + 1))
+    p = m.two_sided_p(drawn)
     units = "images" if first.clusters is None else "subjects"
     seeds = max(map(len, sides))
     test = f"bootstrap over {units}" + (" and seeds" if seeds > 1 else "")

@@ -8,6 +8,7 @@ report.write()                                   # metrics.json, report.html, fi
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +19,6 @@ from typing import Any
 from ...errors import DatasetError
 from ...io.files import atomic_write
 from ...visualization.plotting import require_matplotlib
-from .attachments import Extra, add_extra, read_extra
 from .metrics import measure
 from .predictions import Predictions, read_predictions
 
@@ -28,6 +28,22 @@ PREDICTIONS = "predictions.csv"
 EVALUATION = "evaluation.json"
 METRICS = "metrics.json"
 PAGE = "report.html"
+EXTRA = "figures/extra"
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """An image added to a report."""
+
+    section: str
+    """Heading."""
+    title: str
+    note: str
+    """Caption."""
+    order: int
+    """Images are shown in this order."""
+    png: bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,8 +80,12 @@ class Report:
 
     @property
     def extra(self) -> list[Extra]:
-        """Images added by `add_image`, by section."""
-        return read_extra(self.folder)
+        """Images added by `add_image`, in that order."""
+        paths = [path for path in (self.folder / EXTRA).glob("*.json") if path.with_suffix(".png").is_file()]
+        found = [
+            Extra(**json.loads(path.read_text(encoding="utf-8")), png=path.with_suffix(".png").read_bytes()) for path in paths
+        ]
+        return sorted(found, key=lambda each: (each.order, each.section, each.title))
 
     @property
     def title(self) -> str:
@@ -75,7 +95,7 @@ class Report:
         return f"{model['name']}{output} on {data['name']} {data['split']}"
 
     def add_image(self, section: str, title: str, png: bytes, note: str = "") -> None:
-        """Add an image to the report, such as a t-SNE plot; it is stored in `figures/extra`.
+        """Add an image to the report, such as a t-SNE plot; it is stored with its texts in `figures/extra`.
 
         Args:
             section: heading.
@@ -84,9 +104,19 @@ class Report:
             note: caption.
 
         Raises:
+            ConfigError: the disk is full, or the folder is not writable.
             ValueError: the bytes are not a PNG file.
         """
-        add_extra(self.folder, section, title, png, note)
+        if not png.startswith(PNG):
+            raise ValueError(f"the image {title!r} is not a PNG file: it begins with {png[:8]!r}")
+        known = self.extra
+        same = [each.order for each in known if (each.section, each.title) == (section, title)]
+        order = same[0] if same else max((each.order for each in known), default=0) + 1
+        stem = hashlib.blake2b(f"{section}\0{title}".encode(), digest_size=8).hexdigest()
+        about = {"section": section, "title": title, "note": note, "order": order}
+        for suffix, content in (("png", png), ("json", json.dumps(about, ensure_ascii=False).encode())):
+            with atomic_write(self.folder / EXTRA / f"{stem}.{suffix}") as part:
+                part.write_bytes(content)
 
     @staticmethod
     def require_page() -> None:

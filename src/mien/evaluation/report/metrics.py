@@ -7,16 +7,15 @@ difference of two models.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ... import metrics as m
 from ...errors import ConfigError, UnknownName, did_you_mean
-from ...metrics import affect as affect_figures
+from ...metrics import affect
 from ...metrics.calibration import BINS, bin_of
-from ...metrics.probabilities import squared_errors
 from ...registry import lookup
 from .predictions import AFFECT, NO_FACE, OK, OTHER_CLASS, UNREADABLE, Predictions
 
@@ -85,7 +84,7 @@ def metric(name: str, table: Predictions) -> Metric:
         return Metric(_unit_terms, lambda sums: _unit_f1(sums, count) if place is None else _units_f1(sums, count)[..., place])
     axes = [axis for axis in AFFECT if axis in table.affect and f"predicted:{axis}" in table.affect]
     if name in ("ccc_valence", "ccc_arousal") and name[4:] in axes:
-        return Metric(lambda rows: _moments(rows, [name[4:]]), affect_figures.concordance_of)
+        return Metric(lambda rows: _moments(rows, [name[4:]]), affect.concordance_of)
     if len(axes) == 2 and name == "ccc":
         return Metric(lambda rows: _moments(rows, AFFECT), _mean_ccc)
     if len(axes) == 2 and annotated and classes and name == "p":
@@ -119,8 +118,7 @@ def own_metric(name: str, table: Predictions) -> Figures:
     """
     found = lookup(name, {}, "metric")
     if isinstance(found, Metric):
-        terms = found.terms(table)
-        return _figure(found.formula, terms, m.bootstrap(terms, table.clusters))
+        return _measured(found, table)
     names = np.arange(len(table)).astype(str) if table.clusters is None else table.clusters
     rows = [np.flatnonzero(names == one) for one in np.unique(names)]
     random = np.random.default_rng(0)
@@ -145,26 +143,26 @@ def as_confusion(sums: np.ndarray, classes: int) -> np.ndarray:
 
 
 def _moments(table: Predictions, axes: Sequence[str]) -> np.ndarray:
-    return np.concatenate([affect_figures.moments(table.affect[f"predicted:{axis}"], table.affect[axis]) for axis in axes], 1)
+    return np.concatenate([affect.moments(table.affect[f"predicted:{axis}"], table.affect[axis]) for axis in axes], 1)
 
 
 def _mean_ccc(sums: np.ndarray) -> np.ndarray:
-    return (affect_figures.concordance_of(sums[..., :7]) + affect_figures.concordance_of(sums[..., 7:])) / 2
+    return (affect.concordance_of(sums[..., :7]) + affect.concordance_of(sums[..., 7:])) / 2
 
 
 def _unit_terms(table: Predictions, threshold: float | np.ndarray = 0.5) -> np.ndarray:
     assert table.unit_probabilities is not None and table.units is not None
-    return affect_figures.unit_counts(table.unit_probabilities, table.units, threshold).reshape(len(table), -1)
+    return affect.unit_counts(table.unit_probabilities, table.units, threshold).reshape(len(table), -1)
 
 
 def _units_f1(sums: np.ndarray, count: int) -> np.ndarray:
-    return affect_figures.unit_f1_of(sums.reshape(*sums.shape[:-1], count, 4))
+    return affect.unit_f1_of(sums.reshape(*sums.shape[:-1], count, 4))
 
 
 def _unit_f1(sums: np.ndarray, count: int) -> np.ndarray:
     values = _units_f1(sums, count)
     known = np.isfinite(values)
-    return _ratio(np.where(known, values, 0).sum(-1), known.sum(-1))
+    return m.divide(np.where(known, values, 0).sum(-1), known.sum(-1))
 
 
 def measure(table: Predictions, unit_thresholds: Mapping[str, float] | None = None, own: Sequence[str] = ()) -> Figures:
@@ -179,17 +177,14 @@ def measure(table: Predictions, unit_thresholds: Mapping[str, float] | None = No
         own: names for `own_metric`.
     """
     counted = table.take(np.flatnonzero(table.counted))
-    clusters = counted.clusters
-    found: Figures = {"counts": _counts(table, counted), "intervals": "subjects" if clusters is not None else "images"}
+    found: Figures = {"counts": _counts(table, counted), "intervals": "images" if counted.clusters is None else "subjects"}
     if table.classes and len(counted):
-        found |= _classification(counted, clusters)
-        found["groups"] = {name: _group(counted, column, clusters) for name, column in counted.groups.items()}
-        found["slices"] = _slices(counted, clusters)
-    found |= _affect(table, table.clusters) | _units(table, unit_thresholds or {}, table.clusters)
+        found |= _classification(counted)
+        found["groups"] = {name: _group(counted, column) for name, column in counted.groups.items()}
+        found["slices"] = _slices(counted)
+    found |= _affect(table) | _units(table, unit_thresholds or {})
     if table.classes and "unit_f1" in found and len(found.get("affect", ())) == 2:
-        score = metric("p", table)
-        terms = score.terms(table)
-        found["abaw_p"] = _figure(score.formula, terms, m.bootstrap(terms, table.clusters))
+        found["abaw_p"] = _measured(metric("p", table), table)
     if own:
         found["own"] = {name: own_metric(name, table) for name in own}
     return plain(found)
@@ -207,9 +202,22 @@ def _counts(table: Predictions, counted: Predictions) -> Figures:
     }
 
 
-def _classification(table: Predictions, clusters: np.ndarray | None) -> Figures:
+class _Sums(NamedTuple):
+    """Sums over images; leading axes are those of bootstrap samples."""
+
+    counts: np.ndarray
+    """(…, K, K + 1) confusion matrix."""
+    gaps: np.ndarray
+    """(…, BINS) correctness minus confidence, by bin of the confidence."""
+    nll: np.ndarray
+    brier: np.ndarray
+    answered: np.ndarray
+    certain: np.ndarray
+    certain_right: np.ndarray
+
+
+def _classification(table: Predictions) -> Figures:
     classes, answered = len(table.classes), table.status == OK
-    confusion = cells(table)
     filled = np.where(answered[:, None], table.probabilities, 1 / classes)
     confidence, right = np.where(answered, table.confidence, 0), table.predicted == table.truth
     bins = np.zeros((len(table), BINS))
@@ -217,59 +225,56 @@ def _classification(table: Predictions, clusters: np.ndarray | None) -> Figures:
     certain = table.certain & answered
     more = [
         np.where(answered, m.log_losses(filled, table.truth), 0),
-        np.where(answered, squared_errors(filled, table.truth), 0),
+        np.where(answered, m.squared_errors(filled, table.truth), 0),
         answered,
         certain,
         certain & right,
     ]
-    terms = np.concatenate([confusion, bins, np.stack(more, 1)], 1)
-    draws = m.bootstrap(terms, clusters)
+    confusion = cells(table)
     width = confusion.shape[1]
+    terms = np.concatenate([confusion, bins, np.stack(more, 1)], 1)
 
-    def counts(sums: np.ndarray) -> np.ndarray:
-        return as_confusion(sums[..., :width], classes)
+    def split(sums: np.ndarray) -> _Sums:
+        rest = np.moveaxis(sums[..., width + BINS :], -1, 0)
+        return _Sums(as_confusion(sums[..., :width], classes), sums[..., width : width + BINS], *rest)
 
-    def figure(formula: Callable[[np.ndarray], np.ndarray]) -> Figures:
-        return _figure(formula, terms, draws)
+    whole, draws = split(terms.sum(0)), split(m.bootstrap(terms, table.clusters))
 
-    def mean(column: int) -> Callable[[np.ndarray], np.ndarray]:
-        return lambda sums: _ratio(sums[..., width + BINS + column], sums[..., width + BINS + 2])
+    def figure(formula: Callable[[_Sums], np.ndarray]) -> Figures:
+        return _figure(formula(whole), formula(draws))
 
-    def only(formula: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
-        return lambda sums: formula(counts(sums)[..., :classes])
+    def calibration_error(sums: _Sums) -> np.ndarray:
+        return m.divide(np.abs(sums.gaps).sum(-1), sums.answered)
 
-    whole = counts(terms.sum(0))
-    recall = [figure(lambda sums, k=k: m.recalls(counts(sums))[..., k]) for k in range(classes)]
+    # Noise only increases a calibration error, so its interval is the basic one.
+    ece = float(calibration_error(whole))
+    low, high = m.basic_interval(calibration_error(draws), ece, least=0.0)
+    precisions, f1_scores = m.precisions(whole.counts), m.f1_scores(whole.counts)
     curve = m.risk_coverage(confidence[answered], right[answered])
     some = np.unique(np.linspace(0, max(len(curve.coverage) - 1, 0), CURVE_POINTS).astype(int))[: len(curve.coverage)]
     return {
         "classes": list(table.classes),
-        "official": {
-            "n": len(table),
-            **{name: figure(lambda sums, f=formula: f(counts(sums))) for name, formula in OVERALL.items()},
-        },
+        "official": {"n": len(table), **{key: figure(lambda s, f=f: f(s.counts)) for key, f in OVERALL.items()}},
         "answered": {
             "n": int(answered.sum()),
-            **{name: figure(only(formula)) for name, formula in OVERALL.items()},
-            "nll": figure(mean(0)),
-            "brier": figure(mean(1)),
-            "ece": _biased(
-                lambda sums: _ratio(np.abs(sums[..., width : width + BINS]).sum(-1), sums[..., width + BINS + 2]), terms, draws
-            ),
+            **{key: figure(lambda s, f=f: f(s.counts[..., :classes])) for key, f in OVERALL.items()},
+            "nll": figure(lambda s: m.divide(s.nll, s.answered)),
+            "brier": figure(lambda s: m.divide(s.brier, s.answered)),
+            "ece": {"value": ece, "low": low, "high": high},
         },
         "per_class": {
             name: {
-                "n": int(whole[k].sum()),
-                "precision": float(m.precisions(whole)[k]),
-                "recall": recall[k],
-                "f1": float(m.f1_scores(whole)[k]),
+                "n": int(whole.counts[k].sum()),
+                "precision": float(precisions[k]),
+                "recall": figure(lambda s, k=k: m.recalls(s.counts)[..., k]),
+                "f1": float(f1_scores[k]),
             }
             for k, name in enumerate(table.classes)
         },
-        "confusion": whole.astype(int).tolist(),
+        "confusion": whole.counts.astype(int).tolist(),
         "abstention": {
-            "coverage": figure(lambda sums: _ratio(sums[..., width + BINS + 3], sums[..., width + BINS + 2])),
-            "accuracy_when_certain": figure(lambda sums: _ratio(sums[..., width + BINS + 4], sums[..., width + BINS + 3])),
+            "coverage": figure(lambda s: m.divide(s.certain, s.answered)),
+            "accuracy_when_certain": figure(lambda s: m.divide(s.certain_right, s.certain)),
             "aurc": curve.area,
             "curve": {
                 "coverage": curve.coverage[some].tolist(),
@@ -277,57 +282,56 @@ def _classification(table: Predictions, clusters: np.ndarray | None) -> Figures:
                 "confidence": curve.threshold[some].tolist(),
             },
         },
-        "reliability": [
-            {"low": b.low, "high": b.high, "n": b.n, "confidence": b.confidence, "accuracy": b.accuracy}
-            for b in m.reliability(confidence[answered], right[answered])
-        ],
+        "reliability": [asdict(each) for each in m.reliability(confidence[answered], right[answered])],
     }
 
 
-def _group(table: Predictions, column: np.ndarray, clusters: np.ndarray | None) -> Figures:
-    """Return accuracy and UAR of each value of a group column, and the gap between the best and the worst, with intervals."""
-    values = [value for value in np.unique(column).tolist() if value]
-    classes = len(table.classes)
+def _by_part(table: Predictions, part: np.ndarray, count: int) -> tuple[list[Figures], np.ndarray, np.ndarray]:
+    """Return n, accuracy and UAR of each of `count` parts of the images, and the accuracies (count,) and (D, count).
+
+    Args:
+        table: counted images.
+        part: (N,) part of each image, −1 for none.
+        count: number of parts.
+    """
     confusion = cells(table)
-    width = confusion.shape[1]
-    place_of = np.array([values.index(value) if value else -1 for value in column.tolist()])
-    if clusters is None:  # Images of one group and cell are equal, so one row with a count stands for all of them.
-        kind = (place_of + 1) * width + confusion.argmax(1)
-        _, first, times = np.unique(kind, return_index=True, return_counts=True)
+    width, shape = confusion.shape[1], (count, len(table.classes), len(table.classes) + 1)
+    kind = (part + 1) * width + confusion.argmax(1)
+    if table.clusters is None:  # Images of one part and cell are equal, so one row with a count represents all of them.
+        rows, times = np.unique(kind, return_counts=True)
     else:
-        first, times = np.arange(len(table)), None
-    shape = (len(first), max(len(values), 1), width)
-    terms = np.zeros(shape)
-    inside = np.flatnonzero(place_of[first] >= 0)
-    terms[inside, place_of[first][inside]] = confusion[first][inside]
-    terms = terms.reshape(len(first), -1)
-    draws = m.bootstrap(terms, clusters, times=times)
-    if times is not None:
-        terms = terms * times[:, None]
-
-    def of(place: int, formula: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
-        part = slice(place * width, (place + 1) * width)
-        return lambda sums: formula(as_confusion(sums[..., part], classes))
-
-    found: Figures = {"values": {}, "gap": None}
-    for place, value in enumerate(values):
-        found["values"][value] = {
-            "n": int((column == value).sum()),
-            "accuracy": _figure(of(place, m.accuracy), terms, draws),
-            "uar": _figure(of(place, m.uar), terms, draws),
+        rows, times = kind, None
+    terms = (rows[:, None] == width + np.arange(count * width)).astype(np.float64)
+    draws = m.bootstrap(terms, table.clusters, times=times).reshape(-1, *shape)
+    sums = np.bincount(kind, minlength=(count + 1) * width)[width:].reshape(shape)
+    figures = [
+        {
+            "n": int(sums[k].sum()),
+            "accuracy": _figure(m.accuracy(sums[k]), m.accuracy(draws[:, k])),
+            "uar": _figure(m.uar(sums[k]), m.uar(draws[:, k])),
         }
-    enough = [place for place, value in enumerate(values) if found["values"][value]["n"] >= FEWEST]
+        for k in range(count)
+    ]
+    return figures, m.accuracy(sums), m.accuracy(draws)
+
+
+def _group(table: Predictions, column: np.ndarray) -> Figures:
+    """Return metrics of each value of a group column, and the gap between the best and the worst, with intervals."""
+    values = [value for value in np.unique(column).tolist() if value]
+    place = np.array([values.index(value) if value else -1 for value in column.tolist()], np.int64)
+    figures, accuracy, drawn = _by_part(table, place, len(values))
+    gap = None
+    enough = [k for k, each in enumerate(figures) if each["n"] >= FEWEST]
     if len(enough) > 1:
-        ranked = sorted(enough, key=lambda place: float(of(place, m.accuracy)(terms.sum(0))))
-        worst, best = ranked[0], ranked[-1]
-        gap = _figure(lambda sums: of(best, m.accuracy)(sums) - of(worst, m.accuracy)(sums), terms, draws)
-        found["gap"] = {"best": values[best], "worst": values[worst], "accuracy": gap}
-    return found
+        worst, *_, best = sorted(enough, key=accuracy.__getitem__)
+        difference = _figure(accuracy[best] - accuracy[worst], drawn[:, best] - drawn[:, worst])
+        gap = {"best": values[best], "worst": values[worst], "accuracy": difference}
+    return {"values": dict(zip(values, figures, strict=True)), "gap": gap}
 
 
-def _slices(table: Predictions, clusters: np.ndarray | None) -> Figures:
+def _slices(table: Predictions) -> Figures:
+    """Return metrics by head pose and gaze, and by thirds of every other statistic."""
     found: Figures = {}
-    right = table.predicted == table.truth
     for name, values in table.slices.items():
         values = np.abs(values) if name in POSE else values
         known = values[np.isfinite(values)]
@@ -336,82 +340,57 @@ def _slices(table: Predictions, clusters: np.ndarray | None) -> Figures:
         edges = np.unique(POSE_EDGES if name in POSE else np.percentile(known, [100 / 3, 200 / 3]))
         index = np.where(np.isfinite(values), np.searchsorted(edges, values, side="right"), -1)
         bounds = [float(known.min()), *edges.tolist(), float(known.max())]
-        rows = []
-        for place in range(len(edges) + 1):
-            inside = index == place
-            if not inside.any():
-                continue
-            if clusters is None:
-                hits = int((inside & right).sum())
-                terms, times = np.array([[1.0, 1.0], [0.0, 1.0]]), np.array([hits, int(inside.sum()) - hits])
-                drawn = m.bootstrap(terms, times=times)
-                terms = terms * times[:, None]
-            else:
-                terms = np.stack([inside & right, inside], 1).astype(np.float64)[inside]
-                drawn = m.bootstrap(terms, clusters[inside])
-            rows.append(
-                {
-                    "low": bounds[place],
-                    "high": bounds[place + 1],
-                    "n": int(inside.sum()),
-                    "accuracy": _figure(lambda sums: _ratio(sums[..., 0], sums[..., 1]), terms, drawn),
-                }
-            )
+        figures, *_ = _by_part(table, index, len(edges) + 1)
+        rows = [{"low": bounds[k], "high": bounds[k + 1], **each} for k, each in enumerate(figures) if each["n"]]
         if len(rows) > 1:
             found[name] = rows
     return found
 
 
-def _affect(table: Predictions, cluster: np.ndarray | None) -> Figures:
+def _affect(table: Predictions) -> Figures:
+    formulas = {
+        "ccc": affect.concordance_of,
+        "pearson": affect.pearson_of,
+        "rmse": affect.rmse_of,
+        "sign_agreement": affect.sign_agreement_of,
+    }
     found: Figures = {}
     for name in AFFECT:
-        if name not in table.affect or f"predicted:{name}" not in table.affect:
-            continue
-        terms = affect_figures.moments(table.affect[f"predicted:{name}"], table.affect[name])
-        draws = m.bootstrap(terms, cluster)
-        found[name] = {
-            "n": int(terms[:, 0].sum()),
-            "ccc": _figure(affect_figures.concordance_of, terms, draws),
-            "pearson": _figure(affect_figures.pearson_of, terms, draws),
-            "rmse": _figure(affect_figures.rmse_of, terms, draws),
-            "sign_agreement": _figure(affect_figures.sign_agreement_of, terms, draws),
-        }
+        if name in table.affect and f"predicted:{name}" in table.affect:
+            terms = _moments(table, [name])
+            sums, draws = terms.sum(0), m.bootstrap(terms, table.clusters)
+            figures = {key: _figure(formula(sums), formula(draws)) for key, formula in formulas.items()}
+            found[name] = {"n": int(sums[0]), **figures}
     return {"affect": found} if found else {}
 
 
-def _units(table: Predictions, thresholds: Mapping[str, float], cluster: np.ndarray | None) -> Figures:
+def _units(table: Predictions, thresholds: Mapping[str, float]) -> Figures:
     if table.units is None or table.unit_probabilities is None:
         return {}
-    count = len(table.unit_names)
-    found: Figures = {"units": {name: {} for name in table.unit_names}}
+    names, count = table.unit_names, len(table.unit_names)
+    found: Figures = {"units": {name: {"n": int((table.units[:, k] >= 0).sum())} for k, name in enumerate(names)}}
     choices: dict[str, float | np.ndarray] = {"f1": 0.5}
     if thresholds:
-        choices["f1_at_thresholds"] = np.array([thresholds.get(name, 0.5) for name in table.unit_names])
+        choices["f1_at_thresholds"] = np.array([thresholds.get(name, 0.5) for name in names])
     for key, threshold in choices.items():
         terms = _unit_terms(table, threshold)
-        draws = m.bootstrap(terms, cluster)
-        for index, name in enumerate(table.unit_names):
-            found["units"][name][key] = _figure(lambda sums, i=index: _units_f1(sums, count)[..., i], terms, draws)
-            found["units"][name]["n"] = int((table.units[:, index] >= 0).sum())
-        found[f"unit_{key}"] = _figure(lambda sums: _unit_f1(sums, count), terms, draws)
+        sums, draws = terms.sum(0), m.bootstrap(terms, table.clusters)
+        values, drawn = _units_f1(sums, count), _units_f1(draws, count)
+        for index, name in enumerate(names):
+            found["units"][name][key] = _figure(values[index], drawn[:, index])
+        found[f"unit_{key}"] = _figure(_unit_f1(sums, count), _unit_f1(draws, count))
     return found
 
 
-def _figure(formula: Callable[[np.ndarray], np.ndarray], terms: np.ndarray, draws: np.ndarray) -> Figures:
-    low, high = m.interval(formula(draws))
-    return {"value": float(formula(terms.sum(0))), "low": low, "high": high}
+def _measured(found: Metric, table: Predictions) -> Figures:
+    terms = found.terms(table)
+    return _figure(found.formula(terms.sum(0)), found.formula(m.bootstrap(terms, table.clusters)))
 
 
-def _biased(formula: Callable[[np.ndarray], np.ndarray], terms: np.ndarray, draws: np.ndarray) -> Figures:
-    """Return a metric that noise only increases, with its basic interval."""
-    value = float(formula(terms.sum(0)))
-    low, high = m.basic_interval(formula(draws), value, least=0.0)
-    return {"value": value, "low": low, "high": high}
-
-
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
-    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+def _figure(value: np.ndarray | float, drawn: np.ndarray) -> Figures:
+    """Return a value and its 95 % interval, from (D,) bootstrap samples."""
+    low, high = m.interval(drawn)
+    return {"value": float(value), "low": low, "high": high}
 
 
 def plain(value: Any) -> Any:
