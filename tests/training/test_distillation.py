@@ -18,7 +18,7 @@ from mien.exporting import export
 from mien.runtime.open_model import open_model
 from mien.training.augmentation import BatchRng, TeacherView, augment, check
 from mien.training.config import TrainConfig
-from mien.training.criterion import Distil, Hint
+from mien.training.criterion import Hint, distil
 from mien.training.data import open_splits
 from mien.training.loader import Loader
 from mien.training.loop import train
@@ -177,10 +177,10 @@ def test_the_loss_is_least_where_both_agree() -> None:
     probability = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]])
     targets = {"teacher.scores": probability}
     entropy = -(probability * probability.log()).sum(1).mean()
-    assert Distil()(probability.log(), targets) == pytest.approx(float(entropy))
-    assert Distil()(probability.log().flip(1), targets) > entropy
+    assert distil(probability.log(), targets) == pytest.approx(float(entropy))
+    assert distil(probability.log().flip(1), targets) > entropy
     with pytest.raises(ConfigError) as caught:
-        Distil()(torch.zeros(2, 2), targets)
+        distil(torch.zeros(2, 2), targets)
     assert (caught.value.value, caught.value.expected) == (3, 2)
 
 

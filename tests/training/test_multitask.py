@@ -98,25 +98,19 @@ def test_only_missing_annotations_are_filled_and_only_by_sure_answers() -> None:
     sure, unsure = [9.0, 0.0, 0.0], [1.0, 0.5, 0.0]
     first = answer([sure, sure, unsure], [[0.9, 0.9], [0.2, 0.4], [0.0, 0.0]], [[-9.0, 9.0], [9.0, 0.1], [9.0, -9.0]])
     second = answer([sure, sure, unsure], [[0.9, 0.9], [0.3, 0.4], [0.0, 0.5]], [[-9.0, 9.0], [9.0, 0.1], [9.0, -9.0]])
-    found, pseudo = fill(targets, [first, second], confidence=0.9, tolerance=0.11)
+    found = fill(targets, [first, second], confidence=0.9, tolerance=0.11)
     assert found["label"].tolist() == [2, 0, -1]
-    assert pseudo["label"].tolist() == [False, True, False]
     assert found["action_units"].tolist() == [[1, 1], [1, -1], [0, 0]]
-    assert pseudo["action_units"].tolist() == [[False, True], [True, False], [False, True]]
     assert torch.allclose(found["valence_arousal"][:2], torch.tensor([[0.5, 0.5], [0.25, 0.4]]))
     assert found["valence_arousal"][2].isnan().all()
-    assert pseudo["valence_arousal"].tolist() == [False, True, False]
     assert targets["label"].tolist() == [2, -1, -1]
-    assert "valence_arousal" not in fill(targets, [first]).pseudo  # one view says nothing about how sure it is
-    with pytest.raises(ValueError, match="confidence"):
-        fill(targets, [first], confidence=0.5)
+    assert fill(targets, [first])["valence_arousal"][1].isnan().all()  # one view says nothing about how sure it is
 
 
 def test_soft_labels_are_annotations_too() -> None:
     targets = {"label": torch.tensor([-1, -1]), "soft": torch.tensor([[0.5, 0.5, 0.0], [0.0, 0.0, 0.0]])}
-    found, pseudo = fill(targets, [answer([[9.0, 0.0, 0.0]] * 2, [[0.0, 0.0]] * 2, [[0.0, 0.0]] * 2)])
+    found = fill(targets, [answer([[9.0, 0.0, 0.0]] * 2, [[0.0, 0.0]] * 2, [[0.0, 0.0]] * 2)])
     assert found["label"].tolist() == [-1, 0]
-    assert pseudo["label"].tolist() == pseudo["soft"].tolist() == [False, True]
     assert found["soft"][0].tolist() == [0.5, 0.5, 0.0] and found["soft"][1, 0] > 0.99
     assert found["soft"].sum(1).tolist() == pytest.approx([1, 1])
 

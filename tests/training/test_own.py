@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from runs import config
 
+from mien import cards, open_dataset
+from mien.cli.train import introduction
 from mien.errors import ConfigError, UnknownName
 from mien.models.torch_runtime import PLUGINS
 from mien.runtime.open_model import open_model
@@ -51,6 +53,17 @@ def test_a_run_says_at_its_start_what_it_trains_on(tmp_path: Path) -> None:
     (data,) = start["datasets"]
     assert data["train"] == 98 and data["leaks"] == 0 and data["empty"] == []
     assert start["steps"] == 6 and start["parameters"] > 1000
+    assert not [line for line in introduction(start) if line.startswith("!")]
+
+
+def test_classes_without_images_are_named_at_the_start(tmp_path: Path) -> None:
+    """The head has the classes of the dataset, those without training images included."""
+    events: list[dict[str, Any]] = []
+    unlabeled = [{"label": name, "shares": {}} for name in ("fear", "disgust")]
+    best = train(config(epochs=1, data__relabel=unlabeled), tmp_path / "run", report=events.append)
+    (warning,) = (line for line in introduction(events[0]) if line.startswith("!"))
+    assert events[0]["datasets"][0]["empty"] == ["disgust", "fear"] and "disgust, fear" in warning
+    assert cards.read(best.with_suffix(".toml")).labels == open_dataset("synthetic").labels
 
 
 def test_a_single_class_cannot_be_trained(tmp_path: Path) -> None:

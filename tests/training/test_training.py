@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gzip
 import itertools
 import json
 import tomllib
@@ -23,7 +24,7 @@ from mien.errors import ConfigError, DatasetError, MienError, TrainingError, Unk
 from mien.faces.preprocessing import Preprocess
 from mien.training import loop
 from mien.training.augmentation import mixup
-from mien.training.config import ScheduleConfig, Stage, Term, TrainConfig
+from mien.training.config import ScheduleConfig, Stage, Term, TrainConfig, upgrade
 from mien.training.criterion import Criterion
 from mien.training.data import card_input, evaluation_tensor, open_splits, split_of
 from mien.training.loader import Loader, normalize, sample_weights, to_unit
@@ -386,6 +387,17 @@ def test_runs_of_mien_0_1_have_the_same_identity() -> None:
     theirs |= {"loss_weighting": "fixed", "fill": theirs.pop("pseudo_labels")}
     theirs["mix"]["cutmix"], theirs["model"]["init"] = 0.0, "first.safetensors"
     assert identity_of_saved(theirs) == ours
+
+
+def test_a_run_of_mien_0_1_resumes(tmp_path: Path) -> None:
+    """`run-of-0.1` was written by version 0.1 (commit bc25b9e): three epochs of `TABLE`, interrupted in the second."""
+    saved = Path(__file__).parent / "run-of-0.1"
+    (tmp_path / "last.pt").write_bytes(gzip.decompress((saved / "last.pt.gz").read_bytes()))
+    resumed = TrainConfig.of(upgrade(tomllib.loads((saved / "config.toml").read_text())))
+    best = train(resumed, tmp_path, resume=True)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [1, 2, 3] and ["train_accuracy" in row for row in rows] == [False, True, True]
+    assert cards.read(best.with_suffix(".toml")).training["epoch"] == 3
 
 
 @pytest.mark.parametrize(

@@ -131,15 +131,16 @@ def train_series(
 
 
 def introduction(start: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the lines that describe a run at its start."""
+    """Yield the lines that describe a run at its start; warnings begin with an exclamation mark."""
     processes = f", {start['processes']} processes" if start["processes"] > 1 else ""
     sizes = f"{start['parameters']:,} parameters, {start['trainable']:,} trained (with the loss)"
     yield f"{start['model']}: {sizes}, on {start['device']} in {start['precision']}{processes}"
     for data in start["datasets"]:
         leaks = f"; {data['leaks']:,} training images excluded, since they occur in another split" if data["leaks"] else ""
-        empty = f"; no training images of {', '.join(data['empty'])}" if data["empty"] else ""
         sizes = f"{data['train']:,} training and {data['validation']:,} validation images"
-        yield f"{data['name']} ({data['protocol']}): {sizes}{leaks}{empty}"
+        yield f"{data['name']} ({data['protocol']}): {sizes}{leaks}"
+        if data["empty"]:
+            yield f"! {data['name']}: no training images of {', '.join(data['empty'])}, which the network cannot learn"
     yield f"{start['epochs']} epochs of {start['steps']:,} steps, batch size {start['batch']}"
 
 
@@ -186,7 +187,7 @@ class Progress:
             self.bar.start()  # An error before this is a single line.
             self.epochs, steps = event["epochs"], event["steps"]
             for line in introduction(event):
-                self.console.print(line, style="dim")
+                self.console.print(line, style="yellow" if line.startswith("!") else "dim")
             done = event["epoch"] * steps + event["step"]
             self.task = self.bar.add_task("training", total=self.epochs * steps, completed=done, figures="")
         elif event["event"] == "step" and self.task is not None:

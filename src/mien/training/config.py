@@ -5,7 +5,6 @@ The same declaration defines the TOML format of recipes, the flags of `mien trai
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -381,9 +380,7 @@ class TrainConfig:
         """
         path = recipes.find(recipe)
         table = recipes.read(path)
-        given = overrides if isinstance(overrides, Mapping) else dict(map(_assignment, overrides))
-        for key, value in given.items():
-            _assign(table, ALIASES.get(key.replace("-", "_"), key), value)
+        recipes.override(table, overrides)
         return TrainConfig.of(table, str(path))
 
     @staticmethod
@@ -428,17 +425,6 @@ class TrainConfig:
         return max(started)[1] if started else self.input.size
 
 
-ALIASES = {
-    "lr": "optim.lr",
-    "weight_decay": "optim.weight_decay",
-    "size": "input.size",
-    "fold": "data.fold",
-    "folds": "data.folds",
-    "protocol": "data.protocol",
-}
-"""Short names of fields in overrides."""
-
-
 def upgrade(saved: Mapping[str, Any]) -> dict[str, Any]:
     """Return the tables of a run that mien 0.1 saved (`config.toml`, or inside a checkpoint) in the format of 0.2."""
     table = _renamed(saved)
@@ -458,32 +444,3 @@ def _renamed(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_renamed(item) for item in value]
     return tables.RENAMED.get(value, value) if isinstance(value, str) else value
-
-
-def _assignment(text: str) -> tuple[str, Any]:
-    """Parse `a.b=value`. Values that are not valid TOML are text."""
-    key, equals, value = text.removeprefix("--").partition("=")
-    if not equals:
-        raise ConfigError(f"{text!r} has no value; write FIELD=VALUE, for example optim.lr=5e-4", value=text)
-    try:
-        return key, tomllib.loads(f"value = {value}")["value"]
-    except (ValueError, RecursionError):
-        return key, value
-
-
-def _assign(table: dict[str, Any], key: str, value: Any) -> None:
-    *path, last = key.replace("-", "_").split(".")
-    inner: Any = table
-    for name in path:
-        if isinstance(inner, list):
-            if not (name.isdecimal() and int(name) < len(inner)):
-                raise ConfigError(f"{key}: {name!r} must be an index from 0 to {len(inner) - 1}", value=key)
-            inner = inner[int(name)]
-        else:
-            inner = inner.setdefault(name, {})
-        if not isinstance(inner, (dict, list)):
-            raise ConfigError(f"{key} cannot be set: {name} is not a table", value=key)
-    if not isinstance(inner, dict):
-        expected = ".".join([*path, "0", last])
-        raise ConfigError(f"{key}: {path[-1]} is a list of {len(inner)} tables; write {expected}", value=key, expected=expected)
-    inner[last] = value

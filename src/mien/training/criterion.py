@@ -159,29 +159,6 @@ class CrossEntropy(nn.Module):
         return functional.cross_entropy(logits[known], soft[known], weight=self.weight, label_smoothing=self.smoothing)
 
 
-class Votes(nn.Module):
-    """Loss of class scores and FERPlus votes, without single votes, weighted by the fraction of votes for the classes."""
-
-    def __init__(self, mode: losses.VoteMode = "cross-entropy", smoothing: float = 0.0) -> None:
-        super().__init__()
-        self.mode, self.smoothing = mode, smoothing
-
-    def forward(self, logits: Tensor, targets: Targets) -> Tensor:
-        """Return the loss, a scalar, of scores (N, classes); columns of votes after the classes are votes for other content."""
-        votes = targets["votes"]
-        votes = torch.where(votes > 1, votes, 0.0)
-        classes = votes[:, : logits.shape[1]]
-        weight = classes.sum(1) / votes.sum(1).clamp(min=1)
-        known = classes.sum(1) > 0
-        if not known.any():
-            return logits.sum() * 0
-        if self.mode != "cross-entropy":
-            return losses.vote_loss(logits[known], classes[known], self.mode, smoothing=self.smoothing)
-        shares = classes / classes.sum(1, keepdim=True).clamp(min=1)
-        entropy = functional.cross_entropy(logits, shares, reduction="none", label_smoothing=self.smoothing)
-        return (entropy * weight).sum() / weight.sum().clamp(min=1)
-
-
 class Labeled(nn.Module):
     """A loss of an output and `label`, over the labeled samples."""
 
@@ -197,63 +174,82 @@ class Labeled(nn.Module):
         return self.loss(output if known.all() else output[known], targets["label"][known])
 
 
-class Unsupervised(nn.Module):
-    """A loss without target."""
+class Function(nn.Module):
+    """A term without parameters: a function of an output, the targets and options, such as those below."""
 
-    def __init__(self, loss: Callable[[Any], Tensor]) -> None:
+    def __init__(self, function: Callable[..., Tensor], **options: Any) -> None:
         super().__init__()
-        self.loss = loss
+        inspect.signature(function).bind(None, None, **options)  # Raises TypeError for an unknown option.
+        self.function = partial(function, **options)
 
     def forward(self, output: Any, targets: Targets) -> Tensor:
-        """Return the loss, a scalar, of one tensor or several."""
-        return self.loss(output)
+        """Return the loss, a scalar."""
+        return self.function(output, targets)
 
 
-class ValenceArousal(nn.Module):
-    """1 − the mean concordance correlation coefficient (CCC) of valence and arousal over the batch."""
+def votes(logits: Tensor, targets: Targets, *, mode: losses.VoteMode = "cross-entropy", smoothing: float = 0.0) -> Tensor:
+    """Loss of class scores and FERPlus votes, without single votes, weighted by the fraction of votes for the classes.
 
-    def __init__(self, moments: Literal["biased", "mixed"] = "biased") -> None:
-        super().__init__()
-        self.moments: Literal["biased", "mixed"] = moments
-
-    def forward(self, output: Tensor, targets: Targets) -> Tensor:
-        """Return the loss, one number in 0 … 2, of valence and arousal (N, 2)."""
-        wanted = targets["valence_arousal"]
-        known = wanted.isfinite().all(1)
-        return losses.ccc_loss(output, wanted.nan_to_num(), moments=self.moments, valid=known)
-
-
-class ActionUnits(nn.Module):
-    """Binary cross-entropy over the annotated action units."""
-
-    def forward(self, output: Tensor, targets: Targets) -> Tensor:
-        """Return the loss, a scalar, of scores (N, units)."""
-        return losses.action_unit_loss(output, targets["action_units"], from_logits=True)
+    Columns of votes after the classes are votes for other content.
+    """
+    counts = torch.where(targets["votes"] > 1, targets["votes"], 0.0)
+    classes = counts[:, : logits.shape[1]]
+    weight = classes.sum(1) / counts.sum(1).clamp(min=1)
+    known = classes.sum(1) > 0
+    if not known.any():
+        return logits.sum() * 0
+    if mode != "cross-entropy":
+        return losses.vote_loss(logits[known], classes[known], mode, smoothing=smoothing)
+    shares = classes / classes.sum(1, keepdim=True).clamp(min=1)
+    entropy = functional.cross_entropy(logits, shares, reduction="none", label_smoothing=smoothing)
+    return (entropy * weight).sum() / weight.sum().clamp(min=1)
 
 
-class Distil(nn.Module):
-    """Cross-entropy of class scores and the probabilities of an output of the teacher (`distil.teacher`)."""
+def binary(logits: Tensor, targets: Targets) -> Tensor:
+    """Binary cross-entropy of each class and `soft`, as Global-ROI Net uses for FERPlus."""
+    soft = targets["soft"][:, : logits.shape[1]]
+    known = soft.sum(1) > 0
+    if not known.any():
+        return logits.sum() * 0
+    return functional.binary_cross_entropy_with_logits(logits[known], soft[known])
 
-    def __init__(self, teacher: str = "scores") -> None:
-        super().__init__()
-        self.target = f"teacher.{teacher}"
 
-    def forward(self, logits: Tensor, targets: Targets) -> Tensor:
-        """Return the loss, a scalar, of scores (N, classes).
+def partition(heads: Any, targets: Targets) -> Tensor:
+    """DAN's partition loss of several heads."""
+    return losses.dan_partition(heads)
 
-        Raises:
-            ConfigError: no teacher, or a teacher with other classes.
-        """
-        if self.target not in targets:
-            raise ConfigError("loss term 'distil' requires distil.teacher")
-        if targets[self.target].shape != logits.shape:
-            theirs, ours = targets[self.target].shape[1], logits.shape[1]
-            raise ConfigError(
-                f"loss term 'distil': {self.target[8:]!r} of the teacher has {theirs} classes, expected {ours}",
-                value=theirs,
-                expected=ours,
-            )
-        return functional.cross_entropy(logits, targets[self.target])
+
+def attention(heads: Any, targets: Targets, *, maximum: float | None = None) -> Tensor:
+    """DDAMFN's attention loss of several heads."""
+    return losses.ddamfn_attention(heads, maximum=maximum)
+
+
+def valence_arousal(output: Tensor, targets: Targets, *, moments: Literal["biased", "mixed"] = "biased") -> Tensor:
+    """1 − the mean concordance correlation coefficient (CCC) of valence and arousal, (N, 2), over the batch."""
+    wanted = targets["valence_arousal"]
+    return losses.ccc_loss(output, wanted.nan_to_num(), moments=moments, valid=wanted.isfinite().all(1))
+
+
+def action_units(output: Tensor, targets: Targets) -> Tensor:
+    """Binary cross-entropy of scores (N, units) over the annotated action units."""
+    return losses.action_unit_loss(output, targets["action_units"], from_logits=True)
+
+
+def distil(logits: Tensor, targets: Targets, *, teacher: str = "scores") -> Tensor:
+    """Cross-entropy of class scores and the probabilities of an output of the teacher (`distil.teacher`).
+
+    Raises:
+        ConfigError: no teacher, or a teacher with other classes.
+    """
+    wanted = targets.get(f"teacher.{teacher}")
+    if wanted is None:
+        raise ConfigError("loss term 'distil' requires distil.teacher")
+    if wanted.shape != logits.shape:
+        theirs, ours = wanted.shape[1], logits.shape[1]
+        raise ConfigError(
+            f"loss term 'distil': {teacher!r} of the teacher has {theirs} classes, expected {ours}", value=theirs, expected=ours
+        )
+    return functional.cross_entropy(logits, wanted)
 
 
 class Hint(nn.Module):
@@ -290,37 +286,29 @@ class Hint(nn.Module):
         return functional.mse_loss(self.map(feature), functional.batch_norm(wanted, None, None, training=True))
 
 
-class Binary(nn.Module):
-    """Binary cross-entropy of each class and `soft`, as Global-ROI Net uses for FERPlus."""
-
-    def forward(self, logits: Tensor, targets: Targets) -> Tensor:
-        """Return the loss, a scalar, of scores (N, classes)."""
-        soft = targets["soft"][:, : logits.shape[1]]
-        known = soft.sum(1) > 0
-        if not known.any():
-            return logits.sum() * 0
-        return functional.binary_cross_entropy_with_logits(logits[known], soft[known])
-
-
 def _affinity(width: int, classes: int, *, centers: int = 0, frozen: bool = False) -> nn.Module:
     return Labeled(losses.AffinityLoss(centers or classes, width).requires_grad_(not frozen))
 
 
+def _plain(function: Callable[..., Tensor]) -> Callable[..., nn.Module]:
+    return lambda width, classes, counts, **options: Function(function, **options)
+
+
 TERMS: dict[str, Callable[..., nn.Module]] = {
     "cross-entropy": lambda width, classes, counts, **options: CrossEntropy(counts, **options),
-    "votes": lambda width, classes, counts, **options: Votes(**options),
-    "distil": lambda width, classes, counts, **options: Distil(**options),
+    "votes": _plain(votes),
+    "distil": _plain(distil),
     "hint": lambda width, classes, counts, **options: Hint(width, **options),
-    "binary": lambda width, classes, counts: Binary(),
+    "binary": _plain(binary),
     "affinity": lambda width, classes, counts, **options: _affinity(width, classes, **options),
-    "partition": lambda width, classes, counts: Unsupervised(losses.dan_partition),
-    "attention": lambda width, classes, counts, **options: Unsupervised(partial(losses.ddamfn_attention, **options)),
+    "partition": _plain(partition),
+    "attention": _plain(attention),
     "center": lambda width, classes, counts, **options: Labeled(losses.CenterLoss(classes, width, **options)),
     "faer-center": lambda width, classes, counts: Labeled(losses.CenterLoss(classes, width, faer=True)),
     "dsf": lambda width, classes, counts, **options: Labeled(losses.ReconstructedDSF(classes, width, **options)),
     "lgm": lambda width, classes, counts, **options: Labeled(losses.GaussianMixtureLoss(classes, width, **options)),
-    "valence-arousal": lambda width, classes, counts, **options: ValenceArousal(**options),
-    "action-units": lambda width, classes, counts: ActionUnits(),
+    "valence-arousal": _plain(valence_arousal),
+    "action-units": _plain(action_units),
 }
 """Kind → function of (width of the output, classes, training images of each class, options) that returns a module; the module
 maps (output, targets) to a scalar."""

@@ -7,7 +7,7 @@ Source: the "EMMA" pseudo-labels of rostos/TFM's train.py, for the multi-task DD
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -64,21 +64,9 @@ def pseudo_labeled(
         return targets
     mirrored = {name: image.flip(3) for name, image in images.items()}
     views = [run_network(teacher, view) for view in (images, mirrored)]
-    return fill(targets, views, confidence=wanted.confidence, tolerance=wanted.tolerance, scores=config.model.scores).targets
+    return fill(targets, views, confidence=wanted.confidence, tolerance=wanted.tolerance, scores=config.model.scores)
 
 
-class Filled(NamedTuple):
-    """Targets with pseudo-labels.
-
-    `targets` has the given tensors and the completed ones; `pseudo` has, for every completed target, a bool mask of the
-    pseudo-labels: (N,) for `label`, `soft` and `valence_arousal`, (N, U) for `action_units`.
-    """
-
-    targets: dict[str, Tensor]
-    pseudo: dict[str, Tensor]
-
-
-@torch.no_grad()
 def fill(
     targets: Mapping[str, Tensor],
     views: Sequence[Any],
@@ -86,7 +74,7 @@ def fill(
     confidence: float = 0.9,
     tolerance: float = 0.1,
     scores: str = "logits",
-) -> Filled:
+) -> dict[str, Tensor]:
     """Replace missing annotations with confident predictions of a teacher. Annotations are never changed.
 
     Args:
@@ -97,36 +85,30 @@ def fill(
         tolerance: regression has no confidence, so valence and arousal are used if at least two views differ by at
             most this in both.
         scores: output field with the class scores.
-
-    Raises:
-        ValueError: `confidence` is not in (0.5, 1].
     """
-    if not 0.5 < confidence <= 1:
-        raise ValueError(f"confidence must be above 0.5 and at most 1, got {confidence}")
-    filled, pseudo = dict(targets), {}
+    filled = dict(targets)
     if "label" in targets and (probability := _mean(views, scores, lambda x: x.softmax(1))) is not None:
         top, winner = probability.max(1)
         label = targets["label"]
         unknown = label < 0
         if "soft" in targets:
             unknown = unknown & (targets["soft"].sum(1) == 0)
-        pseudo["label"] = taken = unknown & (top >= confidence)
+        taken = unknown & (top >= confidence)
         filled["label"] = torch.where(taken, winner.to(label.dtype), label)
         if "soft" in targets:
-            pseudo["soft"] = taken
             filled["soft"] = torch.where(taken[:, None], probability.to(targets["soft"].dtype), targets["soft"])
     if "action_units" in targets and (probability := _mean(views, "action_logits", torch.sigmoid)) is not None:
         units = targets["action_units"]
         confident = (probability >= confidence) | (probability <= 1 - confidence)
-        pseudo["action_units"] = taken = (units < 0) & confident
+        taken = (units < 0) & confident
         filled["action_units"] = torch.where(taken, (probability > 0.5).to(units.dtype), units)
     if "valence_arousal" in targets and len(views) > 1 and getattr(views[0], "valence_arousal", None) is not None:
         affect = targets["valence_arousal"]
         predicted = torch.stack([view.valence_arousal.float() for view in views])
         agree = (predicted.amax(0) - predicted.amin(0) <= tolerance).all(1)
-        pseudo["valence_arousal"] = taken = affect.isnan().any(1) & agree
+        taken = affect.isnan().any(1) & agree
         filled["valence_arousal"] = torch.where(taken[:, None] & affect.isnan(), predicted.mean(0).to(affect.dtype), affect)
-    return Filled(filled, pseudo)
+    return filled
 
 
 def _mean(views: Sequence[Any], field: str, activation: Callable[[Tensor], Tensor]) -> Tensor | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,16 @@ from ..errors import ConfigError, did_you_mean
 
 EXTENDS = "extends"
 """Key of the recipe that a recipe is based on: a name, or a path relative to the file."""
+
+ALIASES = {
+    "lr": "optim.lr",
+    "weight_decay": "optim.weight_decay",
+    "size": "input.size",
+    "fold": "data.fold",
+    "folds": "data.folds",
+    "protocol": "data.protocol",
+}
+"""Short names of fields in overrides."""
 
 
 def folder() -> Path:
@@ -76,3 +87,43 @@ def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
         for key, value in changes.items()
     }
     return {**base, **both}
+
+
+def override(table: dict[str, Any], changes: Sequence[str] | Mapping[str, Any]) -> None:
+    """Set fields of a recipe, `["optim.lr=5e-4"]` or `{"optim.lr": 5e-4}`; see `TrainConfig.load`.
+
+    Raises:
+        ConfigError: no value, or a field inside something that is not a table.
+    """
+    given = changes if isinstance(changes, Mapping) else dict(map(_assignment, changes))
+    for key, value in given.items():
+        _assign(table, ALIASES.get(key.replace("-", "_"), key), value)
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    """Parse `a.b=value`. Values that are not valid TOML are text."""
+    key, equals, value = text.removeprefix("--").partition("=")
+    if not equals:
+        raise ConfigError(f"{text!r} has no value; write FIELD=VALUE, for example optim.lr=5e-4", value=text)
+    try:
+        return key, tomllib.loads(f"value = {value}")["value"]
+    except (ValueError, RecursionError):
+        return key, value
+
+
+def _assign(table: dict[str, Any], key: str, value: Any) -> None:
+    *path, last = key.replace("-", "_").split(".")
+    inner: Any = table
+    for name in path:
+        if isinstance(inner, list):
+            if not (name.isdecimal() and int(name) < len(inner)):
+                raise ConfigError(f"{key}: {name!r} must be an index from 0 to {len(inner) - 1}", value=key)
+            inner = inner[int(name)]
+        else:
+            inner = inner.setdefault(name, {})
+        if not isinstance(inner, (dict, list)):
+            raise ConfigError(f"{key} cannot be set: {name} is not a table", value=key)
+    if not isinstance(inner, dict):
+        expected = ".".join([*path, "0", last])
+        raise ConfigError(f"{key}: {path[-1]} is a list of {len(inner)} tables; write {expected}", value=key, expected=expected)
+    inner[last] = value

@@ -209,7 +209,6 @@ def keep_best(
             "about": config.about,
             "flaws": list(dict.fromkeys([*config.flaws, *(flaw for data in sources for flaw in data.flaws)])),
             "seed": config.seed,
-            **({"fold": sources[0].fold[0], "folds": sources[0].fold[1]} if sources[0].fold else {}),
             "epoch": row["epoch"],
             "epochs": config.epochs,
             "commit": commit(),

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 
 from ...errors import UnknownName
-from ..datasets import Reader, reader
+from ..datasets import reader
 from .report import Audit, Duplicates, Finding, Leak, Level, Overlap, Quality
 
 LEVELS: tuple[Level, ...] = ("error", "warning", "note")
@@ -27,8 +27,7 @@ def findings(report: Audit) -> Audit:
         *_overlaps(report),
         *_images(report),
         *_balance(report),
-        *_published_size(report),
-        *_origin(report),
+        *_published(report),
     ]
     found += [Finding("warning", f"the protocol {report.protocol}: {flaw}") for flaw in report.flaws]
     found += [Finding("note", note) for note in report.notes]
@@ -127,32 +126,19 @@ def _balance(report: Audit) -> Iterator[Finding]:
             yield Finding("note", f"{split.unlabeled:,} of the {name} images have no label")
 
 
-def _published_size(report: Audit) -> Iterator[Finding]:
-    known = _reader(report)
-    usual = next(iter(report.quality.sizes), "")
-    if known and known.size and usual and usual != (published := f"{known.size[0]}×{known.size[1]}"):
-        yield Finding("warning", f"most images are {usual}, the published ones {published}: a modified copy")
-
-
-def _reader(report: Audit) -> Reader | None:
+def _published(report: Audit) -> Iterator[Finding]:
+    """Compare size, digest and numbers of images with those of the published dataset."""
     try:
-        return reader(report.dataset)
+        known = reader(report.dataset)
     except UnknownName:  # a dataset made in memory
-        return None
-
-
-def _origin(report: Audit) -> Iterator[Finding]:
-    known = [split.original for split in report.splits.values() if split.original is not None]
-    if known and all(known):
+        return
+    usual = next(iter(report.quality.sizes), "")
+    if known.size and usual and usual != (published := f"{known.size[0]}×{known.size[1]}"):
+        yield Finding("warning", f"most images are {usual}, the published ones {published}: a modified copy")
+    original = [split.original for split in report.splits.values() if split.original is not None]
+    if original and all(original):
         yield Finding("note", "pixels and labels equal the published original (digest)")
-    elif known:
+    elif original:
         yield Finding("warning", "pixels or labels differ from the published original: report the digest with every metric")
-    else:
-        yield from _size(report)
-
-
-def _size(report: Audit) -> Iterator[Finding]:
-    known = _reader(report)
-    published = known.published if known else {}
-    if published and all(part in report.splits and report.splits[part].images == published[part] for part in published):
+    elif known.published and known.published.items() <= {name: split.images for name, split in report.splits.items()}.items():
         yield Finding("note", "the splits have the published numbers of images")

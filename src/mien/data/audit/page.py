@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from html import escape
 
 import numpy as np
 from PIL import Image
 
+from ...visualization.pages import STYLE, html_page, html_table
 from ..datasets import Dataset, Sample
 from .report import Audit, Duplicates, Member
 
@@ -18,14 +19,10 @@ GROUPS = 12
 SIDE = 72
 """Side of a thumbnail in pixels."""
 
-STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
-h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem}table{border-collapse:collapse}
-td,th{padding:.2rem .8rem .2rem 0;text-align:left;border-bottom:1px solid #ddd;vertical-align:top}
-td.n{text-align:right;font-variant-numeric:tabular-nums}code{font-size:.85em;overflow-wrap:anywhere}
-li.error{color:#a11}li.warning{color:#850}figure{display:inline-block;margin:0 .5rem .5rem 0;font-size:.75rem}
-figure img{display:block;height:72px}.group{border-left:3px solid #ccc;padding-left:.6rem;margin-bottom:.6rem}
-@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}td,th{border-color:#444}li.error{color:#f77}li.warning{color:#fc6}}
+MORE_STYLE = """
+td,th{vertical-align:top}li{color:var(--soft)}li.error{color:#c22}li.warning{color:#a60}
+figure{display:inline-block;margin:0 .5rem .5rem 0;font-size:.75rem}figure img{display:block;height:72px}
+.group{border-left:3px solid var(--line);padding-left:.6rem;margin-bottom:.6rem}
 """
 
 
@@ -39,10 +36,10 @@ def page(report: Audit, images: Mapping[str, Dataset] | None = None) -> str:
     """
     title = f"Audit of {report.dataset}, protocol {report.protocol}"
     parts = [
-        f"<h1>{_text(title)}</h1>",
-        f"<p>Layout: {_text(report.layout)}.</p>",
+        f"<h1>{escape(title)}</h1>",
+        f"<p>Layout: {escape(report.layout)}.</p>",
         "<h2>Findings</h2>",
-        "<ul>" + "".join(f'<li class="{f.level}">{f.level}: {_text(f.text)}</li>' for f in report.findings) + "</ul>",
+        "<ul>" + "".join(f'<li class="{f.level}">{f.level}: {escape(f.text)}</li>' for f in report.findings) + "</ul>",
         "<h2>Splits</h2>",
         _splits(report),
         "<h2>Exact duplicates</h2>",
@@ -54,11 +51,7 @@ def page(report: Audit, images: Mapping[str, Dataset] | None = None) -> str:
         rows = ((o.what, o.split, o.other, o.shared, o.images) for o in report.overlaps)
         parts += ["<h2>Overlap of splits</h2>", _table(("what", "split", "also in", "shared", "images"), rows)]
     parts += ["<h2>Images</h2>", _quality(report)]
-    body = "\n".join(parts)
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{_text(title)}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>\n<body>\n{body}\n</body></html>\n'
-    )
+    return html_page(title, parts, STYLE + MORE_STYLE)
 
 
 def _splits(report: Audit) -> str:
@@ -87,7 +80,7 @@ def _figure(member: Member, images: Mapping[str, Dataset] | None) -> str:
     data = (images or {}).get(member.split)
     rows = [] if data is None else np.flatnonzero(data.names == member.name).tolist()
     thumbnail = _thumbnail(data[rows[0]]) if data is not None and rows else ""
-    caption = _text(f"{member.split}/{member.name} {member.label or ''}")
+    caption = escape(f"{member.split}/{member.name} {member.label or ''}")
     return f"<figure>{thumbnail}<figcaption>{caption}</figcaption></figure>"
 
 
@@ -119,14 +112,4 @@ def _quality(report: Audit) -> str:
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    head = "".join(f"<th>{_text(name)}</th>" for name in header)
-    body = "".join("<tr>" + "".join(_cell(value) for value in row) + "</tr>" for row in rows)
-    return f"<table><tr>{head}</tr>{body}</table>"
-
-
-def _cell(value: object) -> str:
-    return f'<td class="n">{value:,}</td>' if isinstance(value, int) else f"<td>{_text(str(value))}</td>"
-
-
-def _text(text: str) -> str:
-    return html.escape(text)
+    return html_table(header, ([f"{cell:,}" if isinstance(cell, int) else cell for cell in row] for row in rows))

@@ -6,7 +6,6 @@ protocol `held-out`. Rows labeled none, uncertain or no face are skipped.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import os
 from functools import partial
@@ -71,9 +70,8 @@ def _read_lists(place: Place) -> Dataset:
                 part.append(where)
                 numbers.append((x, y, x + width, y + height, valence, arousal))
     columns = single_precision(numbers).reshape(-1, 6)
-    data = of_files(root, place.labels, names, label, part)
     affect = {"valence": _valid(columns[:, 4]), "arousal": _valid(columns[:, 5])}
-    return dataclasses.replace(data, boxes=columns[:, :4], **affect, notes=locate.notes)
+    return of_files(root, place.labels, names, label, part, boxes=columns[:, :4], **affect, notes=locate.notes)
 
 
 def _read_arrays(place: Place) -> Dataset:
@@ -99,8 +97,8 @@ def _read_arrays(place: Place) -> Dataset:
             part.append(where)
             valence.append(v)
             arousal.append(a)
-    data = of_files(place.base, place.labels, names, label, part)
-    return dataclasses.replace(data, valence=_valid(np.array(valence)), arousal=_valid(np.array(arousal)))
+    affect = {"valence": _valid(np.array(valence)), "arousal": _valid(np.array(arousal))}
+    return of_files(place.base, place.labels, names, label, part, **affect)
 
 
 def _annotations(folder: Path, place: Place) -> dict[str, np.ndarray]:
@@ -165,7 +163,7 @@ def _read_phases(place: Place) -> Dataset:
             names.append(found)
             label.append(number)
             part.append(where)
-    return dataclasses.replace(of_files(place.base, place.labels, names, label, part), notes=locate.notes)
+    return of_files(place.base, place.labels, names, label, part, notes=locate.notes)
 
 
 ORDERS = {"affectnet": AFFECTNET11, "alphabetical": ALPHABETICAL8}

@@ -6,7 +6,6 @@ results. Several files in one folder are parts if they are named `train.csv`, `v
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -86,9 +85,12 @@ def _read(place: Place) -> Dataset:
                 row = {name: windows_1252(text) for name, text in row.items()}
                 rows.append({"split": path.stem, **{what: row.get(name, "") for what, name in columns.items()}, "row": row})
     labels, label = _labels(place, [row.get("label", "") for row in rows])
-    data = of_files(root, labels, paths, label, [part_of(row["split"]) for row in rows])
-    return dataclasses.replace(
-        data,
+    return of_files(
+        root,
+        labels,
+        paths,
+        label,
+        [part_of(row["split"]) for row in rows],
         subject=texts(row["subject"] for row in rows) if "subject" in columns else None,
         sequence=texts(row["sequence"] for row in rows) if "sequence" in columns else None,
         valence=_numbers(rows, "valence") if "valence" in columns else None,

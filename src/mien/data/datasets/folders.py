@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -82,11 +82,13 @@ def read_class_folders(
             part += [part_from_name(name.rpartition("/")[2]) or where for name in found]
     skipped = ", ".join(f"{count} {extension}" for extension, count in others.most_common(5))
     notes = (f"files that are not images were skipped: {skipped}",) if others else ()
-    return dataclasses.replace(of_files(place.base, labels, names, label, part), notes=notes)
+    return of_files(place.base, labels, names, label, part, notes=notes)
 
 
-def of_files(root: Path, labels: tuple[str, ...], names: list[str], label: list[int], part: list[str]) -> Dataset:
-    """Return a dataset of image files."""
+def of_files(
+    root: Path, labels: tuple[str, ...], names: list[str], label: Sequence[int], part: Sequence[str], **columns: Any
+) -> Dataset:
+    """Return a dataset of image files; `columns` are further fields."""
     array = texts(names)
     return Dataset(
         name="",
@@ -95,6 +97,7 @@ def of_files(root: Path, labels: tuple[str, ...], names: list[str], label: list[
         names=array,
         label=np.array(label, np.int64),
         part=texts(part),
+        **columns,
     )
 
 

@@ -7,7 +7,6 @@ them, which is what the Global-ROI authors seem to use (54, 39, 41, 8, 41 and 30
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from pathlib import Path
 
@@ -47,8 +46,7 @@ def _read(place: Place) -> Dataset:
     else:
         labels = ALPHABETICAL7
         label = [labels.index(canonical(CODES[match[2].upper()])) for match in matches]
-    data = of_files(place.base, labels, names, label, [""] * len(names))
-    data = dataclasses.replace(data, subject=texts(match[1].upper() for match in matches))
+    data = of_files(place.base, labels, names, label, [""] * len(names), subject=texts(match[1].upper() for match in matches))
     return data.take(np.flatnonzero(data.label >= 0))
 
 

@@ -7,8 +7,6 @@ sizes of 9 to 13 allow only wide intervals.
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 
 from ...errors import DatasetError
@@ -41,11 +39,12 @@ def _read(place: Place) -> Dataset:
         elif found := existing(locate, row["image"], f"labels.csv line {line}", place.damage):
             names.append(found)
             rows.append(row)
-    data = of_files(
-        place.base, labels, names, [labels.index(canonical(row["expression"])) for row in rows], ["test"] * len(rows)
-    )
-    return dataclasses.replace(
-        data,
+    return of_files(
+        place.base,
+        labels,
+        names,
+        [labels.index(canonical(row["expression"])) for row in rows],
+        ["test"] * len(rows),
         subject=texts(row["subject"] for row in rows),
         notes=locate.notes,
         groups={

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 
 import numpy as np
@@ -47,8 +46,12 @@ def _read(place: Place) -> Dataset:
                 label.append(POOLED6.index(kind))
                 part.append(part_of(name.removesuffix(".csv")))
     matches = [FRAME.match(name.rpartition("/")[2]) for name in names]
-    return dataclasses.replace(
-        of_files(place.base, POOLED6, names, label, part),
+    return of_files(
+        place.base,
+        POOLED6,
+        names,
+        label,
+        part,
         notes=locate.notes,
         subject=texts(match[1] if match else "" for match in matches),
         sequence=texts(f"{match[1]}_{match[2]}" if match else "" for match in matches),

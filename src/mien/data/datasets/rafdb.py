@@ -6,7 +6,6 @@ number minus one, and AffectNet's, as DDAMFN and Global-ROI Net need it); `order
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -67,8 +66,8 @@ def _read_list(place: Place) -> Dataset:
         attributes.append(described)
         corners.append(corner)
     groups = {name: texts(row[index] for row in attributes) for index, name in enumerate(ATTRIBUTES)} if manual else {}
-    data = of_files(place.base, labels, names, label, part)
-    return dataclasses.replace(data, groups=groups, boxes=single_precision(corners).reshape(-1, 4) if boxes else None)
+    found_boxes = single_precision(corners).reshape(-1, 4) if boxes else None
+    return of_files(place.base, labels, names, label, part, groups=groups, boxes=found_boxes)
 
 
 def _attributes(folder: Path | None, stem: str) -> list[str]:
@@ -137,15 +136,15 @@ READER = Reader(
         "held-out": Protocol(
             "the official test images; a tenth of every class of the training images is for validation", held_out
         ),
-        "author:dda": Protocol("the test images are the validation images", validation_is_test, flaws=SELECTED),
-        "author:global-roi": Protocol("the test images are the validation images", validation_is_test, flaws=SELECTED),
-        "author:dan": Protocol("the test images are the validation images", validation_is_test, flaws=SELECTED),
+        **dict.fromkeys(
+            ("author:dda", "author:global-roi", "author:dan", "author:poster"),
+            Protocol("the test images are the validation images", validation_is_test, flaws=SELECTED),
+        ),
         "author:ddamfn": Protocol(
             "the test images are the validation images",
             validation_is_test,
             flaws=(*SELECTED, "the published figure counts 3,016 of the 3,068 test images; which were excluded is unknown"),
         ),
-        "author:poster": Protocol("the test images are the validation images", validation_is_test, flaws=SELECTED),
         "author:mfer": Protocol(
             "the test images are the validation images",
             validation_is_test,
