@@ -11,11 +11,11 @@ from rich.text import Text
 
 from ..errors import MissingExtra
 from .flags import NO_FLAGS, Flags
-from .terminal import Left, LongProgress, counted, for_programs, side_console, write_json
+from .terminal import File, Left, LongProgress, counted, for_programs, side_console, write_json
 
 
 def batch(
-    *inputs: Annotated[str, Parameter(required=True)],
+    *inputs: Annotated[File, Parameter(required=True)],
     out: str,
     resume: bool = False,
     workers: int | None = None,

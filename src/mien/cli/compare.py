@@ -15,11 +15,11 @@ from ..evaluation.compare import METRICS
 from ..evaluation.compare import compare as run
 from ..evaluation.compare.pages import NOTES, tables
 from .options import Folds, Inference, total
-from .terminal import counting, for_programs, plain_table, side_console, table_console, write_json
+from .terminal import File, counting, for_programs, plain_table, side_console, table_console, write_json
 
 
 def compare(
-    *models: str,
+    *models: File,
     dataset: Annotated[tuple[str, ...], Parameter(required=True)],
     root: tuple[str, ...] = (".",),
     out: Annotated[Path, Parameter(alias="-o", required=True)],

@@ -14,14 +14,14 @@ from ..evaluation.embeddings import embed as run
 from ..evaluation.report import Report
 from ..visualization.plotting import figure_bytes, figure_kind, write_figure
 from .options import Inference, Split, check_suffix, total
-from .terminal import counting, for_programs, plain_table, side_console, table_console, write_json
+from .terminal import File, counting, for_programs, plain_table, side_console, table_console, write_json
 
 SECTION = "Features"
 """Heading in a report."""
 
 
 def embed(
-    *models: Annotated[str, Parameter(required=True)],
+    *models: Annotated[File, Parameter(required=True)],
     data: Split,
     limit: int = 0,
     out: Annotated[Path | None, Parameter(alias="-o")] = None,

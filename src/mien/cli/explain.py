@@ -19,7 +19,7 @@ from ..inference.recognizer import Recognizer, load
 from ..io.sources import Frame, iter_images
 from ..runtime.devices import use
 from .options import Folds, Inference
-from .terminal import counted, for_programs, plain_table, side_console, table_console, write_json
+from .terminal import File, counted, for_programs, plain_table, side_console, table_console, write_json
 
 REGIONS = ("eyes", "nose", "mouth", "elsewhere")
 SECTION = "Heat map of the model"
@@ -27,9 +27,9 @@ SECTION = "Heat map of the model"
 
 
 def explain(
-    model: str,
+    model: File,
     /,
-    *paths: str,
+    *paths: File,
     method: tuple[str, ...] = (AUTO,),
     target: str | None = None,
     layer: tuple[str, ...] = (),

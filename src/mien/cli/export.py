@@ -14,11 +14,11 @@ from ..exporting import export as run
 from ..exporting.repository import write_repository
 from ..io.model_files import FILE
 from .options import Folds
-from .terminal import for_programs, plain_table, side_console, table_console, write_json
+from .terminal import File, for_programs, plain_table, side_console, table_console, write_json
 
 
 def export(
-    model: str,
+    model: File,
     /,
     *,
     out: Annotated[Path | None, Parameter(alias="-o")] = None,

@@ -15,6 +15,7 @@ from ..errors import ConfigError, did_you_mean
 from ..inference.options import DEFAULTS, Options, Smoothing
 from ..types import GROUPS, Group
 from ..visualization.faces import LAYERS, Layer
+from .terminal import File
 
 MODEL = (
     "A bundled model or one of the zoo (see: mien models), a card (.toml), an .onnx file with its card inside, a .safetensors "
@@ -87,7 +88,7 @@ Draw = Annotated[tuple[Layer, ...], Parameter(converter=_listed("layer", LAYERS)
 class Flags(Options):
     """The options of inference as flags: times as people write them, lists separated by commas."""
 
-    model: Annotated[str, Parameter(help=MODEL)] = DEFAULTS.model
+    model: Annotated[File, Parameter(help=MODEL)] = DEFAULTS.model
     blendshapes: Annotated[bool, Parameter(negative="--no-blendshapes")] = DEFAULTS.blendshapes
     """Compute the 52 blendshapes, and the action units estimated from them."""
     columns: Columns = DEFAULTS.columns

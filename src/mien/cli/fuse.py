@@ -10,11 +10,11 @@ from cyclopts import Parameter
 from ..errors import ConfigError
 from ..evaluation.fusion import fuse as run
 from .options import Folds, Inference
-from .terminal import for_programs, plain_table, side_console, table_console, write_json
+from .terminal import File, for_programs, plain_table, side_console, table_console, write_json
 
 
 def fuse(
-    *models: Annotated[str, Parameter(required=True)],
+    *models: Annotated[File, Parameter(required=True)],
     out: Annotated[Path, Parameter(alias="-o", required=True)],
     weights: str = "equal",
     rule: Literal["logits", "probabilities"] = "logits",

@@ -14,9 +14,10 @@ from .. import cards
 from ..data.datasets import Dataset, Draw, open_dataset
 from ..data.datasets.layout import Damaged
 from ..errors import ConfigError, MienError
+from .terminal import File
 
 MODEL = "Name of a bundled model, a card, a weight file, the folder of a run, MODULE:FUNCTION, or peer:NAME=FILE.npz."
-Model = Annotated[str, Parameter(help=MODEL)]
+Model = Annotated[File, Parameter(help=MODEL)]
 """The argument MODEL of commands that evaluate."""
 
 

@@ -31,13 +31,13 @@ from ..types import Result
 from ..visualization.timeline import Timeline, check_timeline
 from .flags import NO_FLAGS, Draw, Flags, check_distinct, layers_of
 from .readings import Copies, show, show_videos
-from .terminal import STDIN, counted, for_programs, in_flags, side_console, table_console, write_line
+from .terminal import STDIN, File, counted, for_programs, in_flags, side_console, table_console, write_line
 
 Sink = Csv | JsonLines | OpenFaceFiles
 
 
 def predict(
-    *paths: Annotated[str, Parameter(required=True)],
+    *paths: Annotated[File, Parameter(required=True)],
     json: bool = False,
     csv: Path | None = None,
     jsonl: Path | None = None,

@@ -7,12 +7,12 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from .terminal import side_console
+from .terminal import File, side_console
 from .train import overrides, train_series
 
 
 def sweep(
-    recipe: str,
+    recipe: File,
     /,
     *fields: Annotated[str, Parameter(allow_leading_hyphen=True)],
     set_: Annotated[tuple[str, ...], Parameter(name="--set")],

@@ -9,12 +9,16 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+
+File = str if TYPE_CHECKING else str | Path
+"""A string that may be the path of a file, which shells therefore complete."""
 
 STDIN = "<stdin>"
 """Stands for the argument `-`, which the parser of the command line takes for an option."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from ..errors import MissingExtra
-from .terminal import Left, LongProgress, for_programs, plain_table, side_console, table_console, write_json
+from .terminal import File, Left, LongProgress, for_programs, plain_table, side_console, table_console, write_json
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    recipe: str,
+    recipe: File,
     /,
     *fields: Annotated[str, Parameter(allow_leading_hyphen=True)],
     out: Annotated[Path | None, Parameter(alias="-o")] = None,

@@ -26,7 +26,7 @@ from ..types import Result
 from ..visualization.faces import COLORS, UNKNOWN
 from .flags import Draw, Flags, check_distinct, layers_of
 from .readings import Copies, degrees, gaze_text
-from .terminal import block_bar, counted, for_programs, plain_table, side_console, table_console, write_line
+from .terminal import File, block_bar, counted, for_programs, plain_table, side_console, table_console, write_line
 
 Hidden = Annotated[Any, Parameter(parse=False)]
 
@@ -46,7 +46,7 @@ class LiveFlags(Flags):
 
 def watch(
     *,
-    camera: str = "0",
+    camera: File = "0",
     json: bool = False,
     csv: Path | None = None,
     jsonl: Path | None = None,
