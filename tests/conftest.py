@@ -37,7 +37,7 @@ NEEDS = {
     "mien.evaluation.embeddings": "train", "sklearn": "eval",
     "matplotlib": "eval", "scipy": "eval", "mien.metrics": "eval", "mien.evaluation": "eval", "av": "video", "clips": "video",
     "fastapi": "serve", "uvicorn": "serve", "websockets": "serve", "mien.serving": "serve", "playwright": "dev",
-    "site_hooks": "dev", "tables": "train", "convert": "train",
+    "site_hooks": "dev", "tables": "train",
     "schemathesis": "dev", "pyarrow": "scale", "fsspec": "scale", "ray": "scale", "mien.batch": "scale", "openvino": "openvino",
 }  # fmt: skip
 """Module → the extra that it needs; the longest name that fits counts."""
