@@ -75,7 +75,7 @@ class GlobalROINet(nn.Module):
             rule.check(crop)
         whole = self.features_whole(image)[0].mean((2, 3))
         crops = torch.cat([self.features(crop).amax((2, 3)) for crop in (eye, nose, mouth)], 1)
-        return _outputs(self, whole, crops)
+        return _outputs(self, whole, crops, (self.bn, self.bn, self.bn))
 
 
 class GlobalROIOnSFace(nn.Module):
@@ -97,7 +97,7 @@ class GlobalROIOnSFace(nn.Module):
         self.fc_roi = nn.Linear(3 * channels, channels)
         self.bn_roi = nn.BatchNorm1d(channels)
         self.fc = nn.Linear(channels, num_classes)
-        self.bn = nn.BatchNorm1d(num_classes)
+        self.bn, self.bn_whole, self.bn_crops = (nn.BatchNorm1d(num_classes) for _ in range(3))
 
     def forward(self, image: Tensor, eye: Tensor, nose: Tensor, mouth: Tensor) -> GlobalROIOutput:
         """Return three logits (N, classes) and the feature (N, 1024) for four batches of gray images (N, 1, H, W)."""
@@ -106,7 +106,7 @@ class GlobalROIOnSFace(nn.Module):
             dataclasses.replace(rule, channels=1).check(crop)
         whole = self.trunk(image)
         crops = torch.cat([self._crop(crop).amax((2, 3)) for crop in (eye, nose, mouth)], 1)
-        return _outputs(self, whole, crops)
+        return _outputs(self, whole, crops, (self.bn_whole, self.bn_crops, self.bn))
 
     def _crop(self, x: Tensor) -> Tensor:
         for stage in range(len(sface.STAGES)):
@@ -116,12 +116,12 @@ class GlobalROIOnSFace(nn.Module):
         return x
 
 
-def _outputs(network: Any, whole: Tensor, crops: Tensor) -> GlobalROIOutput:
-    """Return the outputs for the features of the face and those of its crops side by side."""
+def _outputs(network: Any, whole: Tensor, crops: Tensor, norms: tuple[nn.Module, ...]) -> GlobalROIOutput:
+    """Return the outputs for the features of the face and those of its crops side by side; `norms` are of face, crops, both."""
     roi = network.bn_roi(network.fc_roi(crops.relu()))
     feature = (whole + roi).relu()
     # One after the other, not as one batch: in training each takes its own statistics.
-    whole_logits, roi_logits, logits = (network.bn(network.fc(each)) for each in (whole, roi, feature))
+    whole_logits, roi_logits, logits = (norm(network.fc(each)) for norm, each in zip(norms, (whole, roi, feature), strict=True))
     return GlobalROIOutput(logits, whole_logits, roi_logits, feature)
 
 
