@@ -14,6 +14,7 @@ from ..errors import ConfigError, SourceError
 from ..io.video import is_video
 from ..types import Face, Result
 from .faces import Layer, draw
+from .pages import html_table
 
 WIDEST = 800
 """Longer side in pixels of the image in a notebook."""
@@ -48,15 +49,14 @@ def html(result: Result) -> str:
         parts.append(f'<img alt="annotated image" style="max-width:100%" src="data:image/jpeg;base64,{data}">')
     parts.append(f"<p>{markup.escape(result.source)}: {markup.escape(result.message or result.status)}</p>")
     if result.faces:
-        head = "".join(f"<th>{name}</th>" for name in ("face", "expression", "confidence", "pitch, yaw, roll", "gaze", "box"))
-        body = "".join(_row(number, face) for number, face in enumerate(result.faces, 1))
-        parts.append(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+        header = ("face", "expression", "confidence", "pitch, yaw, roll", "gaze", "box")
+        parts.append(html_table(header, [_row(number, face) for number, face in enumerate(result.faces, 1)]))
     return "".join(parts)
 
 
-def _row(number: int, face: Face) -> str:
+def _row(number: int, face: Face) -> list[str]:
     pose, gaze = face.pose, face.gaze
-    cells = [
+    return [
         str(number),
         face.label if face.certain else f"uncertain: {face.label}",
         f"{face.confidence:.1%}",
@@ -64,4 +64,3 @@ def _row(number: int, face: Face) -> str:
         "" if gaze is None else "at the camera" if gaze.at_camera else f"{gaze.yaw:.0f}°, {gaze.pitch:.0f}°",
         str(face.box),
     ]
-    return "<tr>" + "".join(f"<td>{markup.escape(cell)}</td>" for cell in cells) + "</tr>"
