@@ -39,7 +39,7 @@ class Knowing:
             wrong = (true + 1) % len(self.labels)
             self.known[data[row].read().tobytes()] = true if row < right * len(data) else wrong
         self.confidence = confidence
-        self.asked = 0
+        self.seen = 0
 
     def __call__(self, images: list[np.ndarray]) -> np.ndarray:
         rest = (1 - self.confidence) / (len(self.labels) - 1)
@@ -47,7 +47,7 @@ class Knowing:
         for row, image in enumerate(images):
             assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
             found[row, self.known[image.tobytes()]] = self.confidence
-        self.asked += len(images)
+        self.seen += len(images)
         return found
 
 

@@ -118,11 +118,11 @@ def test_functions_are_found_again_by_their_names(data: Dataset, tmp_path: Path)
     for _ in range(2):
         knowing = Knowing(data, 1)
         compare([knowing], {"all": data}, out=tmp_path)
-    assert knowing.asked == 0 and (tmp_path / "knowing/all/predictions.csv").is_file()
+    assert knowing.seen == 0 and (tmp_path / "knowing/all/predictions.csv").is_file()
 
 
 def test_subjects_are_drawn_whole(data: Dataset, tmp_path: Path) -> None:
-    """All of the difference lies in two of twenty subjects: by images it is certain, by subjects it is chance."""
+    """The whole difference comes from two of twenty subjects: significant over images, not over subjects."""
     subject = np.repeat([f"s{i:02}" for i in range(21)], 10)
     known = data.take(np.arange(210), subject=subject)
     mine, theirs = model("a", known, 1), model("b", known, 190 / 210)
@@ -135,7 +135,7 @@ def test_subjects_are_drawn_whole(data: Dataset, tmp_path: Path) -> None:
 
 
 def test_runs_of_several_seeds(tmp_path: Path) -> None:
-    """Runs of one recipe are told apart by their seed, and their mean and deviation is stated."""
+    """Runs of one recipe are distinguished by their seed and have mean and deviation."""
     data = drawings(70)
     for seed in (1, 2, 3):
         folder = tmp_path / "drawn" / str(seed)
@@ -179,11 +179,11 @@ def test_heads_of_one_model(tmp_path: Path) -> None:
 def test_only_its_own_statement_says_what_a_table_cost(data: Dataset, tmp_path: Path) -> None:
     probs = np.full((len(data), 7), 1 / 7)
     np.savez(tmp_path / "silent.npz", probs=probs)
-    np.savez(tmp_path / "told.npz", probs=probs, speed=np.array(225.0), memory_mb=np.array(205.0), parameters=np.array(58e3))
-    models = [f"peer:{name}={tmp_path / name}.npz" for name in ("silent", "told")]
+    np.savez(tmp_path / "stated.npz", probs=probs, speed=np.array(225.0), memory_mb=np.array(205.0), parameters=np.array(58e3))
+    models = [f"peer:{name}={tmp_path / name}.npz" for name in ("silent", "stated")]
     table = compare(models, {"drawn": data}, out=tmp_path / "out")
     assert set(table.costs("silent").values()) == {None}
-    assert [table.costs("told")[key] for key in ("parameters", "images_per_second", "memory_mb")] == [58e3, 225, 205]
+    assert [table.costs("stated")[key] for key in ("parameters", "images_per_second", "memory_mb")] == [58e3, 225, 205]
 
 
 def run_of(root: Path, name: str, seed: int, fold: int | None = None, **config: object) -> str:

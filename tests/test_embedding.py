@@ -67,7 +67,7 @@ def test_an_exported_network_without_features_gives_scores(faces: Dataset) -> No
 
 
 def test_images_without_a_face_have_no_row(sample: Path, tmp_path: Path) -> None:
-    """A photograph with a face, a lawn, and a file that is no image."""
+    """A photograph with a face, a lawn, and a file that is not an image."""
     folder = tmp_path / "photos"
     for name in ("happiness", "neutral"):
         (folder / name).mkdir(parents=True)

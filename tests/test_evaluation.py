@@ -234,7 +234,7 @@ def short(images: list[np.ndarray]) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("model", "error", "says"),
+    ("model", "error", "message"),
     [
         (broken, WeightsError, "broken gave NaN or infinite probabilities for 64 images"),
         (logits, WeightsError, "logits gave values from 3 to 3; .*logits"),
@@ -245,8 +245,8 @@ def short(images: list[np.ndarray]) -> np.ndarray:
         ("mien-bse", mien.MienError, "did you mean 'mien-base'"),
     ],
 )
-def test_models_that_cannot_be_evaluated(model: object, error: type, says: str, tmp_path: Path) -> None:
-    with pytest.raises(error, match=says):
+def test_models_that_cannot_be_evaluated(model: object, error: type, message: str, tmp_path: Path) -> None:
+    with pytest.raises(error, match=message):
         evaluate(model, drawings(), out=tmp_path, page=False)
 
 
@@ -351,15 +351,15 @@ def test_a_finished_evaluation_is_not_done_again(tmp_path: Path) -> None:
     model = Knowing(data, 0.8)
     evaluate(model, data, out=tmp_path, page=False)
     evaluate(model, data, out=tmp_path, page=False)
-    assert model.asked == 70
+    assert model.seen == 70
     with pytest.raises(ConfigError) as caught:
         evaluate(model, data[:50], out=tmp_path, page=False)
     assert caught.value.path == str(tmp_path)
     better = Knowing(data, 1.0)  # of the same name, and a function has no digest
     assert evaluate(better, data, out=tmp_path, page=False, overwrite=True).figures["official"]["accuracy"]["value"] == 1
-    assert better.asked == 70
+    assert better.seen == 70
     evaluate(model, data[:50], out=tmp_path, page=False, overwrite=True)
-    assert model.asked == 120 and len(Report.read(tmp_path).predictions) == 50
+    assert model.seen == 120 and len(Report.read(tmp_path).predictions) == 50
 
 
 def test_an_interrupted_evaluation_leaves_a_valid_partial_file(tmp_path: Path) -> None:
@@ -395,7 +395,7 @@ def test_a_corrupt_record_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_commit_is_of_our_own_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not of the project in whose tree the environment lies that the package is installed in."""
+    """Not of the project whose tree contains the environment with the installed package."""
     git = ["git", "-c", "user.name=x", "-c", "user.email=x@localhost", "-C", str(tmp_path)]
     subprocess.run([*git, "init", "-q"], check=True)
     subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "theirs"], check=True)
@@ -443,8 +443,8 @@ def test_memory_is_that_of_this_program_alone() -> None:
     """A small program that a large one starts is not said to be large."""
     ballast = np.ones(40_000_000)
     code = "from mien.evaluation.run_info import memory_mb; print(memory_mb())"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert 10 < float(told) < 300 < ballast.nbytes / 2**20
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert 10 < float(output) < 300 < ballast.nbytes / 2**20
     assert (memory_mb() or 0) > 300
 
 

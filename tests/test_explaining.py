@@ -1,4 +1,4 @@
-"""Explanations: formulas against plain loops and captum, and a network of which it is known where it must look."""
+"""Explanations: formulas against plain loops and captum, and a network with known evidence."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ LOOKING = ["grad-cam", "grad-cam++", "integrated-gradients", "occlusion"]
 
 def scene(*shown: tuple[int, int], seed: int = 0) -> np.ndarray:
     """A gray image with noise and, for each (class, quarter), a square of that texture there."""
-    lot = np.random.default_rng(seed)
-    image = lot.normal(110, 12, (SIDE, SIDE))
+    rng = np.random.default_rng(seed)
+    image = rng.normal(110, 12, (SIDE, SIDE))
     for each, quarter in shown:
-        y, x = (corner * 32 + int(lot.integers(5, 14)) for corner in QUARTERS[quarter])
+        y, x = (corner * 32 + int(rng.integers(5, 14)) for corner in QUARTERS[quarter])
         image[y : y + 14, x : x + 14] = np.where(TEXTURES[each], 250, 20)
     return np.repeat(image.clip(0, 255).astype(np.uint8)[..., None], 3, 2)
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small network that has learned the textures: four of its seven classes."""
+    """A small network trained on the textures: four of its seven classes."""
     path = save(
         tmp_path_factory.mktemp("textures"), "mien-base", {**SMALL, "dropout": 0.0},
         outputs={"scores": "fer2013"}, input=Input(size=(SIDE, SIDE), color="gray"),
@@ -64,8 +64,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network = models.build("mien-base", **SMALL, dropout=0.0).train()
     optimizer = torch.optim.Adam(network.parameters(), 3e-3)
     for step in range(70):
-        lot = np.random.default_rng(step)
-        label, quarter = lot.integers(0, 4, 32), lot.integers(0, 4, 32)
+        rng = np.random.default_rng(step)
+        label, quarter = rng.integers(0, 4, 32), rng.integers(0, 4, 32)
         shown = zip(label.tolist(), quarter.tolist(), strict=True)
         batch = np.stack([scene(each, seed=step * 32 + row)[..., 0] for row, each in enumerate(shown)])
         loss = nn.functional.cross_entropy(
@@ -93,15 +93,15 @@ def read(trained: Path) -> Recognizer:
 
 
 def share(found: Explanation, quarter: int) -> float:
-    """How much of the heat lies in a quarter."""
+    """Share of the heat in a quarter."""
     row, column = QUARTERS[quarter]
     return float(found.heat[row * 32 :, column * 32 :][:32, :32].sum() / max(found.heat.sum(), 1e-9))
 
 
 @pytest.mark.parametrize("method", LOOKING)
-def test_the_heat_lies_where_the_class_is(read: Recognizer, method: str) -> None:
+def test_heat_is_at_the_location_of_the_class(read: Recognizer, method: str) -> None:
     shares = [share(explain(read, scene((each, 3 - each), seed=9000 + each), method=method), 3 - each) for each in range(4)]
-    assert min(shares) > 0.35 and np.mean(shares) > 0.45, shares  # a quarter by chance
+    assert min(shares) > 0.35 and np.mean(shares) > 0.45, shares  # 0.25 by chance
 
 
 @pytest.mark.parametrize("method", LOOKING)
@@ -124,7 +124,7 @@ def test_random_weights_change_the_map(read: Recognizer, trained: Path, method: 
     same, other = [], []
     for each in range(4):
         one, two = (scene((each, each), seed=9000 + each) for _ in range(2))
-        two[::7, ::7] = np.minimum(two[::7, ::7] + 3, 255)  # a change that means nothing
+        two[::7, ::7] = np.minimum(two[::7, ::7] + 3, 255)  # an irrelevant change
         target = FER2013[each]
         maps = [
             explain(model, image, method=method, target=target).heat.ravel()
@@ -144,7 +144,7 @@ def seen_of(read: Recognizer, image: np.ndarray) -> SeenFace:
     return see(read.preprocess, image, None, whole=True)
 
 
-def test_grad_cam_is_the_formula(read: Recognizer) -> None:
+def test_grad_cam_follows_its_formula(read: Recognizer) -> None:
     """Channels weighed by the mean of their gradient, added, cut off at zero."""
     network, _ = network_and_field(read)
     image = scene((2, 1), seed=1)
@@ -160,7 +160,7 @@ def test_grad_cam_is_the_formula(read: Recognizer) -> None:
     assert found.maps["blocks"] == pytest.approx(positive(enlarged(np.maximum(wanted, 0), SIDE, SIDE)), abs=1e-4)
 
 
-def test_grad_cam_plus_plus_is_the_formula() -> None:
+def test_grad_cam_plus_plus_follows_its_formula() -> None:
     draw = torch.Generator().manual_seed(0)
     activation, gradient = torch.rand(5, 4, 3, generator=draw), torch.randn(5, 4, 3, generator=draw)
     gradient[2] = 0
@@ -191,7 +191,7 @@ def test_integrated_gradients_add_up(read: Recognizer) -> None:
     assert rise > 1 and total == pytest.approx(rise, rel=0.1)
 
 
-def test_occlusion_is_captums(read: Recognizer) -> None:
+def test_occlusion_equals_that_of_captum(read: Recognizer) -> None:
     network, name = network_and_field(read)
     image = scene((3, 0), seed=2)
     found = patches(Probe(read), seen_of(read, image), 3, window=16, stride=8)
@@ -218,7 +218,7 @@ def test_drops_of_the_log_odds_of_a_sure_model(read: Recognizer) -> None:
 
 
 @pytest.mark.parametrize(("name", "side", "maps"), [("dan", 64, 4), ("ddamfn", 112, 2), ("global-cbam", 64, 1)])
-def test_attention_is_what_the_network_says(name: str, side: int, maps: int, tmp_path: Path, sample: Path) -> None:
+def test_attention_maps_are_those_of_the_network(name: str, side: int, maps: int, tmp_path: Path, sample: Path) -> None:
     contract = Input(size=(side, side), scale=RGB.scale, offset=RGB.offset, std=RGB.std)
     read = mien.load(
         save(tmp_path, name, {"num_classes": 7}, input=contract), detector="whole", points=False, blendshapes=False
@@ -253,7 +253,7 @@ def test_places_are_what_the_modules_multiply_by() -> None:
 
 
 def test_the_sample_without_torch(sample: Path, tmp_path: Path) -> None:
-    """The bundled model smiles with its mouth; asking needs neither torch nor what reports need."""
+    """The mouth matters most for the sample; neither torch nor the packages for reports are needed."""
     code = f"""
 import sys
 for name in ("torch", "captum", "sklearn", "matplotlib"):
@@ -276,7 +276,7 @@ def on_photo(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> tuple[Re
     return read, explain(read, sample, layers=["blocks.1"])
 
 
-def test_it_explains_the_answer_that_is_given(on_photo: tuple[Recognizer, Explanation], sample: Path) -> None:
+def test_the_explanation_is_of_the_prediction(on_photo: tuple[Recognizer, Explanation], sample: Path) -> None:
     read, found = on_photo
     (face,) = read(sample).faces
     assert (found.label, found.predicted) == (face.label, face.label) and found.box == face.box
@@ -296,8 +296,8 @@ def test_the_overlay_keeps_the_rest_of_the_photograph(on_photo: tuple[Recognizer
     assert 2 * box.left - 60 < columns.min() and columns.max() < 2 * box.right + 60 and rows.max() < 2 * box.bottom + 60
 
 
-def test_heat_comes_back_to_its_place_in_the_photograph() -> None:
-    """A hot pixel of a turned and enlarged crop lies where the matrix says."""
+def test_heat_is_mapped_back_to_the_photograph() -> None:
+    """A hot pixel of a turned and enlarged crop is mapped to its location by the matrix."""
     photo = Image.new("RGB", (200, 150), (128, 128, 128))
     turn, zoom = np.deg2rad(20), 0.8
     linear = zoom * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
@@ -328,7 +328,7 @@ def test_colors_grow_lighter() -> None:
     assert smoothed(spot, 1).sum() == pytest.approx(1) and smoothed(np.full((5, 5), 3.0), 2) == pytest.approx(3)
 
 
-def test_what_cannot_be_explained(on_photo: tuple[Recognizer, Explanation], sample: Path, tmp_path: Path) -> None:
+def test_invalid_requests(on_photo: tuple[Recognizer, Explanation], sample: Path, tmp_path: Path) -> None:
     read, found = on_photo
     lawn = np.full((120, 160, 3), 90, np.uint8)
     with pytest.raises(SourceError, match="no face was found"):
@@ -350,8 +350,8 @@ def test_what_cannot_be_explained(on_photo: tuple[Recognizer, Explanation], samp
         found.save(tmp_path / "why.txt")
 
 
-def test_a_map_of_nothing_says_so(tmp_path: Path) -> None:
-    """A network that answers the same to every image."""
+def test_an_empty_map_has_a_note(tmp_path: Path) -> None:
+    """A network with constant output."""
     path = save(tmp_path, "mien-base", SMALL, **BASE)
     network = models.build("mien-base", **SMALL)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Degraded faces, and what they cost models whose answers are known."""
+"""Degraded faces, and their effect on models with known outputs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def dotted() -> Face:
 
 
 def bright(face: Face) -> np.ndarray:
-    """Return (x, y) of the middle of what is bright, from the middle of the image."""
+    """Return (x, y) of the middle of the bright pixels, from the middle of the image."""
     y, x = np.nonzero(face.pixels[..., 0] > 180)
     return np.array([x.mean(), y.mean()]) + 0.5 - np.array(face.pixels.shape[1::-1]) / 2
 
@@ -51,11 +51,11 @@ def test_another_window_of_an_image(dotted: Face, name: str, expected: tuple[flo
     seen = BY_NAME[name](dotted)
     assert seen.pixels.shape == dotted.pixels.shape
     assert bright(seen) == pytest.approx(expected, abs=0.3)
-    assert (seen.pixels[:8] == 100).all()  # what lies outside repeats the edge
+    assert (seen.pixels[:8] == 100).all()  # the outside repeats the edge
 
 
 def test_a_crop_of_a_photograph_changes_as_an_image_does(shared: Path) -> None:
-    """What the aligned crop of moved points shows is most like what the same window of an aligned crop shows."""
+    """The crop aligned to moved points correlates most with the same window of an aligned crop."""
     pixels = np.asarray(Image.open(shared / "data/photos/lisa1.jpg").convert("RGB"))
     (face,) = FaceFinder("detect", "blazeface")([0], [Sample("lisa1", pixels)], [pixels])
     assert face is not None and face.mesh is not None
@@ -80,7 +80,7 @@ def test_degradations(degrade: Degradation, sample: Path) -> None:
     after = degrade(face)
     assert np.array_equal(face.pixels, before) and after.pixels.dtype == np.uint8 and after.pixels.shape == pixels.shape
     assert not np.array_equal(after.pixels, pixels)
-    assert np.array_equal(after.pixels, degrade(face).pixels)  # the same chance for the same face
+    assert np.array_equal(after.pixels, degrade(face).pixels)  # deterministic for a face
     thumbnail = Face(3, "small", np.ascontiguousarray(pixels[:7, :5]))
     assert degrade(thumbnail).pixels.shape == (7, 5, 3)
 
@@ -100,7 +100,7 @@ def test_the_window_of_a_photograph() -> None:
 
 @pytest.fixture(scope="module")
 def lights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Faces whose class is told by their light: happiness is 150 … 170 gray, sadness 60 … 80."""
+    """Faces whose class follows from their brightness: happiness is 150 … 170 gray, sadness 60 … 80."""
     root = tmp_path_factory.mktemp("lights")
     for number in range(40):
         name, light = (("happiness", 150), ("sadness", 60))[number % 2]
@@ -122,7 +122,7 @@ def by_light(images: list[np.ndarray]) -> np.ndarray:
 by_light.labels = FER2013  # pyrefly: ignore
 
 
-def test_what_each_costs(lights: Path) -> None:
+def test_the_effect_of_each_degradation(lights: Path) -> None:
     found = robustness(by_light, opened(lights))
     rows = {row.name: row for row in found.rows}
     assert (found.faces, found.accuracy, found.tight_to_loose) == (40, 1.0, 0.0)
@@ -143,8 +143,8 @@ def test_no_number_of_the_image_is_cut_off(lights: Path) -> None:
         assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1
 
 
-def test_people_are_drawn_whole(lights: Path) -> None:
-    """Where few people are shown, intervals are wider than over images."""
+def test_persons_are_resampled_as_a_whole(lights: Path) -> None:
+    """With few persons, intervals are wider than over images."""
     data = opened(lights)
     two = dataclasses.replace(data, subject=data.label.astype(str))
     widths = []
@@ -180,7 +180,7 @@ def test_gray_before_or_after_the_crop_differs_by_rounding(shared: Path) -> None
     assert np.abs(levels[0] - levels[1]).max() <= 2 and levels[0].std() > 10
 
 
-def test_a_photograph_cut_close_reads_like_one_with_room(shared: Path) -> None:
+def test_a_tightly_cropped_photograph_is_predicted_like_a_loose_one(shared: Path) -> None:
     """Detection and alignment are repeated, so the crop of the photo matters little."""
     london = open_dataset("london", shared / "data/london", "all")
     found = robustness("mien-nano", london, limit=8)
@@ -190,12 +190,12 @@ def test_a_photograph_cut_close_reads_like_one_with_room(shared: Path) -> None:
 
 
 def test_regions_are_cut_by_the_mesh(sample: Path, tmp_path: Path) -> None:
-    """Of images that are faces too; degraded, the mesh stays where the face is."""
+    """Also in images that are face crops; the mesh follows the degradation."""
     eyes: list[np.ndarray] = []
     reader = eye_reader(eyes)
     folder = tmp_path / "data" / "anger"
     folder.mkdir(parents=True)
-    Image.open(sample).convert("RGB").crop((130, 50, 280, 200)).save(folder / "1.png")  # the face is off the middle
+    Image.open(sample).convert("RGB").crop((130, 50, 280, 200)).save(folder / "1.png")  # the face is not centered
     data = opened(folder.parent)
     robustness(reader, data, degradations=[BY_NAME["loose crop"]], faces="whole")
     pixels = data[0].read()
@@ -206,8 +206,8 @@ def test_regions_are_cut_by_the_mesh(sample: Path, tmp_path: Path) -> None:
     assert np.corrcoef(eyes[0].ravel(), eyes[1].ravel())[0, 1] > 0.8
 
 
-def test_faces_of_others_are_not_judged(sample: Path) -> None:
-    """Where a dataset says whose face it means and that one is not found, none is."""
+def test_faces_of_others_are_ignored(sample: Path) -> None:
+    """If the face of the box of the dataset is not found, no other is taken."""
     pixels = np.asarray(Image.open(sample).convert("RGB"))
     find = FaceFinder("detect", "blazeface")
     assert find.found(0, "", pixels, (0, 400, 40, 440)) is None
@@ -216,7 +216,7 @@ def test_faces_of_others_are_not_judged(sample: Path) -> None:
     assert find.found(0, "", pixels, face.box.tolist()) is not None
 
 
-def test_a_face_that_is_lost_is_a_wrong_answer(shared: Path) -> None:
+def test_a_face_that_is_not_found_counts_as_wrong(shared: Path) -> None:
     london = open_dataset("london", shared / "data/london", "all")
     (row,) = robustness("mien-nano", london, degradations=[Degradation("eye", "", window=0.1)], limit=4).rows
     assert (row.accuracy, row.same, row.moved) == (0, 0, 1)
@@ -237,12 +237,12 @@ def test_bad_input(lights: Path, tmp_path: Path) -> None:
 
 
 def test_command(lights: Path, tmp_path: Path) -> None:
-    asked = ["--dataset", "folder", "--root", str(lights), "--split", "all", "--option", "labels=fer2013"]
-    report = run("evaluate", "mien-nano", *asked, "--out", str(tmp_path / "report"))
+    options = ["--dataset", "folder", "--root", str(lights), "--split", "all", "--option", "labels=fer2013"]
+    report = run("evaluate", "mien-nano", *options, "--out", str(tmp_path / "report"))
     assert report.returncode == 0, report.stderr
     table, image = tmp_path / "table.csv", tmp_path / "image.png"
     done = run(
-        "robustness", "mien-nano", *asked, "--limit", "20", "--out", str(table), "--plot", str(image),
+        "robustness", "mien-nano", *options, "--limit", "20", "--out", str(table), "--plot", str(image),
         "--report", str(tmp_path / "report"), "--json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -257,7 +257,7 @@ def test_command(lights: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--out", "table.txt"], "--out table.txt"),
         (["--plot", "image.bmp"], "image.bmp"),
@@ -265,10 +265,8 @@ def test_command(lights: Path, tmp_path: Path) -> None:
         (["--report", "nowhere"], "nowhere"),
     ],
 )
-def test_what_cannot_be_is_said_in_one_line_and_nothing_is_written(
-    words: list[str], said: str, lights: Path, tmp_path: Path
-) -> None:
-    asked = ["--dataset", "folder", "--root", str(lights), "--split", "all", "--option", "labels=fer2013"]
-    done = run("robustness", "mien-nano", *asked, *words, cwd=tmp_path)
-    assert done.returncode == 1 and said in done.stderr and done.stderr.count("\n") == 1
+def test_user_errors_are_one_line_and_nothing_is_written(words: list[str], message: str, lights: Path, tmp_path: Path) -> None:
+    options = ["--dataset", "folder", "--root", str(lights), "--split", "all", "--option", "labels=fer2013"]
+    done = run("robustness", "mien-nano", *options, *words, cwd=tmp_path)
+    assert done.returncode == 1 and message in done.stderr and done.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())

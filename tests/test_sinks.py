@@ -83,8 +83,8 @@ def test_groups_choose_the_columns_of_every_format(tmp_path: Path) -> None:
     (row,) = rows_of(tmp_path / "a.csv")
     assert float(row["pose_yaw"]) == 2 and "label" not in row and "blendshape_jawOpen" not in row
     assert float(row["x_30"]) == pytest.approx(points[4, 0], abs=0.01)
-    told = json.loads((tmp_path / "a.jsonl").read_text())["faces"][0]
-    assert told["pose"]["yaw"] == 2 and told["blendshapes"] is None and told["label"] == "happiness"
+    stored = json.loads((tmp_path / "a.jsonl").read_text())["faces"][0]
+    assert stored["pose"]["yaw"] == 2 and stored["blendshapes"] is None and stored["label"] == "happiness"
 
 
 def test_landmarks_of_the_json_follow_the_columns() -> None:
@@ -148,7 +148,7 @@ def test_an_error_keeps_the_old_file_and_the_rows_so_far(tmp_path: Path) -> None
         raise RuntimeError
     assert path.read_text() == "old"
     assert (tmp_path / "faces.jsonl.part").read_text(encoding="utf-8") == json_line(PARTY)
-    with JsonLines(path) as sink:  # the next run starts anew
+    with JsonLines(path) as sink:  # the next run begins a new file
         sink.write(EMPTY)
     assert path.read_text(encoding="utf-8") == json_line(EMPTY)
     assert [entry.name for entry in tmp_path.iterdir()] == ["faces.jsonl"]

@@ -1,4 +1,4 @@
-"""Timelines as files: what is in them, and what is left out."""
+"""Timelines as files."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_nothing_to_show(tmp_path: Path) -> None:
     assert "No face found" in (tmp_path / "none.html").read_text()
 
 
-def test_the_same_video_once_more(tmp_path: Path) -> None:
+def test_the_same_video_again(tmp_path: Path) -> None:
     timeline = filled()
     for result in video(20):
         timeline.add(result)
@@ -91,7 +91,7 @@ def test_the_same_video_once_more(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("blendshapes", [0, []])
-def test_no_facial_blendshapes_are_wanted(blendshapes: list[str] | int, tmp_path: Path) -> None:
+def test_without_blendshapes(blendshapes: list[str] | int, tmp_path: Path) -> None:
     filled(blendshapes).save(tmp_path / "clip.svg")
     assert "mouth" not in (tmp_path / "clip.svg").read_text()
 
@@ -103,8 +103,8 @@ def test_frames_of_one_moment(tmp_path: Path) -> None:
     timeline.save(tmp_path / "clip.png")
 
 
-def test_the_unsmoothed_reading_and_what_no_face_has(tmp_path: Path) -> None:
-    """A model without valence and a reading without blendshapes give fewer rows; a frame's own stands beside the mean."""
+def test_unsmoothed_values_and_missing_measures(tmp_path: Path) -> None:
+    """A model without valence and results without blendshapes give fewer strips; values of single frames are drawn paler."""
     timeline = Timeline()
     for number in range(5):
         alone = face(BOX, "happiness", 0.3 + 0.1 * number, track=1)
@@ -117,7 +117,7 @@ def test_the_unsmoothed_reading_and_what_no_face_has(tmp_path: Path) -> None:
         timeline.save(tmp_path / "one.svg" / "below.svg")
 
 
-def test_what_cannot_be_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="'smile'"):
         Timeline(["smile"])
     with pytest.raises(ConfigError, match=r"\.png, \.svg, \.pdf, \.html"):

@@ -22,7 +22,7 @@ from mien.labels import FER2013
 
 @pytest.fixture(scope="module")
 def colored(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Drawn faces whose class is told by their color alone: red is happiness, blue is sadness."""
+    """Drawn faces whose class follows from their color: red is happiness, blue is sadness."""
     root = tmp_path_factory.mktemp("colored")
     for number in range(60):
         name = ("happiness", "sadness")[number % 2]
@@ -35,7 +35,7 @@ def colored(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 def reads_colors(color: str) -> CardPredictor:
-    """A network that takes the first channel for red, with a card that says `color`."""
+    """A network that takes the first channel as red, with a card of this `color`."""
     fed = cards.Input(size=(48, 48), color=color, scale=1 / 255, offset=(0.0,))  # pyrefly: ignore
     card = dataclasses.replace(cards.load("mien-base"), name="colors", input=fed, crop=None, measured=())
 

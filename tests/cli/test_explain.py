@@ -17,7 +17,7 @@ from mien.cli import main
 
 @pytest.fixture(scope="module")
 def album(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A face, a lawn, and a file that is no image."""
+    """A face, a lawn, and a file that is not an image."""
     folder = tmp_path_factory.mktemp("album")
     shutil.copy(sample, folder / "a face.png")
     Image.new("RGB", (200, 150), (90, 120, 90)).save(folder / "lawn.png")

@@ -1,4 +1,4 @@
-"""Every architecture as a file without torch: the same answers through `mien.load`; what differs or does not fit is refused."""
+"""Every architecture as a file without torch: the same outputs through `mien.load`; differences are refused."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ROLES = {
 
 
 def weights_of(case: Case, folder: Path, network: nn.Module | None = None, **fields: Any) -> Path:
-    """A network of the zoo on disk, with weights under which signals live, and a card that calibrates."""
+    """A network of the zoo on disk, with settled weights and a calibrated card."""
     size, labels = case.sizes["image"], {"ddamfn-mtl": (*RAFDB, "other"), "efficientnet-b3": FER2013[:6]}
     size_NCHW = cards.Input(**{**dataclasses.asdict(RGB), "size": (size, size)} | fields.pop("input", {}))
     return save(
@@ -88,7 +88,7 @@ def test_the_matrix_has_every_architecture() -> None:
 @pytest.mark.parametrize(
     "case", [pytest.param(case, id=name, marks=[pytest.mark.slow] if name in SLOW else []) for name, case in CASES.items()]
 )
-def test_every_architecture_answers_the_same_from_its_file(case: Case, tmp_path: Path, image: np.ndarray) -> None:
+def test_every_architecture_has_the_same_outputs_as_its_file(case: Case, tmp_path: Path, image: np.ndarray) -> None:
     network = case.settled()
     weights, out = weights_of(case, tmp_path, network), tmp_path / "out.onnx"
     done = export(weights, out)
@@ -100,7 +100,7 @@ def test_every_architecture_answers_the_same_from_its_file(case: Case, tmp_path:
     assert card.outputs == {role: role for role in [*roles, "feature"]}
 
     def wanted(images: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
-        """What torch says, without what the package says about meanings."""
+        """The network's outputs, activated here instead of by the package."""
         with torch.inference_mode():
             answer = network(**images)
         found = {"scores": softmax(answer.logits.numpy() / 2), "feature": answer.feature.numpy()}
@@ -111,7 +111,7 @@ def test_every_architecture_answers_the_same_from_its_file(case: Case, tmp_path:
             found["whole"] = softmax(answer.whole_logits.numpy())
         return found
 
-    for batch in (1, 3):  # noise, which no card has prepared
+    for batch in (1, 3):  # noise instead of prepared images
         images = case.images(batch)
         found = runtime({name: value.numpy() for name, value in images.items()})
         for role, values in wanted(images).items():
@@ -134,7 +134,7 @@ def test_preparation_inside_the_file(name: str, resize: str, color: str, tmp_pat
     read = read_whole(weights, image)
     assert values_of(read_whole(done.path, image)) == pytest.approx(values_of(read), abs=1e-4)
     assert all(each.type.tensor_type.elem_type == onnx.TensorProto.UINT8 for each in onnx.load(done.path).graph.input)
-    if name != "global-roi":  # the file alone resizes as the card says
+    if name != "global-roi":  # the file alone resizes according to the card
         (scores,) = OnnxRuntime(done.path)(image[None])["scores"]
         assert scores.tolist() == pytest.approx(list(read.scores.values()), abs=1e-4)
 
@@ -153,7 +153,7 @@ def test_the_example_reads_a_file_without_mien(raw: bool, base: Path, tmp_path: 
     assert json.loads(run.stdout) == pytest.approx(read_whole(base, image).scores, abs=1e-5)
 
 
-def test_what_cannot_be_exported_is_refused_and_nothing_is_written(
+def test_invalid_exports_are_refused_and_nothing_is_written(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out.onnx"
@@ -188,7 +188,7 @@ def test_a_changed_weight_is_noticed(base: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ddamfn", "timm:test_resnet"])
-def test_8_bits_for_networks_of_others(name: str, tmp_path: Path, image: np.ndarray) -> None:
+def test_int8(name: str, tmp_path: Path, image: np.ndarray) -> None:
     """PReLU is rewritten, weights are stored in bytes, and probabilities stay near; accuracy is measured on real data."""
     weights = weights_of(CASES[name], tmp_path)
     drawn = {split: mien.open_dataset("synthetic", tmp_path, split, number="140") for split in ("train", "validation")}

@@ -1,4 +1,4 @@
-"""OpenVINO files answer what their source answers, run by `mien.load` and by OpenVINO alone; changed files are refused."""
+"""OpenVINO files have the outputs of their source, run by `mien.load` and by OpenVINO alone; changed files are refused."""
 
 from __future__ import annotations
 
@@ -29,12 +29,14 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("precision", "limit"), [("fp32", 1e-4), ("fp16", 1e-2)])
-def test_the_files_answer_like_their_source(precision: str, limit: float, weights: Path, tmp_path: Path, sample: Path) -> None:
+def test_files_have_the_outputs_of_their_source(
+    precision: str, limit: float, weights: Path, tmp_path: Path, sample: Path
+) -> None:
     out = tmp_path / "out.xml"
     done = command("export", weights, "-o", out, "--runtime", "openvino", "--precision", precision)
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["file"]["size"] == out.stat().st_size + out.with_suffix(".bin").stat().st_size
+    printed = json.loads(done.stdout)
+    assert printed["file"]["size"] == out.stat().st_size + out.with_suffix(".bin").stat().st_size
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.bin", "out.toml", "out.xml"]
     (wanted,), (found,) = mien.load(weights)(sample).faces, mien.load(out)(sample).faces
     assert found.scores == pytest.approx(wanted.scores, abs=limit) and found.label == wanted.label
@@ -70,8 +72,8 @@ def test_files_that_do_not_belong_together_are_refused(weights: Path, tmp_path: 
         mien.load(out)
 
 
-def test_threads_get_their_own_answers(weights: Path, tmp_path: Path, sample: Path) -> None:
-    """What `CompiledModel` itself answers by is one request, in which threads would find the answers of others."""
+def test_threads_get_their_own_outputs(weights: Path, tmp_path: Path, sample: Path) -> None:
+    """`CompiledModel` itself uses one request, in which threads would get the outputs of others."""
     mien.export(weights, tmp_path / "out.xml", runtime="openvino")
     card, run = open_model(tmp_path / "out.xml")
     preprocess, pixels = Preprocess.of(card), read_image(sample).pixels

@@ -110,7 +110,7 @@ def test_holm_by_its_definition(values: list[float]) -> None:
     assert all(corrected >= value for corrected, value in zip(found, values, strict=True))
 
 
-def test_holm_passes_over_what_is_no_number() -> None:
+def test_holm_ignores_nan() -> None:
     assert m.holm([0.01, float("nan"), 0.04])[::2] == [0.02, 0.04] and m.holm([]) == []
 
 
@@ -123,7 +123,7 @@ def test_seeds() -> None:
 @given(st.integers(0, 10**6), st.integers(20, 500), st.floats(0, 0.3))
 @settings(max_examples=30, deadline=None)
 def test_the_interval_of_a_biased_statistic_contains_its_value(seed: int, number: int, bias: float) -> None:
-    """The expected calibration error in 15 bins, whose percentile interval lies above it for small errors."""
+    """The expected calibration error in 15 bins, whose percentile interval is above it for small errors."""
     random = np.random.default_rng(seed)
     confidence = random.uniform(0.2, 1, number)
     terms = np.zeros((number, 16))

@@ -50,13 +50,13 @@ def test_bins_and_calibration_error_by_a_loop(seed: int, bins: int) -> None:
     assert m.expected_calibration_error(p, label, bins) == pytest.approx(error)
 
 
-def test_nothing_is_not_a_number() -> None:
+def test_metrics_of_no_images_are_nan() -> None:
     p, label = np.empty((0, 4)), np.empty(0, int)
     assert np.isnan([m.brier(p, label), m.log_loss(p, label), m.expected_calibration_error(p, label)]).all()
 
 
 @pytest.mark.parametrize(
-    ("values", "says"),
+    ("values", "message"),
     [
         (np.full((2, 3), 1 / 3), r"shape \(2, 3\) for 4 classes"),
         (np.array([[0.25] * 4, [np.nan, 0, 0, 1]]), "NaN or infinite probabilities for 1 images, first in row 1"),
@@ -64,8 +64,8 @@ def test_nothing_is_not_a_number() -> None:
         (np.array([[0.3, 0.3, 0.3, 0.3]]), "do not sum to one, first in row 0: 1.2000"),
     ],
 )
-def test_what_is_no_probability_is_refused(values: np.ndarray, says: str) -> None:
-    with pytest.raises(ValueError, match=says):
+def test_invalid_probabilities_are_refused(values: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         m.checked_probabilities(values, LABELS)
 
 
@@ -85,7 +85,7 @@ def test_risk_and_coverage_by_a_loop(seed: int, number: int, levels: int) -> Non
     assert curve.area == pytest.approx(np.mean(areas), abs=5 * np.std(areas) / np.sqrt(300) + 1e-9)
 
 
-def test_a_confidence_that_is_no_number_is_refused() -> None:
+def test_nan_confidences_are_refused() -> None:
     with pytest.raises(ValueError, match="1 confidences are NaN"):
         m.risk_coverage(np.array([0.5, np.nan]), np.array([True, False]))
     assert np.isnan(m.risk_coverage(np.empty(0), np.empty(0, bool)).area)
