@@ -105,7 +105,11 @@ class Table:
         return value
 
     def cells(self, column: str, group: int = 0) -> Iterator[Any]:
-        """Yield the values of a column from a row group on."""
+        """Yield the values of a column from a row group on.
+
+        Raises:
+            SourceError: the file is corrupt.
+        """
         try:
             groups = list(range(group, self._file.metadata.num_row_groups))
             for batch in self._file.iter_batches(BATCH, groups, [column]):
