@@ -236,8 +236,8 @@ def short(images: list[np.ndarray]) -> np.ndarray:
 @pytest.mark.parametrize(
     ("model", "error", "message"),
     [
-        (broken, WeightsError, "broken gave NaN or infinite probabilities for 64 images"),
-        (logits, WeightsError, "logits gave values from 3 to 3; .*logits"),
+        (broken, WeightsError, "NaN or infinite probabilities for 64 images"),
+        (logits, WeightsError, "values from 3 to 3; .*logits"),
         (short, WeightsError, r"shape \(64, 7\) for 8 classes"),
         (lambda images: images, ConfigError, "labels"),
         ("peer:human", ConfigError, "peer:NAME=FILE.npz"),
