@@ -243,10 +243,10 @@ def test_a_network_that_gives_no_probabilities_is_refused() -> None:
     whole = mien.load("mien-nano", detector="whole", points=False, blendshapes=False)
     inner = whole.runtime
     whole.runtime = lambda batch: {name: np.log(each) for name, each in inner(batch).items()}
-    with pytest.raises(WeightsError, match=r"gave values from .* to .*; probabilities are within 0 … 1 \(logits\?\)"):
+    with pytest.raises(WeightsError, match=r"values from .* to .*; probabilities are within 0 … 1 \(logits\?\)"):
         whole(mien.sample())
     whole.runtime = lambda batch: {name: each[:, :6] for name, each in inner(batch).items()}
-    with pytest.raises(WeightsError, match=r"gave probabilities of shape \(1, 6\) for 7 classes"):
+    with pytest.raises(WeightsError, match=r"probabilities of shape \(1, 6\) for 7 classes"):
         whole(mien.sample())
 
 
