@@ -53,6 +53,8 @@ SEVEN = [FERPLUS.index(name) for name in FER2013]
 EIGHT_BITS = ("mien-nano",)
 """Networks stored in 8 bits: faster, with the same accuracy. PReLU, as in the other one, gains no speed."""
 OUTPUTS = ("scores", "fer2013", "ferplus")
+Outputs = Mapping[str, np.ndarray]
+"""Output → (N, classes) probabilities."""
 
 SUMMARIES = {
     "mien-base": "MobileNetV1 with PReLU that began as SFace, OpenCV's face recognition network; two heads, trained here.",
@@ -143,7 +145,7 @@ def main() -> None:
         card = cards.load(args.name)
         recipe = Path("recipes") / f"{card.training['recipe']}.toml"
         splits = measurable(TrainConfig.load(recipe), Preprocess.of(card), args.root)
-        figures = tuple(measured(OnnxRuntime(card.weights), splits, card.calibration.threshold))
+        figures = tuple(measured(outputs_of(OnnxRuntime(card.weights), splits), splits, card.calibration.threshold))
         write(dataclasses.replace(card, sha256="", measured=figures), Path(card.weights), args.out)
         return
 
@@ -160,11 +162,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "final.onnx"
         network = Calibrated(model, calibration).eval()
-        export(network, config.input.size, path, some_images(config, train) if args.name in EIGHT_BITS else None)
-        runtime = OnnxRuntime(path)
-        threshold = certain(runtime, splits)
+        export(network, config.input.size, path, some_images(config, train, 512) if args.name in EIGHT_BITS else None)
+        outputs = outputs_of(OnnxRuntime(path), splits)
+        threshold = certain(outputs, splits)
         card = describe(args.name, config, trained, calibration, threshold, args.version)
-        figures = tuple(measured(runtime, splits, card.calibration.threshold))
+        figures = tuple(measured(outputs, splits, threshold))
         write(dataclasses.replace(card, measured=figures), path, args.out)
 
 
@@ -213,11 +215,15 @@ def fit(model: nn.Module, crops: Measurable, photos: Measurable) -> Calibration:
         label = np.array([places.get(crowd, -1) for crowd in split.crowd.tolist()])
         groups.append((values[label >= 0][:, SEVEN], label[label >= 0]))
 
-    def loss(values: np.ndarray) -> float:
-        own = (_log_loss(scores * values[0] + [*values[1:], 0.0], label) for scores, label in groups)
-        return sum(own) / 2 + 3e-2 * float((values[1:] ** 2).sum())
+    def loss(values: np.ndarray, rare: float) -> float:
+        own = (_log_loss(scores * values[0] + [*values[1:], 0.0], label, rare) for scores, label in groups)
+        return sum(own) / 2
 
-    factor, *offset = np.round(minimize(loss, [1.0, *[0.0] * 6], method="L-BFGS-B").x, 4).tolist()
+    start = np.array([1.0, *[0.0] * 6])
+    best = minimize(lambda values: loss(values, RARE) + 3e-2 * (values[1:] ** 2).sum(), start, method="L-BFGS-B").x
+    # Weighting makes the probabilities too flat. One factor for all of them does not change the answers.
+    best *= minimize(lambda factor: loss(best * factor, 0.0), [1.0]).x
+    factor, *offset = np.round(best, 4).tolist()
     known = crops.crowd >= 0
     return Calibration(
         round(fit_temperature(seven, crops.label), 4),
@@ -234,20 +240,19 @@ def logits(model: nn.Module, split: Measurable) -> tuple[np.ndarray, np.ndarray]
     return seven.double().numpy(), eight.double().numpy()
 
 
-def _log_loss(scores: np.ndarray, label: np.ndarray) -> float:
-    """Return the mean log loss, classes weighted by (samples, at least 15) to the power of −`RARE`."""
-    weight = np.maximum(np.bincount(label, minlength=scores.shape[1]), 15.0)[label] ** -RARE
+def _log_loss(scores: np.ndarray, label: np.ndarray, rare: float) -> float:
+    """Return the mean log loss, classes weighted by (samples, at least 15) to the power of −`rare`."""
+    weight = np.maximum(np.bincount(label, minlength=scores.shape[1]), 15.0)[label] ** -rare
     top = scores.max(1)
     total = top + np.log(np.exp(scores - top[:, None]).sum(1))
     return float(np.average(total - scores[np.arange(len(label)), label], weights=weight))
 
 
-def certain(runtime: OnnxRuntime, splits: Mapping[tuple[str, str], Measurable]) -> float:
+def certain(outputs: Mapping[tuple[str, str], Outputs], splits: Mapping[tuple[str, str], Measurable]) -> float:
     """Return the confidence from which `scores` is right often enough, on as many crops as photographs."""
     scores, right = [], []
     for name in ("fer2013", "photos"):
-        split = splits[name, "validation"]
-        found, wanted = _judged(outputs_of(runtime, split), split)
+        found, wanted = _judged(outputs[name, "validation"], splits[name, "validation"])
         scores.append(found)
         right.append(wanted)
     rows = np.random.default_rng(0).permutation(len(right[0]))[: len(right[1])]
@@ -257,13 +262,16 @@ def certain(runtime: OnnxRuntime, splits: Mapping[tuple[str, str], Measurable]) 
     return round(threshold, 4)
 
 
-def outputs_of(runtime: OnnxRuntime, split: Measurable) -> dict[str, np.ndarray]:
-    """Return output → (N, classes) probabilities."""
-    parts = [runtime(part) for part in np.array_split(split.image, max(len(split.image) // 64, 1))]
-    return {name: np.concatenate([part[name] for part in parts]) for name in OUTPUTS}
+def outputs_of(runtime: OnnxRuntime, splits: Mapping[tuple[str, str], Measurable]) -> dict[tuple[str, str], Outputs]:
+    """Return split → output → (N, classes) probabilities."""
+    found = {}
+    for key, split in splits.items():
+        parts = [runtime(part) for part in np.array_split(split.image, max(len(split.image) // 64, 1))]
+        found[key] = {name: np.concatenate([part[name] for part in parts]) for name in OUTPUTS}
+    return found
 
 
-def _judged(outputs: Mapping[str, np.ndarray], split: Measurable) -> tuple[np.ndarray, np.ndarray]:
+def _judged(outputs: Outputs, split: Measurable) -> tuple[np.ndarray, np.ndarray]:
     """Return `scores` and labels of the samples whose crowd names one of its classes."""
     places = np.full(len(FERPLUS) + 1, -1)
     places[SEVEN] = np.arange(len(SEVEN))
@@ -271,18 +279,18 @@ def _judged(outputs: Mapping[str, np.ndarray], split: Measurable) -> tuple[np.nd
     return outputs["scores"][label >= 0], label[label >= 0]
 
 
-def measured(runtime: OnnxRuntime, splits: Mapping[tuple[str, str], Measurable], threshold: float) -> Iterator[cards.Measured]:
+def measured(
+    outputs: Mapping[tuple[str, str], Outputs], splits: Mapping[tuple[str, str], Measurable], threshold: float
+) -> Iterator[cards.Measured]:
     """Yield the figures of the card, printed too."""
     for (name, split), data in splits.items():
-        outputs = outputs_of(runtime, data)
-        for row in _figures("lfw_expressions" if name == "photos" else name, split, data, outputs, threshold):
+        known = "lfw_expressions" if name == "photos" else name
+        for row in _figures(known, split, data, outputs[name, split], threshold):
             print(row)
             yield row
 
 
-def _figures(
-    name: str, split: str, data: Measurable, outputs: Mapping[str, np.ndarray], threshold: float
-) -> Iterator[cards.Measured]:
+def _figures(name: str, split: str, data: Measurable, outputs: Outputs, threshold: float) -> Iterator[cards.Measured]:
     scores, label = _judged(outputs, data)
     crowd = "ferplus" if name == "fer2013" else name
     sure = scores.max(1) >= threshold

@@ -204,9 +204,9 @@ def sample_output(model: nn.Module, config: TrainConfig) -> Any:
     return type(output)(*(value if value is None else float32(value) for value in output))
 
 
-def some_images(config: TrainConfig, split: Mixture) -> Tensor:
-    """Return up to 256 training images, spread over the split, (N, C, side, side)."""
-    rows = np.unique(np.linspace(0, len(split) - 1, 256).astype(int))
+def some_images(config: TrainConfig, split: Mixture, count: int = 256) -> Tensor:
+    """Return up to `count` training images, spread over the split, (N, C, side, side)."""
+    rows = np.unique(np.linspace(0, len(split) - 1, count).astype(int))
     _, images, readable = next(evaluation_batches(split, Preprocess(card_input(config.input)), len(rows), rows))
     found = images["image"][torch.from_numpy(readable)]
     # Images of `input.native` still have their original size.
