@@ -253,6 +253,7 @@ def main() -> None:
     parser.add_argument("--fer-python", help="a Python in which the package fer is installed")
     parser.add_argument("--node-dir", type=Path, help="the folder in which npm installed human and face-api")
     parser.add_argument("--sets", nargs="*", help="names of sets; all by default")
+    parser.add_argument("--detectors", nargs="*", default=DETECTORS, choices=DETECTORS)
     parser.add_argument("--out", type=Path, default=TABLE)
     args = parser.parse_args()
     bundled = {name: card for name, card in cards.bundled().items() if card.kind == "classifier"}
@@ -266,7 +267,7 @@ def main() -> None:
     for photos in photo_sets(args.shared, args.every):
         if args.sets and photos.name not in args.sets:
             continue
-        for detector in DETECTORS[:1] if photos.name in CROPS else DETECTORS:
+        for detector in args.detectors[:1] if photos.name in CROPS else args.detectors:
             for model, output, predictions, ms in predict_all(detector, list(bundled), photos):
                 add(photos, predictions, ms, model=model, version=bundled[model].version, output=output, detector=detector)
         for peer, command_of in PEERS.items():
