@@ -64,8 +64,8 @@ def add_up(tallies: Mapping[int, Mapping[str, Any]], new: int) -> Summary:
         numbers.update({name: tally[name] for name in ("items", "images", "frames", "faces")})
         status.update(tally["status"])
         labels.update(tally["labels"])
-    status, labels = dict(sorted(status.items())), dict(sorted(labels.items()))
-    return Summary(**numbers, status=status, labels=labels, parts=len(tallies), new=new)
+    counts: dict[str, Any] = {**numbers, "status": dict(sorted(status.items())), "labels": dict(sorted(labels.items()))}
+    return Summary(**counts, parts=len(tallies), new=new)
 
 
 def finish(
@@ -115,7 +115,11 @@ def versions() -> dict[str, str]:
 
 
 def _failures(folder: Folder, number: int) -> Iterator[tuple[str, str, str]]:
+    # Without threads and `read_table(filters=…)`: pyarrow's datasets sometimes abort the process when it exits.
+    columns = ["source", "status", "time", "message"]
     with folder.open(part(number)) as file:
-        table = pq.read_table(file, columns=["source", "status", "time", "message"], filters=[("status", "=", "unreadable")])
-    for row in table.to_pylist():
-        yield row["source"], "" if row["time"] is None else f"{row['time']:.6f}", " ".join((row["message"] or "").split())
+        for batch in pq.ParquetFile(file).iter_batches(columns=columns, use_threads=False):
+            for row in batch.to_pylist():
+                if row["status"] == "unreadable":
+                    message = " ".join((row["message"] or "").split())
+                    yield row["source"], "" if row["time"] is None else f"{row['time']:.6f}", message

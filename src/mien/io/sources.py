@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, Unpack
+from typing import IO, Any, Unpack
 
 import numpy as np
 
@@ -355,7 +355,7 @@ def _folder(folder: str, recursive: bool, extensions: Set[str]) -> Iterator[Item
         yield _failure(folder, f"the folder {printable(folder)} contains no images; found: {found}")
 
 
-def list_lines(file: BinaryIO, name: str, folder: str = "") -> Iterator[str]:
+def list_lines(file: IO[bytes], name: str, folder: str = "") -> Iterator[str]:
     """Yield the paths and URLs of a list, one per line or, as `find -print0` writes them, one per zero byte.
 
     UTF-8 or UTF-16, any line ends; empty lines and comments (`# …`) are skipped, quotes and spaces around a path are removed. A
@@ -375,12 +375,14 @@ def list_lines(file: BinaryIO, name: str, folder: str = "") -> Iterator[str]:
     if not wide and re.search(rb"[\x01-\x08\x0e-\x1f]", start):
         raise SourceError(f"{name} is not a list of paths, but a binary file", path=name, expected="text")
     text = io.TextIOWrapper(file, "utf-16" if wide else "utf-8-sig", "replace" if wide else "surrogateescape")
-    lines = text.read().split("\0") if b"\0" in start and not wide else text
     empty = True
-    for line in lines:
-        if line.strip() and (found := _listed(line.rstrip("\r\n"), folder)):
-            empty = False
-            yield found
+    try:
+        for line in text.read().split("\0") if b"\0" in start and not wide else text:
+            if line.strip() and (found := _listed(line.rstrip("\r\n"), folder)):
+                empty = False
+                yield found
+    finally:
+        text.detach()  # the file is the caller's to close
     if empty:
         raise SourceError(f"the list {name} is empty; expected one path or URL per line", path=name)
 
