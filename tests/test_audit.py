@@ -110,7 +110,7 @@ def through_jpeg(image: np.ndarray, quality: int = 90) -> np.ndarray:
 
 
 @pytest.mark.parametrize("change", [brighter, smaller_crop, through_jpeg, np.fliplr], ids=lambda change: change.__name__)
-def test_altered_copies_are_found_and_told_from_exact_ones(change) -> None:
+def test_altered_copies_are_found_apart_from_exact_ones(change) -> None:
     train, test = faces(20), faces(10, 100)
     test[4] = change(train[7])
     splits = {"train": dataset(train, "train"), "test": dataset(test, "test")}
@@ -334,7 +334,7 @@ def test_nothing_to_audit() -> None:
         clean_protocol({"test": dataset(faces(2), "test")})
 
 
-def test_missing_classes_and_labels_are_told_and_people_stand_on_the_page() -> None:
+def test_missing_classes_labels_and_people_are_reported() -> None:
     train = dataset(faces(30), "train", [0] * 27 + [1] + [-1] * 2, subject=np.array(["a"] * 30))
     test = dataset(faces(4, 50), "test", [0] * 4, subject=np.array(["a", "b", "b", "b"]))
     report = audit({"train": train, "test": test})

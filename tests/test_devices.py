@@ -83,7 +83,7 @@ def test_the_choice_holds_inside_and_no_longer() -> None:
     assert choice() == CPU
 
 
-def test_what_onnxruntime_is_asked_for() -> None:
+def test_session_options_of_onnxruntime() -> None:
     """The device first, with its number; the CPU last, for what it cannot do; on the CPU nothing else."""
     assert providers(CPU, WITH_CUDA) == [("CPUExecutionProvider", {})]
     for index in (0, 3):

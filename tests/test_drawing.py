@@ -162,7 +162,7 @@ def test_no_face_is_said_in_a_corner() -> None:
     assert (drawn == TEXT).all(-1).any()
 
 
-def test_mesh_points_are_shown_when_asked_for() -> None:
+def test_mesh_points_are_drawn_on_request() -> None:
     for box, inked in (((300, 200, 700, 700), 478), ((300, 200, 400, 320), 68)):
         shown = reading((1000, 1000), face(box, points=mesh(box)))
         without, with_points = (np.asarray(draw(blank(1000, 1000), shown, layers=layers)) for layers in ((), ("mesh",)))

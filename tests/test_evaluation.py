@@ -58,7 +58,7 @@ def test_what_is_known_beforehand_is_measured(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "metrics.json").read_text())["official"] == report.figures["official"]
 
 
-def test_the_bundled_model_is_asked_exactly_as_in_use(fer: Path, tmp_path: Path) -> None:
+def test_the_bundled_model_is_evaluated_exactly_as_in_use(fer: Path, tmp_path: Path) -> None:
     data = open_dataset("fer2013", fer, "test")
     report = evaluate("mien-base", data, out=tmp_path, output="scores", page=False)
     read = load("mien-base", detector="whole", points=False, blendshapes=False)
@@ -250,7 +250,7 @@ def test_models_that_cannot_be_evaluated(model: object, error: type, message: st
         evaluate(model, drawings(), out=tmp_path, page=False)
 
 
-def test_a_predictor_of_your_own_is_asked_as_it_is(tmp_path: Path) -> None:
+def test_a_user_defined_predictor_gets_the_images(tmp_path: Path) -> None:
     class Other:
         name, labels, threshold, cuts_faces = "other", FER2013, 0.0, False
         roles = ("scores", "action_units")

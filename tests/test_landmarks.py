@@ -205,7 +205,7 @@ def pupil_error(points, pupils):
     return float((np.linalg.norm(points - pupils, axis=-1) / distance).mean())
 
 
-def test_pupils(landmarker, portraits):
+def test_iris_landmarks(landmarker, portraits):
     faces, pupils = portraits
     found = landmarker(faces)
     assert len(found) == 21

@@ -35,7 +35,7 @@ def another(path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.parametrize("name", ["rows.csv", "folder"])
-def test_a_second_process_is_told_and_comes_in_once_the_first_is_gone(name: str, tmp_path: Path) -> None:
+def test_a_second_process_waits_with_a_message_until_the_first_ends(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     if name == "folder":
         path.mkdir()

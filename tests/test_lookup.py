@@ -22,7 +22,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_entries_are_objects_or_imported_when_asked_for() -> None:
+def test_entries_are_objects_or_imported_on_lookup() -> None:
     assert lookup("plain", TABLE, "function") is len
     assert lookup("lazy", TABLE, "function")(9.0) == 3.0
 

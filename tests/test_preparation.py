@@ -120,7 +120,7 @@ def test_a_second_run_changes_nothing(splits: dict[str, Dataset], tmp_path: Path
 
 
 @pytest.mark.parametrize("stop", [0, 1, 7])
-def test_a_run_that_was_stopped_goes_on_to_the_same_files(stop: int, splits: dict[str, Dataset], tmp_path: Path) -> None:
+def test_a_stopped_run_resumes_to_the_same_files(stop: int, splits: dict[str, Dataset], tmp_path: Path) -> None:
     whole = prepare(splits, Halves(), tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         prepare(splits, Halves(stop=stop), tmp_path / "stopped")

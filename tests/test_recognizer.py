@@ -195,7 +195,7 @@ def test_crops_are_read_without_the_mesh_where_nobody_wants_it(astronaut: np.nda
     assert face.points is None and face.blendshapes is None and face.label == "happiness"
 
 
-def test_london_smiles_are_told_from_neutral_faces(shared: Path) -> None:
+def test_london_smiles_are_separated_from_neutral_faces(shared: Path) -> None:
     """102 people, neutral and smiling: every face is found, hardly a neutral one is called happy, and smiles rank higher.
 
     Many of the posed smiles are so slight that the label stays `neutral`: see "London" in docs/log.md for what that costs.

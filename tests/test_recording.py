@@ -93,7 +93,7 @@ except Exception as error:
 
 
 @pytest.mark.parametrize("count", [8, 150])
-def test_a_full_disk_is_told(count: int, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported(count: int, tmp_path: Path) -> None:
     """While frames are written, and while what the encoder holds is."""
     (tmp_path / "copy.mp4").write_text("older")
     pytest.importorskip("resource")

@@ -275,7 +275,7 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     assert list(tmp_path.iterdir()) == []
 
 
-def test_jpegs_are_as_good_as_asked_for(photos: Path, tmp_path: Path) -> None:
+def test_jpeg_quality_follows_the_argument(photos: Path, tmp_path: Path) -> None:
     sizes = []
     for quality in (30, 95):
         annotate(photos, tmp_path / str(quality), quality=quality)

@@ -81,7 +81,7 @@ def test_means_are_as_defined(kind: str) -> None:
         assert one.unsmoothed == before.faces[0]
 
 
-def test_certain_is_judged_anew() -> None:
+def test_certain_is_computed_from_smoothed_scores() -> None:
     for result in smooth("box", video(), threshold=0.35):
         assert result.faces[0].certain == (result.faces[0].confidence >= 0.35)
 

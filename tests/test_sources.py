@@ -53,7 +53,7 @@ def test_hidden_and_other_files_are_left_out(plant: Callable[..., Path]) -> None
     assert names(folder) == ["a.png"]
 
 
-def test_folder_goes_on_and_lists_what_failed(plant: Callable[..., Path], sample: Path) -> None:
+def test_a_folder_continues_after_failures_and_lists_them(plant: Callable[..., Path], sample: Path) -> None:
     folder = plant("1.png", "5.png", "7.jpg/inside.png")
     (folder / "2.jpg").write_bytes(b"")
     (folder / "3.jpg").write_text("not an image")

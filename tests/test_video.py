@@ -186,7 +186,7 @@ def test_colors_that_cannot_be_brought_to_rgb(sample: Path, tmp_path: Path) -> N
     assert told.image is None and told.error is not None
 
 
-def test_stamps_that_begin_anew_go_on(sample: Path, tmp_path: Path) -> None:
+def test_timestamps_that_restart_continue(sample: Path, tmp_path: Path) -> None:
     """Transport streams may be put together like text files; each brings its own stamps."""
     part = write_clip(tmp_path / "part.ts", moving(sample, 10)).read_bytes()
     whole = tmp_path / "whole.mts"

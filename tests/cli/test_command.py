@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -69,6 +70,23 @@ def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str
                 for argument in app.assemble_argument_collection(parse_docstring=True)
                 if not argument.parameter.help
             ] == []
+
+
+def examples(verb: str) -> list[str]:
+    """The command lines of `mien` among the examples of a help text."""
+    app = build(verb)[verb]
+    text = app.help_epilogue if isinstance(app.help_epilogue, str) else ""
+    commands = [part.strip() for line in text.splitlines() for part in re.split("[|>]", line)]
+    return [command for command in commands if command.startswith("mien ")]
+
+
+@pytest.mark.parametrize("verb", verbs())
+def test_examples_of_the_help_parse(verb: str) -> None:
+    found = examples(verb)
+    assert found
+    for command in found:
+        tokens = ["<stdin>" if token == "-" else token for token in shlex.split(command, comments=True)[1:]]
+        build(tokens[0]).parse_args(tokens, exit_on_error=False, print_error=False)
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def test_a_plot_joins_a_report(tmp_path: Path, capfd: pytest.CaptureFixture[str]
     assert (extra.section, extra.title) == ("Features", f"PCA of mien-base {version}") and "silhouette" in extra.note
 
 
-def test_what_is_missing_is_told_before_the_work(
+def test_a_missing_package_is_reported_before_the_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.metrics", None)

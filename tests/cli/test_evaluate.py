@@ -61,7 +61,7 @@ def test_json_for_programs_and_a_row_for_results(fer: Path, tmp_path: Path) -> N
         (("evaluations:drawings", *DRAWN), "labels"),
     ],
 )
-def test_what_goes_wrong_is_told_in_one_line(arguments: tuple[str, ...], says: str, tmp_path: Path) -> None:
+def test_errors_are_one_line(arguments: tuple[str, ...], says: str, tmp_path: Path) -> None:
     done = mien("evaluate", *arguments, "--out", tmp_path / "out")
     assert done.returncode == 1 and says in done.stderr and done.stdout == ""
     assert len(done.stderr.strip().splitlines()) == 1

@@ -25,7 +25,7 @@ def album(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_broken_file_is_named_and_the_rest_goes_on(album: Path, tmp_path: Path) -> None:
+def test_an_unreadable_file_is_named_and_the_others_are_explained(album: Path, tmp_path: Path) -> None:
     out = tmp_path / "why"
     run = run_mien("explain", "mien-base", album, "--target", "surprise", "--out", out)
     assert run.returncode == 1

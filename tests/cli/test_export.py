@@ -47,7 +47,7 @@ def types(path: Path) -> set[int]:
     return {tensor.data_type for tensor in onnx.load(path).graph.initializer}
 
 
-def test_precisions_and_what_is_told(weights: Path, export: Export, tmp_path: Path) -> None:
+def test_precisions_and_their_report(weights: Path, export: Export, tmp_path: Path) -> None:
     told = {}
     for precision, chosen in (("fp32", ()), ("fp16", ("--precision", "fp16", "--threads", 2))):
         out = tmp_path / f"{precision}.onnx"

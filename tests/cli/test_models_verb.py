@@ -48,7 +48,7 @@ def test_a_terminal_gets_a_table() -> None:
     assert all(name in shown for name in (*cards.bundled(), *MODELS))
 
 
-def test_one_model_is_told_in_full() -> None:
+def test_one_model_is_described_in_full() -> None:
     run = on_terminal("models", "mien-base", env={"NO_COLOR": "1"})
     shown = " ".join(re.sub(r"\x1b\[[\d;]*m", "", run.stdout).split())
     card = cards.load("mien-base")

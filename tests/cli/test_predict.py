@@ -120,7 +120,7 @@ def read(capsys: pytest.CaptureFixture[str], *arguments: object) -> list[dict[st
     return lines_of(capsys.readouterr().out)
 
 
-def test_points_and_blendshapes_are_as_asked_for(sample: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_points_and_blendshapes_follow_the_options(sample: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for points, count in (("5", 5), ("68", 68), ("all", 478)):
         (face,) = read(capsys, sample, "--points", points)[0]["faces"]
         assert len(face["points"]) == count and len(face["blendshapes"]) == 52

@@ -47,7 +47,7 @@ def test_faces_are_aligned_and_shown(capsys: pytest.CaptureFixture[str], tmp_pat
     assert "another preparation" in capsys.readouterr().err
 
 
-def test_annotations_are_told_in_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_annotations_are_reported_in_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     MINIATURES["affwild2: cropped_aligned and annotations filter=none"].build(tmp_path)
     run = on_terminal("prepare", "annotations", "--root", tmp_path, "--out", tmp_path / "out", env={"NO_COLOR": "1"})
     shown = re.sub(r"\x1b\[[\d;]*m", "", run.stdout)

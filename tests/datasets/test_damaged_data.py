@@ -56,7 +56,7 @@ def test_a_csv_without_pixels(tmp_path: Path) -> None:
         open_dataset("fer2013", tmp_path)
 
 
-def test_a_changed_csv_is_parsed_anew(tmp_path: Path, cache: Path) -> None:
+def test_a_changed_csv_is_parsed_again(tmp_path: Path, cache: Path) -> None:
     fer2013_csv(tmp_path)
     before = open_dataset("fer2013", tmp_path, "all")
     assert isinstance(before.label, np.ndarray) and len(list(cache.rglob("images.npy"))) == 1

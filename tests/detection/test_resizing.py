@@ -17,7 +17,7 @@ def photo(sample) -> np.ndarray:
 
 
 @given(sides, sides, sides, sides)
-def test_every_size_comes_out_as_asked_and_flat_stays_flat(height: int, width: int, new_height: int, new_width: int) -> None:
+def test_every_size_is_exact_and_flat_images_stay_flat(height: int, width: int, new_height: int, new_width: int) -> None:
     flat = np.full((height, width, 3), (10, 100, 200), np.uint8)
     for resized in (resize(flat, new_width, new_height), area(flat, new_width, new_height)):
         assert resized.shape == (new_height, new_width, 3)

@@ -48,7 +48,7 @@ def faces(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("what", COMMANDS)
-def test_a_full_disk_is_told_of_by_name(what: str, sample: Path, faces: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_with_the_file(what: str, sample: Path, faces: Path, tmp_path: Path) -> None:
     size, command, name = COMMANDS[what]
     recipe = None
     if "{recipe}" in command:

@@ -139,7 +139,7 @@ def _fill(path: Path) -> None:
 
 @pytest.mark.parametrize("spoil", [Path.unlink, _cut, _fill])
 @pytest.mark.parametrize("name", ["images.npy", "label.npy", "arrays.json"])
-def test_a_damaged_cache_is_made_anew(name: str, spoil: object, tmp_path: Path, cache: Path) -> None:
+def test_a_damaged_cache_is_rebuilt(name: str, spoil: object, tmp_path: Path, cache: Path) -> None:
     fer2013_csv(tmp_path)
     before = open_dataset("fer2013", tmp_path, "all")
     spoil(next(cache.rglob(name)))  # pyrefly: ignore

@@ -114,7 +114,7 @@ def test_tied_weights_stay_tied(tmp_path: Path) -> None:
     assert read["b"][0] == 5
 
 
-def test_only_the_numbers_that_are_asked_for_are_read(tmp_path: Path) -> None:
+def test_only_the_requested_tensors_are_read(tmp_path: Path) -> None:
     path = saved(
         {"model_state_dict": {"w": torch.ones(2)}, "optimizer_state_dict": {"state": {0: torch.zeros(9)}}}, tmp_path / "a"
     )

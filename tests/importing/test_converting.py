@@ -91,7 +91,7 @@ def test_the_multi_task_net_is_recognized_by_its_columns(tmp_path: Path) -> None
         assert card.network["options"] == {"num_heads": 2, "form": form, "num_classes": len(columns)}
 
 
-def test_an_order_of_classes_that_the_file_does_not_say_is_asked_for(tmp_path: Path) -> None:
+def test_an_unknown_order_of_classes_needs_labels(tmp_path: Path) -> None:
     file, out = saved(filled("timm:test_resnet", num_classes=7), tmp_path / "a.pth"), tmp_path / "a.safetensors"
     with pytest.raises(ConfigError, match=r"the file has 7 classes in an unknown order; name the label set: fer2013, .*rafdb"):
         import_checkpoint("timm:test_resnet", file, out)
@@ -160,7 +160,7 @@ def test_a_loose_import_says_so_on_the_card(tmp_path: Path) -> None:
     assert cards.read(report.card).training["import"].endswith("tensors loaded, 1 missing (model.fc.bias)")
 
 
-def test_mistakes_are_told_before_anything_is_written(tmp_path: Path) -> None:
+def test_mistakes_are_reported_before_anything_is_written(tmp_path: Path) -> None:
     file = saved(author_dan(models.build("dan", num_classes=8)), tmp_path / "dan8.pth")
     out = tmp_path / "new" / "a.safetensors"
     with pytest.raises(ConfigError, match=r"a\.pth"):

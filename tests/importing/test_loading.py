@@ -67,7 +67,7 @@ def test_every_entry_of_the_authors_finds_its_place() -> None:
     assert torch.equal(network.get_buffer("bn.num_batches_tracked"), state["bn.num_batches_tracked"])
 
 
-def test_what_does_not_fit_is_told_by_name_and_changes_nothing() -> None:
+def test_mismatches_are_named_and_change_nothing() -> None:
     network = models.build("dan", num_classes=7)
     before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
     state = {key: tensor + 1 for key, tensor in author_dan(network).items()}

@@ -233,7 +233,7 @@ def test_what_is_fetched_counts_as_memory(guarded: Server, monkeypatch: pytest.M
         assert client.app.state.budget.left == 5000  # pyrefly: ignore
 
 
-def test_an_inner_name_is_told_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_internal_name_is_not_revealed(monkeypatch: pytest.MonkeyPatch) -> None:
     with TestClient(create(Settings(allow_urls=True))) as client:
         body = {"images": [{"url": "http://no-such-name.invalid/"}, {"url": "http://127.0.0.1:1/"}]}
         one, two = client.post("/v1/predict", json=body).json()["results"]

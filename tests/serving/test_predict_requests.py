@@ -238,7 +238,7 @@ def test_invalid_requests_are_problems(
     is_problem(answer)
 
 
-def test_a_file_that_comes_as_text_is_told_apart(client: httpx.Client) -> None:
+def test_a_file_sent_as_text_is_refused(client: httpx.Client) -> None:
     """curl -F images=a.jpg, without the @, sends the name."""
     body = b'--x\r\nContent-Disposition: form-data; name="images"\r\n\r\na.jpg\r\n--x--\r\n'
     answer = client.post("/v1/predict", content=body, headers=FORM)

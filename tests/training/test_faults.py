@@ -125,7 +125,7 @@ def on_folders(root: Path, **changes: object) -> object:
     return config(data={"dataset": "folder", "root": str(root), "leak_free": False, **changes}, epochs=1, batch=8)
 
 
-def test_a_broken_image_is_listed_and_the_run_goes_on(folders: Path, tmp_path: Path) -> None:
+def test_a_corrupt_image_is_listed_and_training_continues(folders: Path, tmp_path: Path) -> None:
     broken = folders / "train" / "fear" / "3.png"
     broken.write_bytes(broken.read_bytes()[:60])
     train(on_folders(folders), tmp_path / "run")  # pyrefly: ignore

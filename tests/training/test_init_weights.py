@@ -81,7 +81,7 @@ def test_a_bundled_network_can_be_trained_on(name: str, sample: Path) -> None:
         load_initial_weights(models.build(name, **options), name, init(name))
 
 
-def test_a_run_that_goes_on_needs_its_start_no_more(tmp_path: Path) -> None:
+def test_a_resumed_run_does_not_need_its_initial_weights(tmp_path: Path) -> None:
     first = train(config(epochs=1), tmp_path / "first")
     started = config(model__init={"file": str(first)}, epochs=2)
 
