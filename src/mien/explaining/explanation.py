@@ -212,7 +212,7 @@ def _captioned(image: Image.Image, explanation: Explanation) -> Image.Image:
     rest = explanation.method
     if explanation.predicted != explanation.label:
         rest += f"; predicted {explanation.predicted} {explanation.confidence:.0%}"
-    least, most = ("less", "more") if explanation.strength is None else ("0", f"−{explanation.strength:.1f} log-odds")
+    least, most = ("less", "more") if explanation.strength is None else ("0", f"-{explanation.strength:.1f} log-odds")
     start, length = em * 1.9 + strong.getlength(title), round(em * 5)
     right = image.size[0] - em - plain.getlength(most) - em * 0.4
     left = right - length
