@@ -16,7 +16,7 @@ from ..data.audit.page import page
 from ..data.datasets import open_dataset
 from ..io.files import atomic_write, check_output
 from .options import Source, pairs
-from .terminal import counting, for_programs, side_console, split_table, table_console, write_json
+from .terminal import Json, counting, for_programs, side_console, split_table, table_console, write_json
 
 STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
@@ -28,7 +28,7 @@ def audit(
     against: tuple[str, ...] = (),
     near: Annotated[bool, Parameter(negative="--no-near")] = True,
     faces: int | None = None,
-    json: bool = False,
+    json: Json = False,
     html: Path | None = None,
     show_images: bool = False,
     write_clean: Path | None = None,
@@ -50,7 +50,6 @@ def audit(
         against: NAME=DIR, another dataset to compare with.
         near: Find near duplicates too; the time grows with the square of the number of images.
         faces: Run face detection on this many images, evenly spread; 0 for all.
-        json: Write the report as JSON, also on a terminal.
         html: Also write a page to this file.
         show_images: Show some of the duplicates on that page, which then contains images of the dataset.
         write_clean: Also write a protocol without the duplicates to this file, for --protocol clean:FILE.

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from ..errors import MissingExtra
 from .flags import NO_FLAGS, Flags
-from .terminal import File, Left, LongProgress, counted, for_programs, side_console, write_json
+from .terminal import File, Json, Left, LongProgress, counted, for_programs, side_console, write_json
 
 
 def batch(
@@ -23,7 +23,7 @@ def batch(
     shard_size: int | None = None,
     timeout: float = 300,
     column: str | None = None,
-    json: bool = False,
+    json: Json = False,
     flags: Flags = NO_FLAGS,
 ) -> int:
     """Run inference on millions of images or thousands of videos into parquet files.
@@ -50,8 +50,6 @@ def batch(
         timeout: Maximum seconds per image, or between two sampled frames of a video. Then the worker is killed; the file is
             retried, and finally reported as failed. inf: no limit.
         column: Column of parquet files with the images, or their paths or URIs.
-        json: Write the counts to stdout as JSON.
-        flags: Options of inference.
 
     Raises:
         MissingExtra: the extra scale is not installed.

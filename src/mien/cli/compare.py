@@ -14,8 +14,8 @@ from ..errors import ConfigError, did_you_mean
 from ..evaluation.compare import METRICS
 from ..evaluation.compare import compare as run
 from ..evaluation.compare.pages import NOTES, tables
-from .options import Folds, Inference, total
-from .terminal import File, counting, for_programs, plain_table, side_console, table_console, write_json
+from .options import Batch, Folds, Head, Inference, Limit, Replace, total
+from .terminal import File, Json, counting, for_programs, plain_table, side_console, table_console, write_json
 
 
 def compare(
@@ -28,14 +28,14 @@ def compare(
     fold: int | None = None,
     folds: int | None = None,
     metric: tuple[str, ...] = METRICS,
-    output: str = "auto",
+    output: Head = "auto",
     tta: int = 1,
-    limit: int = 0,
-    batch: int = 64,
+    limit: Limit = 0,
+    batch: Batch = 64,
     inference: Inference = Inference(),  # noqa: B008 - frozen
-    overwrite: bool = False,
+    overwrite: Replace = False,
     results: Path | None = None,
-    json: bool = False,
+    json: Json = False,
 ) -> None:
     """Evaluate several models on several datasets, and test which differ.
 
@@ -63,14 +63,8 @@ def compare(
         folds: Number of folds; by default that of each run, or else 10.
         metric: accuracy, uar, macro_f1, kappa, recall:CLASS, precision:CLASS, f1:CLASS, ccc, ccc_valence, ccc_arousal,
             unit_f1, f1:AUn, p, or MODULE:ATTRIBUTE; repeatable, the first one is primary.
-        output: Output (head) of the models; auto takes the one named after the dataset, or else scores.
         tta: Number of test-time augmentation views.
-        limit: Use only this many images, evenly spread; 0 for all.
-        batch: Images in one call of a network.
-        inference: How faces are found and networks run.
-        overwrite: Replace the evaluations in the folder.
         results: Also write the rows to this csv, replacing older rows of the same key.
-        json: Write JSON Lines, also on a terminal.
 
     Raises:
         ConfigError: no model is named, or an option matches none of the datasets.

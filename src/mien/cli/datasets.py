@@ -12,7 +12,7 @@ from rich.text import Text
 
 from ..data.datasets import DATASETS, Dataset, Reader, reader
 from .options import Place
-from .terminal import for_programs, plain_table, side_console, split_table, table_console, write_json
+from .terminal import Json, for_programs, plain_table, side_console, split_table, table_console, write_json
 
 
 @Parameter(name="*")
@@ -24,7 +24,7 @@ class Folder(Place):
     """Folder of the dataset; its layout is detected."""
 
 
-def datasets(*names: str, place: Folder = Folder(), json: bool = False) -> None:
+def datasets(*names: str, place: Folder = Folder(), json: Json = False) -> None:
     """List the supported datasets; with --root, read one and count its images.
 
     Examples:
@@ -36,8 +36,6 @@ def datasets(*names: str, place: Folder = Folder(), json: bool = False) -> None:
 
     Args:
         names: Datasets to describe in full.
-        place: The dataset that is read.
-        json: Write JSON Lines, also on a terminal.
     """
     readers = [reader(name) for name in names or DATASETS]
     if place.root is not None:

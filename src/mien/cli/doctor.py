@@ -20,7 +20,7 @@ from rich.text import Text
 from ..errors import MienError
 from ..io.provenance import VERSION
 from ..runtime.devices import cores
-from .terminal import for_programs, side_console, table_console, write_json
+from .terminal import Json, for_programs, side_console, table_console, write_json
 
 CORE = ("numpy", "pillow", "onnxruntime", "cyclopts")
 
@@ -53,7 +53,7 @@ class Check:
     detail: str
 
 
-def doctor(*, json: bool = False) -> int:
+def doctor(*, json: Json = False) -> int:
     """Check the installation.
 
     Reports versions, onnxruntime, the digest of every bundled weights file and the optional extras, and runs inference on the
@@ -63,8 +63,6 @@ def doctor(*, json: bool = False) -> int:
         mien doctor
         mien doctor --json | jq 'select(.state == "broken")'
 
-    Args:
-        json: Write JSON Lines, also on a terminal.
     """
     broken = 0
     table = Table.grid(padding=(0, 2))

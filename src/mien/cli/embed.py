@@ -13,8 +13,8 @@ from ..evaluation.embeddings import WRITERS, Embedding, plot, require_scikit_lea
 from ..evaluation.embeddings import embed as run
 from ..evaluation.report import Report
 from ..visualization.plotting import figure_bytes, figure_kind, write_figure
-from .options import Inference, Split, check_suffix, total
-from .terminal import File, counting, for_programs, plain_table, side_console, table_console, write_json
+from .options import Batch, Inference, Split, check_suffix, total
+from .terminal import File, Json, counting, for_programs, plain_table, side_console, table_console, write_json
 
 SECTION = "Features"
 """Heading in a report."""
@@ -30,9 +30,9 @@ def embed(
     title: tuple[str, ...] = (),
     seed: int = 0,
     report: Path | None = None,
-    batch: int = 64,
+    batch: Batch = 64,
     inference: Inference = Inference(),  # noqa: B008 - frozen
-    json: bool = False,
+    json: Json = False,
 ) -> None:
     """Write the features of a dataset: the input of a network's last layer, for each face.
 
@@ -48,7 +48,6 @@ def embed(
 
     Args:
         models: Names of bundled models, cards, weight files, or folders of runs.
-        data: The dataset.
         limit: Use only about this many images, the same share of each class; 0 for all.
         out: Output file of the features: .npz, .csv, or .parquet (needs pyarrow); with several models their names are added.
         plot_to: Output file of the plot: .png, .svg or .pdf.
@@ -56,9 +55,6 @@ def embed(
         title: Title of a panel instead of the model's name; once for each model.
         seed: Seed of the t-SNE.
         report: Folder of an evaluation; the plot is added to its report.
-        batch: Faces in one call of the network.
-        inference: How faces are found and networks run.
-        json: Write the summary as JSON Lines, also on a terminal.
 
     Raises:
         ConfigError: no output is named, an output has an unknown format, or titles and models differ in number.

@@ -13,8 +13,8 @@ from ..errors import ConfigError, MissingExtra
 from ..evaluation import evaluate as run
 from ..evaluation.compare.rows import write_row
 from ..evaluation.report import Report
-from .options import Inference, Model, Split, total
-from .terminal import counting, for_programs, plain_table, side_console, table_console, write_json
+from .options import Batch, Head, Inference, Limit, Model, Replace, Split, total
+from .terminal import Json, counting, for_programs, plain_table, side_console, table_console, write_json
 
 NAMES = {
     "accuracy": "accuracy",
@@ -33,18 +33,18 @@ def evaluate(
     *,
     data: Split,
     out: Annotated[Path, Parameter(alias="-o", required=True)],
-    output: str = "auto",
+    output: Head = "auto",
     tta: int = 1,
     seed: int = 0,
     pose: bool = False,
     metric: tuple[str, ...] = (),
-    limit: int = 0,
-    batch: int = 64,
+    limit: Limit = 0,
+    batch: Batch = 64,
     inference: Inference = Inference(),  # noqa: B008 - frozen
-    overwrite: bool = False,
+    overwrite: Replace = False,
     page: Annotated[bool, Parameter(negative="--no-page")] = True,
     results: Path | None = None,
-    json: bool = False,
+    json: Json = False,
 ) -> None:
     """Evaluate a model on a dataset, and write predictions.csv, metrics.json and report.html.
 
@@ -58,21 +58,13 @@ def evaluate(
         mien evaluate my_package:classify --dataset folder --root photos --protocol cross-dataset --out out/mine
 
     Args:
-        model: The model.
-        data: The dataset.
         out: Output folder.
-        output: Output (head) of the model; auto takes the one named after the dataset, or else scores.
         tta: Number of test-time augmentation views: original, mirrored, then small rotations.
         seed: Seed of the rotations.
         pose: Find the face mesh of whole images too, for metrics by head pose.
         metric: MODULE:ATTRIBUTE, a metric of your own: a function of the predictions table; repeatable.
-        limit: Use only this many images, evenly spread; 0 for all.
-        batch: Images in one call of the network.
-        inference: How faces are found and networks run.
-        overwrite: Replace the evaluation in the folder.
         page: Write report.html and figures (needs the extra eval).
         results: Also write the row of this evaluation to this csv, replacing an older row of the same key.
-        json: Write the metrics as JSON, also on a terminal.
 
     Raises:
         ConfigError: the page is requested without the extra eval.

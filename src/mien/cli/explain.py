@@ -19,7 +19,7 @@ from ..inference.recognizer import Recognizer, load
 from ..io.sources import Frame, iter_images
 from ..runtime.devices import use
 from .options import Folds, Inference
-from .terminal import File, counted, for_programs, plain_table, side_console, table_console, write_json
+from .terminal import File, Json, counted, for_programs, plain_table, side_console, table_console, write_json
 
 REGIONS = ("eyes", "nose", "mouth", "elsewhere")
 SECTION = "Heat map of the model"
@@ -42,7 +42,7 @@ def explain(
     seed: int = 0,
     report: Path | None = None,
     inference: Inference = Inference(),  # noqa: B008 - frozen
-    json: bool = False,
+    json: Json = False,
 ) -> int:
     """Explain a prediction: heat maps on the photo, and the importance of eyes, nose and mouth.
 
@@ -72,12 +72,10 @@ def explain(
         every_face: Explain every face of an image, not only the largest.
         dataset: Make a strip for each class of this dataset (see: mien datasets).
         split: train, validation, test or all.
-        place: The dataset.
         per_class: Faces of each class.
         seed: Seed of the choice of faces.
         report: Folder of an evaluation; the strip is added to its report.
         inference: How faces are found and networks run; detector whole if each image is one face crop.
-        json: Write JSON Lines to stdout, also on a terminal.
 
     Raises:
         ConfigError: neither images nor a dataset are named.

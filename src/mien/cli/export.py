@@ -14,7 +14,7 @@ from ..exporting import export as run
 from ..exporting.repository import write_repository
 from ..io.model_files import FILE
 from .options import Folds
-from .terminal import File, for_programs, plain_table, side_console, table_console, write_json
+from .terminal import File, Json, for_programs, plain_table, side_console, table_console, write_json
 
 
 def export(
@@ -32,7 +32,7 @@ def export(
     calibration_images: int = IMAGES,
     keep: tuple[str, ...] = (),
     threads: int = 1,
-    json: bool = False,
+    json: Json = False,
 ) -> None:
     """Write a network as one file that runs without torch, with its card inside.
 
@@ -56,12 +56,10 @@ def export(
         runtime: Runtime of the file.
         raw_input: Include preprocessing in the file: its input is uint8 RGB of any size, (N, H, W, 3).
         calibration: For int8: a dataset; its training split gives activation ranges, its validation split the accuracy.
-        place: The dataset.
         tolerance: Points of accuracy that int8 may lose.
         calibration_images: Training images for the activation ranges.
         keep: Nodes (names with * and ?) or operator types that stay float32 in int8.
         threads: Threads inside one call of the network.
-        json: Write the metrics as JSON, also on a terminal.
 
     Raises:
         ConfigError: neither --out nor --push-ready, or both.

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from ..errors import ConfigError
 from ..evaluation.fusion import fuse as run
 from .options import Folds, Inference
-from .terminal import File, for_programs, plain_table, side_console, table_console, write_json
+from .terminal import File, Json, for_programs, plain_table, side_console, table_console, write_json
 
 
 def fuse(
@@ -22,7 +22,7 @@ def fuse(
     split: str = "validation",
     place: Folds = Folds(),  # noqa: B008 - frozen
     inference: Inference = Inference(),  # noqa: B008 - frozen
-    json: bool = False,
+    json: Json = False,
 ) -> None:
     """Fuse models into an ensemble: a card that predict, evaluate, compare and export take like any other.
 
@@ -40,9 +40,6 @@ def fuse(
         rule: Weighted sum of logits, or weighted mean of probabilities.
         dataset: Dataset for fit (see: mien datasets).
         split: Split for fit.
-        place: The dataset.
-        inference: How faces are found and networks run.
-        json: Write the members as JSON Lines, also on a terminal.
 
     Raises:
         ConfigError: invalid weights.

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from ..errors import MissingExtra
 from .options import pairs
-from .terminal import for_programs, side_console, write_json
+from .terminal import Json, for_programs, side_console, write_json
 
 
 def import_(
@@ -24,7 +24,7 @@ def import_(
     loose: bool = False,
     option: tuple[str, ...] = (),
     crop: str | None = None,
-    json: bool = False,
+    json: Json = False,
 ) -> None:
     """Turn a checkpoint of a network's authors into a .safetensors file with its card beside it.
 
@@ -49,7 +49,6 @@ def import_(
         loose: Write what fits even if entries are unused, missing or of another shape.
         option: An option of the architecture that cannot be read from the file, as NAME=VALUE; may be given several times.
         crop: Template for cropping faces from photos (arcface112, ddamfn5, fer2013 …); default: the authors', or the dataset's.
-        json: Write the report to stdout as JSON, also on a terminal.
 
     Raises:
         MissingExtra: the extra train is not installed.

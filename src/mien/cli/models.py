@@ -14,12 +14,12 @@ from .. import cards
 from ..cards import ARCHITECTURES, Card
 from ..errors import UnknownName
 from ..models import MODELS
-from .terminal import for_programs, plain_table, table_console, write_json
+from .terminal import Json, for_programs, plain_table, table_console, write_json
 
 MORE = "Published accuracies are those of the authors. How they were obtained, licenses and all else: mien models NAME."
 
 
-def models(*names: str, json: bool = False) -> None:
+def models(*names: str, json: Json = False) -> None:
     """List the bundled weights, those of the zoo and the architectures that can be trained.
 
     The zoo is a folder of the repository, or the folder that MIEN_ZOO names.
@@ -32,7 +32,6 @@ def models(*names: str, json: bool = False) -> None:
 
     Args:
         names: Weights or architectures to describe in full.
-        json: Write JSON Lines, also on a terminal.
 
     Raises:
         UnknownName: neither weights nor an architecture have that name.

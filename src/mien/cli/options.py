@@ -21,6 +21,12 @@ Model = Annotated[File, Parameter(help=MODEL)]
 """The argument MODEL of commands that evaluate."""
 
 
+Head = Annotated[str, Parameter(help="Output (head) of the model; auto takes the one named after the dataset, or else scores.")]
+Limit = Annotated[int, Parameter(help="Use only this many images, evenly spread; 0 for all.")]
+Batch = Annotated[int, Parameter(help="Images in one call of the network.")]
+Replace = Annotated[bool, Parameter(help="Replace the evaluation in the folder.")]
+
+
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class Source:

@@ -31,14 +31,14 @@ from ..types import Result
 from ..visualization.timeline import Timeline, check_timeline
 from .flags import NO_FLAGS, Draw, Flags, check_distinct, layers_of
 from .readings import Copies, show, show_videos
-from .terminal import STDIN, File, counted, for_programs, in_flags, side_console, table_console, write_line
+from .terminal import STDIN, File, Json, counted, for_programs, in_flags, side_console, table_console, write_line
 
 Sink = Csv | JsonLines | OpenFaceFiles
 
 
 def predict(
     *paths: Annotated[File, Parameter(required=True)],
-    json: bool = False,
+    json: Json = False,
     csv: Path | None = None,
     jsonl: Path | None = None,
     layout: Annotated[Literal["mien", "openface"], Parameter(name="--format")] = "mien",
@@ -75,7 +75,6 @@ def predict(
     Args:
         paths: Images, videos, folders with their sub-folders, patterns, http or https URLs; @FILE for a list of these, one per
             line; - for an image or video on standard input, @- for a list there.
-        json: Write JSON Lines to stdout, also on a terminal.
         csv: Also write a table to this file, one row per face. With --format openface and several inputs: a folder.
         layout: Columns of the table: mien, or openface: those of OpenFace 2, with its units and signs.
         jsonl: Also write JSON Lines to this file.
@@ -85,7 +84,6 @@ def predict(
         draw: Layers of annotated images, separated by commas: pose, gaze, mesh.
         timeline: Also plot each face of the videos over time: .png, .svg, .pdf or .html.
         overwrite: Replace existing files that mien did not write; inputs are never replaced.
-        flags: Options of inference.
     """
     options = flags.options()
     points, groups, layers = options.landmarks, options.groups, layers_of(draw, options)

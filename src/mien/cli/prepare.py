@@ -21,7 +21,7 @@ from ..io.files import atomic_write, check_output
 from ..io.images import read_image
 from ..runtime.devices import cores
 from .options import Place
-from .terminal import counting, for_programs, plain_table, side_console, table_console, write_json
+from .terminal import Json, counting, for_programs, plain_table, side_console, table_console, write_json
 
 EXAMPLES = """Examples:
     mien prepare align --dataset folder --root photos --out aligned --crop arcface112
@@ -55,8 +55,7 @@ class Job(Place):
     """Replace an existing --sheet that mien did not write."""
     workers: int | None = None
     """Processes; by default one per core."""
-    json: bool = False
-    """Write the result as JSON, also on a terminal."""
+    json: Json = False
 
 
 @app.command
@@ -113,7 +112,7 @@ def annotations(
     root: Path,
     out: Path,
     filter: Literal["strict", "valence-arousal", "expression", "action-units", "none"] = "strict",  # noqa: A002 - as above
-    json: bool = False,
+    json: Json = False,
 ) -> None:
     """Filter the annotation files of s-Aff-Wild2, and report why rows were dropped.
 
@@ -121,7 +120,6 @@ def annotations(
         root: Folder of the annotation files.
         out: Output folder.
         filter: Rows to keep: annotated for every task (strict), for one task, or all (none).
-        json: Write the tables as JSON Lines, also on a terminal.
     """
     tables = curate(root, out, filter)
     if for_programs(json):

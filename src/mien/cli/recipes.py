@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from .terminal import for_programs, plain_table, table_console, write_json
+from .terminal import Json, for_programs, plain_table, table_console, write_json
 
 
-def recipes(name: str | None = None, /, *, json: bool = False) -> None:
+def recipes(name: str | None = None, /, *, json: Json = False) -> None:
     """List the recipes of the package, or show one.
 
     Examples:
@@ -16,7 +16,6 @@ def recipes(name: str | None = None, /, *, json: bool = False) -> None:
 
     Args:
         name: Recipe to show as TOML, a starting point for your own.
-        json: Write JSON Lines, also on a terminal.
 
     Raises:
         ConfigError: unknown recipe.

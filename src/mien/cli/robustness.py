@@ -11,8 +11,8 @@ from ..evaluation.report import Report
 from ..evaluation.robustness import MARGIN
 from ..evaluation.robustness import robustness as run
 from ..visualization.plotting import figure_bytes, figure_kind, write_figure
-from .options import Inference, Model, Split, check_suffix, total
-from .terminal import counting, for_programs, plain_table, side_console, table_console, write_json
+from .options import Head, Inference, Limit, Model, Split, check_suffix, total
+from .terminal import Json, counting, for_programs, plain_table, side_console, table_console, write_json
 
 SECTION = "Degraded faces"
 """Heading in a report."""
@@ -23,14 +23,14 @@ def robustness(
     /,
     *,
     data: Split,
-    output: str = "auto",
-    limit: int = 0,
+    output: Head = "auto",
+    limit: Limit = 0,
     seed: int = 0,
     inference: Inference = Inference(),  # noqa: B008 - frozen
     out: Annotated[Path | None, Parameter(alias="-o")] = None,
     plot_to: Annotated[Path | None, Parameter(name="--plot")] = None,
     report: Path | None = None,
-    json: bool = False,
+    json: Json = False,
 ) -> None:
     """Measure the cost of blur, JPEG, poor light, occlusion, rotation and other crops, each at a stated strength.
 
@@ -45,16 +45,10 @@ def robustness(
         mien robustness mien-nano --dataset london --root data/london --out london.csv --report out/london
 
     Args:
-        model: The model.
-        data: The dataset.
-        output: Output (head) of the model; auto takes the one named after the dataset, or else scores.
-        limit: Use only this many images, evenly spread; 0 for all.
         seed: Seed of the noise, the occluded place and the side of the light.
-        inference: How faces are found and networks run.
         out: Output file of the table (.csv).
         plot_to: Output file of the plot: .png, .svg or .pdf.
         report: Folder of an evaluation; the plot is added to its report.
-        json: Write JSON, also on a terminal.
 
     Raises:
         ConfigError: an output file has an unknown format.

@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+from cyclopts import Parameter
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -19,6 +20,9 @@ from rich.text import Text
 
 File = str if TYPE_CHECKING else str | Path
 """A string that may be the path of a file, which shells therefore complete."""
+
+Json = Annotated[bool, Parameter(help="Write JSON Lines to stdout, also on a terminal.")]
+"""The option --json."""
 
 STDIN = "<stdin>"
 """Stands for the argument `-`, which the parser of the command line takes for an option."""

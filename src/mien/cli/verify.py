@@ -12,8 +12,8 @@ from cyclopts import Parameter
 from ..errors import ConfigError
 from ..evaluation.compare import slug
 from ..evaluation.verify import verify as run
-from .options import Inference, Model, Split, pairs
-from .terminal import counting, for_programs, plain_table, side_console, table_console, write_json
+from .options import Inference, Model, Replace, Split, pairs
+from .terminal import Json, counting, for_programs, plain_table, side_console, table_console, write_json
 
 
 def verify(
@@ -26,8 +26,8 @@ def verify(
     output: str = "auto",
     hypotheses: int = 1000,
     inference: Inference = Inference(),  # noqa: B008 - frozen
-    overwrite: bool = False,
-    json: bool = False,
+    overwrite: Replace = False,
+    json: Json = False,
 ) -> int:
     """Evaluate a model and compare with the metrics that its card claims.
 
@@ -39,15 +39,10 @@ def verify(
         mien verify model.toml --dataset rafdb --root data/rafdb --claim accuracy=88.2
 
     Args:
-        model: The model.
-        data: The dataset.
         out: Folder for the evaluation; default: out/verify/MODEL/DATASET-SPLIT.
         claim: METRIC=VALUE, in percent (88.2, 0.9%) or as a share (0.882), instead of the card's claims; repeatable.
         output: Output (head) of the model; auto takes the one named after the dataset if the card has claims about it.
         hypotheses: Number of images for the preprocessing hypotheses, evenly spread; 0 for none.
-        inference: How faces are found and networks run.
-        overwrite: Replace the evaluation in the folder.
-        json: Write JSON, also on a terminal.
     """
     split = data.open(model)
     claims = {name: _share(name, value) for name, value in pairs(claim, "--claim").items()}

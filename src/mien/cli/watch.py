@@ -26,7 +26,7 @@ from ..types import Result
 from ..visualization.faces import COLORS, UNKNOWN
 from .flags import Draw, Flags, check_distinct, layers_of
 from .readings import Copies, degrees, gaze_text
-from .terminal import File, block_bar, counted, for_programs, plain_table, side_console, table_console, write_line
+from .terminal import File, Json, block_bar, counted, for_programs, plain_table, side_console, table_console, write_line
 
 Hidden = Annotated[Any, Parameter(parse=False)]
 
@@ -47,7 +47,7 @@ class LiveFlags(Flags):
 def watch(
     *,
     camera: File = "0",
-    json: bool = False,
+    json: Json = False,
     csv: Path | None = None,
     jsonl: Path | None = None,
     save: Path | None = None,
@@ -71,13 +71,11 @@ def watch(
 
     Args:
         camera: Number or name of the camera; RTSP, RTMP or HTTP (MJPEG) address of a network camera; or a video file.
-        json: Write JSON Lines to stdout, also on a terminal.
         csv: Also write a table to this file, one row per face.
         jsonl: Also write JSON Lines to this file.
         save: Also write the annotated video to this folder.
         overwrite: Replace existing files that mien did not write.
         draw: As for mien predict.
-        flags: Options of inference.
 
     Raises:
         SourceError: the camera gave no image.
