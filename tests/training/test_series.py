@@ -110,29 +110,29 @@ def test_the_card_of_a_run_names_its_fold(tmp_path: Path) -> None:
 def test_folds_are_pooled_over_their_test_images(tmp_path: Path) -> None:
     """Every image is tested once, by the run of its fold; the interval is that of whole subjects."""
     path = recipe(tmp_path, epochs=1, data__protocol="subject-folds")
-    runs = series.members(config(epochs=1), tmp_path / "runs", folds=2)
-    series.run(path, ["data.folds=2"], runs, report=lambda member, event: None)
+    runs = series.members(config(epochs=1), tmp_path / "runs", folds=3)
+    series.run(path, [], runs, report=lambda member, event: None)
     (found,) = series.tested(runs, ["accuracy"])
     tables = [Report.read(member.out / "test").predictions for member in runs]
     assert sorted(np.concatenate([table.sample for table in tables])) == sorted(
         open_dataset("synthetic", split="all", number="120").names
     )
     right = np.concatenate([table.predicted == table.truth for table in tables])
-    assert found.mean == pytest.approx(right.mean()) and found.low < found.mean < found.high and found.runs == 2
+    assert found.mean == pytest.approx(right.mean()) and found.low < found.mean < found.high and found.runs == 3
 
 
 @pytest.mark.slow
 def test_a_killed_sweep_continues(tmp_path: Path) -> None:
     path, out = recipe(tmp_path, epochs=1), tmp_path / "sweep"
     command = [sys.executable, "-m", "mien", "sweep", str(path), "--set", "optim.lr=0.01,0.02", "-o", str(out)]
-    sweep = subprocess.Popen(
+    with subprocess.Popen(
         command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    assert sweep.stderr is not None
-    for line in sweep.stderr:
-        if line.startswith("started") and "0.02" in line:
-            os.killpg(sweep.pid, signal.SIGKILL)
-    assert sweep.wait() == -signal.SIGKILL
+    ) as sweep:
+        assert sweep.stderr is not None
+        for line in sweep.stderr:
+            if line.startswith("started") and "0.02" in line:
+                os.killpg(sweep.pid, signal.SIGKILL)
+    assert sweep.returncode == -signal.SIGKILL
     again = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     events = [line.split()[0] for line in again.stderr.splitlines() if line.startswith(("skipped", "started", "finished"))]
