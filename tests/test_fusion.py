@@ -146,3 +146,16 @@ def test_invalid_ensembles(members: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(WeightsError) as refused:
         open_model(tmp_path / "fused.toml")
     assert refused.value.expected == "0" * 64
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_precisions_of_an_ensemble(members: tuple[Path, Path], tmp_path: Path, sample: Path, precision: str) -> None:
+    fuse(members, tmp_path / "fused.toml", weights=(0.55, 0.45))
+    file, data = tmp_path / "fused.onnx", drawings(35)
+    splits = {"training": data, "validation": data} if precision == "int8" else {}
+    exported = mien.export(tmp_path / "fused.toml", file, precision=precision, tolerance=100, images=8, **splits)
+    single = mien.export(tmp_path / "fused.toml", tmp_path / "single.onnx")
+    assert exported.card.export["precision"] == precision
+    assert file.stat().st_size < 0.6 * single.path.stat().st_size
+    (face,) = mien.load(file)(sample).faces
+    assert sum(face.scores.values()) == pytest.approx(1, abs=1e-3)
