@@ -91,9 +91,8 @@ class GlobalROIOnSFace(nn.Module):
         super().__init__()
         self.trunk, channels = sface.SFace(), sface.CHANNELS[-1]
         self.transformer = TransformerBlock(sface.CHANNELS[self.ATTENTIVE], num_heads)
-        for last in (self.transformer.project, self.transformer.mlp[-1]):
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+        for parameter in (*self.transformer.project.parameters(), *self.transformer.mlp[-1].parameters()):
+            nn.init.zeros_(parameter)
         self.fc_roi = nn.Linear(3 * channels, channels)
         self.bn_roi = nn.BatchNorm1d(channels)
         self.fc = nn.Linear(channels, num_classes)

@@ -146,10 +146,11 @@ class Timeline:
                 axis.set_xlim(*extent)
                 axis.tick_params(labelsize=7, length=2, labelbottom=place == len(strips) - 1)
                 axis.spines[:].set_visible(False)
+                if place == len(strips) - 1:
+                    axis.set_xlabel("seconds", fontsize=8, color=QUIET)
                 if not place:
                     title = f"face {number}" + (f" · {Path(source).name}" if named else "")
                     axis.set_title(title, loc="left", fontsize=10, fontweight="bold")
-            axis.set_xlabel("seconds", fontsize=8, color=QUIET)
         return figure
 
 

@@ -192,11 +192,11 @@ def _quality(found: Signatures, view: _View, own: np.ndarray, search: int | None
     usual, number = sizes.most_common(1)[0] if sizes else ((0, 0), 0)
     odd = good[(found.size[good] != usual).any(1)] if number >= UNIFORM * len(good) else []
     seen = found.deviation[good] >= BLANK
-    rows: list[int] = []
+    rows, without = [], []
     if search is not None:
         find = open_finder()
         rows = good[np.linspace(0, len(good) - 1, min(search or len(good), len(good))).astype(int)].tolist()
-    without = [row for row in rows if not find([view.sample(row)[1].read()])[0]]
+        without = [row for row in rows if not find([view.sample(row)[1].read()])[0]]
     return Quality(
         sizes={f"{width}×{height}": count for (width, height), count in sizes.most_common(20)},
         odd_sizes=tuple(view.name(row) for row in odd[:1000]),

@@ -112,7 +112,7 @@ def learning_curves(report: Report) -> Figure:
     return curves({run["name"]: run["rows"]})
 
 
-def curves(runs: Mapping[str, list[dict[str, Any]]]) -> Figure:
+def curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
     """Return learning curves: losses on the left, accuracies and other metrics on the right.
 
     Args:
