@@ -68,7 +68,7 @@ def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str
             assert [
                 str(argument.name)
                 for argument in app.assemble_argument_collection(parse_docstring=True)
-                if not argument.parameter.help
+                if argument.show and not argument.parameter.help
             ] == []
 
 
