@@ -388,9 +388,8 @@ def load(model: str | Path) -> Card:
         return zoo()[zoo_names(str(model))[0]]
     if Path(model).suffix == ".toml":
         return read(model)
-    known = bundled()
-    if str(model) in known:
-        return known[str(model)]
+    if re.fullmatch(r"[\w.-]+", str(model)) and (CARDS / f"{model}.toml").is_file():
+        return read(CARDS / f"{model}.toml")
     if "/" in str(model) or os.sep in str(model):
         there = os.path.exists(model)  # noqa: PTH110 - Path.exists raises on a name too long
         reason = (
@@ -399,7 +398,7 @@ def load(model: str | Path) -> Card:
             else "does not exist; check the path, or name a model of `mien models`"
         )
         raise WeightsError(f"{model} {reason}", path=model)
-    classifiers = {name: card for name, card in known.items() if card.kind == "classifier"}
+    classifiers = {name: card for name, card in bundled().items() if card.kind == "classifier"}
     return lookup(str(model), classifiers, "model", plugins=False)
 
 

@@ -15,6 +15,8 @@ Figures of the alternatives: docs/log.md, "Faces on ordinary photographs".
 
 from __future__ import annotations
 
+import contextvars
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -79,6 +81,21 @@ class FoundFace:
     def mesh(self) -> np.ndarray | None:
         """The mesh points if the mesh shows a face, else None."""
         return self.points if self.presence >= PRESENCE else None
+
+
+class Deferred:
+    """A detector that is opened when it is first used, on the device that is selected now: many images never need it."""
+
+    def __init__(self, name: str, threads: int) -> None:
+        self.name, self.threads = name, threads
+        self.detector: Detect | None = None
+        self._context, self._lock = contextvars.copy_context(), threading.Lock()
+
+    def __call__(self, image: np.ndarray) -> Detections:
+        """Return the faces of a uint8 RGB image."""
+        with self._lock:
+            self.detector = self.detector or self._context.run(open_detector, self.name, threads=self.threads)
+        return self.detector(image)
 
 
 class FaceFinder:
@@ -269,5 +286,5 @@ def open_finder(
     first = open_detector(detector, **options)
     # A threshold that the user sets is not undermined by a second detector.
     retry = retry and threshold is None and landmarker is not None and detector in RETRYING
-    second = open_detector("retinaface", threads=threads) if retry else None
+    second = Deferred("retinaface", threads) if retry else None
     return FaceFinder(first, landmarker, second=second, min_size=min_size, max_faces=max_faces)

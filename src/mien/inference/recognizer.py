@@ -35,7 +35,7 @@ from ..io.video import Sampling
 from ..labels import ACTION_UNITS, BLENDSHAPES
 from ..metrics import checked_probabilities
 from ..registry import lookup
-from ..runtime.devices import Device, use
+from ..runtime.devices import CPU, Device, use
 from ..runtime.open_model import Batch, open_model
 from ..types import FACE, FOV, Box, Face, Gaze, Pose, Result
 from .following import Follower
@@ -44,6 +44,8 @@ from .smoothing import open_smoother
 
 BATCH = 8
 """Images of one stream whose faces share the network calls."""
+TOGETHER = 4
+"""Faces in one call of the classifier on a CPU: 5 to 10 % faster per face than one or sixteen, in 50 MB less than sixteen."""
 TICK = 0.04
 """Seconds from one frame to the next where frames have no time."""
 
@@ -273,8 +275,11 @@ class Recognizer:
 
     def _outputs(self, crops: list[dict[str, np.ndarray]]) -> dict[str, list[list[float]]]:
         """Return the outputs of the classifier by role: for each face a list of values."""
-        found = self.runtime(self.preprocess.batch(crops))
-        outputs = {role: found[name] for role, name in self.card.outputs.items() if role in ROLES}
+        on_cpu = getattr(self.runtime, "device", CPU) == CPU
+        step = TOGETHER if on_cpu else len(crops)
+        found = [self.runtime(self.preprocess.batch(crops[i : i + step])) for i in range(0, len(crops), step)]
+        roles = [(role, name) for role, name in self.card.outputs.items() if role in ROLES]
+        outputs = {role: np.concatenate([part[name] for part in found]) for role, name in roles}
         for role, values in outputs.items():
             if not np.isfinite(values).all():  # argmax over NaN would silently return class 0
                 raise WeightsError(

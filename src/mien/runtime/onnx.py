@@ -142,7 +142,9 @@ def present(device: Device) -> Device:
     return device if device == CPU else started(device)
 
 
-def open_session(model: str | Path | bytes, threads: int = 1) -> tuple[onnxruntime.InferenceSession, Device]:
+def open_session(
+    model: str | Path | bytes, threads: int = 1, *, arena: bool = True
+) -> tuple[onnxruntime.InferenceSession, Device]:
     """Open an ONNX file or its bytes on the selected device (see `mien.runtime.devices`); returns session and device.
 
     Idle worker threads do not spin, so several sessions can share cores.
@@ -150,6 +152,7 @@ def open_session(model: str | Path | bytes, threads: int = 1) -> tuple[onnxrunti
     Args:
         model: path of the file, or its content.
         threads: CPU threads inside one call; 0 lets onnxruntime choose.
+        arena: keep memory from call to call; without it, inputs of many sizes do not add up.
 
     Raises:
         WeightsError: the file is missing or invalid.
@@ -160,7 +163,7 @@ def open_session(model: str | Path | bytes, threads: int = 1) -> tuple[onnxrunti
         raise no_weights(name)
     device = present(choice())
     try:
-        return _session(model, _options(threads), providers(device, onnxruntime.get_available_providers())), device
+        return _session(model, _options(threads, arena=arena), providers(device, onnxruntime.get_available_providers())), device
     except Exception as error:  # as above
         where = "" if device == CPU else f" on {device}"
         raise WeightsError(
@@ -169,8 +172,9 @@ def open_session(model: str | Path | bytes, threads: int = 1) -> tuple[onnxrunti
         ) from error
 
 
-def _options(threads: int) -> onnxruntime.SessionOptions:
+def _options(threads: int, *, arena: bool = True) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
+    options.enable_cpu_mem_arena = options.enable_mem_pattern = arena
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
@@ -187,6 +191,9 @@ def bytes_overflow() -> bool:
     x86 without VNNI sums pairs of products in 16 bits, which can overflow and costs `mien-base` two points of accuracy. The
     exact kernel is 2.6 times slower on processors with VNNI, so it is used only where needed.
     """
+    with contextlib.suppress(OSError):  # Linux lists the instructions; elsewhere a product is computed, which takes longer.
+        if "vnni" in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace"):
+            return False
     session = _session(base64.b64decode(PRODUCT), onnxruntime.SessionOptions(), [(ON_CPU, {})])
     (product,) = session.run(None, {"a": np.full((1, 4), 255, np.uint8)})
     return np.asarray(product).item() != 4 * 255 * 127
@@ -222,8 +229,8 @@ activations exceed the CPU cache and take up to 20 % longer per image."""
 class OnnxRuntime:
     """An ONNX classifier as a function from a batch to named outputs."""
 
-    def __init__(self, model: str | Path | bytes, threads: int = 1) -> None:
-        self.session, self.device = open_session(model, threads)
+    def __init__(self, model: str | Path | bytes, threads: int = 1, *, arena: bool = True) -> None:
+        self.session, self.device = open_session(model, threads, arena=arena)
         self.together = 1 if threads == 1 and self.device.kind == "cpu" else TOGETHER
         inputs = self.session.get_inputs()
         self.inputs = [value.name for value in inputs]

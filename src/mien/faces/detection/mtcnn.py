@@ -72,7 +72,7 @@ class MTCNN:
         small_faces: bool = False,
         threads: int = 1,
     ) -> None:
-        self.networks = [OnnxRuntime(bundled_file(f"mtcnn-{stage}.onnx"), threads) for stage in "pro"]
+        self.networks = [OnnxRuntime(bundled_file(f"mtcnn-{stage}.onnx"), threads, arena=False) for stage in "pro"]
         self.conventions = conventions
         self.thresholds = (*conventions.thresholds[:2], conventions.thresholds[2] if threshold is None else threshold)
         self.smallest = max(min_size, SMALLEST_SMALL_FACES if small_faces else SMALLEST)

@@ -36,7 +36,7 @@ class RetinaFace:
     def __init__(
         self, *, threshold: float | None = None, min_size: float = 0, small_faces: bool = False, threads: int = 1
     ) -> None:
-        self.network = OnnxRuntime(bundled_file("retinaface.onnx"), threads)
+        self.network = OnnxRuntime(bundled_file("retinaface.onnx"), threads, arena=False)
         self.threshold = THRESHOLD if threshold is None else threshold
         self.longest = LONGEST_SMALL_FACES if small_faces else LONGEST
 
