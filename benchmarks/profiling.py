@@ -2,6 +2,8 @@
 
     pip install py-spy
     python -m benchmarks.profiling
+    python -m benchmarks.profiling --ratio                                # what the pipeline adds, alone
+    PYTHONPATH=OTHER/src python -m benchmarks.profiling --ratio           # the same of another checkout
 
 Two runs of the command are sampled, one photo and a folder. Then what the pipeline adds to its networks is measured: images
 are read, and the very calls that the networks got are made again without anything between them, in turns, in processor time.
@@ -58,11 +60,15 @@ class Call:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=int, default=200, help="images of the folder")
+    parser.add_argument("--ratio", action="store_true", help="print what the pipeline adds to its networks, and write nothing")
     parser.add_argument("--out", type=Path, help="file to write instead of docs/benchmarks/<date>-<commit>-profile.md")
     args = parser.parse_args()
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
     today, shares = datetime.date.today().isoformat(), {}
     portraits = sorted((SHARED / "data" / "london" / "images").rglob("*.jpg"))[: args.photos]
+    if args.ratio:
+        print(mien.__file__, overhead(portraits), sep="\n")
+        return
     with tempfile.TemporaryDirectory() as folder:
         for path in portraits:
             shutil.copyfile(path, f"{folder}/{path.name}")
@@ -197,6 +203,7 @@ def networks(part: Any, seen: set[int]) -> list[OnnxRuntime]:
 def added(read: Recognizer, images: list[DecodedImage], seconds: float) -> tuple[float, float, float]:
     """Return milliseconds of reading, of its bare calls of networks, and the median of their ratios."""
     heard: list[tuple[Any, tuple[Any, ...]]] = []
+    read.read_all(images)  # opens networks that are opened when they are needed
     parts = networks(read, set())
     for part in parts:
         part.session = Listening(part.session, heard)  # pyrefly: ignore
