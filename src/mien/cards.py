@@ -388,7 +388,7 @@ def load(model: str | Path) -> Card:
         return zoo()[zoo_names(str(model))[0]]
     if Path(model).suffix == ".toml":
         return read(model)
-    if re.fullmatch(r"[\w.-]+", str(model)) and (CARDS / f"{model}.toml").is_file():
+    if f"{model}.toml" in [path.name for path in CARDS.iterdir()]:
         return read(CARDS / f"{model}.toml")
     if "/" in str(model) or os.sep in str(model):
         there = os.path.exists(model)  # noqa: PTH110 - Path.exists raises on a name too long
