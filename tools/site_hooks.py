@@ -4,7 +4,7 @@
 * A link out of `docs/` leads to a copy of that file below `repository/` in the site; linked Markdown files become pages.
 * A Mermaid diagram becomes the SVG that `tools/images.py diagrams` drew, because Mermaid itself would be loaded from a CDN.
 * `<!-- not run: REASON -->` before a code block is shown to the reader.
-* The benchmarks page lists the dated benchmark files.
+* The benchmarks page lists the dated benchmark files. These, the log and copied files are not searched.
 """
 
 from __future__ import annotations
@@ -60,6 +60,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     """Fill in generated sections, diagrams and links."""
     here = page.file.src_uri
     source = here.removeprefix("repository/") if here.startswith("repository/") else f"docs/{here}"
+    if here.startswith(("benchmarks/20", "repository/", "log.md")):
+        page.meta["search"] = {"exclude": True}
     markdown = generated(markdown)
     markdown = MERMAID.sub(lambda found: _image(found[1], source), markdown)
     markdown = NOT_RUN.sub(r'<p class="not-run">Not run by the tests: \1</p>\n', markdown)
