@@ -17,7 +17,7 @@ In `docs/` they are built with the site, at `<!-- generate: NAME ARGUMENTS -->`.
 | curves | | learning curves of the runs in docs/images/runs |
 | figures, recipes-of | ARCHITECTURE … | published and measured figures; recipes |
 | overview | | every published system in one line |
-| trained | MODEL … | systems trained on FER2013: PrivateTest, FERPlus, photographs, minutes |
+| trained | MODEL … | systems trained on FER2013: PrivateTest, FERPlus, minutes |
 """
 
 from __future__ import annotations
@@ -283,7 +283,7 @@ def overview() -> str:
 def trained(*names: str) -> str:
     """Return the accuracy of systems trained on FER2013 on each test set, and what the zoo knows of their training."""
     zoo = {str(each.training.get("recipe", each.name)): (name, each) for name, each in cards.zoo().items()}
-    rows = [*read_rows(ROOT / "results/fer2013.csv"), *read_rows(ROOT / "results/lfw.csv")]
+    rows = read_rows(ROOT / "results/fer2013.csv")
     lines = []
     for name in names:
         found = {(row["dataset"], _protocol(row), row["views"]): row for row in rows if row["model"] == name}
@@ -299,11 +299,8 @@ def trained(*names: str) -> str:
 
 TRAINED = {
     "PrivateTest": ("fer2013", "official", "1"),
-    "with mirror image": ("fer2013", "official", "2"),
-    "ten views": ("fer2013", "official", "10"),
     "leak-free": ("fer2013", "leak-free", "1"),
     "FERPlus test": ("ferplus", "official", "1"),
-    "LFW validation": ("csv", "official", "1"),
 }
 """Column of `trained` → dataset, protocol and views."""
 
