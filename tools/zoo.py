@@ -59,7 +59,7 @@ def export(name: str, run: Path, data: Path, precision: str) -> None:
         int8 = (
             {split: open_dataset("fer2013", data, split=kind) for split, kind in SPLITS.items()} if precision == "int8" else {}
         )
-        mien.export(weights, out, precision=precision, tolerance=0.6, **int8)
+        mien.export(weights, out, precision=precision, **int8)
     graph = onnx.load(out)
     report = mien.evaluate(out, open_dataset("fer2013", data, split="test"), out=Path(tempfile.mkdtemp()), page=False)
     found = {
