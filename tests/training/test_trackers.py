@@ -35,6 +35,7 @@ def test_weights_and_biases_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert {path.name.partition("_")[0] for path in folder.rglob("*.png")} == {"confusion", "curves"}
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of sqlalchemy
 def test_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mlflow = pytest.importorskip("mlflow")
     store = f"sqlite:///{tmp_path / 'mlflow.db'}"
