@@ -1,7 +1,6 @@
 """Flags that several commands share: the options of inference."""
 
-from __future__ import annotations
-
+# Annotations are not postponed here: `mien watch` extends `Flags` in another module, where their names are unknown.
 import dataclasses
 import re
 from collections.abc import Sequence
