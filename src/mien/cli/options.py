@@ -1,6 +1,6 @@
 """Options that several commands about datasets and models share, with one help text each."""
 
-from __future__ import annotations
+# Annotations are not postponed: commands extend these classes in other modules, where their types are resolved.
 
 import dataclasses
 from collections.abc import Sequence
