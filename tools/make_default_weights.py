@@ -300,9 +300,9 @@ def _figures(name: str, split: str, data: Measurable, outputs: Outputs, threshol
         own = outputs["fer2013"].argmax(1) == data.label
         eight = (outputs["ferplus"].argmax(1) == data.crowd)[data.crowd >= 0]
         shares = [
-            (name, "accuracy", own, "output fer2013, official split, single view"),
+            (name, "accuracy", own, "output fer2013, official split, mean with the mirror image"),
             (name, "accuracy", own[data.unique], "output fer2013, images that occur in no other split"),
-            (crowd, "accuracy", eight, "output ferplus, majority rule, 8 classes, single view"),
+            (crowd, "accuracy", eight, "output ferplus, majority rule, 8 classes, mean with the mirror image"),
         ]
     shares += [
         (crowd, "accuracy", right, f"output scores, 7 classes{', majority rule' if name == 'fer2013' else ', aligned crops'}"),
