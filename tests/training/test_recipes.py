@@ -213,14 +213,14 @@ def two_steps(config: TrainConfig, folder: Path) -> None:
     learns = {name for name, parameter in learner.named_parameters() if parameter.requires_grad}
     moved = {name for name, parameter in learner.named_parameters() if not torch.equal(parameter, before[name])}
     assert moved <= learns and len(moved) > len(learns) / 2
-    metrics, *_ = loop.validate(run)
+    _, metrics, _ = loop.validate(run)
     assert 0 <= metrics["accuracy"] <= 1 and all(math.isfinite(value) for value in run.progress.sums.values())
 
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if all(data.dataset in LAYOUTS for data in load(name).data)])
 def test_a_recipe_takes_two_steps(name: str, roots: dict[str, Path], tmp_path: Path) -> None:
     config = small(name, roots)
-    if config.model.name == "mfer":
+    if config.model.name == "mfer" and config.model.options.get("backbone") != "sface":
         options = {**config.model.options, "backbone": "convnext_atto"}
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, options=options))
     two_steps(config, tmp_path)
