@@ -26,6 +26,7 @@ def show(results: Sequence[Result], console: Console) -> None:
     names = ("image", "face", "box", "expression", "confidence", "runner-up", "certain", "pitch yaw roll", "gaze")
     table = plain_table(*names, text={*names} - {"face", "confidence"})
     table.columns[0].overflow = "fold"
+    table.columns[3].no_wrap = True
     for result in results:
         for number, face in enumerate(result.faces, 1):
             table.add_row(Text(result.source), str(number), *_cells(face))
