@@ -54,7 +54,7 @@ def test_a_killed_driver_leaves_no_workers_and_resumes(album: Path, whole: Path,
     for attempt in range(3):
         with driver(album, out, workers=2) as (process, progress):
             assert any(len(parts_in(out)) > attempt for _ in progress)
-            list(islice(progress, chance.randrange(6)))  # further progress
+            list(islice(progress, chance.randrange(4)))  # further progress
             workers = [os.pidfd_open(worker) for worker in children(process.pid)]
         assert workers and not (out / "summary.json").exists()
         for worker in workers:
@@ -128,18 +128,32 @@ import sys
 from mien.batch import Options, batch
 
 options, workers = Options(points="none", blendshapes=False), int(sys.argv[3])
-report = lambda done, *more: print(done, flush=True)
+
+
+def report(done, *more):
+    print(done, flush=True)
+    sys.stdin.readline()
+
+
 batch([sys.argv[1]], sys.argv[2], options, workers=workers, shard_size=8, resume=True, progress=report)
 """
 
 
 @contextlib.contextmanager
 def driver(album: Path, out: Path, workers: int) -> Iterator[tuple[subprocess.Popen[bytes], Iterator[bytes]]]:
-    """A process that does what `mien batch` does, and prints its progress; killed at the end of the block."""
+    """A process that does what `mien batch` does and waits at each report until the next is read; killed at the end of the block."""
     command = [sys.executable, "-c", DRIVER, album, out, str(workers)]
-    with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-        assert process.stdout is not None
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environment(), stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL) as process:
+
+        def progress() -> Iterator[bytes]:
+            assert process.stdin and process.stdout
+            for line in process.stdout:
+                yield line
+                process.stdin.write(b"\n")
+                process.stdin.flush()
+
         try:
-            yield process, process.stdout
+            yield process, progress()
         finally:
             process.kill()

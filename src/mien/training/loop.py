@@ -125,6 +125,7 @@ def train(config: TrainConfig, out: str | Path, *, resume: bool = False, report:
         if run.accelerator.is_main_process:
             stack.enter_context(locked_folder(run.out))
             run_dir.open_run(run.out, config, (run.train, run.validation), run.accelerator.device)
+        stack.enter_context(tracking.closing(run.accelerator))
         interrupted = stack.enter_context(_sigterm())
         run.report({"event": "start", **summary(run)})
         while progress.epoch < config.epochs and not out_of_patience(config, progress):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,16 @@ def start(accelerator: Accelerator, config: TrainConfig, out: Path) -> None:
         dict(_flat(config.to_dict())),
         {"wandb": {"name": name, "dir": str(out)}, "mlflow": {"run_name": name}},
     )
+
+
+@contextlib.contextmanager
+def closing(accelerator: Accelerator) -> Iterator[None]:
+    """Close the trackers at the end, also after an error: what they have buffered is written then."""
+    try:
+        yield
+    finally:
+        for tracker in accelerator.trackers:  # accelerate's end_training would also end the group of processes.
+            tracker.finish()
 
 
 def _flat(value: Any, name: str = "") -> list[tuple[str, Any]]:
