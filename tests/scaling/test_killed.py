@@ -141,7 +141,7 @@ batch([sys.argv[1]], sys.argv[2], options, workers=workers, shard_size=8, resume
 
 @contextlib.contextmanager
 def driver(album: Path, out: Path, workers: int) -> Iterator[tuple[subprocess.Popen[bytes], Iterator[bytes]]]:
-    """A process that does what `mien batch` does and waits at each report until the next is read; killed at the end of the block."""
+    """A process that does what `mien batch` does, waiting after each report until the next is read; killed at the end."""
     command = [sys.executable, "-c", DRIVER, album, out, str(workers)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, env=environment(), stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL) as process:
