@@ -25,7 +25,7 @@ from .registry import lookup
 ASSETS = Path(__file__).parent / "assets"
 WEIGHTS = ASSETS / "weights"
 CARDS = ASSETS / "cards"
-ARCHITECTURES = ASSETS / "architectures.json"
+ARCHITECTURES = ASSETS / "architectures.toml"
 
 
 def bundled_file(name: str) -> Path:

@@ -9,6 +9,7 @@ from torch import nn
 
 from mien import models
 from mien.errors import ConfigError, MienError, UnknownName, WeightsError
+from mien.models.info import described
 
 DESCRIBED = sorted(set(models.MODELS) - {"mien-base", "mien-nano"})  # the bundled models are described by their cards
 
@@ -78,6 +79,11 @@ def test_every_architecture_is_described_in_full(name: str) -> None:
     assert [each.size for each in info.inputs if not each.fits(each.size)] == []
     assert list(info.outputs) == list(dict.fromkeys(field.partition("[")[0] for field in count.outputs))
     assert {"logits", "feature"} <= set(info.outputs)
+    table = described()[name]
+    assert table["inputs"] == [
+        {key: getattr(each, key) for key in ("name", "channels", "size", "sizes")} for each in info.inputs
+    ]
+    assert (table["parameters"], table["dead_parameters"], table["macs"]) == (count.parameters, count.dead, count.macs)
     for layer in info.cam_layers:
         assert len(count.shapes[layer]) == 3, f"{layer} gives no map"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,9 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from .. import cards
-from ..cards import ARCHITECTURES, Card
+from ..cards import Card
 from ..errors import UnknownName
 from ..models import MODELS
+from ..models.info import described
 from .terminal import Json, for_programs, plain_table, table_console, write_json
 
 MORE = "Published accuracies are those of the authors. How they were obtained, licenses and all else: mien models NAME."
@@ -63,9 +63,15 @@ def _weights(name: str, card: Card) -> dict[str, Any]:
 
 
 def _architectures() -> dict[str, dict[str, Any]]:
-    """Return description and cost of each architecture from the file of tools/generate.py, without torch."""
-    described = json.loads(ARCHITECTURES.read_text(encoding="utf-8"))
-    return {name: {"what": "architecture", "name": name, **described.get(name, {})} for name in MODELS}
+    """Return description and cost of each architecture, without torch."""
+    found: dict[str, dict[str, Any]] = {}
+    for name in MODELS:
+        table = {key: value for key, value in described().get(name, {}).items() if key not in ("cam_layers", "diagram")}
+        if table:
+            keys = ("dataset", "value", "metric", "note")
+            table["published"] = [{key: figure[key] for key in keys} for figure in table["published"]]
+        found[name] = {"what": "architecture", "name": name, **table}
+    return found
 
 
 def _print_weights(known: Mapping[str, Card], console: Console) -> None:

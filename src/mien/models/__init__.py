@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, MissingExtra, UnknownName
 from ..registry import lookup
-from .info import Figure, Input, ModelInfo
+from .info import Figure, Input, ModelInfo, described, model_info
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -85,11 +85,13 @@ def info(name: str) -> ModelInfo:
     if name.startswith("timm:"):
         return _torch_side("mien.models.stock").timm_info(name.removeprefix("timm:"))
     module = _torch_side(factory(name, plugins=True).__module__)
+    if name in described():
+        return model_info(name, getattr(module, "INPUTS", {}).get(name, (module.IMAGE,)))
     table: Mapping[str, ModelInfo] | None = getattr(module, "INFO", None)
     if table is None:
         own = f"; see its card: mien models {name}" if name in MODELS else ""
         raise UnknownName(f"{name} has no description: its module has no INFO{own}")
-    return lookup(name if name in MODELS else name.partition(":")[2], table, "model description", plugins=False)
+    return lookup(name.partition(":")[2], table, "model description", plugins=False)
 
 
 def count(name: str, **options: Any) -> Count:

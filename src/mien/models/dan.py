@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from . import sface
-from .info import Figure, Input, ModelInfo, at_least
+from .info import Input, at_least
 from .keys import RESNET_CHILDREN, Rule, rename
 from .stock import resnet, timm_model
 
@@ -157,62 +157,3 @@ AUTHOR_RULES: tuple[Rule, ...] = (
     (r"\.ca\.attention\.", ".channel."),
 )
 RESNET_RULES: tuple[Rule, ...] = ((r"^(?!fc\.)", "features."), (r"^fc\.", "pretraining.fc."))
-
-
-def _recipes(dataset: str) -> tuple[str, str]:
-    """Return the recipes of a dataset; `pooled` are hyunyongPark's, the others yaoing's."""
-    return f"{dataset}-dan-author", f"{dataset}-dan-mien"
-
-
-INFO: dict[str, ModelInfo] = {
-    "dan": ModelInfo(
-        name="dan",
-        summary="ResNet-18 under four heads that weigh places and channels and compete with each other",
-        paper="Wen et al., Distract your attention, Biomimetics 8(2):199, 2023",
-        repository="yaoing/DAN 3872eef; hyunyongPark/Emotion-Recognition fbc1b52",
-        license="yaoing: MIT, checkpoints on Google Drive; hyunyongPark: none stated",
-        inputs=(IMAGE,),
-        outputs={
-            "logits": "class scores before softmax (BatchNorm is their last step)",
-            "feature": "sum over heads, which the last layer reads",
-            "feature_map": "what the backbone gives; the affinity loss reads it",
-            "heads": "one vector a head, log-softmax across heads; the partition loss reads them",
-        },
-        published=(
-            Figure("AffectNet-8", 62.09, note="epoch 5, chosen on the test set", recipes=_recipes("affectnet8")),
-            Figure("AffectNet-7", 65.69, note="epoch 6, chosen on the test set", recipes=_recipes("affectnet7")),
-            Figure("RAF-DB", 89.70, note="epoch 21, chosen on the test set", recipes=_recipes("rafdb")),
-            Figure("RAF-DB", 85.32, "balanced accuracy %", "epoch 21, chosen on the test set", recipes=_recipes("rafdb")),
-            Figure(
-                "CK+",
-                98.9,
-                note="hyunyongPark, 6 classes; frames of the same people are in the training set",
-                recipes=_recipes("pooled"),
-            ),
-            Figure(
-                "RAF-DB",
-                91.6,
-                note="hyunyongPark, 6 classes, own split; the README may have swapped this row with the next",
-                recipes=_recipes("pooled"),
-            ),
-            Figure("AffectNet", 92.1, note="hyunyongPark, 6 classes, own split", recipes=_recipes("pooled")),
-        ),
-        source="the repositories' READMEs",
-        cam_layers=("heads.0.spatial", "heads.1.spatial", "heads.2.spatial", "heads.3.spatial"),
-        diagram="""flowchart LR
-    A["face<br/>${image}"] --> B["ResNet-18<br/>${features[0]}"]
-    B --> S1 --> C1
-    B --> S2["head 2"]
-    B --> S3["head 3"]
-    B --> S4["head 4"]
-    subgraph H["head 1"]
-        S1["where to look:<br/>one weight per location<br/>${heads.0.spatial}"]
-        C1["what to look for:<br/>one weight per channel<br/>${heads.0.channel}"]
-    end
-    C1 --> L["heads compete:<br/>log-softmax across heads"]
-    S2 --> L
-    S3 --> L
-    S4 --> L
-    L --> P["sum of the heads"] --> F["linear, BatchNorm<br/>${bn}"]""",
-    )
-}

@@ -28,9 +28,9 @@ from torch.nn import functional as F
 
 from ..errors import ConfigError
 from . import sface
-from .info import Figure, Input, ModelInfo
+from .info import Input
 from .keys import Rule, rename
-from .stock import README, REPOSITORY, recipes_from, resnet
+from .stock import resnet
 
 Gate = Literal["softmax", "sigmoid"]
 
@@ -326,49 +326,3 @@ AUTHOR_RULES: tuple[Rule, ...] = (
     (r"\.outconv\.", ".out.0."),
     (r"^(attention\.\d)\.bn\.", r"\1.out.1."),
 )
-
-_FIGURES = {  # start, FER2013, RAF-DB
-    34: (("ImageNet", 74.75, 87.50),),
-    50: (("ImageNet", 73.72, 87.61), ("VGGFace2", 74.67, 89.96)),
-}
-
-
-def _info(layers: int) -> ModelInfo:
-    return ModelInfo(
-        name=f"dda-resnet{layers}",
-        summary=f"ResNet-{layers} whose four stages are each modulated by a block with a spatial and a context path",
-        paper="none by the authors; ancestor: Pham et al., Residual masking network, ICPR 2020",
-        repository=REPOSITORY,
-        license="authors' code: Apache-2.0; weights: none published",
-        inputs=(IMAGE,),
-        outputs={
-            "logits": "class scores before softmax",
-            "feature": "the pooled channels that the last layer reads",
-            "maps": "what each block multiplies into its stage, as x · (1 + map); sums to 1 over channels",
-        },
-        published=tuple(
-            Figure(dataset, value, note=f"{start} start", recipes=recipes_from(start, dataset, f"dda-resnet{layers}"))
-            for start, *values in _FIGURES[layers]
-            for dataset, value in zip(("FER2013", "RAF-DB"), values, strict=True)
-        ),
-        source=f"the authors' {README}",
-        cam_layers=("stages.2", "stages.3"),
-        diagram="""flowchart LR
-    A["face<br/>${image}"] --> S["stem<br/>${stem}"] --> S1["stage 1<br/>${stages.0}"] --> M1(("×(1+m)"))
-    M1 --> S2["stage 2<br/>${stages.1}"] --> M2(("×(1+m)")) --> S3["stage 3<br/>${stages.2}"] --> M3(("×(1+m)"))
-    M3 --> S4["stage 4<br/>${stages.3}"] --> M4(("×(1+m)")) --> G["mean over the image"] --> D["dropout, linear<br/>${fc}"]
-    S1 -.-> P1 -.-> M1
-    S2 -.-> P2["block 2"] -.-> M2
-    S3 -.-> P3["block 3"] -.-> M3
-    S4 -.-> P4["block 4"] -.-> M4
-    subgraph P1["block 1"]
-        direction TB
-        X["x"] --> SP["spatial path:<br/>3 strided convolutions<br/>${attention.0.spatial}"] --> F
-        X --> C["context path:<br/>an inner ResNet-18<br/>${attention.0.context[0]} and ${attention.0.context[1]}"]
-        C --> W["weigh channels"] --> F["fuse<br/>${attention.0.fuse}"]
-        F --> U["enlarge<br/>${attention.0.up}"] --> O["softmax over channels:<br/>the map m"]
-    end""",
-    )
-
-
-INFO: dict[str, ModelInfo] = {f"dda-resnet{layers}": _info(layers) for layers in _FIGURES}

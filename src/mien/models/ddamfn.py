@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from ..errors import ConfigError
 from . import sface
-from .info import Figure, Input, ModelInfo
+from .info import Input
 from .keys import Rule, rename
 
 CHANNELS, STRIDE = 512, 16  # of the last feature map
@@ -262,55 +262,3 @@ AUTHOR_RULES: tuple[Rule, ...] = (
     (r"^(heads\.\d+\.(?:rows|columns|unused)|pool)\.conv\.", r"\1.0."),
     (r"^(heads\.\d+\.(?:rows|columns|unused)|pool)\.bn\.", r"\1.1."),
 )
-
-_RELEASED = "the authors' weights, trained already: mien import"
-
-
-def _plus_plus(dataset: str) -> tuple[str, str]:
-    """Return the recipes of DDAMFN++; the corrected ones are all of that form, but for FERPlus."""
-    return f"{dataset}-ddamfn-plusplus-author", f"{dataset}-ddamfn-mien"
-
-
-INFO: dict[str, ModelInfo] = {
-    "ddamfn": ModelInfo(
-        name="ddamfn",
-        summary="A four-million-parameter network with mixed kernels and two heads that attend along rows and columns",
-        paper="Zhang et al., A dual-direction attention mixed feature network, Electronics 12(17):3595, 2023",
-        repository="SainingZhang/DDAMFN cebfe5c",
-        license="none stated: nothing copied; three checkpoints in the repository",
-        inputs=(IMAGE,),
-        outputs={
-            "logits": "class scores before softmax",
-            "feature": "the 512 numbers that the last layer reads",
-            "feature_map": "what the backbone gives",
-            "heads": "attention map of each head, in (0, 1); the attention loss reads them",
-        },
-        published=(
-            Figure("AffectNet-7", 67.03, note="paper", recipes=("affectnet7-ddamfn-author",)),
-            Figure("AffectNet-8", 64.25, note="paper", recipes=("affectnet8-ddamfn-author",)),
-            Figure("RAF-DB", 91.35, note="paper", recipes=("rafdb-ddamfn-author",)),
-            Figure("FERPlus", 90.74, note="paper", recipes=("ferplus-ddamfn-author", "ferplus-ddamfn-mien")),
-            Figure("AffectNet-7", 67.36, note="paper, DDAMFN++", recipes=_plus_plus("affectnet7")),
-            Figure("AffectNet-8", 65.04, note="paper, DDAMFN++", recipes=_plus_plus("affectnet8")),
-            Figure("RAF-DB", 92.34, note="paper, DDAMFN++", recipes=_plus_plus("rafdb")),
-            Figure("AffectNet-7", 67.10, note="released checkpoint, epoch 19", recipes=_RELEASED),
-            Figure("AffectNet-8", 64.69, note="released checkpoint, epoch 25", recipes=_RELEASED),
-            Figure("RAF-DB", 92.04, note="released checkpoint, epoch 20; on 3,016 of the 3,068 test images", recipes=_RELEASED),
-        ),
-        source="the paper, and the confusion matrices beside the checkpoints; epochs chosen on the test sets",
-        cam_layers=("features.8",),
-        diagram="""flowchart LR
-    A["face<br/>${image}"] --> B["stem<br/>${features.1}"] --> C["10 mixed blocks<br/>${features.3}"]
-    C --> D["17 mixed blocks<br/>${features.5}"] --> E["7 mixed blocks<br/>${features.7}"]
-    E --> F["1×1 convolution<br/>${features.8}"]
-    F --> H1 --> X["larger of the two maps,<br/>times the features"]
-    F --> H2["head 2<br/>${heads.1}"] --> X
-    F --> X
-    subgraph H1["head 1"]
-        direction TB
-        R["learned summary of each row<br/>${heads.0.rows}"] --> G["gates<br/>${heads.0}"]
-        K["learned summary of each column<br/>${heads.0.columns}"] --> G
-    end
-    X --> P["learned pooling<br/>${pool}"] --> L["linear<br/>${fc}"]""",
-    )
-}

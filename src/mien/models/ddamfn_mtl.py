@@ -27,8 +27,9 @@ from torch import Tensor, nn
 from ..errors import ConfigError
 from . import ddamfn
 from .ddamfn import CHANNELS, IMAGE, DDAMFNTrunk
-from .info import Figure, ModelInfo
 from .keys import Rule, rename
+
+__all__ = ["IMAGE", "ddamfn_mtl"]
 
 Form = Literal["default", "code", "paper"]
 Task = Literal["valence_arousal", "expression", "action_units"]
@@ -138,57 +139,3 @@ AUTHOR_RULES: tuple[Rule, ...] = (
     (r"^custom_classifier\.emotions\.", "classifier.expression."),
     (r"^custom_classifier\.actions\.", "classifier.action_units."),
 )
-
-_FIGURES = (  # training, CCC of valence, CCC of arousal, F1 of expressions, F1 of action units, P
-    ("all tasks at once", 0.549, 0.524, 0.277, 0.470, 1.287),
-    ("shared layer, all tasks", 0.548, 0.518, 0.262, 0.473, 1.283),
-    ("one network a task", 0.604, 0.550, 0.287, 0.490, 1.354),
-    ("last layers only", 0.530, 0.537, 0.243, 0.487, 1.263),
-)
-_RECIPES: dict[str, tuple[str, ...] | str] = {
-    "all tasks at once": tuple(f"affwild2-ddamfn-mtl-{kind}" for kind in ("author", "mien", "paper")),
-    "shared layer, all tasks": "the code has that layer, its log the figures of all tasks at once; this run is not documented",
-    "one network a task": "no recipe trains one task alone",
-    "last layers only": "no recipe ends after the first stage",
-}
-_METRICS = ("CCC valence", "CCC arousal", "macro-F1 expressions", "mean F1 action units", "P")
-
-INFO: dict[str, ModelInfo] = {
-    "ddamfn-mtl": ModelInfo(
-        name="ddamfn-mtl",
-        summary="DDAMFN that predicts valence and arousal, expression and 12 action units at once",
-        paper="Cabacas-Maso et al., Enhancing facial expression recognition through DDAMFN, arXiv 2407.12390",
-        repository="josep-cm, in the history of rostos/TFM at ade24b7",
-        license="none stated: nothing copied; starts from a DDAMFN checkpoint",
-        inputs=(IMAGE,),
-        outputs={
-            "logits": "expression scores before softmax, in the order of Aff-Wild2",
-            "valence_arousal": "valence and arousal in (-1, 1)",
-            "action_logits": "scores of 12 action units before sigmoid",
-            "feature": "the 512 numbers that the last layers read",
-            "feature_map": "what the backbone gives",
-            "heads": "attention map of each head, in (0, 1); the attention loss reads them",
-        },
-        published=(
-            *(
-                Figure("s-Aff-Wild2 validation", value, metric, note, recipes=_RECIPES[note])
-                for note, *values in _FIGURES
-                for metric, value in zip(_METRICS, values, strict=True)
-            ),
-            Figure(
-                "s-Aff-Wild2 test",
-                1.114,
-                "P",
-                "shared layer, thresholds tuned on the validation set; 5th place",
-                recipes="the challenge keeps the labels of its test set",
-            ),
-        ),
-        source="the paper; P = mean CCC + expression F1 + action-unit F1",
-        cam_layers=("features.8",),
-        diagram="""flowchart LR
-    A["face<br/>${image}"] --> B["DDAMFN up to its pooling<br/>${pool}"] --> D["shared layer<br/>${classifier.dense}"]
-    D --> V["valence and arousal, tanh<br/>${classifier.valence_arousal}"]
-    D --> E["expression<br/>${classifier.expression}"]
-    D --> U["action units<br/>${classifier.action_units}"]""",
-    )
-}

@@ -26,12 +26,13 @@ from torch.nn import functional as F
 
 from ..errors import ConfigError
 from . import sface
-from .info import Figure, Input, ModelInfo, at_least
+from .info import Input, at_least
 from .keys import RESNET_CHILDREN, Rule, rename
 from .stock import Classified, resnet
 
 IMAGE = at_least(32)
 CROPS = tuple(at_least(16, name, 90) for name in ("eye", "nose", "mouth"))
+INPUTS = {"global-roi": (IMAGE, *CROPS)}
 
 
 class GlobalROIOutput(NamedTuple):
@@ -293,103 +294,3 @@ AUTHOR_RULES: tuple[Rule, ...] = (
     (r"\.attn\.proj\.", ".project."),
     (r"\.attn\.", "."),
 )
-
-_FIGURES = (  # dataset, Global-ROI Net, Global Net, fused
-    ("AffectNet-7", 65.71, 64.95, 65.49),
-    ("AffectNet-8", 61.85, 61.25, 62.12),
-    ("RAF-DB", 88.81, 87.22, 87.65),
-    ("FERPlus", 86.25, 85.50, 85.19),
-    ("CK+ (10 folds by image)", 99.68, 99.81, 99.55),
-    ("AffectNet → CK+", 87.72, 89.76, 90.02),
-    ("AffectNet → JAFFE", 51.64, 50.70, 52.58),
-    ("AffectNet → SFEW", 38.39, 37.80, 37.73),
-    ("RAF-DB → CK+", 78.06, 77.80, 79.26),
-    ("RAF-DB → JAFFE", 45.54, 47.42, 46.95),
-    ("RAF-DB → SFEW", 49.01, 46.28, 46.84),
-)
-_REPOSITORY = "tzu-tsen/code 40440b5"
-_LICENSE = "none stated: nothing copied; weights on Google Drive"
-_SOURCE = (
-    "the repository's README; the epoch was chosen on the test set, except for FERPlus; the three columns have different "
-    "denominators (faces with crops, all faces, all faces)"
-)
-
-_NAMES = {
-    "AffectNet-7": "affectnet7",
-    "AffectNet-8": "affectnet8",
-    "RAF-DB": "rafdb",
-    "FERPlus": "ferplus",
-    "CK+ (10 folds by image)": "ckplus",
-}
-
-
-def _recipes(network: str, dataset: str) -> tuple[str, ...] | str:
-    if dataset in _NAMES:
-        return f"{_NAMES[dataset]}-{network}-author", f"{_NAMES[dataset]}-{network}-mien"
-    return "the network of the first set's recipes, measured on the second"
-
-
-INFO: dict[str, ModelInfo] = {
-    "global-roi": ModelInfo(
-        name="global-roi",
-        summary="A face and the crops of its eyes, nose and mouth, read by two networks that share their last layers",
-        paper="none named",
-        repository=_REPOSITORY,
-        license=_LICENSE,
-        inputs=(IMAGE, *CROPS),
-        outputs={
-            "logits": "class scores of face and crops together (BatchNorm is their last step)",
-            "whole_logits": "class scores of the face alone",
-            "roi_logits": "class scores of the crops alone",
-            "feature": "the vector behind `logits`",
-        },
-        published=(
-            *(
-                Figure(dataset, value, note="Global-ROI Net alone", recipes=_recipes("global-roi", dataset))
-                for dataset, value, _, _ in _FIGURES
-            ),
-            *(
-                Figure(
-                    dataset,
-                    value,
-                    note="fused with the Global Net",
-                    recipes="scores of two networks added, which mien does not do",
-                )
-                for dataset, _, _, value in _FIGURES
-            ),
-        ),
-        source=_SOURCE,
-        cam_layers=("features_whole.layer4",),
-        diagram="""flowchart LR
-    A["face<br/>${image}"] --> B["ResNet-18, CBAM in every block<br/>${features_whole[0]}"] --> W["mean over the image"]
-    E["eyes<br/>${eye}"] --> T["shared ResNet-18 trunk<br/>with two transformer blocks<br/>${features}"]
-    N["nose<br/>${nose}"] --> T
-    M["mouth<br/>${mouth}"] --> T
-    T --> X["maximum over each crop,<br/>side by side"] --> R["linear, BatchNorm<br/>${bn_roi}"]
-    W --> P(("+")) --> L
-    R --> P
-    W --> L
-    R --> L["one shared linear layer<br/>and BatchNorm"]
-    L --> O1["both<br/>${bn}"]
-    L --> O2["face alone"]
-    L --> O3["crops alone"]""",
-    ),
-    "global-cbam": ModelInfo(
-        name="global-cbam",
-        summary="ResNet-18 with one attention module at its end, the partner of global-roi for faces without crops",
-        paper="Woo et al., CBAM: convolutional block attention module, ECCV 2018 (the attention)",
-        repository=_REPOSITORY,
-        license=_LICENSE,
-        inputs=(IMAGE,),
-        outputs={
-            "logits": "class scores before softmax (BatchNorm is their last step)",
-            "feature": "the 512 pooled channels that the linear layer reads",
-        },
-        published=tuple(Figure(dataset, value, recipes=_recipes("global-cbam", dataset)) for dataset, _, value, _ in _FIGURES),
-        source=_SOURCE,
-        cam_layers=("cbam",),
-        diagram="""flowchart LR
-    A["face<br/>${image}"] --> B["ResNet-18<br/>${features[0]}"] --> C["gate channels<br/>${cbam.channel}"]
-    C --> D["gate places<br/>${cbam.spatial}"] --> G["mean over the image"] --> F["linear, BatchNorm<br/>${bn}"]""",
-    ),
-}

@@ -1,10 +1,14 @@
-"""Description of an architecture in a form that tables, pages and checks can read."""
+"""Descriptions of architectures: the types, and those of the package from `architectures.toml`."""
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from ..cards import ARCHITECTURES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -92,3 +96,23 @@ class ModelInfo:
     source: str = ""
     cam_layers: tuple[str, ...] = ()
     diagram: str = field(default="", repr=False)
+
+
+@cache
+def described() -> Mapping[str, dict[str, Any]]:
+    """Return name → table of `architectures.toml`, with costs and inputs as plain values; this needs no torch."""
+    tables = tomllib.loads(ARCHITECTURES.read_text(encoding="utf-8"))
+    for table in tables.values():
+        table["published"] = [{"metric": "accuracy %", "note": "", **figure} for figure in table["published"]]
+    return tables
+
+
+def model_info(name: str, inputs: tuple[Input, ...]) -> ModelInfo:
+    """Return the description of an architecture of the package."""
+    table = described()[name]
+    texts = {key: table[key] for key in ("summary", "paper", "repository", "license", "source", "outputs", "diagram")}
+    figures = [
+        Figure(**row | {"recipes": row["recipes"] if isinstance(row["recipes"], str) else tuple(row["recipes"])})
+        for row in table["published"]
+    ]
+    return ModelInfo(name, inputs=inputs, published=tuple(figures), cam_layers=tuple(table["cam_layers"]), **texts)

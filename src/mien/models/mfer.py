@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from ..errors import ConfigError
 from . import sface
-from .info import Figure, Input, ModelInfo, at_least
+from .info import Input, at_least
 from .keys import Rule, rename
 from .stock import timm_model
 
@@ -185,40 +185,3 @@ AUTHOR_RULES: tuple[Rule, ...] = (
     (r"\.pwconv(\d)\.", r".mlp.fc\1."),
     (r"\.attn\.", ".query."),
 )
-
-INFO: dict[str, ModelInfo] = {
-    "mfer": ModelInfo(
-        name="mfer",
-        summary="ConvNeXt with attention after its last two stages and three heads on nested shares of its features",
-        paper="IEEE Transactions on Affective Computing 16(2):683-696, 2025, doi 10.1109/TAFFC.2024.3458464",
-        repository="XuJ1E/MFER 6d041d5",
-        license="authors' code: MIT; weights and the DSF loss: never published",
-        inputs=(IMAGE,),
-        outputs={
-            "logits": "class scores before softmax: the sum of the heads",
-            "feature": "the normalized, pooled channels of the backbone",
-            "heads": "class scores of each head; each has its own loss",
-        },
-        published=(
-            Figure(
-                "RAF-DB",
-                92.08,
-                note="undetected test faces were excluded",
-                recipes=("rafdb-mfer-author", "rafdb-mfer-mien", "rafdb-mfer-paper"),
-            ),
-            Figure("AffectNet-7", 67.06, recipes=("affectnet7-mfer-author", "affectnet7-mfer-mien")),
-            Figure("AffectNet-8", 63.15, recipes=("affectnet8-mfer-author", "affectnet8-mfer-mien")),
-            Figure("FERPlus", 91.09, recipes=("ferplus-mfer-author", "ferplus-mfer-mien")),
-        ),
-        source="the repository's README; with a loss and a start that were not published",
-        cam_layers=("backbone.stages.3",),
-        diagram="""flowchart LR
-    A["face<br/>${image}"] --> S["patches of 4×4<br/>${backbone.stem}"] --> B["stages 1 and 2<br/>${backbone.stages.1}"]
-    B --> C["stage 3, ending in attention<br/>${backbone.stages.2}"]
-    C --> D["stage 4, ending in attention<br/>${backbone.stages.3}"]
-    D --> G["mean over the image,<br/>LayerNorm<br/>${backbone}"]
-    G --> H0["head 0: first half<br/>${heads.0}"] --> P["sum of logits"]
-    G --> H1["head 1: first three quarters<br/>${heads.1}"] --> P
-    G --> H2["head 2: everything<br/>${heads.2}"] --> P""",
-    )
-}

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import ConfigError, WeightsError
-from .info import Figure, Input, ModelInfo
+from .info import Input
 from .keys import Rule, rename
 
 CHANNELS = (64, 128, 256)
@@ -418,46 +418,3 @@ AUTHOR_RULES: tuple[Rule, ...] = (
     (r"^VIT\.(blocks\.\d)\.attn\.", r"transformer.\1."),
     (r"^VIT\.", "transformer."),
 )
-
-_UNSELECTED = "best epoch, selected on the test images"
-
-
-def _recipes(dataset: str) -> tuple[str, str]:
-    return f"{dataset}-poster-author", f"{dataset}-poster-mien"
-
-
-INFO: dict[str, ModelInfo] = {
-    "poster": ModelInfo(
-        name="poster",
-        summary="POSTER++: IR-50 features queried by landmark features at three scales, under a small transformer",
-        paper="Mao et al., POSTER++: a simpler and stronger facial expression recognition network, arXiv 2301.12149",
-        repository="Talented-Q/POSTER_V2 18de559",
-        license="code: MIT; checkpoints on Google Drive and Baidu; license of the IR-50 weights not stated",
-        inputs=(IMAGE,),
-        outputs={
-            "logits": "class scores before softmax",
-            "feature": "the gated class token that the linear layer reads",
-            "pooled": "the class token before the gate",
-            "landmarks": "landmark features of each scale, the queries",
-            "windows": "normalized image features of each scale, keys, values and residual",
-            "fused": "attention of each scale",
-            "tokens": "input of the transformer without class token",
-            "tokens_out": "output of the last block of the transformer",
-        },
-        published=(
-            Figure("RAF-DB", 92.21, note=_UNSELECTED, recipes=_recipes("rafdb")),
-            Figure("AffectNet-7", 67.49, note=_UNSELECTED, recipes=_recipes("affectnet7")),
-            Figure("AffectNet-8", 63.77, note=f"{_UNSELECTED}, probably of 3,999", recipes=_recipes("affectnet8")),
-            Figure("CAER-S", 93.00, note=f"{_UNSELECTED}; README only", recipes=_recipes("caers")),
-        ),
-        source="the repository's README; 43.7 M parameters and 8.4 G there omit what never runs and attention products",
-        cam_layers=("trunk.stages.2",),
-        diagram="""flowchart LR
-    A["face<br/>${image}"] --> T["IR-50<br/>${trunk.stages.2}"]
-    A --> L["landmark network, frozen<br/>${landmark_conv}"]
-    T --> S["attention at three scales<br/>queries: landmarks"]
-    L --> S
-    S --> E["embeddings<br/>3 × ${embeddings.2}"] --> V["two transformer blocks<br/>${transformer.norm}"]
-    V --> G["gate<br/>${gate}"] --> F["linear<br/>${fc}"]""",
-    )
-}

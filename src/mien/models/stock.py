@@ -22,13 +22,10 @@ import timm
 from torch import Tensor, nn
 
 from ..errors import ConfigError, UnknownName, WeightsError, did_you_mean
-from .info import Figure, ModelInfo, at_least
+from .info import ModelInfo, at_least
 from .keys import rename
 
 IMAGE = at_least(32)
-REPOSITORY = "Harly-1506/Dual-Domain-Attention f5a10f8"
-README = "README, probably with test-time augmentation; RAF-DB's best epoch was chosen on the test set"
-"""Where the figures of these baselines and of DDA come from."""
 DRAWN_FOR_A_THOUSAND = (timm.models.EfficientNet, timm.models.MobileNetV3)
 """Networks whose last layer timm draws from ±1/√classes. With seven classes a network then begins with logits three apart and
 gradients of some hundreds, and EfficientNet-B3 did not learn in two epochs; so it is drawn as torch draws linear layers."""
@@ -165,55 +162,3 @@ def _require_timm(name: str) -> None:
 def from_author(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return a torchvision-style ResNet state dict under our names."""
     return rename(state, [(r"^(?!model\.)", "model.")])
-
-
-def _resnet_info(layers: int, published: tuple[Figure, ...], channels: int) -> ModelInfo:
-    return ModelInfo(
-        name=f"resnet{layers}",
-        summary=f"ResNet-{layers} under a linear head, the baseline that DDA is compared with",
-        paper="He et al., Deep residual learning for image recognition, CVPR 2016",
-        repository=REPOSITORY,
-        license="code: Apache-2.0 (timm and the authors'); weights: none published",
-        inputs=(IMAGE,),
-        outputs={
-            "logits": "class scores before softmax",
-            "feature": f"the {channels} pooled channels that the linear layer reads",
-        },
-        published=published,
-        source=f"the DDA authors' {README}",
-        cam_layers=("model.layer4",),
-        diagram="""flowchart LR
-    A["face<br/>${image}"] --> B["7×7 convolution, max-pool<br/>${model.maxpool}"]
-    B --> C["stage 1<br/>${model.layer1}"] --> D["stage 2<br/>${model.layer2}"] --> E["stage 3<br/>${model.layer3}"]
-    E --> F["stage 4<br/>${model.layer4}"] --> G["mean over the image<br/>${model.global_pool}"]
-    G --> H["linear<br/>${model.fc}"]""",
-    )
-
-
-def recipes_from(start: str, dataset: str, network: str) -> tuple[str, ...] | str:
-    """Return the recipes of the DDA authors' figures, which all start from ImageNet's weights."""
-    if start != "ImageNet":
-        return f"the recipes start from ImageNet's weights; {start}'s are given with `--model.init`"
-    return tuple(f"{dataset.lower().replace('-', '')}-{network}-{kind}" for kind in ("author", "mien"))
-
-
-INFO: dict[str, ModelInfo] = {
-    "resnet34": _resnet_info(
-        34,
-        (
-            Figure("FER2013", 72.80, note="ImageNet start", recipes=recipes_from("ImageNet", "FER2013", "resnet34")),
-            Figure("RAF-DB", 86.70, note="ImageNet start", recipes=recipes_from("ImageNet", "RAF-DB", "resnet34")),
-        ),
-        512,
-    ),
-    "resnet50": _resnet_info(
-        50,
-        (
-            Figure("FER2013", 73.40, note="ImageNet start", recipes=recipes_from("ImageNet", "FER2013", "resnet50")),
-            Figure("RAF-DB", 86.99, note="ImageNet start", recipes=recipes_from("ImageNet", "RAF-DB", "resnet50")),
-            Figure("FER2013", 74.30, note="VGGFace2 start", recipes=recipes_from("VGGFace2", "FER2013", "resnet50")),
-            Figure("RAF-DB", 88.90, note="VGGFace2 start", recipes=recipes_from("VGGFace2", "RAF-DB", "resnet50")),
-        ),
-        2048,
-    ),
-}
