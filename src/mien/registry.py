@@ -6,6 +6,7 @@ import importlib
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from .errors import UnknownName, did_you_mean
@@ -38,6 +39,21 @@ def lookup(name: str, table: Mapping[str, Any], kind: str, *, plugins: bool = Tr
         return _load(name, kind)
     hint = did_you_mean(name, table, ".")
     raise UnknownName(f"unknown {kind} {name!r}{hint} Known: {', '.join(sorted(table))}")
+
+
+class LazyModule:
+    """A module that is imported when an attribute is first used.
+
+    Args:
+        name: name of the module, such as `"torch"`.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        module: ModuleType = importlib.import_module(self._name)
+        return getattr(module, attribute)
 
 
 def _load(path: str, kind: str) -> Any:

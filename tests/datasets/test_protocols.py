@@ -70,7 +70,7 @@ def test_the_draw_is_the_same_on_every_machine() -> None:
     assert cut(columns_only(np.zeros(40, int)), np.arange(40), Draw(seed=1)).tolist() != chosen.tolist()
 
 
-@given(st.integers(0, 10**6), st.integers(2, 10), st.integers(10, 40))
+@given(st.integers(0, 10**6), st.integers(3, 10), st.integers(10, 40))
 def test_folds_by_subject_cover_everything_once_and_share_nobody(seed: int, folds: int, people: int) -> None:
     random = np.random.default_rng(seed)
     subject = np.array([f"s{n}" for n in (*range(people), *random.integers(0, people, 150))])
@@ -90,7 +90,9 @@ def test_folds_that_cannot_be_made() -> None:
     with pytest.raises(DatasetError):
         subject_folds(data, Draw())
     with pytest.raises(DatasetError):
-        subject_folds(data, Draw(folds=2, fold=2))
+        subject_folds(columns_only(np.zeros(6, int), np.array(["a", "b", "c"] * 2)), Draw(folds=2))  # no training split
+    with pytest.raises(DatasetError):
+        subject_folds(columns_only(np.zeros(6, int), np.array(["a", "b", "c"] * 2)), Draw(folds=3, fold=3))
     with pytest.raises(DatasetError):
         subject_folds(columns_only(np.zeros(4, int)), Draw())
     with pytest.raises(DatasetError):

@@ -5,13 +5,18 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Literal, get_args, get_origin
 
 import pytest
+import torch
 from runs import environment
 
 from mien.errors import ConfigError
 from mien.training import recipes
-from mien.training.config import TrainConfig
+from mien.training.config import Term, TrainConfig
+from mien.training.criterion import BUILDERS, Criterion
+from mien.training.terms import TERMS, Amount, Count, Fraction
 
 
 def test_recipes_are_found_by_name_and_by_path(tmp_path: Path) -> None:
@@ -46,15 +51,46 @@ def test_short_names_and_places_in_lists() -> None:
         TrainConfig.load("rafdb-dan-mien", ["--loss.7.weight=1"])
 
 
+WRONG = {
+    "optim.lt=3": "lt",
+    "optim.lr=fast": "fast",
+    "input.crop=fer2012": "fer2012",
+    "model.name=dann": "dann",
+    "model.options.num_head=2": "num_head",
+    "data.dataset=rafbd": "rafbd",
+    "data.protocol=offical": "offical",
+    "data.root=no-such-folder": "no-such-folder",
+    "loss.0.kind=cross-entropi": "cross-entropi",
+    "loss.0.options.smooth=0.1": "smooth",
+    "loss.0.options.smoothing=2": "2",
+    "augment=[{ op = 'flop' }]": "flop",
+    "augment=[{ op = 'rotate', degree = 5 }]": "degree",
+    "validation.metric=acuracy": "acuracy",
+}
+"""Wrong field of a recipe → the word in its message."""
+
+
 def test_errors_of_a_recipe_come_before_torch_is_imported() -> None:
     code = (
         "import sys\n"
         "from mien.cli import main\n"
-        "assert main(['train', 'rafdb-dan-mien', '--optim.lt=3']) == 1\n"
-        "assert 'torch' not in sys.modules\n"
+        "for field in sys.argv[1:]:\n"
+        "    assert main(['train', 'rafdb-dan-mien', f'--{field}']) == 1\n"
+        "    assert 'torch' not in sys.modules, field\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code, *WRONG], env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    assert all(word in line for word, line in zip(WRONG.values(), done.stderr.splitlines(), strict=True)), done.stderr
+
+
+def test_options_of_terms_are_those_of_their_builders() -> None:
+    values = {str: "scores", bool: True, Count: 3, Amount: 0.5, Fraction: 0.5, Fraction | None: 0.5, Amount | None: 0.5}
+    for kind, options in TERMS.items():
+        for name, hint in options.items():
+            value = values.get(hint) or (get_args(hint)[0] if get_origin(hint) is Literal else [0.5, 0.5, 0.5])
+            term = Term(kind=kind, options={"size": 3} | {name: value} if kind == "hint" else {name: value})
+            Criterion([term], SimpleNamespace(logits=torch.zeros(2, 3)), 3, torch.ones(3))
+    assert TERMS.keys() == BUILDERS.keys()
 
 
 def test_every_recipe_of_the_package_is_listed(capsys: pytest.CaptureFixture[str]) -> None:

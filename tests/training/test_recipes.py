@@ -25,8 +25,8 @@ from mien.labels import label_set
 from mien.registry import lookup
 from mien.training import augmentation, loop
 from mien.training.config import InitConfig, TrainConfig
-from mien.training.criterion import TERMS
 from mien.training.data import open_splits
+from mien.training.terms import TERMS
 
 FOLDER = Path(__file__).parents[2] / "recipes"
 RECIPES = sorted(path.stem for path in FOLDER.glob("*.toml"))

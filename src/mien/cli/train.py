@@ -65,10 +65,14 @@ def train(
     Raises:
         MissingExtra: torch or another package of the extra train is not installed.
     """
+    from ..data.datasets import reader
     from ..training.config import TrainConfig
 
     changes = overrides(fields, root, seed, device)
-    config = TrainConfig.load(recipe, changes)  # before torch is imported, so that errors come at once
+    config = TrainConfig.load(recipe, changes)  # Checked before torch is imported, so that errors come at once.
+    for data in config.data:
+        if ":" not in data.dataset:
+            reader(data.dataset).check(data.root, data.protocol, data.options)
     name = Path(recipe).stem
     if folds or seeds:
         train_series(recipe, config, changes, out or Path("runs") / name, jobs, folds=folds, seeds=seeds)

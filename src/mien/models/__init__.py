@@ -14,9 +14,12 @@ last layer) and further fields, such as attention maps.
 
 from __future__ import annotations
 
+import ast
 import importlib
+import importlib.util
 import inspect
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, MissingExtra, UnknownName
@@ -28,7 +31,19 @@ if TYPE_CHECKING:
 
     from .counting import Count
 
-__all__ = ["MODELS", "Figure", "Input", "ModelInfo", "author_mapping", "build", "count", "dead_parameters", "factory", "info"]
+__all__ = [
+    "MODELS",
+    "Figure",
+    "Input",
+    "ModelInfo",
+    "author_mapping",
+    "build",
+    "count",
+    "dead_parameters",
+    "factory",
+    "info",
+    "option_names",
+]
 
 MODELS: dict[str, str] = {
     "resnet34": "mien.models.stock:resnet34",
@@ -147,6 +162,24 @@ def factory(name: str, plugins: bool = True) -> Callable[..., nn.Module]:
         return lookup(name, MODELS, "model", plugins=plugins)
     except ModuleNotFoundError as error:
         raise _missing(error) from error
+
+
+def option_names(name: str) -> tuple[str, ...]:
+    """Return the options of an architecture, read from its source without importing torch.
+
+    Args:
+        name: a key of `MODELS`.
+
+    Raises:
+        UnknownName: unknown architecture.
+    """
+    if name not in MODELS:
+        lookup(name, MODELS, "model", plugins=False)  # Raises with the nearest name.
+    module, _, function = MODELS[name].rpartition(":")
+    spec = importlib.util.find_spec(module)
+    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))  # pyrefly: ignore
+    (found,) = (each for each in tree.body if isinstance(each, ast.FunctionDef) and each.name == function)
+    return tuple(each.arg for each in (*found.args.args, *found.args.kwonlyargs))
 
 
 def _torch_side(module: str) -> Any:

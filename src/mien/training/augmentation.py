@@ -18,17 +18,21 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal, NamedTuple, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_type_hints
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from .. import config as tables
 from ..errors import ConfigError, did_you_mean, shown
-from ..registry import lookup
+from ..registry import LazyModule, lookup
 from . import transforms
 from .transforms import BatchRng, Chance
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:  # as in `transforms`
+    torch, Tensor = LazyModule("torch"), Any
 
 Step = Mapping[str, Any]
 Steps = tuple[dict[str, Any], ...]

@@ -26,11 +26,12 @@ from . import tracking
 from .augmentation import Mix
 from .config import TrainConfig
 from .cpu_kernels import small_maps
-from .criterion import Criterion, field_of, float32, target_of
+from .criterion import Criterion, field_of, float32
 from .data import Mixture, card_input, evaluation_batches
 from .init_weights import load_initial_weights
 from .optim import Average, optimizer, synchronize_batch_norm
 from .pseudo_labels import teacher_of
+from .terms import target_of
 
 
 class Learner(nn.Module):

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from .. import config as tables
 from ..config import Range
 from ..errors import ConfigError, did_you_mean
-from . import recipes
+from . import recipes, terms
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "radam")
 SCHEDULES = ("constant", "step", "multi-step", "exponential", "plateau", "cosine", "one-cycle")
@@ -139,7 +139,7 @@ class Term:
     """One term of the loss."""
 
     kind: str = "cross-entropy"
-    """Name in `mien.training.criterion.TERMS`."""
+    """Name in `mien.training.terms.TERMS`."""
     output: str = "logits"
     """Output field of the network; `heads.0` is the first of several tensors."""
     weight: float = 1.0
@@ -407,6 +407,7 @@ class TrainConfig:
         for epoch in config.input.sizes:
             if not epoch.isdecimal():
                 raise ConfigError(f"{where}: input.sizes: keys must be epochs such as 0, got {epoch!r}", value=epoch)
+        terms.check(config)
         return config
 
     def to_dict(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ Samples without the target of a term are ignored by it; if no sample has the tar
 term with `data` is computed on the samples of these datasets; other samples count as zero in its mean over the batch, so that
 it does not depend on how a batch is divided among processes.
 
-Own terms are named `module:function`, with the signature of the functions in `TERMS`.
+Own terms are named `module:function`, with the signature of the functions in `BUILDERS`.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from .. import losses
 from ..errors import ConfigError
 from ..registry import lookup
 from .config import Term
+from .terms import TAUGHT
 
 Targets = Mapping[str, Tensor]
 
@@ -294,7 +295,7 @@ def _plain(function: Callable[..., Tensor]) -> Callable[..., nn.Module]:
     return lambda width, classes, counts, **options: Function(function, **options)
 
 
-TERMS: dict[str, Callable[..., nn.Module]] = {
+BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "cross-entropy": lambda width, classes, counts, **options: CrossEntropy(counts, **options),
     "votes": _plain(votes),
     "distil": _plain(distil),
@@ -313,31 +314,9 @@ TERMS: dict[str, Callable[..., nn.Module]] = {
 """Kind → function of (width of the output, classes, training images of each class, options) that returns a module; the module
 maps (output, targets) to a scalar."""
 
-TAUGHT = ("distil", "hint")
-"""Kinds whose targets are predictions of a teacher."""
-
-TARGETS: dict[str, str] = {
-    "votes": "votes",
-    "binary": "soft",
-    "valence-arousal": "valence_arousal",
-    "action-units": "action_units",
-    "distil": "",
-    "hint": "",
-    "partition": "",
-    "attention": "",
-}
-"""Target of a kind, if not `label`."""
-
-
-def target_of(term: Term) -> str:
-    """Return the name of a term's target, "" if it has none or is an own term."""
-    if term.kind == "cross-entropy" and term.options.get("soft"):
-        return "soft"
-    return TARGETS.get(term.kind, "label" if term.kind in TERMS else "")
-
 
 def _build(term: Term, output: Any, classes: int, counts: Tensor) -> nn.Module:
-    factory = lookup(term.kind, TERMS, "loss term")
+    factory = lookup(term.kind, BUILDERS, "loss term")
     tensor = output if isinstance(output, Tensor) else output[0]
     width = tensor.shape[1] if tensor.ndim > 1 else 1
     try:

@@ -32,7 +32,7 @@ from ..evaluation.report.plots import confusion_matrix
 from ..faces.preprocessing import Preprocess
 from ..io.files import locked_folder
 from ..metrics.au_thresholds import UnitThresholds
-from . import augmentation, run_dir, tracking, validation
+from . import run_dir, tracking, validation
 from .augmentation import mixup
 from .building import CORRECT, LABELED, Parts, build_parts, device_of, fastest_precision, open_accelerator
 from .config import TrainConfig
@@ -163,9 +163,7 @@ def open_run(config: TrainConfig, out: Path, resume: bool = False, report: Repor
         raise ConfigError(
             f"{out} already contains a run; continue it with --resume, or choose another folder (--out)", path=out
         )
-    Preprocess(card_input(config.input), card_crop(config.input))  # Raises for an unknown crop.
-    validation.check_metrics(config)
-    augmentation.check(config.augment)
+    Preprocess(card_input(config.input), card_crop(config.input))  # Raises where they do not match.
     if config.threads:
         torch.set_num_threads(config.threads)
     accelerator = open_accelerator(config, out)

@@ -26,7 +26,7 @@ from ..models.torch_devices import named
 from ..visualization.plotting import figure_bytes, styled
 from .config import TrainConfig, upgrade
 from .data import Mixture, card_crop, card_input
-from .validation import CLASSIFIED, heads
+from .terms import CLASSIFIED, heads
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

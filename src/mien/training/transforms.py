@@ -14,15 +14,20 @@ import hashlib
 import io
 import math
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
-from torch.nn import functional
 
 from ..config import Range
+from ..registry import LazyModule
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+    from torch.nn import functional
+else:  # The parameters of transforms are checked without torch, whose import takes a second.
+    torch, functional, Tensor = LazyModule("torch"), LazyModule("torch.nn.functional"), Any
 
 
 class BatchRng:

@@ -14,86 +14,18 @@ from torch import nn
 from .. import metrics
 from ..cards import Calibration
 from ..data.datasets import ferplus
-from ..errors import ConfigError
 from ..faces.preprocessing import Preprocess
 from ..metrics.au_thresholds import UnitThresholds, tune_units
 from ..metrics.calibration import abstention_threshold, fit_temperature, softmax
 from ..models.torch_runtime import run_network
 from .config import TrainConfig
-from .criterion import TAUGHT, Criterion, field_of, target_of
+from .criterion import Criterion, field_of
 from .data import UNKNOWN, Mixture, Split, card_input, evaluation_batches
+from .terms import CLASSIFIED, CONCORDANCE, LOSS, heads, prefix_of
 
-CLASSIFYING = ("cross-entropy", "votes", "binary")
-"""Kinds of loss terms on class scores."""
-CLASSIFIED = ("accuracy", "uar", "macro_f1", "nll")
-"""Metrics of `classified`."""
 MIN_CALIBRATION = 100
 """Minimum number of labeled images for calibration."""
-CONCORDANCE = ("ccc_valence", "ccc_arousal")
-"""Metrics of `concordance`."""
-LOSS = "validation_loss"
-"""The loss of the recipe, without terms of a teacher: a metric, and a column of `predict`."""
 SMALLER_IS_BETTER = ("nll", LOSS)
-
-
-def heads(config: TrainConfig, index: int = 0) -> dict[str, str]:
-    """Return the outputs that are evaluated on a dataset, by its index, and the target of each.
-
-    These are the classification heads and regressions with a loss term on it, and on the first dataset the scores.
-    """
-    found = {} if index else {config.model.scores: "label"}
-    name = config.data[index].name or config.data[index].dataset
-    for term in config.loss:
-        if term.data and name not in term.data:
-            continue
-        if term.kind in CLASSIFYING and "." not in term.output and term.output != "expression":
-            found[term.output] = "votes" if target_of(term) == "votes" else "label"
-        if term.kind in ("valence-arousal", "action-units"):
-            found[term.output] = target_of(term)
-    return found
-
-
-def metrics_of(config: TrainConfig) -> list[str]:
-    """Return the names of the metrics of a run; see `measure`."""
-    every = [LOSS] if any(term.kind not in TAUGHT for term in config.loss) else []
-    for index in range(len(config.data)):
-        found: list[str] = []
-        for name, target in heads(config, index).items():
-            if target == "valence_arousal":
-                found += CONCORDANCE
-            elif target == "action_units":
-                found += ["au_f1"] if index else ["au_f1", "au_f1_at_thresholds"]
-            else:
-                found += [prefix_of(config, index, name) + metric for metric in CLASSIFIED]
-        every += [*found, "p"] if {"ccc_valence", "au_f1"} <= {*found} else found
-    return every
-
-
-def prefix_of(config: TrainConfig, index: int, head: str) -> str:
-    """Return the prefix of the metrics of a classification head on a dataset, by its index."""
-    if index:
-        return f"{config.data[index].name or config.data[index].dataset}.{head}."
-    return "" if head == config.model.scores else f"{head}."
-
-
-def check_metrics(config: TrainConfig) -> None:
-    """Check the metrics of model selection before training instead of after the first epoch.
-
-    Raises:
-        ConfigError: unknown metric.
-    """
-    chosen, known = config.validation.metric, metrics_of(config)
-    wanted = {"validation.metric": "" if chosen == "last" else chosen}
-    if config.schedule.kind == "plateau":
-        wanted["schedule.metric"] = config.schedule.metric or chosen
-    for field, metric in wanted.items():
-        for name in map(str.strip, metric.split("+") if metric else ()):
-            if name not in known:
-                raise ConfigError(
-                    f"{field}: unknown metric {name!r}; the metrics of this run are {', '.join(known)}",
-                    value=name,
-                    expected=tuple(known),
-                )
 
 
 @torch.no_grad()

@@ -94,7 +94,7 @@ def subject_folds(data: Dataset, draw: Draw) -> Rows:
     if data.subject is None:
         raise DatasetError(f"{data.name} has no subjects, so folds by subject are impossible; choose another protocol")
     people, count = np.unique(data.subject, return_counts=True)
-    folds = _checked(draw, len(people), "subjects")
+    folds = _checked(draw, len(people), "subjects", 3)  # one for each split
     load, home = np.zeros(folds), {}
     for person in sorted(range(len(people)), key=lambda p: (-count[p], _lot(people[p], draw.seed))):
         home[people[person]] = fold = int(load.argmin())
@@ -172,10 +172,10 @@ def _lot(name: str, seed: int) -> bytes:
     return hashlib.blake2b(f"{seed}/{name}".encode(errors="surrogateescape"), digest_size=8).digest()
 
 
-def _checked(draw: Draw, available: int, what: str) -> int:
-    if not 2 <= draw.folds <= available:
+def _checked(draw: Draw, available: int, what: str, least: int = 2) -> int:
+    if not least <= draw.folds <= available:
         raise DatasetError(
-            f"folds (data.folds in a recipe) must be between 2 and {available} for {available} {what}, got {draw.folds}",
+            f"folds (data.folds in a recipe) must be between {least} and {available} for {available} {what}, got {draw.folds}",
             value=draw.folds,
         )
     if not 0 <= draw.fold < draw.folds:

@@ -72,9 +72,7 @@ class Reader:
             path = protocol.removeprefix(PREFIX)
             clean = read_clean(path)
             return clean.apply(self.open(root, split, clean.protocol, draw=draw, damaged=damaged, options=options), path)
-        name = protocol or next(iter(self.protocols))
-        chosen: Protocol = lookup(name, self.protocols, f"protocol of {self.name}", plugins=False)
-        settings = self._settings(name, chosen, options or {})
+        name, chosen, settings = self._chosen(protocol, options)
         whole = self.read(root, damaged, settings)
         whole = dataclasses.replace(whole, protocol=name, flaws=chosen.flaws, choices=self._choices(settings, chosen))
         if split == "all":
@@ -85,6 +83,18 @@ class Reader:
             message = f"{self.title} under {root}: protocol {name!r} has no split {split!r}; it has: {has}, all ({len(whole)})"
             raise DatasetError(message, path=root, value=split, expected=(*splits, "all"))
         return splits[split]
+
+    def check(self, root: str | Path, protocol: str = "", options: Mapping[str, str] | None = None) -> None:
+        """Check protocol, options and layout without reading the data.
+
+        Raises:
+            UnknownName: unknown protocol or option.
+            DatasetError: invalid option, or no layout matches `root`.
+        """
+        self._chosen(
+            protocol if not protocol.startswith(PREFIX) else read_clean(protocol.removeprefix(PREFIX)).protocol, options
+        )
+        find(root, self.layouts, self.title, self.obtain)
 
     def deal(self, whole: Dataset, draw: Draw = DEFAULT_DRAW) -> dict[str, Dataset]:
         """Return the non-empty splits that the protocol of a dataset opened as `"all"` makes."""
@@ -107,18 +117,22 @@ class Reader:
             raise DatasetError(f"{self.title}: no images in the layout {layout.name} under {base}. {self.obtain}", path=base)
         return dataclasses.replace(data, name=self.name, layout=layout.name, notes=notes)
 
-    def _settings(self, protocol: str, chosen: Protocol, options: Mapping[str, str]) -> dict[str, str]:
+    def _chosen(self, name: str, options: Mapping[str, str] | None) -> tuple[str, Protocol, dict[str, str]]:
+        """Return name and object of the protocol, and the values of all options."""
+        name = name or next(iter(self.protocols))
+        chosen: Protocol = lookup(name, self.protocols, f"protocol of {self.name}", plugins=False)
+        options = dict(options or {})
         settings = {name: option.choices[0] if option.choices else "" for name, option in self.options.items()}
-        for name, value in options.items():
-            option: Option = lookup(name, self.options, f"option of {self.name}", plugins=False)
+        for key, value in options.items():
+            option: Option = lookup(key, self.options, f"option of {self.name}", plugins=False)
             if option.choices and value not in option.choices:
-                message = f"{self.name}: {name}={value} is invalid (expected {name}={'|'.join(option.choices)})"
+                message = f"{self.name}: {key}={value} is invalid (expected {key}={'|'.join(option.choices)})"
                 raise DatasetError(message, value=value, expected=option.choices)
-            if chosen.options.get(name, value) != value:
-                wanted = chosen.options[name]
-                message = f"protocol {protocol!r} of {self.name} requires {name}={wanted}, got {value!r}"
+            if chosen.options.get(key, value) != value:
+                wanted = chosen.options[key]
+                message = f"protocol {name!r} of {self.name} requires {key}={wanted}, got {value!r}"
                 raise DatasetError(message, value=value, expected=wanted)
-        return settings | dict(options) | dict(chosen.options)
+        return name, chosen, settings | options | dict(chosen.options)
 
     def _choices(self, settings: Mapping[str, str], chosen: Protocol) -> dict[str, str]:
         """Return the options that differ from the defaults of the reader and of the protocol."""

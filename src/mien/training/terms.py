@@ -1,0 +1,180 @@
+"""Kinds of loss terms with their options, the targets they need, and the metrics of a run.
+
+Everything that a recipe can name is checked here, without torch, so that errors come at once; `criterion` computes the terms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from .. import config as tables
+from .. import models
+from ..config import Range
+from ..errors import ConfigError, did_you_mean
+from ..registry import lookup
+from . import augmentation
+
+if TYPE_CHECKING:
+    from .config import Term, TrainConfig
+
+Amount = Annotated[float, Range(0)]
+Fraction = Annotated[float, Range(0, 1)]
+Count = Annotated[int, Range(0)]
+
+TERMS: dict[str, dict[str, Any]] = {
+    "cross-entropy": {
+        "smoothing": Fraction,
+        "balanced": Fraction | None,
+        "soft": bool,
+        "class_weights": tuple[Amount, ...],
+    },
+    "votes": {
+        "mode": Literal["cross-entropy", "majority", "probability", "multi-target", "binary"],
+        "smoothing": Fraction,
+    },
+    "distil": {"teacher": str},
+    "hint": {"size": Count},
+    "binary": {},
+    "affinity": {"centers": Count, "frozen": bool},
+    "partition": {},
+    "attention": {"maximum": Amount | None},
+    "center": {"faer": bool},
+    "faer-center": {},
+    "dsf": {"balance": Amount, "temperature": Amount},
+    "lgm": {"margin": Amount, "likelihood_weight": Amount, "likelihood": Literal["euclidean", "gaussian"]},
+    "valence-arousal": {"moments": Literal["biased", "mixed"]},
+    "action-units": {},
+}
+"""Kind → option → type; `mien.training.criterion` has their meaning and defaults."""
+
+TAUGHT = ("distil", "hint")
+"""Kinds whose targets are predictions of a teacher."""
+TARGETS: dict[str, str] = {
+    "votes": "votes",
+    "binary": "soft",
+    "valence-arousal": "valence_arousal",
+    "action-units": "action_units",
+    "distil": "",
+    "hint": "",
+    "partition": "",
+    "attention": "",
+}
+"""Target of a kind, if not `label`."""
+
+CLASSIFYING = ("cross-entropy", "votes", "binary")
+"""Kinds of loss terms on class scores."""
+CLASSIFIED = ("accuracy", "uar", "macro_f1", "nll")
+"""Metrics of class scores."""
+CONCORDANCE = ("ccc_valence", "ccc_arousal")
+"""Metrics of valence and arousal."""
+LOSS = "validation_loss"
+"""The loss of the recipe without terms of a teacher, as a metric."""
+
+
+def check(config: TrainConfig) -> None:
+    """Check the names and options of a recipe: architecture, crop, augmentation, loss terms and metrics.
+
+    Objects named `module:attribute` are checked when they are used.
+
+    Raises:
+        ConfigError, UnknownName: unknown name, or unknown, missing or invalid option.
+    """
+    from ..faces.alignment import TEMPLATES
+
+    name, options = config.model.name, config.model.options
+    if ":" not in name:
+        known = models.option_names(name)
+        for option in options:
+            if option not in known:
+                hint = did_you_mean(option, known, f"; known: {', '.join(known)}")
+                raise ConfigError(f"model.options: {name} has no option {option!r}{hint}", value=option, expected=known)
+    if config.input.crop:
+        lookup(config.input.crop, TEMPLATES, "crop template", plugins=False)
+    augmentation.check(config.augment)
+    for index, term in enumerate(config.loss):
+        check_term(term, f"loss [{index}]")
+    check_metrics(config)
+
+
+def check_term(term: Term, where: str) -> None:
+    """Check kind and options of a loss term.
+
+    Raises:
+        ConfigError, UnknownName: unknown kind, or unknown or invalid option.
+    """
+    if term.kind not in TERMS and ":" in term.kind:
+        return
+    known: Mapping[str, Any] = lookup(term.kind, TERMS, "loss term", plugins=False)
+    for name, value in term.options.items():
+        if name not in known:
+            hint = did_you_mean(name, known, f"; known: {', '.join(known) or 'none'}")
+            raise ConfigError(f"{where} ({term.kind}): unknown option {name!r}{hint}", value=name, expected=tuple(known))
+        tables.convert(known[name], value, f"{where} ({term.kind}): {name}")
+
+
+def check_metrics(config: TrainConfig) -> None:
+    """Check the metrics of model selection before training instead of after the first epoch.
+
+    Raises:
+        ConfigError: unknown metric.
+    """
+    chosen, known = config.validation.metric, metrics_of(config)
+    wanted = {"validation.metric": "" if chosen == "last" else chosen}
+    if config.schedule.kind == "plateau":
+        wanted["schedule.metric"] = config.schedule.metric or chosen
+    for field, metric in wanted.items():
+        for name in map(str.strip, metric.split("+") if metric else ()):
+            if name not in known:
+                raise ConfigError(
+                    f"{field}: unknown metric {name!r}; the metrics of this run are {', '.join(known)}",
+                    value=name,
+                    expected=tuple(known),
+                )
+
+
+def target_of(term: Term) -> str:
+    """Return the name of a term's target, "" if it has none or is an own term."""
+    if term.kind == "cross-entropy" and term.options.get("soft"):
+        return "soft"
+    return TARGETS.get(term.kind, "label" if term.kind in TERMS else "")
+
+
+def heads(config: TrainConfig, index: int = 0) -> dict[str, str]:
+    """Return the outputs that are evaluated on a dataset, by its index, and the target of each.
+
+    These are the classification heads and regressions with a loss term on it, and on the first dataset the scores.
+    """
+    found = {} if index else {config.model.scores: "label"}
+    name = config.data[index].name or config.data[index].dataset
+    for term in config.loss:
+        if term.data and name not in term.data:
+            continue
+        if term.kind in CLASSIFYING and "." not in term.output and term.output != "expression":
+            found[term.output] = "votes" if target_of(term) == "votes" else "label"
+        if term.kind in ("valence-arousal", "action-units"):
+            found[term.output] = target_of(term)
+    return found
+
+
+def metrics_of(config: TrainConfig) -> list[str]:
+    """Return the names of the metrics of a run; see `validation.measure`."""
+    every = [LOSS] if any(term.kind not in TAUGHT for term in config.loss) else []
+    for index in range(len(config.data)):
+        found: list[str] = []
+        for name, target in heads(config, index).items():
+            if target == "valence_arousal":
+                found += CONCORDANCE
+            elif target == "action_units":
+                found += ["au_f1"] if index else ["au_f1", "au_f1_at_thresholds"]
+            else:
+                found += [prefix_of(config, index, name) + metric for metric in CLASSIFIED]
+        every += [*found, "p"] if {"ccc_valence", "au_f1"} <= {*found} else found
+    return every
+
+
+def prefix_of(config: TrainConfig, index: int, head: str) -> str:
+    """Return the prefix of the metrics of a classification head on a dataset, by its index."""
+    if index:
+        return f"{config.data[index].name or config.data[index].dataset}.{head}."
+    return "" if head == config.model.scores else f"{head}."
