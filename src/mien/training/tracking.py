@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +49,7 @@ def start(accelerator: Accelerator, config: TrainConfig, out: Path) -> None:
 
 
 @contextlib.contextmanager
-def closing(accelerator: Accelerator) -> Iterator[None]:
+def closing(accelerator: Accelerator) -> Generator[None]:
     """Close the trackers at the end, also after an error: what they have buffered is written then."""
     try:
         yield
