@@ -21,12 +21,9 @@ from ..faces.preprocessing import gray
 class Place:
     """Position of the face in its image, in pixels."""
 
-    x: float
-    """Center."""
-    y: float
-    """Center."""
-    side: float
-    """Longer side of the box."""
+    x: float  # center
+    y: float  # center
+    side: float  # longer side of the box
 
 
 Change = Callable[[np.ndarray, Place, np.random.Generator], np.ndarray]
@@ -37,18 +34,13 @@ Change = Callable[[np.ndarray, Place, np.random.Generator], np.ndarray]
 class Degradation:
     """One corruption of faces."""
 
-    name: str
-    """Name in tables."""
-    strength: str
-    """Strength in words."""
-    change: Change | None = None
-    """Change of the pixels."""
-    scale: float = 1.0
-    """Side of the crop relative to the correct one: 1.2 shows a fifth more."""
-    turn: float = 0.0
-    """Rotation of the face in degrees, counter-clockwise."""
+    name: str  # name in tables
+    strength: str  # strength in words
+    change: Change | None = None  # change of the pixels
+    scale: float = 1.0  # side of the crop relative to the correct one: 1.2 shows a fifth more
+    turn: float = 0.0  # rotation of the face in degrees, counter-clockwise
+    # Side of the square crop of the photograph relative to the face box; the face is then detected again.
     window: float | None = None
-    """Side of the square crop of the photograph relative to the face box; the face is then detected again."""
 
     def __call__(self, face: Face, seed: int = 0) -> Face:
         """Return the corrupted face, deterministic for a seed and a row."""

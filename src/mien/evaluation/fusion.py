@@ -107,13 +107,8 @@ def fuse(
 def fit_weights(probabilities: Sequence[np.ndarray], label: np.ndarray, rule: str) -> tuple[np.ndarray, float]:
     """Return the weights (M,), with sum one, and the temperature that minimize the negative log-likelihood.
 
-    Weights of probabilities are those of a mixture, fitted by expectation maximization; weights of logits and their temperature
-    follow from one convex problem, solved by projected gradient descent.
-
-    Args:
-        probabilities: (N, K) of each member.
-        label: (N,) true classes.
-        rule: one of `RULES`.
+    Weights of probabilities, (N, K) of each member, are those of a mixture, fitted by expectation maximization; weights of
+    logits and their temperature follow from one convex problem, solved by projected gradient descent.
     """
     stacked = np.stack(probabilities, 1)
     rows = np.arange(len(label))

@@ -15,12 +15,9 @@ from ..labels import canonical, map_scores, shared_classes
 class Mapping:
     """Mapping from the probabilities of a model to those of the compared classes."""
 
-    source: tuple[str, ...]
-    """The model's classes."""
-    classes: tuple[str, ...]
-    """Compared classes: those of the dataset that the model has, in the dataset's order."""
-    unknown: tuple[str, ...]
-    """Classes of the dataset that the model lacks; their images are excluded."""
+    source: tuple[str, ...]  # the model's classes
+    classes: tuple[str, ...]  # compared classes: those of the dataset that the model has, in the dataset's order
+    unknown: tuple[str, ...]  # classes of the dataset that the model lacks; their images are excluded
 
     @property
     def dropped(self) -> tuple[str, ...]:
@@ -47,11 +44,7 @@ class Mapping:
 
 
 def mapping(source: Sequence[str], target: Sequence[str]) -> Mapping:
-    """Return the mapping from the classes of a model to those of a dataset.
-
-    Raises:
-        ConfigError: fewer than two classes in common.
-    """
+    """Return the mapping from a model's classes to a dataset's; raises ConfigError for fewer than two common classes."""
     if not target:  # only valence, arousal or action units are annotated
         return Mapping(tuple(source), tuple(source), ())
     classes = shared_classes(source, target)

@@ -25,11 +25,7 @@ SLICES = ("brightness", "contrast", "face size", "pitch", "yaw", "roll", "gaze")
 
 
 def face_mode(predictor: Predictor, dataset: Dataset, faces: Mode) -> Literal["whole", "detect"]:
-    """Return `"whole"` or `"detect"` for the images of a dataset.
-
-    Raises:
-        ConfigError: faces must be detected, and the model has no crop contract.
-    """
+    """Return `"whole"` or `"detect"`; raises ConfigError if faces must be detected and the model has no crop contract."""
     mode = mode_for(dataset, faces, cuts_faces=predictor.cuts_faces)
     if mode == "detect" and not predictor.cuts_faces:
         raise ConfigError(
@@ -50,11 +46,7 @@ def finder_for(
     mesh: bool = False,
     threads: int = 1,
 ) -> FaceFinder:
-    """Return the face finder for a model and a dataset; `mesh` computes the mesh of whole images too.
-
-    Raises:
-        ConfigError: as for `face_mode`.
-    """
+    """Return the face finder for a model and a dataset; `mesh` computes the mesh of whole images too. Errors as of `face_mode`."""
     mode = face_mode(predictor, dataset, faces)
     return FaceFinder(mode, detector, mesh=mesh or cuts_regions(predictor), threads=threads)
 
@@ -81,16 +73,7 @@ def predict_batches(
 ) -> Iterator[tuple[Predictions, float]]:
     """Yield the predictions for each batch of images, and the seconds that the model took.
 
-    Args:
-        dataset: one split.
-        predictor: the model.
-        classes: mapping of its classes to the compared ones.
-        finder: face finder.
-        views: test-time augmentation; outputs are averaged over the views.
-        batch: images per batch.
-
-    Raises:
-        WeightsError: raised by the predictor.
+    `classes` maps the model's classes to the compared ones; outputs are averaged over the `views`.
     """
     for first in range(0, len(dataset), batch):
         rows = range(first, min(first + batch, len(dataset)))
@@ -119,7 +102,7 @@ def predict_batches(
 def _table(
     part: Dataset, status: np.ndarray, outputs: Outputs | None, shapes: np.ndarray, predictor: Predictor, classes: Mapping
 ) -> Predictions:
-    """Return the table of one batch; `shapes` is (n, 3) size, yaw and roll of the faces with a prediction."""
+    """Return the table of one batch; `shapes` is (n, 5) size, pitch, yaw, roll and gaze of the faces with a prediction."""
     known = status == OK
 
     def spread(values: np.ndarray | None, width: int) -> np.ndarray:

@@ -28,14 +28,10 @@ from .tta import View
 class Outputs:
     """Outputs of a model for N faces."""
 
-    probabilities: np.ndarray
-    """(N, K) in the order of the predictor's labels."""
-    light: np.ndarray
-    """(N, 2) mean and standard deviation of the gray levels of its input, 0 … 255."""
-    valence_arousal: np.ndarray | None = None
-    """(N, 2)."""
-    action_units: np.ndarray | None = None
-    """(N, U) probabilities."""
+    probabilities: np.ndarray  # (N, K) in the order of the predictor's labels
+    light: np.ndarray  # (N, 2) mean and standard deviation of the gray levels of its input, 0 … 255
+    valence_arousal: np.ndarray | None = None  # (N, 2)
+    action_units: np.ndarray | None = None  # (N, U) probabilities
 
 
 @runtime_checkable
@@ -68,11 +64,7 @@ class Predictor(Protocol):
 
 
 def checked(values: np.ndarray, labels: Sequence[str], name: str) -> np.ndarray:
-    """Return probabilities as (N, K) float64.
-
-    Raises:
-        WeightsError: they are not probabilities of these classes; see `mien.metrics.checked_probabilities`.
-    """
+    """Return probabilities as (N, K) float64; raises WeightsError unless they are probabilities of these classes."""
     try:
         return checked_probabilities(values, labels, name)
     except ValueError as error:
@@ -95,10 +87,6 @@ class StoredPredictor:
     Arrays: `probs` (N, K); `labels` (K,) names, default FER2013's seven; `names` (N,) of the images, default the order of the
     dataset; `y` (N,) labels to check that order; `speed` images per second, `memory_mb`.
 
-    Args:
-        name: name in reports.
-        path: the file.
-
     Raises:
         WeightsError: the file is missing, corrupt or lacks `probs`.
     """
@@ -117,11 +105,7 @@ class StoredPredictor:
         self.rows = np.empty(0, np.int64)
 
     def prepare(self, data: Dataset) -> None:
-        """Find the row of every image.
-
-        Raises:
-            WeightsError: the file has other images.
-        """
+        """Find the row of every image; raises WeightsError if the file has other images."""
         if "names" in self.arrays:
             place = {str(name): row for row, name in enumerate(self.arrays["names"].tolist())}
             if missing := [str(name) for name in data.names.tolist() if str(name) not in place]:
@@ -173,11 +157,7 @@ class StoredPredictor:
         return {"name": self.name, "version": version, "sha256": sha256(self.path), "output": "", **more}
 
     def __call__(self, faces: Sequence[Face], views: Sequence[View]) -> Outputs:
-        """Look the probabilities up.
-
-        Raises:
-            ConfigError: more than one view is requested.
-        """
+        """Look the probabilities up; raises ConfigError for more than one view."""
         if len(views) > 1:
             message = f"{self.name} is a table of probabilities and has one view, got {len(views)}; omit --tta"
             raise ConfigError(message, value=len(views), expected=1)
@@ -205,10 +185,7 @@ NOT_SCORES = ("valence_arousal", "action_units", "feature")
 class CardPredictor:
     """A classifier with its card, with the preprocessing of `mien.load`.
 
-    Args:
-        card: its card.
-        runtime: batch → outputs by name.
-        output: evaluated output of the card: `"scores"`, or a head named after a label set.
+    `runtime` maps a batch to outputs by name; the evaluated `output` is `"scores"`, or a head named after a label set.
 
     Raises:
         ConfigError: the card has no such output, or its classes are unknown.
@@ -250,11 +227,7 @@ class CardPredictor:
         return self.preprocess.cut(face.pixels, face.mesh)
 
     def __call__(self, faces: Sequence[Face], views: Sequence[View]) -> Outputs:
-        """Return the outputs, averaged over the views.
-
-        Raises:
-            WeightsError: the scores are not probabilities of the card's classes.
-        """
+        """Return the outputs, averaged over the views; WeightsError: the scores are not probabilities of the card's classes."""
         crops = [self.crop(face) for face in faces]
         found: dict[str, np.ndarray] = {}
         wanted = {role: name for role, name in self.card.outputs.items() if role == self.output or role in NOT_SCORES[:2]}
@@ -272,11 +245,7 @@ class CardPredictor:
 
 
 def check_fold(predictor: Predictor, data: Dataset) -> None:
-    """Refuse a model that was trained on another fold of the dataset, whose training images would be test images.
-
-    Raises:
-        ConfigError: the folds differ.
-    """
+    """Raise ConfigError for a model of another fold of the dataset, whose training images would be test images."""
     card = getattr(predictor, "card", None)
     if (
         card is None
@@ -301,15 +270,9 @@ def cuts_regions(predictor: Predictor) -> bool:
 
 
 class FunctionPredictor:
-    """A Python function of your own, called with whole images.
+    """A Python function of your own from a list of (H, W, 3) uint8 RGB images to (N, K) probabilities.
 
-    Args:
-        function: takes a list of (H, W, 3) uint8 RGB images and returns (N, K) probabilities; its attribute `labels` names the
-            classes in the order of the columns.
-        name: name in reports.
-
-    Raises:
-        ConfigError: it has no labels.
+    Its attribute `labels` names the classes in the order of the columns; without it ConfigError is raised.
     """
 
     threshold = 0.0

@@ -45,44 +45,30 @@ MARGIN = 0.03
 class Row:
     """Effect of one degradation."""
 
-    name: str
-    """Name of the degradation."""
-    strength: str
-    """Strength in words."""
-    accuracy: float
-    """Accuracy on the degraded faces."""
-    change: float
-    """Change of the accuracy against the original faces."""
-    low: float
-    """Lower end of the 95 % interval of the change (paired bootstrap, over persons where they are known)."""
-    high: float
-    """Upper end."""
-    same: float
-    """Share of unchanged predictions."""
-    moved: float
-    """Mean shift of the probabilities (total variation, 0 … 1)."""
+    name: str  # name of the degradation
+    strength: str  # strength in words
+    accuracy: float  # accuracy on the degraded faces
+    change: float  # change of the accuracy against the original faces
+    low: float  # lower end of the 95 % interval of the change (paired bootstrap, over persons where they are known)
+    high: float  # upper end
+    same: float  # share of unchanged predictions
+    moved: float  # mean shift of the probabilities (total variation, 0 … 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Robustness:
     """Result for one model."""
 
-    model: str
-    """Name of the model."""
-    output: str
-    """Evaluated output; empty for functions."""
-    data: str
-    """Name and split of the dataset."""
-    faces: int
-    """Number of labeled faces."""
-    accuracy: float
-    """Accuracy on the original faces."""
-    rows: tuple[Row, ...]
-    """One for each degradation."""
+    model: str  # name of the model
+    output: str  # evaluated output; empty for functions
+    data: str  # name and split of the dataset
+    faces: int  # number of labeled faces
+    accuracy: float  # accuracy on the original faces
+    rows: tuple[Row, ...]  # one for each degradation
+    # Mean shift of the probabilities from a tight to a loose crop (total variation); None without both.
     tight_to_loose: float | None
-    """Mean shift of the probabilities from a tight to a loose crop (total variation); None without both."""
+    # The same for tight and loose photographs with the face detected in each; a missed face counts as 1.
     tight_to_loose_photograph: float | None = None
-    """The same for tight and loose photographs with the face detected in each; a missed face counts as 1."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain values."""
@@ -105,21 +91,13 @@ class Robustness:
         return text.getvalue()
 
     def save(self, path: str | Path) -> Path:
-        """Write the rows as csv, atomically.
-
-        Raises:
-            ConfigError: the disk is full, or the folder is not writable.
-        """
+        """Write the rows as csv, atomically; raises ConfigError if that fails."""
         with atomic_write(path) as part:
             part.write_text(self.csv(), encoding="utf-8")
         return Path(path)
 
     def figure(self) -> Figure:
-        """Return a matplotlib figure: change of the accuracy for each degradation, with intervals and numbers.
-
-        Raises:
-            MissingExtra: matplotlib is not installed.
-        """
+        """Return a matplotlib figure: change of the accuracy for each degradation, with intervals and numbers."""
         with styled():
             figure, (axes, numbers) = new_figure(8.6, 1.3 + 0.27 * len(self.rows), 1, 2, sharey=True, width_ratios=(3, 1.4))
             axes.axvspan(-100 * MARGIN, 100 * MARGIN, color="#888888", alpha=0.15, linewidth=0)

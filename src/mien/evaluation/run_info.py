@@ -71,10 +71,8 @@ def memory_mb() -> float | None:
 def is_finished(out: Path, identity: Mapping[str, Any], *, overwrite: bool) -> bool:
     """Return whether a folder holds this evaluation; with `overwrite`, or if it does not, its files are removed.
 
-    Python functions have no digest that would reveal a change, hence `overwrite`.
-
-    Raises:
-        ConfigError: the folder holds another evaluation, or a corrupt one.
+    Python functions have no digest that would reveal a change, hence `overwrite`. Raises ConfigError for a folder with another
+    evaluation, or a corrupt one.
     """
     path = out / EVALUATION
     if path.is_file() and not overwrite:

@@ -17,10 +17,8 @@ MAX_ROTATION = 10.0
 class View:
     """One view of a face."""
 
-    rotation: float = 0.0
-    """Degrees, counter-clockwise."""
-    mirrored: bool = False
-    """Mirrored left to right, after the rotation."""
+    rotation: float = 0.0  # degrees, counter-clockwise
+    mirrored: bool = False  # mirrored left to right, after the rotation
 
     def __call__(self, crop: np.ndarray) -> np.ndarray:
         """Return the view of a (h, w, channels) uint8 crop, of the same shape, padded with its edge; single pixels stay."""
@@ -36,10 +34,7 @@ class View:
 
 
 def views(number: int, seed: int = 0) -> tuple[View, ...]:
-    """Return the first `number` views: original, mirrored, then small rotations of both.
-
-    Raises:
-        ConfigError: `number` is less than one.
+    """Return the first `number` views: original, mirrored, then small rotations of both; ConfigError: less than one.
 
     Example:
         >>> [str(view) for view in views(2)]

@@ -37,11 +37,7 @@ from .terms import target_of
 class Learner(nn.Module):
     """The network and its loss as one module, so that all trained parameters are synchronized between processes.
 
-    Args:
-        model: the network.
-        criterion: the loss.
-        scores: output of the network with the class scores.
-        precision: autocast type of the network; None: float32.
+    `scores` is the output with the class scores, `precision` the autocast type of the network (None: float32).
     """
 
     def __init__(self, model: nn.Module, criterion: Criterion, scores: str, precision: torch.dtype | None = None) -> None:
@@ -82,31 +78,18 @@ class Parts:
     """The stateful parts of a run."""
 
     learner: Learner
-    distributed: nn.Module
-    """The learner as prepared by accelerate."""
+    distributed: nn.Module  # the learner as prepared by accelerate
     optimizer: torch.optim.Optimizer
-    stepper: Any
-    """The optimizer as prepared by accelerate."""
-    trainable: list[str]
-    """Names of the parameters that can be trained, without dead ones."""
-    kept: nn.Module
-    """The network that is validated and saved: with averaged weights, or the trained one itself."""
+    stepper: Any  # the optimizer as prepared by accelerate
+    trainable: list[str]  # names of the parameters that can be trained, without dead ones
+    kept: nn.Module  # the network that is validated and saved: with averaged weights, or the trained one itself
     average: Average | None
-    """Updates the averaged weights."""
     pseudo_teacher: nn.Module | None
-    """Teacher of the pseudo-labels."""
-    options: dict[str, Any]
-    """Options of the architecture."""
+    options: dict[str, Any]  # of the architecture
 
 
 def build_parts(config: TrainConfig, split: Mixture, accelerator: Accelerator, *, initialize: bool) -> Parts:
-    """Build network, loss and optimizer.
-
-    Args:
-        config: the run.
-        split: the training split.
-        accelerator: accelerate's view of devices.
-        initialize: whether to load the initial weights, which a resumed run does not need.
+    """Build network, loss and optimizer; a resumed run needs no initial weights (`initialize`).
 
     Raises:
         ConfigError, UnknownName, WeightsError: invalid model, loss or initial weights.
@@ -146,11 +129,7 @@ def build_parts(config: TrainConfig, split: Mixture, accelerator: Accelerator, *
 
 
 def check_classes(config: TrainConfig, split: Mixture, output: Any) -> None:
-    """Check that the scores have the classes of the dataset, and that there are at least two.
-
-    Raises:
-        ConfigError: another number of classes, or labels of a single class only.
-    """
+    """Raise ConfigError unless the scores have the classes of the dataset, of which at least two occur."""
     scores, labels = field_of(output, config.model.scores), split.labels
     width = scores.shape[1]
     if width != len(labels) and "num_classes" not in config.model.options:
@@ -166,11 +145,7 @@ def check_classes(config: TrainConfig, split: Mixture, output: Any) -> None:
 
 
 def options_of(config: TrainConfig, split: Mixture) -> dict[str, Any]:
-    """Return the options of the network, with the number of classes of the dataset if the network has that option.
-
-    Raises:
-        ConfigError: the recipe gives fewer classes than the dataset has.
-    """
+    """Return the options of the network, with the number of classes of the dataset; raises ConfigError if fewer are given."""
     options = dict(config.model.options)
     if "num_classes" in inspect.signature(models.factory(config.model.name)).parameters:
         given = options.setdefault("num_classes", len(split.labels))
@@ -186,11 +161,7 @@ def options_of(config: TrainConfig, split: Mixture) -> dict[str, Any]:
 
 @torch.no_grad()
 def sample_output(model: nn.Module, config: TrainConfig) -> Any:
-    """Return the output of the network for blank images, which defines its fields and their widths.
-
-    Raises:
-        ConfigError: the output is not a NamedTuple.
-    """
+    """Return the output for blank images, which defines fields and widths; raises ConfigError unless it is a NamedTuple."""
     channels = 1 if config.input.color == "gray" else 3
     sides = {"image": config.input.size, **config.input.regions}
     state = {name: buffer.clone() for name, buffer in model.named_buffers()}
@@ -215,11 +186,7 @@ def some_images(config: TrainConfig, split: Mixture, count: int = 256) -> Tensor
 
 
 def device_of(config: TrainConfig) -> torch.device:
-    """Return the device of a run, of the first process if there are several.
-
-    Raises:
-        ConfigError: unknown or unavailable device.
-    """
+    """Return the device of a run, of the first process if there are several."""
     return torch_device(Device.parse(config.device))
 
 
@@ -236,8 +203,7 @@ def open_accelerator(config: TrainConfig, out: Path) -> Accelerator:
     """Return accelerate's view of devices, processes and trackers.
 
     Raises:
-        ConfigError: fp16 without a GPU or with SAM; unavailable device, or another one than this process has used before;
-            unknown tracker, or one that is not installed.
+        ConfigError: fp16 without a GPU or with SAM; unavailable device or tracker; another device than the process has used.
     """
     device = device_of(config)
     if config.precision == "fp16" and device.type != "cuda":

@@ -248,10 +248,7 @@ TRIM_THRESHOLD, MMAP_THRESHOLD, TOP_PAD = -1, -3, -2
 
 
 def keep_freed_memory() -> bool:
-    """Configure glibc's malloc to keep freed memory instead of returning it to the system; return whether it succeeded.
-
-    Every step frees and allocates the same feature maps; returning them would clear their pages in every step.
-    """
+    """Make glibc's malloc keep freed memory, which every step allocates again, and return whether it succeeded."""
     if platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt

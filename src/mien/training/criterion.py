@@ -50,8 +50,7 @@ class Criterion(nn.Module):
         datasets: names of the datasets of the run.
 
     Raises:
-        ConfigError: unknown option of a term, unknown output field, or unknown dataset.
-        UnknownName: unknown term.
+        ConfigError: unknown option, output field, dataset or term (UnknownName).
     """
 
     def __init__(
@@ -92,22 +91,16 @@ def _on_datasets(part: nn.Module, output: Any, targets: Targets, datasets: Seque
     if not datasets:
         return part(output, targets)
     rows = torch.isin(targets["dataset"], torch.tensor(datasets, device=targets["dataset"].device)).nonzero().flatten()
-    tensors = [output] if isinstance(output, Tensor) else list(output)
+    tensors = (output,) if isinstance(output, Tensor) else tuple(output)
     if not len(rows):
         return sum((tensor.sum() * 0 for tensor in tensors), torch.zeros((), device=tensors[0].device))
-    chosen = [tensor[rows] for tensor in tensors]
-    value = part(
-        chosen[0] if isinstance(output, Tensor) else tuple(chosen), {name: value[rows] for name, value in targets.items()}
-    )
+    chosen = tuple(tensor[rows] for tensor in tensors)
+    value = part(chosen[0] if isinstance(output, Tensor) else chosen, {name: value[rows] for name, value in targets.items()})
     return value * (len(rows) / len(targets["dataset"]))
 
 
 def field_of(output: Any, path: str) -> Any:
-    """Return a field of a network's output: `logits`, or `heads.0` for the first of several tensors.
-
-    Raises:
-        ConfigError: the field does not exist, or its task is disabled.
-    """
+    """Return a field of an output: `logits`, or `heads.0` for the first of several tensors; ConfigError: it does not exist."""
     name, _, index = path.partition(".")
     value = getattr(output, name, None)
     if value is None:
@@ -237,11 +230,7 @@ def action_units(output: Tensor, targets: Targets) -> Tensor:
 
 
 def distil(logits: Tensor, targets: Targets, *, teacher: str = "scores") -> Tensor:
-    """Cross-entropy of class scores and the probabilities of an output of the teacher (`distil.teacher`).
-
-    Raises:
-        ConfigError: no teacher, or a teacher with other classes.
-    """
+    """Cross-entropy with the probabilities of an output of the teacher; ConfigError: no teacher, or one of other classes."""
     wanted = targets.get(f"teacher.{teacher}")
     if wanted is None:
         raise ConfigError("loss term 'distil' requires distil.teacher")
@@ -256,12 +245,8 @@ def distil(logits: Tensor, targets: Targets, *, teacher: str = "scores") -> Tens
 class Hint(nn.Module):
     """Mean squared error between a learned linear projection of an output and the `feature` of the first teacher.
 
-    The hints of FitNets (Romero et al., ICLR 2015), applied after pooling; the projection is used in training only. The
-    teacher's feature is standardized over the batch, so a constant projection has loss 1.
-
-    Args:
-        width: length of the output.
-        size: length of the teacher's feature.
+    The hints of FitNets (Romero et al., ICLR 2015), applied after pooling; the projection from `width` to `size` numbers is
+    used in training only. The teacher's feature is standardized over the batch, so a constant projection has loss 1.
     """
 
     def __init__(self, width: int, *, size: int) -> None:
@@ -269,11 +254,7 @@ class Hint(nn.Module):
         self.map = nn.Linear(width, size)
 
     def forward(self, feature: Tensor, targets: Targets) -> Tensor:
-        """Return the loss, a scalar, of features (N, width).
-
-        Raises:
-            ConfigError: no teacher, or no `feature` of length `size`.
-        """
+        """Return the loss of features (N, width); ConfigError: no teacher, or no `feature` of length `size`."""
         wanted = targets.get("teacher.feature")
         if wanted is None:
             raise ConfigError("loss term 'hint' requires distil.teacher, an exported network with an output 'feature'")

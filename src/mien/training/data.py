@@ -39,11 +39,7 @@ MEMORY_SHARE = 0.4
 
 
 def card_input(config: InputConfig) -> Input:
-    """Return the card's input format of a network trained with this config.
-
-    Raises:
-        ConfigError: ImageNet normalization of gray images.
-    """
+    """Return the card's input format; raises ConfigError for ImageNet normalization of gray images."""
     values: dict[str, Any] = {"scale": 1 / 255, "offset": (0.0,)}
     if config.normalize == "half":
         values = {"scale": 1 / 127.5, "offset": (-1.0,)}
@@ -64,17 +60,9 @@ def card_crop(config: InputConfig) -> Crop | None:
 class Images:
     """The images of a split, each decoded at most once.
 
-    Args:
-        data: the split.
-        config: size, color, regions.
-        native: keep the original image size, for augmentation before the resize.
-        cache: folder of memory-mapped files; empty: memory.
-        strict: whether an unreadable image is an error.
-        detector: name of the detector for the face in each photo, which is then cropped by `config.crop`; empty: the images are
-            face crops.
-
-    Attributes:
-        skipped: name → reason, of unreadable images.
+    Images are kept at their original size if `native`, in memory-mapped files in the folder `cache` if it is given, and a
+    `detector` finds the face in each photo, which is then cropped by `config.crop`. Unreadable images are errors if `strict`,
+    otherwise their names and reasons are in `skipped`.
 
     Raises:
         ConfigError: face detection without a crop, with regions, or with native sizes.
@@ -193,20 +181,13 @@ def _allocate(rows: int, shape: tuple[int, ...], cache: str, key: str) -> np.nda
 class Split:
     """A split of one dataset, for training or validation."""
 
-    name: str
-    """Name of the dataset in this run."""
+    name: str  # of the dataset in this run
     data: Dataset
-    """Names and annotations."""
-    labels: tuple[str, ...]
-    """Classes in the order of the network."""
-    targets: dict[str, Tensor]
-    """See `mien.training.criterion`."""
+    labels: tuple[str, ...]  # in the order of the network
+    targets: dict[str, Tensor]  # see `mien.training.criterion`
     images: Images
-    """The images."""
-    rates: np.ndarray
-    """(N,) float64: mean number of times that an epoch shows each sample."""
-    leaks: int = 0
-    """Number of images that were excluded because they occur in another split."""
+    rates: np.ndarray  # (N,) float64: mean number of times that an epoch shows each sample
+    leaks: int = 0  # images that were excluded because they occur in another split
 
     def __len__(self) -> int:
         return len(self.data)
@@ -280,11 +261,7 @@ class Mixture:
         return slice(int(self.starts[index]), int(self.starts[index + 1]))
 
     def images(self, rows: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Return images by row number, and whether each is readable; errors as in `Images`.
-
-        Raises:
-            ConfigError: images of two datasets differ in shape.
-        """
+        """Return images by row number, and whether each is readable; raises ConfigError for different shapes."""
         if len(self.parts) == 1:
             return self.parts[0].images(rows)
         of = np.searchsorted(self.starts, rows, side="right") - 1
@@ -391,13 +368,7 @@ def split_of(data: Dataset, config: TrainConfig, chosen: DataConfig, *, native: 
 
 
 def sample_rates(label: np.ndarray, weight: float, balance: float) -> np.ndarray:
-    """Return the sampling rates (N,) float64 with mean `weight`, proportional to (size of the class) ** -`balance`.
-
-    Args:
-        label: (N,) class indices; unlabeled samples, −1, get the mean rate.
-        weight: mean rate.
-        balance: 0: equal rates; 1: balanced classes.
-    """
+    """Return rates (N,) float64 with mean `weight`, proportional to (size of the class) ** -`balance`; unlabeled: the mean."""
     known = label >= 0
     if not balance or not known.any():
         return np.full(len(label), weight)
@@ -410,11 +381,7 @@ def sample_rates(label: np.ndarray, weight: float, balance: float) -> np.ndarray
 def _relabeled(
     data: Dataset, labels: Sequence[str], label: np.ndarray, soft: np.ndarray | None, rules: Sequence[Relabel]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return labels (N,) and probabilities (N, classes) after the rules.
-
-    Raises:
-        ConfigError: unknown label, column or class, or invalid shares.
-    """
+    """Return labels (N,) and probabilities (N, classes) after the rules; raises ConfigError for an invalid rule."""
     label = label.copy()
     if soft is None:
         soft = np.zeros((len(data), len(labels)), np.float32)

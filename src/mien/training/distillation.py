@@ -34,9 +34,7 @@ BATCH = 128
 class Teacher:
     """One trained network, or the mean of several, with predictions cached by batch or by image.
 
-    Args:
-        config: the run.
-        feed: input format of the student.
+    `feed` is the input format of the student.
 
     Raises:
         UnknownName, WeightsError: network not found.
@@ -114,11 +112,7 @@ class _Member:
             )
 
     def output(self, name: str, first: Card) -> str:
-        """Return this network's name of the output `name` of a loss term: the same, or its scores of the same classes.
-
-        Raises:
-            ConfigError: no output has these classes.
-        """
+        """Return this network's name of an output of a loss term; ConfigError: no output has these classes."""
         if name in self.runtime.outputs:
             return name
         classes = first.labels if name == "scores" else LABEL_SETS.get(name)

@@ -44,13 +44,9 @@ from .config import InitConfig
 
 
 def exported_state(model: nn.Module, path: str | Path) -> dict[str, Tensor]:
-    """Return the entries of a network's state dict that an ONNX export of it contains.
+    """Return the entries of a network's state dict that an ONNX export of it contains; other classes are allowed.
 
     BatchNorm gets mean 0, variance 1, and the bias of the convolution that it was folded into; see `measure_statistics`.
-
-    Args:
-        model: the architecture that was exported; other classes are allowed.
-        path: the ONNX file.
 
     Raises:
         WeightsError: invalid ONNX file, or none of the network's layers found.
@@ -127,41 +123,29 @@ STEM = "0.conv.weight"
 class Known:
     """Properties of a known weights file."""
 
-    feed: Input
-    """Input format, RGB."""
-    stem: str
-    """First convolution, after `convert`."""
-    mean: str
-    """Running mean of the BatchNorm after it."""
-    convert: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = dict
-    """File entries → state dict."""
-    folded: bool = False
-    """Whether BatchNorm statistics are missing."""
+    feed: Input  # input format, RGB
+    stem: str  # first convolution, after `convert`
+    mean: str  # running mean of the BatchNorm after it
+    convert: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = dict  # file entries → state dict
+    folded: bool = False  # whether BatchNorm statistics are missing
 
 
 def load_initial_weights(
     model: nn.Module, name: str, init: InitConfig, *, feed: Input | None = None, images: Callable[[], Tensor] | None = None
 ) -> LoadReport:
-    """Set the weights of a network from a file that was trained on other data.
+    """Set the weights of a network from a file that was trained on other data; layers with other classes stay random.
 
-    Layers with other classes keep their random weights. A network with one input channel gets the sum of the first layer over
-    red, green and blue.
+    A network with one input channel gets the sum of the first layer over red, green and blue.
 
     Args:
         model: the network, from `mien.models.build`.
         name: its name there.
         init: the file and its kind; see the table of this module.
-        feed: input format of the network, as in its card; None: RGB with ImageNet normalization. Only used for `.npz` files.
+        feed: input format of the network, as in its card, for `.npz` files; None: RGB with ImageNet normalization.
         images: returns (N, C, H, W) preprocessed training images, a hundred or more; needed for `faceres` and `.onnx`.
 
     Raises:
         WeightsError: the file is unreadable, does not fit, or `images` is missing. The network is not changed.
-
-    Example:
-        >>> network = models.build("timm:tf_efficientnet_lite0", num_classes=7)                        # doctest: +SKIP
-        >>> init = InitConfig(file="efficientnet_lite0.npz", kind="efficientnet-lite0")                # doctest: +SKIP
-        >>> load_initial_weights(network, "timm:tf_efficientnet_lite0", init).summary()                # doctest: +SKIP
-        '294 tensors loaded, 2 of another shape (model.classifier.weight is 1000×1280 there and 7×1280 here, …'
     """
     path = _file(init.file)
     exported = path.suffix == ".onnx"
@@ -207,7 +191,7 @@ def load_initial_weights(
 
 
 def _file(file: str) -> Path:
-    """Return the path of a file, or of a bundled classifier."""
+    """Return the path of a file, or of a bundled classifier; raises WeightsError if there is none."""
     classifiers = [name for name, card in cards.bundled().items() if card.kind == "classifier"]
     if file in classifiers:
         return bundled_file(f"{file}.onnx")
@@ -338,9 +322,8 @@ def _face_network(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     def layer(kernel: Tensor, name: str, offset: Tensor, norm: str, factor: Tensor | None = None) -> None:
         found[f"{name}.weight"] = kernel.float()
         one = torch.ones(len(offset))
-        found[f"{norm}.weight"] = (one if factor is None else factor.float()) * (
-            1 + 1e-5
-        ) ** 0.5  # Cancels the eps of timm's BatchNorm.
+        scale = (1 + 1e-5) ** 0.5  # Cancels the eps of timm's BatchNorm.
+        found[f"{norm}.weight"] = (one if factor is None else factor.float()) * scale
         found[f"{norm}.bias"] = offset.float()
         found[f"{norm}.running_mean"], found[f"{norm}.running_var"] = torch.zeros(len(offset)), one
 

@@ -25,25 +25,16 @@ from .distillation import Teacher
 class Batch:
     """The part of a batch that one process trains on."""
 
-    rows: np.ndarray
-    """(n,) row numbers in the split."""
-    images: dict[str, Tensor]
-    """Name → (n, C, h, w) float32, normalized."""
-    targets: dict[str, Tensor]
-    """Name → (n, …)."""
-    share: float
-    """Fraction of the global batch, times the number of processes: 1 if all parts have the same size."""
+    rows: np.ndarray  # (n,) row numbers in the split
+    images: dict[str, Tensor]  # name → (n, C, h, w) float32, normalized
+    targets: dict[str, Tensor]  # name → (n, …)
+    share: float  # fraction of the global batch, times the number of processes: 1 if all parts have the same size
 
 
 class Loader:
     """The batches of every epoch; each is a function of (seed, epoch, step) alone.
 
-    Args:
-        split: the training split.
-        config: the run.
-        process: index of this process.
-        processes: number of processes that share each batch.
-        report: called with `{"event": "teacher", "images": …, "of": …}` during the teacher's inference over all images.
+    `report` is called with `{"event": "teacher", "images": …, "of": …}` while a teacher runs over all images.
 
     Raises:
         ConfigError: the split is smaller than a batch, or the batch size is not a multiple of `processes`.
@@ -181,8 +172,7 @@ def sampled(rates: np.ndarray, random: np.random.Generator) -> np.ndarray:
 def sample_weights(split: Mixture) -> np.ndarray:
     """Return (N,) sampling probabilities that balance the classes: 1 / class size, averaged over the classes of a soft label.
 
-    Raises:
-        ConfigError: no image has a label.
+    Raises ConfigError if no image has a label.
     """
     per_class = torch.where(split.counts > 0, 1 / split.counts.clamp(min=1e-9), 0.0).double()
     label = split.targets["label"]

@@ -22,12 +22,9 @@ MODEL = "model."
 
 
 def optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """Return the optimizer of all trainable parameters.
+    """Return the optimizer of all trainable parameters, whose groups have a `factor` for the common learning rate.
 
-    Each of its groups has a `factor` for the common learning rate. Biases and normalization decay only with `decay_all`.
-
-    Raises:
-        ConfigError: the pattern of a group matches no parameter.
+    Biases and normalization decay only with `decay_all`. Raises ConfigError if the pattern of a group matches no parameter.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     names = {name.removeprefix(MODEL): parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
@@ -53,15 +50,9 @@ def optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
 
 
 def freeze(module: nn.Module, stage: Stage | None, trainable: Sequence[str]) -> None:
-    """Freeze all parameters except those of a stage.
+    """Freeze all parameters of a learner in training mode except those of a stage (None: freeze none).
 
-    Args:
-        module: the learner, in training mode.
-        stage: the stage; None: no parameter is frozen.
-        trainable: names of the parameters that can be trained at all, without dead ones.
-
-    Raises:
-        ConfigError: no parameter matches.
+    `trainable` names the parameters that can be trained at all. Raises ConfigError if no parameter matches.
     """
     patterns = stage.train if stage else ("*",)
     names = [name.removeprefix(MODEL) for name in trainable]
@@ -109,9 +100,7 @@ def sam_ascend(parameters: Sequence[Tensor], radius: float) -> list[Tensor]:
     """Move parameters to the maximum of the linearized loss within a radius: the first half of a SAM step.
 
     w ← w + ρ·g / (‖g‖₂ + 1e-12), with the norm over all gradients (Foret et al., "Sharpness-aware minimization", 2021).
-
-    Returns:
-        The change of each parameter, for `sam_restore`.
+    Returns the change of each parameter, for `sam_restore`.
     """
     gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
     norm = torch.stack([g.norm() for g in gradients]).norm()
@@ -190,12 +179,7 @@ class _CpuSync2d(_CpuSync, nn.BatchNorm2d):
 
 
 def synchronize_batch_norm(model: nn.Module, device: str) -> None:
-    """Synchronize the statistics of every BatchNorm of a network over all processes, in place; names and weights do not change.
-
-    Args:
-        model: the network.
-        device: type of its device: `cpu`, `cuda` …
-    """
+    """Synchronize every BatchNorm of a network over all processes, in place; names and weights do not change."""
     kinds: dict[type[nn.Module], type[nn.Module]] = {nn.BatchNorm1d: _CpuSync1d, nn.BatchNorm2d: _CpuSync2d}
     for part in model.modules():
         if type(part) in kinds:

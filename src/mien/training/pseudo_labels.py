@@ -24,12 +24,6 @@ def teacher_of(
 ) -> nn.Module | None:
     """Return the teacher of a run: a network from a file, or the averaged weights of the run; None without pseudo-labels.
 
-    Args:
-        config: the run.
-        averaged: the network with averaged weights, if the run has one.
-        options: options of the network.
-        device: device of the teacher.
-
     Raises:
         ConfigError: the confidence is not above one half, or the teacher is missing or incomplete.
     """

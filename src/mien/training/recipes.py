@@ -37,11 +37,7 @@ def names() -> list[str]:
 
 
 def find(recipe: str | Path, beside: Path | None = None) -> Path:
-    """Return the file of a recipe.
-
-    Args:
-        recipe: a path, or the name of a recipe of the package.
-        beside: folder that relative paths refer to; None: the working folder.
+    """Return the file of a recipe: a path, relative to the folder `beside`, or the name of a recipe of the package.
 
     Raises:
         ConfigError: not found; the message names similar recipes.
@@ -90,11 +86,7 @@ def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
 
 
 def override(table: dict[str, Any], changes: Sequence[str] | Mapping[str, Any]) -> None:
-    """Set fields of a recipe, `["optim.lr=5e-4"]` or `{"optim.lr": 5e-4}`; see `TrainConfig.load`.
-
-    Raises:
-        ConfigError: no value, or a field inside something that is not a table.
-    """
+    """Set fields of a recipe, `["optim.lr=5e-4"]` or `{"optim.lr": 5e-4}`; raises ConfigError if that is impossible."""
     given = changes if isinstance(changes, Mapping) else dict(map(_assignment, changes))
     for key, value in given.items():
         _assign(table, ALIASES.get(key.replace("-", "_"), key), value)

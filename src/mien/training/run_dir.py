@@ -39,11 +39,7 @@ CURVES = ("ccc_valence", "ccc_arousal", "au_f1", "p")
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write tensors and plain values atomically.
-
-    Raises:
-        TrainingError: the disk is full or the folder is not writable; an existing file is not changed.
-    """
+    """Write tensors and plain values atomically; raises TrainingError, and keeps the existing file, if that fails."""
     part = path.with_suffix(".part")
     try:
         with part.open("wb") as file:
@@ -59,11 +55,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint; only tensors and plain values are accepted.
-
-    Raises:
-        WeightsError: missing or corrupt file.
-    """
+    """Read a checkpoint of tensors and plain values only; raises WeightsError if it is missing or corrupt."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -97,11 +89,7 @@ def differences(theirs: Any, ours: Any, path: str = "") -> list[str]:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a text file atomically.
-
-    Raises:
-        TrainingError: the disk is full or the folder is not writable.
-    """
+    """Write a text file atomically; raises TrainingError if that fails."""
     with atomic_write(path, RESUME, TrainingError) as part:
         part.write_text(text, encoding="utf-8")
 
@@ -171,11 +159,7 @@ def keep_best(
     calibration: cards.Calibration,
     figures: Mapping[str, Any] = MappingProxyType({}),
 ) -> Path:
-    """Write `best.safetensors` and its card `best.toml`, with `calibration` and further `figures`; return the weights' path.
-
-    Raises:
-        TrainingError: the disk is full or the folder is not writable.
-    """
+    """Write `best.safetensors` and its card `best.toml`, and return the first; raises TrainingError if that fails."""
     split, path = splits.parts[0], out / "best.safetensors"
     sources = [part.data for part in splits.parts]
     try:

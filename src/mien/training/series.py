@@ -25,19 +25,12 @@ T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One run of a series.
-
-    Attributes:
-        out: folder of the run.
-        changes: changed fields of the recipe, as `FIELD=VALUE`.
-        seed: its seed.
-        setting: the changes that are not seed or fold, by which results are pooled.
-    """
+    """One run of a series."""
 
     out: Path
-    changes: tuple[str, ...]
+    changes: tuple[str, ...]  # changed fields of the recipe, as `FIELD=VALUE`
     seed: int
-    setting: str = ""
+    setting: str = ""  # the changes that are not seed or fold, by which results are pooled
 
     @property
     def done(self) -> bool:
@@ -48,17 +41,9 @@ class Member:
 def members(
     config: TrainConfig, out: Path, *, folds: int = 0, seeds: int = 0, settings: Sequence[Mapping[str, str]] = ({},)
 ) -> list[Member]:
-    """Return the runs of a series: every setting, for every seed, for every fold.
+    """Return the runs of a series: every setting (field → TOML value), for every seed, for every fold.
 
-    Args:
-        config: the recipe.
-        out: folder of the series.
-        folds: number of folds; 0: the recipe's single fold.
-        seeds: number of seeds, counted from the recipe's; 0: the recipe's seed only.
-        settings: changed fields, field → TOML value.
-
-    Raises:
-        ConfigError: fewer than two folds, or a negative number of seeds.
+    Seeds are counted from the recipe's; 0 means the recipe's single seed or fold. Raises ConfigError for other numbers.
     """
     if folds == 1 or folds < 0 or seeds < 0:
         raise ConfigError(f"expected 2 or more folds and 1 or more seeds, got {folds} and {seeds}", value=(folds, seeds))
@@ -82,20 +67,11 @@ class Interval:
     low: float
     high: float
 
-    @property
-    def whole(self) -> bool:
-        """Whether the values are whole numbers."""
-        return isinstance(self.low, int) and isinstance(self.high, int)
-
-    @property
-    def log(self) -> bool:
-        """Whether the scale is logarithmic."""
-        return self.low > 0 and self.high >= 10 * self.low
-
     def at(self, share: float) -> str:
-        """Return the value at a share, 0 … 1, of the interval, as TOML."""
-        value = self.low * (self.high / self.low) ** share if self.log else self.low + (self.high - self.low) * share
-        return str(round(value)) if self.whole else f"{value:.3g}"
+        """Return the value at a share, 0 … 1, of the interval, as TOML; a whole number if both ends are."""
+        logarithmic = self.low > 0 and self.high >= 10 * self.low
+        value = self.low * (self.high / self.low) ** share if logarithmic else self.low + (self.high - self.low) * share
+        return str(round(value)) if isinstance(self.low, int) and isinstance(self.high, int) else f"{value:.3g}"
 
 
 Space = Mapping[str, list[str] | Interval]
@@ -105,10 +81,7 @@ Setting = dict[str, str]
 
 
 def space(assignments: Sequence[str]) -> Space:
-    """Parse `FIELD=VALUE,VALUE…` and `FIELD=LOW..HIGH`.
-
-    Raises:
-        ConfigError: an assignment without values, or an invalid interval.
+    """Parse `FIELD=VALUE,VALUE…` and `FIELD=LOW..HIGH`; raises ConfigError for others.
 
     Example:
         >>> space(["optim.lr=1e-4..1e-2", "batch=64,128"])
@@ -135,10 +108,7 @@ def _number(text: str) -> float:
 
 
 def settings_of(space: Space, sample: int = 0, seed: int = 0) -> list[Setting]:
-    """Return all combinations of the values of a space, or a random sample of them.
-
-    Raises:
-        ConfigError: all combinations of an interval.
+    """Return all combinations of the values of a space, or a random sample; ConfigError: all values of an interval.
 
     Example:
         >>> settings_of({"optim.lr": ["1e-3", "3e-4"], "batch": ["64"]})
@@ -161,19 +131,10 @@ def settings_of(space: Space, sample: int = 0, seed: int = 0) -> list[Setting]:
 
 
 def search(space: Space, trials: int, *, seed: int, jobs: int, train: Callable[[list[Setting]], list[float]]) -> list[Setting]:
-    """Search a space with Optuna (TPE), and return the settings that were trained.
+    """Search a space with Optuna (TPE), and return the settings that were trained; raises MissingExtra without Optuna.
 
     Trials follow from the seed and the results so far: the same command repeats the finished ones, whose runs are skipped.
-
-    Args:
-        space: the values.
-        trials: number of settings.
-        seed: seed of the search.
-        jobs: number of settings that are chosen and trained together.
-        train: trains settings, or skips them, and returns the value of each, larger is better.
-
-    Raises:
-        MissingExtra: Optuna is not installed.
+    `jobs` settings are chosen together; `train` trains settings, or skips them, and returns their values, larger is better.
     """
     try:
         import optuna
@@ -212,14 +173,9 @@ def score(runs: Sequence[Member], metric: str) -> list[float]:
 def run(
     recipe: Path, base: Sequence[str], runs: Sequence[Member], *, jobs: int = 1, report: Callable[[Member, str], None]
 ) -> None:
-    """Run or resume the members of a series, each in its own process; finished ones are skipped.
+    """Run or resume the members of a series with the changed fields `base`, each in its own process; skip finished ones.
 
-    Args:
-        recipe: the recipe file.
-        base: changed fields of all members.
-        runs: the members.
-        jobs: number of processes at the same time; the cores are divided among them.
-        report: called with a member and `"skipped"`, `"started"` or `"finished"`.
+    `jobs` run at the same time and share the cores; `report` is called with `"skipped"`, `"started"` or `"finished"`.
 
     Raises:
         TrainingError: a run failed; its last lines are in the message. Other runs that had started are finished first.
@@ -259,25 +215,16 @@ def run(
 
 @dataclass(frozen=True, slots=True)
 class Pooled:
-    """Results of the runs of one setting for one metric.
+    """Results of the runs of one setting for one metric."""
 
-    Attributes:
-        setting: changed fields; empty without a sweep.
-        split: `validation`: the best epochs; `test`: the predictions on the test images of all folds together.
-        metric: name of the metric.
-        runs: number of runs.
-        mean: mean over the runs; of `test` over the seeds.
-        deviation: standard deviation over the runs, of `test` over the seeds; NaN for a single one.
-        low, high: 95 % confidence interval of the mean: Student's t over the runs, NaN for a single one; of `test` the
-            bootstrap over images, or over subjects where they are known, and over seeds.
-    """
-
-    setting: str
-    split: str
+    setting: str  # changed fields; empty without a sweep
+    split: str  # `validation`: the best epochs; `test`: the predictions on the test images of all folds together
     metric: str
     runs: int
-    mean: float
-    deviation: float
+    mean: float  # over the runs, of `test` over the seeds
+    deviation: float  # standard deviation over the same; NaN for a single one
+    # 95 % confidence interval of the mean: Student's t over the runs, NaN for a single one; of `test` the bootstrap over
+    # images, or over subjects where they are known, and over seeds.
     low: float
     high: float
 

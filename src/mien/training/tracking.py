@@ -24,11 +24,7 @@ if TYPE_CHECKING:
 
 
 def check(name: str) -> None:
-    """Raise for a tracker that is unknown or not installed, for which accelerate would only warn.
-
-    Raises:
-        ConfigError: unknown or missing tracker.
-    """
+    """Raise ConfigError for a tracker that is unknown or not installed, for which accelerate would only warn."""
     known = LoggerType.list()
     if name not in known:
         hint = did_you_mean(name, known, ".")

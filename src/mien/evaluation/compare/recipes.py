@@ -34,11 +34,9 @@ class Entry:
     """One evaluation in a comparison."""
 
     report: Report
-    head: str
-    """Requested output, or empty."""
+    head: str  # requested output, or empty
     column: str
-    folder: str
-    """Name of the folder of its evaluations."""
+    folder: str  # name of the folder of its evaluations
 
     @property
     def model(self) -> Mapping[str, Any]:
@@ -79,10 +77,8 @@ class Entry:
 def named(entries: Sequence[Entry]) -> list[str]:
     """Return a name for each entry, equal for the entries of one model on several datasets.
 
-    Models with the same name are distinguished by seed, fold and the fields of their configurations that differ.
-
-    Raises:
-        ConfigError: two models cannot be distinguished.
+    Models with the same name are distinguished by seed, fold and the fields of their configurations that differ; ConfigError:
+    two models cannot be distinguished.
     """
     found = [f"{entry.model['name']}, output {entry.head}" if entry.head else entry.model["name"] for entry in entries]
     tags = (

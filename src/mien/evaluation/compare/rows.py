@@ -51,11 +51,7 @@ COLUMNS = (
 
 
 def row_of(report: Report) -> dict[str, str]:
-    """Return the row of an evaluation.
-
-    Raises:
-        ConfigError: it covers only a part of the split.
-    """
+    """Return the row of an evaluation; raises ConfigError if it covers only a part of the split."""
     about, figures = report.about, report.figures
     if about["identity"]["limit"]:
         raise ConfigError(
@@ -105,11 +101,7 @@ def costs(report: Report) -> dict[str, float | None]:
 
 
 def read_rows(path: str | Path) -> list[dict[str, str]]:
-    """Return the rows of a results file; none if it does not exist.
-
-    Raises:
-        DatasetError: the file is not a results table.
-    """
+    """Return the rows of a results file, none if it does not exist; raises DatasetError for another table."""
     path = Path(path)
     if not path.is_file():
         return []
@@ -127,11 +119,7 @@ def write_row(path: str | Path, report: Report, **more: Any) -> None:
 
 
 def write_rows(path: str | Path, rows: list[dict[str, str]]) -> None:
-    """Write rows to a results file, sorted by key; older rows of the same keys are replaced.
-
-    Raises:
-        ConfigError: the disk is full, or the folder is not writable.
-    """
+    """Write rows to a results file, sorted by key; older rows of the same keys are replaced."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path, wait=True):  # Another process may add rows meanwhile.
@@ -141,11 +129,7 @@ def write_rows(path: str | Path, rows: list[dict[str, str]]) -> None:
 
 
 def write_table(path: str | Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    """Write columns of rows as csv, atomically; missing cells are empty.
-
-    Raises:
-        ConfigError: the disk is full, or the folder is not writable.
-    """
+    """Write columns of rows as csv, atomically; missing cells are empty."""
     with atomic_write(path) as part, part.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(LineFeeds(file))
         writer.writerow(columns)

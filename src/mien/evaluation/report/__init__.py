@@ -36,13 +36,10 @@ PNG = b"\x89PNG\r\n\x1a\n"
 class Extra:
     """An image added to a report."""
 
-    section: str
-    """Heading."""
+    section: str  # heading
     title: str
-    note: str
-    """Caption."""
-    order: int
-    """Images are shown in this order."""
+    note: str  # caption
+    order: int  # images are shown in this order
     png: bytes
 
 
@@ -120,21 +117,13 @@ class Report:
 
     @staticmethod
     def require_page() -> None:
-        """Fail early if the page cannot be written.
-
-        Raises:
-            MissingExtra: jinja2 or matplotlib is not installed.
-        """
+        """Raise MissingExtra early if jinja2 or matplotlib is not installed."""
         from . import html  # noqa: F401
 
         require_matplotlib()
 
     def html(self) -> str:
-        """Return the self-contained page.
-
-        Raises:
-            MissingExtra: jinja2 or matplotlib is not installed.
-        """
+        """Return the self-contained page; raises MissingExtra without jinja2 or matplotlib."""
         from .html import page
 
         return page(self)

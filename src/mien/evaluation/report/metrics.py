@@ -205,10 +205,8 @@ def _counts(table: Predictions, counted: Predictions) -> Figures:
 class _Sums(NamedTuple):
     """Sums over images; leading axes are those of bootstrap samples."""
 
-    counts: np.ndarray
-    """(…, K, K + 1) confusion matrix."""
-    gaps: np.ndarray
-    """(…, BINS) correctness minus confidence, by bin of the confidence."""
+    counts: np.ndarray  # (…, K, K + 1) confusion matrix
+    gaps: np.ndarray  # (…, BINS) correctness minus confidence, by bin of the confidence
     nll: np.ndarray
     brier: np.ndarray
     answered: np.ndarray
@@ -287,12 +285,9 @@ def _classification(table: Predictions) -> Figures:
 
 
 def _by_part(table: Predictions, part: np.ndarray, count: int) -> tuple[list[Figures], np.ndarray, np.ndarray]:
-    """Return n, accuracy and UAR of each of `count` parts of the images, and the accuracies (count,) and (D, count).
+    """Return n, accuracy and UAR of each part of the counted images, and the accuracies (count,) and (D, count).
 
-    Args:
-        table: counted images.
-        part: (N,) part of each image, −1 for none.
-        count: number of parts.
+    `part` (N,) is the part of each image, −1 for none.
     """
     confusion = cells(table)
     width, shape = confusion.shape[1], (count, len(table.classes), len(table.classes) + 1)

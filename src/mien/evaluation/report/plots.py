@@ -213,13 +213,7 @@ def write_figures(report: Report) -> None:
 
 
 def inline_svg(report: Report, name: str, says: str) -> str:
-    """Return a figure as SVG for the page: with real text, in the page's text color, scaling with the page.
-
-    Args:
-        report: the report.
-        name: entry of `DRAWN`.
-        says: description for screen readers.
-    """
+    """Return a figure as SVG for the page, with real text in its color; `says` is the description for screen readers."""
     figure = draw(report, name)
     if figure is None:
         return ""

@@ -151,11 +151,7 @@ class Predictions:
 
 
 def read_predictions(path: str | Path) -> Predictions:
-    """Read the file.
-
-    Raises:
-        DatasetError: the file is missing, corrupt or of another kind.
-    """
+    """Read the file; raises DatasetError if it is missing, corrupt or of another kind."""
     path = Path(path)
 
     def invalid(problem: str, **facts: object) -> DatasetError:
