@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from . import config as tables
-from .errors import ConfigError, WeightsError, shown
+from .errors import ConfigError, MissingExtra, WeightsError, shown
+from .io.files import atomic_write
 from .registry import lookup
 
 ASSETS = Path(__file__).parent / "assets"
@@ -284,6 +285,21 @@ class Card:
     def to_dict(self) -> dict[str, Any]:
         """Return the card as plain tables without empty fields."""
         return tables.plain(dataclasses.replace(self, path=None), empty=False)
+
+
+def write(card: Card, path: Path) -> None:
+    """Write a card as TOML, atomically.
+
+    Raises:
+        ConfigError: the disk is full or the folder is not writable.
+        MissingExtra: tomli-w is not installed.
+    """
+    try:
+        import tomli_w
+    except ModuleNotFoundError as error:
+        raise MissingExtra("tomli-w", "train") from error
+    with atomic_write(path) as part:
+        part.write_text(tomli_w.dumps({"file": "", **card.to_dict()}), encoding="utf-8")
 
 
 def parse(text: str, where: str) -> Card:

@@ -163,3 +163,17 @@ def plain(value: Any, *, empty: bool = True) -> Any:
         kept = {key: item for key, item in value.items() if item is not None and (empty or item not in ((), {}, ""))}
         return {key: plain(item, empty=empty) for key, item in kept.items()}
     return [plain(item, empty=empty) for item in value] if isinstance(value, (tuple, list)) else value
+
+
+def flattened(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the values of nested tables by dotted names: `{"optim": {"lr": 0.1}}` → `{"optim.lr": 0.1}`."""
+    found: dict[str, Any] = {}
+    for key, value in table.items():
+        found |= flattened(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Return dotted name, old and new value of the entries in which nested tables differ; None where one lacks the entry."""
+    old, new = flattened(before), flattened(now)
+    return [(name, old.get(name), new.get(name)) for name in {**old, **new} if old.get(name) != new.get(name)]

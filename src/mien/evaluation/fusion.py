@@ -15,15 +15,14 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from .. import cards
 from ..cards import ARCHITECTURE, Calibration, Card, Measured, Member, run_name
 from ..data.datasets import Dataset
 from ..data.labeled_faces import Mode
-from ..errors import ConfigError, MissingExtra
-from ..io.files import atomic_write
+from ..errors import ConfigError
 from ..metrics import log_losses
 from ..metrics.calibration import fit_temperature
 from ..runtime.devices import Device, use
@@ -99,8 +98,33 @@ def fuse(
             )
     members = tuple(_member(each, float(weight), out) for each, weight in zip(predictors, chosen, strict=True))
     stated = weights if isinstance(weights, str) else ", ".join(f"{each:g}" for each in weights)
-    card = _card(out, predictors, members, labels, rule, f"mien fuse, rule {rule}, weights {stated}", calibration, measured)
-    _write(card, out)
+    parts = [each.card for each in predictors]
+    roles = [role for role in ("valence_arousal", "action_units") if all(role in part.outputs for part in parts)]
+    identity = [f"{each.sha256} {each.output} {each.weight}" for each in members]
+    # Facts that all members share.
+    shared = {key: parts[0].training[key] for key in ("fold", "folds", "seed") if key in parts[0].training}
+    shared = {key: value for key, value in shared.items() if all(part.training.get(key) == value for part in parts)}
+    card = Card(
+        name=run_name(out.parent) if out.stem == "best" else out.stem,
+        kind="classifier",
+        summary=f"Ensemble of {', '.join(part.name for part in parts)}.",
+        file="",
+        sha256=hashlib.sha256("\n".join([*identity, f"{rule} {calibration.temperature}"]).encode()).hexdigest(),
+        license=" AND ".join(dict.fromkeys(part.license for part in parts)),
+        license_note=" ".join(dict.fromkeys(part.license_note for part in parts if part.license_note)),
+        origin=f"mien fuse, rule {rule}, weights {stated}",
+        data="; ".join(dict.fromkeys(part.data for part in parts if part.data)),
+        labels=labels,
+        outputs={role: role for role in ("scores", *roles)},
+        input=parts[0].input,
+        crop=parts[0].crop,
+        calibration=calibration,
+        network={"architecture": ARCHITECTURE, "rule": rule},
+        training=shared,
+        measured=measured,
+        members=members,
+    )
+    cards.write(card, out)
     return dataclasses.replace(card, path=out)
 
 
@@ -196,54 +220,3 @@ def _member(predictor: CardPredictor, weight: float, out: Path) -> Member:
         crop=card.crop,
         regions={name: int(side) for name, side in predictor.preprocess.regions.items()},
     )
-
-
-def _card(
-    out: Path,
-    predictors: Sequence[CardPredictor],
-    members: Sequence[Member],
-    labels: tuple[str, ...],
-    rule: str,
-    origin: str,
-    calibration: Calibration,
-    measured: tuple[Measured, ...],
-) -> Card:
-    cards = [each.card for each in predictors]
-    roles = [role for role in ("valence_arousal", "action_units") if all(role in card.outputs for card in cards)]
-    identity = (
-        "\n".join(f"{each.sha256} {each.output} {each.weight}" for each in members) + f"\n{rule} {calibration.temperature}"
-    )
-    training: dict[str, Any] = {}
-    for key in ("fold", "folds", "seed"):
-        values = {card.training.get(key) for card in cards}
-        if len(values) == 1 and None not in values:
-            training[key] = values.pop()
-    return Card(
-        name=run_name(out.parent) if out.stem == "best" else out.stem,
-        kind="classifier",
-        summary=f"Ensemble of {', '.join(card.name for card in cards)}.",
-        file="",
-        sha256=hashlib.sha256("\n".join(identity).encode()).hexdigest(),
-        license=" AND ".join(dict.fromkeys(card.license for card in cards)),
-        license_note=" ".join(dict.fromkeys(card.license_note for card in cards if card.license_note)),
-        origin=origin,
-        data="; ".join(dict.fromkeys(card.data for card in cards if card.data)),
-        labels=labels,
-        outputs={role: role for role in ("scores", *roles)},
-        input=cards[0].input,
-        crop=cards[0].crop,
-        calibration=calibration,
-        network={"architecture": ARCHITECTURE, "rule": rule},
-        training=training,
-        measured=measured,
-        members=tuple(members),
-    )
-
-
-def _write(card: Card, out: Path) -> None:
-    try:
-        import tomli_w
-    except ModuleNotFoundError as error:
-        raise MissingExtra("tomli-w", "train") from error
-    with atomic_write(out) as part:
-        part.write_text(tomli_w.dumps({"file": "", **card.to_dict()}), encoding="utf-8")

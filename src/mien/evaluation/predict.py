@@ -46,7 +46,7 @@ def finder_for(
     mesh: bool = False,
     threads: int = 1,
 ) -> FaceFinder:
-    """Return the face finder for a model and a dataset; `mesh` computes the mesh of whole images too. Errors as of `face_mode`."""
+    """Return the face finder for a model and a dataset; `mesh` also computes the mesh of whole images. Errors: `face_mode`."""
     mode = face_mode(predictor, dataset, faces)
     return FaceFinder(mode, detector, mesh=mesh or cuts_regions(predictor), threads=threads)
 

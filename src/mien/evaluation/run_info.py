@@ -6,10 +6,11 @@ import datetime
 import json
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..config import differences
 from ..data.datasets import Dataset, reader
 from ..errors import ConfigError, UnknownName
 from ..io.provenance import software
@@ -80,8 +81,8 @@ def is_finished(out: Path, identity: Mapping[str, Any], *, overwrite: bool) -> b
             there = json.loads(path.read_text(encoding="utf-8"))["identity"]
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"{path} is corrupt; give --overwrite to evaluate again", path=path) from error
-        if other := next(_differences(there, json.loads(json.dumps(identity))), None):
-            key, before, now = other
+        if other := differences(there, json.loads(json.dumps(identity))):
+            key, before, now = other[0]
             raise ConfigError(
                 f"{out} holds another evaluation ({key}: {before!r}, now {now!r}); give another --out, or --overwrite",
                 path=out,
@@ -93,12 +94,3 @@ def is_finished(out: Path, identity: Mapping[str, Any], *, overwrite: bool) -> b
     for name in (EVALUATION, PREDICTIONS):
         (out / name).unlink(missing_ok=True)
     return False
-
-
-def _differences(before: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Yield the entries in which two nested identities differ, as `model.sha256`, and their two values."""
-    if isinstance(before, Mapping) and isinstance(now, Mapping):
-        for each in {**before, **now}:
-            yield from _differences(before.get(each), now.get(each), f"{key}.{each}".removeprefix("."))
-    elif before != now:
-        yield key, before, now

@@ -173,12 +173,7 @@ def explain_seen(
 
 
 def method_named(name: str) -> Method:
-    """Return a method by name.
-
-    Raises:
-        UnknownName: unknown method.
-        MissingExtra: torch or captum is not installed.
-    """
+    """Return a method by name; raises UnknownName, or MissingExtra without torch or captum."""
     try:
         return lookup(name, METHODS, "method", plugins=False)
     except ModuleNotFoundError as error:

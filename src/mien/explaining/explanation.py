@@ -142,12 +142,7 @@ class Explanation:
 
 
 def write_image(image: Image.Image, path: Path) -> None:
-    """Write an image atomically, in the format of its extension.
-
-    Raises:
-        ConfigError: the disk is full, or the folder is not writable.
-        ValueError: unknown image extension.
-    """
+    """Write an image atomically, in the format of its extension; raises ValueError for an unknown one."""
     kinds = Image.registered_extensions()
     if path.suffix.lower() not in kinds:
         raise ValueError(f"{path.name!r}: unknown image extension {path.suffix!r}; use .png or .jpg")

@@ -22,24 +22,16 @@ BATCH = 32
 class SeenFace:
     """One face, cropped according to the card, in color and before normalization."""
 
-    image: np.ndarray
-    """(H, W, 3) uint8 RGB, the photograph."""
-    pixels: np.ndarray
-    """(S, S, 3) uint8 RGB, the face."""
-    matrix: np.ndarray
-    """(2, 3) affine transform from the photo to the crop."""
-    mesh: np.ndarray | None
-    """(P, 2) face mesh in pixels of the crop, if known."""
+    image: np.ndarray  # (H, W, 3) uint8 RGB, the photograph
+    pixels: np.ndarray  # (S, S, 3) uint8 RGB, the face
+    matrix: np.ndarray  # (2, 3) affine transform from the photo to the crop
+    mesh: np.ndarray | None  # (P, 2) face mesh in pixels of the crop, if known
 
 
 def see(preprocess: Preprocess, image: np.ndarray, mesh: np.ndarray | None, *, whole: bool = False) -> SeenFace:
     """Crop a face for the network, but keep its colors.
 
-    Args:
-        preprocess: preprocessing of the network's card.
-        image: (H, W, 3) uint8 RGB.
-        mesh: (P, 2 or 3) face mesh in image pixels; may be None if the image is a face crop.
-        whole: whether the image is a face crop.
+    `image` is (H, W, 3) uint8 RGB, a face crop if `whole`; `mesh` (P, 2 or 3) is in its pixels and may be None for crops.
     """
     height, width = (SIDE, SIDE) if preprocess.regions else preprocess.size
     if whole or mesh is None:
@@ -57,12 +49,7 @@ SMALLEST = 1e-7
 
 
 class Probe:
-    """A model that is run on modified faces.
-
-    Args:
-        read: recognizer from `mien.load`.
-        layers: modules for Grad-CAM; empty: the default of the architecture.
-    """
+    """A model that is run on modified faces; `layers` are modules for Grad-CAM, by default those of the architecture."""
 
     def __init__(self, read: Recognizer, layers: Sequence[str] = ()) -> None:
         self.read, self.card, self.preprocess, self.layers = read, read.card, read.preprocess, tuple(layers)
@@ -83,11 +70,7 @@ class Probe:
         return odds[0] - odds[1:]
 
     def target(self, label: str | None, probabilities: np.ndarray) -> int:
-        """Return the index of the class to explain: the given label, or the most probable class.
-
-        Raises:
-            ConfigError: the model lacks the class.
-        """
+        """Return the index of the given class, or of the most probable one; raises ConfigError if the model lacks the class."""
         if label is None:
             return int(probabilities.argmax())
         if label not in self.card.labels:

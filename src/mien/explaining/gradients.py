@@ -30,11 +30,7 @@ SMOOTHING = 1 / 40
 
 
 def runtime_of(probe: Probe, method: str) -> TorchRuntime:
-    """Return the torch runtime of the model.
-
-    Raises:
-        ConfigError: the model is an exported file without gradients.
-    """
+    """Return the torch runtime of the model; raises ConfigError for an exported file without gradients."""
     runtime = probe.read.runtime
     if not isinstance(runtime, TorchRuntime):
         raise ConfigError(
@@ -112,12 +108,7 @@ def _opened(probe: Probe, face: SeenFace, method: str) -> tuple[nn.Module, tuple
 
 
 def cam_layers(network: nn.Module, probe: Probe, inputs: tuple[Tensor, ...]) -> dict[str, nn.Module]:
-    """Return the layers for Grad-CAM: the requested ones, those of the architecture, or the last spatial layer.
-
-    Raises:
-        UnknownName: unknown layer.
-        ConfigError: no layer has spatial output, as in token networks.
-    """
+    """Return the layers for Grad-CAM: the requested ones, those of the architecture, or the last spatial layer."""
     modules, architecture = dict(network.named_modules()), probe.card.network["architecture"]
     if probe.layers:
         return {name: lookup(name, modules, "layer", plugins=False) for name in probe.layers}
@@ -129,11 +120,7 @@ def cam_layers(network: nn.Module, probe: Probe, inputs: tuple[Tensor, ...]) -> 
 
 
 def last_map(network: nn.Module, architecture: str, inputs: tuple[Tensor, ...]) -> dict[str, nn.Module]:
-    """Return the last module with output (N, C, h, w) and more than one location.
-
-    Raises:
-        ConfigError: no module has spatial output, as in token networks.
-    """
+    """Return the last module with output (N, C, h, w) and more than one location; raises ConfigError for token networks."""
     last: list[str] = []
     names = {module: name for name, module in network.named_modules()}
 
@@ -158,8 +145,7 @@ def last_map(network: nn.Module, architecture: str, inputs: tuple[Tensor, ...]) 
 def attention(probe: Probe, face: SeenFace, target: int) -> dict[str, np.ndarray]:
     """Return module → (h, w) spatial attention scaled to 0 … 1, of the modules with a method `places`; without the target.
 
-    Raises:
-        ConfigError: the network has no spatial attention.
+    Raises ConfigError if the network has no spatial attention.
     """
     runtime = runtime_of(probe, "attention")
     attentive = {module: name for name, module in runtime.network.named_modules() if hasattr(module, "places")}

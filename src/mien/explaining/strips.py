@@ -58,10 +58,7 @@ def table(rows: Sequence[tuple[str, str, Sequence[Tile]]], heads: Sequence[str],
 def strip(explanations: Sequence[Explanation], tile: int = TILE) -> Image.Image:
     """Return an image with a row per face: the crop and the map of each method, or of each layer for a single method.
 
-    Explanations of the same face (source and box) by several methods share a row; missing ones are left blank.
-
-    Raises:
-        ConfigError: no explanations.
+    Explanations of the same face (source and box) by several methods share a row. Raises ConfigError without explanations.
     """
     if not explanations:
         raise ConfigError("no explanations to show")
@@ -100,18 +97,7 @@ def strips_per_class(
     """Return a row for each class of a dataset: maps of `number` faces for their true class, and the mean of these maps.
 
     Faces are a random sample, whether the prediction is correct or not; wrong predictions are captioned. The last column
-    shows the mean map on the mean face.
-
-    Args:
-        read: the model.
-        data: labeled images.
-        number: faces per class.
-        method: as for `explain`.
-        layers: as for `explain`.
-        faces: `"whole"`, `"detect"`, or `"auto"`: as for `mien.evaluate`.
-        detector: for `"detect"`.
-        seed: seed of the random sample.
-        tile: side of a tile in pixels.
+    shows the mean map on the mean face. `method` and `layers` are those of `explain`, `faces` and `detector` of `mien.evaluate`.
 
     Raises:
         ConfigError: the model and the dataset share no class, no face was found, or `number` is below 1.

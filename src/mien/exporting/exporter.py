@@ -35,16 +35,11 @@ UNCHANGED = "unchanged"
 class Exported:
     """An exported file."""
 
-    path: Path
-    """The file."""
-    card: Card
-    """Its card."""
-    differences: dict[str, float]
-    """Role → largest difference from the outputs of the source."""
-    source: Figures
-    """Measurements of the source."""
-    file: Figures
-    """Measurements of the file."""
+    path: Path  # the file
+    card: Card  # its card
+    differences: dict[str, float]  # role → largest difference from the outputs of the source
+    source: Figures  # measurements of the source
+    file: Figures  # measurements of the file
 
 
 @use("cpu")  # Files are compared and measured on the CPU, whatever device the caller selected.
@@ -64,11 +59,7 @@ def write(
     threads: int,
     progress: Callable[[str], None],
 ) -> Exported:
-    """Export; see `mien.export`.
-
-    Raises:
-        ExportError: the source does not support the options, or the file would differ from its source.
-    """
+    """Export; see `mien.export`. Raises ExportError if the source does not support the options, or the file would differ."""
     if runtime == "openvino":
         _check_card_place(path)
     card, source = open_model(model, threads)
@@ -155,11 +146,7 @@ def _graph(card: Card, source: Runtime) -> tuple[Card, onnx.ModelProto]:
 
 
 def _with_accuracy(card: Card, old: dict[str, Any], new: dict[str, Any], data: Dataset, tolerance: float) -> Card:
-    """Return the card of an int8 file with its accuracy.
-
-    Raises:
-        ExportError: the file loses more accuracy than `tolerance`, in points.
-    """
+    """Return the card of an int8 file with its accuracy; raises ExportError if it loses more than `tolerance` points."""
     lost = 100 * (old["accuracy"] - new["accuracy"])
     if not lost <= tolerance:
         raise ExportError(

@@ -40,9 +40,7 @@ class _Builder:
 def fused_graph(card: Card, members: Sequence[tuple[Card, onnx.ModelProto, dict[str, str]]]) -> tuple[Card, onnx.ModelProto]:
     """Return the graph of an ensemble, and its card with the outputs of the graph.
 
-    Args:
-        card: of the ensemble.
-        members: for each member its card (with the outputs of its graph), its graph, and image → input of the ensemble.
+    Each member is its card (with the outputs of its graph), its graph, and image → input of the ensemble.
     """
     opset = max(opset_of(model) for _, model, _ in members)
     graph = helper.make_graph([], card.name, [], [])

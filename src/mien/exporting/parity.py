@@ -39,24 +39,15 @@ ROUNDS, SECONDS, BATCH = 5, 0.3, 8
 class Figures:
     """Measurements of one file."""
 
-    file: str
-    """Its name."""
-    precision: str
-    """Precision of its weights."""
-    size: int
-    """Bytes."""
-    speed: float | None = None
-    """Images per second of the network, without preprocessing."""
-    accuracy: float | None = None
-    """Accuracy on the validation images."""
-    low: float | None = None
-    """Lower end of its 95 % interval."""
-    high: float | None = None
-    """Upper end."""
-    ece: float | None = None
-    """Expected calibration error on the same images."""
-    n: int | None = None
-    """Number of these images."""
+    file: str  # its name
+    precision: str  # precision of its weights
+    size: int  # bytes
+    speed: float | None = None  # images per second of the network, without preprocessing
+    accuracy: float | None = None  # accuracy on the validation images
+    low: float | None = None  # lower end of its 95 % interval
+    high: float | None = None  # upper end
+    ece: float | None = None  # expected calibration error on the same images
+    n: int | None = None  # number of these images
 
 
 def faces(count: int) -> list[np.ndarray]:
@@ -75,8 +66,7 @@ def faces(count: int) -> list[np.ndarray]:
 def largest_difference(card: Card, source: Runtime, exported: Card, file: Runtime) -> dict[str, float]:
     """Return role → largest difference between the outputs of two networks, each with the preprocessing of its card.
 
-    Raises:
-        ExportError: NaN, another shape, or another number of classes than on the card.
+    Raises ExportError for NaN, another shape, or another number of classes than on the card.
     """
     found: dict[str, float] = {}
     before, after = Preprocess.of(card), Preprocess.of(exported)
@@ -113,11 +103,7 @@ def _batch(preprocess: Preprocess, images: Sequence[np.ndarray]) -> Batch:
 
 
 def check(differences: Mapping[str, float], limit: float | None) -> None:
-    """Check the differences against the limit.
-
-    Raises:
-        ExportError: the largest difference exceeds it.
-    """
+    """Raise ExportError if the largest difference exceeds the limit."""
     role, worst = max(differences.items(), key=lambda each: each[1])
     if limit is not None and not worst <= limit:
         raise ExportError(
@@ -156,11 +142,7 @@ def speeds(networks: Sequence[tuple[Card, Runtime]]) -> list[float]:
 
 
 def batches_of(card: Card, runtime: Runtime, data: Dataset, count: int, batch: int = 32) -> list[dict[str, np.ndarray]]:
-    """Return the network inputs, input → (n, C, H, W), for a random sample of `count` images with a fixed seed.
-
-    Raises:
-        DatasetError: no face is found.
-    """
+    """Return the inputs, input → (n, C, H, W), for a random sample of `count` images; raises DatasetError without any face."""
     predictor, some = CardPredictor(card, runtime), data.take(np.sort(np.random.default_rng(0).permutation(len(data))[:count]))
     find = finder_for(predictor, some)
     found: list[dict[str, np.ndarray]] = []

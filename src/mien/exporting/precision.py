@@ -107,15 +107,9 @@ def halved(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def quantize(model: onnx.ModelProto, batches: Sequence[Mapping[str, np.ndarray]], keep: Sequence[str] = ()) -> onnx.ModelProto:
-    """Return the int8 form of a float model.
+    """Return the int8 form of a float32 model with ranges from `batches`, input → (N, C, H, W) float32 of training images.
 
-    Args:
-        model: float32.
-        batches: input → (N, C, H, W) float32 of training images.
-        keep: patterns (`*gate*`, `Add`) of node names and operator types that stay float.
-
-    Raises:
-        ExportError: no node can be quantized.
+    Nodes whose name or operator type matches a pattern of `keep` stay float. Raises ExportError if no node can be quantized.
     """
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -39,11 +39,7 @@ print(read("photo.jpg").faces[0].label)
 
 
 def write_repository(card: Card, folder: str | Path) -> None:
-    """Write README.md, card.json and example.py beside the exported `model.onnx` of a folder.
-
-    Raises:
-        ConfigError: a file cannot be written.
-    """
+    """Write README.md, card.json and example.py beside the exported `model.onnx` of a folder."""
     folder = Path(folder)
     texts = {
         "README.md": readme(card, folder.name),

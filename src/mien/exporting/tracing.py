@@ -105,17 +105,9 @@ def trace(
     dynamic: Mapping[int, str] | None = None,
     opset: int = OPSET,
 ) -> onnx.ModelProto:
-    """Return a module as ONNX.
+    """Return a module in evaluation mode as ONNX; raises ExportError if ONNX lacks an operation of it.
 
-    Args:
-        module: in evaluation mode; returns a tensor or a tuple of tensors.
-        examples: input → a tensor of its shape and type.
-        outputs: names of the outputs.
-        dynamic: axis of the inputs → its name, in addition to the batch.
-        opset: ONNX operator set.
-
-    Raises:
-        ExportError: ONNX lacks an operation of the module.
+    `examples` maps each input to a tensor of its shape and type; `dynamic` names axes of the inputs besides the batch.
     """
     axes: dict[str, dict[int, str]] = {name: {0: "batch", **(dynamic or {})} for name in examples}
     axes |= {name: {0: "batch"} for name in outputs}

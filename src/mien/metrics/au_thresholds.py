@@ -27,17 +27,12 @@ Choice = Literal["f1", "macro-f1"]
 class UnitThresholds:
     """Thresholds of action units and their mean F1 of "present"."""
 
-    values: Mapping[str, float]
-    """Action unit → probability above which it is present."""
-    f1_half: float
-    """F1 at one half, on the evaluation half."""
-    f1: float
-    """F1 at the thresholds, on the same."""
+    values: Mapping[str, float]  # action unit → probability above which it is present
+    f1_half: float  # f1 at one half, on the evaluation half
+    f1: float  # f1 at the thresholds, on the same
     objective: Choice
-    chosen_on: int
-    """Number of faces of the selection half."""
-    judged_on: int
-    """Number of faces of the evaluation half."""
+    chosen_on: int  # number of faces of the selection half
+    judged_on: int  # number of faces of the evaluation half
 
     def figures(self) -> dict[str, Any]:
         """Return the entries of a card's `figures`; reports read `unit_thresholds`."""

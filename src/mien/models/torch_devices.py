@@ -12,11 +12,7 @@ MPS = "macOS on Apple's processors (torch.backends.mps.is_available() must be Tr
 
 
 def torch_device(device: Device) -> torch.device:
-    """Return torch's device; for `auto` the best that is there: CUDA, then MPS, then the CPU.
-
-    Raises:
-        ConfigError: it is not there.
-    """
+    """Return torch's device; for `auto` the best one: CUDA, then MPS, then the CPU. Raises ConfigError if it is unavailable."""
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     kind = ("cuda" if cuda else "mps" if mps else "cpu") if device.kind == "auto" else device.kind
     if (kind == "cuda" and not cuda) or (kind == "mps" and not mps):

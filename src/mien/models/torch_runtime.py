@@ -90,11 +90,7 @@ class TorchRuntime:
         return type(output)
 
     def __call__(self, batch: Batch, /) -> dict[str, np.ndarray]:
-        """Return the outputs that the card names, and the feature, by name for a float32 batch.
-
-        Raises:
-            WeightsError: the network does not give an output that the card names, since that task is switched off.
-        """
+        """Return the outputs that the card names, and the feature, by name for a float32 batch."""
         before = torch.get_num_threads()
         if self.threads:
             torch.set_num_threads(self.threads)
@@ -113,8 +109,7 @@ class TorchRuntime:
     def meanings(self, output: Any) -> dict[str, Tensor]:
         """Return output field → its value in the unit of its role: probabilities, or the values as they are.
 
-        Raises:
-            WeightsError: the network does not give a field that the card names.
+        Raises WeightsError if the network does not give a field that the card names, since that task is disabled.
         """
         roles = {FEATURE: FEATURE} if FEATURE in self.fields else {}
         # The scores come last: where another role names the same field, it is calibrated too.
@@ -150,8 +145,8 @@ def open_network(card: Card) -> nn.Module:
     """Return the network of a card with its weights, in evaluation mode.
 
     Raises:
-        WeightsError: the card does not describe a network, the file does not fit it, or the architecture is code outside the
-            package that the user has not named in `MIEN_PLUGINS`.
+        WeightsError: the card or the file does not fit, or the architecture is code outside the package that the user has not
+            named in `MIEN_PLUGINS`.
         UnknownName: unknown architecture.
     """
     name, options = card.network.get("architecture"), card.network.get("options", {})

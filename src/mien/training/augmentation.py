@@ -78,10 +78,8 @@ class Context:
 
     normalize: Callable[[Tensor], Tensor]
     side: int
-    view: TeacherView | None
-    """Where `teacher` stores a copy of the images."""
-    student: BatchRng | None
-    """Random numbers after `teacher`; None: those of the other transforms."""
+    view: TeacherView | None  # where `teacher` stores a copy of the images
+    student: BatchRng | None  # random numbers after `teacher`; None: those of the other transforms
 
 
 def augment(

@@ -27,6 +27,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast, gather_object
 from torch import Tensor, nn
 
+from ..config import differences
 from ..errors import ConfigError, TrainingError
 from ..evaluation.report.plots import confusion_matrix
 from ..faces.preprocessing import Preprocess
@@ -438,7 +439,7 @@ def restore(run: Run) -> None:
         raise ConfigError(f"the dataset has changed since {path} was written; start a new run with --out", path=path)
     theirs, ours = run_dir.identity_of_saved(saved["identity"]["config"]), run_dir.identity_of(run.config)
     if theirs != ours:
-        changed = run_dir.differences(theirs, ours)
+        changed = [f"{name} was {before!r}, is {now!r}" for name, before, now in differences(theirs, ours)]
         raise ConfigError(
             f"{run.out} contains a run with another config ({', '.join(changed[:4])}); choose another folder (--out)",
             path=run.out,

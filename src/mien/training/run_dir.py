@@ -80,14 +80,6 @@ def identity_of_saved(table: Mapping[str, Any]) -> dict[str, Any]:
     return identity_of(TrainConfig.of(upgrade(table)))
 
 
-def differences(theirs: Any, ours: Any, path: str = "") -> list[str]:
-    """Return descriptions of the fields in which two identities differ."""
-    if isinstance(theirs, dict) and isinstance(ours, dict):
-        keys = sorted({*theirs, *ours})
-        return [found for key in keys for found in differences(theirs.get(key), ours.get(key), f"{path}.{key}".strip("."))]
-    return [] if theirs == ours else [f"{path} was {theirs!r}, is {ours!r}"]
-
-
 def write(path: Path, text: str) -> None:
     """Write a text file atomically; raises TrainingError if that fails."""
     with atomic_write(path, RESUME, TrainingError) as part:

@@ -15,6 +15,7 @@ from accelerate.tracking import LoggerType, get_available_trackers
 from PIL import Image
 
 from .. import cards
+from ..config import flattened
 from ..errors import ConfigError, did_you_mean
 from ..visualization.plotting import figure_bytes
 from .config import TrainConfig
@@ -39,7 +40,7 @@ def start(accelerator: Accelerator, config: TrainConfig, out: Path) -> None:
     name = "/".join(parts[len(parts) - parts[::-1].index(cards.run_name(out)) - 1 :])  # RECIPE/SEED
     accelerator.init_trackers(
         name.replace("/", "-") if config.tracker == "tensorboard" else "mien",  # TensorBoard's is a folder in that of the run.
-        dict(_flat(config.to_dict())),
+        {key: _scalar(value) for key, value in flattened(config.to_dict()).items()},
         {"wandb": {"name": name, "dir": str(out)}, "mlflow": {"run_name": name}},
     )
 
@@ -54,10 +55,8 @@ def closing(accelerator: Accelerator) -> Generator[None]:
             tracker.finish()
 
 
-def _flat(value: Any, name: str = "") -> list[tuple[str, Any]]:
-    if isinstance(value, Mapping):
-        return [pair for key, item in value.items() for pair in _flat(item, f"{name}.{key}".lstrip("."))]
-    return [(name, value if isinstance(value, (bool, int, float, str)) else json.dumps(value))]
+def _scalar(value: Any) -> bool | int | float | str:
+    return value if isinstance(value, (bool, int, float, str)) else json.dumps(value)
 
 
 def log_figures(accelerator: Accelerator, figures: Mapping[str, Figure], step: int) -> None:

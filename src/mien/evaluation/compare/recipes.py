@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ...config import flattened
 from ...errors import ConfigError
 from ..report import Report
 
@@ -65,7 +66,7 @@ class Entry:
         card = self.model.get("card", {})
         own = ("network", "input", "crop", "labels", "data", *(("origin",) if "members" in card else ()))
         stated = run or {key: card[key] for key in own if key in card}
-        fields = {key: value for key, value in _flat(stated) if key not in VARIED}
+        fields = {key: value for key, value in flattened(stated).items() if key not in VARIED}
         return fields | {"output": self.head} if self.head else fields
 
     @property
@@ -137,11 +138,3 @@ def _differences(configurations: Sequence[Mapping[str, Any]]) -> list[str]:
         if len(set(more)) > len(set(texts)) and len(shown) < SHOWN:
             shown, texts = [*shown, key], more
     return texts
-
-
-def _flat(table: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

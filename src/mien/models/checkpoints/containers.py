@@ -39,13 +39,7 @@ MAX_GROWTH, FREE_BYTES = 20, 2**26
 
 @dataclass(slots=True)
 class Container:
-    """An open file of weights.
-
-    Attributes:
-        kind: "torch zip", "torch legacy", "npz" or "safetensors".
-        content: contents; tensors are `TensorRef` (torch) or `Tensor` (npz, safetensors).
-        block: reads the bytes of one torch storage.
-    """
+    """An open file of weights; it reads the bytes of a torch storage by `block`."""
 
     kind: str
     content: Any
@@ -69,9 +63,7 @@ class Container:
 def open_container(path: Path) -> Iterator[Container]:
     """Open a weights file and describe its contents.
 
-    Raises:
-        WeightsError: unsupported format, or the file requests a name that no checkpoint needs.
-        OSError, ValueError and others: the file is corrupt.
+    Raises WeightsError for an unsupported format or a forbidden name; OSError, ValueError and others for a corrupt file.
     """
     size = path.stat().st_size
     with path.open("rb") as file:

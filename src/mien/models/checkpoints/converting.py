@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tomli_w
 import torch
 from torch import Tensor
 
@@ -17,7 +16,6 @@ from ... import cards, models
 from ...cards import sha256
 from ...errors import ConfigError, WeightsError
 from ...faces.alignment import TEMPLATES
-from ...io.files import atomic_write
 from ...labels import LABEL_SETS, label_set
 from ...registry import lookup
 from .checkpoints import Checkpoint, read_checkpoint
@@ -137,8 +135,7 @@ def import_checkpoint(
         crop = CROPS.get(model, CROPS.get(origin, DEFAULT_CROP))
     card = _card(model, found, classes, origin, file, checkpoint, report, out, crop)
     path = out.with_suffix(".toml")
-    with atomic_write(path) as part:
-        part.write_text(tomli_w.dumps(card.to_dict()), encoding="utf-8")
+    cards.write(card, path)
     cards.read(path)
     return ImportReport(out, path, checkpoint, report)
 

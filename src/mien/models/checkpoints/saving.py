@@ -14,11 +14,7 @@ from ...io.files import atomic_write
 
 
 def save_state(state: Mapping[str, Tensor], path: Path) -> None:
-    """Write tensors; tied weights, which the format does not know, each as their own.
-
-    Raises:
-        WeightsError: the disk is full or the folder cannot be written; the old file, if there is one, is as it was.
-    """
+    """Write tensors atomically; tied weights, which the format does not know, each as their own. WeightsError: that fails."""
     with atomic_write(path, error=WeightsError) as part:
         try:
             save_file({name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}, part)

@@ -22,15 +22,10 @@ MAX_INTEGER = 2**80
 
 
 def unpickle(stream: BinaryIO) -> tuple[Any, list[Storage]]:
-    """Read one pickle and leave the stream behind it.
+    """Read one pickle, leave the stream behind it, and return its content and every storage it refers to.
 
-    Returns:
-        what the pickle holds, made of None, bool, int, float, str, bytes, tuple, list, dict, set, `Name`, `Record`, `Storage`
-        and `TensorRef`; and every storage it refers to.
-
-    Raises:
-        WeightsError: the pickle uses names or operations that no checkpoint needs, or exceeds a limit.
-        ValueError, IndexError, KeyError, TypeError: corrupt stream.
+    The content is made of None, bool, int, float, str, bytes, tuple, list, dict, set, `Name`, `Record`, `Storage`, `TensorRef`.
+    Raises WeightsError for names, operations or sizes that no checkpoint needs, ValueError and others for a corrupt stream.
     """
     machine = _Machine()
     for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
