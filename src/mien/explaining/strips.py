@@ -97,7 +97,7 @@ def strips_per_class(
     """Return a row for each class of a dataset: maps of `number` faces for their true class, and the mean of these maps.
 
     Faces are a random sample, whether the prediction is correct or not; wrong predictions are captioned. The last column
-    shows the mean map on the mean face. `method` and `layers` are those of `explain`, `faces` and `detector` of `mien.evaluate`.
+    shows the mean map on the mean face. `method` and `layers` are as for `explain`, the others as for `mien.evaluate`.
 
     Raises:
         ConfigError: the model and the dataset share no class, no face was found, or `number` is below 1.

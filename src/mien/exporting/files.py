@@ -69,7 +69,7 @@ class OpenvinoFiles:
 
 
 def to_openvino(content: bytes, *, half: bool) -> OpenvinoFiles:
-    """Convert the content of an ONNX file; `half` stores weights as float16. Raises ExportError if OpenVINO cannot convert it."""
+    """Convert the content of an ONNX file; `half` stores float16 weights. Raises ExportError if OpenVINO cannot."""
     openvino = import_openvino()
     with tempfile.TemporaryDirectory() as folder:
         source, converted = Path(folder) / "network.onnx", Path(folder) / "network.xml"

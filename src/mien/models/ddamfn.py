@@ -70,7 +70,7 @@ class DDAMFNTrunk(nn.Module):
         )
 
     def read(self, image: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-        """Return feature (N, 512), feature map (N, 512, h, w) and a map (N, 512, h, w) a head, for images (N, 3, size, size)."""
+        """Return feature (N, 512), feature map (N, 512, h, w) and the map of each head for images (N, 3, size, size)."""
         self.image.check(image)
         found = self.features(image)
         feature_map = found[0] if isinstance(found, list) else found
