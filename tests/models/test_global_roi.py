@@ -1,42 +1,10 @@
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 
 from mien import models
-from mien.models.global_roi import fit_fusion, fuse
 
 CROPS = ("eye", "nose", "mouth")
-
-
-def test_fusion_weighs_both_nets_and_falls_back_where_there_are_no_crops() -> None:
-    roi, whole = torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.tensor([[0.0, 1.0], [0.0, 1.0]])
-    torch.testing.assert_close(fuse(roi, whole), torch.tensor([[0.55, 0.45], [0.55, 0.45]]))
-    torch.testing.assert_close(fuse(roi, whole, torch.tensor([True, False])), torch.tensor([[0.55, 0.45], [0.0, 1.0]]))
-
-
-def test_rows_without_crops_may_hold_anything() -> None:
-    roi, whole = torch.tensor([[torch.nan], [1.0]]), torch.tensor([[3.0], [1.0]])
-    torch.testing.assert_close(fuse(roi, whole, torch.tensor([False, True])), torch.tensor([[3.0], [1.0]]))
-
-
-@given(st.integers(0, 2**32 - 1))
-def test_the_fitted_weight_is_at_least_as_good_as_any_of_these(seed: int) -> None:
-    draw = torch.Generator().manual_seed(seed)
-    roi, whole = torch.randn(40, 4, generator=draw), torch.randn(40, 4, generator=draw)
-    labels = torch.randint(4, (40,), generator=draw)
-
-    def right(weight: float) -> int:
-        return int((fuse(roi, whole, weight=weight).argmax(1) == labels).sum())
-
-    fitted = fit_fusion(roi, whole, labels)
-    assert right(fitted) == max(right(weight) for weight in (0.0, 0.25, 0.55, 0.75, 1.0, fitted))
-
-
-def test_the_authors_weight_wins_among_equals() -> None:
-    logits = torch.eye(3)
-    assert fit_fusion(logits, logits, torch.arange(3)) == 0.55
 
 
 def test_the_shared_batchnorm_sees_face_then_crops_then_both() -> None:

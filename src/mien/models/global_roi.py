@@ -5,7 +5,7 @@ Paper: none named by the repository. Repository: tzu-tsen/code 40440b5 (no licen
 The Global-ROI Net runs a ResNet-18 with CBAM (Woo et al., "CBAM: convolutional block attention module", ECCV 2018) in every
 block over the face, and one shared trunk with two transformer blocks over the three 90-pixel crops. All three of its outputs
 (face alone, crops alone, both) go through the same linear layer and the same BatchNorm. The Global Net is a ResNet-18 with one
-CBAM at its end. `fuse` mixes both nets' logits; a face without crops keeps the Global Net's.
+CBAM at its end. `mien fuse` mixes both nets' logits; a face without crops keeps the Global Net's.
 
 Parameters at 7 classes: 24,222,509 and 11,213,529. Neither has dead ones.
 
@@ -202,36 +202,6 @@ class QuickGELU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return a tensor of the shape of x, which may be any."""
         return x * (1.702 * x).sigmoid()
-
-
-def fuse(roi_logits: Tensor, global_logits: Tensor, has_crops: Tensor | None = None, weight: float = 0.55) -> Tensor:
-    """Return `weight` · Global-ROI Net + (1 − `weight`) · Global Net, and the Global Net alone where a face has no crops.
-
-    Args:
-        roi_logits: `logits` of the Global-ROI Net, (N, classes); rows of faces without crops are undefined.
-        global_logits: `logits` of the Global Net, (N, classes).
-        has_crops: (N,) bool; None when every face has them.
-        weight: the authors' 0.55, or what `fit_fusion` finds on validation images.
-
-    Example:
-        >>> fuse(torch.tensor([[2.0], [2.0]]), torch.tensor([[0.0], [0.0]]), torch.tensor([True, False])).flatten().tolist()
-        [1.100000023841858, 0.0]
-    """
-    fused = weight * roi_logits + (1 - weight) * global_logits
-    return fused if has_crops is None else torch.where(has_crops[:, None], fused, global_logits)
-
-
-def fit_fusion(roi_logits: Tensor, global_logits: Tensor, labels: Tensor, has_crops: Tensor | None = None) -> float:
-    """Return the weight 0.00, 0.01 … 1.00 for `fuse` with the highest accuracy on these validation images.
-
-    Among equals the one nearest to the authors' 0.55 wins. `labels` is (N,) class indices, the rest as of `fuse`.
-    """
-
-    def quality(percent: int) -> tuple[int, int]:
-        predicted = fuse(roi_logits, global_logits, has_crops, percent / 100).argmax(1)
-        return int((predicted == labels).sum()), -abs(percent - 55)
-
-    return max(range(101), key=quality) / 100
 
 
 def global_roi(

@@ -355,6 +355,7 @@ def poster(
 def _load_trunk(network: POSTER, part: str, file: str) -> None:
     """Set the weights of a trunk. The authors skip entries that do not match, which can leave a trunk random unnoticed."""
     from .checkpoints import read_checkpoint
+    from .checkpoints.loading import assign
 
     state = read_checkpoint(Path(file)).state
     found = from_author({f"{part}.{name}": tensor for name, tensor in state.items()})
@@ -369,9 +370,7 @@ def _load_trunk(network: POSTER, part: str, file: str) -> None:
             path=file,
             expected=tuple(missing),
         )
-    with torch.no_grad():
-        for name in wanted:
-            ours[name].copy_(found[name])
+    assign(network, {name: found[name] for name in wanted})
 
 
 def from_author(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -268,10 +268,6 @@ class Hint(nn.Module):
         return functional.mse_loss(self.map(feature), functional.batch_norm(wanted, None, None, training=True))
 
 
-def _affinity(width: int, classes: int, *, centers: int = 0, frozen: bool = False) -> nn.Module:
-    return Labeled(losses.AffinityLoss(centers or classes, width).requires_grad_(not frozen))
-
-
 def _plain(function: Callable[..., Tensor]) -> Callable[..., nn.Module]:
     return lambda width, classes, counts, **options: Function(function, **options)
 
@@ -282,7 +278,9 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "distil": _plain(distil),
     "hint": lambda width, classes, counts, **options: Hint(width, **options),
     "binary": _plain(binary),
-    "affinity": lambda width, classes, counts, **options: _affinity(width, classes, **options),
+    "affinity": lambda width, classes, counts, *, centers=0, frozen=False: Labeled(
+        losses.AffinityLoss(centers or classes, width).requires_grad_(not frozen)
+    ),
     "partition": _plain(partition),
     "attention": _plain(attention),
     "center": lambda width, classes, counts, **options: Labeled(losses.CenterLoss(classes, width, **options)),

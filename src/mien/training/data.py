@@ -314,7 +314,10 @@ def _open_splits(config: TrainConfig, data: DataConfig) -> tuple[Split, Split]:
     train, validation = (open_split(data, name) for name in ("train", "validation"))
     before = len(train)
     if data.leak_free:
-        train = without_leaks(train, [validation, *_test(data)])
+        others = [validation]
+        with contextlib.suppress(DatasetError):  # Some datasets have no public test split.
+            others.append(open_split(data, "test"))
+        train = without_leaks(train, others)
     leaks = before - len(train)
     train, validation = train.of_each_class(data.limit), validation.of_each_class(data.validation_limit)
     for split in (train, validation):
@@ -414,13 +417,6 @@ def open_split(config: DataConfig, split: str) -> Dataset:
     """Return a split of a dataset; errors as in `open_dataset`."""
     draw = Draw(seed=config.draw, fraction=config.fraction, folds=config.folds, fold=config.fold)
     return open_dataset(config.dataset, config.root, split, config.protocol, draw=draw, damaged="skip", **config.options)
-
-
-def _test(config: DataConfig) -> list[Dataset]:
-    try:
-        return [open_split(config, "test")]
-    except DatasetError:  # Some datasets have no public test split.
-        return []
 
 
 def without_leaks(train: Dataset, others: Sequence[Dataset]) -> Dataset:

@@ -23,6 +23,8 @@ training, the network would be normalized by batch statistics and compute differ
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -39,7 +41,7 @@ from ..cards import Input, bundled_file
 from ..errors import WeightsError, did_you_mean
 from ..models import sface
 from ..models.checkpoints import LoadReport, read_checkpoint
-from ..models.checkpoints.loading import PRETRAINING
+from ..models.checkpoints.loading import PRETRAINING, assign, comparison
 from .config import InitConfig
 
 
@@ -62,7 +64,12 @@ def exported_state(model: nn.Module, path: str | Path) -> dict[str, Tensor]:
         elif node.op_type in ("Cast", "Identity") and node.input[0] in constants:
             constants[node.output[0]] = constants[node.input[0]]
     layers = dict(model.named_modules())
-    norms = _norms(layers)
+    # For each convolution the BatchNorm that is registered after it.
+    norms = {
+        a: b
+        for a, b in itertools.pairwise(layers)
+        if isinstance(layers[a], nn.Conv2d) and isinstance(layers[b], nn.BatchNorm2d)
+    }
     found: dict[str, Tensor] = {}
     for node in graph.node:
         name = _layer(node.name, layers)
@@ -106,13 +113,6 @@ def _layer(node: str, layers: Mapping[str, nn.Module]) -> str | None:
     return next((name for first in range(len(short)) if (name := ".".join(short[first:])) in layers), None)
 
 
-def _norms(layers: Mapping[str, nn.Module]) -> dict[str, str]:
-    """Return, for each convolution, the BatchNorm that is registered after it."""
-    names = list(layers)
-    pairs = itertools.pairwise(names)
-    return {a: b for a, b in pairs if isinstance(layers[a], nn.Conv2d) and isinstance(layers[b], nn.BatchNorm2d)}
-
-
 IMAGENET = Input(size=(224, 224), scale=1 / 255, offset=(-0.485, -0.456, -0.406), std=(0.229, 0.224, 0.225))
 COUNTER = ".num_batches_tracked"
 STEM = "0.conv.weight"
@@ -151,40 +151,37 @@ def load_initial_weights(
     exported = path.suffix == ".onnx"
     donor = models.build("mien-base", trunk=sface.NAME) if init.kind == "trunk" else model
     state = exported_state(donor, path) if exported else read_checkpoint(path).state
-    known = KNOWN.get(init.kind)
-    if known and known.stem not in (converted := _converted(known, state)):
+    known, converted = KNOWN.get(init.kind), {}
+    if known:
+        with contextlib.suppress(KeyError):
+            converted = known.convert(state)
+    if known and known.stem not in converted:
         raise WeightsError(f"{path} is not {init.kind}; choose another kind in model.init", path=path, value=init.kind)
     folded = exported or (known is not None and known.folded)
     if folded and images is None:
         raise WeightsError(f"{path} has no BatchNorm statistics; pass training images to measure them", path=path)
     if known:
-        state = _adapted(converted, known, feed or IMAGENET)
+        # The first layer is adapted to the value range of the recipe.
+        scale, shift = _between(feed or IMAGENET, known.feed)
+        kernel = converted[known.stem].float()
+        moved = (kernel * shift[:, None, None]).sum((1, 2, 3))
+        mean = converted[known.mean].float() - moved
+        state = converted | {known.stem: kernel * scale[:, None, None], known.mean: mean}
     ours = model.state_dict()
     found = max(_candidates(model, name, state, init.kind), key=lambda candidate: _fit(ours, candidate))
     found = {key: _one_channel(tensor, ours.get(key)) for key, tensor in found.items()}
-    fits = [key for key, tensor in found.items() if key in ours and tensor.shape == ours[key].shape]
-    report = LoadReport(
-        loaded=tuple(fits),
-        unused=tuple(key for key in found if key not in ours),
-        missing=tuple(key for key in ours if key not in found and not key.endswith(COUNTER)),
-        shape_mismatch=tuple(
-            (key, tuple(tensor.shape), tuple(ours[key].shape))
-            for key, tensor in found.items()
-            if key in ours and tensor.shape != ours[key].shape
-        ),
-    )
+    report = comparison(ours, found)
+    report = dataclasses.replace(report, missing=tuple(key for key in report.missing if not key.endswith(COUNTER)))
     last, dead = _last_layer(found), models.dead_prefixes(model)
     unplaced = [key for key in report.unused if not key.startswith((PRETRAINING, *dead)) and key.rpartition(".")[0] != last]
     misfits = [key for key, theirs, here in report.shape_mismatch if theirs[1:] != here[1:] or len(here) > 2]
-    if not fits or unplaced or misfits:
+    if not report.loaded or unplaced or misfits:
         raise WeightsError(
             f"{path} ({init.kind}) does not fit the model {name!r}: {report.summary()}; choose another file or kind",
             path=path,
             value=init.kind,
         )
-    with torch.no_grad():
-        for key in fits:
-            ours[key].copy_(found[key])
+    assign(model, {key: found[key] for key in report.loaded})
     if folded and images is not None:
         measure_statistics(model, images())
     return report
@@ -199,13 +196,6 @@ def _file(file: str) -> Path:
         hint = did_you_mean(file, classifiers, f"; bundled models: {', '.join(classifiers)}")
         raise WeightsError(f"initial weights {file} not found{hint}", path=file, expected=tuple(classifiers))
     return Path(file)
-
-
-def _converted(known: Known, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    try:
-        return known.convert(state)
-    except KeyError:
-        return {}
 
 
 @torch.no_grad()
@@ -291,14 +281,6 @@ def _one_channel(tensor: Tensor, here: Tensor | None) -> Tensor:
     """Return a convolution kernel for gray images if our network has one input channel and the file has three."""
     gray = here is not None and here.ndim == tensor.ndim == 4 and here.shape[1] == 1 and tensor.shape[1] == 3
     return tensor.sum(1, keepdim=True) if gray else tensor
-
-
-def _adapted(state: dict[str, Tensor], known: Known, feed: Input) -> dict[str, Tensor]:
-    """Return the state with the first layer adapted to the input format `feed`."""
-    scale, shift = _between(feed, known.feed)
-    kernel = state[known.stem].float()
-    moved = (kernel * shift[:, None, None]).sum((1, 2, 3))
-    return state | {known.stem: kernel * scale[:, None, None], known.mean: state[known.mean].float() - moved}
 
 
 def _between(ours: Input, theirs: Input) -> tuple[Tensor, Tensor]:

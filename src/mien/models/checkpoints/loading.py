@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -71,20 +72,12 @@ def load_author_state(
     ours = model.state_dict()
     renamed = models.author_mapping(name)(state)
     origin = {id(tensor): theirs for theirs, tensor in state.items()}
-    fitting = {key: tensor for key, tensor in renamed.items() if key in ours and tensor.shape == ours[key].shape}
     dead = models.dead_prefixes(model)
     # Entries that may be missing come last, so that a message begins with those that matter.
     expected = (*dead, PRETRAINING)
     unplaced = sorted((key for key in renamed if key not in ours), key=lambda key: key.startswith(expected))
-    report = LoadReport(
-        loaded=tuple(fitting),
-        unused=tuple(origin.get(id(renamed[key]), key) for key in unplaced),
-        missing=tuple(key for key in ours if key not in renamed),
-        shape_mismatch=tuple(
-            (key, tuple(renamed[key].shape), tuple(ours[key].shape)) for key in renamed if key in ours and key not in fitting
-        ),
-    )
-    if not fitting:
+    report = dataclasses.replace(comparison(ours, renamed), unused=tuple(origin.get(id(renamed[key]), key) for key in unplaced))
+    if not report.loaded:
         raise WeightsError(
             f"no entry of the file fits the model {name!r}: its entries are {_first(tuple(state))}; name another"
         )
@@ -93,10 +86,29 @@ def load_author_state(
         wrong |= bool(report.shape_mismatch) or any(not key.endswith(".num_batches_tracked") for key in report.missing)
     if strict and wrong:
         raise WeightsError(f"the file does not fit the model {name!r}: {report.summary()}; check the model and its options")
-    with torch.no_grad():
-        for key, tensor in fitting.items():
-            ours[key].copy_(tensor)
+    assign(model, {key: renamed[key] for key in report.loaded})
     return report
+
+
+def comparison(ours: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> LoadReport:
+    """Return which entries of a state dict `found` fit a network with the state dict `ours`."""
+    common = [key for key in found if key in ours]
+    return LoadReport(
+        loaded=tuple(key for key in common if found[key].shape == ours[key].shape),
+        unused=tuple(key for key in found if key not in ours),
+        missing=tuple(key for key in ours if key not in found),
+        shape_mismatch=tuple(
+            (key, tuple(found[key].shape), tuple(ours[key].shape)) for key in common if found[key].shape != ours[key].shape
+        ),
+    )
+
+
+@torch.no_grad()
+def assign(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Set entries of the state dict of a network."""
+    ours = network.state_dict()
+    for key, tensor in tensors.items():
+        ours[key].copy_(tensor)
 
 
 def _first(names: Sequence[str], count: int = 4) -> str:
