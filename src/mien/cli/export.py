@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from .. import exporting
 from ..errors import ConfigError
 from ..exporting import IMAGES, TOLERANCE
-from ..exporting import export as run
 from ..exporting.repository import write_repository
 from ..io.model_files import FILE
 from .options import Folds
@@ -76,7 +76,7 @@ def export(
     if calibration is not None:
         for name, split in (("training", "train"), ("validation", "validation")):
             splits[name] = place.open_split(calibration, split, model)
-    done = run(
+    done = exporting.export(
         model,
         path,
         precision=precision,

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import onnx
 
 from ..cards import Card, Measured
 from ..data.datasets import Dataset
-from ..errors import ExportError
+from ..errors import ConfigError, ExportError
+from ..io.files import write_errors
 from ..io.provenance import VERSION
 from ..models.torch_runtime import TorchRuntime
+from ..registry import lookup
 from ..runtime.devices import use
 from ..runtime.onnx import OnnxRuntime
 from ..runtime.open_model import EnsembleRuntime, Runtime, open_model
-from . import parity
+from . import ADVICE, ENDINGS, IMAGES, PRECISIONS, TOLERANCE, Precision, parity
 from .files import OnnxFile, described_by, size, to_openvino
 from .fusion import fused_graph
 from .parity import Figures
@@ -43,38 +46,70 @@ class Exported:
 
 
 @use("cpu")  # Files are compared and measured on the CPU, whatever device the caller selected.
-def write(
+def export(
     model: str | Path,
-    path: Path,
-    precision: str | None,
-    runtime: str,
+    out: str | Path,
     *,
-    raw_input: bool,
-    training: Dataset | None,
-    validation: Dataset | None,
-    tolerance: float,
-    images: int,
-    keep: Sequence[str],
-    speed: bool,
-    threads: int,
-    progress: Callable[[str], None],
+    precision: Precision | None = None,
+    runtime: Literal["onnx", "openvino"] = "onnx",
+    raw_input: bool = False,
+    training: Dataset | None = None,
+    validation: Dataset | None = None,
+    tolerance: float = TOLERANCE,
+    images: int = IMAGES,
+    keep: Sequence[str] = (),
+    speed: bool = False,
+    threads: int = 1,
+    progress: Callable[[str], None] = lambda step: None,
 ) -> Exported:
-    """Export; see `mien.export`. Raises ExportError if the source does not support the options, or the file would differ."""
-    if runtime == "openvino":
-        _check_card_place(path)
+    """Write a network as a file that runs without torch, atomically.
+
+    Args:
+        model: any model that `mien.load` opens: folder of a run, card (also of an ensemble), `.safetensors`, exported `.onnx`.
+        out: output file: `.onnx`, or `.xml` for OpenVINO (its weights go beside it, as `.bin`).
+        precision: `"fp32"`; `"fp16"`: float16 weights, float32 arithmetic; `"int8"`: quantized weights and arithmetic. None:
+            fp32, or that of an exported file.
+        runtime: `"onnx"` or `"openvino"`.
+        raw_input: include preprocessing in the file: its input is (N, H, W, 3) uint8 RGB of any size.
+        training: images for the activation ranges of int8.
+        validation: images for the accuracy of int8.
+        tolerance: maximum loss of accuracy on `validation`, in points.
+        images: number of images of `training` that are used.
+        keep: patterns of node names, or operator types, that stay float32.
+        speed: also measure images per second of source and file.
+        threads: threads inside one call.
+        progress: called with the next step.
+
+    Returns:
+        The file with its measurements and those of the source.
+
+    Raises:
+        ExportError: the file would differ from its source by more than 1e-4 (fp32), or lose more accuracy than `tolerance`
+            (int8); an int8 source with another precision; `out` cannot be written; or the card of OpenVINO's files would
+            replace another file.
+        ConfigError: contradictory options.
+        WeightsError: the model cannot be opened.
+        MissingExtra: torch, onnx or openvino is not installed.
+
+    Example:
+        >>> mien.export("mien-base", "face.onnx", raw_input=True).card.input.dtype  # doctest: +SKIP
+        'uint8'
+    """
+    path = Path(out)
+    _check(model, path, precision, runtime, training, validation, keep, images)
     card, source = open_model(model, threads)
     name = card.file or card.name
     progress(f"opening {name}")
     exported, graph = _graph(card, source)
-    precision = precision or (UNCHANGED if isinstance(source, OnnxRuntime) else "fp32")
-    if is_quantized(graph) and precision != UNCHANGED:
-        message = f"{card.file} has 8-bit weights and no float ones; omit the precision {precision}"
-        raise ExportError(message, path=card.file, value=precision)
+    chosen = precision or (UNCHANGED if isinstance(source, OnnxRuntime) else "fp32")
+    if is_quantized(graph) and chosen != UNCHANGED:
+        message = f"{card.file} has 8-bit weights and no float ones; omit the precision {chosen}"
+        raise ExportError(message, path=card.file, value=chosen)
     if raw_input and (card.members or (card.input is not None and card.input.dtype == "uint8")):
         reason = "is an ensemble, whose members have different preprocessing" if card.members else "includes preprocessing"
         raise ExportError(f"{name} {reason}; omit raw input", path=card.file)
     more: dict[str, Any] = {}
-    if precision == "int8":
+    if chosen == "int8":
         assert training is not None
         progress(f"measuring activation ranges on {min(images, len(training))} images of {training.name} {training.split}")
         batches = parity.batches_of(card, source, training, images)
@@ -82,20 +117,20 @@ def write(
         more = {"calibration": f"{count} images of {training.name} {training.split}, digest {training.digest[:12]}"}
         more |= {"kept_float": list(keep)} if keep else {}
         graph = quantize(graph, batches, keep)
-    elif runtime == "onnx" and precision != UNCHANGED:
+    elif runtime == "onnx" and chosen != UNCHANGED:
         graph = with_convolutions(graph)
-        if precision == "fp16":
+        if chosen == "fp16":
             graph = halved(graph)
     if raw_input and exported.input is not None:
         progress("adding preprocessing to the graph")
         graph = prepend(graph, exported)
         exported = dataclasses.replace(exported, input=dataclasses.replace(exported.input, dtype="uint8"))
-    exported = _described(exported, card, path, precision, runtime, more)
+    exported = _described(exported, card, path, chosen, runtime, more)
     product: Any = OnnxFile(graph)
-    limit = parity.TOLERANCES[None if precision == UNCHANGED else precision]
+    limit = parity.TOLERANCES[None if chosen == UNCHANGED else chosen]
     if runtime == "openvino":
         progress("converting to OpenVINO")
-        product = to_openvino(product.content(exported), half=precision == "fp16")
+        product = to_openvino(product.content(exported), half=chosen == "fp16")
         if is_quantized(graph) and limit is not None:  # OpenVINO rounds sums of 8-bit products differently.
             limit = parity.ROUNDED
     file = product.runtime(threads)
@@ -104,7 +139,7 @@ def write(
     parity.check(differences, limit)
     before: dict[str, Any] = {}
     after: dict[str, Any] = {}
-    if precision == "int8":
+    if chosen == "int8":
         progress("evaluating the source and the file on validation images")
         assert validation is not None
         before, after = (parity.accuracy(*each, validation) for each in ((card, source), (exported, file)))
@@ -120,14 +155,44 @@ def write(
         exported,
         differences,
         Figures(name, kind, sum(map(size, sources)), **before),
-        Figures(path.name, precision, size(path), **after),
+        Figures(path.name, chosen, size(path), **after),
     )
 
 
-def _check_card_place(path: Path) -> None:
-    """Refuse a name under which the card of OpenVINO's files would replace the card of another file, or a recipe."""
+def _check(
+    model: str | Path,
+    path: Path,
+    precision: str | None,
+    runtime: str,
+    training: Dataset | None,
+    validation: Dataset | None,
+    keep: Sequence[str],
+    images: int,
+) -> None:
+    """Raise ConfigError for contradictory options, and ExportError if the file cannot be written."""
+    for name, known, kind in ((precision or "fp32", PRECISIONS, "precision"), (runtime, ENDINGS, "runtime")):
+        lookup(name, dict.fromkeys(known), kind, plugins=False)
+    ending = ENDINGS[runtime]
+    if path.suffix.lower() != ending:
+        raise ConfigError(f"{path}: the suffix for {runtime} must be {ending}", value=path.suffix, expected=ending)
+    if not path.parent.is_dir():
+        raise ExportError(f"{path} cannot be written: folder {path.parent} not found; create it first", path=path)
+    if path.is_dir():
+        raise ExportError(f"{path} is a folder; choose another name with --out", path=path)
+    if path.exists() and Path(model).exists() and path.samefile(model):
+        raise ConfigError(f"{path} is the source of the export; give another output", path=path)
+    if precision == "int8" and (training is None or validation is None):
+        raise ConfigError("int8 needs training and validation images (--calibration)", value=precision)
+    if precision != "int8" and (training is not None or validation is not None or keep):
+        message = f"training, validation and keep are options of int8, got {precision or 'fp32'}"
+        raise ConfigError(message, value=precision, expected="int8")
+    if images < 1:
+        raise ConfigError(f"images must be at least 1, got {images} (--calibration-images)", value=images, expected=">= 1")
+    with write_errors(path, ADVICE, ExportError), tempfile.TemporaryFile(dir=path.parent):
+        pass
+    # The card of OpenVINO's files must not replace the card of another file, or a recipe.
     beside = path.with_suffix(".toml")
-    if beside.exists() and (other := described_by(beside)) != path.name:
+    if runtime == "openvino" and beside.exists() and (other := described_by(beside)) != path.name:
         owner = f"the card of {other}" if other else "another file"
         message = f"{path} needs a card in {beside.name}, which is {owner}; choose another name with --out"
         raise ExportError(message, path=beside, value=other)
