@@ -22,6 +22,7 @@ from .tta import View
 
 SLICES = ("brightness", "contrast", "face size", "pitch", "yaw", "roll", "gaze")
 """Statistics of each face, by which metrics are sliced."""
+NO_OUTPUTS = Outputs(np.empty((0, 0)), np.empty((0, 2)))
 
 
 def face_mode(predictor: Predictor, dataset: Dataset, faces: Mode) -> Literal["whole", "detect"]:
@@ -93,28 +94,28 @@ def predict_batches(
         status[[place for place, face in zip(readable, found, strict=True) if face is None]] = NO_FACE
         faces = [face for face in found if face is not None]
         started = time.perf_counter()
-        outputs = predictor(faces, views) if faces else None
+        outputs = predictor(faces, views) if faces else NO_OUTPUTS
         seconds = time.perf_counter() - started
-        shapes = np.array([[face.size, *face.pose] for face in faces])
+        shapes = np.array([[face.size, *face.pose] for face in faces]).reshape(-1, len(SLICES) - 2)
         yield _table(dataset.take(np.asarray(rows)), status, outputs, shapes, predictor, classes), seconds
 
 
 def _table(
-    part: Dataset, status: np.ndarray, outputs: Outputs | None, shapes: np.ndarray, predictor: Predictor, classes: Mapping
+    part: Dataset, status: np.ndarray, outputs: Outputs, shapes: np.ndarray, predictor: Predictor, classes: Mapping
 ) -> Predictions:
     """Return the table of one batch; `shapes` is (n, 5) size, pitch, yaw, roll and gaze of the faces with a prediction."""
     known = status == OK
 
     def spread(values: np.ndarray | None, width: int) -> np.ndarray:
         everywhere = np.full((len(part), width), np.nan)
-        if values is not None and outputs is not None:
+        if values is not None and known.any():
             everywhere[known] = values
         return everywhere
 
     def texts(column: np.ndarray | None) -> np.ndarray:
         return np.full(len(part), "") if column is None else column.astype(str)
 
-    probabilities = spread(None if outputs is None else classes(outputs.probabilities), len(classes.classes))
+    probabilities = spread(classes(outputs.probabilities) if known.any() else None, len(classes.classes))
     columns = {
         "sample": texts(part.names),
         "label": np.array([*part.labels, ""], dtype=str)[part.label],
@@ -125,13 +126,13 @@ def _table(
         **{f"p:{name}": column for name, column in zip(classes.classes, probabilities.T, strict=True)},
     }
     roles = getattr(predictor, "roles", ())
-    both = spread(None if outputs is None else outputs.valence_arousal, 2) if "valence_arousal" in roles else None
+    both = spread(outputs.valence_arousal, 2) if "valence_arousal" in roles else None
     for name, annotated in (("valence", part.valence), ("arousal", part.arousal)):
         if annotated is not None or both is not None:
             columns[name] = np.full(len(part), np.nan) if annotated is None else annotated.astype(np.float64)
     if both is not None:
         columns |= {"predicted:valence": both[:, 0], "predicted:arousal": both[:, 1]}
-    units = spread(None if outputs is None else outputs.action_units, len(ACTION_UNITS)) if "action_units" in roles else None
+    units = spread(outputs.action_units, len(ACTION_UNITS)) if "action_units" in roles else None
     names = part.unit_names if part.action_units is not None else ACTION_UNITS
     if units is not None:  # of annotated and predicted units those of both
         names = tuple(name for name in names if name in ACTION_UNITS)
@@ -140,7 +141,7 @@ def _table(
     if units is not None:
         columns |= {f"p:{name}": units[:, ACTION_UNITS.index(name)] for name in names}
     columns |= {f"group:{name}": texts(column) for name, column in part.groups.items()}
-    seen = spread(None if outputs is None else np.concatenate([outputs.light, shapes], 1), len(SLICES))
+    seen = spread(np.concatenate([outputs.light, shapes], 1), len(SLICES))
     return Predictions(columns | {f"slice:{name}": column for name, column in zip(SLICES, seen.T, strict=True)})
 
 

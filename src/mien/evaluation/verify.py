@@ -189,9 +189,13 @@ def verify(
     report = evaluate(model, dataset, out=out, output=predictor.output, page=False, progress=progress, **shared, **options)
     with use(device):
         tried, count = _hypotheses(predictor, dataset, faces, detector, images, threads) if images else ((), 0)
-    return Verification(
-        report, tuple(_claim(report, name, value) for name, value in wanted.items()), _data(report), tried, count
-    )
+    compared = []
+    for name, value in wanted.items():
+        section, metric = METRICS[_spelling(name)]
+        found = report.figures[section][metric]
+        ends = (np.nan if found[end] is None else found[end] for end in ("value", "low", "high"))
+        compared.append(Claim(_spelling(name).replace("_", " "), value, *ends))
+    return Verification(report, tuple(compared), _data(report), tried, count)
 
 
 def _claimed(measured: Sequence[Measured], dataset: Dataset, output: str) -> dict[str, float]:
@@ -205,14 +209,6 @@ def _claimed(measured: Sequence[Measured], dataset: Dataset, output: str) -> dic
         if (each.dataset, each.split) == (dataset.name, dataset.split) and name in METRICS and right_rows and right_head:
             found.setdefault(name, each.value)
     return found
-
-
-def _claim(report: Report, name: str, value: float) -> Claim:
-    key = _spelling(name)
-    section, metric = METRICS[key]
-    measured = report.figures[section][metric]
-    ends = (np.nan if measured[end] is None else measured[end] for end in ("value", "low", "high"))
-    return Claim(key.replace("_", " "), value, *ends)
 
 
 def _spelling(metric: str) -> str:
@@ -253,7 +249,8 @@ def variants(predictor: CardPredictor, mode: str) -> Iterator[tuple[str, CardPre
     elif crop is not None:
         for margin in (0.8, 0.9, 1.1, 1.25):
             yield f"crops of {margin:.0%} of the side", changed(crop=replace(crop, margin=crop.margin * margin)), _same
-    yield "histogram equalization", predictor, _equalized
+    equalized = lambda pixels: np.asarray(ImageOps.equalize(Image.fromarray(pixels).convert("L")).convert("RGB"))  # noqa: E731
+    yield "histogram equalization", predictor, equalized
     for name, (scale, offset, std) in () if inside else RANGES.items():
         if len(offset) <= predictor.preprocess.channels and not _same_range(fed, scale, offset, std):
             yield name, changed(input=replace(fed, scale=scale, offset=offset, std=std)), _same
@@ -306,10 +303,6 @@ def _changed(face: Face, change: Change) -> Face:
 
 def _same(pixels: np.ndarray) -> np.ndarray:
     return pixels
-
-
-def _equalized(pixels: np.ndarray) -> np.ndarray:
-    return np.asarray(ImageOps.equalize(Image.fromarray(pixels).convert("L")).convert("RGB"))
 
 
 def _center(pixels: np.ndarray, share: float) -> np.ndarray:

@@ -125,7 +125,21 @@ def export(
         progress("adding preprocessing to the graph")
         graph = prepend(graph, exported)
         exported = dataclasses.replace(exported, input=dataclasses.replace(exported.input, dtype="uint8"))
-    exported = _described(exported, card, path, chosen, runtime, more)
+    about = {
+        "source": name,
+        "source_sha256": card.sha256,
+        "precision": chosen,
+        "runtime": runtime,
+        "mien": VERSION,
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+    }
+    measured = () if chosen == "int8" else card.measured
+    if chosen == "fp16":
+        note = "before weights were stored as float16"
+        measured = tuple(dataclasses.replace(each, note=f"{each.note}; {note}".removeprefix("; ")) for each in measured)
+    exported = dataclasses.replace(
+        exported, file=path.name, sha256="", path=None, measured=measured, export={**card.export, **about, **more}
+    )
     product: Any = OnnxFile(graph)
     limit = parity.TOLERANCES[None if chosen == UNCHANGED else chosen]
     if runtime == "openvino":
@@ -229,22 +243,3 @@ def _with_accuracy(card: Card, old: dict[str, Any], new: dict[str, Any], data: D
     )
     loss = {"accuracy_lost": round(lost / 100, 4), "ece_before": round(old["ece"], 4)}
     return dataclasses.replace(card, measured=measured, export={**card.export, **loss})
-
-
-def _described(exported: Card, card: Card, path: Path, precision: str, runtime: str, more: dict[str, Any]) -> Card:
-    """Return the card of the file: that of the source with the changes of the export."""
-    about = {
-        "source": card.file or card.name,
-        "source_sha256": card.sha256,
-        "precision": precision,
-        "runtime": runtime,
-        "mien": VERSION,
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-    }
-    measured = card.measured if precision != "int8" else ()
-    if precision == "fp16":
-        note = "before weights were stored as float16"
-        measured = tuple(dataclasses.replace(each, note=f"{each.note}; {note}".removeprefix("; ")) for each in measured)
-    return dataclasses.replace(
-        exported, file=path.name, sha256="", path=None, measured=measured, export={**card.export, **about, **more}
-    )

@@ -218,7 +218,7 @@ def _inputs(
     """Return warnings about models whose inputs differ, and these (model, column)."""
     warnings, unlike = [], set()
     for column in columns:
-        seen = {name: reports[name, column].about["identity"]["faces"] for name in models if _sees(reports[name, column])}
+        seen = {name: reports[name, column].about["identity"]["faces"] for name in models if not reports[name, column].stored}
         if len(set(seen.values())) < 2:
             continue
         uncut = [name for name, faces in seen.items() if faces == "whole"]
@@ -229,11 +229,6 @@ def _inputs(
             "Give their cards the crop that they were trained with"
         )
     return tuple(warnings), frozenset(unlike)
-
-
-def _sees(report: Report) -> bool:
-    """Return whether a model ran on the images, unlike a stored table of probabilities."""
-    return "card" in report.about["model"] or not report.about["model"].get("sha256")
 
 
 def _given_name(model: Any) -> str:

@@ -169,8 +169,7 @@ def _flaws(comparison: Comparison) -> list[str]:
 
 def _faces(comparison: Comparison, model: str, column: str) -> str:
     report = comparison.cells[model, column].report
-    stored = "card" not in report.about["model"] and report.about["model"].get("sha256")
-    return "as given to the other package" if stored else str(report.about["identity"]["faces"])
+    return "as given to the other package" if report.stored else str(report.about["identity"]["faces"])
 
 
 def _costs(comparison: Comparison, model: str) -> list[str]:

@@ -85,6 +85,11 @@ class Report:
         return sorted(found, key=lambda each: (each.order, each.section, each.title))
 
     @property
+    def stored(self) -> bool:
+        """Whether the predictions come from a table of another package, which has seen the images itself."""
+        return "card" not in self.about["model"] and bool(self.about["model"].get("sha256"))
+
+    @property
     def title(self) -> str:
         """Model and dataset, for headings."""
         model, data = self.about["model"], self.about["dataset"]

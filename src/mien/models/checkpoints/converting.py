@@ -133,7 +133,31 @@ def import_checkpoint(
     save_state(network.state_dict(), out)
     if crop is None:
         crop = CROPS.get(model, CROPS.get(origin, DEFAULT_CROP))
-    card = _card(model, found, classes, origin, file, checkpoint, report, out, crop)
+    about = models.info(model)
+    sides = {each.name: each.size for each in about.inputs}
+    side = about.inputs[0].size
+    # DDA's and its baselines' images of FER2013 were not normalized, although the weights they start from expect it.
+    feed = UNIT if origin == "fer2013" and model.removeprefix("dda-").startswith("resnet") else IMAGENET
+    resize = "cv2-bilinear" if origin in CV2_RESIZED else "pil-bilinear"
+    figures = {k: v for k, v in checkpoint.metadata.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
+    card = cards.Card(
+        name=out.stem,
+        kind="classifier",
+        summary=about.summary,
+        file=out.name,
+        sha256=sha256(out),
+        license="NOASSERTION",
+        license_note=f"{about.license}. Ask the authors before you pass the weights on.",
+        origin=f"{file.name} ({checkpoint.container})",
+        origin_sha256=sha256(file),
+        labels=classes,
+        outputs={"scores": "logits", **(ROLES if model == "ddamfn-mtl" else {})},
+        input=dataclasses.replace(feed, size=(side, side), resize=resize),
+        crop=cards.Crop(template=crop) if crop else None,
+        network={"architecture": model, "options": found},
+        training={"paper": about.paper, "repository": about.repository, "file_says": figures, "import": report.summary()},
+        reading={"inputs": sides} if len(sides) > 1 else {},
+    )
     path = out.with_suffix(".toml")
     cards.write(card, path)
     cards.read(path)
@@ -181,41 +205,3 @@ def _labels(model: str, name: str | None, count: int) -> tuple[tuple[str, ...], 
     if len(classes) != count:
         raise ConfigError(f"label set {name!r} has {len(classes)} classes, the file {count}; name another")
     return classes, name
-
-
-def _card(
-    model: str,
-    options: dict[str, Any],
-    classes: tuple[str, ...],
-    origin: str,
-    file: Path,
-    checkpoint: Checkpoint,
-    load: LoadReport,
-    out: Path,
-    crop: str,
-) -> cards.Card:
-    about = models.info(model)
-    sides = {each.name: each.size for each in about.inputs}
-    # DDA's and its baselines' images of FER2013 were not normalized, although the weights they start from expect it.
-    feed = UNIT if origin == "fer2013" and model.removeprefix("dda-").startswith("resnet") else IMAGENET
-    resize = "cv2-bilinear" if origin in CV2_RESIZED else "pil-bilinear"
-    side = about.inputs[0].size
-    figures = {k: v for k, v in checkpoint.metadata.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
-    return cards.Card(
-        name=out.stem,
-        kind="classifier",
-        summary=about.summary,
-        file=out.name,
-        sha256=sha256(out),
-        license="NOASSERTION",
-        license_note=f"{about.license}. Ask the authors before you pass the weights on.",
-        origin=f"{file.name} ({checkpoint.container})",
-        origin_sha256=sha256(file),
-        labels=classes,
-        outputs={"scores": "logits", **({role: field for role, field in ROLES.items() if model == "ddamfn-mtl"})},
-        input=dataclasses.replace(feed, size=(side, side), resize=resize),
-        crop=cards.Crop(template=crop) if crop else None,
-        network={"architecture": model, "options": options},
-        training={"paper": about.paper, "repository": about.repository, "file_says": figures, "import": load.summary()},
-        reading={"inputs": sides} if len(sides) > 1 else {},
-    )
