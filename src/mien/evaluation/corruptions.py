@@ -26,8 +26,8 @@ class Place:
     side: float  # longer side of the box
 
 
+# (H, W, 3) uint8 RGB image, position of the face, random generator → image of the same shape.
 Change = Callable[[np.ndarray, Place, np.random.Generator], np.ndarray]
-"""(H, W, 3) uint8 RGB image, position of the face, random generator → image of the same shape."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +131,7 @@ def _covered(pixels: np.ndarray, at: Place, rng: np.random.Generator) -> np.ndar
     return covered
 
 
+# Default corruptions of `mien.evaluation.robustness.robustness`.
 DEGRADATIONS: tuple[Degradation, ...] = (
     Degradation(
         "blur",
@@ -156,10 +157,9 @@ DEGRADATIONS: tuple[Degradation, ...] = (
     Degradation("tight crop", "20 % less", scale=0.8),
     Degradation("loose crop", "20 % more", scale=1.2),
 )
-"""Default corruptions of `mien.evaluation.robustness.robustness`."""
+# Further defaults for photographs: 1.3 × the face, 20 % less and 20 % more.
 PHOTOGRAPHS: tuple[Degradation, ...] = (
     Degradation("tight photograph", "1.04 × the face, face detected again", window=1.04),
     Degradation("loose photograph", "1.56 × the face, face detected again", window=1.56),
 )
-"""Further defaults for photographs: 1.3 × the face, 20 % less and 20 % more."""
 TIGHT, LOOSE = "tight crop", "loose crop"

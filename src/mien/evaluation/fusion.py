@@ -31,8 +31,7 @@ from ..runtime.pooling import RULES, columns, pooled, selected
 from .predict import predict_all
 from .predictors import CardPredictor, check_fold
 
-STEPS = 500
-"""Steps of the fit of weights."""
+STEPS = 500  # steps of the fit of weights
 
 
 def fuse(

@@ -20,8 +20,8 @@ from .predictors import Outputs, Predictor, cuts_regions
 from .report.predictions import NO_FACE, OK, OTHER_CLASS, STATUSES, UNREADABLE, Predictions
 from .tta import View
 
+# Statistics of each face, by which metrics are sliced.
 SLICES = ("brightness", "contrast", "face size", "pitch", "yaw", "roll", "gaze")
-"""Statistics of each face, by which metrics are sliced."""
 NO_OUTPUTS = Outputs(np.empty((0, 0)), np.empty((0, 2)))
 
 
@@ -147,8 +147,7 @@ def _table(
 
 MISTAKES = "mistakes"
 NUMBER = 24
-SIDE = 112
-"""Longest side of a stored image in pixels; smaller images are stored as they are."""
+SIDE = 112  # longest side of a stored image in pixels; smaller images are stored as they are
 
 
 def save_mistakes(out: Path, table: Predictions, dataset: Dataset) -> list[dict[str, str]]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import struct
+import contextlib
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import numpy as np
 from ..cards import ZOO, Card, sha256
 from ..data.datasets import Dataset
 from ..data.labeled_faces import Face
-from ..errors import ConfigError, UnknownName, WeightsError
+from ..errors import ConfigError, WeightsError
 from ..faces.preprocessing import IMAGE, Preprocess, gray
 from ..labels import FER2013, LABEL_SETS, canonical
 from ..metrics import checked_probabilities
@@ -77,8 +76,7 @@ def light(crops: Sequence[np.ndarray]) -> np.ndarray:
     return np.array([[level.mean(), level.std()] for level in levels]).reshape(-1, 2)
 
 
-PEER = "peer:"
-"""Prefix of a table of probabilities: `peer:NAME=FILE.npz`."""
+PEER = "peer:"  # prefix of a table of probabilities: `peer:NAME=FILE.npz`
 
 
 class StoredPredictor:
@@ -178,8 +176,7 @@ def _arrays(name: str, path: str | Path) -> dict[str, np.ndarray]:
         ) from error
 
 
-NOT_SCORES = ("valence_arousal", "action_units", "feature")
-"""Roles of a card's outputs that are not class probabilities."""
+NOT_SCORES = ("valence_arousal", "action_units", "feature")  # roles of a card's outputs that are not class probabilities
 
 
 class CardPredictor:
@@ -335,10 +332,6 @@ def open_predictor(model: Any, output: str = "auto", data: Dataset | None = None
     return CardPredictor(card, runtime, output)
 
 
-BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
-"""Entries of a weight file that are not parameters."""
-
-
 def _costs(card: Card, runtime: Any) -> dict[str, int | None]:
     """Return parameters (without buffers), and multiply-accumulates of one face at the card's size, as far as known."""
     network = getattr(runtime, "network", None)
@@ -351,23 +344,10 @@ def _costs(card: Card, runtime: Any) -> dict[str, int | None]:
             "parameters": sum(each.numel() for each in network.parameters()),
             "macs": multiply_accumulates(network, face)[0],
         }
-    return {"parameters": _stored_parameters(card), "macs": None}
-
-
-def _stored_parameters(card: Card) -> int | None:
-    """Return the number of parameters in a weight file, if it can be read without torch."""
-    try:
-        path = card.weights
-    except (WeightsError, UnknownName):
-        return None
-    if path.suffix == ".safetensors":
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(length))
-        stored = {name: each for name, each in header.items() if name != "__metadata__" and not name.endswith(BUFFERS)}
-        return sum(int(np.prod(each["shape"])) for each in stored.values())
-    try:
+    parameters = None
+    with contextlib.suppress(ModuleNotFoundError, WeightsError):  # onnx is not installed, or the card has no file.
         import onnx
-    except ModuleNotFoundError:
-        return None
-    return sum(int(np.prod(tensor.dims)) for tensor in onnx.load(path).graph.initializer)
+
+        if card.file.endswith(".onnx"):
+            parameters = sum(int(np.prod(tensor.dims)) for tensor in onnx.load(card.weights).graph.initializer)
+    return {"parameters": parameters, "macs": None}

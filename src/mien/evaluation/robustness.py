@@ -37,8 +37,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BATCH = 64
-MARGIN = 0.03
-"""Loss of accuracy that the figure marks as small."""
+MARGIN = 0.03  # loss of accuracy that the figure marks as small
 
 
 @dataclass(frozen=True, slots=True)

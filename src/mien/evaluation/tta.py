@@ -9,8 +9,7 @@ from PIL import Image
 
 from ..errors import ConfigError
 
-MAX_ROTATION = 10.0
-"""Maximum rotation of a view to either side, in degrees."""
+MAX_ROTATION = 10.0  # maximum rotation of a view to either side, in degrees
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from ..visualization import shapes
 from ..visualization.faces import font
 from .faces import enlarged
 
+# Color map, evenly spaced from 0 to 1.
 RAMP = np.array(
     [
         (26, 12, 62),
@@ -34,13 +35,10 @@ RAMP = np.array(
     ],
     np.float64,
 )
-"""Color map, evenly spaced from 0 to 1."""
 
-STRONGEST = 0.72
-"""Opacity at 1."""
+STRONGEST = 0.72  # opacity at 1
 
-SMALL = 640
-"""Photos with a shorter longest side are enlarged by an integer factor before drawing."""
+SMALL = 640  # photos with a shorter longest side are enlarged by an integer factor before drawing
 
 
 @dataclass(frozen=True, slots=True, eq=False)

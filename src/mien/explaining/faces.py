@@ -14,8 +14,7 @@ from ..faces.preprocessing import Preprocess
 from ..faces.regions import SIDE
 from ..inference.recognizer import Recognizer
 
-BATCH = 32
-"""Modified faces per network call."""
+BATCH = 32  # modified faces per network call
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,8 +43,7 @@ def see(preprocess: Preprocess, image: np.ndarray, mesh: np.ndarray | None, *, w
     return SeenFace(image, pixels, matrix, None if mesh is None else apply(matrix, mesh[:, :2].astype(np.float64)))
 
 
-SMALLEST = 1e-7
-"""Lower bound of probabilities in log-odds."""
+SMALLEST = 1e-7  # lower bound of probabilities in log-odds
 
 
 class Probe:

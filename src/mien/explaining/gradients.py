@@ -23,10 +23,8 @@ from ..models.torch_runtime import TorchRuntime, run_network
 from ..registry import lookup
 from .faces import Probe, SeenFace, smoothed
 
-STEPS = 32
-"""Steps on the path of integrated gradients."""
-SMOOTHING = 1 / 40
-"""Standard deviation of the smoothing of integrated gradients, relative to the side of the face."""
+STEPS = 32  # steps on the path of integrated gradients
+SMOOTHING = 1 / 40  # standard deviation of the smoothing of integrated gradients, relative to the side of the face
 
 
 def runtime_of(probe: Probe, method: str) -> TorchRuntime:

@@ -13,13 +13,10 @@ from ..faces.regions import region_boxes
 from ..types import points68
 from .faces import Probe, SeenFace, smoothed
 
-PATCH = 1 / 6
-"""Side of the patch relative to the face."""
+PATCH = 1 / 6  # side of the patch relative to the face
 NAMES = {"eye": "eyes", "nose": "nose", "mouth": "mouth"}
-ELSEWHERE = "elsewhere"
-"""The face without eyes, nose and mouth."""
-BLUR = 1 / 10
-"""Standard deviation of the blur relative to the face: removes features, keeps colors."""
+ELSEWHERE = "elsewhere"  # the face without eyes, nose and mouth
+BLUR = 1 / 10  # standard deviation of the blur relative to the face: removes features, keeps colors
 
 
 def occlusion(probe: Probe, face: SeenFace, target: int) -> dict[str, np.ndarray]:

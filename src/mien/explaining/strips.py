@@ -19,16 +19,13 @@ from . import explain_seen
 from .explanation import Explanation, blend, positive
 from .faces import enlarged, see
 
-TILE = 160
-"""Side of a tile in pixels."""
+TILE = 160  # side of a tile in pixels
 GAP = 6
 INK, QUIET, WRONG, PAPER = (26, 30, 36), (98, 106, 116), (196, 72, 16), (255, 255, 255)
-MOST = 8
-"""Maximum number of maps per row."""
+MOST = 8  # maximum number of maps per row
 
 
-Tile = tuple[Image.Image, str, bool]
-"""Image, caption below it, and whether the caption is highlighted."""
+Tile = tuple[Image.Image, str, bool]  # image, caption below it, and whether the caption is highlighted
 
 
 def table(rows: Sequence[tuple[str, str, Sequence[Tile]]], heads: Sequence[str], tile: int = TILE) -> Image.Image:

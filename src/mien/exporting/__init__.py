@@ -27,13 +27,10 @@ Precision = Literal["fp32", "fp16", "int8"]
 Runtime = Literal["onnx", "openvino"]
 
 PRECISIONS = get_args(Precision)
-ENDINGS = {"onnx": ".onnx", "openvino": ".xml"}
-"""Runtime → suffix of its files."""
+ENDINGS = {"onnx": ".onnx", "openvino": ".xml"}  # runtime → suffix of its files
 ADVICE = "free some space, or choose another place with --out"
-TOLERANCE = 0.5
-"""Maximum loss of accuracy by int8, in points."""
-IMAGES = 512
-"""Number of training images for activation ranges."""
+TOLERANCE = 0.5  # maximum loss of accuracy by int8, in points
+IMAGES = 512  # number of training images for activation ranges
 
 
 def __getattr__(name: str) -> Any:

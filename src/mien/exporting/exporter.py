@@ -30,8 +30,7 @@ from .pixels import prepend
 from .precision import halved, is_quantized, quantize, with_convolutions
 from .tracing import trace_network
 
-UNCHANGED = "unchanged"
-"""Precision of an exported file that is converted without changing its weights."""
+UNCHANGED = "unchanged"  # precision of an exported file that is converted without changing its weights
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,12 +27,9 @@ BATCHES = (1, 2, 7)
 TOLERANCES: Mapping[str | None, float | None] = {"fp32": 1e-4, "fp16": 1e-2, "int8": None, None: 1e-4}
 """Precision → maximum difference of an output: absolute, or relative to the largest value for the feature. int8 is checked by
 accuracy instead. None: unchanged precision."""
-ROUNDED = 5e-2
-"""The same for 8-bit networks in another runtime."""
-FACE = (190, 40, 150)
-"""Left, top and side of the face in the bundled photo."""
-ROUNDS, SECONDS, BATCH = 5, 0.3, 8
-"""Rounds, seconds per round and batch size of the speed measurement."""
+ROUNDED = 5e-2  # the same for 8-bit networks in another runtime
+FACE = (190, 40, 150)  # left, top and side of the face in the bundled photo
+ROUNDS, SECONDS, BATCH = 5, 0.3, 8  # rounds, seconds per round and batch size of the speed measurement
 
 
 @dataclass(frozen=True, slots=True)

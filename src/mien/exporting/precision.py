@@ -27,12 +27,9 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from ..errors import ExportError
 
-SMALLEST = 128
-"""Minimum number of values of a constant that is stored as float16."""
-LARGEST = float(np.finfo(np.float16).max)
-"""Constants with a larger value stay float32."""
-QUANTIZED = ("Conv", "MatMul", "Add", "Relu", "MaxPool")
-"""Operators that are quantized where they work on maps or tokens."""
+SMALLEST = 128  # minimum number of values of a constant that is stored as float16
+LARGEST = float(np.finfo(np.float16).max)  # constants with a larger value stay float32
+QUANTIZED = ("Conv", "MatMul", "Add", "Relu", "MaxPool")  # operators that are quantized where they work on maps or tokens
 
 
 def with_convolutions(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -17,8 +17,7 @@ import numpy as np
 
 from . import unit_f1
 
-GRID = np.arange(10, 90) / 100
-"""Candidate thresholds, as in the authors' code."""
+GRID = np.arange(10, 90) / 100  # candidate thresholds, as in the authors' code
 
 Choice = Literal["f1", "macro-f1"]
 
@@ -49,15 +48,10 @@ class UnitThresholds:
 
 
 def choose_thresholds(probability: np.ndarray, present: np.ndarray, objective: Choice = "f1") -> np.ndarray:
-    """Return the best threshold of `GRID` for each action unit; ties are resolved towards 0.5.
+    """Return the best threshold of `GRID` for each unit (U,), one half for a unit without "present"; ties go towards 0.5.
 
-    Args:
-        probability: (N, U), 0 … 1; rows with NaN are ignored.
-        present: (N, U) 1, 0, or −1 where not annotated.
-        objective: `"f1"` of "present", or `"macro-f1"`: its mean with the F1 of "absent", as the authors do.
-
-    Returns:
-        (U,); one half for a unit that is never annotated as present.
+    `probability` is (N, U), with NaN ignored, `present` (N, U) 1, 0, or −1 where not annotated. The objective is the F1 of
+    "present", or `"macro-f1"`: its mean with the F1 of "absent", as the authors do.
     """
     known = (present >= 0) & np.isfinite(probability)
     yes, no = (present == 1) & known, (present == 0) & known
@@ -94,14 +88,9 @@ def tune_units(
     identity: Sequence[str],
     objective: Choice = "f1",
 ) -> UnitThresholds:
-    """Select thresholds on one half of a validation split and evaluate them on the other.
+    """Select thresholds on one half of a validation split and evaluate them on the other; arguments as for `choose_thresholds`.
 
-    Args:
-        probability: (N, U), 0 … 1.
-        present: (N, U) 1, 0, or −1 where not annotated.
-        units: names of the columns.
-        identity: (N,) video or person of each row; the name of the image if neither is known.
-        objective: see `choose_thresholds`.
+    `identity` (N,) is the video or person of each row, or the name of the image if neither is known.
     """
     chosen = halves(identity)
     values = choose_thresholds(probability[chosen], present[chosen], objective)

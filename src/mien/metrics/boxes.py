@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-SMALLEST = 1e-9
-"""Lower bound of a denominator: empty boxes have overlap 0 instead of a division by zero."""
+SMALLEST = 1e-9  # lower bound of a denominator: empty boxes have overlap 0 instead of a division by zero
 
 
 def sides(boxes: np.ndarray) -> np.ndarray:

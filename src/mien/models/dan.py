@@ -28,8 +28,7 @@ from .keys import RESNET_CHILDREN, Rule, rename
 from .stock import resnet, timm_model
 
 IMAGE = at_least(32)
-SFACE_CHANNELS = 256
-"""Channels of the heads on SFace's trunk, whose 1,024 would make them seven times as large as the trunk."""
+SFACE_CHANNELS = 256  # channels of the heads on SFace's trunk, whose 1,024 would make them seven times as large as the trunk
 
 
 class DANOutput(NamedTuple):

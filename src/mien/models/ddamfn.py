@@ -114,13 +114,15 @@ def mixed_feature_network(slim: bool) -> nn.Sequential:
 
 
 class ConvBlock(nn.Module):
-    """Convolution, BatchNorm, PReLU with one slope a channel."""
+    """Convolution, BatchNorm and, unless `linear`, PReLU with one slope a channel, as in MobileFaceNet."""
 
-    def __init__(self, channels_in: int, channels: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+    def __init__(
+        self, channels_in: int, channels: int, kernel: int, stride: int = 1, groups: int = 1, linear: bool = False
+    ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels_in, channels, kernel, stride, kernel // 2, groups=groups, bias=False)
         self.bn = nn.BatchNorm2d(channels)
-        self.prelu = nn.PReLU(channels)
+        self.prelu = nn.Identity() if linear else nn.PReLU(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (N, `channels`, ⌈H/`stride`⌉, ⌈W/`stride`⌉) for x (N, `channels_in`, H, W)."""

@@ -40,5 +40,5 @@ def rename(state: Mapping[str, Value], rules: Sequence[Rule]) -> dict[str, Value
     return renamed
 
 
+# Names of a ResNet's children in order: `nn.Sequential(*resnet.children())[i]` is the authors' `features.i`.
 RESNET_CHILDREN: tuple[str, ...] = ("conv1", "bn1", "act1", "maxpool", "layer1", "layer2", "layer3", "layer4")
-"""Names of a ResNet's children in order: `nn.Sequential(*resnet.children())[i]` is the authors' `features.i`."""

@@ -32,14 +32,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import ConfigError, WeightsError
+from .ddamfn import ConvBlock
 from .info import Input
 from .keys import Rule, rename
 
 CHANNELS = (64, 128, 256)
-HEAD = 32
-"""Channels of an attention head at every scale."""
-WIDTH = 768
-"""Channels of a token."""
+HEAD = 32  # channels of an attention head at every scale
+WIDTH = 768  # channels of a token
 DROP_PATH = (0.0, 0.125, 0.25)
 
 IMAGE = Input("image", 224, "multiples of 32", lambda side: side >= 32 and side % 32 == 0)
@@ -258,14 +257,14 @@ class MobileFaceNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stage1 = nn.Sequential(
-            ConvUnit(3, 64, 3, 2),
-            ConvUnit(64, 64, 3, groups=64),
+            ConvBlock(3, 64, 3, 2),
+            ConvBlock(64, 64, 3, groups=64),
             Bottleneck(64, 64, 128, 2),
             *(Bottleneck(64, 64, 128) for _ in range(4)),
         )
         self.stage2 = nn.Sequential(Bottleneck(64, 128, 256, 2), *(Bottleneck(128, 128, 256) for _ in range(6)))
         self.stage3 = nn.Sequential(
-            Bottleneck(128, 128, 512, 2), *(Bottleneck(128, 128, 256) for _ in range(2)), ConvUnit(128, 512, 1)
+            Bottleneck(128, 128, 512, 2), *(Bottleneck(128, 128, 256) for _ in range(2)), ConvBlock(128, 512, 1)
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -275,32 +274,15 @@ class MobileFaceNet(nn.Module):
         return first, second, self.stage3(second)
 
 
-class ConvUnit(nn.Module):
-    """Convolution, BatchNorm and, unless `linear`, PReLU."""
-
-    def __init__(
-        self, channels_in: int, channels: int, kernel: int, stride: int = 1, groups: int = 1, linear: bool = False
-    ) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels_in, channels, kernel, stride, kernel // 2, groups=groups, bias=False)
-        self.bn = nn.BatchNorm2d(channels)
-        self.prelu = None if linear else nn.PReLU(channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (N, `channels`, H / stride, W / stride) for (N, `channels_in`, H, W)."""
-        x = self.bn(self.conv(x))
-        return x if self.prelu is None else self.prelu(x)
-
-
 class Bottleneck(nn.Module):
     """Inverted bottleneck, with a residual if it keeps the size."""
 
     def __init__(self, channels_in: int, channels: int, inner: int, stride: int = 1) -> None:
         super().__init__()
         self.residual = stride == 1
-        self.conv = ConvUnit(channels_in, inner, 1)
-        self.conv_dw = ConvUnit(inner, inner, 3, stride, inner)
-        self.project = ConvUnit(inner, channels, 1, linear=True)
+        self.conv = ConvBlock(channels_in, inner, 1)
+        self.conv_dw = ConvBlock(inner, inner, 3, stride, inner)
+        self.project = ConvBlock(inner, channels, 1, linear=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (N, `channels`, H / stride, W / stride) for (N, `channels_in`, H, W)."""

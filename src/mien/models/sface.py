@@ -18,19 +18,16 @@ from torch import Tensor, nn
 
 from .info import at_least
 
+# Channels after the stem and after each depthwise-separable block.
 WIDTHS = (32, 64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024)
-"""Channels after the stem and after each depthwise-separable block."""
-HALVED = (2, 4, 6, 12)
-"""Blocks, counted as in `WIDTHS`, whose depthwise convolution has stride 2."""
-NAME = "sface"
-"""`backbone` of the systems on this trunk."""
+HALVED = (2, 4, 6, 12)  # blocks, counted as in `WIDTHS`, whose depthwise convolution has stride 2
+NAME = "sface"  # `backbone` of the systems on this trunk
 GRAY = dataclasses.replace(at_least(32, size=64), channels=1)
+# Layers of each of the five stages; a stage begins with stride 2, except for the first.
 STAGES = tuple(
     range(2 * first - 1 if first else 0, 2 * last - 1) for first, last in itertools.pairwise((0, *HALVED, len(WIDTHS)))
 )
-"""Layers of each of the five stages; a stage begins with stride 2, except for the first."""
-CHANNELS = tuple(WIDTHS[stage[-1] // 2] for stage in STAGES)
-"""Channels after each stage: 64, 128, 256, 512, 1024."""
+CHANNELS = tuple(WIDTHS[stage[-1] // 2] for stage in STAGES)  # channels after each stage: 64, 128, 256, 512, 1024
 
 
 class Unit(nn.Module):

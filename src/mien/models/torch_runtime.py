@@ -24,18 +24,17 @@ from ..models.torch_devices import named, torch_device
 from ..runtime.devices import choice
 from ..runtime.open_model import Batch
 
+# Role → what makes its meaning of a field. Every other role names scores of classes and becomes probabilities.
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "valence_arousal": lambda values: values.clamp(-1, 1),
     "action_units": torch.sigmoid,
     "feature": lambda values: values,
 }
-"""Role → what makes its meaning of a field. Every other role names scores of classes and becomes probabilities."""
 
+# Environment variable: architectures outside the package, `module:function` between commas, that cards may name.
 PLUGINS = "MIEN_PLUGINS"
-"""Environment variable: architectures outside the package, `module:function` between commas, that cards may name."""
 
-FEATURE = "feature"
-"""Field that is always given where the network has it: the vector that its last layer reads."""
+FEATURE = "feature"  # field that is always given where the network has it: the vector that its last layer reads
 
 
 class TorchRuntime:

@@ -58,8 +58,8 @@ class Learner(nn.Module):
         return loss, terms | _correct(field_of(output, self.scores).detach(), targets)
 
 
+# Shares of a batch: images of the first dataset whose class is predicted, and those with a label.
 CORRECT, LABELED = "correct", "labeled"
-"""Shares of a batch: images of the first dataset whose class is predicted, and those with a label."""
 
 
 def _correct(scores: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -96,8 +96,8 @@ class _Product(torch.autograd.Function):
         return to_x, to_weight, to_bias, None, None
 
 
+# Implementations of a gradient: torch's, torch's in float32, and matrix products instead of a convolution.
 _NATIVE, _SINGLE, _OTHER = "native", "single", "other"
-"""Implementations of a gradient: torch's, torch's in float32, and matrix products instead of a convolution."""
 
 
 class _Mixed(torch.autograd.Function):
@@ -243,8 +243,7 @@ def _meeting(size: tuple[int, int], places: tuple[int, ...], kernel: int, stride
     return functional.one_hot(at, kernel * kernel + 1)[:, :-1]
 
 
-TRIM_THRESHOLD, MMAP_THRESHOLD, TOP_PAD = -1, -3, -2
-"""Parameters of mallopt(3), from glibc's malloc.h."""
+TRIM_THRESHOLD, MMAP_THRESHOLD, TOP_PAD = -1, -3, -2  # parameters of mallopt(3), from glibc's malloc.h
 
 
 def keep_freed_memory() -> bool:

@@ -34,8 +34,7 @@ from .config import DataConfig, InputConfig, Relabel, TrainConfig
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-MEMORY_SHARE = 0.4
-"""Maximum fraction of the machine's memory for the decoded images of a split."""
+MEMORY_SHARE = 0.4  # maximum fraction of the machine's memory for the decoded images of a split
 
 
 def card_input(config: InputConfig) -> Input:
@@ -201,8 +200,8 @@ class Split:
         return torch.bincount(label[label >= 0], minlength=len(self.labels)).float()
 
 
+# Value of targets that a dataset does not have; 0 for all others.
 UNKNOWN: dict[str, float] = {"label": -1, "valence_arousal": math.nan, "action_units": -1}
-"""Value of targets that a dataset does not have; 0 for all others."""
 
 
 class Mixture:

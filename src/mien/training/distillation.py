@@ -27,8 +27,7 @@ from ..runtime.open_model import open_model
 from .config import TrainConfig
 from .data import Mixture
 
-BATCH = 128
-"""Batch size of a teacher."""
+BATCH = 128  # batch size of a teacher
 
 
 class Teacher:

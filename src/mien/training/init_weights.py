@@ -115,8 +115,7 @@ def _layer(node: str, layers: Mapping[str, nn.Module]) -> str | None:
 
 IMAGENET = Input(size=(224, 224), scale=1 / 255, offset=(-0.485, -0.456, -0.406), std=(0.229, 0.224, 0.225))
 COUNTER = ".num_batches_tracked"
-STEM = "0.conv.weight"
-"""First entry of SFace's trunk."""
+STEM = "0.conv.weight"  # first entry of SFace's trunk
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,7 @@ from ..errors import ConfigError
 from ..registry import lookup
 from .config import OptimConfig, Stage
 
-MODEL = "model."
-"""Prefix of the names of the network's parameters inside a `Learner`; patterns in recipes omit it."""
+MODEL = "model."  # prefix of the names of the network's parameters inside a `Learner`; patterns in recipes omit it
 
 
 def optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:

@@ -11,9 +11,9 @@ from .. import config as tables
 from ..cards import ASSETS
 from ..errors import ConfigError, did_you_mean
 
-EXTENDS = "extends"
-"""Key of the recipe that a recipe is based on: a name, or a path relative to the file."""
+EXTENDS = "extends"  # key of the recipe that a recipe is based on: a name, or a path relative to the file
 
+# Short names of fields in overrides.
 ALIASES = {
     "lr": "optim.lr",
     "weight_decay": "optim.weight_decay",
@@ -22,7 +22,6 @@ ALIASES = {
     "folds": "data.folds",
     "protocol": "data.protocol",
 }
-"""Short names of fields in overrides."""
 
 
 def folder() -> Path:

@@ -31,8 +31,8 @@ from .terms import CLASSIFIED, heads
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+# Config fields that may change on resume.
 MAY_CHANGE = ("threads", "workers", "checkpoint_steps", "tracker", "about", "flaws", "device", "compile")
-"""Config fields that may change on resume."""
 PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow")
 RESUME = "free some space or fix the permissions, then resume"
 CURVES = ("ccc_valence", "ccc_arousal", "au_f1", "p")

@@ -19,8 +19,8 @@ from typing import Any
 from ..errors import ConfigError, MissingExtra, TrainingError
 from .config import TrainConfig
 
+# 97.5 % quantiles of Student's t for 1 … 10 degrees of freedom; the normal 1.96 is used beyond.
 T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
-"""97.5 % quantiles of Student's t for 1 … 10 degrees of freedom; the normal 1.96 is used beyond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +74,8 @@ class Interval:
         return str(round(value)) if isinstance(self.low, int) and isinstance(self.high, int) else f"{value:.3g}"
 
 
-Space = Mapping[str, list[str] | Interval]
-"""Field → TOML values, or an interval of numbers."""
-Setting = dict[str, str]
-"""Field → TOML value."""
+Space = Mapping[str, list[str] | Interval]  # field → TOML values, or an interval of numbers
+Setting = dict[str, str]  # field → TOML value
 
 
 def space(assignments: Sequence[str]) -> Space:

@@ -38,8 +38,7 @@ from .config import InitConfig
 from .init_weights import load_initial_weights
 from .loader import normalize, to_unit
 
-SAMPLES = 256
-"""Images from which BatchNorm statistics are measured."""
+SAMPLES = 256  # images from which BatchNorm statistics are measured
 
 
 class FaceDataset(TorchDataset[tuple[Tensor, int]]):

@@ -11,6 +11,7 @@ from ...config import flattened
 from ...errors import ConfigError
 from ..report import Report
 
+# Fields of a run's configuration that do not make another recipe.
 VARIED = {
     "seed",
     "data.fold",
@@ -25,9 +26,7 @@ VARIED = {
     "data.root",
     "data.cache",
 }
-"""Fields of a run's configuration that do not make another recipe."""
-SHOWN = 3
-"""Maximum number of differing fields in a name."""
+SHOWN = 3  # maximum number of differing fields in a name
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,15 +11,14 @@ from ...errors import ConfigError, DatasetError
 from ...io.files import LineFeeds, atomic_write, locked
 from ..report import Report
 
-KEY = ("model", "version", "output", "dataset", "split", "protocol", "faces", "views")
-"""Columns that identify a row."""
-ORDER = ("dataset", "split", "protocol", "model", "version", "output", "faces", "views")
-"""Columns by which rows are sorted."""
+KEY = ("model", "version", "output", "dataset", "split", "protocol", "faces", "views")  # columns that identify a row
+ORDER = ("dataset", "split", "protocol", "model", "version", "output", "faces", "views")  # columns by which rows are sorted
 
 FIGURES = ("accuracy", "uar", "macro_f1", "kappa", "nll", "brier", "ece")
 """Metrics with an interval: columns NAME, NAME_low, NAME_high. The first four count images without a prediction as wrong, the
 others exclude them."""
 
+# Column → its place in the metrics of a report.
 OTHERS: Mapping[str, tuple[str, ...]] = {
     "answered_accuracy": ("answered", "accuracy", "value"),
     "coverage": ("abstention", "coverage", "value"),
@@ -30,10 +29,9 @@ OTHERS: Mapping[str, tuple[str, ...]] = {
     "au_f1": ("unit_f1", "value"),
     "abaw_p": ("abaw_p", "value"),
 }
-"""Column → its place in the metrics of a report."""
 COSTS = ("parameters", "macs", "images_per_second", "memory_mb")
+# Reference model, difference in accuracy on the common images, and p value after Holm's correction.
 AGAINST = ("against", "difference", "difference_low", "difference_high", "p")
-"""Reference model, difference in accuracy on the common images, and p value after Holm's correction."""
 
 COLUMNS = (
     *KEY,

@@ -15,8 +15,7 @@ from ..report import Report
 from ..report.metrics import Metric, metric
 from ..report.predictions import Predictions
 
-Runs = Mapping[Any, Sequence[Report]]
-"""Seed → the evaluations of its folds."""
+Runs = Mapping[Any, Sequence[Report]]  # seed → the evaluations of its folds
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 TEMPLATES = ASSETS / "templates"
 
+# Key, name and definition of the main metrics, in order.
 HEADLINE = (
     ("accuracy", "accuracy", "share of correct predictions"),
     ("uar", "UAR", "mean recall over classes (balanced accuracy)"),
@@ -34,7 +35,6 @@ HEADLINE = (
     ("brier", "Brier", "squared error of the probabilities, 0 to 2"),
     ("ece", "ECE", "expected calibration error, 15 bins"),
 )
-"""Key, name and definition of the main metrics, in order."""
 
 FIGURES = {
     "reliability": "Accuracy and number of predictions by confidence",

@@ -22,13 +22,11 @@ from .predictions import AFFECT, NO_FACE, OK, OTHER_CLASS, UNREADABLE, Predictio
 Figures = dict[str, Any]
 Formula = Callable[[np.ndarray], np.ndarray]
 
-FEWEST = 10
-"""Minimum number of images of a group in a gap."""
-CURVE_POINTS = 200
-"""Points of the stored risk-coverage curve."""
-POSE_EDGES = (10.0, 25.0)
-"""Degrees at which the slices of head pose and gaze are cut."""
+FEWEST = 10  # minimum number of images of a group in a gap
+CURVE_POINTS = 200  # points of the stored risk-coverage curve
+POSE_EDGES = (10.0, 25.0)  # degrees at which the slices of head pose and gaze are cut
 POSE = ("pitch", "yaw", "roll", "gaze")
+# Slice → unit. Pose is cut at `POSE_EDGES`, other units into thirds.
 CUTS: Mapping[str, str] = {
     "pitch": "degrees, up or down",
     "yaw": "degrees, to either side",
@@ -36,9 +34,7 @@ CUTS: Mapping[str, str] = {
     "gaze": "degrees from the camera",
     "face size": "pixels",
 }
-"""Slice → unit. Pose is cut at `POSE_EDGES`, other units into thirds."""
-RESAMPLES = 200
-"""Resamples for the interval of a plain function."""
+RESAMPLES = 200  # resamples for the interval of a plain function
 
 OVERALL: Mapping[str, Formula] = {"accuracy": m.accuracy, "uar": m.uar, "macro_f1": m.macro_f1, "kappa": m.kappa}
 PER_CLASS: Mapping[str, Formula] = {"recall": m.recalls, "precision": m.precisions, "f1": m.f1_scores}

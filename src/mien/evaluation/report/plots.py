@@ -102,8 +102,8 @@ def risk_coverage(report: Report) -> Figure:
     return figure
 
 
+# Last words of the metrics that learning curves show.
 VALIDATED = ("accuracy", "uar", "macro_f1", "fer2013", "ferplus", "ccc_valence", "ccc_arousal", "au_f1")
-"""Last words of the metrics that learning curves show."""
 
 
 def learning_curves(report: Report) -> Figure:
@@ -178,6 +178,7 @@ def groups(report: Report) -> Figure:
     return figure
 
 
+# Name → function that draws it, and whether the report has the data.
 DRAWN: Mapping[str, tuple[Callable[[Report], Figure], Callable[[Report], bool]]] = {
     "confusion": (confusion, lambda report: "confusion" in report.figures),
     "per_class": (per_class, lambda report: "per_class" in report.figures),
@@ -186,7 +187,6 @@ DRAWN: Mapping[str, tuple[Callable[[Report], Figure], Callable[[Report], bool]]]
     "groups": (groups, lambda report: any(group["values"] for group in report.figures.get("groups", {}).values())),
     "learning_curves": (learning_curves, lambda report: bool((report.about.get("run") or {}).get("rows"))),
 }
-"""Name → function that draws it, and whether the report has the data."""
 
 
 def draw(report: Report, name: str) -> Figure | None:

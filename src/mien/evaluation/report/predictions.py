@@ -29,10 +29,9 @@ OK, NO_FACE, UNREADABLE, OTHER_CLASS = "ok", "no face", "unreadable", "class not
 unreadable images count as wrong."""
 STATUSES = (OK, NO_FACE, UNREADABLE, OTHER_CLASS)
 
+# Columns that every file has, in this order.
 FIXED = ("sample", "label", "part", "status", "predicted", "confidence", "certain", "subject")
-"""Columns that every file has, in this order."""
-DERIVED = ("predicted", "confidence")
-"""Columns of the file that follow from the probabilities."""
+DERIVED = ("predicted", "confidence")  # columns of the file that follow from the probabilities
 AFFECT = ("valence", "arousal")
 
 

@@ -13,8 +13,8 @@ from ...errors import WeightsError
 from .containers import growth_is_plausible, open_container
 from .pickled import Record, TensorRef, describe, refuse
 
+# Keys of the state dict, or of the whole network, in the files of training scripts.
 WRAPPERS = ("state_dict", "model_state_dict", "net", "model", "network", "weights", "params", "model_state", "module")
-"""Keys of the state dict, or of the whole network, in the files of training scripts."""
 
 MAX_MODULES = 10_000
 

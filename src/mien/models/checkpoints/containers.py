@@ -33,8 +33,7 @@ from .unpickling import unpickle
 
 MAGIC = 0x1950A86A20F9469CFC6C
 MAX_PICKLE_BYTES = 2**28
-MAX_GROWTH, FREE_BYTES = 20, 2**26
-"""Unpacked, a file may be this many times its size, or this many bytes."""
+MAX_GROWTH, FREE_BYTES = 20, 2**26  # unpacked, a file may be this many times its size, or this many bytes
 
 
 @dataclass(slots=True)

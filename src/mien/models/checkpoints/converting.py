@@ -22,12 +22,12 @@ from .checkpoints import Checkpoint, read_checkpoint
 from .loading import LoadReport, load_author_state
 from .saving import save_state
 
-AS_IS = "as-is"
-"""In place of a model's name: only the container changes."""
+AS_IS = "as-is"  # in place of a model's name: only the container changes
 
 IMAGENET = cards.Input(size=(224, 224), scale=1 / 255, offset=(-0.485, -0.456, -0.406), std=(0.229, 0.224, 0.225))
 UNIT = cards.Input(size=(224, 224), scale=1 / 255, offset=(0.0,))
 
+# Architecture → default label sets: the only ones that its authors used for their number of classes.
 LABELS: Mapping[str, tuple[str, ...]] = {
     "global-roi": ("affectnet7", "affectnet8"),
     "global-cbam": ("affectnet7", "affectnet8"),
@@ -37,7 +37,6 @@ LABELS: Mapping[str, tuple[str, ...]] = {
     "efficientnet-b3": ("pooled6",),
     "mfer": ("alphabetical7", "alphabetical8"),
 }
-"""Architecture → default label sets: the only ones that its authors used for their number of classes."""
 
 CROPS: Mapping[str, str] = {
     "ddamfn": "ddamfn5",
@@ -51,11 +50,10 @@ CROPS: Mapping[str, str] = {
 regions. The aligned images of the other datasets are nearest to `DEFAULT_CROP`."""
 DEFAULT_CROP = "arcface112"
 
+# Role → output field of the multi-task network besides the scores.
 ROLES: Mapping[str, str] = {"valence_arousal": "valence_arousal", "action_units": "action_logits"}
-"""Role → output field of the multi-task network besides the scores."""
 
-CV2_RESIZED = ("fer2013", "pooled6")
-"""Datasets whose authors resized images with OpenCV, without antialiasing."""
+CV2_RESIZED = ("fer2013", "pooled6")  # datasets whose authors resized images with OpenCV, without antialiasing
 
 
 @dataclass(frozen=True, slots=True)

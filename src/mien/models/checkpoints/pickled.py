@@ -14,8 +14,8 @@ from typing import Any, NoReturn
 
 from ...errors import WeightsError
 
+# Packages of authors' classes, torch modules and training arguments, whose objects are kept as records.
 INERT_PACKAGES = ("package", "networks", "models", "model", "__main__", "argparse", "timm", "torchvision", "torch.nn")
-"""Packages of authors' classes, torch modules and training arguments, whose objects are kept as records."""
 
 ITEM_BYTES = {
     "float64": 8,

@@ -1,10 +1,8 @@
 """Read a pickle as data: its names are not imported and its calls are not made.
 
-A pickle is a program for a small stack machine. This is a machine of our own, made of the instructions that state dicts and
-modules use, in which a class is only a name, an object only a record of its description in the file, and a tensor only the
-whereabouts of its numbers; `pickled.py` lists the allowed names. What a hostile file could still try is bounded: the number
-of instructions, the size of integers, memory slots, nesting, and what may be a dictionary's key, so that nothing hostile is
-ever hashed or compared.
+A pickle is a program for a small stack machine. This machine knows the instructions of state dicts and modules; a class is only
+a name, an object a record of its description, a tensor the place of its numbers; `pickled.py` lists the allowed names. Numbers
+of instructions, integers, memory slots, nesting and dictionary keys are bounded, so that nothing hostile is hashed or compared.
 """
 
 from __future__ import annotations
@@ -14,11 +12,9 @@ from typing import Any, BinaryIO
 
 from .pickled import Name, Record, Storage, allowed, build, call, describe, key, natural, put, record, refuse
 
-MAX_INSTRUCTIONS = 2_000_000
-"""The largest published checkpoint, optimizer state included, needs about a twentieth of this."""
+MAX_INSTRUCTIONS = 2_000_000  # the largest published checkpoint, optimizer state included, needs about a twentieth of this
 MAX_NESTING = 100
-MAX_INTEGER = 2**80
-"""torch's magic number has 77 bits."""
+MAX_INTEGER = 2**80  # torch's magic number has 77 bits
 
 
 def unpickle(stream: BinaryIO) -> tuple[Any, list[Storage]]:
