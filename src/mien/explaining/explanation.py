@@ -110,12 +110,7 @@ class Explanation:
         return Image.fromarray(warp(wider, matrix, side))
 
     def save(self, path: str | Path) -> Path:
-        """Write `overlay` to a file atomically, in the format of its extension.
-
-        Raises:
-            ConfigError: the disk is full, or the folder is not writable.
-            ValueError: unknown image extension.
-        """
+        """Write `overlay` to a file atomically, in the format of its extension; errors as of `write_image`."""
         path = Path(path)
         write_image(self.overlay(), path)
         return path

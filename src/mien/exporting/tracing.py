@@ -68,10 +68,6 @@ def trace_network(runtime: TorchRuntime) -> tuple[Card, onnx.ModelProto]:
 
     There is one output for each field of the network that the card names, and the feature. Where several roles name one field,
     the first of them, `scores` before all, names the output.
-
-    Raises:
-        WeightsError: the network lacks an output that the card names.
-        ExportError: ONNX lacks an operation of the network.
     """
     card, preprocess = runtime.card, Preprocess.of(runtime.card)
     roles = {"scores": card.outputs["scores"]} | dict(card.outputs)

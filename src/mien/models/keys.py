@@ -13,14 +13,9 @@ Rule = tuple[str, str | Callable[[re.Match[str]], str]]
 
 
 def rename(state: Mapping[str, Value], rules: Sequence[Rule]) -> dict[str, Value]:
-    r"""Return `state` with every rule applied, in order, to every name.
+    r"""Return `state` with every rule, (pattern, replacement) as for `re.sub`, applied in order to every name.
 
-    Args:
-        state: name → value; values are passed through.
-        rules: (pattern, replacement) as `re.sub` takes them.
-
-    Raises:
-        WeightsError: two entries would get the same name.
+    Raises WeightsError if two entries would get the same name.
 
     Example:
         >>> rename({"cat_head1.fc.weight": 0}, [(r"^cat_head(\d+)", r"heads.\1")])

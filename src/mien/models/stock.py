@@ -124,10 +124,9 @@ def resnet(name: str, pretrained: bool | str = False, **options: Any) -> Any:
 
 
 def timm_factory(name: str) -> Callable[..., Classifier]:
-    """Return the function that builds timm's network `name` under a linear head; `options` go to `timm.create_model`.
+    """Return the function that builds timm's network `name` under a linear head; its `options` go to `timm.create_model`.
 
-    Raises:
-        ConfigError: from that function: the network does not end in one linear layer.
+    It raises ConfigError if the network does not end in one linear layer.
     """
 
     def build(num_classes: int = 7, *, pretrained: bool | str = False, **options: Any) -> Classifier:

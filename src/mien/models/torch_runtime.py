@@ -50,14 +50,7 @@ class TorchRuntime:
             after them are faster. Worth it for many images. Needs a C++ compiler on a CPU.
 
     Raises:
-        ConfigError: the device is not there.
-        WeightsError: the card does not describe a network, or the file does not fit it.
-        UnknownName: unknown architecture.
-
-    Example:
-        >>> from mien.runtime.open_model import open_model
-        >>> card, runtime = open_model("runs/fer2013-dan-small/1")  # doctest: +SKIP
-        >>> runtime(batch_NCHW)[card.outputs["scores"]]  # doctest: +SKIP
+        ConfigError, WeightsError, UnknownName: the device is not there, or the card or its file does not describe a network.
     """
 
     def __init__(self, card: Card, threads: int = 1, *, bf16: bool = False, compile: bool = False) -> None:  # noqa: A002

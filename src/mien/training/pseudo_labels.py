@@ -71,14 +71,9 @@ def fill(
 ) -> dict[str, Tensor]:
     """Replace missing annotations with confident predictions of a teacher. Annotations are never changed.
 
-    Args:
-        targets: targets of a batch, as in `mien.training.criterion`.
-        views: the teacher's `MultiTaskOutput` for each view of the images (original, mirrored); their mean is used.
-        confidence: minimum probability of a class, and of the presence of an action unit; a unit is absent below
-            1 − confidence.
-        tolerance: regression has no confidence, so valence and arousal are used if at least two views differ by at
-            most this in both.
-        scores: output field with the class scores.
+    `views` are the teacher's `MultiTaskOutput` for each view of the images (original, mirrored); their mean is used. A class
+    needs a probability of `confidence`, a unit one of at least that or at most 1 − `confidence`. Regression has no confidence,
+    so valence and arousal are used if at least two views differ by at most `tolerance` in both.
     """
     filled = dict(targets)
     if "label" in targets and (probability := _mean(views, scores, lambda x: x.softmax(1))) is not None:

@@ -53,12 +53,10 @@ def find(recipe: str | Path, beside: Path | None = None) -> Path:
 
 
 def read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """Return the tables of a recipe, merged into those of the recipe that it extends.
+    """Return the tables of a recipe, merged key by key into those of the recipe that it extends.
 
-    Tables are merged key by key; all other values, lists included, replace those of the extended recipe.
-
-    Raises:
-        ConfigError: unreadable file, invalid TOML, or a circle of recipes.
+    All other values, lists included, replace those of the extended recipe. Raises ConfigError for an unreadable or
+    invalid file, or a circle of recipes.
     """
     if path.resolve() in above:
         raise ConfigError(f"recipe {path}: {EXTENDS} leads back to the recipe itself", path=path)

@@ -21,7 +21,7 @@ from ..evaluation.report.plots import curves
 from ..io.files import atomic_write
 from ..io.provenance import commit, software
 from ..labels import LABEL_SETS
-from ..models.checkpoints.saving import save_state
+from ..models.checkpoints.loading import save_state
 from ..models.torch_devices import named
 from ..visualization.plotting import figure_bytes, styled
 from .config import TrainConfig, upgrade

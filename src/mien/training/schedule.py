@@ -11,14 +11,9 @@ from .config import ScheduleConfig
 
 
 class Schedule:
-    """The factor of the learning rate at every step of a run.
+    """The factor of the learning rate at every step of a run of `epochs` epochs with `per_epoch` steps.
 
     `step`, `multi-step`, `exponential` and `plateau` agree with torch's schedulers of these names, stepped after each epoch.
-
-    Args:
-        config: the schedule of the recipe.
-        epochs: epochs of the run.
-        per_epoch: steps in an epoch.
 
     Example:
         >>> schedule = Schedule(ScheduleConfig(kind="step", every=2, gamma=0.1), epochs=4, per_epoch=10)

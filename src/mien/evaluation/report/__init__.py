@@ -56,11 +56,7 @@ class Report:
 
     @staticmethod
     def read(folder: str | Path) -> Report:
-        """Read the folder of an evaluation.
-
-        Raises:
-            DatasetError: the evaluation is missing, unfinished or corrupt.
-        """
+        """Read the folder of an evaluation; raises DatasetError if it is missing, unfinished or corrupt."""
         folder = Path(folder)
         try:
             about = json.loads((folder / EVALUATION).read_text(encoding="utf-8"))

@@ -105,12 +105,9 @@ def metric(name: str, table: Predictions) -> Metric:
 
 
 def own_metric(name: str, table: Predictions) -> Figures:
-    """Return value and 95 % interval of a metric from outside the package.
+    """Return value and 95 % interval of `module:attribute`, a `Metric` or a function `Predictions` → number.
 
-    Args:
-        name: `module:attribute` of a `Metric`, or of a function `Predictions` → number. The interval of a function is a
-            bootstrap over `RESAMPLES` tables of resampled persons or images.
-        table: the predictions.
+    The interval of a function is a bootstrap over `RESAMPLES` tables of resampled persons or images.
     """
     found = lookup(name, {}, "metric")
     if isinstance(found, Metric):
@@ -165,12 +162,8 @@ def measure(table: Predictions, unit_thresholds: Mapping[str, float] | None = No
     """Return all metrics of a table as plain values; undefined ones are None.
 
     `official` counts images without a prediction as wrong, `answered` excludes them. Intervals are 95 % percentile bootstrap,
-    resampling persons (or videos) where they are known.
-
-    Args:
-        table: the predictions.
-        unit_thresholds: action unit → threshold of its probability, in addition to 0.5.
-        own: names for `own_metric`.
+    resampling persons (or videos) where they are known. `unit_thresholds` are used in addition to 0.5, `own` names metrics of
+    `own_metric`.
     """
     counted = table.take(np.flatnonzero(table.counted))
     found: Figures = {"counts": _counts(table, counted), "intervals": "images" if counted.clusters is None else "subjects"}

@@ -113,11 +113,10 @@ def learning_curves(report: Report) -> Figure:
 
 
 def curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
-    """Return learning curves: losses on the left, accuracies and other metrics on the right.
+    """Return learning curves of runs (rows of `metrics.jsonl`): losses on the left, accuracies and other metrics on the right.
 
-    Args:
-        runs: name → rows of `metrics.jsonl`. One run shows all its losses and metrics; several are told apart by color, and
-            show the total loss and the first metric, training as dashed and validation as solid lines.
+    One run shows all its losses and metrics; several are told apart by color, and show the total loss and the first metric,
+    training as dashed and validation as solid lines.
     """
     figure, (left, right) = new_figure(7.2, 2.8, 1, 2)
     single = len(runs) == 1

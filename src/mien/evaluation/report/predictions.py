@@ -36,11 +36,10 @@ AFFECT = ("valence", "arousal")
 
 
 class Predictions:
-    """The table in memory.
+    """The table in memory: name of a column, as in the file but without `DERIVED`, → (N,) array.
 
-    Args:
-        columns: name of a column, as in the file, → (N,) array. Text is str, empty where unknown; numbers are float64, NaN
-            where unknown; annotations of action units are int64, −1 where missing; `certain` is bool. `DERIVED` is excluded.
+    Text is str, empty where unknown; numbers are float64, NaN where unknown; annotations of action units are int64, −1 where
+    missing; `certain` is bool.
     """
 
     def __init__(self, columns: Mapping[str, np.ndarray]) -> None:

@@ -13,8 +13,7 @@
 | `unpickling.py` | parser of pickles as data |
 | `containers.py` | file formats |
 | `checkpoints.py` | location of the state dict: plain, wrapped, or inside a pickled module |
-| `loading.py` | mapping of the authors' names to ours, backbones, report of matched entries |
-| `saving.py` | writing `.safetensors` |
+| `loading.py` | mapping of the authors' names to ours, backbones, report of matched entries, writing `.safetensors` |
 | `converting.py` | conversion of a checkpoint to `.safetensors` and card |
 """
 

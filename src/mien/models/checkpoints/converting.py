@@ -19,8 +19,7 @@ from ...faces.alignment import TEMPLATES
 from ...labels import LABEL_SETS, label_set
 from ...registry import lookup
 from .checkpoints import Checkpoint, read_checkpoint
-from .loading import LoadReport, load_author_state
-from .saving import save_state
+from .loading import LoadReport, load_author_state, save_state
 
 AS_IS = "as-is"  # in place of a model's name: only the container changes
 

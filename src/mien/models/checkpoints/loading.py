@@ -1,16 +1,20 @@
-"""Put the authors' weights into our modules, and report by name which entries fit."""
+"""State dicts: those of authors into our modules, with a report of the entries that fit, and into files."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ... import models
 from ...errors import WeightsError
+from ...io.files import atomic_write
 
 PRETRAINING = "pretraining."
 """`models.author_mapping` puts before these words what served another task: the last layers of a network that only starts this
@@ -109,6 +113,15 @@ def assign(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     ours = network.state_dict()
     for key, tensor in tensors.items():
         ours[key].copy_(tensor)
+
+
+def save_state(state: Mapping[str, Tensor], path: Path) -> None:
+    """Write tensors atomically; tied weights, which the format does not know, each as their own. WeightsError: that fails."""
+    with atomic_write(path, error=WeightsError) as part:
+        try:
+            save_file({name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}, part)
+        except SafetensorError as error:  # the error of the system as an error of the package
+            raise OSError(error) from error
 
 
 def _first(names: Sequence[str], count: int = 4) -> str:
