@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from mien import models
-from mien.data.datasets.images import Pixels
+from mien.data.datasets.dataset import Pixels
 from mien.models.torch_runtime import run_network
 from mien.training.config import TrainConfig
 from mien.training.criterion import Criterion, float32

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests/datasets"))
 from miniatures import MINIATURES, Miniature
 
 from mien.data.datasets import open_dataset, reader
-from mien.data.datasets.clean import read_clean
+from mien.data.datasets.protocols import read_clean
 from mien.evaluation.report.predictions import read_predictions
 from mien.io.decoding import EXTENSIONS
 from mien.training.config import TrainConfig

@@ -22,7 +22,7 @@ from mien.data.audit.page import page
 from mien.data.audit.report import Audit
 from mien.data.audit.signatures import signatures
 from mien.data.datasets import Dataset, open_dataset
-from mien.data.datasets.images import Pixels
+from mien.data.datasets.dataset import Pixels
 from mien.errors import ConfigError, DatasetError
 
 LABELS = ("anger", "happiness")

@@ -16,7 +16,7 @@ from sklearn.datasets import make_blobs
 
 from mien.cards import Crop
 from mien.data.datasets import Dataset, open_dataset
-from mien.data.datasets.images import Pixels
+from mien.data.datasets.dataset import Pixels
 from mien.errors import ConfigError, DatasetError, MissingExtra
 from mien.evaluation.embeddings import COLORS, ORDER, Embedding, embed, plot, project, silhouette, style_of
 from mien.evaluation.embeddings import save as write

@@ -376,7 +376,7 @@ def datasets() -> str:
         parts += [f"### {name}", inspect.cleandoc(sys.modules[DATASETS[name].partition(":")[0]].__doc__ or "")]
         parts.append(f"{each.obtain} Classes: {', '.join(each.labels) or 'as in the files'}.")
         layouts = [
-            (layout.name, " and ".join(f"`{cell(mark)}`" for mark in layout.marks) or "–", each.copies.get(layout.name, "–"))
+            (layout.name, " and ".join(f"`{cell(mark)}`" for mark in layout.marks) or "–", layout.copies or "–")
             for layout in each.layouts
         ]
         protocols = [

@@ -74,13 +74,9 @@ def verify(path: str | Path, digest: str) -> Path:
     if not path.is_file():
         raise no_weights(path)
     if (found := sha256(path)) != digest:
-        raise WeightsError(
-            f"weights file {path} has sha256 {found}, expected {digest[:12]}… from its card; download it again, or update "
-            "the card of your own file",
-            path=path,
-            value=found,
-            expected=digest,
-        )
+        advice = "download it again, or update the card of your own file"
+        message = f"weights file {path} has sha256 {found}, expected {digest[:12]}… from its card; {advice}"
+        raise WeightsError(message, path=path, value=found, expected=digest)
     return path
 
 
@@ -190,14 +186,9 @@ FOUND = "regions"
 
 def contracts(members: Sequence[Member]) -> list[int]:
     """Return the number of each member's input: members with the same contracts share an input."""
-    distinct: list[tuple[Any, ...]] = []
-    found = []
-    for each in members:
-        contract = (each.input, each.crop, dict(each.regions))
-        if contract not in distinct:
-            distinct.append(contract)
-        found.append(distinct.index(contract))
-    return found
+    keys = [(each.input, each.crop, dict(each.regions)) for each in members]
+    distinct = [key for place, key in enumerate(keys) if key not in keys[:place]]
+    return [distinct.index(key) for key in keys]
 
 
 def input_name(contract: int, image: str) -> str:
@@ -407,12 +398,9 @@ def load(model: str | Path) -> Card:
     if f"{model}.toml" in [path.name for path in CARDS.iterdir()]:
         return read(CARDS / f"{model}.toml")
     if "/" in str(model) or os.sep in str(model):
-        there = os.path.exists(model)  # noqa: PTH110 - Path.exists raises on a name too long
-        reason = (
-            "is not a run, weights file or card"
-            if there
-            else "does not exist; check the path, or name a model of `mien models`"
-        )
+        reason = "does not exist; check the path, or name a model of `mien models`"
+        if os.path.exists(model):  # noqa: PTH110 - Path.exists raises on a name too long
+            reason = "is not a run, weights file or card"
         raise WeightsError(f"{model} {reason}", path=model)
     classifiers = {name: card for name, card in bundled().items() if card.kind == "classifier"}
     return lookup(str(model), classifiers, "model", plugins=False)

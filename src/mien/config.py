@@ -100,12 +100,8 @@ def build(kind: type[T], table: Any, where: str, *, without: Set[str] = frozense
                 raise ConfigError(f"{where}: {key} was renamed {RENAMED[key]} in mien 0.2", value=key, expected=RENAMED[key])
             hint = did_you_mean(str(key), fields, f"; known: {', '.join(fields)}")
             raise ConfigError(f"{where}: unknown key {shown(key)}{hint}", value=key, expected=tuple(fields))
-    missing = [
-        name
-        for name, each in fields.items()
-        if each.default is each.default_factory is dataclasses.MISSING and name not in table
-    ]
-    if missing:
+    required = (name for name, each in fields.items() if each.default is each.default_factory is dataclasses.MISSING)
+    if missing := [name for name in required if name not in table]:
         raise ConfigError(f"{where}: missing {', '.join(missing)}", expected=tuple(missing))
     hints = get_type_hints(kind, include_extras=True)
     return kind(**{key: convert(hints[key], value, f"{where}: {key}") for key, value in table.items()})
@@ -134,10 +130,8 @@ def convert(hint: Any, value: Any, where: str) -> Any:
             return value
         if isinstance(value, str) and RENAMED.get(value) in args:
             raise ConfigError(f"{where}: {value!r} was renamed {RENAMED[value]!r} in mien 0.2", value=value, expected=args)
-        hint_text = did_you_mean(shown(value).strip("'"), args)
-        raise ConfigError(
-            f"{where} must be one of {', '.join(args)}, got {shown(value)}{hint_text}", value=value, expected=args
-        )
+        near = did_you_mean(shown(value).strip("'"), args)
+        raise ConfigError(f"{where} must be one of {', '.join(args)}, got {shown(value)}{near}", value=value, expected=args)
     if origin is tuple and dataclasses.is_dataclass(args[0]) and isinstance(value, Mapping):
         value = (value,)  # A single table is a list of one.
     if origin is tuple and isinstance(value, (list, tuple)):

@@ -7,7 +7,7 @@ same way (`anger`, not `angry`), so a map between sets is a matter of order and 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -145,16 +145,13 @@ def map_scores(scores: np.ndarray, source: Sequence[str], target: Sequence[str])
     scores = np.asarray(scores)
     if scores.ndim != 2 or scores.shape[1] != len(source):
         raise ValueError(f"scores of shape {scores.shape} do not have the {len(source)} columns of {tuple(source)}")
-    columns: Mapping[str, int] = {canonical(name): index for index, name in enumerate(source)}
-    shared = [(index, columns[canonical(name)]) for index, name in enumerate(target) if canonical(name) in columns]
-    if not shared:
+    columns = index_map(target, source)
+    into = np.flatnonzero(columns >= 0)
+    if not len(into):
         raise ValueError(f"label sets {tuple(source)} and {tuple(target)} share no class")
-    mapped = np.zeros((len(scores), len(target)), scores.dtype)
-    into, out_of = zip(*shared, strict=True)
-    mapped[:, into] = scores[:, out_of]
+    mapped, uniform = np.zeros((len(scores), len(target)), scores.dtype), np.zeros(len(target), scores.dtype)
+    mapped[:, into], uniform[into] = scores[:, columns[into]], 1 / len(into)
     total = mapped.sum(1, keepdims=True)
-    uniform = np.zeros(len(target), scores.dtype)
-    uniform[list(into)] = 1 / len(into)
     return np.where(total > 0, mapped / np.where(total > 0, total, 1), uniform)
 
 

@@ -84,6 +84,7 @@ Status = Literal["ok", "no face", "unreadable"]
 Group = Literal["expression", "pose", "gaze", "units", "blendshapes", "landmarks68", "mesh"]
 """A group of columns in tables."""
 GROUPS: tuple[Group, ...] = get_args(Group)
+_UNITS = ("action_units", "action_units_estimated")
 
 FOV = 63.0
 """Default vertical field of view in degrees: that of MediaPipe's virtual camera."""
@@ -176,17 +177,9 @@ class EyeGaze:
 
 
 @dataclass(frozen=True, slots=True)
-class Gaze:
-    """Gaze direction of a face, in degrees: the mean of its open eyes. Signs as for `Pose`."""
+class Gaze(EyeGaze):
+    """Gaze direction of a face, in degrees: the mean of its open eyes."""
 
-    yaw: float
-    """Relative to the camera axis; positive: to the right of the image."""
-    pitch: float
-    """Relative to the camera axis; positive: down."""
-    head_yaw: float
-    """Relative to the head; positive: to the person's left."""
-    head_pitch: float
-    """Relative to the head; positive: down."""
     camera_angle: float
     """Angle between the gaze and the direction from the eyes to the camera, 0 … 180."""
     at_camera: bool
@@ -256,27 +249,14 @@ class Face:
             groups: measures to include; the others are None. The expression is always included.
         """
         chosen = {"none": None, "5": self.points5, "68": self.points68, "all": self.points}[points]
-        pose, gaze = (self.pose if "pose" in groups else None), (self.gaze if "gaze" in groups else None)
-        units, blendshapes = "units" in groups, "blendshapes" in groups
-        return {
-            "box": dataclasses.asdict(self.box),
-            "detection": self.detection,
-            "scores": dict(self.scores),
-            "label": self.label,
-            "confidence": self.confidence,
-            "certain": self.certain,
-            "quality": self.quality,
+        omitted = [*_UNITS] * ("units" not in groups) + [name for name in ("pose", "gaze", "blendshapes") if name not in groups]
+        values: dict[str, Any] = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+        values |= dict.fromkeys(omitted)
+        values = {name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()}
+        for name in ("box", "pose", "gaze"):
+            values[name] = values[name] and dataclasses.asdict(values[name])
+        return values | {
             "points": None if chosen is None else np.round(chosen.astype(float), 2).tolist(),
-            "blendshapes": dict(self.blendshapes) if self.blendshapes is not None and blendshapes else None,
-            "valence": self.valence,
-            "arousal": self.arousal,
-            "action_units": dict(self.action_units) if self.action_units is not None and units else None,
-            "action_units_estimated": (
-                dict(self.action_units_estimated) if self.action_units_estimated is not None and units else None
-            ),
-            "pose": None if pose is None else dataclasses.asdict(pose),
-            "gaze": None if gaze is None else dataclasses.asdict(gaze),
-            "track": self.track,
             "unsmoothed": None if self.unsmoothed is None else self.unsmoothed.to_dict(points, groups),
         }
 
@@ -360,19 +340,10 @@ class Result:
 
     def to_dict(self, points: Points = "5", groups: Sequence[Group] = GROUPS) -> dict[str, Any]:
         """Return plain JSON values; the arguments are those of `Face.to_dict`."""
-        return {
-            "schema_version": self.schema_version,
-            "source": self.source,
-            "width": self.width,
-            "height": self.height,
-            "frame": self.frame,
-            "time": self.time,
-            "status": self.status,
-            "message": self.message,
-            "notes": list(self.notes),
-            "model": self.model,
-            "faces": [face.to_dict(points, groups) for face in self.faces],
-        }
+        order = ("schema_version", "source", "width", "height", "frame", "time", "status", "message")
+        values = {name: getattr(self, name) for name in order}
+        faces = [face.to_dict(points, groups) for face in self.faces]
+        return {**values, "notes": list(self.notes), "model": self.model, "faces": faces}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Result:

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from miniatures import MINIATURES
 
 from mien.data.datasets import Dataset, Draw, open_dataset
-from mien.data.datasets.clean import Clean
-from mien.data.datasets.images import Files
-from mien.data.datasets.protocols import cut, held_out, origins, subject_folds
+from mien.data.datasets.dataset import Files
+from mien.data.datasets.protocols import Clean, cut, held_out, origins, subject_folds
 from mien.errors import DatasetError
 
 

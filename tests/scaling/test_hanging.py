@@ -86,7 +86,7 @@ def test_storage_that_does_not_respond_ends_the_run(album: Path, tmp_path: Path,
     """The worker's storage never finishes a write; the run can be resumed."""
     slow = tmp_path / "slow"
     slow.mkdir()
-    code = "import signal\nimport mien.batch.shards as shards\nshards.write_part = lambda *part: signal.pause()\n"
+    code = "import signal\nimport mien.batch.worker as worker\nworker.write_part = lambda *part: signal.pause()\n"
     (slow / "sitecustomize.py").write_text(code)
 
     def once_it_reads(*progress: int) -> None:

@@ -95,7 +95,7 @@ def test_a_thread_survives_any_number_of_abandoned_requests(monkeypatch: pytest.
         if given_up:
             answer.cancel()
         with batcher._changed:
-            batcher._waiting.append(_Waiting(File(name), Key("m", 0, False, 1, False), "5", answer, loop))
+            batcher._waiting.append(_Waiting(File(name), Key("m", 0, False, 1, False), "5", answer))
             batcher._changed.notify_all()
         assert looks.acquire(timeout=60) and not batcher._waiting
 

@@ -20,7 +20,7 @@ from typing import Any
 from ..errors import ConfigError, MienError, MissingExtra
 from .job import tally
 from .storage import Folder
-from .supervising import TIMEOUT, Supervisor
+from .supervising import Outcome, Supervisor
 
 TOKEN = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) as on its head node"
 LOCAL = "local"
@@ -51,11 +51,11 @@ def run(
     workers: int | None,
     threads: int,
     address: str,
-    timeout: float = TIMEOUT,
+    timeout: float,
     *,
     gpu: bool = False,
-) -> Generator[tuple[int, dict[str, Any], int]]:
-    """Process shards on a cluster.
+) -> Generator[Outcome]:
+    """Process shards on a cluster, like `supervising.run` on one machine.
 
     Args:
         folder: folder of the job, on storage that all machines share.
@@ -65,9 +65,6 @@ def run(
         address: address of the cluster for `ray.init`, or `LOCAL`.
         timeout: see `Supervisor`.
         gpu: whether each actor needs a GPU or a share of one.
-
-    Yields:
-        For each shard, in order of completion: its number, its tally, and how many workers it crashed.
 
     Raises:
         MissingExtra: Ray is not installed.
@@ -92,16 +89,10 @@ def run(
 
 
 def actors_for(resources: Mapping[str, float], workers: int | None, threads: int, *, gpu: bool) -> tuple[int, dict[str, float]]:
-    """Return the number of actors and the resources of each in Ray's units.
+    """Return the number of actors and the resources of each in Ray's units, for the resources of a cluster.
 
     With more workers than GPUs, each GPU is shared by the same number of workers: a single process also decodes images and
     rarely keeps a GPU busy.
-
-    Args:
-        resources: resources of the cluster, from `ray.cluster_resources`.
-        workers: requested number of actors; None: as many as there is room for.
-        threads: threads of one network call.
-        gpu: whether GPUs are needed.
 
     Raises:
         ConfigError: too few cores, or no GPU.
@@ -109,35 +100,23 @@ def actors_for(resources: Mapping[str, float], workers: int | None, threads: int
     cores = max(threads, 1)
     room = int(resources.get("CPU", 0) // cores)
     if room < 1:
-        raise ConfigError(
-            f"the cluster has {resources.get('CPU', 0):g} cores, too few for an actor of {cores} threads; lower --threads",
-            value=cores,
-            expected=resources.get("CPU", 0),
-        )
+        there = resources.get("CPU", 0)
+        message = f"the cluster has {there:g} cores, too few for an actor of {cores} threads; lower --threads"
+        raise ConfigError(message, value=cores, expected=there)
     if not gpu:
         return workers or room, {"num_cpus": cores}
     number = int(resources.get("GPU", 0))
     if number < 1:
-        raise ConfigError(
-            "Ray reports no GPU in the cluster; start its machines with `ray start --num-gpus 1`, or use --device cpu"
-        )
+        message = "Ray reports no GPU in the cluster; start its machines with `ray start --num-gpus 1`, or use --device cpu"
+        raise ConfigError(message)
     sharing = math.ceil((workers or number) / number)
     share = math.floor(10_000 / sharing) / 10_000  # Ray counts four decimals
     return workers or min(room, number), {"num_cpus": cores, "num_gpus": share}
 
 
-def _check(address: str) -> None:
-    """Raise ConfigError for an address without a listener, for which Ray would wait minutes."""
-    host, colon, port = address.rpartition(":")
-    if colon and port.isdigit() and "://" not in address:
-        try:
-            socket.create_connection((host, int(port)), 10).close()
-        except OSError as error:
-            raise ConfigError(
-                f"no Ray cluster at {address!r}: {error.strerror or error}; start one with `ray start --head`, "
-                f"or use --ray {LOCAL}",
-                value=address,
-            ) from error
+def _no_cluster(address: str, reason: object, more: str = "") -> ConfigError:
+    advice = f"start one with `ray start --head`, or use --ray {LOCAL}{more}"
+    return ConfigError(f"no Ray cluster at {address!r}: {reason}; {advice}", value=address)
 
 
 @contextlib.contextmanager
@@ -150,16 +129,20 @@ def _connected(address: str) -> Iterator[Any]:
         raise MissingExtra("ray", "scale") from None
     ours = not ray.is_initialized()
     if ours:
-        _check(address)
+        host, colon, port = address.rpartition(":")
+        if colon and port.isdigit() and "://" not in address:
+            try:  # Ray would wait minutes for an address without a listener.
+                socket.create_connection((host, int(port)), 10).close()
+            except OSError as error:
+                raise _no_cluster(address, error.strerror or error) from error
         place: dict[str, Any] = {"include_dashboard": False} if address == LOCAL else {"address": address}
         try:
             ray.init(**place, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
         except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-            advice = f"start one with `ray start --head`, or use --ray {LOCAL}"
-            if isinstance(error, ConnectionError) or "auth" in str(error).lower():  # a wrong token is a failed connection
-                advice += f"; if it requires a token, {TOKEN}"
-            raise ConfigError(f"no Ray cluster at {address!r}: {reason}; {advice}", value=address) from error
+            # A wrong token is a failed connection.
+            denied = isinstance(error, ConnectionError) or "auth" in str(error).lower()
+            raise _no_cluster(address, reason, f"; if it requires a token, {TOKEN}" if denied else "") from error
     context = ray.data.DataContext.get_current()
     before, context.enable_progress_bars = context.enable_progress_bars, False
     log = logging.getLogger("ray.data")

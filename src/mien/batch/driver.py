@@ -5,31 +5,27 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import json
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ..errors import ConfigError
 from ..inference import recognizer
 from ..inference.options import DEFAULTS, Options
 from ..io.files import LOCK
 from ..runtime.devices import AUTO, CPU, Device, cores
-from . import listing, pool
+from . import listing, supervising
 from .job import JOB, LISTING, ROWS, SUMMARY, Job, Listing, Shards, identity, load, tallies
 from .storage import PART, Folder
-from .summary import Summary, add_up, finish
+from .summary import Summary, finish
 from .supervising import TIMEOUT
 
-
-class Progress(Protocol):
-    """Progress callback; may be called from any thread."""
-
-    def __call__(self, done: int, total: int, failures: int, /) -> None:
-        """Receive the number of completed items, of all items, and of unreadable images."""
-        ...
+Progress = Callable[[int, int, int], None]
+"""Receives the number of completed items, of all items, and of unreadable images; may be called from any thread."""
 
 
 def batch(
@@ -81,15 +77,11 @@ def batch(
     if workers is not None and workers < 1:
         raise ConfigError(f"workers must be 1 or more, got {workers}", value=workers, expected="1 or more")
     if not timeout > 0:
-        raise ConfigError(
-            f"timeout must be a positive number of seconds or inf, got {timeout:g}", value=timeout, expected="above 0"
-        )
+        message = f"timeout must be a positive number of seconds or inf, got {timeout:g}"
+        raise ConfigError(message, value=timeout, expected="above 0")
     if ray is not None and Device.parse(options.device).index:
-        raise ConfigError(
-            f"device {options.device!r}: on a cluster Ray assigns GPUs to actors; use device cuda",
-            value=options.device,
-            expected="cuda",
-        )
+        message = f"device {options.device!r}: on a cluster Ray assigns GPUs to actors; use device cuda"
+        raise ConfigError(message, value=options.device, expected="cuda")
     with contextlib.ExitStack() as ours:
         with contextlib.closing(Listing(listing.items(inputs, column))) as found:
             job = describe(found, options, shard_size, here=ray is None)
@@ -111,13 +103,12 @@ def batch(
             count(tally)
         report()
         if waiting:
-            where = folder.where
             if ray is None:
-                results = pool.run(where, waiting, workers or cores(), options.threads, report, timeout)
+                results = supervising.run(folder.where, waiting, workers or cores(), options.threads, report, timeout)
             else:
                 from . import cluster
 
-                results = cluster.run(where, waiting, workers, options.threads, ray, timeout, gpu=job.on_gpu)
+                results = cluster.run(folder.where, waiting, workers, options.threads, ray, timeout, gpu=job.on_gpu)
             with contextlib.closing(results):
                 for number, tally, deaths in results:
                     done[number] = tally
@@ -125,11 +116,9 @@ def batch(
                     count(tally)
                     report()
         folder.sweep(ROWS)
-        summary = add_up(done, len(waiting))
-        run = {"started": began.isoformat(timespec="seconds"), "seconds": round(time.perf_counter() - clock, 3)}
-        return finish(
-            folder, job, summary, done, {**run, "workers": workers or cores(), "ray": ray, "lost_workers": totals["lost"]}
-        )
+        times = {"started": began.isoformat(timespec="seconds"), "seconds": round(time.perf_counter() - clock, 3)}
+        run = {**times, "workers": workers or cores(), "ray": ray, "lost_workers": totals["lost"]}
+        return finish(folder, job, done, len(waiting), run)
 
 
 def describe(found: Listing, options: Options, shard_size: int | None, *, here: bool = True) -> Job:
@@ -146,11 +135,8 @@ def describe(found: Listing, options: Options, shard_size: int | None, *, here: 
     read, size = recognizer.load(**placed.loading), found.shard_size(shard_size)
     options.sampling  # noqa: B018 - raises ConfigError on invalid values
     return Job(
-        options={
-            **options.to_dict(),
-            "model": str(model.absolute()) if model.exists() else options.model,
-            "device": str(device),
-        },
+        options=options.to_dict()
+        | {"model": str(model.absolute()) if model.exists() else options.model, "device": str(device)},
         model=identity(read.card),
         labels=list(read.card.labels),
         units="action_units" in read.card.outputs,
@@ -172,24 +158,19 @@ def enter(folder: Folder, job: Job, found: Listing, resume: bool) -> None:
     if before is None:
         others = [name for name in folder.names() if name not in (LISTING, LOCK) and not name.endswith(PART)]
         if others:
-            raise ConfigError(
-                f"{folder} is not empty and not a run of mien batch (found {others[0]}); choose a new folder", path=str(folder)
-            )
+            message = f"{folder} is not empty and not a run of mien batch (found {others[0]}); choose a new folder"
+            raise ConfigError(message, path=str(folder))
         found.write(folder, job.shard_size)
-        folder.write(JOB, job.to_json())  # last: a folder with this file is complete
+        text = json.dumps(dataclasses.asdict(job), indent=1, ensure_ascii=False) + "\n"
+        folder.write(JOB, text.encode())  # last: a folder with this file is complete
         return
     if differences := job.differences(before):
-        raise ConfigError(
-            f"{folder} holds another run: {'; '.join(differences)}. Choose a new folder, or use the same inputs and options",
-            path=str(folder),
-            value=differences,
-        )
-    if resume:
+        reason = f"another run: {'; '.join(differences)}. Choose a new folder, or use the same inputs and options"
+    elif resume:
         return
-    if SUMMARY in folder.names():
-        raise ConfigError(f"{folder} holds this run, finished; choose a new folder to run it again", path=str(folder))
-    there = sum(name.endswith(".parquet") and not name.startswith(".") for name in folder.names(ROWS))
-    raise ConfigError(
-        f"{folder} holds this run, interrupted after {there} of {job.shards} parts; add --resume to continue it",
-        path=str(folder),
-    )
+    elif SUMMARY in folder.names():
+        reason = "this run, finished; choose a new folder to run it again"
+    else:
+        there = sum(name.endswith(".parquet") and not name.startswith(".") for name in folder.names(ROWS))
+        reason = f"this run, interrupted after {there} of {job.shards} parts; add --resume to continue it"
+    raise ConfigError(f"{folder} holds {reason}", path=str(folder), value=differences or None)

@@ -15,6 +15,7 @@ from ..io.images import MAX_BYTES, MAX_PIXELS, ReadOptions
 from ..io.sources import Clip, Frame, iter_images
 from ..io.video import looks_like_video
 from .storage import opened
+from .tables import Table
 
 HEAD = 512
 """Bytes needed to distinguish a video from an image."""
@@ -56,12 +57,9 @@ class ItemReader:
     def frames(
         self, items: Iterable[Item], skip: Mapping[int, str], begin: Callable[[int], None] = lambda number: None
     ) -> Iterator[Frame]:
-        """Yield the frames of all items.
+        """Yield the frames of all items, without opening those that `skip` maps from their index to a reason.
 
-        Args:
-            items: items to read.
-            skip: index in `items` → reason to skip it.
-            begin: called with the index of each item before it is opened.
+        `begin` is called with the index of each item before it is opened.
         """
         for number, item in enumerate(items):
             begin(number)
@@ -79,57 +77,43 @@ class ItemReader:
         try:
             match item.kind:
                 case "missing":
-                    yield Frame(number, item.name, error=SourceError(item.message))
+                    raise SourceError(item.message)
                 case "file":
                     items = iter([item.place])
                     yield from iter_images(items, sampling=self.sampling, animations=self.animations, **self.options)
                 case "object":
-                    yield from self._object(number, item)
+                    with opened(item.place) as file:
+                        yield from self._stored(number, item, file)
                 case "member":
-                    yield from self._member(number, item)
+                    yield from self._stored(number, item, _Member(self._kept(item.place, opened), item))
                 case "row":
-                    yield from self._bytes(number, item, self._row(item))
+                    data = self._kept(item.place, Table.opened).cell(item.column, item.at)
+                    if data is None:
+                        message = f"{item.name} is empty: no bytes in the column {item.column}"
+                        raise SourceError(message, path=item.name, value=item.column)
+                    yield from self._bytes(number, item, data)
         except SourceError as error:
             yield Frame(number, item.name, error=error)
         except OSError as error:
             yield Frame(number, item.name, error=SourceError(f"{item.name} cannot be read: {error.strerror or error}"))
 
-    def _object(self, number: int, item: Item) -> Iterator[Frame]:
-        with opened(item.place) as file:
-            head = file.read(HEAD)
-            if _is_clip(head, item):
-                file.seek(0)
-                yield from Clip(file, self.sampling, self.options, item.name)
-            else:
-                yield from self._bytes(number, item, head + _rest(file, item, len(head)))
-
-    def _member(self, number: int, item: Item) -> Iterator[Frame]:
-        if item.size > MAX_BYTES and not item.video:
-            raise _too_long(item.name, item.size)
-        member = _Member(self._kept(item.place, opened), item)
-        head = member.read(HEAD)
-        member.seek(0)
+    def _stored(self, number: int, item: Item, file: Any) -> Iterator[Frame]:
+        """Read an object or a tar member; a video stays where it is."""
+        head = file.read(HEAD)
         if _is_clip(head, item):
-            yield from Clip(member, self.sampling, self.options, item.name)
-        elif item.size > MAX_BYTES:
-            raise _too_long(item.name, item.size)
+            file.seek(0)
+            yield from Clip(file, self.sampling, self.options, item.name)
         else:
-            yield from self._bytes(number, item, member.read())
-
-    def _row(self, item: Item) -> bytes:
-        from .tables import Table  # Imports pyarrow, which only tables need.
-
-        data = self._kept(item.place, Table.opened).cell(item.column, item.at)
-        if data is None:
-            raise SourceError(f"{item.name} is empty: no bytes in the column {item.column}", path=item.name, value=item.column)
-        return data
+            _check_size(item.name, item.size)
+            data = head + file.read((item.size or MAX_BYTES + 1) - len(head))  # the size of an object is not known
+            _check_size(item.name, len(data))
+            yield from self._bytes(number, item, data)
 
     def _bytes(self, number: int, item: Item, data: bytes) -> Iterator[Frame]:
         if _is_clip(data[:HEAD], item) or (self.animations and is_animation(data)):
             yield from Clip(data, self.sampling, self.options, item.name)
         else:
-            if len(data) > MAX_BYTES:
-                raise _too_long(item.name, len(data))
+            _check_size(item.name, len(data))
             limit, truncated = self.options.get("max_pixels", MAX_PIXELS), self.options.get("truncated", False)
             yield Frame.decoded(number, item.name, data, limit, truncated=truncated)
 
@@ -151,18 +135,13 @@ class _Member(io.RawIOBase):
         self.tar, self.start, self.size, self.place = tar, item.at, item.size, 0
         if (there := tar.seek(0, io.SEEK_END) - self.start) < self.size:
             there = max(there, 0)
-            raise SourceError(
-                f"{item.name} is truncated: the tar ends after {there:,} of its {self.size:,} bytes; download it again",
-                path=item.name,
-                value=there,
-                expected=self.size,
-            )
+            message = f"{item.name} is truncated: the tar ends after {there:,} of its {self.size:,} bytes; download it again"
+            raise SourceError(message, path=item.name, value=there, expected=self.size)
 
     def readable(self) -> bool:
         return True
 
-    def seekable(self) -> bool:
-        return True
+    seekable = readable
 
     def tell(self) -> int:
         return self.place
@@ -187,14 +166,6 @@ def _is_clip(head: bytes, item: Item) -> bool:
     return item.video if known is None else known
 
 
-def _rest(file: IO[bytes], item: Item, known: int) -> bytes:
-    rest = file.read(MAX_BYTES + 1 - known)
-    if known + len(rest) > MAX_BYTES:
-        raise SourceError(f"{item.name} exceeds the limit of {MAX_BYTES:,} bytes", path=item.name, expected=MAX_BYTES)
-    return rest
-
-
-def _too_long(name: str, size: int) -> SourceError:
-    return SourceError(
-        f"{name} has {size:,} bytes, more than the limit of {MAX_BYTES:,}", path=name, value=size, expected=MAX_BYTES
-    )
+def _check_size(name: str, size: int) -> None:
+    if size > MAX_BYTES:
+        raise SourceError(f"{name} exceeds the limit of {MAX_BYTES:,} bytes", path=name, value=size, expected=MAX_BYTES)

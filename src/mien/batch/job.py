@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from typing import IO, Any
 
 import pyarrow as pa
@@ -77,26 +77,17 @@ class Job:
         """Whether each worker needs an NVIDIA GPU."""
         return Device.parse(self.options["device"]).kind == "cuda"
 
-    @property
-    def unsmoothed(self) -> bool:
-        """Whether rows also contain unsmoothed scores, as the CSV of `mien predict` does."""
-        return self.options["smooth"] is not None
-
-    def to_json(self) -> bytes:
-        """Return the content of `_job.json`."""
-        return (json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n").encode()
-
     def differences(self, other: Job) -> list[str]:
         """Describe the differences from another job."""
-        found = []
-        for name, value in self.options.items():
-            if other.options.get(name) != value:
-                found.append(f"{name.replace('_', '-')} {other.options.get(name)!r} there, {value!r} now")
+        found = [
+            f"{name.replace('_', '-')} {other.options.get(name)!r} there, {value!r} now"
+            for name, value in self.options.items()
+            if other.options.get(name) != value
+        ]
         if other.digest != self.digest:
             found.append(f"inputs of {other.items:,} items there, {self.items:,} now, or files that changed")
-        for name in ("model", "shard_size", "mien", "format"):
-            there, now = getattr(other, name), getattr(self, name)
-            found += [f"{name.replace('_', ' ')} {there} there, {now} now"] if there != now else []
+        pairs = {name: (getattr(other, name), getattr(self, name)) for name in ("model", "shard_size", "mien", "format")}
+        found += [f"{name.replace('_', ' ')} {there} there, {now} now" for name, (there, now) in pairs.items() if there != now]
         return found
 
 
@@ -121,15 +112,14 @@ def load(folder: Folder) -> Job | None:
 
 
 class Listing:
-    """All items in order, spooled to a temporary file while they are counted."""
+    """All items in order, spooled to a temporary file while they are counted.
+
+    Raises:
+        SourceError: no item can be read.
+        ConfigError: the disk for temporary files is full.
+    """
 
     def __init__(self, items: Iterator[Item]) -> None:
-        """Read the items.
-
-        Raises:
-            SourceError: no item can be read.
-            ConfigError: the disk for temporary files is full.
-        """
         self.items = self.videos = 0
         with contextlib.ExitStack() as opened:
             self._file: IO[bytes] = opened.enter_context(scratch())
@@ -161,11 +151,8 @@ class Listing:
         if wanted is None:
             return max(LEAST, min(MOST, -(-self.items // SHARDS // BATCH) * BATCH))
         if wanted < 1 or wanted % BATCH:
-            raise ConfigError(
-                f"shard-size must be a multiple of the inference batch size {BATCH}, got {wanted}",
-                value=wanted,
-                expected=f"a multiple of {BATCH}",
-            )
+            expected = f"a multiple of the inference batch size {BATCH}"
+            raise ConfigError(f"shard-size must be {expected}, got {wanted}", value=wanted, expected=expected)
         return wanted
 
     def shards(self, size: int) -> Iterator[list[Item]]:
@@ -192,7 +179,9 @@ class Listing:
         with scratch() as file:
             with pq.ParquetWriter(file, _COLUMNS, compression="zstd") as writer:
                 for shard in self.shards(size):
-                    writer.write_table(_table(shard))
+                    columns = {name: [getattr(item, name) for item in shard] for name in _COLUMNS.names}
+                    columns["place"] = [place.encode("utf-8", "surrogateescape") for place in columns["place"]]
+                    writer.write_table(pa.table(columns, _COLUMNS))
             file.seek(0)
             folder.write(LISTING, file)
 
@@ -257,9 +246,3 @@ def tallies(folder: Folder, shards: int) -> dict[int, dict[str, Any]]:
     there = set(folder.names(ROWS))
     numbers = (number for number in range(shards) if part(number).rpartition("/")[2] in there)
     return {number: found for number in numbers if (found := tally(folder, number)) is not None}
-
-
-def _table(shard: Sequence[Item]) -> pa.Table:
-    columns = {name: [getattr(item, name) for item in shard] for name in _COLUMNS.names}
-    columns["place"] = [place.encode("utf-8", "surrogateescape") for place in columns["place"]]
-    return pa.table(columns, _COLUMNS)

@@ -10,7 +10,7 @@ import os
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 from ..errors import SourceError
 from ..io import video
@@ -33,9 +33,7 @@ LISTS = frozenset({".txt"})
 def items(inputs: Sequence[str], column: str | None = None) -> Iterator[Item]:
     """Yield the items of all inputs, in order and in constant memory; unreadable inputs become items of kind "missing".
 
-    Args:
-        inputs: paths, folders, patterns, URLs, URIs, lists, tables, tars.
-        column: column of tables; None: detected.
+    `column` is that of tables with images, None: detected.
 
     Raises:
         MissingExtra: a URI or a table needs a package that is not installed.
@@ -68,7 +66,7 @@ def _named(one: str, column: str | None) -> Iterator[Item]:
 def _file(path: str, column: str | None) -> Iterator[Item]:
     """Yield a local file, or the items inside it."""
     if is_url(path):
-        yield Item(name_of(path), "file", path, video=_suffix(path) in video.EXTENSIONS)
+        yield _item(name_of(path), "file", path)
         return
     try:
         info = Path(path).stat()
@@ -78,7 +76,7 @@ def _file(path: str, column: str | None) -> Iterator[Item]:
     if _holds_others(path):
         yield from _inside(path, stamp, column)
     else:
-        yield Item(name_of(path), "file", path, stamp=stamp, video=_suffix(path) in video.EXTENSIONS)
+        yield _item(name_of(path), "file", path, stamp)
 
 
 def _remote(uri: str, column: str | None) -> Iterator[Item]:
@@ -86,29 +84,27 @@ def _remote(uri: str, column: str | None) -> Iterator[Item]:
     if _holds_others(uri) and not _is_pattern(uri):
         yield from _inside(uri, "", column)
         return
-    suffix = _suffix(uri)
-    if suffix in WANTED and not _is_pattern(uri):
-        yield Item(shown(uri), "object", uri, video=suffix in video.EXTENSIONS)
+    if _suffix(uri) in WANTED and not _is_pattern(uri):
+        yield _item(shown(uri), "object", uri)
         return
     system, path = filesystem(uri)
     empty = True
     try:
         for entry in _matching(system, path):
-            below = _unstripped(system, uri, entry["name"])
+            name = entry["name"]  # with the scheme of the input:
+            below = system.unstrip_protocol(name) if "::" in uri else f"{uri.partition('://')[0]}://{name}"
             if _holds_others(below):
                 empty = False
                 yield from _inside(below, _stamp(entry), column)
             elif _suffix(below) in WANTED:
                 empty = False
-                is_clip = _suffix(below) in video.EXTENSIONS
-                yield Item(shown(below), "object", below, stamp=_stamp(entry), video=is_clip)
+                yield _item(shown(below), "object", below, _stamp(entry))
     except FileNotFoundError:
         pass
     except Exception as error:  # Each storage backend raises its own classes: access denied, no such bucket, no route.
         reason = str(error)[:200] or type(error).__name__
-        raise SourceError(
-            f"{shown(uri)} cannot be listed: {reason}; check the address and its permissions", path=shown(uri)
-        ) from error
+        message = f"{shown(uri)} cannot be listed: {reason}; check the address and its permissions"
+        raise SourceError(message, path=shown(uri)) from error
     if empty:
         raise SourceError(f"{shown(uri)} holds no images, or does not exist; check the path", path=shown(uri))
 
@@ -133,9 +129,8 @@ def _inside(place: str, stamp: str, column: str | None) -> Iterator[Item]:
         if not is_remote(place) and is_special(place):
             raise no_file(name)
         if place.lower().endswith(PACKED):
-            raise SourceError(
-                f"{name} is a compressed tar, which has no random access; decompress it to a plain .tar", path=name
-            )
+            message = f"{name} is a compressed tar, which has no random access; decompress it to a plain .tar"
+            raise SourceError(message, path=name)
         if _suffix(place) in TARS:
             yield from _members(place, name, stamp)
         else:
@@ -186,6 +181,10 @@ def _list(place: str, column: str | None) -> Iterator[Item]:
         yield _missing(name, str(error))
 
 
+def _item(name: str, kind: Literal["file", "object"], place: str, stamp: str = "") -> Item:
+    return Item(name, kind, place, stamp=stamp, video=_suffix(place) in video.EXTENSIONS)
+
+
 def _missing(name: str, message: str) -> Item:
     return Item(name, "missing", message=message)
 
@@ -207,14 +206,5 @@ def _hidden(name: str) -> bool:
 
 
 def _stamp(entry: dict[str, Any]) -> str:
-    changed = next(
-        (entry[key] for key in ("ETag", "etag", "LastModified", "last_modified", "mtime", "created") if entry.get(key)), ""
-    )
-    return f"{entry.get('size', '')} {changed}"
-
-
-def _unstripped(system: Any, uri: str, path: str) -> str:
-    """Return the URI of a path, with the scheme of the input."""
-    if "::" in uri:
-        return system.unstrip_protocol(path)
-    return f"{uri.partition('://')[0]}://{path}"
+    keys = ("ETag", "etag", "LastModified", "last_modified", "mtime", "created")
+    return f"{entry.get('size', '')} {next(filter(None, map(entry.get, keys)), '')}"

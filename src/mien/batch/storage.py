@@ -44,9 +44,8 @@ def filesystem(uri: str) -> tuple[Any, str]:
     except ImportError as error:
         raise SourceError(f"{shown(uri)} needs another package: {error}", path=shown(uri)) from error
     except ValueError as error:
-        raise SourceError(
-            f"{shown(uri)} is not a valid fsspec URI: {error}; expected for example s3://bucket/folder", path=shown(uri)
-        ) from error
+        message = f"{shown(uri)} is not a valid fsspec URI: {error}; expected for example s3://bucket/folder"
+        raise SourceError(message, path=shown(uri)) from error
 
 
 def shown(place: str) -> str:
@@ -59,42 +58,34 @@ def opened(place: str) -> Iterator[IO[bytes]]:
     """Open a location for reading.
 
     Raises:
-        SourceError: it cannot be opened or read.
+        SourceError: it cannot be opened or read, or is a pipe, socket or device, which could block forever.
     """
     name = shown(place)
     try:
-        with open_place(place) as file:
+        if is_remote(place):
+            system, path = filesystem(place)
+            if getattr(system, "local_file", False) and is_special(path):
+                raise no_file(name)
+            source = system.open(path, "rb")
+        else:
+            try:
+                source = Path(place).open("rb")  # noqa: SIM115 - closed below
+            except ValueError as error:  # a null character
+                raise SourceError(f"{name} cannot be opened: {error}; check the path") from error
+        with source as file:
             yield file
     except SourceError:
         raise
     except FileNotFoundError:
         raise SourceError(f"{name} does not exist; check the path", path=name) from None
     except OSError as error:
-        raise SourceError(
-            f"{name} cannot be read: {error.strerror or error}; check its permissions and the disk", path=name
-        ) from error
-
-
-def open_place(place: str) -> IO[bytes]:
-    """Open a location for reading; raises OSError like `open`.
-
-    Raises:
-        SourceError: the URI refers to a local pipe, socket or device, which could block forever; or the path is invalid.
-    """
-    if not is_remote(place):
-        try:
-            return Path(place).open("rb")
-        except ValueError as error:  # a null character
-            raise SourceError(f"{printable(place)} cannot be opened: {error}; check the path") from error
-    system, path = filesystem(place)
-    if getattr(system, "local_file", False) and is_special(path):
-        raise no_file(shown(place))
-    return system.open(path, "rb")
+        message = f"{name} cannot be read: {error.strerror or error}; check its permissions and the disk"
+        raise SourceError(message, path=name) from error
 
 
 @contextlib.contextmanager
 def scratch() -> Iterator[IO[bytes]]:
-    """Context manager of an anonymous temporary file for data that may not fit into memory.
+    """Yield an anonymous temporary file for data that may not fit into memory.
 
     Raises:
         ConfigError: the disk of temporary files is full.
@@ -119,18 +110,16 @@ def is_special(path: str) -> bool:
 
 
 class Folder:
-    """Output folder of a run, local or in object storage.
+    """Output folder of a run, local or in object storage, which need not exist.
 
     Files are written atomically: by renaming on a disk; uploads to object storage are atomic by themselves.
+
+    Raises:
+        MissingExtra: fsspec is not installed.
+        SourceError: unknown scheme.
     """
 
     def __init__(self, where: str | os.PathLike[str]) -> None:
-        """Refer to a folder, which need not exist.
-
-        Raises:
-            MissingExtra: fsspec is not installed.
-            SourceError: unknown scheme.
-        """
         self.where = os.fspath(where)
         self._system: Any = None
         if is_remote(self.where):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import io
 import json
 import platform
@@ -57,61 +56,46 @@ class Summary:
         return sum(self.status.values()) - self.failures
 
 
-def add_up(tallies: Mapping[int, Mapping[str, Any]], new: int) -> Summary:
-    """Return the sum of the tallies of all parts."""
-    numbers, status, labels = Counter[str](), Counter[str](), Counter[str]()
+def finish(folder: Folder, job: Job, tallies: Mapping[int, Mapping[str, Any]], new: int, run: Mapping[str, Any]) -> Summary:
+    """Add up the tallies of all parts, and write `failures.csv`, then `summary.json`, which marks the run as complete.
+
+    `new` is the number of parts written by this run, `run` other facts about it. Only parts with failures are opened.
+    """
+    counts, status, labels = Counter[str](), Counter[str](), Counter[str]()
     for tally in tallies.values():
-        numbers.update({name: tally[name] for name in ("items", "images", "frames", "faces")})
+        counts.update({name: tally[name] for name in ("items", "images", "frames", "faces")})
         status.update(tally["status"])
         labels.update(tally["labels"])
-    counts: dict[str, Any] = {**numbers, "status": dict(sorted(status.items())), "labels": dict(sorted(labels.items()))}
-    return Summary(**counts, parts=len(tallies), new=new)
-
-
-def finish(
-    folder: Folder, job: Job, summary: Summary, tallies: Mapping[int, Mapping[str, Any]], run: Mapping[str, Any]
-) -> Summary:
-    """Write `failures.csv`, then `summary.json`, which marks the run as complete; return the summary with its reason.
-
-    Args:
-        folder: folder of the job.
-        job: the job.
-        summary: totals over all parts.
-        tallies: shard → tally; only parts with failures are opened.
-        run: facts about this run: times, workers.
-    """
-    failed = [number for number, tally in sorted(tallies.items()) if tally["status"].get("unreadable")]
-    reason = summary.reason
+    reason = ""
     # Failures are spooled to a file: those of a hundred million images may not fit into memory.
     with scratch() as file, io.TextIOWrapper(file, "utf-8", "backslashreplace", newline="") as text:
         writer = csv.writer(LineFeeds(text))
         writer.writerow(["source", "time", "message"])
-        for number in failed:
+        for number in (number for number, tally in sorted(tallies.items()) if tally["status"].get("unreadable")):
             for row in _failures(folder, number):
                 reason = reason or row[2]
                 writer.writerow(row)
         text.flush()
         file.seek(0)
         folder.write(FAILURES, file)
+    numbers: dict[str, Any] = {name: counts[name] for name in ("items", "images", "frames", "faces")}
+    by_status = dict(sorted(status.items()))
+    versions = {name: package_version(name) for name in ("mien", *PACKAGES)}
     record = {
-        **{name: getattr(summary, name) for name in ("items", "images", "frames", "faces", "failures", "status")},
-        "labels": {label: summary.labels.get(label, 0) for label in job.labels},
-        "parts": summary.parts,
+        **numbers,
+        "failures": status["unreadable"],
+        "status": by_status,
+        "labels": {label: labels[label] for label in job.labels},
+        "parts": len(tallies),
         "shard_size": job.shard_size,
         "inputs": job.digest,
         "model": job.model,
         "options": job.options,
-        "versions": versions(),
-        "run": {**run, "new_parts": summary.new},
+        "versions": {"python": platform.python_version(), **{name: number for name, number in versions.items() if number}},
+        "run": {**run, "new_parts": new},
     }
     folder.write(SUMMARY, (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode())
-    return dataclasses.replace(summary, reason=reason)
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of all packages that may influence rows."""
-    found = {name: package_version(name) for name in ("mien", *PACKAGES)}
-    return {"python": platform.python_version(), **{name: number for name, number in found.items() if number}}
+    return Summary(**numbers, status=by_status, labels=dict(sorted(labels.items())), parts=len(tallies), new=new, reason=reason)
 
 
 def _failures(folder: Folder, number: int) -> Iterator[tuple[str, str, str]]:

@@ -1,4 +1,4 @@
-"""Supervision of a worker process: it is restarted when it crashes or hangs, and the responsible file is isolated.
+"""Worker processes of one machine: restarted when they crash or hang, with the responsible file isolated.
 
 A shard whose worker crashed is retried by a new worker. If that crashes too, the shard is bisected, starting with the items in
 progress: an item that alone crashes two workers is reported as a failure, and the shard is processed without it. A worker that
@@ -8,19 +8,25 @@ long is killed and counts as crashed.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
 import os
+import queue
+import signal
+import subprocess
+import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import IO, Any
 
 from ..errors import MienError
 from ..inference.recognizer import BATCH
-from .process import Process
-from .shards import WRITING
+from .worker import WRITING
 
 TIMEOUT = 300.0
 """Seconds without a heartbeat after which a worker is killed; no image within the pixel limit takes nearly as long."""
@@ -28,21 +34,142 @@ TIMEOUT = 300.0
 PATIENCE = 300.0
 """Minimum of the same limit while no image is processed: loading networks, reading the listing, writing a part."""
 
+ENDING = 10.0
+"""Seconds to wait for a process to exit. A process blocked on a dead disk may not exit even after SIGKILL; it is abandoned."""
+
 PAUSES = (0.0, 0.0, 0.5, 2.0, 5.0)
 """Seconds before each attempt to start a worker after a failed start, for example while memory is short."""
 
 ROUNDS = 8
 """Consecutive attempts at a shard without an isolated item, before giving up."""
 
+Outcome = tuple[int, dict[str, Any], int]
+"""Number of a shard, its tally, and how many workers it crashed."""
+
+
+def run(
+    folder: str, shards: Mapping[int, int], workers: int, threads: int, tell: Callable[[int], None], timeout: float = TIMEOUT
+) -> Generator[Outcome]:
+    """Process shards (number → number of items) in worker processes, and yield their outcomes in order of completion.
+
+    `tell` receives the number of completed items in running shards, from any thread.
+    """
+    under_way: dict[Supervisor, int] = {}
+    free = queue.SimpleQueue[Supervisor]()
+
+    def note(keeper: Supervisor, at: int) -> None:
+        under_way[keeper] = at
+        tell(sum(under_way.copy().values()))
+
+    def read(shard: int, items: int) -> Outcome:
+        keeper = free.get()
+        try:
+            return shard, *keeper.read(shard, items)
+        finally:
+            under_way[keeper] = 0
+            free.put(keeper)
+
+    keepers = [Supervisor(folder, threads, note, timeout=timeout) for _ in range(min(workers, len(shards)))]
+    for keeper in keepers:
+        free.put(keeper)
+    try:
+        with ThreadPoolExecutor(len(keepers)) as crew:
+            waiting = [crew.submit(read, *shard) for shard in shards.items()]
+            try:
+                for done in as_completed(waiting):
+                    yield done.result()
+            finally:
+                crew.shutdown(wait=False, cancel_futures=True)
+                for keeper in keepers:
+                    keeper.kill()
+    finally:
+        for keeper in keepers:
+            keeper.close()
+
+
+class Process:
+    """A subprocess that runs `mien.batch.worker`. Not thread-safe, except for `kill`.
+
+    A thread receives the messages, so that waiting for them can time out: a process that is stopped or hangs in a decoder
+    neither answers nor exits. `errors` receives its stderr.
+    """
+
+    def __init__(self, threads: int, cwd: str | None, errors: IO[bytes]) -> None:
+        path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)  # noqa: PTH100 - "" is this folder
+        numeric = {name: str(threads or os.cpu_count()) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", "from mien.batch.worker import main; main()"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            cwd=cwd,
+            env={**os.environ, **numeric, "PYTHONPATH": path},
+        )
+        self._lines = queue.SimpleQueue[bytes]()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+        self.kill = self._process.kill
+
+    @property
+    def runs(self) -> bool:
+        """Whether the process is running."""
+        return self._process.poll() is None
+
+    def say(self, message: dict[str, Any]) -> None:
+        """Send a message; BrokenPipeError if the process has exited."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(message).encode() + b"\n")
+        self._process.stdin.flush()
+
+    def hear(self, limit: float) -> dict[str, Any] | None:
+        """Return the next message, None after the process has exited; TimeoutError if none arrives in `limit` seconds."""
+        try:
+            line = self._lines.get(timeout=None if math.isinf(limit) else limit)
+        except queue.Empty:
+            raise TimeoutError from None
+        return json.loads(line) if line.endswith(b"\n") else None
+
+    def close(self) -> None:
+        """Close its stdin, wait for its exit, and kill it if it does not exit."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        if self._wait() is None:
+            self.kill()
+            self._wait()
+        self._listener.join(ENDING)
+
+    def epitaph(self) -> str:
+        """Kill the process if it is running and return a description of how it ended."""
+        self.kill()  # It may have closed its stdout and still be running.
+        status = self._wait()
+        if status is None:
+            return "its worker process cannot be killed"
+        if status >= 0:
+            return f"its worker process exited with status {status}"
+        name = signal.Signals(-status).name if -status in signal.valid_signals() else str(-status)
+        hint = " (out of memory?)" if name == "SIGKILL" else ""
+        return f"its worker process was killed by {name}{hint}"
+
+    def _wait(self) -> int | None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._process.wait(ENDING)
+        return None
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as answers:
+            for line in answers:
+                self._lines.put(line)
+        self._lines.put(b"")
+
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """Crash of a worker."""
+    """Crash of a worker: the index of the item it had started last, and the reason in one line."""
 
     at: int
-    """Index of the item it had started last."""
     why: str
-    """Reason in one line."""
 
 
 class Supervisor:
@@ -139,7 +266,7 @@ class Supervisor:
         stage, limit = "reading the listing", max(PATIENCE, self.timeout)
         try:
             process.say(task)
-            while (answer := process.hear(_seconds(limit))) is not None:
+            while (answer := process.hear(limit)) is not None:
                 if "at" in answer:
                     began = answer["at"] != WRITING
                     stage, limit = ("", self.timeout) if began else ("writing its part", max(PATIENCE, self.timeout))
@@ -172,23 +299,26 @@ class Supervisor:
         why = ""
         for pause in PAUSES:
             time.sleep(pause)
-            process = self._start()
+            process, answer = self._start(), None
             try:
                 process.say({"folder": self.folder})
-                answer = process.hear(_seconds(max(PATIENCE, self.timeout)))
+                answer = process.hear(max(PATIENCE, self.timeout))
             except BrokenPipeError:
-                answer = None
+                pass
             except TimeoutError:
                 self._end(process)
                 raise MienError(
                     f"a worker did not load its networks within {PATIENCE:g} seconds; check that its disk responds"
                 ) from None
-            if answer is not None and "ready" in answer:
-                return process
             if answer is not None:
+                if "ready" in answer:
+                    return process
                 raise MienError(answer["error"])
             why = self._end(process)
-        raise MienError(f"a worker exits at startup ({why}){self._last_words()}; fewer --workers need less memory")
+        self._errors.seek(0)
+        lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
+        words = f": {lines[-1][:200]}" if lines else ""
+        raise MienError(f"a worker exits at startup ({why}){words}; fewer --workers need less memory")
 
     def _start(self) -> Process:
         self._bury()
@@ -207,13 +337,3 @@ class Supervisor:
         """Count a worker as crashed and describe how it ended."""
         self.lost += 1
         return process.epitaph()
-
-    def _last_words(self) -> str:
-        self._errors.seek(0)
-        lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
-        return f": {lines[-1][:200]}" if lines else ""
-
-
-def _seconds(limit: float) -> float | None:
-    """Return a limit as a timeout of `queue.get`."""
-    return None if math.isinf(limit) else limit

@@ -6,7 +6,11 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any, Self
 
-from ..errors import MissingExtra, SourceError
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pyarrow.types as kinds
+
+from ..errors import SourceError
 from .storage import opened, shown
 
 PLACES = ("path", "uri", "url", "file", "filename", "file_name", "image_path", "source", "image", "picture")
@@ -18,30 +22,24 @@ BYTES = ("image", "bytes", "jpg", "jpeg", "png", "picture", "content", "data")
 BATCH = 16
 """Rows decoded from a table at once; images are large."""
 
+REFUSALS = (pa.ArrowException, OSError)
+"""Errors of pyarrow for invalid files."""
+
 
 class Table:
-    """A parquet file, read sequentially; going back to an earlier row restarts at its row group."""
+    """A parquet file, read sequentially; going back to an earlier row restarts at its row group.
+
+    Raises:
+        SourceError: not a valid parquet file.
+    """
 
     def __init__(self, file: Any, name: str) -> None:
-        """Open a table.
-
-        Raises:
-            SourceError: not a valid parquet file.
-            MissingExtra: pyarrow is not installed.
-        """
-        try:
-            import pyarrow
-            import pyarrow.parquet
-        except ModuleNotFoundError:
-            raise MissingExtra("pyarrow", "scale") from None
         self.name = name
-        self._refusals = (pyarrow.ArrowException, OSError)
         try:
-            self._file = pyarrow.parquet.ParquetFile(file)
-        except self._refusals as error:
-            raise SourceError(
-                f"{name} is not a valid parquet file: {_first_line(error)}; download it again", path=name
-            ) from error
+            self._file = pq.ParquetFile(file)
+        except REFUSALS as error:
+            message = f"{name} is not a valid parquet file: {_first_line(error)}; download it again"
+            raise SourceError(message, path=name) from error
         self.rows: int = self._file.metadata.num_rows
         self._column, self._next, self._values = "", 0, iter(())
 
@@ -58,8 +56,6 @@ class Table:
         Raises:
             SourceError: the column does not exist, or no column contains images.
         """
-        import pyarrow.types as kinds
-
         text, data = {}, {}
         known = ", ".join(self._file.schema_arrow.names)
         for field in self._file.schema_arrow:
@@ -72,26 +68,17 @@ class Table:
                 data[field.name] = f"{field.name}.bytes"
         if wanted is not None:
             if wanted not in {**text, **data}:
-                raise SourceError(
-                    f"{self.name}: no binary or text column {wanted!r}; columns: {known}",
-                    path=self.name,
-                    value=wanted,
-                    expected=[*text, *data],
-                )
+                message = f"{self.name}: no binary or text column {wanted!r}; columns: {known}"
+                raise SourceError(message, path=self.name, value=wanted, expected=[*text, *data])
             return ({**text, **data}[wanted]), wanted in data
-        for name in BYTES:
+        for name in (*BYTES, *(data if len(data) == 1 else ())):
             if name in data:
                 return data[name], True
-        if len(data) == 1:
-            return next(iter(data.values())), True
         for name in PLACES:
             if name in text:
                 return text[name], False
-        raise SourceError(
-            f"{self.name}: no column with images found; choose one of {known} with --column",
-            path=self.name,
-            expected=[*text, *data],
-        )
+        message = f"{self.name}: no column with images found; choose one of {known} with --column"
+        raise SourceError(message, path=self.name, expected=[*text, *data])
 
     def cell(self, column: str, row: int) -> bytes | None:
         """Return the bytes of a row; fast in ascending order."""
@@ -116,7 +103,7 @@ class Table:
                 for value in batch.column(0):
                     found = value.as_py()
                     yield found["bytes"] if isinstance(found, dict) else found
-        except self._refusals as error:
+        except REFUSALS as error:
             self._column = ""  # This iterator is exhausted; the next row restarts at its own row group, which may be intact.
             raise SourceError(f"{self.name} is corrupt: {_first_line(error)}; download it again", path=self.name) from error
 
@@ -128,11 +115,8 @@ class Table:
             if row < first + count:
                 return group, first
             first += count
-        raise SourceError(
-            f"{self.name} has {first} rows, row {row} is missing: it changed after it was listed; start a new run",
-            path=self.name,
-            value=row,
-        )
+        message = f"{self.name} has {first} rows, row {row} is missing: it changed after it was listed; start a new run"
+        raise SourceError(message, path=self.name, value=row)
 
 
 def _first_line(error: BaseException) -> str:

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.console import Console
 from rich.text import Text
 
-from ..data.audit import Audit, clean_protocol, open_splits
 from ..data.audit import audit as run
+from ..data.audit import clean_protocol, open_splits
 from ..data.audit.page import page
 from ..data.datasets import open_dataset
 from ..io.files import atomic_write, check_output
@@ -65,18 +64,16 @@ def audit(
     threads = workers or os.cpu_count() or 1
     side = side_console()
     with counting("reading images", sum(len(data) for data in (*splits.values(), *others.values()))) as progress:
-        report = run(
-            splits,
-            others,
-            near=near,
-            search=faces,
-            workers=threads,
-            progress=progress,
-        )
+        report = run(splits, others, near=near, search=faces, workers=threads, progress=progress)
     if for_programs(json):
         write_json(report.to_dict())
     else:
-        _tell(report, table_console())
+        console = table_console()
+        console.print(f"{report.dataset}, {report.layout}, protocol {report.protocol}\n")
+        for finding in report.findings:
+            console.print(Text.assemble((f"{finding.level:<8}", STYLES[finding.level]), finding.text))
+        console.print()
+        console.print(split_table({name: (part.classes, part.images, part.digest) for name, part in report.splits.items()}))
     if html:
         with atomic_write(html) as part:
             part.write_text(page(report, splits if show_images else None), encoding="utf-8", errors="backslashreplace")
@@ -87,13 +84,3 @@ def audit(
         left = ", ".join(f"{name} {len(data) - len(clean.drop[name]):,}" for name, data in splits.items())
         side.print(f"wrote {write_clean}; images left: {left}; use it as protocol clean:{write_clean}")
     return int(any(finding.level == "error" for finding in report.findings))
-
-
-def _tell(report: Audit, console: Console) -> None:
-    console.print(f"{report.dataset}, {report.layout}, protocol {report.protocol}\n")
-    for finding in report.findings:
-        console.print(Text.assemble((f"{finding.level:<8}", STYLES[finding.level]), finding.text))
-    console.print()
-    splits = report.splits.items()
-    classes = {name: split.classes for name, split in splits}
-    console.print(split_table(classes, {n: s.images for n, s in splits}, {n: s.digest for n, s in splits}))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -15,7 +16,7 @@ from ..evaluation.compare import METRICS
 from ..evaluation.compare import compare as run
 from ..evaluation.compare.pages import NOTES, tables
 from .options import Batch, Folds, Head, Inference, Limit, Replace, total
-from .terminal import File, Json, counting, for_programs, plain_table, side_console, table_console, write_json
+from .terminal import File, Json, counting, for_programs, print_rows, side_console, table_console, write_json
 
 
 def compare(
@@ -72,13 +73,13 @@ def compare(
     models = tuple(one for each in models for one in (cards.zoo_names(each) if each.startswith(cards.ZOO) else [each]))
     if not models:
         raise ConfigError("name at least one model: mien compare MODEL… --dataset NAME --root DIR --out DIR")
-    _check(dataset, root, option)
+    places = _places(dataset, root, option, fold, folds)
 
-    def opener(column: str) -> Dataset:
-        return lambda model: _open(column, root, split, option, fold, folds, str(model))  # pyrefly: ignore
+    def open_column(column: str, model: str | Path) -> Dataset:
+        return places[column].open_split(column.partition("@")[0], split, str(model))
 
-    opened = {column: _open(column, root, split, option, fold, folds, models[0]) for column in dataset}
-    columns = {column: opener(column) if data.fold else data for column, data in opened.items()}
+    opened = {column: open_column(column, models[0]) for column in dataset}
+    columns: Any = {column: partial(open_column, column) if data.fold else data for column, data in opened.items()}
     side = side_console()
     options = {"output": output, "tta": tta, "limit": limit, "batch": batch, "overwrite": overwrite, **inference.settings}
     with counting("comparing", len(models) * sum(total(len(data), limit) for data in opened.values())) as advance:
@@ -94,13 +95,9 @@ def compare(
                 row |= {"differences": {key: dataclasses.asdict(each) for key, each in cell.differences.items()}}
                 write_json(row | ({"comparable": (name, column) not in table.unlike} if kind == "model" else {}))
     else:
-        console = table_console()
         for title, header, rows in tables(table):
-            console.print(f"\n{title}", style="bold")
-            printed = plain_table(*header, text=header)
-            for row in rows:
-                printed.add_row(*row)
-            console.print(printed)
+            table_console().print(f"\n{title}", style="bold")
+            print_rows(header, rows, text=header)
     for text in table.warnings:
         side.print(f"! {text}", style="yellow")
     side.print(NOTES, style="dim")
@@ -111,10 +108,13 @@ DIFFERENCE = {"difference": "value", "low": "low", "high": "high", "p": "p"}
 """Key of a JSON line → field of the primary metric's difference."""
 
 
-def _check(columns: tuple[str, ...], roots: tuple[str, ...], options: tuple[str, ...]) -> None:
-    """Refuse roots and options that match none of the datasets, since they have no effect."""
+def _places(
+    columns: tuple[str, ...], roots: tuple[str, ...], options: tuple[str, ...], fold: int | None, folds: int | None
+) -> dict[str, Folds]:
+    """Return the location of each column; roots and options that match none would have no effect and are refused."""
     names = [column.partition("@")[0] for column in columns]
     plain = [root for root in roots if "=" not in root]
+    named = dict(root.split("=", 1) for root in roots if "=" in root)
     if len(plain) > 1:
         message = f"--root is given as {' and '.join(plain)}; write NAME=DIR for each of {', '.join(names)}"
         raise ConfigError(message, value=plain, expected=names)
@@ -122,27 +122,15 @@ def _check(columns: tuple[str, ...], roots: tuple[str, ...], options: tuple[str,
         if option.partition(":")[0] not in names or ":" not in option:
             message = f"--option {option} matches none of the datasets; write NAME:OPTION=VALUE with {', '.join(names)}"
             raise ConfigError(message, value=option, expected=names)
-    for name in (root.partition("=")[0] for root in roots if "=" in root):
+    for name in named:
         if name not in names:
             message = f"--root {name}=… matches none of the datasets{did_you_mean(name, names, '.')}"
             raise ConfigError(message, value=name, expected=names)
-
-
-def _open(
-    column: str,
-    roots: tuple[str, ...],
-    split: str,
-    options: tuple[str, ...],
-    fold: int | None,
-    folds: int | None,
-    model: str,
-) -> Dataset:
-    name, _, protocol = column.partition("@")
-    plain = [root for root in roots if "=" not in root]
-    named = dict(root.split("=", 1) for root in roots if "=" in root)
-    root = named.get(name) or (plain[0] if plain else None)
-    if root is None:
-        raise ConfigError(f"the folder of {name} is missing; give --root {name}=DIR", value=name)
-    own = tuple(option.removeprefix(f"{name}:") for option in options if option.startswith(f"{name}:"))
-    place = Folds(root=Path(root), protocol=protocol, option=own, fold=fold, folds=folds)
-    return place.open_split(name, split, model)
+    found = {}
+    for name, column in zip(names, columns, strict=True):
+        root = named.get(name) or "".join(plain)
+        if not root:
+            raise ConfigError(f"the folder of {name} is missing; give --root {name}=DIR", value=name)
+        own = tuple(option.removeprefix(f"{name}:") for option in options if option.startswith(f"{name}:"))
+        found[column] = Folds(root=Path(root), protocol=column.partition("@")[2], option=own, fold=fold, folds=folds)
+    return found

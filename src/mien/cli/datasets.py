@@ -12,7 +12,7 @@ from rich.text import Text
 
 from ..data.datasets import DATASETS, Dataset, Reader, reader
 from .options import Place
-from .terminal import Json, for_programs, plain_table, side_console, split_table, table_console, write_json
+from .terminal import Json, for_programs, print_rows, side_console, split_table, table_console, write_json
 
 
 @Parameter(name="*")
@@ -49,17 +49,10 @@ def datasets(*names: str, place: Folder = Folder(), json: Json = False) -> None:
         for known in readers:
             _print_reader(known)
     else:
-        _list(readers)
-
-
-def _list(readers: list[Reader]) -> None:
-    console = table_console()
-    table = plain_table("name", "classes", "dataset", "protocols", text=("name", "dataset", "protocols"))
-    table.columns[0].no_wrap = True
-    for known in readers:
-        table.add_row(known.name, str(len(known.labels) or "–"), known.title, ", ".join(known.protocols))
-    console.print(table)
-    console.print("\nDetails: mien datasets NAME. Content of a folder: mien datasets NAME --root DIR.", style="dim")
+        columns = ("name", "classes", "dataset", "protocols")
+        rows = [(known.name, str(len(known.labels) or "–"), known.title, ", ".join(known.protocols)) for known in readers]
+        print_rows(columns, rows, text={*columns} - {"classes"}, no_wrap=("name",))
+        table_console().print("\nDetails: mien datasets NAME. Content of a folder: mien datasets NAME --root DIR.", style="dim")
 
 
 def _print_reader(known: Reader) -> None:
@@ -100,9 +93,7 @@ def _print_contents(known: Reader, whole: Dataset, *, json: bool) -> None:
             write_json({**about, **facts, "flaws": data.flaws, "notes": data.notes})
         return
     console, side = table_console(), side_console()
-    classes = {name: data.counts for name, data in splits.items()}
-    sizes, digests = {n: len(d) for n, d in splits.items()}, {n: d.digest for n, d in splits.items()}
-    console.print(split_table(classes, sizes, digests))
+    console.print(split_table({name: (data.counts, len(data), data.digest) for name, data in splits.items()}))
     side.print(f"{known.title}: {whole.layout}, protocol {whole.protocol}", style="dim")
     for text in (*whole.flaws, *whole.notes):
         side.print(f"! {text}", style="yellow")

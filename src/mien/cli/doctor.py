@@ -62,21 +62,17 @@ def doctor(*, json: Json = False) -> int:
     Examples:
         mien doctor
         mien doctor --json | jq 'select(.state == "broken")'
-
     """
-    broken = 0
-    table = Table.grid(padding=(0, 2))
-    programs = for_programs(json)
+    table, broken = Table.grid(padding=(0, 2)), 0
     for check in checks():
         broken += check.state == "broken"
-        if programs:
-            write_json(dataclasses.asdict(check))
-            continue
         mark, style = {"ok": ("ok", "green"), "broken": ("✗", "bold red"), "absent": ("–", "dim")}[check.state]
         table.add_row(Text(mark, style), Text(check.name), Text(check.detail, "dim" if check.state == "absent" else ""))
-    if not programs:
+        if for_programs(json):
+            write_json(dataclasses.asdict(check))
+    if not for_programs(json):
         table_console().print(table)
-    side_console().print("everything works" if not broken else f"{broken} broken", style="green" if not broken else "red")
+    side_console().print(f"{broken} broken" if broken else "everything works", style="red" if broken else "green")
     return 1 if broken else 0
 
 
@@ -87,7 +83,7 @@ def checks() -> Iterator[Check]:
     yield Check("Python", "ok" if sys.version_info >= (3, 11) else "broken", python)
     for package in CORE:
         yield _guarded(package, lambda package=package: importlib.metadata.version(package))
-    yield _guarded("onnxruntime runs on", _providers)
+    yield _guarded("onnxruntime runs on", lambda: ", ".join(importlib.import_module("onnxruntime").get_available_providers()))
     yield _guarded("device auto", _device)
     yield _guarded("CPU threads", lambda: str(cores()))
     yield from _weights()
@@ -109,9 +105,8 @@ def _weights() -> Iterator[Check]:
     if not bundled:
         yield Check("cards", "broken", "none found; reinstall the package")
     for name, card in bundled.items():
-        yield _guarded(
-            f"weights {name}", lambda card=card: f"{card.weights.stat().st_size / 1e6:.1f} MB, digest as in its card"
-        )
+        size = lambda card=card: f"{card.weights.stat().st_size / 1e6:.1f} MB, digest as in its card"  # noqa: E731
+        yield _guarded(f"weights {name}", size)
 
 
 def _inference() -> str:
@@ -127,12 +122,6 @@ def _inference() -> str:
     stages = ", ".join(f"{stage} {1000 * time:.1f}" for stage, time in seconds.items())
     face = result.faces[0]
     return f"{face.label} {face.confidence:.0%} in {1000 * sum(seconds.values()):.0f} ms with one thread ({stages})"
-
-
-def _providers() -> str:
-    import onnxruntime
-
-    return ", ".join(onnxruntime.get_available_providers())
 
 
 def _device() -> str:

@@ -13,8 +13,8 @@ from ..evaluation.embeddings import WRITERS, Embedding, plot, require_scikit_lea
 from ..evaluation.embeddings import embed as run
 from ..evaluation.report import Report
 from ..visualization.plotting import figure_bytes, figure_kind, write_figure
-from .options import Batch, Inference, Split, check_suffix, total
-from .terminal import File, Json, counting, for_programs, plain_table, side_console, table_console, write_json
+from .options import Batch, Inference, Split, add_image, check_suffix, total
+from .terminal import File, Json, counting, for_programs, print_rows, side_console, write_json
 
 SECTION = "Features"
 """Heading in a report."""
@@ -41,9 +41,7 @@ def embed(
 
     Examples:
         mien embed runs/fer2013-dan-small/1 --dataset fer2013 --root data/fer2013 --out dan.npz --plot dan.png
-
         mien embed runs/plain/1 runs/center/1 --dataset fer2013 --root data/fer2013 --limit 2000 --plot both.svg
-
         mien embed mien-base --dataset fer2013 --root data/fer2013 --method pca --report out/fer2013
 
     Args:
@@ -82,18 +80,14 @@ def embed(
         if evaluated:
             name = f"{'t-SNE' if method == 't-sne' else 'PCA'} of {', '.join(title or [each.model for each in found])}"
             note = f"{found[0].dataset}, colored by true class; seed {seed}. The silhouette is that of the features."
-            evaluated.add_image(SECTION, name, figure_bytes(figure, "png"), note)
-            evaluated.write()
-            side.print(f"added {name} to {evaluated.folder}", style="dim")
+            add_image(evaluated, SECTION, name, figure_bytes(figure, "png"), note)
     rows = [_row(each, seed, paths[number] if paths else None) for number, each in enumerate(found)]
     if for_programs(json):
         for row in rows:
             write_json(row)
         return
-    table = plain_table(*rows[0], text=("model", "dataset", "features", "file"))
-    for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in row.values()))
-    table_console().print(table)
+    cells = [["" if value is None else str(value) for value in row.values()] for row in rows]
+    print_rows(list(rows[0]), cells, text=("model", "dataset", "features", "file"))
 
 
 def _paths(out: Path, found: list[Embedding]) -> list[Path]:

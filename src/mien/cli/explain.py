@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,9 +17,9 @@ from ..explaining import AUTO, Explanation, explain_face, fitting_method, method
 from ..explaining.explanation import write_image
 from ..explaining.strips import strip, strips_per_class
 from ..inference.recognizer import Recognizer, load
-from ..io.sources import Frame, iter_images
+from ..io.sources import iter_images
 from ..runtime.devices import use
-from .options import Folds, Inference
+from .options import Folds, Inference, add_image
 from .terminal import File, Json, counted, for_programs, plain_table, side_console, table_console, write_json
 
 REGIONS = ("eyes", "nose", "mouth", "elsewhere")
@@ -55,11 +56,8 @@ def explain(
 
     Examples:
         mien explain mien-base photo.jpg --out why
-
         mien explain runs/fer2013-dan-small/1 photos --method grad-cam --method attention --out why
-
         mien explain runs/fer2013-dan-small/1 photo.jpg --target fear --json
-
         mien explain runs/fer2013-dan-small/1 --dataset fer2013 --root data/fer2013 --report out/fer2013
 
     Args:
@@ -90,7 +88,8 @@ def explain(
         method_named(name)
     failed = 0
     if paths:
-        failed = _images(read, paths, methods, target, layer, out, evaluated, every_face=every_face, json=json)
+        explained = _explained(read, paths, methods, target, layer, every_face=every_face)
+        failed = _images(explained, read, methods, out, evaluated, json=json)
     if dataset is not None:
         if out is None and report is None:
             raise ConfigError("a strip of each class needs an output: name it with --out or --report")
@@ -109,38 +108,33 @@ def explain(
 
 
 def _images(
+    explained: Iterable[Explanation | dict[str, Any]],
     read: Recognizer,
-    paths: tuple[str, ...],
     methods: list[str],
-    target: str | None,
-    layers: tuple[str, ...],
     out: Path | None,
     report: Report | None,
     *,
-    every_face: bool,
     json: bool,
 ) -> int:
-    """Explain images one by one; return the number of unreadable ones."""
-    programs, side, failed = for_programs(json), side_console(), 0
+    """Print and write explanations one by one; return the number of unreadable images."""
+    programs, side = for_programs(json), side_console()
     kept: list[Explanation] = []
     rows: list[dict[str, Any]] = []
     taken: set[Path] = set()
-    for frame in iter_images(list(paths)):
-        for found in _explained(read, frame, methods, target, layers, every_face=every_face):
-            row = found.to_dict() if isinstance(found, Explanation) else found
-            if isinstance(found, Explanation):
-                kept.append(found)
-                if out is not None:
-                    row["file"] = str(found.save(_free(out, found, taken)))
-            failed += row["status"] == "unreadable"
-            rows.append(row)
-            if programs:
-                write_json(row)
+    for found in explained:
+        row = found.to_dict() if isinstance(found, Explanation) else found
+        if isinstance(found, Explanation):
+            kept.append(found)
+            if out is not None:
+                row["file"] = str(found.save(_free(out, found, taken)))
+        rows.append(row)
+        if programs:
+            write_json(row)
     if not programs:
         _show(rows)
-    for row in rows:
-        if row["status"] == "unreadable":
-            side.print(f"unreadable: {row['message']}", style="red")
+    failed = [row for row in rows if row["status"] == "unreadable"]
+    for row in failed:
+        side.print(f"unreadable: {row['message']}", style="red")
     if kept and (out or report):
         image = strip(kept)
         if out is not None:
@@ -148,22 +142,22 @@ def _images(
             side.print(f"wrote {counted(len(taken), 'map')} and strip.png to {out}", style="dim")
         if report is not None:
             _add(report, f"{', '.join(methods)} of {len({each.source for each in kept})} images", image, read, seed=None)
-    return failed
+    return len(failed)
 
 
 def _explained(
-    read: Recognizer, frame: Frame, methods: list[str], target: str | None, layers: tuple[str, ...], *, every_face: bool
+    read: Recognizer, paths: Sequence[str], methods: list[str], target: str | None, layers: tuple[str, ...], *, every_face: bool
 ) -> Iterator[Explanation | dict[str, Any]]:
-    if frame.image is None:
-        yield {"source": frame.source, "status": "unreadable", "message": str(frame.error)}
-        return
-    faces = read(frame.image).faces
-    if not faces:
-        yield {"source": frame.source, "status": "no face", "message": "no face was found"}
-        return
-    chosen = faces if every_face else [max(faces, key=lambda face: face.box.width * face.box.height)]
-    for face in chosen:
-        for method in methods:
+    for frame in iter_images(list(paths)):
+        if frame.image is None:
+            yield {"source": frame.source, "status": "unreadable", "message": str(frame.error)}
+            continue
+        faces = read(frame.image).faces
+        if not faces:
+            yield {"source": frame.source, "status": "no face", "message": "no face was found"}
+        elif not every_face:
+            faces = (max(faces, key=lambda face: face.box.width * face.box.height),)
+        for face, method in itertools.product(faces, methods):
             yield explain_face(read, frame.image, face, method, target, layers)
 
 
@@ -185,9 +179,7 @@ def _add(report: Report, title: str, image: Any, read: Recognizer, *, seed: int 
         if seed is not None
         else "Maps of the class named beside each face."
     )
-    report.add_image(SECTION, title, drawn.getvalue(), note)
-    report.write()
-    side_console().print(f"added {title} to {report.folder}", style="dim")
+    add_image(report, SECTION, title, drawn.getvalue(), note)
 
 
 def _show(rows: list[dict[str, Any]]) -> None:

@@ -14,7 +14,7 @@ from ..exporting import IMAGES, TOLERANCE
 from ..exporting.repository import write_repository
 from ..io.model_files import FILE
 from .options import Folds
-from .terminal import File, Json, for_programs, plain_table, side_console, table_console, write_json
+from .terminal import File, Json, for_programs, print_rows, side_console, write_json
 
 
 def export(
@@ -66,9 +66,8 @@ def export(
     """
     side = side_console()
     if (out is None) == (push_ready is None) or (push_ready and runtime != "onnx"):
-        raise ConfigError(
-            "expected either --out or --push-ready (onnx only)", value=push_ready, expected="--out or --push-ready"
-        )
+        expected = "--out or --push-ready"
+        raise ConfigError(f"expected either {expected} (onnx only)", value=push_ready, expected=expected)
     path = out or (push_ready or Path()) / FILE
     if push_ready is not None:
         push_ready.mkdir(parents=True, exist_ok=True)
@@ -97,9 +96,9 @@ def export(
         write_json({"out": str(done.path), "source": figures[0], "file": figures[1], "differences": done.differences})
         return
     text, rated = ("file", "precision"), ("accuracy", "ECE") if done.file.n else ()
-    table = plain_table(*text, "MB", "images/s", *rated, text=text)
+    rows = []
     for each in (done.source, done.file):
-        cells = [each.file, each.precision, f"{each.size / 1e6:.2f}", f"{each.speed:,.0f}"]
-        table.add_row(*cells, *((f"{each.accuracy:.4f}", f"{each.ece:.4f}") if each.n else ()))
-    table_console().print(table)
+        rates = [f"{each.accuracy:.4f}", f"{each.ece:.4f}"] if each.n else []
+        rows.append([each.file, each.precision, f"{each.size / 1e6:.2f}", f"{each.speed:,.0f}", *rates])
+    print_rows([*text, "MB", "images/s", *rated], rows, text=text)
     side.print(f"largest difference {max(done.differences.values()):.1e}; wrote {done.path}", style="dim")

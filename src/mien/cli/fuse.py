@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from ..errors import ConfigError
 from ..evaluation.fusion import fuse as run
 from .options import Folds, Inference
-from .terminal import File, Json, for_programs, plain_table, side_console, table_console, write_json
+from .terminal import File, Json, for_programs, print_rows, side_console, write_json
 
 
 def fuse(
@@ -64,10 +64,8 @@ def fuse(
         for each in card.members:
             write_json({"card": each.card, "weight": each.weight, "output": each.output, "sha256": each.sha256})
     else:
-        table = plain_table("member", "output", "weight", text=("member", "output"))
-        for each in card.members:
-            table.add_row(each.card, each.output, f"{each.weight:.4f}")
-        table_console().print(table)
+        rows = [(each.card, each.output, f"{each.weight:.4f}") for each in card.members]
+        print_rows(("member", "output", "weight"), rows, text=("member", "output"))
     for one in card.measured:
         side.print(f"{one.metric} {one.value:.4f} on the {one.n:,} images of the fit", style="dim")
     side.print(f"wrote {out}", style="dim")

@@ -33,11 +33,8 @@ def import_(
 
     Examples:
         mien import dan rafdb_epoch21_acc0.897_bacc0.8532.pth -o dan-rafdb.safetensors --labels rafdb
-
         mien import ddamfn affecnet8_epoch25_acc0.6469.pth -o ddamfn-affectnet8.safetensors
-
         mien import ddamfn MFN_msceleb.pth -o start.safetensors --partial
-
         mien import as-is resnet18_msceleb.pth -o resnet18-msceleb.safetensors
 
     Args:

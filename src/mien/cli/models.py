@@ -14,7 +14,7 @@ from ..cards import Card
 from ..errors import UnknownName
 from ..models import MODELS
 from ..models.info import described
-from .terminal import Json, for_programs, plain_table, table_console, write_json
+from .terminal import Json, for_programs, print_rows, table_console, write_json
 
 MORE = "Published accuracies are those of the authors. How they were obtained, licenses and all else: mien models NAME."
 
@@ -41,9 +41,15 @@ def models(*names: str, json: Json = False) -> None:
     if unknown:
         known = ", ".join(sorted({*known_weights, *MODELS}))
         raise UnknownName(f"there are neither weights nor an architecture called {unknown[0]!r}. Known: {known}")
-    weights = [_weights(name, known_weights[name]) for name in names or known_weights if name in known_weights]
-    described = _architectures()
-    architectures = [described[name] for name in names or MODELS if name in MODELS and not (names and name in known_weights)]
+    weights = [
+        {"what": "weights", **card.to_dict(), "name": name, "bytes": _bytes(card)}
+        for name in names or known_weights
+        if (card := known_weights.get(name))
+    ]
+    known_networks = _architectures()
+    architectures = [
+        known_networks[name] for name in names or MODELS if name in MODELS and not (names and name in known_weights)
+    ]
     console = table_console()
     if for_programs(json):
         for table in (*weights, *architectures):
@@ -52,14 +58,10 @@ def models(*names: str, json: Json = False) -> None:
         for table in (*weights, *architectures):
             _print_all(table, console)
     else:
-        _print_weights(known_weights, console)
+        _print_weights(known_weights)
         console.print()
-        _print_architectures(architectures, console)
+        _print_architectures(architectures)
         console.print(f"\n{MORE}", style="dim")
-
-
-def _weights(name: str, card: Card) -> dict[str, Any]:
-    return {"what": "weights", **card.to_dict(), "name": name, "bytes": _bytes(card)}
 
 
 def _architectures() -> dict[str, dict[str, Any]]:
@@ -74,11 +76,8 @@ def _architectures() -> dict[str, dict[str, Any]]:
     return found
 
 
-def _print_weights(known: Mapping[str, Card], console: Console) -> None:
-    table = plain_table(
-        "name", "kind", "size", "license", "input", "summary", text=("name", "kind", "license", "input", "summary")
-    )
-    table.columns[0].no_wrap = table.columns[2].no_wrap = True
+def _print_weights(known: Mapping[str, Card]) -> None:
+    rows = []
     in_order = sorted(
         known, key=lambda name: (name.startswith(cards.ZOO), known[name].kind != "classifier", known[name].kind, name)
     )
@@ -86,17 +85,16 @@ def _print_weights(known: Mapping[str, Card], console: Console) -> None:
         card = known[name]
         size = Text("missing", "red") if (number := _bytes(card)) is None else _size(number)
         description = "; ".join(filter(None, (", ".join(card.labels), _accuracies(card)))) or card.summary
-        table.add_row(name, card.kind, size, card.license, _input(card), description)
-    console.print(table)
+        rows.append((name, card.kind, size, card.license, _input(card), description))
+    columns = ("name", "kind", "size", "license", "input", "summary")
+    print_rows(columns, rows, text={*columns} - {"size"}, no_wrap=("name", "size"))
 
 
-def _print_architectures(tables: Sequence[Mapping[str, Any]], console: Console) -> None:
-    text = ("architecture", "input", "published accuracy, %")
-    table = plain_table("architecture", "parameters", "GMAC", *text[1:], text=text)
-    table.columns[0].no_wrap = True
+def _print_architectures(tables: Sequence[Mapping[str, Any]]) -> None:
+    rows = []
     for each in tables:
         if "summary" not in each:
-            table.add_row(each["name"], *[""] * 3, "see its weights")
+            rows.append((each["name"], *[""] * 3, "see its weights"))
             continue
         inputs = ", ".join(f"{one['name']} {one['channels']}×{one['size']}²" for one in each["inputs"])
         first: dict[str, float] = {}
@@ -105,8 +103,9 @@ def _print_architectures(tables: Sequence[Mapping[str, Any]], console: Console) 
                 first.setdefault(figure["dataset"], figure["value"])
         published = ", ".join(f"{dataset} {value:g}" for dataset, value in first.items())
         cost = (f"{each['parameters'] / 1e6:.2f} M", f"{each['macs'] / 1e9:.2f}")
-        table.add_row(each["name"], *cost, inputs, published or f"mien models {each['name']}")
-    console.print(table)
+        rows.append((each["name"], *cost, inputs, published or f"mien models {each['name']}"))
+    text = ("architecture", "input", "published accuracy, %")
+    print_rows((text[0], "parameters", "GMAC", *text[1:]), rows, text=text, no_wrap=text[:1])
 
 
 def _print_all(table: Mapping[str, Any], console: Console) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -14,7 +14,10 @@ from .. import cards
 from ..data.datasets import Dataset, Draw, open_dataset
 from ..data.datasets.layout import Damaged
 from ..errors import ConfigError, MienError
-from .terminal import File
+from .terminal import File, side_console
+
+if TYPE_CHECKING:
+    from ..evaluation.report import Report
 
 MODEL = "Name of a bundled model, a card, a weight file, the folder of a run, MODULE:FUNCTION, or peer:NAME=FILE.npz."
 Model = Annotated[File, Parameter(help=MODEL)]
@@ -102,20 +105,13 @@ class Split(Folds):
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Compute:
-    """How networks run."""
+class Inference:
+    """How faces are found in the images of a dataset, and how networks run."""
 
     threads: int = 1
     """Threads inside one call of a network."""
     device: str = "cpu"
     """Device of the networks: cpu, cuda (cuda:1 is the second GPU), mps, or auto for the fastest one that works."""
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class Inference(Compute):
-    """How faces are found in the images of a dataset, and how networks run."""
-
     faces: Literal["auto", "whole", "detect"] = "auto"
     """whole: each image is one face; detect: find faces in photographs; auto: by the size of the images."""
     detector: str = "blazeface"
@@ -152,6 +148,13 @@ def check_suffix(path: Path | None, flag: str, suffixes: tuple[str, ...]) -> Non
     """
     if path is not None and path.suffix.lower() not in suffixes:
         raise ConfigError(f"{flag} {path}: the suffix must be {' or '.join(suffixes)}", value=str(path), expected=suffixes)
+
+
+def add_image(report: "Report", section: str, title: str, png: bytes, note: str) -> None:
+    """Add an image to the report of an evaluation, and print that."""
+    report.add_image(section, title, png, note)
+    report.write()
+    side_console().print(f"added {title} to {report.folder}", style="dim")
 
 
 def pairs(options: Sequence[str], flag: str) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from cyclopts import App, Parameter
@@ -13,15 +13,14 @@ from PIL import Image
 
 from ..data.audit import open_splits
 from ..data.datasets.listing import images_below
-from ..data.preparation import Align, Curated, Regions, Summary, Work, contact_sheet, curate
+from ..data.preparation import Align, Curated, Regions, Work, contact_sheet, curate
 from ..data.preparation import prepare as run
-from ..data.preparation.faces import Points
 from ..errors import ConfigError
 from ..io.files import atomic_write, check_output
 from ..io.images import read_image
 from ..runtime.devices import cores
 from .options import Place
-from .terminal import Json, counting, for_programs, plain_table, side_console, table_console, write_json
+from .terminal import Json, counting, for_programs, plain_table, print_rows, side_console, table_console, write_json
 
 EXAMPLES = """Examples:
     mien prepare align --dataset folder --root photos --out aligned --crop arcface112
@@ -33,6 +32,8 @@ app = App("prepare", help="Align faces, crop regions of faces, filter annotation
 
 MARK = b"mien contact sheet"
 """Metadata of contact sheets, by which they are recognized when they are written again."""
+
+Format = Annotated[Literal["png", "jpg"], Parameter(help="Image format.")]
 
 SHEET = 60
 """Images on a contact sheet."""
@@ -59,51 +60,15 @@ class Job(Place):
 
 
 @app.command
-def align(
-    job: Job,
-    *,
-    crop: Literal["arcface112", "ddamfn5", "dlib-chip", "fer2013-like"] = "arcface112",
-    author: bool = False,
-    detector: str | None = None,
-    points: Points | None = None,
-    size: int | None = None,
-    faceless: Literal["keep", "error", "discard"] | None = None,
-    format: Literal["png", "jpg"] = "png",  # noqa: A002 - the name of the flag
-) -> None:
-    """Crop aligned faces from the images of a dataset.
-
-    Args:
-        job: Dataset and output.
-        crop: Geometry: ArcFace's five points, DDAMFN++'s five poses, dlib's face chip, or FER2013's.
-        author: Reproduce the published routine exactly.
-        detector: Face detector, instead of the crop's default; whole if each image is a tight crop of one face.
-        points: Source of the landmarks, instead of the crop's default.
-        size: Side of the crop in pixels, instead of the crop's default.
-        faceless: Images without a face: resized and kept (keep), moved to a folder (error), or excluded (discard).
-        format: Image format.
-    """
-    _prepare(job, Align(crop, author, detector, points, size, faceless), format)
+def align(job: Job, *, work: Annotated[Align, Parameter(name="*")] = Align(), format: Format = "png") -> None:  # noqa: A002, B008
+    """Crop aligned faces from the images of a dataset."""
+    _prepare(job, work, format)
 
 
 @app.command
-def regions(
-    job: Job,
-    *,
-    aligned: bool = False,
-    author: bool = False,
-    detector: str = "blazeface",
-    format: Literal["png", "jpg"] = "jpg",  # noqa: A002 - the name of the flag
-) -> None:
-    """Crop eyes, nose and mouth from the images of a dataset, with the formulas of Global-ROI Net.
-
-    Args:
-        job: Dataset and output.
-        aligned: The images are aligned faces.
-        author: Reproduce the published routine exactly.
-        detector: Face detector; whole if each image is a tight crop of one face.
-        format: Image format.
-    """
-    _prepare(job, Regions(aligned, author, detector), format)
+def regions(job: Job, *, work: Annotated[Regions, Parameter(name="*")] = Regions(), format: Format = "jpg") -> None:  # noqa: A002, B008
+    """Crop eyes, nose and mouth from the images of a dataset, with the formulas of Global-ROI Net."""
+    _prepare(job, work, format)
 
 
 @app.command
@@ -133,10 +98,9 @@ def _prepare(job: Job, work: Work, suffix: Literal["png", "jpg"]) -> None:
     if job.sheet:
         check_output(job.sheet, "--sheet", tuple(Image.registered_extensions()), MARK, inputs=(), overwrite=job.overwrite)
     splits = open_splits(job.dataset, job.root, job.protocol, damaged=job.damaged, options=job.options)
-    if job.limit is not None and job.limit < 1:
-        raise ConfigError(f"--limit must be 1 or more, got {job.limit}", value=job.limit)
-    if job.workers is not None and job.workers < 1:
-        raise ConfigError(f"--workers must be 1 or more, got {job.workers}", value=job.workers)
+    for flag, number in (("--limit", job.limit), ("--workers", job.workers)):
+        if number is not None and number < 1:
+            raise ConfigError(f"{flag} must be 1 or more, got {number}", value=number)
     if job.limit is not None:
         splits = {name: data.take(_spread(len(data), job.limit)) for name, data in splits.items()}
     workers = cores() if job.workers is None else job.workers
@@ -148,17 +112,11 @@ def _prepare(job: Job, work: Work, suffix: Literal["png", "jpg"]) -> None:
     if for_programs(job.json):
         write_json(dataclasses.asdict(summary))
     else:
-        _tell(summary, job.out)
-
-
-def _tell(summary: Summary, out: Path) -> None:
-    kinds = dict.fromkeys(kind for counts in summary.status.values() for kind in counts)
-    table = plain_table("split", *kinds, text=("split",))
-    for name, counts in summary.status.items():
-        table.add_row(name, *(f"{counts.get(kind, 0):,}" for kind in kinds))
-    table_console().print(table)
-    told = f"{summary.new:,} prepared by this run in {out}; digest of all files {summary.digest[:16]}"
-    side_console().print(told, style="dim")
+        kinds = list(dict.fromkeys(kind for counts in summary.status.values() for kind in counts))
+        rows = [(name, *(f"{counts.get(kind, 0):,}" for kind in kinds)) for name, counts in summary.status.items()]
+        print_rows(("split", *kinds), rows, text=("split",))
+        said = f"{summary.new:,} prepared by this run in {job.out}; digest of all files {summary.digest[:16]}"
+        side_console().print(said, style="dim")
 
 
 def _tell_tables(tables: tuple[Curated, ...]) -> None:

@@ -44,28 +44,28 @@ def show(results: Sequence[Result], console: Console) -> None:
 
 def _cells(face: Face) -> list[Text]:
     second = sorted(face.scores.items(), key=lambda item: -item[1])[1:2]
-    certain = Text("yes") if face.certain else Text("no", "yellow")
     return [
         Text(str(face.box)),
-        Text.assemble(("■ ", _style(face.label) if face.certain else "dim"), face.label),
+        Text.assemble(("■ ", style_of(face.label) if face.certain else "dim"), face.label),
         Text(f"{face.confidence:.1%}"),
         Text("".join(f"{name} {share:.1%}" for name, share in second), "dim"),
-        certain,
-        Text("" if face.pose is None else degrees(face.pose.pitch, face.pose.yaw, face.pose.roll)),
-        Text(gaze_text(face)),
+        *measures(face),
     ]
 
 
-def degrees(*angles: float) -> str:
-    """Return angles as "16° −1° 3°"."""
+def measures(face: Face) -> list[Text]:
+    """Return the last cells of a face: whether it is certain, head pose, and gaze (`camera` if directed at the camera)."""
+    certain = Text("yes") if face.certain else Text("no", "yellow")
+    if face.pose is None:
+        return [certain, Text(), Text()]
+    gaze = "–"
+    if face.gaze is not None:
+        gaze = "camera" if face.gaze.at_camera else _degrees(face.gaze.yaw, face.gaze.pitch)
+    return [certain, Text(_degrees(face.pose.pitch, face.pose.yaw, face.pose.roll)), Text(gaze)]
+
+
+def _degrees(*angles: float) -> str:
     return " ".join(f"{angle:.0f}°" for angle in angles)
-
-
-def gaze_text(face: Face) -> str:
-    """Return the gaze of a face as yaw and pitch, or `camera` if it is directed at the camera."""
-    if face.gaze is None:
-        return "" if face.pose is None else "–"
-    return "camera" if face.gaze.at_camera else degrees(face.gaze.yaw, face.gaze.pitch)
 
 
 def show_videos(faces: Sequence[FaceSummary], console: Console) -> None:
@@ -87,7 +87,7 @@ def show_videos(faces: Sequence[FaceSummary], console: Console) -> None:
             Text(", ".join(shares)),
             str(len(face.blinks)),
             f"{face.blink_rate:.0f}",
-            degrees(*pose),
+            _degrees(*pose),
             "" if face.at_camera is None else f"{face.at_camera:.0%}",
         )
     console.print(table)
@@ -97,12 +97,12 @@ def _bars(face: Face, *, plain: bool) -> Table:
     table = Table.grid(padding=(0, 1))
     for name, share in face.scores.items():
         best = "bold" if name == face.label else ""
-        bar = Text(block_bar(share, 32, plain=plain), _style(name))
+        bar = Text(block_bar(share, 32, plain=plain), style_of(name))
         table.add_row(Text(name, best), bar, Text(f"{share:6.1%}", best))
     return table
 
 
-def _style(name: str) -> str:
+def style_of(name: str) -> str:
     """Return the color of a class; neutral, nearly white, has the color of the text, to be visible on a light terminal."""
     red, green, blue = COLORS.get(name, UNKNOWN)
     return "" if name == "neutral" else f"rgb({red},{green},{blue})"

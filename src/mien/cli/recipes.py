@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from .terminal import Json, for_programs, plain_table, table_console, write_json
+from .terminal import Json, for_programs, print_rows, write_json
 
 
 def recipes(name: str | None = None, /, *, json: Json = False) -> None:
@@ -26,17 +26,14 @@ def recipes(name: str | None = None, /, *, json: Json = False) -> None:
     if name is not None:
         sys.stdout.write(known.find(name).read_text(encoding="utf-8"))
         return
-    columns = ("recipe", "model", "dataset", "epochs", "about")
-    table = plain_table(*columns, text=columns)
-    for column in table.columns[:-1]:
-        column.no_wrap = True
+    columns, rows = ("recipe", "model", "dataset", "epochs", "about"), []
     for each in known.names():
         config = TrainConfig.load(each)
         about = " ".join(config.about.split())
-        row = (each, config.model.name, ", ".join(data.dataset for data in config.data), config.epochs, about)
-        if for_programs(json):
+        rows.append((each, config.model.name, ", ".join(data.dataset for data in config.data), config.epochs, about))
+    if for_programs(json):
+        for row in rows:
             write_json(dict(zip(columns, row, strict=True)))
-        else:
-            table.add_row(*map(str, row[:-1]), about.partition(". ")[0])
-    if not for_programs(json):
-        table_console().print(table)
+    else:
+        shown = [(*map(str, row[:-1]), row[-1].partition(". ")[0]) for row in rows]
+        print_rows(columns, shown, text=columns, no_wrap=columns[:-1])

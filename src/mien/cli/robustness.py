@@ -11,7 +11,7 @@ from ..evaluation.report import Report
 from ..evaluation.robustness import MARGIN
 from ..evaluation.robustness import robustness as run
 from ..visualization.plotting import figure_bytes, figure_kind, write_figure
-from .options import Head, Inference, Limit, Model, Split, check_suffix, total
+from .options import Head, Inference, Limit, Model, Split, add_image, check_suffix, total
 from .terminal import Json, counting, for_programs, plain_table, side_console, table_console, write_json
 
 SECTION = "Degraded faces"
@@ -39,9 +39,7 @@ def robustness(
 
     Examples:
         mien robustness mien-base --dataset fer2013 --root data/fer2013
-
         mien robustness runs/fer2013-dan-small/1 --dataset fer2013 --root data/fer2013 --limit 500 --plot dan.png
-
         mien robustness mien-nano --dataset london --root data/london --out london.csv --report out/london
 
     Args:
@@ -66,9 +64,7 @@ def robustness(
         side.print(f"wrote {write_figure(found.figure(), plot_to)}", style="dim")
     if evaluated:
         note = f"Gray: changes of up to {100 * MARGIN:.0f} points. Intervals are 95 %, paired; seed {seed}."
-        evaluated.add_image(SECTION, f"{found.model} on {found.data}", figure_bytes(found.figure(), "png"), note)
-        evaluated.write()
-        side.print(f"added {SECTION.lower()} to {evaluated.folder}", style="dim")
+        add_image(evaluated, SECTION, f"{found.model} on {found.data}", figure_bytes(found.figure(), "png"), note)
     if for_programs(json):
         write_json(found.to_dict())
         return

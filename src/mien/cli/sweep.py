@@ -32,9 +32,7 @@ def sweep(
 
     Examples:
         mien sweep fer2013-mien-base --root data/fer2013 --set optim.lr=1e-3,3e-4 --seeds 3
-
         mien sweep mine.toml --set batch=64,128 --set optim.lr=0.1,0.03,0.01 --sample 4 -o runs/sweep
-
         mien sweep mine.toml --set optim.lr=1e-4..1e-2 --set optim.name=sgd,adamw --trials 20
 
     Args:

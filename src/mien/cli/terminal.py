@@ -7,7 +7,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -59,13 +59,25 @@ def plain_table(*columns: str, text: Collection[str] = ()) -> Table:
     return table
 
 
-def split_table(classes: Mapping[str, Mapping[str, int]], images: Mapping[str, int], digests: Mapping[str, str]) -> Table:
-    """Return a table of image counts, classes down and splits across, with totals and digests."""
-    table = plain_table("", *classes, text=("",))
-    for kind in dict.fromkeys(kind for counts in classes.values() for kind in counts):
-        table.add_row(kind, *(f"{counts.get(kind, 0):,}" for counts in classes.values()))
-    table.add_row("images", *(f"{number:,}" for number in images.values()), style="bold")
-    table.add_row("digest", *(digest[:12] for digest in digests.values()), style="dim")
+def print_rows(
+    columns: Sequence[str], rows: Iterable[Sequence[Any]], *, text: Collection[str] = (), no_wrap: Collection[str] = ()
+) -> None:
+    """Print a table on stdout; see `plain_table`. Columns in `no_wrap` stay on one line."""
+    table = plain_table(*columns, text=text)
+    for column in table.columns:
+        column.no_wrap = column.header in no_wrap
+    for row in rows:
+        table.add_row(*row)
+    table_console().print(table)
+
+
+def split_table(splits: Mapping[str, tuple[Mapping[str, int], int, str]]) -> Table:
+    """Return a table of splits (images of each class, of all, and digest): classes down and splits across."""
+    table = plain_table("", *splits, text=("",))
+    for kind in dict.fromkeys(kind for counts, _, _ in splits.values() for kind in counts):
+        table.add_row(kind, *(f"{counts.get(kind, 0):,}" for counts, _, _ in splits.values()))
+    table.add_row("images", *(f"{number:,}" for _, number, _ in splits.values()), style="bold")
+    table.add_row("digest", *(digest[:12] for _, _, digest in splits.values()), style="dim")
     return table
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from ..errors import MissingExtra
-from .terminal import File, Left, LongProgress, for_programs, plain_table, side_console, table_console, write_json
+from .terminal import File, Left, LongProgress, for_programs, print_rows, side_console, write_json
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -42,11 +42,8 @@ def train(
 
     Examples:
         mien train fer2013-mien-base --root data/fer2013
-
         mien train rafdb-dan-mien --root data/rafdb --lr=5e-4 --epochs=20 --loss.1.weight=0.5
-
         mien train mine.toml --seed 2 -o runs/second --resume
-
         mien train ckplus-global-cbam-mien --root data/ckplus --folds 10 --jobs 2
 
     Args:
@@ -113,9 +110,8 @@ def train_series(
     console, metrics = side_console(), [name.strip() for name in config.validation.metric.split("+")]
     metrics = list(dict.fromkeys([*(["accuracy"] if metrics == ["last"] else metrics), "accuracy", "uar", "macro_f1"]))
     runs = series.members(config, out, folds=folds, seeds=seeds, settings=settings)
-    series.run(
-        recipes.find(recipe), changes, runs, jobs=jobs, report=lambda member, event: console.print(f"{event} {member.out}")
-    )
+    report = lambda member, event: console.print(f"{event} {member.out}")  # noqa: E731
+    series.run(recipes.find(recipe), changes, runs, jobs=jobs, report=report)
     found = list(series.pooled(runs, metrics))
     if folds and settings == ({},):  # Values of a sweep are chosen by validation alone.
         found += series.tested(runs, metrics)
@@ -125,13 +121,13 @@ def train_series(
         return
     swept = any(each.setting for each in found)
     columns = (*(["setting"] if swept else []), "split", "metric", "runs", "mean", "sd", "95 % CI")
-    table = plain_table(*columns, text=columns)
+    rows = []
     for each in found:
         deviation = "" if math.isnan(each.deviation) else f"{each.deviation:.4f}"
         spread = "" if math.isnan(each.low) else f"{each.low:.4f} … {each.high:.4f}"
         setting = [each.setting] if swept else []
-        table.add_row(*setting, each.split, each.metric, str(each.runs), f"{each.mean:.4f}", deviation, spread)
-    table_console().print(table)
+        rows.append((*setting, each.split, each.metric, str(each.runs), f"{each.mean:.4f}", deviation, spread))
+    print_rows(columns, rows, text=columns)
 
 
 def introduction(start: Mapping[str, Any]) -> Iterator[str]:
@@ -160,17 +156,11 @@ class Progress:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 
         self.console = side_console()
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"),
-            Left(),
-        )
+        figures = TextColumn("{task.fields[figures]}")
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), figures, Left())
         self.bar = LongProgress(*columns, console=self.console, every=every)
         self.metric, self.loss, self.epochs = metric, 0.0, 0
         self.task: TaskID | None = None
-        self.inference: TaskID | None = None
 
     def __enter__(self) -> Progress:
         return self
@@ -181,13 +171,13 @@ class Progress:
     def __call__(self, event: dict[str, Any]) -> None:
         """Show an event of `mien.training.loop.train`."""
         if event["event"] == "teacher":
-            if self.inference is None:
+            if self.task is None:
                 self.bar.start()
-                self.inference = self.bar.add_task("teacher inference", total=event["of"], figures="")
-            self.bar.update(self.inference, completed=event["images"])
+                self.task = self.bar.add_task("teacher inference", total=event["of"], figures="")
+            self.bar.update(self.task, completed=event["images"])
         elif event["event"] == "start":
-            if self.inference is not None:
-                self.bar.remove_task(self.inference)
+            if self.task is not None:
+                self.bar.remove_task(self.task)
             self.bar.start()  # An error before this is a single line.
             self.epochs, steps = event["epochs"], event["steps"]
             for line in introduction(event):

@@ -13,7 +13,7 @@ from ..errors import ConfigError
 from ..evaluation.compare import slug
 from ..evaluation.verify import verify as run
 from .options import Inference, Model, Replace, Split, pairs
-from .terminal import Json, counting, for_programs, plain_table, side_console, table_console, write_json
+from .terminal import Json, counting, for_programs, print_rows, side_console, table_console, write_json
 
 
 def verify(
@@ -70,11 +70,12 @@ def verify(
         console.print(one.says, style="" if one.agrees else "bold red")
     if found.hypotheses:
         console.print(f"\nPreprocessing hypotheses on {found.tried_on:,} images:", style="bold")
-        table = plain_table("preprocessing", "accuracy", "difference", "p (Holm)", text=("preprocessing",))
-        table.add_row("as on the card", f"{100 * found.hypotheses[0].before:.1f}", "", "")
-        for each in found.hypotheses:
-            table.add_row(each.name, f"{100 * each.after:.1f}", f"{100 * (each.after - each.before):+.1f}", f"{each.p:.2g}")
-        console.print(table)
+        rows = [
+            (each.name, f"{100 * each.after:.1f}", f"{100 * (each.after - each.before):+.1f}", f"{each.p:.2g}")
+            for each in found.hypotheses
+        ]
+        before = ("as on the card", f"{100 * found.hypotheses[0].before:.1f}", "", "")
+        print_rows(("preprocessing", "accuracy", "difference", "p (Holm)"), [before, *rows], text=("preprocessing",))
         for each in found.hypotheses:
             if each.better:
                 console.print(each.says, style="bold red")

@@ -23,9 +23,8 @@ from ..io.sources import Clip, iter_images
 from ..io.urls import is_url
 from ..io.video import camera_number, is_video
 from ..types import Result
-from ..visualization.faces import COLORS, UNKNOWN
 from .flags import Draw, Flags, check_distinct, layers_of
-from .readings import Copies, degrees, gaze_text
+from .readings import Copies, measures, style_of
 from .terminal import File, Json, block_bar, counted, for_programs, plain_table, side_console, table_console, write_line
 
 Hidden = Annotated[Any, Parameter(parse=False)]
@@ -135,15 +134,7 @@ def view(result: Result, rate: float, *, plain: bool) -> Table:
     table = plain_table(*names, text={*names} - {"face", "confidence"})
     table.title, table.title_justify, table.title_style, table.columns[2].min_width = title, "left", "dim", 24
     for face in sorted(result.faces, key=lambda face: face.track or 0):
-        red, green, blue = COLORS.get(face.label, UNKNOWN)
-        style = "" if face.label == "neutral" else f"rgb({red},{green},{blue})"
-        table.add_row(
-            str(face.track or ""),
-            Text(face.label, style if face.certain else "dim"),
-            Text(block_bar(face.confidence, 24, plain=plain), style if face.certain else "dim"),
-            f"{face.confidence:.0%}",
-            Text("yes") if face.certain else Text("no", "yellow"),
-            "" if face.pose is None else degrees(face.pose.pitch, face.pose.yaw, face.pose.roll),
-            gaze_text(face),
-        )
+        style = style_of(face.label) if face.certain else "dim"
+        bar = Text(block_bar(face.confidence, 24, plain=plain), style)
+        table.add_row(str(face.track or ""), Text(face.label, style), bar, f"{face.confidence:.0%}", *measures(face))
     return table

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from ..errors import ConfigError, SourceError
-from ..faces.finder import FoundFace, matching, open_finder
+from ..faces.finder import matching, open_finder
 from ..faces.gaze import gazes
 from ..faces.pose import metric_faces
 from ..types import FACE
@@ -97,24 +97,18 @@ class FaceFinder:
 
     def __call__(self, rows: Sequence[int], samples: Sequence[Sample], images: Sequence[np.ndarray]) -> list[Face | None]:
         """Return the face of each image, or None where none is found."""
-        found = self.find(images)
-        return [
-            self._face(row, sample.name, pixels, faces, sample.box)
-            for row, sample, pixels, faces in zip(rows, samples, images, found, strict=True)
-        ]
+        found: list[Face | None] = []
+        for row, sample, pixels, faces in zip(rows, samples, images, self.find(images), strict=True):
+            if self.mode == "whole":
+                found.append(Face(row, sample.name, pixels, faces[0].mesh))
+            else:
+                face = matching(faces, sample.box)
+                found.append(None if face is None else Face(row, sample.name, pixels, face.points, face.box))
+        return found
 
-    def found(self, row: int, name: str, pixels: np.ndarray, box: Sequence[float] | None = None) -> Face | None:
+    def found(self, row: int, name: str, pixels: np.ndarray, box: Any = None) -> Face | None:
         """Return the face of one image: the one that overlaps most with `box`, or without a box the main face."""
-        (faces,) = self.find([pixels])
-        return self._face(row, name, pixels, faces, box)
-
-    def _face(
-        self, row: int, name: str, pixels: np.ndarray, faces: list[FoundFace], box: Sequence[float] | None
-    ) -> Face | None:
-        if self.mode == "whole":
-            return Face(row, name, pixels, faces[0].mesh)
-        face = matching(faces, box)
-        return None if face is None else Face(row, name, pixels, face.points, face.box)
+        return self([row], [Sample(name, pixels, box=box)], [pixels])[0]
 
 
 def found_faces(data: Dataset, find: FaceFinder, rows: Sequence[int]) -> dict[int, Face]:
@@ -134,14 +128,7 @@ def found_faces(data: Dataset, find: FaceFinder, rows: Sequence[int]) -> dict[in
 def labeled_faces(
     data: Dataset, find: FaceFinder, unknown: Container[str] = (), batch: int = 64
 ) -> Iterator[tuple[list[Face], list[str]]]:
-    """Yield the faces of each `batch` images, possibly none, and their labels.
-
-    Args:
-        data: the images; those without a label are skipped.
-        find: finds the face of each image.
-        unknown: labels that are skipped too.
-        batch: number of images.
-    """
+    """Yield the faces of each `batch` images, possibly none, and their labels; unlabeled and `unknown` ones are skipped."""
     label = np.array([*data.labels, ""], dtype=str)[data.label]
     usable = [name != "" and name not in unknown for name in label.tolist()]
     for first in range(0, len(data), batch):

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 import time
 from collections.abc import Sequence
 from urllib.parse import urlsplit
@@ -23,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .metrics import Metrics
 from .problems import Problem, unforeseen
-from .settings import ANY_ADDRESS, Settings
+from .settings import ANY_ADDRESS, Settings, address_of
 
 POLICY = "; ".join((
     "default-src 'none'", "script-src 'self'", "style-src 'self'", "img-src 'self' blob:", "media-src 'self' blob:",
@@ -131,15 +130,7 @@ class Admission:
 
 
 def _known(name: str, hosts: Sequence[str]) -> bool:
-    return not hosts or "*" in hosts or name in hosts or (not ANY_ADDRESS.isdisjoint(hosts) and _is_address(name))
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
+    return not hosts or "*" in hosts or name in hosts or (not ANY_ADDRESS.isdisjoint(hosts) and address_of(name) is not None)
 
 
 def _name(host: str) -> str:

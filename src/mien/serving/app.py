@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import functools
+import importlib.resources
 import json
 import os
 import shutil
@@ -17,17 +18,17 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Query, Request, WebSocket
 from fastapi.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import FileResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 
 from ..inference.results import columns
 from ..io.images import sample
 from ..io.provenance import VERSION
 from ..types import json_schema
-from . import docs, explanations, metrics, openapi, problems, requests
-from .admission import Admission
+from . import explanations, metrics, openapi, problems, requests
+from .admission import POLICY, Admission
 from .batcher import Batcher
-from .bodies import Budget, Spool, blocks, charged, form, media_type
-from .jobs import ACTIVE, Jobs, JobState, check
+from .bodies import Budget, blocks, form, media_type
+from .jobs import ACTIVE, Jobs, JobState
 from .metrics import Metrics
 from .openapi import of_json, responses
 from .options import Options, VideoOptions
@@ -48,6 +49,31 @@ SETTINGS = "MIEN_SERVING"
 
 TIDY = 5.0
 """Seconds between two removals of expired jobs."""
+
+
+DOCS = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>mien · REST API</title>
+<link rel="icon" href="/icon.svg" type="image/svg+xml">
+<link rel="stylesheet" href="/docs/swagger-ui.css">
+<script defer src="/docs/swagger-ui-bundle.js"></script>
+<script defer src="/docs/start.js"></script>
+</head>
+<body><div id="swagger-ui"></div></body>
+</html>
+"""
+START = """SwaggerUIBundle({
+  url: "/openapi.json", dom_id: "#swagger-ui", deepLinking: true, validatorUrl: null, persistAuthorization: true,
+  presets: [SwaggerUIBundle.presets.apis], layout: "BaseLayout",
+});
+"""
+DOCS_POLICY = POLICY.replace("img-src 'self' blob:", "img-src 'self' blob: data:").replace(
+    "style-src 'self'", "style-src 'self' 'unsafe-inline'"
+)
+"""Swagger UI has inline styles and icons as data: URIs; scripts stay limited to this server."""
 
 
 def from_environment() -> FastAPI:
@@ -82,7 +108,6 @@ def create(settings: Settings | None = None) -> FastAPI:
     _operations(app)
     _images(app)
     _videos(app)
-    docs.install(app)
     app.add_api_websocket_route("/v1/stream", _stream)
     base = app.openapi
     app.openapi = functools.cache(lambda: openapi.document(base()))  # pyrefly: ignore
@@ -105,7 +130,14 @@ async def _life(app: FastAPI) -> AsyncIterator[None]:
     state.streams = Streams(state.readers, settings, state.metrics)
     await run_in_threadpool(lambda: state.readers(state.readers.key(Options()))(sample()))
     state.ready = True
-    tidying = asyncio.create_task(_tidy(state.jobs))
+
+    async def tidy() -> None:
+        while True:
+            await asyncio.sleep(TIDY)
+            with contextlib.suppress(OSError):
+                await run_in_threadpool(state.jobs.tidy)
+
+    tidying = asyncio.create_task(tidy())
     try:
         yield
     finally:
@@ -117,32 +149,31 @@ async def _life(app: FastAPI) -> AsyncIterator[None]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-async def _tidy(jobs: Jobs) -> None:
-    while True:
-        await asyncio.sleep(TIDY)
-        with contextlib.suppress(OSError):
-            await run_in_threadpool(jobs.tidy)
-
-
 async def _stream(socket: WebSocket) -> None:
     await socket.app.state.streams.serve(socket)
 
 
 def _pages(app: FastAPI) -> None:
-    """Add the web page."""
+    """Add the web page, and Swagger UI from the assets of fastapi-swagger, so that nothing is loaded from a CDN."""
 
-    def serves(path: Path) -> Callable[[], Any]:
-        kind = KINDS[path.suffix]
+    def add(path: str, suffix: str, content: Callable[[], bytes], headers: dict[str, str]) -> None:
+        def page() -> Response:
+            return Response(content(), media_type=KINDS[suffix], headers=headers)
 
-        async def page() -> Response:
-            return FileResponse(path, media_type=kind, headers={"Cache-Control": "no-cache"})
+        app.add_api_route(path, page, include_in_schema=False)
 
-        return page
-
-    app.add_api_route("/", serves(PAGE / "index.html"), include_in_schema=False)
-    app.add_api_route("/sample.png", serves(sample()), include_in_schema=False)
-    for name in FILES:
-        app.add_api_route(f"/{name}", serves(PAGE / name), include_in_schema=False)
+    files = {"/": PAGE / "index.html", "/sample.png": sample(), **{f"/{name}": PAGE / name for name in FILES}}
+    for path, file in files.items():
+        add(path, file.suffix, file.read_bytes, {"Cache-Control": "no-cache"})
+    assets = importlib.resources.files("fastapi_swagger") / "resources"
+    documentation = {
+        "": (".html", DOCS.encode),
+        "/start.js": (".js", START.encode),
+        "/swagger-ui.css": (".css", (assets / "swagger-ui.css").read_bytes),
+        "/swagger-ui-bundle.js": (".js", (assets / "swagger-ui-bundle.js").read_bytes),
+    }
+    for path, (suffix, content) in documentation.items():
+        add(f"/docs{path}", suffix, content, {"Content-Security-Policy": DOCS_POLICY, "Cache-Control": "max-age=3600"})
 
 
 def _operations(app: FastAPI) -> None:
@@ -195,7 +226,7 @@ def _images(app: FastAPI) -> None:
     )  # fmt: skip
     async def predict(request: Request) -> Response:
         state = app.state
-        with charged(state.budget) as budget:
+        with state.budget.charged() as budget:
             with state.batcher.arriving():
                 files, options = await requests.images(request, state.settings, budget)
             lines = await state.batcher.read(files, options, budget)
@@ -219,7 +250,6 @@ def _videos(app: FastAPI) -> None:
         state = app.state
         with state.jobs.upload() as place:
             name, options = await _upload(request, place / "video", state.settings.limits)
-            check(state.readers, options)
             job = await run_in_threadpool(state.jobs.submit, place, name, options)
         return _job(job, 202)
 
@@ -255,8 +285,7 @@ async def _upload(request: Request, path: Path, limits: Any) -> tuple[str, Video
     arriving = blocks(request, limits.video_bytes + 1_000_000, limits.upload_seconds)
     with path.open("wb") as file:
         if kind == "multipart/form-data":
-            spool = functools.partial(Spool, file)
-            files, fields = await form(request, arriving, files=1, file_bytes=limits.video_bytes, sink=spool)
+            files, fields = await form(request, arriving, files=1, file_bytes=limits.video_bytes, sink=lambda: file)
             if not files:
                 raise Problem("invalid", "the request has no video: add a file to the form")
             return files[0][0], VideoOptions.parse(query | fields, text=True)

@@ -46,7 +46,6 @@ class _Waiting:
     key: Key
     shown: tuple[Points, tuple[Group, ...]]
     answer: asyncio.Future[str]
-    loop: asyncio.AbstractEventLoop
     since: float = field(default_factory=time.monotonic)
 
 
@@ -83,12 +82,7 @@ class Batcher:
             self._changed.notify_all()
 
     async def read(self, files: Sequence[File], options: Options, budget: Budget) -> list[str]:
-        """Return one line of JSON for each image, in order.
-
-        Args:
-            files: the images, or URLs of them.
-            options: their options.
-            budget: charged with the bytes fetched from URLs; the caller releases them.
+        """Return one line of JSON for each image or URL, in order. Bytes fetched from URLs are charged to the budget.
 
         Raises:
             Problem: the queue is full, the budget is exhausted, or inference took too long.
@@ -122,7 +116,7 @@ class Batcher:
 
     def _enqueue(self, files: Sequence[File], key: Key, shown: tuple[Points, tuple[Group, ...]]) -> list[asyncio.Future[str]]:
         loop = asyncio.get_running_loop()
-        items = [_Waiting(file, key, shown, loop.create_future(), loop) for file in files]
+        items = [_Waiting(file, key, shown, loop.create_future()) for file in files]
         with self._changed:
             if self._closed:
                 raise busy("the server is shutting down", 5)
@@ -208,7 +202,7 @@ class Batcher:
     def _decoded(self, file: File) -> Frame:
         if file.url is not None:
             return Frame(0, file.name, error=SourceError(f"{file.name} could not be fetched from a public address"))
-        frame = Frame.decoded(0, file.name, bytes(file.data), self.settings.limits.pixels)
+        frame = Frame.decoded(0, file.name, file.data, self.settings.limits.pixels)
         if frame.error is None:
             return frame
         return Frame(0, file.name, error=SourceError(str(frame.error).replace(" or raise max_pixels", "")))  # no client can
@@ -235,4 +229,4 @@ def _deliver(answers: Sequence[tuple[_Waiting, str | Problem]]) -> None:
 
     for item, value in answers:
         with contextlib.suppress(RuntimeError):  # the loop is closed
-            item.loop.call_soon_threadsafe(settle, item.answer, value)
+            item.answer.get_loop().call_soon_threadsafe(settle, item.answer, value)

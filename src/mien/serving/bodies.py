@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Protocol
+from functools import partial
+from typing import Any, BinaryIO
 
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -30,54 +32,36 @@ HEADER_BYTES = 8192
 
 
 class Budget:
-    """Bytes that request bodies may occupy in memory."""
+    """Bytes that request bodies may occupy in memory; a request takes its own from those of the server."""
 
-    def __init__(self, size: int) -> None:
-        self.left = size
+    def __init__(self, size: int, server: Budget | None = None) -> None:
+        self.left, self.server = size, server
 
     def take(self, count: int) -> None:
         """Reserve bytes, or reject the request."""
-        if count > self.left:
+        if self.server is not None:
+            self.server.take(count)
+        elif count > self.left:
             raise busy("too many images are arriving at the same time; retry after the time in Retry-After", 1)
         self.left -= count
 
-    def give(self, count: int) -> None:
-        """Release bytes."""
-        self.left += count
+    @contextlib.contextmanager
+    def charged(self) -> Iterator[Budget]:
+        """Yield the budget of one request, and release at the end what it took."""
+        request = Budget(0, self)
+        try:
+            yield request
+        finally:
+            self.left -= request.left  # negative: what it took
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One file of a request, or its URL."""
+    """One file of a request, or its URL; the name is printable, for messages and results only."""
 
     name: str
-    """Printable name for messages and results only."""
-    data: bytes | bytearray = b""
+    data: bytes = b""
     url: str | None = None
-
-
-class Sink(Protocol):
-    """Destination of a file's bytes: a bytearray or a `Spool`."""
-
-    def extend(self, data: bytes, /) -> None:
-        """Append bytes."""
-
-    def __len__(self) -> int: ...
-
-
-class Spool:
-    """A sink that writes to an open file."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.file, self.size = file, 0
-
-    def extend(self, data: bytes) -> None:
-        """Append bytes."""
-        self.file.write(data)
-        self.size += len(data)
-
-    def __len__(self) -> int:
-        return self.size
 
 
 def media_type(request: Request) -> str:
@@ -86,13 +70,7 @@ def media_type(request: Request) -> str:
 
 
 async def blocks(request: Request, limit: int, seconds: float, budget: Budget | None = None) -> AsyncIterator[bytes]:
-    """Yield a body as it arrives.
-
-    Args:
-        request: the request.
-        limit: maximum number of bytes.
-        seconds: time limit of the whole body.
-        budget: charged with the bytes; the caller releases them.
+    """Yield a body of at most `limit` bytes as it arrives, within `seconds`, and charge it to a budget.
 
     Raises:
         Problem: too large, too slow, or over budget.
@@ -120,51 +98,13 @@ async def blocks(request: Request, limit: int, seconds: float, budget: Budget | 
         raise Problem("malformed", "the connection was closed before the end of the body") from None
 
 
-async def whole(request: Request, limit: int, seconds: float, budget: Budget) -> bytearray:
-    """Return a body. Its bytes are charged to the budget, also on failure: use it inside `charged`."""
-    body = bytearray()
-    async for block in blocks(request, limit, seconds, budget):
-        body += block
-    return body
-
-
-@contextlib.contextmanager
-def charged(budget: Budget) -> Iterator[Budget]:
-    """Release at the end everything that was charged inside the block."""
-    account = _Account(budget)
-    try:
-        yield account
-    finally:
-        budget.give(account.taken)
-
-
-class _Account(Budget):
-    def __init__(self, budget: Budget) -> None:
-        self.budget, self.taken = budget, 0
-
-    def take(self, count: int) -> None:
-        self.budget.take(count)
-        self.taken += count
-
-    def give(self, count: int) -> None:
-        self.budget.give(count)
-        self.taken -= count
-
-
 async def form(
-    request: Request, arriving: AsyncIterator[bytes], *, files: int, file_bytes: int, sink: Callable[[], Sink] = bytearray
-) -> tuple[list[tuple[str, Sink]], dict[str, str]]:
-    """Read `multipart/form-data`.
-
-    Args:
-        request: its headers name the boundary.
-        arriving: its body.
-        files: maximum number of files.
-        file_bytes: maximum bytes per file.
-        sink: makes the destination of a file.
+    request: Request, arriving: AsyncIterator[bytes], *, files: int, file_bytes: int, sink: Callable[[], BinaryIO] = io.BytesIO
+) -> tuple[list[tuple[str, BinaryIO]], dict[str, str]]:
+    """Read `multipart/form-data` with at most `files` files of `file_bytes` bytes each; `sink` makes their destinations.
 
     Returns:
-        Name and sink of each file in order, and the other fields.
+        Name and destination of each file in order, and the other fields.
 
     Raises:
         Problem: an invalid or truncated form, or one that exceeds a limit.
@@ -189,9 +129,9 @@ async def form(
 class _Parts:
     """Collects the parts of a form from the parser's callbacks."""
 
-    def __init__(self, most: int, file_bytes: int, sink: Callable[[], Sink]) -> None:
+    def __init__(self, most: int, file_bytes: int, sink: Callable[[], BinaryIO]) -> None:
         self.most, self.file_bytes, self.sink = most, file_bytes, sink
-        self.files: list[tuple[str, Sink]] = []
+        self.files: list[tuple[str, BinaryIO]] = []
         self.fields: dict[str, str] = {}
         self.ended = False
         self._begin()
@@ -199,40 +139,31 @@ class _Parts:
     def callbacks(self) -> Any:
         return {
             "on_part_begin": self._begin,
-            "on_header_field": self._header_name,
-            "on_header_value": self._header_value,
+            "on_header_field": partial(self._header, "header_name"),
+            "on_header_value": partial(self._header, "header_value"),
             "on_header_end": self._header_end,
             "on_headers_finished": self._headers_finished,
             "on_part_data": self._data,
             "on_part_end": self._end,
-            "on_end": self._ended,
+            "on_end": partial(setattr, self, "ended", True),
         }
 
     def _begin(self) -> None:
-        self.header_name, self.header_value, self.header_bytes = bytearray(), bytearray(), 0
-        self.disposition = b""
-        self.name, self.limit = "", FIELD_BYTES
-        self.text = bytearray()
-        self.target: Sink | None = None
-        self.is_file = False
+        self.header_name = self.header_value = self.disposition = b""
+        self.header_bytes, self.limit = 0, FIELD_BYTES
+        self.name, self.is_file = "", False
+        self.target: BinaryIO = io.BytesIO()
 
-    def _count(self, count: int) -> None:
-        self.header_bytes += count
+    def _header(self, which: str, data: bytes, start: int, end: int) -> None:
+        self.header_bytes += end - start
         if self.header_bytes > HEADER_BYTES:
             raise Problem("too-large", f"the headers of a part exceed {HEADER_BYTES:,} bytes")
-
-    def _header_name(self, data: bytes, start: int, end: int) -> None:
-        self._count(end - start)
-        self.header_name += data[start:end]
-
-    def _header_value(self, data: bytes, start: int, end: int) -> None:
-        self._count(end - start)
-        self.header_value += data[start:end]
+        setattr(self, which, getattr(self, which) + data[start:end])
 
     def _header_end(self) -> None:
         if self.header_name.lower() == b"content-disposition":
-            self.disposition = bytes(self.header_value)
-        self.header_name, self.header_value = bytearray(), bytearray()
+            self.disposition = self.header_value
+        self.header_name = self.header_value = b""
 
     def _headers_finished(self) -> None:
         kind, parameters = parse_options_header(self.disposition)
@@ -246,26 +177,22 @@ class _Parts:
             return
         if len(self.files) >= self.most:
             raise Problem("too-large", f"the form has more than {self.most} files; send several requests")
-        target, self.limit = self.sink(), self.file_bytes
-        self.target = target
-        self.files.append((plain_name(parameters[b"filename"].decode("utf-8", "replace")), target))
+        self.target, self.limit = self.sink(), self.file_bytes
+        self.files.append((plain_name(parameters[b"filename"].decode("utf-8", "replace")), self.target))
 
     def _data(self, data: bytes, start: int, end: int) -> None:
-        target = self.text if self.target is None else self.target
-        if len(target) + end - start > self.limit:
+        if self.target.tell() + end - start > self.limit:
             what = "a file" if self.is_file else "a field"
             raise Problem("too-large", f"{what} of the form exceeds the limit of {self.limit:,} bytes")
-        target.extend(data[start:end])
+        self.target.write(data[start:end])
 
     def _end(self) -> None:
         if self.is_file:
             return
         if self.name in self.fields:
             raise Problem("malformed", f"the form has two fields {self.name[:60]!r}")
-        self.fields[self.name] = self.text.decode("utf-8", "replace")
-
-    def _ended(self) -> None:
-        self.ended = True
+        assert isinstance(self.target, io.BytesIO)
+        self.fields[self.name] = self.target.getvalue().decode("utf-8", "replace")
 
 
 def plain_name(name: str) -> str:

@@ -17,7 +17,7 @@ from ..faces.alignment import apply, invert
 from ..io.decoding import decode
 from ..io.images import DecodedImage
 from . import openapi, requests
-from .bodies import File, charged
+from .bodies import File
 from .openapi import Explained, Heat, Region
 from .options import ExplainOptions
 from .problems import Problem, busy
@@ -47,7 +47,7 @@ def install(app: FastAPI, waiting: int = 8) -> None:
             raise busy("too many explanations are waiting; retry later", 5)
         here += 1
         try:
-            with charged(state.budget) as budget:
+            with state.budget.charged() as budget:
                 [file], options = await requests.images(request, state.settings, budget, ExplainOptions, most=1)
                 try:
                     async with asyncio.timeout(limits.seconds):
@@ -80,7 +80,7 @@ def _answer(readers: Readers, file: File, options: ExplainOptions, pixels: int) 
     if file.url is not None:
         raise Problem("invalid", "explanations do not fetch URLs; send the image itself")
     try:
-        image = DecodedImage(decode(bytes(file.data), file.name, pixels)[0], file.name)
+        image = DecodedImage(decode(file.data, file.name, pixels)[0], file.name)
         found = explain(readers(key), image, method="occlusion", target=options.label, face=options.face)
     except (SourceError, ConfigError) as error:
         raise Problem("invalid", str(error).replace(" or raise max_pixels", "")) from None
@@ -91,14 +91,8 @@ def _explained(found: Explanation) -> Explained:
     side = found.heat.shape[0]
     cells = min(side, CELLS)
     small = np.asarray(Image.fromarray(found.heat.astype(np.float32)).resize((cells, cells), Image.Resampling.BOX))
-    corners = apply(invert(found.matrix), np.array([[0, 0], [side, 0], [0, side]]) - 0.5)
-    return Explained(
-        label=found.label,
-        probability=found.probability,
-        regions=[Region(name=name, importance=round(value, 4)) for name, value in found.regions.items()],
-        map=Heat(
-            values=small.astype(float).round(4).tolist(),
-            strength=round(max(found.strength or 0.0, 0.0), 4),
-            corners=corners.round(2).tolist(),
-        ),
-    )
+    corners = apply(invert(found.matrix), np.array([[0, 0], [side, 0], [0, side]]) - 0.5).round(2).tolist()
+    strength = round(max(found.strength or 0.0, 0.0), 4)
+    heat = Heat(values=small.astype(float).round(4).tolist(), strength=strength, corners=corners)
+    regions = [Region(name=name, importance=round(value, 4)) for name, value in found.regions.items()]
+    return Explained(label=found.label, probability=found.probability, regions=regions, map=heat)

@@ -27,7 +27,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -72,6 +72,12 @@ class JobState(BaseModel):
         return self.model_copy(update=values)
 
 
+class _Task(NamedTuple):
+    key: Key
+    sampling: Sampling
+    options: VideoOptions
+
+
 class Jobs:
     """The video jobs of a server, and the thread of this process that runs them."""
 
@@ -109,19 +115,26 @@ class Jobs:
         Raises:
             Problem: invalid options, or too many jobs.
         """
-        key, sampling = check(self.readers, options)
+        task = self._checked(options)
         if self._closing.is_set() or sum(state.status in ACTIVE for state in self.states()) >= self.settings.limits.jobs:
             raise busy("too many video jobs; retry later", 30)
         state = JobState(id=place.name, name=name, status="waiting", progress=0.0, created=time.time())
         _options(place, os.getpid()).write_text(options.model_dump_json(), encoding="utf-8")
-        self._start(place, state, key, sampling, options)
+        self._start(place, state, task)
         return state
 
-    def _start(self, place: Path, state: JobState, key: Key, sampling: Sampling, options: VideoOptions) -> None:
+    def _checked(self, options: VideoOptions) -> _Task:
+        try:
+            sampling = Sampling(options.every, options.fps, options.start or None, options.end)
+            return _Task(self.readers.key(options), sampling, options)
+        except MienError as error:
+            raise Problem("invalid", str(error)) from None
+
+    def _start(self, place: Path, state: JobState, task: _Task) -> None:
         _write(place, state)
         self._active.add(place.name)
         self.metrics.active.set(len(self._active))
-        self._pool.submit(self._run, place, state, key, sampling, options)
+        self._pool.submit(self._run, place, state, task)
 
     def adopt(self) -> None:
         """Take over the waiting jobs of processes that died."""
@@ -131,7 +144,7 @@ class Jobs:
                 with contextlib.suppress(OSError, Problem):  # renaming is atomic: only one of several processes succeeds
                     kept = _options(place, process).rename(_options(place, os.getpid()))
                     options = VideoOptions.model_validate_json(kept.read_text(encoding="utf-8"))
-                    self._start(place, state, *check(self.readers, options), options)
+                    self._start(place, state, self._checked(options))
 
     def state(self, number: str) -> JobState:
         """Return the state of a job.
@@ -188,15 +201,14 @@ class Jobs:
 
     # ── the thread ──
 
-    def _run(self, place: Path, state: JobState, key: Key, sampling: Sampling, options: VideoOptions) -> None:
+    def _run(self, place: Path, state: JobState, task: _Task) -> None:
         video = place / "video"
         try:
-            state = self._read(place, video, state, key, sampling, options)
-        except MienError as error:
-            message = str(error).replace(str(video), state.name)
-            state = (_read(place) or state).but(status="failed", message=message)
+            state = self._read(place, video, state, task)
         except Exception as error:
-            state = (_read(place) or state).but(status="failed", message=unforeseen(error).detail)
+            known = isinstance(error, MienError)
+            message = str(error).replace(str(video), state.name) if known else unforeseen(error).detail
+            state = (_read(place) or state).but(status="failed", message=message)
         finally:
             video.unlink(missing_ok=True)
             self._active.discard(place.name)
@@ -205,12 +217,13 @@ class Jobs:
         with contextlib.suppress(OSError):
             _write(place, state)
 
-    def _read(self, place: Path, video: Path, state: JobState, key: Key, sampling: Sampling, options: VideoOptions) -> JobState:
+    def _read(self, place: Path, video: Path, state: JobState, task: _Task) -> JobState:
         limits, cancel = self.settings.limits, place / "cancel"
+        sampling, options = task.sampling, task.options
         with Clip(str(video), sampling, called=state.name).open() as opened:
             total = sampling.frames(opened.info.duration, opened.info.rate)
         state, stored = state.but(status="running", progress=0.0 if total else None), 0.0
-        read = self.readers(key)
+        read = self.readers(task.key)
         frames = read.stream(
             video, every=sampling.every, fps=sampling.fps, start=sampling.start, end=sampling.end,
             detect_every=options.detect_every, smooth=None if options.smooth == "none" else options.smooth,
@@ -246,18 +259,6 @@ class Jobs:
             write(baseline.close())
         progress = 1.0 if status == "done" else state.progress
         return state.but(status=status, progress=progress, message=message)
-
-
-def check(readers: Readers, options: VideoOptions) -> tuple[Key, Sampling]:
-    """Return the key and the sampling of a video's options.
-
-    Raises:
-        Problem: unknown model, or contradictory options.
-    """
-    try:
-        return readers.key(options), Sampling(options.every, options.fps, options.start or None, options.end)
-    except MienError as error:
-        raise Problem("invalid", str(error)) from None
 
 
 def _write(place: Path, state: JobState) -> None:

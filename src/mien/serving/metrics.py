@@ -7,6 +7,7 @@ named by `PROMETHEUS_MULTIPROC_DIR`, which must be set before prometheus-client 
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 from prometheus_client import CONTENT_TYPE_LATEST as MEDIA_TYPE
@@ -29,26 +30,21 @@ class Metrics:
         self.folder = os.environ.get(SHARED)
         registry = self.registry = CollectorRegistry()
 
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(name, text, labels, registry=registry)
-
-        def gauge(name: str, text: str) -> Gauge:
-            return Gauge(name, text, registry=registry, multiprocess_mode="livesum")
-
-        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-            return Histogram(name, text, labels, buckets=buckets, registry=registry)
-
-        self.requests = counter("mien_requests", "Responses, by route, method and status.", "route", "method", "status")
-        self.latency = histogram("mien_request_seconds", "Time from request head to response, by route.", SECONDS, "route")
-        self.images = counter("mien_images", "Images, by status: ok, no face, unreadable.", "status")
-        self.faces = counter("mien_faces", "Faces, by whether the model was certain.", "certain")
-        self.batches = histogram("mien_batch_images", "Images per batch.", IMAGES)
-        self.waited = histogram("mien_queue_seconds", "Time of an image in the queue.", SECONDS)
+        counter, histogram = partial(Counter, registry=registry), partial(Histogram, registry=registry)
+        gauge = partial(Gauge, registry=registry, multiprocess_mode="livesum")
+        self.requests = counter("mien_requests", "Responses, by route, method and status.", ("route", "method", "status"))
+        self.latency = histogram(
+            "mien_request_seconds", "Time from request head to response, by route.", ("route",), buckets=SECONDS
+        )
+        self.images = counter("mien_images", "Images, by status: ok, no face, unreadable.", ("status",))
+        self.faces = counter("mien_faces", "Faces, by whether the model was certain.", ("certain",))
+        self.batches = histogram("mien_batch_images", "Images per batch.", buckets=IMAGES)
+        self.waited = histogram("mien_queue_seconds", "Time of an image in the queue.", buckets=SECONDS)
         self.queue = gauge("mien_queue_images", "Images in the queue.")
-        self.jobs = counter("mien_jobs", "Finished video jobs, by outcome: done, failed, canceled.", "outcome")
+        self.jobs = counter("mien_jobs", "Finished video jobs, by outcome: done, failed, canceled.", ("outcome",))
         self.active = gauge("mien_jobs_active", "Video jobs waiting or running.")
         self.streams = gauge("mien_streams_open", "Open streams.")
-        self.frames = counter("mien_stream_frames", "Frames of streams: read, dropped or unreadable.", "outcome")
+        self.frames = counter("mien_stream_frames", "Frames of streams: read, dropped or unreadable.", ("outcome",))
         if self.folder is None:
             ProcessCollector(registry=registry)
 

@@ -61,11 +61,7 @@ class Options(BaseModel):
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], *, text: bool = False) -> Self:
-        """Validate the options of a request.
-
-        Args:
-            values: name → value.
-            text: whether values are strings of a form or query, where `true` and `3` are converted.
+        """Validate the options of a request; with `text` they are strings of a form or query, as `true` and `3`.
 
         Raises:
             Problem: an unknown name, or a value of the wrong type or outside its range.

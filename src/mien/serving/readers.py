@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from dataclasses import dataclass
+from functools import lru_cache, partial
 
 from .. import cards
 from ..cards import Card
 from ..errors import ConfigError
-from ..faces.detection import Detector, open_detector
+from ..faces.detection import open_detector
 from ..faces.finder import FaceFinder, open_finder
 from ..faces.landmarks import Blendshapes
 from ..inference.options import DEFAULTS
@@ -59,22 +59,20 @@ class Readers:
             if card.crop is None:
                 if model in bundled:
                     continue
-                raise ConfigError(
-                    f"the card of {model} has no crop contract, so it cannot crop faces; name another", value=model
-                )
+                message = f"the card of {model} has no crop contract, so it cannot crop faces; name another"
+                raise ConfigError(message, value=model)
             if card.name in self.cards:
-                raise ConfigError(
-                    f"two models are named {card.name!r}: {self._sources[card.name]} and {model}; rename one card"
-                )
+                both = f"{self._sources[card.name]} and {model}"
+                raise ConfigError(f"two models are named {card.name!r}: {both}; rename one card")
             self.cards[card.name], self._sources[card.name] = card, model
             if not self._models:
                 self._models[card.name] = (card, runtime)
         self.default = next(iter(self.cards))
         self._lock = threading.Lock()
-        self._detectors: OrderedDict[tuple[int, bool], Detector] = OrderedDict()
+        self._detector = lru_cache(DETECTORS)(partial(open_detector, settings.detector))
         with use(settings.device):
             self._finder, self._blendshapes = open_finder(settings.detector), Blendshapes()
-            self._detector(self.key(Options()))  # so that its errors are raised at the start
+            self._detector(min_size=0, small_faces=False)  # so that its errors are raised at the start
 
     def key(self, options: Options) -> Key:
         """Return the key of a request's options.
@@ -94,17 +92,7 @@ class Readers:
             if key.model not in self._models:
                 self._models[key.model] = open_model(self._sources[key.model])
             card, runtime = self._models[key.model]
-            shared = self._finder
-            finder = FaceFinder(
-                self._detector(key), shared.landmarker, second=shared.second, min_size=key.min_size, max_faces=key.max_faces
-            )
+            detector, shared = self._detector(min_size=key.min_size, small_faces=key.small_faces), self._finder
+            sizes = {"min_size": key.min_size, "max_faces": key.max_faces}
+            finder = FaceFinder(detector, shared.landmarker, second=shared.second, **sizes)
             return Recognizer(card, runtime, finder, self._blendshapes if key.blendshapes else None)
-
-    def _detector(self, key: Key) -> Detector:
-        look = (key.min_size, key.small_faces)
-        if look not in self._detectors:
-            self._detectors[look] = open_detector(self.settings.detector, min_size=key.min_size, small_faces=key.small_faces)
-            if len(self._detectors) > DETECTORS:
-                self._detectors.popitem(last=False)
-        self._detectors.move_to_end(look)
-        return self._detectors[look]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import io
 import json
 import math
 from typing import Any, TypeVar
@@ -15,7 +16,7 @@ from starlette.requests import Request
 
 from ..io.images import printable
 from ..io.urls import is_url, without_secrets
-from .bodies import Budget, File, blocks, form, media_type, plain_name, whole
+from .bodies import Budget, File, blocks, form, media_type, plain_name
 from .openapi import Entry
 from .options import Options
 from .problems import Problem, first_error
@@ -38,14 +39,10 @@ class Body(BaseModel):
 async def images(
     request: Request, settings: Settings, budget: Budget, kind: type[Chosen] = Options, most: int | None = None
 ) -> tuple[list[File], Chosen]:
-    """Return the images and options of a request. Options may also be in the query; those of the body come first.
+    """Return the images and options of a request (multipart/form-data, image/*, or application/json).
 
-    Args:
-        request: multipart/form-data, image/*, or application/json.
-        settings: for its limits and whether URLs are allowed.
-        budget: charged with the body; the caller releases it.
-        kind: class of the options.
-        most: maximum number of images; None is the limit of the settings.
+    Options may also be in the query; those of the body come first. The body is charged to the budget. At most `most` images
+    are accepted, by default as many as the settings allow.
 
     Raises:
         Problem: an invalid request.
@@ -56,13 +53,13 @@ async def images(
         case "multipart", _, "form-data":
             arriving = blocks(request, limits.request_bytes, limits.seconds, budget)
             files, fields = await form(request, arriving, files=most, file_bytes=limits.image_bytes)
-            found = [File(name, data) for name, data in files if isinstance(data, bytearray)]
+            found = [File(name, data.getvalue()) for name, data in files if isinstance(data, io.BytesIO)]
             options = kind.parse(query | fields, text=True)
         case "image", _, _:
             options = kind.parse(query, text=True)
-            found = [File("image", await whole(request, limits.image_bytes, limits.seconds, budget))]
+            found = [File("image", await _whole(request, limits.image_bytes, limits.seconds, budget))]
         case "application", _, "json":
-            data = await whole(request, limits.request_bytes, limits.seconds, budget)
+            data = await _whole(request, limits.request_bytes, limits.seconds, budget)
             found, values = await run_in_threadpool(_of_json, data, settings, most)
             given = kind.parse(values).model_dump(exclude_unset=True)
             options = kind.parse(query, text=True).model_copy(update=given)
@@ -73,7 +70,11 @@ async def images(
     return found, options
 
 
-def _of_json(data: bytearray, settings: Settings, most: int) -> tuple[list[File], dict[str, Any]]:
+async def _whole(request: Request, limit: int, seconds: float, budget: Budget) -> bytes:
+    return b"".join([block async for block in blocks(request, limit, seconds, budget)])
+
+
+def _of_json(data: bytes, settings: Settings, most: int) -> tuple[list[File], dict[str, Any]]:
     try:
         body = Body.model_validate(parse_object(data), strict=True)
     except ValidationError as error:
@@ -112,7 +113,7 @@ def _decoded(data: str, where: str, limit: int) -> bytes:
         raise Problem("invalid", f"{where}: `data` is not base64 (RFC 4648)") from None
 
 
-def parse_object(body: bytes | bytearray | str) -> dict[str, Any]:
+def parse_object(body: bytes | str) -> dict[str, Any]:
     """Return the JSON object of a body.
 
     Raises:

@@ -7,8 +7,8 @@ import ipaddress
 import json
 import socket
 from dataclasses import dataclass, field
-from typing import Any
 
+from ..config import build
 from ..errors import ConfigError
 from ..runtime.devices import Device
 
@@ -116,19 +116,21 @@ class Settings:
     @classmethod
     def from_json(cls, text: str) -> Settings:
         """Return the settings written by `to_json`."""
-        values: dict[str, Any] = json.loads(text)
-        limits = Limits(**values.pop("limits"))
-        lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
-        chosen: dict[str, Any] = {**values, **lists, "limits": limits}
-        return cls(**chosen)
+        return build(cls, json.loads(text), "settings")
+
+
+def address_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return the IP address that a host is given as, None for a name."""
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
 
 
 def is_loopback(host: str) -> bool:
     """Return whether an address to listen at is reached from this machine only."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    address = address_of(host)
+    return host == "localhost" or (address is not None and address.is_loopback)
 
 
 def hosts_of(host: str, allowed: tuple[str, ...] = ()) -> tuple[str, ...]:

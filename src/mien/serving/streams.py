@@ -18,7 +18,7 @@ import contextlib
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -43,8 +43,7 @@ NAME = "stream"
 """`Result.source` of all frames."""
 
 
-@dataclass(slots=True)
-class _Waiting:
+class _Waiting(NamedTuple):
     """The frame in the queue."""
 
     number: int
@@ -89,10 +88,9 @@ class Streams:
         reader = await asyncio.to_thread(self.readers, self.readers.key(options))
         stream = Stream(reader, detect_every=options.detect_every, smooth=None if options.smooth == "none" else options.smooth)
         await socket.send_text(json.dumps({"type": "ready", "model": reader.name, "labels": list(reader.card.labels)}))
-        mailbox: list[_Waiting] = []
-        arrived = asyncio.Event()
-        reading = asyncio.create_task(self._answer(socket, stream, options, mailbox, arrived))
-        receiving = asyncio.create_task(self._receive(socket, mailbox, arrived))
+        mailbox = asyncio.Queue[_Waiting](1)
+        reading = asyncio.create_task(self._answer(socket, stream, options, mailbox))
+        receiving = asyncio.create_task(self._receive(socket, mailbox))
         try:
             done, _ = await asyncio.wait((reading, receiving), return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -121,7 +119,7 @@ class Streams:
                 raise Problem("unauthorized", "send a token of this server in the first message")
         return StreamOptions.parse(options)
 
-    async def _receive(self, socket: WebSocket, mailbox: list[_Waiting], arrived: asyncio.Event) -> None:
+    async def _receive(self, socket: WebSocket, mailbox: asyncio.Queue[_Waiting]) -> None:
         number, started, limits = 0, time.monotonic(), self.settings.limits
         while True:
             try:
@@ -137,23 +135,18 @@ class Streams:
             if len(data) > limits.frame_bytes:
                 raise Problem("too-large", f"a frame exceeds the limit of {limits.frame_bytes:,} bytes")
             number += 1
-            if mailbox:
-                dropped = mailbox.pop()
+            if mailbox.full():
+                dropped = mailbox.get_nowait()
                 self.metrics.frames.labels("dropped").inc()
                 await socket.send_text(f'{{"type": "dropped", "frame": {dropped.number}}}')
-            mailbox.append(_Waiting(number, time.monotonic() - started, data))
-            arrived.set()
+            mailbox.put_nowait(_Waiting(number, time.monotonic() - started, data))
 
     async def _answer(
-        self, socket: WebSocket, stream: Stream, options: StreamOptions, mailbox: list[_Waiting], arrived: asyncio.Event
+        self, socket: WebSocket, stream: Stream, options: StreamOptions, mailbox: asyncio.Queue[_Waiting]
     ) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            await arrived.wait()
-            arrived.clear()
-            if not mailbox:
-                continue
-            waiting = mailbox.pop()
+            waiting = await mailbox.get()
             text = await loop.run_in_executor(self._pool, self._text, stream, waiting, options)
             await socket.send_text(f'{{"type": "result", "frame": {waiting.number}, "result": {text}}}')
 

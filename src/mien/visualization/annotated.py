@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
-from types import TracebackType
 from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
@@ -43,19 +41,17 @@ class _Folder:
         place = self._place(source)
         wanted = self.folder / _cut(place if place.suffix.lower() in suffixes else place.with_suffix(suffixes[0]))
         wanted.parent.mkdir(parents=True, exist_ok=True)
-        numbered = (wanted.with_stem(f"{wanted.stem}-{number}") for number in itertools.count(2))
-        path = next(
-            path
-            for path in itertools.chain([wanted], numbered)
-            if path not in self._written and (not path.exists() or _ours(path))
-        )
+        path, number = wanted, 1
+        while path in self._written or (path.exists() and not _ours(path)):
+            number += 1
+            path = wanted.with_stem(f"{wanted.stem}-{number}")
         self._written.add(path)
         return path
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *raised: Any) -> None:
         pass
 
     def _place(self, source: str) -> PurePath:
@@ -119,11 +115,11 @@ class AnnotatedImages(_Folder):
             return None
         annotated = draw(image, result, layers=self.layers)
         path = self.claim(result.source, (".png", ".jpg", ".jpeg"))
-        exif = Image.Exif()
+        exif, png = Image.Exif(), path.suffix.lower() == ".png"
         exif[0x0131] = MARK
-        options = {"quality": self.quality, "subsampling": 0} if path.suffix.lower() != ".png" else {"compress_level": 4}
+        options = {"compress_level": 4} if png else {"quality": self.quality, "subsampling": 0}
         with atomic_write(path, "choose another folder") as part:
-            annotated.save(part, "PNG" if path.suffix.lower() == ".png" else "JPEG", exif=exif, **options)
+            annotated.save(part, "PNG" if png else "JPEG", exif=exif, **options)
         return path
 
 
@@ -178,9 +174,9 @@ class Videos(_Folder):
         self._time = result.time
         return self._recorder.path
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *raised: Any) -> None:
         if self._recorder is not None:
-            self._recorder.__exit__(kind, error, trace)
+            self._recorder.__exit__(*raised)
 
     def _next(self, source: str) -> None:
         if self._recorder is not None:
@@ -188,9 +184,8 @@ class Videos(_Folder):
         sound = source if os.path.isfile(source) else None  # noqa: PTH113 - Path.is_file raises on a name too long
         kind = suffix(sound) if sound else ".mp4"
         self._source, self._time = source, 0.0
-        self._recorder = Recorder(
-            self.claim(source, (kind,)), sound=sound, start=self.start, end=self.end, comment=MARK, threads=self.threads
-        )
+        path, times = self.claim(source, (kind,)), {"start": self.start, "end": self.end}
+        self._recorder = Recorder(path, sound=sound, comment=MARK, threads=self.threads, **times)
 
 
 def _absolute(path: str | os.PathLike[str]) -> Path:

@@ -116,13 +116,7 @@ def color(face: Face) -> Ink:
 def arrange(faces: Sequence[Face], boxes: np.ndarray, size: tuple[int, int]) -> tuple[list[Label | Bars], Placement]:
     """Place bars at as many of the largest faces as there is room for, and labels at the others.
 
-    Args:
-        faces: the faces.
-        boxes: (N, 4) their boxes on the canvas: left, top, right, bottom.
-        size: width and height of the canvas.
-
-    Returns:
-        A plate for each face, and their positions.
+    `boxes` are their (N, 4) boxes on a canvas of width and height `size`: left, top, right, bottom.
     """
     unit, heights = _unit(size), boxes[:, 3] - boxes[:, 1]
     gap = max(unit / 5, 2)

@@ -17,21 +17,12 @@ from ..datasets import Dataset, reader
 from ..datasets.layout import Damaged
 from ..datasets.protocols import official
 from .checks import audit
-from .cleaning import clean_protocol
+from .duplicates import clean_protocol
 from .report import Audit, Duplicates, Finding, Leak, Overlap, Quality, SplitSummary
 
 __all__ = [
-    "Audit",
-    "Duplicates",
-    "Finding",
-    "Leak",
-    "Overlap",
-    "Quality",
-    "SplitSummary",
-    "audit",
-    "clean_protocol",
-    "open_splits",
-]
+    "Audit", "Duplicates", "Finding", "Leak", "Overlap", "Quality", "SplitSummary", "audit", "clean_protocol", "open_splits",
+]  # fmt: skip
 
 
 def open_splits(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from ...errors import ConfigError, UnknownName
 from ...faces.finder import open_finder
 from ...io.images import printable
 from ..datasets import Dataset, Sample, reader
-from .duplicates import copies
+from .duplicates import conflicting, copies
 from .findings import findings
 from .report import Audit, Duplicates, Leak, Member, Overlap, Quality, SplitSummary
 from .signatures import Progress, Signatures, join, signatures
@@ -70,12 +70,9 @@ def audit(
     if both := splits.keys() & (against or {}).keys():
         raise ConfigError(f"{min(both)!r} is the name of a split; give another name to the other dataset", value=min(both))
     first = next(iter(splits.values()))
-    sides = {**splits, **(against or {})}
-    found = join([signatures(data, workers, progress) for data in sides.values()])
-    side = np.repeat(np.arange(len(sides)), [len(data) for data in sides.values()])
+    view = _View(splits, against or {})
+    found = join([signatures(data, workers, progress) for data in view.sides.values()])
     linked = copies(found, near)
-    view = _View(list(sides), list(sides.values()), side, len(splits))
-    own = side < len(splits)
     report = Audit(
         dataset=first.name,
         protocol=first.protocol,
@@ -86,7 +83,7 @@ def audit(
         exact=_duplicates(linked.group, view),
         near=_duplicates(linked.families(), view) if near else None,
         overlaps=tuple(_overlaps(splits)),
-        quality=_quality(found, view, own, search),
+        quality=_quality(found, view, search),
         findings=(),
     )
     return findings(report)
@@ -95,22 +92,23 @@ def audit(
 class _View:
     """Rows of all sides together: the splits first, then the other datasets."""
 
-    def __init__(self, names: list[str], sides: list[Dataset], side: np.ndarray, splits: int) -> None:
-        self.names, self.sides, self.side, self.splits = names, sides, side, splits
-        self.starts = np.cumsum([0, *(len(data) for data in sides)])
+    def __init__(self, splits: Mapping[str, Dataset], others: Mapping[str, Dataset]) -> None:
+        self.sides, self.splits = {**splits, **others}, len(splits)
+        self.names = list(self.sides)
+        sizes = [len(data) for data in self.sides.values()]
+        self.side, self.starts = np.repeat(np.arange(len(sizes)), sizes), np.cumsum([0, *sizes])
+        self.own = self.side < self.splits
 
-    def sample(self, row: int) -> tuple[str, Sample]:
-        """Name of the side of a row, and its sample."""
+    def sample(self, row: int) -> Sample:
         index = int(self.side[row])
-        return self.names[index], self.sides[index][int(row - self.starts[index])]
+        return self.sides[self.names[index]][int(row - self.starts[index])]
 
     def member(self, row: int) -> Member:
-        side, sample = self.sample(row)
-        return Member(side, printable(sample.name), sample.label)
+        sample = self.sample(row)
+        return Member(self.names[int(self.side[row])], printable(sample.name), sample.label)
 
-    def name(self, row: int) -> str:
-        member = self.member(row)
-        return f"{member.split}/{member.name}"
+    def listed(self, rows: Iterable[int]) -> tuple[str, ...]:
+        return tuple(f"{member.split}/{member.name}" for member in map(self.member, rows))
 
 
 def _summary(data: Dataset) -> SplitSummary:
@@ -124,18 +122,17 @@ def _summary(data: Dataset) -> SplitSummary:
 
 
 def _duplicates(group: np.ndarray, view: _View) -> Duplicates:
-    own = view.side < view.splits
+    own = view.own
     _, group = np.unique(group, return_inverse=True)
     size = np.bincount(group[own], minlength=int(group.max(initial=-1)) + 1)
     members = own & (size[group] > 1)
-    label = np.concatenate([data.label for data in view.sides])
-    labels = np.unique(np.stack([group, label])[:, own & (label >= 0)], axis=1)
-    torn = np.bincount(labels[0], minlength=len(size)) > 1
+    label = np.concatenate([data.label for data in view.sides.values()])
+    contradicts = conflicting(group, np.where(own, label, -1))
     return Duplicates(
         distinct=len(np.unique(group[own])),
         groups=int((size > 1).sum()),
         images=int(members.sum()),
-        conflicting=int((torn & (size > 1)).sum()),
+        conflicting=int((contradicts & (size > 1)).sum()),
         leaks=tuple(_leaks(group, view)),
         examples=tuple(_examples(group, members, view)),
     )
@@ -186,8 +183,8 @@ def _resemblance(thumbnails: np.ndarray) -> float:
     return float(np.median(np.einsum("ij,ij->i", flat, np.roll(flat, len(flat) // 2, axis=0))))
 
 
-def _quality(found: Signatures, view: _View, own: np.ndarray, search: int | None) -> Quality:
-    good = np.flatnonzero(own & found.readable)
+def _quality(found: Signatures, view: _View, search: int | None) -> Quality:
+    good = np.flatnonzero(view.own & found.readable)
     sizes = Counter(map(tuple, found.size[good].tolist()))
     usual, number = sizes.most_common(1)[0] if sizes else ((0, 0), 0)
     odd = good[(found.size[good] != usual).any(1)] if number >= UNIFORM * len(good) else []
@@ -196,16 +193,16 @@ def _quality(found: Signatures, view: _View, own: np.ndarray, search: int | None
     if search is not None:
         find = open_finder()
         rows = good[np.linspace(0, len(good) - 1, min(search or len(good), len(good))).astype(int)].tolist()
-        without = [row for row in rows if not find([view.sample(row)[1].read()])[0]]
+        without = [row for row in rows if not find([view.sample(row).read()])[0]]
     return Quality(
         sizes={f"{width}×{height}": count for (width, height), count in sizes.most_common(20)},
-        odd_sizes=tuple(view.name(row) for row in odd[:1000]),
-        unreadable=tuple(str(text) for text in found.failure[own & ~found.readable]),
-        blank=tuple(view.name(row) for row in good[~seen]),
+        odd_sizes=view.listed(odd[:1000]),
+        unreadable=tuple(str(text) for text in found.failure[view.own & ~found.readable]),
+        blank=view.listed(good[~seen]),
         equalised=int((found.unevenness[good][seen] < UNEVEN).sum()),
         recompressed=int((found.zeroed[good][seen] > ZEROED).sum()),
         deviation=float(np.median(found.deviation[good])) if len(good) else 0.0,
         resemblance=_resemblance(found.thumbnail[good][seen]),
-        without_face=tuple(view.name(row) for row in without) if search is not None else None,
+        without_face=view.listed(without) if search is not None else None,
         searched=len(rows),
     )

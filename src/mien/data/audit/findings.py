@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from ...errors import UnknownName
 from ..datasets import reader
-from .report import Audit, Duplicates, Finding, Leak, Level, Overlap, Quality
+from .report import Audit, Duplicates, Finding, Leak, Level, Quality
 
 LEVELS: tuple[Level, ...] = ("error", "warning", "note")
 
@@ -22,13 +22,7 @@ EQUALISED_COST = "on FER2013, models trained on the original lose 8 to 10 points
 
 def findings(report: Audit) -> Audit:
     """Return the report with its findings, most severe first."""
-    found = [
-        *_copies(report),
-        *_overlaps(report),
-        *_images(report),
-        *_balance(report),
-        *_published(report),
-    ]
+    found = [*_copies(report), *_overlaps(report), *_images(report), *_balance(report), *_published(report)]
     found += [Finding("warning", f"the protocol {report.protocol}: {flaw}") for flaw in report.flaws]
     found += [Finding("note", note) for note in report.notes]
     return dataclasses.replace(report, findings=tuple(sorted(found, key=lambda finding: LEVELS.index(finding.level))))
@@ -47,7 +41,12 @@ def _copies(report: Audit) -> Iterator[Finding]:
     if report.near and report.near.groups and report.quality.resemblance > ALIKE:
         alike = f"all images are similar (correlation {report.quality.resemblance:.2f}), as portraits from one studio are"
         yield Finding("warning", f"{alike}: near duplicates may be other people; check them with --html FILE --images")
-    yield from _groups(report.exact, sum(split.images for split in report.splits.values()))
+    copies, total = report.exact, sum(split.images for split in report.splits.values())
+    if copies.groups:
+        several = f"{copies.groups:,} groups of {copies.images:,} exact duplicates"
+        yield Finding("note", f"{copies.distinct:,} distinct images of {total:,}; {several}")
+    if copies.conflicting:
+        yield Finding("warning", f"{copies.conflicting:,} groups of exact duplicates have conflicting labels")
     if not exact and not report.overlaps and not (report.near and report.near.leaks):
         yield Finding("note", "no duplicates and no subjects in two splits")
 
@@ -61,14 +60,6 @@ def _example(copies: Duplicates | None, leak: Leak) -> str:
     return ""
 
 
-def _groups(copies: Duplicates, total: int) -> Iterator[Finding]:
-    if copies.groups:
-        several = f"{copies.groups:,} groups of {copies.images:,} exact duplicates"
-        yield Finding("note", f"{copies.distinct:,} distinct images of {total:,}; {several}")
-    if copies.conflicting:
-        yield Finding("warning", f"{copies.conflicting:,} groups of exact duplicates have conflicting labels")
-
-
 def _overlaps(report: Audit) -> Iterator[Finding]:
     for overlap in report.overlaps:
         subject = f"{overlap.images:,} of the {overlap.split} images"
@@ -78,7 +69,7 @@ def _overlaps(report: Audit) -> Iterator[Finding]:
             yield Finding("error", f"{subject} share {overlap.shared:,} {overlap.what}s with {overlap.other}")
 
 
-def _level(seen: Leak | Overlap) -> Level:
+def _level(seen: Leak) -> Level:
     """Leaks between training and test are errors of the test split, whose metrics they invalidate."""
     return "warning" if seen.split == "train" else "error"
 
@@ -97,9 +88,8 @@ def _images(report: Audit) -> Iterator[Finding]:
             yield Finding(level, f"{len(names):,} images {what}: {shown}")
     if quality.without_face:
         number, searched = len(quality.without_face), quality.searched
-        yield Finding(
-            "warning", f"no face was detected in {number:,} of {searched:,} images ({number / searched:.1%}) searched"
-        )
+        text = f"no face was detected in {number:,} of {searched:,} images ({number / searched:.1%}) searched"
+        yield Finding("warning", text)
     yield from _treatment(quality, sum(split.images for split in report.splits.values()))
 
 

@@ -29,10 +29,7 @@ figure{display:inline-block;margin:0 .5rem .5rem 0;font-size:.75rem}figure img{d
 def page(report: Audit, images: Mapping[str, Dataset] | None = None) -> str:
     """Return the report as an HTML document.
 
-    Args:
-        report: output of `audit`.
-        images: the splits, to show some duplicates as thumbnails; the page then contains images of the dataset and their
-            terms of use apply to it.
+    With the splits as `images` it shows some duplicates; it then contains images of the dataset, whose terms of use apply.
     """
     title = f"Audit of {report.dataset}, protocol {report.protocol}"
     parts = [

@@ -62,13 +62,7 @@ class Signatures:
 
 
 def signatures(data: Dataset, workers: int = 1, progress: Progress = lambda number: None) -> Signatures:
-    """Return the signatures of all images of a dataset, in its order.
-
-    Args:
-        data: the images.
-        workers: threads that decode files.
-        progress: called with the number of images.
-    """
+    """Return the signatures of all images of a dataset, in its order; `workers` threads decode files."""
     parts = list(_from_array(data, progress) if data.pixels is not None else _from_files(data, workers, progress))
     return join(parts or [_failed("")]).take(slice(len(data)))
 
@@ -126,18 +120,9 @@ def _describe(batch: np.ndarray) -> Signatures:
 
 
 def _failed(message: str) -> Signatures:
-    none = np.zeros(1, np.float32)
-    return Signatures(
-        identity=np.zeros(1, "S16"),
-        hash=np.zeros(1, np.uint64),
-        mirrored=np.zeros(1, np.uint64),
-        thumbnail=np.zeros((1, 16, 16), np.uint8),
-        size=np.zeros((1, 2), np.int32),
-        deviation=none,
-        unevenness=none,
-        zeroed=none,
-        failure=np.array([message]),
-    )
+    empty = _describe(np.zeros((1, 1, 1), np.uint8))
+    zeros = {name: np.zeros_like(getattr(empty, name)) for name in ("identity", "hash", "mirrored", "size", "unevenness")}
+    return dataclasses.replace(empty, **zeros, failure=np.array([message]))
 
 
 def _identity(image: np.ndarray) -> bytes:

@@ -10,11 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...registry import lookup
-from .dataset import Dataset
+from .dataset import Dataset, Sample
 from .layout import Damaged
 from .protocols import DEFAULT_DRAW, Draw
 from .reader import Reader
-from .sample import Sample
 
 __all__ = ["DATASETS", "Dataset", "Draw", "Reader", "Sample", "open_dataset", "reader"]
 

@@ -19,28 +19,25 @@ from ...labels import AFFECTNET8 as EIGHT
 from ...labels import AFFECTNET11, ALPHABETICAL8
 from .cache import mapped
 from .dataset import Dataset
-from .folders import existing, of_files, part_folders, part_of, read_class_folders
+from .folders import ListedImages, of_files, part_folders, part_of, read_class_folders
 from .layout import Layout, Place, child
-from .listing import Locator, header_of, number_in, read_rows, single_precision, subfolders
+from .listing import Locator, header_of, number_in, read_rows, single_precision, subfolders, texts
 from .protocols import Protocol, held_out, official, validation_is_test
 from .reader import Option, Reader
 
-COLUMNS = [
-    "subDirectory_filePath",
-    "face_x",
-    "face_y",
-    "face_width",
-    "face_height",
-    "facial_landmarks",
-    "expression",
-    "valence",
-    "arousal",
-]
+COLUMNS = (
+    "subDirectory_filePath", "face_x", "face_y", "face_width", "face_height", "facial_landmarks",
+    "expression", "valence", "arousal",
+)  # fmt: skip
 """Columns of `training.csv` and `validation.csv`, for the copies whose files lack the header line."""
 LISTS = {
     "train": "training.csv|Manually_Annotated_file_lists/training.csv",
     "validation": "validation.csv|Manually_Annotated_file_lists/validation.csv",
 }
+
+
+ANNOTATIONS = ("stem", "expression", "valence", "arousal")
+"""Arrays of the copies with one file per value."""
 
 
 def _read_lists(place: Place) -> Dataset:
@@ -50,8 +47,7 @@ def _read_lists(place: Place) -> Dataset:
     root = folder or place.base
     files = {where: path for where, mark in LISTS.items() if (path := child(place.base, *mark.split("|")))}
     tables = {where: list(read_rows(path, None if COLUMNS[0] in header_of(path) else COLUMNS)) for where, path in files.items()}
-    locate = Locator(root, (row.get(COLUMNS[0], "") for table in tables.values() for _, row in table))
-    names, label, part, numbers = [], [], [], []
+    listed = ListedImages(place, root, (row.get(COLUMNS[0], "") for table in tables.values() for _, row in table))
     for where, path in files.items():
         for line, row in tables[where]:
             try:
@@ -61,31 +57,22 @@ def _read_lists(place: Place) -> Dataset:
             except (KeyError, ValueError, IndexError) as error:
                 place.damage(f"{path.name} line {line}: {error}")
                 continue
-            if kind not in place.labels:
-                continue
-            found = existing(locate, row[COLUMNS[0]], f"{path.name} line {line}", place.damage)
-            if found:
-                names.append(found)
-                label.append(expression)
-                part.append(where)
-                numbers.append((x, y, x + width, y + height, valence, arousal))
-    columns = single_precision(numbers).reshape(-1, 6)
+            if kind in place.labels:
+                numbers = (x, y, x + width, y + height, valence, arousal)
+                listed.add(row[COLUMNS[0]], f"{path.name} line {line}", label=expression, part=where, numbers=numbers)
+    columns = single_precision(listed.rows["numbers"]).reshape(-1, 6)
     affect = {"valence": _valid(columns[:, 4]), "arousal": _valid(columns[:, 5])}
-    return of_files(root, place.labels, names, label, part, boxes=columns[:, :4], **affect, notes=locate.notes)
+    return listed.dataset(place.labels, boxes=columns[:, :4], **affect)
 
 
 def _read_arrays(place: Place) -> Dataset:
     """`train_set` and `val_set` with one file per value and image: hundreds of thousands, hence the cache."""
-    parts = []
-    for folder, part in part_folders(place.base).items():
-        if (place.base / folder / "annotations").is_dir():
-            parts.append((part, folder, _annotations(place.base / folder / "annotations", place)))
-    names, label, part, valence, arousal = [], [], [], [], []
-    for where, folder, columns in parts:
-        locate = Locator(place.base / folder / "images")
-        for stem, expression, v, a in zip(
-            columns["stem"], columns["expression"], columns["valence"], columns["arousal"], strict=True
-        ):
+    names, label, part, affect = [], [], [], []
+    for folder, where in part_folders(place.base).items():
+        if not (place.base / folder / "annotations").is_dir():
+            continue
+        table, locate = _annotations(place.base / folder / "annotations", place), Locator(place.base / folder / "images")
+        for stem, expression, *values in zip(*(table[name] for name in ANNOTATIONS), strict=True):
             if not 0 <= expression < len(place.labels):
                 continue
             found = next(filter(None, (locate(f"{stem}{suffix}") for suffix in (".jpg", ".png", ".jpeg"))), None)
@@ -95,10 +82,9 @@ def _read_arrays(place: Place) -> Dataset:
             names.append(f"{folder}/images/{found}")
             label.append(int(expression))
             part.append(where)
-            valence.append(v)
-            arousal.append(a)
-    affect = {"valence": _valid(np.array(valence)), "arousal": _valid(np.array(arousal))}
-    return of_files(place.base, place.labels, names, label, part, **affect)
+            affect.append(values)
+    valence, arousal = _valid(np.array(affect).reshape(-1, 2)).T
+    return of_files(place.base, place.labels, names, label, part, valence=valence, arousal=arousal)
 
 
 def _annotations(folder: Path, place: Place) -> dict[str, np.ndarray]:
@@ -126,13 +112,13 @@ def _parse(folder: Path, files: list[str]) -> dict[str, np.ndarray]:
             rows.append((stem, int(expression) if abs(expression) < 100 else -1, valence, arousal))
         except Exception as error:  # numpy evaluates the header and raises anything.
             damage.append(f"annotations of {stem}: {' '.join(str(error).split())[:200] or type(error).__name__}")
-    stems, expressions, valences, arousals = zip(*rows, strict=True) if rows else ((), (), (), ())
+    columns = list(zip(*rows, strict=True)) or [()] * 4
     return {
-        "stem": np.array(stems, dtype=str) if rows else np.empty(0, "U1"),
-        "expression": np.array(expressions, np.int64),
-        "valence": single_precision(valences),
-        "arousal": single_precision(arousals),
-        "damage": np.array(damage, dtype=str) if damage else np.empty(0, "U1"),
+        "stem": texts(columns[0]),
+        "expression": np.array(columns[1], np.int64),
+        "valence": single_precision(columns[2]),
+        "arousal": single_precision(columns[3]),
+        "damage": texts(damage),
     }
 
 
@@ -149,21 +135,15 @@ def _read_phases(place: Place) -> Dataset:
     if missing := {"phase", "img_path", "label"} - set(header_of(path)):
         raise DatasetError(f"{path} lacks the columns {', '.join(sorted(missing))}; use the published file", path=path)
     table = list(read_rows(path))
-    locate = Locator(place.base, (row.get("img_path", "") for _, row in table))
-    names, label, part = [], [], []
+    listed = ListedImages(place, place.base, (row.get("img_path", "") for _, row in table))
     for line, row in table:
         where = part_of(row.get("phase", ""))
         number = number_in(row.get("label", ""))
         if not where or not 0 <= number < len(AFFECTNET11):
             place.damage(f"{path.name} line {line}: phase {row.get('phase')!r} and label {row.get('label')!r}")
-            continue
-        if number >= len(place.labels):
-            continue
-        if found := existing(locate, row.get("img_path", ""), f"{path.name} line {line}", place.damage):
-            names.append(found)
-            label.append(number)
-            part.append(where)
-    return of_files(place.base, place.labels, names, label, part, notes=locate.notes)
+        elif number < len(place.labels):
+            listed.add(row.get("img_path", ""), f"{path.name} line {line}", label=number, part=where)
+    return listed.dataset(place.labels)
 
 
 ORDERS = {"affectnet": AFFECTNET11, "alphabetical": ALPHABETICAL8}
@@ -186,29 +166,29 @@ def _read_folders(place: Place) -> Dataset:
 
 
 LAYOUTS = (
-    Layout("training.csv, validation.csv", ("|".join(LISTS.values()),), _read_lists),
+    Layout("training.csv, validation.csv", ("|".join(LISTS.values()),), _read_lists, copies="the authors' release of 2017"),
     Layout(
         "train_set, val_set with annotations",
         ("train_set/annotations|val_set/annotations", "train_set/images|val_set/images"),
         _read_arrays,
+        copies="the authors' release of 2021",
     ),
-    Layout("affectnet.csv with phases", ("affectnet.csv",), _read_phases),
+    Layout("affectnet.csv with phases", ("affectnet.csv",), _read_phases, copies="preparation of yaoing/DAN"),
     Layout(
-        "part folders of class folders", ("train/0|train/neutral|val/0|val/neutral|valid/0|validation/0|test/0",), _read_folders
+        "part folders of class folders",
+        ("train/0|train/neutral|val/0|val/neutral|valid/0|validation/0|test/0",),
+        _read_folders,
+        copies="copies on Kaggle: named folders, numbered ones in two orders",
     ),
 )
 
-SELECTED = ("selected on the images that the result is reported on",)
 
-
-def _reader(name: str, labels: tuple[str, ...], published: dict[str, int], systems: dict[str, tuple[str, ...]]) -> Reader:
+def _reader(name: str, labels: tuple[str, ...], published: dict[str, int]) -> Reader:
+    says = "the official validation images are used for selection and for the reported result"
+    selected = "selected on the images that the result is reported on"
+    more = {"global-roi": (), "dan": (), "ddamfn": ("disgust has 499 images",), "mfer": ("inferred",), "poster": ()}
     authors = {
-        f"author:{system}": Protocol(
-            "the official validation images are used for selection and for the reported result",
-            validation_is_test,
-            flaws=(*SELECTED, *more),
-        )
-        for system, more in systems.items()
+        f"author:{system}": Protocol(says, validation_is_test, flaws=(selected, *flaws)) for system, flaws in more.items()
     }
     return Reader(
         name=name,
@@ -216,12 +196,6 @@ def _reader(name: str, labels: tuple[str, ...], published: dict[str, int], syste
         obtain="AffectNet is available for research on request at mohammadmahoor.com/pages/databases/affectnet.",
         labels=labels,
         layouts=LAYOUTS,
-        copies={
-            "training.csv, validation.csv": "the authors' release of 2017",
-            "train_set, val_set with annotations": "the authors' release of 2021",
-            "affectnet.csv with phases": "preparation of yaoing/DAN",
-            "part folders of class folders": "copies on Kaggle: named folders, numbered ones in two orders",
-        },
         protocols={
             "official": Protocol("the official training and validation images", official),
             "held-out": Protocol(
@@ -235,15 +209,5 @@ def _reader(name: str, labels: tuple[str, ...], published: dict[str, int], syste
     )
 
 
-AFFECTNET8 = _reader(
-    "affectnet8",
-    EIGHT,
-    {"train": 287651, "validation": 4000},
-    {"global-roi": (), "dan": (), "ddamfn": ("disgust has 499 images",), "mfer": ("inferred",), "poster": ()},
-)
-AFFECTNET7 = _reader(
-    "affectnet7",
-    SEVEN,
-    {"train": 283901, "validation": 3500},
-    {"global-roi": (), "dan": (), "ddamfn": ("disgust has 499 images",), "mfer": ("inferred",), "poster": ()},
-)
+AFFECTNET8 = _reader("affectnet8", EIGHT, {"train": 287651, "validation": 4000})
+AFFECTNET7 = _reader("affectnet7", SEVEN, {"train": 283901, "validation": 3500})

@@ -7,7 +7,6 @@ of 26,876 for validation), the other filters those that have one task's numbers.
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +15,9 @@ import numpy as np
 from ...errors import DatasetError
 from ...labels import ACTION_UNITS, AFFWILD2
 from .dataset import Dataset
-from .folders import existing, of_files
+from .folders import ListedImages
 from .layout import Damage, Layout, Place, child
-from .listing import Locator, single_precision, texts
+from .listing import single_precision, texts
 from .protocols import Protocol, held_out, official
 from .reader import Option, Reader
 
@@ -92,29 +91,26 @@ def annotation_files(base: Path) -> dict[str, Path]:
 def _read(place: Place) -> Dataset:
     folder = child(place.base, "cropped_aligned", "cropped_aligned_images", "*/cropped_aligned")
     assert folder is not None
-    locate = Locator(folder)
-    names, parts, rows = [], [], []
+    listed = ListedImages(place, folder)
     for part, path in annotation_files(place.base).items():
         table = read_annotations(path, place.damage)
         kept = table.valid(place.options["filter"]) if part != "test" else np.ones(len(table.frames), bool)
         for row in np.flatnonzero(kept):
-            if found := existing(locate, str(table.frames[row]), path.name, place.damage):
-                names.append(found)
-                parts.append(part)
-                rows.append((table.expression[row], table.affect[row], table.units[row]))
-    if not rows:
+            values = {"affect": table.affect[row], "units": table.units[row]}
+            listed.add(str(table.frames[row]), path.name, label=table.expression[row], part=part, **values)
+    if not listed.names:
         raise DatasetError(
             f"the annotation files of s-Aff-Wild2 under {place.base} leave no frame with filter={place.options['filter']}; "
             "take another filter"
         )
-    expression, affect, units = (np.array(column) for column in zip(*rows, strict=True))
-    return dataclasses.replace(
-        of_files(folder, AFFWILD2, names, expression.tolist(), parts),
+    affect = np.array(listed.rows["affect"])
+    return listed.dataset(
+        AFFWILD2,
         valence=affect[:, 0],
         arousal=affect[:, 1],
-        action_units=units,
+        action_units=np.array(listed.rows["units"]),
         unit_names=UNITS,
-        sequence=texts(name.rpartition("/")[0] for name in names),
+        sequence=texts(name.rpartition("/")[0] for name in listed.names),
     )
 
 
@@ -131,11 +127,9 @@ READER = Reader(
                 "|".join(f"{folder}{FILES[part]}" for part in ("train", "validation") for folder in FOLDERS),
             ),
             _read,
+            copies="release of the 7th ABAW challenge",
         ),
     ),
-    copies={
-        "cropped_aligned and annotations": "release of the 7th ABAW challenge",
-    },
     protocols={
         "official": Protocol("the official training, validation and (unlabeled) test frames", official),
         "held-out": Protocol(

@@ -53,12 +53,8 @@ def file_digest(*paths: Path) -> str:
 def mapped(kind: str, digest: str, parse: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Return the arrays of `parse()`, mapped read-only from the cache if these files were parsed before.
 
-    Args:
-        kind: name of the parser, which is part of the key.
-        digest: digest of everything that `parse` reads, so that a changed file is parsed again.
-        parse: returns the arrays; if it raises, the cache is unchanged.
-
-    If the cache cannot be written, the arrays are held in memory. A corrupt entry is written again, and incomplete entries of
+    The key is the name of the parser and the digest of everything that it reads, so that a changed file is parsed again. If the
+    cache cannot be written, the arrays are held in memory. A corrupt entry is written again, and incomplete entries of
     killed processes are removed when the next one is written.
     """
     base = folder()

@@ -9,7 +9,9 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -92,12 +94,16 @@ def _with_units(data: Dataset, present: list[list[float] | None]) -> Dataset:
 def _read_48(place: Place) -> Dataset:
     """`CK+48`: the last three frames, cropped to 48 × 48, in class folders."""
     data = read_class_folders(place, {"": ""}, CKPLUS if child(place.base, "neutral") else CKPLUS[1:])
-    matches = [FRAME.match(str(name).rpartition("/")[2]) for name in data.names]
-    return dataclasses.replace(
-        data,
-        subject=texts(match[1] if match else "" for match in matches),
-        sequence=texts(f"{match[1]}_{match[2]}" if match else "" for match in matches),
-    )
+    return dataclasses.replace(data, **recordings_of(data.names))
+
+
+def recordings_of(names: Iterable[str]) -> dict[str, Any]:
+    """Return the columns `subject` and `sequence` of images named like `S005_001_00000011.png`, empty for other names."""
+    matches = [FRAME.match(str(name).rpartition("/")[2]) for name in names]
+    return {
+        "subject": texts(match[1] if match else "" for match in matches),
+        "sequence": texts(f"{match[1]}_{match[2]}" if match else "" for match in matches),
+    }
 
 
 READER = Reader(
@@ -106,13 +112,14 @@ READER = Reader(
     obtain="CK+ is available for research on request at jeffcohn.net/Resources.",
     labels=CKPLUS,
     layouts=(
-        Layout("cohn-kanade-images and Emotion", (IMAGES_MARK, EMOTION_MARK), _read_tree),
-        Layout("class folders (CK+48)", ("anger", "contempt", "disgust", "fear", "happy|happiness", "surprise"), _read_48),
+        Layout("cohn-kanade-images and Emotion", (IMAGES_MARK, EMOTION_MARK), _read_tree, copies="the authors' archive"),
+        Layout(
+            "class folders (CK+48)",
+            ("anger", "contempt", "disgust", "fear", "happy|happiness", "surprise"),
+            _read_48,
+            copies="Kaggle shawon10/ckplus",
+        ),
     ),
-    copies={
-        "cohn-kanade-images and Emotion": "the authors' archive",
-        "class folders (CK+48)": "Kaggle shawon10/ckplus",
-    },
     protocols={
         "subject-folds": Protocol(
             "folds of whole subjects: fold k is the test split, fold k + 1 the validation split", subject_folds

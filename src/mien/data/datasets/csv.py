@@ -17,9 +17,9 @@ import numpy as np
 from ...errors import DatasetError, did_you_mean
 from ...labels import canonical, label_set
 from .dataset import Dataset
-from .folders import existing, of_files, part_of
+from .folders import ListedImages, part_of
 from .layout import Layout, Place, children
-from .listing import Locator, decimal, header_of, read_rows, shown, single_precision, texts, windows_1252
+from .listing import header_of, read_rows, shown, single_precision, texts, windows_1252
 from .protocols import Protocol, all_test, held_out, named_parts, subject_folds
 from .reader import Option, Reader
 
@@ -74,31 +74,29 @@ def _read(place: Place) -> Dataset:
         raise DatasetError(f"the folder of the images {root} does not exist; give it by images=DIR", path=root)
     tables = {path: list(read_rows(path)) for path in files}
     written = (row.get(columns["path"], "") for table in tables.values() for _, row in table)
-    locate, paths, rows = Locator(root, written, csv=place.base), [], []
+    listed = ListedImages(place, root, written, csv=place.base)
     for path, table in tables.items():
         for line, row in table:
             where = f"{path.name} line {line}"
-            if wrong := [name for what in NUMBERS if (name := columns.get(what)) and not _is_number(row.get(name, ""))]:
+            if wrong := [name for what in NUMBERS if (name := columns.get(what)) and _number(row.get(name, "")) is None]:
                 place.damage(f"{where}: {wrong[0]} {row[wrong[0]][:40]!r} is not a number")
-            elif found := existing(locate, row.get(columns["path"], ""), where, place.damage):
-                paths.append(found)
-                row = {name: windows_1252(text) for name, text in row.items()}
-                rows.append({"split": path.stem, **{what: row.get(name, "") for what, name in columns.items()}, "row": row})
+                continue
+            cells = {name: windows_1252(text) for name, text in row.items()}
+            known = {"split": path.stem, **{what: cells.get(name, "") for what, name in columns.items()}}
+            found = row.get(columns["path"], "")
+            listed.add(found, where, label=-1, part=part_of(known["split"]), known=known, cells=cells)
+    rows, cells = listed.rows["known"], listed.rows["cells"]
     labels, label = _labels(place, [row.get("label", "") for row in rows])
-    return of_files(
-        root,
+    listed.rows["label"] = label
+    given = {name: texts(row[name] for row in rows) for name in ("subject", "sequence") if name in columns}
+    given |= {name: _numbers(rows, name) for name in NUMBERS if name in columns}
+    return listed.dataset(
         labels,
-        paths,
-        label,
-        [part_of(row["split"]) for row in rows],
-        subject=texts(row["subject"] for row in rows) if "subject" in columns else None,
-        sequence=texts(row["sequence"] for row in rows) if "sequence" in columns else None,
-        valence=_numbers(rows, "valence") if "valence" in columns else None,
-        arousal=_numbers(rows, "arousal") if "arousal" in columns else None,
-        action_units=_units([row["row"] for row in rows], units) if units else None,
+        **given,
+        action_units=_units(cells, units) if units else None,
         unit_names=tuple(units.values()),
-        groups=_groups([row["row"] for row in rows], {*columns.values(), *units}),
-        notes=(*locate.notes, *_notes(rows, label, columns, headers, bool(units))),
+        groups=_groups(cells, {*columns.values(), *units}),
+        notes=_notes(rows, label, columns, headers, bool(units)),
     )
 
 
@@ -166,16 +164,16 @@ def _labels(place: Place, words: list[str]) -> tuple[tuple[str, ...], list[int]]
     return labels, [index.get(word, -1) for word in words]
 
 
-def _is_number(text: str) -> bool:
+def _number(text: str) -> float | None:
+    """Return a number with a decimal point or comma, NaN for an empty text, None for another."""
     try:
-        decimal(text)
+        return float(text.replace(",", ".") or "nan")
     except ValueError:
-        return False
-    return True
+        return None
 
 
 def _numbers(rows: list[dict], name: str) -> np.ndarray:
-    values = single_precision([decimal(row[name]) for row in rows])
+    values = single_precision([_number(row[name]) for row in rows])
     return np.where(np.abs(values) <= 1, values, np.float32(np.nan))
 
 

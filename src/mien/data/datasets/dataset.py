@@ -1,4 +1,4 @@
-"""A dataset in memory: columns of annotations beside images that stay where they are."""
+"""Datasets in memory: columns of annotations beside images that stay where they are, decoded on access."""
 
 from __future__ import annotations
 
@@ -7,28 +7,128 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import overload
+from pathlib import Path
+from typing import Any, overload
 
 import numpy as np
 
 from ...errors import DatasetError
-from .images import Files, Pixels
-from .sample import Sample
+from ...io.images import read_image
 
-COLUMNS = [
-    "names",
-    "label",
-    "part",
-    "distribution",
-    "votes",
-    "valence",
-    "arousal",
-    "action_units",
-    "boxes",
-    "subject",
-    "sequence",
-]
+COLUMNS = (
+    "names", "label", "part", "distribution", "votes", "valence", "arousal", "action_units", "boxes", "subject", "sequence",
+)  # fmt: skip
 """Fields of `Dataset` with one row per image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image with its annotations; missing ones are None or empty.
+
+    Example:
+        >>> Sample("00007", np.zeros((48, 48), np.uint8), label="fear").read().shape
+        (48, 48, 3)
+    """
+
+    name: str
+    """Identity inside the dataset: the path below its root, with `/`, or the row number of a csv."""
+    image: Path | np.ndarray = field(compare=False, repr=False)
+    """Path of the image, or its pixels: (H, W) or (H, W, 3) uint8. Files are decoded by `read`."""
+    label: str | None = None
+    """Class name, as `mien.labels` spells it."""
+    distribution: Mapping[str, float] | None = None
+    """Soft label: class → probability, summing to one."""
+    votes: Mapping[str, int] | None = None
+    """Number of annotators per class, which may include classes beyond the labels (`unknown`, `NF`)."""
+    valence: float | None = None
+    """−1 (unpleasant) … 1 (pleasant)."""
+    arousal: float | None = None
+    """−1 (calm) … 1 (excited)."""
+    action_units: Mapping[str, bool] | None = None
+    """Facial action units: `{"AU12": True, …}`, only those that were annotated for this image."""
+    box: tuple[float, float, float, float] | None = None
+    """Left, top, right and bottom of the face in pixels, if annotated."""
+    subject: str | None = None
+    """Identity of the person."""
+    sequence: str | None = None
+    """Recording of which the image is a frame."""
+    groups: Mapping[str, str] = field(default_factory=dict)
+    """Other columns for comparing results: gender, age range, film …"""
+
+    def read(self) -> np.ndarray:
+        """Decode the image to (H, W, 3) uint8 RGB.
+
+        Raises:
+            SourceError: the file cannot be read as an image.
+        """
+        return read_image(self.image).pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Images that are files."""
+
+    root: Path
+    """Folder of the names."""
+    names: np.ndarray
+    """(N,) str: paths below `root`, with `/`."""
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Path:
+        return self.root / str(self.names[index])
+
+    def take(self, rows: np.ndarray) -> Files:
+        """Return these rows."""
+        return Files(self.root, self.names[rows])
+
+    def content(self) -> bytes:
+        """Return the sha256 over the sha256 of every file, in order; the names play no part."""
+        digest = hashlib.sha256()
+        for index in range(len(self)):
+            with self[index].open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        return digest.digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """Images that are rows of an array. An array mapped from a file stays there, and pickles as the path of that file."""
+
+    array: np.ndarray
+    """(M, H, W) or (M, H, W, 3) uint8, of which `rows` are meant."""
+    rows: np.ndarray
+    """(N,) int64."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self.array[self.rows[index]]
+
+    def take(self, rows: np.ndarray) -> Pixels:
+        """Return these rows."""
+        return Pixels(self.array, self.rows[rows])
+
+    def stack(self) -> np.ndarray:
+        """Return (N, H, W[, 3]) uint8: a view of the mapped file where the rows follow one another, else a copy."""
+        if len(self.rows) and np.all(np.diff(self.rows) == 1):
+            return self.array[self.rows[0] : self.rows[-1] + 1]
+        return self.array[self.rows]
+
+    def content(self) -> memoryview:
+        """Return all pixels, in order."""
+        return np.ascontiguousarray(self.stack()).data
+
+    def __reduce__(self) -> tuple:
+        if isinstance(self.array, np.memmap):
+            return _mapped, (str(self.array.filename), self.rows)
+        return Pixels, (self.array, self.rows)
+
+
+def _mapped(path: str, rows: np.ndarray) -> Pixels:
+    return Pixels(np.load(path, mmap_mode="r"), rows)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -98,19 +198,27 @@ class Dataset(Sequence[Sample]):
         if isinstance(index, slice):
             return self.take(np.arange(len(self))[index])
         index = range(len(self))[index]
+        row = {name: column[index] for name in COLUMNS if (column := getattr(self, name)) is not None}
+        shares, votes, units, box = (row.get(name) for name in ("distribution", "votes", "action_units", "boxes"))
+        given: dict[str, Any] = {
+            name: float(row[name]) for name in ("valence", "arousal") if not np.isnan(row.get(name, np.nan))
+        }
+        given |= {name: str(row[name]) for name in ("subject", "sequence") if row.get(name)}
+        if shares is not None:
+            given["distribution"] = dict(zip(self.labels, shares.tolist(), strict=True))
+        if votes is not None:
+            given["votes"] = dict(zip(self.vote_names, votes.tolist(), strict=True))
+        if units is not None and (units >= 0).any():
+            present = zip(self.unit_names, units.tolist(), strict=True)
+            given["action_units"] = {name: bool(value) for name, value in present if value >= 0}
+        if box is not None and not np.isnan(box).any():
+            given["box"] = tuple(box.tolist())
         return Sample(
-            name=str(self.names[index]),
+            name=str(row["names"]),
             image=self.images[index],
-            label=self.labels[self.label[index]] if self.label[index] >= 0 else None,
-            distribution=_named(self.labels, self.distribution, index, float),
-            votes=_named(self.vote_names, self.votes, index, int),
-            valence=_number(self.valence, index),
-            arousal=_number(self.arousal, index),
-            action_units=_units(self.unit_names, self.action_units, index),
-            box=_box(self.boxes, index),
-            subject=_text(self.subject, index),
-            sequence=_text(self.sequence, index),
+            label=self.labels[row["label"]] if row["label"] >= 0 else None,
             groups={name: str(column[index]) for name, column in self.groups.items() if column[index]},
+            **given,
         )
 
     def __iter__(self) -> Iterator[Sample]:
@@ -129,9 +237,9 @@ class Dataset(Sequence[Sample]):
         Raises:
             DatasetError: the number is negative.
         """
-        if not _wanted(number) or number >= len(self):
+        if self._all(number):
             return self
-        return self.take(np.unique(np.linspace(0, len(self) - 1, number).astype(int)))
+        return self.take(np.linspace(0, len(self) - 1, number).astype(int))
 
     def of_each_class(self, number: int) -> Dataset:
         """Return `number` images, of every class the same share of what there is, spread evenly; all of them for 0.
@@ -139,10 +247,15 @@ class Dataset(Sequence[Sample]):
         Raises:
             DatasetError: the number is negative.
         """
-        if not _wanted(number) or number >= len(self):
+        if self._all(number):
             return self
         order = np.argsort(self.label, kind="stable")
         return self.take(np.sort(order[np.linspace(0, len(self) - 1, number).round().astype(int)]))
+
+    def _all(self, number: int) -> bool:
+        if number < 0:
+            raise DatasetError(f"number of images must be 0 (all) or more, got {number}", value=number)
+        return not 0 < number < len(self)
 
     @property
     def variant(self) -> str:
@@ -167,41 +280,6 @@ class Dataset(Sequence[Sample]):
         For a dataset kept as an array it covers `images.tobytes()` followed by the labels as uint8, so FER2013 gives
         the published values; for files it covers the content of each file, in order. Reads every image once.
         """
-        labels = self.label.astype(np.uint8).tobytes()
-        if isinstance(self.images, Pixels):
-            content = hashlib.sha256(np.ascontiguousarray(self.images.stack()).data)
-        else:
-            content = hashlib.sha256(self.images.fingerprint())
-        content.update(labels)
+        content = hashlib.sha256(self.images.content())
+        content.update(self.label.astype(np.uint8).tobytes())
         return content.hexdigest()
-
-
-def _number(column: np.ndarray | None, index: int) -> float | None:
-    return None if column is None or np.isnan(column[index]) else float(column[index])
-
-
-def _text(column: np.ndarray | None, index: int) -> str | None:
-    return None if column is None or not column[index] else str(column[index])
-
-
-def _named(names: Sequence[str], column: np.ndarray | None, index: int, kind: type) -> dict | None:
-    return None if column is None else {name: kind(value) for name, value in zip(names, column[index], strict=True)}
-
-
-def _units(names: Sequence[str], column: np.ndarray | None, index: int) -> dict[str, bool] | None:
-    if column is None or not (column[index] >= 0).any():
-        return None
-    return {name: bool(value) for name, value in zip(names, column[index], strict=True) if value >= 0}
-
-
-def _box(column: np.ndarray | None, index: int) -> tuple[float, float, float, float] | None:
-    if column is None or np.isnan(column[index]).any():
-        return None
-    left, top, right, bottom = column[index].tolist()
-    return left, top, right, bottom
-
-
-def _wanted(number: int) -> int:
-    if number < 0:
-        raise DatasetError(f"number of images must be 0 (all) or more, got {number}", value=number)
-    return number

@@ -10,9 +10,9 @@ import csv
 import dataclasses
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,11 +20,10 @@ from ...errors import DatasetError
 from ...labels import FER2013 as LABELS
 from ...labels import FERPLUS_VOTES
 from .cache import file_digest, mapped
-from .dataset import Dataset
+from .dataset import Dataset, Pixels
 from .folders import part_of, read_class_folders
-from .images import Pixels
 from .layout import Layout, Place, child
-from .listing import header_of, open_csv, shown
+from .listing import header_of, open_csv, shown, texts
 from .protocols import Protocol, official
 from .reader import Reader
 
@@ -113,7 +112,7 @@ def _parse(paths: tuple[Path, ...]) -> dict[str, np.ndarray]:
     row = -1
     for path in paths:
         with open_csv(path) as reader:
-            header = _header(reader)
+            header = [name.strip().lower() for name in next(reader, [])]
             if "pixels" not in header:
                 message = f"{path} has no column 'pixels'; it has: {shown(header) or 'nothing'}"
                 raise DatasetError(message, path=path, line=1, value=header, expected="pixels")
@@ -141,12 +140,8 @@ def _parse(paths: tuple[Path, ...]) -> dict[str, np.ndarray]:
         "label": np.array(label, np.int64),
         "part": np.array(part, "U10"),
         "row": np.array(rows, np.int64),
-        "damage": np.array(damage, dtype=str) if damage else np.empty(0, "U1"),
+        "damage": texts(damage),
     }
-
-
-def _header(reader: Any) -> list[str]:
-    return [name.strip().lower() for name in next(reader, [])]
 
 
 def _incomplete(pixels: str, header: list[str]) -> str:
@@ -214,10 +209,9 @@ def has_pixels(base: Path) -> bool:
 
 
 def _has_pixels(path: Path | None) -> bool:
-    try:
+    with suppress(DatasetError):
         return path is not None and "pixels" in (name.lower() for name in header_of(path))
-    except DatasetError:
-        return False
+    return False
 
 
 def _read_csv(place: Place) -> Dataset:
@@ -248,15 +242,16 @@ def read_folders(place: Place) -> Dataset:
 
 
 LAYOUTS = (
-    Layout("one csv", (CSV_MARK,), _read_csv, has_pixels),
-    Layout("fer2013.npz", ("fer2013.npz",), _read_npz),
-    Layout("folders Training, PublicTest, PrivateTest", FOLDER_MARKS, read_folders),
-    Layout("folders train, test", ("train/angry|train/anger|train/0", "test"), read_folders),
+    Layout("one csv", (CSV_MARK,), _read_csv, "Kaggle challenge of 2013: fer2013.csv, icml_face_data.csv", has_pixels),
+    Layout("fer2013.npz", ("fer2013.npz",), _read_npz, "this project's tests and benchmarks"),
+    Layout("folders Training, PublicTest, PrivateTest", FOLDER_MARKS, read_folders, copies="exports of the csv by scripts"),
+    Layout("folders train, test", ("train/angry|train/anger|train/0", "test"), read_folders, copies="Kaggle msambare/fer2013"),
     Layout(
         "train.csv, val.csv, test.csv with pixels",
         ("train.csv",),
         _read_parts,
-        lambda base: _has_pixels(child(base, "train.csv")),
+        copies="Kaggle challenge of 2013: train.csv and test.csv (unlabeled)",
+        holds=lambda base: _has_pixels(child(base, "train.csv")),
     ),
 )
 
@@ -268,13 +263,6 @@ READER = Reader(
     obtain=OBTAIN,
     labels=LABELS,
     layouts=LAYOUTS,
-    copies={
-        "one csv": "Kaggle challenge of 2013: fer2013.csv, icml_face_data.csv",
-        "fer2013.npz": "this project's tests and benchmarks",
-        "folders Training, PublicTest, PrivateTest": "exports of the csv by scripts",
-        "folders train, test": "Kaggle msambare/fer2013",
-        "train.csv, val.csv, test.csv with pixels": "Kaggle challenge of 2013: train.csv and test.csv (unlabeled)",
-    },
     protocols={
         "official": Protocol("train on Training, choose on PublicTest, report on PrivateTest once", official),
         "author:dda": Protocol("the official splits, as Dual-Domain Attention and RMN use them", official),

@@ -89,8 +89,7 @@ def _dda(votes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def read_votes(path: Path) -> tuple[np.ndarray, list[str], list[str]]:
     """Read `fer2013new.csv`, or the `label.csv` that Microsoft's script writes into each folder (no header line).
 
-    Returns:
-        (N, 10) uint8 votes, N image names, N words of `Usage` (empty in `label.csv`).
+    Returns (N, 10) uint8 votes, N image names, and N words of `Usage` (empty in `label.csv`).
 
     Raises:
         DatasetError: a row lacks a vote or has an invalid one.
@@ -206,21 +205,27 @@ READER = Reader(
     obtain="FERPlus is fer2013new.csv of github.com/microsoft/FERPlus, to be placed beside FER2013's images. " + fer2013.OBTAIN,
     labels=FERPLUS,
     layouts=(
-        Layout("fer2013.csv and fer2013new.csv", (fer2013.CSV_MARK, VOTES_MARK), _read_with_csv, fer2013.has_pixels),
-        Layout("fer2013.npz with votes", ("fer2013.npz",), _read_npz),
+        Layout(
+            "fer2013.csv and fer2013new.csv",
+            (fer2013.CSV_MARK, VOTES_MARK),
+            _read_with_csv,
+            copies="Kaggle challenge of 2013 and github.com/microsoft/FERPlus",
+            holds=fer2013.has_pixels,
+        ),
+        Layout("fer2013.npz with votes", ("fer2013.npz",), _read_npz, copies="this project's tests and benchmarks"),
         Layout(
             "folders written by Microsoft's script",
             ("FER2013Train", "FER2013Test", f"{VOTES_MARK}|FER2013Train/label.csv"),
             _read_microsoft,
+            copies="github.com/microsoft/FERPlus: generate_training_data.py",
         ),
-        Layout("class folders and fer2013new.csv", ("Training|train", "PrivateTest|test", VOTES_MARK), _read_microsoft),
+        Layout(
+            "class folders and fer2013new.csv",
+            ("Training|train", "PrivateTest|test", VOTES_MARK),
+            _read_microsoft,
+            copies="exports of the csv by scripts that keep the names fer0000000.png",
+        ),
     ),
-    copies={
-        "fer2013.csv and fer2013new.csv": "Kaggle challenge of 2013 and github.com/microsoft/FERPlus",
-        "fer2013.npz with votes": "this project's tests and benchmarks",
-        "folders written by Microsoft's script": "github.com/microsoft/FERPlus: generate_training_data.py",
-        "class folders and fer2013new.csv": "exports of the csv by scripts that keep the names fer0000000.png",
-    },
     protocols={
         "official": Protocol("train on Training, choose on PublicTest, report on PrivateTest once", official),
         "author:dda": Protocol(

@@ -20,17 +20,16 @@ def _read(place: Place) -> Dataset:
     kinds = sorted({name for folder in folders for name in subfolders(place.base / folder)})
     if name := place.options["labels"]:
         labels = label_set(name)
-        data = read_class_folders(place, folders, labels, numbers={str(number): kind for number, kind in enumerate(labels)})
-        return _with_lost(data, lost)
-    if any(kind.isdigit() for kind in kinds):
+    elif any(kind.isdigit() for kind in kinds):
         message = f"the class folders {', '.join(kinds[:8])} under {place.base} are numbers; labels=NAME gives their order"
         raise DatasetError(message, path=place.base, value=kinds)
-    return _with_lost(read_class_folders(place, folders, tuple(sorted({canonical(kind) for kind in kinds}))), lost)
-
-
-def _with_lost(data: Dataset, lost: list[str]) -> Dataset:
-    note = (f"folders beside train, validation and test were skipped: {', '.join(lost[:8])}",) if lost else ()
-    return dataclasses.replace(data, notes=(*data.notes, *note))
+    else:
+        labels = tuple(sorted({canonical(kind) for kind in kinds}))
+    data = read_class_folders(place, folders, labels, numbers={str(number): kind for number, kind in enumerate(labels)})
+    if not lost:
+        return data
+    note = f"folders beside train, validation and test were skipped: {', '.join(lost[:8])}"
+    return dataclasses.replace(data, notes=(*data.notes, note))
 
 
 READER = Reader(

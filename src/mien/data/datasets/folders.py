@@ -1,40 +1,30 @@
-"""Images in one folder per class, the layout of most copies of most datasets."""
+"""Images in one folder per class, the layout of most copies of most datasets, and images of a list."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ...labels import canonical
-from .dataset import Dataset
-from .images import Files
-from .layout import Damage, Place
-from .listing import images_below, subfolders, texts
+from .dataset import Dataset, Files
+from .layout import Place
+from .listing import Locator, images_below, subfolders, texts
 
 PARTS = {
-    "train": "train",
-    "training": "train",
-    "train_set": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "val_set": "validation",
-    "dev": "validation",
-    "publictest": "validation",
-    "test": "test",
-    "testing": "test",
-    "privatetest": "test",
+    "train": ("train", "training", "train_set"),
+    "validation": ("val", "valid", "validation", "val_set", "dev", "publictest"),
+    "test": ("test", "testing", "privatetest"),
 }
-"""Names of the parts of a dataset in files and folders, in lower case → our name."""
+"""Part → its names in files and folders, in lower case."""
 
 
 def part_of(text: str) -> str:
     """Return `"train"`, `"validation"`, `"test"`, or the empty string for any other word."""
-    return PARTS.get(text.strip().lower(), "")
+    return next((part for part, names in PARTS.items() if text.strip().lower() in names), "")
 
 
 def part_folders(base: Path) -> dict[str, str]:
@@ -51,15 +41,10 @@ def read_class_folders(
     ignore: Collection[str] = (),
     part_from_name: Callable[[str], str] = lambda name: "",
 ) -> Dataset:
-    """Read `<folder>/<class>/…` for each folder.
+    """Read `<folder>/<class>/…` for each folder in `folders`, which maps it to its part; the folder `""` is the base itself.
 
-    Args:
-        place: the base that the folders are in.
-        folders: folder → part; the folder `""` is the base itself.
-        labels: class names in order.
-        numbers: number → class, for folders named by numbers.
-        ignore: known classes to skip.
-        part_from_name: file name → part, empty for the part of the folder.
+    `numbers` gives the class of folders named by numbers, `ignore` known classes to skip. A part that `part_from_name` finds in
+    the name of a file precedes that of the folder.
     """
     names: list[str] = []
     label: list[int] = []
@@ -90,20 +75,33 @@ def of_files(
 ) -> Dataset:
     """Return a dataset of image files; `columns` are further fields."""
     array = texts(names)
+    images = Files(root, array)
     return Dataset(
-        name="",
-        labels=labels,
-        images=Files(root, array),
-        names=array,
-        label=np.array(label, np.int64),
-        part=texts(part),
-        **columns,
+        name="", labels=labels, images=images, names=array, label=np.array(label, np.int64), part=texts(part), **columns
     )
 
 
-def existing(locate: Callable[[str], str | None], text: str, where: str, damage: Damage) -> str | None:
-    """Return the path of an image in a list, or report it as missing."""
-    path = locate(text)
-    if path is None:
-        damage(f"{where}: image not found: {text}")
-    return path
+class ListedImages:
+    """Collects the images of a list for a dataset: those that exist, with the values of their rows.
+
+    The arguments are those of `Locator`; `place` receives reports of missing images.
+    """
+
+    def __init__(self, place: Place, root: Path, paths: Iterable[str] = (), *, csv: Path | None = None) -> None:
+        self.place, self.root, self.locate = place, root, Locator(root, paths, csv=csv)
+        self.names: list[str] = []
+        self.rows: defaultdict[str, list[Any]] = defaultdict(list)
+
+    def add(self, path: str, where: str, *, label: int, part: str = "", **row: Any) -> None:
+        """Add an image with its values, or report it as missing; `where` names the row in the report."""
+        if (found := self.locate(path)) is None:
+            self.place.damage(f"{where}: image not found: {path}")
+            return
+        self.names.append(found)
+        for name, value in {"label": label, "part": part, **row}.items():
+            self.rows[name].append(value)
+
+    def dataset(self, labels: tuple[str, ...], *, notes: Iterable[str] = (), **columns: Any) -> Dataset:
+        """Return the dataset; `columns` are further fields."""
+        rows, notes = self.rows, (*self.locate.notes, *notes)
+        return of_files(self.root, labels, self.names, rows["label"], rows["part"], notes=notes, **columns)

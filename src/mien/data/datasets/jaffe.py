@@ -10,10 +10,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import numpy as np
-
 from ...errors import DatasetError
-from ...labels import ALPHABETICAL7, JAFFE6, canonical
+from ...labels import ALPHABETICAL7, JAFFE6
 from .dataset import Dataset
 from .folders import of_files
 from .layout import Layout, Place
@@ -28,26 +26,22 @@ RATED = {"HAP": "happiness", "SAD": "sadness", "SUR": "surprise", "ANG": "anger"
 
 
 def _read(place: Place) -> Dataset:
-    names, matches = [], []
+    rated = place.options["labels"] == "rated"
+    labels, ratings = (JAFFE6, _ratings(place.base)) if rated else (ALPHABETICAL7, {})
+    names, label, subject = [], [], []
     for name in images_below(place.base):
-        if match := NAME.match(name.rpartition("/")[2]):
-            names.append(name)
-            matches.append(match)
-        else:
+        match = NAME.match(name.rpartition("/")[2])
+        rating = ratings.get(f"{match[1]}-{match[2]}{match[3]}".upper()) if match else None
+        if not match:
             place.damage(f"{name} is not named like KA.AN1.39.tiff")
-    if place.options["labels"] == "rated":
-        labels, ratings = JAFFE6, _ratings(place.base)
-        label = []
-        for name, match in zip(names, matches, strict=True):
-            rating = ratings.get(f"{match[1]}-{match[2]}{match[3]}".upper())
-            if rating is None:
-                place.damage(f"the ratings have no row for {name}")
-            label.append(-1 if rating is None else labels.index(max(rating, key=rating.__getitem__)))
-    else:
-        labels = ALPHABETICAL7
-        label = [labels.index(canonical(CODES[match[2].upper()])) for match in matches]
-    data = of_files(place.base, labels, names, label, [""] * len(names), subject=texts(match[1].upper() for match in matches))
-    return data.take(np.flatnonzero(data.label >= 0))
+        elif rated and rating is None:
+            place.damage(f"the ratings have no row for {name}")
+        else:
+            kind = CODES[match[2].upper()] if rating is None else max(rating, key=rating.__getitem__)
+            names.append(name)
+            label.append(labels.index(kind))
+            subject.append(match[1].upper())
+    return of_files(place.base, labels, names, label, [""] * len(names), subject=texts(subject))
 
 
 def _ratings(base: Path) -> dict[str, dict[str, float]]:
@@ -81,10 +75,9 @@ READER = Reader(
     title="JAFFE (Lyons et al. 1998)",
     obtain="JAFFE is available for research on request at zenodo.org/records/3451524.",
     labels=ALPHABETICAL7,
-    layouts=(Layout("images named KA.AN1.39.tiff", ("??.??[0-9].*|*/??.??[0-9].*",), _read),),
-    copies={
-        "images named KA.AN1.39.tiff": "zenodo.org/records/3451524",
-    },
+    layouts=(
+        Layout("images named KA.AN1.39.tiff", ("??.??[0-9].*|*/??.??[0-9].*",), _read, copies="zenodo.org/records/3451524"),
+    ),
     protocols={
         "subject-folds": Protocol("folds of whole subjects; ten folds leave one subject out", subject_folds),
         "cross-dataset": Protocol("all images, for a model trained on another dataset", all_test),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import fnmatch
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ...errors import DatasetError
+from .listing import subfolders
 
 if TYPE_CHECKING:
     from .dataset import Dataset
@@ -78,13 +78,15 @@ class Layout:
     a trailing `/` requires a folder, case does not matter."""
     read: Callable[[Place], Dataset]
     """Reads all parts of it into one dataset."""
+    copies: str = ""
+    """Public copies of the dataset that have it, by their published descriptions."""
     holds: Callable[[Path], bool] | None = None
     """Checks the content of the files of a base below the root, where a file of that name can be another one, such as a table
     of results. None: names are sufficient."""
 
     def fits(self, base: Path) -> bool:
         """Return whether every mark exists below `base`."""
-        return all(any(_exists(base, path.split("/")) for path in mark.split("|")) for mark in self.marks)
+        return all(child(base, *mark.split("|")) for mark in self.marks)
 
 
 def find(root: str | Path, layouts: Sequence[Layout], title: str, obtain: str) -> tuple[Layout, Path]:
@@ -150,21 +152,12 @@ def _glob(base: Path, parts: Sequence[str]) -> Iterator[Path]:
             yield from _glob(path, rest)
 
 
-def _exists(base: Path, parts: Sequence[str]) -> bool:
-    return next(_glob(base, parts), None) is not None
-
-
 def _folders(root: Path) -> Iterator[Path]:
     level = [root]
-    for depth in range(DEPTH + 1):
+    for _ in range(DEPTH):
         yield from level
-        if depth < DEPTH:
-            level = [child for folder in level for child in _subfolders(folder)]
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    with os.scandir(folder) as entries:
-        return sorted(Path(entry.path) for entry in entries if entry.is_dir() and not entry.name.startswith("."))[:BREADTH]
+        level = [folder / name for folder in level for name in subfolders(folder)[:BREADTH]]
+    yield from level
 
 
 def _inventory(root: Path) -> str:

@@ -28,15 +28,6 @@ def number_in(text: str) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else -1
 
 
-def decimal(text: str) -> float:
-    """Return a number with a decimal point or comma; NaN for an empty text.
-
-    Raises:
-        ValueError: not a number.
-    """
-    return float(text.replace(",", ".") or "nan")
-
-
 def single_precision(values: Any) -> np.ndarray:
     """Return numbers as float32, in their shape; those beyond its range become infinite, without a warning."""
     with np.errstate(over="ignore"):
@@ -59,11 +50,8 @@ def texts(values: Iterable[str]) -> np.ndarray:
 def images_below(folder: Path, others: Counter[str] | None = None) -> list[str]:
     """Return the image files in a folder and its sub-folders as sorted `/`-separated paths below it.
 
-    Hidden files and folders (`.`, `__MACOSX`) and circular links are skipped. File names need not be valid UTF-8.
-
-    Args:
-        folder: the folder.
-        others: counts the extensions of the files that are not images.
+    Hidden files and folders (`.`, `__MACOSX`) and circular links are skipped. File names need not be valid UTF-8. `others`
+    counts the extensions of the files that are not images.
     """
     found: list[str] = []
     pending: list[tuple[str, tuple[tuple[int, int], ...]]] = [("", ())]
@@ -98,11 +86,8 @@ def subfolders(folder: Path) -> list[str]:
 def open_csv(path: Path, *, delimiter: str = "") -> Iterator[Any]:
     """Yield a `csv.reader` of a file in UTF-8 or UTF-16, with any line ending and any of `DELIMITERS`.
 
-    Bytes that are not UTF-8 become surrogates, as in file names, so that paths in a csv can be opened.
-
-    Args:
-        path: the file.
-        delimiter: of the columns; by default the most frequent one in the first line, or the one of Excel's line `sep=;`.
+    Bytes that are not UTF-8 become surrogates, as in file names, so that paths in a csv can be opened. The default delimiter is
+    the most frequent one in the first line, or the one of Excel's line `sep=;`.
 
     Raises:
         DatasetError: not a csv: a workbook, an unclosed quote, or invalid UTF-16.
@@ -136,11 +121,9 @@ def open_csv(path: Path, *, delimiter: str = "") -> Iterator[Any]:
 
 
 def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield `(line number, {column: text})` of a csv, names and texts without surrounding blanks.
+    """Yield `(line number, {column: text})` of a csv, names and texts without surrounding blanks; see `open_csv`.
 
-    Args:
-        path: the file; see `open_csv`.
-        columns: names of the comma-separated columns of a file without a header line.
+    `columns` are the names of the comma-separated columns of a file without a header line.
 
     Raises:
         DatasetError: the file is empty or not valid csv.
@@ -180,6 +163,11 @@ class Locator:
     dropped from all of them (`prefix`): those that let most paths exist. A path is never shortened further than the others, so
     it cannot match another file of the same name. Each folder is listed once.
 
+    Args:
+        root: folder of the images.
+        paths: all paths of the csv.
+        csv: folder of the csv: paths relative to it and absolute paths are accepted too.
+
     Example:
         >>> paths = [r"C:\\Users\\kim\\Data\\aff\\anger\\1.jpg"]
         >>> Locator(Path("/data"), paths)(paths[0]) is None  # no such file
@@ -187,13 +175,6 @@ class Locator:
     """
 
     def __init__(self, root: Path, paths: Iterable[str] = (), *, csv: Path | None = None) -> None:
-        """Find the prefix.
-
-        Args:
-            root: folder of the images.
-            paths: all paths of the csv.
-            csv: folder of the csv: paths relative to it and absolute paths are accepted too.
-        """
         self.root, self.csv = root, csv
         self._folders: dict[str, frozenset[str]] = {}
         self.prefix: list[str] = []

@@ -12,9 +12,9 @@ import numpy as np
 from ...errors import DatasetError
 from ...labels import FER2013, canonical
 from .dataset import Dataset
-from .folders import existing, of_files
+from .folders import ListedImages
 from .layout import Layout, Place
-from .listing import Locator, header_of, read_rows, texts
+from .listing import header_of, read_rows, texts
 from .protocols import Protocol, all_test
 from .reader import Option, Reader
 
@@ -29,24 +29,20 @@ def _read(place: Place) -> Dataset:
     if missing := [name for name in COLUMNS if name not in header_of(path)]:
         raise DatasetError(f"{path} lacks the columns {', '.join(missing)}; take it as published")
     labels = SHOWN if place.options["classes"] == "two" else FER2013
-    table, names, rows = list(read_rows(path)), [], []
-    locate = Locator(place.base, (row.get("image", "") for _, row in table))
+    table = list(read_rows(path))
+    listed = ListedImages(place, place.base, (row.get("image", "") for _, row in table))
     for line, row in table:
+        where = f"labels.csv line {line}"
         if missing := [name for name in COLUMNS if name not in row]:
-            place.damage(f"labels.csv line {line}: no cell for {missing[0]}")
-        elif canonical(row["expression"]) not in SHOWN:
-            place.damage(f"labels.csv line {line}: expression {row['expression'][:40]!r} is neither neutral nor happy")
-        elif found := existing(locate, row["image"], f"labels.csv line {line}", place.damage):
-            names.append(found)
-            rows.append(row)
-    return of_files(
-        place.base,
+            place.damage(f"{where}: no cell for {missing[0]}")
+        elif (kind := canonical(row["expression"])) not in SHOWN:
+            place.damage(f"{where}: expression {row['expression'][:40]!r} is neither neutral nor happy")
+        else:
+            listed.add(row["image"], where, label=labels.index(kind), part="test", row=row)
+    rows = listed.rows["row"]
+    return listed.dataset(
         labels,
-        names,
-        [labels.index(canonical(row["expression"])) for row in rows],
-        ["test"] * len(rows),
         subject=texts(row["subject"] for row in rows),
-        notes=locate.notes,
         groups={
             "gender": texts(row["face_gender"] for row in rows),
             "ethnicity": texts(row["face_eth"] for row in rows),
@@ -72,10 +68,14 @@ READER = Reader(
     title="Face Research Lab London Set (DeBruine and Jones 2017)",
     obtain="The London Set is doi:10.6084/m9.figshare.5047666 (CC BY 4.0); write labels.csv beside the images.",
     labels=FER2013,
-    layouts=(Layout("labels.csv and images", ("labels.csv", "images"), _read),),
-    copies={
-        "labels.csv and images": "doi:10.6084/m9.figshare.5047666 with a table joined by this project",
-    },
+    layouts=(
+        Layout(
+            "labels.csv and images",
+            ("labels.csv", "images"),
+            _read,
+            copies="doi:10.6084/m9.figshare.5047666 with a table joined by this project",
+        ),
+    ),
     protocols={"cross-dataset": Protocol("all images, for a model trained on another dataset", all_test)},
     options={
         "classes": Option(

@@ -12,11 +12,11 @@ import numpy as np
 
 from ...errors import DatasetError
 from ...labels import POOLED6, canonical
-from .ckplus import FRAME
+from .ckplus import recordings_of
 from .dataset import Dataset
-from .folders import existing, of_files, part_of
+from .folders import ListedImages, part_of
 from .layout import Layout, Place, child
-from .listing import Locator, header_of, number_in, read_rows, texts
+from .listing import header_of, number_in, read_rows, texts
 from .protocols import Draw, Protocol, Rows, cut, official
 from .reader import Reader
 
@@ -33,35 +33,20 @@ def _read(place: Place) -> Dataset:
                 f"{place.base / name} has no columns image_path and label, so this is not the pooled set; see docs/datasets.md"
             )
         tables[name] = list(read_rows(path))
-    locate = Locator(place.base, (row.get("image_path", "") for table in tables.values() for _, row in table))
-    names, label, part = [], [], []
+    listed = ListedImages(place, place.base, (row.get("image_path", "") for table in tables.values() for _, row in table))
     for name, table in tables.items():
+        part = part_of(name.removesuffix(".csv"))
         for line, row in table:
             kind = row.get("label", "")
             kind = POOLED6[number] if 0 <= (number := number_in(kind)) < len(POOLED6) else canonical(kind)
             if kind not in POOLED6:
                 place.damage(f"{name} line {line}: label {row.get('label')!r} is none of 0 … 5 or {', '.join(POOLED6)}")
-            elif found := existing(locate, row.get("image_path", ""), f"{name} line {line}", place.damage):
-                names.append(found)
-                label.append(POOLED6.index(kind))
-                part.append(part_of(name.removesuffix(".csv")))
-    matches = [FRAME.match(name.rpartition("/")[2]) for name in names]
-    return of_files(
-        place.base,
-        POOLED6,
-        names,
-        label,
-        part,
-        notes=locate.notes,
-        subject=texts(match[1] if match else "" for match in matches),
-        sequence=texts(f"{match[1]}_{match[2]}" if match else "" for match in matches),
-        groups={
-            "source": texts(
-                next((source for source, path in SOURCES.items() if re.search(path, name.lower())), "") for name in names
-            ),
-            "official part": texts(part_of(name.rpartition("/")[2].partition("_")[0]) for name in names),
-        },
-    )
+            else:
+                listed.add(row.get("image_path", ""), f"{name} line {line}", label=POOLED6.index(kind), part=part)
+    sources = (next((source for source, path in SOURCES.items() if re.search(path, name.lower())), "") for name in listed.names)
+    official_parts = (part_of(name.rpartition("/")[2].partition("_")[0]) for name in listed.names)
+    groups = {"source": texts(sources), "official part": texts(official_parts)}
+    return listed.dataset(POOLED6, groups=groups, **recordings_of(listed.names))
 
 
 def leak_free(data: Dataset, draw: Draw) -> Rows:
@@ -82,10 +67,14 @@ READER = Reader(
     title="RAF-DB, AffectNet and CK+ pooled (hyunyongPark/Emotion-Recognition)",
     obtain="The csv files are in github.com/hyunyongPark/Emotion-Recognition; the images are RAF-DB, AffectNet and CK+48.",
     labels=POOLED6,
-    layouts=(Layout("train.csv, valid.csv, test.csv with image_path", ("train.csv", "valid.csv", "test.csv"), _read),),
-    copies={
-        "train.csv, valid.csv, test.csv with image_path": "github.com/hyunyongPark/Emotion-Recognition",
-    },
+    layouts=(
+        Layout(
+            "train.csv, valid.csv, test.csv with image_path",
+            ("train.csv", "valid.csv", "test.csv"),
+            _read,
+            copies="github.com/hyunyongPark/Emotion-Recognition",
+        ),
+    ),
     protocols={
         "leak-free": Protocol(
             "RAF-DB's official test part, the AffectNet images of test.csv and whole CK+ subjects are for test; the rest is "

@@ -13,7 +13,7 @@ import numpy as np
 from ...errors import DatasetError
 from ...labels import AFFECTNET7, RAFDB, RAFDB_COMPOUND
 from .dataset import Dataset
-from .folders import existing, of_files, part_folders, part_of, read_class_folders
+from .folders import of_files, part_folders, part_of, read_class_folders
 from .layout import Layout, Place, child
 from .listing import Locator, number_in, single_precision, texts
 from .protocols import Protocol, held_out, official, validation_is_test
@@ -53,7 +53,8 @@ def _read_list(place: Place) -> Dataset:
             place.damage(f"{path.name} line {line}: {row.strip()!r} does not end in a label 1 … {len(labels)}")
             continue
         wanted = f"{stem}_aligned{dot}{suffix}" if kind == "aligned" else name
-        if not (found := locate(wanted) or locate(name) or existing(locate, wanted, f"{path.name} line {line}", place.damage)):
+        if not (found := locate(wanted) or locate(name)):
+            place.damage(f"{path.name} line {line}: image not found: {wanted}")
             continue
         try:
             described, corner = _attributes(manual, stem), _box(boxes, stem)
@@ -112,7 +113,9 @@ def _read_folders(place: Place) -> Dataset:
     )
 
 
-SELECTED = ("selected on test",)
+def _on_test(*flaws: str) -> Protocol:
+    return Protocol("the test images are the validation images", validation_is_test, flaws=flaws)
+
 
 READER = Reader(
     name="rafdb",
@@ -120,36 +123,29 @@ READER = Reader(
     obtain="RAF-DB is available for research on request at whdeng.cn/RAF/model1.html.",
     labels=RAFDB,
     layouts=(
-        Layout("list_patition_label.txt and Image", (LIST_MARK, "Image/aligned|Image/original|aligned|original"), _read_list),
+        Layout(
+            "list_patition_label.txt and Image",
+            (LIST_MARK, "Image/aligned|Image/original|aligned|original"),
+            _read_list,
+            copies="the authors' archive (basic and compound)",
+        ),
         Layout(
             "part folders of class folders",
             ("train/1|train/0|train/surprise|train/happy|train/happiness", "test|val|valid"),
             _read_folders,
+            copies="Kaggle shuvoalok/raf-db-dataset (folders 1 … 7); preparations of DAN and DDAMFN",
         ),
     ),
-    copies={
-        "list_patition_label.txt and Image": "the authors' archive (basic and compound)",
-        "part folders of class folders": "Kaggle shuvoalok/raf-db-dataset (folders 1 … 7); preparations of DAN and DDAMFN",
-    },
     protocols={
         "official": Protocol("the official training and test images", official),
         "held-out": Protocol(
             "the official test images; a tenth of every class of the training images is for validation", held_out
         ),
-        **dict.fromkeys(
-            ("author:dda", "author:global-roi", "author:dan", "author:poster"),
-            Protocol("the test images are the validation images", validation_is_test, flaws=SELECTED),
+        **dict.fromkeys(("author:dda", "author:global-roi", "author:dan", "author:poster"), _on_test("selected on test")),
+        "author:ddamfn": _on_test(
+            "selected on test", "the published figure counts 3,016 of the 3,068 test images; which were excluded is unknown"
         ),
-        "author:ddamfn": Protocol(
-            "the test images are the validation images",
-            validation_is_test,
-            flaws=(*SELECTED, "the published figure counts 3,016 of the 3,068 test images; which were excluded is unknown"),
-        ),
-        "author:mfer": Protocol(
-            "the test images are the validation images",
-            validation_is_test,
-            flaws=("selected on test (inferred)", "images without a detected face were dropped before counting"),
-        ),
+        "author:mfer": _on_test("selected on test (inferred)", "images without a detected face were dropped before counting"),
     },
     options={
         "labels": Option("basic or compound expressions", ("basic", "compound")),

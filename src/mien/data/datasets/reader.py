@@ -9,10 +9,9 @@ from pathlib import Path
 
 from ...errors import DatasetError
 from ...registry import lookup
-from .clean import PREFIX, read_clean
 from .dataset import Dataset
 from .layout import Damage, Damaged, Layout, Place, find
-from .protocols import DEFAULT_DRAW, FOLDED, Draw, Protocol
+from .protocols import DEFAULT_DRAW, FOLDED, PREFIX, Draw, Protocol, read_clean
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +42,6 @@ class Reader:
     """The first is the default."""
     options: Mapping[str, Option] = field(default_factory=dict)
     """Options beyond the protocol."""
-    copies: Mapping[str, str] = field(default_factory=dict)
-    """Layout → the public copies of the dataset that have it, by their published descriptions."""
     published: Mapping[str, int] = field(default_factory=dict)
     """Part → number of images in the published set, for the default options."""
     size: tuple[int, int] | None = None
@@ -74,7 +71,9 @@ class Reader:
             return clean.apply(self.open(root, split, clean.protocol, draw=draw, damaged=damaged, options=options), path)
         name, chosen, settings = self._chosen(protocol, options)
         whole = self.read(root, damaged, settings)
-        whole = dataclasses.replace(whole, protocol=name, flaws=chosen.flaws, choices=self._choices(settings, chosen))
+        default = self._default | dict(chosen.options)
+        choices = {key: value for key, value in settings.items() if value != default[key]}
+        whole = dataclasses.replace(whole, protocol=name, flaws=chosen.flaws, choices=choices)
         if split == "all":
             return whole
         splits = self.deal(whole, draw)
@@ -91,9 +90,9 @@ class Reader:
             UnknownName: unknown protocol or option.
             DatasetError: invalid option, or no layout matches `root`.
         """
-        self._chosen(
-            protocol if not protocol.startswith(PREFIX) else read_clean(protocol.removeprefix(PREFIX)).protocol, options
-        )
+        if protocol.startswith(PREFIX):
+            protocol = read_clean(protocol.removeprefix(PREFIX)).protocol
+        self._chosen(protocol, options)
         find(root, self.layouts, self.title, self.obtain)
 
     def deal(self, whole: Dataset, draw: Draw = DEFAULT_DRAW) -> dict[str, Dataset]:
@@ -117,12 +116,15 @@ class Reader:
             raise DatasetError(f"{self.title}: no images in the layout {layout.name} under {base}. {self.obtain}", path=base)
         return dataclasses.replace(data, name=self.name, layout=layout.name, notes=notes)
 
+    @property
+    def _default(self) -> dict[str, str]:
+        return {name: option.choices[0] if option.choices else "" for name, option in self.options.items()}
+
     def _chosen(self, name: str, options: Mapping[str, str] | None) -> tuple[str, Protocol, dict[str, str]]:
         """Return name and object of the protocol, and the values of all options."""
         name = name or next(iter(self.protocols))
         chosen: Protocol = lookup(name, self.protocols, f"protocol of {self.name}", plugins=False)
         options = dict(options or {})
-        settings = {name: option.choices[0] if option.choices else "" for name, option in self.options.items()}
         for key, value in options.items():
             option: Option = lookup(key, self.options, f"option of {self.name}", plugins=False)
             if option.choices and value not in option.choices:
@@ -132,14 +134,7 @@ class Reader:
                 wanted = chosen.options[key]
                 message = f"protocol {name!r} of {self.name} requires {key}={wanted}, got {value!r}"
                 raise DatasetError(message, value=value, expected=wanted)
-        return name, chosen, settings | options | dict(chosen.options)
-
-    def _choices(self, settings: Mapping[str, str], chosen: Protocol) -> dict[str, str]:
-        """Return the options that differ from the defaults of the reader and of the protocol."""
-        default = {name: option.choices[0] if option.choices else "" for name, option in self.options.items()} | dict(
-            chosen.options
-        )
-        return {name: value for name, value in settings.items() if value != default[name]}
+        return name, chosen, self._default | options | dict(chosen.options)
 
     def _missing(self, data: Dataset, options: Mapping[str, str]) -> tuple[str, ...]:
         """Notes on parts whose size differs from the published one, for default options."""

@@ -55,19 +55,19 @@ def _folders(place: Place, patterns: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
+ARCHIVE = "the authors' archive (EmotiW 2015)"
+
 READER = Reader(
     name="sfew",
     title="SFEW 2.0 (Dhall et al. 2015)",
     obtain="SFEW is available for research on request by its authors (EmotiW challenge).",
     labels=ALPHABETICAL7,
     layouts=(
-        Layout("Train_Aligned_Faces, Val_Aligned_Faces", ("Train_Aligned_Faces*|*/Train_Aligned_Faces*",), _read),
-        Layout("Train, Val", ("Train/Angry|Train/*/Angry", "Val*"), _read),
+        Layout(
+            "Train_Aligned_Faces, Val_Aligned_Faces", ("Train_Aligned_Faces*|*/Train_Aligned_Faces*",), _read, copies=ARCHIVE
+        ),
+        Layout("Train, Val", ("Train/Angry|Train/*/Angry", "Val*"), _read, copies=ARCHIVE),
     ),
-    copies={
-        "Train_Aligned_Faces, Val_Aligned_Faces": "the authors' archive (EmotiW 2015)",
-        "Train, Val": "the authors' archive (EmotiW 2015)",
-    },
     protocols={
         "official": Protocol("the official training and validation frames", official),
         "held-out": Protocol(

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 from PIL import Image, ImageDraw
 
 from ...errors import DatasetError
 from ...labels import FER2013 as LABELS
-from .dataset import Dataset
-from .images import Pixels
+from .dataset import Dataset, Pixels
 from .layout import Layout, Place
 from .listing import texts
 from .protocols import Protocol, official, subject_folds
@@ -82,15 +79,15 @@ def _read(place: Place) -> Dataset:
     number = int(text)
     rows = [(index % len(LABELS), index // len(LABELS) % SUBJECTS) for index in range(number)]
     images = np.stack([draw_face(LABELS[label], index) for index, (label, _) in enumerate(rows)])
-    data = Dataset(
+    return Dataset(
         name="",
         labels=LABELS,
         images=Pixels(images, np.arange(number)),
         names=texts(f"{index:05d}" for index in range(number)),
         label=np.array([label for label, _ in rows]),
         part=texts(PARTS[subject] for _, subject in rows),
+        subject=texts(f"drawing {subject:02d}" for _, subject in rows),
     )
-    return dataclasses.replace(data, subject=texts(f"drawing {subject:02d}" for _, subject in rows))
 
 
 READER = Reader(

@@ -17,16 +17,6 @@ from .regions import Regions
 from .runner import Made, Summary, Work, prepare
 
 __all__ = [
-    "CROPS",
-    "Align",
-    "Curated",
-    "FacePicker",
-    "Made",
-    "PreparedFace",
-    "Regions",
-    "Summary",
-    "Work",
-    "contact_sheet",
-    "curate",
+    "CROPS", "Align", "Curated", "FacePicker", "Made", "PreparedFace", "Regions", "Summary", "Work", "contact_sheet", "curate",
     "prepare",
-]
+]  # fmt: skip

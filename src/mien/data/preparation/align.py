@@ -23,7 +23,7 @@ from PIL import Image
 from ...faces.alignment import TEMPLATES, crop_matrix, dlib_chip_matrix, reverse_similarity, warp
 from ...faces.preprocessing import resize_cv2
 from ...registry import lookup
-from .faces import FacePicker, Points, PreparedFace
+from .faces import Choice, FacePicker, Points, PreparedFace
 from .runner import Made
 
 Faceless = Literal["keep", "error", "discard"]
@@ -67,7 +67,7 @@ class Crop:
     """Face detector."""
     points: Points = "mesh"
     """Source of the landmarks."""
-    choice: str = "largest"
+    choice: Choice = "largest"
     """Which face is used."""
     threshold: float | None = None
     """Detection score threshold."""
@@ -84,11 +84,7 @@ class Crop:
 CROPS: Mapping[str, Crop] = {
     "arcface112": Crop("five points on ArcFace's template, as face.evoLVe has it", 112, on_template("arcface112")),
     "ddamfn5": Crop(
-        "five points on the nearest of DDAMFN++'s five poses",
-        112,
-        on_template("ddamfn5"),
-        detector="retinaface",
-        points="detector",
+        "five points on the nearest of DDAMFN++'s five poses", 112, on_template("ddamfn5"), "retinaface", "detector"
     ),
     "dlib-chip": Crop("dlib's face chip, as Global-ROI Net has it", 224, dlib_chip, faceless="error", folder="align"),
     "fer2013-like": Crop("a gray face where FER2013's faces are", 48, on_template("fer2013"), gray=True),
@@ -100,9 +96,9 @@ AUTHORS: Mapping[str, Crop] = {
         "MFER's alignment as published (face.evoLVe)",
         112,
         published_arcface,
-        detector="mtcnn-evolve",
-        points="detector",
-        choice="first",
+        "mtcnn-evolve",
+        "detector",
+        "first",
         faceless="discard",
         antialias=False,
     ),
@@ -110,9 +106,9 @@ AUTHORS: Mapping[str, Crop] = {
         "DDAMFN++'s alignment as published",
         112,
         published_ddamfn,
-        detector="retinaface",
-        points="detector",
-        choice="first",
+        "retinaface",
+        "detector",
+        "first",
         threshold=0.6,
         antialias=False,
     ),
@@ -133,18 +129,18 @@ AUTHORS: Mapping[str, Crop] = {
 class Align:
     """A `Work` that cuts aligned faces."""
 
-    crop: str
-    """Key of `CROPS`."""
+    crop: Literal["arcface112", "ddamfn5", "dlib-chip", "fer2013-like"] = "arcface112"
+    """Geometry: ArcFace's five points, DDAMFN++'s five poses, dlib's face chip, or FER2013's."""
     author: bool = False
-    """Use the published variant."""
+    """Reproduce the published routine exactly."""
     detector: str | None = None
-    """Detector; None for that of the crop."""
+    """Face detector, instead of the crop's default; whole if each image is a tight crop of one face."""
     points: Points | None = None
-    """Source of the landmarks; None for that of the crop."""
+    """Source of the landmarks, instead of the crop's default."""
     size: int | None = None
-    """Side in pixels; None for that of the crop."""
+    """Side of the crop in pixels, instead of the crop's default."""
     faceless: Faceless | None = None
-    """Images without a face; None for the crop's default."""
+    """Images without a face: resized and kept (keep), moved to a folder (error), or excluded (discard)."""
 
     def recipe(self) -> Crop:
         """Return the crop with its changes.
@@ -152,19 +148,17 @@ class Align:
         Raises:
             UnknownName: unknown crop, or no published variant.
         """
-        plain: Crop = lookup(
-            self.crop, AUTHORS if self.author else CROPS, "crop of the authors" if self.author else "crop", plugins=False
+        table, kind = (AUTHORS, "crop of the authors") if self.author else (CROPS, "crop")
+        given = {name: getattr(self, name) for name in ("detector", "points", "size", "faceless")}
+        return dataclasses.replace(
+            lookup(self.crop, table, kind, plugins=False), **{name: value for name, value in given.items() if value is not None}
         )
-        changes = {
-            name: value for name in ("detector", "points", "size", "faceless") if (value := getattr(self, name)) is not None
-        }
-        return dataclasses.replace(plain, **changes)
 
     def describe(self) -> dict[str, Any]:
         """Return the settings for the manifest."""
         recipe = self.recipe()
-        told = ("says", "size", "detector", "points", "choice", "threshold", "faceless", "gray", "antialias")
-        return {"work": "align", "crop": self.crop, "author": self.author, **{name: getattr(recipe, name) for name in told}}
+        fields = ("says", "size", "detector", "points", "choice", "threshold", "faceless", "gray", "antialias")
+        return {"work": "align", "crop": self.crop, "author": self.author, **{name: getattr(recipe, name) for name in fields}}
 
     def open(self) -> Callable[[np.ndarray], Made]:
         """Load the networks and return the function for one image (H, W, 3)."""
@@ -186,12 +180,12 @@ class Align:
 def _faceless(pixels: np.ndarray, recipe: Crop) -> Made:
     if recipe.faceless == "discard":
         return Made("no face", {})
+    size = recipe.size
     if recipe.antialias:
-        whole = np.asarray(Image.fromarray(pixels).resize((recipe.size, recipe.size), Image.Resampling.BILINEAR))
+        whole = np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
     else:
-        whole = resize_cv2(pixels, recipe.size, recipe.size)
-    folder = "error" if recipe.faceless == "error" else recipe.folder
-    return Made("no face", {folder: _colored(whole, recipe)})
+        whole = resize_cv2(pixels, size, size)
+    return Made("no face", {"error" if recipe.faceless == "error" else recipe.folder: _colored(whole, recipe)})
 
 
 def _colored(crop: np.ndarray, recipe: Crop) -> np.ndarray:

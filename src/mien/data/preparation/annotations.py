@@ -59,9 +59,7 @@ def curate(root: str | Path, out: str | Path, filter: str = "strict") -> tuple[C
         DatasetError: annotation file not found, or unexpected counts in a complete file.
     """
     if filter not in FILTERS:
-        raise ConfigError(
-            f"unknown filter {filter!r}; expected one of {', '.join(FILTERS)}", value=filter, expected=tuple(FILTERS)
-        )
+        raise ConfigError(f"unknown filter {filter!r}; expected one of {', '.join(FILTERS)}", value=filter, expected=FILTERS)
     files = {part: path for part, path in annotation_files(Path(root)).items() if part in NAMES} if Path(root).is_dir() else {}
     if not files:
         raise DatasetError(f"no training_set_annotations.txt or validation_set_annotations.txt under {root}. {READER.obtain}")

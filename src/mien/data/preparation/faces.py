@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,31 +13,21 @@ from ...faces.finder import FoundFace, open_finder
 from ...metrics.boxes import area, centers
 from ...types import points5, points68
 
-
-def largest(faces: Sequence[FoundFace], height: int, width: int) -> int:
-    """The face with the largest box."""
-    return int(area(np.stack([face.box for face in faces])).argmax())
-
-
-def central(faces: Sequence[FoundFace], height: int, width: int) -> int:
-    """The face whose box is nearest to the center of the image."""
-    offset = centers(np.stack([face.box for face in faces])) - np.array([width, height]) / 2
-    return int(np.linalg.norm(offset, axis=1).argmin())
+Choice = Literal["largest", "central", "first", "last"]
+"""Which of several faces is prepared: that with the largest box, the one nearest to the center of the image, or that with the
+best or worst score, which remains if every face is written to the same file."""
 
 
-def first(faces: Sequence[FoundFace], height: int, width: int) -> int:
-    """The face with the best score."""
-    return int(np.argmax([face.score for face in faces]))
+def _chosen(choice: Choice, faces: Sequence[FoundFace], height: int, width: int) -> int:
+    boxes, scores = np.stack([face.box for face in faces]), [face.score for face in faces]
+    match choice:
+        case "largest":
+            return int(area(boxes).argmax())
+        case "central":
+            return int(np.linalg.norm(centers(boxes) - np.array([width, height]) / 2, axis=1).argmin())
+        case _:
+            return int(np.argmax(scores) if choice == "first" else np.argmin(scores))
 
-
-def last(faces: Sequence[FoundFace], height: int, width: int) -> int:
-    """The face with the worst score: the one that remains if every face is written to the same file."""
-    return int(np.argmin([face.score for face in faces]))
-
-
-Choice = Callable[[Sequence[FoundFace], int, int], int]
-CHOICES: Mapping[str, Choice] = {"largest": largest, "central": central, "first": first, "last": last}
-"""Which of several faces is prepared."""
 
 Points = Literal["mesh", "detector"]
 """Source of the five landmarks: the face mesh or the detector."""
@@ -63,7 +53,7 @@ class FacePicker:
     Args:
         detector: name in `mien.faces.detection.DETECTORS`; `"whole"` where each image is a tight crop of one face.
         points: `"mesh"`, or `"detector"` with a detector that has five keypoints (retinaface, mtcnn, mtcnn-evolve).
-        choice: key of `CHOICES`.
+        choice: which of several faces is picked.
         threshold: detection score threshold; None for the detector's default.
 
     Raises:
@@ -72,9 +62,9 @@ class FacePicker:
     """
 
     def __init__(
-        self, detector: str = "blazeface", points: Points = "mesh", choice: str = "largest", threshold: float | None = None
+        self, detector: str = "blazeface", points: Points = "mesh", choice: Choice = "largest", threshold: float | None = None
     ) -> None:
-        self.detector, self.points, self.choose = detector, points, CHOICES[choice]
+        self.detector, self.points, self.choice = detector, points, choice
         self.find = open_finder(detector, mesh="mesh478" if points == "mesh" else None, threshold=threshold)
 
     def __call__(self, pixels: np.ndarray) -> PreparedFace | None:
@@ -82,7 +72,7 @@ class FacePicker:
         faces = [face for face in self.find([pixels])[0] if self.points == "detector" or face.mesh is not None]
         if not faces:
             return None
-        face = faces[self.choose(faces, *pixels.shape[:2])]
+        face = faces[_chosen(self.choice, faces, *pixels.shape[:2])]
         if face.mesh is not None:
             points = face.mesh.astype(np.float64)
             return PreparedFace(face.box, points5(points), points68(points), len(faces))

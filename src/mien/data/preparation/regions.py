@@ -28,11 +28,11 @@ class Regions:
     """A `Work` that cuts regions of the face."""
 
     aligned: bool = False
-    """Whether the images are aligned faces; they are resized to 224 × 224."""
+    """The images are aligned faces; they are resized to 224 × 224."""
     author: bool = False
-    """Published behavior: the last face, unclamped boxes, eye and nose files of failed images remain."""
+    """Reproduce the published routine exactly: the last face, unclamped boxes, eye and nose files of failed images remain."""
     detector: str = "blazeface"
-    """Face detector."""
+    """Face detector; whole if each image is a tight crop of one face."""
 
     def describe(self) -> dict[str, Any]:
         """Return the settings for the manifest."""

@@ -18,14 +18,14 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image
 
 from ... import __version__
 from ...errors import ConfigError, SourceError
-from ...io.files import LOCK, LineFeeds, atomic_write, locked, write_errors
+from ...io.files import LOCK, LineFeeds, atomic_write, locked_folder, write_errors
 from ...io.images import printable
 from ..datasets import Dataset
 
@@ -76,8 +76,7 @@ class Summary:
     """sha256 over all files, in order of their names."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Task:
+class _Task(NamedTuple):
     split: str
     row: int
     stem: str
@@ -112,16 +111,16 @@ def prepare(
         ConfigError: `out` contains another preparation, is locked by another process, or cannot be written.
     """
     folder = Path(out)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{folder} cannot be created: {error.strerror}; choose another folder", path=folder) from error
-    with locked(folder):  # Journal and manifest have the same names in every process.
+    with locked_folder(folder):  # Journal and manifest have the same names in every process.
         return _prepare(splits, work, folder, format, workers, progress)
 
 
 def _prepare(splits: Mapping[str, Dataset], work: Work, folder: Path, suffix: str, workers: int, progress: Progress) -> Summary:
-    settings = {"mien": __version__, "settings": work.describe() | {"format": suffix}, "source": _source(splits)}
+    source = {
+        name: {"dataset": data.name, "protocol": data.protocol, "images": len(data), "digest": data.digest}
+        for name, data in splits.items()
+    }
+    settings = {"mien": __version__, "settings": work.describe() | {"format": suffix}, "source": source}
     done = _resume(folder, settings)
     tasks = [task for name, data in splits.items() for task in _tasks(name, data)]
     waiting = [task for task in tasks if (task.split, task.stem) not in done]
@@ -136,7 +135,8 @@ def _prepare(splits: Mapping[str, Dataset], work: Work, folder: Path, suffix: st
     lines = [done[task.split, task.stem] for task in tasks]
     _write(folder / JOURNAL, "".join(json.dumps(line) + "\n" for line in lines))
     _write_labels(folder, splits, zip(tasks, lines, strict=True))
-    status = {name: _tally(lines, name) for name in splits}
+    counts = {name: Counter(line["status"] for line in lines if line["split"] == name) for name in splits}
+    status = {name: dict(sorted(count.items())) for name, count in counts.items()}
     digest = _digest(folder, sorted(file for line in lines for file in line["files"]))
     _write(folder / MANIFEST, json.dumps({**settings, "status": status, "digest": digest}, indent=1) + "\n")
     return Summary(status, len(waiting), digest)
@@ -170,11 +170,10 @@ class _Worker:
             made = self.make(sample.read())
         except SourceError as error:
             made = Made("unreadable", {}, {"message": str(error)})
-        places: dict[Path, np.ndarray] = {}
-        for inner, pixels in made.images.items():
-            split = "" if task.split == "all" else task.split
-            path = self.folder / split / inner / (sample.label or UNLABELED) / f"{task.stem}.{self.suffix}"
-            places[path] = pixels
+        split, name = "" if task.split == "all" else task.split, f"{task.stem}.{self.suffix}"
+        places = {
+            self.folder / split / inner / (sample.label or UNLABELED) / name: pixels for inner, pixels in made.images.items()
+        }
         kind, settings = FORMATS[self.suffix]
         with ExitStack() as complete:  # All files get their names together.
             for path, pixels in places.items():
@@ -222,13 +221,6 @@ def _write(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8", errors="surrogateescape", newline="\n")
 
 
-def _source(splits: Mapping[str, Dataset]) -> dict[str, Any]:
-    return {
-        name: {"dataset": data.name, "protocol": data.protocol, "images": len(data), "digest": data.digest}
-        for name, data in splits.items()
-    }
-
-
 def _resume(folder: Path, settings: Mapping[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
     """Return the lines of the journal whose files exist; raise for a folder with other content."""
     manifest = folder / MANIFEST
@@ -269,10 +261,6 @@ def _write_labels(folder: Path, splits: Mapping[str, Dataset], done: Iterator[tu
                 sample = splits[task.split][task.row]
                 known = [sample.label, task.split, sample.subject, sample.sequence, sample.valence, sample.arousal]
                 writer.writerow([line["files"][0], *known, line["status"], *(sample.groups.get(name) for name in groups)])
-
-
-def _tally(lines: list[dict[str, Any]], split: str) -> dict[str, int]:
-    return dict(sorted(Counter(line["status"] for line in lines if line["split"] == split).items()))
 
 
 def _digest(folder: Path, files: list[str]) -> str:

@@ -1,6 +1,7 @@
 // The page: open files, the one that is shown, and the buttons.
 
 import * as api from "./api.js";
+import { $, lastAt, make, resize } from "./dom.js";
 import * as downloads from "./downloads.js";
 import * as inspector from "./inspector.js";
 import { Camera, predictVideo, Recording, thumbnail } from "./media.js";
@@ -9,7 +10,6 @@ import { annotated, heat, number, paint, percent } from "./overlay.js";
 import { clock, Timeline } from "./timeline.js";
 import { Zoom } from "./zoom.js";
 
-const $ = (id) => document.getElementById(id);
 const POINTS = { points: "68" };
 const ACTIVE = ["waiting", "running"];
 
@@ -119,13 +119,7 @@ async function predict(item) {
 // The result that is shown: of a video the last one at or before the current time.
 function now(item) {
   if (!item || item.kind === "image") return item?.results[0];
-  let low = 0, high = item.results.length;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if ((item.results[middle].time ?? 0) <= item.time + 1e-3) low = middle + 1;
-    else high = middle;
-  }
-  return item.results[Math.max(low - 1, 0)];
+  return lastAt(item.results, item.time) ?? item.results[0];
 }
 
 const selected = (item, result) => {
@@ -164,6 +158,9 @@ function choose(item) {
   if (view.heat) explain();
 }
 
+// The element that shows the current item.
+const shown = () => (["image", "recording"].includes(current?.kind) ? $("image") : $("video"));
+
 function refresh(item) {
   strip();
   document.body.classList.toggle("working", items.some((each) => ACTIVE.includes(each.state)));
@@ -194,8 +191,8 @@ function refresh(item) {
 
 function draw() {
   const result = now(current);
-  const frame = $("frame"), image = ["image", "recording"].includes(current?.kind), source = image ? $("image") : $("video");
-  const natural = image ? [source.naturalWidth, source.naturalHeight] : [source.videoWidth, source.videoHeight];
+  const frame = $("frame"), source = shown();
+  const natural = [source.naturalWidth ?? source.videoWidth, source.naturalHeight ?? source.videoHeight];
   const size = natural[0] ? natural : result?.width ? [result.width, result.height] : [4, 3];
   $("stage").style.setProperty("--ratio", size[0] / size[1]);
   frame.classList.toggle("blind", Boolean(current?.broken));
@@ -231,16 +228,10 @@ function who(result, place) {
   const box = $("who"), faces = result?.faces ?? [];
   const live = current?.kind !== "image";
   box.hidden = faces.length < 2;
-  while (box.children.length > faces.length) box.lastChild.remove();
-  while (box.children.length < faces.length) {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.append(Object.assign(document.createElement("canvas"), { width: 96, height: 96 }), document.createElement("b"), document.createElement("span"));
-    button.addEventListener("click", () => pick([...box.children].indexOf(button)));
-    box.append(button);
-  }
+  const buttons = resize(box, faces.length, () => make("button", { type: "button", onclick: (event) => pick([...box.children].indexOf(event.currentTarget)) },
+    make("canvas", { width: 96, height: 96 }), make("b"), make("span")));
   faces.forEach((face, i) => {
-    const button = box.children[i], label = face.certain ? face.label : "uncertain";
+    const button = buttons[i], label = face.certain ? face.label : "uncertain";
     button.setAttribute("aria-pressed", String(i === place));
     button.setAttribute("aria-label", `Face ${number(face, i)}: ${label}`);
     button.className = face.certain ? `face c-${face.label}` : "face c-uncertain";
@@ -250,7 +241,7 @@ function who(result, place) {
     const mark = `${current.name} ${current.url} ${i} ${live ? Math.round(performance.now() / 500) : face.box.left}`;
     if (button.mark === mark) return;
     button.mark = mark;
-    const source = ["image", "recording"].includes(current.kind) ? $("image") : $("video"), { left, top, right, bottom } = face.box;
+    const source = shown(), { left, top, right, bottom } = face.box;
     const ratio = (source.naturalWidth || source.videoWidth) / result.width;
     const side = Math.max(right - left, bottom - top) * 1.15;
     const x = (left + right - side) / 2, y = (top + bottom - side) / 2;
@@ -289,16 +280,14 @@ const TILE = '<button type="button" class="tile"><span class="thumb"></span><i a
 function strip() {
   const nav = $("strip");
   nav.hidden = items.length < 1;
-  while (nav.children.length > items.length) nav.lastChild.remove();
+  const tiles = resize(nav, items.length, () => {
+    const tile = make("div", { innerHTML: TILE }), item = () => items[[...nav.children].indexOf(tile)];
+    tile.firstChild.addEventListener("click", () => choose(item()));
+    tile.lastChild.addEventListener("click", () => remove(item()));
+    return tile;
+  });
   items.forEach((item, i) => {
-    let tile = nav.children[i];
-    if (!tile) {
-      tile = Object.assign(document.createElement("div"), { innerHTML: TILE });
-      tile.firstChild.addEventListener("click", () => choose(items[[...nav.children].indexOf(tile)]));
-      tile.lastChild.addEventListener("click", () => remove(items[[...nav.children].indexOf(tile)]));
-      nav.append(tile);
-    }
-    const [button, cross] = tile.children, [thumb, mark, name, state] = button.children;
+    const [button, cross] = tiles[i].children, [thumb, mark, name, state] = button.children;
     const result = item.results[0], face = result?.faces[0];
     button.setAttribute("aria-current", String(item === current));
     button.setAttribute("aria-label", `${item.name}: ${fate(item)}`);
@@ -315,9 +304,8 @@ function strip() {
     const icon = reason(item) ? "broken" : { image: "image", video: "play", camera: "camera", recording: "camera" }[item.kind];
     thumb.innerHTML = `<svg aria-hidden="true"><use href="icons.svg#${icon}"/></svg>`;
     if (!url) return;
-    const img = Object.assign(document.createElement("img"), { alt: "", src: url });
-    img.addEventListener("error", () => img.remove()); // the icon stays for kinds of images that the browser does not know
-    thumb.append(img);
+    // The icon stays for kinds of images that the browser does not know.
+    thumb.append(make("img", { alt: "", src: url, onerror: (event) => event.target.remove() }));
   });
   overview.show(items.filter((item) => item.kind !== "camera"), choose);
 }
@@ -493,10 +481,7 @@ for (const button of document.querySelectorAll("[data-save]")) button.addEventLi
   const kind = button.dataset.save;
   if (kind === "csv") downloads.save(downloads.csv(results, columns[$("model").value]), `${name}.csv`);
   else if (kind === "json") current.kind === "image" ? downloads.save(downloads.json(results), `${name}.json`) : downloads.save(downloads.jsonLines(results), `${name}.jsonl`);
-  else {
-    const source = ["image", "recording"].includes(current.kind) ? $("image") : $("video");
-    downloads.save(await annotated(source, now(current), view), `${name}-annotated.png`);
-  }
+  else downloads.save(await annotated(shown(), now(current), view), `${name}-annotated.png`);
 });
 $("model").addEventListener("change", () => {
   for (const item of items) if (item.file && !queue.includes(item) && !item.message?.includes("not sent")) {

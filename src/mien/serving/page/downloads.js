@@ -1,5 +1,7 @@
 // Results as files.
 
+import { make } from "./dom.js";
+
 // A spreadsheet would run what begins like a formula; the same rules as mien.inference.results.
 const safe = (value) => (typeof value === "string" && /^[=+\-@\t\r]/.test(value) ? `'${value}` : value);
 const PIXELS = ["left", "top", "right", "bottom"], WHOLE = ["width", "height", "frame", "face", "track"];
@@ -36,9 +38,7 @@ export const json = (results) => new Blob([JSON.stringify(results.length === 1 ?
 export const jsonLines = (results) => new Blob(results.map((result) => `${JSON.stringify(result)}\n`), { type: "application/jsonl" });
 
 export function save(blob, name) {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(blob);
-  link.download = name;
+  const link = make("a", { href: URL.createObjectURL(blob), download: name });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }

@@ -1,19 +1,9 @@
 // The result of one face in words and bars.
 
+import { $, make, resize } from "./dom.js";
 import { percent } from "./overlay.js";
 
-const $ = (id) => document.getElementById(id);
-
-// Rows are made once and then only changed, so that a camera can call this twenty times a second.
-function rows(list, count, make) {
-  while (list.children.length > count) list.lastChild.remove();
-  while (list.children.length < count) {
-    const row = document.createElement("li");
-    row.innerHTML = make;
-    list.append(row);
-  }
-  return [...list.children];
-}
+const rows = (list, count, innerHTML) => resize(list, count, () => make("li", { innerHTML }));
 
 const BAR = '<span class="name"></span><span class="rail" aria-hidden="true"><i></i></span><span class="value"></span>';
 const WING = '<span class="value right"></span><span class="rail right" aria-hidden="true"><i></i></span><span class="name"></span>'
@@ -139,7 +129,7 @@ export function show(face, card, result, place, item) {
     else $("every").pending = all;
   }
   const notes = [...result.notes, ...(result.message ? [result.message] : [])];
-  $("notes").replaceChildren(...notes.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
+  $("notes").replaceChildren(...notes.map((text) => make("li", {}, text)));
 }
 
 const FULL = 4; // log-odds of a full bar: the odds fall to 1/55
@@ -163,41 +153,27 @@ $("movements").querySelector("details").addEventListener("toggle", (event) => {
 
 // ── the card ──
 
-function part(name, content, parent) {
-  const made = document.createElement(name);
-  if (typeof content === "string") made.textContent = content;
-  else made.append(...content);
-  parent?.append(made);
-  return made;
-}
-
 export function card(model) {
-  const body = $("card-body");
-  body.replaceChildren();
-  part("h2", `${model.name} ${model.version ?? "1"}`, body).id = "card-name";
-  part("p", model.summary, body);
-  const limits = part("section", "", body);
-  limits.className = "limits";
-  part("h3", "Limits", limits);
-  part("p", model.limits || "The card names none. Use its predictions with care.", limits);
-  const facts = part("dl", "", body);
-  const fact = (name, text) => text && (part("dt", name, facts), part("dd", text, facts));
+  const body = $("card-body"), facts = make("dl");
+  const fact = (name, text) => text && facts.append(make("dt", {}, name), make("dd", {}, text));
   fact("Classes", model.labels.join(", "));
   fact("Trained on", model.data);
   fact("Abstains below", model.calibration?.threshold ? percent(model.calibration.threshold) : "");
   fact("License", [model.license, model.license_note].filter(Boolean).join(". "));
   fact("Origin", model.origin);
   fact("SHA-256", model.sha256);
+  const limits = model.limits || "The card names none. Use its predictions with care.";
+  body.replaceChildren(
+    make("h2", { id: "card-name" }, `${model.name} ${model.version ?? "1"}`), make("p", {}, model.summary),
+    make("section", { className: "limits" }, make("h3", {}, "Limits"), make("p", {}, limits)), facts,
+  );
   const measured = (model.measured ?? []).filter((one) => one.split === "test");
   if (!measured.length) return;
-  part("h3", "Measured on test data", body);
-  const table = part("table", "", part("div", "", body));
-  table.parentElement.className = "scroll";
-  part("tr", ["Data", "Metric", "Value", "95 % interval", "n", "Of what"].map((text) => part("th", text)), part("thead", "", table));
-  const rest = part("tbody", "", table);
-  for (const one of measured) {
+  const row = (name, cells) => make("tr", {}, ...cells.map((text) => make(name, {}, text)));
+  const rest = measured.map((one) => {
     const interval = one.low === undefined ? "" : `${one.low.toFixed(3)} … ${one.high.toFixed(3)}`;
-    const cells = [one.dataset, one.metric, one.value.toFixed(3), interval, one.n.toLocaleString("en"), one.note ?? ""];
-    part("tr", cells.map((text) => part("td", text)), rest);
-  }
+    return row("td", [one.dataset, one.metric, one.value.toFixed(3), interval, one.n.toLocaleString("en"), one.note ?? ""]);
+  });
+  const head = make("thead", {}, row("th", ["Data", "Metric", "Value", "95 % interval", "n", "Of what"]));
+  body.append(make("h3", {}, "Measured on test data"), make("div", { className: "scroll" }, make("table", {}, head, make("tbody", {}, ...rest))));
 }

@@ -1,6 +1,7 @@
 // Videos as jobs of the server, the camera as a stream of frames, and recordings of the camera.
 
 import * as api from "./api.js";
+import { make } from "./dom.js";
 
 const POLL = 400;
 const SIDE = 640; // longer side of a camera frame
@@ -34,8 +35,7 @@ export async function predictVideo(item, options, changed) {
 
 // A frame of a video as a small image, null where the browser cannot play it.
 export async function thumbnail(url) {
-  const video = Object.assign(document.createElement("video"), { muted: true, preload: "auto", src: url });
-  const canvas = Object.assign(document.createElement("canvas"), { width: 168, height: 116 });
+  const video = make("video", { muted: true, preload: "auto", src: url }), canvas = make("canvas", { width: 168, height: 116 });
   try {
     await new Promise((resolve, reject) => {
       video.addEventListener("loadeddata", () => (video.currentTime = Math.min(0.5, (video.duration || 1) / 3)));

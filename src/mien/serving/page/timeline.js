@@ -1,6 +1,7 @@
 // One face over time, or the first of the others where it is out of sight: its expressions as stacked bands that always add up to
 // one, with gray marks where the model was not certain; head pose and gaze in degrees; the action units that vary most.
 
+import { lastAt } from "./dom.js";
 import { COLORS } from "./overlay.js";
 
 const LEFT = 10, RIGHT = 38, TOP = 8, BAND = 56, MARKS = 8, TITLE = 18, LINES = 42, ROW = 12, GAP = 4, AXIS = 18;
@@ -46,22 +47,10 @@ export class Timeline {
   set(samples, start, end, now, labels, measures) {
     Object.assign(this, { samples, start, end: Math.max(end, start + 0.1), now, labels, measures });
     this.draw();
-    const canvas = this.canvas, at = this.at(now);
-    canvas.setAttribute("aria-valuemin", start.toFixed(1));
-    canvas.setAttribute("aria-valuemax", end.toFixed(1));
-    canvas.setAttribute("aria-valuenow", now.toFixed(1));
+    const canvas = this.canvas, at = lastAt(samples, now);
+    for (const [name, value] of Object.entries({ min: start, max: end, now })) canvas.setAttribute(`aria-value${name}`, value.toFixed(1));
     const said = at?.face ? `${at.face.certain ? "" : "uncertain, "}${at.face.label}` : "no face";
     canvas.setAttribute("aria-valuetext", `${now.toFixed(1)} seconds, ${said}`);
-  }
-
-  at(time) {
-    let low = 0, high = this.samples.length;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (this.samples[middle].time <= time + 1e-4) low = middle + 1;
-      else high = middle;
-    }
-    return this.samples[low - 1];
   }
 
   draw() {
