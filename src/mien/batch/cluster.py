@@ -23,8 +23,7 @@ from .storage import Folder
 from .supervising import Outcome, Supervisor
 
 TOKEN = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) as on its head node"
-LOCAL = "local"
-"""Address that starts Ray on this machine for the run."""
+LOCAL = "local"  # address that starts Ray on this machine for the run
 
 
 class ShardActor:

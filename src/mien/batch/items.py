@@ -17,32 +17,23 @@ from ..io.video import looks_like_video
 from .storage import opened
 from .tables import Table
 
-HEAD = 512
-"""Bytes needed to distinguish a video from an image."""
+HEAD = 512  # bytes needed to distinguish a video from an image
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
     """One image or video, or the reason why it cannot be read."""
 
-    name: str
-    """Name in the rows, `Result.source`."""
+    name: str  # name in the rows, `Result.source`
     kind: Literal["file", "object", "member", "row", "missing"]
     """Path or http URL; fsspec URI; tar member; table row; unreadable input."""
-    place: str = ""
-    """Path or URI of the item or of its container."""
-    at: int = 0
-    """Offset in the tar in bytes; row of the table."""
-    size: int = 0
-    """Size of a tar member in bytes."""
-    column: str = ""
-    """Column of the table; `COLUMN.bytes` for struct columns."""
-    stamp: str = ""
-    """Size and modification time where they are cheap to list; used to detect changed inputs."""
-    video: bool = False
-    """Whether the extension is that of a video."""
-    message: str = ""
-    """Reason why the item cannot be read."""
+    place: str = ""  # path or URI of the item or of its container
+    at: int = 0  # offset in the tar in bytes; row of the table
+    size: int = 0  # size of a tar member in bytes
+    column: str = ""  # column of the table; `COLUMN.bytes` for struct columns
+    stamp: str = ""  # size and modification time where they are cheap to list; used to detect changed inputs
+    video: bool = False  # whether the extension is that of a video
+    message: str = ""  # reason why the item cannot be read
 
 
 class ItemReader:

@@ -25,13 +25,11 @@ from .storage import Folder, scratch
 JOB, LISTING, SUMMARY, FAILURES, ROWS = "_job.json", "_listing.parquet", "summary.json", "failures.csv", "rows"
 """Names in the folder of a run. Parquet readers ignore names that begin with an underscore."""
 
-TALLY = b"mien.tally"
-"""Metadata key of a part: counts over its rows as JSON."""
+TALLY = b"mien.tally"  # metadata key of a part: counts over its rows as JSON
 
 FORMAT = 1
 
-LEAST, MOST, SHARDS = 64, 4096, 256
-"""Bounds of the default shard size, which aims at `SHARDS` shards."""
+LEAST, MOST, SHARDS = 64, 4096, 256  # bounds of the default shard size, which aims at `SHARDS` shards
 
 _COLUMNS = pa.schema([
     ("name", pa.string()), ("kind", pa.string()), ("place", pa.binary()), ("at", pa.int64()), ("size", pa.int64()),

@@ -21,8 +21,7 @@ from .items import Item
 from .storage import filesystem, is_remote, is_special, opened, shown
 from .tables import Table
 
-WANTED = EXTENSIONS | video.EXTENSIONS
-"""Extensions read from folders in object storage and from tars."""
+WANTED = EXTENSIONS | video.EXTENSIONS  # extensions read from folders in object storage and from tars
 
 TARS = frozenset({".tar"})
 PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")

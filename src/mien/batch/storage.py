@@ -18,8 +18,7 @@ from ..io.files import atomic_write, locked_folder
 from ..io.images import no_file, printable
 from ..io.urls import is_url, without_secrets
 
-PART = ".part"
-"""Suffix of files that are being written."""
+PART = ".part"  # suffix of files that are being written
 AGAIN = "free some space and resume with --resume"
 
 

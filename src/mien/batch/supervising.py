@@ -31,8 +31,7 @@ from .worker import WRITING
 TIMEOUT = 300.0
 """Seconds without a heartbeat after which a worker is killed; no image within the pixel limit takes nearly as long."""
 
-PATIENCE = 300.0
-"""Minimum of the same limit while no image is processed: loading networks, reading the listing, writing a part."""
+PATIENCE = 300.0  # minimum of the same limit while no image is processed: loading networks, reading the listing, writing a part
 
 ENDING = 10.0
 """Seconds to wait for a process to exit. A process blocked on a dead disk may not exit even after SIGKILL; it is abandoned."""
@@ -40,11 +39,8 @@ ENDING = 10.0
 PAUSES = (0.0, 0.0, 0.5, 2.0, 5.0)
 """Seconds before each attempt to start a worker after a failed start, for example while memory is short."""
 
-ROUNDS = 8
-"""Consecutive attempts at a shard without an isolated item, before giving up."""
-
-Outcome = tuple[int, dict[str, Any], int]
-"""Number of a shard, its tally, and how many workers it crashed."""
+ROUNDS = 8  # consecutive attempts at a shard without an isolated item, before giving up
+Outcome = tuple[int, dict[str, Any], int]  # number of a shard, its tally, and how many workers it crashed
 
 
 def run(

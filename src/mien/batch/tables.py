@@ -19,11 +19,8 @@ PLACES = ("path", "uri", "url", "file", "filename", "file_name", "image_path", "
 BYTES = ("image", "bytes", "jpg", "jpeg", "png", "picture", "content", "data")
 """Names of binary columns with encoded images, in order of preference; otherwise a single binary column is used."""
 
-BATCH = 16
-"""Rows decoded from a table at once; images are large."""
-
-REFUSALS = (pa.ArrowException, OSError)
-"""Errors of pyarrow for invalid files."""
+BATCH = 16  # rows decoded from a table at once; images are large
+REFUSALS = (pa.ArrowException, OSError)  # errors of pyarrow for invalid files
 
 
 class Table:

@@ -39,20 +39,14 @@ from .items import Item, ItemReader
 from .job import TALLY, Shards, identity, load, write_part
 from .storage import Folder
 
-ALIVE = -1
-"""Sent in the place of an index: still working on the same item."""
-
-WRITING = -2
-"""Sent in the place of an index: all items are done, the part is being written."""
+ALIVE = -1  # sent in the place of an index: still working on the same item
+WRITING = -2  # sent in the place of an index: all items are done, the part is being written
 
 KINDS: Mapping[type, pa.DataType] = {str: pa.string(), int: pa.int32(), float: pa.float64(), bool: pa.bool_()}
 """Python type of a column → its type in parquet."""
 
-CHUNK = 2048
-"""Rows buffered as Python objects before conversion to Arrow."""
-
-PULSE = 1.0
-"""Minimum number of seconds between two heartbeats."""
+CHUNK = 2048  # rows buffered as Python objects before conversion to Arrow
+PULSE = 1.0  # minimum number of seconds between two heartbeats
 
 
 def main() -> None:

@@ -57,8 +57,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
 }
 """Group → command → import path of its function, and the line shown by `mien --help` without importing it."""
 
-RENAMED = {"stress": "robustness"}
-"""Command of version 0.1 → new name."""
+RENAMED = {"stress": "robustness"}  # command of version 0.1 → new name
 
 RENAMED_FLAGS = {"--actions": "--blendshapes", "--no-actions": "--no-blendshapes", "--pictures": "--show-images"}
 """Flag of version 0.1 → new name."""
@@ -78,8 +77,7 @@ Output is a table on a terminal and JSON Lines in a pipe or with --json.
 --debug shows the traceback of an error.
 """
 
-ABANDONED = 128 + 13
-"""Exit status when the reader of stdout closed the pipe, as shells report SIGPIPE."""
+ABANDONED = 128 + 13  # exit status when the reader of stdout closed the pipe, as shells report SIGPIPE
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

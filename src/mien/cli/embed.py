@@ -16,8 +16,7 @@ from ..visualization.plotting import figure_bytes, figure_kind, write_figure
 from .options import Batch, Inference, Split, add_image, check_suffix, total
 from .terminal import File, Json, counting, for_programs, print_rows, side_console, write_json
 
-SECTION = "Features"
-"""Heading in a report."""
+SECTION = "Features"  # heading in a report
 
 
 def embed(

@@ -23,8 +23,7 @@ from .options import Folds, Inference, add_image
 from .terminal import File, Json, counted, for_programs, plain_table, side_console, table_console, write_json
 
 REGIONS = ("eyes", "nose", "mouth", "elsewhere")
-SECTION = "Heat map of the model"
-"""Heading in a report."""
+SECTION = "Heat map of the model"  # heading in a report
 
 
 def explain(

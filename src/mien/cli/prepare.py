@@ -30,13 +30,11 @@ EXAMPLES = """Examples:
 
 app = App("prepare", help="Align faces, crop regions of faces, filter annotations.", help_epilogue=EXAMPLES)
 
-MARK = b"mien contact sheet"
-"""Metadata of contact sheets, by which they are recognized when they are written again."""
+MARK = b"mien contact sheet"  # metadata of contact sheets, by which they are recognized when they are written again
 
 Format = Annotated[Literal["png", "jpg"], Parameter(help="Image format.")]
 
-SHEET = 60
-"""Images on a contact sheet."""
+SHEET = 60  # images on a contact sheet
 
 
 @Parameter(name="*")

@@ -14,8 +14,7 @@ from ..visualization.plotting import figure_bytes, figure_kind, write_figure
 from .options import Head, Inference, Limit, Model, Split, add_image, check_suffix, total
 from .terminal import Json, counting, for_programs, plain_table, side_console, table_console, write_json
 
-SECTION = "Degraded faces"
-"""Heading in a report."""
+SECTION = "Degraded faces"  # heading in a report
 
 
 def robustness(

@@ -18,14 +18,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
-File = str if TYPE_CHECKING else str | Path
-"""A string that may be the path of a file, which shells therefore complete."""
-
-Json = Annotated[bool, Parameter(help="Write JSON Lines to stdout, also on a terminal.")]
-"""The option --json."""
-
-STDIN = "<stdin>"
-"""Stands for the argument `-`, which the parser of the command line takes for an option."""
+File = str if TYPE_CHECKING else str | Path  # a string that may be the path of a file, which shells therefore complete
+Json = Annotated[bool, Parameter(help="Write JSON Lines to stdout, also on a terminal.")]  # the option --json
+STDIN = "<stdin>"  # stands for the argument `-`, which the parser of the command line takes for an option
 
 
 def for_programs(requested: bool) -> bool:
@@ -104,8 +99,7 @@ class Left(TimeRemainingColumn):
         return super().render(task).append(" left")
 
 
-LONG = 600
-"""Seconds over which the speed of a long task is averaged, longer than a validation that pauses it."""
+LONG = 600  # seconds over which the speed of a long task is averaged, longer than a validation that pauses it
 
 
 class LongProgress(Progress):
@@ -131,8 +125,7 @@ _FLAGS = (
     "allow_private|max_pixels|max_bytes|(?<=raise )timeout|max_faces|min_size|small_faces|detect_every|video_stream"
     "|detector(?==)|crop(?==)"
 )
-_OPTIONS = "labels|label|order|images|file|mode|number|filter"
-"""Options of datasets, which `--option` sets."""
+_OPTIONS = "labels|label|order|images|file|mode|number|filter"  # options of datasets, which `--option` sets
 
 
 def in_flags(message: str) -> str:

@@ -20,24 +20,18 @@ Mode = Literal["auto", "whole", "detect"]
 CROP_SIDE = 240
 """Median shorter side in pixels up to which `auto` treats the images of a dataset as face crops: FER2013 has 48, RAF-DB's
 aligned faces 100, Aff-Wild2's 112, AffectNet's 224; photos have more."""
-LOOKED_AT = 64
-"""Images that `auto` inspects."""
+LOOKED_AT = 64  # images that `auto` inspects
 
 
 @dataclass(frozen=True, slots=True)
 class Face:
     """A face for inference."""
 
-    row: int
-    """Row of the dataset."""
-    sample: str
-    """Name of the image."""
-    pixels: np.ndarray
-    """(H, W, 3) uint8 RGB, the whole image."""
-    mesh: np.ndarray | None = None
-    """(P, 3) face mesh in its pixels, if computed."""
-    box: np.ndarray | None = None
-    """(4,) left, top, right, bottom of the detected face; None if the image is a face crop."""
+    row: int  # row of the dataset
+    sample: str  # name of the image
+    pixels: np.ndarray  # (H, W, 3) uint8 RGB, the whole image
+    mesh: np.ndarray | None = None  # (P, 3) face mesh in its pixels, if computed
+    box: np.ndarray | None = None  # (4,) left, top, right, bottom of the detected face; None if the image is a face crop
 
     @property
     def size(self) -> float:

@@ -41,8 +41,7 @@ HEADERS = {
 }
 """Headers of every response, unless it sets its own."""
 
-GUARDED = ("/v1/", "/metrics")
-"""Prefixes of the paths that require a token."""
+GUARDED = ("/v1/", "/metrics")  # prefixes of the paths that require a token
 
 
 def allows(tokens: Sequence[str], given: str) -> bool:

@@ -31,11 +31,8 @@ from .problems import Problem, busy, unforeseen
 from .readers import Key, Readers
 from .settings import Settings
 
-PIXELS = 32_000_000
-"""Pixels that a thread decodes before inference: bounds the memory of a batch."""
-
-FETCHING = 8
-"""Concurrent fetches of URLs."""
+PIXELS = 32_000_000  # pixels that a thread decodes before inference: bounds the memory of a batch
+FETCHING = 8  # concurrent fetches of URLs
 
 
 @dataclass(eq=False, slots=True)

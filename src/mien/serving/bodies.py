@@ -24,11 +24,9 @@ from starlette.requests import ClientDisconnect, Request
 from ..io.images import printable
 from .problems import Problem, busy
 
-FIELDS = 40
-"""Maximum number of form fields other than files."""
+FIELDS = 40  # maximum number of form fields other than files
 FIELD_BYTES = 4096
-HEADER_BYTES = 8192
-"""Bytes of the headers of one part."""
+HEADER_BYTES = 8192  # bytes of the headers of one part
 
 
 class Budget:

@@ -23,8 +23,7 @@ from .options import ExplainOptions
 from .problems import Problem, busy
 from .readers import Readers
 
-CELLS = 24
-"""Maximum number of cells along each side of the map."""
+CELLS = 24  # maximum number of cells along each side of the map
 
 
 def install(app: FastAPI, waiting: int = 8) -> None:

@@ -13,8 +13,7 @@ from ..inference.options import Options as InferenceOptions
 from ..types import Group, Points
 from .problems import Problem, first_error
 
-FILES = ("images", "image", "pictures", "video")
-"""Names of the file fields in a form."""
+FILES = ("images", "image", "pictures", "video")  # names of the file fields in a form
 
 
 def _integral(value: Any) -> Any:
@@ -31,8 +30,7 @@ def _listed(value: Any) -> Any:
 
 
 Whole = Annotated[int, BeforeValidator(_integral)]
-Null = BeforeValidator(_null)
-"""Converts the texts that mean null in a form."""
+Null = BeforeValidator(_null)  # converts the texts that mean null in a form
 
 
 class Options(BaseModel):

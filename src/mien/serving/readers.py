@@ -20,8 +20,7 @@ from .options import Options
 from .problems import Problem
 from .settings import Settings
 
-DETECTORS = 8
-"""Detectors kept open, one for each combination of `min_size` and `small_faces`."""
+DETECTORS = 8  # detectors kept open, one for each combination of `min_size` and `small_faces`
 
 
 @dataclass(frozen=True, slots=True)

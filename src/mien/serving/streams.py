@@ -33,14 +33,9 @@ from .readers import Readers
 from .requests import parse_object
 from .settings import Settings
 
-OPENING = 10.0
-"""Time limit of the first message in seconds."""
-
-CODES = {"busy": 1013, "internal": 1011}
-"""Name of a problem → WebSocket close code; all others are 1008 (policy violation)."""
-
-NAME = "stream"
-"""`Result.source` of all frames."""
+OPENING = 10.0  # time limit of the first message in seconds
+CODES = {"busy": 1013, "internal": 1011}  # name of a problem → WebSocket close code; all others are 1008 (policy violation)
+NAME = "stream"  # `Result.source` of all frames
 
 
 class _Waiting(NamedTuple):

@@ -22,8 +22,7 @@ from .faces import Layer, draw
 MARK = "mien: annotated image"
 """Written into annotated images (EXIF `Software`), so that a later run knows which files it may replace."""
 
-LONGEST = 230
-"""Bytes of a name; file systems take 255, and a number and `.….part` must fit too."""
+LONGEST = 230  # bytes of a name; file systems take 255, and a number and `.….part` must fit too
 
 
 class _Folder:

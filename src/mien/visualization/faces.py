@@ -22,14 +22,9 @@ from . import shapes as brushes
 from .label_layout import Placement, leader, place
 from .shapes import DARK, Ink
 
-SMALL = 720
-"""Images whose longer side is shorter than this are enlarged, sixteen times at most."""
-
-BARS_UP_TO = 6
-"""With more faces than this, each gets a label only."""
-
-ROWS = 8
-"""At most this many bars: the most probable classes, in the order of the model's card."""
+SMALL = 720  # images whose longer side is shorter than this are enlarged, sixteen times at most
+BARS_UP_TO = 6  # with more faces than this, each gets a label only
+ROWS = 8  # at most this many bars: the most probable classes, in the order of the model's card
 
 COLORS: Mapping[str, Ink] = {
     "neutral": (213, 222, 230),
@@ -58,12 +53,10 @@ AXES: Sequence[tuple[str, tuple[float, float, float], Ink]] = (
     ("x", (6, 0, 0), (232, 93, 76)), ("y", (0, 6, 0), (104, 196, 103)), ("z", (0, 0, 6), (83, 152, 240)),
 )  # fmt: skip
 """Axes of the head, in cm: to the person's left, up, and forward."""
-NOSE = np.array([0.0, -0.463, 7.587])
-"""Tip of the nose in the canonical face, in cm: the origin of the axes."""
+NOSE = np.array([0.0, -0.463, 7.587])  # tip of the nose in the canonical face, in cm: the origin of the axes
 EYEBALLS = {"right": np.array([-3.26, 2.83, 3.82]), "left": np.array([3.26, 2.83, 3.82])}
 """Irises of the canonical face at rest, in cm: where the rays of the gaze begin."""
-RAY = 9.0
-"""Length of a ray in cm."""
+RAY = 9.0  # length of a ray in cm
 RAY_INK: Ink = (250, 214, 80)
 
 

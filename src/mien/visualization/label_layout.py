@@ -14,8 +14,7 @@ import numpy as np
 
 from ..metrics.boxes import area, intersection
 
-TOUCH = 30.0
-"""Cost of touching another plate or face; the covered share is added."""
+TOUCH = 30.0  # cost of touching another plate or face; the covered share is added
 
 ON_PLATE, ON_FACE, ON_OWN, ON_FEATURES = 1000.0, 300.0, 60.0, 300.0
 """Costs of covering all of another plate, another face, the own face, and the brows, eyes, nose and mouth of the own face."""
@@ -25,21 +24,16 @@ AWAY, CROSSING, AMBIGUOUS = 6.0, 6.0, 2.0
 another face as to the own one."""
 
 ROUNDS = 6
-MANY = 100
-"""Number of faces from which one round from one order is run, to bound the time."""
-
-OWN_SHARE = 0.1
-"""Share of its own face that a plate may cover and still count as clean: corners of the box are background."""
+MANY = 100  # number of faces from which one round from one order is run, to bound the time
+OWN_SHARE = 0.1  # share of its own face that a plate may cover and still count as clean: corners of the box are background
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
     """Positions of the plates."""
 
-    plates: np.ndarray
-    """(N, 4) left, top, right, bottom."""
-    clean: np.ndarray
-    """(N,) whether the plate is inside the canvas, beside its face, and covers no other face and no plate."""
+    plates: np.ndarray  # (N, 4) left, top, right, bottom
+    clean: np.ndarray  # (N,) whether the plate is inside the canvas, beside its face, and covers no other face and no plate
 
 
 def place(faces: np.ndarray, sizes: np.ndarray, canvas: tuple[float, float], gap: float) -> Placement:

@@ -16,8 +16,7 @@ from ..types import Face, Result
 from .faces import Layer, draw
 from .pages import html_table
 
-WIDEST = 800
-"""Longer side in pixels of the image in a notebook."""
+WIDEST = 800  # longer side in pixels of the image in a notebook
 
 
 def plot(result: Result, image: Any = None, *, layers: Sequence[Layer] = ("pose", "gaze"), enlarge: bool = True) -> Image.Image:

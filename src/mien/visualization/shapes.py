@@ -11,11 +11,8 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageDraw
 
-Ink = tuple[int, int, int]
-"""Red, green and blue, 0 … 255."""
-
-DARK: Ink = (18, 21, 26)
-"""Color of plates and of the halo around lines, which keeps them visible on any background."""
+Ink = tuple[int, int, int]  # red, green and blue, 0 … 255
+DARK: Ink = (18, 21, 26)  # color of plates and of the halo around lines, which keeps them visible on any background
 
 
 def rectangle(canvas: Image.Image, box: np.ndarray, ink: Ink, radius: float, alpha: float = 1) -> None:

@@ -17,23 +17,12 @@ from .findings import findings
 from .report import Audit, Duplicates, Leak, Member, Overlap, Quality, SplitSummary
 from .signatures import Progress, Signatures, join, signatures
 
-EXAMPLES = 20
-"""Groups of duplicates listed in a report."""
-
-UNEVEN = 0.06
-"""`Signatures.unevenness` below which a histogram was equalized."""
-
-ZEROED = 0.45
-"""`Signatures.zeroed` above which an image was JPEG-compressed."""
-
-BLANK = 3.0
-"""Standard deviation of the gray levels below which an image is blank."""
-
-UNIFORM = 0.9
-"""Share of the most frequent size from which other sizes are reported."""
-
-ORIGINS = ("film",)
-"""Group columns that identify the origin of an image, like subject and sequence."""
+EXAMPLES = 20  # groups of duplicates listed in a report
+UNEVEN = 0.06  # `Signatures.unevenness` below which a histogram was equalized
+ZEROED = 0.45  # `Signatures.zeroed` above which an image was JPEG-compressed
+BLANK = 3.0  # standard deviation of the gray levels below which an image is blank
+UNIFORM = 0.9  # share of the most frequent size from which other sizes are reported
+ORIGINS = ("film",)  # group columns that identify the origin of an image, like subject and sequence
 
 
 def audit(

@@ -20,8 +20,7 @@ MIN_CORRELATION = 0.95
 in another crop, brightness or with another watermark, and the other two look the same; above 0.96 every one that was looked at
 is. Between 0.90 and 0.93 a third are different people."""
 
-MIN_DEVIATION = 4.0
-"""Standard deviation of a thumbnail below which an image is blank and resembles all other blank ones."""
+MIN_DEVIATION = 4.0  # standard deviation of a thumbnail below which an image is blank and resembles all other blank ones
 
 BLOCK = 1024
 
@@ -33,10 +32,8 @@ TRAINING = "images that also occur in another split, further copies of an image,
 class Copies:
     """Groups of exact duplicates and pairs of near duplicates among the rows of `Signatures`."""
 
-    group: np.ndarray
-    """(N,) int64: equal for images with equal pixels."""
-    pairs: np.ndarray
-    """(P, 2) int64: pairs of groups of near duplicates, the smaller number first."""
+    group: np.ndarray  # (N,) int64: equal for images with equal pixels
+    pairs: np.ndarray  # (P, 2) int64: pairs of groups of near duplicates, the smaller number first
 
     def __len__(self) -> int:
         return int(self.group.max(initial=-1)) + 1

@@ -11,11 +11,8 @@ from .report import Audit, Duplicates, Finding, Leak, Level, Quality
 
 LEVELS: tuple[Level, ...] = ("error", "warning", "note")
 
-IMBALANCE = 10
-"""Ratio of the largest to the smallest class from which accuracy is misleading."""
-
-ALIKE = 0.6
-"""Median correlation from which images are so similar that `MIN_CORRELATION` does not separate duplicates."""
+IMBALANCE = 10  # ratio of the largest to the smallest class from which accuracy is misleading
+ALIKE = 0.6  # median correlation from which images are so similar that `MIN_CORRELATION` does not separate duplicates
 
 EQUALISED_COST = "on FER2013, models trained on the original lose 8 to 10 points of accuracy on such a copy"
 

@@ -14,10 +14,8 @@ from ...visualization.pages import STYLE, html_page, html_table
 from ..datasets import Dataset, Sample
 from .report import Audit, Duplicates, Member
 
-GROUPS = 12
-"""Maximum number of groups of duplicates of each kind."""
-SIDE = 72
-"""Side of a thumbnail in pixels."""
+GROUPS = 12  # maximum number of groups of duplicates of each kind
+SIDE = 72  # side of a thumbnail in pixels
 
 MORE_STYLE = """
 td,th{vertical-align:top}li{color:var(--soft)}li.error{color:#c22}li.warning{color:#a60}

@@ -19,37 +19,27 @@ import numpy as np
 from ...errors import SourceError
 from ..datasets import Dataset
 
-CHUNK = 1024
-"""Images held in memory at a time."""
-
-Progress = Callable[[int], None]
-"""Called with the number of images since the last call."""
+CHUNK = 1024  # images held in memory at a time
+Progress = Callable[[int], None]  # called with the number of images since the last call
 
 
 @dataclass(frozen=True, slots=True)
 class Signatures:
     """Columns with one row for each image; an unreadable image has zeros and a `failure`."""
 
-    identity: np.ndarray
-    """(N,) 16 bytes: equal for equal pixels; empty for unreadable images."""
-    hash: np.ndarray
-    """(N,) uint64 perceptual hash."""
-    mirrored: np.ndarray
-    """(N,) uint64 perceptual hash of the mirrored image."""
-    thumbnail: np.ndarray
-    """(N, 16, 16) uint8, gray."""
-    size: np.ndarray
-    """(N, 2) int32 width and height."""
-    deviation: np.ndarray
-    """(N,) float32 standard deviation of the gray levels: 0 is a blank image; about 53 for FER2013."""
+    identity: np.ndarray  # (N,) 16 bytes: equal for equal pixels; empty for unreadable images
+    hash: np.ndarray  # (N,) uint64 perceptual hash
+    mirrored: np.ndarray  # (N,) uint64 perceptual hash of the mirrored image
+    thumbnail: np.ndarray  # (N, 16, 16) uint8, gray
+    size: np.ndarray  # (N, 2) int32 width and height
+    deviation: np.ndarray  # (N,) float32 standard deviation of the gray levels: 0 is a blank image; about 53 for FER2013
     unevenness: np.ndarray
     """(N,) float32, 0 … 1: largest distance between the distribution of gray levels and an even one. Histogram equalization
     gives about 0.02; 99 % of FER2013's images have more than 0.08."""
     zeroed: np.ndarray
     """(N,) float32, 0 … 1: share of the high-frequency 8 × 8 DCT coefficients that are zero up to rounding. JPEG gives 0.65
     even at quality 95; images that were scaled or cropped afterwards have about 0.2."""
-    failure: np.ndarray
-    """(N,) str: why the image cannot be read, or empty."""
+    failure: np.ndarray  # (N,) str: why the image cannot be read, or empty
 
     @property
     def readable(self) -> np.ndarray:

@@ -36,8 +36,7 @@ LISTS = {
 }
 
 
-ANNOTATIONS = ("stem", "expression", "valence", "arousal")
-"""Arrays of the copies with one file per value."""
+ANNOTATIONS = ("stem", "expression", "valence", "arousal")  # arrays of the copies with one file per value
 
 
 def _read_lists(place: Place) -> Dataset:
@@ -146,8 +145,7 @@ def _read_phases(place: Place) -> Dataset:
     return listed.dataset(place.labels)
 
 
-ORDERS = {"affectnet": AFFECTNET11, "alphabetical": ALPHABETICAL8}
-"""Option `order` → classes of the folders 0, 1, 2 …"""
+ORDERS = {"affectnet": AFFECTNET11, "alphabetical": ALPHABETICAL8}  # option `order` → classes of the folders 0, 1, 2 …
 
 
 def _read_folders(place: Place) -> Dataset:

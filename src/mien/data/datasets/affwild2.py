@@ -33,14 +33,10 @@ PUBLISHED = {"train": (142382, 52154), "validation": (26876, 15440)}
 class Annotations:
     """One annotation file; row i is line i + 2."""
 
-    frames: np.ndarray
-    """(N,) str: `video/frame.jpg`."""
-    affect: np.ndarray
-    """(N, 2) float32 valence and arousal, NaN where missing."""
-    expression: np.ndarray
-    """(N,) int64 index into `mien.labels.AFFWILD2`, −1 where missing."""
-    units: np.ndarray
-    """(N, 12) int8: 1, 0, or −1 where missing."""
+    frames: np.ndarray  # (N,) str: `video/frame.jpg`
+    affect: np.ndarray  # (N, 2) float32 valence and arousal, NaN where missing
+    expression: np.ndarray  # (N,) int64 index into `mien.labels.AFFWILD2`, −1 where missing
+    units: np.ndarray  # (N, 12) int8: 1, 0, or −1 where missing
 
     def valid(self, which: str) -> np.ndarray:
         """Return (N,) bool: the rows that a filter of `FILTERS` keeps."""

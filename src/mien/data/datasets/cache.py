@@ -16,16 +16,13 @@ import numpy as np
 from ...errors import ConfigError
 from ...io.files import locked
 
-VERSION = "2"
-"""Changes whenever a parser returns other arrays for the same file."""
+VERSION = "2"  # changes whenever a parser returns other arrays for the same file
 
 
-LIST = "arrays.json"
-"""Index of the arrays of an entry: programs that clean cache folders delete single files."""
+LIST = "arrays.json"  # index of the arrays of an entry: programs that clean cache folders delete single files
 
 
-PART = ".part-"
-"""Prefix of an entry while it is written; the process number follows."""
+PART = ".part-"  # prefix of an entry while it is written; the process number follows
 
 
 def folder() -> Path | None:

@@ -26,8 +26,7 @@ from .reader import Option, Reader
 IMAGES_MARK = "cohn-kanade-images|*/cohn-kanade-images"
 EMOTION_MARK = "Emotion|Emotion_labels/Emotion|*/Emotion|Emotion_labels"
 FACS_MARK = ("FACS", "FACS_labels/FACS", "*/FACS", "FACS_labels")
-FRAME = re.compile(r"(S\d{3})_(\d{3})_(\d+)")
-"""Subject, recording of that subject, frame."""
+FRAME = re.compile(r"(S\d{3})_(\d{3})_(\d+)")  # subject, recording of that subject, frame
 
 
 def _read_tree(place: Place) -> Dataset:

@@ -40,17 +40,13 @@ SYNONYMS = {
 }  # fmt: skip
 """Meaning → names of columns, best first; case does not matter."""
 
-NUMBERS = ("valence", "arousal")
-"""Columns of numbers; empty where not annotated."""
+NUMBERS = ("valence", "arousal")  # columns of numbers; empty where not annotated
 
 UNLABELED = frozenset({"", "nan", "na", "n/a", "#n/a", "<na>", "none", "null", "nil", "-", "?", "unlabeled", "unlabelled"})
 """Cells of the label column that mean that there is none, in lower case, unless the label set has a class of that name."""
 
-UNIT = re.compile(r"AU\d+", re.IGNORECASE)
-"""Name of a column of an action unit."""
-
-GROUP_VALUES = range(2, 21)
-"""Numbers of distinct values of a column that make it a group."""
+UNIT = re.compile(r"AU\d+", re.IGNORECASE)  # name of a column of an action unit
+GROUP_VALUES = range(2, 21)  # numbers of distinct values of a column that make it a group
 
 
 def _read(place: Place) -> Dataset:

@@ -27,11 +27,8 @@ from .listing import header_of, open_csv, shown, texts
 from .protocols import Protocol, official
 from .reader import Reader
 
-SPLITS = {"train": 0, "validation": 1, "test": 2}
-"""Split → number in `usage`: Training, PublicTest, PrivateTest."""
-
-SIDE = 48
-"""Width and height of every image."""
+SPLITS = {"train": 0, "validation": 1, "test": 2}  # split → number in `usage`: Training, PublicTest, PrivateTest
+SIDE = 48  # width and height of every image
 
 NUMBERS = {str(number): name for number, name in enumerate(LABELS)}
 

@@ -16,8 +16,7 @@ import numpy as np
 from ...errors import DatasetError
 from ...io.decoding import EXTENSIONS
 
-DELIMITERS = ",;\t|"
-"""Separators of csv columns."""
+DELIMITERS = ",;\t|"  # separators of csv columns
 
 
 def number_in(text: str) -> int:

@@ -20,8 +20,7 @@ from .reader import Option, Reader
 
 COLUMNS = ("image", "subject", "expression", "face_age", "face_gender", "face_eth")
 SHOWN = ("neutral", "happiness")
-BANDS = (18, 25, 35, 120)
-"""Ages at which the bands of the group `age` begin."""
+BANDS = (18, 25, 35, 120)  # ages at which the bands of the group `age` begin
 
 
 def _read(place: Place) -> Dataset:

@@ -14,11 +14,9 @@ from .protocols import Protocol, official, subject_folds
 from .reader import Option, Reader
 
 SIDE = 48
-SCALE = 4
-"""Drawn four times as large and reduced, for soft edges."""
+SCALE = 4  # drawn four times as large and reduced, for soft edges
 SUBJECTS = 20
-PARTS = ("train",) * 14 + ("validation",) * 3 + ("test",) * 3
-"""Part of each subject."""
+PARTS = ("train",) * 14 + ("validation",) * 3 + ("test",) * 3  # part of each subject
 
 # Per class: mouth curve (1 smile, −1 frown), mouth opening, eye opening, lift and slope of the brows (1: inner ends down).
 FEATURES = {

@@ -28,8 +28,7 @@ from .runner import Made
 
 Faceless = Literal["keep", "error", "discard"]
 
-Matrix = Callable[[PreparedFace, int], np.ndarray]
-"""Face and side of the crop → (2, 3) from image to crop."""
+Matrix = Callable[[PreparedFace, int], np.ndarray]  # face and side of the crop → (2, 3) from image to crop
 
 
 def on_template(name: str) -> Matrix:
@@ -57,28 +56,17 @@ def published_ddamfn(face: PreparedFace, size: int) -> np.ndarray:
 class Crop:
     """Definition of a crop."""
 
-    says: str
-    """Description."""
-    size: int
-    """Side in pixels."""
-    matrix: Matrix
-    """Transform."""
-    detector: str = "blazeface"
-    """Face detector."""
-    points: Points = "mesh"
-    """Source of the landmarks."""
-    choice: Choice = "largest"
-    """Which face is used."""
-    threshold: float | None = None
-    """Detection score threshold."""
-    faceless: Faceless = "keep"
-    """Images without a face: resized and kept, resized and moved to `error`, or excluded."""
-    folder: str = ""
-    """Folder of the crops inside the folder of the split."""
-    gray: bool = False
-    """Whether the crop is gray."""
-    antialias: bool = True
-    """Whether shrinking averages pixels."""
+    says: str  # description
+    size: int  # side in pixels
+    matrix: Matrix  # transform
+    detector: str = "blazeface"  # face detector
+    points: Points = "mesh"  # source of the landmarks
+    choice: Choice = "largest"  # which face is used
+    threshold: float | None = None  # detection score threshold
+    faceless: Faceless = "keep"  # images without a face: resized and kept, resized and moved to `error`, or excluded
+    folder: str = ""  # folder of the crops inside the folder of the split
+    gray: bool = False  # whether the crop is gray
+    antialias: bool = True  # whether shrinking averages pixels
 
 
 CROPS: Mapping[str, Crop] = {

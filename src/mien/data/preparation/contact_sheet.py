@@ -8,8 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 GAP = 4
-LINE = 14
-"""Height of a caption in pixels."""
+LINE = 14  # height of a caption in pixels
 
 
 def contact_sheet(images: Iterable[tuple[str, np.ndarray]], side: int = 112, columns: int = 10) -> Image.Image:

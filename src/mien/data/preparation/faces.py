@@ -29,8 +29,7 @@ def _chosen(choice: Choice, faces: Sequence[FoundFace], height: int, width: int)
             return int(np.argmax(scores) if choice == "first" else np.argmin(scores))
 
 
-Points = Literal["mesh", "detector"]
-"""Source of the five landmarks: the face mesh or the detector."""
+Points = Literal["mesh", "detector"]  # source of the five landmarks: the face mesh or the detector
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -32,12 +32,10 @@ from ..datasets import Dataset
 JOURNAL, MANIFEST, LABELS = "prepared.jsonl", "manifest.json", "labels.csv"
 FORMATS: Mapping[str, tuple[str, Mapping[str, int]]] = {"png": ("PNG", {}), "jpg": ("JPEG", {"quality": 100})}
 """Suffix → Pillow's format and options; JPEG as by the Global-ROI authors."""
-UNLABELED = "unlabeled"
-"""Folder of images without a label."""
+UNLABELED = "unlabeled"  # folder of images without a label
 AGAIN = "free some space and start the command again"
 
-Progress = Callable[[int], None]
-"""Called with the number of images done since the last call."""
+Progress = Callable[[int], None]  # called with the number of images done since the last call
 
 
 @dataclass(frozen=True, slots=True)
