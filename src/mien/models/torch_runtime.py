@@ -118,13 +118,13 @@ class TorchRuntime:
             if role == "scores" and self._unlabeled:
                 value = value[:, : len(self.card.labels)]
                 value = value if name in self.fields else value / value.sum(1, keepdim=True)
-            found[name] = self._meaning(role, value) if name in self.fields else value
+            if name not in self.fields:
+                found[name] = value
+            elif role in ACTIVATIONS:
+                found[name] = ACTIVATIONS[role](value)
+            else:
+                found[name] = (value / (self.card.calibration.temperature if role == "scores" else 1)).softmax(1)
         return found
-
-    def _meaning(self, role: str, value: Tensor) -> Tensor:
-        if role in ACTIVATIONS:
-            return ACTIVATIONS[role](value)
-        return (value / (self.card.calibration.temperature if role == "scores" else 1)).softmax(1)
 
 
 def run_network(network: Callable[..., Any], images: Mapping[str, Tensor]) -> Any:

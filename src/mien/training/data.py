@@ -339,7 +339,6 @@ def split_of(data: Dataset, config: TrainConfig, chosen: DataConfig, *, native: 
     labels = label_set(chosen.labels) if chosen.labels else data.labels
     places = index_map(data.labels, labels)
     label = np.where(data.label >= 0, places[data.label], -1)
-    targets: dict[str, Tensor] = {}
     soft = None
     if data.distribution is not None:
         soft = np.zeros((len(data), len(labels)), np.float32)
@@ -348,15 +347,15 @@ def split_of(data: Dataset, config: TrainConfig, chosen: DataConfig, *, native: 
             soft /= np.maximum(soft.sum(1, keepdims=True), np.finfo(np.float32).tiny)
     if chosen.relabel:
         label, soft = _relabeled(data, labels, label, soft, chosen.relabel)
-    targets["label"] = torch.from_numpy(label)
-    if soft is not None:
-        targets["soft"] = torch.from_numpy(soft)
-    if data.votes is not None:
-        targets["votes"] = torch.from_numpy(data.votes.astype(np.float32))
-    if data.valence is not None and data.arousal is not None:
-        targets["valence_arousal"] = torch.from_numpy(np.stack([data.valence, data.arousal], 1).astype(np.float32))
-    if data.action_units is not None:
-        targets["action_units"] = torch.from_numpy(data.action_units.astype(np.float32))
+    affect = (data.valence, data.arousal)
+    known = {
+        "soft": soft,
+        "votes": data.votes,
+        "valence_arousal": None if affect[0] is None or affect[1] is None else np.stack(affect, 1),
+        "action_units": data.action_units,
+    }
+    targets = {"label": torch.from_numpy(label)}
+    targets |= {name: torch.from_numpy(each.astype(np.float32)) for name, each in known.items() if each is not None}
     images = Images(
         data,
         config.input,

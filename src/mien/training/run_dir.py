@@ -158,6 +158,9 @@ def keep_best(
         save_state(model.state_dict(), path)
     except WeightsError as error:
         raise TrainingError(f"{error}; then resume", path=path) from error
+    fold = {}
+    if split.data.fold:
+        fold = {"fold": split.data.fold[0], "folds": split.data.fold[1], "draw": config.data[0].draw}
     name = cards.run_name(out)
     outputs = {"scores": config.model.scores}
     outputs |= {head: head for head in heads(config) if head in LABEL_SETS and head != config.model.scores}
@@ -189,11 +192,7 @@ def keep_best(
             "epochs": config.epochs,
             "commit": commit(),
             "data_digests": list(digests),
-            **(
-                {"fold": split.data.fold[0], "folds": split.data.fold[1], "draw": config.data[0].draw}
-                if split.data.fold
-                else {}
-            ),
+            **fold,
         },
         reading={"inputs": {"image": config.input.size, **config.input.regions}} if config.input.regions else {},
         figures=figures,

@@ -109,25 +109,19 @@ def measure(outputs: dict[str, np.ndarray], splits: Mixture, config: TrainConfig
     losses = outputs.get(LOSS, np.empty(0))
     figures = {LOSS: float(np.nanmean(losses))} if np.isfinite(losses).any() else {}
     for index, split in enumerate(splits.parts):
-        rows = splits.rows(index)
-        own = {name: outputs[name][rows] for name in heads(config, index)}
-        found = _measured(own, split, config, index)
-        figures |= found if not index else {key: value for key, value in found.items() if key not in figures}
-    return figures
-
-
-def _measured(outputs: dict[str, np.ndarray], split: Split, config: TrainConfig, index: int) -> dict[str, float]:
-    figures: dict[str, float] = {}
-    for name, target in heads(config, index).items():
-        prefix = prefix_of(config, index, name)
-        if target == "valence_arousal":
-            figures |= concordance(outputs[name], split.targets["valence_arousal"].numpy())
-        elif target == "action_units":
-            figures["au_f1"] = unit_f1(outputs[name] > 0, split.targets["action_units"].numpy())
-        else:
-            figures |= {prefix + key: value for key, value in classified(outputs[name], truth(split, target)).items()}
-    if {"ccc_valence", "au_f1", "macro_f1"} <= figures.keys():
-        figures["p"] = metrics.abaw_p(*(figures[key] for key in ("ccc_valence", "ccc_arousal", "macro_f1", "au_f1")))
+        found: dict[str, float] = {}
+        for name, target in heads(config, index).items():
+            values = outputs[name][splits.rows(index)]
+            if target == "valence_arousal":
+                found |= concordance(values, split.targets["valence_arousal"].numpy())
+            elif target == "action_units":
+                found["au_f1"] = unit_f1(values > 0, split.targets["action_units"].numpy())
+            else:
+                prefix = prefix_of(config, index, name)
+                found |= {prefix + key: value for key, value in classified(values, truth(split, target)).items()}
+        if {"ccc_valence", "au_f1", "macro_f1"} <= found.keys():
+            found["p"] = metrics.abaw_p(*(found[key] for key in ("ccc_valence", "ccc_arousal", "macro_f1", "au_f1")))
+        figures |= {key: value for key, value in found.items() if key not in figures}
     return figures
 
 

@@ -49,11 +49,8 @@ def per_class(report: Report) -> Figure:
     rows = report.figures["per_class"]
     figure, axes = new_figure(6.4, 0.9 + 0.42 * len(rows))
     place = np.arange(len(rows))[::-1]
-    recall = [
-        [row["recall"][key] if row["recall"][key] is not None else np.nan for key in ("value", "low", "high")]
-        for row in rows.values()
-    ]
-    value, low, high = np.array(recall, float).T
+    recall = [[_number(row["recall"][key]) for key in ("value", "low", "high")] for row in rows.values()]
+    value, low, high = np.array(recall).T
     axes.barh(place, np.nan_to_num(value), 0.62, color=BLUE, alpha=0.85, label="recall, 95 %")
     axes.hlines(place, low, high, color="#000000", linewidth=1)
     axes.plot([_number(row["precision"]) for row in rows.values()], place, "o", color=RED, markersize=5, label="precision")
