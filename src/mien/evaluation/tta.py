@@ -24,7 +24,12 @@ class View:
         if crop.shape[0] == 1:
             return crop
         if self.rotation:
-            crop = _rotated(crop, self.rotation)
+            height, width = crop.shape[:2]
+            room = max(height, width) // 4
+            padded = np.pad(crop, ((room, room), (room, room), (0, 0)), mode="edge")
+            image = Image.fromarray(padded[..., 0] if crop.shape[2] == 1 else padded)
+            rotated = np.asarray(image.rotate(self.rotation, Image.Resampling.BILINEAR))
+            crop = rotated[room : room + height, room : room + width].reshape(crop.shape)
         return np.ascontiguousarray(crop[:, ::-1]) if self.mirrored else crop
 
     def __str__(self) -> str:
@@ -44,12 +49,3 @@ def views(number: int, seed: int = 0) -> tuple[View, ...]:
     rotations = np.random.default_rng(seed).uniform(-MAX_ROTATION, MAX_ROTATION, (number + 1) // 2)
     rotations[0] = 0
     return tuple(View(round(float(rotations[index // 2]), 3), bool(index % 2)) for index in range(number))
-
-
-def _rotated(crop: np.ndarray, degrees: float) -> np.ndarray:
-    height, width = crop.shape[:2]
-    room = max(height, width) // 4
-    padded = np.pad(crop, ((room, room), (room, room), (0, 0)), mode="edge")
-    image = Image.fromarray(padded[..., 0] if crop.shape[2] == 1 else padded)
-    rotated = np.asarray(image.rotate(degrees, Image.Resampling.BILINEAR))[room : room + height, room : room + width]
-    return rotated.reshape(crop.shape)

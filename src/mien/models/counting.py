@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,14 +42,14 @@ def count(name: str, **options: Any) -> Count:
         images = {each.name: torch.empty(1, each.channels, each.size, each.size) for each in inputs}
     shapes: dict[str, Shape] = {key: tuple(image.shape[1:]) for key, image in images.items()}
     for path, module in network.named_modules():
-        module.register_forward_hook(_recorder(path, shapes))
+        module.register_forward_hook(lambda module, inputs, output, path=path: shapes.update(_shapes(path, output)))
     macs, output = multiply_accumulates(network, images)
     sizes = {key: parameter.numel() for key, parameter in network.named_parameters()}
     return Count(
         parameters=sum(sizes.values()),
         dead=sum(sizes[key] for key in dead_parameters(network)),
         macs=macs,
-        outputs=_named_shapes(output),
+        outputs={name: shape for field, value in output._asdict().items() for name, shape in _shapes(field, value).items()},
         shapes=shapes,
     )
 
@@ -61,21 +61,9 @@ def multiply_accumulates(network: nn.Module, images: Mapping[str, Tensor]) -> tu
     return counter.get_total_flops() // 2, output
 
 
-def _recorder(path: str, shapes: dict[str, Shape]) -> Callable[..., None]:
-    def record(module: nn.Module, arguments: Any, output: Any) -> None:
-        if isinstance(output, Tensor):
-            shapes[path] = tuple(output.shape[1:])
-        elif isinstance(output, (list, tuple)):
-            shapes.update({f"{path}[{i}]": tuple(each.shape[1:]) for i, each in enumerate(output) if isinstance(each, Tensor)})
-
-    return record
-
-
-def _named_shapes(output: Any) -> dict[str, Shape]:
-    named: dict[str, Shape] = {}
-    for field, value in output._asdict().items():
-        if isinstance(value, Tensor):
-            named[field] = tuple(value.shape[1:])
-        elif value is not None:
-            named.update({f"{field}[{index}]": tuple(each.shape[1:]) for index, each in enumerate(value)})
-    return named
+def _shapes(name: str, value: Any) -> dict[str, Shape]:
+    """Return the shape of a tensor, or of each tensor in a sequence, by name."""
+    if isinstance(value, Tensor):
+        return {name: tuple(value.shape[1:])}
+    several = value if isinstance(value, (list, tuple)) else ()
+    return {f"{name}[{index}]": tuple(each.shape[1:]) for index, each in enumerate(several) if isinstance(each, Tensor)}
