@@ -44,14 +44,14 @@ class Predictor(Protocol):
     """Name in reports."""
     labels: tuple[str, ...]
     """Classes in the order of its probabilities."""
-    threshold: float
+    threshold: float = 0.0
     """Confidence below which it abstains."""
-    cuts_faces: bool
+    cuts_faces: bool = False
     """Whether it can crop faces from photographs."""
 
     def prepare(self, data: Dataset) -> None:
-        """Prepare for a dataset, before the first call."""
-        ...
+        """Prepare for a dataset, before the first call; nothing by default."""
+        return
 
     def describe(self) -> dict[str, Any]:
         """Return its identity as plain values: name, version, digest, output, card."""
@@ -79,7 +79,7 @@ def light(crops: Sequence[np.ndarray]) -> np.ndarray:
 PEER = "peer:"  # prefix of a table of probabilities: `peer:NAME=FILE.npz`
 
 
-class StoredPredictor:
+class StoredPredictor(Predictor):
     """Probabilities of another package for a dataset, in a `.npz` file.
 
     Arrays: `probs` (N, K); `labels` (K,) names, default FER2013's seven; `names` (N,) of the images, default the order of the
@@ -88,9 +88,6 @@ class StoredPredictor:
     Raises:
         WeightsError: the file is missing, corrupt or lacks `probs`.
     """
-
-    threshold = 0.0
-    cuts_faces = False
 
     def __init__(self, name: str, path: str | Path) -> None:
         self.name = name
@@ -179,7 +176,7 @@ def _arrays(name: str, path: str | Path) -> dict[str, np.ndarray]:
 NOT_SCORES = ("valence_arousal", "action_units", "feature")  # roles of a card's outputs that are not class probabilities
 
 
-class CardPredictor:
+class CardPredictor(Predictor):
     """A classifier with its card, with the preprocessing of `mien.load`.
 
     `runtime` maps a batch to outputs by name; the evaluated `output` is `"scores"`, or a head named after a label set.
@@ -202,9 +199,6 @@ class CardPredictor:
         self.threshold = card.calibration.threshold if output == "scores" else 0.0
         self.preprocess = Preprocess.of(card)
         self.cuts_faces = self.preprocess.cuts_faces
-
-    def prepare(self, data: Dataset) -> None:
-        """Do nothing."""
 
     def describe(self) -> dict[str, Any]:
         """Return name, version, digest of the weights, output and the card itself."""
@@ -266,14 +260,11 @@ def cuts_regions(predictor: Predictor) -> bool:
     return isinstance(predictor, CardPredictor) and bool(predictor.preprocess.regions)
 
 
-class FunctionPredictor:
+class FunctionPredictor(Predictor):
     """A Python function of your own from a list of (H, W, 3) uint8 RGB images to (N, K) probabilities.
 
     Its attribute `labels` names the classes in the order of the columns; without it ConfigError is raised.
     """
-
-    threshold = 0.0
-    cuts_faces = False
 
     def __init__(self, function: Callable[[list[np.ndarray]], Any], name: str = "") -> None:
         self.function, self.name = function, name or getattr(function, "__name__", type(function).__name__)
@@ -282,9 +273,6 @@ class FunctionPredictor:
             message = f"{self.name} has no attribute `labels`; set it to the classes in the order of its probabilities"
             raise ConfigError(message, value=labels, expected="a sequence of class names")
         self.labels = tuple(canonical(str(label)) for label in labels)
-
-    def prepare(self, data: Dataset) -> None:
-        """Do nothing."""
 
     def describe(self) -> dict[str, Any]:
         """Return its name and labels; a function has no digest."""

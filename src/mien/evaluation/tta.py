@@ -38,12 +38,7 @@ class View:
 
 
 def views(number: int, seed: int = 0) -> tuple[View, ...]:
-    """Return the first `number` views: original, mirrored, then small rotations of both; ConfigError: less than one.
-
-    Example:
-        >>> [str(view) for view in views(2)]
-        ['original', 'mirrored']
-    """
+    """Return the first `number` views: original, mirrored, then small rotations of both; ConfigError: less than one."""
     if number < 1:
         raise ConfigError(f"tta must be at least 1 view, got {number} (--tta)", value=number, expected=">= 1")
     rotations = np.random.default_rng(seed).uniform(-MAX_ROTATION, MAX_ROTATION, (number + 1) // 2)

@@ -41,6 +41,7 @@ from ..cards import Input, bundled_file
 from ..errors import WeightsError, did_you_mean
 from ..models import sface
 from ..models.checkpoints import LoadReport, read_checkpoint
+from ..models.checkpoints.converting import IMAGENET
 from ..models.checkpoints.loading import PRETRAINING, assign, comparison
 from .config import InitConfig
 
@@ -113,7 +114,6 @@ def _layer(node: str, layers: Mapping[str, nn.Module]) -> str | None:
     return next((name for first in range(len(short)) if (name := ".".join(short[first:])) in layers), None)
 
 
-IMAGENET = Input(size=(224, 224), scale=1 / 255, offset=(-0.485, -0.456, -0.406), std=(0.229, 0.224, 0.225))
 COUNTER = ".num_batches_tracked"
 STEM = "0.conv.weight"  # first entry of SFace's trunk
 

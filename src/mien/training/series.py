@@ -79,12 +79,7 @@ Setting = dict[str, str]  # field → TOML value
 
 
 def space(assignments: Sequence[str]) -> Space:
-    """Parse `FIELD=VALUE,VALUE…` and `FIELD=LOW..HIGH`; raises ConfigError for others.
-
-    Example:
-        >>> space(["optim.lr=1e-4..1e-2", "batch=64,128"])
-        {'optim.lr': Interval(low=0.0001, high=0.01), 'batch': ['64', '128']}
-    """
+    """Parse `FIELD=VALUE,VALUE…` and `FIELD=LOW..HIGH`; raises ConfigError for others."""
     found: dict[str, list[str] | Interval] = {}
     for text in assignments:
         name, _, values = text.partition("=")
@@ -106,12 +101,7 @@ def _number(text: str) -> float:
 
 
 def settings_of(space: Space, sample: int = 0, seed: int = 0) -> list[Setting]:
-    """Return all combinations of the values of a space, or a random sample; ConfigError: all values of an interval.
-
-    Example:
-        >>> settings_of({"optim.lr": ["1e-3", "3e-4"], "batch": ["64"]})
-        [{'optim.lr': '1e-3', 'batch': '64'}, {'optim.lr': '3e-4', 'batch': '64'}]
-    """
+    """Return all combinations of the values of a space, or a random sample; ConfigError: all values of an interval."""
     intervals = [name for name, values in space.items() if isinstance(values, Interval)]
     rng = random.Random(seed)
     if intervals and not sample:
@@ -238,13 +228,7 @@ def pooled(runs: Sequence[Member], metrics: Sequence[str]) -> Iterator[Pooled]:
 
 
 def interval(setting: str, metric: str, values: Sequence[float]) -> Pooled:
-    """Return mean, standard deviation and confidence interval of some values.
-
-    Example:
-        >>> found = interval("", "accuracy", [0.70, 0.72, 0.74])
-        >>> round(found.mean, 3), round(found.low, 3), round(found.high, 3)
-        (0.72, 0.67, 0.77)
-    """
+    """Return mean, standard deviation and confidence interval of some values."""
     mean = statistics.fmean(values)
     if len(values) < 2:
         return Pooled(setting, "validation", metric, 1, mean, math.nan, math.nan, math.nan)

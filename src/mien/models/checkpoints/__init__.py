@@ -1,20 +1,11 @@
 """Import of authors' checkpoints; no code from a pickle is executed.
 
-    >>> from mien import models
-    >>> from mien.models.checkpoints import load_author_state, read_checkpoint
-    >>> network = models.build("dan", num_classes=7)                                    # doctest: +SKIP
-    >>> checkpoint = read_checkpoint("rafdb_epoch21_acc0.897_bacc0.8532.pth")           # doctest: +SKIP
-    >>> load_author_state(network, "dan", checkpoint.state).summary()                   # doctest: +SKIP
-    '275 tensors loaded'
-
-| file | contents |
-|---|---|
-| `pickled.py` | allowed names in a pickle, and the inert objects that they become |
-| `unpickling.py` | parser of pickles as data |
-| `containers.py` | file formats |
-| `checkpoints.py` | location of the state dict: plain, wrapped, or inside a pickled module |
-| `loading.py` | mapping of the authors' names to ours, backbones, report of matched entries, writing `.safetensors` |
-| `converting.py` | conversion of a checkpoint to `.safetensors` and card |
+>>> from mien import models
+>>> from mien.models.checkpoints import load_author_state, read_checkpoint
+>>> network = models.build("dan", num_classes=7)                                    # doctest: +SKIP
+>>> checkpoint = read_checkpoint("rafdb_epoch21_acc0.897_bacc0.8532.pth")           # doctest: +SKIP
+>>> load_author_state(network, "dan", checkpoint.state).summary()                   # doctest: +SKIP
+'275 tensors loaded'
 """
 
 from .checkpoints import Checkpoint, read_checkpoint
