@@ -105,7 +105,11 @@ def field_of(output: Any, path: str) -> Any:
     value = getattr(output, name, None)
     if value is None:
         known = tuple(each for each in output._fields if getattr(output, each) is not None)
-        raise ConfigError(f"the network has no output {name!r}; its outputs are {', '.join(known)}", value=name, expected=known)
+        raise ConfigError(
+            f"the network has no output {name!r}; choose one with loss.output and model.scores: {', '.join(known)}",
+            value=name,
+            expected=known,
+        )
     if not index:
         return value
     if not (index.isdigit() and int(index) < len(value)):
