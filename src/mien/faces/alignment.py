@@ -381,6 +381,5 @@ TEMPLATES: Mapping[str, Template] = {
         Template("dlib", 224, _dlib_points5()[None]),
     )
 }
-"""Crops of ArcFace, of MFER (the same points, fitted the other way), of DDAMFN++ (five poses), and of FER2013 as measured by
-`tools/measure_fer2013_geometry.py`: its images, laid on this template, keep their place. `dlib` is
-the five-point form of dlib's face chip, which Global-ROI Net and its baseline were trained on."""
+"""Crops of ArcFace, of MFER (the same points, fitted the other way), of DDAMFN++ (five poses), of FER2013 (mean landmarks of
+its images, which thus keep their place), and the five-point form of dlib's face chip, which Global-ROI Net was trained on."""

@@ -6,7 +6,7 @@ depth of the iris, which the mesh network hardly measures, is not used.
 
 The position of the eyes relative to their corners is that of the canonical face, corrected by the median reading of one half
 of the London set, whose subjects look into the camera: an iris at rest is higher and further out than in the canonical face.
-The other half measures bias and noise (benchmarks/gaze.py).
+The other half measures bias and noise (benchmarks/measures.py).
 """
 
 from __future__ import annotations
