@@ -343,6 +343,7 @@ def _architecture(info: Any, count: Any) -> str:
         *((name, getattr(info, name)) for name in ("paper", "repository", "license")),
         *((f"input `{each.name}`", f"{shapes[each.name]}; height and width: {each.sizes}") for each in info.inputs),
         *((f"output `{name}`", f"{output(name)}: {meaning}") for name, meaning in info.outputs.items()),
+        *((f"option `{name}`", cell(meaning)) for name, meaning in info.options.items()),
         ("Grad-CAM layers", ", ".join(f"`{layer}` ({shapes[layer]})" for layer in info.cam_layers)),
     ]
     figures = [(each.dataset, f"{each.value:g}", each.metric, each.note) for each in info.published]

@@ -1,3 +1,4 @@
+import inspect
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +19,11 @@ def test_the_table_names_functions_that_exist() -> None:
     for name in models.MODELS:
         with torch.device("meta"):
             assert isinstance(models.build(name), nn.Module)
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+def test_the_options_of_a_network_are_described(name: str) -> None:
+    assert list(models.option_names(name)) == list(inspect.signature(models.factory(name)).parameters)
 
 
 def test_importing_the_table_imports_no_torch() -> None:

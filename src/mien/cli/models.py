@@ -18,6 +18,8 @@ from .terminal import Json, for_programs, print_rows, table_console, write_json
 
 MORE = "Published accuracies are those of the authors. How they were obtained, licenses and all else: mien models NAME."
 
+NOT_SHOWN = ("cam_layers", "diagram", "label_sets", "crop")
+
 
 def models(*names: str, json: Json = False) -> None:
     """List the bundled weights, those of the zoo and the architectures that can be trained.
@@ -68,8 +70,8 @@ def _architectures() -> dict[str, dict[str, Any]]:
     """Return description and cost of each architecture, without torch."""
     found: dict[str, dict[str, Any]] = {}
     for name in MODELS:
-        table = {key: value for key, value in described().get(name, {}).items() if key not in ("cam_layers", "diagram")}
-        if table:
+        table = {key: value for key, value in described().get(name, {}).items() if key not in NOT_SHOWN}
+        if "published" in table:
             keys = ("dataset", "value", "metric", "note")
             table["published"] = [{key: figure[key] for key in keys} for figure in table["published"]]
         found[name] = {"what": "architecture", "name": name, **table}

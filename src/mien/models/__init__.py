@@ -14,12 +14,9 @@ last layer) and further fields, such as attention maps.
 
 from __future__ import annotations
 
-import ast
 import importlib
-import importlib.util
 import inspect
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, MissingExtra, UnknownName
@@ -100,7 +97,7 @@ def info(name: str) -> ModelInfo:
     if name.startswith("timm:"):
         return _torch_side("mien.models.stock").timm_info(name.removeprefix("timm:"))
     module = _torch_side(factory(name, plugins=True).__module__)
-    if name in described():
+    if "summary" in described().get(name, {}):
         return model_info(name, getattr(module, "INPUTS", {}).get(name, (module.IMAGE,)))
     table: Mapping[str, ModelInfo] | None = getattr(module, "INFO", None)
     if table is None:
@@ -165,21 +162,8 @@ def factory(name: str, plugins: bool = True) -> Callable[..., nn.Module]:
 
 
 def option_names(name: str) -> tuple[str, ...]:
-    """Return the options of an architecture, read from its source without importing torch.
-
-    Args:
-        name: a key of `MODELS`.
-
-    Raises:
-        UnknownName: unknown architecture.
-    """
-    if name not in MODELS:
-        lookup(name, MODELS, "model", plugins=False)  # Raises with the nearest name.
-    module, _, function = MODELS[name].rpartition(":")
-    spec = importlib.util.find_spec(module)
-    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))  # pyrefly: ignore
-    (found,) = (each for each in tree.body if isinstance(each, ast.FunctionDef) and each.name == function)
-    return tuple(each.arg for each in (*found.args.args, *found.args.kwonlyargs))
+    """Return the options of an architecture in `MODELS`, without importing torch; raises UnknownName for another."""
+    return tuple(lookup(name, described(), "model", plugins=False)["options"])
 
 
 def _torch_side(module: str) -> Any:

@@ -120,18 +120,7 @@ def _initialize(module: nn.Module) -> None:
 
 
 def dan(num_classes: int = 7, *, num_heads: int = 4, backbone: str = "resnet18", pretrained: bool | str = False) -> DAN:
-    """Return a DAN.
-
-    Args:
-        num_classes: 7 for RAF-DB and AffectNet-7, 8 for AffectNet-8, 6 for the pooled sets of hyunyongPark.
-        num_heads: how many heads; the authors use 4.
-        backbone: any timm network that can give feature maps, or `"sface"`, which reads gray images; the authors use ResNet-18.
-        pretrained: start of the backbone, as in `mien.models.stock.timm_model`; the authors' MS-Celeb start comes through
-            `mien.models.checkpoints`.
-
-    Raises:
-        ConfigError: no heads.
-    """
+    """Return a DAN; its options are described in `architectures.toml`. Raises ConfigError without heads."""
     if num_heads < 1:
         raise ConfigError(f"num_heads={num_heads}: DAN has one head or more")
     if backbone == sface.NAME:

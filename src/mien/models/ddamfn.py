@@ -218,19 +218,7 @@ def depthwise(channels: int, kernel: tuple[int, int]) -> nn.Sequential:
 
 
 def ddamfn(num_classes: int = 7, *, num_heads: int = 2, slim: bool = False, size: int = 112, backbone: str = "mfn") -> DDAMFN:
-    """Return a DDAMFN.
-
-    Args:
-        num_classes: 7 for RAF-DB and AffectNet-7, 8 for AffectNet-8 and FERPlus.
-        num_heads: attention heads; the authors' checkpoints have 2.
-        slim: leave dead parameters out.
-        size: side of the images in pixels, a multiple of 16. Published networks read 112; 64 costs a third.
-        backbone: "mfn", the authors' mixed feature network, or "sface" (`mien.models.sface`), which reads gray images and has
-            1,024 channels where this module has 512.
-
-    Raises:
-        ConfigError: unsupported input size or backbone.
-    """
+    """Return a DDAMFN; its options are described in `architectures.toml`. ConfigError: unsupported input size or backbone."""
     return DDAMFN(num_classes, num_heads, slim, size, backbone)
 
 

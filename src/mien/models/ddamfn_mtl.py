@@ -106,19 +106,7 @@ def ddamfn_mtl(
     slim: bool = False,
     size: int = 112,
 ) -> MultiTaskDDAMFN:
-    """Return a multi-task DDAMFN.
-
-    Args:
-        num_classes: expressions; None means the form's own number, 9 for "code" and 8 for the others.
-        form: "default", "code" or "paper"; see the docstring of the module.
-        tasks: outputs to compute.
-        num_heads: attention heads; the authors' checkpoints have 2.
-        slim: leave dead parameters out.
-        size: side of the images in pixels, a multiple of 16. Published networks read 112.
-
-    Raises:
-        ConfigError: no such form or task, no task at all, or no network for that size.
-    """
+    """Return a multi-task DDAMFN; its options are described in `architectures.toml`. ConfigError: no such form or size."""
     if form not in get_args(Form):
         raise ConfigError(f"form={form!r}: a multi-task DDAMFN has the forms {', '.join(get_args(Form))}")
     if not tasks or not set(tasks) <= set(get_args(Task)):

@@ -83,6 +83,7 @@ class ModelInfo:
         source: where `published` was read.
         cam_layers: modules whose (N, C, H, W) output Grad-CAM uses.
         diagram: Mermaid source; `${module.path}` is the shape of that module's output, `${image}` for an input's.
+        options: option of the network → its meaning.
     """
 
     name: str
@@ -96,6 +97,7 @@ class ModelInfo:
     source: str = ""
     cam_layers: tuple[str, ...] = ()
     diagram: str = field(default="", repr=False)
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 @cache
@@ -103,16 +105,23 @@ def described() -> Mapping[str, dict[str, Any]]:
     """Return name → table of `architectures.toml`, with costs and inputs as plain values; this needs no torch."""
     tables = tomllib.loads(ARCHITECTURES.read_text(encoding="utf-8"))
     for table in tables.values():
-        table["published"] = [{"metric": "accuracy %", "note": "", **figure} for figure in table["published"]]
+        if "published" in table:  # The bundled networks are described by their cards.
+            table["published"] = [{"metric": "accuracy %", "note": "", **figure} for figure in table["published"]]
     return tables
 
 
 def model_info(name: str, inputs: tuple[Input, ...]) -> ModelInfo:
     """Return the description of an architecture of the package."""
     table = described()[name]
-    texts = {key: table[key] for key in ("summary", "paper", "repository", "license", "source", "outputs", "diagram")}
+    plain = ("summary", "paper", "repository", "license", "source", "outputs", "diagram", "options")
     figures = [
         Figure(**row | {"recipes": row["recipes"] if isinstance(row["recipes"], str) else tuple(row["recipes"])})
         for row in table["published"]
     ]
-    return ModelInfo(name, inputs=inputs, published=tuple(figures), cam_layers=tuple(table["cam_layers"]), **texts)
+    return ModelInfo(
+        name,
+        inputs=inputs,
+        published=tuple(figures),
+        cam_layers=tuple(table["cam_layers"]),
+        **{key: table[key] for key in plain},
+    )

@@ -140,20 +140,7 @@ def mfer(
     drop_path: float = 0.25,
     pretrained: bool | str = False,
 ) -> MFER:
-    """Return an MFER.
-
-    Args:
-        num_classes: 7 for RAF-DB and AffectNet-7, 8 for AffectNet-8 and FERPlus.
-        backbone: any of timm's ConvNeXts; "convnext_tiny" is a small one, "convnext_base.fb_in22k" names a start. Or "sface"
-            (`mien.models.sface`, gray images) with one attention, after its last stage. `drop_path` and
-            `pretrained` are for ConvNeXts only.
-        form: "code" or "figure"; see the docstring of the module.
-        drop_path: how often the last block is skipped in training; earlier ones less, linearly.
-        pretrained: start of the backbone, as in `mien.models.stock.timm_model`.
-
-    Raises:
-        ConfigError: the backbone is not a ConvNeXt, or unknown form.
-    """
+    """Return an MFER; its options are described in `architectures.toml`. ConfigError: unknown form or backbone."""
     if form not in get_args(Form):
         raise ConfigError(f"form={form!r}: MFER has the forms {', '.join(get_args(Form))}")
     if backbone == sface.NAME:

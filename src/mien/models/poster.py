@@ -309,17 +309,7 @@ def poster(
     pretrained_trunk: str = "",
     pretrained_landmarks: str = "",
 ) -> POSTER:
-    """Return a POSTER++.
-
-    Args:
-        num_classes: number of classes.
-        size: input side in pixels, a multiple of 32; 224 in the published networks. Both trunks see half of it.
-        landmark_statistics: BatchNorm of the frozen landmark network: "frozen" uses its running statistics, "live" updates them
-            in training as the authors do.
-        antialias: average 2 × 2 pixels for the trunks instead of using every second pixel; not for published weights.
-        pretrained_trunk: file of the IR-50 (`ir50.pth`); empty: random weights.
-        pretrained_landmarks: file of the landmark network (`mobilefacenet_model_best.pth.tar`); empty: random weights, which
-            are then neither trained nor useful.
+    """Return a POSTER++; its options are described in `architectures.toml`.
 
     Raises:
         ConfigError: invalid size.

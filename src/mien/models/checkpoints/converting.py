@@ -18,6 +18,7 @@ from ...errors import ConfigError, WeightsError
 from ...faces.alignment import TEMPLATES
 from ...labels import LABEL_SETS, label_set
 from ...registry import lookup
+from ..info import described
 from .checkpoints import Checkpoint, read_checkpoint
 from .loading import LoadReport, load_author_state, save_state
 
@@ -26,27 +27,8 @@ AS_IS = "as-is"  # in place of a model's name: only the container changes
 IMAGENET = cards.Input(size=(224, 224), scale=1 / 255, offset=(-0.485, -0.456, -0.406), std=(0.229, 0.224, 0.225))
 UNIT = cards.Input(size=(224, 224), scale=1 / 255, offset=(0.0,))
 
-# Architecture → default label sets: the only ones that its authors used for their number of classes.
-LABELS: Mapping[str, tuple[str, ...]] = {
-    "global-roi": ("affectnet7", "affectnet8"),
-    "global-cbam": ("affectnet7", "affectnet8"),
-    "ddamfn": ("affectnet7", "affectnet8"),
-    "ddamfn-mtl": ("affwild2",),
-    "dan": ("pooled6", "affectnet8"),
-    "efficientnet-b3": ("pooled6",),
-    "mfer": ("alphabetical7", "alphabetical8"),
-}
-
-CROPS: Mapping[str, str] = {
-    "ddamfn": "ddamfn5",
-    "mfer": "mfer112",
-    "global-cbam": "dlib",
-    "fer2013": "fer2013",
-    "ferplus": "fer2013",
-    "global-roi": "",
-}
-"""Crop template of an architecture whose authors describe their alignment, otherwise of a label set; empty: dlib's chip with
-regions. The aligned images of the other datasets are nearest to `DEFAULT_CROP`."""
+LABEL_CROPS: Mapping[str, str] = {"fer2013": "fer2013", "ferplus": "fer2013"}
+"""Label set → crop template of its dataset; the aligned images of the other datasets are nearest to `DEFAULT_CROP`."""
 DEFAULT_CROP = "arcface112"
 
 # Role → output field of the multi-task network besides the scores.
@@ -129,7 +111,7 @@ def import_checkpoint(
     report = load_author_state(network, model, checkpoint.state, strict=strict)
     save_state(network.state_dict(), out)
     if crop is None:
-        crop = CROPS.get(model, CROPS.get(origin, DEFAULT_CROP))
+        crop = described().get(model, {}).get("crop", LABEL_CROPS.get(origin, DEFAULT_CROP))
     about = models.info(model)
     sides = {each.name: each.size for each in about.inputs}
     side = about.inputs[0].size
@@ -191,7 +173,8 @@ def _classes(model: str, state: Mapping[str, Tensor], options: Mapping[str, Any]
 def _labels(model: str, name: str | None, count: int) -> tuple[tuple[str, ...], str]:
     """Return the classes of the columns in order, and the label set they are of."""
     if name is None:
-        known = [each for each in LABELS.get(model, ()) if len(label_set(each)) in (count, count - (model == "ddamfn-mtl"))]
+        usual = described().get(model, {}).get("label_sets", ())
+        known = [each for each in usual if len(label_set(each)) in (count, count - (model == "ddamfn-mtl"))]
         if not known:
             fitting = ", ".join(each for each, classes in LABEL_SETS.items() if len(classes) == count) or "none that is known"
             raise ConfigError(f"the file has {count} classes in an unknown order; name the label set: {fitting}")
