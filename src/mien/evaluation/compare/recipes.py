@@ -68,11 +68,6 @@ class Entry:
         fields = {key: value for key, value in flattened(stated).items() if key not in VARIED}
         return fields | {"output": self.head} if self.head else fields
 
-    @property
-    def trained(self) -> bool:
-        """Whether it is a training run or an ensemble of runs of one seed, which may belong to a recipe."""
-        return self.seed is not None
-
 
 def named(entries: Sequence[Entry]) -> list[str]:
     """Return a name for each entry, equal for the entries of one model on several datasets.
@@ -102,8 +97,9 @@ def recipes(names: Sequence[str], entries: Sequence[Entry]) -> dict[str, tuple[s
     groups: dict[str, list[str]] = {}
     first: dict[str, str] = {}
     for name, entry in zip(names, entries, strict=True):
-        key = json.dumps(entry.configuration, sort_keys=True, default=str) if entry.trained else name
-        first.setdefault(key, name.partition(", seed ")[0].partition(", fold ")[0] if entry.trained else name)
+        trained = entry.seed is not None  # A training run, or an ensemble of runs of one seed, may belong to a recipe.
+        key = json.dumps(entry.configuration, sort_keys=True, default=str) if trained else name
+        first.setdefault(key, name.partition(", seed ")[0].partition(", fold ")[0] if trained else name)
         if name not in groups.setdefault(key, []):
             groups[key].append(name)
     taken: dict[str, int] = {}
