@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ..cards import ASSETS, Card, Measured
+from ..cards import Card, Measured
 from ..io.files import atomic_write
 from ..io.model_files import FILE
 
@@ -37,16 +37,12 @@ def write_repository(card: Card, folder: str | Path) -> None:
 
 def readme(card: Card, repository: str) -> str:
     """Return the model card in the form that hubs show: YAML metadata and Markdown."""
-    import jinja2
+    from ..evaluation.report.html import environment
 
-    templates = jinja2.FileSystemLoader(ASSETS / "templates")
-    environment = jinja2.Environment(
-        loader=templates, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters["yaml"] = lambda value: json.dumps(str(value), ensure_ascii=False)
+    templates = environment(autoescape=False, yaml=lambda value: json.dumps(str(value), ensure_ascii=False))
     # Hubs know simple SPDX expressions in lower case.
     simple = card.license and " " not in card.license and not card.license.startswith("LicenseRef")
-    return environment.get_template("model_card.md").render(
+    return templates.get_template("model_card.md").render(
         card=card,
         repository=repository,
         license=card.license.lower() if simple else "other",

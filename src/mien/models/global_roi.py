@@ -207,17 +207,7 @@ class QuickGELU(nn.Module):
 def global_roi(
     num_classes: int = 7, *, num_heads: int = 8, cbam: bool = True, backbone: str = "resnet18"
 ) -> GlobalROINet | GlobalROIOnSFace:
-    """Return a Global-ROI Net.
-
-    Args:
-        num_classes: number of classes of each output.
-        num_heads: attention heads of the two transformer blocks, among which their 128 and 256 channels are dealt.
-        cbam: whether the face's ResNet-18 has CBAM in its blocks.
-        backbone: "resnet18", or "sface" (`mien.models.sface`, gray images) for face and crops, without CBAM.
-
-    Raises:
-        ConfigError: the channels cannot be dealt to so many heads, or unknown backbone.
-    """
+    """Return a Global-ROI Net; its options are described in `architectures.toml`. ConfigError: unknown backbone, or heads."""
     if num_heads < 1 or 128 % num_heads:
         raise ConfigError(f"num_heads={num_heads}: 128 channels are dealt to 1, 2, 4, 8, 16, 32, 64 or 128 heads")
     if backbone == sface.NAME:
@@ -228,16 +218,7 @@ def global_roi(
 
 
 def global_cbam(num_classes: int = 7, *, pretrained: bool | str = False, backbone: str = "resnet18") -> GlobalNet:
-    """Return a Global Net.
-
-    Args:
-        num_classes: number of classes.
-        pretrained: start of the ResNet, as in `mien.models.stock.timm_model` (the authors start from ImageNet).
-        backbone: "resnet18", or "sface" (`mien.models.sface`), which reads gray images and has 1,024 channels.
-
-    Raises:
-        ConfigError: unknown backbone.
-    """
+    """Return a Global Net; its options are described in `architectures.toml`. ConfigError: unknown backbone."""
     if backbone == sface.NAME:
         return GlobalNet(sface.Extractor(), sface.CHANNELS[-1], num_classes, sface.GRAY)
     if backbone != "resnet18":

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import base64
 import shlex
-from collections.abc import Mapping
-from itertools import groupby
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,9 +20,7 @@ except ModuleNotFoundError as error:
     raise MissingExtra("jinja2", "eval") from error
 
 if TYPE_CHECKING:
-    from . import Report
-
-TEMPLATES = ASSETS / "templates"
+    from . import Extra, Report
 
 # Key, name and definition of the main metrics, in order.
 HEADLINE = (
@@ -43,53 +40,52 @@ FIGURES = {
 }
 
 
-def page(report: Report) -> str:
-    """Return the whole page."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
+def environment(*, autoescape: bool, **filters: Callable[..., str]) -> jinja2.Environment:
+    """Return the environment of the package's templates."""
+    found = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(ASSETS / "templates"),
+        autoescape=autoescape,
         trim_blocks=True,
         lstrip_blocks=True,
+        keep_trailing_newline=not autoescape,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"figure": _figure, "percent": _percent, "plain": _plain}
+    found.filters |= filters
+    return found
+
+
+def page(report: Report) -> str:
+    """Return the whole page."""
     figures, about = report.figures, report.about
-    return environment.get_template("report.html").render(
-        title=report.title,
-        figures=figures,
-        about=about,
-        headline=HEADLINE,
-        confusion=_confusion(figures),
-        drawings={name: inline_svg(report, name, says) for name, says in FIGURES.items()},
-        mistakes=_mistakes(report),
-        extra=_extra(report),
-        units_of=CUTS,
-        command=" ".join(shlex.quote(word) for word in about["command"]),
-        facts=_facts,
+    confusion = None
+    if "confusion" in figures:
+        counts = np.array(figures["confusion"])
+        columns = [*figures["classes"], "no prediction"] if counts[:, -1].any() else figures["classes"]
+        confusion = {"columns": columns, "rows": dict(zip(figures["classes"], counts[:, : len(columns)].tolist(), strict=True))}
+    extra: dict[str, list[Extra]] = {}
+    for image in report.extra:
+        extra.setdefault(image.section, []).append(image)
+    filters = {"figure": _figure, "percent": _percent, "plain": _plain, "image": _image}
+    return (
+        environment(autoescape=True, **filters)
+        .get_template("report.html")
+        .render(
+            title=report.title,
+            figures=figures,
+            about=about,
+            headline=HEADLINE,
+            confusion=confusion,
+            drawings={name: inline_svg(report, name, says) for name, says in FIGURES.items()},
+            mistakes=_mistakes(report),
+            extra=extra,
+            units_of=CUTS,
+            command=" ".join(shlex.quote(word) for word in about["command"]),
+            facts=_facts,
+        )
     )
 
 
-def _confusion(figures: Mapping[str, Any]) -> dict[str, Any] | None:
-    if "confusion" not in figures:
-        return None
-    counts = np.array(figures["confusion"])
-    columns = [*figures["classes"], "no prediction"] if counts[:, -1].any() else figures["classes"]
-    total = counts.sum(1)
-    rows = [
-        {
-            "name": name,
-            "n": int(total[k]),
-            "cells": [
-                {"n": int(n), "share": n / total[k] if total[k] else 0.0, "right": column == k}
-                for column, n in enumerate(counts[k, : len(columns)].tolist())
-            ],
-        }
-        for k, name in enumerate(figures["classes"])
-    ]
-    return {"columns": columns, "rows": rows}
-
-
-def _mistakes(report: Report) -> list[dict[str, str]]:
+def _mistakes(report: Report) -> list[dict[str, Any]]:
     table = report.predictions
     row_of = {name: row for row, name in enumerate(table.sample.tolist())}
     found = []
@@ -99,7 +95,7 @@ def _mistakes(report: Report) -> list[dict[str, str]]:
             continue
         found.append(
             {
-                "source": _data(path.read_bytes(), "image/jpeg"),
+                "content": path.read_bytes(),
                 "sample": each["sample"],
                 "label": str(table.label[row]),
                 "predicted": table.classes[table.predicted[row]],
@@ -109,17 +105,8 @@ def _mistakes(report: Report) -> list[dict[str, str]]:
     return found
 
 
-def _extra(report: Report) -> list[tuple[str, list[dict[str, str]]]]:
-    order = {section: place for place, section in enumerate(dict.fromkeys(e.section for e in report.extra))}
-    images = sorted(report.extra, key=lambda each: order[each.section])
-    return [
-        (section, [{"title": e.title, "note": e.note, "source": _data(e.png, "image/png")} for e in group])
-        for section, group in groupby(images, key=lambda each: each.section)
-    ]
-
-
-def _data(content: bytes, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+def _image(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def _facts(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
