@@ -16,7 +16,7 @@ from mien.cards import Input
 from mien.errors import ConfigError, WeightsError
 from mien.runtime.open_model import open_model
 from mien.training.config import InitConfig
-from mien.training.init_weights import IMAGENET, load_initial_weights
+from mien.training.init_weights import IMAGENET, bundled_network, load_initial_weights
 from mien.training.loop import train
 
 
@@ -62,14 +62,15 @@ def test_a_bundled_network_can_be_trained_on(name: str, sample: Path) -> None:
     """It answers as the file does, in training too, and other classes keep their random head."""
     photo = np.asarray(Image.open(sample).convert("L"))
     corners = [(y, x) for y in range(0, 256, 16) for x in range(0, 256, 16)]
-    side, options = (64, {"trunk": "sface"}) if name == "mien-base" else (48, {})
+    card = cards.load(name)
+    side = card.input.size[0]
     crops = np.stack([np.asarray(Image.fromarray(photo[y : y + 192, x : x + 192]).resize((side, side))) for y, x in corners])
     images = torch.from_numpy(crops).float()[:, None] / 127.5 - 1
-    network = models.build(name, **options)
+    network = bundled_network(card)
     report = load_initial_weights(network, name, init(name), images=lambda: images)
     assert not (report.unused or report.missing or report.shape_mismatch)
     wanted = torch.from_numpy(open_model(name)[1](images.numpy())["ferplus"])
-    temperature = cards.load(name).training["calibration"]["ferplus"]
+    temperature = card.training["calibration"]["ferplus"]
 
     def error() -> float:
         """The files average logits over the mirror image."""
@@ -84,7 +85,7 @@ def test_a_bundled_network_can_be_trained_on(name: str, sample: Path) -> None:
             part.p = 0.0
     assert error() < 0.02
     with pytest.raises(WeightsError, match="training images"):
-        load_initial_weights(models.build(name, **options), name, init(name))
+        load_initial_weights(bundled_network(card), name, init(name))
 
 
 def test_a_resumed_run_does_not_need_its_initial_weights(tmp_path: Path) -> None:
@@ -250,7 +251,8 @@ def test_sface_gives_the_features_of_its_file(shared: Path, pixels: Tensor) -> N
 @torch.no_grad()
 @pytest.mark.parametrize("exported", [False, True])
 def test_a_system_starts_from_the_trunk_of_another_network(exported: bool, tmp_path: Path) -> None:
-    donor = models.build("mien-base", trunk="sface").eval()
+    donor = bundled_network(cards.load("mien-base")) if exported else models.build("mien-base", trunk="sface")
+    donor.eval()
     images = torch.rand(64, 1, 48, 48) * 2 - 1
     if exported:
         load_initial_weights(donor, "mien-base", init("mien-base"), images=lambda: images)

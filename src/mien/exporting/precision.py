@@ -29,7 +29,7 @@ from ..errors import ExportError
 
 SMALLEST = 128  # minimum number of values of a constant that is stored as float16
 LARGEST = float(np.finfo(np.float16).max)  # constants with a larger value stay float32
-QUANTIZED = ("Conv", "MatMul", "Add", "Relu", "MaxPool")  # operators that are quantized where they work on maps or tokens
+QUANTIZED = ("Conv", "MatMul", "Add", "Relu", "LeakyRelu", "MaxPool")  # quantized on maps or tokens
 
 
 def with_convolutions(model: onnx.ModelProto) -> onnx.ModelProto:

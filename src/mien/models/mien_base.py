@@ -101,10 +101,10 @@ class MienBase(nn.Module):
 class OnTrunk(nn.Module):
     """The two heads on the pooled feature of SFace or of a timm network, which is shown the image enlarged."""
 
-    def __init__(self, trunk: str, options: Mapping[str, Any], dropout: float, enlarge: float) -> None:
+    def __init__(self, trunk: str, options: Mapping[str, Any], dropout: float, enlarge: float, slopes: Sequence[float]) -> None:
         super().__init__()
         self.enlarge = enlarge
-        self.trunk: Any = SFace() if trunk == SFACE else timm_model(trunk, in_chans=1, num_classes=0, **options)
+        self.trunk: Any = SFace(slopes) if trunk == SFACE else timm_model(trunk, in_chans=1, num_classes=0, **options)
         self.dropout = nn.Dropout(dropout)
         self.fer2013 = nn.Linear(self.trunk.num_features, 7)
         self.ferplus = nn.Linear(self.trunk.num_features, 8)
@@ -127,6 +127,7 @@ def mien_base(
     trunk: str = "",
     trunk_options: Mapping[str, Any] | None = None,
     enlarge: float = 1.0,
+    slopes: Sequence[float] = (),
 ) -> MienBase | OnTrunk:
     """Return a `mien-base`, or another trunk under its two heads.
 
@@ -138,15 +139,16 @@ def mien_base(
             `mien.models.sface`), or a timm network such as `"tf_efficientnet_lite0"`.
         trunk_options: options for timm, such as `{"pad_type": "same"}`.
         enlarge: factor by which images are enlarged for that network, whose strides are made for larger ones.
+        slopes: of LeakyReLU in each layer of the trunk `"sface"`, instead of PReLU; see `mien.models.sface.SFace`.
 
     Raises:
         UnknownName: timm has no such network.
-        ConfigError: `enlarge` is not above 0.
+        ConfigError: `enlarge` is not above 0, or another number of slopes than layers.
     """
     if trunk:
         if not enlarge > 0:
             raise ConfigError(f"enlarge must be above 0, not {enlarge!r}; 1 leaves images as they are")
-        return OnTrunk(trunk, trunk_options or {}, dropout, enlarge).to(memory_format=torch.channels_last)
+        return OnTrunk(trunk, trunk_options or {}, dropout, enlarge, slopes).to(memory_format=torch.channels_last)
     return MienBase(widths, depths, dropout).to(memory_format=torch.channels_last)
 
 

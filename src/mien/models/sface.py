@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from ..errors import ConfigError
 from .info import at_least
 
 # Channels after the stem and after each depthwise-separable block.
@@ -31,13 +33,15 @@ CHANNELS = tuple(WIDTHS[stage[-1] // 2] for stage in STAGES)  # channels after e
 
 
 class Unit(nn.Module):
-    """Convolution, BatchNorm and PReLU with a slope for each channel."""
+    """Convolution, BatchNorm and PReLU with a slope for each channel, or LeakyReLU with a fixed slope."""
 
-    def __init__(self, channels_in: int, channels: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+    def __init__(
+        self, channels_in: int, channels: int, kernel: int, stride: int = 1, groups: int = 1, slope: float | None = None
+    ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels_in, channels, kernel, stride, kernel // 2, groups=groups, bias=False)
         self.norm = nn.BatchNorm2d(channels, eps=1e-3)
-        self.act = nn.PReLU(channels)
+        self.act = nn.PReLU(channels) if slope is None else nn.LeakyReLU(slope) if slope else nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (N, `channels`, ⌈H/`stride`⌉, ⌈W/`stride`⌉) for x (N, `channels_in`, H, W)."""
@@ -45,15 +49,27 @@ class Unit(nn.Module):
 
 
 class SFace(nn.Sequential):
-    """The trunk; see the module's docstring for shapes."""
+    """The trunk; see the module's docstring for shapes.
+
+    Args:
+        slopes: of LeakyReLU in each of the 27 layers, 0 for ReLU, instead of PReLU, which is slower and has no 8-bit kernel.
+
+    Raises:
+        ConfigError: another number of slopes.
+    """
 
     num_features = WIDTHS[-1]
 
-    def __init__(self) -> None:
-        units = [Unit(1, WIDTHS[0], 3)]
+    def __init__(self, slopes: Sequence[float] = ()) -> None:
+        layers = 2 * len(WIDTHS) - 1
+        if len(slopes) not in (0, layers):
+            raise ConfigError(f"slopes must be {layers} numbers, not {len(slopes)}", value=tuple(slopes), expected=layers)
+        slope = iter(slopes or [None] * layers)
+        units = [Unit(1, WIDTHS[0], 3, slope=next(slope))]
         for index in range(1, len(WIDTHS)):
             wide = WIDTHS[index - 1]
-            units += [Unit(wide, wide, 3, 2 if index in HALVED else 1, wide), Unit(wide, WIDTHS[index], 1)]
+            units.append(Unit(wide, wide, 3, 2 if index in HALVED else 1, wide, next(slope)))
+            units.append(Unit(wide, WIDTHS[index], 1, slope=next(slope)))
         super().__init__(*units)
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  The base class names it so.

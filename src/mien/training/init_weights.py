@@ -37,12 +37,13 @@ from onnx.numpy_helper import to_array
 from torch import Tensor, nn
 
 from .. import cards, models
-from ..cards import Input, bundled_file
+from ..cards import Card, Input, bundled_file
 from ..errors import WeightsError, did_you_mean
 from ..models import sface
 from ..models.checkpoints import LoadReport, read_checkpoint
 from ..models.checkpoints.converting import IMAGENET
 from ..models.checkpoints.loading import PRETRAINING, assign, comparison
+from . import recipes
 from .config import InitConfig
 
 
@@ -116,6 +117,7 @@ def _layer(node: str, layers: Mapping[str, nn.Module]) -> str | None:
 
 COUNTER = ".num_batches_tracked"
 STEM = "0.conv.weight"  # first entry of SFace's trunk
+SLOPE = ".act.weight"  # end of the names of its PReLU slopes
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +150,13 @@ def load_initial_weights(
     """
     path = _file(init.file)
     exported = path.suffix == ".onnx"
-    donor = models.build("mien-base", trunk=sface.NAME) if init.kind == "trunk" else model
+    donor = model
+    if init.kind == "trunk":
+        card = cards.bundled().get(init.file)
+        donor = bundled_network(card) if card else models.build("mien-base", trunk=sface.NAME)
     state = exported_state(donor, path) if exported else read_checkpoint(path).state
+    if init.kind == "trunk":
+        state = {**_fixed_slopes(donor), **state}
     known, converted = KNOWN.get(init.kind), {}
     if known:
         with contextlib.suppress(KeyError):
@@ -172,8 +179,12 @@ def load_initial_weights(
     report = comparison(ours, found)
     report = dataclasses.replace(report, missing=tuple(key for key in report.missing if not key.endswith(COUNTER)))
     last, dead = _last_layer(found), models.dead_prefixes(model)
-    unplaced = [key for key in report.unused if not key.startswith((PRETRAINING, *dead)) and key.rpartition(".")[0] != last]
+    # Slopes of PReLU are dropped where the network has LeakyReLU.
+    skipped = [key for key in report.unused if key.startswith((PRETRAINING, *dead)) or key.endswith(SLOPE)]
+    unplaced = [key for key in report.unused if key not in skipped and key.rpartition(".")[0] != last]
     misfits = [key for key, theirs, here in report.shape_mismatch if theirs[1:] != here[1:] or len(here) > 2]
+    # A layer with PReLU needs its slopes.
+    misfits += [key for key in report.missing if key.endswith(SLOPE) and key.replace(SLOPE, ".conv.weight") in report.loaded]
     if not report.loaded or unplaced or misfits:
         raise WeightsError(
             f"{path} ({init.kind}) does not fit the model {name!r}: {report.summary()}; choose another file or kind",
@@ -184,6 +195,22 @@ def load_initial_weights(
     if folded and images is not None:
         measure_statistics(model, images())
     return report
+
+
+def bundled_network(card: Card) -> nn.Module:
+    """Return the network of a bundled classifier, with random weights."""
+    recipe = recipes.read(recipes.find(card.training["recipe"]))
+    return models.build(card.name, **recipe["model"].get("options", {}))
+
+
+def _fixed_slopes(network: nn.Module) -> dict[str, Tensor]:
+    """Return the slopes of LeakyReLU and ReLU in SFace's trunk as entries of PReLU."""
+    units = {name: unit for name, unit in network.named_modules() if isinstance(unit, sface.Unit)}
+    return {
+        f"{name}{SLOPE}": torch.full((unit.conv.out_channels,), getattr(unit.act, "negative_slope", 0.0))
+        for name, unit in units.items()
+        if not isinstance(unit.act, nn.PReLU)
+    }
 
 
 def _file(file: str) -> Path:

@@ -32,10 +32,10 @@ from ..io.images import read_image
 from ..labels import index_map
 from ..models.torch_runtime import open_network, run_network
 from ..runtime.open_model import open_model
-from . import augmentation, recipes
+from . import augmentation
 from .augmentation import BatchRng, augment
 from .config import InitConfig
-from .init_weights import load_initial_weights
+from .init_weights import bundled_network, load_initial_weights
 from .loader import normalize, to_unit
 
 SAMPLES = 256  # images from which BatchNorm statistics are measured
@@ -135,8 +135,7 @@ def model(source: str | Path | Card, *, data: TorchDataset[tuple[Tensor, int]] |
         return open_network(card)
     if card.name not in models.MODELS:
         raise WeightsError(f"{card.name} is an exported network; use the run that it was exported from", path=card.file)
-    recipe = recipes.read(recipes.find(card.training["recipe"]))
-    network = models.build(card.name, **recipe["model"].get("options", {}))
+    network = bundled_network(card)
     size = (SAMPLES, Preprocess.of(card).channels, *Preprocess.of(card).input.size)
 
     def images() -> Tensor:
