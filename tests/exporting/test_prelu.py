@@ -1,4 +1,4 @@
-"""Rewritten PReLU computes the same values."""
+"""Rewritten PReLU computes the same values; LeakyReLU is quantized."""
 
 from collections.abc import Callable
 
@@ -6,9 +6,12 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
+from torch import nn
 
-from mien.exporting.precision import with_convolutions, with_relu
+from mien.exporting.precision import quantize, with_convolutions, with_relu
+from mien.exporting.tracing import trace
 
 random = np.random.default_rng(5)
 
@@ -45,3 +48,15 @@ def test_prelu_of_vectors_is_kept() -> None:
     changed = with_convolutions(model)
     assert [node.op_type for node in changed.graph.node] == ["PRelu"]
     assert (output(changed, x) == output(model, x)).all()
+
+
+def test_leaky_relu_in_8_bits() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 8, 3), nn.LeakyReLU(0.3), nn.Conv2d(8, 4, 3), nn.ReLU()).eval()
+    x = torch.rand(4, 1, 12, 12)
+    model = quantize(trace(network, {"x": x}, ["y"]), [{"x": x.numpy()}])
+    (leaky,) = (node for node in model.graph.node if node.op_type == "LeakyRelu")
+    made = {name: node.op_type for node in model.graph.node for name in node.output}
+    read = {name: node.op_type for node in model.graph.node for name in node.input}
+    assert made[leaky.input[0]] == "DequantizeLinear" and read[leaky.output[0]] == "QuantizeLinear"
+    expected = network(x).detach().numpy()
+    assert np.abs(output(model, x.numpy()) - expected).max() < 0.03 * expected.max()

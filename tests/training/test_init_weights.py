@@ -266,6 +266,28 @@ def test_a_system_starts_from_the_trunk_of_another_network(exported: bool, tmp_p
     assert torch.allclose(inner(images), donor.trunk(images), rtol=1e-3, atol=1e-4)
 
 
+SLOPES = (0.3, 0.2, 0.0, *(0.1,) * 24)
+
+
+@torch.no_grad()
+def test_the_trunk_with_fixed_slopes_starts_from_prelu(tmp_path: Path) -> None:
+    """All but the slopes is taken; the other way round the slopes would be missing."""
+    donor = models.build("mien-base", trunk="sface")
+    save_file(donor.state_dict(), tmp_path / "prelu.safetensors")
+    network = models.build("mien-base", trunk="sface", slopes=SLOPES)
+    report = load_initial_weights(network, "mien-base", init(tmp_path / "prelu.safetensors"))
+    assert not report.missing and all(key.endswith(".act.weight") for key in report.unused) and len(report.unused) == 27
+    assert [getattr(unit.act, "negative_slope", 0.0) for unit in network.trunk] == list(SLOPES)
+    assert type(network.trunk[2].act) is nn.ReLU
+
+    save_file(network.state_dict(), tmp_path / "leaky.safetensors")
+    with pytest.raises(WeightsError):
+        load_initial_weights(models.build("dan", backbone="sface"), "dan", init(tmp_path / "leaky.safetensors", "trunk"))
+    with pytest.raises(ConfigError) as caught:
+        models.build("mien-base", trunk="sface", slopes=[0.1, 0.2])
+    assert caught.value.expected == 27
+
+
 def test_a_file_without_a_trunk_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "plain.safetensors"
     save_file({"fc.weight": torch.zeros(7, 512)}, path)
