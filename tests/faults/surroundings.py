@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from command import Done, environment
+
+from disks import full_disk
+from mien.cli import main
 
 HOSTILE = """
 import itertools, os, sys, time
@@ -27,37 +32,35 @@ sys.exit(main(sys.argv[1:]))
 """Ends with 99 at any attempt to reach a network; the clock begins in 2096 and goes back an hour whenever it is read."""
 
 
-def mien(
-    *arguments: object,
-    env: Mapping[str, str] | None = None,
-    file_size: int | None = None,
-    hostile: bool = False,
-    **options: object,
-) -> Done:
-    """Run the command.
+def mien(*arguments: object, env: Mapping[str, str] | None = None, hostile: bool = False) -> Done:
+    """Run the command in a process of its own.
 
     Args:
         arguments: what follows `mien`.
         env: further variables.
-        file_size: bytes beyond which no file grows: to a program that is the same as a full disk.
         hostile: in the surroundings of `HOSTILE`.
     """
-    program = ["-c", HOSTILE] if hostile else ["-m", "mien"]
-    if file_size is not None:
-        limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({file_size}, {file_size}))\n"
-        program = ["-c", f"{limit}import sys\nfrom mien.cli import main\nsys.exit(main(sys.argv[1:]))"]
-    command = [sys.executable, *program, *map(str, arguments)]
+    command = [sys.executable, *(["-c", HOSTILE] if hostile else ["-m", "mien"]), *map(str, arguments)]
     variables = environment(**(env or {}))
     return subprocess.run(command, capture_output=True, encoding="utf-8", errors="surrogateescape", env=variables, timeout=300)
 
 
-def refused(done: Done, *words: str) -> None:
-    """Check that the command ended with status 1 and one line that holds these words."""
+def here(*arguments: object, file_size: int | None = None) -> Done:
+    """Run the command in this process, on a disk that is full when a file has `file_size` bytes."""
+    words = [str(word) for word in arguments]
+    out, err = io.StringIO(), io.StringIO()
+    disk = contextlib.nullcontext() if file_size is None else full_disk(file_size)
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), disk:
+        status = main(words)
+    return Done(words, status, out.getvalue(), err.getvalue())
+
+
+def refused(done: Done, *facts: object) -> None:
+    """Check that the command ended with status 1, and that its last line is the only error and holds these facts."""
     assert done.returncode == 1, (done.returncode, done.stderr)
-    last = done.stderr.splitlines()[-1]
-    assert last.startswith("mien: ") and "Traceback" not in done.stderr, done.stderr
-    for word in words:
-        assert word in last, last
+    *before, last = done.stderr.splitlines()
+    assert last.startswith("mien: ") and not any(text.startswith(("mien: ", "Traceback")) for text in before), done.stderr
+    assert all(str(fact) in last for fact in facts), (facts, last)
 
 
 def names_in(folder: Path) -> list[str]:

@@ -58,4 +58,4 @@ def test_an_unreachable_cluster_is_one_line(album: Path, tmp_path: Path) -> None
     pytest.importorskip("ray", reason="clusters need mien[scale]")
     done = mien("batch", album / "face 0.jpg", "--out", tmp_path / "out", "--ray", "127.0.0.1:1")
     assert done.returncode == 1
-    assert "'127.0.0.1:1'" in done.stderr.splitlines()[-1]
+    assert "127.0.0.1:1" in done.stderr.splitlines()[-1]

@@ -1,6 +1,6 @@
-"""Actors that need GPUs: how many, what Ray keeps for them, and that a cluster without any is report.
+"""Actors that need GPUs: how many there are, what Ray keeps for them, and clusters without GPUs.
 
-Ray believes what it is report about GPUs, so its part of this needs none; the worker then finds that onnxruntime has no CUDA.
+Ray does not check the number of GPUs it is given, so its part needs none; the worker then finds that onnxruntime has no CUDA.
 """
 
 from __future__ import annotations
@@ -40,10 +40,12 @@ def test_gpus_are_shared_alike(
 def test_without_gpus() -> None:
     assert actors_for({"CPU": 8, "GPU": 2}, None, 2, gpu=False) == (4, {"num_cpus": 2})
     assert actors_for({"CPU": 8}, 3, 1, gpu=False) == (3, {"num_cpus": 1})
-    with pytest.raises(ConfigError, match="GPU"):
+    with pytest.raises(ConfigError) as caught:
         actors_for({"CPU": 8}, None, 1, gpu=True)
-    with pytest.raises(ConfigError, match="cores"):
+    assert (caught.value.value, caught.value.expected) == (0, "GPUs")
+    with pytest.raises(ConfigError) as caught:
         actors_for({"CPU": 2, "GPU": 1}, None, 4, gpu=True)
+    assert (caught.value.value, caught.value.expected) == (4, 2)
 
 
 def test_the_job_says_the_device(album: Path) -> None:
@@ -53,19 +55,21 @@ def test_the_job_says_the_device(album: Path) -> None:
         job = driver.describe(listing, Options(device=word, points="none", blendshapes=False), None, here=here)
         assert job.options["device"] == found and job.on_gpu is gpu and job.reading.device == found
     changed = driver.describe(listing, Options(device="cuda", points="none", blendshapes=False), None, here=False)
-    assert "device 'cpu' there, 'cuda:0' now" in changed.differences(job)
+    (difference,) = changed.differences(job)
+    assert "'cpu'" in difference and "'cuda:0'" in difference
     listing.close()
 
 
 def test_ray_chooses_which_gpu(album: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cuda:1"):
-        batch([str(album)], tmp_path / "out", Options(device="cuda:1"), ray="local")
-    with pytest.raises(ConfigError, match="'gpu'"):
-        batch([str(album)], tmp_path / "out", Options(device="gpu"), ray="local")
+    for device in ("cuda:1", "gpu"):
+        with pytest.raises(ConfigError) as caught:
+            batch([str(album)], tmp_path / "out", Options(device=device), ray="local")
+        assert caught.value.value == device
     assert not (tmp_path / "out").exists()
 
 
 SCRIPT = """
+import json
 import sys
 import ray
 from mien.errors import MienError
@@ -75,7 +79,7 @@ ray.init(num_cpus=1, num_gpus=2, include_dashboard=False, log_to_driver=False, l
 try:
     batch([sys.argv[1]], sys.argv[2], Options(device="cuda", points="none", blendshapes=False), ray="local")
 except MienError as error:
-    print(error)
+    print(json.dumps([type(error).__name__, error.value, error.expected, str(error)]))
 """
 
 
@@ -87,4 +91,4 @@ def test_actors_get_their_gpu_and_the_worker_says_what_is_missing(album: Path, t
     command = [sys.executable, "-c", SCRIPT, str(album / "face 0.jpg"), str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True, env=environment(**quiet), timeout=120)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "needs CUDAExecutionProvider" in done.stdout and "onnxruntime-gpu" in done.stdout
+    assert "CUDAExecutionProvider" in done.stdout

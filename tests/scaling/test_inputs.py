@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -105,19 +107,24 @@ def test_a_run_can_be_written_to_object_storage(memory: str) -> None:
     folder.write("rows/a.parquet", b"first")
     folder.write("rows/b.parquet", io.BytesIO(b"second"))
     assert folder.names("rows") == ["a.parquet", "b.parquet"] and folder.read("rows/b.parquet") == b"second"
-    with pytest.raises(SourceError, match="nowhere"):
+    with pytest.raises(SourceError) as caught:
         Folder("nowhere://bucket")
+    assert caught.value.path == "nowhere://bucket"
 
 
-def problems(*inputs: object, column: str | None = None) -> list[str]:
-    return [item.message for item in items([str(one) for one in inputs], column) if item.kind == "missing"]
+def problem(given: object, column: str | None = None) -> str:
+    """The message of an input that holds nothing readable."""
+    (item,) = items([str(given)], column)
+    assert item.kind == "missing"
+    return item.message
 
 
-def test_what_is_wrong_with_a_container_is_said(files: list[Path], tmp_path: Path) -> None:
+def test_containers_that_cannot_be_read_are_failures(files: list[Path], tmp_path: Path) -> None:
     whole = plant_tar(tmp_path / "whole.tar", files).read_bytes()
     (tmp_path / "cut.tar").write_bytes(whole[: len(whole) // 2])
     listed = list(items([str(tmp_path / "cut.tar")]))
-    assert [item.kind for item in listed][-1] == "missing" and "corrupt" in listed[-1].message and len(listed) > 3
+    assert [item.kind for item in listed][-1] == "missing" and str(tmp_path / "cut.tar") in listed[-1].message
+    assert len(listed) > 3
     frames = list(ItemReader(Options()).frames(listed, {}))
     assert sum(frame.image is not None for frame in frames) >= len(listed) - 2
     for name in ("pipe.tar", "pipe.parquet", "pipe.jpg", "pipe.mp4"):
@@ -126,31 +133,31 @@ def test_what_is_wrong_with_a_container_is_said(files: list[Path], tmp_path: Pat
     (tmp_path / "no.tar").write_text("no tar at all")
     (tmp_path / "no.parquet").write_text("no table at all")
     (tmp_path / "empty.txt").write_text("\n")
+    for name in ("pipe.tar", "pipe.parquet", "packed.tar.gz", "no.tar", "no.parquet", "empty.txt"):
+        assert str(tmp_path / name) in problem(tmp_path / name)
+    assert "nothing" in problem("@nothing")
+    for name in ("@" + "x" * 300, "x" * 300 + ".txt", "x" * 300 + ".tar"):
+        assert os.strerror(errno.ENAMETOOLONG) in problem(name)
+    for name in ("a\0.txt", "a\0.tar", "a\0.parquet"):
+        assert "null" in problem(name)
+    places = [tmp_path / "pipe.jpg", tmp_path / "pipe.mp4"]
+    frames = ItemReader(Options()).frames(items([str(place) for place in places] + [place.as_uri() for place in places]), {})
+    assert all(isinstance(frame.error, SourceError) and "pipe." in str(frame.error.path) for frame in frames)
+
+
+def test_tables_without_a_column_of_images_are_failures(tmp_path: Path) -> None:
     pq.write_table(pa.table({"a": [b"x"], "b": [b"y"], "c": [1]}), tmp_path / "two.parquet")
     nothing = pa.table({"image": pa.array([None], pa.binary()), "path": pa.array([None], pa.string())})
     pq.write_table(nothing, tmp_path / "none.parquet")
-    assert "pipe" in problems(tmp_path / "pipe.tar")[0] and "pipe" in problems(tmp_path / "pipe.parquet")[0]
-    waiting = [tmp_path / "pipe.jpg", (tmp_path / "pipe.jpg").as_uri(), tmp_path / "pipe.mp4", (tmp_path / "pipe.mp4").as_uri()]
-    frames = ItemReader(Options()).frames(items(list(map(str, waiting))), {})
-    assert ["pipe" in str(frame.error) or "no file" in str(frame.error) for frame in frames] == [True] * 4
-    assert "decompress" in problems(tmp_path / "packed.tar.gz")[0]
-    assert "no.tar" in problems(tmp_path / "no.tar")[0]
-    assert "not a parquet file" in problems(tmp_path / "no.parquet")[0]
-    assert "is empty" in problems(tmp_path / "empty.txt")[0]
-    assert "does not exist" in problems("@nothing")[0]
-    for name in ("@" + "x" * 300, "x" * 300 + ".txt", "x" * 300 + ".tar"):
-        assert "File name too long" in problems(name)[0]
-    for name in ("a\0.txt", "a\0.tar", "a\0.parquet"):
-        assert "null" in problems(name)[0]
-    assert "--column" in problems(tmp_path / "two.parquet")[0]
-    assert "column 'd'" in problems(tmp_path / "two.parquet", column="d")[0]
-    assert problems(tmp_path / "two.parquet", column="b") == []
-    assert "column path" in problems(tmp_path / "none.parquet", column="path")[0]
+    assert "--column" in problem(tmp_path / "two.parquet")
+    assert "'d'" in problem(tmp_path / "two.parquet", "d")
+    assert [item.kind for item in items([str(tmp_path / "two.parquet")], "b")] == ["row"]
+    assert "none.parquet" in problem(tmp_path / "none.parquet", "path")
     (frame,) = ItemReader(Options()).frames(items([str(tmp_path / "none.parquet")]), {})
-    assert "no bytes" in str(frame.error)
+    assert frame.error and frame.error.value == "image"
     gone = Item("gone", "member", str(tmp_path / "gone.tar"), 512, 10)
     (frame,) = ItemReader(Options()).frames([gone], {})
-    assert "gone.tar does not exist" in str(frame.error)
+    assert frame.error and frame.error.path == str(tmp_path / "gone.tar")
 
 
 def test_names_that_are_no_utf_8_are_written_down(tmp_path: Path) -> None:
@@ -238,17 +245,19 @@ def test_a_part_with_an_invalid_footer_is_corrupt(tmp_path: Path) -> None:
     assert tally(folder, 0) is None
     path.unlink()
     path.mkdir()  # no damage: the storage refuses
-    with pytest.raises(OSError, match="directory"):
+    with pytest.raises(IsADirectoryError):
         tally(folder, 0)
 
 
 def test_nothing_to_read_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="does not exist"):
-        batch([f"@{tmp_path}/nothing", f"{tmp_path}/*.nothing"], tmp_path / "out")
-    with pytest.raises(SourceError):
-        batch([str(tmp_path)], tmp_path / "out")
-    with pytest.raises(SourceError, match="photoz does not exist"):
-        batch([str(tmp_path / "photoz")], tmp_path / "out")
+    for inputs, first in (
+        ([f"@{tmp_path}/nothing", f"{tmp_path}/*.nothing"], f"{tmp_path}/nothing"),
+        ([str(tmp_path / "photoz")], f"{tmp_path}/photoz"),
+        ([str(tmp_path)], None),
+    ):
+        with pytest.raises(SourceError) as caught:
+            batch(inputs, tmp_path / "out")
+        assert caught.value.path == first
     assert not (tmp_path / "out").exists()
 
 
@@ -256,23 +265,27 @@ def test_a_folder_that_holds_something_else_is_refused(files: list[Path], tmp_pa
     out, names = tmp_path / "out", [str(file) for file in files[:3]]
     batch(names, out, QUICK, workers=1)
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    with pytest.raises(ConfigError, match="finished"):
-        batch(names, out, QUICK)
-    with pytest.raises(ConfigError, match=r"points 'none' there, '5' now"):
-        batch(names, out, Options(blendshapes=False), resume=True)
-    with pytest.raises(ConfigError, match="inputs of 3 items there, 2 now"):
-        batch(names[:2], out, QUICK, resume=True)
-    with pytest.raises(ConfigError, match="shard size 64 there, 8 now"):
-        batch(names, out, QUICK, shard_size=8, resume=True)
-    with pytest.raises(ConfigError, match="12"):
-        batch(names, out, QUICK, shard_size=12)
-    with pytest.raises(ConfigError, match="not empty"):
-        batch(names, files[0].parent, QUICK)
-    with pytest.raises(ConfigError, match="is a file"):
-        batch(names, files[0], QUICK)
+
+    def refused(inputs: list[str], place: Path, options: Options = QUICK, **more: Any) -> ConfigError:
+        with pytest.raises(ConfigError) as caught:
+            batch(inputs, place, options, **more)
+        return caught.value
+
+    finished = refused(names, out)
+    assert (finished.path, finished.value) == (str(out), "summary.json")
+    for changed, inputs, options, more in (
+        ("points", names, Options(blendshapes=False), {}),
+        ("inputs", names[:2], QUICK, {}),
+        ("shard size", names, QUICK, {"shard_size": 8}),
+    ):
+        other = refused(inputs, out, options, resume=True, **more)
+        assert other.path == str(out) and [text.startswith(changed) for text in other.value] == [True]
+    assert refused(names, out, shard_size=12).value == 12
+    foreign = refused(names, files[0].parent)
+    assert foreign.path == str(files[0].parent) and foreign.value in os.listdir(files[0].parent)  # noqa: PTH208
+    assert refused(names, files[0]).path == str(files[0])
     (out / "_job.json").write_text("{")
-    with pytest.raises(ConfigError, match="_job"):
-        batch(names, out, QUICK, resume=True)
+    assert refused(names, out, resume=True).path == str(out / "_job.json")
     assert {path: path.read_bytes() for path in before if path.name != "_job.json"} == {
         path: data for path, data in before.items() if path.name != "_job.json"
     }
@@ -283,14 +296,14 @@ def test_a_file_that_changed_is_another_input(files: list[Path], tmp_path: Path)
     place.write_bytes(files[0].read_bytes())
     batch([str(place)], tmp_path / "out", QUICK, workers=1)
     place.write_bytes(files[1].read_bytes())
-    with pytest.raises(ConfigError, match="or files that changed"):
+    with pytest.raises(ConfigError) as caught:
         batch([str(place)], tmp_path / "out", QUICK, workers=1, resume=True)
+    assert caught.value.path == str(tmp_path / "out") and len(caught.value.value) == 1
 
 
 def test_a_run_in_which_nothing_could_be_read_ends_with_status_1(album: Path, tmp_path: Path) -> None:
     from command import mien
 
     done = mien("batch", album / "note.jpg", album / "empty.png", "--out", tmp_path / "out")
-    assert done.returncode == 1 and "2 failed" in done.stderr
-    assert str(album / "note.jpg") in done.stderr.splitlines()[-1]
+    assert done.returncode == 1 and str(album / "note.jpg") in done.stderr.splitlines()[-1]
     assert list(failures(tmp_path / "out")) == [str(album / "note.jpg"), str(album / "empty.png")]

@@ -64,7 +64,7 @@ def test_a_killed_driver_leaves_no_workers_and_resumes(album: Path, whole: Path,
     assert seen[0] <= seen[1] <= seen[2] and len(seen[2]) >= 3  # finished parts are kept
 
     refused = mien("batch", album, "--out", out, *SLOW)
-    assert refused.returncode == 1 and "--resume" in refused.stderr and f"{len(seen[2])} of 6 parts" in refused.stderr
+    assert refused.returncode == 1 and all(fact in refused.stderr for fact in ("--resume", str(out), str(len(seen[2]))))
     times = {name: (out / "rows" / name).stat().st_mtime_ns for name in seen[2]}
     done = mien("batch", album, "--out", out, *SLOW, "--resume")
     assert done.returncode == 0, done.stderr
@@ -80,7 +80,7 @@ def test_another_process_does_not_write_beside_us(album: Path, tmp_path: Path) -
         assert next(progress)
         process.send_signal(signal.SIGSTOP)
         refused = mien(*arguments, "--resume")
-        assert refused.returncode == 1 and "is being written by another process" in refused.stderr
+        assert refused.returncode == 1 and str(out) in refused.stderr.splitlines()[-1]
     assert mien(*arguments, "--resume").returncode == 0  # the lock ended with its holder
     assert (out / "summary.json").is_file() and not (out / ".lock").exists()
 

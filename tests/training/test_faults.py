@@ -87,18 +87,19 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) 
         "try:\n"
         f"    checkpoint.save_checkpoint(pathlib.Path({str(path)!r}), {{'weights': torch.zeros(1_000_000)}})\n"
         "except TrainingError as error:\n"
-        "    print(error)\n"
+        "    print(error.path)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=False)
-    assert "cannot be written" in done.stdout, done.stderr
+    assert done.stdout == f"{path}\n", done.stderr
     assert checkpoint.load_checkpoint(path) == {"step": 1}
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_folder_that_cannot_be_made_is_said_before_anything_is_trained(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="Not a directory"):
+    with pytest.raises(ConfigError) as caught:
         train(config(), tmp_path / "file" / "run")
+    assert str(caught.value.path).startswith(str(tmp_path / "file"))
 
 
 def test_an_infinite_loss_names_the_images_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
@@ -137,8 +138,9 @@ def test_a_corrupt_image_is_listed_and_training_continues(folders: Path, tmp_pat
 def test_changed_data_ends_a_resume(folders: Path, tmp_path: Path) -> None:
     train(on_folders(folders), tmp_path / "run")  # pyrefly: ignore
     Image.fromarray(np.zeros((48, 48), np.uint8)).save(folders / "train" / "fear" / "0.png")
-    with pytest.raises(ConfigError, match="has changed"):
+    with pytest.raises(ConfigError) as caught:
         train(on_folders(folders), tmp_path / "run", resume=True)  # pyrefly: ignore
+    assert caught.value.value != caught.value.expected
 
 
 def test_another_config_does_not_continue_a_run(tmp_path: Path) -> None:

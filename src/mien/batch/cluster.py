@@ -107,7 +107,7 @@ def actors_for(resources: Mapping[str, float], workers: int | None, threads: int
     number = int(resources.get("GPU", 0))
     if number < 1:
         message = "Ray reports no GPU in the cluster; start its machines with `ray start --num-gpus 1`, or use --device cpu"
-        raise ConfigError(message)
+        raise ConfigError(message, value=number, expected="GPUs")
     sharing = math.ceil((workers or number) / number)
     share = math.floor(10_000 / sharing) / 10_000  # Ray counts four decimals
     return workers or min(room, number), {"num_cpus": cores, "num_gpus": share}

@@ -159,18 +159,19 @@ def enter(folder: Folder, job: Job, found: Listing, resume: bool) -> None:
         others = [name for name in folder.names() if name not in (LISTING, LOCK) and not name.endswith(PART)]
         if others:
             message = f"{folder} is not empty and not a run of mien batch (found {others[0]}); choose a new folder"
-            raise ConfigError(message, path=str(folder))
+            raise ConfigError(message, path=str(folder), value=others[0])
         found.write(folder, job.shard_size)
         text = json.dumps(dataclasses.asdict(job), indent=1, ensure_ascii=False) + "\n"
         folder.write(JOB, text.encode())  # last: a folder with this file is complete
         return
-    if differences := job.differences(before):
-        reason = f"another run: {'; '.join(differences)}. Choose a new folder, or use the same inputs and options"
+    expected = None
+    if value := job.differences(before):
+        reason = f"another run: {'; '.join(value)}. Choose a new folder, or use the same inputs and options"
     elif resume:
         return
     elif SUMMARY in folder.names():
-        reason = "this run, finished; choose a new folder to run it again"
+        value, reason = SUMMARY, "this run, finished; choose a new folder to run it again"
     else:
-        there = sum(name.endswith(".parquet") and not name.startswith(".") for name in folder.names(ROWS))
-        reason = f"this run, interrupted after {there} of {job.shards} parts; add --resume to continue it"
-    raise ConfigError(f"{folder} holds {reason}", path=str(folder), value=differences or None)
+        value = sum(name.endswith(".parquet") and not name.startswith(".") for name in folder.names(ROWS))
+        expected, reason = job.shards, f"this run, interrupted after {value} of {job.shards} parts; add --resume to continue it"
+    raise ConfigError(f"{folder} holds {reason}", path=str(folder), value=value, expected=expected)

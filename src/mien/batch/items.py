@@ -55,7 +55,7 @@ class ItemReader:
         for number, item in enumerate(items):
             begin(number)
             if number in skip:
-                yield Frame(number, item.name, error=SourceError(skip[number]))
+                yield Frame(number, item.name, error=SourceError(skip[number], path=item.name))
             else:
                 yield from self._frames(number, item)
 
@@ -68,7 +68,7 @@ class ItemReader:
         try:
             match item.kind:
                 case "missing":
-                    raise SourceError(item.message)
+                    raise SourceError(item.message, path=item.name)
                 case "file":
                     items = iter([item.place])
                     yield from iter_images(items, sampling=self.sampling, animations=self.animations, **self.options)
@@ -86,7 +86,8 @@ class ItemReader:
         except SourceError as error:
             yield Frame(number, item.name, error=error)
         except OSError as error:
-            yield Frame(number, item.name, error=SourceError(f"{item.name} cannot be read: {error.strerror or error}"))
+            message = f"{item.name} cannot be read: {error.strerror or error}"
+            yield Frame(number, item.name, error=SourceError(message, path=item.name))
 
     def _stored(self, number: int, item: Item, file: Any) -> Iterator[Frame]:
         """Read an object or a tar member; a video stays where it is."""

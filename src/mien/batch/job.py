@@ -125,7 +125,7 @@ class Listing:
             self._opened = opened.pop_all()
 
     def _fill(self, items: Iterator[Item]) -> str:
-        digest, readable, reason = hashlib.sha256(), False, ""
+        digest, readable, reason, place = hashlib.sha256(), False, "", None
         for item in items:
             line = json.dumps([getattr(item, name) for name in _COLUMNS.names]).encode() + b"\n"
             digest.update(line)
@@ -134,10 +134,11 @@ class Listing:
             self.videos += item.video
             gone = item.kind == "file" and not item.stamp and not is_url(item.place)
             readable = readable or not (gone or item.kind == "missing")
-            reason = reason or item.message or (f"{item.name} does not exist or is not accessible" if gone else "")
+            if not reason and (gone or item.message):
+                place, reason = item.name, item.message or f"{item.name} does not exist or is not accessible"
         self._file.flush()
         if not readable:
-            raise SourceError(reason or "the inputs contain no images or videos")
+            raise SourceError(reason or "the inputs contain no images or videos", path=place)
         return digest.hexdigest()
 
     def shard_size(self, wanted: int | None) -> int:

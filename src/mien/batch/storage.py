@@ -70,7 +70,7 @@ def opened(place: str) -> Iterator[IO[bytes]]:
             try:
                 source = Path(place).open("rb")  # noqa: SIM115 - closed below
             except ValueError as error:  # a null character
-                raise SourceError(f"{name} cannot be opened: {error}; check the path") from error
+                raise SourceError(f"{name} cannot be opened: {error}; check the path", path=name) from error
         with source as file:
             yield file
     except SourceError:
@@ -96,7 +96,7 @@ def scratch() -> Iterator[IO[bytes]]:
         if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):  # The error concerns another file that is being read.
             raise
         where = tempfile.gettempdir()
-        raise ConfigError(f"a temporary file in {where} cannot be written: {error.strerror}; {AGAIN}") from error
+        raise ConfigError(f"a temporary file in {where} cannot be written: {error.strerror}; {AGAIN}", path=where) from error
 
 
 def is_special(path: str) -> bool:

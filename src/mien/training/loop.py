@@ -436,7 +436,12 @@ def restore(run: Run) -> None:
     parts, path, scaler = run.parts, run.checkpoint, run.accelerator.scaler
     saved = run_dir.load_checkpoint(path)
     if saved["identity"]["data"] != run.digests:
-        raise ConfigError(f"the dataset has changed since {path} was written; start a new run with --out", path=path)
+        raise ConfigError(
+            f"the dataset has changed since {path} was written; start a new run with --out",
+            path=path,
+            value=run.digests,
+            expected=saved["identity"]["data"],
+        )
     theirs, ours = run_dir.identity_of_saved(saved["identity"]["config"]), run_dir.identity_of(run.config)
     if theirs != ours:
         changed = [f"{name} was {before!r}, is {now!r}" for name, before, now in differences(theirs, ours)]
