@@ -48,11 +48,15 @@ def mien(*arguments: object, env: Mapping[str, str] | None = None, hostile: bool
 def here(*arguments: object, file_size: int | None = None) -> Done:
     """Run the command in this process, on a disk that is full when a file has `file_size` bytes."""
     words = [str(word) for word in arguments]
-    out, err = io.StringIO(), io.StringIO()
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
     disk = contextlib.nullcontext() if file_size is None else full_disk(file_size)
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), disk:
         status = main(words)
-    return Done(words, status, out.getvalue(), err.getvalue())
+    texts = []
+    for stream in (out, err):
+        stream.seek(0)  # flushes
+        texts.append(stream.read())
+    return Done(words, status, *texts)
 
 
 def refused(done: Done, *facts: object) -> None:

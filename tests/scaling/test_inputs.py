@@ -253,7 +253,7 @@ def test_nothing_to_read_is_refused_before_anything_is_written(tmp_path: Path) -
     for inputs, first in (
         ([f"@{tmp_path}/nothing", f"{tmp_path}/*.nothing"], f"{tmp_path}/nothing"),
         ([str(tmp_path / "photoz")], f"{tmp_path}/photoz"),
-        ([str(tmp_path)], None),
+        ([str(tmp_path)], str(tmp_path)),
     ):
         with pytest.raises(SourceError) as caught:
             batch(inputs, tmp_path / "out")

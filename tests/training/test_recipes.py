@@ -1,10 +1,8 @@
-"""Every recipe: what it says holds together, its network can be built, and it takes two steps on a miniature of its data.
+"""Every recipe: what it says holds together, and its network, losses and stages fit a miniature of its data.
 
-Changed for the test: the folder of the data, the number of images, no file of weights to start from (random weights instead
-of ImageNet's or the authors'), and two steps of two or four images instead of a run. Everything else is the recipe's own:
-network, image size, augmentation, losses, optimizer, schedule, stages, protocol. MFER's nine recipes take the steps on
-ConvNeXt-Atto, because 155 million parameters a recipe are more than the suite has time for; one more test takes them on
-the recipe's own ConvNeXt-Base.
+Networks are built without numbers (torch's device "meta"). Recipes that together have every network, loss, transform and
+optimizer take two steps as a run does. Changed for that: the folder of the data, the number of images, and random weights
+instead of ImageNet's or the authors'. MFER takes its steps on ConvNeXt-Atto, and once, slowly, on ConvNeXt-Base.
 """
 
 from __future__ import annotations
@@ -12,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import tomllib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,15 @@ import pytest
 import torch
 from miniatures import MINIATURES
 
+from mien import models
 from mien.data.datasets import reader
 from mien.labels import label_set
 from mien.registry import lookup
-from mien.training import augmentation, loop
+from mien.training import augmentation, building, loop
 from mien.training.config import InitConfig, TrainConfig
+from mien.training.criterion import Criterion
 from mien.training.data import open_splits
+from mien.training.optim import freeze, optimizer
 from mien.training.terms import TERMS
 
 FOLDER = Path(__file__).parents[2] / "recipes"
@@ -217,7 +219,69 @@ def two_steps(config: TrainConfig, folder: Path) -> None:
     assert 0 <= metrics["accuracy"] <= 1 and all(math.isfinite(value) for value in run.progress.sums.values())
 
 
-@pytest.mark.parametrize("name", [name for name in RECIPES if all(data.dataset in LAYOUTS for data in load(name).data)])
+def transforms(steps: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """Yield the names of all transforms, nested ones included."""
+    for step in steps:
+        yield step["op"]
+        yield from transforms([*step.get("steps", ()), *step.get("otherwise", ())])
+
+
+def parts(config: TrainConfig) -> set[tuple[Any, ...]]:
+    """Return what a step of this recipe runs and a step of another one may not."""
+    options, size = config.model.options, config.input
+    return {
+        ("model", config.model.name, options.get("backbone"), options.get("form")),
+        ("optimizer", config.optim.name, config.optim.sam_batch_norm if config.optim.sam else ""),
+        ("schedule", config.schedule.kind),
+        ("sampler", config.sampler.kind),
+        ("input", size.color, size.native, bool(size.regions), bool(size.sizes)),
+        ("mixup", config.mix.mixup > 0),
+        ("distillation", bool(config.distil.teacher), config.distil.mirror),
+        ("pseudo-labels", config.pseudo_labels.confidence > 0),
+        ("views", config.validation.views > 1),
+        ("accumulation", config.accumulate > 1),
+        *(("data", data.dataset) for data in config.data),
+        *(("loss", term.kind) for term in config.loss),
+        *(("transform", name) for name in transforms(config.augment)),
+        *(("stage", stage.batch_norm) for stage in config.stages),
+    }
+
+
+def covering(names: Iterable[str]) -> list[str]:
+    """Return few recipes, of small images where possible, that together have all parts."""
+    configs = {name: load(name) for name in names}
+    has = {name: parts(config) for name, config in configs.items()}
+    left, chosen = set().union(*has.values()), []
+    while left:
+        chosen.append(max(has, key=lambda name: len(has[name] & left) / configs[name].input.size))
+        left -= has[chosen[-1]]
+    for name in reversed(chosen):
+        others = [has[other] for other in chosen if other != name]
+        if has[name] <= set().union(*others):
+            chosen.remove(name)
+    return sorted(chosen)
+
+
+HERE = [name for name in RECIPES if all(data.dataset in LAYOUTS for data in load(name).data)]
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_the_parts_of_a_recipe_fit_its_data(name: str, roots: dict[str, Path]) -> None:
+    config = small(name, roots)
+    split, _ = open_splits(config)
+    with torch.device("meta"):
+        model = models.build(config.model.name, **building.options_of(config, split))
+        output = building.sample_output(model, config)
+        building.check_classes(config, split, output)
+        criterion = Criterion(config.loss, output, len(split.labels), split.counts, [part.name for part in split.parts])
+    learner = building.Learner(model, criterion, config.model.scores, None)
+    assert optimizer(learner, config.optim).param_groups
+    for stage in config.stages:
+        freeze(model, stage, [name for name, _ in model.named_parameters()])
+        assert any(parameter.requires_grad for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("name", covering(HERE))
 def test_a_recipe_takes_two_steps(name: str, roots: dict[str, Path], tmp_path: Path) -> None:
     config = small(name, roots)
     if config.model.name == "mfer" and config.model.options.get("backbone") != "sface":

@@ -105,7 +105,10 @@ class TextFile:
         except OSError as error:
             self._lock.close()
             raise ConfigError(f"{self.path} cannot be written: {error.strerror}; choose another path", path=path) from error
-        self.append(head)
+        with ExitStack() as undo:
+            undo.push(self)  # Closes the file if the disk is full.
+            self.append(head)
+            undo.pop_all()
 
     def append(self, rows: str) -> None:
         """Write whole rows; what UTF-8 cannot encode is written as an escape.
