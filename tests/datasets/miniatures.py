@@ -6,34 +6,37 @@ hold the counts that it states. The same folder of faces serves the tests of aud
 
 from __future__ import annotations
 
-import csv
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from drawn_files import Counts, counts, deal, face, write, write_csv
+from fer_miniatures import (
+    fer2013_csv,
+    fer2013_icml,
+    fer2013_kaggle_folders,
+    fer2013_npz,
+    fer2013_part_folders,
+    fer2013_three,
+    ferplus_class_folders,
+    ferplus_csv,
+    ferplus_microsoft,
+    ferplus_npz,
+)
 
-from mien.data.datasets.synthetic import draw_face
 from mien.labels import (
     AFFECTNET8,
     AFFECTNET11,
     AFFWILD2,
     ALPHABETICAL7,
     CKPLUS,
-    FER2013,
-    FERPLUS_VOTES,
     POOLED6,
     RAFDB,
     RAFDB_COMPOUND,
 )
-
-Counts = Mapping[str, Mapping[str, int]]
-"""Part → class → number of images."""
-
-_seeds = itertools.count(1000)
 
 
 @dataclass(frozen=True)
@@ -44,150 +47,6 @@ class Miniature:
     layout: str
     build: Callable[[Path], Counts]
     options: Mapping[str, str] = field(default_factory=dict)
-
-
-def face(label: str = "neutral", side: int = 48) -> np.ndarray:
-    """A (side, side) uint8 face unlike all others that this process has drawn."""
-    return draw_face(label if label in FER2013 else "neutral", next(_seeds), side)
-
-
-def write(path: Path, pixels: np.ndarray | None = None, label: str = "neutral") -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(face(label) if pixels is None else pixels).save(path)
-    return path
-
-
-def write_csv(path: Path, header: Sequence[str] | None, rows: Iterable[Sequence[object]]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        writer = csv.writer(file)
-        if header:
-            writer.writerow(header)
-        writer.writerows(rows)
-    return path
-
-
-def counts(rows: Iterable[tuple[str, str]]) -> Counts:
-    """(part, class) pairs → counts."""
-    found: dict[str, Counter[str]] = {}
-    for part, label in rows:
-        found.setdefault(part, Counter())[label] += 1
-    return found
-
-
-def deal(labels: Sequence[str], parts: Mapping[str, int]) -> list[tuple[str, str]]:
-    """`parts[part]` images of every class for each part, plus one more of the first class, so that classes differ."""
-    return [(part, label) for part, number in parts.items() for label in (*labels * number, labels[0])]
-
-
-FER_PARTS = {"train": "Training", "validation": "PublicTest", "test": "PrivateTest"}
-FER_ROWS = deal(FER2013, {"train": 2, "validation": 1, "test": 1})
-
-
-def pixels_text(pixels: np.ndarray) -> str:
-    return " ".join(map(str, pixels.ravel().tolist()))
-
-
-def fer2013_csv(root: Path) -> Counts:
-    rows = [(FER2013.index(label), pixels_text(face(label)), FER_PARTS[part]) for part, label in FER_ROWS]
-    write_csv(root / "fer2013.csv", ["emotion", "pixels", "Usage"], rows)
-    return counts(FER_ROWS)
-
-
-def fer2013_icml(root: Path) -> Counts:
-    rows = [(FER2013.index(label), FER_PARTS[part], pixels_text(face(label))) for part, label in FER_ROWS]
-    write_csv(root / "icml_face_data.csv", ["emotion", " Usage", " pixels"], rows)
-    return counts(FER_ROWS)
-
-
-def fer2013_three(root: Path) -> Counts:
-    for part, name in (("train", "train"), ("validation", "val"), ("test", "test")):
-        rows = [(FER2013.index(label), pixels_text(face(label))) for where, label in FER_ROWS if where == part]
-        write_csv(root / f"{name}.csv", ["emotion", "pixels"], rows)
-    return counts(FER_ROWS)
-
-
-def fer2013_npz(root: Path) -> Counts:
-    root.mkdir(parents=True, exist_ok=True)
-    np.savez(
-        root / "fer2013.npz",
-        images=np.stack([face(label) for _, label in FER_ROWS]),
-        label=np.array([FER2013.index(label) for _, label in FER_ROWS], np.uint8),
-        usage=np.array([list(FER_PARTS).index(part) for part, _ in FER_ROWS], np.uint8),
-        ferplus_votes=np.array([votes_for(label) for _, label in FER_ROWS], np.uint8),
-    )
-    return counts(FER_ROWS)
-
-
-FER_FOLDERS = dict(zip(FER2013, ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"), strict=True))
-
-
-def fer2013_kaggle_folders(root: Path) -> Counts:
-    """Kaggle's folder version: both test parts in `test`, told apart by the file names."""
-    for number, (part, label) in enumerate(FER_ROWS):
-        folder = "train" if part == "train" else "test"
-        write(root / folder / FER_FOLDERS[label] / f"{FER_PARTS[part]}_{number * 37}.jpg", label=label)
-    return counts(FER_ROWS)
-
-
-def fer2013_part_folders(root: Path) -> Counts:
-    for number, (part, label) in enumerate(FER_ROWS):
-        write(root / FER_PARTS[part] / str(FER2013.index(label)) / f"{number}.png", label=label)
-    return counts(FER_ROWS)
-
-
-def votes_for(label: str) -> list[int]:
-    """Ten votes with a clear majority."""
-    return [
-        8 if name == label else 1 if name in ("unknown", "fear" if label != "fear" else "anger") else 0
-        for name in FERPLUS_VOTES
-    ]
-
-
-def ferplus_rows() -> tuple[list[list[object]], Counts]:
-    """Rows of `fer2013new.csv` beside `FER_ROWS`: the second is unknown, the third has no face, the fourth is torn."""
-    special = {1: [2, 0, 0, 0, 0, 0, 0, 0, 8, 0], 2: [0] * 9 + [10], 3: [3, 3, 2, 2, 0, 0, 0, 0, 0, 0]}
-    rows, kept = [], []
-    for number, (part, label) in enumerate(FER_ROWS):
-        votes = special.get(number, votes_for(label))
-        rows.append([FER_PARTS[part], "" if number == 2 else f"fer{number:07d}.png", *votes])
-        if number not in special:
-            kept.append((part, label))
-    return rows, counts(kept)
-
-
-FERPLUS_HEADER = ["Usage", "Image name", *FERPLUS_VOTES]
-
-
-def ferplus_csv(root: Path) -> Counts:
-    fer2013_csv(root)
-    rows, kept = ferplus_rows()
-    write_csv(root / "fer2013new.csv", FERPLUS_HEADER, rows)
-    return kept
-
-
-def ferplus_npz(root: Path) -> Counts:
-    return fer2013_npz(root)
-
-
-def ferplus_microsoft(root: Path) -> Counts:
-    rows, kept = ferplus_rows()
-    folders = {"Training": "FER2013Train", "PublicTest": "FER2013Valid", "PrivateTest": "FER2013Test"}
-    for usage, folder in folders.items():
-        mine = [row for row in rows if row[0] == usage and row[1]]
-        for row in mine:
-            write(root / folder / str(row[1]))
-        write_csv(root / folder / "label.csv", None, [[row[1], "(0, 0, 48, 48)", *row[2:]] for row in mine])
-    return kept
-
-
-def ferplus_class_folders(root: Path) -> Counts:
-    rows, kept = ferplus_rows()
-    for row, (_, label) in zip(rows, FER_ROWS, strict=True):
-        if row[1]:
-            write(root / str(row[0]) / FER_FOLDERS[label] / str(row[1]))
-    write_csv(root / "fer2013new.csv", FERPLUS_HEADER, rows)
-    return kept
 
 
 def _raf_names(rows: Sequence[tuple[str, str]]) -> list[str]:

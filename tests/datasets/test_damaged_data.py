@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from miniatures import MINIATURES, face, fer2013_csv, ferplus_csv, pixels_text, write, write_csv
+from drawn_files import face, write, write_csv
+from fer_miniatures import fer2013_csv, ferplus_csv, pixels_text
+from miniatures import MINIATURES
 
 from mien.data.datasets import cache as cache_of
 from mien.data.datasets import open_dataset
