@@ -90,15 +90,17 @@ def test_a_swapped_weight_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "tiny.toml"
     path.write_text(GOOD)
     card = cards.read(path)
-    with pytest.raises(WeightsError, match="does not exist"):
+    with pytest.raises(WeightsError) as caught:
         card.weights  # noqa: B018
+    assert (caught.value.path, caught.value.value) == (str(tmp_path / "tiny.onnx"), None)
     (tmp_path / "tiny.onnx").write_bytes(b"something else")
-    with pytest.raises(WeightsError, match="sha256"):
+    with pytest.raises(WeightsError) as caught:
         card.weights  # noqa: B018
+    assert caught.value.expected == card.sha256 != caught.value.value
 
 
 def test_names_that_do_not_exist_get_a_suggestion(tmp_path: Path) -> None:
-    with pytest.raises(UnknownName, match="did you mean 'mien-base'"):
+    with pytest.raises(UnknownName, match="'mien-base'"):
         cards.load("mien-bass")
     with pytest.raises(WeightsError, match=r"none\.toml"):
         cards.load(tmp_path / "none.toml")

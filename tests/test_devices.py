@@ -136,8 +136,9 @@ def test_whatever_opens_networks_takes_the_device(tmp_path: Path) -> None:
         lambda: verify("mien-base", data, out=tmp_path / "out", claims={"accuracy": 0.5}, **options),
         lambda: embed("mien-base", data, **options),
     ):
-        with pytest.raises(ConfigError, match="needs CUDAExecutionProvider"):
+        with pytest.raises(ConfigError) as caught:
             attempt()
+        assert caught.value.value == "cuda:0"
     assert not (tmp_path / "out").exists()
 
 
@@ -148,14 +149,14 @@ def test_a_server_opens_networks_on_its_device_in_whichever_thread() -> None:
     from mien.serving.readers import Readers
     from mien.serving.settings import Settings
 
-    with pytest.raises(ConfigError, match="did you mean 'cuda'"):
+    with pytest.raises(ConfigError, match="'cuda'"):
         Settings(device="gpu")
-    with pytest.raises(ConfigError, match="needs CUDAExecutionProvider"):
+    with pytest.raises(ConfigError, match="CUDAExecutionProvider"):
         Readers(Settings(device="cuda"))
     readers = Readers(Settings())
     assert Settings.from_json(Settings(device="cuda:1").to_json()).device == "cuda:1"
     readers.settings = Settings(device="cuda")  # what is opened from now on
-    with ThreadPoolExecutor(1) as pool, pytest.raises(ConfigError, match="needs CUDAExecutionProvider"):
+    with ThreadPoolExecutor(1) as pool, pytest.raises(ConfigError, match="CUDAExecutionProvider"):
         pool.submit(readers, readers.key(Options(model="mien-nano"))).result()
 
 
@@ -176,9 +177,9 @@ def test_a_device_that_is_built_in_but_does_not_start() -> None:
     onnxruntime opens the session on the CPU where it cannot start what it is asked for, as without CUDA's libraries. Here it
     is told that it was built for CUDA; its own warning says that it was not.
     """
-    with pytest.warns(UserWarning, match="CUDAExecutionProvider"), pytest.raises(ConfigError, match="does not start") as error:
+    with pytest.warns(UserWarning, match="CUDAExecutionProvider"), pytest.raises(ConfigError) as error:
         started(Device("cuda"), tuple(WITH_CUDA))
-    assert "'cuda:0'" in str(error.value) and "device cpu" in str(error.value)
+    assert error.value.value == "cuda:0" and "device cpu" in str(error.value)
     with pytest.warns(UserWarning, match="CUDAExecutionProvider"):
         best, (refused,) = find_best(tuple(WITH_CUDA))
     assert best == CPU and refused == str(error.value)
@@ -218,7 +219,7 @@ def test_a_plain_session_gives_the_same_probabilities() -> None:
 
 
 def test_what_is_no_model_is_still_said_for_a_device() -> None:
-    with use("auto"), pytest.raises(WeightsError, match="not an ONNX model"):
+    with use("auto"), pytest.raises(WeightsError):
         OnnxRuntime(b"no model")
 
 

@@ -331,22 +331,26 @@ def test_colors_grow_lighter() -> None:
 def test_invalid_requests(on_photo: tuple[Recognizer, Explanation], sample: Path, tmp_path: Path) -> None:
     read, found = on_photo
     lawn = np.full((120, 160, 3), 90, np.uint8)
-    with pytest.raises(SourceError, match="no face was found"):
+    with pytest.raises(SourceError):
         explain(read, lawn)
-    with pytest.raises(SourceError, match="got 1"):
+    with pytest.raises(SourceError) as caught:
         explain(read, sample, face=1)
-    with pytest.raises(ConfigError, match="no class 'contempt'"):
+    assert (caught.value.value, caught.value.expected) == (1, range(1))
+    with pytest.raises(ConfigError) as caught:
         explain(read, sample, target="contempt")
-    with pytest.raises(UnknownName, match="did you mean 'grad-cam'"):
+    assert caught.value.value == "contempt" and "happiness" in caught.value.expected
+    with pytest.raises(UnknownName, match="'grad-cam'"):
         explain(read, sample, method="gradcam")
-    with pytest.raises(UnknownName, match=r"unknown layer 'block\.1'"):
+    with pytest.raises(UnknownName, match=r"'block\.1'"):
         explain(read, sample, layers=["block.1"])
-    with pytest.raises(ConfigError, match="no spatial attention"):
+    with pytest.raises(ConfigError) as caught:
         explain(read, sample, method="attention")
+    assert caught.value.value == read.card.network["architecture"]
     for method in METHODS.keys() - {"occlusion"}:
-        with pytest.raises(ConfigError, match="exported file"):
+        with pytest.raises(ConfigError) as caught:
             explain("mien-base", sample, method=method)
-    with pytest.raises(ValueError, match=r"unknown image extension '\.txt'"):
+        assert (caught.value.path, caught.value.value) == ("mien-base.onnx", method)
+    with pytest.raises(ValueError, match=r"\.txt"):
         found.save(tmp_path / "why.txt")
 
 
@@ -367,7 +371,7 @@ def test_a_missing_explanation_leaves_its_place_empty(on_photo: tuple[Recognizer
     uneven = np.asarray(strip([on_photo[1], other], tile=64))  # Grad-CAM of one face and occlusion of another
     corners = [(top, uneven.shape[1] - right) for top in (11, 81) for right in (146, 76)]
     assert [bool((uneven[y : y + 64, x : x + 64] == 255).all()) for y, x in corners] == [False, True, True, False]
-    with pytest.raises(ConfigError, match="no explanations"):
+    with pytest.raises(ConfigError):
         strip([])
 
 
@@ -378,10 +382,12 @@ def test_strips(on_photo: tuple[Recognizer, Explanation], read: Recognizer, samp
     assert two.width == one.width + 70 and two.height == one.height  # one row: the same face
 
     data = mien.open_dataset("fer2013", shared / "data" / "fer2013", "validation").take(np.arange(60))
-    with pytest.raises(ConfigError, match="got 0"):
+    with pytest.raises(ConfigError) as caught:
         strips_per_class(read, data, 0)
+    assert caught.value.value == 0
     first, again = (strips_per_class(read, data, 2, method="occlusion", tile=48, seed=seed) for seed in (1, 1))
     assert first.tobytes() == again.tobytes() and first.width > 3 * 48
     nameless = data.take(np.arange(5), labels=tuple(f"class {index}" for index in range(7)))
-    with pytest.raises(ConfigError, match="share no class"):
+    with pytest.raises(ConfigError) as caught:
         strips_per_class(read, nameless)
+    assert caught.value.value == nameless.labels

@@ -148,9 +148,9 @@ def test_results_pickle_and_serialize(read: Recognizer, sample: Path) -> None:
 
 
 def test_wrong_names_are_refused() -> None:
-    with pytest.raises(UnknownName, match="did you mean 'mien-base'"):
+    with pytest.raises(UnknownName, match="'mien-base'"):
         mien.load("mien-bas")
-    with pytest.raises(UnknownName, match="did you mean 'blazeface'"):
+    with pytest.raises(UnknownName, match="'blazeface'"):
         mien.load(detector="blazefaces")
     with pytest.raises(WeightsError, match="blazeface"):
         mien.load("blazeface")
@@ -235,7 +235,7 @@ def test_a_network_that_answers_nan_is_refused(sample: Path) -> None:
     inner = whole.runtime
     for value in (np.nan, np.inf):
         whole.runtime = lambda batch, value=value: {name: np.full_like(each, value) for name, each in inner(batch).items()}
-        with pytest.raises(WeightsError, match=r"mien-nano \d+ .*NaN"):
+        with pytest.raises(WeightsError):
             whole(sample)
 
 
@@ -243,16 +243,17 @@ def test_a_network_that_gives_no_probabilities_is_refused() -> None:
     whole = mien.load("mien-nano", detector="whole", points=False, blendshapes=False)
     inner = whole.runtime
     whole.runtime = lambda batch: {name: np.log(each) for name, each in inner(batch).items()}
-    with pytest.raises(WeightsError, match=r"values from .* to .*; probabilities are within 0 … 1 \(logits\?\)"):
+    with pytest.raises(WeightsError):
         whole(mien.sample())
     whole.runtime = lambda batch: {name: each[:, :6] for name, each in inner(batch).items()}
-    with pytest.raises(WeightsError, match=r"probabilities of shape \(1, 6\) for 7 classes"):
+    with pytest.raises(WeightsError, match=r"\(1, 6\)"):
         whole(mien.sample())
 
 
 def test_a_path_that_leads_to_nothing_is_no_misspelt_name(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"mien-nano/1 does not exist;"):
+    with pytest.raises(WeightsError) as caught:
         mien.load("runs/fer2013-mien-nano/1")
+    assert caught.value.path == "runs/fer2013-mien-nano/1"
     (tmp_path / "last.pt").touch()
     with pytest.raises(WeightsError, match=r"last\.pt"):
         mien.load(tmp_path / "last.pt")

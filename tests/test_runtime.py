@@ -32,10 +32,12 @@ def test_a_lone_file_carries_its_card(copied: Path) -> None:
 
 def test_a_file_without_a_card_is_refused() -> None:
     detector = cards.bundled()["blazeface"].weights
-    with pytest.raises(WeightsError, match=r"mien\.card"):
+    with pytest.raises(WeightsError) as caught:
         open_model(detector)
-    with pytest.raises(WeightsError, match="'detector'"):
+    assert caught.value.path == str(detector) and caught.value.expected == detector.with_suffix(".toml")
+    with pytest.raises(WeightsError) as caught:
         open_model("blazeface")
+    assert (caught.value.value, caught.value.expected) == ("detector", "classifier")
 
 
 def test_a_network_for_one_face_at_a_time_is_refused(copied: Path) -> None:
@@ -44,8 +46,9 @@ def test_a_network_for_one_face_at_a_time_is_refused(copied: Path) -> None:
     network = onnx.load(copied)
     network.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
     onnx.save(network, copied)
-    with pytest.raises(WeightsError, match="batch size 1"):
+    with pytest.raises(WeightsError) as caught:
         open_model(copied)
+    assert caught.value.value == 1
 
 
 def test_a_card_of_another_file_is_refused(copied: Path) -> None:
@@ -54,17 +57,20 @@ def test_a_card_of_another_file_is_refused(copied: Path) -> None:
     open_model(copied)
     with copied.open("ab") as file:
         file.write(b"\0")
-    with pytest.raises(WeightsError, match=r"sha256 \w{64}"):
+    with pytest.raises(WeightsError) as caught:
         open_model(copied)
+    assert caught.value.path == str(copied) and caught.value.value == cards.sha256(copied)
 
 
 def test_damaged_and_missing_files_are_refused(copied: Path) -> None:
     copied.write_bytes(copied.read_bytes()[:5000])
-    with pytest.raises(WeightsError, match="not an ONNX model"):
+    with pytest.raises(WeightsError) as caught:
         OnnxRuntime(copied)
-    with pytest.raises(WeightsError, match="does not exist"):
+    assert caught.value.path == str(copied)
+    with pytest.raises(WeightsError) as caught:
         open_model(copied.with_name("none.onnx"))
-    with pytest.raises(UnknownName, match="did you mean 'mien-base'"):
+    assert caught.value.path == str(copied.with_name("none.onnx"))
+    with pytest.raises(UnknownName, match="'mien-base'"):
         open_model("mein-base")
     with pytest.raises(UnknownName) as error:  # what could be named is listed: no detector, no mesh
         open_model("blaze-face")
@@ -78,8 +84,9 @@ def test_an_output_that_the_network_lacks_is_refused(copied: Path) -> None:
     copied.with_suffix(".toml").write_text(
         text.replace('file = "mien-base.onnx"', 'file = "mine.onnx"').replace('scores = "scores"', 'scores = "logits"')
     )
-    with pytest.raises(WeightsError, match="'logits'"):
+    with pytest.raises(WeightsError) as caught:
         open_model(copied)
+    assert caught.value.value == "logits" and "scores" in caught.value.expected
 
 
 def test_eight_bits_are_exact_and_quick_on_this_processor() -> None:
@@ -111,35 +118,40 @@ def test_bundled_classifiers_answer_the_same_on_the_slower_way(name: str, monkey
 def test_metadata_that_is_no_text_is_refused(copied: Path) -> None:
     """Any byte may stand in a string of an ONNX file: here one more entry, "x" → FF, at its end."""
     copied.write_bytes(copied.read_bytes() + b"\x72\x06\x0a\x01x\x12\x01\xff")
-    with pytest.raises(WeightsError, match=r"mine\.onnx.*UTF-8"):
+    with pytest.raises(WeightsError) as caught:
         open_model(copied)
+    assert caught.value.path == str(copied)
 
 
 def test_what_is_no_model_is_said(copied: Path, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"best\.toml"):
         open_model(tmp_path)
-    with pytest.raises(WeightsError, match=r"none\.safetensors does not exist"):
+    with pytest.raises(WeightsError) as caught:
         open_model(tmp_path / "none.safetensors")
+    assert caught.value.path == str(tmp_path / "none.safetensors")
     (tmp_path / "lone.safetensors").touch()
-    with pytest.raises(WeightsError, match=r"lone\.toml"):
+    with pytest.raises(WeightsError) as caught:
         open_model(tmp_path / "lone.safetensors")
+    assert caught.value.expected == tmp_path / "lone.toml"
     card = Path(cards.load("mien-base").path or "").read_text()
     (tmp_path / "odd.toml").write_text(card.replace("mien-base.onnx", "mine.h5"))
-    with pytest.raises(WeightsError, match=r"'mine\.h5'.*\.onnx, \.safetensors"):
+    with pytest.raises(WeightsError, match=r"mine\.h5"):
         open_model(tmp_path / "odd.toml")
     copied.write_bytes(copied.read_bytes()[:1000])
-    with pytest.raises(WeightsError, match=r"mine\.onnx is not an ONNX model"):
+    with pytest.raises(WeightsError) as caught:
         open_model(copied)
+    assert caught.value.path == str(copied)
 
 
 def test_bundled_weights_are_checked_before_they_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mien import cards as weights
 
-    with pytest.raises(WeightsError, match=r"card of the bundled weight none\.onnx is missing"):
+    with pytest.raises(WeightsError, match=r"none\.onnx"):
         weights.bundled_file("none.onnx")
     monkeypatch.setattr(weights, "WEIGHTS", tmp_path)
-    with pytest.raises(WeightsError, match=r"blazeface\.onnx is missing"):
+    with pytest.raises(WeightsError, match=r"blazeface\.onnx"):
         weights.bundled_file("blazeface.onnx")
     (tmp_path / "blazeface.onnx").write_bytes(b"other")
-    with pytest.raises(WeightsError, match="sha256"):
+    with pytest.raises(WeightsError) as caught:
         weights.bundled_file("blazeface.onnx")
+    assert caught.value.value == weights.sha256(tmp_path / "blazeface.onnx")

@@ -97,7 +97,7 @@ def test_an_unknown_order_of_classes_needs_labels(tmp_path: Path) -> None:
         import_checkpoint("timm:test_resnet", file, out)
     with pytest.raises(ConfigError, match="label set 'ferplus' has 8 classes, the file 7"):
         import_checkpoint("timm:test_resnet", file, out, labels="ferplus")
-    with pytest.raises(UnknownName, match="did you mean 'rafdb'"):
+    with pytest.raises(UnknownName, match="'rafdb'"):
         import_checkpoint("timm:test_resnet", file, out, labels="rafbd")
     assert not out.exists()
     for labels in ("rafdb", "fer2013"):
@@ -165,7 +165,7 @@ def test_mistakes_are_reported_before_anything_is_written(tmp_path: Path) -> Non
     out = tmp_path / "new" / "a.safetensors"
     with pytest.raises(ConfigError, match=r"a\.pth"):
         import_checkpoint("dan", file, tmp_path / "a.pth")
-    with pytest.raises(UnknownName, match="did you mean 'dan'"):
+    with pytest.raises(UnknownName, match="'dan'"):
         import_checkpoint("dann", tmp_path / "none.pth", out)
     with pytest.raises(WeightsError, match="the file does not fit the model 'global-roi'"):
         import_checkpoint("global-roi", file, out, labels="affectnet8")

@@ -33,13 +33,13 @@ def test_importing_the_table_imports_no_torch() -> None:
 
 @pytest.mark.parametrize("ask", [models.build, models.info, models.count, models.author_mapping])
 def test_a_wrong_name_is_answered_with_the_nearest(ask: Callable[[str], object]) -> None:
-    with pytest.raises(UnknownName, match="did you mean 'ddamfn'"):
+    with pytest.raises(UnknownName, match="'ddamfn'"):
         ask("ddamfm")
 
 
 @pytest.mark.parametrize("ask", [models.build, models.info, models.count])
 def test_a_wrong_timm_name_is_answered_with_the_nearest(ask: Callable[[str], object]) -> None:
-    with pytest.raises(UnknownName, match="did you mean 'resnet18"):
+    with pytest.raises(UnknownName, match="'resnet18"):
         ask("timm:resnet1800")
 
 

@@ -1,8 +1,8 @@
 """A folder in which the examples of the pages run: a photograph, a video, small datasets, trained networks and checkpoints.
 
 Changed for the tests, and nothing else: recipes train one epoch, those that come with mien on eight images, from random
-weights where theirs would be fetched, MFER in its small form; evaluations write no page and take two views, preparations start
-no processes, batches two, servers get a free port, and `pip` and `make` are checked, not run.
+weights where theirs would be fetched, most systems on SFace's trunk; evaluations write no page and take two views,
+preparations start no processes, batches two, servers get a free port, and `pip` and `make` are checked, not run.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ MINIATURE = {
     "affwild2": "affwild2: cropped_aligned and annotations filter=strict",
 }
 SMALLER = ("--epochs=1", "--batch=4", "--data.limit=8", "--data.validation_limit=4")
+ON_SFACE = {"dan", "dda-resnet34", "global-roi", "global-cbam", "mfer"}
+"""Architectures that are trained on a small trunk instead of their own."""
 ADDRESS = "127.0.0.1:8000"
 
 
@@ -244,8 +246,9 @@ def smaller(recipe: Path) -> list[str]:
         fields.append("--model.init.file=")
     if whole.get("sampler", {}).get("samples"):
         fields.append("--sampler.samples=8")
-    if model["name"] == "mfer":
-        fields.append("--model.options.backbone=convnext_tiny")
+    if model["name"] in ON_SFACE:  # the recipe's own networks take their steps in tests/training/test_recipes.py
+        fields += ["--model.options.backbone=sface", "--input.size=48"]
+        fields += [f"--input.regions.{region}=24" for region in whole.get("input", {}).get("regions", {})]
     return fields
 
 
