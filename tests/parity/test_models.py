@@ -18,8 +18,13 @@ ROUNDED = {"heads_logsoftmax": 1e-4, "map3_every97": 5e-5, "map4_every97": 5e-5}
 
 pytestmark = pytest.mark.shared
 
+VARIANTS = {"globalroi8", "global8", "ddamfn8", "dan6", "dan8", "poster8"}
+"""Networks that differ from another one in their number of classes only: compared by `make parity` and `make test-slow`."""
 
-@pytest.mark.parametrize("name", NETWORKS)
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in VARIANTS else []) for name in NETWORKS]
+)
 def test_outputs_equal_the_authors(name: str) -> None:
     ours = author_outputs(name, seed="a")
     gc.collect()

@@ -20,7 +20,6 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as reference
 
 import mien
-from mien.errors import ConfigError, UnknownName
 from mien.faces.preprocessing import resize_cv2
 from mien.io.images import read_image
 from mien.training import transforms as steps
@@ -409,59 +408,3 @@ def test_blur_of_nothing_and_borders_of_more_than_a_side() -> None:
     rng = BatchRng(1, 4, slice(0, 4))
     torch.testing.assert_close(steps.blur(image.clone(), rng, sigma=(0, 0)), image)
     assert steps.crop(image.clone(), rng, padding=2.0).shape == image.shape
-
-
-@pytest.mark.parametrize(
-    ("table", "value"),
-    [
-        ([{"p": 0.5}], {"p": 0.5}),
-        (["flip"], "flip"),
-        ([{"op": "flip", "q": 1}], "q"),
-        ([{"op": "affine", "rotat": 1}], "rotat"),
-        ([{"op": "flip", "p": 1.5}], 1.5),
-        ([{"op": "flip", "p": True}], True),
-        ([{"op": "affine", "scale": [1.2, 0.8]}], (1.2, 0.8)),
-        ([{"op": "affine", "scale": [0, 1]}], (0, 1)),
-        ([{"op": "erase", "ratio": [0, 1]}], (0, 1)),
-        ([{"op": "erase", "scale": [0.1, 1.5]}], (0.1, 1.5)),
-        ([{"op": "jpeg", "quality": [0, 50]}], (0, 50)),
-        ([{"op": "blur", "sigma": [2, 1]}], (2, 1)),
-        ([{"op": "blur", "sigma": [2]}], [2]),
-        ([{"op": "affine", "interpolation": "cubic"}], "cubic"),
-        ([{"op": "affine", "whole_pixels": 1}], 1),
-        ([{"op": "coarse", "factor": 1}], 1),
-        ([{"op": "rotate"}], None),
-        ([{"op": "normalize"}, {"op": "normalize"}], "normalize"),
-        ([{"op": "normalize"}, {"op": "resize"}], "resize"),
-        ([{"op": "maybe", "p": 0.2, "steps": [{"op": "normalize"}]}], "normalize"),
-        ([{"op": "either", "p": 0.2, "then": {"op": "flip"}}], {"op": "flip"}),
-        ([{"op": "normalise"}], "normalise"),
-    ],
-)
-def test_invalid_transforms_are_refused(table: list[Any], value: Any) -> None:
-    with pytest.raises(ConfigError) as caught:
-        check(table)
-    assert caught.value.value == value
-
-
-@pytest.mark.parametrize("table", [[{"op": "flop"}], [{"op": "maybe", "p": 0.2, "steps": [{"op": "flap"}]}]])
-def test_unknown_transforms_are_refused(table: list[Any]) -> None:
-    with pytest.raises(UnknownName):
-        check(table)
-
-
-def invert(image_NCHW: Tensor, rng: BatchRng, *, p: float = 1.0) -> Tensor:
-    """A transform of a user."""
-    chosen = rng.chance(p)[:, None, None, None]
-    return torch.where(chosen, 1 - image_NCHW, image_NCHW)
-
-
-def test_own_transforms_are_found_by_module_and_name() -> None:
-    image = torch.rand(64, 1, 4, 4)
-    name = f"{__name__}:invert"
-    assert torch.equal(vary(image, [{"op": name}]), 1 - image)
-    share = (vary(image, [{"op": name, "p": 0.5}]) == image).flatten(1).all(1).float().mean()
-    assert 0.2 < share < 0.8
-    with pytest.raises(ConfigError) as caught:
-        check([{"op": name, "q": 1}])
-    assert caught.value.expected == ("p",)
