@@ -1,7 +1,9 @@
-"""Running the command in a process of its own: with pipes, as a script sees it, or on a terminal, as a person does."""
+"""Running the command: in this process, with pipes as a script does, or on a terminal as a person does."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
@@ -10,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from disks import full_disk
+from mien.cli import main
 
 Done = subprocess.CompletedProcess[str]
 
@@ -32,6 +37,20 @@ def line(*arguments: object) -> list[str]:
 def mien(*arguments: object, env: Mapping[str, str] | None = None, **options: Any) -> Done:
     """Run with pipes."""
     return subprocess.run(line(*arguments), capture_output=True, encoding="utf-8", env=environment(**(env or {})), **options)
+
+
+def here(*arguments: object, file_size: int | None = None) -> Done:
+    """Run the command in this process, on a disk that is full when a file has `file_size` bytes."""
+    words = [str(word) for word in arguments]
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
+    disk = contextlib.nullcontext() if file_size is None else full_disk(file_size)
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), disk:
+        status = main(words)
+    texts = []
+    for stream in (out, err):
+        stream.seek(0)  # flushes
+        texts.append(stream.read())
+    return Done(words, status, *texts)
 
 
 def on_terminal(*arguments: object, env: Mapping[str, str] | None = None) -> Done:

@@ -18,6 +18,9 @@ from mien.cli import main
 from mien.io.video import frames
 from mien.types import Result
 
+SMALL = 4096
+"""Bytes of a pipe that holds about one row, so that a process is never far ahead of its reader."""
+
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
     return [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines()]
@@ -64,7 +67,9 @@ def test_a_terminal_says_where_the_rows_of_a_video_go(clip: Path, tmp_path: Path
 def test_a_killed_run_leaves_whole_rows(clip: Path, tmp_path: Path) -> None:
     """NAME.part is a valid file of the frames so far; the same command afterwards gives the complete files."""
     command = ["predict", clip, "--csv", tmp_path / "rows.csv", "--jsonl", tmp_path / "rows.jsonl", "--detect-every", 1]
-    process = subprocess.Popen(line(*command), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment())
+    process = subprocess.Popen(
+        line(*command), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment(), pipesize=SMALL
+    )
     assert process.stdout is not None
     with process.stdout:
         assert len(list(islice(process.stdout, 5))) == 5  # a row is on stdout after it is in the files
@@ -84,8 +89,9 @@ def test_an_interrupted_run_names_its_rows(clip: Path, tmp_path: Path) -> None:
     )  # a background job would ignore it, and its children too
     try:
         process = subprocess.Popen(
-            line("predict", clip, "--jsonl", rows), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
-        )
+            line("predict", clip, "--jsonl", rows), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(),
+            pipesize=SMALL,
+        )  # fmt: skip
     finally:
         signal.signal(signal.SIGINT, previous)
     assert process.stdout is not None

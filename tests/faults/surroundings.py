@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from command import Done, environment
-
-from disks import full_disk
-from mien.cli import main
 
 HOSTILE = """
 import itertools, os, sys, time
@@ -43,20 +38,6 @@ def mien(*arguments: object, env: Mapping[str, str] | None = None, hostile: bool
     command = [sys.executable, *(["-c", HOSTILE] if hostile else ["-m", "mien"]), *map(str, arguments)]
     variables = environment(**(env or {}))
     return subprocess.run(command, capture_output=True, encoding="utf-8", errors="surrogateescape", env=variables, timeout=300)
-
-
-def here(*arguments: object, file_size: int | None = None) -> Done:
-    """Run the command in this process, on a disk that is full when a file has `file_size` bytes."""
-    words = [str(word) for word in arguments]
-    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
-    disk = contextlib.nullcontext() if file_size is None else full_disk(file_size)
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), disk:
-        status = main(words)
-    texts = []
-    for stream in (out, err):
-        stream.seek(0)  # flushes
-        texts.append(stream.read())
-    return Done(words, status, *texts)
 
 
 def refused(done: Done, *facts: object) -> None:

@@ -11,7 +11,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from surroundings import here, names_in, refused
+from command import here
+from surroundings import names_in, refused
 
 SYNTHETIC = "--dataset synthetic --split all --option number=20"
 COMMANDS = {

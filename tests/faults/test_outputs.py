@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from command import environment, line
-from surroundings import here, mien, names_in, refused
+from command import environment, here, line
+from surroundings import mien, names_in, refused
 
 from mien.errors import ConfigError
 from mien.io.files import locked

@@ -11,8 +11,9 @@ import pytest
 
 pytest.importorskip("torch", reason="training needs the extra train")
 
+from command import here
 from runs import config, recipe
-from surroundings import here, mien, names_in, refused
+from surroundings import mien, names_in, refused
 
 from disks import full_disk
 from mien.errors import TrainingError
