@@ -48,10 +48,7 @@ class Mix(NamedTuple):
 def mixup(images: dict[str, Tensor], alpha: float, seed: int) -> tuple[dict[str, Tensor], Mix]:
     """Blend every image of a batch with another one, λ·a + (1 − λ)·b, with one λ from Beta(α, α) for the batch.
 
-    Args:
-        images: name → (N, C, H, W); all crops of a face are mixed in the same way.
-        alpha: parameter of the Beta distribution.
-        seed: seed of λ and the pairs.
+    All crops of a face, name → (N, C, H, W), are mixed in the same way.
     """
     random = np.random.default_rng(seed)
     first = next(iter(images.values()))
@@ -61,15 +58,10 @@ def mixup(images: dict[str, Tensor], alpha: float, seed: int) -> tuple[dict[str,
 
 @dataclass(slots=True)
 class TeacherView:
-    """The images at the transform `teacher`, for a teacher whose student sees further augmentation.
+    """The images at the transform `teacher`, for a teacher whose student sees further augmentation."""
 
-    Attributes:
-        rng: random numbers of the transforms after `teacher`.
-        image: (N, C, H, W) float32 in 0 … 1; None if no transform is `teacher`.
-    """
-
-    rng: BatchRng
-    image: Tensor | None = None
+    rng: BatchRng  # of the transforms after `teacher`
+    image: Tensor | None = None  # (N, C, H, W) float32 in 0 … 1; None if no transform is `teacher`
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,19 +84,16 @@ def augment(
     together: bool,
     teacher_view: TeacherView | None = None,
 ) -> dict[str, Tensor]:
-    """Augment the images of a batch.
+    """Augment the images of a batch by transforms in order, and return name → (N, C', side, side) float32, normalized.
 
     Args:
         images: name → (N, C, H, W) float32 in 0 … 1, C 1 or 3; not modified.
-        steps: the transforms in order; see `check`.
+        steps: the transforms; see `check`.
         rng: random numbers.
         normalize: function of the transform `normalize`, which is applied last if it is not listed.
         size: name → output side. Images are resized at the transform `resize`, or just before `normalize`.
         together: whether all crops of a face get the same random numbers.
         teacher_view: receives the images at the transform `teacher`.
-
-    Returns:
-        Name → (N, C', side, side) float32, normalized.
     """
     full = list(steps)
     if all(step["op"] != "normalize" for step in full):

@@ -31,16 +31,11 @@ else:  # The parameters of transforms are checked without torch, whose import ta
 
 
 class BatchRng:
-    """Random numbers for the images of one batch.
+    """Random numbers for the images of one batch of `total` images, of which this process has `part`.
 
     Numbers are drawn for the whole batch and those of `part` are kept, so that several processes together augment a batch
     exactly as one process would. Draws depend neither on the image size nor on the results of other draws: several crops of
     one face get the same random transforms.
-
-    Args:
-        seed: seed of all draws.
-        total: images in the global batch.
-        part: images of this process.
 
     Example:
         >>> whole = BatchRng(1, 6, slice(0, 6)).uniform(0, 1)
@@ -126,18 +121,9 @@ def affine(
     """Rotate, scale and translate about the center with a single resampling.
 
     The defaults match torchvision's `RandomAffine`; `interpolation="bilinear"` matches imgaug's `Affine`. The center is
-    ((W − 1) / 2, (H − 1) / 2) in pixel indices.
-
-    Args:
-        image_NCHW: the images.
-        rng: random numbers.
-        p: probability for each image.
-        rotate: maximum angle, uniform in ± this; positive is clockwise.
-        scale: range of the scale factor, the same for both axes; above 1 the face grows.
-        translate: maximum shift along each axis, uniform in ± this fraction of the side.
-        whole_pixels: round shifts to whole pixels, as torchvision does.
-        interpolation: interpolation method.
-        border: padding mode: black, or reflection about the outermost pixels (albumentations).
+    ((W − 1) / 2, (H − 1) / 2) in pixel indices. Angles are uniform in ± `rotate`, positive is clockwise; the factor of both axes
+    is uniform in `scale`, above 1 the face grows; shifts are uniform in ± `translate` of the side, by default in whole pixels. The
+    border is black, or a reflection about the outermost pixels (albumentations).
     """
     chosen, angle, factor = rng.chance(p), rng.uniform(-rotate, rotate), rng.uniform(scale[0], scale[1])
     shift = rng.uniform(-translate, translate, 2)
@@ -170,16 +156,9 @@ def warp(
     interpolation: Interpolation = "nearest",
     border: Border = "black",
 ) -> Tensor:
-    """Rotate, scale and translate images.
+    """Rotate images by angles (N,) in degrees, clockwise, scale them by factors (N,), and translate them.
 
-    Args:
-        image_NCHW: N images.
-        angle: (N,) degrees, clockwise.
-        scale: (N,) factors.
-        shift: (N, 2) fractions of width and height, to the right and down.
-        whole_pixels: round shifts to whole pixels.
-        interpolation: as for `affine`.
-        border: as for `affine`.
+    Shifts (N, 2) are fractions of width and height, to the right and down; `interpolation` and `border` are as for `affine`.
     """
     height, width = image_NCHW.shape[2:]
     pixels = shift * torch.tensor([width, height])
@@ -230,13 +209,9 @@ def erase(
 ) -> Tensor:
     """Erase a rectangle: torchvision's `RandomErasing` (Zhong et al. 2020).
 
-    Args:
-        image_NCHW: the images.
-        rng: random numbers.
-        p: probability for each image.
-        scale: range of the area, as a fraction of the image.
-        ratio: range of height / width, uniform in its logarithm. Rectangles that do not fit are redrawn up to ten times.
-        fill: zero, which is the mean color after normalization, or uniform noise in 0 … 1.
+    `scale` is the range of the area, as a fraction of the image, `ratio` that of height / width, uniform in its logarithm.
+    Rectangles that do not fit are redrawn up to ten times. They are filled with zero, which is the mean color after
+    normalization, or with uniform noise in 0 … 1.
     """
     chosen, draws = rng.chance(p), rng.uniform(0, 1, 10, 4)
     height, width = image_NCHW.shape[2:]
