@@ -121,9 +121,9 @@ def affine(
     """Rotate, scale and translate about the center with a single resampling.
 
     The defaults match torchvision's `RandomAffine`; `interpolation="bilinear"` matches imgaug's `Affine`. The center is
-    ((W − 1) / 2, (H − 1) / 2) in pixel indices. Angles are uniform in ± `rotate`, positive is clockwise; the factor of both axes
-    is uniform in `scale`, above 1 the face grows; shifts are uniform in ± `translate` of the side, by default in whole pixels. The
-    border is black, or a reflection about the outermost pixels (albumentations).
+    ((W − 1) / 2, (H − 1) / 2) in pixel indices. Angles are uniform in ± `rotate`, positive is clockwise; the factor of both
+    axes is uniform in `scale`, above 1 the face grows; shifts are uniform in ± `translate` of the side, by default in whole
+    pixels. The border is black, or a reflection about the outermost pixels (albumentations).
     """
     chosen, angle, factor = rng.chance(p), rng.uniform(-rotate, rotate), rng.uniform(scale[0], scale[1])
     shift = rng.uniform(-translate, translate, 2)
