@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
+from timm.layers.activations import QuickGELU
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -194,14 +195,6 @@ class TransformerBlock(nn.Module):
             layer(tokens).unflatten(2, (self.num_heads, -1)).transpose(1, 2) for layer in (self.query, self.key, self.value)
         )
         return self.project(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
-
-
-class QuickGELU(nn.Module):
-    """x · sigmoid(1.702 x)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return a tensor of the shape of x, which may be any."""
-        return x * (1.702 * x).sigmoid()
 
 
 def global_roi(
