@@ -24,13 +24,13 @@ demo: .venv/core  ## predict on one photo: make demo PHOTO=path
 	$(BIN)/mien predict $(PHOTO) --save out --jsonl out/faces.jsonl
 
 test: .venv/dev  ## the test suite without the slow tests, at most ten minutes on two cores
-	$(PYTEST) -n 2 -m "not slow"
+	$(PYTEST) -n 2 --dist worksteal -m "not slow"
 
 test-fast: .venv/fast  ## the tests that need no extra but eval, at most three minutes
-	MIEN_TEST_EXTRAS=eval $(PYTEST) -n 2 -m "not slow and not shared"
+	MIEN_TEST_EXTRAS=eval $(PYTEST) -n 2 --dist worksteal -m "not slow and not shared"
 
 test-slow: .venv/dev  ## the slow tests
-	$(PYTEST) -n 2 -m slow
+	$(PYTEST) -n 2 --dist worksteal -m slow
 
 check: .venv/dev  ## style, types, imports, language, generated files, documentation
 	$(BIN)/ruff check .
@@ -53,7 +53,7 @@ images: .venv/dev  ## regenerate the images of the documentation (needs ../share
 	$(BIN)/python tools/images.py $(if $(MERMAID),--mermaid $(MERMAID))
 
 cover: .venv/dev  ## branch coverage of the core
-	$(PYTEST) -q -n 2 -m "not slow" --cov=mien --cov-branch --cov-report=term:skip-covered
+	$(PYTEST) -q -n 2 --dist worksteal -m "not slow" --cov=mien --cov-branch --cov-report=term:skip-covered
 
 parity: .venv/dev  ## compare with the authors' networks; fails where ../shared is missing
 	MIEN_REQUIRE_SHARED=1 $(PYTEST) tests/parity -m shared

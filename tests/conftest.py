@@ -6,6 +6,7 @@
 * Test files whose imports need an extra that is not installed are not collected. `MIEN_TEST_EXTRAS=eval` collects only those
   that need none but these extras, whatever is installed.
 * The last lines of a run name what was not run and the command that brings it.
+* One thread a process, unless `OMP_NUM_THREADS` says otherwise.
 * hypothesis: no deadline, because machines differ; under `CI` the examples are the same in every run.
 """
 
@@ -23,6 +24,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: there is a pytest worker for each core
 
 TESTS = Path(__file__).resolve().parent
 SHARED = TESTS.parents[1] / "shared"

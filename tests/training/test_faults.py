@@ -61,13 +61,33 @@ def test_ten_kills_change_no_bit(straight: Path, tmp_path: Path) -> None:
     ]
 
 
+WAITING = """
+import sys
+from mien.cli import main
+from mien.training import loop
+
+end = loop.end_epoch
+
+def waiting(run):
+    end(run)
+    print("epoch", flush=True)
+    sys.stdin.readline()
+
+loop.end_epoch = waiting
+sys.exit(main(["train", *sys.argv[1:]]))
+"""
+"""`mien train` that waits for a word after each epoch."""
+
+
 def test_sigterm_writes_the_state_and_ends(straight: Path, tmp_path: Path) -> None:
     path, out = recipe(tmp_path, **{**LONG, "checkpoint_steps": 0}), tmp_path / "run"
-    process = subprocess.Popen(command(path, out), env=environment(), stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    assert any(text.startswith("epoch") for text in process.stderr)  # the line of the first one
-    process.terminate()
-    _, said = process.communicate(timeout=60)
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(
+        [sys.executable, "-c", WAITING, path, "-o", out], env=environment(), stdin=pipe, stdout=pipe, stderr=pipe, text=True
+    )
+    assert process.stdout is not None and "epoch\n" in process.stdout
+    process.terminate()  # it waits
+    _, said = process.communicate("\n", timeout=60)
     assert process.returncode == 1
     assert "--resume" in said
     train(TrainConfig.load(path), out, resume=True)
