@@ -49,6 +49,16 @@ def test_the_architecture_page_lists_every_package() -> None:
     assert listed == entries - {"__init__", "__main__"}
 
 
+def test_the_architecture_page_names_files_and_tables_that_exist() -> None:
+    source, text = ROOT / "src" / "mien", (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert all((source / name).exists() for name in re.findall(r"`(\w+/[\w/]*(?:\.py)?)`", text))
+    tables = re.findall(r"`([A-Z_]+)` (?:or `([A-Z_]+)` )?in `([\w/]+\.py)`", text)
+    assert len(tables) == 6
+    for *names, path in tables:
+        module = importlib.import_module(f"mien.{path.removesuffix('.py').removesuffix('/__init__').replace('/', '.')}")
+        assert all(hasattr(module, name) for name in names if name)
+
+
 def test_fields_have_descriptions() -> None:
     rows = [line.split("|") for line in fields(Card).splitlines()[2:]]
     assert rows and all(row[4].strip() for row in rows if "`path`" not in row[1])
