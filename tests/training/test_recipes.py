@@ -8,6 +8,7 @@ instead of ImageNet's or the authors'. MFER takes its steps on ConvNeXt-Atto, an
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import tomllib
 from collections.abc import Iterable, Iterator
@@ -69,6 +70,7 @@ LARGE = ("dda-resnet34", "dda-resnet50", "global-roi", "mfer", "poster", "resnet
 """Networks that see two images a step here, the others four."""
 
 
+@functools.cache
 def load(name: str) -> TrainConfig:
     return TrainConfig.load(FOLDER / f"{name}.toml")
 
