@@ -61,9 +61,9 @@ def test_answers_of_one_confidence_are_given_together() -> None:
 
 
 def test_no_temperature_is_made_up() -> None:
-    with pytest.raises(ValueError, match="at least one validation image"):
+    with pytest.raises(ValueError):
         fit_temperature(np.empty((0, 3)), np.empty(0, int))
-    with pytest.raises(ValueError, match="first row 1"):
+    with pytest.raises(ValueError, match="row 1"):
         fit_temperature(np.array([[0.0, 1.0], [np.nan, 1.0]]), np.array([0, 0]))
 
 

@@ -103,9 +103,9 @@ def test_scores_without_mass_on_shared_classes_become_uniform() -> None:
 
 
 def test_scores_that_cannot_be_mapped() -> None:
-    with pytest.raises(ValueError, match="share no class"):
+    with pytest.raises(ValueError):
         map_scores(np.ones((1, 1)), ("other",), ("anger",))
-    with pytest.raises(ValueError, match=r"shape \(1, 2\) do not have the 1 columns"):
+    with pytest.raises(ValueError, match=r"\(1, 2\)"):
         map_scores(np.ones((1, 2)), ("anger",), ("anger",))
     with pytest.raises(UnknownName, match="'rafdb'"):
         label_set("raf-db")

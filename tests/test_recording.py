@@ -65,7 +65,7 @@ def test_an_error_leaves_the_older_file(sample: Path, tmp_path: Path) -> None:
     with Recorder(tmp_path / "none.mp4"):
         pass
     assert not list(tmp_path.glob("none*"))  # no frame, no file
-    with pytest.raises(ConfigError, match="cannot be written"):
+    with pytest.raises(ConfigError):
         Recorder(tmp_path / "copy.mp4" / "below.mp4")
 
 

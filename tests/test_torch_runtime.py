@@ -139,7 +139,7 @@ def test_a_network_that_answers_three_tasks(tmp_path: Path, sample: Path) -> Non
 
     other = save(tmp_path / "one", "ddamfn-mtl", {"tasks": ["expression"]}, labels=read.card.labels, outputs=outputs)
     runtime = open_model(other)[1]
-    with pytest.raises(WeightsError, match="does not give 'valence_arousal'"):
+    with pytest.raises(WeightsError, match="valence_arousal"):
         runtime(np.zeros((1, 3, 112, 112), np.float32))
 
 
@@ -163,7 +163,7 @@ def test_what_does_not_fit_is_refused(base: Path, tmp_path: Path) -> None:
         open_model(path)
     with pytest.raises(WeightsError, match=r"best\.toml"):
         open_model(tmp_path)
-    with pytest.raises(WeightsError, match="does not exist"):
+    with pytest.raises(WeightsError, match=r"none\.safetensors"):
         open_model(tmp_path / "none.safetensors")
     text = base.with_suffix(".toml").read_text()
     card = path.with_suffix(".toml")
@@ -174,7 +174,7 @@ def test_what_does_not_fit_is_refused(base: Path, tmp_path: Path) -> None:
         with pytest.raises(kind, match=message):
             open_model(path)
 
-    refused("    32,\n", "    40,\n", "does not fit 'mien-base'")
+    refused("    32,\n", "    40,\n", "mien-base")
     refused('architecture = "mien-base"', 'architecture = "os:system"', "os:system")
     refused('architecture = "mien-base"', 'other = "mien-base"', "architecture")
     refused('scores = "fer2013"', 'scores = "rafdb"', "'rafdb'")

@@ -62,7 +62,7 @@ def test_class_balanced_weights_follow_the_effective_number() -> None:
     assert weights.tolist() == pytest.approx([*by_hand, 0], rel=1e-6)
     assert weights.dtype == torch.float32
     assert class_balanced_weights(counts, beta=0).tolist() == [1, 1, 1, 0]
-    with pytest.raises(ValueError, match=r"beta is 1; it must be"):
+    with pytest.raises(ValueError, match="beta"):
         class_balanced_weights(counts, beta=1)
 
 
@@ -127,11 +127,11 @@ def test_multi_target_always_accepts_the_most_voted() -> None:
 
 
 def test_votes_without_a_vote_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"row 1 of the votes has none: \[0, 0\]; leave such faces out"):
+    with pytest.raises(ValueError, match=r"1 .*\[0, 0\]"):
         vote_loss(torch.zeros(2, 2), torch.tensor([[1, 0], [0, 0]]))
-    with pytest.raises(ValueError, match=r"row 0 of the votes has none: \[nan, 1.0\]"):
+    with pytest.raises(ValueError, match=r"0 .*\[nan, 1.0\]"):
         vote_loss(torch.zeros(2, 2), torch.tensor([[float("nan"), 1], [1, 0]]))
-    with pytest.raises(ValueError, match="unknown mode 'mean'; one of cross-entropy"):
+    with pytest.raises(ValueError, match="'mean'"):
         vote_loss(torch.zeros(1, 2), torch.tensor([[1, 0]]), "mean")  # pyrefly: ignore
 
 

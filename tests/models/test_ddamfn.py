@@ -20,12 +20,12 @@ def test_the_last_kernels_span_the_map_of_any_size(name: str, size: int) -> None
 def test_a_network_reads_the_size_it_was_made_for(name: str) -> None:
     with torch.device("meta"):
         network = models.build(name, size=64)
-        with pytest.raises(ValueError, match="height and width must be 64, got 112 and 112; resize to 64"):
+        with pytest.raises(ValueError, match=r"64.*112"):
             network(torch.empty(2, 3, 112, 112))
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("size", [0, -16, 15, 50])
 def test_a_size_without_a_network_is_refused(name: str, size: int) -> None:
-    with pytest.raises(ConfigError, match=f"size={size}: a DDAMFN reads images of 16, 32, 48"), torch.device("meta"):
+    with pytest.raises(ConfigError, match=f"size={size}"), torch.device("meta"):
         models.build(name, size=size)

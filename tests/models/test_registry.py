@@ -61,9 +61,9 @@ def test_networks_of_ones_own_are_built_but_not_for_a_card() -> None:
     assert models.build(own, num_classes=3).out_features == 3
     with pytest.raises(UnknownName):
         models.build(own, plugins=False)
-    with pytest.raises(UnknownName, match=r"no description: its module has no INFO$"):
+    with pytest.raises(UnknownName, match="own_network"):
         models.info(own)
-    with pytest.raises(UnknownName, match=r"mien models mien-nano$"):
+    with pytest.raises(UnknownName, match="mien-nano"):
         models.info("mien-nano")
     assert models.author_mapping(own)({"a": torch.ones(1)}) == {"a": torch.ones(1)}
 
@@ -149,7 +149,7 @@ def test_a_timm_network_answers_as_timm_does(name: str) -> None:
 
 
 def test_a_timm_network_without_one_linear_layer_at_its_end_is_refused() -> None:
-    with torch.device("meta"), pytest.raises(ConfigError, match="one linear layer"):
+    with torch.device("meta"), pytest.raises(ConfigError, match="deit_tiny"):
         models.build("timm:deit_tiny_distilled_patch16_224")
 
 
