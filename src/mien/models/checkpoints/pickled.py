@@ -12,23 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+import torch
+
 from ...errors import WeightsError
 
 # Packages of authors' classes, torch modules and training arguments, whose objects are kept as records.
 INERT_PACKAGES = ("package", "networks", "models", "model", "__main__", "argparse", "timm", "torchvision", "torch.nn")
 
-ITEM_BYTES = {
-    "float64": 8,
-    "float32": 4,
-    "float16": 2,
-    "bfloat16": 2,
-    "int64": 8,
-    "int32": 4,
-    "int16": 2,
-    "int8": 1,
-    "uint8": 1,
-    "bool": 1,
-}
 _STORAGES = {
     "DoubleStorage": "float64",
     "FloatStorage": "float32",
@@ -41,6 +31,7 @@ _STORAGES = {
     "ByteStorage": "uint8",
     "BoolStorage": "bool",
 }
+ITEM_BYTES = {dtype: getattr(torch, dtype).itemsize for dtype in _STORAGES.values()}
 
 
 @dataclass(frozen=True, slots=True)
