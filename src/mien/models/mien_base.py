@@ -18,11 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import ConfigError
-from .sface import SFace
+from . import sface
 from .stock import timm_model
-
-SFACE = "sface"
-"""Name of the trunk of `mien.models.sface`."""
 
 
 class MienBaseOutput(NamedTuple):
@@ -104,7 +101,9 @@ class OnTrunk(nn.Module):
     def __init__(self, trunk: str, options: Mapping[str, Any], dropout: float, enlarge: float, slopes: Sequence[float]) -> None:
         super().__init__()
         self.enlarge = enlarge
-        self.trunk: Any = SFace(slopes) if trunk == SFACE else timm_model(trunk, in_chans=1, num_classes=0, **options)
+        self.trunk: Any = (
+            sface.SFace(slopes) if trunk == sface.NAME else timm_model(trunk, in_chans=1, num_classes=0, **options)
+        )
         self.dropout = nn.Dropout(dropout)
         self.fer2013 = nn.Linear(self.trunk.num_features, 7)
         self.ferplus = nn.Linear(self.trunk.num_features, 8)
@@ -129,17 +128,7 @@ def mien_base(
     enlarge: float = 1.0,
     slopes: Sequence[float] = (),
 ) -> MienBase | OnTrunk:
-    """Return a `mien-base`, or another trunk under its two heads.
-
-    Args:
-        widths: channels of each stage; of the last one they are the length of the feature.
-        depths: blocks of each stage.
-        dropout: share of the feature that is dropped in training.
-        trunk: the network below the heads instead of the residual one that `widths` and `depths` describe: `"sface"` (see
-            `mien.models.sface`), or a timm network such as `"tf_efficientnet_lite0"`.
-        trunk_options: options for timm, such as `{"pad_type": "same"}`.
-        enlarge: factor by which images are enlarged for that network, whose strides are made for larger ones.
-        slopes: of LeakyReLU in each layer of the trunk `"sface"`, instead of PReLU; see `mien.models.sface.SFace`.
+    """Return a `mien-base`, or another trunk under its two heads; its options are described in `architectures.toml`.
 
     Raises:
         UnknownName: timm has no such network.
