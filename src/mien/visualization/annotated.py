@@ -101,11 +101,7 @@ class AnnotatedImages(_Folder):
         self.layers, self.quality = tuple(layers), quality
 
     def write(self, image: Any, result: Result) -> Path | None:
-        """Write one annotated image and return its path; None where the image could not be read.
-
-        Args:
-            image: the image, as for `mien.draw`.
-            result: its result; `source` names the file.
+        """Write one annotated image, as for `mien.draw`, and return its path; None where the image could not be read.
 
         Raises:
             ConfigError: the disk is full, or the folder is not writable.
@@ -138,15 +134,9 @@ class Videos(_Folder):
         end: float | None = None,
         threads: int = 1,
     ) -> None:
-        """Open a folder for annotated videos.
+        """Open a folder for annotated videos; `folder`, `roots` and `layers` are those of `AnnotatedImages`.
 
-        Args:
-            folder: created if it does not exist.
-            roots: as for `AnnotatedImages`.
-            layers: as for `mien.draw`.
-            start: start time in the originals, in seconds; the copies begin there.
-            end: end time in the originals.
-            threads: threads of the encoder.
+        The copies begin at `start` seconds of the originals and end at `end`; `threads` are those of the encoder.
 
         Raises:
             ConfigError: `folder` is a file or not writable.
@@ -157,12 +147,7 @@ class Videos(_Folder):
         self._source: str | None = None
 
     def write(self, image: Any, result: Result) -> Path | None:
-        """Append one frame, in order, and return the path that the copy will have; None where it could not be read.
-
-        Args:
-            image: the frame, as for `mien.draw`.
-            result: its result, with `source` and `time`.
-        """
+        """Append one frame, in order, and return the path that the copy will have; None where it could not be read."""
         if result.status == "unreadable" or result.time is None:
             return None
         if self._recorder is None or result.source != self._source or result.time < self._time:
