@@ -215,15 +215,10 @@ def _operations(app: FastAPI) -> None:
 
 def _images(app: FastAPI) -> None:
     """Add inference on images."""
+    found = {200: of_json("Results", "One result per image, also for images that cannot be read.")}
+    upload = openapi.upload(Options, "images", "image/*", found, many=True)
 
-    @app.post(
-        "/v1/predict", tags=["images"], summary="Run inference on images",
-        openapi_extra=openapi.body(Options, "images", "image/*", many=True),
-        responses=responses(
-            {200: of_json("Results", "One result per image, also for images that cannot be read.")},
-            "malformed", "too-slow", "too-large", "media-type", "invalid", "busy", "time-out",
-        ),
-    )  # fmt: skip
+    @app.post("/v1/predict", tags=["images"], summary="Run inference on images", **upload)
     async def predict(request: Request) -> Response:
         state = app.state
         with state.budget.charged() as budget:
@@ -237,15 +232,10 @@ def _images(app: FastAPI) -> None:
 
 def _videos(app: FastAPI) -> None:
     """Add video jobs."""
+    started = {202: of_json("JobState", "The job; the Location header has its address.")}
+    upload = openapi.upload(VideoOptions, "video", "video/*", started)
 
-    @app.post(
-        "/v1/predict/video", tags=["videos"], summary="Start a video job", status_code=202,
-        openapi_extra=openapi.body(VideoOptions, "video", "video/*"),
-        responses=responses(
-            {202: of_json("JobState", "The job; the Location header has its address.")},
-            "malformed", "too-slow", "too-large", "media-type", "invalid", "busy",
-        ),
-    )  # fmt: skip
+    @app.post("/v1/predict/video", tags=["videos"], summary="Start a video job", status_code=202, **upload)
     async def predict_video(request: Request) -> Response:
         state = app.state
         with state.jobs.upload() as place:

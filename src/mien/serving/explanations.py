@@ -31,14 +31,10 @@ def install(app: FastAPI, waiting: int = 8) -> None:
     turn = asyncio.Semaphore(1)
     state, here = app.state, 0
 
-    @app.post(
-        "/v1/explain", tags=["images"], summary="Explain the prediction of a face by occlusion",
-        openapi_extra=openapi.body(ExplainOptions, "images", "image/*", many=True),
-        responses=openapi.responses(
-            {200: openapi.of_json("Explained", "Importance of the parts of the face.")},
-            "malformed", "too-slow", "too-large", "media-type", "invalid", "busy", "time-out",
-        ),
-    )  # fmt: skip
+    found = {200: openapi.of_json("Explained", "Importance of the parts of the face.")}
+    upload = openapi.upload(ExplainOptions, "images", "image/*", found, many=True)
+
+    @app.post("/v1/explain", tags=["images"], summary="Explain the prediction of a face by occlusion", **upload)
     async def explanation(request: Request) -> Response:
         nonlocal here
         limits = state.settings.limits

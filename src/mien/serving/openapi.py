@@ -19,7 +19,6 @@ DESCRIPTION = (
     "Facial expression recognition in images, videos and streams. WS /v1/stream is outside the scope of OpenAPI: it takes a "
     "text message with StreamOptions and then JPEG frames, and returns one message per frame; docs/serving.md describes them."
 )
-BINARY = {"schema": {"type": "string", "format": "binary"}}
 REF = "#/components/schemas/"
 
 
@@ -105,8 +104,8 @@ def of_json(name: str, text: str) -> dict[str, Any]:
     return {"description": text, "content": {"application/json": {"schema": _ref(name)}}}
 
 
-def body(options: type[Options], files: str, *raw: str, many: bool = False) -> dict[str, Any]:
-    """Return the `openapi_extra` of a route that takes files: a form, raw bodies of types `raw`, and JSON for many images."""
+def upload(options: type[Options], files: str, kind: str, success: Mapping[int, Any], *, many: bool = False) -> dict[str, Any]:
+    """Return keywords of a route that takes files: as a form, as a raw body, and in JSON for many images."""
     file = {"type": "string", "format": "binary"}
     form = _form(options)
     content: dict[str, Any] = {
@@ -116,7 +115,7 @@ def body(options: type[Options], files: str, *raw: str, many: bool = False) -> d
                 "properties": {files: {"type": "array", "items": file, "minItems": 1} if many else file, **form},
             },
         },
-        **dict.fromkeys(raw, BINARY),
+        kind: {"schema": file},
     }  # fmt: skip
     if many:
         content["application/json"] = {
@@ -128,7 +127,11 @@ def body(options: type[Options], files: str, *raw: str, many: bool = False) -> d
             },
         }  # fmt: skip
     parameters = [{"name": name, "in": "query", "required": False, "schema": schema} for name, schema in form.items()]
-    return {"requestBody": {"required": True, "content": content}, "parameters": parameters}
+    problems = ["malformed", "too-slow", "too-large", "media-type", "invalid", "busy", *(["time-out"] if many else [])]
+    return {
+        "openapi_extra": {"requestBody": {"required": True, "content": content}, "parameters": parameters},
+        "responses": responses(success, *problems),
+    }
 
 
 def _form(options: type[Options]) -> dict[str, Any]:
