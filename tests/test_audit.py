@@ -147,8 +147,8 @@ def test_an_image_is_the_same_as_csv_row_png_or_equal_channels(tmp_path: Path) -
     for row, image in enumerate(images):
         write(tmp_path / "angry" / f"{row}.png", np.stack([image] * 3, 2) if row else image)
     files = open_dataset("folder", tmp_path, "all")
-    assert np.array_equal(signatures(files).identity, signatures(dataset(images, "all")).identity)
-    assert np.array_equal(signatures(files, workers=4).hash, signatures(dataset(images, "all")).hash)
+    assert np.array_equal(signatures(files)["identity"], signatures(dataset(images, "all"))["identity"])
+    assert np.array_equal(signatures(files, workers=4)["hash"], signatures(dataset(images, "all"))["hash"])
 
 
 def test_other_data_sets_are_searched_for_the_images() -> None:
@@ -174,10 +174,10 @@ def test_equalised_and_recompressed_images_are_recognized() -> None:
     plain = faces(60)
     equal = np.stack([np.asarray(ImageOps.equalize(Image.fromarray(image))) for image in plain])
     jpeg = np.stack([through_jpeg(image, 75) for image in plain])
-    assert (signatures(dataset(plain, "train")).unevenness > UNEVEN).all()
-    assert (signatures(dataset(plain, "train")).zeroed < ZEROED).all()
+    assert (signatures(dataset(plain, "train"))["unevenness"] > UNEVEN).all()
+    assert (signatures(dataset(plain, "train"))["zeroed"] < ZEROED).all()
     fine = np.stack([through_jpeg(image, 95) for image in plain])
-    assert (signatures(dataset(fine, "train")).zeroed > ZEROED).all()
+    assert (signatures(dataset(fine, "train"))["zeroed"] > ZEROED).all()
     report = audit({"train": dataset(equal, "train")}, near=False)
     assert "histogram-equalized copy (60 images" in texts(report, "error")
     report = audit({"train": dataset(jpeg, "train")}, near=False)

@@ -15,11 +15,11 @@ from ..datasets import Dataset, Sample, reader
 from .duplicates import conflicting, copies
 from .findings import findings
 from .report import Audit, Duplicates, Leak, Member, Overlap, Quality, SplitSummary
-from .signatures import Progress, Signatures, join, signatures
+from .signatures import Progress, signatures
 
 EXAMPLES = 20  # groups of duplicates listed in a report
-UNEVEN = 0.06  # `Signatures.unevenness` below which a histogram was equalized
-ZEROED = 0.45  # `Signatures.zeroed` above which an image was JPEG-compressed
+UNEVEN = 0.06  # unevenness below which a histogram was equalized
+ZEROED = 0.45  # share of zeroed coefficients above which an image was JPEG-compressed
 BLANK = 3.0  # standard deviation of the gray levels below which an image is blank
 UNIFORM = 0.9  # share of the most frequent size from which other sizes are reported
 ORIGINS = ("film",)  # group columns that identify the origin of an image, like subject and sequence
@@ -60,7 +60,7 @@ def audit(
         raise ConfigError(f"{min(both)!r} is the name of a split; give another name to the other dataset", value=min(both))
     first = next(iter(splits.values()))
     view = _View(splits, against or {})
-    found = join([signatures(data, workers, progress) for data in view.sides.values()])
+    found = np.concatenate([signatures(data, workers, progress) for data in view.sides.values()])
     linked = copies(found, near)
     report = Audit(
         dataset=first.name,
@@ -172,12 +172,13 @@ def _resemblance(thumbnails: np.ndarray) -> float:
     return float(np.median(np.einsum("ij,ij->i", flat, np.roll(flat, len(flat) // 2, axis=0))))
 
 
-def _quality(found: Signatures, view: _View, search: int | None) -> Quality:
-    good = np.flatnonzero(view.own & found.readable)
-    sizes = Counter(map(tuple, found.size[good].tolist()))
+def _quality(found: np.ndarray, view: _View, search: int | None) -> Quality:
+    readable = found["failure"] == ""
+    good = np.flatnonzero(view.own & readable)
+    sizes = Counter(map(tuple, found["size"][good].tolist()))
     usual, number = sizes.most_common(1)[0] if sizes else ((0, 0), 0)
-    odd = good[(found.size[good] != usual).any(1)] if number >= UNIFORM * len(good) else []
-    seen = found.deviation[good] >= BLANK
+    odd = good[(found["size"][good] != usual).any(1)] if number >= UNIFORM * len(good) else []
+    seen = found["deviation"][good] >= BLANK
     rows, without = [], []
     if search is not None:
         find = open_finder()
@@ -186,12 +187,12 @@ def _quality(found: Signatures, view: _View, search: int | None) -> Quality:
     return Quality(
         sizes={f"{width}×{height}": count for (width, height), count in sizes.most_common(20)},
         odd_sizes=view.listed(odd[:1000]),
-        unreadable=tuple(str(text) for text in found.failure[view.own & ~found.readable]),
+        unreadable=tuple(str(text) for text in found["failure"][view.own & ~readable]),
         blank=view.listed(good[~seen]),
-        equalised=int((found.unevenness[good][seen] < UNEVEN).sum()),
-        recompressed=int((found.zeroed[good][seen] > ZEROED).sum()),
-        deviation=float(np.median(found.deviation[good])) if len(good) else 0.0,
-        resemblance=_resemblance(found.thumbnail[good][seen]),
+        equalised=int((found["unevenness"][good][seen] < UNEVEN).sum()),
+        recompressed=int((found["zeroed"][good][seen] > ZEROED).sum()),
+        deviation=float(np.median(found["deviation"][good])) if len(good) else 0.0,
+        resemblance=_resemblance(found["thumbnail"][good][seen]),
         without_face=view.listed(without) if search is not None else None,
         searched=len(rows),
     )

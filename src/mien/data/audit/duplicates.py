@@ -10,7 +10,7 @@ import numpy as np
 from ...errors import DatasetError
 from ..datasets import Dataset
 from ..datasets.protocols import Clean
-from .signatures import Signatures, join, signatures
+from .signatures import signatures
 
 MAX_DISTANCE = 10
 """Bits in which the perceptual hashes of one photograph may differ. Of FER2013's pairs of correlation 0.95 this finds 99 %."""
@@ -30,7 +30,7 @@ TRAINING = "images that also occur in another split, further copies of an image,
 
 @dataclass(frozen=True, slots=True)
 class Copies:
-    """Groups of exact duplicates and pairs of near duplicates among the rows of `Signatures`."""
+    """Groups of exact duplicates and pairs of near duplicates among signatures."""
 
     group: np.ndarray  # (N,) int64: equal for images with equal pixels
     pairs: np.ndarray  # (P, 2) int64: pairs of groups of near duplicates, the smaller number first
@@ -46,24 +46,24 @@ class Copies:
         return np.array([_top(root, group) for group in range(len(root))], np.int64)[self.group]
 
 
-def copies(found: Signatures, near: bool = True) -> Copies:
+def copies(found: np.ndarray, near: bool = True) -> Copies:
     """Find duplicates among images, with `near` also crops, other brightness and mirror images of one photograph.
 
     The time of `near` grows with the square of the number of images: half a minute for 35,000 on one core.
     """
-    each = np.char.add(b"?", np.arange(len(found.identity)).astype("S"))
-    identity = np.where(found.readable, found.identity, each)
+    readable, each = found["failure"] == "", np.char.add(b"?", np.arange(len(found)).astype("S"))
+    identity = np.where(readable, found["identity"], each)
     _, first, group = np.unique(identity, return_index=True, return_inverse=True)
     if not near:
         return Copies(group, np.empty((0, 2), np.int64))
-    thumbnails = found.thumbnail[first].reshape(len(first), 256).astype(np.float32)
+    thumbnails = found["thumbnail"][first].reshape(len(first), 256).astype(np.float32)
     thumbnails -= thumbnails.mean(1, keepdims=True)
     length = np.linalg.norm(thumbnails, axis=1, keepdims=True)
-    usable = found.readable[first] & (length[:, 0] >= MIN_DEVIATION * 16)
+    usable = readable[first] & (length[:, 0] >= MIN_DEVIATION * 16)
     thumbnails /= np.maximum(length, 1)
     turned = thumbnails.reshape(-1, 16, 16)[:, :, ::-1].reshape(len(first), 256)
-    hashes = found.hash[first]
-    ways = [_similar(hashes, hashes, thumbnails, thumbnails), _similar(hashes, found.mirrored[first], thumbnails, turned)]
+    hashes = found["hash"][first]
+    ways = [_similar(hashes, hashes, thumbnails, thumbnails), _similar(hashes, found["mirrored"][first], thumbnails, turned)]
     pairs = np.concatenate(ways)
     return Copies(group, np.unique(pairs[usable[pairs].all(1)], axis=0))
 
@@ -107,7 +107,7 @@ def clean_protocol(splits: Mapping[str, Dataset], *, near: bool = False, workers
     if len(splits) < 2:
         there = ", ".join(splits) or "none"
         raise DatasetError(f"a clean protocol needs at least two splits, got {there}; choose another protocol")
-    found = copies(join([signatures(data, workers) for data in splits.values()]), near)
+    found = copies(np.concatenate([signatures(data, workers) for data in splits.values()]), near)
     group = found.families()
     side = np.repeat(np.arange(len(splits)), [len(data) for data in splits.values()])
     drop, why = {}, {}

@@ -7,11 +7,9 @@ whether two images with similar hashes are near duplicates.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -23,46 +21,31 @@ CHUNK = 1024  # images held in memory at a time
 Progress = Callable[[int], None]  # called with the number of images since the last call
 
 
-@dataclass(frozen=True, slots=True)
-class Signatures:
-    """Columns with one row for each image; an unreadable image has zeros and a `failure`."""
-
-    identity: np.ndarray  # (N,) 16 bytes: equal for equal pixels; empty for unreadable images
-    hash: np.ndarray  # (N,) uint64 perceptual hash
-    mirrored: np.ndarray  # (N,) uint64 perceptual hash of the mirrored image
-    thumbnail: np.ndarray  # (N, 16, 16) uint8, gray
-    size: np.ndarray  # (N, 2) int32 width and height
-    deviation: np.ndarray  # (N,) float32 standard deviation of the gray levels: 0 is a blank image; about 53 for FER2013
-    unevenness: np.ndarray
-    """(N,) float32, 0 … 1: largest distance between the distribution of gray levels and an even one. Histogram equalization
-    gives about 0.02; 99 % of FER2013's images have more than 0.08."""
-    zeroed: np.ndarray
-    """(N,) float32, 0 … 1: share of the high-frequency 8 × 8 DCT coefficients that are zero up to rounding. JPEG gives 0.65
-    even at quality 95; images that were scaled or cropped afterwards have about 0.2."""
-    failure: np.ndarray  # (N,) str: why the image cannot be read, or empty
-
-    @property
-    def readable(self) -> np.ndarray:
-        """(N,) bool."""
-        return self.failure == ""
-
-    def take(self, rows: slice) -> Signatures:
-        """Return some of the rows."""
-        return Signatures(*(getattr(self, field.name)[rows] for field in dataclasses.fields(self)))
+# A row for each image; an unreadable image has zeros and a failure.
+SIGNATURE = np.dtype([
+    ("identity", "S16"),  # equal for equal pixels; empty for unreadable images
+    ("hash", np.uint64),  # perceptual hash
+    ("mirrored", np.uint64),  # perceptual hash of the mirrored image
+    ("thumbnail", np.uint8, (16, 16)),  # gray
+    ("size", np.int32, (2,)),  # width and height
+    ("deviation", np.float32),  # standard deviation of the gray levels: 0 is a blank image; about 53 for FER2013
+    # Largest distance between the distribution of gray levels and an even one, 0 … 1. Histogram equalization gives about 0.02;
+    # 99 % of FER2013's images have more than 0.08.
+    ("unevenness", np.float32),
+    # Share of the high-frequency 8 × 8 DCT coefficients that are zero up to rounding, 0 … 1. JPEG gives 0.65 even at quality
+    # 95; images that were scaled or cropped afterwards have about 0.2.
+    ("zeroed", np.float32),
+    ("failure", object),  # why the image cannot be read, or empty
+])  # fmt: skip
 
 
-def signatures(data: Dataset, workers: int = 1, progress: Progress = lambda number: None) -> Signatures:
-    """Return the signatures of all images of a dataset, in its order; `workers` threads decode files."""
+def signatures(data: Dataset, workers: int = 1, progress: Progress = lambda number: None) -> np.ndarray:
+    """Return (N,) `SIGNATURE` of all images of a dataset, in its order; `workers` threads decode files."""
     parts = list(_from_array(data, progress) if data.pixels is not None else _from_files(data, workers, progress))
-    return join(parts or [_failed("")]).take(slice(len(data)))
+    return np.concatenate([np.empty(0, SIGNATURE), *parts])
 
 
-def join(parts: list[Signatures]) -> Signatures:
-    """Return the rows of one or more parts one after another."""
-    return Signatures(*(np.concatenate([getattr(p, field.name) for p in parts]) for field in dataclasses.fields(Signatures)))
-
-
-def _from_array(data: Dataset, progress: Progress) -> Iterator[Signatures]:
+def _from_array(data: Dataset, progress: Progress) -> Iterator[np.ndarray]:
     images = data.pixels
     assert images is not None
     for start in range(0, len(images), CHUNK):
@@ -71,48 +54,40 @@ def _from_array(data: Dataset, progress: Progress) -> Iterator[Signatures]:
         progress(len(batch))
 
 
-def _from_files(data: Dataset, workers: int, progress: Progress) -> Iterator[Signatures]:
-    def describe(row: int) -> Signatures:
+def _from_files(data: Dataset, workers: int, progress: Progress) -> Iterator[np.ndarray]:
+    def describe(row: int) -> np.ndarray:
         sample = data[row]
         try:
             pixels = sample.read()
         except SourceError as error:
-            return _failed(f"{sample.name}: {error}")
+            failed = np.zeros(1, SIGNATURE)
+            failed["failure"] = f"{sample.name}: {error}"
+            return failed
         return _describe(pixels[None])
 
     with ThreadPoolExecutor(workers) as pool:
         for start in range(0, len(data), CHUNK):
             done = list(pool.map(describe, range(start, min(start + CHUNK, len(data)))))
-            yield join(done)
+            yield np.concatenate(done)
             progress(len(done))
 
 
-def _describe(batch: np.ndarray) -> Signatures:
+def _describe(batch: np.ndarray) -> np.ndarray:
     """Describe (N, H, W) or (N, H, W, 3) uint8 images of one size."""
     if batch.ndim == 4 and (batch[..., :1] == batch).all():
         batch = batch[..., 0]
     gray = batch.astype(np.float32) if batch.ndim == 3 else batch @ np.array([0.299, 0.587, 0.114], np.float32)
     number, height, width = gray.shape
-    thumbnail = np.clip(np.rint(_shrink(gray, 16, 16)), 0, 255).astype(np.uint8)
-    across, back = _shrink(gray, 8, 9), _shrink(gray[:, :, ::-1], 8, 9)
     levels = np.clip(np.rint(gray), 0, 255).astype(np.uint8).reshape(number, -1)
-    return Signatures(
-        identity=np.array([_identity(image) for image in batch], "S16"),
-        hash=_hash(across),
-        mirrored=_hash(back),
-        thumbnail=thumbnail,
-        size=np.tile(np.array([width, height], np.int32), (number, 1)),
-        deviation=gray.reshape(number, -1).std(1),
-        unevenness=np.array([_unevenness(row) for row in levels], np.float32),
-        zeroed=_zeroed(gray),
-        failure=np.full(number, ""),
-    )
-
-
-def _failed(message: str) -> Signatures:
-    empty = _describe(np.zeros((1, 1, 1), np.uint8))
-    zeros = {name: np.zeros_like(getattr(empty, name)) for name in ("identity", "hash", "mirrored", "size", "unevenness")}
-    return dataclasses.replace(empty, **zeros, failure=np.array([message]))
+    found = np.zeros(number, SIGNATURE)
+    found["identity"] = [_identity(image) for image in batch]
+    found["hash"], found["mirrored"] = _hash(_shrink(gray, 8, 9)), _hash(_shrink(gray[:, :, ::-1], 8, 9))
+    found["thumbnail"] = np.clip(np.rint(_shrink(gray, 16, 16)), 0, 255)
+    found["size"] = width, height
+    found["deviation"] = gray.reshape(number, -1).std(1)
+    found["unevenness"] = [_unevenness(row) for row in levels]
+    found["zeroed"], found["failure"] = _zeroed(gray), ""
+    return found
 
 
 def _identity(image: np.ndarray) -> bytes:
