@@ -20,7 +20,7 @@ from ...labels import AFFECTNET11, ALPHABETICAL8
 from .cache import mapped
 from .dataset import Dataset
 from .folders import ListedImages, of_files, part_folders, part_of, read_class_folders
-from .layout import Layout, Place, child
+from .layout import Layout, Place, child, marked
 from .listing import Locator, header_of, number_in, read_rows, single_precision, subfolders, texts
 from .protocols import Protocol, held_out, official, validation_is_test
 from .reader import Option, Reader
@@ -129,8 +129,7 @@ def _valid(values: np.ndarray) -> np.ndarray:
 
 def _read_phases(place: Place) -> Dataset:
     """The csv of yaoing/DAN: columns phase, img_path, label."""
-    path = child(place.base, "affectnet.csv")
-    assert path is not None
+    path = marked(place.base, "affectnet.csv")
     if missing := {"phase", "img_path", "label"} - set(header_of(path)):
         raise DatasetError(f"{path} lacks the columns {', '.join(sorted(missing))}; use the published file", path=path)
     table = list(read_rows(path))

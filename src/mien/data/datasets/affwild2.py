@@ -16,7 +16,7 @@ from ...errors import DatasetError
 from ...labels import ACTION_UNITS, AFFWILD2
 from .dataset import Dataset
 from .folders import ListedImages
-from .layout import Damage, Layout, Place, child
+from .layout import Damage, Layout, Place, child, marked
 from .listing import single_precision, texts
 from .protocols import Protocol, held_out, official
 from .reader import Option, Reader
@@ -24,6 +24,7 @@ from .reader import Option, Reader
 UNITS = ACTION_UNITS
 FILTERS = ("none", "strict", "valence-arousal", "expression", "action-units")
 FILES = {"train": "training_set_annotations.txt", "validation": "validation_set_annotations.txt", "test": "test_set*.txt"}
+IMAGES_MARK = "cropped_aligned|cropped_aligned_images|*/cropped_aligned"
 FOLDERS = ("", "annotations/", "*/")
 PUBLISHED = {"train": (142382, 52154), "validation": (26876, 15440)}
 """Part → rows of the full file, and rows left by the strict filter."""
@@ -85,9 +86,7 @@ def annotation_files(base: Path) -> dict[str, Path]:
 
 
 def _read(place: Place) -> Dataset:
-    folder = child(place.base, "cropped_aligned", "cropped_aligned_images", "*/cropped_aligned")
-    assert folder is not None
-    listed = ListedImages(place, folder)
+    listed = ListedImages(place, marked(place.base, IMAGES_MARK))
     for part, path in annotation_files(place.base).items():
         table = read_annotations(path, place.damage)
         kept = table.valid(place.options["filter"]) if part != "test" else np.ones(len(table.frames), bool)
@@ -119,7 +118,7 @@ READER = Reader(
         Layout(
             "cropped_aligned and annotations",
             (
-                "cropped_aligned|cropped_aligned_images|*/cropped_aligned",
+                IMAGES_MARK,
                 "|".join(f"{folder}{FILES[part]}" for part in ("train", "validation") for folder in FOLDERS),
             ),
             _read,

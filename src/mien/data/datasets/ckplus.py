@@ -18,7 +18,7 @@ import numpy as np
 from ...labels import CKPLUS
 from .dataset import Dataset
 from .folders import of_files, read_class_folders
-from .layout import Layout, Place, child
+from .layout import Layout, Place, child, marked
 from .listing import images_below, texts
 from .protocols import Protocol, all_test, image_folds, subject_folds
 from .reader import Option, Reader
@@ -30,8 +30,7 @@ FRAME = re.compile(r"(S\d{3})_(\d{3})_(\d+)")  # subject, recording of that subj
 
 
 def _read_tree(place: Place) -> Dataset:
-    images, emotion = child(place.base, *IMAGES_MARK.split("|")), child(place.base, *EMOTION_MARK.split("|"))
-    assert images is not None and emotion is not None
+    images, emotion = marked(place.base, IMAGES_MARK), marked(place.base, EMOTION_MARK)
     neutral, last = place.options["neutral"], 3 if place.options["frames"] == "last-three" else 1
     labels = CKPLUS if neutral != "none" else CKPLUS[1:]
     kinds = _codes(emotion, "_emotion.txt", place)

@@ -22,7 +22,7 @@ from ...labels import FERPLUS_VOTES
 from .cache import file_digest, mapped
 from .dataset import Dataset, Pixels
 from .folders import part_of, read_class_folders
-from .layout import Layout, Place, child
+from .layout import Layout, Place, child, marked
 from .listing import header_of, open_csv, shown, texts
 from .protocols import Protocol, official
 from .reader import Reader
@@ -193,16 +193,9 @@ def of_arrays(place: Place, arrays: Mapping[str, np.ndarray]) -> Dataset:
     )
 
 
-def csv_file(base: Path) -> Path:
-    """Return the csv of a base that `CSV_MARK` fits."""
-    path = child(base, *CSV_MARK.split("|"))
-    assert path is not None
-    return path
-
-
 def has_pixels(base: Path) -> bool:
     """Return whether the csv that matches `CSV_MARK` has the column `pixels`; tables of results can have the same name."""
-    return _has_pixels(csv_file(base))
+    return _has_pixels(marked(base, CSV_MARK))
 
 
 def _has_pixels(path: Path | None) -> bool:
@@ -212,7 +205,7 @@ def _has_pixels(path: Path | None) -> bool:
 
 
 def _read_csv(place: Place) -> Dataset:
-    return of_arrays(place, csv_arrays(csv_file(place.base)))
+    return of_arrays(place, csv_arrays(marked(place.base, CSV_MARK)))
 
 
 def _read_parts(place: Place) -> Dataset:

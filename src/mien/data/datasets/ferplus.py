@@ -17,7 +17,7 @@ from ...labels import FERPLUS, FERPLUS_VOTES
 from . import fer2013
 from .dataset import Dataset
 from .folders import of_files, part_of
-from .layout import Layout, Place, child
+from .layout import Layout, Place, child, marked
 from .listing import images_below, read_rows
 from .protocols import Protocol, official, validation_is_test
 from .reader import Option, Reader
@@ -118,8 +118,8 @@ def _vote(text: str) -> int:
 
 
 def _read_with_csv(place: Place) -> Dataset:
-    data = fer2013.of_arrays(place, fer2013.csv_arrays(fer2013.csv_file(place.base)))
-    path = _votes_file(place.base)
+    data = fer2013.of_arrays(place, fer2013.csv_arrays(marked(place.base, fer2013.CSV_MARK)))
+    path = marked(place.base, VOTES_MARK)
     votes, _, usage = read_votes(path)
     row = data.names.astype(np.int64)
     if len(votes) < (row.max(initial=-1) + 1) or (len(votes) != len(row) and not place.damage.found):
@@ -145,7 +145,7 @@ def _read_microsoft(place: Place) -> Dataset:
     """Folders whose files have FERPlus names (`fer0000000.png`), with or without class folders inside."""
     known: dict[str, np.ndarray] = {}
     files = [path for folder in FOLDERS if (path := child(place.base, f"{folder}/label.csv"))]
-    for path in files or [_votes_file(place.base)]:
+    for path in files or [marked(place.base, VOTES_MARK)]:
         votes, names, _ = read_votes(path)
         known |= {name.rpartition(".")[0]: row for name, row in zip(names, votes, strict=True) if name}
     names, parts, rows = [], [], []
@@ -167,12 +167,6 @@ def _read_microsoft(place: Place) -> Dataset:
         )
     data = of_files(place.base, FERPLUS, names, [-1] * len(names), parts)
     return _labeled(place, data, np.array(rows))
-
-
-def _votes_file(base: Path) -> Path:
-    path = child(base, *VOTES_MARK.split("|"))
-    assert path is not None
-    return path
 
 
 def _labeled(place: Place, data: Dataset, votes: np.ndarray) -> Dataset:

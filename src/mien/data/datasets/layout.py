@@ -127,6 +127,13 @@ def child(base: Path, *alternatives: str) -> Path | None:
     return None
 
 
+def marked(base: Path, mark: str) -> Path:
+    """Return the path below `base` that a mark of its layout matches."""
+    found = child(base, *mark.split("|"))
+    assert found is not None
+    return found
+
+
 def children(base: Path, pattern: str) -> list[Path]:
     """Return everything below `base` that matches a pattern with `*` (case-insensitive), sorted."""
     return list(_glob(base, pattern.split("/")))
