@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from . import config as tables
-from .errors import ConfigError, MissingExtra, WeightsError, shown
+from .errors import ConfigError, WeightsError, needs, shown
 from .io.files import atomic_write
 from .registry import lookup
 
@@ -285,10 +285,8 @@ def write(card: Card, path: Path) -> None:
         ConfigError: the disk is full or the folder is not writable.
         MissingExtra: tomli-w is not installed.
     """
-    try:
+    with needs("train", "tomli-w"):
         import tomli_w
-    except ModuleNotFoundError as error:
-        raise MissingExtra("tomli-w", "train") from error
     with atomic_write(path) as part:
         part.write_text(tomli_w.dumps({"file": "", **card.to_dict()}), encoding="utf-8")
 

@@ -16,9 +16,10 @@ errors raise `TypeError` and `ValueError`.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 
@@ -114,6 +115,19 @@ class MissingExtra(MienError):
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"{package} is not installed; install it with: pip install 'mien[{extra}]'", value=package)
         self.package, self.extra = package, extra
+
+
+@contextlib.contextmanager
+def needs(extra: str, package: str = "") -> Iterator[None]:
+    """Report a package that an import of the block lacks, by default by the name of its module, with the extra that has it.
+
+    Raises:
+        MissingExtra: the package is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingExtra(package or error.name or extra, extra) from error
 
 
 def _rebuild(kind: type[MienError], args: tuple[Any, ...], state: dict[str, Any]) -> MienError:

@@ -15,7 +15,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from .errors import MissingExtra
+from .errors import needs
 
 FACE = 468
 """Points of the face mesh without irises; the points after them are the irises."""
@@ -396,10 +396,8 @@ def to_frame(results: Result | Iterable[Result], groups: Sequence[Group] = GROUP
         >>> frame.loc[0, "label"]
         'happiness'
     """
-    try:
+    with needs("tables", "pandas"):
         import pandas
-    except ImportError:
-        raise MissingExtra("pandas", "tables") from None
     given = [results] if isinstance(results, Result) else results
     # Frames of a stream come as pairs of frame and result.
     rows = [row for each in given for row in (each[1] if isinstance(each, tuple) else each).rows(groups)]

@@ -17,7 +17,7 @@ from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, MienError, MissingExtra
+from ..errors import ConfigError, MienError, needs
 from .job import tally
 from .storage import Folder
 from .supervising import Outcome, Supervisor
@@ -121,11 +121,9 @@ def _no_cluster(address: str, reason: object, more: str = "") -> ConfigError:
 @contextlib.contextmanager
 def _connected(address: str) -> Iterator[Any]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # No usage statistics are sent.
-    try:
+    with needs("scale", "ray"):
         import ray
         import ray.data
-    except ModuleNotFoundError:
-        raise MissingExtra("ray", "scale") from None
     ours = not ray.is_initialized()
     if ours:
         host, colon, port = address.rpartition(":")

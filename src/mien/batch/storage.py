@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-from ..errors import ConfigError, MissingExtra, SourceError
+from ..errors import ConfigError, SourceError, needs
 from ..io.files import atomic_write, locked_folder
 from ..io.images import no_file, printable
 from ..io.urls import is_url, without_secrets
@@ -34,10 +34,8 @@ def filesystem(uri: str) -> tuple[Any, str]:
         MissingExtra: fsspec, or what it needs for this scheme, is not installed.
         SourceError: unknown scheme.
     """
-    try:
+    with needs("scale", "fsspec"):
         import fsspec
-    except ModuleNotFoundError:
-        raise MissingExtra("fsspec", "scale") from None
     try:
         return fsspec.core.url_to_fs(uri)
     except ImportError as error:

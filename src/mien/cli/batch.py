@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
-from ..errors import MissingExtra
+from ..errors import needs
 from .flags import NO_FLAGS, Flags
 from .terminal import File, Json, Left, LongProgress, counted, for_programs, side_console, write_json
 
@@ -54,10 +54,8 @@ def batch(
     Raises:
         MissingExtra: the extra scale is not installed.
     """
-    try:
+    with needs("scale"):
         from .. import batch as scaling
-    except ModuleNotFoundError as error:
-        raise MissingExtra(error.name or "pyarrow", "scale") from None
     options = flags.options()
     side, began = side_console(), time.perf_counter()
     bar = LongProgress(

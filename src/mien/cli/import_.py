@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from ..errors import MissingExtra
+from ..errors import needs
 from .options import pairs
 from .terminal import Json, for_programs, side_console, write_json
 
@@ -50,10 +50,8 @@ def import_(
     Raises:
         MissingExtra: the extra train is not installed.
     """
-    try:
+    with needs("train"):
         from ..models.checkpoints import import_checkpoint
-    except ModuleNotFoundError as error:
-        raise MissingExtra(error.name or "torch", "train") from error
 
     options = {name: _value(text) for name, text in pairs(option, "--option").items()}
     report = import_checkpoint(model, file, out, labels=labels, strict=not loose, partial=partial, options=options, crop=crop)

@@ -13,7 +13,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ..errors import ConfigError, MissingExtra
+from ..errors import ConfigError, needs
 from ..runtime.devices import cores
 from .terminal import side_console
 
@@ -79,15 +79,13 @@ def serve(
         os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
         if workers > 1:
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-        try:
+        with needs("serve"):
             import uvicorn
             from uvicorn.supervisors import Multiprocess
 
             from ..serving.app import SETTINGS, create
             from ..serving.connections import HeadTimeout
             from ..serving.settings import Limits, Settings, hosts_of, is_loopback
-        except ModuleNotFoundError as error:
-            raise MissingExtra(error.name or "uvicorn", "serve") from None
         settings = Settings(
             models=model,
             detector=detector,

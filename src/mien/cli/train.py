@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from ..errors import MissingExtra
+from ..errors import needs
 from .terminal import File, Left, LongProgress, for_programs, print_rows, side_console, write_json
 
 if TYPE_CHECKING:
@@ -74,10 +74,8 @@ def train(
     if folds or seeds:
         train_series(recipe, config, changes, out or Path("runs") / name, jobs, folds=folds, seeds=seeds)
         return
-    try:
+    with needs("train"):
         from ..training.loop import train as run
-    except ModuleNotFoundError as error:
-        raise MissingExtra(error.name or "torch", "train") from error
 
     with Progress(config.validation.metric) as progress:
         best = run(config, out or Path("runs") / name / str(config.seed), resume=resume, report=progress)

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..data.datasets import Dataset
 from ..data.labeled_faces import Mode, found_faces
-from ..errors import ConfigError, DatasetError, MissingExtra
+from ..errors import ConfigError, DatasetError, needs
 from ..io.files import LineFeeds, atomic_write
 from ..runtime.devices import Device, use
 from ..runtime.open_model import open_model
@@ -178,11 +178,9 @@ def _csv(embedding: Embedding) -> bytes:
 
 
 def _parquet(embedding: Embedding) -> bytes:
-    try:
+    with needs("parquet", "pyarrow"):
         import pyarrow  # pyrefly: ignore
         import pyarrow.parquet  # pyrefly: ignore
-    except ModuleNotFoundError as error:
-        raise MissingExtra("pyarrow", "parquet") from error
     columns = {name: np.ascontiguousarray(column) for name, column in _columns(embedding).items()}
     about = {"model": embedding.model, "dataset": embedding.dataset, "output": embedding.output}
     file = io.BytesIO()
@@ -222,10 +220,8 @@ def require_scikit_learn() -> None:
     Raises:
         MissingExtra: scikit-learn is not installed.
     """
-    try:
+    with needs("eval", "scikit-learn"):
         import sklearn.metrics  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise MissingExtra("scikit-learn", "eval") from error
 
 
 def silhouette(embedding: Embedding, seed: int = 0) -> float:

@@ -16,7 +16,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, MissingExtra, TrainingError
+from ..errors import ConfigError, TrainingError, needs
 from .config import TrainConfig
 
 # 97.5 % quantiles of Student's t for 1 … 10 degrees of freedom; the normal 1.96 is used beyond.
@@ -124,10 +124,8 @@ def search(space: Space, trials: int, *, seed: int, jobs: int, train: Callable[[
     Trials follow from the seed and the results so far: the same command repeats the finished ones, whose runs are skipped.
     `jobs` settings are chosen together; `train` trains settings, or skips them, and returns their values, larger is better.
     """
-    try:
+    with needs("sweep", "optuna"):
         import optuna
-    except ModuleNotFoundError as error:
-        raise MissingExtra("optuna", "sweep") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed, constant_liar=jobs > 1))
 

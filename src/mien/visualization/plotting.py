@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigError, MissingExtra
+from ..errors import ConfigError, needs
 from ..io.files import atomic_write
 
 if TYPE_CHECKING:
@@ -47,10 +47,8 @@ def require_matplotlib() -> None:
     Raises:
         MissingExtra: matplotlib is not installed.
     """
-    try:
+    with needs("eval", "matplotlib"):
         import matplotlib.figure  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise MissingExtra("matplotlib", "eval") from error
 
 
 def styled(**more: Any) -> AbstractContextManager[None]:

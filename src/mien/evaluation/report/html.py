@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...cards import ASSETS
-from ...errors import MissingExtra
+from ...errors import needs
 from .metrics import CUTS
 from .plots import inline_svg
 
-try:
+with needs("eval", "jinja2"):
     import jinja2
-except ModuleNotFoundError as error:
-    raise MissingExtra("jinja2", "eval") from error
 
 if TYPE_CHECKING:
     from . import Extra, Report
