@@ -347,7 +347,7 @@ def test_missing_classes_labels_and_people_are_reported() -> None:
 
 
 def test_images_below_the_grid_of_jpeg_have_no_trace_of_it() -> None:
-    assert (signatures(dataset(faces(3, side=7), "train")).zeroed == 0).all()
+    assert (signatures(dataset(faces(3, side=7), "train"))["zeroed"] == 0).all()
 
 
 def test_as_many_images_as_were_published_is_a_good_sign() -> None:
