@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command import environment
+from command import Done, environment, here
 from miniatures import fer2013_csv
 from PIL import Image
 from surroundings import mien, names_in, refused
@@ -48,10 +48,15 @@ def odd(tmp_path: Path, sample: Path) -> Path:
     return folder
 
 
+def run(*arguments: object, env: dict[str, str]) -> Done:
+    """The command in another locale, or in this process."""
+    return mien(*arguments, env=env) if env else here(*arguments)
+
+
 @pytest.mark.parametrize("env", [{}, PLAIN], ids=["UTF-8", "C"])
 def test_predict_with_odd_names(env: dict[str, str], odd: Path) -> None:
     out = odd.with_name("out \n é")
-    done = mien(
+    done = run(
         "predict", odd, "--detector", "whole", "--jsonl", out / "faces.jsonl", "--csv", out / "faces.csv", "--save", out,
         env=env,
     )  # fmt: skip
@@ -61,7 +66,7 @@ def test_predict_with_odd_names(env: dict[str, str], odd: Path) -> None:
     with (out / "faces.csv").open(encoding="utf-8", newline="") as file:
         assert [row["source"] for row in csv.DictReader(file)] == [row["source"] for row in rows]
     assert len(names_in(out)) == len(ODD) + 2
-    table = mien("predict", odd / ODD[3], "--detector", "whole", env=env)
+    table = run("predict", odd / ODD[3], "--detector", "whole", env=env)
     assert table.returncode == 0, table.stderr
 
 
@@ -72,7 +77,7 @@ def test_evaluate_with_odd_names(env: dict[str, str], odd: Path) -> None:
         for name in names:
             (odd / name).rename(odd / label / name)
     out = odd.with_name("out ☺\n")
-    done = mien(
+    done = run(
         "evaluate", "mien-base", "--dataset", "folder", "--root", odd, "--split", "all", "--out", out, "--no-page", env=env
     )
     assert done.returncode == 0, done.stderr
