@@ -25,12 +25,9 @@ from .stock import timm_model
 class MienBaseOutput(NamedTuple):
     """Logits of both heads and the feature they share."""
 
-    fer2013: Tensor
-    """(N, 7), in the order of `mien.labels.FER2013`."""
-    ferplus: Tensor
-    """(N, 8), in the order of `mien.labels.FERPLUS`."""
-    feature: Tensor
-    """(N, width of the last stage)."""
+    fer2013: Tensor  # (N, 7), in the order of `mien.labels.FER2013`
+    ferplus: Tensor  # (N, 8), in the order of `mien.labels.FERPLUS`
+    feature: Tensor  # (N, width of the last stage)
 
 
 class SqueezeExcite(nn.Module):
