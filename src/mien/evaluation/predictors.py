@@ -14,7 +14,7 @@ import numpy as np
 from ..cards import ZOO, Card, sha256
 from ..data.datasets import Dataset
 from ..data.labeled_faces import Face
-from ..errors import ConfigError, WeightsError
+from ..errors import ConfigError, UnknownName, WeightsError
 from ..faces.preprocessing import IMAGE, Preprocess, gray
 from ..labels import FER2013, LABEL_SETS, canonical
 from ..metrics import checked_probabilities
@@ -333,7 +333,7 @@ def _costs(card: Card, runtime: Any) -> dict[str, int | None]:
             "macs": multiply_accumulates(network, face)[0],
         }
     parameters = None
-    with contextlib.suppress(ModuleNotFoundError, WeightsError):  # onnx is not installed, or the card has no file.
+    with contextlib.suppress(ModuleNotFoundError, WeightsError, UnknownName):  # onnx is not installed, or the card has no file.
         import onnx
 
         if card.file.endswith(".onnx"):

@@ -79,9 +79,10 @@ def is_finished(out: Path, identity: Mapping[str, Any], *, overwrite: bool) -> b
     if path.is_file() and not overwrite:
         try:
             there = json.loads(path.read_text(encoding="utf-8"))["identity"]
-        except (ValueError, KeyError, TypeError) as error:
+            other = differences(there, json.loads(json.dumps(identity)))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigError(f"{path} is corrupt; give --overwrite to evaluate again", path=path) from error
-        if other := differences(there, json.loads(json.dumps(identity))):
+        if other:
             key, before, now = other[0]
             raise ConfigError(
                 f"{out} holds another evaluation ({key}: {before!r}, now {now!r}); give another --out, or --overwrite",
