@@ -67,3 +67,12 @@ def test_dda_needs_sides_that_meet() -> None:
         ]
     with pytest.raises(ValueError, match="image"):
         network(torch.zeros(1, 1, 64, 64))
+
+
+def test_dda_without_attention_is_the_trunk() -> None:
+    network = models.build("dda-resnet34", backbone="sface", attention=False).eval()
+    with torch.inference_mode():
+        found = network(torch.zeros(1, 1, 48, 48))
+    assert found.maps == () and found.logits.shape == (1, 7)
+    with pytest.raises(ConfigError):
+        models.build("dda-resnet34", attention=False)

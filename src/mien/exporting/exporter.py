@@ -115,7 +115,7 @@ def export(
         count = sum(len(next(iter(batch.values()))) for batch in batches)
         more = {"calibration": f"{count} images of {training.name} {training.split}, digest {training.digest[:12]}"}
         more |= {"kept_float": list(keep)} if keep else {}
-        graph = quantize(graph, batches, keep)
+        graph = halved(quantize(graph, batches, keep))
     elif runtime == "onnx" and chosen != UNCHANGED:
         graph = with_convolutions(graph)
         if chosen == "fp16":

@@ -6,8 +6,9 @@
 
 **int8**: per-channel signed weights, activation ranges measured on faces. Convolutions, products with constant weights and the
 operators between them (additions of maps, ReLU, pooling) are quantized. Gates and heads, where a map is reduced to one location
-or a vector, stay float: they cost little time and lose most accuracy. On x86 without VNNI, onnxruntime's products of unsigned
-and signed bytes overflow unless the session has `session.x64quantprecision` = "1", which `mien.runtime.onnx` sets.
+or a vector, compute in float: they cost little time and lose most accuracy. Their weights are stored as float16. On x86 without
+VNNI, onnxruntime's products of unsigned and signed bytes overflow unless the session has `session.x64quantprecision` = "1",
+which `mien.runtime.onnx` sets.
 """
 
 from __future__ import annotations
@@ -87,12 +88,17 @@ def with_relu(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def halved(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a copy whose large float32 constants are float16, each followed by a Cast that is folded on loading."""
+    """Return a copy whose large float32 constants are float16, each followed by a Cast that is folded on loading.
+
+    Scales of 8-bit weights stay float32.
+    """
     changed = _copy(model)
+    linear = ("QuantizeLinear", "DequantizeLinear")
+    scales = {name for node in model.graph.node if node.op_type in linear for name in node.input[1:]}
     stored, casts = [], []
     for tensor in changed.graph.initializer:
         values = numpy_helper.to_array(tensor)
-        if values.dtype != np.float32 or values.size < SMALLEST or not np.abs(values).max() <= LARGEST:
+        if tensor.name in scales or values.dtype != np.float32 or values.size < SMALLEST or not np.abs(values).max() <= LARGEST:
             stored.append(tensor)
             continue
         name = f"{tensor.name}/half"

@@ -94,13 +94,15 @@ class DDAOnSFace(nn.Module):
     """Level of a block, counted as by `DualDomainAttention` and by the trunk's stages → channels of its stage."""
     WIDTH = 64
 
-    def __init__(self, num_classes: int, dropout: float, gate: Gate) -> None:
+    def __init__(self, num_classes: int, dropout: float, gate: Gate, attention: bool) -> None:
         super().__init__()
         _check(gate)
         self.trunk = sface.SFace()
         self.neck = sface.Unit(sface.CHANNELS[4], self.CHANNELS[4], 1)
         self.attention = nn.ModuleList(
-            DualDomainAttention(level, each, self.WIDTH, gate, False, True, NARROW) for level, each in self.CHANNELS.items()
+            DualDomainAttention(level, each, self.WIDTH, gate, False, True, NARROW)
+            for level, each in self.CHANNELS.items()
+            if attention
         )
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(self.CHANNELS[4], num_classes)
@@ -109,12 +111,13 @@ class DDAOnSFace(nn.Module):
         """Return logits (N, classes), the pooled feature and the three maps for gray images (N, 1, H, W)."""
         GRAY.check(image)
         x, maps = self.trunk.stage(1, self.trunk.stage(0, image)), []
-        for level, attend in zip(self.CHANNELS, self.attention, strict=True):
+        for index, level in enumerate(self.CHANNELS):
             x = self.trunk.stage(level, x)
             if level == 4:
                 x = self.neck(x)
-            maps.append(attend(x))
-            x = x * (1 + maps[-1])
+            for attend in self.attention[index : index + 1]:  # None without attention.
+                maps.append(attend(x))
+                x = x * (1 + maps[-1])
         feature = x.mean((2, 3))
         return DDAOutput(self.fc(self.dropout(feature)), feature, tuple(maps))
 
@@ -253,6 +256,7 @@ def dda_resnet34(
     context_pretrained: bool | str = False,
     slim: bool = False,
     backbone: str = "resnet34",
+    attention: bool = True,
 ) -> DDANet | DDAOnSFace:
     """Return a ResNet-34 with DDA.
 
@@ -265,14 +269,17 @@ def dda_resnet34(
         slim: leave dead parameters out.
         backbone: "resnet34", or "sface" for the blocks on the trunk of `mien.models.sface`, which reads gray images; the three
             options before this one do not apply to it.
+        attention: whether the trunk "sface" has the blocks; false is the baseline of an ablation.
 
     Raises:
-        ConfigError: unknown gate or backbone.
+        ConfigError: unknown gate or backbone, or no attention on the ResNet.
     """
     if backbone == sface.NAME:
-        return DDAOnSFace(num_classes, dropout, gate)
+        return DDAOnSFace(num_classes, dropout, gate, attention)
     if backbone != "resnet34":
         raise ConfigError(f"backbone={backbone!r}: the backbones of this DDA are resnet34 and sface", value=backbone)
+    if not attention:
+        raise ConfigError("attention=False: a ResNet-34 without attention is the network resnet34", value=attention)
     return DDANet(resnet("resnet34", pretrained, num_classes=0), 512, num_classes, dropout, gate, context_pretrained, slim)
 
 
