@@ -283,7 +283,7 @@ def overview() -> str:
 def trained(*names: str) -> str:
     """Return the accuracy of systems trained on FER2013 on each test set, and what the zoo knows of their training."""
     zoo = {str(each.training.get("recipe", each.name)): (name, each) for name, each in cards.zoo().items()}
-    rows = read_rows(ROOT / "results/fer2013.csv")
+    rows = [*read_rows(ROOT / "results/fer2013.csv"), *read_rows(ROOT / "results/lfw.csv")]
     lines = []
     for name in names:
         found = {(row["dataset"], _protocol(row), row["views"]): row for row in rows if row["model"] == name}
@@ -300,7 +300,9 @@ def trained(*names: str) -> str:
 TRAINED = {
     "PrivateTest": ("fer2013", "official", "1"),
     "leak-free": ("fer2013", "leak-free", "1"),
+    "with mirror image": ("fer2013", "official", "2"),
     "FERPlus test": ("ferplus", "official", "1"),
+    "LFW validation": ("csv", "official", "1"),
 }
 """Column of `trained` → dataset, protocol and views."""
 
