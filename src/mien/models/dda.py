@@ -258,18 +258,7 @@ def dda_resnet34(
     backbone: str = "resnet34",
     attention: bool = True,
 ) -> DDANet | DDAOnSFace:
-    """Return a ResNet-34 with DDA.
-
-    Args:
-        num_classes: number of classes.
-        dropout: before the last layer.
-        gate: how a map is made from its scores; "softmax" over channels is the published one.
-        pretrained: start of the backbone, as in `mien.models.stock.timm_model`.
-        context_pretrained: start of the four inner ResNet-18s, the same.
-        slim: leave dead parameters out.
-        backbone: "resnet34", or "sface" for the blocks on the trunk of `mien.models.sface`, which reads gray images; the three
-            options before this one do not apply to it.
-        attention: whether the trunk "sface" has the blocks; false is the baseline of an ablation.
+    """Return a ResNet-34 with DDA; its options are described in `architectures.toml`.
 
     Raises:
         ConfigError: unknown gate or backbone, or no attention on the ResNet.
