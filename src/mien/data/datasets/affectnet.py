@@ -19,9 +19,9 @@ from ...labels import AFFECTNET8 as EIGHT
 from ...labels import AFFECTNET11, ALPHABETICAL8
 from .cache import mapped
 from .dataset import Dataset
-from .folders import ListedImages, of_files, part_folders, part_of, read_class_folders
+from .folders import ListedImages, part_folders, part_of, read_class_folders
 from .layout import Layout, Place, child, marked
-from .listing import Locator, header_of, number_in, read_rows, single_precision, subfolders, texts
+from .listing import header_of, number_in, read_rows, single_precision, subfolders, texts
 from .protocols import Protocol, held_out, official, validation_is_test
 from .reader import Option, Reader
 
@@ -66,24 +66,21 @@ def _read_lists(place: Place) -> Dataset:
 
 def _read_arrays(place: Place) -> Dataset:
     """`train_set` and `val_set` with one file per value and image: hundreds of thousands, hence the cache."""
-    names, label, part, affect = [], [], [], []
+    listed = ListedImages(place, place.base)
     for folder, where in part_folders(place.base).items():
         if not (place.base / folder / "annotations").is_dir():
             continue
-        table, locate = _annotations(place.base / folder / "annotations", place), Locator(place.base / folder / "images")
-        for stem, expression, *values in zip(*(table[name] for name in ANNOTATIONS), strict=True):
+        table = _annotations(place.base / folder / "annotations", place)
+        for stem, expression, *affect in zip(*(table[name] for name in ANNOTATIONS), strict=True):
             if not 0 <= expression < len(place.labels):
                 continue
-            found = next(filter(None, (locate(f"{stem}{suffix}") for suffix in (".jpg", ".png", ".jpeg"))), None)
-            if not found:
+            paths = (f"{folder}/images/{stem}{suffix}" for suffix in (".jpg", ".png", ".jpeg"))
+            if path := next(filter(listed.locate, paths), None):
+                listed.add(path, stem, label=int(expression), part=where, affect=affect)
+            else:
                 place.damage(f"{folder}/images has no image {stem}")
-                continue
-            names.append(f"{folder}/images/{found}")
-            label.append(int(expression))
-            part.append(where)
-            affect.append(values)
-    valence, arousal = _valid(np.array(affect).reshape(-1, 2)).T
-    return of_files(place.base, place.labels, names, label, part, valence=valence, arousal=arousal)
+    valence, arousal = _valid(np.array(listed.rows["affect"]).reshape(-1, 2)).T
+    return listed.dataset(place.labels, valence=valence, arousal=arousal)
 
 
 def _annotations(folder: Path, place: Place) -> dict[str, np.ndarray]:

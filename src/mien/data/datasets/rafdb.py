@@ -13,9 +13,9 @@ import numpy as np
 from ...errors import DatasetError
 from ...labels import AFFECTNET7, RAFDB, RAFDB_COMPOUND
 from .dataset import Dataset
-from .folders import of_files, part_folders, part_of, read_class_folders
+from .folders import ListedImages, part_folders, part_of, read_class_folders
 from .layout import Layout, Place, child
-from .listing import Locator, number_in, single_precision, texts
+from .listing import number_in, single_precision, texts
 from .protocols import Protocol, held_out, official, validation_is_test
 from .reader import Option, Reader
 
@@ -40,10 +40,9 @@ def _read_list(place: Place) -> Dataset:
         raise DatasetError(
             f"RAF-DB under {place.base} has no images in Image/{kind}; images=aligned|original chooses the other folder"
         )
-    locate = Locator(folder)
+    listed, inner = ListedImages(place, place.base), folder.relative_to(place.base).as_posix()
     manual = child(place.base, "Annotation/manual", "Annotation/Annotation/manual")
     boxes = child(place.base, "Annotation/boundingbox", "Annotation/Annotation/boundingbox") if kind == "original" else None
-    names, label, part, attributes, corners = [], [], [], [], []
     for line, row in enumerate(path.read_text(errors="surrogateescape").splitlines(), 1):
         if not row.strip():
             continue
@@ -53,7 +52,8 @@ def _read_list(place: Place) -> Dataset:
             place.damage(f"{path.name} line {line}: {row.strip()!r} does not end in a label 1 … {len(labels)}")
             continue
         wanted = f"{stem}_aligned{dot}{suffix}" if kind == "aligned" else name
-        if not (found := locate(wanted) or locate(name)):
+        image = next(filter(listed.locate, (f"{inner}/{wanted}", f"{inner}/{name}")), None)
+        if image is None:
             place.damage(f"{path.name} line {line}: image not found: {wanted}")
             continue
         try:
@@ -61,14 +61,11 @@ def _read_list(place: Place) -> Dataset:
         except ValueError as error:
             place.damage(f"annotations of {stem}: {error}")
             continue
-        names.append(f"{folder.relative_to(place.base).as_posix()}/{found}")
-        label.append(int(number) - 1)
-        part.append(part_of(stem.partition("_")[0]))
-        attributes.append(described)
-        corners.append(corner)
+        part = part_of(stem.partition("_")[0])
+        listed.add(image, stem, label=int(number) - 1, part=part, attributes=described, corners=corner)
+    attributes, corners = listed.rows["attributes"], listed.rows["corners"]
     groups = {name: texts(row[index] for row in attributes) for index, name in enumerate(ATTRIBUTES)} if manual else {}
-    found_boxes = single_precision(corners).reshape(-1, 4) if boxes else None
-    return of_files(place.base, labels, names, label, part, groups=groups, boxes=found_boxes)
+    return listed.dataset(labels, groups=groups, boxes=single_precision(corners).reshape(-1, 4) if boxes else None)
 
 
 def _attributes(folder: Path | None, stem: str) -> list[str]:
