@@ -74,7 +74,9 @@ def test_the_folder_of_the_data_may_have_any_name(tmp_path: Path, monkeypatch: p
     given: list[Any] = []
     monkeypatch.setattr(loop, "train", lambda config, out, **options: given.append(config.data[0].root))
     recipe = tmp_path / "mine.toml"
-    recipe.write_text("epochs = 3")
+    recipe.write_text('epochs = 3\ndata = {dataset = "synthetic"}')
+    monkeypatch.chdir(tmp_path)
     for root in (r"C:\users\new", 'a "b"', "ü"):
+        Path(root).mkdir()
         main(["train", str(recipe), "--root", root])
         assert given[-1] == root
