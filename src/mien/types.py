@@ -84,6 +84,9 @@ Status = Literal["ok", "no face", "unreadable"]
 Group = Literal["expression", "pose", "gaze", "units", "blendshapes", "landmarks68", "mesh"]
 """A group of columns in tables."""
 GROUPS: tuple[Group, ...] = get_args(Group)
+Layer = Literal["pose", "gaze", "mesh"]
+"""A layer of annotated images."""
+LAYERS: tuple[Layer, ...] = get_args(Layer)
 _UNITS = ("action_units", "action_units_estimated")
 
 FOV = 63.0

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 
-from mien.cli.terminal import Left, LongProgress
+from mien.cli.progress import Left, LongProgress
 from mien.cli.train import Progress
 
 

@@ -11,7 +11,8 @@ from rich.text import Text
 
 from ..errors import needs
 from .flags import NO_FLAGS, Flags
-from .terminal import File, Json, Left, LongProgress, counted, for_programs, side_console, write_json
+from .progress import Left, LongProgress
+from .terminal import File, Json, counted, for_programs, side_console, write_json
 
 
 def batch(

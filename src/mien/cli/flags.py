@@ -12,8 +12,7 @@ from cyclopts import Parameter, Token
 
 from ..errors import ConfigError, did_you_mean
 from ..inference.options import DEFAULTS, Options, Smoothing
-from ..types import GROUPS, Group
-from ..visualization.faces import LAYERS, Layer
+from ..types import GROUPS, LAYERS, Group, Layer
 from .terminal import File
 
 MODEL = (

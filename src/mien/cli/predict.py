@@ -8,14 +8,11 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
 from ..errors import ConfigError, SourceError
 from ..inference.baseline import Baseline
@@ -27,11 +24,13 @@ from ..inference.results import Csv, JsonLines, check_rows, json_line
 from ..inference.summary import Summary
 from ..io.files import check_output
 from ..io.sources import Clip, Frame, Images, Item, from_bytes, iter_images, list_lines
-from ..types import Result
-from ..visualization.timeline import Timeline, check_timeline
+from ..types import Layer, Result
 from .flags import NO_FLAGS, Draw, Flags, check_distinct, layers_of
-from .readings import Copies, show, show_videos
-from .terminal import STDIN, File, Json, counted, for_programs, in_flags, side_console, table_console, write_line
+from .terminal import STDIN, File, Json, counted, for_programs, in_flags, note, side_console, table_console, write_line
+
+if TYPE_CHECKING:
+    from ..visualization.timeline import Timeline
+    from .readings import Copies
 
 Sink = Csv | JsonLines | OpenFaceFiles
 
@@ -98,15 +97,15 @@ def predict(
         check_output(csv, "--csv", (".csv",), b"confidence", inputs=inputs, overwrite=overwrite)
     if elan:
         check_output(elan, "--elan", (".eaf",), b"ANNOTATION_DOCUMENT", inputs=inputs, overwrite=overwrite)
+    plot = None
     if timeline:
-        check_timeline(timeline, inputs=inputs, overwrite=overwrite)
+        plot = _timeline(timeline, inputs, overwrite=overwrite)
     read = load(**options.loading)
-    programs, side, began = for_programs(json), side_console(), time.perf_counter()
+    programs, began = for_programs(json), time.perf_counter()
     roots = [path for path in paths if os.path.isdir(path)]  # noqa: PTH112 - Path.is_dir raises on a name too long
     videos = any(isinstance(item, Clip) for item in items)
     listed: list[Result] = []  # for the table on a terminal only
     failed: list[Result] = []
-    plot = Timeline() if timeline else None
     annotations = _elan(items) if elan else None
     summary = Summary()
     tally: Counter[str] = Counter()
@@ -118,10 +117,10 @@ def predict(
             several = len(items) > 1
             table = _table(csv, layout, read, options, bom=bom, several=several)
             sinks.append(stack.enter_context(table))
-        stack.enter_context(_partial(side, sinks))
-        copies = Copies(stack, save, roots, layers, options.sampling, options.threads) if save else None
+        stack.enter_context(_partial(sinks))
+        copies = _copies(stack, save, roots, layers, options)
         mixed = json and sys.stdout.isatty()  # a progress bar would break up the lines
-        progress = stack.enter_context(_progress(side, len(frames), videos=videos, disable=mixed))
+        advance = stack.enter_context(_progress(len(frames), videos=videos, disable=mixed))
         baseline = Baseline(options.baseline, read)
 
         def give(results: Iterable[Result]) -> None:
@@ -145,33 +144,35 @@ def predict(
             elif not programs and result.time is None:
                 listed.append(result)
             elif frame.index == 0 and frame.image:
-                for note in frame.image.notes:
-                    side.print(f"{result.source}: {in_flags(note)}", style="dim")
+                for remark in frame.image.notes:
+                    note(f"{result.source}: {in_flags(remark)}", "dim")
             tally[result.status] += 1
             tally["image" if frame.time is None else "frame"] += 1
             tally["face"] += len(result.faces)
-            progress.advance(progress.task_ids[0])
+            advance()
         give(baseline.close())
     if annotations and elan:
         annotations.save(elan)
     if plot and timeline:
         plot.save(timeline)
-    show(listed, table_console())
     if not programs:
+        from .readings import show, show_videos
+
+        show(listed, table_console())
         show_videos(summary.faces, table_console())
     for result in failed:
-        side.print(f"failed: {in_flags(result.message or '')}", style="red")
+        note(f"failed: {in_flags(result.message or '')}", "red")
     counts = [counted(tally[what], what) for what in ("image", "frame") if tally[what]]
     counts += [counted(tally["face"], "face")]
     counts += [f"{tally['no face']} without a face"] if tally["no face"] else []
     counts += [f"{len(failed)} failed"] if failed else []
     took = time.perf_counter() - began
     speed = f", {tally['frame'] / took:.0f} frames/s" if tally["frame"] else ""
-    side.print(f"{', '.join(counts)} in {took:.1f} s{speed}", style="dim")
+    note(f"{', '.join(counts)} in {took:.1f} s{speed}", "dim")
     if written := [str(each) for each in (csv, jsonl, elan, save, timeline) if each]:
-        side.print(f"wrote {', '.join(written)}", style="dim")
+        note(f"wrote {', '.join(written)}", "dim")
     elif tally["frame"] and not programs:
-        side.print("for the results of each frame, give --csv, --jsonl, --save or --timeline", style="dim")
+        note("for the results of each frame, give --csv, --jsonl, --save or --timeline", "dim")
     return 1 if failed else 0
 
 
@@ -231,30 +232,52 @@ def _elan(items: Sequence[Item]) -> Elan:
 
 
 @contextlib.contextmanager
-def _partial(side: Console, sinks: list[Sink]) -> Iterator[None]:
+def _partial(sinks: list[Sink]) -> Iterator[None]:
     """Report where the rows are if the run is interrupted."""
     try:
         yield
     except BaseException:
         for sink in sinks:
             if sink.count:
-                side.print(f"partial file: {counted(sink.count, 'result')} in {sink.part}", style="red")
+                note(f"partial file: {counted(sink.count, 'result')} in {sink.part}", "red")
         raise
 
 
-def _progress(side: Console, total: int, *, videos: bool, disable: bool) -> Progress:
+@contextlib.contextmanager
+def _progress(total: int, *, videos: bool, disable: bool) -> Iterator[Callable[[], None]]:
+    """Show a progress bar on a terminal; yields a function that advances it by one."""
+    if disable or total < 2 or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns: list[Any] = [TextColumn("inference"), BarColumn(), MofNCompleteColumn()]
-    columns += [_Speed(), TimeRemainingColumn()] if videos else [TimeRemainingColumn()]
-    progress = Progress(*columns, console=side, transient=True, disable=disable or not side.is_terminal or total < 2)
-    progress.add_task("", total=total)
-    return progress
+    columns += [TextColumn("{task.fields[speed_shown]}"), TimeRemainingColumn()] if videos else [TimeRemainingColumn()]
+    with Progress(*columns, console=side_console(), transient=True) as progress:
+        task = progress.add_task("", total=total, speed_shown="")
+
+        def advance() -> None:
+            speed = progress.tasks[0].speed or 0
+            progress.update(task, advance=1, speed_shown=f"{speed:.0f} frames/s")
+
+        yield advance
 
 
-class _Speed(ProgressColumn):
-    """Frames per second."""
+def _timeline(path: Path, inputs: Sequence[str], *, overwrite: bool) -> Timeline:
+    from ..visualization.timeline import Timeline, check_timeline
 
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed or 0:.0f} frames/s", "dim")
+    check_timeline(path, inputs=inputs, overwrite=overwrite)
+    return Timeline()
+
+
+def _copies(
+    stack: contextlib.ExitStack, folder: Path | None, roots: Sequence[str], layers: Sequence[Layer], options: Options
+) -> Copies | None:
+    if folder is None:
+        return None
+    from .readings import Copies
+
+    return Copies(stack, folder, roots, layers, options.sampling, options.threads)
 
 
 def _not_below(frames: Iterable[Frame], folder: Path | None, roots: list[str]) -> Iterator[Frame]:

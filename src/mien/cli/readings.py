@@ -13,9 +13,9 @@ from rich.text import Text
 from ..inference.summary import FaceSummary
 from ..io.sources import Frame
 from ..io.video import Sampling
-from ..types import Face, Result
+from ..types import Face, Layer, Result
 from ..visualization.annotated import AnnotatedImages, Videos
-from ..visualization.faces import COLORS, UNKNOWN, Layer
+from ..visualization.faces import COLORS, UNKNOWN
 from .terminal import block_bar, plain_table
 
 

@@ -6,17 +6,16 @@ import io
 import json
 import re
 import sys
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
+
+if TYPE_CHECKING:  # rich takes a tenth of the start of `mien predict`, which needs it on a terminal only
+    from rich.console import Console
+    from rich.table import Table
 
 File = str if TYPE_CHECKING else str | Path  # a string that may be the path of a file, which shells therefore complete
 Json = Annotated[bool, Parameter(help="Write JSON Lines to stdout, also on a terminal.")]  # the option --json
@@ -41,6 +40,8 @@ def write_line(line: str) -> None:
 
 def table_console() -> Console:
     """Return the console for tables on stdout. Characters outside its encoding become question marks."""
+    from rich.console import Console
+
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
     return Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
@@ -48,6 +49,8 @@ def table_console() -> Console:
 
 def plain_table(*columns: str, text: Collection[str] = ()) -> Table:
     """Return an empty table without lines; columns that are not in `text` are aligned to the right."""
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in columns:
         table.add_column(name, justify="left" if name in text else "right")
@@ -78,47 +81,29 @@ def split_table(splits: Mapping[str, tuple[Mapping[str, int], int, str]]) -> Tab
 
 def side_console() -> Console:
     """Return the console on stderr for progress, summaries and notes."""
+    from rich.console import Console
+
     return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def note(text: str, style: str = "") -> None:
+    """Print a line on stderr, in this style on a terminal."""
+    if sys.stderr.isatty():
+        side_console().print(text, style=style)
+    else:
+        print(text, file=sys.stderr)
 
 
 @contextmanager
 def counting(what: str, total: int) -> Iterator[Callable[..., None]]:
     """Show a progress bar on a terminal while the block runs; yields a function that advances it, and may rename it."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     console = side_console()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=total)
         yield lambda number, what=None: bar.update(task, advance=number, description=what)
-
-
-class Left(TimeRemainingColumn):
-    """The remaining time."""
-
-    def render(self, task: Task) -> Text:
-        """Return the time with the word "left", so that it is clear without the bar."""
-        return super().render(task).append(" left")
-
-
-LONG = 600  # seconds over which the speed of a long task is averaged, longer than a validation that pauses it
-
-
-class LongProgress(Progress):
-    """A progress bar for tasks of hours. Without a terminal, as in the log of a cluster job, it prints one line per minute."""
-
-    def __init__(self, *columns: ProgressColumn, console: Console, every: float = 60) -> None:
-        hidden = not console.is_terminal
-        super().__init__(*columns, console=console, transient=True, disable=hidden, speed_estimate_period=LONG)
-        self._every, self._printed = every, time.monotonic()
-
-    def update(self, task_id: TaskID, *args: Any, **fields: Any) -> None:
-        """Update a task like `rich.progress.Progress`, and print a line when it is due."""
-        super().update(task_id, *args, **fields)
-        now = time.monotonic()
-        if not self.console.is_terminal and now - self._printed >= self._every:
-            self._printed = now
-            task = self._tasks[task_id]
-            cells = [column(task) for column in self.columns if isinstance(column, ProgressColumn)]
-            self.console.print("  ".join(cell.plain for cell in cells if isinstance(cell, Text) and cell.plain))
 
 
 _FLAGS = (

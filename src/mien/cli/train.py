@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from .progress import Left, LongProgress
 from ..errors import needs
-from .terminal import File, Left, LongProgress, for_programs, print_rows, side_console, write_json
+from .terminal import File, for_programs, print_rows, side_console, write_json
 
 if TYPE_CHECKING:
     from rich.progress import TaskID

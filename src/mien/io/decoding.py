@@ -28,7 +28,7 @@ from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ..errors import SourceError
 
@@ -57,6 +57,9 @@ _PLUGIN_SIGNATURES = {
     "HEIF": rb"....ftyp(?:hei[cxms]|hev[cxms]|mif1|msf1|mif2)",
     "JXL": rb"\xff\x0a|\0\0\0\x0cJXL ",
 }
+
+_COMMON = {"JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG\r\n\x1a\n"}
+"""Format → first bytes of its files."""
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -189,6 +192,10 @@ def _formats(data: bytes, name: str) -> list[str]:
                 message = f"{name} is a {kind} image, which needs {package}; install it with: pip install 'mien[heif]'"
                 raise SourceError(message, path=name, value=kind)
             return [kind]
+    for kind, start in _COMMON.items():
+        if data.startswith(start):
+            Image.preinit()  # five plugins; the others take as long to import as numpy
+            return [kind]
     return _known_formats()
 
 
@@ -308,16 +315,15 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     if image.mode in ("I", "F"):
         return Image.fromarray(_from_32_bit(image, name)).convert("RGB")
     if image.mode == "LAB":
-        return cast(Image.Image, ImageCms.profileToProfile(image, ImageCms.createProfile("LAB"), _srgb(), outputMode="RGB"))
+        from PIL import ImageCms
+
+        lab, srgb = (ImageCms.ImageCmsProfile(ImageCms.createProfile(space)) for space in ("LAB", "sRGB"))
+        return cast(Image.Image, ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB"))
     if image.has_transparency_data and image.mode not in ("CMYK", "YCbCr", "HSV"):
         solid = image.convert("LA") if image.mode == "La" else image
         solid = solid.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", solid.size, "white"), solid).convert("RGB")
     return image.convert("RGB")
-
-
-def _srgb() -> ImageCms.ImageCmsProfile:
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 
 
 def _from_16_bit(image: Image.Image) -> NDArray[np.uint8]:

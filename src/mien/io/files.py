@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -41,7 +40,7 @@ def atomic_write(path: str | os.PathLike[str], advice: str = ADVICE, error: type
         ConfigError: the disk is full or the file cannot be written (or the class given as `error`).
     """
     path = Path(path)
-    part = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
+    part = path.parent / f".{path.name}.{os.urandom(4).hex()}.part"
     with write_errors(path, advice, error):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

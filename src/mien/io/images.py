@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import difflib
-import importlib.resources
 import itertools
 import os
 import re
@@ -135,7 +134,7 @@ def read_image(
 
 def sample() -> Path:
     """Return the path of the bundled photograph: Eileen Collins, NASA, public domain; 512 × 512, one smiling face."""
-    return Path(str(importlib.resources.files("mien") / "assets" / "sample.png"))
+    return Path(__file__).parents[1] / "assets" / "sample.png"
 
 
 def name_of(source: Source | DecodedImage) -> str:

@@ -14,20 +14,21 @@ Proxies from the environment are not used: through a proxy the address could not
 from __future__ import annotations
 
 import base64
-import http.client
 import io
 import ipaddress
 import queue
 import re
 import socket
-import ssl
 import threading
 import time
 from contextlib import closing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
 from ..errors import SourceError
+
+if TYPE_CHECKING:
+    import http.client
 
 REDIRECTS = 5
 """Maximum number of redirects."""
@@ -69,6 +70,9 @@ def fetch(url: str, *, max_bytes: int, timeout: float, allow_private: bool = Fal
     Raises:
         SourceError: any failure; the message contains the URL without its secrets.
     """
+    import http.client
+    import ssl
+
     name = without_secrets(url)
     deadline = time.monotonic() + timeout
     try:
@@ -132,6 +136,9 @@ def _follow(url: str, target: str) -> str:
 
 
 def _connect(parts: SplitResult, name: str, deadline: float, allow_private: bool) -> http.client.HTTPConnection:
+    import http.client
+    import ssl
+
     host = parts.hostname or ""
     secure = parts.scheme == "https"
     port = parts.port if parts.port is not None else 443 if secure else 80
@@ -216,6 +223,8 @@ def _get(connection: http.client.HTTPConnection, parts: SplitResult) -> http.cli
 
 
 def _body(response: http.client.HTTPResponse, name: str, max_bytes: int) -> bytes:
+    import http.client
+
     if response.status != 200:
         meaning = http.client.responses.get(response.status, "unknown")
         message = f"{name}: HTTP status {response.status} ({meaning}) instead of an image; check the address"

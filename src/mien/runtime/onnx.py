@@ -152,7 +152,7 @@ def open_session(
     Args:
         model: path of the file, or its content.
         threads: CPU threads inside one call; 0 lets onnxruntime choose.
-        arena: keep memory from call to call; without it, inputs of many sizes do not add up.
+        arena: take memory on the CPU from the arena of all networks; without it, inputs of many sizes do not add up.
 
     Raises:
         WeightsError: the file is missing or invalid.
@@ -168,13 +168,17 @@ def open_session(
         where = "" if device == CPU else f" on {device}"
         raise WeightsError(
             f"{name} is not an ONNX model that onnxruntime {onnxruntime.__version__} can run{where}: {_first_line(error)}; "
-            "download or export it again"
+            "download or export it again",
+            path=name,
         ) from error
 
 
 def _options(threads: int, *, arena: bool = True) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
-    options.enable_cpu_mem_arena = options.enable_mem_pattern = arena
+    options.enable_cpu_mem_arena = arena
+    options.enable_mem_pattern = False  # a pattern needs a block of its own beside that of the first call
+    if arena and share_arena():
+        options.add_session_config_entry("session.use_env_allocators", "1")
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
@@ -182,6 +186,19 @@ def _options(threads: int, *, arena: bool = True) -> onnxruntime.SessionOptions:
     if bytes_overflow():
         options.add_session_config_entry("session.x64quantprecision", "1")
     return options
+
+
+@functools.cache
+def share_arena() -> bool:
+    """Register one arena for the networks of this process, which run one after the other; False if there is another one."""
+    same_as_requested = 1  # by default an arena doubles
+    try:
+        kind, memory = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, onnxruntime.OrtMemType.DEFAULT
+        settings = onnxruntime.OrtArenaCfg(0, same_as_requested, -1, -1)
+        onnxruntime.create_and_register_allocator(onnxruntime.OrtMemoryInfo("Cpu", kind, 0, memory), settings)
+    except Exception:  # The exceptions of onnxruntime share no public base class.
+        return False
+    return True
 
 
 @functools.cache

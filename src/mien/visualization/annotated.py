@@ -16,8 +16,8 @@ from ..errors import MienError
 from ..io.files import atomic_write, write_errors
 from ..io.video import Video, is_video
 from ..io.video_writer import Recorder, suffix
-from ..types import Result
-from .faces import Layer, draw
+from ..types import Layer, Result
+from .faces import draw
 
 MARK = "mien: annotated image"
 """Written into annotated images (EXIF `Software`), so that a later run knows which files it may replace."""

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ..errors import ConfigError
 from ..io.images import read_image
-from ..types import Face, Gaze, Pose, Result
+from ..types import LAYERS, Face, Gaze, Layer, Pose, Result
 from . import shapes as brushes
 from .label_layout import Placement, leader, place
 from .shapes import DARK, Ink
@@ -45,9 +45,6 @@ TEXT: Ink = (246, 247, 249)
 QUIET: Ink = (166, 172, 180)
 TRACK: Ink = (70, 76, 86)
 PLATE_ALPHA = 0.88
-
-Layer = Literal["pose", "gaze", "mesh"]
-LAYERS: tuple[Layer, ...] = get_args(Layer)
 
 AXES: Sequence[tuple[str, tuple[float, float, float], Ink]] = (
     ("x", (6, 0, 0), (232, 93, 76)), ("y", (0, 6, 0), (104, 196, 103)), ("z", (0, 0, 6), (83, 152, 240)),

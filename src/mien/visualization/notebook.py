@@ -12,8 +12,8 @@ from PIL import Image
 
 from ..errors import ConfigError, SourceError
 from ..io.video import is_video
-from ..types import Face, Result
-from .faces import Layer, draw
+from ..types import Face, Layer, Result
+from .faces import draw
 from .pages import html_table
 
 WIDEST = 800  # longer side in pixels of the image in a notebook

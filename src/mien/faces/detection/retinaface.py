@@ -36,7 +36,8 @@ class RetinaFace:
     def __init__(
         self, *, threshold: float | None = None, min_size: float = 0, small_faces: bool = False, threads: int = 1
     ) -> None:
-        self.network = OnnxRuntime(bundled_file("retinaface.onnx"), threads, arena=False)
+        # The largest inputs of `small_faces` would keep hundreds of megabytes.
+        self.network = OnnxRuntime(bundled_file("retinaface.onnx"), threads, arena=not small_faces)
         self.threshold = THRESHOLD if threshold is None else threshold
         self.longest = LONGEST_SMALL_FACES if small_faces else LONGEST
 
@@ -61,7 +62,7 @@ class RetinaFace:
         return Detections.from_points(boxes[kept], scores[kept], points[kept])
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=8)
 def anchors_of(height: int, width: int) -> np.ndarray:
     """Return (A, 4) float32: center x, center y and side (twice) of each anchor, in the order of the network's outputs."""
     blocks = []
