@@ -25,8 +25,7 @@ from typing import Any
 import numpy as np
 
 import mien
-from mien.inference import smoothing, tracking
-from mien.inference import stream as streaming
+from mien.inference import following, smoothing, tracking
 from mien.inference.results import JsonLines
 from mien.io.video import frames
 from mien.visualization.timeline import Timeline
@@ -137,8 +136,8 @@ def stages(clip: Path) -> dict[str, float]:
             (read.finder, "detector", "searching for faces (every 10th frame)"),
             (landmarker, "locate", "mesh"),
             (read, "describe", "crop, expressions, blendshapes"),
-            (streaming, "looks", "what faces look like"),
-            (streaming, "shrink", "cuts"),
+            (following, "appearance", "appearance of faces"),
+            (following, "shrink", "cuts"),
             (tracking.Tracker, "update", "numbers"),
             (smoothing.Exponential, "push", "smoothing"),
         ):
