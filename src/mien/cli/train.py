@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from .progress import Left, LongProgress
 from ..errors import needs
+from .progress import Left, LongProgress
 from .terminal import File, for_programs, print_rows, side_console, write_json
 
 if TYPE_CHECKING:
