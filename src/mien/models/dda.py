@@ -19,7 +19,7 @@ Differences from the paper: none known; `gate="sigmoid"` is an experiment of our
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
@@ -75,13 +75,7 @@ class DDANet(nn.Module):
     def forward(self, image: Tensor) -> DDAOutput:
         """Return logits (N, classes), the pooled feature and the four maps for images (N, 3, H, W)."""
         IMAGE.check(image)
-        x, maps = self.stem(image), []
-        for stage, attend in zip(self.stages, self.attention, strict=True):
-            x = stage(x)
-            maps.append(attend(x))
-            x = x * (1 + maps[-1])
-        feature = x.mean((2, 3))
-        return DDAOutput(self.fc(self.dropout(feature)), feature, tuple(maps))
+        return _attended(self, self.stem(image), self.stages)
 
 
 class DDAOnSFace(nn.Module):
@@ -110,16 +104,21 @@ class DDAOnSFace(nn.Module):
     def forward(self, image: Tensor) -> DDAOutput:
         """Return logits (N, classes), the pooled feature and the three maps for gray images (N, 1, H, W)."""
         GRAY.check(image)
-        x, maps = self.trunk.stage(1, self.trunk.stage(0, image)), []
-        for index, level in enumerate(self.CHANNELS):
-            x = self.trunk.stage(level, x)
-            if level == 4:
-                x = self.neck(x)
-            for attend in self.attention[index : index + 1]:  # None without attention.
-                maps.append(attend(x))
-                x = x * (1 + maps[-1])
-        feature = x.mean((2, 3))
-        return DDAOutput(self.fc(self.dropout(feature)), feature, tuple(maps))
+        stage = self.trunk.stage
+        stages = (lambda x: stage(2, x), lambda x: stage(3, x), lambda x: self.neck(stage(4, x)))
+        return _attended(self, stage(1, stage(0, image)), stages)
+
+
+def _attended(network: Any, x: Tensor, stages: Iterable[Callable[[Tensor], Tensor]]) -> DDAOutput:
+    """Return the output for the map before the first of `stages`, each of which is followed by a block, if there are any."""
+    maps = []
+    for index, stage in enumerate(stages):
+        x = stage(x)
+        for attend in network.attention[index : index + 1]:
+            maps.append(attend(x))
+            x = x * (1 + maps[-1])
+    feature = x.mean((2, 3))
+    return DDAOutput(network.fc(network.dropout(feature)), feature, tuple(maps))
 
 
 class DualDomainAttention(nn.Module):
