@@ -3,8 +3,7 @@
     python tools/default_weights.py --data ../shared/data --models ../shared/models
     python tools/default_weights.py --smoke       # every step once, on a few images, in a copy of the tree: minutes
 
-mien-base is trained with PReLU and then teaches the same network with LeakyReLU, which is stored in 8 bits. mien-nano is taught
-by that one and begins from the bundled mien-nano. Runs are in `runs/` and resume where they stopped.
+mien-nano is taught by mien-base and begins from the bundled mien-nano. Runs are in `runs/` and resume where they stopped.
 """
 
 from __future__ import annotations
@@ -18,14 +17,10 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = {
-    "photos-mien-base": ("mien-base", "6", ("--out", "runs/photos-mien-base/1/exported")),
-    "photos-mien-base-2": ("mien-base", "7", ()),
-    "photos-mien-nano": ("mien-nano", "4", ()),
-}
-"""Recipe → classifier, version, and where its file goes instead of the package; the first teaches the second."""
+VERSIONS = {"mien-base": "6", "mien-nano": "4"}
+"""Classifier → version of its file; its recipe is `photos-NAME`."""
 SMOKE = ("epochs=1", "batch=16", "threads=2", *(f"data.{k}.{key}=64" for k in (0, 1) for key in ("limit", "validation_limit")))
-"""What `--smoke` changes in the recipes."""
+"""What `--smoke` changes in both recipes."""
 
 
 def main() -> None:
@@ -36,7 +31,7 @@ def main() -> None:
     args = parser.parse_args()
     data = args.data.resolve()
     changes = [f"--data.0.root={data / 'fer2013'}", f"--data.1.root={data / 'lfw_expressions/labels.csv'}"]
-    starts = {"photos-mien-base": [f"--model.init.file={args.models.resolve() / 'sface_trunk.npz'}"]}
+    starts = {"mien-base": [f"--model.init.file={args.models.resolve() / 'sface_trunk.npz'}"], "mien-nano": []}
     with tempfile.TemporaryDirectory() as folder:
         tree = ROOT
         if args.smoke:
@@ -44,10 +39,10 @@ def main() -> None:
             changes += [f"--{change}" for change in SMOKE]
             for part in ("src", "tools", "recipes"):
                 shutil.copytree(ROOT / part, tree / part)
-        for recipe, (name, version, out) in FILES.items():
-            run, start = f"runs/{recipe}/1", starts.get(recipe, [])
-            call(tree, "-m", "mien", "train", f"recipes/{recipe}.toml", "-o", run, "--resume", *changes, *start)
-            call(tree, "tools/make_default_weights.py", run, "--name", name, "--version", version, *out)
+        for name, version in VERSIONS.items():
+            run = f"runs/photos-{name}"
+            call(tree, "-m", "mien", "train", f"recipes/photos-{name}.toml", "-o", run, "--resume", *changes, *starts[name])
+            call(tree, "tools/make_default_weights.py", run, "--name", name, "--version", version)
             call(tree, "-m", "mien", "predict", "src/mien/assets/sample.png", "--model", name)
 
 
