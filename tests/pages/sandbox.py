@@ -247,8 +247,10 @@ def smaller(recipe: Path) -> list[str]:
     if whole.get("sampler", {}).get("samples"):
         fields.append("--sampler.samples=8")
     if model["name"] in ON_SFACE:  # the recipe's own networks take their steps in tests/training/test_recipes.py
-        fields += ["--model.options.backbone=sface", "--input.size=48"]
+        fields += ["--model.options.backbone=sface", "--input.size=48", "--input.color=gray", "--input.normalize=half"]
         fields += [f"--input.regions.{region}=24" for region in whole.get("input", {}).get("regions", {})]
+    if model["name"] == "poster":
+        fields += ["--model.options.size=96", "--input.size=96"]
     return fields
 
 
