@@ -141,7 +141,7 @@ class Sandbox:
             recipe = Path(words[1]) if words[1].startswith("recipes/") else Path("recipes", f"{words[1]}.toml")
             words += smaller(recipe) if recipe.is_file() else ["--epochs=1"]
         if words[0] == "explain" and "--dataset" in words:
-            words += ["--per-class=1"]
+            words = ["mien-nano" if word == "mien-base" else word for word in (*words, "--per-class=1")]  # much faster
         if words[0] == "prepare" and "annotations" not in words:
             words += ["--workers=1"]
         if words[0] == "batch":
