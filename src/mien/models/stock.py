@@ -132,7 +132,7 @@ def timm_factory(name: str) -> Callable[..., Classifier]:
     def build(num_classes: int = 7, *, pretrained: bool | str = False, **options: Any) -> Classifier:
         model = timm_model(name, pretrained, num_classes=num_classes, **options)
         if not isinstance(model.get_classifier(), nn.Linear):
-            raise ConfigError(f"timm's {name!r} does not end in one linear layer; pick a network that does")
+            raise ConfigError(f"timm's {name!r} does not end in one linear layer; pick a network that does", value=name)
         return Classifier(model)
 
     return build

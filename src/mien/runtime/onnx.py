@@ -258,7 +258,8 @@ class OnnxRuntime:
             self.metadata: Mapping[str, str] = self.session.get_modelmeta().custom_metadata_map
         except UnicodeDecodeError as error:
             name = "the given bytes" if isinstance(model, bytes) else str(model)
-            raise WeightsError(f"{name} has metadata that is not UTF-8 ({error.reason}); export it again") from error
+            message = f"{name} has metadata that is not UTF-8 ({error.reason}); export it again"
+            raise WeightsError(message, path=None if isinstance(model, bytes) else model) from error
 
     def __call__(self, batch: Batch, /) -> dict[str, np.ndarray]:
         """Return all outputs by name, for one batch or a mapping from input name to batch."""
