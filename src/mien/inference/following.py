@@ -83,6 +83,8 @@ class Follower:
             )
         self.finder, self.detect_every = finder, detect_every
         self.tracker = Tracker()
+        self.cut = True
+        """Whether the last frame began a scene."""
         self._seen: list[Seen] = []
         self._since = 0  # frames since the last detection
         self._lost_at = self._time = -np.inf
@@ -91,7 +93,7 @@ class Follower:
     def __call__(self, pixels: np.ndarray, time: float) -> tuple[list[Seen], list[int]]:
         """Return the faces of the next frame (H, W, 3), and their track numbers; `time` is in seconds."""
         small = shrink(pixels)
-        cut = self._small is None or is_cut(self._small, small)
+        cut = self.cut = self._small is None or is_cut(self._small, small)
         seen = self._find(pixels, time, cut)
         boxes = np.array([face.box for face in seen]).reshape(-1, 4)
         order = np.argsort(-prominence(boxes, *pixels.shape[:2]), kind="stable")

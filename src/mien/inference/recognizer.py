@@ -52,6 +52,12 @@ TICK = 0.04
 NO_REGIONS = "no face mesh was found: the regions of eyes, nose and mouth were taken at their mean positions"
 """Note on a face crop read by a network that takes regions."""
 
+Outputs = dict[str, list[float]]
+"""Role → output of the classifier for one face."""
+FRESH = 0.045
+"""Seconds for which the outputs of the classifier hold in a video that is smoothed: at 25 and 30 frames per second each face is
+classified in every second frame. Smoothing averages six or more of them."""
+
 ROLES = ("scores", "valence_arousal", "action_units")
 """Outputs of a card that become fields of a `Face`."""
 
@@ -216,8 +222,20 @@ class Recognizer:
 
     def describe(self, pixels: np.ndarray, faces: Sequence[FoundFace]) -> list[Face]:
         """Run inference on faces of an image (H, W, 3) uint8 RGB whose meshes are known."""
-        crops = [self._crop(pixels, face) for face in faces]
-        return self._describe([pixels] * len(faces), crops, faces, lambda stage: None)
+        return self.describe_with(pixels, faces, [None] * len(faces))[0]
+
+    def describe_with(
+        self, pixels: np.ndarray, faces: Sequence[FoundFace], known: Sequence[Outputs | None]
+    ) -> tuple[list[Face], list[Outputs]]:
+        """Run inference on faces like `describe`, but for the outputs of the classifier that are known.
+
+        Returns:
+            The faces, and the outputs of the classifier for each.
+        """
+        missing = [face for face, outputs in zip(faces, known, strict=True) if outputs is None]
+        new = iter(self._outputs([self._crop(pixels, face) for face in missing]))
+        outputs = [next(new) if each is None else each for each in known]
+        return self._describe([pixels] * len(faces), faces, lambda: outputs), outputs
 
     def read_all(self, images: Sequence[DecodedImage], clock: Callable[[str], None] = lambda stage: None) -> list[Result]:
         """Run inference on decoded images as one batch; `clock` is called with the name of each stage when it ends."""
@@ -226,7 +244,7 @@ class Recognizer:
         faces = [face for each in found for face in each]
         crops = [self._crop(image, face) for image, face in zip(pixels, faces, strict=True)]
         clock("align")
-        described = iter(self._describe(pixels, crops, faces, clock))
+        described = iter(self._describe(pixels, faces, lambda: self._outputs(crops), clock))
         missing = self.finder.detector is None and self.preprocess.regions
         return [
             self.result(image, [next(described) for _ in each], (NO_REGIONS,) if missing and each[0].mesh is None else ())
@@ -243,12 +261,12 @@ class Recognizer:
     def _describe(
         self,
         images: Sequence[np.ndarray],
-        crops: list[dict[str, np.ndarray]],
         faces: Sequence[FoundFace],
-        clock: Callable[[str], None],
+        classify: Callable[[], list[Outputs]],
+        clock: Callable[[str], None] = lambda stage: None,
     ) -> list[Face]:
-        """Run the networks on the crops of faces; `images` holds the image of each face."""
-        if not crops:
+        """Return faces with all measures; `images` holds the image of each, `classify` gives the outputs of the classifier."""
+        if not faces:
             return []
         points = None if faces[0].points is None else np.array([face.points for face in faces])  # all have a mesh, or none has
         poses, directions = self._measure(images, points)
@@ -256,10 +274,10 @@ class Recognizer:
         clock("measures")
         blendshapes = None if self.blendshapes is None or points is None else self.blendshapes(points).tolist()
         clock("blendshapes")
-        outputs = self._outputs(crops)
+        outputs = classify()
         clock("classify")
         return [
-            self._face(face, outputs, i, poses[i], directions[i], qualities[i], None if blendshapes is None else blendshapes[i])
+            self._face(face, outputs[i], poses[i], directions[i], qualities[i], None if blendshapes is None else blendshapes[i])
             for i, face in enumerate(faces)
         ]
 
@@ -273,8 +291,10 @@ class Recognizer:
         faces = metric_faces(points, np.array([image.shape[1::-1] for image in images]), self.fov)
         return faces.poses, gazes(faces) if points.shape[1] > FACE else missing
 
-    def _outputs(self, crops: list[dict[str, np.ndarray]]) -> dict[str, list[list[float]]]:
-        """Return the outputs of the classifier by role: for each face a list of values."""
+    def _outputs(self, crops: list[dict[str, np.ndarray]]) -> list[Outputs]:
+        """Return the outputs of the classifier for each face."""
+        if not crops:
+            return []
         on_cpu = getattr(self.runtime, "device", CPU) == CPU
         step = TOGETHER if on_cpu else len(crops)
         found = [self.runtime(self.preprocess.batch(crops[i : i + step])) for i in range(0, len(crops), step)]
@@ -291,22 +311,22 @@ class Recognizer:
             checked_probabilities(outputs["scores"], self.card.labels, self.name)
         except ValueError as error:
             raise WeightsError(f"{error}; docs/howto/own-model.md describes the outputs of a classifier") from error
-        return {role: values.tolist() for role, values in outputs.items()}
+        rows = zip(*(values.tolist() for values in outputs.values()), strict=True)
+        return [dict(zip(outputs, row, strict=True)) for row in rows]
 
     def _face(
         self,
         found: FoundFace,
-        outputs: dict[str, list[list[float]]],
-        index: int,
+        outputs: Outputs,
         pose: Pose | None,
         gaze: Gaze | None,
         quality: float | None,
         blendshapes: list[float] | None,
     ) -> Face:
-        scores = outputs["scores"][index]
+        scores = outputs["scores"]
         confidence = max(scores)
-        valence, arousal = outputs["valence_arousal"][index] if "valence_arousal" in outputs else (None, None)
-        units = dict(zip(ACTION_UNITS, outputs["action_units"][index], strict=True)) if "action_units" in outputs else None
+        valence, arousal = outputs.get("valence_arousal", (None, None))
+        units = dict(zip(ACTION_UNITS, outputs["action_units"], strict=True)) if "action_units" in outputs else None
         named = None if blendshapes is None else dict(zip(BLENDSHAPES, blendshapes, strict=True))
         estimated = None
         if named is not None and found.points is not None and units is None:
@@ -375,6 +395,9 @@ class Stream:
         # Without a detector each frame is one face crop.
         self._follower = Follower(read.finder, detect_every) if read.finder.detector is not None else None
         self._smoother = open_smoother(smooth, window, read.card.calibration.threshold) if smooth else None
+        # With detection in each frame, each is processed like an image.
+        self._fresh = FRESH if smooth and detect_every > 1 else 0.0
+        self._classified: dict[int, tuple[float, Outputs]] = {}  # track → time and outputs
         self._now = -TICK  # time of the last frame, also of one that could not be read
 
     def push(self, frame: Frame) -> list[tuple[Frame, Result]]:
@@ -401,7 +424,15 @@ class Stream:
             result = self.read.read_all([image])[0]
             return dataclasses.replace(result, faces=tuple(dataclasses.replace(face, track=1) for face in result.faces))
         seen, tracks = self._follower(image.pixels, self._now)
-        faces = self.read.describe(image.pixels, [face.found for face in seen])
+        if self._follower.cut:
+            self._classified = {}
+        entries = [self._classified.get(track) for track in tracks]
+        entries = [entry if entry and abs(self._now - entry[0]) < self._fresh else None for entry in entries]
+        known = [entry and entry[1] for entry in entries]
+        faces, outputs = self.read.describe_with(image.pixels, [face.found for face in seen], known)
+        self._classified = {
+            track: entry or (self._now, output) for track, entry, output in zip(tracks, entries, outputs, strict=True)
+        }
         numbered = [dataclasses.replace(face, track=track) for face, track in zip(faces, tracks, strict=True)]
         return self.read.result(image, numbered)
 
