@@ -18,7 +18,7 @@ from mien.training.loop import train
     [
         ({"loss": [{"kind": "cross-entrpy", "output": "fer2013"}]}, UnknownName, None),
         ({"loss": [{"kind": "cross-entropy", "output": "logits"}]}, ConfigError, "logits"),
-        ({"loss": [{"output": "fer2013", "options": {"smothing": 1}}]}, ConfigError, {"smothing": 1}),
+        ({"loss": [{"output": "fer2013", "options": {"smothing": 1}}]}, ConfigError, "smothing"),
         ({"loss": [{"kind": "votes", "output": "ferplus"}]}, ConfigError, "votes"),
         ({"loss": []}, ConfigError, None),
         ({"model__scores": "ferplus"}, ConfigError, 8),
