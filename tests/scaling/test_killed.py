@@ -13,7 +13,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -50,18 +49,18 @@ def test_workers_that_are_killed_are_replaced(album: Path, whole: Path, tmp_path
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="Linux tells of the end of another's child")
 def test_a_killed_driver_leaves_no_workers_and_resumes(album: Path, whole: Path, tmp_path: Path) -> None:
-    out, chance, seen = tmp_path / "out", random.Random(2), []
+    out, seen, killed = tmp_path / "out", [], 0
     for attempt in range(3):
         with driver(album, out, workers=2) as (process, progress):
             assert any(len(parts_in(out)) > attempt for _ in progress)
-            list(islice(progress, chance.randrange(4)))  # further progress
             workers = [os.pidfd_open(worker) for worker in children(process.pid)]
-        assert workers and not (out / "summary.json").exists()
+        assert not (out / "summary.json").exists()
         for worker in workers:
             assert select.select([worker], [], [], 60)[0]  # it ends with its driver
             os.close(worker)
+        killed += len(workers)  # Workers do not wait for the driver's reports, so that they may have done all parts.
         seen.append(parts_in(out))
-    assert seen[0] <= seen[1] <= seen[2] and len(seen[2]) >= 3  # finished parts are kept
+    assert killed and seen[0] <= seen[1] <= seen[2] and len(seen[2]) >= 3  # finished parts are kept
 
     refused = mien("batch", album, "--out", out, *SLOW)
     assert refused.returncode == 1 and all(fact in refused.stderr for fact in ("--resume", str(out), str(len(seen[2]))))
