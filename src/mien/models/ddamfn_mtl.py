@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from . import ddamfn
-from .ddamfn import CHANNELS, IMAGE, DDAMFNTrunk
+from .ddamfn import IMAGE, DDAMFNTrunk
 from .keys import Rule, rename
 
 __all__ = ["IMAGE", "ddamfn_mtl"]
@@ -64,9 +64,11 @@ class MultiTaskOutput(NamedTuple):
 class MultiTaskDDAMFN(DDAMFNTrunk):
     """DDAMFN with a linear layer a task."""
 
-    def __init__(self, form: Form, num_classes: int, tasks: tuple[Task, ...], num_heads: int, slim: bool, size: int) -> None:
-        super().__init__(num_heads, slim, size)
-        self.classifier = TaskLayers(num_classes, tasks, dense=form != "paper")
+    def __init__(
+        self, form: Form, num_classes: int, tasks: tuple[Task, ...], num_heads: int, slim: bool, size: int, backbone: str
+    ) -> None:
+        super().__init__(num_heads, slim, size, backbone)
+        self.classifier = TaskLayers(self.channels, num_classes, tasks, dense=form != "paper")
         if form == "paper" and not slim:
             self.bn = nn.BatchNorm1d(num_classes).requires_grad_(False)
 
@@ -78,17 +80,17 @@ class MultiTaskDDAMFN(DDAMFNTrunk):
 
 
 class TaskLayers(nn.Module):
-    """(N, 512) → expression scores, valence and arousal, action-unit scores; None for a task that is off."""
+    """(N, C) → expression scores, valence and arousal, action-unit scores; None for a task that is off."""
 
-    def __init__(self, num_classes: int, tasks: tuple[Task, ...], *, dense: bool) -> None:
+    def __init__(self, channels: int, num_classes: int, tasks: tuple[Task, ...], *, dense: bool) -> None:
         super().__init__()
-        self.dense = nn.Sequential(nn.Linear(CHANNELS, CHANNELS), nn.ReLU()) if dense else None
-        self.expression = nn.Linear(CHANNELS, num_classes) if "expression" in tasks else None
-        self.valence_arousal = nn.Linear(CHANNELS, 2) if "valence_arousal" in tasks else None
-        self.action_units = nn.Linear(CHANNELS, 12) if "action_units" in tasks else None
+        self.dense = nn.Sequential(nn.Linear(channels, channels), nn.ReLU()) if dense else None
+        self.expression = nn.Linear(channels, num_classes) if "expression" in tasks else None
+        self.valence_arousal = nn.Linear(channels, 2) if "valence_arousal" in tasks else None
+        self.action_units = nn.Linear(channels, 12) if "action_units" in tasks else None
 
     def forward(self, feature: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Return scores (N, expressions), valence and arousal (N, 2), −1 … 1, scores of units (N, 12) for features (N, 512)."""
+        """Return scores (N, expressions), valence and arousal (N, 2), −1 … 1, scores of units (N, 12) for features (N, C)."""
         x = feature if self.dense is None else self.dense(feature)
         return (
             None if self.expression is None else self.expression(x),
@@ -105,13 +107,14 @@ def ddamfn_mtl(
     num_heads: int = 2,
     slim: bool = False,
     size: int = 112,
+    backbone: str = "mfn",
 ) -> MultiTaskDDAMFN:
-    """Return a multi-task DDAMFN; its options are described in `architectures.toml`. ConfigError: no such form or size."""
+    """Return a multi-task DDAMFN; its options are described in `architectures.toml`. Raises ConfigError for other values."""
     if form not in get_args(Form):
         raise ConfigError(f"form={form!r}: a multi-task DDAMFN has the forms {', '.join(get_args(Form))}")
     if not tasks or not set(tasks) <= set(get_args(Task)):
         raise ConfigError(f"tasks={tasks!r}: name at least one of {', '.join(get_args(Task))}")
-    return MultiTaskDDAMFN(form, num_classes or (9 if form == "code" else 8), tuple(tasks), num_heads, slim, size)
+    return MultiTaskDDAMFN(form, num_classes or (9 if form == "code" else 8), tuple(tasks), num_heads, slim, size, backbone)
 
 
 def from_author(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
