@@ -347,11 +347,11 @@ def split_of(data: Dataset, config: TrainConfig, chosen: DataConfig, *, native: 
             soft /= np.maximum(soft.sum(1, keepdims=True), np.finfo(np.float32).tiny)
     if chosen.relabel:
         label, soft = _relabeled(data, labels, label, soft, chosen.relabel)
-    affect = (data.valence, data.arousal)
+    valence, arousal = data.valence, data.arousal
     known = {
         "soft": soft,
         "votes": data.votes,
-        "valence_arousal": None if affect[0] is None or affect[1] is None else np.stack(affect, 1),
+        "valence_arousal": None if valence is None or arousal is None else np.stack([valence, arousal], 1),
         "action_units": data.action_units,
     }
     targets = {"label": torch.from_numpy(label)}
