@@ -13,12 +13,13 @@ SYSTEMS = {
     "global-cbam": {},
     "global-roi": {},
     "mfer": {},
+    "poster": {"size": 64},
 }
 every_system = pytest.mark.parametrize("name", SYSTEMS)
 
 
-def images(name: str, side: int = 48, channels: int = 1) -> dict[str, torch.Tensor]:
-    sides = {"image": side} | ({"eye": 24, "nose": 24, "mouth": 24} if name == "global-roi" else {})
+def images(name: str, channels: int = 1) -> dict[str, torch.Tensor]:
+    sides = {"image": SYSTEMS[name].get("size", 48)} | ({"eye": 24, "nose": 24, "mouth": 24} if name == "global-roi" else {})
     draw = torch.Generator().manual_seed(1)
     return {key: torch.randn(4, channels, each, each, generator=draw) for key, each in sides.items()}
 

@@ -16,10 +16,14 @@ The landmark network was trained on pixels in 0 … 1 in another channel order.
 
 Differences from the authors' code: BatchNorm of the frozen landmark network uses its running statistics unless
 `landmark_statistics="live"`; trunk weights are loaded completely or not at all; other input sizes.
+
+`backbone="sface"` is a variant with one trunk, SFace's, for gray images of 64 pixels: its last three maps, projected twice, are
+the image features and their queries, since no pretrained landmark network is available under a free license.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -32,6 +36,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import ConfigError, WeightsError
+from . import sface
 from .ddamfn import ConvBlock
 from .info import Input
 from .keys import Rule, rename
@@ -69,9 +74,8 @@ class POSTER(nn.Module):
     def __init__(self, num_classes: int, size: int, landmark_statistics: Literal["frozen", "live"], antialias: bool) -> None:
         super().__init__()
         self.size, self.landmark_statistics, self.antialias = size, landmark_statistics, antialias
-        self.landmark_trunk = MobileFaceNet().requires_grad_(False)
-        self.landmark_conv = nn.Conv2d(512, 256, 3, padding=1)
-        self.trunk = IR50()
+        self.image = IMAGE
+        self._build_trunks()
         self.scales = nn.ModuleList(
             Scale(channels, size // (8 << index), drop)
             for index, (channels, drop) in enumerate(zip(CHANNELS, DROP_PATH, strict=True))
@@ -89,6 +93,17 @@ class POSTER(nn.Module):
         for part in (self.gate, self.fc):
             part.apply(_initialize)
 
+    def _build_trunks(self) -> None:
+        self.landmark_trunk = MobileFaceNet().requires_grad_(False)
+        self.landmark_conv = nn.Conv2d(512, 256, 3, padding=1)
+        self.trunk = IR50()
+
+    def read(self, image: Tensor) -> tuple[tuple[Tensor, ...], list[Tensor]]:
+        """Return landmark features (N, C, w, w) and image features (N, C, 2w, 2w) of three scales."""
+        half = functional.avg_pool2d(image, 2) if self.antialias else image[:, :, ::2, ::2]
+        first, second, third = self.landmark_trunk(half)
+        return (first, second, self.landmark_conv(third)), self.trunk(half)
+
     def train(self, mode: bool = True) -> POSTER:
         """Set the mode; the landmark network stays in evaluation mode if its statistics are frozen."""
         super().train(mode)
@@ -98,13 +113,10 @@ class POSTER(nn.Module):
 
     def forward(self, image: Tensor) -> POSTEROutput:
         """Return logits, feature and intermediate results for images (N, 3, size, size)."""
-        IMAGE.check(image)
+        self.image.check(image)
         if image.shape[2] != self.size or image.shape[3] != self.size:
             raise ValueError(f"image: height and width must be {self.size}, got {image.shape[2]} and {image.shape[3]}")
-        half = functional.avg_pool2d(image, 2) if self.antialias else image[:, :, ::2, ::2]
-        first, second, third = self.landmark_trunk(half)
-        landmarks = (first, second, self.landmark_conv(third))
-        maps = self.trunk(half)
+        landmarks, maps = self.read(image)
         windows, fused = zip(
             *(scale(image_map, query) for scale, image_map, query in zip(self.scales, maps, landmarks, strict=True)),
             strict=True,
@@ -114,6 +126,30 @@ class POSTER(nn.Module):
         tokens_out, pooled = self.transformer(tokens)
         feature = pooled * self.gate(pooled)
         return POSTEROutput(self.fc(feature), feature, pooled, landmarks, windows, fused, tokens, tokens_out)
+
+
+class OnSFace(POSTER):
+    """The variant on SFace's trunk, which reads every pixel of gray images."""
+
+    def __init__(self, num_classes: int, size: int) -> None:
+        super().__init__(num_classes, size, "live", False)
+        self.image = dataclasses.replace(IMAGE, channels=1, size=64)
+
+    def _build_trunks(self) -> None:
+        self.trunk = sface.SFace()
+        pairs = tuple(zip(sface.CHANNELS[2:], CHANNELS, strict=True))
+        self.necks = nn.ModuleList(sface.Unit(wide, channels, 1) for wide, channels in pairs)
+        self.queries = nn.ModuleList(sface.Unit(wide, channels, 3, 2) for wide, channels in pairs)
+
+    def read(self, image: Tensor) -> tuple[tuple[Tensor, ...], list[Tensor]]:
+        """Return queries (N, C, w, w) and features (N, C, 2w, 2w) of three scales, from the same maps."""
+        x, maps = image, []
+        for number in range(len(sface.STAGES)):
+            x = self.trunk.stage(number, x)
+            maps.append(x)
+        found = maps[2:]
+        queries = tuple(query(each) for query, each in zip(self.queries, found, strict=True))
+        return queries, [neck(each) for neck, each in zip(self.necks, found, strict=True)]
 
 
 class Scale(nn.Module):
@@ -308,15 +344,20 @@ def poster(
     antialias: bool = False,
     pretrained_trunk: str = "",
     pretrained_landmarks: str = "",
+    backbone: str = "ir50",
 ) -> POSTER:
     """Return a POSTER++; its options are described in `architectures.toml`.
 
     Raises:
-        ConfigError: invalid size.
+        ConfigError: invalid size or backbone.
         WeightsError: a file is unreadable, or lacks an entry of the trunk.
     """
     if not IMAGE.fits(size):
         raise ConfigError(f"size must be a multiple of 32, got {size}", value=size)
+    if backbone == sface.NAME:
+        return OnSFace(num_classes, size)
+    if backbone != "ir50":
+        raise ConfigError(f"backbone={backbone!r}: the backbones of POSTER++ are ir50 and sface", value=backbone)
     network = POSTER(num_classes, size, landmark_statistics, antialias)
     for part, file in (("ir_back", pretrained_trunk), ("face_landback", pretrained_landmarks)):
         if file:
