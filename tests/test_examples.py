@@ -21,7 +21,7 @@ SHOWING = [
 
 NEEDS = {
     "mien.io.live": "a network camera",
-    "mien.exporting": "half a minute; the pages export in the tests",
+    "mien.exporting.exporter": "half a minute; the pages export in the tests",
     "mien.models.checkpoints": "a checkpoint of the authors of DAN",
     "mien.models.checkpoints.checkpoints": "a checkpoint of the authors of DAN",
     "mien.models.torch_runtime": "a training run",
