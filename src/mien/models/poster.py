@@ -26,7 +26,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from timm.layers.drop import DropPath
@@ -70,6 +70,8 @@ class POSTEROutput(NamedTuple):
 
 class POSTER(nn.Module):
     """Two trunks, an attention at each of three scales, and a transformer over all tokens."""
+
+    trunk: Any  # `IR50`; `SFace` in the variant
 
     def __init__(self, num_classes: int, size: int, landmark_statistics: Literal["frozen", "live"], antialias: bool) -> None:
         super().__init__()
