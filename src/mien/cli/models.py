@@ -11,7 +11,7 @@ from rich.text import Text
 
 from .. import cards
 from ..cards import Card
-from ..errors import UnknownName
+from ..errors import UnknownName, WeightsError
 from ..models import MODELS
 from ..models.info import described
 from .terminal import Json, for_programs, print_rows, table_console, write_json
@@ -40,6 +40,11 @@ def models(*names: str, json: Json = False) -> None:
     """
     known_weights = {**cards.bundled(), **cards.zoo()}
     unknown = [name for name in names if name not in known_weights and name not in MODELS]
+    if unknown and unknown[0].startswith(cards.ZOO):
+        try:
+            cards.zoo_names(unknown[0])
+        except WeightsError as error:  # Its message states where the zoo was searched for.
+            raise UnknownName(str(error)) from error
     if unknown:
         known = ", ".join(sorted({*known_weights, *MODELS}))
         raise UnknownName(f"there are neither weights nor an architecture called {unknown[0]!r}. Known: {known}")

@@ -59,7 +59,7 @@ def _splits(report: Audit) -> str:
 
 
 def _copies(copies: Duplicates, images: Mapping[str, Dataset] | None) -> str:
-    told = (
+    summary = (
         f"<p>{copies.distinct:,} distinct images; {copies.groups:,} groups of together {copies.images:,} images, "
         f"{copies.conflicting:,} with conflicting labels.</p>"
     )
@@ -68,7 +68,7 @@ def _copies(copies: Duplicates, images: Mapping[str, Dataset] | None) -> str:
         '<div class="group">' + "".join(_figure(member, images) for member in group[:8]) + "</div>"
         for group in copies.examples[:GROUPS]
     )
-    return told + (leaks if copies.leaks else "") + "".join(groups)
+    return summary + (leaks if copies.leaks else "") + "".join(groups)
 
 
 def _figure(member: Member, images: Mapping[str, Dataset] | None) -> str:

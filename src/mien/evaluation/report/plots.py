@@ -112,7 +112,7 @@ def learning_curves(report: Report) -> Figure:
 def curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
     """Return learning curves of runs (rows of `metrics.jsonl`): losses on the left, accuracies and other metrics on the right.
 
-    One run shows all its losses and metrics; several are told apart by color, and show the total loss and the first metric,
+    One run shows all its losses and metrics; several are distinguished by color, and show the total loss and the first metric,
     training as dashed and validation as solid lines.
     """
     figure, (left, right) = new_figure(7.2, 2.8, 1, 2)
