@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from mien.faces.detection import Detections, open_detector
-from mien.faces.detection.blazeface import SIDE, BlazeFace, Network
+from mien.faces.detection.blazeface import SIDE, Network
 from mien.faces.detection.tiling import Region
 
 
@@ -28,7 +28,7 @@ def photo(sample) -> np.ndarray:
 
 def search(image: np.ndarray, **options) -> tuple[int, int]:
     """Return how many faces were found, in how many looks."""
-    detector = BlazeFace(**options)
+    detector = open_detector("blazeface", **options).search
     detector.network = Counting()
     return len(detector(image)), detector.network.looks
 
@@ -77,7 +77,7 @@ def test_half_a_face_at_the_border_of_a_square_is_left_to_other_looks() -> None:
     eyes = [[[10, 100], [30, 100]], [[110, 100], [130, 100]]]
     seen = Detections.from_points([[0, 80, 40, 140], [100, 80, 140, 140]], [0.95, 0.9], eyes)
     right, left = Region(300, 0, 400, 400), Region(0, 0, 400, 400)
-    detector = BlazeFace()
+    detector = open_detector("blazeface").search
     assert detector._split(seen, right, image, 0.65)[0].scores.tolist() == pytest.approx([0.9])
     assert len(detector._split(seen, left, image, 0.65)[0]) == 2
 

@@ -139,7 +139,7 @@ def test_options_out_of_range_and_unknown_names() -> None:
 
 
 def test_own_detectors_by_module_and_attribute(photo: np.ndarray) -> None:
-    assert len(open_detector("mien.faces.detection.whole:Whole", min_size=600)(photo)) == 0
+    assert len(open_detector("mien.faces.detection.detector:Whole", min_size=600)(photo)) == 0
 
 
 def test_dlib_missing_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,13 +44,10 @@ neutral faces of the London set, and the 95th of news portraits."""
 
 
 def estimate(blendshapes: Mapping[str, float], points: np.ndarray) -> dict[str, float]:
-    """Return the intensity of each unit, 0 … 1: `"AU1"`; with sides also `"AU12_left"` and `"AU12_right"`, the person's.
+    """Return the intensity of each unit, 0 … 1, for the 52 blendshapes and mesh points (P, 3).
 
-    A unit with sides has the intensity of its stronger side, as FACS codes it.
-
-    Args:
-        blendshapes: the 52, by name.
-        points: (P, 3) mesh points.
+    A unit with sides, the person's, has three: `"AU12"`, `"AU12_left"` and `"AU12_right"`; the first is that of the stronger
+    side, as FACS codes it.
     """
     found: dict[str, float] = {}
     for unit, blendshape in SIDED.items():

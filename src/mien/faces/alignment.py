@@ -50,12 +50,7 @@ class Template:
 def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Return the similarity transform, without reflection, that maps `source` closest to `target` in least squares.
 
-    Args:
-        source: (…, K, 2) points, K ≥ 2.
-        target: (…, K, 2) their target positions.
-
-    Returns:
-        (…, 2, 3) the matrix M with the least Σ‖M·source − target‖².
+    Both are (…, K, 2) points, K ≥ 2; the matrix M (…, 2, 3) has the least Σ‖M·source − target‖².
 
     Raises:
         ValueError: the points of one source coincide, or are not finite.
@@ -83,19 +78,11 @@ def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 def reverse_similarity(
     source: np.ndarray, target: np.ndarray, reflection: Literal["never", "better", "published"] = "never"
 ) -> np.ndarray:
-    """Fit from the target to the source and invert: the alignment that MFER and face.evoLVe use.
+    """Fit from the target to the source and invert: the alignment that MFER and face.evoLVe use; shapes as for `similarity`.
 
     Errors are measured in the image, so a face that fits poorly is scaled up: on real faces the scale is 4 to 7 % above that of
-    `similarity`.
-
-    Args:
-        source: (…, K, 2) points.
-        target: (…, K, 2) their target positions.
-        reflection: whether the mirrored solution may win. `"better"` where it fits better; `"published"` compares both
-            with the mirrored target, as the published routine does by mistake, and so mirrors strong left profiles.
-
-    Returns:
-        (…, 2, 3) matrix from source to target.
+    `similarity`. The mirrored solution may win where it is `"better"`; `"published"` compares both with the mirrored target, as
+    the published routine does by mistake, and so mirrors strong left profiles.
     """
     source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
     plain = invert(similarity(target, source))
@@ -109,24 +96,16 @@ def reverse_similarity(
 
 
 def crop_matrix(
-    points: np.ndarray,
-    template: Template,
-    size: int | None = None,
-    *,
-    fit: str = "five",
-    margin: float = 1.0,
+    points: np.ndarray, template: Template, size: int | None = None, *, fit: str = "five", margin: float = 1.0
 ) -> np.ndarray:
-    """Return the matrix that aligns five landmarks of a face with a template.
+    """Return the matrix (…, 2, 3) from an image to a crop in which five landmarks of a face are aligned with a template.
 
     Args:
         points: (…, 5, 2) in image pixels: left eye, right eye, nose tip, left and right mouth corner, left in the image.
         template: an entry of `TEMPLATES`.
-        size: side of the crop in pixels; the template's own if None. Template points are multiplied by size / template.size.
+        size: side of the crop in pixels; the template's own if None.
         fit: a key of `FITS`.
         margin: the crop shows this many times the template's side, about the same center.
-
-    Returns:
-        (…, 2, 3) from image to crop.
 
     Raises:
         ValueError: the points coincide or are not finite.
@@ -152,15 +131,9 @@ def pose_errors(points: np.ndarray, matrices: np.ndarray, poses: np.ndarray) -> 
 
 
 def dlib_chip_matrix(points68: np.ndarray, size: int = 224, padding: float = 0.25) -> np.ndarray:
-    """Return the matrix of dlib's face chip: eyes, nose and upper lip of the 68 landmarks fitted to the mean face.
+    """Return the matrix (…, 2, 3) of dlib's face chip, in which landmarks (…, 68, 2) fit those of the mean face.
 
-    Args:
-        points68: (…, 68, 2) in image pixels.
-        size: side of the chip in pixels.
-        padding: margin on every side, as a share of the mean face's box.
-
-    Returns:
-        (…, 2, 3) from image to chip.
+    `padding` is the margin on every side, as a share of the mean face's box.
     """
     mean_face = (_DLIB_MEAN_FACE + padding) / (1 + 2 * padding) * size
     return reverse_similarity(np.asarray(points68)[..., _DLIB_POINTS, :], mean_face)
@@ -187,21 +160,19 @@ def warp(
     interpolation: Interpolation = "bilinear",
     gray: bool = False,
 ) -> np.ndarray:
-    """Return a square crop of an image.
+    """Return a crop (size, size) or (size, size, 3) of an image (H, W) or (H, W, 3) uint8, by the matrix from image to crop.
+
+    Bilinear and without antialiasing it is within one gray level of OpenCV's, and half a level darker on average since Pillow
+    truncates.
 
     Args:
-        image: (H, W) or (H, W, 3) uint8.
-        matrix: (2, 3) from image to crop.
+        image: the image.
+        matrix: (2, 3).
         size: side of the crop in pixels.
         border: gray level outside the image.
-        antialias: average image pixels first where a crop pixel covers two or more. Without it pixels are skipped, as by
-            `cv2.warpAffine`.
+        antialias: average image pixels first where a crop pixel covers two or more; else they are skipped, as by OpenCV.
         interpolation: `"nearest"` is ten times faster, for crops from which only a rough measurement is taken.
         gray: return ITU-R 601 luma.
-
-    Returns:
-        (size, size) or (size, size, 3) uint8. Bilinear and without antialiasing it is within one gray level of OpenCV's, and
-        half a level darker on average since Pillow truncates.
 
     Raises:
         ValueError: the matrix has no inverse.
@@ -221,14 +192,9 @@ def warp(
 
 
 def square_matrix(x: float, y: float, side: float, roll: float, size: int) -> Matrix:
-    """Return the row-major (2, 3) matrix from the crop of a rotated square, `size` pixels wide, to the image.
+    """Return the matrix from a crop, `size` pixels wide, to a square of the image.
 
-    Args:
-        x: center of the square, in image pixels.
-        y: likewise.
-        side: its side in image pixels.
-        roll: its rotation in radians, positive clockwise in the image.
-        size: side of the crop in pixels.
+    The square has its center at (x, y) and is rotated by `roll` radians, positive clockwise in the image.
     """
     cosine, sine, half = side / size * math.cos(roll), side / size * math.sin(roll), size / 2
     return cosine, -sine, x - (cosine - sine) * half, sine, cosine, y - (sine + cosine) * half

@@ -17,8 +17,10 @@ from __future__ import annotations
 
 import contextvars
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -87,25 +89,25 @@ class Deferred:
     """A detector that is opened when it is first used, on the device that is selected now: many images never need it."""
 
     def __init__(self, name: str, threads: int) -> None:
-        self.name, self.threads = name, threads
-        self.detector: Detect | None = None
-        self._context, self._lock = contextvars.copy_context(), threading.Lock()
+        context = contextvars.copy_context()
+        self._open = lru_cache(lambda: context.run(open_detector, name, threads=threads))
+        self._lock = threading.Lock()
 
     def __call__(self, image: np.ndarray) -> Detections:
         """Return the faces of a uint8 RGB image."""
         with self._lock:
-            self.detector = self.detector or self._context.run(open_detector, self.name, threads=self.threads)
-        return self.detector(image)
+            detector = self._open()
+        return detector(image)
 
 
 class FaceFinder:
-    """Finds the faces of images. Thread-safe.
+    """Finds the faces of images. Thread-safe; see `open_finder`.
 
     Args:
         detector: finds boxes; None where each image is one face crop.
         landmarker: the face mesh; None skips it and the confirmation.
         second: RetinaFace, for images that the detector does not settle; None skips further attempts.
-        min_size: minimum of a box's longer side in pixels.
+        min_size: minimum of a box's longer side in pixels that the second detector finds.
         max_faces: maximum number of faces per image, the most prominent; None for all.
 
     Example:
@@ -129,13 +131,9 @@ class FaceFinder:
     def __call__(
         self, images: Sequence[np.ndarray], clock: Callable[[str], None] = lambda stage: None
     ) -> list[list[FoundFace]]:
-        """Return the faces of each image (H, W, 3) uint8 RGB, the main face first.
+        """Return the faces of each image (H, W, 3) uint8 RGB, the main face first; `clock` is called when a stage ends.
 
         Without a detector each image gives exactly one face; `FoundFace.mesh` is None where its mesh shows no face.
-
-        Args:
-            images: images of any sizes; their faces share the calls of the mesh.
-            clock: called with "detect" and "mesh" when a stage ends.
         """
         if self.detector is None:
             faces = self._whole(images)
@@ -151,21 +149,18 @@ class FaceFinder:
 
     def confirm(self, images: Sequence[np.ndarray], detections: Sequence[Detections]) -> list[list[FoundFace]]:
         """Compute the meshes of detected faces, and return those that show a face, for each image, the main face first."""
-        origin = [i for i, each in enumerate(detections) for _ in each.boxes]
-        boxes = [box for each in detections for box in each.boxes]
-        scores = [score for each in detections for score in each.scores.tolist()]
-        keypoints = [None if each.points is None else each.points[i] for each in detections for i in range(len(each))]
-        if self.landmarker is not None and boxes:
-            roll = [angle for each in detections for angle in each.roll.tolist()]
-            mesh = self.landmarker([(images[i], box, angle) for i, box, angle in zip(origin, boxes, roll, strict=True)])
-            meshes, presence = list(mesh.points), mesh.presence.tolist()
-        else:
-            meshes, presence = [None] * len(boxes), [1.0] * len(boxes)
-        faces = map(FoundFace, boxes, scores, meshes, presence, keypoints)
+        places = [(index, row) for index, each in enumerate(detections) for row in range(len(each))]
+        boxes = [(images[index], detections[index].boxes[row], float(detections[index].roll[row])) for index, row in places]
+        meshes: Iterable[tuple[np.ndarray | None, float]] = [(None, 1.0)] * len(places)
+        if self.landmarker is not None and places:
+            mesh = self.landmarker(boxes)
+            meshes = zip(mesh.points, mesh.presence.tolist(), strict=True)
         found: list[list[FoundFace]] = [[] for _ in images]
-        for index, face in zip(origin, faces, strict=True):
-            if face.presence >= PRESENCE:
-                found[index].append(face)
+        for (index, row), (points, presence) in zip(places, meshes, strict=True):
+            each = detections[index]
+            keypoints = None if each.points is None else each.points[row]
+            if presence >= PRESENCE:
+                found[index].append(FoundFace(each.boxes[row], float(each.scores[row]), points, presence, keypoints))
         return [self._sorted(each, image) for each, image in zip(found, images, strict=True)]
 
     def settle(self, image: np.ndarray, faces: list[FoundFace]) -> list[FoundFace]:
@@ -218,10 +213,8 @@ class FaceFinder:
         if self.landmarker is None or not boxes:
             return [FoundFace(box, 1.0) for box in boxes]
         mesh = self.landmarker.crops(images)
-        return [
-            FoundFace(box, 1.0, points, float(presence))
-            for box, points, presence in zip(boxes, mesh.points, mesh.presence, strict=True)
-        ]
+        meshes = zip(mesh.points, mesh.presence.tolist(), strict=True)
+        return [FoundFace(box, 1.0, *each) for box, each in zip(boxes, meshes, strict=True)]
 
     def _sorted(self, faces: list[FoundFace], image: np.ndarray) -> list[FoundFace]:
         if len(faces) < 2:
@@ -243,31 +236,23 @@ def open_finder(
     *,
     mesh: str | None = "mesh478",
     retry: bool = True,
-    threshold: float | None = None,
-    min_size: float = 0,
     max_faces: int | None = None,
-    small_faces: bool = False,
-    max_roll: float = 45,
     threads: int = 1,
+    **options: Any,
 ) -> FaceFinder:
     """Open the networks of a face finder.
 
     Args:
         detector: name in `mien.faces.detection.DETECTORS`, or `"module:attribute"`; `"whole"` if every image is one face crop.
         mesh: name in `mien.faces.landmarks.MESHES`, or None for no mesh. `"mesh468"` takes a fifth of the time, without irises.
-        retry: whether RetinaFace searches the images that BlazeFace does not settle, upright and rotated.
-        threshold: detection score threshold of the detector; with one there is no second detector. None: its default.
-        min_size: minimum of a box's longer side in pixels.
+        retry: whether RetinaFace searches the images that BlazeFace does not settle, upright and rotated; not those of a
+            detector with a `threshold` of the user.
         max_faces: maximum number of faces per image, the most prominent (size × centrality).
-        small_faces: search at a higher resolution.
-        max_roll: degrees of in-plane rotation up to which faces are always searched.
         threads: threads used inside one network call.
+        options: further options of `open_detector`.
 
     Raises:
-        UnknownName: unknown detector or mesh.
-        ConfigError: an option out of range.
-        MissingExtra: the detector's package is not installed.
-        WeightsError: a network is missing.
+        ConfigError: an option out of range; other errors as of `open_detector`.
     """
     if max_faces is not None and max_faces < 1:
         raise ConfigError(f"max_faces must be 1 or more, got {max_faces}", value=max_faces, expected="1 or more, or None")
@@ -276,15 +261,7 @@ def open_finder(
     landmarker = None if mesh is None else Landmarker(mesh, refine, threads)
     if detector == "whole":
         return FaceFinder(None, landmarker)
-    options = {
-        "threshold": threshold,
-        "min_size": min_size,
-        "small_faces": small_faces,
-        "max_roll": max_roll,
-        "threads": threads,
-    }
-    first = open_detector(detector, **options)
-    # A threshold that the user sets is not undermined by a second detector.
-    retry = retry and threshold is None and landmarker is not None and detector in RETRYING
+    first = open_detector(detector, threads=threads, **options)
+    retry = retry and options.get("threshold") is None and landmarker is not None and detector in RETRYING
     second = Deferred("retinaface", threads) if retry else None
-    return FaceFinder(first, landmarker, second=second, min_size=min_size, max_faces=max_faces)
+    return FaceFinder(first, landmarker, second=second, min_size=first.min_size, max_faces=max_faces)

@@ -37,11 +37,7 @@ CLOSED = 0.12
 
 
 def gazes(faces: MetricFaces) -> list[Gaze | None]:
-    """Return the gaze of each face; None if both eyes are closed.
-
-    Args:
-        faces: from meshes with irises.
-    """
+    """Return the gaze of each face, from meshes with irises; None if both eyes are closed."""
     lids, rays = faces.in_head(LIDS).tolist(), (faces.rays[:, IRISES] @ faces.rotation).tolist()
     cameras = (-faces.translation[:, None] @ faces.rotation)[:, 0].tolist()
     return [_gaze(*each) for each in zip(lids, rays, cameras, faces.rotation.tolist(), strict=True)]

@@ -63,11 +63,6 @@ def region_of_box(box: Sequence[float] | np.ndarray, roll: float = 0.0) -> np.nd
     return np.array([(x0 + x1) / 2, (y0 + y1) / 2, 1.425 * max(x1 - x0, y1 - y0), roll])
 
 
-def region_of_crop(height: int, width: int) -> np.ndarray:
-    """Return the region, as `region_of_box` does, for an image that is a tight crop of one upright face."""
-    return np.array([width / 2, height / 2, 1.3 * max(height, width), 0.0])
-
-
 def regions_of_points(points: np.ndarray) -> np.ndarray:
     """Return the regions (N, 4) around meshes (N, P, 2 or 3), rotated by the line between the eyes."""
     found = np.empty((len(points), 4))
@@ -85,14 +80,8 @@ def regions_of_points(points: np.ndarray) -> np.ndarray:
 class Landmarker:
     """Computes the meshes of detected faces. Thread-safe.
 
-    Args:
-        mesh: `"mesh478"` (with irises, as the blendshapes need it), or `"mesh468"`, a fifth of the time and about as good
-            for alignment but on profiles.
-        refine: how often the region is refined from the landmarks. 0 for regions known from the last frame.
-        threads: threads inside one call of the network.
-
-    Raises:
-        WeightsError: the installation lacks the network.
+    The mesh is `"mesh478"` (with irises, as the blendshapes need it), or `"mesh468"`, a fifth of the time and about as good for
+    alignment but on profiles. `refine` is how often the region is refined from the landmarks, 0 for regions of the last frame.
 
     Example:
         >>> import numpy as np
@@ -107,30 +96,17 @@ class Landmarker:
         self._scout = _Mesh(SCOUT, threads) if refine and mesh != SCOUT else self._mesh
 
     def __call__(self, faces: Sequence[tuple[np.ndarray, Sequence[float] | np.ndarray, float]]) -> Landmarks:
-        """Return the meshes of detected faces.
-
-        Args:
-            faces: image, box (x0, y0, x1, y1) in its pixels, and rotation in radians, for each face; of one or many images.
-
-        Returns:
-            The meshes, in the order of `faces`.
-        """
+        """Return the meshes of faces, each given by its image, box (x0, y0, x1, y1) in pixels, and rotation in radians."""
         regions = [region_of_box(box, roll) for _, box, roll in faces]
         return self.locate([image for image, _, _ in faces], np.array(regions).reshape(-1, 4))
 
     def crops(self, images: Sequence[np.ndarray]) -> Landmarks:
         """Return the meshes of images (H, W, 3) that are tight crops of one upright face each; no detector is needed."""
-        regions = [region_of_crop(*image.shape[:2]) for image in images]
+        sizes = [image.shape[:2] for image in images]
+        regions = [(width / 2, height / 2, 1.3 * max(height, width), 0.0) for height, width in sizes]
         return self.locate(images, np.array(regions).reshape(-1, 4))
 
     def locate(self, images: Sequence[np.ndarray], regions: np.ndarray, refine: int | None = None) -> Landmarks:
-        """Return the meshes in given regions.
-
-        Args:
-            images: the image of every region, (H, W) or (H, W, 3) uint8 RGB.
-            regions: (N, 4), see `region_of_box` and `Landmarks.regions`.
-            refine: overrides the landmarker's own.
-        """
         for _ in range(self.refine if refine is None else refine):
             regions = self._scout(images, regions, "nearest").regions
         return self._mesh(images, regions)

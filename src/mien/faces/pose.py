@@ -73,12 +73,9 @@ class MetricFaces:
 
 
 def metric_faces(points: np.ndarray, sizes: np.ndarray, fov: float = FOV) -> MetricFaces:
-    """Fit the canonical face to meshes.
+    """Fit the canonical face to meshes (N, P ≥ 468, 3) in pixels of their images, whose `sizes` (N, 2) are width and height.
 
-    Args:
-        points: (N, P ≥ 468, 3) mesh points in image pixels.
-        sizes: (N, 2) width and height of their images in pixels.
-        fov: vertical field of view of the camera in degrees. The distance scales with it; angles hardly depend on it.
+    The distance scales with the vertical field of view `fov` in degrees; angles hardly depend on it.
     """
     basis, share, middle, weighted, variance = _basis()
     near = 2 * np.tan(np.radians(fov) / 2) / sizes[:, 1:].astype(np.float64)  # cm per pixel, 1 cm from the camera

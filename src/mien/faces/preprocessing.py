@@ -29,27 +29,21 @@ class Preprocess:
     """Crop, resize, color and value range as one card specifies.
 
     Args:
-        input: the card's input contract.
+        contract: the card's input contract.
         crop: the card's crop contract; None if the whole image is fed.
         regions: name → side of the regions of the face that the network reads besides.
     """
 
-    def __init__(
-        self,
-        input: Input,  # noqa: A002 - the card's own word
-        crop: Crop | None = None,
-        regions: Mapping[str, int] | None = None,
-    ) -> None:
-        self.input, self.crop, self.regions = input, crop, dict(regions or {})
-        self.size = (input.size[0], input.size[1])
-        self.channels = 1 if input.color == "gray" else 3
-        for name, values in (("offsets", input.offset), ("deviations", input.std or (1.0,))):
+    def __init__(self, contract: Input, crop: Crop | None = None, regions: Mapping[str, int] | None = None) -> None:
+        self.input, self.crop, self.regions = contract, crop, dict(regions or {})
+        self.size = (contract.size[0], contract.size[1])
+        self.raw = contract.dtype == "uint8"
+        self.channels = 1 if contract.color == "gray" else 3
+        for name, values in (("offsets", contract.offset), ("deviations", contract.std or (1.0,))):
             if len(values) not in (1, self.channels):
-                raise WeightsError(
-                    f"the card gives {len(values)} {name} for {self.channels} channels; give one, or one for each"
-                )
-        self.raw = input.dtype == "uint8"
-        self._offset, self._std = np.asarray(input.offset, np.float32), np.asarray(input.std, np.float32)
+                message = f"the card gives {len(values)} {name} for {self.channels} channels; give one, or one for each"
+                raise WeightsError(message, value=values)
+        self._offset, self._std = np.asarray(contract.offset, np.float32), np.asarray(contract.std, np.float32)
         self._template = lookup(crop.template, TEMPLATES, "alignment template", plugins=False) if crop else None
 
     @classmethod
@@ -72,11 +66,9 @@ class Preprocess:
         return self.crop is not None or bool(self.regions)
 
     def matrix(self, mesh: np.ndarray, size: int | None = None) -> np.ndarray:
-        """Return the (2, 3) matrix from a photograph to the crop of a face in it.
+        """Return the (2, 3) matrix from a photograph to the crop of a face, `size` pixels wide or as the card specifies.
 
-        Args:
-            mesh: (P, 2 or 3) points of the face mesh, in the photograph's pixels.
-            size: side of the crop; the card's own if None.
+        The mesh (P, 2 or 3) is in pixels of the photograph.
 
         Raises:
             WeightsError: the card lacks a crop.
@@ -89,14 +81,9 @@ class Preprocess:
         raise WeightsError("this card has no crop contract: feed it whole images (detector 'whole')")
 
     def cut(self, image: np.ndarray, mesh: np.ndarray) -> dict[str, np.ndarray]:
-        """Cut the images that the network reads of a face out of a photograph.
+        """Cut the images that the network reads, name → (h, w, channels) uint8, of a face out of a photograph.
 
-        Args:
-            image: (H, W, 3) uint8 RGB.
-            mesh: (P, 2 or 3) points of the face mesh, in its pixels.
-
-        Returns:
-            Name → (h, w, channels) uint8; `image` is the face.
+        The photograph is (H, W, 3) uint8 RGB, the mesh (P, 2 or 3) in its pixels.
         """
         face = self._color(warp(image, self.matrix(mesh), self.size[0], gray=self.channels == 1 and not self.raw))
         if not self.regions:
@@ -105,15 +92,10 @@ class Preprocess:
         return {IMAGE: face, **self._regions(warp(image, matrix, SIDE), apply(matrix, points68(mesh)))}
 
     def take(self, image: np.ndarray, mesh: np.ndarray | None = None) -> dict[str, np.ndarray]:
-        """Take the images that the network reads from an image of one face.
+        """Take the images that the network reads, as `cut` gives them, from an image that a face fills.
 
-        Args:
-            image: (H, W), (H, W, 1) or (H, W, 3) uint8 RGB; the face fills it.
-            mesh: (P, 2 or 3) points of the face mesh in its pixels, for networks that read regions; without it average
-                regions are cut.
-
-        Returns:
-            Name → (h, w, channels) uint8; `image` is the face.
+        The image is (H, W), (H, W, 1) or (H, W, 3) uint8 RGB. The mesh in its pixels is for networks that read regions; without
+        it average regions are cut.
         """
         plain = image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
         found = {IMAGE: self.whole(plain)}
@@ -168,9 +150,6 @@ class EnsemblePreprocess(Preprocess):
 
     Sizes and crops of the face itself are those of the first member. With regions there is a further input `FOUND`: whether
     the landmarks are known.
-
-    Args:
-        members: models of the ensemble.
     """
 
     def __init__(self, members: Sequence[Member]) -> None:
@@ -220,11 +199,8 @@ class EnsemblePreprocess(Preprocess):
 
 
 def gray(image: np.ndarray) -> np.ndarray:
-    """Return ITU-R 601 luma of an (H, W, 3) uint8 RGB image, rounded as Pillow rounds; (H, W) images as they are."""
-    if image.ndim == 2:
-        return image
-    wide = image.astype(np.uint32)
-    return ((wide[..., 0] * 19595 + wide[..., 1] * 38470 + wide[..., 2] * 7471 + 0x8000) >> 16).astype(np.uint8)
+    """Return ITU-R 601 luma of an (H, W, 3) uint8 RGB image; (H, W) images as they are."""
+    return image if image.ndim == 2 else np.asarray(Image.fromarray(image).convert("L"))
 
 
 def resize_cv2(image: np.ndarray, height: int, width: int) -> np.ndarray:

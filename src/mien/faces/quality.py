@@ -41,10 +41,7 @@ SIDE = 48
 def face_quality(image: np.ndarray, face: FoundFace, pose: Pose | None = None) -> float | None:
     """Return the quality of a face in an image (H, W, 3) uint8 RGB, 0 … 1; None without a mesh.
 
-    Args:
-        image: the image.
-        face: the face, with its mesh.
-        pose: its head pose; None leaves yaw and pitch out.
+    Without the head pose, yaw and pitch are left out.
     """
     if face.points is None:
         return None

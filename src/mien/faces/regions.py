@@ -29,13 +29,10 @@ SMALLEST = 4
 
 
 def global_roi_boxes(points68: np.ndarray) -> dict[str, Box]:
-    """Return the boxes `eye`, `nose` and `mouth` of the Global-ROI Net.
+    """Return the boxes `eye`, `nose` and `mouth` of the Global-ROI Net, for landmarks (68, 2) on a face of 224 × 224.
 
-    Args:
-        points68: (68, 2) on a face aligned to 224 × 224; rounded to whole pixels, as the authors' landmarks are.
-
-    Returns:
-        Boxes that may extend beyond the image; use `clamp`. The authors' slices wrap around there, and the image fails.
+    The landmarks are rounded to whole pixels, as the authors' are. Boxes may extend beyond the image; use `clamp`: the authors'
+    slices wrap around there, and the image fails.
     """
     points = np.rint(points68).astype(int)
 
@@ -82,17 +79,10 @@ def inside(boxes: Mapping[str, Box]) -> dict[str, Box] | None:
 
 
 def region_crops(image: np.ndarray, points68: np.ndarray | None, sizes: Mapping[str, int]) -> dict[str, np.ndarray]:
-    """Crop the regions of an aligned face as inputs of the Global-ROI Net.
+    """Crop regions of an aligned face (H, W) or (H, W, 3) uint8 as inputs of the Global-ROI Net.
 
-    The face is resized to 224 × 224, cropped by `global_roi_boxes`, and each crop is resized bilinearly.
-
-    Args:
-        image: (H, W) or (H, W, 3) uint8, one aligned face that fills the image.
-        points68: (68, 2) in its pixels. With None, or where a region is missing, the mean boxes are used.
-        sizes: region (`eye`, `nose`, `mouth`) → side of its crop in pixels.
-
-    Returns:
-        Region → (side, side) or (side, side, 3) uint8, in the order of `sizes`.
+    The face is resized to 224 × 224, cropped by `global_roi_boxes`, and each crop is resized bilinearly to its side in `sizes`.
+    Without landmarks (68, 2), or where a region is missing, the mean boxes are used.
 
     Raises:
         UnknownName: unknown region.

@@ -24,7 +24,7 @@ from typing import Any
 
 from ...registry import lookup
 from .detections import Detections
-from .detector import Detector
+from .detector import UPRIGHT, Detector, Whole
 
 __all__ = ["DETECTORS", "Detections", "Detector", "open_detector"]
 
@@ -34,7 +34,7 @@ DETECTORS = {
     "mtcnn": "mien.faces.detection.mtcnn:MTCNN",
     "mtcnn-evolve": "mien.faces.detection.mtcnn:EvolveMTCNN",
     "dlib": "mien.faces.detection.dlib:Dlib",
-    "whole": "mien.faces.detection.whole:Whole",
+    "whole": Whole,
 }
 """Name → class, constructed with the keywords `threshold`, `min_size`, `small_faces` and `threads`; an instance maps an image
 to `Detections`. `"module:attribute"` names any other class with this interface."""
@@ -47,7 +47,7 @@ def open_detector(
     min_size: float = 0,
     max_faces: int | None = None,
     small_faces: bool = False,
-    max_roll: float = 45,
+    max_roll: float = UPRIGHT,
     threads: int = 1,
 ) -> Detector:
     """Open a detector by name.

@@ -54,9 +54,7 @@ ROUNDS, ROUNDS_SMALL_FACES = 2, 3
 class BlazeFace:
     """Searches the whole image, then further views where it hints at more faces."""
 
-    def __init__(
-        self, *, threshold: float | None = None, min_size: float = 0, small_faces: bool = False, threads: int = 1
-    ) -> None:
+    def __init__(self, *, threshold: float | None, min_size: float, small_faces: bool, threads: int) -> None:
         self.network = Network(threads)
         self.thresholds = (THRESHOLD, THRESHOLD_TILES) if threshold is None else (threshold, threshold)
         self.min_size, self.small_faces = min_size, small_faces
@@ -83,9 +81,7 @@ class BlazeFace:
 
     def _split(self, seen: Detections, region: Region, image: np.ndarray, threshold: float) -> tuple[Detections, Detections]:
         """Return the faces of one view, and the hints at other faces."""
-        cut = region.cuts(seen.boxes, image)
-        if cut.any():
-            seen = seen.select(~cut)
+        seen = seen.select(~region.cuts(seen.boxes, image))
         count = int((seen.scores > threshold).sum())  # the best come first
         faces, rest = seen[:count], seen[count:]
         apart = [not (containment(box, faces.boxes) > ON_FACE).any() for box in rest.boxes]

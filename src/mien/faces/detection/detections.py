@@ -68,8 +68,6 @@ class Detections:
 
     def shifted(self, right: float, down: float) -> Detections:
         """Return the faces moved by this many pixels."""
-        if not (right or down):
-            return self
         offset = np.array([right, down], np.float32)
         points = None if self.points is None else self.points + offset
         return Detections(self.boxes + np.tile(offset, 2), self.scores, self.roll, points)

@@ -1,10 +1,11 @@
-"""Options that every detector shares: minimum size, maximum number of faces, in-plane rotation."""
+"""What all detectors share, minimum size, maximum number of faces and in-plane rotation, and the detector without a search."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -21,16 +22,13 @@ SAME_FACE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Detector:
-    """A function from an image to `Detections`; opened by `open_detector`."""
+    """A function from an image to `Detections`; opened by `open_detector`, which describes the options."""
 
     search: Callable[[np.ndarray], Detections]
     """Detects the upright faces of an image."""
-    min_size: float = 0
-    """Minimum of a box's longer side in pixels."""
-    max_faces: int | None = None
-    """Maximum number of faces, those with the highest `prominence` × score are kept; None for all."""
-    max_roll: float = UPRIGHT
-    """Degrees of in-plane rotation up to which faces must be found."""
+    min_size: float
+    max_faces: int | None
+    max_roll: float
 
     def __post_init__(self) -> None:
         for name, valid, expected in (
@@ -43,21 +41,14 @@ class Detector:
                 raise ConfigError(f"{name} must be {expected}, got {value!r}", value=value, expected=expected)
 
     def __call__(self, image: np.ndarray) -> Detections:
-        """Return the faces of an image, best first.
-
-        Args:
-            image: (H, W, 3) uint8 RGB.
+        """Return the faces of an image (H, W, 3) uint8 RGB, best first.
 
         Raises:
             TypeError: the image is not a uint8 array.
             ValueError: the image has another shape or is empty.
         """
         _check(image)
-        quarters = [0]
-        if self.max_roll > UPRIGHT:
-            quarters += [1, 3]
-        if self.max_roll > 180 - UPRIGHT:
-            quarters.append(2)
+        quarters = [0, *[1, 3] * (self.max_roll > UPRIGHT), *[2] * (self.max_roll > 180 - UPRIGHT)]
         faces = rotated(self.search, image, quarters) if len(quarters) > 1 else self.search(image)
         if self.min_size:
             faces = faces.select(sides(faces.boxes).max(1, initial=0) >= self.min_size)
@@ -78,6 +69,18 @@ def merged(parts: Sequence[Detections]) -> Detections:
         return parts[0]
     faces = Detections.join(parts)
     return faces.select(suppress(faces.boxes, faces.scores, SAME_FACE, containment))
+
+
+class Whole:
+    """Takes the whole image as one upright face with score 1, for datasets of face crops."""
+
+    def __init__(self, **options: Any) -> None:
+        """Accept and ignore the options of the other detectors."""
+
+    def __call__(self, image: np.ndarray) -> Detections:
+        """Return the border of the image as the only box."""
+        height, width = image.shape[:2]
+        return Detections(np.array([[0, 0, width, height]], np.float32), np.ones(1, np.float32), np.zeros(1, np.float32))
 
 
 def prominence(boxes: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -6,6 +6,7 @@ with it.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from types import ModuleType
 
@@ -27,9 +28,7 @@ class Dlib:
         MissingExtra: dlib is not installed.
     """
 
-    def __init__(
-        self, *, threshold: float | None = None, min_size: float = 0, small_faces: bool = False, threads: int = 1
-    ) -> None:
+    def __init__(self, *, threshold: float | None, min_size: float, small_faces: bool, threads: int) -> None:
         self.threshold = 0.0 if threshold is None else threshold
         smallest = max(min_size, SMALLEST_SMALL_FACES if small_faces else SMALLEST)
         self.upsamplings = max(int(np.ceil(np.log2(WINDOW / smallest))), 0)
@@ -47,8 +46,6 @@ class Dlib:
 
 def _dlib() -> ModuleType:
     for name in ("dlib", "_dlib_pybind11"):  # The source build and the wheel dlib-bin use different module names.
-        try:
+        with contextlib.suppress(ModuleNotFoundError):
             return importlib.import_module(name)
-        except ModuleNotFoundError:
-            continue
     raise MissingExtra("dlib", "dlib")

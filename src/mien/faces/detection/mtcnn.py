@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from PIL import Image
@@ -56,31 +55,20 @@ def _bilinear(image: np.ndarray, width: int, height: int) -> np.ndarray:
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
 
-KERAS = Conventions(0.709, (0.6, 0.7, 0.7), CELL - 1, np.trunc, 1, False, area)
-EVOLVE = Conventions(0.707, (0.6, 0.7, 0.8), CELL, np.round, 0, True, _bilinear)
-
-
 class MTCNN:
     """The cascade; `threshold` applies to the last network."""
 
-    def __init__(
-        self,
-        conventions: Conventions = KERAS,
-        *,
-        threshold: float | None = None,
-        min_size: float = 0,
-        small_faces: bool = False,
-        threads: int = 1,
-    ) -> None:
+    conventions = Conventions(0.709, (0.6, 0.7, 0.7), CELL - 1, np.trunc, 1, False, area)
+
+    def __init__(self, *, threshold: float | None, min_size: float, small_faces: bool, threads: int) -> None:
         self.networks = [OnnxRuntime(bundled_file(f"mtcnn-{stage}.onnx"), threads, arena=False) for stage in "pro"]
-        self.conventions = conventions
-        self.thresholds = (*conventions.thresholds[:2], conventions.thresholds[2] if threshold is None else threshold)
+        first, second, last = self.conventions.thresholds
+        self.thresholds = first, second, last if threshold is None else threshold
         self.smallest = max(min_size, SMALLEST_SMALL_FACES if small_faces else SMALLEST)
 
     def __call__(self, image: np.ndarray) -> Detections:
         """Return the faces of a uint8 RGB image."""
-        boxes = self._propose(image)
-        boxes = self._squared(boxes)
+        boxes = self._squared(self._propose(image))
         shifts, scores = self._run(1, self._cut(image, boxes, SQUARES[0]))
         boxes, scores, shifts = _above(self.thresholds[1], scores, boxes, shifts)
         kept = _suppress(boxes, scores, 0.7)
@@ -138,7 +126,10 @@ class MTCNN:
         return squares
 
 
-EvolveMTCNN = partial(MTCNN, EVOLVE)
+class EvolveMTCNN(MTCNN):
+    """The cascade as face.evoLVe runs it."""
+
+    conventions = Conventions(0.707, (0.6, 0.7, 0.8), CELL, np.round, 0, True, _bilinear)
 
 
 def _suppress(boxes: np.ndarray, scores: np.ndarray, limit: float, overlap: Overlap = iou) -> np.ndarray:

@@ -13,14 +13,7 @@ Overlap = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def groups(boxes: np.ndarray, scores: np.ndarray, limit: float, overlap: Overlap = iou) -> Iterator[np.ndarray]:
-    """Yield the indices of each group: the best remaining box first, then the remaining boxes that overlap it.
-
-    Args:
-        boxes: (N, 4) left, top, right, bottom.
-        scores: (N,).
-        limit: overlap above which two boxes belong to one group.
-        overlap: measure of overlap.
-    """
+    """Yield the indices of each group: the best remaining of boxes (N, 4), then those that overlap it by more than `limit`."""
     order = np.argsort(-scores, kind="stable")
     while order.size:
         same = overlap(boxes[order[0]], boxes[order]) > limit
@@ -30,12 +23,7 @@ def groups(boxes: np.ndarray, scores: np.ndarray, limit: float, overlap: Overlap
 
 
 def suppress(boxes: np.ndarray, scores: np.ndarray, limit: float, overlap: Overlap = iou) -> np.ndarray:
-    """Return (M,) the indices that greedy NMS keeps, best first: no two of them overlap by more than `limit`.
-
-    Arguments as for `groups`.
-    """
-    if len(boxes) < 2:
-        return np.arange(len(boxes))
+    """Return (M,) the indices of boxes (N, 4) that greedy NMS keeps, best first: no two overlap by more than `limit`."""
     return np.array([group[0] for group in groups(boxes, scores, limit, overlap)], dtype=np.intp)
 
 

@@ -33,9 +33,7 @@ ANCHORS = {8: (16, 32), 16: (64, 128), 32: (256, 512)}
 class RetinaFace:
     """RetinaFace on the image scaled to at most `LONGEST`."""
 
-    def __init__(
-        self, *, threshold: float | None = None, min_size: float = 0, small_faces: bool = False, threads: int = 1
-    ) -> None:
+    def __init__(self, *, threshold: float | None, min_size: float, small_faces: bool, threads: int) -> None:
         # The largest inputs of `small_faces` would keep hundreds of megabytes.
         self.network = OnnxRuntime(bundled_file("retinaface.onnx"), threads, arena=not small_faces)
         self.threshold = THRESHOLD if threshold is None else threshold

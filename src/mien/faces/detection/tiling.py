@@ -49,14 +49,9 @@ class Region(NamedTuple):
     def cuts(self, boxes: np.ndarray, image: np.ndarray) -> np.ndarray:
         """Return which boxes (N, 4), in pixels of the region, touch a side of it that is not also a side of the image."""
         height, width = image.shape[:2]
-        if self.left <= 0 and self.top <= 0 and self.left + self.width >= width and self.top + self.height >= height:
-            return np.zeros(len(boxes), bool)
-        return (
-            ((boxes[:, 0] < BORDER) & (self.left > 0))
-            | ((boxes[:, 1] < BORDER) & (self.top > 0))
-            | ((boxes[:, 2] > self.width - BORDER) & (self.left + self.width < width))
-            | ((boxes[:, 3] > self.height - BORDER) & (self.top + self.height < height))
-        )
+        inner = [self.left > 0, self.top > 0, self.left + self.width < width, self.top + self.height < height]
+        distances = np.concatenate([boxes[:, :2], [self.width, self.height] - boxes[:, 2:]], 1)
+        return ((distances < BORDER) & inner).any(1)
 
 
 def tiles(region: Region) -> list[Region]:
