@@ -7,7 +7,6 @@ without a card, or with a card for another file, are refused.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 import os
 import re
@@ -16,11 +15,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from . import config as tables
 from .errors import ConfigError, WeightsError, needs, shown
 from .io.files import atomic_write
+from .io.files import sha256 as sha256
 from .registry import lookup
 
 ASSETS = Path(__file__).parent / "assets"
@@ -43,12 +43,6 @@ def bundled_file(name: str) -> Path:
     if not path.is_file():
         raise WeightsError(f"the bundled weight {name} is missing from {WEIGHTS}; reinstall the package")
     return verify(path, digest)
-
-
-def sha256(path: str | Path) -> str:
-    """Return the hexadecimal sha256 of a file."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def run_name(folder: Path) -> str:
@@ -125,7 +119,7 @@ class Crop:
 class Calibration:
     """Temperature scaling and the abstention threshold."""
 
-    temperature: float = 1.0
+    temperature: Annotated[float, tables.Range(0, open=True)] = 1.0
     """Divisor of the logits: inside the graph of ONNX files, applied at inference for other weights."""
     threshold: float = 0.0
     """Confidence below which `certain` is False."""
@@ -415,8 +409,6 @@ def _check_classifier(card: Card, where: str) -> None:
         raise WeightsError(f"card {where}: input.size must be height and width from 1 to {MAX_SIDE}, got {shown(list(size))}")
     if not all(map(math.isfinite, numbers)) or not all(card.input.std):
         raise WeightsError(f"card {where}: input.scale, offset and std must be finite, and std must not be 0")
-    if not 0 < card.calibration.temperature < math.inf:
-        raise WeightsError(f"card {where}: calibration.temperature must be above 0, got {card.calibration.temperature}")
     sides = card.reading.get("inputs", {})
     if not isinstance(sides, dict) or not all(type(side) is int and 1 <= side <= MAX_SIDE for side in sides.values()):
         raise WeightsError(f"card {where}: reading.inputs must map names to sides from 1 to {MAX_SIDE}, got {shown(sides)}")

@@ -19,7 +19,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 
@@ -117,9 +117,15 @@ class MissingExtra(MienError):
         self.package, self.extra = package, extra
 
 
+TORCH_SIDE = frozenset({"torch", "torchvision", "timm", "safetensors", "captum", "onnx", "tomli_w"})
+"""Modules of the extra `train`."""
+
+
 @contextlib.contextmanager
-def needs(extra: str, package: str = "") -> Iterator[None]:
+def needs(extra: str, package: str = "", *, among: Collection[str] = ()) -> Iterator[None]:
     """Report a package that an import of the block lacks, by default by the name of its module, with the extra that has it.
+
+    The error of a module that is not `among` the given ones is unchanged, as that of a module of the user's.
 
     Raises:
         MissingExtra: the package is not installed.
@@ -127,7 +133,15 @@ def needs(extra: str, package: str = "") -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
+        if among and error.name not in among:
+            raise
         raise MissingExtra(package or error.name or extra, extra) from error
+
+
+def reason(error: BaseException) -> str:
+    """Return why an operation of the system or of a library failed, for messages: one line of at most 200 characters."""
+    text = str(getattr(error, "strerror", None) or error).strip()
+    return text.splitlines()[0][:200] if text else type(error).__name__
 
 
 def _rebuild(kind: type[MienError], args: tuple[Any, ...], state: dict[str, Any]) -> MienError:

@@ -25,12 +25,11 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import MissingExtra, SourceError
+from ..errors import TORCH_SIDE, SourceError, needs
 from ..inference.recognizer import Recognizer, load
 from ..io.images import DecodedImage, read_image
 from ..registry import lookup
 from ..runtime.devices import Device
-from ..runtime.open_model import TORCH_SIDE
 from ..types import Box, Face
 from .explanation import Explanation, positive
 from .faces import Probe, SeenFace, enlarged, see
@@ -174,11 +173,8 @@ def explain_seen(
 
 def method_named(name: str) -> Method:
     """Return a method by name; raises UnknownName, or MissingExtra without torch or captum."""
-    try:
+    with needs("train", among=TORCH_SIDE):
         return lookup(name, METHODS, "method", plugins=False)
-    except ModuleNotFoundError as error:
-        missing = error.name or ""
-        raise (MissingExtra(missing, "train") if missing in {*TORCH_SIDE, "captum"} else error) from error
 
 
 def fitting_method(read: Recognizer, method: str) -> str:

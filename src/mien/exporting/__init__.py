@@ -15,8 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from ..errors import MissingExtra
-from ..runtime.open_model import TORCH_SIDE
+from ..errors import TORCH_SIDE, needs
 
 if TYPE_CHECKING:
     from .exporter import export as export
@@ -37,9 +36,6 @@ def __getattr__(name: str) -> Any:
     """Import `export` on first use, since it needs torch and onnx."""
     if name != "export":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
+    with needs("train", among=TORCH_SIDE):
         from .exporter import export
-    except ModuleNotFoundError as error:
-        missing = error.name or ""
-        raise (MissingExtra(missing, "train") if missing in {*TORCH_SIDE, "onnx", "tomli_w"} else error) from error
     return export

@@ -107,6 +107,7 @@ class Landmarker:
         return self.locate(images, np.array(regions).reshape(-1, 4))
 
     def locate(self, images: Sequence[np.ndarray], regions: np.ndarray, refine: int | None = None) -> Landmarks:
+        """Return the meshes in regions (N, 4) of images, one for each, (H, W) or (H, W, 3) uint8 RGB; see `region_of_box`."""
         for _ in range(self.refine if refine is None else refine):
             regions = self._scout(images, regions, "nearest").regions
         return self._mesh(images, regions)

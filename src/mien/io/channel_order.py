@@ -30,11 +30,7 @@ SAMPLES = 16_384
 
 
 def looks_bgr(pixels: NDArray[np.uint8]) -> bool:
-    """Return whether an image that should be RGB is probably BGR; False in doubt.
-
-    Args:
-        pixels: (H, W, 3) uint8.
-    """
+    """Return whether an image (H, W, 3) uint8 that should be RGB is probably BGR; False in doubt."""
     thin = _thin(pixels)
     as_given, swapped = _skin(thin), _skin(thin[..., ::-1])
     share = swapped.mean()
@@ -52,16 +48,12 @@ def looks_bgr(pixels: NDArray[np.uint8]) -> bool:
 
 
 def face_looks_bgr(crop: NDArray[np.uint8]) -> bool:
-    """Return whether the crop of a face that should be RGB is probably BGR.
-
-    Args:
-        crop: (H, W, 3) uint8, bounding box of one face, brow to chin.
-    """
+    """Return whether the bounding box of a face (H, W, 3) uint8, brow to chin, that should be RGB is probably BGR."""
     height, width = crop.shape[:2]
     thin = _thin(crop[height // 5 : height - height // 10, width // 5 : width - width // 5])
     if not thin.size:
         return False
-    red, green, blue = thin[..., 0], thin[..., 1], thin[..., 2]
+    red, green, blue = np.moveaxis(thin, -1, 0)
     cold = ((blue > green) & (green > red)).mean()
     warm = ((red > green) & (green > blue)).mean()
     return bool(cold > 0.5 and warm < 0.1 and np.median(blue - red) > 8)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigError, MienError
+from ..errors import ConfigError, MienError, reason
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 try:
     import fcntl
@@ -29,12 +33,7 @@ def atomic_write(path: str | os.PathLike[str], advice: str = ADVICE, error: type
     """Yield a temporary path that replaces `path` when the block succeeds and is removed when it raises.
 
     The temporary file `.NAME.….part` is in the same folder and unique to this writer, so `path` holds either the old or the new
-    content at any time. Parent folders are created. Pipes and devices are written to directly.
-
-    Args:
-        path: the file to write.
-        advice: remedy for the error message.
-        error: exception class for system errors.
+    content at any time. Parent folders are created. Pipes and devices are written to directly. `advice` is for the message.
 
     Raises:
         ConfigError: the disk is full or the file cannot be written (or the class given as `error`).
@@ -44,9 +43,7 @@ def atomic_write(path: str | os.PathLike[str], advice: str = ADVICE, error: type
     with write_errors(path, advice, error):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            if (
-                path.exists() and not path.is_file()
-            ):  # A device must not be replaced by a file; opening a folder fails by itself.
+            if _is_device(path):
                 yield path
             else:
                 yield part
@@ -73,13 +70,11 @@ def check_output(
         ConfigError: wrong extension, an input, or an existing file that mien did not write.
     """
     path = Path(path)
-    if path.exists() and not path.is_file():  # A pipe or device; a folder raises when it is opened.
+    if _is_device(path):
         return
     if path.suffix.lower() not in suffixes:
-        message = (
-            f"{flag} {path}: unexpected extension (expected {', '.join(suffixes)}); the output's name follows {flag} directly"
-        )
-        raise ConfigError(message, path=path, value=path.suffix, expected=suffixes)
+        message = f"{flag} {path}: unexpected extension (expected {', '.join(suffixes)}); the output's name follows {flag}"
+        raise ConfigError(f"{message} directly", path=path, value=path.suffix, expected=suffixes)
     if not path.exists():
         return
     for one in inputs:
@@ -96,27 +91,28 @@ def check_output(
             raise ConfigError(message, path=path)
 
 
+def sha256(path: str | os.PathLike[str]) -> str:
+    """Return the hexadecimal sha256 of a file."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 @contextmanager
 def write_errors(path: str | os.PathLike[str], advice: str = ADVICE, error: type[MienError] = ConfigError) -> Iterator[None]:
     """Convert an OSError of the block to `error` with the path: the system's error for a full disk has no file name."""
     try:
         yield
     except OSError as failure:
-        message = f"{os.fspath(path)} cannot be written: {failure.strerror or failure}; {advice}"
-        raise error(message, path=path) from failure
+        raise error(f"{os.fspath(path)} cannot be written: {reason(failure)}; {advice}", path=path) from failure
 
 
 @contextmanager
 def locked(path: str | os.PathLike[str], *, wait: bool = False) -> Iterator[None]:
-    """Hold an exclusive inter-process lock on a file or folder.
+    """Hold an exclusive inter-process lock on an existing folder, or on a file in one; `wait` for the other process or raise.
 
     The lock is on a hidden file, `.lock` in a folder or `.NAME.lock` beside a file, which is removed afterwards. It is released
     when the process is killed. Threads of one process do not exclude each other, and file systems without locks (some network
     disks) have no effect.
-
-    Args:
-        path: an existing folder, or a file whose folder exists.
-        wait: wait for the other process instead of raising.
 
     Raises:
         ConfigError: another process holds the lock, or the lock file cannot be created.
@@ -142,12 +138,14 @@ def locked_folder(folder: Path) -> AbstractContextManager[None]:
     Raises:
         ConfigError: the folder cannot be created or written, or another process holds the lock.
     """
-    try:
+    with write_errors(folder, "give another folder with --out"):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        message = f"the folder {folder} cannot be created: {error.strerror}; give another with --out"
-        raise ConfigError(message, path=folder) from error
     return locked(folder)
+
+
+def _is_device(path: Path) -> bool:
+    """Return whether a path is a pipe or device, which a file must not replace, or a folder, which cannot be opened."""
+    return path.exists() and not path.is_file()
 
 
 def _acquire(lock: Path, path: Path, wait: bool) -> int:
@@ -172,10 +170,6 @@ def _acquire(lock: Path, path: Path, wait: bool) -> int:
         os.close(descriptor)  # The previous holder removed the file between our open and our lock.
 
 
-class _Text(Protocol):
-    def write(self, text: str, /) -> Any: ...
-
-
 class LineFeeds:
     r"""Text file for `csv.writer`: rows end with `\n`, and cells that contain any line break are quoted.
 
@@ -190,7 +184,7 @@ class LineFeeds:
         'name,faces\n"a\rb.jpg",1\n'
     """
 
-    def __init__(self, file: _Text) -> None:
+    def __init__(self, file: SupportsWrite[str]) -> None:
         self.file = file
 
     def write(self, line: str) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from ..errors import SourceError
+from ..errors import SourceError, reason
 from .urls import require_public, without_secrets
 from .video import Info, Sampling, VideoFrame, choose_stream, displayed_size, import_av
 
@@ -66,7 +66,7 @@ class LiveStream:
         self.dropped = self.reconnects = 0
         if not allow_private:
             require_public(urlsplit(url).hostname or "", self.name, timeout)
-        container, stream = self._connect(None)
+        container, stream = self._connect()
         rate = stream.average_rate or stream.guessed_rate
         self.info = Info(None, float(rate) if rate else None, bool(container.streams.audio))
         self.coded = (stream.codec_context.width, stream.codec_context.height)
@@ -118,21 +118,19 @@ class LiveStream:
             self._queue.append(item)
             self._ready.notify()
 
-    def _connect(self, stream: int | None) -> tuple[Any, Any]:
+    def _connect(self) -> tuple[Any, Any]:
         av = import_av()
         options = {"protocol_whitelist": PROTOCOLS, "format_whitelist": FORMATS, "rtsp_transport": "tcp"}
         try:
             container = av.open(self.url, options=options, timeout=(self.timeout, self.timeout), metadata_errors="replace")
         except (av.error.FFmpegError, OSError) as error:
-            reason = str(getattr(error, "strerror", None) or error).splitlines()[0]
-            message = f"{self.name} cannot be opened: {reason}; check the address, the password and that the camera is on"
-            raise SourceError(message, path=self.name) from error
+            advice = "check the address, the password and that the camera is on"
+            raise SourceError(f"{self.name} cannot be opened: {reason(error)}; {advice}", path=self.name) from error
         try:
-            chosen, _ = choose_stream(container, stream, self.name)
+            return container, choose_stream(container, None, self.name)[0]
         except SourceError:
             container.close()
             raise
-        return container, chosen
 
     def _decode(self, container: Any, stream: Any) -> None:
         """Decode until closed; after an interruption reconnect, waiting 0.5, 1, 2, … up to 10 s in between."""
@@ -146,7 +144,7 @@ class LiveStream:
                         last, pause = time.monotonic(), 0.5
                         self._put((last, frame))
                 except Exception as error:  # Any error of a broken connection leads to a new connection.
-                    failure = str(error).splitlines()[0] or type(error).__name__
+                    failure = reason(error)
                 with contextlib.suppress(Exception):
                     container.close()
                 container = None
@@ -158,7 +156,7 @@ class LiveStream:
             pause = min(2 * pause, 10.0)
             if not self._stop.is_set():
                 with contextlib.suppress(SourceError):
-                    container, stream = self._connect(None)
+                    container, stream = self._connect()
                     self.reconnects += 1
         if container is not None:
             container.close()

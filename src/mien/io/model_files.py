@@ -13,8 +13,8 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ..errors import MissingExtra, SourceError, WeightsError
-from .files import atomic_write, locked
+from ..errors import SourceError, WeightsError, needs, reason
+from .files import atomic_write, locked, sha256
 from .urls import fetch, without_secrets
 
 FILE = "model.onnx"
@@ -27,10 +27,7 @@ _HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w.-]+))?(?:
 
 
 def model_file(url: str) -> Path:
-    """Return the path of the downloaded or cached file of a URL.
-
-    Args:
-        url: `https://…`, or `hf://owner/repo`, optionally with `@revision`, `/file` and `#sha256=…`.
+    """Return the path of the downloaded or cached file of a URL, as the module describes it.
 
     Raises:
         WeightsError: an invalid URL, a failed download, or another digest than the pinned one.
@@ -41,14 +38,9 @@ def model_file(url: str) -> Path:
     if fragment and not re.fullmatch(r"sha256=[0-9a-fA-F]{64}", fragment):
         raise WeightsError(f"{name}: expected #sha256= and 64 hexadecimal digits, got #{fragment[:80]}", value=fragment)
     path = _from_hub(place, name) if place.startswith("hf://") else _from_web(place, name, pinned=bool(digest))
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest and found != digest:
-        raise WeightsError(
-            f"{name} has sha256 {found}, expected {digest}: the file was changed, or the digest is of another file; "
-            f"the downloaded file is {path}",
-            path=path, value=found, expected=digest,
-        )  # fmt: skip
+    if digest and (found := sha256(path)) != digest:
+        message = f"{name} has sha256 {found}, expected {digest}: the file was changed, or the digest is of another file"
+        raise WeightsError(f"{message}; the downloaded file is {path}", path=path, value=found, expected=digest)
     return path
 
 
@@ -82,19 +74,13 @@ def _from_web(url: str, name: str, *, pinned: bool) -> Path:
 def _from_hub(url: str, name: str) -> Path:
     found = _HUB.fullmatch(url)
     if found is None:
-        raise WeightsError(
-            f"invalid {name}: expected hf://owner/repo, hf://owner/repo@revision or hf://owner/repo/file", value=name
-        )
-    try:
+        message = f"invalid {name}: expected hf://owner/repo, hf://owner/repo@revision or hf://owner/repo/file"
+        raise WeightsError(message, value=name)
+    with needs("hub", "huggingface_hub"):
         from huggingface_hub import hf_hub_download
-    except ModuleNotFoundError:
-        raise MissingExtra("huggingface_hub", "hub") from None
+    repository, revision, file = found["repo"], found["revision"], found["file"] or FILE
     try:
-        return Path(
-            hf_hub_download(found["repo"], found["file"] or FILE, revision=found["revision"], cache_dir=folder() / "hub")
-        )
+        return Path(hf_hub_download(repository, file, revision=revision, cache_dir=folder() / "hub"))
     except Exception as error:  # its exceptions have no common base
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise WeightsError(
-            f"cannot download {name}: {reason}; check the repository, the revision and HF_TOKEN", value=name
-        ) from error
+        message = f"cannot download {name}: {reason(error)}; check the repository, the revision and HF_TOKEN"
+        raise WeightsError(message, value=name) from error

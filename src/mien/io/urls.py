@@ -87,13 +87,11 @@ def fetch(url: str, *, max_bytes: int, timeout: float, allow_private: bool = Fal
         message = f"{name} was not downloaded within {timeout:g} seconds; try again, or raise timeout"
         raise SourceError(message, path=name, expected=timeout) from None
     except ssl.SSLCertVerificationError as error:
-        raise SourceError(
-            f"{name}: the server's certificate is not trusted ({error.verify_message}); check the address and the clock",
-            path=name,
-        ) from error
+        message = f"{name}: the server's certificate is not trusted ({error.verify_message}); check the address and the clock"
+        raise SourceError(message, path=name) from error
     except (OSError, http.client.HTTPException) as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        raise SourceError(f"{name} cannot be downloaded: {reason}; check the address and the connection", path=name) from error
+        cause = getattr(error, "strerror", None) or type(error).__name__  # the text of other errors may have secrets
+        raise SourceError(f"{name} cannot be downloaded: {cause}; check the address and the connection", path=name) from error
     raise SourceError(f"{name} is redirected more than {REDIRECTS} times; give the final address", path=name)
 
 
@@ -186,9 +184,8 @@ def _resolve(host: str, port: int, name: str, deadline: float) -> list[Any]:
     except queue.Empty:
         raise TimeoutError from None
     if isinstance(result, (socket.gaierror, UnicodeError)):  # UnicodeError: an empty or too long label.
-        raise SourceError(
-            f"{name}: unknown host {host}; check the spelling and the connection", path=name, value=host
-        ) from None
+        message = f"{name}: unknown host {host}; check the spelling and the connection"
+        raise SourceError(message, path=name, value=host) from None
     if isinstance(result, Exception):
         raise result  # pragma: no cover - out of file descriptors or memory
     return result
@@ -231,9 +228,8 @@ def _body(response: http.client.HTTPResponse, name: str, max_bytes: int) -> byte
         raise SourceError(message, path=name, value=response.status, expected=200)
     if response.getheader("Content-Encoding", "identity").lower() != "identity":
         raise SourceError(f"{name}: the response is compressed, which was not requested; download the file first", path=name)
-    too_large = SourceError(
-        f"{name} has more than the limit of {max_bytes:,} bytes; raise max_bytes", path=name, expected=max_bytes
-    )
+    message = f"{name} has more than the limit of {max_bytes:,} bytes; raise max_bytes"
+    too_large = SourceError(message, path=name, expected=max_bytes)
     if response.length is not None and response.length > max_bytes:
         raise too_large
     data = bytearray()

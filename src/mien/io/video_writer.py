@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..errors import ConfigError, SourceError
+from ..errors import ConfigError, SourceError, reason
+from .files import ADVICE
 from .video import Video, import_av
 
 CLOCK = 90_000
@@ -76,17 +77,12 @@ class Recorder:
         except (OSError, av.error.FFmpegError) as error:
             if self._sound:
                 self._sound.close()
-            reason = getattr(error, "strerror", None) or error
-            raise ConfigError(f"{self.path} cannot be written: {reason}; choose another path", path=self.path) from error
+            raise ConfigError(f"{self.path} cannot be written: {reason(error)}; choose another path", path=self.path) from error
         if comment:
             self._file.metadata["comment"] = comment
 
     def write(self, pixels: NDArray[np.uint8], time: float) -> None:
-        """Append a frame.
-
-        Args:
-            pixels: (H, W, 3) uint8 RGB; resized to the first frame.
-            time: seconds in the source, increasing.
+        """Append a frame (H, W, 3) uint8 RGB, resized to the first, at an increasing `time` in seconds in the source.
 
         Raises:
             ConfigError: the disk is full.
@@ -151,9 +147,7 @@ class Recorder:
         try:
             yield
         except (OSError, av.error.FFmpegError) as error:
-            reason = getattr(error, "strerror", None) or error
-            message = f"{self.path} cannot be written: {reason}; free some space, or choose another path"
-            raise ConfigError(message, path=self.path) from error
+            raise ConfigError(f"{self.path} cannot be written: {reason(error)}; {ADVICE}", path=self.path) from error
 
     def __enter__(self) -> Self:
         return self

@@ -19,7 +19,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigError, MissingExtra, UnknownName
+from ..errors import TORCH_SIDE, ConfigError, UnknownName, needs
 from ..registry import lookup
 from .info import Figure, Input, ModelInfo, described, model_info
 
@@ -58,8 +58,6 @@ MODELS: dict[str, str] = {
     "mien-base": "mien.models.mien_base:mien_base",
     "mien-nano": "mien.models.mien_base:mien_nano",
 }
-
-_TORCH_SIDE = {"torch", "torchvision", "timm", "safetensors"}
 
 
 def build(name: str, *, plugins: bool = True, **options: Any) -> nn.Module:
@@ -155,10 +153,8 @@ def factory(name: str, plugins: bool = True) -> Callable[..., nn.Module]:
     """Return the function that builds a network; its signature lists the options. Errors as of `build`."""
     if name.startswith("timm:"):
         return _torch_side("mien.models.stock").timm_factory(name.removeprefix("timm:"))
-    try:
+    with needs("train", among=TORCH_SIDE):
         return lookup(name, MODELS, "model", plugins=plugins)
-    except ModuleNotFoundError as error:
-        raise _missing(error) from error
 
 
 def option_names(name: str) -> tuple[str, ...]:
@@ -167,11 +163,5 @@ def option_names(name: str) -> tuple[str, ...]:
 
 
 def _torch_side(module: str) -> Any:
-    try:
+    with needs("train", among=TORCH_SIDE):
         return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise _missing(error) from error
-
-
-def _missing(error: ModuleNotFoundError) -> Exception:
-    return MissingExtra(error.name, "train") if error.name in _TORCH_SIDE else error

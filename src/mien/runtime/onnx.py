@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime
 
 from ..cards import Card, bundled_file, no_weights
-from ..errors import ConfigError, WeightsError
+from ..errors import ConfigError, WeightsError, reason
 from .devices import AUTO, CPU, Device, choice
 
 Batch = np.ndarray | Mapping[str, np.ndarray]
@@ -63,11 +63,7 @@ PRODUCT = (
 
 
 def providers(device: Device, available: Collection[str]) -> Providers:
-    """Return the execution providers for a device, with the CPU as fallback for unsupported operators.
-
-    Args:
-        device: not `auto`.
-        available: providers of the installed onnxruntime.
+    """Return the execution providers for a device other than `auto`, with the CPU as fallback for unsupported operators.
 
     Raises:
         ConfigError: the required provider is not available.
@@ -88,11 +84,7 @@ def providers(device: Device, available: Collection[str]) -> Providers:
 
 @functools.cache
 def find_best(available: tuple[str, ...] | None = None) -> tuple[Device, tuple[str, ...]]:
-    """Return the best available device and why better ones failed to start.
-
-    Args:
-        available: providers of onnxruntime; by default those that it reports.
-    """
+    """Return the best device and why better ones failed to start, of `available` providers or those of onnxruntime."""
     refused = []
     for kind, accelerator in ACCELERATORS.items():
         if accelerator.provider in (available or onnxruntime.get_available_providers()):
@@ -105,17 +97,13 @@ def find_best(available: tuple[str, ...] | None = None) -> tuple[Device, tuple[s
 
 @functools.cache
 def started(device: Device, available: tuple[str, ...] | None = None) -> Device:
-    """Return a device after running a small network on it: a provider may be installed without its hardware or driver.
-
-    Args:
-        device: not `auto`.
-        available: as for `find_best`.
+    """Return a device other than `auto` after running a small network on it: its hardware or driver may be missing.
 
     Raises:
         ConfigError: the provider is missing, or the device does not start, for example without its driver.
     """
     wanted = providers(device, available or onnxruntime.get_available_providers())
-    reason = "onnxruntime fell back to the CPU; libraries or hardware are missing"
+    cause = "onnxruntime fell back to the CPU; libraries or hardware are missing"
     with _quiet():
         try:
             if device.kind == "cuda" and hasattr(onnxruntime, "preload_dlls"):
@@ -127,9 +115,9 @@ def started(device: Device, available: tuple[str, ...] | None = None) -> Device:
         except WeightsError:
             raise
         except Exception as error:  # The exceptions of onnxruntime share no public base class.
-            reason = _first_line(error)
+            cause = reason(error)
     raise ConfigError(
-        f"device {str(device)!r} does not start: {reason}. Check the driver and the requirements of {wanted[0][0]}, "
+        f"device {str(device)!r} does not start: {cause}. Check the driver and the requirements of {wanted[0][0]}, "
         "or use the device cpu",
         value=str(device),
     )
@@ -145,14 +133,10 @@ def present(device: Device) -> Device:
 def open_session(
     model: str | Path | bytes, threads: int = 1, *, arena: bool = True
 ) -> tuple[onnxruntime.InferenceSession, Device]:
-    """Open an ONNX file or its bytes on the selected device (see `mien.runtime.devices`); returns session and device.
+    """Open an ONNX file or its content on the selected device (see `mien.runtime.devices`); returns session and device.
 
-    Idle worker threads do not spin, so several sessions can share cores.
-
-    Args:
-        model: path of the file, or its content.
-        threads: CPU threads inside one call; 0 lets onnxruntime choose.
-        arena: take memory on the CPU from the arena of all networks; without it, inputs of many sizes do not add up.
+    Idle worker threads do not spin, so several sessions can share cores; 0 threads inside one call lets onnxruntime choose.
+    Memory on the CPU is from the arena of all networks; without it, inputs of many sizes do not add up.
 
     Raises:
         WeightsError: the file is missing or invalid.
@@ -167,7 +151,7 @@ def open_session(
     except Exception as error:  # as above
         where = "" if device == CPU else f" on {device}"
         raise WeightsError(
-            f"{name} is not an ONNX model that onnxruntime {onnxruntime.__version__} can run{where}: {_first_line(error)}; "
+            f"{name} is not an ONNX model that onnxruntime {onnxruntime.__version__} can run{where}: {reason(error)}; "
             "download or export it again",
             path=name,
         ) from error
@@ -232,10 +216,6 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         onnxruntime.set_default_logger_severity(2)  # its own default
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0][:200] if str(error).strip() else type(error).__name__
 
 
 TOGETHER = 4

@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import cards
 from ..cards import FOUND, Card, contracts, input_name, no_weights, sha256
-from ..errors import MissingExtra, WeightsError
+from ..errors import TORCH_SIDE, WeightsError, needs
 from ..io.model_files import model_file
 from ..io.urls import is_url
 from ..registry import lookup
@@ -44,8 +44,6 @@ RUNTIMES: Mapping[str, str] = {
 }
 """File extension → factory of a `Runtime` from a card and a number of threads, on the selected device."""
 
-TORCH_SIDE = {"torch", "torchvision", "timm", "safetensors"}
-
 
 def open_model(model: str | Path, threads: int = 1) -> tuple[Card, Runtime]:
     """Open a classifier and its card on the selected device (see `mien.runtime.devices`).
@@ -66,7 +64,10 @@ def open_model(model: str | Path, threads: int = 1) -> tuple[Card, Runtime]:
         model = model_file(str(model))
     path = Path(model)
     if os.path.isdir(path) and str(model) not in cards.bundled():  # noqa: PTH112 - Path.is_dir raises on a name too long
-        path = _best_of(path)
+        path = path / "best.toml"
+        if not path.is_file():
+            message = f"{path.parent} has no best.toml, the card of the best weights of a run; finish at least one epoch"
+            raise WeightsError(message, path=path.parent)
     beside = path.with_suffix(".toml")
     has_card = path.suffix in RUNTIMES and os.path.isfile(beside)  # noqa: PTH113 - as above
     if has_card and (path.suffix != ".onnx" or cards.read(beside).file == path.name):
@@ -74,45 +75,28 @@ def open_model(model: str | Path, threads: int = 1) -> tuple[Card, Runtime]:
     if path.suffix not in RUNTIMES:
         card = cards.load(path if path.suffix == ".toml" else model)
         runtime = EnsembleRuntime(card, threads) if card.members and not card.file else _runtime(card, threads)
-    elif path.suffix != ".onnx":
-        if not os.path.isfile(path):  # noqa: PTH113
-            raise no_weights(path)
-        raise WeightsError(f"{path} has no card; write {beside.name}, see docs/howto/own-model.md", path=path, expected=beside)
+    elif path.suffix == ".onnx" and cards.METADATA_KEY in (runtime := OnnxRuntime(path, threads)).metadata:
+        card = cards.parse(runtime.metadata[cards.METADATA_KEY], f"inside {path}")
+        card = dataclasses.replace(card, file=path.name, sha256=sha256(path), path=beside)
+    elif os.path.isfile(path):  # noqa: PTH113
+        message = f"{path} has no card beside it and, as .onnx, inside (metadata {cards.METADATA_KEY}); write {beside.name}"
+        raise WeightsError(f"{message}, see docs/howto/own-model.md", path=path, expected=beside)
     else:
-        runtime = OnnxRuntime(path, threads)
-        text = runtime.metadata.get(cards.METADATA_KEY)
-        if text is None:
-            raise WeightsError(
-                f"{path} has no embedded card (metadata {cards.METADATA_KEY}) and no adjacent one; "
-                f"write {beside.name}, see docs/howto/own-model.md",
-                path=path,
-                expected=beside,
-            )
-        card = cards.parse(text, f"inside {path}")
-        card = dataclasses.replace(card, file=path.name, sha256=sha256(path), path=path.with_suffix(".toml"))
+        raise no_weights(path)
     if card.kind != "classifier":
-        raise WeightsError(
-            f"{card.name} is of kind {card.kind!r}, expected a classifier", value=card.kind, expected="classifier"
-        )
+        message = f"{card.name} is of kind {card.kind!r}, expected a classifier"
+        raise WeightsError(message, value=card.kind, expected="classifier")
     if isinstance(runtime, OnnxRuntime) and isinstance(runtime.faces, int):
-        raise WeightsError(
-            f"{card.name} has the fixed batch size {runtime.faces}; export it with a dynamic batch axis", value=runtime.faces
-        )
+        message = f"{card.name} has the fixed batch size {runtime.faces}; export it with a dynamic batch axis"
+        raise WeightsError(message, value=runtime.faces)
     if missing := sorted(set(card.outputs.values()) - set(runtime.outputs)):
-        raise WeightsError(
-            f"output {missing[0]!r} on the card of {card.name} not found; the network has {', '.join(runtime.outputs)}",
-            value=missing[0],
-            expected=tuple(runtime.outputs),
-        )
+        message = f"output {missing[0]!r} on the card of {card.name} not found; the network has {', '.join(runtime.outputs)}"
+        raise WeightsError(message, value=missing[0], expected=tuple(runtime.outputs))
     return card, runtime
 
 
 class EnsembleRuntime:
     """The models of an ensemble as one function from a batch to its named outputs.
-
-    Args:
-        card: card of the ensemble.
-        threads: threads inside one call of a member.
 
     Raises:
         WeightsError: the weights of a member are missing, or are not those that the ensemble was made of.
@@ -123,12 +107,9 @@ class EnsembleRuntime:
         for each, number in zip(card.members, contracts(card.members), strict=True):
             member, runtime = open_model(card.folder / each.card, threads)
             if member.sha256 != each.sha256:
-                raise WeightsError(
-                    f"member {each.card} of the ensemble {card.name} has other weights than it was fused from; fuse again",
-                    path=card.folder / each.card,
-                    value=member.sha256,
-                    expected=each.sha256,
-                )
+                message = f"member {each.card} of the ensemble {card.name} has other weights than it was fused from; fuse again"
+                path = card.folder / each.card
+                raise WeightsError(message, path=path, value=member.sha256, expected=each.sha256)
             names = ["image", *each.regions]
             self.members.append((member, runtime, {name: input_name(number, name) for name in names}))
         self.device = self.members[0][1].device
@@ -146,38 +127,25 @@ class EnsembleRuntime:
             outputs.append(runtime(own if len(own) > 1 else own["image"]))
         found = {}
         for role, name in self.card.outputs.items():
+            given = list(zip(self.members, self.card.members, outputs, strict=True))
             if role == "scores":
                 scores = [
-                    selected(np.asarray(given[member.outputs[each.output]]), columns(self.card.labels, each.labels))
-                    for (member, *_), each, given in zip(self.members, self.card.members, outputs, strict=True)
+                    selected(np.asarray(values[member.outputs[each.output]]), columns(self.card.labels, each.labels))
+                    for (member, *_), each, values in given
                 ]
                 rule, temperature = self.card.network.get("rule", RULES[0]), self.card.calibration.temperature
                 found[name] = pooled(scores, shares, rule, temperature).astype(np.float32)
             else:
-                values = np.stack(
-                    [np.asarray(given[m.outputs[role]]) for (m, *_), given in zip(self.members, outputs, strict=True)], 1
-                )
-                parts = np.broadcast_to(shares, values.shape[:2])[..., None]
-                found[name] = ((parts * values).sum(1) / parts.sum(1)).astype(np.float32)
+                stacked = np.stack([np.asarray(values[member.outputs[role]]) for (member, *_), _, values in given], 1)
+                parts = np.broadcast_to(shares, stacked.shape[:2])[..., None]
+                found[name] = ((parts * stacked).sum(1) / parts.sum(1)).astype(np.float32)
         return found
-
-
-def _best_of(run: Path) -> Path:
-    """Return the card of the best weights of a run."""
-    if not (run / "best.toml").is_file():
-        raise WeightsError(
-            f"{run} has no best.toml, the card of the best weights of a run; finish at least one epoch", path=run
-        )
-    return run / "best.toml"
 
 
 def _runtime(card: Card, threads: int) -> Runtime:
     suffix = Path(card.file).suffix
     if suffix not in RUNTIMES:
-        raise WeightsError(
-            f"the card of {card.name} names the file {card.file!r}, expected one of the extensions {', '.join(RUNTIMES)}"
-        )
-    try:
+        message = f"the card of {card.name} names the file {card.file!r}, expected one of the extensions {', '.join(RUNTIMES)}"
+        raise WeightsError(message, value=card.file, expected=tuple(RUNTIMES))
+    with needs("train", among=TORCH_SIDE):
         return lookup(suffix, RUNTIMES, "runtime", plugins=False)(card, threads)
-    except ModuleNotFoundError as error:
-        raise (MissingExtra(error.name, "train") if error.name in TORCH_SIDE else error) from error

@@ -9,17 +9,15 @@ from typing import Any
 import numpy as np
 
 from ..cards import Card, verify
-from ..errors import ConfigError, MissingExtra, WeightsError
+from ..errors import ConfigError, WeightsError, needs, reason
 from .devices import AUTO, CPU, choice
 from .open_model import Batch
 
 
 class OpenvinoRuntime:
-    """An OpenVINO network as a function from a batch to named outputs. Thread-safe.
+    """An OpenVINO network, given by its card or the content of both files, as a function from a batch to named outputs.
 
-    Args:
-        network: its card, with the path and digests of both files; or the content of both.
-        threads: threads used inside one call; 0 lets OpenVINO choose.
+    Thread-safe; 0 threads inside one call lets OpenVINO choose.
 
     Raises:
         MissingExtra: openvino is not installed.
@@ -28,8 +26,8 @@ class OpenvinoRuntime:
     """
 
     def __init__(self, network: Card | tuple[bytes, bytes], threads: int = 1) -> None:
+        name = network.file if isinstance(network, Card) else "the network"
         if choice() not in (CPU, AUTO):
-            name = network.file if isinstance(network, Card) else "the network"
             raise ConfigError(
                 f"{name} is an OpenVINO file and runs on the CPU only, got {choice()}; export it as .onnx for a GPU"
             )
@@ -48,8 +46,7 @@ class OpenvinoRuntime:
             core = openvino.Core()
             self.model = core.compile_model(core.read_model(*read), "CPU", options)
         except RuntimeError as error:
-            name, reason = network.file if isinstance(network, Card) else "the network", str(error).splitlines()[0][:200]
-            raise WeightsError(f"{name} is not a valid OpenVINO model: {reason}; export it again") from error
+            raise WeightsError(f"{name} is not a valid OpenVINO model: {reason(error)}; export it again") from error
         self._own = threading.local()  # A request handles one call at a time, so each thread has its own.
         self.inputs = [value.get_any_name() for value in self.model.inputs]
         self.outputs = [value.get_any_name() for value in self.model.outputs]
@@ -69,8 +66,6 @@ def import_openvino() -> Any:
     Raises:
         MissingExtra: openvino is not installed.
     """
-    try:
+    with needs("openvino", "openvino"):
         import openvino  # pyrefly: ignore
-    except ModuleNotFoundError as error:
-        raise MissingExtra("openvino", "openvino") from error
     return openvino

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..metrics.calibration import softmax
+
 RULES = ("logits", "probabilities")
 SMALLEST = 1e-7
 """Lower bound of probabilities before their logarithm."""
@@ -18,34 +20,22 @@ SMALLEST = 1e-7
 def pooled(
     probabilities: Sequence[np.ndarray], weights: np.ndarray, rule: str = "logits", temperature: float = 1.0
 ) -> np.ndarray:
-    """Return the pooled probabilities (N, K).
-
-    Args:
-        probabilities: (N, K) of each of M members.
-        weights: (M,) or (N, M).
-        rule: one of `RULES`.
-        temperature: divides the pooled logits.
-    """
+    """Return the pooled probabilities (N, K), for those of M members and their weights (M,) or (N, M), by a rule of `RULES`."""
     stacked = np.stack(probabilities, 1).astype(np.float64)
     shares = np.broadcast_to(weights, stacked.shape[:2])[..., None]
     if rule == "logits":
         logits = (shares * np.log(np.maximum(stacked, SMALLEST))).sum(1)
     else:
         logits = np.log(np.maximum((shares * stacked).sum(1) / shares.sum(1), SMALLEST))
-    logits = logits / temperature
-    values = np.exp(logits - logits.max(1, keepdims=True))
-    return values / values.sum(1, keepdims=True)
+    return softmax(logits / temperature)
 
 
 def votes(weights: np.ndarray, regional: np.ndarray, found: np.ndarray | None) -> np.ndarray:
-    """Return the weights (N, M) of members for each face: members that read regions have none where these were not found.
+    """Return the weights (N, M) of members for each face: those that read regions have none where these were not found.
 
     The others then share the whole weight, as the authors of Global-ROI do it; if all members read regions, all keep it.
-
-    Args:
-        weights: (M,).
-        regional: (M,) bool, whether a member reads regions.
-        found: (N,) 1 where the landmarks are known, otherwise 0; None if no member reads regions.
+    `weights` and `regional`, whether a member reads regions, are (M,). `found` is (N,), 1 where the landmarks are known,
+    otherwise 0; None if no member reads regions.
     """
     if found is None or regional.all():
         return weights
