@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from .video import Info, Sampling
 
 ALL = Sampling()
 """Every frame."""
+
+Shot = tuple[np.ndarray, tuple[str, ...]]
+"""Pixels and notes of a frame."""
 
 SHORTEST = 0.02
 """Seconds; shorter frames of an animation are shown for 0.1 s, as in browsers."""
@@ -45,8 +48,43 @@ class SequenceFrame:
         return self.pixels.shape[1], self.pixels.shape[0]
 
 
-class Animation:
-    """Frames of an animated image, or pages of a TIFF file, with the interface of `mien.io.video.Video`.
+class ImageSequence:
+    """Images that follow one another, with the interface of `mien.io.video.Video`."""
+
+    name: str
+    info: Info
+    coded: tuple[int, int]
+    notes: tuple[str, ...] = ()
+
+    def frames(self, sampling: Sampling = ALL) -> Iterator[SequenceFrame]:
+        """Yield the selected frames.
+
+        Raises:
+            SourceError: a frame is corrupt or too large, or no frame is selected.
+        """
+        empty = True
+        for index, time, (pixels, notes) in self._selected(sampling):
+            empty = False
+            yield SequenceFrame(index, time, pixels, notes)
+        if empty:
+            raise SourceError(f"{self.name} has no frames in the selected time; check --start and --end", path=self.name)
+
+    def _selected(self, sampling: Sampling) -> Iterator[tuple[int, float, Shot]]:
+        """Yield number and time of the selected frames, with their pixels and notes."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Close the file."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+class Animation(ImageSequence):
+    """Frames of an animated image, or pages of a TIFF file.
 
     Pages have no times: `Sampling.fps` is their rate, by default one page a second.
     """
@@ -63,20 +101,13 @@ class Animation:
         data = source if isinstance(source, bytes) else read_bytes(source, options.get("max_bytes", MAX_BYTES))
         self._image = open_image(data, self.name)
         self.paged = self._image.format == "TIFF"
-        self.coded = self._image.size
-        self.info = Info(None, None, False)
-        self.notes: tuple[str, ...] = ()
+        self.coded, self.info = self._image.size, Info(None, None, False)
 
-    def frames(self, sampling: Sampling = ALL) -> Iterator[SequenceFrame]:
-        """Yield the selected frames.
+    def _selected(self, sampling: Sampling) -> Iterator[tuple[int, float, Shot]]:
+        pages = replace(sampling, fps=None) if self.paged else sampling
+        return pages.select(self._timed(sampling.fps or 1.0))
 
-        Raises:
-            SourceError: a frame is corrupt or too large, or no frame is selected.
-        """
-        pages = Sampling(sampling.every, None, sampling.start, sampling.end) if self.paged else sampling
-        yield from _checked(pages.select(self._timed(sampling.fps or 1.0)), self.name)
-
-    def _timed(self, rate: float) -> Iterator[tuple[float, tuple[np.ndarray, tuple[str, ...]]]]:
+    def _timed(self, rate: float) -> Iterator[tuple[float, Shot]]:
         time = 0.0
         for index in range(1_000_000):
             try:
@@ -84,9 +115,8 @@ class Animation:
             except EOFError:
                 return
             except Exception as error:  # Decoders raise whatever arbitrary bytes lead to.
-                raise SourceError(
-                    f"{self.name}: frame {index + 1} is corrupt ({error}); export it again", path=self.name
-                ) from error
+                message = f"{self.name}: frame {index + 1} is corrupt ({error}); export it again"
+                raise SourceError(message, path=self.name) from error
             pixels = from_pillow(self._image, self.name, self._limit)
             pixels.flags.writeable = False
             if self.paged:
@@ -100,54 +130,21 @@ class Animation:
         """Close the file."""
         self._image.close()
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(self, *error: object) -> None:
-        self.close()
+class NumberedImages(ImageSequence):
+    """Numbered image files, such as `frame_0001.png`, with a frame rate instead of `Sampling.fps`; they are never left open."""
 
-
-class NumberedImages:
-    """Numbered image files, such as `frame_0001.png`, as a video with a frame rate."""
+    coded = (1, 1)
 
     def __init__(self, files: Sequence[str], rate: float, name: str, options: ReadOptions | None = None) -> None:
         self.files, self.rate, self.name, self._options = files, rate, name, options or ReadOptions()
         self.info = Info(len(files) / rate, rate, False)
-        self.coded = (1, 1)
-        self.notes: tuple[str, ...] = ()
 
-    def frames(self, sampling: Sampling = ALL) -> Iterator[SequenceFrame]:
-        """Yield the selected frames; `Sampling.fps` is ignored, the rate was given before.
-
-        Raises:
-            SourceError: a file cannot be read, or no frame is selected.
-        """
-        chosen = Sampling(sampling.every, None, sampling.start, sampling.end)
+    def _selected(self, sampling: Sampling) -> Iterator[tuple[int, float, Shot]]:
         timed = ((index / self.rate, file) for index, file in enumerate(self.files))
-        read = ((index, time, self._read(file)) for index, time, file in chosen.select(timed))
-        yield from _checked(read, self.name)
-
-    def _read(self, file: str) -> tuple[np.ndarray, tuple[str, ...]]:
-        image = read_image(file, **self._options)
-        return image.pixels, (Path(file).name, *image.notes)
-
-    def close(self) -> None:
-        """Do nothing: files are closed after each frame."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-
-def _checked(chosen: Iterator[tuple[int, float, Any]], name: str) -> Iterator[SequenceFrame]:
-    empty = True
-    for index, time, (pixels, notes) in chosen:
-        empty = False
-        yield SequenceFrame(index, time, pixels, notes)
-    if empty:
-        raise SourceError(f"{name} has no frames in the selected time; check --start and --end", path=name)
+        for index, time, file in replace(sampling, fps=None).select(timed):
+            image = read_image(file, **self._options)
+            yield index, time, (image.pixels, (Path(file).name, *image.notes))
 
 
 def is_animation(source: str | os.PathLike[str] | bytes) -> bool:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..errors import SourceError
+from ..errors import SourceError, reason
 from .channel_order import LIKELY_BGR, looks_bgr
 from .decoding import check_size, decode, from_pillow, to_8_bit
 from .urls import fetch, is_url, without_secrets
@@ -194,8 +194,8 @@ def read_bytes(source: str | os.PathLike[str], max_bytes: int) -> bytes:
     except PermissionError:
         raise SourceError(f"{name} cannot be read: permission denied; change its permissions", path=path) from None
     except (OSError, ValueError) as error:  # A circle of links, a name too long, a null character, a failing disk.
-        reason = getattr(error, "strerror", None) or error
-        raise SourceError(f"{_short(name)} cannot be opened: {reason}; check the path and its disk", path=path) from error
+        message = f"{_short(name)} cannot be opened: {reason(error)}; check the path and its disk"
+        raise SourceError(message, path=path) from error
 
 
 def _too_long(name: str, size: int, max_bytes: int) -> SourceError:
@@ -220,13 +220,10 @@ def _short(name: str) -> str:
 
 def _from_array(array: NDArray[Any], name: str, max_pixels: int) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     shape = array.shape
-    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3, 4)):
-        first = len(shape) == 3 and shape[0] in (1, 3, 4)
-        hint = (
-            "it looks channels-first: pass array.transpose(1, 2, 0)"
-            if first
-            else "pass (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)"
-        )
+    if array.ndim < 2 or shape[2:] not in ((), (1,), (3,), (4,)):
+        hint = "pass (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)"
+        if array.ndim == 3 and shape[0] in (1, 3, 4):
+            hint = "it looks channels-first: pass array.transpose(1, 2, 0)"
         raise SourceError(f"an array of shape {shape} is not an image; {hint}", value=shape)
     check_size(shape[1], shape[0], name, max_pixels)
     values = _as_uint8(array)
@@ -250,19 +247,11 @@ def _as_uint8(array: NDArray[Any]) -> NDArray[np.uint8]:
         case "b", _:
             return array.astype(np.uint8) * np.uint8(255)
         case "f", _:
-            return _from_float(array)
-    raise SourceError(
-        f"an array of {array.dtype} has an unknown range of values; pass uint8 (array.astype(numpy.uint8) if they are 0 … 255)",
-        value=array.dtype,
-    )
-
-
-def _from_float(array: NDArray[np.floating]) -> NDArray[np.uint8]:
-    low, high = float(array.min()), float(array.max())
-    if not (low >= -1e-3 and high <= 1 + 1e-3):  # False for NaN; the margin is for rounding in resizing.
-        what = "contains NaN" if np.isnan(low) or np.isnan(high) else f"has values from {low:g} to {high:g}"
-        raise SourceError(
-            f"a float array must be in [0, 1], this one {what}; scale it, or pass uint8 if its values are 0 … 255",
-            value=(low, high),
-        )
-    return (array.clip(0, 1) * 255 + 0.5).astype(np.uint8)
+            low, high = float(array.min()), float(array.max())
+            if low >= -1e-3 and high <= 1 + 1e-3:  # False for NaN; the margin is for rounding in resizing.
+                return (array.clip(0, 1) * 255 + 0.5).astype(np.uint8)
+            what = "contains NaN" if np.isnan([low, high]).any() else f"has values from {low:g} to {high:g}"
+            message = f"a float array must be in [0, 1], this one {what}; scale it, or pass uint8 if its values are 0 … 255"
+            raise SourceError(message, value=(low, high))
+    what = f"an array of {array.dtype} has an unknown range of values"
+    raise SourceError(f"{what}; pass uint8 (array.astype(numpy.uint8) if they are 0 … 255)", value=array.dtype)

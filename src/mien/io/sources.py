@@ -225,12 +225,7 @@ def from_bytes(
     """Return the content of a file as a video or as one image, as `iter_images` does for a file."""
     if is_video(data) or (animations and is_animation(data)):
         return Clip(data, sampling, options, name)
-    try:
-        limit = options.get("max_pixels", MAX_PIXELS)
-        pixels, notes = decode(data, name, limit, truncated=options.get("truncated", False))
-    except SourceError as error:
-        return Frame(0, name, error=error)
-    return Frame(0, name, DecodedImage(pixels, name, notes))
+    return Frame.decoded(0, name, data, options.get("max_pixels", MAX_PIXELS), truncated=options.get("truncated", False))
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,10 +269,10 @@ class _Kinds:
                 if is_live(item):
                     return self.live
                 return PurePosixPath(re.split("[?#]", item)[0]).suffix.lower() in video.EXTENSIONS
-            case str() | os.PathLike() | bytes() | bytearray() | memoryview():
-                return is_video(item) or (
-                    self.animations and not isinstance(item, (bytearray, memoryview)) and is_animation(item)
-                )
+            case bytearray() | memoryview():
+                return is_video(item)
+            case str() | os.PathLike() | bytes():
+                return is_video(item) or (self.animations and is_animation(item))
         return False
 
 
@@ -303,9 +298,8 @@ def _pattern(pattern: str, recursive: bool, extensions: Set[str]) -> Iterator[It
         yield _failure(pattern, f"no file matches the pattern {printable(pattern)}")
     seen: set[str] = set()
     for path in sorted(found, key=natural):
-        if not os.path.isdir(path):  # noqa: PTH112 - as in `_files`
-            inside: Iterable[Item] = [path]
-        else:
+        inside: Iterable[Item] = [path]
+        if os.path.isdir(path):  # noqa: PTH112 - as in `_files`
             inside = _folder(path, recursive, extensions) if recursive else ()
         for item in inside:
             place = os.path.realpath(item) if deep and isinstance(item, str) else ""
@@ -356,15 +350,10 @@ def _folder(folder: str, recursive: bool, extensions: Set[str]) -> Iterator[Item
 
 
 def list_lines(file: IO[bytes], name: str, folder: str = "") -> Iterator[str]:
-    """Yield the paths and URLs of a list, one per line or, as `find -print0` writes them, one per zero byte.
+    """Yield the paths and URLs of a seekable list, one per line or, as `find -print0` writes them, one per zero byte.
 
     UTF-8 or UTF-16, any line ends; empty lines and comments (`# …`) are skipped, quotes and spaces around a path are removed. A
-    path that does not exist is taken relative to the folder of the list if it exists there.
-
-    Args:
-        file: the list, seekable.
-        name: its name in messages.
-        folder: its folder.
+    path that does not exist is taken relative to the `folder` of the list if it exists there; `name` is for messages.
 
     Raises:
         SourceError: it is not text, or has no line.

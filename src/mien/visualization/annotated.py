@@ -28,8 +28,14 @@ LONGEST = 230  # bytes of a name; file systems take 255, and a number and `.….
 class _Folder:
     """A folder for annotated copies, with the sub-folders of the originals."""
 
-    def __init__(self, folder: str | os.PathLike[str], roots: Iterable[str | os.PathLike[str]]) -> None:
-        self.folder = Path(folder)
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        roots: Iterable[str | os.PathLike[str]] = (),
+        layers: Sequence[Layer] = (),
+    ) -> None:
+        self.folder, self.layers = Path(folder), tuple(layers)
         self.roots = [_absolute(root) for root in roots]
         self._written: set[Path] = set()
         with write_errors(self.folder, "choose another folder"):
@@ -71,6 +77,14 @@ class AnnotatedImages(_Folder):
     JPEG files become JPEG, all others PNG. A file that this class did not write is never replaced: the copy gets the next free
     name (`party-2.jpg`), so input and output folder may be the same. Copies of an earlier run are replaced.
 
+    Args:
+        folder: created if it does not exist.
+        quality: of JPEG files, 1 … 95.
+        options: `layers` as for `mien.draw`; `roots`, input folders: below `folder` an image keeps its path relative to its root.
+
+    Raises:
+        ConfigError: `folder` is a file or not writable.
+
     Example:
         >>> import tempfile, mien
         >>> with tempfile.TemporaryDirectory() as folder, AnnotatedImages(folder) as sink:
@@ -78,27 +92,9 @@ class AnnotatedImages(_Folder):
         'sample.png'
     """
 
-    def __init__(
-        self,
-        folder: str | os.PathLike[str],
-        *,
-        roots: Iterable[str | os.PathLike[str]] = (),
-        layers: Sequence[Layer] = (),
-        quality: int = 92,
-    ) -> None:
-        """Open a folder for annotated images.
-
-        Args:
-            folder: created if it does not exist.
-            roots: input folders; below `folder` each image keeps its path relative to its root.
-            layers: as for `mien.draw`.
-            quality: of JPEG files, 1 … 95.
-
-        Raises:
-            ConfigError: `folder` is a file or not writable.
-        """
-        super().__init__(folder, roots)
-        self.layers, self.quality = tuple(layers), quality
+    def __init__(self, folder: str | os.PathLike[str], *, quality: int = 92, **options: Any) -> None:
+        super().__init__(folder, **options)
+        self.quality = quality
 
     def write(self, image: Any, result: Result) -> Path | None:
         """Write one annotated image, as for `mien.draw`, and return its path; None where the image could not be read.
@@ -121,28 +117,21 @@ class AnnotatedImages(_Folder):
 class Videos(_Folder):
     """Annotated videos in a folder, with the sound of the originals: H.264 in MP4, or Matroska where MP4 cannot hold the sound.
 
-    Names are as for `AnnotatedImages`. A copy gets its name when the next video begins or the block ends.
+    Names and the other arguments are as for `AnnotatedImages`. A copy gets its name when the next video begins or the block
+    ends. It begins at `start` seconds of the original and ends at `end`; `threads` are those of the encoder.
     """
 
     def __init__(
         self,
         folder: str | os.PathLike[str],
         *,
-        roots: Iterable[str | os.PathLike[str]] = (),
-        layers: Sequence[Layer] = (),
         start: float | None = None,
         end: float | None = None,
         threads: int = 1,
+        **options: Any,
     ) -> None:
-        """Open a folder for annotated videos; `folder`, `roots` and `layers` are those of `AnnotatedImages`.
-
-        The copies begin at `start` seconds of the originals and end at `end`; `threads` are those of the encoder.
-
-        Raises:
-            ConfigError: `folder` is a file or not writable.
-        """
-        super().__init__(folder, roots)
-        self.layers, self.start, self.end, self.threads = tuple(layers), start or 0.0, end, threads
+        super().__init__(folder, **options)
+        self.start, self.end, self.threads = start or 0.0, end, threads
         self._recorder: Recorder | None = None
         self._source: str | None = None
 

@@ -39,11 +39,8 @@ class Placement:
 def place(faces: np.ndarray, sizes: np.ndarray, canvas: tuple[float, float], gap: float) -> Placement:
     """Return a position for one plate per face.
 
-    Args:
-        faces: (N, 4) face boxes: left, top, right, bottom.
-        sizes: (N, 2) width and height of each plate.
-        canvas: width and height of the image.
-        gap: space between a face and its plate.
+    Faces (N, 4) are left, top, right, bottom; `sizes` (N, 2) are width and height of the plates, `canvas` those of the image;
+    `gap` is the space between a face and its plate.
 
     Example:
         >>> import numpy as np
