@@ -54,24 +54,7 @@ _WHERE = {
     "to_frame": "types",
 }
 
-__all__ = [
-    "Box",
-    "Card",
-    "Face",
-    "MienError",
-    "Recognizer",
-    "Report",
-    "Result",
-    "draw",
-    "evaluate",
-    "explain",
-    "export",
-    "fuse",
-    "load",
-    "open_dataset",
-    "sample",
-    "to_frame",
-]
+__all__ = [*_WHERE]
 
 
 def __getattr__(name: str) -> Any:

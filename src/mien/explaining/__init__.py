@@ -95,18 +95,13 @@ def explain(
     seen = read_image(image, **options)
     faces = read(seen).faces
     if not faces:
-        raise SourceError(
-            f"no face was found in {seen.source}; use detector='whole' if the image is a face crop", path=seen.source
-        )
+        message = f"no face was found in {seen.source}; use detector='whole' if the image is a face crop"
+        raise SourceError(message, path=seen.source)
     if face is None:
         face = max(range(len(faces)), key=lambda index: faces[index].box.width * faces[index].box.height)
     if not 0 <= face < len(faces):
-        raise SourceError(
-            f"{seen.source}: face must be 0 to {len(faces) - 1}, got {face}",
-            path=seen.source,
-            value=face,
-            expected=range(len(faces)),
-        )
+        message = f"{seen.source}: face must be 0 to {len(faces) - 1}, got {face}"
+        raise SourceError(message, path=seen.source, value=face, expected=range(len(faces)))
     return explain_face(read, seen, faces[face], method, target, layers)
 
 
@@ -137,21 +132,18 @@ def explain_seen(
 ) -> Explanation:
     """Explain a cropped face; `regions=False` skips the region importance."""
     method = fitting_method(read, method)
-    find = method_named(method)
-    probe = Probe(read, layers)
+    find, probe = method_named(method), Probe(read, layers)
     probabilities = probe.probabilities(seen, [seen.pixels])[0]
     index, best = probe.target(target, probabilities), int(probabilities.argmax())
-    side = seen.pixels.shape[0]
-    raw = find(probe, seen, index)
+    side, raw = seen.pixels.shape[0], find(probe, seen, index)
     maps = {name: positive(enlarged(found, side, side)) for name, found in raw.items()}
     strength = float(max(found.max() for found in raw.values()) if method == "occlusion" else np.nan)
     notes = [] if any(found.any() for found in maps.values()) else [NOTHING]
     if strength < FAINT:
         notes.append(f"no location matters by itself: covering one lowers the log-odds by {max(strength, 0):.2f} at most")
     if (coarse := min(min(found.shape) for found in raw.values())) < COARSE:
-        notes.append(
-            f"the map has only {coarse} locations per side, too coarse to separate eyes from mouth; choose an earlier layer"
-        )
+        about = f"the map has only {coarse} locations per side, too coarse to separate eyes from mouth"
+        notes.append(f"{about}; choose an earlier layer")
     return Explanation(
         source=source,
         model=read.name,

@@ -18,26 +18,14 @@ from ..faces.alignment import apply, invert, warp
 from ..io.files import atomic_write
 from ..types import Box
 from ..visualization import shapes
-from ..visualization.faces import font
+from ..visualization.faces import font, magnified
 from .faces import enlarged
 
-# Color map, evenly spaced from 0 to 1.
-RAMP = np.array(
-    [
-        (26, 12, 62),
-        (85, 15, 109),
-        (136, 34, 106),
-        (186, 54, 85),
-        (227, 89, 51),
-        (249, 140, 10),
-        (249, 201, 50),
-        (252, 255, 164),
-    ],
-    np.float64,
-)
-
+RAMP = np.array([
+    (26.0, 12, 62), (85, 15, 109), (136, 34, 106), (186, 54, 85), (227, 89, 51), (249, 140, 10), (249, 201, 50), (252, 255, 164),
+])  # fmt: skip
+"""Color map, evenly spaced from 0 to 1."""
 STRONGEST = 0.72  # opacity at 1
-
 SMALL = 640  # photos with a shorter longest side are enlarged by an integer factor before drawing
 
 
@@ -83,10 +71,7 @@ class Explanation:
 
     def overlay(self) -> Image.Image:
         """Return the photo with the heat map and a caption."""
-        height, width = self.image.shape[:2]
-        longer = max(height, width)
-        scale = min(-(-SMALL // longer), 16) if longer < SMALL else 1
-        image = Image.fromarray(self.image).resize((width * scale, height * scale), Image.Resampling.BICUBIC)
+        image, scale = magnified(self.image, SMALL)
         back = invert(self.matrix)
         on_canvas = np.concatenate([back[:, :2] * scale, back[:, 2:] * scale + (scale - 1) / 2], 1)
         image = lay(image, self.heat, invert(on_canvas))
@@ -96,9 +81,8 @@ class Explanation:
     def on_crop(self, name: str | None = None, side: int | None = None) -> Image.Image:
         """Return the crop with one of the maps, or with `heat`, `side` pixels per side."""
         side = side or self.crop.shape[0]
-        face = self.face(side)
         heat = self.heat if name is None else self.maps[name]
-        return blend(face, enlarged(heat, side, side).clip(0, 1))
+        return blend(self.face(side), enlarged(heat, side, side).clip(0, 1))
 
     def face(self, side: int) -> Image.Image:
         """Return the face cropped from the photo with `side` pixels per side."""
@@ -117,15 +101,11 @@ class Explanation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values, without images and maps."""
+        plain = ("model", "method", "label", "probability", "predicted", "confidence")
         return {
             "source": self.source,
             "status": "ok",
-            "model": self.model,
-            "method": self.method,
-            "label": self.label,
-            "probability": self.probability,
-            "predicted": self.predicted,
-            "confidence": self.confidence,
+            **{name: getattr(self, name) for name in plain},
             "box": [self.box.left, self.box.top, self.box.right, self.box.bottom],
             "strength": self.strength,
             "regions": dict(self.regions),
@@ -152,20 +132,16 @@ def positive(values: np.ndarray) -> np.ndarray:
 
 def colors(heat: np.ndarray) -> np.ndarray:
     """Map values in 0 … 1 to (…, 3) float colors in 0 … 255."""
-    place = np.clip(heat, 0, 1) * (len(RAMP) - 1)
-    lower = np.minimum(place.astype(int), len(RAMP) - 2)
-    share = (place - lower)[..., None]
-    return RAMP[lower] * (1 - share) + RAMP[lower + 1] * share
+    places = np.linspace(0, 1, len(RAMP))
+    return np.stack([np.interp(heat, places, channel) for channel in RAMP.T], -1)
 
 
 def blend(image: Image.Image, heat: np.ndarray, inside: np.ndarray | float = 1.0) -> Image.Image:
     """Blend a heat map (H, W) in 0 … 1 over an image of that size with proportional opacity; `inside` masks it."""
-    pixels = np.asarray(image.convert("RGB"), np.float64)
-    gray = pixels @ [0.299, 0.587, 0.114]
-    alpha = (STRONGEST * np.clip(heat, 0, 1) ** 0.7)[..., None] * np.asarray(inside)[..., None]
-    ground = (
-        pixels + (gray[..., None] - pixels) * 0.6 * np.asarray(inside)[..., None]
-    )  # Heat is easier to see on desaturated color.
+    pixels, inside = np.asarray(image.convert("RGB"), np.float64), np.asarray(inside)[..., None]
+    gray = (pixels @ [0.299, 0.587, 0.114])[..., None]
+    alpha = (STRONGEST * np.clip(heat, 0, 1) ** 0.7)[..., None] * inside
+    ground = pixels + (gray - pixels) * 0.6 * inside  # Heat is easier to see on desaturated color.
     return Image.fromarray(np.rint(ground * (1 - alpha) + colors(heat) * alpha).astype(np.uint8))
 
 

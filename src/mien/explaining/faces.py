@@ -72,11 +72,8 @@ class Probe:
         if label is None:
             return int(probabilities.argmax())
         if label not in self.card.labels:
-            raise ConfigError(
-                f"{self.card.name} has no class {label!r}; expected one of {', '.join(self.card.labels)}",
-                value=label,
-                expected=self.card.labels,
-            )
+            message = f"{self.card.name} has no class {label!r}; expected one of {', '.join(self.card.labels)}"
+            raise ConfigError(message, value=label, expected=self.card.labels)
         return self.card.labels.index(label)
 
 

@@ -9,6 +9,7 @@ gradients use captum.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any, cast
 
 import numpy as np
@@ -31,12 +32,9 @@ def runtime_of(probe: Probe, method: str) -> TorchRuntime:
     """Return the torch runtime of the model; raises ConfigError for an exported file without gradients."""
     runtime = probe.read.runtime
     if not isinstance(runtime, TorchRuntime):
-        raise ConfigError(
-            f"{method} needs gradients, and {probe.card.file} is an exported file; "
-            "use its .safetensors weights, or the method occlusion",
-            path=probe.card.file,
-            value=method,
-        )
+        message = f"{method} needs gradients, and {probe.card.file} is an exported file"
+        advice = "use its .safetensors weights, or the method occlusion"
+        raise ConfigError(f"{message}; {advice}", path=probe.card.file, value=method)
     return runtime
 
 
@@ -57,11 +55,8 @@ def grad_cam_plus_plus(probe: Probe, face: SeenFace, target: int) -> dict[str, n
     found = {}
     for name, layer in cam_layers(network, probe, inputs).items():
         kept: list[Tensor] = []
-        hook = layer.register_forward_hook(lambda _module, _inputs, output, kept=kept: kept.append(output))
-        try:
+        with layer.register_forward_hook(lambda _module, _inputs, output, kept=kept: kept.append(output)):
             value = score(*inputs)[0, target]
-        finally:
-            hook.remove()
         (gradient,) = torch.autograd.grad(value, kept[-1])
         found[name] = plus_plus(kept[-1].detach()[0], gradient[0]).cpu().numpy()
     return found
@@ -79,8 +74,8 @@ def plus_plus(activation_CHW: Tensor, gradient_CHW: Tensor) -> Tensor:
 def integrated_gradients(probe: Probe, face: SeenFace, target: int) -> dict[str, np.ndarray]:
     """Return one map (S, S) of pixel attributions relative to a face of uniform color."""
     _, (image, *rest), score = _opened(probe, face, "integrated-gradients")
-    attribution = attributions(score, image, tuple(rest), target, image.mean((2, 3), keepdim=True).expand_as(image))
-    values = attribution[0].sum(0).numpy()
+    uniform = image.mean((2, 3), keepdim=True).expand_as(image)
+    values = attributions(score, image, tuple(rest), target, uniform)[0].sum(0).numpy()
     return {"": smoothed(values, values.shape[0] * SMOOTHING)}
 
 
@@ -126,17 +121,14 @@ def last_map(network: nn.Module, architecture: str, inputs: tuple[Tensor, ...]) 
         if isinstance(output, Tensor) and output.ndim == 4 and output.shape[2] * output.shape[3] > 1:
             last.append(names[module])
 
-    hooks = [module.register_forward_hook(notice) for module in network.modules() if module is not network]
-    try:
-        with torch.no_grad():
-            network(*inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with ExitStack() as stack, torch.no_grad():
+        for module in network.modules():
+            if module is not network:
+                stack.enter_context(module.register_forward_hook(notice))
+        network(*inputs)
     if not last:
-        raise ConfigError(
-            f"no layer of {architecture} has spatial output; use integrated-gradients or occlusion", value=architecture
-        )
+        message = f"no layer of {architecture} has spatial output; use integrated-gradients or occlusion"
+        raise ConfigError(message, value=architecture)
     return {last[-1]: network.get_submodule(last[-1])}
 
 
@@ -148,23 +140,17 @@ def attention(probe: Probe, face: SeenFace, target: int) -> dict[str, np.ndarray
     runtime = runtime_of(probe, "attention")
     attentive = {module: name for name, module in runtime.network.named_modules() if hasattr(module, "places")}
     if not attentive:
-        raise ConfigError(
-            f"{probe.card.network['architecture']} has no spatial attention; "
-            "dan, dda-resnet34, dda-resnet50, ddamfn, ddamfn-mtl, mfer, global-cbam and global-roi do",
-            value=probe.card.network["architecture"],
-        )
+        name, known = probe.card.network["architecture"], "dan, dda-*, ddamfn, ddamfn-mtl, mfer, global-cbam and global-roi"
+        raise ConfigError(f"{name} has no spatial attention; {known} have", value=name)
     inputs: dict[nn.Module, Tensor] = {}
 
     def keep(module: nn.Module, given: tuple[Tensor, ...]) -> None:
         inputs.setdefault(module, given[0].clone())
 
-    hooks = [module.register_forward_pre_hook(keep) for module in attentive]
-    try:
-        with torch.no_grad():
-            run_network(runtime.network, runtime.tensors(probe.batch(face, [face.pixels])))
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with ExitStack() as stack, torch.no_grad():
+        for module in attentive:
+            stack.enter_context(module.register_forward_pre_hook(keep))
+        run_network(runtime.network, runtime.tensors(probe.batch(face, [face.pixels])))
     found = {}
     for module, x in inputs.items():  # in execution order
         with torch.no_grad():

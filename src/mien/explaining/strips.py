@@ -106,11 +106,8 @@ def strips_per_class(
     )
     shared = [name for name in data.labels if name in read.card.labels]
     if not shared:
-        raise ConfigError(
-            f"{read.card.name} and {data.name} share no class: {', '.join(read.card.labels)}; {', '.join(data.labels)}",
-            value=data.labels,
-            expected=read.card.labels,
-        )
+        message = f"{read.card.name} and {data.name} share no class: {', '.join(read.card.labels)}; {', '.join(data.labels)}"
+        raise ConfigError(message, value=data.labels, expected=read.card.labels)
     rng = np.random.default_rng(seed)
     rows = []
     for label in shared:

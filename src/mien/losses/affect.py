@@ -20,14 +20,10 @@ Moments = Literal["biased", "mixed"]
 def ccc(prediction: Tensor, target: Tensor, *, moments: Moments = "biased") -> Tensor:
     """Return Lin's concordance correlation coefficient over the first axis: (N,) gives a scalar, (N, K) gives (K,), in [-1, 1].
 
-    2·cov / (var_target + var_prediction + (mean_target - mean_prediction)² + 1e-8).
-
-    Args:
-        prediction: (N,) or (N, K), N > 1. Give the whole set's predictions to evaluate: the mean of per-batch coefficients is
-            another, usually smaller, number.
-        target: same shape.
-        moments: "biased" divides covariance and variances by N: perfect agreement is 1. "mixed" is the ABAW authors' form,
-            biased covariance but unbiased variances: perfect agreement is (N - 1) / N, .969 in their batches of 32.
+    2·cov / (var_target + var_prediction + (mean_target - mean_prediction)² + 1e-8), N > 1. Give the whole set's predictions to
+    evaluate: the mean of per-batch coefficients is another, usually smaller, number. The moments "biased" divide covariance and
+    variances by N: perfect agreement is 1. "mixed" is the ABAW authors' form, biased covariance but unbiased variances: perfect
+    agreement is (N - 1) / N, .969 in their batches of 32.
 
     Example:
         >>> import torch
@@ -43,14 +39,10 @@ def ccc(prediction: Tensor, target: Tensor, *, moments: Moments = "biased") -> T
 
 
 def ccc_loss(prediction: Tensor, target: Tensor, *, moments: Moments = "biased", valid: Tensor | None = None) -> Tensor:
-    """Return 1 - the mean CCC of the columns, in [0, 2]: for valence and arousal, 1 - (CCC_v + CCC_a) / 2.
+    """Return 1 - the mean CCC of the K columns (N, K) in [-1, 1], in [0, 2]; "mixed" moments reproduce the ABAW authors.
 
-    Args:
-        prediction: (N, K) in [-1, 1].
-        target: (N, K) in [-1, 1].
-        moments: see `ccc`. "mixed" per batch reproduces the ABAW authors.
-        valid: (N,) booleans; False for rows without annotation, which are excluded. With fewer than two rows
-            left the loss and its gradients are 0.
+    Rows that are not `valid` (N,), those without annotation, are excluded. With fewer than two rows left the loss and its
+    gradients are 0.
     """
     if valid is not None:
         prediction, target = prediction[valid], target[valid]
@@ -60,13 +52,10 @@ def ccc_loss(prediction: Tensor, target: Tensor, *, moments: Moments = "biased",
 
 
 def action_unit_loss(prediction: Tensor, target: Tensor, *, from_logits: bool = False) -> Tensor:
-    """Return the mean binary cross-entropy over the annotated units.
+    """Return the mean binary cross-entropy over the annotated units of (N, K) probabilities, or logits.
 
-    Args:
-        prediction: (N, K) probabilities, as the published multi-task net gives them, or logits.
-        target: (N, K): 1 active, 0 not active, negative (the dataset writes -1) not annotated: excluded from the mean. Without
-            any annotation the loss is 0.
-        from_logits: whether `prediction` is logits.
+    Targets are 1 active, 0 not active, negative (the dataset writes -1) not annotated: excluded from the mean. Without any
+    annotation the loss is 0.
 
     Example:
         >>> import torch

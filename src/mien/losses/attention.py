@@ -24,14 +24,9 @@ EPSILON = 2.22e-16
 def dan_affinity(feature_map_NCHW: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
     """Return DAN's affinity loss: the mean squared distance to the own class center, relative to the spread of the centers.
 
-    Args:
-        feature_map_NCHW: (N, D, H, W); averaged over H and W first.
-        labels: (N,) class indices.
-        centers: (K, D), K > 1.
-
-    The distance is divided by the sum over D of the unbiased variance over the K centers, so centers that crowd together are
-    punished too. Each of the N·(K − 1) entries of the other classes adds the clamp's lower bound, 1e-12, as in the published
-    code.
+    The feature map (N, D, H, W) is averaged over H and W first; labels are (N,), centers (K, D), K > 1. The distance is divided
+    by the sum over D of the unbiased variance over the K centers, so centers that crowd together are punished too. Each of the
+    N·(K − 1) entries of the other classes adds the clamp's lower bound, 1e-12, as in the published code.
 
     Example:
         >>> round(dan_affinity(torch.ones(1, 1, 2, 2), torch.tensor([0]), torch.tensor([[0.0], [2.0]])).item(), 6)
@@ -60,10 +55,7 @@ class AffinityLoss(nn.Module):
 
 
 def dan_partition(heads_NKD: Tensor) -> Tensor:
-    """Return DAN's partition loss, log(1 + K / mean variance over the K heads): small when the heads differ.
-
-    Args:
-        heads_NKD: (N, K, D), one vector per face and head. With K = 1 the loss is 0.
+    """Return DAN's partition loss, log(1 + K / mean variance over the K heads): small when they differ; 0 with one head.
 
     Example:
         >>> round(dan_partition(torch.tensor([[[0.0], [2.0]]])).item(), 4)  # unbiased variance 2, K = 2
@@ -76,13 +68,10 @@ def dan_partition(heads_NKD: Tensor) -> Tensor:
 
 
 def ddamfn_attention(heads: Sequence[Tensor], *, maximum: float | None = None) -> Tensor:
-    """Return DDAMFN's attention loss: pairs of heads / sum over pairs of their mean squared difference.
+    """Return DDAMFN's attention loss of maps of one shape: pairs of heads / sum over pairs of their mean squared difference.
 
-    Args:
-        heads: K maps of one shape, (N, C, H, W) in the network. With K = 1 the loss is 0.
-        maximum: an upper clamp, for the loss has no bound as heads coincide and dominates the first steps (about 50 on
-            untrained heads against a cross-entropy of 2). None, as published, leaves it alone; above the clamp the gradient is
-            0.
+    With one head it is 0. It has no bound as heads coincide and dominates the first steps (about 50 on untrained heads against a
+    cross-entropy of 2); `maximum` clamps it, and its gradient is 0 then. None, as published, leaves it alone.
 
     Example:
         >>> ddamfn_attention([torch.zeros(4), torch.full((4,), 2.0)]).item()

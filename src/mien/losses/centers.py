@@ -34,12 +34,7 @@ from torch.autograd import Function
 
 
 def center_loss(features: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
-    """Return the mean over faces of ½‖f - c_y‖², with the plain gradient for features and centers.
-
-    Args:
-        features: (N, D).
-        labels: (N,) class indices.
-        centers: (K, D).
+    """Return the mean over faces of ½‖f - c_y‖², for features (N, D), class indices (N,) and centers (K, D).
 
     Example:
         >>> center_loss(torch.tensor([[3.0, 4.0]]), torch.tensor([1]), torch.zeros(2, 2)).item()
@@ -75,14 +70,9 @@ class _FaerCenter(Function):
 def dsf_reconstruction(
     features: Tensor, labels: Tensor, centers: Tensor, *, balance: float = 1.0, temperature: float = 1.0
 ) -> Tensor:
-    """Return our reconstruction of MFER's unreleased DSF loss; the derivation is in the module's docstring.
+    """Return our reconstruction of MFER's unreleased DSF loss, of the arguments of `center_loss`; the module derives it.
 
-    Args:
-        features: (N, D).
-        labels: (N,) class indices.
-        centers: (K, D).
-        balance: weight of the divergence within classes against the pull to the centers.
-        temperature: T of softmax(f / T), positive.
+    `balance` weighs the divergence within classes against the pull to the centers, `temperature` is T of softmax(f / T).
     """
     log_p = torch.log_softmax(features / temperature, 1)
     p = log_p.exp()

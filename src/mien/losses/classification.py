@@ -18,16 +18,12 @@ from torch.nn import functional
 def cross_entropy(
     logits: Tensor, labels: Tensor, *, smoothing: float = 0.0, weight: Tensor | None = None, ignore: int = -1
 ) -> Tensor:
-    """Return the mean cross-entropy of logits (N, K) against class indices (N,).
+    """Return the mean cross-entropy of logits (N, K) against class indices (N,), weighted by those of the classes (K,).
 
-    Args:
-        logits: (N, K). The published multi-task net hands over its *softmax* instead: give that to reproduce it (the loss then
-            cannot fall below log(1 + 8/e) = 1.371 with its 9 classes).
-        labels: (N,) class indices; rows equal to `ignore`, or of a class of weight 0, do not count. If none counts, the loss
-            is 0.
-        smoothing: s gives (1 - s)·NLL + s·mean over classes of -log p. Global-ROI Net and MFER use 0.1.
-        weight: (K,) weights of the classes; the mean is the weighted one.
-        ignore: the label of faces without annotation (Aff-Wild2 writes -1).
+    The published multi-task net hands over its *softmax* instead of logits: give that to reproduce it (the loss then cannot
+    fall below log(1 + 8/e) = 1.371 with its 9 classes). Rows labeled `ignore` (Aff-Wild2 writes -1), or of a class of weight 0,
+    do not count; if none counts, the loss is 0. Smoothing s gives (1 - s)·NLL + s·mean over classes of -log p; Global-ROI Net
+    and MFER use 0.1.
     """
     counted = labels != ignore
     if weight is not None:
@@ -38,11 +34,9 @@ def cross_entropy(
 
 
 def class_balanced_weights(counts: Tensor, *, beta: float = 0.999) -> Tensor:
-    """Return (K,) one weight per class, (1 - β) / (1 - β^n), scaled to sum to the number of classes that occur.
+    """Return (K,) one weight per class with n images, (1 - β) / (1 - β^n), scaled to sum to the number of classes that occur.
 
-    Args:
-        counts: (K,) training images per class. A class without images gets weight 0.
-        beta: in [0, 1): 0 weighs all classes equally; towards 1 the weights approach 1/n.
+    A class without images gets weight 0. A β of 0 weighs all classes equally; towards 1 the weights approach 1/n.
 
     Raises:
         ValueError: `beta` is outside.
@@ -60,14 +54,10 @@ def class_balanced_weights(counts: Tensor, *, beta: float = 0.999) -> Tensor:
 
 
 def focal_loss(logits: Tensor, labels: Tensor, *, gamma: float = 2.0, weight: Tensor | None = None) -> Tensor:
-    """Return the mean of -(1 - p)^γ·log p, p being the softmax probability of the label: easy faces count less.
+    """Return the mean of -(1 - p)^γ·log p, p being the softmax probability (N, K) of the label (N,): easy faces count less.
 
-    Args:
-        logits: (N, K).
-        labels: (N,) class indices.
-        gamma: at least 0; 0 is cross-entropy.
-        weight: (K,) weights of the classes, `class_balanced_weights` for the class-balanced focal loss. Where those of a whole
-            batch are 0, so is the loss.
+    γ is at least 0; 0 is cross-entropy. With the weights (K,) of `class_balanced_weights` it is the class-balanced focal loss;
+    where those of a whole batch are 0, so is the loss.
 
     Example:
         >>> logits, labels = torch.tensor([[0.0, 0.0]]), torch.tensor([1])

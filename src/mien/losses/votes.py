@@ -29,21 +29,17 @@ def vote_loss(
     threshold: float = 0.3,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Return the mean loss of logits (N, K) against votes.
+    """Return the mean loss of logits (N, K) against votes (N, K), counts or shares.
 
-    Args:
-        logits: (N, K).
-        votes: (N, K), counts or shares, at least one vote per row; scaled to sum to 1.
-        mode: with q the shares and p the softmax of the logits,
-            "cross-entropy": -Σ q·log p, the whole distribution;
-            "majority": the class with most votes (the first of equals) is the label;
-            "probability": a label is drawn from q in every call;
-            "multi-target": any class with q > `threshold` is right: -max log p over those (the most voted one if there is
-                none);
-            "binary": mean over N·K of the binary cross-entropy of sigmoid(logits) against q.
-        smoothing: label smoothing for the first three modes; see `cross_entropy`.
-        threshold: share above which "multi-target" accepts a class.
-        generator: RNG of "probability".
+    With q the shares, scaled to sum to 1, and p the softmax of the logits, the modes are
+
+    * "cross-entropy": -Σ q·log p, the whole distribution;
+    * "majority": the class with most votes (the first of equals) is the label;
+    * "probability": a label is drawn from q in every call, by the `generator`;
+    * "multi-target": any class with q > `threshold` is right: -max log p over those (the most voted one if there is none);
+    * "binary": mean over N·K of the binary cross-entropy of sigmoid(logits) against q.
+
+    Label smoothing, see `cross_entropy`, is for the first three.
 
     Raises:
         ValueError: a row without votes, or an unknown mode.

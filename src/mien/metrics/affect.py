@@ -67,15 +67,10 @@ def sign_agreement_of(sums: np.ndarray) -> np.ndarray:
 
 
 def unit_f1(probability: np.ndarray, present: np.ndarray, threshold: float | np.ndarray = 0.5) -> np.ndarray:
-    """Return the F1 of "present" of each action unit.
+    """Return (U,) the F1 of "present" of each action unit, for probabilities (N, U) and annotations (N, U).
 
-    Args:
-        probability: (N, U), 0 … 1.
-        present: (N, U): 1 present, 0 absent, −1 not annotated.
-        threshold: one value, or (U,); a unit is predicted as present above it.
-
-    Returns:
-        (U,); 0 for units that are annotated but neither present nor predicted, NaN for units without annotation.
+    Annotations are 1 present, 0 absent, −1 none; a unit is predicted as present above the threshold, one or (U,). The F1 is 0
+    for units that are annotated but neither present nor predicted, NaN for units without annotation.
     """
     return unit_f1_of(unit_counts(probability, present, threshold).sum(0))
 

@@ -55,14 +55,12 @@ def choose_thresholds(probability: np.ndarray, present: np.ndarray, objective: C
     """
     known = (present >= 0) & np.isfinite(probability)
     yes, no = (present == 1) & known, (present == 0) & known
-    gain = np.empty((len(GRID), probability.shape[1]))
-    for index, threshold in enumerate(GRID):
-        named = probability > threshold
-        hits, misses = (named & yes).sum(0), (~named & yes).sum(0)
-        alarms, rest = (named & no).sum(0), (~named & no).sum(0)
-        gain[index] = _f1(hits, alarms, misses)
-        if objective == "macro-f1":
-            gain[index] = (gain[index] + _f1(rest, misses, alarms)) / 2
+    named = probability > GRID[:, None, None]
+    hits, alarms = (named & yes).sum(1), (named & no).sum(1)
+    misses, rest = yes.sum(0) - hits, no.sum(0) - alarms
+    gain = _f1(hits, alarms, misses)
+    if objective == "macro-f1":
+        gain = (gain + _f1(rest, misses, alarms)) / 2
     nearest = np.lexsort((np.abs(GRID - 0.5),))
     best = GRID[nearest[gain[nearest].argmax(0)]]
     return np.where(yes.any(0), best, 0.5)
@@ -82,11 +80,7 @@ def halves(identity: Sequence[str]) -> np.ndarray:
 
 
 def tune_units(
-    probability: np.ndarray,
-    present: np.ndarray,
-    units: Sequence[str],
-    identity: Sequence[str],
-    objective: Choice = "f1",
+    probability: np.ndarray, present: np.ndarray, units: Sequence[str], identity: Sequence[str], objective: Choice = "f1"
 ) -> UnitThresholds:
     """Select thresholds on one half of a validation split and evaluate them on the other; arguments as for `choose_thresholds`.
 
@@ -100,14 +94,8 @@ def tune_units(
         scores = unit_f1(rest, truth, thresholds)
         return float(np.nanmean(scores)) if np.isfinite(scores).any() else float("nan")
 
-    return UnitThresholds(
-        values=dict(zip(units, values.tolist(), strict=True)),
-        f1_half=mean_f1(0.5),
-        f1=mean_f1(values),
-        objective=objective,
-        chosen_on=int(chosen.sum()),
-        judged_on=int((~chosen).sum()),
-    )
+    named, count = dict(zip(units, values.tolist(), strict=True)), int(chosen.sum())
+    return UnitThresholds(named, mean_f1(0.5), mean_f1(values), objective, count, len(chosen) - count)
 
 
 def _f1(hits: np.ndarray, alarms: np.ndarray, misses: np.ndarray) -> np.ndarray:

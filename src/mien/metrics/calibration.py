@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -67,23 +68,15 @@ def squared_errors(probabilities: np.ndarray, label: np.ndarray) -> np.ndarray:
 
 
 def brier(probabilities: np.ndarray, label: np.ndarray) -> float:
-    """Return the Brier score of several classes (Brier 1950), 0 … 2: the mean of `squared_errors`; NaN without images.
-
-    Args:
-        probabilities: (N, K).
-        label: (N,) indices of the true classes.
-    """
+    """Return the Brier score of several classes (Brier 1950), 0 … 2: the mean of `squared_errors`; NaN without images."""
     return float(squared_errors(probabilities, label).mean()) if len(label) else float("nan")
 
 
 def fit_temperature(logits: np.ndarray, label: np.ndarray) -> float:
     """Return the temperature that minimizes the log loss of `softmax(logits / temperature)` (Guo et al. 2017).
 
-    Golden-section search over log temperature in [1/8, 8]; the loss has a single minimum there.
-
-    Args:
-        logits: (N, K), at least one row.
-        label: (N,) true classes.
+    Golden-section search over log temperature in [1/8, 8], where the loss of logits (N, K) for true classes (N,) has a single
+    minimum.
 
     Raises:
         ValueError: no rows, or a logit is NaN or infinite.
@@ -92,23 +85,20 @@ def fit_temperature(logits: np.ndarray, label: np.ndarray) -> float:
         raise ValueError("fitting a temperature needs at least one validation image")
     if len(bad := np.flatnonzero(~np.isfinite(logits).all(1))):
         raise ValueError(f"{len(bad):,} rows of the logits are NaN or infinite, first row {bad[0]}; exclude such images")
-    low, high = -np.log(8), np.log(8)
-    ratio = (5**0.5 - 1) / 2
 
+    @lru_cache
     def loss(position: float) -> float:
         return log_loss(softmax(logits / np.exp(position)), label)
 
+    low, high, ratio = -np.log(8), np.log(8), (5**0.5 - 1) / 2
     left, right = high - ratio * (high - low), low + ratio * (high - low)
-    at_left, at_right = loss(left), loss(right)
     while high - low > 1e-5:
-        if at_left < at_right:
-            high, right, at_right = right, left, at_left
+        if loss(left) < loss(right):
+            high, right = right, left
             left = high - ratio * (high - low)
-            at_left = loss(left)
         else:
-            low, left, at_left = left, right, at_right
+            low, left = left, right
             right = low + ratio * (high - low)
-            at_right = loss(right)
     return float(np.exp((low + high) / 2))
 
 
@@ -118,12 +108,9 @@ def bin_of(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:
 
 
 def expected_calibration_error(probabilities: np.ndarray, label: np.ndarray, bins: int = BINS) -> float:
-    """Return the mean gap between confidence and accuracy over equal-width confidence bins, weighted by their size.
+    """Return the mean gap between confidence and accuracy over equal bins of confidence in (0, 1], weighted by their size.
 
-    Args:
-        probabilities: (N, K).
-        label: (N,) true classes.
-        bins: number of bins over (0, 1].
+    Probabilities are (N, K), true classes (N,).
     """
     if not len(label):
         return float("nan")
@@ -150,10 +137,7 @@ class ReliabilityBin:
 def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> tuple[ReliabilityBin, ...]:
     """Return the bins of a reliability diagram, those of `expected_calibration_error`.
 
-    Args:
-        confidence: (N,) probability of the predicted class.
-        right: (N,) bool.
-        bins: number of bins of equal width over (0, 1].
+    `confidence` (N,) is the probability of the predicted class, `right` (N,) bool whether it is the true one.
     """
     index = bin_of(confidence, bins)
     size = np.bincount(index, minlength=bins)
@@ -165,15 +149,9 @@ def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> 
 
 
 def abstention_threshold(probabilities: np.ndarray, label: np.ndarray, accuracy: float) -> float:
-    """Return the lowest confidence threshold at which predictions reach an accuracy.
+    """Return the lowest confidence in [0, 1] from which predictions reach an accuracy; 1.0 if no threshold reaches it.
 
-    Args:
-        probabilities: (N, K), calibrated.
-        label: (N,) true classes.
-        accuracy: target accuracy of predictions with at least the returned confidence.
-
-    Returns:
-        A confidence in [0, 1]; 1.0 if no threshold reaches it.
+    Calibrated probabilities are (N, K), true classes (N,).
     """
     confidence = probabilities.max(1)
     value, group = np.unique(-confidence, return_inverse=True)

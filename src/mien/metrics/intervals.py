@@ -12,13 +12,9 @@ DRAWS = 2000
 
 
 def bootstrap(
-    terms: np.ndarray,
-    cluster: np.ndarray | None = None,
-    draws: int = DRAWS,
-    seed: int = 0,
-    times: np.ndarray | None = None,
+    terms: np.ndarray, cluster: np.ndarray | None = None, draws: int = DRAWS, seed: int = 0, times: np.ndarray | None = None
 ) -> np.ndarray:
-    """Resample images with replacement (Efron 1979) and return the sums of their terms.
+    """Resample images with replacement (Efron 1979) and return the sums (draws, S) of their terms.
 
     The interval of a metric that is a function of sums over images is `interval(metric(bootstrap(terms)))`.
 
@@ -26,12 +22,9 @@ def bootstrap(
         terms: (N, S) contribution of each image to each sum.
         cluster: (N,) identity of each image: people are resampled as a whole, since images of one person are correlated. None
             or empty strings: each image is its own cluster.
-        draws: number of bootstrap samples D.
+        draws: number of bootstrap samples.
         seed: seed of the RNG.
         times: (N,) number of images with each row of terms, if rows are aggregated; not with `cluster`.
-
-    Returns:
-        (D, S) float64.
 
     Example:
         >>> right = np.array([[1.0, 1], [0, 1], [1, 1], [1, 1]])
@@ -81,13 +74,8 @@ def basic_interval(values: np.ndarray, value: float, level: float = 0.95, least:
 
     Resampling adds noise, so a statistic such as the expected calibration error, which noise only increases, is larger in the
     resamples than on all data, and their percentiles can exclude the value. The basic interval subtracts that bias: it reflects
-    the percentiles at the value. See Davison and Hinkley (1997), section 5.2.
-
-    Args:
-        values: (D,) resampled values; NaN values are ignored.
-        value: the statistic on all data.
-        level: confidence level.
-        least: smallest possible value of the statistic.
+    the percentiles at the value. See Davison and Hinkley (1997), section 5.2. `values` are (D,), `value` is that on all data,
+    `least` the smallest possible one.
 
     Example:
         >>> low, high = basic_interval(np.array([0.05, 0.06, 0.07]), 0.04, least=0)
@@ -101,9 +89,7 @@ def basic_interval(values: np.ndarray, value: float, level: float = 0.95, least:
 def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
     """Return the two-sided p value of McNemar's exact test: whether two models have equal error rates on the same images.
 
-    Args:
-        first: (N,) bool, correctness of one model.
-        second: (N,) bool, correctness of the other, in the same order.
+    `first` and `second` (N,) bool are whether either is right.
 
     Raises:
         ValueError: the lengths differ.
@@ -136,15 +122,9 @@ def two_sided_p(differences: np.ndarray) -> float:
 def paired_bootstrap(
     terms: np.ndarray, difference: Callable[[np.ndarray], np.ndarray], cluster: np.ndarray | None = None
 ) -> tuple[float, tuple[float, float], float]:
-    """Compare two models on the same images by any metric that is a function of sums.
+    """Compare two models on the same images by any metric: return its difference, the 95 % interval, and `two_sided_p`.
 
-    Args:
-        terms: (N, S) contribution of each image to the sums of both models.
-        difference: sums (…, S) → (…,) difference of the metrics.
-        cluster: as for `bootstrap`.
-
-    Returns:
-        The difference, its 95 % interval, and `two_sided_p`.
+    `difference` maps sums (…, S) to (…,); each image contributes `terms` (N, S) to the sums. `cluster` as for `bootstrap`.
     """
     drawn = difference(bootstrap(terms, cluster))
     return float(difference(np.asarray(terms, np.float64).sum(0))), interval(drawn), two_sided_p(drawn)
@@ -155,15 +135,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
     NaN stays NaN and does not count.
     """
-    values = np.asarray(p_values, np.float64)
+    values = np.array(p_values, np.float64)
     known = np.flatnonzero(~np.isnan(values))
     order = known[np.argsort(values[known], kind="stable")]
-    corrected = values.copy()
-    largest = 0.0
-    for place, index in enumerate(order):
-        largest = max(largest, min(1.0, (len(order) - place) * values[index]))
-        corrected[index] = largest
-    return corrected.tolist()
+    values[order] = np.maximum.accumulate(np.minimum(1.0, np.arange(len(order), 0, -1) * values[order]))
+    return values.tolist()
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:

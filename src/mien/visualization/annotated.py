@@ -80,7 +80,7 @@ class AnnotatedImages(_Folder):
     Args:
         folder: created if it does not exist.
         quality: of JPEG files, 1 … 95.
-        options: `layers` as for `mien.draw`; `roots`, input folders: below `folder` an image keeps its path relative to its root.
+        options: `layers` as for `mien.draw`; `roots`, input folders: below `folder` an image keeps its path below its root.
 
     Raises:
         ConfigError: `folder` is a file or not writable.

@@ -88,14 +88,19 @@ def draw(image: Any, result: Result, *, layers: Sequence[Layer] = (), enlarge: b
     height, width = pixels.shape[:2]
     if (width, height) != (result.width, result.height):
         raise ValueError(f"the result is of a {result.width}×{result.height} image, got an image of {width}×{height}")
-    longer = max(width, height)
-    scale = min(-(-SMALL // longer), 16) if enlarge and longer < SMALL else 1
-    canvas = Image.fromarray(pixels).resize((width * scale, height * scale), Image.Resampling.BICUBIC)
+    canvas, scale = magnified(pixels, SMALL if enlarge else 0)
     if result.faces:
         _draw_faces(canvas, result.faces, scale, layers)
     else:
         _draw_note(canvas, "no face found")
     return canvas
+
+
+def magnified(pixels: np.ndarray, side: int) -> tuple[Image.Image, int]:
+    """Return an image (H, W, 3) enlarged to a longer side of `side` pixels or more, and the factor, an integer up to 16."""
+    height, width = pixels.shape[:2]
+    scale = min(max(-(-side // max(width, height)), 1), 16)
+    return Image.fromarray(pixels).resize((width * scale, height * scale), Image.Resampling.BICUBIC), scale
 
 
 def color(face: Face) -> Ink:
