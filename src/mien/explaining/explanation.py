@@ -22,7 +22,7 @@ from ..visualization.faces import font, magnified
 from .faces import enlarged
 
 RAMP = np.array([
-    (26.0, 12, 62), (85, 15, 109), (136, 34, 106), (186, 54, 85), (227, 89, 51), (249, 140, 10), (249, 201, 50), (252, 255, 164),
+    (26, 12, 62), (85, 15, 109), (136, 34, 106), (186, 54, 85), (227, 89, 51), (249, 140, 10), (249, 201, 50), (252, 255, 164),
 ])  # fmt: skip
 """Color map, evenly spaced from 0 to 1."""
 STRONGEST = 0.72  # opacity at 1

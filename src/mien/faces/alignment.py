@@ -150,29 +150,12 @@ def apply(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
     return points @ np.swapaxes(matrix[..., :2], -1, -2) + matrix[..., None, :, 2]
 
 
-def warp(
-    image: np.ndarray,
-    matrix: np.ndarray,
-    size: int,
-    *,
-    border: int = 0,
-    antialias: bool = True,
-    interpolation: Interpolation = "bilinear",
-    gray: bool = False,
-) -> np.ndarray:
-    """Return a crop (size, size) or (size, size, 3) of an image (H, W) or (H, W, 3) uint8, by the matrix from image to crop.
+def warp(image: np.ndarray, matrix: np.ndarray, size: int, *, antialias: bool = True, gray: bool = False) -> np.ndarray:
+    """Return a bilinear crop (size, size) or (size, size, 3) of an image (H, W) or (H, W, 3) uint8, black outside the image.
 
-    Bilinear and without antialiasing it is within one gray level of OpenCV's, and half a level darker on average since Pillow
-    truncates.
-
-    Args:
-        image: the image.
-        matrix: (2, 3).
-        size: side of the crop in pixels.
-        border: gray level outside the image.
-        antialias: average image pixels first where a crop pixel covers two or more; else they are skipped, as by OpenCV.
-        interpolation: `"nearest"` is ten times faster, for crops from which only a rough measurement is taken.
-        gray: return ITU-R 601 luma.
+    The matrix (2, 3) is from image to crop. Antialiasing averages image pixels first where a crop pixel covers two or more.
+    Without it they are skipped, as by OpenCV, and the crop is within one gray level of OpenCV's, half a level darker on average
+    since Pillow truncates. `gray` gives ITU-R 601 luma.
 
     Raises:
         ValueError: the matrix has no inverse.
@@ -186,9 +169,7 @@ def warp(
         back = a, b, -(a * x + b * y), c, d, -(c * x + d * y)
     if not all(map(math.isfinite, back)):
         raise ValueError(f"this matrix does not map images to crops: {np.asarray(matrix).tolist()}")
-    part, back = _part(image, back, size, border, antialias)
-    crop = _transformed(part, back, size, border, interpolation)
-    return np.asarray(crop.convert("L") if gray else crop)
+    return _transformed(*_part(image, back, size, antialias=antialias), size, gray=gray)
 
 
 def square_matrix(x: float, y: float, side: float, roll: float, size: int) -> Matrix:
@@ -203,42 +184,49 @@ def square_matrix(x: float, y: float, side: float, roll: float, size: int) -> Ma
 def crop_square(
     image: np.ndarray, back: Matrix, size: int, *, interpolation: Interpolation = "bilinear", gray: bool = False
 ) -> np.ndarray:
-    """Return a crop like that of `warp`, for the matrix of `square_matrix`; large crops are within two gray levels of it."""
-    part, back = _part(image, back, size, 0, antialias=True)
+    """Return a crop like that of `warp`, for the matrix of `square_matrix`; large crops are within two gray levels of it.
+
+    `"nearest"` is ten times faster, for crops from which only a rough measurement is taken.
+    """
+    part, back = _part(image, back, size, antialias=True)
     if size >= WIDE and interpolation == "bilinear" and not gray:
         return _bilinear(part, back, size) if part.mode == "RGB" else _bilinear(part.convert("RGB"), back, size)[..., 0]
-    crop = _transformed(part, back, size, 0, interpolation)
-    return np.asarray(crop.convert("L") if gray else crop)
+    return _transformed(part, back, size, interpolation, gray=gray)
 
 
-def _part(image: np.ndarray, back: Matrix, size: int, border: int, antialias: bool) -> tuple[Image.Image, Matrix]:
+def _part(image: np.ndarray, back: Matrix, size: int, *, antialias: bool) -> tuple[Image.Image, Matrix]:
     """Return the part of the image that a crop covers, shrunk for antialiasing, and the matrix from the crop to it.
 
     The matrix counts from the corners of pixels, as Pillow does, not from their centers.
     """
     a, b, x, c, d, y = back
     step = max(1, int(abs(a * d - b * c) ** 0.5 + 1e-6)) if antialias else 1
-    # One block of pixels around the part lets interpolation and averaging at its edge see the neighboring pixels, or the border
-    # color outside the image.
-    left, right = _covered(a, b, x, size, image.shape[1], step)
-    top, bottom = _covered(c, d, y, size, image.shape[0], step)
-    part = Image.fromarray(_cut(image, left, top, right, bottom, border))
+    # One block of pixels around the part lets interpolation and averaging at its edge see the neighboring pixels, or the black
+    # outside the image.
+    (height, width), black = image.shape[:2], [(0, 0)] * image.ndim
+    left, right = _covered(a, b, x, size, width, step)
+    top, bottom = _covered(c, d, y, size, height, step)
+    inside = image[max(top, 0) : bottom, max(left, 0) : right]
+    black[:2] = (max(-top, 0), max(bottom - height, 0)), (max(-left, 0), max(right - width, 0))
+    part = Image.fromarray(np.pad(inside, black) if any(map(any, black)) else inside)
     across = a / step, b / step, (x + 0.5 - (a + b) / 2 - left) / step
     down = c / step, d / step, (y + 0.5 - (c + d) / 2 - top) / step
     return part.reduce(step) if step > 1 else part, (*across, *down)
 
 
-def _transformed(part: Image.Image, back: Matrix, size: int, border: int, interpolation: Interpolation) -> Image.Image:
-    fill = border if part.mode == "L" else (border,) * 3
+def _transformed(
+    part: Image.Image, back: Matrix, size: int, interpolation: Interpolation = "bilinear", *, gray: bool
+) -> np.ndarray:
     resample = Image.Resampling.BILINEAR if interpolation == "bilinear" else Image.Resampling.NEAREST
-    return part.transform((size, size), Image.Transform.AFFINE, back, resample, fillcolor=fill)
+    crop = part.transform((size, size), Image.Transform.AFFINE, back, resample)
+    return np.asarray(crop.convert("L") if gray else crop)
 
 
 def _bilinear(part: Image.Image, back: Matrix, size: int) -> np.ndarray:
     """Return what Pillow's bilinear transform gives to two gray levels, in less than half of its time.
 
     The channels of a pixel lie in the four 16-bit lanes of one integer, so that a product with a weight of 8 bits scales all of
-    them. Coordinates have 8 fractional bits. Positions outside the part are moved to its edge, which has the border color.
+    them. Coordinates have 8 fractional bits. Positions outside the part are moved to its edge, which is black.
     """
     width, height = part.size
     lanes = np.frombuffer(part.tobytes("raw", "RGBX"), np.uint8).astype(np.uint16).view(np.uint64)
@@ -288,18 +276,6 @@ def _covered(a: float, b: float, shift: float, size: int, length: int, step: int
     low = int(min(max(math.floor(min(places)), 0), length)) - step
     high = int(min(max(math.ceil(max(places)) + 1, 0), length)) + step
     return low, high + -(high - low) % step
-
-
-def _cut(image: np.ndarray, left: int, top: int, right: int, bottom: int, border: int) -> np.ndarray:
-    """Return a rectangle of the image, with the border color outside the image."""
-    height, width = image.shape[:2]
-    x0, y0, x1, y1 = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
-    inside = image[y0:y1, x0:x1]
-    if (x0, y0, x1, y1) == (left, top, right, bottom):
-        return inside
-    part = np.full((bottom - top, right - left, *image.shape[2:]), border, np.uint8)
-    part[y0 - top : y1 - top, x0 - left : x1 - left] = inside
-    return part
 
 
 _ARCFACE = np.array([[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]])

@@ -70,8 +70,8 @@ def dan_partition(heads_NKD: Tensor) -> Tensor:
 def ddamfn_attention(heads: Sequence[Tensor], *, maximum: float | None = None) -> Tensor:
     """Return DDAMFN's attention loss of maps of one shape: pairs of heads / sum over pairs of their mean squared difference.
 
-    With one head it is 0. It has no bound as heads coincide and dominates the first steps (about 50 on untrained heads against a
-    cross-entropy of 2); `maximum` clamps it, and its gradient is 0 then. None, as published, leaves it alone.
+    With one head it is 0. It has no bound as heads coincide and dominates the first steps (about 50 on untrained heads against
+    a cross-entropy of 2); `maximum` clamps it, and its gradient is 0 then. None, as published, leaves it alone.
 
     Example:
         >>> ddamfn_attention([torch.zeros(4), torch.full((4,), 2.0)]).item()
