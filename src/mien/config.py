@@ -62,11 +62,7 @@ RENAMED = {
 
 
 def parse(text: str, where: str) -> dict[str, Any]:
-    """Return the tables of a TOML text; `where` names it in messages.
-
-    Raises:
-        ConfigError: invalid TOML.
-    """
+    """Return the tables of a TOML text; `where` names it in messages. Raises ConfigError: invalid TOML."""
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # invalid TOML, integers of thousands of digits, or deep nesting

@@ -48,11 +48,7 @@ class Preprocess:
 
     @classmethod
     def of(cls, card: Card) -> Preprocess:
-        """Return the preprocessing of a classifier's card.
-
-        Raises:
-            WeightsError: the card has no input contract.
-        """
+        """Return the preprocessing of a classifier's card. Raises WeightsError: the card has no input contract."""
         if card.members:
             return EnsemblePreprocess(card.members)
         if card.input is None:

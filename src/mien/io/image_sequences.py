@@ -57,11 +57,7 @@ class ImageSequence:
     notes: tuple[str, ...] = ()
 
     def frames(self, sampling: Sampling = ALL) -> Iterator[SequenceFrame]:
-        """Yield the selected frames.
-
-        Raises:
-            SourceError: a frame is corrupt or too large, or no frame is selected.
-        """
+        """Yield the selected frames. Raises SourceError: a frame is corrupt or too large, or no frame is selected."""
         empty = True
         for index, time, (pixels, notes) in self._selected(sampling):
             empty = False
@@ -90,11 +86,7 @@ class Animation(ImageSequence):
     """
 
     def __init__(self, source: str | os.PathLike[str] | bytes, options: ReadOptions | None = None) -> None:
-        """Open the file.
-
-        Raises:
-            SourceError: not an image.
-        """
+        """Open the file. Raises SourceError: not an image."""
         options = options or {}
         self.name = name_of(source)
         self._limit = options.get("max_pixels", MAX_PIXELS)

@@ -77,11 +77,7 @@ class LiveStream:
         self._started = False
 
     def frames(self, sampling: Sampling = ALL) -> Iterator[VideoFrame]:
-        """Yield the selected frames as they arrive.
-
-        Raises:
-            SourceError: no frame arrived for `patience` seconds.
-        """
+        """Yield the selected frames as they arrive. Raises SourceError: no frame arrived for `patience` seconds."""
         if not self._started:
             self._started = True
             self._thread.start()

@@ -192,11 +192,7 @@ def _resolve(host: str, port: int, name: str, deadline: float) -> list[Any]:
 
 
 def require_public(host: str, name: str, timeout: float) -> None:
-    """Check that every address of a host is public.
-
-    Raises:
-        SourceError: it is not, or the host is unknown.
-    """
+    """Check that every address of a host is public. Raises SourceError: it is not, or the host is unknown."""
     try:
         _check_public(_resolve(host, 0, name, time.monotonic() + timeout), host, name)
     except TimeoutError:

@@ -23,23 +23,7 @@ from .gaussian import GaussianMixtureLoss
 from .votes import VOTE_MODES, VoteMode, vote_loss
 
 __all__ = [
-    "VOTE_MODES",
-    "AffinityLoss",
-    "CenterLoss",
-    "GaussianMixtureLoss",
-    "ReconstructedDSF",
-    "VoteMode",
-    "action_unit_loss",
-    "ccc",
-    "ccc_loss",
-    "center_loss",
-    "class_balanced_weights",
-    "cross_entropy",
-    "dan_affinity",
-    "dan_partition",
-    "ddamfn_attention",
-    "dsf_reconstruction",
-    "faer_center_loss",
-    "focal_loss",
-    "vote_loss",
-]
+    "VOTE_MODES", "AffinityLoss", "CenterLoss", "GaussianMixtureLoss", "ReconstructedDSF", "VoteMode",
+    "action_unit_loss", "ccc", "ccc_loss", "center_loss", "class_balanced_weights", "cross_entropy", "dan_affinity",
+    "dan_partition", "ddamfn_attention", "dsf_reconstruction", "faer_center_loss", "focal_loss", "vote_loss",
+]  # fmt: skip

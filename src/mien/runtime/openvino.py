@@ -61,11 +61,7 @@ class OpenvinoRuntime:
 
 
 def import_openvino() -> Any:
-    """Return the package.
-
-    Raises:
-        MissingExtra: openvino is not installed.
-    """
+    """Return the package. Raises MissingExtra: openvino is not installed."""
     with needs("openvino", "openvino"):
         import openvino  # pyrefly: ignore
     return openvino

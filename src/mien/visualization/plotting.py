@@ -42,11 +42,7 @@ STYLE = {
 
 
 def require_matplotlib() -> None:
-    """Fail early if plots cannot be drawn.
-
-    Raises:
-        MissingExtra: matplotlib is not installed.
-    """
+    """Fail early if plots cannot be drawn. Raises MissingExtra: matplotlib is not installed."""
     with needs("eval", "matplotlib"):
         import matplotlib.figure  # noqa: F401
 

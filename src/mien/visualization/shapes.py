@@ -14,13 +14,18 @@ from PIL import Image, ImageDraw
 Ink = tuple[int, int, int]  # red, green and blue, 0 … 255
 DARK: Ink = (18, 21, 26)  # color of plates and of the halo around lines, which keeps them visible on any background
 
+Move = Callable[[np.ndarray], list[tuple[float, float]]]
+"""Points (P, 2) of the canvas → points of a finer mask."""
+Shape = Callable[[ImageDraw.ImageDraw, Move, int], None]
+"""Draws a shape into a mask, which is finer by this factor."""
+
 
 def rectangle(canvas: Image.Image, box: np.ndarray, ink: Ink, radius: float, alpha: float = 1) -> None:
     """Fill a rectangle (left, top, right, bottom) with round corners."""
 
-    def shape(pen: ImageDraw.ImageDraw, move: _Move) -> None:
+    def shape(pen: ImageDraw.ImageDraw, move: Move, finer: int) -> None:
         (left, top), (right, bottom) = move(np.reshape(box, (2, 2)))
-        pen.rounded_rectangle((left, top, max(right - 1, left), max(bottom - 1, top)), radius * move.scale, 255)
+        pen.rounded_rectangle((left, top, max(right - 1, left), max(bottom - 1, top)), radius * finer, 255)
 
     _stamp(canvas, np.reshape(box, (2, 2)), 0, shape, ink, alpha)
 
@@ -36,9 +41,9 @@ def lines(canvas: Image.Image, paths: list[np.ndarray], ink: Ink, stroke: float)
     points = np.concatenate(paths)
     for width, color, alpha in ((2 * stroke, DARK, 0.5), (stroke, ink, 1)):
 
-        def shape(pen: ImageDraw.ImageDraw, move: _Move, width: float = width) -> None:
+        def shape(pen: ImageDraw.ImageDraw, move: Move, finer: int, width: float = width) -> None:
             for path in paths:
-                pen.line(move(path), 255, max(round(width * move.scale), 1), "curve")
+                pen.line(move(path), 255, max(round(width * finer), 1), "curve")
 
         _stamp(canvas, points, width, shape, color, alpha)
 
@@ -47,9 +52,9 @@ def dots(canvas: Image.Image, points: np.ndarray, ink: Ink, radius: float) -> No
     """Draw discs at (P, 2) points, on a faint dark halo."""
     for reach, color, alpha in ((1.7 * radius, DARK, 0.35), (radius, ink, 0.9)):
 
-        def shape(pen: ImageDraw.ImageDraw, move: _Move, reach: float = reach) -> None:
+        def shape(pen: ImageDraw.ImageDraw, move: Move, finer: int, reach: float = reach) -> None:
             for point in move(points):
-                pen.circle(point, reach * move.scale, 255)
+                pen.circle(point, reach * finer, 255)
 
         _stamp(canvas, points, reach, shape, color, alpha)
 
@@ -57,32 +62,15 @@ def dots(canvas: Image.Image, points: np.ndarray, ink: Ink, radius: float) -> No
 def chip(canvas: Image.Image, center: tuple[float, float], ink: Ink, radius: float, *, hollow: bool = False) -> None:
     """Draw a disc, or a ring."""
 
-    def shape(pen: ImageDraw.ImageDraw, move: _Move) -> None:
+    def shape(pen: ImageDraw.ImageDraw, move: Move, finer: int) -> None:
         (middle,) = move(np.array([center]))
-        width = max(round(0.4 * radius * move.scale), 1)
-        pen.circle(middle, radius * move.scale, 0 if hollow else 255, 255, width)
+        width = max(round(0.4 * radius * finer), 1)
+        pen.circle(middle, radius * finer, 0 if hollow else 255, 255, width)
 
     _stamp(canvas, np.array([center]), radius, shape, ink, 1)
 
 
-class _Move:
-    """Canvas coordinates → those of a finer mask."""
-
-    def __init__(self, left: int, top: int, scale: int) -> None:
-        self.origin, self.scale = np.array([left, top]), scale
-
-    def __call__(self, points: np.ndarray) -> list[tuple[float, float]]:
-        return [(float(x), float(y)) for x, y in (points - self.origin) * self.scale]
-
-
-def _stamp(
-    canvas: Image.Image,
-    points: np.ndarray,
-    reach: float,
-    shape: Callable[[ImageDraw.ImageDraw, _Move], None],
-    ink: Ink,
-    alpha: float,
-) -> None:
+def _stamp(canvas: Image.Image, points: np.ndarray, reach: float, shape: Shape, ink: Ink, alpha: float) -> None:
     """Blend `ink` through the mask of a shape within `reach` of these points."""
     left, top = (int(low) for low in np.maximum(np.floor(points.min(0) - reach) - 1, 0))
     right, bottom = (int(high) for high in np.minimum(np.ceil(points.max(0) + reach) + 1, canvas.size))
@@ -90,7 +78,7 @@ def _stamp(
         return
     finer = 4 if (right - left) * (bottom - top) < 500_000 else 2  # finer edges of a large shape are not visible
     mask = Image.new("L", ((right - left) * finer, (bottom - top) * finer))
-    shape(ImageDraw.Draw(mask), _Move(left, top, finer))
+    shape(ImageDraw.Draw(mask), lambda points: [(x, y) for x, y in ((points - [left, top]) * finer).tolist()], finer)
     mask = mask.reduce(finer)
     canvas.paste(ink, (left, top), mask if alpha == 1 else mask.point([round(value * alpha) for value in range(256)]))
 
