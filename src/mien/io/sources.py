@@ -312,40 +312,36 @@ def _pattern(pattern: str, recursive: bool, extensions: Set[str]) -> Iterator[It
 def _folder(folder: str, recursive: bool, extensions: Set[str]) -> Iterator[Item]:
     """Yield the images of a folder, and an error for each folder that cannot be read."""
     other: Counter[str] = Counter()  # Other files, for the message.
+    failures: list[Frame] = []
+    seen: set[str] = set()
     empty = True
-    seen: set[tuple[int, int]] = set()
-    waiting = [folder]
-    while waiting:
-        here = waiting.pop()
-        try:
-            info = Path(here).stat()
-            if (info.st_dev, info.st_ino) in seen:  # Reached through a link before.
-                continue
-            seen.add((info.st_dev, info.st_ino))
-            with os.scandir(here) as scan:
-                entries = sorted(scan, key=lambda entry: natural(entry.name))
-        except OSError as error:
-            empty = False
-            yield _failure(here, f"the folder {printable(here)} cannot be read: {error.strerror}")
+
+    def failed(error: OSError) -> None:
+        message = f"the folder {printable(error.filename)} cannot be read: {error.strerror}"
+        failures.append(_failure(error.filename, message))
+
+    for here, folders, files in os.walk(folder, onerror=failed, followlinks=True):
+        place = os.path.realpath(here)
+        if place in seen:  # Reached through a link before.
+            folders.clear()
             continue
-        folders = []
-        for entry in entries:
-            extension = Path(entry.name).suffix.lower()
-            if entry.name.startswith("."):
-                other["hidden"] += 1
-            elif _is_folder(entry):
-                folders.append(entry.path)
-            elif extension in extensions:
+        seen.add(place)
+        visible = {name for name in (*folders, *files) if not name.startswith(".")}
+        other["hidden"] += len(folders) + len(files) - len(visible)
+        for name in sorted(visible.intersection(files), key=natural):
+            extension = Path(name).suffix.lower()
+            if extension in extensions:
                 empty = False
-                yield entry.path
+                yield os.path.join(here, name)  # noqa: PTH118 - a str, as given
             else:
                 other[extension or "without extension"] += 1
-        if recursive:
-            waiting += reversed(folders)
-        elif folders:
+        folders[:] = sorted(visible.intersection(folders), key=natural)
+        if not recursive:
             other["sub-folder"] += len(folders)
-    if empty:
-        found = ", ".join(f"{count} {kind}" for kind, count in other.most_common(5)) or "nothing"
+            break
+    yield from failures
+    if empty and not failures:
+        found = ", ".join(f"{count} {kind}" for kind, count in (+other).most_common(5)) or "nothing"
         yield _failure(folder, f"the folder {printable(folder)} contains no images; found: {found}")
 
 
@@ -391,13 +387,6 @@ def _listed(line: str, folder: str) -> str | None:
 
 def _failure(path: str, message: str) -> Frame:
     return Frame(0, printable(path), error=SourceError(message, path=path))
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # A circular link.
-        return False
 
 
 def natural(name: str) -> tuple[list[int | str], str]:
