@@ -66,10 +66,10 @@ SYSTEMS = {
 def results(name: str, *datasets: str) -> str:
     """Return the rows of a results file with all metrics."""
     rows = _rows(name, datasets)
-    several, tested = any(int(row["views"]) > 1 for row in rows), any(row["p"] for row in rows)
+    tested = any(row["p"] for row in rows)
     lines = []
     for row in sorted(rows, key=lambda row: (row["dataset"], row["split"], _protocol(row), -float(row["accuracy"]))):
-        views = f", {row['views']} views" if several and int(row["views"]) > 1 else ""
+        views = "" if row["views"] == "1" else f", {row['views']}{' views' * row['views'].isdigit()}"
         cells = [f"{row['dataset']} {row['split']}", _protocol(row), _model(row) + views, _accuracy(row)]
         cells += [_difference(row)] if tested else []
         cells += [

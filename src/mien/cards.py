@@ -225,6 +225,8 @@ class Card:
     """Input of a classifier; other networks use `reading`."""
     crop: Crop | None = None
     """Crop of the face; None for the whole image."""
+    heads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Further linear heads on the feature: output → its classes. Outputs of other names have the classes of that label set."""
     calibration: Calibration = field(default_factory=Calibration)
     """Temperature and abstention."""
     network: Mapping[str, Any] = field(default_factory=dict)

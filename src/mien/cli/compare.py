@@ -15,6 +15,7 @@ from ..errors import ConfigError, did_you_mean
 from ..evaluation.compare import METRICS
 from ..evaluation.compare import compare as run
 from ..evaluation.compare.pages import NOTES, tables
+from ..evaluation.tta import Views
 from .options import Batch, Folds, Head, Inference, Limit, Replace, total
 from .terminal import File, Json, counting, for_programs, print_rows, side_console, table_console, write_json
 
@@ -30,7 +31,7 @@ def compare(
     folds: int | None = None,
     metric: tuple[str, ...] = METRICS,
     output: Head = "auto",
-    tta: int = 1,
+    tta: Views = 1,
     limit: Limit = 0,
     batch: Batch = 64,
     inference: Inference = Inference(),  # noqa: B008 - frozen
@@ -64,7 +65,7 @@ def compare(
         folds: Number of folds; by default that of each run, or else 10.
         metric: accuracy, uar, macro_f1, kappa, recall:CLASS, precision:CLASS, f1:CLASS, ccc, ccc_valence, ccc_arousal,
             unit_f1, f1:AUn, p, or MODULE:ATTRIBUTE; repeatable, the first one is primary.
-        tta: Number of test-time augmentation views.
+        tta: Number of test-time augmentation views, or ten-crop.
         results: Also write the rows to this csv, replacing older rows of the same key.
 
     Raises:

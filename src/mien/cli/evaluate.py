@@ -13,6 +13,7 @@ from ..errors import ConfigError, MissingExtra
 from ..evaluation import evaluate as run
 from ..evaluation.compare.rows import write_row
 from ..evaluation.report import Report
+from ..evaluation.tta import Views
 from .options import Batch, Head, Inference, Limit, Model, Replace, Split, total
 from .terminal import Json, counting, for_programs, plain_table, side_console, table_console, write_json
 
@@ -34,7 +35,7 @@ def evaluate(
     data: Split,
     out: Annotated[Path, Parameter(alias="-o", required=True)],
     output: Head = "auto",
-    tta: int = 1,
+    tta: Views = 1,
     seed: int = 0,
     pose: bool = False,
     metric: tuple[str, ...] = (),
@@ -59,7 +60,8 @@ def evaluate(
 
     Args:
         out: Output folder.
-        tta: Number of test-time augmentation views: original, mirrored, then small rotations.
+        tta: Number of test-time augmentation views (original, mirrored, then small rotations), or ten-crop: four corners and
+            center, each mirrored too.
         seed: Seed of the rotations.
         pose: Find the face mesh of whole images too, for metrics by head pose.
         metric: MODULE:ATTRIBUTE, a metric of your own: a function of the predictions table; repeatable.

@@ -35,7 +35,7 @@ from .predictors import (
 from .report import EVALUATION, PREDICTIONS, Report
 from .report.predictions import read_predictions
 from .run_info import about_dataset, environment, is_finished, memory_mb
-from .tta import views
+from .tta import Views, views
 
 __all__ = [
     "CardPredictor",
@@ -58,7 +58,7 @@ def evaluate(
     output: str = "auto",
     faces: Mode = "auto",
     detector: str = "blazeface",
-    tta: int = 1,
+    tta: Views = 1,
     seed: int = 0,
     pose: bool = False,
     metrics: Sequence[str] = (),
@@ -84,7 +84,8 @@ def evaluate(
         output: output (head) of the model; `"auto"`: the one named after the dataset, otherwise `scores`.
         faces: `"whole"`: each image is one face. `"detect"`: find faces as `mien.load` does. `"auto"`: by image size.
         detector: face detector for `"detect"`.
-        tta: number of test-time augmentation views: original, mirrored, then small rotations.
+        tta: number of test-time augmentation views (original, mirrored, then small rotations), or `"ten-crop"`: four corners
+            and center, each mirrored too.
         seed: seed of the rotations.
         pose: find the face mesh of whole images too, for metrics by head pose.
         metrics: `"module:attribute"` of your own metrics; see `mien.evaluation.report.metrics.own_metric`.

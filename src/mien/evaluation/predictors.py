@@ -190,12 +190,13 @@ class CardPredictor(Predictor):
         if output not in roles:
             message = f"{card.name}: unknown output {output!r} (expected {', '.join(roles)})"
             raise ConfigError(message, value=output, expected=roles)
-        if output != "scores" and output not in LABEL_SETS:
-            message = f"the classes of the output {output!r} of {card.name} are unknown; name the output after a label set"
+        labels = card.labels if output == "scores" else card.heads.get(output, LABEL_SETS.get(output))
+        if labels is None:
+            message = f"the classes of the output {output!r} of {card.name} are unknown; write them under heads of the card"
             raise ConfigError(message, value=output, expected=tuple(LABEL_SETS))
         self.card, self.runtime, self.output, self.roles = card, runtime, output, tuple(card.outputs)
         self.name = card.name
-        self.labels = card.labels if output == "scores" else LABEL_SETS[output]
+        self.labels = labels
         self.threshold = card.calibration.threshold if output == "scores" else 0.0
         self.preprocess = Preprocess.of(card)
         self.cuts_faces = self.preprocess.cuts_faces
@@ -316,7 +317,8 @@ def open_predictor(model: Any, output: str = "auto", data: Dataset | None = None
         return FunctionPredictor(lookup(text, {}, "function"), text)
     card, runtime = open_model(model, threads)
     if output == "auto":
-        output = data.name if data is not None and data.name in card.outputs and data.name in LABEL_SETS else "scores"
+        known = {*card.outputs} & {*LABEL_SETS, *card.heads}
+        output = data.name if data is not None and data.name in known else "scores"
     return CardPredictor(card, runtime, output)
 
 

@@ -23,6 +23,7 @@ from ..faces.preprocessing import IMAGE, Preprocess
 from ..models.torch_devices import named, torch_device
 from ..runtime.devices import choice
 from ..runtime.open_model import Batch
+from .heads import PREFIX, add_heads, output_type
 
 # Role → what makes its meaning of a field. Every other role names scores of classes and becomes probabilities.
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
@@ -71,7 +72,7 @@ class TorchRuntime:
         """Return the NamedTuple that the network returns: as annotated, or that of its output for a blank image."""
         annotated = get_type_hints(type(self.network).forward).get("return")
         if hasattr(annotated, "_fields"):
-            return annotated
+            return output_type(self.network, annotated)  # pyrefly: ignore
         input_ = Preprocess.of(self.card).input
         blank = torch.zeros(1, 1 if input_.color == "gray" else 3, *input_.size, device=self._place)
         with torch.inference_mode():
@@ -160,12 +161,15 @@ def open_network(card: Card) -> nn.Module:
         ) from error
     try:
         network = models.build(name, plugins=trusted, **options)
+        if card.heads:
+            sizes = {head: len(classes) for head, classes in card.heads.items()}
+            add_heads(network, sizes, state[f"{PREFIX}{next(iter(sizes))}.weight"].shape[1])
         network.load_state_dict(state, strict=True)
     except MienError:
         raise
-    except (RuntimeError, TypeError, ValueError) as error:
+    except (RuntimeError, TypeError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:300]
         raise WeightsError(
-            f"{card.file} does not fit {name!r} with the options of its card: {reason}; correct network.options"
+            f"{card.file} does not fit {name!r} with the options and heads of its card: {reason}; correct them there"
         ) from error
     return network.float().eval()

@@ -19,6 +19,8 @@ from torch.nn import functional
 from .. import models
 from ..errors import ConfigError
 from ..faces.preprocessing import Preprocess
+from ..labels import label_set
+from ..models.heads import add_heads, feature_width
 from ..models.torch_devices import torch_device
 from ..models.torch_runtime import run_network
 from ..runtime.devices import Device
@@ -96,12 +98,16 @@ def build_parts(config: TrainConfig, split: Mixture, accelerator: Accelerator, *
     """
     options = options_of(config, split)
     model = models.build(config.model.name, **options)
+    if config.model.heads:
+        sizes = {name: len(label_set(labels)) for name, labels in config.model.heads.items()}
+        add_heads(model, sizes, feature_width(sample_output(model, config), sizes))
     if config.model.init.file and initialize:
         images = lambda: some_images(config, split)  # noqa: E731 - called only for files without statistics
         load_initial_weights(model, config.model.name, config.model.init, feed=card_input(config.input), images=images)
     datasets = [part.name for part in split.parts]
     output = sample_output(model, config)
     check_classes(config, split, output)
+    check_labels(config, split)
     criterion = Criterion(config.loss, output, len(split.labels), split.counts, datasets)
     for term in config.loss:
         used = [part for part in split.parts if not term.data or part.name in term.data]
@@ -124,7 +130,7 @@ def build_parts(config: TrainConfig, split: Mixture, accelerator: Accelerator, *
     distributed, stepper = accelerator.prepare(learner, optim)
     kept = copy.deepcopy(model).eval() if config.optim.ema else model
     average = Average(kept, model, config.optim.ema) if config.optim.ema else None
-    teacher = teacher_of(config, kept if average else None, options, accelerator.device)
+    teacher = teacher_of(config, kept if average else None, model)
     return Parts(learner, distributed, optim, stepper, trainable, kept, average, teacher, options)
 
 
@@ -142,6 +148,22 @@ def check_classes(config: TrainConfig, split: Mixture, output: Any) -> None:
     present = [name for name, count in zip(labels, split.counts.tolist(), strict=True) if count]
     if len(present) == 1:
         raise ConfigError(f"all labeled training images are {present[0]!r}; at least two classes are needed", value=present[0])
+
+
+def check_labels(config: TrainConfig, split: Mixture) -> None:
+    """Raise ConfigError if labels train a head of `model.heads` that has other classes, or the same in another order."""
+    for term in config.loss:
+        labels = config.model.heads.get(term.output)
+        if labels is None or target_of(term) not in ("label", "soft"):
+            continue
+        for part in split.parts:
+            if (not term.data or part.name in term.data) and part.labels != label_set(labels):
+                raise ConfigError(
+                    f"loss term {term.kind!r}: the classes of {part.name} are {', '.join(part.labels)}, those of the head "
+                    f"{term.output!r} are {', '.join(label_set(labels))}; set data.labels = {labels!r}, or loss.data",
+                    value=part.labels,
+                    expected=label_set(labels),
+                )
 
 
 def options_of(config: TrainConfig, split: Mixture) -> dict[str, Any]:

@@ -49,6 +49,8 @@ class ModelConfig:
     """Initial weights."""
     scores: str = "logits"
     """Output field with the class scores."""
+    heads: dict[str, str] = field(default_factory=dict)
+    """Further linear heads on the `feature` of the network, output → label set: `{ferplus = "ferplus", lfw = "ferplus"}`."""
 
 
 @dataclass(frozen=True, kw_only=True)

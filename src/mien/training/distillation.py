@@ -114,7 +114,7 @@ class _Member:
         """Return this network's name of an output of a loss term; ConfigError: no output has these classes."""
         if name in self.runtime.outputs:
             return name
-        classes = first.labels if name == "scores" else LABEL_SETS.get(name)
+        classes = first.labels if name == "scores" else first.heads.get(name, LABEL_SETS.get(name))
         if classes == self.card.labels:
             return self.card.outputs["scores"]
         raise ConfigError(

@@ -43,6 +43,7 @@ from ..models import sface
 from ..models.checkpoints import LoadReport, read_checkpoint
 from ..models.checkpoints.converting import IMAGENET
 from ..models.checkpoints.loading import PRETRAINING, assign, comparison
+from ..models.heads import PREFIX as HEADS
 from . import recipes
 from .config import InitConfig
 
@@ -180,7 +181,7 @@ def load_initial_weights(
     report = dataclasses.replace(report, missing=tuple(key for key in report.missing if not key.endswith(COUNTER)))
     last, dead = _last_layer(found), models.dead_prefixes(model)
     # Slopes of PReLU are dropped where the network has LeakyReLU.
-    skipped = [key for key in report.unused if key.startswith((PRETRAINING, *dead)) or key.endswith(SLOPE)]
+    skipped = [key for key in report.unused if key.startswith((PRETRAINING, HEADS, *dead)) or key.endswith(SLOPE)]
     unplaced = [key for key in report.unused if key not in skipped and key.rpartition(".")[0] != last]
     misfits = [key for key, theirs, here in report.shape_mismatch if theirs[1:] != here[1:] or len(here) > 2]
     # A layer with PReLU needs its slopes.
@@ -271,7 +272,8 @@ def _candidates(model: nn.Module, name: str, state: Mapping[str, Tensor], kind: 
         return named
     last = _last_layer(state)
     headless = {key: tensor for key, tensor in state.items() if key.rpartition(".")[0] != last}
-    ordered = [_in_order(model.state_dict(), state)]
+    bare = {key: tensor for key, tensor in model.state_dict().items() if not key.startswith(HEADS)}
+    ordered = [_in_order(bare, state)]
     for part, module in parts.items():
         inner = _in_order(module.state_dict(), headless)
         ordered.append(inner and {f"{part}.{key}": tensor for key, tensor in inner.items()})

@@ -6,23 +6,23 @@ Source: the "EMMA" pseudo-labels of rostos/TFM's train.py, for the multi-task DD
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .. import models
 from ..errors import ConfigError
 from ..models.torch_runtime import run_network
 from .config import InitConfig, TrainConfig
 from .init_weights import load_initial_weights
 
 
-def teacher_of(
-    config: TrainConfig, averaged: nn.Module | None, options: Mapping[str, Any], device: torch.device
-) -> nn.Module | None:
+def teacher_of(config: TrainConfig, averaged: nn.Module | None, model: nn.Module) -> nn.Module | None:
     """Return the teacher of a run: a network from a file, or the averaged weights of the run; None without pseudo-labels.
+
+    `model` is the network of the run.
 
     Raises:
         ConfigError: the confidence is not above one half, or the teacher is missing or incomplete.
@@ -38,14 +38,14 @@ def teacher_of(
         if averaged is None:
             raise ConfigError("pseudo_labels requires optim.ema for averaged weights, or a file in pseudo_labels.teacher")
         return averaged
-    teacher = models.build(config.model.name, **options)
+    teacher = copy.deepcopy(model)
     report = load_initial_weights(teacher, config.model.name, InitConfig(file=wanted.teacher))
     if report.missing or report.shape_mismatch:
         raise ConfigError(
             f"pseudo_labels.teacher: {wanted.teacher} is not a complete {config.model.name} with the classes of this run",
             path=wanted.teacher,
         )
-    return teacher.to(device).eval()
+    return teacher.eval()
 
 
 @torch.no_grad()

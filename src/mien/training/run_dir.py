@@ -20,7 +20,7 @@ from ..errors import TrainingError, WeightsError
 from ..evaluation.report.plots import curves
 from ..io.files import atomic_write
 from ..io.provenance import commit, software
-from ..labels import LABEL_SETS
+from ..labels import LABEL_SETS, label_set
 from ..models.checkpoints.loading import save_state
 from ..models.torch_devices import named
 from ..visualization.plotting import figure_bytes, styled
@@ -163,7 +163,8 @@ def keep_best(
         fold = {"fold": split.data.fold[0], "folds": split.data.fold[1], "draw": config.data[0].draw}
     name = cards.run_name(out)
     outputs = {"scores": config.model.scores}
-    outputs |= {head: head for head in heads(config) if head in LABEL_SETS and head != config.model.scores}
+    named = [head for head in heads(config) if head in LABEL_SETS and head != config.model.scores]
+    outputs |= {head: head for head in (*named, *config.model.heads)}
     for term in config.loss:
         if role := {"valence-arousal": "valence_arousal", "action-units": "action_units"}.get(term.kind):
             outputs[role] = term.output
@@ -182,6 +183,7 @@ def keep_best(
         input=card_input(config.input),
         crop=card_crop(config.input),
         calibration=calibration,
+        heads={head: label_set(labels) for head, labels in config.model.heads.items()},
         network={"architecture": config.model.name, "options": dict(options)},
         training={
             "recipe": name,

@@ -12,6 +12,8 @@ from .. import config as tables
 from .. import models
 from ..config import Range
 from ..errors import ConfigError, did_you_mean
+from ..labels import FERPLUS, label_set
+from ..models.info import described
 from ..registry import lookup
 from . import augmentation
 
@@ -89,12 +91,35 @@ def check(config: TrainConfig) -> None:
             if option not in known:
                 hint = did_you_mean(option, known, f"; known: {', '.join(known)}")
                 raise ConfigError(f"model.options: {name} has no option {option!r}{hint}", value=option, expected=known)
+    check_heads(config)
     if config.input.crop:
         lookup(config.input.crop, TEMPLATES, "crop template", plugins=False)
     augmentation.check(config.augment)
     for index, term in enumerate(config.loss):
         check_term(term, f"loss [{index}]")
     check_metrics(config)
+
+
+def check_heads(config: TrainConfig) -> None:
+    """Check the names, label sets and loss terms of further heads.
+
+    Raises:
+        ConfigError, UnknownName: unknown label set, name of another output, or no loss term trains the head.
+    """
+    taken = ("scores", "feature", "action_units", *described().get(config.model.name, {}).get("outputs", ()))
+    for name, labels in config.model.heads.items():
+        classes = label_set(labels)
+        if not name.isidentifier() or name in taken or name.startswith("_"):
+            raise ConfigError(
+                f"model.heads: {name!r} must be a name, and not that of another output: {', '.join(taken)}",
+                value=name,
+                expected=taken,
+            )
+        terms = [term for term in config.loss if term.output == name]
+        if not terms:
+            raise ConfigError(f"model.heads: no loss term trains the output {name!r}", value=name)
+        if classes != FERPLUS and any(target_of(term) == "votes" for term in terms):
+            raise ConfigError(f"model.heads: votes train a head of the label set ferplus, got {labels!r}", value=labels)
 
 
 def check_term(term: Term, where: str) -> None:

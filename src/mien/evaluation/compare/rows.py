@@ -10,6 +10,7 @@ from typing import Any
 from ...errors import ConfigError, DatasetError
 from ...io.files import LineFeeds, atomic_write, locked
 from ..report import Report
+from ..tta import TEN_CROP, views
 
 KEY = ("model", "version", "output", "dataset", "split", "protocol", "faces", "views")  # columns that identify a row
 ORDER = ("dataset", "split", "protocol", "model", "version", "output", "faces", "views")  # columns by which rows are sorted
@@ -65,7 +66,7 @@ def row_of(report: Report) -> dict[str, str]:
         "split": data["split"],
         "protocol": data["protocol"],
         "faces": about["identity"]["faces"],
-        "views": len(about["identity"]["views"]),
+        "views": TEN_CROP if about["identity"]["views"] == list(map(str, views(TEN_CROP))) else len(about["identity"]["views"]),
         "sha256": (model.get("sha256") or "")[:12],
         "digest": data["digest"][:12],
         "n": figures["counts"]["official"],
