@@ -176,6 +176,22 @@ def test_views_are_the_same_every_time() -> None:
     assert caught.value.value == 0
 
 
+def test_ten_crops_are_the_corners_and_the_center_each_mirrored() -> None:
+    found = views("ten-crop")
+    assert len({str(view) for view in found}) == len(found) == 10
+    side = np.arange(48, dtype=np.uint8) * 5
+    crop = np.stack([np.tile(side, (48, 1)), np.tile(side[:, None], (1, 48)), np.full((48, 48), 9, np.uint8)], 2)
+    seen = [view(crop) for view in found]
+    assert all(each.shape == crop.shape and (each[..., 2] == 9).all() for each in seen)
+    center, mirrored, *corners = seen
+    assert (mirrored == center[:, ::-1]).all()
+    # Columns and rows are 5 levels apart; a crop of 44 pixels begins 0, 2 or 4 pixels from the edge.
+    starts = [tuple(round(float(each[24, 24, axis]) / 5 - 22) for axis in (1, 0)) for each in (center, *corners[::2])]
+    assert starts == [(2, 2), (0, 0), (0, 4), (4, 0), (4, 4)]
+    gray = found[2](crop[..., :1])
+    assert (gray == corners[0][..., :1]).all()
+
+
 def test_the_answer_is_the_mean_of_the_views(fer: Path) -> None:
     predictor = open_predictor("mien-base", "scores")
     sample = open_dataset("fer2013", fer, "test")[0]

@@ -46,6 +46,10 @@ def test_json_for_programs_and_a_row_for_results(fer: Path, tmp_path: Path) -> N
         "2",
         cards.load("mien-base").sha256[:6],
     )
+    cropped = here(*arguments[:-2], tmp_path / "crops", "--no-page", "--results", tmp_path / "r.csv", "--tta", "ten-crop")
+    assert cropped.returncode == 0, cropped.stderr
+    with (tmp_path / "r.csv").open() as file:
+        assert [row["views"] for row in csv.DictReader(file)] == ["2", "ten-crop"]
     again = here(*arguments, "--tta", 1)
     assert again.returncode == 1 and "views" in again.stderr and str(tmp_path / "out") in again.stderr
 

@@ -66,6 +66,9 @@ WRONG = {
     "augment=[{ op = 'flop' }]": "flop",
     "augment=[{ op = 'rotate', degree = 5 }]": "degree",
     "validation.metric=acuracy": "acuracy",
+    "model.heads={ lfw = 'ferplsu' }": "ferplsu",
+    "model.heads={ feature_map = 'ferplus' }": "feature_map",
+    "model.heads={ lfw = 'ferplus' }": "lfw",
 }
 """Wrong field of a recipe → the word in its message."""
 

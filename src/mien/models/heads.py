@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import ConfigError
 
@@ -19,9 +19,17 @@ PREFIX = "extra_heads."
 """Start of the names of the parameters of further heads."""
 
 
+class Heads(nn.ModuleDict):
+    """Linear heads by name."""
+
+    def forward(self, feature: Tensor) -> list[Tensor]:
+        """Return the scores (N, classes) of each head for features (N, D)."""
+        return [head(feature) for head in self.values()]
+
+
 def add_heads(network: nn.Module, sizes: Mapping[str, int], width: int) -> None:
     """Add linear heads to a network, in place: name → number of classes; `width` is the length of its `feature`."""
-    network.add_module(PREFIX[:-1], nn.ModuleDict({name: nn.Linear(width, size) for name, size in sizes.items()}))
+    network.add_module(PREFIX[:-1], Heads({name: nn.Linear(width, size) for name, size in sizes.items()}))
     network.register_forward_hook(_with_heads)
 
 
@@ -54,4 +62,4 @@ def _extended(kind: type, names: tuple[str, ...]) -> type:
 
 def _with_heads(network: nn.Module, inputs: Any, output: Any) -> Any:
     heads: Any = network.extra_heads
-    return _extended(type(output), tuple(heads))(*output, *(head(output.feature) for head in heads.values()))
+    return _extended(type(output), tuple(heads))(*output, *heads(output.feature))
