@@ -13,7 +13,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ..errors import ConfigError, needs
+from ..errors import ConfigError, needs, reason
 from ..runtime.devices import cores
 from .terminal import side_console
 
@@ -142,8 +142,8 @@ def _listen(host: str, port: int) -> socket.socket:
         listening.set_inheritable(True)
         return listening
     except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"cannot listen at {host}:{port}: {reason}; choose another --host or --port", value=port) from None
+        message = f"cannot listen at {host}:{port}: {reason(error)}; choose another --host or --port"
+        raise ConfigError(message, value=port) from None
 
 
 def _tokens(path: Path | None) -> list[str]:

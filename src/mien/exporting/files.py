@@ -13,7 +13,7 @@ import tomli_w
 
 from .. import cards
 from ..cards import Card, sha256
-from ..errors import ExportError, WeightsError
+from ..errors import ExportError, WeightsError, reason
 from ..io.files import atomic_write
 from ..runtime.onnx import OnnxRuntime
 from ..runtime.openvino import OpenvinoRuntime, import_openvino
@@ -77,10 +77,8 @@ def to_openvino(content: bytes, *, half: bool) -> OpenvinoFiles:
         try:
             openvino.save_model(openvino.convert_model(source), converted, compress_to_fp16=half)
         except RuntimeError as error:
-            reason = str(error).splitlines()[0][:200]
-            raise ExportError(
-                f"OpenVINO {openvino.__version__} cannot convert the network: {reason}; export it as .onnx"
-            ) from error
+            name = f"OpenVINO {openvino.__version__}"
+            raise ExportError(f"{name} cannot convert the network: {reason(error)}; export it as .onnx") from error
         return OpenvinoFiles(converted.read_bytes(), converted.with_suffix(".bin").read_bytes())
 
 

@@ -21,7 +21,7 @@ from urllib.request import getproxies
 import timm
 from torch import Tensor, nn
 
-from ..errors import ConfigError, UnknownName, WeightsError, did_you_mean
+from ..errors import ConfigError, UnknownName, WeightsError, did_you_mean, reason
 from .info import ModelInfo, at_least
 from .keys import rename
 
@@ -79,12 +79,9 @@ def timm_model(name: str, pretrained: bool | str = False, **options: Any) -> Any
     except (OSError, RuntimeError) as error:
         if pretrained is not True:
             raise
-        reason = str(error).strip().splitlines()[0][:150] if str(error).strip() else type(error).__name__
-        raise WeightsError(
-            f"the pretrained weights of timm's {name!r} cannot be downloaded ({reason}); set pretrained to the path of a "
-            ".safetensors file (model.options.pretrained=…), or to false for random weights",
-            value=name,
-        ) from error
+        message = f"the pretrained weights of timm's {name!r} cannot be downloaded ({reason(error)})"
+        advice = "set pretrained to the path of a .safetensors file (model.options.pretrained=…), or to false for random ones"
+        raise WeightsError(f"{message}; {advice}", value=name) from error
     if isinstance(model, DRAWN_FOR_A_THOUSAND):
         head, offered = model.get_classifier(), cast(dict[str, Any], model.pretrained_cfg)
         if isinstance(head, nn.Linear) and not (pretrained and model.num_classes == offered["num_classes"]):

@@ -9,7 +9,7 @@ from typing import Any
 
 from .. import config as tables
 from ..cards import ASSETS
-from ..errors import ConfigError, did_you_mean
+from ..errors import ConfigError, did_you_mean, reason
 
 EXTENDS = "extends"  # key of the recipe that a recipe is based on: a name, or a path relative to the file
 
@@ -63,8 +63,7 @@ def read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"recipe {path} cannot be read: {reason}", path=path) from error
+        raise ConfigError(f"recipe {path} cannot be read: {reason(error)}", path=path) from error
     table = tables.parse(text, f"recipe {path}")
     base = table.pop(EXTENDS, None)
     if base is None:

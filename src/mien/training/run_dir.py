@@ -16,7 +16,7 @@ from torch import nn
 
 from .. import cards
 from ..cards import sha256
-from ..errors import TrainingError, WeightsError
+from ..errors import TrainingError, WeightsError, reason
 from ..evaluation.report.plots import curves
 from ..io.files import atomic_write
 from ..io.provenance import commit, software
@@ -49,9 +49,8 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         part.replace(path)
     except (OSError, RuntimeError) as error:  # torch wraps I/O errors.
         part.unlink(missing_ok=True)
-        reason = str(error).splitlines()[0][:200]
         kept = "; the previous checkpoint is unchanged" if path.exists() else ""
-        raise TrainingError(f"checkpoint {path} cannot be written ({reason}){kept}; {RESUME}", path=path) from error
+        raise TrainingError(f"checkpoint {path} cannot be written ({reason(error)}){kept}; {RESUME}", path=path) from error
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -59,8 +58,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = str(error).splitlines()[0][:200]
-        raise WeightsError(f"checkpoint {path} cannot be read ({reason}); start a new run", path=path) from error
+        raise WeightsError(f"checkpoint {path} cannot be read ({reason(error)}); start a new run", path=path) from error
 
 
 def identity_of(config: TrainConfig) -> dict[str, Any]:
