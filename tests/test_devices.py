@@ -29,7 +29,7 @@ from mien.evaluation.verify import verify
 from mien.io.images import read_image
 from mien.runtime import devices
 from mien.runtime.devices import AUTO, CPU, Device, choice, use
-from mien.runtime.onnx import ACCELERATORS, OnnxRuntime, bytes_overflow, find_best, open_session, present, providers, started
+from mien.runtime.onnx import ACCELERATORS, OnnxRuntime, bytes_overflow, find_best, present, providers, started
 from mien.runtime.open_model import open_model
 
 AVAILABLE = onnxruntime.get_available_providers()
@@ -196,8 +196,9 @@ def test_the_cpu_answers_as_before(sample: Path) -> None:
     assert bytes_of() == bytes_of(device="cpu") == bytes_of(device=CPU)
     if find_best()[0] == CPU:
         assert bytes_of() == bytes_of(device="auto")
-    session, device = open_session(bundled_file("blendshapes.onnx"), threads=3)
-    assert device == CPU and session.get_providers() == ["CPUExecutionProvider"]
+    runtime = OnnxRuntime(bundled_file("blendshapes.onnx"), threads=3)
+    session = runtime.session
+    assert runtime.device == CPU and session.get_providers() == ["CPUExecutionProvider"]
     options = session.get_session_options()
     assert options.intra_op_num_threads == 3
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"

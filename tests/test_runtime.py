@@ -97,7 +97,7 @@ def test_eight_bits_are_exact_and_quick_on_this_processor() -> None:
     graph = onnx.helper.make_graph([onnx.helper.make_node("MatMulInteger", ["a", "b"], ["y"])], "g", [a], [y], [weights])
     network = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 10)], ir_version=5, producer_name="")
     assert base64.b64decode(sessions.PRODUCT) == network.SerializeToString()
-    session, _ = sessions.open_session(network.SerializeToString())
+    session = sessions.OnnxRuntime(network.SerializeToString()).session
     assert session.run(None, {"a": np.full((1, 4), 255, np.uint8)})[0].tolist() == [[4 * 255 * 127]]
     if (told := Path("/proc/cpuinfo")).exists() and "avx2" in told.read_text():
         assert sessions.bytes_overflow() is not ("vnni" in told.read_text())

@@ -130,33 +130,6 @@ def present(device: Device) -> Device:
     return device if device == CPU else started(device)
 
 
-def open_session(
-    model: str | Path | bytes, threads: int = 1, *, arena: bool = True
-) -> tuple[onnxruntime.InferenceSession, Device]:
-    """Open an ONNX file or its content on the selected device (see `mien.runtime.devices`); returns session and device.
-
-    Idle worker threads do not spin, so several sessions can share cores; 0 threads inside one call lets onnxruntime choose.
-    Memory on the CPU is from the arena of all networks; without it, inputs of many sizes do not add up.
-
-    Raises:
-        WeightsError: the file is missing or invalid.
-        ConfigError: the device is not available.
-    """
-    name = "the given bytes" if isinstance(model, bytes) else str(model)
-    if not isinstance(model, bytes) and not os.path.isfile(model):  # noqa: PTH113 - Path.is_file raises on a name too long
-        raise no_weights(name)
-    device = present(choice())
-    try:
-        return _session(model, _options(threads, arena=arena), providers(device, onnxruntime.get_available_providers())), device
-    except Exception as error:  # as above
-        where = "" if device == CPU else f" on {device}"
-        raise WeightsError(
-            f"{name} is not an ONNX model that onnxruntime {onnxruntime.__version__} can run{where}: {reason(error)}; "
-            "download or export it again",
-            path=name,
-        ) from error
-
-
 def _options(threads: int, *, arena: bool = True) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.enable_cpu_mem_arena = arena
@@ -224,10 +197,30 @@ activations exceed the CPU cache and take up to 20 % longer per image."""
 
 
 class OnnxRuntime:
-    """An ONNX classifier as a function from a batch to named outputs."""
+    """An ONNX network as a function from a batch to named outputs, on the selected device (see `mien.runtime.devices`).
 
-    def __init__(self, model: str | Path | bytes, threads: int = 1, *, arena: bool = True) -> None:
-        self.session, self.device = open_session(model, threads, arena=arena)
+    It is given by its card, path or content. Idle worker threads do not spin, so several sessions can share cores; 0 threads
+    inside one call lets onnxruntime choose. Memory on the CPU is from the arena of all networks; without it, inputs of many
+    sizes do not add up.
+
+    Raises:
+        WeightsError: the file is missing or invalid.
+        ConfigError: the device is not available.
+    """
+
+    def __init__(self, model: Card | str | Path | bytes, threads: int = 1, *, arena: bool = True) -> None:
+        model = model.weights if isinstance(model, Card) else model
+        name = "the given bytes" if isinstance(model, bytes) else str(model)
+        if not isinstance(model, bytes) and not os.path.isfile(model):  # noqa: PTH113 - Path.is_file raises on a name too long
+            raise no_weights(name)
+        self.device = present(choice())
+        wanted = providers(self.device, onnxruntime.get_available_providers())
+        try:
+            self.session = _session(model, _options(threads, arena=arena), wanted)
+        except Exception as error:  # as above
+            where = "" if self.device == CPU else f" on {self.device}"
+            message = f"{name} is not an ONNX model that onnxruntime {onnxruntime.__version__} can run{where}: {reason(error)}"
+            raise WeightsError(f"{message}; download or export it again", path=name) from error
         self.together = 1 if threads == 1 and self.device.kind == "cpu" else TOGETHER
         inputs = self.session.get_inputs()
         self.inputs = [value.name for value in inputs]
@@ -237,17 +230,11 @@ class OnnxRuntime:
         try:
             self.metadata: Mapping[str, str] = self.session.get_modelmeta().custom_metadata_map
         except UnicodeDecodeError as error:
-            name = "the given bytes" if isinstance(model, bytes) else str(model)
             message = f"{name} has metadata that is not UTF-8 ({error.reason}); export it again"
-            raise WeightsError(message, path=None if isinstance(model, bytes) else model) from error
+            raise WeightsError(message, path=name) from error
 
     def __call__(self, batch: Batch, /) -> dict[str, np.ndarray]:
         """Return all outputs by name, for one batch or a mapping from input name to batch."""
         fed = dict(batch) if isinstance(batch, Mapping) else {self.inputs[0]: batch}
         values = self.session.run(self.outputs, fed)
         return {name: np.asarray(value) for name, value in zip(self.outputs, values, strict=True)}
-
-
-def onnx_runtime(card: Card, threads: int = 1) -> OnnxRuntime:
-    """Return the runtime of a card's `.onnx` file."""
-    return OnnxRuntime(card.weights, threads)

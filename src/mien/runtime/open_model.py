@@ -38,7 +38,7 @@ class Runtime(Protocol):
 
 
 RUNTIMES: Mapping[str, str] = {
-    ".onnx": "mien.runtime.onnx:onnx_runtime",
+    ".onnx": "mien.runtime.onnx:OnnxRuntime",
     ".safetensors": "mien.models.torch_runtime:TorchRuntime",
     ".xml": "mien.runtime.openvino:OpenvinoRuntime",
 }
