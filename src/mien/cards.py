@@ -4,8 +4,6 @@ A card is a TOML file next to the weights, and is embedded in every exported ONN
 without a card, or with a card for another file, are refused.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import os

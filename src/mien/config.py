@@ -4,8 +4,6 @@ The dataclass is the only declaration: its fields are the keys, their types and 
 fields with a default are optional.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import math

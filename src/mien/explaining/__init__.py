@@ -17,8 +17,6 @@ drop of the log-odds when eyes, nose, mouth or the rest are blurred; it works fo
     ('happiness', ['elsewhere', 'eyes', 'mouth', 'nose'])
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ The color map runs from dark violet to pale yellow with monotonically increasing
 readers. The photo shows through where values are low.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A cropped face, and predictions for modified versions of it: the basis of all methods."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -6,8 +6,6 @@ mean color of the face as baseline; attributions are summed over channels and sm
 gradients use captum.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, cast

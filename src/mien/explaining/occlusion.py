@@ -4,8 +4,6 @@ Occlusion: a patch of the mean color slides over the face; the map is the drop o
 covered (Zeiler and Fergus, ECCV 2014). Region importance: eyes with brows, nose, mouth, and the rest are blurred in turn.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 

@@ -1,7 +1,5 @@
 """Contact sheets of explanations: a row per face or class, a column per map."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 from pathlib import Path

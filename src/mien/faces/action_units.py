@@ -5,8 +5,6 @@ Ozel's ARKit table), for the units whose blendshape the network activates. No op
 FACS coders. `UNSUPPORTED` lists what cannot be estimated; it is missing in the output, never zero.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 

@@ -7,8 +7,6 @@ Sources: least squares after Umeyama, TPAMI 13(4), 1991; templates of ArcFace (d
 (ZhaoJ9014/face.evoLVe), of DDAMFN++ (SainingZhang/DDAMFN) and of dlib (davisking/dlib, `get_face_chip_details`).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

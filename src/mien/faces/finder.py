@@ -13,8 +13,6 @@ A large face with a high detection score settles an image in one pass: the norma
 Figures of the alternatives: docs/log.md, "Faces on ordinary photographs".
 """
 
-from __future__ import annotations
-
 import contextvars
 import threading
 from collections.abc import Callable, Iterable, Sequence

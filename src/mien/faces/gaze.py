@@ -9,8 +9,6 @@ of the London set, whose subjects look into the camera: an iris at rest is highe
 The other half measures bias and noise (benchmarks/measures.py).
 """
 
-from __future__ import annotations
-
 import functools
 import math
 

@@ -9,8 +9,6 @@ Differences from MediaPipe: the region is refined, by the small mesh; points are
 were found to mean (`MESHES`), half a pixel of the 256 from where MediaPipe has them; blendshapes are read from upright points.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -7,8 +7,6 @@ gives the size, and with it the distance, of the face.
 Differences from MediaPipe: its third fit differs from the second by the known scale alone, so it is not computed.
 """
 
-from __future__ import annotations
-
 import functools
 from dataclasses import dataclass
 

@@ -7,8 +7,6 @@ all. The ramps between were set on degraded images of the LFW validation split, 
 "Faces on ordinary photographs").
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -3,8 +3,6 @@
 Source of `global_roi_boxes`: the published preprocessing of the Global-ROI Net (tzu-tsen/code, `get_roi/face_roi.py`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

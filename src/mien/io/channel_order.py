@@ -17,8 +17,6 @@ Measured (false alarms on RGB images; detections on the same images as BGR):
                      faces found in the 15 others, one of them sepia   0 / 39      17 / 21
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -1,7 +1,5 @@
 """Image sequences as videos: animations (GIF, APNG, WebP, AVIF), pages of TIFF files, and numbered files."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterator, Sequence

@@ -3,8 +3,6 @@
 `decoding.py` describes the conversion of each kind of file, `urls.py` the download, `channel_order.py` the detection of BGR.
 """
 
-from __future__ import annotations
-
 import difflib
 import itertools
 import os

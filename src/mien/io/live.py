@@ -4,8 +4,6 @@ A thread decodes and keeps the newest frames only: when inference is slower than
 delay stays constant. Times are seconds of the local clock since the first frame, so they continue after a reconnect.
 """
 
-from __future__ import annotations
-
 import contextlib
 import re
 import threading

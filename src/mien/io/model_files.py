@@ -5,8 +5,6 @@ a later call uses the cache without a network. Without https a digest is require
 file.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

@@ -1,7 +1,5 @@
 """Provenance: the software that wrote a file, as model cards, runs and evaluations record it."""
 
-from __future__ import annotations
-
 import platform
 import subprocess
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Write videos through PyAV (FFmpeg), with exact times and the unchanged audio of another video."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Iterator

@@ -7,8 +7,6 @@ Differences from that paper: rows and units without annotation can be masked, wh
 field (63 % of its training set).
 """
 
-from __future__ import annotations
-
 from typing import Literal
 
 from torch import Tensor

@@ -9,8 +9,6 @@ builds on DDAMFN describes its attention loss as making the heads consistent; th
 apart.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import combinations
 

@@ -24,8 +24,6 @@ Of these steps only the first has a second witness (FAER, by the same authors, t
 others are the reading we find nearest to the words. Numbers obtained with it are not comparable with MFER's published ones.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

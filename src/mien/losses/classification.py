@@ -8,8 +8,6 @@ Differences from the papers: the focal loss is the softmax form for exclusive cl
 and its weighted mean divides by the sum of the weights as torch's cross-entropy does, so that gamma 0 *is* cross-entropy.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional

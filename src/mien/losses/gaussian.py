@@ -8,8 +8,6 @@ covariance, as the common re-implementation does that the field compares with; `
 equal in both.
 """
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

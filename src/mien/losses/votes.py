@@ -8,8 +8,6 @@ with a vote (pass `threshold=0`). The paper finds "probability" and "cross-entro
 other two.
 """
 
-from __future__ import annotations
-
 from typing import Literal, get_args
 
 import torch

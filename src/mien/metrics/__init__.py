@@ -4,8 +4,6 @@ Most metrics are functions of sums over images (hits, sums of squares). Sums and
 bootstrap yields the intervals of all metrics (`mien.metrics.intervals`). Tests compare with scikit-learn and scipy.
 """
 
-from __future__ import annotations
-
 from .affect import abaw_p, concordance, pearson, root_mean_square_error, sign_agreement, unit_f1
 from .calibration import (
     ReliabilityBin,

@@ -3,8 +3,6 @@
 NaN in a float column and −1 in a column of action units mean "not annotated"; such rows are ignored.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from .classification import divide

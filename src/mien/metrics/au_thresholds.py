@@ -6,8 +6,6 @@ Source: the multi-task DDAMFN (arXiv 2407.12390). Differences: its authors selec
 evaluate on the same frames (`objective="macro-f1"` on one set does so); here by F1 of "present", the reported figure.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

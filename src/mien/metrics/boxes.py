@@ -4,8 +4,6 @@ Boxes are (…, 4) arrays: left, top, right, bottom, in any unit. Functions of t
 `iou(box, boxes)` and a table of all pairs `iou(a[:, None], b[None])`.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 SMALLEST = 1e-9  # lower bound of a denominator: empty boxes have overlap 0 instead of a division by zero

@@ -3,8 +3,6 @@
 Temperature and abstention threshold are fitted on validation data and stored in the card.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache

@@ -6,8 +6,6 @@ once. Means over classes ignore classes without images, as scikit-learn's `balan
 value is NaN.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 

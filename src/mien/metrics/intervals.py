@@ -1,7 +1,5 @@
 """Confidence intervals and significance tests."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 

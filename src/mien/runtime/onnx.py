@@ -1,7 +1,5 @@
 """Sessions of onnxruntime on the device selected with `mien.runtime.devices`."""
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import functools

@@ -1,7 +1,5 @@
 """Open classifiers with their cards."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence

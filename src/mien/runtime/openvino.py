@@ -1,7 +1,5 @@
 """OpenVINO files (`.xml` with `.bin`) with their card."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Mapping
 from typing import Any

@@ -4,8 +4,6 @@ The rule `"logits"` is a weighted sum of logits: softmax(Σ wᵢ log pᵢ) = sof
 by a constant for each face. The rule `"probabilities"` is a weighted mean.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

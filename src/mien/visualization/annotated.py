@@ -1,7 +1,5 @@
 """Folders of annotated images and videos."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterable, Sequence

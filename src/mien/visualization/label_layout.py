@@ -5,8 +5,6 @@ label moves to its cheapest position while the others stay, until none moves: a 
 orders is used.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Results in notebooks: the annotated image and a small table."""
 
-from __future__ import annotations
-
 import base64
 import html as markup
 import io

@@ -1,7 +1,5 @@
 """HTML pages that need no other file: one shell, one style, tables."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from html import escape
 

@@ -4,8 +4,6 @@ Pillow draws shapes with hard edges and without transparency. Here a shape is dr
 and a color is blended through it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

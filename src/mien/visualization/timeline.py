@@ -5,8 +5,6 @@ alone), valence and arousal if the model has them, head pose and gaze in degrees
 varied most. Gaps are left where the face was not visible.
 """
 
-from __future__ import annotations
-
 import html
 import io
 import os

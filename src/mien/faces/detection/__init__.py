@@ -18,8 +18,6 @@ WIDER FACE is for academic research; whether that binds weights trained on it is
 found.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from ...registry import lookup

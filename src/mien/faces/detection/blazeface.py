@@ -19,8 +19,6 @@ Differences from MediaPipe: tiles and the margin (MediaPipe searches the image o
 score instead of the threshold.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from ...cards import bundled_file

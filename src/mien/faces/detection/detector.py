@@ -1,7 +1,5 @@
 """What all detectors share, minimum size, maximum number of faces and in-plane rotation, and the detector without a search."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

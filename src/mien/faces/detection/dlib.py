@@ -4,8 +4,6 @@ Weaker than the other detectors (recall 0.68 on 114 faces, 0.95 with one upsampl
 with it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 from types import ModuleType

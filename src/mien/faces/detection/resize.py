@@ -5,8 +5,6 @@ of OpenCV's area averaging to the third digit, while BOX, which only counts whol
 above that factor both agree and BOX takes a third of the time.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 import numpy as np

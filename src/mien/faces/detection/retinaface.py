@@ -5,8 +5,6 @@ yakhyo/retinaface-pytorch (MIT), trained on WIDER FACE, whose images are for res
 chin; the five keypoints are the eyes, the tip of the nose and the corners of the mouth.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Views of an image: overlapping tiles that enlarge it, and a padded view that shrinks it."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np
