@@ -1,17 +1,18 @@
 """Results of inference: `Result`, `Face`, and the measures of a face.
 
 They hold no pixels, so they compare, pickle and serialize cheaply. `to_dict` gives plain JSON values, `rows` flat rows for
-tables; `schemas/result.json`, generated from these classes by `json_schema`, describes the JSON.
+tables; `json_schema` describes the JSON.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import importlib
-import types
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -413,43 +414,5 @@ def _notebook() -> Any:
 
 
 def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema (2020-12) of `Result.to_dict`, derived from the classes of this module."""
-    definitions = {kind.__name__: _object(kind) for kind in (Box, EyeGaze, Face, Gaze, Pose)}
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Result",
-        "description": Result.__doc__,
-        **_object(Result),
-        "$defs": definitions,
-    }
-
-
-def _object(kind: type) -> dict[str, Any]:
-    hints = get_type_hints(kind)
-    properties = {f.name: _schema(hints[f.name]) for f in dataclasses.fields(kind)}
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }
-
-
-def _schema(hint: Any) -> dict[str, Any]:
-    plain = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}
-    if hint in plain:
-        return {"type": plain[hint]}
-    if hint is np.ndarray:
-        return {"type": "array", "items": {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 3}}
-    if dataclasses.is_dataclass(hint):
-        return {"$ref": f"#/$defs/{hint.__name__}"}
-    origin, args = get_origin(hint), get_args(hint)
-    if origin is Literal:
-        return {"enum": list(args)}
-    if origin is tuple:
-        return {"type": "array", "items": _schema(args[0])}
-    if origin in (Union, types.UnionType):
-        return {"anyOf": [_schema(arg) for arg in args]}
-    if isinstance(origin, type) and issubclass(origin, Mapping):
-        return {"type": "object", "additionalProperties": _schema(args[1])}
-    raise TypeError(f"no JSON Schema for {hint!r}")  # pragma: no cover - for whoever adds a field of a new type
+    """Return the JSON Schema (2020-12) of `Result.to_dict`, which `tools/generate.py` derives from these classes."""
+    return json.loads((Path(__file__).parent / "assets/schemas/result.json").read_text(encoding="utf-8"))
