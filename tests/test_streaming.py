@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -22,7 +23,7 @@ from mien.faces.detection import Detections
 from mien.inference.following import Seen, distinct, is_cut, shrink
 from mien.inference.recognizer import Recognizer, Stream
 from mien.io.images import DecodedImage, read_image
-from mien.io.sources import Frame, iter_images
+from mien.io.sources import Clip, Frame, iter_images
 from mien.io.video import Sampling
 from mien.types import Result
 
@@ -268,3 +269,77 @@ def test_of_two_faces_that_have_become_one_the_clearer_stays() -> None:
         Seen(np.zeros((478, 3)), place, score, np.zeros(4)) for place, score in ((here, 0.7), (here + 2, 0.9), (there, 0.6))
     ]
     assert distinct(seen) == seen[1:]
+
+
+def running() -> set[str]:
+    """Names of the threads that read ahead."""
+    return {thread.name.rstrip("_0") for thread in threading.enumerate() if thread.name.startswith("mien ")}
+
+
+def test_a_file_gives_what_its_frames_pushed_one_by_one_give(read: Recognizer, shared: Path) -> None:
+    clip = shared / "data" / "video" / "london_crossfade_neutral_happy.mp4"
+    stream, pushed = Stream(read, smooth="box"), []
+    for frame in iter_images(clip, sampling=Sampling(start=2.2, end=3.4)):
+        pushed += stream.push(frame)
+    pushed += stream.close()
+    found = list(read.stream(clip, start=2.2, end=3.4, smooth="box"))
+    assert [frame.index for frame, _ in found] == [frame.index for frame, _ in pushed]
+    for (_, result), (_, wanted) in zip(found, pushed, strict=True):
+        assert result.to_dict("all") == wanted.to_dict("all")
+
+
+def test_frames_that_arrive_one_by_one_are_not_awaited(read: Recognizer, sample: Path) -> None:
+    given = []
+
+    def camera() -> Iterator[Frame]:
+        for number, pixels in enumerate(itertools.cycle(moving(sample, 4))):
+            given.append(number)
+            yield Frame(number, "camera", DecodedImage(pixels, "camera"), time=number / 25)
+
+    for source in (camera(), iter_images(camera(), sampling=Sampling())):
+        given.clear()
+        with contextlib.closing(read.stream(source)) as results:
+            for number in range(3):
+                assert next(results)[0].index == number and given[-1] == number
+
+
+def test_few_frames_of_a_file_are_read_ahead(read: Recognizer, sample: Path, tmp_path: Path) -> None:
+    decoded = []
+
+    class Counted(Clip):
+        def __iter__(self) -> Iterator[Frame]:
+            for frame in super().__iter__():
+                decoded.append(frame.index)
+                yield frame
+
+    path = str(write_clip(tmp_path / "clip.mp4", moving(sample, 30)))
+    for source in (Counted(path, Sampling()), [Counted(path, Sampling())]):
+        decoded.clear()
+        results = read.stream(source)
+        assert next(results)[0].index == 0 and running() == {"mien decoder", "mien follower"}
+        results.close()  # type: ignore[attr-defined]
+        assert len(decoded) <= 4 and not running()
+
+
+def test_an_error_comes_after_the_frames_before_it(sample: Path, tmp_path: Path) -> None:
+    """In either half of the pipeline."""
+    path = write_clip(tmp_path / "clip.mp4", moving(sample, 12))
+    for part in ("detector", "classifier"):
+        read = mien.load("mien-nano", points=False, blendshapes=False)
+        inner: Any = read.finder.detector if part == "detector" else read.runtime
+        calls = itertools.count(1)
+
+        def third(value: Any, inner: Any = inner, calls: Iterator[int] = calls) -> Any:
+            if next(calls) == 3:
+                raise MemoryError("the third call")
+            return inner(value)
+
+        if part == "detector":
+            read.finder.detector = third
+        else:
+            read.runtime = third
+        found = []
+        with pytest.raises(MemoryError, match="the third call"):
+            for frame, _ in read.stream(path, smooth=None, detect_every=2):
+                found.append(frame.index)
+        assert found == list(range(4 if part == "detector" else 2)) and not running()

@@ -280,12 +280,11 @@ def _copies(
     return Copies(stack, folder, roots, layers, options.sampling, options.threads)
 
 
-def _not_below(frames: Iterable[Frame], folder: Path | None, roots: list[str]) -> Iterator[Frame]:
+def _not_below(frames: Images, folder: Path | None, roots: list[str]) -> Iterable[Frame]:
     """Skip the output of an earlier run, if annotated images go into a sub-folder of the input."""
     if folder is None or not any(_inside(folder, root) for root in roots):
-        yield from frames
-    else:
-        yield from (frame for frame in frames if not _inside(frame.source, folder))
+        return frames
+    return (frame for frame in frames if not _inside(frame.source, folder))
 
 
 def _inside(path: str | Path, folder: str | Path) -> bool:

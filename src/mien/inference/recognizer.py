@@ -13,7 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from ..faces.pose import metric_faces
 from ..faces.preprocessing import Preprocess
 from ..faces.quality import face_quality, is_certain
 from ..io import sources
+from ..io.ahead import ahead
 from ..io.channel_order import LIKELY_BGR, face_looks_bgr
 from ..io.images import ColorOrderWarning, DecodedImage, read_image
 from ..io.sources import Frame
@@ -160,6 +161,9 @@ class Recognizer:
     ) -> Iterator[tuple[Frame, Result]]:
         """Run inference on videos frame by frame, in constant memory; faces keep their number (`Face.track`) through a video.
 
+        The frames of files are decoded on one thread and their faces found on a second, up to four frames ahead of the results.
+        Frames of cameras and of an iterator are read one at a time.
+
         Args:
             source: a video's path, URL or bytes; the number of a camera; an RTSP or RTMP URL; a folder, a list or a pattern of
                 videos and images; or an iterable of `Frame`s. Images are processed independently, animations and pages of TIFF
@@ -190,8 +194,9 @@ class Recognizer:
         for (_, timed), group in itertools.groupby(frames, _Segments()):
             if timed:
                 video = Stream(self, detect_every=detect_every, smooth=smooth, window=window)
-                for frame in group:
-                    yield from video.push(frame)
+                followed = map(video.follow, group)
+                for step in ahead(followed, "mien follower") if frames.stored else followed:
+                    yield from video.describe(step)
                 yield from video.close()
             else:
                 yield from self._batches(group, BATCH)
@@ -362,6 +367,19 @@ def _notes(image: DecodedImage, faces: Sequence[Face]) -> tuple[str, ...]:
     return (*image.notes, LIKELY_BGR)
 
 
+class Followed(NamedTuple):
+    """A frame of a video and the faces found in it."""
+
+    frame: Frame
+    time: float
+    """Seconds; known also for a frame without a time."""
+    faces: Sequence[FoundFace] = ()
+    tracks: Sequence[int] = ()
+    """Track number of each face."""
+    cut: bool = False
+    """Whether the frame begins a scene."""
+
+
 class Stream:
     """Inference on one video, frame by frame and in order. Each video needs its own stream, used by one thread.
 
@@ -406,9 +424,25 @@ class Stream:
         Returns:
             The results that are final: of this frame, or of earlier ones if the smoothing window is centered.
         """
+        return self.describe(self.follow(frame))
+
+    def follow(self, frame: Frame) -> Followed:
+        """Find the faces of the next frame: the first half of `push`.
+
+        The second half, `describe`, may run on another thread at the same time, with the frames before; both take the frames
+        in order.
+        """
         self._now = self._now + TICK if frame.time is None else frame.time
-        result = self.read.unreadable(frame) if frame.image is None else self._read(frame.image)
-        result = dataclasses.replace(result, time=self._now, frame=frame.index)
+        if frame.image is None or self._follower is None:
+            return Followed(frame, self._now)
+        seen, tracks = self._follower(frame.image.pixels, self._now)
+        return Followed(frame, self._now, [face.found for face in seen], tracks, self._follower.cut)
+
+    def describe(self, followed: Followed) -> list[tuple[Frame, Result]]:
+        """Return what `push` returns for a frame whose faces were found by `follow`."""
+        frame = followed.frame
+        result = self.read.unreadable(frame) if frame.image is None else self._read(frame.image, followed)
+        result = dataclasses.replace(result, time=followed.time, frame=frame.index)
         return self._final([(frame, result)] if self._smoother is None else self._smoother.push(frame, result))
 
     def close(self) -> list[tuple[Frame, Result]]:
@@ -419,19 +453,19 @@ class Stream:
         """Return results with the times of their frames, which may be None."""
         return [(frame, dataclasses.replace(result, time=frame.time)) for frame, result in done]
 
-    def _read(self, image: DecodedImage) -> Result:
+    def _read(self, image: DecodedImage, followed: Followed) -> Result:
         if self._follower is None:
             result = self.read.read_all([image])[0]
             return dataclasses.replace(result, faces=tuple(dataclasses.replace(face, track=1) for face in result.faces))
-        seen, tracks = self._follower(image.pixels, self._now)
-        if self._follower.cut:
+        time, tracks = followed.time, followed.tracks
+        if followed.cut:
             self._classified = {}
         entries = [self._classified.get(track) for track in tracks]
-        entries = [entry if entry and abs(self._now - entry[0]) < self._fresh else None for entry in entries]
+        entries = [entry if entry and abs(time - entry[0]) < self._fresh else None for entry in entries]
         known = [entry and entry[1] for entry in entries]
-        faces, outputs = self.read.describe_with(image.pixels, [face.found for face in seen], known)
+        faces, outputs = self.read.describe_with(image.pixels, followed.faces, known)
         self._classified = {
-            track: entry or (self._now, output) for track, entry, output in zip(tracks, entries, outputs, strict=True)
+            track: entry or (time, output) for track, entry, output in zip(tracks, entries, outputs, strict=True)
         }
         numbered = [dataclasses.replace(face, track=track) for face, track in zip(faces, tracks, strict=True)]
         return self.read.result(image, numbered)
@@ -497,7 +531,7 @@ def load(
         blendshapes: whether the 52 blendshapes are computed. Without both, a smaller mesh aligns the
             faces in a third of the time, without gaze.
         fov: vertical field of view of the camera in degrees, for the head pose: distances scale with it.
-        threads: threads per network call.
+        threads: threads per network call; `Recognizer.stream` runs two calls at a time.
         device: where all networks run: `"cpu"`, `"cuda"`, `"cuda:1"`, `"mps"`, or `"auto"` for the best available; None:
             as `mien.runtime.devices.use` chose, or else the CPU.
 

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from ..errors import SourceError, reason
 from .urls import require_public, without_secrets
-from .video import Info, Sampling, VideoFrame, choose_stream, displayed_size, import_av
+from .video import Info, Sampling, ToRgb, VideoFrame, choose_stream, displayed_size, import_av
 
 SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "rtmpt", "udp", "rtp", "srt")
 """URL schemes that are always live streams; `http` and `https` are only where a camera is expected."""
@@ -79,8 +79,9 @@ class LiveStream:
         if not self._started:
             self._started = True
             self._thread.start()
+        convert = ToRgb()
         for index, at, frame in sampling.select(self._timed()):
-            yield VideoFrame(index, at, frame, displayed_size(frame, 1), self.name)
+            yield VideoFrame(index, at, frame, displayed_size(frame, 1), self.name, convert)
 
     def close(self) -> None:
         """Stop decoding and disconnect."""

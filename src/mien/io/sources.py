@@ -21,6 +21,7 @@ import numpy as np
 
 from ..errors import SourceError
 from . import video
+from .ahead import ahead
 from .decoding import EXTENSIONS, check_size, decode
 from .image_sequences import Animation, NumberedImages, are_numbered, is_animation
 from .images import MAX_BYTES, MAX_PIXELS, TIMEOUT, DecodedImage, ReadOptions, Source, name_of, printable, read_image
@@ -89,21 +90,34 @@ class Clip:
         except SourceError:
             return 1
 
+    @property
+    def stored(self) -> bool:
+        """Whether it is a file, whose frames can be read ahead; a camera or stream gives them when it has them."""
+        return not (self.live or isinstance(self.source, int))
+
     def __iter__(self) -> Iterator[Frame]:
-        """Yield the frames; a last one has an error if the video cannot be opened or is truncated."""
+        """Yield the frames; a last one has an error if the video cannot be opened or is truncated.
+
+        Those of a file are decoded ahead, on a thread of its own.
+        """
         index, time = 0, None
         try:
-            limit = self.options.get("max_pixels", MAX_PIXELS)
             with self.open() as video:
-                check_size(*video.coded, self.name, limit)
-                notes = video.notes
-                for shot in video.frames(self.sampling):
-                    check_size(*shot.size, self.name, limit)
-                    index, time = shot.index, shot.time
-                    yield Frame(index, self.name, DecodedImage(shot.pixels, self.name, (*notes, *shot.notes)), time=time)
-                    notes = ()  # Those of the video are on its first frame.
+                frames = self._decoded(video)
+                for frame in ahead(frames, "mien decoder") if self.stored else frames:
+                    index, time = frame.index, frame.time
+                    yield frame
         except SourceError as error:
             yield Frame(index + 1 if time is not None else 0, self.name, error=error, time=time)
+
+    def _decoded(self, video: Video | Animation | NumberedImages | LiveStream) -> Iterator[Frame]:
+        limit, notes = self.options.get("max_pixels", MAX_PIXELS), video.notes
+        check_size(*video.coded, self.name, limit)
+        for shot in video.frames(self.sampling):
+            check_size(*shot.size, self.name, limit)
+            image = DecodedImage(shot.pixels, self.name, (*notes, *shot.notes))
+            yield Frame(shot.index, self.name, image, time=shot.time)
+            notes = ()  # Those of the video are on its first frame.
 
     def open(self) -> Video | Animation | NumberedImages | LiveStream:
         """Open the source.
@@ -144,6 +158,12 @@ class Images:
         """One element for each image or video."""
         return self._items
 
+    @property
+    def stored(self) -> bool:
+        """Whether all images are known and in files or in memory, so that one may be read before the last one is used."""
+        known = isinstance(self._items, Sequence)
+        return known and all(item.stored for item in self._items if isinstance(item, Clip))
+
     def __len__(self) -> int:
         if not isinstance(self._items, Sequence):
             raise TypeError("the number of images of a generator is unknown")
@@ -180,9 +200,9 @@ def iter_images(
 
     Args:
         source: an input of `read_image`; a folder; a pattern such as `"photos/*.jpg"`, in which `**` matches folders
-            of any depth; or an iterable of all these. A folder gives its files with an image extension, files before
-            sub-folders, each in natural order (`2.jpg` before `10.jpg`), without hidden ones. Links to folders are followed,
-            no folder is read twice.
+            of any depth; an iterable of all these; or what this function returned, unchanged. A folder gives its files with an
+            image extension, files before sub-folders, each in natural order (`2.jpg` before `10.jpg`), without hidden ones.
+            Links to folders are followed, no folder is read twice.
         recursive: whether folders are searched with their sub-folders.
         sampling: selection of the frames of videos; then videos and cameras (by number) are sources too, and a folder or
             pattern of numbered images is a video if `sampling.fps` is given. None: images only.
@@ -201,10 +221,12 @@ def iter_images(
         0 True
         1 False
     """
+    if isinstance(source, Images):
+        return source
     kinds = _Kinds(recursive, sampling, animations and sampling is not None, live and sampling is not None, options)
     if isinstance(source, Iterator):
         return Images((item for one in source for item in kinds.expand(one)), options)
-    single = isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview, np.ndarray)) or not isinstance(
+    single = isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview, np.ndarray, Clip)) or not isinstance(
         source, Iterable
     )
     several = [source] if single else list(source)

@@ -16,6 +16,7 @@ import math
 import os
 import re
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,6 +119,22 @@ class Info:
     """Whether there is an audio stream."""
 
 
+class ToRgb:
+    """Converts frames of PyAV to RGB; what FFmpeg prepares for one serves the next. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock, self._reformatter = threading.Lock(), None
+
+    def __call__(self, frame: Any, width: int, height: int) -> np.ndarray:
+        """Return (height, width, 3) uint8."""
+        with self._lock:
+            if self._reformatter is None:
+                from av.video.reformatter import VideoReformatter
+
+                self._reformatter = VideoReformatter()
+            return self._reformatter.reformat(frame, width, height, "rgb24").to_ndarray()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class VideoFrame:
     """One frame of a video. Its pixels are converted to RGB on access, so skipped frames are cheap."""
@@ -132,6 +149,8 @@ class VideoFrame:
     """Width and height as displayed."""
     name: str = "<video>"
     """Name of the video for messages."""
+    convert: ToRgb = field(default_factory=ToRgb, repr=False)
+    """Shared by the frames of a video."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -147,9 +166,8 @@ class VideoFrame:
         """
         swapped, mirrored, flipped = _orientation(self.decoded)
         width, height = self.size[::-1] if swapped else self.size
-        stretch = {} if (width, height) == (self.decoded.width, self.decoded.height) else {"width": width, "height": height}
         try:
-            decoded = self.decoded.to_ndarray(format="rgb24", **stretch)
+            decoded = self.convert(self.decoded, width, height)
         except (OSError, ValueError, MemoryError, import_av().error.FFmpegError) as error:
             raise SourceError(
                 f"{self.name}: frame {self.index} cannot be converted to RGB ({_reason(error)}); convert its colors to BT.709",
@@ -235,12 +253,13 @@ class Video:
         Raises:
             SourceError: after the last frame that could be decoded, if the file is truncated; or no frame is selected.
         """
-        start, end, empty = sampling.start or 0.0, sampling.end, True
+        start, end, empty, convert = sampling.start or 0.0, sampling.end, True, ToRgb()
         if start:
             self.seek(start)
         for index, time, frame in sampling.select(self._timed(start)):
             empty = False
-            yield VideoFrame(index, time, frame, displayed_size(frame, self._stream.sample_aspect_ratio or 1), self.name)
+            size = displayed_size(frame, self._stream.sample_aspect_ratio or 1)
+            yield VideoFrame(index, time, frame, size, self.name, convert)
         if empty:
             where = (f" from {start:g} s" if start else "") + ("" if end is None else f" to {end:g} s")
             raise SourceError(f"{self.name} has no frames{where}; check the file, start and end", path=self.name)
