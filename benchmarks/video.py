@@ -1,6 +1,7 @@
 """Measure the reading of videos and write `docs/benchmarks/<date>-<commit>-video.md`.
 
     python -m benchmarks.video [speed] [tracking] [memory]
+    python -m benchmarks.video earlier --earlier ../mien-0.1        # a checkout of another version, in turns with this one
 
 Times are processor time of this process, so that the load beside it counts little; frames a second on the wall stand beside
 them. Needs `../shared` (portraits of the London set, the reference tracker) and PyAV.
@@ -12,8 +13,10 @@ import argparse
 import contextlib
 import datetime
 import itertools
+import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -42,19 +45,28 @@ ROUNDS = 2
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", help="speed, tracking, memory; all if none is named")
+    parser.add_argument("parts", nargs="*", help="speed, tracking, memory, earlier; all but the last if none is named")
+    parser.add_argument("--earlier", type=Path, help="root of a checkout of an earlier version, for the part earlier")
+    parser.add_argument("--model", default="mien-base", help="model for the part earlier, in this version")
     parser.add_argument("--out", type=Path, help="file to write instead of docs/benchmarks/<date>-<commit>-video.md")
     args = parser.parse_args()
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    commit = commit_of(ROOT)
     today = datetime.date.today().isoformat()
-    known = {"speed": speed, "tracking": track, "memory": memory}
+    known: dict[str, Callable[[Path], Iterator[str]]] = {"speed": speed, "tracking": track, "memory": memory}
+    chosen = args.parts or list(known)
+    if args.earlier:
+        known["earlier"] = lambda folder: versions(folder, args.earlier.resolve(), args.model)
     path = args.out or ROOT / "docs" / "benchmarks" / f"{today}-{commit}-video.md"
     parts = [f"# Videos, {today}, {commit}\n\n{machine()}\n"]
     with tempfile.TemporaryDirectory() as folder:
-        for name in args.parts or known:
+        for name in chosen:
             parts += known[name](Path(folder))
             path.write_text("\n".join(parts), encoding="utf-8")  # each part when it is done: the next may take long
     print(path)
+
+
+def commit_of(root: Path) -> str:
+    return subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True).stdout.strip()
 
 
 def machine() -> str:
@@ -103,6 +115,49 @@ def speed(folder: Path) -> Iterator[str]:
     yield ""
 
 
+CHILD = """
+import json, sys, time
+import mien
+read = mien.load(sys.argv[2])
+for line in sys.stdin:
+    wall, processor = time.perf_counter(), time.process_time()
+    count = sum(1 for _ in read.stream(sys.argv[1]))
+    print(json.dumps([(time.perf_counter() - wall) / count, (time.process_time() - processor) / count]), flush=True)
+"""
+"""Reads the clip once for each line of its input, and prints the seconds of wall and processor time a frame."""
+
+
+def versions(folder: Path, earlier: Path, model: str, rounds: int = 9) -> Iterator[str]:
+    """Compare with an earlier version, in turns, each in a process of its own, with all measures; one thread a network call."""
+    clip = one_face(folder)
+    with contextlib.ExitStack() as stack:
+        children: dict[str, subprocess.Popen[str]] = {}
+        for name, root, chosen in (("earlier", earlier, "mien-base"), ("this", ROOT, model)):
+            command = [sys.executable, "-c", CHILD, str(clip), chosen]
+            environment = {**os.environ, "PYTHONPATH": str(root / "src"), "OMP_NUM_THREADS": "1"}
+            children[name] = stack.enter_context(
+                subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            )
+        told: dict[str, list[tuple[float, float]]] = {name: [] for name in children}
+        for _, (name, child) in itertools.product(range(1 + rounds), children.items()):
+            assert child.stdin and child.stdout
+            print(file=child.stdin, flush=True)
+            told[name].append(json.loads(child.stdout.readline()))
+    kinds = {"wall": 0, "processor": 1}
+    times = {(name, kind): [1e3 * one[i] for one in told[name][1:]] for name in told for kind, i in kinds.items()}
+    yield f"## This version (`{model}`) and {commit_of(earlier)} in turns, one face, 640 × 480, all measures, ms a frame\n"
+    yield "| | earlier, median | this, median | ratio | earlier, least | this, least | ratio | median of the ratios of a turn |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for kind in kinds:
+        before, now = times["earlier", kind], times["this", kind]
+        cells = []
+        for a, b in ((statistics.median(before), statistics.median(now)), (min(before), min(now))):
+            cells += [f"{a:.1f}", f"{b:.1f}", f"{a / b:.2f}"]
+        turns = statistics.median(a / b for a, b in zip(before, now, strict=True))
+        yield f"| {kind} | {' | '.join(cells)} | {turns:.2f} |"
+    yield f"\n{rounds} rounds of 120 frames, after one that is not counted; load {os.getloadavg()[0]:.1f} at the end.\n"
+
+
 def best(work: Callable[[], int]) -> tuple[float, float]:
     """Return the least processor and wall seconds a frame."""
     work()
@@ -121,11 +176,11 @@ def stages(clip: Path) -> dict[str, float]:
 
     def clocked(stage: str, work: Callable[..., Any]) -> Callable[..., Any]:
         def run(*arguments: Any, **options: Any) -> Any:
-            start = time.process_time()
+            start = time.thread_time()
             try:
                 return work(*arguments, **options)
             finally:
-                spent[stage] = spent.get(stage, 0.0) + time.process_time() - start
+                spent[stage] = spent.get(stage, 0.0) + time.thread_time() - start
 
         return run
 
@@ -135,7 +190,7 @@ def stages(clip: Path) -> dict[str, float]:
         for holder, name, stage in (
             (read.finder, "detector", "searching for faces (every 10th frame)"),
             (landmarker, "locate", "mesh"),
-            (read, "describe", "crop, expressions, blendshapes"),
+            (read, "describe_with", "crop, expressions, blendshapes"),
             (following, "appearance", "appearance of faces"),
             (following, "shrink", "cuts"),
             (tracking.Tracker, "update", "numbers"),
