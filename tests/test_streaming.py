@@ -37,11 +37,16 @@ class Counting:
     """The real detector, and how often it was asked."""
 
     def __init__(self, detector: Any) -> None:
-        self.detector, self.calls = detector, 0
+        self.detector, self.calls, self.thorough = detector, 0, 0
 
     def __call__(self, pixels: np.ndarray) -> Detections:
         self.calls += 1
+        self.thorough += 1
         return self.detector(pixels)
+
+    def quick(self, pixels: np.ndarray) -> Detections:
+        self.calls += 1
+        return self.detector.quick(pixels)
 
 
 @pytest.fixture
@@ -76,6 +81,18 @@ def test_following_gives_nearly_the_same_and_searches_rarely(read: Recognizer, s
         wanted = read(frame.image).faces[0]
         assert result.faces[0].scores == pytest.approx(wanted.scores, abs=0.05)
         assert dataclasses.astuple(result.faces[0].box) == pytest.approx(dataclasses.astuple(wanted.box), abs=8)
+
+
+def test_a_small_face_that_appears_is_found_by_the_third_search(read: Recognizer, shared: Path, counted: Counting) -> None:
+    """The searches before, which confirm the large face, miss it."""
+    (large,), (small,) = scripted.cutouts(shared, 260, ("003",)), scripted.cutouts(shared, 50, ("013",))
+    one, both = (
+        scripted.paint(heads, [(400, 360), (1000, 300)][: len(heads)], (1280, 720), seed=1).pixels
+        for heads in ([large], [large, small])
+    )
+    frames = [Frame(n, "x", DecodedImage(one if n < 1 else both, "x"), time=n / 25) for n in range(8)]
+    found = [len(result.faces) for _, result in read.stream(iter(frames), smooth=None, detect_every=2)]
+    assert found == [1] * 6 + [2] * 2 and (counted.calls, counted.thorough) == (4, 2)
 
 
 def test_persons_after_cuts_are_others(read: Recognizer, shared: Path) -> None:

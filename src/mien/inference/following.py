@@ -3,7 +3,8 @@
     frame ──► follow (mesh in the last frame's regions) ──► detect (if due, lost or after a cut) ──► assign track numbers
 
 The mesh alone costs a third of detection and mesh, and stays on its face from frame to frame. The whole image is searched every
-`detect_every` frames, when a face was lost, after a cut, when frames are far apart, and as long as no face is visible.
+`detect_every` frames, when a face was lost, after a cut, when frames are far apart, and as long as no face is visible. Where
+faces are followed, two of three such searches are quick: without the enlarged views in which BlazeFace finds small faces.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 
 from ..errors import ConfigError
 from ..faces.alignment import crop_square, square_matrix
+from ..faces.detection.detections import Detections
 from ..faces.detection.detector import prominence
 from ..faces.detection.nms import suppress
 from ..faces.finder import FaceFinder, FoundFace
@@ -28,6 +30,8 @@ RETRY = 3
 """Frames between detections while a face is lost."""
 MISSING = 0.5
 """Seconds for which a lost face is searched for."""
+THOROUGH = 3
+"""Detections from one search for small faces to the next, as long as the faces that are followed are found without it."""
 UNCONFIRMED = 5
 """Consecutive detections that miss a face before it is dropped."""
 SAME = 0.4
@@ -87,6 +91,7 @@ class Follower:
         """Whether the last frame began a scene."""
         self._seen: list[Seen] = []
         self._since = 0  # frames since the last detection
+        self._quick = 0  # quick detections since the last thorough one
         self._lost_at = self._time = -np.inf
         self._small: np.ndarray | None = None
 
@@ -115,7 +120,7 @@ class Follower:
         if seen and not lost and self._since < self.detect_every:
             return seen
         self._since = 0
-        return self._detect(pixels, seen)
+        return self._detect(pixels, seen, quick=not lost)
 
     def _follow(self, pixels: np.ndarray) -> list[Seen]:
         """Find the faces of the last frame near their last position; of two that have merged, the more confident stays."""
@@ -130,12 +135,24 @@ class Follower:
         ]
         return distinct(found)
 
-    def _detect(self, pixels: np.ndarray, followed: list[Seen]) -> list[Seen]:
+    def _search(self, pixels: np.ndarray, boxes: np.ndarray, *, quick: bool) -> tuple[Detections, np.ndarray]:
+        """Return the faces in the whole image, and their IoU (N, M) with the boxes (M, 4) of those that are followed."""
+        detector = self.finder.detector
+        assert detector is not None
+        if quick and len(boxes) and self._quick + 1 < THOROUGH:
+            self._quick += 1
+            detections = getattr(detector, "quick", detector)(pixels)
+            overlap = iou(detections.boxes[:, None].astype(np.float64), boxes[None])
+            if (overlap.max(0, initial=0) > SAME).all():
+                return detections, overlap
+        self._quick = 0
+        detections = detector(pixels)
+        return detections, iou(detections.boxes[:, None].astype(np.float64), boxes[None])
+
+    def _detect(self, pixels: np.ndarray, followed: list[Seen], *, quick: bool) -> list[Seen]:
         """Detect faces in the whole image: confirm those that are followed, add the others."""
-        assert self.finder.detector is not None
-        detections = self.finder.detector(pixels)
         boxes = np.array([face.box for face in followed]).reshape(-1, 4)
-        overlap = iou(detections.boxes[:, None].astype(np.float64), boxes[None])
+        detections, overlap = self._search(pixels, boxes, quick=quick)
         known = overlap.max(1, initial=0) > SAME
         confirmed = set()
         for place in np.flatnonzero(known):
