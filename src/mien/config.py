@@ -22,17 +22,11 @@ WORDS = {str: "text", int: "a whole number", float: "a number", bool: "true or f
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Range:
-    """Valid range of a number, as in `Annotated[int, Range(1)]`; of a pair, both numbers are in it and in order.
-
-    Attributes:
-        low: smallest valid value.
-        high: largest valid value.
-        open: whether `low` itself is invalid.
-    """
+    """Valid range of a number, as in `Annotated[int, Range(1)]`; of a pair, both numbers are in it and in order."""
 
     low: float = -math.inf
     high: float = math.inf
-    open: bool = False
+    open: bool = False  # whether `low` itself is invalid
 
     def __contains__(self, value: Any) -> bool:
         values = value if isinstance(value, tuple) else (value,)

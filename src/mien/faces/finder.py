@@ -16,7 +16,7 @@ Figures of the alternatives: docs/log.md, "Faces on ordinary photographs".
 import contextvars
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -98,15 +98,9 @@ class Deferred:
         return detector(image)
 
 
+@dataclass(eq=False)
 class FaceFinder:
-    """Finds the faces of images. Thread-safe; see `open_finder`.
-
-    Args:
-        detector: finds boxes; None where each image is one face crop.
-        landmarker: the face mesh; None skips it and the confirmation.
-        second: RetinaFace, for images that the detector does not settle; None skips further attempts.
-        min_size: minimum of a box's longer side in pixels that the second detector finds.
-        max_faces: maximum number of faces per image, the most prominent; None for all.
+    """Finds the faces of images. Thread-safe; opened by `open_finder`.
 
     Example:
         >>> find = open_finder()
@@ -114,17 +108,16 @@ class FaceFinder:
         [[]]
     """
 
-    def __init__(
-        self,
-        detector: Detect | None,
-        landmarker: Landmarker | None = None,
-        *,
-        second: Detect | None = None,
-        min_size: float = 0,
-        max_faces: int | None = None,
-    ) -> None:
-        self.detector, self.landmarker, self.second = detector, landmarker, second
-        self.min_size, self.max_faces = min_size, max_faces
+    detector: Detect | None
+    """Finds boxes; None where each image is one face crop."""
+    landmarker: Landmarker | None = None
+    """The face mesh; None skips it and the confirmation."""
+    second: Detect | None = field(default=None, kw_only=True)
+    """RetinaFace, for images that the detector does not settle; None skips further attempts."""
+    min_size: float = field(default=0, kw_only=True)
+    """Minimum of a box's longer side in pixels that the second detector finds."""
+    max_faces: int | None = field(default=None, kw_only=True)
+    """Maximum number of faces per image, the most prominent; None for all."""
 
     def __call__(
         self, images: Sequence[np.ndarray], clock: Callable[[str], None] = lambda stage: None
