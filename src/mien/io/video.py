@@ -123,7 +123,8 @@ class ToRgb:
     """Converts frames of PyAV to RGB; what FFmpeg prepares for one serves the next. Thread-safe."""
 
     def __init__(self) -> None:
-        self._lock, self._reformatter = threading.Lock(), None
+        self._lock = threading.Lock()
+        self._reformatter: Any = None  # of PyAV; made when it is needed
 
     def __call__(self, frame: Any, width: int, height: int) -> np.ndarray:
         """Return (height, width, 3) uint8."""
