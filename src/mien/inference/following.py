@@ -139,9 +139,10 @@ class Follower:
         """Return the faces in the whole image, and their IoU (N, M) with the boxes (M, 4) of those that are followed."""
         detector = self.finder.detector
         assert detector is not None
-        if quick and len(boxes) and self._quick + 1 < THOROUGH:
+        search = getattr(detector, "quick", None)
+        if quick and search and len(boxes) and self._quick + 1 < THOROUGH:
             self._quick += 1
-            detections = getattr(detector, "quick", detector)(pixels)
+            detections = search(pixels)
             overlap = iou(detections.boxes[:, None].astype(np.float64), boxes[None])
             if (overlap.max(0, initial=0) > SAME).all():
                 return detections, overlap

@@ -19,6 +19,9 @@ Differences from MediaPipe: tiles and the margin (MediaPipe searches the image o
 score instead of the threshold.
 """
 
+import functools
+from collections.abc import Callable
+
 import numpy as np
 
 from ...cards import bundled_file
@@ -61,9 +64,10 @@ class BlazeFace:
         """Return the faces of a uint8 RGB image."""
         return self._search(image, ROUNDS_SMALL_FACES if self.small_faces else ROUNDS)
 
-    def quick(self, image: np.ndarray) -> Detections:
-        """Return the faces that the search of the whole image finds; with `small_faces` all."""
-        return self(image) if self.small_faces else self._search(image, 0)
+    @property
+    def quick(self) -> Callable[[np.ndarray], Detections] | None:
+        """The search of the whole image alone; None with `small_faces`."""
+        return None if self.small_faces else functools.partial(self._search, rounds=0)
 
     def _search(self, image: np.ndarray, rounds: int) -> Detections:
         whole = Region(0, 0, image.shape[1], image.shape[0])

@@ -1,5 +1,6 @@
 """What all detectors share, minimum size, maximum number of faces and in-plane rotation, and the detector without a search."""
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -47,9 +48,11 @@ class Detector:
         """
         return self._faces(self.search, image)
 
-    def quick(self, image: np.ndarray) -> Detections:
-        """Return the faces that a detector which searches an image several times finds at first; of any other detector all."""
-        return self._faces(getattr(self.search, "quick", self.search), image)
+    @property
+    def quick(self) -> Callable[[np.ndarray], Detections] | None:
+        """The first search of a detector that searches an image several times, for faces that are known; None for others."""
+        search = getattr(self.search, "quick", None)
+        return None if search is None else functools.partial(self._faces, search)
 
     def _faces(self, search: Callable[[np.ndarray], Detections], image: np.ndarray) -> Detections:
         _check(image)
