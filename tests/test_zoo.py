@@ -12,6 +12,7 @@ from mien.cards import ZOO, sha256
 from mien.cli import main
 from mien.errors import UnknownName, WeightsError
 from mien.evaluation.predictors import open_predictor
+from mien.labels import FERPLUS
 from mien.runtime.open_model import open_model
 
 FOLDER = Path(__file__).parents[1] / "zoo"
@@ -33,6 +34,8 @@ def test_a_file_matches_its_card_and_carries_it(name: str) -> None:
     metadata = {entry.key: entry.value for entry in onnx.load(card.weights).metadata_props}
     inside = cards.parse(metadata[cards.METADATA_KEY], name)
     assert (inside.name, inside.labels, inside.measured) == (card.name, card.labels, card.measured)
+    for head, classes in card.heads.items():
+        assert open_predictor(name, head).labels == classes == FERPLUS
 
 
 def test_sizes() -> None:
