@@ -89,9 +89,8 @@ def _recropped(face: Face, scale: float, turn: float) -> Face:
     # Pillow expects the map from result to source coordinates.
     linear = _rotation(turn) * scale
     start = center + room - linear @ center
-    seen = padded.transform(
-        (width, height), Image.Transform.AFFINE, (*linear[0], start[0], *linear[1], start[1]), Image.Resampling.BICUBIC
-    )
+    coefficients = (*linear[0], start[0], *linear[1], start[1])
+    seen = padded.transform((width, height), Image.Transform.AFFINE, coefficients, Image.Resampling.BICUBIC)
     mesh = face.mesh
     if mesh is not None:
         points = mesh.astype(np.float64)

@@ -39,26 +39,22 @@ JUDGED = 2000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Embedding:
-    """The features of the faces of one split."""
+    """The features (N, D) float32 of the faces of one split; `model` and `dataset` are names with version and split.
+
+    `output` is the output of the network, or `"scores, as logarithms"` for one without a feature output. For each face there
+    are the name of its image, `label` (N,) int64, an index into the dataset's `labels`, −1 where unlabeled, and the predicted
+    class (N,) str. Images without a face and unreadable ones have no row; `missed` has their names.
+    """
 
     model: str
-    """Name and version of the model."""
     dataset: str
-    """Name and split of the data."""
     output: str
-    """Output of the network, or `"scores, as logarithms"` for a network without a feature output."""
     features: np.ndarray
-    """(N, D) float32."""
     names: np.ndarray
-    """(N,) str: images of the dataset."""
     label: np.ndarray
-    """(N,) int64: index into `labels`, −1 where unlabeled."""
     labels: tuple[str, ...]
-    """Classes of the dataset."""
     predicted: np.ndarray
-    """(N,) str: predicted class."""
     missed: tuple[str, ...] = ()
-    """Images without a face and unreadable images; they have no row."""
 
     def __len__(self) -> int:
         return len(self.features)
@@ -76,19 +72,11 @@ def embed(
     device: str | Device | None = None,
     progress: Callable[[int], None] = lambda number: None,
 ) -> Embedding:
-    """Compute the features of a dataset.
+    """Compute the features of a dataset, with the arguments of `mien.evaluate`.
 
-    Args:
-        model: any model that `mien.load` opens. Networks without an output `feature` give the logarithms of their
-            probabilities, and `output` says so.
-        data: the images.
-        limit: use only about this many, the same share of each class, evenly spread; 0 for all.
-        faces: `"whole"`, `"detect"` or `"auto"`, as for `mien.evaluate`.
-        detector: for `"detect"`.
-        batch: faces in one call of the network.
-        threads: threads inside one call.
-        device: device of the networks, as for `mien.load`.
-        progress: called with the number of images done since the last call.
+    The model is any that `mien.load` opens; networks without an output `feature` give the logarithms of their probabilities,
+    and `output` says so. `limit` uses only about that many images, the same share of each class, evenly spread. `progress` is
+    called with the number of images done since the last call.
 
     Raises:
         WeightsError: the model cannot be opened.
@@ -116,9 +104,8 @@ def embed(
             rows += list(found)
         progress(len(part))
     if not rows:
-        raise DatasetError(
-            f"no face found in {len(data)} images of {data.name} {data.split}; if each image is a face, give --faces whole"
-        )
+        where = f"{len(data)} images of {data.name} {data.split}"
+        raise DatasetError(f"no face found in {where}; if each image is a face, give --faces whole")
     return Embedding(
         model=f"{card.name} {card.version}",
         dataset=f"{data.name} {data.split}",
@@ -215,11 +202,7 @@ def project(features: np.ndarray, method: Method = "t-sne", seed: int = 0) -> np
 
 
 def require_scikit_learn() -> None:
-    """Fail early if silhouettes and plots cannot be computed.
-
-    Raises:
-        MissingExtra: scikit-learn is not installed.
-    """
+    """Fail early, with MissingExtra, if silhouettes and plots cannot be computed."""
     with needs("eval", "scikit-learn"):
         import sklearn.metrics  # noqa: F401
 
@@ -227,8 +210,7 @@ def require_scikit_learn() -> None:
 def silhouette(embedding: Embedding, seed: int = 0) -> float:
     """Return the mean silhouette of the classes in the features, −1 … 1; NaN with fewer than two classes.
 
-    Raises:
-        MissingExtra: scikit-learn is not installed.
+    Raises MissingExtra without scikit-learn.
     """
     require_scikit_learn()
     from sklearn.metrics import silhouette_score
@@ -257,15 +239,8 @@ def style_of(labels: Sequence[str]) -> dict[str, tuple[str, str]]:
 def plot(embeddings: Sequence[Embedding], method: Method = "t-sne", seed: int = 0, titles: Sequence[str] = ()) -> Figure:
     """Return a matplotlib figure with a panel for each embedding, faces colored by class.
 
-    Args:
-        embeddings: of one dataset by several models, or of several datasets.
-        method: `"pca"` or `"t-sne"`.
-        seed: of the t-SNE.
-        titles: titles of the panels instead of the models' names.
-
-    Raises:
-        ConfigError: too few faces, or no labels.
-        MissingExtra: matplotlib or scikit-learn is not installed.
+    The embeddings are of one dataset by several models, or of several datasets; `titles` replace the models' names. The t-SNE
+    follows from `seed`. Raises MissingExtra without matplotlib or scikit-learn, ConfigError for too few faces, or no labels.
     """
     if not embeddings:
         raise ValueError("no embeddings to plot")
@@ -280,12 +255,10 @@ def plot(embeddings: Sequence[Embedding], method: Method = "t-sne", seed: int = 
             points = project(each.features, method, seed)
             size = float(np.clip(9000 / len(points), 4, 28))
             for index, name in enumerate(each.labels):
-                here = points[each.label == index]
-                if not len(here):
-                    continue
-                seen.add(name)
-                color, marker = styles[name]
-                panel.scatter(*here.T, s=size, c=color, marker=marker, alpha=0.75, linewidths=0, rasterized=len(points) > 2000)
+                if len(here := points[each.label == index]):
+                    seen.add(name)
+                    look = {"c": styles[name][0], "marker": styles[name][1], "alpha": 0.75, "linewidths": 0}
+                    panel.scatter(*here.T, s=size, **look, rasterized=len(points) > 2000)
             name = titles[number] if titles else each.model
             panel.set_title(f"{name}\nsilhouette {silhouette(each, seed):.3f}, {len(each):,} faces", fontsize=9)
             panel.set(xticks=[], yticks=[])

@@ -47,21 +47,13 @@ def fuse(
     device: str | Device | None = None,
     progress: Callable[[str], None] = lambda step: None,
 ) -> Card:
-    """Write the card of an ensemble.
+    """Write the card of an ensemble of models: cards, weight files, folders of runs; `"MODEL@OUTPUT"` pools another output.
 
-    Args:
-        models: cards, weight files, folders of runs; `"MODEL@OUTPUT"` pools another output than the scores. The first one gives
-            the order of the classes; classes that another member lacks are dropped.
-        out: the card, `.toml`, named like the ensemble (or `best.toml` in a folder of that name); it refers to the members by
-            relative path and digest.
-        weights: one number for each member, `"equal"`, or `"fit"`: minimize the negative log-likelihood on `data`.
-        rule: `"logits"` or `"probabilities"`; see the module.
-        data: labeled validation images, for `"fit"`.
-        faces: as for `mien.evaluate`.
-        detector: as for `mien.evaluate`.
-        threads: threads inside one call of a network.
-        device: device of the networks, as for `mien.load`.
-        progress: called with the next step.
+    The first model gives the order of the classes; classes that another member lacks are dropped. The card `out`, `.toml`, is
+    named like the ensemble (or `best.toml` in a folder of that name) and refers to the members by relative path and digest. The
+    weights are one number for each member, `"equal"`, or `"fit"`: minimize the negative log-likelihood on `data`, labeled
+    validation images. The rule is `"logits"` or `"probabilities"`; see the module. Other arguments are those of
+    `mien.evaluate`; `progress` is called with the next step.
 
     Raises:
         ConfigError: fewer than two members or common classes, invalid weights, or no validation images for the fit.
@@ -92,9 +84,8 @@ def fuse(
     else:
         chosen = np.full(len(models), 1 / len(models)) if weights == "equal" else np.array(weights, np.float64)  # pyrefly: ignore
         if chosen.shape != (len(models),) or not np.isfinite(chosen).all() or chosen.min() < 0 or not chosen.sum():
-            raise ConfigError(
-                f"expected {len(models)} weights of 0 or more, got {', '.join(map(str, weights))}", value=tuple(weights)
-            )
+            given = ", ".join(map(str, weights))
+            raise ConfigError(f"expected {len(models)} weights of 0 or more, got {given}", value=tuple(weights))
     members = tuple(_member(each, float(weight), out) for each, weight in zip(predictors, chosen, strict=True))
     stated = weights if isinstance(weights, str) else ", ".join(f"{each:g}" for each in weights)
     parts = [each.card for each in predictors]
@@ -188,9 +179,8 @@ def _fitted(
     truth = np.array([classes.index(name) if name in classes else -1 for name in tables[0].label.tolist()])
     known &= truth >= 0
     if not known.any():
-        raise ConfigError(
-            f"{data.name} {data.split} has no image with a label and predictions of all members", value=data.split
-        )
+        message = f"{data.name} {data.split} has no image with a label and predictions of all members"
+        raise ConfigError(message, value=data.split)
     scores = [selected(table.probabilities[known], columns(classes, table.classes)) for table in tables]
     weights, temperature = fit_weights(scores, truth[known], rule)
     progress(f"fitted on {int(known.sum()):,} images")
@@ -205,10 +195,7 @@ def _member(predictor: CardPredictor, weight: float, out: Path) -> Member:
     card = predictor.card
     if card.members:
         raise ConfigError(f"{card.name} is an ensemble; name its members instead", value=card.name)
-    if card.path is not None and card.path.is_file():
-        place = card.path
-    else:
-        place = card.folder / card.file
+    place = card.path if card.path is not None and card.path.is_file() else card.folder / card.file
     return Member(
         card=Path(os.path.relpath(place.resolve(), out.parent.resolve())).as_posix(),
         sha256=card.sha256,

@@ -29,27 +29,18 @@ def face_mode(predictor: Predictor, dataset: Dataset, faces: Mode) -> Literal["w
     """Return `"whole"` or `"detect"`; raises ConfigError if faces must be detected and the model has no crop contract."""
     mode = mode_for(dataset, faces, cuts_faces=predictor.cuts_faces)
     if mode == "detect" and not predictor.cuts_faces:
-        raise ConfigError(
-            f"{predictor.name} has no crop contract and cannot be run on photographs; give its card a crop, or use images that "
-            "are faces (--faces whole)",
-            value=faces,
-            expected="whole",
-        )
+        message = f"{predictor.name} has no crop contract and cannot be run on photographs"
+        advice = "give its card a crop, or use images that are faces (--faces whole)"
+        raise ConfigError(f"{message}; {advice}", value=faces, expected="whole")
     return mode
 
 
 def finder_for(
-    predictor: Predictor,
-    dataset: Dataset,
-    faces: Mode = "auto",
-    detector: str = "blazeface",
-    *,
-    mesh: bool = False,
-    threads: int = 1,
+    predictor: Predictor, dataset: Dataset, faces: Mode = "auto", detector: str = "blazeface", *, threads: int = 1
 ) -> FaceFinder:
-    """Return the face finder for a model and a dataset; `mesh` also computes the mesh of whole images. Errors: `face_mode`."""
+    """Return the face finder for a model and a dataset. Errors: `face_mode`."""
     mode = face_mode(predictor, dataset, faces)
-    return FaceFinder(mode, detector, mesh=mesh or cuts_regions(predictor), threads=threads)
+    return FaceFinder(mode, detector, mesh=cuts_regions(predictor), threads=threads)
 
 
 def compared_classes(dataset: Dataset) -> tuple[str, ...]:
@@ -64,9 +55,8 @@ def predict_all(
     predictor.prepare(dataset)
     classes = mapping(predictor.labels, compared_classes(dataset))
     finder = finder_for(predictor, dataset, faces, detector)
-    return Predictions.concatenate(
-        [table for table, _ in predict_batches(dataset, predictor, classes, finder, (View(),), batch)]
-    )
+    batches = predict_batches(dataset, predictor, classes, finder, (View(),), batch)
+    return Predictions.concatenate([table for table, _ in batches])
 
 
 def predict_batches(

@@ -77,9 +77,7 @@ class Robustness:
         """Return the rows as a table with a header."""
         names = [field.name for field in dataclasses.fields(Row)]
         rows = [Row("original", "", self.accuracy, 0, 0, 0, 1, 0), *self.rows]
-        cells: list[list[object]] = [
-            [value if isinstance(value, str) else f"{value:.4f}" for value in dataclasses.astuple(row)] for row in rows
-        ]
+        cells = [[value if isinstance(value, str) else f"{value:.4f}" for value in dataclasses.astuple(row)] for row in rows]
         shifts = {"tight to loose": self.tight_to_loose, "tight to loose photograph": self.tight_to_loose_photograph}
         blank = [""] * (len(names) - 2)
         cells += [[name, *blank, f"{moved:.4f}"] for name, moved in shifts.items() if moved is not None]
@@ -134,20 +132,11 @@ def robustness(
     device: str | Device | None = None,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> Robustness:
-    """Classify the faces of a dataset with and without degradations.
+    """Classify the faces of a dataset with and without degradations; other arguments are those of `mien.evaluate`.
 
-    Args:
-        model: as for `mien.evaluate`, except tables of probabilities.
-        dataset: one split.
-        degradations: None for `DEGRADATIONS`, and `PHOTOGRAPHS` where faces are detected in photographs.
-        output: as for `mien.evaluate`.
-        faces: as for `mien.evaluate`.
-        detector: as for `mien.evaluate`.
-        limit: use only this many images, evenly spread; 0 for all.
-        seed: seed of the noise, the occluded place and the side of the light.
-        threads: threads inside one call of the network.
-        device: device of the networks, as for `mien.load`.
-        progress: called with the number of images done since the last call.
+    The degradations are by default `DEGRADATIONS`, and `PHOTOGRAPHS` where faces are detected in photographs. `limit` uses only
+    that many images, evenly spread; the noise, the occluded place and the side of the light follow from `seed`. `progress` is
+    called with the number of images done since the last call.
 
     Raises:
         ConfigError: the model is a table of probabilities, or no labeled face is found.
@@ -165,8 +154,8 @@ def robustness(
     if degradations is None:
         degradations = (*DEGRADATIONS, *PHOTOGRAPHS) if finder.mode == "detect" else DEGRADATIONS
     truth: list[int] = []
-    left = len(dataset)
     rows: list[int] = []
+    left = len(dataset)
     outputs: list[list[np.ndarray]] = [[] for _ in range(len(degradations) + 1)]
     for batch, labels in labeled_faces(dataset, finder, classes.unknown, BATCH):
         truth += [classes.classes.index(label) for label in labels]
@@ -180,10 +169,9 @@ def robustness(
             kept.append(values)
         progress(min(BATCH, left))
         left -= BATCH
+    data = f"{dataset.name} {dataset.split}"
     if not truth:
-        raise ConfigError(
-            f"no labeled face found in {dataset.name} {dataset.split}; if each image is a face, give --faces whole"
-        )
+        raise ConfigError(f"no labeled face found in {data}; if each image is a face, give --faces whole")
     before, *after = (np.concatenate(each) for each in outputs)
     label, cluster = np.array(truth), None if dataset.subject is None else dataset.subject[rows]
     crops = {each.name: values for each, values in zip(degradations, after, strict=True)}
@@ -194,7 +182,7 @@ def robustness(
     return Robustness(
         model=predictor.name,
         output=str(predictor.describe()["output"]),
-        data=f"{dataset.name} {dataset.split}",
+        data=data,
         faces=len(label),
         accuracy=float((before.argmax(1) == label).mean()),
         rows=tuple(_row(each, before, crops[each.name], label, cluster) for each in degradations),
@@ -217,16 +205,8 @@ def _row(which: Degradation, before: np.ndarray, after: np.ndarray, label: np.nd
     predicted = np.where(there, np.nan_to_num(after).argmax(1), -1)
     right = np.stack([before.argmax(1) == label, predicted == label, np.ones(len(label))], 1)
     change, (low, high), _ = metrics.paired_bootstrap(right, lambda sums: (sums[..., 1] - sums[..., 0]) / sums[..., 2], cluster)
-    return Row(
-        name=which.name,
-        strength=which.strength,
-        accuracy=float(right[:, 1].mean()),
-        change=change,
-        low=low,
-        high=high,
-        same=float((before.argmax(1) == predicted).mean()),
-        moved=_distance(before, after),
-    )
+    same = float((before.argmax(1) == predicted).mean())
+    return Row(which.name, which.strength, float(right[:, 1].mean()), change, low, high, same, _distance(before, after))
 
 
 def _distance(one: np.ndarray, other: np.ndarray) -> float:

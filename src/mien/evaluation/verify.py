@@ -43,34 +43,23 @@ RANGES: Mapping[str, tuple[float, tuple[float, ...], tuple[float, ...]]] = {
 }
 """Name → scale, offset and deviation."""
 
-METRICS: Mapping[str, tuple[str, str]] = {
-    "accuracy": ("official", "accuracy"),
-    "uar": ("official", "uar"),
-    "macro_f1": ("official", "macro_f1"),
-    "kappa": ("official", "kappa"),
-    "nll": ("answered", "nll"),
-    "brier": ("answered", "brier"),
-    "ece": ("answered", "ece"),
-    "coverage": ("abstention", "coverage"),
-    "accuracy_when_certain": ("abstention", "accuracy_when_certain"),
+METRICS: Mapping[str, str] = {
+    **dict.fromkeys(("accuracy", "uar", "macro_f1", "kappa"), "official"),
+    **dict.fromkeys(("nll", "brier", "ece"), "answered"),
+    **dict.fromkeys(("coverage", "accuracy_when_certain"), "abstention"),
 }
-"""Metric of a card, in our spelling → its place in the metrics of a report."""
+"""Metric of a card, in our spelling → its section in the metrics of a report."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One claimed metric."""
+    """One claimed metric, with its measured value and the ends, low and high, of the 95 % interval of the measurement."""
 
     metric: str
-    """Name of the metric."""
     claimed: float
-    """Claimed value."""
     measured: float
-    """Measured value."""
     low: float
-    """Lower end of the 95 % interval of the measurement."""
     high: float
-    """Upper end."""
 
     @property
     def agrees(self) -> bool:
@@ -82,24 +71,21 @@ class Claim:
         """The claim as a sentence."""
         equal = abs(self.claimed - self.measured) <= SAME
         verdict = "equal" if equal else "agrees" if self.agrees else "does not agree"
-        return (
-            f"{self.metric}: claimed {100 * self.claimed:.1f}, measured {100 * self.measured:.1f} "
-            f"({100 * self.low:.1f} … {100 * self.high:.1f}): {verdict}"
-        )
+        claimed, measured, low, high = (f"{100 * value:.1f}" for value in (self.claimed, self.measured, self.low, self.high))
+        return f"{self.metric}: claimed {claimed}, measured {measured} ({low} … {high}): {verdict}"
 
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """Another preprocessing."""
+    """Another preprocessing, by name (`"RGB instead of BGR"`): the accuracies before, with that of the card, and after it.
+
+    `p` is that of McNemar's test, after Holm's correction over all hypotheses.
+    """
 
     name: str
-    """Name: `"RGB instead of BGR"`."""
     before: float
-    """Accuracy with the preprocessing of the card."""
     after: float
-    """Accuracy with this preprocessing."""
     p: float
-    """p value of McNemar's test, after Holm's correction over all hypotheses."""
 
     @property
     def better(self) -> bool:
@@ -114,18 +100,17 @@ class Hypothesis:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """Result of `verify`."""
+    """Result of `verify`: the evaluation, and the claims about this dataset and split.
+
+    `data` is a sentence on whether the data is the published original; `hypotheses` are all tested ones, best first, and
+    `tried_on` is the number of images they were tested on.
+    """
 
     report: Report
-    """The evaluation."""
     claims: tuple[Claim, ...]
-    """Claims about this dataset and split."""
     data: str
-    """Sentence on whether the data is the published original."""
     hypotheses: tuple[Hypothesis, ...]
-    """All tested hypotheses, best first."""
     tried_on: int
-    """Number of images they were tested on."""
 
     @property
     def agrees(self) -> bool:
@@ -148,21 +133,11 @@ def verify(
     progress: Callable[[int], None] = lambda rows: None,
     **options: Any,
 ) -> Verification:
-    """Evaluate a model and compare with the claims of its card.
+    """Evaluate a model with a card in the folder `out`, and compare with the claims of its card.
 
-    Args:
-        model: as for `evaluate`, with a card.
-        dataset: one split.
-        out: folder for the evaluation.
-        claims: metric → value, 0 … 1, instead of the claims of the card.
-        images: number of images for hypotheses, evenly spread; 0 tests none.
-        output: output of the card; `"auto"`: the one named after the dataset if the card has claims about it, otherwise scores.
-        faces: as for `evaluate`.
-        detector: as for `evaluate`.
-        threads: threads inside one call of the network.
-        device: device of the networks, as for `mien.load`.
-        progress: called with the number of rows done since the last call.
-        **options: further options of `evaluate`.
+    `claims`, metric → value in 0 … 1, replace those of the card. The `output` `"auto"` is the one named after the dataset if
+    the card has claims about it, otherwise the scores. Hypotheses are tested on that many `images`, evenly spread; 0 tests
+    none. `progress` is called with the number of rows done since the last call; other arguments are those of `mien.evaluate`.
 
     Raises:
         ConfigError: the card has no claims about this dataset, or a claim has an unknown metric.
@@ -191,10 +166,10 @@ def verify(
         tried, count = _hypotheses(predictor, dataset, faces, detector, images, threads) if images else ((), 0)
     compared = []
     for name, value in wanted.items():
-        section, metric = METRICS[_spelling(name)]
-        found = report.figures[section][metric]
+        metric = _spelling(name)
+        found = report.figures[METRICS[metric]][metric]
         ends = (np.nan if found[end] is None else found[end] for end in ("value", "low", "high"))
-        compared.append(Claim(_spelling(name).replace("_", " "), value, *ends))
+        compared.append(Claim(metric.replace("_", " "), value, *ends))
     return Verification(report, tuple(compared), _data(report), tried, count)
 
 
@@ -217,12 +192,12 @@ def _spelling(metric: str) -> str:
 
 def _data(report: Report) -> str:
     data = report.about["dataset"]
-    digest = f"digest {data['digest'][:12]}"
+    name, digest = f"{data['name']} {data['split']}", f"digest {data['digest'][:12]}"
     if data["original"] is None:
-        return f"{data['name']} {data['split']}, {digest}; the digest of the original is unknown"
+        return f"{name}, {digest}; the digest of the original is unknown"
     if data["original"]:
-        return f"{data['name']} {data['split']} is the published original ({digest})"
-    return f"{data['name']} {data['split']} differs from the published original ({digest}), so metrics may differ"
+        return f"{name} is the published original ({digest})"
+    return f"{name} differs from the published original ({digest}), so metrics may differ"
 
 
 def variants(predictor: CardPredictor, mode: str) -> Iterator[tuple[str, CardPredictor, Change]]:
@@ -283,10 +258,8 @@ def _hypotheses(
     if not len(base):
         return (), 0
     p = metrics.holm([metrics.mcnemar(base, np.array(values)) for values in right.values()])
-    found = [
-        Hypothesis(name, float(base.mean()), float(np.mean(values)), corrected)
-        for (name, values), corrected in zip(right.items(), p, strict=True)
-    ]
+    after = [float(np.mean(values)) for values in right.values()]
+    found = map(Hypothesis, right, [float(base.mean())] * len(p), after, p)
     return tuple(sorted(found, key=lambda each: -each.after)), len(base)
 
 

@@ -40,14 +40,15 @@ METRICS = ("accuracy", "uar", "macro_f1")
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One model, or the runs of one recipe, on one dataset."""
+    """One model, or the runs of one recipe, on one dataset: its evaluations, one of a model, one for each run of a recipe.
+
+    `values` is metric → value with interval, undefined metrics missing; `differences` is metric → difference from the
+    reference, on the images of both, empty for the reference.
+    """
 
     reports: tuple[Report, ...]
-    """Evaluations: one of a model, one for each run of a recipe."""
     values: Mapping[str, Value]
-    """Metric → value with interval; undefined metrics are missing."""
     differences: Mapping[str, Difference] = field(default_factory=dict)
-    """Metric → difference from the reference, on the images of both; empty for the reference."""
 
     @property
     def report(self) -> Report:
@@ -67,24 +68,21 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The whole table."""
+    """The whole table: models, the reference first, datasets (columns) and metrics, the primary one first.
+
+    `cells` is (model, column) → result, `recipes` (recipe, column) → result of its runs, empty unless a recipe has several, and
+    `members` recipe → its models. `warnings` say why numbers of the table are not comparable; `unlike` are the (model, column)
+    whose model saw whole images where others saw cropped faces.
+    """
 
     models: tuple[str, ...]
-    """Names of the models, the reference first."""
     datasets: tuple[str, ...]
-    """Names of the columns."""
     metrics: tuple[str, ...]
-    """Names of the metrics, the primary one first."""
     cells: Mapping[tuple[str, str], Cell]
-    """(model, column) → result."""
     recipes: Mapping[tuple[str, str], Cell]
-    """(recipe, column) → result of its runs; empty unless a recipe has several runs."""
     members: Mapping[str, tuple[str, ...]]
-    """Recipe → its models."""
     warnings: tuple[str, ...]
-    """Why numbers of the table are not comparable."""
     unlike: frozenset[tuple[str, str]]
-    """(model, column) whose model saw whole images where others saw cropped faces."""
 
     def trained_on(self, model: str) -> str:
         """Return the training data stated on the card."""
@@ -119,16 +117,13 @@ def compare(
     progress: Callable[[str, int], None] = lambda what, rows: None,
     **options: Any,
 ) -> Comparison:
-    """Evaluate every model on every dataset, and test the differences.
+    """Evaluate every model on every dataset, and test the differences from the first model.
 
-    Args:
-        models: as for `evaluate`; `"MODEL@OUTPUT"` selects an output. The first one is the reference.
-        datasets: name of a column → split, or function from a model to the split (of its own fold).
-        out: output folder: one evaluation folder each, and `comparison.csv`, `.md`, `.html`, `.tex`, `comparison-table.csv`.
-        metrics: names for `mien.evaluation.report.metrics.metric`; the first one is primary.
-        results: a `results/*.csv` to add the rows to.
-        progress: called with the name of an evaluation and the number of rows done.
-        **options: as for `evaluate`: `output`, `faces`, `tta`, `threads` …
+    Models are those of `mien.evaluate`; `"MODEL@OUTPUT"` selects an output. `datasets` is name of a column → split, or function
+    from a model to the split (of its own fold). `metrics` are names for `mien.evaluation.report.metrics.metric`, the first one
+    is primary. The folder `out` receives the evaluations, and `comparison.csv`, `.md`, `.html`, `.tex`, `comparison-table.csv`;
+    the rows are added to `results`, a `results/*.csv`, too. `progress` is called with the name of an evaluation and the number
+    of rows done; the options are those of `mien.evaluate`.
 
     Raises:
         ConfigError: no models or datasets, or two models with the same name.
@@ -164,11 +159,7 @@ def compare(
 
 
 def tabulate(entries: Sequence[Entry], metrics: Sequence[str]) -> Comparison:
-    """Return the table of evaluations.
-
-    Raises:
-        ConfigError: two models have the same name.
-    """
+    """Return the table of evaluations; raises ConfigError if two models have the same name."""
     names = named(entries)
     reports = {(name, entry.column): entry.report for name, entry in zip(names, entries, strict=True)}
     models, columns = tuple(dict.fromkeys(names)), tuple(dict.fromkeys(entry.column for entry in entries))
@@ -179,17 +170,9 @@ def tabulate(entries: Sequence[Entry], metrics: Sequence[str]) -> Comparison:
         for name, entry in zip(names, entries, strict=True):
             if name in runs:
                 pooled.setdefault((recipe, entry.column), {}).setdefault(entry.seed, []).append(entry.report)
-    warnings, unlike = _inputs(models, columns, reports)
-    return Comparison(
-        models,
-        columns,
-        tuple(metrics),
-        _tested(models, columns, single, metrics),
-        _tested(tuple(members), columns, pooled, metrics) if pooled else {},
-        members,
-        warnings,
-        unlike,
-    )
+    cells = _tested(models, columns, single, metrics)
+    of_recipes = _tested(tuple(members), columns, pooled, metrics) if pooled else {}
+    return Comparison(models, columns, tuple(metrics), cells, of_recipes, members, *_inputs(models, columns, reports))
 
 
 def _tested(
@@ -223,11 +206,9 @@ def _inputs(
             continue
         uncut = [name for name, faces in seen.items() if faces == "whole"]
         unlike |= {(name, column) for name in uncut}
-        verb = "models saw" if len(uncut) > 1 else "model saw"
-        warnings.append(
-            f"{column}: not comparable, {len(uncut)} {verb} whole images and the others detected faces: {', '.join(uncut)}. "
-            "Give their cards the crop that they were trained with"
-        )
+        saw = f"{len(uncut)} model{'s' if len(uncut) > 1 else ''} saw whole images and the others detected faces"
+        advice = "Give their cards the crop that they were trained with"
+        warnings.append(f"{column}: not comparable, {saw}: {', '.join(uncut)}. {advice}")
     return tuple(warnings), frozenset(unlike)
 
 

@@ -14,16 +14,10 @@ if TYPE_CHECKING:
     from .statistics import Value
 
 TITLES = {
-    "accuracy": "Accuracy",
-    "uar": "UAR",
-    "macro_f1": "Macro-F1",
-    "kappa": "Kappa",
-    "ccc_valence": "CCC valence",
-    "ccc_arousal": "CCC arousal",
-    "ccc": "CCC",
-    "unit_f1": "AU F1",
-    "p": "P",
-}
+    "accuracy": "Accuracy", "uar": "UAR", "macro_f1": "Macro-F1", "kappa": "Kappa",
+    "ccc_valence": "CCC valence", "ccc_arousal": "CCC arousal", "ccc": "CCC", "unit_f1": "AU F1", "p": "P",
+}  # fmt: skip
+COMPARED = ["data", "metric", "difference", "95 %", "p (Holm)", "test"]
 NOTES = (
     "Intervals: 95 % bootstrap over images, or over persons (videos) where they are known, and over seeds. Stars: different "
     "from the first row on the common images (McNemar's exact test or the paired bootstrap, Holm's correction over the table): "
@@ -49,7 +43,7 @@ def tables(comparison: Comparison) -> list[tuple[str, list[str], list[list[str]]
             rows.append(cells)
         found.append((title_of(metric), ["model", "trained on", *comparison.datasets], rows))
     if rows := _difference_rows(comparison, comparison.models, comparison.cells):
-        found.append(("Differences", ["models", "data", "metric", "difference", "95 %", "p (Holm)", "test"], rows))
+        found.append(("Differences", ["models", *COMPARED], rows))
     if comparison.recipes:
         rows = []
         for (recipe, column), cell in comparison.recipes.items():
@@ -58,8 +52,7 @@ def tables(comparison: Comparison) -> list[tuple[str, list[str], list[list[str]]
                 rows.append([recipe, column, title_of(metric), _cell(cell, metric), spread, str(one.seeds), str(one.folds)])
         found.append(("Recipes", ["recipe", "data", "metric", "mean (95 %)", "sd over seeds", "seeds", "folds"], rows))
         if rows := _difference_rows(comparison, tuple(comparison.members), comparison.recipes):
-            header = ["recipes", "data", "metric", "difference", "95 %", "p (Holm)", "test"]
-            found.append(("Recipe against recipe", header, rows))
+            found.append(("Recipe against recipe", ["recipes", *COMPARED], rows))
     rows = [[model, *_costs(comparison, model)] for model in comparison.models]
     found.append(("Cost", ["model", "parameters", "GMAC", "images/s", "memory, MB"], rows))
     rows = [
@@ -96,10 +89,8 @@ def latex(comparison: Comparison) -> str:
     cells = comparison.recipes or comparison.cells
     names = tuple(comparison.members) if comparison.recipes else comparison.models
     columns = [(column, metric) for column in comparison.datasets for metric in comparison.metrics]
-    best = {}
-    for column, metric in columns:
-        values = [one.value for name in names if (one := cells[name, column].values.get(metric)) is not None]
-        best[column, metric] = max(values, default=None)
+    values = {(column, metric): [cells[name, column].values.get(metric) for name in names] for column, metric in columns}
+    best = {key: max((one.value for one in found if one is not None), default=None) for key, found in values.items()}
     lines = [f"% {text}" for text in (*comparison.warnings, "needs \\usepackage{booktabs}; " + NOTES)]
     lines += [f"\\begin{{tabular}}{{l{'c' * len(columns)}}}", "\\toprule"]
     spans = [f"\\multicolumn{{{len(comparison.metrics)}}}{{c}}{{{_tex(column)}}}" for column in comparison.datasets]
@@ -118,8 +109,7 @@ def latex(comparison: Comparison) -> str:
                 continue
             number = _percent(one.value)
             number = f"\\textbf{{{number}}}" if one.value == best[column, metric] else number
-            stars = cell.differences[metric].stars if metric in cell.differences else ""
-            stars = f"$^{{{stars}}}$" if stars else ""
+            stars = f"$^{{{stars}}}$" if (stars := _stars(cell, metric)) else ""
             spread = f"$\\pm${_percent(one.deviation)}" if one.deviation is not None else _between(one)
             dagger = "$^\\dagger$" if (name, column) in comparison.unlike else ""
             texts.append(f"{number}{stars}{dagger} {{\\scriptsize {spread}}}")
@@ -182,8 +172,11 @@ def _cell(cell: Cell, metric: str) -> str:
     one = cell.values.get(metric)
     if one is None:
         return "–"
-    stars = cell.differences[metric].stars if metric in cell.differences else ""
-    return f"{_percent(one.value)}{stars} {_between(one)}"
+    return f"{_percent(one.value)}{_stars(cell, metric)} {_between(one)}"
+
+
+def _stars(cell: Cell, metric: str) -> str:
+    return cell.differences[metric].stars if metric in cell.differences else ""
 
 
 def _between(one: Value) -> str:

@@ -13,19 +13,8 @@ from ..report import Report
 
 # Fields of a run's configuration that do not make another recipe.
 VARIED = {
-    "seed",
-    "data.fold",
-    "out",
-    "resume",
-    "workers",
-    "threads",
-    "device",
-    "devices",
-    "name",
-    "about",
-    "data.root",
-    "data.cache",
-}
+    "seed", "data.fold", "out", "resume", "workers", "threads", "device", "devices", "name", "about", "data.root", "data.cache",
+}  # fmt: skip
 SHOWN = 3  # maximum number of differing fields in a name
 
 

@@ -35,28 +35,18 @@ COSTS = ("parameters", "macs", "images_per_second", "memory_mb")
 AGAINST = ("against", "difference", "difference_low", "difference_high", "p")
 
 COLUMNS = (
-    *KEY,
-    "sha256",
-    "digest",
-    "n",
-    "n_answered",
+    *KEY, "sha256", "digest", "n", "n_answered",
     *(column for name in FIGURES for column in (name, f"{name}_low", f"{name}_high")),
-    *OTHERS,
-    *COSTS,
-    *AGAINST,
-    "date",
-    "commit",
-)
+    *OTHERS, *COSTS, *AGAINST, "date", "commit",
+)  # fmt: skip
 
 
 def row_of(report: Report) -> dict[str, str]:
     """Return the row of an evaluation; raises ConfigError if it covers only a part of the split."""
     about, figures = report.about, report.figures
-    if about["identity"]["limit"]:
-        raise ConfigError(
-            "an evaluation of a subset (--limit) cannot be a row of the results; evaluate all images, or omit --results",
-            value=about["identity"]["limit"],
-        )
+    if limit := about["identity"]["limit"]:
+        message = "an evaluation of a subset (--limit) cannot be a row of the results"
+        raise ConfigError(f"{message}; evaluate all images, or omit --results", value=limit)
     model, data = about["model"], about["dataset"]
     row: dict[str, Any] = {
         "model": model["name"],

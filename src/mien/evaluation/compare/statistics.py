@@ -20,33 +20,32 @@ Runs = Mapping[Any, Sequence[Report]]  # seed → the evaluations of its folds
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A metric of one model or recipe."""
+    """A metric of one model or recipe: the mean over seeds and the ends of its 95 % interval, over images (persons) and seeds.
+
+    `deviation` is the standard deviation over seeds (n − 1), None for one seed.
+    """
 
     value: float
-    """Mean over seeds."""
     low: float
-    """Lower end of the 95 % interval, over images (persons) and seeds."""
     high: float
-    """Upper end."""
     deviation: float | None = None
-    """Standard deviation over seeds (n − 1); None for one seed."""
     seeds: int = 1
     folds: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A metric of a model minus that of the reference, on the images of both; None without common images."""
+    """A metric of a model minus that of the reference, on the images of both; None without common images.
+
+    `low` and `high` are the ends of the 95 % interval, `p` is two-sided, `test` is `McNemar`, or the bootstrap with what it
+    resamples.
+    """
 
     value: float | None
     low: float | None = None
-    """Lower end of the 95 % interval."""
     high: float | None = None
-    """Upper end."""
     p: float | None = None
-    """Two-sided p value."""
     test: str = ""
-    """`McNemar`, or the bootstrap with what it resamples."""
 
     @property
     def stars(self) -> str:
@@ -89,9 +88,8 @@ def difference(reference: Runs, other: Runs, name: str) -> Difference:
     bootstrap over images or persons, and over seeds where there are several.
     """
     sides = [_tables(runs) for runs in (reference, other)]
-    common = set.intersection(
-        *(set(table.sample[table.counted | (table.label == "")].tolist()) for side in sides for table in side)
-    )
+    usable = [table.sample[table.counted | (table.label == "")].tolist() for side in sides for table in side]
+    common = set.intersection(*map(set, usable))
     sides = [[_aligned(table, common) for table in side] for side in sides]
     first = sides[0][0]
     try:
@@ -101,17 +99,15 @@ def difference(reference: Runs, other: Runs, name: str) -> Difference:
     if not len(first):
         return Difference(None, p=math.nan)
     terms = [[one.terms(table) for one, table in zip(*both, strict=True)] for both in zip(rated, sides, strict=True)]
-    values = [
-        np.mean([one.formula(each.sum(0)) for one, each in zip(*both, strict=True)]) for both in zip(rated, terms, strict=True)
-    ]
-    value = float(values[1] - values[0])
+    pairs = [zip(*both, strict=True) for both in zip(rated, terms, strict=True)]
+    before, after = (np.mean([one.formula(each.sum(0)) for one, each in pair]) for pair in pairs)
+    value = float(after - before)
     if not math.isfinite(value):
         return Difference(None, p=math.nan)
     drawn = _drawn(terms[1], rated[1], first.clusters, seed=1) - _drawn(terms[0], rated[0], first.clusters, seed=2)
     p = m.two_sided_p(drawn)
-    units = "images" if first.clusters is None else "subjects"
     seeds = max(map(len, sides))
-    test = f"bootstrap over {units}" + (" and seeds" if seeds > 1 else "")
+    test = f"bootstrap over {'images' if first.clusters is None else 'subjects'}{' and seeds' if seeds > 1 else ''}"
     if name == "accuracy" and first.clusters is None and seeds == 1:
         right = [side[0].predicted == side[0].truth for side in sides]
         counted = sides[0][0].counted & sides[1][0].counted

@@ -45,14 +45,14 @@ class Extra:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """A finished evaluation, from `mien.evaluate` or, by `Report.read`, from its folder."""
+    """A finished evaluation, from `mien.evaluate` or, by `Report.read`, from its folder.
+
+    `predictions` is the table, `about` the content of `evaluation.json`: model, dataset, mapping of labels, versions, speed.
+    """
 
     folder: Path
-    """Its folder."""
     predictions: Predictions
-    """The table."""
     about: Mapping[str, Any]
-    """Content of `evaluation.json`: model, dataset, mapping of labels, versions, speed."""
 
     @staticmethod
     def read(folder: str | Path) -> Report:
@@ -74,10 +74,8 @@ class Report:
     @property
     def extra(self) -> list[Extra]:
         """Images added by `add_image`, in that order."""
-        paths = [path for path in (self.folder / EXTRA).glob("*.json") if path.with_suffix(".png").is_file()]
-        found = [
-            Extra(**json.loads(path.read_text(encoding="utf-8")), png=path.with_suffix(".png").read_bytes()) for path in paths
-        ]
+        pairs = [(path, path.with_suffix(".png")) for path in (self.folder / EXTRA).glob("*.json")]
+        found = [Extra(**json.loads(path.read_text("utf-8")), png=png.read_bytes()) for path, png in pairs if png.is_file()]
         return sorted(found, key=lambda each: (each.order, each.section, each.title))
 
     @property
@@ -93,17 +91,10 @@ class Report:
         return f"{model['name']}{output} on {data['name']} {data['split']}"
 
     def add_image(self, section: str, title: str, png: bytes, note: str = "") -> None:
-        """Add an image to the report, such as a t-SNE plot; it is stored with its texts in `figures/extra`.
+        """Add an image to the report, such as a t-SNE plot, under the heading `section`, with a title and a caption.
 
-        Args:
-            section: heading.
-            title: title; an image of the same section and title is replaced.
-            png: content of a PNG file.
-            note: caption.
-
-        Raises:
-            ConfigError: the disk is full, or the folder is not writable.
-            ValueError: the bytes are not a PNG file.
+        It is stored with its texts in `figures/extra`; one of the same section and title is replaced. Raises ConfigError if the
+        disk is full or the folder is not writable, ValueError if the bytes are not a PNG file.
         """
         if not png.startswith(PNG):
             raise ValueError(f"the image {title!r} is not a PNG file: it begins with {png[:8]!r}")
@@ -132,9 +123,7 @@ class Report:
     def write(self, *, page: bool = True) -> None:
         """Write `metrics.json`, and if `page` is set `report.html` and `figures/`.
 
-        Raises:
-            ConfigError: the disk is full, or the folder is not writable.
-            MissingExtra: jinja2 or matplotlib is not installed.
+        Raises ConfigError if the disk is full or the folder is not writable, MissingExtra without jinja2 or matplotlib.
         """
         text = json.dumps({"about": self._headline(), **self.figures}, indent=1, ensure_ascii=False)
         _write(self.folder / METRICS, text + "\n")

@@ -12,7 +12,7 @@ import numpy as np
 from ...cards import ASSETS
 from ...errors import needs
 from .metrics import CUTS
-from .plots import inline_svg
+from .plots import inline_svg, shown_columns
 
 with needs("eval", "jinja2"):
     import jinja2
@@ -57,29 +57,24 @@ def page(report: Report) -> str:
     figures, about = report.figures, report.about
     confusion = None
     if "confusion" in figures:
-        counts = np.array(figures["confusion"])
-        columns = [*figures["classes"], "no prediction"] if counts[:, -1].any() else figures["classes"]
-        confusion = {"columns": columns, "rows": dict(zip(figures["classes"], counts[:, : len(columns)].tolist(), strict=True))}
+        columns, counts = shown_columns(figures["classes"], np.array(figures["confusion"]))
+        confusion = {"columns": columns, "rows": dict(zip(figures["classes"], counts.tolist(), strict=True))}
     extra: dict[str, list[Extra]] = {}
     for image in report.extra:
         extra.setdefault(image.section, []).append(image)
-    filters = {"figure": _figure, "percent": _percent, "plain": _plain, "image": _image}
-    return (
-        environment(autoescape=True, **filters)
-        .get_template("report.html")
-        .render(
-            title=report.title,
-            figures=figures,
-            about=about,
-            headline=HEADLINE,
-            confusion=confusion,
-            drawings={name: inline_svg(report, name, says) for name, says in FIGURES.items()},
-            mistakes=_mistakes(report),
-            extra=extra,
-            units_of=CUTS,
-            command=" ".join(shlex.quote(word) for word in about["command"]),
-            facts=_facts,
-        )
+    templates = environment(autoescape=True, figure=_figure, percent=_percent, plain=_plain, image=_image)
+    return templates.get_template("report.html").render(
+        title=report.title,
+        figures=figures,
+        about=about,
+        headline=HEADLINE,
+        confusion=confusion,
+        drawings={name: inline_svg(report, name, says) for name, says in FIGURES.items()},
+        mistakes=_mistakes(report),
+        extra=extra,
+        units_of=CUTS,
+        command=shlex.join(about["command"]),
+        facts=_facts,
     )
 
 
@@ -89,17 +84,10 @@ def _mistakes(report: Report) -> list[dict[str, Any]]:
     found = []
     for each in report.about.get("mistakes", ()):
         path, row = report.folder / each["file"], row_of.get(each["sample"])
-        if row is None or not path.is_file():
-            continue
-        found.append(
-            {
-                "content": path.read_bytes(),
-                "sample": each["sample"],
-                "label": str(table.label[row]),
-                "predicted": table.classes[table.predicted[row]],
-                "confidence": f"{table.confidence[row]:.0%}",
-            }
-        )
+        if row is not None and path.is_file():
+            facts = {"content": path.read_bytes(), "sample": each["sample"], "label": str(table.label[row])}
+            predicted = table.classes[table.predicted[row]]
+            found.append(facts | {"predicted": predicted, "confidence": f"{table.confidence[row]:.0%}"})
     return found
 
 

@@ -38,6 +38,10 @@ RESAMPLES = 200  # resamples for the interval of a plain function
 
 OVERALL: Mapping[str, Formula] = {"accuracy": m.accuracy, "uar": m.uar, "macro_f1": m.macro_f1, "kappa": m.kappa}
 PER_CLASS: Mapping[str, Formula] = {"recall": m.recalls, "precision": m.precisions, "f1": m.f1_scores}
+PER_AXIS: Mapping[str, Formula] = {
+    "ccc": affect.concordance_of, "pearson": affect.pearson_of,
+    "rmse": affect.rmse_of, "sign_agreement": affect.sign_agreement_of,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +60,11 @@ class Metric:
 
 
 def metric(name: str, table: Predictions) -> Metric:
-    """Return a metric by name.
+    """Return a metric by name, for the classes and action units of a table.
 
-    Args:
-        name: `accuracy`, `uar`, `macro_f1`, `kappa`; `recall:CLASS`, `precision:CLASS`, `f1:CLASS`;
-            `ccc_valence`, `ccc_arousal`, `ccc` (their mean); `unit_f1` (mean over action units), `f1:AUn`; `p` (the ABAW
-            score of all three tasks); or `module:attribute` of a `Metric`.
-        table: predictions, for classes and action units.
-
-    Raises:
-        UnknownName: unknown metric.
-        ConfigError: the table lacks what the metric needs.
+    Names are `accuracy`, `uar`, `macro_f1`, `kappa`; `recall:CLASS`, `precision:CLASS`, `f1:CLASS`; `ccc_valence`,
+    `ccc_arousal`, `ccc` (their mean); `unit_f1` (mean over action units), `f1:AUn`; `p` (the ABAW score of all three tasks); or
+    `module:attribute` of a `Metric`. Raises UnknownName for an unknown one, ConfigError if the table lacks what it needs.
     """
     kind, _, of = name.partition(":")
     classes, count = len(table.classes), len(table.unit_names)
@@ -84,15 +82,13 @@ def metric(name: str, table: Predictions) -> Metric:
     if len(axes) == 2 and name == "ccc":
         return Metric(lambda rows: _moments(rows, AFFECT), _mean_ccc)
     if len(axes) == 2 and annotated and classes and name == "p":
-        first, second = cells(table).shape[1], 14
-        return Metric(
-            lambda rows: np.concatenate([cells(rows), _moments(rows, AFFECT), _unit_terms(rows)], 1),
-            lambda sums: (
-                m.macro_f1(as_confusion(sums[..., :first], classes))
-                + _mean_ccc(sums[..., first : first + second])
-                + _unit_f1(sums[..., first + second :], count)
-            ),
-        )
+        ends = (width := classes * (classes + 1)), width + 14
+
+        def score(sums: np.ndarray) -> np.ndarray:
+            confusion, affective, units = np.split(sums, ends, -1)
+            return m.macro_f1(as_confusion(confusion, classes)) + _mean_ccc(affective) + _unit_f1(units, count)
+
+        return Metric(lambda rows: np.concatenate([cells(rows), _moments(rows, AFFECT), _unit_terms(rows)], 1), score)
     known = [*OVERALL, *(f"{each}:CLASS" for each in PER_CLASS), "ccc_valence", "ccc_arousal", "ccc", "unit_f1", "f1:AUn", "p"]
     if name in known or kind in PER_CLASS:
         raise ConfigError(f"metric {name!r}: the model or the dataset lacks its classes, annotations or outputs", value=name)
@@ -210,16 +206,10 @@ def _classification(table: Predictions) -> Figures:
     bins = np.zeros((len(table), BINS))
     bins[np.arange(len(table)), bin_of(confidence)] = np.where(answered, right - confidence, 0)
     certain = table.certain & answered
-    more = [
-        np.where(answered, m.log_losses(filled, table.truth), 0),
-        np.where(answered, m.squared_errors(filled, table.truth), 0),
-        answered,
-        certain,
-        certain & right,
-    ]
+    losses = [np.where(answered, loss(filled, table.truth), 0) for loss in (m.log_losses, m.squared_errors)]
     confusion = cells(table)
     width = confusion.shape[1]
-    terms = np.concatenate([confusion, bins, np.stack(more, 1)], 1)
+    terms = np.concatenate([confusion, bins, np.stack([*losses, answered, certain, certain & right], 1)], 1)
 
     def split(sums: np.ndarray) -> _Sums:
         rest = np.moveaxis(sums[..., width + BINS :], -1, 0)
@@ -238,6 +228,7 @@ def _classification(table: Predictions) -> Figures:
     low, high = m.basic_interval(calibration_error(draws), ece, least=0.0)
     precisions, f1_scores = m.precisions(whole.counts), m.f1_scores(whole.counts)
     curve = m.risk_coverage(confidence[answered], right[answered])
+    points = {"coverage": curve.coverage, "risk": curve.risk, "confidence": curve.threshold}
     some = np.unique(np.linspace(0, max(len(curve.coverage) - 1, 0), CURVE_POINTS).astype(int))[: len(curve.coverage)]
     return {
         "classes": list(table.classes),
@@ -263,11 +254,7 @@ def _classification(table: Predictions) -> Figures:
             "coverage": figure(lambda s: m.divide(s.certain, s.answered)),
             "accuracy_when_certain": figure(lambda s: m.divide(s.certain_right, s.certain)),
             "aurc": curve.area,
-            "curve": {
-                "coverage": curve.coverage[some].tolist(),
-                "risk": curve.risk[some].tolist(),
-                "confidence": curve.threshold[some].tolist(),
-            },
+            "curve": {key: values[some].tolist() for key, values in points.items()},
         },
         "reliability": [asdict(each) for each in m.reliability(confidence[answered], right[answered])],
     }
@@ -281,19 +268,15 @@ def _by_part(table: Predictions, part: np.ndarray, count: int) -> tuple[list[Fig
     confusion = cells(table)
     width, shape = confusion.shape[1], (count, len(table.classes), len(table.classes) + 1)
     kind = (part + 1) * width + confusion.argmax(1)
+    rows, times = kind, None
     if table.clusters is None:  # Images of one part and cell are equal, so one row with a count represents all of them.
         rows, times = np.unique(kind, return_counts=True)
-    else:
-        rows, times = kind, None
     terms = (rows[:, None] == width + np.arange(count * width)).astype(np.float64)
     draws = m.bootstrap(terms, table.clusters, times=times).reshape(-1, *shape)
     sums = np.bincount(kind, minlength=(count + 1) * width)[width:].reshape(shape)
+    formulas = {"accuracy": m.accuracy, "uar": m.uar}
     figures = [
-        {
-            "n": int(sums[k].sum()),
-            "accuracy": _figure(m.accuracy(sums[k]), m.accuracy(draws[:, k])),
-            "uar": _figure(m.uar(sums[k]), m.uar(draws[:, k])),
-        }
+        {"n": int(sums[k].sum()), **{key: _figure(of(sums[k]), of(draws[:, k])) for key, of in formulas.items()}}
         for k in range(count)
     ]
     return figures, m.accuracy(sums), m.accuracy(draws)
@@ -332,19 +315,12 @@ def _slices(table: Predictions) -> Figures:
 
 
 def _affect(table: Predictions) -> Figures:
-    formulas = {
-        "ccc": affect.concordance_of,
-        "pearson": affect.pearson_of,
-        "rmse": affect.rmse_of,
-        "sign_agreement": affect.sign_agreement_of,
-    }
     found: Figures = {}
     for name in AFFECT:
         if name in table.affect and f"predicted:{name}" in table.affect:
             terms = _moments(table, [name])
             sums, draws = terms.sum(0), m.bootstrap(terms, table.clusters)
-            figures = {key: _figure(formula(sums), formula(draws)) for key, formula in formulas.items()}
-            found[name] = {"n": int(sums[0]), **figures}
+            found[name] = {"n": int(sums[0]), **{key: _figure(of(sums), of(draws)) for key, of in PER_AXIS.items()}}
     return {"affect": found} if found else {}
 
 

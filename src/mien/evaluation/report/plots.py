@@ -26,8 +26,7 @@ def confusion(report: Report) -> Figure:
 
 def confusion_matrix(classes: Sequence[str], counts: np.ndarray) -> Figure:
     """Return the plot of a confusion matrix, (K, K + 1) counts with a last column for no prediction."""
-    columns = [*classes, "no prediction"] if counts[:, -1].any() else list(classes)
-    counts = counts[:, : len(columns)]
+    columns, counts = shown_columns(classes, counts)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     side = 1.6 + 0.55 * len(classes)
     figure, axes = new_figure(side + 0.55 * (len(columns) - len(classes)), side)
@@ -42,6 +41,12 @@ def confusion_matrix(classes: Sequence[str], counts: np.ndarray) -> Figure:
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     return figure
+
+
+def shown_columns(classes: Sequence[str], counts: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """Return the columns of a confusion matrix (K, K + 1) and their counts; "no prediction" is left out if there is none."""
+    columns = [*classes, "no prediction"] if counts[:, -1].any() else list(classes)
+    return columns, counts[:, : len(columns)]
 
 
 def per_class(report: Report) -> Figure:
@@ -127,18 +132,13 @@ def curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
             losses = [key for key in losses if key == "loss" or key.endswith(("validation_loss", "nll"))][:2]
             metrics = [*[key for key in metrics if key.endswith("train_accuracy")], *metrics[:1]]
         epochs = [row.get("epoch", place) for place, row in enumerate(rows, 1)]
+        look: dict[str, Any] = {"marker": "." if len(rows) < 60 else "", "linewidth": 1.4}
         for axes, shown in ((left, losses[: len(COLORS)]), (right, metrics[: len(COLORS)])):
             for place, key in enumerate(shown):
                 training = key == "loss" or key.startswith("loss ") or key.endswith("train_accuracy")
-                axes.plot(
-                    epochs,
-                    [_number(row.get(key)) for row in rows],
-                    "--" if training and not single else "-",
-                    color=COLORS[(place if single else number) % len(COLORS)],
-                    marker="." if len(rows) < 60 else "",
-                    linewidth=1.4,
-                    label=key.removeprefix("loss ") if single else (_short(name) if place == len(shown) - 1 else None),
-                )
+                style, color = "--" if training and not single else "-", COLORS[(place if single else number) % len(COLORS)]
+                label = key.removeprefix("loss ") if single else _short(name) if key == shown[-1] else None
+                axes.plot(epochs, [_number(row.get(key)) for row in rows], style, color=color, label=label, **look)
     for axes, title, place in ((left, "loss", "upper right"), (right, "accuracy and other metrics", "lower right")):
         axes.set(title=title, xlabel="epoch")
         axes.grid(alpha=0.25)
@@ -215,15 +215,15 @@ def inline_svg(report: Report, name: str, says: str) -> str:
         return ""
     text = figure_bytes(figure, "svg", **{"svg.fonttype": "none", "savefig.transparent": True}).decode()
     text = text[text.index("<svg") :]
-    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1), count=1)
+    for side in ("height", "width"):
+        text = re.sub(rf'(<svg[^>]*?) {side}="[^"]*"', r"\1", text, count=1)
     text = text.replace("#000000", "currentColor").replace("#262626", "currentColor")
     text = re.sub(r'(<text style=")(?![^"]*fill)', r"\1fill: currentColor; ", text)
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     # Identifiers are shared by all images of a page, so they get the name of the figure.
     text = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{name}-", text)
-    return text.replace(
-        "<svg", f'<svg role="img" aria-label="{says}" style="max-width:{figure.get_figwidth() * 1.25:.0f}in"', 1
-    )
+    width = f"max-width:{figure.get_figwidth() * 1.25:.0f}in"
+    return text.replace("<svg", f'<svg role="img" aria-label="{says}" style="{width}"', 1)
 
 
 def _number(value: float | None) -> float:
