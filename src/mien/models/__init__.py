@@ -29,18 +29,9 @@ if TYPE_CHECKING:
     from .counting import Count
 
 __all__ = [
-    "MODELS",
-    "Figure",
-    "Input",
-    "ModelInfo",
-    "author_mapping",
-    "build",
-    "count",
-    "dead_parameters",
-    "factory",
-    "info",
+    "MODELS", "Figure", "Input", "ModelInfo", "author_mapping", "build", "count", "dead_parameters", "factory", "info",
     "option_names",
-]
+]  # fmt: skip
 
 MODELS: dict[str, str] = {
     "resnet34": "mien.models.stock:resnet34",
@@ -63,10 +54,9 @@ MODELS: dict[str, str] = {
 def build(name: str, *, plugins: bool = True, **options: Any) -> nn.Module:
     """Return a new network with random weights, in training mode.
 
-    Args:
-        name: a key of `MODELS`, `"timm:NAME"` for any timm backbone under a linear head, or a user-defined `"module:function"`.
-        plugins: whether `"module:function"` is allowed; False for names from cards, checkpoints and requests.
-        options: arguments of the network's function, such as `num_classes`.
+    The name is a key of `MODELS`, `"timm:NAME"` for any timm backbone under a linear head, or a user-defined
+    `"module:function"`, which `plugins=False` refuses, for names from cards, checkpoints and requests. The options, such as
+    `num_classes`, are arguments of the network's function.
 
     Raises:
         UnknownName: unknown architecture.

@@ -17,14 +17,11 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """What one image costs.
+    """What one image costs: numbers in all parameters, and how many of them are dead, that is, no output depends on them.
 
-    Attributes:
-        parameters: numbers in all parameters, dead ones included.
-        dead: how many of them no output depends on.
-        macs: multiply-accumulates of convolutions, linear layers and attention products for a batch of one.
-        outputs: output field → its shape without the batch; a field that holds several tensors gives `field[i]`.
-        shapes: module path or input name → output shape, without the batch.
+    `macs` are the multiply-accumulates of convolutions, linear layers and attention products for a batch of one. `outputs` is
+    output field → its shape without the batch, `field[i]` for a field of several tensors; `shapes` is module path or input name
+    → the same.
     """
 
     parameters: int

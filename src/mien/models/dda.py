@@ -68,9 +68,8 @@ class DDANet(nn.Module):
         )
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(channels[-1], num_classes)
-        self.dead = tuple(
-            f"attention.{level - 1}.context.resnet.{part}" for level in (1, 2, 3, 4) for part in unused_parts(level)
-        )
+        dead = [(level, part) for level in (1, 2, 3, 4) for part in unused_parts(level)]
+        self.dead = tuple(f"attention.{level - 1}.context.resnet.{part}" for level, part in dead)
 
     def forward(self, image: Tensor) -> DDAOutput:
         """Return logits (N, classes), the pooled feature and the four maps for images (N, 3, H, W)."""

@@ -133,14 +133,7 @@ class MixBlock(nn.Module):
     """Widen, convolve with mixed kernels, attend, project; `residual` adds the input."""
 
     def __init__(
-        self,
-        channels_in: int,
-        channels: int,
-        kernels: Mapping[int, int],
-        slim: bool,
-        *,
-        stride: int = 1,
-        residual: bool = False,
+        self, channels_in: int, channels: int, kernels: Mapping[int, int], slim: bool, stride: int = 1, residual: bool = False
     ) -> None:
         super().__init__()
         self.residual = residual

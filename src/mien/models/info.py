@@ -16,14 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One image a network reads.
+    """One image a network reads, by the name of the argument of `forward`: `"image"`, `"eye"` …
 
-    Attributes:
-        name: the argument of `forward`: `"image"`, `"eye"` …
-        size: side in pixels that the published network was trained at.
-        sizes: in words, which sizes work; it ends the sentence "height and width must be …".
-        fits: whether a side of that many pixels works.
-        channels: 3 for RGB, 1 for gray.
+    `size` is the side in pixels that the published network was trained at; `fits` tells whether a side works, and `sizes` in
+    words which do: it ends the sentence "height and width must be …". `channels` is 3 for RGB, 1 for gray.
     """
 
     name: str
@@ -38,9 +34,8 @@ class Input:
         if len(shape) != 4 or shape[1] != self.channels:
             raise ValueError(f"{self.name}: expected images of shape (N, {self.channels}, height, width), got {shape}")
         if not (self.fits(shape[2]) and self.fits(shape[3])):
-            raise ValueError(
-                f"{self.name}: height and width must be {self.sizes}, got {shape[2]} and {shape[3]}; resize to {self.size}"
-            )
+            sides = f"got {shape[2]} and {shape[3]}; resize to {self.size}"
+            raise ValueError(f"{self.name}: height and width must be {self.sizes}, {sides}")
 
 
 def at_least(pixels: int, name: str = "image", size: int = 224) -> Input:
@@ -50,14 +45,9 @@ def at_least(pixels: int, name: str = "image", size: int = 224) -> Input:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One published result.
+    """One published result, on a dataset as the authors call it, with a note on what to know before comparing with it.
 
-    Attributes:
-        dataset: dataset, as the authors call it.
-        value: the result.
-        metric: what the value is.
-        note: what to know before comparing with it.
-        recipes: names of the recipes that train what the result is of; or a sentence, why none does.
+    `recipes` are the names of those that train what the result is of; or a sentence, why none does.
     """
 
     dataset: str
@@ -69,21 +59,12 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """Everything about an architecture that is not code.
+    """Everything about an architecture that is not code; `name` is its key in `MODELS`.
 
-    Attributes:
-        name: its key in `MODELS`.
-        summary: one sentence.
-        paper: the publication, or "".
-        repository: the authors' code, with the commit that was read.
-        license: of the authors' code and weights; ours is Apache-2.0.
-        inputs: the images that `forward` takes, in order.
-        outputs: output field → its meaning.
-        published: the authors' results.
-        source: where `published` was read.
-        cam_layers: modules whose (N, C, H, W) output Grad-CAM uses.
-        diagram: Mermaid source; `${module.path}` is the shape of that module's output, `${image}` for an input's.
-        options: option of the network → its meaning.
+    `repository` is the authors' code, with the commit that was read; `license` is that of their code and weights, ours is
+    Apache-2.0. `inputs` are the images that `forward` takes, in order, `outputs` output field → its meaning. `published` are
+    the authors' results, read in `source`. `cam_layers` are the modules whose (N, C, H, W) output Grad-CAM uses. `diagram` is
+    Mermaid source, in which `${module.path}` is the shape of that module's output, `${image}` of an input.
     """
 
     name: str
@@ -114,14 +95,7 @@ def model_info(name: str, inputs: tuple[Input, ...]) -> ModelInfo:
     """Return the description of an architecture of the package."""
     table = described()[name]
     plain = ("summary", "paper", "repository", "license", "source", "outputs", "diagram", "options")
-    figures = [
-        Figure(**row | {"recipes": row["recipes"] if isinstance(row["recipes"], str) else tuple(row["recipes"])})
-        for row in table["published"]
-    ]
-    return ModelInfo(
-        name,
-        inputs=inputs,
-        published=tuple(figures),
-        cam_layers=tuple(table["cam_layers"]),
-        **{key: table[key] for key in plain},
-    )
+    names = [row["recipes"] if isinstance(row["recipes"], str) else tuple(row["recipes"]) for row in table["published"]]
+    figures = tuple(Figure(**row | {"recipes": each}) for row, each in zip(table["published"], names, strict=True))
+    texts = {key: table[key] for key in plain}
+    return ModelInfo(name, inputs=inputs, published=figures, cam_layers=tuple(table["cam_layers"]), **texts)

@@ -27,10 +27,8 @@ def rename(state: Mapping[str, Value], rules: Sequence[Rule]) -> dict[str, Value
         for pattern, replacement in rules:
             ours = re.sub(pattern, replacement, ours)
         if ours in renamed:
-            raise WeightsError(
-                f"two entries of the checkpoint would both be {ours!r}, one of them {name!r}: not this model's layout; "
-                "name another model"
-            )
+            problem = f"two entries of the checkpoint would both be {ours!r}, one of them {name!r}"
+            raise WeightsError(f"{problem}: not this model's layout; name another model")
         renamed[ours] = value
     return renamed
 

@@ -146,9 +146,8 @@ def mfer(
     if backbone == sface.NAME:
         return MFER(OnSFace(form), form, num_classes, sface.GRAY)
     if not backbone.startswith("convnext"):
-        raise ConfigError(
-            f"backbone={backbone!r}: the backbones of MFER are ConvNeXt (convnext_tiny, convnext_base …) and sface"
-        )
+        known = "ConvNeXt (convnext_tiny, convnext_base …) and sface"
+        raise ConfigError(f"backbone={backbone!r}: the backbones of MFER are {known}")
     return MFER(convnext(backbone, form, drop_path, pretrained), form, num_classes)
 
 

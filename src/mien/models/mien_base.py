@@ -72,10 +72,9 @@ class MienBase(nn.Module):
 
     def __init__(self, widths: Sequence[int], depths: Sequence[int], dropout: float) -> None:
         super().__init__()
-        self.stem = nn.Sequential(
-            nn.Conv2d(1, widths[0], 3, 2, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True)
-        )
         blocks, channels = [], widths[0]
+        conv = nn.Conv2d(1, channels, 3, 2, 1, bias=False)
+        self.stem = nn.Sequential(conv, nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
         for stage, (width, depth) in enumerate(zip(widths, depths, strict=True)):
             for index in range(depth):
                 blocks.append(Block(channels, width, 2 if stage and not index else 1))
@@ -98,9 +97,10 @@ class OnTrunk(nn.Module):
     def __init__(self, trunk: str, options: Mapping[str, Any], dropout: float, enlarge: float, slopes: Sequence[float]) -> None:
         super().__init__()
         self.enlarge = enlarge
-        self.trunk: Any = (
-            sface.SFace(slopes) if trunk == sface.NAME else timm_model(trunk, in_chans=1, num_classes=0, **options)
-        )
+        if trunk == sface.NAME:
+            self.trunk: Any = sface.SFace(slopes)
+        else:
+            self.trunk = timm_model(trunk, in_chans=1, num_classes=0, **options)
         self.dropout = nn.Dropout(dropout)
         self.fer2013 = nn.Linear(self.trunk.num_features, 7)
         self.ferplus = nn.Linear(self.trunk.num_features, 8)

@@ -78,17 +78,11 @@ class POSTER(nn.Module):
         self.size, self.landmark_statistics, self.antialias = size, landmark_statistics, antialias
         self.image = IMAGE
         self._build_trunks()
-        self.scales = nn.ModuleList(
-            Scale(channels, size // (8 << index), drop)
-            for index, (channels, drop) in enumerate(zip(CHANNELS, DROP_PATH, strict=True))
-        )
-        self.embeddings = nn.ModuleList(
-            (
-                nn.Sequential(_halving(CHANNELS[0], WIDTH), _halving(WIDTH, WIDTH)),
-                _halving(CHANNELS[1], WIDTH),
-                nn.Conv2d(CHANNELS[2], WIDTH, 1),
-            )
-        )
+        scales = enumerate(zip(CHANNELS, DROP_PATH, strict=True))
+        self.scales = nn.ModuleList(Scale(channels, size // (8 << index), drop) for index, (channels, drop) in scales)
+        first, second, third = CHANNELS
+        twice = nn.Sequential(_halving(first, WIDTH), _halving(WIDTH, WIDTH))
+        self.embeddings = nn.ModuleList((twice, _halving(second, WIDTH), nn.Conv2d(third, WIDTH, 1)))
         self.transformer = Transformer(3 * (size // 32) ** 2)
         self.gate = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH), nn.Sigmoid())
         self.fc = nn.Linear(WIDTH, num_classes)
@@ -119,10 +113,8 @@ class POSTER(nn.Module):
         if image.shape[2] != self.size or image.shape[3] != self.size:
             raise ValueError(f"image: height and width must be {self.size}, got {image.shape[2]} and {image.shape[3]}")
         landmarks, maps = self.read(image)
-        windows, fused = zip(
-            *(scale(image_map, query) for scale, image_map, query in zip(self.scales, maps, landmarks, strict=True)),
-            strict=True,
-        )
+        scaled = [scale(image_map, query) for scale, image_map, query in zip(self.scales, maps, landmarks, strict=True)]
+        windows, fused = zip(*scaled, strict=True)
         embedded = [embed(each.permute(0, 3, 1, 2)) for embed, each in zip(self.embeddings, fused, strict=True)]
         tokens = torch.cat([each.flatten(2).transpose(1, 2) for each in embedded], 1)
         tokens_out, pooled = self.transformer(tokens)
@@ -145,11 +137,7 @@ class OnSFace(POSTER):
 
     def read(self, image: Tensor) -> tuple[tuple[Tensor, ...], list[Tensor]]:
         """Return queries (N, C, w, w) and features (N, C, 2w, 2w) of three scales, from the same maps."""
-        x, maps = image, []
-        for number in range(len(sface.STAGES)):
-            x = self.trunk.stage(number, x)
-            maps.append(x)
-        found = maps[2:]
+        found = self.trunk.maps(image)[2:]
         queries = tuple(query(each) for query, each in zip(self.queries, found, strict=True))
         return queries, [neck(each) for neck, each in zip(self.necks, found, strict=True)]
 
@@ -257,11 +245,8 @@ class IR50(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Return the map of each stage."""
-        x, maps = self.stem(x), []
-        for stage in self.stages:
-            x = stage(x)
-            maps.append(x)
-        return maps
+        x = self.stem(x)
+        return [x := stage(x) for stage in self.stages]
 
 
 class IRUnit(nn.Module):
@@ -270,11 +255,10 @@ class IRUnit(nn.Module):
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
         super().__init__()
         self.stride = stride
-        self.shortcut = (
-            nn.Sequential(nn.Conv2d(channels_in, channels, 1, stride, bias=False), nn.BatchNorm2d(channels))
-            if channels_in != channels
-            else None
-        )
+        self.shortcut = None
+        if channels_in != channels:
+            conv = nn.Conv2d(channels_in, channels, 1, stride, bias=False)
+            self.shortcut = nn.Sequential(conv, nn.BatchNorm2d(channels))
         self.residual = nn.Sequential(
             nn.BatchNorm2d(channels_in),
             nn.Conv2d(channels_in, channels, 3, padding=1, bias=False),
@@ -377,14 +361,10 @@ def _load_trunk(network: POSTER, part: str, file: str) -> None:
     ours = network.state_dict()
     prefix = "trunk." if part == "ir_back" else "landmark_trunk."
     wanted = [name for name in ours if name.startswith(prefix) and not name.endswith(".num_batches_tracked")]
-    missing = [name for name in wanted if name not in found or found[name].shape != ours[name].shape]
+    missing = tuple(name for name in wanted if name not in found or found[name].shape != ours[name].shape)
     if missing:
-        raise WeightsError(
-            f"{file} lacks {len(missing)} of {len(wanted)} entries of the trunk, first {missing[0]}; get the file that "
-            "the authors name",
-            path=file,
-            expected=tuple(missing),
-        )
+        lack = f"{len(missing)} of {len(wanted)} entries of the trunk, first {missing[0]}"
+        raise WeightsError(f"{file} lacks {lack}; get the file that the authors name", path=file, expected=missing)
     assign(network, {name: found[name] for name in wanted})
 
 

@@ -51,11 +51,8 @@ class Unit(nn.Module):
 class SFace(nn.Sequential):
     """The trunk; see the module's docstring for shapes.
 
-    Args:
-        slopes: of LeakyReLU in each of the 27 layers, 0 for ReLU, instead of PReLU, which is slower and has no 8-bit kernel.
-
-    Raises:
-        ConfigError: another number of slopes.
+    `slopes` are of LeakyReLU in each of the 27 layers, 0 for ReLU, instead of PReLU, which is slower and has no 8-bit kernel.
+    Raises ConfigError for another number of slopes.
     """
 
     num_features = WIDTHS[-1]
@@ -82,6 +79,10 @@ class SFace(nn.Sequential):
             x = self[layer](x)
         return x
 
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """Return the map after each of the five stages, with `CHANNELS`, for images (N, 1, H, W)."""
+        return [x := self.stage(number, x) for number in range(len(STAGES))]
+
 
 class Extractor(nn.Module):
     """The trunk as a feature extractor in timm's form: images (N, 1, H, W) → [(N, `channels`, h, w)], h = ⌈H/16⌉."""
@@ -93,7 +94,4 @@ class Extractor(nn.Module):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Return the last map, with `channels` channels, in a list."""
-        x = image
-        for number in range(len(STAGES)):
-            x = self.trunk.stage(number, x)
-        return [self.neck(x)]
+        return [self.neck(self.trunk.maps(image)[-1])]

@@ -54,13 +54,11 @@ class Classifier(nn.Module):
 
 
 def timm_model(name: str, pretrained: bool | str = False, **options: Any) -> Any:
-    """Return a timm network.
+    """Return a timm network by timm's name, with or without a weights tag: `"resnet18"`, `"convnext_tiny.in12k"`.
 
-    Args:
-        name: timm's name, with or without a weights tag: `"resnet18"`, `"convnext_tiny.in12k"`.
-        pretrained: False: random weights; True: timm downloads those of the tag; a path: read from that `.safetensors` file,
-            whose names must be timm's (for ResNets also torchvision's). A last layer of other size is left random.
-        options: passed on to `timm.create_model`.
+    `pretrained` is False for random weights; True: timm downloads those of the tag; a path: they are read from that
+    `.safetensors` file, whose names must be timm's (for ResNets also torchvision's). A last layer of other size is left random.
+    The options are passed on to `timm.create_model`.
 
     Raises:
         UnknownName: timm has no such network.
@@ -69,9 +67,8 @@ def timm_model(name: str, pretrained: bool | str = False, **options: Any) -> Any
     _require_timm(name)
     if isinstance(pretrained, str):
         if not (pretrained.endswith(".safetensors") and Path(pretrained).is_file()):
-            raise WeightsError(
-                f"pretrained={pretrained!r}: not a .safetensors file; convert checkpoints with `mien import` first"
-            )
+            advice = "convert checkpoints with `mien import` first"
+            raise WeightsError(f"pretrained={pretrained!r}: not a .safetensors file; {advice}")
         options["pretrained_cfg_overlay"] = {"file": pretrained}
     try:
         with _offline() if pretrained is True else nullcontext():

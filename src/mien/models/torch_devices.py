@@ -16,10 +16,9 @@ def torch_device(device: Device) -> torch.device:
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     kind = ("cuda" if cuda else "mps" if mps else "cpu") if device.kind == "auto" else device.kind
     if (kind == "cuda" and not cuda) or (kind == "mps" and not mps):
-        raise ConfigError(
-            f"device {str(device)!r}: torch {torch.__version__} does not find it here. It needs "
-            f"{CUDA if kind == 'cuda' else MPS}; or take the device cpu"
-        )
+        needed = CUDA if kind == "cuda" else MPS
+        missing = f"torch {torch.__version__} does not find it here. It needs {needed}"
+        raise ConfigError(f"device {str(device)!r}: {missing}; or take the device cpu")
     if kind != "cuda":
         return torch.device(kind)
     if device.index >= (count := torch.cuda.device_count()):

@@ -41,17 +41,12 @@ FEATURE = "feature"  # field that is always given where the network has it: the 
 class TorchRuntime:
     """A network of `mien.models` as a function from a batch to its named outputs. Safe to call from several threads.
 
-    It runs on the device that is chosen where it is opened (see `mien.runtime.devices`).
+    It runs on the device that is chosen where it is opened (see `mien.runtime.devices`), with `threads` threads inside one
+    call; 0 leaves torch's own number. `bf16` computes in bfloat16, about twice as fast on processors that have it;
+    probabilities then differ by about 0.01. `compile` runs it through `torch.compile`: the first calls take a minute, and again
+    when the number of faces changes; those after them are faster. Worth it for many images. Needs a C++ compiler on a CPU.
 
-    Args:
-        card: architecture and location of the weights.
-        threads: threads used inside one call; 0 leaves torch's own number.
-        bf16: compute in bfloat16, about twice as fast on processors that have it; probabilities then differ by about 0.01.
-        compile: run through `torch.compile`: the first calls take a minute, and again when the number of faces changes; those
-            after them are faster. Worth it for many images. Needs a C++ compiler on a CPU.
-
-    Raises:
-        ConfigError, WeightsError, UnknownName: the device is not there, or the card or its file does not describe a network.
+    Raises ConfigError, WeightsError or UnknownName if the device is not there, or card and file do not describe a network.
     """
 
     def __init__(self, card: Card, threads: int = 1, *, bf16: bool = False, compile: bool = False) -> None:  # noqa: A002
@@ -112,9 +107,8 @@ class TorchRuntime:
         for role, name in roles.items():
             value = getattr(output, name)
             if value is None:
-                raise WeightsError(
-                    f"{self.card.name} does not give {name!r}, which its card names for {role}; correct the outputs on the card"
-                )
+                lack = f"{self.card.name} does not give {name!r}, which its card names for {role}"
+                raise WeightsError(f"{lack}; correct the outputs on the card")
             value = value.float()
             if role == "scores" and self._unlabeled:
                 value = value[:, : len(self.card.labels)]
@@ -147,18 +141,16 @@ def open_network(card: Card) -> nn.Module:
         raise WeightsError(f"the card of {card.name} lacks network.architecture, so {card.file} cannot be run; write it there")
     trusted = name in os.environ.get(PLUGINS, "").split(",")
     if ":" in name and not name.startswith("timm:") and not trusted:
-        raise WeightsError(
-            f"the card of {card.name} names the architecture {name!r}, which is code outside mien; a card alone must not run "
-            f"it. If you trust that code, set the environment variable {PLUGINS}={name}"
-        )
+        refusal = f"the card of {card.name} names the architecture {name!r}, which is code outside mien"
+        advice = f"If you trust that code, set the environment variable {PLUGINS}={name}"
+        raise WeightsError(f"{refusal}; a card alone must not run it. {advice}")
     # A card must not make the network fetch or open other files.
     options = {key: value for key, value in options.items() if "pretrained" not in key and "checkpoint" not in key}
     try:
         state = safetensors.torch.load_file(card.weights)
     except safetensors.SafetensorError as error:
-        raise WeightsError(
-            f"{card.weights} is corrupt or not a safetensors file: {error}; download or export it again"
-        ) from error
+        problem = f"{card.weights} is corrupt or not a safetensors file: {error}"
+        raise WeightsError(f"{problem}; download or export it again") from error
     try:
         network = models.build(name, plugins=trusted, **options)
         if card.heads:
@@ -168,8 +160,6 @@ def open_network(card: Card) -> nn.Module:
     except MienError:
         raise
     except (RuntimeError, TypeError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise WeightsError(
-            f"{card.file} does not fit {name!r} with the options and heads of its card: {reason}; correct them there"
-        ) from error
+        problem = f"{card.file} does not fit {name!r} with the options and heads of its card"
+        raise WeightsError(f"{problem}: {' '.join(str(error).split())[:300]}; correct them there") from error
     return network.float().eval()

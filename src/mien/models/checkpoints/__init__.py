@@ -12,11 +12,4 @@ from .checkpoints import Checkpoint, read_checkpoint
 from .converting import ImportReport, import_checkpoint
 from .loading import LoadReport, load_author_state
 
-__all__ = [
-    "Checkpoint",
-    "ImportReport",
-    "LoadReport",
-    "import_checkpoint",
-    "load_author_state",
-    "read_checkpoint",
-]
+__all__ = ["Checkpoint", "ImportReport", "LoadReport", "import_checkpoint", "load_author_state", "read_checkpoint"]

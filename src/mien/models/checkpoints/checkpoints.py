@@ -21,12 +21,10 @@ MAX_MODULES = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Contents of a weights file.
+    """Contents of a weights file, whose format `container` describes: `"torch zip, entry 'net'"`.
 
-    Attributes:
-        state: name → tensor, in the order of the file, without the prefix `module.` of DataParallel. Tied weights share memory.
-        container: description of the file format: `"torch zip, entry 'net'"`.
-        metadata: plain values beside the state dict: epoch, accuracy, configuration.
+    `state` is name → tensor, in the order of the file, without the prefix `module.` of DataParallel; tied weights share memory.
+    `metadata` are the plain values beside the state dict: epoch, accuracy, configuration.
     """
 
     state: dict[str, Tensor]
@@ -53,7 +51,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     try:
         with open_container(path) as container:
             found, where, beside = _find(container.content)
-            needed = sum(_bytes(tensor) for tensor in found.values())
+            needed = sum(tensor.nbytes for tensor in found.values())
             if not growth_is_plausible(needed, path.stat().st_size):
                 refuse(f"its tensors would take {needed:,} bytes, far more than the size of the file")
             state = {name: container.tensor(tensor) for name, tensor in found.items()}
@@ -63,9 +61,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     except WeightsError as error:
         raise WeightsError(f"{path} was not read: {error}", path=path) from error
     except Exception as error:  # Each of a dozen readers has its own exceptions.
-        raise WeightsError(
-            f"{path} is corrupt: {' '.join(str(error).split())[:200] or type(error).__name__}; download it again", path=path
-        ) from error
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise WeightsError(f"{path} is corrupt: {reason}; download it again", path=path) from error
 
 
 _Found = tuple[dict[str, Any], str, dict[str, Any]]
@@ -74,24 +71,19 @@ _Found = tuple[dict[str, Any], str, dict[str, Any]]
 def _find(content: Any, depth: int = 0) -> _Found:
     """Return tensors by name, their location, and the plain values beside them."""
     if isinstance(content, Record):
-        tensors = _module_state(content)
-        return (
-            (tensors, f"module {describe(content)}", {})
-            if tensors
-            else refuse(f"its {describe(content)} is not a module with weights")
-        )
+        if not (tensors := _module_state(content)):
+            refuse(f"its {describe(content)} is not a module with weights")
+        return tensors, f"module {describe(content)}", {}
     if not isinstance(content, dict):
         refuse(f"it contains a {type(content).__name__}, expected a state dict")
     if {"state", "param_groups"} <= content.keys():  # for example the "best" file that the code of POSTER++ writes
         refuse("it contains only the state of an optimizer, not the weights of a network; use another file of that run")
     inside = [key for key in WRAPPERS if isinstance(content.get(key), (dict, Record))]
-    tensors = {
-        name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, (TensorRef, Tensor))
-    }
+    named = {name: value for name, value in content.items() if isinstance(name, str)}
+    tensors = {name: value for name, value in named.items() if isinstance(value, (TensorRef, Tensor))}
     if not inside and not tensors:
-        inside = [
-            key for key, value in content.items() if isinstance(value, (dict, Record)) and "optim" not in str(key).lower()
-        ]
+        nested = [key for key, value in content.items() if isinstance(value, (dict, Record))]
+        inside = [key for key in nested if "optim" not in str(key).lower()]
     for key in inside if depth < 3 else ():
         try:
             tensors, where, beside = _find(content[key], depth + 1)
@@ -140,7 +132,3 @@ def _plain(content: Mapping[Any, Any]) -> dict[str, Any]:
         if isinstance(name, str)
         and (isinstance(value, plain) or (isinstance(value, (list, tuple)) and all(isinstance(item, plain) for item in value)))
     }
-
-
-def _bytes(tensor: TensorRef | Tensor) -> int:
-    return tensor.nbytes if isinstance(tensor, Tensor) else tensor.bytes

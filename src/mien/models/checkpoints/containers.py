@@ -50,7 +50,7 @@ class Container:
         if isinstance(ref, Tensor):
             return ref
         dtype = getattr(torch, ref.storage.dtype)
-        if ref.bytes == 0:
+        if ref.nbytes == 0:
             return torch.empty(ref.size, dtype=dtype)
         which = (ref.storage.key, ref.storage.dtype)
         if which not in self._blocks:
@@ -123,9 +123,8 @@ def _zip(archive: zipfile.ZipFile, size: int) -> Container:
         entry = entries.get(f"{folder}data/{storage.key}")
         if entry is None or entry.file_size != storage.count * ITEM_BYTES[storage.dtype] or storage.offset:
             held = "is missing" if entry is None else f"has {entry.file_size:,} bytes"
-            refuse(
-                f"its block {describe(storage.key)} {held}, not the {storage.count:,} numbers of {storage.dtype} it should hold"
-            )
+            wanted = f"{storage.count:,} numbers of {storage.dtype}"
+            refuse(f"its block {describe(storage.key)} {held}, not the {wanted} it should hold")
         with archive.open(entry) as stream:
             return _read(cast(BinaryIO, stream), entry.file_size)
 
@@ -139,9 +138,8 @@ def _legacy(stream: BinaryIO, size: int) -> Container:
     version, _ = unpickle(stream)
     system, _ = unpickle(stream)
     if version != 1001 or not isinstance(system, dict) or system.get("little_endian") is not True:
-        refuse(
-            f"it is in version {describe(version)} of PyTorch's old format or from a big-endian machine; version 1001 is read"
-        )
+        found = f"version {describe(version)} of PyTorch's old format or from a big-endian machine"
+        refuse(f"it is in {found}; version 1001 is read")
     root, storages = unpickle(stream)
     keys, _ = unpickle(stream)
     dtypes = {storage.key: storage.dtype for storage in storages}
@@ -158,9 +156,8 @@ def _legacy(stream: BinaryIO, size: int) -> Container:
     def block(storage: Storage) -> bytearray:
         start = starts[storage.key]
         if start + storage.end > ends[storage.key] or dtypes[storage.key] != storage.dtype:
-            refuse(
-                f"its block {describe(storage.key)} does not hold the {storage.count:,} numbers of {storage.dtype} it should"
-            )
+            wanted = f"{storage.count:,} numbers of {storage.dtype}"
+            refuse(f"its block {describe(storage.key)} does not hold the {wanted} it should")
         stream.seek(start)
         return _read(stream, ends[storage.key] - start)
 

@@ -39,13 +39,9 @@ CV2_RESIZED = ("fer2013", "pooled6")  # datasets whose authors resized images wi
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:
-    """What `import_checkpoint` wrote.
+    """What `import_checkpoint` wrote from a checkpoint: the `.safetensors` file of weights, and the report of its entries.
 
-    Attributes:
-        weights: the `.safetensors` file.
-        card: its card; None for initial weights of a part of a network.
-        checkpoint: the checkpoint.
-        load: report of its entries; None if only the container changed.
+    There is no card for initial weights of a part of a network, and neither card nor report if only the container changed.
     """
 
     weights: Path
@@ -67,18 +63,12 @@ def import_checkpoint(
 ) -> ImportReport:
     """Read a checkpoint, check that it fits, and write it as `.safetensors` with its card (`.toml`) beside it.
 
-    Args:
-        model: a name of `mien.models`; or `"as-is"` to keep the file's own names, for networks that start from a timm or
-            torchvision backbone.
-        file: the checkpoint; see `read_checkpoint`.
-        out: output path, ending in `.safetensors`.
-        labels: label set in whose order the classes are. May be omitted where the authors of the network used one order only.
-        strict: refuse a file that does not fit exactly; see `load_author_state`.
-        partial: the file only starts the network (see `load_author_state`): the entries that fit are written under our names,
-            without a card, because it is not a classifier.
-        options: of the network, besides those read from the file (classes, heads).
-        crop: template in `mien.faces.alignment.TEMPLATES` for cropping faces from photos; None: that of the authors, or of the
-            dataset with these labels.
+    The model is a name of `mien.models`; or `"as-is"` to keep the file's own names, for networks that start from a timm or
+    torchvision backbone. `labels` is the label set in whose order the classes are; it may be omitted where the authors of the
+    network used one order only. `strict` and `partial` are those of `load_author_state`; with `partial` the entries that fit
+    are written under our names, without a card, because they are not a classifier. The options of the network add to those read
+    from the file (classes, heads). `crop` is the template in `mien.faces.alignment.TEMPLATES` for cropping faces from photos;
+    None: that of the authors, or of the dataset with these labels.
 
     Raises:
         WeightsError: the file cannot be read or does not fit, or the new one cannot be written.
@@ -163,10 +153,8 @@ def _classes(model: str, state: Mapping[str, Tensor], options: Mapping[str, Any]
     lengths = {len(state[name]) for name in growing if name in state and state[name].ndim}
     if len(lengths) != 1:
         found = f"contradictory ({sorted(lengths)})" if lengths else "missing"
-        raise WeightsError(
-            f"the number of classes of {model!r} is {found} in the file; its entries are {', '.join(list(state)[:6])} …; "
-            "name another model"
-        )
+        entries = f"its entries are {', '.join(list(state)[:6])} …"
+        raise WeightsError(f"the number of classes of {model!r} is {found} in the file; {entries}; name another model")
     return lengths.pop()
 
 

@@ -23,13 +23,10 @@ one."""
 
 @dataclass(frozen=True, slots=True)
 class LoadReport:
-    """What became of a checkpoint.
+    """What became of a checkpoint: our names of the entries that were loaded, and the file's names of the unused ones.
 
-    Attributes:
-        loaded: our names of the entries that were set.
-        unused: the file's names of the entries that have no place in the network.
-        missing: our names of the entries that the file does not have; they keep their values.
-        shape_mismatch: (our name, the file's shape, our shape); those keep their values too.
+    Entries that are `missing` in the file, by our names, keep their values, as those of `shape_mismatch`, (our name, the file's
+    shape, our shape), do.
     """
 
     loaded: tuple[str, ...]
@@ -61,14 +58,10 @@ def load_author_state(
     | ResNet-50 of VGGFace2 | `dda-resnet50`, `resnet50` | stem and stages; attention keeps its values |
     | DDAMFN of AffectNet-8 | `ddamfn-mtl` | all but the layers of the tasks |
 
-    Args:
-        model: the network, from `mien.models.build`.
-        name: its name there, which selects the authors' names of its parts.
-        state: `Checkpoint.state`.
-        strict: refuse a file that does not fit exactly. Counters of BatchNorm, which old files lack, may be missing, and what
-            the network omits with `slim=True` may be unused. With `partial`, entries may be missing, the last layers may be
-            of other classes, but all other entries of the file must match.
-        partial: whether the file only starts the network.
+    The name is that of the network in `mien.models`, which selects the authors' names of its parts. `strict` refuses a file
+    that does not fit exactly: counters of BatchNorm, which old files lack, may be missing, and what the network omits with
+    `slim=True` may be unused; with `partial`, entries may be missing, the last layers may be of other classes, but all other
+    entries of the file must match.
 
     Raises:
         WeightsError: no entry of the file fits, or `strict` and an entry does not; the network is then as it was.
@@ -82,9 +75,8 @@ def load_author_state(
     unplaced = sorted((key for key in renamed if key not in ours), key=lambda key: key.startswith(expected))
     report = dataclasses.replace(comparison(ours, renamed), unused=tuple(origin.get(id(renamed[key]), key) for key in unplaced))
     if not report.loaded:
-        raise WeightsError(
-            f"no entry of the file fits the model {name!r}: its entries are {_first(tuple(state))}; name another"
-        )
+        found = f"its entries are {_first(tuple(state))}"
+        raise WeightsError(f"no entry of the file fits the model {name!r}: {found}; name another")
     wrong = any(not key.startswith(expected) for key in unplaced)
     if not partial:
         wrong |= bool(report.shape_mismatch) or any(not key.endswith(".num_batches_tracked") for key in report.missing)
@@ -96,14 +88,12 @@ def load_author_state(
 
 def comparison(ours: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> LoadReport:
     """Return which entries of a state dict `found` fit a network with the state dict `ours`."""
-    common = [key for key in found if key in ours]
+    common = [(key, tuple(found[key].shape), tuple(ours[key].shape)) for key in found if key in ours]
     return LoadReport(
-        loaded=tuple(key for key in common if found[key].shape == ours[key].shape),
+        loaded=tuple(key for key, theirs, own in common if theirs == own),
         unused=tuple(key for key in found if key not in ours),
         missing=tuple(key for key in ours if key not in found),
-        shape_mismatch=tuple(
-            (key, tuple(found[key].shape), tuple(ours[key].shape)) for key in common if found[key].shape != ours[key].shape
-        ),
+        shape_mismatch=tuple(each for each in common if each[1] != each[2]),
     )
 
 

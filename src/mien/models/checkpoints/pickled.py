@@ -20,17 +20,10 @@ from ...errors import WeightsError
 INERT_PACKAGES = ("package", "networks", "models", "model", "__main__", "argparse", "timm", "torchvision", "torch.nn")
 
 _STORAGES = {
-    "DoubleStorage": "float64",
-    "FloatStorage": "float32",
-    "HalfStorage": "float16",
-    "BFloat16Storage": "bfloat16",
-    "LongStorage": "int64",
-    "IntStorage": "int32",
-    "ShortStorage": "int16",
-    "CharStorage": "int8",
-    "ByteStorage": "uint8",
-    "BoolStorage": "bool",
-}
+    "DoubleStorage": "float64", "FloatStorage": "float32", "HalfStorage": "float16", "BFloat16Storage": "bfloat16",
+    "LongStorage": "int64", "IntStorage": "int32", "ShortStorage": "int16", "CharStorage": "int8",
+    "ByteStorage": "uint8", "BoolStorage": "bool",
+}  # fmt: skip
 ITEM_BYTES = {dtype: getattr(torch, dtype).itemsize for dtype in _STORAGES.values()}
 
 
@@ -89,7 +82,7 @@ class TensorRef:
     stride: tuple[int, ...]
 
     @property
-    def bytes(self) -> int:
+    def nbytes(self) -> int:
         """Size of the tensor in bytes."""
         return math.prod(self.size) * ITEM_BYTES[self.storage.dtype]
 
@@ -210,9 +203,9 @@ def _array(kind: Any, *_: Any) -> Record:
 
 def _numpy_number(kind: Any, data: Any) -> float | int | bool:
     code = _NUMPY_CODES.get(kind.arguments[0]) if type(kind) is Record and kind.kind == Name("numpy", "dtype") else None
-    return (
-        struct.unpack(code, data)[0] if code and type(data) is bytes else refuse("its pickle holds an unknown kind of number")
-    )
+    if not code or type(data) is not bytes:
+        refuse("its pickle holds an unknown kind of number")
+    return struct.unpack(code, data)[0]
 
 
 _NUMPY_CODES = {"f8": "<d", "f4": "<f", "f2": "<e", "i8": "<q", "i4": "<i", "b1": "?"}

@@ -50,11 +50,9 @@ class _Machine:
             case "NONE" | "NEWTRUE" | "NEWFALSE":
                 push({"NONE": None, "NEWTRUE": True, "NEWFALSE": False}[opcode])
             case "INT" | "BININT" | "BININT1" | "BININT2" | "LONG" | "LONG1" | "LONG4":
-                push(
-                    argument
-                    if abs(argument) < MAX_INTEGER
-                    else refuse(f"its pickle holds a {argument.bit_length():,}-bit integer")
-                )
+                if abs(argument) >= MAX_INTEGER:
+                    refuse(f"its pickle holds a {argument.bit_length():,}-bit integer")
+                push(argument)
             case "FLOAT" | "BINFLOAT" | "BINBYTES" | "SHORT_BINBYTES" | "BINBYTES8":
                 push(argument)
             case "STRING" | "BINSTRING" | "SHORT_BINSTRING" | "UNICODE" | "BINUNICODE" | "SHORT_BINUNICODE" | "BINUNICODE8":
