@@ -84,16 +84,11 @@ def augment(
     together: bool,
     teacher_view: TeacherView | None = None,
 ) -> dict[str, Tensor]:
-    """Augment the images of a batch by transforms in order, and return name → (N, C', side, side) float32, normalized.
+    """Augment images, name → (N, C, H, W) float32 in 0 … 1, C 1 or 3, by transforms in order; see `check`.
 
-    Args:
-        images: name → (N, C, H, W) float32 in 0 … 1, C 1 or 3; not modified.
-        steps: the transforms; see `check`.
-        rng: random numbers.
-        normalize: function of the transform `normalize`, which is applied last if it is not listed.
-        size: name → output side. Images are resized at the transform `resize`, or just before `normalize`.
-        together: whether all crops of a face get the same random numbers.
-        teacher_view: receives the images at the transform `teacher`.
+    Returns name → (N, C', side, side) float32, normalized; `size` is name → side, at which images are resized at the transform
+    `resize`, or just before `normalize`, which is applied last if it is not listed. With `together` all crops of a face get the
+    same random numbers. `teacher_view` receives the images at the transform `teacher`.
     """
     full = list(steps)
     if all(step["op"] != "normalize" for step in full):
@@ -112,10 +107,7 @@ def augment(
 
 
 def check(steps: Sequence[Step]) -> None:
-    """Validate a list of transforms.
-
-    Args:
-        steps: tables with `op`, a name in `TRANSFORMS` or `module:function`, and the parameters of that function.
+    """Validate transforms: tables with `op`, a name in `TRANSFORMS` or `module:function`, and the parameters of that function.
 
     Raises:
         ConfigError, UnknownName: unknown transform; unknown, missing or invalid parameter; `normalize`, `resize` or `teacher`
@@ -174,33 +166,18 @@ ONCE: dict[str, Callable[..., Tensor]] = {"resize": resize, "normalize": normali
 WITH_CONTEXT: dict[str, Callable[..., Tensor]] = {"maybe": maybe, "either": either, **ONCE}
 """Transforms that contain others or depend on the settings of the run."""
 
-TRANSFORMS: dict[str, Callable[..., Tensor]] = {
-    "flip": transforms.flip,
-    "vertical-flip": transforms.vertical_flip,
-    "affine": transforms.affine,
-    "rotate": transforms.rotate,
-    "crop": transforms.crop,
-    "erase": transforms.erase,
-    "color-jitter": transforms.color_jitter,
-    "light": transforms.light,
-    "blur": transforms.blur,
-    "coarse": transforms.coarse,
-    "jpeg": transforms.jpeg,
-    "noise": transforms.noise,
-    "gray": transforms.gray,
-    "value-gray": transforms.value_gray,
-    **WITH_CONTEXT,
-}
+_NAMED = (
+    transforms.flip, transforms.vertical_flip, transforms.affine, transforms.rotate, transforms.crop, transforms.erase,
+    transforms.color_jitter, transforms.light, transforms.blur, transforms.coarse, transforms.jpeg, transforms.noise,
+    transforms.gray, transforms.value_gray,
+)  # fmt: skip
+TRANSFORMS: dict[str, Callable[..., Tensor]] = {each.__name__.replace("_", "-"): each for each in _NAMED} | WITH_CONTEXT
 """Name → function of (images, random numbers, keyword parameters)."""
 
 
 @cache
 def parameters(op: str) -> dict[str, inspect.Parameter]:
-    """Return the parameters of a transform by name, with resolved annotations.
-
-    Raises:
-        UnknownName: unknown transform.
-    """
+    """Return the parameters of a transform by name, with resolved annotations; raises UnknownName for an unknown one."""
     function = lookup(op, TRANSFORMS, "transform")
     hints = get_type_hints(function, include_extras=True)
     found = inspect.signature(function).parameters.items()
@@ -228,9 +205,8 @@ def _check(steps: Any, where: str, nested: bool = False) -> None:
     for index, step in enumerate(steps):
         place = f"{where} [{index}]"
         if not isinstance(step, Mapping) or not isinstance(step.get("op"), str):
-            raise ConfigError(
-                f"{place} must be a table with the name of a transform, {{ op = 'flip' }}, got {shown(step)}", value=step
-            )
+            example = "{ op = 'flip' }"
+            raise ConfigError(f"{place} must be a table with the name of a transform, {example}, got {shown(step)}", value=step)
         op = tables.RENAMED.get(step["op"], step["op"])
         if op != step["op"]:
             raise ConfigError(f"{place}: {step['op']!r} was renamed {op!r} in mien 0.2", value=step["op"], expected=op)

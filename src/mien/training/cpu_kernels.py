@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
 import platform
 from typing import Any
 
@@ -86,9 +87,8 @@ class _Product(torch.autograd.Function):
         rows = _rows(grad)
         to_x = to_weight = to_bias = None
         if ctx.needs_input_grad[0]:
-            to_x = _from_columns(
-                torch.matmul(rows, _matrix(weight)), ctx.shape, weight.shape[-1], ctx.stride, ctx.padding, grad.shape
-            )
+            columns_of_x = torch.matmul(rows, _matrix(weight))
+            to_x = _from_columns(columns_of_x, ctx.shape, weight.shape[-1], ctx.stride, ctx.padding, grad.shape)
         if ctx.needs_input_grad[1]:
             to_weight = _kernel(torch.matmul(rows.t(), columns), weight.shape)
         if ctx.biased and ctx.needs_input_grad[2]:
@@ -175,11 +175,9 @@ def _from_columns(columns: Tensor, shape: Any, kernel: int, stride: int, padding
     n, channels, rows, width = shape
     seen = columns.view(n, output[2], output[3], kernel, kernel, channels)
     whole = columns.new_zeros(n, rows + 2 * padding, width + 2 * padding, channels)
-    for i in range(kernel):
-        for j in range(kernel):
-            whole[:, i : i + stride * (output[2] - 1) + 1 : stride, j : j + stride * (output[3] - 1) + 1 : stride] += seen[
-                :, :, :, i, j
-            ]
+    down, along = ([slice(i, i + stride * (side - 1) + 1, stride) for i in range(kernel)] for side in output[2:])
+    for i, j in itertools.product(range(kernel), repeat=2):
+        whole[:, down[i], along[j]] += seen[:, :, :, i, j]
     return whole[:, padding : padding + rows, padding : padding + width].permute(0, 3, 1, 2)
 
 
@@ -234,10 +232,9 @@ def _all_pairs_to_weight(grad: Tensor, x: Tensor, weight: Tensor, stride: int, p
 @functools.lru_cache(64)
 def _meeting(size: tuple[int, int], places: tuple[int, ...], kernel: int, stride: int, padding: int) -> Tensor:
     """Return (input pixels · output pixels, k · k): 1 for the kernel element that connects an input and an output pixel."""
-    across = [
-        torch.arange(pixels)[:, None] - stride * torch.arange(ends) + padding for pixels, ends in zip(size, places, strict=True)
-    ]
-    down, along = across[0][:, None, :, None], across[1][None, :, None, :]
+    pairs = zip(size, places, strict=True)
+    rows, columns = (torch.arange(pixels)[:, None] - stride * torch.arange(ends) + padding for pixels, ends in pairs)
+    down, along = rows[:, None, :, None], columns[None, :, None, :]
     inside = (down >= 0) & (down < kernel) & (along >= 0) & (along < kernel)
     at = torch.where(inside, down * kernel + along, kernel * kernel).reshape(-1)
     return functional.one_hot(at, kernel * kernel + 1)[:, :-1]

@@ -42,15 +42,9 @@ Targets = Mapping[str, Tensor]
 class Criterion(nn.Module):
     """The weighted sum of the terms of a recipe.
 
-    Args:
-        terms: the terms.
-        output: an output of the network, which defines the widths of its fields.
-        num_classes: number of classes.
-        counts: (num_classes,) training images of each class, for class-balanced terms.
-        datasets: names of the datasets of the run.
-
-    Raises:
-        ConfigError: unknown option, output field, dataset or term (UnknownName).
+    An output of the network defines the widths of its fields; `counts` (num_classes,) are the training images of each class,
+    for class-balanced terms; `datasets` are the names of the datasets of the run. Raises ConfigError for an unknown option,
+    output field, dataset or term (UnknownName).
     """
 
     def __init__(
@@ -105,11 +99,8 @@ def field_of(output: Any, path: str) -> Any:
     value = getattr(output, name, None)
     if value is None:
         known = tuple(each for each in output._fields if getattr(output, each) is not None)
-        raise ConfigError(
-            f"the network has no output {name!r}; choose one with loss.output and model.scores: {', '.join(known)}",
-            value=name,
-            expected=known,
-        )
+        advice = f"choose one with loss.output and model.scores: {', '.join(known)}"
+        raise ConfigError(f"the network has no output {name!r}; {advice}", value=name, expected=known)
     if not index:
         return value
     if not (index.isdigit() and int(index) < len(value)):
@@ -137,12 +128,9 @@ class CrossEntropy(nn.Module):
         self.smoothing, self.soft = smoothing, soft
         weight = None if balanced is None else losses.class_balanced_weights(counts, beta=balanced)
         if class_weights:
-            if len(class_weights) != len(counts) or balanced is not None:
-                raise ConfigError(
-                    f"class_weights must be {len(counts)} numbers, without balanced, got {len(class_weights)}",
-                    value=tuple(class_weights),
-                    expected=len(counts),
-                )
+            if len(class_weights) != (expected := len(counts)) or balanced is not None:
+                message = f"class_weights must be {expected} numbers, without balanced, got {len(class_weights)}"
+                raise ConfigError(message, value=tuple(class_weights), expected=expected)
             weight = torch.tensor(class_weights, dtype=torch.float32)
         self.register_buffer("weight", weight, persistent=False)
 
@@ -240,9 +228,8 @@ def distil(logits: Tensor, targets: Targets, *, teacher: str = "scores") -> Tens
         raise ConfigError("loss term 'distil' requires distil.teacher")
     if wanted.shape != logits.shape:
         theirs, ours = wanted.shape[1], logits.shape[1]
-        raise ConfigError(
-            f"loss term 'distil': {teacher!r} of the teacher has {theirs} classes, expected {ours}", value=theirs, expected=ours
-        )
+        message = f"loss term 'distil': {teacher!r} of the teacher has {theirs} classes, expected {ours}"
+        raise ConfigError(message, value=theirs, expected=ours)
     return functional.cross_entropy(logits, wanted)
 
 
@@ -262,13 +249,9 @@ class Hint(nn.Module):
         wanted = targets.get("teacher.feature")
         if wanted is None:
             raise ConfigError("loss term 'hint' requires distil.teacher, an exported network with an output 'feature'")
-        if wanted.shape[1] != self.map.out_features:
-            length = wanted.shape[1]
-            raise ConfigError(
-                f"loss term 'hint': size must be {length}, the length of the teacher's feature, got {self.map.out_features}",
-                value=self.map.out_features,
-                expected=length,
-            )
+        if (length := wanted.shape[1]) != (size := self.map.out_features):
+            message = f"loss term 'hint': size must be {length}, the length of the teacher's feature, got {size}"
+            raise ConfigError(message, value=size, expected=length)
         return functional.mse_loss(self.map(feature), functional.batch_norm(wanted, None, None, training=True))
 
 

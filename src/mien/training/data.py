@@ -44,9 +44,8 @@ def card_input(config: InputConfig) -> Input:
         values = {"scale": 1 / 127.5, "offset": (-1.0,)}
     elif config.normalize == "imagenet":
         if config.color == "gray":
-            raise ConfigError(
-                "input.normalize = 'imagenet' requires RGB; use 'half' or 'unit' for gray images", value="imagenet"
-            )
+            message = "input.normalize = 'imagenet' requires RGB; use 'half' or 'unit' for gray images"
+            raise ConfigError(message, value="imagenet")
         values |= {"offset": tuple(-mean for mean in IMAGENET_MEAN), "std": IMAGENET_STD}
     return Input(size=(config.size, config.size), color=config.color, resize=config.resize, **values)
 
@@ -98,8 +97,7 @@ class Images:
     def __call__(self, rows: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Return name → (n, h, w, 1 or 3) uint8 of some rows, and (n,) whether each is readable.
 
-        Raises:
-            SourceError: an image is unreadable, and `strict` is set.
+        Raises SourceError if an image is unreadable, and `strict` is set.
         """
         for row in rows[self._state[rows] == 0]:
             self._decode(int(row))
@@ -108,13 +106,9 @@ class Images:
     def _decode(self, row: int) -> None:
         try:
             pixels = read_image(self.data.images[row]).pixels
-            if self.native and pixels.shape[:2] != self.native:
-                raise SourceError(
-                    f"is {pixels.shape[1]} × {pixels.shape[0]} pixels, other images are {self.native[1]} × {self.native[0]}; "
-                    "input.native requires one size",
-                    value=pixels.shape[:2],
-                    expected=self.native,
-                )
+            if self.native and (size := pixels.shape[:2]) != self.native:
+                message = f"is {size[1]} × {size[0]} pixels, other images are {self.native[1]} × {self.native[0]}"
+                raise SourceError(f"{message}; input.native requires one size", value=size, expected=self.native)
             image = self.preprocess.whole(pixels) if self.find is None else self._face(self.find, row, pixels)
         except SourceError as error:
             if self.strict:
@@ -167,12 +161,9 @@ def _allocate(rows: int, shape: tuple[int, ...], cache: str, key: str) -> np.nda
     size = rows * int(np.prod(shape))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if size > MEMORY_SHARE * memory:
-        raise ConfigError(
-            f"{rows} decoded images need {size / 2**30:.0f} GB of memory; set data.cache to a folder on a fast disk with that "
-            "much free space",
-            value=size,
-            expected=int(MEMORY_SHARE * memory),
-        )
+        advice = "set data.cache to a folder on a fast disk with that much free space"
+        message = f"{rows} decoded images need {size / 2**30:.0f} GB of memory; {advice}"
+        raise ConfigError(message, value=size, expected=int(MEMORY_SHARE * memory))
     return np.empty((rows, *shape), np.uint8)
 
 
@@ -270,14 +261,12 @@ class Mixture:
             here = of == index
             stored, readable[here] = self.parts[index].images(rows[here] - self.starts[index])
             for name, store in stored.items():
-                whole = images.setdefault(name, np.zeros((len(rows), *store.shape[1:]), np.uint8))
-                if whole.shape[1:] != store.shape[1:]:
-                    raise ConfigError(
-                        f"data: images of {self.parts[index].name} have shape {store.shape[1:]}, expected {whole.shape[1:]} as "
-                        "in the first dataset; remove input.native, and use gray or color images in all datasets",
-                        value=store.shape[1:],
-                        expected=whole.shape[1:],
-                    )
+                shape = store.shape[1:]
+                whole = images.setdefault(name, np.zeros((len(rows), *shape), np.uint8))
+                if (expected := whole.shape[1:]) != shape:
+                    message = f"data: images of {self.parts[index].name} have shape {shape}, those of the first {expected}"
+                    advice = "remove input.native, and use gray or color images in all datasets"
+                    raise ConfigError(f"{message}; {advice}", value=shape, expected=expected)
                 whole[here] = store
         return images, readable
 
@@ -323,10 +312,8 @@ def _open_splits(config: TrainConfig, data: DataConfig) -> tuple[Split, Split]:
         if not len(split):
             copies = leaks and split is train
             reason = f", since each of its {before:,} images also occurs in another split (data.leak_free)" if copies else ""
-            raise DatasetError(
-                f"{split.name}: the split {split.split!r} is empty{reason}; choose another protocol (data.protocol)",
-                value=split.split,
-            )
+            message = f"{split.name}: the split {split.split!r} is empty{reason}"
+            raise DatasetError(f"{message}; choose another protocol (data.protocol)", value=split.split)
     opened = split_of(train, config, data, native=config.input.native)
     return dataclasses.replace(opened, leaks=leaks), split_of(validation, config, data)
 
@@ -348,22 +335,12 @@ def split_of(data: Dataset, config: TrainConfig, chosen: DataConfig, *, native: 
     if chosen.relabel:
         label, soft = _relabeled(data, labels, label, soft, chosen.relabel)
     valence, arousal = data.valence, data.arousal
-    known = {
-        "soft": soft,
-        "votes": data.votes,
-        "valence_arousal": None if valence is None or arousal is None else np.stack([valence, arousal], 1),
-        "action_units": data.action_units,
-    }
+    affect = None if valence is None or arousal is None else np.stack([valence, arousal], 1)
+    known = {"soft": soft, "votes": data.votes, "valence_arousal": affect, "action_units": data.action_units}
     targets = {"label": torch.from_numpy(label)}
     targets |= {name: torch.from_numpy(each.astype(np.float32)) for name, each in known.items() if each is not None}
-    images = Images(
-        data,
-        config.input,
-        native=native,
-        cache=chosen.cache,
-        strict=chosen.strict,
-        detector=chosen.detector if chosen.faces == "detect" else "",
-    )
+    detector = chosen.detector if chosen.faces == "detect" else ""
+    images = Images(data, config.input, native=native, cache=chosen.cache, strict=chosen.strict, detector=detector)
     rates = sample_rates(label, chosen.weight, chosen.balance)
     return Split(chosen.name or chosen.dataset, data, tuple(labels), targets, images, rates)
 
@@ -393,11 +370,8 @@ def _relabeled(
         checks = [(rule.label, ("", *data.labels))] + [(name, data.groups) for name in rule.where]
         for name, known in [*checks, *((name, labels) for name in rule.shares)]:
             if name not in known:
-                raise ConfigError(
-                    f"{place}: {data.name} has no {name!r}; known: {', '.join(filter(None, known))}",
-                    value=name,
-                    expected=tuple(known),
-                )
+                message = f"{place}: {data.name} has no {name!r}; known: {', '.join(filter(None, known))}"
+                raise ConfigError(message, value=name, expected=tuple(known))
         shares = np.array([rule.shares.get(name, 0.0) for name in labels], np.float32)
         if rule.shares and not shares.sum() > 0:
             raise ConfigError(f"{place}: at least one share must be above 0, got {dict(rule.shares)}", value=rule.shares)

@@ -90,11 +90,8 @@ class Teacher:
 
     def _mean(self, image_NCHW: Tensor) -> dict[str, np.ndarray]:
         found = [member(image_NCHW) for member in self.members]
-        shared = {
-            name: np.mean([outputs[own] for outputs, own in zip(found, names, strict=True)], 0)
-            for name, names in self.shared.items()
-        }
-        return found[0] | shared
+        shared = {name: list(zip(found, names, strict=True)) for name, names in self.shared.items()}
+        return found[0] | {name: np.mean([outputs[own] for outputs, own in each], 0) for name, each in shared.items()}
 
 
 class _Member:
@@ -104,11 +101,8 @@ class _Member:
         self.card, self.runtime = open_model(model)
         self.ours, self.theirs = feed, Preprocess.of(self.card).input
         if self.theirs.color == "gray" != feed.color:
-            raise ConfigError(
-                f"distil.teacher: {self.card.name} needs gray images, this run has {feed.color}; set input.color",
-                value=feed.color,
-                expected="gray",
-            )
+            message = f"distil.teacher: {self.card.name} needs gray images, this run has {feed.color}; set input.color"
+            raise ConfigError(message, value=feed.color, expected="gray")
 
     def output(self, name: str, first: Card) -> str:
         """Return this network's name of an output of a loss term; ConfigError: no output has these classes."""
@@ -117,11 +111,9 @@ class _Member:
         classes = first.labels if name == "scores" else first.heads.get(name, LABEL_SETS.get(name))
         if classes == self.card.labels:
             return self.card.outputs["scores"]
-        raise ConfigError(
-            f"loss term 'distil': {self.card.name} has no output {name!r}; its outputs are {', '.join(self.runtime.outputs)}",
-            value=name,
-            expected=tuple(self.runtime.outputs),
-        )
+        known = tuple(self.runtime.outputs)
+        message = f"loss term 'distil': {self.card.name} has no output {name!r}; its outputs are {', '.join(known)}"
+        raise ConfigError(message, value=name, expected=known)
 
     def __call__(self, image_NCHW: Tensor) -> dict[str, np.ndarray]:
         ours, theirs = self.ours, self.theirs

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -56,11 +57,9 @@ class Loader:
         whole, rest = divmod(size, config.batch)
         self.steps = whole + (rest >= processes and rest > 0 and not config.sampler.drop_last)
         if not self.steps:
-            raise ConfigError(
-                f"{size} images are fewer than one batch of {config.batch}; reduce batch, or set sampler.drop_last=false",
-                value=config.batch,
-                expected=size,
-            )
+            message = f"{size} images are fewer than one batch of {config.batch}"
+            advice = "reduce batch, or set sampler.drop_last=false"
+            raise ConfigError(f"{message}; {advice}", value=config.batch, expected=size)
         if config.batch % processes:
             raise ConfigError(f"batch must be a multiple of {processes} (processes), got {config.batch}", value=config.batch)
         self.preprocess = Preprocess(card_input(config.input))
@@ -74,18 +73,16 @@ class Loader:
         """Yield the batches of an epoch from step `start` on, prepared in advance by `workers` threads."""
         order = self.order(self.view(epoch))
         steps = iter(range(start, self.steps))
-        with ThreadPoolExecutor(max(self.config.workers, 1), "mien-loader") as pool:
-            queue: list[Future[Batch]] = []
-            try:
-                ahead = islice(steps, self.config.workers + 1)
-                queue += [pool.submit(self.prepare, order, epoch, step) for step in ahead]
-                while queue:
-                    batch = queue.pop(0).result()
-                    queue += [pool.submit(self.prepare, order, epoch, step) for step in islice(steps, 1)]
-                    yield batch
-            finally:
-                for waiting in queue:
-                    waiting.cancel()
+        pool = ThreadPoolExecutor(max(self.config.workers, 1), "mien-loader")
+        submitted = (pool.submit(self.prepare, order, epoch, step) for step in steps)
+        try:
+            queue = deque(islice(submitted, self.config.workers + 1))
+            while queue:
+                batch = queue.popleft().result()
+                queue.extend(islice(submitted, 1))
+                yield batch
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def order(self, epoch: int) -> np.ndarray:
         """Return (n,) the row numbers of an epoch in order, for all processes."""

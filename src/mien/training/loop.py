@@ -48,31 +48,26 @@ Report = Callable[[dict[str, Any]], None]
 
 
 class Interrupted(TrainingError):
-    """Training was interrupted by SIGTERM after writing a checkpoint.
-
-    Resume with `--resume`.
-    """
+    """Training was interrupted by SIGTERM after writing a checkpoint; resume with `--resume`."""
 
 
 @dataclass(slots=True)
 class Progress:
-    """Position and results of a run, saved in every checkpoint."""
+    """Position and results of a run, saved in every checkpoint.
+
+    `step` counts the steps done in this epoch; `best` is the best value of the validation metric. Of this epoch there are the
+    `sums` of the loss and its terms over the images, the images `seen` by this process, and the `seconds` of the steps. `rows`
+    are the metrics of the finished epochs, `skipped` the unreadable images and reasons.
+    """
 
     epoch: int = 0
     step: int = 0
-    """Steps done in this epoch."""
     best: float = -math.inf
-    """Best value of the validation metric."""
     sums: dict[str, float] = field(default_factory=dict)
-    """Sum of the loss and its terms over the images of this epoch."""
     seen: int = 0
-    """Images seen in this epoch by this process."""
     seconds: float = 0.0
-    """Duration of the steps of this epoch."""
     rows: list[dict[str, Any]] = field(default_factory=list)
-    """Metrics of the finished epochs."""
     skipped: dict[str, str] = field(default_factory=dict)
-    """Unreadable images and reasons."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +99,9 @@ class Run:
 def train(config: TrainConfig, out: str | Path, *, resume: bool = False, report: Report = lambda event: None) -> Path:
     """Train a network and keep the best epoch on the validation split. The test split is never used for model selection.
 
-    Args:
-        config: the run.
-        out: folder of the run.
-        resume: continue the run in `out`; without it, a folder with a run is an error.
-        report: called by the first process with `{"event": "teacher" | "start" | "step" | "epoch", …}`; the keys of an epoch
-            are those of `metrics.jsonl`.
-
-    Returns:
-        Path of `best.safetensors`; its card is `best.toml` beside it.
+    With `resume` the run in `out`, its folder, is continued; without it, a folder with a run is an error. `report` is called by
+    the first process with `{"event": "teacher" | "start" | "step" | "epoch", …}`; the keys of an epoch are those of
+    `metrics.jsonl`. Returns the path of `best.safetensors`; its card is `best.toml` beside it.
 
     Raises:
         ConfigError: an invalid field, or `out` contains a run, or one with another config or dataset.
@@ -140,9 +129,8 @@ def train(config: TrainConfig, out: str | Path, *, resume: bool = False, report:
                 if due or interrupted.is_set():
                     save(run)
                 if interrupted.is_set():
-                    raise Interrupted(
-                        f"interrupted in epoch {progress.epoch + 1}, step {progress.step}; use --resume to continue"
-                    )
+                    where = f"epoch {progress.epoch + 1}, step {progress.step}"
+                    raise Interrupted(f"interrupted in {where}; use --resume to continue")
             end_epoch(run)
     best = run.out / "best.safetensors"
     if not best.exists():
@@ -153,17 +141,15 @@ def train(config: TrainConfig, out: str | Path, *, resume: bool = False, report:
 def open_run(config: TrainConfig, out: Path, resume: bool = False, report: Report = lambda event: None) -> Run:
     """Check the config, open the data, build the parts, and restore the checkpoint of a resumed run.
 
-    Raises:
-        ConfigError, DatasetError, TrainingError: as in `train`.
+    Raises ConfigError, DatasetError and TrainingError as `train` does.
     """
     config = TrainConfig.of(config.to_dict())  # Configs built in Python are checked like recipes.
     if config.precision == "auto":
         config = dataclasses.replace(config, precision=fastest_precision(device_of(config).type))
     exists = (out / "last.pt").exists()
     if exists and not resume:
-        raise ConfigError(
-            f"{out} already contains a run; continue it with --resume, or choose another folder (--out)", path=out
-        )
+        advice = "continue it with --resume, or choose another folder (--out)"
+        raise ConfigError(f"{out} already contains a run; {advice}", path=out)
     Preprocess(card_input(config.input), card_crop(config.input))  # Raises where they do not match.
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -175,18 +161,9 @@ def open_run(config: TrainConfig, out: Path, resume: bool = False, report: Repor
     train_split, validation_split = open_splits(config)
     loader = Loader(train_split, config, accelerator.process_index, accelerator.num_processes, report)
     torch.manual_seed(hash_of(config.seed))
-    run = Run(
-        config=config,
-        out=out,
-        report=report,
-        accelerator=accelerator,
-        train=train_split,
-        validation=validation_split,
-        loader=loader,
-        schedule=Schedule(config.schedule, config.epochs, loader.steps),
-        parts=build_parts(config, train_split, accelerator, initialize=not exists),
-        progress=Progress(),
-    )
+    parts = build_parts(config, train_split, accelerator, initialize=not exists)
+    schedule = Schedule(config.schedule, config.epochs, loader.steps)
+    run = Run(config, out, report, accelerator, train_split, validation_split, loader, schedule, parts, Progress())
     if exists:
         restore(run)
     return run
@@ -258,16 +235,14 @@ def optimization_step(run: Run, batch: Batch) -> None:
     progress.seen += count
     if config.tracker:
         run.accelerator.log({f"step/{name}": value for name, value in ({"lr": rate} | terms).items()}, step=step)
-    run.report(
-        {"event": "step", "epoch": progress.epoch, "step": progress.step, "loss": terms["loss"], "lr": rate, "images": count}
-    )
+    where = {"event": "step", "epoch": progress.epoch, "step": progress.step}
+    run.report({**where, "loss": terms["loss"], "lr": rate, "images": count})
 
 
 def gradients(run: Run, batch: Batch) -> dict[str, float]:
     """Compute the gradients of a batch, in parts if gradients are accumulated; return the loss and its terms.
 
-    Raises:
-        TrainingError: no image of the batch is readable, the loss is NaN or infinite, or BatchNorm has a single image.
+    Raises TrainingError if no image is readable, the loss is NaN or infinite, or BatchNorm has a single image.
     """
     config, parts, progress, total = run.config, run.parts, run.progress, len(batch.rows)
     place = f"epoch {progress.epoch + 1}, step {progress.step}"
@@ -291,10 +266,8 @@ def gradients(run: Run, batch: Batch) -> dict[str, float]:
             except ValueError as error:
                 if len(chunk) > 1:
                     raise
-                raise TrainingError(
-                    f"a batch of one cannot be used with BatchNorm ({place}): {error}; set sampler.drop_last = true, or change "
-                    "batch or accumulate"
-                ) from error
+                advice = "set sampler.drop_last = true, or change batch or accumulate"
+                raise TrainingError(f"a batch of one cannot be used with BatchNorm ({place}): {error}; {advice}") from error
             if not loss.isfinite():
                 raise _not_finite(run, batch, terms)
             run.accelerator.backward(loss * share * batch.share)
@@ -306,8 +279,7 @@ def gradients(run: Run, batch: Batch) -> dict[str, float]:
 def end_epoch(run: Run) -> None:
     """Validate, save the best weights and a checkpoint, and write the metrics of the epoch.
 
-    Raises:
-        TrainingError: a parameter is NaN or infinite, or a file cannot be written.
+    Raises TrainingError if a parameter is NaN or infinite, or a file cannot be written.
     """
     config, parts, progress = run.config, run.parts, run.progress
     progress.skipped |= run.train.skipped
@@ -326,11 +298,9 @@ def end_epoch(run: Run) -> None:
         value = validation.quality(row, watched)
         run.schedule.epoch_ended(-value if smaller_is_better else 1 - value)
     if bad := _first_not_finite(parts.learner):
-        raise TrainingError(
-            f"{bad} is NaN or infinite at the end of epoch {progress.epoch + 1}; reduce optim.lr, then resume from the last "
-            f"checkpoint, {run.checkpoint}",
-            path=run.checkpoint,
-        )
+        problem = f"{bad} is NaN or infinite at the end of epoch {progress.epoch + 1}"
+        advice = f"reduce optim.lr, then resume from the last checkpoint, {run.checkpoint}"
+        raise TrainingError(f"{problem}; {advice}", path=run.checkpoint)
     progress.rows.append(row)
     progress.epoch += 1
     progress.step, progress.sums, progress.seen, progress.seconds = 0, {}, 0, 0.0
@@ -338,9 +308,8 @@ def end_epoch(run: Run) -> None:
         if row["best"]:
             figures = units.figures() if units else {}
             calibration = validation.calibration(outputs, run.validation, config)
-            run_dir.keep_best(
-                run.out, parts.kept, config, parts.options, run.validation, run.digests, row, calibration, figures
-            )
+            about = run.validation, run.digests, row, calibration, figures
+            run_dir.keep_best(run.out, parts.kept, config, parts.options, *about)
         save(run)
         run_dir.write_rows(run.out, progress.rows)
         curves = run_dir.draw_curves(run.out, progress.rows)
@@ -364,11 +333,8 @@ def training_row(run: Run) -> dict[str, Any]:
     seen = sum(number for _, number in sums)
     means = {name: sum(part[name] for part, _ in sums) / max(seen, 1) for name in progress.sums}
     last_step = (progress.epoch + 1) * run.loader.steps - 1
-    row: dict[str, Any] = {
-        "epoch": progress.epoch + 1,
-        "loss": means.pop("loss"),
-        "lr": run.config.optim.lr * run.schedule.factor(last_step),
-    }
+    rate = run.config.optim.lr * run.schedule.factor(last_step)
+    row: dict[str, Any] = {"epoch": progress.epoch + 1, "loss": means.pop("loss"), "lr": rate}
     correct, labeled = means.pop(CORRECT, 0.0), means.pop(LABELED, 0.0)
     if labeled:
         row["train_accuracy"] = correct / labeled
@@ -383,14 +349,8 @@ def validate(run: Run) -> tuple[dict[str, np.ndarray], dict[str, float], UnitThr
         # BatchNorm statistics differ between processes; those of the first are used.
         for buffer in kept.buffers():
             buffer.copy_(broadcast(buffer))
-    found = validation.predict(
-        kept,
-        run.validation,
-        config,
-        accelerator.process_index,
-        accelerator.num_processes,
-        criterion=run.parts.learner.criterion,
-    )
+    mine = accelerator.process_index, accelerator.num_processes
+    found = validation.predict(kept, run.validation, config, *mine, criterion=run.parts.learner.criterion)
     outputs = validation.interleave(gather_object([found]) if accelerator.num_processes > 1 else [found])
     run.progress.skipped |= run.validation.skipped
     metrics = validation.measure(outputs, run.validation, config)
@@ -429,27 +389,18 @@ def save(run: Run) -> None:
 def restore(run: Run) -> None:
     """Set weights, optimizer, schedule and progress from the checkpoint.
 
-    Raises:
-        ConfigError: the checkpoint has another config or dataset.
-        WeightsError: corrupt checkpoint.
+    Raises ConfigError if it has another config or dataset, WeightsError if it is corrupt.
     """
     parts, path, scaler = run.parts, run.checkpoint, run.accelerator.scaler
     saved = run_dir.load_checkpoint(path)
-    if saved["identity"]["data"] != run.digests:
-        raise ConfigError(
-            f"the dataset has changed since {path} was written; start a new run with --out",
-            path=path,
-            value=run.digests,
-            expected=saved["identity"]["data"],
-        )
+    if (expected := saved["identity"]["data"]) != run.digests:
+        message = f"the dataset has changed since {path} was written; start a new run with --out"
+        raise ConfigError(message, path=path, value=run.digests, expected=expected)
     theirs, ours = run_dir.identity_of_saved(saved["identity"]["config"]), run_dir.identity_of(run.config)
     if theirs != ours:
-        changed = [f"{name} was {before!r}, is {now!r}" for name, before, now in differences(theirs, ours)]
-        raise ConfigError(
-            f"{run.out} contains a run with another config ({', '.join(changed[:4])}); choose another folder (--out)",
-            path=run.out,
-            value=tuple(changed),
-        )
+        changed = tuple(f"{name} was {before!r}, is {now!r}" for name, before, now in differences(theirs, ours))
+        message = f"{run.out} contains a run with another config ({', '.join(changed[:4])})"
+        raise ConfigError(f"{message}; choose another folder (--out)", path=run.out, value=changed)
     # In checkpoints of mien 0.1 the criterion is called objective, and the progress is not nested.
     learner = {name.replace("objective.", "criterion.", 1): value for name, value in saved["learner"].items()}
     progress = saved.get("progress") or {**saved["at"], **{name: saved[name] for name in ("sums", "rows", "skipped")}}

@@ -15,13 +15,9 @@ EXTENDS = "extends"  # key of the recipe that a recipe is based on: a name, or a
 
 # Short names of fields in overrides.
 ALIASES = {
-    "lr": "optim.lr",
-    "weight_decay": "optim.weight_decay",
-    "size": "input.size",
-    "fold": "data.fold",
-    "folds": "data.folds",
-    "protocol": "data.protocol",
-}
+    "lr": "optim.lr", "weight_decay": "optim.weight_decay", "size": "input.size",
+    "fold": "data.fold", "folds": "data.folds", "protocol": "data.protocol",
+}  # fmt: skip
 
 
 def folder() -> Path:
@@ -38,8 +34,7 @@ def names() -> list[str]:
 def find(recipe: str | Path, beside: Path | None = None) -> Path:
     """Return the file of a recipe: a path, relative to the folder `beside`, or the name of a recipe of the package.
 
-    Raises:
-        ConfigError: not found; the message names similar recipes.
+    Raises ConfigError if there is none; the message names similar recipes.
     """
     path = Path(recipe) if beside is None else beside / recipe
     if path.is_file():

@@ -90,9 +90,8 @@ def space(assignments: Sequence[str]) -> Space:
             found[name] = []
         given = found[name]
         if not (name and given) or (isinstance(given, Interval) and given.low >= given.high):
-            raise ConfigError(
-                f"--set {text!r} must be FIELD=VALUE,VALUE or FIELD=LOW..HIGH, for example optim.lr=1e-3,3e-4", value=text
-            )
+            expected = "FIELD=VALUE,VALUE or FIELD=LOW..HIGH, for example optim.lr=1e-3,3e-4"
+            raise ConfigError(f"--set {text!r} must be {expected}", value=text)
     return found
 
 
@@ -107,13 +106,8 @@ def settings_of(space: Space, sample: int = 0, seed: int = 0) -> list[Setting]:
     if intervals and not sample:
         raise ConfigError(f"--set {intervals[0]}=LOW..HIGH needs --sample or --trials", value=intervals[0])
     if intervals:
-        return [
-            {
-                name: values.at(rng.random()) if isinstance(values, Interval) else rng.choice(values)
-                for name, values in space.items()
-            }
-            for _ in range(sample)
-        ]
+        draw = lambda values: values.at(rng.random()) if isinstance(values, Interval) else rng.choice(values)  # noqa: E731
+        return [{name: draw(values) for name, values in space.items()} for _ in range(sample)]
     every = [dict(zip(space, values, strict=True)) for values in product(*space.values())]  # pyrefly: ignore
     return rng.sample(every, sample) if 0 < sample < len(every) else every
 
@@ -161,10 +155,8 @@ def run(
 ) -> None:
     """Run or resume the members of a series with the changed fields `base`, each in its own process; skip finished ones.
 
-    `jobs` run at the same time and share the cores; `report` is called with `"skipped"`, `"started"` or `"finished"`.
-
-    Raises:
-        TrainingError: a run failed; its last lines are in the message. Other runs that had started are finished first.
+    `jobs` run at the same time and share the cores; `report` is called with `"skipped"`, `"started"` or `"finished"`. Raises
+    TrainingError if a run failed, with its last lines; other runs that had started are finished first.
     """
     threads = max((os.cpu_count() or 1) // jobs, 1)
     # With one process each, outer launchers such as torchrun must not be seen by the members.
@@ -181,10 +173,9 @@ def run(
         report(member, "started")
         member.out.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "mien", "train", str(recipe), *(f"--{change}" for change in (*base, *member.changes))]
+        command += ["--out", str(member.out), "--resume"]
         with (member.out / "output.txt").open("w", encoding="utf-8") as output:
-            code = subprocess.run(
-                [*command, "--out", str(member.out), "--resume"], env=environment, stdout=output, stderr=output, check=False
-            ).returncode
+            code = subprocess.run(command, env=environment, stdout=output, stderr=output, check=False).returncode
         if code:
             lines = (member.out / "output.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
             reason = lines[-1][:300] if lines else f"exit status {code}"
@@ -250,9 +241,8 @@ def tested(runs: Sequence[Member], metrics: Sequence[str]) -> Iterator[Pooled]:
         if member.done:
             config = TrainConfig.load(member.out / "config.toml").data[0]
             data = open_split(config, "test")
-            report = evaluate(
-                member.out, data, out=member.out / "test", faces=config.faces, detector=config.detector, page=False
-            )
+            options: dict[str, Any] = {"faces": config.faces, "detector": config.detector, "page": False}
+            report = evaluate(member.out, data, out=member.out / "test", **options)
             reports.setdefault(member.seed, []).append(report)
     for metric, value in rate(reports, metrics).items() if reports else ():
         number = sum(map(len, reports.values()))

@@ -44,14 +44,8 @@ SAMPLES = 256  # images from which BatchNorm statistics are measured
 class FaceDataset(TorchDataset[tuple[Tensor, int]]):
     """Face crops of a dataset as (image, label): float32 (C, H, W) as the model expects, and the class index, −1 if unknown.
 
-    Args:
-        data: the dataset.
-        card: card of the model, which defines preprocessing and class order.
-        transforms: augmentation as in recipes; its random numbers follow torch's seed.
-
-    Attributes:
-        data, card: see above.
-        labels: (N,) int64 class indices in the order of the card.
+    The card of the model defines preprocessing and class order; `transforms` is augmentation as in recipes, whose random
+    numbers follow torch's seed. `labels` (N,) int64 are the class indices in the order of the card.
     """
 
     def __init__(self, data: Dataset, card: Card, transforms: Sequence[Mapping[str, Any]] = ()) -> None:
@@ -89,18 +83,10 @@ def dataset(
     damaged: Damaged = "raise",
     **options: str,
 ) -> FaceDataset:
-    """Return a split of a dataset as a map-style `torch.utils.data.Dataset`.
+    """Return a split of a dataset, as `mien.open_dataset` opens it, as a map-style `torch.utils.data.Dataset`.
 
-    Args:
-        name: dataset, as in `mien.open_dataset`.
-        root: its folder.
-        split: "train", "validation" or "test".
-        protocol: how images are assigned to splits; empty: the first protocol of the dataset.
-        model: bundled model, card or run that defines preprocessing and class order.
-        augment: augmentation, as in recipes.
-        draw: seed and folds of the protocol.
-        damaged: whether images that cannot be read raise, or are skipped with a note.
-        options: options of the dataset.
+    `model` is a bundled model, card or run that defines preprocessing and class order; `augment` is augmentation, as in
+    recipes. `damaged` is whether images that cannot be read raise, or are skipped with a note.
 
     Raises:
         UnknownName, DatasetError, ConfigError: unknown dataset or model, missing files, invalid augmentation.
@@ -117,13 +103,8 @@ def dataset(
 def model(source: str | Path | Card, *, data: TorchDataset[tuple[Tensor, int]] | None = None) -> nn.Module:
     """Return the network of a bundled model, card or run with its weights, in evaluation mode.
 
-    Args:
-        source: bundled model, card or run.
-        data: training images, from which the BatchNorm statistics of a bundled model are measured. They are needed to train it,
-            but not for inference.
-
-    Raises:
-        WeightsError: the network cannot be built from the card.
+    `data` are training images, from which the BatchNorm statistics of a bundled model are measured: they are needed to train
+    it, but not for inference. Raises WeightsError if the network cannot be built from the card.
 
     Example:
         >>> import mien, torch
@@ -152,8 +133,7 @@ def model(source: str | Path | Card, *, data: TorchDataset[tuple[Tensor, int]] |
 def features(network: nn.Module, data: TorchDataset[tuple[Tensor, int]], *, batch_size: int = 64) -> Tensor:
     """Return the features (N, D) float32 of a dataset: the vectors that the last layer of the network reads.
 
-    Raises:
-        ConfigError: the network has no output `feature`.
+    Raises ConfigError if the network has no output `feature`.
     """
     before = network.training
     network.eval()

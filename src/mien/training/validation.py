@@ -25,6 +25,7 @@ from .terms import CLASSIFIED, CONCORDANCE, LOSS, heads, prefix_of
 
 MIN_CALIBRATION = 100
 """Minimum number of labeled images for calibration."""
+BATCH = 128
 SMALLER_IS_BETTER = ("nll", LOSS)
 
 
@@ -37,13 +38,11 @@ def predict(
     processes: int = 1,
     *,
     criterion: Criterion | None = None,
-    batch: int = 128,
 ) -> dict[str, np.ndarray]:
     """Run a network in evaluation mode over this process's part of a split: rows `process::processes`.
 
-    Returns:
-        Output name → (n, …) float32: scores before softmax, averaged over the views; NaN for unreadable images. With a
-        `criterion`, `LOSS` is the loss of each image's batch.
+    Returns output name → (n, …) float32: scores before softmax, averaged over the views; NaN for unreadable images. With a
+    `criterion`, `LOSS` is the loss of each image's batch.
     """
     model.eval()
     if criterion is not None:
@@ -53,7 +52,7 @@ def predict(
     rows = np.arange(process, len(split), processes)
     parts: dict[str, list[np.ndarray]] = {name: [] for index in range(len(config.data)) for name in heads(config, index)}
     losses: list[np.ndarray] = []
-    for taken, images, readable in evaluation_batches(split, preprocess, batch, rows):
+    for taken, images, readable in evaluation_batches(split, preprocess, BATCH, rows):
         views = [images]
         if config.validation.views > 1:
             views.append({name: value.flip(3) for name, value in images.items()})
@@ -133,12 +132,8 @@ def unit_thresholds(outputs: dict[str, np.ndarray], splits: Mixture, config: Tra
             data = split.data
             known = (column for column in (data.sequence, data.subject) if column is not None and (column != "").all())
             scores = np.clip(outputs[name][splits.rows(0)].astype(np.float64), -60, 60)
-            return tune_units(
-                1 / (1 + np.exp(-scores)),
-                split.targets["action_units"].numpy(),
-                data.unit_names,
-                next(known, data.names).tolist(),
-            )
+            present, identity = split.targets["action_units"].numpy(), next(known, data.names).tolist()
+            return tune_units(1 / (1 + np.exp(-scores)), present, data.unit_names, identity)
     return None
 
 
@@ -153,9 +148,8 @@ def calibration(outputs: dict[str, np.ndarray], splits: Mixture, config: TrainCo
     temperature = round(fit_temperature(scores, label), 4)
     wanted = config.validation.certain
     threshold = abstention_threshold(softmax(scores / temperature), label, wanted) if wanted else 0.0
-    return Calibration(
-        temperature=temperature, threshold=round(threshold, 4), fitted_on=f"{split.data.name} {split.data.split}"
-    )
+    fitted_on = f"{split.data.name} {split.data.split}"
+    return Calibration(temperature=temperature, threshold=round(threshold, 4), fitted_on=fitted_on)
 
 
 def confusion(outputs: dict[str, np.ndarray], splits: Mixture, config: TrainConfig) -> np.ndarray:
@@ -197,12 +191,9 @@ def classified(scores: np.ndarray, label: np.ndarray) -> dict[str, float]:
     scores = np.where(readable[:, None], scores, 0.0)
     top = scores.max(1, keepdims=True)
     log_p = scores - top - np.log(np.exp(scores - top).sum(1, keepdims=True))
-    return {
-        "accuracy": float(metrics.accuracy(counts)),
-        "uar": float(metrics.uar(counts)),
-        "macro_f1": float(metrics.macro_f1(counts)),
-        "nll": float(-log_p[np.arange(len(label)), label].mean()),
-    }
+    formulas = {"accuracy": metrics.accuracy, "uar": metrics.uar, "macro_f1": metrics.macro_f1}
+    found = {name: float(formula(counts)) for name, formula in formulas.items()}
+    return found | {"nll": float(-log_p[np.arange(len(label)), label].mean())}
 
 
 def concordance(prediction: np.ndarray, target: np.ndarray) -> dict[str, float]:
