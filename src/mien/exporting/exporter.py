@@ -61,26 +61,19 @@ def export(
     threads: int = 1,
     progress: Callable[[str], None] = lambda step: None,
 ) -> Exported:
-    """Write a network as a file that runs without torch, atomically.
+    """Write a network as a file that runs without torch, atomically; return it with its measurements and those of the source.
 
-    Args:
-        model: any model that `mien.load` opens: folder of a run, card (also of an ensemble), `.safetensors`, exported `.onnx`.
-        out: output file: `.onnx`, or `.xml` for OpenVINO (its weights go beside it, as `.bin`).
-        precision: `"fp32"`; `"fp16"`: float16 weights, float32 arithmetic; `"int8"`: quantized weights and arithmetic. None:
-            fp32, or that of an exported file.
-        runtime: `"onnx"` or `"openvino"`.
-        raw_input: include preprocessing in the file: its input is (N, H, W, 3) uint8 RGB of any size.
-        training: images for the activation ranges of int8.
-        validation: images for the accuracy of int8.
-        tolerance: maximum loss of accuracy on `validation`, in points.
-        images: number of images of `training` that are used.
-        keep: patterns of node names, or operator types, that stay float32.
-        speed: also measure images per second of source and file.
-        threads: threads inside one call.
-        progress: called with the next step.
+    The model is any that `mien.load` opens: folder of a run, card (also of an ensemble), `.safetensors`, exported `.onnx`. The
+    output is `.onnx`, or `.xml` for the runtime `"openvino"` (its weights go beside it, as `.bin`). With `raw_input` the file
+    includes preprocessing: its input is (N, H, W, 3) uint8 RGB of any size.
 
-    Returns:
-        The file with its measurements and those of the source.
+    The precision is `"fp32"`; `"fp16"`: float16 weights, float32 arithmetic; `"int8"`: quantized weights and arithmetic; None:
+    fp32, or that of an exported file. For int8 there are that many `images` of `training` for the activation ranges, and
+    `validation` for the accuracy, of which it may lose `tolerance` points; nodes whose name or operator type matches a pattern
+    of `keep` stay float32.
+
+    With `speed` images per second of source and file are measured, with `threads` threads inside one call. `progress` is called
+    with the next step.
 
     Raises:
         ExportError: the file would differ from its source by more than 1e-4 (fp32), or lose more accuracy than `tolerance`
@@ -124,20 +117,19 @@ def export(
         progress("adding preprocessing to the graph")
         graph = prepend(graph, exported)
         exported = dataclasses.replace(exported, input=dataclasses.replace(exported.input, dtype="uint8"))
-    about = {
-        "source": name,
-        "source_sha256": card.sha256,
-        "precision": chosen,
-        "runtime": runtime,
-        "mien": VERSION,
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-    }
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    about = {"source": name, "source_sha256": card.sha256, "precision": chosen, "runtime": runtime, "mien": VERSION}
     measured = () if chosen == "int8" else card.measured
     if chosen == "fp16":
         note = "before weights were stored as float16"
         measured = tuple(dataclasses.replace(each, note=f"{each.note}; {note}".removeprefix("; ")) for each in measured)
     exported = dataclasses.replace(
-        exported, file=path.name, sha256="", path=None, measured=measured, export={**card.export, **about, **more}
+        exported,
+        file=path.name,
+        sha256="",
+        path=None,
+        measured=measured,
+        export={**card.export, **about, "date": today, **more},
     )
     product: Any = OnnxFile(graph)
     limit = parity.TOLERANCES[None if chosen == UNCHANGED else chosen]
@@ -163,13 +155,8 @@ def export(
         before["speed"], after["speed"] = parity.speeds([(card, source), (exported, file)])
     sources = [member.weights for member, *_ in source.members] if isinstance(source, EnsembleRuntime) else [card.weights]
     kind = "fp32" if isinstance(source, (TorchRuntime, EnsembleRuntime)) else UNCHANGED
-    return Exported(
-        path,
-        exported,
-        differences,
-        Figures(name, kind, sum(map(size, sources)), **before),
-        Figures(path.name, chosen, size(path), **after),
-    )
+    figures = Figures(name, kind, sum(map(size, sources)), **before), Figures(path.name, chosen, size(path), **after)
+    return Exported(path, exported, differences, *figures)
 
 
 def _check(
@@ -227,18 +214,16 @@ def _with_accuracy(card: Card, old: dict[str, Any], new: dict[str, Any], data: D
     """Return the card of an int8 file with its accuracy; raises ExportError if it loses more than `tolerance` points."""
     lost = 100 * (old["accuracy"] - new["accuracy"])
     if not lost <= tolerance:
-        raise ExportError(
-            f"int8 loses {lost:.2f} points of accuracy on {data.name} {data.split} ({100 * old['accuracy']:.2f} → "
-            f"{100 * new['accuracy']:.2f}, {new['n']:,} images), more than the tolerance of {tolerance:g}; nothing was "
-            "written. Keep sensitive layers in float (--keep), or export as fp16",
-            value=lost,
-            expected=tolerance,
-        )
+        values = f"{100 * old['accuracy']:.2f} → {100 * new['accuracy']:.2f}, {new['n']:,} images"
+        loss = f"int8 loses {lost:.2f} points of accuracy on {data.name} {data.split} ({values})"
+        advice = "Keep sensitive layers in float (--keep), or export as fp16"
+        message = f"{loss}, more than the tolerance of {tolerance:g}; nothing was written. {advice}"
+        raise ExportError(message, value=lost, expected=tolerance)
     shared = {"dataset": data.name, "split": data.split, "n": len(data), "note": "output scores, this int8 file"}
     value, low, high, ece = (round(new[key], 4) for key in ("accuracy", "low", "high", "ece"))
     measured = (
         Measured(metric="accuracy", value=value, low=low, high=high, **shared),
         Measured(metric="ECE", value=ece, **shared),
     )
-    loss = {"accuracy_lost": round(lost / 100, 4), "ece_before": round(old["ece"], 4)}
-    return dataclasses.replace(card, measured=measured, export={**card.export, **loss})
+    about = {**card.export, "accuracy_lost": round(lost / 100, 4), "ece_before": round(old["ece"], 4)}
+    return dataclasses.replace(card, measured=measured, export=about)

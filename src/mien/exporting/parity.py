@@ -78,9 +78,8 @@ def largest_difference(card: Card, source: Runtime, exported: Card, file: Runtim
         roles = {FEATURE: FEATURE} if FEATURE in wanted else {}
         pairs = [(role, wanted[name], given[exported.outputs[role]]) for role, name in (roles | dict(card.outputs)).items()]
         if after.raw and not after.regions:  # Images may have any size.
-            pairs.append(
-                ("scores", scores, np.concatenate([file(image[None])[exported.outputs["scores"]] for image in images]))
-            )
+            single = [file(image[None])[exported.outputs["scores"]] for image in images]
+            pairs.append(("scores", scores, np.concatenate(single)))
         for role, left, right in pairs:
             if left.shape != right.shape or not np.isfinite(right).all():
                 problem = "NaN" if left.shape == right.shape else f"the shape {right.shape} instead of {left.shape}"
@@ -103,25 +102,16 @@ def check(differences: Mapping[str, float], limit: float | None) -> None:
     """Raise ExportError if the largest difference exceeds the limit."""
     role, worst = max(differences.items(), key=lambda each: each[1])
     if limit is not None and not worst <= limit:
-        raise ExportError(
-            f"the file differs from its source by {worst:.1e} in {role}, more than {limit:.0e}; nothing was written. "
-            "Export it with more precision",
-            value=worst,
-            expected=limit,
-        )
+        message = f"the file differs from its source by {worst:.1e} in {role}, more than {limit:.0e}; nothing was written"
+        raise ExportError(f"{message}. Export it with more precision", value=worst, expected=limit)
 
 
 def accuracy(card: Card, runtime: Runtime, data: Dataset) -> dict[str, Any]:
     """Return accuracy with its interval, calibration error and number of images, as `mien.evaluate` computes them."""
     figures = measure(predict_all(CardPredictor(card, runtime), data))
-    official = figures["official"]["accuracy"]
-    return {
-        "accuracy": official["value"],
-        "low": official["low"],
-        "high": official["high"],
-        "ece": figures["answered"]["ece"]["value"],
-        "n": figures["official"]["n"],
-    }
+    official, ece = figures["official"], figures["answered"]["ece"]["value"]
+    accuracy, low, high = (official["accuracy"][key] for key in ("value", "low", "high"))
+    return {"accuracy": accuracy, "low": low, "high": high, "ece": ece, "n": official["n"]}
 
 
 def speeds(networks: Sequence[tuple[Card, Runtime]]) -> list[float]:
@@ -138,18 +128,17 @@ def speeds(networks: Sequence[tuple[Card, Runtime]]) -> list[float]:
     return [BATCH / statistics.median(kept[1:]) for kept in seconds]  # The first round warms up.
 
 
-def batches_of(card: Card, runtime: Runtime, data: Dataset, count: int, batch: int = 32) -> list[dict[str, np.ndarray]]:
+def batches_of(card: Card, runtime: Runtime, data: Dataset, count: int) -> list[dict[str, np.ndarray]]:
     """Return the inputs, input → (n, C, H, W), for a random sample of `count` images; raises DatasetError without any face."""
     predictor, some = CardPredictor(card, runtime), data.take(np.sort(np.random.default_rng(0).permutation(len(data))[:count]))
     find = finder_for(predictor, some)
     found: list[dict[str, np.ndarray]] = []
-    for first in range(0, len(some), batch):
-        part = found_faces(some, find, range(first, min(first + batch, len(some))))
+    for first in range(0, len(some), 32):
+        part = found_faces(some, find, range(first, min(first + 32, len(some))))
         if crops := [predictor.crop(face) for face in part.values()]:
             fed = predictor.preprocess.batch(crops)
             found.append(dict(fed) if isinstance(fed, Mapping) else {IMAGE: fed})
     if not found:
-        raise DatasetError(
-            f"no face found in {len(some)} images of {data.name} {data.split}; activation ranges need faces, use other images"
-        )
+        where = f"{len(some)} images of {data.name} {data.split}"
+        raise DatasetError(f"no face found in {where}; activation ranges need faces, use other images")
     return found
