@@ -45,9 +45,8 @@ class Baseline:
     def __init__(self, kind: str | None, read: Recognizer) -> None:
         """Parse a kind of baseline; for a file, run inference on it. None disables it.
 
-        Raises:
-            ConfigError: unknown kind, or a file without a face or without blendshapes.
-            SourceError: the file cannot be read.
+        Raises ConfigError for an unknown kind, or a file without a face or without blendshapes; SourceError if it cannot be
+        read.
         """
         self.seconds = 0.0
         self.neutral: Neutral | None = None
@@ -59,9 +58,8 @@ class Baseline:
         elif Path(kind).is_file():
             self.neutral = _neutral(kind, read)
         else:
-            raise ConfigError(
-                f"unknown baseline {kind!r}; expected median, 'first N s', or a neutral image of the person", value=kind
-            )
+            expected = "median, 'first N s', or a neutral image of the person"
+            raise ConfigError(f"unknown baseline {kind!r}; expected {expected}", value=kind)
         self.note = f"baseline subtracted: {kind}"
         self._waiting: deque[Result] = deque()
         self._begin: dict[int | None, float] = {}  # track → time of its first frame
@@ -117,8 +115,7 @@ def subtract(results: Iterable[Result], kind: str, read: Recognizer) -> Iterator
 def _without(face: Face, neutral: Neutral) -> Face:
     changed: dict[str, Any] = {}
     for name in FIELDS:
-        values = getattr(face, name)
-        if values is not None:
+        if (values := getattr(face, name)) is not None:
             changed[name] = {key: value - neutral[name].get(key, 0.0) for key, value in values.items()}
     alone = None if face.unsmoothed is None else _without(face.unsmoothed, neutral)
     return dataclasses.replace(face, **changed, unsmoothed=alone)
@@ -135,7 +132,7 @@ def _median(faces: list[Face], name: str) -> dict[str, float]:
 def _neutral(path: str, read: Recognizer) -> Neutral:
     faces = read(path).faces
     if not faces or faces[0].blendshapes is None:
-        what = "no face found" if not faces else "blendshapes are turned off"
+        what = "blendshapes are turned off" if faces else "no face found"
         raise ConfigError(f"{path} cannot be the baseline: {what}", path=path)
     largest = max(faces, key=lambda face: face.box.width * face.box.height)
     return {name: dict(getattr(largest, name) or {}) for name in FIELDS}

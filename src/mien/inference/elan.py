@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, MissingExtra
+from ..errors import ConfigError, needs
 from ..io.files import atomic_write
 from ..types import Face, Result
 from .summary import Summary
@@ -24,7 +24,7 @@ GAP = 0.2
 
 
 class Elan:
-    """Collects the results of one video and writes an .eaf file.
+    """Collects the results of one video and writes an .eaf file; raises MissingExtra without pympi-ling.
 
     Example:
         >>> import mien
@@ -35,15 +35,8 @@ class Elan:
     """
 
     def __init__(self) -> None:
-        """Begin.
-
-        Raises:
-            MissingExtra: pympi-ling is not installed.
-        """
-        try:
+        with needs("elan", "pympi-ling"):
             from pympi.Elan import Eaf
-        except ImportError:
-            raise MissingExtra("pympi-ling", "elan") from None
         self._new: Any = Eaf
         self._tiers: dict[str, list[tuple[float, float, str]]] = {}
         self._summary = Summary()
@@ -51,11 +44,7 @@ class Elan:
         self._last, self._step = 0.0, 0.04
 
     def add(self, result: Result) -> None:
-        """Add the next frame; images are ignored.
-
-        Raises:
-            ConfigError: a frame of a second video.
-        """
+        """Add the next frame; images are ignored. Raises ConfigError for a frame of a second video."""
         if result.time is None or result.status == "unreadable":
             return
         if self._source not in (None, result.source):
@@ -77,20 +66,15 @@ class Elan:
             intervals.append((time, time + self._step, value))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the file.
-
-        Raises:
-            ConfigError: it cannot be written.
-        """
+        """Write the file; raises ConfigError if that fails."""
         document = self._new(author="mien")
         document.remove_tier("default")
         if self._source is not None and Path(self._source).is_file():
             document.add_linked_file(str(Path(self._source).absolute()), relpath=Path(self._source).name)
         tiers = dict(self._tiers)
         for face in self._summary.faces:
-            tiers[f"face {face.track or 1} blink"] = [
-                (blink.onset, blink.onset + blink.duration, "blink") for blink in face.blinks
-            ]
+            blinks = [(blink.onset, blink.onset + blink.duration, "blink") for blink in face.blinks]
+            tiers[f"face {face.track or 1} blink"] = blinks
         for tier in sorted(tiers):
             document.add_tier(tier)
             end = 0

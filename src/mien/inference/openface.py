@@ -6,10 +6,10 @@ and action units are omitted, not zero: the 3D landmarks, the eye landmarks, and
 
     pose_T*        mm; x to the right, y down, z away from the camera
     pose_R*        radians; pitch positive down, yaw positive to the left of the image, roll positive clockwise (R = Rx·Ry·Rz)
-    gaze_0, _1     unit vectors of the eye on the left and on the right of the image, in the axes of pose_T; NaN for a closed
-    eye gaze_angle_*   radians; x positive to the right of the image, y positive down AU*_r          0 … 5: five times the
-    estimated intensity, blendshape-derived, not FACS-coded AU*_c          0 or 1: an intensity, or the probability of a
-    trained output, of at least `PRESENT`
+    gaze_0, _1     unit vectors of the eye on the left and on the right of the image, in the axes of pose_T; NaN if closed
+    gaze_angle_*   radians; x positive to the right of the image, y positive down
+    AU*_r          0 … 5: five times the estimated intensity, blendshape-derived, not FACS-coded
+    AU*_c          0 or 1: an intensity, or the probability of a trained output, of at least `PRESENT`
 
 Source: OpenFace 2.2, lib/local/Utilities/src/RecorderCSV.cpp.
 """
@@ -31,6 +31,7 @@ from ..labels import ACTION_UNITS
 from ..types import EyeGaze, Face, Group, Pose, Result
 from .results import TextFile
 
+GROUPS: tuple[Group, ...] = ("pose", "gaze", "landmarks68", "units")
 INTENSITIES = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)
 """Action units with an intensity in OpenFace, in its order."""
 PRESENCES = (*INTENSITIES[:-1], 28, 45)
@@ -51,19 +52,11 @@ class OpenFaceFiles:
         ...         sink.write(result)
     """
 
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        groups: Sequence[Group] = ("pose", "gaze", "landmarks68", "units"),
-        *,
-        units: bool = False,
-    ) -> None:
-        """Choose where to write.
+    def __init__(self, path: str | os.PathLike[str], groups: Sequence[Group] = GROUPS, *, units: bool = False) -> None:
+        """Write into a file (its name ends with .csv) for a single source, or into a folder.
 
-        Args:
-            path: a file (its name ends with .csv) for a single source, or a folder.
-            groups: groups of columns; OpenFace has no others than these four.
-            units: whether the model has an output for action units: then there are presences only.
+        OpenFace has no other groups of columns than these four. `units` is whether the model has an output for action units:
+        then there are presences only.
         """
         self.path, self.groups, self.units = Path(path), tuple(groups), units
         self.count = 0
@@ -80,8 +73,7 @@ class OpenFaceFiles:
     def write(self, result: Result) -> None:
         """Append one result; an unreadable one is skipped.
 
-        Raises:
-            ConfigError: a second source, where `path` is a file; the file cannot be written.
+        Raises ConfigError for a second source, where `path` is a file, and if the file cannot be written.
         """
         if result.status == "unreadable":
             return
@@ -150,9 +142,8 @@ class OpenFaceFiles:
     def _name(self, source: str) -> Path:
         if self.path.suffix.lower() == ".csv":
             if self._names:
-                raise ConfigError(
-                    f"{self.path} is one file, and OpenFace's format has one per image or video; name a folder", path=self.path
-                )
+                problem = f"{self.path} is one file, and OpenFace's format has one per image or video"
+                raise ConfigError(f"{problem}; name a folder", path=self.path)
             self._names.add(self.path.name)
             return self.path
         stem = Path(source.strip("<>")).stem or "image"

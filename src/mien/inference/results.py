@@ -39,13 +39,10 @@ GROUP_COLUMNS: dict[Group, dict[str, type]] = {
 def columns(
     labels: Sequence[str], groups: Sequence[Group] = DEFAULTS.groups, *, unsmoothed: bool = False, units: bool = False
 ) -> dict[str, type]:
-    """Return the columns of a table of results, in order, with their types.
+    """Return the columns of a table of results, in order, with their types, for the classes of the model's card.
 
-    Args:
-        labels: classes of the scores, in the order of the model's card.
-        groups: groups of columns.
-        unsmoothed: whether `unsmoothed_LABEL` columns follow the scores: those of each frame of a video alone.
-        units: whether the model has an output for action units: these replace the estimated ones.
+    With `unsmoothed`, `unsmoothed_LABEL` columns follow the scores: those of each frame of a video alone. `units` is whether
+    the model has an output for action units: these replace the estimated ones.
     """
     found: dict[str, type] = {
         "source": str, "status": str, "width": int, "height": int, "frame": int, "time": float, "face": int, "track": int,
@@ -111,11 +108,7 @@ class TextFile:
             undo.pop_all()
 
     def append(self, rows: str) -> None:
-        """Write whole rows; what UTF-8 cannot encode is written as an escape.
-
-        Raises:
-            ConfigError: the disk is full.
-        """
+        """Write whole rows; what UTF-8 cannot encode is written as an escape. Raises ConfigError if the disk is full."""
         rest = memoryview(rows.encode("utf-8", "backslashreplace"))
         try:
             while rest:
@@ -150,11 +143,7 @@ class JsonLines(TextFile):
     def __init__(
         self, path: str | os.PathLike[str], *, points: Points = DEFAULTS.points, groups: Sequence[Group] = DEFAULTS.groups
     ) -> None:
-        """Open a file; `points` and `groups` are those of `Face.to_dict`.
-
-        Raises:
-            ConfigError: the file cannot be written.
-        """
+        """Open a file; `points` and `groups` are those of `Face.to_dict`. Raises ConfigError if it cannot be written."""
         super().__init__(path)
         self.points, self.groups = points, groups
 
@@ -187,18 +176,9 @@ class Csv(TextFile):
         units: bool = False,
         bom: bool = False,
     ) -> None:
-        """Open a file; the other arguments are those of `columns`.
+        """Open a file; the other arguments are those of `columns`. Raises ConfigError if it cannot be written.
 
-        Args:
-            path: of the file.
-            labels: classes of the scores.
-            groups: groups of columns.
-            unsmoothed: as for `columns`.
-            units: as for `columns`.
-            bom: begin the file with a byte order mark, by which Excel recognizes UTF-8.
-
-        Raises:
-            ConfigError: the file cannot be written.
+        `bom` begins it with a byte order mark, by which Excel recognizes UTF-8.
         """
         self.columns, self.groups = columns(labels, groups, unsmoothed=unsmoothed, units=units), tuple(groups)
         super().__init__(path, ("\ufeff" if bom else "") + csv_line(self.columns))

@@ -45,16 +45,9 @@ class Smoother(Protocol):
 
 
 def open_smoother(kind: str, window: float = 0.25, threshold: float = 0.0) -> Smoother:
-    """Return a smoother.
+    """Return a smoother, `"ema"`, `"box"` or `"gaussian"`, with a window in seconds and the abstention threshold of a card.
 
-    Args:
-        kind: `"ema"`, `"box"` or `"gaussian"`.
-        window: length of the smoothing window in seconds.
-        threshold: abstention threshold of the model's card.
-
-    Raises:
-        UnknownName: unknown kind.
-        ConfigError: the window is not above 0 and at most 60 s.
+    Raises UnknownName for another kind, ConfigError for a window that is not above 0 and at most 60 s.
     """
     if not 0 < window <= 60:
         raise ConfigError(f"window must be above 0 and at most 60 seconds, got {window}", value=window)
@@ -96,10 +89,7 @@ class Exponential:
 class Centered:
     """The weighted mean of the frames around each frame; results are delayed by half the window.
 
-    Args:
-        window: seconds.
-        threshold: abstention threshold.
-        sigma: of the Gaussian, in windows; infinite for an unweighted mean.
+    `sigma` is that of the Gaussian, in windows; infinite for an unweighted mean.
     """
 
     def __init__(self, window: float, threshold: float, sigma: float = np.inf) -> None:
@@ -126,10 +116,8 @@ class Centered:
             time = result.time or 0.0
             while self._near[0][0] < time - self.half:
                 self._near.popleft()
-            faces = (
-                unpack(face, self._mean(time, stretch), self.threshold)
-                for face, stretch in zip(result.faces, stretches, strict=True)
-            )
+            means = [self._mean(time, stretch) for stretch in stretches]
+            faces = [unpack(face, mean, self.threshold) for face, mean in zip(result.faces, means, strict=True)]
             done.append((item, dataclasses.replace(result, faces=tuple(faces))))
         return done
 

@@ -25,42 +25,34 @@ GAP = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Blink:
-    """One blink."""
+    """One blink: the time in seconds at which the eyes begin to be closed, and seconds until they are open again."""
 
     onset: float
-    """Time in seconds at which the eyes begin to be closed."""
     duration: float
-    """Seconds until they are open again."""
 
 
 @dataclass(frozen=True, slots=True)
 class FaceSummary:
-    """One face of one video."""
+    """One face of one video, by its track number, with the times in seconds of its first and last frame.
+
+    `seconds` is how long it was visible, without gaps, in that many `frames`. `expressions` are expression → share of its
+    frames, the most frequent first; frames in which the model abstains count as `"uncertain"`. The head pose is the mean in
+    degrees, None without pose; `at_camera` is the share of the frames with a gaze in which it is directed at the camera, None
+    without any.
+    """
 
     source: str
-    """The video."""
     track: int
-    """Number of the face."""
     first: float
-    """Time in seconds of its first frame."""
     last: float
-    """Time of its last frame."""
     seconds: float
-    """How long it was visible; gaps are not counted."""
     frames: int
-    """Frames in which it was visible."""
     expressions: dict[str, float]
-    """Expression → share of its frames, the most frequent first; frames in which the model abstains count as `"uncertain"`."""
     blinks: tuple[Blink, ...]
-    """Its blinks."""
     pitch: float | None
-    """Mean head pose in degrees; None without pose."""
     yaw: float | None
-    """Mean head pose in degrees."""
     roll: float | None
-    """Mean head pose in degrees."""
     at_camera: float | None
-    """Share of the frames with a gaze in which it is directed at the camera; None without any."""
 
     @property
     def blink_rate(self) -> float:
@@ -142,19 +134,9 @@ def summarize(results: Iterable[Result]) -> list[FaceSummary]:
 
 
 def _summary(source: str, number: int, track: _Track) -> FaceSummary:
-    frames = sum(track.labels.values())
+    frames, blinks = track.labels.total(), tuple(track.blinks)
+    shares = {label: count / frames for label, count in track.labels.most_common()}
     pitch, yaw, roll = np.mean(track.poses, 0).tolist() if track.poses else (None, None, None)
-    return FaceSummary(
-        source=source,
-        track=number,
-        first=track.first,
-        last=track.last,
-        seconds=track.seconds,
-        frames=frames,
-        expressions={label: count / frames for label, count in track.labels.most_common()},
-        blinks=tuple(track.blinks),
-        pitch=pitch,
-        yaw=yaw,
-        roll=roll,
-        at_camera=float(np.mean(track.contacts)) if track.contacts else None,
-    )
+    contact = float(np.mean(track.contacts)) if track.contacts else None
+    seen = track.first, track.last, track.seconds, frames
+    return FaceSummary(source, number, *seen, shares, blinks, pitch, yaw, roll, contact)

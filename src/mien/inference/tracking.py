@@ -27,17 +27,17 @@ SPREAD = 3.0
 
 @dataclass(slots=True)
 class Track:
-    """State of a face when last seen."""
+    """State of a face when last `seen`, in seconds.
+
+    The box (4,) float64 is left, top, right, bottom in pixels, the velocity (2,) that of its center in pixels per second, the
+    look (D,) the running mean of its appearance, of length one.
+    """
 
     number: int
     box: np.ndarray
-    """(4,) float64: left, top, right, bottom in pixels."""
     velocity: np.ndarray
-    """(2,) of its center, in pixels per second."""
     look: np.ndarray
-    """(D,) running mean of its appearance, of length one."""
     seen: float
-    """Time when last seen."""
 
     def expected(self, time: float) -> np.ndarray:
         """Return the predicted box (4,); motion is extrapolated for half a second at most."""
@@ -68,13 +68,10 @@ class Tracker:
         self._next, self._time = 1, -np.inf
 
     def update(self, boxes: np.ndarray, looks: np.ndarray, time: float, *, cut: bool = False) -> list[int]:
-        """Return the track number of each face of one frame.
+        """Return the track number of each face of one frame, at a time in seconds that does not decrease.
 
-        Args:
-            boxes: (N, 4) left, top, right, bottom in pixels.
-            looks: (N, D) appearance vectors of length one; see `mien.inference.following.appearance`.
-            time: of the frame in seconds, not decreasing.
-            cut: whether a new scene begins, so that positions are meaningless.
+        Boxes (N, 4) are left, top, right, bottom in pixels, looks (N, D) appearance vectors of length one, as of
+        `mien.inference.following.appearance`. After a `cut` a new scene begins, so that positions are meaningless.
         """
         boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
         numbers = [0] * len(boxes)
