@@ -38,16 +38,9 @@ from .run_info import about_dataset, environment, is_finished, memory_mb
 from .tta import Views, views
 
 __all__ = [
-    "CardPredictor",
-    "Dataset",
-    "FunctionPredictor",
-    "Mode",
-    "Predictor",
-    "Report",
-    "StoredPredictor",
-    "evaluate",
+    "CardPredictor", "Dataset", "FunctionPredictor", "Mode", "Predictor", "Report", "StoredPredictor", "evaluate",
     "open_predictor",
-]
+]  # fmt: skip
 
 
 def evaluate(
@@ -133,8 +126,8 @@ def evaluate(
     }
     with use(device), locked_folder(out):
         if is_finished(out, identity, overwrite=overwrite):
-            report = Report.read(out)
-            report = Report(out, report.predictions, {**report.about, "metrics": list(metrics)})
+            found = Report.read(out)
+            report = Report(out, found.predictions, {**found.about, "metrics": list(metrics)})
             report.write(page=page)
             return report
         finder = FaceFinder(mode, detector, mesh=pose or cuts_regions(predictor), threads=threads)
@@ -148,6 +141,7 @@ def evaluate(
         part.replace(out / PREDICTIONS)
         table = read_predictions(out / PREDICTIONS)
         runtime_device = getattr(getattr(predictor, "runtime", None), "device", None)
+        speed = {"rows": len(table), "model_seconds": round(seconds, 3), "memory_mb": memory_mb(), "threads": threads}
         about = {
             "schema": 1,
             "identity": identity,
@@ -159,13 +153,7 @@ def evaluate(
             "command": list(command),
             "environment": {**environment(), **({} if runtime_device is None else {"device": str(runtime_device)})},
             "run": about_run(model),
-            "speed": {
-                "rows": len(table),
-                "model_seconds": round(seconds, 3),
-                "memory_mb": memory_mb(),
-                "threads": threads,
-                "batch": batch,
-            },
+            "speed": {**speed, "batch": batch},
             "mistakes": save_mistakes(out, table, dataset),
         }
         text = json.dumps(about, indent=1, ensure_ascii=False) + "\n"

@@ -84,12 +84,8 @@ def is_finished(out: Path, identity: Mapping[str, Any], *, overwrite: bool) -> b
             raise ConfigError(f"{path} is corrupt; give --overwrite to evaluate again", path=path) from error
         if other:
             key, before, now = other[0]
-            raise ConfigError(
-                f"{out} holds another evaluation ({key}: {before!r}, now {now!r}); give another --out, or --overwrite",
-                path=out,
-                value=now,
-                expected=before,
-            )
+            message = f"{out} holds another evaluation ({key}: {before!r}, now {now!r})"
+            raise ConfigError(f"{message}; give another --out, or --overwrite", path=out, value=now, expected=before)
         if (out / PREDICTIONS).is_file():
             return True
     for name in (EVALUATION, PREDICTIONS):

@@ -152,11 +152,10 @@ def verify(
             predictor = CardPredictor(predictor.card, predictor.runtime)
             wanted = _claimed(predictor.card.measured, dataset, "scores")
     if not wanted:
-        raise ConfigError(
-            f"the card of {predictor.name} has no claims about {dataset.name} {dataset.split}, output {predictor.output}, "
-            f"{len(dataset):,} images; give the claim with --claim accuracy=60.4",
-            value=f"{dataset.name} {dataset.split}",
-        )
+        data = f"{dataset.name} {dataset.split}"
+        about = f"{data}, output {predictor.output}, {len(dataset):,} images"
+        message = f"the card of {predictor.name} has no claims about {about}; give the claim with --claim accuracy=60.4"
+        raise ConfigError(message, value=data)
     if unknown := [name for name in wanted if _spelling(name) not in METRICS]:
         message = f"unknown metric {unknown[0]!r} (expected {', '.join(METRICS)})"
         raise ConfigError(message, value=unknown[0], expected=tuple(METRICS))

@@ -123,14 +123,8 @@ def export(
     if chosen == "fp16":
         note = "before weights were stored as float16"
         measured = tuple(dataclasses.replace(each, note=f"{each.note}; {note}".removeprefix("; ")) for each in measured)
-    exported = dataclasses.replace(
-        exported,
-        file=path.name,
-        sha256="",
-        path=None,
-        measured=measured,
-        export={**card.export, **about, "date": today, **more},
-    )
+    about = {**card.export, **about, "date": today, **more}
+    exported = dataclasses.replace(exported, file=path.name, sha256="", path=None, measured=measured, export=about)
     product: Any = OnnxFile(graph)
     limit = parity.TOLERANCES[None if chosen == UNCHANGED else chosen]
     if runtime == "openvino":

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from ..errors import ConfigError
 from . import sface
 from .info import Input, at_least
-from .keys import RESNET_CHILDREN, Rule, rename
+from .keys import RESNET_CHILDREN, Rule, children, rename
 from .stock import resnet, timm_model
 
 IMAGE = at_least(32)
@@ -138,10 +138,7 @@ def from_author(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 AUTHOR_RULES: tuple[Rule, ...] = (
     (r"^features\.(\d)\.", lambda match: f"features.{RESNET_CHILDREN[int(match[1])]}."),
     (r"^cat_head(\d+)\.", r"heads.\1."),
-    (r"\.sa\.conv1x1\.", ".spatial.reduce."),
-    (r"\.sa\.conv_3x3\.", ".spatial.square."),
-    (r"\.sa\.conv_1x3\.", ".spatial.row."),
-    (r"\.sa\.conv_3x1\.", ".spatial.column."),
+    *children(r"\.sa\.", ".spatial.", {"conv1x1": "reduce", "conv_3x3": "square", "conv_1x3": "row", "conv_3x1": "column"}),
     (r"\.ca\.attention\.", ".channel."),
 )
 RESNET_RULES: tuple[Rule, ...] = ((r"^(?!fc\.)", "features."), (r"^fc\.", "pretraining.fc."))

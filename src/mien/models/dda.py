@@ -29,7 +29,7 @@ from torch.nn import functional as F
 from ..errors import ConfigError
 from . import sface
 from .info import Input
-from .keys import Rule, rename
+from .keys import Rule, children, rename
 from .stock import resnet
 
 Gate = Literal["softmax", "sigmoid"]
@@ -295,23 +295,15 @@ def _one_less(template: str) -> Callable[[re.Match[str]], str]:
 
 AUTHOR_RULES: tuple[Rule, ...] = (
     (r"^fc\.(weight|bias)$", r"pretraining.fc.\1"),  # of a plain ResNet: no place for it here
-    (r"^fc\.1\.", "fc."),
-    (r"^conv1\.", "stem.0."),
-    (r"^bn1\.", "stem.1."),
+    *children("^", "", {"fc.1": "fc", "conv1": "stem.0", "bn1": "stem.1"}),
     (r"^layer(\d)\.", _one_less("stages.{}.")),
     (r"^DDA(\d)\.", _one_less("attention.{}.")),
     (r"(?<=^attention\.\d\.)conv(\d)\.", _one_less("spatial.{}.")),
     (r"(spatial\.\d|ffm\.conv_block)\.conv1\.", r"\1.0."),
     (r"(spatial\.\d|ffm\.conv_block)\.batch_norm\.", r"\1.1."),
     (r"\.ffm\.conv_block\.", ".fuse.mix."),
-    (r"\.ffm\.conv1\.", ".fuse.weigh.0."),
-    (r"\.ffm\.bn1\.", ".fuse.weigh.1."),
-    (r"\.ffm\.conv2\.", ".fuse.weigh.3."),
-    (r"\.ffm\.bn2\.", ".fuse.weigh.4."),
-    (r"\.layers\.conv\.", ".context.entry.0.0."),
-    (r"\.layers\.bn\.", ".context.entry.0.1."),
-    (r"\.layers\.conv2\.", ".context.entry.1.0."),
-    (r"\.layers\.bn2\.", ".context.entry.1.1."),
+    *children(r"\.ffm\.", ".fuse.weigh.", {"conv1": 0, "bn1": 1, "conv2": 3, "bn2": 4}),
+    *children(r"\.layers\.", ".context.entry.", {"conv": "0.0", "bn": "0.1", "conv2": "1.0", "bn2": "1.1"}),
     (r"\.layers\.", ".context.resnet."),
     (r"^attention\.3\.arm1\.", "attention.3.arm2."),
     (r"\.(?:up_arm2|up1)\.upout\.", ".raise_deep."),

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from ..errors import ConfigError
 from . import sface
 from .info import Input
-from .keys import Rule, rename
+from .keys import Rule, children, rename
 
 CHANNELS, STRIDE = 512, 16  # of the last feature map
 
@@ -231,13 +231,9 @@ AUTHOR_RULES: tuple[Rule, ...] = (
     (r"\.conv_dw\.mixed_depthwise_conv\.", ".mixed.convs."),
     (r"\.conv_dw\.", ".mixed."),
     (r"\.CA\.", ".attention."),
-    (r"\.project\.conv\.", ".project.0."),
-    (r"\.project\.bn\.", ".project.1."),
+    *children(r"\.project\.", ".project.", {"conv": 0, "bn": 1}),
     (r"^cat_head(\d+)\.CoordAtt\.(conv|bn)(\d)\.", r"heads.\1.attention.\2\3."),
-    (r"^cat_head(\d+)\.CoordAtt\.Linear_h\.", r"heads.\1.rows."),
-    (r"^cat_head(\d+)\.CoordAtt\.Linear_w\.", r"heads.\1.columns."),
-    (r"^cat_head(\d+)\.CoordAtt\.Linear\.", r"heads.\1.unused."),
+    *children(r"^cat_head(\d+)\.CoordAtt\.", r"heads.\1.", {"Linear_h": "rows", "Linear_w": "columns", "Linear": "unused"}),
     (r"^Linear\.", "pool."),
-    (r"^(heads\.\d+\.(?:rows|columns|unused)|pool)\.conv\.", r"\1.0."),
-    (r"^(heads\.\d+\.(?:rows|columns|unused)|pool)\.bn\.", r"\1.1."),
+    *children(r"^(heads\.\d+\.(?:rows|columns|unused)|pool)\.", r"\1.", {"conv": 0, "bn": 1}),
 )

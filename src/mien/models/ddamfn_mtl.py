@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from ..errors import ConfigError
 from . import ddamfn
 from .ddamfn import IMAGE, DDAMFNTrunk
-from .keys import Rule, rename
+from .keys import Rule, children, rename
 
 __all__ = ["IMAGE", "ddamfn_mtl"]
 
@@ -125,8 +125,6 @@ def from_author(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 AUTHOR_RULES: tuple[Rule, ...] = (
-    (r"^custom_classifier\.dense\.", "classifier.dense.0."),
-    (r"^custom_classifier\.val_arousal\.", "classifier.valence_arousal."),
-    (r"^custom_classifier\.emotions\.", "classifier.expression."),
-    (r"^custom_classifier\.actions\.", "classifier.action_units."),
+    *children(r"^custom_classifier\.", "classifier.", {"dense": "dense.0", "val_arousal": "valence_arousal"}),
+    *children(r"^custom_classifier\.", "classifier.", {"emotions": "expression", "actions": "action_units"}),
 )

@@ -28,7 +28,7 @@ from torch.nn import functional as F
 from ..errors import ConfigError
 from . import sface
 from .info import Input, at_least
-from .keys import RESNET_CHILDREN, Rule, rename
+from .keys import RESNET_CHILDREN, Rule, children, rename
 from .stock import Classified, resnet
 
 IMAGE = at_least(32)
@@ -53,17 +53,8 @@ class GlobalROINet(nn.Module):
         options: dict[str, Any] = {"block_args": {"attn_layer": lambda channels, **_: CBAM(channels)}} if cbam else {}
         self.features_whole = resnet("resnet18", features_only=True, out_indices=(4,), **options)
         trunk = resnet("resnet18", num_classes=0)
-        parts: dict[str, nn.Module] = {
-            "conv1": trunk.conv1,
-            "bn1": trunk.bn1,
-            "act1": trunk.act1,  # no max-pool: 90 pixels are few enough
-            "layer1": trunk.layer1,
-            "layer2": trunk.layer2,
-            "transformer2": TransformerBlock(128, num_heads),
-            "layer3": trunk.layer3,
-            "transformer3": TransformerBlock(256, num_heads),
-            "layer4": trunk.layer4,
-        }
+        added = {"transformer2": TransformerBlock(128, num_heads), "transformer3": TransformerBlock(256, num_heads)}
+        parts = {name: added[name] if name in added else getattr(trunk, name) for name in TRUNK_CHILDREN}
         self.features = nn.Sequential(OrderedDict(parts))
         self.fc_roi = nn.Linear(3 * 512, 512)
         self.bn_roi = nn.BatchNorm1d(512)
@@ -231,10 +222,8 @@ TRUNK_CHILDREN = ("conv1", "bn1", "act1", "layer1", "layer2", "transformer2", "l
 AUTHOR_RULES: tuple[Rule, ...] = (
     (r"^features_whole\.(\d)\.", lambda match: f"features_whole.{RESNET_CHILDREN[int(match[1])]}."),
     (r"^(features_whole\..*)\.cbam\.", r"\1.se."),
-    (r"\.ChannelGate\.mlp\.1\.", ".channel.0."),
-    (r"\.ChannelGate\.mlp\.3\.", ".channel.2."),
-    (r"\.SpatialGate\.spatial\.conv\.", ".spatial.0."),
-    (r"\.SpatialGate\.spatial\.bn\.", ".spatial.1."),
+    *children(r"\.ChannelGate\.mlp\.", ".channel.", {"1": 0, "3": 2}),
+    *children(r"\.SpatialGate\.spatial\.", ".spatial.", {"conv": 0, "bn": 1}),
     (r"\.attn\.proj\.", ".project."),
     (r"\.attn\.", "."),
 )

@@ -33,5 +33,15 @@ def rename(state: Mapping[str, Value], rules: Sequence[Rule]) -> dict[str, Value
     return renamed
 
 
+def children(theirs: str, ours: str, names: Mapping[str, str | int]) -> tuple[Rule, ...]:
+    r"""Return rules that rename the children of a module: `theirs` is a pattern before their names, `ours` our name.
+
+    Example:
+        >>> rename({"net.se.fc1.weight": 0}, children(r"^net\.", "gate.", {"se.fc1": 0, "se.fc2": 2}))
+        {'gate.0.weight': 0}
+    """
+    return tuple((rf"{theirs}{re.escape(name)}\.", f"{ours}{own}.") for name, own in names.items())
+
+
 # Names of a ResNet's children in order: `nn.Sequential(*resnet.children())[i]` is the authors' `features.i`.
 RESNET_CHILDREN: tuple[str, ...] = ("conv1", "bn1", "act1", "maxpool", "layer1", "layer2", "layer3", "layer4")

@@ -39,7 +39,7 @@ from ..errors import ConfigError, WeightsError
 from . import sface
 from .ddamfn import ConvBlock
 from .info import Input
-from .keys import Rule, rename
+from .keys import Rule, children, rename
 
 CHANNELS = (64, 128, 256)
 HEAD = 32  # channels of an attention head at every scale
@@ -385,17 +385,12 @@ AUTHOR_RULES: tuple[Rule, ...] = (
     (r"^last_face_conv\.", "landmark_conv."),
     (r"^ir_back\.input_layer\.", "trunk.stem."),
     (r"^ir_back\.body(\d)\.", lambda match: f"trunk.stages.{int(match[1]) - 1}."),
-    (r"^(trunk\..*)\.res_layer\.", r"\1.residual."),
-    (r"^(trunk\..*)\.shortcut_layer\.", r"\1.shortcut."),
-    (r"^face_landback\.conv1\.", "landmark_trunk.stage1.0."),
-    (r"^face_landback\.conv2_dw\.", "landmark_trunk.stage1.1."),
-    (r"^face_landback\.conv_23\.", "landmark_trunk.stage1.2."),
-    (r"^face_landback\.conv_34\.", "landmark_trunk.stage2.0."),
-    (r"^face_landback\.conv_45\.", "landmark_trunk.stage3.0."),
+    *children(r"^(trunk\..*)\.", r"\1.", {"res_layer": "residual", "shortcut_layer": "shortcut"}),
+    *children(r"^face_landback\.", "landmark_trunk.stage1.", {"conv1": 0, "conv2_dw": 1, "conv_23": 2}),
+    *children(r"^face_landback\.", "landmark_trunk.", {"conv_34": "stage2.0", "conv_45": "stage3.0", "conv_6_sep": "stage3.3"}),
     (r"^face_landback\.conv_3\.model\.(\d)\.", lambda match: f"landmark_trunk.stage1.{int(match[1]) + 3}."),
     (r"^face_landback\.conv_4\.model\.(\d)\.", lambda match: f"landmark_trunk.stage2.{int(match[1]) + 1}."),
     (r"^face_landback\.conv_5\.model\.(\d)\.", lambda match: f"landmark_trunk.stage3.{int(match[1]) + 1}."),
-    (r"^face_landback\.conv_6_sep\.", "landmark_trunk.stage3.3."),
     (r"^(conv|window|attn|ffn)([123])\.", lambda match: f"scales.{int(match[2]) - 1}.{match[1]}."),
     (r"^(scales\.\d)\.window\.norm\.", r"\1.norm."),
     (r"^(scales\.\d)\.attn\.relative_position_bias_table", r"\1.attention.bias_table"),
@@ -403,12 +398,8 @@ AUTHOR_RULES: tuple[Rule, ...] = (
     (r"^(scales\.\d)\.attn\.", r"\1.attention."),
     (r"^(scales\.\d)\.ffn\.norm\.", r"\1.mlp_norm."),
     (r"^(scales\.\d)\.ffn\.", r"\1."),
-    (r"^embed_q\.", "embeddings.0."),
-    (r"^embed_k\.0\.", "embeddings.1."),
-    (r"^embed_v\.proj\.", "embeddings.2."),
-    (r"^VIT\.se_block\.linear1\.", "gate.0."),
-    (r"^VIT\.se_block\.linear2\.", "gate.2."),
-    (r"^VIT\.head\.linear\.", "fc."),
+    *children("^", "embeddings.", {"embed_q": 0, "embed_k.0": 1, "embed_v.proj": 2}),
+    *children(r"^VIT\.", "", {"se_block.linear1": "gate.0", "se_block.linear2": "gate.2", "head.linear": "fc"}),
     (r"^VIT\.(blocks\.\d)\.attn\.", r"transformer.\1."),
     (r"^VIT\.", "transformer."),
 )

@@ -426,16 +426,13 @@ def _first_not_finite(module: nn.Module) -> str | None:
 
 def _not_finite(run: Run, batch: Batch, terms: dict[str, Tensor]) -> TrainingError:
     bad = _first_not_finite(run.parts.learner)
-    which = ", ".join(name for name, value in terms.items() if not value.isfinite())
-    names = [str(name) for name in run.train.names[batch.rows[:4]]]
+    which = ", ".join(name for name, value in terms.items() if not value.isfinite()) or "sum"
+    names = tuple(map(str, run.train.names[batch.rows[:4]]))
+    place = f"epoch {run.progress.epoch + 1}, step {run.progress.step}, images {', '.join(names)} …"
     where = f"the first such parameter is {bad}" if bad else "all parameters are finite"
-    return TrainingError(
-        f"loss is NaN or infinite (term {which or 'sum'}) in epoch {run.progress.epoch + 1}, step {run.progress.step}, images "
-        f"{', '.join(names)} …; {where}. Reduce optim.lr (now {run.config.optim.lr:g}) or set optim.clip; the last checkpoint "
-        f"is {run.checkpoint}",
-        path=run.checkpoint,
-        value=tuple(names),
-    )
+    advice = f"Reduce optim.lr (now {run.config.optim.lr:g}) or set optim.clip; the last checkpoint is {run.checkpoint}"
+    message = f"loss is NaN or infinite (term {which}) in {place}; {where}. {advice}"
+    return TrainingError(message, path=run.checkpoint, value=names)
 
 
 @contextlib.contextmanager

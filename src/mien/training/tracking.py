@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Generator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from accelerate import Accelerator
@@ -38,9 +38,10 @@ def start(accelerator: Accelerator, config: TrainConfig, out: Path) -> None:
     """Open the tracker with the name of the run and its whole config, as one value for each dotted field name."""
     parts = out.absolute().parts
     name = "/".join(parts[len(parts) - parts[::-1].index(cards.run_name(out)) - 1 :])  # RECIPE/SEED
+    fields = flattened(config.to_dict())
     accelerator.init_trackers(
         name.replace("/", "-") if config.tracker == "tensorboard" else "mien",  # TensorBoard's is a folder in that of the run.
-        {key: _scalar(value) for key, value in flattened(config.to_dict()).items()},
+        {key: value if isinstance(value, (bool, int, float, str)) else json.dumps(value) for key, value in fields.items()},
         {"wandb": {"name": name, "dir": str(out)}, "mlflow": {"run_name": name}},
     )
 
@@ -53,10 +54,6 @@ def closing(accelerator: Accelerator) -> Generator[None]:
     finally:
         for tracker in accelerator.trackers:  # accelerate's end_training would also end the group of processes.
             tracker.finish()
-
-
-def _scalar(value: Any) -> bool | int | float | str:
-    return value if isinstance(value, (bool, int, float, str)) else json.dumps(value)
 
 
 def log_figures(accelerator: Accelerator, figures: Mapping[str, Figure], step: int) -> None:

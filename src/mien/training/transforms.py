@@ -167,13 +167,9 @@ def warp(
     # `affine_grid` needs the inverse transform, which maps output coordinates to input coordinates. Both axes are normalized so
     # that the centers of the outermost pixels are at −1 and 1, hence the aspect ratio in the off-diagonal terms.
     half_x, half_y = max(width - 1, 1) / 2, max(height - 1, 1) / 2
-    theta = torch.stack(
-        [
-            torch.stack([cos, sin * (half_y / half_x), -(cos * x + sin * y) / half_x], 1),
-            torch.stack([-sin * (half_x / half_y), cos, (sin * x - cos * y) / half_y], 1),
-        ],
-        1,
-    )
+    first = torch.stack([cos, sin * (half_y / half_x), -(cos * x + sin * y) / half_x], 1)
+    second = torch.stack([-sin * (half_x / half_y), cos, (sin * x - cos * y) / half_y], 1)
+    theta = torch.stack([first, second], 1)
     grid = functional.affine_grid(theta, [len(angle), 1, height, width], align_corners=True)
     padding = "zeros" if border == "black" else "reflection"
     return functional.grid_sample(image_NCHW, grid, mode=interpolation, padding_mode=padding, align_corners=True)
@@ -190,9 +186,8 @@ def crop(image_NCHW: Tensor, rng: BatchRng, *, padding: Amount, p: Chance = 1.0)
         height, width = image.shape[2:]
         moved = torch.zeros_like(image)
         for new, old, (down, right) in zip(moved, image, shift[rows].tolist(), strict=True):
-            new[:, max(-down, 0) : height - down, max(-right, 0) : width - right] = old[
-                :, max(down, 0) : height + down, max(right, 0) : width + right
-            ]
+            part = old[:, max(down, 0) : height + down, max(right, 0) : width + right]
+            new[:, max(-down, 0) : height - down, max(-right, 0) : width - right] = part
         return moved
 
     return _some(image_NCHW, chosen, change)
@@ -349,9 +344,7 @@ def resized(image_NCHW: Tensor, side: int, method: str = "pil-bilinear") -> Tens
     """Resize to `side` × `side` pixels; Pillow's bilinear interpolation is antialiased, OpenCV's is not."""
     if image_NCHW.shape[2:] == (side, side):
         return image_NCHW
-    return functional.interpolate(
-        image_NCHW, size=(side, side), mode="bilinear", align_corners=False, antialias=method == "pil-bilinear"
-    )
+    return functional.interpolate(image_NCHW, (side, side), mode="bilinear", antialias=method == "pil-bilinear")
 
 
 def _some(image_NCHW: Tensor, chosen: Tensor, change: Callable[[Tensor, Tensor], Tensor]) -> Tensor:

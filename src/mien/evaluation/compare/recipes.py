@@ -28,32 +28,21 @@ class Entry:
     folder: str  # name of the folder of its evaluations
 
     @property
-    def model(self) -> Mapping[str, Any]:
-        """Description of the model in the report."""
-        return self.report.about["model"]
-
-    @property
-    def training(self) -> Mapping[str, Any]:
-        """The training data stated on the card."""
-        return self.model.get("card", {}).get("training", {})
+    def card(self) -> Mapping[str, Any]:
+        """The card of the model; empty for one without."""
+        return self.report.about["model"].get("card", {})
 
     @property
     def seed(self) -> Any:
         """Seed of the run, None if unknown."""
-        return self.training.get("seed")
-
-    @property
-    def fold(self) -> Any:
-        """Fold of the run, None without folds."""
-        return self.training.get("fold")
+        return self.card.get("training", {}).get("seed")
 
     @property
     def configuration(self) -> dict[str, Any]:
         """Fields of the run's configuration, without `VARIED`; those of the card for a model outside a run's folder."""
         run = (self.report.about.get("run") or {}).get("config")
-        card = self.model.get("card", {})
-        own = ("network", "input", "crop", "labels", "data", *(("origin",) if "members" in card else ()))
-        stated = run or {key: card[key] for key in own if key in card}
+        own = ("network", "input", "crop", "labels", "data", *(("origin",) if "members" in self.card else ()))
+        stated = run or {key: self.card[key] for key in own if key in self.card}
         fields = {key: value for key, value in flattened(stated).items() if key not in VARIED}
         return fields | {"output": self.head} if self.head else fields
 
@@ -64,11 +53,12 @@ def named(entries: Sequence[Entry]) -> list[str]:
     Models with the same name are distinguished by seed, fold and the fields of their configurations that differ; ConfigError:
     two models cannot be distinguished.
     """
-    found = [f"{entry.model['name']}, output {entry.head}" if entry.head else entry.model["name"] for entry in entries]
+    plain = [entry.report.about["model"]["name"] for entry in entries]
+    found = [f"{name}, output {entry.head}" if entry.head else name for name, entry in zip(plain, entries, strict=True)]
     tags = (
         lambda group: _differences([entry.configuration for entry in group]),
         lambda group: _tags("seed", [entry.seed for entry in group]),
-        lambda group: _tags("fold", [entry.fold for entry in group]),
+        lambda group: _tags("fold", [entry.card.get("training", {}).get("fold") for entry in group]),
     )
     for tag in tags:
         for name, rows in _groups(found).items():
