@@ -59,7 +59,7 @@ class FaceDataset(TorchDataset[tuple[Tensor, int]]):
         return len(self.data)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        crop = self.preprocess.whole(read_image(self.data.images[index]).pixels)[None]
+        crop = np.array(self.preprocess.whole(read_image(self.data.images[index]).pixels))[None]  # Pillow's are read-only.
         if not self.transforms:
             return torch.from_numpy(self.preprocess.tensor(crop))[0], int(self.labels[index])
         rng = BatchRng(int(torch.randint(1 << 62, ())), 1, slice(0, 1))
