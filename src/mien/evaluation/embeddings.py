@@ -76,11 +76,8 @@ def embed(
 
     The model is any that `mien.load` opens; networks without an output `feature` give the logarithms of their probabilities,
     and `output` says so. `limit` uses only about that many images, the same share of each class, evenly spread. `progress` is
-    called with the number of images done since the last call.
-
-    Raises:
-        WeightsError: the model cannot be opened.
-        DatasetError: the split is empty, or no face is found.
+    called with the number of images done since the last call. Raises WeightsError: the model cannot be opened; DatasetError:
+    the split is empty, or no face is found.
     """
     data = data.of_each_class(limit)
     if not len(data):
@@ -123,11 +120,8 @@ def save(embedding: Embedding, path: str | Path) -> Path:
     """Write features with names, labels and predictions to a file, atomically.
 
     `.npz` holds `features`, `names`, `label`, `labels`, `predicted`, `model`, `dataset`, `output`; `.csv` and `.parquet` have a
-    row for each face and the columns `name`, `label`, `predicted`, `f0` …
-
-    Raises:
-        ConfigError: another suffix, a full disk, or a folder that is not writable.
-        MissingExtra: `.parquet` needs pyarrow.
+    row for each face and the columns `name`, `label`, `predicted`, `f0` … Raises ConfigError: another suffix, a full disk, or a
+    folder that is not writable; MissingExtra: `.parquet` needs pyarrow.
     """
     path = Path(path)
     write = WRITERS.get(path.suffix.lower())
@@ -182,9 +176,7 @@ WRITERS: Mapping[str, Callable[[Embedding], bytes]] = {".npz": _npz, ".csv": _cs
 def project(features: np.ndarray, method: Method = "t-sne", seed: int = 0) -> np.ndarray:
     """Return a projection (N, 2) of features (N, D): two principal components, or a t-SNE of the first fifty.
 
-    Raises:
-        ConfigError: fewer than five faces, or an unknown method.
-        MissingExtra: scikit-learn is not installed.
+    Raises ConfigError: fewer than five faces, or an unknown method; MissingExtra: scikit-learn is not installed.
     """
     if len(features) < 5:
         raise ConfigError(f"a plot of features needs 5 faces or more, got {len(features)}", value=len(features), expected=5)

@@ -55,9 +55,8 @@ def fuse(
     validation images. The rule is `"logits"` or `"probabilities"`; see the module. Other arguments are those of
     `mien.evaluate`; `progress` is called with the next step.
 
-    Raises:
-        ConfigError: fewer than two members or common classes, invalid weights, or no validation images for the fit.
-        WeightsError: a member cannot be opened.
+    Raises ConfigError: fewer than two members or common classes, invalid weights, or no validation images for the fit;
+    WeightsError: a member cannot be opened.
     """
     out = Path(out)
     if out.suffix.lower() != ".toml":

@@ -136,10 +136,8 @@ def robustness(
 
     The degradations are by default `DEGRADATIONS`, and `PHOTOGRAPHS` where faces are detected in photographs. `limit` uses only
     that many images, evenly spread; the noise, the occluded place and the side of the light follow from `seed`. `progress` is
-    called with the number of images done since the last call.
-
-    Raises:
-        ConfigError: the model is a table of probabilities, or no labeled face is found.
+    called with the number of images done since the last call. Raises ConfigError: the model is a table of probabilities, or no
+    labeled face is found.
     """
     dataset = dataset.evenly(limit)
     with use(device):

@@ -138,9 +138,7 @@ def verify(
     `claims`, metric → value in 0 … 1, replace those of the card. The `output` `"auto"` is the one named after the dataset if
     the card has claims about it, otherwise the scores. Hypotheses are tested on that many `images`, evenly spread; 0 tests
     none. `progress` is called with the number of rows done since the last call; other arguments are those of `mien.evaluate`.
-
-    Raises:
-        ConfigError: the card has no claims about this dataset, or a claim has an unknown metric.
+    Raises ConfigError: the card has no claims about this dataset, or a claim has an unknown metric.
     """
     with use(device):
         predictor = open_predictor(model, output, dataset, threads)

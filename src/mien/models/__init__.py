@@ -58,10 +58,7 @@ def build(name: str, *, plugins: bool = True, **options: Any) -> nn.Module:
     `"module:function"`, which `plugins=False` refuses, for names from cards, checkpoints and requests. The options, such as
     `num_classes`, are arguments of the network's function.
 
-    Raises:
-        UnknownName: unknown architecture.
-        ConfigError: unknown option.
-        MissingExtra: torch or timm is not installed.
+    Raises UnknownName: unknown architecture; ConfigError: unknown option; MissingExtra: torch or timm is not installed.
     """
     make = factory(name, plugins)
     try:
@@ -75,8 +72,7 @@ def build(name: str, *, plugins: bool = True, **options: Any) -> nn.Module:
 def info(name: str) -> ModelInfo:
     """Return paper, inputs, outputs, published figures and license of an architecture.
 
-    Raises:
-        UnknownName: unknown architecture, or it is a `"module:function"` and the module's `INFO` has no `function`.
+    Raises UnknownName: unknown architecture, or it is a `"module:function"` and the module's `INFO` has no `function`.
 
     Example:
         >>> [(figure.dataset, figure.value) for figure in info("mfer").published][0]

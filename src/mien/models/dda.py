@@ -258,8 +258,7 @@ def dda_resnet34(
 ) -> DDANet | DDAOnSFace:
     """Return a ResNet-34 with DDA; its options are described in `architectures.toml`.
 
-    Raises:
-        ConfigError: unknown gate or backbone, or no attention on the ResNet.
+    Raises ConfigError: unknown gate or backbone, or no attention on the ResNet.
     """
     if backbone == sface.NAME:
         return DDAOnSFace(num_classes, dropout, gate, attention)

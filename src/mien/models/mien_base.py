@@ -127,9 +127,8 @@ def mien_base(
 ) -> MienBase | OnTrunk:
     """Return a `mien-base`, or another trunk under its two heads; its options are described in `architectures.toml`.
 
-    Raises:
-        UnknownName: timm has no such network.
-        ConfigError: `enlarge` is not above 0, or another number of slopes than layers.
+    Raises UnknownName: timm has no such network; ConfigError: `enlarge` is not above 0, or another number of slopes than
+    layers.
     """
     if trunk:
         if not enlarge > 0:

@@ -334,9 +334,7 @@ def poster(
 ) -> POSTER:
     """Return a POSTER++; its options are described in `architectures.toml`.
 
-    Raises:
-        ConfigError: invalid size or backbone.
-        WeightsError: a file is unreadable, or lacks an entry of the trunk.
+    Raises ConfigError: invalid size or backbone; WeightsError: a file is unreadable, or lacks an entry of the trunk.
     """
     if not IMAGE.fits(size):
         raise ConfigError(f"size must be a multiple of 32, got {size}", value=size)

@@ -58,11 +58,8 @@ def timm_model(name: str, pretrained: bool | str = False, **options: Any) -> Any
 
     `pretrained` is False for random weights; True: timm downloads those of the tag; a path: they are read from that
     `.safetensors` file, whose names must be timm's (for ResNets also torchvision's). A last layer of other size is left random.
-    The options are passed on to `timm.create_model`.
-
-    Raises:
-        UnknownName: timm has no such network.
-        WeightsError: the file is not a `.safetensors` file that exists.
+    The options are passed on to `timm.create_model`. Raises UnknownName: timm has no such network; WeightsError: the file is
+    not a `.safetensors` file that exists.
     """
     _require_timm(name)
     if isinstance(pretrained, str):

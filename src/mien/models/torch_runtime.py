@@ -131,10 +131,8 @@ def run_network(network: Callable[..., Any], images: Mapping[str, Tensor]) -> An
 def open_network(card: Card) -> nn.Module:
     """Return the network of a card with its weights, in evaluation mode.
 
-    Raises:
-        WeightsError: the card or the file does not fit, or the architecture is code outside the package that the user has not
-            named in `MIEN_PLUGINS`.
-        UnknownName: unknown architecture.
+    Raises WeightsError: the card or the file does not fit, or the architecture is code outside the package that the user has
+    not named in `MIEN_PLUGINS`; UnknownName: unknown architecture.
     """
     name, options = card.network.get("architecture"), card.network.get("options", {})
     if not name:

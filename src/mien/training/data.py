@@ -60,10 +60,8 @@ class Images:
 
     Images are kept at their original size if `native`, in memory-mapped files in the folder `cache` if it is given, and a
     `detector` finds the face in each photo, which is then cropped by `config.crop`. Unreadable images are errors if `strict`,
-    otherwise their names and reasons are in `skipped`.
-
-    Raises:
-        ConfigError: face detection without a crop, with regions, or with native sizes.
+    otherwise their names and reasons are in `skipped`. Raises ConfigError: face detection without a crop, with regions, or with
+    native sizes.
     """
 
     def __init__(
@@ -287,9 +285,7 @@ def _joined(name: str, values: Sequence[Tensor | None], parts: Sequence[Split]) 
 def open_splits(config: TrainConfig) -> tuple[Mixture, Mixture]:
     """Open the training and the validation splits of a run.
 
-    Raises:
-        ConfigError: two datasets have the same name.
-        DatasetError: missing dataset, no validation split, or an empty split.
+    Raises ConfigError: two datasets have the same name; DatasetError: missing dataset, no validation split, or an empty split.
     """
     opened = [_open_splits(config, data) for data in config.data]
     names = [train.name for train, _ in opened]

@@ -33,11 +33,8 @@ BATCH = 128  # batch size of a teacher
 class Teacher:
     """One trained network, or the mean of several, with predictions cached by batch or by image.
 
-    `feed` is the input format of the student.
-
-    Raises:
-        UnknownName, WeightsError: network not found.
-        ConfigError: a teacher needs gray images and the student has color, or a teacher lacks an output of a loss term.
+    `feed` is the input format of the student. Raises UnknownName, WeightsError: network not found; ConfigError: a teacher needs
+    gray images and the student has color, or a teacher lacks an output of a loss term.
     """
 
     def __init__(self, config: TrainConfig, feed: Input) -> None:

@@ -35,10 +35,8 @@ class Batch:
 class Loader:
     """The batches of every epoch; each is a function of (seed, epoch, step) alone.
 
-    `report` is called with `{"event": "teacher", "images": …, "of": …}` while a teacher runs over all images.
-
-    Raises:
-        ConfigError: the split is smaller than a batch, or the batch size is not a multiple of `processes`.
+    `report` is called with `{"event": "teacher", "images": …, "of": …}` while a teacher runs over all images. Raises
+    ConfigError: the split is smaller than a batch, or the batch size is not a multiple of `processes`.
     """
 
     def __init__(

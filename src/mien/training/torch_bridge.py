@@ -86,10 +86,8 @@ def dataset(
     """Return a split of a dataset, as `mien.open_dataset` opens it, as a map-style `torch.utils.data.Dataset`.
 
     `model` is a bundled model, card or run that defines preprocessing and class order; `augment` is augmentation, as in
-    recipes. `damaged` is whether images that cannot be read raise, or are skipped with a note.
-
-    Raises:
-        UnknownName, DatasetError, ConfigError: unknown dataset or model, missing files, invalid augmentation.
+    recipes. `damaged` is whether images that cannot be read raise, or are skipped with a note. Raises UnknownName,
+    DatasetError, ConfigError: unknown dataset or model, missing files, invalid augmentation.
 
     Example:
         >>> import mien

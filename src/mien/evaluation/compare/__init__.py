@@ -125,9 +125,7 @@ def compare(
     the rows are added to `results`, a `results/*.csv`, too. `progress` is called with the name of an evaluation and the number
     of rows done; the options are those of `mien.evaluate`.
 
-    Raises:
-        ConfigError: no models or datasets, or two models with the same name.
-        UnknownName: unknown metric.
+    Raises ConfigError: no models or datasets, or two models with the same name; UnknownName: unknown metric.
     """
     if not models or not datasets:
         raise ConfigError("compare needs at least one model and one dataset")

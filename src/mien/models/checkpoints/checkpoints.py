@@ -36,10 +36,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read the weights of a file in any supported format without executing code from it.
 
     Plain and wrapped state dicts and whole pickled modules, whose code is not needed, in torch's zip or legacy format;
-    safetensors; npz.
-
-    Raises:
-        WeightsError: missing, corrupt or hostile file, or no weights in it. The message names the contents.
+    safetensors; npz. Raises WeightsError: missing, corrupt or hostile file, or no weights in it. The message names the
+    contents.
 
     Example:
         >>> read_checkpoint("rafdb_epoch21_acc0.897.pth").container  # doctest: +SKIP

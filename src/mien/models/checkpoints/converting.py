@@ -70,10 +70,8 @@ def import_checkpoint(
     from the file (classes, heads). `crop` is the template in `mien.faces.alignment.TEMPLATES` for cropping faces from photos;
     None: that of the authors, or of the dataset with these labels.
 
-    Raises:
-        WeightsError: the file cannot be read or does not fit, or the new one cannot be written.
-        ConfigError: the classes' order is not known, or `out` has another ending.
-        UnknownName: unknown model or label set.
+    Raises WeightsError: the file cannot be read or does not fit, or the new one cannot be written; ConfigError: the classes'
+    order is not known, or `out` has another ending; UnknownName: unknown model or label set.
     """
     file, out = Path(file), Path(out)
     if crop:

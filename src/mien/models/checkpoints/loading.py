@@ -61,10 +61,8 @@ def load_author_state(
     The name is that of the network in `mien.models`, which selects the authors' names of its parts. `strict` refuses a file
     that does not fit exactly: counters of BatchNorm, which old files lack, may be missing, and what the network omits with
     `slim=True` may be unused; with `partial`, entries may be missing, the last layers may be of other classes, but all other
-    entries of the file must match.
-
-    Raises:
-        WeightsError: no entry of the file fits, or `strict` and an entry does not; the network is then as it was.
+    entries of the file must match. Raises WeightsError: no entry of the file fits, or `strict` and an entry does not; the
+    network is then as it was.
     """
     ours = model.state_dict()
     renamed = models.author_mapping(name)(state)
