@@ -200,16 +200,6 @@ def binary(logits: Tensor, targets: Targets) -> Tensor:
     return functional.binary_cross_entropy_with_logits(logits[known], soft[known])
 
 
-def partition(heads: Any, targets: Targets) -> Tensor:
-    """DAN's partition loss of several heads."""
-    return losses.dan_partition(heads)
-
-
-def attention(heads: Any, targets: Targets, *, maximum: float | None = None) -> Tensor:
-    """DDAMFN's attention loss of several heads."""
-    return losses.ddamfn_attention(heads, maximum=maximum)
-
-
 def valence_arousal(output: Tensor, targets: Targets, *, moments: Literal["biased", "mixed"] = "biased") -> Tensor:
     """1 − the mean concordance correlation coefficient (CCC) of valence and arousal, (N, 2), over the batch."""
     wanted = targets["valence_arousal"]
@@ -268,8 +258,8 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "affinity": lambda width, classes, counts, *, centers=0, frozen=False: Labeled(
         losses.AffinityLoss(centers or classes, width).requires_grad_(not frozen)
     ),
-    "partition": _plain(partition),
-    "attention": _plain(attention),
+    "partition": _plain(lambda heads, targets: losses.dan_partition(heads)),
+    "attention": _plain(lambda heads, targets, *, maximum=None: losses.ddamfn_attention(heads, maximum=maximum)),
     "center": lambda width, classes, counts, **options: Labeled(losses.CenterLoss(classes, width, **options)),
     "faer-center": lambda width, classes, counts: Labeled(losses.CenterLoss(classes, width, faer=True)),
     "dsf": lambda width, classes, counts, **options: Labeled(losses.ReconstructedDSF(classes, width, **options)),
