@@ -87,21 +87,16 @@ def canonical(name: str) -> str:
 
 
 def label_set(name: str) -> tuple[str, ...]:
-    """Return the classes of a published label set in its order.
-
-    Raises:
-        UnknownName: no set has that name.
-    """
+    """Return the classes of a published label set in its order; UnknownName if no set has that name."""
     return lookup(name, LABEL_SETS, "label set", plugins=False)
 
 
 def shared_classes(source: Sequence[str], target: Sequence[str]) -> tuple[str, ...]:
     """Return the classes that both sets have, in the order of `target`.
 
-    This is how a model trained on one dataset is evaluated on another: its scores of other classes are dropped, and so
-    are the images of classes that it does not know. The rules of published cross-dataset figures follow from it: an
-    AffectNet-8 model loses contempt on SFEW, a RAF-DB model skips the contempt images of CK+, and both keep the six
-    of JAFFE.
+    This is how a model trained on one dataset is evaluated on another: its scores of other classes are dropped, and so are the
+    images of classes that it does not know. The rules of published cross-dataset figures follow from it: an AffectNet-8 model
+    loses contempt on SFEW, a RAF-DB model skips the contempt images of CK+, and both keep the six of JAFFE.
 
     Example:
         >>> shared_classes(AFFECTNET8, JAFFE6)
@@ -112,10 +107,7 @@ def shared_classes(source: Sequence[str], target: Sequence[str]) -> tuple[str, .
 
 
 def index_map(source: Sequence[str], target: Sequence[str]) -> np.ndarray:
-    """Return, for each index into `source`, the index of the same class in `target`, or −1 where it has none.
-
-    Returns:
-        (len(source),) int64.
+    """Return (len(source),) int64: the index in `target` of each class of `source`, or −1 where it has none.
 
     Example:
         >>> index_map(RAFDB, AFFECTNET7).tolist()
@@ -126,21 +118,11 @@ def index_map(source: Sequence[str], target: Sequence[str]) -> np.ndarray:
 
 
 def map_scores(scores: np.ndarray, source: Sequence[str], target: Sequence[str]) -> np.ndarray:
-    """Carry probabilities from one label set to another by name.
+    """Carry probabilities (N, len(source)) from one label set to another by name: (N, len(target)), rows that sum to one.
 
     Classes that `target` lacks are dropped and the rest is scaled to sum to one; classes that `source` lacks get zero.
-    A row that has no mass on the shared classes becomes uniform over them.
-
-    Args:
-        scores: (N, len(source)) probabilities.
-        source: class names of the columns.
-        target: requested class names.
-
-    Returns:
-        (N, len(target)) probabilities, each row summing to one.
-
-    Raises:
-        ValueError: the sets share no class, or the width of `scores` is not `len(source)`.
+    A row that has no mass on the shared classes becomes uniform over them. Sets that share no class, and scores of another
+    width than `source`, raise ValueError.
     """
     scores = np.asarray(scores)
     if scores.ndim != 2 or scores.shape[1] != len(source):

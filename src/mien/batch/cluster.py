@@ -54,16 +54,11 @@ def run(
     *,
     gpu: bool = False,
 ) -> Generator[Outcome]:
-    """Process shards on a cluster, like `supervising.run` on one machine.
+    """Process shards (number → number of items) on a cluster, like `supervising.run` on one machine.
 
-    Args:
-        folder: folder of the job, on storage that all machines share.
-        shards: shard number → number of items.
-        workers: maximum number of actors; None: one per core or, with `gpu`, per GPU.
-        threads: threads of one network call; an actor reserves as many cores.
-        address: address of the cluster for `ray.init`, or `LOCAL`.
-        timeout: see `Supervisor`.
-        gpu: whether each actor needs a GPU or a share of one.
+    `folder` is on storage that all machines share, `workers` the maximum number of actors, each of which reserves a core for
+    each of its threads and, with `gpu`, a GPU or a share of one; None: as many as there is room for. `address` is that of the
+    cluster for `ray.init`, or `LOCAL`.
 
     Raises:
         MissingExtra: Ray is not installed.
@@ -91,10 +86,7 @@ def actors_for(resources: Mapping[str, float], workers: int | None, threads: int
     """Return the number of actors and the resources of each in Ray's units, for the resources of a cluster.
 
     With more workers than GPUs, each GPU is shared by the same number of workers: a single process also decodes images and
-    rarely keeps a GPU busy.
-
-    Raises:
-        ConfigError: too few cores, or no GPU.
+    rarely keeps a GPU busy. Too few cores, or no GPU, raise ConfigError.
     """
     cores = max(threads, 1)
     room = int(resources.get("CPU", 0) // cores)

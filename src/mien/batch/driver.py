@@ -149,11 +149,7 @@ def describe(found: Listing, options: Options, shard_size: int | None, *, here: 
 
 
 def enter(folder: Folder, job: Job, found: Listing, resume: bool) -> None:
-    """Write the job to an empty folder, or check that the folder belongs to the same job.
-
-    Raises:
-        ConfigError: the folder contains other files, another run, or an unfinished run without `resume`.
-    """
+    """Write the job to an empty folder, or check that the folder belongs to the same job; otherwise raise ConfigError."""
     before = load(folder)
     if before is None:
         others = [name for name in folder.names() if name not in (LISTING, LOCK) and not name.endswith(PART)]

@@ -117,11 +117,7 @@ class ItemReader:
 
 
 class _Member(io.RawIOBase):
-    """A tar member as a seekable file; a video in a tar may be larger than the memory.
-
-    Raises:
-        SourceError: the tar is truncated before the end of the member.
-    """
+    """A tar member as a seekable file, since a video may be larger than the memory; SourceError if the tar is truncated."""
 
     def __init__(self, tar: IO[bytes], item: Item) -> None:
         self.tar, self.start, self.size, self.place = tar, item.at, item.size, 0

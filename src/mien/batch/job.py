@@ -95,11 +95,7 @@ def identity(card: Card) -> dict[str, str]:
 
 
 def load(folder: Folder) -> Job | None:
-    """Return the job of a folder, or None if it has none.
-
-    Raises:
-        ConfigError: `_job.json` is invalid, or was written by another version of mien.
-    """
+    """Return the job of a folder, or None if it has none; ConfigError if `_job.json` is invalid or of another version."""
     if JOB not in folder.names():
         return None
     try:
@@ -110,12 +106,7 @@ def load(folder: Folder) -> Job | None:
 
 
 class Listing:
-    """All items in order, spooled to a temporary file while they are counted.
-
-    Raises:
-        SourceError: no item can be read.
-        ConfigError: the disk for temporary files is full.
-    """
+    """All items in order, spooled to a temporary file while they are counted; SourceError if none can be read."""
 
     def __init__(self, items: Iterator[Item]) -> None:
         self.items = self.videos = 0
@@ -142,11 +133,7 @@ class Listing:
         return digest.hexdigest()
 
     def shard_size(self, wanted: int | None) -> int:
-        """Return the number of items per shard.
-
-        Raises:
-            ConfigError: `wanted` is not a multiple of the inference batch size.
-        """
+        """Return the number of items per shard; ConfigError if `wanted` is not a multiple of the inference batch size."""
         if wanted is None:
             return max(LEAST, min(MOST, -(-self.items // SHARDS // BATCH) * BATCH))
         if wanted < 1 or wanted % BATCH:
@@ -224,11 +211,7 @@ def write_part(folder: Folder, number: int, table: pa.Table) -> None:
 
 
 def tally(folder: Folder, number: int) -> dict[str, Any] | None:
-    """Return the counts of a part; None if it is missing or corrupt.
-
-    Raises:
-        OSError: the storage does not respond.
-    """
+    """Return the counts of a part; None if it is missing or corrupt, OSError if the storage does not respond."""
     try:
         with folder.open(part(number)) as file:
             return json.loads(pq.read_metadata(file).metadata[TALLY])

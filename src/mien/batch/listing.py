@@ -33,9 +33,6 @@ def items(inputs: Sequence[str], column: str | None = None) -> Iterator[Item]:
     """Yield the items of all inputs, in order and in constant memory; unreadable inputs become items of kind "missing".
 
     `column` is that of tables with images, None: detected.
-
-    Raises:
-        MissingExtra: a URI or a table needs a package that is not installed.
     """
     for one in inputs:
         if one.startswith("@") and not os.path.exists(one):  # noqa: PTH110 - Path.exists raises on a name too long

@@ -28,12 +28,7 @@ def is_remote(place: str) -> bool:
 
 
 def filesystem(uri: str) -> tuple[Any, str]:
-    """Return the file system of a URI and the path in it.
-
-    Raises:
-        MissingExtra: fsspec, or what it needs for this scheme, is not installed.
-        SourceError: unknown scheme.
-    """
+    """Return the file system of a URI and the path in it; SourceError for a scheme that is unknown or needs another package."""
     with needs("scale", "fsspec"):
         import fsspec
     try:
@@ -54,8 +49,7 @@ def shown(place: str) -> str:
 def opened(place: str) -> Iterator[IO[bytes]]:
     """Open a location for reading.
 
-    Raises:
-        SourceError: it cannot be opened or read, or is a pipe, socket or device, which could block forever.
+    SourceError if it cannot be opened or read, or is a pipe, socket or device, which could block forever.
     """
     name = shown(place)
     try:
@@ -82,11 +76,7 @@ def opened(place: str) -> Iterator[IO[bytes]]:
 
 @contextlib.contextmanager
 def scratch() -> Iterator[IO[bytes]]:
-    """Yield an anonymous temporary file for data that may not fit into memory.
-
-    Raises:
-        ConfigError: the disk of temporary files is full.
-    """
+    """Yield an anonymous temporary file for data that may not fit into memory; ConfigError if its disk is full."""
     try:
         with tempfile.TemporaryFile() as file:
             yield file
@@ -107,13 +97,9 @@ def is_special(path: str) -> bool:
 
 
 class Folder:
-    """Output folder of a run, local or in object storage, which need not exist.
+    """Output folder of a run, local or in object storage (see `filesystem`), which need not exist.
 
     Files are written atomically: by renaming on a disk; uploads to object storage are atomic by themselves.
-
-    Raises:
-        MissingExtra: fsspec is not installed.
-        SourceError: unknown scheme.
     """
 
     def __init__(self, where: str | os.PathLike[str]) -> None:
@@ -131,8 +117,7 @@ class Folder:
     def locked(self) -> Iterator[None]:
         """Create the folder and lock it against other processes of this machine; object storage has no locks.
 
-        Raises:
-            ConfigError: another process is writing to the folder, or it is not writable.
+        If another process is writing to the folder, or it is not writable, it raises ConfigError.
         """
         if self._system is not None:
             yield
@@ -142,11 +127,7 @@ class Folder:
             yield
 
     def names(self, below: str = "") -> list[str]:
-        """Return the sorted names in this folder or a subfolder; empty if it does not exist.
-
-        Raises:
-            ConfigError: the path is a file.
-        """
+        """Return the sorted names in this folder or a subfolder; empty if it does not exist, ConfigError if it is a file."""
         if self._system is None:
             path = Path(self.where, below)
             if path.exists() and not path.is_dir():
@@ -168,11 +149,7 @@ class Folder:
             return file.read()
 
     def write(self, name: str, data: bytes | memoryview | IO[bytes]) -> None:
-        """Write a file atomically; an open file may be larger than the memory.
-
-        Raises:
-            ConfigError: the disk is full, or the folder is not writable.
-        """
+        """Write a file atomically; an open file may be larger than the memory. ConfigError if it cannot be written."""
         with contextlib.ExitStack() as stack:
             if self._system is None:
                 target = stack.enter_context(stack.enter_context(atomic_write(Path(self.where, name), AGAIN)).open("wb"))

@@ -171,12 +171,9 @@ class Death:
 class Supervisor:
     """Processes shards in a worker process. Not thread-safe, except for `kill`.
 
-    Args:
-        folder: folder of the job.
-        threads: threads of one network call and of numeric libraries in the worker.
-        tell: called with this object and the index of the current item.
-        cwd: working directory of the worker; None or a missing folder: the current one.
-        timeout: seconds until the next image must be started or the next frame of a video read.
+    `threads` are those of one network call and of numeric libraries in the worker. `tell` is called with this object and the
+    index of the current item. `cwd` is the worker's folder; None or a missing folder: the current one. `timeout` is the number
+    of seconds until the next image must be started or the next frame of a video read.
     """
 
     def __init__(
@@ -199,8 +196,7 @@ class Supervisor:
     def read(self, shard: int, items: int) -> tuple[dict[str, Any], int]:
         """Process a shard with this number of items, write its part, and return its tally and how many workers it crashed.
 
-        Raises:
-            MienError: no worker starts, or the folder cannot be written.
+        If no worker starts, or the folder cannot be written, it raises MienError.
         """
         skip: dict[int, str] = {}
         idle, before = 0, self.lost

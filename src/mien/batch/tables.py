@@ -24,11 +24,7 @@ REFUSALS = (pa.ArrowException, OSError)  # errors of pyarrow for invalid files
 
 
 class Table:
-    """A parquet file, read sequentially; going back to an earlier row restarts at its row group.
-
-    Raises:
-        SourceError: not a valid parquet file.
-    """
+    """A parquet file, read sequentially; going back to an earlier row restarts at its row group. SourceError if invalid."""
 
     def __init__(self, file: Any, name: str) -> None:
         self.name = name
@@ -50,8 +46,7 @@ class Table:
     def column(self, wanted: str | None) -> tuple[str, bool]:
         """Return the image column, and whether it contains encoded images; otherwise it contains paths or URIs.
 
-        Raises:
-            SourceError: the column does not exist, or no column contains images.
+        A column that does not exist, and a table without one, raise SourceError.
         """
         text, data = {}, {}
         known = ", ".join(self._file.schema_arrow.names)
@@ -89,11 +84,7 @@ class Table:
         return value
 
     def cells(self, column: str, group: int = 0) -> Iterator[Any]:
-        """Yield the values of a column from a row group on.
-
-        Raises:
-            SourceError: the file is corrupt.
-        """
+        """Yield the values of a column from a row group on; SourceError if the file is corrupt."""
         try:
             groups = list(range(group, self._file.metadata.num_row_groups))
             for batch in self._file.iter_batches(BATCH, groups, [column]):

@@ -84,12 +84,8 @@ def main() -> None:
 class ShardReader:
     """Processor of the shards of one job; loads the networks once.
 
-    Args:
-        folder: folder of the job.
-        begin: called with the index of each item before it is opened, with `ALIVE`, and with `WRITING`.
-
-    Raises:
-        MienError: the folder holds no job, or this machine has another version of mien or of the model.
+    `begin` is called with the index of each item before it is opened, with `ALIVE`, and with `WRITING`. A folder without a job,
+    or with one of another version of mien or of the model, raises MienError.
     """
 
     def __init__(self, folder: Folder, begin: Callable[[int], None]) -> None:

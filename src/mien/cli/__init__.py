@@ -81,11 +81,7 @@ ABANDONED = 128 + 13  # exit status when the reader of stdout closed the pipe, a
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status.
-
-    Args:
-        arguments: the command line without `mien`; by default that of the process.
-    """
+    """Run the command line without `mien`, by default that of the process, and return its exit status."""
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     if "-" in tokens:  # cyclopts takes a lone dash for a flag
         from .terminal import STDIN
@@ -165,11 +161,7 @@ class _UsageError(Exception):
 
 
 def _command(tokens: Sequence[str]) -> str | None:
-    """Return the name of the command. cyclopts would import all commands to report an unknown one.
-
-    Raises:
-        _UsageError: unknown command, or a command or flag of version 0.1.
-    """
+    """Return the name of the command; an unknown one, of which cyclopts would import all to report it, is a _UsageError."""
     commands = [command for group in COMMANDS.values() for command in group]
     for flag in (token.partition("=")[0] for token in tokens):
         if flag in RENAMED_FLAGS:

@@ -51,9 +51,6 @@ def batch(
         timeout: Maximum seconds per image, or between two sampled frames of a video. Then the worker is killed; the file is
             retried, and finally reported as failed. inf: no limit.
         column: Column of parquet files with the images, or their paths or URIs.
-
-    Raises:
-        MissingExtra: the extra scale is not installed.
     """
     with needs("scale"):
         from .. import batch as scaling

@@ -31,9 +31,6 @@ def curves(
     Args:
         runs: Folders of training runs.
         out: Output file: .png, .svg or .pdf.
-
-    Raises:
-        ConfigError: a folder is not a training run, or the output file has an unknown suffix.
     """
     figure_kind(out)
     found = []

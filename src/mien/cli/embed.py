@@ -52,9 +52,6 @@ def embed(
         title: Title of a panel instead of the model's name; once for each model.
         seed: Seed of the t-SNE.
         report: Folder of an evaluation; the plot is added to its report.
-
-    Raises:
-        ConfigError: no output is named, an output has an unknown format, or titles and models differ in number.
     """
     if out is None and plot_to is None and report is None:
         raise ConfigError("no output: name a file for the features with --out, for a plot with --plot, or both")

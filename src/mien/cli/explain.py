@@ -73,9 +73,6 @@ def explain(
         seed: Seed of the choice of faces.
         report: Folder of an evaluation; the strip is added to its report.
         inference: How faces are found and networks run; detector whole if each image is one face crop.
-
-    Raises:
-        ConfigError: neither images nor a dataset are named.
     """
     if not paths and dataset is None:
         raise ConfigError("nothing to explain: name images, or a dataset with --dataset")

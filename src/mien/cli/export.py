@@ -60,9 +60,6 @@ def export(
         calibration_images: Training images for the activation ranges.
         keep: Nodes (names with * and ?) or operator types that stay float32 in int8.
         threads: Threads inside one call of the network.
-
-    Raises:
-        ConfigError: neither --out nor --push-ready, or both.
     """
     side = side_console()
     if (out is None) == (push_ready is None) or (push_ready and runtime != "onnx"):

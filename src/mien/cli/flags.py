@@ -22,11 +22,7 @@ MODEL = (
 
 
 def _time(kind: Any, tokens: Sequence[Token]) -> float:
-    """Return the seconds of "83.5", "1:23.5" or "0:01:23.5".
-
-    Raises:
-        ConfigError: it is not a time.
-    """
+    """Return the seconds of "83.5", "1:23.5" or "0:01:23.5"."""
     text = tokens[0].value
     if not re.fullmatch(r"((\d+:[0-5]?\d|\d+):[0-5]?\d|\d+)(\.\d*)?", text):
         raise ConfigError(f"invalid time {text!r}; expected seconds (83.5), 1:23.5 or 0:01:23.5", value=text)
@@ -59,11 +55,7 @@ def _listed(what: str, known: Sequence[str]) -> Any:
 
 
 def check_distinct(**outputs: Path | None) -> None:
-    """Refuse one file for two outputs.
-
-    Raises:
-        ConfigError: two options name the same file.
-    """
+    """Refuse one file for two outputs with ConfigError."""
     seen: dict[Path, str] = {}
     for name, path in outputs.items():
         if path and (other := seen.setdefault(path.resolve(), name)) != name:

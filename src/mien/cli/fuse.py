@@ -40,9 +40,6 @@ def fuse(
         rule: Weighted sum of logits, or weighted mean of probabilities.
         dataset: Dataset for fit (see: mien datasets).
         split: Split for fit.
-
-    Raises:
-        ConfigError: invalid weights.
     """
     side = side_console()
     try:

@@ -46,9 +46,6 @@ def import_(
         loose: Write what fits even if entries are unused, missing or of another shape.
         option: An option of the architecture that cannot be read from the file, as NAME=VALUE; may be given several times.
         crop: Template for cropping faces from photos (arcface112, ddamfn5, fer2013 …); default: the authors', or the dataset's.
-
-    Raises:
-        MissingExtra: the extra train is not installed.
     """
     with needs("train"):
         from ..models.checkpoints import import_checkpoint

@@ -34,9 +34,6 @@ def models(*names: str, json: Json = False) -> None:
 
     Args:
         names: Weights or architectures to describe in full.
-
-    Raises:
-        UnknownName: neither weights nor an architecture have that name.
     """
     known_weights = {**cards.bundled(), **cards.zoo()}
     unknown = [name for name in names if name not in known_weights and name not in MODELS]

@@ -75,11 +75,7 @@ class Folds(Place):
     """Number of folds; by default that of the run, or else 10."""
 
     def open_split(self, name: str, split: str, model: str = "") -> Dataset:
-        """Open one split of a dataset, by default of the fold that a model was trained with.
-
-        Raises:
-            MienError: see `mien.open_dataset`.
-        """
+        """Open one split of a dataset, by default of the fold that a model was trained with."""
         trained = trained_with(model) if model and (self.fold is None or self.folds is None) else {}
         known = {"fold": trained.get("fold"), "folds": trained.get("folds"), "seed": trained.get("draw")}
         known |= {key: value for key, value in (("fold", self.fold), ("folds", self.folds)) if value is not None}
@@ -141,11 +137,7 @@ def total(images: int, limit: int) -> int:
 
 
 def check_suffix(path: Path | None, flag: str, suffixes: tuple[str, ...]) -> None:
-    """Refuse an output file of an unknown format before anything is computed.
-
-    Raises:
-        ConfigError: the suffix is not one of `suffixes`.
-    """
+    """Refuse an output file of an unknown format with ConfigError, before anything is computed."""
     if path is not None and path.suffix.lower() not in suffixes:
         raise ConfigError(f"{flag} {path}: the suffix must be {' or '.join(suffixes)}", value=str(path), expected=suffixes)
 
@@ -158,11 +150,7 @@ def add_image(report: "Report", section: str, title: str, png: bytes, note: str)
 
 
 def pairs(options: Sequence[str], flag: str) -> dict[str, str]:
-    """Return `("mode=probability",)` as `{"mode": "probability"}`.
-
-    Raises:
-        ConfigError: an option without `=`.
-    """
+    """Return `("mode=probability",)` as `{"mode": "probability"}`; ConfigError for an option without `=`."""
     for option in options:
         if "=" not in option[1:]:
             raise ConfigError(f"{flag} must be NAME=VALUE, got {option!r}", value=option, expected=("NAME=VALUE",))

@@ -16,9 +16,6 @@ def recipes(name: str | None = None, /, *, json: Json = False) -> None:
 
     Args:
         name: Recipe to show as TOML, a starting point for your own.
-
-    Raises:
-        ConfigError: unknown recipe.
     """
     from ..training import recipes as known
     from ..training.config import TrainConfig

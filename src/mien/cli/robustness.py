@@ -46,9 +46,6 @@ def robustness(
         out: Output file of the table (.csv).
         plot_to: Output file of the plot: .png, .svg or .pdf.
         report: Folder of an evaluation; the plot is added to its report.
-
-    Raises:
-        ConfigError: an output file has an unknown format.
     """
     check_suffix(out, "--out", (".csv",))
     if plot_to is not None:

@@ -66,10 +66,6 @@ def serve(
         queue: Maximum number of waiting images; further requests get status 429.
         max_pixels: Maximum image size, width × height.
         access_log: Log every request to stderr.
-
-    Raises:
-        ConfigError: an invalid option, or the address cannot be used.
-        MissingExtra: the extra serve is not installed.
     """
     if workers < 1:
         raise ConfigError(f"--workers must be 1 or more, got {workers}", value=workers, expected="1 or more")

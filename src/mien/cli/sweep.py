@@ -47,10 +47,6 @@ def sweep(
         sample: Train a random sample of this size instead of all combinations.
         trials: Train this many settings proposed by Optuna (TPE), for the best validation metric.
         jobs: Number of runs at the same time.
-
-    Raises:
-        ConfigError: invalid recipe, field or value.
-        MissingExtra: --trials without the extra sweep.
     """
     from ..training import recipes, series
     from ..training.config import TrainConfig

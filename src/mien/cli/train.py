@@ -59,9 +59,6 @@ def train(
             skipped.
         seeds: Train this many seeds, and pool the results. Finished seeds are skipped.
         jobs: Number of folds or seeds that are trained at the same time.
-
-    Raises:
-        MissingExtra: torch or another package of the extra train is not installed.
     """
     from ..data.datasets import reader
     from ..training.config import TrainConfig
@@ -146,9 +143,7 @@ def introduction(start: Mapping[str, Any]) -> Iterator[str]:
 class Progress:
     """Progress bar of the current epoch and a line for each finished one, on stderr.
 
-    Args:
-        metric: metric of model selection.
-        every: seconds between lines that replace the bar if stderr is not a terminal.
+    `metric` is that of model selection, `every` the seconds between lines that replace the bar if stderr is not a terminal.
     """
 
     def __init__(self, metric: str, every: float = 60) -> None:

@@ -51,11 +51,7 @@ class Face:
 
 
 def mode_for(data: Dataset, mode: Mode, *, cuts_faces: bool) -> Literal["whole", "detect"]:
-    """Return whether the images are face crops, or faces must be detected.
-
-    Raises:
-        ConfigError: unknown mode.
-    """
+    """Return whether the images are face crops, or faces must be detected; ConfigError for an unknown mode."""
     if mode not in get_args(Mode):
         raise ConfigError(f"faces are taken {', '.join(get_args(Mode))}, not {mode!r}")
     if mode != "auto":
@@ -74,12 +70,9 @@ def mode_for(data: Dataset, mode: Mode, *, cuts_faces: bool) -> Literal["whole",
 class FaceFinder:
     """Finds the face of each sample of a dataset.
 
-    Args:
-        mode: `"whole"`: the image is the face. `"detect"`: faces are found as `mien.load` finds them; of several the one that
-            overlaps most with the dataset's own box, or else the main face.
-        detector: name in `mien.faces.detection.DETECTORS`.
-        mesh: whether to compute the mesh of whole images too, for head pose and regions.
-        threads: threads per network call.
+    With the mode `"whole"` the image is the face. With `"detect"`, faces are found as `mien.load` finds them; of several the
+    one that overlaps most with the dataset's own box, or else the main face. `mesh` computes the mesh of whole images too, for
+    head pose and regions.
     """
 
     def __init__(self, mode: Literal["whole", "detect"], detector: str, *, mesh: bool = False, threads: int = 1) -> None:

@@ -82,10 +82,7 @@ def from_environment() -> FastAPI:
 
 
 def create(settings: Settings | None = None) -> FastAPI:
-    """Create the application.
-
-    Args:
-        settings: by default those of a server for this machine alone.
+    """Create the application, by default that of a server for this machine alone.
 
     Raises:
         UnknownName: unknown model or detector.

@@ -81,8 +81,7 @@ class Batcher:
     async def read(self, files: Sequence[File], options: Options, budget: Budget) -> list[str]:
         """Return one line of JSON for each image or URL, in order. Bytes fetched from URLs are charged to the budget.
 
-        Raises:
-            Problem: the queue is full, the budget is exhausted, or inference took too long.
+        A full queue, an exhausted budget, and inference that takes too long raise Problem.
         """
         key, limits = self.readers.key(options), self.settings.limits
         answers: list[asyncio.Future[str]] = []

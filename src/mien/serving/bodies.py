@@ -68,11 +68,7 @@ def media_type(request: Request) -> str:
 
 
 async def blocks(request: Request, limit: int, seconds: float, budget: Budget | None = None) -> AsyncIterator[bytes]:
-    """Yield a body of at most `limit` bytes as it arrives, within `seconds`, and charge it to a budget.
-
-    Raises:
-        Problem: too large, too slow, or over budget.
-    """
+    """Yield a body of at most `limit` bytes as it arrives, within `seconds`, and charge it to a budget; else Problem."""
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced[:20]) > limit:
         raise _too_large(limit)
@@ -101,11 +97,8 @@ async def form(
 ) -> tuple[list[tuple[str, BinaryIO]], dict[str, str]]:
     """Read `multipart/form-data` with at most `files` files of `file_bytes` bytes each; `sink` makes their destinations.
 
-    Returns:
-        Name and destination of each file in order, and the other fields.
-
-    Raises:
-        Problem: an invalid or truncated form, or one that exceeds a limit.
+    Returns name and destination of each file in order, and the other fields. An invalid or truncated form, or one that exceeds
+    a limit, raises Problem.
     """
     _, parameters = parse_options_header(request.headers.get("content-type", ""))
     boundary = parameters.get(b"boundary", b"")

@@ -90,11 +90,7 @@ class Jobs:
 
     @contextlib.contextmanager
     def upload(self) -> Iterator[Path]:
-        """Yield a new folder for the file `video`; it is removed unless `submit` is called.
-
-        Raises:
-            Problem: too many uploads or jobs.
-        """
+        """Yield a new folder for the file `video`, removed unless `submit` is called; Problem if too many are in use."""
         limits = self.settings.limits
         active = sum(state.status in ACTIVE for state in self.states())
         if active >= limits.jobs or self._uploads >= limits.uploads:
@@ -110,11 +106,7 @@ class Jobs:
                 shutil.rmtree(place, ignore_errors=True)
 
     def submit(self, place: Path, name: str, options: VideoOptions) -> JobState:
-        """Start a job for the video in a folder of `upload` and return its state.
-
-        Raises:
-            Problem: invalid options, or too many jobs.
-        """
+        """Start a job for the video in a folder of `upload` and return its state; Problem as there or for invalid options."""
         task = self._checked(options)
         if self._closing.is_set() or sum(state.status in ACTIVE for state in self.states()) >= self.settings.limits.jobs:
             raise busy("too many video jobs; retry later", 30)
@@ -147,11 +139,7 @@ class Jobs:
                     self._start(place, state, self._checked(options))
 
     def state(self, number: str) -> JobState:
-        """Return the state of a job.
-
-        Raises:
-            Problem: unknown or expired job.
-        """
+        """Return the state of a job; Problem if it is unknown or expired, as in `results` and `end`."""
         if not ID.fullmatch(number) or (state := _read(self.folder / number)) is None:
             raise Problem("not-found", "unknown job; results are kept for a limited time")
         return state
@@ -162,21 +150,13 @@ class Jobs:
         return [state for state in found if state is not None]
 
     def results(self, number: str, after: int = 0) -> Iterator[bytes]:
-        """Return the result lines written so far, without the first `after`.
-
-        Raises:
-            Problem: as for `state`.
-        """
+        """Return the result lines written so far, without the first `after`."""
         self.state(number)
         path = self.folder / number / "results.jsonl"
         return _lines(path, path.stat().st_size, after) if path.exists() else iter(())
 
     def end(self, number: str) -> JobState | None:
-        """Cancel an active job and return its state; remove a finished one and return None.
-
-        Raises:
-            Problem: as for `state`.
-        """
+        """Cancel an active job and return its state; remove a finished one and return None."""
         state = self.state(number)
         if state.status in ACTIVE:
             (self.folder / number / "cancel").touch()

@@ -61,8 +61,7 @@ class Options(BaseModel):
     def parse(cls, values: Mapping[str, Any], *, text: bool = False) -> Self:
         """Validate the options of a request; with `text` they are strings of a form or query, as `true` and `3`.
 
-        Raises:
-            Problem: an unknown name, or a value of the wrong type or outside its range.
+        An unknown name, and a value of the wrong type or outside its range, raise Problem.
         """
         for name in map(str, values):
             if text and name in FILES:

@@ -35,17 +35,14 @@ class Key:
 
 
 class Readers:
-    """Recognizers by the options of a request. Thread-safe."""
+    """Recognizers by the options of a request. Thread-safe.
+
+    The cards are read, and the default model, the detector and the meshes opened at once; other networks on first use. Raises
+    UnknownName, WeightsError and MissingExtra as `mien.load` does, and ConfigError if two models have the same name, or one of
+    them cannot cut faces out of images.
+    """
 
     def __init__(self, settings: Settings) -> None:
-        """Read the cards, and open the default model, the detector and the meshes; other networks are opened on first use.
-
-        Raises:
-            UnknownName: no such model or detector.
-            WeightsError: a model has no card or is not a classifier.
-            ConfigError: two models have the same name, or one of them cannot cut faces out of images.
-            MissingExtra: the detector's package is not installed.
-        """
         self.settings = settings
         self.cards: dict[str, Card] = {}
         self._sources: dict[str, str] = {}
@@ -74,11 +71,7 @@ class Readers:
             self._detector(min_size=0, small_faces=False)  # so that its errors are raised at the start
 
     def key(self, options: Options) -> Key:
-        """Return the key of a request's options.
-
-        Raises:
-            Problem: no such model.
-        """
+        """Return the key of a request's options; Problem for an unknown model."""
         model = self.default if options.model is None else options.model
         if model not in self.cards:
             raise Problem("invalid", f"unknown model {model[:60]!r}; this server has {', '.join(self.cards)}")

@@ -39,13 +39,10 @@ class Body(BaseModel):
 async def images(
     request: Request, settings: Settings, budget: Budget, kind: type[Chosen] = Options, most: int | None = None
 ) -> tuple[list[File], Chosen]:
-    """Return the images and options of a request (multipart/form-data, image/*, or application/json).
+    """Return the images and options of a request (multipart/form-data, image/*, or application/json); Problem if it is invalid.
 
-    Options may also be in the query; those of the body come first. The body is charged to the budget. At most `most` images
-    are accepted, by default as many as the settings allow.
-
-    Raises:
-        Problem: an invalid request.
+    Options may also be in the query; those of the body come first. The body is charged to the budget. At most `most` images are
+    accepted, by default as many as the settings allow.
     """
     limits, query = settings.limits, dict(request.query_params)
     most = limits.images if most is None else most
@@ -114,11 +111,7 @@ def _decoded(data: str, where: str, limit: int) -> bytes:
 
 
 def parse_object(body: bytes | str) -> dict[str, Any]:
-    """Return the JSON object of a body.
-
-    Raises:
-        Problem: invalid JSON, not an object, nested too deeply, or with NaN or infinity.
-    """
+    """Return the JSON object of a body; Problem for other JSON, invalid or nested too deeply, or with NaN or infinity."""
     try:
         text = body if isinstance(body, str) else body.decode("utf-8")
         table = json.loads(text, parse_constant=_no_number)

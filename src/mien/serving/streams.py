@@ -148,8 +148,7 @@ class Streams:
     def _text(self, stream: Stream, waiting: _Waiting, options: StreamOptions) -> str:
         """Return the result of a frame as JSON.
 
-        Raises:
-            Problem: an unexpected error. A RuntimeError would otherwise be mistaken for that of a closed socket.
+        An unexpected error becomes a Problem: a RuntimeError would otherwise be mistaken for that of a closed socket.
         """
         try:
             frame = Frame.decoded(waiting.number - 1, NAME, waiting.data, self.settings.limits.pixels, time=waiting.time)

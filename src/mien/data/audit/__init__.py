@@ -33,9 +33,7 @@ def open_splits(
     damaged: Damaged = "skip",
     options: Mapping[str, str] | None = None,
 ) -> dict[str, Dataset]:
-    """Return the splits to audit: those of `protocol`, by default the parts named by the files.
-
-    A dataset without parts is one split, `"all"`.
+    """Return the splits to audit: those of `protocol`, by default the parts named by the files, or `"all"` without parts.
 
     Raises:
         DatasetError: the data is missing.

@@ -38,15 +38,11 @@ def audit(
 
     Args:
         splits: name → split, all of one dataset and protocol; see `open_splits`.
-        against: name → other dataset to compare with; no name of a split.
+        against: name → other dataset to compare with; ConfigError where that is the name of a split.
         near: find near duplicates too; the time grows with the square of the number of images.
         search: number of images, evenly spread over all splits, that are searched for faces; 0 for all. None: no search.
         workers: threads that decode files.
         progress: called with the number of images read.
-
-    Raises:
-        ValueError: no splits.
-        ConfigError: another dataset has the name of a split.
 
     Example:
         >>> from mien.data.datasets import open_dataset

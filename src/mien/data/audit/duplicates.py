@@ -90,19 +90,11 @@ def _top(root: np.ndarray, group: int) -> int:
 
 
 def clean_protocol(splits: Mapping[str, Dataset], *, near: bool = False, workers: int = 1) -> Clean:
-    """Return the images to exclude.
+    """Return the images to exclude from splits, as `open_splits` gives them; with `near` near duplicates count as equal.
 
     Images that also occur in another split are excluded from evaluation splits; duplicates within the split stay, so that
     its metrics differ from the official ones by the leak only. From the training split, further copies of equal images and
-    groups of equal images with conflicting labels are excluded too.
-
-    Args:
-        splits: as `open_splits` gives them.
-        near: whether near duplicates count as equal.
-        workers: threads that decode files.
-
-    Raises:
-        DatasetError: the dataset has fewer than two splits.
+    groups of equal images with conflicting labels are excluded too. Fewer than two splits raise DatasetError.
     """
     if len(splits) < 2:
         there = ", ".join(splits) or "none"

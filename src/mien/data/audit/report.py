@@ -12,24 +12,19 @@ Level = Literal["error", "warning", "note"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One finding in a sentence."""
+    """One finding in a sentence: an `"error"` makes metrics on these splits invalid, a `"warning"` must be stated with them."""
 
     level: Level
-    """`"error"`: metrics on these splits are invalid; `"warning"`: they need a remark; `"note"`: information."""
     text: str
-    """The sentence, with numbers."""
 
 
 @dataclass(frozen=True, slots=True)
 class SplitSummary:
-    """One split."""
+    """One split: number of images, of each class, and without a label."""
 
     images: int
-    """Number of images."""
     classes: Mapping[str, int]
-    """Class → number of images."""
     unlabeled: int
-    """Images without a label."""
     digest: str
     """`Dataset.digest`."""
     original: bool | None
@@ -38,36 +33,30 @@ class SplitSummary:
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """Images that two splits share."""
+    """Number of images of a split that also occur in another split or dataset."""
 
     split: str
-    """The split whose images are counted."""
     other: str
-    """The other split or dataset."""
     images: int
-    """Number of images of `split`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One image of a group of duplicates."""
+    """One image of a group of duplicates, with its split or other dataset, `Sample.name` and label."""
 
     split: str
-    """Its split or other dataset."""
     name: str
-    """Its `Sample.name`."""
     label: str | None
-    """Its label."""
 
 
 @dataclass(frozen=True, slots=True)
 class Duplicates:
-    """Groups of duplicates."""
+    """Groups of two or more equal images."""
 
     distinct: int
     """Number of different images."""
     groups: int
-    """Groups of two images or more."""
+    """Number of groups."""
     images: int
     """Images in those groups."""
     conflicting: int
@@ -75,7 +64,7 @@ class Duplicates:
     leaks: tuple[Leak, ...]
     """Images shared between splits, and between splits and other datasets."""
     examples: tuple[tuple[Member, ...], ...]
-    """Examples, groups between splits first."""
+    """Some of the groups, those between splits first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +74,7 @@ class Overlap:
     what: str
     """`"subject"`, `"sequence"` or the name of a group column."""
     split: str
-    """The split whose images are counted."""
     other: str
-    """The other split."""
     shared: int
     """Number of shared subjects, recordings …"""
     images: int
@@ -105,7 +92,6 @@ class Quality:
     unreadable: tuple[str, ...]
     """Names and reasons."""
     blank: tuple[str, ...]
-    """Blank images."""
     equalised: int
     """Images with an equalized histogram."""
     recompressed: int
@@ -122,30 +108,21 @@ class Quality:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """Result of an audit."""
+    """Result of an audit of the splits of one dataset and protocol; layout, flaws and notes are those of its `Dataset`."""
 
     dataset: str
-    """Entry of `mien.data.datasets.DATASETS`."""
     protocol: str
-    """The protocol whose splits were audited."""
     layout: str
-    """The detected layout."""
     flaws: tuple[str, ...]
-    """Known flaws of the protocol."""
     notes: tuple[str, ...]
-    """Notes of the reader."""
     splits: Mapping[str, SplitSummary]
-    """By name."""
     exact: Duplicates
-    """Exact duplicates."""
     near: Duplicates | None
     """Near duplicates, exact ones included; None if not searched."""
     overlaps: tuple[Overlap, ...]
-    """Subjects and recordings in several splits."""
     quality: Quality
-    """Quality of the images."""
     findings: tuple[Finding, ...]
-    """Findings as sentences, most severe first."""
+    """Most severe first."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""

@@ -37,11 +37,7 @@ DATASETS: dict[str, str] = {
 
 
 def reader(name: str) -> Reader:
-    """Return the reader of a dataset, with its layouts, protocols, options and labels.
-
-    Raises:
-        UnknownName: unknown dataset.
-    """
+    """Return the reader of a dataset, with its layouts, protocols, options and labels; UnknownName for an unknown one."""
     return lookup(name, DATASETS, "dataset")
 
 

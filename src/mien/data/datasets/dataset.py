@@ -56,11 +56,7 @@ class Sample:
     """Other columns for comparing results: gender, age range, film …"""
 
     def read(self) -> np.ndarray:
-        """Decode the image to (H, W, 3) uint8 RGB.
-
-        Raises:
-            SourceError: the file cannot be read as an image.
-        """
+        """Decode the image to (H, W, 3) uint8 RGB; SourceError if the file cannot be read."""
         return read_image(self.image).pixels
 
 
@@ -232,21 +228,13 @@ class Dataset(Sequence[Sample]):
         return dataclasses.replace(self, **own | changes)  # pyrefly: ignore
 
     def evenly(self, number: int) -> Dataset:
-        """Return at most `number` images, spread evenly over the data; all of them for 0.
-
-        Raises:
-            DatasetError: the number is negative.
-        """
+        """Return at most `number` images, spread evenly over the data; all for 0. A negative number raises DatasetError."""
         if self._all(number):
             return self
         return self.take(np.linspace(0, len(self) - 1, number).astype(int))
 
     def of_each_class(self, number: int) -> Dataset:
-        """Return `number` images, of every class the same share of what there is, spread evenly; all of them for 0.
-
-        Raises:
-            DatasetError: the number is negative.
-        """
+        """Return `number` images, of every class the same share of what there is, spread evenly; all of them for 0."""
         if self._all(number):
             return self
         order = np.argsort(self.label, kind="stable")
@@ -277,8 +265,8 @@ class Dataset(Sequence[Sample]):
     def digest(self) -> str:
         """sha256 (hexadecimal) of images and labels: the fingerprint that distinguishes versions of the data.
 
-        For a dataset kept as an array it covers `images.tobytes()` followed by the labels as uint8, so FER2013 gives
-        the published values; for files it covers the content of each file, in order. Reads every image once.
+        For a dataset kept as an array it covers `images.tobytes()` followed by the labels as uint8, so FER2013 gives the
+        published values; for files it covers the content of each file, in order. Reads every image once.
         """
         content = hashlib.sha256(self.images.content())
         content.update(self.label.astype(np.uint8).tobytes())

@@ -47,14 +47,10 @@ def csv_arrays(*paths: Path) -> dict[str, np.ndarray]:
     """Return the rows of FER2013 csv files as arrays, from the cache if these files were read before.
 
     Columns are found by name (`emotion`, `pixels`, `Usage`, blanks around them ignored). Without `Usage` the file name
-    (`train.csv`, `val.csv`, `test.csv`) is the part.
+    (`train.csv`, `val.csv`, `test.csv`) is the part; DatasetError if it names none, or without `pixels`.
 
-    Returns:
-        `images` (N, 48, 48) uint8; `label` (N,) int64, −1 where the file has no `emotion`; `part` (N,) str; `row` (N,)
-        int64, counted through all files; `damage` (D,) str: the dropped rows.
-
-    Raises:
-        DatasetError: a file has no column `pixels`, or neither `Usage` nor the name of a part.
+    Returns `images` (N, 48, 48) uint8; `label` (N,) int64, −1 where the file has no `emotion`; `part` (N,) str; `row` (N,)
+    int64, counted through all files; `damage` (D,) str: the dropped rows.
     """
     return mapped("fer2013-csv", file_digest(*paths), partial(_parse, paths))
 
@@ -77,11 +73,7 @@ def npz_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _load_npz(path: Path, *names: str) -> dict[str, np.ndarray]:
-    """Return arrays of `fer2013.npz`, of which those that are read everywhere are checked.
-
-    Raises:
-        DatasetError: the file is corrupt, or another one.
-    """
+    """Return arrays of `fer2013.npz`, checked, since it is read everywhere; DatasetError if it is corrupt, or another file."""
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in names}

@@ -26,10 +26,10 @@ Mode = Literal["majority", "probability", "multi-target", "dda"]
 
 
 def targets(votes: np.ndarray, mode: Mode = "majority") -> tuple[np.ndarray, np.ndarray]:
-    """Turn votes into label distributions.
+    """Turn votes (N, 10) into label distributions (N, 8), rows that sum to one or are zero, and whether they are kept (N,).
 
     Args:
-        votes: (N, 10) counts.
+        votes: counts.
         mode: `"majority"`: the winner, if it holds more than half of the votes left after single votes are removed.
             `"probability"`: classes in order of votes until three quarters of the votes are covered or three classes
             are taken, stopping at `unknown` or `NF`; kept if they hold more than half of the votes.
@@ -37,9 +37,6 @@ def targets(votes: np.ndarray, mode: Mode = "majority") -> tuple[np.ndarray, np.
             over single classes takes each non-zero entry as a full target.
             `"dda"`: what Dual-Domain Attention does instead: only images are removed whose winner is `NF`, the
             votes for `unknown` count as neutral, and the first of equals wins.
-
-    Returns:
-        `(distribution, kept)`: (N, 8) float64 rows that sum to one where kept and are zero otherwise, and (N,) bool.
     """
     if mode == "dda":
         return _dda(np.asarray(votes, np.float64))
@@ -89,10 +86,8 @@ def _dda(votes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def read_votes(path: Path) -> tuple[np.ndarray, list[str], list[str]]:
     """Read `fer2013new.csv`, or the `label.csv` that Microsoft's script writes into each folder (no header line).
 
-    Returns (N, 10) uint8 votes, N image names, and N words of `Usage` (empty in `label.csv`).
-
-    Raises:
-        DatasetError: a row lacks a vote or has an invalid one.
+    Returns (N, 10) uint8 votes, N image names, and N words of `Usage` (empty in `label.csv`). A row without ten valid votes
+    raises DatasetError.
     """
     headed = path.name.lower() != "label.csv"
     columns = None if headed else ["Image name", "box", *FERPLUS_VOTES]

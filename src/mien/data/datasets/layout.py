@@ -36,11 +36,7 @@ class Damage:
         self.found.append(line if len(line) <= MESSAGE else f"{line[:MESSAGE]}…")
 
     def settle(self, title: str) -> tuple[str, ...]:
-        """Return a note on the skipped rows.
-
-        Raises:
-            DatasetError: there are any and the policy is to raise.
-        """
+        """Return a note on the skipped rows; DatasetError if there are any and the policy is to raise."""
         if not self.found:
             return ()
         first = "; ".join(self.found[:3]) + (" …" if len(self.found) > 3 else "")
@@ -92,11 +88,9 @@ class Layout:
 def find(root: str | Path, layouts: Sequence[Layout], title: str, obtain: str) -> tuple[Layout, Path]:
     """Return the first layout that matches `root` or a folder at most two levels below it, and that folder.
 
-    `root` may also be the file that marks a layout. Files in `root` itself are identified by name, so that their reader
-    reports what is wrong with them; below it, files with other content (`Layout.holds`) are skipped.
-
-    Raises:
-        DatasetError: `root` does not exist or no layout matches; lists layouts, files and the source.
+    `root` may also be the file that marks a layout. Files in `root` itself are identified by name, so that their reader reports
+    what is wrong with them; below it, files with other content (`Layout.holds`) are skipped. DatasetError lists layouts, files
+    and the source if `root` does not exist or no layout matches.
     """
     root = Path(root)
     start = root.parent if root.is_file() else root

@@ -86,10 +86,8 @@ def open_csv(path: Path, *, delimiter: str = "") -> Iterator[Any]:
     """Yield a `csv.reader` of a file in UTF-8 or UTF-16, with any line ending and any of `DELIMITERS`.
 
     Bytes that are not UTF-8 become surrogates, as in file names, so that paths in a csv can be opened. The default delimiter is
-    the most frequent one in the first line, or the one of Excel's line `sep=;`.
-
-    Raises:
-        DatasetError: not a csv: a workbook, an unclosed quote, or invalid UTF-16.
+    the most frequent one in the first line, or the one of Excel's line `sep=;`. A workbook, an unclosed quote or invalid UTF-16
+    raises DatasetError, here and in `read_rows` and `header_of`.
     """
     with path.open("rb") as binary:
         head = binary.read(1 << 16)
@@ -122,10 +120,7 @@ def open_csv(path: Path, *, delimiter: str = "") -> Iterator[Any]:
 def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield `(line number, {column: text})` of a csv, names and texts without surrounding blanks; see `open_csv`.
 
-    `columns` are the names of the comma-separated columns of a file without a header line.
-
-    Raises:
-        DatasetError: the file is empty or not valid csv.
+    `columns` are the names of the comma-separated columns of a file without a header line. An empty file raises DatasetError.
     """
     with open_csv(path, delimiter="," if columns else "") as reader:
         header = list(columns) if columns else [name.strip() for name in next(reader, [])]
@@ -137,11 +132,7 @@ def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[tupl
 
 
 def header_of(path: Path) -> list[str]:
-    """Return the stripped cells of the first line of a csv; none of an empty file.
-
-    Raises:
-        DatasetError: not valid csv.
-    """
+    """Return the stripped cells of the first line of a csv; none of an empty file."""
     with open_csv(path) as reader:
         return [name.strip() for name in next(reader, [])]
 
@@ -158,14 +149,10 @@ def windows_1252(text: str) -> str:
 class Locator:
     r"""Finds the files that the paths in a csv refer to, also if it was written on another machine.
 
-    A path is used as it is written if that file exists. If no path of the csv exists as written, the same leading folders are
-    dropped from all of them (`prefix`): those that let most paths exist. A path is never shortened further than the others, so
-    it cannot match another file of the same name. Each folder is listed once.
-
-    Args:
-        root: folder of the images.
-        paths: all paths of the csv.
-        csv: folder of the csv: paths relative to it and absolute paths are accepted too.
+    A path is used as it is written if that file exists below `root`, or with `csv`, the folder of the list, relative to that or
+    as an absolute path. If none of `paths`, all those of the csv, exists as written, the same leading folders are dropped from
+    all of them (`prefix`): those that let most paths exist. A path is never shortened further than the others, so it cannot
+    match another file of the same name. Each folder is listed once.
 
     Example:
         >>> paths = [r"C:\\Users\\kim\\Data\\aff\\anger\\1.jpg"]

@@ -73,10 +73,8 @@ def named_parts(data: Dataset, draw: Draw) -> Rows:
 def held_out(data: Dataset, draw: Draw) -> Rows:
     """The part that results are published on is the test split; validation is taken from training.
 
-    The cut is stratified by class, and takes all images of a subject or recording together where those are known.
-
-    Raises:
-        DatasetError: no part is for training, or the fraction is not between 0 and 1.
+    The cut is stratified by class, and takes all images of a subject or recording together where those are known. Without a
+    part for training it raises DatasetError.
     """
     parts = official(data, draw)
     if "test" not in parts or not (data.label[parts["test"]] >= 0).any():  # AffectNet and others publish on validation
@@ -91,8 +89,7 @@ def held_out(data: Dataset, draw: Draw) -> Rows:
 def subject_folds(data: Dataset, draw: Draw) -> Rows:
     """Folds of whole subjects, about equally large: fold `fold` is the test split, the next one the validation split.
 
-    Raises:
-        DatasetError: subjects are unknown, or so many folds or such a fold cannot be.
+    Unknown subjects, too many folds for them, and a fold that does not exist raise DatasetError.
     """
     if data.subject is None:
         raise DatasetError(f"{data.name} has no subjects, so folds by subject are impossible; choose another protocol")
@@ -111,11 +108,7 @@ def subject_folds(data: Dataset, draw: Draw) -> Rows:
 
 
 def image_folds(data: Dataset, draw: Draw) -> Rows:
-    """Folds of single images, regardless of the subject; validation is the test split.
-
-    Raises:
-        DatasetError: so many folds or such a fold cannot be.
-    """
+    """Folds of single images, regardless of the subject; validation is the test split."""
     folds = _checked(draw, len(data), "images")
     order = np.random.default_rng(draw.seed).permutation(len(data))
     test = np.sort(np.array_split(order, folds)[draw.fold])
@@ -127,10 +120,9 @@ FOLDED = (subject_folds, image_folds)
 
 
 def validation_is_test(data: Dataset, draw: Draw) -> Rows:
-    """The best epoch is selected on the images that results are reported on.
+    """The best epoch is selected on the images that results are reported on: those of `test`, else those of `validation`.
 
-    Raises:
-        DatasetError: the part `train` is missing, or both `test` and `validation`.
+    Without these or without `train` it raises DatasetError.
     """
     parts = official(data, draw)
     test = parts.get("test", parts.get("validation"))
@@ -148,8 +140,7 @@ def all_test(data: Dataset, draw: Draw) -> Rows:
 def cut(data: Dataset, rows: np.ndarray, draw: Draw) -> np.ndarray:
     """Return (M,) about `draw.fraction` of `rows`, the same share of every class, whole subjects or recordings where known.
 
-    Raises:
-        DatasetError: the fraction is not between 0 and 1.
+    A fraction that is not between 0 and 1 raises DatasetError.
     """
     if not 0 < draw.fraction < 1:
         raise DatasetError(f"fraction must be between 0 and 1, got {draw.fraction}", value=draw.fraction)
@@ -209,21 +200,13 @@ class Clean:
     """Split → rule by which they were selected."""
 
     def write(self, path: str | Path) -> None:
-        """Write the file as JSON.
-
-        Raises:
-            ConfigError: the disk is full, or the folder may not be written.
-        """
+        """Write the file as JSON."""
         text = json.dumps(asdict(self), indent=1, sort_keys=True)
         with atomic_write(path) as part:
             part.write_text(text + "\n", encoding="utf-8")
 
     def apply(self, data: Dataset, path: str) -> Dataset:
-        """Return one split without the excluded images.
-
-        Raises:
-            DatasetError: `data` is another copy or another dataset than the file was made from.
-        """
+        """Return one split without the excluded images; DatasetError if `data` is another copy or dataset."""
         if data.name != self.dataset or data.digest != self.digests.get(data.split):
             digest = self.digests.get(data.split, "absent")[:12]
             raise DatasetError(
@@ -236,11 +219,7 @@ class Clean:
 
 
 def read_clean(path: str | Path) -> Clean:
-    """Read a clean protocol.
-
-    Raises:
-        DatasetError: the file does not exist or is invalid.
-    """
+    """Read a clean protocol; DatasetError if the file does not exist or is invalid."""
     try:
         return Clean(**json.loads(Path(path).read_text(encoding="utf-8")))
     except FileNotFoundError as error:

@@ -59,12 +59,7 @@ class Reader:
         damaged: Damaged = "raise",
         options: Mapping[str, str] | None = None,
     ) -> Dataset:
-        """Read one split; see `mien.data.datasets.open_dataset`.
-
-        Raises:
-            UnknownName: unknown protocol or option.
-            DatasetError: the data is missing or invalid, or has no such split.
-        """
+        """Read one split; see `mien.data.datasets.open_dataset`. A split that the data does not have raises DatasetError."""
         if protocol.startswith(PREFIX):
             path = protocol.removeprefix(PREFIX)
             clean = read_clean(path)
@@ -84,12 +79,7 @@ class Reader:
         return splits[split]
 
     def check(self, root: str | Path, protocol: str = "", options: Mapping[str, str] | None = None) -> None:
-        """Check protocol, options and layout without reading the data.
-
-        Raises:
-            UnknownName: unknown protocol or option.
-            DatasetError: invalid option, or no layout matches `root`.
-        """
+        """Check protocol, options and layout without reading the data; errors as of `open`."""
         if protocol.startswith(PREFIX):
             protocol = read_clean(protocol.removeprefix(PREFIX)).protocol
         self._chosen(protocol, options)

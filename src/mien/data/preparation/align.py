@@ -131,11 +131,7 @@ class Align:
     """Images without a face: resized and kept (keep), moved to a folder (error), or excluded (discard)."""
 
     def recipe(self) -> Crop:
-        """Return the crop with its changes.
-
-        Raises:
-            UnknownName: unknown crop, or no published variant.
-        """
+        """Return the crop with its changes; UnknownName for an unknown crop, or one without a published variant."""
         table, kind = (AUTHORS, "crop of the authors") if self.author else (CROPS, "crop")
         given = {name: getattr(self, name) for name in ("detector", "points", "size", "faceless")}
         return dataclasses.replace(

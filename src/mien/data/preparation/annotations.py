@@ -40,19 +40,11 @@ class Curated:
 
 
 def curate(root: str | Path, out: str | Path, filter: str = "strict") -> tuple[Curated, ...]:  # noqa: A002 - the option's name
-    """Filter the annotation files of s-Aff-Wild2; the images are not needed.
+    """Filter the annotation files of s-Aff-Wild2 below `root`; the images are not needed.
 
-    Writes `filtered_{training,validation}_set_annotations.csv`: a header, then image, valence, arousal, expression and
-    twelve action units in the columns of the original; a value that is missing stays −5 or −1.
-
-    Args:
-        root: folder with `training_set_annotations.txt` or `validation_set_annotations.txt`.
-        out: folder for the files.
-        filter: `"strict"` (all annotations, as the published systems do), `"valence-arousal"`, `"expression"`,
-            `"action-units"`, or `"none"`.
-
-    Returns:
-        A table for each file.
+    Writes `filtered_{training,validation}_set_annotations.csv` to `out`: a header, then image, valence, arousal, expression and
+    twelve action units in the columns of the original; a value that is missing stays −5 or −1. `filter` is `"strict"` (all
+    annotations, as the published systems do), `"valence-arousal"`, `"expression"`, `"action-units"`, or `"none"`.
 
     Raises:
         ConfigError: unknown filter, the disk is full, or the folder is not writable.

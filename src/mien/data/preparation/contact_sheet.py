@@ -12,15 +12,9 @@ LINE = 14  # height of a caption in pixels
 
 
 def contact_sheet(images: Iterable[tuple[str, np.ndarray]], side: int = 112, columns: int = 10) -> Image.Image:
-    """Lay images out in rows.
+    """Lay out (caption, image) pairs in rows of squares of `side` pixels, on one RGB image; of no images, an empty row.
 
-    Args:
-        images: caption and image, (H, W) or (H, W, 3) uint8; each is fitted into a square.
-        side: side of the square in pixels.
-        columns: squares in a row.
-
-    Returns:
-        One RGB image; of no images, an empty row.
+    Images are (H, W) or (H, W, 3) uint8, fitted into their squares.
     """
     cells = list(images)
     rows = max(-(-len(cells) // columns), 1)

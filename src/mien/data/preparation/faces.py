@@ -49,15 +49,9 @@ class PreparedFace:
 class FacePicker:
     """Picks the face of an image that is prepared.
 
-    Args:
-        detector: name in `mien.faces.detection.DETECTORS`; `"whole"` where each image is a tight crop of one face.
-        points: `"mesh"`, or `"detector"` with a detector that has five keypoints (retinaface, mtcnn, mtcnn-evolve).
-        choice: which of several faces is picked.
-        threshold: detection score threshold; None for the detector's default.
-
-    Raises:
-        UnknownName: unknown detector.
-        ConfigError: `points="detector"` with a detector that has no five keypoints.
+    `detector` is a name in `mien.faces.detection.DETECTORS`; `"whole"` where each image is a tight crop of one face. Points of
+    the `"detector"` need one that has five keypoints (retinaface, mtcnn, mtcnn-evolve): without them the call raises
+    ConfigError.
     """
 
     def __init__(

@@ -89,21 +89,11 @@ def prepare(
     workers: int = 1,
     progress: Progress = lambda number: None,
 ) -> Summary:
-    """Prepare all images of some splits.
+    """Prepare all images of the splits (name → images), in `workers` processes, each of which loads the networks.
 
-    Files are `OUT/<split>/[<folder>/]<class>/<name>.<format>`, without `<split>` where that is `"all"`. Files of an
-    earlier run with the same settings and data are kept; after an interruption, only the images in progress are repeated.
-
-    Args:
-        splits: name → images.
-        work: the preparation of one image.
-        out: output folder, created if necessary.
-        format: image format.
-        workers: processes; each loads the networks.
-        progress: called with the number of images.
-
-    Returns:
-        The summary; also in `OUT/manifest.json`.
+    Files are `OUT/<split>/[<folder>/]<class>/<name>.<format>`, without `<split>` where that is `"all"`; the summary is also in
+    `OUT/manifest.json`. Files of an earlier run with the same settings and data are kept; after an interruption, only the
+    images in progress are repeated.
 
     Raises:
         ConfigError: `out` contains another preparation, is locked by another process, or cannot be written.
