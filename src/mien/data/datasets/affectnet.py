@@ -21,7 +21,7 @@ from .cache import mapped
 from .dataset import Dataset
 from .folders import ListedImages, part_folders, part_of, read_class_folders
 from .layout import Layout, Place, child, marked
-from .listing import header_of, number_in, read_rows, single_precision, subfolders, texts
+from .listing import affect, header_of, number_in, read_rows, read_table, single_precision, subfolders, texts
 from .protocols import Protocol, held_out, official, validation_is_test
 from .reader import Option, Reader
 
@@ -34,8 +34,6 @@ LISTS = {
     "train": "training.csv|Manually_Annotated_file_lists/training.csv",
     "validation": "validation.csv|Manually_Annotated_file_lists/validation.csv",
 }
-
-
 ANNOTATIONS = ("stem", "expression", "valence", "arousal")  # arrays of the copies with one file per value
 
 
@@ -60,8 +58,8 @@ def _read_lists(place: Place) -> Dataset:
                 numbers = (x, y, x + width, y + height, valence, arousal)
                 listed.add(row[COLUMNS[0]], f"{path.name} line {line}", label=expression, part=where, numbers=numbers)
     columns = single_precision(listed.rows["numbers"]).reshape(-1, 6)
-    affect = {"valence": _valid(columns[:, 4]), "arousal": _valid(columns[:, 5])}
-    return listed.dataset(place.labels, boxes=columns[:, :4], **affect)
+    valence, arousal = affect(columns[:, 4:]).T
+    return listed.dataset(place.labels, boxes=columns[:, :4], valence=valence, arousal=arousal)
 
 
 def _read_arrays(place: Place) -> Dataset:
@@ -71,15 +69,15 @@ def _read_arrays(place: Place) -> Dataset:
         if not (place.base / folder / "annotations").is_dir():
             continue
         table = _annotations(place.base / folder / "annotations", place)
-        for stem, expression, *affect in zip(*(table[name] for name in ANNOTATIONS), strict=True):
+        for stem, expression, *pair in zip(*(table[name] for name in ANNOTATIONS), strict=True):
             if not 0 <= expression < len(place.labels):
                 continue
             paths = (f"{folder}/images/{stem}{suffix}" for suffix in (".jpg", ".png", ".jpeg"))
             if path := next(filter(listed.locate, paths), None):
-                listed.add(path, stem, label=int(expression), part=where, affect=affect)
+                listed.add(path, stem, label=int(expression), part=where, pair=pair)
             else:
                 place.damage(f"{folder}/images has no image {stem}")
-    valence, arousal = _valid(np.array(listed.rows["affect"]).reshape(-1, 2)).T
+    valence, arousal = affect(listed.rows["pair"]).reshape(-1, 2).T
     return listed.dataset(place.labels, valence=valence, arousal=arousal)
 
 
@@ -118,18 +116,10 @@ def _parse(folder: Path, files: list[str]) -> dict[str, np.ndarray]:
     }
 
 
-def _valid(values: np.ndarray) -> np.ndarray:
-    """Return valence or arousal with NaN for AffectNet's −2 (not annotated)."""
-    values = np.asarray(values, np.float32)
-    return np.where(np.abs(values) <= 1, values, np.float32(np.nan))
-
-
 def _read_phases(place: Place) -> Dataset:
     """The csv of yaoing/DAN: columns phase, img_path, label."""
     path = marked(place.base, "affectnet.csv")
-    if missing := {"phase", "img_path", "label"} - set(header_of(path)):
-        raise DatasetError(f"{path} lacks the columns {', '.join(sorted(missing))}; use the published file", path=path)
-    table = list(read_rows(path))
+    table = read_table(path, "phase", "img_path", "label")
     listed = ListedImages(place, place.base, (row.get("img_path", "") for _, row in table))
     for line, row in table:
         where = part_of(row.get("phase", ""))

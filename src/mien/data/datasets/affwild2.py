@@ -17,11 +17,10 @@ from ...labels import ACTION_UNITS, AFFWILD2
 from .dataset import Dataset
 from .folders import ListedImages
 from .layout import Damage, Layout, Place, child, marked
-from .listing import single_precision, texts
+from .listing import affect, single_precision, texts
 from .protocols import Protocol, held_out, official
 from .reader import Option, Reader
 
-UNITS = ACTION_UNITS
 FILTERS = ("none", "strict", "valence-arousal", "expression", "action-units")
 FILES = {"train": "training_set_annotations.txt", "validation": "validation_set_annotations.txt", "test": "test_set*.txt"}
 IMAGES_MARK = "cropped_aligned|cropped_aligned_images|*/cropped_aligned"
@@ -70,10 +69,10 @@ def read_annotations(path: Path, damage: Damage) -> Annotations:
         except ValueError as error:
             damage(f"{path.name} line {line}: {error}")
     table = single_precision(numbers).reshape(-1, 15)
-    affect, expression, units = table[:, :2], table[:, 2], table[:, 3:]
+    expression, units = table[:, 2], table[:, 3:]
     return Annotations(
         texts(frames),
-        np.where(np.abs(affect) <= 1, affect, np.float32(np.nan)),
+        affect(table[:, :2]),
         np.where(np.isin(expression, range(len(AFFWILD2))), expression, -1).astype(np.int64),
         np.where((units == 0) | (units == 1), units, -1).astype(np.int8),
     )
@@ -98,15 +97,10 @@ def _read(place: Place) -> Dataset:
             f"the annotation files of s-Aff-Wild2 under {place.base} leave no frame with filter={place.options['filter']}; "
             "take another filter"
         )
-    affect = np.array(listed.rows["affect"])
-    return listed.dataset(
-        AFFWILD2,
-        valence=affect[:, 0],
-        arousal=affect[:, 1],
-        action_units=np.array(listed.rows["units"]),
-        unit_names=UNITS,
-        sequence=texts(name.rpartition("/")[0] for name in listed.names),
-    )
+    valence, arousal = np.array(listed.rows["affect"]).T
+    units, videos = np.array(listed.rows["units"]), texts(name.rpartition("/")[0] for name in listed.names)
+    annotations = {"valence": valence, "arousal": arousal, "action_units": units, "unit_names": ACTION_UNITS}
+    return listed.dataset(AFFWILD2, sequence=videos, **annotations)
 
 
 READER = Reader(
@@ -117,10 +111,7 @@ READER = Reader(
     layouts=(
         Layout(
             "cropped_aligned and annotations",
-            (
-                IMAGES_MARK,
-                "|".join(f"{folder}{FILES[part]}" for part in ("train", "validation") for folder in FOLDERS),
-            ),
+            (IMAGES_MARK, "|".join(f"{folder}{FILES[part]}" for part in ("train", "validation") for folder in FOLDERS)),
             _read,
             copies="release of the 7th ABAW challenge",
         ),

@@ -20,7 +20,7 @@ from .dataset import Dataset
 from .folders import of_files, read_class_folders
 from .layout import Layout, Place, child, marked
 from .listing import images_below, texts
-from .protocols import Protocol, all_test, image_folds, subject_folds
+from .protocols import CROSS_DATASET, SUBJECT_FOLDS, Protocol, image_folds
 from .reader import Option, Reader
 
 IMAGES_MARK = "cohn-kanade-images|*/cohn-kanade-images"
@@ -119,10 +119,8 @@ READER = Reader(
         ),
     ),
     protocols={
-        "subject-folds": Protocol(
-            "folds of whole subjects: fold k is the test split, fold k + 1 the validation split", subject_folds
-        ),
-        "cross-dataset": Protocol("all images, for a model trained on another dataset", all_test),
+        "subject-folds": SUBJECT_FOLDS,
+        "cross-dataset": CROSS_DATASET,
         "author:global-roi": Protocol(
             "ten folds of single images, with a neutral first frame of every recording",
             image_folds,

@@ -19,8 +19,8 @@ from ...labels import canonical, label_set
 from .dataset import Dataset
 from .folders import ListedImages, part_of
 from .layout import Layout, Place, children
-from .listing import header_of, read_rows, shown, single_precision, texts, windows_1252
-from .protocols import Protocol, all_test, held_out, named_parts, subject_folds
+from .listing import affect, header_of, read_rows, shown, texts, windows_1252
+from .protocols import CROSS_DATASET, SUBJECT_FOLDS, Protocol, held_out, named_parts
 from .reader import Option, Reader
 
 SYNONYMS = {
@@ -85,7 +85,7 @@ def _read(place: Place) -> Dataset:
     labels, label = _labels(place, [row.get("label", "") for row in rows])
     listed.rows["label"] = label
     given = {name: texts(row[name] for row in rows) for name in ("subject", "sequence") if name in columns}
-    given |= {name: _numbers(rows, name) for name in NUMBERS if name in columns}
+    given |= {name: affect([_number(row[name]) for row in rows]) for name in NUMBERS if name in columns}
     return listed.dataset(
         labels,
         **given,
@@ -168,11 +168,6 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _numbers(rows: list[dict], name: str) -> np.ndarray:
-    values = single_precision([_number(row[name]) for row in rows])
-    return np.where(np.abs(values) <= 1, values, np.float32(np.nan))
-
-
 def _units(rows: list[dict[str, str]], names: Iterable[str]) -> np.ndarray:
     """Columns AU1, AU2 …: 1 present, 0 absent, otherwise not annotated."""
     known = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
@@ -198,10 +193,8 @@ READER = Reader(
         "held-out": Protocol(
             "the part test (or validation) is the test split; a tenth of train is for validation, whole subjects", held_out
         ),
-        "subject-folds": Protocol(
-            "folds of whole subjects: fold k is the test split, fold k + 1 the validation split", subject_folds
-        ),
-        "cross-dataset": Protocol("all images, for a model trained on another dataset", all_test),
+        "subject-folds": SUBJECT_FOLDS,
+        "cross-dataset": CROSS_DATASET,
     },
     options={
         "labels": Option("a label set of mien.labels; by default the classes are the words of the file in alphabetical order"),

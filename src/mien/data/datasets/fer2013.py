@@ -10,7 +10,6 @@ import csv
 import dataclasses
 import warnings
 from collections.abc import Mapping
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -22,8 +21,8 @@ from ...labels import FERPLUS_VOTES
 from .cache import file_digest, mapped
 from .dataset import Dataset, Pixels
 from .folders import part_of, read_class_folders
-from .layout import Layout, Place, child, marked
-from .listing import header_of, open_csv, shown, texts
+from .layout import Layout, Place, child, has_column, marked
+from .listing import open_csv, shown, texts
 from .protocols import Protocol, official
 from .reader import Reader
 
@@ -185,24 +184,13 @@ def of_arrays(place: Place, arrays: Mapping[str, np.ndarray]) -> Dataset:
     )
 
 
-def has_pixels(base: Path) -> bool:
-    """Return whether the csv that matches `CSV_MARK` has the column `pixels`; tables of results can have the same name."""
-    return _has_pixels(marked(base, CSV_MARK))
-
-
-def _has_pixels(path: Path | None) -> bool:
-    with suppress(DatasetError):
-        return path is not None and "pixels" in (name.lower() for name in header_of(path))
-    return False
-
-
 def _read_csv(place: Place) -> Dataset:
     return of_arrays(place, csv_arrays(marked(place.base, CSV_MARK)))
 
 
 def _read_parts(place: Place) -> Dataset:
     files = (child(place.base, *names) for names in (("train.csv",), ("val.csv", "valid.csv"), ("test.csv",)))
-    data = of_arrays(place, csv_arrays(*(path for path in files if _has_pixels(path) and path)))
+    data = of_arrays(place, csv_arrays(*(path for path in files if path and has_column(path, "pixels"))))
     unlabeled = [part for part in SPLITS if (data.part == part).any() and (data.label[data.part == part] < 0).all()]
     return dataclasses.replace(data, notes=tuple(f"{part} is unlabeled" for part in unlabeled))
 
@@ -218,13 +206,11 @@ def read_folders(place: Place) -> Dataset:
         for name in (*FOLDER_MARKS, "train", "test")
         if (path := child(place.base, name)) and (part := part_of(name))
     }
-    return read_class_folders(
-        place, folders, LABELS, numbers=NUMBERS, part_from_name=lambda name: part_of(name.partition("_")[0])
-    )
+    return read_class_folders(place, folders, LABELS, numbers=NUMBERS, parts_in_names=True)
 
 
 LAYOUTS = (
-    Layout("one csv", (CSV_MARK,), _read_csv, "Kaggle challenge of 2013: fer2013.csv, icml_face_data.csv", has_pixels),
+    Layout("one csv", (CSV_MARK,), _read_csv, "Kaggle challenge of 2013: fer2013.csv, icml_face_data.csv", "pixels"),
     Layout("fer2013.npz", ("fer2013.npz",), _read_npz, "this project's tests and benchmarks"),
     Layout("folders Training, PublicTest, PrivateTest", FOLDER_MARKS, read_folders, copies="exports of the csv by scripts"),
     Layout("folders train, test", ("train/angry|train/anger|train/0", "test"), read_folders, copies="Kaggle msambare/fer2013"),
@@ -233,7 +219,7 @@ LAYOUTS = (
         ("train.csv",),
         _read_parts,
         copies="Kaggle challenge of 2013: train.csv and test.csv (unlabeled)",
-        holds=lambda base: _has_pixels(child(base, "train.csv")),
+        column="pixels",
     ),
 )
 

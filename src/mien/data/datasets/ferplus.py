@@ -199,7 +199,7 @@ READER = Reader(
             (fer2013.CSV_MARK, VOTES_MARK),
             _read_with_csv,
             copies="Kaggle challenge of 2013 and github.com/microsoft/FERPlus",
-            holds=fer2013.has_pixels,
+            column="pixels",
         ),
         Layout("fer2013.npz with votes", ("fer2013.npz",), _read_npz, copies="this project's tests and benchmarks"),
         Layout(

@@ -10,7 +10,7 @@ from .dataset import Dataset
 from .folders import part_folders, part_of, read_class_folders
 from .layout import Layout, Place
 from .listing import subfolders
-from .protocols import Protocol, all_test, held_out, named_parts, validation_is_test
+from .protocols import CROSS_DATASET, Protocol, held_out, named_parts, validation_is_test
 from .reader import Option, Reader
 
 
@@ -48,7 +48,7 @@ READER = Reader(
             validation_is_test,
             flaws=("selected on test",),
         ),
-        "cross-dataset": Protocol("all images, for a model trained on another dataset", all_test),
+        "cross-dataset": CROSS_DATASET,
     },
     options={"labels": Option("a label set of mien.labels; without it the classes are the folder names in alphabetical order")},
 )

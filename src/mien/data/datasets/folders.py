@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,11 @@ def part_of(text: str) -> str:
     return next((part for part, names in PARTS.items() if text.strip().lower() in names), "")
 
 
+def part_of_file(path: str) -> str:
+    """Return the part that begins the name of a file, as in `PublicTest_123.jpg`."""
+    return part_of(path.rpartition("/")[2].partition("_")[0])
+
+
 def part_folders(base: Path) -> dict[str, str]:
     """Return folder → part for the folders in `base` that name a part."""
     return {name: part for name in subfolders(base) if (part := part_of(name))}
@@ -39,12 +44,12 @@ def read_class_folders(
     *,
     numbers: Mapping[str, str] | None = None,
     ignore: Collection[str] = (),
-    part_from_name: Callable[[str], str] = lambda name: "",
+    parts_in_names: bool = False,
 ) -> Dataset:
     """Read `<folder>/<class>/…` for each folder in `folders`, which maps it to its part; the folder `""` is the base itself.
 
-    `numbers` gives the class of folders named by numbers, `ignore` known classes to skip. A part that `part_from_name` finds in
-    the name of a file precedes that of the folder.
+    `numbers` gives the class of folders named by numbers, `ignore` known classes to skip. With `parts_in_names` a part that
+    begins the name of a file precedes that of the folder.
     """
     names: list[str] = []
     label: list[int] = []
@@ -64,7 +69,7 @@ def read_class_folders(
             found = images_below(place.base / inner, others)
             names += [f"{inner}/{name}" for name in found]
             label += [index[kind]] * len(found)
-            part += [part_from_name(name.rpartition("/")[2]) or where for name in found]
+            part += [(parts_in_names and part_of_file(name)) or where for name in found]
     skipped = ", ".join(f"{count} {extension}" for extension, count in others.most_common(5))
     notes = (f"files that are not images were skipped: {skipped}",) if others else ()
     return of_files(place.base, labels, names, label, part, notes=notes)

@@ -16,7 +16,7 @@ from .dataset import Dataset
 from .folders import of_files
 from .layout import Layout, Place
 from .listing import images_below, texts
-from .protocols import Protocol, all_test, subject_folds
+from .protocols import CROSS_DATASET, Protocol, all_test, subject_folds
 from .reader import Option, Reader
 
 NAME = re.compile(r"([A-Z]{2})[.-](AN|DI|FE|HA|NE|SA|SU)(\d)", re.IGNORECASE)
@@ -80,7 +80,7 @@ READER = Reader(
     ),
     protocols={
         "subject-folds": Protocol("folds of whole subjects; ten folds leave one subject out", subject_folds),
-        "cross-dataset": Protocol("all images, for a model trained on another dataset", all_test),
+        "cross-dataset": CROSS_DATASET,
         "author:global-roi": Protocol(
             "all 213 images in the six classes of the semantic ratings",
             all_test,

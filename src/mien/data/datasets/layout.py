@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ...errors import DatasetError
-from .listing import subfolders
+from .listing import header_of, subfolders
 
 if TYPE_CHECKING:
     from .dataset import Dataset
 
 Damaged = Literal["raise", "skip"]
-DEPTH = 2
-"""Levels below the root that are searched for a layout: archives often unpack into their own folder."""
-MESSAGE = 300
-"""Maximum length of the description of one row."""
-BREADTH = 64
-"""Folders searched on each level; a folder with more contains images."""
+DEPTH = 2  # levels below the root that are searched for a layout: archives often unpack into their own folder
+BREADTH = 64  # folders searched on each level; a folder with more contains images
+MESSAGE = 300  # maximum length of the description of one row
 
 
 @dataclass(slots=True)
@@ -76,9 +74,9 @@ class Layout:
     """Reads all parts of it into one dataset."""
     copies: str = ""
     """Public copies of the dataset that have it, by their published descriptions."""
-    holds: Callable[[Path], bool] | None = None
-    """Checks the content of the files of a base below the root, where a file of that name can be another one, such as a table
-    of results. None: names are sufficient."""
+    column: str = ""
+    """Column, in lower case, that the csv of the first mark must have below the root, where a file of that name can be another
+    one, such as a table of results."""
 
     def fits(self, base: Path) -> bool:
         """Return whether every mark exists below `base`."""
@@ -89,7 +87,7 @@ def find(root: str | Path, layouts: Sequence[Layout], title: str, obtain: str) -
     """Return the first layout that matches `root` or a folder at most two levels below it, and that folder.
 
     `root` may also be the file that marks a layout. Files in `root` itself are identified by name, so that their reader reports
-    what is wrong with them; below it, files with other content (`Layout.holds`) are skipped. DatasetError lists layouts, files
+    what is wrong with them; below it, csv files without `Layout.column` are skipped. DatasetError lists layouts, files
     and the source if `root` does not exist or no layout matches.
     """
     root = Path(root)
@@ -103,7 +101,8 @@ def find(root: str | Path, layouts: Sequence[Layout], title: str, obtain: str) -
         raise DatasetError(f"{title}: {root} does not exist. {obtain}", path=root)
     for base in bases:
         for layout in layouts:
-            if layout.fits(base) and (layout.holds is None or base == start or layout.holds(base)):
+            known = base == start or not layout.column
+            if layout.fits(base) and (known or has_column(marked(base, layout.marks[0]), layout.column)):
                 return layout, base
     looked = (
         "; ".join(f"{layout.name} ({', '.join(layout.marks)})" for layout in layouts)
@@ -111,6 +110,13 @@ def find(root: str | Path, layouts: Sequence[Layout], title: str, obtain: str) -
     )
     message = f"{title} was not found under {root}. Expected: {looked}. Found: {_inventory(root)}. {obtain}"
     raise DatasetError(message, path=root)
+
+
+def has_column(path: Path, name: str) -> bool:
+    """Return whether a csv has a column, its name in lower case; False for other files."""
+    with suppress(DatasetError):
+        return name in map(str.lower, header_of(path))
+    return False
 
 
 def child(base: Path, *alternatives: str) -> Path | None:

@@ -33,6 +33,12 @@ def single_precision(values: Any) -> np.ndarray:
         return np.array(values, np.float32)
 
 
+def affect(values: Any) -> np.ndarray:
+    """Return valences or arousals as float32, NaN for those outside −1 … 1, by which lists say that there is none."""
+    values = single_precision(values)
+    return np.where(np.abs(values) <= 1, values, np.float32(np.nan))
+
+
 def shown(words: Iterable[str]) -> str:
     """Return the first dozen words of a file for a message, long ones shortened."""
     words = [" ".join(word.split()) for word in words]  # A quoted cell can contain line breaks.
@@ -129,6 +135,13 @@ def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[tupl
         for row in reader:
             if any(map(str.strip, row)):
                 yield reader.line_num, dict(zip(header, (text.strip() for text in row), strict=False))
+
+
+def read_table(path: Path, *columns: str) -> list[tuple[int, dict[str, str]]]:
+    """Return the rows of a published csv as `read_rows` yields them; DatasetError if it lacks one of these columns."""
+    if missing := set(columns) - set(header_of(path)):
+        raise DatasetError(f"{path} lacks the columns {', '.join(sorted(missing))}; use the published file", path=path)
+    return list(read_rows(path))
 
 
 def header_of(path: Path) -> list[str]:

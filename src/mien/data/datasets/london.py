@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...errors import DatasetError
 from ...labels import FER2013, canonical
 from .dataset import Dataset
 from .folders import ListedImages
 from .layout import Layout, Place
-from .listing import header_of, read_rows, texts
-from .protocols import Protocol, all_test
+from .listing import read_table, texts
+from .protocols import CROSS_DATASET
 from .reader import Option, Reader
 
 COLUMNS = ("image", "subject", "expression", "face_age", "face_gender", "face_eth")
@@ -24,11 +23,8 @@ BANDS = (18, 25, 35, 120)  # ages at which the bands of the group `age` begin
 
 
 def _read(place: Place) -> Dataset:
-    path = place.base / "labels.csv"
-    if missing := [name for name in COLUMNS if name not in header_of(path)]:
-        raise DatasetError(f"{path} lacks the columns {', '.join(missing)}; take it as published")
     labels = SHOWN if place.options["classes"] == "two" else FER2013
-    table = list(read_rows(path))
+    table = read_table(place.base / "labels.csv", *COLUMNS)
     listed = ListedImages(place, place.base, (row.get("image", "") for _, row in table))
     for line, row in table:
         where = f"labels.csv line {line}"
@@ -38,16 +34,10 @@ def _read(place: Place) -> Dataset:
             place.damage(f"{where}: expression {row['expression'][:40]!r} is neither neutral nor happy")
         else:
             listed.add(row["image"], where, label=labels.index(kind), part="test", row=row)
-    rows = listed.rows["row"]
-    return listed.dataset(
-        labels,
-        subject=texts(row["subject"] for row in rows),
-        groups={
-            "gender": texts(row["face_gender"] for row in rows),
-            "ethnicity": texts(row["face_eth"] for row in rows),
-            "age": texts(_band(row["face_age"]) for row in rows),
-        },
-    )
+    column = {name: texts(row[name] for row in listed.rows["row"]) for name in COLUMNS}
+    age = texts(map(_band, column["face_age"]))
+    groups = {"gender": column["face_gender"], "ethnicity": column["face_eth"], "age": age}
+    return listed.dataset(labels, subject=column["subject"], groups=groups)
 
 
 def _band(age: str) -> str:
@@ -68,17 +58,8 @@ READER = Reader(
     obtain="The London Set is doi:10.6084/m9.figshare.5047666 (CC BY 4.0); write labels.csv beside the images.",
     labels=FER2013,
     layouts=(
-        Layout(
-            "labels.csv and images",
-            ("labels.csv", "images"),
-            _read,
-            copies="doi:10.6084/m9.figshare.5047666 with a table joined by this project",
-        ),
+        Layout("labels.csv and images", ("labels.csv", "images"), _read, copies="figshare.5047666 with a table joined by this project"),
     ),
-    protocols={"cross-dataset": Protocol("all images, for a model trained on another dataset", all_test)},
-    options={
-        "classes": Option(
-            "whether a prediction may be any of seven classes, of which two occur, or only one of these two", ("seven", "two")
-        )
-    },
+    protocols={"cross-dataset": CROSS_DATASET},
+    options={"classes": Option("classes of a prediction: seven, of which two occur, or only these two", ("seven", "two"))},
 )

@@ -10,29 +10,22 @@ import re
 
 import numpy as np
 
-from ...errors import DatasetError
 from ...labels import POOLED6, canonical
 from .ckplus import recordings_of
 from .dataset import Dataset
-from .folders import ListedImages, part_of
-from .layout import Layout, Place, child
-from .listing import header_of, number_in, read_rows, texts
+from .folders import ListedImages, part_of, part_of_file
+from .layout import Layout, Place, marked
+from .listing import number_in, read_table, texts
 from .protocols import Draw, Protocol, Rows, cut, official
 from .reader import Reader
 
+FILES = ("train.csv", "valid.csv", "test.csv")
 SOURCES = {"affectnet": r"(^|/)aff(ectnet)?(/|$)", "rafdb": r"(^|/)raf(-?db)?(/|$)", "ckplus": r"(^|/)ck\+?(48)?(/|$)"}
 """The source of an image, from its path."""
 
 
 def _read(place: Place) -> Dataset:
-    tables: dict[str, list[tuple[int, dict[str, str]]]] = {}
-    for name in ("train.csv", "valid.csv", "test.csv"):
-        path = child(place.base, name)
-        if path is None or not {"image_path", "label"} <= set(header_of(path)):
-            raise DatasetError(
-                f"{place.base / name} has no columns image_path and label, so this is not the pooled set; see docs/datasets.md"
-            )
-        tables[name] = list(read_rows(path))
+    tables = {name: read_table(marked(place.base, name), "image_path", "label") for name in FILES}
     listed = ListedImages(place, place.base, (row.get("image_path", "") for table in tables.values() for _, row in table))
     for name, table in tables.items():
         part = part_of(name.removesuffix(".csv"))
@@ -44,8 +37,7 @@ def _read(place: Place) -> Dataset:
             else:
                 listed.add(row.get("image_path", ""), f"{name} line {line}", label=POOLED6.index(kind), part=part)
     sources = (next((source for source, path in SOURCES.items() if re.search(path, name.lower())), "") for name in listed.names)
-    official_parts = (part_of(name.rpartition("/")[2].partition("_")[0]) for name in listed.names)
-    groups = {"source": texts(sources), "official part": texts(official_parts)}
+    groups = {"source": texts(sources), "official part": texts(map(part_of_file, listed.names))}
     return listed.dataset(POOLED6, groups=groups, **recordings_of(listed.names))
 
 
@@ -68,12 +60,7 @@ READER = Reader(
     obtain="The csv files are in github.com/hyunyongPark/Emotion-Recognition; the images are RAF-DB, AffectNet and CK+48.",
     labels=POOLED6,
     layouts=(
-        Layout(
-            "train.csv, valid.csv, test.csv with image_path",
-            ("train.csv", "valid.csv", "test.csv"),
-            _read,
-            copies="github.com/hyunyongPark/Emotion-Recognition",
-        ),
+        Layout(f"{', '.join(FILES)} with image_path", FILES, _read, copies="github.com/hyunyongPark/Emotion-Recognition"),
     ),
     protocols={
         "leak-free": Protocol(

@@ -13,7 +13,7 @@ import numpy as np
 from ...errors import DatasetError
 from ...labels import AFFECTNET7, RAFDB, RAFDB_COMPOUND
 from .dataset import Dataset
-from .folders import ListedImages, part_folders, part_of, read_class_folders
+from .folders import ListedImages, part_folders, part_of_file, read_class_folders
 from .layout import Layout, Place, child
 from .listing import number_in, single_precision, texts
 from .protocols import Protocol, held_out, official, validation_is_test
@@ -61,8 +61,7 @@ def _read_list(place: Place) -> Dataset:
         except ValueError as error:
             place.damage(f"annotations of {stem}: {error}")
             continue
-        part = part_of(stem.partition("_")[0])
-        listed.add(image, stem, label=int(number) - 1, part=part, attributes=described, corners=corner)
+        listed.add(image, stem, label=int(number) - 1, part=part_of_file(stem), attributes=described, corners=corner)
     attributes, corners = listed.rows["attributes"], listed.rows["corners"]
     groups = {name: texts(row[index] for row in attributes) for index, name in enumerate(ATTRIBUTES)} if manual else {}
     return listed.dataset(labels, groups=groups, boxes=single_precision(corners).reshape(-1, 4) if boxes else None)
@@ -105,9 +104,7 @@ def _read_folders(place: Place) -> Dataset:
             )
         order = orders[place.options["order"]]
     numbers = {str(number): name for number, name in enumerate(order, first)}
-    return read_class_folders(
-        place, folders, labels, numbers=numbers, part_from_name=lambda name: part_of(name.partition("_")[0])
-    )
+    return read_class_folders(place, folders, labels, numbers=numbers, parts_in_names=True)
 
 
 def _on_test(*flaws: str) -> Protocol:

@@ -11,7 +11,8 @@ import numpy as np
 
 from ...errors import ConfigError, DatasetError
 from ...io.files import LineFeeds, atomic_write
-from ..datasets.affwild2 import FILTERS, PUBLISHED, READER, UNITS, Annotations, annotation_files, read_annotations
+from ...labels import ACTION_UNITS
+from ..datasets.affwild2 import FILTERS, PUBLISHED, READER, Annotations, annotation_files, read_annotations
 from ..datasets.layout import Damage
 
 NAMES = {"train": "filtered_training_set_annotations.csv", "validation": "filtered_validation_set_annotations.csv"}
@@ -71,7 +72,7 @@ def _curate(part: str, source: Path, target: Path, which: str) -> Curated:
         )
     with atomic_write(target) as part_file, part_file.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(LineFeeds(file))
-        writer.writerow(["image", "valence", "arousal", "expression", *UNITS])
+        writer.writerow(["image", "valence", "arousal", "expression", *ACTION_UNITS])
         writer.writerows(_row(table, index) for index in np.flatnonzero(kept).tolist())
     return Curated(part, target.name, rows, number, _reasons(table, kept), len(damage.found), True if full else None)
 
