@@ -41,28 +41,17 @@ _COLUMNS = pa.schema([
 class Job:
     """Inputs and options of a run. Equal jobs produce byte-identical parts."""
 
-    options: dict[str, Any]
-    """Inference options, from `Options.to_dict`."""
-    model: dict[str, str]
-    """Name, version and digest of the weights."""
-    labels: list[str]
-    """Classes of the scores."""
-    units: bool
-    """Whether the model outputs action units."""
-    items: int
-    """Images and videos."""
-    videos: int
-    """Number of items with the extension of a video."""
-    shards: int
-    """Number of parts."""
-    shard_size: int
-    """Maximum number of items in a shard; each video is its own shard."""
-    digest: str
-    """sha256 over the listing: names, locations, sizes and modification times."""
-    mien: str = VERSION
-    """Version of this package."""
-    format: int = FORMAT
-    """Version of the folder's layout."""
+    options: dict[str, Any]  # inference options, from `Options.to_dict`
+    model: dict[str, str]  # name, version and digest of the weights
+    labels: list[str]  # classes of the scores
+    units: bool  # whether the model outputs action units
+    items: int  # images and videos
+    videos: int  # number of items with the extension of a video
+    shards: int  # number of parts
+    shard_size: int  # maximum number of items in a shard; each video is its own shard
+    digest: str  # sha256 over the listing: names, locations, sizes and modification times
+    mien: str = VERSION  # version of this package
+    format: int = FORMAT  # version of the folder's layout
 
     @property
     def reading(self) -> Options:

@@ -26,24 +26,15 @@ PACKAGES = ("numpy", "pillow", "onnxruntime", "pyarrow", "av", "fsspec", "ray")
 class Summary:
     """Totals of a run, including the parts of earlier, interrupted runs."""
 
-    items: int
-    """Images and videos."""
-    images: int
-    """Images, including unreadable ones."""
-    frames: int
-    """Frames of videos."""
-    faces: int
-    """Faces."""
-    status: Mapping[str, int]
-    """Status → images and frames."""
-    labels: Mapping[str, int]
-    """Label → faces."""
-    parts: int
-    """Number of parts."""
-    new: int
-    """Number of parts written by this run."""
-    reason: str = ""
-    """Reason of the first failure."""
+    items: int  # images and videos
+    images: int  # images, including unreadable ones
+    frames: int  # frames of videos
+    faces: int  # faces
+    status: Mapping[str, int]  # status → images and frames
+    labels: Mapping[str, int]  # label → faces
+    parts: int  # number of parts
+    new: int  # number of parts written by this run
+    reason: str = ""  # reason of the first failure
 
     @property
     def failures(self) -> int:

@@ -48,8 +48,7 @@ class Check:
     """Result of one check."""
 
     name: str
-    state: Literal["ok", "broken", "absent"]
-    """`"absent"` is an extra that is not installed."""
+    state: Literal["ok", "broken", "absent"]  # `"absent"` is an extra that is not installed
     detail: str
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -82,10 +82,22 @@ def explain(
     methods = list(dict.fromkeys(fitting_method(read, name) for name in method))
     for name in methods:
         method_named(name)
-    failed = 0
+    rows: list[dict[str, Any]] = []
     if paths:
-        explained = _explained(read, paths, methods, target, layer, every_face=every_face)
-        failed = _images(explained, read, methods, out, evaluated, json=json)
+        kept: list[Explanation] = []
+        taken: set[str] = set()
+        for row, found in _explained(read, paths, methods, target, layer, every_face=every_face):
+            if found is not None:
+                if out is not None:
+                    row["file"] = str(found.save(_free(out, found, taken)))
+                    taken.add(row["file"])
+                kept.append(found)
+            rows.append(row)
+            if for_programs(json):
+                write_json(row)
+        if not for_programs(json):
+            _show(rows)
+        _images(kept, read, methods, out, evaluated)
     if dataset is not None:
         if out is None and report is None:
             raise ConfigError("a strip of each class needs an output: name it with --out or --report")
@@ -100,71 +112,47 @@ def explain(
                     side_console().print(f"wrote {path}", style="dim")
                 if evaluated is not None:
                     _add(evaluated, f"{name}, {per_class} faces of each class", image, read, seed=seed)
-    return 1 if failed else 0
-
-
-def _images(
-    explained: Iterable[Explanation | dict[str, Any]],
-    read: Recognizer,
-    methods: list[str],
-    out: Path | None,
-    report: Report | None,
-    *,
-    json: bool,
-) -> int:
-    """Print and write explanations one by one; return the number of unreadable images."""
-    programs, side = for_programs(json), side_console()
-    kept: list[Explanation] = []
-    rows: list[dict[str, Any]] = []
-    taken: set[Path] = set()
-    for found in explained:
-        row = found.to_dict() if isinstance(found, Explanation) else found
-        if isinstance(found, Explanation):
-            kept.append(found)
-            if out is not None:
-                row["file"] = str(found.save(_free(out, found, taken)))
-        rows.append(row)
-        if programs:
-            write_json(row)
-    if not programs:
-        _show(rows)
     failed = [row for row in rows if row["status"] == "unreadable"]
     for row in failed:
-        side.print(f"unreadable: {row['message']}", style="red")
-    if kept and (out or report):
-        image = strip(kept)
-        if out is not None:
-            write_image(image, out / "strip.png")
-            side.print(f"wrote {counted(len(taken), 'map')} and strip.png to {out}", style="dim")
-        if report is not None:
-            _add(report, f"{', '.join(methods)} of {len({each.source for each in kept})} images", image, read, seed=None)
-    return len(failed)
+        side_console().print(f"unreadable: {row['message']}", style="red")
+    return int(bool(failed))
+
+
+def _images(kept: Sequence[Explanation], read: Recognizer, methods: list[str], out: Path | None, report: Report | None) -> None:
+    """Write the strip of all explanations."""
+    if not kept or not (out or report):
+        return
+    image = strip(kept)
+    if out is not None:
+        write_image(image, out / "strip.png")
+        side_console().print(f"wrote {counted(len(kept), 'map')} and strip.png to {out}", style="dim")
+    if report is not None:
+        _add(report, f"{', '.join(methods)} of {len({each.source for each in kept})} images", image, read, seed=None)
 
 
 def _explained(
     read: Recognizer, paths: Sequence[str], methods: list[str], target: str | None, layers: tuple[str, ...], *, every_face: bool
-) -> Iterator[Explanation | dict[str, Any]]:
+) -> Iterator[tuple[dict[str, Any], Explanation | None]]:
+    """Yield the row of each explanation, or of an image that has none."""
     for frame in iter_images(list(paths)):
         if frame.image is None:
-            yield {"source": frame.source, "status": "unreadable", "message": str(frame.error)}
+            yield {"source": frame.source, "status": "unreadable", "message": str(frame.error)}, None
             continue
         faces = read(frame.image).faces
         if not faces:
-            yield {"source": frame.source, "status": "no face", "message": "no face was found"}
+            yield {"source": frame.source, "status": "no face", "message": "no face was found"}, None
         elif not every_face:
             faces = (max(faces, key=lambda face: face.box.width * face.box.height),)
         for face, method in itertools.product(faces, methods):
-            yield explain_face(read, frame.image, face, method, target, layers)
+            found = explain_face(read, frame.image, face, method, target, layers)
+            yield found.to_dict(), found
 
 
-def _free(out: Path, found: Explanation, taken: set[Path]) -> Path:
+def _free(out: Path, found: Explanation, taken: Container[str]) -> Path:
     """Return the file of a map: the image's name and the method, numbered if that is taken."""
     stem = "image" if found.source.startswith("<") else Path(found.source.partition("?")[0]).stem
-    path, number = out / f"{stem}-{found.method}.png", 2
-    while path in taken:
-        path, number = out / f"{stem}-{number}-{found.method}.png", number + 1
-    taken.add(path)
-    return path
+    numbered = (f"{stem}{f'-{number}' * (number > 1)}-{found.method}.png" for number in itertools.count(1))
+    return next(out / name for name in numbered if str(out / name) not in taken)
 
 
 def _add(report: Report, title: str, image: Any, read: Recognizer, *, seed: int | None) -> None:

@@ -102,5 +102,4 @@ class Flags(Options):
         return Options(**values)
 
 
-NO_FLAGS = Flags()
-"""The defaults."""
+NO_FLAGS = Flags()  # the defaults

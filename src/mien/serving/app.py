@@ -44,11 +44,9 @@ FILES = tuple(sorted(path.name for path in PAGE.iterdir() if path.suffix in (".j
 KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".png": "image/png"}
 """Media types of the page's files; those of the operating system differ between machines."""
 
-SETTINGS = "MIEN_SERVING"
-"""Environment variable that passes the `Settings` to worker processes."""
+SETTINGS = "MIEN_SERVING"  # environment variable that passes the `Settings` to worker processes
 
-TIDY = 5.0
-"""Seconds between two removals of expired jobs."""
+TIDY = 5.0  # seconds between two removals of expired jobs
 
 
 DOCS = """<!doctype html>

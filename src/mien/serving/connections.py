@@ -18,8 +18,7 @@ class HeadTimeout(AutoHTTPProtocol):
     request, until the head is complete; a body has its own limit (`Limits.seconds`).
     """
 
-    seconds = 10.0
-    """Time limit of a head."""
+    seconds = 10.0  # time limit of a head
 
     _timer: asyncio.TimerHandle | None = None
 

@@ -12,8 +12,7 @@ from ..config import build
 from ..errors import ConfigError
 from ..runtime.devices import Device
 
-ANY_ADDRESS = frozenset({"0.0.0.0", "::"})
-"""Addresses that mean all interfaces of a machine."""
+ANY_ADDRESS = frozenset({"0.0.0.0", "::"})  # addresses that mean all interfaces of a machine
 
 
 @dataclass(frozen=True, kw_only=True)

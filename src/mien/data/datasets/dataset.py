@@ -64,10 +64,8 @@ class Sample:
 class Files:
     """Images that are files."""
 
-    root: Path
-    """Folder of the names."""
-    names: np.ndarray
-    """(N,) str: paths below `root`, with `/`."""
+    root: Path  # folder of the names
+    names: np.ndarray  # (N,) str: paths below `root`, with `/`
 
     def __len__(self) -> int:
         return len(self.names)
@@ -92,10 +90,8 @@ class Files:
 class Pixels:
     """Images that are rows of an array. An array mapped from a file stays there, and pickles as the path of that file."""
 
-    array: np.ndarray
-    """(M, H, W) or (M, H, W, 3) uint8, of which `rows` are meant."""
-    rows: np.ndarray
-    """(N,) int64."""
+    array: np.ndarray  # (M, H, W) or (M, H, W, 3) uint8, of which `rows` are meant
+    rows: np.ndarray  # (N,) int64
 
     def __len__(self) -> int:
         return len(self.rows)
