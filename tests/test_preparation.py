@@ -17,7 +17,6 @@ from miniatures import MINIATURES, write
 from PIL import Image
 
 from mien.data.datasets import Dataset, open_dataset
-from mien.data.datasets.affwild2 import UNITS
 from mien.data.datasets.synthetic import draw_face
 from mien.data.preparation import CROPS, Align, FacePicker, Made, PreparedFace, Regions, contact_sheet, curate, prepare
 from mien.data.preparation.align import AUTHORS, published_arcface, published_ddamfn
@@ -26,6 +25,7 @@ from mien.errors import ConfigError, DatasetError, UnknownName
 from mien.faces.alignment import TEMPLATES, apply
 from mien.faces.landmarks import Landmarker
 from mien.io.images import read_image
+from mien.labels import ACTION_UNITS
 from mien.types import points5, points68
 
 
@@ -380,7 +380,7 @@ def test_annotations_are_filtered_and_the_losses_named(tmp_path: Path) -> None:
     assert (table.rows, table.kept, table.unreadable, table.published) == (15, 5, 1, None)
     assert table.dropped == missing
     lines = (tmp_path / "out" / table.file).read_text().splitlines()
-    assert lines[0] == "image,valence,arousal,expression," + ",".join(UNITS) and len(lines) == 6
+    assert lines[0] == "image,valence,arousal,expression," + ",".join(ACTION_UNITS) and len(lines) == 6
     assert lines[1] == "video/00000.jpg,0.25,-0.5,3,1,0,1,0,1,0,1,0,1,0,1,0"
     for which, kept in {"none": 15, "expression": 9, "valence-arousal": 12, "action-units": 12}.items():
         [table] = curate(tmp_path, tmp_path / which, which)

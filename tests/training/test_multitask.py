@@ -11,8 +11,8 @@ from runs import config
 from sklearn.metrics import f1_score
 
 from mien import cards
-from mien.data.datasets.affwild2 import UNITS as UNITS_OF_12
 from mien.errors import ConfigError
+from mien.labels import ACTION_UNITS
 from mien.metrics.au_thresholds import GRID, choose_thresholds, halves, tune_units
 from mien.models.ddamfn_mtl import MultiTaskOutput
 from mien.training import loop
@@ -125,7 +125,7 @@ def test_a_run_writes_its_thresholds_into_the_card(tmp_path: Path) -> None:
     best = train(recipe, tmp_path / "mtl" / "1")
     row = json.loads((best.parent / "metrics.jsonl").read_text())
     figures = cards.read(best.with_suffix(".toml")).figures
-    assert tuple(figures["unit_thresholds"]) == UNITS_OF_12
+    assert tuple(figures["unit_thresholds"]) == ACTION_UNITS
     assert all(0.1 <= value <= 0.89 for value in figures["unit_thresholds"].values())
     assert figures["unit_thresholds_fit"]["f1_at_thresholds"] == pytest.approx(
         row["au_f1_at_thresholds"], nan_ok=True, abs=1e-6

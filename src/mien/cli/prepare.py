@@ -100,7 +100,7 @@ def _prepare(job: Job, work: Work, suffix: Literal["png", "jpg"]) -> None:
         if number is not None and number < 1:
             raise ConfigError(f"{flag} must be 1 or more, got {number}", value=number)
     if job.limit is not None:
-        splits = {name: data.take(_spread(len(data), job.limit)) for name, data in splits.items()}
+        splits = {name: data.evenly(job.limit) for name, data in splits.items()}
     workers = cores() if job.workers is None else job.workers
     with counting("preparing", sum(map(len, splits.values()))) as progress:
         summary = run(splits, work, job.out, format=suffix, workers=workers, progress=progress)
@@ -132,14 +132,9 @@ def _tell_tables(tables: tuple[Curated, ...]) -> None:
 
 def _write_sheet(out: Path, sheet: Path) -> None:
     files = images_below(out)
-    chosen = [files[row] for row in _spread(len(files), SHEET).tolist()]
-    drawn = contact_sheet((name, read_image(out / name).pixels) for name in chosen)
+    chosen = np.linspace(0, len(files) - 1, min(SHEET, len(files))).astype(int).tolist()
+    drawn = contact_sheet((files[row], read_image(out / files[row]).pixels) for row in chosen)
     with atomic_write(sheet) as part:
         exif = Image.Exif()
         exif[0x0131] = MARK.decode()  # Software
         drawn.save(part, Image.registered_extensions()[sheet.suffix.lower()], exif=exif)
-
-
-def _spread(number: int, wanted: int) -> np.ndarray:
-    """Return at most `wanted` of `number` rows, evenly spread."""
-    return np.unique(np.linspace(0, number - 1, min(wanted, number)).astype(int))

@@ -113,21 +113,19 @@ def _duplicates(group: np.ndarray, view: _View) -> Duplicates:
     members = own & (size[group] > 1)
     label = np.concatenate([data.label for data in view.sides.values()])
     contradicts = conflicting(group, np.where(own, label, -1))
+    leaks = [
+        Leak(view.names[one], view.names[other], number)
+        for one, other in itertools.product(range(view.splits), range(len(view.names)))
+        if one != other and (number := int(np.isin(group[view.side == one], group[view.side == other]).sum()))
+    ]
     return Duplicates(
         distinct=len(np.unique(group[own])),
         groups=int((size > 1).sum()),
         images=int(members.sum()),
         conflicting=int((contradicts & (size > 1)).sum()),
-        leaks=tuple(_leaks(group, view)),
+        leaks=tuple(leaks),
         examples=tuple(_examples(group, members, view)),
     )
-
-
-def _leaks(group: np.ndarray, view: _View) -> Iterator[Leak]:
-    for one, other in itertools.product(range(view.splits), range(len(view.names))):
-        number = int(np.isin(group[view.side == one], group[view.side == other]).sum()) if one != other else 0
-        if number:
-            yield Leak(view.names[one], view.names[other], number)
 
 
 def _examples(group: np.ndarray, members: np.ndarray, view: _View) -> Iterator[tuple[Member, ...]]:
@@ -141,8 +139,9 @@ def _examples(group: np.ndarray, members: np.ndarray, view: _View) -> Iterator[t
 def _overlaps(splits: Mapping[str, Dataset]) -> list[Overlap]:
     found = []
     for (one, data), (other, rest) in itertools.permutations(splits.items(), 2):
-        for what, mine, theirs in _origins(data, rest):
-            shared = np.intersect1d(mine[mine != ""], theirs[theirs != ""])
+        theirs = _origins(rest)
+        for what, mine in _origins(data).items():
+            shared = np.setdiff1d(np.intersect1d(mine, theirs.get(what, [])), [""])
             if len(shared):
                 found.append(Overlap(what, one, other, len(shared), int(np.isin(mine, shared).sum())))
     for split, data in splits.items():
@@ -152,10 +151,9 @@ def _overlaps(splits: Mapping[str, Dataset]) -> list[Overlap]:
     return found
 
 
-def _origins(one: Dataset, other: Dataset) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    pairs = [("subject", one.subject, other.subject), ("sequence", one.sequence, other.sequence)]
-    pairs += [(name, one.groups.get(name), other.groups.get(name)) for name in ORIGINS]
-    return [(what, mine, theirs) for what, mine, theirs in pairs if mine is not None and theirs is not None]
+def _origins(data: Dataset) -> dict[str, np.ndarray]:
+    columns = {"subject": data.subject, "sequence": data.sequence, **{name: data.groups.get(name) for name in ORIGINS}}
+    return {what: column for what, column in columns.items() if column is not None}
 
 
 def _resemblance(thumbnails: np.ndarray) -> float:

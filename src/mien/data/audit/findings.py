@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from ...errors import UnknownName
 from ..datasets import reader
-from .report import Audit, Duplicates, Finding, Leak, Level, Quality
+from .report import Audit, Duplicates, Finding, Leak, Level
 
 LEVELS: tuple[Level, ...] = ("error", "warning", "note")
 
@@ -87,10 +87,7 @@ def _images(report: Audit) -> Iterator[Finding]:
         number, searched = len(quality.without_face), quality.searched
         text = f"no face was detected in {number:,} of {searched:,} images ({number / searched:.1%}) searched"
         yield Finding("warning", text)
-    yield from _treatment(quality, sum(split.images for split in report.splits.values()))
-
-
-def _treatment(quality: Quality, total: int) -> Iterator[Finding]:
+    total = sum(split.images for split in report.splits.values())
     if quality.equalised > total / 2:
         share = f"{quality.equalised:,} images, median deviation {quality.deviation:.0f} gray levels"
         yield Finding("error", f"this is a histogram-equalized copy ({share}): {EQUALISED_COST}")

@@ -90,20 +90,18 @@ def _thumbnail(sample: Sample) -> str:
 def _quality(report: Audit) -> str:
     quality = report.quality
     faces = f"{len(quality.without_face):,} of {quality.searched:,}" if quality.without_face is not None else "not searched"
-    return _table(
-        ("", ""),
-        (
-            ("sizes", ", ".join(f"{size}: {number:,}" for size, number in quality.sizes.items())),
-            ("unreadable", len(quality.unreadable)),
-            ("blank", len(quality.blank)),
-            ("other sizes", len(quality.odd_sizes)),
-            ("histogram equalized", quality.equalised),
-            ("JPEG compressed", quality.recompressed),
-            ("median deviation of gray levels", f"{quality.deviation:.1f}"),
-            ("median correlation of two images", f"{quality.resemblance:.2f}"),
-            ("without a face", faces),
-        ),
-    )
+    rows = {
+        "sizes": ", ".join(f"{size}: {number:,}" for size, number in quality.sizes.items()),
+        "unreadable": len(quality.unreadable),
+        "blank": len(quality.blank),
+        "other sizes": len(quality.odd_sizes),
+        "histogram equalized": quality.equalised,
+        "JPEG compressed": quality.recompressed,
+        "median deviation of gray levels": f"{quality.deviation:.1f}",
+        "median correlation of two images": f"{quality.resemblance:.2f}",
+        "without a face": faces,
+    }
+    return _table(("", ""), rows.items())
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -20,7 +20,6 @@ from ..datasets import Dataset
 CHUNK = 1024  # images held in memory at a time
 Progress = Callable[[int], None]  # called with the number of images since the last call
 
-
 # A row for each image; an unreadable image has zeros and a failure.
 SIGNATURE = np.dtype([
     ("identity", "S16"),  # equal for equal pixels; empty for unreadable images

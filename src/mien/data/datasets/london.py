@@ -57,9 +57,7 @@ READER = Reader(
     title="Face Research Lab London Set (DeBruine and Jones 2017)",
     obtain="The London Set is doi:10.6084/m9.figshare.5047666 (CC BY 4.0); write labels.csv beside the images.",
     labels=FER2013,
-    layouts=(
-        Layout("labels.csv and images", ("labels.csv", "images"), _read, copies="figshare.5047666 with a table joined by this project"),
-    ),
+    layouts=(Layout("labels.csv and images", ("labels.csv", "images"), _read, copies="the published images with our table"),),
     protocols={"cross-dataset": CROSS_DATASET},
     options={"classes": Option("classes of a prediction: seven, of which two occur, or only these two", ("seven", "two"))},
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,17 +15,6 @@ from ...types import points5, points68
 Choice = Literal["largest", "central", "first", "last"]
 """Which of several faces is prepared: that with the largest box, the one nearest to the center of the image, or that with the
 best or worst score, which remains if every face is written to the same file."""
-
-
-def _chosen(choice: Choice, faces: Sequence[FoundFace], height: int, width: int) -> int:
-    boxes, scores = np.stack([face.box for face in faces]), [face.score for face in faces]
-    match choice:
-        case "largest":
-            return int(area(boxes).argmax())
-        case "central":
-            return int(np.linalg.norm(centers(boxes) - np.array([width, height]) / 2, axis=1).argmin())
-        case _:
-            return int(np.argmax(scores) if choice == "first" else np.argmin(scores))
 
 
 Points = Literal["mesh", "detector"]  # source of the five landmarks: the face mesh or the detector
@@ -65,10 +53,19 @@ class FacePicker:
         faces = [face for face in self.find([pixels])[0] if self.points == "detector" or face.mesh is not None]
         if not faces:
             return None
-        face = faces[_chosen(self.choice, faces, *pixels.shape[:2])]
+        face = max(faces, key=lambda face: self._merit(face, np.array(pixels.shape[1::-1]) / 2))
         if face.mesh is not None:
             points = face.mesh.astype(np.float64)
             return PreparedFace(face.box, points5(points), points68(points), len(faces))
         if face.keypoints is None or len(face.keypoints) != 5:
             raise ConfigError(f"{self.detector} has no five keypoints; use points='mesh'", value=self.detector)
         return PreparedFace(face.box, face.keypoints.astype(np.float64), None, len(faces))
+
+    def _merit(self, face: FoundFace, center: np.ndarray) -> float:
+        match self.choice:
+            case "largest":
+                return float(area(face.box))
+            case "central":
+                return -float(np.linalg.norm(centers(face.box) - center))
+            case _:
+                return face.score if self.choice == "first" else -face.score

@@ -98,9 +98,8 @@ def prepare(
     Raises:
         ConfigError: `out` contains another preparation, is locked by another process, or cannot be written.
     """
-    folder = Path(out)
-    with locked_folder(folder):  # Journal and manifest have the same names in every process.
-        return _prepare(splits, work, folder, format, workers, progress)
+    with locked_folder(Path(out)):  # Journal and manifest have the same names in every process.
+        return _prepare(splits, work, Path(out), format, workers, progress)
 
 
 def _prepare(splits: Mapping[str, Dataset], work: Work, folder: Path, suffix: str, workers: int, progress: Progress) -> Summary:
@@ -140,9 +139,8 @@ def _run(
     with ProcessPoolExecutor(workers, context, _open_worker, (splits, work, folder, suffix)) as pool:
         try:
             yield from pool.map(_call_worker, tasks, chunksize=4)
-        except BaseException:
+        finally:
             pool.shutdown(wait=False, cancel_futures=True)
-            raise
 
 
 class _Worker:
@@ -179,9 +177,9 @@ class _Worker:
 _worker: _Worker | None = None
 
 
-def _open_worker(splits: Mapping[str, Dataset], work: Work, folder: Path, suffix: str) -> None:
+def _open_worker(*arguments: Any) -> None:
     global _worker
-    _worker = _Worker(splits, work, folder, suffix)
+    _worker = _Worker(*arguments)
 
 
 def _call_worker(task: _Task) -> dict[str, Any]:
