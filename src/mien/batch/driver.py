@@ -41,7 +41,9 @@ def batch(
     resume: bool = False,
     progress: Progress = lambda done, total, failures: None,
 ) -> Summary:
-    """Run inference over all inputs and write the rows to a folder of parquet files.
+    """Run inference over all inputs, write the rows to a folder of parquet files, and return the totals over all of them.
+
+    `out/rows/part-00000.parquet` … hold the rows, `out/failures.csv` the unreadable inputs.
 
     Args:
         inputs: images, videos, folders, patterns, http URLs; lists (`@names` or `names.txt`), tables (`.parquet`), tars
@@ -55,10 +57,7 @@ def batch(
         timeout: seconds allowed for one image (including inference on up to 8) or for one sampled frame of a video. A worker
             that takes longer is killed and the file is reported as a failure. `math.inf`: no limit.
         resume: continue an interrupted run in the same folder.
-        progress: progress callback.
-
-    Returns:
-        Totals over all parts. `out/rows/part-00000.parquet` … hold the rows, `out/failures.csv` the unreadable inputs.
+        progress: see `Progress`.
 
     Raises:
         SourceError: no input can be read.

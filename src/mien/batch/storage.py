@@ -47,10 +47,7 @@ def shown(place: str) -> str:
 
 @contextlib.contextmanager
 def opened(place: str) -> Iterator[IO[bytes]]:
-    """Open a location for reading.
-
-    SourceError if it cannot be opened or read, or is a pipe, socket or device, which could block forever.
-    """
+    """Open a location for reading; SourceError if that fails, or for a pipe, socket or device, which could block forever."""
     name = shown(place)
     try:
         if is_remote(place):
@@ -115,10 +112,7 @@ class Folder:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Create the folder and lock it against other processes of this machine; object storage has no locks.
-
-        If another process is writing to the folder, or it is not writable, it raises ConfigError.
-        """
+        """Create the folder and lock it against other processes of this machine; object storage has no locks."""
         if self._system is not None:
             yield
             return

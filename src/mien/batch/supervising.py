@@ -194,10 +194,7 @@ class Supervisor:
         self._ended = False
 
     def read(self, shard: int, items: int) -> tuple[dict[str, Any], int]:
-        """Process a shard with this number of items, write its part, and return its tally and how many workers it crashed.
-
-        If no worker starts, or the folder cannot be written, it raises MienError.
-        """
+        """Process a shard, write its part, and return its tally and how many workers it crashed; MienError if none starts."""
         skip: dict[int, str] = {}
         idle, before = 0, self.lost
         while idle < ROUNDS:

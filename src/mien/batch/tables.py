@@ -44,10 +44,7 @@ class Table:
             yield cls(file, shown(place))
 
     def column(self, wanted: str | None) -> tuple[str, bool]:
-        """Return the image column, and whether it contains encoded images; otherwise it contains paths or URIs.
-
-        A column that does not exist, and a table without one, raise SourceError.
-        """
+        """Return the image column, and whether it holds encoded images rather than paths; SourceError if there is none."""
         text, data = {}, {}
         known = ", ".join(self._file.schema_arrow.names)
         for field in self._file.schema_arrow:

@@ -15,7 +15,7 @@ import hashlib
 import hmac
 import time
 from collections.abc import Sequence
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -61,10 +61,11 @@ class Admission:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check one request or WebSocket, then pass it on."""
-        if scope["type"] == "websocket":
-            await self._websocket(scope, receive, send)
-        elif scope["type"] == "http":
+        if scope["type"] == "http":
             await self._http(scope, receive, send)
+        elif scope["type"] == "websocket" and self._foreign(Headers(scope=scope), safe=False):
+            await receive()
+            await send({"type": "websocket.close", "code": 1008})  # before accepting: the handshake answers 403
         else:
             await self.app(scope, receive, send)
 
@@ -111,37 +112,23 @@ class Admission:
 
     def _foreign(self, headers: Headers, *, safe: bool) -> Problem | None:
         host = headers.get("host", "")
-        if not _known(_name(host), self.settings.hosts):
+        if not _known((_split(f"//{host}").hostname or "").rstrip("."), self.settings.hosts):
             return Problem("foreign-host", "start the server with --allowed-host NAME to serve requests for this name")
         origin = headers.get("origin")
         if safe or origin is None or "*" in self.settings.cors or origin in self.settings.cors:
             return None
-        if origin != "null" and _location(origin) == host.lower():
+        if origin != "null" and _split(origin).netloc.lower() == host.lower():
             return None
         return Problem("foreign-origin", "start the server with --cors ORIGIN to allow pages of another origin")
-
-    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._foreign(Headers(scope=scope), safe=False):
-            await receive()
-            await send({"type": "websocket.close", "code": 1008})  # before accepting: the handshake answers 403
-            return
-        await self.app(scope, receive, send)
 
 
 def _known(name: str, hosts: Sequence[str]) -> bool:
     return not hosts or "*" in hosts or name in hosts or (not ANY_ADDRESS.isdisjoint(hosts) and address_of(name) is not None)
 
 
-def _name(host: str) -> str:
-    """Return the host of a Host header without its port."""
+def _split(url: str) -> SplitResult:
+    """Return the parts of a URL, empty ones for an invalid URL."""
     try:
-        return (urlsplit(f"//{host}").hostname or "").rstrip(".")
+        return urlsplit(url)
     except ValueError:
-        return ""
-
-
-def _location(origin: str) -> str:
-    try:
-        return urlsplit(origin).netloc.lower()
-    except ValueError:
-        return ""
+        return urlsplit("")

@@ -79,10 +79,7 @@ class Batcher:
             self._changed.notify_all()
 
     async def read(self, files: Sequence[File], options: Options, budget: Budget) -> list[str]:
-        """Return one line of JSON for each image or URL, in order. Bytes fetched from URLs are charged to the budget.
-
-        A full queue, an exhausted budget, and inference that takes too long raise Problem.
-        """
+        """Return one line of JSON for each image or URL, in order; Problem if the queue or budget is full or time is up."""
         key, limits = self.readers.key(options), self.settings.limits
         answers: list[asyncio.Future[str]] = []
         fetching = [asyncio.ensure_future(self._fetched(file, budget)) for file in files]

@@ -27,7 +27,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -72,10 +72,7 @@ class JobState(BaseModel):
         return self.model_copy(update=values)
 
 
-class _Task(NamedTuple):
-    key: Key
-    sampling: Sampling
-    options: VideoOptions
+_Task = tuple[Key, Sampling, VideoOptions]
 
 
 class Jobs:
@@ -118,7 +115,7 @@ class Jobs:
     def _checked(self, options: VideoOptions) -> _Task:
         try:
             sampling = Sampling(options.every, options.fps, options.start or None, options.end)
-            return _Task(self.readers.key(options), sampling, options)
+            return self.readers.key(options), sampling, options
         except MienError as error:
             raise Problem("invalid", str(error)) from None
 
@@ -198,12 +195,11 @@ class Jobs:
             _write(place, state)
 
     def _read(self, place: Path, video: Path, state: JobState, task: _Task) -> JobState:
-        limits, cancel = self.settings.limits, place / "cancel"
-        sampling, options = task.sampling, task.options
+        limits, cancel, (key, sampling, options) = self.settings.limits, place / "cancel", task
         with Clip(str(video), sampling, called=state.name).open() as opened:
             total = sampling.frames(opened.info.duration, opened.info.rate)
         state, stored = state.but(status="running", progress=0.0 if total else None), 0.0
-        read = self.readers(task.key)
+        read = self.readers(key)
         frames = read.stream(
             video, every=sampling.every, fps=sampling.fps, start=sampling.start, end=sampling.end,
             detect_every=options.detect_every, smooth=None if options.smooth == "none" else options.smooth,

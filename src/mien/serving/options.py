@@ -59,10 +59,7 @@ class Options(BaseModel):
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], *, text: bool = False) -> Self:
-        """Validate the options of a request; with `text` they are strings of a form or query, as `true` and `3`.
-
-        An unknown name, and a value of the wrong type or outside its range, raise Problem.
-        """
+        """Validate the options of a request, with `text` strings of a form or query, as `true` and `3`; Problem if invalid."""
         for name in map(str, values):
             if text and name in FILES:
                 raise Problem("invalid", f"{name!r} was sent as text, not as a file; with curl: -F {name}=@FILE, with the @")

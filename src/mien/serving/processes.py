@@ -13,10 +13,8 @@ def process_exists(number: int) -> bool:
         return _exists_on_windows(number)
     try:
         os.kill(number, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
+    except OSError as error:
+        return isinstance(error, PermissionError)
     return True
 
 

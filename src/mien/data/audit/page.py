@@ -25,10 +25,7 @@ figure{display:inline-block;margin:0 .5rem .5rem 0;font-size:.75rem}figure img{d
 
 
 def page(report: Audit, images: Mapping[str, Dataset] | None = None) -> str:
-    """Return the report as an HTML document.
-
-    With the splits as `images` it shows some duplicates; it then contains images of the dataset, whose terms of use apply.
-    """
+    """Return the report as an HTML document; with `images`, the splits, it shows some, whose terms of use then apply."""
     title = f"Audit of {report.dataset}, protocol {report.protocol}"
     parts = [
         f"<h1>{escape(title)}</h1>",

@@ -12,10 +12,7 @@ LINE = 14  # height of a caption in pixels
 
 
 def contact_sheet(images: Iterable[tuple[str, np.ndarray]], side: int = 112, columns: int = 10) -> Image.Image:
-    """Lay out (caption, image) pairs in rows of squares of `side` pixels, on one RGB image; of no images, an empty row.
-
-    Images are (H, W) or (H, W, 3) uint8, fitted into their squares.
-    """
+    """Lay out captions and images, (H, W) or (H, W, 3) uint8, in rows of squares of `side` pixels, as one RGB image."""
     cells = list(images)
     rows = max(-(-len(cells) // columns), 1)
     width, height = side + GAP, side + LINE + GAP

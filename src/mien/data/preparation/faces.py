@@ -38,8 +38,7 @@ class FacePicker:
     """Picks the face of an image that is prepared.
 
     `detector` is a name in `mien.faces.detection.DETECTORS`; `"whole"` where each image is a tight crop of one face. Points of
-    the `"detector"` need one that has five keypoints (retinaface, mtcnn, mtcnn-evolve): without them the call raises
-    ConfigError.
+    the `"detector"` need one with five keypoints (retinaface, mtcnn, mtcnn-evolve): ConfigError of the call without them.
     """
 
     def __init__(
