@@ -17,7 +17,7 @@ from websockets.sync.client import connect
 
 from mien.errors import ConfigError
 from mien.io import urls as fetching
-from mien.serving.admission import POLICY, _known, _name, allows
+from mien.serving.admission import POLICY, _known, allows
 from mien.serving.app import PAGE, create
 from mien.serving.settings import Limits, Settings, hosts_of
 
@@ -121,7 +121,7 @@ def test_dns_rebinding(guarded_client: httpx.Client, host: str, status: int) -> 
      (hosts_of("192.168.1.5"), "192.168.1.6", 421), (hosts_of("0.0.0.0", ("*",)), "evil.example", 200)],
 )  # fmt: skip
 def test_host_names(hosts: tuple[str, ...], name: str, status: int) -> None:
-    assert (_known(_name(name), Settings(hosts=hosts).hosts)) == (status == 200)
+    assert (_known(name, Settings(hosts=hosts).hosts)) == (status == 200)
 
 
 def test_listening_on_all_interfaces() -> None:

@@ -112,7 +112,7 @@ class Admission:
 
     def _foreign(self, headers: Headers, *, safe: bool) -> Problem | None:
         host = headers.get("host", "")
-        if not _known((_split(f"//{host}").hostname or "").rstrip("."), self.settings.hosts):
+        if not _known(host, self.settings.hosts):
             return Problem("foreign-host", "start the server with --allowed-host NAME to serve requests for this name")
         origin = headers.get("origin")
         if safe or origin is None or "*" in self.settings.cors or origin in self.settings.cors:
@@ -122,7 +122,9 @@ class Admission:
         return Problem("foreign-origin", "start the server with --cors ORIGIN to allow pages of another origin")
 
 
-def _known(name: str, hosts: Sequence[str]) -> bool:
+def _known(host: str, hosts: Sequence[str]) -> bool:
+    """Return whether a Host header, with or without a port, is a name of this server."""
+    name = (_split(f"//{host}").hostname or "").rstrip(".")
     return not hosts or "*" in hosts or name in hosts or (not ANY_ADDRESS.isdisjoint(hosts) and address_of(name) is not None)
 
 

@@ -142,7 +142,7 @@ SUBJECT_FOLDS = Protocol("folds of whole subjects: fold k is the test split, fol
 
 
 def cut(data: Dataset, rows: np.ndarray, draw: Draw) -> np.ndarray:
-    """Return about `draw.fraction` of `rows` and of every class, whole subjects or recordings; DatasetError unless 0 < fraction < 1."""
+    """Return about `draw.fraction` of `rows` and of every class, whole subjects or recordings; DatasetError if not in 0 … 1."""
     if not 0 < draw.fraction < 1:
         raise DatasetError(f"fraction must be between 0 and 1, got {draw.fraction}", value=draw.fraction)
     units, unit = np.unique(origins(data)[rows], return_inverse=True)
