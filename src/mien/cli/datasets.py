@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from cyclopts import Parameter
-from rich.table import Table
-from rich.text import Text
 
 from ..data.datasets import DATASETS, Dataset, Reader, reader
 from .options import Place
-from .terminal import Json, for_programs, print_rows, side_console, split_table, table_console, write_json
+from .terminal import Json, for_programs, print_grid, print_rows, side_console, split_table, table_console, write_json
 
 
 @Parameter(name="*")
@@ -56,19 +54,15 @@ def datasets(*names: str, place: Folder = Folder(), json: Json = False) -> None:
 
 
 def _print_reader(known: Reader) -> None:
-    console = table_console()
-    grid = Table.grid(padding=(0, 2))
-    grid.add_row(Text("name", "bold"), f"{known.name}: {known.title}")
-    grid.add_row(Text("labels", "bold"), ", ".join(known.labels) or "as in the files")
-    grid.add_row(Text("layouts", "bold"), "\n".join(f"{e.name}: {' and '.join(e.marks)}" for e in known.layouts))
-    for name, entry in known.protocols.items():
-        flaws = "".join(f"\n! {flaw}" for flaw in entry.flaws)
-        grid.add_row(Text(f"protocol {name}", "bold"), entry.says + flaws)
-    for name, option in known.options.items():
-        grid.add_row(Text(f"option {name}", "bold"), f"{option.says}: {'|'.join(option.choices) or 'any text'}")
-    grid.add_row(Text("source", "bold"), known.obtain)
-    console.print(grid)
-    console.print()
+    rows = {
+        "name": f"{known.name}: {known.title}",
+        "labels": ", ".join(known.labels) or "as in the files",
+        "layouts": "\n".join(f"{each.name}: {' and '.join(each.marks)}" for each in known.layouts),
+        **{f"protocol {name}": "\n! ".join((each.says, *each.flaws)) for name, each in known.protocols.items()},
+        **{f"option {name}": f"{o.says}: {'|'.join(o.choices) or 'any text'}" for name, o in known.options.items()},
+        "source": known.obtain,
+    }
+    print_grid(rows)
 
 
 def _to_dict(known: Reader) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def doctor(*, json: Json = False) -> int:
     if not for_programs(json):
         table_console().print(table)
     side_console().print(f"{broken} broken" if broken else "everything works", style="red" if broken else "green")
-    return 1 if broken else 0
+    return int(broken > 0)
 
 
 def checks() -> Iterator[Check]:

@@ -57,9 +57,8 @@ def embed(
         raise ConfigError("no output: name a file for the features with --out, for a plot with --plot, or both")
     check_suffix(out, "--out", tuple(WRITERS))
     if title and len(title) != len(models):
-        raise ConfigError(
-            f"--title is given {len(title)} times for {len(models)} models", value=len(title), expected=len(models)
-        )
+        message = f"--title is given {len(title)} times for {len(models)} models"
+        raise ConfigError(message, value=len(title), expected=len(models))
     if plot_to is not None:
         figure_kind(plot_to)
     require_scikit_learn()
@@ -87,11 +86,9 @@ def embed(
 
 
 def _paths(out: Path, found: list[Embedding]) -> list[Path]:
-    if len(found) == 1:
-        return [out]
     names = [each.model.rpartition(" ")[0] for each in found]
     numbered = [f"{name}-{index}" if names.count(name) > 1 else name for index, name in enumerate(names, 1)]
-    return [out.with_stem(f"{out.stem}-{name}") for name in numbered]
+    return [out.with_stem(f"{out.stem}-{name}") for name in numbered] if len(found) > 1 else [out]
 
 
 def _row(embedding: Embedding, seed: int, path: Path | None) -> dict[str, object]:

@@ -158,12 +158,10 @@ def _free(out: Path, found: Explanation, taken: Container[str]) -> Path:
 def _add(report: Report, title: str, image: Any, read: Recognizer, *, seed: int | None) -> None:
     drawn = io.BytesIO()
     image.save(drawn, "PNG", optimize=True)
-    note = f"{read.name}. " + (
-        f"Maps of the true class; random faces (seed {seed}); wrong predictions are named below the face."
-        if seed is not None
-        else "Maps of the class named beside each face."
-    )
-    add_image(report, SECTION, title, drawn.getvalue(), note)
+    note = "Maps of the class named beside each face."
+    if seed is not None:
+        note = f"Maps of the true class; random faces (seed {seed}); wrong predictions are named below the face."
+    add_image(report, SECTION, title, drawn.getvalue(), f"{read.name}. {note}")
 
 
 def _show(rows: list[dict[str, Any]]) -> None:

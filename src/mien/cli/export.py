@@ -68,24 +68,12 @@ def export(
     path = out or (push_ready or Path()) / FILE
     if push_ready is not None:
         push_ready.mkdir(parents=True, exist_ok=True)
-    splits: dict[str, Any] = {}
+    options: dict[str, Any] = {"precision": precision, "runtime": runtime, "raw_input": raw_input, "threads": threads}
     if calibration is not None:
         for name, split in (("training", "train"), ("validation", "validation")):
-            splits[name] = place.open_split(calibration, split, model)
-    done = exporting.export(
-        model,
-        path,
-        precision=precision,
-        runtime=runtime,
-        raw_input=raw_input,
-        **splits,
-        tolerance=tolerance,
-        images=calibration_images,
-        keep=keep,
-        speed=True,
-        threads=threads,
-        progress=lambda step: side.print(f"{step} …", style="dim"),
-    )
+            options[name] = place.open_split(calibration, split, model)
+    options |= {"tolerance": tolerance, "images": calibration_images, "keep": keep, "speed": True}
+    done = exporting.export(model, path, progress=lambda step: side.print(f"{step} …", style="dim"), **options)
     if push_ready is not None:
         write_repository(done.card, push_ready)
     figures = [dataclasses.asdict(each) for each in (done.source, done.file)]

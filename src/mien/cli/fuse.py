@@ -48,15 +48,8 @@ def fuse(
         message = f"--weights: expected numbers separated by commas, equal or fit, got {weights!r}"
         raise ConfigError(message, value=weights) from error
     data = place.open_split(dataset, split, models[0]) if dataset else None
-    card = run(
-        models,
-        out,
-        weights=chosen,
-        rule=rule,
-        data=data,
-        progress=lambda step: side.print(f"{step} …", style="dim"),
-        **inference.settings,
-    )
+    tell = lambda step: side.print(f"{step} …", style="dim")  # noqa: E731
+    card = run(models, out, weights=chosen, rule=rule, data=data, progress=tell, **inference.settings)
     if for_programs(json):
         for each in card.members:
             write_json({"card": each.card, "weight": each.weight, "output": each.output, "sha256": each.sha256})

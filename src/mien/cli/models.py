@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from .. import cards
@@ -14,7 +12,7 @@ from ..cards import Card
 from ..errors import UnknownName, WeightsError
 from ..models import MODELS
 from ..models.info import described
-from .terminal import Json, for_programs, print_rows, table_console, write_json
+from .terminal import Json, for_programs, print_grid, print_rows, table_console, write_json
 
 MORE = "Published accuracies are those of the authors. How they were obtained, licenses and all else: mien models NAME."
 
@@ -50,43 +48,36 @@ def models(*names: str, json: Json = False) -> None:
         for name in names or known_weights
         if (card := known_weights.get(name))
     ]
-    known_networks = _architectures()
     architectures = [
-        known_networks[name] for name in names or MODELS if name in MODELS and not (names and name in known_weights)
+        _architecture(name) for name in names or MODELS if name in MODELS and not (names and name in known_weights)
     ]
-    console = table_console()
     if for_programs(json):
         for table in (*weights, *architectures):
             write_json(table)
     elif names:
         for table in (*weights, *architectures):
-            _print_all(table, console)
+            print_grid({name: "\n".join(_lines(value)) for name, value in table.items()})
     else:
+        console = table_console()
         _print_weights(known_weights)
         console.print()
         _print_architectures(architectures)
         console.print(f"\n{MORE}", style="dim")
 
 
-def _architectures() -> dict[str, dict[str, Any]]:
-    """Return description and cost of each architecture, without torch."""
-    found: dict[str, dict[str, Any]] = {}
-    for name in MODELS:
-        table = {key: value for key, value in described().get(name, {}).items() if key not in NOT_SHOWN}
-        if "published" in table:
-            keys = ("dataset", "value", "metric", "note")
-            table["published"] = [{key: figure[key] for key in keys} for figure in table["published"]]
-        found[name] = {"what": "architecture", "name": name, **table}
-    return found
+def _architecture(name: str) -> dict[str, Any]:
+    """Return description and cost of an architecture, without torch."""
+    table = {key: value for key, value in described().get(name, {}).items() if key not in NOT_SHOWN}
+    if "published" in table:
+        keys = ("dataset", "value", "metric", "note")
+        table["published"] = [{key: figure[key] for key in keys} for figure in table["published"]]
+    return {"what": "architecture", "name": name, **table}
 
 
 def _print_weights(known: Mapping[str, Card]) -> None:
     rows = []
-    in_order = sorted(
-        known, key=lambda name: (name.startswith(cards.ZOO), known[name].kind != "classifier", known[name].kind, name)
-    )
-    for name in in_order:
-        card = known[name]
+    order = lambda each: (each[0].startswith(cards.ZOO), each[1].kind != "classifier", each[1].kind, each[0])  # noqa: E731
+    for name, card in sorted(known.items(), key=order):
         size = Text("missing", "red") if (number := _bytes(card)) is None else _size(number)
         description = "; ".join(filter(None, (", ".join(card.labels), _accuracies(card)))) or card.summary
         rows.append((name, card.kind, size, card.license, _input(card), description))
@@ -112,14 +103,6 @@ def _print_architectures(tables: Sequence[Mapping[str, Any]]) -> None:
     print_rows((text[0], "parameters", "GMAC", *text[1:]), rows, text=text, no_wrap=text[:1])
 
 
-def _print_all(table: Mapping[str, Any], console: Console) -> None:
-    grid = Table.grid(padding=(0, 2))
-    for name, value in table.items():
-        grid.add_row(Text(name, "bold"), Text("\n".join(_lines(value))))
-    console.print(grid)
-    console.print()
-
-
 def _lines(value: Any) -> Iterator[str]:
     """Lay a nested value out for reading: one line for each entry of a list or table."""
     if isinstance(value, Mapping) and {"dataset", "value", "metric"} <= value.keys():
@@ -137,9 +120,8 @@ def _measurement(one: Mapping[str, Any]) -> str:
     interval = f" ({one['low']:g} … {one['high']:g})" if one.get("low") is not None and one.get("high") is not None else ""
     rows = f", n = {one['n']:,}" if "n" in one else ""
     note = f", {one['note']}" if one.get("note") else ""
-    return (
-        " ".join(filter(None, (one["dataset"], one.get("split"), one["metric"]))) + f" {one['value']:g}{interval}{rows}{note}"
-    )
+    what = " ".join(filter(None, (one["dataset"], one.get("split"), one["metric"])))
+    return f"{what} {one['value']:g}{interval}{rows}{note}"
 
 
 def _accuracies(card: Card) -> str:

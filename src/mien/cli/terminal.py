@@ -69,6 +69,18 @@ def print_rows(
     table_console().print(table)
 
 
+def print_grid(rows: Mapping[str, str]) -> None:
+    """Print names, in bold, and their values on stdout, with an empty line after them."""
+    from rich.table import Table
+    from rich.text import Text
+
+    grid, console = Table.grid(padding=(0, 2)), table_console()
+    for name, value in rows.items():
+        grid.add_row(Text(name, "bold"), Text(value))
+    console.print(grid)
+    console.print()
+
+
 def split_table(splits: Mapping[str, tuple[Mapping[str, int], int, str]]) -> Table:
     """Return a table of splits (images of each class, of all, and digest): classes down and splits across."""
     table = plain_table("", *splits, text=("",))
