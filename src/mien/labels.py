@@ -4,8 +4,6 @@ Names travel with the weights: two label sets are only ever compared by name, ne
 same way (`anger`, not `angry`), so a map between sets is a matter of order and of classes that one set lacks.
 """
 
-from __future__ import annotations
-
 import unicodedata
 from collections.abc import Sequence
 

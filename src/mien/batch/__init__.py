@@ -13,8 +13,6 @@ the process that runs it; `supervising` restarts crashed workers and isolates th
 distribute shards on one machine and on many; `driver` ties them together.
 """
 
-from __future__ import annotations
-
 from ..inference.options import Options
 from .driver import Progress, batch
 from .summary import Summary

@@ -5,8 +5,6 @@ machines share. A file that crashes its worker does not crash the actor and is i
 machine is lost, Ray reassigns its shards; parts that exist already are not processed again.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import logging

@@ -1,7 +1,5 @@
 """Entry point of batch inference, and the checks of its output folder."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import datetime

@@ -1,7 +1,5 @@
 """Items of a batch run (a file, an object, a tar member, a table row) and their decoding into `Frame`s."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -4,8 +4,6 @@ Paths, folders, patterns and http URLs become the items that `mien predict` read
 (`@list` or `.txt`, one input per line), tables (`.parquet`), tars (`.tar`) and fsspec URIs of any of these.
 """
 
-from __future__ import annotations
-
 import os
 import tarfile
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """Local files and object storage behind one interface: a location is a path, or a URI opened by fsspec."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os

@@ -1,7 +1,5 @@
 """Summary of a run: `summary.json` and `failures.csv`, aggregated from the parts."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

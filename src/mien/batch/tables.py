@@ -1,7 +1,5 @@
 """Tables of images: parquet files with a column of encoded bytes, or of paths and URIs."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 from typing import Any, Self

@@ -15,8 +15,6 @@ The process exits when stdin or stdout is closed, so that a killed driver leaves
 that send no message for too long.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

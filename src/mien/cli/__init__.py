@@ -8,8 +8,6 @@ Exit status: 0 success, 1 an error reported in one line (or some of many images 
 interrupted, 141 the reader of stdout closed the pipe.
 """
 
-from __future__ import annotations
-
 import errno
 import gc
 import importlib

@@ -1,7 +1,5 @@
 """`mien audit`: find duplicates, conflicting labels, subject overlap and unusable images of a dataset."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Annotated

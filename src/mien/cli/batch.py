@@ -1,7 +1,5 @@
 """`mien batch`: inference on millions of images or thousands of videos into parquet files."""
 
-from __future__ import annotations
-
 import time
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """`mien curves`: learning curves of training runs in one plot."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Annotated

@@ -1,7 +1,5 @@
 """`mien datasets`: supported datasets, and the content of a folder."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -3,8 +3,6 @@
 Each check imports what it tests, so that a broken part is reported and does not stop the others.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import importlib.metadata
 import importlib.util

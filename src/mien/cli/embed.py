@@ -1,7 +1,5 @@
 """`mien embed`: features of a dataset, and a plot of them by class."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Literal
 

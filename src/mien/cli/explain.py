@@ -1,7 +1,5 @@
 """`mien explain`: heat maps and region importance for predictions."""
 
-from __future__ import annotations
-
 import io
 import itertools
 from collections.abc import Container, Iterator, Sequence

@@ -1,7 +1,5 @@
 """`mien export`: write a network as a file that runs without torch."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 from typing import Annotated, Any, Literal

@@ -1,7 +1,5 @@
 """`mien fuse`: an ensemble of models as a card."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Literal
 

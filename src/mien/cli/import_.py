@@ -1,7 +1,5 @@
 """`mien import`: the authors' checkpoints as weights of our networks."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 from pathlib import Path

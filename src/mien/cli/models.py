@@ -1,7 +1,5 @@
 """`mien models`: what weights are here, and what can be trained."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """`mien prepare`: aligned faces, regions of faces, filtered annotations."""
 
-from __future__ import annotations
-
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path

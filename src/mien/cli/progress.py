@@ -1,7 +1,5 @@
 """Progress bars of long tasks."""
 
-from __future__ import annotations
-
 import time
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Results on a terminal (a table of faces, bars of a single face, the summary of videos), and annotated copies in a folder."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`mien recipes`: list the recipes of the package, or show one."""
 
-from __future__ import annotations
-
 import sys
 
 from .terminal import Json, for_programs, print_rows, write_json

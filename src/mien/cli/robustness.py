@@ -1,7 +1,5 @@
 """`mien robustness`: accuracy of a model on degraded faces."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """`mien serve`: an inference server with a web page."""
 
-from __future__ import annotations
-
 import inspect
 import os
 import shutil

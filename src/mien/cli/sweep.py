@@ -1,7 +1,5 @@
 """`mien sweep`: train a recipe with several values of its fields."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """`mien verify`: claimed against measured metrics."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The face of each labeled image, for evaluation and training."""
 
-from __future__ import annotations
-
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args

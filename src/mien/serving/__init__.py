@@ -6,8 +6,6 @@
 requests and responses, `problems` the errors. docs/serving.md describes the interface and its threat model.
 """
 
-from __future__ import annotations
-
 from ..errors import MissingExtra
 
 try:

@@ -9,8 +9,6 @@
 * Responses carry a strict Content-Security-Policy and related headers; all errors are problems (RFC 9457).
 """
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import time

@@ -1,7 +1,5 @@
 """The application: routes, startup and shutdown."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import dataclasses

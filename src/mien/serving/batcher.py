@@ -5,8 +5,6 @@ requests are arriving, a thread waits for them, at most `Settings.wait`; otherwi
 not delayed. The queue is bounded: when it is full, requests are rejected with Retry-After.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import functools

@@ -1,7 +1,5 @@
 """HTTP connections with a time limit for request heads, against clients that send a byte a minute (Slowloris)."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import TYPE_CHECKING, Any
 

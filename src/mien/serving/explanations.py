@@ -1,7 +1,5 @@
 """POST /v1/explain: which parts of a face its prediction depends on."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 from typing import Any

@@ -4,8 +4,6 @@ The processes of a server with several workers share theirs through files (prome
 named by `PROMETHEUS_MULTIPROC_DIR`, which must be set before prometheus-client is imported.
 """
 
-from __future__ import annotations
-
 import os
 from functools import partial
 from pathlib import Path

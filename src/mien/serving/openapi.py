@@ -1,7 +1,5 @@
 """The OpenAPI document: schemas of the pydantic models that validate requests and of the responses."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Request options: pydantic models that give validation, defaults and the OpenAPI schemas."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 

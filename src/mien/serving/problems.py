@@ -4,8 +4,6 @@ A problem describes what the client did and can change. Paths, traces and the te
 log and never into a response.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The models of a server: opened on first use and shared by all requests."""
 
-from __future__ import annotations
-
 import threading
 from dataclasses import dataclass
 from functools import lru_cache, partial

@@ -1,7 +1,5 @@
 """Image requests: files of a form, a raw image, or base64 and URLs in JSON, with options."""
 
-from __future__ import annotations
-
 import base64
 import binascii
 import io

@@ -11,8 +11,6 @@ Each frame has exactly one response, so that a client knows its backlog. One fra
 replaces it. While a client does not read its responses, the server does not read its frames (backpressure).
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json

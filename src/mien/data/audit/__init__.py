@@ -8,8 +8,6 @@
 `mien audit` does the same from the command line.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

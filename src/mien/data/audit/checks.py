@@ -1,7 +1,5 @@
 """The audit: computes signatures of all images and combines them with the columns of the dataset."""
 
-from __future__ import annotations
-
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """Exact and near duplicates of images, and protocols without the leaks that they cause."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

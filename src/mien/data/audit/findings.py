@@ -1,7 +1,5 @@
 """Findings of an audit as sentences."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator
 

@@ -1,7 +1,5 @@
 """The audit report as a self-contained HTML page."""
 
-from __future__ import annotations
-
 import base64
 import io
 from collections.abc import Iterable, Mapping, Sequence

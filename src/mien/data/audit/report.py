@@ -1,7 +1,5 @@
 """Results of an audit as plain values that serialize to JSON."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ equal. Its perceptual hash compares each field of an 8 × 8 grid with its right-
 whether two images with similar hashes are near duplicates.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -5,8 +5,6 @@
 ['affectnet7', 'affectnet8', 'affwild2']
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from ...registry import lookup

@@ -4,8 +4,6 @@ The test images were never published: papers report on the 4,000 (3,500) validat
 protocol `held-out`. Rows labeled none, uncertain or no face are skipped.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 from functools import partial

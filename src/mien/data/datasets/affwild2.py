@@ -5,8 +5,6 @@ expression or action unit. `filter=strict` keeps the fully annotated frames (52,
 of 26,876 for validation), the other filters those that have one task's numbers.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

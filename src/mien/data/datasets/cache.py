@@ -1,7 +1,5 @@
 """Cache of parsed arrays, memory-mapped and keyed by the digest of their source files."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

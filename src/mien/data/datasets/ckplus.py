@@ -4,8 +4,6 @@ A recording has no label frame by frame. `frames=last-three` (the usual choice, 
 its label, `frames=apex` only the last. `neutral` adds the first frame of each labeled recording, or of all, as neutral.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import re
 from collections import defaultdict

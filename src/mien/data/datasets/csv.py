@@ -4,8 +4,6 @@ Columns are recognized by common names (`SYNONYMS`); other columns with few dist
 results. Several files in one folder are parts if they are named `train.csv`, `val.csv`, `test.csv`.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence

@@ -4,8 +4,6 @@ Training, PublicTest and PrivateTest are `train`, `validation` and `test`. Copie
 memory-mapped from the cache afterwards; sample names are row numbers of the csv in both.
 """
 
-from __future__ import annotations
-
 import csv
 import dataclasses
 import warnings

@@ -4,8 +4,6 @@ Votes are columns in the order of `mien.labels.FERPLUS_VOTES`. The rules are tho
 microsoft/FERPlus (MIT): a class with a single vote loses it; an image whose winner is `unknown` or `NF` is dropped.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 from typing import Literal, get_args

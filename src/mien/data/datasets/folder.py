@@ -1,7 +1,5 @@
 """Images of your own in class folders: `<class>/…`, or `<train|val|test>/<class>/…`."""
 
-from __future__ import annotations
-
 import dataclasses
 
 from ...errors import DatasetError

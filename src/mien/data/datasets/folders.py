@@ -1,7 +1,5 @@
 """Images in one folder per class, the layout of most copies of most datasets, and images of a list."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path

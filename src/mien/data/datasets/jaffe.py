@@ -5,8 +5,6 @@ ratings. `labels=rated` takes the expression that 60 observers rated highest ins
 them, which is what the Global-ROI authors seem to use (54, 39, 41, 8, 41 and 30 images).
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

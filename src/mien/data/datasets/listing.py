@@ -1,7 +1,5 @@
 """Names of images below folders and in csv files, also of csv files written on another machine."""
 
-from __future__ import annotations
-
 import csv
 import os
 import re

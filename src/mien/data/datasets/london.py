@@ -5,8 +5,6 @@ ethnicity and age. `labels.csv` joins `image, subject, expression, face_age, fac
 sizes of 9 to 13 allow only wide intervals.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from ...labels import FER2013, canonical

@@ -4,8 +4,6 @@
 `Data/CK+48/<class>/…`) and `label`. In these files 76 % of the validation images are training images.
 """
 
-from __future__ import annotations
-
 import re
 
 import numpy as np

@@ -11,8 +11,6 @@ Random splits are drawn by a hash of each image's name and a seed: the same on e
 other.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence

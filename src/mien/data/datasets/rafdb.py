@@ -4,8 +4,6 @@ Numbered folders are read by RAF-DB's own numbers 1 … 7. Copies sorted into 0 
 number minus one, and AffectNet's, as DDAMFN and Global-ROI Net need it); `order` must state which.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

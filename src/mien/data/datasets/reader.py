@@ -1,7 +1,5 @@
 """Dataset readers: source, layouts, protocols and options of a dataset."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field

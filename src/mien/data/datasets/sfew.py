@@ -4,8 +4,6 @@ The labels of the test frames were never published. A name such as `AlexEmma_000
 face; two frames of one time are one recording.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 

@@ -1,7 +1,5 @@
 """Drawn faces, generated when needed, for tests and demonstrations. They teach nothing about people."""
 
-from __future__ import annotations
-
 import numpy as np
 from PIL import Image, ImageDraw
 

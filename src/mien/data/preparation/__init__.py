@@ -7,8 +7,6 @@
 can be opened as dataset `folder`, or as dataset `csv` with all annotations.
 """
 
-from __future__ import annotations
-
 from .align import CROPS, Align
 from .annotations import Curated, curate
 from .contact_sheet import contact_sheet

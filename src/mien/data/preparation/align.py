@@ -10,8 +10,6 @@ Differences of ours from the published routines:
 * shrinking averages pixels instead of skipping them.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Annotations of s-Aff-Wild2 reduced to the frames that can be used for training, with the reasons of the others."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Mapping
 from dataclasses import dataclass

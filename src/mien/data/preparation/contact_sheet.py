@@ -1,7 +1,5 @@
 """A contact sheet of prepared images."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The one face of an image that is prepared, and its landmarks."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

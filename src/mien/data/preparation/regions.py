@@ -9,8 +9,6 @@ Differences from the published preprocessing, without `author`:
 * an image that fails leaves no eye or nose file behind.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

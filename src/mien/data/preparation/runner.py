@@ -5,8 +5,6 @@ The output folder documents itself: `prepared.jsonl` has a line per image, writt
 prepared image, and makes the folder a dataset (`csv`).
 """
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import itertools
