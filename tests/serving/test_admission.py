@@ -171,7 +171,7 @@ def test_every_answer_is_strict(client: httpx.Client) -> None:
 
 
 def test_the_page_needs_nothing_from_elsewhere_and_nothing_inline() -> None:
-    for path in PAGE.iterdir():
+    for path in PAGE.rglob("*.*"):
         text = path.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
         assert "http://" not in text and "https://" not in text, path.name
         assert "//cdn" not in text and "@import" not in text

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,26 +46,6 @@ SETTINGS = "MIEN_SERVING"  # environment variable that passes the `Settings` to 
 
 TIDY = 5.0  # seconds between two removals of expired jobs
 
-
-DOCS = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>mien · REST API</title>
-<link rel="icon" href="/icon.svg" type="image/svg+xml">
-<link rel="stylesheet" href="/docs/swagger-ui.css">
-<script defer src="/docs/swagger-ui-bundle.js"></script>
-<script defer src="/docs/start.js"></script>
-</head>
-<body><div id="swagger-ui"></div></body>
-</html>
-"""
-START = """SwaggerUIBundle({
-  url: "/openapi.json", dom_id: "#swagger-ui", deepLinking: true, validatorUrl: null, persistAuthorization: true,
-  presets: [SwaggerUIBundle.presets.apis], layout: "BaseLayout",
-});
-"""
 DOCS_POLICY = POLICY.replace("img-src 'self' blob:", "img-src 'self' blob: data:").replace(
     "style-src 'self'", "style-src 'self' 'unsafe-inline'"
 )
@@ -149,24 +129,20 @@ async def _stream(socket: WebSocket) -> None:
 def _pages(app: FastAPI) -> None:
     """Add the web page, and Swagger UI from the assets of fastapi-swagger, so that nothing is loaded from a CDN."""
 
-    def add(path: str, suffix: str, content: Callable[[], bytes], headers: dict[str, str]) -> None:
+    def add(path: str, file: Path, headers: dict[str, str]) -> None:
         def page() -> Response:
-            return Response(content(), media_type=KINDS[suffix], headers=headers)
+            return Response(file.read_bytes(), media_type=KINDS[file.suffix], headers=headers)
 
         app.add_api_route(path, page, include_in_schema=False)
 
     files = {"/": PAGE / "index.html", "/sample.png": sample(), **{f"/{name}": PAGE / name for name in FILES}}
     for path, file in files.items():
-        add(path, file.suffix, file.read_bytes, {"Cache-Control": "no-cache"})
-    assets = importlib.resources.files("fastapi_swagger") / "resources"
-    documentation = {
-        "": (".html", DOCS.encode),
-        "/start.js": (".js", START.encode),
-        "/swagger-ui.css": (".css", (assets / "swagger-ui.css").read_bytes),
-        "/swagger-ui-bundle.js": (".js", (assets / "swagger-ui-bundle.js").read_bytes),
-    }
-    for path, (suffix, content) in documentation.items():
-        add(f"/docs{path}", suffix, content, {"Content-Security-Policy": DOCS_POLICY, "Cache-Control": "max-age=3600"})
+        add(path, file, {"Cache-Control": "no-cache"})
+    assets = Path(str(importlib.resources.files("fastapi_swagger"))) / "resources"
+    documentation = {"": PAGE / "docs/index.html", "/start.js": PAGE / "docs/start.js"}
+    documentation |= {f"/{name}": assets / name for name in ("swagger-ui.css", "swagger-ui-bundle.js")}
+    for path, file in documentation.items():
+        add(f"/docs{path}", file, {"Content-Security-Policy": DOCS_POLICY, "Cache-Control": "max-age=3600"})
 
 
 def _operations(app: FastAPI) -> None:

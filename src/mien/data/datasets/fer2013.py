@@ -111,9 +111,10 @@ def _parse(paths: tuple[Path, ...]) -> dict[str, np.ndarray]:
                 row += 1
                 try:
                     cells = dict(zip(header, fields, strict=False))
+                    pixels = _pixels(cells.get("pixels", ""))  # before the others: a truncated file ends within them
                     if len(cells) < len(header):
-                        raise ValueError(_incomplete(cells.get("pixels", ""), header))
-                    pixels, kind, usage = _pixels(cells["pixels"]), _kind(cells), _usage(cells, path)
+                        raise ValueError(f"fewer cells than {', '.join(header)}")
+                    kind, usage = _kind(cells), _usage(cells, path)
                 except ValueError as error:
                     damage.append(f"{path.name} line {reader.line_num}: {error}")
                     continue
@@ -128,12 +129,6 @@ def _parse(paths: tuple[Path, ...]) -> dict[str, np.ndarray]:
         "row": np.array(rows, np.int64),
         "damage": texts(damage),
     }
-
-
-def _incomplete(pixels: str, header: list[str]) -> str:
-    """Return the message for a row that ends before its last column, as the last one of a truncated file does."""
-    number = len(pixels.split())
-    return f"incomplete: {number} of {SIDE * SIDE} values" if number != SIDE * SIDE else f"fewer cells than {', '.join(header)}"
 
 
 def _pixels(text: str) -> np.ndarray:
