@@ -24,18 +24,9 @@ CKPLUS = ("neutral", "anger", "contempt", "disgust", "fear", "happiness", "sadne
 JAFFE6 = ("happiness", "sadness", "surprise", "fear", "disgust", "anger")
 AFFECTNET11 = (*AFFECTNET8, "none", "uncertain", "no face")
 RAFDB_COMPOUND = (
-    "happily surprised",
-    "happily disgusted",
-    "sadly fearful",
-    "sadly angry",
-    "sadly surprised",
-    "sadly disgusted",
-    "fearfully angry",
-    "fearfully surprised",
-    "angrily surprised",
-    "angrily disgusted",
-    "disgustedly surprised",
-)
+    "happily surprised", "happily disgusted", "sadly fearful", "sadly angry", "sadly surprised", "sadly disgusted",
+    "fearfully angry", "fearfully surprised", "angrily surprised", "angrily disgusted", "disgustedly surprised",
+)  # fmt: skip
 
 ACTION_UNITS = tuple(f"AU{number}" for number in (1, 2, 4, 6, 7, 10, 12, 15, 23, 24, 25, 26))
 """The action units of Aff-Wild2, in the order of its files."""
@@ -62,20 +53,10 @@ FERPLUS_VOTES = (*FERPLUS, "unknown", "NF")
 """Column order of the ten votes in `fer2013new.csv`; NF is "no face"."""
 
 ALIASES: dict[str, str] = {
-    "angry": "anger",
-    "disgusted": "disgust",
-    "fearful": "fear",
-    "afraid": "fear",
-    "happy": "happiness",
-    "sad": "sadness",
-    "surprised": "surprise",
-    "natural": "neutral",
-    "neutrality": "neutral",
-    "contemptuous": "contempt",
-    "fearfull": "fear",
-    "suprise": "surprise",
-    "joy": "happiness",
-}
+    "angry": "anger", "disgusted": "disgust", "fearful": "fear", "afraid": "fear", "happy": "happiness", "sad": "sadness",
+    "surprised": "surprise", "natural": "neutral", "neutrality": "neutral", "contemptuous": "contempt", "fearfull": "fear",
+    "suprise": "surprise", "joy": "happiness",
+}  # fmt: skip
 
 
 def canonical(name: str) -> str:

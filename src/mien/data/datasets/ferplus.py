@@ -176,15 +176,9 @@ def _labeled(place: Place, data: Dataset, votes: np.ndarray) -> Dataset:
 
 VOTES_MARK = "fer2013new.csv|FERPlus/fer2013new.csv|FERPlus-master/fer2013new.csv"
 FOLDERS = {
-    "FER2013Train": "train",
-    "FER2013Valid": "validation",
-    "FER2013Test": "test",
-    "Training": "train",
-    "PublicTest": "validation",
-    "PrivateTest": "test",
-    "train": "train",
-    "test": "test",
-}
+    "FER2013Train": "train", "FER2013Valid": "validation", "FER2013Test": "test", "Training": "train",
+    "PublicTest": "validation", "PrivateTest": "test", "train": "train", "test": "test",
+}  # fmt: skip
 
 READER = Reader(
     name="ferplus",

@@ -63,7 +63,7 @@ class Reader:
             clean = read_clean(path)
             return clean.apply(self.open(root, split, clean.protocol, draw=draw, damaged=damaged, options=options), path)
         name, chosen, settings = self._chosen(protocol, options)
-        whole = self.read(root, damaged, settings)
+        whole = self._read(root, damaged, settings)
         default = self._default | dict(chosen.options)
         choices = {key: value for key, value in settings.items() if value != default[key]}
         whole = dataclasses.replace(whole, protocol=name, flaws=chosen.flaws, choices=choices)
@@ -89,12 +89,8 @@ class Reader:
         fold = (draw.fold, draw.folds) if deal in FOLDED else None
         return {split: whole.take(rows, split=split, fold=fold) for split, rows in deal(whole, draw).items() if len(rows)}
 
-    def read(self, root: str | Path, damaged: Damaged, options: Mapping[str, str]) -> Dataset:
-        """Detect the layout under `root` and read all its parts.
-
-        Raises:
-            DatasetError: no layout matches, a file is invalid, or no image was found.
-        """
+    def _read(self, root: str | Path, damaged: Damaged, options: Mapping[str, str]) -> Dataset:
+        """Detect the layout under `root` and read all its parts."""
         layout, base = find(root, self.layouts, self.title, self.obtain)
         damage = Damage(damaged)
         file = Path(root).name if Path(root).is_file() else ""
