@@ -14,21 +14,13 @@ from .problems import Problem, first_error
 FILES = ("images", "image", "pictures", "video")  # names of the file fields in a form
 
 
-def _integral(value: Any) -> Any:
-    """Convert 3.0 to 3: JSON Schema calls both integers."""
-    return int(value) if type(value) is float and value.is_integer() else value
-
-
-def _null(value: Any) -> Any:
-    return None if value in ("", "null") else value
-
-
 def _listed(value: Any) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
-Whole = Annotated[int, BeforeValidator(_integral)]
-Null = BeforeValidator(_null)  # converts the texts that mean null in a form
+# JSON Schema calls 3.0 an integer too.
+Whole = Annotated[int, BeforeValidator(lambda value: int(value) if type(value) is float and value.is_integer() else value)]
+Null = BeforeValidator(lambda value: None if value in ("", "null") else value)  # texts that mean null in a form
 
 
 class Options(BaseModel):

@@ -149,9 +149,8 @@ class Dataset(Sequence[Sample]):
     vote_names: tuple[str, ...] = ()
     """Columns of `votes`."""
     valence: np.ndarray | None = None
-    """(N,) float32 in −1 … 1, NaN where not annotated."""
     arousal: np.ndarray | None = None
-    """(N,) float32 in −1 … 1, NaN where not annotated."""
+    """(N,) float32 in −1 … 1, as the valence; NaN where not annotated."""
     action_units: np.ndarray | None = None
     """(N, len(unit_names)) int8: 1 present, 0 absent, −1 not annotated."""
     unit_names: tuple[str, ...] = ()
@@ -159,9 +158,8 @@ class Dataset(Sequence[Sample]):
     boxes: np.ndarray | None = None
     """(N, 4) float32: left, top, right, bottom of the face."""
     subject: np.ndarray | None = None
-    """(N,) str."""
     sequence: np.ndarray | None = None
-    """(N,) str."""
+    """(N,) str, as the subject."""
     groups: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Further (N,) str columns to compare results by."""
     split: str = "all"

@@ -66,7 +66,6 @@ class Layout:
     """One arrangement of files in which a dataset is distributed."""
 
     name: str
-    """Name."""
     marks: tuple[str, ...]
     """Paths that must all exist below the base, such as `"train_set/images"`: `a|b` matches either, `*` and `?` are wildcards,
     a trailing `/` requires a folder, case does not matter."""

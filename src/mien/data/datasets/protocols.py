@@ -32,11 +32,9 @@ class Draw:
     """Parameters of protocols with random splits."""
 
     seed: int = 0
-    """Random seed."""
     fraction: float = 0.1
     """Fraction of the training images that `held-out` uses for validation."""
     folds: int = 10
-    """Number of folds."""
     fold: int = 0
     """Index of the test fold; the next one is the validation split."""
 

@@ -29,7 +29,6 @@ class Reader:
     name: str
     """Key in `DATASETS`."""
     title: str
-    """Name and source."""
     obtain: str
     """Where the data can be obtained; the last sentence of errors about missing data."""
     labels: tuple[str, ...]
