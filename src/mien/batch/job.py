@@ -1,7 +1,5 @@
 """The plan of a batch run (`_job.json`, `_listing.parquet`) and the parts completed so far."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json
@@ -64,7 +62,7 @@ class Job:
         """Whether each worker needs an NVIDIA GPU."""
         return Device.parse(self.options["device"]).kind == "cuda"
 
-    def differences(self, other: Job) -> list[str]:
+    def differences(self, other: "Job") -> list[str]:
         """Describe the differences from another job."""
         found = [
             f"{name.replace('_', '-')} {other.options.get(name)!r} there, {value!r} now"

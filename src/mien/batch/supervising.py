@@ -6,8 +6,6 @@ was killed from outside succeeds on the second try, so no item is blamed by coin
 long is killed and counts as crashed.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import math
@@ -180,7 +178,7 @@ class Supervisor:
         self,
         folder: str,
         threads: int = 1,
-        tell: Callable[[Supervisor, int], None] = lambda keeper, at: None,
+        tell: Callable[["Supervisor", int], None] = lambda keeper, at: None,
         cwd: str | None = None,
         timeout: float = TIMEOUT,
     ) -> None:

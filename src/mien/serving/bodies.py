@@ -7,8 +7,6 @@ Starlette's form parser is not used: it has no limit for a single file, accepts 
 images above 1 MB to the disk, and keeps only one of two fields of the same name.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import io
@@ -32,7 +30,7 @@ HEADER_BYTES = 8192  # bytes of the headers of one part
 class Budget:
     """Bytes that request bodies may occupy in memory; a request takes its own from those of the server."""
 
-    def __init__(self, size: int, server: Budget | None = None) -> None:
+    def __init__(self, size: int, server: "Budget | None" = None) -> None:
         self.left, self.server = size, server
 
     def take(self, count: int) -> None:
@@ -44,7 +42,7 @@ class Budget:
         self.left -= count
 
     @contextlib.contextmanager
-    def charged(self) -> Iterator[Budget]:
+    def charged(self) -> Iterator["Budget"]:
         """Yield the budget of one request, and release at the end what it took."""
         request = Budget(0, self)
         try:

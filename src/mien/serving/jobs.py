@@ -12,8 +12,6 @@ When a process dies, the job that it ran is reported as failed; its waiting jobs
 (`Jobs.adopt`).
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import itertools
@@ -67,7 +65,7 @@ class JobState(BaseModel):
     created: float = Field(0.0, description="Unix time of creation.")
     message: str | None = Field(None, description="Why the job failed, or a remark on its results.")
 
-    def but(self, **values: object) -> JobState:
+    def but(self, **values: object) -> "JobState":
         """Return a copy with other values."""
         return self.model_copy(update=values)
 

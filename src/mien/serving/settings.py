@@ -1,7 +1,5 @@
 """Settings of a server: where it listens, who has access, and its limits."""
 
-from __future__ import annotations
-
 import dataclasses
 import ipaddress
 import json
@@ -113,7 +111,7 @@ class Settings:
         return json.dumps(dataclasses.asdict(self))
 
     @classmethod
-    def from_json(cls, text: str) -> Settings:
+    def from_json(cls, text: str) -> "Settings":
         """Return the settings written by `to_json`."""
         return build(cls, json.loads(text), "settings")
 
