@@ -11,7 +11,7 @@ from PIL import Image
 
 from ..data.audit import open_splits
 from ..data.datasets.listing import images_below
-from ..data.preparation import Align, Curated, Regions, Work, contact_sheet, curate
+from ..data.preparation import Align, Regions, Work, contact_sheet, curate
 from ..data.preparation import prepare as run
 from ..errors import ConfigError
 from ..io.files import atomic_write, check_output
@@ -86,8 +86,17 @@ def annotations(
     if for_programs(json):
         for table in tables:
             write_json(dataclasses.asdict(table))
-    else:
-        _tell_tables(tables)
+        return
+    shown = plain_table("part", "rows", "of them", text=("part", "of them"))
+    for table in tables:
+        shown.add_row(table.part, f"{table.rows:,}", "read")
+        for lacking, number in table.dropped.items():
+            shown.add_row("", f"{number:,}", f"without {lacking}")
+        remark = ", the published number" if table.published else ""
+        shown.add_row("", f"{table.kept:,}", f"kept in {table.file}{remark}", style="bold")
+        if table.unreadable:
+            shown.add_row("", f"{table.unreadable:,}", "invalid lines")
+    table_console().print(shown)
 
 
 def _prepare(job: Job, work: Work, suffix: Literal["png", "jpg"]) -> None:
@@ -113,19 +122,6 @@ def _prepare(job: Job, work: Work, suffix: Literal["png", "jpg"]) -> None:
         print_rows(("split", *kinds), rows, text=("split",))
         said = f"{summary.new:,} prepared by this run in {job.out}; digest of all files {summary.digest[:16]}"
         side_console().print(said, style="dim")
-
-
-def _tell_tables(tables: tuple[Curated, ...]) -> None:
-    shown = plain_table("part", "rows", "of them", text=("part", "of them"))
-    for table in tables:
-        shown.add_row(table.part, f"{table.rows:,}", "read")
-        for lacking, number in table.dropped.items():
-            shown.add_row("", f"{number:,}", f"without {lacking}")
-        remark = ", the published number" if table.published else ""
-        shown.add_row("", f"{table.kept:,}", f"kept in {table.file}{remark}", style="bold")
-        if table.unreadable:
-            shown.add_row("", f"{table.unreadable:,}", "invalid lines")
-    table_console().print(shown)
 
 
 def _write_sheet(out: Path, sheet: Path) -> None:

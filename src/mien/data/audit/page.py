@@ -25,13 +25,18 @@ figure{display:inline-block;margin:0 .5rem .5rem 0;font-size:.75rem}figure img{d
 def page(report: Audit, images: Mapping[str, Dataset] | None = None) -> str:
     """Return the report as an HTML document; with `images`, the splits, it shows some, whose terms of use then apply."""
     title = f"Audit of {report.dataset}, protocol {report.protocol}"
+    classes = list(dict.fromkeys(kind for split in report.splits.values() for kind in split.classes))
+    splits = (
+        (name, split.images, *(split.classes.get(kind, 0) for kind in classes), split.digest[:16])
+        for name, split in report.splits.items()
+    )
     parts = [
         f"<h1>{escape(title)}</h1>",
         f"<p>Layout: {escape(report.layout)}.</p>",
         "<h2>Findings</h2>",
         "<ul>" + "".join(f'<li class="{f.level}">{f.level}: {escape(f.text)}</li>' for f in report.findings) + "</ul>",
         "<h2>Splits</h2>",
-        _splits(report),
+        _table(("split", "images", *classes, "digest"), splits),
         "<h2>Exact duplicates</h2>",
         _copies(report.exact, images),
     ]
@@ -42,15 +47,6 @@ def page(report: Audit, images: Mapping[str, Dataset] | None = None) -> str:
         parts += ["<h2>Overlap of splits</h2>", _table(("what", "split", "also in", "shared", "images"), rows)]
     parts += ["<h2>Images</h2>", _quality(report)]
     return html_page(title, parts, STYLE + MORE_STYLE)
-
-
-def _splits(report: Audit) -> str:
-    classes = list(dict.fromkeys(kind for split in report.splits.values() for kind in split.classes))
-    rows = (
-        (name, split.images, *(split.classes.get(kind, 0) for kind in classes), split.digest[:16])
-        for name, split in report.splits.items()
-    )
-    return _table(("split", "images", *classes, "digest"), rows)
 
 
 def _copies(copies: Duplicates, images: Mapping[str, Dataset] | None) -> str:
