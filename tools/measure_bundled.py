@@ -32,6 +32,11 @@ MEASURED = (
     ("scores", "london", ""),
 )
 """Head, dataset and protocol of each row of results/mien.csv; no protocol: the dataset's own."""
+DEGRADED = (
+    ("lfw", "csv", "lfw_expressions/labels.csv", ("--split", "validation", "--limit", 700)),
+    ("london", "london", "london", ()),
+)
+"""Name, dataset, root and options of each table in results/robustness."""
 GROUPED = MEASURED.index(("scores", "london", ""))
 """Which of these knows groups of people."""
 GROUPS = ("model", "version", "dataset", "group", "value", "against", "n", "accuracy", "low", "high", "date", "commit")
@@ -52,9 +57,9 @@ def main() -> None:
             where = ("--dataset", data, "--root", roots[data], "--out", args.out / f"{model}-{number}")
             how = ("--output", head, "--no-page", "--overwrite", *(("--protocol", protocol) if protocol else ()))
             call("evaluate", model, *where, *how, "--results", "results/mien.csv")
-        for data in () if args.no_robustness else ("fer2013", "london"):
-            table = f"results/robustness/{model}-{data}.csv"
-            call("robustness", model, "--dataset", data, "--root", roots[data], "--out", table)
+        for name, data, root, options in () if args.no_robustness else DEGRADED:
+            where = ("--dataset", data, "--root", (args.data / root).resolve(), *options)
+            call("robustness", model, *where, "--out", f"results/robustness/{model}-{name}.csv")
     forget_older(ROOT / "results/mien.csv")
     write_groups(args.out, args.only)
     if args.peers:

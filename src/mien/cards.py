@@ -363,7 +363,7 @@ def zoo_names(pattern: str) -> list[str]:
     """Return the models of the zoo that match a shell pattern, such as `zoo:*`.
 
     Raises:
-        WeightsError: no model matches, or there is no zoo; the message states how to get the folder.
+        WeightsError: no model matches, or the zoo is missing; the message states how to get the folder.
     """
     known = zoo()
     found = [name for name in known if fnmatchcase(name, pattern)]
