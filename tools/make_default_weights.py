@@ -386,7 +386,7 @@ def describe(
             **{key: trained[key] for key in about},
             "views": config.validation.views,
             "commit": commit,
-            "calibration": tables(calibration),
+            "calibration": {**dataclasses.asdict(calibration), "offset": list(calibration.offset)},
             "scores": "judgment of crowds: the head ferplus without contempt, times `factor` plus `offset`",
         },
         limits="An expression is not an emotion: the model names how a face looks to raters, not what a person feels. "
@@ -394,11 +394,6 @@ def describe(
         "beyond the sets measured here. Disgust, fear and contempt are rare in its photographs. Not for decisions about "
         "people; emotion inference at work and in education is banned in the EU (AI Act, article 5).",
     )
-
-
-def tables(calibration: Calibration) -> dict[str, Any]:
-    """Return the calibration as a plain table."""
-    return {**dataclasses.asdict(calibration), "offset": list(calibration.offset)}
 
 
 def write(card: cards.Card, network: Path, out: Path | None) -> None:

@@ -21,7 +21,6 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from mien import cards
-from mien.cards import Card
 from mien.data.datasets import Dataset, open_dataset
 from mien.evaluation.embeddings import embed
 from mien.exporting.files import OnnxFile
@@ -120,22 +119,15 @@ def add(path: Path, heads: dict[str, nn.Linear], said: str) -> None:
         graph.node.append(helper.make_node("Softmax", [f"{place}/scores"], [name], f"{place}/Softmax", axis=1))
         graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", len(FERPLUS)]))
     onnx.checker.check_model(model)
-    changed = described(card, heads, said)
-    written = OnnxFile(model).write(path, changed)
-    path.with_suffix(".toml").write_text(
-        tomli_w.dumps(dataclasses.replace(written, file=path.name).to_dict()), encoding="utf-8"
-    )
-
-
-def described(card: Card, heads: dict[str, nn.Linear], said: str) -> Card:
-    """Return the card of a network with further heads."""
-    return dataclasses.replace(
+    changed = dataclasses.replace(
         card,
         outputs={**card.outputs, **{name: name for name in heads}},
         heads=dict.fromkeys(heads, FERPLUS),
         license_note=card.license_note.removesuffix(PHOTOS) + PHOTOS,
         export={**card.export, "heads": said},
     )
+    written = dataclasses.replace(OnnxFile(model).write(path, changed), file=path.name)
+    path.with_suffix(".toml").write_text(tomli_w.dumps(written.to_dict()), encoding="utf-8")
 
 
 if __name__ == "__main__":
