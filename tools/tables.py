@@ -364,7 +364,7 @@ def _stars(p: str) -> str:
 
 
 def _plain(text: str) -> str:
-    return f"{float(text):.3f}" if text else "–"
+    return f"{float(text):.3f}" if text not in ("", "nan") else "–"
 
 
 def photos(name: str, *sets: str) -> str:

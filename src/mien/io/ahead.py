@@ -18,7 +18,7 @@ _END: Any = object()
 def ahead(items: Iterator[T], name: str, depth: int = DEPTH) -> Generator[T]:
     """Yield the items of an iterator in order; up to `depth` of them are made ahead, on one thread that is named `name`.
 
-    Nothing is made before the first item is asked for. An exception is raised in place of the item that it stopped. When the
+    Nothing is made before the first item is requested. An exception is raised in place of the item that it stopped. When the
     generator ends or is closed, the thread has stopped and no longer uses the iterator.
 
     Example:
