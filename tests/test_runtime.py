@@ -115,6 +115,26 @@ def test_bundled_classifiers_answer_the_same_on_the_slower_way(name: str, monkey
     assert all(np.array_equal(quick[output], slow[output]) for output in quick)
 
 
+@pytest.mark.parametrize("name", ["mien-base", "mien-nano"])
+def test_bundled_classifiers_average_the_logits_of_two_views(name: str) -> None:
+    card, runtime = open_model(name)
+    assert card.input is not None and isinstance(runtime, OnnxRuntime)
+    faces = np.random.default_rng(0).uniform(-1, 1, (3, 1, *card.input.size)).astype(np.float32)
+    views = [runtime.one_view(each) for each in (faces, np.ascontiguousarray(faces[..., ::-1]))]
+    for output, found in runtime(faces).items():
+        one, other = (view[output].astype(np.float64) for view in views)
+        assert np.abs(one - other).max() > 1e-3
+        mean = np.sqrt(one * other)
+        assert found == pytest.approx(mean / mean.sum(1, keepdims=True), abs=1e-6)
+
+
+def test_a_network_without_views_has_one() -> None:
+    detector = OnnxRuntime(cards.bundled()["blazeface"].weights)
+    image = np.random.default_rng(0).uniform(-1, 1, (1, 192, 192, 3)).astype(np.float32)
+    found, same = detector(image), detector.one_view(image)
+    assert all(np.array_equal(found[name], same[name]) for name in found)
+
+
 def test_metadata_that_is_no_text_is_refused(copied: Path) -> None:
     """Any byte may stand in a string of an ONNX file: here one more entry, "x" → FF, at its end."""
     copied.write_bytes(copied.read_bytes() + b"\x72\x06\x0a\x01x\x12\x01\xff")

@@ -25,6 +25,7 @@ from mien.inference.recognizer import Recognizer, Stream
 from mien.io.images import DecodedImage, read_image
 from mien.io.sources import Clip, Frame, iter_images
 from mien.io.video import Sampling
+from mien.runtime.onnx import OnnxRuntime
 from mien.types import Result
 
 
@@ -224,6 +225,20 @@ def test_frames_without_a_time_are_smoothed_too(read: Recognizer, sample: Path) 
     for smooth in ("ema", "box"):
         timed = faces(0.0, 0.04, 0.08, smooth=smooth)
         assert all(timed) and faces(None, None, None, smooth=smooth) == timed
+
+
+@pytest.mark.parametrize(("smooth", "every"), [("ema", 10), ("ema", 1), (None, 10)])
+def test_only_where_results_are_smoothed_the_mirror_image_is_left_out(
+    read: Recognizer, sample: Path, smooth: str | None, every: int
+) -> None:
+    photo, run = read_image(sample), read.runtime
+    ((_, result),) = Stream(read, smooth=smooth, detect_every=every).push(Frame(0, "photo", photo, time=0.0))
+    found = result.faces[0].unsmoothed or result.faces[0]
+    assert found.points is not None and isinstance(run, OnnxRuntime)
+    batch = read.preprocess.batch([read.preprocess.cut(photo.pixels, found.points)])
+    one, both = (each(batch)["scores"][0].tolist() for each in (run.one_view, run))
+    wanted, other = (one, both) if smooth and every > 1 else (both, one)
+    assert list(found.scores.values()) == pytest.approx(wanted, abs=1e-6) != pytest.approx(other, abs=1e-3)
 
 
 def test_a_video_behind_an_address_is_fetched_once(sample: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ The run has two datasets: FER2013 with the votes of FERPlus, and photographs. Th
 `fer2013` (7) and `ferplus` (8) from the network's heads, and `scores` (7), the judgment of crowds: the head `ferplus` without
 contempt, with a temperature and an offset for each class. Everything is fitted on the validation splits of both datasets with
 equal weight; the test split is only measured. With `validation.views = 2` in the recipe the file averages the logits of images
-and mirror images.
+and mirror images, unless its optional input `views` is 1.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from mien.faces.preprocessing import Preprocess
 from mien.labels import FER2013, FERPLUS
 from mien.metrics.calibration import abstention_threshold, expected_calibration_error, fit_temperature
 from mien.models.mien_base import MienBaseOutput
-from mien.runtime.onnx import OnnxRuntime
+from mien.runtime.onnx import VIEWS, OnnxRuntime
 from mien.training.building import some_images
 from mien.training.config import DataConfig, TrainConfig
 from mien.training.data import Mixture, Split, card_crop, card_input, open_splits, split_of
@@ -152,16 +152,15 @@ def main() -> None:
     model = models.build(config.model.name, **config.model.options)
     model.load_state_dict(load_file(args.run / "best.safetensors"))
     train, _ = open_splits(config)
-    if config.validation.views > 1:
-        model = Mirrored(model)
+    averaged = Mirrored(model) if config.validation.views > 1 else model
     splits = measurable(config, Preprocess(card_input(config.input)), args.root)
-    calibration = fit(model.eval(), splits["fer2013", "validation"], splits["photos", "validation"])
+    calibration = fit(averaged.eval(), splits["fer2013", "validation"], splits["photos", "validation"])
     print(calibration)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "final.onnx"
-        network = Calibrated(model, calibration).eval()
         in_8_bits = not any(isinstance(part, nn.PReLU) for part in model.modules())  # PReLU gains no speed by it.
-        export(network, config.input.size, path, some_images(config, train, 512) if in_8_bits else None)
+        networks = [Calibrated(each, calibration).eval() for each in (model, averaged)]
+        export(*networks, config.input.size, path, some_images(config, train, 512) if in_8_bits else None)
         outputs = outputs_of(OnnxRuntime(path), splits)
         threshold = certain(outputs, splits)
         card = describe(args.name, config, trained, calibration, threshold, args.version)
@@ -330,28 +329,76 @@ def interval(right: np.ndarray, seed: int = 0) -> tuple[float, float]:
     return metrics.interval(sums[:, 0] / sums[:, 1])
 
 
-def export(model: nn.Module, side: int, path: Path, images: Tensor | None) -> None:
+def export(network: nn.Module, averaged: nn.Module, side: int, path: Path, images: Tensor | None) -> None:
     """Write the network as ONNX with a dynamic batch and check it against torch.
 
     Args:
-        model: the network.
+        network: the network for one view.
+        averaged: what the file must predict: the same network, or its mean over mirror images.
         side: of its input.
         path: the file.
         images: (N, 1, H, W) training images, for weights and activations in 8 bits; None: weights as float16.
     """
-    network = trace(model, {"image": torch.zeros(2, 1, side, side)}, list(OUTPUTS))
+    graph = trace(network, {"image": torch.zeros(2, 1, side, side)}, list(OUTPUTS))
+    mirrored = isinstance(averaged.model, Mirrored)
     if images is None:
-        onnx.save(halved(with_convolutions(network)), path)
+        graph = halved(with_convolutions(graph))
     else:
-        onnx.save(quantize(network, [{"image": part.numpy()} for part in images.split(32)]), path)
+        views = (images, images.flip(3)) if mirrored else (images,)
+        graph = quantize(graph, [{"image": part.numpy()} for view in views for part in view.split(32)])
+    onnx.save(with_views(graph) if mirrored else graph, path)
     for batch in (1, 2, 7):
         image = torch.rand(batch, 1, side, side) * 2 - 1
-        with torch.no_grad():
-            expected = model(image)
-        found = OnnxRuntime(path)(image.numpy())
-        for name, value in zip(OUTPUTS, expected, strict=True):
-            if (error := np.abs(found[name] - value.numpy()).max()) > (0.01 if images is None else 0.2):
-                raise SystemExit(f"{name} differs by {error:.1e} between torch and ONNX at batch {batch}")
+        runtime = OnnxRuntime(path)
+        for run, model in ((runtime, averaged), (runtime.one_view, network)):
+            with torch.no_grad():
+                expected = model(image)
+            found = run(image.numpy())
+            for name, value in zip(OUTPUTS, expected, strict=True):
+                if (error := np.abs(found[name] - value.numpy()).max()) > (0.01 if images is None else 0.2):
+                    raise SystemExit(f"{name} differs by {error:.1e} between torch and ONNX at batch {batch}")
+
+
+def with_views(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy of a network for images (N, C, H, W) that averages its logits over the images and their mirror images.
+
+    The outputs come from Softmax. The optional input `views` is (1,) int64: with 1 instead of 2 the mirror images are left out.
+    """
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    graph, (image,) = changed.graph, (value.name for value in model.graph.input)
+    added: list[onnx.NodeProto] = []
+
+    def node(kind: str, *inputs: str, **attributes: Any) -> str:
+        output = f"views/{kind}_{len(added)}"
+        added.append(onnx.helper.make_node(kind, inputs, [output], output, **attributes))
+        return output
+
+    def constant(name: str, values: Sequence[int]) -> str:
+        graph.initializer.append(onnx.numpy_helper.from_array(np.array(values, np.int64), name))
+        return name
+
+    constant(VIEWS, [2])
+    graph.input.append(onnx.helper.make_tensor_value_info(VIEWS, onnx.TensorProto.INT64, [1]))
+    zero, one, across = (constant(f"views/{value}", [value]) for value in (0, 1, 3))
+    last, before_first = constant("views/last", [-1]), constant("views/before_first", [-(2**31)])
+    mirrored = node("Slice", image, last, before_first, across, last)
+    count = node("Mul", node("Shape", image, start=0, end=1), node("Sub", VIEWS, one))
+    both = node("Concat", image, node("Slice", mirrored, zero, count, zero), axis=0)
+    for each in graph.node:
+        each.input[:] = [both if name == image else name for name in each.input]
+    names, first = {value.name for value in graph.output}, len(added)
+    inner = [each for each in graph.node if each.output[0] not in names]
+    outputs = [each for each in graph.node if each.output[0] in names]
+    for each in outputs:
+        assert each.op_type == "Softmax"
+        shape = node("Concat", VIEWS, last, node("Shape", each.input[0], start=1), axis=0)
+        each.input[0] = node("ReduceMean", node("Reshape", each.input[0], shape), axes=[0], keepdims=0)
+    nodes = [*added[:first], *inner, *added[first:], *outputs]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    onnx.checker.check_model(changed, full_check=True)
+    return changed
 
 
 def describe(

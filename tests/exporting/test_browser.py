@@ -42,7 +42,6 @@ from mien.runtime.onnx import OnnxRuntime
 pytestmark = NEEDED
 EXAMPLE = Path(__file__).parents[2] / "examples" / "browser"
 ASSETS = Path(str(importlib.resources.files("mien") / "assets"))
-NANO = ASSETS / "weights" / "mien-nano.onnx"
 FORMS = ("as it is", "raw input")
 FILES = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
 """What a page needs of onnxruntime-web: 14 MB of the 33 that npm fetches."""
@@ -88,7 +87,7 @@ def site(onnxruntime_web: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     shutil.copytree(EXAMPLE, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("node_modules", "*.onnx"))
     (folder / "node_modules").mkdir()
     (folder / "node_modules" / "onnxruntime-web").symlink_to(onnxruntime_web)
-    shutil.copy(NANO, folder / "face.onnx")
+    export("mien-nano", folder / "face.onnx")
     for name in ("blazeface.onnx", "mesh468.onnx"):
         shutil.copy(ASSETS / "weights" / name, folder)
     line = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", str(folder)]
@@ -150,10 +149,10 @@ def images(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 
 
 @pytest.fixture(scope="module")
-def networks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def networks(site: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     raw = tmp_path_factory.mktemp("networks") / "raw.onnx"
     export("mien-nano", raw, raw_input=True)
-    return {"as it is": NANO, "raw input": raw}
+    return {"as it is": site[0] / "face.onnx", "raw input": raw}
 
 
 def says(page: Any, text: str) -> None:
@@ -330,7 +329,7 @@ n = 3
 '''
 
 
-def test_cards_are_read_as_tomllib_reads_them(open_page: Any) -> None:
+def test_cards_are_read_as_tomllib_reads_them(open_page: Any, networks: dict[str, Path]) -> None:
     page = open_page()
     texts = [AWKWARD, *(path.read_text() for path in sorted((ASSETS / "cards").glob("*.toml")))]
     wrong = ["a = ", "a = 2026-11-24", "a = 0x1F", "= 1", "[a", 'a = "\n"', "a = [1 2]"]
@@ -343,7 +342,7 @@ def test_cards_are_read_as_tomllib_reads_them(open_page: Any) -> None:
         }""",
         [texts, wrong],
     )
-    assert inside == OnnxRuntime(NANO).metadata
+    assert inside == OnnxRuntime(networks["as it is"]).metadata
     assert [json.loads(each) for each in found] == [tomllib.loads(each) for each in texts]
     assert all("cannot be read" in each for each in told), told
 

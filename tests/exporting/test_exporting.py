@@ -123,6 +123,13 @@ def test_every_architecture_has_the_same_outputs_as_its_file(case: Case, tmp_pat
         assert list(read_whole(out, image).scores.values()) == pytest.approx(values.tolist(), abs=1e-4)
 
 
+def test_an_exported_file_always_averages_over_both_views(tmp_path: Path) -> None:
+    """Other runtimes would warn about the optional input of the bundled file."""
+    assert max(export("mien-nano", tmp_path / "out.onnx").differences.values()) <= 1e-6
+    runtime = OnnxRuntime(tmp_path / "out.onnx")
+    assert runtime.inputs == ["image"] and not runtime.session.get_overridable_initializers()
+
+
 @pytest.mark.parametrize(
     ("name", "resize", "color"),
     [("ddamfn-mtl", "pil-bilinear", "rgb"), ("global-roi", "pil-bilinear", "bgr"), ("timm:test_resnet", "cv2-bilinear", "bgr")],

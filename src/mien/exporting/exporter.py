@@ -201,7 +201,12 @@ def _graph(card: Card, source: Runtime) -> tuple[Card, onnx.ModelProto]:
     if not isinstance(source, OnnxRuntime):
         message = f"{card.file} cannot be exported; give its weights (.safetensors) or an .onnx file"
         raise ExportError(message, path=card.file)
-    return card, onnx.load(card.weights)
+    graph = onnx.load(card.weights)
+    constants = {each.name for each in graph.graph.initializer}
+    needed = [each for each in graph.graph.input if each.name not in constants]
+    del graph.graph.input[:]  # Optional inputs keep their defaults: other runtimes warn about them.
+    graph.graph.input.extend(needed)
+    return card, graph
 
 
 def _with_accuracy(card: Card, old: dict[str, Any], new: dict[str, Any], data: Dataset, tolerance: float) -> Card:

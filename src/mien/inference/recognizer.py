@@ -57,7 +57,7 @@ Outputs = dict[str, list[float]]
 """Role → output of the classifier for one face."""
 FRESH = 0.045
 """Seconds for which the outputs of the classifier hold in a video that is smoothed: at 25 and 30 frames per second each face is
-classified in every second frame. Smoothing averages six or more of them."""
+classified in every second frame, without its mirror image. Smoothing averages six or more of them."""
 
 ROLES = ("scores", "valence_arousal", "action_units")
 """Outputs of a card that become fields of a `Face`."""
@@ -230,15 +230,17 @@ class Recognizer:
         return self.describe_with(pixels, faces, [None] * len(faces))[0]
 
     def describe_with(
-        self, pixels: np.ndarray, faces: Sequence[FoundFace], known: Sequence[Outputs | None]
+        self, pixels: np.ndarray, faces: Sequence[FoundFace], known: Sequence[Outputs | None], *, one_view: bool = False
     ) -> tuple[list[Face], list[Outputs]]:
         """Run inference on faces like `describe`, but for the outputs of the classifier that are known.
+
+        With `one_view`, classifiers that average over the mirror image read the face alone.
 
         Returns:
             The faces, and the outputs of the classifier for each.
         """
         missing = [face for face, outputs in zip(faces, known, strict=True) if outputs is None]
-        new = iter(self._outputs([self._crop(pixels, face) for face in missing]))
+        new = iter(self._outputs([self._crop(pixels, face) for face in missing], one_view=one_view))
         outputs = [next(new) if each is None else each for each in known]
         return self._describe([pixels] * len(faces), faces, lambda: outputs), outputs
 
@@ -296,13 +298,14 @@ class Recognizer:
         faces = metric_faces(points, np.array([image.shape[1::-1] for image in images]), self.fov)
         return faces.poses, gazes(faces) if points.shape[1] > FACE else missing
 
-    def _outputs(self, crops: list[dict[str, np.ndarray]]) -> list[Outputs]:
+    def _outputs(self, crops: list[dict[str, np.ndarray]], *, one_view: bool = False) -> list[Outputs]:
         """Return the outputs of the classifier for each face."""
         if not crops:
             return []
         on_cpu = getattr(self.runtime, "device", CPU) == CPU
         step = TOGETHER if on_cpu else len(crops)
-        found = [self.runtime(self.preprocess.batch(crops[i : i + step])) for i in range(0, len(crops), step)]
+        run = getattr(self.runtime, "one_view", self.runtime) if one_view else self.runtime
+        found = [run(self.preprocess.batch(crops[i : i + step])) for i in range(0, len(crops), step)]
         roles = [(role, name) for role, name in self.card.outputs.items() if role in ROLES]
         outputs = {role: np.concatenate([part[name] for part in found]) for role, name in roles}
         for role, values in outputs.items():
@@ -463,7 +466,7 @@ class Stream:
         entries = [self._classified.get(track) for track in tracks]
         entries = [entry if entry and abs(time - entry[0]) < self._fresh else None for entry in entries]
         known = [entry and entry[1] for entry in entries]
-        faces, outputs = self.read.describe_with(image.pixels, followed.faces, known)
+        faces, outputs = self.read.describe_with(image.pixels, followed.faces, known, one_view=self._fresh > 0)
         self._classified = {
             track: entry or (time, output) for track, entry, output in zip(tracks, entries, outputs, strict=True)
         }

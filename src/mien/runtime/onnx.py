@@ -24,6 +24,9 @@ Providers = list[tuple[str, dict[str, str]]]
 
 ON_CPU = "CPUExecutionProvider"
 
+VIEWS = "views"
+"""Optional input of networks that average their outputs over an image and its mirror image: (1,) int64, 2 or 1 view."""
+
 
 class Accelerator(NamedTuple):
     """Execution provider of a kind of device."""
@@ -225,6 +228,8 @@ class OnnxRuntime:
         self.faces: int | str | None = next(iter(inputs[0].shape), None) if inputs else None
         """Batch size of the first input: a number, or the name of a dynamic axis."""
         self.outputs = [value.name for value in self.session.get_outputs()]
+        options = [value.name for value in self.session.get_overridable_initializers()]
+        self._single = {VIEWS: np.array([1])} if VIEWS in options else {}
         try:
             self.metadata: Mapping[str, str] = self.session.get_modelmeta().custom_metadata_map
         except UnicodeDecodeError as error:
@@ -233,6 +238,13 @@ class OnnxRuntime:
 
     def __call__(self, batch: Batch, /) -> dict[str, np.ndarray]:
         """Return all outputs by name, for one batch or a mapping from input name to batch."""
+        return self._run(batch, {})
+
+    def one_view(self, batch: Batch, /) -> dict[str, np.ndarray]:
+        """Return all outputs by name for the images alone, where the network averages over their mirror images."""
+        return self._run(batch, self._single)
+
+    def _run(self, batch: Batch, options: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         fed = dict(batch) if isinstance(batch, Mapping) else {self.inputs[0]: batch}
-        values = self.session.run(self.outputs, fed)
+        values = self.session.run(self.outputs, {**fed, **options})
         return {name: np.asarray(value) for name, value in zip(self.outputs, values, strict=True)}
