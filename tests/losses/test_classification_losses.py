@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from mien.losses import VOTE_MODES, class_balanced_weights, cross_entropy, focal_loss, vote_loss
+from mien.losses import VOTE_MODES, class_balanced_weights, cross_entropy, vote_loss
 
 
 def draw(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -41,7 +41,6 @@ def test_a_batch_of_classes_without_weight_teaches_nothing() -> None:
     for nothing in (
         cross_entropy(logits, labels, weight=weight, smoothing=0.1),
         cross_entropy(logits, torch.tensor([0, -1]), weight=weight),
-        focal_loss(logits, labels, weight=weight),
     ):
         logits.grad = None
         nothing.backward()
@@ -64,23 +63,6 @@ def test_class_balanced_weights_follow_the_effective_number() -> None:
     assert class_balanced_weights(counts, beta=0).tolist() == [1, 1, 1, 0]
     with pytest.raises(ValueError, match="beta"):
         class_balanced_weights(counts, beta=1)
-
-
-def test_focal_loss_is_the_formula_and_cross_entropy_at_gamma_zero() -> None:
-    logits, weight = draw(5, 4), torch.tensor([0.5, 1.0, 2.0, 3.0], dtype=torch.float64)
-    own = np.array([row[y] for row, y in zip(log_p(logits), LABELS, strict=True)])
-    assert focal_loss(logits, LABELS).item() == pytest.approx(np.mean(-((1 - np.exp(own)) ** 2) * own), rel=1e-12)
-    for w in (None, weight):
-        assert focal_loss(logits, LABELS, gamma=0, weight=w).item() == pytest.approx(
-            cross_entropy(logits, LABELS, weight=w).item()
-        )
-
-
-def test_focal_gradient_is_finite_for_certain_faces() -> None:
-    logits = torch.tensor([[60.0, 0.0], [0.0, 200.0]], requires_grad=True)
-    for gamma in (0.5, 1.0, 2.0):
-        (gradient,) = torch.autograd.grad(focal_loss(logits, torch.tensor([0, 1]), gamma=gamma), logits)
-        assert torch.isfinite(gradient).all()
 
 
 def vote_terms(logits: torch.Tensor, mode: str) -> list[float]:
@@ -138,8 +120,6 @@ def test_votes_without_a_vote_are_refused() -> None:
 def test_gradients() -> None:
     logits, weight = draw(5, 4).requires_grad_(), torch.tensor([0.5, 1.0, 2.0, 3.0], dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda x: cross_entropy(x, LABELS, smoothing=0.1, weight=weight), (logits,))
-    for gamma in (0.0, 0.5, 2.0):
-        assert torch.autograd.gradcheck(lambda x, g=gamma: focal_loss(x, LABELS, gamma=g, weight=weight), (logits,))
     for mode in VOTE_MODES:
         chance = torch.Generator()
         loss = lambda x, m=mode, c=chance: vote_loss(x, VOTES, m, smoothing=0.1, generator=c.manual_seed(0))  # noqa: E731

@@ -304,7 +304,7 @@ def test_images_are_resized_before_they_are_normalized_or_where_the_step_stands(
         return image * 2
 
     last = augment({"image": image}, [], whole(0, 2), normalize=normalize, size={"image": 40}, together=True)["image"]
-    assert seen == [(2, 3, 40, 40)] and torch.equal(last, steps.resized(image, 40) * 2)
+    assert seen == [(2, 3, 40, 40)] and torch.equal(last, steps.resize(image, 40) * 2)
     turn = {"op": "affine", "rotate": 20}
     first, after = (vary(image, table, size=40) for table in ([{"op": "resize"}, turn], [turn, {"op": "resize"}]))
     assert first.shape == after.shape and not torch.allclose(first, after, atol=0.02)
@@ -397,7 +397,7 @@ def test_draws_are_uniform_and_orders_are_fair() -> None:
     rng = whole(0, 4000)
     assert stats.kstest(rng.uniform(2, 5).numpy(), stats.uniform(2, 3).cdf).pvalue > 0.01
     assert np.bincount(rng.permutation(3)[:, 0], minlength=3).min() > 1200
-    assert len(rng.derive("some", rows=torch.tensor([5, 6]))) == 2
+    assert len(rng.of(torch.tensor([5, 6])).derive("some")) == 2
 
 
 # Recipes

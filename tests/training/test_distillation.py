@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +13,10 @@ from safetensors.torch import load_file
 from torch.nn import functional
 
 from mien.errors import ConfigError, UnknownName
-from mien.exporting import export
 from mien.runtime.open_model import open_model
 from mien.training.augmentation import BatchRng, TeacherView, augment, check
 from mien.training.config import TrainConfig
-from mien.training.criterion import Hint, distil
+from mien.training.criterion import distil
 from mien.training.data import open_splits
 from mien.training.loader import Loader
 from mien.training.loop import train
@@ -219,40 +217,3 @@ def test_unsuitable_teachers_are_refused(tmp_path: Path) -> None:
         with pytest.raises(ConfigError) as caught:
             train(learning(**changes), tmp_path / "b")
         assert caught.value.value == value
-
-
-def test_a_hint_pulls_the_feature_to_the_first_teachers(tmp_path: Path) -> None:
-    """A map that knows nothing is at 1, one that knows the teacher's standardized feature at 0; training gets under 1."""
-    torch.manual_seed(0)
-    feature = torch.randn(64, 6)
-    theirs = feature @ torch.randn(6, 9) * 5 + 3
-    hint = Hint(6, size=9).requires_grad_(False)
-    hint.map.weight.zero_(), hint.map.bias.zero_()
-    assert float(hint(feature, {"teacher.feature": theirs})) == pytest.approx(1, abs=1e-4)
-    known = torch.linalg.lstsq(
-        torch.cat([feature, torch.ones(64, 1)], 1), (theirs - theirs.mean(0)) / theirs.std(0, correction=0)
-    )
-    hint.map.weight.copy_(known.solution[:6].T), hint.map.bias.copy_(known.solution[6])
-    assert float(hint(feature, {"teacher.feature": theirs})) == pytest.approx(0, abs=1e-4)
-
-
-def test_a_run_learns_the_feature_of_an_exported_one(tmp_path: Path) -> None:
-    """Its scores are called by their classes; a hint without a teacher, or of another size, is refused."""
-    other = train(
-        learning(epochs=1, distil__teacher="", loss=[{"kind": "cross-entropy", "output": "fer2013"}]), tmp_path / "other"
-    )
-    file = export(other, tmp_path / "other.onnx").path
-    hint = {"kind": "hint", "output": "feature", "options": {"size": 72}}
-    steps = [{"op": "teacher"}, {"op": "flip"}]
-    train(learning(loss=[*LOSS, hint], augment=steps, epochs=4, distil__teacher=str(file)), tmp_path / "run")
-    lines = [json.loads(line)["loss hint"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert lines[-1] < lines[0] and lines[-1] < 1
-    for name, changes, expected in (
-        ("a", {"distil__teacher": ""}, None),
-        ("b", {"distil__teacher": "mien-base"}, None),
-        ("c", {"loss": [{**hint, "options": {"size": 32}}], "distil__teacher": str(file)}, 72),
-        ("d", {"loss": [{**hint, "options": {}}], "distil__teacher": str(file)}, None),
-    ):
-        with pytest.raises(ConfigError) as caught:
-            train(learning(**{"loss": [hint]} | changes), tmp_path / name)
-        assert caught.value.expected == expected

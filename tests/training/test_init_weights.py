@@ -193,18 +193,18 @@ def test_torchvisions_names_are_understood_by_their_order(tmp_path: Path) -> Non
 
 @torch.no_grad()
 def test_the_trunk_of_two_heads_is_found_by_the_order_of_entries(tmp_path: Path) -> None:
-    """Gray images are seen as the color network sees the same gray three times, enlarged as asked."""
+    """Gray images are seen as the color network sees the same gray three times."""
     theirs = torchvision.models.mobilenet_v2().eval()
     for part in theirs.modules():
         if isinstance(part, nn.BatchNorm2d):
             part.running_mean.uniform_(-0.1, 0.1)
     torch.save(theirs.state_dict(), tmp_path / "mobilenet.pth")
-    network = models.build("mien-base", trunk="mobilenetv2_100", enlarge=2.0).eval()
+    network = models.build("mien-base", trunk="mobilenetv2_100").eval()
     report = load_initial_weights(network, "mien-base", init(tmp_path / "mobilenet.pth", "ordered"))
     assert report.missing == ("fer2013.weight", "fer2013.bias", "ferplus.weight", "ferplus.bias")
-    image = torch.rand(2, 1, 32, 32)
-    large = nn.functional.interpolate(image, (64, 64), mode="bilinear").expand(-1, 3, -1, -1)
-    assert torch.allclose(network(image).feature, theirs.features(large).mean((2, 3)), atol=1e-4)
+    image = torch.rand(2, 1, 64, 64)
+    color = image.expand(-1, 3, -1, -1)
+    assert torch.allclose(network(image).feature, theirs.features(color).mean((2, 3)), atol=1e-4)
 
 
 @torch.no_grad()
@@ -293,11 +293,6 @@ def test_a_file_without_a_trunk_is_refused(tmp_path: Path) -> None:
     save_file({"fc.weight": torch.zeros(7, 512)}, path)
     with pytest.raises(WeightsError):
         load_initial_weights(models.build("dan", backbone="sface"), "dan", init(path, "trunk"))
-
-
-def test_a_trunk_is_not_enlarged_by_nothing() -> None:
-    with pytest.raises(ConfigError, match="enlarge"):
-        models.build("mien-base", trunk="mobilenetv2_100", enlarge=0)
 
 
 def test_a_network_starts_from_itself_with_other_classes(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_options_of_terms_are_those_of_their_builders() -> None:
     for kind, options in TERMS.items():
         for name, hint in options.items():
             value = values.get(hint) or (get_args(hint)[0] if get_origin(hint) is Literal else [0.5, 0.5, 0.5])
-            term = Term(kind=kind, options={"size": 3} | {name: value} if kind == "hint" else {name: value})
+            term = Term(kind=kind, options={name: value})
             Criterion([term], SimpleNamespace(logits=torch.zeros(2, 3)), 3, torch.ones(3))
     assert TERMS.keys() == BUILDERS.keys()
 

@@ -195,7 +195,6 @@ def small(name: str, roots: dict[str, Path]) -> TrainConfig:
         model=dataclasses.replace(config.model, init=InitConfig(), options=options),
         # Teachers are runs of other recipes, whose features and answers are not here.
         distil=dataclasses.replace(config.distil, others=(), teacher="mien-base" if config.distil.teacher else ""),
-        loss=tuple(term for term in config.loss if term.kind != "hint"),
         data=tuple(
             dataclasses.replace(data, root=str(roots[data.dataset]), limit=2 * batch, validation_limit=3, fraction=0.4, folds=3)
             for data in config.data

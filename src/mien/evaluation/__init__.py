@@ -7,8 +7,6 @@ The output folder holds `predictions.csv` (one row per image), `evaluation.json`
 computed from these two: `metrics.json`, `report.html` and `figures/`.
 """
 
-from __future__ import annotations
-
 import json
 import tomllib
 from collections.abc import Callable, Sequence

@@ -4,8 +4,6 @@ Strengths are relative to the size of the face. Pixels are corrupted before the 
 rotation, as by a badly detected face. A photograph can also be cropped around the face before detection.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable
 from dataclasses import dataclass, replace

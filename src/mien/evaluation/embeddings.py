@@ -5,8 +5,6 @@ Several models are shown side by side in one plot, for example with and without 
 classes, 0: touching ones), because a t-SNE may show clusters that the features do not have.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
@@ -228,7 +226,7 @@ def style_of(labels: Sequence[str]) -> dict[str, tuple[str, str]]:
     return {name: (COLORS[k % count], MARKERS[(k + k // count) % len(MARKERS)]) for name, k in places.items()}
 
 
-def plot(embeddings: Sequence[Embedding], method: Method = "t-sne", seed: int = 0, titles: Sequence[str] = ()) -> Figure:
+def plot(embeddings: Sequence[Embedding], method: Method = "t-sne", seed: int = 0, titles: Sequence[str] = ()) -> "Figure":
     """Return a matplotlib figure with a panel for each embedding, faces colored by class.
 
     The embeddings are of one dataset by several models, or of several datasets; `titles` replace the models' names. The t-SNE

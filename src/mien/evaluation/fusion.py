@@ -8,8 +8,6 @@ are softmax(Σ wᵢ zᵢ / T), as in Global-ROI; for `"probabilities"` they are 
 fitted on validation images by their negative log-likelihood.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import os

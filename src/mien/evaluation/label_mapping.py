@@ -1,7 +1,5 @@
 """Map the classes of a model to those of a dataset, by name."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Run a model over the images of a dataset."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Models under evaluation: a card with its weights, a Python function, or probabilities of another package in a file."""
 
-from __future__ import annotations
-
 import contextlib
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -83,10 +81,8 @@ class StoredPredictor(Predictor):
     """Probabilities of another package for a dataset, in a `.npz` file.
 
     Arrays: `probs` (N, K); `labels` (K,) names, default FER2013's seven; `names` (N,) of the images, default the order of the
-    dataset; `y` (N,) labels to check that order; `speed` images per second, `memory_mb`.
-
-    Raises:
-        WeightsError: the file is missing, corrupt or lacks `probs`.
+    dataset; `y` (N,) labels to check that order; `speed` images per second, `memory_mb`. Raises WeightsError: the file is
+    missing, corrupt or lacks `probs`.
     """
 
     def __init__(self, name: str, path: str | Path) -> None:
@@ -179,10 +175,8 @@ NOT_SCORES = ("valence_arousal", "action_units", "feature")  # roles of a card's
 class CardPredictor(Predictor):
     """A classifier with its card, with the preprocessing of `mien.load`.
 
-    `runtime` maps a batch to outputs by name; the evaluated `output` is `"scores"`, or a head named after a label set.
-
-    Raises:
-        ConfigError: the card has no such output, or its classes are unknown.
+    `runtime` maps a batch to outputs by name; the evaluated `output` is `"scores"`, or a head named after a label set. Raises
+    ConfigError: the card has no such output, or its classes are unknown.
     """
 
     def __init__(self, card: Card, runtime: Callable[[Any], Mapping[str, np.ndarray]], output: str = "scores") -> None:

@@ -8,8 +8,6 @@ original images, so that the effect on the detector is not included. Only corrup
 the face again; a face that is not found then counts as wrong.
 """
 
-from __future__ import annotations
-
 import csv
 import dataclasses
 import io
@@ -93,7 +91,7 @@ class Robustness:
             part.write_text(self.csv(), encoding="utf-8")
         return Path(path)
 
-    def figure(self) -> Figure:
+    def figure(self) -> "Figure":
         """Return a matplotlib figure: change of the accuracy for each degradation, with intervals and numbers."""
         with styled():
             figure, (axes, numbers) = new_figure(8.6, 1.3 + 0.27 * len(self.rows), 1, 2, sharey=True, width_ratios=(3, 1.4))

@@ -1,7 +1,5 @@
 """`evaluation.json`: model, dataset, environment and identity of an evaluation."""
 
-from __future__ import annotations
-
 import datetime
 import json
 import os

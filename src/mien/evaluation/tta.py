@@ -1,7 +1,5 @@
 """Test-time augmentation (TTA): outputs averaged over several views of a face."""
 
-from __future__ import annotations
-
 import itertools
 from dataclasses import dataclass
 from typing import Literal

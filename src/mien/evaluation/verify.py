@@ -4,8 +4,6 @@ Published metrics often differ by preprocessing: swapped channels, another resiz
 hypothesis on the same images, and reported where it improves the accuracy significantly.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace

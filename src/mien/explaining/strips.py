@@ -91,11 +91,9 @@ def strips_per_class(
 ) -> Image.Image:
     """Return a row for each class of a dataset: maps of `number` faces for their true class, and the mean of these maps.
 
-    Faces are a random sample, whether the prediction is correct or not; wrong predictions are captioned. The last column
-    shows the mean map on the mean face. `method` and `layers` are as for `explain`, the others as for `mien.evaluate`.
-
-    Raises:
-        ConfigError: the model and the dataset share no class, no face was found, or `number` is below 1.
+    Faces are a random sample, whether the prediction is correct or not; wrong predictions are captioned. The last column shows
+    the mean map on the mean face. `method` and `layers` are as for `explain`, the others as for `mien.evaluate`. Raises
+    ConfigError: the model and the dataset share no class, no face was found, or `number` is below 1.
     """
     if number < 1:
         raise ConfigError(f"number of faces per class must be 1 or more, got {number}", value=number, expected="1 or more")

@@ -5,7 +5,7 @@
 | `attention.py` | separation of attention heads: DAN's affinity and partition losses, DDAMFN's attention loss |
 | `centers.py` | attraction of features to class centers: center loss, its FAER variant, a reconstruction of MFER's DSF loss |
 | `gaussian.py` | the large-margin Gaussian mixture loss |
-| `classification.py` | one label per face: label smoothing, class-balanced weights, focal loss |
+| `classification.py` | one label per face: label smoothing, class-balanced weights |
 | `votes.py` | many annotators per face (FERPlus): five loss modes |
 | `affect.py` | valence/arousal (CCC) and action units, with missing annotations |
 
@@ -18,12 +18,12 @@ Under mixed precision, compute them outside autocast, on float32 outputs.
 from .affect import action_unit_loss, ccc, ccc_loss
 from .attention import AffinityLoss, dan_affinity, dan_partition, ddamfn_attention
 from .centers import CenterLoss, ReconstructedDSF, center_loss, dsf_reconstruction, faer_center_loss
-from .classification import class_balanced_weights, cross_entropy, focal_loss
+from .classification import class_balanced_weights, cross_entropy
 from .gaussian import GaussianMixtureLoss
 from .votes import VOTE_MODES, VoteMode, vote_loss
 
 __all__ = [
     "VOTE_MODES", "AffinityLoss", "CenterLoss", "GaussianMixtureLoss", "ReconstructedDSF", "VoteMode",
     "action_unit_loss", "ccc", "ccc_loss", "center_loss", "class_balanced_weights", "cross_entropy", "dan_affinity",
-    "dan_partition", "ddamfn_attention", "dsf_reconstruction", "faer_center_loss", "focal_loss", "vote_loss",
+    "dan_partition", "ddamfn_attention", "dsf_reconstruction", "faer_center_loss", "vote_loss",
 ]  # fmt: skip

@@ -1,11 +1,7 @@
-"""Losses for one label per face: cross-entropy with label smoothing, class-balanced weights, focal loss.
+"""Losses for one label per face: cross-entropy with label smoothing and class-balanced weights.
 
 Label smoothing: Szegedy et al., "Rethinking the Inception Architecture" (CVPR 2016). Class-balanced weights: Cui et al.,
-"Class-Balanced Loss Based on Effective Number of Samples" (CVPR 2019). Focal loss: Lin et al., "Focal Loss for Dense Object
-Detection" (ICCV 2017).
-
-Differences from the papers: the focal loss is the softmax form for exclusive classes (the paper's is one sigmoid per class),
-and its weighted mean divides by the sum of the weights as torch's cross-entropy does, so that gamma 0 *is* cross-entropy.
+"Class-Balanced Loss Based on Effective Number of Samples" (CVPR 2019).
 """
 
 import torch
@@ -34,10 +30,8 @@ def cross_entropy(
 def class_balanced_weights(counts: Tensor, *, beta: float = 0.999) -> Tensor:
     """Return (K,) one weight per class with n images, (1 - β) / (1 - β^n), scaled to sum to the number of classes that occur.
 
-    A class without images gets weight 0. A β of 0 weighs all classes equally; towards 1 the weights approach 1/n.
-
-    Raises:
-        ValueError: `beta` is outside.
+    A class without images gets weight 0. A β of 0 weighs all classes equally; towards 1 the weights approach 1/n. Raises
+    ValueError: `beta` is outside.
 
     Example:
         >>> [round(w, 3) for w in class_balanced_weights(torch.tensor([1000, 10, 0])).tolist()]
@@ -49,23 +43,3 @@ def class_balanced_weights(counts: Tensor, *, beta: float = 0.999) -> Tensor:
     present = counts > 0
     weights = torch.where(present, (1 - beta) / (1 - beta ** counts.clamp(min=1)), 0.0)
     return (weights * present.sum() / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)).to(torch.get_default_dtype())
-
-
-def focal_loss(logits: Tensor, labels: Tensor, *, gamma: float = 2.0, weight: Tensor | None = None) -> Tensor:
-    """Return the mean of -(1 - p)^γ·log p, p being the softmax probability (N, K) of the label (N,): easy faces count less.
-
-    γ is at least 0; 0 is cross-entropy. With the weights (K,) of `class_balanced_weights` it is the class-balanced focal loss;
-    where those of a whole batch are 0, so is the loss.
-
-    Example:
-        >>> logits, labels = torch.tensor([[0.0, 0.0]]), torch.tensor([1])
-        >>> round(focal_loss(logits, labels).item(), 4)  # 0.25 · log 2
-        0.1733
-    """
-    log_p = functional.log_softmax(logits, 1).gather(1, labels[:, None])[:, 0]
-    # expm1 keeps 1 - p exact for confident faces; the clamp keeps the power's slope finite at p = 1.
-    loss = -((-torch.expm1(log_p)).clamp(min=torch.finfo(log_p.dtype).tiny) ** gamma) * log_p
-    if weight is None:
-        return loss.mean()
-    weights = weight.to(loss.dtype)[labels]
-    return (loss * weights).sum() / weights.sum().clamp(min=torch.finfo(loss.dtype).tiny)

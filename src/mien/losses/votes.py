@@ -37,10 +37,7 @@ def vote_loss(
     * "multi-target": any class with q > `threshold` is right: -max log p over those (the most voted one if there is none);
     * "binary": mean over N·K of the binary cross-entropy of sigmoid(logits) against q.
 
-    Label smoothing, see `cross_entropy`, is for the first three.
-
-    Raises:
-        ValueError: a row without votes, or an unknown mode.
+    Label smoothing, see `cross_entropy`, is for the first three. Raises ValueError: a row without votes, or an unknown mode.
 
     Example:
         >>> logits = torch.zeros(1, 4)

@@ -3,21 +3,19 @@
 Videos and persons are never in both halves.
 
 Source: the multi-task DDAMFN (arXiv 2407.12390). Differences: its authors select thresholds by the mean F1 of both classes and
-evaluate on the same frames (`objective="macro-f1"` on one set does so); here by F1 of "present", the reported figure.
+evaluate on the same frames; here they are selected by the F1 of "present", the reported figure.
 """
 
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from . import unit_f1
 
 GRID = np.arange(10, 90) / 100  # candidate thresholds, as in the authors' code
-
-Choice = Literal["f1", "macro-f1"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +25,6 @@ class UnitThresholds:
     values: Mapping[str, float]  # action unit → probability above which it is present
     f1_half: float  # f1 at one half, on the evaluation half
     f1: float  # f1 at the thresholds, on the same
-    objective: Choice
     chosen_on: int  # number of faces of the selection half
     judged_on: int  # number of faces of the evaluation half
 
@@ -36,7 +33,7 @@ class UnitThresholds:
         return {
             "unit_thresholds": {name: round(value, 2) for name, value in self.values.items()},
             "unit_thresholds_fit": {
-                "objective": self.objective,
+                "objective": "f1",
                 "chosen_on": f"{self.chosen_on} faces of validation",
                 "judged_on": f"the other {self.judged_on}",
                 "f1_at_half": round(self.f1_half, 6),
@@ -45,22 +42,18 @@ class UnitThresholds:
         }
 
 
-def choose_thresholds(probability: np.ndarray, present: np.ndarray, objective: Choice = "f1") -> np.ndarray:
-    """Return the best threshold of `GRID` for each unit (U,), one half for a unit without "present"; ties go towards 0.5.
+def choose_thresholds(probability: np.ndarray, present: np.ndarray) -> np.ndarray:
+    """Return the threshold of `GRID` with the best F1 of "present" for each unit (U,), one half for a unit without "present".
 
-    `probability` is (N, U), with NaN ignored, `present` (N, U) 1, 0, or −1 where not annotated. The objective is the F1 of
-    "present", or `"macro-f1"`: its mean with the F1 of "absent", as the authors do.
+    `probability` is (N, U), with NaN ignored, `present` (N, U) 1, 0, or −1 where not annotated. Ties go towards 0.5.
     """
     known = (present >= 0) & np.isfinite(probability)
     yes, no = (present == 1) & known, (present == 0) & known
     named = probability > GRID[:, None, None]
     hits, alarms = (named & yes).sum(1), (named & no).sum(1)
-    misses, rest = yes.sum(0) - hits, no.sum(0) - alarms
-    gain = _f1(hits, alarms, misses)
-    if objective == "macro-f1":
-        gain = (gain + _f1(rest, misses, alarms)) / 2
+    f1 = 2 * hits / np.maximum(hits + alarms + yes.sum(0), 1)
     nearest = np.lexsort((np.abs(GRID - 0.5),))
-    best = GRID[nearest[gain[nearest].argmax(0)]]
+    best = GRID[nearest[f1[nearest].argmax(0)]]
     return np.where(yes.any(0), best, 0.5)
 
 
@@ -77,15 +70,13 @@ def halves(identity: Sequence[str]) -> np.ndarray:
     return side[member]
 
 
-def tune_units(
-    probability: np.ndarray, present: np.ndarray, units: Sequence[str], identity: Sequence[str], objective: Choice = "f1"
-) -> UnitThresholds:
+def tune_units(probability: np.ndarray, present: np.ndarray, units: Sequence[str], identity: Sequence[str]) -> UnitThresholds:
     """Select thresholds on one half of a validation split and evaluate them on the other; arguments as for `choose_thresholds`.
 
     `identity` (N,) is the video or person of each row, or the name of the image if neither is known.
     """
     chosen = halves(identity)
-    values = choose_thresholds(probability[chosen], present[chosen], objective)
+    values = choose_thresholds(probability[chosen], present[chosen])
     rest, truth = np.nan_to_num(probability[~chosen]), present[~chosen]
 
     def mean_f1(thresholds: np.ndarray | float) -> float:
@@ -93,8 +84,4 @@ def tune_units(
         return float(np.nanmean(scores)) if np.isfinite(scores).any() else float("nan")
 
     named, count = dict(zip(units, values.tolist(), strict=True)), int(chosen.sum())
-    return UnitThresholds(named, mean_f1(0.5), mean_f1(values), objective, count, len(chosen) - count)
-
-
-def _f1(hits: np.ndarray, alarms: np.ndarray, misses: np.ndarray) -> np.ndarray:
-    return 2 * hits / np.maximum(2 * hits + alarms + misses, 1)
+    return UnitThresholds(named, mean_f1(0.5), mean_f1(values), count, len(chosen) - count)

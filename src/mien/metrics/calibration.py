@@ -22,8 +22,8 @@ TOLERANCE = 1e-3
 def checked_probabilities(values: np.ndarray, labels: Sequence[str], what: str = "the model") -> np.ndarray:
     """Return probabilities as (N, K) float64, after validation.
 
-    Raises:
-        ValueError: the shape is not (N, len(labels)), a value is NaN, infinite or outside 0 … 1, or a row does not sum to one.
+    Raises ValueError: the shape is not (N, len(labels)), a value is NaN, infinite or outside 0 … 1, or a row does not sum to
+    one.
     """
     values = np.asarray(values, np.float64)
     if values.ndim != 2 or values.shape[1] != len(labels):
@@ -74,10 +74,7 @@ def fit_temperature(logits: np.ndarray, label: np.ndarray) -> float:
     """Return the temperature that minimizes the log loss of `softmax(logits / temperature)` (Guo et al. 2017).
 
     Golden-section search over log temperature in [1/8, 8], where the loss of logits (N, K) for true classes (N,) has a single
-    minimum.
-
-    Raises:
-        ValueError: no rows, or a logit is NaN or infinite.
+    minimum. Raises ValueError: no rows, or a logit is NaN or infinite.
     """
     if not len(logits):
         raise ValueError("fitting a temperature needs at least one validation image")
@@ -176,10 +173,7 @@ def risk_coverage(confidence: np.ndarray, right: np.ndarray) -> RiskCoverage:
     """Return the curve for (N,) confidences and (N,) bool correctness.
 
     Images of equal confidence are covered together; within such a group the area interpolates the risk linearly, so that it
-    does not depend on the order of rows.
-
-    Raises:
-        ValueError: a confidence is NaN.
+    does not depend on the order of rows. Raises ValueError: a confidence is NaN.
     """
     confidence = np.asarray(confidence, np.float64)
     if np.isnan(confidence).any():

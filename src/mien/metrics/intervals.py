@@ -87,10 +87,7 @@ def basic_interval(values: np.ndarray, value: float, level: float = 0.95, least:
 def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
     """Return the two-sided p value of McNemar's exact test: whether two models have equal error rates on the same images.
 
-    `first` and `second` (N,) bool are whether either is right.
-
-    Raises:
-        ValueError: the lengths differ.
+    `first` and `second` (N,) bool are whether either is right. Raises ValueError: the lengths differ.
     """
     first, second = np.asarray(first, bool), np.asarray(second, bool)
     if first.shape != second.shape:

@@ -1,7 +1,5 @@
 """Count parameters, multiply-accumulates and shapes on torch's meta device: without computation and without weights."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

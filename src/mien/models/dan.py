@@ -13,8 +13,6 @@ Differences from the paper: none known in the authors' form; other backbones are
 SFace's trunk (gray images, 256 channels behind a 1×1 convolution) DAN has 5,606,811 parameters.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import NamedTuple
 

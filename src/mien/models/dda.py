@@ -16,8 +16,6 @@ is complete, with stem, early stages and a 1000-way last layer that are never us
 Differences from the paper: none known; `gate="sigmoid"` is an experiment of ours whose maps can reach all of (0, 1).
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, NamedTuple, get_args

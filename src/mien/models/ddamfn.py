@@ -11,8 +11,6 @@ convolution in every head, and a BatchNorm over the classes. `slim=True` omits t
 Differences from the paper: none known.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple

@@ -17,8 +17,6 @@ Parameters: 4,458,271, 4,195,118 and 4,457,758; dead as in `mien.models.ddamfn`.
 Differences from the paper: the network gives scores; sigmoid and softmax are one property away, so that a loss can take either.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Literal, NamedTuple, get_args
 

@@ -6,8 +6,6 @@ Repository: hyunyongPark/Emotion-Recognition fbc1b52 (no license; nothing copied
 Parameters at 6 classes: 10,705,454. Differences from the paper: images of 224 instead of 300 pixels.
 """
 
-from __future__ import annotations
-
 from .stock import IMAGE, Classifier, timm_model
 
 __all__ = ["IMAGE", "efficientnet_b3"]

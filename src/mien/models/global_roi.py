@@ -13,8 +13,6 @@ Differences from the paper: none known. In training the BatchNorm statistics mov
 both, as in the authors' code. `cbam=False` gives the authors' unused variant without CBAM.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections import OrderedDict
 from collections.abc import Mapping

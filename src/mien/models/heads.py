@@ -4,8 +4,6 @@ A head is an `nn.Linear` under `extra_heads`, computed by a hook after the netwo
 output. Names and values of everything else stay the same.
 """
 
-from __future__ import annotations
-
 from collections import namedtuple
 from collections.abc import Mapping
 from functools import cache
@@ -36,8 +34,7 @@ def add_heads(network: nn.Module, sizes: Mapping[str, int], width: int) -> None:
 def feature_width(output: Any, names: Mapping[str, Any]) -> int:
     """Return the length of the feature in the output of a network to which heads with these names are added.
 
-    Raises:
-        ConfigError: there is no output `feature`, or a head has the name of an output.
+    Raises ConfigError: there is no output `feature`, or a head has the name of an output.
     """
     feature = getattr(output, "feature", None)
     if feature is None:

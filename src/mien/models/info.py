@@ -1,7 +1,5 @@
 """Descriptions of architectures: the types, and those of the package from `architectures.toml`."""
 
-from __future__ import annotations
-
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -28,7 +26,7 @@ class Input:
     fits: Callable[[int], bool]
     channels: int = 3
 
-    def check(self, image: Tensor) -> None:
+    def check(self, image: "Tensor") -> None:
         """Raise `ValueError` unless `image` is (N, channels, H, W) with sides that work."""
         shape = tuple(image.shape)
         if len(shape) != 4 or shape[1] != self.channels:

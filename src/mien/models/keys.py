@@ -1,7 +1,5 @@
 """Rename the entries of a state dict: from the authors' module names to ours."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar

@@ -11,8 +11,6 @@ Differences from the paper: figure and code disagree, and the default is the cod
 instead of the first i+2 quarters. The loss that the paper adds was never published; `mien.losses` has a reconstruction.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, get_args
 

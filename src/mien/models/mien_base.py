@@ -8,16 +8,12 @@ stem, average-pooled shortcuts (He et al. 2018, "ResNet-D") and a single block i
 0.27 GMACs, which two CPU cores train at about 300 images a second in bfloat16.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from ..errors import ConfigError
 from . import sface
 from .stock import timm_model
 
@@ -92,11 +88,10 @@ class MienBase(nn.Module):
 
 
 class OnTrunk(nn.Module):
-    """The two heads on the pooled feature of SFace or of a timm network, which is shown the image enlarged."""
+    """The two heads on the pooled feature of SFace or of a timm network."""
 
-    def __init__(self, trunk: str, options: Mapping[str, Any], dropout: float, enlarge: float, slopes: Sequence[float]) -> None:
+    def __init__(self, trunk: str, options: Mapping[str, Any], dropout: float, slopes: Sequence[float]) -> None:
         super().__init__()
-        self.enlarge = enlarge
         if trunk == sface.NAME:
             self.trunk: Any = sface.SFace(slopes)
         else:
@@ -107,9 +102,6 @@ class OnTrunk(nn.Module):
 
     def forward(self, image_NCHW: Tensor) -> MienBaseOutput:
         """Return logits (N, 7) and (N, 8) and the feature (N, the trunk's) for images (N, 1, H, W)."""
-        if self.enlarge != 1:
-            height, width = (round(int(side) * self.enlarge) for side in image_NCHW.shape[2:])
-            image_NCHW = functional.interpolate(image_NCHW, (height, width), mode="bilinear")
         feature = self.trunk(image_NCHW)
         dropped = self.dropout(feature)
         return MienBaseOutput(self.fer2013(dropped), self.ferplus(dropped), feature)
@@ -122,18 +114,14 @@ def mien_base(
     dropout: float = 0.3,
     trunk: str = "",
     trunk_options: Mapping[str, Any] | None = None,
-    enlarge: float = 1.0,
     slopes: Sequence[float] = (),
 ) -> MienBase | OnTrunk:
     """Return a `mien-base`, or another trunk under its two heads; its options are described in `architectures.toml`.
 
-    Raises UnknownName: timm has no such network; ConfigError: `enlarge` is not above 0, or another number of slopes than
-    layers.
+    Raises UnknownName: timm has no such network; ConfigError: another number of slopes than layers.
     """
     if trunk:
-        if not enlarge > 0:
-            raise ConfigError(f"enlarge must be above 0, not {enlarge!r}; 1 leaves images as they are")
-        return OnTrunk(trunk, trunk_options or {}, dropout, enlarge, slopes).to(memory_format=torch.channels_last)
+        return OnTrunk(trunk, trunk_options or {}, dropout, slopes).to(memory_format=torch.channels_last)
     return MienBase(widths, depths, dropout).to(memory_format=torch.channels_last)
 
 

@@ -21,12 +21,10 @@ Differences from the authors' code: BatchNorm of the frozen landmark network use
 the image features and their queries, since no pretrained landmark network is available under a free license.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
 from timm.layers.drop import DropPath
@@ -100,7 +98,7 @@ class POSTER(nn.Module):
         first, second, third = self.landmark_trunk(half)
         return (first, second, self.landmark_conv(third)), self.trunk(half)
 
-    def train(self, mode: bool = True) -> POSTER:
+    def train(self, mode: bool = True) -> Self:
         """Set the mode; the landmark network stays in evaluation mode if its statistics are frozen."""
         super().train(mode)
         if self.landmark_statistics == "frozen":

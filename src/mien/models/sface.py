@@ -9,8 +9,6 @@ stride 1, since faces are small. `mien-base` is this trunk under two heads: `mie
 use it with `backbone="sface"`, through `Extractor`.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 from collections.abc import Sequence

@@ -7,8 +7,6 @@ The 50-layer network has its stride on the 3×3 convolution (torchvision's, "v1.
 23,522,375. Differences from the paper: none.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import socket
 from collections.abc import Callable, Generator, Mapping

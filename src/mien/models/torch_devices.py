@@ -1,7 +1,5 @@
 """Devices of torch: the names of `mien.runtime.devices` mean the same hardware in training and in use."""
 
-from __future__ import annotations
-
 import torch
 
 from ..errors import ConfigError

@@ -4,8 +4,6 @@ The card names the architecture (`network`), the role of each output (`outputs`:
 temperature. Fields come out as what their role means: probabilities of classes, of action units, or the values as they are.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Mapping
 from typing import Any, get_type_hints

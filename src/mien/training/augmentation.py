@@ -12,13 +12,11 @@ A recipe lists transforms in order, each a table with its name (`op`) and parame
 Own transforms are named `module:function`; see `mien.training.transforms` for their signature.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_type_hints
+from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 
 import numpy as np
 
@@ -64,16 +62,6 @@ class TeacherView:
     image: Tensor | None = None  # (N, C, H, W) float32 in 0 … 1; None if no transform is `teacher`
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
-    """Settings of the run that some transforms need, for one input of the network."""
-
-    normalize: Callable[[Tensor], Tensor]
-    side: int
-    view: TeacherView | None  # where `teacher` stores a copy of the images
-    student: BatchRng | None  # random numbers after `teacher`; None: those of the other transforms
-
-
 def augment(
     images: Mapping[str, Tensor],
     steps: Sequence[Step],
@@ -100,18 +88,22 @@ def augment(
         own = image.contiguous()
         own = own.clone() if own.data_ptr() == image.data_ptr() else own
         key = ("all",) if together else ("one", name)
-        view = teacher_view if name == "image" else None
-        context = Context(normalize, size[name], view, teacher_view.rng.derive(*key) if teacher_view else None)
-        augmented[name] = _apply(own, full, rng.derive(*key), context)
+        numbers = rng.derive(*key)
+        given = {"resize": size[name], "normalize": normalize, "teacher": teacher_view if name == "image" else None}
+        for index, step in enumerate(full):
+            op = step["op"]
+            own = _applied(step, own, given[op] if op in ONCE else numbers.derive(index, op))
+            if op == "teacher" and teacher_view:
+                numbers = teacher_view.rng.derive(*key)
+        augmented[name] = own
     return augmented
 
 
 def check(steps: Sequence[Step]) -> None:
     """Validate transforms: tables with `op`, a name in `TRANSFORMS` or `module:function`, and the parameters of that function.
 
-    Raises:
-        ConfigError, UnknownName: unknown transform; unknown, missing or invalid parameter; `normalize`, `resize` or `teacher`
-            repeated, nested, or in the wrong order.
+    Raises ConfigError, UnknownName: unknown transform; unknown, missing or invalid parameter; `normalize`, `resize` or
+    `teacher` repeated, nested, or in the wrong order.
 
     Example:
         >>> check([{"op": "flip"}, {"op": "affine", "p": 0.7, "rotate": 20, "scale": [0.8, 1.0]}])
@@ -129,49 +121,44 @@ def check(steps: Sequence[Step]) -> None:
             raise ConfigError(f"augment: {first!r} must come before 'normalize'", value=first)
 
 
-def maybe(image_NCHW: Tensor, rng: BatchRng, context: Context, *, p: Chance, steps: Steps) -> Tensor:
+def maybe(image_NCHW: Tensor, rng: BatchRng, *, p: Chance, steps: Steps) -> Tensor:
     """Apply several transforms with probability p: torchvision's `RandomApply`."""
-    return _apply_to(image_NCHW, rng.chance(p), steps, rng, "then", context)
+    return either(image_NCHW, rng, p=p, then=steps)
 
 
-def either(image_NCHW: Tensor, rng: BatchRng, context: Context, *, p: Chance, then: Steps, otherwise: Steps = ()) -> Tensor:
+def either(image_NCHW: Tensor, rng: BatchRng, *, p: Chance, then: Steps, otherwise: Steps = ()) -> Tensor:
     """Apply some transforms with probability p, otherwise others: imgaug's `Sometimes`."""
     chosen = rng.chance(p)
-    image_NCHW = _apply_to(image_NCHW, chosen, then, rng, "then", context)
-    return _apply_to(image_NCHW, ~chosen, otherwise, rng, "otherwise", context)
-
-
-def resize(
-    image_NCHW: Tensor, rng: BatchRng, context: Context, *, method: Literal["pil-bilinear", "cv2-bilinear"] = "pil-bilinear"
-) -> Tensor:
-    """Resize to the input size of the network; applied just before `normalize` if not listed."""
-    return transforms.resized(image_NCHW, context.side, method)
-
-
-def normalize(image_NCHW: Tensor, rng: BatchRng, context: Context) -> Tensor:
-    """Convert to the value range of the network; applied last if not listed."""
-    return context.normalize(image_NCHW)
-
-
-def teacher(image_NCHW: Tensor, rng: BatchRng, context: Context) -> Tensor:
-    """Use the images at this point as the teacher's input (`distil.teacher`); later transforms apply to the student only."""
-    if context.view:
-        context.view.image = image_NCHW.clone()  # Later transforms may work in place.
+    for key, rows, steps in (("then", chosen, then), ("otherwise", ~chosen, otherwise)):
+        if rows.any() and steps:
+            part, numbers = image_NCHW[rows], rng.of(rows).derive(key)
+            for index, step in enumerate(steps):
+                part = _applied(step, part, numbers.derive(index, step["op"]))
+            image_NCHW[rows] = part
     return image_NCHW
 
 
-ONCE: dict[str, Callable[..., Tensor]] = {"resize": resize, "normalize": normalize, "teacher": teacher}
-"""Transforms that occur at most once and cannot be nested."""
+def normalize(image_NCHW: Tensor, convert: Callable[[Tensor], Tensor]) -> Tensor:
+    """Convert to the value range of the network; applied last if not listed."""
+    return convert(image_NCHW)
 
-WITH_CONTEXT: dict[str, Callable[..., Tensor]] = {"maybe": maybe, "either": either, **ONCE}
-"""Transforms that contain others or depend on the settings of the run."""
+
+def teacher(image_NCHW: Tensor, view: TeacherView | None) -> Tensor:
+    """Use the images at this point as the teacher's input (`distil.teacher`); later transforms apply to the student only."""
+    if view:
+        view.image = image_NCHW.clone()  # Later transforms may work in place.
+    return image_NCHW
+
+
+ONCE: dict[str, Callable[..., Tensor]] = {"resize": transforms.resize, "normalize": normalize, "teacher": teacher}
+"""Transforms that occur at most once and cannot be nested; they depend on the run instead of random numbers."""
 
 _NAMED = (
     transforms.flip, transforms.vertical_flip, transforms.affine, transforms.rotate, transforms.crop, transforms.erase,
     transforms.color_jitter, transforms.light, transforms.blur, transforms.coarse, transforms.jpeg, transforms.noise,
-    transforms.gray, transforms.value_gray,
+    transforms.gray, transforms.value_gray, maybe, either,
 )  # fmt: skip
-TRANSFORMS: dict[str, Callable[..., Tensor]] = {each.__name__.replace("_", "-"): each for each in _NAMED} | WITH_CONTEXT
+TRANSFORMS: dict[str, Callable[..., Tensor]] = {each.__name__.replace("_", "-"): each for each in _NAMED} | ONCE
 """Name → function of (images, random numbers, keyword parameters)."""
 
 
@@ -184,21 +171,9 @@ def parameters(op: str) -> dict[str, inspect.Parameter]:
     return {name: p.replace(annotation=hints.get(name, Any)) for name, p in found if p.kind is p.KEYWORD_ONLY}
 
 
-def _apply(image: Tensor, steps: Sequence[Step], rng: BatchRng, context: Context) -> Tensor:
-    for index, step in enumerate(steps):
-        op, values = step["op"], {key: value for key, value in step.items() if key != "op"}
-        extra = (context,) if op in WITH_CONTEXT else ()
-        image = lookup(op, TRANSFORMS, "transform")(image, rng.derive(index, op), *extra, **values)
-        if op == "teacher" and context.student:
-            rng = context.student
-    return image
-
-
-def _apply_to(image: Tensor, chosen: Tensor, steps: Steps, rng: BatchRng, key: str, context: Context) -> Tensor:
-    rows = chosen.nonzero().flatten()
-    if len(rows) and steps:
-        image[rows] = _apply(image[rows], steps, rng.derive(key, rows=rows), context)
-    return image
+def _applied(step: Step, image: Tensor, given: Any) -> Tensor:
+    parameters = {key: value for key, value in step.items() if key != "op"}
+    return lookup(step["op"], TRANSFORMS, "transform")(image, given, **parameters)
 
 
 def _check(steps: Any, where: str, nested: bool = False) -> None:

@@ -1,7 +1,5 @@
 """Assembly of a run: the network and its loss as one module, the optimizer, and accelerate's view of devices and processes."""
 
-from __future__ import annotations
-
 import copy
 import inspect
 import os
@@ -93,8 +91,7 @@ class Parts:
 def build_parts(config: TrainConfig, split: Mixture, accelerator: Accelerator, *, initialize: bool) -> Parts:
     """Build network, loss and optimizer; a resumed run needs no initial weights (`initialize`).
 
-    Raises:
-        ConfigError, UnknownName, WeightsError: invalid model, loss or initial weights.
+    Raises ConfigError, UnknownName, WeightsError: invalid model, loss or initial weights.
     """
     options = options_of(config, split)
     model = models.build(config.model.name, **options)
@@ -224,8 +221,7 @@ def fastest_precision(kind: str = "cpu") -> Literal["bf16", "fp32"]:
 def open_accelerator(config: TrainConfig, out: Path) -> Accelerator:
     """Return accelerate's view of devices, processes and trackers.
 
-    Raises:
-        ConfigError: fp16 without a GPU or with SAM; unavailable device or tracker; another device than the process has used.
+    Raises ConfigError: fp16 without a GPU or with SAM; unavailable device or tracker; another device than the process has used.
     """
     device = device_of(config)
     if config.precision == "fp16" and device.type != "cuda":

@@ -3,8 +3,6 @@
 The same declaration defines the TOML format of recipes, the flags of `mien train` (`--optim.lr=5e-4`) and the reference page.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -365,7 +363,7 @@ class TrainConfig:
     """Model selection."""
 
     @staticmethod
-    def load(recipe: str | Path, overrides: Sequence[str] | Mapping[str, Any] = ()) -> TrainConfig:
+    def load(recipe: str | Path, overrides: Sequence[str] | Mapping[str, Any] = ()) -> "TrainConfig":
         """Read a recipe.
 
         Args:
@@ -386,12 +384,8 @@ class TrainConfig:
         return TrainConfig.of(table, str(path))
 
     @staticmethod
-    def of(table: Mapping[str, Any], where: str = "config") -> TrainConfig:
-        """Build a config from plain tables, as `to_dict` returns them.
-
-        Raises:
-            ConfigError: unknown key or invalid value.
-        """
+    def of(table: Mapping[str, Any], where: str = "config") -> "TrainConfig":
+        """Build a config from plain tables, as `to_dict` returns them. Raises ConfigError: unknown key or invalid value."""
         init = table.get("model", {}).get("init") if isinstance(table.get("model"), Mapping) else None
         if isinstance(init, str):
             raise ConfigError(

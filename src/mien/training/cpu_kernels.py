@@ -9,8 +9,6 @@ element, which takes four times as long as computing both. Inside `small_maps()`
 layer. Results are equal up to rounding.
 """
 
-from __future__ import annotations
-
 import ctypes
 import functools
 import itertools

@@ -10,7 +10,7 @@ Targets of a batch, as far as the dataset has them:
 | `valence_arousal` | (N, 2) float32 in −1 … 1 | NaN |
 | `action_units` | (N, units) float32, 1 or 0 | −1 |
 | `dataset` | (N,) int64 index of the sample's dataset, in runs with several | |
-| `teacher.OUTPUT` | (N, classes) float32 probabilities of the teacher; `teacher.feature`: (N, D) of the first teacher | |
+| `teacher.OUTPUT` | (N, classes) float32 probabilities of the teacher | |
 
 Samples without the target of a term are ignored by it; if no sample has the target, the term is 0. A
 term with `data` is computed on the samples of these datasets; other samples count as zero in its mean over the batch, so that
@@ -18,8 +18,6 @@ it does not depend on how a batch is divided among processes.
 
 Own terms are named `module:function`, with the signature of the functions in `BUILDERS`.
 """
-
-from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -223,28 +221,6 @@ def distil(logits: Tensor, targets: Targets, *, teacher: str = "scores") -> Tens
     return functional.cross_entropy(logits, wanted)
 
 
-class Hint(nn.Module):
-    """Mean squared error between a learned linear projection of an output and the `feature` of the first teacher.
-
-    The hints of FitNets (Romero et al., ICLR 2015), applied after pooling; the projection from `width` to `size` numbers is
-    used in training only. The teacher's feature is standardized over the batch, so a constant projection has loss 1.
-    """
-
-    def __init__(self, width: int, *, size: int) -> None:
-        super().__init__()
-        self.map = nn.Linear(width, size)
-
-    def forward(self, feature: Tensor, targets: Targets) -> Tensor:
-        """Return the loss of features (N, width); ConfigError: no teacher, or no `feature` of length `size`."""
-        wanted = targets.get("teacher.feature")
-        if wanted is None:
-            raise ConfigError("loss term 'hint' requires distil.teacher, an exported network with an output 'feature'")
-        if (length := wanted.shape[1]) != (size := self.map.out_features):
-            message = f"loss term 'hint': size must be {length}, the length of the teacher's feature, got {size}"
-            raise ConfigError(message, value=size, expected=length)
-        return functional.mse_loss(self.map(feature), functional.batch_norm(wanted, None, None, training=True))
-
-
 def _plain(function: Callable[..., Tensor]) -> Callable[..., nn.Module]:
     return lambda width, classes, counts, **options: Function(function, **options)
 
@@ -253,7 +229,6 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "cross-entropy": lambda width, classes, counts, **options: CrossEntropy(counts, **options),
     "votes": _plain(votes),
     "distil": _plain(distil),
-    "hint": lambda width, classes, counts, **options: Hint(width, **options),
     "binary": _plain(binary),
     "affinity": lambda width, classes, counts, *, centers=0, frozen=False: Labeled(
         losses.AffinityLoss(centers or classes, width).requires_grad_(not frozen)

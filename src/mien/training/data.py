@@ -4,8 +4,6 @@ Images are decoded and resized once, by the same `Preprocess` that inference use
 memory-mapped files. `loader` augments them for training.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import hashlib

@@ -6,8 +6,6 @@ consistent", CVPR 2022). Batches repeat after `distil.views` epochs, so that pre
 repeat. Probabilities of several teachers are averaged (Hinton et al., "Distilling the knowledge in a neural network", 2015).
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 from collections.abc import Callable

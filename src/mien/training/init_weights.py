@@ -21,8 +21,6 @@ In `faceres.npz` and exported networks BatchNorm is folded into the convolutions
 training, the network would be normalized by batch statistics and compute different outputs. `measure_statistics` restores them.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import itertools
@@ -51,10 +49,8 @@ from .config import InitConfig
 def exported_state(model: nn.Module, path: str | Path) -> dict[str, Tensor]:
     """Return the entries of a network's state dict that an ONNX export of it contains; other classes are allowed.
 
-    BatchNorm gets mean 0, variance 1, and the bias of the convolution that it was folded into; see `measure_statistics`.
-
-    Raises:
-        WeightsError: invalid ONNX file, or none of the network's layers found.
+    BatchNorm gets mean 0, variance 1, and the bias of the convolution that it was folded into; see `measure_statistics`. Raises
+    WeightsError: invalid ONNX file, or none of the network's layers found.
     """
     try:
         graph = onnx.load(path).graph

@@ -1,7 +1,5 @@
 """Batches of augmented images, determined by the seed alone and prepared in advance by threads."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator

@@ -8,8 +8,6 @@ Several processes (`torchrun`, `accelerate launch`) share each batch: together t
 would.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import math
@@ -101,13 +99,10 @@ def train(config: TrainConfig, out: str | Path, *, resume: bool = False, report:
 
     With `resume` the run in `out`, its folder, is continued; without it, a folder with a run is an error. `report` is called by
     the first process with `{"event": "teacher" | "start" | "step" | "epoch", …}`; the keys of an epoch are those of
-    `metrics.jsonl`. Returns the path of `best.safetensors`; its card is `best.toml` beside it.
-
-    Raises:
-        ConfigError: an invalid field, or `out` contains a run, or one with another config or dataset.
-        DatasetError: missing or empty dataset.
-        TrainingError: the loss is NaN or infinite, a file cannot be written, or no epoch has the metric of validation.
-        Interrupted: the run was interrupted; its checkpoint is written.
+    `metrics.jsonl`. Returns the path of `best.safetensors`; its card is `best.toml` beside it. Raises ConfigError: an invalid
+    field, or `out` contains a run, or one with another config or dataset; DatasetError: missing or empty dataset;
+    TrainingError: the loss is NaN or infinite, a file cannot be written, or no epoch has the metric of validation; Interrupted:
+    the run was interrupted; its checkpoint is written.
     """
     run = open_run(config, Path(out), resume, report)
     config, progress = run.config, run.progress

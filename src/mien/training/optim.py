@@ -1,7 +1,5 @@
 """Optimizers, sharpness-aware minimization, parameter freezing, averaged weights, and synchronized BatchNorm on CPUs."""
 
-from __future__ import annotations
-
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase

@@ -4,8 +4,6 @@ Source: the "EMMA" pseudo-labels of rostos/TFM's train.py, for the multi-task DD
 `mien.training.criterion`.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -22,10 +20,8 @@ from .init_weights import load_initial_weights
 def teacher_of(config: TrainConfig, averaged: nn.Module | None, model: nn.Module) -> nn.Module | None:
     """Return the teacher of a run: a network from a file, or the averaged weights of the run; None without pseudo-labels.
 
-    `model` is the network of the run.
-
-    Raises:
-        ConfigError: the confidence is not above one half, or the teacher is missing or incomplete.
+    `model` is the network of the run. Raises ConfigError: the confidence is not above one half, or the teacher is missing or
+    incomplete.
     """
     wanted = config.pseudo_labels
     if not wanted.confidence:

@@ -1,7 +1,5 @@
 """The recipes that the package contains, found by name."""
 
-from __future__ import annotations
-
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path

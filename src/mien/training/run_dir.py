@@ -1,7 +1,5 @@
 """Files of a run: config, environment, metrics of every epoch, learning curves, checkpoint, and best weights with card."""
 
-from __future__ import annotations
-
 import json
 import os
 import platform
@@ -128,7 +126,7 @@ def write_skipped(out: Path, skipped: Mapping[str, str]) -> None:
         write(out / "skipped.txt", text)
 
 
-def draw_curves(out: Path, rows: Sequence[Mapping[str, Any]]) -> Figure:
+def draw_curves(out: Path, rows: Sequence[Mapping[str, Any]]) -> "Figure":
     """Write `curves.png`, losses and metrics over the epochs, and return the figure; errors as in `write`."""
     with styled():
         figure = curves({cards.run_name(out): rows})

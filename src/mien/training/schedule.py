@@ -1,7 +1,5 @@
 """Learning-rate schedules as functions of the step, so that resuming a run needs no other state than the step."""
 
-from __future__ import annotations
-
 import bisect
 import math
 from typing import Any

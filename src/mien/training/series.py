@@ -1,7 +1,5 @@
 """Several runs of one recipe, over folds, seeds or the values of a sweep, in separate processes, and their pooled results."""
 
-from __future__ import annotations
-
 import json
 import math
 import os

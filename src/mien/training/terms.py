@@ -36,7 +36,6 @@ TERMS: dict[str, dict[str, Any]] = {
         "smoothing": Fraction,
     },
     "distil": {"teacher": str},
-    "hint": {"size": Count},
     "binary": {},
     "affinity": {"centers": Count, "frozen": bool},
     "partition": {},
@@ -50,7 +49,7 @@ TERMS: dict[str, dict[str, Any]] = {
 }
 """Kind → option → type; `mien.training.criterion` has their meaning and defaults."""
 
-TAUGHT = ("distil", "hint")
+TAUGHT = ("distil",)
 """Kinds whose targets are predictions of a teacher."""
 TARGETS: dict[str, str] = {
     "votes": "votes",
@@ -58,7 +57,6 @@ TARGETS: dict[str, str] = {
     "valence-arousal": "valence_arousal",
     "action-units": "action_units",
     "distil": "",
-    "hint": "",
     "partition": "",
     "attention": "",
 }
@@ -77,10 +75,8 @@ LOSS = "validation_loss"
 def check(config: TrainConfig) -> None:
     """Check the names and options of a recipe: architecture, crop, augmentation, loss terms and metrics.
 
-    Objects named `module:attribute` are checked when they are used.
-
-    Raises:
-        ConfigError, UnknownName: unknown name, or unknown, missing or invalid option.
+    Objects named `module:attribute` are checked when they are used. Raises ConfigError, UnknownName: unknown name, or unknown,
+    missing or invalid option.
     """
     from ..faces.alignment import TEMPLATES
 
@@ -103,8 +99,7 @@ def check(config: TrainConfig) -> None:
 def check_heads(config: TrainConfig) -> None:
     """Check the names, label sets and loss terms of further heads.
 
-    Raises:
-        ConfigError, UnknownName: unknown label set, name of another output, or no loss term trains the head.
+    Raises ConfigError, UnknownName: unknown label set, name of another output, or no loss term trains the head.
     """
     taken = ("scores", "feature", "action_units", *described().get(config.model.name, {}).get("outputs", ()))
     for name, labels in config.model.heads.items():
@@ -123,11 +118,7 @@ def check_heads(config: TrainConfig) -> None:
 
 
 def check_term(term: Term, where: str) -> None:
-    """Check kind and options of a loss term.
-
-    Raises:
-        ConfigError, UnknownName: unknown kind, or unknown or invalid option.
-    """
+    """Check kind and options of a loss term. Raises ConfigError, UnknownName: unknown kind, or unknown or invalid option."""
     if term.kind not in TERMS and ":" in term.kind:
         return
     known: Mapping[str, Any] = lookup(term.kind, TERMS, "loss term", plugins=False)
@@ -141,8 +132,7 @@ def check_term(term: Term, where: str) -> None:
 def check_metrics(config: TrainConfig) -> None:
     """Check the metrics of model selection before training instead of after the first epoch.
 
-    Raises:
-        ConfigError: unknown metric.
+    Raises ConfigError: unknown metric.
     """
     chosen, known = config.validation.metric, metrics_of(config)
     wanted = {"validation.metric": "" if chosen == "last" else chosen}

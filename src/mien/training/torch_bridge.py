@@ -9,8 +9,6 @@
 Networks return a NamedTuple of outputs (`output.logits`); images are preprocessed as the card of the model specifies.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Experiment trackers of accelerate (TensorBoard, Weights & Biases, MLflow …): config, losses of steps, metrics, figures."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json
@@ -56,7 +54,7 @@ def closing(accelerator: Accelerator) -> Generator[None]:
             tracker.finish()
 
 
-def log_figures(accelerator: Accelerator, figures: Mapping[str, Figure], step: int) -> None:
+def log_figures(accelerator: Accelerator, figures: Mapping[str, "Figure"], step: int) -> None:
     """Log figures as images to all trackers that take images."""
     for name, figure in figures.items():
         image = np.asarray(Image.open(io.BytesIO(figure_bytes(figure, "png"))).convert("RGB"))[None]

@@ -1,16 +1,17 @@
 """Random transforms of training images, each applied to a whole batch at once.
 
 A transform takes (N, C, H, W) float32 images in 0 … 1 (C is 1 or 3), which it may modify in place, and a `BatchRng`; it
-returns the transformed images. Lengths are fractions of the image side, angles are in degrees. A transform with `p` changes
-each image with that probability.
+returns the transformed images. Lengths are fractions of the image side, angles are in degrees. Transforms below `sometimes`
+have the parameter `p`: each image is changed with that probability.
 
 Published recipes transform 8-bit images and round after every transform. Values stay float32 here, so single pixels differ by
 up to one gray level per transform.
 """
 
-from __future__ import annotations
-
+import copy
+import functools
 import hashlib
+import inspect
 import io
 import math
 from collections.abc import Callable
@@ -51,12 +52,18 @@ class BatchRng:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def derive(self, *key: int | str, rows: Tensor | None = None) -> BatchRng:
-        """Return an independent generator seeded by this one's seed and a key, optionally for some of the images (n,)."""
+    def derive(self, *key: int | str) -> "BatchRng":
+        """Return an independent generator, for the same images, seeded by this one's seed and a key."""
         text = repr((self.seed, key)).encode()
         child = BatchRng(int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1, self.total, slice(0, 0))
-        child._rows = self._rows if rows is None else self._rows[rows]
+        child._rows = self._rows
         return child
+
+    def of(self, rows: Tensor) -> "BatchRng":
+        """Return this generator for some of its images, by row number (n,): the same numbers, fewer of them."""
+        part = copy.copy(self)
+        part._rows = self._rows[rows]
+        return part
 
     def uniform(self, low: float, high: float, *shape: int) -> Tensor:
         """Return (n, *shape) float32 from [low, high)."""
@@ -96,21 +103,46 @@ LUMA = (0.299, 0.587, 0.114)
 """ITU-R 601 weights of red, green and blue."""
 
 
-def flip(image_NCHW: Tensor, rng: BatchRng, *, p: Chance = 0.5) -> Tensor:
+def sometimes(default: float = 1.0) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
+    """Return a decorator that adds the parameter `p`: the transform, which may work in place, sees the chosen images only."""
+
+    def decorated(change: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        @functools.wraps(change)
+        def transform(image_NCHW: Tensor, rng: BatchRng, *, p: float = default, **parameters: Any) -> Tensor:
+            rows = rng.chance(p).nonzero().flatten()
+            if len(rows) == 0:
+                return image_NCHW
+            if len(rows) == len(image_NCHW):
+                return change(image_NCHW, rng, **parameters)
+            image_NCHW[rows] = change(image_NCHW[rows], rng.of(rows), **parameters)
+            return image_NCHW
+
+        images, numbers, *own = inspect.signature(change).parameters.values()
+        chance = inspect.Parameter("p", inspect.Parameter.KEYWORD_ONLY, default=default)
+        transform.__signature__ = inspect.Signature([images, numbers, chance, *own])  # pyrefly: ignore
+        transform.__annotations__ = {**change.__annotations__, "p": Chance}
+        return transform
+
+    return decorated
+
+
+@sometimes(0.5)
+def flip(image_NCHW: Tensor, rng: BatchRng) -> Tensor:
     """Flip horizontally."""
-    return _some(image_NCHW, rng.chance(p), lambda image, rows: image.flip(3))
+    return image_NCHW.flip(3)
 
 
-def vertical_flip(image_NCHW: Tensor, rng: BatchRng, *, p: Chance = 0.5) -> Tensor:
+@sometimes(0.5)
+def vertical_flip(image_NCHW: Tensor, rng: BatchRng) -> Tensor:
     """Flip vertically."""
-    return _some(image_NCHW, rng.chance(p), lambda image, rows: image.flip(2))
+    return image_NCHW.flip(2)
 
 
+@sometimes()
 def affine(
     image_NCHW: Tensor,
     rng: BatchRng,
     *,
-    p: Chance = 1.0,
     rotate: Amount = 0.0,
     scale: Above = (1.0, 1.0),
     translate: Amount = 0.0,
@@ -125,26 +157,17 @@ def affine(
     axes is uniform in `scale`, above 1 the face grows; shifts are uniform in ± `translate` of the side, by default in whole
     pixels. The border is black, or a reflection about the outermost pixels (albumentations).
     """
-    chosen, angle, factor = rng.chance(p), rng.uniform(-rotate, rotate), rng.uniform(scale[0], scale[1])
-    shift = rng.uniform(-translate, translate, 2)
-
-    def change(image: Tensor, rows: Tensor) -> Tensor:
-        return warp(image, angle[rows], factor[rows], shift[rows], whole_pixels, interpolation, border)
-
-    return _some(image_NCHW, chosen, change)
+    angle, factor, shift = rng.uniform(-rotate, rotate), rng.uniform(*scale), rng.uniform(-translate, translate, 2)
+    return warp(image_NCHW, angle, factor, shift, whole_pixels, interpolation, border)
 
 
+@sometimes()
 def rotate(
-    image_NCHW: Tensor,
-    rng: BatchRng,
-    *,
-    degrees: Amount,
-    p: Chance = 1.0,
-    interpolation: Interpolation = "nearest",
-    border: Border = "black",
+    image_NCHW: Tensor, rng: BatchRng, *, degrees: Amount, interpolation: Interpolation = "nearest", border: Border = "black"
 ) -> Tensor:
     """Rotate about the center, uniformly in ± `degrees`; positive is counterclockwise, as in torchvision's `RandomRotation`."""
-    return affine(image_NCHW, rng, p=p, rotate=-degrees, interpolation=interpolation, border=border)
+    angle = rng.uniform(degrees, -degrees)
+    return warp(image_NCHW, angle, torch.ones(len(rng)), torch.zeros(len(rng), 2), True, interpolation, border)
 
 
 def warp(
@@ -175,29 +198,26 @@ def warp(
     return functional.grid_sample(image_NCHW, grid, mode=interpolation, padding_mode=padding, align_corners=True)
 
 
-def crop(image_NCHW: Tensor, rng: BatchRng, *, padding: Amount, p: Chance = 1.0) -> Tensor:
+@sometimes()
+def crop(image_NCHW: Tensor, rng: BatchRng, *, padding: Amount) -> Tensor:
     """Pad with a black border of `padding` sides and crop to the original size at random: torchvision's `RandomCrop`."""
-    chosen, place = rng.chance(p), rng.uniform(0, 1, 2)
-    sides = torch.tensor(image_NCHW.shape[2:])
+    height, width = image_NCHW.shape[2:]
+    sides = torch.tensor([height, width])
     border = (sides * padding).round()
-    shift = ((place * (2 * border + 1)).floor() - border).clamp(-sides, sides).int()  # Larger shifts leave a black image.
-
-    def change(image: Tensor, rows: Tensor) -> Tensor:
-        height, width = image.shape[2:]
-        moved = torch.zeros_like(image)
-        for new, old, (down, right) in zip(moved, image, shift[rows].tolist(), strict=True):
-            part = old[:, max(down, 0) : height + down, max(right, 0) : width + right]
-            new[:, max(-down, 0) : height - down, max(-right, 0) : width - right] = part
-        return moved
-
-    return _some(image_NCHW, chosen, change)
+    # Larger shifts leave a black image.
+    shift = ((rng.uniform(0, 1, 2) * (2 * border + 1)).floor() - border).clamp(-sides, sides).int()
+    moved = torch.zeros_like(image_NCHW)
+    for new, old, (down, right) in zip(moved, image_NCHW, shift.tolist(), strict=True):
+        part = old[:, max(down, 0) : height + down, max(right, 0) : width + right]
+        new[:, max(-down, 0) : height - down, max(-right, 0) : width - right] = part
+    return moved
 
 
+@sometimes(0.5)
 def erase(
     image_NCHW: Tensor,
     rng: BatchRng,
     *,
-    p: Chance = 0.5,
     scale: Shares = (0.02, 0.33),
     ratio: Above = (0.3, 3.3),
     fill: Literal["zero", "noise"] = "zero",
@@ -208,7 +228,7 @@ def erase(
     Rectangles that do not fit are redrawn up to ten times. They are filled with zero, which is the mean color after
     normalization, or with uniform noise in 0 … 1.
     """
-    chosen, draws = rng.chance(p), rng.uniform(0, 1, 10, 4)
+    draws = rng.uniform(0, 1, 10, 4)
     height, width = image_NCHW.shape[2:]
     area = (draws[..., 0] * (scale[1] - scale[0]) + scale[0]) * (height * width)
     low, high = math.log(ratio[0]), math.log(ratio[1])
@@ -218,118 +238,93 @@ def erase(
     top, left = (draws[..., 2] * (height - tall + 1)).floor(), (draws[..., 3] * (width - wide + 1)).floor()
     first = fits.int().argmax(1, keepdim=True)
     boxes = torch.stack([top, left, tall, wide], 2).gather(1, first[..., None].expand(-1, 1, 4))[:, 0].int()
-    rows = (chosen & fits.any(1)).nonzero().flatten()
-    noise = rng.derive("noise", rows=rows).noise(*image_NCHW.shape[1:]) if fill == "noise" else None
+    rows = fits.any(1).nonzero().flatten()
+    noise = rng.of(rows).derive("noise").noise(*image_NCHW.shape[1:]) if fill == "noise" else None
     for index, (row, (y, x, h, w)) in enumerate(zip(rows.tolist(), boxes[rows].tolist(), strict=True)):
         image_NCHW[row, :, y : y + h, x : x + w] = 0.0 if noise is None else noise[index, :, y : y + h, x : x + w]
     return image_NCHW
 
 
+@sometimes()
 def color_jitter(
-    image_NCHW: Tensor,
-    rng: BatchRng,
-    *,
-    p: Chance = 1.0,
-    brightness: Amount = 0.0,
-    contrast: Amount = 0.0,
-    saturation: Amount = 0.0,
+    image_NCHW: Tensor, rng: BatchRng, *, brightness: Amount = 0.0, contrast: Amount = 0.0, saturation: Amount = 0.0
 ) -> Tensor:
     """Change brightness, contrast and saturation in random order: torchvision's `ColorJitter`.
 
     Each factor is uniform in 1 ± its amount, at least 0. Brightness multiplies the image, contrast blends it with its mean
     luma, saturation blends it with its gray version. Values are clipped to 0 … 1 after each.
     """
-    amounts = (brightness, contrast, saturation)
-    chosen, order = rng.chance(p), rng.permutation(3)
+    amounts, order = (brightness, contrast, saturation), rng.permutation(3)
     factors = torch.stack([rng.uniform(max(0.0, 1 - amount), 1 + amount) for amount in amounts], 1)
-
-    def change(image: Tensor, rows: Tensor) -> Tensor:
-        for turn in order[rows].unbind(1):
-            if not any(amounts[kind] for kind in turn.unique().tolist()):
-                continue
-            factor = factors[rows].gather(1, turn[:, None])[:, :, None, None]
-            mean = luma(image).mean((2, 3), keepdim=True) if contrast else 0.0
-            other = mean * (turn == 1)[:, None, None, None]
-            if saturation:
-                other = other + luma(image) * (turn == 2)[:, None, None, None]
-            image = (image.mul_(factor).add_(other * (1 - factor))).clamp_(0, 1)
-        return image
-
-    return _some(image_NCHW, chosen, change)
+    for turn in order.unbind(1):
+        if not any(amounts[kind] for kind in turn.unique().tolist()):
+            continue
+        factor = factors.gather(1, turn[:, None])[:, :, None, None]
+        mean = luma(image_NCHW).mean((2, 3), keepdim=True) if contrast else 0.0
+        other = mean * (turn == 1)[:, None, None, None]
+        if saturation:
+            other = other + luma(image_NCHW) * (turn == 2)[:, None, None, None]
+        image_NCHW = (image_NCHW.mul_(factor).add_(other * (1 - factor))).clamp_(0, 1)
+    return image_NCHW
 
 
-def light(image_NCHW: Tensor, rng: BatchRng, *, p: Chance = 1.0, contrast: Amount = 0.0, brightness: Amount = 0.0) -> Tensor:
+@sometimes()
+def light(image_NCHW: Tensor, rng: BatchRng, *, contrast: Amount = 0.0, brightness: Amount = 0.0) -> Tensor:
     """Scale the contrast about the image mean by 1 ± `contrast` and add ± `brightness`, without clipping."""
-    chosen, factor, offset = rng.chance(p), rng.uniform(1 - contrast, 1 + contrast), rng.uniform(-brightness, brightness)
-
-    def change(image: Tensor, rows: Tensor) -> Tensor:
-        mean, scale = image.mean((1, 2, 3)), factor[rows]
-        return image.mul_(scale[:, None, None, None]).add_((mean * (1 - scale) + offset[rows])[:, None, None, None])
-
-    return _some(image_NCHW, chosen, change)
+    factor, offset = rng.uniform(1 - contrast, 1 + contrast), rng.uniform(-brightness, brightness)
+    mean = image_NCHW.mean((1, 2, 3))
+    return image_NCHW.mul_(factor[:, None, None, None]).add_((mean * (1 - factor) + offset)[:, None, None, None])
 
 
-def blur(image_NCHW: Tensor, rng: BatchRng, *, p: Chance = 1.0, sigma: Interval = (0.1, 2.0)) -> Tensor:
+@sometimes()
+def blur(image_NCHW: Tensor, rng: BatchRng, *, sigma: Interval = (0.1, 2.0)) -> Tensor:
     """Gaussian blur with a standard deviation in pixels uniform in `sigma` and reflected edges, as in torchvision."""
-    chosen, deviation = rng.chance(p), rng.uniform(sigma[0], sigma[1])
-    radius = min(max(1, math.ceil(3 * sigma[1])), min(image_NCHW.shape[2:]) - 1)
-
-    def change(image: Tensor, rows: Tensor) -> Tensor:
-        n, channels, height, width = image.shape
-        kernel = (-0.5 * (torch.arange(-radius, radius + 1) / deviation[rows, None].clamp(min=1e-3)) ** 2).exp()
-        kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(channels, 0)
-        flat = functional.pad(image.reshape(1, n * channels, height, width), [radius] * 4, mode="reflect")
-        flat = functional.conv2d(flat, kernel[:, None, :, None], groups=n * channels)
-        return functional.conv2d(flat, kernel[:, None, None, :], groups=n * channels).reshape(image.shape)
-
-    return _some(image_NCHW, chosen, change)
+    deviation, (n, channels, height, width) = rng.uniform(*sigma), image_NCHW.shape
+    radius = min(max(1, math.ceil(3 * sigma[1])), min(height, width) - 1)
+    kernel = (-0.5 * (torch.arange(-radius, radius + 1) / deviation[:, None].clamp(min=1e-3)) ** 2).exp()
+    kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(channels, 0)
+    flat = functional.pad(image_NCHW.reshape(1, n * channels, height, width), [radius] * 4, mode="reflect")
+    flat = functional.conv2d(flat, kernel[:, None, :, None], groups=n * channels)
+    return functional.conv2d(flat, kernel[:, None, None, :], groups=n * channels).reshape(image_NCHW.shape)
 
 
-def coarse(image_NCHW: Tensor, rng: BatchRng, *, p: Chance = 1.0, factor: Annotated[int, Range(2)] = 2) -> Tensor:
+@sometimes()
+def coarse(image_NCHW: Tensor, rng: BatchRng, *, factor: Annotated[int, Range(2)] = 2) -> Tensor:
     """Downsample by averaging and upsample again, as if the face had been `factor` times smaller."""
-
-    def change(image: Tensor, rows: Tensor) -> Tensor:
-        small = functional.interpolate(image, scale_factor=1 / factor, mode="area")
-        return functional.interpolate(small, size=image.shape[2:], mode="bilinear", align_corners=False)
-
-    return _some(image_NCHW, rng.chance(p), change)
+    small = functional.interpolate(image_NCHW, scale_factor=1 / factor, mode="area")
+    return functional.interpolate(small, size=image_NCHW.shape[2:], mode="bilinear", align_corners=False)
 
 
-def jpeg(image_NCHW: Tensor, rng: BatchRng, *, p: Chance = 1.0, quality: Quality = (30, 95)) -> Tensor:
+@sometimes()
+def jpeg(image_NCHW: Tensor, rng: BatchRng, *, quality: Quality = (30, 95)) -> Tensor:
     """Compress as JPEG with a quality (1 … 95, Pillow's scale) uniform in `quality`."""
-    chosen, value = rng.chance(p), rng.uniform(quality[0], quality[1])
-
-    def change(image: Tensor, rows: Tensor) -> Tensor:
-        levels = image.mul(255).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
-        for one, pixels, wanted in zip(image, levels, value[rows].round().int().tolist(), strict=True):
-            file = io.BytesIO()
-            Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(file, "JPEG", quality=wanted)
-            stored = torch.from_numpy(np.array(Image.open(file)).reshape(pixels.shape))
-            one.copy_(stored.permute(2, 0, 1)).div_(255)
-        return image
-
-    return _some(image_NCHW, chosen, change)
+    levels = image_NCHW.mul(255).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    for one, pixels, wanted in zip(image_NCHW, levels, rng.uniform(*quality).round().int().tolist(), strict=True):
+        file = io.BytesIO()
+        Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(file, "JPEG", quality=wanted)
+        stored = torch.from_numpy(np.array(Image.open(file)).reshape(pixels.shape))
+        one.copy_(stored.permute(2, 0, 1)).div_(255)
+    return image_NCHW
 
 
-def noise(image_NCHW: Tensor, rng: BatchRng, *, p: Chance = 1.0, deviation: Amount = 0.05) -> Tensor:
+@sometimes()
+def noise(image_NCHW: Tensor, rng: BatchRng, *, deviation: Amount = 0.05) -> Tensor:
     """Add Gaussian noise with a standard deviation uniform in 0 … `deviation`, and clip to 0 … 1."""
-    chosen, amount = rng.chance(p), rng.uniform(0, deviation)
-
-    def change(image: Tensor, rows: Tensor) -> Tensor:
-        grain = rng.derive("noise", rows=rows).noise(*image.shape[1:], normal=True)
-        return image.addcmul_(grain, amount[rows, None, None, None]).clamp_(0, 1)
-
-    return _some(image_NCHW, chosen, change)
+    amount = rng.uniform(0, deviation)
+    grain = rng.derive("noise").noise(*image_NCHW.shape[1:], normal=True)
+    return image_NCHW.addcmul_(grain, amount[:, None, None, None]).clamp_(0, 1)
 
 
-def gray(image_NCHW: Tensor, rng: BatchRng, *, p: Chance = 1.0) -> Tensor:
+@sometimes()
+def gray(image_NCHW: Tensor, rng: BatchRng) -> Tensor:
     """Convert to gray (luma)."""
-    return _some(image_NCHW, rng.chance(p), lambda image, rows: image.copy_(luma(image)))
+    return image_NCHW.copy_(luma(image_NCHW))
 
 
-def value_gray(image_NCHW: Tensor, rng: BatchRng, *, p: Chance = 1.0) -> Tensor:
+@sometimes()
+def value_gray(image_NCHW: Tensor, rng: BatchRng) -> Tensor:
     """Convert to gray by the largest channel: imgaug's `RemoveSaturation(1)`."""
-    return _some(image_NCHW, rng.chance(p), lambda image, rows: image.copy_(image.amax(1, keepdim=True)))
+    return image_NCHW.copy_(image_NCHW.amax(1, keepdim=True))
 
 
 def luma(image_NCHW: Tensor) -> Tensor:
@@ -340,19 +335,11 @@ def luma(image_NCHW: Tensor) -> Tensor:
     return (red * LUMA[0]).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2])
 
 
-def resized(image_NCHW: Tensor, side: int, method: str = "pil-bilinear") -> Tensor:
-    """Resize to `side` × `side` pixels; Pillow's bilinear interpolation is antialiased, OpenCV's is not."""
+def resize(image_NCHW: Tensor, side: int, *, method: Literal["pil-bilinear", "cv2-bilinear"] = "pil-bilinear") -> Tensor:
+    """Resize to the input size of the network; applied just before `normalize` if not listed.
+
+    Pillow's bilinear interpolation is antialiased, OpenCV's is not.
+    """
     if image_NCHW.shape[2:] == (side, side):
         return image_NCHW
     return functional.interpolate(image_NCHW, (side, side), mode="bilinear", antialias=method == "pil-bilinear")
-
-
-def _some(image_NCHW: Tensor, chosen: Tensor, change: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Apply `change`, which may work in place, to the `chosen` images and their row numbers."""
-    rows = chosen.nonzero().flatten()
-    if len(rows) == 0:
-        return image_NCHW
-    if len(rows) == len(chosen):
-        return change(image_NCHW, rows)
-    image_NCHW[rows] = change(image_NCHW[rows], rows)
-    return image_NCHW

@@ -3,8 +3,6 @@
 Every image counts exactly once for any number of processes, and unreadable images count as wrong.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

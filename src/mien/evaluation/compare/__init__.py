@@ -11,8 +11,6 @@ Training runs of one configuration that differ only in seed and fold form a reci
 seed is computed over its folds together, the mean over seeds is compared, and the bootstrap resamples seeds as well.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Names of compared models, and training runs grouped by configuration."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

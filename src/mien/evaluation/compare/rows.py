@@ -1,7 +1,5 @@
 """`results/*.csv`: one row per evaluation, replaced by key; written by commands only."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,11 +1,9 @@
 """Values and paired differences of metrics, over images, seeds and folds."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -52,7 +50,7 @@ class Difference:
         """`***`, `**` or `*` for p below .001, .01 or .05."""
         return "" if self.p is None else "*" * sum(self.p < level for level in (0.05, 0.01, 0.001))
 
-    def with_p(self, value: float) -> Difference:
+    def with_p(self, value: float) -> Self:
         """Return it with a corrected p value."""
         return replace(self, p=None if math.isnan(value) else value)
 

@@ -6,8 +6,6 @@ report.add_image("Grad-CAM", "surprise", png, "evidence of the network")
 report.write()                                   # metrics.json, report.html, figures/
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping
@@ -55,7 +53,7 @@ class Report:
     about: Mapping[str, Any]
 
     @staticmethod
-    def read(folder: str | Path) -> Report:
+    def read(folder: str | Path) -> "Report":
         """Read the folder of an evaluation; raises DatasetError if it is missing, unfinished or corrupt."""
         folder = Path(folder)
         try:

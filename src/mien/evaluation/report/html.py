@@ -1,7 +1,5 @@
 """The report as one self-contained HTML page, without scripts or network access."""
 
-from __future__ import annotations
-
 import base64
 import shlex
 from collections.abc import Callable, Mapping
@@ -52,7 +50,7 @@ def environment(*, autoescape: bool, **filters: Callable[..., str]) -> jinja2.En
     return found
 
 
-def page(report: Report) -> str:
+def page(report: "Report") -> str:
     """Return the whole page."""
     figures, about = report.figures, report.about
     confusion = None
@@ -78,7 +76,7 @@ def page(report: Report) -> str:
     )
 
 
-def _mistakes(report: Report) -> list[dict[str, Any]]:
+def _mistakes(report: "Report") -> list[dict[str, Any]]:
     table = report.predictions
     row_of = {name: row for row, name in enumerate(table.sample.tolist())}
     found = []

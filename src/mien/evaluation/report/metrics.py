@@ -4,8 +4,6 @@ A `Metric` is a formula over sums of per-image terms, so that one bootstrap give
 difference of two models.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple

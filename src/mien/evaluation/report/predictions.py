@@ -11,8 +11,6 @@
 | `group:NAME`, `slice:NAME` | group of the person; image statistics and head pose |
 """
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -117,12 +115,12 @@ class Predictions:
         """Name → (N,) float64: brightness, contrast, face size, yaw, roll."""
         return self._under("slice:")
 
-    def take(self, rows: np.ndarray) -> Predictions:
+    def take(self, rows: np.ndarray) -> "Predictions":
         """Return the rows of these numbers or this mask."""
         return Predictions({name: column[rows] for name, column in self.columns.items()})
 
     @staticmethod
-    def concatenate(parts: Sequence[Predictions]) -> Predictions:
+    def concatenate(parts: Sequence["Predictions"]) -> "Predictions":
         """Return the rows of several tables of the same columns."""
         return Predictions({name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns})
 

@@ -1,7 +1,5 @@
 """Location of the state dict in the contents of a checkpoint file."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

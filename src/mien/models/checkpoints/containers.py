@@ -10,8 +10,6 @@
 Declared sizes are accepted only if the file is large enough.
 """
 
-from __future__ import annotations
-
 import math
 import mmap
 import struct

@@ -1,7 +1,5 @@
 """Conversion of an authors' checkpoint into a `.safetensors` file with its card."""
 
-from __future__ import annotations
-
 import dataclasses
 import re
 from collections.abc import Mapping

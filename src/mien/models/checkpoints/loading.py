@@ -1,7 +1,5 @@
 """State dicts: those of authors into our modules, with a report of the entries that fit, and into files."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

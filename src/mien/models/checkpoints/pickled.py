@@ -4,8 +4,6 @@ Besides plain values a state dict needs ordered dicts, sets, tensors and their s
 records of metrics need their classes, which are kept as names. No object is created from them. Every other name is refused.
 """
 
-from __future__ import annotations
-
 import math
 import struct
 from collections.abc import Callable

@@ -5,8 +5,6 @@ a name, an object a record of its description, a tensor the place of its numbers
 of instructions, integers, memory slots, nesting and dictionary keys are bounded, so that nothing hostile is hashed or compared.
 """
 
-from __future__ import annotations
-
 import pickletools
 from typing import Any, BinaryIO
 
