@@ -10,7 +10,7 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -20,12 +20,9 @@ from ..errors import ConfigError, DatasetError, needs
 from ..io.files import LineFeeds, atomic_write
 from ..runtime.devices import Device, use
 from ..runtime.open_model import open_model
-from ..visualization.plotting import new_figure, styled
+from ..visualization.plotting import Figure, new_figure, styled
 from .predict import finder_for
 from .predictors import CardPredictor
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 Method = Literal["pca", "t-sne"]
 FEATURE = "feature"
@@ -226,7 +223,7 @@ def style_of(labels: Sequence[str]) -> dict[str, tuple[str, str]]:
     return {name: (COLORS[k % count], MARKERS[(k + k // count) % len(MARKERS)]) for name, k in places.items()}
 
 
-def plot(embeddings: Sequence[Embedding], method: Method = "t-sne", seed: int = 0, titles: Sequence[str] = ()) -> "Figure":
+def plot(embeddings: Sequence[Embedding], method: Method = "t-sne", seed: int = 0, titles: Sequence[str] = ()) -> Figure:
     """Return a matplotlib figure with a panel for each embedding, faces colored by class.
 
     The embeddings are of one dataset by several models, or of several datasets; `titles` replace the models' names. The t-SNE

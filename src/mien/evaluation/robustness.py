@@ -14,7 +14,7 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -24,15 +24,12 @@ from ..data.labeled_faces import Face, FaceFinder, Mode, labeled_faces
 from ..errors import ConfigError
 from ..io.files import LineFeeds, atomic_write
 from ..runtime.devices import Device, use
-from ..visualization.plotting import BLUE, RED, new_figure, styled
+from ..visualization.plotting import BLUE, RED, Figure, new_figure, styled
 from .corruptions import DEGRADATIONS, LOOSE, PHOTOGRAPHS, TIGHT, Degradation
 from .label_mapping import mapping
 from .predict import finder_for
 from .predictors import StoredPredictor, check_fold, open_predictor
 from .tta import View
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 BATCH = 64
 MARGIN = 0.03  # loss of accuracy that the figure marks as small
@@ -91,7 +88,7 @@ class Robustness:
             part.write_text(self.csv(), encoding="utf-8")
         return Path(path)
 
-    def figure(self) -> "Figure":
+    def figure(self) -> Figure:
         """Return a matplotlib figure: change of the accuracy for each degradation, with intervals and numbers."""
         with styled():
             figure, (axes, numbers) = new_figure(8.6, 1.3 + 0.27 * len(self.rows), 1, 2, sharey=True, width_ratios=(3, 1.4))

@@ -111,38 +111,6 @@ def float32(value: Any) -> Any:
     return value.float() if isinstance(value, Tensor) else tuple(float32(item) for item in value)
 
 
-class CrossEntropy(nn.Module):
-    """Cross-entropy of class scores and `label`, or with `soft=True` the class distribution `soft`."""
-
-    def __init__(
-        self,
-        counts: Tensor,
-        smoothing: float = 0.0,
-        balanced: float | None = None,
-        soft: bool = False,
-        class_weights: Sequence[float] = (),
-    ) -> None:
-        super().__init__()
-        self.smoothing, self.soft = smoothing, soft
-        weight = None if balanced is None else losses.class_balanced_weights(counts, beta=balanced)
-        if class_weights:
-            if len(class_weights) != (expected := len(counts)) or balanced is not None:
-                message = f"class_weights must be {expected} numbers, without balanced, got {len(class_weights)}"
-                raise ConfigError(message, value=tuple(class_weights), expected=expected)
-            weight = torch.tensor(class_weights, dtype=torch.float32)
-        self.register_buffer("weight", weight, persistent=False)
-
-    def forward(self, logits: Tensor, targets: Targets) -> Tensor:
-        """Return the loss, a scalar, of scores (N, classes)."""
-        if not self.soft:
-            return losses.cross_entropy(logits, targets["label"], smoothing=self.smoothing, weight=self.weight)
-        soft = targets["soft"][:, : logits.shape[1]]  # Padded if another dataset has more classes.
-        known = soft.sum(1) > 0
-        if not known.any():
-            return logits.sum() * 0
-        return functional.cross_entropy(logits[known], soft[known], weight=self.weight, label_smoothing=self.smoothing)
-
-
 class Labeled(nn.Module):
     """A loss of an output and `label`, over the labeled samples."""
 
@@ -152,10 +120,7 @@ class Labeled(nn.Module):
 
     def forward(self, output: Any, targets: Targets) -> Tensor:
         """Return the loss, a scalar, of an output (N, …)."""
-        known = targets["label"] >= 0
-        if not known.any():
-            return output.sum() * 0
-        return self.loss(output if known.all() else output[known], targets["label"][known])
+        return _over(targets["label"] >= 0, self.loss, output, targets["label"])
 
 
 class Function(nn.Module):
@@ -171,6 +136,47 @@ class Function(nn.Module):
         return self.function(output, targets)
 
 
+def _over(known: Tensor, loss: Callable[..., Tensor], output: Tensor, target: Tensor) -> Tensor:
+    """Return a loss of the `known` samples (N,), 0 if there are none."""
+    if not known.any():
+        return output.sum() * 0
+    return loss(output, target) if known.all() else loss(output[known], target[known])
+
+
+def cross_entropy(
+    counts: Tensor,
+    *,
+    smoothing: float = 0.0,
+    balanced: float | None = None,
+    soft: bool = False,
+    class_weights: Sequence[float] = (),
+) -> nn.Module:
+    """Return the cross-entropy of class scores and `label`, or with `soft` the class distribution `soft`.
+
+    Raises ConfigError: `class_weights` of another number of classes, or with `balanced`.
+    """
+    weight = None if balanced is None else losses.class_balanced_weights(counts, beta=balanced)
+    if class_weights:
+        if len(class_weights) != (expected := len(counts)) or balanced is not None:
+            message = f"class_weights must be {expected} numbers, without balanced, got {len(class_weights)}"
+            raise ConfigError(message, value=tuple(class_weights), expected=expected)
+        weight = torch.tensor(class_weights, dtype=torch.float32)
+
+    def loss(logits: Tensor, targets: Targets) -> Tensor:
+        own = None if weight is None else weight.to(logits.device)
+        if not soft:
+            return losses.cross_entropy(logits, targets["label"], smoothing=smoothing, weight=own)
+        return soft_loss(logits, targets, partial(functional.cross_entropy, weight=own, label_smoothing=smoothing))
+
+    return Function(loss)
+
+
+def soft_loss(logits: Tensor, targets: Targets, loss: Callable[..., Tensor]) -> Tensor:
+    """Return a loss of class scores and `soft`, which is padded if another dataset has more classes."""
+    soft = targets["soft"][:, : logits.shape[1]]
+    return _over(soft.sum(1) > 0, loss, logits, soft)
+
+
 def votes(logits: Tensor, targets: Targets, *, mode: losses.VoteMode = "cross-entropy", smoothing: float = 0.0) -> Tensor:
     """Loss of class scores and FERPlus votes, without single votes, weighted by the fraction of votes for the classes.
 
@@ -179,11 +185,8 @@ def votes(logits: Tensor, targets: Targets, *, mode: losses.VoteMode = "cross-en
     counts = torch.where(targets["votes"] > 1, targets["votes"], 0.0)
     classes = counts[:, : logits.shape[1]]
     weight = classes.sum(1) / counts.sum(1).clamp(min=1)
-    known = classes.sum(1) > 0
-    if not known.any():
-        return logits.sum() * 0
     if mode != "cross-entropy":
-        return losses.vote_loss(logits[known], classes[known], mode, smoothing=smoothing)
+        return _over(classes.sum(1) > 0, partial(losses.vote_loss, mode=mode, smoothing=smoothing), logits, classes)
     shares = classes / classes.sum(1, keepdim=True).clamp(min=1)
     entropy = functional.cross_entropy(logits, shares, reduction="none", label_smoothing=smoothing)
     return (entropy * weight).sum() / weight.sum().clamp(min=1)
@@ -191,11 +194,7 @@ def votes(logits: Tensor, targets: Targets, *, mode: losses.VoteMode = "cross-en
 
 def binary(logits: Tensor, targets: Targets) -> Tensor:
     """Binary cross-entropy of each class and `soft`, as Global-ROI Net uses for FERPlus."""
-    soft = targets["soft"][:, : logits.shape[1]]
-    known = soft.sum(1) > 0
-    if not known.any():
-        return logits.sum() * 0
-    return functional.binary_cross_entropy_with_logits(logits[known], soft[known])
+    return soft_loss(logits, targets, functional.binary_cross_entropy_with_logits)
 
 
 def valence_arousal(output: Tensor, targets: Targets, *, moments: Literal["biased", "mixed"] = "biased") -> Tensor:
@@ -226,7 +225,7 @@ def _plain(function: Callable[..., Tensor]) -> Callable[..., nn.Module]:
 
 
 BUILDERS: dict[str, Callable[..., nn.Module]] = {
-    "cross-entropy": lambda width, classes, counts, **options: CrossEntropy(counts, **options),
+    "cross-entropy": lambda width, classes, counts, **options: cross_entropy(counts, **options),
     "votes": _plain(votes),
     "distil": _plain(distil),
     "binary": _plain(binary),

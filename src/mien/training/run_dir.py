@@ -6,7 +6,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import tomli_w
 import torch
@@ -21,13 +21,10 @@ from ..io.provenance import commit, software
 from ..labels import LABEL_SETS, label_set
 from ..models.checkpoints.loading import save_state
 from ..models.torch_devices import named
-from ..visualization.plotting import figure_bytes, styled
+from ..visualization.plotting import Figure, figure_bytes, styled
 from .config import TrainConfig, upgrade
 from .data import Mixture, card_crop, card_input
 from .terms import CLASSIFIED, heads
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 # Config fields that may change on resume.
 MAY_CHANGE = ("threads", "workers", "checkpoint_steps", "tracker", "about", "flaws", "device", "compile")
@@ -126,7 +123,7 @@ def write_skipped(out: Path, skipped: Mapping[str, str]) -> None:
         write(out / "skipped.txt", text)
 
 
-def draw_curves(out: Path, rows: Sequence[Mapping[str, Any]]) -> "Figure":
+def draw_curves(out: Path, rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Write `curves.png`, losses and metrics over the epochs, and return the figure; errors as in `write`."""
     with styled():
         figure = curves({cards.run_name(out): rows})

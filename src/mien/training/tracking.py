@@ -5,7 +5,6 @@ import io
 import json
 from collections.abc import Generator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from accelerate import Accelerator
@@ -15,11 +14,8 @@ from PIL import Image
 from .. import cards
 from ..config import flattened
 from ..errors import ConfigError, did_you_mean
-from ..visualization.plotting import figure_bytes
+from ..visualization.plotting import Figure, figure_bytes
 from .config import TrainConfig
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def check(name: str) -> None:
@@ -54,7 +50,7 @@ def closing(accelerator: Accelerator) -> Generator[None]:
             tracker.finish()
 
 
-def log_figures(accelerator: Accelerator, figures: Mapping[str, "Figure"], step: int) -> None:
+def log_figures(accelerator: Accelerator, figures: Mapping[str, Figure], step: int) -> None:
     """Log figures as images to all trackers that take images."""
     for name, figure in figures.items():
         image = np.asarray(Image.open(io.BytesIO(figure_bytes(figure, "png"))).convert("RGB"))[None]

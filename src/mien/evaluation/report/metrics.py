@@ -6,7 +6,8 @@ difference of two models.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
@@ -185,45 +186,44 @@ def _counts(table: Predictions, counted: Predictions) -> Figures:
     }
 
 
-class _Sums(NamedTuple):
-    """Sums over images; leading axes are those of bootstrap samples."""
+class _Sums:
+    """Sums of terms (N, …) of the images of a table by name: over all of them, and over each of (D, …) bootstrap samples."""
 
-    counts: np.ndarray  # (…, K, K + 1) confusion matrix
-    gaps: np.ndarray  # (…, BINS) correctness minus confidence, by bin of the confidence
-    nll: np.ndarray
-    brier: np.ndarray
-    answered: np.ndarray
-    certain: np.ndarray
-    certain_right: np.ndarray
+    def __init__(self, table: Predictions, **terms: np.ndarray) -> None:
+        flat = np.concatenate([each.reshape(len(table), -1) for each in terms.values()], 1)
+        ends = np.cumsum([int(np.prod(each.shape[1:])) for each in terms.values()])[:-1]
+
+        def named(sums: np.ndarray) -> SimpleNamespace:
+            parts = zip(terms.items(), np.split(sums, ends, -1), strict=True)
+            return SimpleNamespace(**{name: part.reshape((*sums.shape[:-1], *each.shape[1:])) for (name, each), part in parts})
+
+        self.whole, self.draws = named(flat.sum(0)), named(m.bootstrap(flat, table.clusters))
+
+    def figure(self, formula: Callable[[Any], np.ndarray]) -> Figures:
+        """Return the value of a formula over all images, with its interval."""
+        return _figure(formula(self.whole), formula(self.draws))
 
 
 def _classification(table: Predictions) -> Figures:
     classes, answered = len(table.classes), table.status == OK
     filled = np.where(answered[:, None], table.probabilities, 1 / classes)
     confidence, right = np.where(answered, table.confidence, 0), table.predicted == table.truth
-    bins = np.zeros((len(table), BINS))
-    bins[np.arange(len(table)), bin_of(confidence)] = np.where(answered, right - confidence, 0)
+    gaps = np.zeros((len(table), BINS))
+    gaps[np.arange(len(table)), bin_of(confidence)] = np.where(answered, right - confidence, 0)
     certain = table.certain & answered
-    losses = [np.where(answered, loss(filled, table.truth), 0) for loss in (m.log_losses, m.squared_errors)]
-    confusion = cells(table)
-    width = confusion.shape[1]
-    terms = np.concatenate([confusion, bins, np.stack([*losses, answered, certain, certain & right], 1)], 1)
+    nll, brier = (np.where(answered, loss(filled, table.truth), 0) for loss in (m.log_losses, m.squared_errors))
+    sums = _Sums(
+        table, counts=as_confusion(cells(table), classes), gaps=gaps, nll=nll, brier=brier, answered=answered, certain=certain,
+        certain_right=certain & right,
+    )  # fmt: skip
+    whole, figure = sums.whole, sums.figure
 
-    def split(sums: np.ndarray) -> _Sums:
-        rest = np.moveaxis(sums[..., width + BINS :], -1, 0)
-        return _Sums(as_confusion(sums[..., :width], classes), sums[..., width : width + BINS], *rest)
-
-    whole, draws = split(terms.sum(0)), split(m.bootstrap(terms, table.clusters))
-
-    def figure(formula: Callable[[_Sums], np.ndarray]) -> Figures:
-        return _figure(formula(whole), formula(draws))
-
-    def calibration_error(sums: _Sums) -> np.ndarray:
+    def calibration_error(sums: Any) -> np.ndarray:
         return m.divide(np.abs(sums.gaps).sum(-1), sums.answered)
 
     # Noise only increases a calibration error, so its interval is the basic one.
     ece = float(calibration_error(whole))
-    low, high = m.basic_interval(calibration_error(draws), ece, least=0.0)
+    low, high = m.basic_interval(calibration_error(sums.draws), ece, least=0.0)
     precisions, f1_scores = m.precisions(whole.counts), m.f1_scores(whole.counts)
     curve = m.risk_coverage(confidence[answered], right[answered])
     points = {"coverage": curve.coverage, "risk": curve.risk, "confidence": curve.threshold}
@@ -316,9 +316,9 @@ def _affect(table: Predictions) -> Figures:
     found: Figures = {}
     for name in AFFECT:
         if name in table.affect and f"predicted:{name}" in table.affect:
-            terms = _moments(table, [name])
-            sums, draws = terms.sum(0), m.bootstrap(terms, table.clusters)
-            found[name] = {"n": int(sums[0]), **{key: _figure(of(sums), of(draws)) for key, of in PER_AXIS.items()}}
+            sums = _Sums(table, moments=_moments(table, [name]))
+            figures = {key: sums.figure(lambda s, of=of: of(s.moments)) for key, of in PER_AXIS.items()}
+            found[name] = {"n": int(sums.whole.moments[0]), **figures}
     return {"affect": found} if found else {}
 
 
@@ -331,18 +331,15 @@ def _units(table: Predictions, thresholds: Mapping[str, float]) -> Figures:
     if thresholds:
         choices["f1_at_thresholds"] = np.array([thresholds.get(name, 0.5) for name in names])
     for key, threshold in choices.items():
-        terms = _unit_terms(table, threshold)
-        sums, draws = terms.sum(0), m.bootstrap(terms, table.clusters)
-        values, drawn = _units_f1(sums, count), _units_f1(draws, count)
+        sums = _Sums(table, units=_unit_terms(table, threshold))
         for index, name in enumerate(names):
-            found["units"][name][key] = _figure(values[index], drawn[:, index])
-        found[f"unit_{key}"] = _figure(_unit_f1(sums, count), _unit_f1(draws, count))
+            found["units"][name][key] = sums.figure(lambda s, k=index: _units_f1(s.units, count)[..., k])
+        found[f"unit_{key}"] = sums.figure(lambda s: _unit_f1(s.units, count))
     return found
 
 
 def _measured(found: Metric, table: Predictions) -> Figures:
-    terms = found.terms(table)
-    return _figure(found.formula(terms.sum(0)), found.formula(m.bootstrap(terms, table.clusters)))
+    return _Sums(table, all=found.terms(table)).figure(lambda sums: found.formula(sums.all))
 
 
 def _figure(value: np.ndarray | float, drawn: np.ndarray) -> Figures:

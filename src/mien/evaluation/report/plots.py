@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...io.files import atomic_write
-from ...visualization.plotting import BLUE, COLORS, FORMATS, ORANGE, RED, figure_bytes, new_figure, styled
+from ...visualization.plotting import BLUE, COLORS, FORMATS, ORANGE, RED, Figure, figure_bytes, new_figure, styled
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from . import Report
 
 FOLDER = "figures"
