@@ -130,6 +130,8 @@ class InputConfig:
     """Further inputs, crops of the same face, name → side: `{eye = 90, nose = 90, mouth = 90}`."""
     crop: str = ""
     """Template in `mien.faces.alignment.TEMPLATES` for cropping faces from photos; empty: only face crops can be read."""
+    margin: Annotated[float, Range(0.2, 5)] = 1.0
+    """Side of the crops relative to the template."""
     sizes: dict[str, Positive] = field(default_factory=dict)
     """Progressive resizing, first epoch → side of the training images: `{0 = 40, 14 = 48}`. Empty: always `size`."""
 

@@ -50,7 +50,7 @@ def card_input(config: InputConfig) -> Input:
 
 def card_crop(config: InputConfig) -> Crop | None:
     """Return the card's crop, or None."""
-    return Crop(template=config.crop) if config.crop else None
+    return Crop(template=config.crop, margin=config.margin) if config.crop else None
 
 
 class Images:
