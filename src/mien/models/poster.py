@@ -41,7 +41,7 @@ from .keys import Rule, children, rename
 
 CHANNELS = (64, 128, 256)
 HEAD = 32  # channels of an attention head at every scale
-WIDTH = 768  # channels of a token
+HEADS = 8  # of the transformer
 DROP_PATH = (0.0, 0.125, 0.25)
 
 IMAGE = Input("image", 224, "multiples of 32", lambda side: side >= 32 and side % 32 == 0)
@@ -50,10 +50,10 @@ IMAGE = Input("image", 224, "multiples of 32", lambda side: side >= 32 and side 
 class POSTEROutput(NamedTuple):
     """Output of POSTER++.
 
-    `logits` (N, classes); `feature` (N, 768), the gated class token that the last layer reads; `pooled` (N, 768), the same
+    `logits` (N, classes); `feature` (N, width), the gated class token that the last layer reads; `pooled` (N, width), the same
     before the gate; `landmarks` and `windows`, queries (N, C, w, w) and normalized image features (N, w², C) of each scale;
-    `fused` (N, w, w, C), their attention; `tokens` (N, 147, 768) and `tokens_out` (N, 148, 768), input and output of the
-    transformer. C = 64, 128, 256 and w = 28, 14, 7 for images of 224 pixels.
+    `fused` (N, w, w, C), their attention; `tokens` (N, 147, width) and `tokens_out` (N, 148, width), input and output of
+    the transformer. C = 64, 128, 256 and w = 28, 14, 7 for images of 224 pixels; the authors' width is 768.
     """
 
     logits: Tensor
@@ -71,7 +71,9 @@ class POSTER(nn.Module):
 
     trunk: Any  # `IR50`; `SFace` in the variant
 
-    def __init__(self, num_classes: int, size: int, landmark_statistics: Literal["frozen", "live"], antialias: bool) -> None:
+    def __init__(
+        self, num_classes: int, size: int, width: int, landmark_statistics: Literal["frozen", "live"], antialias: bool
+    ) -> None:
         super().__init__()
         self.size, self.landmark_statistics, self.antialias = size, landmark_statistics, antialias
         self.image = IMAGE
@@ -79,11 +81,11 @@ class POSTER(nn.Module):
         scales = enumerate(zip(CHANNELS, DROP_PATH, strict=True))
         self.scales = nn.ModuleList(Scale(channels, size // (8 << index), drop) for index, (channels, drop) in scales)
         first, second, third = CHANNELS
-        twice = nn.Sequential(_halving(first, WIDTH), _halving(WIDTH, WIDTH))
-        self.embeddings = nn.ModuleList((twice, _halving(second, WIDTH), nn.Conv2d(third, WIDTH, 1)))
-        self.transformer = Transformer(3 * (size // 32) ** 2)
-        self.gate = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH), nn.Sigmoid())
-        self.fc = nn.Linear(WIDTH, num_classes)
+        twice = nn.Sequential(_halving(first, width), _halving(width, width))
+        self.embeddings = nn.ModuleList((twice, _halving(second, width), nn.Conv2d(third, width, 1)))
+        self.transformer = Transformer(3 * (size // 32) ** 2, width)
+        self.gate = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.Sigmoid())
+        self.fc = nn.Linear(width, num_classes)
         for part in (self.gate, self.fc):
             part.apply(_initialize)
 
@@ -123,15 +125,15 @@ class POSTER(nn.Module):
 class OnSFace(POSTER):
     """The variant on SFace's trunk, which reads every pixel of gray images."""
 
-    def __init__(self, num_classes: int, size: int) -> None:
-        super().__init__(num_classes, size, "live", False)
+    def __init__(self, num_classes: int, size: int, width: int) -> None:
+        super().__init__(num_classes, size, width, "live", False)
         self.image = dataclasses.replace(IMAGE, channels=1, size=64)
 
     def _build_trunks(self) -> None:
         self.trunk = sface.SFace()
         pairs = tuple(zip(sface.CHANNELS[2:], CHANNELS, strict=True))
         self.necks = nn.ModuleList(sface.Unit(wide, channels, 1) for wide, channels in pairs)
-        self.queries = nn.ModuleList(sface.Unit(wide, channels, 3, 2) for wide, channels in pairs)
+        self.queries = nn.ModuleList(sface.Unit(wide, channels, 1, 2) for wide, channels in pairs)
 
     def read(self, image: Tensor) -> tuple[tuple[Tensor, ...], list[Tensor]]:
         """Return queries (N, C, w, w) and features (N, C, 2w, 2w) of three scales, from the same maps."""
@@ -192,20 +194,20 @@ class QueriedAttention(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A class token and two ViT blocks over (N, tokens, 768)."""
+    """A class token and two ViT blocks over (N, tokens, width)."""
 
-    def __init__(self, tokens: int) -> None:
+    def __init__(self, tokens: int, width: int) -> None:
         super().__init__()
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, WIDTH))
-        self.pos_embed = nn.Parameter(torch.zeros(1, tokens + 1, WIDTH))
-        self.blocks = nn.Sequential(Block(), Block())
-        self.norm = nn.LayerNorm(WIDTH, eps=1e-6)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.pos_embed = nn.Parameter(torch.zeros(1, tokens + 1, width))
+        self.blocks = nn.Sequential(Block(width), Block(width))
+        self.norm = nn.LayerNorm(width, eps=1e-6)
         self.apply(_initialize)
         for parameter in (self.cls_token, self.pos_embed):
             trunc_normal_(parameter, std=0.02)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the tokens after the second block (N, tokens + 1, 768) and the normalized class token (N, 768)."""
+        """Return the tokens after the second block (N, tokens + 1, width) and the normalized class token (N, width)."""
         x = torch.cat([self.cls_token.expand(tokens.shape[0], -1, -1), tokens], 1) + self.pos_embed
         x = self.blocks(x)
         return x, self.norm(x)[:, 0]
@@ -214,18 +216,18 @@ class Transformer(nn.Module):
 class Block(nn.Module):
     """Self-attention with 8 heads and a feed-forward network, each with a residual."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.norm1, self.norm2 = (nn.LayerNorm(WIDTH, eps=1e-6) for _ in range(2))
-        self.qkv, self.proj = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
-        self.mlp = Mlp(WIDTH, 4 * WIDTH)
+        self.norm1, self.norm2 = (nn.LayerNorm(width, eps=1e-6) for _ in range(2))
+        self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = Mlp(width, 4 * width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (N, tokens, 768) for that shape."""
-        n, places, _ = x.shape
-        query, key, value = self.qkv(self.norm1(x)).view(n, places, 3, 8, WIDTH // 8).permute(2, 0, 3, 1, 4)
-        scores = query @ key.transpose(2, 3) * (WIDTH // 8) ** -0.5
-        x = x + self.proj((scores.softmax(3) @ value).transpose(1, 2).reshape(n, places, WIDTH))
+        """Return (N, tokens, width) for that shape."""
+        n, places, width = x.shape
+        query, key, value = self.qkv(self.norm1(x)).view(n, places, 3, HEADS, width // HEADS).permute(2, 0, 3, 1, 4)
+        scores = query @ key.transpose(2, 3) * (width // HEADS) ** -0.5
+        x = x + self.proj((scores.softmax(3) @ value).transpose(1, 2).reshape(n, places, width))
         return x + self.mlp(self.norm2(x))
 
 
@@ -324,6 +326,7 @@ def poster(
     num_classes: int = 7,
     *,
     size: int = 224,
+    width: int = 768,
     landmark_statistics: Literal["frozen", "live"] = "frozen",
     antialias: bool = False,
     pretrained_trunk: str = "",
@@ -332,15 +335,17 @@ def poster(
 ) -> POSTER:
     """Return a POSTER++; its options are described in `architectures.toml`.
 
-    Raises ConfigError: invalid size or backbone; WeightsError: a file is unreadable, or lacks an entry of the trunk.
+    Raises ConfigError: invalid size, width or backbone; WeightsError: a file is unreadable, or lacks an entry of the trunk.
     """
     if not IMAGE.fits(size):
         raise ConfigError(f"size must be a multiple of 32, got {size}", value=size)
+    if width < HEADS or width % HEADS:
+        raise ConfigError(f"width must be a positive multiple of {HEADS}, got {width}", value=width)
     if backbone == sface.NAME:
-        return OnSFace(num_classes, size)
+        return OnSFace(num_classes, size, width)
     if backbone != "ir50":
         raise ConfigError(f"backbone={backbone!r}: the backbones of POSTER++ are ir50 and sface", value=backbone)
-    network = POSTER(num_classes, size, landmark_statistics, antialias)
+    network = POSTER(num_classes, size, width, landmark_statistics, antialias)
     for part, file in (("ir_back", pretrained_trunk), ("face_landback", pretrained_landmarks)):
         if file:
             _load_trunk(network, part, file)
