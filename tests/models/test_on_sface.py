@@ -13,7 +13,7 @@ SYSTEMS = {
     "global-cbam": {},
     "global-roi": {},
     "mfer": {},
-    "poster": {"size": 64},
+    "poster": {"size": 64, "width": 192},
 }
 every_system = pytest.mark.parametrize("name", SYSTEMS)
 
@@ -50,6 +50,14 @@ def test_refuses_color_images(name: str) -> None:
 def test_other_backbones_are_refused(name: str) -> None:
     with pytest.raises(ConfigError):
         models.build(name, backbone="vgg16")
+
+
+def test_the_width_of_poster_is_that_of_its_feature() -> None:
+    assert models.build("poster", backbone="sface", size=64, width=24)(torch.zeros(1, 1, 64, 64)).feature.shape == (1, 24)
+    for width in (0, 100):
+        with pytest.raises(ConfigError) as caught:
+            models.build("poster", backbone="sface", size=64, width=width)
+        assert caught.value.value == width
 
 
 def test_the_transformer_of_global_roi_starts_as_identity() -> None:
