@@ -1,6 +1,6 @@
 """Export trained systems into zoo/: one ONNX file each with its card inside, and the same card with its digest beside it.
 
-    python tools/zoo.py dan-sface=runs/fer2013-dan-sface/1 --data ../shared/data/fer2013 [--precision int8]
+    python tools/zoo.py dda-sface=runs/fer2013-dda-sface/1 --data ../shared/data/fer2013 [--precision int8]
 
 The file is measured on FER2013's PrivateTest (official labels, one view). Files that exist are replaced.
 """
@@ -31,7 +31,7 @@ LICENSE_NOTE = (
 SFACE = "Training began from SFace (OpenCV model zoo, Apache-2.0), which learned from face images collected for research."
 STARTS = {
     "sface": SFACE,
-    "mien-base": f"The trunk is that of mien-base 5: FER2013, votes of FERPlus and photographs of LFW. {SFACE}",
+    "mien-base": f"The trunk is that of mien-base 7: FER2013, votes of FERPlus and photographs of LFW. {SFACE}",
     "lite0": "Training began from EfficientNet-Lite0's ImageNet weights (Apache-2.0).",
 }
 """End of a name → where training began."""

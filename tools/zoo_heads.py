@@ -1,6 +1,6 @@
 """Add linear heads for FERPlus' votes and LFW's labels to networks of zoo/, which stay as they are.
 
-    python tools/zoo_heads.py dan-sface dda-sface --fer2013 ../shared/data/fer2013 --lfw data/lfw-aligned
+    python tools/zoo_heads.py dda-sface ddamfn-sface --fer2013 ../shared/data/fer2013 --lfw data/lfw-aligned
 
 The heads are fitted on the frozen feature of the file: by the votes of leak-free training images, the weight decay chosen on
 the validation split; and by the labels of LFW's training people, the weight decay chosen on every fifth of them. LFW's faces

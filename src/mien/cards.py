@@ -342,7 +342,7 @@ def bundled() -> dict[str, Card]:
 
 
 ZOO = "zoo:"
-"""Start of the names of models that a checkout has and the package has not: `zoo:dan-sface`."""
+"""Start of the names of models that a checkout has and the package has not: `zoo:dan-mien-base`."""
 
 
 def zoo_folder() -> Path:
