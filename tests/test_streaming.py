@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -239,6 +239,23 @@ def test_only_where_results_are_smoothed_the_mirror_image_is_left_out(
     one, both = (each(batch)["scores"][0].tolist() for each in (run.one_view, run))
     wanted, other = (one, both) if smooth and every > 1 else (both, one)
     assert list(found.scores.values()) == pytest.approx(wanted, abs=1e-6) != pytest.approx(other, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("smooth", "fps", "fresh"), [("ema", 25, [0, 2, 4]), ("ema", 10, [0, 1, 2, 3, 4, 5]), (None, 25, range(6))]
+)
+def test_predictions_hold_for_45_ms_where_results_are_smoothed(
+    sample: Path, smooth: str | None, fps: int, fresh: Sequence[int]
+) -> None:
+    photo = read_image(sample)
+    stream, faces = Stream(mien.load(), smooth=smooth), []
+    for number in range(6):
+        moved = dataclasses.replace(photo, pixels=np.roll(photo.pixels, 3 * number, 1))
+        ((_, result),) = stream.push(Frame(number, "photo", moved, time=number / fps))
+        faces.append(result.faces[0].unsmoothed or result.faces[0])
+    for number, (before, face) in enumerate(itertools.pairwise(faces), 1):
+        assert (face.blendshapes != before.blendshapes) == (face.scores != before.scores) == (number in fresh), number
+        assert face.pose != before.pose and face.points is not None and (face.points != before.points).any()
 
 
 def test_a_video_behind_an_address_is_fetched_once(sample: Path, monkeypatch: pytest.MonkeyPatch) -> None:

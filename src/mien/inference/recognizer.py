@@ -55,9 +55,19 @@ NO_REGIONS = "no face mesh was found: the regions of eyes, nose and mouth were t
 
 Outputs = dict[str, list[float]]
 """Role → output of the classifier for one face."""
+
+
+class Predicted(NamedTuple):
+    """What is predicted for a face and may hold for the next frame of a video."""
+
+    outputs: Outputs
+    quality: float | None
+    blendshapes: list[float] | None
+
+
 FRESH = 0.045
-"""Seconds for which the outputs of the classifier hold in a video that is smoothed: at 25 and 30 frames per second each face is
-classified in every second frame, without its mirror image. Smoothing averages six or more of them."""
+"""Seconds for which predictions hold in a video that is smoothed: at 25 and 30 frames per second there are new ones in every
+second frame, from the face without its mirror image. Smoothing averages six or more of them."""
 
 ROLES = ("scores", "valence_arousal", "action_units")
 """Outputs of a card that become fields of a `Face`."""
@@ -230,19 +240,24 @@ class Recognizer:
         return self.describe_with(pixels, faces, [None] * len(faces))[0]
 
     def describe_with(
-        self, pixels: np.ndarray, faces: Sequence[FoundFace], known: Sequence[Outputs | None], *, one_view: bool = False
-    ) -> tuple[list[Face], list[Outputs]]:
-        """Run inference on faces like `describe`, but for the outputs of the classifier that are known.
+        self, pixels: np.ndarray, faces: Sequence[FoundFace], known: Sequence[Predicted | None], *, one_view: bool = False
+    ) -> tuple[list[Face], list[Predicted]]:
+        """Run inference on faces like `describe`, but for the predictions that are known.
 
         With `one_view`, classifiers that average over the mirror image read the face alone.
 
         Returns:
-            The faces, and the outputs of the classifier for each.
+            The faces, and the predictions for each.
         """
-        missing = [face for face, outputs in zip(faces, known, strict=True) if outputs is None]
-        new = iter(self._outputs([self._crop(pixels, face) for face in missing], one_view=one_view))
-        outputs = [next(new) if each is None else each for each in known]
-        return self._describe([pixels] * len(faces), faces, lambda: outputs), outputs
+        missing = [index for index, predicted in enumerate(known) if predicted is None]
+        crops = [self._crop(pixels, faces[index]) for index in missing]
+
+        def predict(poses: Sequence[Pose | None]) -> list[Predicted]:
+            wanted, images = [faces[index] for index in missing], [pixels] * len(missing)
+            new = iter(self._predict(images, wanted, [poses[index] for index in missing], crops, one_view=one_view))
+            return [next(new) if each is None else each for each in known]
+
+        return self._describe([pixels] * len(faces), faces, predict)
 
     def read_all(self, images: Sequence[DecodedImage], clock: Callable[[str], None] = lambda stage: None) -> list[Result]:
         """Run inference on decoded images as one batch; `clock` is called with the name of each stage when it ends."""
@@ -251,7 +266,7 @@ class Recognizer:
         faces = [face for each in found for face in each]
         crops = [self._crop(image, face) for image, face in zip(pixels, faces, strict=True)]
         clock("align")
-        described = iter(self._describe(pixels, faces, lambda: self._outputs(crops), clock))
+        described = iter(self._describe(pixels, faces, lambda poses: self._predict(pixels, faces, poses, crops, clock))[0])
         missing = self.finder.detector is None and self.preprocess.regions
         return [
             self.result(image, [next(described) for _ in each], (NO_REGIONS,) if missing and each[0].mesh is None else ())
@@ -269,24 +284,37 @@ class Recognizer:
         self,
         images: Sequence[np.ndarray],
         faces: Sequence[FoundFace],
-        classify: Callable[[], list[Outputs]],
+        predict: Callable[[Sequence[Pose | None]], list[Predicted]],
+    ) -> tuple[list[Face], list[Predicted]]:
+        """Return faces with all measures, and their predictions; `images` holds the image of each."""
+        if not faces:
+            return [], []
+        poses, directions = self._measure(images, _points(faces))
+        predicted = predict(poses)
+        found = map(self._face, faces, predicted, poses, directions)
+        return list(found), predicted
+
+    def _predict(
+        self,
+        images: Sequence[np.ndarray],
+        faces: Sequence[FoundFace],
+        poses: Sequence[Pose | None],
+        crops: list[dict[str, np.ndarray]],
         clock: Callable[[str], None] = lambda stage: None,
-    ) -> list[Face]:
-        """Return faces with all measures; `images` holds the image of each, `classify` gives the outputs of the classifier."""
+        *,
+        one_view: bool = False,
+    ) -> list[Predicted]:
+        """Return the predictions for faces with their images, head poses and inputs of the classifier."""
         if not faces:
             return []
-        points = None if faces[0].points is None else np.array([face.points for face in faces])  # all have a mesh, or none has
-        poses, directions = self._measure(images, points)
         qualities = [face_quality(image, face, pose) for image, face, pose in zip(images, faces, poses, strict=True)]
         clock("measures")
-        blendshapes = None if self.blendshapes is None or points is None else self.blendshapes(points).tolist()
+        points = None if self.blendshapes is None else _points(faces)
+        shapes = [None] * len(faces) if points is None else self.blendshapes(points).tolist()  # pyrefly: ignore
         clock("blendshapes")
-        outputs = classify()
+        outputs = self._outputs(crops, one_view=one_view)
         clock("classify")
-        return [
-            self._face(face, outputs[i], poses[i], directions[i], qualities[i], None if blendshapes is None else blendshapes[i])
-            for i, face in enumerate(faces)
-        ]
+        return list(map(Predicted, outputs, qualities, shapes))
 
     def _measure(
         self, images: Sequence[np.ndarray], points: np.ndarray | None
@@ -322,15 +350,8 @@ class Recognizer:
         rows = zip(*(values.tolist() for values in outputs.values()), strict=True)
         return [dict(zip(outputs, row, strict=True)) for row in rows]
 
-    def _face(
-        self,
-        found: FoundFace,
-        outputs: Outputs,
-        pose: Pose | None,
-        gaze: Gaze | None,
-        quality: float | None,
-        blendshapes: list[float] | None,
-    ) -> Face:
+    def _face(self, found: FoundFace, predicted: Predicted, pose: Pose | None, gaze: Gaze | None) -> Face:
+        outputs, quality, blendshapes = predicted
         scores = outputs["scores"]
         confidence = max(scores)
         valence, arousal = outputs.get("valence_arousal", (None, None))
@@ -356,6 +377,11 @@ class Recognizer:
             pose=pose,
             gaze=gaze,
         )
+
+
+def _points(faces: Sequence[FoundFace]) -> np.ndarray | None:
+    """Return the meshes (N, P, 3) of faces, of which all have one or none has."""
+    return None if faces[0].points is None else np.array([face.points for face in faces])
 
 
 def _notes(image: DecodedImage, faces: Sequence[Face]) -> tuple[str, ...]:
@@ -418,7 +444,7 @@ class Stream:
         self._smoother = open_smoother(smooth, window, read.card.calibration.threshold) if smooth else None
         # With detection in each frame, each is processed like an image.
         self._fresh = FRESH if smooth and detect_every > 1 else 0.0
-        self._classified: dict[int, tuple[float, Outputs]] = {}  # track → time and outputs
+        self._predicted: dict[int, tuple[float, Predicted]] = {}  # track → time and predictions
         self._now = -TICK  # time of the last frame, also of one that could not be read
 
     def push(self, frame: Frame) -> list[tuple[Frame, Result]]:
@@ -462,14 +488,12 @@ class Stream:
             return dataclasses.replace(result, faces=tuple(dataclasses.replace(face, track=1) for face in result.faces))
         time, tracks = followed.time, followed.tracks
         if followed.cut:
-            self._classified = {}
-        entries = [self._classified.get(track) for track in tracks]
+            self._predicted = {}
+        entries = [self._predicted.get(track) for track in tracks]
         entries = [entry if entry and abs(time - entry[0]) < self._fresh else None for entry in entries]
         known = [entry and entry[1] for entry in entries]
-        faces, outputs = self.read.describe_with(image.pixels, followed.faces, known, one_view=self._fresh > 0)
-        self._classified = {
-            track: entry or (time, output) for track, entry, output in zip(tracks, entries, outputs, strict=True)
-        }
+        faces, predicted = self.read.describe_with(image.pixels, followed.faces, known, one_view=self._fresh > 0)
+        self._predicted = {track: entry or (time, new) for track, entry, new in zip(tracks, entries, predicted, strict=True)}
         numbered = [dataclasses.replace(face, track=track) for face, track in zip(faces, tracks, strict=True)]
         return self.read.result(image, numbered)
 
