@@ -95,14 +95,10 @@ def test_scores_are_calibrated_and_other_heads_are_not(base: Path, tmp_path: Pat
     assert card.calibration.temperature == 0.5 and not runtime.network.training
 
 
-def test_bf16_is_near_and_threads_are_put_back(base: Path) -> None:
-    card = cards.read(base.with_suffix(".toml"))
-    batch = np.random.default_rng(0).normal(size=(3, 1, 48, 48)).astype(np.float32)
+def test_threads_are_put_back(base: Path) -> None:
     before = torch.get_num_threads()
-    exact, quick = TorchRuntime(card, before + 1)(batch), TorchRuntime(card, bf16=True)(batch)
+    TorchRuntime(cards.read(base.with_suffix(".toml")), before + 1)(np.zeros((3, 1, 48, 48), np.float32))
     assert torch.get_num_threads() == before
-    assert quick["fer2013"].dtype == np.float32 and quick["fer2013"] == pytest.approx(exact["fer2013"], abs=0.02)
-    assert (quick["fer2013"] != exact["fer2013"]).any()
 
 
 def test_three_ways_to_name_it_and_a_reading(base: Path, sample: Path) -> None:

@@ -101,6 +101,14 @@ class Input:
     preprocessing described here."""
 
 
+VALUE_RANGES: Mapping[str, Mapping[str, Any]] = {
+    "unit": {"scale": 1 / 255, "offset": (0.0,), "std": ()},
+    "half": {"scale": 1 / 127.5, "offset": (-1.0,), "std": ()},
+    "imagenet": {"scale": 1 / 255, "offset": (-0.485, -0.456, -0.406), "std": (0.229, 0.224, 0.225)},
+}
+"""Usual value ranges, 0 … 1, −1 … 1, and ImageNet's mean and deviation, as fields of an `Input`."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Crop:
     """Alignment and crop of the face."""

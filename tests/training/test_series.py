@@ -23,7 +23,7 @@ from mien.training.loop import train
 
 
 def test_the_interval_is_students() -> None:
-    for count in (2, 5, 11):
+    for count in (2, 5, 11, 20):
         values = np.random.default_rng(count).normal(0.7, 0.02, count).tolist()
         found = series.interval("", "accuracy", values)
         low, high = stats.t.interval(0.95, count - 1, np.mean(values), stats.sem(values))

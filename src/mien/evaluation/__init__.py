@@ -21,15 +21,7 @@ from ..io.files import atomic_write, locked_folder, write_errors
 from ..runtime.devices import Device, use
 from .label_mapping import mapping
 from .predict import compared_classes, face_mode, predict_batches, save_mistakes
-from .predictors import (
-    CardPredictor,
-    FunctionPredictor,
-    Predictor,
-    StoredPredictor,
-    check_fold,
-    cuts_regions,
-    open_predictor,
-)
+from .predictors import CardPredictor, FunctionPredictor, Predictor, StoredPredictor, check_fold, cuts_regions, open_predictor
 from .report import EVALUATION, PREDICTIONS, Report
 from .report.predictions import read_predictions
 from .run_info import about_dataset, environment, is_finished, memory_mb

@@ -145,11 +145,8 @@ def _columns(embedding: Embedding) -> dict[str, np.ndarray]:
 
 def _csv(embedding: Embedding) -> bytes:
     file, columns = io.StringIO(), _columns(embedding)
-    table = csv.writer(LineFeeds(file))
-    table.writerow(columns)
-    texts = [columns[name].tolist() for name in ("name", "label", "predicted")]
-    for *names, row in zip(*texts, embedding.features, strict=True):
-        table.writerow([*names, *map(str, row)])  # the shortest decimals that give the same float32
+    # Numbers get the shortest decimals that give the same float32.
+    csv.writer(LineFeeds(file)).writerows([list(columns), *zip(*columns.values(), strict=True)])
     return file.getvalue().encode()
 
 

@@ -100,19 +100,12 @@ class StoredPredictor(Predictor):
         if "names" in self.arrays:
             place = {str(name): row for row, name in enumerate(self.arrays["names"].tolist())}
             if missing := [str(name) for name in data.names.tolist() if str(name) not in place]:
-                raise WeightsError(
-                    f"{self.path}: {len(missing):,} of {len(data):,} images are missing, first {missing[0]}; add their rows",
-                    path=self.path,
-                    value=missing[0],
-                )
+                problem = f"{len(missing):,} of {len(data):,} images are missing, first {missing[0]}; add their rows"
+                raise WeightsError(f"{self.path}: {problem}", path=self.path, value=missing[0])
             self.rows = np.array([place[str(name)] for name in data.names.tolist()], np.int64)
-        elif len(self.probabilities) != len(data):
-            raise WeightsError(
-                f"{self.path}: expected {len(data):,} rows, got {len(self.probabilities):,}; add the array `names`",
-                path=self.path,
-                value=len(self.probabilities),
-                expected=len(data),
-            )
+        elif (rows := len(self.probabilities)) != (expected := len(data)):
+            problem = f"expected {expected:,} rows, got {rows:,}; add the array `names`"
+            raise WeightsError(f"{self.path}: {problem}", path=self.path, value=rows, expected=expected)
         else:
             self.rows = np.arange(len(data))
         if "y" in self.arrays:
@@ -122,24 +115,17 @@ class StoredPredictor(Predictor):
         """Refuse labels (N,) that differ from the dataset's; −1 means "not labeled" in both."""
         fits = label.shape == (len(self.probabilities),) and label.dtype.kind in "iu"
         if not fits or label.min(initial=0) < -1 or label.max(initial=0) >= len(self.labels):
-            raise WeightsError(
-                f"{self.path}: `y` must be {len(self.probabilities):,} integers from −1 to {len(self.labels) - 1}, got shape "
-                f"{label.shape} and type {label.dtype}",
-                path=self.path,
-                value=label.shape,
-            )
+            wanted = f"{len(self.probabilities):,} integers from −1 to {len(self.labels) - 1}"
+            message = f"{self.path}: `y` must be {wanted}, got shape {label.shape} and type {label.dtype}"
+            raise WeightsError(message, path=self.path, value=label.shape)
         theirs = np.array([*self.labels, "not labeled"])[label[self.rows]]  # the index −1 is the last entry
         ours = np.array([*data.labels, "not labeled"])[data.label]
         if len(wrong := np.flatnonzero(theirs != ours)):
             row = int(wrong[0])
-            raise WeightsError(
-                f"{self.path} belongs to other images: `y` is {theirs[row]} in row {row}, the dataset has {ours[row]} "
-                f"({len(wrong):,} rows differ); use the probabilities of this split",
-                path=self.path,
-                line=row,
-                value=str(theirs[row]),
-                expected=str(ours[row]),
-            )
+            found, wanted = str(theirs[row]), str(ours[row])
+            differs = f"`y` is {found} in row {row}, the dataset has {wanted} ({len(wrong):,} rows differ)"
+            message = f"{self.path} belongs to other images: {differs}; use the probabilities of this split"
+            raise WeightsError(message, path=self.path, line=row, value=found, expected=wanted)
 
     def describe(self) -> dict[str, Any]:
         """Return its name, digest of the file, and speed and memory if the file has them."""
@@ -164,9 +150,8 @@ def _arrays(name: str, path: str | Path) -> dict[str, np.ndarray]:
                 raise ValueError("a single array, .npy")
             return {key: found[key] for key in found.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise WeightsError(
-            f"probabilities of {name}: {path} cannot be read ({error}); expected an .npz with `probs`", path=path
-        ) from error
+        message = f"probabilities of {name}: {path} cannot be read ({error}); expected an .npz with `probs`"
+        raise WeightsError(message, path=path) from error
 
 
 NOT_SCORES = ("valence_arousal", "action_units", "feature")  # roles of a card's outputs that are not class probabilities
@@ -233,21 +218,15 @@ class CardPredictor(Predictor):
 def check_fold(predictor: Predictor, data: Dataset) -> None:
     """Raise ConfigError for a model of another fold of the dataset, whose training images would be test images."""
     card = getattr(predictor, "card", None)
-    if (
-        card is None
-        or data.fold is None
-        or f"{data.name}, {data.variant}" not in card.data.split("; ")
-        or "fold" not in card.training
-    ):
+    trained_here = card is not None and f"{data.name}, {data.variant}" in card.data.split("; ")
+    if not trained_here or data.fold is None or "fold" not in card.training:
         return
-    trained = (int(card.training["fold"]), int(card.training.get("folds", data.fold[1])))
+    (ours, of), theirs = data.fold, int(card.training["fold"])
+    trained = (theirs, folds := int(card.training.get("folds", of)))
     if trained != data.fold:
-        raise ConfigError(
-            f"{card.name} was trained on fold {trained[0]} of {trained[1]} of {data.name}, and this is fold {data.fold[0]} of "
-            f"{data.fold[1]}: its training images would be test images; give --folds {trained[1]} --fold {trained[0]}",
-            value=data.fold,
-            expected=trained,
-        )
+        both = f"{card.name} was trained on fold {theirs} of {folds} of {data.name}, and this is fold {ours} of {of}"
+        message = f"{both}: its training images would be test images; give --folds {folds} --fold {theirs}"
+        raise ConfigError(message, value=data.fold, expected=trained)
 
 
 def cuts_regions(predictor: Predictor) -> bool:

@@ -14,10 +14,11 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from .. import metrics
-from ..cards import Input, Measured
+from ..cards import VALUE_RANGES, Measured
 from ..data.datasets import Dataset
 from ..data.labeled_faces import Face, Mode, labeled_faces
 from ..errors import ConfigError
+from ..faces.preprocessing import between
 from ..runtime.devices import Device, use
 from . import CardPredictor, Report, evaluate, open_predictor
 from .label_mapping import mapping
@@ -33,13 +34,13 @@ Change = Callable[[np.ndarray], np.ndarray]
 LEVEL = 0.05
 """Significance level of the corrected p values."""
 
-RANGES: Mapping[str, tuple[float, tuple[float, ...], tuple[float, ...]]] = {
-    "values 0 … 1": (1 / 255, (0.0,), ()),
-    "values −1 … 1": (1 / 127.5, (-1.0,), ()),
-    "values 0 … 255": (1.0, (0.0,), ()),
-    "ImageNet mean and deviation": (1 / 255, (-0.485, -0.456, -0.406), (0.229, 0.224, 0.225)),
+RANGES: Mapping[str, Mapping[str, Any]] = {
+    "values 0 … 1": VALUE_RANGES["unit"],
+    "values −1 … 1": VALUE_RANGES["half"],
+    "values 0 … 255": {"scale": 1.0, "offset": (0.0,), "std": ()},
+    "ImageNet mean and deviation": VALUE_RANGES["imagenet"],
 }
-"""Name → scale, offset and deviation."""
+"""Name → fields of the input."""
 
 METRICS: Mapping[str, str] = {
     **dict.fromkeys(("accuracy", "uar", "macro_f1", "kappa"), "official"),
@@ -221,19 +222,10 @@ def variants(predictor: CardPredictor, mode: str) -> Iterator[tuple[str, CardPre
             yield f"crops of {margin:.0%} of the side", changed(crop=replace(crop, margin=crop.margin * margin)), _same
     equalized = lambda pixels: np.asarray(ImageOps.equalize(Image.fromarray(pixels).convert("L")).convert("RGB"))  # noqa: E731
     yield "histogram equalization", predictor, equalized
-    for name, (scale, offset, std) in () if inside else RANGES.items():
-        if len(offset) <= predictor.preprocess.channels and not _same_range(fed, scale, offset, std):
-            yield name, changed(input=replace(fed, scale=scale, offset=offset, std=std)), _same
-
-
-def _same_range(fed: Input, scale: float, offset: tuple[float, ...], std: tuple[float, ...]) -> bool:
-    """Return whether two value ranges are equal; one offset may be compared with one for each channel."""
-    ends = np.array([[0.0], [255.0]])
-    mine, theirs = (
-        (ends * by + np.asarray(plus)) / np.asarray(over or (1.0,))
-        for by, plus, over in ((fed.scale, fed.offset, fed.std), (scale, offset, std))
-    )
-    return bool(np.allclose(mine, theirs, atol=1e-3))
+    for name, fields in () if inside else RANGES.items():
+        other = replace(fed, **fields)
+        if len(other.offset) <= predictor.preprocess.channels and not np.allclose(between(fed, other), [[1], [0]], atol=1e-3):
+            yield name, changed(input=other), _same
 
 
 def _hypotheses(

@@ -104,12 +104,7 @@ def explain(
 
 
 def explain_face(
-    read: Recognizer,
-    image: DecodedImage,
-    face: Face,
-    method: str = AUTO,
-    target: str | None = None,
-    layers: Sequence[str] = (),
+    read: Recognizer, image: DecodedImage, face: Face, method: str = AUTO, target: str | None = None, layers: Sequence[str] = ()
 ) -> Explanation:
     """Explain a face of a result; arguments as for `explain`."""
     whole = read.finder.detector is None

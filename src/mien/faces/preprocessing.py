@@ -194,6 +194,19 @@ class EnsemblePreprocess(Preprocess):
         return crops | ({FOUND: np.full((1, 1, 1), 255 * found, np.uint8)} if self.regions else {})
 
 
+def between(ours: Input, theirs: Input) -> np.ndarray:
+    """Return (2, 3) scale and shift of the input values: theirs = scale × ours + shift, for each of red, green and blue."""
+
+    def three(values: tuple[float, ...]) -> np.ndarray:
+        return np.broadcast_to(np.asarray(values or (1.0,), np.float64), 3)
+
+    # From our value to the pixel, (value × std − offset) / scale, and from the pixel to their value.
+    pixel_scale = three(ours.std) / ours.scale
+    pixel_shift = -three(ours.offset) / ours.scale
+    scale = pixel_scale * theirs.scale / three(theirs.std)
+    return np.stack([scale, (pixel_shift * theirs.scale + three(theirs.offset)) / three(theirs.std)])
+
+
 def gray(image: np.ndarray) -> np.ndarray:
     """Return ITU-R 601 luma of an (H, W, 3) uint8 RGB image; (H, W) images as they are."""
     return image if image.ndim == 2 else np.asarray(Image.fromarray(image).convert("L"))

@@ -40,15 +40,14 @@ class TorchRuntime:
     """A network of `mien.models` as a function from a batch to its named outputs. Safe to call from several threads.
 
     It runs on the device that is chosen where it is opened (see `mien.runtime.devices`), with `threads` threads inside one
-    call; 0 leaves torch's own number. `bf16` computes in bfloat16, about twice as fast on processors that have it;
-    probabilities then differ by about 0.01. `compile` runs it through `torch.compile`: the first calls take a minute, and again
-    when the number of faces changes; those after them are faster. Worth it for many images. Needs a C++ compiler on a CPU.
+    call; 0 leaves torch's own number. `compile` runs it through `torch.compile`: the first calls take a minute, and again when
+    the number of faces changes; those after them are faster. Worth it for many images. Needs a C++ compiler on a CPU.
 
     Raises ConfigError, WeightsError or UnknownName if the device is not there, or card and file do not describe a network.
     """
 
-    def __init__(self, card: Card, threads: int = 1, *, bf16: bool = False, compile: bool = False) -> None:  # noqa: A002
-        self.card, self.threads, self.bf16 = card, threads, bf16
+    def __init__(self, card: Card, threads: int = 1, *, compile: bool = False) -> None:  # noqa: A002
+        self.card, self.threads = card, threads
         place = torch_device(choice())
         self.device = named(place)
         self.network = open_network(card).to(place)
@@ -81,7 +80,7 @@ class TorchRuntime:
         if self.threads:
             torch.set_num_threads(self.threads)
         try:
-            with torch.inference_mode(), torch.autocast(self.device.kind, torch.bfloat16, enabled=self.bf16):
+            with torch.inference_mode():
                 output = run_network(self._answer, self.tensors(batch))
             return {name: value.float().cpu().numpy() for name, value in self.meanings(output).items()}
         finally:

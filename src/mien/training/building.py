@@ -109,11 +109,8 @@ def build_parts(config: TrainConfig, split: Mixture, accelerator: Accelerator, *
     for term in config.loss:
         used = [part for part in split.parts if not term.data or part.name in term.data]
         if (target := target_of(term)) and not any(target in part.targets for part in used):
-            raise ConfigError(
-                f"loss term {term.kind!r} requires {target}, which {used[0].data.name} does not have; remove the term",
-                value=target,
-                expected=tuple(used[0].targets),
-            )
+            message = f"loss term {term.kind!r} requires {target}, which {used[0].data.name} does not have; remove the term"
+            raise ConfigError(message, value=target, expected=tuple(used[0].targets))
     if config.sync_batch_norm and accelerator.num_processes > 1:
         synchronize_batch_norm(model, accelerator.device.type)
     if config.channels_last:
@@ -133,15 +130,12 @@ def build_parts(config: TrainConfig, split: Mixture, accelerator: Accelerator, *
 
 def check_classes(config: TrainConfig, split: Mixture, output: Any) -> None:
     """Raise ConfigError unless the scores have the classes of the dataset, of which at least two occur."""
-    scores, labels = field_of(output, config.model.scores), split.labels
-    width = scores.shape[1]
-    if width != len(labels) and "num_classes" not in config.model.options:
-        raise ConfigError(
-            f"model.scores: {config.model.scores!r} of {config.model.name} has {width} classes, the dataset {len(labels)}: "
-            f"{', '.join(labels)}; choose another output, or an architecture with num_classes",
-            value=width,
-            expected=len(labels),
-        )
+    name, labels, expected = config.model.scores, split.labels, len(split.labels)
+    width = field_of(output, name).shape[1]
+    if width != expected and "num_classes" not in config.model.options:
+        both = f"{name!r} of {config.model.name} has {width} classes, the dataset {expected}: {', '.join(labels)}"
+        advice = "choose another output, or an architecture with num_classes"
+        raise ConfigError(f"model.scores: {both}; {advice}", value=width, expected=expected)
     present = [name for name, count in zip(labels, split.counts.tolist(), strict=True) if count]
     if len(present) == 1:
         raise ConfigError(f"all labeled training images are {present[0]!r}; at least two classes are needed", value=present[0])
@@ -154,27 +148,21 @@ def check_labels(config: TrainConfig, split: Mixture) -> None:
         if labels is None or target_of(term) not in ("label", "soft"):
             continue
         for part in split.parts:
-            if (not term.data or part.name in term.data) and part.labels != label_set(labels):
-                raise ConfigError(
-                    f"loss term {term.kind!r}: the classes of {part.name} are {', '.join(part.labels)}, those of the head "
-                    f"{term.output!r} are {', '.join(label_set(labels))}; set data.labels = {labels!r}, or loss.data",
-                    value=part.labels,
-                    expected=label_set(labels),
-                )
+            if (not term.data or part.name in term.data) and part.labels != (expected := label_set(labels)):
+                ours, theirs = ", ".join(part.labels), ", ".join(expected)
+                problem = f"the classes of {part.name} are {ours}, those of the head {term.output!r} are {theirs}"
+                message = f"loss term {term.kind!r}: {problem}; set data.labels = {labels!r}, or loss.data"
+                raise ConfigError(message, value=part.labels, expected=expected)
 
 
 def options_of(config: TrainConfig, split: Mixture) -> dict[str, Any]:
     """Return the options of the network, with the number of classes of the dataset; raises ConfigError if fewer are given."""
     options = dict(config.model.options)
     if "num_classes" in inspect.signature(models.factory(config.model.name)).parameters:
-        given = options.setdefault("num_classes", len(split.labels))
-        if given < len(split.labels):
-            raise ConfigError(
-                f"model.options: num_classes = {given}, but the dataset has {len(split.labels)} classes: "
-                f"{', '.join(split.labels)}",
-                value=given,
-                expected=len(split.labels),
-            )
+        given = options.setdefault("num_classes", expected := len(split.labels))
+        if given < expected:
+            problem = f"num_classes = {given}, but the dataset has {expected} classes: {', '.join(split.labels)}"
+            raise ConfigError(f"model.options: {problem}", value=given, expected=expected)
     return options
 
 
@@ -243,11 +231,8 @@ def open_accelerator(config: TrainConfig, out: Path) -> Accelerator:
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
     if config.device != "auto" and accelerator.device.type != device.type:
-        raise ConfigError(
-            f"device {config.device!r}: accelerate cannot change the device of a process, which is {accelerator.device}; "
-            "train in a new process",
-            value=config.device,
-        )
+        problem = f"accelerate cannot change the device of a process, which is {accelerator.device}"
+        raise ConfigError(f"device {config.device!r}: {problem}; train in a new process", value=config.device)
     if ":" in config.device and accelerator.num_processes > 1:
         raise ConfigError(f"device {config.device!r}: with several processes write cuda, without number", value=config.device)
     if config.tracker:

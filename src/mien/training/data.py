@@ -12,40 +12,31 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..cards import Crop, Input
+from ..cards import VALUE_RANGES, Crop, Input
 from ..data.datasets import Dataset, Draw, open_dataset
 from ..data.labeled_faces import FaceFinder
 from ..errors import ConfigError, DatasetError, SourceError
 from ..faces.finder import open_finder
-from ..faces.preprocessing import IMAGE, Preprocess, gray
-from ..faces.regions import region_crops
+from ..faces.preprocessing import Preprocess
 from ..io.images import read_image
 from ..labels import index_map, label_set
-from ..types import points68
 from .config import DataConfig, InputConfig, Relabel, TrainConfig
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 MEMORY_SHARE = 0.4  # maximum fraction of the machine's memory for the decoded images of a split
 
 
 def card_input(config: InputConfig) -> Input:
     """Return the card's input format; raises ConfigError for ImageNet normalization of gray images."""
-    values: dict[str, Any] = {"scale": 1 / 255, "offset": (0.0,)}
-    if config.normalize == "half":
-        values = {"scale": 1 / 127.5, "offset": (-1.0,)}
-    elif config.normalize == "imagenet":
-        if config.color == "gray":
-            message = "input.normalize = 'imagenet' requires RGB; use 'half' or 'unit' for gray images"
-            raise ConfigError(message, value="imagenet")
-        values |= {"offset": tuple(-mean for mean in IMAGENET_MEAN), "std": IMAGENET_STD}
-    return Input(size=(config.size, config.size), color=config.color, resize=config.resize, **values)
+    if config.normalize == "imagenet" and config.color == "gray":
+        message = "input.normalize = 'imagenet' requires RGB; use 'half' or 'unit' for gray images"
+        raise ConfigError(message, value="imagenet")
+    size = (config.size, config.size)
+    return Input(size=size, color=config.color, resize=config.resize, **VALUE_RANGES[config.normalize])
 
 
 def card_crop(config: InputConfig) -> Crop | None:
@@ -83,8 +74,8 @@ class Images:
             contract = dataclasses.replace(contract, color="gray", offset=(0.0,), std=())
         self.native = _native_side(data) if native else None
         side = self.native or contract.size[:2]
-        self.preprocess = Preprocess(dataclasses.replace(contract, size=side), card_crop(config))
-        self.regions, self.mesh = config.regions, open_finder("whole", mesh="mesh468") if config.regions else None
+        self.preprocess = Preprocess(dataclasses.replace(contract, size=side), card_crop(config), config.regions)
+        self.mesh = open_finder("whole", mesh="mesh468") if config.regions else None
         channels = self.preprocess.channels
         shapes = {"image": (*side, channels), **{name: (s, s, channels) for name, s in config.regions.items()}}
         self._store = {name: _allocate(len(data), shape, cache, self._key(name, shape)) for name, shape in shapes.items()}
@@ -105,29 +96,28 @@ class Images:
             if self.native and (size := pixels.shape[:2]) != self.native:
                 message = f"is {size[1]} × {size[0]} pixels, other images are {self.native[1]} × {self.native[0]}"
                 raise SourceError(f"{message}; input.native requires one size", value=size, expected=self.native)
-            image = self.preprocess.whole(pixels) if self.find is None else self._face(self.find, row, pixels)
+            images = self._whole(pixels) if self.find is None else self._face(self.find, row, pixels)
         except SourceError as error:
             if self.strict:
                 raise
             self.skipped[str(self.data.names[row])] = str(error)
             self._state[row] = -1
             return
-        self._store["image"][row] = image
-        if self.mesh:
-            ((face,),) = self.mesh([pixels])
-            # Faces without a mesh get the regions of an average face.
-            points = None if face.mesh is None else points68(face.mesh)
-            for name, crop in region_crops(pixels, points, self.regions).items():
-                self._store[name][row] = gray(crop)[..., None] if self.preprocess.channels == 1 else crop
+        for name, image in images.items():
+            self._store[name][row] = image
         self._state[row] = 1
 
-    def _face(self, find: FaceFinder, row: int, pixels: np.ndarray) -> np.ndarray:
+    def _whole(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        """Return an image that is a face, and its regions; those of an average face if no mesh is found."""
+        return self.preprocess.take(pixels, self.mesh([pixels])[0][0].mesh if self.mesh else None)
+
+    def _face(self, find: FaceFinder, row: int, pixels: np.ndarray) -> dict[str, np.ndarray]:
         """Return the aligned crop of the face in a photo, of the annotated one if the dataset has bounding boxes."""
         box = None if self.data.boxes is None or np.isnan(self.data.boxes[row]).any() else self.data.boxes[row].tolist()
         face = find.found(row, str(self.data.names[row]), pixels, box)
         if face is None or face.mesh is None:
             raise SourceError("no face detected; exclude the image, or set data.faces to 'whole'")
-        return self.preprocess.cut(face.pixels, face.mesh)[IMAGE]
+        return self.preprocess.cut(face.pixels, face.mesh)
 
     def _key(self, name: str, shape: tuple[int, ...]) -> str:
         facts = f"{self.data.digest}/{name}/{shape}/{self.preprocess.input.resize}/{bool(self.native)}"
@@ -413,3 +403,9 @@ def evaluation_tensor(store_NHWC: np.ndarray, preprocess: Preprocess) -> Tensor:
     if store_NHWC.shape[3] != preprocess.channels:
         store_NHWC = np.repeat(store_NHWC, preprocess.channels, 3)
     return torch.from_numpy(preprocess.tensor(store_NHWC))
+
+
+def placed(image_NCHW: Tensor, device: torch.device, config: TrainConfig) -> Tensor:
+    """Return images on a device, in the memory format of a run."""
+    image_NCHW = image_NCHW.to(device, non_blocking=True)
+    return image_NCHW.contiguous(memory_format=torch.channels_last) if config.channels_last else image_NCHW

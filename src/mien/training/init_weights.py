@@ -37,6 +37,7 @@ from torch import Tensor, nn
 from .. import cards, models
 from ..cards import Card, Input, bundled_file
 from ..errors import WeightsError, did_you_mean
+from ..faces.preprocessing import between
 from ..models import sface
 from ..models.checkpoints import LoadReport, read_checkpoint
 from ..models.checkpoints.converting import IMAGENET
@@ -165,7 +166,7 @@ def load_initial_weights(
         raise WeightsError(f"{path} has no BatchNorm statistics; pass training images to measure them", path=path)
     if known:
         # The first layer is adapted to the value range of the recipe.
-        scale, shift = _between(feed or IMAGENET, known.feed)
+        scale, shift = torch.from_numpy(between(feed or IMAGENET, known.feed)).float()
         kernel = converted[known.stem].float()
         moved = (kernel * shift[:, None, None]).sum((1, 2, 3))
         mean = converted[known.mean].float() - moved
@@ -183,11 +184,8 @@ def load_initial_weights(
     # A layer with PReLU needs its slopes.
     misfits += [key for key in report.missing if key.endswith(SLOPE) and key.replace(SLOPE, ".conv.weight") in report.loaded]
     if not report.loaded or unplaced or misfits:
-        raise WeightsError(
-            f"{path} ({init.kind}) does not fit the model {name!r}: {report.summary()}; choose another file or kind",
-            path=path,
-            value=init.kind,
-        )
+        problem = f"{path} ({init.kind}) does not fit the model {name!r}: {report.summary()}"
+        raise WeightsError(f"{problem}; choose another file or kind", path=path, value=init.kind)
     assign(model, {key: found[key] for key in report.loaded})
     if folded and images is not None:
         measure_statistics(model, images())
@@ -307,20 +305,6 @@ def _one_channel(tensor: Tensor, here: Tensor | None) -> Tensor:
     return tensor.sum(1, keepdim=True) if gray else tensor
 
 
-def _between(ours: Input, theirs: Input) -> tuple[Tensor, Tensor]:
-    """Return scale and shift of `theirs` = scale × `ours` + shift, for each of red, green and blue."""
-
-    def three(values: tuple[float, ...]) -> np.ndarray:
-        return np.broadcast_to(np.asarray(values or (1.0,), np.float64), 3)
-
-    # From our value to the pixel, (value × std − offset) / scale, and from the pixel to their value.
-    pixel_scale = three(ours.std) / ours.scale
-    pixel_shift = -three(ours.offset) / ours.scale
-    scale = pixel_scale * theirs.scale / three(theirs.std)
-    shift = (pixel_shift * theirs.scale + three(theirs.offset)) / three(theirs.std)
-    return torch.from_numpy(scale).float(), torch.from_numpy(shift).float()
-
-
 def _face_network(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the folded MobileNetV1 as timm's `mobilenetv1_100`: kernels transposed to RGB, BatchNorm without statistics."""
     found: dict[str, Tensor] = {}
@@ -366,9 +350,7 @@ def _sface(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 KNOWN: dict[str, Known] = {
     "efficientnet-lite0": Known(
-        Input(size=(224, 224), scale=1 / 128, offset=(-127 / 128,)),
-        "_conv_stem.weight",
-        "_bn0.running_mean",
+        Input(size=(224, 224), scale=1 / 128, offset=(-127 / 128,)), "_conv_stem.weight", "_bn0.running_mean"
     ),
     "mobilenet-v2": Known(IMAGENET, "features.0.0.weight", "features.0.1.running_mean"),
     "faceres": Known(
@@ -378,10 +360,5 @@ KNOWN: dict[str, Known] = {
         _face_network,
         folded=True,
     ),
-    "sface": Known(
-        Input(size=(112, 112), scale=1 / 128, offset=(-127.5 / 128,)),
-        STEM,
-        "0.norm.running_mean",
-        _sface,
-    ),
+    "sface": Known(Input(size=(112, 112), scale=1 / 128, offset=(-127.5 / 128,)), STEM, "0.norm.running_mean", _sface),
 }

@@ -1,6 +1,5 @@
 """Batches of augmented images, determined by the seed alone and prepared in advance by threads."""
 
-import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from .augmentation import BatchRng, TeacherView, augment
 from .config import TrainConfig
 from .data import Mixture, card_input
 from .distillation import Teacher
+from .transforms import hash_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +178,3 @@ def sample_weights(split: Mixture) -> np.ndarray:
     if total <= 0:
         raise ConfigError("sampler.kind = 'balanced' requires labels, but no training image has one; use 'shuffle'")
     return (weight / total).numpy()
-
-
-def hash_of(*numbers: int | str) -> int:
-    """Return a 63-bit seed derived from numbers and words."""
-    return int.from_bytes(hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest(), "big") >> 1

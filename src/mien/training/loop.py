@@ -36,11 +36,12 @@ from .augmentation import mixup
 from .building import CORRECT, LABELED, Parts, build_parts, device_of, fastest_precision, open_accelerator
 from .config import TrainConfig
 from .cpu_kernels import keep_freed_memory
-from .data import Mixture, card_crop, card_input, open_splits
-from .loader import Batch, Loader, hash_of
+from .data import Mixture, card_crop, card_input, open_splits, placed
+from .loader import Batch, Loader
 from .optim import freeze, frozen_statistics, sam_ascend, sam_restore
 from .pseudo_labels import pseudo_labeled
 from .schedule import Schedule
+from .transforms import hash_of
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -247,7 +248,7 @@ def gradients(run: Run, batch: Batch) -> dict[str, float]:
     chunks = torch.arange(total).chunk(config.accumulate)
     for index, chunk in enumerate(chunks):
         share = len(chunk) / total
-        images = {name: _on_device(run, value[chunk]) for name, value in batch.images.items()}
+        images = {name: placed(value[chunk], run.accelerator.device, config) for name, value in batch.images.items()}
         targets = {name: value[chunk].to(run.accelerator.device) for name, value in batch.targets.items()}
         more = index + 1 < len(chunks) and run.accelerator.num_processes > 1
         with run.accelerator.no_sync(parts.distributed) if more else contextlib.nullcontext():
@@ -408,11 +409,6 @@ def restore(run: Run) -> None:
     run.schedule.restore(saved["schedule"])
     for name, value in progress.items():
         setattr(run.progress, name, value)
-
-
-def _on_device(run: Run, image: Tensor) -> Tensor:
-    image = image.to(run.accelerator.device, non_blocking=True)
-    return image.contiguous(memory_format=torch.channels_last) if run.config.channels_last else image
 
 
 def _first_not_finite(module: nn.Module) -> str | None:

@@ -27,9 +27,8 @@ def teacher_of(config: TrainConfig, averaged: nn.Module | None, model: nn.Module
     if not wanted.confidence:
         return None
     if wanted.confidence <= 0.5:
-        raise ConfigError(
-            f"pseudo_labels.confidence must be above 0.5, or 0 for off, got {wanted.confidence}", value=wanted.confidence
-        )
+        message = f"pseudo_labels.confidence must be above 0.5, or 0 for off, got {wanted.confidence}"
+        raise ConfigError(message, value=wanted.confidence)
     if not wanted.teacher:
         if averaged is None:
             raise ConfigError("pseudo_labels requires optim.ema for averaged weights, or a file in pseudo_labels.teacher")
@@ -37,10 +36,8 @@ def teacher_of(config: TrainConfig, averaged: nn.Module | None, model: nn.Module
     teacher = copy.deepcopy(model)
     report = load_initial_weights(teacher, config.model.name, InitConfig(file=wanted.teacher))
     if report.missing or report.shape_mismatch:
-        raise ConfigError(
-            f"pseudo_labels.teacher: {wanted.teacher} is not a complete {config.model.name} with the classes of this run",
-            path=wanted.teacher,
-        )
+        problem = f"{wanted.teacher} is not a complete {config.model.name} with the classes of this run"
+        raise ConfigError(f"pseudo_labels.teacher: {problem}", path=wanted.teacher)
     return teacher.eval()
 
 

@@ -17,9 +17,6 @@ from typing import Any
 from ..errors import ConfigError, TrainingError, needs
 from .config import TrainConfig
 
-# 97.5 % quantiles of Student's t for 1 … 10 degrees of freedom; the normal 1.96 is used beyond.
-T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
-
 
 @dataclass(frozen=True, slots=True)
 class Member:
@@ -219,10 +216,11 @@ def interval(setting: str, metric: str, values: Sequence[float]) -> Pooled:
     mean = statistics.fmean(values)
     if len(values) < 2:
         return Pooled(setting, "validation", metric, 1, mean, math.nan, math.nan, math.nan)
+    from scipy.special import stdtrit  # as slow to import as numpy
+
     deviation = statistics.stdev(values)
-    degrees = len(values) - 1
-    half = (T_975[degrees - 1] if degrees <= len(T_975) else 1.96) * deviation / math.sqrt(len(values))
-    return Pooled(setting, "validation", metric, len(values), mean, deviation, mean - half, mean + half)
+    half = stdtrit(len(values) - 1, 0.975) * deviation / math.sqrt(len(values))
+    return Pooled(setting, "validation", metric, len(values), mean, deviation, mean - float(half), mean + float(half))
 
 
 def tested(runs: Sequence[Member], metrics: Sequence[str]) -> Iterator[Pooled]:

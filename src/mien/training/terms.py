@@ -25,16 +25,8 @@ Fraction = Annotated[float, Range(0, 1)]
 Count = Annotated[int, Range(0)]
 
 TERMS: dict[str, dict[str, Any]] = {
-    "cross-entropy": {
-        "smoothing": Fraction,
-        "balanced": Fraction | None,
-        "soft": bool,
-        "class_weights": tuple[Amount, ...],
-    },
-    "votes": {
-        "mode": Literal["cross-entropy", "majority", "probability", "multi-target", "binary"],
-        "smoothing": Fraction,
-    },
+    "cross-entropy": {"smoothing": Fraction, "balanced": Fraction | None, "soft": bool, "class_weights": tuple[Amount, ...]},
+    "votes": {"mode": Literal["cross-entropy", "majority", "probability", "multi-target", "binary"], "smoothing": Fraction},
     "distil": {"teacher": str},
     "binary": {},
     "affinity": {"centers": Count, "frozen": bool},
@@ -105,11 +97,8 @@ def check_heads(config: TrainConfig) -> None:
     for name, labels in config.model.heads.items():
         classes = label_set(labels)
         if not name.isidentifier() or name in taken or name.startswith("_"):
-            raise ConfigError(
-                f"model.heads: {name!r} must be a name, and not that of another output: {', '.join(taken)}",
-                value=name,
-                expected=taken,
-            )
+            message = f"model.heads: {name!r} must be a name, and not that of another output: {', '.join(taken)}"
+            raise ConfigError(message, value=name, expected=taken)
         terms = [term for term in config.loss if term.output == name]
         if not terms:
             raise ConfigError(f"model.heads: no loss term trains the output {name!r}", value=name)
@@ -141,11 +130,8 @@ def check_metrics(config: TrainConfig) -> None:
     for field, metric in wanted.items():
         for name in map(str.strip, metric.split("+") if metric else ()):
             if name not in known:
-                raise ConfigError(
-                    f"{field}: unknown metric {name!r}; the metrics of this run are {', '.join(known)}",
-                    value=name,
-                    expected=tuple(known),
-                )
+                message = f"{field}: unknown metric {name!r}; the metrics of this run are {', '.join(known)}"
+                raise ConfigError(message, value=name, expected=tuple(known))
 
 
 def target_of(term: Term) -> str:

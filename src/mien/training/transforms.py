@@ -54,8 +54,7 @@ class BatchRng:
 
     def derive(self, *key: int | str) -> "BatchRng":
         """Return an independent generator, for the same images, seeded by this one's seed and a key."""
-        text = repr((self.seed, key)).encode()
-        child = BatchRng(int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1, self.total, slice(0, 0))
+        child = BatchRng(hash_of(self.seed, key), self.total, slice(0, 0))
         child._rows = self._rows
         return child
 
@@ -88,6 +87,11 @@ class BatchRng:
             else:
                 value.uniform_(generator=own)
         return values
+
+
+def hash_of(*key: int | str | tuple[int | str, ...]) -> int:
+    """Return a 63-bit seed derived from numbers and words."""
+    return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=8).digest(), "big") >> 1
 
 
 Chance = Annotated[float, Range(0, 1)]

@@ -18,7 +18,7 @@ from ..metrics.calibration import abstention_threshold, fit_temperature, softmax
 from ..models.torch_runtime import run_network
 from .config import TrainConfig
 from .criterion import Criterion, field_of
-from .data import UNKNOWN, Mixture, Split, card_input, evaluation_batches
+from .data import UNKNOWN, Mixture, Split, card_input, evaluation_batches, placed
 from .terms import CLASSIFIED, CONCORDANCE, LOSS, heads, prefix_of
 
 MIN_CALIBRATION = 100
@@ -48,28 +48,19 @@ def predict(
     preprocess = Preprocess(card_input(config.input))
     device = next(model.parameters()).device
     rows = np.arange(process, len(split), processes)
-    parts: dict[str, list[np.ndarray]] = {name: [] for index in range(len(config.data)) for name in heads(config, index)}
-    losses: list[np.ndarray] = []
+    names = dict.fromkeys(name for index in range(len(config.data)) for name in heads(config, index))
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in names} | ({} if criterion is None else {LOSS: []})
     for taken, images, readable in evaluation_batches(split, preprocess, BATCH, rows):
-        views = [images]
+        inputs = {name: placed(image, device, config) for name, image in images.items()}
+        outputs = [run_network(model, inputs)]
         if config.validation.views > 1:
-            views.append({name: value.flip(3) for name, value in images.items()})
-        found: dict[str, list[np.ndarray]] = {name: [] for name in parts}
-        for view in views:
-            inputs = {name: value.to(device) for name, value in view.items()}
-            if config.channels_last:
-                inputs = {name: value.contiguous(memory_format=torch.channels_last) for name, value in inputs.items()}
-            output = run_network(model, inputs)
-            for name in parts:
-                found[name].append(field_of(output, name).float().cpu().numpy())
-            if criterion is not None and view is images:
-                losses.append(np.full(len(taken), _loss(criterion, output, split, taken, readable, device)))
-        for name in parts:
-            mean = np.mean(found[name], 0)
+            outputs.append(run_network(model, {name: image.flip(3) for name, image in inputs.items()}))
+        for name in names:
+            mean = np.mean([field_of(output, name).float().cpu().numpy() for output in outputs], 0)
             mean[~readable] = np.nan
             parts[name].append(mean)
-    if criterion is not None:
-        parts[LOSS] = losses
+        if criterion is not None:
+            parts[LOSS].append(np.full(len(taken), _loss(criterion, outputs[0], split, taken, readable, device)))
     return {name: np.concatenate(values) if values else np.empty((0,)) for name, values in parts.items()}
 
 

@@ -61,11 +61,9 @@ def rate(runs: Runs, metrics: Sequence[str]) -> dict[str, Value]:
     found = {}
     for name in metrics:
         try:
-            rated = [metric(name, table) for table in tables]
+            rated, terms, values = _rated(tables, name)
         except ConfigError:
             continue
-        terms = [one.terms(table) for one, table in zip(rated, tables, strict=True)]
-        values = [float(one.formula(each.sum(0))) for one, each in zip(rated, terms, strict=True)]
         if not np.isfinite(values).any():
             continue
         if all(np.array_equal(table.sample, tables[0].sample) for table in tables):
@@ -89,20 +87,17 @@ def difference(reference: Runs, other: Runs, name: str) -> Difference:
     usable = [table.sample[table.counted | (table.label == "")].tolist() for side in sides for table in side]
     common = set.intersection(*map(set, usable))
     sides = [[_aligned(table, common) for table in side] for side in sides]
-    first = sides[0][0]
-    try:
-        rated = [[metric(name, table) for table in side] for side in sides]
-    except ConfigError:
-        return Difference(None, p=math.nan)
+    first, undefined = sides[0][0], Difference(None, p=math.nan)
     if not len(first):
-        return Difference(None, p=math.nan)
-    terms = [[one.terms(table) for one, table in zip(*both, strict=True)] for both in zip(rated, sides, strict=True)]
-    pairs = [zip(*both, strict=True) for both in zip(rated, terms, strict=True)]
-    before, after = (np.mean([one.formula(each.sum(0)) for one, each in pair]) for pair in pairs)
-    value = float(after - before)
+        return undefined
+    try:
+        (before, before_terms, reference_values), (after, after_terms, values) = (_rated(side, name) for side in sides)
+    except ConfigError:
+        return undefined
+    value = float(np.mean(values) - np.mean(reference_values))
     if not math.isfinite(value):
-        return Difference(None, p=math.nan)
-    drawn = _drawn(terms[1], rated[1], first.clusters, seed=1) - _drawn(terms[0], rated[0], first.clusters, seed=2)
+        return undefined
+    drawn = _drawn(after_terms, after, first.clusters, seed=1) - _drawn(before_terms, before, first.clusters, seed=2)
     p = m.two_sided_p(drawn)
     seeds = max(map(len, sides))
     test = f"bootstrap over {'images' if first.clusters is None else 'subjects'}{' and seeds' if seeds > 1 else ''}"
@@ -119,6 +114,13 @@ def _tables(runs: Runs) -> list[Predictions]:
         reports[0].predictions if len(reports) == 1 else Predictions.concatenate([each.predictions for each in reports])
         for reports in runs.values()
     ]
+
+
+def _rated(tables: Sequence[Predictions], name: str) -> tuple[list[Metric], list[np.ndarray], list[float]]:
+    """Return a metric for each table, its terms, and its value; raises ConfigError if a table lacks what it needs."""
+    metrics = [metric(name, table) for table in tables]
+    terms = [one.terms(table) for one, table in zip(metrics, tables, strict=True)]
+    return metrics, terms, [float(one.formula(each.sum(0))) for one, each in zip(metrics, terms, strict=True)]
 
 
 def _aligned(table: Predictions, samples: set[str]) -> Predictions:

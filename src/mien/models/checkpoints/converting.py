@@ -22,8 +22,7 @@ from .loading import LoadReport, load_author_state, save_state
 
 AS_IS = "as-is"  # in place of a model's name: only the container changes
 
-IMAGENET = cards.Input(size=(224, 224), scale=1 / 255, offset=(-0.485, -0.456, -0.406), std=(0.229, 0.224, 0.225))
-UNIT = cards.Input(size=(224, 224), scale=1 / 255, offset=(0.0,))
+IMAGENET, UNIT = (cards.Input(size=(224, 224), **cards.VALUE_RANGES[name]) for name in ("imagenet", "unit"))
 
 LABEL_CROPS: Mapping[str, str] = {"fer2013": "fer2013", "ferplus": "fer2013"}
 """Label set → crop template of its dataset; the aligned images of the other datasets are nearest to `DEFAULT_CROP`."""
