@@ -7,8 +7,6 @@
 ['happiness']
 """
 
-from __future__ import annotations
-
 import importlib
 import os
 from typing import TYPE_CHECKING, Any

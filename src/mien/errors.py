@@ -14,8 +14,6 @@ A message states the problem, the offending value and the remedy; the same facts
 errors raise `TypeError` and `ValueError`.
 """
 
-from __future__ import annotations
-
 import contextlib
 import difflib
 import os

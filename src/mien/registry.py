@@ -1,7 +1,5 @@
 """Registries: literal dicts from a name to an object, or to `"package.module:attribute"` where an import is expensive."""
 
-from __future__ import annotations
-
 import importlib
 import sys
 from collections.abc import Mapping

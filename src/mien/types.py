@@ -4,15 +4,13 @@ They hold no pixels, so they compare, pickle and serialize cheaply. `to_dict` gi
 tables; `json_schema` describes the JSON.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import importlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 
@@ -232,7 +230,7 @@ class Face:
     """Gaze direction; None with both eyes closed, or without a mesh that has irises."""
     track: int | None = None
     """Number that a face keeps through a video, from 1."""
-    unsmoothed: Face | None = None
+    unsmoothed: "Face | None" = None
     """In a smoothed video: the values of the frame alone, else None."""
 
     @property
@@ -265,7 +263,7 @@ class Face:
         }
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Face:
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Return the face that `to_dict` described; points only if it listed them all."""
         points, unsmoothed, pose, gaze = (values[name] for name in ("points", "unsmoothed", "pose", "gaze"))
         whole = points is not None and len(points) > 68
@@ -350,7 +348,7 @@ class Result:
         return {**values, "notes": list(self.notes), "model": self.model, "faces": faces}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Result:
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Return the result that `to_dict` described; faces have points only if it listed them all."""
         faces = tuple(Face.from_dict(face) for face in values["faces"])
         fields: dict[str, Any] = {**values, "faces": faces, "notes": tuple(values["notes"])}

@@ -11,8 +11,6 @@ Outputs are named by their role: `scores` (calibrated probabilities), `valence_a
 card is inside the file. An ensemble becomes one file.
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ..errors import TORCH_SIDE, needs

@@ -1,7 +1,5 @@
 """The steps of an export: open, trace, convert, compare, measure, write."""
 
-from __future__ import annotations
-
 import dataclasses
 import datetime
 import tempfile

@@ -1,7 +1,5 @@
 """Exported networks as files: ONNX with the card inside, or OpenVINO's two files with the card beside them."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import tempfile

@@ -1,7 +1,5 @@
 """An ensemble as one ONNX graph: the graphs of its members, and the pooling of their scores as in `mien.runtime.pooling`."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

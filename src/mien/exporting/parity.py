@@ -1,7 +1,5 @@
 """Compare an exported file with its source: outputs on faces of the bundled photo, accuracy on a dataset, speed."""
 
-from __future__ import annotations
-
 import statistics
 import time
 from collections.abc import Mapping, Sequence

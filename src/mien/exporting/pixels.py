@@ -5,8 +5,6 @@ which float64 represents exactly. For images of another aspect ratio, single pix
 versions of Pillow choose which axis comes first.
 """
 
-from __future__ import annotations
-
 import onnx
 import torch
 from torch import Tensor, nn

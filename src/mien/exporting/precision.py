@@ -11,8 +11,6 @@ VNNI, onnxruntime's products of unsigned and signed bytes overflow unless the se
 which `mien.runtime.onnx` sets.
 """
 
-from __future__ import annotations
-
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence

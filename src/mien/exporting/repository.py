@@ -1,7 +1,5 @@
 """A folder ready to be pushed to a model hub: README with metadata, ONNX file with its card, readable card, example."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

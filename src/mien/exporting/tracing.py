@@ -4,8 +4,6 @@ The tracing exporter is used, since networks have no branches: `dynamo=True` tak
 quantizer and OpenVINO know the patterns of the tracer.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import io
 import warnings

@@ -11,8 +11,6 @@ The CPU is the default, also on machines with a GPU: metrics are measured on it,
 bundled 8-bit networks do not gain from a GPU.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Iterator
@@ -46,7 +44,7 @@ class Device:
         return f"{self.kind}:{self.index}" if self.kind == "cuda" else self.kind
 
     @classmethod
-    def parse(cls, word: str | Device) -> Device:
+    def parse(cls, word: "str | Device") -> "Device":
         """Return the device of a name.
 
         Raises:
