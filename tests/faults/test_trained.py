@@ -59,8 +59,8 @@ def test_weights_on_a_full_disk_end_the_run_with_a_word(tmp_path: Path) -> None:
 
 
 def test_records_on_a_full_disk_keep_the_old_ones(tmp_path: Path) -> None:
-    records.write_rows(tmp_path, [{"epoch": 1}])
+    records.write_epochs(tmp_path, [{"epoch": 1}], {})
     before = names_in(tmp_path)
     with full_disk(20), pytest.raises(TrainingError):
-        records.write_rows(tmp_path, [{"epoch": 1}, {"epoch": 2}])
+        records.write_epochs(tmp_path, [{"epoch": 1}, {"epoch": 2}], {})
     assert names_in(tmp_path) == before and (tmp_path / "metrics.jsonl").read_text() == '{"epoch": 1}\n'

@@ -307,9 +307,7 @@ def end_epoch(run: Run) -> None:
             about = run.validation, run.digests, row, calibration, figures
             run_dir.keep_best(run.out, parts.kept, config, parts.options, *about)
         save(run)
-        run_dir.write_rows(run.out, progress.rows)
-        curves = run_dir.draw_curves(run.out, progress.rows)
-        run_dir.write_skipped(run.out, progress.skipped)
+        curves = run_dir.write_epochs(run.out, progress.rows, progress.skipped)
         if config.tracker:
             step = progress.epoch * run.loader.steps
             run.accelerator.log({key: float(value) for key, value in row.items()}, step=step)

@@ -111,20 +111,15 @@ def environment(splits: Sequence[Mixture], device: torch.device) -> dict[str, An
     }
 
 
-def write_rows(out: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write `metrics.jsonl`, one line for each epoch."""
+def write_epochs(out: Path, rows: Sequence[Mapping[str, Any]], skipped: Mapping[str, str]) -> Figure:
+    """Write `metrics.jsonl`, a line for each epoch, its `curves.png`, and `skipped.txt`, a line for each unreadable image.
+
+    Returns the figure of the curves; errors as in `write`.
+    """
     write(out / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-
-
-def write_skipped(out: Path, skipped: Mapping[str, str]) -> None:
-    """Write `skipped.txt`, one line for each unreadable image."""
     if skipped:
         text = "".join(f"{name}\t{' '.join(reason.split())}\n" for name, reason in sorted(skipped.items()))
         write(out / "skipped.txt", text)
-
-
-def draw_curves(out: Path, rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Write `curves.png`, losses and metrics over the epochs, and return the figure; errors as in `write`."""
     with styled():
         figure = curves({cards.run_name(out): rows})
     content = figure_bytes(figure, "png")
