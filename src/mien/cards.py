@@ -30,8 +30,7 @@ ARCHITECTURES = ASSETS / "architectures.toml"
 def bundled_file(name: str) -> Path:
     """Return the path of a weight file that ships with the package: `bundled_file("blazeface.onnx")`.
 
-    Raises:
-        WeightsError: the file is missing or does not match its card.
+    Raises WeightsError: the file is missing or does not match its card.
     """
     path = WEIGHTS / name
     try:
@@ -57,11 +56,7 @@ def no_weights(path: str | Path) -> WeightsError:
 
 
 def verify(path: str | Path, digest: str) -> Path:
-    """Return `path` if the file has this sha256.
-
-    Raises:
-        WeightsError: the file is missing or has another digest.
-    """
+    """Return `path` if the file has this sha256. Raises WeightsError: the file is missing or has another digest."""
     path = Path(path)
     if not path.is_file():
         raise no_weights(path)
@@ -261,8 +256,7 @@ class Card:
     def weights(self) -> Path:
         """Return the path of the weights file after checking its digest.
 
-        Raises:
-            WeightsError: the file is missing or has another digest.
+        Raises WeightsError: the file is missing or has another digest.
         """
         if self.members and not self.file:
             raise WeightsError(f"the ensemble {self.name} has no weights file; export it as one file", value=self.name)
@@ -283,9 +277,7 @@ class Card:
 def write(card: Card, path: Path) -> None:
     """Write a card as TOML, atomically.
 
-    Raises:
-        ConfigError: the disk is full or the folder is not writable.
-        MissingExtra: tomli-w is not installed.
+    Raises ConfigError: the disk is full or the folder is not writable; MissingExtra: tomli-w is not installed.
     """
     with needs("train", "tomli-w"):
         import tomli_w
@@ -296,8 +288,7 @@ def write(card: Card, path: Path) -> None:
 def parse(text: str, where: str) -> Card:
     """Read a card from TOML text.
 
-    Raises:
-        WeightsError: invalid TOML, a missing or unknown field, an invalid type, or a contradiction.
+    Raises WeightsError: invalid TOML, a missing or unknown field, an invalid type, or a contradiction.
     """
     try:
         table = tables.parse(text, f"card {where}")
@@ -330,11 +321,7 @@ def upgraded(table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read(path: str | Path) -> Card:
-    """Read a card file.
-
-    Raises:
-        WeightsError: the file is missing or invalid.
-    """
+    """Read a card file. Raises WeightsError: the file is missing or invalid."""
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -359,19 +346,14 @@ def zoo_folder() -> Path:
 
 
 def zoo() -> dict[str, Card]:
-    """Return the cards of the zoo by name, `zoo:NAME`; none without its folder.
-
-    Raises:
-        WeightsError: a card is invalid.
-    """
+    """Return the cards of the zoo by name, `zoo:NAME`; none without its folder. Raises WeightsError: a card is invalid."""
     return {f"{ZOO}{path.stem}": read(path) for path in sorted(zoo_folder().glob("*.toml"))}
 
 
 def zoo_names(pattern: str) -> list[str]:
     """Return the models of the zoo that match a shell pattern, such as `zoo:*`.
 
-    Raises:
-        WeightsError: no model matches, or the zoo is missing; the message states how to get the folder.
+    Raises WeightsError: no model matches, or the zoo is missing; the message states how to get the folder.
     """
     known = zoo()
     found = [name for name in known if fnmatchcase(name, pattern)]
@@ -387,9 +369,7 @@ def zoo_names(pattern: str) -> list[str]:
 def load(model: str | Path) -> Card:
     """Return the card of a bundled model, of a model of the zoo or of a card file.
 
-    Raises:
-        UnknownName: unknown model.
-        WeightsError: the file is missing or invalid.
+    Raises UnknownName: unknown model; WeightsError: the file is missing or invalid.
     """
     if str(model).startswith(ZOO):
         return zoo()[zoo_names(str(model))[0]]

@@ -45,11 +45,7 @@ class Device:
 
     @classmethod
     def parse(cls, word: "str | Device") -> "Device":
-        """Return the device of a name.
-
-        Raises:
-            ConfigError: unknown device.
-        """
+        """Return the device of a name. Raises ConfigError: unknown device."""
         if isinstance(word, Device):
             return word
         kind, colon, number = str(word).partition(":")
@@ -82,8 +78,7 @@ def choice() -> Device:
 def use(device: str | Device | None) -> Iterator[None]:
     """Select the device of all networks opened inside the block; None keeps the current one.
 
-    Raises:
-        ConfigError: unknown device. Availability is checked when a network is opened.
+    Raises ConfigError: unknown device. Availability is checked when a network is opened.
     """
     before = _CHOICE.set(choice() if device is None else Device.parse(device))
     try:

@@ -66,8 +66,7 @@ PRODUCT = (
 def providers(device: Device, available: Collection[str]) -> Providers:
     """Return the execution providers for a device other than `auto`, with the CPU as fallback for unsupported operators.
 
-    Raises:
-        ConfigError: the required provider is not available.
+    Raises ConfigError: the required provider is not available.
     """
     if device.kind == "cpu":
         return [(ON_CPU, {})]
@@ -100,8 +99,7 @@ def find_best(available: tuple[str, ...] | None = None) -> tuple[Device, tuple[s
 def started(device: Device, available: tuple[str, ...] | None = None) -> Device:
     """Return a device other than `auto` after running a small network on it: its hardware or driver may be missing.
 
-    Raises:
-        ConfigError: the provider is missing, or the device does not start, for example without its driver.
+    Raises ConfigError: the provider is missing, or the device does not start, for example without its driver.
     """
     wanted = providers(device, available or onnxruntime.get_available_providers())
     cause = "onnxruntime fell back to the CPU; libraries or hardware are missing"
@@ -202,11 +200,7 @@ class OnnxRuntime:
 
     It is given by its card, path or content. Idle worker threads do not spin, so several sessions can share cores; 0 threads
     inside one call lets onnxruntime choose. Memory on the CPU is from the arena of all networks; without it, inputs of many
-    sizes do not add up.
-
-    Raises:
-        WeightsError: the file is missing or invalid.
-        ConfigError: the device is not available.
+    sizes do not add up. Raises WeightsError: the file is missing or invalid; ConfigError: the device is not available.
     """
 
     def __init__(self, model: Card | str | Path | bytes, threads: int = 1, *, arena: bool = True) -> None:

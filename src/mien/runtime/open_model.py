@@ -96,8 +96,7 @@ def open_model(model: str | Path, threads: int = 1) -> tuple[Card, Runtime]:
 class EnsembleRuntime:
     """The models of an ensemble as one function from a batch to its named outputs.
 
-    Raises:
-        WeightsError: the weights of a member are missing, or are not those that the ensemble was made of.
+    Raises WeightsError: the weights of a member are missing, or are not those that the ensemble was made of.
     """
 
     def __init__(self, card: Card, threads: int = 1) -> None:

@@ -15,12 +15,8 @@ from .open_model import Batch
 class OpenvinoRuntime:
     """An OpenVINO network, given by its card or the content of both files, as a function from a batch to named outputs.
 
-    Thread-safe; 0 threads inside one call lets OpenVINO choose.
-
-    Raises:
-        MissingExtra: openvino is not installed.
-        WeightsError: the files are missing, invalid, or do not match the card.
-        ConfigError: another device than the CPU is selected.
+    Thread-safe; 0 threads inside one call lets OpenVINO choose. Raises MissingExtra: openvino is not installed; WeightsError:
+    the files are missing, invalid, or do not match the card; ConfigError: another device than the CPU is selected.
     """
 
     def __init__(self, network: Card | tuple[bytes, bytes], threads: int = 1) -> None:
