@@ -40,6 +40,11 @@ class Range:
         return f"{low} and at most {self.high:g}" if self.open else f"from {self.low:g} to {self.high:g}"
 
 
+Count = Annotated[int, Range(0)]
+Positive = Annotated[int, Range(1)]
+Fraction = Annotated[float, Range(0, 1)]
+Amount = Annotated[float, Range(0)]
+
 RENAMED = {
     "colour": "color",
     "grey": "gray",

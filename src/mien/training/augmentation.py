@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 import numpy as np
 
 from .. import config as tables
+from ..config import Fraction
 from ..errors import ConfigError, did_you_mean, shown
 from ..registry import LazyModule, lookup
 from . import transforms
-from .transforms import BatchRng, Chance
+from .transforms import BatchRng
 
 if TYPE_CHECKING:
     import torch
@@ -121,12 +122,12 @@ def check(steps: Sequence[Step]) -> None:
             raise ConfigError(f"augment: {first!r} must come before 'normalize'", value=first)
 
 
-def maybe(image_NCHW: Tensor, rng: BatchRng, *, p: Chance, steps: Steps) -> Tensor:
+def maybe(image_NCHW: Tensor, rng: BatchRng, *, p: Fraction, steps: Steps) -> Tensor:
     """Apply several transforms with probability p: torchvision's `RandomApply`."""
     return either(image_NCHW, rng, p=p, then=steps)
 
 
-def either(image_NCHW: Tensor, rng: BatchRng, *, p: Chance, then: Steps, otherwise: Steps = ()) -> Tensor:
+def either(image_NCHW: Tensor, rng: BatchRng, *, p: Fraction, then: Steps, otherwise: Steps = ()) -> Tensor:
     """Apply some transforms with probability p, otherwise others: imgaug's `Sometimes`."""
     chosen = rng.chance(p)
     for key, rows, steps in (("then", chosen, then), ("otherwise", ~chosen, otherwise)):

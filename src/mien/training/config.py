@@ -9,16 +9,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from .. import config as tables
-from ..config import Range
+from ..config import Amount, Count, Fraction, Positive, Range
 from ..errors import ConfigError, did_you_mean
 from . import recipes, terms
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "radam")
 SCHEDULES = ("constant", "step", "multi-step", "exponential", "plateau", "cosine", "one-cycle")
-Count = Annotated[int, Range(0)]
-Positive = Annotated[int, Range(1)]
-Fraction = Annotated[float, Range(0, 1)]
-Amount = Annotated[float, Range(0)]
 
 
 @dataclass(frozen=True, kw_only=True)

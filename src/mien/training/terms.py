@@ -6,11 +6,11 @@ Everything that a recipe can name is checked here, without torch, so that errors
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from .. import config as tables
 from .. import models
-from ..config import Range
+from ..config import Amount, Count, Fraction
 from ..errors import ConfigError, did_you_mean
 from ..labels import FERPLUS, label_set
 from ..models.info import described
@@ -19,10 +19,6 @@ from . import augmentation
 
 if TYPE_CHECKING:
     from .config import Term, TrainConfig
-
-Amount = Annotated[float, Range(0)]
-Fraction = Annotated[float, Range(0, 1)]
-Count = Annotated[int, Range(0)]
 
 TERMS: dict[str, dict[str, Any]] = {
     "cross-entropy": {"smoothing": Fraction, "balanced": Fraction | None, "soft": bool, "class_weights": tuple[Amount, ...]},

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from PIL import Image
 
-from ..config import Range
+from ..config import Amount, Fraction, Range
 from ..registry import LazyModule
 
 if TYPE_CHECKING:
@@ -94,8 +94,6 @@ def hash_of(*key: int | str | tuple[int | str, ...]) -> int:
     return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=8).digest(), "big") >> 1
 
 
-Chance = Annotated[float, Range(0, 1)]
-Amount = Annotated[float, Range(0)]
 Interval = Annotated[tuple[float, float], Range()]
 Above = Annotated[tuple[float, float], Range(0, open=True)]
 Shares = Annotated[tuple[float, float], Range(0, 1)]
@@ -124,7 +122,7 @@ def sometimes(default: float = 1.0) -> Callable[[Callable[..., Tensor]], Callabl
         images, numbers, *own = inspect.signature(change).parameters.values()
         chance = inspect.Parameter("p", inspect.Parameter.KEYWORD_ONLY, default=default)
         transform.__signature__ = inspect.Signature([images, numbers, chance, *own])  # pyrefly: ignore
-        transform.__annotations__ = {**change.__annotations__, "p": Chance}
+        transform.__annotations__ = {**change.__annotations__, "p": Fraction}
         return transform
 
     return decorated
