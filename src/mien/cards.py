@@ -17,8 +17,8 @@ from typing import Annotated, Any, Literal
 
 from . import config as tables
 from .errors import ConfigError, WeightsError, needs, shown
-from .io.files import atomic_write
 from .io.files import sha256 as sha256
+from .io.files import write_file
 from .registry import lookup
 
 ASSETS = Path(__file__).parent / "assets"
@@ -281,8 +281,7 @@ def write(card: Card, path: Path) -> None:
     """
     with needs("train", "tomli-w"):
         import tomli_w
-    with atomic_write(path) as part:
-        part.write_text(tomli_w.dumps({"file": "", **card.to_dict()}), encoding="utf-8")
+    write_file(path, tomli_w.dumps({"file": "", **card.to_dict()}))
 
 
 def parse(text: str, where: str) -> Card:

@@ -17,7 +17,7 @@ from typing import Any
 from ..data.datasets import Dataset
 from ..data.labeled_faces import FaceFinder, Mode, mode_for
 from ..errors import ConfigError, DatasetError
-from ..io.files import atomic_write, locked_folder, write_errors
+from ..io.files import locked_folder, write_errors, write_file
 from ..runtime.devices import Device, use
 from .label_mapping import mapping
 from .predict import compared_classes, face_mode, predict_batches, save_mistakes
@@ -147,8 +147,7 @@ def evaluate(
             "mistakes": save_mistakes(out, table, dataset),
         }
         text = json.dumps(about, indent=1, ensure_ascii=False) + "\n"
-        with atomic_write(out / EVALUATION) as part:
-            part.write_text(text, encoding="utf-8", errors="surrogateescape")
+        write_file(out / EVALUATION, text, errors="surrogateescape")
         report = Report(out, table, json.loads(text))
         report.write(page=page)
         return report

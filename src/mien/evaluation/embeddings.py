@@ -17,7 +17,7 @@ import numpy as np
 from ..data.datasets import Dataset
 from ..data.labeled_faces import Mode, found_faces
 from ..errors import ConfigError, DatasetError, needs
-from ..io.files import LineFeeds, atomic_write
+from ..io.files import LineFeeds, write_file
 from ..runtime.devices import Device, use
 from ..runtime.open_model import open_model
 from ..visualization.plotting import Figure, new_figure, styled
@@ -123,9 +123,7 @@ def save(embedding: Embedding, path: str | Path) -> Path:
     if write is None:
         message = f"{path}: the suffix of a features file must be {', '.join(WRITERS)}"
         raise ConfigError(message, value=path.suffix, expected=tuple(WRITERS))
-    content = write(embedding)
-    with atomic_write(path) as part:
-        part.write_bytes(content)
+    write_file(path, write(embedding))
     return path
 
 

@@ -22,7 +22,7 @@ from .. import metrics
 from ..data.datasets import Dataset
 from ..data.labeled_faces import Face, FaceFinder, Mode, labeled_faces
 from ..errors import ConfigError
-from ..io.files import LineFeeds, atomic_write
+from ..io.files import LineFeeds, write_file
 from ..runtime.devices import Device, use
 from ..visualization.plotting import BLUE, RED, Figure, new_figure, styled
 from .corruptions import DEGRADATIONS, LOOSE, PHOTOGRAPHS, TIGHT, Degradation
@@ -84,8 +84,7 @@ class Robustness:
 
     def save(self, path: str | Path) -> Path:
         """Write the rows as csv, atomically; raises ConfigError if that fails."""
-        with atomic_write(path) as part:
-            part.write_text(self.csv(), encoding="utf-8")
+        write_file(path, self.csv())
         return Path(path)
 
     def figure(self) -> Figure:

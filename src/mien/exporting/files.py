@@ -12,7 +12,7 @@ import tomli_w
 from .. import cards
 from ..cards import Card, sha256
 from ..errors import ExportError, WeightsError, reason
-from ..io.files import atomic_write
+from ..io.files import write_file
 from ..runtime.onnx import OnnxRuntime
 from ..runtime.openvino import OpenvinoRuntime, import_openvino
 from . import ADVICE
@@ -100,5 +100,4 @@ def _card_bytes(card: Card) -> bytes:
 
 
 def _write(path: Path, content: bytes) -> None:
-    with atomic_write(path, ADVICE, ExportError) as part:
-        part.write_bytes(content)
+    write_file(path, content, ADVICE, ExportError)

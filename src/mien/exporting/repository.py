@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from ..cards import Card, Measured
-from ..io.files import atomic_write
+from ..io.files import write_file
 from ..io.model_files import FILE
 
 EXAMPLE = '''"""Facial expression recognition with this model: python example.py photo.jpg"""
@@ -29,8 +29,7 @@ def write_repository(card: Card, folder: str | Path) -> None:
         "example.py": EXAMPLE.format(file=FILE),
     }
     for name, text in texts.items():
-        with atomic_write(folder / name) as part:
-            part.write_text(text, encoding="utf-8")
+        write_file(folder / name, text)
 
 
 def readme(card: Card, repository: str) -> str:

@@ -53,6 +53,18 @@ def atomic_write(path: str | os.PathLike[str], advice: str = ADVICE, error: type
                 part.unlink()
 
 
+def write_file(
+    path: str | os.PathLike[str],
+    content: str | bytes,
+    advice: str = ADVICE,
+    error: type[MienError] = ConfigError,
+    errors: str = "strict",
+) -> None:
+    """Write a whole file as `atomic_write` does; text in UTF-8, with these `errors` of the codec."""
+    with atomic_write(path, advice, error) as part:
+        part.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", errors))
+
+
 def check_output(
     path: str | os.PathLike[str], flag: str, suffixes: Sequence[str], ours: bytes, *, inputs: Iterable[str], overwrite: bool
 ) -> None:

@@ -16,7 +16,7 @@ from .. import cards
 from ..cards import sha256
 from ..errors import TrainingError, WeightsError, reason
 from ..evaluation.report.plots import curves
-from ..io.files import atomic_write
+from ..io.files import write_file
 from ..io.provenance import commit, software
 from ..labels import LABEL_SETS, label_set
 from ..models.checkpoints.loading import save_state
@@ -73,10 +73,9 @@ def identity_of_saved(table: Mapping[str, Any]) -> dict[str, Any]:
     return identity_of(TrainConfig.of(upgrade(table)))
 
 
-def write(path: Path, text: str) -> None:
-    """Write a text file atomically; raises TrainingError if that fails."""
-    with atomic_write(path, RESUME, TrainingError) as part:
-        part.write_text(text, encoding="utf-8")
+def write(path: Path, content: str | bytes) -> None:
+    """Write a file atomically; raises TrainingError if that fails."""
+    write_file(path, content, RESUME, TrainingError)
 
 
 def open_run(out: Path, config: TrainConfig, splits: Sequence[Mixture], device: torch.device) -> None:
@@ -122,9 +121,7 @@ def write_epochs(out: Path, rows: Sequence[Mapping[str, Any]], skipped: Mapping[
         write(out / "skipped.txt", text)
     with styled():
         figure = curves({cards.run_name(out): rows})
-    content = figure_bytes(figure, "png")
-    with atomic_write(out / "curves.png", RESUME, TrainingError) as part:
-        part.write_bytes(content)
+    write(out / "curves.png", figure_bytes(figure, "png"))
     return figure
 
 

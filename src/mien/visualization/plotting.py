@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, needs
-from ..io.files import atomic_write
+from ..io.files import write_file
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -95,7 +95,5 @@ def write_figure(figure: Figure, path: str | Path) -> Path:
     Raises:
         ConfigError: another suffix, a full disk, or a folder that is not writable.
     """
-    content = figure_bytes(figure, figure_kind(path))
-    with atomic_write(path) as part:
-        part.write_bytes(content)
+    write_file(path, figure_bytes(figure, figure_kind(path)))
     return Path(path)

@@ -21,7 +21,7 @@ from typing import Any
 from ... import metrics as m
 from ...data.datasets import Dataset
 from ...errors import ConfigError
-from ...io.files import atomic_write
+from ...io.files import write_file
 from .. import evaluate
 from ..predictors import PEER
 from ..report import Report
@@ -143,8 +143,7 @@ def compare(
             entries.append(Entry(report, head, column, folder))
     table = tabulate(entries, tuple(metrics))
     for name, text in (("md", markdown(table)), ("html", html(table)), ("tex", latex(table))):
-        with atomic_write(out / f"comparison.{name}") as part:
-            part.write_text(text, encoding="utf-8")
+        write_file(out / f"comparison.{name}", text)
     write_table(out / "comparison-table.csv", recipe_rows(table), RECIPE_COLUMNS)
     if not options.get("limit"):
         (out / "comparison.csv").unlink(missing_ok=True)

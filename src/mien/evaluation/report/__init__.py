@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DatasetError
-from ...io.files import atomic_write
+from ...io.files import write_file
 from ...visualization.plotting import require_matplotlib
 from .metrics import measure
 from .predictions import Predictions, read_predictions
@@ -102,8 +102,7 @@ class Report:
         stem = hashlib.blake2b(f"{section}\0{title}".encode(), digest_size=8).hexdigest()
         about = {"section": section, "title": title, "note": note, "order": order}
         for suffix, content in (("png", png), ("json", json.dumps(about, ensure_ascii=False).encode())):
-            with atomic_write(self.folder / EXTRA / f"{stem}.{suffix}") as part:
-                part.write_bytes(content)
+            write_file(self.folder / EXTRA / f"{stem}.{suffix}", content)
 
     @staticmethod
     def require_page() -> None:
@@ -124,12 +123,12 @@ class Report:
         Raises ConfigError if the disk is full or the folder is not writable, MissingExtra without jinja2 or matplotlib.
         """
         text = json.dumps({"about": self._headline(), **self.figures}, indent=1, ensure_ascii=False)
-        _write(self.folder / METRICS, text + "\n")
+        write_file(self.folder / METRICS, text + "\n", errors="backslashreplace")
         if page:
             from .plots import write_figures
 
             write_figures(self)
-            _write(self.folder / PAGE, self.html())
+            write_file(self.folder / PAGE, self.html(), errors="backslashreplace")
 
     def _headline(self) -> dict[str, Any]:
         model, data = self.about["model"], self.about["dataset"]
@@ -140,8 +139,3 @@ class Report:
             "views": len(self.about["identity"]["views"]),
             "mapping": self.about["mapping"]["says"],
         }
-
-
-def _write(path: Path, text: str) -> None:
-    with atomic_write(path) as part:
-        part.write_text(text, encoding="utf-8", errors="backslashreplace")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...io.files import atomic_write
+from ...io.files import write_file
 from ...visualization.plotting import BLUE, COLORS, FORMATS, ORANGE, RED, Figure, figure_bytes, new_figure, styled
 
 if TYPE_CHECKING:
@@ -202,8 +202,7 @@ def write_figures(report: Report) -> None:
             if figure is None:
                 path.unlink(missing_ok=True)
                 continue
-            with atomic_write(path) as part:
-                part.write_bytes(figure_bytes(figure, form))
+            write_file(path, figure_bytes(figure, form))
 
 
 def inline_svg(report: Report, name: str, says: str) -> str:
